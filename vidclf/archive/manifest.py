@@ -1,0 +1,202 @@
+"""Listing an archive into a manifest, and reading manifests from whatever users have.
+
+A manifest is one row per video (`schema.MANIFEST`). It comes from a directory laid out
+`[train|val|test/]<label>/[<sublabel>/]video`, or from a list: Parquet, CSV, JSON Lines, a JSON list
+or plain text, with the location in a column `video_uri`, `uri`, `path`, `filepath` or `url`.
+"""
+
+from __future__ import annotations
+
+import json
+import posixpath
+import re
+import uuid
+from collections import Counter
+from dataclasses import dataclass
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.csv
+from pyarrow import fs
+
+from vidclf import storage
+from vidclf.config import ConfigError
+from vidclf.schema import MANIFEST, SPLITS, VIDEO_ID, conform
+
+VIDEO_EXTENSIONS = frozenset(
+    "3g2 3gp asf avi f4v flv m2ts m4v mkv mov mp4 mpeg mpg mts mxf ogv ts vob webm wmv".split()
+)
+LIST_EXTENSIONS = frozenset("parquet csv jsonl ndjson json txt".split())
+LOCATION_COLUMNS = ("video_uri", "uri", "path", "filepath", "url")
+_TEXT_COLUMNS = ("label", "sublabel", "group", "split")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Listing:
+    """A manifest, and the files of the directory that are not in it, counted by extension."""
+
+    manifest: pa.Table
+    ignored: dict[str, int]
+
+
+def list_archive(location: str, *, group_pattern: str | None = None, labelled: bool = True) -> Listing:
+    """The videos of a directory, a URI or a list file, sorted by location.
+
+    `group_pattern` is searched in each file name without extension; its first group, after the
+    label and sublabel, is the row's `group`. Where it does not match, and where none is given and
+    the list names no group, a video is its own group. With `labelled=False` directories are not
+    read as labels (an archive to classify may be laid out in any way).
+
+    Raises ConfigError for a location that does not exist, an archive without videos, a list
+    without a location column, locations listed twice, and labels or splits that are unknown or
+    given for some rows only.
+    """
+    location = storage.canonical(location)
+    filesystem, path = storage.resolve(location)
+    try:
+        kind = filesystem.get_file_info(path).type
+    except OSError as error:
+        raise ConfigError(f"--input {location}: cannot be read ({error})") from error
+    if kind == fs.FileType.NotFound:
+        raise ConfigError(f"--input {location}: no such directory or list file")
+    ignored: dict[str, int] = {}
+    if kind == fs.FileType.Directory:
+        rows, ignored = _directory_rows(location, filesystem, path, labelled)
+    elif _extension(path) in LIST_EXTENSIONS:
+        rows = _list_rows(location, labelled)
+    elif _extension(path) in VIDEO_EXTENSIONS:
+        rows = [{"video_uri": location}]
+    else:
+        raise ConfigError(
+            f"--input {location}: must be a directory, a video or a list ({', '.join(sorted(LIST_EXTENSIONS))})"
+        )
+    if not rows:
+        raise ConfigError(f"--input {location}: holds no video ({_ignored_text(ignored) or 'it is empty'})")
+    return Listing(manifest=_table(rows, group_pattern, location), ignored=ignored)
+
+
+def read_manifest(location: str) -> pa.Table:
+    """A manifest written by `index`; ConfigError where it is not one."""
+    if not storage.exists(location):
+        raise ConfigError(f"--manifest {location}: no such file; `jobs/index.py` writes one")
+    try:
+        return conform(storage.read_table(location), MANIFEST, location)
+    except (pa.ArrowInvalid, ValueError, OSError) as error:
+        raise ConfigError(f"--manifest {location}: not a manifest that jobs/index.py wrote ({error})") from error
+
+
+def video_id(video_uri: str) -> str:
+    """uuid5 (RFC 9562) of the location in the URL namespace."""
+    return str(uuid.uuid5(uuid.NAMESPACE_URL, video_uri))
+
+
+def _directory_rows(
+    location: str, filesystem: fs.FileSystem, root: str, labelled: bool
+) -> tuple[list[dict[str, Any]], dict[str, int]]:
+    scheme = location.split("://", 1)[0] + "://" if storage.is_uri(location) else ""
+    rows: list[dict[str, Any]] = []
+    ignored: Counter[str] = Counter()
+    for info in filesystem.get_file_info(fs.FileSelector(root, recursive=True)):
+        relative = posixpath.relpath(info.path, root)
+        if info.type != fs.FileType.File or any(part.startswith(".") for part in relative.split("/")):
+            continue
+        if _extension(info.path) not in VIDEO_EXTENSIONS:
+            ignored[_extension(info.path) or "no extension"] += 1
+            continue
+        row: dict[str, Any] = {"video_uri": scheme + info.path, "size_bytes": info.size}
+        if labelled:
+            row.update(_layout(relative))
+        rows.append(row)
+    return rows, dict(sorted(ignored.items()))
+
+
+def _layout(relative: str) -> dict[str, str | None]:
+    """Split, label and sublabel from `[split/]label/[sublabel/…/]file`."""
+    *directories, _ = relative.split("/")
+    split = directories.pop(0) if directories and directories[0] in SPLITS else None
+    label = directories.pop(0) if directories else None
+    return {"split": split, "label": label, "sublabel": "/".join(directories) or None}
+
+
+def _list_rows(location: str, labelled: bool) -> list[dict[str, Any]]:
+    extension = _extension(location)
+    content = storage.read_bytes(location)
+    try:
+        if extension == "parquet":
+            records = storage.read_table(location).to_pylist()
+        elif extension == "csv":
+            # Everything as text: a label "1" or a path "007" must not become a number.
+            records = _read_csv(content)
+        elif extension in ("jsonl", "ndjson"):
+            records = [json.loads(line) for line in content.decode().splitlines() if line.strip()]
+        elif extension == "json":
+            records = json.loads(content)
+        else:
+            records = [line for line in content.decode().splitlines() if line.strip()]
+    except (ValueError, pa.ArrowInvalid) as error:
+        raise ConfigError(f"--input {location}: not readable as {extension} ({error})") from error
+    if not isinstance(records, list):
+        raise ConfigError(f"--input {location}: must hold a list of videos, holds {type(records).__name__}")
+    rows = []
+    for number, record in enumerate(records, start=1):
+        if isinstance(record, str):
+            record = {"video_uri": record}
+        column = next((name for name in LOCATION_COLUMNS if isinstance(record, dict) and record.get(name)), None)
+        if column is None:
+            raise ConfigError(f"--input {location}: row {number} names no video in any of {', '.join(LOCATION_COLUMNS)}")
+        row = {"video_uri": storage.canonical(str(record[column]), base=posixpath.dirname(location))}
+        if labelled:
+            row.update({name: str(record[name]) for name in _TEXT_COLUMNS if record.get(name) not in (None, "")})
+        rows.append(row)
+    return rows
+
+
+def _read_csv(content: bytes) -> list[dict[str, Any]]:
+    names = pa.csv.read_csv(pa.BufferReader(content)).column_names
+    options = pa.csv.ConvertOptions(column_types={name: pa.string() for name in names})
+    return list(pa.csv.read_csv(pa.BufferReader(content), convert_options=options).to_pylist())
+
+
+def _table(rows: list[dict[str, Any]], group_pattern: str | None, location: str) -> pa.Table:
+    rows.sort(key=lambda row: row["video_uri"])
+    repeated = [uri for uri, count in Counter(row["video_uri"] for row in rows).items() if count > 1]
+    if repeated:
+        raise ConfigError(f"--input {location}: lists {_named(repeated)} more than once; every video must stand once")
+    _all_or_none(rows, "label", location)
+    _all_or_none(rows, "split", location)
+    unknown = [row["video_uri"] for row in rows if row.get("split") not in (None, *SPLITS)]
+    if unknown:
+        raise ConfigError(f"--input {location}: split must be one of {', '.join(SPLITS)}, is not for {_named(unknown)}")
+    for row in rows:
+        row[VIDEO_ID] = video_id(row["video_uri"])
+        row["group"] = row.get("group") or _group(row, group_pattern)
+    return conform(pa.Table.from_pylist(rows, schema=MANIFEST), MANIFEST, "manifest")
+
+
+def _group(row: dict[str, Any], pattern: str | None) -> str:
+    stem = posixpath.basename(row["video_uri"]).rsplit(".", 1)[0]
+    match = re.search(pattern, stem) if pattern else None
+    if match is None or match.group(1) is None:
+        return str(row["video_uri"])
+    return ":".join(part for part in (row.get("label"), row.get("sublabel"), match.group(1)) if part)
+
+
+def _all_or_none(rows: list[dict[str, Any]], column: str, location: str) -> None:
+    without = [row["video_uri"] for row in rows if row.get(column) is None]
+    if without and len(without) < len(rows):
+        raise ConfigError(
+            f"--input {location}: {column} must be given for every video or for none, is missing for {_named(without)}"
+        )
+
+
+def _named(uris: list[str]) -> str:
+    return ", ".join(repr(uri) for uri in uris[:3]) + (f" and {len(uris) - 3} more" if len(uris) > 3 else "")
+
+
+def _ignored_text(ignored: dict[str, int]) -> str:
+    return ", ".join(f"{count} ignored with extension {extension}" for extension, count in ignored.items())
+
+
+def _extension(path: str) -> str:
+    name = posixpath.basename(path)
+    return name.rsplit(".", 1)[1].lower() if "." in name else ""

@@ -1,0 +1,265 @@
+"""Configuration: one frozen dataclass per job. Flags, YAML keys and --help are derived from these.
+
+The string under a field is its help text and states its unit; `cli.py` reads it from the source, so
+no flag is described twice. A range is checked on construction: a job that starts has a valid one.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+
+
+class ConfigError(ValueError):
+    """The user asked for something that cannot be done; said in one line, before any work (exit 2)."""
+
+
+def require(holds: bool, field: str, rule: str, value: object) -> None:
+    """Raise ConfigError naming the field (as a flag), the rule and the value, unless it holds."""
+    if not holds:
+        raise ConfigError(f"--{field.replace('_', '-')} must be {rule}, got {value!r}")
+
+
+def parse_fractions(split: str) -> tuple[float, float, float] | None:
+    """`"0.7,0.2,0.1"` as train, val, test fractions; None for `"none"`. ConfigError otherwise."""
+    if split == "none":
+        return None
+    rule = "'none' or three fractions train,val,test that add up to 1"
+    try:
+        parts = [float(part) for part in split.split(",")]
+    except ValueError:
+        raise ConfigError(f"--split must be {rule}, got {split!r}") from None
+    require(
+        len(parts) == 3 and min(parts) >= 0 and parts[0] > 0 and abs(sum(parts) - 1) < 1e-6,
+        "split",
+        rule,
+        split,
+    )
+    return parts[0], parts[1], parts[2]
+
+
+@dataclass(frozen=True, kw_only=True)
+class IndexConfig:
+    """List an archive into a manifest and split it by source."""
+
+    input: str
+    """directory, URI or list file (.csv .jsonl .json .txt .parquet) of the videos"""
+    output: str
+    """manifest to write (.parquet)"""
+    split: str = "0.7,0.2,0.1"
+    """train,val,test fractions of the videos, by source; 'none' for no split (an archive that already names splits keeps them)"""
+    seed: int = 0
+    """seed of the split"""
+    group_pattern: str | None = None
+    """regular expression on the file name without extension; its first group names the source, which never crosses splits (default: every video is its own source)"""
+    limit: int | None = None
+    """use only the first N videos"""
+    overwrite: bool = False
+    """replace the manifest if it is there and differs"""
+    dry_run: bool = False
+    """say what would be done and stop"""
+
+    def __post_init__(self) -> None:
+        require(self.output.endswith(".parquet"), "output", "a .parquet file", self.output)
+        require(self.limit is None or self.limit > 0, "limit", "at least 1 video", self.limit)
+        parse_fractions(self.split)
+        if self.group_pattern is not None:
+            try:
+                groups = re.compile(self.group_pattern).groups
+            except re.error as error:
+                raise ConfigError(
+                    f"--group-pattern must be a regular expression, got {self.group_pattern!r} ({error})"
+                ) from error
+            require(groups >= 1, "group_pattern", "a pattern with one (group)", self.group_pattern)
+
+
+@dataclass(frozen=True, kw_only=True)
+class PipelineConfig:
+    """What extract and classify share: the run directory and the resources of each operator."""
+
+    output: str
+    """directory for the results; resubmitting into it continues"""
+    limit: int | None = None
+    """use only the first N videos"""
+    decode_workers: int | None = None
+    """decode workers, one CPU each (default: every CPU)"""
+    cnn_workers: int | None = None
+    """CNN workers (default: one per GPU; without GPU one per two CPUs)"""
+    gpus_per_cnn_worker: float | None = None
+    """GPU share of each CNN worker (default: 1 where the cluster has a GPU, else 0)"""
+    rows_per_shard: int = 128
+    """videos per output shard; also what a killed write loses and repeats"""
+    overwrite: bool = False
+    """delete what is in the output directory and start again"""
+    dry_run: bool = False
+    """say what would be done and stop"""
+
+    def __post_init__(self) -> None:
+        require(self.limit is None or self.limit > 0, "limit", "at least 1 video", self.limit)
+        require(self.rows_per_shard >= 1, "rows_per_shard", "at least 1 video", self.rows_per_shard)
+        for field in ("decode_workers", "cnn_workers"):
+            value = getattr(self, field)
+            require(value is None or value >= 1, field, "at least 1 worker", value)
+        share = self.gpus_per_cnn_worker
+        require(share is None or 0 <= share, "gpus_per_cnn_worker", "at least 0 GPUs", share)
+
+
+@dataclass(frozen=True, kw_only=True)
+class ExtractConfig(PipelineConfig):
+    """Embed sampled frames of every video with a pretrained CNN."""
+
+    manifest: str
+    """manifest of the videos, as `jobs/index.py` writes it"""
+    backbone: str = "efficientnet_v2_s"
+    """resnet50, resnet101 (2048-d), efficientnet_v2_s, efficientnet_v2_m or efficientnet_lite0 (1280-d)"""
+    weights: str = "DEFAULT"
+    """DEFAULT (the published ImageNet weights), file or URI of a state dict, or 'random'"""
+    num_frames: int = 73
+    """frames sampled uniformly over each video"""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        require(1 <= self.num_frames <= 4096, "num_frames", "between 1 and 4096 frames", self.num_frames)
+
+
+@dataclass(frozen=True, kw_only=True)
+class ModelConfig:
+    """Sizes of the temporal model; the defaults are the reference system's."""
+
+    hidden_dim: int = 768
+    """input projection and LSTM width per direction; attention and pooling see twice that"""
+    num_lstm_layers: int = 4
+    """stacked bidirectional LSTM layers"""
+    num_attention_heads: int = 12
+    """self-attention heads; must divide 2 × hidden_dim"""
+    classifier_dims: tuple[int, ...] = (768, 512, 256)
+    """widths of the classifier's hidden layers"""
+    dropout: float = 0.4
+    """dropout probability everywhere in the model"""
+
+    def __post_init__(self) -> None:
+        require(self.hidden_dim >= 1, "hidden_dim", "at least 1", self.hidden_dim)
+        require(self.num_lstm_layers >= 1, "num_lstm_layers", "at least 1", self.num_lstm_layers)
+        heads = self.num_attention_heads
+        require(
+            heads >= 1 and (2 * self.hidden_dim) % heads == 0,
+            "num_attention_heads",
+            f"a divisor of 2 × hidden_dim = {2 * self.hidden_dim}",
+            heads,
+        )
+        require(min(self.classifier_dims, default=1) >= 1, "classifier_dims", "positive", self.classifier_dims)
+        require(0 <= self.dropout < 1, "dropout", "in [0, 1)", self.dropout)
+
+
+@dataclass(frozen=True, kw_only=True)
+class FitConfig(ModelConfig):
+    """Recipe for one member; the defaults are the reference system's."""
+
+    epochs: int = 150
+    """upper bound on passes over the training split"""
+    patience: int = 25
+    """epochs without a better validation score before a member stops"""
+    batch_size: int = 48
+    """videos per optimizer step"""
+    lr: float = 1e-3
+    """AdamW's peak learning rate"""
+    weight_decay: float = 5e-4
+    """AdamW's weight decay"""
+    warm_restart_epochs: int = 20
+    """length of the first cosine cycle in epochs; each later one is twice as long"""
+    focal_gamma: float = 2.0
+    """focusing exponent of the focal loss"""
+    label_smoothing: float = 0.1
+    """mass taken from the true class and spread over all classes"""
+    max_grad_norm: float = 1.0
+    """gradient norm above which gradients are scaled down"""
+    seed: int = 0
+    """seed; member i uses seed + i"""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        for field in ("epochs", "patience", "batch_size", "warm_restart_epochs"):
+            require(getattr(self, field) >= 1, field, "at least 1", getattr(self, field))
+        for field in ("lr", "max_grad_norm"):
+            require(getattr(self, field) > 0, field, "above 0", getattr(self, field))
+        for field in ("weight_decay", "focal_gamma"):
+            require(getattr(self, field) >= 0, field, "at least 0", getattr(self, field))
+        require(0 <= self.label_smoothing < 1, "label_smoothing", "in [0, 1)", self.label_smoothing)
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainConfig(FitConfig):
+    """Train the members of a temporal ensemble in parallel."""
+
+    features: str
+    """features directory, as `jobs/extract.py` writes it"""
+    output: str
+    """ensemble directory; resubmitting into it trains only the members that are missing"""
+    members: int = 4
+    """models in the ensemble"""
+    cpus_per_member: float = 0.5
+    """CPU share that Ray reserves for each member"""
+    gpus_per_member: float = 0.25
+    """GPU share of each member (0 where the cluster has no GPU)"""
+    overwrite: bool = False
+    """delete what is in the output directory and start again"""
+    dry_run: bool = False
+    """say what would be done and stop"""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        require(self.members >= 1, "members", "at least 1", self.members)
+        require(self.cpus_per_member > 0, "cpus_per_member", "above 0 CPUs", self.cpus_per_member)
+        require(self.gpus_per_member >= 0, "gpus_per_member", "at least 0 GPUs", self.gpus_per_member)
+
+
+@dataclass(frozen=True, kw_only=True)
+class ClassifyConfig(PipelineConfig):
+    """Classify every video of an archive with a trained ensemble."""
+
+    input: str | None = None
+    """directory, URI or list file of the videos (or --manifest)"""
+    manifest: str | None = None
+    """manifest of the videos, as `jobs/index.py` writes it (or --input)"""
+    ensemble: str
+    """ensemble directory, as `jobs/train.py` writes it"""
+    backbone: str | None = None
+    """refuse to run unless the ensemble was fitted on this backbone (default: take the ensemble's)"""
+    weights: str | None = None
+    """where the backbone's weights are on this cluster (default: where they were at extraction); other weights are refused"""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        require(
+            (self.input is None) != (self.manifest is None),
+            "input",
+            "given, or --manifest, but not both",
+            self.input,
+        )
+
+
+@dataclass(frozen=True, kw_only=True)
+class EvaluateConfig:
+    """Compare predictions with a manifest's labels and write a report."""
+
+    predictions: str
+    """predictions directory, as `jobs/classify.py` writes it"""
+    manifest: str
+    """manifest with the true labels"""
+    output: str
+    """directory for metrics.json and index.html"""
+    max_examples: int = 24
+    """misclassified videos shown with a frame each"""
+    dry_run: bool = False
+    """say what would be done and stop"""
+
+    def __post_init__(self) -> None:
+        require(self.max_examples >= 0, "max_examples", "at least 0 videos", self.max_examples)
+
+
+@dataclass(frozen=True, kw_only=True)
+class AuditConfig:
+    """Prove from the files alone that every video is accounted for exactly once."""
+
+    run: str
+    """output directory of extract or classify"""

@@ -1,0 +1,138 @@
+"""The state of every video of a run, read from its files alone; the audit that proves it.
+
+A run directory holds `manifest.parquet` (what was asked), `part-*.parquet` (done),
+`quarantine/part-*.parquet` (rejected, with the reason) and, when the job has ended,
+`summary.json`. A video is ok, quarantined or pending, and only the files say which.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+
+import pyarrow as pa
+
+from vidclf import storage
+from vidclf.config import ConfigError
+from vidclf.schema import VIDEO_ID, RejectReason
+
+MANIFEST_FILE = "manifest.parquet"
+SUMMARY_FILE = "summary.json"
+QUARANTINE_DIR = "quarantine"
+CHECKPOINT_DIR = "_checkpoint"
+"""Ray Data's own record of finished videos; see `features/extract.py`."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class RunState:
+    """Where the videos of a run stand. `num_input_videos = num_ok + num_quarantined + num_pending`."""
+
+    num_input_videos: int
+    num_ok: int
+    num_quarantined: int
+    num_pending: int
+    reasons: dict[str, int]
+    """quarantined videos by reject reason"""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Audit:
+    """Outcome of an audit: the state, and every difference found (none: the numbers add up)."""
+
+    state: RunState
+    differences: list[str] = field(default_factory=list)
+
+
+def part_files(run: str) -> list[str]:
+    """The shards of a run's ok rows."""
+    return [path for path in storage.list_files(run, ".parquet") if path.rsplit("/", 1)[-1].startswith("part-")]
+
+
+def quarantine_files(run: str) -> list[str]:
+    """The shards of a run's quarantine rows."""
+    return part_files(storage.join(run, QUARANTINE_DIR))
+
+
+def is_run(run: str) -> bool:
+    """Whether a job has been started in this directory."""
+    return storage.exists(storage.join(run, MANIFEST_FILE))
+
+
+def read_state(run: str) -> RunState:
+    """Count a run's videos by state; one column of each shard is read."""
+    return audit(run).state
+
+
+def audit(run: str) -> Audit:
+    """Compare a run's manifest with its shards, quarantine and summary.
+
+    Differences reported: a video in no place or in several, a video nobody asked for, a reason
+    outside the closed list, a shard that cannot be read, a leftover temporary file, a summary that
+    is absent or counts otherwise. Raises ConfigError where `run` is not a run directory.
+    """
+    if not is_run(run):
+        raise ConfigError(f"--run must be an output directory of extract or classify, got {run!r} (no {MANIFEST_FILE})")
+    differences: list[str] = []
+    asked: list[str] = storage.read_table(storage.join(run, MANIFEST_FILE), [VIDEO_ID])[VIDEO_ID].to_pylist()
+    ok = Counter(_ids(part_files(run), differences))
+    quarantined: Counter[str] = Counter()
+    reasons: Counter[str] = Counter()
+    for table in _readable(quarantine_files(run), [VIDEO_ID, "reason"], differences):
+        quarantined.update(table[VIDEO_ID].to_pylist())
+        reasons.update(table["reason"].to_pylist())
+
+    asked_ids = set(asked)
+    pending = [video for video in asked_ids if video not in ok and video not in quarantined]
+    repeated = {video for video, count in Counter(asked).items() if count > 1}
+    _report(differences, repeated, "in the manifest more than once")
+    _report(differences, pending, "pending: neither done nor quarantined")
+    _report(differences, {v for v, n in ok.items() if n > 1}, "done more than once")
+    _report(differences, {v for v, n in quarantined.items() if n > 1}, "quarantined more than once")
+    _report(differences, ok.keys() & quarantined.keys(), "both done and quarantined")
+    _report(differences, (ok.keys() | quarantined.keys()) - asked_ids, "done or quarantined but not in the manifest")
+    known = {reason.value for reason in RejectReason}
+    differences += [f"reject reason {reason!r} is not in the closed list" for reason in reasons if reason not in known]
+    differences += [f"leftover temporary file {path}" for path in storage.list_files(run, ".tmp", recursive=True)]
+
+    state = RunState(
+        num_input_videos=len(asked_ids),
+        num_ok=len(asked_ids & ok.keys()),
+        num_quarantined=len((asked_ids & quarantined.keys()) - ok.keys()),
+        num_pending=len(pending),
+        reasons=dict(sorted(reasons.items())),
+    )
+    differences += _summary_differences(run, state)
+    return Audit(state=state, differences=differences)
+
+
+def _summary_differences(run: str, state: RunState) -> list[str]:
+    path = storage.join(run, SUMMARY_FILE)
+    if not storage.exists(path):
+        return [f"no {SUMMARY_FILE}: the job has not ended"]
+    summary = storage.read_json(path)
+    return [
+        f"{SUMMARY_FILE} says {name} = {summary.get(name)}, the files say {expected}"
+        for name in ("num_input_videos", "num_ok", "num_quarantined", "num_pending", "reasons")
+        if summary.get(name) != (expected := getattr(state, name))
+    ]
+
+
+def _ids(paths: list[str], differences: list[str]) -> Iterable[str]:
+    for table in _readable(paths, [VIDEO_ID], differences):
+        yield from table[VIDEO_ID].to_pylist()
+
+
+def _readable(paths: list[str], columns: list[str], differences: list[str]) -> Iterable[pa.Table]:
+    for path in paths:
+        try:
+            yield storage.read_table(path, columns)
+        except (pa.ArrowInvalid, OSError, KeyError) as error:
+            differences.append(f"shard {path} cannot be read: {error}")
+
+
+def _report(differences: list[str], videos: Iterable[str], what: str) -> None:
+    named = sorted(videos)
+    if named:
+        shown = ", ".join(named[:3]) + (f" and {len(named) - 3} more" if len(named) > 3 else "")
+        differences.append(f"{len(named)} video(s) {what}: {shown}")

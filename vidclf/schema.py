@@ -1,0 +1,151 @@
+"""The contracts between stages: column names, Arrow schemas and the closed list of reject reasons.
+
+Every file that one stage writes and another reads has its schema here, and `conform` is called on
+each table before it is written, so that a drift in a stage shows up there and not two stages later.
+Everything is plain Arrow (no extension types): pandas, DuckDB and Polars read it without vidclf.
+"""
+
+from __future__ import annotations
+
+from enum import Enum
+
+import pyarrow as pa
+
+SPLITS = ("train", "val", "test")
+
+VIDEO_ID = "video_id"
+"""uuid5 of `video_uri` in the URL namespace: unique in a manifest, stable over resubmissions."""
+
+
+class RejectReason(str, Enum):
+    """Why a video has no features and no prediction. Closed: audit refuses any other value."""
+
+    NOT_FOUND = "not_found"
+    PERMISSION_DENIED = "permission_denied"
+    EMPTY_FILE = "empty_file"
+    NOT_A_VIDEO = "not_a_video"
+    NO_VIDEO_STREAM = "no_video_stream"
+    UNSUPPORTED_CODEC = "unsupported_codec"
+    TRUNCATED = "truncated"
+    DECODE_ERROR = "decode_error"
+    TOO_FEW_FRAMES = "too_few_frames"
+    READ_ERROR = "read_error"
+
+
+MANIFEST = pa.schema(
+    [
+        pa.field(VIDEO_ID, pa.string(), nullable=False),
+        pa.field("video_uri", pa.string(), nullable=False),
+        pa.field("label", pa.string()),
+        pa.field("sublabel", pa.string()),
+        pa.field("group", pa.string(), nullable=False),
+        pa.field("split", pa.string()),
+        pa.field("size_bytes", pa.int64()),
+    ]
+)
+"""One row per video. `group` is what must not cross splits (the source); `label`, `sublabel`,
+`split` and `size_bytes` are null where unknown (an unlabelled archive, a remote list)."""
+
+QUARANTINE = pa.schema(
+    [
+        pa.field(VIDEO_ID, pa.string(), nullable=False),
+        pa.field("video_uri", pa.string(), nullable=False),
+        pa.field("reason", pa.string(), nullable=False),
+        pa.field("message", pa.string(), nullable=False),
+        pa.field("attempts", pa.int32(), nullable=False),
+    ]
+)
+"""One row per rejected video. `attempts` counts the jobs' attempts at it, the failed one included."""
+
+_VIDEO_FIELDS = [
+    pa.field("num_frames", pa.int32(), nullable=False),
+    pa.field("duration_s", pa.float64(), nullable=False),
+    pa.field("width", pa.int32(), nullable=False),
+    pa.field("height", pa.int32(), nullable=False),
+    pa.field("framerate", pa.float64()),
+    pa.field("video_codec", pa.string(), nullable=False),
+    pa.field("pts_s", pa.list_(pa.float64()), nullable=False),
+    pa.field("luma_mean", pa.list_(pa.float32()), nullable=False),
+    pa.field("sharpness", pa.list_(pa.float32()), nullable=False),
+    pa.field("is_black", pa.list_(pa.bool_()), nullable=False),
+]
+"""What decoding learns of a video; the lists have one entry per sampled frame (T)."""
+
+
+def decoded(height: int, width: int) -> pa.Schema:
+    """Rows that leave a decode worker: manifest columns, video facts, frames, or a reject reason.
+
+    `frames` is a list of T fixed-size binaries of height × width × 3 bytes (RGB, row-major uint8),
+    so T varies freely between rows, the bytes are contiguous over a block, and no extension type is
+    needed. Exactly one of `frames` and `reject_reason` is null; the video facts are null with the
+    first. `decode_s` is the wall time spent on the video.
+    """
+    return pa.schema(
+        [
+            *MANIFEST,
+            *[field.with_nullable(True) for field in _VIDEO_FIELDS],
+            pa.field("frames", pa.list_(pa.binary(height * width * 3))),
+            pa.field("reject_reason", pa.string()),
+            pa.field("reject_message", pa.string()),
+            pa.field("decode_s", pa.float64(), nullable=False),
+        ]
+    )
+
+
+def features(feature_dim: int) -> pa.Schema:
+    """One row per embedded video: `features` is [T, D] float16 as list<fixed_size_list<D>>."""
+    return pa.schema(
+        [
+            *[field for field in MANIFEST if field.name != "size_bytes"],
+            *_VIDEO_FIELDS,
+            pa.field("features", pa.list_(pa.list_(pa.float16(), feature_dim)), nullable=False),
+            pa.field("feature_key", pa.string(), nullable=False),
+        ]
+    )
+
+
+def predictions(num_classes: int) -> pa.Schema:
+    """One row per classified video.
+
+    `label` is the predicted class, `probabilities` [C] the temperature-scaled average over the
+    members in the ensemble's class order, `confidence` its maximum, `member_disagreement` the
+    members' mean total-variation distance from that average (0: all agree, 1: nothing shared),
+    `attention` [T] the pooling weight of each sampled frame (sums to 1), at `pts_s`.
+    """
+    return pa.schema(
+        [
+            pa.field(VIDEO_ID, pa.string(), nullable=False),
+            pa.field("video_uri", pa.string(), nullable=False),
+            pa.field("label", pa.string(), nullable=False),
+            pa.field("confidence", pa.float32(), nullable=False),
+            pa.field("probabilities", pa.list_(pa.float32(), num_classes), nullable=False),
+            pa.field("member_disagreement", pa.float32(), nullable=False),
+            pa.field("attention", pa.list_(pa.float32()), nullable=False),
+            *_VIDEO_FIELDS,
+            pa.field("ensemble_id", pa.string(), nullable=False),
+        ]
+    )
+
+
+class SchemaError(ValueError):
+    """A table does not keep the contract of the stage that wrote it."""
+
+
+def conform(table: pa.Table, schema: pa.Schema, what: str) -> pa.Table:
+    """Return `table` with exactly `schema`'s columns in its order, or raise `SchemaError`.
+
+    Extra columns are dropped on purpose by the caller, never here: a column too many is as much an
+    error as one too few. Raises also where a null stands in a column that may not hold one.
+    """
+    missing = [name for name in schema.names if name not in table.column_names]
+    extra = [name for name in table.column_names if name not in schema.names]
+    if missing or extra:
+        raise SchemaError(f"{what}: columns missing {missing}, unexpected {extra}")
+    table = table.select(schema.names)
+    for field in schema:
+        column = table.column(field.name)
+        if column.type != field.type:
+            raise SchemaError(f"{what}: column {field.name!r} must be {field.type}, is {column.type}")
+        if not field.nullable and column.null_count:
+            raise SchemaError(f"{what}: column {field.name!r} has {column.null_count} nulls")
+    return table.cast(schema)

@@ -1,0 +1,144 @@
+"""Local and cloud URIs through pyarrow.fs, and files that are published whole or not at all."""
+
+from __future__ import annotations
+
+import json
+import os
+import posixpath
+import uuid
+from collections.abc import Callable, Iterator
+from typing import Any, cast
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+from pyarrow import fs
+
+from vidclf.config import ConfigError
+
+
+def is_uri(location: str) -> bool:
+    """Whether `location` has a scheme (`s3://…`, `file://…`); a plain path has none."""
+    return "://" in location
+
+
+def canonical(location: str, base: str | None = None) -> str:
+    """The one spelling of a location: URIs as they are, plain and file:// paths absolute.
+
+    `base` is the directory that a relative plain path is relative to (the working directory if
+    not given). Video ids are digests of this spelling.
+    """
+    if location.startswith("file://"):
+        location = fs.FileSystem.from_uri(location)[1]
+    if is_uri(location):
+        return location
+    if base is not None and is_uri(base) and not os.path.isabs(location):
+        return f"{base.rstrip('/')}/{location}"
+    return os.path.abspath(os.path.join(base or os.getcwd(), os.path.expanduser(location)))
+
+
+def resolve(location: str) -> tuple[fs.FileSystem, str]:
+    """Filesystem and path for a local path or a URI; ConfigError for a scheme nobody knows."""
+    location = canonical(location)
+    if not is_uri(location):
+        return fs.LocalFileSystem(), location
+    try:
+        return cast("tuple[fs.FileSystem, str]", fs.FileSystem.from_uri(location))
+    except (pa.ArrowInvalid, ValueError) as error:
+        raise ConfigError(f"{location}: not a location that can be opened ({error})") from error
+
+
+def join(location: str, *names: str) -> str:
+    """`location` with `names` appended, for paths and URIs alike."""
+    return posixpath.join(location, *names)
+
+
+def exists(location: str) -> bool:
+    filesystem, path = resolve(location)
+    return bool(filesystem.get_file_info(path).type != fs.FileType.NotFound)
+
+
+def is_dir(location: str) -> bool:
+    filesystem, path = resolve(location)
+    return bool(filesystem.get_file_info(path).type == fs.FileType.Directory)
+
+
+def read_bytes(location: str) -> bytes:
+    filesystem, path = resolve(location)
+    with filesystem.open_input_stream(path, compression=None) as stream:
+        return bytes(stream.read())
+
+
+def read_json(location: str) -> Any:
+    return json.loads(read_bytes(location))
+
+
+def read_table(location: str, columns: list[str] | None = None) -> pa.Table:
+    filesystem, path = resolve(location)
+    return pq.read_table(path, columns=columns, filesystem=filesystem, partitioning=None)
+
+
+def list_files(location: str, suffix: str = "", *, recursive: bool = False) -> list[str]:
+    """Paths of the files in a directory that end in `suffix`, sorted; empty if there is none.
+
+    For a URI the entries are URIs of the same scheme, so that they can be opened again.
+    """
+    filesystem, path = resolve(location)
+    selector = fs.FileSelector(path, recursive=recursive, allow_not_found=True)
+    entries = [info.path for info in filesystem.get_file_info(selector) if info.type == fs.FileType.File]
+    scheme = location.split("://", 1)[0] + "://" if is_uri(location) else ""
+    return sorted(scheme + entry for entry in entries if entry.endswith(suffix))
+
+
+def publish(location: str, write: Callable[[Any], None]) -> None:
+    """Call `write(stream)` on a temporary file beside `location`, then put it in place.
+
+    Readers see the old file or the whole new one. On object stores an upload becomes visible
+    when it is complete, so there the stream is opened at its final place.
+    """
+    filesystem, path = resolve(location)
+    publish_to(filesystem, path, write)
+
+
+def publish_to(filesystem: fs.FileSystem, path: str, write: Callable[[Any], None]) -> None:
+    """`publish` for a filesystem and path that are resolved already."""
+    if not isinstance(filesystem, fs.LocalFileSystem):
+        with filesystem.open_output_stream(path) as stream:
+            write(stream)
+        return
+    filesystem.create_dir(posixpath.dirname(path), recursive=True)
+    # The temporary name starts with the final one: Ray Data's recovery removes what a killed write
+    # task left by that prefix, and audit knows a leftover by its ending.
+    temporary = f"{path}.{uuid.uuid4().hex}.tmp"
+    try:
+        with filesystem.open_output_stream(temporary) as stream:
+            write(stream)
+        os.replace(temporary, path)
+    except BaseException:
+        if os.path.exists(temporary):
+            os.remove(temporary)
+        raise
+
+
+def publish_bytes(location: str, content: bytes) -> None:
+    publish(location, lambda stream: stream.write(content))
+
+
+def publish_json(location: str, value: Any) -> None:
+    publish_bytes(location, json.dumps(value, indent=2, sort_keys=False).encode() + b"\n")
+
+
+def publish_table(location: str, table: pa.Table) -> None:
+    publish(location, lambda stream: pq.write_table(table, stream, compression="zstd"))
+
+
+def delete_tree(location: str) -> None:
+    """Remove a directory and what is in it; nothing happens if it does not exist."""
+    filesystem, path = resolve(location)
+    if filesystem.get_file_info(path).type == fs.FileType.Directory:
+        filesystem.delete_dir(path)
+
+
+def iter_tables(locations: list[str], columns: list[str]) -> Iterator[pa.Table]:
+    """The `columns` of each Parquet file in turn, so that no more than one is in memory."""
+    for location in locations:
+        yield read_table(location, columns)
