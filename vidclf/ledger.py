@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass, field
+from typing import Any
 
 import pyarrow as pa
 
@@ -136,3 +137,15 @@ def _report(differences: list[str], videos: Iterable[str], what: str) -> None:
     if named:
         shown = ", ".join(named[:3]) + (f" and {len(named) - 3} more" if len(named) > 3 else "")
         differences.append(f"{len(named)} video(s) {what}: {shown}")
+
+
+def summary_text(run: str, summary: dict[str, Any]) -> str:
+    """A finished job's summary for people; says so where there was nothing left to do."""
+    reasons = ", ".join(f"{reason} {count}" for reason, count in summary["reasons"].items())
+    counts = (
+        f"{run}: {summary['num_input_videos']} videos, {summary['num_ok']} ok, "
+        f"{summary['num_quarantined']} quarantined{f' ({reasons})' if reasons else ''}"
+    )
+    if summary["num_processed"] == 0:
+        return f"{counts}; everything was done already"
+    return f"{counts}; {summary['videos_per_s']:.2f} videos/s, bound by {summary['binding_resource']}"

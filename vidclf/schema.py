@@ -52,10 +52,8 @@ QUARANTINE = pa.schema(
         pa.field("video_uri", pa.string(), nullable=False),
         pa.field("reason", pa.string(), nullable=False),
         pa.field("message", pa.string(), nullable=False),
-        pa.field("attempts", pa.int32(), nullable=False),
     ]
 )
-"""One row per rejected video. `attempts` counts the jobs' attempts at it, the failed one included."""
 
 _VIDEO_FIELDS = [
     pa.field("num_frames", pa.int32(), nullable=False),
@@ -77,8 +75,7 @@ def decoded(height: int, width: int) -> pa.Schema:
 
     `frames` is a list of T fixed-size binaries of height × width × 3 bytes (RGB, row-major uint8),
     so T varies freely between rows, the bytes are contiguous over a block, and no extension type is
-    needed. Exactly one of `frames` and `reject_reason` is null; the video facts are null with the
-    first. `decode_s` is the wall time spent on the video.
+    needed. Exactly one of `frames` and `reject_reason` is null; the video facts are null with the first.
     """
     return pa.schema(
         [
@@ -87,7 +84,6 @@ def decoded(height: int, width: int) -> pa.Schema:
             pa.field("frames", pa.list_(pa.binary(height * width * 3))),
             pa.field("reject_reason", pa.string()),
             pa.field("reject_message", pa.string()),
-            pa.field("decode_s", pa.float64(), nullable=False),
         ]
     )
 

@@ -96,11 +96,6 @@ def publish(location: str, write: Callable[[Any], None]) -> None:
     when it is complete, so there the stream is opened at its final place.
     """
     filesystem, path = resolve(location)
-    publish_to(filesystem, path, write)
-
-
-def publish_to(filesystem: fs.FileSystem, path: str, write: Callable[[Any], None]) -> None:
-    """`publish` for a filesystem and path that are resolved already."""
     if not isinstance(filesystem, fs.LocalFileSystem):
         with filesystem.open_output_stream(path) as stream:
             write(stream)
@@ -129,6 +124,16 @@ def publish_json(location: str, value: Any) -> None:
 
 def publish_table(location: str, table: pa.Table) -> None:
     publish(location, lambda stream: pq.write_table(table, stream, compression="zstd"))
+
+
+def create_dir(location: str) -> None:
+    filesystem, path = resolve(location)
+    filesystem.create_dir(path, recursive=True)
+
+
+def delete_file(location: str) -> None:
+    filesystem, path = resolve(location)
+    filesystem.delete_file(path)
 
 
 def delete_tree(location: str) -> None:

@@ -1,0 +1,28 @@
+"""Embed sampled frames of every video of a manifest.
+
+python jobs/extract.py --manifest manifest.parquet --output features/ --backbone efficientnet_v2_s
+"""
+
+import sys
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+from vidclf import cli
+from vidclf.archive.manifest import read_manifest
+from vidclf.config import ExtractConfig
+from vidclf.features.extract import extract
+from vidclf.ledger import summary_text
+
+
+def main(config: ExtractConfig) -> int:
+    manifest = read_manifest(config.manifest)
+    summary = extract(config, manifest)
+    if summary is not None:
+        cli.write_run_config(config, config.output)
+        print(summary_text(config.output, summary))
+    return cli.EXIT_OK
+
+
+if __name__ == "__main__":
+    cli.run(ExtractConfig, main)

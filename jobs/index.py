@@ -1,0 +1,52 @@
+"""List an archive into a manifest.
+
+python jobs/index.py --input DIR|URI|LIST --output manifest.parquet [--split 0.7,0.2,0.1] [--seed 0]
+"""
+
+import sys
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+from collections import Counter
+
+import pyarrow as pa
+
+from vidclf import cli, storage
+from vidclf.archive.manifest import Listing, list_archive, read_manifest
+from vidclf.config import ConfigError, IndexConfig, parse_fractions
+from vidclf.learning import splits
+from vidclf.schema import SPLITS
+
+
+def main(config: IndexConfig) -> int:
+    listing = list_archive(config.input, group_pattern=config.group_pattern)
+    manifest = listing.manifest if config.limit is None else listing.manifest.slice(0, config.limit)
+    fractions = parse_fractions(config.split)
+    has_labels = manifest["label"].null_count == 0
+    if fractions is not None and has_labels and manifest["split"].null_count:
+        names = splits.assign(manifest["label"].to_pylist(), manifest["group"].to_pylist(), fractions, config.seed)
+        manifest = manifest.set_column(manifest.column_names.index("split"), "split", pa.array(names))
+    unchanged = storage.exists(config.output) and read_manifest(config.output).equals(manifest)
+    if not unchanged and storage.exists(config.output) and not config.overwrite:
+        raise ConfigError(f"--output {config.output}: holds another manifest; choose another name or --overwrite")
+    if not config.dry_run and not unchanged:
+        storage.publish_table(config.output, manifest)
+    print(summary(config, manifest, listing, unchanged))
+    return cli.EXIT_OK
+
+
+def summary(config: IndexConfig, manifest: pa.Table, listing: Listing, unchanged: bool) -> str:
+    state = "would be written" if config.dry_run else "unchanged" if unchanged else "written"
+    lines = [f"{config.output}: {manifest.num_rows} videos from {len(set(manifest['group'].to_pylist()))} sources, {state}"]
+    rows = Counter(zip(manifest["label"].to_pylist(), manifest["split"].to_pylist(), strict=True))
+    for label in sorted({label for label, _ in rows if label}):
+        shares = ", ".join(f"{split} {rows[label, split]}" for split in SPLITS if rows[label, split])
+        lines.append(f"  {label}: {shares or rows[label, None]}")
+    if listing.ignored:
+        lines.append("  ignored, by extension: " + ", ".join(f"{ext} {n}" for ext, n in listing.ignored.items()))
+    return "\n".join(lines)
+
+
+if __name__ == "__main__":
+    cli.run(IndexConfig, main)

@@ -1,0 +1,88 @@
+"""Connecting to Ray, what it has, and counting progress across its workers. [Ray]"""
+
+from __future__ import annotations
+
+import logging
+import os
+import threading
+from collections import Counter
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+import ray
+import ray.data
+
+from vidclf.progress import ProgressLine
+
+POLL_INTERVAL_S = 0.5
+
+CPU_WORKER_ENV = {
+    # Keep freed activations instead of handing them back to the kernel after each layer: glibc's
+    # defaults cost a CNN on the CPU a third of its speed.
+    "MALLOC_MMAP_THRESHOLD_": str(2**31),
+    "MALLOC_TRIM_THRESHOLD_": str(8 * 10**9),
+}
+
+
+@dataclass(frozen=True, kw_only=True)
+class ClusterResources:
+    """What the cluster has when a job starts."""
+
+    num_cpus: int
+    num_gpus: int
+
+
+def connect() -> ClusterResources:
+    """Connect to the cluster the job was submitted to, or start Ray on this machine.
+
+    Ray authenticates by token unless `RAY_AUTH_MODE` says otherwise. It reads that when it is
+    imported, so it is the environment's to set (the tests do), never this function's.
+    """
+    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+    if not ray.is_initialized():
+        ray.init(include_dashboard=False, logging_level=logging.ERROR)
+    logging.getLogger("ray.data").setLevel(logging.WARNING)
+    logging.getLogger("ray.data._internal.progress").setLevel(logging.ERROR)  # it advertises its bars
+    context = ray.data.DataContext.get_current()
+    context.enable_progress_bars = False
+    resources = ray.cluster_resources()
+    return ClusterResources(num_cpus=int(resources.get("CPU", 1)), num_gpus=int(resources.get("GPU", 0)))
+
+
+@ray.remote(num_cpus=0, max_restarts=-1)
+class Tally:
+    """Counts that workers add to while they work. For display: results are counted from the files."""
+
+    def __init__(self) -> None:
+        self._counts: Counter[str] = Counter()
+
+    def add(self, counts: dict[str, float]) -> None:
+        for name, count in counts.items():
+            self._counts[name] += count  # type: ignore[assignment]
+
+    def read(self) -> dict[str, float]:
+        return dict(self._counts)
+
+
+@contextmanager
+def watch(tally: ray.actor.ActorHandle, line: ProgressLine, show: Callable[[dict[str, float]], tuple[int, str]]) -> Iterator[None]:
+    """Keep `line` up to date from `tally` while the body runs; `show` gives units done and a note."""
+    stopped = threading.Event()
+
+    def poll() -> None:
+        while not stopped.wait(POLL_INTERVAL_S):
+            try:
+                counts = ray.get(tally.read.remote(), timeout=30)
+            except (ray.exceptions.RayError, ray.exceptions.GetTimeoutError):
+                continue  # a busy or restarting actor delays the display, nothing else
+            line.update(*show(counts))
+
+    thread = threading.Thread(target=poll, daemon=True)
+    thread.start()
+    try:
+        with line:
+            yield
+    finally:
+        stopped.set()
+        thread.join()

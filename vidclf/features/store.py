@@ -1,0 +1,138 @@
+"""Features on disk: the key that says how they were made, rows to Arrow, and reading them back.
+
+Shape suffixes: T frames, D features.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+
+from vidclf import ledger, storage
+from vidclf.archive.decode import DECODER_VERSION
+from vidclf.config import ConfigError
+from vidclf.features import backbone
+from vidclf.features.backbone import FEATURE_DIMS
+
+IDENTITY_FILE = "run_identity.json"
+"""In every run directory: the feature spec, and for predictions the ensemble."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class FeatureSpec:
+    """Everything that decides a video's features. Two sets may be mixed only if all of it is equal."""
+
+    backbone: str
+    weights_digest: str
+    num_frames: int
+    sampling: str
+    transform: dict[str, Any]
+    decoder: str
+    dtype: str
+
+    @classmethod
+    def of(cls, name: str, weights: str, digest: str, num_frames: int) -> FeatureSpec:
+        return cls(
+            backbone=name,
+            weights_digest=digest,
+            num_frames=num_frames,
+            sampling="uniform",
+            transform=json.loads(json.dumps(asdict(backbone.preprocessing(name, weights)))),
+            decoder=DECODER_VERSION,
+            dtype="float16",
+        )
+
+    @property
+    def key(self) -> str:
+        """First 16 hexadecimal digits of the SHA-256 of the canonical JSON."""
+        return hashlib.sha256(json.dumps(asdict(self), sort_keys=True).encode()).hexdigest()[:16]
+
+    @property
+    def feature_dim(self) -> int:
+        return FEATURE_DIMS[self.backbone]
+
+    def differences(self, other: FeatureSpec) -> str:
+        """What differs, spelt out as `name: this != that`; empty where nothing does."""
+        mine, theirs = asdict(self), asdict(other)
+        return "; ".join(f"{name}: {mine[name]} != {theirs[name]}" for name in mine if mine[name] != theirs[name])
+
+
+def read_spec(features: str) -> FeatureSpec:
+    """The spec of a features directory; ConfigError where it is none."""
+    path = storage.join(features, IDENTITY_FILE)
+    if not storage.exists(path):
+        raise ConfigError(f"--features must be a directory that jobs/extract.py wrote, got {features!r} (no {IDENTITY_FILE})")
+    return FeatureSpec(**storage.read_json(path)["feature_spec"])
+
+
+def features_column(features_TD: Sequence[npt.NDArray[np.float16] | None], feature_dim: int) -> pa.Array:
+    """Rows of [T, D] float16 (None: null) as list<fixed_size_list<D>>, without a Python loop over values."""
+    return nested_list(
+        [None if rows is None else len(rows) for rows in features_TD],
+        pa.FixedSizeListArray.from_arrays(
+            pa.array(
+                np.concatenate([rows for rows in features_TD if rows is not None] or [np.empty((0, feature_dim))])
+                .astype(np.float16, copy=False)
+                .reshape(-1)
+            ),
+            feature_dim,
+        ),
+    )
+
+
+def nested_list(lengths: Sequence[int | None], values: pa.Array) -> pa.Array:
+    """`values` cut into lists of `lengths`; None makes a null."""
+    offsets = np.cumsum([0, *[length or 0 for length in lengths]]).astype(np.int32)
+    mask = pa.array([length is None for length in lengths])
+    return pa.ListArray.from_arrays(pa.array(offsets), values, mask=mask)
+
+
+def features_TD(row: pa.ListScalar) -> npt.NDArray[np.float16]:
+    """One row of the `features` column as [T, D] float16."""
+    inner = row.values
+    flat: npt.NDArray[np.float16] = inner.flatten().to_numpy(zero_copy_only=False)
+    return flat.reshape(len(inner), inner.type.list_size)
+
+
+@dataclass(frozen=True, kw_only=True)
+class FeatureSet:
+    """The features of a run in memory, sorted by video id."""
+
+    spec: FeatureSpec
+    video_ids: list[str]
+    labels: list[str | None]
+    groups: list[str]
+    splits: list[str | None]
+    features: list[npt.NDArray[np.float16]]
+    """[T, D] each"""
+
+
+def read_features(features: str) -> FeatureSet:
+    """Read a finished features directory whole (73 × 1280 × 2 bytes a video: 0.19 GB a thousand).
+
+    Raises ConfigError where it is none, is not finished, is empty, or mixes feature keys.
+    """
+    spec = read_spec(features)
+    state = ledger.read_state(features)
+    if state.num_pending:
+        raise ConfigError(f"--features {features}: {state.num_pending} videos are pending; run jobs/extract.py again")
+    rows: list[tuple[str, str | None, str, str | None, npt.NDArray[np.float16]]] = []
+    columns = ["video_id", "label", "group", "split", "feature_key", "features"]
+    for table in storage.iter_tables(ledger.part_files(features), columns):
+        keys = set(table["feature_key"].unique().to_pylist())
+        if keys != {spec.key}:
+            raise ConfigError(f"--features {features}: must hold one feature key {spec.key}, holds {sorted(keys)}")
+        plain = [table[name].to_pylist() for name in columns[:4]]
+        rows += zip(*plain, [features_TD(row) for row in table["features"]], strict=True)
+    if not rows:
+        raise ConfigError(f"--features {features}: holds no video ({state.num_quarantined} are quarantined)")
+    rows.sort(key=lambda row: row[0])
+    video_ids, labels, groups, splits, arrays = (list(column) for column in zip(*rows, strict=True))
+    return FeatureSet(spec=spec, video_ids=video_ids, labels=labels, groups=groups, splits=splits, features=arrays)

@@ -1,0 +1,54 @@
+"""One line of progress with an estimated time of arrival, for people and for logs.
+
+On a terminal the line is redrawn; without one (a submitted job) a line is printed every 10 seconds.
+"""
+
+from __future__ import annotations
+
+import sys
+import time
+from types import TracebackType
+
+from tqdm import tqdm
+
+LOG_INTERVAL_S = 10.0
+
+
+class ProgressLine:
+    """Progress of `total` units of work, `initial` of them done before this run."""
+
+    def __init__(self, title: str, total: int, unit: str, initial: int = 0) -> None:
+        self._title, self._total, self._unit, self._initial = title, total, unit, initial
+        self._done, self._note = initial, ""
+        self._start = self._printed = time.monotonic()
+        self._bar = (
+            tqdm(total=total, initial=initial, desc=title, unit=f" {unit}", smoothing=0.1, leave=False)
+            if sys.stderr.isatty()
+            else None
+        )
+
+    def update(self, done: int, note: str = "") -> None:
+        """Set the units done in all, and a short note shown behind them."""
+        if self._bar is not None:
+            self._bar.set_postfix_str(note, refresh=False)
+            self._bar.update(max(done - self._done, 0))
+        elif (done, note) != (self._done, self._note) and time.monotonic() - self._printed >= LOG_INTERVAL_S:
+            self._printed = time.monotonic()
+            print(self.line(done, note, self._printed - self._start), file=sys.stderr, flush=True)
+        self._done, self._note = done, note
+
+    def line(self, done: int, note: str, elapsed_s: float) -> str:
+        """The log line after `elapsed_s` seconds: done, total, rate, time left."""
+        rate = (done - self._initial) / elapsed_s if elapsed_s > 0 else 0.0
+        left = f"{(self._total - done) / rate:.0f} s left" if rate > 0 else "time left unknown"
+        text = f"{self._title}: {done}/{self._total} {self._unit}, {rate:.2f}/s, {left}"
+        return f"{text} ({note})" if note else text
+
+    def __enter__(self) -> ProgressLine:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self._bar is not None:
+            self._bar.close()
