@@ -38,7 +38,9 @@ def main(config: IndexConfig) -> int:
 
 def summary(config: IndexConfig, manifest: pa.Table, listing: Listing, unchanged: bool) -> str:
     state = "would be written" if config.dry_run else "unchanged" if unchanged else "written"
-    lines = [f"{config.output}: {manifest.num_rows} videos from {len(set(manifest['group'].to_pylist()))} sources, {state}"]
+    lines = [
+        f"{config.output}: {manifest.num_rows} videos from {len(set(manifest['group'].to_pylist()))} sources, {state}"
+    ]
     rows = Counter(zip(manifest["label"].to_pylist(), manifest["split"].to_pylist(), strict=True))
     for label in sorted({label for label, _ in rows if label}):
         shares = ", ".join(f"{split} {rows[label, split]}" for split in SPLITS if rows[label, split])

@@ -6,6 +6,7 @@ import argparse
 import ast
 import difflib
 import inspect
+import itertools
 import sys
 import textwrap
 import types
@@ -116,10 +117,10 @@ def field_docs(config_class: type) -> dict[str, str]:
     docs: dict[str, str] = {}
     for cls in reversed(config_class.__mro__[:-1]):
         body = typing.cast(ast.ClassDef, ast.parse(textwrap.dedent(inspect.getsource(cls))).body[0]).body
-        for statement, following in zip(body, body[1:], strict=False):
+        for statement, following in itertools.pairwise(body):
             if isinstance(statement, ast.AnnAssign) and isinstance(following, ast.Expr):
                 name = typing.cast(ast.Name, statement.target).id
-                docs[name] = str(typing.cast(ast.Constant, following.value).value)
+                docs[name] = " ".join(str(typing.cast(ast.Constant, following.value).value).split())
     return docs
 
 

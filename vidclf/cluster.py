@@ -9,6 +9,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from typing import Any
 
 import ray
 import ray.data
@@ -40,19 +41,31 @@ def connect() -> ClusterResources:
     imported, so it is the environment's to set (the tests do), never this function's.
     """
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+    # A node started from here starts workers a few at a time, and Ray warns at each multiple of
+    # that number; a pool per operator on a small machine is many multiples and quite all right.
+    os.environ.setdefault("RAY_worker_maximum_startup_concurrency", "16")
     if not ray.is_initialized():
-        ray.init(include_dashboard=False, logging_level=logging.ERROR)
+        # Workers' chatter stays in their log files; their errors reach the driver as exceptions.
+        ray.init(include_dashboard=False, log_to_driver=False, logging_level=logging.ERROR)
     logging.getLogger("ray.data").setLevel(logging.WARNING)
     logging.getLogger("ray.data._internal.progress").setLevel(logging.ERROR)  # it advertises its bars
     context = ray.data.DataContext.get_current()
     context.enable_progress_bars = False
+    # Pools are of fixed size here, so Ray's advice to reserve memory a worker is noise.
+    detectors = context.issue_detectors_config
+    detectors.detectors = [d for d in detectors.detectors if d.__name__ != "HighMemoryIssueDetector"]
     resources = ray.cluster_resources()
     return ClusterResources(num_cpus=int(resources.get("CPU", 1)), num_gpus=int(resources.get("GPU", 0)))
 
 
-@ray.remote(num_cpus=0, max_restarts=-1)
 class Tally:
-    """Counts that workers add to while they work. For display: results are counted from the files."""
+    """Counts that workers add to while they work, as an actor. For display only: results are
+    counted from the files."""
+
+    @classmethod
+    def start(cls) -> Any:
+        """A handle on a new actor."""
+        return ray.remote(num_cpus=0, max_restarts=-1)(cls).remote()
 
     def __init__(self) -> None:
         self._counts: Counter[str] = Counter()
@@ -61,12 +74,17 @@ class Tally:
         for name, count in counts.items():
             self._counts[name] += count  # type: ignore[assignment]
 
+    def put(self, name: str, value: float) -> None:
+        self._counts[name] = value  # type: ignore[assignment]
+
     def read(self) -> dict[str, float]:
         return dict(self._counts)
 
 
 @contextmanager
-def watch(tally: ray.actor.ActorHandle, line: ProgressLine, show: Callable[[dict[str, float]], tuple[int, str]]) -> Iterator[None]:
+def watch(
+    tally: ray.actor.ActorHandle, line: ProgressLine, show: Callable[[dict[str, float]], tuple[int, str]]
+) -> Iterator[None]:
     """Keep `line` up to date from `tally` while the body runs; `show` gives units done and a note."""
     stopped = threading.Event()
 

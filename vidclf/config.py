@@ -47,11 +47,13 @@ class IndexConfig:
     output: str
     """manifest to write (.parquet)"""
     split: str = "0.7,0.2,0.1"
-    """train,val,test fractions of the videos, by source; 'none' for no split (an archive that already names splits keeps them)"""
+    """train,val,test fractions of the videos, by source; 'none' for no split (an archive that
+    already names splits keeps them)"""
     seed: int = 0
     """seed of the split"""
     group_pattern: str | None = None
-    """regular expression on the file name without extension; its first group names the source, which never crosses splits (default: every video is its own source)"""
+    """regular expression on the file name without extension; its first group names the source,
+    which never crosses splits (default: every video is its own source)"""
     limit: int | None = None
     """use only the first N videos"""
     overwrite: bool = False
@@ -101,7 +103,7 @@ class PipelineConfig:
             value = getattr(self, field)
             require(value is None or value >= 1, field, "at least 1 worker", value)
         share = self.gpus_per_cnn_worker
-        require(share is None or 0 <= share, "gpus_per_cnn_worker", "at least 0 GPUs", share)
+        require(share is None or share >= 0, "gpus_per_cnn_worker", "at least 0 GPUs", share)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -226,7 +228,8 @@ class ClassifyConfig(PipelineConfig):
     backbone: str | None = None
     """refuse to run unless the ensemble was fitted on this backbone (default: take the ensemble's)"""
     weights: str | None = None
-    """where the backbone's weights are on this cluster (default: where they were at extraction); other weights are refused"""
+    """where the backbone's weights are on this cluster (default: where they were at extraction);
+    other weights are refused"""
 
     def __post_init__(self) -> None:
         super().__post_init__()

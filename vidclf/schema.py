@@ -7,7 +7,7 @@ Everything is plain Arrow (no extension types): pandas, DuckDB and Polars read i
 
 from __future__ import annotations
 
-from enum import Enum
+from enum import StrEnum
 
 import pyarrow as pa
 
@@ -17,7 +17,7 @@ VIDEO_ID = "video_id"
 """uuid5 of `video_uri` in the URL namespace: unique in a manifest, stable over resubmissions."""
 
 
-class RejectReason(str, Enum):
+class RejectReason(StrEnum):
     """Why a video has no features and no prediction. Closed: audit refuses any other value."""
 
     NOT_FOUND = "not_found"

@@ -157,9 +157,7 @@ def _end(pts_ticks: npt.NDArray[np.int64], duration_of_last: int) -> int:
     return int(pts_ticks[-1]) + max(duration_of_last, 1)
 
 
-def _decode_planned(
-    uri: str, timeline: _Timeline, num_frames: int, transform: FrameTransform
-) -> DecodedVideo | None:
+def _decode_planned(uri: str, timeline: _Timeline, num_frames: int, transform: FrameTransform) -> DecodedVideo | None:
     """The planned frames of `timeline`; None where the decoder does not show one of them."""
     pts_ticks = timeline.pts_ticks
     wanted = pts_ticks[sampling.uniform(pts_ticks, timeline.end_ticks, num_frames)]

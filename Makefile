@@ -1,0 +1,26 @@
+# make demo   the main job on the embedded sample archive, into demo/
+# make test   the tests
+# make check  formatting, lint, types
+# Each sets up .venv (about 2 minutes, 6.3 GB) when it is missing or requirements.txt has changed.
+
+PYTHON ?= python3
+VENV := .venv/bin
+
+.PHONY: demo test check
+
+demo: .venv/installed
+	$(VENV)/python examples/demo.py
+
+test: .venv/installed
+	$(VENV)/python -m pytest
+
+check: .venv/installed
+	$(VENV)/ruff format --check .
+	$(VENV)/ruff check .
+	$(VENV)/mypy
+
+.venv/installed: requirements.txt
+	$(PYTHON) -c 'import sys; v = sys.version_info[:2]; sys.exit(None if (3, 11) <= v <= (3, 13) else f"vidclf needs Python 3.11 to 3.13, this is {v[0]}.{v[1]}: make PYTHON=python3.12 ...")'
+	$(PYTHON) -m venv .venv
+	$(VENV)/python -m pip install --quiet --disable-pip-version-check -r requirements.txt
+	touch $@

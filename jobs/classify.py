@@ -1,0 +1,32 @@
+"""Classify every video of an archive with a trained ensemble.
+
+python jobs/classify.py --input DIR|URI|LIST --ensemble ensemble/ --output predictions/
+"""
+
+import sys
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+from vidclf import cli
+from vidclf.archive.manifest import list_archive, read_manifest
+from vidclf.config import ClassifyConfig
+from vidclf.ledger import summary_text
+from vidclf.prediction.classify import classify
+
+
+def main(config: ClassifyConfig) -> int:
+    if config.manifest is not None:
+        manifest = read_manifest(config.manifest)
+    else:
+        assert config.input is not None  # one of the two, says ClassifyConfig
+        manifest = list_archive(config.input, labelled=False).manifest
+    summary = classify(config, manifest)
+    if summary is not None:
+        cli.write_run_config(config, config.output)
+        print(summary_text(config.output, summary))
+    return cli.EXIT_OK
+
+
+if __name__ == "__main__":
+    cli.run(ClassifyConfig, main)

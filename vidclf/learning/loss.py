@@ -1,0 +1,25 @@
+"""Focal loss with label smoothing and class weights."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+
+def focal_loss(
+    logits_BC: Tensor, labels_B: Tensor, *, gamma: float, smoothing: float, class_weights_C: Tensor | None = None
+) -> Tensor:
+    """Mean focal loss over the batch (Lin et al. 2017, arXiv:1708.02002), a scalar.
+
+    The target distribution is the one-hot label with `smoothing` of its mass spread over all
+    classes; each class's cross-entropy term is scaled by (1 - p)^gamma and by its class weight.
+    With gamma 0, smoothing 0 and no weights this is the mean cross-entropy.
+    """
+    num_classes = logits_BC.shape[1]
+    log_p_BC = logits_BC.log_softmax(dim=1)
+    target_BC = torch.full_like(log_p_BC, smoothing / num_classes)
+    target_BC.scatter_(1, labels_B[:, None], 1 - smoothing + smoothing / num_classes)
+    terms_BC = -target_BC * (1 - log_p_BC.exp()).pow(gamma) * log_p_BC
+    if class_weights_C is not None:
+        terms_BC = terms_BC * class_weights_C
+    return terms_BC.sum(dim=1).mean()
