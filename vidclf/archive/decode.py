@@ -8,7 +8,7 @@ times are taken from a full decoding pass instead: slower, never a different fra
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -21,7 +21,6 @@ from pyarrow import fs
 
 from vidclf import storage
 from vidclf.archive import sampling
-from vidclf.archive.transform import FrameTransform
 from vidclf.config import ConfigError
 from vidclf.schema import RejectReason
 
@@ -57,7 +56,11 @@ class DecodedVideo:
     video_codec: str
 
 
-def decode_video(uri: str, num_frames: int, transform: FrameTransform) -> DecodedVideo:
+Transform = Callable[[npt.NDArray[np.uint8]], npt.NDArray[np.uint8]]
+"""Maps an RGB frame [H, W, 3] to the one that is kept; all frames of a video to one shape."""
+
+
+def decode_video(uri: str, num_frames: int, transform: Transform) -> DecodedVideo:
     """Decode up to `num_frames` uniformly sampled frames of the video at `uri`.
 
     Raises VideoRejected for every fault of the video. Anything else that escapes is a bug here.
@@ -157,7 +160,7 @@ def _end(pts_ticks: npt.NDArray[np.int64], duration_of_last: int) -> int:
     return int(pts_ticks[-1]) + max(duration_of_last, 1)
 
 
-def _decode_planned(uri: str, timeline: _Timeline, num_frames: int, transform: FrameTransform) -> DecodedVideo | None:
+def _decode_planned(uri: str, timeline: _Timeline, num_frames: int, transform: Transform) -> DecodedVideo | None:
     """The planned frames of `timeline`; None where the decoder does not show one of them."""
     pts_ticks = timeline.pts_ticks
     wanted = pts_ticks[sampling.uniform(pts_ticks, timeline.end_ticks, num_frames)]

@@ -51,6 +51,9 @@ class Preprocessing:
 class Backbone(nn.Module):
     """A headless CNN: frames [T, H, W, 3] uint8 in, pooled features [T, D] float32 out."""
 
+    scale: Tensor
+    shift: Tensor
+
     def __init__(self, name: str, preprocessing: Preprocessing) -> None:
         super().__init__()
         self.trunk = _architecture(name)

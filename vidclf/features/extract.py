@@ -55,6 +55,8 @@ class EmbeddingJob:
     make_head: Callable[[], Head] | None = None
     """called once in every CNN worker; None writes the features themselves"""
     ensemble_id: str | None = None
+    classes: tuple[str, ...] = ()
+    """the head's classes, in the order of its probabilities"""
 
 
 def extract(config: ExtractConfig, manifest: pa.Table) -> dict[str, Any] | None:
@@ -434,6 +436,7 @@ def _begin_run(config: PipelineConfig, manifest: pa.Table, job: EmbeddingJob) ->
         "feature_spec": vars(job.spec),
         "weights": job.weights,
         "ensemble_id": job.ensemble_id,
+        "classes": list(job.classes),
     }
     storage.publish_json(storage.join(config.output, IDENTITY_FILE), identity)
     # The manifest last: it is what makes the directory a run.

@@ -41,6 +41,7 @@ def classify(config: ClassifyConfig, manifest: pa.Table) -> dict[str, Any] | Non
             output_schema=schema.predictions(len(info.classes)),
             make_head=partial(EnsembleHead, storage.canonical(config.ensemble)),
             ensemble_id=info.ensemble_id,
+            classes=tuple(info.classes),
         ),
     )
 

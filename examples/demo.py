@@ -1,0 +1,44 @@
+"""The main job on the sample archive, the way a user would type it: `make demo` runs this.
+
+Each step is the command line it prints, run in this process so that Ray starts once for all of
+them. Everything lands in demo/; a second run finds it done.
+"""
+
+from __future__ import annotations
+
+import runpy
+import shlex
+import sys
+import time
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[1]
+
+STEPS = (
+    r"jobs/index.py --input examples/archive --group-pattern '^(.+)-\d+$' --split 0.5,0.2,0.3"
+    " --output demo/manifest.parquet",
+    "jobs/extract.py --manifest demo/manifest.parquet --output demo/features"
+    " --backbone efficientnet_lite0 --num-frames 16",
+    "jobs/train.py --features demo/features --output demo/ensemble --config examples/demo_train.yaml",
+    "jobs/classify.py --manifest demo/manifest.parquet --ensemble demo/ensemble --output demo/predictions",
+    "jobs/audit.py --run demo/predictions",
+    "jobs/evaluate.py --predictions demo/predictions --manifest demo/manifest.parquet --output demo/report",
+)
+
+
+def main() -> None:
+    started = time.monotonic()
+    for step in STEPS:
+        print(f"\n$ python {step}", flush=True)
+        script, *arguments = shlex.split(step)
+        sys.argv = [script, *arguments]
+        try:
+            runpy.run_path(str(ROOT / script), run_name="__main__")
+        except SystemExit as stop:
+            if stop.code:
+                sys.exit(stop.code)
+    print(f"\ndone in {time.monotonic() - started:.0f} s")
+
+
+if __name__ == "__main__":
+    main()

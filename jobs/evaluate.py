@@ -1,0 +1,25 @@
+"""Compare predictions with a manifest's labels and write a report.
+
+python jobs/evaluate.py --predictions predictions/ --manifest manifest.parquet --output report/
+"""
+
+import sys
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+from vidclf import cli
+from vidclf.config import EvaluateConfig
+from vidclf.prediction import report
+
+
+def main(config: EvaluateConfig) -> int:
+    evaluation = report.evaluate(config)
+    if evaluation is not None:
+        cli.write_run_config(config, config.output)
+        print(report.table(evaluation, config.output))
+    return cli.EXIT_OK
+
+
+if __name__ == "__main__":
+    cli.run(EvaluateConfig, main)
