@@ -15,7 +15,7 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[1]
 
 STEPS = (
-    r"jobs/index.py --input examples/archive --group-pattern '^(.+)-\d+$' --split 0.5,0.2,0.3"
+    r"jobs/index.py --input examples/archive --group-pattern '^(.+)-\d+$' --split 0.7,0.1,0.2"
     " --output demo/manifest.parquet",
     "jobs/extract.py --manifest demo/manifest.parquet --output demo/features"
     " --backbone efficientnet_lite0 --num-frames 16",

@@ -1,0 +1,183 @@
+"""The six jobs on twelve tiny videos, as a user runs them; extract is killed in the middle."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pyarrow.parquet as pq
+import pytest
+
+from tests.videos import write_video
+
+ROOT = Path(__file__).resolve().parents[1]
+CLASSES = ("Animation", "Gaming")
+SMALL_MODEL = ("--hidden-dim", "8", "--num-lstm-layers", "1", "--num-attention-heads", "2", "--classifier-dims", "8")
+BACKBONE = ("--backbone", "efficientnet_lite0", "--num-frames", "4")
+
+
+def job(name: str, *arguments: str | Path) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, str(ROOT / "jobs" / f"{name}.py"), *map(str, arguments)]
+    return subprocess.run(command, capture_output=True, text=True, timeout=240, check=False)
+
+
+def succeed(name: str, *arguments: str | Path) -> str:
+    done = job(name, *arguments)
+    assert done.returncode == 0, done.stdout + done.stderr
+    return done.stdout
+
+
+def refuse(name: str, *arguments: str | Path) -> str:
+    """The one line that a job says when it is asked for what cannot be done."""
+    done = job(name, *arguments)
+    assert (done.returncode, done.stdout, done.stderr.count("\n")) == (2, "", 1), done.stdout + done.stderr
+    return done.stderr
+
+
+def ids(run: Path, place: str) -> list[str]:
+    return sorted(i for path in run.glob(f"{place}/part-*.parquet") for i in pq.read_table(path)["video_id"].to_pylist())
+
+
+@pytest.fixture(scope="module")
+def archive(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Ten videos of two classes and five sources each, one cut off and one that is text."""
+    root = tmp_path_factory.mktemp("archive")
+    for label in CLASSES:
+        for source in range(5):
+            path = root / label / "made" / f"source{source}-00.mp4"
+            path.parent.mkdir(parents=True, exist_ok=True)
+            # The two classes differ in size, so that decoding has different work to do.
+            write_video(path, num_frames=12, size=(64, 64) if label == "Gaming" else (96, 64))
+    whole = (root / "Gaming/made/source0-00.mp4").read_bytes()
+    (root / "Gaming/made/source5-00.mp4").write_bytes(whole[: len(whole) // 2])
+    (root / "Animation/made/source5-00.mp4").write_text("not a video\n")
+    return root
+
+
+@pytest.fixture(scope="module")
+def work(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("work")
+
+
+@pytest.fixture(scope="module")
+def features(archive: Path, work: Path) -> Path:
+    """Extracted features, after a kill -9 in the middle and a resubmission."""
+    manifest = work / "manifest.parquet"
+    written = succeed("index", "--input", archive, "--group-pattern", r"^(.+)-\d+$", "--output", manifest)
+    assert written.startswith(f"{manifest}: 12 videos from 12 sources, written")
+    arguments = ("--manifest", manifest, "--output", work / "features", *BACKBONE, "--rows-per-shard", "2")
+    killed_when(lambda: len(ids(work / "features", ".")) >= 2, "extract", *arguments)
+    before = ids(work / "features", ".")
+    assert 2 <= len(before) < 10, "the kill came too late to show anything"
+    said = succeed("extract", *arguments)
+    assert said.startswith(f"{work / 'features'}: 12 videos, 10 ok, 2 quarantined (not_a_video 1, truncated 1)")
+    assert set(before) <= set(ids(work / "features", "."))
+    assert "everything was done already" in succeed("extract", *arguments)
+    return work / "features"
+
+
+def killed_when(condition: Callable[[], bool], name: str, *arguments: str | Path) -> None:
+    """Run a job and SIGKILL its whole process group, Ray included, once `condition` holds."""
+    command = [sys.executable, str(ROOT / "jobs" / f"{name}.py"), *map(str, arguments)]
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, start_new_session=True)
+    try:
+        deadline = time.monotonic() + 120
+        while not condition():
+            assert process.poll() is None, process.communicate()[0].decode()
+            assert time.monotonic() < deadline, "nothing was written in 120 s"
+            time.sleep(0.02)
+    finally:
+        os.killpg(process.pid, signal.SIGKILL)
+        process.communicate()
+
+
+@pytest.fixture(scope="module")
+def ensemble(features: Path, work: Path) -> Path:
+    arguments = ("--features", features, "--output", work / "ensemble", "--members", "2", "--epochs", "4", *SMALL_MODEL)
+    assert "2 members" in succeed("train", *arguments)
+    assert "everything was done already" in succeed("train", *arguments)
+    return work / "ensemble"
+
+
+def test_a_killed_extract_ends_with_every_video_in_one_place(features: Path, work: Path) -> None:
+    manifest = pq.read_table(work / "manifest.parquet")["video_id"].to_pylist()
+    assert len(ids(features, ".")) == 10
+    assert len(ids(features, "quarantine")) == 2
+    assert sorted(ids(features, ".") + ids(features, "quarantine")) == sorted(manifest)
+    assert succeed("audit", "--run", features).splitlines() == [
+        f"{features}: 12 videos = 10 ok + 2 quarantined + 0 pending",
+        "the numbers add up",
+    ]
+
+
+def test_features_are_those_of_the_contract(features: Path) -> None:
+    part = pq.read_table(sorted(features.glob("part-*.parquet"))[0])
+    row = part.slice(0, 1).to_pylist()[0]
+    assert (row["num_frames"], len(row["features"]), len(row["features"][0])) == (4, 4, 1280)
+    assert row["video_codec"] == "h264"
+    assert row["height"] == 64
+
+
+def test_audit_fails_when_a_shard_is_gone(features: Path, work: Path) -> None:
+    damaged = work / "damaged"
+    subprocess.run(["cp", "-r", features, damaged], check=True)
+    sorted(damaged.glob("part-*.parquet"))[0].unlink()
+    done = job("audit", "--run", damaged)
+    assert done.returncode == 1
+    assert "pending: neither done nor quarantined" in done.stdout
+
+
+def test_classify_and_evaluate(archive: Path, ensemble: Path, work: Path) -> None:
+    predictions, report = work / "predictions", work / "report"
+    said = succeed("classify", "--input", archive, "--ensemble", ensemble, "--output", predictions)
+    assert said.startswith(f"{predictions}: 12 videos, 10 ok, 2 quarantined (not_a_video 1, truncated 1)")
+    assert "the numbers add up" in succeed("audit", "--run", predictions)
+    rows = [row for path in predictions.glob("part-*.parquet") for row in pq.read_table(path).to_pylist()]
+    assert {row["label"] for row in rows} <= set(CLASSES)
+    for row in rows:
+        assert sum(row["probabilities"]) == pytest.approx(1, abs=1e-5)
+        assert row["confidence"] == max(row["probabilities"])
+        assert CLASSES[row["probabilities"].index(row["confidence"])] == row["label"]
+        assert len(row["attention"]) == len(row["pts_s"]) == row["num_frames"] == 4
+    table = succeed(
+        "evaluate", "--predictions", predictions, "--manifest", work / "manifest.parquet", "--output", report
+    )
+    assert [line.split("  ")[0] for line in table.splitlines()] == [
+        "videos",
+        "ok",
+        "quarantined",
+        "videos per second",
+        "accuracy on held-out sources",
+        "report",
+    ]
+    metrics = json.loads((report / "metrics.json").read_text())
+    right = sum(scores["num_correct"] for scores in metrics["per_split"].values())
+    labels = dict(zip(*pq.read_table(work / "manifest.parquet").select(["video_id", "label"]).to_pydict().values(), strict=True))
+    assert right == sum(labels[row["video_id"]] == row["label"] for row in rows)
+    assert "Confusion matrix (test)" in (report / "index.html").read_text()
+
+
+def test_wrong_arguments_are_refused_before_any_work(archive: Path, ensemble: Path, features: Path, work: Path) -> None:
+    output = work / "refused"
+    (work / "empty").mkdir()
+    where = ("--ensemble", ensemble, "--output", output)
+    assert refuse("classify", "--input", "/no/such", *where) == (
+        "classify.py: error: --input /no/such: no such directory or list file\n"
+    )
+    assert refuse("classify", "--input", work / "empty", *where) == (
+        f"classify.py: error: --input {work / 'empty'}: holds no video (it is empty)\n"
+    )
+    assert refuse("classify", "--input", archive, *where, "--backbone", "resnet50") == (
+        "classify.py: error: --backbone must be efficientnet_lite0, which the ensemble was fitted on, got 'resnet50'\n"
+    )
+    assert "got 'other'" in refuse("classify", "--input", archive, "--ensemble", "other", "--output", output)
+    assert "num_frames: 4 != 5" in refuse(
+        "extract", "--manifest", work / "manifest.parquet", "--output", features, *BACKBONE[:3], "5"
+    )
+    assert not output.exists()
