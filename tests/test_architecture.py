@@ -81,7 +81,9 @@ def test_the_tree_in_the_readme_names_every_tracked_file_of_ours_and_no_other() 
             told |= set() if folder else {name}
         else:
             told.add(folder + name)
-    listed = subprocess.run(["git", "ls-files"], cwd=ROOT, capture_output=True, text=True, check=True).stdout.split("\n")
+    listed = subprocess.run(["git", "ls-files"], cwd=ROOT, capture_output=True, text=True, check=True).stdout.split(
+        "\n"
+    )
     ours = {
         path
         for path in listed

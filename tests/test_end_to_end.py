@@ -41,7 +41,9 @@ def refuse(name: str, *arguments: str | Path) -> str:
 
 
 def ids(run: Path, place: str) -> list[str]:
-    return sorted(i for path in run.glob(f"{place}/part-*.parquet") for i in pq.read_table(path)["video_id"].to_pylist())
+    return sorted(
+        i for path in run.glob(f"{place}/part-*.parquet") for i in pq.read_table(path)["video_id"].to_pylist()
+    )
 
 
 @pytest.fixture(scope="module")
@@ -158,7 +160,9 @@ def test_classify_and_evaluate(archive: Path, ensemble: Path, work: Path) -> Non
     ]
     metrics = json.loads((report / "metrics.json").read_text())
     right = sum(scores["num_correct"] for scores in metrics["per_split"].values())
-    labels = dict(zip(*pq.read_table(work / "manifest.parquet").select(["video_id", "label"]).to_pydict().values(), strict=True))
+    labels = dict(
+        zip(*pq.read_table(work / "manifest.parquet").select(["video_id", "label"]).to_pydict().values(), strict=True)
+    )
     assert right == sum(labels[row["video_id"]] == row["label"] for row in rows)
     assert "Confusion matrix (test)" in (report / "index.html").read_text()
 

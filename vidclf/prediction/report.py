@@ -214,14 +214,17 @@ def _reliability_svg(videos: list[Scored]) -> str:
     figure = matplotlib.figure.Figure(figsize=(7.2, 2.8), layout="constrained")
     reliability, histogram = figure.subplots(1, 2)
     reliability.plot([0, 1], [0, 1], color="#9aa5b1", linestyle="--", linewidth=1)
-    filled = [index for index in range(10) if np.any(bins_B == index)]
-    reliability.bar(
-        [edges[i] + 0.05 for i in filled],
-        [float(correct_B[bins_B == i].mean()) for i in filled],
-        width=0.09,
+    filled = [bins_B == index for index in range(10) if np.any(bins_B == index)]
+    # Points, not bars: a bin in which every video is wrong must be seen as well.
+    reliability.scatter(
+        [float(confidence_B[inside].mean()) for inside in filled],
+        [float(correct_B[inside].mean()) for inside in filled],
+        s=[20 + 180 * float(inside.mean()) for inside in filled],
         color="#2f6fb2",
     )
-    reliability.set(xlim=(0, 1), ylim=(0, 1.02), xlabel="confidence", ylabel="accuracy", title="Reliability")
+    reliability.set(
+        xlim=(0, 1), ylim=(-0.05, 1.05), xlabel="confidence", ylabel="accuracy", title="Reliability (one point a bin)"
+    )
     histogram.hist(confidence_B, bins=list(edges), color="#2f6fb2", rwidth=0.9)
     histogram.set(xlim=(0, 1), xlabel="confidence", ylabel="videos", title="Confidence")
     histogram.yaxis.get_major_locator().set_params(integer=True)

@@ -1,0 +1,68 @@
+"""Synthetic videos whose frames say which they are: each carries its index in its pixels.
+
+A frame is a 4 × 4 board of black and white squares, one bit of the index each, so that the index
+survives lossy codecs, chroma subsampling and scaling.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from fractions import Fraction
+from pathlib import Path
+
+import av
+import numpy as np
+import numpy.typing as npt
+
+GRID = 4
+TIME_BASE = Fraction(1, 1000)
+
+
+def write_video(
+    path: Path,
+    num_frames: int = 12,
+    *,
+    fps: int = 10,
+    codec: str = "libx264",
+    size: tuple[int, int] = (64, 64),
+    pts_ms: Sequence[int] | None = None,
+    gop: int = 12,
+    b_frames: int = 0,
+    pix_fmt: str = "yuv420p",
+) -> Path:
+    """Write `num_frames` frames of `size` (width, height), at `pts_ms` or evenly at `fps`."""
+    width, height = size
+    with av.open(str(path), "w") as container:
+        stream = container.add_stream(codec, rate=fps)
+        stream.width, stream.height, stream.pix_fmt = width, height, pix_fmt
+        stream.gop_size = gop
+        stream.max_b_frames = b_frames
+        if codec == "libx264":
+            stream.options = {"preset": "veryfast", "crf": "18", "bf": str(b_frames)}
+        if pts_ms is not None:
+            stream.codec_context.time_base = TIME_BASE
+        for index in range(num_frames):
+            frame = av.VideoFrame.from_ndarray(draw_index(index, width, height), format="rgb24")
+            frame.pts = index if pts_ms is None else pts_ms[index]
+            frame.time_base = Fraction(1, fps) if pts_ms is None else TIME_BASE
+            container.mux(stream.encode(frame))
+        container.mux(stream.encode(None))
+    return path
+
+
+def draw_index(index: int, width: int, height: int) -> npt.NDArray[np.uint8]:
+    """An RGB frame [height, width, 3] that shows `index` (0 to 65535)."""
+    bits = np.array([(index >> bit) & 1 for bit in range(GRID * GRID)], dtype=np.uint8).reshape(GRID, GRID)
+    rows = np.arange(height) * GRID // height
+    columns = np.arange(width) * GRID // width
+    luma = np.where(bits[rows][:, columns] == 1, 235, 20).astype(np.uint8)
+    return np.repeat(luma[:, :, None], 3, axis=2)
+
+
+def read_index(frame_HWC: npt.NDArray[np.uint8]) -> int:
+    """The index that a frame shows."""
+    height, width, _ = frame_HWC.shape
+    centres_y = (np.arange(GRID) * 2 + 1) * height // (2 * GRID)
+    centres_x = (np.arange(GRID) * 2 + 1) * width // (2 * GRID)
+    bits = frame_HWC[centres_y][:, centres_x].mean(axis=2).reshape(-1) > 127
+    return int(sum(int(bit) << position for position, bit in enumerate(bits)))
