@@ -29,20 +29,32 @@ def write_video(
     gop: int = 12,
     b_frames: int = 0,
     pix_fmt: str = "yuv420p",
+    codec_options: dict[str, str] | None = None,
+    container_options: dict[str, str] | None = None,
+    noise: bool = False,
 ) -> Path:
-    """Write `num_frames` frames of `size` (width, height), at `pts_ms` or evenly at `fps`."""
+    """Write `num_frames` frames of `size` (width, height), at `pts_ms` or evenly at `fps`.
+
+    With `noise` every frame carries seeded noise as well, so that a frame decoded without one that
+    it refers to differs in its pixels.
+    """
     width, height = size
-    with av.open(str(path), "w") as container:
+    generator = np.random.default_rng(0)
+    with av.open(str(path), "w", options=container_options or {}) as container:
         stream = container.add_stream(codec, rate=fps)
         stream.width, stream.height, stream.pix_fmt = width, height, pix_fmt
         stream.gop_size = gop
         stream.max_b_frames = b_frames
         if codec == "libx264":
             stream.options = {"preset": "veryfast", "crf": "18", "bf": str(b_frames)}
+        stream.options = {**stream.options, **(codec_options or {})}
         if pts_ms is not None:
             stream.codec_context.time_base = TIME_BASE
         for index in range(num_frames):
-            frame = av.VideoFrame.from_ndarray(draw_index(index, width, height), format="rgb24")
+            image = draw_index(index, width, height)
+            if noise:
+                image = np.clip(image + generator.integers(-15, 16, image.shape), 0, 255).astype(np.uint8)
+            frame = av.VideoFrame.from_ndarray(image, format="rgb24")
             frame.pts = index if pts_ms is None else pts_ms[index]
             frame.time_base = Fraction(1, fps) if pts_ms is None else TIME_BASE
             container.mux(stream.encode(frame))

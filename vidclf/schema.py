@@ -30,6 +30,9 @@ class RejectReason(StrEnum):
     DECODE_ERROR = "decode_error"
     TOO_FEW_FRAMES = "too_few_frames"
     READ_ERROR = "read_error"
+    OUT_OF_MEMORY = "out_of_memory"
+    DECODE_TIMEOUT = "decode_timeout"
+    DECODER_CRASHED = "decoder_crashed"
 
 
 MANIFEST = pa.schema(

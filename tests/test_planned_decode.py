@@ -1,0 +1,176 @@
+"""Planned decoding gives the very frames of a full sequential decode, bit for bit before scaling."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import av
+import numpy as np
+import numpy.typing as npt
+import pytest
+
+from tests.videos import write_video
+from vidclf.archive import decode, packets, sampling
+from vidclf.archive.packets import PacketIndex, Run
+from vidclf.archive.sampling import SamplingPlan
+
+B_FRAMES: dict[str, Any] = {"b_frames": 3}
+OPEN_GOP: dict[str, Any] = {"b_frames": 3, "codec_options": {"x264-params": "open-gop=1:bframes=3"}}
+X265 = {"codec_options": {"x265-params": "log-level=none:keyint=12:bframes=3:open-gop=1"}}
+X265_CLOSED = {"codec_options": {"x265-params": "log-level=none:keyint=12:bframes=3:open-gop=0"}}
+SVT = {"codec_options": {"preset": "12", "svtav1-params": "keyint=12"}}
+FRAGMENTED = {"container_options": {"movflags": "frag_keyframe+empty_moov+default_base_moof"}}
+
+MATRIX: list[tuple[str, str, dict[str, Any]]] = [
+    ("mp4", "libx264", {}),
+    ("mp4", "libx264", B_FRAMES),
+    ("mp4", "libx264", OPEN_GOP),
+    ("mp4", "libx264", B_FRAMES | FRAGMENTED),
+    ("mov", "libx264", OPEN_GOP),
+    ("mkv", "libx264", OPEN_GOP),
+    ("avi", "libx264", {}),
+    ("avi", "libx264", B_FRAMES),
+    ("ts", "libx264", B_FRAMES),
+    ("ts", "libx264", OPEN_GOP),
+    ("mp4", "libx265", X265),
+    ("mp4", "libx265", X265_CLOSED),
+    ("mkv", "libx265", X265),
+    ("mov", "libx265", X265),
+    ("ts", "libx265", X265),
+    ("webm", "libvpx-vp9", {"codec_options": {"deadline": "realtime", "cpu-used": "8"}}),
+    ("mp4", "libvpx-vp9", {"codec_options": {"deadline": "realtime", "cpu-used": "8"}}),
+    ("mkv", "libsvtav1", SVT),
+    ("mp4", "libsvtav1", SVT),
+    ("webm", "libsvtav1", SVT),
+    ("mp4", "mpeg4", {}),
+    ("mp4", "mpeg4", {"b_frames": 2}),
+    ("avi", "mpeg4", {}),
+    ("avi", "mpeg4", {"b_frames": 2}),
+    ("mkv", "mpeg4", {"b_frames": 2}),
+]
+
+PLANS = [
+    SamplingPlan(num_frames=1),
+    SamplingPlan(num_frames=5),
+    SamplingPlan(num_frames=7, skip_edges=0.2),
+    SamplingPlan(num_frames=4, mode="middle", clip_duration_s=1.0),
+    SamplingPlan(num_frames=4, mode="random", clip_duration_s=1.0),
+    SamplingPlan(num_frames=73),
+]
+
+
+def as_it_is(frame_HWC: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint8]:
+    return frame_HWC
+
+
+def every_frame(path: Path) -> tuple[list[int], list[npt.NDArray[np.uint8]]]:
+    """All frames in sequence, by PyAV alone: what planned decoding is measured against."""
+    with av.open(str(path)) as container:
+        shown = list(container.decode(video=0))
+        pts = [frame.pts for frame in shown]
+        if pts != sorted(pts):  # AVI with reordered frames: times are FFmpeg's guess, the order is not
+            pts = list(range(len(pts)))
+        return pts, [frame.to_ndarray(format="rgb24") for frame in shown]
+
+
+def assert_planned_equals_sequence(path: Path, plan: SamplingPlan) -> None:
+    pts, frames = every_frame(path)
+    times = np.array(pts)
+    planned = decode.decode_video(str(path), plan, as_it_is, seed="a")
+    with av.open(str(path)) as container:
+        time_base = container.streams.video[0].time_base
+        end = times[0] + round(planned.duration_s / time_base)
+    chosen = sampling.choose(times, int(end), np.zeros(len(times), bool), time_base, plan, "a")
+    assert planned.pts_s.tolist() == pytest.approx([float((pts[i] - pts[0]) * time_base) for i in chosen])
+    assert [np.array_equal(ours, frames[i]) for ours, i in zip(planned.frames_THWC, chosen, strict=True)] == [
+        True
+    ] * len(chosen)
+
+
+@pytest.mark.parametrize(("container", "codec", "options"), MATRIX)
+def test_every_container_and_codec(tmp_path: Path, container: str, codec: str, options: dict[str, Any]) -> None:
+    path = write_video(tmp_path / f"v.{container}", 50, codec=codec, noise=True, size=(96, 64), **options)
+    for plan in PLANS:
+        assert_planned_equals_sequence(path, plan)
+
+
+@pytest.mark.parametrize("num_frames", [1, 2, 3, 25])
+def test_short_videos(tmp_path: Path, num_frames: int) -> None:
+    path = write_video(tmp_path / "v.mp4", num_frames, fps=20, noise=True, b_frames=2)
+    for plan in PLANS:
+        assert_planned_equals_sequence(path, plan)
+
+
+def test_a_video_of_thirty_seconds_with_many_groups(tmp_path: Path) -> None:
+    path = write_video(tmp_path / "v.mp4", 750, fps=25, gop=50, noise=True, **OPEN_GOP)
+    for num_frames in (3, 16, 73):
+        assert_planned_equals_sequence(path, SamplingPlan(num_frames=num_frames))
+
+
+def test_variable_frame_rate(tmp_path: Path) -> None:
+    pts_ms = [0, 40, 80, 500, 520, 540, 2000, 2100, 2101, 2500, 4000, 4040]
+    for container in ("mp4", "mkv"):
+        path = write_video(tmp_path / f"v.{container}", len(pts_ms), pts_ms=pts_ms, noise=True, b_frames=2)
+        for plan in PLANS:
+            assert_planned_equals_sequence(path, plan)
+
+
+@pytest.mark.parametrize("size", [(65, 49), (64, 2), (18, 130)])
+def test_odd_sizes(tmp_path: Path, size: tuple[int, int]) -> None:
+    path = write_video(tmp_path / "v.mkv", 10, size=size, noise=True, pix_fmt="yuv444p")
+    assert_planned_equals_sequence(path, SamplingPlan(num_frames=4))
+
+
+@pytest.mark.parametrize("pix_fmt", ["yuv420p10le", "yuv422p10le"])
+def test_ten_bits(tmp_path: Path, pix_fmt: str) -> None:
+    path = write_video(tmp_path / "v.mp4", 10, noise=True, pix_fmt=pix_fmt)
+    assert_planned_equals_sequence(path, SamplingPlan(num_frames=4))
+
+
+def test_interlaced(tmp_path: Path) -> None:
+    options = {"codec_options": {"x264-params": "interlaced=1:bframes=2", "flags": "+ildct+ilme"}}
+    path = write_video(tmp_path / "v.ts", 30, noise=True, **options)
+    assert_planned_equals_sequence(path, SamplingPlan(num_frames=7))
+
+
+def test_an_edit_list_that_cuts_the_beginning(tmp_path: Path) -> None:
+    pts_ms = [100 * index - 450 for index in range(30)]
+    path = write_video(tmp_path / "v.mp4", 30, pts_ms=pts_ms, noise=True, b_frames=2)
+    for plan in PLANS:
+        assert_planned_equals_sequence(path, plan)
+
+
+def test_keyframes_mode_takes_keyframes_only(tmp_path: Path) -> None:
+    path = write_video(tmp_path / "v.mp4", 60, gop=10, fps=10, codec_options={"x264-params": "scenecut=0"})
+    plan = SamplingPlan(mode="keyframes", num_frames=3)
+    assert decode.decode_video(str(path), plan, as_it_is).pts_s.tolist() == [1.0, 3.0, 5.0]
+    every = decode.decode_video(str(path), replace(plan, num_frames=73), as_it_is)
+    assert every.pts_s.tolist() == [0.0, 1.0, 2.0, 3.0, 4.0, 5.0]
+
+
+def index_of(pts: list[int], keyframes: list[int]) -> PacketIndex:
+    return PacketIndex(
+        pts_ticks=np.array(pts),
+        is_keyframe=np.isin(np.arange(len(pts)), keyframes),
+        is_shown=np.ones(len(pts), bool),
+        end_ticks=max(pts) + 1,
+    )
+
+
+def test_runs_begin_at_a_keyframe_and_end_at_the_wanted_packet() -> None:
+    index = index_of([0, 2, 1, 3, 4, 6, 5, 7, 8, 10, 9, 11], keyframes=[0, 4, 8])
+    assert packets.runs(index, np.array([1, 10])) == [Run(0, 2), Run(8, 9)]
+    assert packets.runs(index, np.array([3, 4])) == [Run(0, 4)]
+    assert packets.runs(index, np.array([5])) == [Run(4, 6)]
+
+
+def test_a_leading_picture_needs_the_group_before() -> None:
+    # Packet 5 is shown at 3, before its keyframe (packet 4, shown at 4).
+    index = index_of([0, 1, 2, 8, 4, 3, 5], keyframes=[0, 4])
+    assert packets.runs(index, np.array([3])) == [Run(0, 5)]
+
+
+def test_frames_before_the_first_keyframe_are_decoded_from_the_beginning() -> None:
+    assert packets.runs(index_of([0, 1, 2, 3], keyframes=[2]), np.array([1, 3])) == [Run(0, 3)]
