@@ -49,14 +49,22 @@ class DecodedVideo:
     video_codec: str
 
 
-def decode_video(uri: str, plan: SamplingPlan, transform: Transform, seed: str = "") -> DecodedVideo:
+def decode_video(
+    uri: str,
+    plan: SamplingPlan,
+    transform: Transform,
+    seed: str = "",
+    on_duration: Callable[[float], None] = lambda duration_s: None,
+) -> DecodedVideo:
     """Decode the frames of the video at `uri` that `plan` picks; `seed` as in `sampling.choose`.
+
+    `on_duration` is told the duration in seconds as soon as the packets say it.
 
     Raises VideoRejected for every fault of the video: whatever PyAV, FFmpeg or the file system
     raise for it is given a reason here, so that one video can only ever cost its own row.
     """
     try:
-        decoded = _decode_planned(uri, plan, transform, seed)
+        decoded = _decode_planned(uri, plan, transform, seed, on_duration)
         if decoded is None:
             decoded = _decode_in_sequence(uri, plan, transform, seed)
     except VideoRejected:
@@ -100,7 +108,9 @@ class _Picker:
         )
 
 
-def _decode_planned(uri: str, plan: SamplingPlan, transform: Transform, seed: str) -> DecodedVideo | None:
+def _decode_planned(
+    uri: str, plan: SamplingPlan, transform: Transform, seed: str, on_duration: Callable[[float], None]
+) -> DecodedVideo | None:
     """The planned frames from the packets they need; None where that does not work out."""
     with open_video(uri) as (container, stream):
         index = packets.scan(container, stream)
@@ -110,6 +120,8 @@ def _decode_planned(uri: str, plan: SamplingPlan, transform: Transform, seed: st
     order = np.argsort(index.pts_ticks[index.is_shown])
     times = index.pts_ticks[index.is_shown][order]
     keyframes = index.is_keyframe[index.is_shown][order]
+    duration_s = float((index.end_ticks - int(times[0])) * time_base)
+    on_duration(duration_s)
     wanted = times[sampling.choose(times, index.end_ticks, keyframes, time_base, plan, seed)]
     picker = _Picker(wanted.tolist(), transform)
     with open_video(uri) as (container, stream):
@@ -120,8 +132,7 @@ def _decode_planned(uri: str, plan: SamplingPlan, transform: Transform, seed: st
             return None  # decoding in sequence survives a damaged packet
         if picker.missing:
             return None
-        scale = float(time_base)
-        return picker.video(stream, (wanted - times[0]) * scale, float(index.end_ticks - times[0]) * scale)
+        return picker.video(stream, (wanted - times[0]) * float(time_base), duration_s)
 
 
 def _shown_frames(container: Any, stream: Any, wanted_runs: list[packets.Run], wanted: set[int]) -> Iterator[Any]:

@@ -12,8 +12,6 @@ from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
-import torch
-from torch.nn.functional import interpolate
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -29,6 +27,11 @@ class FrameTransform:
 
     def __call__(self, frame_HWC: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint8]:
         """Scale and crop one RGB frame [H, W, 3] to [crop_size, crop_size, 3] uint8."""
+        # Here, so that a decode worker, which only hands this object on to its child process, stays
+        # without torch's 600 MB.
+        import torch
+        from torch.nn.functional import interpolate
+
         # The permuted view of a packed frame is what torch calls channels_last: its antialiased uint8
         # kernels are fastest there and equal PIL to one grey level.
         image_NCHW = torch.from_numpy(frame_HWC).permute(2, 0, 1).unsqueeze(0)

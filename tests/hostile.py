@@ -1,0 +1,47 @@
+"""Transforms that stand for what native decoders do to their process. Named in a module of their
+own, because the decoder's child process imports them."""
+
+from __future__ import annotations
+
+import os
+import signal
+import time
+
+import numpy as np
+import numpy.typing as npt
+
+Frame = npt.NDArray[np.uint8]
+
+
+def keep(frame_HWC: Frame) -> Frame:
+    return frame_HWC
+
+
+def sleep_for_ever(frame_HWC: Frame) -> Frame:
+    time.sleep(3600)
+    return frame_HWC
+
+
+def abort(frame_HWC: Frame) -> Frame:
+    os.abort()
+
+
+def be_killed(frame_HWC: Frame) -> Frame:
+    os.kill(os.getpid(), signal.SIGKILL)
+    return frame_HWC
+
+
+def segfault(frame_HWC: Frame) -> Frame:
+    os.kill(os.getpid(), signal.SIGSEGV)
+    return frame_HWC
+
+
+def allocate_without_end(frame_HWC: Frame) -> Frame:
+    hoard = []
+    while True:
+        hoard.append(np.ones(64 * 1024**2, np.uint8))
+
+
+def hostile_when_wide(frame_HWC: Frame) -> Frame:
+    """Kills its process for videos that are wider than high."""
+    return be_killed(frame_HWC) if frame_HWC.shape[1] > frame_HWC.shape[0] else frame_HWC

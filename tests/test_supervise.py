@@ -1,0 +1,154 @@
+"""Whatever a video does to its decoder costs one row and at most the deadline."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from tests import hostile
+from tests.videos import read_index, write_video
+from vidclf.archive.sampling import SamplingPlan
+from vidclf.archive.source import VideoRejected
+from vidclf.archive.supervise import DecodeLimits, DecoderStartError, SupervisedDecoder
+from vidclf.schema import RejectReason
+
+PLAN = SamplingPlan(num_frames=3)
+FRAME_BYTES = 64 * 64 * 3
+
+
+def decoder(transform: Callable[[hostile.Frame], hostile.Frame], **limits: float) -> SupervisedDecoder:
+    return SupervisedDecoder(PLAN, transform, FRAME_BYTES, DecodeLimits(**limits))  # type: ignore[arg-type]
+
+
+@pytest.fixture
+def video(tmp_path: Path) -> str:
+    return str(write_video(tmp_path / "v.mp4", 12))
+
+
+def reason(supervised: SupervisedDecoder, uri: str) -> tuple[RejectReason, str]:
+    with pytest.raises(VideoRejected) as rejected:
+        supervised.decode(uri, "")
+    return rejected.value.reason, rejected.value.message
+
+
+def test_frames_come_back_whole(video: str) -> None:
+    supervised = decoder(hostile.keep)
+    first = supervised.decode(video, "")
+    second = supervised.decode(video, "")
+    assert [read_index(frame) for frame in first.frames_THWC] == [2, 6, 10]
+    assert np.array_equal(first.frames_THWC, second.frames_THWC)
+    assert first.pts_s.tolist() == pytest.approx([0.2, 0.6, 1.0])
+    supervised.close()
+
+
+def test_a_rejection_passes_through_and_the_child_lives_on(video: str, tmp_path: Path) -> None:
+    supervised = decoder(hostile.keep)
+    (tmp_path / "text.mp4").write_text("no video")
+    supervised.decode(video, "")
+    child = supervised._child
+    assert reason(supervised, str(tmp_path / "text.mp4"))[0] == RejectReason.NOT_A_VIDEO
+    assert reason(supervised, str(tmp_path / "none.mp4")) == (RejectReason.NOT_FOUND, "no such file")
+    assert len(supervised.decode(video, "").frames_THWC) == 3
+    assert supervised._child is child
+    supervised.close()
+
+
+def test_a_child_that_sleeps_for_ever_costs_the_deadline(video: str) -> None:
+    supervised = decoder(hostile.sleep_for_ever, timeout_s=1.0, timeout_per_video_s=0.5)
+    with pytest.raises(VideoRejected):
+        supervised.decode(video, "")  # the first one also starts a child
+    started = time.monotonic()
+    supervised.close()
+    supervised._start()
+    started = time.monotonic()
+    # 1 s, and half a second for each of the video's 1.2 s.
+    assert reason(supervised, video) == (RejectReason.DECODE_TIMEOUT, "no result within 2 s")
+    assert 1.5 < time.monotonic() - started < 6
+
+
+@pytest.mark.parametrize(
+    ("transform", "signal_name"),
+    [(hostile.abort, "SIGABRT"), (hostile.segfault, "SIGSEGV"), (hostile.be_killed, "SIGKILL")],
+)
+def test_a_crash_is_one_rejection(
+    video: str, transform: Callable[[hostile.Frame], hostile.Frame], signal_name: str
+) -> None:
+    expected = (RejectReason.DECODER_CRASHED, f"the decoder process was ended by {signal_name}")
+    assert reason(decoder(transform), video) == expected
+
+
+def test_after_a_crash_the_next_video_is_decoded(video: str, tmp_path: Path) -> None:
+    wide = str(write_video(tmp_path / "wide.mp4", 12, size=(64, 32)))
+    supervised = decoder(hostile.hostile_when_wide)
+    assert reason(supervised, wide)[0] == RejectReason.DECODER_CRASHED
+    assert [read_index(frame) for frame in supervised.decode(video, "").frames_THWC] == [2, 6, 10]
+    supervised.close()
+
+
+def test_memory_without_end_is_refused_to_the_child(video: str) -> None:
+    supervised = decoder(hostile.allocate_without_end, memory_bytes=300 * 1024**2)
+    assert reason(supervised, video)[0] == RejectReason.OUT_OF_MEMORY
+
+
+def test_the_child_is_replaced_after_its_share_of_videos(video: str) -> None:
+    supervised = decoder(hostile.keep, videos_per_child=2)
+    children = []
+    for _ in range(3):
+        supervised.decode(video, "")
+        children.append(supervised._child)
+    assert children[0] is children[1]
+    assert children[1] is not children[2]
+    supervised.close()
+
+
+def test_a_child_that_cannot_start_is_no_fault_of_a_video(video: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "executable", "/bin/false")
+    with pytest.raises(DecoderStartError, match="could not start: it exited with code 1"):
+        decoder(hostile.keep).decode(video, "")
+
+
+def test_the_child_dies_with_its_parent(video: str) -> None:
+    script = (
+        "import os, sys, time\n"
+        "from tests.test_supervise import decoder, hostile\n"
+        "supervised = decoder(hostile.keep)\n"
+        f"supervised.decode({video!r}, '')\n"
+        "print(supervised._child.pid, flush=True)\n"
+        "os.kill(os.getpid(), 9)\n"
+    )
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=False)
+    pid = int(done.stdout)
+    deadline = time.monotonic() + 5
+    while _is_alive(pid) and time.monotonic() < deadline:
+        time.sleep(0.05)
+    assert not _is_alive(pid)
+
+
+def _is_alive(pid: int) -> bool:
+    try:
+        with open(f"/proc/{pid}/stat") as stat:
+            return stat.read().rsplit(")", 1)[1].split()[0] != "Z"
+    except FileNotFoundError:
+        return False
+
+
+def test_the_parent_stays_without_torch() -> None:
+    done = subprocess.run(
+        [
+            sys.executable,
+            "-c",
+            "import sys, vidclf.archive.supervise, vidclf.archive.transform; print('torch' in sys.modules)",
+        ],
+        capture_output=True,
+        text=True,
+        check=True,
+        cwd=os.getcwd(),
+    )
+    assert done.stdout == "False\n"

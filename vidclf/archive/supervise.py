@@ -1,0 +1,192 @@
+"""Decoding in a child process, so that no video can cost more than its own row.
+
+FFmpeg's decoders are native code fed by strangers: they can crash, hang or eat memory, and no
+exception handler sees that. Here they run in a child with a deadline for each video and a cap on
+its memory; a child that dies or overstays is replaced, and the video gets a reason. Frames come
+back through memory that both processes map; nothing has a name in the file system, so nothing is
+left behind, and the kernel ends the child when its parent dies.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import mmap
+import os
+import pickle
+import resource
+import signal
+import socket
+import subprocess
+import sys
+import time
+from dataclasses import dataclass, replace
+from multiprocessing.connection import Connection
+from typing import Any
+
+import numpy as np
+
+from vidclf.archive.decode import DecodedVideo, Transform, decode_video
+from vidclf.archive.sampling import SamplingPlan
+from vidclf.archive.source import VideoRejected
+from vidclf.schema import RejectReason
+
+START_TIMEOUT_S = 180.0
+_PR_SET_PDEATHSIG = 1
+
+
+@dataclass(frozen=True, kw_only=True)
+class DecodeLimits:
+    """What a video may cost before it is given up."""
+
+    timeout_s: float = 60.0
+    """seconds for a video, to which `timeout_per_video_s` adds once its duration is known"""
+    timeout_per_video_s: float = 1.0
+    """further seconds for each second of the video's duration"""
+    memory_bytes: int = 2 * 1024**3
+    """memory the child may allocate for decoding, over what it takes to start"""
+    videos_per_child: int = 500
+    """videos after which the child is replaced, so that leaks in native code stay bounded"""
+
+
+class DecoderStartError(RuntimeError):
+    """The child process cannot even start: the fault of the machine or the installation, not of a
+    video, and so nothing to put into quarantine."""
+
+
+class SupervisedDecoder:
+    """`decode_video` in a child process. One per decode worker; not for use from several threads."""
+
+    def __init__(self, plan: SamplingPlan, transform: Transform, frame_bytes: int, limits: DecodeLimits) -> None:
+        """`frame_bytes` is the size of one transformed frame."""
+        self._request = pickle.dumps((plan, transform))
+        self._limits = limits
+        self._size = plan.num_frames * frame_bytes
+        self._memory_fd = os.memfd_create("vidclf-frames")
+        os.ftruncate(self._memory_fd, self._size)
+        self._memory = mmap.mmap(self._memory_fd, self._size)
+        self._child: subprocess.Popen[bytes] | None = None
+        self._connection: Connection | None = None
+        self._num_decoded = 0
+
+    def decode(self, uri: str, seed: str) -> DecodedVideo:
+        """As `decode_video`; raises VideoRejected also for what the child did not survive."""
+        if self._num_decoded >= self._limits.videos_per_child:
+            self.close()
+        connection = self._connection or self._start()
+        self._num_decoded += 1
+        started = time.monotonic()
+        allowed_s = self._limits.timeout_s
+        try:
+            connection.send((uri, seed))
+            while True:
+                if not connection.poll(max(0.0, started + allowed_s - time.monotonic())):
+                    self._kill()
+                    raise VideoRejected(RejectReason.DECODE_TIMEOUT, f"no result within {allowed_s:.0f} s")
+                kind, content = connection.recv()
+                if kind == "duration_s":
+                    allowed_s += content * self._limits.timeout_per_video_s
+                elif kind == "rejected":
+                    raise VideoRejected(*content)
+                else:
+                    return self._copied(*content)
+        except (EOFError, ConnectionError) as error:
+            raise VideoRejected(RejectReason.DECODER_CRASHED, f"the decoder process {self._kill()}") from error
+
+    def close(self) -> None:
+        """End the child; the next video starts another."""
+        self._kill()
+
+    def _copied(self, video: DecodedVideo, shape: tuple[int, ...]) -> DecodedVideo:
+        # Copied out, because the next video overwrites the shared memory.
+        num_bytes = int(np.prod(shape))
+        frames = np.frombuffer(self._memory, dtype=np.uint8, count=num_bytes).reshape(shape).copy()
+        return replace(video, frames_THWC=frames)
+
+    def _start(self) -> Connection:
+        ours, theirs = socket.socketpair()
+        command = [
+            sys.executable,
+            "-c",
+            "import sys; from vidclf.archive.supervise import serve; serve(*map(int, sys.argv[1:]))",
+            *map(str, (theirs.fileno(), self._memory_fd, self._size, self._limits.memory_bytes, os.getpid())),
+        ]
+        environment = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
+        self._child = subprocess.Popen(
+            command, pass_fds=(theirs.fileno(), self._memory_fd), env=environment, stdin=subprocess.DEVNULL
+        )
+        theirs.close()
+        self._connection = Connection(ours.detach())
+        self._num_decoded = 0
+        try:
+            self._connection.send_bytes(self._request)
+            if self._connection.poll(START_TIMEOUT_S) and self._connection.recv() == "ready":
+                return self._connection
+        except (EOFError, ConnectionError):
+            pass
+        raise DecoderStartError(f"the decoder process could not start: it {self._kill()}")
+
+    def _kill(self) -> str:
+        """End the child and say how it ended."""
+        child, connection = self._child, self._connection
+        self._child = self._connection = None
+        if connection is not None:
+            connection.close()
+        if child is None:
+            return "was not running"
+        try:
+            # One that crashed is about to be gone; asking first keeps its own signal as the answer.
+            code = child.wait(timeout=0.5)
+        except subprocess.TimeoutExpired:
+            child.kill()
+            code = child.wait()
+        return f"was ended by {signal.Signals(-code).name}" if code < 0 else f"exited with code {code}"
+
+    def __del__(self) -> None:
+        child = getattr(self, "_child", None)
+        if child is not None:
+            child.kill()
+            child.wait()
+
+
+def serve(socket_fd: int, memory_fd: int, size: int, memory_bytes: int, parent: int) -> None:
+    """The child: decode what is asked for until the parent hangs up."""
+    ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+    if os.getppid() != parent:
+        sys.exit(0)  # it died before the kernel knew to tell us
+    # Interrupts are the parent's to handle; it ends this process when it stops.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    connection = Connection(socket_fd)
+    memory = mmap.mmap(memory_fd, size)
+    plan, transform = pickle.loads(connection.recv_bytes())
+    _cap_memory(memory_bytes)
+    connection.send("ready")
+    while True:
+        try:
+            uri, seed = connection.recv()
+        except EOFError:
+            return
+        connection.send(_answer(connection, memory, uri, plan, transform, seed))
+
+
+def _answer(
+    connection: Connection, memory: mmap.mmap, uri: str, plan: SamplingPlan, transform: Transform, seed: str
+) -> tuple[str, Any]:
+    try:
+        video = decode_video(uri, plan, transform, seed, lambda s: connection.send(("duration_s", s)))
+    except VideoRejected as rejected:
+        return "rejected", (rejected.reason, rejected.message)
+    frames = np.ascontiguousarray(video.frames_THWC)
+    memory[: frames.nbytes] = frames.reshape(-1).data
+    return "ok", (replace(video, frames_THWC=np.empty((0, 0, 0, 3), np.uint8)), frames.shape)
+
+
+def _cap_memory(memory_bytes: int) -> None:
+    """Let this process allocate `memory_bytes` more than it has now.
+
+    RLIMIT_DATA counts private writable memory, which is what decoding allocates; the address space
+    (RLIMIT_AS) of a process with torch in it says nothing.
+    """
+    with open("/proc/self/status") as status:
+        data_kib = next(int(line.split()[1]) for line in status if line.startswith("VmData:"))
+    limit = data_kib * 1024 + memory_bytes
+    resource.setrlimit(resource.RLIMIT_DATA, (limit, limit))
