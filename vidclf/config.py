@@ -10,6 +10,9 @@ import re
 from dataclasses import dataclass
 
 
+SAMPLING_MODES = ("uniform", "middle", "random", "keyframes")
+
+
 class ConfigError(ValueError):
     """The user asked for something that cannot be done; said in one line, before any work (exit 2)."""
 
@@ -89,6 +92,10 @@ class PipelineConfig:
     """CNN workers (default: one per GPU; without GPU one per two CPUs)"""
     gpus_per_cnn_worker: float | None = None
     """GPU share of each CNN worker (default: 1 where the cluster has a GPU, else 0)"""
+    decode_timeout: float = 60.0
+    """seconds after which a video is given up, plus one for each second of its duration"""
+    decode_memory_gib: float = 2.0
+    """memory that decoding one video may take, in GiB"""
     rows_per_shard: int = 128
     """videos per output shard; also what a killed write loses and repeats"""
     overwrite: bool = False
@@ -102,6 +109,8 @@ class PipelineConfig:
         for field in ("decode_workers", "cnn_workers"):
             value = getattr(self, field)
             require(value is None or value >= 1, field, "at least 1 worker", value)
+        require(self.decode_timeout > 0, "decode_timeout", "above 0 seconds", self.decode_timeout)
+        require(self.decode_memory_gib > 0, "decode_memory_gib", "above 0 GiB", self.decode_memory_gib)
         share = self.gpus_per_cnn_worker
         require(share is None or share >= 0, "gpus_per_cnn_worker", "at least 0 GPUs", share)
 
@@ -117,10 +126,23 @@ class ExtractConfig(PipelineConfig):
     weights: str = "DEFAULT"
     """DEFAULT (the published ImageNet weights), file or URI of a state dict, or 'random'"""
     num_frames: int = 73
-    """frames sampled uniformly over each video"""
+    """frames sampled from each video, at most"""
+    sampling: str = "uniform"
+    """uniform over the whole video; over a 'middle' or 'random' clip of it; or 'keyframes', evenly chosen:
+    far cheaper to decode, and only nearly uniform"""
+    clip_duration: float | None = None
+    """length of the clip of 'middle' and 'random', in seconds"""
+    skip_edges: float = 0.0
+    """share of the duration left out at the beginning and again at the end, such as titles and credits"""
 
     def __post_init__(self) -> None:
         super().__post_init__()
+        require(self.sampling in SAMPLING_MODES, "sampling", f"one of {', '.join(SAMPLING_MODES)}", self.sampling)
+        needs_clip = self.sampling in ("middle", "random")
+        rule = "above 0 seconds with --sampling middle or random, and not given otherwise"
+        clip = self.clip_duration
+        require(clip is not None and clip > 0 if needs_clip else clip is None, "clip_duration", rule, clip)
+        require(0 <= self.skip_edges < 0.5, "skip_edges", "in [0, 0.5)", self.skip_edges)
         require(1 <= self.num_frames <= 4096, "num_frames", "between 1 and 4096 frames", self.num_frames)
 
 

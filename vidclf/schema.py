@@ -7,8 +7,10 @@ Everything is plain Arrow (no extension types): pandas, DuckDB and Polars read i
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from enum import StrEnum
 
+import numpy as np
 import pyarrow as pa
 
 SPLITS = ("train", "val", "test")
@@ -124,6 +126,13 @@ def predictions(num_classes: int) -> pa.Schema:
             pa.field("ensemble_id", pa.string(), nullable=False),
         ]
     )
+
+
+def nested_list(lengths: Sequence[int | None], values: pa.Array) -> pa.Array:
+    """`values` cut into lists of `lengths`; None makes a null."""
+    offsets = np.cumsum([0, *[length or 0 for length in lengths]]).astype(np.int32)
+    mask = pa.array([length is None for length in lengths])
+    return pa.ListArray.from_arrays(pa.array(offsets), values, mask=mask)
 
 
 class SchemaError(ValueError):

@@ -14,8 +14,6 @@ from fractions import Fraction
 import numpy as np
 import numpy.typing as npt
 
-MODES = ("uniform", "middle", "random", "keyframes")
-
 
 @dataclass(frozen=True, kw_only=True)
 class SamplingPlan:

@@ -27,12 +27,13 @@ from ray.data.checkpoint import CheckpointConfig
 from ray.data.datasource import BlockBasedFileDatasink, FilenameProvider
 
 from vidclf import cluster, ledger, schema, storage
-from vidclf.archive import quality
-from vidclf.archive.decode import DecodedVideo, VideoRejected, decode_video
+from vidclf.archive.sampling import SamplingPlan
+from vidclf.archive.supervise import DecodeLimits
 from vidclf.archive.transform import FrameTransform
+from vidclf.archive.worker import DecodeVideos
 from vidclf.config import ConfigError, ExtractConfig, PipelineConfig
 from vidclf.features import backbone
-from vidclf.features.store import IDENTITY_FILE, FeatureSpec, features_column, nested_list
+from vidclf.features.store import IDENTITY_FILE, FeatureSpec, features_column
 from vidclf.progress import ProgressLine
 
 Head = Callable[[pa.Table], pa.Table]
@@ -62,7 +63,13 @@ class EmbeddingJob:
 def extract(config: ExtractConfig, manifest: pa.Table) -> dict[str, Any] | None:
     """Run the pipeline for `jobs/extract.py`; its summary, or None after `--dry-run`."""
     state = backbone.load_weights(config.backbone, config.weights)
-    spec = FeatureSpec.of(config.backbone, config.weights, backbone.weights_digest(state), config.num_frames)
+    plan = SamplingPlan(
+        mode=config.sampling,
+        num_frames=config.num_frames,
+        clip_duration_s=config.clip_duration,
+        skip_edges=config.skip_edges,
+    )
+    spec = FeatureSpec.of(config.backbone, config.weights, backbone.weights_digest(state), plan)
     return embed_videos(
         config,
         manifest,
@@ -108,6 +115,7 @@ def _run_pipeline(
     resources = cluster.connect()
     pools = _pool_sizes(config, resources)
     transform = FrameTransform(**job.spec.transform["transform"])
+    limits = DecodeLimits(timeout_s=config.decode_timeout, memory_bytes=int(config.decode_memory_gib * 1024**3))
     tally = cluster.Tally.start()
     state_ref = ray.put(job.state)
 
@@ -130,11 +138,11 @@ def _run_pipeline(
         override_num_blocks=-(-manifest.num_rows // VIDEOS_PER_BLOCK),
         num_cpus=0,
     )
-    # 2. Decode: 1 row out per row in, frames at model resolution or a reject reason. Actors, so
-    #    that the transform's library is imported once; a fixed pool, one per core.
+    # 2. Decode: 1 row out per row in, frames at model resolution or a reject reason. Actors, because
+    #    each keeps a decoder process; a fixed pool, one per core.
     videos = videos.map_batches(
         DecodeVideos,
-        fn_constructor_kwargs={"num_frames": job.spec.num_frames, "transform": transform, "tally": tally},
+        fn_constructor_kwargs={"plan": job.spec.plan, "transform": transform, "limits": limits, "tally": tally},
         batch_size=None,
         batch_format="pyarrow",
         zero_copy_batch=True,
@@ -174,64 +182,6 @@ def _run_pipeline(
         "decode": counts.get("decode_s", 0.0) / (elapsed_s * pools.decode_workers),
         "cnn": counts.get("cnn_s", 0.0) / (elapsed_s * pools.cnn_workers),
     }
-
-
-class DecodeVideos:
-    """Stage 2. In: `schema.MANIFEST`. Out: `schema.decoded`, one table a row, in order.
-
-    A video that cannot be decoded is a row with a reject reason; nothing raises for a video's sake.
-    """
-
-    def __init__(self, num_frames: int, transform: FrameTransform, tally: Any) -> None:
-        self._num_frames = num_frames
-        self._transform = transform
-        self._tally = tally
-        self._schema = schema.decoded(transform.crop_size, transform.crop_size)
-        torch.set_num_threads(1)
-
-    def __call__(self, batch: pa.Table) -> Iterator[pa.Table]:
-        for index in range(batch.num_rows):
-            row = batch.slice(index, 1)
-            started = time.perf_counter()
-            try:
-                video = decode_video(row["video_uri"][0].as_py(), self._num_frames, self._transform)
-                decoded = self._ok(row, video)
-            except VideoRejected as rejected:
-                decoded = self._rejected(row, rejected)
-            self._tally.add.remote({"decode_s": time.perf_counter() - started})
-            yield decoded
-
-    def _ok(self, row: pa.Table, video: DecodedVideo) -> pa.Table:
-        measured = quality.measure(video.frames_THWC)
-        num_frames, height, width, _ = video.frames_THWC.shape
-        pixels = pa.FixedSizeBinaryArray.from_buffers(
-            pa.binary(height * width * 3), num_frames, [None, pa.py_buffer(video.frames_THWC)]
-        )
-        return self._table(
-            row,
-            num_frames=num_frames,
-            duration_s=video.duration_s,
-            width=video.width,
-            height=video.height,
-            framerate=video.framerate,
-            video_codec=video.video_codec,
-            pts_s=nested_list([num_frames], pa.array(video.pts_s)),
-            luma_mean=nested_list([num_frames], pa.array(measured.luma_mean)),
-            sharpness=nested_list([num_frames], pa.array(measured.sharpness)),
-            is_black=nested_list([num_frames], pa.array(measured.is_black)),
-            frames=nested_list([num_frames], pixels),
-        )
-
-    def _rejected(self, row: pa.Table, rejected: VideoRejected) -> pa.Table:
-        return self._table(row, reject_reason=rejected.reason.value, reject_message=str(rejected))
-
-    def _table(self, row: pa.Table, **values: Any) -> pa.Table:
-        columns = []
-        for field in self._schema:
-            value = row[field.name] if field.name in row.column_names else values.get(field.name)
-            is_column = isinstance(value, (pa.Array, pa.ChunkedArray))
-            columns.append(value if is_column else pa.array([value], type=field.type))
-        return schema.conform(pa.table(columns, names=self._schema.names), self._schema, "decoded row")
 
 
 class EmbedVideos:

@@ -17,9 +17,11 @@ import pyarrow as pa
 
 from vidclf import ledger, storage
 from vidclf.archive.decode import DECODER_VERSION
+from vidclf.archive.sampling import SamplingPlan
 from vidclf.config import ConfigError
 from vidclf.features import backbone
 from vidclf.features.backbone import FEATURE_DIMS
+from vidclf.schema import nested_list
 
 IDENTITY_FILE = "run_identity.json"
 """In every run directory: the feature spec, and for predictions the ensemble."""
@@ -31,19 +33,18 @@ class FeatureSpec:
 
     backbone: str
     weights_digest: str
-    num_frames: int
-    sampling: str
+    sampling: dict[str, Any]
+    """fields of `SamplingPlan`"""
     transform: dict[str, Any]
     decoder: str
     dtype: str
 
     @classmethod
-    def of(cls, name: str, weights: str, digest: str, num_frames: int) -> FeatureSpec:
+    def of(cls, name: str, weights: str, digest: str, plan: SamplingPlan) -> FeatureSpec:
         return cls(
             backbone=name,
             weights_digest=digest,
-            num_frames=num_frames,
-            sampling="uniform",
+            sampling=asdict(plan),
             transform=json.loads(json.dumps(asdict(backbone.preprocessing(name, weights)))),
             decoder=DECODER_VERSION,
             dtype="float16",
@@ -55,13 +56,28 @@ class FeatureSpec:
         return hashlib.sha256(json.dumps(asdict(self), sort_keys=True).encode()).hexdigest()[:16]
 
     @property
+    def plan(self) -> SamplingPlan:
+        return SamplingPlan(**self.sampling)
+
+    @property
     def feature_dim(self) -> int:
         return FEATURE_DIMS[self.backbone]
 
     def differences(self, other: FeatureSpec) -> str:
         """What differs, spelt out as `name: this != that`; empty where nothing does."""
-        mine, theirs = asdict(self), asdict(other)
-        return "; ".join(f"{name}: {mine[name]} != {theirs[name]}" for name in mine if mine[name] != theirs[name])
+        mine, theirs = _flat(asdict(self)), _flat(asdict(other))
+        names = sorted(mine.keys() | theirs.keys())
+        return "; ".join(
+            f"{name}: {mine.get(name)} != {theirs.get(name)}" for name in names if mine.get(name) != theirs.get(name)
+        )
+
+
+def _flat(values: dict[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Nested dictionaries as one, with dotted names."""
+    flat: dict[str, Any] = {}
+    for name, value in values.items():
+        flat.update(_flat(value, f"{prefix}{name}.") if isinstance(value, dict) else {prefix + name: value})
+    return flat
 
 
 def read_spec(features: str) -> FeatureSpec:
@@ -94,13 +110,6 @@ def features_column(features_TD: Sequence[npt.NDArray[np.float16] | None], featu
             feature_dim,
         ),
     )
-
-
-def nested_list(lengths: Sequence[int | None], values: pa.Array) -> pa.Array:
-    """`values` cut into lists of `lengths`; None makes a null."""
-    offsets = np.cumsum([0, *[length or 0 for length in lengths]]).astype(np.int32)
-    mask = pa.array([length is None for length in lengths])
-    return pa.ListArray.from_arrays(pa.array(offsets), values, mask=mask)
 
 
 def features_TD(row: pa.ListScalar) -> npt.NDArray[np.float16]:

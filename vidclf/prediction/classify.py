@@ -86,7 +86,7 @@ def _fitted_weights(config: ClassifyConfig, info: EnsembleInfo) -> tuple[dict[st
         )
     weights = config.weights or info.weights
     state = backbone.load_weights(fitted.backbone, weights)
-    ours = FeatureSpec.of(fitted.backbone, weights, backbone.weights_digest(state), fitted.num_frames)
+    ours = FeatureSpec.of(fitted.backbone, weights, backbone.weights_digest(state), fitted.plan)
     if ours.key != fitted.key:
         raise ConfigError(
             f"--ensemble {config.ensemble}: was fitted on features of key {fitted.key}, this cluster makes {ours.key} "

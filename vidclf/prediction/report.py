@@ -19,10 +19,12 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from vidclf import ledger, schema, storage
-from vidclf.archive.decode import VideoRejected, decode_video
+from vidclf.archive.decode import decode_video
+from vidclf.archive.sampling import SamplingPlan
+from vidclf.archive.source import VideoRejected
 from vidclf.archive.manifest import read_manifest
 from vidclf.config import ConfigError, EvaluateConfig
-from vidclf.features.store import IDENTITY_FILE
+from vidclf.features.store import IDENTITY_FILE, FeatureSpec
 from vidclf.learning import metrics
 from vidclf.learning.metrics import Metrics
 
@@ -37,6 +39,7 @@ MAX_QUARANTINE_ROWS = 50
 class Scored:
     """One classified video whose true label is known."""
 
+    video_id: str
     video_uri: str
     split: str
     label: str
@@ -44,7 +47,6 @@ class Scored:
     confidence: float
     attended: int
     """index of the sampled frame with the most pooling weight"""
-    num_frames: int
     attended_s: float
     """its time, in seconds"""
 
@@ -98,7 +100,7 @@ def evaluate(config: EvaluateConfig) -> Evaluation | None:
         print(f"would score {len(scored)} videos into {config.output}")
         return None
     storage.publish_json(storage.join(config.output, METRICS_FILE), asdict(evaluation))
-    page = _page(evaluation, scored, config)
+    page = _page(evaluation, scored, FeatureSpec(**identity["feature_spec"]).plan, config)
     storage.publish_bytes(storage.join(config.output, PAGE_FILE), page.encode())
     return evaluation
 
@@ -155,13 +157,13 @@ def _score(predictions: str, manifest: pa.Table) -> tuple[list[Scored], int, int
             attended = int(np.argmax(row["attention"]))
             scored.append(
                 Scored(
+                    video_id=row[schema.VIDEO_ID],
                     video_uri=row["video_uri"],
                     split=split or UNSPLIT,
                     label=label,
                     predicted=row["label"],
                     confidence=row["confidence"],
                     attended=attended,
-                    num_frames=len(row["attention"]),
                     attended_s=row["pts_s"][attended],
                 )
             )
@@ -178,7 +180,7 @@ def _metrics(videos: list[Scored], classes: list[str]) -> Metrics:
     )
 
 
-def _page(evaluation: Evaluation, scored: list[Scored], config: EvaluateConfig) -> str:
+def _page(evaluation: Evaluation, scored: list[Scored], plan: SamplingPlan, config: EvaluateConfig) -> str:
     wrong = [video for video in scored if video.label != video.predicted]
     # Held-out mistakes first: those say something about videos to come; then the surest ones.
     order = {split: rank for rank, split in enumerate(("test", UNSPLIT, "val", "train"))}
@@ -193,7 +195,7 @@ def _page(evaluation: Evaluation, scored: list[Scored], config: EvaluateConfig) 
         heat=_heat(evaluation.per_split[evaluation.headline].confusion),
         reliability_svg=_reliability_svg(headline),
         num_wrong=len(wrong),
-        mistakes=[(video, _thumbnail(video)) for video in wrong[: config.max_examples]],
+        mistakes=[(video, _thumbnail(video, plan)) for video in wrong[: config.max_examples]],
         quarantine=_quarantine(config.predictions),
         max_quarantine_rows=MAX_QUARANTINE_ROWS,
     )
@@ -236,10 +238,10 @@ def _reliability_svg(videos: list[Scored]) -> str:
     return text[text.index("<svg") :]
 
 
-def _thumbnail(video: Scored) -> str:
+def _thumbnail(video: Scored, plan: SamplingPlan) -> str:
     """The most attended frame as a data URI; empty where the video cannot be read any more."""
     try:
-        frame_HWC = decode_video(video.video_uri, video.num_frames, _shrink).frames_THWC[video.attended]
+        frame_HWC = decode_video(video.video_uri, plan, _shrink, video.video_id).frames_THWC[video.attended]
     except (VideoRejected, IndexError):
         return ""
     encoded = cv2.imencode(".jpg", cv2.cvtColor(frame_HWC, cv2.COLOR_RGB2BGR), [cv2.IMWRITE_JPEG_QUALITY, 85])[1]
