@@ -12,7 +12,7 @@ Shape suffixes: T frames, H W pixels, D features.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any, cast
 

@@ -17,9 +17,10 @@ from vidclf import schema, storage
 from vidclf.config import ClassifyConfig, ConfigError
 from vidclf.features import backbone
 from vidclf.features.extract import EmbeddingJob, embed_videos
-from vidclf.features.store import FeatureSpec, features_TD, nested_list
+from vidclf.features.store import FeatureSpec, features_TD
 from vidclf.learning import ensemble
 from vidclf.learning.ensemble import EnsembleInfo
+from vidclf.schema import nested_list
 
 
 def classify(config: ClassifyConfig, manifest: pa.Table) -> dict[str, Any] | None:
