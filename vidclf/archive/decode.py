@@ -21,7 +21,7 @@ import numpy.typing as npt
 
 from vidclf.archive import packets, sampling
 from vidclf.archive.sampling import SamplingPlan
-from vidclf.archive.source import VideoRejected, open_video, rejection
+from vidclf.archive.source import VideoRejected, no_frames, open_video, rejection
 from vidclf.schema import RejectReason
 
 DECODER_VERSION = f"pyav-{av.__version__}/libavcodec-{'.'.join(map(str, av.library_versions['libavcodec']))}"
@@ -171,11 +171,12 @@ def _decode_in_sequence(uri: str, plan: SamplingPlan, transform: Transform, seed
     Frames that cannot be decoded or are damaged are no frames here. Where the frames' times are
     missing or do not rise, they are counted out at the average rate.
     """
+    damage: list[str] = []
     with open_video(uri) as (container, stream):
-        shown = [(frame.pts, bool(frame.key_frame)) for frame in _whole_frames(container, stream)]
+        shown = [(frame.pts, bool(frame.key_frame)) for frame in _whole_frames(container, stream, damage)]
         time_base, rate = stream.time_base or Fraction(1, 1000), stream.average_rate
     if not shown:
-        raise VideoRejected(RejectReason.TOO_FEW_FRAMES, "no frame could be decoded")
+        raise no_frames(uri, damage)
     given = [pts for pts, _ in shown]
     if None in given or any(after <= before for before, after in itertools.pairwise(given)):
         step = max(1, round(1 / (rate * time_base))) if rate else 1
@@ -186,7 +187,7 @@ def _decode_in_sequence(uri: str, plan: SamplingPlan, transform: Transform, seed
     wanted = sampling.choose(times, end_ticks, keyframes, time_base, plan, seed)
     picker = _Picker(wanted.tolist(), transform)
     with open_video(uri) as (container, stream):
-        for number, frame in enumerate(_whole_frames(container, stream)):
+        for number, frame in enumerate(_whole_frames(container, stream, [])):
             picker.offer(number, frame)
             if not picker.missing:
                 break
@@ -196,14 +197,19 @@ def _decode_in_sequence(uri: str, plan: SamplingPlan, transform: Transform, seed
         return picker.video(stream, (times[wanted] - times[0]) * scale, float(end_ticks - times[0]) * scale)
 
 
-def _whole_frames(container: Any, stream: Any) -> Iterator[Any]:
-    """Every frame that can be decoded and is whole; damaged packets are passed over."""
+def _whole_frames(container: Any, stream: Any, damage: list[str]) -> Iterator[Any]:
+    """Every frame that can be decoded and is whole; what is not is noted in `damage`."""
     for packet in container.demux(stream):
         try:
             frames = packet.decode()
-        except av.error.InvalidDataError:
+        except av.error.InvalidDataError as error:
+            damage.append(str(error.strerror))
             continue
-        yield from (frame for frame in frames if not frame.is_corrupt)
+        for frame in frames:
+            if frame.is_corrupt:
+                damage.append("corrupt frame")
+            else:
+                yield frame
 
 
 def _upright(frame: Any) -> npt.NDArray[np.uint8]:

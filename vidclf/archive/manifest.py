@@ -131,11 +131,11 @@ def _list_rows(location: str, labelled: bool) -> list[dict[str, Any]]:
             # Everything as text: a label "1" or a path "007" must not become a number.
             records = _read_csv(content)
         elif extension in ("jsonl", "ndjson"):
-            records = [json.loads(line) for line in content.decode().splitlines() if line.strip()]
+            records = [json.loads(line) for line in _lines(content)]
         elif extension == "json":
             records = json.loads(content)
         else:
-            records = [line for line in content.decode().splitlines() if line.strip()]
+            records = _lines(content)
     except (ValueError, pa.ArrowInvalid) as error:
         raise ConfigError(f"--input {location}: not readable as {extension} ({error})") from error
     if not isinstance(records, list):
@@ -154,6 +154,12 @@ def _list_rows(location: str, labelled: bool) -> list[dict[str, Any]]:
             row.update({name: str(record[name]) for name in _TEXT_COLUMNS if record.get(name) not in (None, "")})
         rows.append(row)
     return rows
+
+
+def _lines(content: bytes) -> list[str]:
+    """Non-empty lines of UTF-8 text, with or without a byte order mark. Only a line feed ends one:
+    a name may hold any of the other characters at which `splitlines` would cut."""
+    return [line.removesuffix("\r") for line in content.decode("utf-8-sig").split("\n") if line.strip()]
 
 
 def _read_csv(content: bytes) -> list[dict[str, Any]]:

@@ -45,9 +45,11 @@ def open_video(uri: str) -> Iterator[tuple[Any, Any]]:
         streams = [stream for stream in container.streams.video if not stream.disposition & attached]
         if not streams:
             raise VideoRejected(RejectReason.NO_VIDEO_STREAM, "the container holds no video stream")
-        stream = max(streams, key=lambda s: (s.width or 0) * (s.height or 0))
-        if stream.codec_context is None:
+        # Without a decoder PyAV gives a stream no codec context, and so no size either.
+        decodable = [stream for stream in streams if stream.codec_context is not None]
+        if not decodable:
             raise VideoRejected(RejectReason.UNSUPPORTED_CODEC, "no decoder for the video stream's codec")
+        stream = max(decodable, key=lambda s: (s.width or 0) * (s.height or 0))
         # One thread a decoder and one decoder a core: threads inside it cost more than they gain.
         stream.thread_type = "NONE"
         stream.thread_count = 1
@@ -73,6 +75,17 @@ def rejection(uri: str, error: Exception) -> VideoRejected:
     if isinstance(error, av.error.EOFError):
         return VideoRejected(RejectReason.TRUNCATED, message)
     return VideoRejected(RejectReason.DECODE_ERROR, message)
+
+
+def no_frames(uri: str, damage: list[str]) -> VideoRejected:
+    """The reason for a video that opens and yields no frame; `damage` is what decoding met."""
+    head, size_bytes = _head(uri)
+    if _mp4_is_cut(uri, head, size_bytes):
+        return VideoRejected(RejectReason.TRUNCATED, f"the file ends inside a box at {size_bytes} bytes")
+    if damage:
+        message = f"none of its packets could be decoded: {len(damage)} damaged, the first with {damage[0]!r}"
+        return VideoRejected(RejectReason.DECODE_ERROR, message)
+    return VideoRejected(RejectReason.TOO_FEW_FRAMES, "no frame could be decoded")
 
 
 def _existing(uri: str) -> tuple[fs.FileSystem, str]:
@@ -115,7 +128,9 @@ def _mp4_is_cut(uri: str, head: bytes, size_bytes: int) -> bool:
     filesystem, path = storage.resolve(uri)
     position = 0
     with filesystem.open_input_file(path) as stream:
-        while position + 8 <= size_bytes:
+        while position < size_bytes:
+            if size_bytes - position < 8:
+                return True
             stream.seek(position)
             header = stream.read(16)
             box_bytes = int.from_bytes(header[:4], "big")

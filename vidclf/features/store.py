@@ -121,7 +121,8 @@ def features_TD(row: pa.ListScalar) -> npt.NDArray[np.float16]:
 
 @dataclass(frozen=True, kw_only=True)
 class FeatureSet:
-    """The features of a run in memory, sorted by video id."""
+    """The features of a run in memory, sorted by location: an order that training's random draws
+    depend on, and that does not change when an archive moves to another root (video ids do)."""
 
     spec: FeatureSpec
     video_ids: list[str]
@@ -141,16 +142,16 @@ def read_features(features: str) -> FeatureSet:
     state = ledger.read_state(features)
     if state.num_pending:
         raise ConfigError(f"--features {features}: {state.num_pending} videos are pending; run jobs/extract.py again")
-    rows: list[tuple[str, str | None, str, str | None, npt.NDArray[np.float16]]] = []
-    columns = ["video_id", "label", "group", "split", "feature_key", "features"]
+    rows: list[tuple[str, str, str | None, str, str | None, npt.NDArray[np.float16]]] = []
+    columns = ["video_uri", "video_id", "label", "group", "split", "feature_key", "features"]
     for table in storage.iter_tables(ledger.part_files(features), columns):
         keys = set(table["feature_key"].unique().to_pylist())
         if keys != {spec.key}:
             raise ConfigError(f"--features {features}: must hold one feature key {spec.key}, holds {sorted(keys)}")
-        plain = [table[name].to_pylist() for name in columns[:4]]
+        plain = [table[name].to_pylist() for name in columns[:5]]
         rows += zip(*plain, [features_TD(row) for row in table["features"]], strict=True)
     if not rows:
         raise ConfigError(f"--features {features}: holds no video ({state.num_quarantined} are quarantined)")
     rows.sort(key=lambda row: row[0])
-    video_ids, labels, groups, splits, arrays = (list(column) for column in zip(*rows, strict=True))
+    _, video_ids, labels, groups, splits, arrays = (list(column) for column in zip(*rows, strict=True))
     return FeatureSet(spec=spec, video_ids=video_ids, labels=labels, groups=groups, splits=splits, features=arrays)

@@ -1,0 +1,198 @@
+"""Audits of run directories written by hand: every difference has its literal message."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pytest
+
+from vidclf import ledger, storage
+from vidclf.config import ConfigError
+from vidclf.ledger import RunState
+
+CLEAN_SUMMARY: dict[str, Any] = {
+    "num_input_videos": 3,
+    "num_ok": 2,
+    "num_quarantined": 1,
+    "num_pending": 0,
+    "reasons": {"truncated": 1},
+    "num_processed": 3,
+}
+
+
+def write_run(
+    run: Path,
+    *,
+    asked: Sequence[str] = ("a", "b", "c"),
+    parts: Sequence[Sequence[str]] = (("a",), ("b",)),
+    quarantine: Sequence[Sequence[tuple[str, str]]] = ((("c", "truncated"),),),
+    summary: dict[str, Any] | None = CLEAN_SUMMARY,
+) -> str:
+    """A run directory: asked ids, ok ids by shard, (id, reason) by quarantine shard."""
+    storage.publish_table(f"{run}/manifest.parquet", pa.table({"video_id": pa.array(asked, pa.string())}))
+    for number, ids in enumerate(parts):
+        storage.publish_table(f"{run}/part-{number}.parquet", pa.table({"video_id": pa.array(ids, pa.string())}))
+    for number, rows in enumerate(quarantine):
+        table = pa.table({"video_id": [row[0] for row in rows], "reason": [row[1] for row in rows]})
+        storage.publish_table(f"{run}/quarantine/part-{number}.parquet", table)
+    if summary is not None:
+        storage.publish_json(f"{run}/summary.json", summary)
+    return str(run)
+
+
+def test_a_finished_run_whose_numbers_add_up_has_no_differences(tmp_path: Path) -> None:
+    audit = ledger.audit(write_run(tmp_path))
+    assert audit.differences == []
+    assert audit.state == RunState(
+        num_input_videos=3, num_ok=2, num_quarantined=1, num_pending=0, reasons={"truncated": 1}
+    )
+    assert ledger.read_state(str(tmp_path)) == audit.state
+
+
+def test_a_missing_video_is_pending(tmp_path: Path) -> None:
+    audit = ledger.audit(write_run(tmp_path, parts=[["a"]], summary={**CLEAN_SUMMARY, "num_ok": 1, "num_pending": 1}))
+    assert audit.differences == ["1 video(s) pending: neither done nor quarantined: b"]
+    assert audit.state.num_pending == 1
+    assert audit.state.num_ok == 1
+
+
+def test_three_videos_are_named_and_the_others_counted(tmp_path: Path) -> None:
+    run = write_run(tmp_path, asked=["e", "d", "c", "b", "a"], parts=[], quarantine=[], summary=None)
+    assert ledger.audit(run).differences == [
+        "5 video(s) pending: neither done nor quarantined: a, b, c and 2 more",
+        "no summary.json: the job has not ended",
+    ]
+
+
+def test_a_video_in_two_shards_is_done_more_than_once(tmp_path: Path) -> None:
+    audit = ledger.audit(write_run(tmp_path, parts=[["a", "b"], ["b"]]))
+    assert audit.differences == ["1 video(s) done more than once: b"]
+    assert audit.state.num_ok == 2
+
+
+def test_a_video_quarantined_twice_is_reported(tmp_path: Path) -> None:
+    run = write_run(
+        tmp_path,
+        quarantine=[[("c", "truncated")], [("c", "truncated")]],
+        summary={**CLEAN_SUMMARY, "reasons": {"truncated": 2}},
+    )
+    assert ledger.audit(run).differences == ["1 video(s) quarantined more than once: c"]
+
+
+def test_a_video_both_done_and_quarantined_is_reported_and_counts_as_done(tmp_path: Path) -> None:
+    audit = ledger.audit(write_run(tmp_path, parts=[["a", "b", "c"]]))
+    assert audit.differences == [
+        "1 video(s) both done and quarantined: c",
+        "summary.json says num_ok = 2, the files say 3",
+        "summary.json says num_quarantined = 1, the files say 0",
+    ]
+    state = audit.state
+    assert state.num_input_videos == state.num_ok + state.num_quarantined + state.num_pending == 3
+
+
+def test_a_video_twice_in_the_manifest_is_reported(tmp_path: Path) -> None:
+    run = write_run(tmp_path, asked=["a", "b", "c", "c"])
+    assert ledger.audit(run).differences == ["1 video(s) in the manifest more than once: c"]
+
+
+def test_a_video_nobody_asked_for_is_reported_and_not_counted(tmp_path: Path) -> None:
+    run = write_run(
+        tmp_path,
+        parts=[["a", "b", "x"]],
+        quarantine=[[("c", "truncated"), ("y", "empty_file")]],
+        summary={**CLEAN_SUMMARY, "reasons": {"empty_file": 1, "truncated": 1}},
+    )
+    audit = ledger.audit(run)
+    assert audit.differences == ["2 video(s) done or quarantined but not in the manifest: x, y"]
+    assert (audit.state.num_ok, audit.state.num_quarantined) == (2, 1)
+
+
+def test_a_reason_outside_the_closed_list_is_reported(tmp_path: Path) -> None:
+    run = write_run(tmp_path, quarantine=[[("c", "bad_luck")]], summary={**CLEAN_SUMMARY, "reasons": {"bad_luck": 1}})
+    assert ledger.audit(run).differences == ["reject reason 'bad_luck' is not in the closed list"]
+
+
+def test_a_shard_that_cannot_be_read_is_named_and_its_videos_are_pending(tmp_path: Path) -> None:
+    run = write_run(tmp_path)
+    (tmp_path / "part-1.parquet").write_bytes(b"half a shard")
+    shard, pending, ok, num_pending = ledger.audit(run).differences
+    assert shard.startswith(f"shard {run}/part-1.parquet cannot be read: ")
+    assert pending == "1 video(s) pending: neither done nor quarantined: b"
+    assert ok == "summary.json says num_ok = 2, the files say 1"
+    assert num_pending == "summary.json says num_pending = 0, the files say 1"
+
+
+@pytest.mark.parametrize("name", ["part-1.parquet", "quarantine/part-0.parquet"])
+def test_a_shard_without_the_columns_is_named(tmp_path: Path, name: str) -> None:
+    run = write_run(tmp_path)
+    storage.publish_table(f"{run}/{name}", pa.table({"other": ["b"]}))
+    assert ledger.audit(run).differences[0].startswith(f"shard {run}/{name} cannot be read: ")
+
+
+@pytest.mark.parametrize("name", ["part-7.parquet.0123.tmp", "quarantine/part-7.parquet.0123.tmp"])
+def test_a_leftover_temporary_file_is_reported(tmp_path: Path, name: str) -> None:
+    run = write_run(tmp_path)
+    (tmp_path / name).touch()
+    assert ledger.audit(run).differences == [f"leftover temporary file {run}/{name}"]
+
+
+def test_a_run_without_a_summary_has_not_ended(tmp_path: Path) -> None:
+    run = write_run(tmp_path, summary=None)
+    assert ledger.audit(run).differences == ["no summary.json: the job has not ended"]
+
+
+def test_a_summary_that_counts_otherwise_is_reported_number_by_number(tmp_path: Path) -> None:
+    run = write_run(
+        tmp_path,
+        summary={"num_input_videos": 4, "num_ok": 3, "num_quarantined": 0, "num_pending": 1, "reasons": {}},
+    )
+    assert ledger.audit(run).differences == [
+        "summary.json says num_input_videos = 4, the files say 3",
+        "summary.json says num_ok = 3, the files say 2",
+        "summary.json says num_quarantined = 0, the files say 1",
+        "summary.json says num_pending = 1, the files say 0",
+        "summary.json says reasons = {}, the files say {'truncated': 1}",
+    ]
+
+
+def test_a_summary_without_a_count_is_reported(tmp_path: Path) -> None:
+    run = write_run(tmp_path, summary={key: CLEAN_SUMMARY[key] for key in CLEAN_SUMMARY if key != "num_ok"})
+    assert ledger.audit(run).differences == ["summary.json says num_ok = None, the files say 2"]
+
+
+def test_other_files_of_the_run_are_not_shards(tmp_path: Path) -> None:
+    run = write_run(tmp_path)
+    (tmp_path / "config.json").write_text(json.dumps({"a": 1}))
+    storage.publish_table(f"{run}/_checkpoint/part-0.parquet", pa.table({"video_id": ["x"]}))
+    assert ledger.part_files(run) == [f"{run}/part-0.parquet", f"{run}/part-1.parquet"]
+    assert ledger.quarantine_files(run) == [f"{run}/quarantine/part-0.parquet"]
+    assert ledger.audit(run).differences == []
+
+
+def test_a_run_of_no_videos_is_clean(tmp_path: Path) -> None:
+    nothing = {"num_input_videos": 0, "num_ok": 0, "num_quarantined": 0, "num_pending": 0, "reasons": {}}
+    assert ledger.audit(write_run(tmp_path, asked=[], parts=[], quarantine=[], summary=nothing)).differences == []
+
+
+@pytest.mark.parametrize("name", ["", "absent"])
+def test_a_directory_without_a_manifest_is_not_a_run(tmp_path: Path, name: str) -> None:
+    run = str(tmp_path / name)
+    assert not ledger.is_run(run)
+    with pytest.raises(ConfigError) as error:
+        ledger.audit(run)
+    assert str(error.value) == (
+        f"--run must be an output directory of extract or classify, got {run!r} (no manifest.parquet)"
+    )
+
+
+def test_summaries_for_people_name_the_reasons_and_the_rate() -> None:
+    summary = {**CLEAN_SUMMARY, "videos_per_s": 12.345, "binding_resource": "CPU"}
+    assert ledger.summary_text("out", summary) == (
+        "out: 3 videos, 2 ok, 1 quarantined (truncated 1); 12.35 videos/s, bound by CPU"
+    )
+    clean = {**CLEAN_SUMMARY, "num_ok": 3, "num_quarantined": 0, "reasons": {}, "num_processed": 0}
+    assert ledger.summary_text("out", clean) == "out: 3 videos, 3 ok, 0 quarantined; everything was done already"

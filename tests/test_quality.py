@@ -1,0 +1,65 @@
+"""Literal quality numbers of frames whose pixels are known."""
+
+from __future__ import annotations
+
+import numpy as np
+import numpy.typing as npt
+
+from vidclf.archive import quality
+
+
+def grey(level: int, size: int = 8) -> npt.NDArray[np.uint8]:
+    return np.full((size, size, 3), level, dtype=np.uint8)
+
+
+def checkerboard(size: int = 8) -> npt.NDArray[np.uint8]:
+    """Single black and white pixels in turn."""
+    rows, columns = np.indices((size, size))
+    luma = np.where((rows + columns) % 2 == 1, 255, 0).astype(np.uint8)
+    return np.repeat(luma[:, :, None], 3, axis=2)
+
+
+def test_a_black_frame_is_black_and_flat() -> None:
+    measured = quality.measure(grey(0)[None])
+    assert measured.luma_mean.tolist() == [0.0]
+    assert measured.sharpness.tolist() == [0.0]
+    assert measured.is_black.tolist() == [True]
+
+
+def test_a_white_frame_is_bright_and_flat() -> None:
+    measured = quality.measure(grey(255)[None])
+    assert measured.luma_mean.tolist() == [255.0]
+    assert measured.sharpness.tolist() == [0.0]
+    assert measured.is_black.tolist() == [False]
+
+
+def test_a_checkerboard_is_half_bright_and_as_sharp_as_can_be() -> None:
+    measured = quality.measure(checkerboard()[None])
+    # The Laplacian is 4 × 255 on black and -4 × 255 on white, so its variance is 1020².
+    assert measured.luma_mean.tolist() == [127.5]
+    assert measured.sharpness.tolist() == [1_040_400.0]
+    assert measured.is_black.tolist() == [False]
+
+
+def test_a_frame_is_black_below_luma_25_and_not_at_it() -> None:
+    measured = quality.measure(np.stack([grey(24), grey(25)]))
+    assert measured.luma_mean.tolist() == [24.0, 25.0]
+    assert measured.is_black.tolist() == [True, False]
+
+
+def test_luma_weighs_red_green_and_blue_in_that_channel_order() -> None:
+    frames = np.zeros((3, 8, 8, 3), dtype=np.uint8)
+    for channel in range(3):
+        frames[channel, :, :, channel] = 255
+    # ITU-R BT.601: 0.299, 0.587 and 0.114 of 255, rounded.
+    assert quality.measure(frames).luma_mean.tolist() == [76.0, 150.0, 29.0]
+
+
+def test_each_frame_has_its_own_entry_in_the_order_given() -> None:
+    measured = quality.measure(np.stack([grey(255), checkerboard(), grey(0)]))
+    assert measured.luma_mean.tolist() == [255.0, 127.5, 0.0]
+    assert measured.sharpness.tolist() == [0.0, 1_040_400.0, 0.0]
+    assert measured.is_black.tolist() == [False, False, True]
+    assert measured.luma_mean.dtype == np.float32
+    assert measured.sharpness.dtype == np.float32
+    assert measured.is_black.dtype == np.bool_

@@ -1,0 +1,79 @@
+"""The spatial transform against torchvision (equal) and PIL (one grey level)."""
+
+from __future__ import annotations
+
+import numpy as np
+import numpy.typing as npt
+import pytest
+import torch
+from PIL import Image
+from torchvision.transforms.v2 import functional
+from torchvision.transforms.v2.functional import InterpolationMode
+
+from vidclf.archive.transform import FrameTransform
+
+SIZES = [(64, 64), (240, 320), (320, 240), (97, 131), (360, 202), (40, 57), (33, 500)]
+"""(height, width); the last two are scaled up or very wide"""
+MODES = {"bilinear": InterpolationMode.BILINEAR, "bicubic": InterpolationMode.BICUBIC}
+PIL_MODES = {"bilinear": Image.Resampling.BILINEAR, "bicubic": Image.Resampling.BICUBIC}
+
+
+def noise(height: int, width: int) -> npt.NDArray[np.uint8]:
+    return np.random.default_rng(height * 1000 + width).integers(0, 256, (height, width, 3), dtype=np.uint8)
+
+
+@pytest.mark.parametrize("interpolation", ["bilinear", "bicubic"])
+@pytest.mark.parametrize(("resize_size", "crop_size"), [(64, 56), (73, 64), (64, 64)])
+@pytest.mark.parametrize(("height", "width"), SIZES)
+def test_pixels_equal_torchvisions_resize_and_center_crop(
+    height: int, width: int, resize_size: int, crop_size: int, interpolation: str
+) -> None:
+    frame = noise(height, width)
+    image = torch.from_numpy(frame).permute(2, 0, 1)
+    resized = functional.resize(image, [resize_size], interpolation=MODES[interpolation], antialias=True)
+    expected = functional.center_crop(resized, [crop_size, crop_size]).permute(1, 2, 0).numpy()
+
+    transform = FrameTransform(resize_size=resize_size, crop_size=crop_size, interpolation=interpolation)
+    assert np.array_equal(transform(frame), expected)
+
+
+@pytest.mark.parametrize("interpolation", ["bilinear", "bicubic"])
+@pytest.mark.parametrize(("height", "width"), SIZES)
+def test_pixels_are_within_one_grey_level_of_pil(height: int, width: int, interpolation: str) -> None:
+    frame = noise(height, width)
+    short = min(height, width)
+    size = (int(64 * width / short), int(64 * height / short))
+    resized = Image.fromarray(frame).resize(size, PIL_MODES[interpolation])
+    left, top = round((size[0] - 56) / 2), round((size[1] - 56) / 2)
+    expected = np.asarray(resized.crop((left, top, left + 56, top + 56)))
+
+    cropped = FrameTransform(resize_size=64, crop_size=56, interpolation=interpolation)(frame)
+    assert cropped.shape == (56, 56, 3)
+    assert np.abs(cropped.astype(int) - expected.astype(int)).max() <= 1
+
+
+def test_a_frame_of_the_wanted_size_is_returned_as_it_is() -> None:
+    frame = noise(64, 64)
+    assert np.array_equal(FrameTransform(resize_size=64, crop_size=64, interpolation="bilinear")(frame), frame)
+
+
+def test_the_crop_is_the_centre() -> None:
+    frame = np.repeat(np.arange(8, dtype=np.uint8)[None, :, None], 4, axis=0).repeat(3, axis=2)
+    cropped = FrameTransform(resize_size=4, crop_size=2, interpolation="bilinear")(frame)
+    assert cropped[:, :, 0].tolist() == [[3, 4], [3, 4]]
+
+
+def test_a_uniform_frame_keeps_its_colour_in_rgb_order() -> None:
+    frame = np.zeros((48, 90, 3), dtype=np.uint8)
+    frame[:] = (200, 100, 7)
+    cropped = FrameTransform(resize_size=40, crop_size=32, interpolation="bicubic")(frame)
+    assert np.unique(cropped.reshape(-1, 3), axis=0).tolist() == [[200, 100, 7]]
+
+
+def test_the_result_is_packed_uint8_and_the_input_is_untouched() -> None:
+    frame = noise(97, 131)
+    before = frame.copy()
+    cropped = FrameTransform(resize_size=64, crop_size=56, interpolation="bilinear")(frame)
+    assert cropped.dtype == np.uint8
+    assert cropped.flags.c_contiguous
+    assert np.array_equal(frame, before)
