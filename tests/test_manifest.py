@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 from typing import Any
 
@@ -245,3 +246,13 @@ def test_a_manifest_is_read_back_and_anything_else_refused(tmp_path: Path) -> No
     )
     with pytest.raises(ConfigError, match=r"t\.parquet: not a manifest that jobs/index\.py wrote \("):
         manifest.read_manifest(text)
+
+
+def test_a_name_that_is_not_utf8_is_named(tmp_path: Path) -> None:
+    (tmp_path / "A").mkdir()
+    with open(os.fsencode(tmp_path) + b"/A/bad\xff.mp4", "wb") as file:
+        file.write(b"x")
+    name = f"b'{tmp_path}/A/bad\\xff.mp4'"
+    with pytest.raises(ConfigError) as error:
+        manifest.list_archive(str(tmp_path))
+    assert str(error.value) == f"--input {tmp_path}: file names must be UTF-8, rename {name}"

@@ -166,3 +166,17 @@ def test_existence_and_deletion(tmp_path: Path) -> None:
     storage.delete_tree(directory)
     assert not storage.exists(directory)
     assert not storage.is_dir(directory)
+
+
+@pytest.mark.parametrize(
+    ("uri", "path"),
+    [
+        ("s3://bucket/plain.mp4", "bucket/plain.mp4"),
+        ("s3://bucket/a b#1 100%20?.mp4", "bucket/a b#1 100%20?.mp4"),
+        ("s3://bucket/über\n.mp4", "bucket/über\n.mp4"),
+        ("s3://bucket", "bucket"),
+    ],
+)
+def test_a_key_may_hold_any_character(uri: str, path: str) -> None:
+    # A region, because without one the library asks the network for the bucket's.
+    assert storage.resolve(f"{uri}?region=eu-west-1&scheme=http")[1] == path

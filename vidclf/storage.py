@@ -5,15 +5,19 @@ from __future__ import annotations
 import json
 import os
 import posixpath
+import re
 import uuid
 from collections.abc import Callable, Iterator
 from typing import Any, cast
+from urllib.parse import quote
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 from pyarrow import fs
 
 from vidclf.config import ConfigError
+
+_URI = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*://[^/]*)(/.*?)?(\?\w+=[^&?]*(?:&\w+=[^&?]*)*)?", re.DOTALL)
 
 
 def is_uri(location: str) -> bool:
@@ -42,9 +46,19 @@ def resolve(location: str) -> tuple[fs.FileSystem, str]:
     if not is_uri(location):
         return fs.LocalFileSystem(), location
     try:
-        return cast("tuple[fs.FileSystem, str]", fs.FileSystem.from_uri(location))
+        return cast("tuple[fs.FileSystem, str]", fs.FileSystem.from_uri(_quoted(location)))
     except (pa.ArrowInvalid, ValueError) as error:
         raise ConfigError(f"{location}: not a location that can be opened ({error})") from error
+
+
+def _quoted(uri: str) -> str:
+    """`uri` with its path percent-encoded. Ours are written with the names as they are, so that a
+    key may hold any character; only a query of options (`?region=…`) at the end is one."""
+    parts = _URI.fullmatch(uri)
+    if parts is None:
+        return uri
+    root, path, query = parts.groups(default="")
+    return root + quote(path) + query
 
 
 def join(location: str, *names: str) -> str:

@@ -7,7 +7,9 @@ or plain text, with the location in a column `video_uri`, `uri`, `path`, `filepa
 
 from __future__ import annotations
 
+import itertools
 import json
+import os
 import posixpath
 import re
 import uuid
@@ -99,7 +101,12 @@ def _directory_rows(
     scheme = location.split("://", 1)[0] + "://" if storage.is_uri(location) else ""
     rows: list[dict[str, Any]] = []
     ignored: Counter[str] = Counter()
-    for info in filesystem.get_file_info(fs.FileSelector(root, recursive=True)):
+    try:
+        entries = filesystem.get_file_info(fs.FileSelector(root, recursive=True))
+    except UnicodeDecodeError:
+        named = ", ".join(repr(os.fsencode(path)) for path in _not_utf8(root))
+        raise ConfigError(f"--input {location}: file names must be UTF-8, rename {named}") from None
+    for info in entries:
         relative = posixpath.relpath(info.path, root)
         if info.type != fs.FileType.File or any(part.startswith(".") for part in relative.split("/")):
             continue
@@ -111,6 +118,20 @@ def _directory_rows(
             row.update(_layout(relative))
         rows.append(row)
     return rows, dict(sorted(ignored.items()))
+
+
+def _not_utf8(root: str) -> list[str]:
+    """The first paths under a local directory that no manifest can hold."""
+    paths = (os.path.join(folder, name) for folder, *names in os.walk(root) for name in itertools.chain(*names))
+    return list(itertools.islice((path for path in paths if not _is_utf8(path)), 3))
+
+
+def _is_utf8(path: str) -> bool:
+    try:
+        path.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def _layout(relative: str) -> dict[str, str | None]:

@@ -357,13 +357,28 @@ def _check_run(config: PipelineConfig, manifest: pa.Table, job: EmbeddingJob) ->
             f"--output {config.output}: holds a run of ensemble {identity['ensemble_id']}, this job's is "
             f"{job.ensemble_id}; choose another directory or --overwrite"
         )
-    asked = storage.read_table(storage.join(config.output, ledger.MANIFEST_FILE), [schema.VIDEO_ID])
-    gone = set(asked[schema.VIDEO_ID].to_pylist()) - set(manifest[schema.VIDEO_ID].to_pylist())
+    told = [schema.VIDEO_ID, "label", "sublabel", "group", "split"]
+    asked = _by_id(storage.read_table(storage.join(config.output, ledger.MANIFEST_FILE), told))
+    now = _by_id(manifest.select(told))
+    changed = [video for video, row in asked.items() if video in now and now[video] != row]
+    if changed:
+        raise ConfigError(
+            f"--output {config.output}: label, group or split of {len(changed)} videos differ from those it was "
+            f"started with (for one {changed[0]}: {asked[changed[0]]}, now {now[changed[0]]}); choose another "
+            "directory or --overwrite"
+        )
+    gone = asked.keys() - now.keys()
     if gone:
         raise ConfigError(
             f"--output {config.output}: was started with {len(gone)} videos that this manifest does not hold "
             f"(for one {min(gone)}); a run can grow but not shrink, choose another directory or --overwrite"
         )
+
+
+def _by_id(rows: pa.Table) -> dict[str, tuple[str | None, ...]]:
+    """The first column's values to the other columns'."""
+    ids, *others = (rows[name].to_pylist() for name in rows.column_names)
+    return dict(zip(ids, zip(*others, strict=True), strict=True))
 
 
 def _progress_so_far(config: PipelineConfig, manifest: pa.Table) -> ledger.RunState:
