@@ -102,18 +102,18 @@ def _directory_rows(
     rows: list[dict[str, Any]] = []
     ignored: Counter[str] = Counter()
     try:
-        entries = filesystem.get_file_info(fs.FileSelector(root, recursive=True))
+        entries = [(info, info.path) for info in filesystem.get_file_info(fs.FileSelector(root, recursive=True))]
     except UnicodeDecodeError:
         named = ", ".join(repr(os.fsencode(path)) for path in _not_utf8(root))
         raise ConfigError(f"--input {location}: file names must be UTF-8, rename {named}") from None
-    for info in entries:
-        relative = posixpath.relpath(info.path, root)
+    for info, path in entries:
+        relative = posixpath.relpath(path, root)
         if info.type != fs.FileType.File or any(part.startswith(".") for part in relative.split("/")):
             continue
-        if _extension(info.path) not in VIDEO_EXTENSIONS:
-            ignored[_extension(info.path) or "no extension"] += 1
+        if _extension(path) not in VIDEO_EXTENSIONS:
+            ignored[_extension(path) or "no extension"] += 1
             continue
-        row: dict[str, Any] = {"video_uri": scheme + info.path, "size_bytes": info.size}
+        row: dict[str, Any] = {"video_uri": scheme + path, "size_bytes": info.size}
         if labelled:
             row.update(_layout(relative))
         rows.append(row)
