@@ -55,7 +55,7 @@ class TemporalClassifier(nn.Module):
         layers: list[nn.Module] = []
         width = wide
         for next_width in config.classifier_dims:
-            layers += [nn.Linear(width, next_width), nn.LayerNorm(next_width), nn.ReLU(), nn.Dropout(dropout)]
+            layers += [nn.Linear(width, next_width), nn.ReLU(), nn.Dropout(dropout)]
             width = next_width
         self.classifier = nn.Sequential(*layers, nn.Linear(width, num_classes))
 

@@ -1,0 +1,69 @@
+"""Ranges are checked when a configuration is made, and say field, rule and value."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from vidclf.config import (
+    ClassifyConfig,
+    ConfigError,
+    ExtractConfig,
+    IndexConfig,
+    TrainConfig,
+    parse_fractions,
+)
+
+INDEX: dict[str, Any] = {"input": "a", "output": "m.parquet"}
+EXTRACT: dict[str, Any] = {"manifest": "m.parquet", "output": "o"}
+TRAIN: dict[str, Any] = {"features": "f", "output": "o"}
+CLASSIFY: dict[str, Any] = {"ensemble": "e", "output": "o"}
+
+
+@pytest.mark.parametrize(
+    ("config_class", "values", "message"),
+    [
+        (IndexConfig, INDEX | {"output": "m.csv"}, "--output must be a .parquet file, got 'm.csv'"),
+        (IndexConfig, INDEX | {"limit": 0}, "--limit must be at least 1 video, got 0"),
+        (IndexConfig, INDEX | {"group_pattern": "x"}, "--group-pattern must be a pattern with one (group), got 'x'"),
+        (IndexConfig, INDEX | {"group_pattern": "("}, "--group-pattern must be a regular expression, got '('"),
+        (ExtractConfig, EXTRACT | {"num_frames": 0}, "--num-frames must be between 1 and 4096 frames, got 0"),
+        (ExtractConfig, EXTRACT | {"rows_per_shard": 0}, "--rows-per-shard must be at least 1 video, got 0"),
+        (ExtractConfig, EXTRACT | {"decode_workers": 0}, "--decode-workers must be at least 1 worker, got 0"),
+        (ExtractConfig, EXTRACT | {"sampling": "all"}, "--sampling must be one of uniform, middle, random, keyframes"),
+        (ExtractConfig, EXTRACT | {"sampling": "middle"}, "--clip-duration must be above 0 seconds with --sampling"),
+        (ExtractConfig, EXTRACT | {"clip_duration": 5.0}, "--clip-duration must be above 0 seconds with --sampling"),
+        (ExtractConfig, EXTRACT | {"skip_edges": 0.5}, "--skip-edges must be in [0, 0.5), got 0.5"),
+        (ExtractConfig, EXTRACT | {"decode_timeout": 0.0}, "--decode-timeout must be above 0 seconds, got 0.0"),
+        (TrainConfig, TRAIN | {"members": 0}, "--members must be at least 1, got 0"),
+        (TrainConfig, TRAIN | {"lr": 0.0}, "--lr must be above 0, got 0.0"),
+        (TrainConfig, TRAIN | {"dropout": 1.0}, "--dropout must be in [0, 1), got 1.0"),
+        (
+            TrainConfig,
+            TRAIN | {"hidden_dim": 10, "num_attention_heads": 3},
+            "--num-attention-heads must be a divisor of 2 × hidden_dim = 20, got 3",
+        ),
+        (ClassifyConfig, CLASSIFY, "--input must be given, or --manifest, but not both, got None"),
+        (ClassifyConfig, CLASSIFY | {"input": "a", "manifest": "m"}, "--input must be given, or --manifest"),
+    ],
+)
+def test_a_value_out_of_range_is_named(config_class: type, values: dict[str, Any], message: str) -> None:
+    with pytest.raises(ConfigError) as error:
+        config_class(**values)
+    assert str(error.value).startswith(message)
+
+
+def test_fractions() -> None:
+    assert parse_fractions("0.7,0.2,0.1") == (0.7, 0.2, 0.1)
+    assert parse_fractions("1,0,0") == (1.0, 0.0, 0.0)
+    assert parse_fractions("none") is None
+
+
+@pytest.mark.parametrize("split", ["0.7,0.2", "0.7,0.2,0.2", "0,0.5,0.5", "a,b,c", "-0.1,0.6,0.5", ""])
+def test_fractions_that_are_none(split: str) -> None:
+    with pytest.raises(ConfigError) as error:
+        parse_fractions(split)
+    assert str(error.value) == (
+        f"--split must be 'none' or three fractions train,val,test that add up to 1, got {split!r}"
+    )
