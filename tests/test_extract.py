@@ -1,0 +1,164 @@
+"""The pipeline's stages, each by itself; the whole of it runs in test_end_to_end.py."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from tests.videos import write_video
+from vidclf import schema
+from vidclf.archive.manifest import video_id
+from vidclf.archive.sampling import SamplingPlan
+from vidclf.archive.supervise import DecodeLimits
+from vidclf.archive.transform import FrameTransform
+from vidclf.archive.worker import DecodeVideos
+from vidclf.cluster import ClusterResources
+from vidclf.config import ConfigError, ExtractConfig
+from vidclf.features import backbone
+from vidclf.features.extract import EmbeddingJob, EmbedVideos, RunSink, _pool_sizes, output_columns
+from vidclf.features.store import FeatureSpec, features_TD
+
+
+class Counting:
+    """Stands for the tally actor: keeps what it is told."""
+
+    def __init__(self) -> None:
+        self.told: list[dict[str, float]] = []
+        self.add = SimpleNamespace(remote=self.told.append)
+
+
+def manifest(*paths: Path) -> pa.Table:
+    rows = [
+        {schema.VIDEO_ID: video_id(str(path)), "video_uri": str(path), "label": "A", "group": "g", "split": "train"}
+        for path in paths
+    ]
+    return pa.Table.from_pylist(rows, schema=schema.MANIFEST)
+
+
+@pytest.fixture
+def decoded(tmp_path: Path) -> pa.Table:
+    """A video of 12 frames, a text file, and a video of 2 frames, decoded to at most 4 frames each."""
+    (tmp_path / "b.mp4").write_text("text")
+    paths = [
+        write_video(tmp_path / "a.mp4", 12, size=(128, 64)),
+        tmp_path / "b.mp4",
+        write_video(tmp_path / "c.mp4", 2),
+    ]
+    plan, transform = SamplingPlan(num_frames=4), FrameTransform(resize_size=64, crop_size=64, interpolation="bilinear")
+    tally = Counting()
+    tables = list(DecodeVideos(plan, transform, DecodeLimits(), tally)(manifest(*paths)))
+    assert [table.num_rows for table in tables] == [1, 1, 1]
+    assert len(tally.told) == 3
+    return pa.concat_tables(tables)
+
+
+def test_decoding_gives_a_row_for_every_row_in_order(decoded: pa.Table) -> None:
+    assert decoded.schema == schema.decoded(64, 64)
+    assert [uri.rsplit("/", 1)[1] for uri in decoded["video_uri"].to_pylist()] == ["a.mp4", "b.mp4", "c.mp4"]
+    assert decoded["num_frames"].to_pylist() == [4, None, 2]
+    assert decoded["reject_reason"].to_pylist() == [None, "not_a_video", None]
+    assert decoded["width"].to_pylist() == [128, None, 64]
+    assert [None if frames is None else len(frames) for frames in decoded["frames"].to_pylist()] == [4, None, 2]
+    assert len(decoded["frames"][0][0].as_py()) == 64 * 64 * 3
+    # The centre of the wide board shows none of frame 1's white squares.
+    assert decoded["is_black"].to_pylist() == [[True, False, False, False], None, [True, False]]
+
+
+def job() -> EmbeddingJob:
+    state = backbone.load_weights("efficientnet_lite0", "DEFAULT")
+    spec = FeatureSpec.of("efficientnet_lite0", "DEFAULT", backbone.weights_digest(state), SamplingPlan(num_frames=4))
+    return EmbeddingJob(spec=spec, weights="DEFAULT", state=state, output_schema=schema.features(1280))
+
+
+@pytest.mark.usefixtures("ray_session")
+def test_embedding_keeps_frames_with_their_video(tmp_path: Path) -> None:
+    import ray
+
+    paths = [write_video(tmp_path / f"{name}.mp4", count) for name, count in (("a", 12), ("b", 2))]
+    (tmp_path / "t.mp4").write_text("text")
+    whole = job()
+    transform = whole.spec.transform["transform"]
+    decode = DecodeVideos(whole.spec.plan, FrameTransform(**transform), DecodeLimits(), Counting())
+    rows = list(decode(manifest(paths[0], tmp_path / "t.mp4", paths[1])))
+    tally = Counting()
+    embed = EmbedVideos(whole, [ray.put(whole.state)], 0, tally)
+    together = embed(pa.concat_tables(rows))
+    assert together.schema == output_columns(whole.output_schema)
+    assert together["num_frames"].to_pylist() == [4, 2, None]
+    assert together["reject_reason"].to_pylist() == [None, None, "not_a_video"]
+    assert tally.told[0]["done"] == 3
+    assert tally.told[0]["rejected:not_a_video"] == 1
+    # Each video alone, and both as a slice of a larger table, give the same features.
+    for index, row in ((0, rows[0]), (1, rows[2])):
+        alone = features_TD(embed(row)["features"][0])
+        np.testing.assert_allclose(features_TD(together["features"][index]), alone, atol=2e-2)
+    sliced = embed(pa.concat_tables(rows).combine_chunks().slice(2, 1))
+    np.testing.assert_allclose(features_TD(sliced["features"][0]), features_TD(together["features"][1]), atol=2e-2)
+
+
+def test_the_sink_parts_ok_rows_from_rejected_ones(tmp_path: Path) -> None:
+    from ray.data.block import BlockAccessor
+
+    output_schema = pa.schema([pa.field("video_id", pa.string(), False), pa.field("video_uri", pa.string(), False)])
+    rows = pa.table(
+        {
+            "video_id": ["1", "2", "3"],
+            "video_uri": ["a", "b", "c"],
+            "reject_reason": [None, "truncated", None],
+            "reject_message": [None, "cut", None],
+        },
+        schema=output_columns(output_schema),
+    )
+    sink = RunSink(str(tmp_path), output_schema, rows_per_shard=8)
+    context: Any = SimpleNamespace(kwargs={"write_uuid": "u"}, task_idx=7)
+    sink.write_block(BlockAccessor.for_block(rows), 0, context)
+    assert pq.read_table(tmp_path / "part-u-000007.parquet").to_pylist() == [
+        {"video_id": "1", "video_uri": "a"},
+        {"video_id": "3", "video_uri": "c"},
+    ]
+    assert pq.read_table(tmp_path / "quarantine/part-u-000007.parquet").to_pylist() == [
+        {"video_id": "2", "video_uri": "b", "reason": "truncated", "message": "cut"}
+    ]
+
+
+def extract_config(**values: Any) -> ExtractConfig:
+    return ExtractConfig(manifest="m", output="o", **values)
+
+
+@pytest.mark.parametrize(
+    ("num_cpus", "num_gpus", "values", "decode_workers", "cnn_workers", "cpus", "cnn_gpus"),
+    [
+        (1, 0, {}, 1, 1, 0.25, 0),
+        (2, 0, {}, 2, 2, 0.25, 0),
+        (16, 0, {}, 16, 16, 0.468, 0),
+        (16, 0, {"decode_workers": 3, "cnn_workers": 2}, 3, 2, 1.0, 0),
+        (64, 4, {}, 59, 4, 1.0, 1),
+        (64, 4, {"gpus_per_cnn_worker": 0.5}, 55, 8, 1.0, 0.5),
+        (64, 4, {"gpus_per_cnn_worker": 0.0}, 64, 64, 0.492, 0),
+        (2, 1, {}, 1, 1, 0.5, 1),
+    ],
+)
+def test_pools_fill_the_cluster_and_leave_a_cpu(
+    num_cpus: int,
+    num_gpus: int,
+    values: dict[str, Any],
+    decode_workers: int,
+    cnn_workers: int,
+    cpus: float,
+    cnn_gpus: float,
+) -> None:
+    pools = _pool_sizes(extract_config(**values), ClusterResources(num_cpus=num_cpus, num_gpus=num_gpus))
+    assert (pools.decode_workers, pools.cnn_workers, pools.cnn_gpus) == (decode_workers, cnn_workers, cnn_gpus)
+    assert (pools.decode_cpus, pools.cnn_cpus) == (cpus, cpus)
+    assert (decode_workers + cnn_workers) * cpus <= max(num_cpus - 1, 0.5)
+
+
+def test_gpus_that_are_not_there_are_refused() -> None:
+    with pytest.raises(ConfigError, match="--gpus-per-cnn-worker must be 0 on a cluster without GPUs, got 1"):
+        _pool_sizes(extract_config(gpus_per_cnn_worker=1.0), ClusterResources(num_cpus=8, num_gpus=0))

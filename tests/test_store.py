@@ -1,0 +1,92 @@
+"""Features on disk: their shape, their key, and what is refused."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, replace
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from vidclf import ledger, schema, storage
+from vidclf.archive.sampling import SamplingPlan
+from vidclf.config import ConfigError
+from vidclf.features.store import FeatureSpec, features_column, features_TD, read_features
+
+SPEC = FeatureSpec.of("efficientnet_lite0", "DEFAULT", "digest", SamplingPlan(num_frames=4))
+
+
+def write_run(run: Path, keys: list[str], uris: list[str] | None = None, num_pending: int = 0) -> str:
+    """A finished features directory of one row a key."""
+    uris = uris or [f"/v/{number}.mp4" for number in range(len(keys))]
+    ids = [f"id{number}" for number in range(len(keys) + num_pending)]
+    storage.publish_json(str(run / "run_identity.json"), {"feature_spec": asdict(SPEC)})
+    storage.publish_table(str(run / ledger.MANIFEST_FILE), pa.table({"video_id": ids}))
+    arrays = [np.full((2, 1280), number, np.float16) for number in range(len(keys))]
+    columns = {
+        "video_id": ids[: len(keys)],
+        "video_uri": uris,
+        "label": ["A"] * len(keys),
+        "group": uris,
+        "split": ["train"] * len(keys),
+        "feature_key": keys,
+        "features": features_column(arrays, 1280),
+    }
+    storage.publish_table(str(run / "part-0.parquet"), pa.table(columns))
+    return str(run)
+
+
+def test_rows_of_any_length_survive_a_file(tmp_path: Path) -> None:
+    rows = [np.arange(6, dtype=np.float16).reshape(3, 2), None, np.ones((1, 2), np.float16)]
+    column = features_column(rows, 2)
+    assert column.type == schema.features(2).field("features").type
+    pq.write_table(pa.table({"features": column}), tmp_path / "f.parquet")
+    back = pq.read_table(tmp_path / "f.parquet")["features"]
+    assert features_TD(back[0]).tolist() == [[0, 1], [2, 3], [4, 5]]
+    assert back[1].as_py() is None
+    assert features_TD(back[2]).tolist() == [[1, 1]]
+
+
+def test_plain_readers_see_plain_lists(tmp_path: Path) -> None:
+    pq.write_table(pa.table({"features": features_column([np.ones((2, 3), np.float16)], 3)}), tmp_path / "f.parquet")
+    frame = pq.read_table(tmp_path / "f.parquet").to_pandas()
+    assert np.stack(frame["features"][0]).tolist() == [[1, 1, 1], [1, 1, 1]]
+
+
+def test_a_key_stands_for_everything_that_decides_a_feature() -> None:
+    others = [
+        FeatureSpec.of("efficientnet_lite0", "DEFAULT", "digest", SamplingPlan(num_frames=5)),
+        FeatureSpec.of("efficientnet_lite0", "DEFAULT", "digest", SamplingPlan(num_frames=4, mode="keyframes")),
+        FeatureSpec.of("efficientnet_lite0", "DEFAULT", "other", SamplingPlan(num_frames=4)),
+        FeatureSpec.of("resnet50", "random", "digest", SamplingPlan(num_frames=4)),
+        replace(SPEC, decoder="another"),
+    ]
+    assert len({spec.key for spec in [SPEC, *others]}) == 6
+    assert SPEC.differences(others[0]) == "sampling.num_frames: 4 != 5"
+    assert SPEC.differences(others[2]) == "weights_digest: digest != other"
+    assert SPEC.differences(SPEC) == ""
+
+
+def test_features_are_read_in_order_of_their_location(tmp_path: Path) -> None:
+    features = read_features(write_run(tmp_path, [SPEC.key] * 3, uris=["/v/c", "/v/a", "/v/b"]))
+    assert features.video_ids == ["id1", "id2", "id0"]
+    assert [float(array[0, 0]) for array in features.features] == [1.0, 2.0, 0.0]
+    assert features.features[0].shape == (2, 1280)
+
+
+def test_what_is_no_features_directory_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=r"must be a directory that jobs/extract\.py wrote"):
+        read_features(str(tmp_path))
+
+
+def test_pending_videos_are_refused(tmp_path: Path) -> None:
+    run = write_run(tmp_path, [SPEC.key], num_pending=2)
+    with pytest.raises(ConfigError, match=r"2 videos are pending; run jobs/extract\.py again"):
+        read_features(run)
+
+
+def test_mixed_keys_are_refused(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=f"must hold one feature key {SPEC.key}, holds"):
+        read_features(write_run(tmp_path, [SPEC.key, "another"]))
