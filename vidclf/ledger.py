@@ -111,7 +111,10 @@ def _summary_differences(run: str, state: RunState) -> list[str]:
     path = storage.join(run, SUMMARY_FILE)
     if not storage.exists(path):
         return [f"no {SUMMARY_FILE}: the job has not ended"]
-    summary = storage.read_json(path)
+    try:
+        summary = storage.read_json(path)
+    except ValueError as error:
+        return [f"{SUMMARY_FILE} cannot be read: {error}"]
     return [
         f"{SUMMARY_FILE} says {name} = {summary.get(name)}, the files say {expected}"
         for name in ("num_input_videos", "num_ok", "num_quarantined", "num_pending", "reasons")

@@ -39,9 +39,12 @@ from vidclf.progress import ProgressLine
 Head = Callable[[pa.Table], pa.Table]
 """Turns a table of embedded videos (`schema.features`) into the rows to write, one for one."""
 
-VIDEOS_PER_BLOCK = 4
-"""Videos that one decode task takes on: few enough that workers finish together, enough that the
-scheduler's work per task stays far below a video's decoding time."""
+VIDEOS_PER_BLOCK = (4, 32)
+"""Fewest and most videos that one decode task takes on: few where there are few, so that workers
+finish together; more in a large archive, so that the scheduler keeps fewer tasks in its books."""
+
+TASKS_PER_WORKER = 32
+"""Decode tasks a worker should get where the archive allows it, to even out long and short videos."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -135,7 +138,7 @@ def _run_pipeline(
     videos = ray.data.read_parquet(
         manifest_path,
         filesystem=filesystem,
-        override_num_blocks=-(-manifest.num_rows // VIDEOS_PER_BLOCK),
+        override_num_blocks=_num_blocks(manifest.num_rows, pools.decode_workers),
         num_cpus=0,
     )
     # 2. Decode: 1 row out per row in, frames at model resolution or a reject reason. Actors, because
@@ -335,6 +338,13 @@ def _pool_sizes(config: PipelineConfig, resources: cluster.ClusterResources) -> 
     )
 
 
+def _num_blocks(num_videos: int, decode_workers: int) -> int:
+    """Blocks to read the manifest in."""
+    fewest, most = VIDEOS_PER_BLOCK
+    videos_per_block = min(max(num_videos // (decode_workers * TASKS_PER_WORKER), fewest), most)
+    return -(-num_videos // videos_per_block)
+
+
 def _check_run(config: PipelineConfig, manifest: pa.Table, job: EmbeddingJob) -> None:
     """ConfigError unless the output directory is free, or holds this very run in part."""
     if config.overwrite or not storage.exists(config.output):
@@ -358,8 +368,10 @@ def _check_run(config: PipelineConfig, manifest: pa.Table, job: EmbeddingJob) ->
             f"{job.ensemble_id}; choose another directory or --overwrite"
         )
     told = [schema.VIDEO_ID, "label", "sublabel", "group", "split"]
-    asked = _by_id(storage.read_table(storage.join(config.output, ledger.MANIFEST_FILE), told))
-    now = _by_id(manifest.select(told))
+    before = storage.read_table(storage.join(config.output, ledger.MANIFEST_FILE), told)
+    if before.equals(manifest.select(told)):
+        return
+    asked, now = _by_id(before), _by_id(manifest.select(told))
     changed = [video for video, row in asked.items() if video in now and now[video] != row]
     if changed:
         raise ConfigError(
