@@ -218,6 +218,10 @@ def test_a_run_of_other_features_videos_or_labels_is_refused(tmp_path: Path) -> 
 
 def test_a_directory_of_other_files_is_refused(tmp_path: Path) -> None:
     (tmp_path / "thesis.tex").write_text("years of work")
-    config = ExtractConfig(manifest="m", output=str(tmp_path))
-    with pytest.raises(ConfigError, match="must be empty or a run to continue"):
-        _check_run(config, manifest(Path("/a")), empty_job())
+    for overwrite in (False, True):
+        config = ExtractConfig(manifest="m", output=str(tmp_path), overwrite=overwrite)
+        with pytest.raises(ConfigError, match="must be empty or a run to continue or to overwrite"):
+            _check_run(config, manifest(Path("/a")), empty_job())
+    file = ExtractConfig(manifest="m", output=str(tmp_path / "thesis.tex"), overwrite=True)
+    with pytest.raises(ConfigError, match="must be empty or a run to continue or to overwrite"):
+        _check_run(file, manifest(Path("/a")), empty_job())

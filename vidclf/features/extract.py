@@ -346,14 +346,18 @@ def _num_blocks(num_videos: int, decode_workers: int) -> int:
 
 
 def _check_run(config: PipelineConfig, manifest: pa.Table, job: EmbeddingJob) -> None:
-    """ConfigError unless the output directory is free, or holds this very run in part."""
-    if config.overwrite or not storage.exists(config.output):
-        return
-    if not ledger.is_run(config.output):
-        if not storage.is_dir(config.output) or storage.list_files(config.output, recursive=True):
-            raise ConfigError(
-                f"--output {config.output}: must be empty or a run to continue (no {ledger.MANIFEST_FILE} in it)"
-            )
+    """ConfigError unless the output directory is free, or holds this very run in part.
+
+    `--overwrite` makes way for another run, but never deletes a directory that no run wrote.
+    """
+    has_identity = storage.exists(storage.join(config.output, IDENTITY_FILE))
+    is_file = storage.exists(config.output) and not storage.is_dir(config.output)
+    if is_file or (not has_identity and storage.list_files(config.output, recursive=True)):
+        raise ConfigError(
+            f"--output {config.output}: must be empty or a run to continue or to overwrite (no {IDENTITY_FILE} in it)"
+        )
+    # Without a manifest yet, a job was killed before it had begun.
+    if config.overwrite or not ledger.is_run(config.output):
         return
     identity = storage.read_json(storage.join(config.output, IDENTITY_FILE))
     theirs = FeatureSpec(**identity["feature_spec"])

@@ -43,6 +43,7 @@ def train(config: TrainConfig, features: FeatureSet, weights: str) -> dict[str, 
     config = replace(config, output=storage.canonical(config.output))
     data = training_data(features)
     recipe = _recipe(config, features, data)
+    _refuse_foreign(config.output)
     if config.overwrite and not config.dry_run:
         storage.delete_tree(config.output)
     finished = [] if config.overwrite else _finished_members(config, recipe)
@@ -161,6 +162,15 @@ def _recipe(config: TrainConfig, features: FeatureSet, data: TrainingData) -> st
     )
     recipe.update(feature_key=features.spec.key, classes=data.classes, videos=videos.hexdigest())
     return hashlib.sha256(json.dumps(recipe, sort_keys=True).encode()).hexdigest()
+
+
+def _refuse_foreign(output: str) -> None:
+    """ConfigError where the output directory holds files and none of an ensemble's, whatever the flags."""
+    names = [path.removeprefix(output).lstrip("/") for path in storage.list_files(output, recursive=True)]
+    if names and not any(name.startswith(("member_", RAY_TRAIN_DIR)) for name in names):
+        raise ConfigError(
+            f"--output {output}: must be empty or an ensemble to continue or to overwrite, holds {names[0]}"
+        )
 
 
 def _finished_members(config: TrainConfig, recipe: str) -> list[int]:
