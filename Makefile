@@ -1,18 +1,22 @@
 # make demo   the main job on the embedded sample archive, into demo/
 # make test   the tests
 # make check  formatting, lint, types
+# make fuzz   10,000 damaged videos through the decoder, with counts
 # Each sets up .venv (about 2 minutes, 6.3 GB) when it is missing or requirements.txt has changed.
 
 PYTHON ?= python3
 VENV := .venv/bin
 
-.PHONY: demo test check
+.PHONY: demo test check fuzz
 
 demo: .venv/installed
 	$(VENV)/python examples/demo.py
 
 test: .venv/installed
 	$(VENV)/python -m pytest
+
+fuzz: .venv/installed
+	VIDCLF_FUZZ_MUTATIONS=10000 $(VENV)/python -m pytest -s tests/test_fuzz.py
 
 check: .venv/installed
 	$(VENV)/ruff format --check .

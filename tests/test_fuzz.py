@@ -1,0 +1,69 @@
+"""Damaged videos end in frames or in a named reason, and the decoder lives on.
+
+The mutations are seeded; `VIDCLF_FUZZ_MUTATIONS` sets their number for a longer run.
+"""
+
+from __future__ import annotations
+
+import os
+import random
+from collections import Counter
+from pathlib import Path
+
+from vidclf.archive.sampling import SamplingPlan
+from vidclf.archive.source import VideoRejected
+from vidclf.archive.supervise import DecodeLimits, SupervisedDecoder
+from vidclf.archive.transform import FrameTransform
+
+ARCHIVE = Path(__file__).resolve().parents[1] / "examples" / "archive"
+NUM_MUTATIONS = int(os.environ.get("VIDCLF_FUZZ_MUTATIONS", "300"))
+KINDS = ("cut", "flip", "zero", "header", "splice")
+
+
+def mutate(content: bytes, kind: str, rng: random.Random) -> bytes:
+    """Damage as disks, networks and strangers do it."""
+    data = bytearray(content)
+    if kind == "cut":
+        return bytes(data[: rng.randrange(1, len(data))])
+    if kind == "flip":
+        for _ in range(rng.choice([1, 10, 200])):
+            data[rng.randrange(len(data))] ^= 1 << rng.randrange(8)
+    elif kind == "zero":
+        start = rng.randrange(len(data))
+        end = min(len(data), start + rng.choice([16, 1_000, 20_000]))
+        data[start:end] = bytes(end - start)
+    elif kind == "header":
+        # Sizes, durations, frame counts and codec tags live here.
+        for _ in range(rng.choice([1, 4, 16])):
+            data[rng.randrange(min(2_000, len(data)))] = rng.randrange(256)
+    else:
+        start = rng.randrange(len(data))
+        data = data[:start] + data[start // 2 :]
+    return bytes(data)
+
+
+def test_every_damaged_video_ends_in_frames_or_in_a_named_reason(tmp_path: Path) -> None:
+    clips = sorted(path for path in ARCHIVE.glob("*/*/*.*") if path.stat().st_size < 150_000)
+    assert len({path.suffix for path in clips}) >= 5
+    rng = random.Random(0)
+    transform = FrameTransform(resize_size=64, crop_size=64, interpolation="bilinear")
+    decoder = SupervisedDecoder(SamplingPlan(num_frames=8), transform, 64 * 64 * 3, DecodeLimits(timeout_s=20))
+    outcomes: Counter[str] = Counter()
+    for number in range(NUM_MUTATIONS):
+        clip = rng.choice(clips)
+        path = tmp_path / f"{number}{clip.suffix}"
+        path.write_bytes(mutate(clip.read_bytes(), KINDS[number % len(KINDS)], rng))
+        try:
+            video = decoder.decode(str(path), "")
+            assert 1 <= len(video.frames_THWC) == len(video.pts_s) <= 8
+            outcomes["frames"] += 1
+        except VideoRejected as rejected:
+            outcomes[rejected.reason.value] += 1
+        path.unlink()
+    print(dict(outcomes))
+    assert sum(outcomes.values()) == NUM_MUTATIONS
+    # Both kinds of outcome are met, and a whole clip is decoded after all of it.
+    assert outcomes["frames"] > NUM_MUTATIONS // 5
+    assert outcomes["truncated"] > 0
+    assert len(decoder.decode(str(clips[0]), "").frames_THWC) == 8
+    decoder.close()
