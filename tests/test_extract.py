@@ -22,16 +22,13 @@ from vidclf.cluster import ClusterResources
 from vidclf.config import ConfigError, ExtractConfig
 from vidclf.features import backbone
 from vidclf.features.extract import (
-    EmbeddingJob,
     EmbedVideos,
     RunSink,
-    _begin_run,
-    _check_run,
     _num_blocks,
     _pool_sizes,
-    _progress_so_far,
     output_columns,
 )
+from vidclf.features.run import EmbeddingJob
 from vidclf.features.store import FeatureSpec, features_TD
 
 
@@ -181,47 +178,3 @@ def test_a_manifest_is_read_in_enough_blocks_for_every_worker(
     num_videos: int, decode_workers: int, blocks: int
 ) -> None:
     assert _num_blocks(num_videos, decode_workers) == blocks
-
-
-def begin(config: ExtractConfig, rows: pa.Table) -> None:
-    """Leave a run directory as a job does that was killed right after its start."""
-    _begin_run(config, rows, empty_job())
-
-
-def empty_job(num_frames: int = 4) -> EmbeddingJob:
-    spec = FeatureSpec.of("efficientnet_lite0", "DEFAULT", "digest", SamplingPlan(num_frames=num_frames))
-    return EmbeddingJob(spec=spec, weights="DEFAULT", state={}, output_schema=schema.features(1280))
-
-
-def test_a_run_may_be_continued_and_grow(tmp_path: Path) -> None:
-    config = ExtractConfig(manifest="m", output=str(tmp_path / "run"))
-    rows = manifest(Path("/a"), Path("/b"), Path("/c"))
-    begin(config, rows.slice(0, 2))
-    _check_run(config, rows, empty_job())
-    state = _progress_so_far(config, rows)
-    assert (state.num_input_videos, state.num_ok, state.num_pending) == (3, 0, 3)
-
-
-def test_a_run_of_other_features_videos_or_labels_is_refused(tmp_path: Path) -> None:
-    config = ExtractConfig(manifest="m", output=str(tmp_path / "run"))
-    rows = manifest(Path("/a"), Path("/b"))
-    begin(config, rows)
-    with pytest.raises(ConfigError, match=r"sampling.num_frames: 4 != 5\); choose another directory or --overwrite"):
-        _check_run(config, rows, empty_job(num_frames=5))
-    with pytest.raises(ConfigError, match="was started with 1 videos that this manifest does not hold"):
-        _check_run(config, rows.slice(0, 1), empty_job())
-    relabelled = rows.set_column(rows.column_names.index("label"), schema.MANIFEST.field("label"), [["A", "B"]])
-    with pytest.raises(ConfigError, match="label, group or split of 1 videos differ"):
-        _check_run(config, relabelled, empty_job())
-    _check_run(ExtractConfig(manifest="m", output=config.output, overwrite=True), relabelled, empty_job())
-
-
-def test_a_directory_of_other_files_is_refused(tmp_path: Path) -> None:
-    (tmp_path / "thesis.tex").write_text("years of work")
-    for overwrite in (False, True):
-        config = ExtractConfig(manifest="m", output=str(tmp_path), overwrite=overwrite)
-        with pytest.raises(ConfigError, match="must be empty or a run to continue or to overwrite"):
-            _check_run(config, manifest(Path("/a")), empty_job())
-    file = ExtractConfig(manifest="m", output=str(tmp_path / "thesis.tex"), overwrite=True)
-    with pytest.raises(ConfigError, match="must be empty or a run to continue or to overwrite"):
-        _check_run(file, manifest(Path("/a")), empty_job())

@@ -16,7 +16,8 @@ import torch
 from vidclf import schema, storage
 from vidclf.config import ClassifyConfig, ConfigError
 from vidclf.features import backbone
-from vidclf.features.extract import EmbeddingJob, embed_videos
+from vidclf.features.extract import embed_videos
+from vidclf.features.run import EmbeddingJob
 from vidclf.features.store import FeatureSpec, features_TD
 from vidclf.learning import ensemble
 from vidclf.learning.ensemble import EnsembleInfo
