@@ -37,6 +37,16 @@ def test_pixels_equal_torchvisions_resize_and_center_crop(
     assert np.array_equal(transform(frame), expected)
 
 
+def test_a_crop_whose_corner_lies_at_the_frames_size_is_scaled_all_the_same() -> None:
+    # 55 × 187 becomes 64 × 217; the crop's corner is then at (55, 131), and the operator would not
+    # scale a height of 55 to 55.
+    frame = noise(55, 187)
+    image = torch.from_numpy(frame).permute(2, 0, 1)
+    expected = functional.center_crop(functional.resize(image, [64], antialias=True), [46, 46])
+    transform = FrameTransform(resize_size=64, crop_size=46, interpolation="bilinear")
+    assert np.array_equal(transform(frame), expected.permute(1, 2, 0).numpy())
+
+
 @pytest.mark.parametrize("interpolation", ["bilinear", "bicubic"])
 @pytest.mark.parametrize(("height", "width"), SIZES)
 def test_pixels_are_within_one_grey_level_of_pil(height: int, width: int, interpolation: str) -> None:

@@ -9,15 +9,17 @@ not show a planned frame, everything is decoded in sequence instead: slower, nev
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Set
+from contextlib import suppress
 from dataclasses import dataclass
 from fractions import Fraction
-from typing import Any
+from typing import Any, cast
 
 import av
 import av.error
 import numpy as np
 import numpy.typing as npt
+from av.video.reformatter import VideoReformatter
 
 from vidclf.archive import packets, sampling
 from vidclf.archive.sampling import SamplingPlan
@@ -26,6 +28,9 @@ from vidclf.schema import RejectReason
 
 DECODER_VERSION = f"pyav-{av.__version__}/libavcodec-{'.'.join(map(str, av.library_versions['libavcodec']))}"
 """Part of the feature key: another decoder may round colours otherwise."""
+
+KEEP_PACKETS_BYTES = 64 * 1024**2
+"""Compressed video up to which the first pass keeps what it read, so that there is no second one."""
 
 Transform = Callable[[npt.NDArray[np.uint8]], npt.NDArray[np.uint8]]
 """Maps an RGB frame [H, W, 3] to the one that is kept; all frames of a video to one shape."""
@@ -85,13 +90,14 @@ class _Picker:
         self._transform = transform
         self._frames: dict[int, npt.NDArray[np.uint8]] = {}
         self._size = (0, 0)
+        self._reformatter = VideoReformatter()
 
     def offer(self, key: int, frame: Any) -> None:
         if key not in self.missing:
             return
         if frame.is_corrupt:
             raise VideoRejected(RejectReason.DECODE_ERROR, f"corrupt frame at {float(frame.time or 0):.3f} s")
-        rgb_HWC = _upright(frame)
+        rgb_HWC = _upright(frame, self._reformatter)
         self._size = (rgb_HWC.shape[1], rgb_HWC.shape[0])
         self._frames[key] = self._transform(rgb_HWC)
         self.missing.remove(key)
@@ -113,39 +119,46 @@ def _decode_planned(
 ) -> DecodedVideo | None:
     """The planned frames from the packets they need; None where that does not work out."""
     with open_video(uri) as (container, stream):
-        index = packets.scan(container, stream)
+        index = packets.scan(container, stream, KEEP_PACKETS_BYTES)
         time_base = stream.time_base
-    if index is None or time_base is None:
-        return None
-    order = np.argsort(index.pts_ticks[index.is_shown])
-    times = index.pts_ticks[index.is_shown][order]
-    keyframes = index.is_keyframe[index.is_shown][order]
-    duration_s = float((index.end_ticks - int(times[0])) * time_base)
-    on_duration(duration_s)
-    wanted = times[sampling.choose(times, index.end_ticks, keyframes, time_base, plan, seed)]
-    picker = _Picker(wanted.tolist(), transform)
-    with open_video(uri) as (container, stream):
-        try:
-            for frame in _shown_frames(container, stream, packets.runs(index, wanted), picker.missing):
-                picker.offer(frame.pts, frame)
-        except av.error.InvalidDataError:
-            return None  # decoding in sequence survives a damaged packet
-        if picker.missing:
+        if index is None or time_base is None:
             return None
-        return picker.video(stream, (wanted - times[0]) * float(time_base), duration_s)
+        order = np.argsort(index.pts_ticks[index.is_shown])
+        times = index.pts_ticks[index.is_shown][order]
+        keyframes = index.is_keyframe[index.is_shown][order]
+        duration_s = float((index.end_ticks - int(times[0])) * time_base)
+        on_duration(duration_s)
+        wanted = times[sampling.choose(times, index.end_ticks, keyframes, time_base, plan, seed)]
+        picker = _Picker(wanted.tolist(), transform)
+        runs = packets.runs(index, wanted)
+        if index.kept is not None:
+            _show(index.kept, stream, runs, picker)
+    if index.kept is None:
+        with open_video(uri) as (container, stream):
+            _show(container.demux(stream), stream, runs, picker)
+    if picker.missing:
+        return None
+    return picker.video(stream, (wanted - times[0]) * float(time_base), duration_s)
 
 
-def _shown_frames(container: Any, stream: Any, wanted_runs: list[packets.Run], wanted: set[int]) -> Iterator[Any]:
-    """What the decoder shows when it is fed just the packets of `wanted_runs`.
+def _show(every_packet: Iterable[Any], stream: Any, runs: list[packets.Run], picker: _Picker) -> None:
+    """Offer `picker` what the decoder shows. A damaged packet ends it with frames missing: decoding
+    in sequence survives one."""
+    with suppress(av.error.InvalidDataError):
+        for frame in shown_frames(every_packet, stream.codec_context, runs, picker.missing):
+            picker.offer(frame.pts, frame)
 
-    The packets between are read and passed over: that costs a hundredth of decoding, and seeking
-    cannot be trusted to land on the right group in every container.
+
+def shown_frames(every_packet: Iterable[Any], codec: Any, runs: list[packets.Run], wanted: Set[int]) -> Iterator[Any]:
+    """What the decoder `codec` shows when, of a stream's packets, it is fed just those of `runs`.
+
+    The packets between are passed over, even where they have to be read: that costs a hundredth of
+    decoding, and seeking cannot be trusted to land on the right group in every container.
     """
-    codec = stream.codec_context
-    remaining = iter(wanted_runs)
+    remaining = iter(runs)
     run = next(remaining, None)
-    position = -1
-    for packet in container.demux(stream):
+    position, skipped = -1, ""
+    for packet in every_packet:
         if run is None:
             return
         if packet.size == 0:
@@ -154,15 +167,15 @@ def _shown_frames(container: Any, stream: Any, wanted_runs: list[packets.Run], w
         if position < run.first:
             continue
         # Frames that nobody refers to need not be decoded unless they are wanted themselves.
-        codec.skip_frame = "DEFAULT" if packet.pts in wanted else "NONREF"
-        yield from packet.decode()
+        skip = "DEFAULT" if packet.pts in wanted else "NONREF"
+        if skip != skipped:
+            codec.skip_frame = skipped = skip
+        yield from codec.decode(packet)
         if position == run.last:
-            codec.skip_frame = "DEFAULT"
+            codec.skip_frame = skipped = "DEFAULT"
             yield from codec.decode(None)
             codec.flush_buffers()
             run = next(remaining, None)
-            if run is not None and run.first <= position:
-                raise AssertionError("runs must not overlap")
 
 
 def _decode_in_sequence(uri: str, plan: SamplingPlan, transform: Transform, seed: str) -> DecodedVideo:
@@ -212,8 +225,12 @@ def _whole_frames(container: Any, stream: Any, damage: list[str]) -> Iterator[An
                 yield frame
 
 
-def _upright(frame: Any) -> npt.NDArray[np.uint8]:
+def _upright(frame: Any, reformatter: VideoReformatter) -> npt.NDArray[np.uint8]:
     """RGB [H, W, 3] with the container's display rotation applied; PyAV leaves it to us."""
-    rgb: npt.NDArray[np.uint8] = frame.to_ndarray(format="rgb24")
+    # One reformatter for the video and one thread: by default every frame sets up its own of both,
+    # which costs as much as the conversion. The plane is viewed, not copied.
+    plane = reformatter.reformat(frame, format="rgb24", threads=1).planes[0]
+    rows: npt.NDArray[np.uint8] = np.frombuffer(cast("Any", plane), np.uint8).reshape(plane.height, plane.line_size)
+    rgb = rows[:, : plane.width * 3].reshape(plane.height, plane.width, 3)
     quarter_turns = round(frame.rotation / 90) % 4
-    return np.ascontiguousarray(np.rot90(rgb, quarter_turns)) if quarter_turns else rgb
+    return np.ascontiguousarray(np.rot90(rgb, quarter_turns))

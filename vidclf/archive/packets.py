@@ -19,6 +19,8 @@ class PacketIndex:
     """false where an edit list cuts the frame, which may still be needed to decode others"""
     end_ticks: int
     """end of the frame that is shown last"""
+    kept: list[Any] | None = None
+    """the packets themselves, to decode without reading the file again; None if there were too many"""
 
 
 @dataclass(frozen=True)
@@ -29,18 +31,28 @@ class Run:
     last: int
 
 
-def scan(container: Any, stream: Any) -> PacketIndex | None:
+def scan(container: Any, stream: Any, keep_bytes: int = 0) -> PacketIndex | None:
     """Read every packet of `stream`; None where the packets do not tell which frame is shown when:
-    presentation times are missing, repeated, or (AVI) made up by FFmpeg in decoding order."""
+    presentation times are missing, repeated, or (AVI) made up by FFmpeg in decoding order.
+
+    The packets are kept if all of them together take no more than `keep_bytes`.
+    """
     pts: list[int] = []
     durations: list[int] = []
     is_keyframe: list[bool] = []
     is_shown: list[bool] = []
+    kept: list[Any] = []
+    num_bytes = 0
     for packet in container.demux(stream):
         if packet.size == 0:
             continue
         if packet.pts is None:
             return None
+        num_bytes += packet.size
+        if num_bytes <= keep_bytes:
+            kept.append(packet)
+        else:
+            kept.clear()
         pts.append(packet.pts)
         durations.append(packet.duration or 0)
         is_keyframe.append(packet.is_keyframe)
@@ -59,6 +71,7 @@ def scan(container: Any, stream: Any) -> PacketIndex | None:
         is_keyframe=np.array(is_keyframe, dtype=np.bool_),
         is_shown=shown,
         end_ticks=end_of(times, durations[last]),
+        kept=kept if num_bytes <= keep_bytes else None,
     )
 
 
