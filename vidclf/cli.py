@@ -159,4 +159,6 @@ def _base_kind(kind: Any) -> Any:
 def _shown(default: Any) -> str:
     if isinstance(default, tuple):
         return ",".join(map(str, default))
-    return "no" if default is False else "none" if default is None else str(default)
+    if isinstance(default, bool):
+        return "yes" if default else "no"
+    return "none" if default is None else str(default)

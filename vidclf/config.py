@@ -95,6 +95,8 @@ class PipelineConfig:
     """seconds after which a video is given up, plus one for each second of its duration"""
     decode_memory_gib: float = 2.0
     """memory that decoding one video may take, in GiB"""
+    max_video_gib: float = 64.0
+    """size of a file, in GiB, above which a video is not opened"""
     rows_per_shard: int = 128
     """videos per output shard; also what a killed write loses and repeats"""
     overwrite: bool = False
@@ -110,6 +112,7 @@ class PipelineConfig:
             require(value is None or value >= 1, field, "at least 1 worker", value)
         require(self.decode_timeout > 0, "decode_timeout", "above 0 seconds", self.decode_timeout)
         require(self.decode_memory_gib > 0, "decode_memory_gib", "above 0 GiB", self.decode_memory_gib)
+        require(self.max_video_gib > 0, "max_video_gib", "above 0 GiB", self.max_video_gib)
         share = self.gpus_per_cnn_worker
         require(share is None or share >= 0, "gpus_per_cnn_worker", "at least 0 GPUs", share)
 
@@ -133,6 +136,8 @@ class ExtractConfig(PipelineConfig):
     """length of the clip of 'middle' and 'random', in seconds"""
     skip_edges: float = 0.0
     """share of the duration left out at the beginning and again at the end, such as titles and credits"""
+    avoid_black: bool = True
+    """take another frame near by where a sampled one is black"""
 
     def __post_init__(self) -> None:
         super().__post_init__()

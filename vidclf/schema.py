@@ -25,6 +25,7 @@ class RejectReason(StrEnum):
     NOT_FOUND = "not_found"
     PERMISSION_DENIED = "permission_denied"
     EMPTY_FILE = "empty_file"
+    TOO_LARGE = "too_large"
     NOT_A_VIDEO = "not_a_video"
     NO_VIDEO_STREAM = "no_video_stream"
     UNSUPPORTED_CODEC = "unsupported_codec"
@@ -71,8 +72,12 @@ _VIDEO_FIELDS = [
     pa.field("luma_mean", pa.list_(pa.float32()), nullable=False),
     pa.field("sharpness", pa.list_(pa.float32()), nullable=False),
     pa.field("is_black", pa.list_(pa.bool_()), nullable=False),
+    pa.field("is_near_duplicate", pa.list_(pa.bool_()), nullable=False),
+    pa.field("all_black", pa.bool_(), nullable=False),
+    pa.field("is_blurry", pa.bool_(), nullable=False),
 ]
-"""What decoding learns of a video; the lists have one entry per sampled frame (T)."""
+"""What decoding learns of a video; the lists have one entry per sampled frame (T), and
+`vidclf/archive/quality.py` says what the flags mean."""
 
 
 def decoded(height: int, width: int) -> pa.Schema:

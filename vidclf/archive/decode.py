@@ -21,7 +21,7 @@ import numpy as np
 import numpy.typing as npt
 from av.video.reformatter import VideoReformatter
 
-from vidclf.archive import packets, sampling
+from vidclf.archive import packets, quality, sampling
 from vidclf.archive.sampling import SamplingPlan
 from vidclf.archive.source import VideoRejected, no_frames, open_video, rejection
 from vidclf.schema import RejectReason
@@ -84,34 +84,32 @@ def decode_video(
 class _Picker:
     """Collects the wanted frames, transformed, as a decoder shows them; frames go by a key."""
 
-    def __init__(self, wanted: list[int], transform: Transform) -> None:
-        self._wanted = wanted
-        self.missing = set(wanted)
+    def __init__(self, transform: Transform) -> None:
+        self.missing: set[int] = set()
         self._transform = transform
         self._frames: dict[int, npt.NDArray[np.uint8]] = {}
         self._size = (0, 0)
         self._reformatter = VideoReformatter()
 
     def offer(self, key: int, frame: Any) -> None:
-        if key not in self.missing:
+        if key not in self.missing or frame.is_corrupt:
             return
-        if frame.is_corrupt:
-            raise VideoRejected(RejectReason.DECODE_ERROR, f"corrupt frame at {float(frame.time or 0):.3f} s")
         rgb_HWC = _upright(frame, self._reformatter)
         self._size = (rgb_HWC.shape[1], rgb_HWC.shape[0])
         self._frames[key] = self._transform(rgb_HWC)
         self.missing.remove(key)
 
-    def video(self, stream: Any, pts_s: npt.NDArray[np.float64], duration_s: float) -> DecodedVideo:
-        return DecodedVideo(
-            frames_THWC=np.stack([self._frames[key] for key in self._wanted]),
-            pts_s=pts_s,
-            duration_s=duration_s,
-            width=self._size[0],
-            height=self._size[1],
-            framerate=float(stream.average_rate) if stream.average_rate else None,
-            video_codec=stream.codec_context.name,
-        )
+    def is_black(self, key: int) -> bool:
+        return quality.is_black(self._frames[key])
+
+    def video(self, keys: list[int], **facts: Any) -> DecodedVideo:
+        frames_THWC = np.stack([self._frames[key] for key in keys])
+        return DecodedVideo(frames_THWC=frames_THWC, width=self._size[0], height=self._size[1], **facts)
+
+
+def _facts(stream: Any) -> dict[str, Any]:
+    rate = stream.average_rate
+    return {"framerate": float(rate) if rate else None, "video_codec": stream.codec_context.name}
 
 
 def _decode_planned(
@@ -128,25 +126,59 @@ def _decode_planned(
         keyframes = index.is_keyframe[index.is_shown][order]
         duration_s = float((index.end_ticks - int(times[0])) * time_base)
         on_duration(duration_s)
-        wanted = times[sampling.choose(times, index.end_ticks, keyframes, time_base, plan, seed)]
-        picker = _Picker(wanted.tolist(), transform)
-        runs = packets.runs(index, wanted)
-        if index.kept is not None:
-            _show(index.kept, stream, runs, picker)
-    if index.kept is None:
-        with open_video(uri) as (container, stream):
-            _show(container.demux(stream), stream, runs, picker)
-    if picker.missing:
-        return None
-    return picker.video(stream, (wanted - times[0]) * float(time_base), duration_s)
+        picker = _Picker(transform)
+
+        def show(indices: list[int]) -> bool:
+            """Whether the frames at `indices` could all be shown."""
+            picker.missing = set(times[indices].tolist())
+            wanted_runs = packets.runs(index, times[indices])
+            if index.kept is not None:
+                return _show(index.kept, stream, wanted_runs, picker)
+            with open_video(uri) as (again, same_stream):
+                return _show(again.demux(same_stream), same_stream, wanted_runs, picker)
+
+        chosen = sampling.choose(times, index.end_ticks, keyframes, time_base, plan, seed)
+        if not show(chosen.tolist()):
+            return None
+        if plan.avoid_black:
+            chosen = _without_black(times, keyframes, chosen, plan, show, lambda i: picker.is_black(int(times[i])))
+        pts_s = (times[chosen] - times[0]) * float(time_base)
+        return picker.video(times[chosen].tolist(), pts_s=pts_s, duration_s=duration_s, **_facts(stream))
 
 
-def _show(every_packet: Iterable[Any], stream: Any, runs: list[packets.Run], picker: _Picker) -> None:
-    """Offer `picker` what the decoder shows. A damaged packet ends it with frames missing: decoding
-    in sequence survives one."""
+def _without_black(
+    times: npt.NDArray[np.int64],
+    keyframes: npt.NDArray[np.bool_],
+    chosen: npt.NDArray[np.intp],
+    plan: SamplingPlan,
+    show: Callable[[list[int]], bool],
+    is_black: Callable[[int], bool],
+) -> npt.NDArray[np.intp]:
+    """`chosen`, with the nearest good alternative in place of each black frame that has one.
+
+    `show` decodes frames by their indices, `is_black` then looks at one.
+    """
+    eligible = keyframes if plan.mode == "keyframes" else np.ones(len(times), np.bool_)
+    black = [index for index in chosen.tolist() if is_black(index)]
+    candidates = {index: sampling.alternatives(times, chosen, eligible, index) for index in black}
+    asked = sorted(candidate for indices in candidates.values() for candidate in indices)
+    # What is damaged there is not missed: the black frame stays.
+    if not asked or not show(asked):
+        return chosen
+    better = {index: next((c for c in near if not is_black(c)), index) for index, near in candidates.items()}
+    return np.array([better.get(index, index) for index in chosen.tolist()], dtype=np.intp)
+
+
+def _show(every_packet: Iterable[Any], stream: Any, runs: list[packets.Run], picker: _Picker) -> bool:
+    """Offer `picker` what the decoder shows; whether it then has all that it wanted.
+
+    A damaged packet ends it with frames missing, and a corrupt frame is not taken: decoding in
+    sequence survives both.
+    """
     with suppress(av.error.InvalidDataError):
         for frame in shown_frames(every_packet, stream.codec_context, runs, picker.missing):
             picker.offer(frame.pts, frame)
+    return not picker.missing
 
 
 def shown_frames(every_packet: Iterable[Any], codec: Any, runs: list[packets.Run], wanted: Set[int]) -> Iterator[Any]:
@@ -179,7 +211,8 @@ def shown_frames(every_packet: Iterable[Any], codec: Any, runs: list[packets.Run
 
 
 def _decode_in_sequence(uri: str, plan: SamplingPlan, transform: Transform, seed: str) -> DecodedVideo:
-    """The planned frames by decoding everything twice: for the times, then for the frames.
+    """The planned frames by decoding everything twice: for the times, then for the frames (and once
+    more where black ones are to be replaced).
 
     Frames that cannot be decoded or are damaged are no frames here. Where the frames' times are
     missing or do not rise, they are counted out at the average rate.
@@ -187,7 +220,7 @@ def _decode_in_sequence(uri: str, plan: SamplingPlan, transform: Transform, seed
     damage: list[str] = []
     with open_video(uri) as (container, stream):
         shown = [(frame.pts, bool(frame.key_frame)) for frame in _whole_frames(container, stream, damage)]
-        time_base, rate = stream.time_base or Fraction(1, 1000), stream.average_rate
+        time_base, rate, facts = stream.time_base or Fraction(1, 1000), stream.average_rate, _facts(stream)
     if not shown:
         raise no_frames(uri, damage)
     given = [pts for pts, _ in shown]
@@ -197,17 +230,25 @@ def _decode_in_sequence(uri: str, plan: SamplingPlan, transform: Transform, seed
     times = np.array(given, dtype=np.int64)
     keyframes = np.array([is_keyframe for _, is_keyframe in shown], dtype=np.bool_)
     end_ticks = packets.end_of(times, 0)
-    wanted = sampling.choose(times, end_ticks, keyframes, time_base, plan, seed)
-    picker = _Picker(wanted.tolist(), transform)
-    with open_video(uri) as (container, stream):
-        for number, frame in enumerate(_whole_frames(container, stream, [])):
-            picker.offer(number, frame)
-            if not picker.missing:
-                break
-        if picker.missing:
-            raise VideoRejected(RejectReason.DECODE_ERROR, "two decoding passes showed different numbers of frames")
-        scale = float(time_base)
-        return picker.video(stream, (times[wanted] - times[0]) * scale, float(end_ticks - times[0]) * scale)
+    picker = _Picker(transform)
+
+    def show(indices: list[int]) -> bool:
+        picker.missing = set(indices)
+        with open_video(uri) as (container, stream):
+            for number, frame in enumerate(_whole_frames(container, stream, [])):
+                picker.offer(number, frame)
+                if not picker.missing:
+                    break
+        return not picker.missing
+
+    chosen = sampling.choose(times, end_ticks, keyframes, time_base, plan, seed)
+    if not show(chosen.tolist()):
+        raise VideoRejected(RejectReason.DECODE_ERROR, "two decoding passes showed different numbers of frames")
+    if plan.avoid_black:
+        chosen = _without_black(times, keyframes, chosen, plan, show, picker.is_black)
+    scale = float(time_base)
+    pts_s = (times[chosen] - times[0]) * scale
+    return picker.video(chosen.tolist(), pts_s=pts_s, duration_s=float(end_ticks - times[0]) * scale, **facts)
 
 
 def _whole_frames(container: Any, stream: Any, damage: list[str]) -> Iterator[Any]:

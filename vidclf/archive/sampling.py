@@ -15,6 +15,10 @@ import numpy as np
 import numpy.typing as npt
 
 
+NUM_ALTERNATIVES = 6
+"""Frames looked at in place of a black one."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class SamplingPlan:
     """What to sample. Part of the feature key: features of two plans are never mixed."""
@@ -28,6 +32,8 @@ class SamplingPlan:
     """length of the clip of `middle` and `random`, in seconds; a shorter video is taken whole"""
     skip_edges: float = 0.0
     """share of the video's duration that is left out at its beginning and again at its end"""
+    avoid_black: bool = True
+    """take another frame near by where a sampled one is black"""
 
 
 def choose(
@@ -80,6 +86,28 @@ def on_screen_at_midpoints(
     midpoints = (2 * np.arange(num_frames, dtype=np.int64) + 1) * (end - start)
     scaled = (pts_ticks - start) * (2 * num_frames)
     return np.unique(np.searchsorted(scaled, midpoints, side="right") - 1)
+
+
+def alternatives(
+    pts_ticks: npt.NDArray[np.int64], chosen: npt.NDArray[np.intp], is_eligible: npt.NDArray[np.bool_], index: int
+) -> list[int]:
+    """Up to `NUM_ALTERNATIVES` frames that could stand in for `index`, one of `chosen`: nearest first.
+
+    They come evenly from the eligible frames that are nearer to it in time than to the frames
+    chosen before and after it, so that samples stay in order and as evenly spread as they can be.
+    """
+    position = int(np.searchsorted(chosen, index))
+    time = int(pts_ticks[index])
+    near = is_eligible.copy()
+    near[index] = False
+    if position > 0:
+        near &= 2 * pts_ticks > time + int(pts_ticks[chosen[position - 1]])
+    if position < len(chosen) - 1:
+        near &= 2 * pts_ticks < time + int(pts_ticks[chosen[position + 1]])
+    candidates = np.flatnonzero(near)
+    if len(candidates) > NUM_ALTERNATIVES:
+        candidates = candidates[(2 * np.arange(NUM_ALTERNATIVES) + 1) * len(candidates) // (2 * NUM_ALTERNATIVES)]
+    return sorted(candidates.tolist(), key=lambda candidate: (abs(int(pts_ticks[candidate]) - time), candidate))
 
 
 def _keyframes(

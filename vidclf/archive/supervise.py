@@ -47,6 +47,8 @@ class DecodeLimits:
     """further seconds for each second of the video's duration"""
     memory_bytes: int = 2 * 1024**3
     """memory the child may allocate for decoding, over what it takes to start"""
+    video_bytes: int = 64 * 1024**3
+    """size of a file above which it is not opened"""
     videos_per_child: int = 500
     """videos after which the child is replaced, so that leaks in native code stay bounded"""
 

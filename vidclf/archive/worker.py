@@ -60,6 +60,9 @@ class DecodeVideos:
             luma_mean=nested_list([num_frames], pa.array(measured.luma_mean)),
             sharpness=nested_list([num_frames], pa.array(measured.sharpness)),
             is_black=nested_list([num_frames], pa.array(measured.is_black)),
+            is_near_duplicate=nested_list([num_frames], pa.array(measured.is_near_duplicate)),
+            all_black=measured.all_black,
+            is_blurry=measured.is_blurry,
             frames=nested_list([num_frames], pixels),
         )
 

@@ -53,6 +53,7 @@ def extract(config: ExtractConfig, manifest: pa.Table) -> dict[str, Any] | None:
         num_frames=config.num_frames,
         clip_duration_s=config.clip_duration,
         skip_edges=config.skip_edges,
+        avoid_black=config.avoid_black,
     )
     spec = FeatureSpec.of(config.backbone, config.weights, backbone.weights_digest(state), plan)
     return embed_videos(
@@ -100,7 +101,11 @@ def _run_pipeline(
     resources = cluster.connect()
     pools = _pool_sizes(config, resources)
     transform = FrameTransform(**job.spec.transform["transform"])
-    limits = DecodeLimits(timeout_s=config.decode_timeout, memory_bytes=int(config.decode_memory_gib * 1024**3))
+    limits = DecodeLimits(
+        timeout_s=config.decode_timeout,
+        memory_bytes=int(config.decode_memory_gib * 1024**3),
+        video_bytes=int(config.max_video_gib * 1024**3),
+    )
     tally = cluster.Tally.start()
     state_ref = ray.put(job.state)
 
