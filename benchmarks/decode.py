@@ -4,8 +4,9 @@
 
 The clips are made from the archive's own videos, cut one after another and encoded as web video is
 (H.264, x264's defaults at a streaming bit rate, 30 frames a second). Methods take turns, so that a
-noisy machine hurts all alike; the figure is the median over the rounds. Only `ours` brings the frames to model resolution; the others stop at RGB frames of the video's size, and
-`full decode` and `floor` at the decoder. Missing peers (`pip install torchcodec decord`) are left out.
+noisy machine hurts all alike; the figure is the median over the rounds. Only `ours` brings the
+frames to model resolution; the others stop at RGB frames of the video's size, and `full decode` and
+`floor` at the decoder. Missing peers (`pip install torchcodec decord`) are left out.
 """
 
 from __future__ import annotations

@@ -15,8 +15,8 @@ import pytest
 
 from tests.videos import draw_index, read_index, write_video
 from vidclf.archive.decode import DecodedVideo, decode_video
+from vidclf.archive.rejected import VideoRejected
 from vidclf.archive.sampling import SamplingPlan
-from vidclf.archive.source import VideoRejected
 from vidclf.archive.transform import FrameTransform
 from vidclf.schema import RejectReason
 

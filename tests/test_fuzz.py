@@ -10,8 +10,8 @@ import random
 from collections import Counter
 from pathlib import Path
 
+from vidclf.archive.rejected import VideoRejected
 from vidclf.archive.sampling import SamplingPlan
-from vidclf.archive.source import VideoRejected
 from vidclf.archive.supervise import DecodeLimits, SupervisedDecoder
 from vidclf.archive.transform import FrameTransform
 

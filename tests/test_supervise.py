@@ -14,8 +14,8 @@ import pytest
 
 from tests import hostile
 from tests.videos import read_index, write_video
+from vidclf.archive.rejected import VideoRejected
 from vidclf.archive.sampling import SamplingPlan
-from vidclf.archive.source import VideoRejected
 from vidclf.archive.supervise import DecodeLimits, DecoderStartError, SupervisedDecoder
 from vidclf.schema import RejectReason
 

@@ -25,6 +25,10 @@ def is_uri(location: str) -> bool:
     return "://" in location
 
 
+def is_http(location: str) -> bool:
+    return location.startswith(("http://", "https://"))
+
+
 def canonical(location: str, base: str | None = None) -> str:
     """The one spelling of a location: URIs as they are, plain and file:// paths absolute.
 

@@ -10,8 +10,8 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Callable, Iterable, Iterator, Set
-from contextlib import suppress
-from dataclasses import dataclass
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, replace
 from fractions import Fraction
 from typing import Any, cast
 
@@ -22,8 +22,11 @@ import numpy.typing as npt
 from av.video.reformatter import VideoReformatter
 
 from vidclf.archive import packets, quality, sampling
+from vidclf.archive.packets import PacketIndex
+from vidclf.archive.rejected import VideoRejected
+from vidclf.archive.remote import RangedFile, joined
 from vidclf.archive.sampling import SamplingPlan
-from vidclf.archive.source import VideoRejected, no_frames, open_video, rejection
+from vidclf.archive.source import NO_LIMIT, Source, locate, no_frames, open_video, rejection, tells_all_in_header
 from vidclf.schema import RejectReason
 
 DECODER_VERSION = f"pyav-{av.__version__}/libavcodec-{'.'.join(map(str, av.library_versions['libavcodec']))}"
@@ -60,25 +63,26 @@ def decode_video(
     transform: Transform,
     seed: str = "",
     on_duration: Callable[[float], None] = lambda duration_s: None,
+    max_bytes: int = NO_LIMIT,
 ) -> DecodedVideo:
     """Decode the frames of the video at `uri` that `plan` picks; `seed` as in `sampling.choose`.
 
-    `on_duration` is told the duration in seconds as soon as the packets say it.
+    `on_duration` is told the duration in seconds as soon as the packets say it. A file of more than
+    `max_bytes` is not opened.
 
     Raises VideoRejected for every fault of the video: whatever PyAV, FFmpeg or the file system
     raise for it is given a reason here, so that one video can only ever cost its own row.
     """
-    try:
-        decoded = _decode_planned(uri, plan, transform, seed, on_duration)
-        if decoded is None:
-            decoded = _decode_in_sequence(uri, plan, transform, seed)
-    except VideoRejected:
-        raise
-    except MemoryError as error:
-        raise VideoRejected(RejectReason.OUT_OF_MEMORY, f"decoding ran out of memory: {error}") from error
-    except Exception as error:
-        raise rejection(uri, error) from error
-    return decoded
+    with locate(uri, max_bytes) as source:
+        try:
+            decoded = _decode_planned(source, plan, transform, seed, on_duration)
+            return decoded or _decode_in_sequence(source, plan, transform, seed)
+        except VideoRejected:
+            raise
+        except MemoryError as error:
+            raise VideoRejected(RejectReason.OUT_OF_MEMORY, f"decoding ran out of memory: {error}") from error
+        except Exception as error:
+            raise rejection(source, error) from error
 
 
 class _Picker:
@@ -113,11 +117,11 @@ def _facts(stream: Any) -> dict[str, Any]:
 
 
 def _decode_planned(
-    uri: str, plan: SamplingPlan, transform: Transform, seed: str, on_duration: Callable[[float], None]
+    source: Source, plan: SamplingPlan, transform: Transform, seed: str, on_duration: Callable[[float], None]
 ) -> DecodedVideo | None:
     """The planned frames from the packets they need; None where that does not work out."""
-    with open_video(uri) as (container, stream):
-        index = packets.scan(container, stream, KEEP_PACKETS_BYTES)
+    with open_video(source) as (container, stream):
+        index = _scan(source, container, stream)
         time_base = stream.time_base
         if index is None or time_base is None:
             return None
@@ -134,7 +138,7 @@ def _decode_planned(
             wanted_runs = packets.runs(index, times[indices])
             if index.kept is not None:
                 return _show(index.kept, stream, wanted_runs, picker)
-            with open_video(uri) as (again, same_stream):
+            with open_video(source) as (again, same_stream), _reading_only(source, index, wanted_runs):
                 return _show(again.demux(same_stream), same_stream, wanted_runs, picker)
 
         chosen = sampling.choose(times, index.end_ticks, keyframes, time_base, plan, seed)
@@ -144,6 +148,38 @@ def _decode_planned(
             chosen = _without_black(times, keyframes, chosen, plan, show, lambda i: picker.is_black(int(times[i])))
         pts_s = (times[chosen] - times[0]) * float(time_base)
         return picker.video(times[chosen].tolist(), pts_s=pts_s, duration_s=duration_s, **_facts(stream))
+
+
+def _scan(source: Source, container: Any, stream: Any) -> PacketIndex | None:
+    """The packets' index; of a remote file whose header tells it, without fetching the packets."""
+    if not isinstance(source, RangedFile) or not tells_all_in_header(source, container, stream):
+        return packets.scan(container, stream, KEEP_PACKETS_BYTES)
+    source.only = []
+    try:
+        index = packets.scan(container, stream)
+    finally:
+        source.only = None
+    # FFmpeg takes a packet for a keyframe by its content, which was not there; the header knows.
+    is_keyframe = {entry.pos: entry.is_keyframe for entry in stream.index_entries}
+    if index is None or index.positions.tolist() != list(is_keyframe):
+        return None
+    return replace(index, is_keyframe=np.array(list(is_keyframe.values())), is_from_header=True)
+
+
+@contextmanager
+def _reading_only(source: Source, index: PacketIndex, runs: list[packets.Run]) -> Iterator[None]:
+    """Fetch no more of a remote file than the packets of `runs`, where that can be told."""
+    if isinstance(source, RangedFile) and index.is_from_header:
+        spans = [slice(run.first, run.last + 1) for run in runs]
+        starts = np.concatenate([index.positions[span] for span in spans])
+        ends = starts + np.concatenate([index.sizes[span] for span in spans])
+        source.only = joined(list(zip(starts.tolist(), ends.tolist(), strict=True)))
+        try:
+            yield
+        finally:
+            source.only = None
+    else:
+        yield
 
 
 def _without_black(
@@ -210,7 +246,7 @@ def shown_frames(every_packet: Iterable[Any], codec: Any, runs: list[packets.Run
             run = next(remaining, None)
 
 
-def _decode_in_sequence(uri: str, plan: SamplingPlan, transform: Transform, seed: str) -> DecodedVideo:
+def _decode_in_sequence(source: Source, plan: SamplingPlan, transform: Transform, seed: str) -> DecodedVideo:
     """The planned frames by decoding everything twice: for the times, then for the frames (and once
     more where black ones are to be replaced).
 
@@ -218,11 +254,11 @@ def _decode_in_sequence(uri: str, plan: SamplingPlan, transform: Transform, seed
     missing or do not rise, they are counted out at the average rate.
     """
     damage: list[str] = []
-    with open_video(uri) as (container, stream):
+    with open_video(source) as (container, stream):
         shown = [(frame.pts, bool(frame.key_frame)) for frame in _whole_frames(container, stream, damage)]
         time_base, rate, facts = stream.time_base or Fraction(1, 1000), stream.average_rate, _facts(stream)
     if not shown:
-        raise no_frames(uri, damage)
+        raise no_frames(source, damage)
     given = [pts for pts, _ in shown]
     if None in given or any(after <= before for before, after in itertools.pairwise(given)):
         step = max(1, round(1 / (rate * time_base))) if rate else 1
@@ -234,7 +270,7 @@ def _decode_in_sequence(uri: str, plan: SamplingPlan, transform: Transform, seed
 
     def show(indices: list[int]) -> bool:
         picker.missing = set(indices)
-        with open_video(uri) as (container, stream):
+        with open_video(source) as (container, stream):
             for number, frame in enumerate(_whole_frames(container, stream, [])):
                 picker.offer(number, frame)
                 if not picker.missing:

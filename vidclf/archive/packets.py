@@ -19,6 +19,11 @@ class PacketIndex:
     """false where an edit list cuts the frame, which may still be needed to decode others"""
     end_ticks: int
     """end of the frame that is shown last"""
+    positions: npt.NDArray[np.int64]
+    """first byte of each packet in the file, -1 where the container does not say"""
+    sizes: npt.NDArray[np.int64]
+    is_from_header: bool = False
+    """the packets themselves were not read"""
     kept: list[Any] | None = None
     """the packets themselves, to decode without reading the file again; None if there were too many"""
 
@@ -39,6 +44,7 @@ def scan(container: Any, stream: Any, keep_bytes: int = 0) -> PacketIndex | None
     """
     pts: list[int] = []
     durations: list[int] = []
+    places: list[tuple[int, int]] = []
     is_keyframe: list[bool] = []
     is_shown: list[bool] = []
     kept: list[Any] = []
@@ -54,6 +60,7 @@ def scan(container: Any, stream: Any, keep_bytes: int = 0) -> PacketIndex | None
         else:
             kept.clear()
         pts.append(packet.pts)
+        places.append((-1 if packet.pos is None else packet.pos, packet.size))
         durations.append(packet.duration or 0)
         is_keyframe.append(packet.is_keyframe)
         is_shown.append(not packet.is_discard)
@@ -71,6 +78,8 @@ def scan(container: Any, stream: Any, keep_bytes: int = 0) -> PacketIndex | None
         is_keyframe=np.array(is_keyframe, dtype=np.bool_),
         is_shown=shown,
         end_ticks=end_of(times, durations[last]),
+        positions=np.array([position for position, _ in places], dtype=np.int64),
+        sizes=np.array([size for _, size in places], dtype=np.int64),
         kept=kept if num_bytes <= keep_bytes else None,
     )
 

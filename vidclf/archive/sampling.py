@@ -14,7 +14,6 @@ from fractions import Fraction
 import numpy as np
 import numpy.typing as npt
 
-
 NUM_ALTERNATIVES = 6
 """Frames looked at in place of a black one."""
 

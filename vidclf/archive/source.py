@@ -4,41 +4,63 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any
+from typing import IO, Any
 
 import av
 import av.error
 from pyarrow import fs
 
 from vidclf import storage
+from vidclf.archive import remote
+from vidclf.archive.rejected import VideoRejected
+from vidclf.archive.remote import RangedFile
 from vidclf.config import ConfigError
 from vidclf.schema import RejectReason
 
+NO_LIMIT = 2**63
 _SNIFF_BYTES = 4096
+_UNPARSED_CODECS = ("h264", "hevc", "vp9", "libdav1d", "av1")
 
-
-class VideoRejected(Exception):
-    """A video that yields no frames; `reason` is from the closed list, the message says more."""
-
-    def __init__(self, reason: RejectReason, message: str) -> None:
-        super().__init__(reason, message)
-        self.reason = reason
-        self.message = message
-
-    def __str__(self) -> str:
-        return self.message
+Source = str | RangedFile
+"""A local path, which FFmpeg reads itself, or a remote file."""
 
 
 @contextmanager
-def open_video(uri: str) -> Iterator[tuple[Any, Any]]:
+def locate(uri: str, max_bytes: int = NO_LIMIT) -> Iterator[Source]:
+    """The video at `uri`, found and of a size to be read.
+
+    Raises VideoRejected: not_found, permission_denied, not_a_video, empty_file, too_large, read_error.
+    """
+    if storage.is_http(uri):
+        with remote.open_ranged(uri, max_bytes) as file:
+            yield file
+        return
+    try:
+        filesystem, path = storage.resolve(uri)
+        is_local = isinstance(filesystem, fs.LocalFileSystem)
+        if is_local:
+            entry = filesystem.get_file_info(path)
+            remote.check_is_file(entry)
+            remote.check_size(entry.size, max_bytes)
+    except PermissionError as error:
+        raise VideoRejected(RejectReason.PERMISSION_DENIED, str(error)) from error
+    except ConfigError as error:
+        raise VideoRejected(RejectReason.READ_ERROR, str(error)) from error
+    if is_local:
+        yield path
+    else:
+        with remote.open_ranged(uri, max_bytes) as file:
+            yield file
+
+
+@contextmanager
+def open_video(source: Source) -> Iterator[tuple[Any, Any]]:
     """The container and its main video stream: the largest that is no attached picture.
 
-    Raises VideoRejected where there is no such file or stream, and PyAV's errors otherwise.
+    Raises VideoRejected where there is no such stream, and PyAV's errors otherwise.
     """
-    filesystem, path = _existing(uri)
-    source: Any = path
-    if not isinstance(filesystem, fs.LocalFileSystem):
-        source = filesystem.open_input_file(path)
+    if isinstance(source, RangedFile):
+        source.seek(0)
     with av.open(source, metadata_errors="ignore") as container:
         # An attached picture (cover art) is a video stream to FFmpeg, but not the video.
         attached = av.stream.Disposition.attached_pic
@@ -56,7 +78,16 @@ def open_video(uri: str) -> Iterator[tuple[Any, Any]]:
         yield container, stream
 
 
-def rejection(uri: str, error: Exception) -> VideoRejected:
+def tells_all_in_header(source: Source, container: Any, stream: Any) -> bool:
+    """Whether every packet's place and time is known before any is read: an ISO base media file
+    (MP4, MOV) with one index, not in fragments, of a codec whose packets FFmpeg takes as they are."""
+    if "mp4" not in container.format.name or stream.codec_context.name not in _UNPARSED_CODECS or not stream.frames:
+        return False
+    with _opened(source) as file:
+        return all(kind != b"moof" for kind, _ in _top_level_boxes(file, _head(file)[1]))
+
+
+def rejection(source: Source, error: Exception) -> VideoRejected:
     """The reason that an error of PyAV or of reading stands for, by what the file looks like."""
     message = f"{type(error).__name__}: {getattr(error, 'strerror', None) or error}"
     if isinstance(error, PermissionError):
@@ -67,48 +98,48 @@ def rejection(uri: str, error: Exception) -> VideoRejected:
         return VideoRejected(RejectReason.UNSUPPORTED_CODEC, message)
     if isinstance(error, OSError) and not isinstance(error, av.error.FFmpegError):
         return VideoRejected(RejectReason.READ_ERROR, message)
-    head, size_bytes = _head(uri)
-    if not _looks_like_a_video(head):
-        return VideoRejected(RejectReason.NOT_A_VIDEO, f"no known container signature ({message})")
-    if _mp4_is_cut(uri, head, size_bytes):
-        return VideoRejected(RejectReason.TRUNCATED, f"the file ends inside a box at {size_bytes} bytes ({message})")
+    with _opened(source) as file:
+        head, size_bytes = _head(file)
+        if not _looks_like_a_video(head):
+            return VideoRejected(RejectReason.NOT_A_VIDEO, f"no known container signature ({message})")
+        if _mp4_is_cut(file, head, size_bytes):
+            return VideoRejected(
+                RejectReason.TRUNCATED, f"the file ends inside a box at {size_bytes} bytes ({message})"
+            )
     if isinstance(error, av.error.EOFError):
         return VideoRejected(RejectReason.TRUNCATED, message)
     return VideoRejected(RejectReason.DECODE_ERROR, message)
 
 
-def no_frames(uri: str, damage: list[str]) -> VideoRejected:
+def no_frames(source: Source, damage: list[str]) -> VideoRejected:
     """The reason for a video that opens and yields no frame; `damage` is what decoding met."""
-    head, size_bytes = _head(uri)
-    if _mp4_is_cut(uri, head, size_bytes):
-        return VideoRejected(RejectReason.TRUNCATED, f"the file ends inside a box at {size_bytes} bytes")
+    with _opened(source) as file:
+        head, size_bytes = _head(file)
+        if _mp4_is_cut(file, head, size_bytes):
+            return VideoRejected(RejectReason.TRUNCATED, f"the file ends inside a box at {size_bytes} bytes")
     if damage:
         message = f"none of its packets could be decoded: {len(damage)} damaged, the first with {damage[0]!r}"
         return VideoRejected(RejectReason.DECODE_ERROR, message)
     return VideoRejected(RejectReason.TOO_FEW_FRAMES, "no frame could be decoded")
 
 
-def _existing(uri: str) -> tuple[fs.FileSystem, str]:
-    try:
-        filesystem, path = storage.resolve(uri)
-        info = filesystem.get_file_info(path)
-        if info.type == fs.FileType.NotFound:
-            raise VideoRejected(RejectReason.NOT_FOUND, "no such file")
-        if info.type != fs.FileType.File:
-            raise VideoRejected(RejectReason.NOT_A_VIDEO, "not a regular file")
-        if info.size == 0:
-            raise VideoRejected(RejectReason.EMPTY_FILE, "0 bytes")
-    except PermissionError as error:
-        raise VideoRejected(RejectReason.PERMISSION_DENIED, str(error)) from error
-    except ConfigError as error:
-        raise VideoRejected(RejectReason.READ_ERROR, str(error)) from error
-    return filesystem, path
+@contextmanager
+def _opened(source: Source) -> Iterator[IO[bytes] | RangedFile]:
+    if isinstance(source, RangedFile):
+        # FFmpeg may be in the middle of it and does not expect to be moved.
+        position = source.tell()
+        yield source
+        source.seek(position)
+    else:
+        with open(source, "rb") as file:
+            yield file
 
 
-def _head(uri: str) -> tuple[bytes, int]:
-    filesystem, path = storage.resolve(uri)
-    with filesystem.open_input_file(path) as stream:
-        return stream.read(_SNIFF_BYTES), stream.size()
+def _head(file: IO[bytes] | RangedFile) -> tuple[bytes, int]:
+    """The first bytes, and the number of all."""
+    size_bytes = file.seek(0, 2)
+    file.seek(0)
+    return file.read(_SNIFF_BYTES), size_bytes
 
 
 def _looks_like_a_video(head: bytes) -> bool:
@@ -121,24 +152,29 @@ def _looks_like_a_video(head: bytes) -> bool:
     )
 
 
-def _mp4_is_cut(uri: str, head: bytes, size_bytes: int) -> bool:
-    """Whether a top-level box of an ISO base media file (ISO/IEC 14496-12) reaches past the file's end."""
+def _mp4_is_cut(file: IO[bytes] | RangedFile, head: bytes, size_bytes: int) -> bool:
+    """Whether a top-level box of an ISO base media file reaches past the file's end."""
     if head[4:8] != b"ftyp":
         return False
-    filesystem, path = storage.resolve(uri)
+    *_, (_, end) = _top_level_boxes(file, size_bytes)
+    return end is None or end > size_bytes
+
+
+def _top_level_boxes(file: IO[bytes] | RangedFile, size_bytes: int) -> Iterator[tuple[bytes, int | None]]:
+    """Type and end of each box (ISO/IEC 14496-12); the end is None where the file ends in a header.
+    A box of size 0 reaches to the end, and what is smaller than its own header ends the walk."""
     position = 0
-    with filesystem.open_input_file(path) as stream:
-        while position < size_bytes:
-            if size_bytes - position < 8:
-                return True
-            stream.seek(position)
-            header = stream.read(16)
-            box_bytes = int.from_bytes(header[:4], "big")
-            if box_bytes == 1:
-                box_bytes = int.from_bytes(header[8:16], "big")
-            if box_bytes == 0:
-                return False
-            if box_bytes < 8:
-                return False
-            position += box_bytes
-    return position > size_bytes
+    while position < size_bytes:
+        file.seek(position)
+        header = file.read(16)
+        if len(header) < 8:
+            yield b"", None
+            return
+        box_bytes = int.from_bytes(header[:4], "big")
+        if box_bytes == 1:
+            box_bytes = int.from_bytes(header[8:16], "big")
+        if box_bytes < 8:
+            yield header[4:8], size_bytes
+            return
+        position += box_bytes
+        yield header[4:8], position

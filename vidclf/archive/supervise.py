@@ -21,13 +21,12 @@ import sys
 import time
 from dataclasses import dataclass, replace
 from multiprocessing.connection import Connection
-from typing import Any
 
 import numpy as np
 
 from vidclf.archive.decode import DecodedVideo, Transform, decode_video
+from vidclf.archive.rejected import VideoRejected
 from vidclf.archive.sampling import SamplingPlan
-from vidclf.archive.source import VideoRejected
 from vidclf.archive.transform import FrameTransform
 from vidclf.schema import RejectReason
 
@@ -63,7 +62,7 @@ class SupervisedDecoder:
 
     def __init__(self, plan: SamplingPlan, transform: Transform, frame_bytes: int, limits: DecodeLimits) -> None:
         """`frame_bytes` is the size of one transformed frame."""
-        self._request = pickle.dumps((plan, transform))
+        self._request = pickle.dumps((plan, transform, limits.video_bytes))
         self._limits = limits
         self._size = plan.num_frames * frame_bytes
         self._memory_fd = os.memfd_create("vidclf-frames")
@@ -167,7 +166,7 @@ def serve(socket_fd: int, memory_fd: int, size: int, memory_bytes: int, parent: 
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     connection = Connection(socket_fd)
     memory = mmap.mmap(memory_fd, size)
-    plan, transform = pickle.loads(connection.recv_bytes())
+    plan, transform, max_bytes = pickle.loads(connection.recv_bytes())
     keep_freed_memory()
     if isinstance(transform, FrameTransform):
         transform.warm_up()
@@ -178,19 +177,14 @@ def serve(socket_fd: int, memory_fd: int, size: int, memory_bytes: int, parent: 
             uri, seed = connection.recv()
         except EOFError:
             return
-        connection.send(_answer(connection, memory, uri, plan, transform, seed))
-
-
-def _answer(
-    connection: Connection, memory: mmap.mmap, uri: str, plan: SamplingPlan, transform: Transform, seed: str
-) -> tuple[str, Any]:
-    try:
-        video = decode_video(uri, plan, transform, seed, lambda s: connection.send(("duration_s", s)))
-    except VideoRejected as rejected:
-        return "rejected", (rejected.reason, rejected.message)
-    frames = np.ascontiguousarray(video.frames_THWC)
-    memory[: frames.nbytes] = frames.reshape(-1).data
-    return "ok", (replace(video, frames_THWC=np.empty((0, 0, 0, 3), np.uint8)), frames.shape)
+        try:
+            video = decode_video(uri, plan, transform, seed, lambda s: connection.send(("duration_s", s)), max_bytes)
+        except VideoRejected as rejected:
+            connection.send(("rejected", (rejected.reason, rejected.message)))
+            continue
+        frames = np.ascontiguousarray(video.frames_THWC)
+        memory[: frames.nbytes] = frames.reshape(-1).data
+        connection.send(("ok", (replace(video, frames_THWC=np.empty((0, 0, 0, 3), np.uint8)), frames.shape)))
 
 
 def _cap_memory(memory_bytes: int) -> None:

@@ -11,8 +11,8 @@ import pyarrow as pa
 from vidclf import schema
 from vidclf.archive import quality
 from vidclf.archive.decode import DecodedVideo
+from vidclf.archive.rejected import VideoRejected
 from vidclf.archive.sampling import SamplingPlan
-from vidclf.archive.source import VideoRejected
 from vidclf.archive.supervise import DecodeLimits, SupervisedDecoder
 from vidclf.archive.transform import FrameTransform
 from vidclf.schema import nested_list

@@ -21,8 +21,8 @@ import pyarrow as pa
 from vidclf import ledger, schema, storage
 from vidclf.archive.decode import decode_video
 from vidclf.archive.manifest import read_manifest
+from vidclf.archive.rejected import VideoRejected
 from vidclf.archive.sampling import SamplingPlan
-from vidclf.archive.source import VideoRejected
 from vidclf.config import ConfigError, EvaluateConfig
 from vidclf.features.store import IDENTITY_FILE, FeatureSpec
 from vidclf.learning import metrics

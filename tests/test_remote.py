@@ -1,0 +1,261 @@
+"""Videos over HTTP: the same frames as from a local file, by as few bytes as the container allows."""
+
+from __future__ import annotations
+
+import re
+import threading
+from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import Any
+from urllib.parse import unquote
+
+import numpy as np
+import pytest
+
+from tests.test_planned_decode import B_FRAMES, FRAGMENTED, OPEN_GOP, SVT, X265, as_it_is
+from tests.videos import write_video
+from vidclf.archive import decode, packets, remote
+from vidclf.archive.rejected import VideoRejected
+from vidclf.archive.remote import RangedFile
+from vidclf.archive.sampling import SamplingPlan
+from vidclf.archive.source import open_video
+from vidclf.schema import RejectReason
+
+
+class Server:
+    """Serves a folder. Settings say how good it is; `bytes_sent` says what was asked of it."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.sends_ranges = True
+        self.sends_size = True
+        self.status = 200
+        self.bytes_sent = 0
+        self.fails_after: int | None = None
+        served = self
+
+        class Handler(BaseHTTPRequestHandler):
+            def do_HEAD(self) -> None:
+                self.answer(with_body=False)
+
+            def do_GET(self) -> None:
+                self.answer(with_body=True)
+
+            def answer(self, *, with_body: bool) -> None:
+                path = served.folder / unquote(self.path[1:])
+                if served.status != 200 or not path.exists():
+                    self.send_error(served.status if served.status != 200 else 404)
+                    return
+                content = path.read_bytes()
+                wanted = re.fullmatch(r"bytes=(\d+)-(\d*)", self.headers.get("Range", ""))
+                if served.sends_ranges and wanted:
+                    start, stop = int(wanted[1]), int(wanted[2] or len(content) - 1) + 1
+                    self.send_response(206)
+                    self.send_header("Content-Range", f"bytes {start}-{stop - 1}/{len(content)}")
+                    content = content[start:stop]
+                else:
+                    self.send_response(200)
+                if served.sends_ranges:
+                    self.send_header("Accept-Ranges", "bytes")
+                if served.sends_size:
+                    self.send_header("Content-Length", str(len(content)))
+                self.end_headers()
+                if with_body:
+                    served.bytes_sent += len(content)
+                    broken = served.fails_after is not None and served.bytes_sent > served.fails_after
+                    self.wfile.write(content[: len(content) // 2] if broken else content)
+
+            def log_message(self, *args: Any) -> None:
+                pass
+
+        self.http = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        self.address = f"http://127.0.0.1:{self.http.server_address[1]}"
+
+
+@pytest.fixture
+def server(tmp_path: Path) -> Iterator[Server]:
+    server = Server(tmp_path)
+    thread = threading.Thread(target=server.http.serve_forever)
+    thread.start()
+    yield server
+    server.http.shutdown()
+    thread.join()
+    server.http.server_close()
+
+
+def rejected(uri: str, **options: Any) -> tuple[RejectReason, str]:
+    with pytest.raises(VideoRejected) as error:
+        decode.decode_video(uri, SamplingPlan(num_frames=3), as_it_is, **options)
+    return error.value.reason, error.value.message
+
+
+VP9 = {"codec_options": {"deadline": "realtime", "cpu-used": "8"}}
+
+
+@pytest.mark.parametrize(
+    ("container", "codec", "options"),
+    [
+        ("mp4", "libx264", B_FRAMES),
+        ("mov", "libx264", OPEN_GOP),
+        ("mp4", "libx264", B_FRAMES | FRAGMENTED),
+        ("mp4", "libx264", B_FRAMES | {"container_options": {"movflags": "frag_keyframe"}}),
+        ("mp4", "libx264", B_FRAMES | {"container_options": {"movflags": "faststart"}}),
+        ("mp4", "libx265", X265),
+        ("mp4", "libsvtav1", SVT),
+        ("mp4", "libvpx-vp9", VP9),
+        ("mp4", "mpeg4", {"b_frames": 2}),
+        ("mkv", "libx264", OPEN_GOP),
+        ("ts", "libx264", B_FRAMES),
+        ("avi", "libx264", B_FRAMES),
+    ],
+)
+@pytest.mark.parametrize("sends_ranges", [True, False])
+def test_the_same_frames_as_from_a_local_file(
+    server: Server, tmp_path: Path, container: str, codec: str, options: dict[str, Any], sends_ranges: bool
+) -> None:
+    server.sends_ranges = sends_ranges
+    path = write_video(tmp_path / f"v.{container}", 50, codec=codec, noise=True, size=(96, 64), **options)
+    for num_frames in (1, 5, 73):
+        plan = SamplingPlan(num_frames=num_frames)
+        local = decode.decode_video(str(path), plan, as_it_is)
+        ours = decode.decode_video(f"{server.address}/v.{container}", plan, as_it_is)
+        assert np.array_equal(ours.frames_THWC, local.frames_THWC)
+        assert (ours.pts_s.tolist(), ours.duration_s) == (local.pts_s.tolist(), local.duration_s)
+
+
+def big_video(path: Path) -> int:
+    """Twenty groups of about 200 KB of noise each; its size."""
+    options = {"preset": "ultrafast", "crf": "1", "x264-params": "scenecut=0"}
+    write_video(path, 200, gop=10, fps=10, noise=True, size=(160, 120), codec_options=options)
+    return path.stat().st_size
+
+
+def test_of_a_long_mp4_only_the_index_and_the_wanted_groups_are_fetched(
+    server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(remote, "BLOCK_BYTES", 16 * 1024)
+    size_bytes = big_video(tmp_path / "v.mp4")
+    assert size_bytes > 2_000_000
+    video = decode.decode_video(f"{server.address}/v.mp4", SamplingPlan(num_frames=2, avoid_black=False), as_it_is)
+    assert video.pts_s.tolist() == [5.0, 15.0]
+    # FFmpeg probes the beginning when it opens a file, and a frame needs its group; the rest is not asked for.
+    assert server.bytes_sent < size_bytes // 3
+
+
+@pytest.mark.parametrize(
+    ("codec", "options"), [("libx264", OPEN_GOP), ("libx265", X265), ("libsvtav1", SVT), ("libvpx-vp9", VP9)]
+)
+def test_the_header_tells_the_same_as_the_packets(tmp_path: Path, codec: str, options: dict[str, Any]) -> None:
+    path = write_video(tmp_path / "v.mp4", 50, codec=codec, noise=True, pts_ms=range(-200, 4800, 100), **options)
+    content = path.read_bytes()
+    file = RangedFile(lambda start, stop: content[start:stop], len(content))
+    with open_video(file) as (container, stream):
+        told = decode._scan(file, container, stream)
+    with open_video(str(path)) as (container, stream):
+        read = packets.scan(container, stream)
+    assert told is not None
+    assert read is not None
+    assert told.is_from_header
+    for field in ("pts_ticks", "is_keyframe", "is_shown", "positions", "sizes"):
+        assert getattr(told, field).tolist() == getattr(read, field).tolist()
+    assert told.end_ticks == read.end_ticks
+    assert read.is_keyframe.sum() > 1
+
+
+def test_names_with_spaces_and_any_letters(server: Server, tmp_path: Path) -> None:
+    write_video(tmp_path / "видео 日本 é.mp4", 3)
+    uri = f"{server.address}/видео 日本 é.mp4"
+    assert len(decode.decode_video(uri, SamplingPlan(num_frames=3), as_it_is).frames_THWC) == 3
+
+
+@pytest.mark.parametrize(
+    ("status", "reason", "message"),
+    [
+        (404, RejectReason.NOT_FOUND, "HTTP status 404"),
+        (410, RejectReason.NOT_FOUND, "HTTP status 410"),
+        (401, RejectReason.PERMISSION_DENIED, "HTTP status 401"),
+        (403, RejectReason.PERMISSION_DENIED, "HTTP status 403"),
+        (503, RejectReason.READ_ERROR, "503, message='Service Unavailable'"),
+    ],
+)
+def test_a_refusal_has_its_reason(
+    server: Server, tmp_path: Path, status: int, reason: RejectReason, message: str
+) -> None:
+    write_video(tmp_path / "v.mp4", 3)
+    server.status = status
+    found = rejected(f"{server.address}/v.mp4")
+    assert (found[0], found[1][: len(message)]) == (reason, message)
+
+
+def test_a_server_that_is_not_there_is_a_read_error() -> None:
+    assert rejected("http://127.0.0.1:9/v.mp4")[0] == RejectReason.READ_ERROR
+
+
+def test_a_connection_that_breaks_is_a_read_error(server: Server, tmp_path: Path) -> None:
+    size_bytes = big_video(tmp_path / "v.mkv")
+    server.fails_after = size_bytes // 2
+    assert rejected(f"{server.address}/v.mkv")[0] == RejectReason.READ_ERROR
+
+
+@pytest.mark.parametrize(("sends_size", "sends_ranges"), [(True, True), (True, False), (False, False)])
+def test_a_file_above_the_limit_is_too_large_and_below_it_is_read(
+    server: Server, tmp_path: Path, sends_size: bool, sends_ranges: bool
+) -> None:
+    server.sends_size, server.sends_ranges = sends_size, sends_ranges
+    size_bytes = write_video(tmp_path / "v.mp4", 3).stat().st_size
+    uri = f"{server.address}/v.mp4"
+    assert len(decode.decode_video(uri, SamplingPlan(), as_it_is, max_bytes=size_bytes).frames_THWC) == 3
+    expected = (RejectReason.TOO_LARGE, f"{size_bytes} bytes, the limit is {size_bytes - 1}")
+    assert rejected(uri, max_bytes=size_bytes - 1) == expected
+
+
+def test_an_empty_answer_is_an_empty_file(server: Server, tmp_path: Path) -> None:
+    (tmp_path / "v.mp4").touch()
+    assert rejected(f"{server.address}/v.mp4") == (RejectReason.EMPTY_FILE, "0 bytes")
+
+
+def test_a_local_file_above_the_limit_is_too_large(tmp_path: Path) -> None:
+    path = write_video(tmp_path / "v.mp4", 3)
+    size_bytes = path.stat().st_size
+    expected = (RejectReason.TOO_LARGE, f"{size_bytes} bytes, the limit is 10")
+    assert rejected(str(path), max_bytes=10) == expected
+
+
+def ranged(content: bytes, asked: list[tuple[int, int]]) -> RangedFile:
+    def fetch(start: int, stop: int) -> bytes:
+        asked.append((start, stop))
+        return content[start:stop]
+
+    return RangedFile(fetch, len(content))
+
+
+def test_a_ranged_file_fetches_whole_blocks_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(remote, "BLOCK_BYTES", 4)
+    asked: list[tuple[int, int]] = []
+    file = ranged(b"0123456789", asked)
+    file.seek(3)
+    assert (file.read(3), file.tell()) == (b"345", 6)
+    assert (file.read(100), file.read(1)) == (b"6789", b"")
+    assert file.seek(-1, 2) == 9
+    assert asked == [(0, 4), (4, 8), (8, 10)]
+    assert file.bytes_fetched == 10
+
+
+def test_outside_of_the_wanted_ranges_zeros_stand_and_nothing_is_fetched(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(remote, "BLOCK_BYTES", 2)
+    asked: list[tuple[int, int]] = []
+    file = ranged(b"0123456789", asked)
+    file.only = [(1, 3), (8, 9)]
+    assert file.read() == b"\x0012\0\0\0\0\x008\0"
+    assert asked == [(0, 2), (2, 4), (8, 10)]
+
+
+def test_an_answer_that_is_too_short_is_an_error() -> None:
+    with pytest.raises(OSError, match="asked for bytes 0 to 4, got 3 of them"):
+        RangedFile(lambda start, stop: b"abc", 4).read(4)
+
+
+def test_spans_that_lie_close_together_are_joined(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(remote, "JOINED_GAP_BYTES", 10)
+    assert remote.joined([(50, 60), (0, 10), (20, 30), (41, 45), (22, 25)]) == [(0, 30), (41, 60)]
