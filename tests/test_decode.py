@@ -109,6 +109,21 @@ def test_only_the_planned_frames_are_transformed(tmp_path: Path) -> None:
     assert seen == [1, 4, 7, 10]
 
 
+def test_cover_art_is_not_the_video_even_if_it_is_larger(tmp_path: Path) -> None:
+    with av.open(str(tmp_path / "a.mp4"), "w") as container:
+        stream = container.add_stream("libx264", rate=10)
+        stream.width = stream.height = 64
+        cover = container.add_stream("mjpeg", rate=1)
+        cover.width = cover.height = 256
+        cover.pix_fmt = "yuvj420p"
+        cover.disposition = av.stream.Disposition.attached_pic
+        container.mux(cover.encode(av.VideoFrame.from_ndarray(draw_index(77, 256, 256), format="rgb24")))
+        for index in range(12):
+            container.mux(stream.encode(av.VideoFrame.from_ndarray(draw_index(index, 64, 64), format="rgb24")))
+        container.mux(stream.encode(None))
+    assert indices(decode(tmp_path / "a.mp4")) == [1, 4, 7, 10]
+
+
 def test_a_display_rotation_is_applied(tmp_path: Path) -> None:
     content = bytearray(write_video(tmp_path / "a.mp4", 2, size=(96, 64)).read_bytes())
     matrix = content.index(b"tkhd") + 44
@@ -235,6 +250,17 @@ def test_a_video_without_frames_is_rejected_with_its_reason(tmp_path: Path, name
         decode(tmp_path / name)
     assert rejected.value.reason == reason
     assert str(rejected.value).startswith(message)
+
+
+@pytest.mark.parametrize(
+    "script", ["ffconcat version 1.0\nfile {name}\n", "#EXTM3U\n#EXTINF:1,\n{name}\n#EXT-X-ENDLIST\n"]
+)
+def test_a_script_under_a_videos_name_opens_no_other_file(tmp_path: Path, script: str) -> None:
+    write_video(tmp_path / "secret.ts", 3)
+    (tmp_path / "a.mp4").write_text(script.format(name="secret.ts"))
+    with pytest.raises(VideoRejected) as rejected:
+        decode(tmp_path / "a.mp4")
+    assert rejected.value.reason == RejectReason.NOT_A_VIDEO
 
 
 def test_a_scheme_nobody_knows_is_a_read_error() -> None:

@@ -16,8 +16,19 @@ from vidclf.archive.supervise import DecodeLimits, SupervisedDecoder
 from vidclf.archive.transform import FrameTransform
 
 ARCHIVE = Path(__file__).resolve().parents[1] / "examples" / "archive"
-NUM_MUTATIONS = int(os.environ.get("VIDCLF_FUZZ_MUTATIONS", "300"))
-KINDS = ("cut", "flip", "zero", "header", "splice")
+NUM_MUTATIONS = int(os.environ.get("VIDCLF_FUZZ_MUTATIONS", "2000"))
+KINDS = ("cut", "flip", "zero", "header", "splice", "lie", "other")
+OTHER_FILES = {
+    "png": b"\x89PNG\r\n\x1a\n\0\0\0\rIHDR\0\0\0\x10\0\0\0\x10\x08\2\0\0\0",
+    "zip": b"PK\3\4\x14\0\0\0\x08\0",
+    "elf": b"\x7fELF\2\1\1" + bytes(9),
+    "wav": b"RIFF\x24\x10\0\0WAVEfmt \x10\0\0\0\1\0\1\0\x44\xac\0\0\x88\x58\1\0\2\0\x10\0data\0\x10\0\0",
+    "html": b"<!DOCTYPE html><html><body>404 Not Found</body></html>",
+    "playlist": b"#EXTM3U\n#EXT-X-TARGETDURATION:10\n#EXTINF:10,\nfile:///etc/passwd\n",
+    "concat": b"ffconcat version 1.0\nfile /etc/passwd\n",
+}
+LYING_FIELDS = (b"mvhd", b"tkhd", b"mdhd", b"stsz", b"stts", b"ctts", b"stsc", b"stco", b"elst", b"avih", b"strh")
+"""Boxes and chunks that say how long, how large and how many."""
 
 
 def mutate(content: bytes, kind: str, rng: random.Random) -> bytes:
@@ -36,6 +47,15 @@ def mutate(content: bytes, kind: str, rng: random.Random) -> bytes:
         # Sizes, durations, frame counts and codec tags live here.
         for _ in range(rng.choice([1, 4, 16])):
             data[rng.randrange(min(2_000, len(data)))] = rng.randrange(256)
+    elif kind == "lie":
+        present = [field for field in LYING_FIELDS if field in content]
+        # Matroska and TS have no such names: there the lie is somewhere in the beginning.
+        at = content.index(rng.choice(present)) + 4 if present else rng.randrange(400)
+        number = rng.choice([0, 1, 2**31 - 1, 2**31, 2**32 - 1, rng.randrange(2**32)])
+        at += 4 * rng.randrange(8)
+        data[at : at + 4] = number.to_bytes(4, "big" if content[4:8] == b"ftyp" else "little")
+    elif kind == "other":
+        return rng.choice(list(OTHER_FILES.values())) + rng.randbytes(rng.choice([0, 100, 5_000]))
     else:
         start = rng.randrange(len(data))
         data = data[:start] + data[start // 2 :]
@@ -60,10 +80,12 @@ def test_every_damaged_video_ends_in_frames_or_in_a_named_reason(tmp_path: Path)
         except VideoRejected as rejected:
             outcomes[rejected.reason.value] += 1
         path.unlink()
-    print(dict(outcomes))
+    print(dict(outcomes.most_common()))
     assert sum(outcomes.values()) == NUM_MUTATIONS
+    assert outcomes["permission_denied"] == 0
     # Both kinds of outcome are met, and a whole clip is decoded after all of it.
     assert outcomes["frames"] > NUM_MUTATIONS // 5
+    assert outcomes["not_a_video"] > NUM_MUTATIONS // 10
     assert outcomes["truncated"] > 0
     assert len(decoder.decode(str(clips[0]), "").frames_THWC) == 8
     decoder.close()

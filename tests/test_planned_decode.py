@@ -11,8 +11,8 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 
-from tests.videos import write_video
-from vidclf.archive import decode, packets, sampling
+from tests.videos import read_index, write_video
+from vidclf.archive import decode, packets, quality, sampling
 from vidclf.archive.packets import PacketIndex, Run
 from vidclf.archive.sampling import SamplingPlan
 
@@ -133,6 +133,58 @@ def test_interlaced(tmp_path: Path) -> None:
     options = {"codec_options": {"x264-params": "interlaced=1:bframes=2", "flags": "+ildct+ilme"}}
     path = write_video(tmp_path / "v.ts", 30, noise=True, **options)
     assert_planned_equals_sequence(path, SamplingPlan(num_frames=7))
+
+
+def test_field_coded_interlaced(tmp_path: Path) -> None:
+    # MPEG-2, the codec of interlaced archives: two fields make a frame, and a packet holds both.
+    options = {"codec": "mpeg2video", "b_frames": 2, "codec_options": {"flags": "+ildct+ilme", "alternate_scan": "1"}}
+    for container in ("ts", "mpg", "mxf"):
+        size = (720, 576) if container == "mxf" else (96, 64)
+        path = write_video(tmp_path / f"v.{container}", 30, fps=25, noise=True, size=size, **options)
+        assert_planned_equals_sequence(path, SamplingPlan(num_frames=7))
+
+
+def test_alpha(tmp_path: Path) -> None:
+    for name, codec, pix_fmt in (("v.mov", "qtrle", "argb"), ("v.mov", "prores_ks", "yuva444p10le")):
+        path = write_video(tmp_path / name, 10, codec=codec, noise=True, pix_fmt=pix_fmt)
+        assert_planned_equals_sequence(path, SamplingPlan(num_frames=4))
+
+
+@pytest.mark.parametrize("duration_ms", [100, 500, 3_000, 30_000])
+def test_from_a_tenth_of_a_second_to_thirty_seconds(tmp_path: Path, duration_ms: int) -> None:
+    for container in ("mp4", "mkv", "ts"):
+        path = write_video(tmp_path / f"v.{container}", duration_ms * 30 // 1000, fps=30, noise=True, **OPEN_GOP)
+        assert_planned_equals_sequence(path, SamplingPlan(num_frames=73))
+
+
+def test_black_frames_give_way_to_the_nearest_good_ones(tmp_path: Path) -> None:
+    # Forty frames, ten seconds each a quarter: [0, 10), [10, 20), ... of which 5, 15, 25, 35 are sampled.
+    black = {*range(4, 8), *range(20, 30)}
+    for container, options in (("mp4", {"b_frames": 2}), ("avi", {"b_frames": 2})):
+        path = tmp_path / f"v.{container}"
+        write_video(path, 40, black=black, **options)
+        plan = SamplingPlan(num_frames=4)
+        kept = decode.decode_video(str(path), replace(plan, avoid_black=False), as_it_is)
+        assert [read_index(frame) for frame in kept.frames_THWC] == [0, 15, 0, 35]
+        # Of the frames nearer to 5 than to 15 six are looked at: 0, 2, 3, 6, 7 and 9, 3 being the nearest
+        # good one. The third quarter is black from end to end.
+        video = decode.decode_video(str(path), plan, as_it_is)
+        assert [read_index(frame) for frame in video.frames_THWC] == [3, 15, 0, 35]
+        assert video.pts_s.tolist() == pytest.approx([0.3, 1.5, 2.5, 3.5])
+
+
+def test_a_video_that_is_black_throughout_is_kept_as_it_is(tmp_path: Path) -> None:
+    path = write_video(tmp_path / "v.mp4", 40, black=range(40))
+    video = decode.decode_video(str(path), SamplingPlan(num_frames=4), as_it_is)
+    assert video.pts_s.tolist() == pytest.approx([0.5, 1.5, 2.5, 3.5])
+    assert quality.measure(video.frames_THWC).all_black
+
+
+def test_packets_too_many_to_keep_are_read_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(decode, "KEEP_PACKETS_BYTES", 1000)
+    path = write_video(tmp_path / "v.mp4", 50, noise=True, **OPEN_GOP)
+    for plan in PLANS:
+        assert_planned_equals_sequence(path, plan)
 
 
 def test_an_edit_list_that_cuts_the_beginning(tmp_path: Path) -> None:

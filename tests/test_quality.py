@@ -63,3 +63,31 @@ def test_each_frame_has_its_own_entry_in_the_order_given() -> None:
     assert measured.luma_mean.dtype == np.float32
     assert measured.sharpness.dtype == np.float32
     assert measured.is_black.dtype == np.bool_
+
+
+def test_a_frame_that_shows_the_same_as_the_one_before_is_a_near_duplicate() -> None:
+    dotted = grey(100)
+    dotted[0, :7] = 109  # 7 of 64 pixels by 9 grey levels: 0.98 on average
+    more = grey(100)
+    more[0] = 108  # 8 of 64 by 8: 1.0
+    measured = quality.measure(np.stack([grey(100), dotted, grey(100), more]))
+    assert measured.is_near_duplicate.tolist() == [False, True, True, False]
+
+
+def test_a_video_is_all_black_if_every_frame_is() -> None:
+    assert quality.measure(np.stack([grey(0), grey(24)])).all_black
+    assert not quality.measure(np.stack([grey(0), grey(25)])).all_black
+
+
+def test_a_video_is_blurry_below_a_mean_sharpness_of_100_over_its_frames_that_are_not_black() -> None:
+    sharpness = np.array([0.0, 90.0, 110.0], np.float32)
+    no, yes = np.array([True, False, False]), np.array([False, False, False])
+    options = {"luma_mean": sharpness, "sharpness": sharpness, "is_near_duplicate": yes}
+    assert not quality.FrameQuality(is_black=no, **options).is_blurry  # (90 + 110) / 2
+    assert quality.FrameQuality(is_black=yes, **options).is_blurry  # 200 / 3
+    assert quality.measure(grey(0)[None]).is_blurry
+
+
+def test_one_frame_is_black_as_many_are() -> None:
+    assert quality.is_black(grey(24))
+    assert not quality.is_black(grey(25))

@@ -126,3 +126,21 @@ def test_keyframes_are_evenly_chosen_by_their_order() -> None:
 
 def test_without_a_keyframe_in_range_the_middle_frame_is_taken() -> None:
     assert chosen(SamplingPlan(mode="keyframes", num_frames=3, skip_edges=0.2), keyframes=(0,)) == [50]
+
+
+def test_alternatives_are_nearer_to_their_frame_than_to_its_neighbours_and_nearest_first() -> None:
+    pts = np.arange(0, 300, 10)
+    chosen = np.array([5, 15, 25])
+    every = np.ones(30, bool)
+    # Frames 11 to 19 but 15, of which six: every 8/6th.
+    assert sampling.alternatives(pts, chosen, every, 15) == [14, 16, 13, 18, 11, 19]
+    # No neighbour before the first: from the beginning. At the middle to the next one (frame 10) neither has it.
+    assert sampling.alternatives(pts, chosen, every, 5) == [6, 3, 7, 2, 9, 0]
+    assert sampling.alternatives(pts, chosen, every, 25) == [24, 26, 23, 28, 21, 29]
+
+
+def test_alternatives_are_eligible_and_may_be_none() -> None:
+    pts = np.arange(10)
+    keyframes = np.isin(np.arange(10), [0, 2, 4, 6, 8])
+    assert sampling.alternatives(pts, np.array([2, 8]), keyframes, 2) == [0, 4]
+    assert sampling.alternatives(pts, np.arange(10), np.ones(10, bool), 3) == []

@@ -180,3 +180,20 @@ def test_existence_and_deletion(tmp_path: Path) -> None:
 def test_a_key_may_hold_any_character(uri: str, path: str) -> None:
     # A region, because without one the library asks the network for the bucket's.
     assert storage.resolve(f"{uri}?region=eu-west-1&scheme=http")[1] == path
+
+
+@pytest.mark.parametrize(
+    ("location", "path", "expected"),
+    [
+        ("s3://bucket/a", "bucket/a/b c?.mp4", "s3://bucket/a/b c?.mp4"),
+        ("s3://bucket/a?region=eu-west-1", "bucket/a/b.mp4", "s3://bucket/a/b.mp4?region=eu-west-1"),
+        (
+            "s3://bucket?scheme=http&endpoint_override=h:9000",
+            "bucket/b.mp4",
+            "s3://bucket/b.mp4?scheme=http&endpoint_override=h:9000",
+        ),
+        ("/archive", "/archive/b.mp4", "/archive/b.mp4"),
+    ],
+)
+def test_a_listed_path_keeps_the_options_of_its_archive(location: str, path: str, expected: str) -> None:
+    assert storage.sibling(location, path) == expected

@@ -6,7 +6,7 @@ survives lossy codecs, chroma subsampling and scaling.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from fractions import Fraction
 from pathlib import Path
 
@@ -32,11 +32,12 @@ def write_video(
     codec_options: dict[str, str] | None = None,
     container_options: dict[str, str] | None = None,
     noise: bool = False,
+    black: Collection[int] = (),
 ) -> Path:
     """Write `num_frames` frames of `size` (width, height), at `pts_ms` or evenly at `fps`.
 
     With `noise` every frame carries seeded noise as well, so that a frame decoded without one that
-    it refers to differs in its pixels.
+    it refers to differs in its pixels. The frames `black` show nothing.
     """
     width, height = size
     generator = np.random.default_rng(0)
@@ -51,7 +52,7 @@ def write_video(
         if pts_ms is not None:
             stream.codec_context.time_base = TIME_BASE
         for index in range(num_frames):
-            image = draw_index(index, width, height)
+            image = draw_index(index, width, height) if index not in black else np.zeros((height, width, 3), np.uint8)
             if noise:
                 image = np.clip(image + generator.integers(-15, 16, image.shape), 0, 255).astype(np.uint8)
             frame = av.VideoFrame.from_ndarray(image, format="rgb24")

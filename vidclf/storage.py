@@ -11,13 +11,14 @@ from collections.abc import Callable, Iterator
 from typing import Any, cast
 from urllib.parse import quote
 
+import fsspec
 import pyarrow as pa
 import pyarrow.parquet as pq
 from pyarrow import fs
 
 from vidclf.config import ConfigError
 
-_URI = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*://[^/]*)(/.*?)?(\?\w+=[^&?]*(?:&\w+=[^&?]*)*)?", re.DOTALL)
+_URI = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*://[^/?]*)(/.*?)?(\?\w+=[^&?]*(?:&\w+=[^&?]*)*)?", re.DOTALL)
 
 
 def is_uri(location: str) -> bool:
@@ -49,6 +50,8 @@ def resolve(location: str) -> tuple[fs.FileSystem, str]:
     location = canonical(location)
     if not is_uri(location):
         return fs.LocalFileSystem(), location
+    if is_http(location):
+        return fs.PyFileSystem(fs.FSSpecHandler(fsspec.filesystem("http"))), location
     try:
         return cast("tuple[fs.FileSystem, str]", fs.FileSystem.from_uri(_quoted(location)))
     except (pa.ArrowInvalid, ValueError) as error:
@@ -63,6 +66,13 @@ def _quoted(uri: str) -> str:
         return uri
     root, path, query = parts.groups(default="")
     return root + quote(path) + query
+
+
+def sibling(location: str, path: str) -> str:
+    """The URI of a `path` that the filesystem of `location` listed, with the options that `location`
+    has; for a local `location` the path itself."""
+    parts = _URI.fullmatch(location)
+    return location.split("://", 1)[0] + "://" + path + (parts[3] or "" if parts else "") if is_uri(location) else path
 
 
 def join(location: str, *names: str) -> str:
@@ -103,8 +113,7 @@ def list_files(location: str, suffix: str = "", *, recursive: bool = False) -> l
     filesystem, path = resolve(location)
     selector = fs.FileSelector(path, recursive=recursive, allow_not_found=True)
     entries = [info.path for info in filesystem.get_file_info(selector) if info.type == fs.FileType.File]
-    scheme = location.split("://", 1)[0] + "://" if is_uri(location) else ""
-    return sorted(scheme + entry for entry in entries if entry.endswith(suffix))
+    return sorted(sibling(location, entry) for entry in entries if entry.endswith(suffix))
 
 
 def publish(location: str, write: Callable[[Any], None]) -> None:

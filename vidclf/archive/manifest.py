@@ -98,7 +98,6 @@ def video_id(video_uri: str) -> str:
 def _directory_rows(
     location: str, filesystem: fs.FileSystem, root: str, labelled: bool
 ) -> tuple[list[dict[str, Any]], dict[str, int]]:
-    scheme = location.split("://", 1)[0] + "://" if storage.is_uri(location) else ""
     rows: list[dict[str, Any]] = []
     ignored: Counter[str] = Counter()
     try:
@@ -113,7 +112,7 @@ def _directory_rows(
         if _extension(path) not in VIDEO_EXTENSIONS:
             ignored[_extension(path) or "no extension"] += 1
             continue
-        row: dict[str, Any] = {"video_uri": scheme + path, "size_bytes": info.size}
+        row: dict[str, Any] = {"video_uri": storage.sibling(location, path), "size_bytes": info.size}
         if labelled:
             row.update(_layout(relative))
         rows.append(row)

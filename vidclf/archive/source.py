@@ -19,6 +19,9 @@ from vidclf.schema import RejectReason
 
 NO_LIMIT = 2**63
 _SNIFF_BYTES = 4096
+_CONTAINERS = "mov,mp4,matroska,webm,avi,mpegts,mpeg,mpegvideo,m4v,flv,asf,ogg,mxf"
+"""FFmpeg's names of what may be opened: a playlist or a script under a video's name would have FFmpeg
+open whatever it names, on this machine and others."""
 _UNPARSED_CODECS = ("h264", "hevc", "vp9", "libdav1d", "av1")
 
 Source = str | RangedFile
@@ -61,7 +64,7 @@ def open_video(source: Source) -> Iterator[tuple[Any, Any]]:
     """
     if isinstance(source, RangedFile):
         source.seek(0)
-    with av.open(source, metadata_errors="ignore") as container:
+    with av.open(source, metadata_errors="ignore", options={"format_whitelist": _CONTAINERS}) as container:
         # An attached picture (cover art) is a video stream to FFmpeg, but not the video.
         attached = av.stream.Disposition.attached_pic
         streams = [stream for stream in container.streams.video if not stream.disposition & attached]

@@ -96,6 +96,10 @@ class SupervisedDecoder:
         except (EOFError, ConnectionError) as error:
             raise VideoRejected(RejectReason.DECODER_CRASHED, f"the decoder process {self._kill()}") from error
 
+    @property
+    def child_pid(self) -> int | None:
+        return self._child.pid if self._child is not None else None
+
     def close(self) -> None:
         """End the child; the next video starts another."""
         self._kill()
