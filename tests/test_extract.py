@@ -57,7 +57,8 @@ def decoded(tmp_path: Path) -> pa.Table:
         tmp_path / "b.mp4",
         write_video(tmp_path / "c.mp4", 2),
     ]
-    plan, transform = SamplingPlan(num_frames=4), FrameTransform(resize_size=64, crop_size=64, interpolation="bilinear")
+    plan = SamplingPlan(num_frames=4, avoid_black=False)
+    transform = FrameTransform(resize_size=64, crop_size=64, interpolation="bilinear")
     tally = Counting()
     tables = list(DecodeVideos(plan, transform, DecodeLimits(), tally)(manifest(*paths)))
     assert [table.num_rows for table in tables] == [1, 1, 1]
