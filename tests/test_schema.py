@@ -79,6 +79,7 @@ def test_the_reject_reasons_are_these() -> None:
         "permission_denied",
         "read_error",
         "too_few_frames",
+        "too_large",
         "truncated",
         "unsupported_codec",
     ]

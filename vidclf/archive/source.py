@@ -101,14 +101,16 @@ def rejection(source: Source, error: Exception) -> VideoRejected:
         return VideoRejected(RejectReason.UNSUPPORTED_CODEC, message)
     if isinstance(error, OSError) and not isinstance(error, av.error.FFmpegError):
         return VideoRejected(RejectReason.READ_ERROR, message)
-    with _opened(source) as file:
-        head, size_bytes = _head(file)
-        if not _looks_like_a_video(head):
-            return VideoRejected(RejectReason.NOT_A_VIDEO, f"no known container signature ({message})")
-        if _mp4_is_cut(file, head, size_bytes):
-            return VideoRejected(
-                RejectReason.TRUNCATED, f"the file ends inside a box at {size_bytes} bytes ({message})"
-            )
+    try:
+        with _opened(source) as file:
+            head, size_bytes = _head(file)
+            is_cut = _mp4_is_cut(file, head, size_bytes)
+    except OSError as unreadable:
+        return VideoRejected(RejectReason.READ_ERROR, f"{message}; then {unreadable}")
+    if not _looks_like_a_video(head):
+        return VideoRejected(RejectReason.NOT_A_VIDEO, f"no known container signature ({message})")
+    if is_cut:
+        return VideoRejected(RejectReason.TRUNCATED, f"the file ends inside a box at {size_bytes} bytes ({message})")
     if isinstance(error, av.error.EOFError):
         return VideoRejected(RejectReason.TRUNCATED, message)
     return VideoRejected(RejectReason.DECODE_ERROR, message)
