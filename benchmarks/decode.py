@@ -14,6 +14,7 @@ from __future__ import annotations
 import argparse
 import importlib.util
 import multiprocessing
+import os
 import statistics
 import sys
 import time
@@ -175,6 +176,7 @@ def measure(task: Task, methods: list[str], rounds: int) -> dict[str, float]:
     """Median CPU seconds (user and system, all threads) of each method, each in a process of its own,
     one at a time, in turn."""
     seconds: dict[str, list[float]] = {name: [] for name in methods}
+    os.environ["OMP_NUM_THREADS"] = "1"  # as the decoder's child process has it
     spawn = multiprocessing.get_context("spawn")
     with ExitStack() as stack:
         workers = {name: stack.enter_context(ProcessPoolExecutor(1, spawn, keep_freed_memory)) for name in methods}
