@@ -166,8 +166,8 @@ def test_black_frames_give_way_to_the_nearest_good_ones(tmp_path: Path) -> None:
         plan = SamplingPlan(num_frames=4)
         kept = decode.decode_video(str(path), replace(plan, avoid_black=False), as_it_is)
         assert [read_index(frame) for frame in kept.frames_THWC] == [0, 15, 0, 35]
-        # Of the frames nearer to 5 than to 15 six are looked at: 0, 2, 3, 6, 7 and 9, 3 being the nearest
-        # good one. The third quarter is black from end to end.
+        # Of the frames nearer to 5 than to 15 four are looked at: 1, 3, 6 and 8, 3 being the nearest good
+        # one. The third quarter is black from end to end.
         video = decode.decode_video(str(path), plan, as_it_is)
         assert [read_index(frame) for frame in video.frames_THWC] == [3, 15, 0, 35]
         assert video.pts_s.tolist() == pytest.approx([0.3, 1.5, 2.5, 3.5])

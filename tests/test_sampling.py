@@ -132,11 +132,11 @@ def test_alternatives_are_nearer_to_their_frame_than_to_its_neighbours_and_neare
     pts = np.arange(0, 300, 10)
     chosen = np.array([5, 15, 25])
     every = np.ones(30, bool)
-    # Frames 11 to 19 but 15, of which six: every 8/6th.
-    assert sampling.alternatives(pts, chosen, every, 15) == [14, 16, 13, 18, 11, 19]
+    # Frames 11 to 19 but 15, of which four: every second.
+    assert sampling.alternatives(pts, chosen, every, 15) == [14, 17, 12, 19]
     # No neighbour before the first: from the beginning. At the middle to the next one (frame 10) neither has it.
-    assert sampling.alternatives(pts, chosen, every, 5) == [6, 3, 7, 2, 9, 0]
-    assert sampling.alternatives(pts, chosen, every, 25) == [24, 26, 23, 28, 21, 29]
+    assert sampling.alternatives(pts, chosen, every, 5) == [6, 3, 8, 1]
+    assert sampling.alternatives(pts, chosen, every, 25) == [24, 27, 22, 29]
 
 
 def test_alternatives_are_eligible_and_may_be_none() -> None:

@@ -14,7 +14,7 @@ from fractions import Fraction
 import numpy as np
 import numpy.typing as npt
 
-NUM_ALTERNATIVES = 6
+NUM_ALTERNATIVES = 4
 """Frames looked at in place of a black one."""
 
 
