@@ -10,6 +10,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+import ray
 
 from tests.videos import write_video
 from vidclf import schema
@@ -26,10 +27,12 @@ from vidclf.features.extract import (
     RunSink,
     _num_blocks,
     _pool_sizes,
+    check_error_rate,
     output_columns,
 )
 from vidclf.features.run import EmbeddingJob
 from vidclf.features.store import FeatureSpec, features_TD
+from vidclf.ledger import ErrorBudgetExceeded
 
 
 class Counting:
@@ -110,7 +113,7 @@ def test_embedding_keeps_frames_with_their_video(tmp_path: Path) -> None:
     np.testing.assert_allclose(features_TD(sliced["features"][0]), features_TD(together["features"][1]), atol=2e-2)
 
 
-def test_the_sink_parts_ok_rows_from_rejected_ones(tmp_path: Path) -> None:
+def test_the_sink_parts_ok_rows_from_rejected_ones(tmp_path: Path, ray_session: None) -> None:
     from ray.data.block import BlockAccessor
 
     output_schema = pa.schema([pa.field("video_id", pa.string(), False), pa.field("video_uri", pa.string(), False)])
@@ -123,7 +126,7 @@ def test_the_sink_parts_ok_rows_from_rejected_ones(tmp_path: Path) -> None:
         },
         schema=output_columns(output_schema),
     )
-    sink = RunSink(str(tmp_path), output_schema, rows_per_shard=8)
+    sink = RunSink(str(tmp_path), output_schema, 8, [ray.put({"2": 1})])
     context: Any = SimpleNamespace(kwargs={"write_uuid": "u"}, task_idx=7)
     sink.write_block(BlockAccessor.for_block(rows), 0, context)
     assert pq.read_table(tmp_path / "part-u-000007.parquet").to_pylist() == [
@@ -131,7 +134,7 @@ def test_the_sink_parts_ok_rows_from_rejected_ones(tmp_path: Path) -> None:
         {"video_id": "3", "video_uri": "c"},
     ]
     assert pq.read_table(tmp_path / "quarantine/part-u-000007.parquet").to_pylist() == [
-        {"video_id": "2", "video_uri": "b", "reason": "truncated", "message": "cut"}
+        {"video_id": "2", "video_uri": "b", "reason": "truncated", "message": "cut", "attempts": 2}
     ]
 
 
@@ -179,3 +182,29 @@ def test_a_manifest_is_read_in_enough_blocks_for_every_worker(
     num_videos: int, decode_workers: int, blocks: int
 ) -> None:
     assert _num_blocks(num_videos, decode_workers) == blocks
+
+
+@pytest.mark.parametrize(
+    ("counts", "max_error_rate", "stops"),
+    [
+        ({}, 0.5, False),
+        ({"done": 19, "rejected:not_found": 19}, 0.5, False),
+        ({"done": 20, "rejected:not_found": 10}, 0.5, False),
+        ({"done": 20, "rejected:not_found": 6, "rejected:truncated": 5}, 0.5, True),
+        ({"done": 1000, "rejected:truncated": 1}, 0.0, True),
+        ({"done": 1000, "rejected:truncated": 1000}, 1.0, False),
+    ],
+)
+def test_the_error_budget(counts: dict[str, float], max_error_rate: float, stops: bool) -> None:
+    if not stops:
+        check_error_rate(counts, max_error_rate)
+        return
+    with pytest.raises(ErrorBudgetExceeded, match="videos were rejected"):
+        check_error_rate(counts, max_error_rate)
+
+
+def test_the_error_budget_names_the_reasons() -> None:
+    message = "11 of 20 videos were rejected (not_found 6, truncated 5), a share above --max-error-rate 0.5"
+    with pytest.raises(ErrorBudgetExceeded) as error:
+        check_error_rate({"done": 20, "rejected:truncated": 5, "rejected:not_found": 6}, 0.5)
+    assert str(error.value) == message

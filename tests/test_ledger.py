@@ -10,7 +10,7 @@ from typing import Any
 import pyarrow as pa
 import pytest
 
-from vidclf import ledger, storage
+from vidclf import ledger, schema, storage
 from vidclf.config import ConfigError
 from vidclf.ledger import RunState
 
@@ -196,3 +196,42 @@ def test_summaries_for_people_name_the_reasons_and_the_rate() -> None:
     )
     clean = {**CLEAN_SUMMARY, "num_ok": 3, "num_quarantined": 0, "reasons": {}, "num_processed": 0}
     assert ledger.summary_text("out", clean) == "out: 3 videos, 3 ok, 0 quarantined; everything was done already"
+
+
+def quarantine(run: str, name: str, **rows: tuple[str, int]) -> None:
+    table = [
+        {"video_id": video, "video_uri": video, "reason": reason, "message": "m", "attempts": attempts}
+        for video, (reason, attempts) in rows.items()
+    ]
+    storage.publish_table(f"{run}/quarantine/{name}", pa.Table.from_pylist(table, schema=schema.QUARANTINE))
+
+
+def test_released_videos_are_pending_and_their_attempts_are_remembered(tmp_path: Path) -> None:
+    run = str(tmp_path)
+    quarantine(run, "part-0.parquet", a=("not_found", 1), b=("truncated", 1))
+    quarantine(run, "part-1.parquet", c=("not_found", 2), d=("read_error", 1))
+    assert ledger.quarantined_for(run, frozenset({"not_found", "read_error"})) == 3
+    ledger.release(run, frozenset({"not_found"}))
+    assert [storage.read_table(path)["video_id"].to_pylist() for path in ledger.quarantine_files(run)] == [["b"], ["d"]]
+    assert ledger.read_attempts(run) == {"a": 1, "c": 2}
+    ledger.release(run, frozenset({"truncated", "read_error"}))
+    assert ledger.quarantine_files(run) == []
+    assert ledger.read_attempts(run) == {"a": 1, "b": 1, "c": 2, "d": 1}
+
+
+def test_the_record_of_finished_videos_is_made_from_the_shards(tmp_path: Path) -> None:
+    run = str(tmp_path)
+    storage.publish_table(f"{run}/part-0.parquet", pa.table({"video_id": ["a"]}))
+    quarantine(run, "part-0.parquet", b=("truncated", 1))
+    storage.publish_table(f"{run}/_checkpoint/part-9.pending.parquet", pa.table({"video_id": ["c"]}))
+    storage.publish_bytes(f"{run}/part-1.parquet.0.tmp", b"half")
+    ledger.reconcile(run)
+    assert storage.list_files(f"{run}/_checkpoint") == [f"{run}/_checkpoint/done.parquet"]
+    assert storage.read_table(f"{run}/_checkpoint/done.parquet").to_pydict() == {"video_id": ["a", "b"]}
+    assert storage.list_files(run, ".tmp", recursive=True) == []
+
+
+def test_a_run_with_an_unreadable_shard_is_not_continued(tmp_path: Path) -> None:
+    (tmp_path / "part-0.parquet").write_text("no shard")
+    with pytest.raises(ConfigError, match=r"shard .*part-0.parquet cannot be read: .*; remove it to have its videos"):
+        ledger.reconcile(str(tmp_path))

@@ -19,19 +19,22 @@ import yaml
 
 from vidclf import storage
 from vidclf.config import ConfigError
+from vidclf.ledger import ErrorBudgetExceeded, RunStopped
 
 Config = TypeVar("Config")
 
 EXIT_OK = 0
 EXIT_DIFFERENCES = 1
 EXIT_USAGE = 2
+EXIT_ERROR_BUDGET = 3
 
 
 def run(config_class: type[Config], job: Callable[[Config], int]) -> None:
     """Parse the command line into `config_class`, call `job` with it and exit with its code.
 
-    A ConfigError, from parsing or from the job's own checks, is one line on stderr and exit code 2;
-    anything else that a job lets through is a bug or a broken cluster: traceback, exit code 1.
+    A ConfigError, from parsing or from the job's own checks, is one line on stderr and exit code 2; a
+    run that stopped before its end is one line, and 3 where too many videos failed, else 1; anything
+    else that a job lets through is a bug or a broken cluster: traceback, exit code 1.
     """
     name = sys.argv[0].rsplit("/", 1)[-1]
     try:
@@ -39,6 +42,9 @@ def run(config_class: type[Config], job: Callable[[Config], int]) -> None:
     except ConfigError as error:
         print(f"{name}: error: {error}", file=sys.stderr)
         code = EXIT_USAGE
+    except RunStopped as stopped:
+        print(f"{name}: {stopped}", file=sys.stderr)
+        code = EXIT_ERROR_BUDGET if isinstance(stopped, ErrorBudgetExceeded) else EXIT_DIFFERENCES
     sys.exit(code)
 
 

@@ -4,16 +4,20 @@ from __future__ import annotations
 
 import logging
 import os
+import signal
 import threading
 from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from pathlib import Path
+from types import FrameType
 from typing import Any
 
 import ray
 import ray.data
 
+from vidclf.ledger import RunStopped
 from vidclf.progress import ProgressLine
 
 POLL_INTERVAL_S = 0.5
@@ -44,6 +48,9 @@ def connect() -> ClusterResources:
     # A node started from here starts workers a few at a time, and Ray warns at each multiple of
     # that number; a pool per operator on a small machine is many multiples and quite all right.
     os.environ.setdefault("RAY_worker_maximum_startup_concurrency", "16")
+    # Workers of a node started from here find this package wherever the job is started from.
+    root = str(Path(__file__).resolve().parents[1])
+    os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, (root, os.environ.get("PYTHONPATH"))))
     if not ray.is_initialized():
         # Workers' chatter stays in their log files; their errors reach the driver as exceptions.
         ray.init(include_dashboard=False, log_to_driver=False, logging_level=logging.ERROR)
@@ -83,24 +90,44 @@ class Tally:
 
 @contextmanager
 def watch(
-    tally: ray.actor.ActorHandle, line: ProgressLine, show: Callable[[dict[str, float]], tuple[int, str]]
+    tally: ray.actor.ActorHandle,
+    line: ProgressLine,
+    show: Callable[[dict[str, float]], tuple[int, str]],
+    check: Callable[[dict[str, float]], None] = lambda counts: None,
 ) -> Iterator[None]:
-    """Keep `line` up to date from `tally` while the body runs; `show` gives units done and a note."""
-    stopped = threading.Event()
+    """Keep `line` up to date from `tally` while the body runs; `show` gives units done and a note.
+
+    The body ends with RunStopped on SIGTERM (`ray job stop`), and with what `check` raises of it. For
+    the main thread only.
+    """
+    ended = threading.Event()
+    found: list[RunStopped] = []
 
     def poll() -> None:
-        while not stopped.wait(POLL_INTERVAL_S):
+        while not ended.wait(POLL_INTERVAL_S):
             try:
                 counts = ray.get(tally.read.remote(), timeout=30)
             except (ray.exceptions.RayError, ray.exceptions.GetTimeoutError):
                 continue  # a busy or restarting actor delays the display, nothing else
             line.update(*show(counts))
+            try:
+                check(counts)
+            except RunStopped as stopped:
+                found.append(stopped)
+                signal.raise_signal(signal.SIGTERM)  # which is always the main thread's to handle
+                return
 
+    def stop(number: int, frame: FrameType | None) -> None:
+        raise found[0] if found else RunStopped(f"stopped by {signal.Signals(number).name}")
+
+    # Now, because ray.init() has put its own handler in place.
+    previous = signal.signal(signal.SIGTERM, stop)
     thread = threading.Thread(target=poll, daemon=True)
     thread.start()
     try:
         with line:
             yield
     finally:
-        stopped.set()
+        signal.signal(signal.SIGTERM, previous)
+        ended.set()
         thread.join()

@@ -9,6 +9,8 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 
+from vidclf.schema import RejectReason
+
 SAMPLING_MODES = ("uniform", "middle", "random", "keyframes")
 
 
@@ -97,6 +99,10 @@ class PipelineConfig:
     """memory that decoding one video may take, in GiB"""
     max_video_gib: float = 64.0
     """size of a file, in GiB, above which a video is not opened"""
+    max_error_rate: float = 0.5
+    """share of this job's videos that may be rejected; above it, after 20 videos, the job stops (exit 3)"""
+    retry_quarantined: str | None = None
+    """reject reasons, comma-separated, whose quarantined videos are tried again, or 'all'"""
     rows_per_shard: int = 128
     """videos per output shard; also what a killed write loses and repeats"""
     overwrite: bool = False
@@ -112,9 +118,20 @@ class PipelineConfig:
             require(value is None or value >= 1, field, "at least 1 worker", value)
         require(self.decode_timeout > 0, "decode_timeout", "above 0 seconds", self.decode_timeout)
         require(self.decode_memory_gib > 0, "decode_memory_gib", "above 0 GiB", self.decode_memory_gib)
+        require(0 <= self.max_error_rate <= 1, "max_error_rate", "in [0, 1]", self.max_error_rate)
+        unknown = sorted(self.retried_reasons() - {reason.value for reason in RejectReason})
+        rule = f"'all' or some of {', '.join(RejectReason)}"
+        require(not unknown, "retry_quarantined", rule, ",".join(unknown))
         require(self.max_video_gib > 0, "max_video_gib", "above 0 GiB", self.max_video_gib)
         share = self.gpus_per_cnn_worker
         require(share is None or share >= 0, "gpus_per_cnn_worker", "at least 0 GPUs", share)
+
+    def retried_reasons(self) -> frozenset[str]:
+        if self.retry_quarantined is None:
+            return frozenset()
+        if self.retry_quarantined == "all":
+            return frozenset(reason.value for reason in RejectReason)
+        return frozenset(self.retry_quarantined.split(","))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -138,10 +155,14 @@ class ExtractConfig(PipelineConfig):
     """share of the duration left out at the beginning and again at the end, such as titles and credits"""
     avoid_black: bool = True
     """take another frame near by where a sampled one is black"""
+    format: str = "parquet"
+    """parquet; or hdf5, which writes the reference system's files, one a split, beside the Parquet shards,
+    also of a run that is already done"""
 
     def __post_init__(self) -> None:
         super().__post_init__()
         require(self.sampling in SAMPLING_MODES, "sampling", f"one of {', '.join(SAMPLING_MODES)}", self.sampling)
+        require(self.format in ("parquet", "hdf5"), "format", "parquet or hdf5", self.format)
         needs_clip = self.sampling in ("middle", "random")
         rule = "above 0 seconds with --sampling middle or random, and not given otherwise"
         clip = self.clip_duration

@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from vidclf import storage
 from vidclf.config import ConfigError
@@ -22,7 +23,20 @@ MANIFEST_FILE = "manifest.parquet"
 SUMMARY_FILE = "summary.json"
 QUARANTINE_DIR = "quarantine"
 CHECKPOINT_DIR = "_checkpoint"
-"""Ray Data's own record of finished videos; see `features/extract.py`."""
+"""Ray Data's own record of finished videos, made from the shards when a job starts."""
+ATTEMPTS_FILE = "_attempts.parquet"
+"""How often videos that were taken out of quarantine had been tried."""
+
+
+class RunStopped(BaseException):
+    """A run was ended before its last video; what is done is kept, and resubmitting continues.
+
+    Like KeyboardInterrupt no Exception, so that no library in between takes it for a failure.
+    """
+
+
+class ErrorBudgetExceeded(RunStopped):
+    """Too many videos were rejected for single bad files to be the cause (`--max-error-rate`)."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -107,6 +121,62 @@ def audit(run: str) -> Audit:
     return Audit(state=state, differences=differences)
 
 
+def quarantined_for(run: str, reasons: frozenset[str]) -> int:
+    """How many videos are in quarantine for one of `reasons`."""
+    tables = storage.iter_tables(quarantine_files(run), ["reason"])
+    return sum(pc.sum(pc.is_in(table["reason"], pa.array(sorted(reasons)))).as_py() or 0 for table in tables)
+
+
+def release(run: str, reasons: frozenset[str]) -> None:
+    """Take the videos that were rejected for one of `reasons` out of quarantine: they are pending again.
+
+    Their attempts are written down first, so that a kill in between loses no count.
+    """
+    for path in quarantine_files(run) if reasons else []:
+        table = storage.read_table(path)
+        is_released = pc.is_in(table["reason"], pa.array(sorted(reasons)))
+        released = table.filter(is_released)
+        if not released.num_rows:
+            continue
+        attempts = {**read_attempts(run), **_pairs(released)}
+        columns = {VIDEO_ID: pa.array(list(attempts)), "attempts": pa.array(list(attempts.values()), pa.int32())}
+        storage.publish_table(storage.join(run, ATTEMPTS_FILE), pa.table(columns))
+        kept = table.filter(pc.invert(is_released))
+        if kept.num_rows:
+            storage.publish_table(path, kept)
+        else:
+            storage.delete_file(path)
+
+
+def read_attempts(run: str) -> dict[str, int]:
+    """How often each video that was taken out of quarantine had been tried by then."""
+    path = storage.join(run, ATTEMPTS_FILE)
+    return _pairs(storage.read_table(path)) if storage.exists(path) else {}
+
+
+def _pairs(table: pa.Table) -> dict[str, int]:
+    return dict(zip(table[VIDEO_ID].to_pylist(), table["attempts"].to_pylist(), strict=True))
+
+
+def reconcile(run: str) -> None:
+    """Make the record by which finished videos are skipped agree with the shards, which alone count,
+    and remove what a killed write left half-written.
+
+    Raises ConfigError for a shard that cannot be read: nobody knows what it held.
+    """
+    for path in storage.list_files(run, ".tmp", recursive=True):
+        storage.delete_file(path)
+    unreadable: list[str] = []
+    done = list(_ids(part_files(run) + quarantine_files(run), unreadable))
+    if unreadable:
+        raise ConfigError(f"--output {run}: {unreadable[0]}; remove it to have its videos done again")
+    checkpoint = storage.join(run, CHECKPOINT_DIR)
+    storage.delete_tree(checkpoint)
+    storage.create_dir(checkpoint)
+    if done:
+        storage.publish_table(storage.join(checkpoint, "done.parquet"), pa.table({VIDEO_ID: done}))
+
+
 def _summary_differences(run: str, state: RunState) -> list[str]:
     path = storage.join(run, SUMMARY_FILE)
     if not storage.exists(path):
@@ -152,3 +222,12 @@ def summary_text(run: str, summary: dict[str, Any]) -> str:
     if summary["num_processed"] == 0:
         return f"{counts}; everything was done already"
     return f"{counts}; {summary['videos_per_s']:.2f} videos/s, bound by {summary['binding_resource']}"
+
+
+def stopped_text(run: str, why: str) -> str:
+    """Where a run that was stopped stands, from its files."""
+    state = read_state(run)
+    return (
+        f"{why}; {run}: {state.num_ok} ok, {state.num_quarantined} quarantined, {state.num_pending} left of "
+        f"{state.num_input_videos} videos; submit the same job again to continue"
+    )

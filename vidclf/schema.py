@@ -58,8 +58,11 @@ QUARANTINE = pa.schema(
         pa.field("video_uri", pa.string(), nullable=False),
         pa.field("reason", pa.string(), nullable=False),
         pa.field("message", pa.string(), nullable=False),
+        pa.field("attempts", pa.int32(), nullable=False),
     ]
 )
+"""One row per rejected video; `attempts` counts how often it was tried, once without
+`--retry-quarantined`."""
 
 _VIDEO_FIELDS = [
     pa.field("num_frames", pa.int32(), nullable=False),

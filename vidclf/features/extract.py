@@ -32,7 +32,7 @@ from vidclf.archive.supervise import DecodeLimits
 from vidclf.archive.transform import FrameTransform
 from vidclf.archive.worker import DecodeVideos
 from vidclf.config import ConfigError, ExtractConfig, PipelineConfig
-from vidclf.features import backbone
+from vidclf.features import backbone, hdf5
 from vidclf.features.run import EmbeddingJob, begin_run, check_run, progress_so_far, summarize
 from vidclf.features.store import FeatureSpec, features_column
 from vidclf.progress import ProgressLine
@@ -44,9 +44,14 @@ finish together; more in a large archive, so that the scheduler keeps fewer task
 TASKS_PER_WORKER = 32
 """Decode tasks a worker should get where the archive allows it, to even out long and short videos."""
 
+ERROR_BUDGET_AFTER = 20
+"""Videos before the share of rejected ones says anything."""
+
 
 def extract(config: ExtractConfig, manifest: pa.Table) -> dict[str, Any] | None:
     """Run the pipeline for `jobs/extract.py`; its summary, or None after `--dry-run`."""
+    if config.format == "hdf5":
+        hdf5.check_exportable(manifest)
     state = backbone.load_weights(config.backbone, config.weights)
     plan = SamplingPlan(
         mode=config.sampling,
@@ -56,11 +61,14 @@ def extract(config: ExtractConfig, manifest: pa.Table) -> dict[str, Any] | None:
         avoid_black=config.avoid_black,
     )
     spec = FeatureSpec.of(config.backbone, config.weights, backbone.weights_digest(state), plan)
-    return embed_videos(
+    summary = embed_videos(
         config,
         manifest,
         EmbeddingJob(spec=spec, weights=config.weights, state=state, output_schema=schema.features(spec.feature_dim)),
     )
+    if summary is not None and config.format == "hdf5":
+        hdf5.export(config.output)
+    return summary
 
 
 def embed_videos(config: PipelineConfig, manifest: pa.Table, job: EmbeddingJob) -> dict[str, Any] | None:
@@ -75,11 +83,13 @@ def embed_videos(config: PipelineConfig, manifest: pa.Table, job: EmbeddingJob) 
     if config.limit is not None:
         manifest = manifest.slice(0, config.limit)
     check_run(config, manifest, job)
-    before = progress_so_far(config, manifest)
     if config.dry_run:
-        print(f"would process {before.num_pending} of {manifest.num_rows} videos into {config.output}")
+        pending = progress_so_far(config, manifest).num_pending
+        retried = 0 if config.overwrite else ledger.quarantined_for(config.output, config.retried_reasons())
+        print(f"would process {pending + retried} of {manifest.num_rows} videos into {config.output}")
         return None
     begin_run(config, manifest, job)
+    before = progress_so_far(replace(config, overwrite=False), manifest)
     summary_file = storage.join(config.output, ledger.SUMMARY_FILE)
     if before.num_pending == 0:
         if storage.exists(summary_file):
@@ -88,7 +98,10 @@ def embed_videos(config: PipelineConfig, manifest: pa.Table, job: EmbeddingJob) 
     else:
         if storage.exists(summary_file):
             storage.delete_file(summary_file)
-        busy = _run_pipeline(config, manifest, job, before)
+        try:
+            busy = _run_pipeline(config, manifest, job, before)
+        except ledger.RunStopped as stopped:
+            raise type(stopped)(ledger.stopped_text(config.output, str(stopped))) from None
     summary = summarize(config.output, before, time.monotonic() - started, busy)
     storage.publish_json(summary_file, summary)
     return summary
@@ -159,12 +172,17 @@ def _run_pipeline(
     )
     # 4. Write: `rows_per_shard` rows become one shard of results and one of quarantine rows,
     #    committed together.
-    sink = RunSink(config.output, job.output_schema, config.rows_per_shard)
+    attempts = ray.put(ledger.read_attempts(config.output))
+    sink = RunSink(config.output, job.output_schema, config.rows_per_shard, [attempts])
     line = ProgressLine(
         "videos", before.num_input_videos, "videos", initial=before.num_input_videos - before.num_pending
     )
     pipeline_started = time.monotonic()
-    with cluster.watch(tally, line, lambda counts: _shown(counts, before)):
+
+    def check(counts: dict[str, float]) -> None:
+        check_error_rate(counts, config.max_error_rate)
+
+    with cluster.watch(tally, line, lambda counts: _shown(counts, before), check):
         videos.write_datasink(sink, ray_remote_args={"num_cpus": 0})
     elapsed_s = time.monotonic() - pipeline_started
     counts = ray.get(tally.read.remote())
@@ -236,7 +254,8 @@ class RunSink(BlockBasedFileDatasink):
     or after a kill removed and made again, together.
     """
 
-    def __init__(self, output: str, output_schema: pa.Schema, rows_per_shard: int) -> None:
+    def __init__(self, output: str, output_schema: pa.Schema, rows_per_shard: int, attempts: list[Any]) -> None:
+        """`attempts` holds one reference to the attempts before this job, by video id."""
         filesystem, path = storage.resolve(output)
         super().__init__(
             path,
@@ -247,6 +266,7 @@ class RunSink(BlockBasedFileDatasink):
         )
         self._output = output
         self._output_schema = output_schema
+        self._attempts = attempts
 
     def write_block(self, block: BlockAccessor, block_index: int, ctx: Any) -> None:
         table = block.to_arrow()
@@ -257,6 +277,9 @@ class RunSink(BlockBasedFileDatasink):
         if ok.num_rows:
             storage.publish_table(storage.join(self._output, name), schema.conform(ok, self._output_schema, "shard"))
         if rejected.num_rows:
+            before = ray.get(self._attempts[0])
+            attempts = [before.get(video, 0) + 1 for video in rejected["video_id"].to_pylist()]
+            rejected = rejected.append_column("attempts", pa.array(attempts, pa.int32()))
             quarantined = schema.conform(
                 rejected.rename_columns(schema.QUARANTINE.names), schema.QUARANTINE, "quarantine"
             )
@@ -330,7 +353,23 @@ def _num_blocks(num_videos: int, decode_workers: int) -> int:
     return -(-num_videos // videos_per_block)
 
 
+def check_error_rate(counts: dict[str, float], max_error_rate: float) -> None:
+    """Raise ErrorBudgetExceeded where more than `max_error_rate` of this job's videos are rejected."""
+    num_done = int(counts.get("done", 0))
+    rejected = _rejected(counts)
+    num_rejected = sum(rejected.values())
+    if num_done >= ERROR_BUDGET_AFTER and num_rejected > max_error_rate * num_done:
+        named = ", ".join(f"{reason} {count}" for reason, count in rejected.items())
+        raise ledger.ErrorBudgetExceeded(
+            f"{num_rejected} of {num_done} videos were rejected ({named}), a share above --max-error-rate "
+            f"{max_error_rate:g}"
+        )
+
+
+def _rejected(counts: dict[str, float]) -> dict[str, int]:
+    return {name.split(":", 1)[1]: int(n) for name, n in sorted(counts.items()) if name.startswith("rejected:")}
+
+
 def _shown(counts: dict[str, float], before: ledger.RunState) -> tuple[int, str]:
     done = before.num_input_videos - before.num_pending + int(counts.get("done", 0))
-    rejected = {name.split(":", 1)[1]: int(n) for name, n in sorted(counts.items()) if name.startswith("rejected:")}
-    return done, ", ".join(f"{name} {n}" for name, n in rejected.items())
+    return done, ", ".join(f"{name} {n}" for name, n in _rejected(counts).items())

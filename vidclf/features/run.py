@@ -114,6 +114,8 @@ def begin_run(config: PipelineConfig, manifest: pa.Table, job: EmbeddingJob) -> 
     storage.publish_json(storage.join(config.output, IDENTITY_FILE), identity)
     # The manifest last: it is what makes the directory a run.
     storage.publish_table(storage.join(config.output, ledger.MANIFEST_FILE), manifest)
+    ledger.release(config.output, config.retried_reasons())
+    ledger.reconcile(config.output)
 
 
 def summarize(output: str, before: ledger.RunState, elapsed_s: float, busy: dict[str, float]) -> dict[str, Any]:

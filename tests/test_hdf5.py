@@ -1,0 +1,119 @@
+"""The reference system's files: written for a reader that knows only the contract, and the reverse."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import h5py
+import numpy as np
+import pyarrow as pa
+import pytest
+
+from vidclf import schema, storage
+from vidclf.archive.sampling import SamplingPlan
+from vidclf.config import ConfigError
+from vidclf.features import hdf5
+from vidclf.features.store import FeatureSpec, features_column
+
+SPEC = FeatureSpec.of("efficientnet_lite0", "DEFAULT", "digest", SamplingPlan(num_frames=3))
+VIDEOS = [("Gaming", "train", 3), ("Animation", "train", 1), ("Gaming", "test", 2), ("Animation", "train", 2)]
+"""label, split, frames"""
+
+
+def features_of(index: int, num_frames: int) -> np.ndarray[Any, np.dtype[np.float16]]:
+    return np.full((num_frames, 1280), index + 1, np.float16) + np.arange(num_frames, dtype=np.float16)[:, None] / 4
+
+
+@pytest.fixture
+def run(tmp_path: Path) -> str:
+    """A features directory of two shards, as far as the export looks at it."""
+    identity = {"feature_spec": vars(SPEC)}
+    storage.publish_json(f"{tmp_path}/run_identity.json", identity)
+    labels, splits, frames = (list(column) for column in zip(*VIDEOS, strict=True))
+    storage.publish_table(f"{tmp_path}/manifest.parquet", pa.table({"label": labels, "split": splits}))
+    table = pa.table(
+        {
+            "label": labels,
+            "split": splits,
+            "num_frames": pa.array(frames, pa.int32()),
+            "features": features_column([features_of(i, n) for i, n in enumerate(frames)], 1280),
+        }
+    )
+    storage.publish_table(f"{tmp_path}/part-0.parquet", table.slice(0, 2))
+    storage.publish_table(f"{tmp_path}/part-1.parquet", table.slice(2))
+    return str(tmp_path)
+
+
+def test_a_reader_that_knows_only_the_contract_reads_ours(run: str) -> None:
+    assert hdf5.export(run) == [f"{run}/test_features_multiscale.h5", f"{run}/train_features_multiscale.h5"]
+    with h5py.File(f"{run}/train_features_multiscale.h5") as file:
+        assert (file["features"].shape, file["features"].dtype) == ((3, 3, 1280), np.float32)
+        assert (file["features"].compression, file["features"].compression_opts) == ("gzip", 4)
+        assert file["features"][:, :, 7].tolist() == [[1, 1.25, 1.5], [2, 0, 0], [4, 4.25, 0]]
+        assert (file["labels"][:].tolist(), file["labels"].dtype) == ([1, 0, 0], np.int64)
+        assert (file["num_frames"][:].tolist(), file["num_frames"].dtype) == ([3, 1, 2], np.int32)
+        attributes = dict(file.attrs)
+    assert json.loads(attributes.pop("category_mapping")) == {"Animation": 0, "Gaming": 1}
+    assert attributes == {"num_videos": 3, "max_frames": 3, "feature_dim": 1280, "multi_scale": False}
+
+
+def test_what_we_wrote_we_read_without_the_padding(run: str) -> None:
+    hdf5.export(run)
+    content = hdf5.read(f"{run}/train_features_multiscale.h5")
+    assert content.classes == ("Animation", "Gaming")
+    assert content.labels.tolist() == [1, 0, 0]
+    for rows, (index, num_frames) in zip(content.features, [(0, 3), (1, 1), (3, 2)], strict=True):
+        assert np.array_equal(rows, features_of(index, num_frames).astype(np.float32))
+
+
+def write_theirs(path: Path, **changes: Any) -> None:
+    """As the reference system's scripts write it."""
+    with h5py.File(path, "w") as file:
+        features = changes.get("features", np.arange(12, dtype=np.float32).reshape(2, 3, 2))
+        file.create_dataset("features", data=features, compression="gzip", compression_opts=4)
+        file.create_dataset("labels", data=changes.get("labels", np.array([1, 0])))
+        if "num_frames" not in changes or changes["num_frames"] is not None:
+            file.create_dataset("num_frames", data=changes.get("num_frames", np.array([3, 1], np.int32)))
+        mapping = changes.get("category_mapping", {"Gaming": 1, "Animation": 0})
+        file.attrs.update(num_videos=2, max_frames=3, feature_dim=2, multi_scale=True)
+        file.attrs["category_mapping"] = json.dumps(mapping)
+
+
+def test_we_read_theirs(tmp_path: Path) -> None:
+    write_theirs(tmp_path / "f.h5")
+    content = hdf5.read(str(tmp_path / "f.h5"))
+    assert [rows.tolist() for rows in content.features] == [[[0, 1], [2, 3], [4, 5]], [[6, 7]]]
+    assert (content.labels.tolist(), content.classes) == ([1, 0], ("Animation", "Gaming"))
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"num_frames": None}, r"must hold a dataset 'num_frames', found \['features', 'labels'\]"),
+        ({"num_frames": np.array([4, 1])}, r"num_frames must be between 1 and 3, found \(1, 4\)"),
+        ({"num_frames": np.array([0, 1])}, r"num_frames must be between 1 and 3, found \(0, 1\)"),
+        ({"labels": np.array([2, 0])}, "labels must be below 2, found 2"),
+        ({"labels": np.array([0])}, r"must be equally many, found \(2, 1, 2\)"),
+        ({"features": np.zeros((2, 3))}, r"features must be \[videos, frames, dimension\], found \(2, 3\)"),
+        ({"category_mapping": {"A": 1, "B": 2}}, "category_mapping must number the classes from 0"),
+    ],
+)
+def test_a_file_that_breaks_the_contract_is_refused(tmp_path: Path, changes: dict[str, Any], message: str) -> None:
+    write_theirs(tmp_path / "f.h5", **changes)
+    with pytest.raises(ConfigError, match=message):
+        hdf5.read(str(tmp_path / "f.h5"))
+
+
+def test_what_is_no_hdf5_file_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "f.h5").write_text("text")
+    with pytest.raises(ConfigError, match="not an HDF5 file"):
+        hdf5.read(str(tmp_path / "f.h5"))
+
+
+def test_videos_without_split_or_label_cannot_be_exported() -> None:
+    row = {"video_id": "a", "video_uri": "a", "label": "A", "group": "g"}
+    manifest = pa.Table.from_pylist([row, {**row, "video_id": "b", "split": "train"}], schema=schema.MANIFEST)
+    with pytest.raises(ConfigError, match="--format hdf5 needs a split for every video, 1 of 2 have none"):
+        hdf5.check_exportable(manifest)

@@ -1,0 +1,80 @@
+"""Extract stopped in the middle, by an operator or by its error budget, and what it takes up again."""
+
+from __future__ import annotations
+
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pyarrow.parquet as pq
+import pytest
+
+from tests.test_end_to_end import BACKBONE, ROOT, ids, job, succeed
+from tests.videos import write_video
+
+
+@pytest.fixture
+def archive(tmp_path: Path) -> Path:
+    """Thirty videos that are one."""
+    folder = tmp_path / "archive"
+    (folder / "A").mkdir(parents=True)
+    write_video(tmp_path / "v.mp4", 12)
+    for number in range(30):
+        shutil.copy(tmp_path / "v.mp4", folder / "A" / f"{number:02}.mp4")
+    return folder
+
+
+def index(archive: Path) -> Path:
+    manifest = archive.with_name("manifest.parquet")
+    succeed("index", "--input", archive, "--split", "none", "--output", manifest)
+    return manifest
+
+
+def quarantined(run: Path) -> dict[str, tuple[str, int]]:
+    rows = [row for path in (run / "quarantine").glob("*.parquet") for row in pq.read_table(path).to_pylist()]
+    return {Path(row["video_uri"]).name: (row["reason"], row["attempts"]) for row in rows}
+
+
+def test_a_wrong_mount_stops_the_job_and_its_return_is_all_it_takes(archive: Path, tmp_path: Path) -> None:
+    arguments = ("--manifest", index(archive), "--output", tmp_path / "run", *BACKBONE, "--rows-per-shard", "2")
+    archive.rename(tmp_path / "unmounted")
+    stopped = job("extract", *arguments)
+    assert stopped.returncode == 3, stopped.stderr
+    assert "videos were rejected (not_found " in stopped.stderr
+    assert "submit the same job again to continue" in stopped.stderr
+    assert "Traceback" not in stopped.stderr
+
+    (tmp_path / "unmounted").rename(archive)
+    (archive / "A" / "00.mp4").write_text("no video")
+    said = succeed("extract", *arguments, "--retry-quarantined", "not_found")
+    assert "30 videos, 29 ok, 1 quarantined (not_a_video 1)" in said
+    assert quarantined(tmp_path / "run")["00.mp4"][0] == "not_a_video"
+    assert "the numbers add up" in succeed("audit", "--run", tmp_path / "run")
+
+    before = quarantined(tmp_path / "run")["00.mp4"][1]
+    assert "would process 1 of 30 videos" in succeed("extract", *arguments, "--retry-quarantined", "all", "--dry-run")
+    succeed("extract", *arguments, "--retry-quarantined", "all")
+    assert quarantined(tmp_path / "run") == {"00.mp4": ("not_a_video", before + 1)}
+    assert "the numbers add up" in succeed("audit", "--run", tmp_path / "run")
+
+
+def test_sigterm_ends_the_job_with_what_is_left_and_it_continues(archive: Path, tmp_path: Path) -> None:
+    arguments = ("--manifest", index(archive), "--output", tmp_path / "run", *BACKBONE, "--rows-per-shard", "2")
+    command = [sys.executable, str(ROOT / "jobs" / "extract.py"), *map(str, arguments)]
+    process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True, start_new_session=True)
+    deadline = time.monotonic() + 120
+    while not ids(tmp_path / "run", "."):
+        assert process.poll() is None
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+    process.send_signal(signal.SIGTERM)
+    said = process.communicate(timeout=60)[1]
+    done = len(ids(tmp_path / "run", "."))
+    assert process.returncode == 1
+    assert f"extract.py: stopped by SIGTERM; {tmp_path / 'run'}: {done} ok, 0 quarantined, {30 - done} left" in said
+    assert 1 <= done < 30
+    assert "30 videos, 30 ok, 0 quarantined" in succeed("extract", *arguments)
+    assert "the numbers add up" in succeed("audit", "--run", tmp_path / "run")
