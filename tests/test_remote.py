@@ -16,10 +16,12 @@ import pytest
 from tests.test_planned_decode import B_FRAMES, FRAGMENTED, OPEN_GOP, SVT, X265, as_it_is
 from tests.videos import write_video
 from vidclf.archive import decode, packets, remote
+from vidclf.archive.manifest import list_archive
 from vidclf.archive.rejected import VideoRejected
 from vidclf.archive.remote import RangedFile
 from vidclf.archive.sampling import SamplingPlan
 from vidclf.archive.source import open_video
+from vidclf.config import ConfigError
 from vidclf.schema import RejectReason
 
 
@@ -259,3 +261,12 @@ def test_an_answer_that_is_too_short_is_an_error() -> None:
 def test_spans_that_lie_close_together_are_joined(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(remote, "JOINED_GAP_BYTES", 10)
     assert remote.joined([(50, 60), (0, 10), (20, 30), (41, 45), (22, 25)]) == [(0, 30), (41, 60)]
+
+
+def test_a_list_over_http_names_videos_beside_it(server: Server, tmp_path: Path) -> None:
+    (tmp_path / "list.csv").write_text("path,label\na b.mp4,A\nhttps://elsewhere/c.mp4,B\n")
+    listing = list_archive(f"{server.address}/list.csv")
+    assert listing.manifest["video_uri"].to_pylist() == [f"{server.address}/a b.mp4", "https://elsewhere/c.mp4"]
+    assert listing.manifest["label"].to_pylist() == ["A", "B"]
+    with pytest.raises(ConfigError, match="no such directory or list file"):
+        list_archive(f"{server.address}/none.csv")
