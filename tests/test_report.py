@@ -55,7 +55,15 @@ def config(tmp_path: Path) -> EvaluateConfig:
         for video, _, _, predicted, confidence in VIDEOS
     ]
     storage.publish_table(str(run / "part-0.parquet"), pa.Table.from_pylist(rows))
-    rejected = [{schema.VIDEO_ID: "6", "video_uri": "/none/6", "reason": "truncated", "message": "cut <b>off</b>"}]
+    rejected = [
+        {
+            schema.VIDEO_ID: "6",
+            "video_uri": "/none/6",
+            "reason": "truncated",
+            "message": "cut <b>off</b>",
+            "attempts": 1,
+        }
+    ]
     storage.publish_table(str(run / "quarantine/part-0.parquet"), pa.Table.from_pylist(rejected, schema.QUARANTINE))
     labels = {video: label for video, label, *_ in VIDEOS}
     write_manifest(tmp_path, labels)
