@@ -48,6 +48,13 @@ def test_frames_come_back_whole(video: str) -> None:
     supervised.close()
 
 
+def test_a_video_that_claims_to_last_for_centuries_has_a_deadline_all_the_same(tmp_path: Path) -> None:
+    path = write_video(tmp_path / "v.mkv", 3, pts_ms=[0, 100, 10**13])
+    supervised = decoder(hostile.keep)
+    assert supervised.decode(str(path), "").duration_s > 9e9
+    supervised.close()
+
+
 def test_a_rejection_passes_through_and_the_child_lives_on(video: str, tmp_path: Path) -> None:
     supervised = decoder(hostile.keep)
     (tmp_path / "text.mp4").write_text("no video")

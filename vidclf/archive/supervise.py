@@ -31,6 +31,8 @@ from vidclf.archive.transform import FrameTransform
 from vidclf.schema import RejectReason
 
 START_TIMEOUT_S = 180.0
+MAX_TIMEOUT_PER_VIDEO_S = 6 * 3600.0
+"""The most that a video's duration adds to its deadline, in seconds."""
 _PR_SET_PDEATHSIG = 1
 _M_TRIM_THRESHOLD = -1
 _M_MMAP_THRESHOLD = -3
@@ -88,7 +90,8 @@ class SupervisedDecoder:
                     raise VideoRejected(RejectReason.DECODE_TIMEOUT, f"no result within {allowed_s:.0f} s")
                 kind, content = connection.recv()
                 if kind == "duration_s":
-                    allowed_s += content * self._limits.timeout_per_video_s
+                    # A damaged file may claim to last for centuries.
+                    allowed_s += min(content * self._limits.timeout_per_video_s, MAX_TIMEOUT_PER_VIDEO_S)
                 elif kind == "rejected":
                     raise VideoRejected(*content)
                 else:
