@@ -34,10 +34,6 @@ def locate(uri: str, max_bytes: int = NO_LIMIT) -> Iterator[Source]:
 
     Raises VideoRejected: not_found, permission_denied, not_a_video, empty_file, too_large, read_error.
     """
-    if storage.is_http(uri):
-        with remote.open_ranged(uri, max_bytes) as file:
-            yield file
-        return
     try:
         filesystem, path = storage.resolve(uri)
         is_local = isinstance(filesystem, fs.LocalFileSystem)
