@@ -1,6 +1,6 @@
 """Prove from a run's files alone that every video is accounted for exactly once.
 
-python jobs/audit.py --run features/|predictions/
+python jobs/audit.py --run features/|predictions/ [--stale]
 """
 
 import sys
@@ -8,21 +8,32 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
+import pyarrow as pa
+
 from vidclf import cli, ledger
 from vidclf.config import AuditConfig
+from vidclf.features.contents import stale_videos
 
 
 def main(config: AuditConfig) -> int:
-    audit = ledger.audit(config.run)
-    state = audit.state
-    print(
-        f"{config.run}: {state.num_input_videos} videos = {state.num_ok} ok + {state.num_quarantined} quarantined "
-        f"+ {state.num_pending} pending"
-    )
-    for difference in audit.differences:
-        print(f"  {difference}")
-    print("the numbers add up" if not audit.differences else f"{len(audit.differences)} difference(s)")
-    return cli.EXIT_DIFFERENCES if audit.differences else cli.EXIT_OK
+    num_differences = 0
+    for run in ledger.runs_in(config.run):
+        audit = ledger.audit(run)
+        state, differences = audit.state, list(audit.differences)
+        print(
+            f"{run}: {state.num_input_videos} videos = {state.num_ok} ok + {state.num_quarantined} quarantined "
+            f"+ {state.num_pending} pending"
+        )
+        if config.stale:
+            stale, gone = stale_videos(run)
+            ledger.report(differences, pa.array(stale, pa.string()), "stale: changed since they were done")
+            if gone:
+                print(f"  {len(gone)} of the ok videos cannot be looked at now (for one {gone[0]})")
+        for difference in differences:
+            print(f"  {difference}")
+        num_differences += len(differences)
+    print("the numbers add up" if not num_differences else f"{num_differences} difference(s)")
+    return cli.EXIT_DIFFERENCES if num_differences else cli.EXIT_OK
 
 
 if __name__ == "__main__":

@@ -21,10 +21,11 @@ def main(config: ClassifyConfig) -> int:
     else:
         assert config.input is not None  # one of the two, says ClassifyConfig
         manifest = list_archive(config.input, labelled=False).manifest
-    summary = classify(config, manifest)
-    if summary is not None:
+    summaries = classify(config, manifest)
+    if summaries is not None:
         cli.write_run_config(config, config.output)
-        print(summary_text(config.output, summary))
+        for run, summary in summaries.items():
+            print(summary_text(run, summary))
     return cli.EXIT_OK
 
 

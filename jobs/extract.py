@@ -17,10 +17,11 @@ from vidclf.ledger import summary_text
 
 def main(config: ExtractConfig) -> int:
     manifest = read_manifest(config.manifest)
-    summary = extract(config, manifest)
-    if summary is not None:
+    summaries = extract(config, manifest)
+    if summaries is not None:
         cli.write_run_config(config, config.output)
-        print(summary_text(config.output, summary))
+        for run, summary in summaries.items():
+            print(summary_text(run, summary))
     return cli.EXIT_OK
 
 

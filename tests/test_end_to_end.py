@@ -95,7 +95,8 @@ def killed_when(condition: Callable[[], bool], name: str, *arguments: str | Path
             assert time.monotonic() < deadline, "nothing was written in 120 s"
             time.sleep(0.02)
     finally:
-        os.killpg(process.pid, signal.SIGKILL)
+        if process.poll() is None:
+            os.killpg(process.pid, signal.SIGKILL)
         process.communicate()
 
 

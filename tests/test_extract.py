@@ -8,16 +8,18 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 import pytest
 import ray
+from ray.data.block import BlockAccessor
 
 from tests.videos import write_video
 from vidclf import schema
 from vidclf.archive.manifest import video_id
 from vidclf.archive.sampling import SamplingPlan
 from vidclf.archive.supervise import DecodeLimits
-from vidclf.archive.transform import FrameTransform
+from vidclf.archive.transform import FrameTransform, FrameTransforms
 from vidclf.archive.worker import DecodeVideos
 from vidclf.cluster import ClusterResources
 from vidclf.config import ConfigError, ExtractConfig
@@ -28,9 +30,10 @@ from vidclf.features.extract import (
     _num_blocks,
     _pool_sizes,
     check_error_rate,
-    output_columns,
+    target_column,
+    written_columns,
 )
-from vidclf.features.run import EmbeddingJob
+from vidclf.features.run import EmbeddingJob, Target
 from vidclf.features.store import FeatureSpec, features_TD
 from vidclf.ledger import ErrorBudgetExceeded
 
@@ -61,81 +64,136 @@ def decoded(tmp_path: Path) -> pa.Table:
         write_video(tmp_path / "c.mp4", 2),
     ]
     plan = SamplingPlan(num_frames=4, avoid_black=False)
-    transform = FrameTransform(resize_size=64, crop_size=64, interpolation="bilinear")
+    transforms = FrameTransforms(
+        (
+            FrameTransform(resize_size=64, crop_size=64, interpolation="bilinear"),
+            FrameTransform(resize_size=64, crop_size=32, interpolation="bilinear"),
+        )
+    )
     tally = Counting()
-    tables = list(DecodeVideos(plan, transform, DecodeLimits(), tally)(manifest(*paths)))
+    tables = list(DecodeVideos(plan, transforms, DecodeLimits(), tally)(manifest(*paths)))
     assert [table.num_rows for table in tables] == [1, 1, 1]
     assert len(tally.told) == 3
     return pa.concat_tables(tables)
 
 
-def test_decoding_gives_a_row_for_every_row_in_order(decoded: pa.Table) -> None:
-    assert decoded.schema == schema.decoded(64, 64)
+def test_decoding_gives_a_row_for_every_row_in_order(decoded: pa.Table, tmp_path: Path) -> None:
+    assert decoded.schema == schema.decoded([64, 32])
     assert [uri.rsplit("/", 1)[1] for uri in decoded["video_uri"].to_pylist()] == ["a.mp4", "b.mp4", "c.mp4"]
     assert decoded["num_frames"].to_pylist() == [4, None, 2]
     assert decoded["reject_reason"].to_pylist() == [None, "not_a_video", None]
     assert decoded["width"].to_pylist() == [128, None, 64]
-    assert [None if frames is None else len(frames) for frames in decoded["frames"].to_pylist()] == [4, None, 2]
-    assert len(decoded["frames"][0][0].as_py()) == 64 * 64 * 3
-    # The centre of the wide board shows none of frame 1's white squares.
-    assert decoded["is_black"].to_pylist() == [[True, False, False, False], None, [True, False]]
+    # Frame 0, which shows nothing, is sampled of the second video only.
+    assert decoded["is_black"].to_pylist() == [[False, False, False, False], None, [True, False]]
+    assert decoded["content_digest"][1].as_py() is None
+    assert decoded["size_bytes"].to_pylist() == [
+        (tmp_path / "a.mp4").stat().st_size,
+        None,
+        (tmp_path / "c.mp4").stat().st_size,
+    ]
+
+
+def test_every_transform_has_a_view_of_the_same_frames(decoded: pa.Table) -> None:
+    wide, _, small = decoded["view_0"].to_pylist()
+    assert (len(wide["frames"]), len(small["frames"])) == (4, 2)
+    assert decoded["view_0"][1].as_py() is None
+    assert {len(frame) for frame in wide["frames"]} == {64 * 64 * 3}
+    for row in (0, 2):
+        views = [decoded[f"view_{index}"][row].as_py()["frames"] for index in range(2)]
+        for large, cropped in zip(*views, strict=True):
+            whole = np.frombuffer(large, np.uint8).reshape(64, 64, 3)
+            assert np.array_equal(np.frombuffer(cropped, np.uint8).reshape(32, 32, 3), whole[16:48, 16:48])
 
 
 def job() -> EmbeddingJob:
     state = backbone.load_weights("efficientnet_lite0", "DEFAULT")
     spec = FeatureSpec.of("efficientnet_lite0", "DEFAULT", backbone.weights_digest(state), SamplingPlan(num_frames=4))
-    return EmbeddingJob(spec=spec, weights="DEFAULT", state=state, output_schema=schema.features(1280))
+    target = Target(spec=spec, weights="DEFAULT", state=state, output_schema=schema.features(1280))
+    return EmbeddingJob(targets=(target,))
 
 
 @pytest.mark.usefixtures("ray_session")
 def test_embedding_keeps_frames_with_their_video(tmp_path: Path) -> None:
-    import ray
-
     paths = [write_video(tmp_path / f"{name}.mp4", count) for name, count in (("a", 12), ("b", 2))]
     (tmp_path / "t.mp4").write_text("text")
     whole = job()
-    transform = whole.spec.transform["transform"]
-    decode = DecodeVideos(whole.spec.plan, FrameTransform(**transform), DecodeLimits(), Counting())
+    decode = DecodeVideos(whole.targets[0].spec.plan, whole.transforms(), DecodeLimits(), Counting())
     rows = list(decode(manifest(paths[0], tmp_path / "t.mp4", paths[1])))
     tally = Counting()
-    embed = EmbedVideos(whole, [ray.put(whole.state)], 0, tally)
+    embed = EmbedVideos(whole, [ray.put(whole.targets[0].state)], 0, tally)
+
+    def features(table: pa.Table) -> list[Any]:
+        written = pa.Table.from_struct_array(table.filter(pc.is_null(table["reject_reason"]))["target_0"])
+        assert written.schema == whole.targets[0].output_schema
+        return [features_TD(row) for row in written["features"]]
+
     together = embed(pa.concat_tables(rows))
-    assert together.schema == output_columns(whole.output_schema)
-    assert together["num_frames"].to_pylist() == [4, 2, None]
+    assert together.schema == written_columns(whole)
+    assert [None if row is None else row["num_frames"] for row in together["target_0"].to_pylist()] == [4, 2, None]
     assert together["reject_reason"].to_pylist() == [None, None, "not_a_video"]
-    assert tally.told[0]["done"] == 3
-    assert tally.told[0]["rejected:not_a_video"] == 1
+    told = {name: count for name, count in tally.told[0].items() if name != "cnn_s"}
+    assert told == {"done": 3, "ok": 2, "frames_embedded": 6, "rejected:not_a_video": 1}
     # Each video alone, and both as a slice of a larger table, give the same features.
     for index, row in ((0, rows[0]), (1, rows[2])):
-        alone = features_TD(embed(row)["features"][0])
-        np.testing.assert_allclose(features_TD(together["features"][index]), alone, atol=2e-2)
+        np.testing.assert_allclose(features(together)[index], features(embed(row))[0], atol=2e-2)
     sliced = embed(pa.concat_tables(rows).combine_chunks().slice(2, 1))
-    np.testing.assert_allclose(features_TD(sliced["features"][0]), features_TD(together["features"][1]), atol=2e-2)
+    np.testing.assert_allclose(features(sliced)[0], features(together)[1], atol=2e-2)
 
 
-def test_the_sink_parts_ok_rows_from_rejected_ones(tmp_path: Path, ray_session: None) -> None:
-    from ray.data.block import BlockAccessor
+@pytest.fixture
+def two_targets() -> EmbeddingJob:
+    spec = FeatureSpec.of("efficientnet_lite0", "DEFAULT", "digest", SamplingPlan())
+    columns = pa.schema([pa.field("video_id", pa.string(), False), pa.field("video_uri", pa.string(), False)])
+    targets = [Target(name=n, spec=spec, weights="DEFAULT", state={}, output_schema=columns) for n in ("one", "two")]
+    return EmbeddingJob(targets=tuple(targets))
 
-    output_schema = pa.schema([pa.field("video_id", pa.string(), False), pa.field("video_uri", pa.string(), False)])
-    rows = pa.table(
-        {
-            "video_id": ["1", "2", "3"],
-            "video_uri": ["a", "b", "c"],
-            "reject_reason": [None, "truncated", None],
-            "reject_message": [None, "cut", None],
-        },
-        schema=output_columns(output_schema),
+
+def write(tmp_path: Path, job: EmbeddingJob, *rows: tuple[str, str | None]) -> None:
+    """Ids and reject reasons to the shards of task 7."""
+    table = pa.Table.from_pylist(
+        [
+            {
+                "video_id": video,
+                "video_uri": video,
+                **{
+                    target_column(i): {"video_id": video, "video_uri": name}
+                    for i, name in enumerate(("x", "y"))
+                    if not reason
+                },
+                "reject_reason": reason,
+                "reject_message": reason and "cut",
+            }
+            for video, reason in rows
+        ],
+        schema=written_columns(job),
     )
-    sink = RunSink(str(tmp_path), output_schema, 8, [ray.put({"2": 1})])
     context: Any = SimpleNamespace(kwargs={"write_uuid": "u"}, task_idx=7)
-    sink.write_block(BlockAccessor.for_block(rows), 0, context)
-    assert pq.read_table(tmp_path / "part-u-000007.parquet").to_pylist() == [
-        {"video_id": "1", "video_uri": "a"},
-        {"video_id": "3", "video_uri": "c"},
-    ]
-    assert pq.read_table(tmp_path / "quarantine/part-u-000007.parquet").to_pylist() == [
-        {"video_id": "2", "video_uri": "b", "reason": "truncated", "message": "cut", "attempts": 2}
-    ]
+    sink = RunSink(str(tmp_path), job, 8, [ray.put({"2": 1})])
+    sink.write_block(BlockAccessor.for_block(table), 0, context)
+
+
+@pytest.mark.usefixtures("ray_session")
+def test_the_sink_parts_ok_rows_from_rejected_ones_in_every_run(tmp_path: Path, two_targets: EmbeddingJob) -> None:
+    write(tmp_path, two_targets, ("1", None), ("2", "truncated"), ("3", None))
+    for name, uri in (("one", "x"), ("two", "y")):
+        assert pq.read_table(tmp_path / name / "part-u-000007.parquet").to_pylist() == [
+            {"video_id": "1", "video_uri": uri},
+            {"video_id": "3", "video_uri": uri},
+        ]
+        assert pq.read_table(tmp_path / name / "quarantine/part-u-000007.parquet").to_pylist() == [
+            {"video_id": "2", "video_uri": "2", "reason": "truncated", "message": "cut", "attempts": 2}
+        ]
+
+
+@pytest.mark.usefixtures("ray_session")
+def test_a_task_that_is_run_again_leaves_no_row_of_its_first_attempt(tmp_path: Path, two_targets: EmbeddingJob) -> None:
+    write(tmp_path, two_targets, ("1", None), ("2", "decoder_crashed"))
+    write(tmp_path, two_targets, ("1", None), ("2", None))
+    shards = {str(path.relative_to(tmp_path)) for path in tmp_path.rglob("*.parquet")}
+    assert shards == {"one/part-u-000007.parquet", "two/part-u-000007.parquet"}
+    write(tmp_path, two_targets, ("1", "truncated"), ("2", "truncated"))
+    shards = {str(path.relative_to(tmp_path)) for path in tmp_path.rglob("*.parquet")}
+    assert shards == {"one/quarantine/part-u-000007.parquet", "two/quarantine/part-u-000007.parquet"}
 
 
 def extract_config(**values: Any) -> ExtractConfig:

@@ -37,10 +37,14 @@ def write_run(
     for number, ids in enumerate(parts):
         storage.publish_table(f"{run}/part-{number}.parquet", pa.table({"video_id": pa.array(ids, pa.string())}))
     for number, rows in enumerate(quarantine):
-        table = pa.table({"video_id": [row[0] for row in rows], "reason": [row[1] for row in rows]})
+        values = [
+            {"video_id": i, "video_uri": i, "reason": reason, "message": "m", "attempts": 1} for i, reason in rows
+        ]
+        table = pa.Table.from_pylist(values, schema=schema.QUARANTINE)
         storage.publish_table(f"{run}/quarantine/part-{number}.parquet", table)
     if summary is not None:
         storage.publish_json(f"{run}/summary.json", summary)
+    storage.publish_json(f"{run}/run_identity.json", {"columns": {"video_id": "string"}})
     return str(run)
 
 
@@ -164,6 +168,38 @@ def test_a_summary_without_a_count_is_reported(tmp_path: Path) -> None:
     assert ledger.audit(run).differences == ["summary.json says num_ok = None, the files say 2"]
 
 
+def test_a_shard_of_other_columns_is_reported(tmp_path: Path) -> None:
+    run = write_run(tmp_path)
+    storage.publish_table(f"{run}/part-1.parquet", pa.table({"video_id": ["b"], "size": [1]}))
+    assert ledger.audit(run).differences == [
+        f"shard {run}/part-1.parquet has other columns than the run: size is int64, not None"
+    ]
+
+
+def test_features_of_another_key_are_reported(tmp_path: Path) -> None:
+    run = write_run(tmp_path, parts=[])
+    columns = {"video_id": "string", "feature_key": "string"}
+    storage.publish_json(f"{run}/run_identity.json", {"columns": columns, "feature_key": "k1"})
+    for name, key in (("a", "k1"), ("b", "k2")):
+        storage.publish_table(f"{run}/part-{name}.parquet", pa.table({"video_id": [name], "feature_key": [key]}))
+    assert ledger.audit(run).differences == ["feature_key of this run is k1, shards hold k2"]
+
+
+def test_a_run_without_its_identity_is_reported(tmp_path: Path) -> None:
+    run = write_run(tmp_path)
+    (tmp_path / "run_identity.json").unlink()
+    (difference,) = ledger.audit(run).differences
+    assert difference.startswith("run_identity.json cannot be read: ")
+
+
+def test_the_runs_of_several_backbones_are_found_in_their_directories(tmp_path: Path) -> None:
+    for name in ("resnet50", "efficientnet_lite0"):
+        write_run(tmp_path / name)
+    (tmp_path / "_checkpoint").mkdir()
+    assert ledger.runs_in(str(tmp_path)) == [f"{tmp_path}/efficientnet_lite0", f"{tmp_path}/resnet50"]
+    assert ledger.runs_in(f"{tmp_path}/resnet50") == [f"{tmp_path}/resnet50"]
+
+
 def test_other_files_of_the_run_are_not_shards(tmp_path: Path) -> None:
     run = write_run(tmp_path)
     (tmp_path / "config.json").write_text(json.dumps({"a": 1}))
@@ -194,44 +230,11 @@ def test_summaries_for_people_name_the_reasons_and_the_rate() -> None:
     assert ledger.summary_text("out", summary) == (
         "out: 3 videos, 2 ok, 1 quarantined (truncated 1); 12.35 videos/s, bound by CPU"
     )
+    repeated = {**summary, "num_duplicates": 2, "num_duplicates_across_splits": 0}
+    assert "(truncated 1), 2 with the content of another; 12.35 videos/s" in ledger.summary_text("out", repeated)
+    leaking = {**repeated, "num_duplicates_across_splits": 1}
+    assert "2 with the content of another (1 of them in another split, see duplicates.parquet);" in (
+        ledger.summary_text("out", leaking)
+    )
     clean = {**CLEAN_SUMMARY, "num_ok": 3, "num_quarantined": 0, "reasons": {}, "num_processed": 0}
     assert ledger.summary_text("out", clean) == "out: 3 videos, 3 ok, 0 quarantined; everything was done already"
-
-
-def quarantine(run: str, name: str, **rows: tuple[str, int]) -> None:
-    table = [
-        {"video_id": video, "video_uri": video, "reason": reason, "message": "m", "attempts": attempts}
-        for video, (reason, attempts) in rows.items()
-    ]
-    storage.publish_table(f"{run}/quarantine/{name}", pa.Table.from_pylist(table, schema=schema.QUARANTINE))
-
-
-def test_released_videos_are_pending_and_their_attempts_are_remembered(tmp_path: Path) -> None:
-    run = str(tmp_path)
-    quarantine(run, "part-0.parquet", a=("not_found", 1), b=("truncated", 1))
-    quarantine(run, "part-1.parquet", c=("not_found", 2), d=("read_error", 1))
-    assert ledger.quarantined_for(run, frozenset({"not_found", "read_error"})) == 3
-    ledger.release(run, frozenset({"not_found"}))
-    assert [storage.read_table(path)["video_id"].to_pylist() for path in ledger.quarantine_files(run)] == [["b"], ["d"]]
-    assert ledger.read_attempts(run) == {"a": 1, "c": 2}
-    ledger.release(run, frozenset({"truncated", "read_error"}))
-    assert ledger.quarantine_files(run) == []
-    assert ledger.read_attempts(run) == {"a": 1, "b": 1, "c": 2, "d": 1}
-
-
-def test_the_record_of_finished_videos_is_made_from_the_shards(tmp_path: Path) -> None:
-    run = str(tmp_path)
-    storage.publish_table(f"{run}/part-0.parquet", pa.table({"video_id": ["a"]}))
-    quarantine(run, "part-0.parquet", b=("truncated", 1))
-    storage.publish_table(f"{run}/_checkpoint/part-9.pending.parquet", pa.table({"video_id": ["c"]}))
-    storage.publish_bytes(f"{run}/part-1.parquet.0.tmp", b"half")
-    ledger.reconcile(run)
-    assert storage.list_files(f"{run}/_checkpoint") == [f"{run}/_checkpoint/done.parquet"]
-    assert storage.read_table(f"{run}/_checkpoint/done.parquet").to_pydict() == {"video_id": ["a", "b"]}
-    assert storage.list_files(run, ".tmp", recursive=True) == []
-
-
-def test_a_run_with_an_unreadable_shard_is_not_continued(tmp_path: Path) -> None:
-    (tmp_path / "part-0.parquet").write_text("no shard")
-    with pytest.raises(ConfigError, match=r"shard .*part-0.parquet cannot be read: .*; remove it to have its videos"):
-        ledger.reconcile(str(tmp_path))

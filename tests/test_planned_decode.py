@@ -12,7 +12,7 @@ import numpy.typing as npt
 import pytest
 
 from tests.videos import read_index, write_video
-from vidclf.archive import decode, packets, quality, sampling
+from vidclf.archive import decode, packets, sampling
 from vidclf.archive.packets import PacketIndex, Run
 from vidclf.archive.sampling import SamplingPlan
 
@@ -177,7 +177,7 @@ def test_a_video_that_is_black_throughout_is_kept_as_it_is(tmp_path: Path) -> No
     path = write_video(tmp_path / "v.mp4", 40, black=range(40))
     video = decode.decode_video(str(path), SamplingPlan(num_frames=4), as_it_is)
     assert video.pts_s.tolist() == pytest.approx([0.5, 1.5, 2.5, 3.5])
-    assert quality.measure(video.frames_THWC).all_black
+    assert video.is_black.all()
 
 
 def test_packets_too_many_to_keep_are_read_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import pyarrow as pa
 import pytest
 
-from vidclf import schema
+from vidclf import schema, storage
 from vidclf.archive.manifest import video_id
 from vidclf.archive.sampling import SamplingPlan
 from vidclf.config import ConfigError, ExtractConfig
-from vidclf.features.run import EmbeddingJob, begin_run, check_run, progress_so_far
+from vidclf.features.run import EmbeddingJob, Target, begin_run, check_run, would_process
 from vidclf.features.store import FeatureSpec
 
 
@@ -23,9 +24,14 @@ def manifest(*paths: Path) -> pa.Table:
     return pa.Table.from_pylist(rows, schema=schema.MANIFEST)
 
 
-def empty_job(num_frames: int = 4) -> EmbeddingJob:
+def empty_job(num_frames: int = 4, names: tuple[str, ...] = ("",)) -> EmbeddingJob:
     spec = FeatureSpec.of("efficientnet_lite0", "DEFAULT", "digest", SamplingPlan(num_frames=num_frames))
-    return EmbeddingJob(spec=spec, weights="DEFAULT", state={}, output_schema=schema.features(1280))
+    return EmbeddingJob(
+        targets=tuple(
+            Target(name=name, spec=spec, weights="DEFAULT", state={}, output_schema=schema.features(1280))
+            for name in names
+        )
+    )
 
 
 def test_a_run_may_be_continued_and_grow(tmp_path: Path) -> None:
@@ -33,8 +39,10 @@ def test_a_run_may_be_continued_and_grow(tmp_path: Path) -> None:
     rows = manifest(Path("/a"), Path("/b"), Path("/c"))
     begin_run(config, rows.slice(0, 2), empty_job())
     check_run(config, rows, empty_job())
-    state = progress_so_far(config, rows)
-    assert (state.num_input_videos, state.num_ok, state.num_pending) == (3, 0, 3)
+    assert would_process(config, rows, empty_job()) == 3
+    storage.publish_table(f"{config.output}/part-0.parquet", rows.slice(0, 1).select(["video_id"]))
+    assert would_process(config, rows, empty_job()) == 2
+    assert would_process(replace(config, overwrite=True), rows, empty_job()) == 3
 
 
 def test_a_run_of_other_features_videos_or_labels_is_refused(tmp_path: Path) -> None:
@@ -45,6 +53,10 @@ def test_a_run_of_other_features_videos_or_labels_is_refused(tmp_path: Path) -> 
         check_run(config, rows, empty_job(num_frames=5))
     with pytest.raises(ConfigError, match="was started with 1 videos that this manifest does not hold"):
         check_run(config, rows.slice(0, 1), empty_job())
+    state = FeatureSpec.of("efficientnet_lite0", "DEFAULT", "digest", SamplingPlan(num_frames=4))
+    odd = Target(spec=state, weights="DEFAULT", state={}, output_schema=schema.features(1280).remove(0))
+    with pytest.raises(ConfigError, match="another version of this software, whose rows have other columns"):
+        check_run(config, rows, EmbeddingJob(targets=(odd,)))
     relabelled = rows.set_column(rows.column_names.index("label"), schema.MANIFEST.field("label"), [["A", "B"]])
     with pytest.raises(ConfigError, match="label, group or split of 1 videos differ"):
         check_run(config, relabelled, empty_job())
@@ -60,3 +72,48 @@ def test_a_directory_of_other_files_is_refused(tmp_path: Path) -> None:
     file = ExtractConfig(manifest="m", output=str(tmp_path / "thesis.tex"), overwrite=True)
     with pytest.raises(ConfigError, match="must be empty or a run to continue or to overwrite"):
         check_run(file, manifest(Path("/a")), empty_job())
+
+
+def test_the_runs_of_several_backbones_begin_and_grow_together(tmp_path: Path) -> None:
+    config = ExtractConfig(manifest="m", output=str(tmp_path / "run"))
+    rows = manifest(Path("/a"), Path("/b"))
+    two = empty_job(names=("resnet50", "resnet101"))
+    state = begin_run(config, rows, two)
+    assert state.num_pending == 2
+    assert sorted(path.name for path in (tmp_path / "run").iterdir()) == ["_checkpoint", "resnet101", "resnet50"]
+    check_run(config, rows, two)
+    with pytest.raises(ConfigError, match=r"holds a run in .*/run/resnet101, which this job would not fill"):
+        check_run(config, rows, empty_job(names=("resnet50",)))
+    with pytest.raises(ConfigError, match="which this job would not fill; name the same backbones as before"):
+        check_run(config, rows, empty_job())
+    # A third may join as long as nothing is done.
+    three = empty_job(names=("resnet50", "resnet101", "efficientnet_lite0"))
+    check_run(config, rows, three)
+    storage.publish_table(f"{config.output}/resnet50/part-0.parquet", rows.slice(0, 1).select(["video_id"]))
+    with pytest.raises(ConfigError, match="done for other backbones but not efficientnet_lite0"):
+        check_run(config, rows, three)
+
+
+def test_a_video_counts_when_it_is_done_for_every_backbone(tmp_path: Path) -> None:
+    config = ExtractConfig(manifest="m", output=str(tmp_path / "run"))
+    rows = manifest(Path("/a"), Path("/b"), Path("/c"))
+    two = empty_job(names=("resnet50", "resnet101"))
+    begin_run(config, rows, two)
+    for name, part in (("resnet50", rows.slice(0, 2)), ("resnet101", rows.slice(1, 2))):
+        storage.publish_table(f"{config.output}/{name}/part-0.parquet", part.select(["video_id"]))
+    assert would_process(config, rows, two) == 2
+
+
+def test_a_new_size_in_the_manifest_is_said(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    config = ExtractConfig(manifest="m", output=str(tmp_path / "run"))
+    rows = manifest(Path("/a"), Path("/b")).drop_columns("size_bytes")
+    was, now = (rows.append_column("size_bytes", [pa.array(sizes, pa.int64())]) for sizes in ([1, 2], [1, 3]))
+    begin_run(config, now, empty_job())
+    storage.publish_table(f"{config.output}/part-0.parquet", was.select(["video_id", "size_bytes"]))
+    begin_run(config, was, empty_job())
+    assert capsys.readouterr().err == ""
+    begin_run(config, now, empty_job())
+    assert capsys.readouterr().err == (
+        f"{config.output}: 1 finished videos are of another size than they were (for one {video_id('/b')}); "
+        "--redo-stale does them again\n"
+    )

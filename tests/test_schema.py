@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pyarrow as pa
 import pytest
 
-from vidclf import schema
+from vidclf import schema, storage
 from vidclf.schema import SchemaError, conform
 
 PAIR = pa.schema([pa.field("name", pa.string(), nullable=False), pa.field("size", pa.int64())])
@@ -91,17 +93,26 @@ def test_a_manifest_row_has_these_columns() -> None:
 
 
 def test_a_decoded_row_holds_frames_of_the_models_resolution_and_facts_that_may_be_null() -> None:
-    decoded = schema.decoded(2, 3)
-    assert decoded.field("frames").type == pa.list_(pa.binary(18))
+    decoded = schema.decoded([3, 2])
+    views = [decoded.field(f"view_{index}").type for index in range(2)]
+    assert [view.field("frames").type for view in views] == [pa.list_(pa.binary(27)), pa.list_(pa.binary(12))]
     assert [field.name for field in decoded if not field.nullable] == ["video_id", "video_uri", "group"]
 
 
-def test_a_feature_row_keeps_the_manifest_but_for_the_size() -> None:
+def test_a_feature_row_keeps_the_manifest_with_the_size_that_was_decoded() -> None:
     names = schema.features(4).names
     assert names[:6] == ["video_id", "video_uri", "label", "sublabel", "group", "split"]
-    assert "size_bytes" not in names
+    assert not schema.features(4).field("size_bytes").nullable
     assert schema.features(4).field("features").type == pa.list_(pa.list_(pa.float16(), 4))
 
 
 def test_a_prediction_has_one_probability_a_class() -> None:
     assert schema.predictions(5).field("probabilities").type == pa.list_(pa.float32(), 5)
+
+
+def test_types_read_the_same_before_and_after_parquet(tmp_path: Path) -> None:
+    storage.publish_table(f"{tmp_path}/f.parquet", schema.features(3).empty_table())
+    ((_, shard),) = storage.read_all([f"{tmp_path}/f.parquet"], ["video_id"])
+    assert isinstance(shard, storage.Shard)
+    assert shard.types == schema.column_types(schema.features(3))
+    assert shard.types["features"] == "list<element: fixed_size_list<element: halffloat>[3]>"

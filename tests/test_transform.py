@@ -10,7 +10,7 @@ from PIL import Image
 from torchvision.transforms.v2 import functional
 from torchvision.transforms.v2.functional import InterpolationMode
 
-from vidclf.archive.transform import FrameTransform
+from vidclf.archive.transform import FrameTransform, FrameTransforms
 
 SIZES = [(64, 64), (240, 320), (320, 240), (97, 131), (360, 202), (40, 57), (33, 500)]
 """(height, width); the last two are scaled up or very wide"""
@@ -87,3 +87,15 @@ def test_the_result_is_packed_uint8_and_the_input_is_untouched() -> None:
     assert cropped.dtype == np.uint8
     assert cropped.flags.c_contiguous
     assert np.array_equal(frame, before)
+
+
+def test_several_transforms_share_a_frame_and_part_again() -> None:
+    frames = [np.full((8, 12, 3), level, np.uint8) for level in (10, 20)]
+    small = FrameTransform(resize_size=4, crop_size=2, interpolation="bilinear")
+    large = FrameTransform(resize_size=8, crop_size=8, interpolation="bilinear")
+    both = FrameTransforms((small, large))
+    assert both.frame_bytes == 2 * 2 * 3 + 8 * 8 * 3
+    views = both.views(np.stack([both(frame) for frame in frames]))
+    assert [view.shape for view in views] == [(2, 2, 2, 3), (2, 8, 8, 3)]
+    for view, transform in zip(views, (small, large), strict=True):
+        assert np.array_equal(view, np.stack([transform(frame) for frame in frames]))

@@ -103,6 +103,8 @@ class PipelineConfig:
     """share of this job's videos that may be rejected; above it, after 20 videos, the job stops (exit 3)"""
     retry_quarantined: str | None = None
     """reject reasons, comma-separated, whose quarantined videos are tried again, or 'all'"""
+    redo_stale: bool = False
+    """do finished videos again whose file has changed since, under the same name"""
     rows_per_shard: int = 128
     """videos per output shard; also what a killed write loses and repeats"""
     overwrite: bool = False
@@ -140,10 +142,12 @@ class ExtractConfig(PipelineConfig):
 
     manifest: str
     """manifest of the videos, as `jobs/index.py` writes it"""
-    backbone: str = "efficientnet_v2_s"
-    """resnet50, resnet101 (2048-d), efficientnet_v2_s, efficientnet_v2_m or efficientnet_lite0 (1280-d)"""
-    weights: str = "DEFAULT"
-    """DEFAULT (the published ImageNet weights), file or URI of a state dict, or 'random'"""
+    backbone: tuple[str, ...] = ("efficientnet_v2_s",)
+    """resnet50, resnet101 (2048-d), efficientnet_v2_s, efficientnet_v2_m or efficientnet_lite0 (1280-d);
+    several, comma-separated, share one decoding and get a directory each in the output"""
+    weights: tuple[str, ...] = ("DEFAULT",)
+    """DEFAULT (the published ImageNet weights), file or URI of a state dict, or 'random'; one for every
+    backbone, or one each"""
     num_frames: int = 73
     """frames sampled from each video, at most"""
     sampling: str = "uniform"
@@ -161,6 +165,10 @@ class ExtractConfig(PipelineConfig):
 
     def __post_init__(self) -> None:
         super().__post_init__()
+        require(len(self.backbone) >= 1, "backbone", "at least one", self.backbone)
+        require(len(set(self.backbone)) == len(self.backbone), "backbone", "each named once", ",".join(self.backbone))
+        rule = f"one, or one for each of {len(self.backbone)} backbones"
+        require(len(self.weights) in (1, len(self.backbone)), "weights", rule, ",".join(self.weights))
         require(self.sampling in SAMPLING_MODES, "sampling", f"one of {', '.join(SAMPLING_MODES)}", self.sampling)
         require(self.format in ("parquet", "hdf5"), "format", "parquet or hdf5", self.format)
         needs_clip = self.sampling in ("middle", "random")
@@ -313,3 +321,5 @@ class AuditConfig:
 
     run: str
     """output directory of extract or classify"""
+    stale: bool = False
+    """look also at the videos themselves, whether they have changed since they were done"""

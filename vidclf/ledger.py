@@ -1,14 +1,15 @@
 """The state of every video of a run, read from its files alone; the audit that proves it.
 
 A run directory holds `manifest.parquet` (what was asked), `part-*.parquet` (done),
-`quarantine/part-*.parquet` (rejected, with the reason) and, when the job has ended,
-`summary.json`. A video is ok, quarantined or pending, and only the files say which.
+`quarantine/part-*.parquet` (rejected, with the reason), `run_identity.json` (how) and, when the job
+has ended, `summary.json`. A video is ok, quarantined or pending, and only the files say which.
+
+Ids stay in Arrow arrays throughout: 40 bytes a video, where Python's sets take 200.
 """
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -17,15 +18,18 @@ import pyarrow.compute as pc
 
 from vidclf import storage
 from vidclf.config import ConfigError
-from vidclf.schema import VIDEO_ID, RejectReason
+from vidclf.schema import QUARANTINE, VIDEO_ID, RejectReason, column_types
 
 MANIFEST_FILE = "manifest.parquet"
+IDENTITY_FILE = "run_identity.json"
+"""How a run's rows are made: the feature spec, its key, for predictions the ensemble; the columns."""
 SUMMARY_FILE = "summary.json"
+DUPLICATES_FILE = "duplicates.parquet"
+"""Videos whose content is another one's; absent where there are none."""
 QUARANTINE_DIR = "quarantine"
-CHECKPOINT_DIR = "_checkpoint"
-"""Ray Data's own record of finished videos, made from the shards when a job starts."""
-ATTEMPTS_FILE = "_attempts.parquet"
-"""How often videos that were taken out of quarantine had been tried."""
+
+_CONSTANTS = ("feature_key", "ensemble_id")
+"""Columns that hold what `run_identity.json` says, in every row."""
 
 
 class RunStopped(BaseException):
@@ -74,107 +78,150 @@ def is_run(run: str) -> bool:
     return storage.exists(storage.join(run, MANIFEST_FILE))
 
 
+def runs_in(location: str) -> list[str]:
+    """The run at `location`, or the runs in its directories (one a backbone).
+
+    Raises ConfigError where there is none.
+    """
+    runs = [location] if is_run(location) else [path for path in storage.list_dirs(location) if is_run(path)]
+    if not runs:
+        raise ConfigError(
+            f"--run must be an output directory of extract or classify, got {location!r} (no {MANIFEST_FILE})"
+        )
+    return runs
+
+
+def asked_ids(run: str) -> pa.Array:
+    """The ids of the run's manifest."""
+    return one_array([storage.read_table(storage.join(run, MANIFEST_FILE), [VIDEO_ID])])
+
+
 def read_state(run: str) -> RunState:
-    """Count a run's videos by state; one column of each shard is read."""
-    return audit(run).state
+    """Count a run's videos by state; Raises ConfigError for a shard that cannot be read."""
+    return state_of(asked_ids(run), Shards.read(part_files(run)), Shards.read(quarantine_files(run), ["reason"]))
 
 
 def audit(run: str) -> Audit:
-    """Compare a run's manifest with its shards, quarantine and summary.
+    """Compare a run's manifest with its shards, quarantine, identity and summary.
 
     Differences reported: a video in no place or in several, a video nobody asked for, a reason
-    outside the closed list, a shard that cannot be read, a leftover temporary file, a summary that
-    is absent or counts otherwise. Raises ConfigError where `run` is not a run directory.
+    outside the closed list, a shard that cannot be read, that has other columns or rows made in
+    another way than the run's, a leftover temporary file, a summary that is absent or counts
+    otherwise. Raises ConfigError where `run` is not a run directory.
     """
-    if not is_run(run):
-        raise ConfigError(f"--run must be an output directory of extract or classify, got {run!r} (no {MANIFEST_FILE})")
+    runs_in(run)
     differences: list[str] = []
-    asked: list[str] = storage.read_table(storage.join(run, MANIFEST_FILE), [VIDEO_ID])[VIDEO_ID].to_pylist()
-    ok = Counter(_ids(part_files(run), differences))
-    quarantined: Counter[str] = Counter()
-    reasons: Counter[str] = Counter()
-    for table in _readable(quarantine_files(run), [VIDEO_ID, "reason"], differences):
-        quarantined.update(table[VIDEO_ID].to_pylist())
-        reasons.update(table["reason"].to_pylist())
+    identity = _identity(run, differences)
+    constants = [name for name in _CONSTANTS if name in identity.get("columns", {})]
+    asked = asked_ids(run)
+    ok = Shards.read(part_files(run), constants, identity.get("columns"), differences)
+    in_quarantine = column_types(QUARANTINE)
+    rejected = Shards.read(quarantine_files(run), ["reason"], in_quarantine, differences)
+    state = state_of(asked, ok, rejected)
 
-    asked_ids = set(asked)
-    pending = [video for video in asked_ids if video not in ok and video not in quarantined]
-    repeated = {video for video, count in Counter(asked).items() if count > 1}
-    _report(differences, repeated, "in the manifest more than once")
-    _report(differences, pending, "pending: neither done nor quarantined")
-    _report(differences, {v for v, n in ok.items() if n > 1}, "done more than once")
-    _report(differences, {v for v, n in quarantined.items() if n > 1}, "quarantined more than once")
-    _report(differences, ok.keys() & quarantined.keys(), "both done and quarantined")
-    _report(differences, (ok.keys() | quarantined.keys()) - asked_ids, "done or quarantined but not in the manifest")
+    found = pa.concat_arrays([ok.ids, rejected.ids])
+    report(differences, repeated(asked), "in the manifest more than once")
+    report(differences, without(asked, found), "pending: neither done nor quarantined")
+    report(differences, repeated(ok.ids), "done more than once")
+    report(differences, repeated(rejected.ids), "quarantined more than once")
+    report(differences, within(ok.ids, rejected.ids), "both done and quarantined")
+    report(differences, without(found, asked), "done or quarantined but not in the manifest")
     known = {reason.value for reason in RejectReason}
-    differences += [f"reject reason {reason!r} is not in the closed list" for reason in reasons if reason not in known]
+    differences += [f"reject reason {name!r} is not in the closed list" for name in state.reasons if name not in known]
+    for name in constants:
+        others = [value for table in ok.tables for value in table[name].unique().to_pylist() if value != identity[name]]
+        if others:
+            differences.append(f"{name} of this run is {identity[name]}, shards hold {', '.join(sorted(set(others)))}")
     differences += [f"leftover temporary file {path}" for path in storage.list_files(run, ".tmp", recursive=True)]
-
-    state = RunState(
-        num_input_videos=len(asked_ids),
-        num_ok=len(asked_ids & ok.keys()),
-        num_quarantined=len((asked_ids & quarantined.keys()) - ok.keys()),
-        num_pending=len(pending),
-        reasons=dict(sorted(reasons.items())),
-    )
     differences += _summary_differences(run, state)
     return Audit(state=state, differences=differences)
 
 
-def quarantined_for(run: str, reasons: frozenset[str]) -> int:
-    """How many videos are in quarantine for one of `reasons`."""
-    tables = storage.iter_tables(quarantine_files(run), ["reason"])
-    return sum(pc.sum(pc.is_in(table["reason"], pa.array(sorted(reasons)))).as_py() or 0 for table in tables)
+@dataclass(frozen=True, kw_only=True)
+class Shards:
+    """Some columns of some shards, of those that can be read."""
+
+    tables: list[pa.Table]
+
+    @classmethod
+    def read(
+        cls,
+        paths: list[str],
+        columns: Iterable[str] = (),
+        types: dict[str, str] | None = None,
+        differences: list[str] | None = None,
+    ) -> Shards:
+        """Ids and `columns`. A shard that cannot be read, or whose columns are not `types`, is a
+        difference; without a list for these it raises ConfigError."""
+        found: list[str] = []
+        tables = []
+        for path, shard in storage.read_all(paths, [VIDEO_ID, *columns]):
+            if isinstance(shard, Exception):
+                found.append(f"shard {path} cannot be read: {shard}")
+                continue
+            tables.append(shard.table)
+            if types is not None and shard.types != types:
+                names = sorted(shard.types.keys() | types.keys())
+                odd = [
+                    f"{n} is {shard.types.get(n)}, not {types.get(n)}"
+                    for n in names
+                    if shard.types.get(n) != types.get(n)
+                ]
+                found.append(f"shard {path} has other columns than the run: {'; '.join(odd)}")
+        if differences is not None:
+            differences += found
+        elif found:
+            raise ConfigError(found[0])
+        return cls(tables=tables)
+
+    @property
+    def ids(self) -> pa.Array:
+        return one_array(self.tables)
+
+    def counts(self, column: str) -> dict[str, int]:
+        counted = pc.value_counts(one_array(self.tables, column)).to_pylist()
+        return dict(sorted((entry["values"], entry["counts"]) for entry in counted))
 
 
-def release(run: str, reasons: frozenset[str]) -> None:
-    """Take the videos that were rejected for one of `reasons` out of quarantine: they are pending again.
-
-    Their attempts are written down first, so that a kill in between loses no count.
-    """
-    for path in quarantine_files(run) if reasons else []:
-        table = storage.read_table(path)
-        is_released = pc.is_in(table["reason"], pa.array(sorted(reasons)))
-        released = table.filter(is_released)
-        if not released.num_rows:
-            continue
-        attempts = {**read_attempts(run), **_pairs(released)}
-        columns = {VIDEO_ID: pa.array(list(attempts)), "attempts": pa.array(list(attempts.values()), pa.int32())}
-        storage.publish_table(storage.join(run, ATTEMPTS_FILE), pa.table(columns))
-        kept = table.filter(pc.invert(is_released))
-        if kept.num_rows:
-            storage.publish_table(path, kept)
-        else:
-            storage.delete_file(path)
+def state_of(asked: pa.Array, ok: Shards, rejected: Shards) -> RunState:
+    asked = asked.unique()
+    num_ok = len(within(asked, ok.ids))
+    num_quarantined = len(without(within(asked, rejected.ids), ok.ids))
+    return RunState(
+        num_input_videos=len(asked),
+        num_ok=num_ok,
+        num_quarantined=num_quarantined,
+        num_pending=len(asked) - num_ok - num_quarantined,
+        reasons=rejected.counts("reason"),
+    )
 
 
-def read_attempts(run: str) -> dict[str, int]:
-    """How often each video that was taken out of quarantine had been tried by then."""
-    path = storage.join(run, ATTEMPTS_FILE)
-    return _pairs(storage.read_table(path)) if storage.exists(path) else {}
+def one_array(tables: Sequence[pa.Table], column: str = VIDEO_ID) -> pa.Array:
+    chunks = [chunk for table in tables for chunk in table[column].chunks]
+    # Shards may differ in how strings are encoded, and an empty list has no type.
+    return pa.concat_arrays([chunk.cast(pa.string()) for chunk in chunks]) if chunks else pa.array([], pa.string())
 
 
-def _pairs(table: pa.Table) -> dict[str, int]:
-    return dict(zip(table[VIDEO_ID].to_pylist(), table["attempts"].to_pylist(), strict=True))
+def within(ids: pa.Array, others: pa.Array) -> pa.Array:
+    return ids.filter(pc.is_in(ids, others))
 
 
-def reconcile(run: str) -> None:
-    """Make the record by which finished videos are skipped agree with the shards, which alone count,
-    and remove what a killed write left half-written.
+def without(ids: pa.Array, others: pa.Array) -> pa.Array:
+    return ids.filter(pc.invert(pc.is_in(ids, others)))
 
-    Raises ConfigError for a shard that cannot be read: nobody knows what it held.
-    """
-    for path in storage.list_files(run, ".tmp", recursive=True):
-        storage.delete_file(path)
-    unreadable: list[str] = []
-    done = list(_ids(part_files(run) + quarantine_files(run), unreadable))
-    if unreadable:
-        raise ConfigError(f"--output {run}: {unreadable[0]}; remove it to have its videos done again")
-    checkpoint = storage.join(run, CHECKPOINT_DIR)
-    storage.delete_tree(checkpoint)
-    storage.create_dir(checkpoint)
-    if done:
-        storage.publish_table(storage.join(checkpoint, "done.parquet"), pa.table({VIDEO_ID: done}))
+
+def repeated(ids: pa.Array) -> pa.Array:
+    counted = pc.value_counts(ids)
+    return counted.field("values").filter(pc.greater(counted.field("counts"), 1))
+
+
+def _identity(run: str, differences: list[str]) -> dict[str, Any]:
+    path = storage.join(run, IDENTITY_FILE)
+    try:
+        return dict(storage.read_json(path))
+    except (OSError, ValueError) as error:
+        differences.append(f"{IDENTITY_FILE} cannot be read: {error}")
+        return {}
 
 
 def _summary_differences(run: str, state: RunState) -> list[str]:
@@ -192,22 +239,10 @@ def _summary_differences(run: str, state: RunState) -> list[str]:
     ]
 
 
-def _ids(paths: list[str], differences: list[str]) -> Iterable[str]:
-    for table in _readable(paths, [VIDEO_ID], differences):
-        yield from table[VIDEO_ID].to_pylist()
-
-
-def _readable(paths: list[str], columns: list[str], differences: list[str]) -> Iterable[pa.Table]:
-    for path in paths:
-        try:
-            yield storage.read_table(path, columns)
-        except (pa.ArrowInvalid, OSError, KeyError) as error:
-            differences.append(f"shard {path} cannot be read: {error}")
-
-
-def _report(differences: list[str], videos: Iterable[str], what: str) -> None:
-    named = sorted(videos)
-    if named:
+def report(differences: list[str], videos: pa.Array, what: str) -> None:
+    """Add a difference that names the first of `videos`, if there are any."""
+    if len(videos):
+        named = sorted(videos.unique().to_pylist())
         shown = ", ".join(named[:3]) + (f" and {len(named) - 3} more" if len(named) > 3 else "")
         differences.append(f"{len(named)} video(s) {what}: {shown}")
 
@@ -219,15 +254,20 @@ def summary_text(run: str, summary: dict[str, Any]) -> str:
         f"{run}: {summary['num_input_videos']} videos, {summary['num_ok']} ok, "
         f"{summary['num_quarantined']} quarantined{f' ({reasons})' if reasons else ''}"
     )
+    if summary.get("num_duplicates"):
+        across = summary["num_duplicates_across_splits"]
+        counts += f", {summary['num_duplicates']} with the content of another"
+        counts += f" ({across} of them in another split, see {DUPLICATES_FILE})" if across else ""
     if summary["num_processed"] == 0:
         return f"{counts}; everything was done already"
     return f"{counts}; {summary['videos_per_s']:.2f} videos/s, bound by {summary['binding_resource']}"
 
 
-def stopped_text(run: str, why: str) -> str:
-    """Where a run that was stopped stands, from its files."""
-    state = read_state(run)
+def stopped_text(output: str, runs: Sequence[str], why: str) -> str:
+    """Where the runs of a job that was stopped stand, from their files."""
+    states = [read_state(run) for run in runs]
+    state = max(states, key=lambda state: state.num_pending)
     return (
-        f"{why}; {run}: {state.num_ok} ok, {state.num_quarantined} quarantined, {state.num_pending} left of "
+        f"{why}; {output}: {state.num_ok} ok, {state.num_quarantined} quarantined, {state.num_pending} left of "
         f"{state.num_input_videos} videos; submit the same job again to continue"
     )

@@ -65,6 +65,9 @@ QUARANTINE = pa.schema(
 `--retry-quarantined`."""
 
 _VIDEO_FIELDS = [
+    pa.field("size_bytes", pa.int64(), nullable=False),
+    pa.field("modified", pa.timestamp("us", tz="UTC")),
+    pa.field("content_digest", pa.string(), nullable=False),
     pa.field("num_frames", pa.int32(), nullable=False),
     pa.field("duration_s", pa.float64(), nullable=False),
     pa.field("width", pa.int32(), nullable=False),
@@ -72,29 +75,60 @@ _VIDEO_FIELDS = [
     pa.field("framerate", pa.float64()),
     pa.field("video_codec", pa.string(), nullable=False),
     pa.field("pts_s", pa.list_(pa.float64()), nullable=False),
+    pa.field("is_black", pa.list_(pa.bool_()), nullable=False),
+    pa.field("all_black", pa.bool_(), nullable=False),
+]
+"""What decoding learns of a video; lists have one entry per sampled frame (T). `size_bytes`,
+`modified` (null where the storage does not tell) and `content_digest` (`vidclf/archive/content.py`)
+are the file's when it was decoded."""
+
+_PICTURE_FIELDS = [
     pa.field("luma_mean", pa.list_(pa.float32()), nullable=False),
     pa.field("sharpness", pa.list_(pa.float32()), nullable=False),
-    pa.field("is_black", pa.list_(pa.bool_()), nullable=False),
     pa.field("is_near_duplicate", pa.list_(pa.bool_()), nullable=False),
-    pa.field("all_black", pa.bool_(), nullable=False),
     pa.field("is_blurry", pa.bool_(), nullable=False),
 ]
-"""What decoding learns of a video; the lists have one entry per sampled frame (T), and
-`vidclf/archive/quality.py` says what the flags mean."""
+"""What is measured of the frames at model resolution; `vidclf/archive/quality.py` says what they mean."""
+
+DUPLICATES = pa.schema(
+    [
+        pa.field(VIDEO_ID, pa.string(), nullable=False),
+        pa.field("video_uri", pa.string(), nullable=False),
+        pa.field("split", pa.string()),
+        pa.field("duplicate_of", pa.string(), nullable=False),
+        pa.field("duplicate_of_uri", pa.string(), nullable=False),
+        pa.field("duplicate_of_split", pa.string()),
+        pa.field("content_digest", pa.string(), nullable=False),
+    ]
+)
+"""One row per video whose content is that of another one before it, in order of location."""
 
 
-def decoded(height: int, width: int) -> pa.Schema:
-    """Rows that leave a decode worker: manifest columns, video facts, frames, or a reject reason.
+def view_name(index: int) -> str:
+    """The column of the frames as one of a job's transforms leaves them."""
+    return f"view_{index}"
 
-    `frames` is a list of T fixed-size binaries of height × width × 3 bytes (RGB, row-major uint8),
-    so T varies freely between rows, the bytes are contiguous over a block, and no extension type is
-    needed. Exactly one of `frames` and `reject_reason` is null; the video facts are null with the first.
+
+def view(side: int) -> pa.Schema:
+    """A video's frames at one model resolution, side × side pixels, and what is measured of them.
+
+    `frames` is a list of T fixed-size binaries of side² × 3 bytes (RGB, row-major uint8), so T varies
+    freely between rows, the bytes are contiguous over a block, and no extension type is needed.
+    """
+    return pa.schema([*_PICTURE_FIELDS, pa.field("frames", pa.list_(pa.binary(side * side * 3)), nullable=False)])
+
+
+def decoded(sides: Sequence[int]) -> pa.Schema:
+    """Rows that leave a decode worker: manifest columns, video facts, a struct (`view`) for each
+    model resolution, or a reject reason.
+
+    Where there is a reject reason there are no views and no facts, and the other way round.
     """
     return pa.schema(
         [
-            *MANIFEST,
+            *[field for field in MANIFEST if field.name != "size_bytes"],
             *[field.with_nullable(True) for field in _VIDEO_FIELDS],
-            pa.field("frames", pa.list_(pa.binary(height * width * 3))),
+            *[pa.field(view_name(index), pa.struct(list(view(side)))) for index, side in enumerate(sides)],
             pa.field("reject_reason", pa.string()),
             pa.field("reject_message", pa.string()),
         ]
@@ -107,6 +141,7 @@ def features(feature_dim: int) -> pa.Schema:
         [
             *[field for field in MANIFEST if field.name != "size_bytes"],
             *_VIDEO_FIELDS,
+            *_PICTURE_FIELDS,
             pa.field("features", pa.list_(pa.list_(pa.float16(), feature_dim)), nullable=False),
             pa.field("feature_key", pa.string(), nullable=False),
         ]
@@ -131,6 +166,7 @@ def predictions(num_classes: int) -> pa.Schema:
             pa.field("member_disagreement", pa.float32(), nullable=False),
             pa.field("attention", pa.list_(pa.float32()), nullable=False),
             *_VIDEO_FIELDS,
+            *_PICTURE_FIELDS,
             pa.field("ensemble_id", pa.string(), nullable=False),
         ]
     )
@@ -141,6 +177,12 @@ def nested_list(lengths: Sequence[int | None], values: pa.Array) -> pa.Array:
     offsets = np.cumsum([0, *[length or 0 for length in lengths]]).astype(np.int32)
     mask = pa.array([length is None for length in lengths])
     return pa.ListArray.from_arrays(pa.array(offsets), values, mask=mask)
+
+
+def column_types(columns: pa.Schema) -> dict[str, str]:
+    """The type of each column as text, the same before and after Parquet, which calls a list's items
+    otherwise than Arrow does."""
+    return {field.name: str(field.type).replace("<item: ", "<element: ") for field in columns}
 
 
 class SchemaError(ValueError):

@@ -8,6 +8,8 @@ import posixpath
 import re
 import uuid
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 from typing import Any, cast
 from urllib.parse import quote
 
@@ -17,8 +19,12 @@ import pyarrow.parquet as pq
 from pyarrow import fs
 
 from vidclf.config import ConfigError
+from vidclf.schema import column_types
 
 _URI = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*://[^/?]*)(/.*?)?(\?\w+=[^&?]*(?:&\w+=[^&?]*)*)?", re.DOTALL)
+
+READ_THREADS = 16
+"""Files read at a time: their latency on an object store, not their size, is what costs."""
 
 
 def is_uri(location: str) -> bool:
@@ -116,6 +122,13 @@ def list_files(location: str, suffix: str = "", *, recursive: bool = False) -> l
     return sorted(sibling(location, entry) for entry in entries if entry.endswith(suffix))
 
 
+def list_dirs(location: str) -> list[str]:
+    """Paths of the directories in a directory, sorted; empty if there is none."""
+    filesystem, path = resolve(location)
+    entries = filesystem.get_file_info(fs.FileSelector(path, allow_not_found=True))
+    return sorted(sibling(location, entry.path) for entry in entries if entry.type == fs.FileType.Directory)
+
+
 def publish(location: str, write: Callable[[Any], None]) -> None:
     """Call `write(stream)` on a temporary file beside `location`, then put it in place.
 
@@ -168,6 +181,32 @@ def delete_tree(location: str) -> None:
     filesystem, path = resolve(location)
     if filesystem.get_file_info(path).type == fs.FileType.Directory:
         filesystem.delete_dir(path)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Shard:
+    """Some columns of a Parquet file, and the Arrow types of all of them as text."""
+
+    table: pa.Table
+    types: dict[str, str]
+
+
+def read_all(locations: list[str], columns: list[str]) -> Iterator[tuple[str, Shard | Exception]]:
+    """The `columns` of many Parquet files, in order, several at a time; what cannot be read is the
+    error that says so. For columns that fit into memory together."""
+    with ThreadPoolExecutor(READ_THREADS) as pool:
+        yield from zip(locations, pool.map(lambda location: _read_shard(location, columns), locations), strict=True)
+
+
+def _read_shard(location: str, columns: list[str]) -> Shard | Exception:
+    filesystem, path = resolve(location)
+    try:
+        with filesystem.open_input_file(path) as stream, pq.ParquetFile(stream) as file:
+            types = column_types(file.schema_arrow)
+            missing = [name for name in columns if name not in types]
+            return KeyError(f"no column {missing}") if missing else Shard(table=file.read(columns), types=types)
+    except (pa.ArrowInvalid, OSError) as error:
+        return error
 
 
 def iter_tables(locations: list[str], columns: list[str]) -> Iterator[pa.Table]:

@@ -22,6 +22,7 @@ import numpy.typing as npt
 from av.video.reformatter import VideoReformatter
 
 from vidclf.archive import packets, quality, sampling
+from vidclf.archive.content import Content, identify
 from vidclf.archive.packets import PacketIndex
 from vidclf.archive.rejected import VideoRejected
 from vidclf.archive.remote import RangedFile, joined
@@ -36,7 +37,7 @@ KEEP_PACKETS_BYTES = 64 * 1024**2
 """Compressed video up to which the first pass keeps what it read, so that there is no second one."""
 
 Transform = Callable[[npt.NDArray[np.uint8]], npt.NDArray[np.uint8]]
-"""Maps an RGB frame [H, W, 3] to the one that is kept; all frames of a video to one shape."""
+"""Maps an RGB frame [H, W, 3] to what is kept of it; all frames of a video to one shape."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -44,7 +45,9 @@ class DecodedVideo:
     """The sampled frames of one video and what is known of it."""
 
     frames_THWC: npt.NDArray[np.uint8]
-    """RGB at model resolution, in order of presentation"""
+    """RGB at model resolution, in order of presentation; [T, …] as the transform leaves a frame"""
+    is_black: npt.NDArray[np.bool_]
+    """whether each frame, as it was before the transform, is black"""
     pts_s: npt.NDArray[np.float64]
     """presentation time of each frame, from the first frame of the video"""
     duration_s: float
@@ -55,6 +58,8 @@ class DecodedVideo:
     framerate: float | None
     """average, in frames per second; None where the container does not say"""
     video_codec: str
+    content: Content | None = None
+    """the file; known once decoding has ended well"""
 
 
 def decode_video(
@@ -76,7 +81,8 @@ def decode_video(
     with locate(uri, max_bytes) as source:
         try:
             decoded = _decode_planned(source, plan, transform, seed, on_duration)
-            return decoded or _decode_in_sequence(source, plan, transform, seed)
+            decoded = decoded or _decode_in_sequence(source, plan, transform, seed)
+            return replace(decoded, content=identify(source))
         except VideoRejected:
             raise
         except MemoryError as error:
@@ -92,6 +98,7 @@ class _Picker:
         self.missing: set[int] = set()
         self._transform = transform
         self._frames: dict[int, npt.NDArray[np.uint8]] = {}
+        self._is_black: dict[int, bool] = {}
         self._size = (0, 0)
         self._reformatter = VideoReformatter()
 
@@ -101,14 +108,20 @@ class _Picker:
         rgb_HWC = _upright(frame, self._reformatter)
         self._size = (rgb_HWC.shape[1], rgb_HWC.shape[0])
         self._frames[key] = self._transform(rgb_HWC)
+        self._is_black[key] = quality.is_black(rgb_HWC)
         self.missing.remove(key)
 
     def is_black(self, key: int) -> bool:
-        return quality.is_black(self._frames[key])
+        return self._is_black[key]
 
     def video(self, keys: list[int], **facts: Any) -> DecodedVideo:
-        frames_THWC = np.stack([self._frames[key] for key in keys])
-        return DecodedVideo(frames_THWC=frames_THWC, width=self._size[0], height=self._size[1], **facts)
+        return DecodedVideo(
+            frames_THWC=np.stack([self._frames[key] for key in keys]),
+            is_black=np.array([self._is_black[key] for key in keys]),
+            width=self._size[0],
+            height=self._size[1],
+            **facts,
+        )
 
 
 def _facts(stream: Any) -> dict[str, Any]:

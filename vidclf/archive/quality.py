@@ -1,4 +1,8 @@
-"""Per-frame quality of decoded frames, measured at model resolution so that videos compare."""
+"""Per-frame quality of decoded frames, measured at model resolution so that videos compare.
+
+Only whether a frame is black is judged before the transform: what is sampled in its place must not
+depend on which CNN the frames are for.
+"""
 
 from __future__ import annotations
 
@@ -11,6 +15,9 @@ import numpy.typing as npt
 
 BLACK_LUMA = 25.0
 """A frame whose mean luma (0 to 255) is below this is black."""
+
+BLACK_ROWS = 100
+"""Rows of a frame that are looked at for that, and as dense columns: a mean needs no more."""
 
 DUPLICATE_DIFFERENCE = 1.0
 """A frame whose luma differs from the frame sampled before by less than this, in grey levels averaged
@@ -27,24 +34,21 @@ class FrameQuality:
     luma_mean: npt.NDArray[np.float32]
     sharpness: npt.NDArray[np.float32]
     """variance of the Laplacian (Pech-Pacheco et al., ICPR 2000): low is blurry"""
-    is_black: npt.NDArray[np.bool_]
     is_near_duplicate: npt.NDArray[np.bool_]
     """of the frame before; never the first"""
 
-    @property
-    def all_black(self) -> bool:
-        return bool(self.is_black.all())
-
-    @property
-    def is_blurry(self) -> bool:
-        """Black frames, which have no edges to be sharp, are left out unless there are no others."""
-        seen = self.sharpness if self.all_black else self.sharpness[~self.is_black]
+    def is_blurry(self, is_black: npt.NDArray[np.bool_]) -> bool:
+        """Whether the video is. Black frames, which have no edges to be sharp, are left out unless
+        there are no others."""
+        seen = self.sharpness if is_black.all() else self.sharpness[~is_black]
         return bool(seen.mean() < BLURRY_SHARPNESS)
 
 
 def is_black(frame_HWC: npt.NDArray[np.uint8]) -> bool:
-    """Whether an RGB frame is black, as `measure` sees it."""
-    return bool(cv2.cvtColor(frame_HWC, cv2.COLOR_RGB2GRAY).mean() < BLACK_LUMA)
+    """Whether an RGB frame of any size is black, judged by some 100 rows of it."""
+    step = max(1, frame_HWC.shape[0] // BLACK_ROWS)
+    seen = np.ascontiguousarray(frame_HWC[::step, ::step])
+    return bool(cv2.cvtColor(seen, cv2.COLOR_RGB2GRAY).mean() < BLACK_LUMA)
 
 
 def measure(frames_THWC: npt.NDArray[np.uint8]) -> FrameQuality:
@@ -56,6 +60,5 @@ def measure(frames_THWC: npt.NDArray[np.uint8]) -> FrameQuality:
     return FrameQuality(
         luma_mean=luma_mean,
         sharpness=sharpness,
-        is_black=luma_mean < BLACK_LUMA,
         is_near_duplicate=np.array([False, *(difference < DUPLICATE_DIFFERENCE for difference in differences)]),
     )

@@ -13,6 +13,7 @@ import tempfile
 from collections import OrderedDict
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from datetime import datetime
 from typing import IO, Any
 
 import aiohttp
@@ -46,9 +47,10 @@ class RangedFile(io.RawIOBase):
     where everything is (see `decode.py`), of which most is skipped anyway.
     """
 
-    def __init__(self, fetch: Callable[[int, int], bytes], size_bytes: int) -> None:
+    def __init__(self, fetch: Callable[[int, int], bytes], size_bytes: int, modified: datetime | None = None) -> None:
         self.only: ByteRanges | None = None
         self.size_bytes = size_bytes
+        self.modified = modified
         self.bytes_fetched = 0
         self._fetch = fetch
         self._position = 0
@@ -96,20 +98,27 @@ class RangedFile(io.RawIOBase):
         content = b"".join(self._block(number) for number in range(first, last + 1))
         return content[start - first * BLOCK_BYTES : stop - first * BLOCK_BYTES]
 
+    def read_range(self, start: int, stop: int) -> bytes:
+        """Just the bytes of a half-open range, which leaves the blocks in memory as they are."""
+        return self._whole(start, stop)
+
     def _block(self, number: int) -> bytes:
         if number in self._blocks:
             self._blocks.move_to_end(number)
             return self._blocks[number]
         start = number * BLOCK_BYTES
-        stop = min(start + BLOCK_BYTES, self.size_bytes)
-        block = self._fetch(start, stop)
-        if len(block) != stop - start:
-            raise OSError(f"asked for bytes {start} to {stop}, got {len(block)} of them")
-        self.bytes_fetched += len(block)
+        block = self._whole(start, min(start + BLOCK_BYTES, self.size_bytes))
         self._blocks[number] = block
         if len(self._blocks) > CACHED_BLOCKS:
             self._blocks.popitem(last=False)
         return block
+
+    def _whole(self, start: int, stop: int) -> bytes:
+        content = self._fetch(start, stop)
+        if len(content) != stop - start:
+            raise OSError(f"asked for bytes {start} to {stop}, got {len(content)} of them")
+        self.bytes_fetched += len(content)
+        return content
 
 
 def joined(spans: ByteRanges) -> ByteRanges:
@@ -143,7 +152,7 @@ def open_ranged(uri: str, max_bytes: int) -> Iterator[RangedFile]:
             check_size(entry.size, max_bytes)
     if not storage.is_http(uri):
         with filesystem.open_input_file(path) as stream:
-            yield RangedFile(lambda start, stop: bytes(stream.read_at(stop - start, start)), entry.size)
+            yield RangedFile(lambda start, stop: bytes(stream.read_at(stop - start, start)), entry.size, entry.mtime)
     elif ranged is not None:
         with ranged:
             yield RangedFile(lambda start, stop: _read_at(ranged, start, stop), info["size"])

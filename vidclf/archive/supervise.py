@@ -27,7 +27,7 @@ import numpy as np
 from vidclf.archive.decode import DecodedVideo, Transform, decode_video
 from vidclf.archive.rejected import VideoRejected
 from vidclf.archive.sampling import SamplingPlan
-from vidclf.archive.transform import FrameTransform
+from vidclf.archive.transform import FrameTransforms
 from vidclf.schema import RejectReason
 
 START_TIMEOUT_S = 180.0
@@ -175,7 +175,7 @@ def serve(socket_fd: int, memory_fd: int, size: int, memory_bytes: int, parent: 
     memory = mmap.mmap(memory_fd, size)
     plan, transform, max_bytes = pickle.loads(connection.recv_bytes())
     keep_freed_memory()
-    if isinstance(transform, FrameTransform):
+    if isinstance(transform, FrameTransforms):
         transform.warm_up()
     _cap_memory(memory_bytes)
     connection.send("ready")

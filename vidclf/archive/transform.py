@@ -49,6 +49,33 @@ class FrameTransform:
         cropped = image_NCHW[0, :, top : top + self.crop_size, left : left + self.crop_size]
         return np.ascontiguousarray(cropped.permute(1, 2, 0).numpy())
 
+    @property
+    def frame_bytes(self) -> int:
+        return self.crop_size**2 * 3
+
+
+@dataclass(frozen=True)
+class FrameTransforms:
+    """Several CNNs' transforms of the same frame, so that a video is decoded once for all of them."""
+
+    transforms: tuple[FrameTransform, ...]
+
+    def __call__(self, frame_HWC: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint8]:
+        """The transformed frames one behind the other, [frame_bytes] uint8."""
+        return np.concatenate([transform(frame_HWC).reshape(-1) for transform in self.transforms])
+
+    @property
+    def frame_bytes(self) -> int:
+        return sum(transform.frame_bytes for transform in self.transforms)
+
+    def views(self, kept: npt.NDArray[np.uint8]) -> list[npt.NDArray[np.uint8]]:
+        """Frames as `__call__` left them, [T, frame_bytes], as [T, side, side, 3] of each transform."""
+        bounds = np.cumsum([transform.frame_bytes for transform in self.transforms])[:-1]
+        return [
+            np.ascontiguousarray(part).reshape(-1, transform.crop_size, transform.crop_size, 3)
+            for part, transform in zip(np.split(kept, bounds, axis=1), self.transforms, strict=True)
+        ]
+
     def warm_up(self) -> None:
         """Load torch, which takes seconds, before the first frame is waited for."""
         self(np.zeros((8, 8, 3), np.uint8))

@@ -6,6 +6,8 @@ import time
 from collections.abc import Iterator
 from typing import Any
 
+import numpy as np
+import numpy.typing as npt
 import pyarrow as pa
 
 from vidclf import schema
@@ -14,7 +16,7 @@ from vidclf.archive.decode import DecodedVideo
 from vidclf.archive.rejected import VideoRejected
 from vidclf.archive.sampling import SamplingPlan
 from vidclf.archive.supervise import DecodeLimits, SupervisedDecoder
-from vidclf.archive.transform import FrameTransform
+from vidclf.archive.transform import FrameTransforms
 from vidclf.schema import nested_list
 
 
@@ -24,11 +26,11 @@ class DecodeVideos:
     A video that cannot be decoded is a row with a reject reason; nothing raises for a video's sake.
     """
 
-    def __init__(self, plan: SamplingPlan, transform: FrameTransform, limits: DecodeLimits, tally: Any) -> None:
-        side = transform.crop_size
-        self._decoder = SupervisedDecoder(plan, transform, side * side * 3, limits)
+    def __init__(self, plan: SamplingPlan, transforms: FrameTransforms, limits: DecodeLimits, tally: Any) -> None:
+        self._decoder = SupervisedDecoder(plan, transforms, transforms.frame_bytes, limits)
+        self._transforms = transforms
         self._tally = tally
-        self._schema = schema.decoded(side, side)
+        self._schema = schema.decoded([transform.crop_size for transform in transforms.transforms])
 
     def __call__(self, batch: pa.Table) -> Iterator[pa.Table]:
         for index in range(batch.num_rows):
@@ -37,19 +39,23 @@ class DecodeVideos:
             try:
                 video = self._decoder.decode(row["video_uri"][0].as_py(), row[schema.VIDEO_ID][0].as_py())
                 decoded = self._ok(row, video)
+                num_frames = len(video.frames_THWC)
             except VideoRejected as rejected:
                 decoded = self._rejected(row, rejected)
-            self._tally.add.remote({"decode_s": time.perf_counter() - started})
+                num_frames = 0
+            seconds = time.perf_counter() - started
+            self._tally.add.remote({"decoded": 1, "decode_s": seconds, "frames_decoded": num_frames})
             yield decoded
 
     def _ok(self, row: pa.Table, video: DecodedVideo) -> pa.Table:
-        measured = quality.measure(video.frames_THWC)
-        num_frames, height, width, _ = video.frames_THWC.shape
-        pixels = pa.FixedSizeBinaryArray.from_buffers(
-            pa.binary(height * width * 3), num_frames, [None, pa.py_buffer(video.frames_THWC)]
-        )
+        assert video.content is not None
+        views = self._transforms.views(video.frames_THWC)
+        num_frames = len(video.frames_THWC)
         return self._table(
             row,
+            size_bytes=video.content.size_bytes,
+            modified=video.content.modified,
+            content_digest=video.content.digest,
             num_frames=num_frames,
             duration_s=video.duration_s,
             width=video.width,
@@ -57,13 +63,9 @@ class DecodeVideos:
             framerate=video.framerate,
             video_codec=video.video_codec,
             pts_s=nested_list([num_frames], pa.array(video.pts_s)),
-            luma_mean=nested_list([num_frames], pa.array(measured.luma_mean)),
-            sharpness=nested_list([num_frames], pa.array(measured.sharpness)),
-            is_black=nested_list([num_frames], pa.array(measured.is_black)),
-            is_near_duplicate=nested_list([num_frames], pa.array(measured.is_near_duplicate)),
-            all_black=measured.all_black,
-            is_blurry=measured.is_blurry,
-            frames=nested_list([num_frames], pixels),
+            is_black=nested_list([num_frames], pa.array(video.is_black)),
+            all_black=bool(video.is_black.all()),
+            **{schema.view_name(index): _view(view, video.is_black) for index, view in enumerate(views)},
         )
 
     def _rejected(self, row: pa.Table, rejected: VideoRejected) -> pa.Table:
@@ -72,7 +74,26 @@ class DecodeVideos:
     def _table(self, row: pa.Table, **values: Any) -> pa.Table:
         columns = []
         for field in self._schema:
-            value = row[field.name] if field.name in row.column_names else values.get(field.name)
+            # What decoding saw of the file counts, not what the manifest says.
+            value = values.get(field.name, row[field.name] if field.name in row.column_names else None)
             is_column = isinstance(value, (pa.Array, pa.ChunkedArray))
             columns.append(value if is_column else pa.array([value], type=field.type))
         return schema.conform(pa.table(columns, names=self._schema.names), self._schema, "decoded row")
+
+
+def _view(frames_THWC: npt.NDArray[np.uint8], is_black: npt.NDArray[np.bool_]) -> pa.StructArray:
+    """One row of a `schema.view`; the frames are not copied."""
+    measured = quality.measure(frames_THWC)
+    num_frames, side, _, _ = frames_THWC.shape
+    pixels = pa.FixedSizeBinaryArray.from_buffers(
+        pa.binary(side * side * 3), num_frames, [None, pa.py_buffer(frames_THWC)]
+    )
+    columns = {
+        "luma_mean": nested_list([num_frames], pa.array(measured.luma_mean)),
+        "sharpness": nested_list([num_frames], pa.array(measured.sharpness)),
+        "is_near_duplicate": nested_list([num_frames], pa.array(measured.is_near_duplicate)),
+        "is_blurry": pa.array([measured.is_blurry(is_black)]),
+        "frames": nested_list([num_frames], pixels),
+    }
+    fields = schema.view(side)
+    return pa.StructArray.from_arrays([columns[name] for name in fields.names], fields=list(fields))

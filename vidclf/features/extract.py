@@ -26,14 +26,14 @@ from ray.data.block import BlockAccessor
 from ray.data.checkpoint import CheckpointConfig
 from ray.data.datasource import BlockBasedFileDatasink, FilenameProvider
 
-from vidclf import cluster, ledger, schema, storage
+from vidclf import cluster, ledger, reconcile, schema, storage
 from vidclf.archive.sampling import SamplingPlan
 from vidclf.archive.supervise import DecodeLimits
-from vidclf.archive.transform import FrameTransform
+from vidclf.archive.transform import FrameTransforms
 from vidclf.archive.worker import DecodeVideos
 from vidclf.config import ConfigError, ExtractConfig, PipelineConfig
 from vidclf.features import backbone, hdf5
-from vidclf.features.run import EmbeddingJob, begin_run, check_run, progress_so_far, summarize
+from vidclf.features.run import EmbeddingJob, Target, begin_run, check_run, summarize, would_process
 from vidclf.features.store import FeatureSpec, features_column
 from vidclf.progress import ProgressLine
 
@@ -48,11 +48,10 @@ ERROR_BUDGET_AFTER = 20
 """Videos before the share of rejected ones says anything."""
 
 
-def extract(config: ExtractConfig, manifest: pa.Table) -> dict[str, Any] | None:
-    """Run the pipeline for `jobs/extract.py`; its summary, or None after `--dry-run`."""
+def extract(config: ExtractConfig, manifest: pa.Table) -> dict[str, dict[str, Any]] | None:
+    """Run the pipeline for `jobs/extract.py`; as `embed_videos`."""
     if config.format == "hdf5":
         hdf5.check_exportable(manifest)
-    state = backbone.load_weights(config.backbone, config.weights)
     plan = SamplingPlan(
         mode=config.sampling,
         num_frames=config.num_frames,
@@ -60,92 +59,102 @@ def extract(config: ExtractConfig, manifest: pa.Table) -> dict[str, Any] | None:
         skip_edges=config.skip_edges,
         avoid_black=config.avoid_black,
     )
-    spec = FeatureSpec.of(config.backbone, config.weights, backbone.weights_digest(state), plan)
-    summary = embed_videos(
-        config,
-        manifest,
-        EmbeddingJob(spec=spec, weights=config.weights, state=state, output_schema=schema.features(spec.feature_dim)),
-    )
-    if summary is not None and config.format == "hdf5":
-        hdf5.export(config.output)
-    return summary
+    weights = config.weights * len(config.backbone) if len(config.weights) == 1 else config.weights
+    targets = []
+    for name, location in zip(config.backbone, weights, strict=True):
+        state = backbone.load_weights(name, location)
+        spec = FeatureSpec.of(name, location, backbone.weights_digest(state), plan)
+        directory = name if len(config.backbone) > 1 else ""
+        output_schema = schema.features(spec.feature_dim)
+        targets.append(Target(name=directory, spec=spec, weights=location, state=state, output_schema=output_schema))
+    summaries = embed_videos(config, manifest, EmbeddingJob(targets=tuple(targets)))
+    if summaries is not None and config.format == "hdf5":
+        for run in summaries:
+            hdf5.export(run)
+    return summaries
 
 
-def embed_videos(config: PipelineConfig, manifest: pa.Table, job: EmbeddingJob) -> dict[str, Any] | None:
-    """Embed every video of `manifest` that `config.output` does not hold yet, and write a summary.
+def embed_videos(config: PipelineConfig, manifest: pa.Table, job: EmbeddingJob) -> dict[str, dict[str, Any]] | None:
+    """Embed every video of `manifest` that `config.output` does not hold yet, and write the summaries.
 
-    Returns the summary (also where nothing was left to do), or None after a dry run. Raises
-    ConfigError before any work starts where the directory belongs to another run.
+    Returns the summary of each run directory (also where nothing was left to do), or None after a
+    dry run. Raises ConfigError before any work starts where the directory belongs to another job, and
+    RunStopped where it ends with videos left.
     """
     started = time.monotonic()
     # Workers have other working directories, so the output's location must not be relative.
     config = replace(config, output=storage.canonical(config.output))
+    runs = job.runs(config.output)
     if config.limit is not None:
         manifest = manifest.slice(0, config.limit)
     check_run(config, manifest, job)
     if config.dry_run:
-        pending = progress_so_far(config, manifest).num_pending
-        retried = 0 if config.overwrite else ledger.quarantined_for(config.output, config.retried_reasons())
-        print(f"would process {pending + retried} of {manifest.num_rows} videos into {config.output}")
+        num_videos = would_process(config, manifest, job)
+        print(f"would process {num_videos} of {manifest.num_rows} videos into {', '.join(runs)}")
         return None
-    begin_run(config, manifest, job)
-    before = progress_so_far(replace(config, overwrite=False), manifest)
-    summary_file = storage.join(config.output, ledger.SUMMARY_FILE)
-    if before.num_pending == 0:
-        if storage.exists(summary_file):
-            return {**storage.read_json(summary_file), "num_processed": 0}
-        busy: dict[str, float] = {}
-    else:
-        if storage.exists(summary_file):
-            storage.delete_file(summary_file)
+    before = state = begin_run(config, manifest, job)
+    del manifest
+    summary_files = {run: storage.join(run, ledger.SUMMARY_FILE) for run in runs}
+    if not state.num_pending and all(storage.exists(path) for path in summary_files.values()):
+        return {run: {**storage.read_json(path), "num_processed": 0} for run, path in summary_files.items()}
+    for path in summary_files.values():
+        if storage.exists(path):
+            storage.delete_file(path)
+    busy: dict[str, float] = {}
+    # More than once only where machines were lost: what their tasks had written twice or not at all
+    # is seen in the shards afterwards, and done again.
+    while state.num_pending:
+        num_pending = state.num_pending
         try:
-            busy = _run_pipeline(config, manifest, job, before)
+            busy = _run_pipeline(config, job, state)
         except ledger.RunStopped as stopped:
-            raise type(stopped)(ledger.stopped_text(config.output, str(stopped))) from None
-    summary = summarize(config.output, before, time.monotonic() - started, busy)
-    storage.publish_json(summary_file, summary)
-    return summary
+            raise type(stopped)(ledger.stopped_text(config.output, runs, str(stopped))) from None
+        state = reconcile.reconcile(config.output, runs)
+        if state.num_pending == num_pending:
+            raise ledger.RunStopped(ledger.stopped_text(config.output, runs, "the pipeline ended without its videos"))
+    summaries = {run: summarize(run, before, state, time.monotonic() - started, busy) for run in runs}
+    for run, summary in summaries.items():
+        storage.publish_json(summary_files[run], summary)
+    return summaries
 
 
-def _run_pipeline(
-    config: PipelineConfig, manifest: pa.Table, job: EmbeddingJob, before: ledger.RunState
-) -> dict[str, float]:
+def _run_pipeline(config: PipelineConfig, job: EmbeddingJob, before: ledger.RunState) -> dict[str, float]:
     """The whole graph. Returns the busy share of each stage, 0 to 1."""
     resources = cluster.connect()
     pools = _pool_sizes(config, resources)
-    transform = FrameTransform(**job.spec.transform["transform"])
+    plan, transforms = job.targets[0].spec.plan, job.transforms()
     limits = DecodeLimits(
         timeout_s=config.decode_timeout,
         memory_bytes=int(config.decode_memory_gib * 1024**3),
         video_bytes=int(config.max_video_gib * 1024**3),
     )
     tally = cluster.Tally.start()
-    state_ref = ray.put(job.state)
+    state_refs = [ray.put(target.state) for target in job.targets]
 
     context = DataContext.get_current()
     # The second data source API makes one block of a manifest, which would decode serially.
     context.use_datasource_v2 = False
     context.checkpoint_config = CheckpointConfig(
         id_column=schema.VIDEO_ID,
-        checkpoint_path=storage.join(config.output, ledger.CHECKPOINT_DIR),
+        checkpoint_path=storage.join(config.output, reconcile.CHECKPOINT_DIR),
         override_filesystem=storage.resolve(config.output)[0],
         delete_checkpoint_on_success=False,
     )
 
     # 1. The run's own manifest, minus the finished videos (Ray Data's checkpoint filter): 1 row a
     #    video. Reading reserves no CPU, so that a small machine is not full before it decodes.
-    filesystem, manifest_path = storage.resolve(storage.join(config.output, ledger.MANIFEST_FILE))
+    filesystem, manifest_path = storage.resolve(storage.join(job.runs(config.output)[0], ledger.MANIFEST_FILE))
     videos = ray.data.read_parquet(
         manifest_path,
         filesystem=filesystem,
-        override_num_blocks=_num_blocks(manifest.num_rows, pools.decode_workers),
+        override_num_blocks=_num_blocks(before.num_input_videos, pools.decode_workers),
         num_cpus=0,
     )
     # 2. Decode: 1 row out per row in, frames at model resolution or a reject reason. Actors, because
     #    each keeps a decoder process; a fixed pool, one per core.
     videos = videos.map_batches(
         DecodeVideos,
-        fn_constructor_kwargs={"plan": job.spec.plan, "transform": transform, "limits": limits, "tally": tally},
+        fn_constructor_kwargs={"plan": plan, "transforms": transforms, "limits": limits, "tally": tally},
         batch_size=None,
         batch_format="pyarrow",
         zero_copy_batch=True,
@@ -157,8 +166,8 @@ def _run_pipeline(
     videos = videos.map_batches(
         EmbedVideos,
         fn_constructor_kwargs={
-            "job": EmbeddingJob(**{**vars(job), "state": {}}),
-            "state_ref": [state_ref],
+            "job": EmbeddingJob(targets=tuple(replace(target, state={}) for target in job.targets)),
+            "state_refs": state_refs,
             "num_gpus": pools.cnn_gpus,
             "tally": tally,
         },
@@ -170,10 +179,10 @@ def _run_pipeline(
         num_gpus=pools.cnn_gpus,
         runtime_env={"env_vars": cluster.CPU_WORKER_ENV} if pools.cnn_gpus == 0 else None,
     )
-    # 4. Write: `rows_per_shard` rows become one shard of results and one of quarantine rows,
-    #    committed together.
-    attempts = ray.put(ledger.read_attempts(config.output))
-    sink = RunSink(config.output, job.output_schema, config.rows_per_shard, [attempts])
+    # 4. Write: `rows_per_shard` rows become one shard of results and one of quarantine rows in each
+    #    run, committed together.
+    attempts = ray.put(reconcile.read_attempts(config.output))
+    sink = RunSink(config.output, job, config.rows_per_shard, [attempts])
     line = ProgressLine(
         "videos", before.num_input_videos, "videos", initial=before.num_input_videos - before.num_pending
     )
@@ -193,68 +202,95 @@ def _run_pipeline(
 
 
 class EmbedVideos:
-    """Stage 3. In: `schema.decoded`. Out: the job's output columns, null for rejected videos, and
-    `reject_reason`, `reject_message`, null for the others; rows keep their order."""
+    """Stage 3. In: `schema.decoded`. Out: `written_columns`; ok rows first, then rejected ones."""
 
-    def __init__(self, job: EmbeddingJob, state_ref: list[Any], num_gpus: float, tally: Any) -> None:
+    def __init__(self, job: EmbeddingJob, state_refs: list[Any], num_gpus: float, tally: Any) -> None:
         torch.set_num_threads(1)
         self._job = job
         self._tally = tally
-        # In a list, so that Ray hands over the reference and every worker of a node shares the arrays.
-        state = ray.get(state_ref[0])
-        self._backbone = backbone.build(job.spec.backbone, job.weights, state, "cuda" if num_gpus else "cpu")
-        self._head = job.make_head() if job.make_head is not None else None
-        self._embedded = schema.features(job.spec.feature_dim)
-        self._output = output_columns(job.output_schema)
+        self._columns = written_columns(job)
+        # In a list, so that Ray hands over the references and every worker of a node shares the arrays.
+        self._embedders = [
+            _Embedder(target, ray.get(ref), "cuda" if num_gpus else "cpu", job.transforms())
+            for target, ref in zip(job.targets, state_refs, strict=True)
+        ]
 
     def __call__(self, batch: pa.Table) -> pa.Table:
         started = time.perf_counter()
         is_ok = pc.is_null(batch["reject_reason"])
         ok = batch.filter(is_ok)
         rejected = batch.filter(pc.invert(is_ok))
+        kept = [name for name in self._columns.names if name in batch.column_names]
         tables = []
         if ok.num_rows:
-            written = self._embed(ok)
-            if self._head is not None:
-                written = self._head(written)
-            tables.append(_widen(schema.conform(written, self._job.output_schema, "output"), self._output))
+            columns = {name: ok[name] for name in kept}
+            for index, embedder in enumerate(self._embedders):
+                columns[target_column(index)] = pa.chunked_array([embedder(ok).to_struct_array().combine_chunks()])
+            tables.append(pa.table(columns).select(self._columns.names).cast(self._columns))
         if rejected.num_rows:
-            tables.append(_widen(rejected, self._output))
-        counts = {"done": batch.num_rows, "cnn_s": time.perf_counter() - started}
+            tables.append(_widen(rejected, self._columns))
+        counts = {
+            "done": batch.num_rows,
+            "ok": ok.num_rows,
+            "cnn_s": time.perf_counter() - started,
+            "frames_embedded": pc.sum(ok["num_frames"]).as_py() or 0,
+        }
         for reason in rejected["reject_reason"].to_pylist():
             counts[f"rejected:{reason}"] = counts.get(f"rejected:{reason}", 0) + 1
         self._tally.add.remote(counts)
-        return pa.concat_tables(tables) if tables else self._output.empty_table()
+        return pa.concat_tables(tables) if tables else self._columns.empty_table()
 
-    def _embed(self, ok: pa.Table) -> pa.Table:
-        """Features of the decoded rows, embedded in one go over all their frames."""
-        frames = ok["frames"].combine_chunks()
-        if isinstance(frames, pa.ChunkedArray):
-            frames = pa.concat_arrays(frames.chunks)
-        side = self._backbone.preprocessing.transform.crop_size
-        # flatten(), because a sliced list array's values still hold the rows outside the slice.
-        pixels = frames.flatten()
-        bytes_ = np.frombuffer(pixels.buffers()[1], dtype=np.uint8)
-        first = pixels.offset * side * side * 3
-        frames_THWC = bytes_[first : first + len(pixels) * side * side * 3].reshape(-1, side, side, 3)
-        # Arrow's buffers are read-only, which torch warns of; nothing here writes to them.
-        features_TD = self._backbone(torch.from_numpy(_writable_view(frames_THWC))).numpy().astype(np.float16)
-        lengths = ok["num_frames"].to_numpy()
-        rows = np.split(features_TD, np.cumsum(lengths)[:-1])
+
+class _Embedder:
+    """One target's backbone, and its head if it has one. In: ok rows of `schema.decoded`. Out: the
+    target's rows, in their order."""
+
+    def __init__(self, target: Target, state: dict[str, Any], device: str, transforms: FrameTransforms) -> None:
+        self._target = target
+        self._view = schema.view_name(transforms.transforms.index(target.transform))
+        self._side = target.transform.crop_size
+        self._backbone = backbone.build(target.spec.backbone, target.weights, state, device)
+        self._head = target.make_head() if target.make_head is not None else None
+        self._embedded = schema.features(target.spec.feature_dim)
+
+    def __call__(self, ok: pa.Table) -> pa.Table:
+        view = pa.Table.from_struct_array(_one_chunk(ok[self._view]))
+        features_TD = self._backbone(_frames(view["frames"], self._side)).numpy().astype(np.float16)
+        rows = np.split(features_TD, np.cumsum(ok["num_frames"].to_numpy())[:-1])
         columns = {name: ok[name] for name in self._embedded.names if name in ok.column_names}
-        columns["features"] = features_column(cast(Any, rows), self._job.spec.feature_dim)
-        columns["feature_key"] = pa.array([self._job.spec.key] * ok.num_rows)
-        return schema.conform(pa.table(columns), self._embedded, "embedded rows")
+        columns.update({name: view[name] for name in self._embedded.names if name in view.column_names})
+        columns["features"] = features_column(cast(Any, rows), self._target.spec.feature_dim)
+        columns["feature_key"] = pa.array([self._target.spec.key] * ok.num_rows)
+        rows = schema.conform(pa.table(columns), self._embedded, "embedded rows")
+        if self._head is not None:
+            rows = self._head(rows)
+        return schema.conform(rows, self._target.output_schema, "output")
+
+
+def _frames(column: pa.ChunkedArray, side: int) -> torch.Tensor:
+    """All frames of some rows, [T, side, side, 3] uint8, not copied."""
+    # flatten(), because a sliced list array's values still hold the rows outside the slice.
+    pixels = _one_chunk(column).flatten()
+    bytes_ = np.frombuffer(pixels.buffers()[1], dtype=np.uint8)
+    first = pixels.offset * side * side * 3
+    frames_THWC = bytes_[first : first + len(pixels) * side * side * 3].reshape(-1, side, side, 3)
+    # Arrow's buffers are read-only, which torch warns of; nothing here writes to them.
+    return torch.from_numpy(_writable_view(frames_THWC))
+
+
+def _one_chunk(column: pa.ChunkedArray) -> pa.Array:
+    return column.chunk(0) if column.num_chunks == 1 else pa.concat_arrays(column.chunks)
 
 
 class RunSink(BlockBasedFileDatasink):
-    """Stage 4: one task's rows to `part-*.parquet` and `quarantine/part-*.parquet`.
+    """Stage 4: one task's rows to `part-*.parquet` and `quarantine/part-*.parquet` of each run.
 
-    Both files carry the name that Ray Data's checkpoint knows the task by, so they are committed,
-    or after a kill removed and made again, together.
+    All these files carry the name that Ray Data's checkpoint knows the task by. Where a task is run
+    again, it leaves what it would have left alone; where it was killed between two files, the next
+    start of the job sees that in the shards (`vidclf/reconcile.py`).
     """
 
-    def __init__(self, output: str, output_schema: pa.Schema, rows_per_shard: int, attempts: list[Any]) -> None:
+    def __init__(self, output: str, job: EmbeddingJob, rows_per_shard: int, attempts: list[Any]) -> None:
         """`attempts` holds one reference to the attempts before this job, by video id."""
         filesystem, path = storage.resolve(output)
         super().__init__(
@@ -264,26 +300,35 @@ class RunSink(BlockBasedFileDatasink):
             file_format="parquet",
             filename_provider=_PartNames(),
         )
-        self._output = output
-        self._output_schema = output_schema
+        self._runs = job.runs(output)
+        self._schemas = [target.output_schema for target in job.targets]
         self._attempts = attempts
 
     def write_block(self, block: BlockAccessor, block_index: int, ctx: Any) -> None:
         table = block.to_arrow()
         name = self.filename_provider.get_filename_for_task(ctx.kwargs["write_uuid"], ctx.task_idx)
         is_ok = pc.is_null(table["reject_reason"])
-        ok = table.filter(is_ok).select(self._output_schema.names)
+        ok = table.filter(is_ok)
+        for index, (run, output_schema) in enumerate(zip(self._runs, self._schemas, strict=True)):
+            rows = pa.Table.from_struct_array(_one_chunk(ok[target_column(index)])) if ok.num_rows else None
+            _publish(storage.join(run, name), rows, output_schema)
         rejected = table.filter(pc.invert(is_ok)).select(["video_id", "video_uri", "reject_reason", "reject_message"])
-        if ok.num_rows:
-            storage.publish_table(storage.join(self._output, name), schema.conform(ok, self._output_schema, "shard"))
+        quarantined = None
         if rejected.num_rows:
             before = ray.get(self._attempts[0])
             attempts = [before.get(video, 0) + 1 for video in rejected["video_id"].to_pylist()]
             rejected = rejected.append_column("attempts", pa.array(attempts, pa.int32()))
-            quarantined = schema.conform(
-                rejected.rename_columns(schema.QUARANTINE.names), schema.QUARANTINE, "quarantine"
-            )
-            storage.publish_table(storage.join(self._output, ledger.QUARANTINE_DIR, name), quarantined)
+            quarantined = rejected.rename_columns(schema.QUARANTINE.names)
+        for run in self._runs:
+            _publish(storage.join(run, ledger.QUARANTINE_DIR, name), quarantined, schema.QUARANTINE)
+
+
+def _publish(location: str, rows: pa.Table | None, output_schema: pa.Schema) -> None:
+    """Publish a shard; where there are no rows, make sure that none is left of an attempt before."""
+    if rows is not None:
+        storage.publish_table(location, schema.conform(rows, output_schema, "shard"))
+    elif storage.exists(location):
+        storage.delete_file(location)
 
 
 class _PartNames(FilenameProvider):
@@ -291,10 +336,19 @@ class _PartNames(FilenameProvider):
         return f"part-{write_uuid}-{task_index:06d}.parquet"
 
 
-def output_columns(output_schema: pa.Schema) -> pa.Schema:
-    """What travels from stage 3 to 4: the output's columns, nullable, and the reject columns."""
-    nullable = [field.with_nullable(True) for field in output_schema]
-    return pa.schema([*nullable, pa.field("reject_reason", pa.string()), pa.field("reject_message", pa.string())])
+def target_column(index: int) -> str:
+    """The column of a job's target between stages 3 and 4: its row as a struct, null where rejected."""
+    return f"target_{index}"
+
+
+def written_columns(job: EmbeddingJob) -> pa.Schema:
+    """What travels from stage 3 to 4."""
+    targets = [
+        pa.field(target_column(index), pa.struct(list(target.output_schema)))
+        for index, target in enumerate(job.targets)
+    ]
+    reject = [pa.field(name, pa.string()) for name in ("reject_reason", "reject_message")]
+    return pa.schema([schema.MANIFEST.field(schema.VIDEO_ID), schema.MANIFEST.field("video_uri"), *targets, *reject])
 
 
 def _widen(table: pa.Table, columns: pa.Schema) -> pa.Table:

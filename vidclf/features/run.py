@@ -1,11 +1,12 @@
 """The directory of an extraction or classification run: what it is of, and how far it is.
 
 Shared by both jobs, and free of Ray: begin a run or continue it, refuse another one's directory,
-summarize it from its files.
+summarize it from its files. A job with several backbones fills a run for each from one decoding.
 """
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -13,18 +14,23 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from vidclf import ledger, schema, storage
+from vidclf import ledger, reconcile, schema, storage
+from vidclf.archive.transform import FrameTransform, FrameTransforms
 from vidclf.config import ConfigError, PipelineConfig
-from vidclf.features.store import IDENTITY_FILE, FeatureSpec
+from vidclf.features import contents
+from vidclf.features.store import FeatureSpec
+from vidclf.ledger import IDENTITY_FILE, RunState
 
 Head = Callable[[pa.Table], pa.Table]
 """Turns a table of embedded videos (`schema.features`) into the rows to write, one for one."""
 
 
 @dataclass(frozen=True, kw_only=True)
-class EmbeddingJob:
-    """What to do with every video of a manifest."""
+class Target:
+    """One of the runs that a job fills: what its rows are made of."""
 
+    name: str = ""
+    """its directory in the job's output; empty where the output itself is the run"""
     spec: FeatureSpec
     weights: str
     state: dict[str, Any]
@@ -36,93 +42,171 @@ class EmbeddingJob:
     classes: tuple[str, ...] = ()
     """the head's classes, in the order of its probabilities"""
 
+    def run(self, output: str) -> str:
+        """The run's directory in a job's output."""
+        return storage.join(output, self.name) if self.name else output
+
+    @property
+    def transform(self) -> FrameTransform:
+        return FrameTransform(**self.spec.transform["transform"])
+
+    def identity(self) -> dict[str, Any]:
+        """What `run_identity.json` says."""
+        return {
+            "feature_key": self.spec.key,
+            "feature_spec": vars(self.spec),
+            "weights": self.weights,
+            "ensemble_id": self.ensemble_id,
+            "classes": list(self.classes),
+            "columns": schema.column_types(self.output_schema),
+        }
+
+
+@dataclass(frozen=True, kw_only=True)
+class EmbeddingJob:
+    """What to do with every video of a manifest."""
+
+    targets: tuple[Target, ...]
+    """of one sampling plan; their runs are done together, video by video"""
+
+    def runs(self, output: str) -> list[str]:
+        return [target.run(output) for target in self.targets]
+
+    def transforms(self) -> FrameTransforms:
+        """What the targets' CNNs want to see, each once."""
+        return FrameTransforms(tuple(dict.fromkeys(target.transform for target in self.targets)))
+
 
 def check_run(config: PipelineConfig, manifest: pa.Table, job: EmbeddingJob) -> None:
-    """ConfigError unless the output directory is free, or holds this very run in part.
+    """ConfigError unless the output directory is free, or holds this very job's runs in part.
 
-    `--overwrite` makes way for another run, but never deletes a directory that no run wrote.
+    `--overwrite` makes way for another job, but never deletes a directory that no job wrote.
     """
-    has_identity = storage.exists(storage.join(config.output, IDENTITY_FILE))
     is_file = storage.exists(config.output) and not storage.is_dir(config.output)
-    if is_file or (not has_identity and storage.list_files(config.output, recursive=True)):
+    is_ours = not is_file and any(
+        storage.exists(storage.join(run, IDENTITY_FILE)) for run in _runs_there(config.output)
+    )
+    if is_file or (not is_ours and storage.list_files(config.output, recursive=True)):
         raise ConfigError(
             f"--output {config.output}: must be empty or a run to continue or to overwrite (no {IDENTITY_FILE} in it)"
         )
     # Without a manifest yet, a job was killed before it had begun.
-    if config.overwrite or not ledger.is_run(config.output):
+    begun = [run for run in _runs_there(config.output) if ledger.is_run(run)]
+    if config.overwrite or not begun:
         return
-    identity = storage.read_json(storage.join(config.output, IDENTITY_FILE))
+    for run in begun:
+        if run not in job.runs(config.output):
+            raise ConfigError(
+                f"--output {config.output}: holds a run in {run}, which this job would not fill; name the same "
+                "backbones as before, or choose another directory or --overwrite"
+            )
+    for target in job.targets:
+        if target.run(config.output) in begun:
+            _check_target(target, target.run(config.output), manifest)
+        elif any(ledger.part_files(run) for run in begun):
+            raise ConfigError(
+                f"--output {config.output}: holds videos that are done for other backbones but not {target.name}; "
+                "the runs of a job grow together, choose another directory or --overwrite"
+            )
+
+
+def _runs_there(output: str) -> list[str]:
+    """Where runs may be: the output itself and its directories."""
+    return [output, *storage.list_dirs(output)]
+
+
+def _check_target(target: Target, run: str, manifest: pa.Table) -> None:
+    identity = storage.read_json(storage.join(run, IDENTITY_FILE))
     theirs = FeatureSpec(**identity["feature_spec"])
-    if theirs.key != job.spec.key:
+    if theirs.key != target.spec.key:
         raise ConfigError(
-            f"--output {config.output}: holds a run of feature key {theirs.key}, this job's is {job.spec.key} "
-            f"({theirs.differences(job.spec)}); choose another directory or --overwrite"
+            f"--output {run}: holds a run of feature key {theirs.key}, this job's is {target.spec.key} "
+            f"({theirs.differences(target.spec)}); choose another directory or --overwrite"
         )
-    if identity["ensemble_id"] != job.ensemble_id:
+    if identity["ensemble_id"] != target.ensemble_id:
         raise ConfigError(
-            f"--output {config.output}: holds a run of ensemble {identity['ensemble_id']}, this job's is "
-            f"{job.ensemble_id}; choose another directory or --overwrite"
+            f"--output {run}: holds a run of ensemble {identity['ensemble_id']}, this job's is "
+            f"{target.ensemble_id}; choose another directory or --overwrite"
+        )
+    if identity["columns"] != target.identity()["columns"]:
+        raise ConfigError(
+            f"--output {run}: holds a run of another version of this software, whose rows have other columns; "
+            "choose another directory or --overwrite"
         )
     told = [schema.VIDEO_ID, "label", "sublabel", "group", "split"]
-    before = storage.read_table(storage.join(config.output, ledger.MANIFEST_FILE), told)
+    before = storage.read_table(storage.join(run, ledger.MANIFEST_FILE), told)
     if before.equals(manifest.select(told)):
         return
-    asked, now = _by_id(before), _by_id(manifest.select(told))
-    changed = [video for video, row in asked.items() if video in now and now[video] != row]
-    if changed:
+    place = pc.index_in(before[schema.VIDEO_ID], manifest[schema.VIDEO_ID].combine_chunks())
+    is_gone = pc.is_null(place)
+    if pc.any(is_gone).as_py():
+        gone = before[schema.VIDEO_ID].filter(is_gone)
         raise ConfigError(
-            f"--output {config.output}: label, group or split of {len(changed)} videos differ from those it was "
-            f"started with (for one {changed[0]}: {asked[changed[0]]}, now {now[changed[0]]}); choose another "
-            "directory or --overwrite"
+            f"--output {run}: was started with {len(gone)} videos that this manifest does not hold "
+            f"(for one {gone[0]}); a run can grow but not shrink, choose another directory or --overwrite"
         )
-    gone = asked.keys() - now.keys()
-    if gone:
+    now = manifest.select(told).take(place)
+    is_changed = pa.chunked_array([[False] * before.num_rows])
+    for name in told[1:]:
+        is_equal = pc.or_(
+            pc.fill_null(pc.equal(before[name], now[name]), False),
+            pc.and_(pc.is_null(before[name]), pc.is_null(now[name])),
+        )
+        is_changed = pc.or_(is_changed, pc.invert(is_equal))
+    if pc.any(is_changed).as_py():
+        was, is_ = before.filter(is_changed).to_pylist(), now.filter(is_changed).slice(0, 1).to_pylist()
         raise ConfigError(
-            f"--output {config.output}: was started with {len(gone)} videos that this manifest does not hold "
-            f"(for one {min(gone)}); a run can grow but not shrink, choose another directory or --overwrite"
+            f"--output {run}: label, group or split of {len(was)} videos differ from those it was started with "
+            f"(for one {was[0]}, now {is_[0]}); choose another directory or --overwrite"
         )
 
 
-def _by_id(rows: pa.Table) -> dict[str, tuple[str | None, ...]]:
-    """The first column's values to the other columns'."""
-    ids, *others = (rows[name].to_pylist() for name in rows.column_names)
-    return dict(zip(ids, zip(*others, strict=True), strict=True))
+def would_process(config: PipelineConfig, manifest: pa.Table, job: EmbeddingJob) -> int:
+    """How many videos a job that `check_run` lets through has to do."""
+    runs = job.runs(config.output)
+    if config.overwrite or not all(ledger.is_run(run) for run in runs):
+        return int(manifest.num_rows)
+    new = manifest.num_rows - len(ledger.asked_ids(runs[0]))
+    stale = len(_stale(runs)) if config.redo_stale else 0
+    return int(new) + stale + reconcile.unfinished(runs) + reconcile.quarantined_for(runs[0], config.retried_reasons())
 
 
-def progress_so_far(config: PipelineConfig, manifest: pa.Table) -> ledger.RunState:
-    num_videos = manifest.num_rows
-    if config.overwrite or not ledger.is_run(config.output):
-        return ledger.RunState(
-            num_input_videos=num_videos, num_ok=0, num_quarantined=0, num_pending=num_videos, reasons={}
-        )
-    state = ledger.read_state(config.output)
-    new = num_videos - state.num_input_videos
-    return ledger.RunState(**{**vars(state), "num_input_videos": num_videos, "num_pending": state.num_pending + new})
-
-
-def begin_run(config: PipelineConfig, manifest: pa.Table, job: EmbeddingJob) -> None:
+def begin_run(config: PipelineConfig, manifest: pa.Table, job: EmbeddingJob) -> RunState:
+    """Make the job's runs, or bring those that are there to a state from which they can be continued:
+    which videos are done, and which are to be done again, is settled here."""
     if config.overwrite:
         storage.delete_tree(config.output)
-    storage.create_dir(config.output)
-    identity = {
-        "feature_key": job.spec.key,
-        "feature_spec": vars(job.spec),
-        "weights": job.weights,
-        "ensemble_id": job.ensemble_id,
-        "classes": list(job.classes),
-    }
-    storage.publish_json(storage.join(config.output, IDENTITY_FILE), identity)
-    # The manifest last: it is what makes the directory a run.
-    storage.publish_table(storage.join(config.output, ledger.MANIFEST_FILE), manifest)
-    ledger.release(config.output, config.retried_reasons())
-    ledger.reconcile(config.output)
+    runs = job.runs(config.output)
+    for target, run in zip(job.targets, runs, strict=True):
+        storage.create_dir(run)
+        storage.publish_json(storage.join(run, IDENTITY_FILE), target.identity())
+        # The manifest last: it is what makes the directory a run.
+        storage.publish_table(storage.join(run, ledger.MANIFEST_FILE), manifest)
+    reconcile.release(config.output, runs, config.retried_reasons())
+    if config.redo_stale:
+        stale = pa.array(_stale(runs), pa.string())
+        for run in runs:
+            reconcile.drop(run, stale)
+    else:
+        resized = contents.resized_videos(runs[0], manifest)
+        if resized:
+            print(
+                f"{config.output}: {len(resized)} finished videos are of another size than they were (for one "
+                f"{resized[0]}); --redo-stale does them again",
+                file=sys.stderr,
+            )
+    return reconcile.reconcile(config.output, runs)
 
 
-def summarize(output: str, before: ledger.RunState, elapsed_s: float, busy: dict[str, float]) -> dict[str, Any]:
+def _stale(runs: list[str]) -> list[str]:
+    return contents.stale_videos(runs[0])[0]
+
+
+def summarize(run: str, before: RunState, after: RunState, elapsed_s: float, busy: dict[str, float]) -> dict[str, Any]:
     """Counts from the files; rates and busy shares from this submission's part of the work."""
-    after = ledger.read_state(output)
-    durations = storage.iter_tables(ledger.part_files(output), ["duration_s"])
-    total_duration_s = sum(pc.sum(table["duration_s"]).as_py() or 0.0 for table in durations)
+    rows = contents.rows_of(run, [schema.VIDEO_ID, "video_uri", "content_digest", "duration_s"])
+    duplicates = contents.publish_duplicates(run, rows)
+    total_duration_s = pc.sum(rows["duration_s"]).as_py() or 0.0
     processed = before.num_pending - after.num_pending
     ok_share = after.num_ok / max(after.num_ok + after.num_quarantined, 1)
     mean_duration_s = total_duration_s / max(after.num_ok, 1)
@@ -130,6 +214,11 @@ def summarize(output: str, before: ledger.RunState, elapsed_s: float, busy: dict
     return {
         **vars(after),
         "num_processed": processed,
+        "num_duplicates": duplicates.num_rows,
+        "num_duplicates_across_splits": pc.sum(
+            pc.not_equal(duplicates["split"], duplicates["duplicate_of_split"])
+        ).as_py()
+        or 0,
         "total_video_duration_s": round(total_duration_s, 3),
         "pipeline_run_time_s": round(elapsed_s, 3),
         "videos_per_s": round(videos_per_s, 4),

@@ -21,10 +21,8 @@ from vidclf.archive.sampling import SamplingPlan
 from vidclf.config import ConfigError
 from vidclf.features import backbone
 from vidclf.features.backbone import FEATURE_DIMS
+from vidclf.ledger import IDENTITY_FILE
 from vidclf.schema import nested_list
-
-IDENTITY_FILE = "run_identity.json"
-"""In every run directory: the feature spec, and for predictions the ensemble."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -17,15 +17,15 @@ from vidclf import schema, storage
 from vidclf.config import ClassifyConfig, ConfigError
 from vidclf.features import backbone
 from vidclf.features.extract import embed_videos
-from vidclf.features.run import EmbeddingJob
+from vidclf.features.run import EmbeddingJob, Target
 from vidclf.features.store import FeatureSpec, features_TD
 from vidclf.learning import ensemble
 from vidclf.learning.ensemble import EnsembleInfo
 from vidclf.schema import nested_list
 
 
-def classify(config: ClassifyConfig, manifest: pa.Table) -> dict[str, Any] | None:
-    """Classify every video of `manifest` into `config.output`; the summary, or None after a dry run.
+def classify(config: ClassifyConfig, manifest: pa.Table) -> dict[str, dict[str, Any]] | None:
+    """Classify every video of `manifest` into `config.output`; as `embed_videos`, None after a dry run.
 
     Raises ConfigError before any work starts where the ensemble was fitted on features that this
     cluster cannot make: another backbone, other weights, another decoder.
@@ -37,13 +37,17 @@ def classify(config: ClassifyConfig, manifest: pa.Table) -> dict[str, Any] | Non
         config,
         manifest,
         EmbeddingJob(
-            spec=info.feature_spec,
-            weights=weights,
-            state=state,
-            output_schema=schema.predictions(len(info.classes)),
-            make_head=partial(EnsembleHead, storage.canonical(config.ensemble)),
-            ensemble_id=info.ensemble_id,
-            classes=tuple(info.classes),
+            targets=(
+                Target(
+                    spec=info.feature_spec,
+                    weights=weights,
+                    state=state,
+                    output_schema=schema.predictions(len(info.classes)),
+                    make_head=partial(EnsembleHead, storage.canonical(config.ensemble)),
+                    ensemble_id=info.ensemble_id,
+                    classes=tuple(info.classes),
+                ),
+            )
         ),
     )
 

@@ -24,9 +24,10 @@ from vidclf.archive.manifest import read_manifest
 from vidclf.archive.rejected import VideoRejected
 from vidclf.archive.sampling import SamplingPlan
 from vidclf.config import ConfigError, EvaluateConfig
-from vidclf.features.store import IDENTITY_FILE, FeatureSpec
+from vidclf.features.store import FeatureSpec
 from vidclf.learning import metrics
 from vidclf.learning.metrics import Metrics
+from vidclf.ledger import IDENTITY_FILE
 
 METRICS_FILE = "metrics.json"
 PAGE_FILE = "index.html"

@@ -1,0 +1,105 @@
+"""Run directories written by hand, brought back to one row a video."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pyarrow as pa
+import pytest
+
+from vidclf import ledger, reconcile, schema, storage
+from vidclf.config import ConfigError
+
+
+def quarantine(run: str, name: str, **rows: tuple[str, int]) -> None:
+    table = [
+        {"video_id": video, "video_uri": video, "reason": reason, "message": "m", "attempts": attempts}
+        for video, (reason, attempts) in rows.items()
+    ]
+    storage.publish_table(f"{run}/quarantine/{name}", pa.Table.from_pylist(table, schema=schema.QUARANTINE))
+
+
+def test_released_videos_are_pending_and_their_attempts_are_remembered(tmp_path: Path) -> None:
+    run = str(tmp_path)
+    quarantine(run, "part-0.parquet", a=("not_found", 1), b=("truncated", 1))
+    quarantine(run, "part-1.parquet", c=("not_found", 2), d=("read_error", 1))
+    assert reconcile.quarantined_for(run, frozenset({"not_found", "read_error"})) == 3
+    reconcile.release(run, [run], frozenset({"not_found"}))
+    assert [storage.read_table(path)["video_id"].to_pylist() for path in ledger.quarantine_files(run)] == [["b"], ["d"]]
+    assert reconcile.read_attempts(run) == {"a": 1, "c": 2}
+    reconcile.release(run, [run], frozenset({"truncated", "read_error"}))
+    assert ledger.quarantine_files(run) == []
+    assert reconcile.read_attempts(run) == {"a": 1, "b": 1, "c": 2, "d": 1}
+
+
+def begin(run: str, *asked: str) -> None:
+    storage.publish_table(f"{run}/manifest.parquet", pa.table({"video_id": pa.array(asked, pa.string())}))
+
+
+def part(run: str, name: str, *ids: str) -> None:
+    storage.publish_table(f"{run}/{name}", pa.table({"video_id": pa.array(ids, pa.string())}))
+
+
+def ids(run: str) -> dict[str, list[str]]:
+    """The ids of each shard of a run, by its name."""
+    paths = ledger.part_files(run) + ledger.quarantine_files(run)
+    return {path.removeprefix(f"{run}/"): storage.read_table(path)["video_id"].to_pylist() for path in paths}
+
+
+def test_the_record_of_finished_videos_is_made_from_the_shards(tmp_path: Path) -> None:
+    run = str(tmp_path)
+    begin(run, "a", "b", "c")
+    part(run, "part-0.parquet", "a")
+    quarantine(run, "part-0.parquet", b=("truncated", 1))
+    part(run, "_checkpoint/part-9.pending.parquet", "c")
+    storage.publish_bytes(f"{run}/part-1.parquet.0.tmp", b"half")
+    state = reconcile.reconcile(run, [run])
+    assert state == ledger.RunState(
+        num_input_videos=3, num_ok=1, num_quarantined=1, num_pending=1, reasons={"truncated": 1}
+    )
+    assert storage.list_files(f"{run}/_checkpoint") == [f"{run}/_checkpoint/done.parquet"]
+    assert storage.read_table(f"{run}/_checkpoint/done.parquet").to_pydict() == {"video_id": ["a", "b"]}
+    assert storage.list_files(run, ".tmp", recursive=True) == []
+
+
+def test_a_video_that_was_written_twice_keeps_its_first_row(tmp_path: Path) -> None:
+    run = str(tmp_path)
+    begin(run, "a", "b", "c", "d")
+    part(run, "part-0.parquet", "a", "b")
+    part(run, "part-1.parquet", "b", "c", "c")
+    part(run, "part-2.parquet", "b")
+    quarantine(run, "part-0.parquet", c=("decoder_crashed", 1), d=("truncated", 1))
+    state = reconcile.reconcile(run, [run])
+    assert (state.num_ok, state.num_quarantined, state.num_pending) == (3, 1, 0)
+    assert ids(run) == {"part-0.parquet": ["a", "b"], "part-1.parquet": ["c"], "quarantine/part-0.parquet": ["d"]}
+
+
+def test_a_video_that_is_not_in_every_run_of_a_job_is_pending_in_all(tmp_path: Path) -> None:
+    runs = [f"{tmp_path}/one", f"{tmp_path}/two"]
+    for run in runs:
+        begin(run, "a", "b", "c", "d")
+    part(runs[0], "part-0.parquet", "a", "b")
+    part(runs[1], "part-0.parquet", "a", "b")
+    part(runs[0], "part-1.parquet", "c")
+    quarantine(runs[0], "part-0.parquet", d=("truncated", 1))
+    assert reconcile.unfinished(runs) == 2
+    state = reconcile.reconcile(str(tmp_path), runs)
+    assert (state.num_ok, state.num_quarantined, state.num_pending) == (2, 0, 2)
+    assert [ids(run) for run in runs] == [{"part-0.parquet": ["a", "b"]}] * 2
+    assert storage.read_table(f"{tmp_path}/_checkpoint/done.parquet").to_pydict() == {"video_id": ["a", "b"]}
+
+
+def test_dropped_videos_are_pending(tmp_path: Path) -> None:
+    run = str(tmp_path)
+    begin(run, "a", "b", "c")
+    part(run, "part-0.parquet", "a", "b")
+    part(run, "part-1.parquet", "c")
+    reconcile.drop(run, pa.array(["b", "c"]))
+    assert ids(run) == {"part-0.parquet": ["a"]}
+
+
+def test_a_run_with_an_unreadable_shard_is_not_continued(tmp_path: Path) -> None:
+    begin(str(tmp_path), "a")
+    (tmp_path / "part-0.parquet").write_text("no shard")
+    with pytest.raises(ConfigError, match=r"shard .*part-0.parquet cannot be read: .*; remove it to have its videos"):
+        reconcile.reconcile(str(tmp_path), [str(tmp_path)])
