@@ -117,7 +117,7 @@ def _keep_rows(path: str, is_kept: pa.Array) -> None:
 def quarantined_for(run: str, reasons: frozenset[str]) -> int:
     """How many videos are in quarantine for one of `reasons`."""
     tables = storage.iter_tables(quarantine_files(run), ["reason"])
-    return sum(pc.sum(pc.is_in(table["reason"], pa.array(sorted(reasons)))).as_py() or 0 for table in tables)
+    return sum(pc.sum(pc.is_in(table["reason"], pa.array(sorted(reasons), pa.string()))).as_py() or 0 for table in tables)
 
 
 def release(output: str, runs: Sequence[str], reasons: frozenset[str]) -> None:
@@ -128,7 +128,7 @@ def release(output: str, runs: Sequence[str], reasons: frozenset[str]) -> None:
     """
     for path in [path for run in runs for path in quarantine_files(run)] if reasons else []:
         table = storage.read_table(path)
-        is_released = pc.is_in(table["reason"], pa.array(sorted(reasons)))
+        is_released = pc.is_in(table["reason"], pa.array(sorted(reasons), pa.string()))
         attempts = {**read_attempts(output), **_pairs(table.filter(is_released))}
         if pc.any(is_released).as_py():
             columns = {VIDEO_ID: pa.array(list(attempts)), "attempts": pa.array(list(attempts.values()), pa.int32())}
