@@ -9,6 +9,8 @@ from collections.abc import Iterator
 # Ray reads these when it is imported; jobs that tests start inherit them.
 os.environ["RAY_AUTH_MODE"] = "disabled"
 os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
+# A Ray of the tests' own, whatever cluster runs on this machine.
+os.environ["RAY_ADDRESS"] = "local"
 
 import pytest
 import torch
