@@ -22,7 +22,13 @@ LAYERS = [
 ]
 """From the bottom up. A module may import from its own layer and from those below."""
 
-RAY_MODULES = {"vidclf.cluster", "vidclf.features.extract", "vidclf.learning.train", "vidclf.prediction.classify"}
+RAY_MODULES = {
+    "vidclf.cluster",
+    "vidclf.features.extract",
+    "vidclf.features.monitoring",
+    "vidclf.learning.train",
+    "vidclf.prediction.classify",
+}
 
 
 def modules() -> dict[str, Path]:

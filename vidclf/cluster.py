@@ -12,7 +12,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from types import FrameType
-from typing import Any
+from typing import Any, Protocol
 
 import ray
 import ray.data
@@ -65,19 +65,28 @@ def connect() -> ClusterResources:
     return ClusterResources(num_cpus=int(resources.get("CPU", 1)), num_gpus=int(resources.get("GPU", 0)))
 
 
+class Observer(Protocol):
+    """Something that wants to know of every count as it comes."""
+
+    def observe(self, counts: dict[str, float]) -> None: ...
+
+
 class Tally:
     """Counts that workers add to while they work, as an actor. For display only: results are
     counted from the files."""
 
     @classmethod
-    def start(cls) -> Any:
-        """A handle on a new actor."""
-        return ray.remote(num_cpus=0, max_restarts=-1)(cls).remote()
+    def start(cls, make_observer: Callable[[], Observer] | None = None) -> Any:
+        """A handle on a new actor; `make_observer` is called in it."""
+        return ray.remote(num_cpus=0, max_restarts=-1)(cls).remote(make_observer)
 
-    def __init__(self) -> None:
+    def __init__(self, make_observer: Callable[[], Observer] | None = None) -> None:
         self._counts: Counter[str] = Counter()
+        self._observer = make_observer() if make_observer is not None else None
 
     def add(self, counts: dict[str, float]) -> None:
+        if self._observer is not None:
+            self._observer.observe(counts)
         for name, count in counts.items():
             self._counts[name] += count  # type: ignore[assignment]
 

@@ -93,6 +93,9 @@ class PipelineConfig:
     """CNN workers (default: one per GPU; without GPU one per two CPUs)"""
     gpus_per_cnn_worker: float | None = None
     """GPU share of each CNN worker (default: 1 where the cluster has a GPU, else 0)"""
+    frames_in_flight_gib: float | None = None
+    """memory that decoded frames waiting for the CNN may take, in GiB over the whole cluster (default: 4
+    videos for each decode worker and 8 for each CNN worker)"""
     decode_timeout: float = 60.0
     """seconds after which a video is given up, plus one for each second of its duration"""
     decode_memory_gib: float = 2.0
@@ -124,6 +127,8 @@ class PipelineConfig:
         unknown = sorted(self.retried_reasons() - {reason.value for reason in RejectReason})
         rule = f"'all' or some of {', '.join(RejectReason)}"
         require(not unknown, "retry_quarantined", rule, ",".join(unknown))
+        in_flight = self.frames_in_flight_gib
+        require(in_flight is None or in_flight > 0, "frames_in_flight_gib", "above 0 GiB", in_flight)
         require(self.max_video_gib > 0, "max_video_gib", "above 0 GiB", self.max_video_gib)
         share = self.gpus_per_cnn_worker
         require(share is None or share >= 0, "gpus_per_cnn_worker", "at least 0 GPUs", share)

@@ -117,7 +117,9 @@ def _keep_rows(path: str, is_kept: pa.Array) -> None:
 def quarantined_for(run: str, reasons: frozenset[str]) -> int:
     """How many videos are in quarantine for one of `reasons`."""
     tables = storage.iter_tables(quarantine_files(run), ["reason"])
-    return sum(pc.sum(pc.is_in(table["reason"], pa.array(sorted(reasons), pa.string()))).as_py() or 0 for table in tables)
+    return sum(
+        pc.sum(pc.is_in(table["reason"], pa.array(sorted(reasons), pa.string()))).as_py() or 0 for table in tables
+    )
 
 
 def release(output: str, runs: Sequence[str], reasons: frozenset[str]) -> None:

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import time
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any, cast
 
 import numpy as np
@@ -21,7 +22,7 @@ import pyarrow.compute as pc
 import ray
 import ray.data
 import torch
-from ray.data import ActorPoolStrategy, DataContext
+from ray.data import ActorPoolStrategy, DataContext, ExecutionResources
 from ray.data.block import BlockAccessor
 from ray.data.checkpoint import CheckpointConfig
 from ray.data.datasource import BlockBasedFileDatasink, FilenameProvider
@@ -33,6 +34,7 @@ from vidclf.archive.transform import FrameTransforms
 from vidclf.archive.worker import DecodeVideos
 from vidclf.config import ConfigError, ExtractConfig, PipelineConfig
 from vidclf.features import backbone, hdf5
+from vidclf.features.monitoring import PipelineMetrics
 from vidclf.features.run import EmbeddingJob, Target, begin_run, check_run, summarize, would_process
 from vidclf.features.store import FeatureSpec, features_column
 from vidclf.progress import ProgressLine
@@ -43,6 +45,13 @@ finish together; more in a large archive, so that the scheduler keeps fewer task
 
 TASKS_PER_WORKER = 32
 """Decode tasks a worker should get where the archive allows it, to even out long and short videos."""
+
+VIDEOS_IN_FLIGHT = (4, 8)
+"""Decoded videos that may wait for the CNN, for each decode worker and each CNN worker: enough that none
+of them idles, and few enough to fit beside the models."""
+
+MAX_BLOCK_BYTES = 128 * 1024**2
+"""The most decoded frames that are handed over at once."""
 
 ERROR_BUDGET_AFTER = 20
 """Videos before the share of rejected ones says anything."""
@@ -128,7 +137,7 @@ def _run_pipeline(config: PipelineConfig, job: EmbeddingJob, before: ledger.RunS
         memory_bytes=int(config.decode_memory_gib * 1024**3),
         video_bytes=int(config.max_video_gib * 1024**3),
     )
-    tally = cluster.Tally.start()
+    tally = cluster.Tally.start(partial(PipelineMetrics, config.output))
     state_refs = [ray.put(target.state) for target in job.targets]
 
     context = DataContext.get_current()
@@ -140,6 +149,11 @@ def _run_pipeline(config: PipelineConfig, job: EmbeddingJob, before: ledger.RunS
         override_filesystem=storage.resolve(config.output)[0],
         delete_checkpoint_on_success=False,
     )
+
+    # Decoded frames are nearly all that the object store holds: decoding pauses at this much of them.
+    frames_in_flight_bytes = _frames_in_flight_bytes(config, pools, plan.num_frames * transforms.frame_bytes)
+    context.execution_options.resource_limits = ExecutionResources(object_store_memory=frames_in_flight_bytes)
+    context.target_max_block_size = min(MAX_BLOCK_BYTES, frames_in_flight_bytes // 8)
 
     # 1. The run's own manifest, minus the finished videos (Ray Data's checkpoint filter): 1 row a
     #    video. Reading reserves no CPU, so that a small machine is not full before it decodes.
@@ -398,6 +412,14 @@ def _pool_sizes(config: PipelineConfig, resources: cluster.ClusterResources) -> 
     return _Pools(
         decode_workers=decode_workers, decode_cpus=share, cnn_workers=cnn_workers, cnn_cpus=share, cnn_gpus=cnn_gpus
     )
+
+
+def _frames_in_flight_bytes(config: PipelineConfig, pools: _Pools, video_bytes: int) -> int:
+    """Decoded frames that may be in the object store; `video_bytes` is the most that one video has."""
+    if config.frames_in_flight_gib is not None:
+        return int(config.frames_in_flight_gib * 1024**3)
+    for_decoder, for_cnn = VIDEOS_IN_FLIGHT
+    return (for_decoder * pools.decode_workers + for_cnn * pools.cnn_workers) * video_bytes
 
 
 def _num_blocks(num_videos: int, decode_workers: int) -> int:

@@ -1,0 +1,50 @@
+"""What Prometheus sees of a run, scraped from Ray's own endpoint."""
+
+from __future__ import annotations
+
+import re
+import time
+import urllib.request
+from functools import partial
+
+import pytest
+import ray
+
+from vidclf.cluster import Tally
+from vidclf.features.monitoring import PipelineMetrics
+
+
+def scraped() -> dict[str, float]:
+    """Our metrics on this node, by name and own labels."""
+    port = ray.nodes()[0]["MetricsExportPort"]
+    with urllib.request.urlopen(f"http://127.0.0.1:{port}/metrics", timeout=5) as answer:
+        text = answer.read().decode()
+    found = {}
+    for name, labels, value in re.findall(r"^ray_(vidclf_\w+)\{(.*)\} (\S+)$", text, re.MULTILINE):
+        own = ",".join(sorted(re.findall(r'(?:reason|state|le)="[^"]*"', labels)))
+        found[f"{name}{{{own}}}"] = float(value)
+    return found
+
+
+@pytest.mark.usefixtures("ray_session")
+def test_counters_histograms_and_the_gauge_reach_prometheus() -> None:
+    tally = Tally.start(partial(PipelineMetrics, "s3://bucket/features"))
+    tally.add.remote({"decoded": 1, "decode_s": 0.3, "frames_decoded": 73})
+    tally.add.remote({"decoded": 1, "decode_s": 0.01, "frames_decoded": 0})
+    tally.add.remote({"decoded": 1, "decode_s": 3.0, "frames_decoded": 50})
+    tally.add.remote({"done": 2, "ok": 1, "rejected:truncated": 1, "cnn_s": 0.5, "frames_embedded": 73})
+    ray.get(tally.read.remote())
+    deadline = time.monotonic() + 60
+    while 'vidclf_failures_total{reason="truncated"}' not in scraped():
+        assert time.monotonic() < deadline, "nothing of ours was exported in 60 s"
+        time.sleep(1)
+    found = scraped()
+    assert found['vidclf_videos_total{state="ok"}'] == 1
+    assert found['vidclf_videos_total{state="quarantined"}'] == 1
+    assert found['vidclf_failures_total{reason="truncated"}'] == 1
+    assert found["vidclf_decode_seconds_count{}"] == 3
+    assert found['vidclf_decode_seconds_bucket{le="0.5"}'] == 2
+    assert found["vidclf_cnn_seconds_count{}"] == 2
+    assert found['vidclf_cnn_seconds_bucket{le="0.2"}'] == 0
+    assert found['vidclf_cnn_seconds_bucket{le="0.5"}'] == 2
+    assert found["vidclf_frames_in_flight{}"] == 50

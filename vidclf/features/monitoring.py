@@ -1,0 +1,40 @@
+"""What a running pipeline tells Prometheus, through Ray's metrics agents (as `ray_vidclf_…`). [Ray]"""
+
+from __future__ import annotations
+
+from ray.util.metrics import Counter, Gauge, Histogram
+
+SECONDS = [0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0, 30.0, 60.0, 300.0]
+"""Upper bounds of the histograms' buckets, in seconds."""
+
+
+class PipelineMetrics:
+    """Counters, histograms and a gauge of one run, fed with what the stages tell the tally."""
+
+    def __init__(self, run: str) -> None:
+        """`run` is the output directory, the tag by which runs are told apart."""
+        self._videos = Counter("vidclf_videos", "Videos done, by state: ok or quarantined.", ("run", "state"))
+        self._failures = Counter("vidclf_failures", "Videos quarantined, by reject reason.", ("run", "reason"))
+        self._decode = Histogram("vidclf_decode_seconds", "Seconds to decode a video.", SECONDS, ("run",))
+        self._cnn = Histogram("vidclf_cnn_seconds", "Seconds a video in the CNN, and head.", SECONDS, ("run",))
+        self._in_flight = Gauge("vidclf_frames_in_flight", "Frames decoded and not yet embedded.", ("run",))
+        self._run = run
+        self._num_in_flight = 0.0
+
+    def observe(self, counts: dict[str, float]) -> None:
+        """What one stage has just done; the names are those that the progress line adds up."""
+        run = {"run": self._run}
+        if "decoded" in counts:
+            self._decode.observe(counts["decode_s"], run)
+        if "done" in counts:
+            for _ in range(int(counts["done"])):
+                self._cnn.observe(counts["cnn_s"] / counts["done"], run)
+            rejected = {name.split(":")[1]: count for name, count in counts.items() if name.startswith("rejected:")}
+            for reason, count in rejected.items():
+                self._failures.inc(count, {**run, "reason": reason})
+            for state, count in (("ok", counts["ok"]), ("quarantined", sum(rejected.values()))):
+                if count:
+                    self._videos.inc(count, {**run, "state": state})
+        self._num_in_flight += counts.get("frames_decoded", 0) - counts.get("frames_embedded", 0)
+        # Of what is done again after a machine was lost, one half may never be told.
+        self._in_flight.set(max(self._num_in_flight, 0.0), run)
