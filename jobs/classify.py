@@ -17,7 +17,7 @@ from vidclf.prediction.classify import classify
 
 def main(config: ClassifyConfig) -> int:
     if config.manifest is not None:
-        manifest = read_manifest(config.manifest)
+        manifest = read_manifest(config.manifest, config.limit)
     else:
         assert config.input is not None  # one of the two, says ClassifyConfig
         manifest = list_archive(config.input, labelled=False).manifest

@@ -16,7 +16,7 @@ from vidclf.ledger import summary_text
 
 
 def main(config: ExtractConfig) -> int:
-    manifest = read_manifest(config.manifest)
+    manifest = read_manifest(config.manifest, config.limit)
     summaries = extract(config, manifest)
     if summaries is not None:
         cli.write_run_config(config, config.output)

@@ -18,6 +18,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.csv
 from pyarrow import fs
 
@@ -80,14 +81,18 @@ def list_archive(location: str, *, group_pattern: str | None = None, labelled: b
     return Listing(manifest=_table(rows, group_pattern, location), ignored=ignored)
 
 
-def read_manifest(location: str) -> pa.Table:
-    """A manifest written by `index`; ConfigError where it is not one."""
+def read_manifest(location: str, limit: int | None = None) -> pa.Table:
+    """A manifest written by `index`, or its first `limit` rows; ConfigError where it is not one."""
     if not storage.exists(location):
         raise ConfigError(f"--manifest {location}: no such file; `jobs/index.py` writes one")
     try:
-        return conform(storage.read_table(location), MANIFEST, location)
+        table = storage.read_table(location) if limit is None else storage.read_first_rows(location, limit)
+        table = conform(table, MANIFEST, location)
     except (pa.ArrowInvalid, ValueError, OSError) as error:
         raise ConfigError(f"--manifest {location}: not a manifest that jobs/index.py wrote ({error})") from error
+    if pc.count_distinct(table[VIDEO_ID]).as_py() != table.num_rows:
+        raise ConfigError(f"--manifest {location}: every {VIDEO_ID} must stand once, some stand more than once")
+    return table
 
 
 def video_id(video_uri: str) -> str:
