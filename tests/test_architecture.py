@@ -26,6 +26,7 @@ RAY_MODULES = {
     "vidclf.cluster",
     "vidclf.features.extract",
     "vidclf.features.monitoring",
+    "vidclf.features.sink",
     "vidclf.learning.train",
     "vidclf.prediction.classify",
 }

@@ -10,10 +10,8 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.parquet as pq
 import pytest
 import ray
-from ray.data.block import BlockAccessor
 
 from tests.videos import write_video
 from vidclf import schema
@@ -27,15 +25,13 @@ from vidclf.config import ConfigError, ExtractConfig
 from vidclf.features import backbone
 from vidclf.features.extract import (
     EmbedVideos,
-    RunSink,
     _frames_in_flight_bytes,
     _num_blocks,
     _pool_sizes,
     check_error_rate,
-    target_column,
-    written_columns,
 )
 from vidclf.features.run import EmbeddingJob, Target
+from vidclf.features.sink import written_columns
 from vidclf.features.store import FeatureSpec, features_TD
 from vidclf.ledger import ErrorBudgetExceeded
 
@@ -130,7 +126,7 @@ def test_embedding_keeps_frames_with_their_video(tmp_path: Path) -> None:
         return [features_TD(row) for row in written["features"]]
 
     together = embed(pa.concat_tables(rows))
-    assert together.schema == written_columns(whole)
+    assert together.schema == written_columns([whole.targets[0].output_schema])
     assert [None if row is None else row["num_frames"] for row in together["target_0"].to_pylist()] == [4, 2, None]
     assert together["reject_reason"].to_pylist() == [None, None, "not_a_video"]
     told = {name: count for name, count in tally.told[0].items() if name != "cnn_s"}
@@ -140,62 +136,6 @@ def test_embedding_keeps_frames_with_their_video(tmp_path: Path) -> None:
         np.testing.assert_allclose(features(together)[index], features(embed(row))[0], atol=2e-2)
     sliced = embed(pa.concat_tables(rows).combine_chunks().slice(2, 1))
     np.testing.assert_allclose(features(sliced)[0], features(together)[1], atol=2e-2)
-
-
-@pytest.fixture
-def two_targets() -> EmbeddingJob:
-    spec = FeatureSpec.of("efficientnet_lite0", "DEFAULT", "digest", SamplingPlan())
-    columns = pa.schema([pa.field("video_id", pa.string(), False), pa.field("video_uri", pa.string(), False)])
-    targets = [Target(name=n, spec=spec, weights="DEFAULT", state={}, output_schema=columns) for n in ("one", "two")]
-    return EmbeddingJob(targets=tuple(targets))
-
-
-def write(tmp_path: Path, job: EmbeddingJob, *rows: tuple[str, str | None]) -> None:
-    """Ids and reject reasons to the shards of task 7."""
-    table = pa.Table.from_pylist(
-        [
-            {
-                "video_id": video,
-                "video_uri": video,
-                **{
-                    target_column(i): {"video_id": video, "video_uri": name}
-                    for i, name in enumerate(("x", "y"))
-                    if not reason
-                },
-                "reject_reason": reason,
-                "reject_message": reason and "cut",
-            }
-            for video, reason in rows
-        ],
-        schema=written_columns(job),
-    )
-    context: Any = SimpleNamespace(kwargs={"write_uuid": "u"}, task_idx=7)
-    sink = RunSink(str(tmp_path), job, 8, [ray.put({"2": 1})])
-    sink.write_block(BlockAccessor.for_block(table), 0, context)
-
-
-@pytest.mark.usefixtures("ray_session")
-def test_the_sink_parts_ok_rows_from_rejected_ones_in_every_run(tmp_path: Path, two_targets: EmbeddingJob) -> None:
-    write(tmp_path, two_targets, ("1", None), ("2", "truncated"), ("3", None))
-    for name, uri in (("one", "x"), ("two", "y")):
-        assert pq.read_table(tmp_path / name / "part-u-000007.parquet").to_pylist() == [
-            {"video_id": "1", "video_uri": uri},
-            {"video_id": "3", "video_uri": uri},
-        ]
-        assert pq.read_table(tmp_path / name / "quarantine/part-u-000007.parquet").to_pylist() == [
-            {"video_id": "2", "video_uri": "2", "reason": "truncated", "message": "cut", "attempts": 2}
-        ]
-
-
-@pytest.mark.usefixtures("ray_session")
-def test_a_task_that_is_run_again_leaves_no_row_of_its_first_attempt(tmp_path: Path, two_targets: EmbeddingJob) -> None:
-    write(tmp_path, two_targets, ("1", None), ("2", "decoder_crashed"))
-    write(tmp_path, two_targets, ("1", None), ("2", None))
-    shards = {str(path.relative_to(tmp_path)) for path in tmp_path.rglob("*.parquet")}
-    assert shards == {"one/part-u-000007.parquet", "two/part-u-000007.parquet"}
-    write(tmp_path, two_targets, ("1", "truncated"), ("2", "truncated"))
-    shards = {str(path.relative_to(tmp_path)) for path in tmp_path.rglob("*.parquet")}
-    assert shards == {"one/quarantine/part-u-000007.parquet", "two/quarantine/part-u-000007.parquet"}
 
 
 def extract_config(**values: Any) -> ExtractConfig:

@@ -185,6 +185,11 @@ def column_types(columns: pa.Schema) -> dict[str, str]:
     return {field.name: str(field.type).replace("<item: ", "<element: ") for field in columns}
 
 
+def one_chunk(column: pa.ChunkedArray) -> pa.Array:
+    """A column's values in one array; where they are in one already, that."""
+    return column.chunk(0) if column.num_chunks == 1 else pa.concat_arrays(column.chunks)
+
+
 class SchemaError(ValueError):
     """A table does not keep the contract of the stage that wrote it."""
 

@@ -23,9 +23,7 @@ import ray
 import ray.data
 import torch
 from ray.data import ActorPoolStrategy, DataContext, ExecutionResources
-from ray.data.block import BlockAccessor
 from ray.data.checkpoint import CheckpointConfig
-from ray.data.datasource import BlockBasedFileDatasink, FilenameProvider
 
 from vidclf import cluster, ledger, reconcile, schema, storage
 from vidclf.archive.sampling import SamplingPlan
@@ -36,6 +34,7 @@ from vidclf.config import ConfigError, ExtractConfig, PipelineConfig
 from vidclf.features import backbone, hdf5
 from vidclf.features.monitoring import PipelineMetrics
 from vidclf.features.run import EmbeddingJob, Target, begin_run, check_run, summarize, would_process
+from vidclf.features.sink import RunSink, target_column, written_columns
 from vidclf.features.store import FeatureSpec, features_column
 from vidclf.progress import ProgressLine
 
@@ -196,7 +195,8 @@ def _run_pipeline(config: PipelineConfig, job: EmbeddingJob, before: ledger.RunS
     # 4. Write: `rows_per_shard` rows become one shard of results and one of quarantine rows in each
     #    run, committed together.
     attempts = ray.put(reconcile.read_attempts(config.output))
-    sink = RunSink(config.output, job, config.rows_per_shard, [attempts])
+    runs = {target.run(config.output): target.output_schema for target in job.targets}
+    sink = RunSink(config.output, runs, config.rows_per_shard, [attempts])
     line = ProgressLine(
         "videos", before.num_input_videos, "videos", initial=before.num_input_videos - before.num_pending
     )
@@ -222,7 +222,7 @@ class EmbedVideos:
         torch.set_num_threads(1)
         self._job = job
         self._tally = tally
-        self._columns = written_columns(job)
+        self._columns = written_columns([target.output_schema for target in job.targets])
         # In a list, so that Ray hands over the references and every worker of a node shares the arrays.
         self._embedders = [
             _Embedder(target, ray.get(ref), "cuda" if num_gpus else "cpu", job.transforms())
@@ -268,7 +268,7 @@ class _Embedder:
         self._embedded = schema.features(target.spec.feature_dim)
 
     def __call__(self, ok: pa.Table) -> pa.Table:
-        view = pa.Table.from_struct_array(_one_chunk(ok[self._view]))
+        view = pa.Table.from_struct_array(schema.one_chunk(ok[self._view]))
         features_TD = self._backbone(_frames(view["frames"], self._side)).numpy().astype(np.float16)
         rows = np.split(features_TD, np.cumsum(ok["num_frames"].to_numpy())[:-1])
         columns = {name: ok[name] for name in self._embedded.names if name in ok.column_names}
@@ -284,85 +284,12 @@ class _Embedder:
 def _frames(column: pa.ChunkedArray, side: int) -> torch.Tensor:
     """All frames of some rows, [T, side, side, 3] uint8, not copied."""
     # flatten(), because a sliced list array's values still hold the rows outside the slice.
-    pixels = _one_chunk(column).flatten()
+    pixels = schema.one_chunk(column).flatten()
     bytes_ = np.frombuffer(pixels.buffers()[1], dtype=np.uint8)
     first = pixels.offset * side * side * 3
     frames_THWC = bytes_[first : first + len(pixels) * side * side * 3].reshape(-1, side, side, 3)
     # Arrow's buffers are read-only, which torch warns of; nothing here writes to them.
     return torch.from_numpy(_writable_view(frames_THWC))
-
-
-def _one_chunk(column: pa.ChunkedArray) -> pa.Array:
-    return column.chunk(0) if column.num_chunks == 1 else pa.concat_arrays(column.chunks)
-
-
-class RunSink(BlockBasedFileDatasink):
-    """Stage 4: one task's rows to `part-*.parquet` and `quarantine/part-*.parquet` of each run.
-
-    All these files carry the name that Ray Data's checkpoint knows the task by. Where a task is run
-    again, it leaves what it would have left alone; where it was killed between two files, the next
-    start of the job sees that in the shards (`vidclf/reconcile.py`).
-    """
-
-    def __init__(self, output: str, job: EmbeddingJob, rows_per_shard: int, attempts: list[Any]) -> None:
-        """`attempts` holds one reference to the attempts before this job, by video id."""
-        filesystem, path = storage.resolve(output)
-        super().__init__(
-            path,
-            filesystem=filesystem,
-            min_rows_per_file=rows_per_shard,
-            file_format="parquet",
-            filename_provider=_PartNames(),
-        )
-        self._runs = job.runs(output)
-        self._schemas = [target.output_schema for target in job.targets]
-        self._attempts = attempts
-
-    def write_block(self, block: BlockAccessor, block_index: int, ctx: Any) -> None:
-        table = block.to_arrow()
-        name = self.filename_provider.get_filename_for_task(ctx.kwargs["write_uuid"], ctx.task_idx)
-        is_ok = pc.is_null(table["reject_reason"])
-        ok = table.filter(is_ok)
-        for index, (run, output_schema) in enumerate(zip(self._runs, self._schemas, strict=True)):
-            rows = pa.Table.from_struct_array(_one_chunk(ok[target_column(index)])) if ok.num_rows else None
-            _publish(storage.join(run, name), rows, output_schema)
-        rejected = table.filter(pc.invert(is_ok)).select(["video_id", "video_uri", "reject_reason", "reject_message"])
-        quarantined = None
-        if rejected.num_rows:
-            before = ray.get(self._attempts[0])
-            attempts = [before.get(video, 0) + 1 for video in rejected["video_id"].to_pylist()]
-            rejected = rejected.append_column("attempts", pa.array(attempts, pa.int32()))
-            quarantined = rejected.rename_columns(schema.QUARANTINE.names)
-        for run in self._runs:
-            _publish(storage.join(run, ledger.QUARANTINE_DIR, name), quarantined, schema.QUARANTINE)
-
-
-def _publish(location: str, rows: pa.Table | None, output_schema: pa.Schema) -> None:
-    """Publish a shard; where there are no rows, make sure that none is left of an attempt before."""
-    if rows is not None:
-        storage.publish_table(location, schema.conform(rows, output_schema, "shard"))
-    elif storage.exists(location):
-        storage.delete_file(location)
-
-
-class _PartNames(FilenameProvider):
-    def get_filename_for_task(self, write_uuid: str, task_index: int) -> str:
-        return f"part-{write_uuid}-{task_index:06d}.parquet"
-
-
-def target_column(index: int) -> str:
-    """The column of a job's target between stages 3 and 4: its row as a struct, null where rejected."""
-    return f"target_{index}"
-
-
-def written_columns(job: EmbeddingJob) -> pa.Schema:
-    """What travels from stage 3 to 4."""
-    targets = [
-        pa.field(target_column(index), pa.struct(list(target.output_schema)))
-        for index, target in enumerate(job.targets)
-    ]
-    reject = [pa.field(name, pa.string()) for name in ("reject_reason", "reject_message")]
-    return pa.schema([schema.MANIFEST.field(schema.VIDEO_ID), schema.MANIFEST.field("video_uri"), *targets, *reject])
 
 
 def _widen(table: pa.Table, columns: pa.Schema) -> pa.Table:

@@ -1,0 +1,86 @@
+"""Writing a pipeline's rows as shards, committed together. [Ray Data]
+
+Without torch, which would cost every process that writes a second and 400 MB.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.compute as pc
+import ray
+from ray.data.block import BlockAccessor
+from ray.data.datasource import BlockBasedFileDatasink, FilenameProvider
+
+from vidclf import ledger, schema, storage
+
+
+def target_column(index: int) -> str:
+    """The column of a job's target between stages 3 and 4: its row as a struct, null where rejected."""
+    return f"target_{index}"
+
+
+def written_columns(output_schemas: Sequence[pa.Schema]) -> pa.Schema:
+    """What travels from stage 3 to 4 for targets of these schemas."""
+    targets = [
+        pa.field(target_column(index), pa.struct(list(output_schema)))
+        for index, output_schema in enumerate(output_schemas)
+    ]
+    reject = [pa.field(name, pa.string()) for name in ("reject_reason", "reject_message")]
+    return pa.schema([schema.MANIFEST.field(schema.VIDEO_ID), schema.MANIFEST.field("video_uri"), *targets, *reject])
+
+
+class RunSink(BlockBasedFileDatasink):
+    """Stage 4: one task's rows to `part-*.parquet` and `quarantine/part-*.parquet` of each run.
+
+    All these files carry the name that Ray Data's checkpoint knows the task by. Where a task is run
+    again, it leaves what it would have left alone; where it was killed between two files, the next
+    start of the job sees that in the shards (`vidclf/reconcile.py`).
+    """
+
+    def __init__(self, output: str, runs: dict[str, pa.Schema], rows_per_shard: int, attempts: list[Any]) -> None:
+        """`runs` are the directories to fill in a job's `output` and their schemas; `attempts` holds one
+        reference to the attempts before this job, by video id."""
+        filesystem, path = storage.resolve(output)
+        super().__init__(
+            path,
+            filesystem=filesystem,
+            min_rows_per_file=rows_per_shard,
+            file_format="parquet",
+            filename_provider=_PartNames(),
+        )
+        self._runs = runs
+        self._attempts = attempts
+
+    def write_block(self, block: BlockAccessor, block_index: int, ctx: Any) -> None:
+        table = block.to_arrow()
+        name = self.filename_provider.get_filename_for_task(ctx.kwargs["write_uuid"], ctx.task_idx)
+        is_ok = pc.is_null(table["reject_reason"])
+        ok = table.filter(is_ok)
+        for index, (run, output_schema) in enumerate(self._runs.items()):
+            rows = pa.Table.from_struct_array(schema.one_chunk(ok[target_column(index)])) if ok.num_rows else None
+            _publish(storage.join(run, name), rows, output_schema)
+        rejected = table.filter(pc.invert(is_ok)).select(["video_id", "video_uri", "reject_reason", "reject_message"])
+        quarantined = None
+        if rejected.num_rows:
+            before = ray.get(self._attempts[0])
+            attempts = [before.get(video, 0) + 1 for video in rejected["video_id"].to_pylist()]
+            rejected = rejected.append_column("attempts", pa.array(attempts, pa.int32()))
+            quarantined = rejected.rename_columns(schema.QUARANTINE.names)
+        for run in self._runs:
+            _publish(storage.join(run, ledger.QUARANTINE_DIR, name), quarantined, schema.QUARANTINE)
+
+
+def _publish(location: str, rows: pa.Table | None, output_schema: pa.Schema) -> None:
+    """Publish a shard; where there are no rows, make sure that none is left of an attempt before."""
+    if rows is not None:
+        storage.publish_table(location, schema.conform(rows, output_schema, "shard"))
+    elif storage.exists(location):
+        storage.delete_file(location)
+
+
+class _PartNames(FilenameProvider):
+    def get_filename_for_task(self, write_uuid: str, task_index: int) -> str:
+        return f"part-{write_uuid}-{task_index:06d}.parquet"
