@@ -15,7 +15,7 @@ import pytest
 
 from tests.test_planned_decode import B_FRAMES, FRAGMENTED, OPEN_GOP, SVT, X265, as_it_is
 from tests.videos import write_video
-from vidclf.archive import decode, packets, remote
+from vidclf.archive import decode, packets, remote, retry
 from vidclf.archive.manifest import list_archive
 from vidclf.archive.rejected import VideoRejected
 from vidclf.archive.remote import RangedFile
@@ -35,6 +35,8 @@ class Server:
         self.status = 200
         self.bytes_sent = 0
         self.fails_after: int | None = None
+        self.failures_left = 0
+        self.requests = 0
         served = self
 
         class Handler(BaseHTTPRequestHandler):
@@ -46,6 +48,11 @@ class Server:
 
             def answer(self, *, with_body: bool) -> None:
                 path = served.folder / unquote(self.path[1:])
+                served.requests += 1
+                if served.failures_left > 0:
+                    served.failures_left -= 1
+                    self.send_error(503)
+                    return
                 if served.status != 200 or not path.exists():
                     self.send_error(served.status if served.status != 200 else 404)
                     return
@@ -90,6 +97,15 @@ def rejected(uri: str, **options: Any) -> tuple[RejectReason, str]:
     with pytest.raises(VideoRejected) as error:
         decode.decode_video(uri, SamplingPlan(num_frames=3), as_it_is, **options)
     return error.value.reason, error.value.message
+
+
+@pytest.fixture(autouse=True)
+def waits(monkeypatch: pytest.MonkeyPatch) -> list[float]:
+    """What would have been waited between attempts."""
+    waited: list[float] = []
+    monkeypatch.setattr(retry.time, "sleep", waited.append)
+    monkeypatch.setattr(retry, "JITTER", 0.0)
+    return waited
 
 
 VP9 = {"codec_options": {"deadline": "realtime", "cpu-used": "8"}}
@@ -254,8 +270,67 @@ def test_outside_of_the_wanted_ranges_zeros_stand_and_nothing_is_fetched(monkeyp
 
 
 def test_an_answer_that_is_too_short_is_an_error() -> None:
-    with pytest.raises(OSError, match="asked for bytes 0 to 4, got 3 of them"):
+    with pytest.raises(OSError, match=r"asked for bytes 0 to 4, got 3 of them \(5 attempts\)"):
         RangedFile(lambda start, stop: b"abc", 4).read(4)
+
+
+def test_an_answer_that_was_too_short_is_asked_for_again(waits: list[float]) -> None:
+    answers = [b"a", b"abc", b"abcd"]
+    file = RangedFile(lambda start, stop: answers.pop(0), 4)
+    assert file.read(4) == b"abcd"
+    assert waits == [0.5, 1.0]
+    assert file.bytes_fetched == 4
+
+
+@pytest.mark.parametrize("sends_ranges", [True, False])
+def test_a_server_that_is_busy_is_asked_again(
+    server: Server, tmp_path: Path, waits: list[float], sends_ranges: bool
+) -> None:
+    server.sends_ranges = sends_ranges
+    write_video(tmp_path / "v.mp4", 12)
+    server.failures_left = 4
+    assert len(decode.decode_video(f"{server.address}/v.mp4", SamplingPlan(num_frames=3), as_it_is).frames_THWC) == 3
+    assert waits[:2] == [0.5, 1.0]
+    assert sum(waits) <= 7.5
+
+
+def test_a_server_that_stays_busy_is_given_up(server: Server, waits: list[float]) -> None:
+    server.failures_left = 1000
+    reason, message = rejected(f"{server.address}/v.mp4")
+    assert reason == "read_error"
+    assert message.endswith("(5 attempts)")
+    assert waits == [0.5, 1.0, 2.0, 4.0]
+
+
+@pytest.mark.parametrize(("status", "reason"), [(404, "not_found"), (403, "permission_denied"), (400, "read_error")])
+def test_what_will_not_pass_is_asked_for_once(server: Server, waits: list[float], status: int, reason: str) -> None:
+    server.status = status
+    assert rejected(f"{server.address}/v.mp4")[0] == reason
+    assert waits == []
+
+
+def test_a_store_that_denies_access_says_so() -> None:
+    def deny() -> None:
+        with remote._as_rejections():
+            raise OSError("When reading object 'v' in bucket 'b': AWS Error ACCESS_DENIED during HeadObject operation")
+
+    with pytest.raises(VideoRejected) as rejected:
+        deny()
+    assert rejected.value.reason == "permission_denied"
+
+
+def test_waits_vary_by_half(monkeypatch: pytest.MonkeyPatch, waits: list[float]) -> None:
+    monkeypatch.setattr(retry, "JITTER", 0.5)
+
+    def fail() -> None:
+        raise OSError("no")
+
+    for _ in range(50):
+        with pytest.raises(OSError, match=r"no \(5 attempts\)"):
+            retry.persistently(fail)
+    first = waits[::4]
+    assert 0.25 <= min(first) < 0.35
+    assert 0.65 < max(first) <= 0.75
 
 
 def test_spans_that_lie_close_together_are_joined(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -6,12 +6,14 @@ import json
 import os
 import posixpath
 import re
+import shutil
+import tempfile
 import uuid
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any, cast
-from urllib.parse import quote
 
 import fsspec
 import pyarrow as pa
@@ -22,6 +24,9 @@ from vidclf.config import ConfigError
 from vidclf.schema import column_types
 
 _URI = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*://[^/?]*)(/.*?)?(\?\w+=[^&?]*(?:&\w+=[^&?]*)*)?", re.DOTALL)
+
+SPOOLED_BYTES = 16 * 1024**2
+"""Of a file to be uploaded, what is kept in memory rather than on disk; also uploaded at a time."""
 
 READ_THREADS = 16
 """Files read at a time: their latency on an object store, not their size, is what costs."""
@@ -58,20 +63,24 @@ def resolve(location: str) -> tuple[fs.FileSystem, str]:
         return fs.LocalFileSystem(), location
     if is_http(location):
         return fs.PyFileSystem(fs.FSSpecHandler(fsspec.filesystem("http"))), location
-    try:
-        return cast("tuple[fs.FileSystem, str]", fs.FileSystem.from_uri(_quoted(location)))
-    except (pa.ArrowInvalid, ValueError) as error:
-        raise ConfigError(f"{location}: not a location that can be opened ({error})") from error
-
-
-def _quoted(uri: str) -> str:
-    """`uri` with its path percent-encoded. Ours are written with the names as they are, so that a
-    key may hold any character; only a query of options (`?region=…`) at the end is one."""
-    parts = _URI.fullmatch(uri)
+    parts = _URI.fullmatch(location)
     if parts is None:
-        return uri
+        raise ConfigError(f"{location}: not a location that can be opened")
     root, path, query = parts.groups(default="")
-    return root + quote(path) + query
+    try:
+        filesystem, base = _store(root + query)
+    except (pa.ArrowInvalid, ValueError, OSError) as error:
+        raise ConfigError(f"{location}: not a location that can be opened ({error})") from error
+    # URIs here are written with their names as they are, so that a key may hold any character; only a
+    # query of options (`?region=…`) at the end is one.
+    return filesystem, base + path
+
+
+@lru_cache(maxsize=64)
+def _store(root: str) -> tuple[fs.FileSystem, str]:
+    """Filesystem and path of a bucket, with its options. Kept, because a client costs connections and
+    the look-up of the bucket's region, and there would be one for every video."""
+    return cast("tuple[fs.FileSystem, str]", fs.FileSystem.from_uri(root))
 
 
 def sibling(location: str, path: str) -> str:
@@ -82,8 +91,11 @@ def sibling(location: str, path: str) -> str:
 
 
 def join(location: str, *names: str) -> str:
-    """`location` with `names` appended, for paths and URIs alike."""
-    return posixpath.join(location, *names)
+    """`location` with `names` appended, for paths and URIs alike; the options of a URI stay at its end."""
+    parts = _URI.fullmatch(location) if is_uri(location) else None
+    if parts is None or parts[3] is None:
+        return posixpath.join(location, *names)
+    return posixpath.join(location.removesuffix(parts[3]), *names) + parts[3]
 
 
 def exists(location: str) -> bool:
@@ -144,13 +156,16 @@ def list_dirs(location: str) -> list[str]:
 def publish(location: str, write: Callable[[Any], None]) -> None:
     """Call `write(stream)` on a temporary file beside `location`, then put it in place.
 
-    Readers see the old file or the whole new one. On object stores an upload becomes visible
-    when it is complete, so there the stream is opened at its final place.
+    Readers see the old file or the whole new one. On object stores an upload becomes visible when it
+    is complete, and closing completes it even after an error: what is uploaded is written here first.
     """
     filesystem, path = resolve(location)
     if not isinstance(filesystem, fs.LocalFileSystem):
-        with filesystem.open_output_stream(path) as stream:
-            write(stream)
+        with tempfile.SpooledTemporaryFile(SPOOLED_BYTES) as spool:
+            write(spool)
+            spool.seek(0)
+            with filesystem.open_output_stream(path) as stream:
+                shutil.copyfileobj(spool, stream, SPOOLED_BYTES)
         return
     filesystem.create_dir(posixpath.dirname(path), recursive=True)
     # The temporary name starts with the final one: Ray Data's recovery removes what a killed write

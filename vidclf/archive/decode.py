@@ -37,7 +37,8 @@ KEEP_PACKETS_BYTES = 64 * 1024**2
 """Compressed video up to which the first pass keeps what it read, so that there is no second one."""
 
 Transform = Callable[[npt.NDArray[np.uint8]], npt.NDArray[np.uint8]]
-"""Maps an RGB frame [H, W, 3] to what is kept of it; all frames of a video to one shape."""
+"""Maps an RGB frame [H, W, 3] to what is kept of it; all frames of a video to one shape. A new array: the
+frame's own memory is used again for the next one."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -165,18 +166,24 @@ def _decode_planned(
 
 def _scan(source: Source, container: Any, stream: Any) -> PacketIndex | None:
     """The packets' index; of a remote file whose header tells it, without fetching the packets."""
-    if not isinstance(source, RangedFile) or not tells_all_in_header(source, container, stream):
-        return packets.scan(container, stream, KEEP_PACKETS_BYTES)
-    source.only = []
-    try:
-        index = packets.scan(container, stream)
-    finally:
-        source.only = None
-    # FFmpeg takes a packet for a keyframe by its content, which was not there; the header knows.
+    is_in_header = tells_all_in_header(source, container, stream)
+    if isinstance(source, RangedFile) and is_in_header:
+        source.only = []
+        try:
+            index = packets.scan(container, stream)
+        finally:
+            source.only = None
+    else:
+        index = packets.scan(container, stream, KEEP_PACKETS_BYTES)
+    if index is None or not is_in_header:
+        return index
+    # FFmpeg takes more packets for keyframes than the header does, by their content, which is not there
+    # in a remote file. A video's frames must not depend on where it is: the header counts.
     is_keyframe = {entry.pos: entry.is_keyframe for entry in stream.index_entries}
-    if index is None or index.positions.tolist() != list(is_keyframe):
-        return None
-    return replace(index, is_keyframe=np.array(list(is_keyframe.values())), is_from_header=True)
+    if index.positions.tolist() != list(is_keyframe):
+        return None if isinstance(source, RangedFile) else index
+    is_from_header = isinstance(source, RangedFile)
+    return replace(index, is_keyframe=np.array(list(is_keyframe.values())), is_from_header=is_from_header)
 
 
 @contextmanager

@@ -1,7 +1,8 @@
 """A remote video as a file that FFmpeg can read: ranged requests, a few blocks in memory.
 
 `s3://`, `gs://` and the other stores of pyarrow are read through it, `http(s)://` through fsspec. A
-server that cannot send ranges costs one download into a temporary file.
+server that cannot send ranges costs one download into a temporary file. What fails is tried again for a
+while (`retry.py`) before it counts.
 """
 
 from __future__ import annotations
@@ -22,6 +23,7 @@ from pyarrow import fs
 
 from vidclf import storage
 from vidclf.archive.rejected import VideoRejected
+from vidclf.archive.retry import persistently
 from vidclf.config import ConfigError
 from vidclf.schema import RejectReason
 
@@ -114,10 +116,14 @@ class RangedFile(io.RawIOBase):
         return block
 
     def _whole(self, start: int, stop: int) -> bytes:
+        content = persistently(lambda: self._fetch_all(start, stop))
+        self.bytes_fetched += len(content)
+        return content
+
+    def _fetch_all(self, start: int, stop: int) -> bytes:
         content = self._fetch(start, stop)
         if len(content) != stop - start:
             raise OSError(f"asked for bytes {start} to {stop}, got {len(content)} of them")
-        self.bytes_fetched += len(content)
         return content
 
 
@@ -138,29 +144,39 @@ def open_ranged(uri: str, max_bytes: int) -> Iterator[RangedFile]:
 
     Raises VideoRejected (not_found, permission_denied, empty_file, too_large, read_error).
     """
-    with _as_rejections():
-        if storage.is_http(uri):
-            server = fsspec.filesystem("http", skip_instance_cache=True)
-            info = server.info(uri)
-            if info["size"] is not None:
-                check_size(info["size"], max_bytes)
-            ranged = _ranged(server, uri, info)
-        else:
-            filesystem, path = storage.resolve(uri)
-            entry = filesystem.get_file_info(path)
-            check_is_file(entry)
-            check_size(entry.size, max_bytes)
-    if not storage.is_http(uri):
-        with filesystem.open_input_file(path) as stream:
-            yield RangedFile(lambda start, stop: bytes(stream.read_at(stop - start, start)), entry.size, entry.mtime)
-    elif ranged is not None:
-        with ranged:
-            yield RangedFile(lambda start, stop: _read_at(ranged, start, stop), info["size"])
-    else:
+    if storage.is_http(uri):
+        server, size_bytes, ranged = persistently(lambda: _open_http(uri, max_bytes))
+        if ranged is not None:
+            with ranged:
+                yield RangedFile(lambda start, stop: _read_at(ranged, start, stop), size_bytes)
+            return
         with tempfile.TemporaryFile(prefix="vidclf-") as spool:
-            with _as_rejections():
-                size_bytes = _download(server, uri, spool, max_bytes)
+            size_bytes = persistently(lambda: _download(server, uri, spool, max_bytes))
             yield RangedFile(lambda start, stop: _read_at(spool, start, stop), size_bytes)
+    else:
+        stream, entry = persistently(lambda: _open_store(uri, max_bytes))
+        with stream:
+            yield RangedFile(lambda start, stop: bytes(stream.read_at(stop - start, start)), entry.size, entry.mtime)
+
+
+def _open_http(uri: str, max_bytes: int) -> tuple[Any, int, Any | None]:
+    """The server, the size that it says, and the file if it sends ranges of it."""
+    with _as_rejections():
+        server = fsspec.filesystem("http", skip_instance_cache=True)
+        info = server.info(uri)
+        if info["size"] is not None:
+            check_size(info["size"], max_bytes)
+        return server, info["size"], _ranged(server, uri, info)
+
+
+def _open_store(uri: str, max_bytes: int) -> tuple[Any, fs.FileInfo]:
+    """The object and what its store says of it."""
+    with _as_rejections():
+        filesystem, path = storage.resolve(uri)
+        entry = filesystem.get_file_info(path)
+        check_is_file(entry)
+        check_size(entry.size, max_bytes)
+        return filesystem.open_input_file(path), entry
 
 
 def check_is_file(entry: fs.FileInfo) -> None:
@@ -195,6 +211,8 @@ def _as_rejections() -> Iterator[None]:
     except PermissionError as error:
         raise VideoRejected(RejectReason.PERMISSION_DENIED, str(error)) from error
     except (OSError, ConfigError, aiohttp.ClientError) as error:
+        if "ACCESS_DENIED" in str(error):  # pyarrow's words for what an object store answers
+            raise VideoRejected(RejectReason.PERMISSION_DENIED, str(error)) from error
         raise VideoRejected(RejectReason.READ_ERROR, f"{type(error).__name__}: {error}") from error
 
 
@@ -213,8 +231,11 @@ def _ranged(server: Any, uri: str, info: dict[str, Any]) -> Any | None:
 
 
 def _download(server: Any, uri: str, spool: IO[bytes], max_bytes: int) -> int:
+    """Fetch the whole file; its size."""
+    spool.seek(0)
+    spool.truncate()
     size_bytes = 0
-    with server.open(uri, "rb", block_size=0) as stream:
+    with _as_rejections(), server.open(uri, "rb", block_size=0) as stream:
         while chunk := stream.read(BLOCK_BYTES):
             size_bytes += len(chunk)
             check_size(size_bytes, max_bytes)

@@ -1,0 +1,163 @@
+"""Manifest, videos and outputs in a bucket, of a real S3 server (moto's) on this machine."""
+
+from __future__ import annotations
+
+import os
+import socket
+import subprocess
+import sys
+import time
+import urllib.request
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+from pyarrow import fs
+
+from tests.test_end_to_end import job, killed_when, refuse, succeed
+from tests.videos import write_video
+from vidclf import ledger, storage
+from vidclf.archive import decode, source
+from vidclf.archive.rejected import VideoRejected
+from vidclf.archive.remote import RangedFile
+from vidclf.archive.sampling import SamplingPlan
+from vidclf.features.store import read_features
+
+BACKBONE = ("--backbone", "efficientnet_lite0", "--num-frames", "4", "--rows-per-shard", "2")
+
+
+@pytest.fixture(scope="module")
+def endpoint() -> Iterator[str]:
+    """The server's address; the environment, which jobs and their workers inherit, leads to it."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    command = [sys.executable, "-m", "moto.server", "-H", "127.0.0.1", "-p", str(port)]
+    server = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    environment = {
+        "AWS_ENDPOINT_URL": f"http://127.0.0.1:{port}",
+        "AWS_ACCESS_KEY_ID": "key",
+        "AWS_SECRET_ACCESS_KEY": "secret",
+        "AWS_DEFAULT_REGION": "us-east-1",
+        "AWS_EC2_METADATA_DISABLED": "true",
+    }
+    before = dict(os.environ)
+    os.environ.update(environment)
+    try:
+        deadline = time.monotonic() + 60
+        while True:
+            try:
+                urllib.request.urlopen(f"http://127.0.0.1:{port}/moto-api/", timeout=5).close()
+                break
+            except OSError:
+                assert time.monotonic() < deadline, "the S3 server did not start"
+                time.sleep(0.1)
+        fs.FileSystem.from_uri("s3://archive?allow_bucket_creation=true")[0].create_dir("archive")
+        yield f"127.0.0.1:{port}"
+    finally:
+        server.kill()
+        server.wait()
+        os.environ.clear()
+        os.environ.update(before)
+
+
+def put(path: Path, location: str) -> None:
+    storage.publish_bytes(location, path.read_bytes())
+
+
+def test_objects_are_published_listed_and_deleted(endpoint: str) -> None:
+    for options in ("", f"?endpoint_override={endpoint}&scheme=http&region=us-east-1"):
+        folder = f"s3://archive/objects{options}"
+        first, second = storage.join(folder, "a b.json"), storage.join(folder, "deeper", "ü?.json")
+        assert first == f"s3://archive/objects/a b.json{options}"
+        assert not storage.exists(first)
+        storage.publish_json(first, {"a": 1})
+        storage.publish_json(second, [2])
+        assert (storage.read_json(first), storage.read_json(second)) == ({"a": 1}, [2])
+        assert storage.list_files(folder) == [first]
+        assert storage.list_files(folder, recursive=True) == sorted([first, second])
+        assert storage.list_dirs(folder) == [f"s3://archive/objects/deeper{options}"]
+        assert (storage.is_dir(folder), storage.is_dir(first)) == (True, False)
+        storage.delete_file(first)
+        assert storage.list_files(folder) == []
+        storage.delete_tree(folder)
+        assert not storage.exists(second)
+    assert storage.list_files("s3://archive/none") == []
+
+
+def test_an_upload_that_fails_half_way_leaves_what_was_there(endpoint: str) -> None:
+    storage.publish_bytes("s3://archive/whole", b"whole")
+
+    def fail(stream: object) -> None:
+        stream.write(b"half")  # type: ignore[attr-defined]
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        storage.publish("s3://archive/whole", fail)
+    assert storage.read_bytes("s3://archive/whole") == b"whole"
+
+
+def test_a_bucket_has_one_client(endpoint: str) -> None:
+    assert storage.resolve("s3://archive/a")[0] is storage.resolve("s3://archive/b/c")[0]
+    assert storage.resolve("s3://archive/b/c")[1] == "archive/b/c"
+
+
+def test_a_video_is_read_by_ranges(endpoint: str, tmp_path: Path) -> None:
+    path = write_video(tmp_path / "v.mp4", 300, size=(320, 240), noise=True, gop=30)
+    put(path, "s3://archive/ranged/v.mp4")
+    plan = SamplingPlan(num_frames=2, mode="keyframes")
+    ours = decode.decode_video("s3://archive/ranged/v.mp4", plan, np.copy)
+    local = decode.decode_video(str(path), plan, np.copy)
+    assert np.array_equal(ours.frames_THWC, local.frames_THWC)
+    assert ours.content is not None
+    assert ours.content.digest.startswith("xxh3-sampled:")
+    assert ours.content.size_bytes == path.stat().st_size
+    assert ours.content.modified is not None
+    with source.locate("s3://archive/ranged/v.mp4") as file:
+        assert isinstance(file, RangedFile)
+        assert file.read_range(0, 8)[4:] == b"ftyp"
+        assert file.bytes_fetched == 8
+
+
+@pytest.mark.parametrize(
+    ("location", "reason"), [("s3://archive/absent.mp4", "not_found"), ("s3://no-such-bucket/v.mp4", "not_found")]
+)
+def test_what_is_not_there_is_not_found(endpoint: str, location: str, reason: str) -> None:
+    with pytest.raises(VideoRejected) as rejected:
+        decode.decode_video(location, SamplingPlan(), np.copy)
+    assert rejected.value.reason == reason
+
+
+def test_an_extraction_in_a_bucket_is_killed_and_continued(endpoint: str, tmp_path: Path) -> None:
+    (tmp_path / "archive" / "A").mkdir(parents=True)
+    for number in range(20):
+        path = write_video(tmp_path / "archive" / "A" / f"{number:02}.mp4", 8 + number, size=(96, 64))
+        put(path, f"s3://archive/videos/A/{path.name}")
+    storage.publish_bytes("s3://archive/videos/A/none.mp4", b"no video")
+    manifest, output = "s3://archive/work/manifest.parquet", "s3://archive/work/features"
+    assert "21 videos" in succeed("index", "--input", "s3://archive/videos", "--split", "none", "--output", manifest)
+
+    arguments = ("--manifest", manifest, "--output", output, *BACKBONE)
+    killed_when(lambda: len(ledger.part_files(output)) >= 2, "extract", *arguments)
+    assert job("audit", "--run", output).returncode == 1
+    before = ledger.read_state(output)
+    assert 2 <= before.num_ok < 20, "the kill came too late to show anything"
+    assert f"would process {before.num_pending} of 21 videos" in succeed("extract", *arguments, "--dry-run")
+    said = succeed("extract", *arguments)
+    assert said.startswith(f"{output}: 21 videos, 20 ok, 1 quarantined (not_a_video 1)")
+    assert succeed("audit", "--run", output, "--stale").splitlines() == [
+        f"{output}: 21 videos = 20 ok + 1 quarantined + 0 pending",
+        "the numbers add up",
+    ]
+    assert "everything was done already" in succeed("extract", *arguments)
+    assert "num_frames: 4 != 5" in refuse("extract", *arguments, "--num-frames", "5")
+
+    # The same features as from this machine's files.
+    local = tmp_path / "features"
+    succeed("index", "--input", tmp_path / "archive", "--split", "none", "--output", tmp_path / "m.parquet")
+    succeed("extract", "--manifest", tmp_path / "m.parquet", "--output", local, *BACKBONE)
+    ours, theirs = read_features(output), read_features(str(local))
+    assert len(ours.features) == len(theirs.features) == 20
+    for remote, here in zip(ours.features, theirs.features, strict=True):
+        np.testing.assert_allclose(remote.astype(np.float32), here.astype(np.float32), atol=2e-2)
