@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 import os
 import random
+import re
 import signal
 import subprocess
 import sys
@@ -137,6 +138,8 @@ class Driver:
 
     def __init__(self, cluster: ChaosCluster, manifest: Path, output: Path, log: Path) -> None:
         self._log = log
+        self._output = output
+        self._shards_before = self._num_shards()
         command = [sys.executable, str(ROOT / "jobs/extract.py"), "--manifest", str(manifest), "--output", str(output)]
         with log.open("w") as file:
             self.process = psutil.Popen(
@@ -153,14 +156,22 @@ class Driver:
         assert ended or time.monotonic() < self.deadline, f"no end in {JOB_TIMEOUT_S:.0f} s: {self._log.read_text()}"
         return ended
 
+    def _num_shards(self) -> int:
+        return len(list(self._output.glob("part-*")))
+
+    def has_written(self) -> bool:
+        return self._num_shards() > self._shards_before
+
     def end(self) -> None:
         """Leave no driver behind, also where a check failed."""
         if self.process.poll() is None:
             self.process.kill()
 
     def last_words(self) -> str:
-        lines = self._log.read_text().splitlines()
-        return lines[-1] if lines else "nothing"
+        """Its last line, or the error that it ended with."""
+        lines = self._log.read_text().splitlines() or ["nothing"]
+        errors = [line for line in lines if re.match(r"[\w.]+(Error|Exception): ", line)]
+        return (errors or lines)[-1]
 
 
 @dataclass
@@ -172,11 +183,14 @@ class Round:
     folder: Path
     rng: random.Random
     outcome: Outcome = field(default_factory=Outcome)
+    waits_for_work: bool = False
+    """whether the next victim is killed once the job has written something, or as soon as it is there"""
 
     def run(self) -> Outcome:
+        self.waits_for_work = self.rng.random() < 0.7
         left = list(VICTIMS)
         self.rng.shuffle(left)
-        print("kills in this round:", ", ".join(left))
+        print("kills in this round:", ", ".join(left), flush=True)
         while left:
             # A job that ended well before its turn came left victims over: another run, for these.
             self.fill(self.folder / f"run-{self.outcome.runs}", left)
@@ -194,6 +208,7 @@ class Round:
                     if left and self.kill(left[0], driver, expected):
                         print(f"  {time.strftime('%X')} killed: {left[0]}", flush=True)
                         self.outcome.kills[left.pop(0)] += 1
+                        self.waits_for_work = self.rng.random() < 0.7
                     else:
                         time.sleep(0.05)
             finally:
@@ -209,9 +224,9 @@ class Round:
 
     def kill(self, victim: str, driver: Driver, expected: set[str]) -> bool:
         """Wait for a random moment and kill a random victim; False where there was none, or no job any more."""
-        if not self.candidates(victim, driver):
+        if not self.candidates(victim, driver) or (self.waits_for_work and not driver.has_written()):
             return False
-        time.sleep(self.rng.uniform(0, 8 if victim == "driver" else 3))
+        time.sleep(self.rng.uniform(0, 3 if victim != "driver" or self.waits_for_work else 12))
         candidates = self.candidates(victim, driver)
         if not candidates or driver.has_ended():
             return False
@@ -221,15 +236,17 @@ class Round:
                 end_together([process, *process.children(recursive=True)])
             elif victim == "decoder child":
                 process.suspend()
-                expected |= set(open_videos(process, self.manifest.parent))
+                at = open_videos(process, self.manifest.parent)
                 process.kill()
+                print(f"  it was at {', '.join(at) or 'no video'}")
+                expected |= set(at)
             else:
                 process.kill()
         except psutil.NoSuchProcess:
             return False
         was_running = driver.process.wait() == -signal.SIGKILL if victim == "driver" else not driver.has_ended()
-        psutil.wait_procs([process], timeout=10)
-        assert not process.is_running() or process.status() == psutil.STATUS_ZOMBIE
+        alive = psutil.wait_procs([process], timeout=10)[1]
+        assert all(process.status() == psutil.STATUS_ZOMBIE for process in alive)
         if victim == "node":
             self.cluster.replace_node(process)
         return was_running
