@@ -7,7 +7,7 @@ itself gives `…/0/1/2/3/4/5/clip.mp4`, so that a million paths need no million
 with `--limit 500` until its end, then without a limit until SIGTERM `--seconds` after its first
 shard, and that one submitted again until its own first shard.
 
-The first video is known to be decoded when a shard (`--rows-per-shard 1`) is there, which takes in the
+The first video is known to be decoded when a shard (`--rows-per-shard 32`) is there, which takes in the
 CNN's start as well; the first decoder process is shown as the earliest moment that it could have been.
 Seconds count from the job's start; the driver's memory is its peak resident set.
 """
@@ -28,6 +28,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pyarrow as pa
+import pyarrow.parquet as pq
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
@@ -72,7 +73,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as temporary:
         folder = arguments.work or Path(temporary)
         manifest = make_manifest(arguments.rows, arguments.archive, folder)
-        flags = ["--manifest", str(manifest), "--backbone", "efficientnet_lite0", "--rows-per-shard", "1"]
+        flags = ["--manifest", str(manifest), "--backbone", "efficientnet_lite0", "--rows-per-shard", "32"]
         flags += ["--num-frames", str(arguments.num_frames)]
         limited, whole = folder / "limited", folder / "whole"
         print(
@@ -147,7 +148,7 @@ def watched(name: str, flags: list[str], output: Path, stop_after_s: float | Non
     job.total_s = time.monotonic() - started
     job.stop_s = None if stopped is None else job.total_s - (stopped - started)
     job.driver_mib = watch.peak_rss_bytes / 2**20
-    job.num_done = len(set(shards(output)) - before)
+    job.num_done = sum(pq.read_metadata(output / shard).num_rows for shard in set(shards(output)) - before)
     job.exit_code = process.returncode
     if job.exit_code != (0 if stopped is None else 1):
         raise SystemExit(f"{name} ended with {job.exit_code}:\n{log.read_text()}")
@@ -155,7 +156,7 @@ def watched(name: str, flags: list[str], output: Path, stop_after_s: float | Non
 
 
 def shards(output: Path) -> Iterator[str]:
-    """Names of the shards, each of one video."""
+    """Names of the shards of features."""
     if output.exists():
         with os.scandir(output) as entries:
             yield from (entry.name for entry in entries if entry.name.startswith("part-"))
