@@ -2,12 +2,13 @@
 # make test   the tests
 # make check  formatting, lint, types
 # make fuzz   10,000 damaged videos through the decoder, with counts
+# make chaos  50 kills of an extraction's driver, workers, decoders and nodes, with counts (about 30 minutes)
 # Each sets up .venv (about 2 minutes, 6.3 GB) when it is missing or requirements.txt has changed.
 
 PYTHON ?= python3
 VENV := .venv/bin
 
-.PHONY: demo test check fuzz
+.PHONY: demo test check fuzz chaos
 
 demo: .venv/installed
 	$(VENV)/python examples/demo.py
@@ -17,6 +18,9 @@ test: .venv/installed
 
 fuzz: .venv/installed
 	VIDCLF_FUZZ_MUTATIONS=10000 $(VENV)/python -m pytest -s tests/test_fuzz.py
+
+chaos: .venv/installed
+	VIDCLF_CHAOS_ROUNDS=10 $(VENV)/python -m pytest -s tests/test_chaos.py
 
 check: .venv/installed
 	$(VENV)/ruff format --check .

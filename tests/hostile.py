@@ -45,3 +45,19 @@ def allocate_without_end(frame_HWC: Frame) -> Frame:
 def hostile_when_wide(frame_HWC: Frame) -> Frame:
     """Kills its process for videos that are wider than high."""
     return be_killed(frame_HWC) if frame_HWC.shape[1] > frame_HWC.shape[0] else frame_HWC
+
+
+class KilledAtItsStart:
+    """Kills the process that it is unpickled in, as long as the file `flag` is there, which it removes."""
+
+    def __init__(self, flag: str) -> None:
+        self._flag = flag
+
+    def __setstate__(self, state: dict[str, str]) -> None:
+        self._flag = state["_flag"]
+        if os.path.exists(self._flag):
+            os.unlink(self._flag)
+            os.kill(os.getpid(), signal.SIGKILL)
+
+    def __call__(self, frame_HWC: Frame) -> Frame:
+        return frame_HWC

@@ -99,6 +99,25 @@ def test_after_a_crash_the_next_video_is_decoded(video: str, tmp_path: Path) -> 
     supervised.close()
 
 
+def test_a_child_that_died_between_two_videos_costs_neither(video: str) -> None:
+    supervised = decoder(hostile.keep)
+    supervised.decode(video, "")
+    assert supervised._child is not None
+    supervised._child.kill()
+    supervised._child.wait()
+    assert len(supervised.decode(video, "").frames_THWC) == 3
+    supervised.close()
+
+
+def test_a_child_that_was_killed_at_its_start_is_started_again(video: str, tmp_path: Path) -> None:
+    once = tmp_path / "once"
+    once.touch()
+    supervised = decoder(hostile.KilledAtItsStart(str(once)))
+    assert len(supervised.decode(video, "").frames_THWC) == 3
+    assert not once.exists()
+    supervised.close()
+
+
 def test_memory_without_end_is_refused_to_the_child(video: str) -> None:
     supervised = decoder(hostile.allocate_without_end, memory_bytes=300 * 1024**2)
     assert reason(supervised, video)[0] == RejectReason.OUT_OF_MEMORY
@@ -117,7 +136,7 @@ def test_the_child_is_replaced_after_its_share_of_videos(video: str) -> None:
 
 def test_a_child_that_cannot_start_is_no_fault_of_a_video(video: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sys, "executable", "/bin/false")
-    with pytest.raises(DecoderStartError, match="could not start: it exited with code 1"):
+    with pytest.raises(DecoderStartError, match="could not start, 3 times: it exited with code 1"):
         decoder(hostile.keep).decode(video, "")
 
 

@@ -31,6 +31,9 @@ from vidclf.archive.transform import FrameTransforms
 from vidclf.schema import RejectReason
 
 START_TIMEOUT_S = 180.0
+START_ATTEMPTS = 3
+"""Starts of a child, one after another, before it is the machine's fault: the kernel ends processes
+where memory is short, and a job does not end for one of them."""
 MAX_TIMEOUT_PER_VIDEO_S = 6 * 3600.0
 """The most that a video's duration adds to its deadline, in seconds."""
 _PR_SET_PDEATHSIG = 1
@@ -76,7 +79,10 @@ class SupervisedDecoder:
 
     def decode(self, uri: str, seed: str) -> DecodedVideo:
         """As `decode_video`; raises VideoRejected also for what the child did not survive."""
-        if self._num_decoded >= self._limits.videos_per_child:
+        # One that died between two videos, as the kernel ends processes where memory is short, is no
+        # fault of the next video.
+        has_died = self._child is not None and self._child.poll() is not None
+        if has_died or self._num_decoded >= self._limits.videos_per_child:
             self.close()
         connection = self._connection or self._start()
         self._num_decoded += 1
@@ -114,6 +120,15 @@ class SupervisedDecoder:
         return replace(video, frames_THWC=frames)
 
     def _start(self) -> Connection:
+        for _ in range(START_ATTEMPTS):
+            connection = self._start_once()
+            if connection is not None:
+                return connection
+            ended = self._kill()
+        raise DecoderStartError(f"the decoder process could not start, {START_ATTEMPTS} times: it {ended}")
+
+    def _start_once(self) -> Connection | None:
+        """A child that is ready; None where it is not going to be."""
         ours, theirs = socket.socketpair()
         command = [
             sys.executable,
@@ -135,11 +150,10 @@ class SupervisedDecoder:
         self._num_decoded = 0
         try:
             self._connection.send_bytes(self._request)
-            if self._connection.poll(START_TIMEOUT_S) and self._connection.recv() == "ready":
-                return self._connection
+            is_ready = self._connection.poll(START_TIMEOUT_S) and self._connection.recv() == "ready"
         except (EOFError, ConnectionError):
-            pass
-        raise DecoderStartError(f"the decoder process could not start: it {self._kill()}")
+            is_ready = False
+        return self._connection if is_ready else None
 
     def _kill(self) -> str:
         """End the child and say how it ended."""

@@ -1,0 +1,177 @@
+"""How long a job over a manifest of a million videos takes to start, and what its driver holds.
+
+    python benchmarks/manifest_scale.py [--archive DIR] [--rows 1000000] [--seconds 60]
+
+The manifest names a few short clips by distinct paths: a directory whose `0` to `9` are links to
+itself gives `…/0/1/2/3/4/5/clip.mp4`, so that a million paths need no million files. Three jobs:
+with `--limit 500` until its end, then without a limit until SIGTERM `--seconds` after its first
+shard, and that one submitted again until its own first shard.
+
+The first video is known to be decoded when a shard (`--rows-per-shard 32`) is there, which takes in the
+CNN's start as well; the first decoder process is shown as the earliest moment that it could have been.
+Seconds count from the job's start; the driver's memory is its peak resident set.
+"""
+
+from __future__ import annotations
+
+import argparse
+import itertools
+import os
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+import uuid
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+from benchmarks.machine import describe
+from benchmarks.processes import Watch
+from benchmarks.repeated import clips_of
+from vidclf import schema, storage
+
+ROOT = Path(__file__).resolve().parents[1]
+DIGITS = 6
+
+
+@dataclass
+class Job:
+    """What was seen of one job."""
+
+    name: str
+    first_decoder_s: float | None = None
+    first_shard_s: float | None = None
+    total_s: float = 0.0
+    stop_s: float | None = None
+    """from SIGTERM to its exit"""
+    driver_mib: float = 0.0
+    num_done: int = 0
+    exit_code: int = 0
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--archive", type=Path, default=ROOT / "examples" / "archive")
+    parser.add_argument("--rows", type=int, default=1_000_000)
+    parser.add_argument("--limit", type=int, default=500, help="videos of the first job")
+    parser.add_argument(
+        "--seconds", type=float, default=60.0, help="how long the second job runs after its first shard"
+    )
+    parser.add_argument("--num-frames", type=int, default=4)
+    parser.add_argument(
+        "--work", type=Path, help="where the manifest and the output go (default: a temporary directory)"
+    )
+    arguments = parser.parse_args()
+    print(describe("ray", "torch", "pyarrow"), "\n", flush=True)
+    with tempfile.TemporaryDirectory() as temporary:
+        folder = arguments.work or Path(temporary)
+        manifest = make_manifest(arguments.rows, arguments.archive, folder)
+        flags = ["--manifest", str(manifest), "--backbone", "efficientnet_lite0", "--rows-per-shard", "32"]
+        flags += ["--num-frames", str(arguments.num_frames)]
+        limited, whole = folder / "limited", folder / "whole"
+        print(
+            "| job | first decoder, s | first shard, s | exit, s | of it after SIGTERM, s | driver, MiB | videos done |"
+        )
+        print("|---|---|---|---|---|---|---|")
+        show(watched(f"--limit {arguments.limit}", [*flags, "--limit", str(arguments.limit)], limited, None))
+        show(watched(f"{arguments.rows} videos", flags, whole, arguments.seconds))
+        show(watched("submitted again", flags, whole, 0.0))
+
+
+def make_manifest(num_rows: int, archive: Path, folder: Path) -> Path:
+    """A manifest of distinct paths to four clips."""
+    if num_rows > 10**DIGITS:
+        raise SystemExit(f"--rows must be at most {10**DIGITS}, got {num_rows}")
+    tree = folder / "tree"
+    tree.mkdir(parents=True, exist_ok=True)
+    for digit in "0123456789":
+        if not (tree / digit).is_symlink():
+            (tree / digit).symlink_to(".")
+    names = []
+    for number, clip in enumerate(sorted(clips_of(archive), key=lambda path: path.stat().st_size)[:4]):
+        names.append(f"clip{number}{clip.suffix}")
+        if not (tree / names[-1]).is_symlink():
+            (tree / names[-1]).symlink_to(clip)
+    paths = itertools.product("0123456789", repeat=DIGITS)
+    uris = [
+        f"{tree}/{'/'.join(path)}/{names[number % len(names)]}"
+        for number, path in enumerate(itertools.islice(paths, num_rows))
+    ]
+    columns = {
+        schema.VIDEO_ID: [str(uuid.uuid5(uuid.NAMESPACE_URL, uri)) for uri in uris],
+        "video_uri": uris,
+        "group": uris,
+    }
+    nothing = pa.nulls(num_rows)
+    rows = pa.table(
+        [pa.array(columns[f.name]) if f.name in columns else nothing.cast(f.type) for f in schema.MANIFEST],
+        schema=schema.MANIFEST,
+    )
+    storage.publish_table(str(folder / "manifest.parquet"), schema.conform(rows, schema.MANIFEST, "manifest"))
+    return folder / "manifest.parquet"
+
+
+def watched(name: str, flags: list[str], output: Path, stop_after_s: float | None) -> Job:
+    """Run a job to its end, or to SIGTERM `stop_after_s` seconds after its first new shard."""
+    job = Job(name)
+    before = set(shards(output))
+    environment = {key: value for key, value in os.environ.items() if key != "RAY_ADDRESS"}
+    log = output.with_name(f"{output.name}.log")
+    started = time.monotonic()
+    stopped: float | None = None
+    with log.open("w") as file:
+        process = subprocess.Popen(
+            [sys.executable, str(ROOT / "jobs/extract.py"), *flags, "--output", str(output)],
+            env=environment,
+            stdout=file,
+            stderr=subprocess.STDOUT,
+        )
+        with Watch(process.pid) as watch:
+            while process.poll() is None:
+                now = time.monotonic()
+                if job.first_decoder_s is None and watch.cpu_s["decoder children"] > 0:
+                    job.first_decoder_s = now - started
+                if job.first_shard_s is None and any(shard not in before for shard in shards(output)):
+                    job.first_shard_s = now - started
+                due = job.first_shard_s is not None and stop_after_s is not None
+                if due and stopped is None and now - started >= job.first_shard_s + stop_after_s:
+                    process.send_signal(signal.SIGTERM)
+                    stopped = now
+                time.sleep(0.05)
+    job.total_s = time.monotonic() - started
+    job.stop_s = None if stopped is None else job.total_s - (stopped - started)
+    job.driver_mib = watch.peak_rss_bytes / 2**20
+    job.num_done = sum(pq.read_metadata(output / shard).num_rows for shard in set(shards(output)) - before)
+    job.exit_code = process.returncode
+    if job.exit_code != (0 if stopped is None else 1):
+        raise SystemExit(f"{name} ended with {job.exit_code}:\n{log.read_text()}")
+    return job
+
+
+def shards(output: Path) -> Iterator[str]:
+    """Names of the shards of features."""
+    if output.exists():
+        with os.scandir(output) as entries:
+            yield from (entry.name for entry in entries if entry.name.startswith("part-"))
+
+
+def show(job: Job) -> None:
+    def text(seconds: float | None) -> str:
+        return "–" if seconds is None else f"{seconds:.1f}"
+
+    print(
+        f"| {job.name} | {text(job.first_decoder_s)} | {text(job.first_shard_s)} | {text(job.total_s)} "
+        f"| {text(job.stop_s)} | {job.driver_mib:.0f} | {job.num_done} |",
+        flush=True,
+    )
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,303 @@
+"""Killing parts of a running extraction, and finding out what became of each video.
+
+Every process looked at or killed is a descendant of the cluster or the driver started here.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+import re
+import signal
+import subprocess
+import sys
+import time
+from collections import Counter
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import pyarrow.parquet as pq
+from ray.thirdparty_files import psutil  # Ray brings its own copy
+
+ROOT = Path(__file__).resolve().parents[1]
+VICTIMS = ("driver", "decode worker", "decoder child", "CNN worker", "node")
+ARGUMENTS = (
+    *("--backbone", "efficientnet_lite0", "--num-frames", "4", "--rows-per-shard", "2"),
+    *("--decode-workers", "3", "--cnn-workers", "2"),
+)
+MOST_SUBMISSIONS = 12
+JOB_TIMEOUT_S = 300.0
+
+
+@dataclass
+class Outcome:
+    """What happened in one or several rounds."""
+
+    kills: Counter[str] = field(default_factory=Counter)
+    submissions: int = 0
+    runs: int = 0
+    """output directories that were filled; each is audited"""
+    failures: list[str] = field(default_factory=list)
+    """last lines of jobs that ended with an error after a kill that was not theirs"""
+    num_videos: int = 0
+    num_ok: int = 0
+    quarantined: Counter[str] = field(default_factory=Counter)
+    audits_passed: int = 0
+
+    def add(self, other: Outcome) -> None:
+        for name, value in vars(other).items():
+            setattr(self, name, getattr(self, name) + value)
+
+    def table(self) -> str:
+        reasons = ", ".join(f"{reason} {count}" for reason, count in self.quarantined.items()) or "none"
+        rows = [
+            *((f"kills: {victim}", self.kills[victim]) for victim in VICTIMS),
+            ("runs", self.runs),
+            ("resubmissions", self.submissions - self.runs),
+            ("of these after the job ended itself", len(self.failures)),
+            ("videos", self.num_videos),
+            ("ok", self.num_ok),
+            ("quarantined", f"{self.quarantined.total()} ({reasons})"),
+            ("audits passed", f"{self.audits_passed} of {self.runs}"),
+        ]
+        return "\n".join(f"{name:<38}{value}" for name, value in rows)
+
+
+class ChaosCluster:
+    """The cluster of `tests.chaos_cluster`, in its own process."""
+
+    def __init__(self, log: Path) -> None:
+        self._log = log.open("w")
+        self._process = subprocess.Popen(
+            [sys.executable, "-m", "tests.chaos_cluster"],
+            cwd=ROOT,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=self._log,
+            text=True,
+            start_new_session=True,
+        )
+        said = self._answer()
+        self.address: str = said["address"]
+        self._raylets: set[int] = set(said["raylets"])
+
+    def _answer(self) -> dict[str, object]:
+        assert self._process.stdout is not None
+        line = self._process.stdout.readline()
+        assert line, f"the cluster did not start: {Path(self._log.name).read_text()}"
+        return dict(json.loads(line))
+
+    def workers(self, operator: str) -> list[psutil.Process]:
+        """The actors of a map operator, on whatever node."""
+        return [process for process in self._descendants() if operator in title(process)]
+
+    def children_of(self, workers: list[psutil.Process]) -> list[psutil.Process]:
+        """The decoder processes of decode workers."""
+        parents = {worker.pid for worker in workers}
+        return [
+            process
+            for process in self._descendants()
+            if process.ppid() in parents and "vidclf.archive.supervise" in title(process)
+        ]
+
+    def nodes_at_work(self) -> list[psutil.Process]:
+        """Raylets of nodes, without the driver's own, that have a worker of one of the operators."""
+        busy = {worker.ppid() for worker in self.workers("MapWorker")}
+        return [psutil.Process(pid) for pid in self._raylets & busy]
+
+    def replace_node(self, raylet: psutil.Process) -> None:
+        """Add a node for one that was killed."""
+        assert self._process.stdin is not None
+        self._raylets.remove(raylet.pid)
+        self._process.stdin.write("\n")
+        self._process.stdin.flush()
+        self._raylets.add(int(str(self._answer()["raylet"])))
+
+    def _descendants(self) -> list[psutil.Process]:
+        return psutil.Process(self._process.pid).children(recursive=True)
+
+    def close(self) -> None:
+        mine = self._descendants()
+        self._process.communicate(timeout=60)  # which closes its input
+        for process in psutil.wait_procs(mine, timeout=10)[1]:
+            process.kill()
+        self._log.close()
+
+
+def title(process: psutil.Process) -> str:
+    """A process's command line or the name it gave itself; empty where it has ended."""
+    try:
+        return " ".join(process.cmdline())
+    except psutil.NoSuchProcess:
+        return ""
+
+
+class Driver:
+    """`jobs/extract.py` on the cluster."""
+
+    def __init__(self, cluster: ChaosCluster, manifest: Path, output: Path, log: Path) -> None:
+        self._log = log
+        self._output = output
+        self._shards_before = self._num_shards()
+        command = [sys.executable, str(ROOT / "jobs/extract.py"), "--manifest", str(manifest), "--output", str(output)]
+        with log.open("w") as file:
+            self.process = psutil.Popen(
+                [*command, *ARGUMENTS],
+                env={**os.environ, "RAY_ADDRESS": cluster.address},
+                stdout=file,
+                stderr=subprocess.STDOUT,
+                start_new_session=True,
+            )
+        self.deadline = time.monotonic() + JOB_TIMEOUT_S
+
+    def has_ended(self) -> bool:
+        ended = self.process.poll() is not None
+        assert ended or time.monotonic() < self.deadline, f"no end in {JOB_TIMEOUT_S:.0f} s: {self._log.read_text()}"
+        return ended
+
+    def _num_shards(self) -> int:
+        return len(list(self._output.glob("part-*")))
+
+    def has_written(self) -> bool:
+        return self._num_shards() > self._shards_before
+
+    def end(self) -> None:
+        """Leave no driver behind, also where a check failed."""
+        if self.process.poll() is None:
+            self.process.kill()
+
+    def last_words(self) -> str:
+        """Its last line, or the error that it ended with."""
+        lines = self._log.read_text().splitlines() or ["nothing"]
+        errors = [line for line in lines if re.match(r"[\w.]+(Error|Exception): ", line)]
+        return (errors or lines)[-1]
+
+
+@dataclass
+class Round:
+    """One victim of each kind, in random order at random moments, in as many jobs as it takes."""
+
+    cluster: ChaosCluster
+    manifest: Path
+    folder: Path
+    rng: random.Random
+    outcome: Outcome = field(default_factory=Outcome)
+    waits_for_work: bool = False
+    """whether the next victim is killed once the job has written something, or as soon as it is there"""
+
+    def run(self) -> Outcome:
+        self.waits_for_work = self.rng.random() < 0.7
+        left = list(VICTIMS)
+        self.rng.shuffle(left)
+        print("kills in this round:", ", ".join(left), flush=True)
+        while left:
+            # A job that ended well before its turn came left victims over: another run, for these.
+            self.fill(self.folder / f"run-{self.outcome.runs}", left)
+        return self.outcome
+
+    def fill(self, output: Path, left: list[str]) -> None:
+        """Submit until the job exits with 0, kill what is `left` meanwhile, and check what came of it."""
+        self.outcome.runs += 1
+        expected: set[str] = set()
+        for submission in range(MOST_SUBMISSIONS):
+            self.outcome.submissions += 1
+            driver = Driver(self.cluster, self.manifest, output, output.with_name(f"{output.name}-{submission}.log"))
+            try:
+                while not driver.has_ended():
+                    if left and self.kill(left[0], driver, expected):
+                        print(f"  {time.strftime('%X')} killed: {left[0]}", flush=True)
+                        self.outcome.kills[left.pop(0)] += 1
+                        self.waits_for_work = self.rng.random() < 0.7
+                    else:
+                        time.sleep(0.05)
+            finally:
+                driver.end()
+            code = driver.process.wait()
+            print(f"  {time.strftime('%X')} exit code {code}: {driver.last_words()}", flush=True)
+            if code == 0:
+                self.check(output, expected)
+                return
+            if code != -signal.SIGKILL:
+                self.outcome.failures.append(driver.last_words())
+        raise AssertionError(f"the job did not end well in {MOST_SUBMISSIONS} submissions: {driver.last_words()}")
+
+    def kill(self, victim: str, driver: Driver, expected: set[str]) -> bool:
+        """Wait for a random moment and kill a random victim; False where there was none, or no job any more."""
+        if not self.candidates(victim, driver) or (self.waits_for_work and not driver.has_written()):
+            return False
+        time.sleep(self.rng.uniform(0, 3 if victim != "driver" or self.waits_for_work else 12))
+        candidates = self.candidates(victim, driver)
+        if not candidates or driver.has_ended():
+            return False
+        process = self.rng.choice(sorted(candidates, key=lambda process: process.pid))
+        try:
+            if victim == "node":
+                end_together([process, *process.children(recursive=True)])
+            elif victim == "decoder child":
+                process.suspend()
+                at = open_videos(process, self.manifest.parent)
+                process.kill()
+                print(f"  it was at {', '.join(at) or 'no video'}")
+                expected |= set(at)
+            else:
+                process.kill()
+        except psutil.NoSuchProcess:
+            return False
+        was_running = driver.process.wait() == -signal.SIGKILL if victim == "driver" else not driver.has_ended()
+        alive = psutil.wait_procs([process], timeout=10)[1]
+        assert all(process.status() == psutil.STATUS_ZOMBIE for process in alive)
+        if victim == "node":
+            self.cluster.replace_node(process)
+        return was_running
+
+    def candidates(self, victim: str, driver: Driver) -> list[psutil.Process]:
+        match victim:
+            case "driver":
+                return [driver.process]
+            case "decode worker":
+                return self.cluster.workers("MapBatches(DecodeVideos)")
+            case "CNN worker":
+                return self.cluster.workers("MapBatches(EmbedVideos)")
+            case "decoder child":
+                return self.cluster.children_of(self.cluster.workers("MapBatches(DecodeVideos)"))
+            case _:
+                return self.cluster.nodes_at_work()
+
+    def check(self, output: Path, expected: set[str]) -> None:
+        """Audit passes, and every video is ok, except those that a killed decoder was at."""
+        audit = [sys.executable, str(ROOT / "jobs/audit.py"), "--run", str(output)]
+        done = subprocess.run(audit, capture_output=True, text=True, check=False)
+        print(done.stdout.strip())
+        assert done.returncode == 0, done.stdout + done.stderr
+        self.outcome.audits_passed += 1
+        asked = pq.read_table(self.manifest)["video_uri"].to_pylist()
+        ok = [uri for path in output.glob("part-*") for uri in pq.read_table(path)["video_uri"].to_pylist()]
+        rejected = [row for path in output.glob("quarantine/part-*") for row in pq.read_table(path).to_pylist()]
+        assert sorted(ok + [row["video_uri"] for row in rejected]) == sorted(asked)
+        assert {row["reason"] for row in rejected} <= {"decoder_crashed"}
+        assert {row["video_uri"] for row in rejected} <= expected
+        self.outcome.num_videos += len(asked)
+        self.outcome.num_ok += len(ok)
+        self.outcome.quarantined.update(row["reason"] for row in rejected)
+
+
+def end_together(processes: list[psutil.Process]) -> None:
+    """SIGKILL all at one moment, as a machine that fails does: stopped first, so that none can act
+    on another's death."""
+    for act in (psutil.Process.suspend, psutil.Process.kill):
+        for process in processes:
+            try:
+                act(process)
+            except psutil.NoSuchProcess:
+                if process is processes[0]:
+                    raise
+    psutil.wait_procs(processes, timeout=10)
+
+
+def open_videos(process: psutil.Process, folder: Path) -> list[str]:
+    """Files below `folder` that a process has open."""
+    targets = []
+    for descriptor in os.listdir(f"/proc/{process.pid}/fd"):
+        targets.append(os.readlink(f"/proc/{process.pid}/fd/{descriptor}"))
+    return [target for target in targets if target.startswith(f"{folder}/")]
