@@ -169,7 +169,7 @@ class Driver:
 
     def last_words(self) -> str:
         """Its last line, or the error that it ended with."""
-        lines = self._log.read_text().splitlines() or ["nothing"]
+        lines = [line for line in self._log.read_text().splitlines() if "(raylet)" not in line] or ["nothing"]
         errors = [line for line in lines if re.match(r"[\w.]+(Error|Exception): ", line)]
         return (errors or lines)[-1]
 
