@@ -23,8 +23,10 @@ from vidclf.progress import ProgressLine
 POLL_INTERVAL_S = 0.5
 
 CPU_WORKER_ENV = {
-    # Keep freed activations instead of handing them back to the kernel after each layer: glibc's
-    # defaults cost a CNN on the CPU a third of its speed.
+    # Keep freed activations instead of handing them back to the kernel after each layer, which costs a
+    # CNN on the CPU half its speed. Ray calls from a thread of its own, whose memory would come from
+    # an arena to which glibc applies neither threshold: so there is just the main one.
+    "MALLOC_ARENA_MAX": "1",
     "MALLOC_MMAP_THRESHOLD_": str(2**31),
     "MALLOC_TRIM_THRESHOLD_": str(8 * 10**9),
 }
