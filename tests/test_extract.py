@@ -187,7 +187,7 @@ def test_a_manifest_is_read_in_enough_blocks_for_every_worker(
 def test_decoded_frames_in_flight_are_bounded_by_the_pools_or_by_the_user() -> None:
     config = extract_config(decode_workers=3, cnn_workers=2)
     pools = _pool_sizes(config, ClusterResources(num_cpus=16, num_gpus=0))
-    assert _frames_in_flight_bytes(config, pools, 11_000_000) == (3 * 4 + 2 * 8) * 11_000_000
+    assert _frames_in_flight_bytes(config, pools, 11_000_000) == (3 * 16 + 2 * 32) * 11_000_000
     assert _frames_in_flight_bytes(replace(config, frames_in_flight_gib=0.5), pools, 11_000_000) == 2**29
     with pytest.raises(ConfigError, match=r"--frames-in-flight-gib must be above 0 GiB, got 0"):
         extract_config(frames_in_flight_gib=0.0)

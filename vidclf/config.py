@@ -94,8 +94,8 @@ class PipelineConfig:
     gpus_per_cnn_worker: float | None = None
     """GPU share of each CNN worker (default: 1 where the cluster has a GPU, else 0)"""
     frames_in_flight_gib: float | None = None
-    """memory that decoded frames waiting for the CNN may take, in GiB over the whole cluster (default: 4
-    videos for each decode worker and 8 for each CNN worker)"""
+    """memory that decoded frames waiting for the CNN may take, in GiB over the whole cluster (default:
+    16 videos for each decode worker and 32 for each CNN worker, at most 0.15 of the memory)"""
     decode_timeout: float = 60.0
     """seconds after which a video is given up, plus one for each second of its duration"""
     decode_memory_gib: float = 2.0
