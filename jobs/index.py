@@ -25,7 +25,8 @@ def main(config: IndexConfig) -> int:
     fractions = parse_fractions(config.split)
     has_labels = manifest["label"].null_count == 0
     if fractions is not None and has_labels and manifest["split"].null_count:
-        names = splits.assign(manifest["label"].to_pylist(), manifest["group"].to_pylist(), fractions, config.seed)
+        labels, sublabels, groups = (manifest[name].to_pylist() for name in ("label", "sublabel", "group"))
+        names = splits.assign(labels, sublabels, groups, fractions, config.seed)
         manifest = manifest.set_column(manifest.column_names.index("split"), "split", pa.array(names))
     unchanged = storage.exists(config.output) and read_manifest(config.output).equals(manifest)
     if not unchanged and storage.exists(config.output) and not config.overwrite:

@@ -22,9 +22,12 @@ def feature_set() -> FeatureSet:
     return FeatureSet(
         spec=SPEC,
         video_ids=["1", "2", "3", "4"],
+        video_uris=["/v/1", "/v/2", "/v/3", "/v/4"],
         labels=["B", "A", "B", "A"],
+        sublabels=[None] * 4,
         groups=["g1", "g2", "g3", "g4"],
         splits=["train", "train", "val", "val"],
+        content_digests=["d1", "d2", "d3", "d4"],
         features=[np.full((2, 3), number, np.float16) for number in range(4)],
     )
 

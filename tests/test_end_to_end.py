@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -103,7 +104,13 @@ def killed_when(condition: Callable[[], bool], name: str, *arguments: str | Path
 @pytest.fixture(scope="module")
 def ensemble(features: Path, work: Path) -> Path:
     arguments = ("--features", features, "--output", work / "ensemble", "--members", "2", "--epochs", "4", *SMALL_MODEL)
-    assert "2 members" in succeed("train", *arguments)
+    said = succeed("train", *arguments)
+    assert "2 members" in said
+    # The made videos all look alike, whatever their source.
+    assert re.match(r"leakage: \d+ pairs of near duplicates stand in different splits, see leakage\.parquet\n", said)
+    manifest = {row["video_id"]: row["split"] for row in pq.read_table(work / "manifest.parquet").to_pylist()}
+    used = pq.read_table(work / "ensemble/splits.parquet").to_pylist()
+    assert {row["video_id"]: row["split"] for row in used} == {i: manifest[i] for i in ids(features, ".")}
     assert "everything was done already" in succeed("train", *arguments)
     return work / "ensemble"
 

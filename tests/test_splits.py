@@ -1,56 +1,119 @@
-"""Splits by source, with literal answers."""
+"""Splits by label, sublabel and source, with literal answers."""
 
 from __future__ import annotations
+
+from collections import Counter
 
 import pytest
 
 from vidclf.config import ConfigError
 from vidclf.learning import splits
+from vidclf.schema import SPLITS
 
 FRACTIONS = (0.6, 0.2, 0.2)
+DEFAULT = (0.7, 0.2, 0.1)
+
+
+def counts(names: list[str], of: list[bool]) -> list[int]:
+    """Videos in train, val and test among those marked."""
+    count = Counter(name for name, marked in zip(names, of, strict=True) if marked)
+    return [count[name] for name in SPLITS]
 
 
 def test_no_source_crosses_splits_and_every_class_is_in_each() -> None:
     labels = ["A"] * 12 + ["B"] * 10
     groups = [f"a{i // 3}" for i in range(12)] + [f"b{i}" for i in range(10)]
-    names = splits.assign(labels, groups, FRACTIONS, seed=0)
+    names = splits.assign(labels, [None] * 22, groups, FRACTIONS, seed=0)
     for group in set(groups):
         assert len({name for name, g in zip(names, groups, strict=True) if g == group}) == 1
-    for label in "AB":
-        assert {name for name, own in zip(names, labels, strict=True) if own == label} == {"train", "val", "test"}
-    assert [names[12:].count(name) for name in ("train", "val", "test")] == [6, 2, 2]
+    # Four sources of three videos: two to train, as 6 of 12 is nearer to 7.2 than 9 would leave the others.
+    assert counts(names, [label == "A" for label in labels]) == [6, 3, 3]
+    assert counts(names, [label == "B" for label in labels]) == [6, 2, 2]
 
 
 def test_larger_sources_are_dealt_first_to_the_split_that_lacks_most() -> None:
     # Wanted of 10 videos: 6, 2, 2. The source of 6 goes to train, the two of 2 to val and test.
-    labels = ["A"] * 10
     groups = ["big"] * 6 + ["x"] * 2 + ["y"] * 2
-    names = splits.assign(labels, groups, FRACTIONS, seed=1)
+    names = splits.assign(["A"] * 10, [None] * 10, groups, FRACTIONS, seed=1)
     assert names[:6] == ["train"] * 6
     assert sorted({names[6], names[8]}) == ["test", "val"]
 
 
+def test_every_sublabel_is_spread_as_the_shares_say() -> None:
+    # One source with all 20 films would, without sublabels, leave no other video for train.
+    sublabels = ["film"] * 20 + ["drawn"] * 10 + ["made"] * 20
+    groups = ["film"] * 20 + [f"d{i}" for i in range(10)] + [f"m{i}" for i in range(20)]
+    names = splits.assign(["A"] * 50, sublabels, groups, DEFAULT, seed=0)
+    assert {
+        sublabel: counts(names, [own == sublabel for own in sublabels]) for sublabel in ("film", "drawn", "made")
+    } == {"film": [20, 0, 0], "drawn": [7, 2, 1], "made": [14, 4, 2]}
+
+
+def test_sublabels_of_few_sources_make_up_for_each_other() -> None:
+    # Alone, each sublabel of three (2.1, 0.6, 0.3) would round to 2, 1, 0 and leave test empty.
+    sublabels = [f"s{i // 3}" for i in range(30)]
+    names = splits.assign(["A"] * 30, sublabels, [str(i) for i in range(30)], DEFAULT, seed=0)
+    assert counts(names, [True] * 30) == [21, 6, 3]
+    for sublabel in set(sublabels):
+        assert counts(names, [own == sublabel for own in sublabels]) in ([2, 1, 0], [2, 0, 1], [3, 0, 0])
+
+
+def test_a_sublabel_of_one_source_goes_to_train_also_where_train_is_small() -> None:
+    sublabels = ["one", "one", *["many"] * 10]
+    names = splits.assign(["A"] * 12, sublabels, ["o", "o", *map(str, range(10))], (0.2, 0.4, 0.4), seed=0)
+    assert names[:2] == ["train", "train"]
+    assert counts(names[2:], [True] * 10) == [2, 4, 4]
+
+
+def test_a_class_is_in_every_split_before_all_else() -> None:
+    names = splits.assign(["A"] * 3, ["x", "y", "z"], ["1", "2", "3"], DEFAULT, seed=0)
+    assert sorted(names) == ["test", "train", "val"]
+
+
+def test_a_source_of_several_sublabels_or_classes_stays_whole() -> None:
+    labels = ["A"] * 8 + ["B"] * 7
+    sublabels = [*["x", "y"] * 4, *[None] * 7]
+    groups = ["both", "both", "a0", "a1", "a2", "a3", "a4", "tv", "tv", "b0", "b1", "b2", "b3", "b4", "b5"]
+    names = splits.assign(labels, sublabels, groups, FRACTIONS, seed=0)
+    assert names[0] == names[1]
+    assert names[7] == names[8]
+    assert counts(names, [label == "A" for label in labels]) == [5, 2, 1]
+    assert counts(names, [label == "B" for label in labels]) == [4, 2, 1]
+
+
 def test_a_seed_gives_one_split_and_other_seeds_others() -> None:
-    labels, groups = ["A"] * 20, [str(i) for i in range(20)]
-    first = splits.assign(labels, groups, FRACTIONS, seed=0)
-    assert first == splits.assign(labels, groups, FRACTIONS, seed=0)
-    assert any(first != splits.assign(labels, groups, FRACTIONS, seed=seed) for seed in range(1, 4))
+    arguments = (["A"] * 20, ["x", "y"] * 10, [str(i) for i in range(20)], FRACTIONS)
+    first = splits.assign(*arguments, seed=0)
+    assert first == splits.assign(*arguments, seed=0)
+    assert any(first != splits.assign(*arguments, seed=seed) for seed in range(1, 4))
+
+
+def test_the_split_does_not_depend_on_the_order_of_the_videos() -> None:
+    labels, groups = ["A"] * 9, [str(i) for i in range(9)]
+    sublabels: list[str | None] = ["x", "y", "z"] * 3
+    there = dict(zip(groups, splits.assign(labels, sublabels, groups, FRACTIONS, seed=0), strict=True))
+    backwards = splits.assign(labels, sublabels[::-1], groups[::-1], FRACTIONS, seed=0)
+    assert dict(zip(groups[::-1], backwards, strict=True)) == there
 
 
 def test_a_share_of_zero_gives_no_such_split() -> None:
-    names = splits.assign(["A"] * 4, ["1", "2", "3", "4"], (0.5, 0.0, 0.5), seed=0)
+    names = splits.assign(["A"] * 4, [None] * 4, ["1", "2", "3", "4"], (0.5, 0.0, 0.5), seed=0)
     assert sorted(names) == ["test", "test", "train", "train"]
 
 
 def test_too_few_sources_are_named() -> None:
     with pytest.raises(ConfigError) as error:
-        splits.assign(["A", "A", "A", "B"], ["1", "2", "3", "4"], FRACTIONS, seed=0)
+        splits.assign(["A", "A", "A", "B"], [None] * 4, ["1", "2", "3", "4"], FRACTIONS, seed=0)
     assert str(error.value) == (
         "--split: class 'B' must have at least 3 sources to be in train, val, test, has 1; "
         "add sources, or give a share of 0 to a split"
     )
 
 
-def test_a_source_of_two_labels_is_named() -> None:
-    with pytest.raises(ConfigError, match="group 'g' must hold one label, holds 'A' and 'B'"):
-        splits.assign(["A", "B"], ["g", "g"], FRACTIONS, seed=0)
+def test_sources_that_tie_classes_together_are_named() -> None:
+    # Each class has two sources, which must go to the two splits; but each shares them with the other two
+    # classes, in a ring of three.
+    labels = ["A", "B", "B", "C", "C", "A"]
+    groups = ["ab", "ab", "bc", "bc", "ca", "ca"]
+    with pytest.raises(ConfigError, match=r"class '[ABC]' cannot be in (train|val), since its sources hold other"):
+        splits.assign(labels, [None] * 6, groups, (0.5, 0.5, 0.0), seed=0)

@@ -29,8 +29,10 @@ def write_run(run: Path, keys: list[str], uris: list[str] | None = None, num_pen
         "video_id": ids[: len(keys)],
         "video_uri": uris,
         "label": ["A"] * len(keys),
+        "sublabel": ["a"] * len(keys),
         "group": uris,
         "split": ["train"] * len(keys),
+        "content_digest": [f"digest of {uri}" for uri in uris],
         "feature_key": keys,
         "features": features_column(arrays, 1280),
     }
@@ -72,6 +74,8 @@ def test_a_key_stands_for_everything_that_decides_a_feature() -> None:
 def test_features_are_read_in_order_of_their_location(tmp_path: Path) -> None:
     features = read_features(write_run(tmp_path, [SPEC.key] * 3, uris=["/v/c", "/v/a", "/v/b"]))
     assert features.video_ids == ["id1", "id2", "id0"]
+    assert (features.video_uris, features.sublabels) == (["/v/a", "/v/b", "/v/c"], ["a"] * 3)
+    assert features.content_digests == ["digest of /v/a", "digest of /v/b", "digest of /v/c"]
     assert [float(array[0, 0]) for array in features.features] == [1.0, 2.0, 0.0]
     assert features.features[0].shape == (2, 1280)
 

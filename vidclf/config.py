@@ -24,11 +24,11 @@ def require(holds: bool, field: str, rule: str, value: object) -> None:
         raise ConfigError(f"--{field.replace('_', '-')} must be {rule}, got {value!r}")
 
 
-def parse_fractions(split: str) -> tuple[float, float, float] | None:
-    """`"0.7,0.2,0.1"` as train, val, test fractions; None for `"none"`. ConfigError otherwise."""
-    if split == "none":
+def parse_fractions(split: str, otherwise: str = "none") -> tuple[float, float, float] | None:
+    """`"0.7,0.2,0.1"` as train, val, test fractions; None for the word `otherwise`. ConfigError else."""
+    if split == otherwise:
         return None
-    rule = "'none' or three fractions train,val,test that add up to 1"
+    rule = f"{otherwise!r} or three fractions train,val,test that add up to 1"
     try:
         parts = [float(part) for part in split.split(",")]
     except ValueError:
@@ -236,7 +236,7 @@ class FitConfig(ModelConfig):
     max_grad_norm: float = 1.0
     """gradient norm above which gradients are scaled down"""
     seed: int = 0
-    """seed; member i uses seed + i"""
+    """seed of the split, where it is assigned anew, and of the members; member i uses seed + i"""
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -259,6 +259,13 @@ class TrainConfig(FitConfig):
     """ensemble directory; resubmitting into it trains only the members that are missing"""
     members: int = 4
     """models in the ensemble"""
+    split: str = "manifest"
+    """'manifest' for the splits that the videos were indexed with; or train,val,test fractions, to assign
+    them anew by label, sublabel and source, with near duplicates kept together"""
+    near_duplicate_cosine: float = 0.95
+    """cosine of two videos' mean features, centred by the mean of all videos, from which on they are near
+    duplicates; on efficientnet_lite0 0.95 finds trimmed copies, two thirds of cropped ones, and few
+    unrelated pages of text; higher finds fewer"""
     cpus_per_member: float = 0.5
     """CPU share that Ray reserves for each member"""
     gpus_per_member: float = 0.25
@@ -271,6 +278,9 @@ class TrainConfig(FitConfig):
     def __post_init__(self) -> None:
         super().__post_init__()
         require(self.members >= 1, "members", "at least 1", self.members)
+        parse_fractions(self.split, "manifest")
+        cosine = self.near_duplicate_cosine
+        require(0 < cosine <= 1, "near_duplicate_cosine", "in (0, 1]", cosine)
         require(self.cpus_per_member > 0, "cpus_per_member", "above 0 CPUs", self.cpus_per_member)
         require(self.gpus_per_member >= 0, "gpus_per_member", "at least 0 GPUs", self.gpus_per_member)
 

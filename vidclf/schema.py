@@ -103,6 +103,33 @@ DUPLICATES = pa.schema(
 )
 """One row per video whose content is that of another one before it, in order of location."""
 
+SPLIT_TABLE = pa.schema(
+    [
+        pa.field(VIDEO_ID, pa.string(), nullable=False),
+        pa.field("video_uri", pa.string(), nullable=False),
+        pa.field("label", pa.string()),
+        pa.field("split", pa.string()),
+        pa.field("group", pa.string(), nullable=False),
+        pa.field("cluster", pa.int32()),
+    ]
+)
+"""One row per video that an ensemble was trained or measured on: the split it was in, the group that
+was kept together, and its cluster of near duplicates (null where nothing is near it)."""
+
+LEAKAGE = pa.schema(
+    [
+        *[
+            pa.field(f"{prefix}{name}", pa.string(), nullable=name == "label")
+            for prefix in ("", "other_")
+            for name in (VIDEO_ID, "video_uri", "label", "split")
+        ],
+        pa.field("cosine", pa.float32(), nullable=False),
+        pa.field("same_content", pa.bool_(), nullable=False),
+    ]
+)
+"""One row per pair of near duplicates in different splits, the nearest first: the cosine of their mean
+features, and whether their files are the same, byte for byte."""
+
 
 def view_name(index: int) -> str:
     """The column of the frames as one of a job's transforms leaves them."""

@@ -124,9 +124,13 @@ class FeatureSet:
 
     spec: FeatureSpec
     video_ids: list[str]
+    video_uris: list[str]
     labels: list[str | None]
+    sublabels: list[str | None]
     groups: list[str]
     splits: list[str | None]
+    content_digests: list[str]
+    """equal where two files are the same, byte for byte (`vidclf/archive/content.py`)"""
     features: list[npt.NDArray[np.float16]]
     """[T, D] each"""
 
@@ -140,16 +144,27 @@ def read_features(features: str) -> FeatureSet:
     state = ledger.read_state(features)
     if state.num_pending:
         raise ConfigError(f"--features {features}: {state.num_pending} videos are pending; run jobs/extract.py again")
-    rows: list[tuple[str, str, str | None, str, str | None, npt.NDArray[np.float16]]] = []
-    columns = ["video_uri", "video_id", "label", "group", "split", "feature_key", "features"]
+    plain = ("video_uri", "video_id", "label", "sublabel", "group", "split", "content_digest")
+    columns = [*plain, "feature_key", "features"]
+    rows: list[tuple[Any, ...]] = []
     for table in storage.iter_tables(ledger.part_files(features), columns):
         keys = set(table["feature_key"].unique().to_pylist())
         if keys != {spec.key}:
             raise ConfigError(f"--features {features}: must hold one feature key {spec.key}, holds {sorted(keys)}")
-        plain = [table[name].to_pylist() for name in columns[:5]]
-        rows += zip(*plain, [features_TD(row) for row in table["features"]], strict=True)
+        values = [table[name].to_pylist() for name in plain]
+        rows += zip(*values, [features_TD(row) for row in table["features"]], strict=True)
     if not rows:
         raise ConfigError(f"--features {features}: holds no video ({state.num_quarantined} are quarantined)")
     rows.sort(key=lambda row: row[0])
-    _, video_ids, labels, groups, splits, arrays = (list(column) for column in zip(*rows, strict=True))
-    return FeatureSet(spec=spec, video_ids=video_ids, labels=labels, groups=groups, splits=splits, features=arrays)
+    uris, ids, labels, sublabels, groups, splits, digests, arrays = (list(column) for column in zip(*rows, strict=True))
+    return FeatureSet(
+        spec=spec,
+        video_ids=ids,
+        video_uris=uris,
+        labels=labels,
+        sublabels=sublabels,
+        groups=groups,
+        splits=splits,
+        content_digests=digests,
+        features=arrays,
+    )

@@ -64,11 +64,14 @@ def training_data(features: FeatureSet) -> TrainingData:
     if any(label is None for label in features.labels):
         raise ConfigError("--features: must hold labelled videos; index an archive laid out <label>/<sublabel>/video")
     if any(split is None for split in features.splits):
-        raise ConfigError("--features: videos have no split; index the archive with --split")
+        raise ConfigError("--features: videos have no split; give fractions, such as --split 0.7,0.2,0.1")
     split_of: dict[str, str] = {}
     for group, split in zip(features.groups, features.splits, strict=True):
         if split_of.setdefault(group, str(split)) != split:
-            raise ConfigError(f"--features: source {group!r} must be in one split, is in {split_of[group]} and {split}")
+            raise ConfigError(
+                f"--features: source {group!r} must be in one split, is in {split_of[group]} and {split}; "
+                "give fractions to split anew, such as --split 0.7,0.2,0.1"
+            )
     classes = sorted({str(label) for label in features.labels})
     if len(classes) < 2:
         raise ConfigError(f"--features: must hold at least 2 classes, holds {classes}")

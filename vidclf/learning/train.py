@@ -21,7 +21,7 @@ from ray.train.torch import TorchConfig, TorchTrainer, get_device
 from vidclf import cluster, storage
 from vidclf.config import ConfigError, FitConfig, ModelConfig, TrainConfig
 from vidclf.features.store import FeatureSet
-from vidclf.learning import ensemble
+from vidclf.learning import ensemble, leakage
 from vidclf.learning.dataset import TrainingData, training_data
 from vidclf.learning.ensemble import EnsembleInfo
 from vidclf.learning.fit import Epoch, fit_member, logits_of
@@ -41,6 +41,8 @@ def train(config: TrainConfig, features: FeatureSet, weights: str) -> dict[str, 
     """
     # Workers have other working directories, so the output's location must not be relative.
     config = replace(config, output=storage.canonical(config.output))
+    division = leakage.divide(features, config)
+    features = division.features
     data = training_data(features)
     recipe = _recipe(config, features, data)
     _refuse_foreign(config.output)
@@ -48,6 +50,7 @@ def train(config: TrainConfig, features: FeatureSet, weights: str) -> dict[str, 
         storage.delete_tree(config.output)
     finished = [] if config.overwrite else _finished_members(config, recipe)
     missing = [index for index in range(config.members) if index not in finished]
+    print(division.summary)
     if config.dry_run:
         print(f"would train members {missing} of {config.members} into {config.output}")
         return None
@@ -56,6 +59,7 @@ def train(config: TrainConfig, features: FeatureSet, weights: str) -> dict[str, 
         if storage.exists(ensemble_file):
             storage.delete_file(ensemble_file)
         storage.create_dir(config.output)
+        division.publish(config.output)
         if missing:
             _train_members(config, data, recipe, missing)
         _publish(config, features, data, weights)
@@ -167,7 +171,7 @@ def _recipe(config: TrainConfig, features: FeatureSet, data: TrainingData) -> st
 def _refuse_foreign(output: str) -> None:
     """ConfigError where the output directory holds files and none of an ensemble's, whatever the flags."""
     names = [path.removeprefix(output).lstrip("/") for path in storage.list_files(output, recursive=True)]
-    if names and not any(name.startswith(("member_", RAY_TRAIN_DIR)) for name in names):
+    if names and not any(name.startswith(("member_", RAY_TRAIN_DIR, leakage.SPLITS_FILE)) for name in names):
         raise ConfigError(
             f"--output {output}: must be empty or an ensemble to continue or to overwrite, holds {names[0]}"
         )

@@ -1,0 +1,263 @@
+"""Near duplicates: which videos show the same, which of them stand in different splits, and splits
+that keep them together.
+
+A model that has seen one copy of a video in training knows the other, so a split that parts them
+flatters the model. Copies, trims and crops of a clip are found by their features; clips that merely
+come from one source mostly look different, so `group` stays what keeps sources together.
+
+Shape suffixes: N videos, T frames, D features.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+from scipy.sparse import coo_array
+from scipy.sparse.csgraph import connected_components
+
+from vidclf import storage
+from vidclf.config import ConfigError, TrainConfig, parse_fractions
+from vidclf.features.store import FeatureSet
+from vidclf.learning import splits
+from vidclf.schema import LEAKAGE, SPLIT_TABLE, VIDEO_ID, conform
+
+LEAKAGE_FILE = "leakage.parquet"
+SPLITS_FILE = "splits.parquet"
+
+TILE = 2048
+"""Videos whose cosines to as many others are in memory at a time (16 MB)."""
+
+MAX_PAIRS_IN_MEMORY = 1_000_000
+"""Links between videos that are gathered before they are reduced to what tells the clusters, and pairs
+that the report names at most, nearest first."""
+
+Pairs = tuple[npt.NDArray[np.int64], npt.NDArray[np.int64], npt.NDArray[np.float32]]
+"""First and second video of each pair (first < second), and their cosine."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Division:
+    """A feature set with the splits that training uses, and what is known of leaks between them."""
+
+    features: FeatureSet
+    clusters: list[int | None]
+    """number of each video's cluster of near duplicates; None where nothing is near it"""
+    leaks: pa.Table
+    """`schema.LEAKAGE`"""
+    num_leaks: int
+    """pairs, also those beyond the ones that `leaks` names"""
+
+    @property
+    def summary(self) -> str:
+        """One line for whoever trains."""
+        if not self.num_leaks:
+            return "leakage: no near duplicates stand in different splits"
+        return (
+            f"leakage: {self.num_leaks} {'pair' if self.num_leaks == 1 else 'pairs'} of near duplicates "
+            f"{'stands' if self.num_leaks == 1 else 'stand'} in different splits, see {LEAKAGE_FILE}"
+        )
+
+    def publish(self, directory: str) -> None:
+        """Write `splits.parquet` and `leakage.parquet`, the latter also where it has no row."""
+        features = self.features
+        table = pa.table(
+            {
+                VIDEO_ID: features.video_ids,
+                "video_uri": features.video_uris,
+                "label": pa.array(features.labels, pa.string()),
+                "split": pa.array(features.splits, pa.string()),
+                "group": features.groups,
+                "cluster": pa.array(self.clusters, pa.int32()),
+            }
+        )
+        storage.publish_table(storage.join(directory, SPLITS_FILE), conform(table, SPLIT_TABLE, "splits"))
+        storage.publish_table(storage.join(directory, LEAKAGE_FILE), self.leaks)
+
+
+def divide(features: FeatureSet, config: TrainConfig) -> Division:
+    """The splits that `config.split` asks for: as indexed, or assigned anew such that neither sources
+    nor clusters of near duplicates cross them (`groups` are then the joined ones, each named after
+    its first source).
+
+    Raises ConfigError where videos carry no split or no label to assign one by, or a class has too
+    few sources for its splits.
+    """
+    unit_ND = unit_means(features.features)
+    fractions = parse_fractions(config.split, "manifest")
+    if fractions is None:
+        scan = _scan(unit_ND, features, config.near_duplicate_cosine)
+        return Division(features=features, clusters=scan.clusters, leaks=scan.leaks, num_leaks=scan.num_leaks)
+    if any(label is None for label in features.labels):
+        raise ConfigError("--features: must hold labelled videos, to be split by label")
+    # In no split yet, so that no pair is between two.
+    apart = replace(features, splits=[None] * len(features.splits))
+    scan = _scan(unit_ND, apart, config.near_duplicate_cosine)
+    groups = join_groups(features.groups, scan.clusters)
+    labels = [str(label) for label in features.labels]
+    try:
+        names = splits.assign(labels, features.sublabels, groups, fractions, config.seed)
+    except ConfigError as error:
+        num_sources, num_groups = len(set(features.groups)), len(set(groups))
+        if num_groups == num_sources:
+            raise
+        raise ConfigError(
+            f"{error} (near duplicates join {num_sources} sources into {num_groups}; "
+            "a higher --near-duplicate-cosine joins fewer)"
+        ) from error
+    divided = replace(features, groups=groups, splits=list(names))
+    return Division(features=divided, clusters=scan.clusters, leaks=scan.leaks, num_leaks=0)
+
+
+def unit_means(features: Sequence[npt.NDArray[np.float16]]) -> npt.NDArray[np.float32]:
+    """Each video's mean feature [N, D], centred by the mean of all videos and scaled to length 1.
+
+    Uncentred, what all videos share dominates, with some backbones so much that everything is near
+    everything. A video that is exactly the mean stays 0 and is near to nothing.
+    """
+    means_ND: npt.NDArray[np.float32] = np.stack([video_TD.mean(axis=0, dtype=np.float32) for video_TD in features])
+    means_ND -= means_ND.mean(axis=0)
+    lengths_N = np.linalg.norm(means_ND, axis=1, keepdims=True)
+    np.divide(means_ND, lengths_N, out=means_ND, where=lengths_N > 0)
+    return means_ND
+
+
+def near_pairs(unit_ND: npt.NDArray[np.float32], cosine: float, tile: int) -> Iterator[Pairs]:
+    """Pairs of rows with at least this cosine, a tile of the matrix of all cosines at a time."""
+    for row in range(0, len(unit_ND), tile):
+        for column in range(row, len(unit_ND), tile):
+            cosines = unit_ND[row : row + tile] @ unit_ND[column : column + tile].T
+            first, second = np.nonzero(np.triu(cosines, 1) >= cosine if row == column else cosines >= cosine)
+            if len(first):
+                yield first + row, second + column, cosines[first, second]
+
+
+def join_groups(groups: Sequence[str], clusters: Sequence[int | None]) -> list[str]:
+    """Groups joined where they share a cluster, each named after the first of its groups in order of
+    their names."""
+    names, group_of = np.unique(np.array(groups, dtype=object), return_inverse=True)
+    first_of: dict[int, int] = {}
+    links = [
+        (first_of.setdefault(cluster, int(group)), int(group))
+        for group, cluster in zip(group_of, clusters, strict=True)
+        if cluster is not None
+    ]
+    joined = _components(*_columns(links), len(names))
+    name_of: dict[int, str] = {}
+    for name, component in zip(names, joined, strict=True):
+        name_of.setdefault(int(component), str(name))
+    return [name_of[int(joined[group])] for group in group_of]
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Scan:
+    clusters: list[int | None]
+    leaks: pa.Table
+    num_leaks: int
+
+
+def _scan(unit_ND: npt.NDArray[np.float32], features: FeatureSet, cosine: float) -> _Scan:
+    """One pass over all pairs: clusters of near duplicates, and pairs of them in different splits.
+
+    Files of the same content are near duplicates whatever their cosine: frames drawn at random from
+    two copies are not the same.
+    """
+    split_N = np.array([str(split) for split in features.splits])
+    digest_N = np.array(features.content_digests)
+    clusters = np.arange(len(unit_ND))
+    links: list[Pairs] = []
+    leaks: list[Pairs] = []
+    num_leaks = 0
+    for pairs in _with_same_content(unit_ND, features.content_digests, cosine):
+        links.append(pairs)
+        if sum(len(first) for first, _, _ in links) > MAX_PAIRS_IN_MEMORY:
+            clusters, links = _joined(clusters, links), []
+        crossing = split_N[pairs[0]] != split_N[pairs[1]]
+        if crossing.any():
+            num_leaks += int(crossing.sum())
+            leaks.append((pairs[0][crossing], pairs[1][crossing], pairs[2][crossing]))
+            if sum(len(first) for first, _, _ in leaks) > MAX_PAIRS_IN_MEMORY:
+                leaks = [_nearest(leaks)]
+    clusters = _joined(clusters, links)
+    first, second, cosines = _nearest(leaks)
+    return _Scan(
+        clusters=_numbered(clusters),
+        leaks=_leak_table(features, first, second, cosines, digest_N[first] == digest_N[second]),
+        num_leaks=num_leaks,
+    )
+
+
+def _with_same_content(unit_ND: npt.NDArray[np.float32], digests: Sequence[str], cosine: float) -> Iterator[Pairs]:
+    """Near pairs, and those of the same content that are not near."""
+    yield from near_pairs(unit_ND, cosine, TILE)
+    copies: dict[str, list[int]] = defaultdict(list)
+    for index, digest in enumerate(digests):
+        copies[digest].append(index)
+    # The first against the others: enough to join them all, and to name each copy in another split.
+    links = [(members[0], other) for members in copies.values() for other in members[1:]]
+    if links:
+        first, second = _columns(links)
+        cosines = np.einsum("nd,nd->n", unit_ND[first], unit_ND[second])
+        apart = cosines < cosine
+        yield first[apart], second[apart], cosines[apart]
+
+
+def _columns(links: list[tuple[int, int]]) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
+    array = np.array(links, dtype=np.int64).reshape(-1, 2)
+    return array[:, 0], array[:, 1]
+
+
+def _components(first: npt.NDArray[np.int64], second: npt.NDArray[np.int64], num_nodes: int) -> npt.NDArray[np.int32]:
+    """The number of each node's connected component, from 0 in order of their first nodes."""
+    graph = coo_array((np.ones(len(first), np.int8), (first, second)), shape=(num_nodes, num_nodes))
+    components: npt.NDArray[np.int32] = connected_components(graph, directed=False)[1]
+    return components
+
+
+def _joined(clusters: npt.NDArray[np.int64], links: list[Pairs]) -> npt.NDArray[np.int64]:
+    """Clusters after joining those that `links` touch; each has the number of its first video."""
+    first = np.concatenate([clusters, *[pairs[0] for pairs in links]])
+    second = np.concatenate([np.arange(len(clusters)), *[pairs[1] for pairs in links]])
+    components = _components(first, second, len(clusters))
+    _, first_video = np.unique(components, return_index=True)
+    return first_video[components]
+
+
+def _numbered(clusters: npt.NDArray[np.int64]) -> list[int | None]:
+    """Clusters of several videos numbered from 0; None for the others."""
+    _, cluster_of, sizes = np.unique(clusters, return_inverse=True, return_counts=True)
+    number = np.cumsum(sizes > 1) - 1
+    return [int(number[cluster]) if sizes[cluster] > 1 else None for cluster in cluster_of]
+
+
+def _nearest(pairs: list[Pairs]) -> Pairs:
+    """As many pairs as are kept, the nearest first, equally near ones in their order."""
+    empty = (np.empty(0, np.int64), np.empty(0, np.int64), np.empty(0, np.float32))
+    first, second, cosines = (np.concatenate(column) for column in zip(empty, *pairs, strict=True))
+    order = np.lexsort((second, first, -cosines))[:MAX_PAIRS_IN_MEMORY]
+    return first[order], second[order], cosines[order]
+
+
+def _leak_table(
+    features: FeatureSet,
+    first: npt.NDArray[np.int64],
+    second: npt.NDArray[np.int64],
+    cosines: npt.NDArray[np.float32],
+    same_content: npt.NDArray[np.bool_],
+) -> pa.Table:
+    columns = {
+        f"{prefix}{name}": pa.array(values, pa.string()).take(pa.array(indices))
+        for prefix, indices in (("", first), ("other_", second))
+        for name, values in (
+            (VIDEO_ID, features.video_ids),
+            ("video_uri", features.video_uris),
+            ("label", features.labels),
+            ("split", features.splits),
+        )
+    }
+    table = pa.table({**columns, "cosine": cosines, "same_content": same_content})
+    return conform(table, LEAKAGE, "leakage")
