@@ -5,6 +5,7 @@ python jobs/train.py --features features/ --output ensemble/ [--members 4] [--gp
 
 import sys
 from pathlib import Path
+from typing import Any
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
@@ -24,15 +25,25 @@ def main(config: TrainConfig) -> int:
     print(
         f"{config.output}: {len(summary['members'])} members of {summary['num_parameters'] / 1e6:.1f} M parameters, "
         f"{done}; "
-        f"accuracy on {summary['num_val_videos']} validation videos {summary['val_accuracy']:.3f}"
+        f"on {summary['num_val_videos']} validation videos: {_scores(summary)}"
     )
     for index, member in enumerate(summary["members"]):
         best = member["best"]
+        classes = dict(zip(summary["val_f1"], best["val_f1"], strict=True))
+        again = f", attempt {best['attempt']}" if member["attempts"] > 1 else ""
         print(
-            f"  member {index}: accuracy {best['val_accuracy']:.3f}, macro F1 {best['val_macro_f1']:.3f} "
-            f"on validation, epoch {best['number']} of {member['epochs']}"
+            f"  member {index}: {_scores({**best, 'val_f1': classes})}; "
+            f"epoch {best['number']}{again}, {member['epochs']} run in {member['duration_s']:.0f} s"
         )
     return cli.EXIT_OK
+
+
+def _scores(values: dict[str, Any]) -> str:
+    worst = min(values["val_f1"], key=values["val_f1"].__getitem__)
+    return (
+        f"accuracy {values['val_accuracy']:.3f}, macro F1 {values['val_macro_f1']:.3f}, weighted F1 "
+        f"{values['val_weighted_f1']:.3f}, worst class {worst} {values['val_f1'][worst]:.3f}"
+    )
 
 
 if __name__ == "__main__":

@@ -10,7 +10,8 @@ import torch
 
 from vidclf.config import ConfigError
 from vidclf.features.store import FeatureSet, FeatureSpec
-from vidclf.learning.dataset import class_balanced_order, pad, training_data
+from vidclf.learning.augment import FramePlan
+from vidclf.learning.dataset import Batches, Sequences, bootstrap_sample, class_balanced_order, pad, training_data
 
 SPEC = FeatureSpec(
     backbone="efficientnet_lite0", weights_digest="0", sampling={}, transform={}, decoder="d", dtype="float16"
@@ -50,7 +51,41 @@ def test_draws_are_as_many_as_videos_and_even_over_classes() -> None:
     labels = [0] * 900 + [1] * 100
     drawn = class_balanced_order(labels, torch.Generator().manual_seed(0))
     assert len(drawn) == 1000
-    assert 430 < sum(labels[index] for index in drawn) < 570
+    assert 430 < sum(labels[index] for index in drawn.tolist()) < 570
+
+
+def two_videos() -> Sequences:
+    """Frames 0, 10, 20 and frame 7."""
+    return Sequences.of([np.array([[0], [10], [20]], np.float16), np.array([[7]], np.float16)], [1, 0])
+
+
+def test_whole_videos_in_the_order_asked_for_padded_with_zeros() -> None:
+    features_BTD, lengths_B = Batches(two_videos(), torch.device("cpu")).whole(torch.tensor([1, 0]))
+    assert features_BTD[..., 0].tolist() == [[7, 0, 0], [0, 10, 20]]
+    assert lengths_B.tolist() == [1, 3]
+
+
+def test_frames_between_two_are_interpolated_and_padding_is_zero() -> None:
+    plan = FramePlan(torch.tensor([[0.5, 1.25, 2.0], [0.0, 0.0, 0.0]]), torch.tensor([3, 1]))
+    features_BLD, _ = Batches(two_videos(), torch.device("cpu")).at(torch.tensor([0, 1]), plan)
+    assert features_BLD[..., 0].tolist() == [[5, 12.5, 20], [7, 0, 0]]
+
+
+def test_a_read_only_array_as_the_object_store_has_it_is_taken_without_a_copy() -> None:
+    sequences = two_videos()
+    sequences.frames_ND.flags.writeable = False
+    features_BTD, _ = Batches(sequences, torch.device("cpu")).whole(torch.tensor([0]))
+    assert features_BTD[..., 0].tolist() == [[0, 10, 20]]
+
+
+def test_a_bootstrap_sample_keeps_the_size_of_each_class() -> None:
+    features = [np.full((1, 1), number, np.float16) for number in range(40)]
+    sequences = Sequences.of(features, [0] * 30 + [1] * 10)
+    sample = bootstrap_sample(sequences, torch.Generator().manual_seed(0))
+    assert (sample.labels.count(0), sample.labels.count(1)) == (30, 10)
+    values = sample.frames_ND[:, 0].tolist()
+    assert 10 < len(set(values)) < 35  # with replacement
+    assert all((value >= 30) == (label == 1) for value, label in zip(values, sample.labels, strict=True))
 
 
 @pytest.mark.parametrize(

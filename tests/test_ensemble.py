@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -40,6 +41,8 @@ def directory(tmp_path: Path) -> str:
         members=members,
         temperature=2.0,
         training={},
+        preprocessing={},
+        versions={},
     )
     ensemble.write_info(str(tmp_path), info)
     return str(tmp_path)
@@ -105,6 +108,28 @@ def test_a_member_that_is_gone_is_refused(directory: str) -> None:
 def test_a_damaged_description_is_refused(directory: str, text: str) -> None:
     (Path(directory) / "ensemble.json").write_text(text)
     with pytest.raises(ConfigError, match=r"not an ensemble that jobs/train\.py wrote"):
+        ensemble.read_info(directory)
+
+
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [
+        ({"classes": ["A", "A", "B"]}, r"classes must be at least 2, each once, got \['A', 'A', 'B'\]"),
+        ({"temperature": 0.0}, "temperature must be above 0, got 0.0"),
+        ({"members": []}, "members must be at least 1, got 0"),
+        ({"feature_spec": replace(SPEC, backbone="vgg")}, "backbone must be one of .*, got 'vgg'"),
+    ],
+)
+def test_values_that_cannot_be_are_named(directory: str, values: dict[str, Any], message: str) -> None:
+    ensemble.write_info(directory, replace(ensemble.read_info(directory), **values))
+    with pytest.raises(ConfigError, match=message):
+        ensemble.read_info(directory)
+
+
+def test_a_description_that_was_edited_is_refused(directory: str) -> None:
+    path = Path(directory) / "ensemble.json"
+    path.write_text(path.read_text().replace('"temperature": 2.0', '"temperature": 1.0'))
+    with pytest.raises(ConfigError, match="was changed since it was written"):
         ensemble.read_info(directory)
 
 

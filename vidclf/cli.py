@@ -18,7 +18,7 @@ from typing import Any, TypeVar
 import yaml
 
 from vidclf import storage
-from vidclf.config import ConfigError
+from vidclf.config import RECIPES, ConfigError
 from vidclf.ledger import ErrorBudgetExceeded, RunStopped
 
 Config = TypeVar("Config")
@@ -79,6 +79,7 @@ def parse(config_class: type[Config], argv: list[str], prog: str | None = None) 
     values = _read_yaml(config_file, list(kinds)) if config_file else {}
     values.update(given)
     values = {key: convert(key, value, kinds[key]) for key, value in values.items()}
+    values = {**RECIPES.get(values.get("recipe", ""), {}), **values}
     missing = [f.name for f in fields(config_class) if f.default is MISSING and f.name not in values]  # type: ignore[arg-type]
     if missing:
         flags = ", ".join(f"--{name.replace('_', '-')}" for name in missing)

@@ -85,6 +85,7 @@ class Tally:
     def __init__(self, make_observer: Callable[[], Observer] | None = None) -> None:
         self._counts: Counter[str] = Counter()
         self._observer = make_observer() if make_observer is not None else None
+        self._said: list[str] = []
 
     def add(self, counts: dict[str, float]) -> None:
         if self._observer is not None:
@@ -98,6 +99,15 @@ class Tally:
     def read(self) -> dict[str, float]:
         return dict(self._counts)
 
+    def say(self, line: str) -> None:
+        """A line for the log of the job."""
+        self._said.append(line)
+
+    def heard(self) -> list[str]:
+        """The lines since this was last asked."""
+        said, self._said = self._said, []
+        return said
+
 
 @contextmanager
 def watch(
@@ -106,7 +116,8 @@ def watch(
     show: Callable[[dict[str, float]], tuple[int, str]],
     check: Callable[[dict[str, float]], None] = lambda counts: None,
 ) -> Iterator[None]:
-    """Keep `line` up to date from `tally` while the body runs; `show` gives units done and a note.
+    """Keep `line` up to date from `tally` while the body runs, and print what workers say; `show` gives
+    units done and a note.
 
     The body ends with RunStopped on SIGTERM (`ray job stop`), and with what `check` raises of it. For
     the main thread only.
@@ -117,9 +128,11 @@ def watch(
     def poll() -> None:
         while not ended.wait(POLL_INTERVAL_S):
             try:
-                counts = ray.get(tally.read.remote(), timeout=30)
+                counts, said = ray.get([tally.read.remote(), tally.heard.remote()], timeout=30)
             except (ray.exceptions.RayError, ray.exceptions.GetTimeoutError):
                 continue  # a busy or restarting actor delays the display, nothing else
+            for text in said:
+                line.say(text)
             line.update(*show(counts))
             try:
                 check(counts)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
+from typing import Any
 
 from vidclf.schema import RejectReason
 
@@ -213,10 +214,29 @@ class ModelConfig:
         require(0 <= self.dropout < 1, "dropout", "in [0, 1)", self.dropout)
 
 
+RECIPES: dict[str, dict[str, Any]] = {
+    "robust": {},
+    "reference": {
+        "initialization": "uniform",
+        "warmup_epochs": 0,
+        "class_weights": True,
+        "selection": "accuracy",
+        "multi_scale": (1.0,),
+        "max_restarts": 0,
+    },
+}
+"""Values that a recipe gives to fields which are not given otherwise. `robust` is the defaults; `reference`
+is the reference system's training, of whose members some collapse. Its multi-scale averaging belongs to
+its feature files and is in them, where they are used."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class FitConfig(ModelConfig):
-    """Recipe for one member; the defaults are the reference system's."""
+    """Recipe for one member."""
 
+    recipe: str = "robust"
+    """robust; or reference, the reference system's training (of --initialization, --warmup-epochs,
+    --class-weights, --selection, --multi-scale and --max-restarts, for those that are not given)"""
     epochs: int = 150
     """upper bound on passes over the training split"""
     patience: int = 25
@@ -227,26 +247,56 @@ class FitConfig(ModelConfig):
     """AdamW's peak learning rate"""
     weight_decay: float = 5e-4
     """AdamW's weight decay"""
+    warmup_epochs: int = 5
+    """epochs over which the learning rate rises to its peak"""
     warm_restart_epochs: int = 20
     """length of the first cosine cycle in epochs; each later one is twice as long"""
+    initialization: str = "orthogonal"
+    """orthogonal (recurrent weights, with forget gates open) or uniform (torch's own)"""
     focal_gamma: float = 2.0
     """focusing exponent of the focal loss"""
     label_smoothing: float = 0.1
     """mass taken from the true class and spread over all classes"""
+    class_weights: bool = False
+    """weigh the loss by inverse class frequency as well, although draws are class-balanced already"""
     max_grad_norm: float = 1.0
     """gradient norm above which gradients are scaled down"""
+    multi_scale: tuple[float, ...] = (0.85, 1.0, 1.15)
+    """frames that a training step samples from a video, as multiples of what the features hold; one is
+    drawn for each step"""
+    min_kept_frames: float = 0.7
+    """least share of the sampled frames that a training step keeps, at random"""
+    max_shift: int = 3
+    """frames by which a training step may move a video in time"""
+    feature_noise: float = 0.02
+    """standard deviation of noise on training features, as a share of the features' own"""
+    selection: str = "macro_f1"
+    """validation score that picks the best epoch: macro_f1 or accuracy; then the lowest loss"""
+    collapse_epoch: int = 15
+    """epoch after which a member that still never draws some class counts as collapsed"""
+    max_restarts: int = 2
+    """times that a collapsed member starts again from other random numbers"""
+    bootstrap: bool = False
+    """train each member on its own sample, with replacement, of each class's training videos"""
     seed: int = 0
     """seed of the split, where it is assigned anew, and of the members; member i uses seed + i"""
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        for field in ("epochs", "patience", "batch_size", "warm_restart_epochs"):
+        require(self.recipe in RECIPES, "recipe", f"one of {', '.join(RECIPES)}", self.recipe)
+        for field in ("epochs", "patience", "batch_size", "warm_restart_epochs", "collapse_epoch"):
             require(getattr(self, field) >= 1, field, "at least 1", getattr(self, field))
         for field in ("lr", "max_grad_norm"):
             require(getattr(self, field) > 0, field, "above 0", getattr(self, field))
-        for field in ("weight_decay", "focal_gamma"):
+        for field in (*("weight_decay", "focal_gamma", "warmup_epochs", "max_shift", "feature_noise", "max_restarts"),):
             require(getattr(self, field) >= 0, field, "at least 0", getattr(self, field))
         require(0 <= self.label_smoothing < 1, "label_smoothing", "in [0, 1)", self.label_smoothing)
+        kinds = ("orthogonal", "uniform")
+        require(self.initialization in kinds, "initialization", "orthogonal or uniform", self.initialization)
+        require(self.selection in ("macro_f1", "accuracy"), "selection", "macro_f1 or accuracy", self.selection)
+        scales = self.multi_scale
+        require(len(scales) > 0 and min(scales) > 0, "multi_scale", "positive factors, at least one", scales)
+        require(0 < self.min_kept_frames <= 1, "min_kept_frames", "in (0, 1]", self.min_kept_frames)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -269,7 +319,11 @@ class TrainConfig(FitConfig):
     cpus_per_member: float = 0.5
     """CPU share that Ray reserves for each member"""
     gpus_per_member: float = 0.25
-    """GPU share of each member (0 where the cluster has no GPU)"""
+    """GPU share of each member, of its memory too (0 where the cluster has no GPU)"""
+    mlflow: str | None = None
+    """URI of an MLflow tracking server to log each member to, beside TensorBoard's files"""
+    mlflow_experiment: str = "vidclf"
+    """MLflow experiment that the members' runs are in"""
     overwrite: bool = False
     """delete what is in the output directory and start again"""
     dry_run: bool = False

@@ -37,6 +37,13 @@ class ProgressLine:
             print(self.line(done, note, self._printed - self._start), file=sys.stderr, flush=True)
         self._done, self._note = done, note
 
+    def say(self, text: str) -> None:
+        """Print a line of its own, above the bar where there is one."""
+        if self._bar is not None:
+            self._bar.write(text, file=sys.stderr)
+        else:
+            print(text, file=sys.stderr, flush=True)
+
     def line(self, done: int, note: str, elapsed_s: float) -> str:
         """The log line after `elapsed_s` seconds: done, total, rate, time left."""
         rate = (done - self._initial) / elapsed_s if elapsed_s > 0 else 0.0

@@ -35,7 +35,7 @@ from vidclf.features import backbone, hdf5
 from vidclf.features.monitoring import PipelineMetrics
 from vidclf.features.run import EmbeddingJob, Target, begin_run, check_run, summarize, would_process
 from vidclf.features.sink import RunSink, target_column, written_columns
-from vidclf.features.store import FeatureSpec, features_column
+from vidclf.features.store import FeatureSpec, features_column, writable_view
 from vidclf.progress import ProgressLine
 
 VIDEOS_PER_BLOCK = (4, 32)
@@ -294,7 +294,7 @@ def _frames(column: pa.ChunkedArray, side: int) -> torch.Tensor:
     first = pixels.offset * side * side * 3
     frames_THWC = bytes_[first : first + len(pixels) * side * side * 3].reshape(-1, side, side, 3)
     # Arrow's buffers are read-only, which torch warns of; nothing here writes to them.
-    return torch.from_numpy(_writable_view(frames_THWC))
+    return torch.from_numpy(writable_view(frames_THWC))
 
 
 def _widen(table: pa.Table, columns: pa.Schema) -> pa.Table:
@@ -302,13 +302,6 @@ def _widen(table: pa.Table, columns: pa.Schema) -> pa.Table:
         [table[f.name] if f.name in table.column_names else pa.nulls(table.num_rows, f.type) for f in columns],
         schema=columns,
     )
-
-
-def _writable_view(array: np.ndarray[Any, np.dtype[np.uint8]]) -> np.ndarray[Any, np.dtype[np.uint8]]:
-    """The same memory under an array that does not say it is read-only."""
-    interface = {**array.__array_interface__, "data": (array.__array_interface__["data"][0], False)}
-    holder = type("_Holder", (), {"__array_interface__": interface, "owner": array})()
-    return np.asarray(holder)
 
 
 @dataclass(frozen=True, kw_only=True)

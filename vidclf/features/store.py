@@ -117,6 +117,16 @@ def features_TD(row: pa.ListScalar) -> npt.NDArray[np.float16]:
     return flat.reshape(len(inner), inner.type.list_size)
 
 
+def writable_view(array: npt.NDArray[Any]) -> npt.NDArray[Any]:
+    """The same memory under an array that does not say it is read-only, as Arrow's buffers and Ray's
+    object store do: torch warns of such. For those who only read."""
+    if array.flags.writeable:
+        return array
+    interface = {**array.__array_interface__, "data": (array.__array_interface__["data"][0], False)}
+    holder = type("_Holder", (), {"__array_interface__": interface, "owner": array})()
+    return np.asarray(holder)
+
+
 @dataclass(frozen=True, kw_only=True)
 class FeatureSet:
     """The features of a run in memory, sorted by location: an order that training's random draws

@@ -1,6 +1,6 @@
-"""Feature sequences as training data: labels to indices, padding, class-balanced draws.
+"""Feature sequences as training data: labels to indices, batches on a device, class-balanced draws.
 
-Shape suffixes: B videos, T frames, D features.
+Shape suffixes: N frames of all videos, B videos, T frames of a video, L frames drawn, D features.
 """
 
 from __future__ import annotations
@@ -15,22 +15,68 @@ import torch
 from torch import Tensor
 
 from vidclf.config import ConfigError
-from vidclf.features.store import FeatureSet
+from vidclf.features.store import FeatureSet, writable_view
+from vidclf.learning.augment import FramePlan, every_frame
 
 
 @dataclass(frozen=True, kw_only=True)
 class Sequences:
-    """Labelled feature sequences of one split."""
+    """Labelled feature sequences of one split. The frames of all videos stand in one array, which the
+    workers of a node share and a GPU takes in one copy."""
 
-    features: list[npt.NDArray[np.float16]]
-    """[T, D] each"""
+    frames_ND: npt.NDArray[np.float16]
+    """every video's frames, one video after another"""
+    lengths: list[int]
+    """frames of each video"""
     labels: list[int]
     """class indices"""
 
-    def batch(self, indices: Sequence[int]) -> tuple[Tensor, Tensor, Tensor]:
-        """Zero-padded features [B, T, D] float32, lengths [B] and labels [B] int64."""
-        features_BTD, lengths_B = pad([self.features[i] for i in indices])
-        return features_BTD, lengths_B, torch.tensor([self.labels[i] for i in indices])
+    @classmethod
+    def of(cls, features: Sequence[npt.NDArray[np.float16]], labels: Sequence[int]) -> Sequences:
+        """From one [T, D] array a video."""
+        return cls(frames_ND=np.concatenate(features), lengths=[len(rows) for rows in features], labels=list(labels))
+
+    @property
+    def features(self) -> list[npt.NDArray[np.float16]]:
+        """[T, D] each, not copied."""
+        return np.split(self.frames_ND, np.cumsum(self.lengths)[:-1])
+
+
+class Batches:
+    """Sequences on a device, where batches are gathered from them."""
+
+    def __init__(self, sequences: Sequences, device: torch.device) -> None:
+        self.labels_B = torch.tensor(sequences.labels, device=device)
+        self.lengths_B = torch.tensor(sequences.lengths)
+        self._frames_ND = torch.from_numpy(writable_view(sequences.frames_ND)).to(device)
+        self._starts_B = self.lengths_B.cumsum(0) - self.lengths_B
+        self._device = device
+
+    def __len__(self) -> int:
+        return len(self.lengths_B)
+
+    def whole(self, indices_B: Tensor) -> tuple[Tensor, Tensor]:
+        """All frames of some videos: zero-padded features [B, T, D] float32, and lengths [B] on the CPU."""
+        return self.at(indices_B, every_frame(self.lengths_B[indices_B]))
+
+    def at(self, indices_B: Tensor, plan: FramePlan) -> tuple[Tensor, Tensor]:
+        """The frames of `plan` of some videos, those between two frames interpolated; as `whole`."""
+        positions_BL = plan.positions_BL
+        first_BL = positions_BL.floor().long()
+        second_BL = torch.minimum(first_BL + 1, self.lengths_B[indices_B][:, None] - 1)
+        share_BL = positions_BL - first_BL
+        starts_B1 = self._starts_B[indices_B][:, None]
+        features_BLD = self._gather(starts_B1 + first_BL)
+        if bool(share_BL.any()):
+            weight_BL1 = share_BL[..., None].to(self._device, non_blocking=True)
+            features_BLD = torch.lerp(features_BLD, self._gather(starts_B1 + second_BL), weight_BL1)
+        if int(plan.lengths_B.min()) < positions_BL.shape[1]:
+            is_real_BL = torch.arange(positions_BL.shape[1]) < plan.lengths_B[:, None]
+            features_BLD = features_BLD * is_real_BL[..., None].to(self._device, non_blocking=True)
+        return features_BLD, plan.lengths_B
+
+    def _gather(self, rows_BL: Tensor) -> Tensor:
+        return self._frames_ND[rows_BL.to(self._device, non_blocking=True)].float()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -43,7 +89,7 @@ class TrainingData:
 
     @property
     def feature_dim(self) -> int:
-        return int(self.train.features[0].shape[1])
+        return int(self.train.frames_ND.shape[1])
 
 
 def pad(sequences: Sequence[npt.NDArray[np.float16]]) -> tuple[Tensor, Tensor]:
@@ -82,19 +128,28 @@ def training_data(features: FeatureSet) -> TrainingData:
     return TrainingData(classes=classes, train=train, val=val)
 
 
-def class_balanced_order(labels: Sequence[int], generator: torch.Generator) -> list[int]:
-    """As many indices as there are videos, drawn with replacement so that classes are equally likely."""
+def class_balanced_order(labels: Sequence[int], generator: torch.Generator) -> Tensor:
+    """As many indices as there are videos [B], drawn with replacement so that classes are equally likely."""
     count = Counter(labels)
     weights = torch.tensor([1 / count[label] for label in labels], dtype=torch.float64)
-    drawn: list[int] = torch.multinomial(weights, len(labels), replacement=True, generator=generator).tolist()
-    return drawn
+    return torch.multinomial(weights, len(labels), replacement=True, generator=generator)
+
+
+def bootstrap_sample(sequences: Sequences, generator: torch.Generator) -> Sequences:
+    """As many videos of each class as there are, drawn with replacement from that class's (Breiman 1996,
+    Bagging Predictors); within classes, so that none is lost."""
+    features, labels = sequences.features, torch.tensor(sequences.labels)
+    chosen: list[int] = []
+    for label in sorted(set(sequences.labels)):
+        own = torch.nonzero(labels == label).flatten()
+        chosen += own[torch.randint(len(own), (len(own),), generator=generator)].tolist()
+    return Sequences.of([features[i] for i in chosen], [sequences.labels[i] for i in chosen])
 
 
 def _split(features: FeatureSet, name: str, classes: list[str]) -> Sequences:
     chosen = [index for index, split in enumerate(features.splits) if split == name]
     if not chosen:
         raise ConfigError(f"--features: the {name} split must hold at least one video, is empty")
-    return Sequences(
-        features=[features.features[i] for i in chosen],
-        labels=[classes.index(str(features.labels[i])) for i in chosen],
+    return Sequences.of(
+        [features.features[i] for i in chosen], [classes.index(str(features.labels[i])) for i in chosen]
     )

@@ -22,6 +22,7 @@ from torch import Tensor
 
 from vidclf import storage
 from vidclf.config import ConfigError, ModelConfig
+from vidclf.features.backbone import FEATURE_DIMS
 from vidclf.features.store import FeatureSpec
 from vidclf.learning.dataset import pad
 from vidclf.learning.model import TemporalClassifier
@@ -44,6 +45,11 @@ class EnsembleInfo:
     """per member: file, seed, best epoch and its validation scores, digest of the weights"""
     temperature: float
     training: dict[str, Any]
+    """numbers of videos, scores on validation, the digest of the data"""
+    preprocessing: dict[str, Any]
+    """`Preprocessing` of the frames: spatial transform, mean and standard deviation"""
+    versions: dict[str, str]
+    """of what trained it"""
 
     @property
     def ensemble_id(self) -> str:
@@ -124,13 +130,36 @@ def read_info(directory: str) -> EnsembleInfo:
         )
     try:
         values = storage.read_json(path)
+        stated = values["ensemble_id"]
         values["feature_spec"] = FeatureSpec(**values["feature_spec"])
         values["model"] = ModelConfig(
             **{**values["model"], "classifier_dims": tuple(values["model"]["classifier_dims"])}
         )
-        return EnsembleInfo(**{field.name: values[field.name] for field in fields(EnsembleInfo)})
+        info = EnsembleInfo(**{field.name: values[field.name] for field in fields(EnsembleInfo)})
+        is_as_stated = info.ensemble_id == stated
     except (KeyError, TypeError, ValueError) as error:
         raise ConfigError(f"--ensemble {path}: not an ensemble that jobs/train.py wrote ({error!r})") from error
+    _check(info, path)
+    if not is_as_stated:
+        raise ConfigError(f"--ensemble {path}: was changed since it was written (its ensemble_id is {stated!r})")
+    return info
+
+
+def _check(info: EnsembleInfo, path: str) -> None:
+    """ConfigError where a value cannot be, with its name."""
+    for name, holds, rule, value in (
+        ("classes", len(set(info.classes)) == len(info.classes) >= 2, "at least 2, each once", info.classes),
+        ("members", len(info.members) >= 1, "at least 1", len(info.members)),
+        ("temperature", info.temperature > 0, "above 0", info.temperature),
+        (
+            "backbone",
+            info.feature_spec.backbone in FEATURE_DIMS,
+            f"one of {', '.join(FEATURE_DIMS)}",
+            info.feature_spec.backbone,
+        ),
+    ):
+        if not holds:
+            raise ConfigError(f"--ensemble {path}: {name} must be {rule}, got {value!r}")
 
 
 def load(directory: str, device: torch.device) -> Ensemble:

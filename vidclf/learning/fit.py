@@ -1,31 +1,56 @@
-"""Training one member: the recipe, early stopping, and what came of it. No Ray in here."""
+"""Training one member: the recipe, early stopping, restarts after a collapse. No Ray in here.
+
+An epoch depends on the weights, the optimizer and the numbers (seed, attempt, epoch) alone, so that a
+member continued from its checkpoint takes the very steps that it would have taken.
+
+Shape suffixes: B videos, L frames drawn, D features, C classes.
+"""
 
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable
-from dataclasses import dataclass
+import io
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from vidclf.config import FitConfig
 from vidclf.learning import metrics
-from vidclf.learning.dataset import Sequences, TrainingData, class_balanced_order
-from vidclf.learning.loss import focal_loss
-from vidclf.learning.model import TemporalClassifier
+from vidclf.learning.augment import augmented
+from vidclf.learning.dataset import Batches, TrainingData, bootstrap_sample, class_balanced_order
+from vidclf.learning.loss import focal_loss, inverse_frequency
+from vidclf.learning.model import TemporalClassifier, initialize
+from vidclf.learning.schedule import learning_rate
+
+SEED_STRIDE = 1_000_003
+"""Between the random numbers of two attempts or epochs; a prime above any seed that people choose."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Epoch:
-    """One pass over the training split, numbered from 1."""
+    """One pass over the training split."""
 
+    attempt: int
+    """1, and one more after each collapse"""
     number: int
+    """from 1 in each attempt"""
     lr: float
     train_loss: float
+    train_accuracy: float
+    """of the augmented draws, while the weights change"""
+    train_recall: list[float]
+    """per class, likewise"""
     val_loss: float
     val_accuracy: float
     val_macro_f1: float
+    val_weighted_f1: float
+    val_f1: list[float]
+    """per class"""
+    duration_s: float
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -34,6 +59,177 @@ class FittedMember:
     """weights of the best epoch, on the CPU"""
     best: Epoch
     history: list[Epoch]
+    """every epoch of every attempt"""
+    num_attempts: int
+
+
+class MemberFit:
+    """A member in training: `run_epoch` until `is_done`, then `result`."""
+
+    def __init__(self, data: TrainingData, config: FitConfig, seed: int, device: torch.device) -> None:
+        self._classes, self._config, self._seed, self._device = data.classes, config, seed, device
+        self._feature_dim = data.feature_dim
+        train = data.train
+        if config.bootstrap:
+            train = bootstrap_sample(train, torch.Generator().manual_seed(seed))
+        self._train_labels = train.labels
+        self._train, self._val = Batches(train, device), Batches(data.val, device)
+        self._noise = config.feature_noise * float(train.frames_ND.astype("float32").std())
+        self._weights_C = (
+            inverse_frequency(train.labels, len(data.classes)).to(device) if config.class_weights else None
+        )
+        self._history: list[Epoch] = []
+        self._best: Epoch | None = None
+        self._best_state: dict[str, Tensor] = {}
+        self._begin(attempt=1)
+
+    def _begin(self, attempt: int) -> None:
+        """New weights and a new optimizer."""
+        self._attempt, self._number = attempt, 0
+        self._attempt_best: Epoch | None = None
+        torch.manual_seed(self._seed_of(0))
+        self._model = TemporalClassifier(self._feature_dim, len(self._classes), self._config)
+        if self._config.initialization == "orthogonal":
+            initialize(self._model)
+        self._model.to(self._device)
+        self._optimizer = torch.optim.AdamW(
+            self._model.parameters(),
+            lr=self._config.lr,
+            weight_decay=self._config.weight_decay,
+            fused=self._device.type == "cuda",
+        )
+
+    def _seed_of(self, epoch: int) -> int:
+        return self._seed + SEED_STRIDE * (epoch + SEED_STRIDE * (self._attempt - 1))
+
+    @property
+    def is_done(self) -> bool:
+        """Whether the epochs or the patience of the last attempt are spent."""
+        best = self._attempt_best
+        return self._number >= self._config.epochs or (
+            best is not None and self._number - best.number >= self._config.patience
+        )
+
+    @property
+    def history(self) -> Sequence[Epoch]:
+        return self._history
+
+    @property
+    def best(self) -> Epoch:
+        """The epoch whose weights `result` will have; after at least one epoch."""
+        assert self._best is not None, "at least one epoch was run"
+        return self._best
+
+    def run_epoch(self) -> Epoch:
+        """Train and validate once. After an epoch that shows a collapse, the next one begins anew."""
+        started = time.perf_counter()
+        self._number += 1
+        torch.manual_seed(self._seed_of(self._number))
+        generator = torch.Generator().manual_seed(self._seed_of(self._number))
+        lr = learning_rate(self._number, self._config)
+        for group in self._optimizer.param_groups:
+            group["lr"] = lr
+        train_loss, confusion = self._train_epoch(generator)
+        logits_BC = predict(self._model, self._val, self._config.batch_size, self._device)
+        labels_B = self._val.labels_B.cpu()
+        measured = metrics.evaluate(labels_B.tolist(), logits_BC.argmax(dim=1).tolist(), self._classes)
+        epoch = Epoch(
+            attempt=self._attempt,
+            number=self._number,
+            lr=lr,
+            train_loss=train_loss,
+            train_accuracy=float(confusion.diagonal().sum() / confusion.sum()),
+            train_recall=(confusion.diagonal() / confusion.sum(dim=1).clamp(min=1)).tolist(),
+            val_loss=float(self._loss(logits_BC, labels_B, None)),
+            val_accuracy=measured.accuracy,
+            val_macro_f1=measured.macro_f1,
+            val_weighted_f1=measured.weighted_f1,
+            val_f1=[measured.per_class[name].f1 for name in self._classes],
+            duration_s=time.perf_counter() - started,
+        )
+        self._history.append(epoch)
+        if self._attempt_best is None or score(epoch, self._config) > score(self._attempt_best, self._config):
+            self._attempt_best = epoch
+        if self._best is None or score(epoch, self._config) > score(self._best, self._config):
+            self._best, self._best_state = epoch, _on_cpu(self._model.state_dict())
+        if (
+            self._number == self._config.collapse_epoch
+            and self._attempt <= self._config.max_restarts
+            and has_collapsed(epoch)
+        ):
+            self._begin(self._attempt + 1)
+        return epoch
+
+    def result(self) -> FittedMember:
+        return FittedMember(
+            state=self._best_state, best=self.best, history=list(self._history), num_attempts=self._attempt
+        )
+
+    def checkpoint(self) -> bytes:
+        """All that the next epoch depends on, for `restore`; tensors and plain values alone."""
+        stream = io.BytesIO()
+        torch.save(
+            {
+                "attempt": self._attempt,
+                "number": self._number,
+                "history": [asdict(epoch) for epoch in self._history],
+                "best": self._best and asdict(self._best),
+                "attempt_best": self._attempt_best and asdict(self._attempt_best),
+                "best_state": self._best_state,
+                "model": self._model.state_dict(),
+                "optimizer": self._optimizer.state_dict(),
+            },
+            stream,
+        )
+        return stream.getvalue()
+
+    def restore(self, checkpoint: bytes) -> None:
+        """Take up where the member that made `checkpoint` was; it must have had the same data and
+        configuration."""
+        values: dict[str, Any] = torch.load(io.BytesIO(checkpoint), map_location="cpu", weights_only=True)
+        self._begin(values["attempt"])
+        self._number = values["number"]
+        self._history = [Epoch(**epoch) for epoch in values["history"]]
+        self._best = Epoch(**values["best"]) if values["best"] else None
+        self._attempt_best = Epoch(**values["attempt_best"]) if values["attempt_best"] else None
+        self._best_state = values["best_state"]
+        self._model.load_state_dict(values["model"])
+        self._optimizer.load_state_dict(values["optimizer"])
+
+    def _train_epoch(self, generator: torch.Generator) -> tuple[float, Tensor]:
+        """Mean training loss of one pass over class-balanced draws, and the confusion matrix [C, C]."""
+        config, num_classes = self._config, len(self._classes)
+        self._model.train()
+        order_B = class_balanced_order(self._train_labels, generator)
+        # Kept on the device and read once: a figure read at each step would make a GPU wait for it.
+        total = torch.zeros((), device=self._device)
+        confusion = torch.zeros(num_classes * num_classes, device=self._device)
+        for indices_B in torch.split(order_B, config.batch_size):
+            plan = augmented(self._train.lengths_B[indices_B], config, generator)
+            features_BLD, lengths_B = self._train.at(indices_B, plan)
+            if self._noise:
+                features_BLD = features_BLD + self._noise * torch.randn_like(features_BLD)
+            labels_B = self._train.labels_B[indices_B.to(self._device)]
+            with autocast(self._device):
+                logits_BC = self._model(features_BLD, lengths_B).logits_BC
+            loss = self._loss(logits_BC.float(), labels_B, self._weights_C)
+            self._optimizer.zero_grad(set_to_none=True)
+            loss.backward()  # type: ignore[no-untyped-call]
+            torch.nn.utils.clip_grad_norm_(self._model.parameters(), config.max_grad_norm)
+            self._optimizer.step()
+            total += loss.detach() * len(indices_B)
+            pairs_B = labels_B * num_classes + logits_BC.detach().argmax(dim=1)
+            confusion += torch.bincount(pairs_B, minlength=num_classes**2)
+        return float(total) / len(order_B), confusion.reshape(num_classes, num_classes).cpu()
+
+    def _loss(self, logits_BC: Tensor, labels_B: Tensor, weights_C: Tensor | None) -> Tensor:
+        return focal_loss(
+            logits_BC,
+            labels_B,
+            gamma=self._config.focal_gamma,
+            smoothing=self._config.label_smoothing,
+            class_weights_C=weights_C,
+        )
 
 
 def fit_member(
@@ -43,92 +239,38 @@ def fit_member(
     device: torch.device,
     on_epoch: Callable[[Epoch], None] = lambda epoch: None,
 ) -> FittedMember:
-    """Train one model from `seed` and return its best epoch: highest macro F1 on validation, then
-    lowest validation loss. Stops after `config.patience` epochs without a better one."""
-    torch.manual_seed(seed)
-    generator = torch.Generator().manual_seed(seed)
-    model = TemporalClassifier(data.feature_dim, len(data.classes), config).to(device)
-    optimizer = torch.optim.AdamW(model.parameters(), lr=config.lr, weight_decay=config.weight_decay)
-    # Cosine with warm restarts (Loshchilov & Hutter 2017, arXiv:1608.03983), stepped once an epoch.
-    scheduler = torch.optim.lr_scheduler.CosineAnnealingWarmRestarts(optimizer, config.warm_restart_epochs, T_mult=2)
-    history: list[Epoch] = []
-    best: Epoch | None = None
-    best_state: dict[str, Tensor] = {}
-    for number in range(1, config.epochs + 1):
-        lr = optimizer.param_groups[0]["lr"]
-        train_loss = _train_epoch(model, data.train, config, optimizer, generator, device)
-        scheduler.step()
-        epoch = _validate(model, data, config, device, number, lr, train_loss)
-        history.append(epoch)
-        on_epoch(epoch)
-        if best is None or (epoch.val_macro_f1, -epoch.val_loss) > (best.val_macro_f1, -best.val_loss):
-            best = epoch
-            best_state = {key: value.detach().to("cpu", copy=True) for key, value in model.state_dict().items()}
-        elif number - best.number >= config.patience:
-            break
-    assert best is not None  # epochs >= 1
-    return FittedMember(state=best_state, best=best, history=copy.copy(history))
+    """Train one member from `seed` to its end."""
+    fit = MemberFit(data, config, seed, device)
+    while not fit.is_done:
+        on_epoch(fit.run_epoch())
+    return fit.result()
 
 
-def logits_of(model: TemporalClassifier, sequences: Sequences, batch_size: int, device: torch.device) -> Tensor:
-    """Logits [B, C] of every sequence, in order, on the CPU."""
+def score(epoch: Epoch, config: FitConfig) -> tuple[float, float]:
+    """What the best epoch has most of: the selected validation score, then a low validation loss."""
+    return (epoch.val_macro_f1 if config.selection == "macro_f1" else epoch.val_accuracy), -epoch.val_loss
+
+
+def has_collapsed(epoch: Epoch) -> bool:
+    """Whether some class is hardly ever recognised among the training draws, at less than half of what
+    guessing would give: the mark of a member that has settled on a constant answer."""
+    return min(epoch.train_recall) < 0.5 / len(epoch.train_recall)
+
+
+def predict(model: TemporalClassifier, batches: Batches, batch_size: int, device: torch.device) -> Tensor:
+    """Logits [B, C] float32 of every sequence, in order, on the CPU."""
     model.eval()
     logits = []
-    with torch.inference_mode():
-        for start in range(0, len(sequences.labels), batch_size):
-            indices = range(start, min(start + batch_size, len(sequences.labels)))
-            features_BTD, lengths_B, _ = sequences.batch(indices)
-            logits.append(model(features_BTD.to(device), lengths_B).logits_BC.float().cpu())
-    return torch.cat(logits)
+    with torch.inference_mode(), autocast(device):
+        for indices_B in torch.split(torch.arange(len(batches)), batch_size):
+            logits.append(model(*batches.whole(indices_B)).logits_BC.float())
+    return torch.cat(logits).cpu()
 
 
-def _train_epoch(
-    model: TemporalClassifier,
-    train: Sequences,
-    config: FitConfig,
-    optimizer: torch.optim.Optimizer,
-    generator: torch.Generator,
-    device: torch.device,
-) -> float:
-    """Mean training loss of one pass over class-balanced draws."""
-    model.train()
-    order = class_balanced_order(train.labels, generator)
-    total = 0.0
-    for start in range(0, len(order), config.batch_size):
-        indices = order[start : start + config.batch_size]
-        features_BTD, lengths_B, labels_B = train.batch(indices)
-        logits_BC = model(features_BTD.to(device), lengths_B).logits_BC
-        loss = _loss(logits_BC, labels_B.to(device), config)
-        optimizer.zero_grad(set_to_none=True)
-        loss.backward()  # type: ignore[no-untyped-call]
-        torch.nn.utils.clip_grad_norm_(model.parameters(), config.max_grad_norm)
-        optimizer.step()
-        total += loss.item() * len(indices)
-    return total / len(order)
+def autocast(device: torch.device) -> torch.autocast:
+    """bfloat16 on a GPU, which halves the activations; full precision on the CPU."""
+    return torch.autocast(device.type, dtype=torch.bfloat16, enabled=device.type == "cuda")
 
 
-def _validate(
-    model: TemporalClassifier,
-    data: TrainingData,
-    config: FitConfig,
-    device: torch.device,
-    number: int,
-    lr: float,
-    train_loss: float,
-) -> Epoch:
-    logits_BC = logits_of(model, data.val, config.batch_size, device)
-    measured = metrics.evaluate(data.val.labels, logits_BC.argmax(dim=1).tolist(), data.classes)
-    return Epoch(
-        number=number,
-        lr=lr,
-        train_loss=train_loss,
-        val_loss=_loss(logits_BC, torch.tensor(data.val.labels), config).item(),
-        val_accuracy=measured.accuracy,
-        val_macro_f1=measured.macro_f1,
-    )
-
-
-def _loss(logits_BC: Tensor, labels_B: Tensor, config: FitConfig) -> Tensor:
-    # No class weights: the draws are class-balanced already, and weighting as well would count a
-    # rare class twice.
-    return focal_loss(logits_BC, labels_B, gamma=config.focal_gamma, smoothing=config.label_smoothing)
+def _on_cpu(state: dict[str, Tensor]) -> dict[str, Tensor]:
+    return {key: value.detach().to("cpu", copy=True) for key, value in copy.copy(state).items()}

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections import Counter
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor
 
@@ -23,3 +26,10 @@ def focal_loss(
     if class_weights_C is not None:
         terms_BC = terms_BC * class_weights_C
     return terms_BC.sum(dim=1).mean()
+
+
+def inverse_frequency(labels: Sequence[int], num_classes: int) -> Tensor:
+    """Class weights [C] float32, number of videos / (number of classes × videos of the class): 1 where
+    classes are even (King & Zeng 2001, as scikit-learn's "balanced"). Every class must occur."""
+    count = Counter(labels)
+    return torch.tensor([len(labels) / (num_classes * count[index]) for index in range(num_classes)])

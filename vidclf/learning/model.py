@@ -85,5 +85,27 @@ class TemporalClassifier(nn.Module):
         return TemporalOutput(cast(Tensor, self.classifier(pooled_BH)), attention_BT)
 
 
+def initialize(model: TemporalClassifier) -> None:
+    """Orthogonal recurrent weights (Saxe et al. 2014, arXiv:1312.6120), Xavier-uniform input weights gate by
+    gate (Glorot & Bengio 2010), forget gates open by a bias of 1 (Jozefowicz et al. 2015).
+
+    torch draws all of them, biases too, from ±1/sqrt(hidden): through a stack of such layers little of the
+    input arrives, and little of the gradient comes back.
+    """
+    hidden_dim = model.lstm.hidden_size
+    for name, parameter in model.lstm.named_parameters():
+        gates = torch.split(parameter.detach(), hidden_dim)  # input, forget, cell, output
+        if name.startswith("weight_hh"):
+            for gate in gates:
+                nn.init.orthogonal_(gate)
+        elif name.startswith("weight_ih"):
+            for gate in gates:
+                nn.init.xavier_uniform_(gate)
+        else:
+            nn.init.zeros_(parameter)
+            if name.startswith("bias_ih"):
+                nn.init.ones_(gates[1])
+
+
 def num_parameters(model: nn.Module) -> int:
     return sum(parameter.numel() for parameter in model.parameters())

@@ -8,8 +8,10 @@ from __future__ import annotations
 
 import hashlib
 import json
+import platform
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, fields, replace
+from importlib import metadata
 from typing import Any
 
 import ray
@@ -18,17 +20,21 @@ import torch
 from ray.train import FailureConfig, RunConfig, ScalingConfig
 from ray.train.torch import TorchConfig, TorchTrainer, get_device
 
+import vidclf
 from vidclf import cluster, storage
 from vidclf.config import ConfigError, FitConfig, ModelConfig, TrainConfig
+from vidclf.features import backbone
 from vidclf.features.store import FeatureSet
-from vidclf.learning import ensemble, leakage
-from vidclf.learning.dataset import TrainingData, training_data
+from vidclf.learning import ensemble, leakage, metrics, tracking
+from vidclf.learning.dataset import Batches, TrainingData, training_data
 from vidclf.learning.ensemble import EnsembleInfo
-from vidclf.learning.fit import Epoch, fit_member, logits_of
+from vidclf.learning.fit import Epoch, MemberFit, predict
 from vidclf.learning.model import TemporalClassifier, num_parameters
 from vidclf.progress import ProgressLine
 
 RAY_TRAIN_DIR = "_ray_train"
+STATE_DIR = "_state"
+"""Of members that are not finished: weights, optimizer and history after their last epoch."""
 MAX_FAILURES = 2
 """Restarts of a member whose worker or node died, before the job gives up on it."""
 
@@ -46,6 +52,8 @@ def train(config: TrainConfig, features: FeatureSet, weights: str) -> dict[str, 
     data = training_data(features)
     recipe = _recipe(config, features, data)
     _refuse_foreign(config.output)
+    if config.mlflow is not None:
+        tracking.mlflow_client(config.mlflow)
     if config.overwrite and not config.dry_run:
         storage.delete_tree(config.output)
     finished = [] if config.overwrite else _finished_members(config, recipe)
@@ -73,6 +81,7 @@ def _train_members(config: TrainConfig, data: TrainingData, recipe: str, missing
     # No more CPU than the machine has with one left for Ray Train's controllers.
     cpus = min(config.cpus_per_member, max(resources.num_cpus - 1, 0.5) / len(missing))
     tally = cluster.Tally.start()
+    # One copy in each node's object store, which its members share.
     data_ref = ray.put(data)
     total = len(missing) * config.epochs
     line = ProgressLine("epochs", total, f"epochs of {len(missing)} members")
@@ -85,6 +94,7 @@ def _train_members(config: TrainConfig, data: TrainingData, recipe: str, missing
                 "config": config,
                 "recipe": recipe,
                 "data": [data_ref],
+                "gpus": gpus,
                 "tally": tally,
             },
             scaling_config=ScalingConfig(
@@ -104,32 +114,62 @@ def _train_members(config: TrainConfig, data: TrainingData, recipe: str, missing
 
 
 def _train_member(loop: dict[str, Any]) -> None:
-    """Ray Train's worker function: fit one member, publish it, then its marker."""
+    """Ray Train's worker function: fit one member, publish it, then its marker.
+
+    The member's state is published after every epoch, and whoever runs it next, Ray Train after a
+    crash or the job submitted again, takes up there.
+    """
     config: TrainConfig = loop["config"]
-    index, tally = loop["index"], loop["tally"]
+    index, tally, device = loop["index"], loop["tally"], get_device()
+    if device.type == "cuda":
+        torch.set_float32_matmul_precision("high")
+        # A member that would take more than its share fails, rather than those beside it.
+        torch.cuda.set_per_process_memory_fraction(min(loop["gpus"], 1.0), device)
     data: TrainingData = ray.get(loop["data"][0])
-    counted = 0
-
-    def on_epoch(epoch: Epoch) -> None:
-        nonlocal counted
-        counted += 1
-        tally.add.remote({"epochs": 1})
-        tally.put.remote(f"member {index}", epoch.val_macro_f1)
-
-    fitted = fit_member(data, config, config.seed + index, get_device(), on_epoch)
-    tally.add.remote({"epochs": config.epochs - counted})  # early stopping: the rest is not owed
+    fit = MemberFit(data, config, config.seed + index, device)
+    state = _state_file(config.output, index, loop["recipe"])
+    if storage.exists(state):
+        fit.restore(storage.read_bytes(state))
+    with tracking.Tracker(config.output, index, config) as tracker:
+        for epoch in fit.history:
+            tracker.log(epoch, data.classes)
+        while not fit.is_done:
+            epoch = fit.run_epoch()
+            storage.publish_bytes(state, fit.checkpoint())
+            tracker.log(epoch, data.classes)
+            tally.put.remote(f"epochs of {index}", epoch.number)
+            tally.put.remote(f"member {index}", epoch.val_macro_f1)
+            tally.say.remote(_line(index, epoch, fit, config))
+    tally.put.remote(f"epochs of {index}", config.epochs)  # early stopping: the rest is not owed
+    fitted = fit.result()
     digest = ensemble.write_member(config.output, index, fitted.state)
     member = {
         "file": ensemble.member_file(index),
         "seed": config.seed + index,
         "digest": digest,
         "recipe": loop["recipe"],
+        "attempts": fitted.num_attempts,
         "epochs": len(fitted.history),
+        "duration_s": sum(epoch.duration_s for epoch in fitted.history),
+        "peak_gpu_memory_bytes": torch.cuda.max_memory_allocated(device) if device.type == "cuda" else None,
         "best": asdict(fitted.best),
     }
     history = [asdict(epoch) for epoch in fitted.history]
     storage.publish_json(_marker(config.output, index), {"member": member, "history": history})
+    storage.delete_file(state)
     ray.train.report({"val_macro_f1": fitted.best.val_macro_f1})
+
+
+def _line(index: int, epoch: Epoch, fit: MemberFit, config: TrainConfig) -> str:
+    """What a log shows of an epoch; the time left is that to the last epoch, if nothing stops it before."""
+    left_s = (config.epochs - epoch.number) * epoch.duration_s
+    again = f" of attempt {epoch.attempt}" if epoch.attempt > 1 else ""
+    return (
+        f"member {index}: epoch {epoch.number}/{config.epochs}{again}, loss {epoch.train_loss:.3f}, validation loss "
+        f"{epoch.val_loss:.3f}, accuracy {epoch.val_accuracy:.3f}, macro F1 {epoch.val_macro_f1:.3f} "
+        f"(best {fit.best.val_macro_f1:.3f} at {fit.best.number}), {epoch.duration_s:.1f} s, at most {left_s:.0f} s "
+        "left"
+    )
 
 
 def _publish(config: TrainConfig, features: FeatureSet, data: TrainingData, weights: str) -> None:
@@ -143,16 +183,30 @@ def _publish(config: TrainConfig, features: FeatureSet, data: TrainingData, weig
         members=members,
         temperature=1.0,
         training={},
+        preprocessing=asdict(backbone.preprocessing(features.spec.backbone, weights)),
+        versions={
+            "vidclf": vidclf.__version__,
+            "python": platform.python_version(),
+            **{name: metadata.version(name) for name in ("torch", "torchvision", "numpy", "ray")},
+        },
     )
     models = [ensemble.load_member(config.output, uncalibrated, index) for index in range(config.members)]
-    logits_MBC = torch.stack([logits_of(m, data.val, config.batch_size, torch.device("cpu")) for m in models])
+    cpu = torch.device("cpu")
+    val = Batches(data.val, cpu)
+    logits_MBC = torch.stack([predict(model, val, config.batch_size, cpu) for model in models])
     temperature = ensemble.fit_temperature(logits_MBC, torch.tensor(data.val.labels))
-    predicted_B = logits_MBC.softmax(dim=2).mean(0).argmax(dim=1)
+    predicted_B = (logits_MBC / temperature).softmax(dim=2).mean(0).argmax(dim=1)
+    measured = metrics.evaluate(data.val.labels, predicted_B.tolist(), data.classes)
     training = {
         "num_train_videos": len(data.train.labels),
         "num_val_videos": len(data.val.labels),
         "num_parameters": num_parameters(TemporalClassifier(data.feature_dim, len(data.classes), config)),
-        "val_accuracy": float((predicted_B == torch.tensor(data.val.labels)).float().mean()),
+        "data_digest": data_digest(features),
+        "recipe": config.recipe,
+        "val_accuracy": measured.accuracy,
+        "val_macro_f1": measured.macro_f1,
+        "val_weighted_f1": measured.weighted_f1,
+        "val_f1": {name: values.f1 for name, values in measured.per_class.items()},
     }
     info = EnsembleInfo(**{**vars(uncalibrated), "temperature": temperature, "training": training})
     ensemble.write_info(config.output, info)
@@ -161,11 +215,14 @@ def _publish(config: TrainConfig, features: FeatureSet, data: TrainingData, weig
 def _recipe(config: TrainConfig, features: FeatureSet, data: TrainingData) -> str:
     """Digest of everything but the member's index that decides its weights."""
     recipe = {field.name: getattr(config, field.name) for field in fields(FitConfig)}
-    videos = hashlib.sha256(
-        "".join(f"{v}{s}" for v, s in zip(features.video_ids, features.splits, strict=True)).encode()
-    )
-    recipe.update(feature_key=features.spec.key, classes=data.classes, videos=videos.hexdigest())
+    recipe.update(classes=data.classes, data=data_digest(features))
     return hashlib.sha256(json.dumps(recipe, sort_keys=True).encode()).hexdigest()
+
+
+def data_digest(features: FeatureSet) -> str:
+    """SHA-256 of what training sees: how the features were made, and each video's id, label and split."""
+    rows = [features.spec.key, *zip(features.video_ids, features.labels, features.splits, strict=True)]
+    return hashlib.sha256(json.dumps(rows).encode()).hexdigest()
 
 
 def _refuse_foreign(output: str) -> None:
@@ -196,6 +253,11 @@ def _marker(output: str, index: int) -> str:
     return storage.join(output, f"member_{index}.json")
 
 
+def _state_file(output: str, index: int, recipe: str) -> str:
+    return storage.join(output, STATE_DIR, f"member_{index}-{recipe[:16]}.pt")
+
+
 def _shown(counts: dict[str, float]) -> tuple[int, str]:
     scores = [f"{value:.2f}" for name, value in sorted(counts.items()) if name.startswith("member")]
-    return int(counts.get("epochs", 0)), f"macro F1 on validation {' '.join(scores)}" if scores else ""
+    epochs = sum(value for name, value in counts.items() if name.startswith("epochs of"))
+    return int(epochs), f"macro F1 on validation {' '.join(scores)}" if scores else ""
