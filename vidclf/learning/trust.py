@@ -6,9 +6,8 @@ Three questions, apart from each other:
   a regularised logistic regression on signs of agreement. Its prior is the calibrated confidence as it
   is, so that a validation split with few errors, or none, changes little.
 - **OOD score**, how far the video is from what training saw: the Mahalanobis distance of its mean frame
-  feature to the nearest class, with one shrunk covariance for all classes (Lee et al. 2018,
-  arXiv:1807.03888; Ledoit & Wolf 2004), divided by the distance that 99 % of the unseen videos of the
-  classes stay below. So 1 is the line: above it a video is out of distribution, whatever its trust score.
+  feature, at unit length, to the nearest class, with one shrunk covariance for all classes (Lee et al.
+  2018, arXiv:1807.03888), divided by the distance that 99 % of the unseen videos of the classes stay below. So 1 is the line: above it a video is out of distribution, whatever its trust score.
 - **risk threshold**, the trust score below which to abstain so that the error among accepted videos
   stays under a wanted risk: Learn-then-Test with fixed-sequence testing and exact binomial tails
   (Angelopoulos et al. 2021, arXiv:2110.01052).
@@ -28,7 +27,7 @@ import numpy.typing as npt
 from scipy.optimize import minimize
 from scipy.special import expit, logit
 from scipy.stats import binom
-from sklearn.covariance import LedoitWolf
+from sklearn.covariance import ShrunkCovariance
 
 Floats = npt.NDArray[np.floating[Any]]
 Bools = npt.NDArray[np.bool_]
@@ -36,6 +35,11 @@ Bools = npt.NDArray[np.bool_]
 SIGNS = ("margin", "certainty", "member_agreement", "view_agreement", "frame_agreement", "closeness")
 """What the trust score looks at beside the confidence; each one is higher for what deserves more trust.
 `view_agreement` says nothing without test-time augmentation, and weighs nothing there."""
+
+SHRINKAGE = 0.9
+"""Share of a multiple of the identity in the covariance. Ledoit and Wolf's estimate (2004) is far less for
+130 videos, and finds clips of no class worse: area under the ROC curve 0.80 against 0.88 (0.75 without unit
+length), over four splits of 215 videos."""
 
 OOD_LEVEL = 0.99
 """Share of unseen videos of the known classes that should have an OOD score below 1."""
@@ -56,7 +60,8 @@ CERTAIN = 1e-4
 
 @dataclass(frozen=True, kw_only=True)
 class FeatureSpace:
-    """Where training's videos lie: the classes' mean frame features and one precision for all."""
+    """Where training's videos lie: the classes' mean frame features and one precision for all, of features
+    at unit length."""
 
     means_CD: Floats
     precision_DD: Floats
@@ -67,7 +72,7 @@ class FeatureSpace:
         mean_BD = mean_features(features)
         labels_B = np.asarray(labels)
         means_CD = np.stack([mean_BD[labels_B == index].mean(axis=0) for index in range(num_classes)])
-        shrunk = LedoitWolf(assume_centered=True).fit(mean_BD - means_CD[labels_B])
+        shrunk = ShrunkCovariance(assume_centered=True, shrinkage=SHRINKAGE).fit(mean_BD - means_CD[labels_B])
         return cls(means_CD=means_CD.astype(np.float32), precision_DD=shrunk.precision_.astype(np.float32))
 
     def distances(self, features: Sequence[Floats]) -> Floats:
@@ -76,7 +81,8 @@ class FeatureSpace:
         squared_CB = [
             np.einsum("bd,bd->b", (mean_BD - mean_D) @ self.precision_DD, mean_BD - mean_D) for mean_D in self.means_CD
         ]
-        return np.sqrt(np.maximum(np.min(squared_CB, axis=0), 0.0))
+        nearest_B: Floats = np.sqrt(np.maximum(np.min(squared_CB, axis=0), 0.0))
+        return nearest_B
 
     def frame_agreement(self, features: Sequence[Floats], top_B: Sequence[int]) -> Floats:
         """Share of each sequence's frames that are nearest to the mean of its top class, [B] in [0, 1].
@@ -87,15 +93,20 @@ class FeatureSpace:
         offset_C = 0.5 * np.einsum("cd,dc->c", self.means_CD, towards_DC)
         return np.array(
             [
-                (np.argmax(features_TD.astype(np.float32) @ towards_DC - offset_C, axis=1) == top).mean()
+                (np.argmax(_unit(features_TD.astype(np.float32)) @ towards_DC - offset_C, axis=1) == top).mean()
                 for features_TD, top in zip(features, top_B, strict=True)
             ]
         )
 
 
 def mean_features(features: Sequence[Floats]) -> Floats:
-    """The mean frame of each sequence, [B, D]."""
-    return np.stack([features_TD.astype(np.float32).mean(axis=0) for features_TD in features]).astype(np.float64)
+    """The mean frame of each sequence at unit length, [B, D] float64."""
+    means_BD = np.stack([features_TD.astype(np.float32).mean(axis=0) for features_TD in features])
+    return _unit(means_BD.astype(np.float64))
+
+
+def _unit(rows_BD: Floats) -> Floats:
+    return rows_BD / np.maximum(np.linalg.norm(rows_BD, axis=1, keepdims=True), 1e-12)
 
 
 def disagreement(probabilities_NBC: Floats, weights_N: Floats | None = None) -> npt.NDArray[np.float32]:

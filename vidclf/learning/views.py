@@ -29,7 +29,8 @@ LEAST_PROBABILITY = 1e-12
 
 def reverse(features_TD: Floats) -> Floats:
     """The frames backwards."""
-    return features_TD[::-1]
+    # A copy, because torch takes no negative strides.
+    return np.ascontiguousarray(features_TD[::-1])
 
 
 def faster(features_TD: Floats) -> Floats:
@@ -45,7 +46,8 @@ def slower(features_TD: Floats) -> Floats:
     after = np.minimum(before + 1, num_frames - 1)
     share_T1 = (positions - before)[:, None].astype(np.float32)
     mixed_TD = (1 - share_T1) * features_TD[before] + share_T1 * features_TD[after]
-    return mixed_TD.astype(features_TD.dtype)
+    seen_TD: Floats = mixed_TD.astype(features_TD.dtype)
+    return seen_TD
 
 
 VIEWS: dict[str, Callable[[Floats], Floats]] = {
