@@ -7,7 +7,8 @@ Three questions, apart from each other:
   is, so that a validation split with few errors, or none, changes little.
 - **OOD score**, how far the video is from what training saw: the Mahalanobis distance of its mean frame
   feature, at unit length, to the nearest class, with one shrunk covariance for all classes (Lee et al.
-  2018, arXiv:1807.03888), divided by the distance that 99 % of the unseen videos of the classes stay below. So 1 is the line: above it a video is out of distribution, whatever its trust score.
+  2018, arXiv:1807.03888), divided by the distance that 99 % of the unseen videos of the classes stay
+  below. So 1 is the line: above it a video is out of distribution, whatever its trust score.
 - **risk threshold**, the trust score below which to abstain so that the error among accepted videos
   stays under a wanted risk: Learn-then-Test with fixed-sequence testing and exact binomial tails
   (Angelopoulos et al. 2021, arXiv:2110.01052).
