@@ -28,6 +28,7 @@ from vidclf.features.extract import (
     _frames_in_flight_bytes,
     _num_blocks,
     check_error_rate,
+    most_trusted,
     pool_sizes,
 )
 from vidclf.features.run import EmbeddingJob, Target
@@ -217,3 +218,13 @@ def test_the_error_budget_names_the_reasons() -> None:
     with pytest.raises(ErrorBudgetExceeded) as error:
         check_error_rate({"done": 20, "rejected:truncated": 5, "rejected:not_found": 6}, 0.5)
     assert str(error.value) == message
+
+
+def test_of_two_rows_of_a_video_the_more_trusted_is_kept() -> None:
+    rows = pa.table({"video_id": ["a", "b", "c"], "trust_score": [0.5, 0.9, 0.2], "top_label": ["x", "x", "x"]})
+    others = pa.table({"video_id": ["c", "b"], "trust_score": [0.3, 0.9], "top_label": ["y", "y"]})
+    assert most_trusted(rows, others).to_pydict() == {
+        "video_id": ["a", "b", "c"],
+        "trust_score": [0.5, 0.9, 0.3],
+        "top_label": ["x", "x", "y"],
+    }

@@ -107,7 +107,8 @@ def mean_features(features: Sequence[Floats]) -> Floats:
 
 
 def _unit(rows_BD: Floats) -> Floats:
-    return rows_BD / np.maximum(np.linalg.norm(rows_BD, axis=1, keepdims=True), 1e-12)
+    unit_BD: Floats = rows_BD / np.maximum(np.linalg.norm(rows_BD, axis=1, keepdims=True), 1e-12)
+    return unit_BD
 
 
 def disagreement(probabilities_NBC: Floats, weights_N: Floats | None = None) -> npt.NDArray[np.float32]:
