@@ -46,7 +46,21 @@ def ids(run: str) -> dict[str, list[str]]:
     return {path.removeprefix(f"{run}/"): storage.read_table(path)["video_id"].to_pylist() for path in paths}
 
 
-def test_the_record_of_finished_videos_is_made_from_the_shards(tmp_path: Path) -> None:
+def test_a_job_that_has_all_to_do_or_nothing_reads_the_manifest(tmp_path: Path) -> None:
+    run = str(tmp_path)
+    begin(run, "a", "b")
+    reconcile.reconcile(run, [run])
+    assert reconcile.to_read(run, [run]) == f"{run}/manifest.parquet"
+    part(run, "part-0.parquet", "a")
+    reconcile.reconcile(run, [run])
+    assert reconcile.to_read(run, [run]) == f"{run}/pending.parquet"
+    part(run, "part-1.parquet", "b")
+    reconcile.reconcile(run, [run])
+    assert reconcile.to_read(run, [run]) == f"{run}/manifest.parquet"
+    assert not (tmp_path / "pending.parquet").exists()
+
+
+def test_what_is_left_to_do_is_told_from_the_shards(tmp_path: Path) -> None:
     run = str(tmp_path)
     begin(run, "a", "b", "c")
     part(run, "part-0.parquet", "a")
@@ -57,8 +71,8 @@ def test_the_record_of_finished_videos_is_made_from_the_shards(tmp_path: Path) -
     assert state == ledger.RunState(
         num_input_videos=3, num_ok=1, num_quarantined=1, num_pending=1, reasons={"truncated": 1}
     )
-    assert storage.list_files(f"{run}/_checkpoint") == [f"{run}/_checkpoint/done.parquet"]
-    assert storage.read_table(f"{run}/_checkpoint/done.parquet").to_pydict() == {"video_id": ["a", "b"]}
+    assert storage.list_files(f"{run}/_checkpoint") == []
+    assert storage.read_table(reconcile.to_read(run, [run]))["video_id"].to_pylist() == ["c"]
     assert storage.list_files(run, ".tmp", recursive=True) == []
 
 
@@ -86,7 +100,7 @@ def test_a_video_that_is_not_in_every_run_of_a_job_is_pending_in_all(tmp_path: P
     state = reconcile.reconcile(str(tmp_path), runs)
     assert (state.num_ok, state.num_quarantined, state.num_pending) == (2, 0, 2)
     assert [ids(run) for run in runs] == [{"part-0.parquet": ["a", "b"]}] * 2
-    assert storage.read_table(f"{tmp_path}/_checkpoint/done.parquet").to_pydict() == {"video_id": ["a", "b"]}
+    assert storage.read_table(reconcile.to_read(str(tmp_path), runs))["video_id"].to_pylist() == ["c", "d"]
 
 
 def test_dropped_videos_are_pending(tmp_path: Path) -> None:
@@ -103,3 +117,23 @@ def test_a_run_with_an_unreadable_shard_is_not_continued(tmp_path: Path) -> None
     (tmp_path / "part-0.parquet").write_text("no shard")
     with pytest.raises(ConfigError, match=r"shard .*part-0.parquet cannot be read: .*; remove it to have its videos"):
         reconcile.reconcile(str(tmp_path), [str(tmp_path)])
+
+
+def test_segments_stay_with_the_shard_of_their_video_and_audit_sees_those_that_do_not(tmp_path: Path) -> None:
+    run = str(tmp_path)
+    begin(run, "a", "b", "c")
+    part(run, "part-0.parquet", "a", "b")
+    types = {"video_id": "string", "segment_index": "int64"}
+    storage.publish_json(f"{run}/run_identity.json", {"columns": {"video_id": "string"}, "segment_columns": types})
+    for name, videos, indices in (("part-0", "aab", [0, 0, 0]), ("part-1", "c", [0])):
+        rows = pa.table({"video_id": list(videos), "segment_index": indices})
+        storage.publish_table(f"{run}/segments/{name}.parquet", rows)
+    part(run, "part-2.parquet", "c")
+    assert ledger.audit(run).differences[:3] == [
+        "1 segment(s) twice in segments/part-0.parquet",
+        "1 video(s) with segments in segments/part-1.parquet but not in part-1.parquet: c",
+        "1 video(s) of part-2.parquet without segments: c",
+    ]
+    reconcile.reconcile(run, [run])
+    found = {path: storage.read_table(path).to_pydict() for path in ledger.segment_files(run)}
+    assert found == {f"{run}/segments/part-0.parquet": {"video_id": ["a", "b"], "segment_index": [0, 0]}}

@@ -14,12 +14,14 @@ import pyarrow.compute as pc
 from vidclf import storage
 from vidclf.config import ConfigError
 from vidclf.ledger import (
+    MANIFEST_FILE,
     RunState,
     Shards,
     asked_ids,
     part_files,
     quarantine_files,
     repeated,
+    segment_files,
     state_of,
     within,
     without,
@@ -27,7 +29,13 @@ from vidclf.ledger import (
 from vidclf.schema import VIDEO_ID
 
 CHECKPOINT_DIR = "_checkpoint"
-"""Ray Data's own record of finished videos, made from the shards when a job starts."""
+"""Where Ray Data commits its write tasks; empty when a job starts, which is to do all it is given."""
+PENDING_FILE = "pending.parquet"
+"""The manifest's rows of the videos that are left, where some are done: what a continued job reads.
+
+Ray Data would filter a whole manifest by its record of finished rows, with an actor that wants a whole
+CPU. On nodes that are full of decoders there is none, and the job waits for ever.
+"""
 ATTEMPTS_FILE = "_attempts.parquet"
 """How often videos that were taken out of quarantine had been tried."""
 
@@ -39,13 +47,13 @@ def unfinished(runs: Sequence[str]) -> int:
 
 
 def reconcile(output: str, runs: Sequence[str]) -> RunState:
-    """Make the shards of `runs`, which one job fills, agree with each other, and Ray Data's record of
-    finished videos in `output` with them; the state that all of them are in then.
+    """Make the shards of `runs`, which one job fills, agree with each other, and write down in `output`
+    which videos are left; the state that all of them are in then.
 
     Removed are: what a killed write left half-written; rows of videos that are not in all of the
-    runs; a video's second row, which tasks of a job that was killed may still have written beside
-    the next job's (the quarantine row, if one is ok). Raises ConfigError for a shard that cannot be
-    read: nobody knows what it held.
+    runs, and segments of videos that are not done; a video's second row, which tasks of a job that was
+    killed may still have written beside the next job's (the quarantine row, if one is ok). Raises
+    ConfigError for a shard that cannot be read: nobody knows what it held.
     """
     for path in storage.list_files(output, ".tmp", recursive=True):
         storage.delete_file(path)
@@ -58,12 +66,23 @@ def reconcile(output: str, runs: Sequence[str]) -> RunState:
         if len(surplus):
             _drop_surplus(run, surplus, finished)
             shards[index] = _found(run)
+        _trim_segments(run)
     checkpoint = storage.join(output, CHECKPOINT_DIR)
     storage.delete_tree(checkpoint)
     storage.create_dir(checkpoint)
-    if len(finished):
-        storage.publish_table(storage.join(checkpoint, "done.parquet"), pa.table({VIDEO_ID: finished}))
-    return state_of(asked, *shards[0])
+    state = state_of(asked, *shards[0])
+    pending = storage.join(output, PENDING_FILE)
+    if 0 < state.num_pending < state.num_input_videos:
+        storage.publish_filtered(pending, storage.join(runs[0], MANIFEST_FILE), VIDEO_ID, finished)
+    elif storage.exists(pending):
+        storage.delete_file(pending)
+    return state
+
+
+def to_read(output: str, runs: Sequence[str]) -> str:
+    """The manifest of what is left to do of `runs`, after `reconcile`."""
+    pending = storage.join(output, PENDING_FILE)
+    return pending if storage.exists(pending) else storage.join(runs[0], MANIFEST_FILE)
 
 
 def _found(run: str) -> tuple[Shards, Shards]:
@@ -94,6 +113,21 @@ def _drop_surplus(run: str, surplus: pa.Array, finished: pa.Array) -> None:
         for video in storage.read_table(path, [VIDEO_ID])[VIDEO_ID].to_pylist():
             is_kept.append(video not in unwanted or video in wanted_once)
             wanted_once.discard(video)
+        _keep_rows(path, pa.array(is_kept, pa.bool_()))
+
+
+def _trim_segments(run: str) -> None:
+    """Remove segments whose video is not in the shard of the same name, and a segment's second row."""
+    shards = {path.rsplit("/", 1)[-1]: path for path in part_files(run)}
+    for path in segment_files(run):
+        name = path.rsplit("/", 1)[-1]
+        videos = set(storage.read_table(shards[name], [VIDEO_ID])[VIDEO_ID].to_pylist()) if name in shards else set()
+        seen: set[tuple[str, int]] = set()
+        is_kept = []
+        rows = storage.read_table(path, [VIDEO_ID, "segment_index"])
+        for segment in zip(rows[VIDEO_ID].to_pylist(), rows["segment_index"].to_pylist(), strict=True):
+            is_kept.append(segment[0] in videos and segment not in seen)
+            seen.add(segment)
         _keep_rows(path, pa.array(is_kept, pa.bool_()))
 
 

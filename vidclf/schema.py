@@ -14,6 +14,10 @@ import numpy as np
 import pyarrow as pa
 
 SPLITS = ("train", "val", "test")
+VERDICTS = ("accepted", "abstained")
+
+SEGMENTS_COLUMN = "segments"
+"""A video's rows of `segment_fields`, as a list of structs, until its shard is written."""
 
 VIDEO_ID = "video_id"
 """uuid5 of `video_uri` in the URL namespace: unique in a manifest, stable over resubmissions."""
@@ -178,25 +182,68 @@ def features(feature_dim: int) -> pa.Schema:
 def predictions(num_classes: int) -> pa.Schema:
     """One row per classified video.
 
-    `label` is the predicted class, `probabilities` [C] the temperature-scaled average over the
-    members in the ensemble's class order, `confidence` its maximum, `member_disagreement` the
-    members' mean total-variation distance from that average (0: all agree, 1: nothing shared),
-    `attention` [T] the pooling weight of each sampled frame (sums to 1), at `pts_s`.
+    `top_label` is the most probable class and `label` the same, or null where `verdict` is `abstained`
+    rather than `accepted`. `probabilities` [C] are calibrated, in the ensemble's class order, and
+    `confidence` is their maximum. `trust_score` in [0, 1] is the estimated probability that `top_label`
+    is right, `ood_score` how far the video is from what training saw (`vidclf/learning/trust.py` says in
+    what unit). `member_disagreement` is the members' mean total-variation distance from their average (0:
+    all agree, 1: nothing shared); `member_probabilities` holds one [C] a member, averaged over the views
+    of test-time augmentation, `view_probabilities` one [C] a view, averaged over the members.
+    `attention` [T] is the pooling weight of each sampled frame (sums to 1), at `pts_s`.
     """
     return pa.schema(
         [
             pa.field(VIDEO_ID, pa.string(), nullable=False),
             pa.field("video_uri", pa.string(), nullable=False),
-            pa.field("label", pa.string(), nullable=False),
+            pa.field("label", pa.string()),
+            pa.field("verdict", pa.string(), nullable=False),
+            pa.field("top_label", pa.string(), nullable=False),
             pa.field("confidence", pa.float32(), nullable=False),
             pa.field("probabilities", pa.list_(pa.float32(), num_classes), nullable=False),
+            pa.field("trust_score", pa.float32(), nullable=False),
+            pa.field("ood_score", pa.float32(), nullable=False),
             pa.field("member_disagreement", pa.float32(), nullable=False),
+            pa.field("member_probabilities", pa.list_(pa.list_(pa.float32(), num_classes)), nullable=False),
+            pa.field("view_probabilities", pa.list_(pa.list_(pa.float32(), num_classes)), nullable=False),
             pa.field("attention", pa.list_(pa.float32()), nullable=False),
             *_VIDEO_FIELDS,
             *_PICTURE_FIELDS,
             pa.field("ensemble_id", pa.string(), nullable=False),
         ]
     )
+
+
+def _segment_fields(num_classes: int) -> list[pa.Field]:
+    return [
+        pa.field("segment_index", pa.int32(), nullable=False),
+        pa.field("start_s", pa.float64(), nullable=False),
+        pa.field("end_s", pa.float64(), nullable=False),
+        pa.field("num_frames", pa.int32(), nullable=False),
+        pa.field("top_label", pa.string(), nullable=False),
+        pa.field("confidence", pa.float32(), nullable=False),
+        pa.field("probabilities", pa.list_(pa.float32(), num_classes), nullable=False),
+    ]
+
+
+def segments(num_classes: int) -> pa.Schema:
+    """One row per segment of a classified video that holds a sampled frame, at least one a video.
+
+    Segment `segment_index` reaches over the half-open range [`start_s`, `end_s`) of the video, the
+    last one up to its end. `probabilities` [C] are those of its `num_frames` frames alone, calibrated
+    as the video's.
+    """
+    return pa.schema(
+        [
+            pa.field(VIDEO_ID, pa.string(), nullable=False),
+            pa.field("video_uri", pa.string(), nullable=False),
+            *_segment_fields(num_classes),
+        ]
+    )
+
+
+def segments_field(num_classes: int) -> pa.Field:
+    """What a prediction carries beside its own columns until it is written, with `--segments`."""
+    return pa.field(SEGMENTS_COLUMN, pa.list_(pa.struct(_segment_fields(num_classes))), nullable=False)
 
 
 def nested_list(lengths: Sequence[int | None], values: pa.Array) -> pa.Array:

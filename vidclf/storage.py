@@ -17,6 +17,7 @@ from typing import Any, cast
 
 import fsspec
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from pyarrow import fs
 
@@ -191,6 +192,20 @@ def publish_json(location: str, value: Any) -> None:
 
 def publish_table(location: str, table: pa.Table) -> None:
     publish(location, lambda stream: pq.write_table(table, stream, compression="zstd"))
+
+
+def publish_filtered(location: str, source: str, column: str, unwanted: pa.Array) -> None:
+    """Publish the rows of a Parquet file whose `column` is none of `unwanted`, in their order and a batch
+    at a time."""
+    filesystem, path = resolve(source)
+
+    def write(stream: Any) -> None:
+        with filesystem.open_input_file(path) as opened, pq.ParquetFile(opened) as file:
+            with pq.ParquetWriter(stream, file.schema_arrow, compression="zstd") as writer:
+                for batch in file.iter_batches():
+                    writer.write_batch(batch.filter(pc.invert(pc.is_in(batch[column], unwanted))))
+
+    publish(location, write)
 
 
 def create_dir(location: str) -> None:

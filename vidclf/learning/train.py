@@ -25,10 +25,11 @@ from vidclf import cluster, storage
 from vidclf.config import ConfigError, FitConfig, ModelConfig, TrainConfig
 from vidclf.features import backbone
 from vidclf.features.store import FeatureSet
-from vidclf.learning import ensemble, leakage, metrics, tracking
-from vidclf.learning.dataset import Batches, TrainingData, training_data
+from vidclf.learning import ensemble, leakage, tracking
+from vidclf.learning.calibrate import calibrate
+from vidclf.learning.dataset import TrainingData, training_data
 from vidclf.learning.ensemble import EnsembleInfo
-from vidclf.learning.fit import Epoch, MemberFit, predict
+from vidclf.learning.fit import Epoch, MemberFit
 from vidclf.learning.model import TemporalClassifier, num_parameters
 from vidclf.progress import ProgressLine
 
@@ -175,14 +176,20 @@ def _line(index: int, epoch: Epoch, fit: MemberFit, config: TrainConfig) -> str:
 def _publish(config: TrainConfig, features: FeatureSet, data: TrainingData, weights: str) -> None:
     members = [storage.read_json(_marker(config.output, index))["member"] for index in range(config.members)]
     model = ModelConfig(**{field.name: getattr(config, field.name) for field in fields(ModelConfig)})
+    training = {
+        "num_train_videos": len(data.train.labels),
+        "num_val_videos": len(data.val.labels),
+        "num_parameters": num_parameters(TemporalClassifier(data.feature_dim, len(data.classes), config)),
+        "data_digest": data_digest(features),
+        "recipe": config.recipe,
+    }
     uncalibrated = EnsembleInfo(
         classes=data.classes,
         feature_spec=features.spec,
         weights=weights,
         model=model,
         members=members,
-        temperature=1.0,
-        training={},
+        training=training,
         preprocessing=asdict(backbone.preprocessing(features.spec.backbone, weights)),
         versions={
             "vidclf": vidclf.__version__,
@@ -190,26 +197,7 @@ def _publish(config: TrainConfig, features: FeatureSet, data: TrainingData, weig
             **{name: metadata.version(name) for name in ("torch", "torchvision", "numpy", "ray")},
         },
     )
-    models = [ensemble.load_member(config.output, uncalibrated, index) for index in range(config.members)]
-    cpu = torch.device("cpu")
-    val = Batches(data.val, cpu)
-    logits_MBC = torch.stack([predict(model, val, config.batch_size, cpu) for model in models])
-    temperature = ensemble.fit_temperature(logits_MBC, torch.tensor(data.val.labels))
-    predicted_B = (logits_MBC / temperature).softmax(dim=2).mean(0).argmax(dim=1)
-    measured = metrics.evaluate(data.val.labels, predicted_B.tolist(), data.classes)
-    training = {
-        "num_train_videos": len(data.train.labels),
-        "num_val_videos": len(data.val.labels),
-        "num_parameters": num_parameters(TemporalClassifier(data.feature_dim, len(data.classes), config)),
-        "data_digest": data_digest(features),
-        "recipe": config.recipe,
-        "val_accuracy": measured.accuracy,
-        "val_macro_f1": measured.macro_f1,
-        "val_weighted_f1": measured.weighted_f1,
-        "val_f1": {name: values.f1 for name, values in measured.per_class.items()},
-    }
-    info = EnsembleInfo(**{**vars(uncalibrated), "temperature": temperature, "training": training})
-    ensemble.write_info(config.output, info)
+    ensemble.write_info(config.output, calibrate(config.output, uncalibrated, features))
 
 
 def _recipe(config: TrainConfig, features: FeatureSet, data: TrainingData) -> str:

@@ -145,7 +145,7 @@ def _score(predictions: str, manifest: pa.Table) -> tuple[list[Scored], int, int
     truth = {row[schema.VIDEO_ID]: (row["label"], row["split"]) for row in rows}
     scored: list[Scored] = []
     num_unlabelled = num_unmatched = 0
-    columns = [schema.VIDEO_ID, "video_uri", "label", "confidence", "attention", "pts_s"]
+    columns = [schema.VIDEO_ID, "video_uri", "top_label", "confidence", "attention", "pts_s"]
     for part in storage.iter_tables(ledger.part_files(predictions), columns):
         for row in part.to_pylist():
             if row[schema.VIDEO_ID] not in truth:
@@ -162,7 +162,7 @@ def _score(predictions: str, manifest: pa.Table) -> tuple[list[Scored], int, int
                     video_uri=row["video_uri"],
                     split=split or UNSPLIT,
                     label=label,
-                    predicted=row["label"],
+                    predicted=row["top_label"],
                     confidence=row["confidence"],
                     attended=attended,
                     attended_s=row["pts_s"][attended],
