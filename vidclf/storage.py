@@ -200,10 +200,13 @@ def publish_filtered(location: str, source: str, column: str, unwanted: pa.Array
     filesystem, path = resolve(source)
 
     def write(stream: Any) -> None:
-        with filesystem.open_input_file(path) as opened, pq.ParquetFile(opened) as file:
-            with pq.ParquetWriter(stream, file.schema_arrow, compression="zstd") as writer:
-                for batch in file.iter_batches():
-                    writer.write_batch(batch.filter(pc.invert(pc.is_in(batch[column], unwanted))))
+        with (
+            filesystem.open_input_file(path) as opened,
+            pq.ParquetFile(opened) as file,
+            pq.ParquetWriter(stream, file.schema_arrow, compression="zstd") as writer,
+        ):
+            for batch in file.iter_batches():
+                writer.write_batch(batch.filter(pc.invert(pc.is_in(batch[column], unwanted))))
 
     publish(location, write)
 
