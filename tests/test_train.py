@@ -1,0 +1,124 @@
+"""Training loses its worker and its driver, is resubmitted, and ends as if nothing had happened."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+from ray.thirdparty_files import psutil  # Ray brings its own copy
+from safetensors.torch import load_file
+
+from tests import training_job
+from vidclf.learning.dataset import training_data
+from vidclf.learning.fit import Epoch, fit_member
+
+ROOT = Path(__file__).resolve().parents[1]
+DEADLINE_S = 120.0
+
+
+class Job:
+    """`tests.training_job` in processes of its own."""
+
+    def __init__(self, output: Path, log: Path) -> None:
+        self._log = log
+        with log.open("w") as file:
+            self.process = psutil.Popen(
+                [sys.executable, "-m", "tests.training_job", str(output)],
+                cwd=ROOT,
+                stdout=file,
+                stderr=subprocess.STDOUT,
+                env={**os.environ, "RAY_ADDRESS": "local"},
+            )
+
+    def until(self, holds: Callable[[], object]) -> None:
+        deadline = time.monotonic() + DEADLINE_S
+        while not holds():
+            assert self.process.poll() is None, f"ended too early: {self._log.read_text()}"
+            assert time.monotonic() < deadline, f"not in {DEADLINE_S:.0f} s: {self._log.read_text()}"
+            time.sleep(0.02)
+
+    def descendants(self) -> list[psutil.Process]:
+        try:
+            return list(self.process.children(recursive=True))
+        except psutil.NoSuchProcess:  # one of them ended in between
+            return self.descendants() if self.process.poll() is None else []
+
+    def worker(self) -> psutil.Process | None:
+        """The process that trains."""
+        for process in self.descendants():
+            try:
+                if "RayTrainWorker" in " ".join(process.cmdline()):
+                    return process
+            except psutil.NoSuchProcess:
+                continue
+        return None
+
+    def kill(self) -> None:
+        """The driver, and the Ray that it started, at once."""
+        for process in [self.process, *self.descendants()]:
+            try:
+                process.kill()
+            except psutil.NoSuchProcess:
+                continue
+        self.process.wait()
+
+
+def epochs_done(output: Path) -> int:
+    """Of the state that a killed job left; 0 without any."""
+    states = list(output.glob("_state/*.pt"))
+    return torch.load(states[0], weights_only=True)["number"] if states else 0
+
+
+def test_a_killed_worker_and_a_killed_driver_cost_no_epoch_but_the_one_in_flight(tmp_path: Path) -> None:
+    output = tmp_path / "ensemble"
+    first = Job(output, tmp_path / "first.log")
+    try:
+        first.until(lambda: epochs_done(output) >= 2)
+        worker = first.worker()
+        assert worker is not None
+        worker.kill()
+        at_worker = epochs_done(output)
+        # The member goes on in another process of the same job.
+        first.until(lambda: epochs_done(output) >= at_worker + 2)
+        assert first.worker() != worker
+    finally:
+        first.kill()
+    at_driver = epochs_done(output)
+    assert 4 <= at_driver < 40
+    assert not (output / "ensemble.json").exists()
+    second = Job(output, tmp_path / "second.log")
+    assert second.process.wait(timeout=DEADLINE_S) == 0, (tmp_path / "second.log").read_text()
+
+    told = json.loads((output / "member_0.json").read_text())
+    history = [replace(Epoch(**epoch), duration_s=0.0) for epoch in told["history"]]
+    config = training_job.config(str(output))
+    alone = fit_member(training_data(training_job.features()), config, training_job.SEED, torch.device("cpu"))
+    assert history == [replace(epoch, duration_s=0.0) for epoch in alone.history]
+    state = load_file(output / "member_0.safetensors")
+    assert all(torch.equal(state[key], value) for key, value in alone.state.items())
+    # What was logged by each process, once an epoch, and no state is left behind.
+    said = [
+        int(line.split("epoch ")[1].split("/")[0])
+        for line in (tmp_path / "second.log").read_text().splitlines()
+        if line.startswith("member 0: epoch")
+    ]
+    assert said == sorted(set(said))
+    assert min(said) == at_driver + 1
+    assert list(output.glob("_state/*.pt")) == []
+    assert len(list(output.glob("tensorboard/member_0/events*"))) == 1
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+def test_a_member_on_a_gpu_learns_as_one_on_the_cpu() -> None:
+    data, config = training_data(training_job.features()), training_job.config("unused")
+    on_cpu, on_gpu = (fit_member(data, config, 0, torch.device(name)).best for name in ("cpu", "cuda"))
+    assert abs(on_cpu.val_loss - on_gpu.val_loss) < 0.1
