@@ -14,6 +14,7 @@ import numpy as np
 import pyarrow as pa
 
 SPLITS = ("train", "val", "test")
+VERDICTS = ("accepted", "abstained")
 
 VIDEO_ID = "video_id"
 """uuid5 of `video_uri` in the URL namespace: unique in a manifest, stable over resubmissions."""
@@ -151,19 +152,29 @@ def features(feature_dim: int) -> pa.Schema:
 def predictions(num_classes: int) -> pa.Schema:
     """One row per classified video.
 
-    `label` is the predicted class, `probabilities` [C] the temperature-scaled average over the
-    members in the ensemble's class order, `confidence` its maximum, `member_disagreement` the
-    members' mean total-variation distance from that average (0: all agree, 1: nothing shared),
-    `attention` [T] the pooling weight of each sampled frame (sums to 1), at `pts_s`.
+    `top_label` is the most probable class and `label` the same, or null where `verdict` is `abstained`
+    rather than `accepted`. `probabilities` [C] are calibrated, in the ensemble's class order, and
+    `confidence` is their maximum. `trust_score` in [0, 1] is the estimated probability that `top_label`
+    is right, `ood_score` how far the video is from what training saw (`vidclf/learning/trust.py` says in
+    what unit). `member_disagreement` is the members' mean total-variation distance from their average (0:
+    all agree, 1: nothing shared); `member_probabilities` holds one [C] a member, averaged over the views
+    of test-time augmentation, `view_probabilities` one [C] a view, averaged over the members.
+    `attention` [T] is the pooling weight of each sampled frame (sums to 1), at `pts_s`.
     """
     return pa.schema(
         [
             pa.field(VIDEO_ID, pa.string(), nullable=False),
             pa.field("video_uri", pa.string(), nullable=False),
-            pa.field("label", pa.string(), nullable=False),
+            pa.field("label", pa.string()),
+            pa.field("verdict", pa.string(), nullable=False),
+            pa.field("top_label", pa.string(), nullable=False),
             pa.field("confidence", pa.float32(), nullable=False),
             pa.field("probabilities", pa.list_(pa.float32(), num_classes), nullable=False),
+            pa.field("trust_score", pa.float32(), nullable=False),
+            pa.field("ood_score", pa.float32(), nullable=False),
             pa.field("member_disagreement", pa.float32(), nullable=False),
+            pa.field("member_probabilities", pa.list_(pa.list_(pa.float32(), num_classes)), nullable=False),
+            pa.field("view_probabilities", pa.list_(pa.list_(pa.float32(), num_classes)), nullable=False),
             pa.field("attention", pa.list_(pa.float32()), nullable=False),
             *_VIDEO_FIELDS,
             *_PICTURE_FIELDS,

@@ -61,19 +61,31 @@ class EnsembleHead:
     def __call__(self, embedded: pa.Table) -> pa.Table:
         info = self._ensemble.info
         output = self._ensemble([features_TD(row) for row in embedded["features"]])
-        probabilities_BC = output.probabilities_BC
+        probabilities_BC, member_probabilities_MBC = output.probabilities_BC, output.member_probabilities_MBC
+        confidence = pa.array(probabilities_BC.max(axis=1))
         columns = {name: embedded[name] for name in schema.predictions(1).names if name in embedded.column_names}
-        columns["label"] = pa.array([info.classes[index] for index in probabilities_BC.argmax(axis=1)])
-        columns["confidence"] = pa.array(probabilities_BC.max(axis=1))
-        columns["probabilities"] = pa.FixedSizeListArray.from_arrays(
-            pa.array(probabilities_BC.reshape(-1)), len(info.classes)
+        columns["top_label"] = pa.array([info.classes[index] for index in probabilities_BC.argmax(axis=1)])
+        columns["label"] = columns["top_label"]
+        columns["verdict"] = pa.array(["accepted"] * embedded.num_rows)
+        columns["confidence"] = columns["trust_score"] = confidence
+        columns["ood_score"] = pa.array(np.float32(1) - probabilities_BC.max(axis=1))
+        columns["probabilities"] = _class_lists(probabilities_BC)
+        columns["member_disagreement"] = pa.array(disagreement(member_probabilities_MBC))
+        columns["member_probabilities"] = nested_list(
+            [len(member_probabilities_MBC)] * embedded.num_rows,
+            _class_lists(member_probabilities_MBC.transpose(1, 0, 2)),
         )
-        columns["member_disagreement"] = pa.array(disagreement(output.member_probabilities_MBC))
+        columns["view_probabilities"] = nested_list([1] * embedded.num_rows, _class_lists(probabilities_BC))
         columns["attention"] = nested_list(
             [len(row) for row in output.attention], pa.array(np.concatenate(output.attention))
         )
         columns["ensemble_id"] = pa.array([info.ensemble_id] * embedded.num_rows)
         return pa.table(columns)
+
+
+def _class_lists(probabilities: npt.NDArray[np.float32]) -> pa.FixedSizeListArray:
+    """[..., C] as a list of C a row, the leading axes as one."""
+    return pa.FixedSizeListArray.from_arrays(pa.array(probabilities.reshape(-1)), probabilities.shape[-1])
 
 
 def disagreement(probabilities_MBC: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
