@@ -183,6 +183,16 @@ def predictions(num_classes: int) -> pa.Schema:
     )
 
 
+def stored_predictions(num_classes: int) -> pa.Schema:
+    """`predictions` made from stored features instead of videos. What only decoding tells is null where
+    the features do not hold it: all of it but `num_frames` for an HDF5 file, which names no videos
+    either, so that `video_uri` is the file and the row (`FILE#ROW`)."""
+    unknown = {field.name for field in (*_VIDEO_FIELDS, *_PICTURE_FIELDS)} - {"num_frames"}
+    return pa.schema(
+        [field.with_nullable(field.nullable or field.name in unknown) for field in predictions(num_classes)]
+    )
+
+
 def nested_list(lengths: Sequence[int | None], values: pa.Array) -> pa.Array:
     """`values` cut into lists of `lengths`; None makes a null."""
     offsets = np.cumsum([0, *[length or 0 for length in lengths]]).astype(np.int32)

@@ -33,6 +33,9 @@ class Metrics:
     accuracy: float
     accuracy_interval_95: tuple[float, float]
     macro_f1: float
+    """every class counts the same"""
+    weighted_f1: float
+    """every video counts the same"""
     per_class: dict[str, ClassMetrics]
     confusion: list[list[int]]
     expected_calibration_error: float | None
@@ -64,6 +67,7 @@ def evaluate(
         accuracy=num_correct / len(truth_B),
         accuracy_interval_95=wilson_interval(num_correct, len(truth_B)),
         macro_f1=float(np.mean([f1[i] for i in seen])),
+        weighted_f1=float(np.average(f1, weights=support)),
         per_class={
             classes[i]: ClassMetrics(
                 precision=float(precision[i]), recall=float(recall[i]), f1=float(f1[i]), support=int(support[i])
