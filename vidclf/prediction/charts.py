@@ -12,8 +12,8 @@ from dataclasses import dataclass
 from markupsafe import Markup
 
 NUM_TONES = 8
-WIDTH, HEIGHT = 440, 300
-LEFT, RIGHT, TOP, BOTTOM = 52, 14, 12, 44
+WIDTH, HEIGHT = 390, 290
+LEFT, RIGHT, TOP, BOTTOM = 60, 16, 12, 44
 """Room around the plot, in the drawing's units; a unit is about a pixel on a desktop."""
 
 
@@ -129,7 +129,7 @@ def plot(
         Markup('<line class="axis" x1="{}" x2="{}" y1="{y}" y2="{y}"/>').format(LEFT, WIDTH - RIGHT, y=height - BOTTOM)
     )
     parts.append(_text(LEFT + inner_width / 2, height - 8, x.label, "middle", "label"))
-    turned = Markup('<g transform="translate(13 {:.1f}) rotate(-90)">{}</g>')
+    turned = Markup('<g transform="translate(12 {:.1f}) rotate(-90)">{}</g>')
     parts.append(turned.format(TOP + inner_height / 2, _text(0, 0, y.label, "middle", "label")))
     for bar in bars:
         left, width = at_x(bar.low) + 1.5, max(at_x(bar.high) - at_x(bar.low) - 3, 1)
@@ -146,7 +146,7 @@ def plot(
 
 def interval(value: float, low_high: tuple[float, float] | None, low: float = 0.0, high: float = 1.0) -> Markup:
     """A figure and its interval on one line, for a table's cell; what is outside the scale is cut off."""
-    width = 110
+    width = 68
 
     def at(figure: float) -> float:
         return 4 + (width - 8) * (min(max(figure, low), high) - low) / (high - low)
