@@ -193,6 +193,27 @@ def stored_predictions(num_classes: int) -> pa.Schema:
     )
 
 
+FLIPS = pa.schema(
+    [
+        pa.field(VIDEO_ID, pa.string(), nullable=False),
+        pa.field("video_uri", pa.string(), nullable=False),
+        pa.field("label_before", pa.string(), nullable=False),
+        pa.field("label_after", pa.string(), nullable=False),
+        pa.field("confidence_before", pa.float32(), nullable=False),
+        pa.field("confidence_after", pa.float32(), nullable=False),
+        pa.field("trust_before", pa.float32(), nullable=False),
+        pa.field("trust_after", pa.float32(), nullable=False),
+        pa.field("verdict_before", pa.string(), nullable=False),
+        pa.field("verdict_after", pa.string(), nullable=False),
+        pa.field("codec", pa.string(), nullable=False),
+        pa.field("resolution", pa.string(), nullable=False),
+    ]
+)
+"""One row per video that two classifications differ on: in its most probable class (`label_*`), its
+verdict, or both; the surest in the second one first. `codec` and `resolution` are as the first one
+decoded the video, 'unknown' where it did not."""
+
+
 def nested_list(lengths: Sequence[int | None], values: pa.Array) -> pa.Array:
     """`values` cut into lists of `lengths`; None makes a null."""
     offsets = np.cumsum([0, *[length or 0 for length in lengths]]).astype(np.int32)

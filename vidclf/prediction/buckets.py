@@ -13,7 +13,7 @@ RESOLUTIONS = (
     (480, "480p"),
     (720, "720p"),
     (1080, "1080p"),
-    (2160, "2160p and above"),
+    (2160, "2160p and up"),
 )
 """Least length of a picture's shorter side, in pixels, and the name of what is from there to the next."""
 
@@ -23,7 +23,7 @@ DURATIONS = (
     (15.0, "15 to 60 s"),
     (60.0, "1 to 5 min"),
     (300.0, "5 to 30 min"),
-    (1800.0, "30 min and above"),
+    (1800.0, "30 min and up"),
 )
 """Least duration, in seconds, and the name of what is from there to the next."""
 

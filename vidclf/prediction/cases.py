@@ -19,6 +19,7 @@ from vidclf.prediction.scored import UNSPLIT, ScoredVideos
 SPLIT_ORDER = ("test", UNSPLIT, "val", "train")
 """Held-out videos first: their mistakes say something about videos to come."""
 NUM_PROBABILITIES = 3
+"""Probabilities shown of a video."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -42,7 +43,7 @@ class Case:
     video_id: str
     video_uri: str
     probabilities: list[tuple[str, float]]
-    """the most probable classes"""
+    """the most probable classes, and the true one"""
 
 
 def misclassified(videos: ScoredVideos, classes: Sequence[str]) -> list[Case]:
@@ -75,7 +76,9 @@ def _cases(
 
 def _case(videos: ScoredVideos, index: int, classes: Sequence[str]) -> Case:
     probabilities_C = videos.probabilities_BC[index]
-    top = np.argsort(-probabilities_C, kind="stable")[:NUM_PROBABILITIES]
+    top = np.argsort(-probabilities_C, kind="stable")[:NUM_PROBABILITIES].tolist()
+    if videos.label_B[index] not in top:
+        top[-1] = videos.label_B[index]
     return Case(
         split=videos.splits[index],
         label=classes[videos.label_B[index]],

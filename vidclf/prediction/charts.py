@@ -144,21 +144,20 @@ def plot(
     return Markup("").join(parts)
 
 
-def interval(value: float, low_high: tuple[float, float] | None, low: float = 0.0, high: float = 1.0) -> Markup:
-    """A figure and its interval on one line, for a table's cell; what is outside the scale is cut off."""
+def interval(value: float, low_high: tuple[float, float] | None) -> Markup:
+    """A share and its interval on one line, for a table's cell."""
     width = 68
 
-    def at(figure: float) -> float:
-        return 4 + (width - 8) * (min(max(figure, low), high) - low) / (high - low)
+    def at(share: float) -> float:
+        return 4 + (width - 8) * share
 
     whisker = Markup("")
     if low_high is not None:
         whisker = Markup('<line class="whisker" x1="{:.1f}" x2="{:.1f}" y1="8" y2="8"/>').format(*map(at, low_high))
-    zero = Markup('<line class="axis" x1="{x:.1f}" x2="{x:.1f}" y1="1" y2="15"/>').format(x=at(0)) if low < 0 else ""
     return Markup(
         '<svg class="interval" viewBox="0 0 {w} 16" width="{w}" height="16" aria-hidden="true">'
-        '<line class="grid" x1="4" x2="{end}" y1="8" y2="8"/>{zero}{whisker}<circle cx="{x:.1f}" cy="8" r="3.4"/></svg>'
-    ).format(w=width, end=width - 4, zero=zero, whisker=whisker, x=at(value))
+        '<line class="grid" x1="4" x2="{end}" y1="8" y2="8"/>{whisker}<circle cx="{x:.1f}" cy="8" r="3.4"/></svg>'
+    ).format(w=width, end=width - 4, whisker=whisker, x=at(value))
 
 
 def attention(weights: Sequence[float], chosen: Sequence[int]) -> Markup:

@@ -36,10 +36,11 @@ def command(job: str, config: Any) -> str:
     return shlex.join(words)
 
 
-def versions() -> dict[str, str]:
-    """vidclf, Python and the libraries that decide figures."""
+def versions() -> str:
+    """vidclf, Python and the libraries that decide figures, in words for a table."""
     libraries = {name: importlib.metadata.version(name) for name in LIBRARIES}
-    return {"vidclf": vidclf.__version__, "python": platform.python_version(), **libraries}
+    named = {"vidclf": vidclf.__version__, "python": platform.python_version(), **libraries}
+    return ", ".join(f"{name} {version}" for name, version in named.items())
 
 
 def now() -> str:

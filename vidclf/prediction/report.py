@@ -109,7 +109,7 @@ def evaluate(config: EvaluateConfig) -> Evaluation | None:
             "command": provenance.command("evaluate", config),
             "date": provenance.now(),
             **source.facts,
-            "versions": ", ".join(f"{name} {version}" for name, version in provenance.versions().items()),
+            "versions": provenance.versions(),
         },
     )
     _write(config, source, result, videos)
