@@ -1,6 +1,7 @@
 """Classify every video of an archive with a trained ensemble.
 
-python jobs/classify.py --input DIR|URI|LIST --ensemble ensemble/ --output predictions/
+python jobs/classify.py --input DIR|URI|LIST --ensemble ensemble/ --output predictions/ [--tta] [--segments 30]
+python jobs/classify.py --features features/ --ensemble ensemble/ --output predictions/
 """
 
 import sys
@@ -8,18 +9,22 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from vidclf import cli
+from vidclf import cli, storage
 from vidclf.archive.manifest import list_archive, read_manifest
 from vidclf.config import ClassifyConfig
-from vidclf.ledger import summary_text
+from vidclf.features.store import read_spec
+from vidclf.ledger import MANIFEST_FILE, summary_text
 from vidclf.prediction.classify import classify
 
 
 def main(config: ClassifyConfig) -> int:
-    if config.manifest is not None:
+    if config.features is not None:
+        read_spec(config.features)  # refuses what is no run of features
+        manifest = read_manifest(storage.join(config.features, MANIFEST_FILE), config.limit)
+    elif config.manifest is not None:
         manifest = read_manifest(config.manifest, config.limit)
     else:
-        assert config.input is not None  # one of the two, says ClassifyConfig
+        assert config.input is not None  # one of the three, says ClassifyConfig
         manifest = list_archive(config.input, labelled=False).manifest
     summaries = classify(config, manifest)
     if summaries is not None:

@@ -44,8 +44,15 @@ CLASSIFY: dict[str, Any] = {"ensemble": "e", "output": "o"}
             TRAIN | {"hidden_dim": 10, "num_attention_heads": 3},
             "--num-attention-heads must be a divisor of 2 × hidden_dim = 20, got 3",
         ),
-        (ClassifyConfig, CLASSIFY, "--input must be given, or --manifest, but not both, got None"),
+        (ClassifyConfig, CLASSIFY, "--input must be given, or --manifest, or --features, and only one of them"),
         (ClassifyConfig, CLASSIFY | {"input": "a", "manifest": "m"}, "--input must be given, or --manifest"),
+        (ClassifyConfig, CLASSIFY | {"input": "a", "abstain_risk": 0.0}, "--abstain-risk must be in (0, 1), got 0.0"),
+        (ClassifyConfig, CLASSIFY | {"input": "a", "segments": 0.0}, "--segments must be above 0 seconds, got 0.0"),
+        (
+            ClassifyConfig,
+            CLASSIFY | {"features": "f", "sharpen_blurry": True},
+            "--sharpen-blurry must be left out with --features, which decodes nothing, got True",
+        ),
     ],
 )
 def test_a_value_out_of_range_is_named(config_class: type, values: dict[str, Any], message: str) -> None:

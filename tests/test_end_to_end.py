@@ -10,6 +10,7 @@ import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pyarrow.parquet as pq
 import pytest
@@ -138,15 +139,20 @@ def test_audit_fails_when_a_shard_is_gone(features: Path, work: Path) -> None:
 
 def test_classify_and_evaluate(archive: Path, ensemble: Path, work: Path) -> None:
     predictions, report = work / "predictions", work / "report"
-    said = succeed("classify", "--input", archive, "--ensemble", ensemble, "--output", predictions)
+    arguments = ("--ensemble", ensemble, "--tta", "--segments", "0.5")
+    saved = ("--save-features", work / "saved")
+    said = succeed("classify", "--input", archive, *arguments, *saved, "--output", predictions)
     assert said.startswith(f"{predictions}: 12 videos, 10 ok, 2 quarantined (not_a_video 1, truncated 1)")
     assert "the numbers add up" in succeed("audit", "--run", predictions)
     rows = [row for path in predictions.glob("part-*.parquet") for row in pq.read_table(path).to_pylist()]
-    assert {row["label"] for row in rows} <= set(CLASSES)
+    assert {row["label"] for row in rows} <= {*CLASSES, None}
     for row in rows:
         assert sum(row["probabilities"]) == pytest.approx(1, abs=1e-5)
         assert row["confidence"] == max(row["probabilities"])
-        assert CLASSES[row["probabilities"].index(row["confidence"])] == row["label"]
+        assert CLASSES[row["probabilities"].index(row["confidence"])] == row["top_label"]
+        assert row["label"] == (row["top_label"] if row["verdict"] == "accepted" else None)
+        assert (len(row["member_probabilities"]), len(row["view_probabilities"])) == (2, 4)
+        assert 0 <= row["trust_score"] <= 1
         assert len(row["attention"]) == len(row["pts_s"]) == row["num_frames"] == 4
     table = succeed(
         "evaluate", "--predictions", predictions, "--manifest", work / "manifest.parquet", "--output", report
@@ -164,8 +170,40 @@ def test_classify_and_evaluate(archive: Path, ensemble: Path, work: Path) -> Non
     labels = dict(
         zip(*pq.read_table(work / "manifest.parquet").select(["video_id", "label"]).to_pydict().values(), strict=True)
     )
-    assert right == sum(labels[row["video_id"]] == row["label"] for row in rows)
+    assert right == sum(labels[row["video_id"]] == row["top_label"] for row in rows)
     assert "Confusion matrix (test)" in (report / "index.html").read_text()
+
+
+def test_saved_features_are_classified_as_their_videos_were(ensemble: Path, work: Path) -> None:
+    again, predictions, saved = work / "again", work / "predictions", work / "saved"
+    assert "the numbers add up" in succeed("audit", "--run", saved)
+    arguments = ("--features", saved, "--ensemble", ensemble, "--output", again, "--tta", "--segments", "0.5")
+    said = succeed("classify", *arguments)
+    assert said.startswith(f"{again}: 12 videos, 10 ok, 2 quarantined (not_a_video 1, truncated 1)")
+    assert "the numbers add up" in succeed("audit", "--run", again)
+    for place in (".", "segments"):
+        one, two = (table(run, place) for run in (predictions, again))
+        assert [row["video_id"] for row in one] == [row["video_id"] for row in two]
+        for row, other in zip(one, two, strict=True):
+            assert row["top_label"] == other["top_label"]
+            assert row["probabilities"] == pytest.approx(other["probabilities"], abs=1e-3)
+    # 12 frames at 10 a second: segments of 0.5, 0.5 and 0.2 seconds, in each of which a frame was sampled.
+    segments = [(s["segment_index"], s["start_s"], s["end_s"]) for s in table(again, "segments")[:3]]
+    assert segments == [(0, 0.0, 0.5), (1, 0.5, 1.0), (2, 1.0, pytest.approx(1.2))]
+    assert "everything was done already" in succeed("classify", *arguments)
+    assert "holds a run with" in refuse_last("classify", *arguments[:-2])
+
+
+def table(run: Path, place: str) -> list[dict[str, Any]]:
+    rows = [row for path in run.glob(f"{place}/part-*.parquet") for row in pq.read_table(path).to_pylist()]
+    return sorted(rows, key=lambda row: (row["video_id"], row.get("segment_index", 0)))
+
+
+def refuse_last(name: str, *arguments: str | Path) -> str:
+    """The last line of a job that is refused after it has said what comes of --abstain-risk."""
+    done = job(name, *arguments)
+    assert (done.returncode, done.stdout) == (2, ""), done.stdout + done.stderr
+    return done.stderr.splitlines()[-1]
 
 
 def test_wrong_arguments_are_refused_before_any_work(archive: Path, ensemble: Path, features: Path, work: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from dataclasses import replace
 from pathlib import Path
 
@@ -11,16 +12,24 @@ import torch
 
 from vidclf.config import ConfigError, ModelConfig
 from vidclf.features.store import FeatureSpec
-from vidclf.learning import ensemble
-from vidclf.learning.ensemble import EnsembleInfo
+from vidclf.learning import ensemble, views
+from vidclf.learning.ensemble import EnsembleInfo, TrustData
 from vidclf.learning.model import TemporalClassifier
-from vidclf.prediction.classify import disagreement
+from vidclf.learning.trust import SIGNS, FeatureSpace
 
 MODEL = ModelConfig(hidden_dim=4, num_lstm_layers=1, num_attention_heads=2, classifier_dims=(4,))
 SPEC = FeatureSpec(
     backbone="efficientnet_lite0", weights_digest="0", sampling={}, transform={}, decoder="d", dtype="float16"
 )
 CPU = torch.device("cpu")
+NEUTRAL = {
+    "intercept": 0.0,
+    "slope": 1.0,
+    "weights": dict.fromkeys(SIGNS, 0.0),
+    "means": dict.fromkeys(SIGNS, 0.0),
+    "sds": dict.fromkeys(SIGNS, 1.0),
+}
+"""A trust score that is the confidence."""
 
 
 @pytest.fixture
@@ -38,16 +47,26 @@ def directory(tmp_path: Path) -> str:
         weights="DEFAULT",
         model=MODEL,
         members=members,
-        temperature=2.0,
         training={},
+        views=[{"name": name, "weight": 0.25} for name in views.VIEWS],
+        calibration={"temperature": 2.0, "tta": {"temperature": 1.0}},
+        trust={"ood": {"distance": 2.0}, "plain": NEUTRAL, "tta": NEUTRAL},
     )
-    ensemble.write_info(str(tmp_path), info)
+    none = {"plain": np.array([], np.float32), "tta": np.array([], np.float32)}
+    data = TrustData(
+        space=FeatureSpace(means_CD=np.zeros((3, 1280), np.float32), precision_DD=np.eye(1280, dtype=np.float32)),
+        validation_trust_B=none,
+        validation_correct_B={name: values.astype(bool) for name, values in none.items()},
+    )
+    digest = ensemble.write_trust(str(tmp_path), data)
+    ensemble.write_info(str(tmp_path), replace(info, trust={**info.trust, "digest": digest}))
     return str(tmp_path)
 
 
 def test_what_is_written_is_read(directory: str) -> None:
     info = ensemble.read_info(directory)
-    assert (info.classes, info.model, info.temperature) == (["A", "B", "C"], MODEL, 2.0)
+    assert (info.classes, info.model) == (["A", "B", "C"], MODEL)
+    assert info.calibration == {"temperature": 2.0, "tta": {"temperature": 1.0}}
     assert info.feature_spec.key == SPEC.key
 
 
@@ -67,14 +86,45 @@ def test_probabilities_are_the_mean_over_members_of_tempered_softmax(directory: 
     assert [float(row.sum()) for row in output.attention] == pytest.approx([1, 1])
 
 
+def test_a_batch_of_members_and_views_equals_the_loop(directory: str) -> None:
+    loaded = ensemble.load(directory, CPU)
+    generator = np.random.default_rng(0)
+    sequences = [generator.normal(size=(length, 1280)).astype(np.float16) for length in (5, 3, 5, 1)]
+    members = [ensemble.load_member(directory, loaded.info, index).eval() for index in range(2)]
+    logits_VMBC, attention = ensemble.run_members(members, sequences, list(views.VIEWS), CPU)
+    assert logits_VMBC.shape == (4, 2, 4, 3)
+    for view, (name, member), (video, sequence) in itertools.product(
+        range(4), enumerate(members), enumerate(sequences)
+    ):
+        seen_TD = list(views.VIEWS.values())[view](sequence)
+        with torch.inference_mode():
+            alone = member(torch.tensor(seen_TD.astype(np.float32))[None], torch.tensor([len(seen_TD)]))
+        np.testing.assert_allclose(logits_VMBC[view, name, video], alone.logits_BC[0], atol=1e-6)
+    assert [len(row) for row in attention] == [5, 3, 5, 1]
+
+
+def test_with_views_probabilities_are_their_weighted_mean_at_a_temperature_of_their_own(directory: str) -> None:
+    loaded = ensemble.load(directory, CPU)
+    sequences = [np.random.default_rng(1).normal(size=(4, 1280)).astype(np.float16)]
+    output = loaded(sequences, tta=True)
+    assert output.view_probabilities_VBC.shape == (4, 1, 3)
+    np.testing.assert_allclose(output.probabilities_BC, output.view_probabilities_VBC.mean(axis=0), atol=1e-6)
+    assert loaded(sequences).view_probabilities_VBC.shape == (1, 1, 3)
+    # At unit length it is 1 away from the classes, which all lie at the origin: half of the distance 2.
+    assert float(output.ood_score_B[0]) == pytest.approx(0.5, rel=1e-4)
+    assert output.trust_score_B[0] == pytest.approx(output.probabilities_BC.max(), abs=1e-5)
+
+
 def test_the_id_changes_with_what_decides_a_prediction(directory: str) -> None:
     info = ensemble.read_info(directory)
     others = [
-        replace(info, temperature=1.0),
+        replace(info, calibration={**info.calibration, "temperature": 1.0}),
+        replace(info, trust={**info.trust, "digest": "x"}),
+        replace(info, views=[{**view, "weight": 0.5} for view in info.views]),
         replace(info, classes=["B", "A", "C"]),
         replace(info, members=[*info.members[:1], {**info.members[1], "digest": "x"}]),
     ]
-    assert len({other.ensemble_id for other in [info, *others]}) == 4
+    assert len({other.ensemble_id for other in [info, *others]}) == 6
     assert replace(info, training={"a": 1}).ensemble_id == info.ensemble_id
 
 
@@ -120,8 +170,3 @@ def test_the_temperature_stays_in_its_range() -> None:
     low, high = ensemble.TEMPERATURE_RANGE
     assert ensemble.fit_temperature(sure, torch.zeros(4, dtype=torch.int64)) == pytest.approx(low, abs=1e-3)
     assert ensemble.fit_temperature(sure * 50, torch.tensor([0, 0, 1, 1])) == pytest.approx(high, abs=1e-3)
-
-
-def test_disagreement_is_none_among_equals_and_half_between_opposites() -> None:
-    agreeing, opposed = np.array([[0.9, 0.1]] * 2), np.array([[1.0, 0.0], [0.0, 1.0]])
-    assert disagreement(np.stack([agreeing, opposed], axis=1).astype(np.float32)).tolist() == [0.0, 0.5]

@@ -27,8 +27,9 @@ from vidclf.features.extract import (
     EmbedVideos,
     _frames_in_flight_bytes,
     _num_blocks,
-    _pool_sizes,
     check_error_rate,
+    most_trusted,
+    pool_sizes,
 )
 from vidclf.features.run import EmbeddingJob, Target
 from vidclf.features.sink import written_columns
@@ -164,7 +165,7 @@ def test_pools_fill_the_cluster_and_leave_a_cpu(
     cpus: float,
     cnn_gpus: float,
 ) -> None:
-    pools = _pool_sizes(extract_config(**values), ClusterResources(num_cpus=num_cpus, num_gpus=num_gpus))
+    pools = pool_sizes(extract_config(**values), ClusterResources(num_cpus=num_cpus, num_gpus=num_gpus))
     assert (pools.decode_workers, pools.cnn_workers, pools.cnn_gpus) == (decode_workers, cnn_workers, cnn_gpus)
     assert (pools.decode_cpus, pools.cnn_cpus) == (cpus, cpus)
     assert (decode_workers + cnn_workers) * cpus <= max(num_cpus - 1, 0.5)
@@ -172,7 +173,7 @@ def test_pools_fill_the_cluster_and_leave_a_cpu(
 
 def test_gpus_that_are_not_there_are_refused() -> None:
     with pytest.raises(ConfigError, match="--gpus-per-cnn-worker must be 0 on a cluster without GPUs, got 1"):
-        _pool_sizes(extract_config(gpus_per_cnn_worker=1.0), ClusterResources(num_cpus=8, num_gpus=0))
+        pool_sizes(extract_config(gpus_per_cnn_worker=1.0), ClusterResources(num_cpus=8, num_gpus=0))
 
 
 @pytest.mark.parametrize(
@@ -186,7 +187,7 @@ def test_a_manifest_is_read_in_enough_blocks_for_every_worker(
 
 def test_decoded_frames_in_flight_are_bounded_by_the_pools_or_by_the_user() -> None:
     config = extract_config(decode_workers=3, cnn_workers=2)
-    pools = _pool_sizes(config, ClusterResources(num_cpus=16, num_gpus=0))
+    pools = pool_sizes(config, ClusterResources(num_cpus=16, num_gpus=0))
     assert _frames_in_flight_bytes(config, pools, 11_000_000) == (3 * 16 + 2 * 32) * 11_000_000
     assert _frames_in_flight_bytes(replace(config, frames_in_flight_gib=0.5), pools, 11_000_000) == 2**29
     with pytest.raises(ConfigError, match=r"--frames-in-flight-gib must be above 0 GiB, got 0"):
@@ -217,3 +218,13 @@ def test_the_error_budget_names_the_reasons() -> None:
     with pytest.raises(ErrorBudgetExceeded) as error:
         check_error_rate({"done": 20, "rejected:truncated": 5, "rejected:not_found": 6}, 0.5)
     assert str(error.value) == message
+
+
+def test_of_two_rows_of_a_video_the_more_trusted_is_kept() -> None:
+    rows = pa.table({"video_id": ["a", "b", "c"], "trust_score": [0.5, 0.9, 0.2], "top_label": ["x", "x", "x"]})
+    others = pa.table({"video_id": ["c", "b"], "trust_score": [0.3, 0.9], "top_label": ["y", "y"]})
+    assert most_trusted(rows, others).to_pydict() == {
+        "video_id": ["a", "b", "c"],
+        "trust_score": [0.5, 0.9, 0.3],
+        "top_label": ["x", "x", "y"],
+    }

@@ -87,3 +87,12 @@ def test_a_video_is_blurry_below_a_mean_sharpness_of_100_over_its_frames_that_ar
     assert not measured.is_blurry(first)  # (90 + 110) / 2
     assert measured.is_blurry(none)  # 200 / 3
     assert measured.is_blurry(all_)
+
+
+def test_sharpening_overshoots_at_an_edge_and_leaves_plains_alone() -> None:
+    frame = np.full((32, 32, 3), 100, np.uint8)
+    frame[:, 16:] = 140
+    (sharp,) = quality.sharpened(frame[None])
+    assert sharp[16, [0, 31], 0].tolist() == [100, 140]
+    assert sharp[16, 15, 0] < 90
+    assert sharp[16, 16, 0] > 150

@@ -103,3 +103,23 @@ def test_a_run_with_an_unreadable_shard_is_not_continued(tmp_path: Path) -> None
     (tmp_path / "part-0.parquet").write_text("no shard")
     with pytest.raises(ConfigError, match=r"shard .*part-0.parquet cannot be read: .*; remove it to have its videos"):
         reconcile.reconcile(str(tmp_path), [str(tmp_path)])
+
+
+def test_segments_stay_with_the_shard_of_their_video_and_audit_sees_those_that_do_not(tmp_path: Path) -> None:
+    run = str(tmp_path)
+    begin(run, "a", "b", "c")
+    part(run, "part-0.parquet", "a", "b")
+    types = {"video_id": "string", "segment_index": "int64"}
+    storage.publish_json(f"{run}/run_identity.json", {"columns": {"video_id": "string"}, "segment_columns": types})
+    for name, videos, indices in (("part-0", "aab", [0, 0, 0]), ("part-1", "c", [0])):
+        rows = pa.table({"video_id": list(videos), "segment_index": indices})
+        storage.publish_table(f"{run}/segments/{name}.parquet", rows)
+    part(run, "part-2.parquet", "c")
+    assert ledger.audit(run).differences[:3] == [
+        "1 segment(s) twice in segments/part-0.parquet",
+        "1 video(s) with segments in segments/part-1.parquet but not in part-1.parquet: c",
+        "1 video(s) of part-2.parquet without segments: c",
+    ]
+    reconcile.reconcile(run, [run])
+    found = {path: storage.read_table(path).to_pydict() for path in ledger.segment_files(run)}
+    assert found == {f"{run}/segments/part-0.parquet": {"video_id": ["a", "b"], "segment_index": [0, 0]}}

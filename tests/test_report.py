@@ -47,7 +47,7 @@ def config(tmp_path: Path) -> EvaluateConfig:
         {
             schema.VIDEO_ID: video,
             "video_uri": f"/none/{video}",
-            "label": predicted,
+            "top_label": predicted,
             "confidence": confidence,
             "attention": [0.25, 0.75],
             "pts_s": [0.0, 1.5],

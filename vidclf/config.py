@@ -280,11 +280,28 @@ class ClassifyConfig(PipelineConfig):
     """Classify every video of an archive with a trained ensemble."""
 
     input: str | None = None
-    """directory, URI or list file of the videos (or --manifest)"""
+    """directory, URI or list file of the videos (or --manifest, or --features)"""
     manifest: str | None = None
-    """manifest of the videos, as `jobs/index.py` writes it (or --input)"""
+    """manifest of the videos, as `jobs/index.py` writes it (or --input, or --features)"""
+    features: str | None = None
+    """features directory, as `jobs/extract.py` or --save-features wrote it: its videos are classified
+    without being decoded (or --input, or --manifest)"""
     ensemble: str
     """ensemble directory, as `jobs/train.py` writes it"""
+    tta: bool = False
+    """test-time augmentation: let the ensemble see each video backwards, faster and slower as well, and
+    vote with the weights that validation gave these views"""
+    abstain_risk: float = 0.05
+    """share of wrong labels among the accepted videos that is not to be exceeded; less trusted videos are
+    abstained on. Where validation is too small to certify it, the job says what it does instead"""
+    segments: float | None = None
+    """length in seconds of segments to classify one by one as well, from the frames sampled in each, into
+    segments/ of the output; a segment without a sampled frame has no row (default: none)"""
+    sharpen_blurry: bool = False
+    """classify the sharpened frames of blurry videos as well, and keep what is trusted more"""
+    save_features: str | None = None
+    """directory for the features of the videos on the way, a run as `jobs/extract.py` writes it; it grows
+    together with the output, and --overwrite deletes it too"""
     backbone: str | None = None
     """refuse to run unless the ensemble was fitted on this backbone (default: take the ensemble's)"""
     weights: str | None = None
@@ -293,12 +310,16 @@ class ClassifyConfig(PipelineConfig):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        require(
-            (self.input is None) != (self.manifest is None),
-            "input",
-            "given, or --manifest, but not both",
-            self.input,
-        )
+        given = [name for name in ("input", "manifest", "features") if getattr(self, name) is not None]
+        rule = "given, or --manifest, or --features, and only one of them"
+        require(len(given) == 1, "input", rule, ", ".join(given) or None)
+        require(0 < self.abstain_risk < 1, "abstain_risk", "in (0, 1)", self.abstain_risk)
+        segments = self.segments
+        require(segments is None or segments > 0, "segments", "above 0 seconds", segments)
+        if self.features is not None:
+            for name in ("save_features", "sharpen_blurry", "redo_stale", "retry_quarantined"):
+                rule = "left out with --features, which decodes nothing"
+                require(not getattr(self, name), name, rule, getattr(self, name))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -318,6 +339,11 @@ class EvaluateConfig:
     were made; the report shows its training curves)"""
     split: str = "test"
     """with --features: train, val, test or all; of an HDF5 file, which split it is"""
+    tta: bool = False
+    """with --features: test-time augmentation, as in a classification"""
+    abstain_risk: float = 0.05
+    """with --features: share of wrong labels among the accepted videos that is not to be exceeded, as in a
+    classification"""
     output: str
     """directory for index.html, metrics.json, misclassified.csv, abstained.csv and, from features,
     predictions.parquet"""
@@ -336,6 +362,8 @@ class EvaluateConfig:
         splits = (*SPLITS, "all")
         require(self.split in splits, "split", f"one of {', '.join(splits)}", self.split)
         require(not is_of_run or self.split == "test", "split", "left out with --predictions", self.split)
+        require(not is_of_run or not self.tta, "tta", "left out with --predictions, which have it or not", self.tta)
+        require(0 < self.abstain_risk < 1, "abstain_risk", "in (0, 1)", self.abstain_risk)
         require(self.max_examples >= 0, "max_examples", "at least 0 videos", self.max_examples)
 
 

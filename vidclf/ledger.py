@@ -27,6 +27,8 @@ SUMMARY_FILE = "summary.json"
 DUPLICATES_FILE = "duplicates.parquet"
 """Videos whose content is another one's; absent where there are none."""
 QUARANTINE_DIR = "quarantine"
+SEGMENTS_DIR = "segments"
+"""The segments of a classification's videos: those of a shard are in the file of the same name."""
 
 _CONSTANTS = ("feature_key", "ensemble_id")
 """Columns that hold what `run_identity.json` says, in every row."""
@@ -71,6 +73,11 @@ def part_files(run: str) -> list[str]:
 def quarantine_files(run: str) -> list[str]:
     """The shards of a run's quarantine rows."""
     return part_files(storage.join(run, QUARANTINE_DIR))
+
+
+def segment_files(run: str) -> list[str]:
+    """The shards of a run's segments."""
+    return part_files(storage.join(run, SEGMENTS_DIR))
 
 
 def is_run(run: str) -> bool:
@@ -132,6 +139,8 @@ def audit(run: str) -> Audit:
         others = [value for table in ok.tables for value in table[name].unique().to_pylist() if value != identity[name]]
         if others:
             differences.append(f"{name} of this run is {identity[name]}, shards hold {', '.join(sorted(set(others)))}")
+    if "segment_columns" in identity:
+        differences += _segment_differences(run, identity["segment_columns"])
     differences += [f"leftover temporary file {path}" for path in storage.list_files(run, ".tmp", recursive=True)]
     differences += _summary_differences(run, state)
     return Audit(state=state, differences=differences)
@@ -222,6 +231,23 @@ def _identity(run: str, differences: list[str]) -> dict[str, Any]:
     except (OSError, ValueError) as error:
         differences.append(f"{IDENTITY_FILE} cannot be read: {error}")
         return {}
+
+
+def _segment_differences(run: str, types: dict[str, str]) -> list[str]:
+    """What is wrong with a run's segments: those of each shard are of its videos, of all of them, and once."""
+    differences: list[str] = []
+    shards = {path.rsplit("/", 1)[-1]: path for path in part_files(run)}
+    segments = {path.rsplit("/", 1)[-1]: path for path in segment_files(run)}
+    for name in sorted(shards.keys() | segments.keys()):
+        videos = Shards.read([shards[name]] if name in shards else [], (), None, []).ids
+        found = Shards.read([segments[name]] if name in segments else [], ["segment_index"], types, differences)
+        report(differences, without(videos, found.ids), f"of {name} without segments")
+        report(differences, without(found.ids, videos), f"with segments in {SEGMENTS_DIR}/{name} but not in {name}")
+        for table in found.tables:
+            once = table.group_by([VIDEO_ID, "segment_index"]).aggregate([])
+            if once.num_rows != table.num_rows:
+                differences.append(f"{table.num_rows - once.num_rows} segment(s) twice in {SEGMENTS_DIR}/{name}")
+    return differences
 
 
 def _summary_differences(run: str, state: RunState) -> list[str]:

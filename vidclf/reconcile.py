@@ -20,6 +20,7 @@ from vidclf.ledger import (
     part_files,
     quarantine_files,
     repeated,
+    segment_files,
     state_of,
     within,
     without,
@@ -43,9 +44,9 @@ def reconcile(output: str, runs: Sequence[str]) -> RunState:
     finished videos in `output` with them; the state that all of them are in then.
 
     Removed are: what a killed write left half-written; rows of videos that are not in all of the
-    runs; a video's second row, which tasks of a job that was killed may still have written beside
-    the next job's (the quarantine row, if one is ok). Raises ConfigError for a shard that cannot be
-    read: nobody knows what it held.
+    runs, and segments of videos that are not done; a video's second row, which tasks of a job that was
+    killed may still have written beside the next job's (the quarantine row, if one is ok). Raises
+    ConfigError for a shard that cannot be read: nobody knows what it held.
     """
     for path in storage.list_files(output, ".tmp", recursive=True):
         storage.delete_file(path)
@@ -58,6 +59,7 @@ def reconcile(output: str, runs: Sequence[str]) -> RunState:
         if len(surplus):
             _drop_surplus(run, surplus, finished)
             shards[index] = _found(run)
+        _trim_segments(run)
     checkpoint = storage.join(output, CHECKPOINT_DIR)
     storage.delete_tree(checkpoint)
     storage.create_dir(checkpoint)
@@ -94,6 +96,21 @@ def _drop_surplus(run: str, surplus: pa.Array, finished: pa.Array) -> None:
         for video in storage.read_table(path, [VIDEO_ID])[VIDEO_ID].to_pylist():
             is_kept.append(video not in unwanted or video in wanted_once)
             wanted_once.discard(video)
+        _keep_rows(path, pa.array(is_kept, pa.bool_()))
+
+
+def _trim_segments(run: str) -> None:
+    """Remove segments whose video is not in the shard of the same name, and a segment's second row."""
+    shards = {path.rsplit("/", 1)[-1]: path for path in part_files(run)}
+    for path in segment_files(run):
+        name = path.rsplit("/", 1)[-1]
+        videos = set(storage.read_table(shards[name], [VIDEO_ID])[VIDEO_ID].to_pylist()) if name in shards else set()
+        seen: set[tuple[str, int]] = set()
+        is_kept = []
+        rows = storage.read_table(path, [VIDEO_ID, "segment_index"])
+        for segment in zip(rows[VIDEO_ID].to_pylist(), rows["segment_index"].to_pylist(), strict=True):
+            is_kept.append(segment[0] in videos and segment not in seen)
+            seen.add(segment)
         _keep_rows(path, pa.array(is_kept, pa.bool_()))
 
 

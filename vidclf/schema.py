@@ -16,6 +16,9 @@ import pyarrow as pa
 SPLITS = ("train", "val", "test")
 VERDICTS = ("accepted", "abstained")
 
+SEGMENTS_COLUMN = "segments"
+"""A video's rows of `segment_fields`, as a list of structs, until its shard is written."""
+
 VIDEO_ID = "video_id"
 """uuid5 of `video_uri` in the URL namespace: unique in a manifest, stable over resubmissions."""
 
@@ -181,6 +184,39 @@ def predictions(num_classes: int) -> pa.Schema:
             pa.field("ensemble_id", pa.string(), nullable=False),
         ]
     )
+
+
+def _segment_fields(num_classes: int) -> list[pa.Field]:
+    return [
+        pa.field("segment_index", pa.int32(), nullable=False),
+        pa.field("start_s", pa.float64(), nullable=False),
+        pa.field("end_s", pa.float64(), nullable=False),
+        pa.field("num_frames", pa.int32(), nullable=False),
+        pa.field("top_label", pa.string(), nullable=False),
+        pa.field("confidence", pa.float32(), nullable=False),
+        pa.field("probabilities", pa.list_(pa.float32(), num_classes), nullable=False),
+    ]
+
+
+def segments(num_classes: int) -> pa.Schema:
+    """One row per segment of a classified video that holds a sampled frame, at least one a video.
+
+    Segment `segment_index` reaches over the half-open range [`start_s`, `end_s`) of the video, the
+    last one up to its end. `probabilities` [C] are those of its `num_frames` frames alone, calibrated
+    as the video's.
+    """
+    return pa.schema(
+        [
+            pa.field(VIDEO_ID, pa.string(), nullable=False),
+            pa.field("video_uri", pa.string(), nullable=False),
+            *_segment_fields(num_classes),
+        ]
+    )
+
+
+def segments_field(num_classes: int) -> pa.Field:
+    """What a prediction carries beside its own columns until it is written, with `--segments`."""
+    return pa.field(SEGMENTS_COLUMN, pa.list_(pa.struct(_segment_fields(num_classes))), nullable=False)
 
 
 def stored_predictions(num_classes: int) -> pa.Schema:

@@ -12,6 +12,7 @@ Shape suffixes: T frames, H W pixels, D features.
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any, cast
@@ -26,6 +27,7 @@ from ray.data import ActorPoolStrategy, DataContext, ExecutionResources
 from ray.data.checkpoint import CheckpointConfig
 
 from vidclf import cluster, ledger, reconcile, schema, storage
+from vidclf.archive import quality
 from vidclf.archive.sampling import SamplingPlan
 from vidclf.archive.supervise import DecodeLimits
 from vidclf.archive.transform import FrameTransforms
@@ -86,12 +88,19 @@ def extract(config: ExtractConfig, manifest: pa.Table) -> dict[str, dict[str, An
     return summaries
 
 
-def embed_videos(config: PipelineConfig, manifest: pa.Table, job: EmbeddingJob) -> dict[str, dict[str, Any]] | None:
+Pipeline = Callable[[PipelineConfig, EmbeddingJob, ledger.RunState], dict[str, float]]
+"""Does what a job has left to do; returns the busy share of each stage, 0 to 1."""
+
+
+def embed_videos(
+    config: PipelineConfig, manifest: pa.Table, job: EmbeddingJob, pipeline: Pipeline | None = None
+) -> dict[str, dict[str, Any]] | None:
     """Embed every video of `manifest` that `config.output` does not hold yet, and write the summaries.
 
     Returns the summary of each run directory (also where nothing was left to do), or None after a
-    dry run. Raises ConfigError before any work starts where the directory belongs to another job, and
-    RunStopped where it ends with videos left.
+    dry run. `pipeline` is the one below, unless rows come from elsewhere than from videos. Raises
+    ConfigError before any work starts where the directory belongs to another job, and RunStopped where it
+    ends with videos left.
     """
     started = time.monotonic()
     # Workers have other working directories, so the output's location must not be relative.
@@ -118,7 +127,7 @@ def embed_videos(config: PipelineConfig, manifest: pa.Table, job: EmbeddingJob) 
     while state.num_pending:
         num_pending = state.num_pending
         try:
-            busy = _run_pipeline(config, job, state)
+            busy = (pipeline or _run_pipeline)(config, job, state)
         except ledger.RunStopped as stopped:
             raise type(stopped)(ledger.stopped_text(config.output, runs, str(stopped))) from None
         state = reconcile.reconcile(config.output, runs)
@@ -133,7 +142,7 @@ def embed_videos(config: PipelineConfig, manifest: pa.Table, job: EmbeddingJob) 
 def _run_pipeline(config: PipelineConfig, job: EmbeddingJob, before: ledger.RunState) -> dict[str, float]:
     """The whole graph. Returns the busy share of each stage, 0 to 1."""
     resources = cluster.connect()
-    pools = _pool_sizes(config, resources)
+    pools = pool_sizes(config, resources)
     plan, transforms = job.targets[0].spec.plan, job.transforms()
     limits = DecodeLimits(
         timeout_s=config.decode_timeout,
@@ -143,15 +152,7 @@ def _run_pipeline(config: PipelineConfig, job: EmbeddingJob, before: ledger.RunS
     tally = cluster.Tally.start(partial(PipelineMetrics, config.output))
     state_refs = [ray.put(target.state) for target in job.targets]
 
-    context = DataContext.get_current()
-    # The second data source API makes one block of a manifest, which would decode serially.
-    context.use_datasource_v2 = False
-    context.checkpoint_config = CheckpointConfig(
-        id_column=schema.VIDEO_ID,
-        checkpoint_path=storage.join(config.output, reconcile.CHECKPOINT_DIR),
-        override_filesystem=storage.resolve(config.output)[0],
-        delete_checkpoint_on_success=False,
-    )
+    context = checkpointed_context(config.output)
 
     # Decoded frames are nearly all that the object store holds: decoding pauses at this much of them.
     video_bytes = plan.num_frames * transforms.frame_bytes
@@ -197,27 +198,51 @@ def _run_pipeline(config: PipelineConfig, job: EmbeddingJob, before: ledger.RunS
         num_gpus=pools.cnn_gpus,
         runtime_env={"env_vars": cluster.CPU_WORKER_ENV} if pools.cnn_gpus == 0 else None,
     )
-    # 4. Write: `rows_per_shard` rows become one shard of results and one of quarantine rows in each
-    #    run, committed together.
+    # 4. Write.
+    elapsed_s, counts = write(config, job, before, videos, tally)
+    return {
+        "decode": counts.get("decode_s", 0.0) / (elapsed_s * pools.decode_workers),
+        "cnn": counts.get("cnn_s", 0.0) / (elapsed_s * pools.cnn_workers),
+    }
+
+
+def checkpointed_context(output: str) -> DataContext:
+    """Ray Data's settings, such that a pipeline skips the videos that `output` has finished."""
+    context = DataContext.get_current()
+    # The second data source API makes one block of a manifest, which would decode serially.
+    context.use_datasource_v2 = False
+    context.checkpoint_config = CheckpointConfig(
+        id_column=schema.VIDEO_ID,
+        checkpoint_path=storage.join(output, reconcile.CHECKPOINT_DIR),
+        override_filesystem=storage.resolve(output)[0],
+        delete_checkpoint_on_success=False,
+    )
+    return context
+
+
+def write(
+    config: PipelineConfig, job: EmbeddingJob, before: ledger.RunState, videos: ray.data.Dataset, tally: Any
+) -> tuple[float, dict[str, float]]:
+    """Run a pipeline whose rows are `written_columns` into the job's runs; seconds taken, and the counts.
+
+    `rows_per_shard` rows become one shard of results and one of quarantine rows in each run, committed
+    together.
+    """
     attempts = ray.put(reconcile.read_attempts(config.output))
     runs = {target.run(config.output): target.output_schema for target in job.targets}
-    sink = RunSink(config.output, runs, config.rows_per_shard, [attempts])
+    segments = {target.run(config.output): target.segments_schema for target in job.targets if target.segments_schema}
+    sink = RunSink(config.output, runs, config.rows_per_shard, [attempts], segments)
     line = ProgressLine(
         "videos", before.num_input_videos, "videos", initial=before.num_input_videos - before.num_pending
     )
-    pipeline_started = time.monotonic()
+    started = time.monotonic()
 
     def check(counts: dict[str, float]) -> None:
         check_error_rate(counts, config.max_error_rate)
 
     with cluster.watch(tally, line, lambda counts: _shown(counts, before), check):
         videos.write_datasink(sink, ray_remote_args={"num_cpus": 0})
-    elapsed_s = time.monotonic() - pipeline_started
-    counts = ray.get(tally.read.remote())
-    return {
-        "decode": counts.get("decode_s", 0.0) / (elapsed_s * pools.decode_workers),
-        "cnn": counts.get("cnn_s", 0.0) / (elapsed_s * pools.cnn_workers),
-    }
+    return time.monotonic() - started, ray.get(tally.read.remote())
 
 
 class EmbedVideos:
@@ -227,11 +252,17 @@ class EmbedVideos:
         torch.set_num_threads(1)
         self._job = job
         self._tally = tally
-        self._columns = written_columns([target.output_schema for target in job.targets])
-        # In a list, so that Ray hands over the references and every worker of a node shares the arrays.
+        self._columns = written_columns([target.row_schema for target in job.targets])
+        # Targets of one CNN share it. The references are in a list, so that Ray hands them over as they
+        # are and every worker of a node shares the arrays.
+        transforms = job.transforms()
+        alike: dict[str, list[int]] = {}
+        for index, target in enumerate(job.targets):
+            alike.setdefault(target.spec.key, []).append(index)
+        device = "cuda" if num_gpus else "cpu"
         self._embedders = [
-            _Embedder(target, ray.get(ref), "cuda" if num_gpus else "cpu", job.transforms())
-            for target, ref in zip(job.targets, state_refs, strict=True)
+            (indices, _Embedder([job.targets[i] for i in indices], ray.get(state_refs[indices[0]]), device, transforms))
+            for indices in alike.values()
         ]
 
     def __call__(self, batch: pa.Table) -> pa.Table:
@@ -243,8 +274,9 @@ class EmbedVideos:
         tables = []
         if ok.num_rows:
             columns = {name: ok[name] for name in kept}
-            for index, embedder in enumerate(self._embedders):
-                columns[target_column(index)] = pa.chunked_array([embedder(ok).to_struct_array().combine_chunks()])
+            for indices, embedder in self._embedders:
+                for index, rows in zip(indices, embedder(ok), strict=True):
+                    columns[target_column(index)] = pa.chunked_array([rows.to_struct_array().combine_chunks()])
             tables.append(pa.table(columns).select(self._columns.names).cast(self._columns))
         if rejected.num_rows:
             tables.append(_widen(rejected, self._columns))
@@ -261,29 +293,54 @@ class EmbedVideos:
 
 
 class _Embedder:
-    """One target's backbone, and its head if it has one. In: ok rows of `schema.decoded`. Out: the
-    target's rows, in their order."""
+    """The backbone of targets with one feature spec, and the heads of those that have one. In: ok rows of
+    `schema.decoded`. Out: each target's rows, in their order."""
 
-    def __init__(self, target: Target, state: dict[str, Any], device: str, transforms: FrameTransforms) -> None:
-        self._target = target
-        self._view = schema.view_name(transforms.transforms.index(target.transform))
-        self._side = target.transform.crop_size
-        self._backbone = backbone.build(target.spec.backbone, target.weights, state, device)
-        self._head = target.make_head() if target.make_head is not None else None
-        self._embedded = schema.features(target.spec.feature_dim)
+    def __init__(self, targets: list[Target], state: dict[str, Any], device: str, transforms: FrameTransforms) -> None:
+        self._targets = [(target, target.make_head() if target.make_head is not None else None) for target in targets]
+        self._spec = targets[0].spec
+        self._view = schema.view_name(transforms.transforms.index(targets[0].transform))
+        self._side = targets[0].transform.crop_size
+        self._backbone = backbone.build(self._spec.backbone, targets[0].weights, state, device)
+        self._embedded = schema.features(self._spec.feature_dim)
 
-    def __call__(self, ok: pa.Table) -> pa.Table:
+    def __call__(self, ok: pa.Table) -> list[pa.Table]:
+        embedded = self._embed(ok, is_sharpened=False)
+        is_blurry = embedded["is_blurry"]
+        sharpened: pa.Table | None = None
+        written = []
+        for target, head in self._targets:
+            rows = embedded
+            if head is not None:
+                rows = head(embedded)
+                if target.sharpen_blurry and pc.any(is_blurry).as_py():
+                    if sharpened is None:
+                        sharpened = self._embed(ok.filter(is_blurry), is_sharpened=True)
+                    rows = most_trusted(rows, head(sharpened))
+            written.append(schema.conform(rows, target.row_schema, "output"))
+        return written
+
+    def _embed(self, ok: pa.Table, is_sharpened: bool) -> pa.Table:
         view = pa.Table.from_struct_array(schema.one_chunk(ok[self._view]))
-        features_TD = self._backbone(_frames(view["frames"], self._side)).numpy().astype(np.float16)
+        frames_THWC = _frames(view["frames"], self._side)
+        if is_sharpened:
+            frames_THWC = torch.from_numpy(quality.sharpened(frames_THWC.numpy()))
+        features_TD = self._backbone(frames_THWC).numpy().astype(np.float16)
         rows = np.split(features_TD, np.cumsum(ok["num_frames"].to_numpy())[:-1])
         columns = {name: ok[name] for name in self._embedded.names if name in ok.column_names}
         columns.update({name: view[name] for name in self._embedded.names if name in view.column_names})
-        columns["features"] = features_column(cast(Any, rows), self._target.spec.feature_dim)
-        columns["feature_key"] = pa.array([self._target.spec.key] * ok.num_rows)
-        rows = schema.conform(pa.table(columns), self._embedded, "embedded rows")
-        if self._head is not None:
-            rows = self._head(rows)
-        return schema.conform(rows, self._target.output_schema, "output")
+        columns["features"] = features_column(cast(Any, rows), self._spec.feature_dim)
+        columns["feature_key"] = pa.array([self._spec.key] * ok.num_rows)
+        return schema.conform(pa.table(columns), self._embedded, "embedded rows")
+
+
+def most_trusted(rows: pa.Table, others: pa.Table) -> pa.Table:
+    """`rows`, with those of `others`, which are some of the same videos, in their place where their
+    `trust_score` is higher."""
+    place = pc.index_in(rows[schema.VIDEO_ID], others[schema.VIDEO_ID].combine_chunks())
+    is_better = pc.greater(others["trust_score"].take(place), rows["trust_score"])
+    place = pc.if_else(pc.fill_null(is_better, False), pc.add(place, rows.num_rows), pa.array(np.arange(rows.num_rows)))
+    return pa.concat_tables([rows, others]).take(place)
 
 
 def _frames(column: pa.ChunkedArray, side: int) -> torch.Tensor:
@@ -320,7 +377,7 @@ class _Pools:
     cnn_gpus: float
 
 
-def _pool_sizes(config: PipelineConfig, resources: cluster.ClusterResources) -> _Pools:
+def pool_sizes(config: PipelineConfig, resources: cluster.ClusterResources) -> _Pools:
     """Workers of each operator and what each reserves.
 
     Without a GPU every core gets one decoder and one CNN worker, both single-threaded: whichever

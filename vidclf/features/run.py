@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import pyarrow as pa
@@ -41,9 +41,19 @@ class Target:
     ensemble_id: str | None = None
     classes: tuple[str, ...] = ()
     """the head's classes, in the order of its probabilities"""
+    settings: dict[str, Any] = field(default_factory=dict)
+    """what else decides the head's rows; a run is continued only with the same"""
+    segments_schema: pa.Schema | None = None
+    """of the rows in the run's `segments/`, which the head's rows carry in `schema.SEGMENTS_COLUMN`"""
+    sharpen_blurry: bool = False
+    """hand the head the sharpened frames of blurry videos too, and keep the row of higher trust"""
+    directory: str | None = None
+    """where the run is, unless in the job's output"""
 
     def run(self, output: str) -> str:
-        """The run's directory in a job's output."""
+        """The run's directory."""
+        if self.directory is not None:
+            return self.directory
         return storage.join(output, self.name) if self.name else output
 
     @property
@@ -58,8 +68,17 @@ class Target:
             "weights": self.weights,
             "ensemble_id": self.ensemble_id,
             "classes": list(self.classes),
+            "settings": self.settings,
             "columns": schema.column_types(self.output_schema),
+            **({"segment_columns": schema.column_types(self.segments_schema)} if self.segments_schema else {}),
         }
+
+    @property
+    def row_schema(self) -> pa.Schema:
+        """A row until it is written: with its segments, where there are any."""
+        if self.segments_schema is None:
+            return self.output_schema
+        return self.output_schema.append(schema.segments_field(len(self.classes)))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -90,8 +109,12 @@ def check_run(config: PipelineConfig, manifest: pa.Table, job: EmbeddingJob) -> 
         raise ConfigError(
             f"--output {config.output}: must be empty or a run to continue or to overwrite (no {IDENTITY_FILE} in it)"
         )
+    apart = [target.directory for target in job.targets if target.directory is not None]
+    for run in apart:
+        if storage.list_files(run, recursive=True) and not storage.exists(storage.join(run, IDENTITY_FILE)):
+            raise ConfigError(f"--save-features {run}: must be empty or a run of this job (no {IDENTITY_FILE} in it)")
     # Without a manifest yet, a job was killed before it had begun.
-    begun = [run for run in _runs_there(config.output) if ledger.is_run(run)]
+    begun = [run for run in [*_runs_there(config.output), *apart] if ledger.is_run(run)]
     if config.overwrite or not begun:
         return
     for run in begun:
@@ -105,8 +128,9 @@ def check_run(config: PipelineConfig, manifest: pa.Table, job: EmbeddingJob) -> 
             _check_target(target, target.run(config.output), manifest)
         elif any(ledger.part_files(run) for run in begun):
             raise ConfigError(
-                f"--output {config.output}: holds videos that are done for other backbones but not {target.name}; "
-                "the runs of a job grow together, choose another directory or --overwrite"
+                f"--output {config.output}: of this job's runs only {', '.join(begun)} holds videos, and "
+                f"{target.run(config.output)} none; the runs of a job grow together, choose another directory or "
+                "--overwrite"
             )
 
 
@@ -127,6 +151,11 @@ def _check_target(target: Target, run: str, manifest: pa.Table) -> None:
         raise ConfigError(
             f"--output {run}: holds a run of ensemble {identity['ensemble_id']}, this job's is "
             f"{target.ensemble_id}; choose another directory or --overwrite"
+        )
+    if identity.get("settings", {}) != target.settings:
+        raise ConfigError(
+            f"--output {run}: holds a run with {identity.get('settings')}, this job's are {target.settings}; "
+            "choose another directory or --overwrite"
         )
     if identity["columns"] != target.identity()["columns"]:
         raise ConfigError(
@@ -175,7 +204,8 @@ def begin_run(config: PipelineConfig, manifest: pa.Table, job: EmbeddingJob) -> 
     """Make the job's runs, or bring those that are there to a state from which they can be continued:
     which videos are done, and which are to be done again, is settled here."""
     if config.overwrite:
-        storage.delete_tree(config.output)
+        for directory in [config.output, *(target.directory for target in job.targets if target.directory)]:
+            storage.delete_tree(directory)
     runs = job.runs(config.output)
     for target, run in zip(job.targets, runs, strict=True):
         storage.create_dir(run)

@@ -40,9 +40,17 @@ class RunSink(BlockBasedFileDatasink):
     start of the job sees that in the shards (`vidclf/reconcile.py`).
     """
 
-    def __init__(self, output: str, runs: dict[str, pa.Schema], rows_per_shard: int, attempts: list[Any]) -> None:
-        """`runs` are the directories to fill in a job's `output` and their schemas; `attempts` holds one
-        reference to the attempts before this job, by video id."""
+    def __init__(
+        self,
+        output: str,
+        runs: dict[str, pa.Schema],
+        rows_per_shard: int,
+        attempts: list[Any],
+        segments: dict[str, pa.Schema] | None = None,
+    ) -> None:
+        """`runs` are the directories to fill in a job's `output` and their schemas, `segments` the schemas
+        of the segments of those that have any; `attempts` holds one reference to the attempts before this
+        job, by video id."""
         filesystem, path = storage.resolve(output)
         super().__init__(
             path,
@@ -52,6 +60,7 @@ class RunSink(BlockBasedFileDatasink):
             filename_provider=_PartNames(),
         )
         self._runs = runs
+        self._segments = segments or {}
         self._attempts = attempts
 
     def write_block(self, block: BlockAccessor, block_index: int, ctx: Any) -> None:
@@ -61,6 +70,12 @@ class RunSink(BlockBasedFileDatasink):
         ok = table.filter(is_ok)
         for index, (run, output_schema) in enumerate(self._runs.items()):
             rows = pa.Table.from_struct_array(schema.one_chunk(ok[target_column(index)])) if ok.num_rows else None
+            if run in self._segments:
+                # Before the videos' rows: what is done has its segments, and segments without their video
+                # are what a killed task left (`vidclf/reconcile.py` removes them).
+                segments = None if rows is None else _segments(rows)
+                _publish(storage.join(run, ledger.SEGMENTS_DIR, name), segments, self._segments[run])
+                rows = None if rows is None else rows.drop_columns([schema.SEGMENTS_COLUMN])
             _publish(storage.join(run, name), rows, output_schema)
         rejected = table.filter(pc.invert(is_ok)).select(["video_id", "video_uri", "reject_reason", "reject_message"])
         quarantined = None
@@ -71,6 +86,16 @@ class RunSink(BlockBasedFileDatasink):
             quarantined = rejected.rename_columns(schema.QUARANTINE.names)
         for run in self._runs:
             _publish(storage.join(run, ledger.QUARANTINE_DIR, name), quarantined, schema.QUARANTINE)
+
+
+def _segments(rows: pa.Table) -> pa.Table:
+    """The segments of some videos, one row each, with the ids and locations of their videos."""
+    nested = schema.one_chunk(rows[schema.SEGMENTS_COLUMN])
+    of_video = pc.list_parent_indices(nested)
+    flat = pa.Table.from_struct_array(pc.list_flatten(nested))
+    for position, name in enumerate((schema.VIDEO_ID, "video_uri")):
+        flat = flat.add_column(position, name, rows[name].take(of_video))
+    return flat
 
 
 def _publish(location: str, rows: pa.Table | None, output_schema: pa.Schema) -> None:

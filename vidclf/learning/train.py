@@ -14,7 +14,6 @@ from typing import Any
 
 import ray
 import ray.train
-import torch
 from ray.train import FailureConfig, RunConfig, ScalingConfig
 from ray.train.torch import TorchConfig, TorchTrainer, get_device
 
@@ -22,9 +21,10 @@ from vidclf import cluster, storage
 from vidclf.config import ConfigError, FitConfig, ModelConfig, TrainConfig
 from vidclf.features.store import FeatureSet
 from vidclf.learning import ensemble
+from vidclf.learning.calibrate import calibrate
 from vidclf.learning.dataset import TrainingData, training_data
 from vidclf.learning.ensemble import EnsembleInfo
-from vidclf.learning.fit import Epoch, fit_member, logits_of
+from vidclf.learning.fit import Epoch, fit_member
 from vidclf.learning.model import TemporalClassifier, num_parameters
 from vidclf.progress import ProgressLine
 
@@ -131,27 +131,20 @@ def _train_member(loop: dict[str, Any]) -> None:
 def _publish(config: TrainConfig, features: FeatureSet, data: TrainingData, weights: str) -> None:
     members = [storage.read_json(_marker(config.output, index))["member"] for index in range(config.members)]
     model = ModelConfig(**{field.name: getattr(config, field.name) for field in fields(ModelConfig)})
+    training = {
+        "num_train_videos": len(data.train.labels),
+        "num_val_videos": len(data.val.labels),
+        "num_parameters": num_parameters(TemporalClassifier(data.feature_dim, len(data.classes), config)),
+    }
     uncalibrated = EnsembleInfo(
         classes=data.classes,
         feature_spec=features.spec,
         weights=weights,
         model=model,
         members=members,
-        temperature=1.0,
-        training={},
+        training=training,
     )
-    models = [ensemble.load_member(config.output, uncalibrated, index) for index in range(config.members)]
-    logits_MBC = torch.stack([logits_of(m, data.val, config.batch_size, torch.device("cpu")) for m in models])
-    temperature = ensemble.fit_temperature(logits_MBC, torch.tensor(data.val.labels))
-    predicted_B = logits_MBC.softmax(dim=2).mean(0).argmax(dim=1)
-    training = {
-        "num_train_videos": len(data.train.labels),
-        "num_val_videos": len(data.val.labels),
-        "num_parameters": num_parameters(TemporalClassifier(data.feature_dim, len(data.classes), config)),
-        "val_accuracy": float((predicted_B == torch.tensor(data.val.labels)).float().mean()),
-    }
-    info = EnsembleInfo(**{**vars(uncalibrated), "temperature": temperature, "training": training})
-    ensemble.write_info(config.output, info)
+    ensemble.write_info(config.output, calibrate(config.output, uncalibrated, features))
 
 
 def _recipe(config: TrainConfig, features: FeatureSet, data: TrainingData) -> str:

@@ -1,98 +1,190 @@
-"""Bulk classification: the extraction pipeline with the ensemble as its head. [Ray Data]
-
-Shape suffixes: B videos, T frames, C classes, M members.
+"""Bulk classification: the extraction pipeline with the ensemble as its head, or a run of features with
+the head alone. [Ray Data]
 """
 
 from __future__ import annotations
 
+import sys
+import time
+from dataclasses import asdict
 from functools import partial
 from typing import Any
 
-import numpy as np
-import numpy.typing as npt
 import pyarrow as pa
+import pyarrow.compute as pc
+import ray
 import torch
+from ray.data import ActorPoolStrategy
 
-from vidclf import schema, storage
-from vidclf.config import ClassifyConfig, ConfigError
+from vidclf import cluster, ledger, schema, storage
+from vidclf.config import ClassifyConfig, ConfigError, PipelineConfig
 from vidclf.features import backbone
-from vidclf.features.extract import embed_videos
+from vidclf.features.extract import checkpointed_context, embed_videos, pool_sizes, write
+from vidclf.features.monitoring import PipelineMetrics
 from vidclf.features.run import EmbeddingJob, Target
-from vidclf.features.store import FeatureSpec, features_TD
+from vidclf.features.sink import target_column, written_columns
+from vidclf.features.store import FeatureSpec, read_spec, read_weights_location
 from vidclf.learning import ensemble
 from vidclf.learning.ensemble import EnsembleInfo
-from vidclf.schema import nested_list
+from vidclf.learning.trust import CONFIDENCE_LEVEL, RiskThreshold, risk_threshold, videos_to_certify
+from vidclf.ledger import RunState
+from vidclf.prediction.head import EnsembleHead, HeadSettings
+
+VIDEOS_PER_BATCH = 64
+"""Rows that the head takes at a time from a run of features: 12 MB of them."""
+
+QUARANTINE_FILE = "part-features.parquet"
+"""The quarantine of a run of features, taken over."""
 
 
 def classify(config: ClassifyConfig, manifest: pa.Table) -> dict[str, dict[str, Any]] | None:
     """Classify every video of `manifest` into `config.output`; as `embed_videos`, None after a dry run.
 
     Raises ConfigError before any work starts where the ensemble was fitted on features that this
-    cluster cannot make: another backbone, other weights, another decoder.
+    cluster cannot make (another backbone, other weights, another decoder), or other than those that
+    are to be classified.
     """
     # Loading checks every member's digest and sizes here, once, rather than in each worker.
-    info = ensemble.load(config.ensemble, torch.device("cpu")).info
-    state, weights = _fitted_weights(config, info)
-    return embed_videos(
-        config,
-        manifest,
-        EmbeddingJob(
-            targets=(
-                Target(
-                    spec=info.feature_spec,
-                    weights=weights,
-                    state=state,
-                    output_schema=schema.predictions(len(info.classes)),
-                    make_head=partial(EnsembleHead, storage.canonical(config.ensemble)),
-                    ensemble_id=info.ensemble_id,
-                    classes=tuple(info.classes),
-                ),
+    loaded = ensemble.load(config.ensemble, torch.device("cpu"))
+    info, trust = loaded.info, loaded.trust
+    mode = ensemble.mode(config.tta)
+    found = risk_threshold(trust.validation_trust_B[mode], trust.validation_correct_B[mode], config.abstain_risk)
+    print(threshold_text(found, config.abstain_risk), file=sys.stderr)
+    settings = HeadSettings(tta=config.tta, trust_threshold=found.threshold, segments_s=config.segments)
+    if config.features is None:
+        state, weights = _fitted_weights(config, info)
+    else:
+        state, weights = {}, _fitting_features(config.features, info)
+    predictions = Target(
+        spec=info.feature_spec,
+        weights=weights,
+        state=state,
+        output_schema=schema.predictions(len(info.classes)),
+        make_head=partial(EnsembleHead, storage.canonical(config.ensemble), settings),
+        ensemble_id=info.ensemble_id,
+        classes=tuple(info.classes),
+        settings={**asdict(settings), "abstain_risk": config.abstain_risk, "sharpen_blurry": config.sharpen_blurry},
+        segments_schema=schema.segments(len(info.classes)) if config.segments is not None else None,
+        sharpen_blurry=config.sharpen_blurry,
+    )
+    if config.features is not None:
+        pipeline = partial(_run_over_features, storage.canonical(config.features))
+        return embed_videos(config, manifest, EmbeddingJob(targets=(predictions,)), pipeline)
+    targets = [predictions]
+    if config.save_features is not None:
+        targets.append(
+            Target(
+                spec=info.feature_spec,
+                weights=weights,
+                state=state,
+                output_schema=schema.features(info.feature_spec.feature_dim),
+                directory=storage.canonical(config.save_features),
             )
-        ),
+        )
+    return embed_videos(config, manifest, EmbeddingJob(targets=tuple(targets)))
+
+
+def threshold_text(found: RiskThreshold, risk: float) -> str:
+    """What comes of `--abstain-risk`, in one line."""
+    on_validation = f"{found.num_accepted} of {found.num_videos} validation videos, {found.num_errors} of them wrong"
+    start = f"accepting trust scores from {found.threshold:.2f} ({on_validation})"
+    if found.basis == "certified":
+        return f"{start}: an error of at most {risk:g} with confidence {CONFIDENCE_LEVEL:g}"
+    needed = videos_to_certify(risk)
+    if found.basis == "estimated":
+        return (
+            f"{start}: an estimated error of {found.estimate:.3f}; to certify --abstain-risk {risk:g} takes {needed} "
+            "accepted validation videos or more, and few errors"
+        )
+    return (
+        f"{start}: validation cannot support --abstain-risk {risk:g}, which takes {needed} videos or more and few "
+        f"errors; the estimated error is {found.estimate:.3f}, the least that it can vouch for"
     )
 
 
-class EnsembleHead:
-    """In: `schema.features`. Out: `schema.predictions`, one row per row."""
+def _run_over_features(features: str, config: PipelineConfig, job: EmbeddingJob, before: RunState) -> dict[str, float]:
+    """The whole graph over rows that are embedded already. Returns the busy share of the head."""
+    resources = cluster.connect()
+    pools = pool_sizes(config, resources)
+    (target,) = job.targets
+    run = target.run(config.output)
+    asked = ledger.asked_ids(run)
+    _take_over_quarantine(features, run, asked)
+    tally = cluster.Tally.start(partial(PipelineMetrics, config.output))
+    checkpointed_context(config.output)
 
-    def __init__(self, directory: str) -> None:
-        self._ensemble = ensemble.load(directory, torch.device("cuda" if torch.cuda.is_available() else "cpu"))
+    # 1. The shards of features, minus the finished videos: 1 row a video.
+    paths = [storage.resolve(path)[1] for path in ledger.part_files(features)]
+    if not paths:
+        return {}
+    videos = ray.data.read_parquet(paths, filesystem=storage.resolve(features)[0], num_cpus=0)
+    # 2. The head: 1 row out per row in, of those that were asked for (`--limit`). As the CNN's workers.
+    videos = videos.map_batches(
+        ClassifyFeatures,
+        fn_constructor_kwargs={"target": target, "asked": [ray.put(asked)], "tally": tally},
+        batch_size=VIDEOS_PER_BATCH,
+        batch_format="pyarrow",
+        zero_copy_batch=True,
+        compute=ActorPoolStrategy(size=pools.cnn_workers, max_tasks_in_flight_per_actor=2),
+        num_cpus=pools.cnn_cpus,
+        num_gpus=pools.cnn_gpus,
+        runtime_env={"env_vars": cluster.CPU_WORKER_ENV} if pools.cnn_gpus == 0 else None,
+    )
+    # 3. Write, as the extraction pipeline.
+    elapsed_s, counts = write(config, job, before, videos, tally)
+    return {"head": counts.get("cnn_s", 0.0) / (elapsed_s * pools.cnn_workers)}
 
-    def __call__(self, embedded: pa.Table) -> pa.Table:
-        info = self._ensemble.info
-        output = self._ensemble([features_TD(row) for row in embedded["features"]])
-        probabilities_BC, member_probabilities_MBC = output.probabilities_BC, output.member_probabilities_MBC
-        confidence = pa.array(probabilities_BC.max(axis=1))
-        columns = {name: embedded[name] for name in schema.predictions(1).names if name in embedded.column_names}
-        columns["top_label"] = pa.array([info.classes[index] for index in probabilities_BC.argmax(axis=1)])
-        columns["label"] = columns["top_label"]
-        columns["verdict"] = pa.array(["accepted"] * embedded.num_rows)
-        columns["confidence"] = columns["trust_score"] = confidence
-        columns["ood_score"] = pa.array(np.float32(1) - probabilities_BC.max(axis=1))
-        columns["probabilities"] = _class_lists(probabilities_BC)
-        columns["member_disagreement"] = pa.array(disagreement(member_probabilities_MBC))
-        columns["member_probabilities"] = nested_list(
-            [len(member_probabilities_MBC)] * embedded.num_rows,
-            _class_lists(member_probabilities_MBC.transpose(1, 0, 2)),
+
+class ClassifyFeatures:
+    """Stage 2. In: `schema.features`. Out: `written_columns`."""
+
+    def __init__(self, target: Target, asked: list[Any], tally: Any) -> None:
+        torch.set_num_threads(1)
+        assert target.make_head is not None
+        self._head = target.make_head()
+        self._target = target
+        # In a list, so that Ray hands over the reference.
+        self._asked = ray.get(asked[0])
+        self._tally = tally
+        self._columns = written_columns([target.row_schema])
+
+    def __call__(self, batch: pa.Table) -> pa.Table:
+        started = time.perf_counter()
+        batch = batch.filter(pc.is_in(batch[schema.VIDEO_ID], self._asked))
+        if not batch.num_rows:
+            return self._columns.empty_table()
+        batch = schema.conform(batch, schema.features(self._target.spec.feature_dim), "features")
+        rows = schema.conform(self._head(batch), self._target.row_schema, "output")
+        columns = {name: batch[name] for name in (schema.VIDEO_ID, "video_uri")}
+        columns[target_column(0)] = pa.chunked_array([rows.to_struct_array().combine_chunks()])
+        for name in ("reject_reason", "reject_message"):
+            columns[name] = pa.nulls(batch.num_rows, pa.string())
+        taken_s = time.perf_counter() - started
+        self._tally.add.remote({"done": batch.num_rows, "ok": batch.num_rows, "cnn_s": taken_s})
+        return pa.table(columns).select(self._columns.names).cast(self._columns)
+
+
+def _take_over_quarantine(features: str, run: str, asked: pa.Array) -> None:
+    """Videos that have no features for a reason have no prediction for the same reason."""
+    tables = list(storage.iter_tables(ledger.quarantine_files(features), schema.QUARANTINE.names))
+    rows = pa.concat_tables(tables or [schema.QUARANTINE.empty_table()]).cast(schema.QUARANTINE)
+    rows = rows.filter(pc.is_in(rows[schema.VIDEO_ID], asked))
+    if rows.num_rows:
+        storage.publish_table(storage.join(run, ledger.QUARANTINE_DIR, QUARANTINE_FILE), rows)
+
+
+def _fitting_features(features: str, info: EnsembleInfo) -> str:
+    """Where the weights behind finished features were; ConfigError unless the ensemble was fitted on such."""
+    theirs = read_spec(features)
+    if theirs.key != info.feature_spec.key:
+        raise ConfigError(
+            f"--features {features}: have key {theirs.key}, the ensemble was fitted on {info.feature_spec.key} "
+            f"({info.feature_spec.differences(theirs)}); classify other features, or train again"
         )
-        columns["view_probabilities"] = nested_list([1] * embedded.num_rows, _class_lists(probabilities_BC))
-        columns["attention"] = nested_list(
-            [len(row) for row in output.attention], pa.array(np.concatenate(output.attention))
-        )
-        columns["ensemble_id"] = pa.array([info.ensemble_id] * embedded.num_rows)
-        return pa.table(columns)
-
-
-def _class_lists(probabilities: npt.NDArray[np.float32]) -> pa.FixedSizeListArray:
-    """[..., C] as a list of C a row, the leading axes as one."""
-    return pa.FixedSizeListArray.from_arrays(pa.array(probabilities.reshape(-1)), probabilities.shape[-1])
-
-
-def disagreement(probabilities_MBC: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
-    """Mean over the members of the total variation distance to their average, [B] in [0, 1]."""
-    distance_MB = 0.5 * np.abs(probabilities_MBC - probabilities_MBC.mean(axis=0)).sum(axis=2)
-    mean_B: npt.NDArray[np.float32] = distance_MB.mean(axis=0).astype(np.float32)
-    return mean_B
+    state = ledger.read_state(features)
+    if state.num_pending:
+        raise ConfigError(f"--features {features}: {state.num_pending} videos are pending; run jobs/extract.py again")
+    return read_weights_location(features)
 
 
 def _fitted_weights(config: ClassifyConfig, info: EnsembleInfo) -> tuple[dict[str, Any], str]:

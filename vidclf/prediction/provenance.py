@@ -91,11 +91,3 @@ def histories(directory: str, info: EnsembleInfo) -> list[list[dict[str, Any]]]:
         marker = storage.join(directory, member["file"].removesuffix(".safetensors") + ".json")
         found.append(storage.read_json(marker)["history"] if storage.exists(marker) else [])
     return found
-
-
-VIEWS = ("original", "reverse", "faster", "slower")
-
-
-def view_names(info: EnsembleInfo | None, num_views: int) -> list[str]:
-    """What the entries of `view_probabilities` are called, in their order."""
-    return [*VIEWS[:num_views], *(f"view {index}" for index in range(len(VIEWS), num_views))]

@@ -16,6 +16,7 @@ from vidclf.features.store import FeatureSpec
 from vidclf.learning import ensemble
 from vidclf.learning.ensemble import EnsembleInfo
 from vidclf.learning.metrics import Metrics
+from vidclf.learning.views import VIEWS
 from vidclf.ledger import IDENTITY_FILE
 from vidclf.prediction import cases, evaluation, page, provenance, stored
 from vidclf.prediction.evaluation import Detail
@@ -93,7 +94,7 @@ def evaluate(config: EvaluateConfig) -> Evaluation | None:
     if config.dry_run:
         print(f"would score {len(videos)} videos into {config.output}")
         return None
-    view_names = provenance.view_names(source.info, videos.view_top_BV.shape[1])
+    view_names = list(VIEWS)[: videos.view_top_BV.shape[1]]
     result = Evaluation(
         headline=headline,
         per_split=per_split,

@@ -13,14 +13,17 @@ from typing import Any
 
 import pyarrow as pa
 import pyarrow.compute as pc
+import torch
 
 from vidclf import ledger, schema, storage
 from vidclf.config import ConfigError, EvaluateConfig
 from vidclf.features import hdf5
 from vidclf.features.run import Head
 from vidclf.features.store import FeatureSpec, features_column, read_spec
+from vidclf.learning import ensemble
 from vidclf.learning.ensemble import EnsembleInfo
-from vidclf.prediction.classify import EnsembleHead
+from vidclf.learning.trust import risk_threshold
+from vidclf.prediction.head import EnsembleHead, HeadSettings
 
 VIDEOS_AT_A_TIME = 128
 """Rows of features in memory besides a shard's own: 128 × 73 × 1280 × 2 bytes = 24 MB."""
@@ -65,8 +68,12 @@ def predictions(features: StoredFeatures, config: EvaluateConfig, num_classes: i
 
 
 def _head(config: EvaluateConfig) -> Head:
+    """What a classification with the same `--tta` and `--abstain-risk` would decide by."""
     assert config.ensemble is not None  # says EvaluateConfig
-    return EnsembleHead(storage.canonical(config.ensemble))
+    directory, mode = storage.canonical(config.ensemble), ensemble.mode(config.tta)
+    trust = ensemble.load(directory, torch.device("cpu")).trust
+    found = risk_threshold(trust.validation_trust_B[mode], trust.validation_correct_B[mode], config.abstain_risk)
+    return EnsembleHead(directory, HeadSettings(tta=config.tta, trust_threshold=found.threshold, segments_s=None))
 
 
 def _open_run(location: str, split: str, info: EnsembleInfo) -> StoredFeatures:

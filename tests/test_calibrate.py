@@ -1,0 +1,79 @@
+"""What is fitted on validation, on features whose answers are known."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from vidclf.config import ModelConfig
+from vidclf.features.store import FeatureSet, FeatureSpec
+from vidclf.learning import ensemble
+from vidclf.learning.calibrate import calibrate, cross_fitted, fit_calibration
+from vidclf.learning.ensemble import EnsembleInfo
+from vidclf.learning.model import TemporalClassifier
+
+SPEC = FeatureSpec(
+    backbone="efficientnet_lite0", weights_digest="0", sampling={}, transform={}, decoder="d", dtype="float16"
+)
+MODEL = ModelConfig(hidden_dim=4, num_lstm_layers=1, num_attention_heads=2, classifier_dims=(4,))
+
+
+def test_each_video_gets_its_value_from_the_other_folds() -> None:
+    values_B = np.array([1.0, 2.0, 4.0, 8.0])
+    found = cross_fitted(np.array([0, 0, 1, 2]), lambda inside: values_B[inside].sum(), lambda total, inside: total)
+    assert found.tolist() == [12.0, 12.0, 11.0, 7.0]
+    assert cross_fitted(np.zeros(2, int), lambda inside: inside.sum(), lambda total, inside: total).tolist() == [2, 2]
+
+
+def test_the_error_after_is_that_of_videos_the_temperature_has_not_seen() -> None:
+    # Two folds of 8 videos, 6 of them right at logits of 4 (98 % sure): each fold cools the other to 75 %.
+    logits_VMBC = torch.tensor([[[[4.0, 0.0]] * 16]])
+    labels_B, folds_B = np.array(([0] * 6 + [1] * 2) * 2), np.repeat([0, 1], 8)
+    measured, probabilities_VMBC = fit_calibration(logits_VMBC, torch.tensor([1.0]), labels_B, folds_B)
+    assert measured["temperature"] == pytest.approx(4 / np.log(3), abs=1e-2)
+    assert measured["ece_before"] == pytest.approx(1 / (1 + np.exp(-4)) - 0.75, abs=1e-5)
+    assert measured["ece_after"] == pytest.approx(0, abs=1e-3)
+    assert probabilities_VMBC.shape == (1, 1, 16, 2)
+
+
+def test_an_ensemble_is_calibrated_and_read_back(tmp_path: Path) -> None:
+    generator = np.random.default_rng(0)
+    names = [f"{split}{index}" for split in ("train", "val") for index in range(12)]
+    labels: list[str | None] = ["AB"[index % 2] for index in range(24)]
+    features = FeatureSet(
+        spec=SPEC,
+        video_ids=names,
+        labels=labels,
+        groups=names,
+        splits=["train"] * 12 + ["val"] * 12,
+        features=[
+            (generator.normal(size=(3, 1280)) + 9 * np.eye(1280)[int(label == "B")]).astype(np.float16)
+            for label in labels
+        ],
+    )
+    torch.manual_seed(0)
+    digest = ensemble.write_member(str(tmp_path), 0, TemporalClassifier(1280, 2, MODEL).state_dict())
+    member = {"file": ensemble.member_file(0), "digest": digest}
+    bare = EnsembleInfo(
+        classes=["A", "B"], feature_spec=SPEC, weights="DEFAULT", model=MODEL, members=[member], training={}
+    )
+    info = calibrate(str(tmp_path), bare, features)
+    ensemble.write_info(str(tmp_path), info)
+    loaded = ensemble.load(str(tmp_path), torch.device("cpu"))
+    assert loaded.info == info
+    assert [view["name"] for view in info.views] == ["original", "reverse", "faster", "slower"]
+    assert sum(view["weight"] for view in info.views) == pytest.approx(1)
+    assert info.calibration["num_videos"] == 12
+    # All 12 of validation, and train's 12 by cross-fitting: 24 / 25 is what so many can claim.
+    assert (info.trust["ood"]["num_videos"], info.trust["ood"]["level"]) == (24, 0.96)
+    output = loaded(features.features[12:])
+    correct_B = output.probabilities_BC.argmax(axis=1) == [0, 1] * 6
+    assert loaded.trust.validation_correct_B["plain"].tolist() == correct_B.tolist()
+    assert info.training["val_accuracy"] == correct_B.mean()
+    assert output.ood_score_B.max() <= 1 < loaded([-features.features[12]]).ood_score_B[0]
+    # Frames say what their class is, whatever the member makes of them.
+    agreement_B = loaded.trust.space.frame_agreement(features.features[12:], [0, 1] * 6)
+    assert agreement_B.tolist() == pytest.approx([1.0] * 12)

@@ -1,0 +1,147 @@
+"""The ensemble as the pipeline's head: embedded videos in, predictions out.
+
+Shape suffixes: B videos, T frames, C classes, M members, V views.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import torch
+
+from vidclf import schema
+from vidclf.features.store import features_TD
+from vidclf.learning import ensemble
+from vidclf.learning.ensemble import Ensemble
+from vidclf.learning.trust import disagreement
+from vidclf.schema import nested_list
+
+
+@dataclass(frozen=True, kw_only=True)
+class HeadSettings:
+    """What decides a prediction beside the ensemble."""
+
+    tta: bool
+    trust_threshold: float
+    """trust score below which a video is abstained on"""
+    segments_s: float | None
+    """length of segments, in seconds; None for no segments"""
+
+
+class EnsembleHead:
+    """In: `schema.features`. Out: `schema.predictions`, one row per row, with segments also
+    `schema.segments_field`.
+
+    A video is abstained on where its trust score is below the threshold, or its OOD score above 1.
+    """
+
+    def __init__(self, directory: str, settings: HeadSettings) -> None:
+        self._ensemble = ensemble.load(directory, torch.device("cuda" if torch.cuda.is_available() else "cpu"))
+        self._settings = settings
+
+    def __call__(self, embedded: pa.Table) -> pa.Table:
+        info, settings = self._ensemble.info, self._settings
+        sequences = [features_TD(row) for row in embedded["features"]]
+        output = self._ensemble(sequences, tta=settings.tta)
+        top = [info.classes[index] for index in output.probabilities_BC.argmax(axis=1)]
+        is_accepted_B = (output.trust_score_B >= settings.trust_threshold) & (output.ood_score_B <= 1)
+        columns = {name: embedded[name] for name in schema.predictions(1).names if name in embedded.column_names}
+        accepted, abstained = schema.VERDICTS
+        columns["label"] = pa.array(
+            [name if is_accepted else None for name, is_accepted in zip(top, is_accepted_B, strict=True)], pa.string()
+        )
+        columns["verdict"] = pa.array([accepted if is_accepted else abstained for is_accepted in is_accepted_B])
+        columns["top_label"] = pa.array(top)
+        columns["confidence"] = pa.array(output.probabilities_BC.max(axis=1))
+        columns["probabilities"] = _vectors(output.probabilities_BC)
+        columns["trust_score"] = pa.array(output.trust_score_B)
+        columns["ood_score"] = pa.array(output.ood_score_B)
+        columns["member_disagreement"] = pa.array(disagreement(output.member_probabilities_MBC))
+        columns["member_probabilities"] = _votes(output.member_probabilities_MBC)
+        columns["view_probabilities"] = _votes(output.view_probabilities_VBC)
+        columns["attention"] = nested_list(
+            [len(row) for row in output.attention], pa.array(np.concatenate(output.attention))
+        )
+        columns["ensemble_id"] = pa.array([info.ensemble_id] * embedded.num_rows)
+        if settings.segments_s is not None:
+            columns[schema.SEGMENTS_COLUMN] = segments_column(
+                self._ensemble,
+                sequences,
+                [np.array(row.as_py()) for row in embedded["pts_s"]],
+                embedded["duration_s"].to_pylist(),
+                settings.segments_s,
+            )
+        return pa.table(columns)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Segment:
+    """A part [`start_s`, `end_s`) of a video, and which of its sampled frames are in it."""
+
+    index: int
+    start_s: float
+    end_s: float
+    frames: slice
+
+
+def segments_of(pts_s: npt.NDArray[np.float64], duration_s: float, segments_s: float) -> list[Segment]:
+    """The segments of a video that hold at least one of the frames at `pts_s` (increasing), in order.
+
+    A frame on a border belongs to the later segment; the last one ends with the video.
+    """
+    index_T = np.maximum(np.floor(pts_s / segments_s), 0).astype(int)
+    firsts = np.flatnonzero(np.diff(index_T, prepend=-1))
+    ends = [*firsts[1:], len(pts_s)]
+    return [
+        Segment(
+            index=int(index_T[first]),
+            start_s=int(index_T[first]) * segments_s,
+            # A frame's time may lie behind a duration that its container has rounded.
+            end_s=max(min((int(index_T[first]) + 1) * segments_s, duration_s), float(pts_s[end - 1])),
+            frames=slice(int(first), int(end)),
+        )
+        for first, end in zip(firsts, ends, strict=True)
+    ]
+
+
+def segments_column(
+    classifier: Ensemble,
+    sequences: list[npt.NDArray[np.float16]],
+    pts_s: list[npt.NDArray[np.float64]],
+    duration_s: list[float],
+    segments_s: float,
+) -> pa.Array:
+    """Each video's segments, classified from their frames alone, as `schema.segments_field`."""
+    per_video = [segments_of(times, length, segments_s) for times, length in zip(pts_s, duration_s, strict=True)]
+    parts = [s.frames for segments in per_video for s in segments]
+    owners = np.repeat(np.arange(len(sequences)), [len(segments) for segments in per_video])
+    probabilities_SC = classifier.probabilities([sequences[o][part] for o, part in zip(owners, parts, strict=True)])
+    flat = [segment for segments in per_video for segment in segments]
+    classes = classifier.info.classes
+    fields = list(schema.segments_field(len(classes)).type.value_type)
+    columns = {
+        "segment_index": pa.array([segment.index for segment in flat], pa.int32()),
+        "start_s": pa.array([segment.start_s for segment in flat], pa.float64()),
+        "end_s": pa.array([segment.end_s for segment in flat], pa.float64()),
+        "num_frames": pa.array([part.stop - part.start for part in parts], pa.int32()),
+        "top_label": pa.array([classes[index] for index in probabilities_SC.argmax(axis=1)]),
+        "confidence": pa.array(probabilities_SC.max(axis=1)),
+        "probabilities": _vectors(probabilities_SC),
+    }
+    rows = pa.StructArray.from_arrays([columns[field.name] for field in fields], fields=fields)
+    return nested_list([len(segments) for segments in per_video], rows)
+
+
+def _vectors(values_BC: npt.NDArray[np.float32]) -> pa.Array:
+    """Rows as fixed-size lists."""
+    flat = np.ascontiguousarray(values_BC, np.float32).reshape(-1)
+    return pa.FixedSizeListArray.from_arrays(pa.array(flat), values_BC.shape[1])
+
+
+def _votes(values_NBC: npt.NDArray[np.float32]) -> pa.Array:
+    """[N, B, C] as a list of N vectors a row."""
+    num_votes, num_videos, num_classes = values_NBC.shape
+    return nested_list([num_votes] * num_videos, _vectors(values_NBC.transpose(1, 0, 2).reshape(-1, num_classes)))
