@@ -245,9 +245,9 @@ FLIPS = pa.schema(
         pa.field("resolution", pa.string(), nullable=False),
     ]
 )
-"""One row per video that two classifications differ on: in its most probable class (`label_*`), its
-verdict, or both; the surest in the second one first. `codec` and `resolution` are as the first one
-decoded the video, 'unknown' where it did not."""
+"""One row per video that two classifications differ on: in its most probable class (`label_*`), which
+come first, or in its verdict only; the surest in the second one first among each. `codec` and
+`resolution` are as the first one decoded the video, 'unknown' where it did not."""
 
 
 def nested_list(lengths: Sequence[int | None], values: pa.Array) -> pa.Array:

@@ -221,8 +221,11 @@ def _changes(both: pa.Table) -> pa.Table:
         pc.not_equal(flips["label_before"], flips["label_after"]),
         pc.not_equal(flips["verdict_before"], flips["verdict_after"]),
     )
-    order = [("confidence_after", "descending"), ("video_uri", "ascending")]
-    return schema.conform(flips.filter(is_changed).sort_by(order), schema.FLIPS, "flips")
+    changed = flips.filter(is_changed)
+    is_same_class = pc.equal(changed["label_before"], changed["label_after"])
+    order = [("is_same_class", "ascending"), ("confidence_after", "descending"), ("video_uri", "ascending")]
+    changed = changed.append_column("is_same_class", is_same_class.cast(pa.int8())).sort_by(order)
+    return schema.conform(changed.select(schema.FLIPS.names), schema.FLIPS, "flips")
 
 
 def _kinds(both: pa.Table) -> tuple[list[str], list[str]]:

@@ -91,3 +91,23 @@ def histories(directory: str, info: EnsembleInfo) -> list[list[dict[str, Any]]]:
         marker = storage.join(directory, member["file"].removesuffix(".safetensors") + ".json")
         found.append(storage.read_json(marker)["history"] if storage.exists(marker) else [])
     return found
+
+
+def calibration(info: EnsembleInfo | None, has_views: bool) -> dict[str, Any]:
+    """How an ensemble was calibrated for one view, or for the vote of several; empty without an ensemble."""
+    if info is None:
+        return {}
+    fitted = {name: value for name, value in info.calibration.items() if name != "tta"}
+    return {**fitted, **info.calibration["tta"]} if has_views else fitted
+
+
+def view_weights(info: EnsembleInfo | None) -> dict[str, float]:
+    return {view["name"]: view["weight"] for view in info.views} if info is not None else {}
+
+
+def settings_text(settings: dict[str, Any]) -> str:
+    """What a classification decided by beside the ensemble, in words for a table."""
+    told = {name.replace("_", " "): value for name, value in settings.items() if value is not None}
+    return ", ".join(
+        f"{name} {value:.4g}" if isinstance(value, float) else f"{name} {value}" for name, value in told.items()
+    )

@@ -46,6 +46,10 @@ class Evaluation:
     summary: dict[str, Any] | None
     """`summary.json` of the run that read the videos; None where they came as HDF5"""
     ensemble_id: str
+    calibration: dict[str, Any]
+    """what `ensemble.json` says of it: temperature, ECE before and after; empty where that is not known"""
+    view_weights: dict[str, float]
+    """the votes of the test-time views, 0 for one that was dropped; empty without them"""
     training: list[list[dict[str, Any]]]
     """per member its epochs"""
     training_note: str
@@ -95,6 +99,7 @@ def evaluate(config: EvaluateConfig) -> Evaluation | None:
         print(f"would score {len(videos)} videos into {config.output}")
         return None
     view_names = list(VIEWS)[: videos.view_top_BV.shape[1]]
+    has_views = len(view_names) > 1
     result = Evaluation(
         headline=headline,
         per_split=per_split,
@@ -104,6 +109,8 @@ def evaluate(config: EvaluateConfig) -> Evaluation | None:
         num_unmatched=scoring.num_unmatched,
         summary=source.summary,
         ensemble_id=source.ensemble_id,
+        calibration=provenance.calibration(source.info, has_views),
+        view_weights=provenance.view_weights(source.info) if has_views else {},
         training=provenance.histories(source.ensemble, source.info) if source.ensemble and source.info else [],
         training_note=source.note,
         provenance={
@@ -189,6 +196,7 @@ def _from_predictions(config: EvaluateConfig) -> _Source:
         facts={
             "ensemble": f"{identity['ensemble_id']}{f' in {directory}' if directory else ''}",
             "predictions": config.predictions,
+            "decided by": provenance.settings_text(identity.get("settings", {})),
             "manifest": f"{config.manifest}, {manifest.num_rows} videos",
             **provenance.feature_facts(spec),
         },
