@@ -98,12 +98,12 @@ class ChaosCluster:
         return [
             process
             for process in self._descendants()
-            if process.ppid() in parents and "vidclf.archive.supervise" in title(process)
+            if parent(process) in parents and "vidclf.archive.supervise" in title(process)
         ]
 
     def nodes_at_work(self) -> list[psutil.Process]:
         """Raylets of nodes, without the driver's own, that have a worker of one of the operators."""
-        busy = {worker.ppid() for worker in self.workers("MapWorker")}
+        busy = {parent(worker) for worker in self.workers("MapWorker")}
         return [psutil.Process(pid) for pid in self._raylets & busy]
 
     def replace_node(self, raylet: psutil.Process) -> None:
@@ -131,6 +131,14 @@ def title(process: psutil.Process) -> str:
         return " ".join(process.cmdline())
     except psutil.NoSuchProcess:
         return ""
+
+
+def parent(process: psutil.Process) -> int | None:
+    """Its parent's process id; None where it has ended."""
+    try:
+        return int(process.ppid())
+    except psutil.NoSuchProcess:
+        return None
 
 
 class Driver:

@@ -246,6 +246,37 @@ def segments_field(num_classes: int) -> pa.Field:
     return pa.field(SEGMENTS_COLUMN, pa.list_(pa.struct(_segment_fields(num_classes))), nullable=False)
 
 
+def stored_predictions(num_classes: int) -> pa.Schema:
+    """`predictions` made from stored features instead of videos. What only decoding tells is null where
+    the features do not hold it: all of it but `num_frames` for an HDF5 file, which names no videos
+    either, so that `video_uri` is the file and the row (`FILE#ROW`)."""
+    unknown = {field.name for field in (*_VIDEO_FIELDS, *_PICTURE_FIELDS)} - {"num_frames"}
+    return pa.schema(
+        [field.with_nullable(field.nullable or field.name in unknown) for field in predictions(num_classes)]
+    )
+
+
+FLIPS = pa.schema(
+    [
+        pa.field(VIDEO_ID, pa.string(), nullable=False),
+        pa.field("video_uri", pa.string(), nullable=False),
+        pa.field("label_before", pa.string(), nullable=False),
+        pa.field("label_after", pa.string(), nullable=False),
+        pa.field("confidence_before", pa.float32(), nullable=False),
+        pa.field("confidence_after", pa.float32(), nullable=False),
+        pa.field("trust_before", pa.float32(), nullable=False),
+        pa.field("trust_after", pa.float32(), nullable=False),
+        pa.field("verdict_before", pa.string(), nullable=False),
+        pa.field("verdict_after", pa.string(), nullable=False),
+        pa.field("codec", pa.string(), nullable=False),
+        pa.field("resolution", pa.string(), nullable=False),
+    ]
+)
+"""One row per video that two classifications differ on: in its most probable class (`label_*`), which
+come first, or in its verdict only; the surest in the second one first among each. `codec` and
+`resolution` are as the first one decoded the video, 'unknown' where it did not."""
+
+
 def nested_list(lengths: Sequence[int | None], values: pa.Array) -> pa.Array:
     """`values` cut into lists of `lengths`; None makes a null."""
     offsets = np.cumsum([0, *[length or 0 for length in lengths]]).astype(np.int32)

@@ -33,8 +33,9 @@ class Metrics:
     accuracy: float
     accuracy_interval_95: tuple[float, float]
     macro_f1: float
+    """every class counts the same"""
     weighted_f1: float
-    """weighted by how many videos each class has"""
+    """every video counts the same"""
     per_class: dict[str, ClassMetrics]
     confusion: list[list[int]]
     expected_calibration_error: float | None

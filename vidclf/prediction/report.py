@@ -1,55 +1,33 @@
-"""Predictions against a manifest's labels: metrics.json and a page to look at.
-
-Shape suffixes: B videos, C classes.
-"""
+"""The report of `jobs/evaluate.py`: metrics.json, the page, and lists of the videos to look at."""
 
 from __future__ import annotations
 
-import base64
-import io
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 from typing import Any
 
-import cv2
-import jinja2
-import matplotlib.figure
-import numpy as np
-import numpy.typing as npt
 import pyarrow as pa
 
 from vidclf import ledger, schema, storage
-from vidclf.archive.decode import decode_video
 from vidclf.archive.manifest import read_manifest
-from vidclf.archive.rejected import VideoRejected
 from vidclf.archive.sampling import SamplingPlan
 from vidclf.config import ConfigError, EvaluateConfig
 from vidclf.features.store import FeatureSpec
-from vidclf.learning import metrics
+from vidclf.learning import ensemble
+from vidclf.learning.ensemble import EnsembleInfo
 from vidclf.learning.metrics import Metrics
+from vidclf.learning.views import VIEWS
 from vidclf.ledger import IDENTITY_FILE
+from vidclf.prediction import cases, evaluation, page, provenance, stored
+from vidclf.prediction.evaluation import Detail
+from vidclf.prediction.examples import strips
+from vidclf.prediction.scored import PREDICTION_COLUMNS, UNSPLIT, ScoredVideos, score
 
 METRICS_FILE = "metrics.json"
 PAGE_FILE = "index.html"
-UNSPLIT = "all"
-THUMBNAIL_WIDTH = 320
-MAX_QUARANTINE_ROWS = 50
-
-
-@dataclass(frozen=True, kw_only=True)
-class Scored:
-    """One classified video whose true label is known."""
-
-    video_id: str
-    video_uri: str
-    split: str
-    label: str
-    predicted: str
-    confidence: float
-    attended: int
-    """index of the sampled frame with the most pooling weight"""
-    attended_s: float
-    """its time, in seconds"""
+MISCLASSIFIED_FILE = "misclassified.csv"
+ABSTAINED_FILE = "abstained.csv"
+PREDICTIONS_FILE = "predictions.parquet"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -59,73 +37,205 @@ class Evaluation:
 
     headline: str
     per_split: dict[str, Metrics]
+    detail: Detail
+    """of the headline split"""
     classes: list[str]
     num_unlabelled: int
     num_unmatched: int
     """predicted videos that the manifest does not hold"""
-    summary: dict[str, Any]
-    """`summary.json` of the predictions"""
+    summary: dict[str, Any] | None
+    """`summary.json` of the run that read the videos; None where they came as HDF5"""
     ensemble_id: str
+    calibration: dict[str, Any]
+    """what `ensemble.json` says of it: temperature, ECE before and after; empty where that is not known"""
+    view_weights: dict[str, float]
+    """the votes of the test-time views, 0 for one that was dropped; empty without them"""
+    training: list[list[dict[str, Any]]]
+    """per member its epochs"""
+    training_note: str
+    """why there are no epochs, if there are none"""
+    provenance: dict[str, str]
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Source:
+    """What is evaluated, wherever it comes from."""
+
+    files: list[str]
+    """Parquet files of `schema.stored_predictions`"""
+    manifest: pa.Table
+    classes: list[str]
+    ensemble_id: str
+    ensemble: str | None
+    """its directory; None where it is not known, and `note` says why"""
+    note: str
+    info: EnsembleInfo | None
+    summary: dict[str, Any] | None
+    plan: SamplingPlan | None
+    quarantined_in: str | None
+    """the run whose quarantine the report shows"""
+    facts: dict[str, str]
 
 
 def evaluate(config: EvaluateConfig) -> Evaluation | None:
     """Score the predictions, write the report and return what it says; None after a dry run.
 
     Raises ConfigError where the predictions are no finished classification, or the manifest shares
-    no labelled video with them.
+    no labelled video with them; or where the features to classify are not those of the ensemble.
     """
-    identity, summary = _finished(config.predictions)
-    manifest = read_manifest(config.manifest)
-    classes: list[str] = identity["classes"]
-    scored, num_unlabelled, num_unmatched = _score(config.predictions, manifest)
-    if not scored:
-        raise ConfigError(f"--manifest {config.manifest}: holds no labelled video that is in {config.predictions}")
-    foreign = sorted({video.label for video in scored} - set(classes))
-    if foreign:
-        raise ConfigError(f"--manifest {config.manifest}: labels {foreign} are not classes of the ensemble ({classes})")
-    per_split = {
-        split: _metrics([video for video in scored if video.split == split], classes)
-        for split in (*schema.SPLITS, UNSPLIT)
-        if any(video.split == split for video in scored)
-    }
-    evaluation = Evaluation(
-        headline="test" if "test" in per_split else next(reversed(per_split)),
-        per_split=per_split,
-        classes=classes,
-        num_unlabelled=num_unlabelled,
-        num_unmatched=num_unmatched,
-        summary=summary,
-        ensemble_id=identity["ensemble_id"],
-    )
-    if config.dry_run:
-        print(f"would score {len(scored)} videos into {config.output}")
+    source = _from_predictions(config) if config.predictions is not None else _from_features(config)
+    if source is None:
         return None
-    storage.publish_json(storage.join(config.output, METRICS_FILE), asdict(evaluation))
-    page = _page(evaluation, scored, FeatureSpec(**identity["feature_spec"]).plan, config)
-    storage.publish_bytes(storage.join(config.output, PAGE_FILE), page.encode())
-    return evaluation
+    scoring = score(storage.iter_tables(source.files, PREDICTION_COLUMNS), source.manifest, source.classes)
+    videos = scoring.videos
+    in_split = {split: videos.splits == split for split in (*schema.SPLITS, UNSPLIT)}
+    per_split = {
+        split: evaluation.split_metrics(videos.take(inside), source.classes)
+        for split, inside in in_split.items()
+        if inside.any()
+    }
+    headline = "test" if "test" in per_split else next(reversed(per_split))
+    if config.dry_run:
+        print(f"would score {len(videos)} videos into {config.output}")
+        return None
+    view_names = list(VIEWS)[: videos.view_top_BV.shape[1]]
+    has_views = len(view_names) > 1
+    result = Evaluation(
+        headline=headline,
+        per_split=per_split,
+        detail=evaluation.detail(videos.take(in_split[headline]), per_split[headline], source.classes, view_names),
+        classes=source.classes,
+        num_unlabelled=scoring.num_unlabelled,
+        num_unmatched=scoring.num_unmatched,
+        summary=source.summary,
+        ensemble_id=source.ensemble_id,
+        calibration=provenance.calibration(source.info, has_views),
+        view_weights=provenance.view_weights(source.info) if has_views else {},
+        training=provenance.histories(source.ensemble, source.info) if source.ensemble and source.info else [],
+        training_note=source.note,
+        provenance={
+            "command": provenance.command("evaluate", config),
+            "date": provenance.now(),
+            **source.facts,
+            "versions": provenance.versions(),
+        },
+    )
+    _write(config, source, result, videos)
+    return result
 
 
 def table(evaluation: Evaluation, output: str) -> str:
-    """The report in six lines for a terminal."""
-    summary, headline = evaluation.summary, evaluation.per_split[evaluation.headline]
+    """The report in a few lines for a terminal."""
+    summary, headline, detail = evaluation.summary, evaluation.per_split[evaluation.headline], evaluation.detail
     low, high = headline.accuracy_interval_95
-    reasons = ", ".join(f"{reason} {count}" for reason, count in summary["reasons"].items())
     what = "accuracy on held-out sources" if evaluation.headline == "test" else f"accuracy ({evaluation.headline})"
-    rows = [
-        ("videos", str(summary["num_input_videos"])),
-        ("ok", str(summary["num_ok"])),
-        ("quarantined", f"{summary['num_quarantined']}{f' ({reasons})' if reasons else ''}"),
-        ("videos per second", f"{summary['videos_per_s']:.2f}"),
+    rows = []
+    if summary is not None:
+        reasons = ", ".join(f"{reason} {count}" for reason, count in summary["reasons"].items())
+        rows += [
+            ("videos", str(summary["num_input_videos"])),
+            ("ok", str(summary["num_ok"])),
+            ("quarantined", f"{summary['num_quarantined']}{f' ({reasons})' if reasons else ''}"),
+            ("videos per second", f"{summary['videos_per_s']:.2f}"),
+        ]
+    rows.append(
         (
             what,
             f"{headline.accuracy:.3f} ({headline.num_correct} of {headline.num_videos} videos, "
             f"95 % interval {low:.2f} to {high:.2f}; chance {1 / len(evaluation.classes):.2f})",
-        ),
-        ("report", storage.join(output, PAGE_FILE)),
-    ]
+        )
+    )
+    if detail.num_accepted < headline.num_videos:
+        share = f" of which {detail.num_accepted_correct} are right" if detail.num_accepted else ""
+        rows.append(("accepted", f"{detail.num_accepted} of {headline.num_videos} videos,{share}".rstrip(",")))
+    rows.append(("report", storage.join(output, PAGE_FILE)))
     width = max(len(name) for name, _ in rows)
     return "\n".join(f"{name:<{width}}  {value}" for name, value in rows)
+
+
+def _write(config: EvaluateConfig, source: _Source, result: Evaluation, videos: ScoredVideos) -> None:
+    wrong, undecided = cases.misclassified(videos, source.classes), cases.abstained(videos, source.classes)
+    # Of those in both lists the frames are shown once, with the misclassified.
+    only_undecided = [case for case in undecided if case.label == case.top_label]
+    shown = [*wrong[: config.max_examples], *only_undecided[: config.max_examples]]
+    html = page.report(
+        result,
+        wrong=wrong,
+        undecided=undecided,
+        strips=strips(source.files, {case.video_id for case in shown}, source.plan),
+        quarantine=_quarantine(source.quarantined_in),
+    )
+    for name, content in (
+        (MISCLASSIFIED_FILE, cases.to_csv(wrong)),
+        (ABSTAINED_FILE, cases.to_csv(undecided)),
+        (PAGE_FILE, html.encode()),
+    ):
+        storage.publish_bytes(storage.join(config.output, name), content)
+    # Last, as the marker that the report is whole.
+    storage.publish_json(storage.join(config.output, METRICS_FILE), asdict(result))
+
+
+def _from_predictions(config: EvaluateConfig) -> _Source:
+    assert config.predictions is not None  # says EvaluateConfig, as of the manifest
+    assert config.manifest is not None
+    identity, summary = _finished(config.predictions)
+    manifest = read_manifest(config.manifest)
+    spec = FeatureSpec(**identity["feature_spec"])
+    directory, note = provenance.find_ensemble(config.predictions, config.ensemble, identity["ensemble_id"])
+    return _Source(
+        files=ledger.part_files(config.predictions),
+        manifest=manifest,
+        classes=identity["classes"],
+        ensemble_id=identity["ensemble_id"],
+        ensemble=directory,
+        note=note,
+        info=ensemble.read_info(directory) if directory is not None else None,
+        summary=summary,
+        plan=spec.plan,
+        quarantined_in=config.predictions,
+        facts={
+            "ensemble": f"{identity['ensemble_id']}{f' in {directory}' if directory else ''}",
+            "predictions": config.predictions,
+            "decided by": provenance.settings_text(identity.get("settings", {})),
+            "manifest": f"{config.manifest}, {manifest.num_rows} videos",
+            **provenance.feature_facts(spec),
+        },
+    )
+
+
+def _from_features(config: EvaluateConfig) -> _Source | None:
+    """Classify stored features into the report's own predictions; None after a dry run."""
+    assert config.features is not None  # says EvaluateConfig, as of the ensemble
+    assert config.ensemble is not None
+    info = ensemble.read_info(config.ensemble)
+    features = stored.open_features(config.features, config.split, info)
+    if config.dry_run:
+        print(f"would classify and score {features.manifest.num_rows} videos into {config.output}")
+        return None
+    file = storage.join(config.output, PREDICTIONS_FILE)
+    storage.publish_table(file, stored.predictions(features, config, len(info.classes)))
+    spec_facts = (
+        provenance.feature_facts(features.spec)
+        if features.spec is not None
+        else {"feature key": "not known: HDF5 does not say how its features were made, nor which videos share a source"}
+    )
+    return _Source(
+        files=[file],
+        manifest=features.manifest,
+        classes=info.classes,
+        ensemble_id=info.ensemble_id,
+        ensemble=config.ensemble,
+        note="",
+        info=info,
+        summary=features.summary,
+        plan=features.spec.plan if features.spec is not None else None,
+        quarantined_in=config.features if features.summary is not None else None,
+        facts={
+            "ensemble": f"{info.ensemble_id} in {config.ensemble}",
+            "features": f"{config.features}, split {config.split}, {features.manifest.num_rows} videos",
+            **spec_facts,
+        },
+    )
 
 
 def _finished(predictions: str) -> tuple[dict[str, Any], dict[str, Any]]:
@@ -139,124 +249,9 @@ def _finished(predictions: str) -> tuple[dict[str, Any], dict[str, Any]]:
     return identity, storage.read_json(summary_file)
 
 
-def _score(predictions: str, manifest: pa.Table) -> tuple[list[Scored], int, int]:
-    """The labelled videos among the predictions, and how many had no label or were not listed."""
-    rows = manifest.select([schema.VIDEO_ID, "label", "split"]).to_pylist()
-    truth = {row[schema.VIDEO_ID]: (row["label"], row["split"]) for row in rows}
-    scored: list[Scored] = []
-    num_unlabelled = num_unmatched = 0
-    columns = [schema.VIDEO_ID, "video_uri", "top_label", "confidence", "attention", "pts_s"]
-    for part in storage.iter_tables(ledger.part_files(predictions), columns):
-        for row in part.to_pylist():
-            if row[schema.VIDEO_ID] not in truth:
-                num_unmatched += 1
-                continue
-            label, split = truth[row[schema.VIDEO_ID]]
-            if label is None:
-                num_unlabelled += 1
-                continue
-            attended = int(np.argmax(row["attention"]))
-            scored.append(
-                Scored(
-                    video_id=row[schema.VIDEO_ID],
-                    video_uri=row["video_uri"],
-                    split=split or UNSPLIT,
-                    label=label,
-                    predicted=row["top_label"],
-                    confidence=row["confidence"],
-                    attended=attended,
-                    attended_s=row["pts_s"][attended],
-                )
-            )
-    scored.sort(key=lambda video: video.video_uri)
-    return scored, num_unlabelled, num_unmatched
-
-
-def _metrics(videos: list[Scored], classes: list[str]) -> Metrics:
-    return metrics.evaluate(
-        [classes.index(video.label) for video in videos],
-        [classes.index(video.predicted) for video in videos],
-        classes,
-        np.array([video.confidence for video in videos]),
-    )
-
-
-def _page(evaluation: Evaluation, scored: list[Scored], plan: SamplingPlan, config: EvaluateConfig) -> str:
-    wrong = [video for video in scored if video.label != video.predicted]
-    # Held-out mistakes first: those say something about videos to come; then the surest ones.
-    order = {split: rank for rank, split in enumerate(("test", UNSPLIT, "val", "train"))}
-    wrong.sort(key=lambda video: (order[video.split], -video.confidence))
-    headline = [video for video in scored if video.split == evaluation.headline]
-    environment = jinja2.Environment(
-        loader=jinja2.PackageLoader("vidclf.prediction", "templates"), autoescape=True, undefined=jinja2.StrictUndefined
-    )
-    page: str = environment.get_template("report.html.j2").render(
-        evaluation=evaluation,
-        headline=evaluation.per_split[evaluation.headline],
-        heat=_heat(evaluation.per_split[evaluation.headline].confusion),
-        reliability_svg=_reliability_svg(headline),
-        num_wrong=len(wrong),
-        mistakes=[(video, _thumbnail(video, plan)) for video in wrong[: config.max_examples]],
-        quarantine=_quarantine(config.predictions),
-        max_quarantine_rows=MAX_QUARANTINE_ROWS,
-    )
-    return page
-
-
-def _heat(confusion: list[list[int]]) -> list[list[float]]:
-    """Each row of the confusion matrix as shares of its class, for colouring."""
-    return [[count / max(sum(row), 1) for count in row] for row in confusion]
-
-
-def _reliability_svg(videos: list[Scored]) -> str:
-    """Accuracy against confidence in ten bins, the number of videos in each beside it."""
-    confidence_B = np.array([video.confidence for video in videos])
-    correct_B = np.array([video.label == video.predicted for video in videos])
-    edges = np.linspace(0, 1, 11)
-    bins_B = np.clip(np.digitize(confidence_B, edges, right=True) - 1, 0, 9)
-    figure = matplotlib.figure.Figure(figsize=(7.2, 2.8), layout="constrained")
-    reliability, histogram = figure.subplots(1, 2)
-    reliability.plot([0, 1], [0, 1], color="#9aa5b1", linestyle="--", linewidth=1)
-    filled = [bins_B == index for index in range(10) if np.any(bins_B == index)]
-    # Points, not bars: a bin in which every video is wrong must be seen as well.
-    reliability.scatter(
-        [float(confidence_B[inside].mean()) for inside in filled],
-        [float(correct_B[inside].mean()) for inside in filled],
-        s=[20 + 180 * float(inside.mean()) for inside in filled],
-        color="#2f6fb2",
-    )
-    reliability.set(
-        xlim=(0, 1), ylim=(-0.05, 1.05), xlabel="confidence", ylabel="accuracy", title="Reliability (one point a bin)"
-    )
-    histogram.hist(confidence_B, bins=list(edges), color="#2f6fb2", rwidth=0.9)
-    histogram.set(xlim=(0, 1), xlabel="confidence", ylabel="videos", title="Confidence")
-    histogram.yaxis.get_major_locator().set_params(integer=True)
-    for axes in (reliability, histogram):
-        axes.spines[["top", "right"]].set_visible(False)
-    buffer = io.StringIO()
-    figure.savefig(buffer, format="svg", transparent=True)
-    text = buffer.getvalue()
-    return text[text.index("<svg") :]
-
-
-def _thumbnail(video: Scored, plan: SamplingPlan) -> str:
-    """The most attended frame as a data URI; empty where the video cannot be read any more."""
-    try:
-        frame_HWC = decode_video(video.video_uri, plan, _shrink, video.video_id).frames_THWC[video.attended]
-    except (VideoRejected, IndexError):
-        return ""
-    encoded = cv2.imencode(".jpg", cv2.cvtColor(frame_HWC, cv2.COLOR_RGB2BGR), [cv2.IMWRITE_JPEG_QUALITY, 85])[1]
-    return f"data:image/jpeg;base64,{base64.b64encode(encoded.tobytes()).decode()}"
-
-
-def _shrink(frame_HWC: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint8]:
-    height, width, _ = frame_HWC.shape
-    size = (THUMBNAIL_WIDTH, max(1, round(height * THUMBNAIL_WIDTH / width)))
-    shrunk: npt.NDArray[np.uint8] = cv2.resize(frame_HWC, size, interpolation=cv2.INTER_AREA)
-    return shrunk
-
-
-def _quarantine(predictions: str) -> list[dict[str, Any]]:
-    rows: Iterable[pa.Table] = storage.iter_tables(ledger.quarantine_files(predictions), schema.QUARANTINE.names)
+def _quarantine(run: str | None) -> list[dict[str, Any]]:
+    if run is None:
+        return []
+    rows: Iterable[pa.Table] = storage.iter_tables(ledger.quarantine_files(run), schema.QUARANTINE.names)
     listed = [row for part in rows for row in part.to_pylist()]
     return sorted(listed, key=lambda row: (row["reason"], row["video_uri"]))

@@ -1,0 +1,28 @@
+"""Compare two classifications of the same videos; a release gate with --max-flip-rate.
+
+python jobs/diff.py --before predictions_a/ --after predictions_b/ --output diff/ --max-flip-rate 0.02
+
+Exit code 1 where more than that share of the videos changed their most probable class.
+"""
+
+import sys
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+from vidclf import cli
+from vidclf.config import DiffConfig
+from vidclf.prediction import diff
+
+
+def main(config: DiffConfig) -> int:
+    result = diff.diff(config)
+    if result is None:
+        return cli.EXIT_OK
+    cli.write_run_config(config, config.output)
+    print(diff.table(result, config.output))
+    return cli.EXIT_OK if result.is_within_limit else cli.EXIT_DIFFERENCES
+
+
+if __name__ == "__main__":
+    cli.run(DiffConfig, main)

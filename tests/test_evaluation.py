@@ -1,0 +1,118 @@
+"""The report's figures with literal answers."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from tests.predictions import CLASSES, Predicted, manifest, table
+from vidclf.config import ConfigError
+from vidclf.prediction import cases, evaluation
+from vidclf.prediction.scored import ScoredVideos, score
+
+VIDEOS = [
+    Predicted("1", "A", 0.9, views=("A", "B")),
+    Predicted("2", "B", 0.8, codec="vp9", views=("B", "A")),
+    Predicted("3", "B", 0.7, is_accepted=False, views=("A", "B")),
+    Predicted("4", "A", 0.6, is_accepted=False, codec=None, views=("A", "A")),
+]
+TRUTH = {"1": ("A", "test"), "2": ("A", "test"), "3": ("B", "test"), "4": ("A", "val")}
+
+
+@pytest.fixture(scope="module")
+def videos() -> ScoredVideos:
+    return score([table(VIDEOS[:1]), table(VIDEOS[1:])], manifest(TRUTH), CLASSES).videos
+
+
+@pytest.fixture(scope="module")
+def detail(videos: ScoredVideos) -> evaluation.Detail:
+    measured = evaluation.split_metrics(videos, CLASSES)
+    return evaluation.detail(videos, measured, CLASSES, ["original", "reverse"])
+
+
+def test_predictions_are_joined_with_the_truth_across_shards(videos: ScoredVideos) -> None:
+    assert videos.video_ids.tolist() == ["1", "2", "3", "4"]
+    assert videos.is_correct_B.tolist() == [True, False, True, True]
+    assert videos.is_accepted_B.tolist() == [True, True, False, False]
+    assert videos.view_top_BV.tolist() == [[0, 1], [1, 0], [0, 1], [0, 0]]
+    assert videos.codecs.tolist() == ["h264", "vp9", "h264", "unknown"]
+    assert videos.durations.tolist() == ["5 to 15 s"] * 3 + ["unknown"]
+
+
+def test_accepted_videos_are_counted_apart(detail: evaluation.Detail) -> None:
+    assert (detail.num_accepted, detail.num_accepted_correct) == (2, 1)
+    assert detail.accepted_interval_95 == pytest.approx((0.0945, 0.9055), abs=1e-4)
+    assert {name: more.num_abstained for name, more in detail.per_class.items()} == {"A": 1, "B": 1}
+
+
+def test_classes_have_areas_and_intervals(detail: evaluation.Detail) -> None:
+    # B's probability: 0.1, 0.8, 0.7, 0.4, and 0.7 is the one of class B: one of three pairs is wrong.
+    assert {name: curve.auc for name, curve in detail.roc.items()} == pytest.approx({"A": 2 / 3, "B": 2 / 3})
+    assert detail.macro_auc == pytest.approx(2 / 3)
+    low, high = detail.per_class["A"].recall_interval_95 or (0, 0)
+    assert 0 <= low < 2 / 3 < high == 1
+
+
+def test_views_are_compared_with_the_original_one(detail: evaluation.Detail) -> None:
+    assert [(voter.name, voter.accuracy, voter.gain) for voter in detail.views] == [
+        ("original", 0.5, 0.0),
+        ("reverse", 0.75, 0.25),
+        ("all, weighted", 0.75, 0.25),
+    ]
+    assert detail.views[0].gain_interval_95 == (0, 0)
+    low, high = detail.views[1].gain_interval_95 or (0, 0)
+    assert low < 0 < high
+
+
+def test_one_view_is_none_to_compare(videos: ScoredVideos) -> None:
+    plain = score([table([Predicted("1", "A", 0.9)])], manifest(TRUTH), CLASSES).videos
+    measured = evaluation.split_metrics(plain, CLASSES)
+    assert evaluation.detail(plain, measured, CLASSES, ["original"]).views == []
+
+
+def test_kinds_of_video(detail: evaluation.Detail) -> None:
+    assert [(row.name, row.num_videos, row.num_correct, row.num_abstained) for row in detail.by["codec"]] == [
+        ("h264", 2, 2, 1),
+        ("vp9", 1, 0, 0),
+        ("unknown", 1, 1, 1),
+    ]
+    assert set(detail.by) == {"sublabel", "codec", "resolution", "duration"}
+
+
+def test_the_most_frequent_confusions_come_first() -> None:
+    pairs = evaluation.confused_pairs([[5, 1, 0], [3, 1, 0], [0, 1, 9]], ["x", "y", "z"])
+    assert [(pair.label, pair.predicted, pair.num_videos, pair.share) for pair in pairs] == [
+        ("y", "x", 3, 0.75),
+        ("x", "y", 1, pytest.approx(1 / 6)),
+        ("z", "y", 1, 0.1),
+    ]
+
+
+def test_few_classes_keep_their_order_and_many_stand_by_what_they_are_taken_for() -> None:
+    confusion = (np.eye(13, dtype=int) * 10).tolist()
+    assert evaluation.class_order(confusion) == list(range(13))
+    confusion[0][12] = confusion[12][0] = 6
+    confusion[3][9] = 4
+    order = evaluation.class_order(confusion)
+    assert sorted(order) == list(range(13))
+    assert abs(order.index(0) - order.index(12)) == abs(order.index(3) - order.index(9)) == 1
+    assert evaluation.class_order([row[:12] for row in confusion[:12]]) == list(range(12))
+
+
+def test_cases_are_sorted_and_written(videos: ScoredVideos) -> None:
+    (wrong,) = cases.misclassified(videos, CLASSES)
+    assert (wrong.label, wrong.top_label, wrong.probabilities[0]) == ("A", "B", ("B", pytest.approx(0.8)))
+    assert [case.video_id for case in cases.abstained(videos, CLASSES)] == ["3", "4"]
+    assert cases.to_csv([wrong]).decode().splitlines() == [
+        "split,label,top_label,verdict,confidence,trust_score,ood_score,sublabel,codec,resolution,duration,group,"
+        "video_id,video_uri",
+        "test,A,B,accepted,0.800000,0.400000,0.500000,s,vp9,360p,5 to 15 s,2,2,/none/2",
+    ]
+
+
+def test_rows_of_different_numbers_of_views_are_refused() -> None:
+    mixed = [Predicted("1", "A", 0.9, views=("A",)), Predicted("2", "B", 0.8, views=("B", "A"))]
+    with pytest.raises(ConfigError, match=r"mix rows of \[1, 2\]"):
+        score([table(mixed)], manifest(TRUTH), CLASSES)
+    with pytest.raises(ConfigError, match=r"mix rows of \[1, 2\] views"):
+        score([table(mixed[:1]), table(mixed[1:])], manifest(TRUTH), CLASSES)

@@ -1,0 +1,270 @@
+"""Two classifications of the same videos: which changed class, which changed verdict, which are in one only."""
+
+from __future__ import annotations
+
+import posixpath
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from vidclf import ledger, schema, storage
+from vidclf.config import ConfigError, DiffConfig
+from vidclf.learning.bootstrap import Interval
+from vidclf.learning.metrics import wilson_interval
+from vidclf.prediction import buckets, page, provenance
+
+DIFF_FILE = "diff.json"
+FLIPPED_FILE = "flipped.parquet"
+PAGE_FILE = "index.html"
+MAX_LONELY = 200
+"""Videos in one run only that diff.json and the page name."""
+
+_COLUMNS = [
+    schema.VIDEO_ID,
+    "video_uri",
+    "verdict",
+    "top_label",
+    "confidence",
+    "trust_score",
+    "video_codec",
+    "width",
+    "height",
+    "ensemble_id",
+]
+
+
+@dataclass(frozen=True, kw_only=True)
+class FlipRate:
+    """How many of some videos changed their most probable class; the interval is Wilson's."""
+
+    name: str
+    num_videos: int
+    num_flipped: int
+    rate: float
+    interval_95: Interval
+
+
+@dataclass(frozen=True, kw_only=True)
+class Lonely:
+    """A video that one run has classified and the other has not."""
+
+    video_uri: str
+    only_in: str
+    """before or after"""
+    reason: str
+    """why the other has not: its quarantine's reason, or that it does not know the video"""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Diff:
+    """`diff.json`. A flip is another most probable class, whatever the verdict; a change of verdict is
+    counted apart, and is no flip."""
+
+    overall: FlipRate
+    by: dict[str, list[FlipRate]]
+    """class (before), codec, resolution"""
+    transitions: list[dict[str, Any]]
+    """classes before and after and how many videos, the most first"""
+    verdicts: dict[str, int]
+    """videos by `before → after`"""
+    num_only_before: int
+    num_only_after: int
+    lonely: list[Lonely]
+    """the first of them"""
+    max_flip_rate: float | None
+    is_within_limit: bool
+    """whether the flip rate is at most `max_flip_rate`; true without one"""
+    provenance: dict[str, str]
+
+
+def diff(config: DiffConfig) -> Diff | None:
+    """Compare, write the page and the lists, and return what they say; None after a dry run.
+
+    Raises ConfigError where one of the two is no finished classification or they share no video.
+    """
+    before, after = (_read(flag, getattr(config, flag)) for flag in ("before", "after"))
+    both = before.join(after, schema.VIDEO_ID, join_type="inner", left_suffix="_before", right_suffix="_after")
+    if not both.num_rows:
+        raise ConfigError(
+            f"--after {config.after}: shares no video with {config.before}; videos are matched by video_id, which is "
+            "a digest of where they are"
+        )
+    if config.dry_run:
+        print(f"would compare {both.num_rows} videos into {config.output}")
+        return None
+    changes = _changes(both)
+    lonely = [*_lonely("before", before, after, config.after), *_lonely("after", after, before, config.before)]
+    labels = both["top_label_before"].to_pylist()
+    is_flipped = pc.not_equal(both["top_label_before"], both["top_label_after"]).to_pylist()
+    codecs, resolutions = _kinds(both)
+    overall = flip_rates("overall", ["all videos"] * both.num_rows, is_flipped)[0]
+    result = Diff(
+        overall=overall,
+        by={
+            "class": flip_rates("class", labels, is_flipped),
+            "codec": flip_rates("codec", codecs, is_flipped),
+            "resolution": flip_rates("resolution", resolutions, is_flipped),
+        },
+        transitions=_transitions(labels, both["top_label_after"].to_pylist()),
+        verdicts=_verdicts(both),
+        num_only_before=before.num_rows - both.num_rows,
+        num_only_after=after.num_rows - both.num_rows,
+        lonely=lonely[:MAX_LONELY],
+        max_flip_rate=config.max_flip_rate,
+        is_within_limit=config.max_flip_rate is None or overall.rate <= config.max_flip_rate,
+        provenance={
+            "command": provenance.command("diff", config),
+            "date": provenance.now(),
+            "before": f"{config.before}, {before.num_rows} videos, ensemble {_ensembles(before)}",
+            "after": f"{config.after}, {after.num_rows} videos, ensemble {_ensembles(after)}",
+            "versions": provenance.versions(),
+        },
+    )
+    storage.publish_table(storage.join(config.output, FLIPPED_FILE), changes)
+    html = page.render(
+        "diff.html.j2",
+        diff=result,
+        changes=changes.slice(0, config.max_listed).to_pylist(),
+        num_changes=changes.num_rows,
+        flipped_file=FLIPPED_FILE,
+    )
+    storage.publish_bytes(storage.join(config.output, PAGE_FILE), html.encode())
+    # Last, as the marker that the comparison is whole.
+    storage.publish_json(storage.join(config.output, DIFF_FILE), asdict(result))
+    return result
+
+
+def table(result: Diff, output: str) -> str:
+    """The comparison in a few lines for a terminal."""
+    overall, (low, high) = result.overall, result.overall.interval_95
+    limit = ""
+    if result.max_flip_rate is not None:
+        limit = f"; {'within' if result.is_within_limit else 'ABOVE'} --max-flip-rate {result.max_flip_rate:g}"
+    rows = [
+        ("videos in both", str(overall.num_videos)),
+        (
+            "flipped",
+            f"{overall.num_flipped} ({overall.rate:.4f}, 95 % interval {low:.4f} to {high:.4f}{limit})",
+        ),
+        *((f"verdict {name}", str(count)) for name, count in result.verdicts.items()),
+        ("only before, only after", f"{result.num_only_before}, {result.num_only_after}"),
+        ("page", storage.join(output, PAGE_FILE)),
+    ]
+    width = max(len(name) for name, _ in rows)
+    return "\n".join(f"{name:<{width}}  {value}" for name, value in rows)
+
+
+def flip_rates(kind: str, names: Sequence[str], is_flipped: Sequence[bool]) -> list[FlipRate]:
+    """The flip rate of the videos of each name."""
+    total = Counter(names)
+    flipped = Counter(name for name, is_one in zip(names, is_flipped, strict=True) if is_one)
+    return [
+        FlipRate(
+            name=name,
+            num_videos=total[name],
+            num_flipped=flipped[name],
+            rate=flipped[name] / total[name],
+            interval_95=wilson_interval(flipped[name], total[name]),
+        )
+        for name in buckets.in_order(kind, set(total))
+    ]
+
+
+def _read(flag: str, location: str) -> pa.Table:
+    """What is compared of a classification's rows, from a run's shards or a report's file."""
+    if location.endswith(".parquet"):
+        files = [location] if storage.exists(location) else []
+    else:
+        if ledger.is_run(location) and not storage.exists(storage.join(location, ledger.SUMMARY_FILE)):
+            raise ConfigError(f"--{flag} {location}: the job has not ended; run jobs/classify.py again")
+        files = ledger.part_files(location)
+    try:
+        tables = [storage.read_table(path, _COLUMNS) for path in files]
+        rows = pa.concat_tables(tables).combine_chunks() if tables else None
+    except (pa.ArrowInvalid, KeyError) as error:
+        raise ConfigError(f"--{flag} {location}: holds no predictions ({error})") from error
+    if rows is None or rows.column_names != _COLUMNS:
+        raise ConfigError(
+            f"--{flag} must be a directory that jobs/classify.py wrote, or a predictions.parquet of "
+            f"jobs/evaluate.py, got {location!r}"
+        )
+    if pc.count_distinct(rows[schema.VIDEO_ID]).as_py() != rows.num_rows:
+        raise ConfigError(f"--{flag} {location}: must hold each video once; run jobs/audit.py")
+    return rows
+
+
+def _changes(both: pa.Table) -> pa.Table:
+    """The rows of `schema.FLIPS`."""
+    codecs, resolutions = _kinds(both)
+    flips = pa.table(
+        [
+            both[schema.VIDEO_ID],
+            both["video_uri_before"],
+            both["top_label_before"],
+            both["top_label_after"],
+            both["confidence_before"],
+            both["confidence_after"],
+            both["trust_score_before"],
+            both["trust_score_after"],
+            both["verdict_before"],
+            both["verdict_after"],
+            pa.array(codecs),
+            pa.array(resolutions),
+        ],
+        names=schema.FLIPS.names,
+    )
+    is_changed = pc.or_(
+        pc.not_equal(flips["label_before"], flips["label_after"]),
+        pc.not_equal(flips["verdict_before"], flips["verdict_after"]),
+    )
+    changed = flips.filter(is_changed)
+    is_same_class = pc.equal(changed["label_before"], changed["label_after"])
+    order = [("is_same_class", "ascending"), ("confidence_after", "descending"), ("video_uri", "ascending")]
+    changed = changed.append_column("is_same_class", is_same_class.cast(pa.int8())).sort_by(order)
+    return schema.conform(changed.select(schema.FLIPS.names), schema.FLIPS, "flips")
+
+
+def _kinds(both: pa.Table) -> tuple[list[str], list[str]]:
+    """Codec and class of resolution of each video."""
+    sizes = zip(both["width_before"].to_pylist(), both["height_before"].to_pylist(), strict=True)
+    codecs = [codec or buckets.UNKNOWN for codec in both["video_codec_before"].to_pylist()]
+    return codecs, [buckets.resolution(*size) for size in sizes]
+
+
+def _transitions(before: Sequence[str], after: Sequence[str]) -> list[dict[str, Any]]:
+    counts = Counter(pair for pair in zip(before, after, strict=True) if pair[0] != pair[1])
+    ordered = sorted(counts.items(), key=lambda entry: (-entry[1], entry[0]))
+    return [{"before": pair[0], "after": pair[1], "num_videos": count} for pair, count in ordered]
+
+
+def _verdicts(both: pa.Table) -> dict[str, int]:
+    counts = Counter(zip(both["verdict_before"].to_pylist(), both["verdict_after"].to_pylist(), strict=True))
+    return {f"{a} → {b}": counts[a, b] for a in schema.VERDICTS for b in schema.VERDICTS}
+
+
+def _lonely(name: str, mine: pa.Table, others: pa.Table, other: str) -> list[Lonely]:
+    """Videos of `mine` that are not in `others`, whose location is `other`."""
+    is_lonely = pc.invert(pc.is_in(mine[schema.VIDEO_ID], others[schema.VIDEO_ID].combine_chunks()))
+    rows = mine.filter(is_lonely).select([schema.VIDEO_ID, "video_uri"]).sort_by("video_uri")
+    run = posixpath.dirname(other) if other.endswith(".parquet") else other
+    quarantined = {
+        row[schema.VIDEO_ID]: row["reason"]
+        for part in storage.iter_tables(ledger.quarantine_files(run), [schema.VIDEO_ID, "reason"])
+        for row in part.to_pylist()
+    }
+    return [
+        Lonely(
+            video_uri=row["video_uri"],
+            only_in=name,
+            reason=f"quarantined: {reason}" if (reason := quarantined.get(row[schema.VIDEO_ID])) else "not asked for",
+        )
+        for row in rows.slice(0, MAX_LONELY).to_pylist()
+    ]
+
+
+def _ensembles(rows: pa.Table) -> str:
+    return ", ".join(sorted(rows["ensemble_id"].unique().to_pylist()))

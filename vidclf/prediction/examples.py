@@ -1,0 +1,134 @@
+"""What the ensemble looked at: for a video, its most attended frames with their times.
+
+Frames are decoded again, by the same plan and in a child process as a job does it; a video that is
+gone or has changed since gets the reason instead.
+"""
+
+from __future__ import annotations
+
+import base64
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass
+
+import cv2
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from vidclf import schema, storage
+from vidclf.archive.decode import DecodedVideo
+from vidclf.archive.rejected import VideoRejected
+from vidclf.archive.sampling import SamplingPlan
+from vidclf.archive.supervise import DecodeLimits, SupervisedDecoder
+
+NUM_FRAMES = 6
+"""Frames of a strip, at most."""
+BOX = 224
+"""Side of the square, in pixels, that a frame is shrunk into."""
+JPEG_QUALITY = 78
+
+
+@dataclass(frozen=True, kw_only=True)
+class Frame:
+    pts_s: float
+    weight: float
+    """its share of the video's attention"""
+    image: str
+    """JPEG as a data URI"""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Strip:
+    """The most attended frames of a video in order of time, or why there are none."""
+
+    attention: list[float]
+    """of every sampled frame"""
+    chosen: list[int]
+    """the sampled frames that are shown, or would be"""
+    frames: list[Frame]
+    reason: str | None = None
+    """why the frames cannot be shown"""
+
+
+def strips(files: Sequence[str], video_ids: Collection[str], plan: SamplingPlan | None) -> dict[str, Strip]:
+    """The strips of some videos of predictions in Parquet `files`, by id; `plan` as the features were
+    sampled by, None where nothing tells."""
+    columns = [schema.VIDEO_ID, "video_uri", "attention", "pts_s", "content_digest"]
+    wanted = pa.array(sorted(video_ids), pa.string())
+    found: dict[str, Strip] = {}
+    if not video_ids:
+        return found
+    decoder = None
+    if plan is not None:
+        decoder = SupervisedDecoder(plan, shrink, BOX * BOX * 3, DecodeLimits())
+    try:
+        for table in storage.iter_tables(list(files), columns):
+            for row in table.filter(pc.is_in(table[schema.VIDEO_ID], wanted)).to_pylist():
+                found[row[schema.VIDEO_ID]] = _strip(row, decoder)
+    finally:
+        if decoder is not None:
+            decoder.close()
+    return found
+
+
+def most_attended(attention: Sequence[float], count: int = NUM_FRAMES) -> list[int]:
+    """Indices of the `count` largest weights, in order of time; of equals the earlier.
+
+    Neighbours show the same, so that one within a quarter of an even spacing of a larger weight gives way
+    to the next; they come back where there would be fewer than `count` without.
+    """
+    gap = len(attention) // (4 * count)
+    ranked = [int(index) for index in np.argsort(-np.asarray(attention), kind="stable")]
+    chosen: list[int] = []
+    for index in ranked:
+        if all(abs(index - other) > gap for other in chosen):
+            chosen.append(index)
+    chosen += [index for index in ranked if index not in chosen]
+    return sorted(chosen[:count])
+
+
+def shrink(frame_HWC: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint8]:
+    """The frame inside a square of BOX pixels, in its proportions."""
+    height, width, _ = frame_HWC.shape
+    scale = BOX / max(height, width)
+    size = (max(1, round(width * scale)), max(1, round(height * scale)))
+    shrunk: npt.NDArray[np.uint8] = cv2.resize(frame_HWC, size, interpolation=cv2.INTER_AREA)
+    return shrunk
+
+
+def _strip(row: dict[str, object], decoder: SupervisedDecoder | None) -> Strip:
+    attention: list[float] = row["attention"]  # type: ignore[assignment]
+    chosen = most_attended(attention)
+    frames: list[Frame] = []
+    reason: str | None = None
+    if decoder is None or row["content_digest"] is None:
+        reason = "the features do not say which video they are of"
+    else:
+        try:
+            video = decoder.decode(str(row["video_uri"]), str(row[schema.VIDEO_ID]))
+            reason = _difference(video, row, len(attention))
+            if reason is None:
+                frames = [
+                    Frame(pts_s=float(video.pts_s[i]), weight=attention[i], image=data_uri(video.frames_THWC[i]))
+                    for i in chosen
+                ]
+        except VideoRejected as rejected:
+            reason = f"cannot be read any more: {rejected.reason.value} ({rejected.message})"
+    return Strip(attention=attention, chosen=chosen, frames=frames, reason=reason)
+
+
+def _difference(video: DecodedVideo, row: dict[str, object], num_frames: int) -> str | None:
+    """Why the frames decoded now are not those that were classified; None where they are."""
+    if video.content is not None and video.content.digest != row["content_digest"]:
+        return "the file has changed since it was classified"
+    if len(video.pts_s) != num_frames:
+        return f"decoding shows {len(video.pts_s)} frames now, {num_frames} were classified"
+    return None
+
+
+def data_uri(frame_HWC: npt.NDArray[np.uint8]) -> str:
+    """An RGB frame as a JPEG in a data URI."""
+    bgr_HWC = cv2.cvtColor(frame_HWC, cv2.COLOR_RGB2BGR)
+    encoded = cv2.imencode(".jpg", bgr_HWC, [cv2.IMWRITE_JPEG_QUALITY, JPEG_QUALITY])[1]
+    return f"data:image/jpeg;base64,{base64.b64encode(encoded.tobytes()).decode()}"

@@ -1,0 +1,180 @@
+"""Predictions joined with what the videos really are.
+
+Shape suffixes: B videos, C classes, M members, V views.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, fields
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+
+from vidclf import schema
+from vidclf.config import ConfigError
+from vidclf.prediction import buckets
+
+UNSPLIT = "all"
+"""The split of labelled videos that are in none."""
+
+PREDICTION_COLUMNS = [
+    schema.VIDEO_ID,
+    "video_uri",
+    "verdict",
+    "top_label",
+    "confidence",
+    "probabilities",
+    "trust_score",
+    "ood_score",
+    "member_probabilities",
+    "view_probabilities",
+    "width",
+    "height",
+    "duration_s",
+    "video_codec",
+]
+
+
+@dataclass(frozen=True, kw_only=True)
+class ScoredVideos:
+    """Classified videos whose true label is known, in columns: a million of them fit into memory."""
+
+    video_ids: npt.NDArray[np.str_]
+    video_uris: npt.NDArray[np.str_]
+    splits: npt.NDArray[np.str_]
+    groups: npt.NDArray[np.str_]
+    sublabels: npt.NDArray[np.str_]
+    codecs: npt.NDArray[np.str_]
+    resolutions: npt.NDArray[np.str_]
+    durations: npt.NDArray[np.str_]
+    label_B: npt.NDArray[np.int64]
+    """true class, as an index into the ensemble's classes"""
+    top_B: npt.NDArray[np.int64]
+    """most probable class"""
+    is_accepted_B: npt.NDArray[np.bool_]
+    confidence_B: npt.NDArray[np.float32]
+    trust_B: npt.NDArray[np.float32]
+    ood_B: npt.NDArray[np.float32]
+    probabilities_BC: npt.NDArray[np.float32]
+    member_top_BM: npt.NDArray[np.int64]
+    """each member's most probable class"""
+    view_top_BV: npt.NDArray[np.int64]
+    """each test-time view's most probable class"""
+
+    def __len__(self) -> int:
+        return len(self.video_ids)
+
+    @property
+    def is_correct_B(self) -> npt.NDArray[np.bool_]:
+        correct_B: npt.NDArray[np.bool_] = self.label_B == self.top_B
+        return correct_B
+
+    def take(self, chosen: npt.NDArray[Any]) -> ScoredVideos:
+        """The videos at indices, or where a mask holds."""
+        return ScoredVideos(**{field.name: getattr(self, field.name)[chosen] for field in fields(self)})
+
+    def kinds(self) -> dict[str, npt.NDArray[np.str_]]:
+        """What the accuracy is broken down by."""
+        return {
+            "sublabel": self.sublabels,
+            "codec": self.codecs,
+            "resolution": self.resolutions,
+            "duration": self.durations,
+        }
+
+
+@dataclass(frozen=True, kw_only=True)
+class Scoring:
+    """The videos that can be scored, by location, and how many could not."""
+
+    videos: ScoredVideos
+    num_unlabelled: int
+    """classified videos whose label the manifest does not tell"""
+    num_unmatched: int
+    """classified videos that the manifest does not hold"""
+
+
+def score(tables: Iterable[pa.Table], manifest: pa.Table, classes: Sequence[str]) -> Scoring:
+    """Join rows of `schema.predictions` (at least PREDICTION_COLUMNS) with a manifest's labels.
+
+    Raises ConfigError where they share no labelled video, a label is no class of the ensemble, or the
+    rows differ in how many members or views they had.
+    """
+    told = manifest.select([schema.VIDEO_ID, "label", "sublabel", "group", "split"]).to_pylist()
+    truth: dict[str, Any] = {row[schema.VIDEO_ID]: row for row in told}
+    index_of = {name: index for index, name in enumerate(classes)}
+    num_unlabelled = num_unmatched = 0
+    parts: list[ScoredVideos] = []
+    for table in tables:
+        listed: list[Any] = [truth.get(video_id) for video_id in table[schema.VIDEO_ID].to_pylist()]
+        num_unmatched += listed.count(None)
+        num_unlabelled += sum(row is not None and row["label"] is None for row in listed)
+        kept = [index for index, row in enumerate(listed) if row is not None and row["label"] is not None]
+        foreign = sorted({listed[index]["label"] for index in kept} - index_of.keys())
+        if foreign:
+            raise ConfigError(f"labels {foreign} are not classes of the ensemble ({list(classes)})")
+        if kept:
+            parts.append(_joined(table.take(kept), [listed[index] for index in kept], index_of))
+    if not parts:
+        raise ConfigError("no labelled video has a prediction")
+    for name in ("member_top_BM", "view_top_BV"):
+        counts = sorted({getattr(part, name).shape[1] for part in parts})
+        if len(counts) > 1:
+            raise ConfigError(f"the predictions mix rows of {counts} {name.split('_')[0]}s; classify them anew")
+    joined = ScoredVideos(
+        **{f.name: np.concatenate([getattr(part, f.name) for part in parts]) for f in fields(ScoredVideos)}
+    )
+    return Scoring(
+        videos=joined.take(np.argsort(joined.video_uris, kind="stable")),
+        num_unlabelled=num_unlabelled,
+        num_unmatched=num_unmatched,
+    )
+
+
+def _joined(table: pa.Table, truth: Sequence[Any], index_of: dict[str, int]) -> ScoredVideos:
+    num_videos = table.num_rows
+    widths, heights = table["width"].to_pylist(), table["height"].to_pylist()
+    return ScoredVideos(
+        video_ids=_text(table[schema.VIDEO_ID].to_pylist()),
+        video_uris=_text(table["video_uri"].to_pylist()),
+        splits=_text([row["split"] or UNSPLIT for row in truth]),
+        groups=_text([row["group"] for row in truth]),
+        sublabels=_text([row["sublabel"] or buckets.UNKNOWN for row in truth]),
+        codecs=_text([codec or buckets.UNKNOWN for codec in table["video_codec"].to_pylist()]),
+        resolutions=_text([buckets.resolution(*size) for size in zip(widths, heights, strict=True)]),
+        durations=_text([buckets.duration(seconds) for seconds in table["duration_s"].to_pylist()]),
+        label_B=np.array([index_of[row["label"]] for row in truth]),
+        top_B=np.array([index_of[name] for name in table["top_label"].to_pylist()]),
+        is_accepted_B=np.array([verdict == schema.VERDICTS[0] for verdict in table["verdict"].to_pylist()]),
+        confidence_B=table["confidence"].to_numpy(),
+        trust_B=table["trust_score"].to_numpy(),
+        ood_B=table["ood_score"].to_numpy(),
+        probabilities_BC=_values(table["probabilities"]).reshape(num_videos, -1),
+        member_top_BM=_top(table["member_probabilities"], num_videos),
+        view_top_BV=_top(table["view_probabilities"], num_videos),
+    )
+
+
+def _top(column: pa.ChunkedArray, num_videos: int) -> npt.NDArray[np.int64]:
+    """The most probable class of each entry of a column of lists of [C]: [B, M] or [B, V]."""
+    rows = schema.one_chunk(column)
+    counts = sorted(set(rows.value_lengths().to_pylist()))
+    if len(counts) != 1:
+        raise ConfigError(f"the predictions mix rows of {counts} members or views; classify them anew")
+    flat = rows.flatten()
+    values = flat.flatten().to_numpy(zero_copy_only=False).reshape(num_videos, counts[0], flat.type.list_size)
+    top: npt.NDArray[np.int64] = values.argmax(axis=2)
+    return top
+
+
+def _values(column: pa.ChunkedArray) -> npt.NDArray[np.float32]:
+    values: npt.NDArray[np.float32] = schema.one_chunk(column).flatten().to_numpy(zero_copy_only=False)
+    return values
+
+
+def _text(values: list[str]) -> npt.NDArray[np.str_]:
+    # Objects, not fixed-width text: one long location would make every one that long.
+    return np.array(values, dtype=object)

@@ -1,0 +1,154 @@
+"""Classifying features that are stored already: a features directory, or the reference system's HDF5.
+
+The same head as in a classification job; nothing is decoded.
+"""
+
+from __future__ import annotations
+
+import posixpath
+import uuid
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.compute as pc
+import torch
+
+from vidclf import ledger, schema, storage
+from vidclf.config import ConfigError, EvaluateConfig
+from vidclf.features import hdf5
+from vidclf.features.run import Head
+from vidclf.features.store import FeatureSpec, features_column, read_spec
+from vidclf.learning import ensemble
+from vidclf.learning.ensemble import EnsembleInfo
+from vidclf.learning.trust import risk_threshold
+from vidclf.prediction.head import EnsembleHead, HeadSettings
+
+VIDEOS_AT_A_TIME = 128
+"""Rows of features in memory besides a shard's own: 128 × 73 × 1280 × 2 bytes = 24 MB."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class StoredFeatures:
+    """Labelled features of one split or all, and what is known of how they were made."""
+
+    batches: Iterator[pa.Table]
+    """tables of `schema.features`, without the columns that the source does not hold"""
+    manifest: pa.Table
+    """`schema.MANIFEST` of the same videos"""
+    spec: FeatureSpec | None
+    """None for HDF5, which does not say"""
+    summary: dict[str, Any] | None
+    """`summary.json` of the extraction"""
+
+
+def open_features(location: str, split: str, info: EnsembleInfo) -> StoredFeatures:
+    """The features at `location`, to be classified by the ensemble of `info`.
+
+    Raises ConfigError where they are not finished or labelled, or the ensemble was fitted to others.
+    """
+    return (
+        _open_hdf5(location, split, info) if location.endswith((".h5", ".hdf5")) else _open_run(location, split, info)
+    )
+
+
+def predictions(features: StoredFeatures, config: EvaluateConfig, num_classes: int) -> pa.Table:
+    """One row of `schema.stored_predictions` for each video of `features`."""
+    head = _head(config)
+    columns = schema.stored_predictions(num_classes)
+    parts = []
+    for batch in features.batches:
+        rows = head(batch)
+        unknown = [field for field in columns if field.name not in rows.column_names and field.nullable]
+        for field in unknown:
+            rows = rows.append_column(field.name, pa.nulls(rows.num_rows, field.type))
+        parts.append(schema.conform(rows, columns, "predictions"))
+    return pa.concat_tables(parts)
+
+
+def _head(config: EvaluateConfig) -> Head:
+    """What a classification with the same `--tta` and `--abstain-risk` would decide by."""
+    assert config.ensemble is not None  # says EvaluateConfig
+    directory, mode = storage.canonical(config.ensemble), ensemble.mode(config.tta)
+    trust = ensemble.load(directory, torch.device("cpu")).trust
+    found = risk_threshold(trust.validation_trust_B[mode], trust.validation_correct_B[mode], config.abstain_risk)
+    return EnsembleHead(directory, HeadSettings(tta=config.tta, trust_threshold=found.threshold, segments_s=None))
+
+
+def _open_run(location: str, split: str, info: EnsembleInfo) -> StoredFeatures:
+    spec = read_spec(location)
+    if spec.key != info.feature_spec.key:
+        raise ConfigError(
+            f"--features {location}: have the key {spec.key}, the ensemble was fitted on {info.feature_spec.key} "
+            f"({info.feature_spec.differences(spec)})"
+        )
+    state = ledger.read_state(location)
+    if state.num_pending:
+        raise ConfigError(f"--features {location}: {state.num_pending} videos are pending; run jobs/extract.py again")
+    files = ledger.part_files(location)
+    names = [name for name in schema.MANIFEST.names if name != "size_bytes"]
+    told = pa.concat_tables([storage.read_table(path, [*names, "size_bytes"]) for path in files])
+    manifest = told.select(schema.MANIFEST.names).filter(_in_split(told, split))
+    if not manifest.num_rows:
+        there = sorted({str(name) for name in told["split"].to_pylist()})
+        raise ConfigError(f"--split {split}: no video of {location} is in it; its splits are {', '.join(there)}")
+    summary_file = storage.join(location, ledger.SUMMARY_FILE)
+    return StoredFeatures(
+        batches=_run_batches(files, split, info),
+        manifest=manifest,
+        spec=spec,
+        summary=storage.read_json(summary_file) if storage.exists(summary_file) else None,
+    )
+
+
+def _run_batches(files: list[str], split: str, info: EnsembleInfo) -> Iterator[pa.Table]:
+    for table in storage.iter_tables(files, schema.features(info.feature_spec.feature_dim).names):
+        chosen = table.filter(_in_split(table, split))
+        for start in range(0, chosen.num_rows, VIDEOS_AT_A_TIME):
+            yield chosen.slice(start, VIDEOS_AT_A_TIME).combine_chunks()
+
+
+def _in_split(table: pa.Table, split: str) -> pa.Array:
+    return pc.equal(table["split"], split) if split != "all" else pc.is_valid(table[schema.VIDEO_ID])
+
+
+def _open_hdf5(location: str, split: str, info: EnsembleInfo) -> StoredFeatures:
+    if split not in schema.SPLITS:
+        raise ConfigError(f"--split must say which of {', '.join(schema.SPLITS)} the file {location} is, got {split!r}")
+    named = posixpath.basename(location).split("_")[0]
+    if named in schema.SPLITS and named != split:
+        raise ConfigError(f"--split must be {named}, by the name of {location}, got {split!r}")
+    if not storage.exists(location):
+        raise ConfigError(f"--features {location}: no such file")
+    content = hdf5.read(location)
+    dims = sorted({rows_TD.shape[1] for rows_TD in content.features})
+    if dims != [info.feature_spec.feature_dim]:
+        raise ConfigError(
+            f"--features {location}: must hold features of {info.feature_spec.feature_dim} dimensions, which the "
+            f"ensemble was fitted on ({info.feature_spec.backbone}), holds {dims}"
+        )
+    uris = [f"{storage.canonical(location)}#{row}" for row in range(len(content.labels))]
+    manifest = pa.table(
+        {
+            schema.VIDEO_ID: [str(uuid.uuid5(uuid.NAMESPACE_URL, uri)) for uri in uris],
+            "video_uri": uris,
+            "label": [content.classes[label] for label in content.labels],
+            "sublabel": pa.nulls(len(uris), pa.string()),
+            # The file does not say which videos share a source: each counts as its own.
+            "group": uris,
+            "split": [split] * len(uris),
+            "size_bytes": pa.nulls(len(uris), pa.int64()),
+        },
+        schema=schema.MANIFEST,
+    )
+    return StoredFeatures(batches=_hdf5_batches(content, manifest), manifest=manifest, spec=None, summary=None)
+
+
+def _hdf5_batches(content: hdf5.SplitFeatures, manifest: pa.Table) -> Iterator[pa.Table]:
+    for start in range(0, len(content.features), VIDEOS_AT_A_TIME):
+        rows = content.features[start : start + VIDEOS_AT_A_TIME]
+        table = manifest.slice(start, len(rows)).drop_columns(["size_bytes"])
+        table = table.append_column("num_frames", pa.array([len(rows_TD) for rows_TD in rows], pa.int32()))
+        halves = [rows_TD.astype("float16") for rows_TD in rows]
+        yield table.append_column("features", features_column(halves, rows[0].shape[1]))
