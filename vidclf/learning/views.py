@@ -29,8 +29,8 @@ LEAST_PROBABILITY = 1e-12
 
 def reverse(features_TD: Floats) -> Floats:
     """The frames backwards."""
-    # A copy, because torch takes no negative strides.
-    return np.ascontiguousarray(features_TD[::-1])
+    # A copy, because torch takes no negative strides; of a single frame, too, which numpy calls contiguous.
+    return features_TD[::-1].copy()
 
 
 def faster(features_TD: Floats) -> Floats:

@@ -49,12 +49,12 @@ def classify(config: ClassifyConfig, manifest: pa.Table) -> dict[str, dict[str, 
     info, trust = loaded.info, loaded.trust
     mode = ensemble.mode(config.tta)
     found = risk_threshold(trust.validation_trust_B[mode], trust.validation_correct_B[mode], config.abstain_risk)
-    print(threshold_text(found, config.abstain_risk), file=sys.stderr)
     settings = HeadSettings(tta=config.tta, trust_threshold=found.threshold, segments_s=config.segments)
     if config.features is None:
         state, weights = _fitted_weights(config, info)
     else:
         state, weights = {}, _fitting_features(config.features, info)
+    print(threshold_text(found, config.abstain_risk), file=sys.stderr)
     predictions = Target(
         spec=info.feature_spec,
         weights=weights,
