@@ -11,6 +11,8 @@ os.environ["RAY_AUTH_MODE"] = "disabled"
 os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
 # A Ray of the tests' own, whatever cluster runs on this machine.
 os.environ["RAY_ADDRESS"] = "local"
+# Models here are tiny: threads would spend their time waiting for each other. torch reads it at import.
+os.environ["OMP_NUM_THREADS"] = "1"
 
 import pytest
 import torch

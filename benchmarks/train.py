@@ -1,0 +1,222 @@
+"""Whether members collapse, by recipe; members in parallel beside one after another; a step beside its floor.
+
+    python benchmarks/train.py --features DIR [--seeds 10] [--epochs 150]                    (recipes)
+    python benchmarks/train.py --synthetic [--members 4] [--epochs 10]                       (speed)
+
+The first trains one member a seed with each recipe, in processes without Ray, one a core, and tells
+validation and test scores of every member. Sizes are `--hidden-dim` and so on; the default trains on a
+laptop. A member is taken for collapsed where its validation accuracy is under 0.9 of the best member's.
+
+The second trains an ensemble with `jobs/train.py`'s own code on synthetic, learnable features
+(`--videos` × 73 × 1280), its members in parallel and then one at a time, and times single steps beside
+the matrix products that they need, measured alone at the same sizes.
+"""
+
+from __future__ import annotations
+
+import argparse
+import concurrent.futures
+import multiprocessing
+import os
+import statistics
+import sys
+import tempfile
+import time
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+import numpy as np
+import torch
+
+from benchmarks.machine import describe
+from vidclf.config import RECIPES, FitConfig, TrainConfig
+from vidclf.features.store import FeatureSet, FeatureSpec, read_features
+from vidclf.learning.dataset import Batches, Sequences, training_data
+from vidclf.learning.fit import fit_member, predict
+from vidclf.learning.loss import focal_loss
+from vidclf.learning.model import TemporalClassifier, initialize, num_parameters
+
+COLLAPSED = 0.9
+"""Share of the best member's validation accuracy under which a member counts as collapsed."""
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--features", help="features directory with splits by source")
+    parser.add_argument("--synthetic", action="store_true", help="measure speed on synthetic features")
+    parser.add_argument("--seeds", type=int, default=10)
+    parser.add_argument("--members", type=int, default=4)
+    parser.add_argument("--videos", type=int, default=240, help="synthetic videos")
+    parser.add_argument("--epochs", type=int, default=150)
+    parser.add_argument("--patience", type=int, default=25)
+    parser.add_argument("--hidden-dim", type=int, default=96)
+    parser.add_argument("--recipes", default=",".join(RECIPES))
+    arguments = parser.parse_args()
+    sizes = {
+        "hidden_dim": arguments.hidden_dim,
+        "classifier_dims": (arguments.hidden_dim, arguments.hidden_dim * 2 // 3, arguments.hidden_dim // 3),
+        "epochs": arguments.epochs,
+        "patience": arguments.patience,
+    }
+    print(describe("torch", "ray", "numpy"), "\n")
+    if arguments.synthetic:
+        in_parallel(arguments.members, arguments.videos, sizes)
+        one_step(sizes)
+    else:
+        recipes(arguments.features, arguments.recipes.split(","), arguments.seeds, sizes)
+
+
+def recipes(features: str, names: list[str], num_seeds: int, sizes: dict[str, Any]) -> None:
+    jobs = [(features, name, seed, sizes) for seed in range(num_seeds) for name in names]
+    with concurrent.futures.ProcessPoolExecutor(
+        os.cpu_count(), mp_context=multiprocessing.get_context("spawn")
+    ) as pool:
+        found = list(pool.map(member, *zip(*jobs, strict=True)))
+    print("| seed | " + " | ".join(f"{name}: validation, test, best epoch of, worst class F1" for name in names) + " |")
+    print("|---|" + "---|" * len(names))
+    for seed in range(num_seeds):
+        rows = [found[seed * len(names) + index] for index in range(len(names))]
+        print(f"| {seed} | " + " | ".join(row["text"] for row in rows) + " |")
+    for index, name in enumerate(names):
+        own = found[index :: len(names)]
+        accuracies = [row["val"] for row in own]
+        num_collapsed = sum(accuracy < COLLAPSED * max(accuracies) for accuracy in accuracies)
+        print(
+            f"\n{name}: validation accuracy {min(accuracies):.3f} to {max(accuracies):.3f}, {num_collapsed} of "
+            f"{num_seeds} under {COLLAPSED} of the best; epochs until half of the best accuracy's error was gone, "
+            f"median {statistics.median(row['settled'] for row in own):.0f}; restarts "
+            f"{sum(row['attempts'] - 1 for row in own)}; "
+            f"test accuracy, median {statistics.median(row['test'] for row in own):.3f}; "
+            f"seconds a member, median {statistics.median(row['seconds'] for row in own):.0f}"
+        )
+
+
+def member(features: str, recipe: str, seed: int, sizes: dict[str, Any]) -> dict[str, Any]:
+    """One member in a process of its own."""
+    torch.set_num_threads(1)
+    cpu = torch.device("cpu")
+    found = read_features(features)
+    data = training_data(found)
+    chosen = [index for index, split in enumerate(found.splits) if split == "test"]
+    test = Batches(
+        Sequences.of([found.features[i] for i in chosen], [data.classes.index(str(found.labels[i])) for i in chosen]),
+        cpu,
+    )
+    config = FitConfig(**{**RECIPES[recipe], "recipe": recipe, **sizes})
+    started = time.perf_counter()
+    fitted = fit_member(data, config, seed, cpu)
+    model = TemporalClassifier(data.feature_dim, len(data.classes), config)
+    model.load_state_dict(fitted.state)
+    correct_B = predict(model, test, config.batch_size, cpu).argmax(dim=1) == test.labels_B
+    best = fitted.best
+    halfway = (1 / len(data.classes) + best.val_accuracy) / 2
+    settled = next(number for number, epoch in enumerate(fitted.history, 1) if epoch.val_accuracy >= halfway)
+    accuracy = float(correct_B.float().mean())
+    print(f"{recipe} {seed}: {best.val_accuracy:.3f} {accuracy:.3f}", file=sys.stderr, flush=True)
+    return {
+        "val": best.val_accuracy,
+        "test": accuracy,
+        "settled": settled,
+        "attempts": fitted.num_attempts,
+        "seconds": time.perf_counter() - started,
+        "text": f"{best.val_accuracy:.3f}, {accuracy:.3f}, {best.number} of {len(fitted.history)}, "
+        f"{min(best.val_f1):.3f}",
+    }
+
+
+def in_parallel(num_members: int, num_videos: int, sizes: dict[str, Any]) -> None:
+    """Wall-clock seconds of an ensemble's training, Ray's start and calibration included."""
+    from vidclf.learning.train import train
+
+    seconds: dict[str, float] = {}
+    with tempfile.TemporaryDirectory() as folder:
+        config = TrainConfig(features="synthetic", output=f"{folder}/warm-up", **sizes)
+        # Ray's start is in the first run only, which does not count.
+        train(replace(config, members=1, epochs=1), synthetic(num_videos), "DEFAULT")
+        started = time.perf_counter()
+        train(replace(config, members=num_members, output=f"{folder}/together"), synthetic(num_videos), "DEFAULT")
+        seconds["together"] = time.perf_counter() - started
+        started = time.perf_counter()
+        for count in range(1, num_members + 1):
+            # One more member in the same directory each time: only that one is trained.
+            train(replace(config, members=count, output=f"{folder}/in turn"), synthetic(num_videos), "DEFAULT")
+        seconds["in turn"] = time.perf_counter() - started
+    together, in_turn = seconds["together"], seconds["in turn"]
+    print(
+        f"{num_members} members of {sizes['epochs']} epochs over {num_videos} videos: together {together:.0f} s, one "
+        f"after another {in_turn:.0f} s, ratio {in_turn / together:.2f}"
+    )
+
+
+def synthetic(num_videos: int) -> FeatureSet:
+    """Four classes whose frames have means of their own, 73 × 1280."""
+    generator = np.random.default_rng(0)
+    labels = ["ABCD"[index % 4] for index in range(num_videos)]
+    means = generator.normal(0, 0.2, (4, 1280)).astype(np.float32)
+    names = [f"{index:05}" for index in range(num_videos)]
+    return FeatureSet(
+        spec=FeatureSpec(
+            backbone="efficientnet_lite0", weights_digest="0", sampling={}, transform={}, decoder="d", dtype="float16"
+        ),
+        video_ids=names,
+        video_uris=names,
+        labels=list(labels),
+        sublabels=[None] * num_videos,
+        groups=names,
+        splits=["val" if index % 5 == 4 else "train" for index in range(num_videos)],
+        content_digests=names,
+        features=[
+            (means["ABCD".index(label)] + generator.normal(0, 1, (73, 1280))).astype(np.float16) for label in labels
+        ],
+    )
+
+
+def one_step(sizes: dict[str, Any], batch_size: int = 48, num_frames: int = 73, rounds: int = 5) -> None:
+    """An optimizer step beside the matrix products of its forward and backward pass alone, one thread."""
+    torch.set_num_threads(1)
+    config = FitConfig(**sizes)
+    model = TemporalClassifier(1280, 4, config)
+    initialize(model)
+    optimizer = torch.optim.AdamW(model.parameters(), lr=config.lr)
+    features_BTD = torch.randn(batch_size, num_frames, 1280)
+    lengths_B, labels_B = torch.full((batch_size,), num_frames), torch.randint(4, (batch_size,))
+
+    def step() -> None:
+        loss = focal_loss(model(features_BTD, lengths_B).logits_BC, labels_B, gamma=2.0, smoothing=0.1)
+        optimizer.zero_grad()
+        loss.backward()  # type: ignore[no-untyped-call]
+        optimizer.step()
+
+    # Rows, inner and columns of every product of the forward pass; the backward pass has each twice more.
+    width, frames = config.hidden_dim, batch_size * num_frames
+    products = [(frames, 1280, width, 1)]
+    for layer in range(config.num_lstm_layers):
+        products += [(frames, width if layer == 0 else 2 * width, 4 * width, 2)]
+        products += [(batch_size, width, 4 * width, 2 * num_frames)]
+    products += [(frames, 2 * width, 6 * width, 1), (frames, 2 * width, 2 * width, 1), (frames, 2 * width, width, 1)]
+    operands = [(torch.randn(m, k), torch.randn(k, n), 3 * times) for m, k, n, times in products]
+
+    def floor() -> None:
+        for left, right, times in operands:
+            for _ in range(times):
+                left @ right
+
+    taken: dict[str, list[float]] = {"step": [], "floor": []}
+    for number in range(rounds + 1):
+        for name, act in (("step", step), ("floor", floor)):
+            started = time.perf_counter()
+            act()
+            if number:
+                taken[name].append(time.perf_counter() - started)
+    step_s, floor_s = (statistics.median(taken[name]) for name in ("step", "floor"))
+    print(
+        f"a step of {batch_size} videos, {num_parameters(model) / 1e6:.1f} M parameters: {step_s:.2f} s, its matrix "
+        f"products alone {floor_s:.2f} s, ratio {step_s / floor_s:.2f}"
+    )
+
+
+if __name__ == "__main__":
+    main()
