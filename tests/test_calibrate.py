@@ -46,8 +46,11 @@ def test_an_ensemble_is_calibrated_and_read_back(tmp_path: Path) -> None:
     features = FeatureSet(
         spec=SPEC,
         video_ids=names,
+        video_uris=names,
         labels=labels,
+        sublabels=[None] * 24,
         groups=names,
+        content_digests=names,
         splits=["train"] * 12 + ["val"] * 12,
         features=[
             (generator.normal(size=(3, 1280)) + 9 * np.eye(1280)[int(label == "B")]).astype(np.float16)
@@ -58,7 +61,14 @@ def test_an_ensemble_is_calibrated_and_read_back(tmp_path: Path) -> None:
     digest = ensemble.write_member(str(tmp_path), 0, TemporalClassifier(1280, 2, MODEL).state_dict())
     member = {"file": ensemble.member_file(0), "digest": digest}
     bare = EnsembleInfo(
-        classes=["A", "B"], feature_spec=SPEC, weights="DEFAULT", model=MODEL, members=[member], training={}
+        classes=["A", "B"],
+        feature_spec=SPEC,
+        weights="DEFAULT",
+        model=MODEL,
+        members=[member],
+        training={},
+        preprocessing={},
+        versions={},
     )
     info = calibrate(str(tmp_path), bare, features)
     ensemble.write_info(str(tmp_path), info)
