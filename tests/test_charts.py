@@ -25,11 +25,6 @@ def test_values_stand_at_their_places() -> None:
     assert svg.get("aria-label") == "<title>"
 
 
-def test_a_step_keeps_its_height() -> None:
-    svg = drawn(lines=[Line(name="", x=[0, 10], y=[0, 1], tone="t0", is_step=True)])
-    assert next(svg.iter("polyline")).get("points") == "60.0,246.0 374.0,246.0 374.0,12.0"
-
-
 def test_marks_have_whiskers_and_bars_their_width() -> None:
     svg = drawn(
         marks=[Mark(name="m", x=5, y=0.5, interval=(0.25, 0.75))], bars=[Bar(name="b", low=0, high=5, value=0.5)]

@@ -9,6 +9,8 @@ import pytest
 from vidclf.config import (
     ClassifyConfig,
     ConfigError,
+    DiffConfig,
+    EvaluateConfig,
     ExtractConfig,
     IndexConfig,
     TrainConfig,
@@ -19,6 +21,8 @@ INDEX: dict[str, Any] = {"input": "a", "output": "m.parquet"}
 EXTRACT: dict[str, Any] = {"manifest": "m.parquet", "output": "o"}
 TRAIN: dict[str, Any] = {"features": "f", "output": "o"}
 CLASSIFY: dict[str, Any] = {"ensemble": "e", "output": "o"}
+EVALUATE: dict[str, Any] = {"predictions": "p", "manifest": "m", "output": "o"}
+DIFF: dict[str, Any] = {"before": "a", "after": "b", "output": "o"}
 
 
 @pytest.mark.parametrize(
@@ -36,6 +40,14 @@ CLASSIFY: dict[str, Any] = {"ensemble": "e", "output": "o"}
         (ExtractConfig, EXTRACT | {"clip_duration": 5.0}, "--clip-duration must be above 0 seconds with --sampling"),
         (ExtractConfig, EXTRACT | {"skip_edges": 0.5}, "--skip-edges must be in [0, 0.5), got 0.5"),
         (ExtractConfig, EXTRACT | {"decode_timeout": 0.0}, "--decode-timeout must be above 0 seconds, got 0.0"),
+        (EvaluateConfig, {"output": "o"}, "--predictions must be given, or --features, but not both, got None"),
+        (EvaluateConfig, EVALUATE | {"features": "f"}, "--predictions must be given, or --features, but not both"),
+        (EvaluateConfig, EVALUATE | {"manifest": None}, "--manifest must be given with --predictions"),
+        (EvaluateConfig, {"features": "f", "output": "o"}, "--ensemble must be given with --features, got None"),
+        (EvaluateConfig, EVALUATE | {"split": "train"}, "--split must be left out with --predictions, got 'train'"),
+        (EvaluateConfig, EVALUATE | {"split": "dev"}, "--split must be one of train, val, test, all, got 'dev'"),
+        (EvaluateConfig, EVALUATE | {"tta": True}, "--tta must be left out with --predictions"),
+        (DiffConfig, DIFF | {"max_flip_rate": 2.0}, "--max-flip-rate must be in [0, 1], got 2.0"),
         (TrainConfig, TRAIN | {"members": 0}, "--members must be at least 1, got 0"),
         (TrainConfig, TRAIN | {"lr": 0.0}, "--lr must be above 0, got 0.0"),
         (TrainConfig, TRAIN | {"dropout": 1.0}, "--dropout must be in [0, 1), got 1.0"),

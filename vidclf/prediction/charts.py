@@ -37,8 +37,6 @@ class Line:
     y: Sequence[float]
     tone: str
     is_dashed: bool = False
-    is_step: bool = False
-    """keep each y until the next x"""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -190,12 +188,7 @@ def _text(x: float, y: float, text: str, anchor: str, css: str = "tick") -> Mark
 
 
 def _line(line: Line, at_x: Scale, at_y: Scale) -> Markup:
-    points: list[tuple[float, float]] = []
-    for x, y in zip(line.x, line.y, strict=True):
-        if line.is_step and points:
-            points.append((at_x(x), points[-1][1]))
-        points.append((at_x(x), at_y(y)))
-    path = " ".join(f"{x:.1f},{y:.1f}" for x, y in points)
+    path = " ".join(f"{at_x(x):.1f},{at_y(y):.1f}" for x, y in zip(line.x, line.y, strict=True))
     return Markup('<polyline class="line {}{}" points="{}"><title>{}</title></polyline>').format(
         line.tone, " dashed" if line.is_dashed else "", path, line.name
     )

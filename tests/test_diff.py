@@ -1,0 +1,123 @@
+"""Two classifications compared, with literal rates."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pyarrow.parquet as pq
+import pytest
+
+from jobs.diff import main
+from tests.predictions import Predicted, table, write_run
+from vidclf import storage
+from vidclf.config import ConfigError, DiffConfig
+from vidclf.prediction import diff
+
+BEFORE = [
+    Predicted("1", "A", 0.9),
+    Predicted("2", "A", 0.8),
+    Predicted("3", "B", 0.7, codec="vp9"),
+    Predicted("4", "B", 0.6),
+    Predicted("only-before", "A", 0.9),
+    Predicted("q", "A", 0.9),
+]
+AFTER = [
+    Predicted("1", "A", 0.95),
+    Predicted("2", "B", 0.55),
+    Predicted("3", "A", 0.75, codec="vp9"),
+    Predicted("4", "B", 0.99, is_accepted=False),
+    Predicted("only-after", "B", 0.9),
+]
+
+
+@pytest.fixture
+def runs(tmp_path: Path) -> dict[str, str]:
+    before, after = write_run(tmp_path / "before", BEFORE), write_run(tmp_path / "after", AFTER)
+    return {"before": before, "after": after, "output": str(tmp_path / "diff")}
+
+
+def test_flips_are_counted_by_class_codec_and_resolution(runs: dict[str, str]) -> None:
+    result = diff.diff(DiffConfig(**runs))
+    assert result is not None
+    assert (result.overall.num_videos, result.overall.num_flipped, result.overall.rate) == (4, 2, 0.5)
+    assert result.overall.interval_95 == pytest.approx((0.150, 0.850), abs=1e-3)
+    assert {
+        kind: [(row.name, row.num_videos, row.num_flipped) for row in rows] for kind, rows in result.by.items()
+    } == {
+        "class": [("A", 2, 1), ("B", 2, 1)],
+        "codec": [("h264", 3, 1), ("vp9", 1, 1)],
+        "resolution": [("360p", 4, 2)],
+    }
+    assert result.transitions == [
+        {"before": "A", "after": "B", "num_videos": 1},
+        {"before": "B", "after": "A", "num_videos": 1},
+    ]
+    assert json.loads((Path(runs["output"]) / "diff.json").read_text())["overall"]["rate"] == 0.5
+
+
+def test_a_change_of_verdict_is_no_flip(runs: dict[str, str]) -> None:
+    result = diff.diff(DiffConfig(**runs))
+    assert result is not None
+    assert result.verdicts == {
+        "accepted → accepted": 3,
+        "accepted → abstained": 1,
+        "abstained → accepted": 0,
+        "abstained → abstained": 0,
+    }
+
+
+def test_videos_in_one_only_say_why(runs: dict[str, str]) -> None:
+    result = diff.diff(DiffConfig(**runs))
+    assert result is not None
+    assert (result.num_only_before, result.num_only_after) == (2, 1)
+    # `q` is in the quarantine of both runs' directories, as `write_run` makes them.
+    assert [(video.video_uri, video.only_in, video.reason) for video in result.lonely] == [
+        ("/none/only-before", "before", "not asked for"),
+        ("/none/q", "before", "quarantined: truncated"),
+        ("/none/only-after", "after", "not asked for"),
+    ]
+
+
+def test_changed_videos_are_listed_flips_first_and_by_confidence(runs: dict[str, str]) -> None:
+    diff.diff(DiffConfig(**runs))
+    rows = pq.read_table(f"{runs['output']}/flipped.parquet").to_pylist()
+    assert [(row["video_id"], row["label_before"], row["label_after"], row["verdict_after"]) for row in rows] == [
+        ("3", "B", "A", "accepted"),
+        ("2", "A", "B", "accepted"),
+        ("4", "B", "B", "abstained"),
+    ]
+    assert rows[0]["codec"] == "vp9"
+    page = (Path(runs["output"]) / "index.html").read_text()
+    assert page.index("/none/3") < page.index("/none/2") < page.index("/none/4")
+
+
+@pytest.mark.parametrize(("max_flip_rate", "code"), [(None, 0), (0.5, 0), (0.49, 1)])
+def test_the_exit_code_is_the_gate(
+    runs: dict[str, str], max_flip_rate: float | None, code: int, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(DiffConfig(**runs, max_flip_rate=max_flip_rate)) == code
+    assert capsys.readouterr().out.splitlines()[1] == (
+        "flipped                        2 (0.5000, 95 % interval 0.1500 to 0.8500"
+        + {None: ")", 0.5: "; within --max-flip-rate 0.5)", 0.49: "; ABOVE --max-flip-rate 0.49)"}[max_flip_rate]
+    )
+
+
+def test_a_reports_predictions_can_be_compared_with_a_run(runs: dict[str, str], tmp_path: Path) -> None:
+    # Of HDF5 features: nothing is known of the videos but where they were.
+    unknown = [Predicted(video.video, video.top_label, video.confidence, codec=None) for video in BEFORE]
+    storage.publish_table(f"{tmp_path}/report/predictions.parquet", table(unknown))
+    result = diff.diff(DiffConfig(**{**runs, "before": f"{tmp_path}/report/predictions.parquet"}))
+    assert result is not None
+    assert (result.overall.num_flipped, [row.name for row in result.by["codec"]]) == (2, ["unknown"])
+
+
+def test_what_cannot_be_compared_is_refused(runs: dict[str, str], tmp_path: Path) -> None:
+    other = write_run(tmp_path / "other", [Predicted("x", "A", 0.9)])
+    with pytest.raises(ConfigError, match="shares no video with"):
+        diff.diff(DiffConfig(**{**runs, "after": other}))
+    with pytest.raises(ConfigError, match="--after must be a directory that jobs/classify"):
+        diff.diff(DiffConfig(**{**runs, "after": f"{tmp_path}/none"}))
+    twice = write_run(tmp_path / "twice", [BEFORE[0], BEFORE[0]])
+    with pytest.raises(ConfigError, match="must hold each video once"):
+        diff.diff(DiffConfig(**{**runs, "after": twice}))
