@@ -1,6 +1,7 @@
 """Train a temporal ensemble on extracted features.
 
 python jobs/train.py --features features/ --output ensemble/ [--members 4] [--gpus-per-member 0.25]
+python jobs/train.py --features features/ --output ensemble/ --import-reference DIR --reference-classes A,B,C,D
 """
 
 import sys
@@ -21,7 +22,8 @@ def main(config: TrainConfig) -> int:
     if summary is None:
         return cli.EXIT_OK
     cli.write_run_config(config, config.output)
-    done = f"{summary['num_trained']} trained" if summary["num_trained"] else "everything was done already"
+    verb = "trained" if config.import_reference is None else "imported"
+    done = f"{summary['num_trained']} {verb}" if summary["num_trained"] else "everything was done already"
     print(
         f"{config.output}: {len(summary['members'])} members of {summary['num_parameters'] / 1e6:.1f} M parameters, "
         f"{done}; "
@@ -30,12 +32,15 @@ def main(config: TrainConfig) -> int:
     for index, member in enumerate(summary["members"]):
         best = member["best"]
         classes = dict(zip(summary["val_f1"], best["val_f1"], strict=True))
-        again = f", attempt {best['attempt']}" if member["attempts"] > 1 else ""
-        print(
-            f"  member {index}: {_scores({**best, 'val_f1': classes})}; "
-            f"epoch {best['number']}{again}, {member['epochs']} run in {member['duration_s']:.0f} s"
-        )
+        print(f"  member {index}: {_scores({**best, 'val_f1': classes})}; {_origin(member)}")
     return cli.EXIT_OK
+
+
+def _origin(member: dict[str, Any]) -> str:
+    if "imported_from" in member:
+        return f"from {member['imported_from']}"
+    again = f", attempt {member['best']['attempt']}" if member["attempts"] > 1 else ""
+    return f"epoch {member['best']['number']}{again}, {member['epochs']} run in {member['duration_s']:.0f} s"
 
 
 def _scores(values: dict[str, Any]) -> str:

@@ -54,6 +54,16 @@ def test_draws_are_as_many_as_videos_and_even_over_classes() -> None:
     assert 430 < sum(labels[index] for index in drawn.tolist()) < 570
 
 
+def test_draws_are_even_over_classes_and_over_the_videos_of_a_class() -> None:
+    labels = [0] * 3000 + [1] * 900 + [2] * 10
+    drawn = torch.cat([class_balanced_order(labels, torch.Generator().manual_seed(seed)) for seed in range(4)])
+    counts = torch.bincount(torch.tensor(labels)[drawn], minlength=3)
+    assert counts.sum() == 4 * 3910
+    assert bool(((counts / counts.sum() - 1 / 3).abs() < 0.02).all())
+    of_the_rare = torch.bincount(drawn[drawn >= 3900] - 3900, minlength=10) / counts[2]
+    assert bool(((of_the_rare - 1 / 10).abs() < 0.02).all())
+
+
 def two_videos() -> Sequences:
     """Frames 0, 10, 20 and frame 7."""
     return Sequences.of([np.array([[0], [10], [20]], np.float16), np.array([[7]], np.float16)], [1, 0])

@@ -7,7 +7,7 @@ import math
 import pytest
 import torch
 
-from vidclf.learning.loss import focal_loss
+from vidclf.learning.loss import focal_loss, inverse_frequency
 
 LOGITS = torch.tensor([[2.0, 0.0, -1.0], [0.5, 0.5, 3.0]])
 LABELS = torch.tensor([0, 1])
@@ -41,3 +41,20 @@ def test_class_weights_scale_the_terms_of_their_class() -> None:
     once = focal_loss(torch.zeros(1, 2), torch.tensor([1]), gamma=2, smoothing=0)
     thrice = focal_loss(torch.zeros(1, 2), torch.tensor([1]), gamma=2, smoothing=0, class_weights_C=weights)
     assert thrice.item() == pytest.approx(3 * once.item())
+
+
+def test_focus_smoothing_and_class_weights_by_hand() -> None:
+    # p = 1/2, 1/4, 1/4; target 0.8, 0.1, 0.1 of label 0 and 0.1, 0.1, 0.8 of label 2; weights 1, 2, 4.
+    # Term of class 0 a unit of target: (1/2)^2 ln 2 = 0.1732868; of classes 1 and 2: (3/4)^2 ln 4 = 0.7797905.
+    # Label 0: 0.8 × 0.1732868 + (2 × 0.1 + 4 × 0.1) × 0.7797905 = 0.1386294 + 0.4678743 = 0.6065037.
+    # Label 2: 0.1 × 0.1732868 + (2 × 0.1 + 4 × 0.8) × 0.7797905 = 0.0173287 + 2.6512877 = 2.6686164.
+    logits = torch.tensor([[math.log(2.0), 0.0, 0.0]]).repeat(2, 1)
+    weights = torch.tensor([1.0, 2.0, 4.0])
+    loss = focal_loss(logits, torch.tensor([0, 2]), gamma=2, smoothing=0.3, class_weights_C=weights)
+    assert loss.item() == pytest.approx((0.6065037 + 2.6686164) / 2, rel=1e-5)
+
+
+def test_inverse_frequency_by_hand() -> None:
+    # Ten videos of three classes: 10 / (3 × 5), 10 / (3 × 4), 10 / (3 × 1).
+    assert inverse_frequency([0] * 5 + [1] * 4 + [2], 3).tolist() == pytest.approx([2 / 3, 5 / 6, 10 / 3])
+    assert inverse_frequency([0, 1, 1, 0], 2).tolist() == [1.0, 1.0]

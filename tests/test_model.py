@@ -1,12 +1,16 @@
-"""The temporal model: its size, its names, and that padding is seen by no stage."""
+"""The temporal model: its formula, its size, its names, and that padding is seen by no stage."""
 
 from __future__ import annotations
 
+from dataclasses import replace
+
+import numpy as np
 import pytest
 import torch
 
+from tests import formula
 from vidclf.config import ModelConfig
-from vidclf.learning.model import TemporalClassifier, num_parameters
+from vidclf.learning.model import TemporalClassifier, TemporalOutput, num_parameters
 
 SMALL = ModelConfig(hidden_dim=8, num_lstm_layers=2, num_attention_heads=4, classifier_dims=(8, 4), dropout=0.4)
 
@@ -36,16 +40,80 @@ def test_modules_have_the_names_that_reference_checkpoints_use(model: TemporalCl
     }
 
 
-def test_a_video_alone_and_in_a_padded_batch_has_the_same_answer(model: TemporalClassifier) -> None:
-    features_BTD = torch.randn(3, 7, 6)
-    lengths_B = torch.tensor([7, 3, 1])
-    for row, length in enumerate(lengths_B.tolist()):
-        features_BTD[row, length:] = 1e3  # what stands in the padding must not matter
-    together = model(features_BTD, lengths_B)
-    for row, length in enumerate(lengths_B.tolist()):
-        alone = model(features_BTD[row : row + 1, :length], torch.tensor([length]))
+@pytest.mark.parametrize(
+    ("classifier_norm", "classifier"),
+    [
+        ("none", [("linear", 0), ("relu", 1), ("linear", 3), ("relu", 4), ("linear", 6)]),
+        (
+            "layer",
+            [
+                ("linear", 0),
+                ("layer_norm", 1),
+                ("relu", 2),
+                ("linear", 4),
+                ("layer_norm", 5),
+                ("relu", 6),
+                ("linear", 8),
+            ],
+        ),
+    ],
+)
+def test_the_forward_pass_is_the_formulas(classifier_norm: str, classifier: list[tuple[str, int]]) -> None:
+    torch.manual_seed(1)
+    model = TemporalClassifier(6, 3, replace(SMALL, classifier_norm=classifier_norm)).eval()
+    with torch.no_grad():
+        for parameter in model.parameters():
+            # Norms that scale by 1 and biases of 0 would hide a mistake.
+            parameter.add_(0.2 * torch.randn_like(parameter))
+    state = {name: tensor.double().numpy() for name, tensor in model.state_dict().items()}
+    features_BTD, lengths = torch.randn(4, 7, 6), [7, 3, 1, 6]
+    output = run(model, features_BTD, lengths)
+    for row, length in enumerate(lengths):
+        video_TD = features_BTD[row, :length].double().numpy()
+        logits_C, attention_T = formula.logits_and_attention(state, video_TD, 4, classifier)
+        np.testing.assert_allclose(output.logits_BC[row], logits_C, atol=1e-5)
+        np.testing.assert_allclose(output.attention_BT[row, :length], attention_T, atol=1e-5)
+    full = run(model, features_BTD[:1], [7])  # the path without packing and masks
+    np.testing.assert_allclose(full.logits_BC[0], output.logits_BC[0], atol=1e-5)
+
+
+def run(model: TemporalClassifier, features_BTD: torch.Tensor, lengths: list[int]) -> TemporalOutput:
+    with torch.inference_mode():
+        return model(features_BTD, torch.tensor(lengths))
+
+
+@pytest.mark.parametrize("filling", [0.0, 1e3, -1e30, float("inf"), float("nan")])
+def test_what_stands_in_the_padding_changes_nothing(model: TemporalClassifier, filling: float) -> None:
+    lengths = [7, 3, 1, 3]
+    features_BTD = torch.randn(4, 9, 6)
+    for row, length in enumerate(lengths):
+        features_BTD[row, length:] = filling
+    together = run(model, features_BTD, lengths)
+    for row, length in enumerate(lengths):
+        alone = run(model, features_BTD[row : row + 1, :length], [length])
         torch.testing.assert_close(together.logits_BC[row], alone.logits_BC[0], atol=1e-5, rtol=1e-5)
         torch.testing.assert_close(together.attention_BT[row, :length], alone.attention_BT[0], atol=1e-5, rtol=1e-5)
+        assert together.attention_BT[row, length:].tolist() == [0.0] * (9 - length)
+
+
+def test_padding_changes_no_gradient(model: TemporalClassifier) -> None:
+    features_BTD = torch.randn(2, 5, 6)
+    gradients = []
+    for num_frames in (5, 8):
+        model.zero_grad()
+        padded_BTD = torch.full((2, num_frames, 6), 1e3)
+        padded_BTD[:, :5] = features_BTD
+        model(padded_BTD, torch.tensor([5, 5])).logits_BC.pow(2).sum().backward()
+        gradients.append([parameter.grad.clone() for parameter in model.parameters() if parameter.grad is not None])
+    assert len(gradients[0]) == len(list(model.parameters()))
+    for full, padded in zip(*gradients, strict=True):
+        torch.testing.assert_close(full, padded, atol=1e-5, rtol=1e-4)
+
+
+def test_one_frame_is_pooled_whole(model: TemporalClassifier) -> None:
+    output = run(model, torch.randn(3, 1, 6), [1, 1, 1])
+    assert output.attention_BT.tolist() == [[1.0], [1.0], [1.0]]
+    assert bool(torch.isfinite(output.logits_BC).all())
 
 
 def test_attention_sums_to_one_and_is_nothing_on_padding(model: TemporalClassifier) -> None:

@@ -139,10 +139,10 @@ def test_an_extraction_in_a_bucket_is_killed_and_continued(endpoint: str, tmp_pa
     assert "21 videos" in succeed("index", "--input", "s3://archive/videos", "--split", "none", "--output", manifest)
 
     arguments = ("--manifest", manifest, "--output", output, *BACKBONE)
-    killed_when(lambda: len(ledger.part_files(output)) >= 2, "extract", *arguments)
+    killed_when(lambda: len(ledger.part_files(output)) >= 1, "extract", *arguments)
     assert job("audit", "--run", output).returncode == 1
     before = ledger.read_state(output)
-    assert 2 <= before.num_ok < 20, "the kill came too late to show anything"
+    assert 1 <= before.num_ok < 20, "the kill came too late to show anything"
     assert f"would process {before.num_pending} of 21 videos" in succeed("extract", *arguments, "--dry-run")
     said = succeed("extract", *arguments)
     assert said.startswith(f"{output}: 21 videos, 20 ok, 1 quarantined (not_a_video 1)")

@@ -68,6 +68,8 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> str:
         model=MODEL,
         members=members,
         training={},
+        preprocessing={},
+        versions={},
         views=[{"name": name, "weight": 0.25} for name in views.VIEWS],
         calibration={"num_videos": 20, **measured, "tta": measured},
         trust={**trust, "digest": ensemble.write_trust(directory, data)},

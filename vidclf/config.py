@@ -197,6 +197,8 @@ class ModelConfig:
     """self-attention heads; must divide 2 × hidden_dim"""
     classifier_dims: tuple[int, ...] = (768, 512, 256)
     """widths of the classifier's hidden layers"""
+    classifier_norm: str = "none"
+    """none, or layer for a LayerNorm before each activation of the classifier"""
     dropout: float = 0.4
     """dropout probability everywhere in the model"""
 
@@ -211,6 +213,7 @@ class ModelConfig:
             heads,
         )
         require(min(self.classifier_dims, default=1) >= 1, "classifier_dims", "positive", self.classifier_dims)
+        require(self.classifier_norm in ("none", "layer"), "classifier_norm", "none or layer", self.classifier_norm)
         require(0 <= self.dropout < 1, "dropout", "in [0, 1)", self.dropout)
 
 
@@ -309,6 +312,12 @@ class TrainConfig(FitConfig):
     """ensemble directory; resubmitting into it trains only the members that are missing"""
     members: int = 4
     """models in the ensemble"""
+    import_reference: str | None = None
+    """directory of the reference system's best_ensemble_model_<i>.pt, to calibrate on the features and publish
+    instead of training; they decide the sizes and the number of members"""
+    reference_classes: tuple[str, ...] = ()
+    """class names in the order of these checkpoints' outputs, or a feature file of the reference system
+    (.h5) that maps them (default: none; needed with --import-reference)"""
     split: str = "manifest"
     """'manifest' for the splits that the videos were indexed with; or train,val,test fractions, to assign
     them anew by label, sublabel and source, with near duplicates kept together"""
@@ -332,6 +341,12 @@ class TrainConfig(FitConfig):
     def __post_init__(self) -> None:
         super().__post_init__()
         require(self.members >= 1, "members", "at least 1", self.members)
+        require(
+            self.import_reference is not None or not self.reference_classes,
+            "reference_classes",
+            "given only with --import-reference",
+            ",".join(self.reference_classes),
+        )
         parse_fractions(self.split, "manifest")
         cosine = self.near_duplicate_cosine
         require(0 < cosine <= 1, "near_duplicate_cosine", "in (0, 1]", cosine)

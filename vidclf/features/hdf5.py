@@ -128,6 +128,22 @@ def read(location: str) -> SplitFeatures:
             return _checked(location, file)
 
 
+def read_classes(location: str) -> list[str]:
+    """The class names of a file in the order of their labels; its features are left alone.
+
+    Raises ConfigError where it is no HDF5 file or maps no classes.
+    """
+    filesystem, path = storage.resolve(location)
+    try:
+        with filesystem.open_input_file(path) as stream, h5py.File(stream, "r") as file:
+            mapping = json.loads(file.attrs.get("category_mapping", "{}"))
+    except (OSError, ValueError) as error:
+        raise ConfigError(f"{location}: not an HDF5 file that maps classes ({error})") from error
+    if not isinstance(mapping, dict) or not mapping or sorted(mapping.values()) != list(range(len(mapping))):
+        raise ConfigError(f"{location}: must number its classes from 0 in category_mapping, has {mapping}")
+    return sorted(mapping, key=lambda name: int(mapping[name]))
+
+
 def _checked(location: str, file: Any) -> SplitFeatures:
     def need(holds: bool, rule: str, value: object) -> None:
         if not holds:

@@ -101,8 +101,8 @@ def pad(sequences: Sequence[npt.NDArray[np.float16]]) -> tuple[Tensor, Tensor]:
     return features_BTD, lengths_B
 
 
-def training_data(features: FeatureSet) -> TrainingData:
-    """The train and val splits of a labelled feature set; classes in alphabetical order.
+def training_data(features: FeatureSet, classes: list[str] | None = None) -> TrainingData:
+    """The train and val splits of a labelled feature set; classes in the order given, or alphabetical.
 
     Raises ConfigError where labels or splits are missing, a split is empty, a source crosses
     splits, or a class is not in train.
@@ -118,7 +118,7 @@ def training_data(features: FeatureSet) -> TrainingData:
                 f"--features: source {group!r} must be in one split, is in {split_of[group]} and {split}; "
                 "give fractions to split anew, such as --split 0.7,0.2,0.1"
             )
-    classes = sorted({str(label) for label in features.labels})
+    classes = classes or sorted({str(label) for label in features.labels})
     if len(classes) < 2:
         raise ConfigError(f"--features: must hold at least 2 classes, holds {classes}")
     train, val = (_split(features, name, classes) for name in ("train", "val"))

@@ -55,7 +55,8 @@ class TemporalClassifier(nn.Module):
         layers: list[nn.Module] = []
         width = wide
         for next_width in config.classifier_dims:
-            layers += [nn.Linear(width, next_width), nn.ReLU(), nn.Dropout(dropout)]
+            norm = [nn.LayerNorm(next_width)] if config.classifier_norm == "layer" else []
+            layers += [nn.Linear(width, next_width), *norm, nn.ReLU(), nn.Dropout(dropout)]
             width = next_width
         self.classifier = nn.Sequential(*layers, nn.Linear(width, num_classes))
 

@@ -25,12 +25,13 @@ from vidclf import cluster, storage
 from vidclf.config import ConfigError, FitConfig, ModelConfig, TrainConfig
 from vidclf.features import backbone
 from vidclf.features.store import FeatureSet
-from vidclf.learning import ensemble, leakage, tracking
+from vidclf.learning import ensemble, leakage, metrics, reference, tracking
 from vidclf.learning.calibrate import calibrate
-from vidclf.learning.dataset import TrainingData, training_data
+from vidclf.learning.dataset import Batches, TrainingData, training_data
 from vidclf.learning.ensemble import EnsembleInfo
-from vidclf.learning.fit import Epoch, MemberFit
+from vidclf.learning.fit import Epoch, MemberFit, predict
 from vidclf.learning.model import TemporalClassifier, num_parameters
+from vidclf.learning.reference import ReferenceEnsemble
 from vidclf.progress import ProgressLine
 
 RAY_TRAIN_DIR = "_ray_train"
@@ -41,7 +42,7 @@ MAX_FAILURES = 2
 
 
 def train(config: TrainConfig, features: FeatureSet, weights: str) -> dict[str, Any] | None:
-    """Train the members that `config.output` lacks, calibrate, and publish the ensemble.
+    """Train the members that `config.output` lacks, or import them, calibrate, and publish the ensemble.
 
     Returns a summary, or None after a dry run. Raises ConfigError before any work starts where
     the features cannot be trained on or the directory holds another ensemble's members.
@@ -50,8 +51,14 @@ def train(config: TrainConfig, features: FeatureSet, weights: str) -> dict[str, 
     config = replace(config, output=storage.canonical(config.output))
     division = leakage.divide(features, config)
     features = division.features
-    data = training_data(features)
-    recipe = _recipe(config, features, data)
+    imported: ReferenceEnsemble | None = None
+    classes: list[str] | None = None
+    if config.import_reference is not None:
+        imported = reference.read(config.import_reference)
+        classes = _reference_classes(config, imported, features)
+        config = replace(config, members=len(imported.checkpoints), **vars(imported.model))
+    data = training_data(features, classes)
+    recipe = _recipe(config, features, data, imported)
     _refuse_foreign(config.output)
     if config.mlflow is not None:
         tracking.mlflow_client(config.mlflow)
@@ -61,7 +68,8 @@ def train(config: TrainConfig, features: FeatureSet, weights: str) -> dict[str, 
     missing = [index for index in range(config.members) if index not in finished]
     print(division.summary)
     if config.dry_run:
-        print(f"would train members {missing} of {config.members} into {config.output}")
+        verb = "train" if imported is None else "import"
+        print(f"would {verb} members {missing} of {config.members} into {config.output}")
         return None
     ensemble_file = storage.join(config.output, ensemble.ENSEMBLE_FILE)
     if missing or not storage.exists(ensemble_file):
@@ -69,11 +77,50 @@ def train(config: TrainConfig, features: FeatureSet, weights: str) -> dict[str, 
             storage.delete_file(ensemble_file)
         storage.create_dir(config.output)
         division.publish(config.output)
-        if missing:
+        if missing and imported is not None:
+            _import_members(config, data, imported, recipe, missing)
+        elif missing:
             _train_members(config, data, recipe, missing)
         _publish(config, features, data, weights)
     info = ensemble.read_info(config.output)
     return {"num_trained": len(missing), **info.training, "members": info.members, "ensemble_id": info.ensemble_id}
+
+
+def _reference_classes(config: TrainConfig, imported: ReferenceEnsemble, features: FeatureSet) -> list[str]:
+    """The imported members' classes; ConfigError where they or the features are not those of the members."""
+    if imported.feature_dim != features.spec.feature_dim:
+        raise ConfigError(
+            f"--import-reference {config.import_reference}: was trained on {imported.feature_dim} features a frame, "
+            f"{config.features} holds {features.spec.feature_dim} ({features.spec.backbone}); extract with its backbone"
+        )
+    labels = {label for label in features.labels if label is not None}
+    return reference.class_names(config.reference_classes, imported.num_classes, labels)
+
+
+def _import_members(
+    config: TrainConfig, data: TrainingData, imported: ReferenceEnsemble, recipe: str, missing: list[int]
+) -> None:
+    """Publish checkpoints of the reference system as members, with their scores on validation."""
+    cpu = torch.device("cpu")
+    for index in missing:
+        checkpoint = imported.checkpoints[index]
+        model = TemporalClassifier(data.feature_dim, len(data.classes), config)
+        model.load_state_dict(checkpoint.state)
+        predicted_B = predict(model, Batches(data.val, cpu), config.batch_size, cpu).argmax(dim=1)
+        measured = metrics.evaluate(data.val.labels, predicted_B.tolist(), data.classes)
+        member = {
+            "file": ensemble.member_file(index),
+            "digest": ensemble.write_member(config.output, index, checkpoint.state),
+            "recipe": recipe,
+            "imported_from": checkpoint.file,
+            "best": {
+                "val_accuracy": measured.accuracy,
+                "val_macro_f1": measured.macro_f1,
+                "val_weighted_f1": measured.weighted_f1,
+                "val_f1": [measured.per_class[name].f1 for name in data.classes],
+            },
+        }
+        storage.publish_json(_marker(config.output, index), {"member": member, "history": []})
 
 
 def _train_members(config: TrainConfig, data: TrainingData, recipe: str, missing: list[int]) -> None:
@@ -181,7 +228,7 @@ def _publish(config: TrainConfig, features: FeatureSet, data: TrainingData, weig
         "num_val_videos": len(data.val.labels),
         "num_parameters": num_parameters(TemporalClassifier(data.feature_dim, len(data.classes), config)),
         "data_digest": data_digest(features),
-        "recipe": config.recipe,
+        "recipe": config.recipe if config.import_reference is None else "imported",
     }
     uncalibrated = EnsembleInfo(
         classes=data.classes,
@@ -200,10 +247,12 @@ def _publish(config: TrainConfig, features: FeatureSet, data: TrainingData, weig
     ensemble.write_info(config.output, calibrate(config.output, uncalibrated, features))
 
 
-def _recipe(config: TrainConfig, features: FeatureSet, data: TrainingData) -> str:
+def _recipe(config: TrainConfig, features: FeatureSet, data: TrainingData, imported: ReferenceEnsemble | None) -> str:
     """Digest of everything but the member's index that decides its weights."""
     recipe = {field.name: getattr(config, field.name) for field in fields(FitConfig)}
     recipe.update(classes=data.classes, data=data_digest(features))
+    if imported is not None:
+        recipe["imported"] = imported.digest
     return hashlib.sha256(json.dumps(recipe, sort_keys=True).encode()).hexdigest()
 
 
