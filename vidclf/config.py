@@ -323,7 +323,7 @@ class TrainConfig(FitConfig):
     them anew by label, sublabel and source, with near duplicates kept together"""
     near_duplicate_cosine: float = 0.95
     """cosine of two videos' mean features, centred by the mean of all videos, from which on they are near
-    duplicates; on efficientnet_lite0 0.95 finds trimmed copies, two thirds of cropped ones, and few
+    duplicates; on efficientnet_lite0 0.95 finds trimmed copies, most cropped ones, and few
     unrelated pages of text; higher finds fewer"""
     cpus_per_member: float = 0.5
     """CPU share that Ray reserves for each member"""
