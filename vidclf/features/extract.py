@@ -207,7 +207,7 @@ def _run_pipeline(config: PipelineConfig, job: EmbeddingJob, before: ledger.RunS
 
 
 def checkpointed_context(output: str) -> DataContext:
-    """Ray Data's settings, such that a pipeline skips the videos that `output` has finished."""
+    """Ray Data's settings, such that a pipeline commits what it writes to `output` task by task."""
     context = DataContext.get_current()
     # The second data source API makes one block of a manifest, which would decode serially.
     context.use_datasource_v2 = False

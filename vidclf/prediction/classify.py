@@ -16,7 +16,7 @@ import ray
 import torch
 from ray.data import ActorPoolStrategy
 
-from vidclf import cluster, ledger, schema, storage
+from vidclf import cluster, ledger, reconcile, schema, storage
 from vidclf.config import ClassifyConfig, ConfigError, PipelineConfig
 from vidclf.features import backbone
 from vidclf.features.extract import checkpointed_context, embed_videos, pool_sizes, write
@@ -110,18 +110,19 @@ def _run_over_features(features: str, config: PipelineConfig, job: EmbeddingJob,
     run = target.run(config.output)
     asked = ledger.asked_ids(run)
     _take_over_quarantine(features, run, asked)
+    left = ledger.one_array([storage.read_table(reconcile.to_read(config.output, [run]), [schema.VIDEO_ID])])
     tally = cluster.Tally.start(partial(PipelineMetrics, config.output))
     checkpointed_context(config.output)
 
-    # 1. The shards of features, minus the finished videos: 1 row a video.
+    # 1. The shards of features: 1 row a video.
     paths = [storage.resolve(path)[1] for path in ledger.part_files(features)]
     if not paths:
         return {}
     videos = ray.data.read_parquet(paths, filesystem=storage.resolve(features)[0], num_cpus=0)
-    # 2. The head: 1 row out per row in, of those that were asked for (`--limit`). As the CNN's workers.
+    # 2. The head: 1 row out per row in, of those that are left to do. As the CNN's workers.
     videos = videos.map_batches(
         ClassifyFeatures,
-        fn_constructor_kwargs={"target": target, "asked": [ray.put(asked)], "tally": tally},
+        fn_constructor_kwargs={"target": target, "asked": [ray.put(left)], "tally": tally},
         batch_size=VIDEOS_PER_BATCH,
         batch_format="pyarrow",
         zero_copy_batch=True,
