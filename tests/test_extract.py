@@ -22,7 +22,7 @@ from vidclf.archive.transform import FrameTransform, FrameTransforms
 from vidclf.archive.worker import DecodeVideos
 from vidclf.cluster import ClusterResources
 from vidclf.config import ConfigError, ExtractConfig
-from vidclf.features import backbone
+from vidclf.features import backbone, engine
 from vidclf.features.extract import (
     EmbedVideos,
     _frames_in_flight_bytes,
@@ -119,7 +119,11 @@ def test_embedding_keeps_frames_with_their_video(tmp_path: Path) -> None:
     decode = DecodeVideos(whole.targets[0].spec.plan, whole.transforms(), DecodeLimits(), Counting())
     rows = list(decode(manifest(paths[0], tmp_path / "t.mp4", paths[1])))
     tally = Counting()
-    embed = EmbedVideos(whole, [ray.put(whole.targets[0].state)], 0, tally)
+    target = whole.targets[0]
+    network = engine.convert(target.spec.backbone, target.weights, target.state)
+    embed = EmbedVideos(whole, {target.spec.key: ray.put(network)}, "fp32", 0, tally)
+    assert tally.told == [{"engine:openvino fp32": 1}]
+    tally.told.clear()
 
     def features(table: pa.Table) -> list[Any]:
         written = pa.Table.from_struct_array(table.filter(pc.is_null(table["reject_reason"]))["target_0"])

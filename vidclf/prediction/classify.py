@@ -21,7 +21,7 @@ from vidclf.config import ClassifyConfig, ConfigError, PipelineConfig
 from vidclf.features import backbone
 from vidclf.features.extract import checkpointed_context, embed_videos, pool_sizes, write
 from vidclf.features.monitoring import PipelineMetrics
-from vidclf.features.run import EmbeddingJob, Target
+from vidclf.features.run import EmbeddingJob, Performance, Target
 from vidclf.features.sink import target_column, written_columns
 from vidclf.features.store import FeatureSpec, read_spec, read_weights_location
 from vidclf.learning import ensemble
@@ -102,8 +102,8 @@ def threshold_text(found: RiskThreshold, risk: float) -> str:
     )
 
 
-def _run_over_features(features: str, config: PipelineConfig, job: EmbeddingJob, before: RunState) -> dict[str, float]:
-    """The whole graph over rows that are embedded already. Returns the busy share of the head."""
+def _run_over_features(features: str, config: PipelineConfig, job: EmbeddingJob, before: RunState) -> Performance:
+    """The whole graph over rows that are embedded already."""
     resources = cluster.connect()
     pools = pool_sizes(config, resources)
     (target,) = job.targets
@@ -117,7 +117,7 @@ def _run_over_features(features: str, config: PipelineConfig, job: EmbeddingJob,
     # 1. The shards of features: 1 row a video.
     paths = [storage.resolve(path)[1] for path in ledger.part_files(features)]
     if not paths:
-        return {}
+        return Performance(busy={})
     videos = ray.data.read_parquet(paths, filesystem=storage.resolve(features)[0], num_cpus=0)
     # 2. The head: 1 row out per row in, of those that are left to do. As the CNN's workers.
     videos = videos.map_batches(
@@ -133,7 +133,7 @@ def _run_over_features(features: str, config: PipelineConfig, job: EmbeddingJob,
     )
     # 3. Write, as the extraction pipeline.
     elapsed_s, counts = write(config, job, before, videos, tally)
-    return {"head": counts.get("cnn_s", 0.0) / (elapsed_s * pools.cnn_workers)}
+    return Performance(busy={"head": counts.get("cnn_s", 0.0) / (elapsed_s * pools.cnn_workers)})
 
 
 class ClassifyFeatures:
