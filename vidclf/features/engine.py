@@ -29,6 +29,7 @@ from torch import Tensor, nn
 
 from vidclf.features import backbone
 from vidclf.features.backbone import Backbone
+from vidclf.features.repeats import distinct
 from vidclf.features.store import writable_view
 
 Frames = npt.NDArray[np.uint8]
@@ -64,14 +65,18 @@ class Converted:
 
 @dataclass(frozen=True, kw_only=True)
 class Engine:
-    """A backbone that is ready to run: frames [T, H, W, 3] in, pooled features [T, D] out."""
+    """A backbone that is ready to run: frames [T, H, W, 3] in, pooled features [T, D] out; frames that
+    are the same to the last bit are computed once."""
 
     name: str
     """runtime and precision, as `openvino bf16`"""
     run: Callable[[Frames], Features]
 
     def __call__(self, frames_THWC: Frames) -> Features:
-        return self.run(frames_THWC)
+        firsts_U, place_T = distinct(frames_THWC)
+        if len(firsts_U) == len(frames_THWC):
+            return self.run(frames_THWC)
+        return self.run(frames_THWC[firsts_U])[place_T]
 
 
 def convert(name: str, weights: str, state: dict[str, npt.NDArray[np.generic]]) -> Converted:

@@ -298,7 +298,8 @@ class EmbedVideos:
     def __call__(self, batch: pa.Table) -> pa.Table:
         started = time.perf_counter()
         is_ok = pc.is_null(batch["reject_reason"])
-        ok = batch.filter(is_ok)
+        # Filtering copies the frames, so not where nothing is to be left out.
+        ok = batch if pc.all(is_ok).as_py() else batch.filter(is_ok)
         rejected = batch.filter(pc.invert(is_ok))
         kept = [name for name in self._columns.names if name in batch.column_names]
         tables = []
