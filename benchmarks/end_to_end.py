@@ -40,7 +40,7 @@ from vidclf.features import backbone
 from vidclf.features.repeats import distinct
 
 ROOT = Path(__file__).resolve().parents[1]
-FPS_CLIP = Clip(name="60 s 360p", duration_s=60, size=(640, 360))
+CLIP = Clip(name="60 s 360p", duration_s=60, size=(640, 360))
 NUM_CLIPS = 8
 
 
@@ -65,10 +65,7 @@ def main() -> None:
     parser.add_argument("--json", type=Path, help="write the ratios here")
     arguments = parser.parse_args()
     clips = [
-        make_clip(
-            Clip(name="", duration_s=60, size=(640, 360), first=2 * n), arguments.archive, arguments.clips
-        ).resolve()
-        for n in range(NUM_CLIPS)
+        make_clip(replace(CLIP, first=2 * n), arguments.archive, arguments.clips).resolve() for n in range(NUM_CLIPS)
     ]
     print(describe("ray", "openvino", "torch", "av", "opencv-python-headless", "daft"), "\n", flush=True)
     for name in arguments.backbones.split(","):
@@ -148,10 +145,10 @@ def floor(name: str, clips: list[Path]) -> float:
     cnn_s = counter.get_total_flops() / bf16_flops_per_s()
     total = 0.0
     for clip in clips:
-        task = decode.task_of(FPS_CLIP, clip)
+        task = decode.task_of(CLIP, clip)
         decode_s = statistics.median(decode.cpu_seconds("floor", task) for _ in range(3))
         frames_THWC = decode.decode.decode_video(task.path, task.plan, transform).frames_THWC
-        total += decode_s + len(distinct(frames_THWC)[0]) * cnn_s
+        total += decode_s + len(distinct(frames_THWC, [len(frames_THWC)])[0]) * cnn_s
     return total / len(clips)
 
 

@@ -66,8 +66,6 @@ def compare(arguments: argparse.Namespace) -> None:
     if arguments.clip_seconds is None:
         clips = clips_of(arguments.archive)
     else:
-        # As many as a block of the pipeline holds, twice, and of other videos each: the CNN sees a picture
-        # once in a block.
         lengthened = [Clip(name="", duration_s=arguments.clip_seconds, size=(640, 360), first=2 * n) for n in range(8)]
         clips = [make_clip(clip, arguments.archive, arguments.clips).resolve() for clip in lengthened]
     # Evenly over the archive, so that every class has its share of them.

@@ -12,9 +12,15 @@ RED, BLUE, NEARLY_BLUE = (np.full((4, 6, 3), colour, np.uint8) for colour in ((2
 
 
 def test_pictures_in_the_order_they_are_shown_first() -> None:
-    firsts_U, place_T = distinct(np.stack([BLUE, RED, RED, BLUE, NEARLY_BLUE, RED]))
+    firsts_U, place_T = distinct(np.stack([BLUE, RED, RED, BLUE, NEARLY_BLUE, RED]), [6])
     assert firsts_U.tolist() == [0, 1, 4]
     assert place_T.tolist() == [0, 1, 1, 0, 2, 1]
+
+
+def test_each_video_has_its_own_pictures() -> None:
+    firsts_U, place_T = distinct(np.stack([BLUE, RED, RED, BLUE, BLUE]), [2, 3])
+    assert firsts_U.tolist() == [0, 1, 2, 3]
+    assert place_T.tolist() == [0, 1, 2, 3, 3]
 
 
 def test_a_cnn_sees_a_picture_once() -> None:

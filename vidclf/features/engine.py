@@ -17,7 +17,7 @@ from __future__ import annotations
 import sys
 import tempfile
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -65,15 +65,16 @@ class Converted:
 
 @dataclass(frozen=True, kw_only=True)
 class Engine:
-    """A backbone that is ready to run: frames [T, H, W, 3] in, pooled features [T, D] out; frames that
-    are the same to the last bit are computed once."""
+    """A backbone that is ready to run: frames [T, H, W, 3] in, pooled features [T, D] out; frames of a video
+    that are the same to the last bit are computed once."""
 
     name: str
     """runtime and precision, as `openvino bf16`"""
     run: Callable[[Frames], Features]
 
-    def __call__(self, frames_THWC: Frames) -> Features:
-        firsts_U, place_T = distinct(frames_THWC)
+    def __call__(self, frames_THWC: Frames, num_frames_B: Sequence[int] | None = None) -> Features:
+        """`num_frames_B` tells where the frames are of several videos, one after the other."""
+        firsts_U, place_T = distinct(frames_THWC, [len(frames_THWC)] if num_frames_B is None else num_frames_B)
         if len(firsts_U) == len(frames_THWC):
             return self.run(frames_THWC)
         return self.run(frames_THWC[firsts_U])[place_T]

@@ -356,8 +356,9 @@ class _Embedder:
         frames_THWC = _frames(view["frames"], self._side)
         if is_sharpened:
             frames_THWC = quality.sharpened(frames_THWC)
-        features_TD = self._cnn(frames_THWC).astype(np.float16)
-        rows = np.split(features_TD, np.cumsum(ok["num_frames"].to_numpy())[:-1])
+        num_frames_B = ok["num_frames"].to_numpy()
+        features_TD = self._cnn(frames_THWC, num_frames_B.tolist()).astype(np.float16)
+        rows = np.split(features_TD, np.cumsum(num_frames_B)[:-1])
         columns = {name: ok[name] for name in self._embedded.names if name in ok.column_names}
         columns.update({name: view[name] for name in self._embedded.names if name in view.column_names})
         columns["features"] = features_column(cast(Any, rows), self._spec.feature_dim)
