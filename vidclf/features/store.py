@@ -61,6 +61,12 @@ class FeatureSpec:
     def feature_dim(self) -> int:
         return FEATURE_DIMS[self.backbone]
 
+    @property
+    def frames(self) -> dict[str, Any]:
+        """What decides which frames are looked at. Features of several backbones go together where it is
+        equal: frame by frame they are of the same moments."""
+        return {"sampling": self.sampling, "decoder": self.decoder}
+
     def differences(self, other: FeatureSpec) -> str:
         """What differs, spelt out as `name: this != that`; empty where nothing does."""
         mine, theirs = _flat(asdict(self)), _flat(asdict(other))
