@@ -183,7 +183,7 @@ def ablation(features: str, names: list[str], num_seeds: int, sizes: dict[str, A
         accuracies = {selection: [epoch.val_accuracy for epoch in epochs] for selection, epochs in kept.items()}
         worst_f1 = [min(epoch.val_f1) for epoch in kept["macro_f1"]]
         print(
-            f"| {name} | {statistics.median(stood):g}, {max(stood):g} | {stood.count(math.inf)} of {num_seeds} | "
+            f"| {name} | {_epochs(statistics.median(stood))}, {_epochs(max(stood))} | {stood.count(math.inf)} of {num_seeds} | "
             f"{sum(map(has_collapsed, at_check))} of {num_seeds} | "
             + " | ".join(
                 f"{statistics.median(values):.3f}, {min(values):.3f}" for values in (*accuracies.values(), worst_f1)
@@ -191,6 +191,10 @@ def ablation(features: str, names: list[str], num_seeds: int, sizes: dict[str, A
             + " |",
             flush=True,
         )
+
+
+def _epochs(number: float) -> str:
+    return "all" if math.isinf(number) else f"{number:g}"
 
 
 def epochs_of(features: str, variant: str, seed: int, sizes: dict[str, Any]) -> list[Epoch]:
@@ -209,16 +213,16 @@ def in_parallel(num_members: int, num_videos: int, sizes: dict[str, Any]) -> Non
 
     seconds: dict[str, float] = {}
     with tempfile.TemporaryDirectory() as folder:
-        config = TrainConfig(features="synthetic", output=f"{folder}/warm-up", **sizes)
+        config = TrainConfig(features=("synthetic",), output=f"{folder}/warm-up", **sizes)
         # Ray's start is in the first run only, which does not count.
-        train(replace(config, members=1, epochs=1), synthetic(num_videos), "DEFAULT")
+        train(replace(config, members=1, epochs=1), [synthetic(num_videos)], ["DEFAULT"])
         started = time.perf_counter()
-        train(replace(config, members=num_members, output=f"{folder}/together"), synthetic(num_videos), "DEFAULT")
+        train(replace(config, members=num_members, output=f"{folder}/together"), [synthetic(num_videos)], ["DEFAULT"])
         seconds["together"] = time.perf_counter() - started
         started = time.perf_counter()
         for count in range(1, num_members + 1):
             # One more member in the same directory each time: only that one is trained.
-            train(replace(config, members=count, output=f"{folder}/in turn"), synthetic(num_videos), "DEFAULT")
+            train(replace(config, members=count, output=f"{folder}/in turn"), [synthetic(num_videos)], ["DEFAULT"])
         seconds["in turn"] = time.perf_counter() - started
     together, in_turn = seconds["together"], seconds["in turn"]
     print(

@@ -18,9 +18,9 @@ from vidclf.prediction.classify import classify
 
 
 def main(config: ClassifyConfig) -> int:
-    if config.features is not None:
-        read_spec(config.features)  # refuses what is no run of features
-        manifest = read_manifest(storage.join(config.features, MANIFEST_FILE), config.limit)
+    if config.features:
+        read_spec(config.features[0])  # refuses what is no run of features
+        manifest = read_manifest(storage.join(config.features[0], MANIFEST_FILE), config.limit)
     elif config.manifest is not None:
         manifest = read_manifest(config.manifest, config.limit)
     else:

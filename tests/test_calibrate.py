@@ -12,7 +12,7 @@ from vidclf.config import ModelConfig
 from vidclf.features.store import FeatureSet, FeatureSpec
 from vidclf.learning import ensemble
 from vidclf.learning.calibrate import calibrate, cross_fitted, fit_calibration
-from vidclf.learning.ensemble import EnsembleInfo
+from vidclf.learning.ensemble import EnsembleInfo, FittedBackbone
 from vidclf.learning.model import TemporalClassifier
 
 SPEC = FeatureSpec(
@@ -59,18 +59,16 @@ def test_an_ensemble_is_calibrated_and_read_back(tmp_path: Path) -> None:
     )
     torch.manual_seed(0)
     digest = ensemble.write_member(str(tmp_path), 0, TemporalClassifier(1280, 2, MODEL).state_dict())
-    member = {"file": ensemble.member_file(0), "digest": digest}
+    member = {"file": ensemble.member_file(0), "backbone": SPEC.backbone, "digest": digest}
     bare = EnsembleInfo(
         classes=["A", "B"],
-        feature_spec=SPEC,
-        weights="DEFAULT",
+        backbones=[FittedBackbone.of(SPEC, "DEFAULT")],
         model=MODEL,
         members=[member],
         training={},
-        preprocessing={},
         versions={},
     )
-    info = calibrate(str(tmp_path), bare, features)
+    info = calibrate(str(tmp_path), bare, [features])
     ensemble.write_info(str(tmp_path), info)
     loaded = ensemble.load(str(tmp_path), torch.device("cpu"))
     assert loaded.info == info
@@ -79,11 +77,11 @@ def test_an_ensemble_is_calibrated_and_read_back(tmp_path: Path) -> None:
     assert info.calibration["num_videos"] == 12
     # All 12 of validation, and train's 12 by cross-fitting: 24 / 25 is what so many can claim.
     assert (info.trust["ood"]["num_videos"], info.trust["ood"]["level"]) == (24, 0.96)
-    output = loaded(features.features[12:])
+    output = loaded([features.features[12:]])
     correct_B = output.probabilities_BC.argmax(axis=1) == [0, 1] * 6
     assert loaded.trust.validation_correct_B["plain"].tolist() == correct_B.tolist()
     assert info.training["val_accuracy"] == correct_B.mean()
-    assert output.ood_score_B.max() <= 1 < loaded([-features.features[12]]).ood_score_B[0]
+    assert output.ood_score_B.max() <= 1 < loaded([[-features.features[12]]]).ood_score_B[0]
     # Frames say what their class is, whatever the member makes of them.
-    agreement_B = loaded.trust.space.frame_agreement(features.features[12:], [0, 1] * 6)
+    agreement_B = loaded.trust.spaces[0].frame_agreement(features.features[12:], [0, 1] * 6)
     assert agreement_B.tolist() == pytest.approx([1.0] * 12)

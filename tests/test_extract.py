@@ -31,7 +31,7 @@ from vidclf.features.extract import (
     most_trusted,
     pool_sizes,
 )
-from vidclf.features.run import EmbeddingJob, Target
+from vidclf.features.run import Embedding, EmbeddingJob, Target
 from vidclf.features.sink import written_columns
 from vidclf.features.store import FeatureSpec, features_TD
 from vidclf.ledger import ErrorBudgetExceeded
@@ -107,7 +107,8 @@ def test_every_transform_has_a_view_of_the_same_frames(decoded: pa.Table) -> Non
 def job() -> EmbeddingJob:
     state = backbone.load_weights("efficientnet_lite0", "DEFAULT")
     spec = FeatureSpec.of("efficientnet_lite0", "DEFAULT", backbone.weights_digest(state), SamplingPlan(num_frames=4))
-    target = Target(spec=spec, weights="DEFAULT", state=state, output_schema=schema.features(1280))
+    embedding = Embedding(spec=spec, weights="DEFAULT", state=state)
+    target = Target(embeddings=(embedding,), output_schema=schema.features(1280))
     return EmbeddingJob(targets=(target,))
 
 
@@ -116,10 +117,10 @@ def test_embedding_keeps_frames_with_their_video(tmp_path: Path) -> None:
     paths = [write_video(tmp_path / f"{name}.mp4", count) for name, count in (("a", 12), ("b", 2))]
     (tmp_path / "t.mp4").write_text("text")
     whole = job()
-    decode = DecodeVideos(whole.targets[0].spec.plan, whole.transforms(), DecodeLimits(), Counting())
+    decode = DecodeVideos(whole.embeddings[0].spec.plan, whole.transforms(), DecodeLimits(), Counting())
     rows = list(decode(manifest(paths[0], tmp_path / "t.mp4", paths[1])))
     tally = Counting()
-    embed = EmbedVideos(whole, [ray.put(whole.targets[0].state)], 0, tally)
+    embed = EmbedVideos(whole, [ray.put(whole.embeddings[0].state)], 0, tally)
 
     def features(table: pa.Table) -> list[Any]:
         written = pa.Table.from_struct_array(table.filter(pc.is_null(table["reject_reason"]))["target_0"])

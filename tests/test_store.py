@@ -22,7 +22,7 @@ def write_run(run: Path, keys: list[str], uris: list[str] | None = None, num_pen
     """A finished features directory of one row a key."""
     uris = uris or [f"/v/{number}.mp4" for number in range(len(keys))]
     ids = [f"id{number}" for number in range(len(keys) + num_pending)]
-    storage.publish_json(str(run / "run_identity.json"), {"feature_spec": asdict(SPEC)})
+    storage.publish_json(str(run / "run_identity.json"), {"feature_specs": [asdict(SPEC)]})
     storage.publish_table(str(run / ledger.MANIFEST_FILE), pa.table({"video_id": ids}))
     arrays = [np.full((2, 1280), number, np.float16) for number in range(len(keys))]
     columns = {

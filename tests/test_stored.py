@@ -18,7 +18,7 @@ from vidclf.archive.sampling import SamplingPlan
 from vidclf.config import ConfigError, EvaluateConfig, ModelConfig
 from vidclf.features.store import FeatureSpec, features_column
 from vidclf.learning import ensemble, views
-from vidclf.learning.ensemble import EnsembleInfo, TrustData
+from vidclf.learning.ensemble import EnsembleInfo, FittedBackbone, TrustData
 from vidclf.learning.model import TemporalClassifier
 from vidclf.learning.trust import SIGNS, FeatureSpace
 from vidclf.prediction import report
@@ -49,26 +49,24 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> str:
     for index in range(2):
         torch.manual_seed(index)
         digest = ensemble.write_member(directory, index, TemporalClassifier(1280, 2, MODEL).state_dict())
-        members.append({"file": ensemble.member_file(index), "digest": digest})
+        members.append({"file": ensemble.member_file(index), "backbone": SPEC.backbone, "digest": digest})
     epoch = {"number": 1, "lr": 0.1, "train_loss": 0.7, "val_loss": 0.6, "val_accuracy": 0.5, "val_macro_f1": 0.4}
     storage.publish_json(f"{directory}/member_0.json", {"member": {}, "history": [epoch]})
     space = FeatureSpace(means_CD=np.zeros((2, 1280), np.float32), precision_DD=np.eye(1280, dtype=np.float32))
     seen_B = np.linspace(0.5, 1, 20, dtype=np.float32)
     data = TrustData(
-        space=space,
+        spaces=[space],
         validation_trust_B={"plain": seen_B, "tta": seen_B},
         validation_correct_B={"plain": seen_B > 0.6, "tta": seen_B > 0.6},
     )
-    trust = {"ood": {"distance": 1e6}, "plain": CONFIDENCE_IS_TRUST, "tta": CONFIDENCE_IS_TRUST}
+    trust = {"ood": {"distances": [1e6], "line": 1.0}, "plain": CONFIDENCE_IS_TRUST, "tta": CONFIDENCE_IS_TRUST}
     measured = {"temperature": 1.0, "ece_before": 0.2, "ece_after": 0.1}
     info = EnsembleInfo(
         classes=CLASSES,
-        feature_spec=SPEC,
-        weights="DEFAULT",
+        backbones=[FittedBackbone.of(SPEC, "DEFAULT")],
         model=MODEL,
         members=members,
         training={},
-        preprocessing={},
         versions={},
         views=[{"name": name, "weight": 0.25} for name in views.VIEWS],
         calibration={"num_videos": 20, **measured, "tta": measured},
@@ -119,7 +117,7 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> str:
     table = pa.table(arrays, schema=columns)
     storage.publish_table(f"{directory}/part-0.parquet", table.slice(0, 2))
     storage.publish_table(f"{directory}/part-1.parquet", table.slice(2))
-    storage.publish_json(f"{directory}/run_identity.json", {"feature_spec": asdict(SPEC), "weights": "DEFAULT"})
+    storage.publish_json(f"{directory}/run_identity.json", {"feature_specs": [asdict(SPEC)], "weights": ["DEFAULT"]})
     manifest = pa.table({**told, "size_bytes": [None] * 4}, schema=schema.MANIFEST)
     storage.publish_table(f"{directory}/{ledger.MANIFEST_FILE}", manifest)
     return directory
@@ -141,7 +139,7 @@ def hdf5_file(path: Path, classes: list[str]) -> str:
 
 
 def evaluate(features: str, trained: str, output: Path, **options: Any) -> tuple[report.Evaluation, pa.Table]:
-    config = EvaluateConfig(features=features, ensemble=trained, output=str(output), **options)
+    config = EvaluateConfig(features=(features,), ensemble=trained, output=str(output), **options)
     result = report.evaluate(config)
     assert result is not None
     return result, pq.read_table(output / "predictions.parquet")
@@ -151,7 +149,7 @@ def test_a_features_directory_is_classified_and_scored(run: str, trained: str, t
     result, rows = evaluate(run, trained, tmp_path)
     assert rows["video_id"].to_pylist() == ["id0", "id2", "id3"]
     schema.conform(rows, schema.predictions(2), "what a job would have written")
-    expected_BC = ensemble.load(trained, torch.device("cpu"))([sequences()[i] for i in (0, 2, 3)]).probabilities_BC
+    expected_BC = ensemble.load(trained, torch.device("cpu"))([[sequences()[i] for i in (0, 2, 3)]]).probabilities_BC
     np.testing.assert_allclose(rows["probabilities"].to_pylist(), expected_BC, atol=1e-6)
     assert result.per_split["test"].num_videos == 3
     assert [len(history) for history in result.training] == [1, 0]
@@ -205,14 +203,14 @@ def test_what_does_not_fit_is_refused(run: str, trained: str, tmp_path: Path) ->
     assert "is in it; its splits are test, train" in refused(run, split="val")
     assert "no such file" in refused(str(tmp_path / "none.h5"))
     other = tmp_path / "other"
-    storage.publish_json(f"{other}/run_identity.json", {"feature_spec": asdict(replace(SPEC, weights_digest="x"))})
+    storage.publish_json(f"{other}/run_identity.json", {"feature_specs": [asdict(replace(SPEC, weights_digest="x"))]})
     assert "weights_digest: digest != x" in refused(str(other))
 
 
 def test_a_dry_run_classifies_nothing(
     run: str, trained: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    config = EvaluateConfig(features=run, ensemble=trained, output=str(tmp_path / "out"), dry_run=True)
+    config = EvaluateConfig(features=(run,), ensemble=trained, output=str(tmp_path / "out"), dry_run=True)
     assert report.evaluate(config) is None
     assert capsys.readouterr().out == f"would classify and score 3 videos into {tmp_path}/out\n"
     assert not (tmp_path / "out").exists()

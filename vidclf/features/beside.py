@@ -57,8 +57,8 @@ def check_videos(locations: Sequence[str], tables: Sequence[pa.Table]) -> None:
             if differing:
                 video, one, two = differing[0]
                 raise ConfigError(
-                    f"--features {location}: {name} must be that of {locations[0]}, differs for {len(differing)} videos "
-                    f"(for one {ids[video]}: {two!r}, there {one!r}); extract both from the same files and manifest"
+                    f"--features {location}: {name} must be that of {locations[0]}, differs for {len(differing)} "
+                    f"videos (for one {ids[video]}: {two!r}, there {one!r}); extract both from one archive and manifest"
                 )
 
 

@@ -91,12 +91,15 @@ def read_spec(features: str) -> FeatureSpec:
         raise ConfigError(
             f"--features must be a directory that jobs/extract.py wrote, got {features!r} (no {IDENTITY_FILE})"
         )
-    return FeatureSpec(**storage.read_json(path)["feature_spec"])
+    identity = storage.read_json(path)
+    if identity.get("ensemble_id") is not None:
+        raise ConfigError(f"--features must be a directory of features, {features!r} holds predictions")
+    return FeatureSpec(**identity["feature_specs"][0])
 
 
 def read_weights_location(features: str) -> str:
     """Where the weights were when these features were made; the spec has their digest."""
-    return str(storage.read_json(storage.join(features, IDENTITY_FILE))["weights"])
+    return str(storage.read_json(storage.join(features, IDENTITY_FILE))["weights"][0])
 
 
 def features_column(features_TD: Sequence[npt.NDArray[np.float16] | None], feature_dim: int) -> pa.Array:

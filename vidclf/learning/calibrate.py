@@ -38,9 +38,7 @@ def calibrate(directory: str, info: EnsembleInfo, features_S: Sequence[FeatureSe
     labels_B, groups = np.array(labels), [features.groups[index] for index in in_val]
     sequences_S = [[own.features[index] for index in in_val] for own in features_S]
     members = [ensemble.load_member(directory, info, index).eval() for index in range(len(info.members))]
-    logits_VMBC, _ = ensemble.run_members(
-        members, info.spaces_M, sequences_S, list(views.VIEWS), torch.device("cpu")
-    )
+    logits_VMBC, _ = ensemble.run_members(members, info.spaces_M, sequences_S, list(views.VIEWS), torch.device("cpu"))
     folds_B = trust.group_folds(labels, groups, min(NUM_FOLDS, len(set(groups))))
 
     fitted_S = [fit_space(own, in_train, in_val, info.classes) for own in features_S]

@@ -97,7 +97,8 @@ def _reference_classes(config: TrainConfig, imported: ReferenceEnsemble, feature
     if imported.feature_dim != features.spec.feature_dim:
         raise ConfigError(
             f"--import-reference {config.import_reference}: was trained on {imported.feature_dim} features a frame, "
-            f"{config.features[0]} holds {features.spec.feature_dim} ({features.spec.backbone}); extract with its backbone"
+            f"{config.features[0]} holds {features.spec.feature_dim} ({features.spec.backbone}); extract with its "
+            "backbone"
         )
     labels = {label for label in features.labels if label is not None}
     return reference.class_names(config.reference_classes, imported.num_classes, labels)
@@ -135,9 +136,7 @@ def _import_members(
         storage.publish_json(_marker(config.output, index), {"member": member, "history": []})
 
 
-def _train_members(
-    config: TrainConfig, data: list[TrainingData], members: list[_Member], missing: list[int]
-) -> None:
+def _train_members(config: TrainConfig, data: list[TrainingData], members: list[_Member], missing: list[int]) -> None:
     resources = cluster.connect()
     gpus = config.gpus_per_member if resources.num_gpus else 0.0
     # No more CPU than the machine has with one left for Ray Train's controllers.
@@ -237,9 +236,7 @@ def _line(index: int, epoch: Epoch, fit: MemberFit, config: TrainConfig) -> str:
     )
 
 
-def _publish(
-    config: TrainConfig, features: Sequence[FeatureSet], data: TrainingData, weights: Sequence[str]
-) -> None:
+def _publish(config: TrainConfig, features: Sequence[FeatureSet], data: TrainingData, weights: Sequence[str]) -> None:
     members = [storage.read_json(_marker(config.output, index))["member"] for index in range(config.members)]
     model = ModelConfig(**{field.name: getattr(config, field.name) for field in fields(ModelConfig)})
     training = {
