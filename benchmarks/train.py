@@ -183,8 +183,8 @@ def ablation(features: str, names: list[str], num_seeds: int, sizes: dict[str, A
         accuracies = {selection: [epoch.val_accuracy for epoch in epochs] for selection, epochs in kept.items()}
         worst_f1 = [min(epoch.val_f1) for epoch in kept["macro_f1"]]
         print(
-            f"| {name} | {_epochs(statistics.median(stood))}, {_epochs(max(stood))} | {stood.count(math.inf)} of {num_seeds} | "
-            f"{sum(map(has_collapsed, at_check))} of {num_seeds} | "
+            f"| {name} | {_epochs(statistics.median(stood))}, {_epochs(max(stood))} | "
+            f"{stood.count(math.inf)} of {num_seeds} | {sum(map(has_collapsed, at_check))} of {num_seeds} | "
             + " | ".join(
                 f"{statistics.median(values):.3f}, {min(values):.3f}" for values in (*accuracies.values(), worst_f1)
             )

@@ -138,6 +138,8 @@ def _import_members(
 
 def _train_members(config: TrainConfig, data: list[TrainingData], members: list[_Member], missing: list[int]) -> None:
     resources = cluster.connect()
+    if config.mlflow is not None:
+        tracking.mlflow_experiment(tracking.mlflow_client(config.mlflow), config)
     gpus = config.gpus_per_member if resources.num_gpus else 0.0
     # No more CPU than the machine has with one left for Ray Train's controllers.
     cpus = min(config.cpus_per_member, max(resources.num_cpus - 1, 0.5) / len(missing))
@@ -192,7 +194,7 @@ def _train_member(loop: dict[str, Any]) -> None:
     state = _state_file(config.output, index, planned.recipe)
     if storage.exists(state):
         fit.restore(storage.read_bytes(state))
-    with tracking.Tracker(config.output, index, config) as tracker:
+    with tracking.Tracker(config.output, index, config, len(fit.history)) as tracker:
         for epoch in fit.history:
             tracker.log(epoch, data.classes)
         while not fit.is_done:
