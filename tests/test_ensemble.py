@@ -106,6 +106,65 @@ def test_a_batch_of_members_and_views_equals_the_loop(directory: str) -> None:
     assert [len(row) for row in attention] == [5, 3, 5, 1]
 
 
+def test_each_member_sees_the_features_of_its_backbone(tmp_path: Path) -> None:
+    wide = TemporalClassifier(2048, 3, MODEL)
+    narrow = TemporalClassifier(1280, 3, MODEL)
+    members = [
+        {
+            "file": ensemble.member_file(index),
+            "backbone": fitted.name,
+            "digest": ensemble.write_member(str(tmp_path), index, model.state_dict()),
+        }
+        for index, (fitted, model) in enumerate([(RESNET, wide), (LITE0, narrow), (RESNET, wide)])
+    ]
+    spaces = [
+        FeatureSpace(means_CD=np.zeros((3, dim), np.float32), precision_DD=scale * np.eye(dim, dtype=np.float32))
+        for dim, scale in ((1280, 1.0), (2048, 4.0))
+    ]
+    none = {"plain": np.array([], np.float32), "tta": np.array([], np.float32)}
+    data = TrustData(
+        spaces=spaces,
+        validation_trust_B=none,
+        validation_correct_B={name: values.astype(bool) for name, values in none.items()},
+    )
+    info = EnsembleInfo(
+        classes=["A", "B", "C"],
+        backbones=[LITE0, RESNET],
+        model=MODEL,
+        members=members,
+        training={},
+        versions={},
+        views=[{"name": name, "weight": 0.25} for name in views.VIEWS],
+        calibration={"temperature": 1.0, "tta": {"temperature": 1.0}},
+        trust={
+            "digest": ensemble.write_trust(str(tmp_path), data),
+            "ood": {"distances": [2.0, 8.0], "line": 0.75},
+            "plain": NEUTRAL,
+            "tta": NEUTRAL,
+        },
+    )
+    ensemble.write_info(str(tmp_path), info)
+    loaded = ensemble.load(str(tmp_path), CPU)
+    assert loaded.info == info
+    generator = np.random.default_rng(0)
+    sequences_S = [
+        [generator.normal(size=(length, dim)).astype(np.float16) for length in (3, 2)] for dim in (1280, 2048)
+    ]
+    output = loaded(sequences_S)
+    for video in range(2):
+        for member, (model, space) in enumerate([(wide, 1), (narrow, 0), (wide, 1)]):
+            sequence = torch.tensor(sequences_S[space][video].astype(np.float32))[None]
+            with torch.inference_mode():
+                logits = model.eval()(sequence, torch.tensor([sequence.shape[1]])).logits_BC[0]
+            np.testing.assert_allclose(
+                output.member_probabilities_MBC[member, video], logits.softmax(0).numpy(), atol=1e-5
+            )
+    # At unit length 1 and 2 away from the origin: the mean of 1 / 2 and 2 / 8, over the line.
+    assert output.ood_score_B.tolist() == pytest.approx([0.5, 0.5], rel=1e-4)
+    moved = replace(info, members=[members[0], {**members[1], "backbone": "resnet50"}, members[2]])
+    assert moved.ensemble_id != info.ensemble_id
+
+
 def test_with_views_probabilities_are_their_weighted_mean_at_a_temperature_of_their_own(directory: str) -> None:
     loaded = ensemble.load(directory, CPU)
     sequences = [np.random.default_rng(1).normal(size=(4, 1280)).astype(np.float16)]
@@ -182,6 +241,7 @@ def test_a_damaged_description_is_refused(directory: str, text: str) -> None:
             {"backbones": [replace(LITE0, preprocessing={"mean": 1})]},
             "preprocessing of efficientnet_lite0 must be its feature_spec's transform {}, got {'mean': 1}",
         ),
+        ({"members": [{"file": "f", "digest": "d", "backbone": "vgg"}]}, "members of efficientnet_lite0 must be at"),
         ({"backbones": [LITE0, RESNET]}, "members of resnet50 must be at least 1, got 0"),
         (
             {"backbones": [LITE0, replace(RESNET, feature_spec=replace(RESNET.feature_spec, decoder="e"))]},

@@ -64,7 +64,7 @@ def train(config: TrainConfig, features: Sequence[FeatureSet], weights: Sequence
         classes = _reference_classes(config, imported, divided)
         config = replace(config, members=len(imported.checkpoints), **vars(imported.model))
     data = [training_data(own, classes) for own in features]
-    members = _planned_members(config, features, data, imported)
+    members = plan_members(config, features, data, imported)
     _refuse_foreign(config.output)
     if config.mlflow is not None:
         tracking.mlflow_client(config.mlflow)
@@ -108,7 +108,7 @@ def _import_members(
     config: TrainConfig,
     data: TrainingData,
     imported: ReferenceEnsemble,
-    members: list[_Member],
+    members: list[MemberPlan],
     missing: list[int],
 ) -> None:
     """Publish checkpoints of the reference system as members, with their scores on validation."""
@@ -136,7 +136,9 @@ def _import_members(
         storage.publish_json(_marker(config.output, index), {"member": member, "history": []})
 
 
-def _train_members(config: TrainConfig, data: list[TrainingData], members: list[_Member], missing: list[int]) -> None:
+def _train_members(
+    config: TrainConfig, data: list[TrainingData], members: list[MemberPlan], missing: list[int]
+) -> None:
     resources = cluster.connect()
     if config.mlflow is not None:
         tracking.mlflow_experiment(tracking.mlflow_client(config.mlflow), config)
@@ -183,7 +185,7 @@ def _train_member(loop: dict[str, Any]) -> None:
     crash or the job submitted again, takes up there.
     """
     config: TrainConfig = loop["config"]
-    planned: _Member = loop["member"]
+    planned: MemberPlan = loop["member"]
     index, tally, device = loop["index"], loop["tally"], get_device()
     if device.type == "cuda":
         torch.set_float32_matmul_precision("high")
@@ -263,7 +265,7 @@ def _publish(config: TrainConfig, features: Sequence[FeatureSet], data: Training
 
 
 @dataclass(frozen=True, kw_only=True)
-class _Member:
+class MemberPlan:
     """What a member is trained on."""
 
     space: int
@@ -273,12 +275,12 @@ class _Member:
     """digest of everything but its index that decides its weights"""
 
 
-def _planned_members(
+def plan_members(
     config: TrainConfig,
     features: Sequence[FeatureSet],
     data: Sequence[TrainingData],
     imported: ReferenceEnsemble | None,
-) -> list[_Member]:
+) -> list[MemberPlan]:
     """Every member's features and recipe; ConfigError where `--member-backbones` names others, or not all."""
     names = [own.spec.backbone for own in features]
     given = config.member_backbones or tuple(names[index % len(names)] for index in range(config.members))
@@ -295,7 +297,7 @@ def _planned_members(
             recipe["imported"] = imported.digest
         recipes.append(hashlib.sha256(json.dumps(recipe, sort_keys=True).encode()).hexdigest())
     spaces = [names.index(name) for name in given]
-    return [_Member(space=space, backbone=names[space], recipe=recipes[space]) for space in spaces]
+    return [MemberPlan(space=space, backbone=names[space], recipe=recipes[space]) for space in spaces]
 
 
 def data_digest(features: Sequence[FeatureSet]) -> str:
@@ -314,7 +316,7 @@ def _refuse_foreign(output: str) -> None:
         )
 
 
-def _finished_members(config: TrainConfig, members: list[_Member]) -> list[int]:
+def _finished_members(config: TrainConfig, members: list[MemberPlan]) -> list[int]:
     """Members that are published; ConfigError where one was trained by another recipe."""
     finished = []
     for index in range(config.members):
