@@ -18,7 +18,7 @@ from vidclf import ledger, reconcile, schema, storage
 from vidclf.archive.transform import FrameTransform, FrameTransforms
 from vidclf.config import ConfigError, PipelineConfig
 from vidclf.features import contents
-from vidclf.features.store import FeatureSpec
+from vidclf.features.store import FeatureSpec, specs_of
 from vidclf.ledger import IDENTITY_FILE, RunState
 
 Head = Callable[[Sequence[pa.Table]], pa.Table]
@@ -168,7 +168,7 @@ def _runs_there(output: str) -> list[str]:
 
 def _check_target(target: Target, run: str, manifest: pa.Table) -> None:
     identity = storage.read_json(storage.join(run, IDENTITY_FILE))
-    theirs = [FeatureSpec(**spec) for spec in identity["feature_specs"]]
+    theirs = specs_of(run, identity)
     if theirs != target.specs:
         named = [[spec.backbone for spec in specs] for specs in (theirs, target.specs)]
         if named[0] == named[1]:

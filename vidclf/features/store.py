@@ -94,7 +94,14 @@ def read_spec(features: str) -> FeatureSpec:
     identity = storage.read_json(path)
     if identity.get("ensemble_id") is not None:
         raise ConfigError(f"--features must be a directory of features, {features!r} holds predictions")
-    return FeatureSpec(**identity["feature_specs"][0])
+    return specs_of(features, identity)[0]
+
+
+def specs_of(run: str, identity: dict[str, Any]) -> list[FeatureSpec]:
+    """What the rows of a run were made from, by its `run_identity.json`: one spec a backbone."""
+    if "feature_specs" not in identity:
+        raise ConfigError(f"{run}: was written by another version of this software; run the job anew")
+    return [FeatureSpec(**spec) for spec in identity["feature_specs"]]
 
 
 def read_weights_location(features: str) -> str:

@@ -12,7 +12,7 @@ from vidclf import ledger, schema, storage
 from vidclf.archive.manifest import read_manifest
 from vidclf.archive.sampling import SamplingPlan
 from vidclf.config import ConfigError, EvaluateConfig
-from vidclf.features.store import FeatureSpec
+from vidclf.features.store import specs_of
 from vidclf.learning import ensemble
 from vidclf.learning.ensemble import EnsembleInfo
 from vidclf.learning.metrics import Metrics
@@ -180,7 +180,7 @@ def _from_predictions(config: EvaluateConfig) -> _Source:
     assert config.manifest is not None
     identity, summary = _finished(config.predictions)
     manifest = read_manifest(config.manifest)
-    specs = [FeatureSpec(**spec) for spec in identity["feature_specs"]]
+    specs = specs_of(config.predictions, identity)
     directory, note = provenance.find_ensemble(config.predictions, config.ensemble, identity["ensemble_id"])
     return _Source(
         files=ledger.part_files(config.predictions),
