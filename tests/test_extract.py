@@ -23,7 +23,7 @@ from vidclf.archive.transform import FrameTransform, FrameTransforms
 from vidclf.archive.worker import DecodeVideos
 from vidclf.cluster import ClusterResources
 from vidclf.config import ConfigError, ExtractConfig
-from vidclf.features import backbone
+from vidclf.features import backbone, engine
 from vidclf.features.extract import (
     EmbedVideos,
     _frames_in_flight_bytes,
@@ -121,7 +121,11 @@ def test_embedding_keeps_frames_with_their_video(tmp_path: Path) -> None:
     decode = DecodeVideos(whole.embeddings[0].spec.plan, whole.transforms(), DecodeLimits(), Counting())
     rows = list(decode(manifest(paths[0], tmp_path / "t.mp4", paths[1])))
     tally = Counting()
-    embed = EmbedVideos(whole, [ray.put(whole.embeddings[0].state)], 0, tally)
+    (embedding,) = whole.embeddings
+    network = engine.convert(embedding.spec.backbone, embedding.weights, embedding.state)
+    embed = EmbedVideos(whole, {embedding.spec.key: ray.put(network)}, "fp32", 0, tally)
+    assert tally.told == [{"engine:openvino fp32": 1}]
+    tally.told.clear()
 
     def features(table: pa.Table) -> list[Any]:
         written = pa.Table.from_struct_array(table.filter(pc.is_null(table["reject_reason"]))["target_0"])
@@ -168,7 +172,9 @@ def test_a_head_gets_the_features_of_each_of_its_backbones_from_one_decoding(tmp
     assert [e.state for e in whole.without_states().embeddings] == [{}, {}]
     decode = DecodeVideos(spec.plan, whole.transforms(), DecodeLimits(), Counting())
     (rows,) = decode(manifest(write_video(tmp_path / "a.mp4", 2)))
-    embed = EmbedVideos(whole, [ray.put(e.state) for e in whole.embeddings], 0, Counting())
+    networks = {e.spec.key: engine.convert(e.spec.backbone, e.weights, e.state) for e in whole.embeddings}
+    references = {key: ray.put(network) for key, network in networks.items()}
+    embed = EmbedVideos(whole, references, "fp32", 0, Counting())
     resnet, joined, lite0 = (
         features_TD(pa.Table.from_struct_array(embed(rows)[f"target_{index}"])["features"][0]) for index in range(3)
     )

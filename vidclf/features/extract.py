@@ -18,6 +18,7 @@ from functools import partial
 from typing import Any, cast
 
 import numpy as np
+import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 import ray
@@ -33,9 +34,19 @@ from vidclf.archive.supervise import DecodeLimits
 from vidclf.archive.transform import FrameTransforms
 from vidclf.archive.worker import DecodeVideos
 from vidclf.config import ConfigError, ExtractConfig, PipelineConfig
-from vidclf.features import backbone, hdf5
+from vidclf.features import backbone, engine, hdf5
+from vidclf.features.engine import Engine
 from vidclf.features.monitoring import PipelineMetrics
-from vidclf.features.run import Embedding, EmbeddingJob, Target, begin_run, check_run, summarize, would_process
+from vidclf.features.run import (
+    Embedding,
+    EmbeddingJob,
+    Performance,
+    Target,
+    begin_run,
+    check_run,
+    summarize,
+    would_process,
+)
 from vidclf.features.sink import RunSink, target_column, written_columns
 from vidclf.features.store import FeatureSpec, features_column, writable_view
 from vidclf.progress import ProgressLine
@@ -89,8 +100,8 @@ def extract(config: ExtractConfig, manifest: pa.Table) -> dict[str, dict[str, An
     return summaries
 
 
-Pipeline = Callable[[PipelineConfig, EmbeddingJob, ledger.RunState], dict[str, float]]
-"""Does what a job has left to do; returns the busy share of each stage, 0 to 1."""
+Pipeline = Callable[[PipelineConfig, EmbeddingJob, ledger.RunState], Performance]
+"""Does what a job has left to do."""
 
 
 def embed_videos(
@@ -122,26 +133,26 @@ def embed_videos(
     for path in summary_files.values():
         if storage.exists(path):
             storage.delete_file(path)
-    busy: dict[str, float] = {}
+    performance = Performance(busy={})
     # More than once only where machines were lost: what their tasks had written twice or not at all
     # is seen in the shards afterwards, and done again.
     while state.num_pending:
         num_pending = state.num_pending
         try:
-            busy = (pipeline or _run_pipeline)(config, job, state)
+            performance = (pipeline or _run_pipeline)(config, job, state)
         except ledger.RunStopped as stopped:
             raise type(stopped)(ledger.stopped_text(config.output, runs, str(stopped))) from None
         state = reconcile.reconcile(config.output, runs)
         if state.num_pending == num_pending:
             raise ledger.RunStopped(ledger.stopped_text(config.output, runs, "the pipeline ended without its videos"))
-    summaries = {run: summarize(run, before, state, time.monotonic() - started, busy) for run in runs}
+    summaries = {run: summarize(run, before, state, time.monotonic() - started, performance) for run in runs}
     for run, summary in summaries.items():
         storage.publish_json(summary_files[run], summary)
     return summaries
 
 
-def _run_pipeline(config: PipelineConfig, job: EmbeddingJob, before: ledger.RunState) -> dict[str, float]:
-    """The whole graph. Returns the busy share of each stage, 0 to 1."""
+def _run_pipeline(config: PipelineConfig, job: EmbeddingJob, before: ledger.RunState) -> Performance:
+    """The whole graph."""
     resources = cluster.connect()
     pools = pool_sizes(config, resources)
     plan, transforms = job.embeddings[0].spec.plan, job.transforms()
@@ -151,7 +162,7 @@ def _run_pipeline(config: PipelineConfig, job: EmbeddingJob, before: ledger.RunS
         video_bytes=int(config.max_video_gib * 1024**3),
     )
     tally = cluster.Tally.start(partial(PipelineMetrics, config.output))
-    state_refs = [ray.put(embedding.state) for embedding in job.embeddings]
+    networks = {embedding.spec.key: _network(embedding, pools, tally) for embedding in job.embeddings}
 
     context = checkpointed_context(config.output)
 
@@ -187,7 +198,8 @@ def _run_pipeline(config: PipelineConfig, job: EmbeddingJob, before: ledger.RunS
         EmbedVideos,
         fn_constructor_kwargs={
             "job": job.without_states(),
-            "state_refs": state_refs,
+            "networks": networks,
+            "precision": config.precision,
             "num_gpus": pools.cnn_gpus,
             "tally": tally,
         },
@@ -201,10 +213,31 @@ def _run_pipeline(config: PipelineConfig, job: EmbeddingJob, before: ledger.RunS
     )
     # 4. Write.
     elapsed_s, counts = write(config, job, before, videos, tally)
-    return {
-        "decode": counts.get("decode_s", 0.0) / (elapsed_s * pools.decode_workers),
-        "cnn": counts.get("cnn_s", 0.0) / (elapsed_s * pools.cnn_workers),
-    }
+    return Performance(
+        busy={
+            "decode": counts.get("decode_s", 0.0) / (elapsed_s * pools.decode_workers),
+            "cnn": counts.get("cnn_s", 0.0) / (elapsed_s * pools.cnn_workers),
+        },
+        cnn_engines={name.split(":")[1]: int(n) for name, n in sorted(counts.items()) if name.startswith("engine:")},
+    )
+
+
+def _network(embedding: Embedding, pools: _Pools, tally: Any) -> Any:
+    """A reference to what the CNN workers run: on CPUs the converted backbone, on GPUs the state dict."""
+    state = ray.put(embedding.state)
+    if pools.cnn_gpus:
+        return state
+    # In a worker, because the driver has no memory to spare for it and a manifest to read meanwhile.
+    return ray.remote(num_cpus=0)(_converted).remote(embedding.spec.backbone, embedding.weights, state, tally)
+
+
+def _converted(name: str, weights: str, state: dict[str, Any], tally: Any) -> engine.Converted | dict[str, Any]:
+    torch.set_num_threads(1)
+    try:
+        return engine.convert(name, weights, state)
+    except engine.ConversionError as error:
+        tally.say.remote(f"{name} runs in torch, several times slower, because OpenVINO cannot run it: {error}")
+        return state
 
 
 def checkpointed_context(output: str) -> DataContext:
@@ -249,24 +282,31 @@ def write(
 class EmbedVideos:
     """Stage 3. In: `schema.decoded`. Out: `written_columns`; ok rows first, then rejected ones."""
 
-    def __init__(self, job: EmbeddingJob, state_refs: list[Any], num_gpus: float, tally: Any) -> None:
+    def __init__(
+        self, job: EmbeddingJob, networks: dict[str, Any], precision: str, num_gpus: float, tally: Any
+    ) -> None:
+        """`networks`: by feature key, a reference to what `engine.load` takes."""
         torch.set_num_threads(1)
         self._job = job
         self._tally = tally
         self._columns = written_columns([target.row_schema for target in job.targets])
         self._heads = [target.make_head() if target.make_head is not None else None for target in job.targets]
-        # The references are in a list, so that Ray hands them over as they are and every worker of a node
-        # shares the arrays.
+        # The references are in a dictionary, so that Ray hands them over as they are and every worker of a
+        # node shares the arrays.
         transforms, device = job.transforms(), "cuda" if num_gpus else "cpu"
-        self._cnns = {
-            embedding.spec.key: _Cnn(embedding, ray.get(ref), device, transforms)
-            for embedding, ref in zip(job.embeddings, state_refs, strict=True)
-        }
+        self._cnns = {}
+        for embedding in job.embeddings:
+            spec = embedding.spec
+            network = ray.get(networks[spec.key])
+            cnn = engine.load(network, spec.backbone, embedding.weights, device, precision)
+            self._cnns[spec.key] = _Cnn(embedding, cnn, transforms)
+            tally.add.remote({f"engine:{cnn.name}": 1})
 
     def __call__(self, batch: pa.Table) -> pa.Table:
         started = time.perf_counter()
         is_ok = pc.is_null(batch["reject_reason"])
-        ok = batch.filter(is_ok)
+        # Filtering copies the frames, so not where nothing is to be left out.
+        ok = batch if pc.all(is_ok).as_py() else batch.filter(is_ok)
         rejected = batch.filter(pc.invert(is_ok))
         kept = [name for name in self._columns.names if name in batch.column_names]
         tables = []
@@ -309,19 +349,19 @@ class EmbedVideos:
 class _Cnn:
     """A backbone. In: ok rows of `schema.decoded`. Out: `schema.features`."""
 
-    def __init__(self, embedding: Embedding, state: dict[str, Any], device: str, transforms: FrameTransforms) -> None:
+    def __init__(self, embedding: Embedding, cnn: Engine, transforms: FrameTransforms) -> None:
         self._spec = embedding.spec
         self._view = schema.view_name(transforms.transforms.index(embedding.transform))
         self._side = embedding.transform.crop_size
-        self._backbone = backbone.build(self._spec.backbone, embedding.weights, state, device)
+        self._cnn = cnn
         self._embedded = schema.features(self._spec.feature_dim)
 
     def __call__(self, ok: pa.Table, *, is_sharpened: bool) -> pa.Table:
         view = pa.Table.from_struct_array(schema.one_chunk(ok[self._view]))
         frames_THWC = _frames(view["frames"], self._side)
         if is_sharpened:
-            frames_THWC = torch.from_numpy(quality.sharpened(frames_THWC.numpy()))
-        features_TD = self._backbone(frames_THWC).numpy().astype(np.float16)
+            frames_THWC = quality.sharpened(frames_THWC)
+        features_TD = self._cnn(frames_THWC).astype(np.float16)
         rows = np.split(features_TD, np.cumsum(ok["num_frames"].to_numpy())[:-1])
         columns = {name: ok[name] for name in self._embedded.names if name in ok.column_names}
         columns.update({name: view[name] for name in self._embedded.names if name in view.column_names})
@@ -339,15 +379,15 @@ def most_trusted(rows: pa.Table, others: pa.Table) -> pa.Table:
     return pa.concat_tables([rows, others]).take(place)
 
 
-def _frames(column: pa.ChunkedArray, side: int) -> torch.Tensor:
+def _frames(column: pa.ChunkedArray, side: int) -> npt.NDArray[np.uint8]:
     """All frames of some rows, [T, side, side, 3] uint8, not copied."""
     # flatten(), because a sliced list array's values still hold the rows outside the slice.
     pixels = schema.one_chunk(column).flatten()
     bytes_ = np.frombuffer(pixels.buffers()[1], dtype=np.uint8)
     first = pixels.offset * side * side * 3
     frames_THWC = bytes_[first : first + len(pixels) * side * side * 3].reshape(-1, side, side, 3)
-    # Arrow's buffers are read-only, which torch warns of; nothing here writes to them.
-    return torch.from_numpy(writable_view(frames_THWC))
+    # Arrow's buffers are read-only, of which torch warns and OpenVINO makes a copy; nothing writes to them.
+    return writable_view(frames_THWC)
 
 
 def _widen(table: pa.Table, columns: pa.Schema) -> pa.Table:

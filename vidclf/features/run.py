@@ -265,7 +265,19 @@ def _stale(runs: list[str]) -> list[str]:
     return contents.stale_videos(runs[0])[0]
 
 
-def summarize(run: str, before: RunState, after: RunState, elapsed_s: float, busy: dict[str, float]) -> dict[str, Any]:
+@dataclass(frozen=True, kw_only=True)
+class Performance:
+    """How a pipeline did its work."""
+
+    busy: dict[str, float]
+    """share of its workers' time that each stage was at work, 0 to 1"""
+    cnn_engines: dict[str, int] = field(default_factory=dict)
+    """CNN workers, by what runs their backbones, as `openvino bf16`"""
+
+
+def summarize(
+    run: str, before: RunState, after: RunState, elapsed_s: float, performance: Performance
+) -> dict[str, Any]:
     """Counts from the files; rates and busy shares from this submission's part of the work."""
     rows = contents.rows_of(run, [schema.VIDEO_ID, "video_uri", "content_digest", "duration_s"])
     duplicates = contents.publish_duplicates(run, rows)
@@ -286,6 +298,7 @@ def summarize(run: str, before: RunState, after: RunState, elapsed_s: float, bus
         "pipeline_run_time_s": round(elapsed_s, 3),
         "videos_per_s": round(videos_per_s, 4),
         "video_hours_per_day": round(videos_per_s * ok_share * mean_duration_s * 24, 3),
-        "busy_share": {name: round(share, 3) for name, share in busy.items()},
-        "binding_resource": max(busy, key=lambda name: busy[name]) if busy else None,
+        "cnn_engines": performance.cnn_engines,
+        "busy_share": {name: round(share, 3) for name, share in performance.busy.items()},
+        "binding_resource": max(performance.busy, key=lambda name: performance.busy[name], default=None),
     }

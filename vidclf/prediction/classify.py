@@ -23,7 +23,7 @@ from vidclf.features import backbone
 from vidclf.features.beside import FeatureLookup
 from vidclf.features.extract import checkpointed_context, embed_videos, pool_sizes, write
 from vidclf.features.monitoring import PipelineMetrics
-from vidclf.features.run import Embedding, EmbeddingJob, Target
+from vidclf.features.run import Embedding, EmbeddingJob, Performance, Target
 from vidclf.features.sink import target_column, written_columns
 from vidclf.features.store import FeatureSpec, read_weights_location
 from vidclf.learning import ensemble
@@ -109,9 +109,8 @@ def threshold_text(found: RiskThreshold, risk: float) -> str:
 
 def _run_over_features(
     features: Sequence[str], config: PipelineConfig, job: EmbeddingJob, before: RunState
-) -> dict[str, float]:
-    """The whole graph over rows that are embedded already, in a run for each backbone. Returns the busy
-    share of the head."""
+) -> Performance:
+    """The whole graph over rows that are embedded already, in a run for each backbone."""
     resources = cluster.connect()
     pools = pool_sizes(config, resources)
     (target,) = job.targets
@@ -125,7 +124,7 @@ def _run_over_features(
     # 1. The shards of the first run: 1 row a video.
     paths = [storage.resolve(path)[1] for path in ledger.part_files(features[0])]
     if not paths:
-        return {}
+        return Performance(busy={})
     videos = ray.data.read_parquet(paths, filesystem=storage.resolve(features[0])[0], num_cpus=0)
     # 2. The head: 1 row out per row in, of those that are left to do. As the CNN's workers. A worker reads
     #    the same videos' rows in the other runs by itself, since these may lie in other shards.
@@ -143,7 +142,7 @@ def _run_over_features(
     )
     # 3. Write, as the extraction pipeline.
     elapsed_s, counts = write(config, job, before, videos, tally)
-    return {"head": counts.get("cnn_s", 0.0) / (elapsed_s * pools.cnn_workers)}
+    return Performance(busy={"head": counts.get("cnn_s", 0.0) / (elapsed_s * pools.cnn_workers)})
 
 
 class ClassifyFeatures:
