@@ -1,7 +1,7 @@
 """Classify every video of an archive with a trained ensemble.
 
 python jobs/classify.py --input DIR|URI|LIST --ensemble ensemble/ --output predictions/ [--tta] [--segments 30]
-python jobs/classify.py --features features/ --ensemble ensemble/ --output predictions/
+python jobs/classify.py --features features/[,features/] --ensemble ensemble/ --output predictions/
 """
 
 import sys

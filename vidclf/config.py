@@ -312,7 +312,7 @@ class TrainConfig(FitConfig):
 
     features: tuple[str, ...]
     """features directory, as `jobs/extract.py` writes it; several, comma-separated, of the same videos by
-    different backbones, for members that see different features"""
+    different backbones, for members that see different features; near duplicates are looked for in the first"""
     output: str
     """ensemble directory; resubmitting into it trains only the members that are missing"""
     members: int = 4

@@ -73,6 +73,8 @@ def _told(features: FeatureSet) -> pa.Table:
     return pa.table(
         {
             VIDEO_ID: features.video_ids,
+            # Which a set is sorted by.
+            "video_uri": features.video_uris,
             "label": pa.array(features.labels, pa.string()),
             "sublabel": pa.array(features.sublabels, pa.string()),
             "group": features.groups,
