@@ -258,6 +258,8 @@ def test_members_of_two_backbones_see_their_own_features_of_the_same_videos(run:
         expected.member_probabilities_MBC,
         atol=1e-6,
     )
+    names = ["member 0, efficientnet_lite0", "member 1, resnet50", "member 2, efficientnet_lite0"]
+    assert [voter.name for voter in result.detail.members] == names
     assert result.provenance["feature key"] == f"{SPEC.key}, {RESNET.key}"
     assert result.provenance["backbone"] == "efficientnet_lite0, weights digest; resnet50, weights digest"
 

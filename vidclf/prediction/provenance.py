@@ -102,6 +102,14 @@ def calibration(info: EnsembleInfo | None, has_views: bool) -> dict[str, Any]:
     return {**fitted, **info.calibration["tta"]} if has_views else fitted
 
 
+def member_names(info: EnsembleInfo | None, num_members: int) -> list[str]:
+    """Members by number, and by backbone where these differ and the ensemble is known."""
+    names = [f"member {index}" for index in range(num_members)]
+    if info is None or len(info.backbones) == 1:
+        return names
+    return [f"{name}, {member['backbone']}" for name, member in zip(names, info.members, strict=True)]
+
+
 def view_weights(info: EnsembleInfo | None) -> dict[str, float]:
     return {view["name"]: view["weight"] for view in info.views} if info is not None else {}
 

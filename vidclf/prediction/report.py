@@ -98,12 +98,15 @@ def evaluate(config: EvaluateConfig) -> Evaluation | None:
     if config.dry_run:
         print(f"would score {len(videos)} videos into {config.output}")
         return None
+    member_names = provenance.member_names(source.info, videos.member_top_BM.shape[1])
     view_names = list(VIEWS)[: videos.view_top_BV.shape[1]]
     has_views = len(view_names) > 1
     result = Evaluation(
         headline=headline,
         per_split=per_split,
-        detail=evaluation.detail(videos.take(in_split[headline]), per_split[headline], source.classes, view_names),
+        detail=evaluation.detail(
+            videos.take(in_split[headline]), per_split[headline], source.classes, member_names, view_names
+        ),
         classes=source.classes,
         num_unlabelled=scoring.num_unlabelled,
         num_unmatched=scoring.num_unmatched,
