@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -11,7 +12,15 @@ import pytest
 from tests import training_job
 from vidclf.config import ConfigError, TrainConfig
 from vidclf.learning.fit import Epoch
-from vidclf.learning.tracking import LAST_SCALAR, Tracker, metric_name, mlflow_client, scalars
+from vidclf.learning.tracking import (
+    LAST_SCALAR,
+    MLFLOW_RETRIES,
+    Tracker,
+    check_mlflow,
+    metric_name,
+    mlflow_client,
+    scalars,
+)
 
 CLASSES = ["Flat_Content", 'News & "Talk"']
 
@@ -91,6 +100,13 @@ def test_a_store_that_mlflow_refuses_is_a_configuration_error(tmp_path: Path, mo
     monkeypatch.delenv("MLFLOW_ALLOW_FILE_STORE", raising=False)
     with pytest.raises(ConfigError, match=r"--mlflow file:.*: cannot be used .*maintenance mode"):
         mlflow_client(f"file:{tmp_path}")
+
+
+def test_a_server_that_does_not_answer_is_a_configuration_error(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(MLFLOW_RETRIES, "7")
+    with pytest.raises(ConfigError, match=r"--mlflow http://127.0.0.1:9: does not answer .*Connection refused"):
+        check_mlflow("http://127.0.0.1:9")
+    assert os.environ[MLFLOW_RETRIES] == "7"
 
 
 def test_names_that_mlflow_refuses_are_spelt_out() -> None:

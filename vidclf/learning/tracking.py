@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import os
 import re
 import tempfile
 import time
@@ -17,6 +18,7 @@ from vidclf.config import ConfigError, TrainConfig
 from vidclf.learning.fit import Epoch
 
 TENSORBOARD_DIR = "tensorboard"
+MLFLOW_RETRIES = "MLFLOW_HTTP_REQUEST_MAX_RETRIES"
 LAST_SCALAR = "seconds/epoch"
 """The last of `scalars`."""
 MLFLOW_PARAMS, MLFLOW_METRICS = 100, 1000
@@ -154,8 +156,26 @@ def mlflow_client(uri: str) -> Any:
     except ImportError as error:
         raise ConfigError(f"--mlflow {uri}: needs MLflow on every node; pip install mlflow-skinny ({error})") from error
     try:
-        client = MlflowClient(tracking_uri=uri)
-        client.search_experiments(max_results=1)
+        return MlflowClient(tracking_uri=uri)
     except (MlflowException, ImportError) as error:
         raise ConfigError(f"--mlflow {uri}: cannot be used ({' '.join(str(error).split())})") from error
-    return client
+
+
+def check_mlflow(uri: str) -> None:
+    """ConfigError unless the tracking server at `uri` answers.
+
+    It is asked twice and no more: MLflow's own patience, which members have, is four minutes.
+    """
+    client = mlflow_client(uri)
+    from mlflow.exceptions import MlflowException
+
+    patience = os.environ.get(MLFLOW_RETRIES)
+    os.environ[MLFLOW_RETRIES] = "1"
+    try:
+        client.search_experiments(max_results=1)
+    except (MlflowException, ImportError) as error:
+        raise ConfigError(f"--mlflow {uri}: does not answer ({' '.join(str(error).split())})") from error
+    finally:
+        del os.environ[MLFLOW_RETRIES]
+        if patience is not None:
+            os.environ[MLFLOW_RETRIES] = patience

@@ -67,7 +67,7 @@ def train(config: TrainConfig, features: Sequence[FeatureSet], weights: Sequence
     members = plan_members(config, features, data, imported)
     _refuse_foreign(config.output)
     if config.mlflow is not None:
-        tracking.mlflow_client(config.mlflow)
+        tracking.check_mlflow(config.mlflow)
     if config.overwrite and not config.dry_run:
         storage.delete_tree(config.output)
     finished = [] if config.overwrite else _finished_members(config, members)
