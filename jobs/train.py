@@ -25,17 +25,16 @@ def main(config: TrainConfig) -> int:
     cli.write_run_config(config, config.output)
     verb = "trained" if config.import_reference is None else "imported"
     done = f"{summary['num_trained']} {verb}" if summary["num_trained"] else "everything was done already"
-    sizes = sorted({member["num_parameters"] for member in summary["members"]})
+    sizes = sorted({f"{member['num_parameters'] / 1e6:.1f}" for member in summary["members"]}, key=float)
     print(
-        f"{config.output}: {len(summary['members'])} members of "
-        f"{' or '.join(f'{size / 1e6:.1f}' for size in sizes)} M parameters, "
-        f"{done}; "
+        f"{config.output}: {len(summary['members'])} members of {' or '.join(sizes)} M parameters, {done}; "
         f"on {summary['num_val_videos']} validation videos: {_scores(summary)}"
     )
+    is_mixed = len({member["backbone"] for member in summary["members"]}) > 1
     for index, member in enumerate(summary["members"]):
         best = member["best"]
         classes = dict(zip(summary["val_f1"], best["val_f1"], strict=True))
-        named = f" ({member['backbone']})" if len({other["backbone"] for other in summary["members"]}) > 1 else ""
+        named = f" ({member['backbone']})" if is_mixed else ""
         print(f"  member {index}{named}: {_scores({**best, 'val_f1': classes})}; {_origin(member)}")
     return cli.EXIT_OK
 
