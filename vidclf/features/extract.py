@@ -37,7 +37,16 @@ from vidclf.config import ConfigError, ExtractConfig, PipelineConfig
 from vidclf.features import backbone, engine, hdf5
 from vidclf.features.engine import Engine
 from vidclf.features.monitoring import PipelineMetrics
-from vidclf.features.run import EmbeddingJob, Performance, Target, begin_run, check_run, summarize, would_process
+from vidclf.features.run import (
+    Embedding,
+    EmbeddingJob,
+    Performance,
+    Target,
+    begin_run,
+    check_run,
+    summarize,
+    would_process,
+)
 from vidclf.features.sink import RunSink, target_column, written_columns
 from vidclf.features.store import FeatureSpec, features_column, writable_view
 from vidclf.progress import ProgressLine
@@ -81,8 +90,9 @@ def extract(config: ExtractConfig, manifest: pa.Table) -> dict[str, dict[str, An
         state = backbone.load_weights(name, location)
         spec = FeatureSpec.of(name, location, backbone.weights_digest(state), plan)
         directory = name if len(config.backbone) > 1 else ""
+        embedding = Embedding(spec=spec, weights=location, state=state)
         output_schema = schema.features(spec.feature_dim)
-        targets.append(Target(name=directory, spec=spec, weights=location, state=state, output_schema=output_schema))
+        targets.append(Target(name=directory, embeddings=(embedding,), output_schema=output_schema))
     summaries = embed_videos(config, manifest, EmbeddingJob(targets=tuple(targets)))
     if summaries is not None and config.format == "hdf5":
         for run in summaries:
@@ -145,14 +155,14 @@ def _run_pipeline(config: PipelineConfig, job: EmbeddingJob, before: ledger.RunS
     """The whole graph."""
     resources = cluster.connect()
     pools = pool_sizes(config, resources)
-    plan, transforms = job.targets[0].spec.plan, job.transforms()
+    plan, transforms = job.embeddings[0].spec.plan, job.transforms()
     limits = DecodeLimits(
         timeout_s=config.decode_timeout,
         memory_bytes=int(config.decode_memory_gib * 1024**3),
         video_bytes=int(config.max_video_gib * 1024**3),
     )
     tally = cluster.Tally.start(partial(PipelineMetrics, config.output))
-    networks = {target.spec.key: _network(target, pools, tally) for target in job.targets}
+    networks = {embedding.spec.key: _network(embedding, pools, tally) for embedding in job.embeddings}
 
     context = checkpointed_context(config.output)
 
@@ -187,7 +197,7 @@ def _run_pipeline(config: PipelineConfig, job: EmbeddingJob, before: ledger.RunS
     videos = videos.map_batches(
         EmbedVideos,
         fn_constructor_kwargs={
-            "job": EmbeddingJob(targets=tuple(replace(target, state={}) for target in job.targets)),
+            "job": job.without_states(),
             "networks": networks,
             "precision": config.precision,
             "num_gpus": pools.cnn_gpus,
@@ -212,13 +222,13 @@ def _run_pipeline(config: PipelineConfig, job: EmbeddingJob, before: ledger.RunS
     )
 
 
-def _network(target: Target, pools: _Pools, tally: Any) -> Any:
+def _network(embedding: Embedding, pools: _Pools, tally: Any) -> Any:
     """A reference to what the CNN workers run: on CPUs the converted backbone, on GPUs the state dict."""
-    state = ray.put(target.state)
+    state = ray.put(embedding.state)
     if pools.cnn_gpus:
         return state
     # In a worker, because the driver has no memory to spare for it and a manifest to read meanwhile.
-    return ray.remote(num_cpus=0)(_converted).remote(target.spec.backbone, target.weights, state, tally)
+    return ray.remote(num_cpus=0)(_converted).remote(embedding.spec.backbone, embedding.weights, state, tally)
 
 
 def _converted(name: str, weights: str, state: dict[str, Any], tally: Any) -> engine.Converted | dict[str, Any]:
@@ -280,19 +290,16 @@ class EmbedVideos:
         self._job = job
         self._tally = tally
         self._columns = written_columns([target.row_schema for target in job.targets])
-        # Targets of one CNN share it. The references are in a dictionary, so that Ray hands them over as
-        # they are and every worker of a node shares the arrays.
-        transforms = job.transforms()
-        alike: dict[str, list[int]] = {}
-        for index, target in enumerate(job.targets):
-            alike.setdefault(target.spec.key, []).append(index)
-        device = "cuda" if num_gpus else "cpu"
-        self._embedders = []
-        for key, indices in alike.items():
-            targets = [job.targets[index] for index in indices]
-            network = ray.get(networks[key])
-            cnn = engine.load(network, targets[0].spec.backbone, targets[0].weights, device, precision)
-            self._embedders.append((indices, _Embedder(targets, cnn, transforms)))
+        self._heads = [target.make_head() if target.make_head is not None else None for target in job.targets]
+        # The references are in a dictionary, so that Ray hands them over as they are and every worker of a
+        # node shares the arrays.
+        transforms, device = job.transforms(), "cuda" if num_gpus else "cpu"
+        self._cnns = {}
+        for embedding in job.embeddings:
+            spec = embedding.spec
+            network = ray.get(networks[spec.key])
+            cnn = engine.load(network, spec.backbone, embedding.weights, device, precision)
+            self._cnns[spec.key] = _Cnn(embedding, cnn, transforms)
             tally.add.remote({f"engine:{cnn.name}": 1})
 
     def __call__(self, batch: pa.Table) -> pa.Table:
@@ -305,9 +312,8 @@ class EmbedVideos:
         tables = []
         if ok.num_rows:
             columns = {name: ok[name] for name in kept}
-            for indices, embedder in self._embedders:
-                for index, rows in zip(indices, embedder(ok), strict=True):
-                    columns[target_column(index)] = pa.chunked_array([rows.to_struct_array().combine_chunks()])
+            for index, rows in enumerate(self._rows(ok)):
+                columns[target_column(index)] = pa.chunked_array([rows.to_struct_array().combine_chunks()])
             tables.append(pa.table(columns).select(self._columns.names).cast(self._columns))
         if rejected.num_rows:
             tables.append(_widen(rejected, self._columns))
@@ -322,36 +328,35 @@ class EmbedVideos:
         self._tally.add.remote(counts)
         return pa.concat_tables(tables) if tables else self._columns.empty_table()
 
-
-class _Embedder:
-    """The backbone of targets with one feature spec, and the heads of those that have one. In: ok rows of
-    `schema.decoded`. Out: each target's rows, in their order."""
-
-    def __init__(self, targets: list[Target], cnn: Engine, transforms: FrameTransforms) -> None:
-        self._targets = [(target, target.make_head() if target.make_head is not None else None) for target in targets]
-        self._spec = targets[0].spec
-        self._view = schema.view_name(transforms.transforms.index(targets[0].transform))
-        self._side = targets[0].transform.crop_size
-        self._cnn = cnn
-        self._embedded = schema.features(self._spec.feature_dim)
-
-    def __call__(self, ok: pa.Table) -> list[pa.Table]:
-        embedded = self._embed(ok, is_sharpened=False)
-        is_blurry = embedded["is_blurry"]
-        sharpened: pa.Table | None = None
+    def _rows(self, ok: pa.Table) -> list[pa.Table]:
+        """Each target's rows of some decoded videos; targets of one CNN share it."""
+        embedded = {key: cnn(ok, is_sharpened=False) for key, cnn in self._cnns.items()}
         written = []
-        for target, head in self._targets:
-            rows = embedded
+        for target, head in zip(self._job.targets, self._heads, strict=True):
+            own = [embedded[spec.key] for spec in target.specs]
+            rows = own[0]
             if head is not None:
-                rows = head(embedded)
+                rows = head(own)
+                is_blurry = own[0]["is_blurry"]
                 if target.sharpen_blurry and pc.any(is_blurry).as_py():
-                    if sharpened is None:
-                        sharpened = self._embed(ok.filter(is_blurry), is_sharpened=True)
+                    blurry = ok.filter(is_blurry)
+                    sharpened = [self._cnns[spec.key](blurry, is_sharpened=True) for spec in target.specs]
                     rows = most_trusted(rows, head(sharpened))
             written.append(schema.conform(rows, target.row_schema, "output"))
         return written
 
-    def _embed(self, ok: pa.Table, is_sharpened: bool) -> pa.Table:
+
+class _Cnn:
+    """A backbone. In: ok rows of `schema.decoded`. Out: `schema.features`."""
+
+    def __init__(self, embedding: Embedding, cnn: Engine, transforms: FrameTransforms) -> None:
+        self._spec = embedding.spec
+        self._view = schema.view_name(transforms.transforms.index(embedding.transform))
+        self._side = embedding.transform.crop_size
+        self._cnn = cnn
+        self._embedded = schema.features(self._spec.feature_dim)
+
+    def __call__(self, ok: pa.Table, *, is_sharpened: bool) -> pa.Table:
         view = pa.Table.from_struct_array(schema.one_chunk(ok[self._view]))
         frames_THWC = _frames(view["frames"], self._side)
         if is_sharpened:
