@@ -17,15 +17,15 @@ TENSORBOARD_DIR = "tensorboard"
 
 
 class Tracker:
-    """Logs one member's epochs. A member that is continued logs its earlier epochs again, into files that
-    take the place of the earlier ones."""
+    """Logs the epochs of one member, or of one trial of a search. One that is continued logs its earlier
+    epochs again, into files that take the place of the earlier ones."""
 
-    def __init__(self, output: str, index: int, config: TrainConfig) -> None:
+    def __init__(self, output: str, index: int | str, config: TrainConfig, kind: str = "member") -> None:
         self._folder = tempfile.TemporaryDirectory()
-        self._published = storage.join(output, TENSORBOARD_DIR, f"member_{index}")
+        self._published = storage.join(output, TENSORBOARD_DIR, f"{kind}_{index}")
         storage.delete_tree(self._published)
         self._writer = SummaryWriter(logdir=self._folder.name, write_to_disk=True)
-        self._mlflow = MlflowRun(config, output, index) if config.mlflow is not None else None
+        self._mlflow = MlflowRun(config, output, index, kind) if config.mlflow is not None else None
         self._step = 0
 
     def log(self, epoch: Epoch, classes: list[str]) -> None:
@@ -72,19 +72,19 @@ def scalars(epoch: Epoch, classes: list[str]) -> dict[str, float]:
 
 
 class MlflowRun:
-    """One member as a run of an MLflow tracking server. The same member of the same output directory goes
+    """One member or trial as a run of an MLflow tracking server. The same one of the same output directory goes
     on in the run that it had."""
 
-    def __init__(self, config: TrainConfig, output: str, index: int) -> None:
+    def __init__(self, config: TrainConfig, output: str, index: int | str, kind: str) -> None:
         assert config.mlflow is not None
         self._client: Any = mlflow_client(config.mlflow)
         found = self._client.get_experiment_by_name(config.mlflow_experiment)
         experiment = found.experiment_id if found else self._client.create_experiment(config.mlflow_experiment)
-        tags = {"vidclf.output": output, "vidclf.member": str(index)}
+        tags = {"vidclf.output": output, f"vidclf.{kind}": str(index)}
         same = " and ".join(f"tags.`{name}` = '{value}'" for name, value in tags.items())
         runs = self._client.search_runs([experiment], same)
         self._run = (
-            runs[0] if runs else self._client.create_run(experiment, tags=tags, run_name=f"member {index}")
+            runs[0] if runs else self._client.create_run(experiment, tags=tags, run_name=f"{kind} {index}")
         ).info.run_id
         if not runs:
             for name, value in vars(config).items():
