@@ -25,13 +25,13 @@ DEADLINE_S = 120.0
 
 
 class Job:
-    """`tests.training_job` in processes of its own."""
+    """`tests.training_job`, or another module, in processes of its own."""
 
-    def __init__(self, output: Path, log: Path) -> None:
+    def __init__(self, output: Path, log: Path, module: str = "tests.training_job") -> None:
         self._log = log
         with log.open("w") as file:
             self.process = psutil.Popen(
-                [sys.executable, "-m", "tests.training_job", str(output)],
+                [sys.executable, "-m", module, str(output)],
                 cwd=ROOT,
                 stdout=file,
                 stderr=subprocess.STDOUT,

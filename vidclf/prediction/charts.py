@@ -80,6 +80,9 @@ class Bar:
     value: float
 
 
+PARALLEL_WIDTH, PARALLEL_SPACING = 1150, 100
+"""Width of parallel coordinates, and the least between two axes, in whose favour they become wider."""
+
 Scale = Callable[[float], float]
 """From a value to its place in the drawing."""
 
@@ -163,15 +166,17 @@ def plot(
     return Markup("").join(parts)
 
 
-def parallel(title: str, axes: Sequence[Coordinate], paths: Sequence[Path], spacing: int = 118) -> Markup:
-    """Parallel coordinates (Inselberg 1985), an axis every `spacing` units; the last paths lie on top."""
-    height, top, bottom = 330, 34, 18
+def parallel(title: str, axes: Sequence[Coordinate], paths: Sequence[Path]) -> Markup:
+    """Parallel coordinates (Inselberg 1985); the last paths lie on top. Names of axes stand on two lines in turn,
+    so that long ones fit beside each other."""
+    height, top, bottom = 340, 48, 14
+    spacing = max(PARALLEL_SPACING, PARALLEL_WIDTH // len(axes))
     width = spacing * len(axes)
 
     def at(place: float) -> float:
         return top + (height - top - bottom) * (1 - place)
 
-    xs = [spacing * index + spacing - 26 for index in range(len(axes))]
+    xs = [spacing * index + spacing // 2 + 18 for index in range(len(axes))]
     parts = [
         Markup(
             '<svg class="parallel" viewBox="0 0 {w} {h}" style="min-width: {w}px" role="img" aria-label="{t}">'
@@ -184,9 +189,9 @@ def parallel(title: str, axes: Sequence[Coordinate], paths: Sequence[Path], spac
                 100 * path.share, points, _data(path.data), path.name
             )
         )
-    for x, axis in zip(xs, axes, strict=True):
+    for index, (x, axis) in enumerate(zip(xs, axes, strict=True)):
         parts.append(Markup('<line class="axis" x1="{x}" x2="{x}" y1="{}" y2="{}"/>').format(at(0), at(1), x=x))
-        parts.append(_text(x + 20, 14, axis.label, "end", "label"))
+        parts.append(_text(x, 14 + 17 * (index % 2), axis.label, "middle", "label"))
         parts += [_text(x - 6, at(place) + 4, text, "end", "tick halo") for place, text in axis.ticks]
     return Markup("").join([*parts, Markup("</svg>")])
 

@@ -119,8 +119,9 @@ def best_so_far(rows: Sequence[Row]) -> list[tuple[float, int, float]]:
 def so_far_charts(rows: Sequence[Row]) -> list[Markup]:
     """The best macro F1 by minutes, and by epochs spent."""
     steps = best_so_far(rows)
-    low = math.floor(10 * steps[0][2]) / 10
-    y = charts.share_axis("best macro F1 so far", low if low < 1 else 0.9)
+    # Steps of whole percents, from just below where the search began.
+    low = next(low for low in (0.92, 0.8, 0.6, 0.2, 0.0) if low <= steps[0][2])
+    y = charts.share_axis("best macro F1 so far", low)
     return [
         _stairs("Best macro F1 so far by time", x, y, [(step[place] / unit, step[2]) for step in steps])
         for x, place, unit in (
@@ -182,11 +183,11 @@ def parallel_chart(searched: Sequence[str], rows: Sequence[Row]) -> Markup:
 
 
 def places(values: Sequence[Any]) -> tuple[list[float], list[tuple[float, str]]]:
-    """A place from 0 to 1 for each value, and ticks: numbers by size (logarithmically, where the greatest is ten
-    times the least), few different numbers and everything else evenly."""
+    """A place from 0 to 1 for each value, and ticks: fractions and many whole numbers by size (logarithmically,
+    where the greatest is ten times the least), everything else evenly."""
     different = sorted({_hashable(value) for value in values}, key=_order)
     is_number = all(isinstance(value, (int, float)) and not isinstance(value, bool) for value in different)
-    if is_number and len(different) > 6:
+    if is_number and (len(different) > 6 or (len(different) > 1 and isinstance(different[0], float))):
         low, high = different[0], different[-1]
         scale = math.log if low > 0 and high >= 10 * low else float
         span = scale(high) - scale(low)
