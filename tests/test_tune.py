@@ -202,6 +202,21 @@ def state_tells(output: Path, names: list[str]) -> bool:
     return all(name in text for name in names)
 
 
+def test_a_search_whose_time_is_up_goes_on_when_submitted_again(ray_session: None, tmp_path: Path) -> None:
+    output, space = tmp_path / "search", {**tuning_job.SPACE, "epochs": 12}
+    first = tuning_job.run(output, space, tuning_job.SEARCH, num_samples=3, cpus_per_trial=2.0, time_budget=4.0)
+    assert first is not None
+    assert not json.loads((output / "summary.json").read_text())["is_complete"]
+    before = {row["trial_id"]: row["epoch_val_loss"] for row in first.trials.to_pylist()}
+    assert sum(len(losses) for losses in before.values()) < 36
+    second = tuning_job.run(output, space, tuning_job.SEARCH, num_samples=3, cpus_per_trial=2.0)
+    assert second is not None
+    after = {row["trial_id"]: row["epoch_val_loss"] for row in second.trials.to_pylist()}
+    assert [len(losses) for losses in after.values()] == [12, 12, 12]
+    for trial_id, losses in before.items():
+        assert after[trial_id][: len(losses)] == losses
+
+
 def epoch(score: float) -> dict[str, Any]:
     values = {"attempt": 1, "number": 1, "lr": 0.1, "train_recall": [], "val_f1": [], "val_macro_f1": score}
     return {**dict.fromkeys((*Epoch.__dataclass_fields__,), 0.5), **values}

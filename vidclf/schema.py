@@ -289,8 +289,8 @@ class TrialStatus(StrEnum):
 
 
 def trials(parameters: dict[str, pa.DataType]) -> pa.Schema:
-    """One row per trial of a search, the best first: lowest validation loss first among equal macro F1,
-    failed ones last.
+    """One row per trial of a search, the best first: by macro F1, then by accuracy, then the earlier one; failed
+    ones last.
 
     `macro_f1`, `accuracy` and `val_loss` are validation's at `best_epoch`, an index from 1 into the lists of
     what each epoch had, fresh starts after a collapse counted on; null where a trial failed before its

@@ -38,6 +38,7 @@ def publish_chosen(
         row
         for row in rows
         if row["macro_f1"] is not None
+        and row["error"] is None
         and row["features"] == rows[0]["features"]
         and has_sizes_of(trials.fit_config(row), config)
     ]

@@ -152,8 +152,9 @@ def table(rows: Sequence[Mapping[str, Any]], searched: Sequence[str]) -> pa.Tabl
 
 
 def _rank(entry: Mapping[str, Any]) -> tuple[bool, float, float, float]:
+    """Macro F1, then accuracy, then who was first; losses of other focal_gamma or label_smoothing do not compare."""
     has_failed = entry["error"] is not None or entry["macro_f1"] is None
-    return has_failed, -(entry["macro_f1"] or 0.0), entry["val_loss"] or 0.0, entry["started_s"] or 0.0
+    return has_failed, -(entry["macro_f1"] or 0.0), -(entry["accuracy"] or 0.0), entry["started_s"] or 0.0
 
 
 def _arrow_type(name: str) -> pa.DataType:

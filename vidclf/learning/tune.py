@@ -7,6 +7,8 @@ point comes next and who stops. So a search that is killed loses an epoch of eac
 from __future__ import annotations
 
 import os
+import time
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -42,6 +44,7 @@ from vidclf.ledger import RunStopped
 from vidclf.progress import ProgressLine
 
 ENSEMBLE_DIR = "ensemble"
+SUMMARY_FILE = "summary.json"
 RAY_TUNE_DIR = "_ray_tune"
 RUN_NAME = "search"
 MAX_FAILURES = 2
@@ -118,8 +121,8 @@ def _publish(
     """best.yaml and the ensemble. RunStopped, naming the first error, where no trial has a score."""
     config = study.config
     rows: list[dict[str, Any]] = table.to_pylist()
-    best: dict[str, Any] = rows[0] if rows else {"macro_f1": None}
-    if best["macro_f1"] is None:
+    best = next((entry for entry in rows if entry["error"] is None and entry["macro_f1"] is not None), None)
+    if best is None:
         errors = sorted((entry for entry in rows if entry["error"]), key=lambda entry: entry["started_s"] or 0.0)
         told = f"the first: {trials.first_line(errors[0]['error'])}" if errors else "none had ended an epoch"
         raise RunStopped(f"{config.output}: none of {len(rows)} trials has a score; {told}")
@@ -173,22 +176,35 @@ def _search(study: Study, data: dict[str, TrainingData]) -> None:
     directory = storage.join(output, RAY_TUNE_DIR, RUN_NAME)
     is_continued = any("experiment_state" in path for path in storage.list_files(directory))
     with ProgressLine("trials", study.num_trials, "trials") as line, cluster.stopped_by_sigterm():
-        _Log.current = _Log(study, line)
+        log = _Log.current = _Log(study, line)
         if is_continued:
             tuner = Tuner.restore(directory, trainable, resume_unfinished=True)
         else:
             storage.delete_tree(directory)
             tuner = _new_tuner(study, trainable, storage.join(output, RAY_TUNE_DIR))
-        results = tuner.fit()
-    rows = [_row(study, result) for result in results]
-    kept = {row["trial_id"] for row in rows if row is not None}
+        try:
+            tuner.fit()
+            is_complete = True
+        except _TimeIsUp:
+            is_complete = False
+    rows = [row for row in (_row(study, trial) for trial in log.trials) if row is not None]
+    kept = {row["trial_id"] for row in rows}
     # Begun after the last thing that Ray wrote down of a search that was then killed.
     for parent, prefix in ((TRIALS_DIR, ""), (tracking.TENSORBOARD_DIR, "trial_")):
         for path in storage.list_dirs(storage.join(output, parent)):
             if path.rstrip("/").rsplit("/", 1)[-1].removeprefix(prefix) not in kept:
                 storage.delete_tree(path)
-    table = trials.table([row for row in rows if row is not None], space.searched(study.space))
+    table = trials.table(rows, space.searched(study.space))
     storage.publish_table(storage.join(output, TRIALS_FILE), table)
+    # Last, as the marker that nothing is left to run.
+    summary = {
+        "is_complete": is_complete,
+        "num_planned": study.num_trials,
+        "num_trials": len(rows),
+        "statuses": dict(Counter(row["status"] for row in rows)),
+        "num_epochs": sum(row["num_epochs"] for row in rows),
+    }
+    storage.publish_json(storage.join(output, SUMMARY_FILE), summary)
 
 
 def _new_tuner(study: Study, trainable: Any, directory: str) -> Tuner:
@@ -203,7 +219,6 @@ def _new_tuner(study: Study, trainable: Any, directory: str) -> Tuner:
             search_alg=searcher(study),
             scheduler=scheduler(study),
             num_samples=1 if is_grid else study.config.num_samples,
-            time_budget_s=study.config.time_budget,
             # A worker takes two seconds to start.
             reuse_actors=not is_pbt,
             trial_dirname_creator=_trial_id,
@@ -219,8 +234,12 @@ def _new_tuner(study: Study, trainable: Any, directory: str) -> Tuner:
     )
 
 
+class _TimeIsUp(Exception):
+    """The time budget is spent. Ray's own budget ends a search for good; one that is left so goes on later."""
+
+
 class _Log(Callback):
-    """A line for each trial that is over, and how far the search is."""
+    """A line for each trial that is over, how far the search is, and whether its time is up."""
 
     current: _Log
 
@@ -228,6 +247,10 @@ class _Log(Callback):
         self._study, self._line = study, line
         self._over: set[str] = set()
         self._best = 0.0
+        budget = study.config.time_budget
+        self._deadline = time.monotonic() + budget if budget is not None else None
+        self.trials: list[Any] = []
+        """Ray Tune's, when the search has ended"""
 
     def __reduce__(self) -> Any:
         """A search that is continued logs to the job that continues it, not to the one that began."""
@@ -240,6 +263,12 @@ class _Log(Callback):
         self._over |= {trial.trial_id for trial in trials if trial.is_finished()}
         running = sum(trial.status == "RUNNING" for trial in trials)
         self._line.update(len(self._over), f"{running} running, best macro F1 {self._best:.3f}")
+        if self._deadline is not None and time.monotonic() > self._deadline:
+            self._line.say(f"the time budget of {self._study.config.time_budget:.0f} s is spent")
+            raise _TimeIsUp
+
+    def on_experiment_end(self, trials: list[Any], **info: Any) -> None:
+        self.trials = list(trials)
 
     def on_trial_result(self, iteration: int, trials: Any, trial: Any, result: dict[str, Any], **info: Any) -> None:
         self._best = max(self._best, result.get(METRIC, 0.0))
@@ -279,13 +308,13 @@ def shown(value: Any) -> str:
     return f"{value:.3g}" if isinstance(value, float) else str(value)
 
 
-def _row(study: Study, result: Any) -> dict[str, Any] | None:
-    """The row of a trial; None where the time ended before it began."""
-    trial_id = result.path.rstrip("/").rsplit("/", 1)[-1]
-    if result.error is None and trials.progress_of(study.config.output, trial_id) is None:
+def _row(study: Study, trial: Any) -> dict[str, Any] | None:
+    """The row of a trial of Ray Tune; None where the time was up before it began."""
+    has_failed = trial.status == "ERROR"
+    if not has_failed and trials.progress_of(study.config.output, trial.trial_id) is None:
         return None
-    error = None if result.error is None else trials.error_text(result.error)
-    return trials.row(study.config.output, trial_id, error, space.searched(study.space))
+    error = trials.error_text(trial.get_pickled_error() or trial.get_error()) if has_failed else None
+    return trials.row(study.config.output, trial.trial_id, error, space.searched(study.space))
 
 
 def _trial_id(trial: Any) -> str:
@@ -293,6 +322,6 @@ def _trial_id(trial: Any) -> str:
 
 
 def _is_complete(study: Study) -> bool:
-    """Whether every trial has ended; those that the time budget stopped have."""
-    path = storage.join(study.config.output, TRIALS_FILE)
-    return storage.exists(path) and storage.read_table(path, ["trial_id"]).num_rows >= study.num_trials
+    """Whether no trial is left, nor one that the time budget stopped."""
+    path = storage.join(study.config.output, SUMMARY_FILE)
+    return storage.exists(path) and bool(storage.read_json(path)["is_complete"])
