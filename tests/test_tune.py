@@ -18,6 +18,7 @@ from tests.training_job import features
 from vidclf import cli, storage
 from vidclf.config import ConfigError, FitConfig, TrainConfig, TuneConfig
 from vidclf.learning import ensemble, trials
+from vidclf.learning import tune as tune_module
 from vidclf.learning.dataset import training_data
 from vidclf.learning.fit import Epoch, fit_member
 from vidclf.learning.methods import ContinuedASHA
@@ -116,7 +117,7 @@ def test_a_directory_of_something_else_is_refused(tmp_path: Path) -> None:
 
 def test_a_dry_run_says_what_would_be_done(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert tuning_job.run(tmp_path / "dry", TINY, tuning_job.SEARCH, num_samples=3, dry_run=True) is None
-    assert f"would search 3 trials over lr, dropout by random into {tmp_path / 'dry'}" in capsys.readouterr().out
+    assert f"would search 3 trials over dropout, lr by random into {tmp_path / 'dry'}" in capsys.readouterr().out
     assert not (tmp_path / "dry").exists()
 
 
@@ -202,13 +203,22 @@ def state_tells(output: Path, names: list[str]) -> bool:
     return all(name in text for name in names)
 
 
-def test_a_search_whose_time_is_up_goes_on_when_submitted_again(ray_session: None, tmp_path: Path) -> None:
+def test_a_search_whose_time_is_up_goes_on_when_submitted_again(
+    ray_session: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     output, space = tmp_path / "search", {**tuning_job.SPACE, "epochs": 12}
-    first = tuning_job.run(output, space, tuning_job.SEARCH, num_samples=3, cpus_per_trial=2.0, time_budget=4.0)
+    with monkeypatch.context() as patch:
+        # By this clock a trial that has begun is a second: time is up in the second of three.
+        clock = SimpleNamespace(
+            monotonic=lambda: float(len(storage.list_files(str(output / "trials"), "state.pt", recursive=True)))
+        )
+        patch.setattr(tune_module, "time", clock)
+        first = tuning_job.run(output, space, tuning_job.SEARCH, num_samples=3, cpus_per_trial=2.0, time_budget=1.5)
     assert first is not None
     assert not json.loads((output / "summary.json").read_text())["is_complete"]
     before = {row["trial_id"]: row["epoch_val_loss"] for row in first.trials.to_pylist()}
-    assert sum(len(losses) for losses in before.values()) < 36
+    assert [row["num_epochs"] for row in first.trials.to_pylist() if row["status"] == "finished"] == [12]
+    assert len(before) == 2
     second = tuning_job.run(output, space, tuning_job.SEARCH, num_samples=3, cpus_per_trial=2.0)
     assert second is not None
     after = {row["trial_id"]: row["epoch_val_loss"] for row in second.trials.to_pylist()}

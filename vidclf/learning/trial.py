@@ -33,19 +33,20 @@ def run_trial(point: dict[str, Any], *, study: Study, data: dict[str, TrainingDa
     progress = trials.progress_of(config.output, trial_id) or Progress(
         trial_id=trial_id, features=location, settings={}, started_s=time.time()
     )
+    if progress.error is None:
+        try:
+            chosen = replace(train_config(study, location), **settings)
+            progress.settings = trials.settings_of(chosen)
+            trials.publish_progress(config.output, progress)
+            _train(chosen, data[location], study, progress)
+        except (ray.exceptions.RayError, OSError):
+            raise  # the cluster's or the storage's: Ray tries again
+        except Exception as error:
+            progress.error = trials.error_text(error)
+            trials.publish_progress(config.output, progress)
     if progress.error is not None:
-        raise RuntimeError(trials.first_line(progress.error))
-    try:
-        chosen = replace(train_config(study, location), **settings)
-        progress.settings = trials.settings_of(chosen)
-        trials.publish_progress(config.output, progress)
-        _train(chosen, data[location], study, progress)
-    except (ray.exceptions.RayError, OSError):
-        raise  # the cluster's or the storage's: Ray tries again
-    except Exception as error:
-        progress.error = trials.error_text(error)
-        trials.publish_progress(config.output, progress)
-        raise
+        # To Ray it is a trial that scored nothing, which it does not try again, and whose kind tpe avoids.
+        ray_tune.report({METRIC: 0.0, TIME: len(progress.history)})
 
 
 def _train(config: TrainConfig, data: TrainingData, study: Study, progress: Progress) -> None:

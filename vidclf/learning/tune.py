@@ -48,7 +48,7 @@ SUMMARY_FILE = "summary.json"
 RAY_TUNE_DIR = "_ray_tune"
 RUN_NAME = "search"
 MAX_FAILURES = 2
-"""Restarts of a trial whose worker or node died; one that fails of itself would fail again, and is not."""
+"""Restarts of a trial whose worker or node died; one that fails of itself would fail again, and is over."""
 KEPT_CHECKPOINTS = 4
 """Of a trial in population-based training, so that one that is to be handed on is still there."""
 
@@ -220,7 +220,7 @@ def _new_tuner(study: Study, trainable: Any, directory: str) -> Tuner:
             scheduler=scheduler(study),
             num_samples=1 if is_grid else study.config.num_samples,
             # A worker takes two seconds to start.
-            reuse_actors=not is_pbt,
+            reuse_actors=True,
             trial_dirname_creator=_trial_id,
         ),
         run_config=RunConfig(
