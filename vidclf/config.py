@@ -453,7 +453,8 @@ class TuneConfig:
     """'manifest' for the splits that the videos were indexed with; or train,val,test fractions, to assign
     them anew as `jobs/train.py` does"""
     seed: int = 0
-    """seed of the search, of the split where it is assigned anew, and of each trial's training"""
+    """seed of the search, of the split where it is assigned anew, and of each trial's training; what tpe, asha
+    and pbt do next also depends on the order in which trials end"""
     ensemble_from_trials: int | None = None
     """members of an ensemble to make of the trials in ensemble/ of the output: the best one, and those that
     add most to it on validation, out of the trials on the same features whose models have the best
