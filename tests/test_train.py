@@ -51,11 +51,11 @@ class Job:
         except psutil.NoSuchProcess:  # one of them ended in between
             return self.descendants() if self.process.poll() is None else []
 
-    def worker(self) -> psutil.Process | None:
+    def worker(self, name: str = "RayTrainWorker") -> psutil.Process | None:
         """The process that trains."""
         for process in self.descendants():
             try:
-                if "RayTrainWorker" in " ".join(process.cmdline()):
+                if name in " ".join(process.cmdline()):
                     return process
             except psutil.NoSuchProcess:
                 continue

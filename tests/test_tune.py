@@ -155,10 +155,14 @@ def test_population_based_training_hands_weights_on(ray_session: None, tmp_path:
     assert all(0.1 <= row["dropout"] <= 0.3 for row in rows)
 
 
-def test_a_killed_search_goes_on_and_repeats_no_epoch(tmp_path: Path) -> None:
+def test_a_killed_worker_and_a_killed_search_cost_no_epoch_but_the_one_in_flight(tmp_path: Path) -> None:
     output = tmp_path / "search"
     first = Job(output, tmp_path / "first.log", "tests.tuning_job")
     try:
+        first.until(lambda: list(output.glob("trials/*/state.pt")))
+        worker = first.worker("ImplicitFunc")  # Ray Tune's name for a function that is a trial
+        assert worker is not None
+        worker.kill()
         # In the middle of the second half: two trials are over, Ray has written that down, others are running.
         first.until(lambda: len(over(output)) >= 2 and len(begun(output)) >= 3 and state_tells(output, over(output)))
     finally:

@@ -118,7 +118,7 @@ def _publish(
     data: Mapping[str, TrainingData],
     weights: Mapping[str, str],
 ) -> Search:
-    """best.yaml and the ensemble. RunStopped, naming the first error, where no trial has a score."""
+    """best.yaml, the splits and the ensemble. RunStopped, naming the first error, where no trial has a score."""
     config = study.config
     rows: list[dict[str, Any]] = table.to_pylist()
     best = next((entry for entry in rows if entry["error"] is None and entry["macro_f1"] is not None), None)
@@ -129,6 +129,7 @@ def _publish(
     note = f"best of {len(rows)} trials by {method(study.space)}, {config.space}"
     content = trials.best_yaml(best, config.split, note)
     storage.publish_bytes(storage.join(config.output, BEST_FILE), content)
+    divisions[best["features"]].publish(config.output)
     directory = None
     if config.ensemble_from_trials is not None:
         directory = storage.join(config.output, ENSEMBLE_DIR)
