@@ -27,7 +27,10 @@ RAY_MODULES = {
     "vidclf.features.extract",
     "vidclf.features.monitoring",
     "vidclf.features.sink",
+    "vidclf.learning.methods",
     "vidclf.learning.train",
+    "vidclf.learning.trial",
+    "vidclf.learning.tune",
     "vidclf.prediction.classify",
 }
 

@@ -17,10 +17,21 @@ from vidclf.config import (
     EvaluateConfig,
     ExtractConfig,
     IndexConfig,
+    SearchConfig,
     TrainConfig,
+    TuneConfig,
 )
 
-CONFIGS = [AuditConfig, ClassifyConfig, EvaluateConfig, ExtractConfig, IndexConfig, TrainConfig]
+CONFIGS = [
+    AuditConfig,
+    ClassifyConfig,
+    EvaluateConfig,
+    ExtractConfig,
+    IndexConfig,
+    SearchConfig,
+    TrainConfig,
+    TuneConfig,
+]
 
 
 @dataclass(frozen=True, kw_only=True)

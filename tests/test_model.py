@@ -10,7 +10,7 @@ import torch
 
 from tests import formula
 from vidclf.config import ModelConfig
-from vidclf.learning.model import TemporalClassifier, TemporalOutput, num_parameters
+from vidclf.learning.model import TemporalClassifier, TemporalOutput, chosen_frames, num_parameters
 
 SMALL = ModelConfig(hidden_dim=8, num_lstm_layers=2, num_attention_heads=4, classifier_dims=(8, 4), dropout=0.4)
 
@@ -120,3 +120,38 @@ def test_attention_sums_to_one_and_is_nothing_on_padding(model: TemporalClassifi
     attention_BT = model(torch.randn(2, 5, 6), torch.tensor([5, 2])).attention_BT
     torch.testing.assert_close(attention_BT.sum(dim=1), torch.ones(2))
     assert attention_BT[1, 2:].tolist() == [0.0, 0.0, 0.0]
+
+
+def test_the_frames_that_stand_for_a_video() -> None:
+    chosen_BN, kept_B = chosen_frames(torch.tensor([8, 4, 2]), 4)
+    # The midpoints of four spans of two frames; each of four; each of two, and then nothing that counts.
+    assert chosen_BN.tolist() == [[1, 3, 5, 7], [0, 1, 2, 3], [0, 1, 1, 1]]
+    assert kept_B.tolist() == [4, 4, 2]
+
+
+def test_a_model_of_few_frames_sees_just_these() -> None:
+    config = ModelConfig(hidden_dim=8, num_lstm_layers=1, num_attention_heads=2, classifier_dims=(8,))
+    every = TemporalClassifier(4, 3, config).eval()
+    few = TemporalClassifier(4, 3, replace(config, num_frames=4)).eval()
+    few.load_state_dict(every.state_dict())
+    features_BTD = torch.randn(2, 8, 4)
+    output = few(features_BTD, torch.tensor([8, 8]))
+    seen = every(features_BTD[:, [1, 3, 5, 7]], torch.tensor([4, 4]))
+    assert torch.equal(output.logits_BC, seen.logits_BC)
+    assert torch.equal(output.attention_BT[:, [1, 3, 5, 7]], seen.attention_BT)
+    assert output.attention_BT[:, ::2].abs().max() == 0
+    # Padding is seen by neither.
+    ragged = few(features_BTD, torch.tensor([8, 2]))
+    alone = every(features_BTD[1:, :2], torch.tensor([2]))
+    assert torch.allclose(ragged.logits_BC[1], alone.logits_BC[0], atol=1e-6)
+
+
+def test_projection_and_pooling_have_widths_of_their_own() -> None:
+    config = ModelConfig(
+        hidden_dim=8, num_lstm_layers=1, num_attention_heads=2, classifier_dims=(8,), projection_dim=6, pooling_dim=5
+    )
+    shapes = {name: tuple(value.shape) for name, value in TemporalClassifier(4, 3, config).state_dict().items()}
+    assert shapes["input_projection.0.weight"] == (6, 4)
+    assert shapes["lstm.weight_ih_l0"] == (32, 6)
+    assert shapes["attention_pooling.0.weight"] == (5, 16)
+    assert shapes["attention_pooling.4.weight"] == (1, 5)

@@ -25,13 +25,13 @@ DEADLINE_S = 120.0
 
 
 class Job:
-    """`tests.training_job` in processes of its own."""
+    """`tests.training_job`, or another module, in processes of its own."""
 
-    def __init__(self, output: Path, log: Path) -> None:
+    def __init__(self, output: Path, log: Path, module: str = "tests.training_job") -> None:
         self._log = log
         with log.open("w") as file:
             self.process = psutil.Popen(
-                [sys.executable, "-m", "tests.training_job", str(output)],
+                [sys.executable, "-m", module, str(output)],
                 cwd=ROOT,
                 stdout=file,
                 stderr=subprocess.STDOUT,
@@ -51,11 +51,11 @@ class Job:
         except psutil.NoSuchProcess:  # one of them ended in between
             return self.descendants() if self.process.poll() is None else []
 
-    def worker(self) -> psutil.Process | None:
+    def worker(self, name: str = "RayTrainWorker") -> psutil.Process | None:
         """The process that trains."""
         for process in self.descendants():
             try:
-                if "RayTrainWorker" in " ".join(process.cmdline()):
+                if name in " ".join(process.cmdline()):
                     return process
             except psutil.NoSuchProcess:
                 continue

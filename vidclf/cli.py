@@ -9,7 +9,6 @@ import inspect
 import itertools
 import sys
 import textwrap
-import types
 import typing
 from collections.abc import Callable
 from dataclasses import MISSING, asdict, fields
@@ -18,7 +17,7 @@ from typing import Any, TypeVar
 import yaml
 
 from vidclf import storage
-from vidclf.config import RECIPES, ConfigError
+from vidclf.config import RECIPES, ConfigError, base_kind, convert
 from vidclf.ledger import ErrorBudgetExceeded, RunStopped
 
 Config = TypeVar("Config")
@@ -72,7 +71,7 @@ def parse(config_class: type[Config], argv: list[str], prog: str | None = None) 
         if kinds[field.name] is bool:
             parser.add_argument(flag, action=argparse.BooleanOptionalAction, default=argparse.SUPPRESS, help=text)
         else:
-            metavar = _base_kind(kinds[field.name]).__name__.upper()
+            metavar = base_kind(kinds[field.name]).__name__.upper()
             parser.add_argument(flag, metavar=metavar, default=argparse.SUPPRESS, help=text)
     given = vars(parser.parse_args(argv))
     config_file = given.pop("config", None)
@@ -90,33 +89,6 @@ def parse(config_class: type[Config], argv: list[str], prog: str | None = None) 
 class _Parser(argparse.ArgumentParser):
     def error(self, message: str) -> typing.NoReturn:
         raise ConfigError(f"{message}; see --help")
-
-
-def convert(name: str, value: Any, kind: Any) -> Any:
-    """`value` (text of a flag, or a YAML value) as the field's type; ConfigError if it is not one.
-
-    Lists may be written `[1, 2]` in YAML and `1,2` on the command line.
-    """
-    optional = type(None) in typing.get_args(kind)
-    if optional and (value is None or value == "none"):
-        return None
-    if typing.get_origin(kind) is tuple:
-        item_kind = typing.get_args(kind)[0]
-        items = value.split(",") if isinstance(value, str) else value
-        if isinstance(items, (list, tuple)):
-            return tuple(convert(name, item, item_kind) for item in items if item != "")
-    base = _base_kind(kind)
-    if isinstance(value, base) and not (base is not bool and isinstance(value, bool)):
-        return value
-    if base is float and isinstance(value, int) and not isinstance(value, bool):
-        return float(value)
-    if base in (int, float) and isinstance(value, str):
-        try:
-            return base(value)
-        except ValueError:
-            pass
-    expected = {int: "a whole number", float: "a number", str: "text", bool: "true or false"}.get(base, "a list")
-    raise ConfigError(f"--{name.replace('_', '-')} must be {expected}, got {value!r}")
 
 
 def field_docs(config_class: type) -> dict[str, str]:
@@ -155,12 +127,6 @@ def _read_yaml(path: str, known: list[str]) -> dict[str, Any]:
             hint = f"; did you mean {near[0]!r}?" if near else f"; known keys: {', '.join(known)}"
             raise ConfigError(f"--config {path}: unknown key {key!r}{hint}")
     return values
-
-
-def _base_kind(kind: Any) -> Any:
-    if isinstance(kind, types.UnionType) or typing.get_origin(kind) is typing.Union:
-        return next(arg for arg in typing.get_args(kind) if arg is not type(None))
-    return typing.get_origin(kind) or kind
 
 
 def _shown(default: Any) -> str:

@@ -155,3 +155,17 @@ def watch(
         signal.signal(signal.SIGTERM, previous)
         ended.set()
         thread.join()
+
+
+@contextmanager
+def stopped_by_sigterm() -> Iterator[None]:
+    """End the body with RunStopped on SIGTERM (`ray job stop`). For the main thread only, after `connect`."""
+
+    def stop(number: int, frame: FrameType | None) -> None:
+        raise RunStopped(f"stopped by {signal.Signals(number).name}")
+
+    previous = signal.signal(signal.SIGTERM, stop)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, previous)

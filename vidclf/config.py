@@ -7,6 +7,8 @@ no flag is described twice. A range is checked on construction: a job that start
 from __future__ import annotations
 
 import re
+import types
+import typing
 from dataclasses import dataclass
 from typing import Any
 
@@ -41,6 +43,40 @@ def parse_fractions(split: str, otherwise: str = "none") -> tuple[float, float, 
         split,
     )
     return parts[0], parts[1], parts[2]
+
+
+def convert(name: str, value: Any, kind: Any) -> Any:
+    """`value` (text of a flag, or a YAML value) as the field's type; ConfigError if it is not one.
+
+    Lists may be written `[1, 2]` in YAML and `1,2` on the command line.
+    """
+    optional = type(None) in typing.get_args(kind)
+    if optional and (value is None or value == "none"):
+        return None
+    if typing.get_origin(kind) is tuple:
+        item_kind = typing.get_args(kind)[0]
+        items = value.split(",") if isinstance(value, str) else value
+        if isinstance(items, (list, tuple)):
+            return tuple(convert(name, item, item_kind) for item in items if item != "")
+    base = base_kind(kind)
+    if isinstance(value, base) and not (base is not bool and isinstance(value, bool)):
+        return value
+    if base is float and isinstance(value, int) and not isinstance(value, bool):
+        return float(value)
+    if base in (int, float) and isinstance(value, str):
+        try:
+            return base(value)
+        except ValueError:
+            pass
+    expected = {int: "a whole number", float: "a number", str: "text", bool: "true or false"}.get(base, "a list")
+    raise ConfigError(f"--{name.replace('_', '-')} must be {expected}, got {value!r}")
+
+
+def base_kind(kind: Any) -> Any:
+    """The type behind an optional or a generic one: int of `int | None`, tuple of `tuple[str, ...]`."""
+    if isinstance(kind, types.UnionType) or typing.get_origin(kind) is typing.Union:
+        return next(arg for arg in typing.get_args(kind) if arg is not type(None))
+    return typing.get_origin(kind) or kind
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -194,11 +230,18 @@ class ModelConfig:
     """Sizes of the temporal model; the defaults are the reference system's."""
 
     hidden_dim: int = 768
-    """input projection and LSTM width per direction; attention and pooling see twice that"""
+    """LSTM width per direction; attention and pooling see twice that"""
     num_lstm_layers: int = 4
     """stacked bidirectional LSTM layers"""
     num_attention_heads: int = 12
     """self-attention heads; must divide 2 × hidden_dim"""
+    projection_dim: int | None = None
+    """width that features are projected to before the LSTM (default: hidden_dim)"""
+    pooling_dim: int | None = None
+    """hidden width of attention pooling (default: hidden_dim)"""
+    num_frames: int | None = None
+    """frames of a video that the model looks at, at most, uniformly chosen among those that the features
+    hold (default: all of them)"""
     classifier_dims: tuple[int, ...] = (768, 512, 256)
     """widths of the classifier's hidden layers"""
     classifier_norm: str = "none"
@@ -216,6 +259,9 @@ class ModelConfig:
             f"a divisor of 2 × hidden_dim = {2 * self.hidden_dim}",
             heads,
         )
+        for field in ("projection_dim", "pooling_dim", "num_frames"):
+            value = getattr(self, field)
+            require(value is None or value >= 1, field, "at least 1", value)
         require(min(self.classifier_dims, default=1) >= 1, "classifier_dims", "positive", self.classifier_dims)
         require(self.classifier_norm in ("none", "layer"), "classifier_norm", "none or layer", self.classifier_norm)
         require(0 <= self.dropout < 1, "dropout", "in [0, 1)", self.dropout)
@@ -372,6 +418,87 @@ class TrainConfig(FitConfig):
         require(0 < cosine <= 1, "near_duplicate_cosine", "in (0, 1]", cosine)
         require(self.cpus_per_member > 0, "cpus_per_member", "above 0 CPUs", self.cpus_per_member)
         require(self.gpus_per_member >= 0, "gpus_per_member", "at least 0 GPUs", self.gpus_per_member)
+
+
+@dataclass(frozen=True, kw_only=True)
+class SearchConfig:
+    """How a space is searched: the `search` part of a tuning YAML."""
+
+    algorithm: str = "tpe"
+    """tpe (Optuna's tree-structured Parzen estimator), random, grid (every combination) or pbt
+    (population-based training: the worse half of the trials goes on from the better ones' weights)"""
+    scheduler: str = "asha"
+    """asha stops trials that are behind others at the same epoch; none lets each run to its end"""
+    grace_epochs: int = 10
+    """epochs that asha lets each trial run"""
+    reduction_factor: float = 3.0
+    """asha keeps one of this many trials at grace_epochs, and again at each multiple of it by this factor"""
+    startup_trials: int = 10
+    """trials drawn at random before tpe draws by their scores"""
+    perturbation_epochs: int = 5
+    """epochs between two exchanges of pbt"""
+
+    def __post_init__(self) -> None:
+        names = ("tpe", "random", "grid", "pbt")
+        require(self.algorithm in names, "algorithm", f"one of {', '.join(names)}", self.algorithm)
+        require(self.scheduler in ("asha", "none"), "scheduler", "asha or none", self.scheduler)
+        is_alone = self.algorithm != "pbt" or self.scheduler == "none"
+        require(is_alone, "scheduler", "none with algorithm pbt, which decides itself who goes on", self.scheduler)
+        for field in ("grace_epochs", "startup_trials", "perturbation_epochs"):
+            require(getattr(self, field) >= 1, field, "at least 1", getattr(self, field))
+        require(self.reduction_factor > 1, "reduction_factor", "above 1", self.reduction_factor)
+
+
+@dataclass(frozen=True, kw_only=True)
+class TuneConfig:
+    """Search for the model and the recipe with the best macro F1 on validation."""
+
+    features: tuple[str, ...]
+    """features directory, as `jobs/extract.py` writes it; several, comma-separated, of the same videos, where
+    the space chooses between them"""
+    space: str
+    """YAML of what to search and how, such as tune_configs/default.yaml"""
+    output: str
+    """directory for best.yaml, trials.parquet and index.html; resubmitting into it continues the search"""
+    num_samples: int = 32
+    """trials"""
+    time_budget: float | None = None
+    """seconds after which the search stops its trials and begins no more; submitted again, it goes on for
+    as long (default: no limit)"""
+    cpus_per_trial: float = 1.0
+    """CPU share that Ray reserves for each trial"""
+    gpus_per_trial: float = 0.25
+    """GPU share of each trial, of its memory too (0 where the cluster has no GPU)"""
+    split: str = "manifest"
+    """'manifest' for the splits that the videos were indexed with; or train,val,test fractions, to assign
+    them anew as `jobs/train.py` does"""
+    seed: int = 0
+    """seed of the search, of the split where it is assigned anew, and of each trial's training; what tpe, asha
+    and pbt do next also depends on the order in which trials end"""
+    ensemble_from_trials: int | None = None
+    """members of an ensemble to make of the trials in ensemble/ of the output: the best one, and those that
+    add most to it on validation, out of the trials on the same features whose models have the best
+    one's sizes (default: none)"""
+    mlflow: str | None = None
+    """URI of an MLflow tracking server to log each trial to, beside TensorBoard's files"""
+    mlflow_experiment: str = "vidclf"
+    """MLflow experiment that the trials' runs are in"""
+    overwrite: bool = False
+    """delete what is in the output directory and start again"""
+    dry_run: bool = False
+    """say what would be done and stop"""
+
+    def __post_init__(self) -> None:
+        require(len(self.features) >= 1, "features", "at least one directory", self.features)
+        require(len(set(self.features)) == len(self.features), "features", "each named once", ",".join(self.features))
+        require(self.num_samples >= 1, "num_samples", "at least 1 trial", self.num_samples)
+        budget = self.time_budget
+        require(budget is None or budget > 0, "time_budget", "above 0 seconds", budget)
+        require(self.cpus_per_trial > 0, "cpus_per_trial", "above 0 CPUs", self.cpus_per_trial)
+        require(self.gpus_per_trial >= 0, "gpus_per_trial", "at least 0 GPUs", self.gpus_per_trial)
+        members = self.ensemble_from_trials
+        require(members is None or members >= 1, "ensemble_from_trials", "at least 1 member", members)
+        parse_fractions(self.split, "manifest")
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -277,6 +277,50 @@ come first, or in its verdict only; the surest in the second one first among eac
 `resolution` are as the first one decoded the video, 'unknown' where it did not."""
 
 
+class TrialStatus(StrEnum):
+    """How a trial of a search ended. A trial that is not over has none."""
+
+    FINISHED = "finished"
+    """by its own epochs or patience"""
+    STOPPED = "stopped"
+    """by the scheduler or the time budget"""
+    FAILED = "failed"
+    OUT_OF_MEMORY = "out_of_memory"
+
+
+def trials(parameters: dict[str, pa.DataType]) -> pa.Schema:
+    """One row per trial of a search, the best first: by macro F1, then by accuracy, then the earlier one; failed
+    ones last.
+
+    `macro_f1`, `accuracy` and `val_loss` are validation's at `best_epoch`, an index from 1 into the lists of
+    what each epoch had, fresh starts after a collapse counted on; null where a trial failed before its
+    first epoch ended. `ended_s` is when each epoch ended and `started_s` when the trial began, in seconds
+    since the epoch of Unix; `duration_s` leaves out the time between a kill and the resubmission.
+    `settings` is JSON of all fields of `FitConfig`; `parameters` are the ones that were searched.
+    """
+    return pa.schema(
+        [
+            pa.field("trial_id", pa.string(), nullable=False),
+            pa.field("status", pa.string(), nullable=False),
+            pa.field("error", pa.string()),
+            pa.field("macro_f1", pa.float64()),
+            pa.field("accuracy", pa.float64()),
+            pa.field("val_loss", pa.float64()),
+            pa.field("best_epoch", pa.int32()),
+            pa.field("num_epochs", pa.int32(), nullable=False),
+            pa.field("started_s", pa.float64()),
+            pa.field("duration_s", pa.float64(), nullable=False),
+            pa.field("features", pa.string()),
+            *[pa.field(name, kind) for name, kind in parameters.items()],
+            pa.field("settings", pa.string()),
+            pa.field("epoch_macro_f1", pa.list_(pa.float64()), nullable=False),
+            pa.field("epoch_val_loss", pa.list_(pa.float64()), nullable=False),
+            pa.field("epoch_train_loss", pa.list_(pa.float64()), nullable=False),
+            pa.field("ended_s", pa.list_(pa.float64()), nullable=False),
+        ]
+    )
+
+
 def nested_list(lengths: Sequence[int | None], values: pa.Array) -> pa.Array:
     """`values` cut into lists of `lengths`; None makes a null."""
     offsets = np.cumsum([0, *[length or 0 for length in lengths]]).astype(np.int32)

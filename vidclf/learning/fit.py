@@ -195,6 +195,9 @@ class MemberFit:
         self._best_state = values["best_state"]
         self._model.load_state_dict(values["model"])
         self._optimizer.load_state_dict(values["optimizer"])
+        # The same, unless population-based training goes on with another's weights.
+        for group in self._optimizer.param_groups:
+            group["weight_decay"] = self._config.weight_decay
 
     def _train_epoch(self, generator: torch.Generator) -> tuple[float, Tensor]:
         """Mean training loss of one pass over class-balanced draws, and the confusion matrix [C, C]."""

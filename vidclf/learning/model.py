@@ -32,11 +32,13 @@ class TemporalClassifier(nn.Module):
     def __init__(self, feature_dim: int, num_classes: int, config: ModelConfig) -> None:
         super().__init__()
         hidden_dim, wide, dropout = config.hidden_dim, 2 * config.hidden_dim, config.dropout
+        projected, pooling = config.projection_dim or hidden_dim, config.pooling_dim or hidden_dim
+        self._num_frames = config.num_frames
         self.input_projection = nn.Sequential(
-            nn.Linear(feature_dim, hidden_dim), nn.LayerNorm(hidden_dim), nn.ReLU(), nn.Dropout(dropout)
+            nn.Linear(feature_dim, projected), nn.LayerNorm(projected), nn.ReLU(), nn.Dropout(dropout)
         )
         self.lstm = nn.LSTM(
-            hidden_dim,
+            projected,
             hidden_dim,
             num_layers=config.num_lstm_layers,
             dropout=dropout if config.num_lstm_layers > 1 else 0.0,
@@ -46,11 +48,11 @@ class TemporalClassifier(nn.Module):
         self.attention = nn.MultiheadAttention(wide, config.num_attention_heads, dropout=dropout, batch_first=True)
         self.attention_norm = nn.LayerNorm(wide)
         self.attention_pooling = nn.Sequential(
-            nn.Linear(wide, hidden_dim),
-            nn.LayerNorm(hidden_dim),
+            nn.Linear(wide, pooling),
+            nn.LayerNorm(pooling),
             nn.Tanh(),
             nn.Dropout(dropout),
-            nn.Linear(hidden_dim, 1),
+            nn.Linear(pooling, 1),
         )
         layers: list[nn.Module] = []
         width = wide
@@ -63,6 +65,8 @@ class TemporalClassifier(nn.Module):
     def forward(self, features_BTD: Tensor, lengths_B: Tensor) -> TemporalOutput:
         """Logits and pooling weights of padded sequences; `lengths_B` (int64, CPU, at least 1) says
         how many frames of each row are real."""
+        if self._num_frames is not None and features_BTD.shape[1] > self._num_frames:
+            return self._of_chosen(features_BTD, lengths_B, self._num_frames)
         num_frames = features_BTD.shape[1]
         projected_BTH = self.input_projection(features_BTD)
         if int(lengths_B.min()) == num_frames:
@@ -84,6 +88,26 @@ class TemporalClassifier(nn.Module):
         attention_BT = scores_BT.softmax(dim=1)
         pooled_BH = torch.einsum("bt,bth->bh", attention_BT, context_BTH)
         return TemporalOutput(cast(Tensor, self.classifier(pooled_BH)), attention_BT)
+
+    def _of_chosen(self, features_BTD: Tensor, lengths_B: Tensor, num_frames: int) -> TemporalOutput:
+        """The output for `num_frames` frames of each row; the attention to the others is 0."""
+        chosen_BN, kept_B = chosen_frames(lengths_B, num_frames)
+        chosen_BN = chosen_BN.to(features_BTD.device)
+        output = self(features_BTD.gather(1, chosen_BN[..., None].expand(-1, -1, features_BTD.shape[2])), kept_B)
+        all_BT = output.attention_BT.new_zeros(features_BTD.shape[:2])
+        return TemporalOutput(output.logits_BC, all_BT.scatter_add(1, chosen_BN, output.attention_BT))
+
+
+def chosen_frames(lengths_B: Tensor, num_frames: int) -> tuple[Tensor, Tensor]:
+    """Which frames stand for each row: indices [B, num_frames] in rising order, and how many of them count.
+
+    The frames at the midpoints of `num_frames` equal spans where a row has more than that; else each frame
+    once, and then the last one again, which does not count.
+    """
+    steps_N, lengths_B1 = torch.arange(num_frames), lengths_B[:, None]
+    spread_BN = ((2 * steps_N + 1) * lengths_B1) // (2 * num_frames)
+    chosen_BN = torch.where(lengths_B1 > num_frames, spread_BN, torch.minimum(steps_N, lengths_B1 - 1))
+    return chosen_BN, lengths_B.clamp(max=num_frames)
 
 
 def initialize(model: TemporalClassifier) -> None:

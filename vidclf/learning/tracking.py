@@ -28,15 +28,17 @@ ODD = re.compile(r"[^\w\-. :]|^\.+$")
 
 
 class Tracker:
-    """Logs one member's epochs. A member that is continued after `num_epochs` of them logs these again, into
-    files that take the place of the earlier ones."""
+    """Logs the epochs of one member, or of one trial of a search. One that is continued after `num_epochs` of
+    them logs these again, into files that take the place of the earlier ones."""
 
-    def __init__(self, output: str, index: int, config: TrainConfig, num_epochs: int) -> None:
+    def __init__(
+        self, output: str, index: int | str, config: TrainConfig, num_epochs: int, kind: str = "member"
+    ) -> None:
         self._folder = tempfile.TemporaryDirectory()
-        self._published = storage.join(output, TENSORBOARD_DIR, f"member_{index}")
+        self._published = storage.join(output, TENSORBOARD_DIR, f"{kind}_{index}")
         storage.delete_tree(self._published)
         self._writer = SummaryWriter(logdir=self._folder.name, write_to_disk=True)
-        self._mlflow = MlflowRun(config, output, index, num_epochs) if config.mlflow is not None else None
+        self._mlflow = MlflowRun(config, output, index, num_epochs, kind) if config.mlflow is not None else None
         self._step = 0
 
     def log(self, epoch: Epoch, classes: list[str]) -> None:
@@ -83,23 +85,23 @@ def scalars(epoch: Epoch, classes: list[str]) -> dict[str, float]:
 
 
 class MlflowRun:
-    """One member as a run of an MLflow tracking server.
+    """One member or trial as a run of an MLflow tracking server.
 
-    A member that goes on after its epoch `num_epochs`, of the same output directory, goes on in the run
+    One that goes on after its epoch `num_epochs`, of the same output directory, goes on in the run
     that it had, and what that run holds is not logged again; one that begins anew has a new run.
     """
 
-    def __init__(self, config: TrainConfig, output: str, index: int, num_epochs: int) -> None:
+    def __init__(self, config: TrainConfig, output: str, index: int | str, num_epochs: int, kind: str) -> None:
         from mlflow.entities import Param
 
         assert config.mlflow is not None
         self._client: Any = mlflow_client(config.mlflow)
         experiment = mlflow_experiment(self._client, config)
         # A digest, because a location may hold quotes, which MLflow's filters cannot.
-        member = hashlib.sha256(f"{output} {index}".encode()).hexdigest()[:16]
+        one = hashlib.sha256(f"{output} {kind} {index}".encode()).hexdigest()[:16]
         runs = self._client.search_runs(
             [experiment],
-            f"tags.`vidclf.member_id` = '{member}'",
+            f"tags.`vidclf.id` = '{one}'",
             order_by=["attributes.start_time DESC"],
             max_results=1,
         )
@@ -109,8 +111,8 @@ class MlflowRun:
             self._client.update_run(self._run, status="RUNNING")
             return
         self._num_logged = 0
-        tags = {"vidclf.output": output, "vidclf.member": str(index), "vidclf.member_id": member}
-        self._run = self._client.create_run(experiment, tags=tags, run_name=f"member {index}").info.run_id
+        tags = {"vidclf.output": output, f"vidclf.{kind}": str(index), "vidclf.id": one}
+        self._run = self._client.create_run(experiment, tags=tags, run_name=f"{kind} {index}").info.run_id
         params = [Param(name, str(value)) for name, value in vars(config).items()]
         for start in range(0, len(params), MLFLOW_PARAMS):
             self._client.log_batch(self._run, params=params[start : start + MLFLOW_PARAMS])

@@ -87,7 +87,7 @@ def train(config: TrainConfig, features: Sequence[FeatureSet], weights: Sequence
             _import_members(config, data[0], imported, members, missing)
         elif missing:
             _train_members(config, data, members, missing)
-        _publish(config, features, data[0], weights)
+        publish_ensemble(config, features, data[0], weights)
     info = ensemble.read_info(config.output)
     return {"num_trained": len(missing), **info.training, "members": info.members, "ensemble_id": info.ensemble_id}
 
@@ -133,7 +133,7 @@ def _import_members(
                 "val_f1": [measured.per_class[name].f1 for name in data.classes],
             },
         }
-        storage.publish_json(_marker(config.output, index), {"member": member, "history": []})
+        storage.publish_json(marker(config.output, index), {"member": member, "history": []})
 
 
 def _train_members(
@@ -223,7 +223,7 @@ def _train_member(loop: dict[str, Any]) -> None:
         "best": asdict(fitted.best),
     }
     history = [asdict(epoch) for epoch in fitted.history]
-    storage.publish_json(_marker(config.output, index), {"member": member, "history": history})
+    storage.publish_json(marker(config.output, index), {"member": member, "history": history})
     storage.delete_file(state)
     ray.train.report({"val_macro_f1": fitted.best.val_macro_f1})
 
@@ -240,8 +240,12 @@ def _line(index: int, epoch: Epoch, fit: MemberFit, config: TrainConfig) -> str:
     )
 
 
-def _publish(config: TrainConfig, features: Sequence[FeatureSet], data: TrainingData, weights: Sequence[str]) -> None:
-    members = [storage.read_json(_marker(config.output, index))["member"] for index in range(config.members)]
+def publish_ensemble(
+    config: TrainConfig, features: Sequence[FeatureSet], data: TrainingData, weights: Sequence[str]
+) -> None:
+    """Calibrate the members whose markers `config.output` holds, and publish `ensemble.json`; features and where
+    the weights are of each backbone."""
+    members = [storage.read_json(marker(config.output, index))["member"] for index in range(config.members)]
     model = ModelConfig(**{field.name: getattr(config, field.name) for field in fields(ModelConfig)})
     training = {
         "num_train_videos": len(data.train.labels),
@@ -320,9 +324,9 @@ def _finished_members(config: TrainConfig, members: list[MemberPlan]) -> list[in
     """Members that are published; ConfigError where one was trained by another recipe."""
     finished = []
     for index in range(config.members):
-        if not storage.exists(_marker(config.output, index)):
+        if not storage.exists(marker(config.output, index)):
             continue
-        if storage.read_json(_marker(config.output, index))["member"]["recipe"] != members[index].recipe:
+        if storage.read_json(marker(config.output, index))["member"]["recipe"] != members[index].recipe:
             raise ConfigError(
                 f"--output {config.output}: member {index} was trained on other features or with other settings; "
                 "choose another directory or --overwrite"
@@ -331,7 +335,8 @@ def _finished_members(config: TrainConfig, members: list[MemberPlan]) -> list[in
     return finished
 
 
-def _marker(output: str, index: int) -> str:
+def marker(output: str, index: int) -> str:
+    """What says that a member is published, and its history."""
     return storage.join(output, f"member_{index}.json")
 
 

@@ -6,8 +6,8 @@ with. Every chart has a viewBox and no size: it fills the width that the page gi
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 
 from markupsafe import Markup
 
@@ -37,6 +37,8 @@ class Line:
     y: Sequence[float]
     tone: str
     is_dashed: bool = False
+    data: Mapping[str, str] = field(default_factory=dict)
+    """what the page's script knows it by: `data-…` attributes"""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -52,12 +54,34 @@ class Mark:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Coordinate:
+    """An axis of parallel coordinates: `ticks` are places from 0 (below) to 1 and their labels."""
+
+    label: str
+    ticks: Sequence[tuple[float, str]]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Path:
+    """A line across parallel coordinates, at a place from 0 to 1 on each; `share` from 0 (muted) to 1 (accent) is
+    its colour, and `name` its tooltip."""
+
+    name: str
+    places: Sequence[float]
+    share: float
+    data: Mapping[str, str]
+
+
+@dataclass(frozen=True, kw_only=True)
 class Bar:
     name: str
     low: float
     high: float
     value: float
 
+
+PARALLEL_WIDTH, PARALLEL_SPACING = 1150, 100
+"""Width of parallel coordinates, and the least between two axes, in whose favour they become wider."""
 
 Scale = Callable[[float], float]
 """From a value to its place in the drawing."""
@@ -142,6 +166,36 @@ def plot(
     return Markup("").join(parts)
 
 
+def parallel(title: str, axes: Sequence[Coordinate], paths: Sequence[Path]) -> Markup:
+    """Parallel coordinates (Inselberg 1985); the last paths lie on top. Names of axes stand on two lines in turn,
+    so that long ones fit beside each other."""
+    height, top, bottom = 340, 48, 14
+    spacing = max(PARALLEL_SPACING, PARALLEL_WIDTH // len(axes))
+    width = spacing * len(axes)
+
+    def at(place: float) -> float:
+        return top + (height - top - bottom) * (1 - place)
+
+    xs = [spacing * index + spacing // 2 + 18 for index in range(len(axes))]
+    parts = [
+        Markup(
+            '<svg class="parallel" viewBox="0 0 {w} {h}" style="min-width: {w}px" role="img" aria-label="{t}">'
+        ).format(w=width, h=height, t=title)
+    ]
+    for path in paths:
+        points = " ".join(f"{x},{at(place):.1f}" for x, place in zip(xs, path.places, strict=True))
+        parts.append(
+            Markup('<polyline class="path" style="--p: {:.0f}" points="{}"{}><title>{}</title></polyline>').format(
+                100 * path.share, points, _data(path.data), path.name
+            )
+        )
+    for index, (x, axis) in enumerate(zip(xs, axes, strict=True)):
+        parts.append(Markup('<line class="axis" x1="{x}" x2="{x}" y1="{}" y2="{}"/>').format(at(0), at(1), x=x))
+        parts.append(_text(x, 14 + 17 * (index % 2), axis.label, "middle", "label"))
+        parts += [_text(x - 6, at(place) + 4, text, "end", "tick halo") for place, text in axis.ticks]
+    return Markup("").join([*parts, Markup("</svg>")])
+
+
 def interval(value: float, low_high: tuple[float, float] | None) -> Markup:
     """A share and its interval on one line, for a table's cell."""
     width = 68
@@ -189,9 +243,13 @@ def _text(x: float, y: float, text: str, anchor: str, css: str = "tick") -> Mark
 
 def _line(line: Line, at_x: Scale, at_y: Scale) -> Markup:
     path = " ".join(f"{at_x(x):.1f},{at_y(y):.1f}" for x, y in zip(line.x, line.y, strict=True))
-    return Markup('<polyline class="line {}{}" points="{}"><title>{}</title></polyline>').format(
-        line.tone, " dashed" if line.is_dashed else "", path, line.name
+    return Markup('<polyline class="line {}{}" points="{}"{}><title>{}</title></polyline>').format(
+        line.tone, " dashed" if line.is_dashed else "", path, _data(line.data), line.name
     )
+
+
+def _data(values: Mapping[str, str]) -> Markup:
+    return Markup("").join(Markup(' data-{}="{}"').format(name, value) for name, value in values.items())
 
 
 def _mark(mark: Mark, at_x: Scale, at_y: Scale) -> Markup:

@@ -1,0 +1,229 @@
+"""What a search costs and what it brings: overhead a trial, trials in parallel, ASHA, the best beside the default.
+
+    python benchmarks/tune.py --synthetic [--trials 16]                  (overhead, parallel)
+    python benchmarks/tune.py --features DIR [--trials 32]               (scores)
+
+The first searches synthetic features with `jobs/tune.py`'s own code: trials of one epoch, whose wall time is
+nearly all overhead, then trials of some length, one at a time with all cores and one on each core.
+
+The second searches a space of sizes that train on a laptop with ASHA, then without it for as long, both from
+the same seed. The best of each, and the default recipe at the default of these sizes, are then trained anew
+with several seeds, so that the validation score which chose them does not flatter them, and measured on test.
+"""
+
+from __future__ import annotations
+
+import argparse
+import concurrent.futures
+import multiprocessing
+import os
+import statistics
+import sys
+import tempfile
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+import torch
+import yaml
+
+from benchmarks.machine import describe
+from benchmarks.train import synthetic
+from vidclf import cluster
+from vidclf.config import FitConfig, TuneConfig
+from vidclf.features.store import FeatureSet, read_features, read_weights_location
+from vidclf.learning import ensemble, metrics, trials
+from vidclf.learning.dataset import Batches, Sequences, training_data
+from vidclf.learning.fit import fit_member, predict
+from vidclf.learning.model import TemporalClassifier
+from vidclf.learning.tune import Search, tune
+
+SIZES = {"hidden_dim": 64, "num_lstm_layers": 2, "num_attention_heads": 4, "classifier_dims": [64, 32], "epochs": 40}
+"""What stands for the default here: full sizes take hours on two cores."""
+
+SPACE: dict[str, Any] = {
+    "hidden_dim": {"type": "choice", "categories": [32, 48, 64, 96]},
+    "num_lstm_layers": {"type": "choice", "categories": [1, 2]},
+    "num_attention_heads": {"type": "choice", "categories": [1, 2, 4, 6, 8]},
+    "pooling_dim": {"type": "choice", "categories": [32, 64]},
+    "classifier_dims": {"type": "choice", "categories": [[64], [64, 32]]},
+    "num_frames": {"type": "choice", "categories": [24, 48, 73]},
+    "dropout": {"type": "uniform", "lower": 0.1, "upper": 0.6},
+    "lr": {"type": "loguniform", "lower": 2e-4, "upper": 1e-2},
+    "weight_decay": {"type": "loguniform", "lower": 1e-5, "upper": 1e-1},
+    "warmup_epochs": {"type": "randint", "lower": 0, "upper": 9},
+    "batch_size": {"type": "choice", "categories": [16, 32, 48]},
+    "focal_gamma": {"type": "uniform", "lower": 0.0, "upper": 3.0},
+    "label_smoothing": {"type": "uniform", "lower": 0.0, "upper": 0.2},
+    "multi_scale": {"type": "choice", "categories": [[1.0], [0.85, 1.0, 1.15]]},
+    "epochs": 40,
+}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--features", help="features directory with splits by source")
+    parser.add_argument("--synthetic", action="store_true", help="measure speed on synthetic features")
+    parser.add_argument("--trials", type=int, default=32)
+    parser.add_argument("--epochs", type=int, default=20, help="of a synthetic trial")
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--retrained", type=int, default=5, help="seeds that the best and the default are trained with")
+    arguments = parser.parse_args()
+    print(describe("torch", "ray", "optuna", "numpy"), "\n")
+    cluster.connect()
+    with tempfile.TemporaryDirectory() as folder:
+        if arguments.synthetic:
+            overhead(folder, arguments.trials, arguments.epochs)
+        else:
+            scores(folder, arguments.features, arguments.trials, arguments.seed, arguments.retrained)
+
+
+def searched(
+    folder: str,
+    name: str,
+    features: Mapping[str, FeatureSet],
+    space: dict[str, Any],
+    search: dict[str, Any],
+    **flags: Any,
+) -> tuple[Search, float]:
+    """A search into `folder`/`name`, and its wall seconds, without Ray's start."""
+    file = Path(folder, f"{name}.yaml")
+    file.write_text(yaml.safe_dump({"search": search, "space": space}))
+    config = TuneConfig(features=tuple(features), space=str(file), output=f"{folder}/{name}", **flags)
+    weights = {
+        at: read_weights_location(at) if Path(at, "run_identity.json").exists() else "DEFAULT" for at in features
+    }
+    started = time.perf_counter()
+    found = tune(config, features, weights)
+    assert found is not None
+    return found, time.perf_counter() - started
+
+
+def overhead(folder: str, num_trials: int, epochs: int) -> None:
+    num_cores = os.cpu_count() or 1
+    features = {f"{folder}/features": synthetic(120)}
+    tiny = {
+        "lr": {"type": "loguniform", "lower": 1e-4, "upper": 1e-2},
+        "hidden_dim": 8,
+        "num_lstm_layers": 1,
+        "num_attention_heads": 2,
+        "classifier_dims": [8],
+        "epochs": 1,
+        "num_frames": 8,
+    }
+    longer = {
+        **tiny,
+        "hidden_dim": 64,
+        "num_attention_heads": 4,
+        "epochs": epochs,
+        "patience": epochs,
+        "num_frames": 73,
+    }
+    fifo = {"algorithm": "random", "scheduler": "none"}
+    searched(folder, "warm-up", features, tiny, fifo, num_samples=2)
+    found, seconds = searched(folder, "tiny", features, tiny, fifo, num_samples=num_trials)
+    busy = sum(found.trials["duration_s"].to_pylist())
+    print(
+        f"{num_trials} trials of one epoch on {num_cores} cores: {seconds:.1f} s, training {busy:.1f} s of "
+        f"a core; overhead {(seconds * num_cores - busy) / num_trials:.2f} s of a core a trial, "
+        f"{seconds / num_trials:.2f} s of wall time"
+    )
+    taken = {}
+    for name, cpus in (("one after another", num_cores), ("in parallel", 1)):
+        found, taken[name] = searched(
+            folder, name, features, longer, fifo, num_samples=num_trials, cpus_per_trial=float(cpus)
+        )
+        busy = sum(found.trials["duration_s"].to_pylist())
+        print(f"{num_trials} trials of {epochs} epochs {name}: {taken[name]:.1f} s, of which training {busy:.1f} s")
+    ratio = taken["one after another"] / taken["in parallel"]
+    print(f"ratio {ratio:.2f}, on {num_cores} cores")
+
+
+def scores(folder: str, directory: str, num_trials: int, seed: int, num_retrained: int) -> None:
+    features = {directory: read_features(directory)}
+    asha = {"algorithm": "tpe", "scheduler": "asha", "grace_epochs": 5, "reduction_factor": 3.0}
+    with_asha, seconds = searched(
+        folder, "asha", features, SPACE, asha, num_samples=num_trials, seed=seed, ensemble_from_trials=4
+    )
+    without, seconds_without = searched(
+        folder,
+        "none",
+        features,
+        SPACE,
+        {"algorithm": "tpe", "scheduler": "none"},
+        num_samples=num_trials,
+        seed=seed,
+        time_budget=seconds,
+    )
+    print("| | trials begun | epochs spent | wall time, s | best macro F1 on validation | of trial |")
+    print("|---|---|---|---|---|---|")
+    for name, found, wall in (("ASHA", with_asha, seconds), ("none, as long", without, seconds_without)):
+        rows = found.trials.to_pylist()
+        order = sorted(rows, key=lambda row: row["started_s"])
+        place = [row["trial_id"] for row in order].index(rows[0]["trial_id"]) + 1
+        print(
+            f"| {name} | {len(rows)} | {sum(row['num_epochs'] for row in rows)} | {wall:.0f} | "
+            f"{rows[0]['macro_f1']:.3f} | {place} |"
+        )
+    configs = {
+        "default": FitConfig(**{k: tuple(v) if isinstance(v, list) else v for k, v in SIZES.items()}),  # type: ignore[arg-type]
+        "best with ASHA": trials.fit_config(with_asha.trials.slice(0, 1).to_pylist()[0]),
+        "best without": trials.fit_config(without.trials.slice(0, 1).to_pylist()[0]),
+    }
+    for name, config in configs.items():
+        values = trials.settings_of(config)
+        print(f"\n{name}: " + ", ".join(f"{key} {values[key]}" for key in SPACE))
+    jobs = [(directory, config, number) for config in configs.values() for number in range(num_retrained)]
+    with concurrent.futures.ProcessPoolExecutor(
+        os.cpu_count(), mp_context=multiprocessing.get_context("spawn")
+    ) as pool:
+        measured = list(pool.map(trained, *zip(*jobs, strict=True)))
+    print(f"\n| {num_retrained} seeds | validation macro F1 | mean | test macro F1 | mean | test accuracy, mean |")
+    print("|---|---|---|---|---|---|")
+    for index, name in enumerate(configs):
+        own = measured[index * num_retrained : (index + 1) * num_retrained]
+        cells = [
+            f"{', '.join(f'{row[key]:.3f}' for row in own)} | {statistics.mean(row[key] for row in own):.3f}"
+            for key in ("val", "test")
+        ]
+        print(f"| {name} | {' | '.join(cells)} | {statistics.mean(row['accuracy'] for row in own):.3f} |")
+    assert with_asha.ensemble is not None
+    told = of_ensemble(with_asha.ensemble, features[directory])
+    print(
+        f"\nensemble of {told['members']:.0f} trials: test macro F1 {told['test']:.3f}, accuracy {told['accuracy']:.3f}"
+    )
+
+
+def trained(directory: str, config: FitConfig, seed: int) -> dict[str, float]:
+    """One member with another seed, in a process of its own."""
+    torch.set_num_threads(1)
+    cpu = torch.device("cpu")
+    features = read_features(directory)
+    data = training_data(features)
+    fitted = fit_member(data, config, seed, cpu)
+    model = TemporalClassifier(data.feature_dim, len(data.classes), config)
+    model.load_state_dict(fitted.state)
+    sequences, labels = of_test(features, data.classes)
+    found = predict(model, Batches(Sequences.of(sequences, labels), cpu), config.batch_size, cpu).argmax(dim=1).tolist()
+    test = metrics.evaluate(labels, found, data.classes)
+    return {"val": fitted.best.val_macro_f1, "test": test.macro_f1, "accuracy": test.accuracy}
+
+
+def of_ensemble(directory: str, features: FeatureSet) -> dict[str, float]:
+    loaded = ensemble.load(directory, torch.device("cpu"))
+    sequences, labels = of_test(features, loaded.info.classes)
+    found = loaded(sequences).probabilities_BC.argmax(axis=1).tolist()
+    test = metrics.evaluate(labels, found, loaded.info.classes)
+    return {"members": float(len(loaded.info.members)), "test": test.macro_f1, "accuracy": test.accuracy}
+
+
+def of_test(features: FeatureSet, classes: list[str]) -> tuple[list[Any], list[int]]:
+    chosen = [index for index, split in enumerate(features.splits) if split == "test"]
+    return [features.features[i] for i in chosen], [classes.index(str(features.labels[i])) for i in chosen]
+
+
+if __name__ == "__main__":
+    main()

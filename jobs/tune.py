@@ -1,0 +1,34 @@
+"""Search for the model and the recipe with the best macro F1 on validation.
+
+python jobs/tune.py --features features/ --space tune_configs/default.yaml --output tune/ --num-samples 32
+python jobs/train.py --config tune/best.yaml --output ensemble/
+
+Exit code 1 where no trial ends with a score.
+"""
+
+import sys
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+from vidclf import cli
+from vidclf.config import TuneConfig
+from vidclf.features.store import read_features, read_weights_location
+from vidclf.learning.tune import tune
+from vidclf.prediction import tuning
+
+
+def main(config: TuneConfig) -> int:
+    features = {location: read_features(location) for location in config.features}
+    weights = {location: read_weights_location(location) for location in config.features}
+    search = tune(config, features, weights)
+    if search is None:
+        return cli.EXIT_OK
+    tuning.publish(search)
+    cli.write_run_config(config, config.output)
+    print(tuning.table(search))
+    return cli.EXIT_OK
+
+
+if __name__ == "__main__":
+    cli.run(TuneConfig, main)

@@ -1,0 +1,101 @@
+"""One trial of a search, as a function of Ray Tune. [Ray Tune]"""
+
+from __future__ import annotations
+
+import tempfile
+import time
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import Any
+
+import ray
+import torch
+from ray import tune as ray_tune
+from ray.tune import Checkpoint
+
+from vidclf.config import TrainConfig
+from vidclf.learning import tracking, trials
+from vidclf.learning.dataset import TrainingData
+from vidclf.learning.fit import MemberFit
+from vidclf.learning.methods import METRIC, TIME
+from vidclf.learning.space import FEATURES
+from vidclf.learning.study import Study, train_config
+from vidclf.learning.trials import Progress
+
+STATE_FILE = "state.pt"
+
+
+def run_trial(point: dict[str, Any], *, study: Study, data: dict[str, TrainingData]) -> None:
+    """Ray Tune's function: one training, from wherever it was left."""
+    config, trial_id = study.config, ray_tune.get_context().get_trial_id()
+    settings = study.space.settings(point)
+    location = study.locations[settings.pop(FEATURES, None)]
+    progress = trials.progress_of(config.output, trial_id) or Progress(
+        trial_id=trial_id, features=location, settings={}, started_s=time.time()
+    )
+    if progress.error is None:
+        try:
+            chosen = replace(train_config(study, location), **settings)
+            progress.settings = trials.settings_of(chosen)
+            trials.publish_progress(config.output, progress)
+            _train(chosen, data[location], study, progress)
+        except (ray.exceptions.RayError, OSError):
+            raise  # the cluster's or the storage's: Ray tries again
+        except Exception as error:
+            progress.error = trials.error_text(error)
+            trials.publish_progress(config.output, progress)
+    if progress.error is not None:
+        # To Ray it is a trial that scored nothing, which it does not try again, and whose kind tpe avoids.
+        ray_tune.report({METRIC: 0.0, TIME: len(progress.history)})
+
+
+def _train(config: TrainConfig, data: TrainingData, study: Study, progress: Progress) -> None:
+    torch.set_num_threads(max(1, int(study.config.cpus_per_trial)))
+    device = torch.device("cuda" if study.gpus else "cpu")
+    if study.gpus:
+        torch.set_float32_matmul_precision("high")
+        torch.cuda.empty_cache()  # of the trial that this worker had before
+        # A trial that would take more than its share fails, rather than those beside it.
+        torch.cuda.set_per_process_memory_fraction(min(study.gpus, 1.0), device)
+    is_pbt = study.space.search.algorithm == "pbt"
+    fit = MemberFit(data, config, config.seed, device)
+    handed_on = ray_tune.get_checkpoint()  # in population-based training: a better trial's, or its own
+    state = _state_in(handed_on) if handed_on is not None else trials.state_of(config.output, progress.trial_id)
+    if state is not None:
+        fit.restore(state)
+    with tracking.Tracker(config.output, progress.trial_id, config, len(fit.history), "trial") as tracker:
+        for epoch in fit.history:
+            tracker.log(epoch, data.classes)
+        if fit.history:
+            _tell(fit, progress)
+            _report(fit, is_pbt)
+        while not fit.is_done:
+            epoch = fit.run_epoch()
+            trials.publish_state(config.output, progress.trial_id, fit.checkpoint())
+            tracker.log(epoch, data.classes)
+            _tell(fit, progress)
+            trials.publish_progress(config.output, progress)
+            _report(fit, is_pbt)
+
+
+def _tell(fit: MemberFit, progress: Progress) -> None:
+    num_epochs = len(fit.history)
+    progress.history = [asdict(epoch) for epoch in fit.history]
+    progress.ended_s = [*progress.ended_s, *[time.time()] * num_epochs][:num_epochs]
+    progress.best_epoch = list(fit.history).index(fit.best) + 1
+    progress.is_done = fit.is_done
+
+
+def _report(fit: MemberFit, is_pbt: bool) -> None:
+    figures = {METRIC: fit.best.val_macro_f1, TIME: len(fit.history), "val_loss": fit.best.val_loss}
+    if not is_pbt:
+        ray_tune.report(figures)
+        return
+    with tempfile.TemporaryDirectory() as folder:
+        Path(folder, STATE_FILE).write_bytes(fit.checkpoint())
+        ray_tune.report(figures, checkpoint=Checkpoint.from_directory(folder))
+
+
+def _state_in(checkpoint: Checkpoint) -> bytes:
+    with checkpoint.as_directory() as folder:
+        return Path(folder, STATE_FILE).read_bytes()

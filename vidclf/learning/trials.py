@@ -1,0 +1,187 @@
+"""A search's trials on disk: what each leaves while it runs, the table of all, and the best one's YAML.
+
+    trials/<id>/state.pt         all that the next epoch depends on (`MemberFit.checkpoint`), after each epoch
+    trials/<id>/progress.json    settings, curve and error, after each epoch
+    trials.parquet               `schema.trials`
+
+They tell of a trial without Ray, whose own record of it lags behind by some seconds.
+"""
+
+from __future__ import annotations
+
+import io
+import json
+import re
+import traceback
+import typing
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field, fields
+from typing import Any
+
+import pyarrow as pa
+import torch
+import yaml
+from torch import Tensor
+
+from vidclf import schema, storage
+from vidclf.config import FitConfig, base_kind
+from vidclf.learning.space import FEATURES, KINDS
+from vidclf.schema import TrialStatus
+
+TRIALS_DIR = "trials"
+TRIALS_FILE = "trials.parquet"
+BEST_FILE = "best.yaml"
+
+_OUT_OF_MEMORY = re.compile(r"MemoryError|out of memory|not enough memory|can't allocate memory|running low on memory")
+_LISTS = ("epoch_macro_f1", "epoch_val_loss", "epoch_train_loss", "ended_s")
+_ARROW = {int: pa.int64(), float: pa.float64(), bool: pa.bool_(), str: pa.string()}
+
+
+@dataclass(kw_only=True)
+class Progress:
+    """What a trial has done so far: `progress.json`."""
+
+    trial_id: str
+    features: str
+    """location of the features it trains on"""
+    settings: dict[str, Any]
+    """fields of FitConfig"""
+    started_s: float
+    """since the epoch of Unix, as `ended_s`"""
+    history: list[dict[str, Any]] = field(default_factory=list)
+    """fields of `Epoch`"""
+    ended_s: list[float] = field(default_factory=list)
+    """of each epoch in the history"""
+    best_epoch: int | None = None
+    """place in the history, from 1, of the epoch whose weights the trial would leave"""
+    is_done: bool = False
+    """whether its epochs or its patience are spent"""
+    error: str | None = None
+    """what it failed of, with the traceback; it would fail of that again"""
+
+    @property
+    def best(self) -> dict[str, Any] | None:
+        return self.history[self.best_epoch - 1] if self.best_epoch is not None else None
+
+
+def progress_of(output: str, trial_id: str) -> Progress | None:
+    """What a trial left; None where it had not begun."""
+    path = storage.join(output, TRIALS_DIR, trial_id, "progress.json")
+    return Progress(**storage.read_json(path)) if storage.exists(path) else None
+
+
+def publish_progress(output: str, progress: Progress) -> None:
+    storage.publish_json(storage.join(output, TRIALS_DIR, progress.trial_id, "progress.json"), asdict(progress))
+
+
+def state_of(output: str, trial_id: str) -> bytes | None:
+    """A trial's state after its last epoch; None where there is none."""
+    path = storage.join(output, TRIALS_DIR, trial_id, "state.pt")
+    return storage.read_bytes(path) if storage.exists(path) else None
+
+
+def publish_state(output: str, trial_id: str, state: bytes) -> None:
+    storage.publish_bytes(storage.join(output, TRIALS_DIR, trial_id, "state.pt"), state)
+
+
+def best_weights(output: str, trial_id: str) -> dict[str, Tensor]:
+    """The weights of a trial's best epoch."""
+    state = state_of(output, trial_id)
+    assert state is not None, f"{trial_id} has run an epoch"
+    weights: dict[str, Tensor] = torch.load(io.BytesIO(state), weights_only=True)["best_state"]
+    return weights
+
+
+def is_out_of_memory(error: str) -> bool:
+    """Whether an error's text tells of memory, of a GPU, of the host, or of the node as Ray watches it."""
+    return bool(_OUT_OF_MEMORY.search(error))
+
+
+def error_text(error: BaseException) -> str:
+    """The error in its first line, and the traceback."""
+    last = "".join(traceback.format_exception_only(error)).strip()
+    return f"{last}\n{''.join(traceback.format_exception(error))}"
+
+
+def first_line(text: str) -> str:
+    return next((line.strip() for line in text.splitlines() if line.strip()), "")
+
+
+def row(output: str, trial_id: str, error: str | None, searched: Sequence[str]) -> dict[str, Any]:
+    """A row of `schema.trials` for a trial that is over; `error` is what Ray says it failed of, if it did."""
+    progress = progress_of(output, trial_id)
+    error = (progress.error if progress is not None else None) or error
+    told: dict[str, Any] = {"trial_id": trial_id, "error": error, "status": _status(progress, error)}
+    if progress is None:  # its worker died before it said anything
+        absent = ("macro_f1", "accuracy", "val_loss", "best_epoch", "started_s", "features", "settings", *searched)
+        return {**dict.fromkeys(absent), **told, "num_epochs": 0, "duration_s": 0.0, **{name: [] for name in _LISTS}}
+    best = progress.best or {}
+    history = progress.history
+    return {
+        **told,
+        "macro_f1": best.get("val_macro_f1"),
+        "accuracy": best.get("val_accuracy"),
+        "val_loss": best.get("val_loss"),
+        "best_epoch": progress.best_epoch,
+        "num_epochs": len(history),
+        "started_s": progress.started_s,
+        "duration_s": float(sum(epoch["duration_s"] for epoch in history)),
+        **{name: progress.settings[name] for name in searched if name != FEATURES},
+        "features": progress.features,
+        "settings": json.dumps(progress.settings),
+        "epoch_macro_f1": [epoch["val_macro_f1"] for epoch in history],
+        "epoch_val_loss": [epoch["val_loss"] for epoch in history],
+        "epoch_train_loss": [epoch["train_loss"] for epoch in history],
+        "ended_s": progress.ended_s,
+    }
+
+
+def _status(progress: Progress | None, error: str | None) -> TrialStatus:
+    if error is not None:
+        return TrialStatus.OUT_OF_MEMORY if is_out_of_memory(error) else TrialStatus.FAILED
+    assert progress is not None, "a trial that did not fail has run an epoch"
+    return TrialStatus.FINISHED if progress.is_done else TrialStatus.STOPPED
+
+
+def table(rows: Sequence[Mapping[str, Any]], searched: Sequence[str]) -> pa.Table:
+    """`schema.trials` of these rows, the best first."""
+    parameters = {name: _arrow_type(name) for name in searched if name != FEATURES}
+    columns = schema.trials(parameters)
+    ordered = sorted(rows, key=_rank)
+    return schema.conform(pa.Table.from_pylist([dict(entry) for entry in ordered], columns), columns, TRIALS_FILE)
+
+
+def _rank(entry: Mapping[str, Any]) -> tuple[bool, float, float, float]:
+    """Macro F1, then accuracy, then who was first; losses of other focal_gamma or label_smoothing do not compare."""
+    has_failed = entry["error"] is not None or entry["macro_f1"] is None
+    return has_failed, -(entry["macro_f1"] or 0.0), -(entry["accuracy"] or 0.0), entry["started_s"] or 0.0
+
+
+def _arrow_type(name: str) -> pa.DataType:
+    kind = base_kind(KINDS[name])
+    if kind is tuple:
+        return pa.list_(_ARROW[next(arg for arg in typing.get_args(KINDS[name]) if arg is not Ellipsis)])
+    return _ARROW[kind]
+
+
+def fit_config(entry: Mapping[str, Any]) -> FitConfig:
+    """A row's configuration."""
+    settings: dict[str, Any] = json.loads(entry["settings"])
+    values: dict[str, Any] = {name: tuple(v) if isinstance(v, list) else v for name, v in settings.items()}
+    return FitConfig(**values)
+
+
+def settings_of(config: FitConfig) -> dict[str, Any]:
+    """The fields of FitConfig alone, as JSON and YAML have them."""
+    values = {entry.name: getattr(config, entry.name) for entry in fields(FitConfig)}
+    return {name: list(value) if isinstance(value, tuple) else value for name, value in values.items()}
+
+
+def best_yaml(entry: Mapping[str, Any], split: str, note: str) -> bytes:
+    """What `jobs/train.py --config` takes: the row's features, split and settings, under a comment."""
+    values = {"features": entry["features"], "split": split, **json.loads(entry["settings"])}
+    head = f"# {note}\n# trial {entry['trial_id']}: macro F1 {entry['macro_f1']:.4f} on validation, epoch "
+    head += (
+        f"{entry['best_epoch']} of {entry['num_epochs']} run\n# python jobs/train.py --config best.yaml --output …\n"
+    )
+    return (head + yaml.safe_dump(values, sort_keys=False, allow_unicode=True)).encode()
