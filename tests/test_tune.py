@@ -145,7 +145,7 @@ def test_a_search_without_a_score_ends_with_the_first_error(ray_session: None, t
     assert not (tmp_path / "search" / "best.yaml").exists()
 
 
-def test_population_based_training_hands_weights_on(ray_session: None, tmp_path: Path) -> None:
+def test_population_based_training_ends_within_its_domains(ray_session: None, tmp_path: Path) -> None:
     space = {**TINY, "epochs": 4, "lr": {"type": "choice", "categories": [1e-9, 1e-2]}}
     pbt = {"algorithm": "pbt", "scheduler": "none", "perturbation_epochs": 2}
     found = tuning_job.run(tmp_path / "search", space, pbt, num_samples=2, cpus_per_trial=1.0)
