@@ -1,6 +1,6 @@
 """What a search costs and what it brings: overhead a trial, trials in parallel, ASHA, the best beside the default.
 
-    python benchmarks/tune.py --synthetic [--trials 16]                  (overhead, parallel)
+    python benchmarks/tune.py --synthetic [--trials 32]                  (overhead, parallel)
     python benchmarks/tune.py --features DIR [--trials 32]               (scores)
 
 The first searches synthetic features with `jobs/tune.py`'s own code: trials of one epoch, whose wall time is

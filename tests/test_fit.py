@@ -99,6 +99,18 @@ def test_a_restored_member_goes_on_as_if_it_had_not_been_killed(
     assert all(torch.equal(result.state[key], value) for key, value in fitted.state.items())
 
 
+def test_a_member_that_goes_on_from_anothers_weights_keeps_its_own_settings(data: TrainingData) -> None:
+    donor = MemberFit(data, replace(CONFIG, weight_decay=0.5), 0, CPU)
+    donor.run_epoch()
+    own = replace(CONFIG, weight_decay=0.0, lr=1e-3)
+    heir, alone = MemberFit(data, own, 0, CPU), MemberFit(data, own, 0, CPU)
+    heir.restore(donor.checkpoint())
+    assert untimed(list(heir.history)) == untimed(list(donor.history))
+    assert [group["weight_decay"] for group in heir._optimizer.param_groups] == [0.0]
+    alone.run_epoch()
+    assert heir.run_epoch().lr == alone.run_epoch().lr != donor.run_epoch().lr
+
+
 def epoch(**values: object) -> Epoch:
     plain = dict.fromkeys(Epoch.__dataclass_fields__, 0.0)
     return Epoch(**{**plain, "attempt": 1, "number": 1, "train_recall": [], "val_f1": [], **values})  # type: ignore[arg-type]

@@ -145,13 +145,13 @@ def test_a_search_without_a_score_ends_with_the_first_error(ray_session: None, t
     assert not (tmp_path / "search" / "best.yaml").exists()
 
 
-def test_population_based_training_hands_weights_on(ray_session: None, tmp_path: Path) -> None:
-    space = {**TINY, "epochs": 6, "patience": 6, "lr": {"type": "choice", "categories": [1e-9, 1e-2]}}
+def test_population_based_training_ends_within_its_domains(ray_session: None, tmp_path: Path) -> None:
+    space = {**TINY, "epochs": 4, "lr": {"type": "choice", "categories": [1e-9, 1e-2]}}
     pbt = {"algorithm": "pbt", "scheduler": "none", "perturbation_epochs": 2}
-    found = tuning_job.run(tmp_path / "search", space, pbt, num_samples=4, cpus_per_trial=0.5)
+    found = tuning_job.run(tmp_path / "search", space, pbt, num_samples=2, cpus_per_trial=1.0)
     assert found is not None
     rows = found.trials.to_pylist()
-    assert [row["num_epochs"] for row in rows] == [6] * 4
+    assert [row["num_epochs"] for row in rows] == [4, 4]
     assert all(0.1 <= row["dropout"] <= 0.3 for row in rows)
 
 
@@ -163,8 +163,8 @@ def test_a_killed_worker_and_a_killed_search_cost_no_epoch_but_the_one_in_flight
         worker = first.worker("ImplicitFunc")  # Ray Tune's name for a function that is a trial
         assert worker is not None
         worker.kill()
-        # In the middle of the second half: two trials are over, Ray has written that down, others are running.
-        first.until(lambda: len(over(output)) >= 2 and len(begun(output)) >= 3 and state_tells(output, over(output)))
+        # Some are over, Ray has written that down, the last one is running.
+        first.until(lambda: over(output) and len(begun(output)) == 3 and state_tells(output, over(output)))
     finally:
         first.kill()
     at_kill = {path.parent.name: path.read_bytes() for path in output.glob("trials/*/progress.json")}
@@ -173,11 +173,11 @@ def test_a_killed_worker_and_a_killed_search_cost_no_epoch_but_the_one_in_flight
     assert second.process.wait(timeout=120) == 0, (tmp_path / "second.log").read_text()
 
     rows = {row["trial_id"]: row for row in storage.read_table(str(output / "trials.parquet")).to_pylist()}
-    assert len(rows) == 4
+    assert len(rows) == 3
     assert {row["status"] for row in rows.values()} == {"finished"}
     assert {path.name for path in (output / "trials").iterdir()} == rows.keys()
     ended = {name for name, content in at_kill.items() if json.loads(content)["is_done"]}
-    assert len(ended) >= 2
+    assert 1 <= len(ended) < 3
     assert ended <= rows.keys()
     for name in rows.keys() & at_kill.keys():
         before = json.loads(at_kill[name])
@@ -210,23 +210,23 @@ def state_tells(output: Path, names: list[str]) -> bool:
 def test_a_search_whose_time_is_up_goes_on_when_submitted_again(
     ray_session: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    output, space = tmp_path / "search", {**tuning_job.SPACE, "epochs": 12}
+    output, space = tmp_path / "search", {**tuning_job.SPACE, "epochs": 8}
     with monkeypatch.context() as patch:
-        # By this clock a trial that has begun is a second: time is up in the second of three.
+        # By this clock a trial that has begun is a second: time is up in the second of two.
         clock = SimpleNamespace(
             monotonic=lambda: float(len(storage.list_files(str(output / "trials"), "state.pt", recursive=True)))
         )
         patch.setattr(tune_module, "time", clock)
-        first = tuning_job.run(output, space, tuning_job.SEARCH, num_samples=3, cpus_per_trial=2.0, time_budget=1.5)
+        first = tuning_job.run(output, space, tuning_job.SEARCH, num_samples=2, cpus_per_trial=2.0, time_budget=1.5)
     assert first is not None
     assert not json.loads((output / "summary.json").read_text())["is_complete"]
     before = {row["trial_id"]: row["epoch_val_loss"] for row in first.trials.to_pylist()}
-    assert [row["num_epochs"] for row in first.trials.to_pylist() if row["status"] == "finished"] == [12]
+    assert [row["num_epochs"] for row in first.trials.to_pylist() if row["status"] == "finished"] == [8]
     assert len(before) == 2
-    second = tuning_job.run(output, space, tuning_job.SEARCH, num_samples=3, cpus_per_trial=2.0)
+    second = tuning_job.run(output, space, tuning_job.SEARCH, num_samples=2, cpus_per_trial=2.0)
     assert second is not None
     after = {row["trial_id"]: row["epoch_val_loss"] for row in second.trials.to_pylist()}
-    assert [len(losses) for losses in after.values()] == [12, 12, 12]
+    assert [len(losses) for losses in after.values()] == [8, 8]
     for trial_id, losses in before.items():
         assert after[trial_id][: len(losses)] == losses
 

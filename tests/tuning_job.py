@@ -19,8 +19,7 @@ SPACE = {
     "classifier_dims": [8],
     "lr": {"type": "loguniform", "lower": 1e-3, "upper": 1e-2},
     "dropout": {"type": "uniform", "lower": 0.1, "upper": 0.3},
-    "epochs": 30,
-    "patience": 30,
+    "epochs": 20,
     "batch_size": 2,
 }
 SEARCH = {"algorithm": "random", "scheduler": "none"}
@@ -38,4 +37,4 @@ def run(output: Path, space: dict[str, object], search: dict[str, object], **fla
 if __name__ == "__main__":
     # Ray's own record of the search, which it writes every 10 seconds otherwise.
     os.environ["TUNE_GLOBAL_CHECKPOINT_S"] = "1"
-    run(Path(sys.argv[1]), SPACE, SEARCH, num_samples=4)
+    run(Path(sys.argv[1]), SPACE, SEARCH, num_samples=3)

@@ -186,11 +186,14 @@ def _search(study: Study, data: dict[str, TrainingData]) -> None:
         else:
             storage.delete_tree(directory)
             tuner = _new_tuner(study, trainable, storage.join(output, RAY_TUNE_DIR))
-        try:
-            tuner.fit()
-            is_complete = True
-        except _TimeIsUp:
-            is_complete = False
+        with warnings.catch_warnings():
+            # A trial that goes on counts its reports from 1 again; Optuna's pruners, which nobody asks, care.
+            warnings.filterwarnings("ignore", "The reported value is ignored")
+            try:
+                tuner.fit()
+                is_complete = True
+            except _TimeIsUp:
+                is_complete = False
     rows = [row for row in (_row(study, trial) for trial in log.trials) if row is not None]
     kept = {row["trial_id"] for row in rows}
     # Begun after the last thing that Ray wrote down of a search that was then killed.
