@@ -15,9 +15,15 @@ focus of the attention + 0.20 · frame agreement; the focus is 1 - entropy of th
 from __future__ import annotations
 
 import argparse
+import concurrent.futures
+import hashlib
+import json
+import multiprocessing
+import os
 import sys
 import tempfile
-from dataclasses import replace
+from dataclasses import asdict, fields, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -37,10 +43,11 @@ from vidclf.features import backbone
 from vidclf.features.store import FeatureSet, read_features, read_weights_location
 from vidclf.learning import ensemble, splits
 from vidclf.learning.calibrate import calibrate
-from vidclf.learning.dataset import training_data
+from vidclf.learning.dataset import TrainingData, training_data
 from vidclf.learning.ensemble import Ensemble, EnsembleInfo, EnsembleOutput
 from vidclf.learning.fit import fit_member
 from vidclf.learning.metrics import expected_calibration_error
+from vidclf.learning.train import data_digest
 from vidclf.learning.trust import risk_threshold
 
 FRACTIONS = (0.7, 0.2, 0.1)
@@ -99,35 +106,48 @@ def main() -> None:
 
 
 def split(features: FeatureSet, seed: int) -> FeatureSet:
-    names = splits.assign([str(label) for label in features.labels], features.groups, FRACTIONS, seed)
+    labels = [str(label) for label in features.labels]
+    names = splits.assign(labels, features.sublabels, features.groups, FRACTIONS, seed)
     return replace(features, splits=list(names))
 
 
 def of(features: FeatureSet, keep: npt.NDArray[np.bool_]) -> FeatureSet:
     chosen = np.flatnonzero(keep).tolist()
-    lists = ("video_ids", "labels", "groups", "splits", "features")
+    lists = [field.name for field in fields(FeatureSet) if field.name != "spec"]
     return replace(features, **{name: [getattr(features, name)[index] for index in chosen] for name in lists})
 
 
-def train(features: FeatureSet, recipe: FitConfig, num_members: int) -> Ensemble:
-    data, cpu = training_data(features), torch.device("cpu")
-    with tempfile.TemporaryDirectory() as folder:
-        members = []
-        for index in range(num_members):
-            fitted = fit_member(data, recipe, index, cpu)
-            digest = ensemble.write_member(folder, index, fitted.state)
-            members.append({"file": ensemble.member_file(index), "digest": digest})
-        model = ModelConfig(**{name: getattr(recipe, name) for name in ModelConfig.__dataclass_fields__})
-        info = EnsembleInfo(
-            classes=data.classes,
-            feature_spec=features.spec,
-            weights="",
-            model=model,
-            members=members,
-            training={},
-        )
-        ensemble.write_info(folder, calibrate(folder, info, features))
-        return ensemble.load(folder, cpu)
+def train(features: FeatureSet, recipe: FitConfig, num_members: int, kept_in: Path) -> Ensemble:
+    """The ensemble of these features, of which only the members that `kept_in` lacks are trained, one a core."""
+    data = training_data(features)
+    key = hashlib.sha256(json.dumps([asdict(recipe), data_digest(features)]).encode()).hexdigest()[:16]
+    directory = kept_in / key
+    files = [directory / ensemble.member_file(index) for index in range(num_members)]
+    missing = [index for index, file in enumerate(files) if not file.exists()]
+    if missing:
+        directory.mkdir(parents=True, exist_ok=True)
+        spawn = multiprocessing.get_context("spawn")
+        with concurrent.futures.ProcessPoolExecutor(min(len(missing), os.cpu_count() or 1), spawn) as pool:
+            list(pool.map(partial(train_member, str(directory), data, recipe), missing))
+    members = [{"file": file.name, "digest": hashlib.sha256(file.read_bytes()).hexdigest()} for file in files]
+    info = EnsembleInfo(
+        classes=data.classes,
+        feature_spec=features.spec,
+        weights="",
+        model=ModelConfig(**{name: getattr(recipe, name) for name in ModelConfig.__dataclass_fields__}),
+        members=members,
+        training={},
+        preprocessing={},
+        versions={},
+    )
+    ensemble.write_info(str(directory), calibrate(str(directory), info, features))
+    return ensemble.load(str(directory), torch.device("cpu"))
+
+
+def train_member(directory: str, data: TrainingData, recipe: FitConfig, index: int) -> None:
+    """In a process of its own."""
+    torch.set_num_threads(1)
+    ensemble.write_member(directory, index, fit_member(data, recipe, index, torch.device("cpu")).state)
 
 
 def measure(
