@@ -27,6 +27,13 @@ def test_frame_agreement_is_the_share_of_frames_nearest_to_the_top_class() -> No
     assert SPACE.frame_agreement([sequence, sequence[:3]], [0, 1]).tolist() == pytest.approx([0.75, 1 / 3])
 
 
+def test_a_precision_is_shrunk_to_the_mean_in_every_direction() -> None:
+    # Variance 2 along the first of four dimensions, 0.5 on average: a twentieth of it stays where it is.
+    along, across = 1 / (0.05 * 2 + 0.95 * 0.5), 1 / (0.95 * 0.5)
+    rows_BD = np.sqrt(2) * np.array([[1.0, 0, 0, 0], [-1.0, 0, 0, 0]])
+    np.testing.assert_allclose(trust.shrunk_precision(rows_BD), np.diag([along, across, across, across]), rtol=1e-9)
+
+
 def signed_square(value: float) -> float:
     return float(value * abs(value))
 

@@ -13,7 +13,7 @@ Three questions, apart from each other:
   stays under a wanted risk: Learn-then-Test with fixed-sequence testing and exact binomial tails
   (Angelopoulos et al. 2021, arXiv:2110.01052).
 
-Shape suffixes: B videos, T frames, D features, C classes, M members, V views, K signs.
+Shape suffixes: B videos, T frames, D features, C classes, M members, V views, K signs, R directions.
 """
 
 from __future__ import annotations
@@ -28,7 +28,6 @@ import numpy.typing as npt
 from scipy.optimize import minimize
 from scipy.special import expit, logit
 from scipy.stats import binom
-from sklearn.covariance import ShrunkCovariance
 
 Floats = npt.NDArray[np.floating[Any]]
 Bools = npt.NDArray[np.bool_]
@@ -73,8 +72,8 @@ class FeatureSpace:
         rows_BD = video_features(features)
         labels_B = np.asarray(labels)
         means_CD = np.stack([rows_BD[labels_B == index].mean(axis=0) for index in range(num_classes)])
-        shrunk = ShrunkCovariance(assume_centered=True, shrinkage=SHRINKAGE).fit(rows_BD - means_CD[labels_B])
-        return cls(means_CD=means_CD.astype(np.float32), precision_DD=shrunk.precision_.astype(np.float32))
+        precision_DD = shrunk_precision(rows_BD - means_CD[labels_B])
+        return cls(means_CD=means_CD.astype(np.float32), precision_DD=precision_DD.astype(np.float32))
 
     def distances(self, features: Sequence[Floats]) -> Floats:
         """Mahalanobis distance of each sequence to the nearest class, [B]."""
@@ -98,6 +97,19 @@ class FeatureSpace:
                 for features_TD, top in zip(features, top_B, strict=True)
             ]
         )
+
+
+def shrunk_precision(centred_BD: Floats) -> Floats:
+    """Inverse [D, D] of the covariance of centred rows, `SHRINKAGE` of it replaced by as much variance in every
+    direction (Ledoit & Wolf 2004). Through the rows' singular vectors, of which there may be far fewer than
+    columns."""
+    num_videos, dim = centred_BD.shape
+    _, scale_R, directions_RD = np.linalg.svd(centred_BD, full_matrices=False)
+    # A class of one video each has no spread; any will do.
+    even = SHRINKAGE * max((scale_R**2).sum() / num_videos / dim, 1e-9)
+    along_R = 1 / ((1 - SHRINKAGE) * scale_R**2 / num_videos + even)
+    precision_DD: Floats = np.eye(dim) / even + (directions_RD.T * (along_R - 1 / even)) @ directions_RD
+    return precision_DD
 
 
 def video_features(features: Sequence[Floats]) -> Floats:
