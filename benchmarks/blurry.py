@@ -61,7 +61,8 @@ def main() -> None:
     print("|---|---|---|---|---|---|---|---|---|")
     for seed in map(int, arguments.seeds.split(",")):
         fresh = split(features, seed)
-        classifier = train(fresh, recipe, arguments.members)
+        with tempfile.TemporaryDirectory() as scratch:
+            classifier = train(fresh, recipe, arguments.members, scratch)
         chosen = [index for index, name in enumerate(fresh.splits) if name == "test"]
         labels_B = np.array([classifier.info.classes.index(str(fresh.labels[index])) for index in chosen])
         untouched = classifier([[fresh.features[index] for index in chosen]]).probabilities_BC

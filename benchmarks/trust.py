@@ -1,23 +1,35 @@
 """Accuracy, calibration, out-of-distribution detection and risk of an ensemble, over several splits.
 
-    python benchmarks/trust.py --archive DIR --features DIR [--seeds 0,1,2,3,4] [--members 4] [--hidden-dim 128] ...
+    python benchmarks/trust.py --archive DIR --features DIR [--seeds 0,1,2,3] [--ensembles DIR] [--members 4] ...
 
 For each seed the archive is split by source, an ensemble trained on train, fitted on validation and
-measured on test; then trained again without one class, whose videos are then of no class. Clips of no
-class are made besides: noise, coarse noise, solid colours, bars, ramps and chequers, encoded as H.264
-and sampled as the videos were. `--archive` is named for what the features were made of; the reference
-system's fixed formula, which abstains below 0.45, is computed from the same predictions.
+measured on test, of which the figures are then pooled: a test split of a few dozen videos has a calibration
+error of several points however well its model is calibrated, and this floor is printed beside it. Intervals
+are bootstraps over sources. `--ensembles DIR` keeps the members, so that only what is fitted to them is done
+again in a later run.
 
-The formula: 0.25 · confidence + 0.20 · gap to the second class + 0.20 · (1 - entropy / log C) + 0.15 ·
-focus of the attention + 0.20 · frame agreement; the focus is 1 - entropy of the pooling weights / log T.
+Videos of no class are clips that are made (noise, coarse noise, solid colours, bars, ramps and chequers,
+encoded as H.264 and sampled as the videos were), and the videos of a class that training lacked: each class
+in turn for the OOD score, which needs no members, and one class a seed (`--held-out`) with an ensemble trained
+without it, for what else is compared. `--archive` is named for what the features were made of.
+
+The reference system's fixed formula, which abstains below 0.45, is computed from the same predictions:
+0.25 · confidence + 0.20 · gap to the second class + 0.20 · (1 - entropy / log C) + 0.15 · focus of the
+attention + 0.20 · frame agreement; the focus is 1 - entropy of the pooling weights / log T.
 """
 
 from __future__ import annotations
 
 import argparse
+import concurrent.futures
+import hashlib
+import json
+import multiprocessing
+import os
 import sys
 import tempfile
-from dataclasses import replace
+from dataclasses import asdict, dataclass, fields, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -36,11 +48,13 @@ from vidclf.config import FitConfig, ModelConfig
 from vidclf.features import backbone
 from vidclf.features.store import FeatureSet, read_features, read_weights_location
 from vidclf.learning import ensemble, splits
-from vidclf.learning.calibrate import calibrate
-from vidclf.learning.dataset import training_data
-from vidclf.learning.ensemble import Ensemble, EnsembleInfo, EnsembleOutput
+from vidclf.learning.bootstrap import GroupBootstrap
+from vidclf.learning.calibrate import calibrate, fit_ood, fit_space
+from vidclf.learning.dataset import TrainingData, training_data
+from vidclf.learning.ensemble import Ensemble, EnsembleInfo, EnsembleOutput, FittedBackbone
 from vidclf.learning.fit import fit_member
 from vidclf.learning.metrics import expected_calibration_error
+from vidclf.learning.train import data_digest
 from vidclf.learning.trust import risk_threshold
 
 FRACTIONS = (0.7, 0.2, 0.1)
@@ -49,133 +63,232 @@ RISK = 0.05
 SIDE = 256
 NUM_FRAMES = 40
 CLIPS_A_KIND = 6
+COVERAGES = (0.5, 0.6, 0.7, 0.8, 0.9, 0.95, 1.0)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Seen:
+    """What an ensemble says of some videos, and the reference's formula of that."""
+
+    confidence_B: npt.NDArray[Any]
+    trust_B: npt.NDArray[Any]
+    ood_B: npt.NDArray[Any]
+    reference_B: npt.NDArray[Any]
+    accepted_B: npt.NDArray[Any]
+    correct_B: npt.NDArray[Any]
+    """empty for videos of no class"""
+    groups: list[str]
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--archive", type=Path, required=True)
     parser.add_argument("--features", required=True)
-    parser.add_argument("--seeds", default="0,1,2,3,4")
+    parser.add_argument("--seeds", default="0,1,2,3")
+    parser.add_argument("--ensembles", type=Path, help="keep the members here, and take those that are here")
+    parser.add_argument("--held-out", default="", help="seeds to train an ensemble without a class for as well")
     parser.add_argument("--members", type=int, default=4)
     parser.add_argument("--hidden-dim", type=int, default=128)
     parser.add_argument("--num-lstm-layers", type=int, default=2)
     parser.add_argument("--num-attention-heads", type=int, default=4)
     parser.add_argument("--epochs", type=int, default=40)
     parser.add_argument("--lr", type=float, default=1e-3)
-    parser.add_argument("--no-held-out", action="store_true", help="leave out the ensembles that lack a class")
     arguments = parser.parse_args()
     features = read_features(arguments.features)
     names = ("hidden_dim", "num_lstm_layers", "num_attention_heads", "epochs", "lr")
     recipe = FitConfig(classifier_dims=(64,), patience=15, **{name: getattr(arguments, name) for name in names})
     print(describe("torch", "scikit-learn"), f"\n{len(features.labels)} videos of {arguments.archive.name}; {recipe}\n")
     made = clips_of_no_class(features, read_weights_location(arguments.features))
-    rows: list[dict[str, float]] = []
-    pooled: list[tuple[npt.NDArray[Any], npt.NDArray[Any], npt.NDArray[Any]]] = []
     classes = sorted({str(label) for label in features.labels})
-    for number, seed in enumerate(map(int, arguments.seeds.split(","))):
-        fresh = split(features, seed)
-        classifier = train(fresh, recipe, arguments.members)
-        row = {"seed": float(seed)}
-        for tta in (False, True):
-            found, pool = measure(classifier, fresh, made, tta)
-            row.update({f"{name}{' tta' if tta else ''}": value for name, value in found.items()})
-            if not tta:
-                pooled.append(pool)
-        if not arguments.no_held_out:
-            row.update(held_out(fresh, classes[number % len(classes)], recipe, arguments.members))
-        rows.append(row)
-        print(f"seed {seed}: " + ", ".join(f"{name} {value:.3f}" for name, value in row.items()), flush=True)
-    print("\n| | mean | " + " | ".join(f"seed {row['seed']:.0f}" for row in rows) + " |")
-    print("|---|---|" + "---|" * len(rows))
-    for name in [name for name in rows[0] if name != "seed"]:
-        values = [row[name] for row in rows]
-        print(f"| {name} | {np.mean(values):.3f} | " + " | ".join(f"{value:.3f}" for value in values) + " |")
-    ours_B, theirs_B, correct_B = (np.concatenate(parts) for parts in zip(*pooled, strict=True))
-    print(f"\n| coverage, {len(correct_B)} test videos | error, ours | error, reference's formula |\n|---|---|---|")
-    for coverage in (0.5, 0.6, 0.7, 0.8, 0.9, 0.95, 1.0):
-        count = max(1, round(coverage * len(correct_B)))
-        errors = [1 - correct_B[np.argsort(-score_B, kind="stable")[:count]].mean() for score_B in (ours_B, theirs_B)]
-        print(f"| {coverage:.2f} | {errors[0]:.3f} | {errors[1]:.3f} |")
+    held_out = {int(seed) for seed in arguments.held_out.split(",") if seed}
+    rows: list[dict[str, float]] = []
+    pooled: list[Seen] = []
+    with tempfile.TemporaryDirectory() as scratch:
+        train_in = partial(train, recipe=recipe, num_members=arguments.members, kept_in=arguments.ensembles or scratch)
+        for seed in map(int, arguments.seeds.split(",")):
+            fresh = split(features, seed)
+            classifier = train_in(fresh)
+            test = of(fresh, np.array(fresh.splits) == "test")
+            known, unknown = look(classifier, test.features, test), look(classifier, made)
+            row = {"seed": float(seed), **measure(classifier, test, known), **against(known, unknown, "made clips")}
+            row.update(space_without(fresh, classes))
+            if seed in held_out:
+                is_held = np.array(fresh.labels) == classes[seed % len(classes)]
+                lacking = train_in(of(fresh, ~is_held))
+                others = look(lacking, of(test, np.array(test.labels) != classes[seed % len(classes)]).features)
+                row.update(against(others, look(lacking, of(fresh, is_held).features), "class held out of an ensemble"))
+            rows.append(row)
+            pooled.append(known)
+            print(f"seed {seed}: " + ", ".join(f"{name} {value:.3f}" for name, value in row.items()), flush=True)
+    print("\n| | mean | lowest | highest | seeds |\n|---|---|---|---|---|")
+    for name in dict.fromkeys(name for row in rows for name in row if name != "seed"):
+        values = [row[name] for row in rows if name in row]
+        print(f"| {name} | {np.mean(values):.3f} | {min(values):.3f} | {max(values):.3f} | {len(values)} |")
+    report_pooled(pooled)
+
+
+def look(classifier: Ensemble, sequences: list[npt.NDArray[np.float16]], labelled: FeatureSet | None = None) -> Seen:
+    """Every figure of some videos, accepted as `classify --abstain-risk` would."""
+    output, validation, mode = classifier([sequences]), classifier.trust, ensemble.mode(False)
+    found = risk_threshold(validation.validation_trust_B[mode], validation.validation_correct_B[mode], RISK)
+    truth = [classifier.info.classes.index(str(label)) for label in labelled.labels] if labelled else []
+    return Seen(
+        confidence_B=output.probabilities_BC.max(axis=1),
+        trust_B=output.trust_score_B,
+        ood_B=output.ood_score_B,
+        reference_B=reference(classifier, output, sequences),
+        accepted_B=(output.trust_score_B >= found.threshold) & (output.ood_score_B <= 1),
+        correct_B=output.probabilities_BC.argmax(axis=1)[: len(truth)] == truth,
+        groups=labelled.groups if labelled else [],
+    )
+
+
+def measure(classifier: Ensemble, test: FeatureSet, known: Seen) -> dict[str, float]:
+    calibration, tta = classifier.info.calibration, look_with_views(classifier, test)
+    accepted_theirs_B = known.reference_B >= REFERENCE_THRESHOLD
+    return {
+        "test accuracy": float(known.correct_B.mean()),
+        "test ECE": expected_calibration_error(known.confidence_B, known.correct_B),
+        "test ECE of a calibrated model": calibrated_ece(known.confidence_B),
+        **tta,
+        "validation ECE before": calibration["ece_before"],
+        "validation ECE after": calibration["ece_after"],
+        "test accepted": float(known.accepted_B.mean()),
+        "test error of accepted": error_of(known.correct_B[known.accepted_B]),
+        "reference: test accepted": float(accepted_theirs_B.mean()),
+        "reference: test error of accepted": error_of(known.correct_B[accepted_theirs_B]),
+        "test flagged as OOD": float((known.ood_B > 1).mean()),
+    }
+
+
+def look_with_views(classifier: Ensemble, test: FeatureSet) -> dict[str, float]:
+    probabilities_BC = classifier([test.features], tta=True).probabilities_BC
+    correct_B = probabilities_BC.argmax(axis=1) == [classifier.info.classes.index(str(name)) for name in test.labels]
+    error = expected_calibration_error(probabilities_BC.max(axis=1), correct_B)
+    return {"test accuracy, views": float(correct_B.mean()), "test ECE, views": error}
+
+
+def against(known: Seen, unknown: Seen, name: str) -> dict[str, float]:
+    """Test's videos beside videos of no class."""
+    return {
+        f"AUROC of OOD score, {name}": auroc(known.ood_B, unknown.ood_B),
+        f"AUROC of 1 - trust, {name}": auroc(-known.trust_B, -unknown.trust_B),
+        f"AUROC of reference's formula, {name}": auroc(-known.reference_B, -unknown.reference_B),
+        f"flagged as OOD, {name}": float((unknown.ood_B > 1).mean()),
+        f"abstained on, {name}": float(1 - unknown.accepted_B.mean()),
+        f"reference: abstained on, {name}": float((unknown.reference_B < REFERENCE_THRESHOLD).mean()),
+    }
+
+
+def space_without(features: FeatureSet, classes: list[str]) -> dict[str, float]:
+    """The OOD score against each class in turn that the space was fitted without."""
+    found = {}
+    for label in classes:
+        is_held = np.array(features.labels) == label
+        others, splits_B = of(features, ~is_held), np.array(features.splits)[~is_held]
+        in_train, in_val = np.flatnonzero(splits_B == "train"), np.flatnonzero(splits_B == "val")
+        space, seen_B = fit_space(others, in_train, in_val, [name for name in classes if name != label])
+        ood, _ = fit_ood([seen_B])
+        known_B = space.distances(of(others, splits_B == "test").features)
+        unknown_B = space.distances(of(features, is_held).features)
+        found[f"AUROC of OOD score, {label} held out"] = auroc(known_B, unknown_B)
+        found[f"flagged as OOD, {label} held out"] = float((unknown_B > ood["distances"][0]).mean())
+    for figure in ("AUROC of OOD score", "flagged as OOD"):
+        found[f"{figure}, class held out"] = float(np.mean([found[f"{figure}, {label} held out"] for label in classes]))
+    return found
+
+
+def report_pooled(seen: list[Seen]) -> None:
+    """Figures of all splits' test videos together, each by an ensemble that had not seen its source."""
+    correct_B = np.concatenate([part.correct_B for part in seen])
+    confidence_B, trust_B, reference_B = (
+        np.concatenate([getattr(part, name) for part in seen]) for name in ("confidence_B", "trust_B", "reference_B")
+    )
+    # The gap of each bin is a sum over videos, so that resampled errors are ratios of resampled sums.
+    bins_B = np.clip(np.ceil(confidence_B * 10).astype(int) - 1, 0, 9)
+    gaps_BK = np.eye(10)[bins_B] * (confidence_B - correct_B)[:, None]
+    resamples = GroupBootstrap([group for part in seen for group in part.groups])
+    sums_RK = resamples.sums(np.column_stack([gaps_BK, correct_B, np.ones(len(correct_B))]))
+    accuracy_R, error_R = sums_RK[:, 10] / sums_RK[:, 11], np.abs(sums_RK[:, :10]).sum(axis=1) / sums_RK[:, 11]
+    accuracy, error = np.percentile(accuracy_R, [2.5, 97.5]), np.percentile(error_R, [2.5, 97.5])
+    print(
+        f"\n{len(correct_B)} test videos of {resamples.num_groups} sources, all splits together: accuracy "
+        f"{correct_B.mean():.3f} ({accuracy[0]:.3f} to {accuracy[1]:.3f}); ECE "
+        f"{expected_calibration_error(confidence_B, correct_B):.3f} ({error[0]:.3f} to {error[1]:.3f}), of a "
+        f"calibrated model {calibrated_ece(confidence_B):.3f}; mean confidence {confidence_B.mean():.3f}"
+    )
+    scores = {"trust score": trust_B, "confidence": confidence_B, "reference's formula": reference_B}
+    errors = {}
+    for name, score_B in scores.items():
+        wrong_B = ~correct_B[np.argsort(-score_B, kind="stable")]
+        errors[name] = np.cumsum(wrong_B) / np.arange(1, len(wrong_B) + 1)
+    print("\n| error among the most trusted, by | " + " | ".join(errors) + " |\n|---|" + "---|" * len(errors))
+    accepted_theirs = int((reference_B >= REFERENCE_THRESHOLD).sum())
+    accepted_ours = int(np.concatenate([part.accepted_B for part in seen]).sum())
+    counts = {f"{share:.2f}": max(1, round(share * len(correct_B))) for share in COVERAGES}
+    counts |= {"as many as we accept": accepted_ours, "as many as the reference accepts": accepted_theirs}
+    for name, count in counts.items():
+        print(f"| {name} ({count}) | " + " | ".join(f"{risk_N[count - 1]:.3f}" for risk_N in errors.values()) + " |")
+    print("| area under this curve | " + " | ".join(f"{risk_N.mean():.4f}" for risk_N in errors.values()) + " |")
+
+
+def calibrated_ece(confidence_B: npt.NDArray[Any], num_draws: int = 1000) -> float:
+    """What the calibration error is on average where each video is right with the probability that is its
+    confidence."""
+    generator = np.random.default_rng(0)
+    draws = generator.uniform(size=(num_draws, len(confidence_B))) < confidence_B
+    return float(np.mean([expected_calibration_error(confidence_B, correct_B) for correct_B in draws]))
+
+
+def error_of(correct_B: npt.NDArray[Any]) -> float:
+    return float(1 - correct_B.mean()) if len(correct_B) else 0.0
 
 
 def split(features: FeatureSet, seed: int) -> FeatureSet:
-    names = splits.assign([str(label) for label in features.labels], features.groups, FRACTIONS, seed)
+    labels = [str(label) for label in features.labels]
+    names = splits.assign(labels, features.sublabels, features.groups, FRACTIONS, seed)
     return replace(features, splits=list(names))
 
 
 def of(features: FeatureSet, keep: npt.NDArray[np.bool_]) -> FeatureSet:
     chosen = np.flatnonzero(keep).tolist()
-    lists = ("video_ids", "labels", "groups", "splits", "features")
-    return replace(features, **{name: [getattr(features, name)[index] for index in chosen] for name in lists})
+    lists = [field.name for field in fields(FeatureSet) if field.name != "spec"]
+    kept: dict[str, Any] = {name: [getattr(features, name)[index] for index in chosen] for name in lists}
+    return replace(features, **kept)
 
 
-def train(features: FeatureSet, recipe: FitConfig, num_members: int) -> Ensemble:
-    data, cpu = training_data(features), torch.device("cpu")
-    with tempfile.TemporaryDirectory() as folder:
-        members = []
-        for index in range(num_members):
-            fitted = fit_member(data, recipe, index, cpu)
-            digest = ensemble.write_member(folder, index, fitted.state)
-            members.append({"file": ensemble.member_file(index), "digest": digest})
-        model = ModelConfig(**{name: getattr(recipe, name) for name in ModelConfig.__dataclass_fields__})
-        info = EnsembleInfo(
-            classes=data.classes,
-            feature_spec=features.spec,
-            weights="",
-            model=model,
-            members=members,
-            training={},
-        )
-        ensemble.write_info(folder, calibrate(folder, info, features))
-        return ensemble.load(folder, cpu)
+def train(features: FeatureSet, recipe: FitConfig, num_members: int, kept_in: str | Path) -> Ensemble:
+    """The ensemble of these features, of which only the members that `kept_in` lacks are trained, one a core."""
+    data = training_data(features)
+    key = hashlib.sha256(json.dumps([asdict(recipe), data_digest([features])]).encode()).hexdigest()[:16]
+    directory = Path(kept_in) / key
+    files = [directory / ensemble.member_file(index) for index in range(num_members)]
+    missing = [index for index, file in enumerate(files) if not file.exists()]
+    if missing:
+        directory.mkdir(parents=True, exist_ok=True)
+        spawn = multiprocessing.get_context("spawn")
+        with concurrent.futures.ProcessPoolExecutor(min(len(missing), os.cpu_count() or 1), spawn) as pool:
+            list(pool.map(partial(train_member, str(directory), data, recipe), missing))
+    members = [
+        {"file": file.name, "backbone": features.spec.backbone, "digest": hashlib.sha256(file.read_bytes()).hexdigest()}
+        for file in files
+    ]
+    info = EnsembleInfo(
+        classes=data.classes,
+        backbones=[FittedBackbone.of(features.spec, "")],
+        model=ModelConfig(**{name: getattr(recipe, name) for name in ModelConfig.__dataclass_fields__}),
+        members=members,
+        training={},
+        versions={},
+    )
+    ensemble.write_info(str(directory), calibrate(str(directory), info, [features]))
+    return ensemble.load(str(directory), torch.device("cpu"))
 
 
-def measure(
-    classifier: Ensemble, features: FeatureSet, made: list[npt.NDArray[np.float16]], tta: bool
-) -> tuple[dict[str, float], tuple[npt.NDArray[Any], npt.NDArray[Any], npt.NDArray[Any]]]:
-    test = of(features, np.array(features.splits) == "test")
-    labels_B = np.array([classifier.info.classes.index(str(label)) for label in test.labels])
-    known, unknown = classifier([test.features], tta=tta), classifier([made], tta=tta)
-    correct_B = known.probabilities_BC.argmax(axis=1) == labels_B
-    calibration: dict[str, Any] = classifier.info.calibration
-    calibration = calibration["tta"] if tta else calibration
-    validation = classifier.trust
-    mode = ensemble.mode(tta)
-    found = risk_threshold(validation.validation_trust_B[mode], validation.validation_correct_B[mode], RISK)
-    accepted_B = (known.trust_score_B >= found.threshold) & (known.ood_score_B <= 1)
-    theirs_B, theirs_unknown_B = reference(classifier, known, test.features), reference(classifier, unknown, made)
-    accepted_theirs_B = theirs_B >= REFERENCE_THRESHOLD
-    result = {
-        "test accuracy": correct_B.mean(),
-        "test ECE": expected_calibration_error(known.probabilities_BC.max(axis=1), correct_B),
-        "validation ECE before": calibration["ece_before"],
-        "validation ECE after": calibration["ece_after"],
-        "test accepted": accepted_B.mean(),
-        "test error of accepted": 1 - correct_B[accepted_B].mean() if accepted_B.any() else 0.0,
-        "made clips abstained on": 1 - ((unknown.trust_score_B >= found.threshold) & (unknown.ood_score_B <= 1)).mean(),
-        "AUROC of OOD score, made clips": auroc(known.ood_score_B, unknown.ood_score_B),
-        "AUROC of 1 - trust, made clips": auroc(-known.trust_score_B, -unknown.trust_score_B),
-        "AUROC of reference's formula, made clips": auroc(-theirs_B, -theirs_unknown_B),
-        "reference: test accepted": accepted_theirs_B.mean(),
-        "reference: test error of accepted": 1 - correct_B[accepted_theirs_B].mean() if accepted_theirs_B.any() else 0,
-        "reference: made clips abstained on": (theirs_unknown_B < REFERENCE_THRESHOLD).mean(),
-    }
-    return {name: float(value) for name, value in result.items()}, (known.trust_score_B, theirs_B, correct_B)
-
-
-def held_out(features: FeatureSet, label: str, recipe: FitConfig, num_members: int) -> dict[str, float]:
-    """AUROC of the videos of a class that training lacks, against test's of the others."""
-    is_held = np.array(features.labels) == label
-    classifier = train(of(features, ~is_held), recipe, num_members)
-    test = of(features, ~is_held & (np.array(features.splits) == "test")).features
-    strange = of(features, is_held).features
-    known, unknown = classifier([test]), classifier([strange])
-    theirs = [reference(classifier, output, seen) for output, seen in ((known, test), (unknown, strange))]
-    return {
-        "AUROC of OOD score, held-out class": auroc(known.ood_score_B, unknown.ood_score_B),
-        "AUROC of 1 - trust, held-out class": auroc(-known.trust_score_B, -unknown.trust_score_B),
-        "AUROC of reference's formula, held-out class": auroc(-theirs[0], -theirs[1]),
-    }
+def train_member(directory: str, data: TrainingData, recipe: FitConfig, index: int) -> None:
+    """In a process of its own."""
+    torch.set_num_threads(1)
+    ensemble.write_member(directory, index, fit_member(data, recipe, index, torch.device("cpu")).state)
 
 
 def auroc(known_B: npt.NDArray[Any], unknown_B: npt.NDArray[Any]) -> float:

@@ -15,11 +15,11 @@ from typing import Any, TypeVar
 import numpy as np
 import numpy.typing as npt
 import torch
-from torch import Tensor
 
 from vidclf.features.store import FeatureSet
 from vidclf.learning import ensemble, metrics, trust, views
-from vidclf.learning.ensemble import EnsembleInfo, TrustData
+from vidclf.learning.ensemble import EnsembleInfo, TrustData, Votes, vote
+from vidclf.learning.temperature import fit_temperature, tempered
 from vidclf.learning.trust import FeatureSpace, TrustScore
 
 NUM_FOLDS = 5
@@ -46,30 +46,23 @@ def calibrate(directory: str, info: EnsembleInfo, features_S: Sequence[FeatureSe
     ood, seen_score_B = fit_ood([distances_B for _, distances_B in fitted_S])
     ood_score_B = seen_score_B[: len(in_val)]
 
-    temperature = ensemble.fit_temperature(logits_VMBC[0], torch.tensor(labels_B))
-    view_weights = views.fit_weights((logits_VMBC / temperature).softmax(dim=3).mean(dim=1).numpy(), labels_B, groups)
+    probabilities_VMBC = logits_VMBC.softmax(dim=3).numpy()
+    view_VBC = probabilities_VMBC.mean(axis=1)
+    view_weights = views.fit_weights(tempered(view_VBC, fit_temperature(view_VBC[0], labels_B)), labels_B, groups)
     calibration: dict[str, Any] = {"num_videos": len(labels_B)}
     fitted: dict[str, Any] = {}
     trust_B: dict[str, npt.NDArray[np.float32]] = {}
     correct_B: dict[str, npt.NDArray[np.bool_]] = {}
     for tta in (False, True):
-        weights_V = torch.tensor([view.weight for view in view_weights] if tta else [1.0], dtype=torch.float32)
-        seen_VMBC = logits_VMBC[: len(weights_V)]
-        measured, probabilities_VMBC = fit_calibration(seen_VMBC, weights_V, labels_B, folds_B)
-        calibration.update({"tta": measured} if tta else measured)
+        weights_V = np.array([view.weight for view in view_weights] if tta else [1.0], np.float32)
         # Cross-fitted, so that signs and confidences are those of videos the temperature has not seen.
-        member_MBC = np.tensordot(weights_V.numpy(), probabilities_VMBC, axes=1)
-        probabilities_BC = member_MBC.mean(axis=0)
-        top_B = probabilities_BC.argmax(axis=1)
+        measured, votes = fit_calibration(probabilities_VMBC[: len(weights_V)], weights_V, labels_B, folds_B)
+        calibration.update({"tta": measured} if tta else measured)
+        top_B = votes.probabilities_BC.argmax(axis=1)
         name = ensemble.mode(tta)
-        signs_BK = trust.signs(
-            probabilities_BC,
-            member_MBC,
-            probabilities_VMBC.mean(axis=1),
-            trust.frame_agreement(spaces, sequences_S, top_B),
-            ood_score_B,
-        )
-        confidence_B = probabilities_BC.max(axis=1)
+        agreement_B = trust.frame_agreement(spaces, sequences_S, top_B)
+        signs_BK = trust.signs(votes.probabilities_BC, votes.member_MBC, votes.view_VBC, agreement_B, ood_score_B)
+        confidence_B = votes.probabilities_BC.max(axis=1)
         correct_B[name] = top_B == labels_B
         if not tta:
             scores = metrics.evaluate(labels, top_B.tolist(), info.classes)
@@ -95,35 +88,30 @@ def calibrate(directory: str, info: EnsembleInfo, features_S: Sequence[FeatureSe
 
 
 def fit_calibration(
-    logits_VMBC: Tensor, weights_V: Tensor, labels_B: npt.NDArray[np.int64], folds_B: npt.NDArray[np.int64]
-) -> tuple[dict[str, float], npt.NDArray[np.float32]]:
-    """Temperature with its errors before and after, and the probabilities [V, M, B, C] at temperatures
-    that were fitted without a video's source."""
-    num_views, num_members = logits_VMBC.shape[:2]
-    weights_N = weights_V.repeat_interleave(num_members) / num_members
-    labels = torch.tensor(labels_B)
+    probabilities_VMBC: npt.NDArray[np.float32],
+    weights_V: npt.NDArray[np.float32],
+    labels_B: npt.NDArray[np.int64],
+    folds_B: npt.NDArray[np.int64],
+) -> tuple[dict[str, float], Votes]:
+    """Temperature with its errors before and after, and the votes at temperatures that were fitted without
+    a video's source."""
+    pooled_BC = np.tensordot(weights_V, probabilities_VMBC, axes=1).mean(axis=0)
 
     def fit(inside: npt.NDArray[np.bool_]) -> float:
-        seen = torch.tensor(inside)
-        return ensemble.fit_temperature(logits_VMBC[:, :, seen].flatten(0, 1), labels[seen], weights_N)
+        return fit_temperature(pooled_BC[inside], labels_B[inside])
 
-    def at(temperature_B: Tensor) -> npt.NDArray[np.float32]:
-        probabilities: npt.NDArray[np.float32] = (logits_VMBC / temperature_B[:, None]).softmax(dim=3).numpy()
-        return probabilities
+    def ece(votes: Votes) -> float:
+        top_B = votes.probabilities_BC.argmax(axis=1)
+        return metrics.expected_calibration_error(votes.probabilities_BC.max(axis=1), top_B == labels_B)
 
-    def ece(probabilities_VMBC: npt.NDArray[np.float32]) -> float:
-        mean_BC = np.tensordot(weights_V.numpy(), probabilities_VMBC, axes=1).mean(axis=0)
-        return metrics.expected_calibration_error(mean_BC.max(axis=1), mean_BC.argmax(axis=1) == labels_B)
-
-    crossed_B = torch.tensor(cross_fitted(folds_B, fit, lambda temperature, inside: temperature), dtype=torch.float32)
-    crossed_VMBC = at(crossed_B)
+    crossed_B = cross_fitted(folds_B, fit, lambda temperature, inside: temperature)
+    crossed = vote(probabilities_VMBC, weights_V, crossed_B[:, None])
     measured = {
         "temperature": fit(np.ones(len(labels_B), bool)),
-        "ece_before": ece(at(torch.ones(len(labels_B)))),
-        "ece_after": ece(crossed_VMBC),
+        "ece_before": ece(vote(probabilities_VMBC, weights_V, 1.0)),
+        "ece_after": ece(crossed),
     }
-    assert crossed_VMBC.shape[0] == num_views
-    return measured, crossed_VMBC
+    return measured, crossed
 
 
 def fit_trust(

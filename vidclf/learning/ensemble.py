@@ -22,7 +22,6 @@ import numpy.typing as npt
 import safetensors.numpy
 import safetensors.torch
 import torch
-from scipy.optimize import minimize_scalar
 from torch import Tensor
 
 from vidclf import storage
@@ -32,14 +31,13 @@ from vidclf.features.store import FeatureSpec
 from vidclf.learning import views
 from vidclf.learning.dataset import pad
 from vidclf.learning.model import TemporalClassifier
+from vidclf.learning.temperature import tempered
 from vidclf.learning.trust import FeatureSpace, TrustScore, frame_agreement, ood_score, signs
 
 ENSEMBLE_FILE = "ensemble.json"
 TRUST_FILE = "trust.safetensors"
 MAX_SEQUENCES = 64
 """Sequences that a member sees at a time: larger batches gain nothing and take memory."""
-TEMPERATURE_RANGE = (0.25, 4.0)
-"""Beyond it a temperature says that the validation split is too small, not how sure the model is."""
 
 
 BySpace = Sequence[Sequence[npt.NDArray[np.float16]]]
@@ -140,7 +138,7 @@ class TrustData:
 
 
 class Ensemble:
-    """Members, and with `tta` views, that vote by averaging their temperature-scaled probabilities."""
+    """Members, and with `tta` views, that vote by averaging their probabilities."""
 
     def __init__(
         self, info: EnsembleInfo, members: Sequence[TemporalClassifier], trust: TrustData, device: torch.device
@@ -154,21 +152,18 @@ class Ensemble:
         """Classify feature sequences of any lengths."""
         names = list(views.VIEWS) if tta else list(views.PLAIN)
         logits_VMBC, attention = run_members(self._members, self.info.spaces_M, sequences_S, names, self._device)
-        probabilities_VMBC = (logits_VMBC / self.temperature(tta)).softmax(dim=3).numpy()
-        weights_V = self.view_weights(tta)
-        member_MBC = np.tensordot(weights_V, probabilities_VMBC, axes=1)
-        probabilities_BC = member_MBC.mean(axis=0)
-        view_VBC = probabilities_VMBC.mean(axis=1)
+        votes = vote(logits_VMBC.softmax(dim=3).numpy(), self.view_weights(tta), self.temperature(tta))
+        probabilities_BC = votes.probabilities_BC
         ood = self.info.trust["ood"]
         distances_SB = [space.distances(seen) for space, seen in zip(self.trust.spaces, sequences_S, strict=True)]
         ood_B = ood_score(distances_SB, ood["distances"], ood["line"]).astype(np.float32)
         agreement_B = frame_agreement(self.trust.spaces, sequences_S, probabilities_BC.argmax(axis=1))
-        signs_BK = signs(probabilities_BC, member_MBC, view_VBC, agreement_B, ood_B)
+        signs_BK = signs(probabilities_BC, votes.member_MBC, votes.view_VBC, agreement_B, ood_B)
         score = TrustScore(**self.info.trust[mode(tta)])
         return EnsembleOutput(
             probabilities_BC=probabilities_BC,
-            member_probabilities_MBC=member_MBC,
-            view_probabilities_VBC=view_VBC,
+            member_probabilities_MBC=votes.member_MBC,
+            view_probabilities_VBC=votes.view_VBC,
             trust_score_B=score(probabilities_BC.max(axis=1), signs_BK),
             ood_score_B=ood_B,
             attention=attention,
@@ -177,8 +172,7 @@ class Ensemble:
     def probabilities(self, sequences_S: BySpace) -> npt.NDArray[np.float32]:
         """Calibrated probabilities [B, C] of the original view and nothing else: for parts of videos."""
         logits_VMBC, _ = run_members(self._members, self.info.spaces_M, sequences_S, views.PLAIN, self._device)
-        mean_BC: npt.NDArray[np.float32] = (logits_VMBC[0] / self.temperature(False)).softmax(dim=2).mean(0).numpy()
-        return mean_BC
+        return tempered(logits_VMBC[0].softmax(dim=2).mean(0).numpy(), self.temperature(False))
 
     def temperature(self, tta: bool) -> float:
         calibration = self.info.calibration
@@ -187,6 +181,30 @@ class Ensemble:
     def view_weights(self, tta: bool) -> npt.NDArray[np.float32]:
         """[V], of the views that are run."""
         return np.array([view["weight"] for view in self.info.views] if tta else [1.0], np.float32)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Votes:
+    """The average of members and views, and what each of them says, all at the ensemble's temperature."""
+
+    probabilities_BC: npt.NDArray[np.float32]
+    member_MBC: npt.NDArray[np.float32]
+    view_VBC: npt.NDArray[np.float32]
+
+
+def vote(
+    probabilities_VMBC: npt.NDArray[np.float32],
+    weights_V: npt.NDArray[np.float32],
+    temperature: float | npt.NDArray[np.floating[Any]],
+) -> Votes:
+    """Average first, then temper: over the views by their weights, over the members evenly. One temperature,
+    or [B, 1], one for each video."""
+    member_MBC = np.tensordot(weights_V, probabilities_VMBC, axes=1)
+    return Votes(
+        probabilities_BC=tempered(member_MBC.mean(axis=0), temperature),
+        member_MBC=tempered(member_MBC, temperature),
+        view_VBC=tempered(probabilities_VMBC.mean(axis=1), temperature),
+    )
 
 
 def mode(tta: bool) -> str:
@@ -233,18 +251,6 @@ def run_members(
     if logits_VMBC is None:
         raise ValueError("an ensemble classifies at least one sequence, got none")
     return logits_VMBC, attention
-
-
-def fit_temperature(logits_NBC: Tensor, labels_B: Tensor, weights_N: Tensor | None = None) -> float:
-    """Temperature with the lowest negative log-likelihood of the averaged probabilities of N votes
-    (Guo et al. 2017, arXiv:1706.04599), within TEMPERATURE_RANGE; votes count alike without weights."""
-    votes_N = torch.full((len(logits_NBC),), 1 / len(logits_NBC)) if weights_N is None else weights_N
-
-    def loss(temperature: float) -> float:
-        mean_BC = torch.tensordot(votes_N, (logits_NBC / temperature).softmax(dim=2), dims=1)
-        return float(-mean_BC.gather(1, labels_B[:, None]).clamp_min(1e-12).log().mean())
-
-    return round(float(minimize_scalar(loss, bounds=TEMPERATURE_RANGE, method="bounded").x), 4)
 
 
 def member_file(index: int) -> str:
