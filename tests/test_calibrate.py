@@ -127,7 +127,7 @@ def test_members_of_two_backbones_are_calibrated_together(tmp_path: Path) -> Non
     output = loaded(seen_S)
     assert output.ood_score_B.max() <= 1
     # What one backbone finds strange counts, though the other does not.
-    strange_S = [seen_S[0], [rows_TD[:, ::-1].copy() for rows_TD in seen_S[1]]]
+    strange_S = [seen_S[0], [rows_TD + np.float16(30) for rows_TD in seen_S[1]]]
     assert (loaded(strange_S).ood_score_B > output.ood_score_B).all()
     # Frames say their class in the features of one backbone, and nothing in those of the other.
     agreement_B = trust.frame_agreement(loaded.trust.spaces, seen_S, [0, 1] * 6)
