@@ -21,7 +21,7 @@ def pair() -> list[FeatureSet]:
     labels: list[str | None] = ["AB"[index % 2] for index in range(24)]
     lengths = [2 + index % 3 // 2 for index in range(24)]
     sets = []
-    for spec, strength in ((LITE0, 0), (RESNET, 9)):
+    for spec, strength in ((LITE0, 0), (RESNET, 900)):
         means = [strength * np.eye(spec.feature_dim)[int(label == "B")] for label in labels]
         sets.append(
             FeatureSet(
