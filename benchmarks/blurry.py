@@ -64,7 +64,7 @@ def main() -> None:
         classifier = train(fresh, recipe, arguments.members)
         chosen = [index for index, name in enumerate(fresh.splits) if name == "test"]
         labels_B = np.array([classifier.info.classes.index(str(fresh.labels[index])) for index in chosen])
-        untouched = classifier([fresh.features[index] for index in chosen]).probabilities_BC
+        untouched = classifier([[fresh.features[index] for index in chosen]]).probabilities_BC
         for sigma in map(float, arguments.sigmas.split(",")):
             as_is, sharp, flagged = [], [], []
             for index in chosen:
@@ -76,7 +76,7 @@ def main() -> None:
                 flagged.append(quality.measure(frames_THWC).is_blurry(video.is_black))
                 as_is.append(network(torch.from_numpy(frames_THWC)).numpy().astype(np.float16))
                 sharp.append(network(torch.from_numpy(quality.sharpened(frames_THWC))).numpy().astype(np.float16))
-            outputs = [classifier(seen) for seen in (as_is, sharp)]
+            outputs = [classifier([seen]) for seen in (as_is, sharp)]
             top = [output.probabilities_BC.argmax(axis=1) for output in outputs]
             is_replaced_B = np.array(flagged) & (outputs[1].trust_score_B > outputs[0].trust_score_B)
             kept_B = np.where(is_replaced_B, top[1], top[0])

@@ -82,7 +82,8 @@ def main() -> None:
                     row(size, kind, len(views), str(at_a_time), taken_s, decode_s + cnn_s)
         if size == "full":
             exact, near = (
-                run_members(used, sequences, list(VIEWS), torch.device("cpu"))[0] for used in (members, halved)
+                run_members(used, [0] * NUM_MEMBERS, [sequences], list(VIEWS), torch.device("cpu"))[0]
+                for used in (members, halved)
             )
             drift = (exact.softmax(3) - near.softmax(3)).abs().max()
             print(f"\nbfloat16 moves probabilities by {drift:.5f} at most, logits by {(exact - near).abs().max():.5f}")
@@ -101,14 +102,14 @@ class Halved(torch.nn.Module):
 
 def batched(members: list, sequences: list, views: list[str], at_a_time: int) -> None:
     for start in range(0, len(sequences), at_a_time):
-        run_members(members, sequences[start : start + at_a_time], views, torch.device("cpu"))
+        run_members(members, [0] * len(members), [sequences[start : start + at_a_time]], views, torch.device("cpu"))
 
 
 def one_by_one(members: list, sequences: list, views: list[str]) -> None:
     """Every view of every video by itself, as a loop would do it."""
     for sequence in sequences:
         for view in views:
-            run_members(members, [VIEWS[view](sequence)], ["original"], torch.device("cpu"))
+            run_members(members, [0] * len(members), [[VIEWS[view](sequence)]], ["original"], torch.device("cpu"))
 
 
 def row(size: str, kind: str, num_views: int, at_a_time: str, taken_s: float, rest_s: float) -> None:

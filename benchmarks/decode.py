@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import argparse
 import importlib.util
+import itertools
 import multiprocessing
 import os
 import statistics
@@ -56,6 +57,8 @@ class Clip:
     gop: int = 250
     """longest distance of keyframes, in frames; 250 is x264's default"""
     num_frames: int = NUM_FRAMES
+    first: int = 0
+    """which of each class's videos it begins with"""
 
 
 CLIPS = [
@@ -224,7 +227,7 @@ def task_of(clip: Clip, path: Path) -> Task:
 def make_clip(clip: Clip, archive: Path, folder: Path) -> Path:
     folder.mkdir(parents=True, exist_ok=True)
     width, height = clip.size
-    path = folder / f"{clip.duration_s}s_{width}x{height}_gop{clip.gop}.mp4"
+    path = folder / f"{clip.duration_s}s_{width}x{height}_gop{clip.gop}_{clip.first}.mp4"
     if path.exists():
         return path
     temporary = path.with_suffix(".tmp.mp4")
@@ -233,14 +236,14 @@ def make_clip(clip: Clip, archive: Path, folder: Path) -> Path:
         stream.width, stream.height, stream.pix_fmt = width, height, "yuv420p"
         stream.bit_rate = BITS_PER_S[clip.size]
         stream.options = {"preset": "medium", "g": str(clip.gop)}
-        for number, frame in zip(range(clip.duration_s * FPS), _frames(archive, clip.size), strict=False):
+        for number, frame in zip(range(clip.duration_s * FPS), _frames(archive, clip.size, clip.first), strict=False):
             frame.pts, frame.time_base, frame.pict_type = number, Fraction(1, FPS), 0
             container.mux(stream.encode(frame))
         container.mux(stream.encode(None))
     return temporary.rename(path)
 
 
-def _frames(archive: Path, size: tuple[int, int]) -> Iterator[Any]:
+def _frames(archive: Path, size: tuple[int, int], first: int) -> Iterator[Any]:
     """Frames of the archive's videos, classes in turn, over and over."""
     by_class: dict[str, list[Path]] = {}
     for path in sorted(archive.rglob("*.*")):
@@ -248,7 +251,7 @@ def _frames(archive: Path, size: tuple[int, int]) -> Iterator[Any]:
             by_class.setdefault(path.relative_to(archive).parts[0], []).append(path)
     if not by_class:
         raise SystemExit(f"--archive {archive}: holds no video")
-    for number in range(1_000_000):
+    for number in itertools.count(first):
         for paths in by_class.values():
             with av.open(str(paths[number % len(paths)])) as container:
                 for frame in container.decode(video=0):

@@ -1,6 +1,7 @@
 """The Ray pipeline against a plain loop over processes that does the same work on the same videos.
 
     python benchmarks/pipeline.py --archive DIR [--videos 60] [--rounds 3] [--backbone efficientnet_lite0]
+    python benchmarks/pipeline.py --archive DIR --clip-seconds 60 --videos 16 --backbone resnet50 --weights random
 
 The pipeline is `jobs/extract.py` with its default pools, in a process tree of its own. The loop has
 one process a core, each with one torch thread: take the next video from a queue, `decode_video`, the
@@ -9,7 +10,8 @@ quarantine, no shards and no resuming, so it is what the cores can do at best. B
 malloc settings.
 
 Each runs over N and over 2N videos (the second half are the same clips under other names), in turn;
-figures are medians over the rounds. Steady is N / (t(2N) - t(N)): whatever a run costs once, starting
+figures are medians over the rounds. With `--clip-seconds` the videos are eight of 640×360 at 30 frames/s, cut
+together from the archive's. Steady is N / (t(2N) - t(N)): whatever a run costs once, starting
 and stopping, falls out of it, however the two overlap it with work. CPU seconds are the same difference.
 """
 
@@ -29,6 +31,7 @@ from typing import Any
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
+from benchmarks.decode import Clip, make_clip
 from benchmarks.machine import describe
 from benchmarks.processes import Watch
 from benchmarks.repeated import clips_of, repeat
@@ -44,6 +47,8 @@ def main() -> None:
     parser.add_argument("--backbone", default="efficientnet_lite0")
     parser.add_argument("--weights", default="DEFAULT", help="as for extract; 'random' needs no network")
     parser.add_argument("--num-frames", type=int, default=73)
+    parser.add_argument("--clip-seconds", type=int, help="clips of that length (default: the archive's)")
+    parser.add_argument("--clips", type=Path, default=Path("benchmark_clips"), help="where these are kept")
     parser.add_argument("--loop", nargs=2, metavar=("MANIFEST", "OUTPUT"), help="only the loop, as main() runs it")
     arguments = parser.parse_args()
     if arguments.loop:
@@ -58,12 +63,16 @@ def compare(arguments: argparse.Namespace) -> None:
         f"--weights={arguments.weights}",
         f"--num-frames={arguments.num_frames}",
     ]
-    clips = clips_of(arguments.archive)
+    if arguments.clip_seconds is None:
+        clips = clips_of(arguments.archive)
+    else:
+        lengthened = [Clip(name="", duration_s=arguments.clip_seconds, size=(640, 360), first=2 * n) for n in range(8)]
+        clips = [make_clip(clip, arguments.archive, arguments.clips).resolve() for clip in lengthened]
     # Evenly over the archive, so that every class has its share of them.
     clips = [clips[number * len(clips) // arguments.videos % len(clips)] for number in range(arguments.videos)]
     seconds: dict[tuple[str, int], list[float]] = {}
     cpu: dict[tuple[str, int], list[Counter[str]]] = {}
-    print(describe("ray", "torch", "av", "pyarrow"), "\n", flush=True)
+    print(describe("ray", "openvino", "av", "pyarrow"), "\n", flush=True)
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         manifests = {times: repeat(clips, times, folder / f"archive{times}") for times in (1, 2)}
@@ -154,7 +163,10 @@ def loop(manifest: str, output: str, name: str, weights: str, num_frames: int) -
     import pyarrow as pa
 
     from vidclf import storage
+    from vidclf.features import backbone, engine
     from vidclf.features.store import features_column
+
+    network = engine.convert(name, weights, backbone.load_weights(name, weights))
 
     spawn = multiprocessing.get_context("spawn")
     todo: Any = spawn.Queue()
@@ -163,9 +175,8 @@ def loop(manifest: str, output: str, name: str, weights: str, num_frames: int) -
     num_workers = os.cpu_count() or 1
     for item in [*uris, *[None] * num_workers]:
         todo.put(item)
-    workers = [
-        spawn.Process(target=decode_and_embed, args=(todo, done, name, weights, num_frames)) for _ in range(num_workers)
-    ]
+    given = (todo, done, network, name, weights, num_frames)
+    workers = [spawn.Process(target=decode_and_embed, args=given) for _ in range(num_workers)]
     for worker in workers:
         worker.start()
     rows = [done.get() for _ in uris]
@@ -182,22 +193,22 @@ def loop(manifest: str, output: str, name: str, weights: str, num_frames: int) -
     storage.publish_table(f"{output}/part-0.parquet", table)
 
 
-def decode_and_embed(todo: Any, done: Any, name: str, weights: str, num_frames: int) -> None:
+def decode_and_embed(todo: Any, done: Any, network: Any, name: str, weights: str, num_frames: int) -> None:
     """One process of the loop."""
     import numpy as np
     import torch
 
     from vidclf.archive.decode import decode_video
     from vidclf.archive.sampling import SamplingPlan
-    from vidclf.features import backbone
+    from vidclf.features import backbone, engine
 
     torch.set_num_threads(1)
-    network = backbone.build(name, weights, backbone.load_weights(name, weights), "cpu")
-    transform = network.preprocessing.transform
+    cnn = engine.load(network, name, weights, "cpu", "auto")
+    transform = backbone.preprocessing(name, weights).transform
     plan = SamplingPlan(num_frames=num_frames)
     while (uri := todo.get()) is not None:
         video = decode_video(uri, plan, transform)
-        features_TD = network(torch.from_numpy(video.frames_THWC)).numpy().astype(np.float16)
+        features_TD = cnn(video.frames_THWC).astype(np.float16)
         done.put((uri, features_TD, video.pts_s))
 
 

@@ -1,13 +1,18 @@
 """Whether members collapse, by recipe; members in parallel beside one after another; a step beside its floor.
 
     python benchmarks/train.py --features DIR [--seeds 10] [--epochs 150]                    (recipes)
+    python benchmarks/train.py --features DIR --ablation all --seeds 4 --epochs 40           (cures)
     python benchmarks/train.py --synthetic [--members 4] [--epochs 10]                       (speed)
 
 The first trains one member a seed with each recipe, in processes without Ray, one a core, and tells
 validation and test scores of every member. Sizes are `--hidden-dim` and so on; the default trains on a
 laptop. A member is taken for collapsed where its validation accuracy is under 0.9 of the best member's.
 
-The second trains an ensemble with `jobs/train.py`'s own code on synthetic, learnable features
+The second switches the robust recipe's cures on one at a time in the reference's recipe, and off one at a
+time in ours, and tells how many epochs a member stands on the plateau from which collapsed ones never
+come down. Its members run all their epochs; `--ablation` takes some of the `VARIANTS` as well.
+
+The third trains an ensemble with `jobs/train.py`'s own code on synthetic, learnable features
 (`--videos` × 73 × 1280), its members in parallel and then one at a time, and times single steps beside
 the matrix products that they need, measured alone at the same sizes.
 """
@@ -16,6 +21,7 @@ from __future__ import annotations
 
 import argparse
 import concurrent.futures
+import math
 import multiprocessing
 import os
 import statistics
@@ -23,6 +29,7 @@ import sys
 import tempfile
 import time
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -35,12 +42,28 @@ from benchmarks.machine import describe
 from vidclf.config import RECIPES, FitConfig, TrainConfig
 from vidclf.features.store import FeatureSet, FeatureSpec, read_features
 from vidclf.learning.dataset import Batches, Sequences, training_data
-from vidclf.learning.fit import fit_member, predict
+from vidclf.learning.fit import Epoch, fit_member, has_collapsed, predict, score
 from vidclf.learning.loss import focal_loss
 from vidclf.learning.model import TemporalClassifier, initialize, num_parameters
 
 COLLAPSED = 0.9
 """Share of the best member's validation accuracy under which a member counts as collapsed."""
+
+CURES: dict[str, dict[str, Any]] = {
+    "warm-up": {"warmup_epochs": FitConfig.warmup_epochs},
+    "orthogonal initialisation": {"initialization": FitConfig.initialization},
+    "no class weights": {"class_weights": FitConfig.class_weights},
+    "multi-scale": {"multi_scale": FitConfig.multi_scale},
+}
+"""Of the robust recipe, what changes the steps that a member takes. Selection on macro F1 changes only
+which of its epochs is kept, and a restart only what follows a collapse; both are told of every variant."""
+
+VARIANTS: dict[str, dict[str, Any]] = {
+    "reference": RECIPES["reference"],
+    **{f"reference + {name}": {**RECIPES["reference"], **cure} for name, cure in CURES.items()},
+    "robust": {},
+    **{f"robust - {name}": {field: RECIPES["reference"][field] for field in cure} for name, cure in CURES.items()},
+}
 
 
 def main() -> None:
@@ -54,6 +77,7 @@ def main() -> None:
     parser.add_argument("--patience", type=int, default=25)
     parser.add_argument("--hidden-dim", type=int, default=96)
     parser.add_argument("--recipes", default=",".join(RECIPES))
+    parser.add_argument("--ablation", help=f"all, or some of: {', '.join(VARIANTS)}")
     arguments = parser.parse_args()
     sizes = {
         "hidden_dim": arguments.hidden_dim,
@@ -65,6 +89,9 @@ def main() -> None:
     if arguments.synthetic:
         in_parallel(arguments.members, arguments.videos, sizes)
         one_step(sizes)
+    elif arguments.ablation is not None:
+        names = list(VARIANTS) if arguments.ablation == "all" else arguments.ablation.split(",")
+        ablation(arguments.features, names, arguments.seeds, {**sizes, "patience": arguments.epochs})
     else:
         recipes(arguments.features, arguments.recipes.split(","), arguments.seeds, sizes)
 
@@ -127,22 +154,75 @@ def member(features: str, recipe: str, seed: int, sizes: dict[str, Any]) -> dict
     }
 
 
+def ablation(features: str, names: list[str], num_seeds: int, sizes: dict[str, Any]) -> None:
+    """One row a variant. A member is off the plateau from the epoch on that first reaches `COLLAPSED` of the
+    best accuracy that a member of the variant ever reached."""
+    jobs = [(features, name, seed, sizes) for name in names for seed in range(num_seeds)]
+    with concurrent.futures.ProcessPoolExecutor(
+        os.cpu_count(), mp_context=multiprocessing.get_context("spawn")
+    ) as pool:
+        found = list(pool.map(epochs_of, *zip(*jobs, strict=True)))
+    print(
+        "| recipe | epochs on the plateau: median, most | never off it | collapsed by the draws of epoch "
+        f"{FitConfig.collapse_epoch} | kept by accuracy: validation accuracy, median, worst | kept by macro F1 | "
+        "its worst class's F1, median, worst |"
+    )
+    print("|---|" + "---|" * 6)
+    for start, name in zip(range(0, len(found), num_seeds), names, strict=True):
+        members = found[start : start + num_seeds]
+        goal = COLLAPSED * max(epoch.val_accuracy for history in members for epoch in history)
+        stood = [
+            next((number for number, epoch in enumerate(history) if epoch.val_accuracy >= goal), math.inf)
+            for history in members
+        ]
+        at_check = [epoch for history in members for epoch in history if epoch.number == FitConfig.collapse_epoch]
+        kept = {
+            selection: [max(history, key=partial(score, config=FitConfig(selection=selection))) for history in members]
+            for selection in ("accuracy", "macro_f1")
+        }
+        accuracies = {selection: [epoch.val_accuracy for epoch in epochs] for selection, epochs in kept.items()}
+        worst_f1 = [min(epoch.val_f1) for epoch in kept["macro_f1"]]
+        print(
+            f"| {name} | {_epochs(statistics.median(stood))}, {_epochs(max(stood))} | "
+            f"{stood.count(math.inf)} of {num_seeds} | {sum(map(has_collapsed, at_check))} of {num_seeds} | "
+            + " | ".join(
+                f"{statistics.median(values):.3f}, {min(values):.3f}" for values in (*accuracies.values(), worst_f1)
+            )
+            + " |",
+            flush=True,
+        )
+
+
+def _epochs(number: float) -> str:
+    return "all" if math.isinf(number) else f"{number:g}"
+
+
+def epochs_of(features: str, variant: str, seed: int, sizes: dict[str, Any]) -> list[Epoch]:
+    """The first attempt of one member, in a process of its own."""
+    torch.set_num_threads(1)
+    config = FitConfig(**{**VARIANTS[variant], **sizes, "max_restarts": 0})
+    fitted = fit_member(training_data(read_features(features)), config, seed, torch.device("cpu"))
+    seconds = sum(epoch.duration_s for epoch in fitted.history)
+    print(f"{variant} {seed}: {fitted.best.val_accuracy:.3f}, {seconds:.0f} s", file=sys.stderr, flush=True)
+    return fitted.history
+
+
 def in_parallel(num_members: int, num_videos: int, sizes: dict[str, Any]) -> None:
     """Wall-clock seconds of an ensemble's training, Ray's start and calibration included."""
     from vidclf.learning.train import train
 
     seconds: dict[str, float] = {}
     with tempfile.TemporaryDirectory() as folder:
-        config = TrainConfig(features="synthetic", output=f"{folder}/warm-up", **sizes)
+        config = TrainConfig(features=("synthetic",), output=f"{folder}/warm-up", **sizes)
         # Ray's start is in the first run only, which does not count.
-        train(replace(config, members=1, epochs=1), synthetic(num_videos), "DEFAULT")
+        train(replace(config, members=1, epochs=1), [synthetic(num_videos)], ["DEFAULT"])
         started = time.perf_counter()
-        train(replace(config, members=num_members, output=f"{folder}/together"), synthetic(num_videos), "DEFAULT")
+        train(replace(config, members=num_members, output=f"{folder}/together"), [synthetic(num_videos)], ["DEFAULT"])
         seconds["together"] = time.perf_counter() - started
         started = time.perf_counter()
         for count in range(1, num_members + 1):
             # One more member in the same directory each time: only that one is trained.
-            train(replace(config, members=count, output=f"{folder}/in turn"), synthetic(num_videos), "DEFAULT")
+            train(replace(config, members=count, output=f"{folder}/in turn"), [synthetic(num_videos)], ["DEFAULT"])
         seconds["in turn"] = time.perf_counter() - started
     together, in_turn = seconds["together"], seconds["in turn"]
     print(

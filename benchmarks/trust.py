@@ -135,7 +135,7 @@ def measure(
 ) -> tuple[dict[str, float], tuple[npt.NDArray[Any], npt.NDArray[Any], npt.NDArray[Any]]]:
     test = of(features, np.array(features.splits) == "test")
     labels_B = np.array([classifier.info.classes.index(str(label)) for label in test.labels])
-    known, unknown = classifier(test.features, tta=tta), classifier(made, tta=tta)
+    known, unknown = classifier([test.features], tta=tta), classifier([made], tta=tta)
     correct_B = known.probabilities_BC.argmax(axis=1) == labels_B
     calibration: dict[str, Any] = classifier.info.calibration
     calibration = calibration["tta"] if tta else calibration
@@ -169,7 +169,7 @@ def held_out(features: FeatureSet, label: str, recipe: FitConfig, num_members: i
     classifier = train(of(features, ~is_held), recipe, num_members)
     test = of(features, ~is_held & (np.array(features.splits) == "test")).features
     strange = of(features, is_held).features
-    known, unknown = classifier(test), classifier(strange)
+    known, unknown = classifier([test]), classifier([strange])
     theirs = [reference(classifier, output, seen) for output, seen in ((known, test), (unknown, strange))]
     return {
         "AUROC of OOD score, held-out class": auroc(known.ood_score_B, unknown.ood_score_B),
@@ -189,7 +189,7 @@ def reference(
     sorted_BC = np.sort(output.probabilities_BC.astype(np.float64), axis=1)
     entropy_B = -(sorted_BC * np.log(np.maximum(sorted_BC, 1e-12))).sum(axis=1) / np.log(sorted_BC.shape[1])
     focus_B = np.array([focus(weights_T.astype(np.float64)) for weights_T in output.attention])
-    agreement_B = classifier.trust.space.frame_agreement(sequences, output.probabilities_BC.argmax(axis=1))
+    agreement_B = classifier.trust.spaces[0].frame_agreement(sequences, output.probabilities_BC.argmax(axis=1))
     gap_B = sorted_BC[:, -1] - sorted_BC[:, -2]
     score_B: npt.NDArray[np.float64] = (
         0.25 * sorted_BC[:, -1] + 0.20 * gap_B + 0.20 * (1 - entropy_B) + 0.15 * focus_B + 0.20 * agreement_B

@@ -1,7 +1,7 @@
 """Classify every video of an archive with a trained ensemble.
 
 python jobs/classify.py --input DIR|URI|LIST --ensemble ensemble/ --output predictions/ [--tta] [--segments 30]
-python jobs/classify.py --features features/ --ensemble ensemble/ --output predictions/
+python jobs/classify.py --features features/[,features/] --ensemble ensemble/ --output predictions/
 """
 
 import sys
@@ -18,9 +18,9 @@ from vidclf.prediction.classify import classify
 
 
 def main(config: ClassifyConfig) -> int:
-    if config.features is not None:
-        read_spec(config.features)  # refuses what is no run of features
-        manifest = read_manifest(storage.join(config.features, MANIFEST_FILE), config.limit)
+    if config.features:
+        read_spec(config.features[0])  # refuses what is no run of features
+        manifest = read_manifest(storage.join(config.features[0], MANIFEST_FILE), config.limit)
     elif config.manifest is not None:
         manifest = read_manifest(config.manifest, config.limit)
     else:

@@ -1,7 +1,7 @@
 """Compare predictions with the true labels and write a report.
 
 python jobs/evaluate.py --predictions predictions/ --manifest manifest.parquet --output report/
-python jobs/evaluate.py --features FILE.h5|features/ --ensemble ensemble/ --split test --output report/
+python jobs/evaluate.py --features FILE.h5|features/[,features/] --ensemble ensemble/ --split test --output report/
 """
 
 import sys

@@ -1,6 +1,7 @@
 """Train a temporal ensemble on extracted features.
 
 python jobs/train.py --features features/ --output ensemble/ [--members 4] [--gpus-per-member 0.25]
+python jobs/train.py --features features/resnet50,features/efficientnet_v2_s --output ensemble/
 python jobs/train.py --features features/ --output ensemble/ --import-reference DIR --reference-classes A,B,C,D
 """
 
@@ -17,22 +18,24 @@ from vidclf.learning.train import train
 
 
 def main(config: TrainConfig) -> int:
-    features = read_features(config.features)
-    summary = train(config, features, read_weights_location(config.features))
+    features = [read_features(directory) for directory in config.features]
+    summary = train(config, features, [read_weights_location(directory) for directory in config.features])
     if summary is None:
         return cli.EXIT_OK
     cli.write_run_config(config, config.output)
     verb = "trained" if config.import_reference is None else "imported"
     done = f"{summary['num_trained']} {verb}" if summary["num_trained"] else "everything was done already"
+    sizes = sorted({f"{member['num_parameters'] / 1e6:.1f}" for member in summary["members"]}, key=float)
     print(
-        f"{config.output}: {len(summary['members'])} members of {summary['num_parameters'] / 1e6:.1f} M parameters, "
-        f"{done}; "
+        f"{config.output}: {len(summary['members'])} members of {' or '.join(sizes)} M parameters, {done}; "
         f"on {summary['num_val_videos']} validation videos: {_scores(summary)}"
     )
+    is_mixed = len({member["backbone"] for member in summary["members"]}) > 1
     for index, member in enumerate(summary["members"]):
         best = member["best"]
         classes = dict(zip(summary["val_f1"], best["val_f1"], strict=True))
-        print(f"  member {index}: {_scores({**best, 'val_f1': classes})}; {_origin(member)}")
+        named = f" ({member['backbone']})" if is_mixed else ""
+        print(f"  member {index}{named}: {_scores({**best, 'val_f1': classes})}; {_origin(member)}")
     return cli.EXIT_OK
 
 

@@ -80,7 +80,7 @@ def table(videos: list[Predicted]) -> pa.Table:
 
 def write_run(run: Path, videos: list[Predicted]) -> str:
     """A finished classification, with one more video that is in quarantine."""
-    identity = {"feature_spec": asdict(SPEC), "ensemble_id": "e0", "classes": CLASSES}
+    identity = {"feature_specs": [asdict(SPEC)], "ensemble_id": "e0", "classes": CLASSES}
     storage.publish_json(str(run / ledger.IDENTITY_FILE), identity)
     storage.publish_json(str(run / ledger.SUMMARY_FILE), SUMMARY)
     storage.publish_table(str(run / "part-0.parquet"), table(videos))

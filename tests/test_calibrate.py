@@ -8,11 +8,12 @@ import numpy as np
 import pytest
 import torch
 
+from tests.several import pair
 from vidclf.config import ModelConfig
 from vidclf.features.store import FeatureSet, FeatureSpec
-from vidclf.learning import ensemble
-from vidclf.learning.calibrate import calibrate, cross_fitted, fit_calibration
-from vidclf.learning.ensemble import EnsembleInfo
+from vidclf.learning import ensemble, trust
+from vidclf.learning.calibrate import calibrate, cross_fitted, fit_calibration, fit_ood
+from vidclf.learning.ensemble import EnsembleInfo, FittedBackbone
 from vidclf.learning.model import TemporalClassifier
 
 SPEC = FeatureSpec(
@@ -59,18 +60,16 @@ def test_an_ensemble_is_calibrated_and_read_back(tmp_path: Path) -> None:
     )
     torch.manual_seed(0)
     digest = ensemble.write_member(str(tmp_path), 0, TemporalClassifier(1280, 2, MODEL).state_dict())
-    member = {"file": ensemble.member_file(0), "digest": digest}
+    member = {"file": ensemble.member_file(0), "backbone": SPEC.backbone, "digest": digest}
     bare = EnsembleInfo(
         classes=["A", "B"],
-        feature_spec=SPEC,
-        weights="DEFAULT",
+        backbones=[FittedBackbone.of(SPEC, "DEFAULT")],
         model=MODEL,
         members=[member],
         training={},
-        preprocessing={},
         versions={},
     )
-    info = calibrate(str(tmp_path), bare, features)
+    info = calibrate(str(tmp_path), bare, [features])
     ensemble.write_info(str(tmp_path), info)
     loaded = ensemble.load(str(tmp_path), torch.device("cpu"))
     assert loaded.info == info
@@ -79,11 +78,59 @@ def test_an_ensemble_is_calibrated_and_read_back(tmp_path: Path) -> None:
     assert info.calibration["num_videos"] == 12
     # All 12 of validation, and train's 12 by cross-fitting: 24 / 25 is what so many can claim.
     assert (info.trust["ood"]["num_videos"], info.trust["ood"]["level"]) == (24, 0.96)
-    output = loaded(features.features[12:])
+    output = loaded([features.features[12:]])
     correct_B = output.probabilities_BC.argmax(axis=1) == [0, 1] * 6
     assert loaded.trust.validation_correct_B["plain"].tolist() == correct_B.tolist()
     assert info.training["val_accuracy"] == correct_B.mean()
-    assert output.ood_score_B.max() <= 1 < loaded([-features.features[12]]).ood_score_B[0]
+    assert output.ood_score_B.max() <= 1 < loaded([[-features.features[12]]]).ood_score_B[0]
     # Frames say what their class is, whatever the member makes of them.
-    agreement_B = loaded.trust.space.frame_agreement(features.features[12:], [0, 1] * 6)
+    agreement_B = loaded.trust.spaces[0].frame_agreement(features.features[12:], [0, 1] * 6)
     assert agreement_B.tolist() == pytest.approx([1.0] * 12)
+
+
+def test_the_line_of_several_backbones_is_that_of_their_mean() -> None:
+    # 199 videos: the line of each lies at its 198th of 199 distances, and so does that of the mean.
+    one_B, two_B = np.arange(1.0, 200.0), 10 * np.arange(199.0, 0.0, -1.0)
+    alone, alone_B = fit_ood([one_B])
+    assert alone == {"distances": [198.0], "line": 1.0, "level": 0.99, "num_videos": 199}
+    assert alone_B.tolist() == (one_B / 198.0).tolist()
+    both, both_B = fit_ood([one_B, two_B])
+    assert both["distances"] == [198.0, 1980.0]
+    # Far in one space is near in the other here: every video is 200 / 198 / 2 of a line away.
+    assert both["line"] == pytest.approx(100 / 198)
+    assert both_B.tolist() == pytest.approx([1.0] * 199)
+
+
+def test_members_of_two_backbones_are_calibrated_together(tmp_path: Path) -> None:
+    sets = pair()
+    members = []
+    for index, features in enumerate(sets):
+        torch.manual_seed(index)
+        state = TemporalClassifier(features.spec.feature_dim, 2, MODEL).state_dict()
+        digest = ensemble.write_member(str(tmp_path), index, state)
+        members.append({"file": ensemble.member_file(index), "backbone": features.spec.backbone, "digest": digest})
+    bare = EnsembleInfo(
+        classes=["A", "B"],
+        backbones=[FittedBackbone.of(features.spec, "DEFAULT") for features in sets],
+        model=MODEL,
+        members=members,
+        training={},
+        versions={},
+    )
+    info = calibrate(str(tmp_path), bare, sets)
+    ensemble.write_info(str(tmp_path), info)
+    loaded = ensemble.load(str(tmp_path), torch.device("cpu"))
+    assert loaded.info == info
+    assert (len(info.trust["ood"]["distances"]), info.trust["ood"]["num_videos"]) == (2, 24)
+    seen_S = [features.features[12:] for features in sets]
+    output = loaded(seen_S)
+    assert output.ood_score_B.max() <= 1
+    # What one backbone finds strange counts, though the other does not.
+    strange_S = [seen_S[0], [-30 * rows_TD for rows_TD in seen_S[1]]]
+    assert (loaded(strange_S).ood_score_B > output.ood_score_B).all()
+    # Frames say their class in the features of one backbone, and nothing in those of the other.
+    agreement_B = trust.frame_agreement(loaded.trust.spaces, seen_S, [0, 1] * 6)
+    own = [space.frame_agreement(seen, [0, 1] * 6) for space, seen in zip(loaded.trust.spaces, seen_S, strict=True)]
+    assert own[1].tolist() == pytest.approx([1.0] * 12)
+    assert own[0].mean() < 0.9
+    assert agreement_B.tolist() == pytest.approx(((own[0] + own[1]) / 2).tolist())

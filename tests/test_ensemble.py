@@ -14,7 +14,7 @@ import torch
 from vidclf.config import ConfigError, ModelConfig
 from vidclf.features.store import FeatureSpec
 from vidclf.learning import ensemble, views
-from vidclf.learning.ensemble import EnsembleInfo, TrustData
+from vidclf.learning.ensemble import EnsembleInfo, FittedBackbone, TrustData
 from vidclf.learning.model import TemporalClassifier
 from vidclf.learning.trust import SIGNS, FeatureSpace
 
@@ -22,6 +22,8 @@ MODEL = ModelConfig(hidden_dim=4, num_lstm_layers=1, num_attention_heads=2, clas
 SPEC = FeatureSpec(
     backbone="efficientnet_lite0", weights_digest="0", sampling={}, transform={}, decoder="d", dtype="float16"
 )
+LITE0 = FittedBackbone.of(SPEC, "DEFAULT")
+RESNET = FittedBackbone.of(replace(SPEC, backbone="resnet50"), "random")
 CPU = torch.device("cpu")
 NEUTRAL = {
     "intercept": 0.0,
@@ -41,23 +43,21 @@ def directory(tmp_path: Path) -> str:
         torch.manual_seed(index)
         state = TemporalClassifier(1280, 3, MODEL).state_dict()
         digest = ensemble.write_member(str(tmp_path), index, state)
-        members.append({"file": ensemble.member_file(index), "digest": digest})
+        members.append({"file": ensemble.member_file(index), "backbone": SPEC.backbone, "digest": digest})
     info = EnsembleInfo(
         classes=["A", "B", "C"],
-        feature_spec=SPEC,
-        weights="DEFAULT",
+        backbones=[LITE0],
         model=MODEL,
         members=members,
         training={},
-        preprocessing={},
         versions={},
         views=[{"name": name, "weight": 0.25} for name in views.VIEWS],
         calibration={"temperature": 2.0, "tta": {"temperature": 1.0}},
-        trust={"ood": {"distance": 2.0}, "plain": NEUTRAL, "tta": NEUTRAL},
+        trust={"ood": {"distances": [2.0], "line": 1.0}, "plain": NEUTRAL, "tta": NEUTRAL},
     )
     none = {"plain": np.array([], np.float32), "tta": np.array([], np.float32)}
     data = TrustData(
-        space=FeatureSpace(means_CD=np.zeros((3, 1280), np.float32), precision_DD=np.eye(1280, dtype=np.float32)),
+        spaces=[FeatureSpace(means_CD=np.zeros((3, 1280), np.float32), precision_DD=np.eye(1280, dtype=np.float32))],
         validation_trust_B=none,
         validation_correct_B={name: values.astype(bool) for name, values in none.items()},
     )
@@ -70,13 +70,13 @@ def test_what_is_written_is_read(directory: str) -> None:
     info = ensemble.read_info(directory)
     assert (info.classes, info.model) == (["A", "B", "C"], MODEL)
     assert info.calibration == {"temperature": 2.0, "tta": {"temperature": 1.0}}
-    assert info.feature_spec.key == SPEC.key
+    assert info.backbones == [LITE0]
 
 
 def test_probabilities_are_the_mean_over_members_of_tempered_softmax(directory: str) -> None:
     loaded = ensemble.load(directory, CPU)
     sequences = [np.ones((3, 1280), np.float16), np.zeros((2, 1280), np.float16)]
-    output = loaded(sequences)
+    output = loaded([sequences])
     expected = []
     for index in range(2):
         member = ensemble.load_member(directory, loaded.info, index).eval()
@@ -94,7 +94,7 @@ def test_a_batch_of_members_and_views_equals_the_loop(directory: str) -> None:
     generator = np.random.default_rng(0)
     sequences = [generator.normal(size=(length, 1280)).astype(np.float16) for length in (5, 3, 5, 1)]
     members = [ensemble.load_member(directory, loaded.info, index).eval() for index in range(2)]
-    logits_VMBC, attention = ensemble.run_members(members, sequences, list(views.VIEWS), CPU)
+    logits_VMBC, attention = ensemble.run_members(members, [0, 0], [sequences], list(views.VIEWS), CPU)
     assert logits_VMBC.shape == (4, 2, 4, 3)
     for view, (name, member), (video, sequence) in itertools.product(
         range(4), enumerate(members), enumerate(sequences)
@@ -106,13 +106,72 @@ def test_a_batch_of_members_and_views_equals_the_loop(directory: str) -> None:
     assert [len(row) for row in attention] == [5, 3, 5, 1]
 
 
+def test_each_member_sees_the_features_of_its_backbone(tmp_path: Path) -> None:
+    wide = TemporalClassifier(2048, 3, MODEL)
+    narrow = TemporalClassifier(1280, 3, MODEL)
+    members = [
+        {
+            "file": ensemble.member_file(index),
+            "backbone": fitted.name,
+            "digest": ensemble.write_member(str(tmp_path), index, model.state_dict()),
+        }
+        for index, (fitted, model) in enumerate([(RESNET, wide), (LITE0, narrow), (RESNET, wide)])
+    ]
+    spaces = [
+        FeatureSpace(means_CD=np.zeros((3, dim), np.float32), precision_DD=scale * np.eye(dim, dtype=np.float32))
+        for dim, scale in ((1280, 1.0), (2048, 4.0))
+    ]
+    none = {"plain": np.array([], np.float32), "tta": np.array([], np.float32)}
+    data = TrustData(
+        spaces=spaces,
+        validation_trust_B=none,
+        validation_correct_B={name: values.astype(bool) for name, values in none.items()},
+    )
+    info = EnsembleInfo(
+        classes=["A", "B", "C"],
+        backbones=[LITE0, RESNET],
+        model=MODEL,
+        members=members,
+        training={},
+        versions={},
+        views=[{"name": name, "weight": 0.25} for name in views.VIEWS],
+        calibration={"temperature": 1.0, "tta": {"temperature": 1.0}},
+        trust={
+            "digest": ensemble.write_trust(str(tmp_path), data),
+            "ood": {"distances": [2.0, 8.0], "line": 0.75},
+            "plain": NEUTRAL,
+            "tta": NEUTRAL,
+        },
+    )
+    ensemble.write_info(str(tmp_path), info)
+    loaded = ensemble.load(str(tmp_path), CPU)
+    assert loaded.info == info
+    generator = np.random.default_rng(0)
+    sequences_S = [
+        [generator.normal(size=(length, dim)).astype(np.float16) for length in (3, 2)] for dim in (1280, 2048)
+    ]
+    output = loaded(sequences_S)
+    for video in range(2):
+        for member, (model, space) in enumerate([(wide, 1), (narrow, 0), (wide, 1)]):
+            sequence = torch.tensor(sequences_S[space][video].astype(np.float32))[None]
+            with torch.inference_mode():
+                logits = model.eval()(sequence, torch.tensor([sequence.shape[1]])).logits_BC[0]
+            np.testing.assert_allclose(
+                output.member_probabilities_MBC[member, video], logits.softmax(0).numpy(), atol=1e-5
+            )
+    # At unit length 1 and 2 away from the origin: the mean of 1 / 2 and 2 / 8, over the line.
+    assert output.ood_score_B.tolist() == pytest.approx([0.5, 0.5], rel=1e-4)
+    moved = replace(info, members=[members[0], {**members[1], "backbone": "resnet50"}, members[2]])
+    assert moved.ensemble_id != info.ensemble_id
+
+
 def test_with_views_probabilities_are_their_weighted_mean_at_a_temperature_of_their_own(directory: str) -> None:
     loaded = ensemble.load(directory, CPU)
     sequences = [np.random.default_rng(1).normal(size=(4, 1280)).astype(np.float16)]
-    output = loaded(sequences, tta=True)
+    output = loaded([sequences], tta=True)
     assert output.view_probabilities_VBC.shape == (4, 1, 3)
     np.testing.assert_allclose(output.probabilities_BC, output.view_probabilities_VBC.mean(axis=0), atol=1e-6)
-    assert loaded(sequences).view_probabilities_VBC.shape == (1, 1, 3)
+    assert loaded([sequences]).view_probabilities_VBC.shape == (1, 1, 3)
     # At unit length it is 1 away from the classes, which all lie at the origin: half of the distance 2.
     assert float(output.ood_score_B[0]) == pytest.approx(0.5, rel=1e-4)
     assert output.trust_score_B[0] == pytest.approx(output.probabilities_BC.max(), abs=1e-5)
@@ -125,9 +184,10 @@ def test_the_id_changes_with_what_decides_a_prediction(directory: str) -> None:
         replace(info, trust={**info.trust, "digest": "x"}),
         replace(info, views=[{**view, "weight": 0.5} for view in info.views]),
         replace(info, classes=["B", "A", "C"]),
+        replace(info, backbones=[replace(LITE0, feature_spec=replace(SPEC, weights_digest="1"))]),
         replace(info, members=[*info.members[:1], {**info.members[1], "digest": "x"}]),
     ]
-    assert len({other.ensemble_id for other in [info, *others]}) == 6
+    assert len({other.ensemble_id for other in [info, *others]}) == 7
     assert replace(info, training={"a": 1}).ensemble_id == info.ensemble_id
 
 
@@ -167,7 +227,26 @@ def test_a_damaged_description_is_refused(directory: str, text: str) -> None:
         ({"classes": ["A", "A", "B"]}, r"classes must be at least 2, each once, got \['A', 'A', 'B'\]"),
         ({"calibration": {"temperature": 0.0, "tta": {"temperature": 1.0}}}, "temperature must be above 0, got 0.0"),
         ({"members": []}, "members must be at least 1, got 0"),
-        ({"feature_spec": replace(SPEC, backbone="vgg")}, "backbone must be one of .*, got 'vgg'"),
+        ({"backbones": []}, r"backbones must be at least 1, each once, got \[\]"),
+        (
+            {"backbones": [LITE0] * 2},
+            r"backbones must be at least 1, each once, got \['efficientnet_lite0', 'efficientnet_lite0'\]",
+        ),
+        (
+            {"backbones": [replace(LITE0, feature_spec=replace(SPEC, backbone="vgg"))]},
+            "backbone must be one of .*, got 'vgg'",
+        ),
+        ({"backbones": [replace(LITE0, feature_dim=7)]}, "feature_dim of efficientnet_lite0 must be 1280, got 7"),
+        (
+            {"backbones": [replace(LITE0, preprocessing={"mean": 1})]},
+            "preprocessing of efficientnet_lite0 must be its feature_spec's transform {}, got {'mean': 1}",
+        ),
+        ({"members": [{"file": "f", "digest": "d", "backbone": "vgg"}]}, "members of efficientnet_lite0 must be at"),
+        ({"backbones": [LITE0, RESNET]}, "members of resnet50 must be at least 1, got 0"),
+        (
+            {"backbones": [LITE0, replace(RESNET, feature_spec=replace(RESNET.feature_spec, decoder="e"))]},
+            "sampling and decoder of resnet50 must be those of efficientnet_lite0 .*'d'.*, got .*'e'",
+        ),
     ],
 )
 def test_values_that_cannot_be_are_named(directory: str, values: dict[str, Any], message: str) -> None:

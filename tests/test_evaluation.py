@@ -16,6 +16,7 @@ VIDEOS = [
     Predicted("3", "B", 0.7, is_accepted=False, views=("A", "B")),
     Predicted("4", "A", 0.6, is_accepted=False, codec=None, views=("A", "A")),
 ]
+MEMBERS = ["member 0", "member 1"]
 TRUTH = {"1": ("A", "test"), "2": ("A", "test"), "3": ("B", "test"), "4": ("A", "val")}
 
 
@@ -27,7 +28,7 @@ def videos() -> ScoredVideos:
 @pytest.fixture(scope="module")
 def detail(videos: ScoredVideos) -> evaluation.Detail:
     measured = evaluation.split_metrics(videos, CLASSES)
-    return evaluation.detail(videos, measured, CLASSES, ["original", "reverse"])
+    return evaluation.detail(videos, measured, CLASSES, MEMBERS, ["original", "reverse"])
 
 
 def test_predictions_are_joined_with_the_truth_across_shards(videos: ScoredVideos) -> None:
@@ -67,7 +68,7 @@ def test_views_are_compared_with_the_original_one(detail: evaluation.Detail) -> 
 def test_one_view_is_none_to_compare(videos: ScoredVideos) -> None:
     plain = score([table([Predicted("1", "A", 0.9)])], manifest(TRUTH), CLASSES).videos
     measured = evaluation.split_metrics(plain, CLASSES)
-    assert evaluation.detail(plain, measured, CLASSES, ["original"]).views == []
+    assert evaluation.detail(plain, measured, CLASSES, MEMBERS, ["original"]).views == []
 
 
 def test_kinds_of_video(detail: evaluation.Detail) -> None:

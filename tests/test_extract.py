@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
@@ -22,7 +23,7 @@ from vidclf.archive.transform import FrameTransform, FrameTransforms
 from vidclf.archive.worker import DecodeVideos
 from vidclf.cluster import ClusterResources
 from vidclf.config import ConfigError, ExtractConfig
-from vidclf.features import backbone
+from vidclf.features import backbone, engine
 from vidclf.features.extract import (
     EmbedVideos,
     _frames_in_flight_bytes,
@@ -31,9 +32,9 @@ from vidclf.features.extract import (
     most_trusted,
     pool_sizes,
 )
-from vidclf.features.run import EmbeddingJob, Target
+from vidclf.features.run import Embedding, EmbeddingJob, Target
 from vidclf.features.sink import written_columns
-from vidclf.features.store import FeatureSpec, features_TD
+from vidclf.features.store import FeatureSpec, features_column, features_TD
 from vidclf.ledger import ErrorBudgetExceeded
 
 
@@ -107,7 +108,8 @@ def test_every_transform_has_a_view_of_the_same_frames(decoded: pa.Table) -> Non
 def job() -> EmbeddingJob:
     state = backbone.load_weights("efficientnet_lite0", "DEFAULT")
     spec = FeatureSpec.of("efficientnet_lite0", "DEFAULT", backbone.weights_digest(state), SamplingPlan(num_frames=4))
-    target = Target(spec=spec, weights="DEFAULT", state=state, output_schema=schema.features(1280))
+    embedding = Embedding(spec=spec, weights="DEFAULT", state=state)
+    target = Target(embeddings=(embedding,), output_schema=schema.features(1280))
     return EmbeddingJob(targets=(target,))
 
 
@@ -116,10 +118,14 @@ def test_embedding_keeps_frames_with_their_video(tmp_path: Path) -> None:
     paths = [write_video(tmp_path / f"{name}.mp4", count) for name, count in (("a", 12), ("b", 2))]
     (tmp_path / "t.mp4").write_text("text")
     whole = job()
-    decode = DecodeVideos(whole.targets[0].spec.plan, whole.transforms(), DecodeLimits(), Counting())
+    decode = DecodeVideos(whole.embeddings[0].spec.plan, whole.transforms(), DecodeLimits(), Counting())
     rows = list(decode(manifest(paths[0], tmp_path / "t.mp4", paths[1])))
     tally = Counting()
-    embed = EmbedVideos(whole, [ray.put(whole.targets[0].state)], 0, tally)
+    (embedding,) = whole.embeddings
+    network = engine.convert(embedding.spec.backbone, embedding.weights, embedding.state)
+    embed = EmbedVideos(whole, {embedding.spec.key: ray.put(network)}, "fp32", 0, tally)
+    assert tally.told == [{"engine:openvino fp32": 1}]
+    tally.told.clear()
 
     def features(table: pa.Table) -> list[Any]:
         written = pa.Table.from_struct_array(table.filter(pc.is_null(table["reject_reason"]))["target_0"])
@@ -137,6 +143,43 @@ def test_embedding_keeps_frames_with_their_video(tmp_path: Path) -> None:
         np.testing.assert_allclose(features(together)[index], features(embed(row))[0], atol=2e-2)
     sliced = embed(pa.concat_tables(rows).combine_chunks().slice(2, 1))
     np.testing.assert_allclose(features(sliced)[0], features(together)[1], atol=2e-2)
+
+
+class Side:
+    """A head that writes what it was given: two backbones' features, one after the other."""
+
+    def __call__(self, embedded: Sequence[pa.Table]) -> pa.Table:
+        pairs = zip(*(table["features"] for table in embedded), strict=True)
+        rows = [np.concatenate([features_TD(row) for row in pair], axis=1) for pair in pairs]
+        table = embedded[0].drop_columns(["features"])
+        return table.append_column("features", features_column(rows, 1280 + 2048)).select(embedded[0].column_names)
+
+
+@pytest.mark.usefixtures("ray_session")
+def test_a_head_gets_the_features_of_each_of_its_backbones_from_one_decoding(tmp_path: Path) -> None:
+    embeddings = [job().embeddings[0]]
+    state = backbone.load_weights("resnet50", "random")
+    spec = FeatureSpec.of("resnet50", "random", backbone.weights_digest(state), embeddings[0].spec.plan)
+    embeddings.append(Embedding(spec=spec, weights="random", state=state))
+    both = Target(embeddings=tuple(embeddings), output_schema=schema.features(1280 + 2048), make_head=Side)
+    saved = [
+        Target(name=e.spec.backbone, embeddings=(e,), output_schema=schema.features(e.spec.feature_dim))
+        for e in embeddings
+    ]
+    # The second backbone first, so that a head's order is not the job's.
+    whole = EmbeddingJob(targets=(saved[1], both, saved[0]))
+    assert [e.spec.backbone for e in whole.embeddings] == ["resnet50", "efficientnet_lite0"]
+    assert [e.state for e in whole.without_states().embeddings] == [{}, {}]
+    decode = DecodeVideos(spec.plan, whole.transforms(), DecodeLimits(), Counting())
+    (rows,) = decode(manifest(write_video(tmp_path / "a.mp4", 2)))
+    networks = {e.spec.key: engine.convert(e.spec.backbone, e.weights, e.state) for e in whole.embeddings}
+    references = {key: ray.put(network) for key, network in networks.items()}
+    embed = EmbedVideos(whole, references, "fp32", 0, Counting())
+    resnet, joined, lite0 = (
+        features_TD(pa.Table.from_struct_array(embed(rows)[f"target_{index}"])["features"][0]) for index in range(3)
+    )
+    assert (resnet.shape, joined.shape, lite0.shape) == ((2, 2048), (2, 3328), (2, 1280))
+    assert np.array_equal(joined, np.concatenate([lite0, resnet], axis=1))
 
 
 def extract_config(**values: Any) -> ExtractConfig:

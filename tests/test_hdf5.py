@@ -29,7 +29,7 @@ def features_of(index: int, num_frames: int) -> np.ndarray[Any, np.dtype[np.floa
 @pytest.fixture
 def run(tmp_path: Path) -> str:
     """A features directory of two shards, as far as the export looks at it."""
-    identity = {"feature_spec": vars(SPEC)}
+    identity = {"feature_specs": [vars(SPEC)]}
     storage.publish_json(f"{tmp_path}/run_identity.json", identity)
     labels, splits, frames = (list(column) for column in zip(*VIDEOS, strict=True))
     storage.publish_table(f"{tmp_path}/manifest.parquet", pa.table({"label": labels, "split": splits}))

@@ -50,7 +50,7 @@ def with_copy(features: FeatureSet, of: int, at: int, noise: float = 0.1) -> Fea
 
 
 def config(**values: Any) -> TrainConfig:
-    return TrainConfig(features="f", output="o", **values)
+    return TrainConfig(features=("f",), output="o", **values)
 
 
 def test_means_are_centred_and_of_length_one() -> None:

@@ -304,7 +304,7 @@ def feature_set(feature_dim: int = FEATURE_DIM) -> FeatureSet:
 
 def config(directory: str, output: Path, **values: Any) -> TrainConfig:
     return TrainConfig(
-        features="f", output=str(output), import_reference=directory, reference_classes=("C", "A", "B"), **values
+        features=("f",), output=str(output), import_reference=directory, reference_classes=("C", "A", "B"), **values
     )
 
 
@@ -313,9 +313,9 @@ def test_an_imported_ensemble_classifies_as_its_checkpoints_do(
 ) -> None:
     contents = [checkpoint(0), checkpoint(1, TIGHT)]
     directory, output, features = write(tmp_path / "reference", *contents), tmp_path / "ensemble", feature_set()
-    assert train(config(directory, output, dry_run=True), features, "DEFAULT") is None
+    assert train(config(directory, output, dry_run=True), [features], ["DEFAULT"]) is None
     assert "would import members [0, 1] of 2" in capsys.readouterr().out
-    summary = train(config(directory, output), features, "DEFAULT")
+    summary = train(config(directory, output), [features], ["DEFAULT"])
     assert summary is not None
     assert summary["num_trained"] == 2
     loaded = ensemble.load(str(output), torch.device("cpu"))
@@ -331,7 +331,7 @@ def test_an_imported_ensemble_classifies_as_its_checkpoints_do(
         for content, classifier in zip(contents, (PLAIN, TIGHT), strict=True)
     ]
     probabilities = [formula.softmax(member / loaded.temperature(False)) for member in logits]
-    np.testing.assert_allclose(loaded([video_TD]).member_probabilities_MBC[:, 0], probabilities, atol=1e-5)
+    np.testing.assert_allclose(loaded([[video_TD]]).member_probabilities_MBC[:, 0], probabilities, atol=1e-5)
     # The scores are those of the validation videos, with labels in the order of the checkpoints' outputs.
     right = [
         np.argmax(expected_logits(contents[0], PLAIN, rows)) == "CAB".index(str(label))
@@ -339,12 +339,12 @@ def test_an_imported_ensemble_classifies_as_its_checkpoints_do(
     ]
     assert loaded.info.members[0]["best"]["val_accuracy"] == pytest.approx(np.mean(right))
     # Submitted again there is nothing to do; other checkpoints are another ensemble.
-    again = train(config(directory, output), features, "DEFAULT")
+    again = train(config(directory, output), [features], ["DEFAULT"])
     assert again is not None
     assert (again["num_trained"], again["ensemble_id"]) == (0, summary["ensemble_id"])
     write(tmp_path / "reference", checkpoint(2))
     with pytest.raises(ConfigError, match="member 0 was trained on other features or with other settings"):
-        train(config(directory, output), features, "DEFAULT")
+        train(config(directory, output), [features], ["DEFAULT"])
 
 
 def test_features_of_another_width_are_refused(tmp_path: Path) -> None:
@@ -352,5 +352,5 @@ def test_features_of_another_width_are_refused(tmp_path: Path) -> None:
     with pytest.raises(
         ConfigError, match=r"was trained on 1280 features a frame, f holds 2048 \(resnet50\); extract with"
     ):
-        train(config(directory, tmp_path / "ensemble"), feature_set(2048), "DEFAULT")
+        train(config(directory, tmp_path / "ensemble"), [feature_set(2048)], ["DEFAULT"])
     assert not storage.exists(str(tmp_path / "ensemble"))

@@ -12,7 +12,7 @@ from vidclf import schema, storage
 from vidclf.archive.manifest import video_id
 from vidclf.archive.sampling import SamplingPlan
 from vidclf.config import ConfigError, ExtractConfig
-from vidclf.features.run import EmbeddingJob, Target, begin_run, check_run, would_process
+from vidclf.features.run import Embedding, EmbeddingJob, Target, begin_run, check_run, would_process
 from vidclf.features.store import FeatureSpec
 
 
@@ -28,7 +28,11 @@ def empty_job(num_frames: int = 4, names: tuple[str, ...] = ("",)) -> EmbeddingJ
     spec = FeatureSpec.of("efficientnet_lite0", "DEFAULT", "digest", SamplingPlan(num_frames=num_frames))
     return EmbeddingJob(
         targets=tuple(
-            Target(name=name, spec=spec, weights="DEFAULT", state={}, output_schema=schema.features(1280))
+            Target(
+                name=name,
+                embeddings=(Embedding(spec=spec, weights="DEFAULT", state={}),),
+                output_schema=schema.features(1280),
+            )
             for name in names
         )
     )
@@ -54,7 +58,9 @@ def test_a_run_of_other_features_videos_or_labels_is_refused(tmp_path: Path) -> 
     with pytest.raises(ConfigError, match="was started with 1 videos that this manifest does not hold"):
         check_run(config, rows.slice(0, 1), empty_job())
     state = FeatureSpec.of("efficientnet_lite0", "DEFAULT", "digest", SamplingPlan(num_frames=4))
-    odd = Target(spec=state, weights="DEFAULT", state={}, output_schema=schema.features(1280).remove(0))
+    odd = Target(
+        embeddings=(Embedding(spec=state, weights="DEFAULT", state={}),), output_schema=schema.features(1280).remove(0)
+    )
     with pytest.raises(ConfigError, match="another version of this software, whose rows have other columns"):
         check_run(config, rows, EmbeddingJob(targets=(odd,)))
     relabelled = rows.set_column(rows.column_names.index("label"), schema.MANIFEST.field("label"), [["A", "B"]])

@@ -22,7 +22,7 @@ def write_run(run: Path, keys: list[str], uris: list[str] | None = None, num_pen
     """A finished features directory of one row a key."""
     uris = uris or [f"/v/{number}.mp4" for number in range(len(keys))]
     ids = [f"id{number}" for number in range(len(keys) + num_pending)]
-    storage.publish_json(str(run / "run_identity.json"), {"feature_spec": asdict(SPEC)})
+    storage.publish_json(str(run / "run_identity.json"), {"feature_specs": [asdict(SPEC)]})
     storage.publish_table(str(run / ledger.MANIFEST_FILE), pa.table({"video_id": ids}))
     arrays = [np.full((2, 1280), number, np.float16) for number in range(len(keys))]
     columns = {
@@ -94,3 +94,17 @@ def test_pending_videos_are_refused(tmp_path: Path) -> None:
 def test_mixed_keys_are_refused(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match=f"must hold one feature key {SPEC.key}, holds"):
         read_features(write_run(tmp_path, [SPEC.key, "another"]))
+
+
+def test_a_run_of_predictions_or_of_another_version_is_refused(tmp_path: Path) -> None:
+    run = write_run(tmp_path, [SPEC.key])
+    for identity, message in (
+        (
+            {"feature_specs": [asdict(SPEC)], "ensemble_id": "e"},
+            "must be a directory of features, .* holds predictions",
+        ),
+        ({"feature_spec": asdict(SPEC)}, "was written by another version of this software; run the job anew"),
+    ):
+        storage.publish_json(f"{run}/run_identity.json", identity)
+        with pytest.raises(ConfigError, match=message):
+            read_features(run)

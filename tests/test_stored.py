@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from dataclasses import asdict, replace
+from functools import partial
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import h5py
@@ -11,21 +13,27 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+import ray
 import torch
 
 from vidclf import ledger, schema, storage
 from vidclf.archive.sampling import SamplingPlan
 from vidclf.config import ConfigError, EvaluateConfig, ModelConfig
+from vidclf.features.beside import FeatureLookup
+from vidclf.features.run import Embedding, Target
 from vidclf.features.store import FeatureSpec, features_column
 from vidclf.learning import ensemble, views
-from vidclf.learning.ensemble import EnsembleInfo, TrustData
+from vidclf.learning.ensemble import EnsembleInfo, FittedBackbone, TrustData
 from vidclf.learning.model import TemporalClassifier
 from vidclf.learning.trust import SIGNS, FeatureSpace
 from vidclf.prediction import report
+from vidclf.prediction.classify import ClassifyFeatures
+from vidclf.prediction.head import EnsembleHead, HeadSettings
 
 CLASSES = ["A", "B"]
 MODEL = ModelConfig(hidden_dim=4, num_lstm_layers=1, num_attention_heads=2, classifier_dims=(4,))
 SPEC = FeatureSpec.of("efficientnet_lite0", "DEFAULT", "digest", SamplingPlan(num_frames=3))
+RESNET = replace(SPEC, backbone="resnet50")
 SPLITS = ["test", "train", "test", "test"]
 LABELS = ["A", "A", "B", "B"]
 CONFIDENCE_IS_TRUST = {
@@ -37,38 +45,43 @@ CONFIDENCE_IS_TRUST = {
 }
 
 
-def sequences() -> list[Any]:
-    return [np.full((frames, 1280), value, np.float16) for frames, value in ((3, 0.5), (2, 0.1), (1, 0.9), (3, 0.0))]
+def sequences(feature_dim: int = 1280) -> list[Any]:
+    return [
+        np.full((frames, feature_dim), value, np.float16) for frames, value in ((3, 0.5), (2, 0.1), (1, 0.9), (3, 0.0))
+    ]
 
 
-@pytest.fixture(scope="module")
-def trained(tmp_path_factory: pytest.TempPathFactory) -> str:
-    """Two members with random weights, and the history of the first one."""
-    directory = str(tmp_path_factory.mktemp("ensemble"))
+def train(directory: str, specs: list[FeatureSpec]) -> str:
+    """A member of each backbone with random weights, and the history of the first one."""
     members = []
-    for index in range(2):
+    for index, spec in enumerate(specs):
         torch.manual_seed(index)
-        digest = ensemble.write_member(directory, index, TemporalClassifier(1280, 2, MODEL).state_dict())
-        members.append({"file": ensemble.member_file(index), "digest": digest})
+        digest = ensemble.write_member(directory, index, TemporalClassifier(spec.feature_dim, 2, MODEL).state_dict())
+        members.append({"file": ensemble.member_file(index), "backbone": spec.backbone, "digest": digest})
     epoch = {"number": 1, "lr": 0.1, "train_loss": 0.7, "val_loss": 0.6, "val_accuracy": 0.5, "val_macro_f1": 0.4}
     storage.publish_json(f"{directory}/member_0.json", {"member": {}, "history": [epoch]})
-    space = FeatureSpace(means_CD=np.zeros((2, 1280), np.float32), precision_DD=np.eye(1280, dtype=np.float32))
+    fitted = [FittedBackbone.of(spec, "DEFAULT") for spec in {spec.key: spec for spec in specs}.values()]
+    spaces = [
+        FeatureSpace(
+            means_CD=np.zeros((2, one.feature_dim), np.float32), precision_DD=np.eye(one.feature_dim, dtype=np.float32)
+        )
+        for one in fitted
+    ]
     seen_B = np.linspace(0.5, 1, 20, dtype=np.float32)
     data = TrustData(
-        space=space,
+        spaces=spaces,
         validation_trust_B={"plain": seen_B, "tta": seen_B},
         validation_correct_B={"plain": seen_B > 0.6, "tta": seen_B > 0.6},
     )
-    trust = {"ood": {"distance": 1e6}, "plain": CONFIDENCE_IS_TRUST, "tta": CONFIDENCE_IS_TRUST}
+    ood = {"distances": [1e6] * len(fitted), "line": 1.0}
+    trust = {"ood": ood, "plain": CONFIDENCE_IS_TRUST, "tta": CONFIDENCE_IS_TRUST}
     measured = {"temperature": 1.0, "ece_before": 0.2, "ece_after": 0.1}
     info = EnsembleInfo(
         classes=CLASSES,
-        feature_spec=SPEC,
-        weights="DEFAULT",
+        backbones=fitted,
         model=MODEL,
         members=members,
         training={},
-        preprocessing={},
         versions={},
         views=[{"name": name, "weight": 0.25} for name in views.VIEWS],
         calibration={"num_videos": 20, **measured, "tta": measured},
@@ -79,9 +92,19 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> str:
 
 
 @pytest.fixture(scope="module")
+def trained(tmp_path_factory: pytest.TempPathFactory) -> str:
+    """Two members of one backbone."""
+    return train(str(tmp_path_factory.mktemp("ensemble")), [SPEC, SPEC])
+
+
+@pytest.fixture(scope="module")
 def run(tmp_path_factory: pytest.TempPathFactory) -> str:
-    """A finished features directory of two shards."""
-    directory = str(tmp_path_factory.mktemp("features"))
+    """A finished features directory."""
+    return extract(str(tmp_path_factory.mktemp("features")), SPEC, [0, 1, 2, 3])
+
+
+def extract(directory: str, spec: FeatureSpec, order: list[int], content: str = "xxh3:0") -> str:
+    """A finished features directory of two shards, that hold the videos in this order."""
     num_frames = [len(rows_TD) for rows_TD in sequences()]
     told: dict[str, Any] = {
         "video_id": [f"id{i}" for i in range(4)],
@@ -94,7 +117,7 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> str:
     facts: dict[str, Any] = {
         "size_bytes": [1] * 4,
         "modified": [None] * 4,
-        "content_digest": ["xxh3:0"] * 4,
+        "content_digest": [content] * 4,
         "num_frames": num_frames,
         "duration_s": [9.0] * 4,
         "width": [640] * 4,
@@ -108,18 +131,18 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> str:
         "sharpness": [[1.0] * n for n in num_frames],
         "is_near_duplicate": [[False] * n for n in num_frames],
         "is_blurry": [False] * 4,
-        "features": features_column(sequences(), 1280),
-        "feature_key": [SPEC.key] * 4,
+        "features": features_column(sequences(spec.feature_dim), spec.feature_dim),
+        "feature_key": [spec.key] * 4,
     }
-    columns = schema.features(1280)
+    columns = schema.features(spec.feature_dim)
     values = told | facts
     arrays = [
         values[f.name] if isinstance(values[f.name], pa.Array) else pa.array(values[f.name], f.type) for f in columns
     ]
-    table = pa.table(arrays, schema=columns)
+    table = pa.table(arrays, schema=columns).take(order)
     storage.publish_table(f"{directory}/part-0.parquet", table.slice(0, 2))
     storage.publish_table(f"{directory}/part-1.parquet", table.slice(2))
-    storage.publish_json(f"{directory}/run_identity.json", {"feature_spec": asdict(SPEC), "weights": "DEFAULT"})
+    storage.publish_json(f"{directory}/run_identity.json", {"feature_specs": [asdict(spec)], "weights": ["DEFAULT"]})
     manifest = pa.table({**told, "size_bytes": [None] * 4}, schema=schema.MANIFEST)
     storage.publish_table(f"{directory}/{ledger.MANIFEST_FILE}", manifest)
     return directory
@@ -140,8 +163,11 @@ def hdf5_file(path: Path, classes: list[str]) -> str:
     return str(path)
 
 
-def evaluate(features: str, trained: str, output: Path, **options: Any) -> tuple[report.Evaluation, pa.Table]:
-    config = EvaluateConfig(features=features, ensemble=trained, output=str(output), **options)
+def evaluate(
+    features: str | tuple[str, ...], trained: str, output: Path, **options: Any
+) -> tuple[report.Evaluation, pa.Table]:
+    given = (features,) if isinstance(features, str) else features
+    config = EvaluateConfig(features=given, ensemble=trained, output=str(output), **options)
     result = report.evaluate(config)
     assert result is not None
     return result, pq.read_table(output / "predictions.parquet")
@@ -151,7 +177,7 @@ def test_a_features_directory_is_classified_and_scored(run: str, trained: str, t
     result, rows = evaluate(run, trained, tmp_path)
     assert rows["video_id"].to_pylist() == ["id0", "id2", "id3"]
     schema.conform(rows, schema.predictions(2), "what a job would have written")
-    expected_BC = ensemble.load(trained, torch.device("cpu"))([sequences()[i] for i in (0, 2, 3)]).probabilities_BC
+    expected_BC = ensemble.load(trained, torch.device("cpu"))([[sequences()[i] for i in (0, 2, 3)]]).probabilities_BC
     np.testing.assert_allclose(rows["probabilities"].to_pylist(), expected_BC, atol=1e-6)
     assert result.per_split["test"].num_videos == 3
     assert [len(history) for history in result.training] == [1, 0]
@@ -205,14 +231,73 @@ def test_what_does_not_fit_is_refused(run: str, trained: str, tmp_path: Path) ->
     assert "is in it; its splits are test, train" in refused(run, split="val")
     assert "no such file" in refused(str(tmp_path / "none.h5"))
     other = tmp_path / "other"
-    storage.publish_json(f"{other}/run_identity.json", {"feature_spec": asdict(replace(SPEC, weights_digest="x"))})
+    storage.publish_json(f"{other}/run_identity.json", {"feature_specs": [asdict(replace(SPEC, weights_digest="x"))]})
     assert "weights_digest: digest != x" in refused(str(other))
 
 
 def test_a_dry_run_classifies_nothing(
     run: str, trained: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    config = EvaluateConfig(features=run, ensemble=trained, output=str(tmp_path / "out"), dry_run=True)
+    config = EvaluateConfig(features=(run,), ensemble=trained, output=str(tmp_path / "out"), dry_run=True)
     assert report.evaluate(config) is None
     assert capsys.readouterr().out == f"would classify and score 3 videos into {tmp_path}/out\n"
     assert not (tmp_path / "out").exists()
+
+
+def test_members_of_two_backbones_see_their_own_features_of_the_same_videos(run: str, tmp_path: Path) -> None:
+    both = train(str(tmp_path / "ensemble"), [SPEC, RESNET, SPEC])
+    # In other shards and another order, and named in another order than the ensemble's.
+    wide = extract(str(tmp_path / "resnet50"), RESNET, [3, 1, 0, 2])
+    result, rows = evaluate((wide, run), both, tmp_path / "report")
+    assert rows["video_id"].to_pylist() == ["id0", "id2", "id3"]
+    loaded = ensemble.load(both, torch.device("cpu"))
+    expected = loaded([[sequences(dim)[i] for i in (0, 2, 3)] for dim in (1280, 2048)])
+    np.testing.assert_allclose(rows["probabilities"].to_pylist(), expected.probabilities_BC, atol=1e-6)
+    np.testing.assert_allclose(
+        np.array(rows["member_probabilities"].to_pylist()).transpose(1, 0, 2),
+        expected.member_probabilities_MBC,
+        atol=1e-6,
+    )
+    names = ["member 0, efficientnet_lite0", "member 1, resnet50", "member 2, efficientnet_lite0"]
+    assert [voter.name for voter in result.detail.members] == names
+    assert result.provenance["feature key"] == f"{SPEC.key}, {RESNET.key}"
+    assert result.provenance["backbone"] == "efficientnet_lite0, weights digest; resnet50, weights digest"
+
+
+def test_features_of_two_backbones_that_do_not_fit_are_refused(run: str, trained: str, tmp_path: Path) -> None:
+    both = train(str(tmp_path / "ensemble"), [SPEC, RESNET])
+    wide = extract(str(tmp_path / "resnet50"), RESNET, [0, 1, 2, 3], content="xxh3:1")
+
+    def refused(features: tuple[str, ...], ensemble_: str) -> str:
+        with pytest.raises(ConfigError) as error:
+            evaluate(features, ensemble_, tmp_path / "out")
+        return str(error.value)
+
+    needs = "must be a directory for each backbone that the ensemble was fitted on"
+    assert f"{needs} (efficientnet_lite0, resnet50), are of efficientnet_lite0" in refused((run,), both)
+    assert f"{needs} (efficientnet_lite0), are of efficientnet_lite0, resnet50" in refused((run, wide), trained)
+    assert f"{wide}: content_digest must be that of {run}, differs for 4 videos" in refused((run, wide), both)
+    file = hdf5_file(tmp_path / "test_features_multiscale.h5", ["A", "B"])
+    assert "an HDF5 file must be all there is, for an ensemble of one backbone" in refused((file,), both)
+
+
+@pytest.mark.usefixtures("ray_session")
+def test_a_job_over_two_runs_of_features_classifies_the_same(run: str, tmp_path: Path) -> None:
+    both = train(str(tmp_path / "ensemble"), [SPEC, RESNET])
+    wide = extract(str(tmp_path / "resnet50"), RESNET, [3, 1, 0, 2])
+    settings = HeadSettings(tta=False, trust_threshold=0.0, segments_s=None)
+    target = Target(
+        embeddings=tuple(Embedding(spec=spec, weights="DEFAULT", state={}) for spec in (SPEC, RESNET)),
+        output_schema=schema.predictions(2),
+        make_head=partial(EnsembleHead, both, settings),
+    )
+    others = [FeatureLookup(ledger.part_files(wide))]
+    tally = SimpleNamespace(add=SimpleNamespace(remote=lambda counts: None))
+    stage = ClassifyFeatures(target, [ray.put(others)], [ray.put(pa.array(["id0", "id2"]))], tally)
+    batch = pa.concat_tables(pq.read_table(path) for path in ledger.part_files(run))
+    rows = pa.Table.from_struct_array(stage(batch)["target_0"])
+    assert rows["video_id"].to_pylist() == ["id0", "id2"]
+    loaded = ensemble.load(both, torch.device("cpu"))
+    expected = loaded([[sequences(dim)[i] for i in (0, 2)] for dim in (1280, 2048)])
+    np.testing.assert_allclose(rows["probabilities"].to_pylist(), expected.probabilities_BC, atol=1e-6)
+    np.testing.assert_allclose(rows["ood_score"].to_pylist(), expected.ood_score_B, rtol=1e-6)

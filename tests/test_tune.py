@@ -65,7 +65,7 @@ def test_every_trial_has_its_row_and_its_curve(search: Search, output: Path) -> 
 def test_the_best_trains_as_its_trial_did(search: Search, output: Path) -> None:
     best = search.trials.to_pylist()[0]
     config = cli.parse(TrainConfig, ["--config", str(output / "best.yaml"), "--output", "unused"])
-    assert (config.features, config.split, config.lr) == ("/made", "manifest", best["lr"])
+    assert (config.features, config.split, config.lr) == (("/made",), "manifest", best["lr"])
     again = fit_member(training_data(features()), config, config.seed, torch.device("cpu"))
     num_epochs = best["num_epochs"]
     assert [epoch.val_macro_f1 for epoch in again.history][:num_epochs] == best["epoch_macro_f1"]

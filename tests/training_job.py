@@ -34,7 +34,7 @@ def features() -> FeatureSet:
 
 def config(output: str) -> TrainConfig:
     return TrainConfig(
-        features="made in the test",
+        features=("made in the test",),
         output=output,
         members=1,
         hidden_dim=64,
@@ -49,4 +49,4 @@ def config(output: str) -> TrainConfig:
 
 
 if __name__ == "__main__":
-    train(config(sys.argv[1]), features(), "DEFAULT")
+    train(config(sys.argv[1]), [features()], ["DEFAULT"])

@@ -130,6 +130,9 @@ class PipelineConfig:
     """CNN workers (default: one per GPU; without GPU one per two CPUs)"""
     gpus_per_cnn_worker: float | None = None
     """GPU share of each CNN worker (default: 1 where the cluster has a GPU, else 0)"""
+    precision: str = "auto"
+    """what the CNN computes in: fp32, bf16, or auto, which on CPUs takes bf16 where the processor has it and
+    the features stay those of fp32 (mean cosine of at least 0.99 on sample photographs), and fp32 on GPUs"""
     frames_in_flight_gib: float | None = None
     """memory that decoded frames waiting for the CNN may take, in GiB over the whole cluster (default:
     16 videos for each decode worker and 32 for each CNN worker, at most 0.15 of the memory)"""
@@ -158,6 +161,7 @@ class PipelineConfig:
         for field in ("decode_workers", "cnn_workers"):
             value = getattr(self, field)
             require(value is None or value >= 1, field, "at least 1 worker", value)
+        require(self.precision in ("auto", "fp32", "bf16"), "precision", "auto, fp32 or bf16", self.precision)
         require(self.decode_timeout > 0, "decode_timeout", "above 0 seconds", self.decode_timeout)
         require(self.decode_memory_gib > 0, "decode_memory_gib", "above 0 GiB", self.decode_memory_gib)
         require(0 <= self.max_error_rate <= 1, "max_error_rate", "in [0, 1]", self.max_error_rate)
@@ -352,12 +356,15 @@ class FitConfig(ModelConfig):
 class TrainConfig(FitConfig):
     """Train the members of a temporal ensemble in parallel."""
 
-    features: str
-    """features directory, as `jobs/extract.py` writes it"""
+    features: tuple[str, ...]
+    """features directory, as `jobs/extract.py` writes it; several, comma-separated, of the same videos by
+    different backbones, for members that see different features; near duplicates are looked for in the first"""
     output: str
     """ensemble directory; resubmitting into it trains only the members that are missing"""
     members: int = 4
     """models in the ensemble"""
+    member_backbones: tuple[str, ...] = ()
+    """backbone of each member, comma-separated (default: those of --features in turn)"""
     import_reference: str | None = None
     """directory of the reference system's best_ensemble_model_<i>.pt, to calibrate on the features and publish
     instead of training; they decide the sizes and the number of members"""
@@ -386,7 +393,20 @@ class TrainConfig(FitConfig):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        require(self.members >= 1, "members", "at least 1", self.members)
+        num_sets = len(self.features)
+        require(num_sets >= 1, "features", "at least one directory", self.features)
+        require(len(set(self.features)) == num_sets, "features", "each named once", ",".join(self.features))
+        if self.import_reference is not None:
+            rule = "one directory with --import-reference, whose members are of one backbone"
+            require(num_sets == 1, "features", rule, ",".join(self.features))
+            rule = "left out with --import-reference, whose members are of one backbone"
+            require(not self.member_backbones, "member_backbones", rule, ",".join(self.member_backbones))
+        else:
+            rule = f"at least {num_sets}, one for each of --features" if num_sets > 1 else "at least 1"
+            require(self.members >= num_sets, "members", rule, self.members)
+            rule = f"one for each of the {self.members} members"
+            given = self.member_backbones
+            require(len(given) in (0, self.members), "member_backbones", rule, ",".join(given))
         require(
             self.import_reference is not None or not self.reference_classes,
             "reference_classes",
@@ -489,9 +509,10 @@ class ClassifyConfig(PipelineConfig):
     """directory, URI or list file of the videos (or --manifest, or --features)"""
     manifest: str | None = None
     """manifest of the videos, as `jobs/index.py` writes it (or --input, or --features)"""
-    features: str | None = None
+    features: tuple[str, ...] = ()
     """features directory, as `jobs/extract.py` or --save-features wrote it: its videos are classified
-    without being decoded (or --input, or --manifest)"""
+    without being decoded (or --input, or --manifest); of an ensemble of several backbones one for each,
+    comma-separated (default: none)"""
     ensemble: str
     """ensemble directory, as `jobs/train.py` writes it"""
     tta: bool = False
@@ -506,23 +527,24 @@ class ClassifyConfig(PipelineConfig):
     sharpen_blurry: bool = False
     """classify the sharpened frames of blurry videos as well, and keep what is trusted more"""
     save_features: str | None = None
-    """directory for the features of the videos on the way, a run as `jobs/extract.py` writes it; it grows
-    together with the output, and --overwrite deletes it too"""
-    backbone: str | None = None
-    """refuse to run unless the ensemble was fitted on this backbone (default: take the ensemble's)"""
-    weights: str | None = None
-    """where the backbone's weights are on this cluster (default: where they were at extraction);
-    other weights are refused"""
+    """directory for the features of the videos on the way, a run as `jobs/extract.py` writes it, or of several
+    backbones a directory of one for each; it grows together with the output, and --overwrite deletes it too"""
+    backbone: tuple[str, ...] = ()
+    """refuse to run unless the ensemble was fitted on this backbone, or these, comma-separated (default: take
+    the ensemble's)"""
+    weights: tuple[str, ...] = ()
+    """where the backbone's weights are on this cluster, for several one each, comma-separated, in the order
+    of the ensemble (default: where they were at extraction); other weights are refused"""
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        given = [name for name in ("input", "manifest", "features") if getattr(self, name) is not None]
+        given = [name for name in ("input", "manifest", "features") if getattr(self, name)]
         rule = "given, or --manifest, or --features, and only one of them"
         require(len(given) == 1, "input", rule, ", ".join(given) or None)
         require(0 < self.abstain_risk < 1, "abstain_risk", "in (0, 1)", self.abstain_risk)
         segments = self.segments
         require(segments is None or segments > 0, "segments", "above 0 seconds", segments)
-        if self.features is not None:
+        if self.features:
             for name in ("save_features", "sharpen_blurry", "redo_stale", "retry_quarantined"):
                 rule = "left out with --features, which decodes nothing"
                 require(not getattr(self, name), name, rule, getattr(self, name))
@@ -537,9 +559,10 @@ class EvaluateConfig:
     """predictions directory, as `jobs/classify.py` writes it (with --manifest)"""
     manifest: str | None = None
     """manifest with the true labels (with --predictions)"""
-    features: str | None = None
+    features: tuple[str, ...] = ()
     """labelled features to classify, as `jobs/extract.py` writes them: the directory, or an HDF5 file of the
-    reference system's format (with --ensemble, instead of --predictions)"""
+    reference system's format; of an ensemble of several backbones a directory for each, comma-separated
+    (with --ensemble, instead of --predictions) (default: none)"""
     ensemble: str | None = None
     """ensemble directory, as `jobs/train.py` writes it (default with --predictions: where it was when they
     were made; the report shows its training curves)"""
@@ -560,7 +583,7 @@ class EvaluateConfig:
 
     def __post_init__(self) -> None:
         rule = "given, or --features, but not both"
-        require((self.predictions is None) != (self.features is None), "predictions", rule, self.predictions)
+        require((self.predictions is None) == bool(self.features), "predictions", rule, self.predictions)
         is_of_run = self.predictions is not None
         rule = "given with --predictions, and not with --features, which have their labels"
         require((self.manifest is not None) == is_of_run, "manifest", rule, self.manifest)

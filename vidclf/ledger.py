@@ -22,7 +22,7 @@ from vidclf.schema import QUARANTINE, VIDEO_ID, RejectReason, column_types
 
 MANIFEST_FILE = "manifest.parquet"
 IDENTITY_FILE = "run_identity.json"
-"""How a run's rows are made: the feature spec, its key, for predictions the ensemble; the columns."""
+"""How a run's rows are made: the spec of each backbone's features, for predictions the ensemble; the columns."""
 SUMMARY_FILE = "summary.json"
 DUPLICATES_FILE = "duplicates.parquet"
 """Videos whose content is another one's; absent where there are none."""

@@ -66,13 +66,15 @@ class Backbone(nn.Module):
     @torch.inference_mode()
     def forward(self, frames_THWC: Tensor) -> Tensor:
         """Features [T, D] float32 on the CPU, computed on this module's device."""
-        features = []
-        for chunk in torch.split(frames_THWC, FRAMES_PER_FORWARD):
-            # The permuted view of packed frames is channels_last already; the product keeps it.
-            x = chunk.to(self.scale.device, non_blocking=True).permute(0, 3, 1, 2)
-            x = x.to(torch.float32) * self.scale + self.shift
-            features.append(self.trunk(x))
+        chunks = torch.split(frames_THWC, FRAMES_PER_FORWARD)
+        features = [self.embed(chunk.to(self.scale.device, non_blocking=True)) for chunk in chunks]
         return torch.cat(features).float().cpu()
+
+    def embed(self, frames_THWC: Tensor) -> Tensor:
+        """Features [T, D] of frames on this module's device, all at once."""
+        # The permuted view of packed frames is channels_last already; the product keeps it.
+        x = frames_THWC.permute(0, 3, 1, 2).to(torch.float32) * self.scale + self.shift
+        return cast(Tensor, self.trunk(x))
 
 
 class _Lite0Trunk(nn.Module):

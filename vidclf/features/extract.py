@@ -18,6 +18,7 @@ from functools import partial
 from typing import Any, cast
 
 import numpy as np
+import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 import ray
@@ -33,9 +34,19 @@ from vidclf.archive.supervise import DecodeLimits
 from vidclf.archive.transform import FrameTransforms
 from vidclf.archive.worker import DecodeVideos
 from vidclf.config import ConfigError, ExtractConfig, PipelineConfig
-from vidclf.features import backbone, hdf5
+from vidclf.features import backbone, engine, hdf5
+from vidclf.features.engine import Engine
 from vidclf.features.monitoring import PipelineMetrics
-from vidclf.features.run import EmbeddingJob, Target, begin_run, check_run, summarize, would_process
+from vidclf.features.run import (
+    Embedding,
+    EmbeddingJob,
+    Performance,
+    Target,
+    begin_run,
+    check_run,
+    summarize,
+    would_process,
+)
 from vidclf.features.sink import RunSink, target_column, written_columns
 from vidclf.features.store import FeatureSpec, features_column, writable_view
 from vidclf.progress import ProgressLine
@@ -79,8 +90,9 @@ def extract(config: ExtractConfig, manifest: pa.Table) -> dict[str, dict[str, An
         state = backbone.load_weights(name, location)
         spec = FeatureSpec.of(name, location, backbone.weights_digest(state), plan)
         directory = name if len(config.backbone) > 1 else ""
+        embedding = Embedding(spec=spec, weights=location, state=state)
         output_schema = schema.features(spec.feature_dim)
-        targets.append(Target(name=directory, spec=spec, weights=location, state=state, output_schema=output_schema))
+        targets.append(Target(name=directory, embeddings=(embedding,), output_schema=output_schema))
     summaries = embed_videos(config, manifest, EmbeddingJob(targets=tuple(targets)))
     if summaries is not None and config.format == "hdf5":
         for run in summaries:
@@ -88,8 +100,8 @@ def extract(config: ExtractConfig, manifest: pa.Table) -> dict[str, dict[str, An
     return summaries
 
 
-Pipeline = Callable[[PipelineConfig, EmbeddingJob, ledger.RunState], dict[str, float]]
-"""Does what a job has left to do; returns the busy share of each stage, 0 to 1."""
+Pipeline = Callable[[PipelineConfig, EmbeddingJob, ledger.RunState], Performance]
+"""Does what a job has left to do."""
 
 
 def embed_videos(
@@ -121,36 +133,36 @@ def embed_videos(
     for path in summary_files.values():
         if storage.exists(path):
             storage.delete_file(path)
-    busy: dict[str, float] = {}
+    performance = Performance(busy={})
     # More than once only where machines were lost: what their tasks had written twice or not at all
     # is seen in the shards afterwards, and done again.
     while state.num_pending:
         num_pending = state.num_pending
         try:
-            busy = (pipeline or _run_pipeline)(config, job, state)
+            performance = (pipeline or _run_pipeline)(config, job, state)
         except ledger.RunStopped as stopped:
             raise type(stopped)(ledger.stopped_text(config.output, runs, str(stopped))) from None
         state = reconcile.reconcile(config.output, runs)
         if state.num_pending == num_pending:
             raise ledger.RunStopped(ledger.stopped_text(config.output, runs, "the pipeline ended without its videos"))
-    summaries = {run: summarize(run, before, state, time.monotonic() - started, busy) for run in runs}
+    summaries = {run: summarize(run, before, state, time.monotonic() - started, performance) for run in runs}
     for run, summary in summaries.items():
         storage.publish_json(summary_files[run], summary)
     return summaries
 
 
-def _run_pipeline(config: PipelineConfig, job: EmbeddingJob, before: ledger.RunState) -> dict[str, float]:
-    """The whole graph. Returns the busy share of each stage, 0 to 1."""
+def _run_pipeline(config: PipelineConfig, job: EmbeddingJob, before: ledger.RunState) -> Performance:
+    """The whole graph."""
     resources = cluster.connect()
     pools = pool_sizes(config, resources)
-    plan, transforms = job.targets[0].spec.plan, job.transforms()
+    plan, transforms = job.embeddings[0].spec.plan, job.transforms()
     limits = DecodeLimits(
         timeout_s=config.decode_timeout,
         memory_bytes=int(config.decode_memory_gib * 1024**3),
         video_bytes=int(config.max_video_gib * 1024**3),
     )
     tally = cluster.Tally.start(partial(PipelineMetrics, config.output))
-    state_refs = [ray.put(target.state) for target in job.targets]
+    networks = {embedding.spec.key: _network(embedding, pools, tally) for embedding in job.embeddings}
 
     context = checkpointed_context(config.output)
 
@@ -185,8 +197,9 @@ def _run_pipeline(config: PipelineConfig, job: EmbeddingJob, before: ledger.RunS
     videos = videos.map_batches(
         EmbedVideos,
         fn_constructor_kwargs={
-            "job": EmbeddingJob(targets=tuple(replace(target, state={}) for target in job.targets)),
-            "state_refs": state_refs,
+            "job": job.without_states(),
+            "networks": networks,
+            "precision": config.precision,
             "num_gpus": pools.cnn_gpus,
             "tally": tally,
         },
@@ -200,10 +213,31 @@ def _run_pipeline(config: PipelineConfig, job: EmbeddingJob, before: ledger.RunS
     )
     # 4. Write.
     elapsed_s, counts = write(config, job, before, videos, tally)
-    return {
-        "decode": counts.get("decode_s", 0.0) / (elapsed_s * pools.decode_workers),
-        "cnn": counts.get("cnn_s", 0.0) / (elapsed_s * pools.cnn_workers),
-    }
+    return Performance(
+        busy={
+            "decode": counts.get("decode_s", 0.0) / (elapsed_s * pools.decode_workers),
+            "cnn": counts.get("cnn_s", 0.0) / (elapsed_s * pools.cnn_workers),
+        },
+        cnn_engines={name.split(":")[1]: int(n) for name, n in sorted(counts.items()) if name.startswith("engine:")},
+    )
+
+
+def _network(embedding: Embedding, pools: _Pools, tally: Any) -> Any:
+    """A reference to what the CNN workers run: on CPUs the converted backbone, on GPUs the state dict."""
+    state = ray.put(embedding.state)
+    if pools.cnn_gpus:
+        return state
+    # In a worker, because the driver has no memory to spare for it and a manifest to read meanwhile.
+    return ray.remote(num_cpus=0)(_converted).remote(embedding.spec.backbone, embedding.weights, state, tally)
+
+
+def _converted(name: str, weights: str, state: dict[str, Any], tally: Any) -> engine.Converted | dict[str, Any]:
+    torch.set_num_threads(1)
+    try:
+        return engine.convert(name, weights, state)
+    except engine.ConversionError as error:
+        tally.say.remote(f"{name} runs in torch, several times slower, because OpenVINO cannot run it: {error}")
+        return state
 
 
 def checkpointed_context(output: str) -> DataContext:
@@ -248,35 +282,38 @@ def write(
 class EmbedVideos:
     """Stage 3. In: `schema.decoded`. Out: `written_columns`; ok rows first, then rejected ones."""
 
-    def __init__(self, job: EmbeddingJob, state_refs: list[Any], num_gpus: float, tally: Any) -> None:
+    def __init__(
+        self, job: EmbeddingJob, networks: dict[str, Any], precision: str, num_gpus: float, tally: Any
+    ) -> None:
+        """`networks`: by feature key, a reference to what `engine.load` takes."""
         torch.set_num_threads(1)
         self._job = job
         self._tally = tally
         self._columns = written_columns([target.row_schema for target in job.targets])
-        # Targets of one CNN share it. The references are in a list, so that Ray hands them over as they
-        # are and every worker of a node shares the arrays.
-        transforms = job.transforms()
-        alike: dict[str, list[int]] = {}
-        for index, target in enumerate(job.targets):
-            alike.setdefault(target.spec.key, []).append(index)
-        device = "cuda" if num_gpus else "cpu"
-        self._embedders = [
-            (indices, _Embedder([job.targets[i] for i in indices], ray.get(state_refs[indices[0]]), device, transforms))
-            for indices in alike.values()
-        ]
+        self._heads = [target.make_head() if target.make_head is not None else None for target in job.targets]
+        # The references are in a dictionary, so that Ray hands them over as they are and every worker of a
+        # node shares the arrays.
+        transforms, device = job.transforms(), "cuda" if num_gpus else "cpu"
+        self._cnns = {}
+        for embedding in job.embeddings:
+            spec = embedding.spec
+            network = ray.get(networks[spec.key])
+            cnn = engine.load(network, spec.backbone, embedding.weights, device, precision)
+            self._cnns[spec.key] = _Cnn(embedding, cnn, transforms)
+            tally.add.remote({f"engine:{cnn.name}": 1})
 
     def __call__(self, batch: pa.Table) -> pa.Table:
         started = time.perf_counter()
         is_ok = pc.is_null(batch["reject_reason"])
-        ok = batch.filter(is_ok)
+        # Filtering copies the frames, so not where nothing is to be left out.
+        ok = batch if pc.all(is_ok).as_py() else batch.filter(is_ok)
         rejected = batch.filter(pc.invert(is_ok))
         kept = [name for name in self._columns.names if name in batch.column_names]
         tables = []
         if ok.num_rows:
             columns = {name: ok[name] for name in kept}
-            for indices, embedder in self._embedders:
-                for index, rows in zip(indices, embedder(ok), strict=True):
-                    columns[target_column(index)] = pa.chunked_array([rows.to_struct_array().combine_chunks()])
+            for index, rows in enumerate(self._rows(ok)):
+                columns[target_column(index)] = pa.chunked_array([rows.to_struct_array().combine_chunks()])
             tables.append(pa.table(columns).select(self._columns.names).cast(self._columns))
         if rejected.num_rows:
             tables.append(_widen(rejected, self._columns))
@@ -291,42 +328,42 @@ class EmbedVideos:
         self._tally.add.remote(counts)
         return pa.concat_tables(tables) if tables else self._columns.empty_table()
 
-
-class _Embedder:
-    """The backbone of targets with one feature spec, and the heads of those that have one. In: ok rows of
-    `schema.decoded`. Out: each target's rows, in their order."""
-
-    def __init__(self, targets: list[Target], state: dict[str, Any], device: str, transforms: FrameTransforms) -> None:
-        self._targets = [(target, target.make_head() if target.make_head is not None else None) for target in targets]
-        self._spec = targets[0].spec
-        self._view = schema.view_name(transforms.transforms.index(targets[0].transform))
-        self._side = targets[0].transform.crop_size
-        self._backbone = backbone.build(self._spec.backbone, targets[0].weights, state, device)
-        self._embedded = schema.features(self._spec.feature_dim)
-
-    def __call__(self, ok: pa.Table) -> list[pa.Table]:
-        embedded = self._embed(ok, is_sharpened=False)
-        is_blurry = embedded["is_blurry"]
-        sharpened: pa.Table | None = None
+    def _rows(self, ok: pa.Table) -> list[pa.Table]:
+        """Each target's rows of some decoded videos; targets of one CNN share it."""
+        embedded = {key: cnn(ok, is_sharpened=False) for key, cnn in self._cnns.items()}
         written = []
-        for target, head in self._targets:
-            rows = embedded
+        for target, head in zip(self._job.targets, self._heads, strict=True):
+            own = [embedded[spec.key] for spec in target.specs]
+            rows = own[0]
             if head is not None:
-                rows = head(embedded)
+                rows = head(own)
+                is_blurry = own[0]["is_blurry"]
                 if target.sharpen_blurry and pc.any(is_blurry).as_py():
-                    if sharpened is None:
-                        sharpened = self._embed(ok.filter(is_blurry), is_sharpened=True)
+                    blurry = ok.filter(is_blurry)
+                    sharpened = [self._cnns[spec.key](blurry, is_sharpened=True) for spec in target.specs]
                     rows = most_trusted(rows, head(sharpened))
             written.append(schema.conform(rows, target.row_schema, "output"))
         return written
 
-    def _embed(self, ok: pa.Table, is_sharpened: bool) -> pa.Table:
+
+class _Cnn:
+    """A backbone. In: ok rows of `schema.decoded`. Out: `schema.features`."""
+
+    def __init__(self, embedding: Embedding, cnn: Engine, transforms: FrameTransforms) -> None:
+        self._spec = embedding.spec
+        self._view = schema.view_name(transforms.transforms.index(embedding.transform))
+        self._side = embedding.transform.crop_size
+        self._cnn = cnn
+        self._embedded = schema.features(self._spec.feature_dim)
+
+    def __call__(self, ok: pa.Table, *, is_sharpened: bool) -> pa.Table:
         view = pa.Table.from_struct_array(schema.one_chunk(ok[self._view]))
         frames_THWC = _frames(view["frames"], self._side)
         if is_sharpened:
-            frames_THWC = torch.from_numpy(quality.sharpened(frames_THWC.numpy()))
-        features_TD = self._backbone(frames_THWC).numpy().astype(np.float16)
-        rows = np.split(features_TD, np.cumsum(ok["num_frames"].to_numpy())[:-1])
+            frames_THWC = quality.sharpened(frames_THWC)
+        num_frames_B = ok["num_frames"].to_numpy()
+        features_TD = self._cnn(frames_THWC, num_frames_B.tolist()).astype(np.float16)
+        rows = np.split(features_TD, np.cumsum(num_frames_B)[:-1])
         columns = {name: ok[name] for name in self._embedded.names if name in ok.column_names}
         columns.update({name: view[name] for name in self._embedded.names if name in view.column_names})
         columns["features"] = features_column(cast(Any, rows), self._spec.feature_dim)
@@ -343,15 +380,15 @@ def most_trusted(rows: pa.Table, others: pa.Table) -> pa.Table:
     return pa.concat_tables([rows, others]).take(place)
 
 
-def _frames(column: pa.ChunkedArray, side: int) -> torch.Tensor:
+def _frames(column: pa.ChunkedArray, side: int) -> npt.NDArray[np.uint8]:
     """All frames of some rows, [T, side, side, 3] uint8, not copied."""
     # flatten(), because a sliced list array's values still hold the rows outside the slice.
     pixels = schema.one_chunk(column).flatten()
     bytes_ = np.frombuffer(pixels.buffers()[1], dtype=np.uint8)
     first = pixels.offset * side * side * 3
     frames_THWC = bytes_[first : first + len(pixels) * side * side * 3].reshape(-1, side, side, 3)
-    # Arrow's buffers are read-only, which torch warns of; nothing here writes to them.
-    return torch.from_numpy(writable_view(frames_THWC))
+    # Arrow's buffers are read-only, of which torch warns and OpenVINO makes a copy; nothing writes to them.
+    return writable_view(frames_THWC)
 
 
 def _widen(table: pa.Table, columns: pa.Schema) -> pa.Table:

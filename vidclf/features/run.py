@@ -7,8 +7,8 @@ summarize it from its files. A job with several backbones fills a run for each f
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable
-from dataclasses import dataclass, field
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import pyarrow as pa
@@ -18,11 +18,28 @@ from vidclf import ledger, reconcile, schema, storage
 from vidclf.archive.transform import FrameTransform, FrameTransforms
 from vidclf.config import ConfigError, PipelineConfig
 from vidclf.features import contents
-from vidclf.features.store import FeatureSpec
+from vidclf.features.store import FeatureSpec, specs_of
 from vidclf.ledger import IDENTITY_FILE, RunState
 
-Head = Callable[[pa.Table], pa.Table]
-"""Turns a table of embedded videos (`schema.features`) into the rows to write, one for one."""
+Head = Callable[[Sequence[pa.Table]], pa.Table]
+"""Turns embedded videos into the rows to write, one for one: a table of `schema.features` for each of the
+target's backbones, of the same videos in the same order. Facts about a video are taken from the first; of
+the others the `features` alone."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Embedding:
+    """A backbone with its weights, and the spec of the features that it makes."""
+
+    spec: FeatureSpec
+    weights: str
+    """where they were taken from"""
+    state: dict[str, Any]
+    """the backbone's state dict as arrays"""
+
+    @property
+    def transform(self) -> FrameTransform:
+        return FrameTransform(**self.spec.transform["transform"])
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -31,10 +48,8 @@ class Target:
 
     name: str = ""
     """its directory in the job's output; empty where the output itself is the run"""
-    spec: FeatureSpec
-    weights: str
-    state: dict[str, Any]
-    """the backbone's state dict as arrays"""
+    embeddings: tuple[Embedding, ...]
+    """those that its head wants, in that order; one without a head"""
     output_schema: pa.Schema
     make_head: Callable[[], Head] | None = None
     """called once in every CNN worker; None writes the features themselves"""
@@ -57,15 +72,15 @@ class Target:
         return storage.join(output, self.name) if self.name else output
 
     @property
-    def transform(self) -> FrameTransform:
-        return FrameTransform(**self.spec.transform["transform"])
+    def specs(self) -> list[FeatureSpec]:
+        return [embedding.spec for embedding in self.embeddings]
 
     def identity(self) -> dict[str, Any]:
         """What `run_identity.json` says."""
         return {
-            "feature_key": self.spec.key,
-            "feature_spec": vars(self.spec),
-            "weights": self.weights,
+            "feature_key": "+".join(spec.key for spec in self.specs),
+            "feature_specs": [vars(spec) for spec in self.specs],
+            "weights": [embedding.weights for embedding in self.embeddings],
             "ensemble_id": self.ensemble_id,
             "classes": list(self.classes),
             "settings": self.settings,
@@ -91,9 +106,21 @@ class EmbeddingJob:
     def runs(self, output: str) -> list[str]:
         return [target.run(output) for target in self.targets]
 
+    @property
+    def embeddings(self) -> list[Embedding]:
+        """What the targets take, each once."""
+        return list({e.spec.key: e for target in self.targets for e in target.embeddings}.values())
+
     def transforms(self) -> FrameTransforms:
         """What the targets' CNNs want to see, each once."""
-        return FrameTransforms(tuple(dict.fromkeys(target.transform for target in self.targets)))
+        return FrameTransforms(tuple(dict.fromkeys(embedding.transform for embedding in self.embeddings)))
+
+    def without_states(self) -> EmbeddingJob:
+        """The same without weights, which are big and travel by themselves."""
+        bare = {e.spec.key: replace(e, state={}) for e in self.embeddings}
+        return EmbeddingJob(
+            targets=tuple(replace(t, embeddings=tuple(bare[spec.key] for spec in t.specs)) for t in self.targets)
+        )
 
 
 def check_run(config: PipelineConfig, manifest: pa.Table, job: EmbeddingJob) -> None:
@@ -141,11 +168,17 @@ def _runs_there(output: str) -> list[str]:
 
 def _check_target(target: Target, run: str, manifest: pa.Table) -> None:
     identity = storage.read_json(storage.join(run, IDENTITY_FILE))
-    theirs = FeatureSpec(**identity["feature_spec"])
-    if theirs.key != target.spec.key:
+    theirs = specs_of(run, identity)
+    if theirs != target.specs:
+        named = [[spec.backbone for spec in specs] for specs in (theirs, target.specs)]
+        if named[0] == named[1]:
+            pairs = zip(theirs, target.specs, strict=True)
+            said = "; ".join(one.differences(other) for one, other in pairs if one != other)
+        else:
+            said = f"backbones: {','.join(named[0])} != {','.join(named[1])}"
         raise ConfigError(
-            f"--output {run}: holds a run of feature key {theirs.key}, this job's is {target.spec.key} "
-            f"({theirs.differences(target.spec)}); choose another directory or --overwrite"
+            f"--output {run}: holds a run of feature key {'+'.join(spec.key for spec in theirs)}, this job's is "
+            f"{'+'.join(spec.key for spec in target.specs)} ({said}); choose another directory or --overwrite"
         )
     if identity["ensemble_id"] != target.ensemble_id:
         raise ConfigError(
@@ -232,7 +265,19 @@ def _stale(runs: list[str]) -> list[str]:
     return contents.stale_videos(runs[0])[0]
 
 
-def summarize(run: str, before: RunState, after: RunState, elapsed_s: float, busy: dict[str, float]) -> dict[str, Any]:
+@dataclass(frozen=True, kw_only=True)
+class Performance:
+    """How a pipeline did its work."""
+
+    busy: dict[str, float]
+    """share of its workers' time that each stage was at work, 0 to 1"""
+    cnn_engines: dict[str, int] = field(default_factory=dict)
+    """CNN workers, by what runs their backbones, as `openvino bf16`"""
+
+
+def summarize(
+    run: str, before: RunState, after: RunState, elapsed_s: float, performance: Performance
+) -> dict[str, Any]:
     """Counts from the files; rates and busy shares from this submission's part of the work."""
     rows = contents.rows_of(run, [schema.VIDEO_ID, "video_uri", "content_digest", "duration_s"])
     duplicates = contents.publish_duplicates(run, rows)
@@ -253,6 +298,7 @@ def summarize(run: str, before: RunState, after: RunState, elapsed_s: float, bus
         "pipeline_run_time_s": round(elapsed_s, 3),
         "videos_per_s": round(videos_per_s, 4),
         "video_hours_per_day": round(videos_per_s * ok_share * mean_duration_s * 24, 3),
-        "busy_share": {name: round(share, 3) for name, share in busy.items()},
-        "binding_resource": max(busy, key=lambda name: busy[name]) if busy else None,
+        "cnn_engines": performance.cnn_engines,
+        "busy_share": {name: round(share, 3) for name, share in performance.busy.items()},
+        "binding_resource": max(performance.busy, key=lambda name: performance.busy[name], default=None),
     }

@@ -61,6 +61,12 @@ class FeatureSpec:
     def feature_dim(self) -> int:
         return FEATURE_DIMS[self.backbone]
 
+    @property
+    def frames(self) -> dict[str, Any]:
+        """What decides which frames are looked at. Features of several backbones go together where it is
+        equal: frame by frame they are of the same moments."""
+        return {"sampling": self.sampling, "decoder": self.decoder}
+
     def differences(self, other: FeatureSpec) -> str:
         """What differs, spelt out as `name: this != that`; empty where nothing does."""
         mine, theirs = _flat(asdict(self)), _flat(asdict(other))
@@ -85,12 +91,22 @@ def read_spec(features: str) -> FeatureSpec:
         raise ConfigError(
             f"--features must be a directory that jobs/extract.py wrote, got {features!r} (no {IDENTITY_FILE})"
         )
-    return FeatureSpec(**storage.read_json(path)["feature_spec"])
+    identity = storage.read_json(path)
+    if identity.get("ensemble_id") is not None:
+        raise ConfigError(f"--features must be a directory of features, {features!r} holds predictions")
+    return specs_of(features, identity)[0]
+
+
+def specs_of(run: str, identity: dict[str, Any]) -> list[FeatureSpec]:
+    """What the rows of a run were made from, by its `run_identity.json`: one spec a backbone."""
+    if "feature_specs" not in identity:
+        raise ConfigError(f"{run}: was written by another version of this software; run the job anew")
+    return [FeatureSpec(**spec) for spec in identity["feature_specs"]]
 
 
 def read_weights_location(features: str) -> str:
     """Where the weights were when these features were made; the spec has their digest."""
-    return str(storage.read_json(storage.join(features, IDENTITY_FILE))["weights"])
+    return str(storage.read_json(storage.join(features, IDENTITY_FILE))["weights"][0])
 
 
 def features_column(features_TD: Sequence[npt.NDArray[np.float16] | None], feature_dim: int) -> pa.Array:

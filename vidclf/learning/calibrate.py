@@ -3,12 +3,12 @@
 Validation has also chosen each member's epoch, so what is measured on it flatters a little; whatever is
 fitted here is therefore judged by cross-fitting over its sources.
 
-Shape suffixes: B videos, C classes, M members, V views, K signs.
+Shape suffixes: B videos, C classes, M members, V views, K signs, S backbones.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, replace
 from typing import Any, TypeVar
 
@@ -27,20 +27,24 @@ NUM_FOLDS = 5
 Fitted = TypeVar("Fitted")
 
 
-def calibrate(directory: str, info: EnsembleInfo, features: FeatureSet) -> EnsembleInfo:
+def calibrate(directory: str, info: EnsembleInfo, features_S: Sequence[FeatureSet]) -> EnsembleInfo:
     """`info` with its views, calibration, trust and validation scores, after writing
-    `trust.safetensors` beside the members that `directory` holds."""
+    `trust.safetensors` beside the members that `directory` holds. `features_S` are those of the
+    ensemble's backbones, of the same videos."""
+    features = features_S[0]
     splits = np.array(features.splits)
     in_train, in_val = np.flatnonzero(splits == "train"), np.flatnonzero(splits == "val")
     labels = [info.classes.index(str(features.labels[index])) for index in in_val]
     labels_B, groups = np.array(labels), [features.groups[index] for index in in_val]
-    sequences = [features.features[index] for index in in_val]
+    sequences_S = [[own.features[index] for index in in_val] for own in features_S]
     members = [ensemble.load_member(directory, info, index).eval() for index in range(len(info.members))]
-    logits_VMBC, _ = ensemble.run_members(members, sequences, list(views.VIEWS), torch.device("cpu"))
+    logits_VMBC, _ = ensemble.run_members(members, info.spaces_M, sequences_S, list(views.VIEWS), torch.device("cpu"))
     folds_B = trust.group_folds(labels, groups, min(NUM_FOLDS, len(set(groups))))
 
-    space, ood, distances_B = fit_space(features, in_train, in_val, info.classes)
-    ood_score_B = distances_B / ood["distance"]
+    fitted_S = [fit_space(own, in_train, in_val, info.classes) for own in features_S]
+    spaces = [space for space, _ in fitted_S]
+    ood, seen_score_B = fit_ood([distances_B for _, distances_B in fitted_S])
+    ood_score_B = seen_score_B[: len(in_val)]
 
     temperature = ensemble.fit_temperature(logits_VMBC[0], torch.tensor(labels_B))
     view_weights = views.fit_weights((logits_VMBC / temperature).softmax(dim=3).mean(dim=1).numpy(), labels_B, groups)
@@ -62,7 +66,7 @@ def calibrate(directory: str, info: EnsembleInfo, features: FeatureSet) -> Ensem
             probabilities_BC,
             member_MBC,
             probabilities_VMBC.mean(axis=1),
-            space.frame_agreement(sequences, top_B),
+            trust.frame_agreement(spaces, sequences_S, top_B),
             ood_score_B,
         )
         confidence_B = probabilities_BC.max(axis=1)
@@ -72,7 +76,7 @@ def calibrate(directory: str, info: EnsembleInfo, features: FeatureSet) -> Ensem
         score, trust_B[name] = fit_trust(confidence_B, signs_BK, correct_B[name], folds_B)
         fitted[name] = asdict(score)
     digest = ensemble.write_trust(
-        directory, TrustData(space=space, validation_trust_B=trust_B, validation_correct_B=correct_B)
+        directory, TrustData(spaces=spaces, validation_trust_B=trust_B, validation_correct_B=correct_B)
     )
     training = {
         **info.training,
@@ -139,25 +143,32 @@ def fit_trust(
 
 def fit_space(
     features: FeatureSet, in_train: npt.NDArray[np.intp], in_val: npt.NDArray[np.intp], classes: list[str]
-) -> tuple[FeatureSpace, dict[str, float], npt.NDArray[np.floating[Any]]]:
-    """Where train lies; the OOD line, from the distances of validation and of train's own sources by
-    cross-fitting (which had less to fit on, so the line lies rather too far out); validation's distances."""
+) -> tuple[FeatureSpace, npt.NDArray[np.floating[Any]]]:
+    """Where train lies; the distances of validation's videos, then of train's own by cross-fitting over its
+    sources (which had less to fit on, so that a line by them lies rather too far out)."""
     sequences = [features.features[index] for index in in_train]
     labels = [classes.index(str(features.labels[index])) for index in in_train]
     groups = [features.groups[index] for index in in_train]
     space = FeatureSpace.fit(sequences, labels, len(classes))
-    val_B = space.distances([features.features[index] for index in in_val])
     folds_B = trust.group_folds(labels, groups, NUM_FOLDS)
-    seen = [val_B]
+    seen = [space.distances([features.features[index] for index in in_val])]
     for fold in range(NUM_FOLDS):
         inside, outside = np.flatnonzero(folds_B != fold), np.flatnonzero(folds_B == fold)
         # A class with a single source has no mean without it.
         if len(outside) and len({labels[index] for index in inside}) == len(classes):
             part = FeatureSpace.fit([sequences[i] for i in inside], [labels[i] for i in inside], len(classes))
             seen.append(part.distances([sequences[index] for index in outside]))
-    all_B = np.concatenate(seen)
-    distance, level = trust.conformal_quantile(all_B, trust.OOD_LEVEL)
-    return space, {"distance": distance, "level": level, "num_videos": len(all_B)}, val_B
+    return space, np.concatenate(seen)
+
+
+def fit_ood(
+    distances_SB: Sequence[npt.NDArray[np.floating[Any]]],
+) -> tuple[dict[str, Any], npt.NDArray[np.floating[Any]]]:
+    """The OOD line, by the distances of the same unseen videos in each backbone's space; their scores."""
+    scale_S = [trust.conformal_quantile(distances_B, trust.OOD_LEVEL)[0] for distances_B in distances_SB]
+    line, level = trust.conformal_quantile(trust.ood_score(distances_SB, scale_S, 1.0), trust.OOD_LEVEL)
+    ood = {"distances": scale_S, "line": line, "level": level, "num_videos": len(distances_SB[0])}
+    return ood, trust.ood_score(distances_SB, scale_S, line)
 
 
 def cross_fitted(

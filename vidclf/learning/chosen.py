@@ -57,8 +57,8 @@ def publish_chosen(
     storage.create_dir(config.output)
     division.publish(config.output)
     for index, place in enumerate(chosen):
-        _publish_member(config.output, index, states[place], output, candidates[place])
-    train.publish_ensemble(replace(config, members=len(chosen)), division.features, data, weights)
+        _publish_member(config.output, index, states[place], output, candidates[place], division.features.spec.backbone)
+    train.publish_ensemble(replace(config, members=len(chosen)), [division.features], data, [weights])
 
 
 def has_sizes_of(one: FitConfig, other: FitConfig) -> bool:
@@ -71,12 +71,14 @@ def has_sizes_of(one: FitConfig, other: FitConfig) -> bool:
 
 
 def _publish_member(
-    directory: str, index: int, state: dict[str, torch.Tensor], output: str, row: Mapping[str, Any]
+    directory: str, index: int, state: dict[str, torch.Tensor], output: str, row: Mapping[str, Any], backbone: str
 ) -> None:
     progress = trials.progress_of(output, row["trial_id"])
     assert progress is not None, "a trial with a score has told of it"
     member = {
         "file": ensemble.member_file(index),
+        "backbone": backbone,
+        "num_parameters": sum(tensor.numel() for tensor in state.values()),
         "seed": progress.settings["seed"],
         "digest": ensemble.write_member(directory, index, state),
         "recipe": f"trial {row['trial_id']}",

@@ -3,7 +3,10 @@
 An ensemble directory holds `ensemble.json`, `member_<i>.safetensors` and `trust.safetensors` (where
 training's videos lie in feature space, and validation's trust scores); nothing in it is pickled.
 
-Shape suffixes: B videos, T frames, D features, C classes, M members, V views.
+Members may see features of different backbones; what an ensemble classifies comes as one list of
+sequences for each of them, in the order of `EnsembleInfo.backbones`, of the same frames.
+
+Shape suffixes: B videos, T frames, D features, C classes, M members, V views, S backbones.
 """
 
 from __future__ import annotations
@@ -29,7 +32,7 @@ from vidclf.features.store import FeatureSpec
 from vidclf.learning import views
 from vidclf.learning.dataset import pad
 from vidclf.learning.model import TemporalClassifier
-from vidclf.learning.trust import FeatureSpace, TrustScore, signs
+from vidclf.learning.trust import FeatureSpace, TrustScore, frame_agreement, ood_score, signs
 
 ENSEMBLE_FILE = "ensemble.json"
 TRUST_FILE = "trust.safetensors"
@@ -39,21 +42,42 @@ TEMPERATURE_RANGE = (0.25, 4.0)
 """Beyond it a temperature says that the validation split is too small, not how sure the model is."""
 
 
+BySpace = Sequence[Sequence[npt.NDArray[np.float16]]]
+"""For each backbone the videos' features [T, D]; a video has as many frames in all of them."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class FittedBackbone:
+    """A backbone whose features members were fitted on."""
+
+    feature_spec: FeatureSpec
+    feature_dim: int
+    weights: str
+    """where its weights were at extraction: DEFAULT, a file, a URI or random"""
+    preprocessing: dict[str, Any]
+    """`Preprocessing` of the frames: spatial transform, mean and standard deviation"""
+
+    @classmethod
+    def of(cls, spec: FeatureSpec, weights: str) -> FittedBackbone:
+        return cls(feature_spec=spec, feature_dim=spec.feature_dim, weights=weights, preprocessing=spec.transform)
+
+    @property
+    def name(self) -> str:
+        return self.feature_spec.backbone
+
+
 @dataclass(frozen=True, kw_only=True)
 class EnsembleInfo:
     """`ensemble.json`: everything but the weights."""
 
     classes: list[str]
-    feature_spec: FeatureSpec
-    weights: str
-    """where the backbone's weights were at extraction: DEFAULT, a file, a URI or random"""
+    backbones: list[FittedBackbone]
+    """each once, of one sampling plan and decoder"""
     model: ModelConfig
     members: list[dict[str, Any]]
-    """per member: file, seed, best epoch and its validation scores, digest of the weights"""
+    """per member: file, backbone, seed, best epoch and its validation scores, digest of the weights"""
     training: dict[str, Any]
     """numbers of videos, scores on validation, the digest of the data"""
-    preprocessing: dict[str, Any]
-    """`Preprocessing` of the frames: spatial transform, mean and standard deviation"""
     versions: dict[str, str]
     """of what trained it"""
     views: list[dict[str, Any]] = field(default_factory=list)
@@ -62,16 +86,25 @@ class EnsembleInfo:
     """`num_videos` of validation, `temperature`, expected calibration error `ece_before` (temperature 1)
     and `ece_after` (cross-fitted over sources); under `tta` the last three with the views' votes"""
     trust: dict[str, Any] = field(default_factory=dict)
-    """`digest` of `trust.safetensors`; `ood`: the `distance` at which the OOD score is 1, the `level` it
+    """`digest` of `trust.safetensors`; `ood`: the arguments of `trust.ood_score`, the `level` that its line
     stands for and the `num_videos` it is from; `plain` and `tta`: fields of `trust.TrustScore`"""
+
+    @property
+    def backbone_names(self) -> list[str]:
+        return [backbone.name for backbone in self.backbones]
+
+    @property
+    def spaces_M(self) -> list[int]:
+        """For each member the index of its backbone."""
+        return [self.backbone_names.index(member["backbone"]) for member in self.members]
 
     @property
     def ensemble_id(self) -> str:
         """Digest of what decides a prediction: features, classes, weights, calibration, trust."""
         decisive = [
-            self.feature_spec.key,
+            [backbone.feature_spec.key for backbone in self.backbones],
             self.classes,
-            [member["digest"] for member in self.members],
+            [[member["backbone"], member["digest"]] for member in self.members],
             [[view["name"], view["weight"]] for view in self.views],
             self.calibration,
             self.trust,
@@ -99,7 +132,8 @@ class TrustData:
     """`trust.safetensors`: where training's videos lie, and validation's trust scores in both modes,
     each from a fit that had not seen the video's source."""
 
-    space: FeatureSpace
+    spaces: list[FeatureSpace]
+    """of each backbone"""
     validation_trust_B: dict[str, npt.NDArray[np.float32]]
     """by mode, `plain` or `tta`"""
     validation_correct_B: dict[str, npt.NDArray[np.bool_]]
@@ -116,18 +150,19 @@ class Ensemble:
         self._members = [member.eval().to(device) for member in members]
         self._device = device
 
-    def __call__(self, sequences: Sequence[npt.NDArray[np.float16]], *, tta: bool = False) -> EnsembleOutput:
-        """Classify feature sequences [T, D] of any lengths."""
+    def __call__(self, sequences_S: BySpace, *, tta: bool = False) -> EnsembleOutput:
+        """Classify feature sequences of any lengths."""
         names = list(views.VIEWS) if tta else list(views.PLAIN)
-        logits_VMBC, attention = run_members(self._members, sequences, names, self._device)
+        logits_VMBC, attention = run_members(self._members, self.info.spaces_M, sequences_S, names, self._device)
         probabilities_VMBC = (logits_VMBC / self.temperature(tta)).softmax(dim=3).numpy()
         weights_V = self.view_weights(tta)
         member_MBC = np.tensordot(weights_V, probabilities_VMBC, axes=1)
         probabilities_BC = member_MBC.mean(axis=0)
         view_VBC = probabilities_VMBC.mean(axis=1)
-        space = self.trust.space
-        ood_B = (space.distances(sequences) / self.info.trust["ood"]["distance"]).astype(np.float32)
-        agreement_B = space.frame_agreement(sequences, probabilities_BC.argmax(axis=1))
+        ood = self.info.trust["ood"]
+        distances_SB = [space.distances(seen) for space, seen in zip(self.trust.spaces, sequences_S, strict=True)]
+        ood_B = ood_score(distances_SB, ood["distances"], ood["line"]).astype(np.float32)
+        agreement_B = frame_agreement(self.trust.spaces, sequences_S, probabilities_BC.argmax(axis=1))
         signs_BK = signs(probabilities_BC, member_MBC, view_VBC, agreement_B, ood_B)
         score = TrustScore(**self.info.trust[mode(tta)])
         return EnsembleOutput(
@@ -139,9 +174,9 @@ class Ensemble:
             attention=attention,
         )
 
-    def probabilities(self, sequences: Sequence[npt.NDArray[np.float16]]) -> npt.NDArray[np.float32]:
+    def probabilities(self, sequences_S: BySpace) -> npt.NDArray[np.float32]:
         """Calibrated probabilities [B, C] of the original view and nothing else: for parts of videos."""
-        logits_VMBC, _ = run_members(self._members, sequences, views.PLAIN, self._device)
+        logits_VMBC, _ = run_members(self._members, self.info.spaces_M, sequences_S, views.PLAIN, self._device)
         mean_BC: npt.NDArray[np.float32] = (logits_VMBC[0] / self.temperature(False)).softmax(dim=2).mean(0).numpy()
         return mean_BC
 
@@ -162,33 +197,35 @@ def mode(tta: bool) -> str:
 @torch.inference_mode()
 def run_members(
     members: Sequence[TemporalClassifier],
-    sequences: Sequence[npt.NDArray[np.float16]],
+    spaces_M: Sequence[int],
+    sequences_S: BySpace,
     view_names: Sequence[str],
     device: torch.device,
 ) -> tuple[Tensor, list[npt.NDArray[np.float32]]]:
     """Logits [V, M, B, C] float32 of every view and member, and the members' mean pooling weights [T] of
-    each sequence in the first view.
+    each sequence in the first view. Each member sees the sequences of its backbone, by `spaces_M`.
 
     Sequences of one length, of whatever video and view, make a batch, so that none is padded or packed:
     both cost more than the smaller batches do.
     """
-    of_length: dict[int, list[tuple[int, int, npt.NDArray[np.float16]]]] = {}
+    of_length: dict[int, list[tuple[int, int, list[npt.NDArray[np.float16]]]]] = {}
     for view, name in enumerate(view_names):
-        for video, sequence in enumerate(sequences):
-            seen_TD = views.VIEWS[name](sequence)
-            of_length.setdefault(len(seen_TD), []).append((view, video, seen_TD))
+        for video, of_video in enumerate(zip(*sequences_S, strict=True)):
+            seen_S = [views.VIEWS[name](sequence) for sequence in of_video]
+            of_length.setdefault(len(seen_S[0]), []).append((view, video, seen_S))
+    num_videos = len(sequences_S[0])
     logits_VMBC: Tensor | None = None
-    attention: list[npt.NDArray[np.float32]] = [np.empty(0, np.float32)] * len(sequences)
+    attention: list[npt.NDArray[np.float32]] = [np.empty(0, np.float32)] * num_videos
     for alike in of_length.values():
         for start in range(0, len(alike), MAX_SEQUENCES):
             batch = alike[start : start + MAX_SEQUENCES]
-            features_BTD, lengths_B = pad([seen_TD for _, _, seen_TD in batch])
-            features_BTD = features_BTD.to(device)
-            outputs = [member(features_BTD, lengths_B) for member in members]
+            padded_S = [pad([seen_S[space] for _, _, seen_S in batch]) for space in range(len(sequences_S))]
+            inputs_S = [(features_BTD.to(device), lengths_B) for features_BTD, lengths_B in padded_S]
+            outputs = [member(*inputs_S[space]) for member, space in zip(members, spaces_M, strict=True)]
             logits_MBC = torch.stack([output.logits_BC for output in outputs]).float().cpu()
             mean_BT = torch.stack([output.attention_BT for output in outputs]).mean(0).float().cpu().numpy()
             if logits_VMBC is None:
-                logits_VMBC = torch.empty(len(view_names), len(members), len(sequences), logits_MBC.shape[2])
+                logits_VMBC = torch.empty(len(view_names), len(members), num_videos, logits_MBC.shape[2])
             for row, (view, video, _) in enumerate(batch):
                 logits_VMBC[view, :, video] = logits_MBC[:, row]
                 if view == 0:
@@ -223,10 +260,10 @@ def write_member(directory: str, index: int, state: dict[str, Tensor]) -> str:
 
 def write_trust(directory: str, data: TrustData) -> str:
     """Publish `trust.safetensors`; returns its SHA-256."""
-    arrays: dict[str, npt.NDArray[Any]] = {
-        "means_CD": np.ascontiguousarray(data.space.means_CD),
-        "precision_DD": np.ascontiguousarray(data.space.precision_DD),
-    }
+    arrays: dict[str, npt.NDArray[Any]] = {}
+    for index, space in enumerate(data.spaces):
+        arrays[f"{index}.means_CD"] = np.ascontiguousarray(space.means_CD)
+        arrays[f"{index}.precision_DD"] = np.ascontiguousarray(space.precision_DD)
     for name, trust_B in data.validation_trust_B.items():
         arrays[f"{name}.trust_B"] = trust_B
         arrays[f"{name}.correct_B"] = data.validation_correct_B[name].astype(np.uint8)
@@ -247,7 +284,10 @@ def read_trust(directory: str, info: EnsembleInfo) -> TrustData:
     arrays = safetensors.numpy.load(content)
     modes = [mode(tta) for tta in (False, True)]
     return TrustData(
-        space=FeatureSpace(means_CD=arrays["means_CD"], precision_DD=arrays["precision_DD"]),
+        spaces=[
+            FeatureSpace(means_CD=arrays[f"{index}.means_CD"], precision_DD=arrays[f"{index}.precision_DD"])
+            for index in range(len(info.backbones))
+        ],
         validation_trust_B={name: arrays[f"{name}.trust_B"] for name in modes},
         validation_correct_B={name: arrays[f"{name}.correct_B"].astype(bool) for name in modes},
     )
@@ -268,37 +308,66 @@ def read_info(directory: str) -> EnsembleInfo:
     try:
         values = storage.read_json(path)
         stated = values["ensemble_id"]
-        values["feature_spec"] = FeatureSpec(**values["feature_spec"])
+        values["backbones"] = [
+            FittedBackbone(**{**backbone, "feature_spec": FeatureSpec(**backbone["feature_spec"])})
+            for backbone in values["backbones"]
+        ]
         values["model"] = ModelConfig(
             **{**values["model"], "classifier_dims": tuple(values["model"]["classifier_dims"])}
         )
         info = EnsembleInfo(**{field.name: values[field.name] for field in fields(EnsembleInfo)})
         is_as_stated = info.ensemble_id == stated
-        _check(info, path)
-    except ConfigError:
-        raise
+        wrong = _wrong(info)
     except (KeyError, TypeError, ValueError) as error:
         raise ConfigError(f"--ensemble {path}: not an ensemble that jobs/train.py wrote ({error!r})") from error
+    if wrong:
+        raise ConfigError(f"--ensemble {path}: {wrong}")
     if not is_as_stated:
         raise ConfigError(f"--ensemble {path}: was changed since it was written (its ensemble_id is {stated!r})")
     return info
 
 
-def _check(info: EnsembleInfo, path: str) -> None:
-    """ConfigError where a value cannot be, with its name."""
-    for name, holds, rule, value in (
+def _wrong(info: EnsembleInfo) -> str:
+    """The first value that cannot be, with its name and rule; empty where there is none."""
+    names, first = info.backbone_names, info.backbones[0].feature_spec if info.backbones else None
+    temperature = info.calibration["temperature"]
+    rules: list[tuple[str, bool, str, Any]] = [
         ("classes", len(set(info.classes)) == len(info.classes) >= 2, "at least 2, each once", info.classes),
         ("members", len(info.members) >= 1, "at least 1", len(info.members)),
-        ("temperature", info.calibration["temperature"] > 0, "above 0", info.calibration["temperature"]),
-        (
-            "backbone",
-            info.feature_spec.backbone in FEATURE_DIMS,
-            f"one of {', '.join(FEATURE_DIMS)}",
-            info.feature_spec.backbone,
-        ),
-    ):
-        if not holds:
-            raise ConfigError(f"--ensemble {path}: {name} must be {rule}, got {value!r}")
+        ("temperature", temperature > 0, "above 0", temperature),
+        ("backbones", len(set(names)) == len(names) >= 1, "at least 1, each once", names),
+    ]
+    for fitted in info.backbones:
+        spec = fitted.feature_spec
+        dim = FEATURE_DIMS.get(spec.backbone)
+        rules += [
+            ("backbone", dim is not None, f"one of {', '.join(FEATURE_DIMS)}", spec.backbone),
+            (f"feature_dim of {spec.backbone}", fitted.feature_dim == dim, str(dim), fitted.feature_dim),
+            (
+                f"preprocessing of {spec.backbone}",
+                fitted.preprocessing == spec.transform,
+                f"its feature_spec's transform {spec.transform}",
+                fitted.preprocessing,
+            ),
+            (
+                f"sampling and decoder of {spec.backbone}",
+                first is not None and spec.frames == first.frames,
+                f"those of {names[0]} {first and first.frames}",
+                spec.frames,
+            ),
+            (
+                f"members of {spec.backbone}",
+                any(member["backbone"] == spec.backbone for member in info.members),
+                "at least 1",
+                0,
+            ),
+        ]
+    for index, member in enumerate(info.members):
+        rules.append(
+            (f"backbone of member {index}", member["backbone"] in names, f"one of {names}", member["backbone"])
+        )
+    broken = [f"{name} must be {rule}, got {value!r}" for name, holds, rule, value in rules if not holds]
+    return broken[0] if broken else ""
 
 
 def load(directory: str, device: torch.device) -> Ensemble:
@@ -311,7 +380,8 @@ def load(directory: str, device: torch.device) -> Ensemble:
 
 def load_member(directory: str, info: EnsembleInfo, index: int) -> TemporalClassifier:
     path = storage.join(directory, info.members[index]["file"])
-    model = TemporalClassifier(info.feature_spec.feature_dim, len(info.classes), info.model)
+    feature_dim = info.backbones[info.spaces_M[index]].feature_dim
+    model = TemporalClassifier(feature_dim, len(info.classes), info.model)
     try:
         content = storage.read_bytes(path)
         if hashlib.sha256(content).hexdigest() != info.members[index]["digest"]:

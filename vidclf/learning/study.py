@@ -34,7 +34,7 @@ def train_config(study: Study, location: str) -> TrainConfig:
     """What a trial on these features trains with, but for its point."""
     config = study.config
     return TrainConfig(
-        features=location,
+        features=(location,),
         output=config.output,
         split=config.split,
         seed=config.seed,

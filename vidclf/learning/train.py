@@ -9,8 +9,9 @@ from __future__ import annotations
 import hashlib
 import json
 import platform
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import asdict, fields, replace
+from dataclasses import asdict, dataclass, fields, replace
 from importlib import metadata
 from typing import Any
 
@@ -23,12 +24,12 @@ from ray.train.torch import TorchConfig, TorchTrainer, get_device
 import vidclf
 from vidclf import cluster, storage
 from vidclf.config import ConfigError, FitConfig, ModelConfig, TrainConfig
-from vidclf.features import backbone
+from vidclf.features import beside
 from vidclf.features.store import FeatureSet
 from vidclf.learning import ensemble, leakage, metrics, reference, tracking
 from vidclf.learning.calibrate import calibrate
 from vidclf.learning.dataset import Batches, TrainingData, training_data
-from vidclf.learning.ensemble import EnsembleInfo
+from vidclf.learning.ensemble import EnsembleInfo, FittedBackbone
 from vidclf.learning.fit import Epoch, MemberFit, predict
 from vidclf.learning.model import TemporalClassifier, num_parameters
 from vidclf.learning.reference import ReferenceEnsemble
@@ -41,30 +42,35 @@ MAX_FAILURES = 2
 """Restarts of a member whose worker or node died, before the job gives up on it."""
 
 
-def train(config: TrainConfig, features: FeatureSet, weights: str) -> dict[str, Any] | None:
+def train(config: TrainConfig, features: Sequence[FeatureSet], weights: Sequence[str]) -> dict[str, Any] | None:
     """Train the members that `config.output` lacks, or import them, calibrate, and publish the ensemble.
+
+    `features` are those of `config.features`, each with where its backbone's `weights` were. Near duplicates
+    are looked for in the first.
 
     Returns a summary, or None after a dry run. Raises ConfigError before any work starts where
     the features cannot be trained on or the directory holds another ensemble's members.
     """
     # Workers have other working directories, so the output's location must not be relative.
     config = replace(config, output=storage.canonical(config.output))
-    division = leakage.divide(features, config)
-    features = division.features
+    beside.check_sets(config.features, features)
+    division = leakage.divide(features[0], config)
+    divided = division.features
+    features = [replace(own, groups=divided.groups, splits=divided.splits) for own in features]
     imported: ReferenceEnsemble | None = None
     classes: list[str] | None = None
     if config.import_reference is not None:
         imported = reference.read(config.import_reference)
-        classes = _reference_classes(config, imported, features)
+        classes = _reference_classes(config, imported, divided)
         config = replace(config, members=len(imported.checkpoints), **vars(imported.model))
-    data = training_data(features, classes)
-    recipe = _recipe(config, features, data, imported)
+    data = [training_data(own, classes) for own in features]
+    members = plan_members(config, features, data, imported)
     _refuse_foreign(config.output)
     if config.mlflow is not None:
-        tracking.mlflow_client(config.mlflow)
+        tracking.check_mlflow(config.mlflow)
     if config.overwrite and not config.dry_run:
         storage.delete_tree(config.output)
-    finished = [] if config.overwrite else _finished_members(config, recipe)
+    finished = [] if config.overwrite else _finished_members(config, members)
     missing = [index for index in range(config.members) if index not in finished]
     print(division.summary)
     if config.dry_run:
@@ -78,10 +84,10 @@ def train(config: TrainConfig, features: FeatureSet, weights: str) -> dict[str, 
         storage.create_dir(config.output)
         division.publish(config.output)
         if missing and imported is not None:
-            _import_members(config, data, imported, recipe, missing)
+            _import_members(config, data[0], imported, members, missing)
         elif missing:
-            _train_members(config, data, recipe, missing)
-        publish_ensemble(config, features, data, weights)
+            _train_members(config, data, members, missing)
+        publish_ensemble(config, features, data[0], weights)
     info = ensemble.read_info(config.output)
     return {"num_trained": len(missing), **info.training, "members": info.members, "ensemble_id": info.ensemble_id}
 
@@ -91,14 +97,19 @@ def _reference_classes(config: TrainConfig, imported: ReferenceEnsemble, feature
     if imported.feature_dim != features.spec.feature_dim:
         raise ConfigError(
             f"--import-reference {config.import_reference}: was trained on {imported.feature_dim} features a frame, "
-            f"{config.features} holds {features.spec.feature_dim} ({features.spec.backbone}); extract with its backbone"
+            f"{config.features[0]} holds {features.spec.feature_dim} ({features.spec.backbone}); extract with its "
+            "backbone"
         )
     labels = {label for label in features.labels if label is not None}
     return reference.class_names(config.reference_classes, imported.num_classes, labels)
 
 
 def _import_members(
-    config: TrainConfig, data: TrainingData, imported: ReferenceEnsemble, recipe: str, missing: list[int]
+    config: TrainConfig,
+    data: TrainingData,
+    imported: ReferenceEnsemble,
+    members: list[MemberPlan],
+    missing: list[int],
 ) -> None:
     """Publish checkpoints of the reference system as members, with their scores on validation."""
     cpu = torch.device("cpu")
@@ -110,8 +121,10 @@ def _import_members(
         measured = metrics.evaluate(data.val.labels, predicted_B.tolist(), data.classes)
         member = {
             "file": ensemble.member_file(index),
+            "backbone": members[index].backbone,
+            "num_parameters": num_parameters(model),
             "digest": ensemble.write_member(config.output, index, checkpoint.state),
-            "recipe": recipe,
+            "recipe": members[index].recipe,
             "imported_from": checkpoint.file,
             "best": {
                 "val_accuracy": measured.accuracy,
@@ -123,14 +136,18 @@ def _import_members(
         storage.publish_json(marker(config.output, index), {"member": member, "history": []})
 
 
-def _train_members(config: TrainConfig, data: TrainingData, recipe: str, missing: list[int]) -> None:
+def _train_members(
+    config: TrainConfig, data: list[TrainingData], members: list[MemberPlan], missing: list[int]
+) -> None:
     resources = cluster.connect()
+    if config.mlflow is not None:
+        tracking.mlflow_experiment(tracking.mlflow_client(config.mlflow), config)
     gpus = config.gpus_per_member if resources.num_gpus else 0.0
     # No more CPU than the machine has with one left for Ray Train's controllers.
     cpus = min(config.cpus_per_member, max(resources.num_cpus - 1, 0.5) / len(missing))
     tally = cluster.Tally.start()
     # One copy in each node's object store, which its members share.
-    data_ref = ray.put(data)
+    data_refs = [ray.put(own) for own in data]
     total = len(missing) * config.epochs
     line = ProgressLine("epochs", total, f"epochs of {len(missing)} members")
 
@@ -140,8 +157,8 @@ def _train_members(config: TrainConfig, data: TrainingData, recipe: str, missing
             train_loop_config={
                 "index": index,
                 "config": config,
-                "recipe": recipe,
-                "data": [data_ref],
+                "member": members[index],
+                "data": [data_refs[members[index].space]],
                 "gpus": gpus,
                 "tally": tally,
             },
@@ -150,7 +167,7 @@ def _train_members(config: TrainConfig, data: TrainingData, recipe: str, missing
             ),
             torch_config=TorchConfig(backend="gloo"),
             run_config=RunConfig(
-                name=f"member_{index}-{recipe[:16]}",
+                name=f"member_{index}-{members[index].recipe[:16]}",
                 storage_path=storage.join(config.output, RAY_TRAIN_DIR),
                 failure_config=FailureConfig(max_failures=MAX_FAILURES),
             ),
@@ -168,6 +185,7 @@ def _train_member(loop: dict[str, Any]) -> None:
     crash or the job submitted again, takes up there.
     """
     config: TrainConfig = loop["config"]
+    planned: MemberPlan = loop["member"]
     index, tally, device = loop["index"], loop["tally"], get_device()
     if device.type == "cuda":
         torch.set_float32_matmul_precision("high")
@@ -175,10 +193,10 @@ def _train_member(loop: dict[str, Any]) -> None:
         torch.cuda.set_per_process_memory_fraction(min(loop["gpus"], 1.0), device)
     data: TrainingData = ray.get(loop["data"][0])
     fit = MemberFit(data, config, config.seed + index, device)
-    state = _state_file(config.output, index, loop["recipe"])
+    state = _state_file(config.output, index, planned.recipe)
     if storage.exists(state):
         fit.restore(storage.read_bytes(state))
-    with tracking.Tracker(config.output, index, config) as tracker:
+    with tracking.Tracker(config.output, index, config, len(fit.history)) as tracker:
         for epoch in fit.history:
             tracker.log(epoch, data.classes)
         while not fit.is_done:
@@ -193,9 +211,11 @@ def _train_member(loop: dict[str, Any]) -> None:
     digest = ensemble.write_member(config.output, index, fitted.state)
     member = {
         "file": ensemble.member_file(index),
+        "backbone": planned.backbone,
+        "num_parameters": sum(tensor.numel() for tensor in fitted.state.values()),
         "seed": config.seed + index,
         "digest": digest,
-        "recipe": loop["recipe"],
+        "recipe": planned.recipe,
         "attempts": fitted.num_attempts,
         "epochs": len(fitted.history),
         "duration_s": sum(epoch.duration_s for epoch in fitted.history),
@@ -220,25 +240,24 @@ def _line(index: int, epoch: Epoch, fit: MemberFit, config: TrainConfig) -> str:
     )
 
 
-def publish_ensemble(config: TrainConfig, features: FeatureSet, data: TrainingData, weights: str) -> None:
+def publish_ensemble(
+    config: TrainConfig, features: Sequence[FeatureSet], data: TrainingData, weights: Sequence[str]
+) -> None:
     """Calibrate the members whose markers `config.output` holds, and publish `ensemble.json`."""
     members = [storage.read_json(marker(config.output, index))["member"] for index in range(config.members)]
     model = ModelConfig(**{field.name: getattr(config, field.name) for field in fields(ModelConfig)})
     training = {
         "num_train_videos": len(data.train.labels),
         "num_val_videos": len(data.val.labels),
-        "num_parameters": num_parameters(TemporalClassifier(data.feature_dim, len(data.classes), config)),
         "data_digest": data_digest(features),
         "recipe": config.recipe if config.import_reference is None else "imported",
     }
     uncalibrated = EnsembleInfo(
         classes=data.classes,
-        feature_spec=features.spec,
-        weights=weights,
+        backbones=[FittedBackbone.of(own.spec, where) for own, where in zip(features, weights, strict=True)],
         model=model,
         members=members,
         training=training,
-        preprocessing=asdict(backbone.preprocessing(features.spec.backbone, weights)),
         versions={
             "vidclf": vidclf.__version__,
             "python": platform.python_version(),
@@ -248,18 +267,46 @@ def publish_ensemble(config: TrainConfig, features: FeatureSet, data: TrainingDa
     ensemble.write_info(config.output, calibrate(config.output, uncalibrated, features))
 
 
-def _recipe(config: TrainConfig, features: FeatureSet, data: TrainingData, imported: ReferenceEnsemble | None) -> str:
-    """Digest of everything but the member's index that decides its weights."""
-    recipe = {field.name: getattr(config, field.name) for field in fields(FitConfig)}
-    recipe.update(classes=data.classes, data=data_digest(features))
-    if imported is not None:
-        recipe["imported"] = imported.digest
-    return hashlib.sha256(json.dumps(recipe, sort_keys=True).encode()).hexdigest()
+@dataclass(frozen=True, kw_only=True)
+class MemberPlan:
+    """What a member is trained on."""
+
+    space: int
+    """index of its features"""
+    backbone: str
+    recipe: str
+    """digest of everything but its index that decides its weights"""
 
 
-def data_digest(features: FeatureSet) -> str:
+def plan_members(
+    config: TrainConfig,
+    features: Sequence[FeatureSet],
+    data: Sequence[TrainingData],
+    imported: ReferenceEnsemble | None,
+) -> list[MemberPlan]:
+    """Every member's features and recipe; ConfigError where `--member-backbones` names others, or not all."""
+    names = [own.spec.backbone for own in features]
+    given = config.member_backbones or tuple(names[index % len(names)] for index in range(config.members))
+    if set(given) != set(names):
+        raise ConfigError(
+            f"--member-backbones must name those of --features ({', '.join(names)}), each at least once, "
+            f"got {','.join(given)}"
+        )
+    recipes = []
+    for own, of_own in zip(features, data, strict=True):
+        recipe = {field.name: getattr(config, field.name) for field in fields(FitConfig)}
+        recipe.update(classes=of_own.classes, data=data_digest([own]))
+        if imported is not None:
+            recipe["imported"] = imported.digest
+        recipes.append(hashlib.sha256(json.dumps(recipe, sort_keys=True).encode()).hexdigest())
+    spaces = [names.index(name) for name in given]
+    return [MemberPlan(space=space, backbone=names[space], recipe=recipes[space]) for space in spaces]
+
+
+def data_digest(features: Sequence[FeatureSet]) -> str:
     """SHA-256 of what training sees: how the features were made, and each video's id, label and split."""
-    rows = [features.spec.key, *zip(features.video_ids, features.labels, features.splits, strict=True)]
+    first = features[0]
+    rows = [*(own.spec.key for own in features), *zip(first.video_ids, first.labels, first.splits, strict=True)]
     return hashlib.sha256(json.dumps(rows).encode()).hexdigest()
 
 
@@ -272,13 +319,13 @@ def _refuse_foreign(output: str) -> None:
         )
 
 
-def _finished_members(config: TrainConfig, recipe: str) -> list[int]:
+def _finished_members(config: TrainConfig, members: list[MemberPlan]) -> list[int]:
     """Members that are published; ConfigError where one was trained by another recipe."""
     finished = []
     for index in range(config.members):
         if not storage.exists(marker(config.output, index)):
             continue
-        if storage.read_json(marker(config.output, index))["member"]["recipe"] != recipe:
+        if storage.read_json(marker(config.output, index))["member"]["recipe"] != members[index].recipe:
             raise ConfigError(
                 f"--output {config.output}: member {index} was trained on other features or with other settings; "
                 "choose another directory or --overwrite"

@@ -63,7 +63,7 @@ def _train(config: TrainConfig, data: TrainingData, study: Study, progress: Prog
     state = _state_in(handed_on) if handed_on is not None else trials.state_of(config.output, progress.trial_id)
     if state is not None:
         fit.restore(state)
-    with tracking.Tracker(config.output, progress.trial_id, config, kind="trial") as tracker:
+    with tracking.Tracker(config.output, progress.trial_id, config, len(fit.history), kind="trial") as tracker:
         for epoch in fit.history:
             tracker.log(epoch, data.classes)
         if fit.history:

@@ -13,7 +13,8 @@ Three questions, apart from each other:
   stays under a wanted risk: Learn-then-Test with fixed-sequence testing and exact binomial tails
   (Angelopoulos et al. 2021, arXiv:2110.01052).
 
-Shape suffixes: B videos, T frames, D features, C classes, M members, V views, K signs.
+Shape suffixes: B videos, T frames, D features, C classes, M members, V views, K signs,
+S backbones.
 """
 
 from __future__ import annotations
@@ -99,6 +100,27 @@ class FeatureSpace:
                 for features_TD, top in zip(features, top_B, strict=True)
             ]
         )
+
+
+def ood_score(distances_SB: Sequence[Floats], scale_S: Sequence[float], line: float) -> Floats:
+    """Distances in the feature spaces of several backbones as one score, [B]; at 1 is the line.
+
+    Each is measured in its own line's distance, so that no backbone counts for more because its space is
+    wider, and the mean is taken: each space is estimated from few videos, and the errors of one are not
+    those of the others, while a maximum would leave the verdict to whichever is estimated worst. `line`
+    is the mean that unseen videos of the classes stay below; 1 for one backbone.
+    """
+    mean_B: Floats = np.mean([own_B / scale for own_B, scale in zip(distances_SB, scale_S, strict=True)], axis=0)
+    return mean_B / line
+
+
+def frame_agreement(
+    spaces: Sequence[FeatureSpace], sequences_S: Sequence[Sequence[Floats]], top_B: Sequence[int]
+) -> Floats:
+    """`FeatureSpace.frame_agreement`, on average over the backbones, [B]."""
+    shares_SB = [space.frame_agreement(seen, top_B) for space, seen in zip(spaces, sequences_S, strict=True)]
+    mean_B: Floats = np.mean(shares_SB, axis=0)
+    return mean_B
 
 
 def mean_features(features: Sequence[Floats]) -> Floats:

@@ -87,13 +87,13 @@ def tune(config: TuneConfig, features: Mapping[str, FeatureSet], weights: Mappin
     refuse_incomparable({location: division.features for location, division in divisions.items()})
     data = {location: training_data(division.features) for location, division in divisions.items()}
     if config.mlflow is not None:
-        tracking.mlflow_client(config.mlflow)
+        tracking.check_mlflow(config.mlflow)
     identity = {
         **searched.described(),
         "num_samples": config.num_samples,
         "seed": config.seed,
         "split": config.split,
-        "features": {location: data_digest(division.features) for location, division in divisions.items()},
+        "features": {location: data_digest([division.features]) for location, division in divisions.items()},
     }
     is_begun = refuse_other(config, identity)
     print(*sorted({division.summary for division in divisions.values()}), sep="\n")
@@ -159,6 +159,8 @@ def _search(study: Study, data: dict[str, TrainingData]) -> None:
     """Run the trials that are missing and write trials.parquet."""
     config, output = study.config, study.config.output
     resources = cluster.connect()
+    if config.mlflow is not None:
+        tracking.mlflow_experiment(tracking.mlflow_client(config.mlflow), train_config(study, config.features[0]))
     study = replace(study, gpus=config.gpus_per_trial if resources.num_gpus else 0.0)
     cpus = min(config.cpus_per_trial, float(resources.num_cpus))
     optuna.logging.set_verbosity(optuna.logging.WARNING)

@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import sys
 import time
+from collections.abc import Sequence
 from dataclasses import asdict
 from functools import partial
 from typing import Any
@@ -19,15 +20,17 @@ from ray.data import ActorPoolStrategy
 from vidclf import cluster, ledger, reconcile, schema, storage
 from vidclf.config import ClassifyConfig, ConfigError, PipelineConfig
 from vidclf.features import backbone
+from vidclf.features.beside import FeatureLookup
 from vidclf.features.extract import checkpointed_context, embed_videos, pool_sizes, write
 from vidclf.features.monitoring import PipelineMetrics
-from vidclf.features.run import EmbeddingJob, Target
+from vidclf.features.run import Embedding, EmbeddingJob, Performance, Target
 from vidclf.features.sink import target_column, written_columns
-from vidclf.features.store import FeatureSpec, read_spec, read_weights_location
+from vidclf.features.store import FeatureSpec, read_weights_location
 from vidclf.learning import ensemble
 from vidclf.learning.ensemble import EnsembleInfo
 from vidclf.learning.trust import CONFIDENCE_LEVEL, RiskThreshold, risk_threshold, videos_to_certify
 from vidclf.ledger import RunState
+from vidclf.prediction.fitted import fitted_runs
 from vidclf.prediction.head import EnsembleHead, HeadSettings
 
 VIDEOS_PER_BATCH = 64
@@ -50,15 +53,17 @@ def classify(config: ClassifyConfig, manifest: pa.Table) -> dict[str, dict[str, 
     mode = ensemble.mode(config.tta)
     found = risk_threshold(trust.validation_trust_B[mode], trust.validation_correct_B[mode], config.abstain_risk)
     settings = HeadSettings(tta=config.tta, trust_threshold=found.threshold, segments_s=config.segments)
-    if config.features is None:
-        state, weights = _fitted_weights(config, info)
+    if config.features:
+        runs = fitted_runs([storage.canonical(run) for run in config.features], info)
+        embeddings = [
+            Embedding(spec=fitted.feature_spec, weights=read_weights_location(run), state={})
+            for fitted, run in zip(info.backbones, runs, strict=True)
+        ]
     else:
-        state, weights = {}, _fitting_features(config.features, info)
+        runs, embeddings = [], _fitted_embeddings(config, info)
     print(threshold_text(found, config.abstain_risk), file=sys.stderr)
     predictions = Target(
-        spec=info.feature_spec,
-        weights=weights,
-        state=state,
+        embeddings=tuple(embeddings),
         output_schema=schema.predictions(len(info.classes)),
         make_head=partial(EnsembleHead, storage.canonical(config.ensemble), settings),
         ensemble_id=info.ensemble_id,
@@ -67,20 +72,20 @@ def classify(config: ClassifyConfig, manifest: pa.Table) -> dict[str, dict[str, 
         segments_schema=schema.segments(len(info.classes)) if config.segments is not None else None,
         sharpen_blurry=config.sharpen_blurry,
     )
-    if config.features is not None:
-        pipeline = partial(_run_over_features, storage.canonical(config.features))
+    if runs:
+        pipeline = partial(_run_over_features, runs)
         return embed_videos(config, manifest, EmbeddingJob(targets=(predictions,)), pipeline)
     targets = [predictions]
     if config.save_features is not None:
-        targets.append(
+        saved = storage.canonical(config.save_features)
+        targets += [
             Target(
-                spec=info.feature_spec,
-                weights=weights,
-                state=state,
-                output_schema=schema.features(info.feature_spec.feature_dim),
-                directory=storage.canonical(config.save_features),
+                embeddings=(embedding,),
+                output_schema=schema.features(embedding.spec.feature_dim),
+                directory=storage.join(saved, embedding.spec.backbone) if len(embeddings) > 1 else saved,
             )
-        )
+            for embedding in embeddings
+        ]
     return embed_videos(config, manifest, EmbeddingJob(targets=tuple(targets)))
 
 
@@ -102,27 +107,31 @@ def threshold_text(found: RiskThreshold, risk: float) -> str:
     )
 
 
-def _run_over_features(features: str, config: PipelineConfig, job: EmbeddingJob, before: RunState) -> dict[str, float]:
-    """The whole graph over rows that are embedded already. Returns the busy share of the head."""
+def _run_over_features(
+    features: Sequence[str], config: PipelineConfig, job: EmbeddingJob, before: RunState
+) -> Performance:
+    """The whole graph over rows that are embedded already, in a run for each backbone."""
     resources = cluster.connect()
     pools = pool_sizes(config, resources)
     (target,) = job.targets
     run = target.run(config.output)
     asked = ledger.asked_ids(run)
-    _take_over_quarantine(features, run, asked)
+    _take_over_quarantine(features[0], run, asked)
     left = ledger.one_array([storage.read_table(reconcile.to_read(config.output, [run]), [schema.VIDEO_ID])])
     tally = cluster.Tally.start(partial(PipelineMetrics, config.output))
     checkpointed_context(config.output)
 
-    # 1. The shards of features: 1 row a video.
-    paths = [storage.resolve(path)[1] for path in ledger.part_files(features)]
+    # 1. The shards of the first run: 1 row a video.
+    paths = [storage.resolve(path)[1] for path in ledger.part_files(features[0])]
     if not paths:
-        return {}
-    videos = ray.data.read_parquet(paths, filesystem=storage.resolve(features)[0], num_cpus=0)
-    # 2. The head: 1 row out per row in, of those that are left to do. As the CNN's workers.
+        return Performance(busy={})
+    videos = ray.data.read_parquet(paths, filesystem=storage.resolve(features[0])[0], num_cpus=0)
+    # 2. The head: 1 row out per row in, of those that are left to do. As the CNN's workers. A worker reads
+    #    the same videos' rows in the other runs by itself, since these may lie in other shards.
+    others = [FeatureLookup(ledger.part_files(run)) for run in features[1:]]
     videos = videos.map_batches(
         ClassifyFeatures,
-        fn_constructor_kwargs={"target": target, "asked": [ray.put(left)], "tally": tally},
+        fn_constructor_kwargs={"target": target, "others": [ray.put(others)], "asked": [ray.put(left)], "tally": tally},
         batch_size=VIDEOS_PER_BATCH,
         batch_format="pyarrow",
         zero_copy_batch=True,
@@ -133,18 +142,19 @@ def _run_over_features(features: str, config: PipelineConfig, job: EmbeddingJob,
     )
     # 3. Write, as the extraction pipeline.
     elapsed_s, counts = write(config, job, before, videos, tally)
-    return {"head": counts.get("cnn_s", 0.0) / (elapsed_s * pools.cnn_workers)}
+    return Performance(busy={"head": counts.get("cnn_s", 0.0) / (elapsed_s * pools.cnn_workers)})
 
 
 class ClassifyFeatures:
     """Stage 2. In: `schema.features`. Out: `written_columns`."""
 
-    def __init__(self, target: Target, asked: list[Any], tally: Any) -> None:
+    def __init__(self, target: Target, others: list[Any], asked: list[Any], tally: Any) -> None:
         torch.set_num_threads(1)
         assert target.make_head is not None
         self._head = target.make_head()
         self._target = target
-        # In a list, so that Ray hands over the reference.
+        # In lists, so that Ray hands over the references.
+        self._others: list[FeatureLookup] = ray.get(others[0])
         self._asked = ray.get(asked[0])
         self._tally = tally
         self._columns = written_columns([target.row_schema])
@@ -154,8 +164,10 @@ class ClassifyFeatures:
         batch = batch.filter(pc.is_in(batch[schema.VIDEO_ID], self._asked))
         if not batch.num_rows:
             return self._columns.empty_table()
-        batch = schema.conform(batch, schema.features(self._target.spec.feature_dim), "features")
-        rows = schema.conform(self._head(batch), self._target.row_schema, "output")
+        batch = schema.conform(batch, schema.features(self._target.specs[0].feature_dim), "features")
+        ids = batch[schema.VIDEO_ID].combine_chunks()
+        rows = self._head([batch, *(lookup(ids) for lookup in self._others)])
+        rows = schema.conform(rows, self._target.row_schema, "output")
         columns = {name: batch[name] for name in (schema.VIDEO_ID, "video_uri")}
         columns[target_column(0)] = pa.chunked_array([rows.to_struct_array().combine_chunks()])
         for name in ("reject_reason", "reject_message"):
@@ -174,33 +186,27 @@ def _take_over_quarantine(features: str, run: str, asked: pa.Array) -> None:
         storage.publish_table(storage.join(run, ledger.QUARANTINE_DIR, QUARANTINE_FILE), rows)
 
 
-def _fitting_features(features: str, info: EnsembleInfo) -> str:
-    """Where the weights behind finished features were; ConfigError unless the ensemble was fitted on such."""
-    theirs = read_spec(features)
-    if theirs.key != info.feature_spec.key:
+def _fitted_embeddings(config: ClassifyConfig, info: EnsembleInfo) -> list[Embedding]:
+    """The ensemble's backbones with their weights, refused unless the features would be the fitted ones."""
+    names = info.backbone_names
+    if config.backbone and list(config.backbone) != names:
         raise ConfigError(
-            f"--features {features}: have key {theirs.key}, the ensemble was fitted on {info.feature_spec.key} "
-            f"({info.feature_spec.differences(theirs)}); classify other features, or train again"
+            f"--backbone must be {','.join(names)}, which the ensemble was fitted on, got {','.join(config.backbone)!r}"
         )
-    state = ledger.read_state(features)
-    if state.num_pending:
-        raise ConfigError(f"--features {features}: {state.num_pending} videos are pending; run jobs/extract.py again")
-    return read_weights_location(features)
-
-
-def _fitted_weights(config: ClassifyConfig, info: EnsembleInfo) -> tuple[dict[str, Any], str]:
-    """The backbone's state and where it is from, refused unless the features would be the fitted ones."""
-    fitted = info.feature_spec
-    if config.backbone is not None and config.backbone != fitted.backbone:
+    if len(config.weights) not in (0, len(names)):
         raise ConfigError(
-            f"--backbone must be {fitted.backbone}, which the ensemble was fitted on, got {config.backbone!r}"
+            f"--weights must be one for each of the ensemble's backbones ({', '.join(names)}), "
+            f"got {','.join(config.weights)!r}"
         )
-    weights = config.weights or info.weights
-    state = backbone.load_weights(fitted.backbone, weights)
-    ours = FeatureSpec.of(fitted.backbone, weights, backbone.weights_digest(state), fitted.plan)
-    if ours.key != fitted.key:
-        raise ConfigError(
-            f"--ensemble {config.ensemble}: was fitted on features of key {fitted.key}, this cluster makes {ours.key} "
-            f"({fitted.differences(ours)}); give --weights, match the versions, or train again"
-        )
-    return state, weights
+    found = []
+    locations = config.weights or tuple(fitted.weights for fitted in info.backbones)
+    for fitted, weights in zip(info.backbones, locations, strict=True):
+        spec, state = fitted.feature_spec, backbone.load_weights(fitted.name, weights)
+        ours = FeatureSpec.of(fitted.name, weights, backbone.weights_digest(state), spec.plan)
+        if ours.key != spec.key:
+            raise ConfigError(
+                f"--ensemble {config.ensemble}: was fitted on features of key {spec.key}, this cluster makes "
+                f"{ours.key} ({spec.differences(ours)}); give --weights, match the versions, or train again"
+            )
+        found.append(Embedding(spec=spec, weights=weights, state=state))
+    return found

@@ -105,7 +105,13 @@ def split_metrics(videos: ScoredVideos, classes: Sequence[str]) -> Metrics:
     return metrics.evaluate(videos.label_B.tolist(), videos.top_B.tolist(), classes, videos.confidence_B)
 
 
-def detail(videos: ScoredVideos, measured: Metrics, classes: Sequence[str], view_names: Sequence[str]) -> Detail:
+def detail(
+    videos: ScoredVideos,
+    measured: Metrics,
+    classes: Sequence[str],
+    member_names: Sequence[str],
+    view_names: Sequence[str],
+) -> Detail:
     """The figures of `videos`, of which `measured` are the metrics; the same ones for the same videos."""
     num_classes, correct_B = len(classes), videos.is_correct_B
     is_label_BC = videos.label_B[:, None] == np.arange(num_classes)
@@ -167,8 +173,8 @@ def detail(videos: ScoredVideos, measured: Metrics, classes: Sequence[str], view
         },
         by={kind: shares(kind, names_B, videos) for kind, names_B in videos.kinds().items()},
         members=[
-            _voter(f"member {index}", is_member_right_BM[:, index], member_RM[:, index], correct_B, right_R, num_R)
-            for index in range(is_member_right_BM.shape[1])
+            _voter(name, is_member_right_BM[:, index], member_RM[:, index], correct_B, right_R, num_R)
+            for index, name in enumerate(member_names)
         ],
         views=_views(view_names, is_view_right_BV, view_RV, correct_B, right_R, num_R),
     )

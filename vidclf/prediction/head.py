@@ -1,10 +1,11 @@
 """The ensemble as the pipeline's head: embedded videos in, predictions out.
 
-Shape suffixes: B videos, T frames, C classes, M members, V views.
+Shape suffixes: B videos, T frames, C classes, M members, V views, S backbones, P parts of videos.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -15,7 +16,7 @@ import torch
 from vidclf import schema
 from vidclf.features.store import features_TD
 from vidclf.learning import ensemble
-from vidclf.learning.ensemble import Ensemble
+from vidclf.learning.ensemble import BySpace, Ensemble
 from vidclf.learning.trust import disagreement
 from vidclf.schema import nested_list
 
@@ -32,8 +33,8 @@ class HeadSettings:
 
 
 class EnsembleHead:
-    """In: `schema.features`. Out: `schema.predictions`, one row per row, with segments also
-    `schema.segments_field`.
+    """In: `schema.features` of each of the ensemble's backbones. Out: `schema.predictions`, one row per
+    row, with segments also `schema.segments_field`.
 
     A video is abstained on where its trust score is below the threshold, or its OOD score above 1.
     """
@@ -42,10 +43,11 @@ class EnsembleHead:
         self._ensemble = ensemble.load(directory, torch.device("cuda" if torch.cuda.is_available() else "cpu"))
         self._settings = settings
 
-    def __call__(self, embedded: pa.Table) -> pa.Table:
+    def __call__(self, embedded_S: Sequence[pa.Table]) -> pa.Table:
         info, settings = self._ensemble.info, self._settings
-        sequences = [features_TD(row) for row in embedded["features"]]
-        output = self._ensemble(sequences, tta=settings.tta)
+        sequences_S = [[features_TD(row) for row in table["features"]] for table in embedded_S]
+        embedded = embedded_S[0]
+        output = self._ensemble(sequences_S, tta=settings.tta)
         top = [info.classes[index] for index in output.probabilities_BC.argmax(axis=1)]
         is_accepted_B = (output.trust_score_B >= settings.trust_threshold) & (output.ood_score_B <= 1)
         columns = {name: embedded[name] for name in schema.predictions(1).names if name in embedded.column_names}
@@ -69,7 +71,7 @@ class EnsembleHead:
         if settings.segments_s is not None:
             columns[schema.SEGMENTS_COLUMN] = segments_column(
                 self._ensemble,
-                sequences,
+                sequences_S,
                 [np.array(row.as_py()) for row in embedded["pts_s"]],
                 embedded["duration_s"].to_pylist(),
                 settings.segments_s,
@@ -109,7 +111,7 @@ def segments_of(pts_s: npt.NDArray[np.float64], duration_s: float, segments_s: f
 
 def segments_column(
     classifier: Ensemble,
-    sequences: list[npt.NDArray[np.float16]],
+    sequences_S: BySpace,
     pts_s: list[npt.NDArray[np.float64]],
     duration_s: list[float],
     segments_s: float,
@@ -117,8 +119,10 @@ def segments_column(
     """Each video's segments, classified from their frames alone, as `schema.segments_field`."""
     per_video = [segments_of(times, length, segments_s) for times, length in zip(pts_s, duration_s, strict=True)]
     parts = [s.frames for segments in per_video for s in segments]
-    owners = np.repeat(np.arange(len(sequences)), [len(segments) for segments in per_video])
-    probabilities_SC = classifier.probabilities([sequences[o][part] for o, part in zip(owners, parts, strict=True)])
+    owners = [owner for owner, segments in enumerate(per_video) for _ in segments]
+    probabilities_PC = classifier.probabilities(
+        [[own[owner][part] for owner, part in zip(owners, parts, strict=True)] for own in sequences_S]
+    )
     flat = [segment for segments in per_video for segment in segments]
     classes = classifier.info.classes
     fields = list(schema.segments_field(len(classes)).type.value_type)
@@ -127,9 +131,9 @@ def segments_column(
         "start_s": pa.array([segment.start_s for segment in flat], pa.float64()),
         "end_s": pa.array([segment.end_s for segment in flat], pa.float64()),
         "num_frames": pa.array([part.stop - part.start for part in parts], pa.int32()),
-        "top_label": pa.array([classes[index] for index in probabilities_SC.argmax(axis=1)]),
-        "confidence": pa.array(probabilities_SC.max(axis=1)),
-        "probabilities": _vectors(probabilities_SC),
+        "top_label": pa.array([classes[index] for index in probabilities_PC.argmax(axis=1)]),
+        "confidence": pa.array(probabilities_PC.max(axis=1)),
+        "probabilities": _vectors(probabilities_PC),
     }
     rows = pa.StructArray.from_arrays([columns[field.name] for field in fields], fields=fields)
     return nested_list([len(segments) for segments in per_video], rows)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib.metadata
 import platform
 import shlex
+from collections.abc import Sequence
 from dataclasses import MISSING, fields
 from datetime import UTC, datetime
 from typing import Any
@@ -47,14 +48,14 @@ def now() -> str:
     return datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC")
 
 
-def feature_facts(spec: FeatureSpec) -> dict[str, str]:
-    """How features were made, in words for a table."""
-    sampling = ", ".join(f"{name} {value}" for name, value in spec.sampling.items() if value is not None)
+def feature_facts(specs: Sequence[FeatureSpec]) -> dict[str, str]:
+    """How features were made, of one backbone or several from the same frames, in words for a table."""
+    sampling = ", ".join(f"{name} {value}" for name, value in specs[0].sampling.items() if value is not None)
     return {
-        "feature key": spec.key,
-        "backbone": f"{spec.backbone}, weights {spec.weights_digest[:16]}",
+        "feature key": ", ".join(spec.key for spec in specs),
+        "backbone": "; ".join(f"{spec.backbone}, weights {spec.weights_digest[:16]}" for spec in specs),
         "sampling": sampling,
-        "decoder": spec.decoder,
+        "decoder": specs[0].decoder,
     }
 
 
@@ -99,6 +100,14 @@ def calibration(info: EnsembleInfo | None, has_views: bool) -> dict[str, Any]:
         return {}
     fitted = {name: value for name, value in info.calibration.items() if name != "tta"}
     return {**fitted, **info.calibration["tta"]} if has_views else fitted
+
+
+def member_names(info: EnsembleInfo | None, num_members: int) -> list[str]:
+    """Members by number, and by backbone where these differ and the ensemble is known."""
+    names = [f"member {index}" for index in range(num_members)]
+    if info is None or len(info.backbones) == 1:
+        return names
+    return [f"{name}, {member['backbone']}" for name, member in zip(names, info.members, strict=True)]
 
 
 def view_weights(info: EnsembleInfo | None) -> dict[str, float]:

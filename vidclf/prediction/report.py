@@ -12,7 +12,7 @@ from vidclf import ledger, schema, storage
 from vidclf.archive.manifest import read_manifest
 from vidclf.archive.sampling import SamplingPlan
 from vidclf.config import ConfigError, EvaluateConfig
-from vidclf.features.store import FeatureSpec
+from vidclf.features.store import specs_of
 from vidclf.learning import ensemble
 from vidclf.learning.ensemble import EnsembleInfo
 from vidclf.learning.metrics import Metrics
@@ -98,12 +98,15 @@ def evaluate(config: EvaluateConfig) -> Evaluation | None:
     if config.dry_run:
         print(f"would score {len(videos)} videos into {config.output}")
         return None
+    member_names = provenance.member_names(source.info, videos.member_top_BM.shape[1])
     view_names = list(VIEWS)[: videos.view_top_BV.shape[1]]
     has_views = len(view_names) > 1
     result = Evaluation(
         headline=headline,
         per_split=per_split,
-        detail=evaluation.detail(videos.take(in_split[headline]), per_split[headline], source.classes, view_names),
+        detail=evaluation.detail(
+            videos.take(in_split[headline]), per_split[headline], source.classes, member_names, view_names
+        ),
         classes=source.classes,
         num_unlabelled=scoring.num_unlabelled,
         num_unmatched=scoring.num_unmatched,
@@ -180,7 +183,7 @@ def _from_predictions(config: EvaluateConfig) -> _Source:
     assert config.manifest is not None
     identity, summary = _finished(config.predictions)
     manifest = read_manifest(config.manifest)
-    spec = FeatureSpec(**identity["feature_spec"])
+    specs = specs_of(config.predictions, identity)
     directory, note = provenance.find_ensemble(config.predictions, config.ensemble, identity["ensemble_id"])
     return _Source(
         files=ledger.part_files(config.predictions),
@@ -191,22 +194,21 @@ def _from_predictions(config: EvaluateConfig) -> _Source:
         note=note,
         info=ensemble.read_info(directory) if directory is not None else None,
         summary=summary,
-        plan=spec.plan,
+        plan=specs[0].plan,
         quarantined_in=config.predictions,
         facts={
             "ensemble": f"{identity['ensemble_id']}{f' in {directory}' if directory else ''}",
             "predictions": config.predictions,
             "decided by": provenance.settings_text(identity.get("settings", {})),
             "manifest": f"{config.manifest}, {manifest.num_rows} videos",
-            **provenance.feature_facts(spec),
+            **provenance.feature_facts(specs),
         },
     )
 
 
 def _from_features(config: EvaluateConfig) -> _Source | None:
     """Classify stored features into the report's own predictions; None after a dry run."""
-    assert config.features is not None  # says EvaluateConfig, as of the ensemble
-    assert config.ensemble is not None
+    assert config.ensemble is not None  # says EvaluateConfig
     info = ensemble.read_info(config.ensemble)
     features = stored.open_features(config.features, config.split, info)
     if config.dry_run:
@@ -215,8 +217,8 @@ def _from_features(config: EvaluateConfig) -> _Source | None:
     file = storage.join(config.output, PREDICTIONS_FILE)
     storage.publish_table(file, stored.predictions(features, config, len(info.classes)))
     spec_facts = (
-        provenance.feature_facts(features.spec)
-        if features.spec is not None
+        provenance.feature_facts(features.specs)
+        if features.specs
         else {"feature key": "not known: HDF5 does not say how its features were made, nor which videos share a source"}
     )
     return _Source(
@@ -228,11 +230,11 @@ def _from_features(config: EvaluateConfig) -> _Source | None:
         note="",
         info=info,
         summary=features.summary,
-        plan=features.spec.plan if features.spec is not None else None,
-        quarantined_in=config.features if features.summary is not None else None,
+        plan=features.specs[0].plan if features.specs else None,
+        quarantined_in=config.features[0] if features.summary is not None else None,
         facts={
             "ensemble": f"{info.ensemble_id} in {config.ensemble}",
-            "features": f"{config.features}, split {config.split}, {features.manifest.num_rows} videos",
+            "features": f"{', '.join(config.features)}, split {config.split}, {features.manifest.num_rows} videos",
             **spec_facts,
         },
     )

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import posixpath
 import uuid
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -18,11 +18,13 @@ import torch
 from vidclf import ledger, schema, storage
 from vidclf.config import ConfigError, EvaluateConfig
 from vidclf.features import hdf5
+from vidclf.features.beside import FeatureLookup
 from vidclf.features.run import Head
 from vidclf.features.store import FeatureSpec, features_column, read_spec
 from vidclf.learning import ensemble
 from vidclf.learning.ensemble import EnsembleInfo
 from vidclf.learning.trust import risk_threshold
+from vidclf.prediction.fitted import fitted_runs
 from vidclf.prediction.head import EnsembleHead, HeadSettings
 
 VIDEOS_AT_A_TIME = 128
@@ -33,24 +35,32 @@ VIDEOS_AT_A_TIME = 128
 class StoredFeatures:
     """Labelled features of one split or all, and what is known of how they were made."""
 
-    batches: Iterator[pa.Table]
-    """tables of `schema.features`, without the columns that the source does not hold"""
+    batches: Iterator[list[pa.Table]]
+    """for each of the ensemble's backbones a table of the same videos: of `schema.features`, without the
+    columns that the source does not hold"""
     manifest: pa.Table
     """`schema.MANIFEST` of the same videos"""
-    spec: FeatureSpec | None
-    """None for HDF5, which does not say"""
+    specs: list[FeatureSpec]
+    """of each backbone; empty for HDF5, which does not say"""
     summary: dict[str, Any] | None
     """`summary.json` of the extraction"""
 
 
-def open_features(location: str, split: str, info: EnsembleInfo) -> StoredFeatures:
-    """The features at `location`, to be classified by the ensemble of `info`.
+def open_features(locations: Sequence[str], split: str, info: EnsembleInfo) -> StoredFeatures:
+    """The features at `locations`, a directory for each backbone or an HDF5 file, to be classified by the
+    ensemble of `info`.
 
     Raises ConfigError where they are not finished or labelled, or the ensemble was fitted to others.
     """
-    return (
-        _open_hdf5(location, split, info) if location.endswith((".h5", ".hdf5")) else _open_run(location, split, info)
-    )
+    files = [location for location in locations if location.endswith((".h5", ".hdf5"))]
+    if not files:
+        return _open_runs(fitted_runs(locations, info), split)
+    if len(locations) > 1 or len(info.backbones) > 1:
+        raise ConfigError(
+            f"--features {','.join(locations)}: an HDF5 file must be all there is, for an ensemble of one backbone; "
+            f"this one was fitted on {', '.join(info.backbone_names)}, give a directory of features for each"
+        )
+    return _open_hdf5(files[0], split, info)
 
 
 def predictions(features: StoredFeatures, config: EvaluateConfig, num_classes: int) -> pa.Table:
@@ -76,16 +86,8 @@ def _head(config: EvaluateConfig) -> Head:
     return EnsembleHead(directory, HeadSettings(tta=config.tta, trust_threshold=found.threshold, segments_s=None))
 
 
-def _open_run(location: str, split: str, info: EnsembleInfo) -> StoredFeatures:
-    spec = read_spec(location)
-    if spec.key != info.feature_spec.key:
-        raise ConfigError(
-            f"--features {location}: have the key {spec.key}, the ensemble was fitted on {info.feature_spec.key} "
-            f"({info.feature_spec.differences(spec)})"
-        )
-    state = ledger.read_state(location)
-    if state.num_pending:
-        raise ConfigError(f"--features {location}: {state.num_pending} videos are pending; run jobs/extract.py again")
+def _open_runs(runs: Sequence[str], split: str) -> StoredFeatures:
+    location = runs[0]
     files = ledger.part_files(location)
     names = [name for name in schema.MANIFEST.names if name != "size_bytes"]
     told = pa.concat_tables([storage.read_table(path, [*names, "size_bytes"]) for path in files])
@@ -95,18 +97,19 @@ def _open_run(location: str, split: str, info: EnsembleInfo) -> StoredFeatures:
         raise ConfigError(f"--split {split}: no video of {location} is in it; its splits are {', '.join(there)}")
     summary_file = storage.join(location, ledger.SUMMARY_FILE)
     return StoredFeatures(
-        batches=_run_batches(files, split, info),
+        batches=_run_batches(files, split, [FeatureLookup(ledger.part_files(run)) for run in runs[1:]]),
         manifest=manifest,
-        spec=spec,
+        specs=[read_spec(run) for run in runs],
         summary=storage.read_json(summary_file) if storage.exists(summary_file) else None,
     )
 
 
-def _run_batches(files: list[str], split: str, info: EnsembleInfo) -> Iterator[pa.Table]:
-    for table in storage.iter_tables(files, schema.features(info.feature_spec.feature_dim).names):
+def _run_batches(files: list[str], split: str, others: Sequence[FeatureLookup]) -> Iterator[list[pa.Table]]:
+    for table in storage.iter_tables(files, schema.features(1).names):
         chosen = table.filter(_in_split(table, split))
         for start in range(0, chosen.num_rows, VIDEOS_AT_A_TIME):
-            yield chosen.slice(start, VIDEOS_AT_A_TIME).combine_chunks()
+            rows = chosen.slice(start, VIDEOS_AT_A_TIME).combine_chunks()
+            yield [rows, *(lookup(rows[schema.VIDEO_ID].combine_chunks()) for lookup in others)]
 
 
 def _in_split(table: pa.Table, split: str) -> pa.Array:
@@ -121,12 +124,12 @@ def _open_hdf5(location: str, split: str, info: EnsembleInfo) -> StoredFeatures:
         raise ConfigError(f"--split must be {named}, by the name of {location}, got {split!r}")
     if not storage.exists(location):
         raise ConfigError(f"--features {location}: no such file")
-    content = hdf5.read(location)
+    content, (fitted,) = hdf5.read(location), info.backbones
     dims = sorted({rows_TD.shape[1] for rows_TD in content.features})
-    if dims != [info.feature_spec.feature_dim]:
+    if dims != [fitted.feature_dim]:
         raise ConfigError(
-            f"--features {location}: must hold features of {info.feature_spec.feature_dim} dimensions, which the "
-            f"ensemble was fitted on ({info.feature_spec.backbone}), holds {dims}"
+            f"--features {location}: must hold features of {fitted.feature_dim} dimensions, which the "
+            f"ensemble was fitted on ({fitted.name}), holds {dims}"
         )
     uris = [f"{storage.canonical(location)}#{row}" for row in range(len(content.labels))]
     manifest = pa.table(
@@ -142,13 +145,13 @@ def _open_hdf5(location: str, split: str, info: EnsembleInfo) -> StoredFeatures:
         },
         schema=schema.MANIFEST,
     )
-    return StoredFeatures(batches=_hdf5_batches(content, manifest), manifest=manifest, spec=None, summary=None)
+    return StoredFeatures(batches=_hdf5_batches(content, manifest), manifest=manifest, specs=[], summary=None)
 
 
-def _hdf5_batches(content: hdf5.SplitFeatures, manifest: pa.Table) -> Iterator[pa.Table]:
+def _hdf5_batches(content: hdf5.SplitFeatures, manifest: pa.Table) -> Iterator[list[pa.Table]]:
     for start in range(0, len(content.features), VIDEOS_AT_A_TIME):
         rows = content.features[start : start + VIDEOS_AT_A_TIME]
         table = manifest.slice(start, len(rows)).drop_columns(["size_bytes"])
         table = table.append_column("num_frames", pa.array([len(rows_TD) for rows_TD in rows], pa.int32()))
         halves = [rows_TD.astype("float16") for rows_TD in rows]
-        yield table.append_column("features", features_column(halves, rows[0].shape[1]))
+        yield [table.append_column("features", features_column(halves, rows[0].shape[1]))]

@@ -1,0 +1,170 @@
+"""Videos to features on disk: `jobs/extract.py` beside the reference system's way, what users would write
+otherwise, and the least that the work takes.
+
+    python benchmarks/end_to_end.py --archive DIR [--backbones resnet50] [--rounds 3] [--quick] [--json FILE]
+
+The work: 73 frames of each of N videos of 60 s, 640×360, 30 frames/s, H.264, cut together from the archive's;
+random weights. Every way runs over N and over 2N videos in a process tree of its own, in turn; what a video
+costs is the difference over N, so starting and stopping fall out, and figures are medians over the rounds.
+
+The floor is feeding the decoder the packets that the frames need, plus the network's multiplications and
+additions at the rate of a large bf16 matrix product on one thread of this machine, for the frames that
+differ. The plain loop is that of `pipeline.py`: the same decoder and engine without Ray.
+
+`--json` writes, for the last backbone, `ratio_vs_reference` (its CPU seconds a video over ours),
+`ratio_vs_floor` (the floor over ours) and `ray_overhead` (ours over the plain loop's, less 1).
+"""
+
+from __future__ import annotations
+
+import argparse
+import importlib.util
+import json
+import statistics
+import sys
+import tempfile
+import time
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+import torch
+from torch.utils.flop_counter import FlopCounterMode
+
+from benchmarks import decode, pipeline
+from benchmarks.decode import Clip, make_clip
+from benchmarks.machine import describe
+from benchmarks.repeated import repeat
+from vidclf.features import backbone
+from vidclf.features.repeats import distinct
+
+ROOT = Path(__file__).resolve().parents[1]
+CLIP = Clip(name="60 s 360p", duration_s=60, size=(640, 360))
+NUM_CLIPS = 8
+
+
+@dataclass(frozen=True, kw_only=True)
+class Way:
+    """A command that is given a manifest and an output, and how many videos it is measured over."""
+
+    command: list[str]
+    num_videos: int
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--archive", type=Path, default=ROOT / "examples" / "archive")
+    parser.add_argument("--clips", type=Path, default=Path("benchmark_clips"), help="where the clips are kept")
+    parser.add_argument("--backbones", default="resnet50")
+    parser.add_argument("--rounds", type=int, default=3, help="interleaved rounds, of which the median is taken")
+    parser.add_argument(
+        "--quick", action="store_true", help="one round, and only ours, the loop and the reference's way"
+    )
+    parser.add_argument("--only", help="only the ways with these names, comma-separated")
+    parser.add_argument("--json", type=Path, help="write the ratios here")
+    arguments = parser.parse_args()
+    clips = [
+        make_clip(replace(CLIP, first=2 * n), arguments.archive, arguments.clips).resolve() for n in range(NUM_CLIPS)
+    ]
+    print(describe("ray", "openvino", "torch", "av", "opencv-python-headless", "daft"), "\n", flush=True)
+    for name in arguments.backbones.split(","):
+        ways = ways_for(name)
+        if arguments.quick:
+            ways = {key: ways[key] for key in ("ours", "plain loop", "reference")}
+        if arguments.only:
+            ways = {key: way for key, way in ways.items() if key in arguments.only.split(",")}
+        found = compare(name, ways, clips, 1 if arguments.quick else arguments.rounds)
+        if arguments.json is not None:
+            arguments.json.write_text(json.dumps(found, indent=2) + "\n")
+
+
+def ways_for(name: str) -> dict[str, Way]:
+    flags = ["--backbone", name, "--weights", "random"]
+    peers = str(ROOT / "benchmarks/peers.py")
+    ways = {
+        "ours": Way(
+            command=[str(ROOT / "jobs/extract.py"), *flags, "--manifest", "MANIFEST", "--output", "OUTPUT"],
+            num_videos=2 * NUM_CLIPS,
+        ),
+        "plain loop": Way(
+            command=[pipeline.__file__, *flags, "--loop", "MANIFEST", "OUTPUT"], num_videos=2 * NUM_CLIPS
+        ),
+        "reference": Way(command=[str(ROOT / "benchmarks/baseline.py"), "MANIFEST", "OUTPUT", *flags], num_videos=2),
+        "Ray Data script": Way(command=[peers, "ray-data", "MANIFEST", "OUTPUT", *flags], num_videos=4),
+        "feature scripts": Way(command=[peers, "feature-scripts", "MANIFEST", "OUTPUT", *flags], num_videos=2),
+    }
+    if importlib.util.find_spec("daft") is not None:
+        ways["Daft"] = Way(command=[peers, "daft", "MANIFEST", "OUTPUT", *flags], num_videos=4)
+    return ways
+
+
+def compare(name: str, ways: dict[str, Way], clips: list[Path], rounds: int) -> dict[str, float]:
+    floor_s = floor(name, clips)
+    cpu_s: dict[str, list[float]] = {key: [] for key in ways}
+    wall_s: dict[str, list[float]] = {key: [] for key in ways}
+    with tempfile.TemporaryDirectory() as folder_name:
+        folder = Path(folder_name)
+        for number in range(rounds):
+            for key, way in ways.items():
+                spent = []
+                for times in (1, 2):
+                    place = folder / f"{key.replace(' ', '-')}-{number}-{times}"
+                    chosen = [clips[n % len(clips)] for n in range(way.num_videos * times)]
+                    manifest = repeat(chosen, 1, place / "archive")
+                    filled = {"MANIFEST": manifest, "OUTPUT": str(place / "output")}
+                    taken_s, used_s = pipeline.run([filled.get(word, word) for word in way.command])
+                    spent.append((used_s.total(), taken_s))
+                cpu_s[key].append((spent[1][0] - spent[0][0]) / way.num_videos)
+                wall_s[key].append((spent[1][1] - spent[0][1]) / way.num_videos)
+                print(f"{name}, round {number}: {key} {cpu_s[key][-1]:.2f} CPU s a video", file=sys.stderr, flush=True)
+    median = {key: statistics.median(values) for key, values in cpu_s.items()}
+    print(f"{name}: the floor is {floor_s:.2f} CPU seconds a video\n")
+    print("| | CPU seconds a video | times ours | seconds a video | spread of CPU seconds |\n|---|---|---|---|---|")
+    for key, seconds in median.items():
+        print(
+            f"| {key} | {seconds:.2f} | {seconds / median['ours']:.2f} | {statistics.median(wall_s[key]):.2f} | "
+            f"{min(cpu_s[key]):.2f} to {max(cpu_s[key]):.2f} |"
+        )
+    found = {"ratio_vs_floor": floor_s / median["ours"]}
+    if "reference" in median:
+        found["ratio_vs_reference"] = median["reference"] / median["ours"]
+    if "plain loop" in median:
+        found["ray_overhead"] = median["ours"] / median["plain loop"] - 1
+    print("\n" + ", ".join(f"{key} {value:.3f}" for key, value in found.items()) + "\n", flush=True)
+    return found
+
+
+def floor(name: str, clips: list[Path]) -> float:
+    """CPU seconds for a video, on average over the clips."""
+    transform = backbone.preprocessing(name, "random").transform
+    network = backbone.Backbone(name, backbone.preprocessing(name, "random")).eval()
+    side = transform.crop_size
+    with FlopCounterMode(display=False) as counter:
+        network(torch.zeros(1, side, side, 3, dtype=torch.uint8))
+    cnn_s = counter.get_total_flops() / bf16_flops_per_s()
+    total = 0.0
+    for clip in clips:
+        task = decode.task_of(CLIP, clip)
+        decode_s = statistics.median(decode.cpu_seconds("floor", task) for _ in range(3))
+        frames_THWC = decode.decode.decode_video(task.path, task.plan, transform).frames_THWC
+        total += decode_s + len(distinct(frames_THWC, [len(frames_THWC)])[0]) * cnn_s
+    return total / len(clips)
+
+
+def bf16_flops_per_s(size: int = 2048) -> float:
+    """Multiplications and additions a second of the best of some large matrix products on one thread."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    a, b = (torch.randn(size, size).to(torch.bfloat16) for _ in range(2))
+    best_s = float("inf")
+    for _ in range(10):
+        started = time.process_time()
+        a @ b
+        best_s = min(best_s, time.process_time() - started)
+    torch.set_num_threads(threads)
+    return 2 * size**3 / best_s
+
+
+if __name__ == "__main__":
+    main()

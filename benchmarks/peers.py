@@ -1,0 +1,134 @@
+"""What users would write otherwise: short scripts in the style of the tools' own documentation.
+
+    python benchmarks/peers.py ray-data|daft|feature-scripts MANIFEST OUTPUT [--backbone resnet50]
+
+- `ray-data`: Ray Data as its guide to batch inference does it: a function that decodes a video with PyAV and
+  keeps 73 frames, `map_batches` with an actor per core that holds the torch network, Parquet.
+- `daft`: its reader of video frames, sampled evenly, and a class as user-defined function; Parquet.
+  Needs `pip install daft`.
+- `feature-scripts`: as collections of feature extraction scripts do it: OpenCV reads through the video, keeps
+  73 frames, each goes through PIL and torchvision's transform, eager network in fp32, one file a video.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+from pathlib import Path
+from typing import Any
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+import numpy as np
+
+from benchmarks.baseline import NUM_FRAMES, PerFrame
+
+SIDE = 224
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("way", choices=WAYS)
+    parser.add_argument("manifest")
+    parser.add_argument("output")
+    parser.add_argument("--backbone", default="resnet50")
+    parser.add_argument("--weights", default="random")
+    arguments = parser.parse_args()
+    Path(arguments.output).mkdir()
+    WAYS[arguments.way](arguments.manifest, arguments.output, arguments.backbone, arguments.weights)
+
+
+def ray_data(manifest: str, output: str, name: str, weights: str) -> None:
+    import ray
+
+    ray.init(include_dashboard=False, log_to_driver=False)
+    num_workers = os.cpu_count() or 1
+    videos = ray.data.read_parquet(manifest, columns=["video_uri"], override_num_blocks=4 * num_workers)
+    videos = videos.map(decode_whole, num_cpus=0.5)
+    videos = videos.map_batches(
+        EmbedBatch,
+        fn_constructor_args=(name, weights),
+        batch_size=1,
+        compute=ray.data.ActorPoolStrategy(size=num_workers),
+        num_cpus=0.4,
+    )
+    videos.write_parquet(output)
+
+
+def decode_whole(row: dict[str, Any]) -> dict[str, Any]:
+    import av
+
+    with av.open(row["video_uri"]) as container:
+        stream = container.streams.video[0]
+        wanted = set(np.linspace(0, stream.frames - 1, NUM_FRAMES).astype(int).tolist())
+        frames = [frame.to_ndarray(format="rgb24") for n, frame in enumerate(container.decode(stream)) if n in wanted]
+    return {"video_uri": row["video_uri"], "frames": np.stack(frames)}
+
+
+class EmbedBatch:
+    """A batch of videos, as an actor of Ray Data's."""
+
+    def __init__(self, name: str, weights: str) -> None:
+        self._embed = PerFrame(name, weights)
+
+    def __call__(self, batch: dict[str, Any]) -> dict[str, Any]:
+        features = [self._embed(list(frames)) for frames in batch["frames"]]
+        return {"video_uri": batch["video_uri"], "features": np.stack(features)}
+
+
+def daft(manifest: str, output: str, name: str, weights: str) -> None:
+    import daft as library
+    import pyarrow.parquet as pq
+    import torch
+
+    from vidclf.features import backbone
+
+    @library.udf(return_dtype=library.DataType.tensor(library.DataType.float32()), batch_size=24)
+    class Embed:
+        def __init__(self) -> None:
+            state = backbone.load_weights(name, weights)
+            self.network = backbone.build(name, weights, state, "cpu")
+
+        def __call__(self, images: Any) -> Any:
+            with torch.inference_mode():
+                frames_THWC = torch.from_numpy(np.stack(images.to_pylist()))
+                return list(self.network(frames_THWC).numpy())
+
+    uris = pq.read_table(manifest, columns=["video_uri"])["video_uri"].to_pylist()
+    interval_s = duration_s(uris[0]) / NUM_FRAMES
+    # It gives each frame as a row, and what a video's frames have in common not at all.
+    frames = library.read_video_frames(uris, image_height=SIDE, image_width=SIDE, sample_interval_seconds=interval_s)
+    frames = frames.with_column("features", Embed(library.col("data")))  # type: ignore[arg-type, call-arg]
+    frames.select("path", "frame_time", "features").write_parquet(output)
+
+
+def duration_s(path: str) -> float:
+    import av
+
+    with av.open(path) as container:
+        return float(container.duration / av.time_base)
+
+
+def feature_scripts(manifest: str, output: str, name: str, weights: str) -> None:
+    import cv2
+    import pyarrow.parquet as pq
+
+    embed = PerFrame(name, weights)
+    for number, uri in enumerate(pq.read_table(manifest, columns=["video_uri"])["video_uri"].to_pylist()):
+        capture = cv2.VideoCapture(uri)
+        count = int(capture.get(cv2.CAP_PROP_FRAME_COUNT))
+        wanted = set(np.linspace(0, count - 1, NUM_FRAMES).astype(int).tolist())
+        frames = []
+        for index in range(count):
+            if not capture.grab():
+                break
+            if index in wanted:
+                frames.append(cv2.cvtColor(capture.retrieve()[1], cv2.COLOR_BGR2RGB))
+        np.save(Path(output) / f"{number}.npy", embed(frames))
+
+
+WAYS = {"ray-data": ray_data, "daft": daft, "feature-scripts": feature_scripts}
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,80 @@
+"""Which member is trained on which features."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.several import LITE0, RESNET, pair
+from vidclf import storage
+from vidclf.config import ConfigError, TrainConfig
+from vidclf.learning.dataset import training_data
+from vidclf.learning.train import plan_members, train
+
+
+def config(features: tuple[str, ...] = ("one", "two"), output: str = "o", **values: Any) -> TrainConfig:
+    return TrainConfig(features=features, output=output, **values)
+
+
+def test_members_take_the_backbones_in_turn_or_as_named() -> None:
+    sets = pair()
+    data = [training_data(features) for features in sets]
+    dealt = plan_members(config(members=3), sets, data, None)
+    assert [(member.space, member.backbone) for member in dealt] == [
+        (0, "efficientnet_lite0"),
+        (1, "resnet50"),
+        (0, "efficientnet_lite0"),
+    ]
+    named = plan_members(config(members=2, member_backbones=("resnet50", "efficientnet_lite0")), sets, data, None)
+    assert [member.space for member in named] == [1, 0]
+    # What a member is trained on does not depend on the features beside its own.
+    alone = plan_members(config(features=("two",), members=1), sets[1:], data[1:], None)
+    assert alone[0].recipe == dealt[1].recipe != dealt[0].recipe == dealt[2].recipe
+
+
+@pytest.mark.parametrize("given", [("resnet50", "resnet50"), ("resnet50", "vgg")])
+def test_every_backbone_has_a_member(given: tuple[str, ...]) -> None:
+    sets = pair()
+    data = [training_data(features) for features in sets]
+    with pytest.raises(
+        ConfigError, match=r"--member-backbones must name those of --features \(efficientnet_lite0, res"
+    ):
+        plan_members(config(members=2, member_backbones=given), sets, data, None)
+
+
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [
+        ({"members": 1}, "--members must be at least 2, one for each of --features, got 1"),
+        ({"features": ()}, "--features must be at least one directory"),
+        ({"features": ("f", "f")}, "--features must be each named once, got 'f,f'"),
+        (
+            {"member_backbones": ("resnet50",)},
+            "--member-backbones must be one for each of the 4 members, got 'resnet50'",
+        ),
+        ({"import_reference": "d"}, "--features must be one directory with --import-reference"),
+    ],
+)
+def test_what_cannot_be_is_refused(values: dict[str, Any], message: str) -> None:
+    with pytest.raises(ConfigError, match=message):
+        config(**values)
+
+
+def test_features_of_other_videos_are_refused_before_any_work(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    output = str(tmp_path / "out")
+    wanted = config(output=output, dry_run=True, members=3)
+    assert train(wanted, pair(), ["DEFAULT", "random"]) is None
+    assert f"would train members [0, 1, 2] of 3 into {output}" in capsys.readouterr().out
+    first, second = pair()
+    with pytest.raises(ConfigError, match="--features two: split must be that of one, differs for 12 videos"):
+        train(wanted, [first, replace(second, splits=["train"] * 24)], ["DEFAULT", "random"])
+    with pytest.raises(ConfigError, match=r"--features two: must be of the frames that one is of, .*'decoder': 'x'"):
+        train(wanted, [first, replace(second, spec=replace(RESNET, decoder="x"))], ["DEFAULT", "random"])
+    with pytest.raises(ConfigError, match="--features one,two: must be of different backbones"):
+        train(wanted, [first, replace(first, spec=LITE0)], ["DEFAULT", "random"])
+    assert not storage.exists(output)

@@ -1,0 +1,37 @@
+"""Frames that are shown again."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from vidclf.features import engine
+from vidclf.features.engine import Engine
+from vidclf.features.repeats import distinct
+
+RED, BLUE, NEARLY_BLUE = (np.full((4, 6, 3), colour, np.uint8) for colour in ((200, 0, 0), (0, 0, 200), (0, 0, 201)))
+
+
+def test_pictures_in_the_order_they_are_shown_first() -> None:
+    firsts_U, place_T = distinct(np.stack([BLUE, RED, RED, BLUE, NEARLY_BLUE, RED]), [6])
+    assert firsts_U.tolist() == [0, 1, 4]
+    assert place_T.tolist() == [0, 1, 1, 0, 2, 1]
+
+
+def test_each_video_has_its_own_pictures() -> None:
+    firsts_U, place_T = distinct(np.stack([BLUE, RED, RED, BLUE, BLUE]), [2, 3])
+    assert firsts_U.tolist() == [0, 1, 2, 3]
+    assert place_T.tolist() == [0, 1, 2, 3, 3]
+
+
+def test_a_cnn_sees_a_picture_once() -> None:
+    seen: list[engine.Frames] = []
+
+    def mean_colours(frames_THWC: engine.Frames) -> engine.Features:
+        seen.append(frames_THWC)
+        return frames_THWC.mean(axis=(1, 2), dtype=np.float32)
+
+    cnn = Engine(name="means", run=mean_colours)
+    features_TD = cnn(np.stack([BLUE, RED, RED, NEARLY_BLUE, BLUE]))
+    assert features_TD.tolist() == [[0, 0, 200], [200, 0, 0], [200, 0, 0], [0, 0, 201], [0, 0, 200]]
+    cnn(np.stack([RED, BLUE]))
+    assert [len(frames_THWC) for frames_THWC in seen] == [3, 2]

@@ -1,0 +1,116 @@
+"""Features of the same videos by several backbones: which go together, and finding a video's other rows.
+
+Shape suffixes: T frames, D features.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from vidclf import storage
+from vidclf.config import ConfigError
+from vidclf.features.store import FeatureSet, FeatureSpec
+from vidclf.schema import VIDEO_ID
+
+SHARDS_KEPT = 8
+"""Shards in memory at a time: runs of one job have the same videos in the same shard, those of two jobs in
+a few near it; 128 videos × 73 × 1280 × 2 bytes = 24 MB each."""
+
+
+def check_specs(locations: Sequence[str], specs: Sequence[FeatureSpec]) -> None:
+    """ConfigError unless the features are of different backbones and of the same frames."""
+    names = [spec.backbone for spec in specs]
+    if len(set(names)) != len(names):
+        raise ConfigError(f"--features {','.join(locations)}: must be of different backbones, are of {names}")
+    for location, spec in zip(locations, specs, strict=True):
+        if spec.frames != specs[0].frames:
+            raise ConfigError(
+                f"--features {location}: must be of the frames that {locations[0]} is of, but {spec.frames} is not "
+                f"{specs[0].frames}; extract both with one --sampling and --num-frames, best in one job"
+            )
+
+
+def check_videos(locations: Sequence[str], tables: Sequence[pa.Table]) -> None:
+    """ConfigError, naming a video, unless the tables hold the same videos with the same values in all columns.
+
+    The tables have one row a video and the same columns, `video_id` first.
+    """
+    first = tables[0]
+    ids = first[VIDEO_ID].combine_chunks()
+    for location, table in zip(locations[1:], tables[1:], strict=True):
+        own = table[VIDEO_ID].combine_chunks()
+        for here, there, place, other in ((own, ids, locations[0], location), (ids, own, location, locations[0])):
+            lacking = here.filter(pc.invert(pc.is_in(here, there)))
+            if len(lacking):
+                raise ConfigError(
+                    f"--features {place}: must hold the videos of {other}, lacks {len(lacking)} of them (for one "
+                    f"{lacking[0]}); extract all backbones in one job, or continue it"
+                )
+        table = table.take(pc.index_in(ids, own))
+        for name in first.column_names[1:]:
+            pairs = zip(first[name].to_pylist(), table[name].to_pylist(), strict=True)
+            differing = [(video, one, two) for video, (one, two) in enumerate(pairs) if one != two]
+            if differing:
+                video, one, two = differing[0]
+                raise ConfigError(
+                    f"--features {location}: {name} must be that of {locations[0]}, differs for {len(differing)} "
+                    f"videos (for one {ids[video]}: {two!r}, there {one!r}); extract both from one archive and manifest"
+                )
+
+
+def check_sets(locations: Sequence[str], sets: Sequence[FeatureSet]) -> None:
+    """ConfigError unless the sets can be trained on together: `check_specs`, and the same videos with the
+    same labels, sources, splits, contents and numbers of frames, which then are in the same order."""
+    check_specs(locations, [features.spec for features in sets])
+    check_videos(locations, [_told(features) for features in sets])
+
+
+def _told(features: FeatureSet) -> pa.Table:
+    return pa.table(
+        {
+            VIDEO_ID: features.video_ids,
+            # Which a set is sorted by.
+            "video_uri": features.video_uris,
+            "label": pa.array(features.labels, pa.string()),
+            "sublabel": pa.array(features.sublabels, pa.string()),
+            "group": features.groups,
+            "split": pa.array(features.splits, pa.string()),
+            "content_digest": features.content_digests,
+            "num_frames": [len(features_TD) for features_TD in features.features],
+        }
+    )
+
+
+class FeatureLookup:
+    """The features of a run by video id."""
+
+    def __init__(self, files: Sequence[str]) -> None:
+        """From the run's shards, of which only the ids are read now."""
+        self._files = list(files)
+        ids = [storage.read_table(path, [VIDEO_ID])[VIDEO_ID].combine_chunks() for path in self._files]
+        self._ids = pa.concat_arrays(ids) if ids else pa.array([], pa.string())
+        self._file_of = np.repeat(np.arange(len(ids)), [len(part) for part in ids])
+        self._kept: dict[int, pa.Table] = {}
+
+    def __call__(self, video_ids: pa.Array) -> pa.Table:
+        """`video_id` and `features` of some videos, in their order. KeyError where the run lacks one."""
+        places = pc.index_in(video_ids, self._ids)
+        if places.null_count:
+            raise KeyError(f"{self._files[:1]} and its run lack {video_ids.filter(pc.is_null(places))[0]}")
+        shards = [self._shard(int(file)) for file in np.unique(self._file_of[places.to_numpy()])]
+        found = pa.concat_tables(shards)
+        return found.take(pc.index_in(video_ids, found[VIDEO_ID].combine_chunks()))
+
+    def _shard(self, file: int) -> pa.Table:
+        shard = self._kept.pop(file, None)
+        if shard is None:
+            shard = storage.read_table(self._files[file], [VIDEO_ID, "features"])
+        # The one used last is last, and the first goes.
+        self._kept[file] = shard
+        while len(self._kept) > SHARDS_KEPT:
+            del self._kept[next(iter(self._kept))]
+        return shard
