@@ -170,6 +170,8 @@ def _search(study: Study, data: dict[str, TrainingData]) -> None:
         ("TUNE_PRINT_ALL_TRIAL_ERRORS", "0"),
         ("TUNE_DISABLE_SIGINT_HANDLER", "1"),
         ("RAY_AIR_NEW_OUTPUT", "0"),
+        # Seconds between two records of which trials there are: one that is in none is lost with a killed search.
+        ("TUNE_GLOBAL_CHECKPOINT_S", "5"),
     ):
         os.environ.setdefault(name, value)
     # One copy in each node's object store, which its trials share.
