@@ -215,7 +215,7 @@ def trained(directory: str, config: FitConfig, seed: int) -> dict[str, float]:
 def of_ensemble(directory: str, features: FeatureSet) -> dict[str, float]:
     loaded = ensemble.load(directory, torch.device("cpu"))
     sequences, labels = of_test(features, loaded.info.classes)
-    found = loaded(sequences).probabilities_BC.argmax(axis=1).tolist()
+    found = loaded([sequences]).probabilities_BC.argmax(axis=1).tolist()
     test = metrics.evaluate(labels, found, loaded.info.classes)
     return {"members": float(len(loaded.info.members)), "test": test.macro_f1, "accuracy": test.accuracy}
 

@@ -80,7 +80,7 @@ def test_the_ensemble_of_trials_classifies(search: Search) -> None:
     assert first["best"]["val_macro_f1"] == search.trials.to_pylist()[0]["macro_f1"]
     chosen = [rows[member["recipe"].removeprefix("trial ")] for member in loaded.info.members]
     assert len({(row["hidden_dim"], row["num_attention_heads"]) for row in chosen}) == 1
-    assert loaded(features().features[:3]).probabilities_BC.shape == (3, 3)
+    assert loaded([features().features[:3]]).probabilities_BC.shape == (3, 3)
 
 
 def test_the_page_has_every_trial(search: Search, output: Path) -> None:
