@@ -19,7 +19,7 @@ SPACE = {
     "classifier_dims": [8],
     "lr": {"type": "loguniform", "lower": 1e-3, "upper": 1e-2},
     "dropout": {"type": "uniform", "lower": 0.1, "upper": 0.3},
-    "epochs": 20,
+    "epochs": 16,
     "batch_size": 2,
 }
 SEARCH = {"algorithm": "random", "scheduler": "none"}
@@ -35,6 +35,6 @@ def run(output: Path, space: dict[str, object], search: dict[str, object], **fla
 
 
 if __name__ == "__main__":
-    # Ray's own record of the search, which it writes every 10 seconds otherwise.
+    # Ray's own record of the search, which it writes every 5 seconds otherwise.
     os.environ["TUNE_GLOBAL_CHECKPOINT_S"] = "1"
     run(Path(sys.argv[1]), SPACE, SEARCH, num_samples=3)

@@ -28,8 +28,8 @@ ODD = re.compile(r"[^\w\-. :]|^\.+$")
 
 
 class Tracker:
-    """Logs the epochs of one member, or of one trial of a search. One that is continued after `num_epochs` of
-    them logs these again, into files that take the place of the earlier ones."""
+    """Logs the epochs of one member, or of one trial of a search (`kind`). One that is continued after
+    `num_epochs` of them logs these again, into files that take the place of the earlier ones."""
 
     def __init__(
         self, output: str, index: int | str, config: TrainConfig, num_epochs: int, kind: str = "member"
@@ -91,17 +91,19 @@ class MlflowRun:
     that it had, and what that run holds is not logged again; one that begins anew has a new run.
     """
 
-    def __init__(self, config: TrainConfig, output: str, index: int | str, num_epochs: int, kind: str) -> None:
+    def __init__(
+        self, config: TrainConfig, output: str, index: int | str, num_epochs: int, kind: str = "member"
+    ) -> None:
         from mlflow.entities import Param
 
         assert config.mlflow is not None
         self._client: Any = mlflow_client(config.mlflow)
         experiment = mlflow_experiment(self._client, config)
         # A digest, because a location may hold quotes, which MLflow's filters cannot.
-        one = hashlib.sha256(f"{output} {kind} {index}".encode()).hexdigest()[:16]
+        identity = hashlib.sha256(f"{output} {index}".encode()).hexdigest()[:16]
         runs = self._client.search_runs(
             [experiment],
-            f"tags.`vidclf.id` = '{one}'",
+            f"tags.`vidclf.{kind}_id` = '{identity}'",
             order_by=["attributes.start_time DESC"],
             max_results=1,
         )
@@ -111,7 +113,7 @@ class MlflowRun:
             self._client.update_run(self._run, status="RUNNING")
             return
         self._num_logged = 0
-        tags = {"vidclf.output": output, f"vidclf.{kind}": str(index), "vidclf.id": one}
+        tags = {"vidclf.output": output, f"vidclf.{kind}": str(index), f"vidclf.{kind}_id": identity}
         self._run = self._client.create_run(experiment, tags=tags, run_name=f"{kind} {index}").info.run_id
         params = [Param(name, str(value)) for name, value in vars(config).items()]
         for start in range(0, len(params), MLFLOW_PARAMS):

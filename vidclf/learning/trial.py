@@ -57,25 +57,26 @@ def _train(config: TrainConfig, data: TrainingData, study: Study, progress: Prog
         torch.cuda.empty_cache()  # of the trial that this worker had before
         # A trial that would take more than its share fails, rather than those beside it.
         torch.cuda.set_per_process_memory_fraction(min(study.gpus, 1.0), device)
-    is_pbt = study.space.search.algorithm == "pbt"
+    search = study.space.search
+    interval = search.perturbation_epochs if search.algorithm == "pbt" else None
     fit = MemberFit(data, config, config.seed, device)
     handed_on = ray_tune.get_checkpoint()  # in population-based training: a better trial's, or its own
     state = _state_in(handed_on) if handed_on is not None else trials.state_of(config.output, progress.trial_id)
     if state is not None:
         fit.restore(state)
-    with tracking.Tracker(config.output, progress.trial_id, config, len(fit.history), "trial") as tracker:
+    with tracking.Tracker(config.output, progress.trial_id, config, len(fit.history), kind="trial") as tracker:
         for epoch in fit.history:
             tracker.log(epoch, data.classes)
         if fit.history:
             _tell(fit, progress)
-            _report(fit, is_pbt)
+            _report(fit, interval)
         while not fit.is_done:
             epoch = fit.run_epoch()
             trials.publish_state(config.output, progress.trial_id, fit.checkpoint())
             tracker.log(epoch, data.classes)
             _tell(fit, progress)
             trials.publish_progress(config.output, progress)
-            _report(fit, is_pbt)
+            _report(fit, interval)
 
 
 def _tell(fit: MemberFit, progress: Progress) -> None:
@@ -86,9 +87,11 @@ def _tell(fit: MemberFit, progress: Progress) -> None:
     progress.is_done = fit.is_done
 
 
-def _report(fit: MemberFit, is_pbt: bool) -> None:
+def _report(fit: MemberFit, interval: int | None) -> None:
+    """Tell Ray Tune of the last epoch; with the state at each `interval`, when it may be handed on. More often,
+    and Ray would have deleted it by then."""
     figures = {METRIC: fit.best.val_macro_f1, TIME: len(fit.history), "val_loss": fit.best.val_loss}
-    if not is_pbt:
+    if interval is None or (len(fit.history) % interval and not fit.is_done):
         ray_tune.report(figures)
         return
     with tempfile.TemporaryDirectory() as folder:

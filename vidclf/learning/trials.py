@@ -179,7 +179,7 @@ def settings_of(config: FitConfig) -> dict[str, Any]:
 
 def best_yaml(entry: Mapping[str, Any], split: str, note: str) -> bytes:
     """What `jobs/train.py --config` takes: the row's features, split and settings, under a comment."""
-    values = {"features": entry["features"], "split": split, **json.loads(entry["settings"])}
+    values = {"features": [entry["features"]], "split": split, **json.loads(entry["settings"])}
     head = f"# {note}\n# trial {entry['trial_id']}: macro F1 {entry['macro_f1']:.4f} on validation, epoch "
     head += (
         f"{entry['best_epoch']} of {entry['num_epochs']} run\n# python jobs/train.py --config best.yaml --output …\n"

@@ -87,7 +87,7 @@ def tune(config: TuneConfig, features: Mapping[str, FeatureSet], weights: Mappin
     refuse_incomparable({location: division.features for location, division in divisions.items()})
     data = {location: training_data(division.features) for location, division in divisions.items()}
     if config.mlflow is not None:
-        tracking.mlflow_client(config.mlflow)
+        tracking.check_mlflow(config.mlflow)
     identity = {
         **searched.described(),
         "num_samples": config.num_samples,
@@ -159,6 +159,8 @@ def _search(study: Study, data: dict[str, TrainingData]) -> None:
     """Run the trials that are missing and write trials.parquet."""
     config, output = study.config, study.config.output
     resources = cluster.connect()
+    if config.mlflow is not None:
+        tracking.mlflow_experiment(tracking.mlflow_client(config.mlflow), train_config(study, config.features[0]))
     study = replace(study, gpus=config.gpus_per_trial if resources.num_gpus else 0.0)
     cpus = min(config.cpus_per_trial, float(resources.num_cpus))
     optuna.logging.set_verbosity(optuna.logging.WARNING)
@@ -170,6 +172,8 @@ def _search(study: Study, data: dict[str, TrainingData]) -> None:
         ("TUNE_PRINT_ALL_TRIAL_ERRORS", "0"),
         ("TUNE_DISABLE_SIGINT_HANDLER", "1"),
         ("RAY_AIR_NEW_OUTPUT", "0"),
+        # Seconds between two records of which trials there are: one that is in none is lost with a killed search.
+        ("TUNE_GLOBAL_CHECKPOINT_S", "5"),
     ):
         os.environ.setdefault(name, value)
     # One copy in each node's object store, which its trials share.
