@@ -164,8 +164,6 @@ def _search(study: Study, data: dict[str, TrainingData]) -> None:
     study = replace(study, gpus=config.gpus_per_trial if resources.num_gpus else 0.0)
     cpus = min(config.cpus_per_trial, float(resources.num_cpus))
     optuna.logging.set_verbosity(optuna.logging.WARNING)
-    # A trial that goes on says again where it is, which Optuna has heard.
-    warnings.filterwarnings("ignore", message="The reported value is ignored because this `step=")
     # Progress and curves are ours; an interrupt ends the job as it does elsewhere, to go on when submitted again.
     for name, value in (
         ("TUNE_DISABLE_AUTO_CALLBACK_LOGGERS", "1"),
