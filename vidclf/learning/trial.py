@@ -88,8 +88,7 @@ def _tell(fit: MemberFit, progress: Progress) -> None:
 
 
 def _report(fit: MemberFit, interval: int | None) -> None:
-    """Tell Ray Tune of the last epoch; with the state at each `interval`, when it may be handed on. More often,
-    and Ray would have deleted it by then."""
+    """Tell Ray Tune of the last epoch; with the state at each `interval`, when it may be handed on."""
     figures = {METRIC: fit.best.val_macro_f1, TIME: len(fit.history), "val_loss": fit.best.val_loss}
     if interval is None or (len(fit.history) % interval and not fit.is_done):
         ray_tune.report(figures)

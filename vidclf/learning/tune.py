@@ -17,7 +17,7 @@ from typing import Any
 import optuna
 import pyarrow as pa
 from ray import tune as ray_tune
-from ray.tune import Callback, CheckpointConfig, FailureConfig, RunConfig, Tuner
+from ray.tune import Callback, FailureConfig, RunConfig, Tuner
 
 from vidclf import cluster, storage
 from vidclf.config import TuneConfig
@@ -50,8 +50,6 @@ RAY_TUNE_DIR = "_ray_tune"
 RUN_NAME = "search"
 MAX_FAILURES = 2
 """Restarts of a trial whose worker or node died; one that fails of itself would fail again, and is over."""
-KEPT_CHECKPOINTS = 4
-"""Of a trial in population-based training, so that one that is to be handed on is still there."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -214,10 +212,13 @@ def _search(study: Study, data: dict[str, TrainingData]) -> None:
         "num_epochs": sum(row["num_epochs"] for row in rows),
     }
     storage.publish_json(storage.join(output, SUMMARY_FILE), summary)
+    if is_complete:
+        # In population-based training it holds every state that was to be handed on.
+        storage.delete_tree(storage.join(output, RAY_TUNE_DIR))
 
 
 def _new_tuner(study: Study, trainable: Any, directory: str) -> Tuner:
-    is_pbt, is_grid = (study.space.search.algorithm == name for name in ("pbt", "grid"))
+    is_grid = study.space.search.algorithm == "grid"
     domains = {name: ray_domain(domain) for name, domain in study.space.domains.items()}
     return Tuner(
         trainable,
@@ -236,7 +237,6 @@ def _new_tuner(study: Study, trainable: Any, directory: str) -> Tuner:
             name=RUN_NAME,
             storage_path=directory,
             failure_config=FailureConfig(max_failures=MAX_FAILURES),
-            checkpoint_config=CheckpointConfig(num_to_keep=KEPT_CHECKPOINTS if is_pbt else None),
             callbacks=[_Log.current],
             verbose=0,
         ),
