@@ -1,0 +1,103 @@
+"""Jobs submitted to a cluster of a head and a worker with a token: stopped, submitted again, failed."""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Iterator
+from pathlib import Path
+
+import pyarrow.parquet as pq
+import pytest
+
+from tests.ray_nodes import ROOT, RayNodes
+from tests.videos import write_video
+
+NUM_VIDEOS = 32
+FEATURES = ("--backbone", "efficientnet_lite0", "--num-frames", "8", "--rows-per-shard", "2")
+
+
+@pytest.fixture(scope="module")
+def nodes() -> Iterator[RayNodes]:
+    with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as folder, RayNodes(Path(folder), 2) as running:
+        yield running
+
+
+@pytest.fixture(scope="module")
+def manifest(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    root = tmp_path_factory.mktemp("submitted")
+    video = write_video(root / "video.mp4", num_frames=48, size=(320, 240), noise=True)
+    for index in range(NUM_VIDEOS):
+        copy = root / "archive" / ("Animation", "Gaming")[index % 2] / "made" / f"source{index}-00.mp4"
+        copy.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy(video, copy)
+    command = ("index.py", "--input", root / "archive", "--output", root / "manifest.parquet")
+    subprocess.run([sys.executable, ROOT / "jobs" / command[0], *command[1:]], check=True, capture_output=True)
+    return root / "manifest.parquet"
+
+
+def num_done(run: Path) -> int:
+    return sum(pq.read_metadata(path).num_rows for path in run.glob("part-*.parquet"))
+
+
+def extract(nodes: RayNodes, name: str, manifest: Path, output: Path) -> None:
+    arguments = ("--manifest", str(manifest), "--output", str(output), *FEATURES)
+    nodes.submit(name, "python", "jobs/extract.py", *arguments)
+
+
+def test_a_stopped_job_is_submitted_again_and_the_numbers_add_up(nodes: RayNodes, manifest: Path) -> None:
+    output = manifest.parent / "features"
+    extract(nodes, "first", manifest, output)
+    deadline = time.monotonic() + 120
+    while num_done(output) < 2:
+        assert nodes.job("first")["status"] in ("PENDING", "RUNNING"), nodes.log("first")
+        assert time.monotonic() < deadline, nodes.log("first")
+        time.sleep(0.05)
+    nodes.stop("first")
+    assert nodes.ended("first")["status"] == "STOPPED"
+    log = nodes.log("first")
+    assert "stopped by SIGTERM" in log, log
+    assert "Traceback" not in log
+    assert 2 <= num_done(output) < NUM_VIDEOS, "the stop came too late to show anything"
+
+    extract(nodes, "again", manifest, output)
+    job = nodes.ended("again")
+    log = nodes.log("again")
+    assert (job["status"], job["driver_exit_code"]) == ("SUCCEEDED", 0), log
+    assert f"{output}: {NUM_VIDEOS} videos, {NUM_VIDEOS} ok, 0 quarantined" in log
+    assert "\r" not in log
+    assert "\x1b" not in log
+    audit = subprocess.run(
+        [sys.executable, ROOT / "jobs/audit.py", "--run", output], capture_output=True, text=True, check=False
+    )
+    assert (audit.returncode, audit.stdout.splitlines()) == (
+        0,
+        [f"{output}: {NUM_VIDEOS} videos = {NUM_VIDEOS} ok + 0 quarantined + 0 pending", "the numbers add up"],
+    )
+
+
+def test_the_exit_code_of_a_failed_job_reaches_the_api(nodes: RayNodes, manifest: Path) -> None:
+    extract(nodes, "refused", manifest.with_name("none.parquet"), manifest.parent / "refused")
+    job = nodes.ended("refused")
+    assert (job["status"], job["driver_exit_code"]) == ("FAILED", 2)
+    assert "extract.py: error: --manifest" in nodes.log("refused")
+
+
+def test_the_package_holds_what_a_job_needs_and_nothing_else(nodes: RayNodes) -> None:
+    (package,) = nodes.folder.glob("session_2*/runtime_resources/working_dir_files/_ray_pkg_*/")
+    top = {path.name for path in package.iterdir()} - {"__pycache__"}
+    assert {"jobs", "vidclf"} <= top
+    assert top & {".git", ".venv", "examples", "tests", "benchmarks", "docs", "demo"} == set()
+    size_bytes = sum(path.stat().st_size for path in package.rglob("*") if path.suffix != ".pyc" and path.is_file())
+    assert size_bytes < 2_000_000
+
+
+def test_a_client_without_the_token_is_refused(nodes: RayNodes) -> None:
+    with pytest.raises(urllib.error.HTTPError) as error:
+        urllib.request.urlopen(f"{nodes.dashboard}/api/jobs/", timeout=30)
+    assert error.value.code == 401
