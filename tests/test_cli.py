@@ -17,10 +17,11 @@ from vidclf.config import (
     EvaluateConfig,
     ExtractConfig,
     IndexConfig,
+    PlanConfig,
     TrainConfig,
 )
 
-CONFIGS = [AuditConfig, ClassifyConfig, EvaluateConfig, ExtractConfig, IndexConfig, TrainConfig]
+CONFIGS = [AuditConfig, ClassifyConfig, EvaluateConfig, ExtractConfig, IndexConfig, PlanConfig, TrainConfig]
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -17,6 +17,7 @@ import pytest
 
 from tests.ray_nodes import ROOT, RayNodes
 from tests.videos import write_video
+from vidclf.cluster import ClusterResources, resources_of
 
 NUM_VIDEOS = 32
 FEATURES = ("--backbone", "efficientnet_lite0", "--num-frames", "8", "--rows-per-shard", "2")
@@ -39,6 +40,25 @@ def manifest(tmp_path_factory: pytest.TempPathFactory) -> Path:
     command = ("index.py", "--input", root / "archive", "--output", root / "manifest.parquet")
     subprocess.run([sys.executable, ROOT / "jobs" / command[0], *command[1:]], check=True, capture_output=True)
     return root / "manifest.parquet"
+
+
+@pytest.mark.parametrize(
+    ("now", "most", "cpus", "gpus"),
+    [
+        ({"CPU": 16.0, "GPU": 2.0}, None, 16, 2),
+        # A head without CPUs, and pools that are still empty.
+        ({"memory": 1e9}, {"CPU": 256 + 64, "GPU": 4}, 320, 4),
+        ({"memory": 1e9}, None, 1, 0),
+        # More than the autoscaler would start, such as machines that were added by hand.
+        ({"CPU": 64.0}, {"CPU": 32}, 64, 0),
+        # No limit to growth, as Ray says it.
+        ({"CPU": 8.0}, {"CPU": sys.maxsize, "GPU": 0}, 8, 0),
+    ],
+)
+def test_a_job_counts_on_what_the_cluster_can_grow_to(
+    now: dict[str, float], most: dict[str, int] | None, cpus: int, gpus: int
+) -> None:
+    assert resources_of(now, most) == ClusterResources(num_cpus=cpus, num_gpus=gpus)
 
 
 def num_done(run: Path) -> int:
