@@ -228,8 +228,8 @@ def simulate(num_workers: int, folder: Path, arguments: argparse.Namespace) -> N
 
     # Of the names that the pipeline's own have, so that whoever watches knows them.
     class DecodeVideos(worker.DecodeVideos):
-        def __init__(self, plan: Any, transforms: Any, limits: Any, tally: Any) -> None:
-            super().__init__(plan, transforms, limits, tally)
+        def __init__(self, **values: Any) -> None:
+            super().__init__(**values)
             self._decoder = AsleepDecoder(decode_s, num_frames, str(times))
 
     def embed_asleep(frames_THWC: engine.Frames) -> engine.Features:

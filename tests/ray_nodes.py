@@ -98,6 +98,10 @@ class RayNodes:
     def log(self, name: str) -> str:
         return str(self.get(f"/api/jobs/{name}/logs")["logs"])
 
+    def logs(self, pattern: str) -> list[Path]:
+        """Ray's log files of all nodes: they are on one machine, and share a directory."""
+        return sorted(self.folder.glob(f"session_2*/logs/{pattern}"))
+
     def ended(self, name: str) -> dict[str, Any]:
         """The job's details once it has ended."""
         self._wait_for(lambda: self.job(name)["status"] in ("SUCCEEDED", "FAILED", "STOPPED"), JOB_TIMEOUT_S)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 import subprocess
 import sys
@@ -65,8 +66,8 @@ def num_done(run: Path) -> int:
     return sum(pq.read_metadata(path).num_rows for path in run.glob("part-*.parquet"))
 
 
-def extract(nodes: RayNodes, name: str, manifest: Path, output: Path) -> None:
-    arguments = ("--manifest", str(manifest), "--output", str(output), *FEATURES)
+def extract(nodes: RayNodes, name: str, manifest: Path, output: Path, *more: str) -> None:
+    arguments = ("--manifest", str(manifest), "--output", str(output), *FEATURES, *more)
     nodes.submit(name, "python", "jobs/extract.py", *arguments)
 
 
@@ -83,15 +84,28 @@ def test_a_stopped_job_is_submitted_again_and_the_numbers_add_up(nodes: RayNodes
     log = nodes.log("first")
     assert "stopped by SIGTERM" in log, log
     assert "Traceback" not in log
-    assert 2 <= num_done(output) < NUM_VIDEOS, "the stop came too late to show anything"
+    num_before = num_done(output)
+    assert 2 <= num_before < NUM_VIDEOS, "the stop came too late to show anything"
 
-    extract(nodes, "again", manifest, output)
+    extract(nodes, "again", manifest, output, "--json-logs", "--profile")
     job = nodes.ended("again")
     log = nodes.log("again")
     assert (job["status"], job["driver_exit_code"]) == ("SUCCEEDED", 0), log
     assert f"{output}: {NUM_VIDEOS} videos, {NUM_VIDEOS} ok, 0 quarantined" in log
     assert "\r" not in log
     assert "\x1b" not in log
+    events = [
+        json.loads(line)
+        for path in nodes.logs("worker-*.out")
+        for line in path.read_text().splitlines()
+        if line[:1] == "{"
+    ]
+    for stage in ("decode", "cnn"):
+        told = [event for event in events if event["stage"] == stage]
+        assert len({event["video_id"] for event in told}) == NUM_VIDEOS - num_before
+        assert all(event["outcome"] == "ok" and event["seconds"] > 0 for event in told)
+    traced = {event["name"] for event in json.loads((output / "timeline.json").read_text())}
+    assert any("DecodeVideos" in name for name in traced)
     audit = subprocess.run(
         [sys.executable, ROOT / "jobs/audit.py", "--run", output], capture_output=True, text=True, check=False
     )

@@ -121,6 +121,11 @@ class PipelineConfig:
     """do finished videos again whose file has changed since, under the same name"""
     rows_per_shard: int = 128
     """videos per output shard; also what a killed write loses and repeats"""
+    json_logs: bool = False
+    """write a JSON line for each video and stage to the workers' logs: time, stage, video_id, seconds, outcome"""
+    profile: bool = False
+    """write Ray's timeline of the job's tasks (the last 100,000) to timeline.json in the output, for
+    chrome://tracing or Perfetto"""
     overwrite: bool = False
     """delete what is in the output directory and start again"""
     dry_run: bool = False

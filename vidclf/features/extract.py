@@ -27,7 +27,7 @@ import torch
 from ray.data import ActorPoolStrategy, DataContext, ExecutionResources
 from ray.data.checkpoint import CheckpointConfig
 
-from vidclf import cluster, ledger, reconcile, schema, storage
+from vidclf import cluster, events, ledger, reconcile, schema, storage
 from vidclf.archive import quality
 from vidclf.archive.sampling import SamplingPlan
 from vidclf.archive.supervise import DecodeLimits
@@ -59,6 +59,8 @@ VIDEOS_HANDED_OVER = 4
 
 MAX_BLOCK_BYTES = 128 * 1024**2
 """The most decoded frames in a block."""
+
+TIMELINE_FILE = "timeline.json"
 
 ERROR_BUDGET_AFTER = 20
 """Videos before the share of rejected ones says anything."""
@@ -175,7 +177,13 @@ def _run_pipeline(config: PipelineConfig, job: EmbeddingJob, before: ledger.RunS
     #    each keeps a decoder process; a fixed pool, one per core.
     videos = videos.map_batches(
         DecodeVideos,
-        fn_constructor_kwargs={"plan": plan, "transforms": transforms, "limits": limits, "tally": tally},
+        fn_constructor_kwargs={
+            "plan": plan,
+            "transforms": transforms,
+            "limits": limits,
+            "tally": tally,
+            "logs_events": config.json_logs,
+        },
         batch_size=None,
         batch_format="pyarrow",
         zero_copy_batch=True,
@@ -192,6 +200,7 @@ def _run_pipeline(config: PipelineConfig, job: EmbeddingJob, before: ledger.RunS
             "precision": config.precision,
             "num_gpus": pools.cnn_gpus,
             "tally": tally,
+            "logs_events": config.json_logs,
         },
         batch_size=None,
         batch_format="pyarrow",
@@ -266,19 +275,29 @@ def write(
 
     with cluster.watch(tally, line, lambda counts: _shown(counts, before), check):
         videos.write_datasink(sink, ray_remote_args={"num_cpus": 0})
-    return time.monotonic() - started, ray.get(tally.read.remote())
+    elapsed_s = time.monotonic() - started
+    if config.profile:
+        storage.publish_json(storage.join(config.output, TIMELINE_FILE), ray.timeline())
+    return elapsed_s, ray.get(tally.read.remote())
 
 
 class EmbedVideos:
     """Stage 3. In: `schema.decoded`. Out: `written_columns`; ok rows first, then rejected ones."""
 
     def __init__(
-        self, job: EmbeddingJob, networks: dict[str, Any], precision: str, num_gpus: float, tally: Any
+        self,
+        job: EmbeddingJob,
+        networks: dict[str, Any],
+        precision: str,
+        num_gpus: float,
+        tally: Any,
+        logs_events: bool = False,
     ) -> None:
         """`networks`: by feature key, a reference to what `engine.load` takes."""
         torch.set_num_threads(1)
         self._job = job
         self._tally = tally
+        self._logs_events = logs_events
         self._columns = written_columns([target.row_schema for target in job.targets])
         # Targets of one CNN share it. The references are in a dictionary, so that Ray hands them over as
         # they are and every worker of a node shares the arrays.
@@ -320,6 +339,9 @@ class EmbedVideos:
         for reason in rejected["reject_reason"].to_pylist():
             counts[f"rejected:{reason}"] = counts.get(f"rejected:{reason}", 0) + 1
         self._tally.add.remote(counts)
+        if self._logs_events:
+            for video_id in ok[schema.VIDEO_ID].to_pylist():
+                events.write("cnn", video_id, counts["cnn_s"] / ok.num_rows, "ok")
         return pa.concat_tables(tables) if tables else self._columns.empty_table()
 
 

@@ -16,7 +16,7 @@ import ray
 import torch
 from ray.data import ActorPoolStrategy
 
-from vidclf import cluster, ledger, reconcile, schema, storage
+from vidclf import cluster, events, ledger, reconcile, schema, storage
 from vidclf.config import ClassifyConfig, ConfigError, PipelineConfig
 from vidclf.features import backbone
 from vidclf.features.extract import checkpointed_context, embed_videos, pool_sizes, write
@@ -122,7 +122,12 @@ def _run_over_features(features: str, config: PipelineConfig, job: EmbeddingJob,
     # 2. The head: 1 row out per row in, of those that are left to do. As the CNN's workers.
     videos = videos.map_batches(
         ClassifyFeatures,
-        fn_constructor_kwargs={"target": target, "asked": [ray.put(left)], "tally": tally},
+        fn_constructor_kwargs={
+            "target": target,
+            "asked": [ray.put(left)],
+            "tally": tally,
+            "logs_events": config.json_logs,
+        },
         batch_size=VIDEOS_PER_BATCH,
         batch_format="pyarrow",
         zero_copy_batch=True,
@@ -139,7 +144,7 @@ def _run_over_features(features: str, config: PipelineConfig, job: EmbeddingJob,
 class ClassifyFeatures:
     """Stage 2. In: `schema.features`. Out: `written_columns`."""
 
-    def __init__(self, target: Target, asked: list[Any], tally: Any) -> None:
+    def __init__(self, target: Target, asked: list[Any], tally: Any, logs_events: bool = False) -> None:
         torch.set_num_threads(1)
         assert target.make_head is not None
         self._head = target.make_head()
@@ -147,6 +152,7 @@ class ClassifyFeatures:
         # In a list, so that Ray hands over the reference.
         self._asked = ray.get(asked[0])
         self._tally = tally
+        self._logs_events = logs_events
         self._columns = written_columns([target.row_schema])
 
     def __call__(self, batch: pa.Table) -> pa.Table:
@@ -162,6 +168,9 @@ class ClassifyFeatures:
             columns[name] = pa.nulls(batch.num_rows, pa.string())
         taken_s = time.perf_counter() - started
         self._tally.add.remote({"done": batch.num_rows, "ok": batch.num_rows, "cnn_s": taken_s})
+        if self._logs_events:
+            for video_id in batch[schema.VIDEO_ID].to_pylist():
+                events.write("head", video_id, taken_s / batch.num_rows, "ok")
         return pa.table(columns).select(self._columns.names).cast(self._columns)
 
 
