@@ -116,7 +116,7 @@ def clusters() -> list[tuple[str, dict[str, Any]]]:
 
 
 @pytest.mark.parametrize(("name", "spec"), clusters(), ids=lambda value: value if isinstance(value, str) else "")
-def test_kubernetes_clusters_are_pinned_want_a_token_and_run_no_tasks_on_the_head(
+def test_kubernetes_clusters_are_pinned_want_a_token_and_reserve_nothing_on_the_head(
     name: str, spec: dict[str, Any]
 ) -> None:
     assert spec["rayVersion"] == RAY_VERSION

@@ -428,7 +428,9 @@ def pool_sizes(config: PipelineConfig, resources: cluster.ClusterResources) -> _
 
     Without a GPU every core gets one decoder and one CNN worker, both single-threaded: whichever
     stage is behind takes the core. With GPUs the CNN workers are one a GPU and the other cores
-    decode. One CPU stays unreserved for Ray Data's own tasks, which would wait for ever otherwise.
+    decode; they reserve their GPU alone, because decoders may have taken every CPU of its machine before,
+    where machines come one by one. One CPU stays unreserved for Ray Data's own tasks, which would wait for
+    ever otherwise.
     """
     has_gpu = resources.num_gpus > 0
     cnn_gpus = config.gpus_per_cnn_worker if config.gpus_per_cnn_worker is not None else float(has_gpu)
@@ -441,11 +443,15 @@ def pool_sizes(config: PipelineConfig, resources: cluster.ClusterResources) -> _
         max(1, resources.num_cpus - cnn_workers - 1) if cnn_gpus > 0 else resources.num_cpus
     )
     free_cpus = max(resources.num_cpus - 1.0, 0.5)
-    share = min(1.0, free_cpus / (decode_workers + cnn_workers))
+    share = min(1.0, free_cpus / (decode_workers + (0 if cnn_gpus > 0 else cnn_workers)))
     # Ray counts CPUs in ten-thousandths; rounding up would overbook by a hair and never start.
     share = int(share * 1000) / 1000
     return _Pools(
-        decode_workers=decode_workers, decode_cpus=share, cnn_workers=cnn_workers, cnn_cpus=share, cnn_gpus=cnn_gpus
+        decode_workers=decode_workers,
+        decode_cpus=share,
+        cnn_workers=cnn_workers,
+        cnn_cpus=0.0 if cnn_gpus > 0 else share,
+        cnn_gpus=cnn_gpus,
     )
 
 
