@@ -40,6 +40,8 @@ class RayNodes:
             "RAY_AUTH_MODE": "token",
             "RAY_AUTH_TOKEN_PATH": str(token_file),
             "RAY_USAGE_STATS_ENABLED": "0",
+            # After 3 seconds a job is killed; on a busy machine, before it has said what is left.
+            "RAY_JOB_STOP_WAIT_TIME_S": "60",
         }
         self.folder = folder
         self._processes: list[subprocess.Popen[bytes]] = []
@@ -83,7 +85,7 @@ class RayNodes:
 
     def submit(self, name: str, *entrypoint: str) -> None:
         """Submit the checkout with a job under `name`, and do not wait for it."""
-        address = ("--address", self.dashboard)
+        address = ("--address", self.dashboard, "--runtime-env-json", '{"env_vars": {"OMP_NUM_THREADS": "1"}}')
         self.ray(
             "job", "submit", *address, "--submission-id", name, "--no-wait", "--working-dir", ".", "--", *entrypoint
         )
