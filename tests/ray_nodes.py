@@ -53,9 +53,9 @@ class RayNodes:
         self.dashboard = f"http://127.0.0.1:{dashboard}"
         head = ("--head", f"--port={gcs}", f"--dashboard-port={dashboard}", f"--ray-client-server-port={client}")
         try:
-            self._start(*head, "--num-cpus=0", agent_port=agents[0])
+            self._start("head", *head, "--num-cpus=0", agent_port=agents[0])
             self._wait_for(lambda: bool(self.get("/api/version")))
-            self._start(f"--address=127.0.0.1:{gcs}", f"--num-cpus={self._num_cpus}", agent_port=agents[1])
+            self._start("worker", f"--address=127.0.0.1:{gcs}", f"--num-cpus={self._num_cpus}", agent_port=agents[1])
             self._wait_for(lambda: len(self.get("/nodes?view=summary")["data"]["summary"]) == 2)
         except BaseException:
             self._end()
@@ -101,22 +101,24 @@ class RayNodes:
         return str(self.get(f"/api/jobs/{name}/logs")["logs"])
 
     def logs(self, pattern: str) -> list[Path]:
-        """Ray's log files of all nodes: they are on one machine, and share a directory."""
-        return sorted(self.folder.glob(f"session_2*/logs/{pattern}"))
+        """Ray's log files of both nodes."""
+        return sorted(self.folder.glob(f"*/session_2*/logs/{pattern}"))
 
     def ended(self, name: str) -> dict[str, Any]:
         """The job's details once it has ended."""
         self._wait_for(lambda: self.job(name)["status"] in ("SUCCEEDED", "FAILED", "STOPPED"), JOB_TIMEOUT_S)
         return self.job(name)
 
-    def _start(self, *arguments: str, agent_port: int) -> None:
+    def _start(self, name: str, *arguments: str, agent_port: int) -> None:
         command = [
             *(sys.executable, "-m", "ray.scripts.scripts", "start", "--block", "--disable-usage-stats"),
-            *("--node-ip-address=127.0.0.1", f"--temp-dir={self.folder}", "--object-store-memory=268435456"),
+            # A directory each, as on machines of their own: in a shared one the second node to unpack a job's package
+            # deletes it where the first one is running it.
+            *("--node-ip-address=127.0.0.1", f"--temp-dir={self.folder / name}", "--object-store-memory=268435456"),
             *("--min-worker-port=0", "--max-worker-port=0", f"--dashboard-agent-listen-port={agent_port}"),
             *arguments,
         ]
-        log = (self.folder / f"node-{len(self._processes)}.log").open("wb")
+        log = (self.folder / f"{name}.log").open("wb")
         with log:
             self._processes.append(
                 subprocess.Popen(
@@ -137,7 +139,7 @@ class RayNodes:
                     return
             except OSError:  # not listening yet; urllib's errors are OSErrors
                 pass
-            logs = "\n".join(path.read_text() for path in sorted(self.folder.glob("node-*.log")))
+            logs = "\n".join(path.read_text() for path in sorted(self.folder.glob("*.log")))
             assert all(process.poll() is None for process in self._processes), logs
             assert time.monotonic() < deadline, f"not within {timeout_s:.0f} s\n{logs}"
             time.sleep(0.2)

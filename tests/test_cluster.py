@@ -123,7 +123,7 @@ def test_the_exit_code_of_a_failed_job_reaches_the_api(nodes: RayNodes, manifest
 
 
 def test_the_package_holds_what_a_job_needs_and_nothing_else(nodes: RayNodes) -> None:
-    (package,) = nodes.folder.glob("session_2*/runtime_resources/working_dir_files/_ray_pkg_*/")
+    (package,) = nodes.folder.glob("head/session_2*/runtime_resources/working_dir_files/_ray_pkg_*/")
     top = {path.name for path in package.iterdir()} - {"__pycache__"}
     assert {"jobs", "vidclf"} <= top
     assert top & {".git", ".venv", "examples", "tests", "benchmarks", "docs", "demo"} == set()
