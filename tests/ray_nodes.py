@@ -15,6 +15,7 @@ import socket
 import subprocess
 import sys
 import time
+import urllib.error
 import urllib.request
 from pathlib import Path
 from types import TracebackType
@@ -71,8 +72,12 @@ class RayNodes:
         """What the dashboard's API answers."""
         request = urllib.request.Request(self.dashboard + path, method=method)
         request.add_header("Authorization", f"Bearer {self.token}")
-        with urllib.request.urlopen(request, timeout=30) as answer:
-            return json.loads(answer.read())
+        try:
+            with urllib.request.urlopen(request, timeout=30) as answer:
+                return json.loads(answer.read())
+        except urllib.error.HTTPError as error:
+            error.close()
+            raise
 
     def ray(self, *arguments: str) -> str:
         """What `ray` says on the command line, in the checkout."""
@@ -145,11 +150,11 @@ class RayNodes:
             time.sleep(0.2)
 
     def _end(self) -> None:
-        # The worker before the head, so that it is not left looking for one.
-        for process in reversed(self._processes):
+        for process in self._processes:
             process.terminate()
+        for process in self._processes:
             with contextlib.suppress(subprocess.TimeoutExpired):
-                process.wait(timeout=15)
+                process.wait(timeout=10)
             with contextlib.suppress(ProcessLookupError):  # none is left, as it should be
                 os.killpg(process.pid, signal.SIGKILL)
             process.wait()
