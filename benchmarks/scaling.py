@@ -263,6 +263,7 @@ def simulate(num_workers: int, folder: Path, arguments: argparse.Namespace) -> N
         cnn_workers=num_cnn,
     )
     extract.extract(config, storage.read_table(str(manifest)))
+    ray.shutdown()
     cluster.shutdown()
 
 

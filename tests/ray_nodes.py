@@ -1,4 +1,4 @@
-"""A Ray cluster of a head and a worker as `ray start` makes them, on loopback and with a token of its own.
+"""A Ray cluster of a head and a worker as `ray start` makes them, on this machine and with a token of its own.
 
 Nothing of the user's is read or written: home directory, temporary directory, token and ports are
 the cluster's own. Closing ends the process groups that were started here, and nothing else.

@@ -51,6 +51,9 @@ def connect() -> ClusterResources:
     # A node started from here starts workers a few at a time, and Ray warns at each multiple of
     # that number; a pool per operator on a small machine is many multiples and quite all right.
     os.environ.setdefault("RAY_worker_maximum_startup_concurrency", "16")
+    if not sys.stderr.isatty():
+        # Ray colours what it has to say itself, which in the log of a submitted job is noise.
+        os.environ.setdefault("RAY_COLOR_PREFIX", "0")
     # Workers of a node started from here find this package wherever the job is started from.
     root = str(Path(__file__).resolve().parents[1])
     os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, (root, os.environ.get("PYTHONPATH"))))
