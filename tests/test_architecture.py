@@ -13,7 +13,7 @@ ROOT = Path(__file__).resolve().parents[1]
 
 LAYERS = [
     {"vidclf.schema", "vidclf.config"},
-    {"vidclf.storage", "vidclf.ledger", "vidclf.reconcile", "vidclf.progress", "vidclf.cluster"},
+    {"vidclf.storage", "vidclf.ledger", "vidclf.reconcile", "vidclf.progress", "vidclf.cluster", "vidclf.events"},
     {"vidclf.archive"},
     {"vidclf.features"},
     {"vidclf.learning"},

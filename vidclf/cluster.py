@@ -5,9 +5,10 @@ from __future__ import annotations
 import logging
 import os
 import signal
+import sys
 import threading
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -34,7 +35,7 @@ CPU_WORKER_ENV = {
 
 @dataclass(frozen=True, kw_only=True)
 class ClusterResources:
-    """What the cluster has when a job starts."""
+    """What a job may count on: what the cluster has, or what it can grow to."""
 
     num_cpus: int
     num_gpus: int
@@ -50,6 +51,9 @@ def connect() -> ClusterResources:
     # A node started from here starts workers a few at a time, and Ray warns at each multiple of
     # that number; a pool per operator on a small machine is many multiples and quite all right.
     os.environ.setdefault("RAY_worker_maximum_startup_concurrency", "16")
+    if not sys.stderr.isatty():
+        # Ray colours what it has to say itself, which in the log of a submitted job is noise.
+        os.environ.setdefault("RAY_COLOR_PREFIX", "0")
     # Workers of a node started from here find this package wherever the job is started from.
     root = str(Path(__file__).resolve().parents[1])
     os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, (root, os.environ.get("PYTHONPATH"))))
@@ -63,8 +67,22 @@ def connect() -> ClusterResources:
     # Pools are of fixed size here, so Ray's advice to reserve memory a worker is noise.
     detectors = context.issue_detectors_config
     detectors.detectors = [d for d in detectors.detectors if d.__name__ != "HighMemoryIssueDetector"]
-    resources = ray.cluster_resources()
-    return ClusterResources(num_cpus=int(resources.get("CPU", 1)), num_gpus=int(resources.get("GPU", 0)))
+    return resources_of(ray.cluster_resources(), ray._private.state.state.get_max_resources_from_cluster_config())
+
+
+def resources_of(now: Mapping[str, float], most: Mapping[str, int] | None) -> ClusterResources:
+    """CPUs and GPUs of a cluster that has `now`, and that its autoscaler may let grow to `most` (None on a
+    cluster of fixed size).
+
+    A cluster that starts empty grows by what is asked of it, so a job that asked for no more than is
+    there would leave it so. Where there is no limit to its growth, what it has counts.
+    """
+
+    def count(name: str) -> int:
+        ceiling = (most or {}).get(name, 0)
+        return int(max(now.get(name, 0), ceiling if ceiling < sys.maxsize else 0))
+
+    return ClusterResources(num_cpus=max(count("CPU"), 1), num_gpus=count("GPU"))
 
 
 class Observer(Protocol):

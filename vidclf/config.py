@@ -27,6 +27,13 @@ def require(holds: bool, field: str, rule: str, value: object) -> None:
         raise ConfigError(f"--{field.replace('_', '-')} must be {rule}, got {value!r}")
 
 
+def require_clip(sampling: str, clip: float | None) -> None:
+    """ConfigError unless the sampling has a clip's length where it samples a clip, and only there."""
+    needs_clip = sampling in ("middle", "random")
+    rule = "above 0 seconds with --sampling middle or random, and not given otherwise"
+    require(clip is not None and clip > 0 if needs_clip else clip is None, "clip_duration", rule, clip)
+
+
 def parse_fractions(split: str, otherwise: str = "none") -> tuple[float, float, float] | None:
     """`"0.7,0.2,0.1"` as train, val, test fractions; None for the word `otherwise`. ConfigError else."""
     if split == otherwise:
@@ -150,6 +157,11 @@ class PipelineConfig:
     """do finished videos again whose file has changed since, under the same name"""
     rows_per_shard: int = 128
     """videos per output shard; also what a killed write loses and repeats"""
+    json_logs: bool = False
+    """write a JSON line for each video and stage to the workers' logs: time, stage, video_id, seconds, outcome"""
+    profile: bool = False
+    """write Ray's timeline of the job's tasks (the last 100,000) to timeline.json in the output, for
+    chrome://tracing or Perfetto"""
     overwrite: bool = False
     """delete what is in the output directory and start again"""
     dry_run: bool = False
@@ -217,10 +229,7 @@ class ExtractConfig(PipelineConfig):
         require(len(self.weights) in (1, len(self.backbone)), "weights", rule, ",".join(self.weights))
         require(self.sampling in SAMPLING_MODES, "sampling", f"one of {', '.join(SAMPLING_MODES)}", self.sampling)
         require(self.format in ("parquet", "hdf5"), "format", "parquet or hdf5", self.format)
-        needs_clip = self.sampling in ("middle", "random")
-        rule = "above 0 seconds with --sampling middle or random, and not given otherwise"
-        clip = self.clip_duration
-        require(clip is not None and clip > 0 if needs_clip else clip is None, "clip_duration", rule, clip)
+        require_clip(self.sampling, self.clip_duration)
         require(0 <= self.skip_edges < 0.5, "skip_edges", "in [0, 0.5)", self.skip_edges)
         require(1 <= self.num_frames <= 4096, "num_frames", "between 1 and 4096 frames", self.num_frames)
 
@@ -548,6 +557,67 @@ class ClassifyConfig(PipelineConfig):
             for name in ("save_features", "sharpen_blurry", "redo_stale", "retry_quarantined"):
                 rule = "left out with --features, which decodes nothing"
                 require(not getattr(self, name), name, rule, getattr(self, name))
+
+
+@dataclass(frozen=True, kw_only=True)
+class PlanConfig:
+    """Measure a sample of an archive, and say what a cluster needs for all of it: workers, time and cost."""
+
+    input: str
+    """directory, URI or list file of the videos, such as a manifest"""
+    sample: int = 200
+    """videos that are decoded, at random; ten of them go through the CNN too"""
+    seed: int = 0
+    """seed of the sample"""
+    num_videos: int | None = None
+    """videos to plan for, where the input is only a part of them (default: those of the input)"""
+    backbone: str = "efficientnet_v2_s"
+    """resnet50, resnet101, efficientnet_v2_s, efficientnet_v2_m or efficientnet_lite0"""
+    weights: str = "DEFAULT"
+    """as for extract; 'random' takes as long and needs no download, but may choose another precision"""
+    num_frames: int = 73
+    """frames sampled from each video, at most"""
+    sampling: str = "uniform"
+    """as for extract"""
+    clip_duration: float | None = None
+    """length of the clip of 'middle' and 'random', in seconds"""
+    skip_edges: float = 0.0
+    """as for extract"""
+    avoid_black: bool = True
+    """as for extract"""
+    precision: str = "auto"
+    """as for extract"""
+    decode_timeout: float = 60.0
+    """seconds after which a video is given up, plus one for each second of its duration"""
+    cpus: int | None = None
+    """CPUs of the cluster (default: those of this machine)"""
+    gpus: int | None = None
+    """GPUs of the cluster, each as fast as one of this machine's; a MIG slice counts as one (default: those
+    of this machine)"""
+    efficiency: float = 0.75
+    """share of the measured speed that the pipeline keeps, in (0, 1]: workers of a busy machine slow each
+    other down, and Ray needs its part (0.75 was measured on 2 cores)"""
+    deadline: float | None = None
+    """hours in which all videos must be done (default: say how long --cpus and --gpus take)"""
+    prices: str | None = None
+    """YAML with the machines to choose from, `name: {cpus: 16, gpus: 0, price: 0.7, max: 20}` for each, the price
+    for an hour in any currency and `max` how many there are; with --deadline: the cheapest mix that meets it"""
+    write: str | None = None
+    """YAML to write the pools to, for --config of extract and classify"""
+
+    def __post_init__(self) -> None:
+        for field in ("sample", "num_videos", "num_frames", "cpus"):
+            value = getattr(self, field)
+            require(value is None or value >= 1, field, "at least 1", value)
+        require(self.gpus is None or self.gpus >= 0, "gpus", "at least 0", self.gpus)
+        require(0 < self.efficiency <= 1, "efficiency", "in (0, 1]", self.efficiency)
+        require(self.deadline is None or self.deadline > 0, "deadline", "above 0 hours", self.deadline)
+        require(self.prices is None or self.deadline is not None, "prices", "given with --deadline", self.prices)
+        require(self.precision in ("auto", "fp32", "bf16"), "precision", "auto, fp32 or bf16", self.precision)
+        require(self.sampling in SAMPLING_MODES, "sampling", f"one of {', '.join(SAMPLING_MODES)}", self.sampling)
+        require_clip(self.sampling, self.clip_duration)
+        require(0 <= self.skip_edges < 0.5, "skip_edges", "in [0, 0.5)", self.skip_edges)
+        require(self.decode_timeout > 0, "decode_timeout", "above 0 seconds", self.decode_timeout)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-from vidclf import schema
+from vidclf import events, schema
 from vidclf.archive import quality
 from vidclf.archive.decode import DecodedVideo
 from vidclf.archive.rejected import VideoRejected
@@ -26,25 +26,38 @@ class DecodeVideos:
     A video that cannot be decoded is a row with a reject reason; nothing raises for a video's sake.
     """
 
-    def __init__(self, plan: SamplingPlan, transforms: FrameTransforms, limits: DecodeLimits, tally: Any) -> None:
+    def __init__(
+        self,
+        plan: SamplingPlan,
+        transforms: FrameTransforms,
+        limits: DecodeLimits,
+        tally: Any,
+        logs_events: bool = False,
+    ) -> None:
         self._decoder = SupervisedDecoder(plan, transforms, transforms.frame_bytes, limits)
         self._transforms = transforms
         self._tally = tally
+        self._logs_events = logs_events
         self._schema = schema.decoded([transform.crop_size for transform in transforms.transforms])
 
     def __call__(self, batch: pa.Table) -> Iterator[pa.Table]:
         for index in range(batch.num_rows):
             row = batch.slice(index, 1)
+            video_id = row[schema.VIDEO_ID][0].as_py()
             started = time.perf_counter()
             try:
-                video = self._decoder.decode(row["video_uri"][0].as_py(), row[schema.VIDEO_ID][0].as_py())
+                video = self._decoder.decode(row["video_uri"][0].as_py(), video_id)
                 decoded = self._ok(row, video)
                 num_frames = len(video.frames_THWC)
+                outcome = "ok"
             except VideoRejected as rejected:
                 decoded = self._rejected(row, rejected)
                 num_frames = 0
+                outcome = rejected.reason.value
             seconds = time.perf_counter() - started
             self._tally.add.remote({"decoded": 1, "decode_s": seconds, "frames_decoded": num_frames})
+            if self._logs_events:
+                events.write("decode", video_id, seconds, outcome)
             yield decoded
 
     def _ok(self, row: pa.Table, video: DecodedVideo) -> pa.Table:

@@ -27,7 +27,7 @@ import torch
 from ray.data import ActorPoolStrategy, DataContext, ExecutionResources
 from ray.data.checkpoint import CheckpointConfig
 
-from vidclf import cluster, ledger, reconcile, schema, storage
+from vidclf import cluster, events, ledger, reconcile, schema, storage
 from vidclf.archive import quality
 from vidclf.archive.sampling import SamplingPlan
 from vidclf.archive.supervise import DecodeLimits
@@ -68,6 +68,8 @@ VIDEOS_HANDED_OVER = 4
 
 MAX_BLOCK_BYTES = 128 * 1024**2
 """The most decoded frames in a block."""
+
+TIMELINE_FILE = "timeline.json"
 
 ERROR_BUDGET_AFTER = 20
 """Videos before the share of rejected ones says anything."""
@@ -185,7 +187,13 @@ def _run_pipeline(config: PipelineConfig, job: EmbeddingJob, before: ledger.RunS
     #    each keeps a decoder process; a fixed pool, one per core.
     videos = videos.map_batches(
         DecodeVideos,
-        fn_constructor_kwargs={"plan": plan, "transforms": transforms, "limits": limits, "tally": tally},
+        fn_constructor_kwargs={
+            "plan": plan,
+            "transforms": transforms,
+            "limits": limits,
+            "tally": tally,
+            "logs_events": config.json_logs,
+        },
         batch_size=None,
         batch_format="pyarrow",
         zero_copy_batch=True,
@@ -202,6 +210,7 @@ def _run_pipeline(config: PipelineConfig, job: EmbeddingJob, before: ledger.RunS
             "precision": config.precision,
             "num_gpus": pools.cnn_gpus,
             "tally": tally,
+            "logs_events": config.json_logs,
         },
         batch_size=None,
         batch_format="pyarrow",
@@ -276,19 +285,29 @@ def write(
 
     with cluster.watch(tally, line, lambda counts: _shown(counts, before), check):
         videos.write_datasink(sink, ray_remote_args={"num_cpus": 0})
-    return time.monotonic() - started, ray.get(tally.read.remote())
+    elapsed_s = time.monotonic() - started
+    if config.profile:
+        storage.publish_json(storage.join(config.output, TIMELINE_FILE), ray.timeline())
+    return elapsed_s, ray.get(tally.read.remote())
 
 
 class EmbedVideos:
     """Stage 3. In: `schema.decoded`. Out: `written_columns`; ok rows first, then rejected ones."""
 
     def __init__(
-        self, job: EmbeddingJob, networks: dict[str, Any], precision: str, num_gpus: float, tally: Any
+        self,
+        job: EmbeddingJob,
+        networks: dict[str, Any],
+        precision: str,
+        num_gpus: float,
+        tally: Any,
+        logs_events: bool = False,
     ) -> None:
         """`networks`: by feature key, a reference to what `engine.load` takes."""
         torch.set_num_threads(1)
         self._job = job
         self._tally = tally
+        self._logs_events = logs_events
         self._columns = written_columns([target.row_schema for target in job.targets])
         self._heads = [target.make_head() if target.make_head is not None else None for target in job.targets]
         # The references are in a dictionary, so that Ray hands them over as they are and every worker of a
@@ -326,6 +345,9 @@ class EmbedVideos:
         for reason in rejected["reject_reason"].to_pylist():
             counts[f"rejected:{reason}"] = counts.get(f"rejected:{reason}", 0) + 1
         self._tally.add.remote(counts)
+        if self._logs_events:
+            for video_id in ok[schema.VIDEO_ID].to_pylist():
+                events.write("cnn", video_id, counts["cnn_s"] / ok.num_rows, "ok")
         return pa.concat_tables(tables) if tables else self._columns.empty_table()
 
     def _rows(self, ok: pa.Table) -> list[pa.Table]:
@@ -412,7 +434,9 @@ def pool_sizes(config: PipelineConfig, resources: cluster.ClusterResources) -> _
 
     Without a GPU every core gets one decoder and one CNN worker, both single-threaded: whichever
     stage is behind takes the core. With GPUs the CNN workers are one a GPU and the other cores
-    decode. One CPU stays unreserved for Ray Data's own tasks, which would wait for ever otherwise.
+    decode; they reserve their GPU alone, because decoders may have taken every CPU of its machine before,
+    where machines come one by one. One CPU stays unreserved for Ray Data's own tasks, which would wait for
+    ever otherwise.
     """
     has_gpu = resources.num_gpus > 0
     cnn_gpus = config.gpus_per_cnn_worker if config.gpus_per_cnn_worker is not None else float(has_gpu)
@@ -425,11 +449,15 @@ def pool_sizes(config: PipelineConfig, resources: cluster.ClusterResources) -> _
         max(1, resources.num_cpus - cnn_workers - 1) if cnn_gpus > 0 else resources.num_cpus
     )
     free_cpus = max(resources.num_cpus - 1.0, 0.5)
-    share = min(1.0, free_cpus / (decode_workers + cnn_workers))
+    share = min(1.0, free_cpus / (decode_workers + (0 if cnn_gpus > 0 else cnn_workers)))
     # Ray counts CPUs in ten-thousandths; rounding up would overbook by a hair and never start.
     share = int(share * 1000) / 1000
     return _Pools(
-        decode_workers=decode_workers, decode_cpus=share, cnn_workers=cnn_workers, cnn_cpus=share, cnn_gpus=cnn_gpus
+        decode_workers=decode_workers,
+        decode_cpus=share,
+        cnn_workers=cnn_workers,
+        cnn_cpus=0.0 if cnn_gpus > 0 else share,
+        cnn_gpus=cnn_gpus,
     )
 
 

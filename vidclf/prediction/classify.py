@@ -17,7 +17,7 @@ import ray
 import torch
 from ray.data import ActorPoolStrategy
 
-from vidclf import cluster, ledger, reconcile, schema, storage
+from vidclf import cluster, events, ledger, reconcile, schema, storage
 from vidclf.config import ClassifyConfig, ConfigError, PipelineConfig
 from vidclf.features import backbone
 from vidclf.features.beside import FeatureLookup
@@ -131,7 +131,13 @@ def _run_over_features(
     others = [FeatureLookup(ledger.part_files(run)) for run in features[1:]]
     videos = videos.map_batches(
         ClassifyFeatures,
-        fn_constructor_kwargs={"target": target, "others": [ray.put(others)], "asked": [ray.put(left)], "tally": tally},
+        fn_constructor_kwargs={
+            "target": target,
+            "others": [ray.put(others)],
+            "asked": [ray.put(left)],
+            "tally": tally,
+            "logs_events": config.json_logs,
+        },
         batch_size=VIDEOS_PER_BATCH,
         batch_format="pyarrow",
         zero_copy_batch=True,
@@ -148,7 +154,9 @@ def _run_over_features(
 class ClassifyFeatures:
     """Stage 2. In: `schema.features`. Out: `written_columns`."""
 
-    def __init__(self, target: Target, others: list[Any], asked: list[Any], tally: Any) -> None:
+    def __init__(
+        self, target: Target, others: list[Any], asked: list[Any], tally: Any, logs_events: bool = False
+    ) -> None:
         torch.set_num_threads(1)
         assert target.make_head is not None
         self._head = target.make_head()
@@ -157,6 +165,7 @@ class ClassifyFeatures:
         self._others: list[FeatureLookup] = ray.get(others[0])
         self._asked = ray.get(asked[0])
         self._tally = tally
+        self._logs_events = logs_events
         self._columns = written_columns([target.row_schema])
 
     def __call__(self, batch: pa.Table) -> pa.Table:
@@ -174,6 +183,9 @@ class ClassifyFeatures:
             columns[name] = pa.nulls(batch.num_rows, pa.string())
         taken_s = time.perf_counter() - started
         self._tally.add.remote({"done": batch.num_rows, "ok": batch.num_rows, "cnn_s": taken_s})
+        if self._logs_events:
+            for video_id in batch[schema.VIDEO_ID].to_pylist():
+                events.write("head", video_id, taken_s / batch.num_rows, "ok")
         return pa.table(columns).select(self._columns.names).cast(self._columns)
 
 

@@ -1,0 +1,24 @@
+"""Measure a sample of an archive, and say what a cluster needs for all of it.
+
+python jobs/plan.py --input DIR|URI|LIST [--cpus 64 --gpus 4] [--write job.yaml]
+python jobs/plan.py --input DIR|URI|LIST --deadline 24 [--prices prices.yaml] [--write job.yaml]
+"""
+
+import sys
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+from vidclf import cli
+from vidclf.archive.manifest import list_archive
+from vidclf.config import PlanConfig
+from vidclf.features.plan import plan
+
+
+def main(config: PlanConfig) -> int:
+    print(plan(config, list_archive(config.input, labelled=False).manifest))
+    return cli.EXIT_OK
+
+
+if __name__ == "__main__":
+    cli.run(PlanConfig, main)

@@ -1,0 +1,171 @@
+"""A Ray cluster of a head and a worker as `ray start` makes them, on this machine and with a token of its own.
+
+Nothing of the user's is read or written: home directory, temporary directory, token and ports are
+the cluster's own. Closing ends the process groups that were started here, and nothing else.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import secrets
+import signal
+import socket
+import subprocess
+import sys
+import time
+import urllib.error
+import urllib.request
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+ROOT = Path(__file__).resolve().parents[1]
+START_TIMEOUT_S = 120.0
+JOB_TIMEOUT_S = 240.0
+
+
+class RayNodes:
+    """A head that runs no tasks, and one worker with `num_cpus`."""
+
+    def __init__(self, folder: Path, num_cpus: int) -> None:
+        """`folder` is empty, and its path short: sockets are below it, and a socket's path has 107 bytes."""
+        self.token = secrets.token_hex(32)
+        token_file = folder / "token"
+        token_file.write_text(self.token)
+        self.environment = {
+            **{name: value for name, value in os.environ.items() if not name.startswith("RAY_")},
+            "HOME": str(folder),
+            "PATH": os.pathsep.join((str(Path(sys.executable).parent), os.environ["PATH"])),
+            "RAY_AUTH_MODE": "token",
+            "RAY_AUTH_TOKEN_PATH": str(token_file),
+            "RAY_USAGE_STATS_ENABLED": "0",
+            # After 3 seconds a job is killed; on a busy machine, before it has said what is left.
+            "RAY_JOB_STOP_WAIT_TIME_S": "60",
+        }
+        self.folder = folder
+        self._processes: list[subprocess.Popen[bytes]] = []
+        self._num_cpus = num_cpus
+        self.dashboard = ""
+
+    def __enter__(self) -> RayNodes:
+        gcs, dashboard, client, *agents = free_ports(5)
+        self.dashboard = f"http://127.0.0.1:{dashboard}"
+        head = ("--head", f"--port={gcs}", f"--dashboard-port={dashboard}", f"--ray-client-server-port={client}")
+        try:
+            self._start("head", *head, "--num-cpus=0", agent_port=agents[0])
+            self._wait_for(lambda: bool(self.get("/api/version")))
+            self._start("worker", f"--address=127.0.0.1:{gcs}", f"--num-cpus={self._num_cpus}", agent_port=agents[1])
+            self._wait_for(lambda: len(self.get("/nodes?view=summary")["data"]["summary"]) == 2)
+        except BaseException:
+            self._end()
+            raise
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._end()
+
+    def get(self, path: str, method: str = "GET") -> Any:
+        """What the dashboard's API answers."""
+        request = urllib.request.Request(self.dashboard + path, method=method)
+        request.add_header("Authorization", f"Bearer {self.token}")
+        try:
+            with urllib.request.urlopen(request, timeout=30) as answer:
+                return json.loads(answer.read())
+        except urllib.error.HTTPError as error:
+            error.close()
+            raise
+
+    def ray(self, *arguments: str) -> str:
+        """What `ray` says on the command line, in the checkout."""
+        command = [sys.executable, "-m", "ray.scripts.scripts", *arguments]
+        done = subprocess.run(
+            command, cwd=ROOT, env=self.environment, capture_output=True, text=True, timeout=120, check=False
+        )
+        assert done.returncode == 0, done.stdout + done.stderr
+        return done.stdout
+
+    def submit(self, name: str, *entrypoint: str) -> None:
+        """Submit the checkout with a job under `name`, and do not wait for it."""
+        address = ("--address", self.dashboard, "--runtime-env-json", '{"env_vars": {"OMP_NUM_THREADS": "1"}}')
+        self.ray(
+            "job", "submit", *address, "--submission-id", name, "--no-wait", "--working-dir", ".", "--", *entrypoint
+        )
+
+    def stop(self, name: str) -> None:
+        """As `ray job stop`, whose request this is."""
+        self.get(f"/api/jobs/{name}/stop", method="POST")
+
+    def job(self, name: str) -> dict[str, Any]:
+        return dict(self.get(f"/api/jobs/{name}"))
+
+    def log(self, name: str) -> str:
+        return str(self.get(f"/api/jobs/{name}/logs")["logs"])
+
+    def logs(self, pattern: str) -> list[Path]:
+        """Ray's log files of both nodes."""
+        return sorted(self.folder.glob(f"*/session_2*/logs/{pattern}"))
+
+    def ended(self, name: str) -> dict[str, Any]:
+        """The job's details once it has ended."""
+        self._wait_for(lambda: self.job(name)["status"] in ("SUCCEEDED", "FAILED", "STOPPED"), JOB_TIMEOUT_S)
+        return self.job(name)
+
+    def _start(self, name: str, *arguments: str, agent_port: int) -> None:
+        command = [
+            *(sys.executable, "-m", "ray.scripts.scripts", "start", "--block", "--disable-usage-stats"),
+            # A directory each, as on machines of their own: in a shared one the second node to unpack a job's package
+            # deletes it where the first one is running it.
+            *("--node-ip-address=127.0.0.1", f"--temp-dir={self.folder / name}", "--object-store-memory=268435456"),
+            *("--min-worker-port=0", "--max-worker-port=0", f"--dashboard-agent-listen-port={agent_port}"),
+            *arguments,
+        ]
+        log = (self.folder / f"{name}.log").open("wb")
+        with log:
+            self._processes.append(
+                subprocess.Popen(
+                    command,
+                    env=self.environment,
+                    stdout=log,
+                    stderr=subprocess.STDOUT,
+                    stdin=subprocess.DEVNULL,
+                    start_new_session=True,
+                )
+            )
+
+    def _wait_for(self, holds: Any, timeout_s: float = START_TIMEOUT_S) -> None:
+        deadline = time.monotonic() + timeout_s
+        while True:
+            try:
+                if holds():
+                    return
+            except OSError:  # not listening yet; urllib's errors are OSErrors
+                pass
+            logs = "\n".join(path.read_text() for path in sorted(self.folder.glob("*.log")))
+            assert all(process.poll() is None for process in self._processes), logs
+            assert time.monotonic() < deadline, f"not within {timeout_s:.0f} s\n{logs}"
+            time.sleep(0.2)
+
+    def _end(self) -> None:
+        for process in self._processes:
+            process.terminate()
+        for process in self._processes:
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                process.wait(timeout=5)
+            with contextlib.suppress(ProcessLookupError):  # none is left, as it should be
+                os.killpg(process.pid, signal.SIGKILL)
+            process.wait()
+
+
+def free_ports(number: int) -> list[int]:
+    """Ports that nothing listens on just now, all different."""
+    sockets = [socket.socket() for _ in range(number)]
+    for one in sockets:
+        one.bind(("127.0.0.1", 0))
+    ports = [int(one.getsockname()[1]) for one in sockets]
+    for one in sockets:
+        one.close()
+    return ports

@@ -1,0 +1,138 @@
+"""Jobs submitted to a cluster of a head and a worker with a token: stopped, submitted again, failed."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Iterator
+from pathlib import Path
+
+import pyarrow.parquet as pq
+import pytest
+
+from tests.ray_nodes import ROOT, RayNodes
+from tests.videos import write_video
+from vidclf.cluster import ClusterResources, resources_of
+
+NUM_VIDEOS = 32
+FEATURES = ("--backbone", "efficientnet_lite0", "--num-frames", "8", "--rows-per-shard", "2")
+
+
+@pytest.fixture(scope="module")
+def nodes() -> Iterator[RayNodes]:
+    with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as folder, RayNodes(Path(folder), 2) as running:
+        yield running
+
+
+@pytest.fixture(scope="module")
+def manifest(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    root = tmp_path_factory.mktemp("submitted")
+    video = write_video(root / "video.mp4", num_frames=48, size=(320, 240), noise=True)
+    for index in range(NUM_VIDEOS):
+        copy = root / "archive" / ("Animation", "Gaming")[index % 2] / "made" / f"source{index}-00.mp4"
+        copy.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy(video, copy)
+    command = ("index.py", "--input", root / "archive", "--output", root / "manifest.parquet")
+    subprocess.run([sys.executable, ROOT / "jobs" / command[0], *command[1:]], check=True, capture_output=True)
+    return root / "manifest.parquet"
+
+
+@pytest.mark.parametrize(
+    ("now", "most", "cpus", "gpus"),
+    [
+        ({"CPU": 16.0, "GPU": 2.0}, None, 16, 2),
+        # A head without CPUs, and pools that are still empty.
+        ({"memory": 1e9}, {"CPU": 256 + 64, "GPU": 4}, 320, 4),
+        ({"memory": 1e9}, None, 1, 0),
+        # More than the autoscaler would start, such as machines that were added by hand.
+        ({"CPU": 64.0}, {"CPU": 32}, 64, 0),
+        # No limit to growth, as Ray says it.
+        ({"CPU": 8.0}, {"CPU": sys.maxsize, "GPU": 0}, 8, 0),
+    ],
+)
+def test_a_job_counts_on_what_the_cluster_can_grow_to(
+    now: dict[str, float], most: dict[str, int] | None, cpus: int, gpus: int
+) -> None:
+    assert resources_of(now, most) == ClusterResources(num_cpus=cpus, num_gpus=gpus)
+
+
+def num_done(run: Path) -> int:
+    return sum(pq.read_metadata(path).num_rows for path in run.glob("part-*.parquet"))
+
+
+def extract(nodes: RayNodes, name: str, manifest: Path, output: Path, *more: str) -> None:
+    arguments = ("--manifest", str(manifest), "--output", str(output), *FEATURES, *more)
+    nodes.submit(name, "python", "jobs/extract.py", *arguments)
+
+
+def test_a_stopped_job_is_submitted_again_and_the_numbers_add_up(nodes: RayNodes, manifest: Path) -> None:
+    output = manifest.parent / "features"
+    extract(nodes, "first", manifest, output)
+    deadline = time.monotonic() + 120
+    while num_done(output) < 2:
+        assert nodes.job("first")["status"] in ("PENDING", "RUNNING"), nodes.log("first")
+        assert time.monotonic() < deadline, nodes.log("first")
+        time.sleep(0.05)
+    nodes.stop("first")
+    assert nodes.ended("first")["status"] == "STOPPED"
+    log = nodes.log("first")
+    assert "stopped by SIGTERM" in log, log
+    assert "Traceback" not in log
+    num_before = num_done(output)
+    assert 2 <= num_before < NUM_VIDEOS, "the stop came too late to show anything"
+
+    extract(nodes, "again", manifest, output, "--json-logs", "--profile")
+    job = nodes.ended("again")
+    log = nodes.log("again")
+    assert (job["status"], job["driver_exit_code"]) == ("SUCCEEDED", 0), log
+    assert f"{output}: {NUM_VIDEOS} videos, {NUM_VIDEOS} ok, 0 quarantined" in log
+    assert "\r" not in log
+    assert "\x1b" not in log
+    events = [
+        json.loads(line)
+        for path in nodes.logs("worker-*.out")
+        for line in path.read_text().splitlines()
+        if line[:1] == "{"
+    ]
+    for stage in ("decode", "cnn"):
+        told = [event for event in events if event["stage"] == stage]
+        assert len({event["video_id"] for event in told}) == NUM_VIDEOS - num_before
+        assert all(event["outcome"] == "ok" and event["seconds"] > 0 for event in told)
+    traced = {event["cat"] for event in json.loads((output / "timeline.json").read_text())}
+    assert {f"task::MapWorker(MapBatches({stage})).submit" for stage in ("DecodeVideos", "EmbedVideos")} <= traced
+    audit = subprocess.run(
+        [sys.executable, ROOT / "jobs/audit.py", "--run", output], capture_output=True, text=True, check=False
+    )
+    assert (audit.returncode, audit.stdout.splitlines()) == (
+        0,
+        [f"{output}: {NUM_VIDEOS} videos = {NUM_VIDEOS} ok + 0 quarantined + 0 pending", "the numbers add up"],
+    )
+
+
+def test_the_exit_code_of_a_failed_job_reaches_the_api(nodes: RayNodes, manifest: Path) -> None:
+    extract(nodes, "refused", manifest.with_name("none.parquet"), manifest.parent / "refused")
+    job = nodes.ended("refused")
+    assert (job["status"], job["driver_exit_code"]) == ("FAILED", 2)
+    assert "extract.py: error: --manifest" in nodes.log("refused")
+
+
+def test_the_package_holds_what_a_job_needs_and_nothing_else(nodes: RayNodes) -> None:
+    (package,) = nodes.folder.glob("head/session_2*/runtime_resources/working_dir_files/_ray_pkg_*/")
+    top = {path.name for path in package.iterdir()} - {"__pycache__"}
+    assert {"jobs", "vidclf"} <= top
+    assert top & {".git", ".venv", "examples", "tests", "benchmarks", "docs", "demo"} == set()
+    size_bytes = sum(path.stat().st_size for path in package.rglob("*") if path.suffix != ".pyc" and path.is_file())
+    assert size_bytes < 2_000_000
+
+
+def test_a_client_without_the_token_is_refused(nodes: RayNodes) -> None:
+    with pytest.raises(urllib.error.HTTPError) as error:
+        urllib.request.urlopen(f"{nodes.dashboard}/api/jobs/", timeout=30)
+    with error.value as answer:
+        assert answer.code == 401

@@ -1,0 +1,150 @@
+"""The files for clusters are valid, and agree with each other and with the code."""
+
+from __future__ import annotations
+
+import logging
+import os
+import re
+import shlex
+from pathlib import Path
+from typing import Any
+
+import jsonschema
+import pytest
+import yaml
+from ray.autoscaler._private.util import prepare_config, validate_config
+
+from vidclf import cli
+from vidclf.config import ClassifyConfig, ExtractConfig, TrainConfig
+from vidclf.features import monitoring
+
+ROOT = Path(__file__).resolve().parents[1]
+MANIFESTS = sorted((ROOT / "deploy").glob("ray*.yaml"))
+CONFIGS = {"extract": ExtractConfig, "train": TrainConfig, "classify": ClassifyConfig}
+KUBERAY_CRDS = "VIDCLF_KUBERAY_CRDS"
+"""A directory with KubeRay's own ray.io_rayclusters.yaml and ray.io_rayjobs.yaml to validate against as well."""
+
+RAY_VERSION = re.search(r"^ray\[.*\]==(.+)$", (ROOT / "requirements.txt").read_text(), re.MULTILINE)[1]  # type: ignore[index]
+
+
+def load(path: Path) -> Any:
+    return yaml.safe_load(path.read_text())
+
+
+@pytest.fixture(params=["cluster.yaml", "deploy/onprem.yaml"])
+def launched(request: pytest.FixtureRequest, caplog: pytest.LogCaptureFixture) -> dict[str, Any]:
+    """A file for `ray up` with Ray's defaults filled in, after Ray's own validation."""
+    caplog.set_level(logging.ERROR)
+    config = prepare_config(load(ROOT / request.param))
+    validate_config(config)
+    return dict(config)
+
+
+def test_ray_up_files_are_valid_and_pinned_and_want_a_token(launched: dict[str, Any]) -> None:
+    assert f":{RAY_VERSION}-" in launched["docker"]["image"]
+    (head,) = [command for command in launched["head_start_ray_commands"] if "ray start" in command]
+    (worker,) = [command for command in launched["worker_start_ray_commands"] if "ray start" in command]
+    assert "RAY_AUTH_MODE=token" in head
+    assert "RAY_AUTH_MODE=token" in worker
+    assert "--num-cpus=0" in head
+    assert launched["file_mounts"]["/home/ray/.ray/auth_token"].endswith(".ray/auth_token")
+
+
+def test_a_ray_up_file_with_an_unknown_field_would_be_refused() -> None:
+    broken = load(ROOT / "cluster.yaml")
+    broken["available_node_types"]["gpu"]["max_wrokers"] = 4
+    with pytest.raises(jsonschema.ValidationError, match="max_wrokers"):
+        validate_config(prepare_config(broken))
+
+
+def test_the_aws_pools_start_empty_and_the_decoding_one_is_spot() -> None:
+    types = load(ROOT / "cluster.yaml")["available_node_types"]
+    assert types["head"]["resources"] == {"CPU": 0}
+    assert [types[name]["min_workers"] for name in ("decode", "gpu")] == [0, 0]
+    assert types["decode"]["node_config"]["InstanceMarketOptions"] == {"MarketType": "spot"}
+
+
+def test_there_are_manifests_for_every_kind_of_cluster_and_job() -> None:
+    assert [path.name for path in MANIFESTS] == [
+        "raycluster-mig.yaml",
+        "raycluster.yaml",
+        "rayjob-classify.yaml",
+        "rayjob-extract.yaml",
+        "rayjob-train.yaml",
+    ]
+
+
+@pytest.mark.parametrize("path", MANIFESTS, ids=lambda path: path.name)
+def test_kuberay_manifests_fit_the_schema(path: Path) -> None:
+    jsonschema.validate(load(path), load(ROOT / "tests/kuberay_schema.yaml"))
+
+
+def test_the_schema_refuses_what_kuberay_would() -> None:
+    broken = load(ROOT / "deploy/raycluster.yaml")
+    broken["spec"]["workerGroupSpecs"][0]["maxReplica"] = broken["spec"]["workerGroupSpecs"][0].pop("maxReplicas")
+    with pytest.raises(jsonschema.ValidationError, match="maxReplica"):
+        jsonschema.validate(broken, load(ROOT / "tests/kuberay_schema.yaml"))
+
+
+@pytest.mark.skipif(KUBERAY_CRDS not in os.environ, reason=f"{KUBERAY_CRDS} names no directory with KubeRay's CRDs")
+@pytest.mark.parametrize("path", MANIFESTS, ids=lambda path: path.name)
+def test_kuberay_manifests_fit_kuberays_own_definitions(path: Path) -> None:
+    manifest = load(path)
+    definition = load(Path(os.environ[KUBERAY_CRDS]) / f"ray.io_{manifest['kind'].lower()}s.yaml")
+    (version,) = [version for version in definition["spec"]["versions"] if version["name"] == "v1"]
+    jsonschema.validate(manifest, strict(version["schema"]["openAPIV3Schema"]))
+
+
+def strict(schema: Any) -> Any:
+    """A structural schema of Kubernetes as JSON Schema that refuses unknown fields."""
+    if isinstance(schema, list):
+        return [strict(item) for item in schema]
+    if not isinstance(schema, dict):
+        return schema
+    schema = {key: strict(value) for key, value in schema.items()}
+    if schema.get("x-kubernetes-int-or-string"):
+        schema.pop("type", None)
+    keeps_unknown = schema.get("x-kubernetes-preserve-unknown-fields") or "additionalProperties" in schema
+    if schema.get("type") == "object" and isinstance(schema.get("properties"), dict) and not keeps_unknown:
+        schema["additionalProperties"] = False
+    return schema
+
+
+def clusters() -> list[tuple[str, dict[str, Any]]]:
+    specs = [(path.name, load(path)["spec"]) for path in MANIFESTS]
+    return [(name, spec.get("rayClusterSpec", spec)) for name, spec in specs]
+
+
+@pytest.mark.parametrize(("name", "spec"), clusters(), ids=lambda value: value if isinstance(value, str) else "")
+def test_kubernetes_clusters_are_pinned_want_a_token_and_reserve_nothing_on_the_head(
+    name: str, spec: dict[str, Any]
+) -> None:
+    assert spec["rayVersion"] == RAY_VERSION
+    assert spec["authOptions"] == {"mode": "token"}
+    assert spec["headGroupSpec"]["rayStartParams"]["num-cpus"] == "0"
+    groups = {group["groupName"]: group["template"]["spec"]["containers"][0] for group in spec["workerGroupSpecs"]}
+    group, gpus = ("mig", "nvidia.com/mig-1g.10gb") if name == "raycluster-mig.yaml" else ("gpu", "nvidia.com/gpu")
+    assert groups[group]["resources"]["limits"][gpus] == "1"
+
+
+@pytest.mark.parametrize("job", CONFIGS)
+def test_the_entrypoints_of_jobs_are_commands_of_ours(job: str) -> None:
+    entrypoint = shlex.split(load(ROOT / f"deploy/rayjob-{job}.yaml")["spec"]["entrypoint"])
+    assert entrypoint[:2] == ["python", f"/home/ray/vidclf/jobs/{job}.py"]
+    cli.parse(CONFIGS[job], entrypoint[2:])
+
+
+def test_the_image_has_the_pinned_ray_and_leaves_the_tests_packages_out() -> None:
+    dockerfile = (ROOT / "deploy/Dockerfile").read_text()
+    assert f"\nFROM rayproject/ray:{RAY_VERSION}-" in dockerfile
+    assert "/^# Checks and tests/,$d" in dockerfile
+    needed, _, rest = (ROOT / "requirements.txt").read_text().partition("\n# Checks and tests")
+    assert "torch==" in needed
+    assert "pytest==" in rest
+
+
+def test_the_dashboard_shows_every_metric_and_no_other() -> None:
+    told = set(re.findall(r"\"(vidclf_\w+)\"", Path(monitoring.__file__).read_text()))
+    text = (ROOT / "deploy/grafana.json").read_text()
+    shown = {re.sub("_(total|bucket|sum|count)$", "", name) for name in re.findall(r"\bray_(vidclf_\w+)", text)}
+    assert shown == told

@@ -1,0 +1,142 @@
+"""What `jobs/plan.py` says of an archive, and the pools that it writes for the other jobs."""
+
+from __future__ import annotations
+
+import os
+
+import pyarrow as pa
+import torch
+import yaml
+
+from vidclf import storage
+from vidclf.config import ConfigError, PlanConfig
+from vidclf.features import probe, sizing
+from vidclf.features.probe import Measured
+from vidclf.features.sizing import Cost, Machine, Mix, Pools
+
+
+def plan(config: PlanConfig, manifest: pa.Table) -> str:
+    """Measure, size, write `--write`; the text to show. ConfigError before anything is measured where the
+    price table cannot be read or GPUs are planned that this machine cannot measure."""
+    num_here = torch.cuda.device_count()
+    gpus = num_here if config.gpus is None else config.gpus
+    cpus = config.cpus or len(os.sched_getaffinity(0))
+    machines = read_prices(config.prices) if config.prices is not None else []
+    is_gpu = bool(num_here) and gpus > 0
+    if not num_here and (gpus or any(machine.gpus for machine in machines)):
+        where = f"--gpus {gpus}" if gpus else f"--prices {config.prices}"
+        raise ConfigError(f"{where}: this machine has no GPU to measure; run this on a node that has one")
+    measured = probe.measure(config, manifest, is_gpu)
+    num_videos = config.num_videos or manifest.num_rows
+    cost = Cost(decode_s=measured.decode_mean_s, cnn_s=measured.cnn_mean_s, is_gpu=is_gpu)
+    lines = sample_lines(measured, num_videos)
+    pools = sizing.pools_for(cost, cpus, gpus, config.efficiency)
+    lines += pools_lines(_resources(cpus, gpus), pools, num_videos, measured)
+    if config.deadline is not None:
+        text, pools = deadline_lines(cost, machines, num_videos, config.deadline, config.efficiency)
+        lines += text
+    if config.write is not None:
+        storage.publish_bytes(config.write, pools_yaml(pools, config).encode())
+        lines.append(f"pools       {config.write}, for --config of extract and classify")
+    return "\n".join(lines)
+
+
+def read_prices(location: str) -> list[Machine]:
+    """The machines of a price table; ConfigError where it cannot be read or is none."""
+    try:
+        content = yaml.safe_load(storage.read_bytes(location))
+    except OSError as error:
+        raise ConfigError(f"--prices must be a readable YAML file, got {location!r} ({error})") from error
+    except yaml.YAMLError as error:
+        raise ConfigError(f"--prices {location}: not YAML ({' '.join(str(error).split())})") from error
+    return sizing.machines_of(content, location)
+
+
+def sample_lines(measured: Measured, num_videos: int) -> list[str]:
+    """What was measured."""
+    rejected = ", ".join(f"{reason} {count}" for reason, count in sorted(measured.reasons.items()))
+    ordered = sorted(measured.decode_s)
+    tail = ordered[min(int(0.95 * len(ordered)), len(ordered) - 1)]
+    engines = ", ".join(f"{name} {seconds:.3f} s" for name, seconds in measured.cnn_s.items())
+    return [
+        f"sample      {measured.num_videos} of {num_videos} videos, {measured.mean_duration_s:.1f} s long on average"
+        + (f", rejected: {rejected}" if rejected else ""),
+        f"decode      {measured.decode_mean_s:.3f} ± {1.96 * measured.decode_error_s:.3f} s of a CPU a video (mean, "
+        f"95 % interval), 95 % of them within {tail:.3f} s",
+        f"CNN         {engines} a video; a job takes {measured.engine}",
+    ]
+
+
+def pools_lines(what: str, pools: Pools, num_videos: int, measured: Measured) -> list[str]:
+    """What a cluster does."""
+    hours = num_videos / pools.videos_per_s / 3600
+    # Both ends of the sample's interval, where decoding counts for as much as it does.
+    share = pools.decode_busy if not pools.is_gpu else float(pools.binds == "decode")
+    spread = 1.96 * measured.decode_error_s / measured.decode_mean_s * share
+    return [
+        f"cluster     {what}: {_workers(pools)}, {pools.videos_per_s:.2f} videos/s; {num_videos} videos in "
+        f"{hours:.2f} h (± {100 * spread:.0f} % for the sample's size)",
+        f"binds       {_binding(pools)}",
+    ]
+
+
+def deadline_lines(
+    cost: Cost, machines: list[Machine], num_videos: int, deadline_h: float, efficiency: float
+) -> tuple[list[str], Pools]:
+    """What it takes to be done in time, and the pools for that."""
+    rate = num_videos / (deadline_h * 3600)
+    cpus, gpus = sizing.needed(cost, rate, efficiency)
+    pools = sizing.pools_for(cost, cpus, gpus, efficiency)
+    enough = _resources(cpus, gpus)
+    lines = [f"deadline    {deadline_h:g} h: {rate:.2f} videos/s, for which {enough} suffice; {_workers(pools)}"]
+    if not machines:
+        return lines, pools
+    mix = sizing.cheapest(cost, machines, num_videos, deadline_h * 3600, efficiency)
+    if mix is None:
+        raise ConfigError(
+            f"--deadline {deadline_h:g}: cannot be met with two kinds of the machines in --prices; it takes "
+            f"{_resources(cpus, gpus)}"
+        )
+    return [*lines, *mix_lines(mix)], mix.pools
+
+
+def mix_lines(mix: Mix) -> list[str]:
+    """The cheapest machines."""
+    counts = " + ".join(f"{count} × {name}" for name, count in mix.counts.items())
+    return [
+        f"machines    {counts}: {_workers(mix.pools)}, {mix.pools.videos_per_s:.2f} videos/s, "
+        f"done in {mix.hours:.2f} h",
+        f"binds       {_binding(mix.pools)}",
+        f"price       {mix.price:.2f}, without the head and without what storage and traffic cost",
+    ]
+
+
+def pools_yaml(pools: Pools, config: PlanConfig) -> str:
+    """Keys that extract and classify both take."""
+    values = {
+        "decode_workers": pools.decode_workers,
+        "cnn_workers": pools.cnn_workers,
+        "gpus_per_cnn_worker": 1.0 if pools.is_gpu else 0.0,
+        "precision": config.precision,
+    }
+    told = f"# {config.backbone}, {config.num_frames} frames, {config.sampling}: {pools.videos_per_s:.3g} videos/s"
+    return f"{told}\n{yaml.safe_dump(values, sort_keys=False)}"
+
+
+def _resources(cpus: int, gpus: int) -> str:
+    return f"{_counted(cpus, 'CPU')} and {_counted(gpus, 'GPU')}"
+
+
+def _workers(pools: Pools) -> str:
+    on = "on GPUs" if pools.is_gpu else "on the same CPUs"
+    decode = _counted(pools.decode_workers, "decode worker")
+    return f"{decode}, {_counted(pools.cnn_workers, 'CNN worker')} {on}"
+
+
+def _counted(number: int, what: str) -> str:
+    return f"{number} {what}{'' if number == 1 else 's'}"
+
+
+def _binding(pools: Pools) -> str:
+    of = "of its workers' time" if pools.is_gpu else "of the CPUs' time"
+    return f"{pools.binds}; decode is busy {100 * pools.decode_busy:.0f} % {of}, the CNN {100 * pools.cnn_busy:.0f} %"
