@@ -665,10 +665,11 @@ class ServeConfig:
     sharpen_blurry: bool = False
     """classify the sharpened frames of blurry videos as well, and keep what is trusted more"""
     backbone: tuple[str, ...] = ()
-    """refuse to run unless the ensemble was fitted on this backbone (default: take the ensemble's)"""
+    """refuse to run unless the ensemble was fitted on this backbone, or these, comma-separated (default: take
+    the ensemble's)"""
     weights: tuple[str, ...] = ()
-    """where the backbone's weights are on this machine, or one for each backbone (default: where they were at
-    extraction); other weights are refused"""
+    """where the backbone's weights are on this machine, for several one each, comma-separated, in the order of
+    the ensemble (default: where they were at extraction); other weights are refused"""
     precision: str = "auto"
     """what the CNN computes in: fp32, bf16 or auto, as in a classification"""
     decode_timeout: float = 60.0
