@@ -31,6 +31,7 @@ RAY_MODULES = {
     "vidclf.learning.train",
     "vidclf.learning.trial",
     "vidclf.learning.tune",
+    "vidclf.prediction.classifier",
     "vidclf.prediction.classify",
 }
 

@@ -13,8 +13,10 @@ from vidclf.config import (
     EvaluateConfig,
     ExtractConfig,
     IndexConfig,
+    ServeConfig,
     TrainConfig,
     parse_fractions,
+    parse_size,
 )
 
 INDEX: dict[str, Any] = {"input": "a", "output": "m.parquet"}
@@ -23,12 +25,20 @@ TRAIN: dict[str, Any] = {"features": "f", "output": "o"}
 CLASSIFY: dict[str, Any] = {"ensemble": "e", "output": "o"}
 EVALUATE: dict[str, Any] = {"predictions": "p", "manifest": "m", "output": "o"}
 DIFF: dict[str, Any] = {"before": "a", "after": "b", "output": "o"}
+SERVE: dict[str, Any] = {"ensemble": "e"}
 
 
 @pytest.mark.parametrize(
     ("config_class", "values", "message"),
     [
         (IndexConfig, INDEX | {"output": "m.csv"}, "--output must be a .parquet file, got 'm.csv'"),
+        (ServeConfig, SERVE | {"port": 70000}, "--port must be between 0 and 65535, got 70000"),
+        (ServeConfig, SERVE | {"queue": 0}, "--queue must be at least 1 video, got 0"),
+        (ServeConfig, SERVE | {"gpus": -0.5}, "--gpus must be at least 0 GPUs, got -0.5"),
+        (ServeConfig, SERVE | {"max_upload": "0MB"}, "--max-upload must be at least 1 byte, got '0MB'"),
+        (ServeConfig, SERVE | {"max_upload": "5 apples"}, "--max-upload must be a number with one of B, KB, MB, GB"),
+        (ServeConfig, SERVE | {"keep_results": 0.0}, "--keep-results must be above 0 seconds, got 0.0"),
+        (ServeConfig, SERVE | {"fetch_timeout": 0.0}, "--fetch-timeout must be above 0 seconds, got 0.0"),
         (IndexConfig, INDEX | {"limit": 0}, "--limit must be at least 1 video, got 0"),
         (IndexConfig, INDEX | {"group_pattern": "x"}, "--group-pattern must be a pattern with one (group), got 'x'"),
         (IndexConfig, INDEX | {"group_pattern": "("}, "--group-pattern must be a regular expression, got '('"),
@@ -86,3 +96,17 @@ def test_fractions_that_are_none(split: str) -> None:
     assert str(error.value) == (
         f"--split must be 'none' or three fractions train,val,test that add up to 1, got {split!r}"
     )
+
+
+@pytest.mark.parametrize(
+    ("size", "num_bytes"),
+    [("500MB", 500_000_000), ("1.5 GiB", 1_610_612_736), ("12B", 12), ("1KB", 1000), ("1KiB", 1024)],
+)
+def test_sizes_are_decimal_or_binary_as_their_unit_says(size: str, num_bytes: int) -> None:
+    assert parse_size("max_upload", size) == num_bytes
+
+
+@pytest.mark.parametrize("size", ["500", "MB", "-1MB", "1mb", "1 TB", "", "1e3KB"])
+def test_what_is_no_size_is_said(size: str) -> None:
+    with pytest.raises(ConfigError, match="--max-upload must be a number with one of B, KB, MB, GB, KiB, MiB, GiB"):
+        parse_size("max_upload", size)

@@ -246,6 +246,11 @@ def segments_field(num_classes: int) -> pa.Field:
     return pa.field(SEGMENTS_COLUMN, pa.list_(pa.struct(_segment_fields(num_classes))), nullable=False)
 
 
+SIGNS_FIELD = pa.field("trust_signs", pa.list_(pa.float64()), nullable=False)
+"""What a prediction carries beside its own columns where it is to be explained: the `SIGNS` of
+`vidclf/learning/trust.py` that its trust score is made of."""
+
+
 def stored_predictions(num_classes: int) -> pa.Schema:
     """`predictions` made from stored features instead of videos. What only decoding tells is null where
     the features do not hold it: all of it but `num_frames` for an HDF5 file, which names no videos

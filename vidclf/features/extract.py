@@ -164,7 +164,7 @@ def _run_pipeline(config: PipelineConfig, job: EmbeddingJob, before: ledger.RunS
         video_bytes=int(config.max_video_gib * 1024**3),
     )
     tally = cluster.Tally.start(partial(PipelineMetrics, config.output))
-    networks = {embedding.spec.key: _network(embedding, pools, tally) for embedding in job.embeddings}
+    networks = {embedding.spec.key: network(embedding, pools.cnn_gpus, tally) for embedding in job.embeddings}
 
     context = checkpointed_context(config.output)
 
@@ -231,10 +231,10 @@ def _run_pipeline(config: PipelineConfig, job: EmbeddingJob, before: ledger.RunS
     )
 
 
-def _network(embedding: Embedding, pools: _Pools, tally: Any) -> Any:
-    """A reference to what the CNN workers run: on CPUs the converted backbone, on GPUs the state dict."""
+def network(embedding: Embedding, num_gpus: float, tally: Any) -> Any:
+    """A reference to what CNN workers run: on CPUs the converted backbone, on GPUs the state dict."""
     state = ray.put(embedding.state)
-    if pools.cnn_gpus:
+    if num_gpus:
         return state
     # In a worker, because the driver has no memory to spare for it and a manifest to read meanwhile.
     return ray.remote(num_cpus=0)(_converted).remote(embedding.spec.backbone, embedding.weights, state, tally)
@@ -380,7 +380,7 @@ class _Cnn:
 
     def __call__(self, ok: pa.Table, *, is_sharpened: bool) -> pa.Table:
         view = pa.Table.from_struct_array(schema.one_chunk(ok[self._view]))
-        frames_THWC = _frames(view["frames"], self._side)
+        frames_THWC = frames_of(view["frames"], self._side)
         if is_sharpened:
             frames_THWC = quality.sharpened(frames_THWC)
         num_frames_B = ok["num_frames"].to_numpy()
@@ -402,7 +402,7 @@ def most_trusted(rows: pa.Table, others: pa.Table) -> pa.Table:
     return pa.concat_tables([rows, others]).take(place)
 
 
-def _frames(column: pa.ChunkedArray, side: int) -> npt.NDArray[np.uint8]:
+def frames_of(column: pa.ChunkedArray, side: int) -> npt.NDArray[np.uint8]:
     """All frames of some rows, [T, side, side, 3] uint8, not copied."""
     # flatten(), because a sliced list array's values still hold the rows outside the slice.
     pixels = schema.one_chunk(column).flatten()

@@ -123,6 +123,8 @@ class EnsembleOutput:
     ood_score_B: npt.NDArray[np.float32]
     attention: list[npt.NDArray[np.float32]]
     """[T] per video: the members' mean pooling weights, of the original view"""
+    signs_BK: npt.NDArray[np.floating[Any]]
+    """what the trust score is made of beside the confidence, in the order of `trust.SIGNS`"""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -167,6 +169,7 @@ class Ensemble:
             trust_score_B=score(probabilities_BC.max(axis=1), signs_BK),
             ood_score_B=ood_B,
             attention=attention,
+            signs_BK=signs_BK,
         )
 
     def probabilities(self, sequences_S: BySpace) -> npt.NDArray[np.float32]:

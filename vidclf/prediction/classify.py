@@ -18,7 +18,7 @@ import torch
 from ray.data import ActorPoolStrategy
 
 from vidclf import cluster, events, ledger, reconcile, schema, storage
-from vidclf.config import ClassifyConfig, ConfigError, PipelineConfig
+from vidclf.config import ClassifyConfig, ConfigError, PipelineConfig, ServeConfig
 from vidclf.features import backbone
 from vidclf.features.beside import FeatureLookup
 from vidclf.features.extract import checkpointed_context, embed_videos, pool_sizes, write
@@ -60,7 +60,7 @@ def classify(config: ClassifyConfig, manifest: pa.Table) -> dict[str, dict[str, 
             for fitted, run in zip(info.backbones, runs, strict=True)
         ]
     else:
-        runs, embeddings = [], _fitted_embeddings(config, info)
+        runs, embeddings = [], fitted_embeddings(config, info)
     print(threshold_text(found, config.abstain_risk), file=sys.stderr)
     predictions = Target(
         embeddings=tuple(embeddings),
@@ -198,7 +198,7 @@ def _take_over_quarantine(features: str, run: str, asked: pa.Array) -> None:
         storage.publish_table(storage.join(run, ledger.QUARANTINE_DIR, QUARANTINE_FILE), rows)
 
 
-def _fitted_embeddings(config: ClassifyConfig, info: EnsembleInfo) -> list[Embedding]:
+def fitted_embeddings(config: ClassifyConfig | ServeConfig, info: EnsembleInfo) -> list[Embedding]:
     """The ensemble's backbones with their weights, refused unless the features would be the fitted ones."""
     names = info.backbone_names
     if config.backbone and list(config.backbone) != names:

@@ -34,17 +34,18 @@ class HeadSettings:
 
 class EnsembleHead:
     """In: `schema.features` of each of the ensemble's backbones. Out: `schema.predictions`, one row per
-    row, with segments also `schema.segments_field`.
+    row, with segments also `schema.segments_field`, and with `shows_signs` `schema.SIGNS_FIELD`.
 
     A video is abstained on where its trust score is below the threshold, or its OOD score above 1.
     """
 
-    def __init__(self, directory: str, settings: HeadSettings) -> None:
+    def __init__(self, directory: str, settings: HeadSettings, *, shows_signs: bool = False) -> None:
         self._ensemble = ensemble.load(directory, torch.device("cuda" if torch.cuda.is_available() else "cpu"))
-        self._settings = settings
+        self.settings = settings
+        self._shows_signs = shows_signs
 
     def __call__(self, embedded_S: Sequence[pa.Table]) -> pa.Table:
-        info, settings = self._ensemble.info, self._settings
+        info, settings = self._ensemble.info, self.settings
         sequences_S = [[features_TD(row) for row in table["features"]] for table in embedded_S]
         embedded = embedded_S[0]
         output = self._ensemble(sequences_S, tta=settings.tta)
@@ -68,6 +69,8 @@ class EnsembleHead:
             [len(row) for row in output.attention], pa.array(np.concatenate(output.attention))
         )
         columns["ensemble_id"] = pa.array([info.ensemble_id] * embedded.num_rows)
+        if self._shows_signs:
+            columns[schema.SIGNS_FIELD.name] = pa.array(list(output.signs_BK))
         if settings.segments_s is not None:
             columns[schema.SEGMENTS_COLUMN] = segments_column(
                 self._ensemble,

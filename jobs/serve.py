@@ -1,0 +1,22 @@
+"""Classify single videos over HTTP, with a page to drop them on.
+
+python jobs/serve.py --ensemble ensemble/ [--host 127.0.0.1] [--port 5000] [--gpus 0.25]
+"""
+
+import sys
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+from vidclf import cli
+from vidclf.config import ServeConfig
+from vidclf.prediction.serve import serve
+
+
+def main(config: ServeConfig) -> int:
+    serve(config)
+    return cli.EXIT_OK
+
+
+if __name__ == "__main__":
+    cli.run(ServeConfig, main)

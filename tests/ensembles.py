@@ -1,0 +1,65 @@
+"""Small ensembles with random weights, as `jobs/train.py` would have left them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from vidclf.archive.sampling import SamplingPlan
+from vidclf.config import ModelConfig
+from vidclf.features import backbone
+from vidclf.features.store import FeatureSpec
+from vidclf.learning import ensemble, views
+from vidclf.learning.ensemble import EnsembleInfo, FittedBackbone, TrustData
+from vidclf.learning.model import TemporalClassifier
+from vidclf.learning.trust import SIGNS, FeatureSpace
+
+MODEL = ModelConfig(hidden_dim=4, num_lstm_layers=1, num_attention_heads=2, classifier_dims=(4,))
+
+
+def write_small_ensemble(directory: Path, classes: list[str], num_frames: int, num_members: int = 2) -> str:
+    """Members that see efficientnet_lite0 with the weights of its package; trust is the confidence, more or
+    less, and nothing is out of distribution."""
+    weights_digest = backbone.weights_digest(backbone.load_weights("efficientnet_lite0", "DEFAULT"))
+    plan = SamplingPlan(num_frames=num_frames)
+    spec = FeatureSpec.of("efficientnet_lite0", "DEFAULT", weights_digest, plan)
+    members = []
+    for index in range(num_members):
+        torch.manual_seed(index)
+        state = TemporalClassifier(spec.feature_dim, len(classes), MODEL).state_dict()
+        digest = ensemble.write_member(str(directory), index, state)
+        members.append({"file": ensemble.member_file(index), "backbone": spec.backbone, "digest": digest})
+    space = FeatureSpace(
+        means_CD=np.eye(len(classes), spec.feature_dim, dtype=np.float32),
+        precision_DD=np.eye(spec.feature_dim, dtype=np.float32),
+    )
+    seen_B = np.linspace(0.5, 1, 20, dtype=np.float32)
+    trust_score = {
+        "intercept": 0.0,
+        "slope": 1.0,
+        "weights": {**dict.fromkeys(SIGNS, 0.0), "margin": 0.5},
+        "means": dict.fromkeys(SIGNS, 0.5),
+        "sds": dict.fromkeys(SIGNS, 1.0),
+    }
+    data = TrustData(
+        spaces=[space],
+        validation_trust_B={"plain": seen_B, "tta": seen_B},
+        validation_correct_B={"plain": seen_B > 0.6, "tta": seen_B > 0.6},
+    )
+    measured = {"temperature": 1.0, "ece_before": 0.2, "ece_after": 0.1}
+    digest = ensemble.write_trust(str(directory), data)
+    info = EnsembleInfo(
+        classes=classes,
+        backbones=[FittedBackbone.of(spec, "DEFAULT")],
+        model=MODEL,
+        members=members,
+        training={},
+        versions={},
+        views=[{"name": name, "weight": 0.25} for name in views.VIEWS],
+        calibration={"num_videos": 20, **measured, "tta": measured},
+        trust={"ood": {"distances": [1e6], "line": 1.0}, "plain": trust_score, "tta": trust_score, "digest": digest},
+    )
+    ensemble.write_info(str(directory), info)
+    return str(directory)

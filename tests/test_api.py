@@ -1,0 +1,310 @@
+"""The server's HTTP side over loopback, with nobody to work its queue off: so that it can be full."""
+
+from __future__ import annotations
+
+import json
+import os
+import stat
+import threading
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import requests
+
+from tests.served import FORM, form, header_only, raw_connection, reason, received, upload
+from vidclf.prediction import gateway
+from vidclf.prediction.api import ANSWER_HEADERS, MAX_STREAMS, STRICT_CSP, Service, create_app
+from vidclf.prediction.counters import ServeMetrics
+from vidclf.prediction.jobqueue import JobQueue
+from vidclf.prediction.openapi import document
+from vidclf.prediction.served_page import served_page
+from vidclf.prediction.uploads import FORM_BYTES, PrivateFolder
+from vidclf.prediction.uris import UriPolicy
+
+CLASSES = ["Animation", "Gaming"]
+MAX_BYTES = 2_000_000
+QUEUE = 3
+
+
+@pytest.fixture
+def service() -> Iterator[Service]:
+    folder = PrivateFolder()
+    policy = UriPolicy(["https://videos.example"], lambda host, port: ["93.184.216.34"])
+    yield Service(
+        queue=JobQueue(QUEUE, keep_s=60, discard=folder.delete),
+        folder=folder,
+        policy=policy,
+        metrics=ServeMetrics(),
+        page=served_page(CLASSES, MAX_BYTES, policy.schemes),
+        openapi=document(CLASSES),
+        ensemble_id="0123456789abcdef",
+        classes=CLASSES,
+        max_upload_bytes=MAX_BYTES,
+        host="127.0.0.1",
+        is_ready=True,
+    )
+    folder.close()
+
+
+@pytest.fixture
+def url(service: Service) -> Iterator[str]:
+    listener = gateway.listen(
+        create_app(service),
+        host="127.0.0.1",
+        port=0,
+        threads=MAX_STREAMS + 4,
+        max_body_bytes=MAX_BYTES + FORM_BYTES,
+        admit=service.admit,
+        headers=[*ANSWER_HEADERS, STRICT_CSP],
+        answered=service.metrics.answered,
+    )
+    thread = threading.Thread(target=listener.run, daemon=True)
+    thread.start()
+    yield f"http://127.0.0.1:{listener.effective_port}"
+    service.queue.close()
+    gateway.stop(listener)
+    thread.join(10)
+    assert not thread.is_alive()
+
+
+def chunked(url: str, length: int) -> tuple[int, str]:
+    """The answer to a body whose length nothing tells; read while sending, as the server hangs up."""
+    with raw_connection(url) as connection:
+        head = f"POST /api/classify HTTP/1.1\r\nHost: {url[7:]}\r\nTransfer-Encoding: chunked\r\n"
+        connection.sendall(f"{head}Content-Type: {FORM['Content-Type']}\r\n\r\n{length:x}\r\n".encode())
+        connection.sendall(bytes(length))
+        answer = received(connection)
+    return int(answer.split()[1]), json.loads(answer.partition("\r\n\r\n")[2])["error"]["reason"]
+
+
+def soon(condition: Callable[[], bool]) -> bool:
+    deadline = time.monotonic() + 10
+    while not condition():
+        if time.monotonic() > deadline:
+            return False
+        time.sleep(0.02)
+    return True
+
+
+def test_an_upload_lies_in_a_private_folder_under_a_name_that_tells_nothing(url: str, service: Service) -> None:
+    accepted = upload(url, b"content", name="../../etc/My clip.mp4")
+    assert accepted.status_code == 202
+    assert accepted.headers["Location"] == accepted.json()["url"] == f"/api/jobs/{accepted.json()['id']}"
+    job = requests.get(url + accepted.json()["url"], timeout=10).json()
+    expected = {"name": "My clip.mp4", "stage": "queued", "percent": 0.0, "eta_s": None, "position": 0}
+    assert job == {"id": accepted.json()["id"], **expected}
+    (name,) = service.folder.names()
+    path = Path(service.folder.new_path()).parent / name
+    assert len(name) == 32
+    assert path.read_bytes() == b"content"
+    assert [stat.S_IMODE(os.stat(place).st_mode) for place in (path, path.parent)] == [0o600, 0o700]
+
+
+def test_what_is_no_upload_is_refused_with_the_right_status(url: str, service: Service) -> None:
+    def post(data: bytes, kind: str) -> tuple[int, str]:
+        return reason(requests.post(f"{url}/api/classify", data=data, headers={"Content-Type": kind}, timeout=10))
+
+    assert post(b"hello", "text/plain") == (415, "unsupported_media_type")
+    assert post(b"{", "application/json") == (400, "bad_request")
+    for wrong in ({}, {"uri": 7}, {"uri": ""}, {"uri": "https://videos.example/", "more": 1}, ["uri"]):
+        assert post(json.dumps(wrong).encode(), "application/json") == (400, "bad_request")
+    assert post(json.dumps({"uri": "x" * 20_000}).encode(), "application/json") == (400, "bad_request")
+    assert post(b"not a form", FORM["Content-Type"]) == (400, "bad_request")
+    assert post(b"", "multipart/form-data") == (400, "bad_request")
+    assert reason(upload(url, b"content", field="other")) == (400, "bad_request")
+    two = form(b"one").replace(b"--\r\n", b"\r\n") + form(b"two").removeprefix(b"--x-boundary-x\r\n")
+    assert post(two, FORM["Content-Type"]) == (400, "bad_request")
+    assert reason(upload(url, b"")) == (422, "empty_file")
+    assert reason(upload(url, b"\x89PNG", kind="image/png")) == (415, "not_a_video")
+    assert service.folder.names() == []
+    assert service.queue.lengths() == {"waiting": 0, "arriving": 0, "running": 0}
+
+
+def test_too_large_is_said_whether_the_header_tells_it_or_not(url: str, service: Service) -> None:
+    # A client that announces gigabytes is answered before it sends one byte.
+    status, answer = header_only(url, 3 * 10**9)
+    assert (status, answer["error"]["reason"]) == (413, "too_large")
+    assert header_only(url, MAX_BYTES * 2, Expect="100-continue")[0] == 413
+    # Little more than the limit is read to its end, so that the client gets to read the answer.
+    assert reason(upload(url, bytes(MAX_BYTES + 1))) == (413, "too_large")
+    assert reason(upload(url, bytes(MAX_BYTES + FORM_BYTES + 1))) == (413, "too_large")
+    assert chunked(url, MAX_BYTES + FORM_BYTES + 1) == (413, "too_large")
+    assert upload(url, bytes(MAX_BYTES)).status_code == 202
+    assert len(service.folder.names()) == 1
+
+
+def test_a_full_queue_turns_away_and_forgets_nothing(url: str, service: Service) -> None:
+    for _ in range(QUEUE):
+        assert upload(url, b"content").status_code == 202
+    refused = upload(url, bytes(1_500_000))
+    assert reason(refused) == (429, "queue_full")
+    assert refused.headers["Retry-After"] == "5"
+    assert header_only(url, 1_500_000, Expect="100-continue")[0] == 429
+    answer = requests.post(f"{url}/api/classify", json={"uri": "https://videos.example/a.mp4"}, timeout=10)
+    assert reason(answer) == (429, "queue_full")
+    assert service.queue.lengths() == {"waiting": QUEUE, "arriving": 0, "running": 0}
+    assert len(service.folder.names()) == QUEUE
+
+
+def test_while_the_model_loads_everything_is_answered_but_videos(url: str, service: Service) -> None:
+    service.is_ready = False
+    for response in (requests.get(f"{url}/healthz", timeout=10), upload(url, b"content")):
+        assert reason(response) == (503, "loading")
+    assert "<h1>Classify a video</h1>" in requests.get(url, timeout=10).text
+    service.is_ready = True
+    assert requests.get(f"{url}/healthz", timeout=10).json() == {
+        "status": "ok",
+        "ensemble_id": "0123456789abcdef",
+        "classes": CLASSES,
+    }
+
+
+def test_a_client_that_goes_away_while_sending_leaves_nothing(url: str, service: Service) -> None:
+    body = form(bytes(1_000_000))
+    with raw_connection(url) as connection:
+        head = f"POST /api/classify HTTP/1.1\r\nHost: {url[7:]}\r\nContent-Length: {len(body)}\r\n"
+        connection.sendall(f"{head}Content-Type: {FORM['Content-Type']}\r\n\r\n".encode() + body[:400_000])
+    assert upload(url, b"content").status_code == 202
+    assert service.queue.lengths() == {"waiting": 1, "arriving": 0, "running": 0}
+    assert len(service.folder.names()) == 1
+
+
+def test_a_listener_that_goes_away_makes_room_for_another(url: str, service: Service) -> None:
+    events = url + upload(url, b"content").json()["events"]
+    listeners = [requests.get(events, stream=True, timeout=10) for _ in range(MAX_STREAMS)]
+    assert [listener.status_code for listener in listeners] == [200] * MAX_STREAMS
+    assert reason(requests.get(events, timeout=10)) == (429, "too_many_streams")
+    assert requests.get(events.removesuffix("/events"), timeout=10).json()["stage"] == "queued"
+    listeners[0].close()
+
+    def is_let_in() -> bool:
+        with requests.get(events, stream=True, timeout=10) as response:
+            return response.status_code == 200
+
+    assert soon(is_let_in)
+    for listener in listeners:
+        listener.close()
+
+
+def test_unknown_addresses_and_methods_are_said_in_json(url: str) -> None:
+    assert reason(requests.get(f"{url}/etc/passwd", timeout=10)) == (404, "unknown_path")
+    assert reason(requests.get(f"{url}/api/jobs/nope", timeout=10)) == (404, "unknown_job")
+    assert reason(requests.get(f"{url}/api/jobs/nope/events", timeout=10)) == (404, "unknown_job")
+    deleted = requests.delete(f"{url}/api/classify", timeout=10)
+    assert reason(deleted) == (405, "method_not_allowed")
+    assert deleted.headers["Allow"] == "POST"
+
+
+@pytest.mark.parametrize(
+    "request_text",
+    [
+        "POST / HTTP/1.1\r\nHost: x\r\nExpect: 100-continue\r\nContent-Length: minus\r\n\r\n",
+        "GET / HTTP/1.1\r\nHost: x\r\nContent-Length: minus\r\n\r\n",
+        "nonsense\r\n\r\n",
+        "GET / HTTP/1.1\r\nX: ".ljust(gateway.HEADER_BYTES, "y"),
+    ],
+)
+def test_malformed_requests_are_answered_in_json_too(url: str, request_text: str) -> None:
+    with raw_connection(url) as connection:
+        connection.sendall(request_text.encode())
+        answer = received(connection)
+    head, _, body = answer.partition("\r\n\r\n")
+    assert head.startswith("HTTP/1.")
+    assert " 400 Bad Request" in head
+    assert json.loads(body)["error"]["reason"] == "bad_request"
+    assert "waitress" not in answer.lower()
+
+
+def test_other_sites_pages_may_not_ask(url: str) -> None:
+    def ask(**headers: str) -> tuple[int, str]:
+        return reason(requests.get(f"{url}/healthz", headers=headers, timeout=10))
+
+    # A page of another site, and a name that its owner has made to point here.
+    assert ask(Origin="https://evil.example") == (403, "cross_site_request")
+    assert ask(Origin="null") == (403, "cross_site_request")
+    assert ask(Host="evil.example:5000") == (403, "cross_site_request")
+    assert requests.get(f"{url}/healthz", headers={"Origin": url}, timeout=10).status_code == 200
+    assert requests.get(f"{url}/healthz", headers={"Host": "localhost:5000"}, timeout=10).status_code == 200
+
+
+def test_a_server_for_others_goes_by_any_name(service: Service) -> None:
+    client = create_app(replace(service, host="0.0.0.0")).test_client()
+    assert client.get("/healthz", headers={"Host": "videos.company.example"}).status_code == 200
+    origin = {"Host": "videos.company.example", "Origin": "https://evil.example"}
+    assert client.get("/healthz", headers=origin).status_code == 403
+
+
+def test_uris_are_refused_unless_they_are_allowed(url: str) -> None:
+    def ask(uri: str) -> requests.Response:
+        return requests.post(f"{url}/api/classify", json={"uri": uri}, timeout=10)
+
+    for uri in ("https://other.example/a.mp4", "http://127.0.0.1/", "file:///etc/passwd", "https://videos.example:1/"):
+        assert reason(ask(uri)) == (422, "uri_not_allowed")
+    accepted = ask("https://videos.example/clips/a.mp4?token=secret")
+    assert accepted.status_code == 202
+    job = requests.get(url + accepted.json()["url"], timeout=10).json()
+    assert (job["name"], job["stage"]) == ("a.mp4", "queued")
+
+
+def test_every_answer_has_the_headers_that_keep_browsers_in_line(url: str) -> None:
+    page, health = requests.get(url, timeout=10), requests.get(f"{url}/healthz", timeout=10)
+    refused = requests.post(f"{url}/api/classify", data=b"x", headers={"Content-Length": "9" * 9}, timeout=10)
+    for response in (page, health, refused):
+        assert response.headers["X-Content-Type-Options"] == "nosniff"
+        assert response.headers["X-Frame-Options"] == "DENY"
+        assert response.headers["Cache-Control"] == "no-store"
+        assert "default-src 'none'" in response.headers["Content-Security-Policy"]
+        assert "Server" not in response.headers
+    policy = page.headers["Content-Security-Policy"]
+    assert "unsafe" not in policy
+    assert policy.count("'sha256-") == 2
+
+
+def test_the_page_loads_nothing_and_says_what_it_takes(url: str) -> None:
+    page = requests.get(url, timeout=10).text
+    for outside in ("<script src", '<link rel="stylesheet"', "@import", "url("):
+        assert outside not in page
+    assert 'data-max-bytes="2000000"' in page
+    assert "Into 2 classes: Animation, Gaming." in page
+    assert 'id="uri-form"' in page
+    assert 'id="uri-form"' not in served_page(CLASSES, MAX_BYTES, []).html
+
+
+def test_a_class_with_markup_in_its_name_stays_a_name() -> None:
+    page = served_page(['<b>"x"</b>', "B"], MAX_BYTES, []).html
+    assert '<b>"x"</b>' not in page
+    assert "&lt;b&gt;" in page
+
+
+def test_metrics_count_answers_and_the_queue(url: str) -> None:
+    upload(url, b"content")
+    requests.get(f"{url}/nowhere", timeout=10)
+    header_only(url, 3 * 10**9)
+    response = requests.get(f"{url}/metrics", timeout=10)
+    assert response.headers["Content-Type"].startswith("text/plain")
+    for line in (
+        'vidclf_serve_answers_total{status="202"} 1.0',
+        'vidclf_serve_answers_total{status="404"} 1.0',
+        'vidclf_serve_answers_total{status="413"} 1.0',
+        'vidclf_serve_queue{where="waiting"} 1.0',
+    ):
+        assert line in response.text.splitlines()
+
+
+def test_a_fault_of_ours_is_one_word_outside_and_a_traceback_in_the_log(
+    service: Service, caplog: pytest.LogCaptureFixture
+) -> None:
+    def broken(job_id: str) -> Any:
+        raise OSError(f"{service.folder.new_path()}: disk on fire")
+
+    service.queue.find = broken  # type: ignore[method-assign]
+    answer = create_app(service).test_client().get("/api/jobs/x", headers={"Host": "localhost"})
+    assert answer.status_code == 500
+    assert answer.json is not None
+    assert answer.json["error"]["reason"] == "internal_error"
+    assert "disk on fire" not in answer.text
+    assert "disk on fire" in caplog.text

@@ -1,0 +1,158 @@
+"""The line of videos of a server, its memory of results, and what it says of progress."""
+
+from __future__ import annotations
+
+import threading
+
+import pytest
+
+from vidclf.prediction.jobqueue import MAX_FINISHED, WORK, Job, JobQueue, Pace, Stage, percent_done
+from vidclf.prediction.problems import Problem, Refused
+from vidclf.schema import RejectReason
+
+
+class Clock:
+    def __init__(self) -> None:
+        self.now_s = 100.0
+
+    def __call__(self) -> float:
+        return self.now_s
+
+
+def submit(queue: JobQueue, name: str = "a.mp4", size_bytes: int = 1000) -> Job:
+    with queue.reserve() as place:
+        return place.submit(name, path=f"/private/{name}", size_bytes=size_bytes)
+
+
+def finish(queue: JobQueue, clock: Clock, decode_s: float = 2.0, classify_s: float = 1.0) -> Job:
+    job = queue.take(0)
+    assert job is not None
+    queue.enter(job, Stage.DECODING)
+    clock.now_s += decode_s
+    queue.enter(job, Stage.CLASSIFYING)
+    clock.now_s += classify_s
+    queue.finish(job, {"label": "A"})
+    return job
+
+
+def test_a_place_is_taken_while_a_video_comes_in_and_free_again_if_it_does_not() -> None:
+    queue = JobQueue(2, keep_s=60)
+    submit(queue)
+    with queue.reserve():
+        assert queue.is_full()
+        assert queue.lengths() == {"waiting": 1, "arriving": 1, "running": 0}
+        with pytest.raises(Refused) as refused:
+            queue.reserve()
+        assert refused.value.reason is Problem.QUEUE_FULL
+    assert not queue.is_full()
+    with pytest.raises(ValueError, match="broke off"), queue.reserve():
+        raise ValueError("broke off")
+    assert queue.lengths() == {"waiting": 1, "arriving": 0, "running": 0}
+
+
+def test_the_one_in_work_takes_no_place_in_the_queue() -> None:
+    queue = JobQueue(1, keep_s=60)
+    first = submit(queue)
+    assert queue.is_full()
+    assert queue.take(0) is first
+    second = submit(queue)
+    assert queue.lengths() == {"waiting": 1, "arriving": 0, "running": 1}
+    assert queue.describe(second)["position"] == 1
+
+
+def test_a_video_is_discarded_before_its_result_is_seen() -> None:
+    discarded: list[str] = []
+    clock = Clock()
+    queue = JobQueue(4, 60, discarded.append, clock)
+    done, failed = submit(queue, "a.mp4"), submit(queue, "b.mp4")
+    finish(queue, clock)
+    assert discarded == ["/private/a.mp4"]
+    queue.take(0)
+    queue.fail(failed, RejectReason.TRUNCATED)
+    assert discarded == ["/private/a.mp4", "/private/b.mp4"]
+    assert queue.describe(done)["result"] == {"label": "A"}
+    told = queue.describe(failed)
+    assert told["stage"] == "failed"
+    assert told["error"]["reason"] == "truncated"
+
+
+def test_results_are_forgotten_by_age_and_by_number() -> None:
+    clock = Clock()
+    queue = JobQueue(1, keep_s=60, clock=clock)
+    old = submit(queue)
+    finish(queue, clock)
+    assert queue.find(old.id) is old
+    clock.now_s += 61
+    with pytest.raises(Refused) as refused:
+        queue.find(old.id)
+    assert refused.value.reason is Problem.UNKNOWN_JOB
+    jobs = []
+    for _ in range(MAX_FINISHED + 1):
+        jobs.append(submit(queue))
+        finish(queue, clock, 0.001, 0.001)
+    with pytest.raises(Refused):
+        queue.find(jobs[0].id)
+    assert queue.find(jobs[1].id) is jobs[1]
+
+
+def test_who_waits_for_a_change_hears_of_it() -> None:
+    queue = JobQueue(1, keep_s=60)
+    job = submit(queue)
+    version = job.version
+    heard = threading.Event()
+
+    def wait() -> None:
+        queue.wait_for_change(job, version, 30)
+        heard.set()
+
+    threading.Thread(target=wait, daemon=True).start()
+    assert not heard.wait(0.05)
+    queue.take(0)
+    queue.enter(job, Stage.DECODING)
+    assert heard.wait(5)
+
+
+def test_a_closed_queue_lets_everyone_go() -> None:
+    queue = JobQueue(1, keep_s=60)
+    submit(queue)
+    queue.close()
+    assert queue.take(30) is None
+    with pytest.raises(Refused):
+        queue.reserve()
+
+
+def test_time_left_is_learnt_from_videos_before_by_their_size() -> None:
+    clock = Clock()
+    queue = JobQueue(4, 60, clock=clock)
+    first = submit(queue, size_bytes=1000)
+    assert queue.describe(first)["eta_s"] is None
+    finish(queue, clock, decode_s=2.0, classify_s=1.0)
+    second, third = submit(queue, size_bytes=4000), submit(queue, size_bytes=1000)
+    assert queue.describe(second)["eta_s"] == 9.0  # 4 × 2 s of decoding, 1 s of classifying
+    assert queue.describe(third)["eta_s"] == 12.0  # and its own 3 s behind
+    queue.take(0)
+    queue.enter(second, Stage.DECODING)
+    clock.now_s += 4.5
+    told = queue.describe(second)
+    assert (told["eta_s"], told["percent"]) == (4.5, 50.0)
+    assert queue.describe(third)["eta_s"] == 7.5
+    clock.now_s += 100
+    assert queue.describe(second)["percent"] == pytest.approx(88.9)  # decoding is not over by itself
+
+
+def test_percent_without_an_estimate_is_that_of_the_stage() -> None:
+    assert percent_done(WORK[1:], Stage.DECODING, 7.0, dict.fromkeys(WORK, None)) == 15.0
+    assert percent_done(WORK, Stage.CLASSIFYING, 7.0, dict.fromkeys(WORK, None)) == 60.0
+    known: dict[Stage, float | None] = {Stage.FETCHING: 1.0, Stage.DECODING: 2.0, Stage.CLASSIFYING: 1.0}
+    assert percent_done(WORK, Stage.CLASSIFYING, 0.5, known) == 87.5
+    assert percent_done(WORK, Stage.CLASSIFYING, 50.0, known) == 99.0
+
+
+def test_a_pace_of_unknown_sizes_is_unknown() -> None:
+    pace = Pace()
+    pace.record(Stage.DECODING, 3.0, None)
+    assert pace.expected_s(Stage.DECODING, 10) is None
+    pace.record(Stage.DECODING, 3.0, 30)
+    pace.record(Stage.DECODING, 1.0, 10)
+    assert pace.expected_s(Stage.DECODING, 20) == 2.0
+    assert pace.expected_s(Stage.DECODING, None) is None

@@ -1,0 +1,50 @@
+"""The server's page: one HTML file with its style and script in it, and the policy that lets a browser run
+these two and nothing else."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+from dataclasses import dataclass
+
+from markupsafe import Markup
+
+from vidclf.prediction import page
+
+
+@dataclass(frozen=True, kw_only=True)
+class Page:
+    html: str
+    csp: str
+    """Content-Security-Policy: style and script by their digests, frames as data URIs, the server itself"""
+
+
+def served_page(classes: list[str], max_upload_bytes: int, schemes: list[str]) -> Page:
+    """The page for an ensemble of these classes; `schemes` are those of URIs that may be asked for, if any."""
+    style = page.render("style.css") + page.render("serve.css")
+    script = page.render("serve.js")
+    html = page.render(
+        "serve.html.j2",
+        style=Markup(style),
+        script=Markup(script),
+        classes=classes,
+        max_upload_bytes=max_upload_bytes,
+        schemes=schemes,
+    )
+    csp = "; ".join(
+        [
+            "default-src 'none'",
+            f"style-src '{_digest(style)}'",
+            f"script-src '{_digest(script)}'",
+            "img-src data:",
+            "connect-src 'self'",
+            "base-uri 'none'",
+            "form-action 'none'",
+            "frame-ancestors 'none'",
+        ]
+    )
+    return Page(html=html, csp=csp)
+
+
+def _digest(content: str) -> str:
+    return f"sha256-{base64.b64encode(hashlib.sha256(content.encode()).digest()).decode()}"
