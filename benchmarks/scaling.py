@@ -145,9 +145,10 @@ def extrapolate(rows: list[dict[str, float]], arguments: argparse.Namespace) -> 
     ceiling = (1 - rest) / video_s
     nodes_at_ceiling = ceiling * arguments.decode_seconds / arguments.cpus_per_node
     print(
-        f"\nThe driver, one thread, takes {rest:.2f} of a core at rest and {1000 * video_s:.2f} ms more for each video: "
-        f"{ceiling:.0f} videos/s at most, which {nodes_at_ceiling:.0f} nodes of {arguments.cpus_per_node} CPUs decode at "
-        f"{arguments.decode_seconds:g} s a video. Its peak memory was {largest['mib']:.0f} MiB.\n"
+        f"\nThe driver, in one thread, takes {rest:.2f} of a core at rest and {1000 * video_s:.2f} ms more for "
+        f"each video: {ceiling:.0f} videos/s at most, which {nodes_at_ceiling:.0f} nodes of "
+        f"{arguments.cpus_per_node} CPUs decode at {arguments.decode_seconds:g} s a video. "
+        f"Its peak memory was {largest['mib']:.0f} MiB.\n"
     )
     manifest_bytes = bytes_a_row() * NUM_VIDEOS
     shards = math.ceil(NUM_VIDEOS / ExtractConfig(manifest="", output="").rows_per_shard)
