@@ -245,8 +245,12 @@ class Round:
             elif victim == "decoder child":
                 process.suspend()
                 at = open_videos(process, self.manifest.parent)
+                if not at:
+                    # Before a video is opened and after it is closed nothing tells which one this would cost.
+                    process.resume()
+                    return False
                 process.kill()
-                print(f"  it was at {', '.join(at) or 'no video'}")
+                print(f"  it was at {', '.join(at)}")
                 expected |= set(at)
             else:
                 process.kill()
