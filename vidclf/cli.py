@@ -71,7 +71,8 @@ def parse(config_class: type[Config], argv: list[str], prog: str | None = None) 
         if kinds[field.name] is bool:
             parser.add_argument(flag, action=argparse.BooleanOptionalAction, default=argparse.SUPPRESS, help=text)
         else:
-            metavar = base_kind(kinds[field.name]).__name__.upper()
+            kind = base_kind(kinds[field.name])
+            metavar = "LIST" if kind is tuple else kind.__name__.upper()
             parser.add_argument(flag, metavar=metavar, default=argparse.SUPPRESS, help=text)
     given = vars(parser.parse_args(argv))
     config_file = given.pop("config", None)
