@@ -3,7 +3,7 @@
 # make check  formatting, lint, types
 # make fuzz   10,000 damaged videos through the decoder, with counts
 # make chaos  50 kills of an extraction's driver, workers, decoders and nodes, with counts (about 30 minutes)
-# Each sets up .venv (about 2 minutes, 6.3 GB) when it is missing or requirements.txt has changed.
+# Each sets up .venv (about 2 minutes, 7.1 GB) when it is missing or requirements.txt has changed.
 
 PYTHON ?= python3
 VENV := .venv/bin
