@@ -14,6 +14,8 @@ from fractions import Fraction
 import numpy as np
 import numpy.typing as npt
 
+from vidclf.config import ExtractConfig, PlanConfig
+
 NUM_ALTERNATIVES = 4
 """Frames looked at in place of a black one."""
 
@@ -33,6 +35,17 @@ class SamplingPlan:
     """share of the video's duration that is left out at its beginning and again at its end"""
     avoid_black: bool = True
     """take another frame near by where a sampled one is black"""
+
+    @classmethod
+    def of(cls, config: ExtractConfig | PlanConfig) -> SamplingPlan:
+        """The plan that a job's flags ask for."""
+        return cls(
+            mode=config.sampling,
+            num_frames=config.num_frames,
+            clip_duration_s=config.clip_duration,
+            skip_edges=config.skip_edges,
+            avoid_black=config.avoid_black,
+        )
 
 
 def choose(

@@ -79,13 +79,7 @@ def extract(config: ExtractConfig, manifest: pa.Table) -> dict[str, dict[str, An
     """Run the pipeline for `jobs/extract.py`; as `embed_videos`."""
     if config.format == "hdf5":
         hdf5.check_exportable(manifest)
-    plan = SamplingPlan(
-        mode=config.sampling,
-        num_frames=config.num_frames,
-        clip_duration_s=config.clip_duration,
-        skip_edges=config.skip_edges,
-        avoid_black=config.avoid_black,
-    )
+    plan = SamplingPlan.of(config)
     weights = config.weights * len(config.backbone) if len(config.weights) == 1 else config.weights
     targets = []
     for name, location in zip(config.backbone, weights, strict=True):

@@ -66,13 +66,7 @@ def measure(config: PlanConfig, manifest: pa.Table, is_gpu: bool) -> Measured:
     """
     state = backbone.load_weights(config.backbone, config.weights)
     transform = backbone.preprocessing(config.backbone, config.weights).transform
-    plan = SamplingPlan(
-        mode=config.sampling,
-        num_frames=config.num_frames,
-        clip_duration_s=config.clip_duration,
-        skip_edges=config.skip_edges,
-        avoid_black=config.avoid_black,
-    )
+    plan = SamplingPlan.of(config)
     rows = manifest.take(sample_of(manifest.num_rows, config.sample, config.seed))
     told: list[dict[str, float]] = []
     tally = SimpleNamespace(add=SimpleNamespace(remote=told.append))
