@@ -187,7 +187,8 @@ def space_without(features: FeatureSet, classes: list[str]) -> dict[str, float]:
         is_held = np.array(features.labels) == label
         others, splits_B = of(features, ~is_held), np.array(features.splits)[~is_held]
         in_train, in_val = np.flatnonzero(splits_B == "train"), np.flatnonzero(splits_B == "val")
-        space, seen_B = fit_space(others, in_train, in_val, [name for name in classes if name != label])
+        known = [name for name in classes if name != label]
+        space, (seen_B,) = fit_space(others, in_train, in_val, known, [others.features])
         ood, _ = fit_ood([seen_B])
         known_B = space.distances(of(others, splits_B == "test").features)
         unknown_B = space.distances(of(features, is_held).features)
@@ -257,7 +258,13 @@ def of(features: FeatureSet, keep: npt.NDArray[np.bool_]) -> FeatureSet:
     return replace(features, **kept)
 
 
-def train(features: FeatureSet, recipe: FitConfig, num_members: int, kept_in: str | Path) -> Ensemble:
+def train(
+    features: FeatureSet,
+    recipe: FitConfig,
+    num_members: int,
+    kept_in: str | Path,
+    first_look: FeatureSet | None = None,
+) -> Ensemble:
     """The ensemble of these features, of which only the members that `kept_in` lacks are trained, one a core."""
     data = training_data(features)
     key = hashlib.sha256(json.dumps([asdict(recipe), data_digest([features])]).encode()).hexdigest()[:16]
@@ -281,7 +288,9 @@ def train(features: FeatureSet, recipe: FitConfig, num_members: int, kept_in: st
         training={},
         versions={},
     )
-    ensemble.write_info(str(directory), calibrate(str(directory), info, [features]))
+    ensemble.write_info(
+        str(directory), calibrate(str(directory), info, [features], [first_look] if first_look else None)
+    )
     return ensemble.load(str(directory), torch.device("cpu"))
 
 

@@ -19,7 +19,8 @@ from vidclf.learning.train import train
 
 def main(config: TrainConfig) -> int:
     features = [read_features(directory) for directory in config.features]
-    summary = train(config, features, [read_weights_location(directory) for directory in config.features])
+    looks = [read_features(directory) for directory in config.first_look]
+    summary = train(config, features, [read_weights_location(directory) for directory in config.features], looks)
     if summary is None:
         return cli.EXIT_OK
     cli.write_run_config(config, config.output)

@@ -33,6 +33,7 @@ class Predicted:
     codec: str | None = "h264"
     views: tuple[str, ...] | None = None
     """each view's class; the top label alone if not given"""
+    stage: str = "full"
 
 
 def row(video: Predicted) -> dict[str, Any]:
@@ -56,6 +57,8 @@ def row(video: Predicted) -> dict[str, Any]:
         "member_probabilities": [probabilities(video.top_label)] * 2,
         "view_probabilities": [probabilities(name) for name in video.views or (video.top_label,)],
         "attention": [0.25, 0.75],
+        "stage": video.stage,
+        "sharpened": False,
         "size_bytes": 1 if has_facts else None,
         "content_digest": "xxh3:0" if has_facts else None,
         "num_frames": 2,

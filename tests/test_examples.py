@@ -31,6 +31,7 @@ def written(directory: Path, video: Path, attention: list[float], digest: str | 
         "attention": attention,
         "pts_s": [0.0] * len(attention),
         "content_digest": digest,
+        "stage": "full",
     }
     columns = pa.schema(
         [
@@ -39,6 +40,7 @@ def written(directory: Path, video: Path, attention: list[float], digest: str | 
             ("attention", pa.list_(pa.float32())),
             ("pts_s", pa.list_(pa.float64())),
             ("content_digest", pa.string()),
+            ("stage", pa.string()),
         ]
     )
     storage.publish_table(f"{directory}/p.parquet", pa.Table.from_pylist([row], columns))
@@ -54,7 +56,7 @@ def digest_of(video: Path) -> str:
 def test_the_strip_shows_the_attended_frames_at_their_times(tmp_path: Path, video: Path) -> None:
     decoded = decode_video(str(video), PLAN, examples.shrink)
     files = written(tmp_path, video, [0.125] * 4 + [0.375, 0.125], digest_of(video))
-    strip = examples.strips(files, {"id0"}, PLAN)["id0"]
+    strip = examples.strips(files, {"id0"}, {"full": PLAN})["id0"]
     assert strip.reason is None
     assert strip.chosen == [0, 1, 2, 3, 4, 5]
     assert [frame.pts_s for frame in strip.frames] == decoded.pts_s.tolist()
@@ -69,7 +71,7 @@ def test_the_strip_shows_the_attended_frames_at_their_times(tmp_path: Path, vide
     ("frames", "change", "reason"),
     [
         (6, "digest", "the file has changed since it was classified"),
-        (5, "", "decoding shows 6 frames now, 5 were classified"),
+        (5, "", "decoding shows other frames now, not the one at 0.125 s"),
         (6, "gone", "cannot be read any more: not_found"),
         (6, "unknown", "the features do not say which video they are of"),
     ],
@@ -77,15 +79,15 @@ def test_the_strip_shows_the_attended_frames_at_their_times(tmp_path: Path, vide
 def test_what_cannot_be_shown_has_a_reason(tmp_path: Path, video: Path, frames: int, change: str, reason: str) -> None:
     digest = {"digest": "xxh3:other", "unknown": None}.get(change, digest_of(video))
     uri = tmp_path / "gone.mp4" if change == "gone" else video
-    strip = examples.strips(written(tmp_path, uri, [1 / frames] * frames, digest), {"id0"}, PLAN)["id0"]
+    strip = examples.strips(written(tmp_path, uri, [1 / frames] * frames, digest), {"id0"}, {"full": PLAN})["id0"]
     assert strip.frames == []
     assert (strip.reason or "").startswith(reason)
 
 
 def test_only_what_is_asked_for_is_decoded(tmp_path: Path, video: Path) -> None:
     files = written(tmp_path, video, [1.0], "xxh3:0")
-    assert examples.strips(files, set(), PLAN) == {}
-    assert examples.strips(files, {"other"}, None) == {}
+    assert examples.strips(files, set(), {"full": PLAN}) == {}
+    assert examples.strips(files, {"other"}, {}) == {}
 
 
 def test_neighbours_of_a_stronger_frame_give_way() -> None:
@@ -105,4 +107,4 @@ def test_frames_keep_their_proportions() -> None:
 
 def test_a_plan_that_is_not_known_is_no_error(tmp_path: Path, video: Path) -> None:
     files = written(tmp_path, video, [1.0], digest_of(video))
-    assert examples.strips(files, {"id0"}, None)["id0"].reason == "the features do not say which video they are of"
+    assert examples.strips(files, {"id0"}, {})["id0"].reason == "the features do not say which video they are of"

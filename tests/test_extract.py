@@ -24,12 +24,11 @@ from vidclf.archive.worker import DecodeVideos
 from vidclf.cluster import ClusterResources
 from vidclf.config import ConfigError, ExtractConfig
 from vidclf.features import backbone, engine
+from vidclf.features.embed import EmbedVideos, most_trusted
 from vidclf.features.extract import (
-    EmbedVideos,
     _frames_in_flight_bytes,
     _num_blocks,
     check_error_rate,
-    most_trusted,
     pool_sizes,
 )
 from vidclf.features.run import Embedding, EmbeddingJob, Target
@@ -221,7 +220,8 @@ def test_gpus_that_are_not_there_are_refused() -> None:
 
 
 @pytest.mark.parametrize(
-    ("num_videos", "decode_workers", "blocks"), [(1, 2, 1), (50, 2, 13), (1024, 2, 64), (1_000_000, 64, 31_250)]
+    ("num_videos", "decode_workers", "blocks"),
+    [(1, 2, 1), (4, 2, 2), (50, 2, 13), (1024, 2, 64), (1_000_000, 64, 31_250)],
 )
 def test_a_manifest_is_read_in_enough_blocks_for_every_worker(
     num_videos: int, decode_workers: int, blocks: int

@@ -330,7 +330,7 @@ def test_an_imported_ensemble_classifies_as_its_checkpoints_do(
         expected_logits(content, classifier, video_TD)
         for content, classifier in zip(contents, (PLAIN, TIGHT), strict=True)
     ]
-    probabilities = [formula.softmax(member / loaded.temperature(False)) for member in logits]
+    probabilities = [formula.softmax(member / loaded.fitted(False).temperature) for member in logits]
     np.testing.assert_allclose(loaded([[video_TD]]).member_probabilities_MBC[:, 0], probabilities, atol=1e-5)
     # The scores are those of the validation videos, with labels in the order of the checkpoints' outputs.
     right = [

@@ -387,6 +387,10 @@ class TrainConfig(FitConfig):
     """models in the ensemble"""
     member_backbones: tuple[str, ...] = ()
     """backbone of each member, comma-separated (default: those of --features in turn)"""
+    first_look: tuple[str, ...] = ()
+    """features of a few keyframes of the same videos (`jobs/extract.py --sampling keyframes --num-frames 8`), a
+    directory for each of --features and in their order, for classify's --progressive: what they suffice for
+    is fitted on validation (default: none)"""
     import_reference: str | None = None
     """directory of the reference system's best_ensemble_model_<i>.pt, to calibrate on the features and publish
     instead of training; they decide the sizes and the number of members"""
@@ -418,6 +422,8 @@ class TrainConfig(FitConfig):
         num_sets = len(self.features)
         require(num_sets >= 1, "features", "at least one directory", self.features)
         require(len(set(self.features)) == num_sets, "features", "each named once", ",".join(self.features))
+        rule = f"one directory for each of --features, {num_sets}"
+        require(len(self.first_look) in (0, num_sets), "first_look", rule, ",".join(self.first_look))
         if self.import_reference is not None:
             rule = "one directory with --import-reference, whose members are of one backbone"
             require(num_sets == 1, "features", rule, ",".join(self.features))
@@ -543,6 +549,9 @@ class ClassifyConfig(PipelineConfig):
     abstain_risk: float = 0.05
     """share of wrong labels among the accepted videos that is not to be exceeded; less trusted videos are
     abstained on. Where validation is too small to certify it, the job says what it does instead"""
+    progressive: bool = False
+    """look at a few keyframes of each video first, and at more only where the ensemble is not sure enough to
+    keep the error under --abstain-risk; needs an ensemble that was trained with --first-look"""
     segments: float | None = None
     """length in seconds of segments to classify one by one as well, from the frames sampled in each, into
     segments/ of the output; a segment without a sampled frame has no row (default: none)"""
@@ -569,6 +578,10 @@ class ClassifyConfig(PipelineConfig):
         if self.features:
             for name in ("save_features", "sharpen_blurry", "redo_stale", "retry_quarantined"):
                 rule = "left out with --features, which decodes nothing"
+                require(not getattr(self, name), name, rule, getattr(self, name))
+        if self.progressive:
+            for name in ("features", "save_features", "segments"):
+                rule = "left out with --progressive, which does not look at all frames of every video"
                 require(not getattr(self, name), name, rule, getattr(self, name))
 
 

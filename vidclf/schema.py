@@ -189,7 +189,9 @@ def predictions(num_classes: int) -> pa.Schema:
     what unit). `member_disagreement` is the members' mean total-variation distance from their average (0:
     all agree, 1: nothing shared); `member_probabilities` holds one [C] a member, averaged over the views
     of test-time augmentation, `view_probabilities` one [C] a view, averaged over the members.
-    `attention` [T] is the pooling weight of each sampled frame (sums to 1), at `pts_s`.
+    `attention` [T] is the pooling weight of each sampled frame (sums to 1), at `pts_s`. `stage` is the look
+    that decided (`vidclf/learning/cascade.py`; `full` unless the job was progressive), whose frames the row
+    is of; `sharpened` says that these were sharpened (`--sharpen-blurry`).
     """
     return pa.schema(
         [
@@ -206,6 +208,8 @@ def predictions(num_classes: int) -> pa.Schema:
             pa.field("member_probabilities", pa.list_(pa.list_(pa.float32(), num_classes)), nullable=False),
             pa.field("view_probabilities", pa.list_(pa.list_(pa.float32(), num_classes)), nullable=False),
             pa.field("attention", pa.list_(pa.float32()), nullable=False),
+            pa.field("stage", pa.string(), nullable=False),
+            pa.field("sharpened", pa.bool_(), nullable=False),
             *_VIDEO_FIELDS,
             *_PICTURE_FIELDS,
             pa.field("ensemble_id", pa.string(), nullable=False),

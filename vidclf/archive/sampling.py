@@ -117,8 +117,7 @@ def alternatives(
     if position < len(chosen) - 1:
         near &= 2 * pts_ticks < time + int(pts_ticks[chosen[position + 1]])
     candidates = np.flatnonzero(near)
-    if len(candidates) > NUM_ALTERNATIVES:
-        candidates = candidates[(2 * np.arange(NUM_ALTERNATIVES) + 1) * len(candidates) // (2 * NUM_ALTERNATIVES)]
+    candidates = candidates[evenly_spread(len(candidates), NUM_ALTERNATIVES)]
     return sorted(candidates.tolist(), key=lambda candidate: (abs(int(pts_ticks[candidate]) - time), candidate))
 
 
@@ -130,6 +129,12 @@ def _keyframes(
     candidates = np.flatnonzero(is_keyframe & (pts_ticks >= start) & (pts_ticks < end))
     if len(candidates) == 0:
         return on_screen_at_midpoints(pts_ticks, start, end, 1)
-    if len(candidates) <= num_frames:
-        return candidates
-    return candidates[(2 * np.arange(num_frames) + 1) * len(candidates) // (2 * num_frames)]
+    return candidates[evenly_spread(len(candidates), num_frames)]
+
+
+def evenly_spread(length: int, num_kept: int) -> npt.NDArray[np.intp]:
+    """Indices of `num_kept` of `length` things in a row, those at the middles of equal spans; of all where there
+    are no more."""
+    if length <= num_kept:
+        return np.arange(length)
+    return (2 * np.arange(num_kept) + 1) * length // (2 * num_kept)

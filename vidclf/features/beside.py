@@ -6,6 +6,8 @@ Shape suffixes: T frames, D features.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import fields, replace
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -67,6 +69,39 @@ def check_sets(locations: Sequence[str], sets: Sequence[FeatureSet]) -> None:
     same labels, sources, splits, contents and numbers of frames, which then are in the same order."""
     check_specs(locations, [features.spec for features in sets])
     check_videos(locations, [_told(features) for features in sets])
+
+
+def first_look(location: str, look: FeatureSet, features: FeatureSet) -> FeatureSet:
+    """The videos of `features`, in their order, as the features at `location` see them, which are of other frames.
+
+    Raises ConfigError where these are made otherwise in anything but the sampling, or lack a video, or hold
+    another file under its name.
+    """
+    expected = replace(features.spec, sampling=look.spec.sampling)
+    if look.spec != expected:
+        raise ConfigError(
+            f"--first-look {location}: must be made as --features but for the sampling, differs in "
+            f"{look.spec.differences(expected)}"
+        )
+    place_of = {video_id: place for place, video_id in enumerate(look.video_ids)}
+    lacking = [video_id for video_id in features.video_ids if video_id not in place_of]
+    if lacking:
+        raise ConfigError(
+            f"--first-look {location}: must hold the videos of --features, lacks {len(lacking)} of them (for one "
+            f"{lacking[0]}); extract it from the same manifest, or continue that"
+        )
+    places = [place_of[video_id] for video_id in features.video_ids]
+    lists = [field.name for field in fields(FeatureSet) if field.name != "spec"]
+    chosen: dict[str, Any] = {name: [getattr(look, name)[place] for place in places] for name in lists}
+    found = replace(look, **chosen)
+    pairs = zip(features.video_ids, found.content_digests, features.content_digests, strict=True)
+    changed = [video_id for video_id, here, there in pairs if here != there]
+    if changed:
+        raise ConfigError(
+            f"--first-look {location}: content_digest must be that of --features, differs for {len(changed)} videos "
+            f"(for one {changed[0]}); extract both from one archive"
+        )
+    return found
 
 
 def _told(features: FeatureSet) -> pa.Table:

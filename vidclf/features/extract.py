@@ -5,8 +5,6 @@ predictions inside the same CNN worker. Everything else (resuming, quarantine, s
 this file for both.
 
     manifest ─▶ skip finished ─▶ decode (CPU) ─▶ CNN [▶ head] (GPU or CPU) ─▶ part-* | quarantine/part-*
-
-Shape suffixes: T frames, H W pixels, D features.
 """
 
 from __future__ import annotations
@@ -15,27 +13,22 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import partial
-from typing import Any, cast
+from typing import Any
 
-import numpy as np
-import numpy.typing as npt
 import pyarrow as pa
-import pyarrow.compute as pc
 import ray
 import ray.data
 import torch
 from ray.data import ActorPoolStrategy, DataContext, ExecutionResources
 from ray.data.checkpoint import CheckpointConfig
 
-from vidclf import cluster, events, ledger, reconcile, schema, storage
-from vidclf.archive import quality
+from vidclf import cluster, ledger, reconcile, schema, storage
 from vidclf.archive.sampling import SamplingPlan
 from vidclf.archive.supervise import DecodeLimits
-from vidclf.archive.transform import FrameTransforms
 from vidclf.archive.worker import DecodeVideos
 from vidclf.config import ConfigError, ExtractConfig, PipelineConfig
 from vidclf.features import backbone, engine, hdf5
-from vidclf.features.engine import Engine
+from vidclf.features.embed import EmbedVideos
 from vidclf.features.monitoring import PipelineMetrics
 from vidclf.features.run import (
     Embedding,
@@ -47,8 +40,8 @@ from vidclf.features.run import (
     summarize,
     would_process,
 )
-from vidclf.features.sink import RunSink, target_column, written_columns
-from vidclf.features.store import FeatureSpec, features_column, writable_view
+from vidclf.features.sink import RunSink
+from vidclf.features.store import FeatureSpec
 from vidclf.progress import ProgressLine
 
 VIDEOS_PER_BLOCK = (4, 32)
@@ -151,6 +144,13 @@ def _run_pipeline(config: PipelineConfig, job: EmbeddingJob, before: ledger.RunS
     """The whole graph."""
     resources = cluster.connect()
     pools = pool_sizes(config, resources)
+    num_blocks = _num_blocks(before.num_pending, pools.decode_workers)
+    # No worker without work: of a few videos there may be fewer blocks than cores.
+    pools = replace(
+        pools,
+        decode_workers=min(pools.decode_workers, num_blocks),
+        cnn_workers=min(pools.cnn_workers, num_blocks),
+    )
     plan, transforms = job.embeddings[0].spec.plan, job.transforms()
     limits = DecodeLimits(
         timeout_s=config.decode_timeout,
@@ -174,7 +174,7 @@ def _run_pipeline(config: PipelineConfig, job: EmbeddingJob, before: ledger.RunS
     videos = ray.data.read_parquet(
         manifest_path,
         filesystem=filesystem,
-        override_num_blocks=_num_blocks(before.num_pending, pools.decode_workers),
+        override_num_blocks=num_blocks,
         num_cpus=0,
     )
     # 2. Decode: 1 row out per row in, frames at model resolution or a reject reason. Actors, because
@@ -221,6 +221,7 @@ def _run_pipeline(config: PipelineConfig, job: EmbeddingJob, before: ledger.RunS
             "decode": counts.get("decode_s", 0.0) / (elapsed_s * pools.decode_workers),
             "cnn": counts.get("cnn_s", 0.0) / (elapsed_s * pools.cnn_workers),
         },
+        worker_s={"decode": counts.get("decode_s", 0.0), "cnn": counts.get("cnn_s", 0.0)},
         cnn_engines={name.split(":")[1]: int(n) for name, n in sorted(counts.items()) if name.startswith("engine:")},
     )
 
@@ -285,135 +286,6 @@ def write(
     return elapsed_s, ray.get(tally.read.remote())
 
 
-class EmbedVideos:
-    """Stage 3. In: `schema.decoded`. Out: `written_columns`; ok rows first, then rejected ones."""
-
-    def __init__(
-        self,
-        job: EmbeddingJob,
-        networks: dict[str, Any],
-        precision: str,
-        num_gpus: float,
-        tally: Any,
-        logs_events: bool = False,
-    ) -> None:
-        """`networks`: by feature key, a reference to what `engine.load` takes."""
-        torch.set_num_threads(1)
-        self._job = job
-        self._tally = tally
-        self._logs_events = logs_events
-        self._columns = written_columns([target.row_schema for target in job.targets])
-        self._heads = [target.make_head() if target.make_head is not None else None for target in job.targets]
-        # The references are in a dictionary, so that Ray hands them over as they are and every worker of a
-        # node shares the arrays.
-        transforms, device = job.transforms(), "cuda" if num_gpus else "cpu"
-        self._cnns = {}
-        for embedding in job.embeddings:
-            spec = embedding.spec
-            network = ray.get(networks[spec.key])
-            cnn = engine.load(network, spec.backbone, embedding.weights, device, precision)
-            self._cnns[spec.key] = _Cnn(embedding, cnn, transforms)
-            tally.add.remote({f"engine:{cnn.name}": 1})
-
-    def __call__(self, batch: pa.Table) -> pa.Table:
-        started = time.perf_counter()
-        is_ok = pc.is_null(batch["reject_reason"])
-        # Filtering copies the frames, so not where nothing is to be left out.
-        ok = batch if pc.all(is_ok).as_py() else batch.filter(is_ok)
-        rejected = batch.filter(pc.invert(is_ok))
-        kept = [name for name in self._columns.names if name in batch.column_names]
-        tables = []
-        if ok.num_rows:
-            columns = {name: ok[name] for name in kept}
-            for index, rows in enumerate(self._rows(ok)):
-                columns[target_column(index)] = pa.chunked_array([rows.to_struct_array().combine_chunks()])
-            tables.append(pa.table(columns).select(self._columns.names).cast(self._columns))
-        if rejected.num_rows:
-            tables.append(_widen(rejected, self._columns))
-        counts = {
-            "done": batch.num_rows,
-            "ok": ok.num_rows,
-            "cnn_s": time.perf_counter() - started,
-            "frames_embedded": pc.sum(ok["num_frames"]).as_py() or 0,
-        }
-        for reason in rejected["reject_reason"].to_pylist():
-            counts[f"rejected:{reason}"] = counts.get(f"rejected:{reason}", 0) + 1
-        self._tally.add.remote(counts)
-        if self._logs_events:
-            for video_id in ok[schema.VIDEO_ID].to_pylist():
-                events.write("cnn", video_id, counts["cnn_s"] / ok.num_rows, "ok")
-        return pa.concat_tables(tables) if tables else self._columns.empty_table()
-
-    def _rows(self, ok: pa.Table) -> list[pa.Table]:
-        """Each target's rows of some decoded videos; targets of one CNN share it."""
-        embedded = {key: cnn(ok, is_sharpened=False) for key, cnn in self._cnns.items()}
-        written = []
-        for target, head in zip(self._job.targets, self._heads, strict=True):
-            own = [embedded[spec.key] for spec in target.specs]
-            rows = own[0]
-            if head is not None:
-                rows = head(own)
-                is_blurry = own[0]["is_blurry"]
-                if target.sharpen_blurry and pc.any(is_blurry).as_py():
-                    blurry = ok.filter(is_blurry)
-                    sharpened = [self._cnns[spec.key](blurry, is_sharpened=True) for spec in target.specs]
-                    rows = most_trusted(rows, head(sharpened))
-            written.append(schema.conform(rows, target.row_schema, "output"))
-        return written
-
-
-class _Cnn:
-    """A backbone. In: ok rows of `schema.decoded`. Out: `schema.features`."""
-
-    def __init__(self, embedding: Embedding, cnn: Engine, transforms: FrameTransforms) -> None:
-        self._spec = embedding.spec
-        self._view = schema.view_name(transforms.transforms.index(embedding.transform))
-        self._side = embedding.transform.crop_size
-        self._cnn = cnn
-        self._embedded = schema.features(self._spec.feature_dim)
-
-    def __call__(self, ok: pa.Table, *, is_sharpened: bool) -> pa.Table:
-        view = pa.Table.from_struct_array(schema.one_chunk(ok[self._view]))
-        frames_THWC = frames_of(view["frames"], self._side)
-        if is_sharpened:
-            frames_THWC = quality.sharpened(frames_THWC)
-        num_frames_B = ok["num_frames"].to_numpy()
-        features_TD = self._cnn(frames_THWC, num_frames_B.tolist()).astype(np.float16)
-        rows = np.split(features_TD, np.cumsum(num_frames_B)[:-1])
-        columns = {name: ok[name] for name in self._embedded.names if name in ok.column_names}
-        columns.update({name: view[name] for name in self._embedded.names if name in view.column_names})
-        columns["features"] = features_column(cast(Any, rows), self._spec.feature_dim)
-        columns["feature_key"] = pa.array([self._spec.key] * ok.num_rows)
-        return schema.conform(pa.table(columns), self._embedded, "embedded rows")
-
-
-def most_trusted(rows: pa.Table, others: pa.Table) -> pa.Table:
-    """`rows`, with those of `others`, which are some of the same videos, in their place where their
-    `trust_score` is higher."""
-    place = pc.index_in(rows[schema.VIDEO_ID], others[schema.VIDEO_ID].combine_chunks())
-    is_better = pc.greater(others["trust_score"].take(place), rows["trust_score"])
-    place = pc.if_else(pc.fill_null(is_better, False), pc.add(place, rows.num_rows), pa.array(np.arange(rows.num_rows)))
-    return pa.concat_tables([rows, others]).take(place)
-
-
-def frames_of(column: pa.ChunkedArray, side: int) -> npt.NDArray[np.uint8]:
-    """All frames of some rows, [T, side, side, 3] uint8, not copied."""
-    # flatten(), because a sliced list array's values still hold the rows outside the slice.
-    pixels = schema.one_chunk(column).flatten()
-    bytes_ = np.frombuffer(pixels.buffers()[1], dtype=np.uint8)
-    first = pixels.offset * side * side * 3
-    frames_THWC = bytes_[first : first + len(pixels) * side * side * 3].reshape(-1, side, side, 3)
-    # Arrow's buffers are read-only, of which torch warns and OpenVINO makes a copy; nothing writes to them.
-    return writable_view(frames_THWC)
-
-
-def _widen(table: pa.Table, columns: pa.Schema) -> pa.Table:
-    return pa.table(
-        [table[f.name] if f.name in table.column_names else pa.nulls(table.num_rows, f.type) for f in columns],
-        schema=columns,
-    )
-
-
 @dataclass(frozen=True, kw_only=True)
 class _Pools:
     decode_workers: int
@@ -466,6 +338,7 @@ def _frames_in_flight_bytes(config: PipelineConfig, pools: _Pools, video_bytes: 
 def _num_blocks(num_videos: int, decode_workers: int) -> int:
     """Blocks to read the manifest in."""
     fewest, most = VIDEOS_PER_BLOCK
+    fewest = min(fewest, -(-num_videos // decode_workers))
     videos_per_block = min(max(num_videos // (decode_workers * TASKS_PER_WORKER), fewest), most)
     return -(-num_videos // videos_per_block)
 

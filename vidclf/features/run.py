@@ -9,7 +9,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import Any, Protocol
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -25,6 +25,16 @@ Head = Callable[[Sequence[pa.Table]], pa.Table]
 """Turns embedded videos into the rows to write, one for one: a table of `schema.features` for each of the
 target's backbones, of the same videos in the same order. Facts about a video are taken from the first; of
 the others the `features` alone."""
+
+
+class StagedHead(Protocol):
+    """A head that may be content with a few of a video's frames."""
+
+    def __call__(self, embedded_S: Sequence[pa.Table], /) -> pa.Table: ...
+
+    def early(self, embedded_S: Sequence[pa.Table], /) -> pa.Table:
+        """The rows by these few frames. One whose `verdict` is `accepted` is written; of the other videos the
+        head is shown all frames."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -60,6 +70,8 @@ class Target:
     """what else decides the head's rows; a run is continued only with the same"""
     segments_schema: pa.Schema | None = None
     """of the rows in the run's `segments/`, which the head's rows carry in `schema.SEGMENTS_COLUMN`"""
+    early_frames: int | None = None
+    """frames of each video, evenly chosen from the sampled ones, that a `StagedHead` is shown first"""
     sharpen_blurry: bool = False
     """hand the head the sharpened frames of blurry videos too, and keep the row of higher trust"""
     directory: str | None = None
@@ -271,8 +283,13 @@ class Performance:
 
     busy: dict[str, float]
     """share of its workers' time that each stage was at work, 0 to 1"""
+    worker_s: dict[str, float] = field(default_factory=dict)
+    """seconds that each stage's workers were at work, all together"""
     cnn_engines: dict[str, int] = field(default_factory=dict)
     """CNN workers, by what runs their backbones, as `openvino bf16`"""
+    passes: dict[str, dict[str, Any]] = field(default_factory=dict)
+    """where a pipeline goes over some videos more than once: of each pass its `num_videos`, the
+    `num_decided` there by stage, and `worker_s_per_video`"""
 
 
 def summarize(
@@ -298,7 +315,9 @@ def summarize(
         "pipeline_run_time_s": round(elapsed_s, 3),
         "videos_per_s": round(videos_per_s, 4),
         "video_hours_per_day": round(videos_per_s * ok_share * mean_duration_s * 24, 3),
+        "worker_s": {name: round(seconds, 3) for name, seconds in performance.worker_s.items()},
         "cnn_engines": performance.cnn_engines,
+        **({"passes": performance.passes} if performance.passes else {}),
         "busy_share": {name: round(share, 3) for name, share in performance.busy.items()},
         "binding_resource": max(performance.busy, key=lambda name: performance.busy[name], default=None),
     }

@@ -3,21 +3,23 @@
 Validation has also chosen each member's epoch, so what is measured on it flatters a little; whatever is
 fitted here is therefore judged by cross-fitting over its sources.
 
-Shape suffixes: B videos, C classes, M members, V views, K signs, S backbones.
+Shape suffixes: B videos, T frames, D features, C classes, M members, V views, K signs, S backbones, L looks.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, replace
+from dataclasses import asdict, dataclass, replace
 from typing import Any, TypeVar
 
 import numpy as np
 import numpy.typing as npt
 import torch
 
+from vidclf.archive.sampling import evenly_spread
 from vidclf.features.store import FeatureSet
-from vidclf.learning import ensemble, metrics, trust, views
+from vidclf.learning import cascade, ensemble, metrics, trust, views
+from vidclf.learning.cascade import StageData
 from vidclf.learning.ensemble import EnsembleInfo, TrustData, Votes, vote
 from vidclf.learning.temperature import fit_temperature, tempered
 from vidclf.learning.trust import FeatureSpace, TrustScore
@@ -27,50 +29,78 @@ NUM_FOLDS = 5
 Fitted = TypeVar("Fitted")
 
 
-def calibrate(directory: str, info: EnsembleInfo, features_S: Sequence[FeatureSet]) -> EnsembleInfo:
-    """`info` with its views, calibration, trust and validation scores, after writing
+def calibrate(
+    directory: str,
+    info: EnsembleInfo,
+    features_S: Sequence[FeatureSet],
+    first_look_S: Sequence[FeatureSet] | None = None,
+) -> EnsembleInfo:
+    """`info` with its views, calibration, trust, early stages and validation scores, after writing
     `trust.safetensors` beside the members that `directory` holds. `features_S` are those of the
-    ensemble's backbones, of the same videos."""
+    ensemble's backbones, of the same videos; `first_look_S` those of the `keyframes` stage, without which
+    the cascade has no such stage."""
     features = features_S[0]
     splits = np.array(features.splits)
     in_train, in_val = np.flatnonzero(splits == "train"), np.flatnonzero(splits == "val")
     labels = [info.classes.index(str(features.labels[index])) for index in in_val]
     labels_B, groups = np.array(labels), [features.groups[index] for index in in_val]
-    sequences_S = [[own.features[index] for index in in_val] for own in features_S]
-    members = [ensemble.load_member(directory, info, index).eval() for index in range(len(info.members))]
-    logits_VMBC, _ = ensemble.run_members(members, info.spaces_M, sequences_S, list(views.VIEWS), torch.device("cpu"))
     folds_B = trust.group_folds(labels, groups, min(NUM_FOLDS, len(set(groups))))
+    members = [ensemble.load_member(directory, info, index).eval() for index in range(len(info.members))]
 
-    fitted_S = [fit_space(own, in_train, in_val, info.classes) for own in features_S]
-    spaces = [space for space, _ in fitted_S]
-    ood, seen_score_B = fit_ood([distances_B for _, distances_B in fitted_S])
-    ood_score_B = seen_score_B[: len(in_val)]
+    def votes_of(sequences_S: ensemble.BySpace, names: Sequence[str]) -> npt.NDArray[np.float32]:
+        seen_S = [[own[index] for index in in_val.tolist()] for own in sequences_S]
+        logits_VMBC, _ = ensemble.run_members(members, info.spaces_M, seen_S, names, torch.device("cpu"))
+        probabilities_VMBC: npt.NDArray[np.float32] = logits_VMBC.softmax(dim=3).numpy()
+        return probabilities_VMBC
 
-    probabilities_VMBC = logits_VMBC.softmax(dim=3).numpy()
+    looks = {cascade.FULL: [own.features for own in features_S], **_early_looks(features_S, first_look_S)}
+    spaces, distances = [], []
+    for index, own in enumerate(features_S):
+        seen = [look_S[index] for look_S in looks.values()]
+        space, distances_L = fit_space(own, in_train, in_val, info.classes, seen)
+        spaces.append(space)
+        distances.append(distances_L)
+    fits = _Fits(info=info, labels_B=labels_B, folds_B=folds_B, spaces=spaces)
+
+    probabilities_VMBC = votes_of(looks[cascade.FULL], list(views.VIEWS))
     view_VBC = probabilities_VMBC.mean(axis=1)
     view_weights = views.fit_weights(tempered(view_VBC, fit_temperature(view_VBC[0], labels_B)), labels_B, groups)
-    calibration: dict[str, Any] = {"num_videos": len(labels_B)}
-    fitted: dict[str, Any] = {}
-    trust_B: dict[str, npt.NDArray[np.float32]] = {}
-    correct_B: dict[str, npt.NDArray[np.bool_]] = {}
-    for tta in (False, True):
-        weights_V = np.array([view.weight for view in view_weights] if tta else [1.0], np.float32)
-        # Cross-fitted, so that signs and confidences are those of videos the temperature has not seen.
-        measured, votes = fit_calibration(probabilities_VMBC[: len(weights_V)], weights_V, labels_B, folds_B)
-        calibration.update({"tta": measured} if tta else measured)
-        top_B = votes.probabilities_BC.argmax(axis=1)
-        name = ensemble.mode(tta)
-        agreement_B = trust.frame_agreement(spaces, sequences_S, top_B)
-        signs_BK = trust.signs(votes.probabilities_BC, votes.member_MBC, votes.view_VBC, agreement_B, ood_score_B)
-        confidence_B = votes.probabilities_BC.max(axis=1)
-        correct_B[name] = top_B == labels_B
-        if not tta:
-            scores = metrics.evaluate(labels, top_B.tolist(), info.classes)
-        score, trust_B[name] = fit_trust(confidence_B, signs_BK, correct_B[name], folds_B)
-        fitted[name] = asdict(score)
+    stages: dict[str, dict[str, Any]] = {}
+    stage_data: dict[str, StageData] = {}
+    for number, (name, look_S) in enumerate(looks.items()):
+        sequences_S = [[own[index] for index in in_val] for own in look_S]
+        ood, seen_score_B = fit_ood([distances_L[number] for distances_L in distances])
+        ood_score_B = seen_score_B[: len(in_val)]
+        if name == cascade.FULL:
+            full_ood = ood
+            weights_V = np.array([view.weight for view in view_weights], np.float32)
+            plain = fits.of(probabilities_VMBC[:1], np.ones(1, np.float32), sequences_S, ood_score_B)
+            tta = fits.of(probabilities_VMBC, weights_V, sequences_S, ood_score_B)
+            continue
+        early = fits.of(votes_of(look_S, views.PLAIN), np.ones(1, np.float32), sequences_S, ood_score_B)
+        specs = [asdict(own.spec) for own in first_look_S or ()] if name == cascade.KEYFRAMES else []
+        stages[name] = {
+            "num_frames": max(len(rows_TD) for rows_TD in look_S[0]),
+            "feature_specs": specs,
+            "calibration": early.calibration,
+            "ood": ood,
+            "trust": asdict(early.score),
+            "val_accuracy": float((early.top_B == labels_B).mean()),
+        }
+        stage_data[name] = StageData(
+            trust_B=early.trust_B, correct_B=early.top_B == labels_B, ood_B=ood_score_B.astype(np.float32)
+        )
+    by_mode = {ensemble.mode(False): plain, ensemble.mode(True): tta}
     digest = ensemble.write_trust(
-        directory, TrustData(spaces=spaces, validation_trust_B=trust_B, validation_correct_B=correct_B)
+        directory,
+        TrustData(
+            spaces=spaces,
+            validation_trust_B={name: fit.trust_B for name, fit in by_mode.items()},
+            validation_correct_B={name: fit.top_B == labels_B for name, fit in by_mode.items()},
+            stages=stage_data,
+        ),
     )
+    scores = metrics.evaluate(labels, plain.top_B.tolist(), info.classes)
     training = {
         **info.training,
         "val_accuracy": scores.accuracy,
@@ -81,10 +111,62 @@ def calibrate(directory: str, info: EnsembleInfo, features_S: Sequence[FeatureSe
     return replace(
         info,
         views=[asdict(view) for view in view_weights],
-        calibration=calibration,
-        trust={"digest": digest, "ood": ood, **fitted},
+        calibration={"num_videos": len(labels_B), **plain.calibration, "tta": tta.calibration},
+        trust={"digest": digest, "ood": full_ood, **{name: asdict(fit.score) for name, fit in by_mode.items()}},
+        stages=stages,
         training=training,
     )
+
+
+def _early_looks(
+    features_S: Sequence[FeatureSet], first_look_S: Sequence[FeatureSet] | None
+) -> dict[str, list[list[npt.NDArray[np.float16]]]]:
+    """What the early stages of the cascade see of every video, by backbone."""
+    looks = {}
+    if first_look_S is not None:
+        looks[cascade.KEYFRAMES] = [own.features for own in first_look_S]
+    if features_S[0].spec.plan.num_frames >= 2 * cascade.SUBSET_FRAMES:
+        looks[cascade.SUBSET] = [
+            [rows_TD[evenly_spread(len(rows_TD), cascade.SUBSET_FRAMES)] for rows_TD in own.features]
+            for own in features_S
+        ]
+    return looks
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Fit:
+    """The fits to one look at validation's videos; values of these are by fits that had not seen their source."""
+
+    calibration: dict[str, float]
+    score: TrustScore
+    trust_B: npt.NDArray[np.float32]
+    top_B: npt.NDArray[np.intp]
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Fits:
+    """What fits to validation's videos have in common."""
+
+    info: EnsembleInfo
+    labels_B: npt.NDArray[np.int64]
+    folds_B: npt.NDArray[np.int64]
+    spaces: list[FeatureSpace]
+
+    def of(
+        self,
+        probabilities_VMBC: npt.NDArray[np.float32],
+        weights_V: npt.NDArray[np.float32],
+        sequences_S: ensemble.BySpace,
+        ood_score_B: npt.NDArray[np.floating[Any]],
+    ) -> _Fit:
+        # Cross-fitted, so that signs and confidences are those of videos the temperature has not seen.
+        calibration, votes = fit_calibration(probabilities_VMBC, weights_V, self.labels_B, self.folds_B)
+        top_B = votes.probabilities_BC.argmax(axis=1)
+        agreement_B = trust.frame_agreement(self.spaces, sequences_S, top_B.tolist())
+        signs_BK = trust.signs(votes.probabilities_BC, votes.member_MBC, votes.view_VBC, agreement_B, ood_score_B)
+        confidence_B = votes.probabilities_BC.max(axis=1)
+        score, trust_B = fit_trust(confidence_B, signs_BK, top_B == self.labels_B, self.folds_B)
+        return _Fit(calibration=calibration, score=score, trust_B=trust_B, top_B=top_B)
 
 
 def fit_calibration(
@@ -130,23 +212,29 @@ def fit_trust(
 
 
 def fit_space(
-    features: FeatureSet, in_train: npt.NDArray[np.intp], in_val: npt.NDArray[np.intp], classes: list[str]
-) -> tuple[FeatureSpace, npt.NDArray[np.floating[Any]]]:
-    """Where train lies; the distances of validation's videos, then of train's own by cross-fitting over its
-    sources (which had less to fit on, so that a line by them lies rather too far out)."""
+    features: FeatureSet,
+    in_train: npt.NDArray[np.intp],
+    in_val: npt.NDArray[np.intp],
+    classes: list[str],
+    looks: Sequence[Sequence[npt.NDArray[np.float16]]],
+) -> tuple[FeatureSpace, list[npt.NDArray[np.floating[Any]]]]:
+    """Where train lies, by its features; and for each of several looks at all videos the distances of
+    validation's, then of train's own by cross-fitting over its sources (which had less to fit on, so that a
+    line by them lies rather too far out)."""
     sequences = [features.features[index] for index in in_train]
     labels = [classes.index(str(features.labels[index])) for index in in_train]
     groups = [features.groups[index] for index in in_train]
     space = FeatureSpace.fit(sequences, labels, len(classes))
     folds_B = trust.group_folds(labels, groups, NUM_FOLDS)
-    seen = [space.distances([features.features[index] for index in in_val])]
+    seen = [[space.distances([look[index] for index in in_val])] for look in looks]
     for fold in range(NUM_FOLDS):
         inside, outside = np.flatnonzero(folds_B != fold), np.flatnonzero(folds_B == fold)
         # A class with a single source has no mean without it.
         if len(outside) and len({labels[index] for index in inside}) == len(classes):
             part = FeatureSpace.fit([sequences[i] for i in inside], [labels[i] for i in inside], len(classes))
-            seen.append(part.distances([sequences[index] for index in outside]))
-    return space, np.concatenate(seen)
+            for look, found in zip(looks, seen, strict=True):
+                found.append(part.distances([look[in_train[index]] for index in outside]))
+    return space, [np.concatenate(found) for found in seen]
 
 
 def fit_ood(

@@ -29,6 +29,7 @@ from vidclf.config import ConfigError, ModelConfig
 from vidclf.features.backbone import FEATURE_DIMS
 from vidclf.features.store import FeatureSpec
 from vidclf.learning import views
+from vidclf.learning.cascade import EARLY_STAGES, FULL, StageData
 from vidclf.learning.dataset import pad
 from vidclf.learning.model import TemporalClassifier
 from vidclf.learning.temperature import tempered
@@ -86,6 +87,10 @@ class EnsembleInfo:
     trust: dict[str, Any] = field(default_factory=dict)
     """`digest` of `trust.safetensors`; `ood`: the arguments of `trust.ood_score`, the `level` that its line
     stands for and the `num_videos` it is from; `plain` and `tta`: fields of `trust.TrustScore`"""
+    stages: dict[str, dict[str, Any]] = field(default_factory=dict)
+    """of each early stage of the cascade that could be fitted: `num_frames`, `feature_specs` (one a backbone;
+    none for frames of the full look), `calibration` (`temperature`, `ece_before`, `ece_after`), `ood` and
+    `trust` as above, `val_accuracy`"""
 
     @property
     def backbone_names(self) -> list[str]:
@@ -106,6 +111,7 @@ class EnsembleInfo:
             [[view["name"], view["weight"]] for view in self.views],
             self.calibration,
             self.trust,
+            *([self.stages] if self.stages else []),
         ]
         return hashlib.sha256(json.dumps(decisive).encode()).hexdigest()[:16]
 
@@ -137,6 +143,18 @@ class TrustData:
     validation_trust_B: dict[str, npt.NDArray[np.float32]]
     """by mode, `plain` or `tta`"""
     validation_correct_B: dict[str, npt.NDArray[np.bool_]]
+    stages: dict[str, StageData] = field(default_factory=dict)
+    """the same of the early stages of the cascade"""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Fitted:
+    """What makes predictions of the members' votes."""
+
+    weights_V: npt.NDArray[np.float32]
+    temperature: float
+    ood: dict[str, Any]
+    trust_score: TrustScore
 
 
 class Ensemble:
@@ -150,23 +168,22 @@ class Ensemble:
         self._members = [member.eval().to(device) for member in members]
         self._device = device
 
-    def __call__(self, sequences_S: BySpace, *, tta: bool = False) -> EnsembleOutput:
-        """Classify feature sequences of any lengths."""
+    def __call__(self, sequences_S: BySpace, *, tta: bool = False, stage: str = FULL) -> EnsembleOutput:
+        """Classify feature sequences of any lengths, as what they are of the video at `stage`."""
         names = list(views.VIEWS) if tta else list(views.PLAIN)
+        fitted = self.fitted(tta, stage)
         logits_VMBC, attention = run_members(self._members, self.info.spaces_M, sequences_S, names, self._device)
-        votes = vote(logits_VMBC.softmax(dim=3).numpy(), self.view_weights(tta), self.temperature(tta))
+        votes = vote(logits_VMBC.softmax(dim=3).numpy(), fitted.weights_V, fitted.temperature)
         probabilities_BC = votes.probabilities_BC
-        ood = self.info.trust["ood"]
         distances_SB = [space.distances(seen) for space, seen in zip(self.trust.spaces, sequences_S, strict=True)]
-        ood_B = ood_score(distances_SB, ood["distances"], ood["line"]).astype(np.float32)
+        ood_B = ood_score(distances_SB, fitted.ood["distances"], fitted.ood["line"]).astype(np.float32)
         agreement_B = frame_agreement(self.trust.spaces, sequences_S, probabilities_BC.argmax(axis=1))
         signs_BK = signs(probabilities_BC, votes.member_MBC, votes.view_VBC, agreement_B, ood_B)
-        score = TrustScore(**self.info.trust[mode(tta)])
         return EnsembleOutput(
             probabilities_BC=probabilities_BC,
             member_probabilities_MBC=votes.member_MBC,
             view_probabilities_VBC=votes.view_VBC,
-            trust_score_B=score(probabilities_BC.max(axis=1), signs_BK),
+            trust_score_B=fitted.trust_score(probabilities_BC.max(axis=1), signs_BK),
             ood_score_B=ood_B,
             attention=attention,
             signs_BK=signs_BK,
@@ -175,15 +192,26 @@ class Ensemble:
     def probabilities(self, sequences_S: BySpace) -> npt.NDArray[np.float32]:
         """Calibrated probabilities [B, C] of the original view and nothing else: for parts of videos."""
         logits_VMBC, _ = run_members(self._members, self.info.spaces_M, sequences_S, views.PLAIN, self._device)
-        return tempered(logits_VMBC[0].softmax(dim=2).mean(0).numpy(), self.temperature(False))
+        return tempered(logits_VMBC[0].softmax(dim=2).mean(0).numpy(), self.fitted(False).temperature)
 
-    def temperature(self, tta: bool) -> float:
-        calibration = self.info.calibration
-        return float(calibration["tta"]["temperature"] if tta else calibration["temperature"])
-
-    def view_weights(self, tta: bool) -> npt.NDArray[np.float32]:
-        """[V], of the views that are run."""
-        return np.array([view["weight"] for view in self.info.views] if tta else [1.0], np.float32)
+    def fitted(self, tta: bool, stage: str = FULL) -> Fitted:
+        """What is fitted for the full look in one mode, or for an early stage, which has one view."""
+        info = self.info
+        if stage != FULL:
+            early = info.stages[stage]
+            return Fitted(
+                weights_V=np.ones(1, np.float32),
+                temperature=float(early["calibration"]["temperature"]),
+                ood=early["ood"],
+                trust_score=TrustScore(**early["trust"]),
+            )
+        calibration = info.calibration["tta"] if tta else info.calibration
+        return Fitted(
+            weights_V=np.array([view["weight"] for view in info.views] if tta else [1.0], np.float32),
+            temperature=float(calibration["temperature"]),
+            ood=info.trust["ood"],
+            trust_score=TrustScore(**info.trust[mode(tta)]),
+        )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -276,6 +304,10 @@ def write_trust(directory: str, data: TrustData) -> str:
     for name, trust_B in data.validation_trust_B.items():
         arrays[f"{name}.trust_B"] = trust_B
         arrays[f"{name}.correct_B"] = data.validation_correct_B[name].astype(np.uint8)
+    for name, stage in data.stages.items():
+        arrays[f"{name}.trust_B"] = stage.trust_B
+        arrays[f"{name}.correct_B"] = stage.correct_B.astype(np.uint8)
+        arrays[f"{name}.ood_B"] = stage.ood_B
     content = safetensors.numpy.save(arrays)
     storage.publish_bytes(storage.join(directory, TRUST_FILE), content)
     return hashlib.sha256(content).hexdigest()
@@ -299,6 +331,15 @@ def read_trust(directory: str, info: EnsembleInfo) -> TrustData:
         ],
         validation_trust_B={name: arrays[f"{name}.trust_B"] for name in modes},
         validation_correct_B={name: arrays[f"{name}.correct_B"].astype(bool) for name in modes},
+        stages={
+            name: StageData(
+                trust_B=arrays[f"{name}.trust_B"],
+                correct_B=arrays[f"{name}.correct_B"].astype(bool),
+                ood_B=arrays[f"{name}.ood_B"],
+            )
+            for name in EARLY_STAGES
+            if name in info.stages
+        },
     )
 
 
@@ -324,6 +365,8 @@ def read_info(directory: str) -> EnsembleInfo:
         values["model"] = ModelConfig(
             **{**values["model"], "classifier_dims": tuple(values["model"]["classifier_dims"])}
         )
+        # Ensembles from before there were stages have none.
+        values = {"stages": {}, **values}
         info = EnsembleInfo(**{field.name: values[field.name] for field in fields(EnsembleInfo)})
         is_as_stated = info.ensemble_id == stated
         wrong = _wrong(info)

@@ -26,7 +26,7 @@ from vidclf import cluster, storage
 from vidclf.config import ConfigError, FitConfig, ModelConfig, TrainConfig
 from vidclf.features import beside
 from vidclf.features.store import FeatureSet
-from vidclf.learning import ensemble, leakage, metrics, reference, tracking
+from vidclf.learning import cascade, ensemble, leakage, metrics, reference, tracking
 from vidclf.learning.calibrate import calibrate
 from vidclf.learning.dataset import Batches, TrainingData, training_data
 from vidclf.learning.ensemble import EnsembleInfo, FittedBackbone
@@ -42,11 +42,16 @@ MAX_FAILURES = 2
 """Restarts of a member whose worker or node died, before the job gives up on it."""
 
 
-def train(config: TrainConfig, features: Sequence[FeatureSet], weights: Sequence[str]) -> dict[str, Any] | None:
+def train(
+    config: TrainConfig,
+    features: Sequence[FeatureSet],
+    weights: Sequence[str],
+    first_looks: Sequence[FeatureSet] = (),
+) -> dict[str, Any] | None:
     """Train the members that `config.output` lacks, or import them, calibrate, and publish the ensemble.
 
-    `features` are those of `config.features`, each with where its backbone's `weights` were. Near duplicates
-    are looked for in the first.
+    `features` are those of `config.features`, each with where its backbone's `weights` were, `first_looks`
+    those of `config.first_look`. Near duplicates are looked for in the first.
 
     Returns a summary, or None after a dry run. Raises ConfigError before any work starts where
     the features cannot be trained on or the directory holds another ensemble's members.
@@ -57,6 +62,10 @@ def train(config: TrainConfig, features: Sequence[FeatureSet], weights: Sequence
     division = leakage.divide(features[0], config)
     divided = division.features
     features = [replace(own, groups=divided.groups, splits=divided.splits) for own in features]
+    looks = [
+        beside.first_look(location, look, own)
+        for location, look, own in zip(config.first_look, first_looks, features[: len(first_looks)], strict=True)
+    ]
     imported: ReferenceEnsemble | None = None
     classes: list[str] | None = None
     if config.import_reference is not None:
@@ -78,7 +87,7 @@ def train(config: TrainConfig, features: Sequence[FeatureSet], weights: Sequence
         print(f"would {verb} members {missing} of {config.members} into {config.output}")
         return None
     ensemble_file = storage.join(config.output, ensemble.ENSEMBLE_FILE)
-    if missing or not storage.exists(ensemble_file):
+    if missing or not storage.exists(ensemble_file) or not _has_stages(config.output, looks):
         if storage.exists(ensemble_file):
             storage.delete_file(ensemble_file)
         storage.create_dir(config.output)
@@ -87,7 +96,7 @@ def train(config: TrainConfig, features: Sequence[FeatureSet], weights: Sequence
             _import_members(config, data[0], imported, members, missing)
         elif missing:
             _train_members(config, data, members, missing)
-        publish_ensemble(config, features, data[0], weights)
+        publish_ensemble(config, features, data[0], weights, looks)
     info = ensemble.read_info(config.output)
     return {"num_trained": len(missing), **info.training, "members": info.members, "ensemble_id": info.ensemble_id}
 
@@ -241,10 +250,14 @@ def _line(index: int, epoch: Epoch, fit: MemberFit, config: TrainConfig) -> str:
 
 
 def publish_ensemble(
-    config: TrainConfig, features: Sequence[FeatureSet], data: TrainingData, weights: Sequence[str]
+    config: TrainConfig,
+    features: Sequence[FeatureSet],
+    data: TrainingData,
+    weights: Sequence[str],
+    first_looks: Sequence[FeatureSet] = (),
 ) -> None:
-    """Calibrate the members whose markers `config.output` holds, and publish `ensemble.json`; features and where
-    the weights are of each backbone."""
+    """Calibrate the members whose markers `config.output` holds, and publish `ensemble.json`; features, where
+    the weights are, and the first look, if there is one, of each backbone."""
     members = [storage.read_json(marker(config.output, index))["member"] for index in range(config.members)]
     model = ModelConfig(**{field.name: getattr(config, field.name) for field in fields(ModelConfig)})
     training = {
@@ -265,7 +278,13 @@ def publish_ensemble(
             **{name: metadata.version(name) for name in ("torch", "torchvision", "numpy", "ray")},
         },
     )
-    ensemble.write_info(config.output, calibrate(config.output, uncalibrated, features))
+    ensemble.write_info(config.output, calibrate(config.output, uncalibrated, features, first_looks or None))
+
+
+def _has_stages(output: str, first_looks: Sequence[FeatureSet]) -> bool:
+    """Whether a published ensemble has the first look that is asked for; any or none will do where none is."""
+    fitted = ensemble.read_info(output).stages.get(cascade.KEYFRAMES, {"feature_specs": []})
+    return not first_looks or fitted["feature_specs"] == [asdict(look.spec) for look in first_looks]
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from bisect import bisect_right
 
+from vidclf.learning.cascade import EARLY_STAGES, FULL
+
 UNKNOWN = "unknown"
 
 RESOLUTIONS = (
@@ -30,6 +32,7 @@ DURATIONS = (
 ORDER = {
     "resolution": [name for _, name in RESOLUTIONS],
     "duration": [name for _, name in DURATIONS],
+    "stage": [*EARLY_STAGES, FULL],
 }
 """The order of names that have one."""
 

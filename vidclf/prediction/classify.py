@@ -32,6 +32,7 @@ from vidclf.learning.trust import CONFIDENCE_LEVEL, RiskThreshold, risk_threshol
 from vidclf.ledger import RunState
 from vidclf.prediction.fitted import fitted_runs
 from vidclf.prediction.head import EnsembleHead, HeadSettings
+from vidclf.prediction.progressive import Passes, classify_in_passes
 
 VIDEOS_PER_BATCH = 64
 """Rows that the head takes at a time from a run of features: 12 MB of them."""
@@ -62,16 +63,11 @@ def classify(config: ClassifyConfig, manifest: pa.Table) -> dict[str, dict[str, 
     else:
         runs, embeddings = [], fitted_embeddings(config, info)
     print(threshold_text(found, config.abstain_risk), file=sys.stderr)
-    predictions = Target(
-        embeddings=tuple(embeddings),
-        output_schema=schema.predictions(len(info.classes)),
-        make_head=partial(EnsembleHead, storage.canonical(config.ensemble), settings),
-        ensemble_id=info.ensemble_id,
-        classes=tuple(info.classes),
-        settings={**asdict(settings), "abstain_risk": config.abstain_risk, "sharpen_blurry": config.sharpen_blurry},
-        segments_schema=schema.segments(len(info.classes)) if config.segments is not None else None,
-        sharpen_blurry=config.sharpen_blurry,
-    )
+    target_of = partial(prediction_target, config, info)
+    predictions = target_of(settings, embeddings)
+    if config.progressive:
+        passes = Passes.plan(loaded, settings, config.abstain_risk, predictions, target_of)
+        return classify_in_passes(config, manifest, passes)
     if runs:
         pipeline = partial(_run_over_features, runs)
         return embed_videos(config, manifest, EmbeddingJob(targets=(predictions,)), pipeline)
@@ -87,6 +83,22 @@ def classify(config: ClassifyConfig, manifest: pa.Table) -> dict[str, dict[str, 
             for embedding in embeddings
         ]
     return embed_videos(config, manifest, EmbeddingJob(targets=tuple(targets)))
+
+
+def prediction_target(
+    config: ClassifyConfig, info: EnsembleInfo, settings: HeadSettings, embeddings: Sequence[Embedding]
+) -> Target:
+    """A run of predictions by an ensemble, from the features of `embeddings`."""
+    return Target(
+        embeddings=tuple(embeddings),
+        output_schema=schema.predictions(len(info.classes)),
+        make_head=partial(EnsembleHead, storage.canonical(config.ensemble), settings),
+        ensemble_id=info.ensemble_id,
+        classes=tuple(info.classes),
+        settings={**asdict(settings), "abstain_risk": config.abstain_risk, "sharpen_blurry": config.sharpen_blurry},
+        segments_schema=schema.segments(len(info.classes)) if config.segments is not None else None,
+        sharpen_blurry=config.sharpen_blurry,
+    )
 
 
 def threshold_text(found: RiskThreshold, risk: float) -> str:
@@ -148,7 +160,8 @@ def _run_over_features(
     )
     # 3. Write, as the extraction pipeline.
     elapsed_s, counts = write(config, job, before, videos, tally)
-    return Performance(busy={"head": counts.get("cnn_s", 0.0) / (elapsed_s * pools.cnn_workers)})
+    head_s = counts.get("cnn_s", 0.0)
+    return Performance(busy={"head": head_s / (elapsed_s * pools.cnn_workers)}, worker_s={"head": head_s})
 
 
 class ClassifyFeatures:

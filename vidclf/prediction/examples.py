@@ -7,7 +7,7 @@ gone or has changed since gets the reason instead.
 from __future__ import annotations
 
 import base64
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 
 import cv2
@@ -51,23 +51,21 @@ class Strip:
     """why the frames cannot be shown"""
 
 
-def strips(files: Sequence[str], video_ids: Collection[str], plan: SamplingPlan | None) -> dict[str, Strip]:
-    """The strips of some videos of predictions in Parquet `files`, by id; `plan` as the features were
-    sampled by, None where nothing tells."""
-    columns = [schema.VIDEO_ID, "video_uri", "attention", "pts_s", "content_digest"]
+def strips(files: Sequence[str], video_ids: Collection[str], plans: Mapping[str, SamplingPlan]) -> dict[str, Strip]:
+    """The strips of some videos of predictions in Parquet `files`, by id; `plans` as the features were sampled by
+    at each stage, without those of which nothing tells."""
+    columns = [schema.VIDEO_ID, "video_uri", "attention", "pts_s", "content_digest", "stage"]
     wanted = pa.array(sorted(video_ids), pa.string())
     found: dict[str, Strip] = {}
     if not video_ids:
         return found
-    decoder = None
-    if plan is not None:
-        decoder = SupervisedDecoder(plan, shrink, BOX * BOX * 3, DecodeLimits())
+    decoders = {stage: SupervisedDecoder(plan, shrink, BOX * BOX * 3, DecodeLimits()) for stage, plan in plans.items()}
     try:
         for table in storage.iter_tables(list(files), columns):
             for row in table.filter(pc.is_in(table[schema.VIDEO_ID], wanted)).to_pylist():
-                found[row[schema.VIDEO_ID]] = _strip(row, decoder)
+                found[row[schema.VIDEO_ID]] = _strip(row, decoders.get(row["stage"]))
     finally:
-        if decoder is not None:
+        for decoder in decoders.values():
             decoder.close()
     return found
 
@@ -107,10 +105,13 @@ def _strip(row: dict[str, object], decoder: SupervisedDecoder | None) -> Strip:
     else:
         try:
             video = decoder.decode(str(row["video_uri"]), str(row[schema.VIDEO_ID]))
-            reason = _difference(video, row, len(attention))
+            seen: list[float] = row["pts_s"]  # type: ignore[assignment]
+            reason = _difference(video, row, seen)
             if reason is None:
+                # Of the decoded frames an early stage may have seen some.
+                place = {float(pts_s): index for index, pts_s in enumerate(video.pts_s)}
                 frames = [
-                    Frame(pts_s=float(video.pts_s[i]), weight=attention[i], image=data_uri(video.frames_THWC[i]))
+                    Frame(pts_s=seen[i], weight=attention[i], image=data_uri(video.frames_THWC[place[seen[i]]]))
                     for i in chosen
                 ]
         except VideoRejected as rejected:
@@ -118,12 +119,13 @@ def _strip(row: dict[str, object], decoder: SupervisedDecoder | None) -> Strip:
     return Strip(attention=attention, chosen=chosen, frames=frames, reason=reason)
 
 
-def _difference(video: DecodedVideo, row: dict[str, object], num_frames: int) -> str | None:
+def _difference(video: DecodedVideo, row: dict[str, object], seen: list[float]) -> str | None:
     """Why the frames decoded now are not those that were classified; None where they are."""
     if video.content is not None and video.content.digest != row["content_digest"]:
         return "the file has changed since it was classified"
-    if len(video.pts_s) != num_frames:
-        return f"decoding shows {len(video.pts_s)} frames now, {num_frames} were classified"
+    lacking = sorted(set(seen) - set(video.pts_s.tolist()))
+    if lacking:
+        return f"decoding shows other frames now, not the one at {lacking[0]:.3f} s"
     return None
 
 

@@ -16,6 +16,7 @@ import torch
 from vidclf import schema
 from vidclf.features.store import features_TD
 from vidclf.learning import ensemble
+from vidclf.learning.cascade import FULL, SUBSET
 from vidclf.learning.ensemble import BySpace, Ensemble
 from vidclf.learning.trust import disagreement
 from vidclf.schema import nested_list
@@ -30,13 +31,18 @@ class HeadSettings:
     """trust score below which a video is abstained on"""
     segments_s: float | None
     """length of segments, in seconds; None for no segments"""
+    stage: str = FULL
+    """of the cascade, that the head's videos are seen at"""
+    subset_threshold: float | None = None
+    """trust score from which on the `subset` stage accepts a video; None without that stage"""
 
 
 class EnsembleHead:
     """In: `schema.features` of each of the ensemble's backbones. Out: `schema.predictions`, one row per
     row, with segments also `schema.segments_field`, and with `shows_signs` `schema.SIGNS_FIELD`.
 
-    A video is abstained on where its trust score is below the threshold, or its OOD score above 1.
+    A video is abstained on where its trust score is below the threshold, or its OOD score above 1. With
+    `subset_threshold` it is a `StagedHead`.
     """
 
     def __init__(self, directory: str, settings: HeadSettings, *, shows_signs: bool = False) -> None:
@@ -45,12 +51,21 @@ class EnsembleHead:
         self._shows_signs = shows_signs
 
     def __call__(self, embedded_S: Sequence[pa.Table]) -> pa.Table:
+        settings = self.settings
+        return self._rows(embedded_S, settings.stage, settings.trust_threshold, settings.tta and settings.stage == FULL)
+
+    def early(self, embedded_S: Sequence[pa.Table]) -> pa.Table:
+        """The rows of the `subset` stage, by its frames."""
+        assert self.settings.subset_threshold is not None
+        return self._rows(embedded_S, SUBSET, self.settings.subset_threshold, tta=False)
+
+    def _rows(self, embedded_S: Sequence[pa.Table], stage: str, trust_threshold: float, tta: bool) -> pa.Table:
         info, settings = self._ensemble.info, self.settings
         sequences_S = [[features_TD(row) for row in table["features"]] for table in embedded_S]
         embedded = embedded_S[0]
-        output = self._ensemble(sequences_S, tta=settings.tta)
+        output = self._ensemble(sequences_S, tta=tta, stage=stage)
         top = [info.classes[index] for index in output.probabilities_BC.argmax(axis=1)]
-        is_accepted_B = (output.trust_score_B >= settings.trust_threshold) & (output.ood_score_B <= 1)
+        is_accepted_B = (output.trust_score_B >= trust_threshold) & (output.ood_score_B <= 1)
         columns = {name: embedded[name] for name in schema.predictions(1).names if name in embedded.column_names}
         accepted, abstained = schema.VERDICTS
         columns["label"] = pa.array(
@@ -68,6 +83,8 @@ class EnsembleHead:
         columns["attention"] = nested_list(
             [len(row) for row in output.attention], pa.array(np.concatenate(output.attention))
         )
+        columns["stage"] = pa.array([stage] * embedded.num_rows)
+        columns["sharpened"] = pa.array([False] * embedded.num_rows)
         columns["ensemble_id"] = pa.array([info.ensemble_id] * embedded.num_rows)
         if self._shows_signs:
             columns[schema.SIGNS_FIELD.name] = pa.array(list(output.signs_BK))

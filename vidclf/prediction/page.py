@@ -17,6 +17,7 @@ from vidclf.prediction import charts
 from vidclf.prediction.cases import Case, to_csv
 from vidclf.prediction.charts import Bar, Line, Mark
 from vidclf.prediction.examples import Strip
+from vidclf.prediction.stages import PASS_OF, Progress
 
 if TYPE_CHECKING:
     from vidclf.prediction.report import Evaluation
@@ -71,6 +72,7 @@ def report(
         confidence_chart=confidence_chart(result.detail.reliability),
         risk_chart=risk_chart(result.detail.risk_coverage),
         training_charts=training_charts(result.training),
+        cost_chart=cost_chart(result.progress) if result.progress is not None else None,
         tones=[charts.tone(index) for index in range(max(len(result.classes), len(result.training)))],
         wrong=wrong,
         undecided=undecided,
@@ -174,6 +176,25 @@ def risk_chart(by_score: dict[str, RiskCoverage]) -> Markup:
     ]
     ends = [Mark(name="all accepted", x=curve.coverage[-1], y=curve.risk[-1]) for curve in by_score.values()]
     return charts.plot("Error among accepted videos against coverage", x, y, lines, ends[:1])
+
+
+def cost_chart(progress: Progress) -> Markup:
+    """Accuracy on validation against cost: a point for each pass alone, and one for the job as it ran."""
+    alone = {PASS_OF[stage.name]: stage for stage in progress.stages}
+    marks = [
+        Mark(
+            name=f"{stage.name} look at every video: {stage.pass_s_per_video:.2f} s a video, accuracy "
+            f"{percent(stage.validation_accuracy)}",
+            x=stage.pass_s_per_video,
+            y=stage.validation_accuracy,
+            tone="muted",
+        )
+        for stage in alone.values()
+    ]
+    job = f"this job: {progress.s_per_video:.2f} s a video, accuracy {percent(progress.validation_accuracy)}"
+    marks.append(Mark(name=job, x=progress.s_per_video, y=progress.validation_accuracy, size=6))
+    x = charts.value_axis("decode and CNN, worker seconds a video", max(mark.x for mark in marks))
+    return charts.plot("Accuracy on validation against cost", x, charts.share_axis("accuracy on validation"), (), marks)
 
 
 def training_charts(histories: Sequence[Sequence[dict[str, Any]]]) -> list[Markup]:

@@ -14,6 +14,7 @@ from vidclf.archive.sampling import SamplingPlan
 from vidclf.config import ConfigError, EvaluateConfig
 from vidclf.features.store import specs_of
 from vidclf.learning import ensemble
+from vidclf.learning.cascade import FULL
 from vidclf.learning.ensemble import EnsembleInfo
 from vidclf.learning.metrics import Metrics
 from vidclf.learning.views import VIEWS
@@ -22,6 +23,7 @@ from vidclf.prediction import cases, evaluation, page, provenance, stored
 from vidclf.prediction.evaluation import Detail
 from vidclf.prediction.examples import strips
 from vidclf.prediction.scored import PREDICTION_COLUMNS, UNSPLIT, ScoredVideos, score
+from vidclf.prediction.stages import Progress, plans_of, progress
 
 METRICS_FILE = "metrics.json"
 PAGE_FILE = "index.html"
@@ -55,6 +57,8 @@ class Evaluation:
     training_note: str
     """why there are no epochs, if there are none"""
     provenance: dict[str, str]
+    progress: Progress | None = None
+    """the stages of a progressive classification"""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -71,10 +75,12 @@ class _Source:
     note: str
     info: EnsembleInfo | None
     summary: dict[str, Any] | None
-    plan: SamplingPlan | None
+    plans: dict[str, SamplingPlan]
+    """by stage; empty where nothing tells"""
     quarantined_in: str | None
     """the run whose quarantine the report shows"""
     facts: dict[str, str]
+    progress: Progress | None = None
 
 
 def evaluate(config: EvaluateConfig) -> Evaluation | None:
@@ -122,6 +128,7 @@ def evaluate(config: EvaluateConfig) -> Evaluation | None:
             **source.facts,
             "versions": provenance.versions(),
         },
+        progress=source.progress,
     )
     _write(config, source, result, videos)
     return result
@@ -165,7 +172,7 @@ def _write(config: EvaluateConfig, source: _Source, result: Evaluation, videos: 
         result,
         wrong=wrong,
         undecided=undecided,
-        strips=strips(source.files, {case.video_id for case in shown}, source.plan),
+        strips=strips(source.files, {case.video_id for case in shown}, source.plans),
         quarantine=_quarantine(source.quarantined_in),
     )
     for name, content in (
@@ -185,6 +192,8 @@ def _from_predictions(config: EvaluateConfig) -> _Source:
     manifest = read_manifest(config.manifest)
     specs = specs_of(config.predictions, identity)
     directory, note = provenance.find_ensemble(config.predictions, config.ensemble, identity["ensemble_id"])
+    info = ensemble.read_info(directory) if directory is not None else None
+    settings = identity.get("settings", {})
     return _Source(
         files=ledger.part_files(config.predictions),
         manifest=manifest,
@@ -192,17 +201,18 @@ def _from_predictions(config: EvaluateConfig) -> _Source:
         ensemble_id=identity["ensemble_id"],
         ensemble=directory,
         note=note,
-        info=ensemble.read_info(directory) if directory is not None else None,
+        info=info,
         summary=summary,
-        plan=specs[0].plan,
+        plans=plans_of(config.predictions, specs[0].plan),
         quarantined_in=config.predictions,
         facts={
             "ensemble": f"{identity['ensemble_id']}{f' in {directory}' if directory else ''}",
             "predictions": config.predictions,
-            "decided by": provenance.settings_text(identity.get("settings", {})),
+            "decided by": provenance.settings_text(settings),
             "manifest": f"{config.manifest}, {manifest.num_rows} videos",
             **provenance.feature_facts(specs),
         },
+        progress=progress(summary, settings, directory, info),
     )
 
 
@@ -230,7 +240,7 @@ def _from_features(config: EvaluateConfig) -> _Source | None:
         note="",
         info=info,
         summary=features.summary,
-        plan=features.specs[0].plan if features.specs else None,
+        plans={FULL: features.specs[0].plan} if features.specs else {},
         quarantined_in=config.features[0] if features.summary is not None else None,
         facts={
             "ensemble": f"{info.ensemble_id} in {config.ensemble}",

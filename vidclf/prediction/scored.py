@@ -35,6 +35,7 @@ PREDICTION_COLUMNS = [
     "height",
     "duration_s",
     "video_codec",
+    "stage",
 ]
 
 
@@ -50,6 +51,7 @@ class ScoredVideos:
     codecs: npt.NDArray[np.str_]
     resolutions: npt.NDArray[np.str_]
     durations: npt.NDArray[np.str_]
+    stages: npt.NDArray[np.str_]
     label_B: npt.NDArray[np.int64]
     """true class, as an index into the ensemble's classes"""
     top_B: npt.NDArray[np.int64]
@@ -77,13 +79,14 @@ class ScoredVideos:
         return ScoredVideos(**{field.name: getattr(self, field.name)[chosen] for field in fields(self)})
 
     def kinds(self) -> dict[str, npt.NDArray[np.str_]]:
-        """What the accuracy is broken down by."""
-        return {
+        """What the accuracy is broken down by; by the stage that decided only where there are several."""
+        kinds = {
             "sublabel": self.sublabels,
             "codec": self.codecs,
             "resolution": self.resolutions,
             "duration": self.durations,
         }
+        return {**kinds, "stage": self.stages} if len(set(self.stages.tolist())) > 1 else kinds
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -146,6 +149,7 @@ def _joined(table: pa.Table, truth: Sequence[Any], index_of: dict[str, int]) -> 
         codecs=_text([codec or buckets.UNKNOWN for codec in table["video_codec"].to_pylist()]),
         resolutions=_text([buckets.resolution(*size) for size in zip(widths, heights, strict=True)]),
         durations=_text([buckets.duration(seconds) for seconds in table["duration_s"].to_pylist()]),
+        stages=_text(table["stage"].to_pylist()),
         label_B=np.array([index_of[row["label"]] for row in truth]),
         top_B=np.array([index_of[name] for name in table["top_label"].to_pylist()]),
         is_accepted_B=np.array([verdict == schema.VERDICTS[0] for verdict in table["verdict"].to_pylist()]),

@@ -1,0 +1,53 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from vidclf.learning.cascade import StageData, outcome, stage_thresholds
+
+
+def stage(trust: list[float], correct: list[bool], ood: list[float] | None = None) -> StageData:
+    return StageData(
+        trust_B=np.array(trust, np.float32),
+        correct_B=np.array(correct),
+        ood_B=np.array(ood or [0.5] * len(trust), np.float32),
+    )
+
+
+def test_a_later_stage_is_judged_on_what_is_left_to_it() -> None:
+    # 40 sure videos, all right; 40 unsure ones, of which the keyframes get half wrong and the subset one.
+    keyframes = stage([0.95] * 40 + [0.5] * 40, [True] * 60 + [False] * 20)
+    subset = stage([0.955] * 40 + [0.855] * 40, [True] * 79 + [False])
+    found = stage_thresholds({"keyframes": keyframes, "subset": subset}, 0.05)
+    assert list(found) == ["keyframes", "subset"]
+    # Down to 0.51 nothing but the 40 is accepted: (0 + 1) / (40 + 2) = 0.024, by 45 too few to certify 0.05.
+    assert (found["keyframes"].threshold, found["keyframes"].num_accepted) == (0.51, 40)
+    assert found["keyframes"].basis == "estimated"
+    # Judged on the other 40 alone: (1 + 1) / (40 + 2) = 0.0476.
+    assert (found["subset"].num_videos, found["subset"].num_errors) == (40, 1)
+    assert found["subset"].threshold == 0.0
+
+
+def test_a_stage_that_cannot_keep_the_risk_is_left_out() -> None:
+    # (1 + 1) / (40 + 2) is above 0.04, and 20 videos without an error give 1 / 22 at best.
+    keyframes = stage([0.95] * 20 + [0.5] * 20, [True] * 20 + [True] * 19 + [False])
+    assert stage_thresholds({"keyframes": keyframes}, 0.04) == {}
+    assert stage_thresholds({}, 0.5) == {}
+
+
+def test_videos_that_are_out_of_distribution_go_on() -> None:
+    keyframes = stage([0.9] * 30 + [0.99] * 30, [True] * 30 + [False] * 30, [0.9] * 30 + [1.1] * 30)
+    found = stage_thresholds({"keyframes": keyframes}, 0.05)
+    assert (found["keyframes"].num_videos, found["keyframes"].num_errors) == (30, 0)
+
+
+def test_the_outcome_counts_each_video_where_it_is_decided() -> None:
+    keyframes = stage([0.9, 0.9, 0.1, 0.9], [True, False, False, True], [0.5, 0.5, 0.5, 2.0])
+    subset = stage([0.1, 0.1, 0.8, 0.1], [True, True, True, True])
+    full_correct_B = np.array([True, True, False, False])
+    found = outcome({"keyframes": keyframes, "subset": subset}, full_correct_B, {"keyframes": 0.5, "subset": 0.5})
+    # Right at keyframes, wrong there, right at the subset; the fourth is strange to the keyframes, and wrong in full.
+    assert found.share == {"keyframes": 0.5, "subset": 0.25, "full": 0.25}
+    assert found.accuracy == pytest.approx(0.5)
+    alone = outcome({"keyframes": keyframes}, full_correct_B, {})
+    assert (alone.share, alone.accuracy) == ({"full": 1.0}, 0.5)

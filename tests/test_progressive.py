@@ -1,0 +1,220 @@
+"""A progressive classification beside one of a single pass: what is decided where, and that nothing is lost."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+import torch
+
+from tests.ensembles import write_small_ensemble
+from tests.videos import write_video
+from vidclf import ledger
+from vidclf.archive.manifest import list_archive
+from vidclf.archive.sampling import evenly_spread
+from vidclf.config import ClassifyConfig, ConfigError, ExtractConfig
+from vidclf.features.extract import extract
+from vidclf.features.store import FeatureSet, read_features
+from vidclf.learning import ensemble
+from vidclf.learning.cascade import FULL, KEYFRAMES, SUBSET, SUBSET_FRAMES, StageData
+from vidclf.prediction.classify import classify
+
+pytestmark = pytest.mark.usefixtures("ray_session")
+
+NUM_FRAMES = 48
+NUM_VIDEOS = 8
+
+
+@pytest.fixture(scope="module")
+def archive(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Videos of 60 frames that all look different, with a keyframe every 12; one is cut off, one is text."""
+    root = tmp_path_factory.mktemp("archive")
+    for number in range(NUM_VIDEOS):
+        write_video(root / f"v{number}.mp4", 60, size=(64 + 16 * number, 64), noise=number % 2 == 0)
+    whole = (root / "v0.mp4").read_bytes()
+    (root / "w.mp4").write_bytes(whole[: len(whole) // 2])
+    (root / "x.mp4").write_text("not a video\n")
+    return root
+
+
+def manifest_of(archive: Path) -> pa.Table:
+    return list_archive(str(archive), labelled=False).manifest
+
+
+@pytest.fixture(scope="module")
+def looks(archive: Path, tmp_path_factory: pytest.TempPathFactory, ray_session: None) -> dict[str, FeatureSet]:
+    """The features that the stages see."""
+    work = tmp_path_factory.mktemp("looks")
+    found = {}
+    for name, mode, num_frames in ((KEYFRAMES, "keyframes", 4), (FULL, "uniform", NUM_FRAMES)):
+        config = ExtractConfig(
+            manifest="",
+            output=str(work / name),
+            backbone=("efficientnet_lite0",),
+            sampling=mode,
+            num_frames=num_frames,
+            precision="fp32",
+        )
+        assert extract(config, manifest_of(archive)) is not None
+        found[name] = read_features(config.output)
+    return found
+
+
+@pytest.fixture(scope="module")
+def staged(looks: dict[str, FeatureSet], tmp_path_factory: pytest.TempPathFactory) -> str:
+    """A small ensemble whose early stages are as sure as to decide on half of the videos that get to them."""
+    directory = tmp_path_factory.mktemp("ensemble")
+    write_small_ensemble(directory, ["A", "B"], NUM_FRAMES)
+    info = ensemble.read_info(str(directory))
+    trust = ensemble.read_trust(str(directory), info)
+    plain = info.trust["plain"]
+    neutral = {"temperature": 1.0, "ece_before": 0.2, "ece_after": 0.1}
+    stages = {
+        name: {
+            "num_frames": num_frames,
+            "feature_specs": [asdict(looks[KEYFRAMES].spec)] if name == KEYFRAMES else [],
+            "calibration": neutral,
+            "ood": {"distances": [1e6], "line": 1.0},
+            "trust": plain,
+            "val_accuracy": 0.75,
+        }
+        for name, num_frames in ((KEYFRAMES, 4), (SUBSET, SUBSET_FRAMES))
+    }
+    bare = replace(info, stages=stages)
+    members = [ensemble.load_member(str(directory), bare, index) for index in range(2)]
+    data = {name: StageData(trust_B=np.array([]), correct_B=np.array([]), ood_B=np.array([])) for name in stages}
+    loaded = ensemble.Ensemble(bare, members, replace(trust, stages=data), torch.device("cpu"))
+    seen = {
+        KEYFRAMES: looks[KEYFRAMES].features,
+        SUBSET: [rows_TD[evenly_spread(len(rows_TD), SUBSET_FRAMES)] for rows_TD in looks[FULL].features],
+    }
+    left = list(range(NUM_VIDEOS))
+    fits = {}
+    for name, sequences in seen.items():
+        # Slopes that spread random members' confidences, around the median of those that are left.
+        logits_B = logit(loaded([sequences], stage=name).probabilities_BC.max(axis=1))
+        middle = float(np.median(logits_B[left]))
+        fits[name] = {
+            **plain,
+            "weights": dict.fromkeys(plain["weights"], 0.0),
+            "slope": 1e4,
+            "intercept": -1e4 * middle,
+        }
+        left = [video for video in left if logits_B[video] < middle]
+        # Validation's videos are right from a trust score of 0.5 on, and half wrong below.
+        data[name] = StageData(
+            trust_B=np.array([0.9] * 60 + [0.1] * 60, np.float32),
+            correct_B=np.array([True] * 90 + [False] * 30),
+            ood_B=np.zeros(120, np.float32),
+        )
+    # What is left to the subset's stage are videos that the keyframes are not sure of.
+    data[SUBSET] = replace(data[SUBSET], trust_B=np.array([0.9] * 90 + [0.1] * 30, np.float32))
+    stages = {name: {**stage, "trust": fits[name]} for name, stage in stages.items()}
+    digest = ensemble.write_trust(str(directory), replace(trust, stages=data))
+    ensemble.write_info(str(directory), replace(info, stages=stages, trust={**info.trust, "digest": digest}))
+    return str(directory)
+
+
+def logit(values_B: Any) -> Any:
+    return np.log(values_B) - np.log1p(-values_B)
+
+
+def run(archive: Path, directory: str, output: Path, **values: Any) -> dict[str, Any]:
+    config = ClassifyConfig(
+        ensemble=directory, input=str(archive), output=str(output), precision="fp32", rows_per_shard=3, **values
+    )
+    summaries = classify(config, manifest_of(archive))
+    assert summaries is not None
+    return summaries[str(output)]
+
+
+def rows_of(output: Path) -> dict[str, dict[str, Any]]:
+    rows = pa.concat_tables(pq.read_table(path) for path in ledger.part_files(str(output))).to_pylist()
+    assert len({row["video_id"] for row in rows}) == len(rows)
+    return {Path(row["video_uri"]).stem: row for row in rows}
+
+
+@pytest.fixture(scope="module")
+def outputs(archive: Path, staged: str, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    work = tmp_path_factory.mktemp("outputs")
+    run(archive, staged, work / "plain")
+    summary = run(archive, staged, work / "progressive", progressive=True)
+    assert (summary["num_ok"], summary["num_quarantined"]) == (NUM_VIDEOS, 2)
+    return {"plain": work / "plain", "progressive": work / "progressive"}
+
+
+def test_half_is_decided_by_keyframes_half_of_the_rest_by_the_subset(outputs: dict[str, Path]) -> None:
+    rows = rows_of(outputs["progressive"])
+    by_stage = {name: [v for v, row in rows.items() if row["stage"] == name] for name in (KEYFRAMES, SUBSET, FULL)}
+    assert {name: len(videos) for name, videos in by_stage.items()} == {KEYFRAMES: 4, SUBSET: 2, FULL: 2}
+    frames = {name: {rows[video]["num_frames"] for video in videos} for name, videos in by_stage.items()}
+    assert frames == {KEYFRAMES: {4}, SUBSET: {24}, FULL: {48}}
+    for row in rows.values():
+        per_frame = ("attention", "pts_s", "is_black", "luma_mean", "sharpness", "is_near_duplicate")
+        assert {len(row[name]) for name in per_frame} == {row["num_frames"]}
+    summary = json.loads((outputs["progressive"] / "summary.json").read_text())
+    told = {name: (one["num_videos"], one["num_decided"]) for name, one in summary["passes"].items()}
+    # The two that cannot be read count in the first pass, and are not tried again.
+    assert told == {KEYFRAMES: (10, {KEYFRAMES: 4}), FULL: (4, {SUBSET: 2, FULL: 2})}
+    assert all(one["worker_s_per_video"].keys() == {"decode", "cnn"} for one in summary["passes"].values())
+
+
+def test_a_full_look_is_that_of_a_job_without_stages(outputs: dict[str, Path]) -> None:
+    plain, progressive = rows_of(outputs["plain"]), rows_of(outputs["progressive"])
+    assert {row["stage"] for row in plain.values()} == {FULL}
+    full = {video: row for video, row in progressive.items() if row["stage"] == FULL}
+    assert full == {video: plain[video] for video in full}
+    # The subset is of the same frames.
+    for video, row in progressive.items():
+        if row["stage"] == SUBSET:
+            assert row["pts_s"] == [plain[video]["pts_s"][index] for index in evenly_spread(48, 24)]
+
+
+def test_every_video_ends_in_one_state(outputs: dict[str, Path]) -> None:
+    for output in outputs.values():
+        audit = ledger.audit(str(output))
+        assert (audit.differences, audit.state.reasons) == ([], {"not_a_video": 1, "truncated": 1})
+
+
+def test_what_is_lost_is_taken_over_again_and_new_videos_are_added(
+    archive: Path, staged: str, outputs: dict[str, Path]
+) -> None:
+    output = outputs["progressive"]
+    before = rows_of(output)
+    Path(ledger.part_files(str(output))[0]).unlink()
+    Path(ledger.quarantine_files(str(output))[0]).unlink()
+    assert len(rows_of(output)) < NUM_VIDEOS
+    write_video(archive / "y.mp4", 60, size=(48, 64))
+    try:
+        summary = run(archive, staged, output, progressive=True)
+    finally:
+        (archive / "y.mp4").unlink()
+    assert (summary["num_input_videos"], summary["num_ok"], summary["num_quarantined"]) == (11, 9, 2)
+    assert ledger.audit(str(output)).differences == []
+    after = rows_of(output)
+    assert after.pop("y")["video_id"]
+    assert after == before
+
+
+def test_other_settings_or_ensembles_are_refused(
+    archive: Path, staged: str, outputs: dict[str, Path], tmp_path: Path
+) -> None:
+    with pytest.raises(ConfigError, match="holds a run with"):
+        run(archive, staged, outputs["progressive"])
+    bare = write_small_ensemble(tmp_path / "bare", ["A", "B"], NUM_FRAMES)
+    with pytest.raises(ConfigError, match="--progressive needs an ensemble with a first look"):
+        run(archive, bare, tmp_path / "out", progressive=True)
+    for name, value in (("features", ("f",)), ("save_features", "f"), ("segments", 1.0)):
+        with pytest.raises(ConfigError, match=f"--{name.replace('_', '-')} must be left out with --progressive"):
+            ClassifyConfig(
+                ensemble="e",
+                output="o",
+                progressive=True,
+                **{"input": None if name == "features" else "i", name: value},
+            )

@@ -1,0 +1,220 @@
+"""Progressive classification: a pass over a few keyframes of every video, and a second one, over all sampled
+frames, of those that the first left undecided. [Ray Data]
+
+    manifest ─▶ keyframes ─▶ decided ────────────────────────▶ part-*
+                  │  └─────▶ undecided ─▶ subset ▶ full ─────▶ part-*
+                  └────────▶ rejected ─────────┴─────────────▶ quarantine/part-*
+
+Each pass is a classification run of its own in `_passes/` of the output, so a job that is killed continues
+where it was, in whatever pass. The output takes each video's row from the pass that decided.
+"""
+
+from __future__ import annotations
+
+import sys
+import uuid
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from functools import partial
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from vidclf import ledger, reconcile, schema, storage
+from vidclf.archive.manifest import read_manifest
+from vidclf.config import ClassifyConfig, ConfigError, PipelineConfig
+from vidclf.features.extract import embed_videos
+from vidclf.features.run import Embedding, EmbeddingJob, Performance, Target
+from vidclf.features.store import FeatureSpec
+from vidclf.learning.cascade import FULL, KEYFRAMES, SUBSET, SUBSET_FRAMES, stage_thresholds
+from vidclf.learning.ensemble import Ensemble, EnsembleInfo
+from vidclf.learning.trust import RiskThreshold
+from vidclf.ledger import RunState
+from vidclf.prediction.head import HeadSettings
+from vidclf.prediction.stages import PASSES_DIR
+
+TargetOf = Callable[[HeadSettings, Sequence[Embedding]], Target]
+"""A run of predictions by the job's ensemble."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Passes:
+    """What a progressive job does with each video; the first pass is None where validation allows none."""
+
+    first: Target | None
+    full: Target
+    thresholds: dict[str, RiskThreshold]
+    """of the early stages that may decide"""
+
+    @classmethod
+    def plan(cls, loaded: Ensemble, settings: HeadSettings, risk: float, full: Target, target_of: TargetOf) -> Passes:
+        """The passes of a job that would otherwise fill `full`, by a head with `settings`.
+
+        Raises ConfigError for an ensemble that was not trained for it.
+        """
+        info = loaded.info
+        if KEYFRAMES not in info.stages:
+            raise ConfigError(
+                "--progressive needs an ensemble with a first look: extract keyframes with jobs/extract.py --sampling "
+                "keyframes --num-frames 8, and run jobs/train.py again with --first-look; the members stay"
+            )
+        thresholds = stage_thresholds(loaded.trust.stages, risk)
+        first = None
+        if KEYFRAMES in thresholds:
+            own = replace(settings, stage=KEYFRAMES, trust_threshold=thresholds[KEYFRAMES].threshold)
+            first = target_of(own, first_embeddings(info, full.embeddings))
+        if SUBSET in thresholds:
+            settings = replace(settings, subset_threshold=thresholds[SUBSET].threshold)
+            full = replace(target_of(settings, full.embeddings), early_frames=SUBSET_FRAMES)
+        return cls(first=first, full=full, thresholds=thresholds)
+
+    @property
+    def target(self) -> Target:
+        """The job's output."""
+        stages = {name: found.threshold for name, found in self.thresholds.items()}
+        return replace(self.full, settings={**self.full.settings, "stage_thresholds": stages})
+
+    def told(self) -> str:
+        """What comes of the stages, for a log."""
+        lines = []
+        for name in (KEYFRAMES, SUBSET):
+            found = self.thresholds.get(name)
+            if found is None:
+                lines.append(f"stage {name}: left out, validation cannot say that its error would be low enough")
+            else:
+                lines.append(
+                    f"stage {name}: decides from trust scores of {found.threshold:.2f} "
+                    f"({found.num_accepted} of {found.num_videos} validation videos that reach it, "
+                    f"{found.num_errors} of them wrong; {found.basis})"
+                )
+        return "\n".join(lines)
+
+
+def first_embeddings(info: EnsembleInfo, embeddings: Sequence[Embedding]) -> list[Embedding]:
+    """The ensemble's backbones on the frames of the first look; ConfigError unless that was fitted on what this
+    cluster makes."""
+    found = []
+    for embedding, fitted in zip(embeddings, info.stages[KEYFRAMES]["feature_specs"], strict=True):
+        spec = FeatureSpec(**fitted)
+        ours = replace(embedding.spec, sampling=spec.sampling)
+        if ours != spec:
+            raise ConfigError(
+                f"--ensemble: its first look was fitted on features of key {spec.key}, this cluster makes {ours.key} "
+                f"({spec.differences(ours)}); run jobs/train.py again with features of today"
+            )
+        found.append(replace(embedding, spec=spec))
+    return found
+
+
+def classify_in_passes(config: ClassifyConfig, manifest: pa.Table, passes: Passes) -> dict[str, dict[str, Any]] | None:
+    """Classify every video of `manifest` into `config.output`; as `embed_videos`."""
+    print(passes.told(), file=sys.stderr)
+    return embed_videos(config, manifest, EmbeddingJob(targets=(passes.target,)), partial(_run_passes, passes))
+
+
+def _run_passes(passes: Passes, config: PipelineConfig, job: EmbeddingJob, before: RunState) -> Performance:
+    output = config.output
+    whole = replace(config, overwrite=False, limit=None, dry_run=False)
+    summaries: dict[str, dict[str, Any]] = {}
+    decided = pa.array([], pa.string())
+    first_run, full_run = (storage.join(output, PASSES_DIR, name) for name in (KEYFRAMES, FULL))
+    if passes.first is not None:
+        print(f"first look: keyframes of {before.num_pending} videos", file=sys.stderr)
+        summaries[KEYFRAMES] = _pass(whole, first_run, _asked(output, None), passes.first)
+        rejected = storage.iter_tables(ledger.quarantine_files(first_run), [schema.VIDEO_ID])
+        decided = ledger.one_array([*_rows(ledger.part_files(first_run), is_accepted=True), *rejected])
+    # A video that was looked at in full before stays in that pass, whatever the first one says now.
+    seen = ledger.asked_ids(full_run) if ledger.is_run(full_run) else pa.array([], pa.string())
+    left = ledger.without(decided, seen)
+    undecided = _asked(output, left)
+    if undecided.num_rows:
+        print(f"full look: {undecided.num_rows} videos that are left", file=sys.stderr)
+        summaries[FULL] = _pass(whole, full_run, undecided, passes.full)
+    _take_over(output, [run for run in (full_run, first_run) if ledger.is_run(run)], config.rows_per_shard)
+    ran = summaries.get(FULL) or summaries[KEYFRAMES]
+    return Performance(
+        busy=ran["busy_share"],
+        worker_s={name: sum(s["worker_s"].get(name, 0.0) for s in summaries.values()) for name in ran["worker_s"]},
+        cnn_engines=ran["cnn_engines"],
+        passes={name: _told(summary, storage.join(output, PASSES_DIR, name)) for name, summary in summaries.items()},
+    )
+
+
+def _pass(config: PipelineConfig, run: str, manifest: pa.Table, target: Target) -> dict[str, Any]:
+    """One pass over some videos, done or continued; its summary as it was when it last had something to do."""
+    job = EmbeddingJob(targets=(target,))
+    embed_videos(replace(config, output=run), manifest, job)
+    return dict(storage.read_json(storage.join(run, ledger.SUMMARY_FILE)))
+
+
+def _told(summary: dict[str, Any], run: str) -> dict[str, Any]:
+    decided = Counter[str]()
+    for rows in _rows(ledger.part_files(run), is_accepted=None):
+        is_final = pc.or_(pc.equal(rows["verdict"], schema.VERDICTS[0]), pc.equal(rows["stage"], FULL))
+        decided.update(rows.filter(is_final)["stage"].to_pylist())
+    processed = max(summary["num_processed"], 1)
+    return {
+        "num_videos": summary["num_input_videos"],
+        "num_decided": dict(sorted(decided.items())),
+        "worker_s_per_video": {name: round(seconds / processed, 4) for name, seconds in summary["worker_s"].items()},
+    }
+
+
+def _asked(output: str, without: pa.Array | None) -> pa.Table:
+    """The job's manifest, less some videos."""
+    manifest = read_manifest(storage.join(output, ledger.MANIFEST_FILE))
+    if without is None or not len(without):
+        return manifest
+    return manifest.filter(pc.invert(pc.is_in(manifest[schema.VIDEO_ID], without)))
+
+
+def _rows(files: list[str], is_accepted: bool | None) -> Iterator[pa.Table]:
+    """Ids, verdicts and stages of a pass; of the accepted videos alone, where `is_accepted`."""
+    for table in storage.iter_tables(files, [schema.VIDEO_ID, "verdict", "stage"]):
+        yield table.filter(pc.equal(table["verdict"], schema.VERDICTS[0])) if is_accepted else table
+
+
+def _take_over(output: str, runs: Sequence[str], rows_per_shard: int) -> None:
+    """Write the rows of the videos that the output lacks, from the passes' `runs`, the last pass first: decisions,
+    then quarantine rows."""
+    left = ledger.one_array([storage.read_table(reconcile.to_read(output, [output]), [schema.VIDEO_ID])])
+    sources = [(output, ledger.part_files(run), run != runs[0]) for run in runs]
+    sources += [(storage.join(output, ledger.QUARANTINE_DIR), ledger.quarantine_files(run), False) for run in runs]
+    for directory, files, is_early in sources:
+        taken = []
+        writer = _Shards(directory, rows_per_shard)
+        for path in files:
+            rows = storage.read_table(path)
+            rows = rows.filter(pc.is_in(rows[schema.VIDEO_ID], left))
+            if is_early:
+                rows = rows.filter(pc.equal(rows["verdict"], schema.VERDICTS[0]))
+            taken.append(rows.select([schema.VIDEO_ID]))
+            writer.add(rows)
+        writer.close()
+        left = ledger.without(left, ledger.one_array(taken))
+
+
+class _Shards:
+    """Writes rows to shards of a directory, under names that no other shard has."""
+
+    def __init__(self, directory: str, rows_per_shard: int) -> None:
+        self._directory, self._rows_per_shard = directory, rows_per_shard
+        self._name, self._count = uuid.uuid4().hex, 0
+        self._waiting: list[pa.Table] = []
+
+    def add(self, rows: pa.Table) -> None:
+        if rows.num_rows:
+            self._waiting.append(rows)
+        if sum(table.num_rows for table in self._waiting) >= self._rows_per_shard:
+            self.close()
+
+    def close(self) -> None:
+        """Write what is left."""
+        if not self._waiting:
+            return
+        path = storage.join(self._directory, f"part-{self._name}-{self._count:06d}.parquet")
+        storage.publish_table(path, pa.concat_tables(self._waiting).combine_chunks())
+        self._count += 1
+        self._waiting = []
