@@ -11,8 +11,13 @@ The floor is feeding the decoder the packets that the frames need, plus the netw
 additions at the rate of a large bf16 matrix product on one thread of this machine, for the frames that
 differ. The plain loop is that of `pipeline.py`: the same decoder and engine without Ray.
 
+`first look` is ours over 8 keyframes, the first pass of `jobs/classify.py --progressive`. With the share of videos
+that it decides (`--decided-early`, which `progressive.py` finds on real ones), progressive classification costs the
+first look at every video and a full pass of the others.
+
 `--json` writes, for the last backbone, `ratio_vs_reference` (its CPU seconds a video over ours),
-`ratio_vs_floor` (the floor over ours) and `ray_overhead` (ours over the plain loop's, less 1).
+`ratio_vs_floor` (the floor over ours), `ray_overhead` (ours over the plain loop's, less 1) and with
+`--decided-early` `progressive_ratio_vs_reference`.
 """
 
 from __future__ import annotations
@@ -59,9 +64,10 @@ def main() -> None:
     parser.add_argument("--backbones", default="resnet50")
     parser.add_argument("--rounds", type=int, default=3, help="interleaved rounds, of which the median is taken")
     parser.add_argument(
-        "--quick", action="store_true", help="one round, and only ours, the loop and the reference's way"
+        "--quick", action="store_true", help="one round, and only ours, the first look, the loop and the reference"
     )
     parser.add_argument("--only", help="only the ways with these names, comma-separated")
+    parser.add_argument("--decided-early", type=float, help="share of videos that the first look decides")
     parser.add_argument("--json", type=Path, help="write the ratios here")
     arguments = parser.parse_args()
     clips = [
@@ -71,10 +77,10 @@ def main() -> None:
     for name in arguments.backbones.split(","):
         ways = ways_for(name)
         if arguments.quick:
-            ways = {key: ways[key] for key in ("ours", "plain loop", "reference")}
+            ways = {key: ways[key] for key in ("ours", "first look", "plain loop", "reference")}
         if arguments.only:
             ways = {key: way for key, way in ways.items() if key in arguments.only.split(",")}
-        found = compare(name, ways, clips, 1 if arguments.quick else arguments.rounds)
+        found = compare(name, ways, clips, 1 if arguments.quick else arguments.rounds, arguments.decided_early)
         if arguments.json is not None:
             arguments.json.write_text(json.dumps(found, indent=2) + "\n")
 
@@ -86,6 +92,13 @@ def ways_for(name: str) -> dict[str, Way]:
         "ours": Way(
             command=[str(ROOT / "jobs/extract.py"), *flags, "--manifest", "MANIFEST", "--output", "OUTPUT"],
             num_videos=2 * NUM_CLIPS,
+        ),
+        "first look": Way(
+            command=[
+                *[str(ROOT / "jobs/extract.py"), *flags, "--sampling", "keyframes", "--num-frames", "8"],
+                *["--manifest", "MANIFEST", "--output", "OUTPUT"],
+            ],
+            num_videos=4 * NUM_CLIPS,
         ),
         "plain loop": Way(
             command=[pipeline.__file__, *flags, "--loop", "MANIFEST", "OUTPUT"], num_videos=2 * NUM_CLIPS
@@ -99,7 +112,9 @@ def ways_for(name: str) -> dict[str, Way]:
     return ways
 
 
-def compare(name: str, ways: dict[str, Way], clips: list[Path], rounds: int) -> dict[str, float]:
+def compare(
+    name: str, ways: dict[str, Way], clips: list[Path], rounds: int, decided_early: float | None
+) -> dict[str, float]:
     floor_s = floor(name, clips)
     cpu_s: dict[str, list[float]] = {key: [] for key in ways}
     wall_s: dict[str, list[float]] = {key: [] for key in ways}
@@ -131,6 +146,10 @@ def compare(name: str, ways: dict[str, Way], clips: list[Path], rounds: int) -> 
         found["ratio_vs_reference"] = median["reference"] / median["ours"]
     if "plain loop" in median:
         found["ray_overhead"] = median["ours"] / median["plain loop"] - 1
+    if decided_early is not None:
+        found["progressive_s"] = median["first look"] + (1 - decided_early) * median["ours"]
+        if "reference" in median:
+            found["progressive_ratio_vs_reference"] = median["reference"] / found["progressive_s"]
     print("\n" + ", ".join(f"{key} {value:.3f}" for key, value in found.items()) + "\n", flush=True)
     return found
 

@@ -8,7 +8,7 @@ and its stages are fitted on validation; test's videos are then classified in st
 --progressive` does, and in full. `--ensembles DIR` keeps the members, the same ones as `trust.py`.
 
 Cost is in frames: those decoded alone (keyframes), those decoded in a full pass, and those the CNN sees.
-`end_to_end.py --progressive` measures seconds.
+`end_to_end.py --decided-early SHARE` measures seconds.
 """
 
 from __future__ import annotations

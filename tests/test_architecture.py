@@ -24,6 +24,7 @@ LAYERS = [
 
 RAY_MODULES = {
     "vidclf.cluster",
+    "vidclf.features.embed",
     "vidclf.features.extract",
     "vidclf.features.monitoring",
     "vidclf.features.sink",

@@ -1,5 +1,5 @@
 """Progressive classification: a pass over a few keyframes of every video, and a second one, over all sampled
-frames, of those that the first left undecided. [Ray Data]
+frames, of those that the first left undecided.
 
     manifest ─▶ keyframes ─▶ decided ────────────────────────▶ part-*
                   │  └─────▶ undecided ─▶ subset ▶ full ─────▶ part-*
