@@ -6,7 +6,8 @@ The pipeline is that of `jobs/extract.py` as it is: its graph, its manifest, its
 checkpoints. Only the decoder and the CNN are asleep, for as long as they were measured to take, so that one machine
 can have the workers of many: `ray.cluster_utils.Cluster` with a head without CPUs and nodes of `--cpus-per-node`
 logical ones. There is one CNN worker for as many decode workers as it keeps up with. Frames are `--num-frames` of 224²
-(one by default: the memory traffic of 64 workers is not what this asks about).
+(one by default: the memory traffic of 64 workers is not what this asks about). Blocks of the manifest are as large as
+those of a large archive, although the simulation has few videos.
 
 Steady rates count from when the last worker has done its first video to when the first has done its last, by the
 workers' own clocks. Efficiency is that rate over what sleeping alone would allow. CPU seconds a video, over the same
@@ -56,7 +57,10 @@ def main() -> None:
     parser.add_argument("--decode-workers", default="1,2,4,8,16,32,64")
     parser.add_argument("--decode-seconds", type=float, default=1.0, help="for a video, of a decode worker")
     parser.add_argument("--cnn-seconds", type=float, default=0.125, help="for a video, of a CNN worker")
-    parser.add_argument("--videos-per-worker", type=int, default=60)
+    parser.add_argument("--videos-per-worker", type=int, default=64)
+    parser.add_argument(
+        "--videos-per-block", type=int, default=32, help="of the manifest; 32 is what an archive of 1,024 a worker has"
+    )
     parser.add_argument("--cpus-per-node", type=int, default=16)
     parser.add_argument("--num-frames", type=int, default=1)
     parser.add_argument("--one", nargs=2, metavar=("WORKERS", "FOLDER"), help="one simulation, as main() runs it")
@@ -84,7 +88,10 @@ def measure(num_workers: int, arguments: argparse.Namespace) -> dict[str, float]
     with tempfile.TemporaryDirectory() as folder:
         options = [
             f"--{name.replace('_', '-')}={getattr(arguments, name)}"
-            for name in ("decode_seconds", "cnn_seconds", "videos_per_worker", "cpus_per_node", "num_frames")
+            for name in (
+                *("decode_seconds", "cnn_seconds", "videos_per_worker", "videos_per_block", "cpus_per_node"),
+                "num_frames",
+            )
         ]
         # On loopback, and gone in a minute.
         environment = {**os.environ, "RAY_AUTH_MODE": "disabled", "RAY_USAGE_STATS_ENABLED": "0"}
@@ -244,7 +251,8 @@ def simulate(num_workers: int, folder: Path, arguments: argparse.Namespace) -> N
 
     extract.DecodeVideos = DecodeVideos
     extract.EmbedVideos = EmbedVideos
-    extract._network = lambda target, pools, tally: ray.put({})
+    extract.VIDEOS_PER_BLOCK = (arguments.videos_per_block,) * 2
+    extract.network = lambda embedding, num_gpus, tally: ray.put({})
 
     manifest = folder / "manifest.parquet"
     storage.publish_table(str(manifest), manifest_of(num_workers * arguments.videos_per_worker, "/asleep"))

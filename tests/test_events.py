@@ -34,7 +34,7 @@ def test_a_decode_worker_writes_one_for_each_video_if_it_is_asked_to(
     write_video(tmp_path / "a.mp4", num_frames=4)
     (tmp_path / "b.mp4").write_text("not a video\n")
     rows = list_archive(str(tmp_path), labelled=False).manifest
-    tally = SimpleNamespace(add=SimpleNamespace(remote=lambda counts: None))
+    tally = SimpleNamespace(add=SimpleNamespace(remote=lambda *counts: None))
     transforms = FrameTransforms((FrameTransform(resize_size=32, crop_size=32, interpolation="bilinear"),))
     for logs_events in (True, False):
         worker = DecodeVideos(SamplingPlan(num_frames=2), transforms, DecodeLimits(), tally, logs_events)

@@ -105,11 +105,12 @@ class Tally:
         self._observer = make_observer() if make_observer is not None else None
         self._said: list[str] = []
 
-    def add(self, counts: dict[str, float]) -> None:
-        if self._observer is not None:
-            self._observer.observe(counts)
-        for name, count in counts.items():
-            self._counts[name] += count  # type: ignore[assignment]
+    def add(self, *reports: dict[str, float]) -> None:
+        for counts in reports:
+            if self._observer is not None:
+                self._observer.observe(counts)
+            for name, count in counts.items():
+                self._counts[name] += count  # type: ignore[assignment]
 
     def put(self, name: str, value: float) -> None:
         self._counts[name] = value  # type: ignore[assignment]

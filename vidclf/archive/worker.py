@@ -20,6 +20,10 @@ from vidclf.archive.transform import FrameTransforms
 from vidclf.schema import nested_list
 
 
+REPORT_INTERVAL_S = 3.0
+"""Seconds for which counts are kept before they are told: a call for every video costs as much as its rows do."""
+
+
 class DecodeVideos:
     """In: `schema.MANIFEST`. Out: `schema.decoded`, one table a row, in order.
 
@@ -37,6 +41,8 @@ class DecodeVideos:
         self._decoder = SupervisedDecoder(plan, transforms, transforms.frame_bytes, limits)
         self._transforms = transforms
         self._tally = tally
+        self._untold: list[dict[str, float]] = []
+        self._told_at = time.monotonic()
         self._logs_events = logs_events
         self._schema = schema.decoded([transform.crop_size for transform in transforms.transforms])
 
@@ -55,10 +61,16 @@ class DecodeVideos:
                 num_frames = 0
                 outcome = rejected.reason.value
             seconds = time.perf_counter() - started
-            self._tally.add.remote({"decoded": 1, "decode_s": seconds, "frames_decoded": num_frames})
+            self._untold.append({"decoded": 1, "decode_s": seconds, "frames_decoded": num_frames})
+            if index == batch.num_rows - 1 or time.monotonic() - self._told_at >= REPORT_INTERVAL_S:
+                self._tell()
             if self._logs_events:
                 events.write("decode", video_id, seconds, outcome)
             yield decoded
+
+    def _tell(self) -> None:
+        self._tally.add.remote(*self._untold)
+        self._untold, self._told_at = [], time.monotonic()
 
     def _ok(self, row: pa.Table, video: DecodedVideo) -> pa.Table:
         assert video.content is not None

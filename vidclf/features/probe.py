@@ -69,7 +69,7 @@ def measure(config: PlanConfig, manifest: pa.Table, is_gpu: bool) -> Measured:
     plan = SamplingPlan.of(config)
     rows = manifest.take(sample_of(manifest.num_rows, config.sample, config.seed))
     told: list[dict[str, float]] = []
-    tally = SimpleNamespace(add=SimpleNamespace(remote=told.append))
+    tally = SimpleNamespace(add=SimpleNamespace(remote=lambda *reports: told.extend(reports)))
     limits = DecodeLimits(timeout_s=config.decode_timeout)
     worker = DecodeVideos(plan, FrameTransforms((transform,)), limits, tally)
     # The first video waits for the decoder process to start, which no other one does.
