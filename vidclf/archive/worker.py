@@ -19,7 +19,6 @@ from vidclf.archive.supervise import DecodeLimits, SupervisedDecoder
 from vidclf.archive.transform import FrameTransforms
 from vidclf.schema import nested_list
 
-
 REPORT_INTERVAL_S = 3.0
 """Seconds for which counts are kept before they are told: a call for every video costs as much as its rows do."""
 
