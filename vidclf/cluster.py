@@ -8,7 +8,7 @@ import signal
 import sys
 import threading
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -160,28 +160,24 @@ def watch(
                 signal.raise_signal(signal.SIGTERM)  # which is always the main thread's to handle
                 return
 
-    def stop(number: int, frame: FrameType | None) -> None:
-        raise found[0] if found else RunStopped(f"stopped by {signal.Signals(number).name}")
-
-    # Now, because ray.init() has put its own handler in place.
-    previous = signal.signal(signal.SIGTERM, stop)
     thread = threading.Thread(target=poll, daemon=True)
-    thread.start()
-    try:
-        with line:
-            yield
-    finally:
-        signal.signal(signal.SIGTERM, previous)
-        ended.set()
-        thread.join()
+    with stopped_by_sigterm(found):
+        thread.start()
+        try:
+            with line:
+                yield
+        finally:
+            ended.set()
+            thread.join()
 
 
 @contextmanager
-def stopped_by_sigterm() -> Iterator[None]:
-    """End the body with RunStopped on SIGTERM (`ray job stop`). For the main thread only, after `connect`."""
+def stopped_by_sigterm(found: Sequence[RunStopped] = ()) -> Iterator[None]:
+    """End the body with RunStopped on SIGTERM (`ray job stop`), the first of `found` if there is one. For the
+    main thread only, and after `connect`, because Ray puts its own handler in place."""
 
     def stop(number: int, frame: FrameType | None) -> None:
-        raise RunStopped(f"stopped by {signal.Signals(number).name}")
+        raise found[0] if found else RunStopped(f"stopped by {signal.Signals(number).name}")
 
     previous = signal.signal(signal.SIGTERM, stop)
     try:
