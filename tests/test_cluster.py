@@ -106,13 +106,35 @@ def test_a_stopped_job_is_submitted_again_and_the_numbers_add_up(nodes: RayNodes
         assert all(event["outcome"] == "ok" and event["seconds"] > 0 for event in told)
     traced = {event["cat"] for event in json.loads((output / "timeline.json").read_text())}
     assert {f"task::MapWorker(MapBatches({stage})).submit" for stage in ("DecodeVideos", "EmbedVideos")} <= traced
-    audit = subprocess.run(
-        [sys.executable, ROOT / "jobs/audit.py", "--run", output], capture_output=True, text=True, check=False
+    assert audited(output) == [
+        f"{output}: {NUM_VIDEOS} videos = {NUM_VIDEOS} ok + 0 quarantined + 0 pending",
+        "the numbers add up",
+    ]
+
+
+def test_an_ensemble_is_trained_and_classifies_on_the_cluster(nodes: RayNodes, manifest: Path) -> None:
+    features, trained, output = (manifest.parent / name for name in ("features", "ensemble", "predictions"))
+    assert (features / "summary.json").exists(), "the test before this one extracts them"
+    small = ("--hidden-dim", "8", "--num-lstm-layers", "1", "--num-attention-heads", "2", "--classifier-dims", "8")
+    schedule = ("--members", "2", "--epochs", "2", "--near-duplicate-cosine", "1")
+    where = ("--features", str(features), "--output", str(trained))
+    nodes.submit("train", "python", "jobs/train.py", *where, *schedule, *small)
+    assert (nodes.ended("train")["status"], "2 members" in nodes.log("train")) == ("SUCCEEDED", True), nodes.log(
+        "train"
     )
-    assert (audit.returncode, audit.stdout.splitlines()) == (
-        0,
-        [f"{output}: {NUM_VIDEOS} videos = {NUM_VIDEOS} ok + 0 quarantined + 0 pending", "the numbers add up"],
-    )
+    where = ("--input", str(manifest.parent / "archive"), "--ensemble", str(trained), "--output", str(output))
+    nodes.submit("classify", "python", "jobs/classify.py", *where, "--rows-per-shard", "8")
+    assert nodes.ended("classify")["status"] == "SUCCEEDED", nodes.log("classify")
+    assert f"{output}: {NUM_VIDEOS} videos, {NUM_VIDEOS} ok, 0 quarantined" in nodes.log("classify")
+    assert audited(output)[-1] == "the numbers add up"
+
+
+def audited(run: Path) -> list[str]:
+    """What the audit of a run says."""
+    command = [sys.executable, ROOT / "jobs/audit.py", "--run", run]
+    audit = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert audit.returncode == 0, audit.stdout + audit.stderr
+    return audit.stdout.splitlines()
 
 
 def test_the_exit_code_of_a_failed_job_reaches_the_api(nodes: RayNodes, manifest: Path) -> None:
