@@ -19,7 +19,6 @@ any cluster; the rest grows with the nodes.
 from __future__ import annotations
 
 import argparse
-import json
 import math
 import os
 import subprocess
@@ -57,7 +56,7 @@ def main() -> None:
     parser.add_argument("--decode-workers", default="1,2,4,8,16,32,64")
     parser.add_argument("--decode-seconds", type=float, default=1.0, help="for a video, of a decode worker")
     parser.add_argument("--cnn-seconds", type=float, default=0.125, help="for a video, of a CNN worker")
-    parser.add_argument("--videos-per-worker", type=int, default=64)
+    parser.add_argument("--videos-per-worker", type=int, default=128)
     parser.add_argument(
         "--videos-per-block", type=int, default=32, help="of the manifest; 32 is what an archive of 1,024 a worker has"
     )
@@ -103,16 +102,17 @@ def measure(num_workers: int, arguments: argparse.Namespace) -> dict[str, float]
             stderr=subprocess.STDOUT,
         )
         history: list[tuple[float, Counter[str]]] = []
-        with Watch(process.pid, interval_s=0.5) as watch:
+        # Seldom, because looking at a hundred processes takes the time of several videos.
+        with Watch(process.pid, interval_s=2.0) as watch:
             while process.poll() is None:
                 history.append((time.time(), Counter(watch.cpu_s)))
-                time.sleep(0.5)
+                time.sleep(1.0)
         assert process.stdout is not None
         if process.returncode:
             raise SystemExit(
                 f"{num_workers} workers ended with {process.returncode}:\n{process.stdout.read().decode()}"
             )
-        done = [json.loads(path.read_text()) for path in Path(folder, "times").iterdir()]
+        done = [[float(line) for line in path.read_text().split()] for path in Path(folder, "times").iterdir()]
     first, last = max(times[0] for times in done), min(times[-1] for times in done)
     if len(done) != num_workers or last <= first:
         raise SystemExit(f"{len(done)} of {num_workers} workers were never all at work; raise --videos-per-worker")
@@ -198,7 +198,7 @@ class AsleepDecoder:
 
     def __init__(self, seconds: float, num_frames: int, folder: str) -> None:
         self._seconds, self._num_frames = seconds, num_frames
-        self._path = Path(folder) / f"{os.getpid()}.json"
+        self._path = Path(folder) / f"{os.getpid()}.txt"
         self._done: list[float] = []
 
     def decode(self, uri: str, seed: str) -> DecodedVideo:
@@ -208,7 +208,8 @@ class AsleepDecoder:
         marks = np.arange(self._num_frames, dtype=np.int64) + len(self._done) * self._num_frames
         frames_THWC.reshape(self._num_frames, -1)[:, :8] = marks.view(np.uint8).reshape(-1, 8)
         self._done.append(time.time())
-        self._path.write_text(json.dumps(self._done))
+        with self._path.open("a") as log:
+            log.write(f"{self._done[-1]}\n")
         return DecodedVideo(
             frames_THWC=frames_THWC.reshape(self._num_frames, -1),
             is_black=np.zeros(self._num_frames, np.bool_),

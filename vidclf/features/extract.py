@@ -56,9 +56,9 @@ VIDEOS_IN_FLIGHT = (16, 32)
 shares that out over the operators and starts to slow decoding down early: with a quarter of this the CNN
 workers of a 2-core machine were busy 0.63 of the time, with this 0.79, start-up included."""
 
-VIDEOS_HANDED_OVER = 8
-"""Decoded videos in a block, at most: more of them save the driver, which has work with each block, and would
-keep one CNN worker long after the others at the end. Where there are few videos, a block is as small as a task."""
+VIDEOS_HANDED_OVER = 4
+"""Decoded videos in a block, so that the last ones do not keep one CNN worker long after the others. Ray Data sets
+aside room for two blocks of each task, of what may be in flight: with 8, a fifth of 64 decoders never got a task."""
 
 MAX_BLOCK_BYTES = 128 * 1024**2
 """The most decoded frames in a block."""
