@@ -2,10 +2,10 @@
 
     python benchmarks/extract_memory.py --archive DIR [--clips 72] [--times 2,20] [--num-frames 73]
 
-Lists the same clips twice and twenty times over (`--times`), which both fill what may be in flight on two cores, extracts both, and samples five times a
-second the sum of the proportional set sizes of the job's processes: driver, Ray's own, decode workers,
-decoders, CNN workers. A page that several share, as those of the object store, counts once. Exit code 1
-where the larger archive took over 15 % more.
+Lists the same clips twice and twenty times over (`--times`), both of which fill what may be in flight on two cores,
+extracts both, and samples five times a second the sum of the proportional set sizes of the job's processes: driver,
+Ray's own, decode workers, decoders, CNN workers. A page that several share, as those of the object store, counts once.
+Exit code 1 where the larger archive took over 15 % more.
 """
 
 from __future__ import annotations
