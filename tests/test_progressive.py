@@ -18,12 +18,13 @@ from tests.videos import write_video
 from vidclf import ledger
 from vidclf.archive.manifest import list_archive
 from vidclf.archive.sampling import evenly_spread
-from vidclf.config import ClassifyConfig, ConfigError, ExtractConfig
+from vidclf.config import ClassifyConfig, ConfigError, EvaluateConfig, ExtractConfig
 from vidclf.features.extract import extract
 from vidclf.features.store import FeatureSet, read_features
 from vidclf.learning import ensemble
 from vidclf.learning.cascade import FULL, KEYFRAMES, SUBSET, SUBSET_FRAMES, StageData
 from vidclf.prediction.classify import classify
+from vidclf.prediction.report import evaluate
 
 pytestmark = pytest.mark.usefixtures("ray_session")
 
@@ -116,7 +117,14 @@ def staged(looks: dict[str, FeatureSet], tmp_path_factory: pytest.TempPathFactor
     # What is left to the subset's stage are videos that the keyframes are not sure of.
     data[SUBSET] = replace(data[SUBSET], trust_B=np.array([0.9] * 90 + [0.1] * 30, np.float32))
     stages = {name: {**stage, "trust": fits[name]} for name, stage in stages.items()}
-    digest = ensemble.write_trust(str(directory), replace(trust, stages=data))
+    modes = ("plain", "tta")
+    trust = replace(
+        trust,
+        stages=data,
+        validation_trust_B={name: np.linspace(0.5, 1, 120, dtype=np.float32) for name in modes},
+        validation_correct_B={name: np.arange(120) % 4 > 0 for name in modes},
+    )
+    digest = ensemble.write_trust(str(directory), trust)
     ensemble.write_info(str(directory), replace(info, stages=stages, trust={**info.trust, "digest": digest}))
     return str(directory)
 
@@ -174,6 +182,36 @@ def test_a_full_look_is_that_of_a_job_without_stages(outputs: dict[str, Path]) -
     for video, row in progressive.items():
         if row["stage"] == SUBSET:
             assert row["pts_s"] == [plain[video]["pts_s"][index] for index in evenly_spread(48, 24)]
+
+
+def test_the_report_shows_the_stages(outputs: dict[str, Path], staged: str, tmp_path: Path) -> None:
+    output = outputs["progressive"]
+    manifest = pq.read_table(output / ledger.MANIFEST_FILE)
+    place = manifest.column_names.index("label")
+    labelled = manifest.set_column(place, manifest.schema.field(place), pa.array(["A"] * manifest.num_rows))
+    pq.write_table(labelled, tmp_path / "manifest.parquet")
+    where = {"manifest": str(tmp_path / "manifest.parquet"), "ensemble": staged, "output": str(tmp_path / "report")}
+    result = evaluate(EvaluateConfig(predictions=str(output), **where))
+    assert result is not None
+    progress = result.progress
+    assert progress is not None
+    told = {stage.name: (stage.num_frames, stage.num_decided, stage.share) for stage in progress.stages}
+    assert told == {KEYFRAMES: (4, 4, 0.5), SUBSET: (24, 2, 0.25), FULL: (48, 2, 0.25)}
+    # Of 120 validation videos each look is right about 90. The keyframes decide on 60 and the subset on 30, all of
+    # them right; of the last 30 every fourth one is wrong in full, 7 of them.
+    assert [stage.validation_accuracy for stage in progress.stages] == [0.75, 0.75, 0.75]
+    assert progress.validation_accuracy == 113 / 120
+    passes = result.summary["passes"] if result.summary else {}
+    first_s, full_s = (sum(passes[name]["worker_s_per_video"].values()) for name in (KEYFRAMES, FULL))
+    assert progress.s_per_video == pytest.approx((10 * first_s + 4 * full_s) / 10)
+    assert {share.name: share.num_videos for share in result.detail.by["stage"]} == {KEYFRAMES: 4, SUBSET: 2, FULL: 2}
+    page = (tmp_path / "report/index.html").read_text()
+    assert '<section id="stages">' in page
+    assert "decoding shows other frames now" not in page
+    plain = evaluate(EvaluateConfig(predictions=str(outputs["plain"]), **{**where, "output": str(tmp_path / "plain")}))
+    assert plain is not None
+    assert plain.progress is None
+    assert "stage" not in plain.detail.by
 
 
 def test_every_video_ends_in_one_state(outputs: dict[str, Path]) -> None:
