@@ -24,12 +24,14 @@ def video(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return write_video(tmp_path_factory.mktemp("video") / "v.mp4", num_frames=12, fps=10, size=(128, 64))
 
 
-def written(directory: Path, video: Path, attention: list[float], digest: str | None) -> list[str]:
+def written(
+    directory: Path, video: Path, attention: list[float], digest: str | None, pts_s: list[float] | None = None
+) -> list[str]:
     row = {
         "video_id": "id0",
         "video_uri": str(video),
         "attention": attention,
-        "pts_s": [0.0] * len(attention),
+        "pts_s": pts_s or [0.0] * len(attention),
         "content_digest": digest,
         "stage": "full",
     }
@@ -55,7 +57,7 @@ def digest_of(video: Path) -> str:
 
 def test_the_strip_shows_the_attended_frames_at_their_times(tmp_path: Path, video: Path) -> None:
     decoded = decode_video(str(video), PLAN, examples.shrink)
-    files = written(tmp_path, video, [0.125] * 4 + [0.375, 0.125], digest_of(video))
+    files = written(tmp_path, video, [0.125] * 4 + [0.375, 0.125], digest_of(video), decoded.pts_s.tolist())
     strip = examples.strips(files, {"id0"}, {"full": PLAN})["id0"]
     assert strip.reason is None
     assert strip.chosen == [0, 1, 2, 3, 4, 5]
@@ -71,7 +73,7 @@ def test_the_strip_shows_the_attended_frames_at_their_times(tmp_path: Path, vide
     ("frames", "change", "reason"),
     [
         (6, "digest", "the file has changed since it was classified"),
-        (5, "", "decoding shows other frames now, not the one at 0.125 s"),
+        (5, "", "decoding shows other frames now, not the one at 0.000 s"),
         (6, "gone", "cannot be read any more: not_found"),
         (6, "unknown", "the features do not say which video they are of"),
     ],
