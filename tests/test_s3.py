@@ -131,23 +131,24 @@ def test_what_is_not_there_is_not_found(endpoint: str, location: str, reason: st
 
 def test_an_extraction_in_a_bucket_is_killed_and_continued(endpoint: str, tmp_path: Path) -> None:
     (tmp_path / "archive" / "A").mkdir(parents=True)
-    for number in range(20):
+    for number in range(40):
         path = write_video(tmp_path / "archive" / "A" / f"{number:02}.mp4", 8 + number, size=(96, 64))
         put(path, f"s3://archive/videos/A/{path.name}")
     storage.publish_bytes("s3://archive/videos/A/none.mp4", b"no video")
     manifest, output = "s3://archive/work/manifest.parquet", "s3://archive/work/features"
-    assert "21 videos" in succeed("index", "--input", "s3://archive/videos", "--split", "none", "--output", manifest)
+    assert "41 videos" in succeed("index", "--input", "s3://archive/videos", "--split", "none", "--output", manifest)
 
     arguments = ("--manifest", manifest, "--output", output, *BACKBONE)
     killed_when(lambda: len(ledger.part_files(output)) >= 1, "extract", *arguments)
     assert job("audit", "--run", output).returncode == 1
     before = ledger.read_state(output)
-    assert 1 <= before.num_ok < 20, "the kill came too late to show anything"
-    assert f"would process {before.num_pending} of 21 videos" in succeed("extract", *arguments, "--dry-run")
+    assert before.num_ok >= 1
+    assert before.num_pending >= 1, "the kill came too late to show anything"
+    assert f"would process {before.num_pending} of 41 videos" in succeed("extract", *arguments, "--dry-run")
     said = succeed("extract", *arguments)
-    assert said.startswith(f"{output}: 21 videos, 20 ok, 1 quarantined (not_a_video 1)")
+    assert said.startswith(f"{output}: 41 videos, 40 ok, 1 quarantined (not_a_video 1)")
     assert succeed("audit", "--run", output, "--stale").splitlines() == [
-        f"{output}: 21 videos = 20 ok + 1 quarantined + 0 pending",
+        f"{output}: 41 videos = 40 ok + 1 quarantined + 0 pending",
         "the numbers add up",
     ]
     assert "everything was done already" in succeed("extract", *arguments)
@@ -158,6 +159,6 @@ def test_an_extraction_in_a_bucket_is_killed_and_continued(endpoint: str, tmp_pa
     succeed("index", "--input", tmp_path / "archive", "--split", "none", "--output", tmp_path / "m.parquet")
     succeed("extract", "--manifest", tmp_path / "m.parquet", "--output", local, *BACKBONE)
     ours, theirs = read_features(output), read_features(str(local))
-    assert len(ours.features) == len(theirs.features) == 20
+    assert len(ours.features) == len(theirs.features) == 40
     for remote, here in zip(ours.features, theirs.features, strict=True):
         np.testing.assert_allclose(remote.astype(np.float32), here.astype(np.float32), atol=2e-2)
