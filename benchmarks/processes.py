@@ -10,6 +10,7 @@ from pathlib import Path
 from types import TracebackType
 
 KINDS = {
+    "MapBatches(DecodeAndEmbed)": "workers",
     "MapBatches(DecodeVideos)": "decode workers",
     "vidclf.archive.supervise": "decoder children",
     "MapBatches(EmbedVideos)": "CNN workers",

@@ -24,8 +24,11 @@ ROOT = Path(__file__).resolve().parents[1]
 VICTIMS = ("driver", "decode worker", "decoder child", "CNN worker", "node")
 ARGUMENTS = (
     *("--backbone", "efficientnet_lite0", "--num-frames", "4", "--rows-per-shard", "2"),
-    *("--decode-workers", "3", "--cnn-workers", "2"),
+    *("--decode-workers", "3"),
 )
+LAYOUTS = {"in the same workers": (), "apart": ("--cnn-workers", "2")}
+"""Where decoding and the CNN are, and the arguments for it."""
+FUSED = "MapBatches(DecodeAndEmbed)"
 MOST_SUBMISSIONS = 12
 JOB_TIMEOUT_S = 300.0
 
@@ -144,14 +147,14 @@ def parent(process: psutil.Process) -> int | None:
 class Driver:
     """`jobs/extract.py` on the cluster."""
 
-    def __init__(self, cluster: ChaosCluster, manifest: Path, output: Path, log: Path) -> None:
+    def __init__(self, cluster: ChaosCluster, manifest: Path, output: Path, log: Path, layout: tuple[str, ...]) -> None:
         self._log = log
         self._output = output
         self._shards_before = self._num_shards()
         command = [sys.executable, str(ROOT / "jobs/extract.py"), "--manifest", str(manifest), "--output", str(output)]
         with log.open("w") as file:
             self.process = psutil.Popen(
-                [*command, *ARGUMENTS],
+                [*command, *ARGUMENTS, *layout],
                 env={**os.environ, "RAY_ADDRESS": cluster.address},
                 stdout=file,
                 stderr=subprocess.STDOUT,
@@ -210,7 +213,10 @@ class Round:
         expected: set[str] = set()
         for submission in range(MOST_SUBMISSIONS):
             self.outcome.submissions += 1
-            driver = Driver(self.cluster, self.manifest, output, output.with_name(f"{output.name}-{submission}.log"))
+            name = self.rng.choice(sorted(LAYOUTS))
+            print(f"  {time.strftime('%X')} submitted: decoding and the CNN {name}", flush=True)
+            log = output.with_name(f"{output.name}-{submission}.log")
+            driver = Driver(self.cluster, self.manifest, output, log, LAYOUTS[name])
             try:
                 while not driver.has_ended():
                     if left and self.kill(left[0], driver, expected):
@@ -268,13 +274,16 @@ class Round:
             case "driver":
                 return [driver.process]
             case "decode worker":
-                return self.cluster.workers("MapBatches(DecodeVideos)")
+                return self.decode_workers()
             case "CNN worker":
-                return self.cluster.workers("MapBatches(EmbedVideos)")
+                return self.cluster.workers("MapBatches(EmbedVideos)") + self.cluster.workers(FUSED)
             case "decoder child":
-                return self.cluster.children_of(self.cluster.workers("MapBatches(DecodeVideos)"))
+                return self.cluster.children_of(self.decode_workers())
             case _:
                 return self.cluster.nodes_at_work()
+
+    def decode_workers(self) -> list[psutil.Process]:
+        return self.cluster.workers("MapBatches(DecodeVideos)") + self.cluster.workers(FUSED)
 
     def check(self, output: Path, expected: set[str]) -> None:
         """Audit passes, and every video is ok, except those that a killed decoder was at."""

@@ -188,13 +188,14 @@ def extract_config(**values: Any) -> ExtractConfig:
 @pytest.mark.parametrize(
     ("num_cpus", "num_gpus", "values", "decode_workers", "cnn_workers", "cpus", "cnn_gpus"),
     [
-        (1, 0, {}, 1, 1, 0.25, 0),
-        (2, 0, {}, 2, 2, 0.25, 0),
-        (16, 0, {}, 16, 16, 0.468, 0),
+        (1, 0, {}, 1, 0, 0.5, 0),
+        (2, 0, {}, 2, 0, 0.5, 0),
+        (16, 0, {}, 16, 0, 0.937, 0),
+        (16, 0, {"decode_workers": 32}, 32, 0, 0.468, 0),
         (16, 0, {"decode_workers": 3, "cnn_workers": 2}, 3, 2, 1.0, 0),
         (64, 4, {}, 59, 4, 1.0, 1),
         (64, 4, {"gpus_per_cnn_worker": 0.5}, 55, 8, 1.0, 0.5),
-        (64, 4, {"gpus_per_cnn_worker": 0.0}, 64, 64, 0.492, 0),
+        (64, 4, {"gpus_per_cnn_worker": 0.0}, 64, 0, 0.984, 0),
         (2, 1, {}, 1, 1, 1.0, 1),
     ],
 )

@@ -40,7 +40,7 @@ def test_what_was_measured() -> None:
 def test_what_a_cluster_does() -> None:
     pools = pools_for(Cost(decode_s=1.0, cnn_s=3.0, is_gpu=False), 16, 0, 0.75)
     assert plan.pools_lines("16 CPUs and 0 GPUs", pools, 10_800, MEASURED) == [
-        "cluster     16 CPUs and 0 GPUs: 16 decode workers, 16 CNN workers on the same CPUs, 3.00 videos/s; 10800 "
+        "cluster     16 CPUs and 0 GPUs: 16 workers for decoding and the CNN, 3.00 videos/s; 10800 videos in "
         "videos in 1.00 h (± 10 % for the sample's size)",
         "binds       CNN; decode is busy 25 % of the CPUs' time, the CNN 75 %",
     ]
@@ -90,16 +90,15 @@ def test_an_archive_is_measured_and_its_pools_are_taken_by_other_jobs(tmp_path: 
     )
     text = plan.plan(config, list_archive(str(archive), labelled=False).manifest).splitlines()
     assert text[0].startswith("sample      4 of 1000 videos, 0.6 s long on average, rejected: not_a_video 1")
-    assert text[3].startswith("cluster     12 CPUs and 0 GPUs: 12 decode workers, 12 CNN workers on the same CPUs, ")
+    assert text[3].startswith("cluster     12 CPUs and 0 GPUs: 12 workers for decoding and the CNN, ")
     assert yaml.safe_load((tmp_path / "job.yaml").read_text()) == {
         "decode_workers": 12,
-        "cnn_workers": 12,
         "gpus_per_cnn_worker": 0.0,
         "precision": "auto",
     }
     written = ("--config", str(tmp_path / "job.yaml"), "--output", "o")
     assert cli.parse(ExtractConfig, [*written, "--manifest", "m"]).decode_workers == 12
-    assert cli.parse(ClassifyConfig, [*written, "--input", "i", "--ensemble", "e"]).cnn_workers == 12
+    assert cli.parse(ClassifyConfig, [*written, "--input", "i", "--ensemble", "e"]).gpus_per_cnn_worker == 0.0
 
 
 def test_gpus_that_cannot_be_measured_are_refused(tmp_path: Path) -> None:

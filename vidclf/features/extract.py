@@ -29,6 +29,7 @@ from vidclf.archive.worker import DecodeVideos
 from vidclf.config import ConfigError, ExtractConfig, PipelineConfig
 from vidclf.features import backbone, engine, hdf5
 from vidclf.features.embed import EmbedVideos
+from vidclf.features.fused import DecodeAndEmbed
 from vidclf.features.monitoring import PipelineMetrics
 from vidclf.features.run import (
     Embedding,
@@ -163,12 +164,6 @@ def _run_pipeline(config: PipelineConfig, job: EmbeddingJob, before: ledger.RunS
 
     context = checkpointed_context(config.output)
 
-    # Decoded frames are nearly all that the object store holds: decoding pauses at this much of them.
-    video_bytes = plan.num_frames * transforms.frame_bytes
-    frames_in_flight_bytes = _frames_in_flight_bytes(config, pools, video_bytes)
-    context.execution_options.resource_limits = ExecutionResources(object_store_memory=frames_in_flight_bytes)
-    context.target_max_block_size = min(MAX_BLOCK_BYTES, VIDEOS_HANDED_OVER * video_bytes, frames_in_flight_bytes // 8)
-
     # 1. What is left of the run's own manifest: 1 row a video. Reading reserves no CPU, so that a small
     #    machine is not full before it decodes.
     filesystem, manifest_path = storage.resolve(reconcile.to_read(config.output, job.runs(config.output)))
@@ -178,49 +173,65 @@ def _run_pipeline(config: PipelineConfig, job: EmbeddingJob, before: ledger.RunS
         override_num_blocks=num_blocks,
         num_cpus=0,
     )
-    # 2. Decode: 1 row out per row in, frames at model resolution or a reject reason. Actors, because
-    #    each keeps a decoder process; a fixed pool, one per core.
-    videos = videos.map_batches(
-        DecodeVideos,
-        fn_constructor_kwargs={
-            "plan": plan,
-            "transforms": transforms,
-            "limits": limits,
-            "tally": tally,
-            "logs_events": config.json_logs,
-        },
-        batch_size=None,
-        batch_format="pyarrow",
-        zero_copy_batch=True,
-        compute=ActorPoolStrategy(size=pools.decode_workers, max_tasks_in_flight_per_actor=2),
-        num_cpus=pools.decode_cpus,
-    )
-    # 3. CNN, and the head if there is one: 1 row out per row in. A fixed pool, because one that
-    #    grows from a single worker starves the GPUs at first; two tasks in flight hide the transfer.
-    videos = videos.map_batches(
-        EmbedVideos,
-        fn_constructor_kwargs={
-            "job": job.without_states(),
-            "networks": networks,
-            "precision": config.precision,
-            "num_gpus": pools.cnn_gpus,
-            "tally": tally,
-            "logs_events": config.json_logs,
-        },
-        batch_size=None,
-        batch_format="pyarrow",
-        zero_copy_batch=True,
-        compute=ActorPoolStrategy(size=pools.cnn_workers, max_tasks_in_flight_per_actor=2),
-        num_cpus=pools.cnn_cpus,
-        num_gpus=pools.cnn_gpus,
-        runtime_env={"env_vars": cluster.CPU_WORKER_ENV} if pools.cnn_gpus == 0 else None,
-    )
+    decode = {
+        "plan": plan,
+        "transforms": transforms,
+        "limits": limits,
+        "tally": tally,
+        "logs_events": config.json_logs,
+    }
+    embed = {
+        "job": job.without_states(),
+        "networks": networks,
+        "precision": config.precision,
+        "num_gpus": pools.cnn_gpus,
+        "tally": tally,
+        "logs_events": config.json_logs,
+    }
+    of_batches = {"batch_size": None, "batch_format": "pyarrow", "zero_copy_batch": True}
+    cpu_env = {"env_vars": cluster.CPU_WORKER_ENV}
+    if not pools.cnn_workers:
+        # 2 and 3. Decode and CNN in the same workers: 1 row out per row in.
+        videos = videos.map_batches(
+            DecodeAndEmbed,
+            fn_constructor_kwargs={"decode": decode, "embed": embed},
+            **of_batches,
+            compute=ActorPoolStrategy(size=pools.decode_workers, max_tasks_in_flight_per_actor=2),
+            num_cpus=pools.decode_cpus,
+            runtime_env=cpu_env,
+        )
+    else:
+        # Decoded frames are nearly all that the object store holds: decoding pauses at this much of them.
+        video_bytes = plan.num_frames * transforms.frame_bytes
+        in_flight_bytes = _frames_in_flight_bytes(config, pools, video_bytes)
+        context.execution_options.resource_limits = ExecutionResources(object_store_memory=in_flight_bytes)
+        context.target_max_block_size = min(MAX_BLOCK_BYTES, VIDEOS_HANDED_OVER * video_bytes, in_flight_bytes // 8)
+        # 2. Decode: 1 row out per row in, frames at model resolution or a reject reason. Actors, because
+        #    each keeps a decoder process; a fixed pool, one per core.
+        videos = videos.map_batches(
+            DecodeVideos,
+            fn_constructor_kwargs=decode,
+            **of_batches,
+            compute=ActorPoolStrategy(size=pools.decode_workers, max_tasks_in_flight_per_actor=2),
+            num_cpus=pools.decode_cpus,
+        )
+        # 3. CNN, and the head if there is one: 1 row out per row in. A fixed pool, because one that
+        #    grows from a single worker starves the GPUs at first; two tasks in flight hide the transfer.
+        videos = videos.map_batches(
+            EmbedVideos,
+            fn_constructor_kwargs=embed,
+            **of_batches,
+            compute=ActorPoolStrategy(size=pools.cnn_workers, max_tasks_in_flight_per_actor=2),
+            num_cpus=pools.cnn_cpus,
+            num_gpus=pools.cnn_gpus,
+            runtime_env=cpu_env if pools.cnn_gpus == 0 else None,
+        )
     # 4. Write.
     elapsed_s, counts = write(config, job, before, videos, tally)
     return Performance(
         busy={
             "decode": counts.get("decode_s", 0.0) / (elapsed_s * pools.decode_workers),
-            "cnn": counts.get("cnn_s", 0.0) / (elapsed_s * pools.cnn_workers),
+            "cnn": counts.get("cnn_s", 0.0) / (elapsed_s * pools.embedding_workers),
         },
         worker_s={"decode": counts.get("decode_s", 0.0), "cnn": counts.get("cnn_s", 0.0)},
         cnn_engines={name.split(":")[1]: int(n) for name, n in sorted(counts.items()) if name.startswith("engine:")},
@@ -292,29 +303,34 @@ class _Pools:
     decode_workers: int
     decode_cpus: float
     cnn_workers: int
+    """0 where the decode workers run the CNN"""
     cnn_cpus: float
     cnn_gpus: float
+
+    @property
+    def embedding_workers(self) -> int:
+        """The workers that run the CNN, or a head by itself."""
+        return self.cnn_workers or self.decode_workers
 
 
 def pool_sizes(config: PipelineConfig, resources: cluster.ClusterResources) -> _Pools:
     """Workers of each operator and what each reserves.
 
-    Without a GPU every core gets one decoder and one CNN worker, both single-threaded: whichever
-    stage is behind takes the core. With GPUs the CNN workers are one a GPU and the other cores
-    decode; they reserve their GPU alone, because decoders may have taken every CPU of its machine before,
-    where machines come one by one. One CPU stays unreserved for Ray Data's own tasks, which would wait for
-    ever otherwise.
+    Without a GPU every core gets one worker, which decodes and runs the CNN in turn, unless CNN workers are asked
+    for. With GPUs the CNN workers are one a GPU and the other cores decode; they reserve their GPU alone, because
+    decoders may have taken every CPU of its machine before, where machines come one by one. One CPU stays
+    unreserved for Ray Data's own tasks, which would wait for ever otherwise.
     """
     has_gpu = resources.num_gpus > 0
     cnn_gpus = config.gpus_per_cnn_worker if config.gpus_per_cnn_worker is not None else float(has_gpu)
     if cnn_gpus > 0 and not has_gpu:
         raise ConfigError(f"--gpus-per-cnn-worker must be 0 on a cluster without GPUs, got {cnn_gpus}")
-    cnn_workers = config.cnn_workers or (
-        max(1, int(resources.num_gpus / cnn_gpus)) if cnn_gpus > 0 else resources.num_cpus
-    )
-    decode_workers = config.decode_workers or (
-        max(1, resources.num_cpus - cnn_workers - 1) if cnn_gpus > 0 else resources.num_cpus
-    )
+    if cnn_gpus > 0:
+        cnn_workers = config.cnn_workers or max(1, int(resources.num_gpus / cnn_gpus))
+        decode_workers = config.decode_workers or max(1, resources.num_cpus - cnn_workers - 1)
+    else:
+        decode_workers = config.decode_workers or resources.num_cpus
+        cnn_workers = config.cnn_workers or 0
     free_cpus = max(resources.num_cpus - 1.0, 0.5)
     share = min(1.0, free_cpus / (decode_workers + (0 if cnn_gpus > 0 else cnn_workers)))
     # Ray counts CPUs in ten-thousandths; rounding up would overbook by a hair and never start.

@@ -115,7 +115,7 @@ def pools_yaml(pools: Pools, config: PlanConfig) -> str:
     """Keys that extract and classify both take."""
     values = {
         "decode_workers": pools.decode_workers,
-        "cnn_workers": pools.cnn_workers,
+        **({"cnn_workers": pools.cnn_workers} if pools.is_gpu else {}),
         "gpus_per_cnn_worker": 1.0 if pools.is_gpu else 0.0,
         "precision": config.precision,
     }
@@ -128,9 +128,10 @@ def _resources(cpus: int, gpus: int) -> str:
 
 
 def _workers(pools: Pools) -> str:
-    on = "on GPUs" if pools.is_gpu else "on the same CPUs"
+    if not pools.is_gpu:
+        return f"{_counted(pools.decode_workers, 'worker')} for decoding and the CNN"
     decode = _counted(pools.decode_workers, "decode worker")
-    return f"{decode}, {_counted(pools.cnn_workers, 'CNN worker')} {on}"
+    return f"{decode}, {_counted(pools.cnn_workers, 'CNN worker')} on GPUs"
 
 
 def _counted(number: int, what: str) -> str:

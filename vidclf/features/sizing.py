@@ -31,6 +31,7 @@ class Pools:
 
     decode_workers: int
     cnn_workers: int
+    """apart from those; none on CPUs alone"""
     is_gpu: bool
     """whether the CNN's workers have a GPU each"""
     videos_per_s: float
@@ -70,8 +71,8 @@ def pools_for(cost: Cost, cpus: int, gpus: int, efficiency: float) -> Pools:
     """The pools of a cluster, and its rate.
 
     With GPUs one CNN worker each, a CPU beside it, one CPU for Ray, and the other CPUs decode, as the
-    pipeline has it by default. Without, a decode and a CNN worker on each CPU. Raises ValueError for a cost on
-    GPUs and a cluster without any.
+    pipeline has it by default. Without, a worker on each CPU does both. Raises ValueError for a cost on GPUs and a
+    cluster without any.
     """
     if cost.is_gpu and not gpus:
         raise ValueError("a cost on GPUs says nothing of a cluster without any")
@@ -79,7 +80,7 @@ def pools_for(cost: Cost, cpus: int, gpus: int, efficiency: float) -> Pools:
         total_s = cost.decode_s + cost.cnn_s
         return Pools(
             decode_workers=cpus,
-            cnn_workers=cpus,
+            cnn_workers=0,
             is_gpu=False,
             videos_per_s=efficiency * cpus / total_s,
             binds="decode" if cost.decode_s >= cost.cnn_s else "CNN",

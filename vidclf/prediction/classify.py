@@ -153,7 +153,7 @@ def _run_over_features(
         batch_size=VIDEOS_PER_BATCH,
         batch_format="pyarrow",
         zero_copy_batch=True,
-        compute=ActorPoolStrategy(size=pools.cnn_workers, max_tasks_in_flight_per_actor=2),
+        compute=ActorPoolStrategy(size=pools.embedding_workers, max_tasks_in_flight_per_actor=2),
         num_cpus=pools.cnn_cpus,
         num_gpus=pools.cnn_gpus,
         runtime_env={"env_vars": cluster.CPU_WORKER_ENV} if pools.cnn_gpus == 0 else None,
@@ -161,7 +161,7 @@ def _run_over_features(
     # 3. Write, as the extraction pipeline.
     elapsed_s, counts = write(config, job, before, videos, tally)
     head_s = counts.get("cnn_s", 0.0)
-    return Performance(busy={"head": head_s / (elapsed_s * pools.cnn_workers)}, worker_s={"head": head_s})
+    return Performance(busy={"head": head_s / (elapsed_s * pools.embedding_workers)}, worker_s={"head": head_s})
 
 
 class ClassifyFeatures:
