@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -31,6 +32,7 @@ from vidclf.features.extract import (
     check_error_rate,
     pool_sizes,
 )
+from vidclf.features.fused import DecodeAndEmbed
 from vidclf.features.run import Embedding, EmbeddingJob, Target
 from vidclf.features.sink import written_columns
 from vidclf.features.store import FeatureSpec, features_column, features_TD
@@ -142,6 +144,41 @@ def test_embedding_keeps_frames_with_their_video(tmp_path: Path) -> None:
         np.testing.assert_allclose(features(together)[index], features(embed(row))[0], atol=2e-2)
     sliced = embed(pa.concat_tables(rows).combine_chunks().slice(2, 1))
     np.testing.assert_allclose(features(sliced)[0], features(together)[1], atol=2e-2)
+
+
+@pytest.mark.usefixtures("ray_session")
+def test_a_worker_that_decodes_and_embeds_does_what_two_would(tmp_path: Path) -> None:
+    paths = [write_video(tmp_path / f"{number}.mp4", 5) for number in range(5)]
+    (tmp_path / "t.mp4").write_text("text")
+    asked = manifest(paths[0], tmp_path / "t.mp4", *paths[1:])
+    whole = job()
+    (embedding,) = whole.embeddings
+    network = ray.put(engine.convert(embedding.spec.backbone, embedding.weights, embedding.state))
+    tally = Counting()
+    decode = {
+        "plan": embedding.spec.plan,
+        "transforms": whole.transforms(),
+        "limits": DecodeLimits(),
+        "tally": tally,
+    }
+    embed = {
+        "job": whole,
+        "networks": {embedding.spec.key: network},
+        "precision": "fp32",
+        "num_gpus": 0,
+        "tally": tally,
+    }
+    tables = list(DecodeAndEmbed(decode, embed)(asked))
+    # Rejected rows come after the ok ones of their group of four.
+    assert [[row is not None for row in table["target_0"].to_pylist()] for table in tables] == [
+        [True, True, True, False],
+        [True, True],
+    ]
+    apart = EmbedVideos(**embed)(pa.concat_tables(DecodeVideos(**decode)(asked)))
+    by_id = "video_id"
+    assert pa.concat_tables(tables).sort_by(by_id).to_pylist() == apart.sort_by(by_id).to_pylist()
+    counts = sum((Counter(told) for told in tally.told), Counter())
+    assert (counts["decoded"], counts["done"], counts["ok"], counts["rejected:not_a_video"]) == (12, 12, 10, 2)
 
 
 class Side:

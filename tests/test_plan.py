@@ -41,7 +41,7 @@ def test_what_a_cluster_does() -> None:
     pools = pools_for(Cost(decode_s=1.0, cnn_s=3.0, is_gpu=False), 16, 0, 0.75)
     assert plan.pools_lines("16 CPUs and 0 GPUs", pools, 10_800, MEASURED) == [
         "cluster     16 CPUs and 0 GPUs: 16 workers for decoding and the CNN, 3.00 videos/s; 10800 videos in "
-        "videos in 1.00 h (± 10 % for the sample's size)",
+        "1.00 h (± 10 % for the sample's size)",
         "binds       CNN; decode is busy 25 % of the CPUs' time, the CNN 75 %",
     ]
 

@@ -1,4 +1,4 @@
-"""Decoding and the CNN in one worker, for a pipeline without GPUs. [Ray]
+"""Decoding and the CNN in one worker, for a pipeline without GPUs.
 
 Where both run on CPUs, a process that takes them in turn keeps its core's caches and hands its frames to
 nobody: a decoder and a CNN worker a core, with the object store between them, took a quarter more CPU
