@@ -15,9 +15,11 @@ differ. The plain loop is that of `pipeline.py`: the same decoder and engine wit
 that it decides (`--decided-early`, which `progressive.py` finds on real ones), progressive classification costs the
 first look at every video and a full pass of the others.
 
+`--int8` adds ours with weights of 8-bit integers, calibrated on frames of these clips (`jobs/quantize.py`).
+
 `--json` writes, for the last backbone, `ratio_vs_reference` (its CPU seconds a video over ours),
 `ratio_vs_floor` (the floor over ours), `ray_overhead` (ours over the plain loop's, less 1) and with
-`--decided-early` `progressive_ratio_vs_reference`.
+`--decided-early` `progressive_ratio_vs_reference`, with `--int8` `int8_ratio_vs_reference`.
 """
 
 from __future__ import annotations
@@ -41,7 +43,10 @@ from benchmarks import decode, pipeline
 from benchmarks.decode import Clip, make_clip
 from benchmarks.machine import describe
 from benchmarks.repeated import repeat
+from vidclf import storage
+from vidclf.config import QuantizeConfig
 from vidclf.features import backbone
+from vidclf.features.quantize import quantize
 from vidclf.features.repeats import distinct
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -66,7 +71,8 @@ def main() -> None:
     parser.add_argument(
         "--quick", action="store_true", help="one round, and only ours, the first look, the loop and the reference"
     )
-    parser.add_argument("--only", help="only the ways with these names, comma-separated")
+    parser.add_argument("--int8", action="store_true", help="ours with weights of 8-bit integers too")
+    parser.add_argument("--only", help="only the ways with these names, separated by semicolons")
     parser.add_argument("--decided-early", type=float, help="share of videos that the first look decides")
     parser.add_argument("--json", type=Path, help="write the ratios here")
     arguments = parser.parse_args()
@@ -75,22 +81,48 @@ def main() -> None:
     ]
     print(describe("ray", "openvino", "torch", "av", "opencv-python-headless", "daft"), "\n", flush=True)
     for name in arguments.backbones.split(","):
-        ways = ways_for(name)
+        int8 = quantized(name, clips, arguments.clips) if arguments.int8 else None
+        ways = ways_for(name, int8)
         if arguments.quick:
-            ways = {key: ways[key] for key in ("ours", "first look", "plain loop", "reference")}
+            few = ("ours", "ours, int8", "first look", "plain loop", "reference")
+            ways = {key: way for key, way in ways.items() if key in few}
         if arguments.only:
-            ways = {key: way for key, way in ways.items() if key in arguments.only.split(",")}
+            ways = {key: way for key, way in ways.items() if key in arguments.only.split(";")}
         found = compare(name, ways, clips, 1 if arguments.quick else arguments.rounds, arguments.decided_early)
         if arguments.json is not None:
             arguments.json.write_text(json.dumps(found, indent=2) + "\n")
 
 
-def ways_for(name: str) -> dict[str, Way]:
+def quantized(name: str, clips: list[Path], folder: Path) -> Path:
+    """Weights of 8-bit integers, made of the random ones and calibrated on the clips."""
+    weights = (folder / f"{name}-int8.safetensors").resolve()
+    with tempfile.TemporaryDirectory() as place:
+        manifest = repeat(clips, 1, Path(place) / "archive")
+        config = QuantizeConfig(
+            input=manifest,
+            backbone=name,
+            weights="random",
+            output=str(weights),
+            frames_per_video=32,
+            overwrite=True,
+        )
+        print(quantize(config, storage.read_table(manifest)), file=sys.stderr)
+    return weights
+
+
+def ways_for(name: str, int8: Path | None) -> dict[str, Way]:
     flags = ["--backbone", name, "--weights", "random"]
     peers = str(ROOT / "benchmarks/peers.py")
     ways = {
         "ours": Way(
             command=[str(ROOT / "jobs/extract.py"), *flags, "--manifest", "MANIFEST", "--output", "OUTPUT"],
+            num_videos=2 * NUM_CLIPS,
+        ),
+        "ours, int8": Way(
+            command=[
+                *[str(ROOT / "jobs/extract.py"), "--backbone", name, "--weights", str(int8)],
+                *["--manifest", "MANIFEST", "--output", "OUTPUT"],
+            ],
             num_videos=2 * NUM_CLIPS,
         ),
         "first look": Way(
@@ -107,6 +139,8 @@ def ways_for(name: str) -> dict[str, Way]:
         "Ray Data script": Way(command=[peers, "ray-data", "MANIFEST", "OUTPUT", *flags], num_videos=4),
         "feature scripts": Way(command=[peers, "feature-scripts", "MANIFEST", "OUTPUT", *flags], num_videos=2),
     }
+    if int8 is None:
+        del ways["ours, int8"]
     if importlib.util.find_spec("daft") is not None:
         ways["Daft"] = Way(command=[peers, "daft", "MANIFEST", "OUTPUT", *flags], num_videos=4)
     return ways
@@ -144,6 +178,8 @@ def compare(
     found = {"ratio_vs_floor": floor_s / median["ours"]}
     if "reference" in median:
         found["ratio_vs_reference"] = median["reference"] / median["ours"]
+        if "ours, int8" in median:
+            found["int8_ratio_vs_reference"] = median["reference"] / median["ours, int8"]
     if "plain loop" in median:
         found["ray_overhead"] = median["ours"] / median["plain loop"] - 1
     if decided_early is not None:

@@ -98,7 +98,7 @@ def test_without_openvino_it_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_openvino_reports_to_nobody() -> None:
     code = (
-        "import sys; from vidclf.features import engine; engine._openvino(); import openvino.tools.ovc;"
+        "import sys; from vidclf.features import engine; engine.openvino(); import openvino.tools.ovc;"
         "print(sys.modules['openvino_telemetry'], openvino.tools.ovc.telemetry.__class__.__module__)"
     )
     said = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout

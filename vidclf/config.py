@@ -15,7 +15,7 @@ from typing import Any
 from vidclf.schema import SPLITS, RejectReason
 
 SAMPLING_MODES = ("uniform", "middle", "random", "keyframes")
-PRECISIONS = ("auto", "fp32", "bf16")
+PRECISIONS = ("auto", "fp32", "bf16", "int8")
 
 SIZE_UNITS = {"B": 1, "KB": 10**3, "MB": 10**6, "GB": 10**9, "KiB": 2**10, "MiB": 2**20, "GiB": 2**30}
 """Bytes of each unit that a size may be given in."""
@@ -152,7 +152,8 @@ class PipelineConfig:
     """GPU share of each CNN worker (default: 1 where the cluster has a GPU, else 0)"""
     precision: str = "auto"
     """what the CNN computes in: fp32, bf16, or auto, which on CPUs takes bf16 where the processor has it and
-    the features stay those of fp32 (mean cosine of at least 0.99 on sample photographs), and fp32 on GPUs"""
+    the features stay those of fp32 (mean cosine of at least 0.99 on sample photographs), and fp32 on GPUs;
+    int8, on CPUs, with --weights that jobs/quantize.py wrote, where auto takes it too"""
     frames_in_flight_gib: float | None = None
     """memory that decoded frames waiting for CNN workers may take, in GiB over the whole cluster (default:
     16 videos for each decode worker and 32 for each CNN worker)"""
@@ -186,7 +187,7 @@ class PipelineConfig:
         for field in ("decode_workers", "cnn_workers"):
             value = getattr(self, field)
             require(value is None or value >= 1, field, "at least 1 worker", value)
-        require(self.precision in PRECISIONS, "precision", "auto, fp32 or bf16", self.precision)
+        require(self.precision in PRECISIONS, "precision", f"one of {', '.join(PRECISIONS)}", self.precision)
         require(self.decode_timeout > 0, "decode_timeout", "above 0 seconds", self.decode_timeout)
         require(self.decode_memory_gib > 0, "decode_memory_gib", "above 0 GiB", self.decode_memory_gib)
         require(0 <= self.max_error_rate <= 1, "max_error_rate", "in [0, 1]", self.max_error_rate)
@@ -586,6 +587,37 @@ class ClassifyConfig(PipelineConfig):
 
 
 @dataclass(frozen=True, kw_only=True)
+class QuantizeConfig:
+    """Make weights of 8-bit integers for CPUs, calibrated on frames of some videos."""
+
+    input: str
+    """directory, URI or list file of the videos, such as a manifest"""
+    backbone: str
+    """resnet50, resnet101, efficientnet_v2_s, efficientnet_v2_m or efficientnet_lite0"""
+    weights: str = "DEFAULT"
+    """as for extract"""
+    output: str
+    """file to write (.safetensors), for --weights of extract"""
+    sample: int = 64
+    """videos whose frames are looked at, at random; on three of four the ranges are calibrated, on the others the
+    drift is measured"""
+    frames_per_video: int = 8
+    """frames of each, sampled uniformly"""
+    seed: int = 0
+    """seed of the sample"""
+    decode_timeout: float = 60.0
+    """seconds after which a video is given up, plus one for each second of its duration"""
+    overwrite: bool = False
+    """replace the output if it is there"""
+
+    def __post_init__(self) -> None:
+        require(self.sample >= 2, "sample", "at least 2 videos", self.sample)
+        require(self.frames_per_video >= 1, "frames_per_video", "at least 1 frame", self.frames_per_video)
+        require(self.decode_timeout > 0, "decode_timeout", "above 0 seconds", self.decode_timeout)
+        require(self.output.endswith(".safetensors"), "output", "a .safetensors file", self.output)
+
+
+@dataclass(frozen=True, kw_only=True)
 class PlanConfig:
     """Measure a sample of an archive, and say what a cluster needs for all of it: workers, time and cost."""
 
@@ -639,7 +671,7 @@ class PlanConfig:
         require(0 < self.efficiency <= 1, "efficiency", "in (0, 1]", self.efficiency)
         require(self.deadline is None or self.deadline > 0, "deadline", "above 0 hours", self.deadline)
         require(self.prices is None or self.deadline is not None, "prices", "given with --deadline", self.prices)
-        require(self.precision in ("auto", "fp32", "bf16"), "precision", "auto, fp32 or bf16", self.precision)
+        require(self.precision in PRECISIONS, "precision", f"one of {', '.join(PRECISIONS)}", self.precision)
         require(self.sampling in SAMPLING_MODES, "sampling", f"one of {', '.join(SAMPLING_MODES)}", self.sampling)
         require_clip(self.sampling, self.clip_duration)
         require(0 <= self.skip_edges < 0.5, "skip_edges", "in [0, 0.5)", self.skip_edges)
@@ -772,7 +804,7 @@ class ServeConfig:
         require(0 < self.abstain_risk < 1, "abstain_risk", "in (0, 1)", self.abstain_risk)
         segments = self.segments
         require(segments is None or segments > 0, "segments", "above 0 seconds", segments)
-        require(self.precision in PRECISIONS, "precision", "auto, fp32 or bf16", self.precision)
+        require(self.precision in PRECISIONS, "precision", f"one of {', '.join(PRECISIONS)}", self.precision)
         require(self.decode_timeout > 0, "decode_timeout", "above 0 seconds", self.decode_timeout)
         require(self.decode_memory_gib > 0, "decode_memory_gib", "above 0 GiB", self.decode_memory_gib)
 

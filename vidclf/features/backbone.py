@@ -1,7 +1,8 @@
 """Pretrained CNNs that turn frames into vectors: torchvision's, and EfficientNet-Lite0.
 
 `--weights` is `DEFAULT` or another name of torchvision's weight enum (downloaded once by
-torchvision), a file or URI of a state dict, or `random` (seeded, for speed measurements).
+torchvision), a file or URI of a state dict or of quantized weights, or `random` (seeded, for speed
+measurements).
 EfficientNet-Lite0's ImageNet weights (57934424) come inside a package, so DEFAULT needs no network.
 
 Shape suffixes: T frames, H W pixels, D features.
@@ -23,6 +24,7 @@ from torch import Tensor, nn
 from vidclf import storage
 from vidclf.archive.transform import FrameTransform
 from vidclf.config import ConfigError
+from vidclf.features import quantized
 
 FEATURE_DIMS = {
     "resnet50": 2048,
@@ -108,7 +110,7 @@ def _torchvision_models() -> Any:
 
 
 def load_weights(name: str, weights: str) -> dict[str, npt.NDArray[np.generic]]:
-    """The trunk's state dict as numpy arrays, without the classification head.
+    """The trunk's state dict as numpy arrays, without the classification head; or what `quantized` packs.
 
     Arrays, because Ray's object store shares them between the workers of a node without a copy.
     Raises ConfigError for an unknown backbone, weights that are not there or cannot be fetched, and
@@ -128,6 +130,10 @@ def load_weights(name: str, weights: str) -> dict[str, npt.NDArray[np.generic]]:
         state = _download(name, weights)
     else:
         state = _read_state_dict(weights)
+        arrays = {key: value.numpy() for key, value in state.items()}
+        if quantized.is_quantized(arrays):
+            quantized.unpack(arrays, name, f"--weights {weights}")
+            return arrays
     if name == LITE0 and weights != "random":
         state = {f"network.{key}": value for key, value in state.items()}
     state = {key: value for key, value in state.items() if not key.removeprefix("network.").startswith(_HEADS)}

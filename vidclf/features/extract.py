@@ -27,7 +27,7 @@ from vidclf.archive.sampling import SamplingPlan
 from vidclf.archive.supervise import DecodeLimits
 from vidclf.archive.worker import DecodeVideos
 from vidclf.config import ConfigError, ExtractConfig, PipelineConfig
-from vidclf.features import backbone, engine, hdf5
+from vidclf.features import backbone, engine, hdf5, quantized
 from vidclf.features.embed import EmbedVideos
 from vidclf.features.fused import DecodeAndEmbed
 from vidclf.features.monitoring import PipelineMetrics
@@ -79,6 +79,7 @@ def extract(config: ExtractConfig, manifest: pa.Table) -> dict[str, dict[str, An
     targets = []
     for name, location in zip(config.backbone, weights, strict=True):
         state = backbone.load_weights(name, location)
+        quantized.check_precision(state, location, config.precision)
         spec = FeatureSpec.of(name, location, backbone.weights_digest(state), plan)
         directory = name if len(config.backbone) > 1 else ""
         embedding = Embedding(spec=spec, weights=location, state=state)
@@ -240,6 +241,10 @@ def _run_pipeline(config: PipelineConfig, job: EmbeddingJob, before: ledger.RunS
 
 def network(embedding: Embedding, num_gpus: float, tally: Any) -> Any:
     """A reference to what CNN workers run: on CPUs the converted backbone, on GPUs the state dict."""
+    if num_gpus and quantized.is_quantized(embedding.state):
+        raise ConfigError(
+            f"--weights {embedding.weights}: run on CPUs alone (--gpus-per-cnn-worker 0), being quantized"
+        )
     state = ray.put(embedding.state)
     if num_gpus:
         return state

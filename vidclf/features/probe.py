@@ -21,7 +21,7 @@ from vidclf.archive.supervise import DecodeLimits
 from vidclf.archive.transform import FrameTransforms
 from vidclf.archive.worker import DecodeVideos
 from vidclf.config import ConfigError, PlanConfig
-from vidclf.features import backbone, engine
+from vidclf.features import backbone, engine, quantized
 
 CNN_VIDEOS = 10
 """Videos of the sample that go through the CNN. What it takes hardly depends on the video."""
@@ -65,6 +65,7 @@ def measure(config: PlanConfig, manifest: pa.Table, is_gpu: bool) -> Measured:
     Raises ConfigError for an unknown backbone, weights that are not there, and a sample without a good video.
     """
     state = backbone.load_weights(config.backbone, config.weights)
+    quantized.check_precision(state, config.weights, config.precision)
     transform = backbone.preprocessing(config.backbone, config.weights).transform
     plan = SamplingPlan.of(config)
     rows = manifest.take(sample_of(manifest.num_rows, config.sample, config.seed))

@@ -19,7 +19,7 @@ from ray.data import ActorPoolStrategy
 
 from vidclf import cluster, events, ledger, reconcile, schema, storage
 from vidclf.config import ClassifyConfig, ConfigError, PipelineConfig, ServeConfig
-from vidclf.features import backbone
+from vidclf.features import backbone, quantized
 from vidclf.features.beside import FeatureLookup
 from vidclf.features.extract import checkpointed_context, embed_videos, pool_sizes, write
 from vidclf.features.monitoring import PipelineMetrics
@@ -227,6 +227,7 @@ def fitted_embeddings(config: ClassifyConfig | ServeConfig, info: EnsembleInfo) 
     locations = config.weights or tuple(fitted.weights for fitted in info.backbones)
     for fitted, weights in zip(info.backbones, locations, strict=True):
         spec, state = fitted.feature_spec, backbone.load_weights(fitted.name, weights)
+        quantized.check_precision(state, weights, config.precision)
         ours = FeatureSpec.of(fitted.name, weights, backbone.weights_digest(state), spec.plan)
         if ours.key != spec.key:
             raise ConfigError(

@@ -1,0 +1,23 @@
+"""Make weights of 8-bit integers for CPUs, calibrated on frames of some videos.
+
+python jobs/quantize.py --input DIR|URI|LIST --backbone resnet50 --output resnet50-int8.safetensors
+"""
+
+import sys
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+from vidclf import cli
+from vidclf.archive.manifest import list_archive
+from vidclf.config import QuantizeConfig
+from vidclf.features.quantize import quantize
+
+
+def main(config: QuantizeConfig) -> int:
+    print(quantize(config, list_archive(config.input, labelled=False).manifest))
+    return cli.EXIT_OK
+
+
+if __name__ == "__main__":
+    cli.run(QuantizeConfig, main)

@@ -1,0 +1,128 @@
+"""Weights in 8-bit integers: calibrated on an archive, told apart, and used only where they give the same."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import replace
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import pytest
+import safetensors.numpy
+
+from vidclf.archive.manifest import list_archive
+from vidclf.config import ConfigError, ExtractConfig, QuantizeConfig
+from vidclf.features import backbone, engine, extract, quantized
+from vidclf.features.quantize import Drift, drift_lines, quantize
+
+ARCHIVE = Path(__file__).resolve().parents[1] / "examples" / "archive"
+LITE0 = "efficientnet_lite0"
+
+
+def config(output: Path, **values: Any) -> QuantizeConfig:
+    return QuantizeConfig(input=str(ARCHIVE), backbone=LITE0, output=str(output), **values)
+
+
+def run(config: QuantizeConfig) -> str:
+    return quantize(config, list_archive(config.input, labelled=False).manifest)
+
+
+@pytest.fixture(scope="module")
+def written(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
+    path = tmp_path_factory.mktemp("weights") / "int8.safetensors"
+    return path, run(config(path, sample=16))
+
+
+@pytest.fixture(scope="module")
+def state(written: tuple[Path, str]) -> quantized.State:
+    return backbone.load_weights(LITE0, str(written[0]))
+
+
+def test_it_is_calibrated_on_some_videos_and_measured_on_others(written: tuple[Path, str]) -> None:
+    path, said = written
+    calibrated, agreement, speed, weights = said.splitlines()
+    assert calibrated == "calibrated  96 frames of 12 videos"
+    found = re.fullmatch(
+        r"agreement   int8 (0\.\d{4})(; bf16 0\.\d{4})? "
+        r"\(mean cosine of centred features with fp32, 32 frames of other videos\)",
+        agreement,
+    )
+    assert found is not None, agreement
+    assert float(found[1]) > 0.9
+    assert re.fullmatch(r"speed       int8 [\d.]+, (bf16 [\d.]+, )?fp32 [\d.]+ ms of a core a frame", speed)
+    assert weights == f"weights     {path}, for --weights of extract"
+
+
+def test_what_was_measured_is_told() -> None:
+    drift = Drift(num_frames=128, int8=0.99123, bf16=0.9994, frame_s={"int8": 0.0091, "bf16": 0.0167, "fp32": 0.04})
+    assert drift_lines(drift) == [
+        "agreement   int8 0.9912; bf16 0.9994 (mean cosine of centred features with fp32, 128 frames of other videos)",
+        "speed       int8 9.10, bf16 16.70, fp32 40.00 ms of a core a frame",
+    ]
+    assert "bf16" not in drift_lines(replace(drift, bf16=None))[0]
+
+
+def test_they_are_weights_of_their_own_and_run_in_int8(state: quantized.State) -> None:
+    exact = backbone.load_weights(LITE0, "DEFAULT")
+    assert backbone.weights_digest(state) != backbone.weights_digest(exact)
+    full = engine.load(engine.convert(LITE0, "DEFAULT", exact), LITE0, "DEFAULT", "cpu", "fp32")
+    frames_THWC = engine.probe(224)
+    for precision in ("auto", "int8"):
+        cnn = engine.load(engine.convert(LITE0, "int8.safetensors", state), LITE0, "int8.safetensors", "cpu", precision)
+        assert cnn.name == "openvino int8"
+        features_TD = cnn(frames_THWC)
+        assert 0.5 < engine.agreement(features_TD, full(frames_THWC)) < 0.99999
+        np.testing.assert_array_equal(features_TD[3:4], cnn(frames_THWC[3:4]))
+
+
+def test_a_processor_that_gives_other_features_is_refused(state: quantized.State) -> None:
+    network = engine.convert(LITE0, "w.safetensors", state)
+    assert network.probed_TD is not None
+    other = replace(network, probed_TD=network.probed_TD[::-1])
+    with pytest.raises(engine.ConversionError, match=r"--weights w\.safetensors: this processor's 8-bit products give"):
+        engine.load(other, LITE0, "w.safetensors", "cpu", "auto")
+
+
+def test_other_backbones_and_precisions_are_refused(written: tuple[Path, str], state: quantized.State) -> None:
+    weights = str(written[0])
+    with pytest.raises(ConfigError, match=re.escape(f"--weights {weights}: holds efficientnet_lite0, quantized")):
+        backbone.load_weights("resnet50", weights)
+    quantized.check_precision(state, weights, "auto")
+    quantized.check_precision(state, weights, "int8")
+    with pytest.raises(ConfigError, match=r"--precision must be auto or int8 for --weights .*, got bf16"):
+        quantized.check_precision(state, weights, "bf16")
+    message = r"--precision int8: takes --weights that jobs/quantize\.py wrote, got DEFAULT"
+    with pytest.raises(ConfigError, match=message):
+        extract.extract(
+            ExtractConfig(manifest="m", output="o", backbone=(LITE0,), precision="int8"),
+            list_archive(str(ARCHIVE), labelled=False).manifest,
+        )
+    embedding = SimpleNamespace(state=state, weights=weights)
+    with pytest.raises(ConfigError, match="run on CPUs alone"):
+        extract.network(embedding, 1.0, None)  # type: ignore[arg-type]
+
+
+def test_what_cannot_be_quantized_is_refused(written: tuple[Path, str], tmp_path: Path) -> None:
+    weights = str(written[0])
+    with pytest.raises(ConfigError, match="is there; choose another name or --overwrite"):
+        run(config(written[0]))
+    with pytest.raises(ConfigError, match="are quantized already"):
+        run(config(tmp_path / "a.safetensors", weights=weights))
+    with pytest.raises(ConfigError, match=r"--output must be a \.safetensors file, got '.*a\.pt'"):
+        config(tmp_path / "a.pt")
+    (tmp_path / "archive").mkdir()
+    for name in ("a.mp4", "b.mp4"):
+        (tmp_path / "archive" / name).write_text("text")
+    bad = replace(config(tmp_path / "a.safetensors"), input=str(tmp_path / "archive"))
+    with pytest.raises(ConfigError, match="0 of 2 sampled videos could be decoded, of which it takes two"):
+        run(bad)
+
+
+def test_the_file_is_plain_safetensors(written: tuple[Path, str]) -> None:
+    found = safetensors.numpy.load_file(written[0])
+    assert sorted(found) == [f"openvino.{name}" for name in ("backbone", "constants", "graph", "probed")]
+    assert found["openvino.backbone"].tobytes() == b"efficientnet_lite0"
+    assert found["openvino.graph"].tobytes().lstrip().startswith(b"<?xml")
+    assert found["openvino.probed"].shape == (8, 1280)
