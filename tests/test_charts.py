@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from xml.etree import ElementTree
 
 import pytest
@@ -37,6 +38,13 @@ def test_marks_have_whiskers_and_bars_their_width() -> None:
     assert [(bar.get("x"), bar.get("width"), bar.get("height")) for bar in svg.iter("rect")] == [
         ("61.5", "154.0", "117.0")
     ]
+
+
+def test_a_marks_label_stands_above_or_below_it() -> None:
+    mark = Mark(name="m", x=5, y=0.5, label="here")
+    for one, place in ((mark, "121.0"), (replace(mark, is_label_below=True), "147.0")):
+        (label,) = (text for text in drawn(marks=[one]).iter("text") if text.text == "here")
+        assert (label.get("x"), label.get("y"), label.get("text-anchor")) == ("217.0", place, "middle")
 
 
 @pytest.mark.parametrize(

@@ -23,6 +23,19 @@ def test_each_video_has_its_own_pictures() -> None:
     assert place_T.tolist() == [0, 1, 2, 3, 3]
 
 
+def test_with_a_tolerance_a_frame_may_repeat_one_that_is_near() -> None:
+    # A mean over three channels, of which one changes by a level: a third.
+    fade = [np.full((4, 6, 3), (0, 0, 100 + level), np.uint8) for level in range(5)]
+    firsts_U, place_T = distinct(np.stack(fade), [5], 0.34)
+    assert (firsts_U.tolist(), place_T.tolist()) == ([0, 2, 4], [0, 0, 1, 1, 2])
+    assert distinct(np.stack(fade), [5], 0.33)[0].tolist() == [0, 1, 2, 3, 4]
+    # Near the last new one, not the one before: and never one of another video.
+    firsts_U, place_T = distinct(np.stack([BLUE, RED, NEARLY_BLUE, NEARLY_BLUE]), [3, 1], 1.0)
+    assert (firsts_U.tolist(), place_T.tolist()) == ([0, 1, 2, 3], [0, 1, 2, 3])
+    firsts_U, place_T = distinct(np.stack([BLUE, NEARLY_BLUE, RED, NEARLY_BLUE]), [4], 1.0)
+    assert (firsts_U.tolist(), place_T.tolist()) == ([0, 2], [0, 0, 1, 0])
+
+
 def test_a_cnn_sees_a_picture_once() -> None:
     seen: list[engine.Frames] = []
 

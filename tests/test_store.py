@@ -63,9 +63,10 @@ def test_a_key_stands_for_everything_that_decides_a_feature() -> None:
         FeatureSpec.of("efficientnet_lite0", "DEFAULT", "digest", SamplingPlan(num_frames=4, mode="keyframes")),
         FeatureSpec.of("efficientnet_lite0", "DEFAULT", "other", SamplingPlan(num_frames=4)),
         FeatureSpec.of("resnet50", "random", "digest", SamplingPlan(num_frames=4)),
+        FeatureSpec.of("efficientnet_lite0", "DEFAULT", "digest", SamplingPlan(num_frames=4), repeat_tolerance=1.0),
         replace(SPEC, decoder="another"),
     ]
-    assert len({spec.key for spec in [SPEC, *others]}) == 6
+    assert len({spec.key for spec in [SPEC, *others]}) == 7
     assert SPEC.differences(others[0]) == "sampling.num_frames: 4 != 5"
     assert SPEC.differences(others[2]) == "weights_digest: digest != other"
     assert SPEC.differences(SPEC) == ""

@@ -231,6 +231,9 @@ class ExtractConfig(PipelineConfig):
     """share of the duration left out at the beginning and again at the end, such as titles and credits"""
     avoid_black: bool = True
     """take another frame near by where a sampled one is black"""
+    repeat_tolerance: float = 0.0
+    """grey levels (mean absolute difference over the picture) by which a frame may differ from the last new one
+    of its video and still take that one's features; 0 saves only frames that are the same to the last bit"""
     format: str = "parquet"
     """parquet; or hdf5, which writes the reference system's files, one a split, beside the Parquet shards,
     also of a run that is already done"""
@@ -246,6 +249,7 @@ class ExtractConfig(PipelineConfig):
         require_clip(self.sampling, self.clip_duration)
         require(0 <= self.skip_edges < 0.5, "skip_edges", "in [0, 0.5)", self.skip_edges)
         require(1 <= self.num_frames <= 4096, "num_frames", "between 1 and 4096 frames", self.num_frames)
+        require(0 <= self.repeat_tolerance <= 255, "repeat_tolerance", "in [0, 255]", self.repeat_tolerance)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -176,7 +176,7 @@ class _Cnn:
         if not len(frames_THWC):
             return [np.empty((0, self._spec.feature_dim), np.float16) for _ in lengths]
         self._num_frames += len(frames_THWC)
-        features_TD = self._cnn(frames_THWC, lengths).astype(np.float16)
+        features_TD = self._cnn(frames_THWC, lengths, self._spec.repeat_tolerance).astype(np.float16)
         return np.split(features_TD, np.cumsum(lengths)[:-1])
 
     def rows(

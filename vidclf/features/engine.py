@@ -79,9 +79,13 @@ class Engine:
     """runtime and precision, as `openvino bf16`"""
     run: Callable[[Frames], Features]
 
-    def __call__(self, frames_THWC: Frames, num_frames_B: Sequence[int] | None = None) -> Features:
-        """`num_frames_B` tells where the frames are of several videos, one after the other."""
-        firsts_U, place_T = distinct(frames_THWC, [len(frames_THWC)] if num_frames_B is None else num_frames_B)
+    def __call__(
+        self, frames_THWC: Frames, num_frames_B: Sequence[int] | None = None, repeat_tolerance: float = 0.0
+    ) -> Features:
+        """`num_frames_B` tells where the frames are of several videos, one after the other. With a tolerance
+        (`repeats.distinct`) frames that are nearly the same are computed once too."""
+        num_frames_B = [len(frames_THWC)] if num_frames_B is None else num_frames_B
+        firsts_U, place_T = distinct(frames_THWC, num_frames_B, repeat_tolerance)
         if len(firsts_U) == len(frames_THWC):
             return self.run(frames_THWC)
         return self.run(frames_THWC[firsts_U])[place_T]

@@ -80,7 +80,7 @@ def extract(config: ExtractConfig, manifest: pa.Table) -> dict[str, dict[str, An
     for name, location in zip(config.backbone, weights, strict=True):
         state = backbone.load_weights(name, location)
         quantized.check_precision(state, location, config.precision)
-        spec = FeatureSpec.of(name, location, backbone.weights_digest(state), plan)
+        spec = FeatureSpec.of(name, location, backbone.weights_digest(state), plan, config.repeat_tolerance)
         directory = name if len(config.backbone) > 1 else ""
         embedding = Embedding(spec=spec, weights=location, state=state)
         output_schema = schema.features(spec.feature_dim)

@@ -36,9 +36,11 @@ class FeatureSpec:
     transform: dict[str, Any]
     decoder: str
     dtype: str
+    repeat_tolerance: float = 0.0
+    """grey levels by which a frame may differ from another one whose features it takes"""
 
     @classmethod
-    def of(cls, name: str, weights: str, digest: str, plan: SamplingPlan) -> FeatureSpec:
+    def of(cls, name: str, weights: str, digest: str, plan: SamplingPlan, repeat_tolerance: float = 0.0) -> FeatureSpec:
         return cls(
             backbone=name,
             weights_digest=digest,
@@ -46,12 +48,16 @@ class FeatureSpec:
             transform=json.loads(json.dumps(asdict(backbone.preprocessing(name, weights)))),
             decoder=DECODER_VERSION,
             dtype="float16",
+            repeat_tolerance=repeat_tolerance,
         )
 
     @property
     def key(self) -> str:
         """First 16 hexadecimal digits of the SHA-256 of the canonical JSON."""
-        return hashlib.sha256(json.dumps(asdict(self), sort_keys=True).encode()).hexdigest()[:16]
+        values = asdict(self)
+        if not self.repeat_tolerance:
+            del values["repeat_tolerance"]  # so that features have the key that they had before there was one
+        return hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()[:16]
 
     @property
     def plan(self) -> SamplingPlan:

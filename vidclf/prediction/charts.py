@@ -43,7 +43,8 @@ class Line:
 
 @dataclass(frozen=True, kw_only=True)
 class Mark:
-    """A point, with its interval as a whisker and `size` in the drawing's units as its radius."""
+    """A point, with its interval as a whisker and `size` in the drawing's units as its radius; `label` stands
+    above it, or below."""
 
     name: str
     x: float
@@ -51,6 +52,8 @@ class Mark:
     interval: tuple[float, float] | None = None
     size: float = 4.0
     tone: str = "t0"
+    label: str = ""
+    is_label_below: bool = False
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -261,4 +264,8 @@ def _mark(mark: Mark, at_x: Scale, at_y: Scale) -> Markup:
             mark.tone, low, high, x=x
         )
     circle = Markup('<circle class="mark {}" cx="{:.1f}" cy="{:.1f}" r="{:.1f}"><title>{}</title></circle>')
-    return whisker + circle.format(mark.tone, x, at_y(mark.y), mark.size, mark.name)
+    drawn = whisker + circle.format(mark.tone, x, at_y(mark.y), mark.size, mark.name)
+    if not mark.label:
+        return drawn
+    away = mark.size + (14 if mark.is_label_below else -12)
+    return drawn + _text(x, at_y(mark.y) + away, mark.label, "middle", "tick halo")

@@ -228,7 +228,7 @@ def fitted_embeddings(config: ClassifyConfig | ServeConfig, info: EnsembleInfo) 
     for fitted, weights in zip(info.backbones, locations, strict=True):
         spec, state = fitted.feature_spec, backbone.load_weights(fitted.name, weights)
         quantized.check_precision(state, weights, config.precision)
-        ours = FeatureSpec.of(fitted.name, weights, backbone.weights_digest(state), spec.plan)
+        ours = FeatureSpec.of(fitted.name, weights, backbone.weights_digest(state), spec.plan, spec.repeat_tolerance)
         if ours.key != spec.key:
             raise ConfigError(
                 f"--ensemble {config.ensemble}: was fitted on features of key {spec.key}, this cluster makes "

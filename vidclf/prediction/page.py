@@ -188,11 +188,21 @@ def cost_chart(progress: Progress) -> Markup:
             x=stage.pass_s_per_video,
             y=stage.validation_accuracy,
             tone="muted",
+            label=f"{stage.name} alone",
         )
         for stage in alone.values()
     ]
     job = f"this job: {progress.s_per_video:.2f} s a video, accuracy {percent(progress.validation_accuracy)}"
-    marks.append(Mark(name=job, x=progress.s_per_video, y=progress.validation_accuracy, size=6))
+    marks.append(
+        Mark(
+            name=job,
+            x=progress.s_per_video,
+            y=progress.validation_accuracy,
+            size=6,
+            label="this job",
+            is_label_below=True,
+        )
+    )
     x = charts.value_axis("decode and CNN, worker seconds a video", max(mark.x for mark in marks))
     return charts.plot("Accuracy on validation against cost", x, charts.share_axis("accuracy on validation"), (), marks)
 

@@ -1,0 +1,95 @@
+"""How many frames need no CNN because they are shown again, and what a tolerance costs.
+
+    python benchmarks/repeats.py --archive DIR [--every 1] [--tolerances 0,0.5,1,2]
+
+Clips are sampled as `jobs/extract.py` does (73 frames, uniformly) and embedded whole by EfficientNet-Lite0 in
+fp32. For each tolerance of `--repeat-tolerance`: the share of frames that are not embedded, by class, and the
+cosine between the features that such frames take and their own, after the mean of all frames is taken off.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections import defaultdict
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+from benchmarks.machine import describe
+from vidclf.archive.decode import decode_video
+from vidclf.archive.manifest import list_archive
+from vidclf.archive.rejected import VideoRejected
+from vidclf.archive.sampling import SamplingPlan
+from vidclf.features import backbone, engine
+from vidclf.features.repeats import distinct
+
+LITE0 = ("efficientnet_lite0", "DEFAULT")
+ROOT = Path(__file__).resolve().parents[1]
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--archive", type=Path, default=ROOT / "examples" / "archive")
+    parser.add_argument("--every", type=int, default=1, help="only every Nth clip")
+    parser.add_argument("--tolerances", default="0,0.5,1,2", help="grey levels")
+    arguments = parser.parse_args()
+    tolerances = [float(word) for word in arguments.tolerances.split(",")]
+    cnn = engine.load(engine.convert(*LITE0, backbone.load_weights(*LITE0)), *LITE0, "cpu", "fp32")
+    transform = backbone.preprocessing(*LITE0).transform
+    rows = list_archive(str(arguments.archive)).manifest.to_pylist()[:: arguments.every]
+    own: list[npt.NDArray[np.float32]] = []
+    labels: list[str] = []
+    places: dict[float, list[npt.NDArray[np.intp]]] = defaultdict(list)
+    for row in rows:
+        try:
+            video = decode_video(row["video_uri"], SamplingPlan(num_frames=73), transform, row["video_id"])
+        except VideoRejected as rejected:
+            print(f"{row['video_uri']}: {rejected}", file=sys.stderr)
+            continue
+        frames_THWC = video.frames_THWC.reshape(-1, transform.crop_size, transform.crop_size, 3)
+        own.append(cnn(frames_THWC))
+        labels.append(row["label"])
+        for tolerance in tolerances:
+            firsts_U, place_T = distinct(frames_THWC, [len(frames_THWC)], tolerance)
+            places[tolerance].append(firsts_U[place_T])
+    print(describe("openvino", "av"), "\n")
+    print(f"{len(own)} videos, {sum(map(len, own))} frames; frames that are not embedded, in %\n")
+    report(own, labels, places)
+
+
+def report(
+    own: list[npt.NDArray[np.float32]], labels: list[str], places: dict[float, list[npt.NDArray[np.intp]]]
+) -> None:
+    """`places`: by tolerance, for each video the frame whose features each frame takes."""
+    classes = sorted(set(labels))
+    centre_D = np.concatenate(own).mean(axis=0)
+    print(f"| tolerance | {' | '.join(classes)} | cosine of these frames: mean | 1 % lie below |")
+    print(f"|---|{'---|' * (len(classes) + 2)}")
+    for tolerance, taken in places.items():
+        shares = []
+        for name in classes:
+            chosen = [place_T for place_T, label in zip(taken, labels, strict=True) if label == name]
+            moved = sum(int((place_T != np.arange(len(place_T))).sum()) for place_T in chosen)
+            shares.append(100 * moved / sum(map(len, chosen)))
+        cosines = np.concatenate(
+            [
+                _cosines(features_TD[place_T] - centre_D, features_TD - centre_D)[place_T != np.arange(len(place_T))]
+                for features_TD, place_T in zip(own, taken, strict=True)
+            ]
+        )
+        told = f"{cosines.mean():.4f} | {np.quantile(cosines, 0.01):.4f}" if len(cosines) else "– | –"
+        print(f"| {tolerance:g} | {' | '.join(f'{share:.0f}' for share in shares)} | {told} |")
+
+
+def _cosines(a_TD: npt.NDArray[np.float32], b_TD: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
+    norms_T = np.linalg.norm(a_TD, axis=1) * np.linalg.norm(b_TD, axis=1)
+    cosines_T: npt.NDArray[np.float32] = (a_TD * b_TD).sum(axis=1) / norms_T
+    return cosines_T
+
+
+if __name__ == "__main__":
+    main()
