@@ -241,10 +241,7 @@ def _run_pipeline(config: PipelineConfig, job: EmbeddingJob, before: ledger.RunS
 
 def network(embedding: Embedding, num_gpus: float, tally: Any) -> Any:
     """A reference to what CNN workers run: on CPUs the converted backbone, on GPUs the state dict."""
-    if num_gpus and quantized.is_quantized(embedding.state):
-        raise ConfigError(
-            f"--weights {embedding.weights}: run on CPUs alone (--gpus-per-cnn-worker 0), being quantized"
-        )
+    quantized.check_device(embedding.state, embedding.weights, num_gpus)
     state = ray.put(embedding.state)
     if num_gpus:
         return state

@@ -66,6 +66,7 @@ def measure(config: PlanConfig, manifest: pa.Table, is_gpu: bool) -> Measured:
     """
     state = backbone.load_weights(config.backbone, config.weights)
     quantized.check_precision(state, config.weights, config.precision)
+    quantized.check_device(state, config.weights, float(is_gpu))
     transform = backbone.preprocessing(config.backbone, config.weights).transform
     plan = SamplingPlan.of(config)
     rows = manifest.take(sample_of(manifest.num_rows, config.sample, config.seed))

@@ -67,3 +67,9 @@ def check_precision(state: State, weights: str, precision: str) -> None:
         )
     if not is_quantized(state) and precision == "int8":
         raise ConfigError(f"--precision int8: takes --weights that jobs/quantize.py wrote, got {weights}")
+
+
+def check_device(state: State, weights: str, num_gpus: float) -> None:
+    """ConfigError where quantized weights are to run on a GPU."""
+    if num_gpus and is_quantized(state):
+        raise ConfigError(f"--weights {weights}: run on CPUs alone (--gpus-per-cnn-worker 0), being quantized")
