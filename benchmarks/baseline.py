@@ -26,6 +26,7 @@ from torchvision import transforms
 
 from vidclf import storage
 from vidclf.features import backbone
+from vidclf.features.preprocessing import preprocessing
 
 NUM_FRAMES = 73
 BATCH_SIZE = 24
@@ -37,7 +38,7 @@ class PerFrame:
     def __init__(self, name: str, weights: str) -> None:
         state = backbone.load_weights(name, weights)
         self.network = backbone.build(name, weights, state, "cpu").trunk.to(memory_format=torch.contiguous_format)
-        prepared = backbone.preprocessing(name, weights)
+        prepared = preprocessing(name, weights)
         how = prepared.transform
         self.transform = transforms.Compose(
             [

@@ -31,7 +31,7 @@ from vidclf.archive.decode import decode_video
 from vidclf.archive.sampling import SamplingPlan
 from vidclf.config import ModelConfig
 from vidclf.features import backbone
-from vidclf.features.backbone import FEATURE_DIMS
+from vidclf.features.preprocessing import FEATURE_DIMS
 from vidclf.learning.ensemble import run_members
 from vidclf.learning.model import TemporalClassifier
 from vidclf.learning.views import VIEWS

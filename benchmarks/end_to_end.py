@@ -46,6 +46,7 @@ from benchmarks.repeated import repeat
 from vidclf import storage
 from vidclf.config import QuantizeConfig
 from vidclf.features import backbone
+from vidclf.features.preprocessing import preprocessing
 from vidclf.features.quantize import quantize
 from vidclf.features.repeats import distinct
 
@@ -192,8 +193,8 @@ def compare(
 
 def floor(name: str, clips: list[Path]) -> float:
     """CPU seconds for a video, on average over the clips."""
-    transform = backbone.preprocessing(name, "random").transform
-    network = backbone.Backbone(name, backbone.preprocessing(name, "random")).eval()
+    transform = preprocessing(name, "random").transform
+    network = backbone.Backbone(name, preprocessing(name, "random")).eval()
     side = transform.crop_size
     with FlopCounterMode(display=False) as counter:
         network(torch.zeros(1, side, side, 3, dtype=torch.uint8))

@@ -163,10 +163,11 @@ def loop(manifest: str, output: str, name: str, weights: str, num_frames: int) -
     import pyarrow as pa
 
     from vidclf import storage
-    from vidclf.features import backbone, engine
+    from vidclf.features import backbone
+    from vidclf.features.convert import convert
     from vidclf.features.store import features_column
 
-    network = engine.convert(name, weights, backbone.load_weights(name, weights))
+    network = convert(name, weights, backbone.load_weights(name, weights))
 
     spawn = multiprocessing.get_context("spawn")
     todo: Any = spawn.Queue()
@@ -200,11 +201,12 @@ def decode_and_embed(todo: Any, done: Any, network: Any, name: str, weights: str
 
     from vidclf.archive.decode import decode_video
     from vidclf.archive.sampling import SamplingPlan
-    from vidclf.features import backbone, engine
+    from vidclf.features import engine
+    from vidclf.features.preprocessing import preprocessing
 
     torch.set_num_threads(1)
     cnn = engine.load(network, name, weights, "cpu", "auto")
-    transform = backbone.preprocessing(name, weights).transform
+    transform = preprocessing(name, weights).transform
     plan = SamplingPlan(num_frames=num_frames)
     while (uri := todo.get()) is not None:
         video = decode_video(uri, plan, transform)

@@ -25,6 +25,8 @@ from vidclf.archive.manifest import list_archive
 from vidclf.archive.rejected import VideoRejected
 from vidclf.archive.sampling import SamplingPlan
 from vidclf.features import backbone, engine
+from vidclf.features.convert import convert
+from vidclf.features.preprocessing import preprocessing
 from vidclf.features.repeats import distinct
 
 LITE0 = ("efficientnet_lite0", "DEFAULT")
@@ -38,8 +40,8 @@ def main() -> None:
     parser.add_argument("--tolerances", default="0,0.5,1,2", help="grey levels")
     arguments = parser.parse_args()
     tolerances = [float(word) for word in arguments.tolerances.split(",")]
-    cnn = engine.load(engine.convert(*LITE0, backbone.load_weights(*LITE0)), *LITE0, "cpu", "fp32")
-    transform = backbone.preprocessing(*LITE0).transform
+    cnn = engine.load(convert(*LITE0, backbone.load_weights(*LITE0)), *LITE0, "cpu", "fp32")
+    transform = preprocessing(*LITE0).transform
     rows = list_archive(str(arguments.archive)).manifest.to_pylist()[:: arguments.every]
     own: list[npt.NDArray[np.float32]] = []
     labels: list[str] = []

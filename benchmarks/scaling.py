@@ -43,6 +43,8 @@ from vidclf.archive.content import Content
 from vidclf.archive.decode import DecodedVideo
 from vidclf.config import ExtractConfig
 from vidclf.features import engine, extract
+from vidclf.features.agreement import Features, Frames
+from vidclf.features.preprocessing import FEATURE_DIMS
 
 BACKBONE = "efficientnet_lite0"
 SIDE = 224
@@ -233,7 +235,7 @@ def simulate(num_workers: int, folder: Path, arguments: argparse.Namespace) -> N
     num_cnn = num_cnn_workers(num_workers, arguments)
     decode_s, num_frames = arguments.decode_seconds, arguments.num_frames
     frame_s = arguments.cnn_seconds / num_frames
-    feature_dim = extract.backbone.FEATURE_DIMS[BACKBONE]
+    feature_dim = FEATURE_DIMS[BACKBONE]
 
     # Of the names that the pipeline's own have, so that whoever watches knows them.
     class DecodeVideos(worker.DecodeVideos):
@@ -241,7 +243,7 @@ def simulate(num_workers: int, folder: Path, arguments: argparse.Namespace) -> N
             super().__init__(**values)
             self._decoder = AsleepDecoder(decode_s, num_frames, str(times))
 
-    def embed_asleep(frames_THWC: engine.Frames) -> engine.Features:
+    def embed_asleep(frames_THWC: Frames) -> Features:
         time.sleep(frame_s * len(frames_THWC))
         return np.zeros((len(frames_THWC), feature_dim), np.float32)
 

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from dataclasses import replace
 from functools import partial
 
 import numpy as np
 import pytest
 import torch
 
-from vidclf.features import backbone, engine
+from vidclf.features import backbone, convert, engine, torch_engine
+from vidclf.features.agreement import Frames, agreement, probe
 from vidclf.features.engine import Converted, Engine
 
 LITE0 = ("efficientnet_lite0", "DEFAULT")
@@ -18,15 +20,15 @@ LITE0 = ("efficientnet_lite0", "DEFAULT")
 
 @pytest.fixture(scope="module")
 def converted() -> Converted:
-    return engine.convert(*LITE0, backbone.load_weights(*LITE0))
+    return convert.convert(*LITE0, backbone.load_weights(*LITE0))
 
 
 @pytest.fixture(scope="module")
-def frames_THWC() -> engine.Frames:
-    return engine.probe(224)
+def frames_THWC() -> Frames:
+    return probe(224)
 
 
-def test_openvino_gives_torchs_features(converted: Converted, frames_THWC: engine.Frames) -> None:
+def test_openvino_gives_torchs_features(converted: Converted, frames_THWC: Frames) -> None:
     network = backbone.build(*LITE0, backbone.load_weights(*LITE0), "cpu")
     ours = engine.load(converted, *LITE0, "cpu", "fp32")
     assert ours.name == "openvino fp32"
@@ -35,7 +37,7 @@ def test_openvino_gives_torchs_features(converted: Converted, frames_THWC: engin
 
 @pytest.mark.parametrize("precision", ["fp32", "bf16"])
 def test_a_frames_features_do_not_depend_on_its_neighbours(
-    converted: Converted, frames_THWC: engine.Frames, precision: str
+    converted: Converted, frames_THWC: Frames, precision: str
 ) -> None:
     cnn = engine.load(converted, *LITE0, "cpu", precision)
     many = np.concatenate([frames_THWC, frames_THWC[::-1], frames_THWC])  # 24 frames: chunks of 16 and 8
@@ -45,55 +47,101 @@ def test_a_frames_features_do_not_depend_on_its_neighbours(
 
 def test_agreement_of_hand_worked_features() -> None:
     reference_TD = np.array([[3, 1], [1, 1]], np.float32)  # centred: (1, 0) and (-1, 0)
-    assert engine.agreement(reference_TD, reference_TD) == 1.0
+    assert agreement(reference_TD, reference_TD) == 1.0
     # Centred: (1, 1), at 45 degrees to (1, 0), and (-1, 0): the mean of 0.7071 and 1.
     some_TD = np.array([[3, 2], [1, 1]], np.float32)
-    assert engine.agreement(some_TD, reference_TD) == pytest.approx((np.sqrt(0.5) + 1) / 2)
+    assert agreement(some_TD, reference_TD) == pytest.approx((np.sqrt(0.5) + 1) / 2)
 
 
-@pytest.mark.parametrize(("noise", "chosen"), [(0.01, "half"), (1.0, "full")])
-def test_the_faster_precision_is_taken_where_it_agrees(noise: float, chosen: str) -> None:
+@pytest.mark.parametrize(("noise", "chosen"), [(0.01, "openvino bf16"), (1.0, "openvino fp32")])
+def test_bf16_is_taken_where_it_agrees(
+    converted: Converted, monkeypatch: pytest.MonkeyPatch, noise: float, chosen: str
+) -> None:
     exact_TD = np.random.default_rng(0).normal(size=(8, 100)).astype(np.float32)
     rough_TD = exact_TD + noise * np.random.default_rng(1).normal(size=(8, 100)).astype(np.float32)
-    full = Engine(name="full", run=lambda frames_THWC: exact_TD)
-    half = Engine(name="half", run=lambda frames_THWC: rough_TD)
-    assert engine.faster_of(full, half, engine.probe(8)).name == chosen
+
+    def fake(network: Converted, precision: str) -> Engine:
+        return Engine(name=f"openvino {precision}", run=lambda frames_THWC: rough_TD)
+
+    monkeypatch.setattr(engine, "has_bf16", lambda: True)
+    monkeypatch.setattr(engine, "openvino_engine", fake)
+    network = replace(converted, probed_TD=exact_TD)
+    assert engine.load(network, *LITE0, "cpu", "auto").name == chosen
 
 
 def test_of_itself_it_takes_what_the_processor_can_and_the_probe_allows(
-    converted: Converted, frames_THWC: engine.Frames
+    converted: Converted, frames_THWC: Frames
 ) -> None:
     exact_TD = engine.load(converted, *LITE0, "cpu", "fp32")(frames_THWC)
     cnn = engine.load(converted, *LITE0, "cpu", "auto")
     assert cnn.name in ("openvino bf16", "openvino fp32")
-    assert engine.agreement(cnn(frames_THWC), exact_TD) >= 0.99
+    assert agreement(cnn(frames_THWC), exact_TD) >= 0.99
 
 
-def test_the_probe_is_of_photographs_and_of_flat_pictures(frames_THWC: engine.Frames) -> None:
+def test_the_probe_is_of_photographs_and_of_flat_pictures(frames_THWC: Frames) -> None:
     assert frames_THWC.shape == (8, 224, 224, 3)
     levels = [len(np.unique(frame)) for frame in frames_THWC]
     assert min(levels[:4]) > 100
     assert max(levels[4:]) <= 4
 
 
-def test_torch_runs_what_is_not_converted(frames_THWC: engine.Frames) -> None:
+def test_torch_runs_what_is_not_converted(frames_THWC: Frames) -> None:
     state = backbone.load_weights(*LITE0)
     load = partial(engine.load, state, *LITE0, "cpu")
     exact, half = load("auto"), load("bf16")
     assert (exact.name, half.name) == ("torch cpu fp32", "torch cpu bf16")
-    assert 0.9 < engine.agreement(half(frames_THWC), exact(frames_THWC)) < 1
+    assert 0.9 < agreement(half(frames_THWC), exact(frames_THWC)) < 1
+
+
+@pytest.mark.parametrize(("name", "weights"), [LITE0, ("resnet50", "random"), ("efficientnet_v2_s", "random")])
+def test_batch_norms_are_folded_into_convolutions(name: str, weights: str) -> None:
+    network = backbone.build(name, weights, backbone.load_weights(name, weights), "cpu")
+    side = network.preprocessing.transform.crop_size
+    frames_THWC = probe(side)[:2]
+    exact_TD = torch_engine.eager(network)(frames_THWC)
+    network.trunk = torch_engine.folded(network.trunk)
+    np.testing.assert_allclose(torch_engine.eager(network)(frames_THWC), exact_TD, rtol=1e-3, atol=1e-4)
+    left = sum(isinstance(module, torch.nn.BatchNorm2d) for module in network.trunk.modules())
+    # EfficientNet-Lite0's convolutions are no modules to torch's tracer, so its norms stay.
+    assert left == (49 if name == LITE0[0] else 0)
+
+
+def test_on_a_gpu_weights_are_bf16_and_the_frames_normalised_in_fp32(frames_THWC: Frames) -> None:
+    network = backbone.build(*LITE0, backbone.load_weights(*LITE0), "cpu")
+    half = torch_engine.in_bf16(network)
+    assert {parameter.dtype for parameter in half.trunk.parameters()} == {torch.bfloat16}
+    assert (half.scale.dtype, network.dtype, half.dtype) == (torch.float32, torch.float32, torch.bfloat16)
+    assert 0.99 < agreement(torch_engine.eager(half)(frames_THWC), torch_engine.eager(network)(frames_THWC)) < 1
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize("precision", ["fp32", "bf16", "auto"])
+def test_a_gpu_gives_the_cpus_features(converted: Converted, frames_THWC: Frames, precision: str) -> None:
+    state = backbone.load_weights(*LITE0)
+    many = np.concatenate([frames_THWC, frames_THWC[::-1]] * 20)  # 320 frames: 128, 128 and 64
+    cnn = engine.load(state, *LITE0, "cuda", precision)
+    exact_TD = engine.load(converted, *LITE0, "cpu", "fp32")(many)
+    assert cnn.name == f"torch cuda {'fp32' if precision == 'fp32' else 'bf16'}"
+    assert agreement(cnn.run(many), exact_TD) > (0.9999 if precision == "fp32" else 0.99)
+
+
+def test_a_worker_that_decodes_and_embeds_does_without_torch() -> None:
+    code = "import sys, vidclf.features.fused; from vidclf.features import engine; engine.openvino(); print({0})"
+    loaded = "[name for name in ('torch', 'torchvision', 'sklearn') if name in sys.modules]"
+    said = subprocess.run([sys.executable, "-c", code.format(loaded)], capture_output=True, text=True, check=True)
+    assert said.stdout.strip() == "[]"
 
 
 def test_a_conversion_that_computes_something_else_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(engine, "agreement", lambda some_TD, reference_TD: 0.5)
+    monkeypatch.setattr(convert, "agreement", lambda some_TD, reference_TD: 0.5)
     with pytest.raises(engine.ConversionError, match=r"agree with torch's to a cosine of 0\.50000 only"):
-        engine.convert(*LITE0, backbone.load_weights(*LITE0))
+        convert.convert(*LITE0, backbone.load_weights(*LITE0))
 
 
 def test_without_openvino_it_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "openvino", None)
     with pytest.raises(engine.ConversionError, match="openvino"):
-        engine.convert(*LITE0, backbone.load_weights(*LITE0))
+        convert.convert(*LITE0, backbone.load_weights(*LITE0))
 
 
 def test_openvino_reports_to_nobody() -> None:

@@ -24,7 +24,8 @@ from vidclf.archive.transform import FrameTransform, FrameTransforms
 from vidclf.archive.worker import DecodeVideos
 from vidclf.cluster import ClusterResources
 from vidclf.config import ConfigError, ExtractConfig
-from vidclf.features import backbone, engine
+from vidclf.features import backbone
+from vidclf.features.convert import convert
 from vidclf.features.embed import EmbedVideos, most_trusted
 from vidclf.features.extract import (
     _frames_in_flight_bytes,
@@ -123,7 +124,7 @@ def test_embedding_keeps_frames_with_their_video(tmp_path: Path) -> None:
     rows = list(decode(manifest(paths[0], tmp_path / "t.mp4", paths[1])))
     tally = Counting()
     (embedding,) = whole.embeddings
-    network = engine.convert(embedding.spec.backbone, embedding.weights, embedding.state)
+    network = convert(embedding.spec.backbone, embedding.weights, embedding.state)
     embed = EmbedVideos(whole, {embedding.spec.key: ray.put(network)}, "fp32", 0, tally)
     assert tally.told == [{"engine:openvino fp32": 1}]
     tally.told.clear()
@@ -153,7 +154,7 @@ def test_a_worker_that_decodes_and_embeds_does_what_two_would(tmp_path: Path) ->
     asked = manifest(paths[0], tmp_path / "t.mp4", *paths[1:])
     whole = job()
     (embedding,) = whole.embeddings
-    network = ray.put(engine.convert(embedding.spec.backbone, embedding.weights, embedding.state))
+    network = ray.put(convert(embedding.spec.backbone, embedding.weights, embedding.state))
     tally = Counting()
     decode = {
         "plan": embedding.spec.plan,
@@ -208,7 +209,7 @@ def test_a_head_gets_the_features_of_each_of_its_backbones_from_one_decoding(tmp
     assert [e.state for e in whole.without_states().embeddings] == [{}, {}]
     decode = DecodeVideos(spec.plan, whole.transforms(), DecodeLimits(), Counting())
     (rows,) = decode(manifest(write_video(tmp_path / "a.mp4", 2)))
-    networks = {e.spec.key: engine.convert(e.spec.backbone, e.weights, e.state) for e in whole.embeddings}
+    networks = {e.spec.key: convert(e.spec.backbone, e.weights, e.state) for e in whole.embeddings}
     references = {key: ray.put(network) for key, network in networks.items()}
     embed = EmbedVideos(whole, references, "fp32", 0, Counting())
     resnet, joined, lite0 = (

@@ -15,6 +15,8 @@ import safetensors.numpy
 from vidclf.archive.manifest import list_archive
 from vidclf.config import ConfigError, ExtractConfig, QuantizeConfig
 from vidclf.features import backbone, engine, extract, quantized
+from vidclf.features.agreement import agreement, probe
+from vidclf.features.convert import convert
 from vidclf.features.quantize import Drift, drift_lines, quantize
 
 ARCHIVE = Path(__file__).resolve().parents[1] / "examples" / "archive"
@@ -67,19 +69,18 @@ def test_what_was_measured_is_told() -> None:
 def test_they_are_weights_of_their_own_and_run_in_int8(state: quantized.State) -> None:
     exact = backbone.load_weights(LITE0, "DEFAULT")
     assert backbone.weights_digest(state) != backbone.weights_digest(exact)
-    full = engine.load(engine.convert(LITE0, "DEFAULT", exact), LITE0, "DEFAULT", "cpu", "fp32")
-    frames_THWC = engine.probe(224)
+    full = engine.load(convert(LITE0, "DEFAULT", exact), LITE0, "DEFAULT", "cpu", "fp32")
+    frames_THWC = probe(224)
     for precision in ("auto", "int8"):
-        cnn = engine.load(engine.convert(LITE0, "int8.safetensors", state), LITE0, "int8.safetensors", "cpu", precision)
+        cnn = engine.load(convert(LITE0, "int8.safetensors", state), LITE0, "int8.safetensors", "cpu", precision)
         assert cnn.name == "openvino int8"
         features_TD = cnn(frames_THWC)
-        assert 0.5 < engine.agreement(features_TD, full(frames_THWC)) < 0.99999
+        assert 0.5 < agreement(features_TD, full(frames_THWC)) < 0.99999
         np.testing.assert_array_equal(features_TD[3:4], cnn(frames_THWC[3:4]))
 
 
 def test_a_processor_that_gives_other_features_is_refused(state: quantized.State) -> None:
-    network = engine.convert(LITE0, "w.safetensors", state)
-    assert network.probed_TD is not None
+    network = convert(LITE0, "w.safetensors", state)
     other = replace(network, probed_TD=network.probed_TD[::-1])
     with pytest.raises(engine.ConversionError, match=r"--weights w\.safetensors: this processor's 8-bit products give"):
         engine.load(other, LITE0, "w.safetensors", "cpu", "auto")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from vidclf.features import engine
+from vidclf.features.agreement import Features, Frames
 from vidclf.features.engine import Engine
 from vidclf.features.repeats import distinct
 
@@ -37,9 +37,9 @@ def test_with_a_tolerance_a_frame_may_repeat_one_that_is_near() -> None:
 
 
 def test_a_cnn_sees_a_picture_once() -> None:
-    seen: list[engine.Frames] = []
+    seen: list[Frames] = []
 
-    def mean_colours(frames_THWC: engine.Frames) -> engine.Features:
+    def mean_colours(frames_THWC: Frames) -> Features:
         seen.append(frames_THWC)
         return frames_THWC.mean(axis=(1, 2), dtype=np.float32)
 

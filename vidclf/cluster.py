@@ -21,7 +21,7 @@ import ray.data
 from vidclf.ledger import RunStopped
 from vidclf.progress import ProgressLine
 
-POLL_INTERVAL_S = 0.5
+POLL_INTERVAL_S = 1.0
 
 CPU_WORKER_ENV = {
     # Keep freed activations instead of handing them back to the kernel after each layer, which costs a
@@ -122,10 +122,10 @@ class Tally:
         """A line for the log of the job."""
         self._said.append(line)
 
-    def heard(self) -> list[str]:
-        """The lines since this was last asked."""
+    def news(self) -> tuple[dict[str, float], list[str]]:
+        """The counts, and the lines since this was last asked."""
         said, self._said = self._said, []
-        return said
+        return dict(self._counts), said
 
 
 @contextmanager
@@ -147,7 +147,7 @@ def watch(
     def poll() -> None:
         while not ended.wait(POLL_INTERVAL_S):
             try:
-                counts, said = ray.get([tally.read.remote(), tally.heard.remote()], timeout=30)
+                counts, said = ray.get(tally.news.remote(), timeout=30)
             except (ray.exceptions.RayError, ray.exceptions.GetTimeoutError):
                 continue  # a busy or restarting actor delays the display, nothing else
             for text in said:

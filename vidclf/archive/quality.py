@@ -67,8 +67,8 @@ def sharpened(frames_THWC: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint8]:
 def measure(frames_THWC: npt.NDArray[np.uint8]) -> FrameQuality:
     """Quality of RGB frames [T, H, W, 3] uint8, T at least 1."""
     lumas = [cv2.cvtColor(frame, cv2.COLOR_RGB2GRAY) for frame in frames_THWC]
-    luma_mean = np.array([luma.mean() for luma in lumas], dtype=np.float32)
-    differences = [cv2.absdiff(before, luma).mean() for before, luma in itertools.pairwise(lumas)]
+    luma_mean = np.array([cv2.mean(luma)[0] for luma in lumas], dtype=np.float32)
+    differences = [cv2.norm(before, luma, cv2.NORM_L1) / luma.size for before, luma in itertools.pairwise(lumas)]
     sharpness = np.array([cv2.Laplacian(luma, cv2.CV_32F).var() for luma in lumas], dtype=np.float32)
     return FrameQuality(
         luma_mean=luma_mean,

@@ -9,6 +9,7 @@ left behind, and the kernel ends the child when its parent dies.
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import mmap
 import os
@@ -75,6 +76,7 @@ class SupervisedDecoder:
         self._memory = mmap.mmap(self._memory_fd, self._size)
         self._child: subprocess.Popen[bytes] | None = None
         self._connection: Connection | None = None
+        self._is_ready = False
         self._num_decoded = 0
 
     def decode(self, uri: str, seed: str) -> DecodedVideo:
@@ -84,7 +86,7 @@ class SupervisedDecoder:
         has_died = self._child is not None and self._child.poll() is not None
         if has_died or self._num_decoded >= self._limits.videos_per_child:
             self.close()
-        connection = self._connection or self._start()
+        connection = self._connection if self._connection is not None and self._is_ready else self._start()
         self._num_decoded += 1
         started = time.monotonic()
         allowed_s = self._limits.timeout_s
@@ -105,6 +107,11 @@ class SupervisedDecoder:
         except (EOFError, ConnectionError) as error:
             raise VideoRejected(RejectReason.DECODER_CRASHED, f"the decoder process {self._kill()}") from error
 
+    def start(self) -> None:
+        """Have the child start without waiting for it, which the first video does."""
+        if self._child is None:
+            self._spawn()
+
     @property
     def child_pid(self) -> int | None:
         return self._child.pid if self._child is not None else None
@@ -121,14 +128,18 @@ class SupervisedDecoder:
 
     def _start(self) -> Connection:
         for _ in range(START_ATTEMPTS):
-            connection = self._start_once()
-            if connection is not None:
+            connection = self._connection if self._connection is not None else self._spawn()
+            try:
+                self._is_ready = connection.poll(START_TIMEOUT_S) and connection.recv() == "ready"
+            except (EOFError, ConnectionError):
+                self._is_ready = False
+            if self._is_ready:
                 return connection
             ended = self._kill()
         raise DecoderStartError(f"the decoder process could not start, {START_ATTEMPTS} times: it {ended}")
 
-    def _start_once(self) -> Connection | None:
-        """A child that is ready; None where it is not going to be."""
+    def _spawn(self) -> Connection:
+        """A child that is going to be ready, or not."""
         ours, theirs = socket.socketpair()
         command = [
             sys.executable,
@@ -146,19 +157,19 @@ class SupervisedDecoder:
             command, pass_fds=(theirs.fileno(), self._memory_fd), env=environment, stdin=subprocess.DEVNULL
         )
         theirs.close()
-        self._connection = Connection(ours.detach())
+        connection = Connection(ours.detach())
+        self._connection = connection
         self._num_decoded = 0
-        try:
-            self._connection.send_bytes(self._request)
-            is_ready = self._connection.poll(START_TIMEOUT_S) and self._connection.recv() == "ready"
-        except (EOFError, ConnectionError):
-            is_ready = False
-        return self._connection if is_ready else None
+        # One that has ended already is found out where its answer is waited for.
+        with contextlib.suppress(ConnectionError):
+            connection.send_bytes(self._request)
+        return connection
 
     def _kill(self) -> str:
         """End the child and say how it ended."""
         child, connection = self._child, self._connection
         self._child = self._connection = None
+        self._is_ready = False
         if connection is not None:
             connection.close()
         if child is None:

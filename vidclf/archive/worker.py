@@ -38,6 +38,7 @@ class DecodeVideos:
         logs_events: bool = False,
     ) -> None:
         self._decoder = SupervisedDecoder(plan, transforms, transforms.frame_bytes, limits)
+        self._decoder.start()
         self._transforms = transforms
         self._tally = tally
         self._untold: list[dict[str, float]] = []

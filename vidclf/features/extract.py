@@ -27,7 +27,7 @@ from vidclf.archive.sampling import SamplingPlan
 from vidclf.archive.supervise import DecodeLimits
 from vidclf.archive.worker import DecodeVideos
 from vidclf.config import ConfigError, ExtractConfig, PipelineConfig
-from vidclf.features import backbone, engine, hdf5, quantized
+from vidclf.features import backbone, convert, engine, hdf5, quantized
 from vidclf.features.embed import EmbedVideos
 from vidclf.features.fused import DecodeAndEmbed
 from vidclf.features.monitoring import PipelineMetrics
@@ -252,7 +252,7 @@ def network(embedding: Embedding, num_gpus: float, tally: Any) -> Any:
 def _converted(name: str, weights: str, state: dict[str, Any], tally: Any) -> engine.Converted | dict[str, Any]:
     torch.set_num_threads(1)
     try:
-        return engine.convert(name, weights, state)
+        return convert.convert(name, weights, state)
     except engine.ConversionError as error:
         tally.say.remote(f"{name} runs in torch, several times slower, because OpenVINO cannot run it: {error}")
         return state

@@ -24,8 +24,9 @@ class DecodeAndEmbed:
 
     def __init__(self, decode: dict[str, Any], embed: dict[str, Any]) -> None:
         """The arguments of `DecodeVideos` and of `EmbedVideos`."""
-        self._embed = EmbedVideos(**embed)
+        # Decoding first, whose process starts while the CNN is waited for.
         self._decode = DecodeVideos(**decode)
+        self._embed = EmbedVideos(**embed)
 
     def __call__(self, batch: pa.Table) -> Iterator[pa.Table]:
         waiting: list[pa.Table] = []

@@ -22,6 +22,9 @@ from vidclf.archive.transform import FrameTransforms
 from vidclf.archive.worker import DecodeVideos
 from vidclf.config import ConfigError, PlanConfig
 from vidclf.features import backbone, engine, quantized
+from vidclf.features.agreement import Frames
+from vidclf.features.convert import convert
+from vidclf.features.preprocessing import preprocessing
 
 CNN_VIDEOS = 10
 """Videos of the sample that go through the CNN. What it takes hardly depends on the video."""
@@ -67,7 +70,7 @@ def measure(config: PlanConfig, manifest: pa.Table, is_gpu: bool) -> Measured:
     state = backbone.load_weights(config.backbone, config.weights)
     quantized.check_precision(state, config.weights, config.precision)
     quantized.check_device(state, config.weights, float(is_gpu))
-    transform = backbone.preprocessing(config.backbone, config.weights).transform
+    transform = preprocessing(config.backbone, config.weights).transform
     plan = SamplingPlan.of(config)
     rows = manifest.take(sample_of(manifest.num_rows, config.sample, config.seed))
     told: list[dict[str, float]] = []
@@ -101,7 +104,7 @@ def sample_of(num_rows: int, size: int, seed: int) -> list[int]:
 
 
 def _measure_cnn(
-    config: PlanConfig, state: dict[str, npt.NDArray[np.generic]], videos: list[engine.Frames], is_gpu: bool
+    config: PlanConfig, state: dict[str, npt.NDArray[np.generic]], videos: list[Frames], is_gpu: bool
 ) -> tuple[dict[str, float], str]:
     """Seconds a video by engine, and the name of the engine that a job takes."""
     torch.set_num_threads(1)
@@ -109,7 +112,7 @@ def _measure_cnn(
     network: engine.Converted | dict[str, npt.NDArray[np.generic]] = state
     if not is_gpu:
         try:
-            network = engine.convert(config.backbone, config.weights, state)
+            network = convert(config.backbone, config.weights, state)
         except engine.ConversionError as error:
             print(f"OpenVINO cannot run {config.backbone}: {error}", file=sys.stderr)
     taken = engine.load(network, config.backbone, config.weights, device, config.precision)
@@ -118,7 +121,7 @@ def _measure_cnn(
     return seconds, taken.name
 
 
-def _seconds_a_video(cnn: engine.Engine, videos: list[engine.Frames]) -> float:
+def _seconds_a_video(cnn: engine.Engine, videos: list[Frames]) -> float:
     cnn(videos[0])  # the first call allocates
     started = time.perf_counter()
     for frames_THWC in videos:

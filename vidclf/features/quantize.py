@@ -27,7 +27,10 @@ from vidclf.archive.supervise import DecodeLimits, SupervisedDecoder
 from vidclf.archive.transform import FrameTransforms
 from vidclf.config import ConfigError, QuantizeConfig
 from vidclf.features import backbone, engine, quantized
-from vidclf.features.engine import Converted, Engine, Frames
+from vidclf.features.agreement import Frames, agreement, probe
+from vidclf.features.convert import convert, unpacked
+from vidclf.features.engine import Converted, Engine
+from vidclf.features.preprocessing import preprocessing
 from vidclf.features.probe import sample_of
 from vidclf.features.quantized import Quantized
 from vidclf.progress import ProgressLine
@@ -59,7 +62,7 @@ def quantize(config: QuantizeConfig, manifest: pa.Table) -> str:
     state = backbone.load_weights(config.backbone, config.weights)
     if quantized.is_quantized(state):
         raise ConfigError(f"--weights {config.weights}: are quantized already")
-    expected, taken = (backbone.preprocessing(config.backbone, where) for where in (config.weights, config.output))
+    expected, taken = (preprocessing(config.backbone, where) for where in (config.weights, config.output))
     if expected != taken:
         raise ConfigError(
             f"--weights {config.weights}: were trained on other transforms than DEFAULT's, with which weights from a "
@@ -75,7 +78,7 @@ def quantize(config: QuantizeConfig, manifest: pa.Table) -> str:
     every = min(HELD_OUT, len(videos))
     held_out = np.concatenate(videos[::every])
     calibration = np.concatenate([frames for index, frames in enumerate(videos) if index % every])
-    full = engine.convert(config.backbone, config.weights, state)
+    full = convert(config.backbone, config.weights, state)
     found = calibrated(full, config.backbone, calibration)
     drift = measure(full, found, held_out)
     storage.publish_bytes(config.output, safetensors.numpy.save({k: np.array(v) for k, v in found.state().items()}))
@@ -102,28 +105,23 @@ def drift_lines(drift: Drift) -> list[str]:
 
 def calibrated(full: Converted, name: str, frames_THWC: Frames) -> Quantized:
     """The network in 8-bit integers, with the ranges that its activations have on some frames."""
-    model, weights = engine.read(full)
+    model, weights = engine.read(full.graph, full.weights)
     quantized_model = _nncf_quantize(model, frames_THWC)
     del weights  # which the model may have read from until here
-    converted = engine.saved(quantized_model)
-    run = engine.openvino_engine(converted, "int8")
-    return Quantized(
-        backbone=name,
-        graph=converted.graph,
-        constants=converted.weights,
-        probed_TD=run(engine.probe(frames_THWC.shape[1])),
-    )
+    graph, constants = engine.saved(quantized_model)
+    probed_TD = engine.OpenVinoRun(graph, constants, "int8")(probe(frames_THWC.shape[1]))
+    return Quantized(backbone=name, graph=graph, constants=constants, probed_TD=probed_TD)
 
 
 def measure(full: Converted, found: Quantized, frames_THWC: Frames) -> Drift:
     reference = engine.openvino_engine(full, "fp32")
-    engines = {"int8": engine.openvino_engine(engine.unpacked(found), "int8")}
+    engines = {"int8": engine.openvino_engine(unpacked(found, frames_THWC.shape[1]), "int8")}
     if engine.has_bf16():
         engines["bf16"] = engine.openvino_engine(full, "bf16")
     reference_TD = reference.run(frames_THWC)
-    agreement = {name: engine.agreement(one.run(frames_THWC), reference_TD) for name, one in engines.items()}
+    agreed = {name: agreement(one.run(frames_THWC), reference_TD) for name, one in engines.items()}
     seconds = {name: _seconds_a_frame(one, frames_THWC) for name, one in {**engines, "fp32": reference}.items()}
-    return Drift(num_frames=len(frames_THWC), int8=agreement["int8"], bf16=agreement.get("bf16"), frame_s=seconds)
+    return Drift(num_frames=len(frames_THWC), int8=agreed["int8"], bf16=agreed.get("bf16"), frame_s=seconds)
 
 
 def _seconds_a_frame(one: Engine, frames_THWC: Frames) -> float:
@@ -163,7 +161,7 @@ def _nncf_quantize(model: Any, frames_THWC: Frames) -> Any:
 
 def _frames(config: QuantizeConfig, manifest: pa.Table) -> tuple[list[Frames], int]:
     """A few frames of each video of a sample, and how many of the sample could not be decoded."""
-    transform = backbone.preprocessing(config.backbone, config.weights).transform
+    transform = preprocessing(config.backbone, config.weights).transform
     transforms = FrameTransforms((transform,))
     plan = SamplingPlan(num_frames=config.frames_per_video)
     rows = manifest.take(sample_of(manifest.num_rows, config.sample, config.seed))

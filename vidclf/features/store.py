@@ -19,8 +19,7 @@ from vidclf import ledger, storage
 from vidclf.archive.decode import DECODER_VERSION
 from vidclf.archive.sampling import SamplingPlan
 from vidclf.config import ConfigError
-from vidclf.features import backbone
-from vidclf.features.backbone import FEATURE_DIMS
+from vidclf.features.preprocessing import FEATURE_DIMS, preprocessing
 from vidclf.ledger import IDENTITY_FILE
 from vidclf.schema import nested_list
 
@@ -45,7 +44,7 @@ class FeatureSpec:
             backbone=name,
             weights_digest=digest,
             sampling=asdict(plan),
-            transform=json.loads(json.dumps(asdict(backbone.preprocessing(name, weights)))),
+            transform=json.loads(json.dumps(asdict(preprocessing(name, weights)))),
             decoder=DECODER_VERSION,
             dtype="float16",
             repeat_tolerance=repeat_tolerance,

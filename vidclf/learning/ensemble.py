@@ -26,7 +26,7 @@ from torch import Tensor
 
 from vidclf import storage
 from vidclf.config import ConfigError, ModelConfig
-from vidclf.features.backbone import FEATURE_DIMS
+from vidclf.features.preprocessing import FEATURE_DIMS
 from vidclf.features.store import FeatureSpec
 from vidclf.learning import views
 from vidclf.learning.cascade import EARLY_STAGES, FULL, StageData

@@ -161,7 +161,7 @@ class Model:
         """What there is to say of how it was loaded."""
         assert self.handle is not None
         ray.get(self.handle.is_ready.remote(self._parts))
-        said: list[str] = ray.get(self._parts.tally.heard.remote())
+        said: list[str] = ray.get(self._parts.tally.news.remote())[1]
         return said
 
     def decode(self, path: str, identity: str) -> Any:

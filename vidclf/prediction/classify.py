@@ -170,7 +170,6 @@ class ClassifyFeatures:
     def __init__(
         self, target: Target, others: list[Any], asked: list[Any], tally: Any, logs_events: bool = False
     ) -> None:
-        torch.set_num_threads(1)
         assert target.make_head is not None
         self._head = target.make_head()
         self._target = target

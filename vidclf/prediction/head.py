@@ -46,6 +46,7 @@ class EnsembleHead:
     """
 
     def __init__(self, directory: str, settings: HeadSettings, *, shows_signs: bool = False) -> None:
+        torch.set_num_threads(1)  # of a worker for each core
         self._ensemble = ensemble.load(directory, torch.device("cuda" if torch.cuda.is_available() else "cpu"))
         self.settings = settings
         self._shows_signs = shows_signs
