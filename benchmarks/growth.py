@@ -102,7 +102,8 @@ def minus(runs: list[Cost], base: list[Cost]) -> list[Cost]:
 
 def cost(arguments: argparse.Namespace, duration_s: int, num_videos: int, folder: Path) -> Cost:
     """Of one job."""
-    lengthened = [replace(CLIP, name="", duration_s=duration_s, first=2 * number) for number in range(NUM_CLIPS)]
+    num_clips = NUM_CLIPS if duration_s <= CLIP.duration_s else NUM_CLIPS // 4  # of the long ones encoding takes long
+    lengthened = [replace(CLIP, name="", duration_s=duration_s, first=2 * number) for number in range(num_clips)]
     clips = [make_clip(clip, arguments.archive, arguments.clips) for clip in lengthened]
     manifest = repeat([clips[n % len(clips)].resolve() for n in range(num_videos)], 1, folder / "archive")
     output = folder / "features"
