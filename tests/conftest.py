@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import atexit
 import logging
 import os
+import shutil
+import tempfile
 from collections.abc import Iterator
 
 # Ray reads these when it is imported; jobs that tests start inherit them.
@@ -13,6 +16,10 @@ os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
 os.environ["RAY_ADDRESS"] = "local"
 # Models here are tiny: threads would spend their time waiting for each other. torch reads it at import.
 os.environ["OMP_NUM_THREADS"] = "1"
+
+# What tests convert is not the user's, and workers of theirs find it.
+os.environ["VIDCLF_CACHE"] = tempfile.mkdtemp(prefix="vidclf-tests-")
+atexit.register(shutil.rmtree, os.environ["VIDCLF_CACHE"], ignore_errors=True)
 
 import pytest
 import torch

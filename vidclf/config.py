@@ -151,8 +151,8 @@ class PipelineConfig:
     gpus_per_cnn_worker: float | None = None
     """GPU share of each CNN worker (default: 1 where the cluster has a GPU, else 0)"""
     precision: str = "auto"
-    """what the CNN computes in: fp32, bf16, or auto, which on CPUs takes bf16 where the processor has it and
-    the features stay those of fp32 (mean cosine of at least 0.99 on sample photographs), and fp32 on GPUs;
+    """what the CNN computes in: fp32, bf16, or auto, which takes bf16 where the processor or GPU has it and
+    the features stay those of fp32 (mean cosine of at least 0.99 on sample photographs), and else fp32;
     int8, on CPUs, with --weights that jobs/quantize.py wrote, where auto takes it too"""
     frames_in_flight_gib: float | None = None
     """memory that decoded frames waiting for CNN workers may take, in GiB over the whole cluster (default:

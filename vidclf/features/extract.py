@@ -18,7 +18,6 @@ from typing import Any
 import pyarrow as pa
 import ray
 import ray.data
-import torch
 from ray.data import ActorPoolStrategy, DataContext, ExecutionResources
 from ray.data.checkpoint import CheckpointConfig
 
@@ -27,7 +26,8 @@ from vidclf.archive.sampling import SamplingPlan
 from vidclf.archive.supervise import DecodeLimits
 from vidclf.archive.worker import DecodeVideos
 from vidclf.config import ConfigError, ExtractConfig, PipelineConfig
-from vidclf.features import backbone, convert, engine, hdf5, quantized
+from vidclf.features import backbone, hdf5, quantized
+from vidclf.features.conversions import network
 from vidclf.features.embed import EmbedVideos
 from vidclf.features.fused import DecodeAndEmbed
 from vidclf.features.monitoring import PipelineMetrics
@@ -237,25 +237,6 @@ def _run_pipeline(config: PipelineConfig, job: EmbeddingJob, before: ledger.RunS
         worker_s={"decode": counts.get("decode_s", 0.0), "cnn": counts.get("cnn_s", 0.0)},
         cnn_engines={name.split(":")[1]: int(n) for name, n in sorted(counts.items()) if name.startswith("engine:")},
     )
-
-
-def network(embedding: Embedding, num_gpus: float, tally: Any) -> Any:
-    """A reference to what CNN workers run: on CPUs the converted backbone, on GPUs the state dict."""
-    quantized.check_device(embedding.state, embedding.weights, num_gpus)
-    state = ray.put(embedding.state)
-    if num_gpus:
-        return state
-    # In a worker, because the driver has no memory to spare for it and a manifest to read meanwhile.
-    return ray.remote(num_cpus=0)(_converted).remote(embedding.spec.backbone, embedding.weights, state, tally)
-
-
-def _converted(name: str, weights: str, state: dict[str, Any], tally: Any) -> engine.Converted | dict[str, Any]:
-    torch.set_num_threads(1)
-    try:
-        return convert.convert(name, weights, state)
-    except engine.ConversionError as error:
-        tally.say.remote(f"{name} runs in torch, several times slower, because OpenVINO cannot run it: {error}")
-        return state
 
 
 def checkpointed_context(output: str) -> DataContext:

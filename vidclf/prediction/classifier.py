@@ -24,8 +24,8 @@ from vidclf import cluster, schema, storage
 from vidclf.archive.supervise import DecodeLimits
 from vidclf.archive.worker import DecodeVideos
 from vidclf.config import ConfigError, ServeConfig
+from vidclf.features.conversions import network
 from vidclf.features.embed import EmbedVideos, frames_of
-from vidclf.features.extract import network
 from vidclf.features.run import EmbeddingJob, Target
 from vidclf.features.sink import target_column
 from vidclf.learning import ensemble

@@ -1,0 +1,125 @@
+"""What a job's CNN workers run: backbones converted once a job, and kept on the machine that did it. [Ray]
+
+A conversion takes torch and several seconds, which every job would spend before its first video. What it
+gives depends on the backbone, its weights, its preprocessing and the libraries' versions alone, which name
+the file. Files are in `$VIDCLF_CACHE`, or `vidclf` in `$XDG_CACHE_HOME` (~/.cache).
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import sys
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import ray
+import safetensors.numpy
+from safetensors import SafetensorError
+
+from vidclf import storage
+from vidclf.features import quantized
+from vidclf.features.engine import ConversionError, Converted
+from vidclf.features.quantized import State
+from vidclf.features.run import Embedding
+from vidclf.features.store import FeatureSpec
+
+KEPT = 8
+"""Files on a machine; the ones used longest ago go first."""
+
+VERSION = 1
+"""Of what `convert` does; raised where it changes."""
+
+
+def network(embedding: Embedding, num_gpus: float, tally: Any) -> Any:
+    """A reference to what CNN workers run: on CPUs the converted backbone, on GPUs the state dict."""
+    quantized.check_device(embedding.state, embedding.weights, num_gpus)
+    state = ray.put(embedding.state)
+    if num_gpus:
+        return state
+    # In a worker, because the driver has no memory to spare for it and a manifest to read meanwhile.
+    return ray.remote(num_cpus=0)(_converted).remote(embedding.spec, embedding.weights, state, tally)
+
+
+def _converted(spec: FeatureSpec, weights: str, state: State, tally: Any) -> Converted | State:
+    try:
+        return converted(spec, weights, state)
+    except ConversionError as error:
+        tally.say.remote(f"{spec.backbone} runs in torch, several times slower, because OpenVINO cannot: {error}")
+        return state
+
+
+def converted(spec: FeatureSpec, weights: str, state: State) -> Converted:
+    """The backbone of `spec` with its `state`, taken from `weights`, for OpenVINO. Raises what `convert` does."""
+    file = _folder() / f"{spec.backbone}-{_key(spec)}.safetensors"
+    kept = _read(file)
+    if kept is not None:
+        return kept
+    import torch
+
+    from vidclf.features.convert import convert
+
+    torch.set_num_threads(1)
+    made = convert(spec.backbone, weights, state)
+    # A quantized one is its own file already.
+    if not made.is_quantized:
+        _keep(file, made)
+    return made
+
+
+def _folder() -> Path:
+    given = os.environ.get("VIDCLF_CACHE")
+    return Path(given) if given else Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "vidclf"
+
+
+def _key(spec: FeatureSpec) -> str:
+    versions = {name: metadata.version(name) for name in ("openvino", "torch", "torchvision") if _is_installed(name)}
+    decides = [VERSION, spec.backbone, spec.weights_digest, spec.transform, versions]
+    return hashlib.sha256(json.dumps(decides, sort_keys=True).encode()).hexdigest()[:16]
+
+
+def _is_installed(name: str) -> bool:
+    try:
+        metadata.version(name)
+    except metadata.PackageNotFoundError:
+        return False
+    return True
+
+
+def _read(file: Path) -> Converted | None:
+    try:
+        arrays = safetensors.numpy.load(file.read_bytes())
+        found = Converted(
+            graph=arrays["graph"].tobytes(),
+            weights=arrays["weights"],
+            probe_THWC=arrays["probe_THWC"],
+            probed_TD=arrays["probed_TD"],
+        )
+        os.utime(file)
+    except FileNotFoundError:
+        return None
+    except (OSError, SafetensorError, KeyError) as error:
+        print(f"{file} is converted anew: {error}", file=sys.stderr)
+        return None
+    return found
+
+
+def _keep(file: Path, made: Converted) -> None:
+    arrays: dict[str, npt.NDArray[Any]] = {
+        "graph": np.frombuffer(made.graph, np.uint8),
+        "weights": made.weights,
+        "probe_THWC": made.probe_THWC,
+        "probed_TD": made.probed_TD,
+    }
+    try:
+        file.parent.mkdir(parents=True, exist_ok=True)
+        storage.publish_bytes(str(file), safetensors.numpy.save(arrays))
+        by_age = sorted(file.parent.glob("*.safetensors"), key=lambda path: path.stat().st_mtime, reverse=True)
+        for old in by_age[KEPT:]:
+            old.unlink(missing_ok=True)
+    except OSError as error:  # a home that cannot be written to costs the next job the conversion, nothing else
+        print(f"{file} could not be kept: {error}", file=sys.stderr)
