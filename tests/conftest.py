@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import atexit
 import logging
 import os
 import shutil
@@ -19,10 +18,13 @@ os.environ["OMP_NUM_THREADS"] = "1"
 
 # What tests convert is not the user's, and workers of theirs find it.
 os.environ["VIDCLF_CACHE"] = tempfile.mkdtemp(prefix="vidclf-tests-")
-atexit.register(shutil.rmtree, os.environ["VIDCLF_CACHE"], ignore_errors=True)
 
 import pytest
 import torch
+
+
+def pytest_sessionfinish() -> None:
+    shutil.rmtree(os.environ["VIDCLF_CACHE"], ignore_errors=True)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
