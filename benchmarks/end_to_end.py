@@ -5,7 +5,8 @@ otherwise, and the least that the work takes.
 
 The work: 73 frames of each of N videos of 60 s, 640×360, 30 frames/s, H.264, cut together from the archive's;
 random weights. Every way runs over N and over 2N videos in a process tree of its own, in turn; what a video
-costs is the difference over N, so starting and stopping fall out, and figures are medians over the rounds.
+costs is the difference over N, so starting and stopping fall out, and figures are medians over the rounds. N is
+such that what a start costs more in one run than in another is little beside N videos.
 
 The floor is feeding the decoder the packets that the frames need, plus the network's multiplications and
 additions at the rate of a large bf16 matrix product on one thread of this machine, for the frames that
@@ -83,7 +84,7 @@ def main() -> None:
     print(describe("ray", "openvino", "torch", "av", "opencv-python-headless", "daft"), "\n", flush=True)
     for name in arguments.backbones.split(","):
         int8 = quantized(name, clips, arguments.clips) if arguments.int8 else None
-        ways = ways_for(name, int8)
+        ways = ways_for(name, int8, 2 if arguments.quick else 6)
         if arguments.quick:
             few = ("ours", "ours, int8", "first look", "plain loop", "reference")
             ways = {key: way for key, way in ways.items() if key in few}
@@ -111,30 +112,31 @@ def quantized(name: str, clips: list[Path], folder: Path) -> Path:
     return weights
 
 
-def ways_for(name: str, int8: Path | None) -> dict[str, Way]:
+def ways_for(name: str, int8: Path | None, turns: int) -> dict[str, Way]:
+    """All there are; the faster ones go over the clips `turns` times."""
     flags = ["--backbone", name, "--weights", "random"]
     peers = str(ROOT / "benchmarks/peers.py")
     ways = {
         "ours": Way(
             command=[str(ROOT / "jobs/extract.py"), *flags, "--manifest", "MANIFEST", "--output", "OUTPUT"],
-            num_videos=2 * NUM_CLIPS,
+            num_videos=turns * NUM_CLIPS,
         ),
         "ours, int8": Way(
             command=[
                 *[str(ROOT / "jobs/extract.py"), "--backbone", name, "--weights", str(int8)],
                 *["--manifest", "MANIFEST", "--output", "OUTPUT"],
             ],
-            num_videos=2 * NUM_CLIPS,
+            num_videos=turns * NUM_CLIPS,
         ),
         "first look": Way(
             command=[
                 *[str(ROOT / "jobs/extract.py"), *flags, "--sampling", "keyframes", "--num-frames", "8"],
                 *["--manifest", "MANIFEST", "--output", "OUTPUT"],
             ],
-            num_videos=4 * NUM_CLIPS,
+            num_videos=2 * turns * NUM_CLIPS,
         ),
         "plain loop": Way(
-            command=[pipeline.__file__, *flags, "--loop", "MANIFEST", "OUTPUT"], num_videos=2 * NUM_CLIPS
+            command=[pipeline.__file__, *flags, "--loop", "MANIFEST", "OUTPUT"], num_videos=turns * NUM_CLIPS
         ),
         "reference": Way(command=[str(ROOT / "benchmarks/baseline.py"), "MANIFEST", "OUTPUT", *flags], num_videos=2),
         "Ray Data script": Way(command=[peers, "ray-data", "MANIFEST", "OUTPUT", *flags], num_videos=4),

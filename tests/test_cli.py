@@ -10,32 +10,10 @@ import pytest
 import yaml
 
 from vidclf import cli
-from vidclf.config import (
-    AuditConfig,
-    ClassifyConfig,
-    ConfigError,
-    EvaluateConfig,
-    ExtractConfig,
-    IndexConfig,
-    PlanConfig,
-    QuantizeConfig,
-    SearchConfig,
-    TrainConfig,
-    TuneConfig,
-)
+from vidclf import config as configs
+from vidclf.config import ConfigError
 
-CONFIGS = [
-    AuditConfig,
-    ClassifyConfig,
-    EvaluateConfig,
-    ExtractConfig,
-    IndexConfig,
-    PlanConfig,
-    QuantizeConfig,
-    SearchConfig,
-    TrainConfig,
-    TuneConfig,
-]
+CONFIGS = [kind for name, kind in vars(configs).items() if name.endswith("Config") and name[0].isupper()]
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -113,12 +113,7 @@ def write_run_config(config: Any, output: str) -> None:
 
 
 def _read_yaml(path: str, known: list[str]) -> dict[str, Any]:
-    try:
-        values = yaml.safe_load(storage.read_bytes(path)) or {}
-    except OSError as error:
-        raise ConfigError(f"--config must be a readable YAML file, got {path!r} ({error})") from error
-    except yaml.YAMLError as error:
-        raise ConfigError(f"--config {path}: not YAML ({' '.join(str(error).split())})") from error
+    values = storage.read_yaml(path, "--config") or {}
     if not isinstance(values, dict):
         raise ConfigError(f"--config {path}: must hold `key: value` lines, holds {type(values).__name__}")
     values = {str(key).replace("-", "_"): value for key, value in values.items()}

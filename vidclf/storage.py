@@ -19,6 +19,7 @@ import fsspec
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
+import yaml
 from pyarrow import fs
 
 from vidclf.config import ConfigError
@@ -117,6 +118,16 @@ def read_bytes(location: str) -> bytes:
 
 def read_json(location: str) -> Any:
     return json.loads(read_bytes(location))
+
+
+def read_yaml(location: str, flag: str) -> Any:
+    """What the YAML file that `flag` names holds; ConfigError where it cannot be read or is none."""
+    try:
+        return yaml.safe_load(read_bytes(location))
+    except OSError as error:
+        raise ConfigError(f"{flag} must be a readable YAML file, got {location!r} ({error})") from error
+    except yaml.YAMLError as error:
+        raise ConfigError(f"{flag} {location}: not YAML ({' '.join(str(error).split())})") from error
 
 
 def read_table(location: str, columns: list[str] | None = None) -> pa.Table:

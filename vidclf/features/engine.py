@@ -32,6 +32,9 @@ from vidclf.features.store import writable_view
 FRAMES_PER_INFERENCE = 16
 """Frames that OpenVINO sees at a time; a frame's features do not depend on which ones are beside it."""
 
+THREADS = 1
+"""Of a worker, of which there is one for each core."""
+
 PRECISIONS = {"fp32": "f32", "bf16": "bf16", "int8": "f32"}
 """What a CNN may compute in, and OpenVINO's names for it; for int8, for what is not quantized."""
 
@@ -126,7 +129,7 @@ class OpenVinoRun:
         model, self._constants = read(graph, weights)
         settings = {
             "INFERENCE_PRECISION_HINT": PRECISIONS[precision],
-            "INFERENCE_NUM_THREADS": 1,
+            "INFERENCE_NUM_THREADS": THREADS,
             "NUM_STREAMS": 1,
             # Pinned, the workers of a machine would all sit on its first core.
             "ENABLE_CPU_PINNING": False,

@@ -43,13 +43,7 @@ def plan(config: PlanConfig, manifest: pa.Table) -> str:
 
 def read_prices(location: str) -> list[Machine]:
     """The machines of a price table; ConfigError where it cannot be read or is none."""
-    try:
-        content = yaml.safe_load(storage.read_bytes(location))
-    except OSError as error:
-        raise ConfigError(f"--prices must be a readable YAML file, got {location!r} ({error})") from error
-    except yaml.YAMLError as error:
-        raise ConfigError(f"--prices {location}: not YAML ({' '.join(str(error).split())})") from error
-    return sizing.machines_of(content, location)
+    return sizing.machines_of(storage.read_yaml(location, "--prices"), location)
 
 
 def sample_lines(measured: Measured, num_videos: int) -> list[str]:

@@ -20,8 +20,6 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
 from typing import Any
 
-import yaml
-
 from vidclf import storage
 from vidclf.config import RECIPES, ConfigError, FitConfig, SearchConfig, base_kind, convert
 
@@ -145,12 +143,7 @@ def dividing(heads: Sequence[int], hidden_dim: int) -> list[int]:
 
 def read_space(location: str) -> Space:
     """A space from a YAML file or URI; ConfigError with file, key, rule and value where it is none."""
-    try:
-        values = yaml.safe_load(storage.read_bytes(location))
-    except OSError as error:
-        raise ConfigError(f"--space must be a readable YAML file, got {location!r} ({error})") from error
-    except yaml.YAMLError as error:
-        raise ConfigError(f"--space {location}: not YAML ({' '.join(str(error).split())})") from error
+    values = storage.read_yaml(location, "--space")
     try:
         return parse_space(values)
     except ConfigError as error:
