@@ -7,7 +7,7 @@ as it takes; `jobs/extract.py` in a process tree of its own. A job over a few vi
 as any, and what it costs is taken off the others: what is left is the cost of the videos beyond these, without
 starting and stopping. Memory is the peak of the sum of proportional set sizes (PSS) of the job's processes.
 
-Durations: the same with as many videos of each (`--videos-per-duration`), whose base are jobs over half as many.
+Durations: the same with `--videos-per-duration` of each, whose base are jobs over half as many.
 """
 
 from __future__ import annotations
@@ -47,14 +47,15 @@ def main() -> None:
     parser.add_argument("--backbone", default="efficientnet_lite0")
     parser.add_argument("--weights", default="random", help="as for extract; 'random' needs no network")
     parser.add_argument("--base", type=int, default=20, help="videos whose cost is taken off")
-    parser.add_argument("--videos", default="100,500,2000", help="videos beyond these, in each job")
+    parser.add_argument("--videos", default="100,500,2000", help="videos beyond these, in each job; empty for none")
     parser.add_argument("--rounds", default="3,1,1", help="how often each of these is run, and the first for the base")
-    parser.add_argument("--durations", default="10,60,240,600", help="seconds; empty for none")
-    parser.add_argument("--videos-per-duration", type=int, default=32)
+    parser.add_argument("--durations", default="10,60,240,600", help="of the videos, in seconds; empty for none")
+    parser.add_argument("--videos-per-duration", default="192,96,48,32", help="more of the shorter ones")
     arguments = parser.parse_args()
     print(describe("ray", "openvino", "av"), "\n", flush=True)
     with tempfile.TemporaryDirectory() as folder:
-        with_size(arguments, Path(folder))
+        if arguments.videos:
+            with_size(arguments, Path(folder))
         if arguments.durations:
             with_duration(arguments, Path(folder))
 
@@ -82,10 +83,12 @@ def with_size(arguments: argparse.Namespace, folder: Path) -> None:
 
 
 def with_duration(arguments: argparse.Namespace, folder: Path) -> None:
-    half = arguments.videos_per_duration // 2
     print("| length of a video, s | CPU seconds a video | CPU seconds a minute | seconds a video | peak PSS, MiB |")
     print("|---|---|---|---|---|")
-    for duration_s in map(int, arguments.durations.split(",")):
+    for duration_s, num_videos in zip(
+        map(int, arguments.durations.split(",")), map(int, arguments.videos_per_duration.split(",")), strict=True
+    ):
+        half = num_videos // 2
         runs = [cost(arguments, duration_s, half * times, folder / f"{duration_s}s-{times}") for times in (1, 2)]
         cpu_s, wall_s = ((runs[1].cpu_s - runs[0].cpu_s) / half, (runs[1].wall_s - runs[0].wall_s) / half)
         print(
