@@ -4,7 +4,7 @@
 
 - `ray-data`: Ray Data as its guide to batch inference does it: a function that decodes a video with PyAV and
   keeps 73 frames, `map_batches` with an actor per core that holds the torch network, Parquet.
-- `daft`: its reader of video frames, sampled evenly, and a class as user-defined function; Parquet.
+- `daft`: its expression for video frames, sampled evenly, and a class as user-defined function; Parquet.
   Needs `pip install daft`.
 - `feature-scripts`: as collections of feature extraction scripts do it: OpenCV reads through the video, keeps
   73 frames, each goes through PIL and torchvision's transform, eager network in fp32, one file a video.
@@ -79,28 +79,32 @@ class EmbedBatch:
 
 def daft(manifest: str, output: str, name: str, weights: str) -> None:
     import daft as library
-    import pyarrow.parquet as pq
     import torch
+    from daft.functions import video_file, video_frames
 
     from vidclf.features import backbone
 
-    @library.udf(return_dtype=library.DataType.tensor(library.DataType.float32()), batch_size=24)
+    @library.cls
     class Embed:
         def __init__(self) -> None:
             state = backbone.load_weights(name, weights)
             self.network = backbone.build(name, weights, state, "cpu")
 
-        def __call__(self, images: Any) -> Any:
+        @library.method.batch(return_dtype=library.DataType.list(library.DataType.float32()), batch_size=24)
+        def embed(self, images: Any) -> Any:
             with torch.inference_mode():
                 frames_THWC = torch.from_numpy(np.stack(images.to_pylist()))
-                return list(self.network(frames_THWC).numpy())
+                return library.Series.from_pylist(self.network(frames_THWC).numpy().tolist())
 
-    uris = pq.read_table(manifest, columns=["video_uri"])["video_uri"].to_pylist()
-    interval_s = duration_s(uris[0]) / NUM_FRAMES
-    # It gives each frame as a row, and what a video's frames have in common not at all.
-    frames = library.read_video_frames(uris, image_height=SIDE, image_width=SIDE, sample_interval_seconds=interval_s)
-    frames = frames.with_column("features", Embed(library.col("data")))  # type: ignore[arg-type, call-arg]
-    frames.select("path", "frame_time", "features").write_parquet(output)
+    videos = library.read_parquet(manifest).select("video_uri")
+    interval_s = duration_s(videos.limit(1).to_pydict()["video_uri"][0]) / NUM_FRAMES
+    # An expression, because `read_video_frames` of 0.7.26 waits for ever where files are local.
+    frames = video_frames(
+        video_file(library.col("video_uri")), width=SIDE, height=SIDE, sample_interval_seconds=interval_s
+    )
+    rows = videos.with_column("frame", frames).explode("frame")
+    rows = rows.with_column("features", Embed().embed(library.col("frame")["data"]))
+    rows.select("video_uri", library.col("frame")["frame_time"], "features").write_parquet(output)
 
 
 def duration_s(path: str) -> float:
