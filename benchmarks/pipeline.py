@@ -205,7 +205,7 @@ def decode_and_embed(todo: Any, done: Any, network: Any, name: str, weights: str
     from vidclf.features.preprocessing import preprocessing
 
     torch.set_num_threads(1)
-    cnn = engine.load(network, name, weights, "cpu", "auto")
+    cnn = engine.load(network, name, weights, "auto")
     transform = preprocessing(name, weights).transform
     plan = SamplingPlan(num_frames=num_frames)
     while (uri := todo.get()) is not None:

@@ -40,7 +40,7 @@ def main() -> None:
     parser.add_argument("--tolerances", default="0,0.5,1,2", help="grey levels")
     arguments = parser.parse_args()
     tolerances = [float(word) for word in arguments.tolerances.split(",")]
-    cnn = engine.load(convert(*LITE0, backbone.load_weights(*LITE0)), *LITE0, "cpu", "fp32")
+    cnn = engine.load(convert(*LITE0, backbone.load_weights(*LITE0)), *LITE0, "fp32")
     transform = preprocessing(*LITE0).transform
     rows = list_archive(str(arguments.archive)).manifest.to_pylist()[:: arguments.every]
     own: list[npt.NDArray[np.float32]] = []

@@ -42,8 +42,9 @@ from vidclf.archive import worker
 from vidclf.archive.content import Content
 from vidclf.archive.decode import DecodedVideo
 from vidclf.config import ExtractConfig
-from vidclf.features import engine, extract
+from vidclf.features import embed, extract
 from vidclf.features.agreement import Features, Frames
+from vidclf.features.engine import Engine
 from vidclf.features.preprocessing import FEATURE_DIMS
 
 BACKBONE = "efficientnet_lite0"
@@ -249,7 +250,7 @@ def simulate(num_workers: int, folder: Path, arguments: argparse.Namespace) -> N
 
     class EmbedVideos(extract.EmbedVideos):
         def __init__(self, **values: Any) -> None:
-            engine.load = lambda *_: engine.Engine(name="asleep", run=embed_asleep)
+            embed.loaded = lambda *_: Engine(name="asleep", run=embed_asleep)
             super().__init__(**values)
 
     extract.DecodeVideos = DecodeVideos

@@ -30,7 +30,7 @@ def frames_THWC() -> Frames:
 
 def test_openvino_gives_torchs_features(converted: Converted, frames_THWC: Frames) -> None:
     network = backbone.build(*LITE0, backbone.load_weights(*LITE0), "cpu")
-    ours = engine.load(converted, *LITE0, "cpu", "fp32")
+    ours = engine.load(converted, *LITE0, "fp32")
     assert ours.name == "openvino fp32"
     np.testing.assert_allclose(ours(frames_THWC), network(torch.from_numpy(frames_THWC)).numpy(), atol=1e-3)
 
@@ -39,7 +39,7 @@ def test_openvino_gives_torchs_features(converted: Converted, frames_THWC: Frame
 def test_a_frames_features_do_not_depend_on_its_neighbours(
     converted: Converted, frames_THWC: Frames, precision: str
 ) -> None:
-    cnn = engine.load(converted, *LITE0, "cpu", precision)
+    cnn = engine.load(converted, *LITE0, precision)
     many = np.concatenate([frames_THWC, frames_THWC[::-1], frames_THWC])  # 24 frames: chunks of 16 and 8
     one_by_one = np.concatenate([cnn(many[i : i + 1]) for i in range(24)])
     np.testing.assert_array_equal(cnn(many), one_by_one)
@@ -66,14 +66,14 @@ def test_bf16_is_taken_where_it_agrees(
     monkeypatch.setattr(engine, "has_bf16", lambda: True)
     monkeypatch.setattr(engine, "openvino_engine", fake)
     network = replace(converted, probed_TD=exact_TD)
-    assert engine.load(network, *LITE0, "cpu", "auto").name == chosen
+    assert engine.load(network, *LITE0, "auto").name == chosen
 
 
 def test_of_itself_it_takes_what_the_processor_can_and_the_probe_allows(
     converted: Converted, frames_THWC: Frames
 ) -> None:
-    exact_TD = engine.load(converted, *LITE0, "cpu", "fp32")(frames_THWC)
-    cnn = engine.load(converted, *LITE0, "cpu", "auto")
+    exact_TD = engine.load(converted, *LITE0, "fp32")(frames_THWC)
+    cnn = engine.load(converted, *LITE0, "auto")
     assert cnn.name in ("openvino bf16", "openvino fp32")
     assert agreement(cnn(frames_THWC), exact_TD) >= 0.99
 
@@ -87,7 +87,7 @@ def test_the_probe_is_of_photographs_and_of_flat_pictures(frames_THWC: Frames) -
 
 def test_torch_runs_what_is_not_converted(frames_THWC: Frames) -> None:
     state = backbone.load_weights(*LITE0)
-    load = partial(engine.load, state, *LITE0, "cpu")
+    load = partial(torch_engine.load, *LITE0, state, "cpu")
     exact, half = load("auto"), load("bf16")
     assert (exact.name, half.name) == ("torch cpu fp32", "torch cpu bf16")
     assert 0.9 < agreement(half(frames_THWC), exact(frames_THWC)) < 1
@@ -119,8 +119,8 @@ def test_on_a_gpu_weights_are_bf16_and_the_frames_normalised_in_fp32(frames_THWC
 def test_a_gpu_gives_the_cpus_features(converted: Converted, frames_THWC: Frames, precision: str) -> None:
     state = backbone.load_weights(*LITE0)
     many = np.concatenate([frames_THWC, frames_THWC[::-1]] * 20)  # 320 frames: 128, 128 and 64
-    cnn = engine.load(state, *LITE0, "cuda", precision)
-    exact_TD = engine.load(converted, *LITE0, "cpu", "fp32")(many)
+    cnn = torch_engine.load(*LITE0, state, "cuda", precision)
+    exact_TD = engine.load(converted, *LITE0, "fp32")(many)
     assert cnn.name == f"torch cuda {'fp32' if precision == 'fp32' else 'bf16'}"
     assert agreement(cnn.run(many), exact_TD) > (0.9999 if precision == "fp32" else 0.99)
 

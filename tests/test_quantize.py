@@ -69,10 +69,10 @@ def test_what_was_measured_is_told() -> None:
 def test_they_are_weights_of_their_own_and_run_in_int8(state: quantized.State) -> None:
     exact = backbone.load_weights(LITE0, "DEFAULT")
     assert backbone.weights_digest(state) != backbone.weights_digest(exact)
-    full = engine.load(convert(LITE0, "DEFAULT", exact), LITE0, "DEFAULT", "cpu", "fp32")
+    full = engine.load(convert(LITE0, "DEFAULT", exact), LITE0, "DEFAULT", "fp32")
     frames_THWC = probe(224)
     for precision in ("auto", "int8"):
-        cnn = engine.load(convert(LITE0, "int8.safetensors", state), LITE0, "int8.safetensors", "cpu", precision)
+        cnn = engine.load(convert(LITE0, "int8.safetensors", state), LITE0, "int8.safetensors", precision)
         assert cnn.name == "openvino int8"
         features_TD = cnn(frames_THWC)
         assert 0.5 < agreement(features_TD, full(frames_THWC)) < 0.99999
@@ -83,7 +83,7 @@ def test_a_processor_that_gives_other_features_is_refused(state: quantized.State
     network = convert(LITE0, "w.safetensors", state)
     other = replace(network, probed_TD=network.probed_TD[::-1])
     with pytest.raises(engine.ConversionError, match=r"--weights w\.safetensors: this processor's 8-bit products give"):
-        engine.load(other, LITE0, "w.safetensors", "cpu", "auto")
+        engine.load(other, LITE0, "w.safetensors", "auto")
 
 
 def test_other_backbones_and_precisions_are_refused(written: tuple[Path, str], state: quantized.State) -> None:

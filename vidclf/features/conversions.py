@@ -22,8 +22,8 @@ import safetensors.numpy
 from safetensors import SafetensorError
 
 from vidclf import storage
-from vidclf.features import quantized
-from vidclf.features.engine import ConversionError, Converted
+from vidclf.features import engine, quantized
+from vidclf.features.engine import ConversionError, Converted, Engine
 from vidclf.features.quantized import State
 from vidclf.features.run import Embedding
 from vidclf.features.store import FeatureSpec
@@ -51,6 +51,16 @@ def _converted(spec: FeatureSpec, weights: str, state: State, tally: Any) -> Con
     except ConversionError as error:
         tally.say.remote(f"{spec.backbone} runs in torch, several times slower, because OpenVINO cannot: {error}")
         return state
+
+
+def loaded(network: Converted | State, name: str, weights: str, device: str, precision: str) -> Engine:
+    """The engine for what `network` refers to: OpenVINO's for a converted backbone, torch's for a state dict.
+    `precision` as for `engine.load`."""
+    if isinstance(network, Converted):
+        return engine.load(network, name, weights, precision)
+    from vidclf.features import torch_engine
+
+    return torch_engine.load(name, weights, network, device, precision)
 
 
 def converted(spec: FeatureSpec, weights: str, state: State) -> Converted:

@@ -19,7 +19,7 @@ from vidclf import events, schema
 from vidclf.archive import quality
 from vidclf.archive.sampling import evenly_spread
 from vidclf.archive.transform import FrameTransforms
-from vidclf.features import engine
+from vidclf.features.conversions import loaded
 from vidclf.features.engine import Engine
 from vidclf.features.run import Embedding, EmbeddingJob, Head, StagedHead, Target
 from vidclf.features.sink import target_column, written_columns
@@ -41,7 +41,7 @@ class EmbedVideos:
         tally: Any,
         logs_events: bool = False,
     ) -> None:
-        """`networks`: by feature key, a reference to what `engine.load` takes."""
+        """`networks`: by feature key, a reference to what `conversions.loaded` takes."""
         self._job = job
         self._tally = tally
         self._logs_events = logs_events
@@ -54,7 +54,7 @@ class EmbedVideos:
         for embedding in job.embeddings:
             spec = embedding.spec
             network = ray.get(networks[spec.key])
-            cnn = engine.load(network, spec.backbone, embedding.weights, device, precision)
+            cnn = loaded(network, spec.backbone, embedding.weights, device, precision)
             self._cnns[spec.key] = _Cnn(embedding, cnn, transforms)
             tally.add.remote({f"engine:{cnn.name}": 1})
 

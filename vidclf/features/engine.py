@@ -1,4 +1,4 @@
-"""What runs a backbone: OpenVINO on CPUs, torch on GPUs and where OpenVINO cannot.
+"""What runs a backbone on CPUs: OpenVINO.
 
 A backbone is converted once per job (`convert`) and handed to the workers as OpenVINO's intermediate
 representation (https://docs.openvino.ai, "OpenVINO IR format"). Each worker compiles it for the processor
@@ -79,19 +79,13 @@ class Engine:
         return self.run(frames_THWC[firsts_U])[place_T]
 
 
-def load(
-    network: Converted | dict[str, npt.NDArray[np.generic]], name: str, weights: str, device: str, precision: str
-) -> Engine:
-    """The engine for `network`: OpenVINO's where it has been converted, torch's for a state dict.
+def load(network: Converted, name: str, weights: str, precision: str) -> Engine:
+    """The engine for `network`.
 
     `precision` is fp32, bf16 or auto: bf16 where the processor has it and the probe's features agree with
     fp32's, else fp32. A quantized backbone runs in int8; raises ConversionError where this processor makes
     other features of it.
     """
-    if not isinstance(network, Converted):
-        from vidclf.features import torch_engine
-
-        return torch_engine.load(name, weights, network, device, precision)
     if network.is_quantized:
         return reproducing(openvino_engine(network, "int8"), network, name, weights)
     if precision != "auto":

@@ -23,6 +23,7 @@ from vidclf.archive.worker import DecodeVideos
 from vidclf.config import ConfigError, PlanConfig
 from vidclf.features import backbone, engine, quantized
 from vidclf.features.agreement import Frames
+from vidclf.features.conversions import loaded
 from vidclf.features.convert import convert
 from vidclf.features.preprocessing import preprocessing
 
@@ -115,8 +116,8 @@ def _measure_cnn(
             network = convert(config.backbone, config.weights, state)
         except engine.ConversionError as error:
             print(f"OpenVINO cannot run {config.backbone}: {error}", file=sys.stderr)
-    taken = engine.load(network, config.backbone, config.weights, device, config.precision)
-    full = engine.load(network, config.backbone, config.weights, device, "fp32")
+    taken = loaded(network, config.backbone, config.weights, device, config.precision)
+    full = loaded(network, config.backbone, config.weights, device, "fp32")
     seconds = {one.name: _seconds_a_video(one, videos) for one in {cnn.name: cnn for cnn in (taken, full)}.values()}
     return seconds, taken.name
 

@@ -30,7 +30,7 @@ FRAMES_PER_GPU_BATCH = 128
 
 
 def load(name: str, weights: str, state: dict[str, npt.NDArray[np.generic]], device: str, precision: str) -> Engine:
-    """As `engine.load`, which calls it. On a CPU `auto` is fp32: bf16 in torch is no sure gain there."""
+    """As `engine.load`. On a CPU `auto` is fp32: bf16 in torch is no sure gain there."""
     torch.set_num_threads(1)
     network = backbone.build(name, weights, state, device)
     if device == "cpu":
