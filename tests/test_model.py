@@ -10,7 +10,7 @@ import torch
 
 from tests import formula
 from vidclf.config import ModelConfig
-from vidclf.learning.model import RootScaling, TemporalClassifier, TemporalOutput, chosen_frames, num_parameters
+from vidclf.learning.model import TemporalClassifier, TemporalOutput, chosen_frames, num_parameters
 
 SMALL = ModelConfig(hidden_dim=8, num_lstm_layers=2, num_attention_heads=4, classifier_dims=(8, 4), dropout=0.4)
 
@@ -29,8 +29,7 @@ def test_the_full_size_model_has_the_reference_size() -> None:
     assert num_parameters(model) == 65_274_629
 
 
-def test_modules_have_the_names_that_reference_checkpoints_use() -> None:
-    model = TemporalClassifier(6, 3, replace(SMALL, input_scaling="none"))
+def test_modules_have_the_names_that_reference_checkpoints_use(model: TemporalClassifier) -> None:
     assert {name.split(".")[0] for name in model.state_dict()} == {
         "input_projection",
         "lstm",
@@ -61,7 +60,7 @@ def test_modules_have_the_names_that_reference_checkpoints_use() -> None:
 )
 def test_the_forward_pass_is_the_formulas(classifier_norm: str, classifier: list[tuple[str, int]]) -> None:
     torch.manual_seed(1)
-    model = TemporalClassifier(6, 3, replace(SMALL, classifier_norm=classifier_norm, input_scaling="none")).eval()
+    model = TemporalClassifier(6, 3, replace(SMALL, classifier_norm=classifier_norm)).eval()
     with torch.no_grad():
         for parameter in model.parameters():
             # Norms that scale by 1 and biases of 0 would hide a mistake.
@@ -76,29 +75,6 @@ def test_the_forward_pass_is_the_formulas(classifier_norm: str, classifier: list
         np.testing.assert_allclose(output.attention_BT[row, :length], attention_T, atol=1e-5)
     full = run(model, features_BTD[:1], [7])  # the path without packing and masks
     np.testing.assert_allclose(full.logits_BC[0], output.logits_BC[0], atol=1e-5)
-
-
-def test_features_are_scaled_by_the_roots_of_the_training_frames() -> None:
-    scaling = RootScaling(3)
-    frames_ND = np.array([[1, 0, 5], [9, 4, 5], [1, 0, 5], [9, 4, 5]], np.float16)
-    scaling.fit(frames_ND)
-    # Roots 1 and 3, 0 and 2, and always the root of 5; 0.001 is added to each standard deviation.
-    torch.testing.assert_close(scaling.mean_D, torch.tensor([2, 1, 5**0.5]))
-    torch.testing.assert_close(scaling.sd_D, torch.tensor([1.001, 1.001, 0.001]), atol=1e-4, rtol=0)
-    scaled_BTD = scaling(torch.tensor([[[1.0, -4.0, 5.0]]]))
-    torch.testing.assert_close(scaled_BTD[0, 0, :2], torch.tensor([-1.0, -3.0]) / 1.001)
-
-
-def test_the_scaling_is_in_parts_what_it_is_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    frames_ND = np.random.default_rng(0).gamma(0.5, size=(50, 4)).astype(np.float16)
-    whole, parts = RootScaling(4), RootScaling(4)
-    whole.fit(frames_ND)
-    monkeypatch.setattr("vidclf.learning.model.FRAMES_AT_ONCE", 7)
-    parts.fit(frames_ND)
-    torch.testing.assert_close(parts.state_dict(), whole.state_dict())
-    scaled_ND = whole(torch.from_numpy(frames_ND))
-    torch.testing.assert_close(scaled_ND.mean(dim=0), torch.zeros(4), atol=1e-3, rtol=0)
-    torch.testing.assert_close(scaled_ND.std(dim=0, correction=0), torch.ones(4), atol=1e-2, rtol=0)
 
 
 def run(model: TemporalClassifier, features_BTD: torch.Tensor, lengths: list[int]) -> TemporalOutput:

@@ -109,7 +109,6 @@ def test_logits_are_those_of_the_formula(tmp_path: Path, classifier: list[tuple[
         classifier_dims=(8, 5),
         dropout=0.4,
         classifier_norm=norm,
-        input_scaling="none",
     )
     model = TemporalClassifier(FEATURE_DIM, CLASSES, imported.model).eval()
     model.load_state_dict(imported.checkpoints[0].state)

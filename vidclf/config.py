@@ -275,9 +275,6 @@ class ModelConfig:
     """none, or layer for a LayerNorm before each activation of the classifier"""
     dropout: float = 0.4
     """dropout probability everywhere in the model"""
-    input_scaling: str = "root"
-    """root (square roots, each dimension then to the training videos' mean 0 and standard deviation 1), or
-    none, as the reference system has it"""
 
     def __post_init__(self) -> None:
         require(self.hidden_dim >= 1, "hidden_dim", "at least 1", self.hidden_dim)
@@ -295,7 +292,6 @@ class ModelConfig:
         require(min(self.classifier_dims, default=1) >= 1, "classifier_dims", "positive", self.classifier_dims)
         require(self.classifier_norm in ("none", "layer"), "classifier_norm", "none or layer", self.classifier_norm)
         require(0 <= self.dropout < 1, "dropout", "in [0, 1)", self.dropout)
-        require(self.input_scaling in ("root", "none"), "input_scaling", "root or none", self.input_scaling)
 
 
 RECIPES: dict[str, dict[str, Any]] = {
@@ -307,7 +303,6 @@ RECIPES: dict[str, dict[str, Any]] = {
         "selection": "accuracy",
         "multi_scale": (1.0,),
         "max_restarts": 0,
-        "input_scaling": "none",
     },
 }
 """Values that a recipe gives to fields which are not given otherwise. `robust` is the defaults; `reference`
@@ -321,7 +316,7 @@ class FitConfig(ModelConfig):
 
     recipe: str = "robust"
     """robust; or reference, the reference system's training (of --initialization, --warmup-epochs,
-    --class-weights, --selection, --multi-scale, --max-restarts and --input-scaling, for those that are not given)"""
+    --class-weights, --selection, --multi-scale and --max-restarts, for those that are not given)"""
     epochs: int = 150
     """upper bound on passes over the training split"""
     patience: int = 25
@@ -354,7 +349,7 @@ class FitConfig(ModelConfig):
     max_shift: int = 3
     """frames by which a training step may move a video in time"""
     feature_noise: float = 0.02
-    """standard deviation of noise on training features, as a share of the features' own, after scaling"""
+    """standard deviation of noise on training features, as a share of the features' own"""
     selection: str = "macro_f1"
     """validation score that picks the best epoch: macro_f1 or accuracy; then the lowest loss"""
     collapse_epoch: int = 15

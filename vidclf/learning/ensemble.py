@@ -362,14 +362,10 @@ def read_info(directory: str) -> EnsembleInfo:
             FittedBackbone(**{**backbone, "feature_spec": FeatureSpec(**backbone["feature_spec"])})
             for backbone in values["backbones"]
         ]
-        # Ensembles from before there were scaling and stages have none.
         values["model"] = ModelConfig(
-            **{
-                "input_scaling": "none",
-                **values["model"],
-                "classifier_dims": tuple(values["model"]["classifier_dims"]),
-            }
+            **{**values["model"], "classifier_dims": tuple(values["model"]["classifier_dims"])}
         )
+        # Ensembles from before there were stages have none.
         values = {"stages": {}, **values}
         info = EnsembleInfo(**{field.name: values[field.name] for field in fields(EnsembleInfo)})
         is_as_stated = info.ensemble_id == stated

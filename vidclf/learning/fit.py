@@ -23,7 +23,7 @@ from vidclf.learning import metrics
 from vidclf.learning.augment import augmented
 from vidclf.learning.dataset import Batches, TrainingData, bootstrap_sample, class_balanced_order
 from vidclf.learning.loss import focal_loss, inverse_frequency
-from vidclf.learning.model import RootScaling, TemporalClassifier, initialize
+from vidclf.learning.model import TemporalClassifier, initialize
 from vidclf.learning.schedule import learning_rate
 
 SEED_STRIDE = 1_000_003
@@ -74,10 +74,7 @@ class MemberFit:
             train = bootstrap_sample(train, torch.Generator().manual_seed(seed))
         self._train_labels = train.labels
         self._train, self._val = Batches(train, device), Batches(data.val, device)
-        self._frames_ND = train.frames_ND
-        # Scaled features have a standard deviation of 1.
-        sd = 1.0 if config.input_scaling == "root" else float(train.frames_ND.astype("float32").std())
-        self._noise = config.feature_noise * sd
+        self._noise = config.feature_noise * float(train.frames_ND.astype("float32").std())
         self._weights_C = (
             inverse_frequency(train.labels, len(data.classes)).to(device) if config.class_weights else None
         )
@@ -94,8 +91,6 @@ class MemberFit:
         self._model = TemporalClassifier(self._feature_dim, len(self._classes), self._config)
         if self._config.initialization == "orthogonal":
             initialize(self._model)
-        if isinstance(self._model.input_scaling, RootScaling):
-            self._model.input_scaling.fit(self._frames_ND)
         self._model.to(self._device)
         self._optimizer = torch.optim.AdamW(
             self._model.parameters(),
@@ -215,9 +210,11 @@ class MemberFit:
         for indices_B in torch.split(order_B, config.batch_size):
             plan = augmented(self._train.lengths_B[indices_B], config, generator)
             features_BLD, lengths_B = self._train.at(indices_B, plan)
+            if self._noise:
+                features_BLD = features_BLD + self._noise * torch.randn_like(features_BLD)
             labels_B = self._train.labels_B[indices_B.to(self._device)]
             with autocast(self._device):
-                logits_BC = self._model(features_BLD, lengths_B, self._noise).logits_BC
+                logits_BC = self._model(features_BLD, lengths_B).logits_BC
             loss = self._loss(logits_BC.float(), labels_B, self._weights_C)
             self._optimizer.zero_grad(set_to_none=True)
             loss.backward()  # type: ignore[no-untyped-call]

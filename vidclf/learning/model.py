@@ -9,17 +9,10 @@ from __future__ import annotations
 
 from typing import NamedTuple, cast
 
-import numpy as np
-import numpy.typing as npt
 import torch
 from torch import Tensor, nn
 
 from vidclf.config import ModelConfig
-
-LEAST_SD = 1e-3
-"""Added to standard deviations of features' roots."""
-
-FRAMES_AT_ONCE = 8192
 
 
 class TemporalOutput(NamedTuple):
@@ -28,46 +21,8 @@ class TemporalOutput(NamedTuple):
     """pooling weights; they sum to 1 over a video's frames and are 0 on padding"""
 
 
-class RootScaling(nn.Module):
-    """Features to their square roots, then each dimension to mean 0 and standard deviation 1.
-
-    A CNN's pooled activations are skewed: a few large ones in each dimension. The root evens them out (power
-    normalisation, Perronnin et al. 2010; Arandjelović & Zisserman 2012), and on one scale no dimension is
-    learnt sooner than another. Negative values keep their sign.
-    """
-
-    mean_D: Tensor
-    sd_D: Tensor
-
-    def __init__(self, feature_dim: int) -> None:
-        super().__init__()
-        self.register_buffer("mean_D", torch.zeros(feature_dim))
-        self.register_buffer("sd_D", torch.ones(feature_dim))
-
-    def fit(self, frames_ND: npt.NDArray[np.float16]) -> None:
-        """Take mean and standard deviation of these frames."""
-        total_D, squares_D = (torch.zeros(frames_ND.shape[1], dtype=torch.float64) for _ in range(2))
-        # In parts, because all of them in float32 may take gigabytes.
-        for start in range(0, len(frames_ND), FRAMES_AT_ONCE):
-            part_ND = torch.from_numpy(frames_ND[start : start + FRAMES_AT_ONCE].astype(np.float32))
-            total_D += rooted(part_ND).sum(dim=0, dtype=torch.float64)
-            squares_D += part_ND.abs().sum(dim=0, dtype=torch.float64)
-        mean_D = total_D / len(frames_ND)
-        variance_D = (squares_D / len(frames_ND) - mean_D**2).clamp(min=0)
-        self.mean_D.copy_(mean_D)
-        # A dimension that is nearly constant stays so.
-        self.sd_D.copy_(variance_D.sqrt() + LEAST_SD)
-
-    def forward(self, features_BTD: Tensor) -> Tensor:
-        return (rooted(features_BTD.float()) - self.mean_D) / self.sd_D
-
-
-def rooted(features: Tensor) -> Tensor:
-    return features.sign() * features.abs().sqrt()
-
-
 class TemporalClassifier(nn.Module):
-    """[Scaling ▶] Linear ▶ BiLSTM ▶ self-attention with residual ▶ attention pooling ▶ MLP.
+    """Linear ▶ BiLSTM ▶ self-attention with residual ▶ attention pooling ▶ MLP.
 
     Self-attention follows Vaswani et al. 2017 (arXiv:1706.03762), pooling Lin et al. 2017
     (arXiv:1703.03130). Padding is seen by no stage: the LSTM runs on packed sequences where lengths
@@ -79,7 +34,6 @@ class TemporalClassifier(nn.Module):
         hidden_dim, wide, dropout = config.hidden_dim, 2 * config.hidden_dim, config.dropout
         projected, pooling = config.projection_dim or hidden_dim, config.pooling_dim or hidden_dim
         self._num_frames = config.num_frames
-        self.input_scaling = RootScaling(feature_dim) if config.input_scaling == "root" else nn.Identity()
         self.input_projection = nn.Sequential(
             nn.Linear(feature_dim, projected), nn.LayerNorm(projected), nn.ReLU(), nn.Dropout(dropout)
         )
@@ -108,16 +62,13 @@ class TemporalClassifier(nn.Module):
             width = next_width
         self.classifier = nn.Sequential(*layers, nn.Linear(width, num_classes))
 
-    def forward(self, features_BTD: Tensor, lengths_B: Tensor, noise: float = 0.0) -> TemporalOutput:
+    def forward(self, features_BTD: Tensor, lengths_B: Tensor) -> TemporalOutput:
         """Logits and pooling weights of padded sequences; `lengths_B` (int64, CPU, at least 1) says
-        how many frames of each row are real, `noise` the standard deviation of what is added to scaled features."""
+        how many frames of each row are real."""
         if self._num_frames is not None and features_BTD.shape[1] > self._num_frames:
-            return self._of_chosen(features_BTD, lengths_B, self._num_frames, noise)
+            return self._of_chosen(features_BTD, lengths_B, self._num_frames)
         num_frames = features_BTD.shape[1]
-        scaled_BTD = self.input_scaling(features_BTD)
-        if noise:
-            scaled_BTD = scaled_BTD + noise * torch.randn_like(scaled_BTD)
-        projected_BTH = self.input_projection(scaled_BTD)
+        projected_BTH = self.input_projection(features_BTD)
         if int(lengths_B.min()) == num_frames:
             # Packing costs 20 to 60 % on a CPU, and full sequences do not need it.
             states_BTH, _ = self.lstm(projected_BTH)
@@ -138,11 +89,11 @@ class TemporalClassifier(nn.Module):
         pooled_BH = torch.einsum("bt,bth->bh", attention_BT, context_BTH)
         return TemporalOutput(cast(Tensor, self.classifier(pooled_BH)), attention_BT)
 
-    def _of_chosen(self, features_BTD: Tensor, lengths_B: Tensor, num_frames: int, noise: float) -> TemporalOutput:
+    def _of_chosen(self, features_BTD: Tensor, lengths_B: Tensor, num_frames: int) -> TemporalOutput:
         """The output for `num_frames` frames of each row; the attention to the others is 0."""
         chosen_BN, kept_B = chosen_frames(lengths_B, num_frames)
         chosen_BN = chosen_BN.to(features_BTD.device)
-        output = self(features_BTD.gather(1, chosen_BN[..., None].expand(-1, -1, features_BTD.shape[2])), kept_B, noise)
+        output = self(features_BTD.gather(1, chosen_BN[..., None].expand(-1, -1, features_BTD.shape[2])), kept_B)
         all_BT = output.attention_BT.new_zeros(features_BTD.shape[:2])
         return TemporalOutput(output.logits_BC, all_BT.scatter_add(1, chosen_BN, output.attention_BT))
 

@@ -153,7 +153,6 @@ def _member(path: str) -> ReferenceEnsemble:
     state, original, classifier = _translated(path, given)
     try:
         model = ModelConfig(
-            input_scaling="none",
             hidden_dim=sizes["hidden_dim"],
             num_lstm_layers=sizes["num_lstm_layers"],
             num_attention_heads=sizes["num_attention_heads"],
