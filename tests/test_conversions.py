@@ -89,6 +89,18 @@ def test_where_nothing_can_be_kept_the_job_goes_on(
     assert "could not be kept" in capsys.readouterr().err
 
 
+def test_a_user_without_a_home_keeps_nothing(asked: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    def no_home() -> Path:
+        raise RuntimeError("Could not determine home directory.")
+
+    monkeypatch.delenv("VIDCLF_CACHE")
+    monkeypatch.delenv("XDG_CACHE_HOME", raising=False)
+    monkeypatch.setattr(Path, "home", no_home)
+    for weights in ("one", "two"):
+        assert conversions.converted(SPEC, weights, {}) is MADE
+    assert asked == ["one", "two"]
+
+
 def test_the_ones_used_longest_ago_go(asked: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(conversions, "KEPT", 2)
     specs = [replace(SPEC, weights_digest=str(number) * 64) for number in range(3)]

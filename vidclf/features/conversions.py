@@ -2,7 +2,7 @@
 
 A conversion takes torch and several seconds, which every job would spend before its first video. What it
 gives depends on the backbone, its weights, its preprocessing and the libraries' versions alone, which name
-the file. Files are in `$VIDCLF_CACHE`, or `vidclf` in `$XDG_CACHE_HOME` (~/.cache).
+the file. Files are in `$VIDCLF_CACHE`, or `vidclf` in `$XDG_CACHE_HOME` (~/.cache); nowhere, if the user has no home.
 """
 
 from __future__ import annotations
@@ -65,8 +65,9 @@ def loaded(network: Converted | State, name: str, weights: str, device: str, pre
 
 def converted(spec: FeatureSpec, weights: str, state: State) -> Converted:
     """The backbone of `spec` with its `state`, taken from `weights`, for OpenVINO. Raises what `convert` does."""
-    file = _folder() / f"{spec.backbone}-{_key(spec)}.safetensors"
-    kept = _read(file)
+    folder = _folder()
+    file = folder / f"{spec.backbone}-{_key(spec)}.safetensors" if folder is not None else None
+    kept = _read(file) if file is not None else None
     if kept is not None:
         return kept
     import torch
@@ -76,14 +77,18 @@ def converted(spec: FeatureSpec, weights: str, state: State) -> Converted:
     torch.set_num_threads(1)
     made = convert(spec.backbone, weights, state)
     # A quantized one is its own file already.
-    if not made.is_quantized:
+    if file is not None and not made.is_quantized:
         _keep(file, made)
     return made
 
 
-def _folder() -> Path:
-    given = os.environ.get("VIDCLF_CACHE")
-    return Path(given) if given else Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "vidclf"
+def _folder() -> Path | None:
+    if given := os.environ.get("VIDCLF_CACHE"):
+        return Path(given)
+    try:
+        return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "vidclf"
+    except RuntimeError:  # a pod's user may be a number that has no name and no home
+        return None
 
 
 def _key(spec: FeatureSpec) -> str:
