@@ -113,7 +113,7 @@ def quantized(name: str, clips: list[Path], folder: Path) -> Path:
 
 
 def ways_for(name: str, int8: Path | None, turns: int) -> dict[str, Way]:
-    """All there are; the faster ones go over the clips `turns` times."""
+    """All there are; the faster ones go over the clips `turns` times, the reference's over `turns` of them."""
     flags = ["--backbone", name, "--weights", "random"]
     peers = str(ROOT / "benchmarks/peers.py")
     ways = {
@@ -138,7 +138,9 @@ def ways_for(name: str, int8: Path | None, turns: int) -> dict[str, Way]:
         "plain loop": Way(
             command=[pipeline.__file__, *flags, "--loop", "MANIFEST", "OUTPUT"], num_videos=turns * NUM_CLIPS
         ),
-        "reference": Way(command=[str(ROOT / "benchmarks/baseline.py"), "MANIFEST", "OUTPUT", *flags], num_videos=2),
+        "reference": Way(
+            command=[str(ROOT / "benchmarks/baseline.py"), "MANIFEST", "OUTPUT", *flags], num_videos=turns
+        ),
         "Ray Data script": Way(command=[peers, "ray-data", "MANIFEST", "OUTPUT", *flags], num_videos=4),
         "feature scripts": Way(command=[peers, "feature-scripts", "MANIFEST", "OUTPUT", *flags], num_videos=2),
     }
