@@ -7,6 +7,7 @@ the file. Files are in `$VIDCLF_CACHE`, or `vidclf` in `$XDG_CACHE_HOME` (~/.cac
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import os
@@ -92,17 +93,16 @@ def _folder() -> Path | None:
 
 
 def _key(spec: FeatureSpec) -> str:
-    versions = {name: metadata.version(name) for name in ("openvino", "torch", "torchvision") if _is_installed(name)}
+    versions = [_version(name) for name in ("openvino", "torch", "torchvision")]
     decides = [VERSION, spec.backbone, spec.weights_digest, spec.transform, versions]
     return hashlib.sha256(json.dumps(decides, sort_keys=True).encode()).hexdigest()[:16]
 
 
-def _is_installed(name: str) -> bool:
+def _version(name: str) -> str | None:
     try:
-        metadata.version(name)
+        return metadata.version(name)
     except metadata.PackageNotFoundError:
-        return False
-    return True
+        return None
 
 
 def _read(file: Path) -> Converted | None:
@@ -114,12 +114,13 @@ def _read(file: Path) -> Converted | None:
             probe_THWC=arrays["probe_THWC"],
             probed_TD=arrays["probed_TD"],
         )
-        os.utime(file)
     except FileNotFoundError:
         return None
     except (OSError, SafetensorError, KeyError) as error:
         print(f"{file} is converted anew: {error}", file=sys.stderr)
         return None
+    with contextlib.suppress(OSError):  # another user's, which then looks older than it is
+        os.utime(file)
     return found
 
 
