@@ -24,6 +24,7 @@ LAYERS = [
 
 RAY_MODULES = {
     "vidclf.cluster",
+    "vidclf.features.conversions",
     "vidclf.features.embed",
     "vidclf.features.extract",
     "vidclf.features.monitoring",
