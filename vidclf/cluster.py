@@ -21,7 +21,7 @@ import ray.data
 from vidclf.ledger import RunStopped
 from vidclf.progress import ProgressLine
 
-POLL_INTERVAL_S = 1.0
+POLL_INTERVAL_S = 0.5
 
 CPU_WORKER_ENV = {
     # Keep freed activations instead of handing them back to the kernel after each layer, which costs a

@@ -278,7 +278,9 @@ def write(
     elapsed_s = time.monotonic() - started
     if config.profile:
         storage.publish_json(storage.join(config.output, TIMELINE_FILE), ray.timeline())
-    return elapsed_s, ray.get(tally.read.remote())
+    counts: dict[str, float] = ray.get(tally.read.remote())
+    check(counts)  # of what came after the last look while it ran, which of a short job is all
+    return elapsed_s, counts
 
 
 @dataclass(frozen=True, kw_only=True)
