@@ -9,8 +9,10 @@ arXiv:1709.01686) of one ensemble over three looks at a video:
 
 An early stage's temperature, OOD line and trust score are fitted on validation's videos as this stage sees
 them. What it decides is final, so its threshold keeps the error among the videos that it accepts under the
-risk, judged on those of validation that earlier stages have left to it; a stage of which validation cannot
-say that much is left out.
+risk, judged on those of validation that earlier stages have left to it. Where validation cannot say as much of
+the full look either, that is no reason to go on: going on pays where a longer look would be right and this one
+is not (Jitkrittum et al. 2023, arXiv:2307.02764). The threshold then keeps under the risk the errors that the
+full look would not make. A stage of which neither can be said is left out.
 
 Shape suffixes: B videos.
 """
@@ -23,7 +25,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from vidclf.learning.trust import RiskThreshold, risk_threshold
+from vidclf.learning.trust import RiskThreshold, at_threshold, risk_threshold
 
 KEYFRAMES, SUBSET = EARLY_STAGES = ("keyframes", "subset")
 FULL = "full"
@@ -66,19 +68,30 @@ def outcome(
     return CascadeOutcome(share={**share, FULL: float(is_left_B.mean())}, accuracy=float(is_right_B.mean()))
 
 
-def stage_thresholds(stages: Mapping[str, StageData], risk: float) -> dict[str, RiskThreshold]:
+def stage_thresholds(
+    stages: Mapping[str, StageData],
+    full_trust_B: npt.NDArray[np.float32],
+    full_correct_B: npt.NDArray[np.bool_],
+    risk: float,
+) -> dict[str, RiskThreshold]:
     """The trust score from which on each early stage decides, of the stages that may; in their order.
 
-    As in the full look, no video is accepted whose OOD score is above 1.
+    `full_…` are the full look's trust scores and hits on validation. As there, no video is accepted whose OOD
+    score is above 1.
     """
+    full = risk_threshold(full_trust_B, full_correct_B, risk)
+    is_shared_error_B = ~full_correct_B & (full_trust_B >= full.threshold)
     thresholds: dict[str, RiskThreshold] = {}
-    is_left_B: npt.NDArray[np.bool_] | None = None
+    is_left_B = np.ones(len(full_correct_B), bool)
     for name in [stage for stage in EARLY_STAGES if stage in stages]:
         stage = stages[name]
-        if is_left_B is None:
-            is_left_B = np.ones(len(stage.trust_B), bool)
         is_eligible_B = is_left_B & (stage.ood_B <= 1)
-        found = risk_threshold(stage.trust_B[is_eligible_B], stage.correct_B[is_eligible_B], risk)
+        trust_B, correct_B = stage.trust_B[is_eligible_B], stage.correct_B[is_eligible_B]
+        found = risk_threshold(trust_B, correct_B, risk)
+        if found.basis == full.basis == "unreached":
+            beside = risk_threshold(trust_B, correct_B | is_shared_error_B[is_eligible_B], risk)
+            if beside.basis != "unreached":
+                found = at_threshold(max(beside.threshold, full.threshold), trust_B, correct_B, "as full")
         if found.basis != "unreached":
             thresholds[name] = found
             is_left_B &= ~(is_eligible_B & (stage.trust_B >= found.threshold))

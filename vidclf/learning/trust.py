@@ -269,7 +269,8 @@ class RiskThreshold:
     basis: str
     """`certified`: the error of accepted videos is at most the risk, with `CONFIDENCE_LEVEL`;
     `estimated`: (errors + 1) / (accepted + 2) is at most the risk; `unreached`: that is as low as it gets,
-    and above the risk"""
+    and above the risk; `as full`, of an early stage of the cascade: above the risk, but not for errors that
+    the full look would spare"""
     num_accepted: int
     num_errors: int
     num_videos: int
@@ -290,7 +291,7 @@ def risk_threshold(trust_B: Floats, correct_B: Bools, risk: float) -> RiskThresh
     taken. Where not even the first succeeds, the lowest threshold is taken at which the estimated
     error is at most `risk`, and where there is none, the lowest with the least estimated error.
     """
-    found = [_at(threshold, trust_B, correct_B) for threshold in THRESHOLDS[::-1]]
+    found = [at_threshold(threshold, trust_B, correct_B) for threshold in THRESHOLDS[::-1]]
     certified = None
     for candidate in found:
         if candidate.num_accepted < videos_to_certify(risk):
@@ -311,11 +312,12 @@ def videos_to_certify(risk: float) -> int:
     return math.ceil(math.log(1 - CONFIDENCE_LEVEL) / math.log(1 - risk))
 
 
-def _at(threshold: float, trust_B: Floats, correct_B: Bools) -> RiskThreshold:
+def at_threshold(threshold: float, trust_B: Floats, correct_B: Bools, basis: str = "") -> RiskThreshold:
+    """What validation says of accepting from `threshold` on."""
     is_accepted_B = trust_B >= threshold
     return RiskThreshold(
         threshold=float(threshold),
-        basis="",
+        basis=basis,
         num_accepted=int(is_accepted_B.sum()),
         num_errors=int((is_accepted_B & ~correct_B).sum()),
         num_videos=len(trust_B),

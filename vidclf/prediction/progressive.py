@@ -28,6 +28,7 @@ from vidclf.config import ClassifyConfig, ConfigError, PipelineConfig
 from vidclf.features.extract import embed_videos
 from vidclf.features.run import Embedding, EmbeddingJob, Performance, Target
 from vidclf.features.store import FeatureSpec
+from vidclf.learning import ensemble
 from vidclf.learning.cascade import FULL, KEYFRAMES, SUBSET, SUBSET_FRAMES, stage_thresholds
 from vidclf.learning.ensemble import Ensemble, EnsembleInfo
 from vidclf.learning.trust import RiskThreshold
@@ -60,7 +61,10 @@ class Passes:
                 "--progressive needs an ensemble with a first look: extract keyframes with jobs/extract.py --sampling "
                 "keyframes --num-frames 8, and run jobs/train.py again with --first-look; the members stay"
             )
-        thresholds = stage_thresholds(loaded.trust.stages, risk)
+        trust, mode = loaded.trust, ensemble.mode(settings.tta)
+        thresholds = stage_thresholds(
+            trust.stages, trust.validation_trust_B[mode], trust.validation_correct_B[mode], risk
+        )
         first = None
         if KEYFRAMES in thresholds:
             own = replace(settings, stage=KEYFRAMES, trust_threshold=thresholds[KEYFRAMES].threshold)
@@ -84,10 +88,11 @@ class Passes:
             if found is None:
                 lines.append(f"stage {name}: left out, validation cannot say that its error would be low enough")
             else:
+                basis = "errors that the full look makes too" if found.basis == "as full" else found.basis
                 lines.append(
                     f"stage {name}: decides from trust scores of {found.threshold:.2f} "
                     f"({found.num_accepted} of {found.num_videos} validation videos that reach it, "
-                    f"{found.num_errors} of them wrong; {found.basis})"
+                    f"{found.num_errors} of them wrong; {basis})"
                 )
         return "\n".join(lines)
 
