@@ -1,18 +1,19 @@
 """CPU seconds a video of the ensemble and its views, beside decoding and the CNN.
 
     python benchmarks/classify.py --archive DIR [--backbone efficientnet_lite0] [--clips 6] [--rounds 3]
+    python benchmarks/classify.py --ensemble DIR --features DIR
 
 One core. Four members with random weights (a forward pass costs the same, whatever they are), 73 frames,
-at the demo's size and at full size; one view and four; one sequence at a time, as many as the CNN hands
-over (4 videos) and 16 videos together; at full size also with bfloat16 weights, with the drift of the
-probabilities that this brings. The drift is of random weights: a trained ensemble's is to be looked at
-before it is relied on.
+at the demo's size and at full size, in float32 and in bfloat16; one view and four; one sequence at a time, as
+many as the CNN hands over (4 videos) and 16 videos together. The backbone runs in OpenVINO, in the precision
+that it takes here.
+
+With `--ensemble`, which `jobs/train.py` wrote, what bfloat16 does to the probabilities of the videos of `--features`.
 """
 
 from __future__ import annotations
 
 import argparse
-import copy
 import statistics
 import sys
 import time
@@ -30,9 +31,13 @@ from benchmarks.repeated import clips_of
 from vidclf.archive.decode import decode_video
 from vidclf.archive.sampling import SamplingPlan
 from vidclf.config import ModelConfig
-from vidclf.features import backbone
-from vidclf.features.preprocessing import FEATURE_DIMS
+from vidclf.features import backbone, engine
+from vidclf.features.convert import convert
+from vidclf.features.preprocessing import FEATURE_DIMS, preprocessing
+from vidclf.features.store import read_features
+from vidclf.learning import ensemble
 from vidclf.learning.ensemble import run_members
+from vidclf.learning.halved import halved
 from vidclf.learning.model import TemporalClassifier
 from vidclf.learning.views import VIEWS
 
@@ -45,22 +50,31 @@ SIZES = {
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--archive", type=Path, required=True)
+    parser.add_argument("--archive", type=Path, help="of clips, for the cost")
     parser.add_argument("--backbone", default="efficientnet_lite0")
     parser.add_argument("--weights", default="DEFAULT")
     parser.add_argument("--clips", type=int, default=6)
     parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--ensemble", help="for the drift")
+    parser.add_argument("--features", help="that it was trained on")
     arguments = parser.parse_args()
     torch.set_num_threads(1)
-    print(describe("torch", "av"), "\n")
+    print(describe("torch", "openvino", "av"), "\n")
+    if arguments.archive is not None:
+        report_cost(arguments)
+    if arguments.ensemble is not None:
+        report_drift(arguments.ensemble, arguments.features)
+
+
+def report_cost(arguments: argparse.Namespace) -> None:
     name, weights = arguments.backbone, arguments.weights
-    network = backbone.build(name, weights, backbone.load_weights(name, weights), "cpu")
+    cnn = engine.load(convert(name, weights, backbone.load_weights(name, weights)), name, weights, "auto")
     clips = clips_of(arguments.archive)[: arguments.clips]
-    plan, transform = SamplingPlan(), network.preprocessing.transform
+    plan, transform = SamplingPlan(), preprocessing(name, weights).transform
     videos = [decode_video(str(clip), plan, transform) for clip in clips]
     decode_s = seconds(lambda: [decode_video(str(clip), plan, transform) for clip in clips], 1) / len(clips)
-    cnn_s = seconds(lambda: [network(torch.from_numpy(video.frames_THWC)) for video in videos], 1) / len(clips)
-    print(f"decoding {decode_s:.3f} s, {name} {cnn_s:.3f} s a video of {len(clips)}, {plan.num_frames} frames\n")
+    cnn_s = seconds(lambda: [cnn(video.frames_THWC) for video in videos], 1) / len(clips)
+    print(f"decoding {decode_s:.3f} s, {name} ({cnn.name}) {cnn_s:.3f} s a video of {len(clips)}\n")
     print("| size | weights | views | videos at a time | ensemble, s a video | share of decoding + CNN |")
     print("|---|---|---|---|---|---|")
     generator = np.random.default_rng(0)
@@ -69,35 +83,28 @@ def main() -> None:
     for size, config in SIZES.items():
         torch.manual_seed(0)
         members = [TemporalClassifier(FEATURE_DIMS[name], 4, config).eval() for _ in range(NUM_MEMBERS)]
-        halved = [Halved(copy.deepcopy(member)) for member in members]
-        for kind, used in (("float32", members), ("bfloat16", halved)):
-            if kind == "bfloat16" and size != "full":
-                continue
+        for kind, used in (("float32", members), ("bfloat16", [halved(member) for member in members])):
             for views in (list(VIEWS)[:1], list(VIEWS)):
                 for at_a_time in (1, 4, 16):
-                    if size == "full" and at_a_time == 1 and len(views) == 4:
+                    if at_a_time == 1 and len(views) == 4:
                         loop_s = seconds(partial(one_by_one, used, sequences[:4], views), arguments.rounds) / 4
                         row(size, kind, 4, "one sequence", loop_s, decode_s + cnn_s)
                     taken_s = seconds(partial(batched, used, sequences, views, at_a_time), arguments.rounds) / 16
                     row(size, kind, len(views), str(at_a_time), taken_s, decode_s + cnn_s)
-        if size == "full":
-            exact, near = (
-                run_members(used, [0] * NUM_MEMBERS, [sequences], list(VIEWS), torch.device("cpu"))[0]
-                for used in (members, halved)
-            )
-            drift = (exact.softmax(3) - near.softmax(3)).abs().max()
-            print(f"\nbfloat16 moves probabilities by {drift:.5f} at most, logits by {(exact - near).abs().max():.5f}")
 
 
-class Halved(torch.nn.Module):
-    """A member with bfloat16 weights."""
-
-    def __init__(self, member: TemporalClassifier) -> None:
-        super().__init__()
-        self._member = member.to(torch.bfloat16)
-
-    def forward(self, features_BTD: torch.Tensor, lengths_B: torch.Tensor) -> object:
-        return self._member(features_BTD.to(torch.bfloat16), lengths_B)
+def report_drift(directory: str, location: str) -> None:
+    sequences = read_features(location).features
+    exact, near = (
+        ensemble.load(directory, torch.device("cpu"), precision)([sequences], tta=True) for precision in ("fp32", "bf16")
+    )
+    drift_B = np.abs(exact.probabilities_BC - near.probabilities_BC).max(axis=1)
+    trust_B = np.abs(exact.trust_score_B - near.trust_score_B)
+    is_flipped_B = exact.probabilities_BC.argmax(axis=1) != near.probabilities_BC.argmax(axis=1)
+    print("\n| videos | probability, largest drift | mean | trust score, largest drift | classes that change |")
+    print("|---|---|---|---|---|")
+    cells = f"{drift_B.max():.4f} | {drift_B.mean():.5f} | {trust_B.max():.4f} | {is_flipped_B.sum()}"
+    print(f"| {len(sequences)} | {cells} |")
 
 
 def batched(members: list, sequences: list, views: list[str], at_a_time: int) -> None:

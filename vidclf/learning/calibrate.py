@@ -21,6 +21,7 @@ from vidclf.features.store import FeatureSet
 from vidclf.learning import cascade, ensemble, metrics, trust, views
 from vidclf.learning.cascade import StageData
 from vidclf.learning.ensemble import EnsembleInfo, TrustData, Votes, vote
+from vidclf.learning.halved import Probe
 from vidclf.learning.temperature import fit_temperature, tempered
 from vidclf.learning.trust import FeatureSpace, TrustScore
 
@@ -98,6 +99,9 @@ def calibrate(
             validation_trust_B={name: fit.trust_B for name, fit in by_mode.items()},
             validation_correct_B={name: fit.top_B == labels_B for name, fit in by_mode.items()},
             stages=stage_data,
+            probe=Probe.of_least_sure(
+                [[own.features[index] for index in in_val] for own in features_S], probabilities_VMBC[0].mean(axis=0)
+            ),
         ),
     )
     scores = metrics.evaluate(labels, plain.top_B.tolist(), info.classes)

@@ -26,11 +26,13 @@ from torch import Tensor
 
 from vidclf import storage
 from vidclf.config import ConfigError, ModelConfig
+from vidclf.features.engine import has_bf16
 from vidclf.features.preprocessing import FEATURE_DIMS
 from vidclf.features.store import FeatureSpec
 from vidclf.learning import views
 from vidclf.learning.cascade import EARLY_STAGES, FULL, StageData
 from vidclf.learning.dataset import pad
+from vidclf.learning.halved import Probe, halved
 from vidclf.learning.model import TemporalClassifier
 from vidclf.learning.temperature import tempered
 from vidclf.learning.trust import FeatureSpace, TrustScore, frame_agreement, ood_score, signs
@@ -135,8 +137,8 @@ class EnsembleOutput:
 
 @dataclass(frozen=True, kw_only=True)
 class TrustData:
-    """`trust.safetensors`: where training's videos lie, and validation's trust scores in both modes,
-    each from a fit that had not seen the video's source."""
+    """`trust.safetensors`: where training's videos lie, validation's trust scores in both modes, each from a
+    fit that had not seen the video's source, and a probe of validation's videos."""
 
     spaces: list[FeatureSpace]
     """of each backbone"""
@@ -145,6 +147,8 @@ class TrustData:
     validation_correct_B: dict[str, npt.NDArray[np.bool_]]
     stages: dict[str, StageData] = field(default_factory=dict)
     """the same of the early stages of the cascade"""
+    probe: Probe | None = None
+    """None in ensembles from before there was one"""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -167,6 +171,11 @@ class Ensemble:
         self.trust = trust
         self._members = [member.eval().to(device) for member in members]
         self._device = device
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """What the members compute in."""
+        return self._members[0].dtype
 
     def __call__(self, sequences_S: BySpace, *, tta: bool = False, stage: str = FULL) -> EnsembleOutput:
         """Classify feature sequences of any lengths, as what they are of the video at `stage`."""
@@ -270,7 +279,10 @@ def run_members(
             batch = alike[start : start + MAX_SEQUENCES]
             padded_S = [pad([seen_S[space] for _, _, seen_S in batch]) for space in range(len(sequences_S))]
             inputs_S = [(features_BTD.to(device), lengths_B) for features_BTD, lengths_B in padded_S]
-            outputs = [member(*inputs_S[space]) for member, space in zip(members, spaces_M, strict=True)]
+            outputs = []
+            for member, space in zip(members, spaces_M, strict=True):
+                features_BTD, lengths_B = inputs_S[space]
+                outputs.append(member(features_BTD.to(member.dtype), lengths_B))
             logits_MBC = torch.stack([output.logits_BC for output in outputs]).float().cpu()
             mean_BT = torch.stack([output.attention_BT for output in outputs]).mean(0).float().cpu().numpy()
             if logits_VMBC is None:
@@ -308,6 +320,8 @@ def write_trust(directory: str, data: TrustData) -> str:
         arrays[f"{name}.trust_B"] = stage.trust_B
         arrays[f"{name}.correct_B"] = stage.correct_B.astype(np.uint8)
         arrays[f"{name}.ood_B"] = stage.ood_B
+    if data.probe is not None:
+        arrays.update(data.probe.arrays())
     content = safetensors.numpy.save(arrays)
     storage.publish_bytes(storage.join(directory, TRUST_FILE), content)
     return hashlib.sha256(content).hexdigest()
@@ -340,6 +354,7 @@ def read_trust(directory: str, info: EnsembleInfo) -> TrustData:
             for name in EARLY_STAGES
             if name in info.stages
         },
+        probe=Probe.read(arrays, len(info.backbones)),
     )
 
 
@@ -422,12 +437,26 @@ def _wrong(info: EnsembleInfo) -> str:
     return broken[0] if broken else ""
 
 
-def load(directory: str, device: torch.device) -> Ensemble:
+def load(directory: str, device: torch.device, precision: str = "fp32") -> Ensemble:
     """The ensemble of a directory, ready to classify. ConfigError where a member is missing or
-    does not fit the sizes that `ensemble.json` states."""
+    does not fit the sizes that `ensemble.json` states.
+
+    `precision` is what members compute in on a CPU: fp32, bf16 or auto, which takes bf16 where the processor has
+    it and the ensemble's probe agrees. On a GPU it is fp32.
+    """
     info = read_info(directory)
-    members = [load_member(directory, info, index) for index in range(len(info.members))]
-    return Ensemble(info, members, read_trust(directory, info), device)
+    members = [load_member(directory, info, index).eval() for index in range(len(info.members))]
+    trust = read_trust(directory, info)
+    if device.type == "cpu" and precision != "fp32":
+        halves = [halved(member) for member in members]
+        if precision == "bf16" or (trust.probe is not None and has_bf16() and _agrees(halves, info, trust.probe)):
+            members = halves
+    return Ensemble(info, members, trust, device)
+
+
+def _agrees(members: Sequence[TemporalClassifier], info: EnsembleInfo, probe: Probe) -> bool:
+    logits_VMBC, _ = run_members(members, info.spaces_M, probe.sequences_S, views.PLAIN, torch.device("cpu"))
+    return probe.agrees(logits_VMBC[0].softmax(dim=2).mean(dim=0).numpy())
 
 
 def load_member(directory: str, info: EnsembleInfo, index: int) -> TemporalClassifier:

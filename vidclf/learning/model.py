@@ -62,6 +62,11 @@ class TemporalClassifier(nn.Module):
             width = next_width
         self.classifier = nn.Sequential(*layers, nn.Linear(width, num_classes))
 
+    @property
+    def dtype(self) -> torch.dtype:
+        """Of the weights, and of the features to give it."""
+        return next(self.parameters()).dtype
+
     def forward(self, features_BTD: Tensor, lengths_B: Tensor) -> TemporalOutput:
         """Logits and pooling weights of padded sequences; `lengths_B` (int64, CPU, at least 1) says
         how many frames of each row are real."""

@@ -99,7 +99,7 @@ class VideoClassifier:
 
     def __init__(self, model: ServedModel, limits: DecodeLimits, precision: str, num_gpus: float) -> None:
         self._model, self._limits, self._precision, self._num_gpus = model, limits, precision, num_gpus
-        self._head = EnsembleHead(model.directory, model.settings, shows_signs=True)
+        self._head = EnsembleHead(model.directory, model.settings, precision=precision, shows_signs=True)
         self._job = EmbeddingJob(targets=(replace(model.target, make_head=lambda: self._head),))
         self._stages: tuple[DecodeVideos, EmbedVideos] | None = None
 

@@ -92,7 +92,7 @@ def prediction_target(
     return Target(
         embeddings=tuple(embeddings),
         output_schema=schema.predictions(len(info.classes)),
-        make_head=partial(EnsembleHead, storage.canonical(config.ensemble), settings),
+        make_head=partial(EnsembleHead, storage.canonical(config.ensemble), settings, precision=config.precision),
         ensemble_id=info.ensemble_id,
         classes=tuple(info.classes),
         settings={**asdict(settings), "abstain_risk": config.abstain_risk, "sharpen_blurry": config.sharpen_blurry},

@@ -45,9 +45,13 @@ class EnsembleHead:
     `subset_threshold` it is a `StagedHead`.
     """
 
-    def __init__(self, directory: str, settings: HeadSettings, *, shows_signs: bool = False) -> None:
+    def __init__(
+        self, directory: str, settings: HeadSettings, *, precision: str = "auto", shows_signs: bool = False
+    ) -> None:
+        """`precision` is a job's: members compute in it on CPUs, in one that they choose where it is int8."""
         torch.set_num_threads(1)  # of a worker for each core
-        self._ensemble = ensemble.load(directory, torch.device("cuda" if torch.cuda.is_available() else "cpu"))
+        device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+        self._ensemble = ensemble.load(directory, device, "auto" if precision == "int8" else precision)
         self.settings = settings
         self._shows_signs = shows_signs
 
