@@ -96,7 +96,8 @@ def report_cost(arguments: argparse.Namespace) -> None:
 def report_drift(directory: str, location: str) -> None:
     sequences = read_features(location).features
     exact, near = (
-        ensemble.load(directory, torch.device("cpu"), precision)([sequences], tta=True) for precision in ("fp32", "bf16")
+        ensemble.load(directory, torch.device("cpu"), precision)([sequences], tta=True)
+        for precision in ("fp32", "bf16")
     )
     drift_B = np.abs(exact.probabilities_BC - near.probabilities_BC).max(axis=1)
     trust_B = np.abs(exact.trust_score_B - near.trust_score_B)
