@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -19,6 +20,7 @@ from vidclf.learning.curves import ReliabilityBin, RiskCoverage, Roc
 from vidclf.learning.metrics import Metrics, wilson_interval
 from vidclf.prediction import buckets
 from vidclf.prediction.scored import ScoredVideos
+from vidclf.prediction.stages import Progress
 
 MAX_CONFUSED_PAIRS = 20
 ALPHABETICAL_CLASSES = 12
@@ -99,6 +101,35 @@ class Detail:
     """`gain` is over the whole ensemble"""
     views: list[Voter]
     """`gain` is over the original view; the last is all views together; empty without test-time views"""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Evaluation:
+    """What the report says. `headline` names the split whose figures stand for the ensemble: test
+    where there is one, since training has seen train and chosen by val."""
+
+    headline: str
+    per_split: dict[str, Metrics]
+    detail: Detail
+    """of the headline split"""
+    classes: list[str]
+    num_unlabelled: int
+    num_unmatched: int
+    """predicted videos that the manifest does not hold"""
+    summary: dict[str, Any] | None
+    """`summary.json` of the run that read the videos; None where they came as HDF5"""
+    ensemble_id: str
+    calibration: dict[str, Any]
+    """what `ensemble.json` says of it: temperature, ECE before and after; empty where that is not known"""
+    view_weights: dict[str, float]
+    """the votes of the test-time views, 0 for one that was dropped; empty without them"""
+    training: list[list[dict[str, Any]]]
+    """per member its epochs"""
+    training_note: str
+    """why there are no epochs, if there are none"""
+    provenance: dict[str, str]
+    progress: Progress | None = None
+    """the stages of a progressive classification"""
 
 
 def split_metrics(videos: ScoredVideos, classes: Sequence[str]) -> Metrics:

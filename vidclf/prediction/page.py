@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import base64
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import jinja2
 from markupsafe import Markup
@@ -16,11 +16,9 @@ from vidclf.learning.curves import ReliabilityBin, RiskCoverage, Roc
 from vidclf.prediction import charts
 from vidclf.prediction.cases import Case, to_csv
 from vidclf.prediction.charts import Bar, Line, Mark
+from vidclf.prediction.evaluation import Evaluation
 from vidclf.prediction.examples import Strip
 from vidclf.prediction.stages import PASS_OF, Progress
-
-if TYPE_CHECKING:
-    from vidclf.prediction.report import Evaluation
 
 MAX_QUARANTINE_ROWS = 200
 MAX_LISTED = 500

@@ -16,11 +16,10 @@ from vidclf.features.store import specs_of
 from vidclf.learning import ensemble
 from vidclf.learning.cascade import FULL
 from vidclf.learning.ensemble import EnsembleInfo
-from vidclf.learning.metrics import Metrics
 from vidclf.learning.views import VIEWS
 from vidclf.ledger import IDENTITY_FILE
 from vidclf.prediction import cases, evaluation, page, provenance, stored
-from vidclf.prediction.evaluation import Detail
+from vidclf.prediction.evaluation import Evaluation
 from vidclf.prediction.examples import strips
 from vidclf.prediction.scored import PREDICTION_COLUMNS, UNSPLIT, ScoredVideos, score
 from vidclf.prediction.stages import Progress, plans_of, progress
@@ -30,35 +29,6 @@ PAGE_FILE = "index.html"
 MISCLASSIFIED_FILE = "misclassified.csv"
 ABSTAINED_FILE = "abstained.csv"
 PREDICTIONS_FILE = "predictions.parquet"
-
-
-@dataclass(frozen=True, kw_only=True)
-class Evaluation:
-    """What the report says. `headline` names the split whose figures stand for the ensemble: test
-    where there is one, since training has seen train and chosen by val."""
-
-    headline: str
-    per_split: dict[str, Metrics]
-    detail: Detail
-    """of the headline split"""
-    classes: list[str]
-    num_unlabelled: int
-    num_unmatched: int
-    """predicted videos that the manifest does not hold"""
-    summary: dict[str, Any] | None
-    """`summary.json` of the run that read the videos; None where they came as HDF5"""
-    ensemble_id: str
-    calibration: dict[str, Any]
-    """what `ensemble.json` says of it: temperature, ECE before and after; empty where that is not known"""
-    view_weights: dict[str, float]
-    """the votes of the test-time views, 0 for one that was dropped; empty without them"""
-    training: list[list[dict[str, Any]]]
-    """per member its epochs"""
-    training_note: str
-    """why there are no epochs, if there are none"""
-    provenance: dict[str, str]
-    progress: Progress | None = None
-    """the stages of a progressive classification"""
 
 
 @dataclass(frozen=True, kw_only=True)
