@@ -81,3 +81,12 @@ def test_the_outcome_counts_each_video_where_it_is_decided() -> None:
     assert found.accuracy == pytest.approx(0.5)
     alone = outcome({"keyframes": keyframes}, full_correct_B, {})
     assert (alone.share, alone.accuracy) == ({"full": 1.0}, 0.5)
+
+
+def test_errors_that_the_full_look_makes_too_are_counted_among_the_accepted_alone() -> None:
+    # The full look begins at 0.51. From there on the keyframes have 20 videos, one of which it would get right:
+    # (1 + 1) / (20 + 2). That it is one of 41 with those below does not help.
+    full_trust_B = np.array([0.99] + [0.9] * 30 + [0.5] * 10, np.float32)
+    full_correct_B = np.array([False] + [True] * 30 + [False] * 10)
+    keyframes = stage([0.99, 0.95] + [0.9] * 18 + [0.4] * 21, [False, False] + [True] * 39)
+    assert stage_thresholds({"keyframes": keyframes}, full_trust_B, full_correct_B, 0.05) == {}

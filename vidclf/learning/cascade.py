@@ -89,7 +89,10 @@ def stage_thresholds(
         trust_B, correct_B = stage.trust_B[is_eligible_B], stage.correct_B[is_eligible_B]
         found = risk_threshold(trust_B, correct_B, risk)
         if found.basis == full.basis == "unreached":
-            beside = risk_threshold(trust_B, correct_B | is_shared_error_B[is_eligible_B], risk)
+            # Nor does a stage accept what the full look would abstain on.
+            is_sure_B = trust_B >= full.threshold
+            is_no_worse_B = correct_B | is_shared_error_B[is_eligible_B]
+            beside = risk_threshold(trust_B[is_sure_B], is_no_worse_B[is_sure_B], risk)
             if beside.basis != "unreached":
                 found = at_threshold(max(beside.threshold, full.threshold), trust_B, correct_B, "as full")
         if found.basis != "unreached":
