@@ -32,7 +32,7 @@ from vidclf.features import beside
 from vidclf.features.store import FeatureSet, read_features
 from vidclf.learning import ensemble
 from vidclf.learning.bootstrap import GroupBootstrap
-from vidclf.learning.cascade import FULL, KEYFRAMES, SUBSET, SUBSET_FRAMES, stage_thresholds
+from vidclf.learning.cascade import FULL, KEYFRAMES, SUBSET, SUBSET_FRAMES
 from vidclf.learning.ensemble import Ensemble
 
 
@@ -76,10 +76,7 @@ def decide(classifier: Ensemble, features: FeatureSet, look: FeatureSet, risk: f
         SUBSET: [rows_TD[evenly_spread(len(rows_TD), SUBSET_FRAMES)] for rows_TD in test.features],
         FULL: test.features,
     }
-    trust, plain = classifier.trust, ensemble.mode(False)
-    thresholds = stage_thresholds(
-        trust.stages, trust.validation_trust_B[plain], trust.validation_correct_B[plain], risk
-    )
+    thresholds = classifier.trust.stage_thresholds(ensemble.mode(False), risk)
     stage_B, right_B = np.full(len(labels_B), FULL, dtype=object), np.zeros(len(labels_B), bool)
     frames_B = np.zeros(len(labels_B))
     is_left_B = np.ones(len(labels_B), bool)

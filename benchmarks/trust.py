@@ -55,7 +55,6 @@ from vidclf.learning.ensemble import Ensemble, EnsembleInfo, EnsembleOutput, Fit
 from vidclf.learning.fit import fit_member
 from vidclf.learning.metrics import expected_calibration_error
 from vidclf.learning.train import data_digest
-from vidclf.learning.trust import risk_threshold
 
 FRACTIONS = (0.7, 0.2, 0.1)
 REFERENCE_THRESHOLD = 0.45
@@ -130,7 +129,7 @@ def main() -> None:
 def look(classifier: Ensemble, sequences: list[npt.NDArray[np.float16]], labelled: FeatureSet | None = None) -> Seen:
     """Every figure of some videos, accepted as `classify --abstain-risk` would."""
     output, validation, mode = classifier([sequences]), classifier.trust, ensemble.mode(False)
-    found = risk_threshold(validation.validation_trust_B[mode], validation.validation_correct_B[mode], RISK)
+    found = validation.threshold(mode, RISK)
     truth = [classifier.info.classes.index(str(label)) for label in labelled.labels] if labelled else []
     return Seen(
         confidence_B=output.probabilities_BC.max(axis=1),

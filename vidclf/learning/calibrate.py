@@ -74,6 +74,7 @@ def calibrate(
         ood_score_B = seen_score_B[: len(in_val)]
         if name == cascade.FULL:
             full_ood = ood
+            probe = Probe.of_least_sure(sequences_S, view_VBC[0])
             weights_V = np.array([view.weight for view in view_weights], np.float32)
             plain = fits.of(probabilities_VMBC[:1], np.ones(1, np.float32), sequences_S, ood_score_B)
             tta = fits.of(probabilities_VMBC, weights_V, sequences_S, ood_score_B)
@@ -99,9 +100,7 @@ def calibrate(
             validation_trust_B={name: fit.trust_B for name, fit in by_mode.items()},
             validation_correct_B={name: fit.top_B == labels_B for name, fit in by_mode.items()},
             stages=stage_data,
-            probe=Probe.of_least_sure(
-                [[own.features[index] for index in in_val] for own in features_S], probabilities_VMBC[0].mean(axis=0)
-            ),
+            probe=probe,
         ),
     )
     scores = metrics.evaluate(labels, plain.top_B.tolist(), info.classes)

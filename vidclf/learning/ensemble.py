@@ -30,12 +30,20 @@ from vidclf.features.engine import has_bf16
 from vidclf.features.preprocessing import FEATURE_DIMS
 from vidclf.features.store import FeatureSpec
 from vidclf.learning import views
-from vidclf.learning.cascade import EARLY_STAGES, FULL, StageData
+from vidclf.learning.cascade import EARLY_STAGES, FULL, StageData, stage_thresholds
 from vidclf.learning.dataset import pad
 from vidclf.learning.halved import Probe, halved
 from vidclf.learning.model import TemporalClassifier
 from vidclf.learning.temperature import tempered
-from vidclf.learning.trust import FeatureSpace, TrustScore, frame_agreement, ood_score, signs
+from vidclf.learning.trust import (
+    FeatureSpace,
+    RiskThreshold,
+    TrustScore,
+    frame_agreement,
+    ood_score,
+    risk_threshold,
+    signs,
+)
 
 ENSEMBLE_FILE = "ensemble.json"
 TRUST_FILE = "trust.safetensors"
@@ -149,6 +157,14 @@ class TrustData:
     """the same of the early stages of the cascade"""
     probe: Probe | None = None
     """None in ensembles from before there was one"""
+
+    def threshold(self, mode: str, risk: float) -> RiskThreshold:
+        """What `--abstain-risk` comes to in a mode, `plain` or `tta`."""
+        return risk_threshold(self.validation_trust_B[mode], self.validation_correct_B[mode], risk)
+
+    def stage_thresholds(self, mode: str, risk: float) -> dict[str, RiskThreshold]:
+        """The same of the early stages that may decide, before a full look in that mode."""
+        return stage_thresholds(self.stages, self.validation_trust_B[mode], self.validation_correct_B[mode], risk)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -447,9 +463,10 @@ def load(directory: str, device: torch.device, precision: str = "fp32") -> Ensem
     info = read_info(directory)
     members = [load_member(directory, info, index).eval() for index in range(len(info.members))]
     trust = read_trust(directory, info)
-    if device.type == "cpu" and precision != "fp32":
+    may_choose = precision == "auto" and trust.probe is not None and has_bf16()
+    if device.type == "cpu" and (precision == "bf16" or may_choose):
         halves = [halved(member) for member in members]
-        if precision == "bf16" or (trust.probe is not None and has_bf16() and _agrees(halves, info, trust.probe)):
+        if precision == "bf16" or (trust.probe is not None and _agrees(halves, info, trust.probe)):
             members = halves
     return Ensemble(info, members, trust, device)
 

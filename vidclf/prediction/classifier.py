@@ -30,7 +30,7 @@ from vidclf.features.embed import EmbedVideos, frames_of
 from vidclf.features.run import EmbeddingJob, Target
 from vidclf.features.sink import target_column
 from vidclf.learning import ensemble
-from vidclf.learning.trust import RiskThreshold, TrustScore, risk_threshold
+from vidclf.learning.trust import RiskThreshold, TrustScore
 from vidclf.prediction.answer import Explained, answer, segment_length_s
 from vidclf.prediction.classify import fitted_embeddings
 from vidclf.prediction.head import EnsembleHead, HeadSettings
@@ -63,7 +63,7 @@ def served_model(config: ServeConfig) -> ServedModel:
     loaded = ensemble.load(config.ensemble, torch.device("cpu"))
     info, mode = loaded.info, ensemble.mode(config.tta)
     trust = loaded.trust
-    found = risk_threshold(trust.validation_trust_B[mode], trust.validation_correct_B[mode], config.abstain_risk)
+    found = trust.threshold(mode, config.abstain_risk)
     target = Target(
         embeddings=tuple(fitted_embeddings(config, info)),
         output_schema=schema.predictions(len(info.classes)).append(schema.SIGNS_FIELD),

@@ -28,7 +28,7 @@ from vidclf.features.sink import target_column, written_columns
 from vidclf.features.store import FeatureSpec, read_weights_location
 from vidclf.learning import ensemble
 from vidclf.learning.ensemble import EnsembleInfo
-from vidclf.learning.trust import CONFIDENCE_LEVEL, RiskThreshold, risk_threshold, videos_to_certify
+from vidclf.learning.trust import CONFIDENCE_LEVEL, RiskThreshold, videos_to_certify
 from vidclf.ledger import RunState
 from vidclf.prediction.fitted import fitted_runs
 from vidclf.prediction.head import EnsembleHead, HeadSettings
@@ -52,7 +52,7 @@ def classify(config: ClassifyConfig, manifest: pa.Table) -> dict[str, dict[str, 
     loaded = ensemble.load(config.ensemble, torch.device("cpu"))
     info, trust = loaded.info, loaded.trust
     mode = ensemble.mode(config.tta)
-    found = risk_threshold(trust.validation_trust_B[mode], trust.validation_correct_B[mode], config.abstain_risk)
+    found = trust.threshold(mode, config.abstain_risk)
     settings = HeadSettings(tta=config.tta, trust_threshold=found.threshold, segments_s=config.segments)
     if config.features:
         runs = fitted_runs([storage.canonical(run) for run in config.features], info)

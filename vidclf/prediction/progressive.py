@@ -29,7 +29,7 @@ from vidclf.features.extract import embed_videos
 from vidclf.features.run import Embedding, EmbeddingJob, Performance, Target
 from vidclf.features.store import FeatureSpec
 from vidclf.learning import ensemble
-from vidclf.learning.cascade import FULL, KEYFRAMES, SUBSET, SUBSET_FRAMES, stage_thresholds
+from vidclf.learning.cascade import FULL, KEYFRAMES, SUBSET, SUBSET_FRAMES
 from vidclf.learning.ensemble import Ensemble, EnsembleInfo
 from vidclf.learning.trust import RiskThreshold
 from vidclf.ledger import RunState
@@ -61,10 +61,7 @@ class Passes:
                 "--progressive needs an ensemble with a first look: extract keyframes with jobs/extract.py --sampling "
                 "keyframes --num-frames 8, and run jobs/train.py again with --first-look; the members stay"
             )
-        trust, mode = loaded.trust, ensemble.mode(settings.tta)
-        thresholds = stage_thresholds(
-            trust.stages, trust.validation_trust_B[mode], trust.validation_correct_B[mode], risk
-        )
+        thresholds = loaded.trust.stage_thresholds(ensemble.mode(settings.tta), risk)
         first = None
         if KEYFRAMES in thresholds:
             own = replace(settings, stage=KEYFRAMES, trust_threshold=thresholds[KEYFRAMES].threshold)

@@ -23,7 +23,6 @@ from vidclf.features.run import Head
 from vidclf.features.store import FeatureSpec, features_column, read_spec
 from vidclf.learning import ensemble
 from vidclf.learning.ensemble import EnsembleInfo
-from vidclf.learning.trust import risk_threshold
 from vidclf.prediction.fitted import fitted_runs
 from vidclf.prediction.head import EnsembleHead, HeadSettings
 
@@ -82,7 +81,7 @@ def _head(config: EvaluateConfig) -> Head:
     assert config.ensemble is not None  # says EvaluateConfig
     directory, mode = storage.canonical(config.ensemble), ensemble.mode(config.tta)
     trust = ensemble.load(directory, torch.device("cpu")).trust
-    found = risk_threshold(trust.validation_trust_B[mode], trust.validation_correct_B[mode], config.abstain_risk)
+    found = trust.threshold(mode, config.abstain_risk)
     return EnsembleHead(directory, HeadSettings(tta=config.tta, trust_threshold=found.threshold, segments_s=None))
 
 
