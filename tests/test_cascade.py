@@ -62,7 +62,7 @@ def test_errors_that_the_full_look_makes_too_stop_no_stage() -> None:
     assert stage_thresholds({"keyframes": keyframes}, abstains_B, full_correct_B, 0.05) == {}
 
 
-def test_no_stage_accepts_what_the_full_look_would_abstain_on() -> None:
+def test_no_stage_begins_below_the_threshold_of_the_full_look() -> None:
     # Alike at both looks, and no more errors at the keyframes; but the full look begins at 0.81.
     trust = np.array([0.99] + [0.9] * 30 + [0.8] * 4, np.float32)
     correct_B = np.array([False] + [True] * 30 + [False] * 4)

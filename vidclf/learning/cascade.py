@@ -5,7 +5,7 @@ arXiv:1709.01686) of one ensemble over three looks at a video:
 
 - `keyframes`: a few of the frames that decode without any other, a fraction of the decoding and of the CNN;
 - `subset`: some of the frames that the full look samples, of which none is computed again there;
-- `full`: all of these, the same to the last bit as without stages.
+- `full`: all of these; in float32 the same as without stages, in bfloat16 nearly, since batches are others.
 
 An early stage's temperature, OOD line and trust score are fitted on validation's videos as this stage sees
 them. What it decides is final, so its threshold keeps the error among the videos that it accepts under the
@@ -89,7 +89,7 @@ def stage_thresholds(
         trust_B, correct_B = stage.trust_B[is_eligible_B], stage.correct_B[is_eligible_B]
         found = risk_threshold(trust_B, correct_B, risk)
         if found.basis == full.basis == "unreached":
-            # Nor does a stage accept what the full look would abstain on.
+            # Nor does a stage begin below the full look's threshold.
             is_sure_B = trust_B >= full.threshold
             is_no_worse_B = correct_B | is_shared_error_B[is_eligible_B]
             beside = risk_threshold(trust_B[is_sure_B], is_no_worse_B[is_sure_B], risk)

@@ -269,8 +269,8 @@ class RiskThreshold:
     basis: str
     """`certified`: the error of accepted videos is at most the risk, with `CONFIDENCE_LEVEL`;
     `estimated`: (errors + 1) / (accepted + 2) is at most the risk; `unreached`: that is as low as it gets,
-    and above the risk; `as full`, of an early stage of the cascade: above the risk, but not for errors that
-    the full look would spare"""
+    and above the risk; `as full`, of an early stage of the cascade: above the risk, but the errors that the
+    full look would spare are not"""
     num_accepted: int
     num_errors: int
     num_videos: int

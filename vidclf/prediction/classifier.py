@@ -4,7 +4,7 @@
     path ─▶ decode (child process, deadline, memory cap) ─▶ CNN ▶ ensemble, trust ─▶ answer
 
 The two halves are the batch job's own stages, so that a video gets here the probabilities that it gets there;
-to the last bits in float32, and to a thousandth in bfloat16, whose products of one video are rounded otherwise
+to the last bits in float32, and nearly in bfloat16, whose products of one video are rounded otherwise
 than those of several.
 """
 
