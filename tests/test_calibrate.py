@@ -13,7 +13,7 @@ from vidclf.config import ModelConfig
 from vidclf.features.store import FeatureSet, FeatureSpec
 from vidclf.learning import ensemble, trust
 from vidclf.learning.calibrate import calibrate, cross_fitted, fit_calibration, fit_ood
-from vidclf.learning.ensemble import EnsembleInfo, FittedBackbone
+from vidclf.learning.ensemble import Ensemble, EnsembleInfo, FittedBackbone
 from vidclf.learning.model import TemporalClassifier
 
 SPEC = FeatureSpec(
@@ -39,6 +39,16 @@ def test_the_error_after_is_that_of_videos_the_temperature_has_not_seen() -> Non
     assert measured["ece_before"] == pytest.approx(sure - 0.75, abs=1e-5)
     assert measured["ece_after"] == pytest.approx(0, abs=1e-3)
     np.testing.assert_allclose(votes.probabilities_BC, [[0.75, 0.25]] * 8000, atol=1e-3)
+
+
+def assert_probes(loaded: Ensemble) -> None:
+    """The probe is 8 videos, and what the ensemble says of them in all views when it is done."""
+    probe = loaded.trust.probe
+    assert probe is not None
+    assert [len(own) for own in probe.sequences_S] == [8] * len(loaded.info.backbones)
+    answers_VBC = loaded(probe.sequences_S, tta=True).view_probabilities_VBC
+    np.testing.assert_allclose(probe.probabilities_VBC, answers_VBC, atol=1e-6)
+    assert answers_VBC.shape == (4, 8, 2)
 
 
 def test_an_ensemble_is_calibrated_and_read_back(tmp_path: Path) -> None:
@@ -84,6 +94,7 @@ def test_an_ensemble_is_calibrated_and_read_back(tmp_path: Path) -> None:
     assert loaded.trust.validation_correct_B["plain"].tolist() == correct_B.tolist()
     assert info.training["val_accuracy"] == correct_B.mean()
     assert output.ood_score_B.max() <= 1 < loaded([[-features.features[12]]]).ood_score_B[0]
+    assert_probes(loaded)
     # Frames say what their class is, whatever the member makes of them.
     agreement_B = loaded.trust.spaces[0].frame_agreement(features.features[12:], [0, 1] * 6)
     assert agreement_B.tolist() == pytest.approx([1.0] * 12)
@@ -126,6 +137,7 @@ def test_members_of_two_backbones_are_calibrated_together(tmp_path: Path) -> Non
     seen_S = [features.features[12:] for features in sets]
     output = loaded(seen_S)
     assert output.ood_score_B.max() <= 1
+    assert_probes(loaded)
     # What one backbone finds strange counts, though the other does not.
     strange_S = [seen_S[0], [rows_TD + np.float16(30) for rows_TD in seen_S[1]]]
     assert (loaded(strange_S).ood_score_B > output.ood_score_B).all()

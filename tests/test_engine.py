@@ -69,6 +69,19 @@ def test_bf16_is_taken_where_it_agrees(
     assert engine.load(network, *LITE0, "auto").name == chosen
 
 
+@pytest.mark.parametrize(("has_bf16", "warnings"), [(True, 0), (False, 1)])
+def test_bf16_that_no_instructions_help_is_warned_of(
+    converted: Converted,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    has_bf16: bool,
+    warnings: int,
+) -> None:
+    monkeypatch.setattr(engine, "has_bf16", lambda: has_bf16)
+    assert engine.load(converted, *LITE0, "bf16").name == "openvino bf16"
+    assert capsys.readouterr().err.count("--precision bf16: this processor has no instructions for it") == warnings
+
+
 def test_of_itself_it_takes_what_the_processor_can_and_the_probe_allows(
     converted: Converted, frames_THWC: Frames
 ) -> None:

@@ -185,6 +185,8 @@ def test_a_worker_that_decodes_and_embeds_does_what_two_would(tmp_path: Path) ->
 class Side:
     """A head that writes what it was given: two backbones' features, one after the other."""
 
+    engine = "numpy"
+
     def __call__(self, embedded: Sequence[pa.Table]) -> pa.Table:
         pairs = zip(*(table["features"] for table in embedded), strict=True)
         rows = [np.concatenate([features_TD(row) for row in pair], axis=1) for pair in pairs]

@@ -10,6 +10,7 @@ import torch
 from tests.ensembles import write_small_ensemble
 from vidclf.learning import ensemble
 from vidclf.learning.halved import Probe
+from vidclf.prediction.head import EnsembleHead, HeadSettings
 
 CPU = torch.device("cpu")
 
@@ -19,15 +20,14 @@ def sequences(lengths: list[int]) -> list[np.ndarray]:
     return [np.maximum(generator.normal(size=(length, 1280)), 0).astype(np.float16) for length in lengths]
 
 
-def with_probe(directory: Path, shift: float = 0.0) -> str:
-    """A small ensemble whose probe's answers are its own in float32, moved by `shift`."""
+def with_probe(directory: Path, shift: float = 0.0, view: int = 0) -> str:
+    """A small ensemble whose probe's answers are its own in float32, those of one view moved by `shift`."""
     location = write_small_ensemble(directory, ["A", "B"], 4)
     loaded = ensemble.load(location, CPU)
     videos = sequences([4, 3, 4])
-    members = [ensemble.load_member(location, loaded.info, index).eval() for index in range(2)]
-    logits_VMBC, _ = ensemble.run_members(members, [0, 0], [videos], ["original"], CPU)
-    probabilities_BC = logits_VMBC[0].softmax(dim=2).mean(dim=0).numpy() + np.float32([shift, -shift])
-    probe = Probe(sequences_S=[videos], probabilities_BC=probabilities_BC)
+    answers_VBC = loaded([videos], tta=True).view_probabilities_VBC.copy()
+    answers_VBC[view] += np.float32([shift, -shift])
+    probe = Probe(sequences_S=[videos], probabilities_VBC=answers_VBC)
     digest = ensemble.write_trust(location, replace(loaded.trust, probe=probe))
     ensemble.write_info(location, replace(loaded.info, trust={**loaded.info.trust, "digest": digest}))
     return location
@@ -36,20 +36,22 @@ def with_probe(directory: Path, shift: float = 0.0) -> str:
 def test_the_probe_is_the_videos_that_are_least_sure() -> None:
     probabilities_BC = np.array([[0.9, 0.1], [0.5, 0.5], [0.3, 0.7], [0.45, 0.55], *[[1.0, 0.0]] * 6], np.float32)
     videos = sequences([4, 2, 3, 1, *[2] * 6])
-    probe = Probe.of_least_sure([videos], probabilities_BC)
+    # By the first view: of the second all are equal.
+    probe = Probe.of_least_sure([videos], np.stack([probabilities_BC, np.full((10, 2), 0.5, np.float32)]))
     assert [len(sequence) for sequence in probe.sequences_S[0]] == [2, 1, 3, 4, 2, 2, 2, 2]
-    assert probe.probabilities_BC[:4, 0].tolist() == pytest.approx([0.5, 0.45, 0.3, 0.9])
+    assert probe.probabilities_VBC[0, :4, 0].tolist() == pytest.approx([0.5, 0.45, 0.3, 0.9])
+    assert probe.probabilities_VBC.shape == (2, 8, 2)
 
 
 def test_a_probe_that_is_written_is_read() -> None:
     videos = sequences([4, 2, 3])
     wide = [np.ones((len(sequence), 2048), np.float16) * index for index, sequence in enumerate(videos)]
-    probe = Probe(sequences_S=[videos, wide], probabilities_BC=np.array([[0.2, 0.8]] * 3, np.float32))
+    probe = Probe(sequences_S=[videos, wide], probabilities_VBC=np.array([[[0.2, 0.8]] * 3] * 4, np.float32))
     read = Probe.read(probe.arrays(), 2)
     assert read is not None
     for own, expected in zip(read.sequences_S, probe.sequences_S, strict=True):
         assert [rows_TD.tolist() for rows_TD in own] == [rows_TD.tolist() for rows_TD in expected]
-    assert read.probabilities_BC.tolist() == probe.probabilities_BC.tolist()
+    assert read.probabilities_VBC.tolist() == probe.probabilities_VBC.tolist()
     assert Probe.read({}, 1) is None
 
 
@@ -59,12 +61,16 @@ def test_a_probe_that_is_written_is_read() -> None:
         ([[0.70, 0.30], [0.505, 0.495]], True),
         ([[0.709, 0.291], [0.505, 0.495]], True),
         ([[0.715, 0.285], [0.505, 0.495]], False),
-        ([[0.70, 0.30], [0.499, 0.501]], False),
+        # Another class, but by no more than what is nothing elsewhere.
+        ([[0.70, 0.30], [0.499, 0.501]], True),
+        ([[0.70, 0.30], [0.494, 0.506]], False),
     ],
 )
-def test_a_probe_agrees_to_a_hundredth_and_on_every_class(probabilities: list[list[float]], expected: bool) -> None:
-    probe = Probe(sequences_S=[], probabilities_BC=np.array([[0.70, 0.30], [0.505, 0.495]], np.float32))
-    assert probe.agrees(np.array(probabilities, np.float32)) is expected
+def test_a_probe_agrees_to_a_hundredth(probabilities: list[list[float]], expected: bool) -> None:
+    answers_VBC = np.array([[[0.70, 0.30], [0.505, 0.495]]] * 2, np.float32)
+    others_VBC = answers_VBC.copy()
+    others_VBC[1] = probabilities
+    assert Probe(sequences_S=[], probabilities_VBC=answers_VBC).agrees(others_VBC) is expected
 
 
 @pytest.mark.parametrize(
@@ -72,6 +78,7 @@ def test_a_probe_agrees_to_a_hundredth_and_on_every_class(probabilities: list[li
     [
         ("auto", True, 0.0, torch.bfloat16),
         ("auto", True, 0.02, torch.float32),
+        ("auto", True, -0.02, torch.float32),
         ("auto", False, 0.0, torch.float32),
         ("fp32", True, 0.0, torch.float32),
         ("bf16", False, 0.02, torch.bfloat16),
@@ -88,6 +95,33 @@ def test_members_take_bf16_where_the_probe_agrees(
     monkeypatch.setattr(ensemble, "has_bf16", lambda: has_bf16)
     location = with_probe(tmp_path, shift)
     assert ensemble.load(location, CPU, precision).dtype == expected
+
+
+def test_every_view_is_probed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(ensemble, "has_bf16", lambda: True)
+    assert ensemble.load(with_probe(tmp_path, 0.02, view=3), CPU, "auto").dtype == torch.float32
+
+
+def test_members_are_in_fp32_on_other_devices(tmp_path: Path) -> None:
+    assert ensemble.load(with_probe(tmp_path), torch.device("meta"), "bf16").dtype == torch.float32
+
+
+@pytest.mark.parametrize(
+    ("precision", "engine"),
+    [
+        ("auto", "torch cpu bf16"),
+        ("int8", "torch cpu bf16"),
+        ("bf16", "torch cpu bf16"),
+        ("fp32", "torch cpu fp32"),
+    ],
+)
+def test_a_head_takes_a_jobs_precision(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, precision: str, engine: str
+) -> None:
+    monkeypatch.setattr(ensemble, "has_bf16", lambda: True)
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    settings = HeadSettings(tta=False, trust_threshold=0.0, segments_s=None)
+    assert EnsembleHead(with_probe(tmp_path), settings, precision=precision).engine == engine
 
 
 def test_an_ensemble_without_a_probe_stays_in_fp32(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -289,7 +289,7 @@ def test_a_job_over_two_runs_of_features_classifies_the_same(run: str, tmp_path:
     target = Target(
         embeddings=tuple(Embedding(spec=spec, weights="DEFAULT", state={}) for spec in (SPEC, RESNET)),
         output_schema=schema.predictions(2),
-        make_head=partial(EnsembleHead, both, settings),
+        make_head=partial(EnsembleHead, both, settings, precision="fp32"),
     )
     others = [FeatureLookup(ledger.part_files(wide))]
     tally = SimpleNamespace(add=SimpleNamespace(remote=lambda counts: None))

@@ -47,6 +47,9 @@ class EmbedVideos:
         self._logs_events = logs_events
         self._columns = written_columns([target.row_schema for target in job.targets])
         self._heads = [target.make_head() if target.make_head is not None else None for target in job.targets]
+        for head in self._heads:
+            if head is not None:
+                tally.add.remote({f"head_engine:{head.engine}": 1})
         # The references are in a dictionary, so that Ray hands them over as they are and every worker of a
         # node shares the arrays.
         transforms, device = job.transforms(), "cuda" if num_gpus else "cpu"
@@ -56,7 +59,7 @@ class EmbedVideos:
             network = ray.get(networks[spec.key])
             cnn = loaded(network, spec.backbone, embedding.weights, device, precision)
             self._cnns[spec.key] = _Cnn(embedding, cnn, transforms)
-            tally.add.remote({f"engine:{cnn.name}": 1})
+            tally.add.remote({f"cnn_engine:{cnn.name}": 1})
 
     def __call__(self, batch: pa.Table) -> pa.Table:
         started = time.perf_counter()

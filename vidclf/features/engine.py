@@ -89,6 +89,8 @@ def load(network: Converted, name: str, weights: str, precision: str) -> Engine:
     if network.is_quantized:
         return reproducing(openvino_engine(network, "int8"), network, name, weights)
     if precision != "auto":
+        if precision == "bf16" and not has_bf16():
+            print("--precision bf16: this processor has no instructions for it; fp32 takes less time", file=sys.stderr)
         return openvino_engine(network, precision)
     if has_bf16():
         half = openvino_engine(network, "bf16")

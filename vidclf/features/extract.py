@@ -38,6 +38,7 @@ from vidclf.features.run import (
     Target,
     begin_run,
     check_run,
+    counted,
     summarize,
     would_process,
 )
@@ -235,7 +236,8 @@ def _run_pipeline(config: PipelineConfig, job: EmbeddingJob, before: ledger.RunS
             "cnn": counts.get("cnn_s", 0.0) / (elapsed_s * pools.embedding_workers),
         },
         worker_s={"decode": counts.get("decode_s", 0.0), "cnn": counts.get("cnn_s", 0.0)},
-        cnn_engines={name.split(":")[1]: int(n) for name, n in sorted(counts.items()) if name.startswith("engine:")},
+        cnn_engines=counted(counts, "cnn_engine"),
+        head_engines=counted(counts, "head_engine"),
     )
 
 

@@ -7,7 +7,7 @@ summarize it from its files. A job with several backbones fills a run for each f
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, Protocol
 
@@ -21,16 +21,22 @@ from vidclf.features import contents
 from vidclf.features.store import FeatureSpec, specs_of
 from vidclf.ledger import IDENTITY_FILE, RunState
 
-Head = Callable[[Sequence[pa.Table]], pa.Table]
-"""Turns embedded videos into the rows to write, one for one: a table of `schema.features` for each of the
-target's backbones, of the same videos in the same order. Facts about a video are taken from the first; of
-the others the `features` alone."""
 
+class Head(Protocol):
+    """Turns embedded videos into the rows to write, one for one: a table of `schema.features` for each of the
+    target's backbones, of the same videos in the same order. Facts about a video are taken from the first; of
+    the others the `features` alone."""
 
-class StagedHead(Protocol):
-    """A head that may be content with a few of a video's frames."""
+    @property
+    def engine(self) -> str:
+        """What runs it, as `torch cpu bf16`."""
+        ...
 
     def __call__(self, embedded_S: Sequence[pa.Table], /) -> pa.Table: ...
+
+
+class StagedHead(Head, Protocol):
+    """A head that may be content with a few of a video's frames."""
 
     def early(self, embedded_S: Sequence[pa.Table], /) -> pa.Table:
         """The rows by these few frames. One whose `verdict` is `accepted` is written; of the other videos the
@@ -286,10 +292,18 @@ class Performance:
     worker_s: dict[str, float] = field(default_factory=dict)
     """seconds that each stage's workers were at work, all together"""
     cnn_engines: dict[str, int] = field(default_factory=dict)
-    """CNN workers, by what runs their backbones, as `openvino bf16`"""
+    """workers, by what runs their backbones, as `openvino bf16`"""
+    head_engines: dict[str, int] = field(default_factory=dict)
+    """the same of their heads, as `torch cpu bf16`"""
     passes: dict[str, dict[str, Any]] = field(default_factory=dict)
     """where a pipeline goes over some videos more than once: of each pass its `num_videos`, the
     `num_decided` there by stage, and `worker_s_per_video`"""
+
+
+def counted(counts: Mapping[str, float], kind: str) -> dict[str, int]:
+    """Of a pipeline's counts those called `kind:…`, by what they are called behind that."""
+    names = {name: name.removeprefix(f"{kind}:") for name in sorted(counts)}
+    return {short: int(counts[name]) for name, short in names.items() if short != name}
 
 
 def summarize(
@@ -317,6 +331,7 @@ def summarize(
         "video_hours_per_day": round(videos_per_s * ok_share * mean_duration_s * 24, 3),
         "worker_s": {name: round(seconds, 3) for name, seconds in performance.worker_s.items()},
         "cnn_engines": performance.cnn_engines,
+        "head_engines": performance.head_engines,
         **({"passes": performance.passes} if performance.passes else {}),
         "busy_share": {name: round(share, 3) for name, share in performance.busy.items()},
         "binding_resource": max(performance.busy, key=lambda name: performance.busy[name], default=None),

@@ -74,10 +74,10 @@ def calibrate(
         ood_score_B = seen_score_B[: len(in_val)]
         if name == cascade.FULL:
             full_ood = ood
-            probe = Probe.of_least_sure(sequences_S, view_VBC[0])
             weights_V = np.array([view.weight for view in view_weights], np.float32)
             plain = fits.of(probabilities_VMBC[:1], np.ones(1, np.float32), sequences_S, ood_score_B)
             tta = fits.of(probabilities_VMBC, weights_V, sequences_S, ood_score_B)
+            probe = Probe.of_least_sure(sequences_S, tempered(view_VBC, tta.calibration["temperature"]))
             continue
         early = fits.of(votes_of(look_S, views.PLAIN), np.ones(1, np.float32), sequences_S, ood_score_B)
         specs = [asdict(own.spec) for own in first_look_S or ()] if name == cascade.KEYFRAMES else []

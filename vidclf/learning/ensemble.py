@@ -327,8 +327,8 @@ def write_trust(directory: str, data: TrustData) -> str:
     """Publish `trust.safetensors`; returns its SHA-256."""
     arrays: dict[str, npt.NDArray[Any]] = {}
     for index, space in enumerate(data.spaces):
-        arrays[f"{index}.means_CD"] = np.ascontiguousarray(space.means_CD)
-        arrays[f"{index}.precision_DD"] = np.ascontiguousarray(space.precision_DD)
+        arrays[f"{index}.means_CD"] = space.means_CD
+        arrays[f"{index}.precision_DD"] = space.precision_DD
     for name, trust_B in data.validation_trust_B.items():
         arrays[f"{name}.trust_B"] = trust_B
         arrays[f"{name}.correct_B"] = data.validation_correct_B[name].astype(np.uint8)
@@ -338,7 +338,8 @@ def write_trust(directory: str, data: TrustData) -> str:
         arrays[f"{name}.ood_B"] = stage.ood_B
     if data.probe is not None:
         arrays.update(data.probe.arrays())
-    content = safetensors.numpy.save(arrays)
+    # safetensors writes an array's memory as it lies.
+    content = safetensors.numpy.save({name: np.ascontiguousarray(array) for name, array in arrays.items()})
     storage.publish_bytes(storage.join(directory, TRUST_FILE), content)
     return hashlib.sha256(content).hexdigest()
 
@@ -465,15 +466,14 @@ def load(directory: str, device: torch.device, precision: str = "fp32") -> Ensem
     trust = read_trust(directory, info)
     may_choose = precision == "auto" and trust.probe is not None and has_bf16()
     if device.type == "cpu" and (precision == "bf16" or may_choose):
-        halves = [halved(member) for member in members]
-        if precision == "bf16" or (trust.probe is not None and _agrees(halves, info, trust.probe)):
-            members = halves
+        halves = Ensemble(info, [halved(member) for member in members], trust, device)
+        if precision == "bf16" or (trust.probe is not None and _agrees(halves, trust.probe)):
+            return halves
     return Ensemble(info, members, trust, device)
 
 
-def _agrees(members: Sequence[TemporalClassifier], info: EnsembleInfo, probe: Probe) -> bool:
-    logits_VMBC, _ = run_members(members, info.spaces_M, probe.sequences_S, views.PLAIN, torch.device("cpu"))
-    return probe.agrees(logits_VMBC[0].softmax(dim=2).mean(dim=0).numpy())
+def _agrees(halves: Ensemble, probe: Probe) -> bool:
+    return probe.agrees(halves(probe.sequences_S, tta=True).view_probabilities_VBC)
 
 
 def load_member(directory: str, info: EnsembleInfo, index: int) -> TemporalClassifier:

@@ -23,7 +23,7 @@ from vidclf.features import backbone, quantized
 from vidclf.features.beside import FeatureLookup
 from vidclf.features.extract import checkpointed_context, embed_videos, pool_sizes, write
 from vidclf.features.monitoring import PipelineMetrics
-from vidclf.features.run import Embedding, EmbeddingJob, Performance, Target
+from vidclf.features.run import Embedding, EmbeddingJob, Performance, Target, counted
 from vidclf.features.sink import target_column, written_columns
 from vidclf.features.store import FeatureSpec, read_weights_location
 from vidclf.learning import ensemble
@@ -161,7 +161,11 @@ def _run_over_features(
     # 3. Write, as the extraction pipeline.
     elapsed_s, counts = write(config, job, before, videos, tally)
     head_s = counts.get("cnn_s", 0.0)
-    return Performance(busy={"head": head_s / (elapsed_s * pools.embedding_workers)}, worker_s={"head": head_s})
+    return Performance(
+        busy={"head": head_s / (elapsed_s * pools.embedding_workers)},
+        worker_s={"head": head_s},
+        head_engines=counted(counts, "head_engine"),
+    )
 
 
 class ClassifyFeatures:
@@ -172,6 +176,7 @@ class ClassifyFeatures:
     ) -> None:
         assert target.make_head is not None
         self._head = target.make_head()
+        tally.add.remote({f"head_engine:{self._head.engine}": 1})
         self._target = target
         # In lists, so that Ray hands over the references.
         self._others: list[FeatureLookup] = ray.get(others[0])

@@ -45,13 +45,13 @@ class EnsembleHead:
     `subset_threshold` it is a `StagedHead`.
     """
 
-    def __init__(
-        self, directory: str, settings: HeadSettings, *, precision: str = "auto", shows_signs: bool = False
-    ) -> None:
+    def __init__(self, directory: str, settings: HeadSettings, *, precision: str, shows_signs: bool = False) -> None:
         """`precision` is a job's: members compute in it on CPUs, in one that they choose where it is int8."""
         torch.set_num_threads(1)  # of a worker for each core
         device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
         self._ensemble = ensemble.load(directory, device, "auto" if precision == "int8" else precision)
+        dtype = "bf16" if self._ensemble.dtype == torch.bfloat16 else "fp32"
+        self.engine = f"torch {device.type} {dtype}"
         self.settings = settings
         self._shows_signs = shows_signs
 

@@ -140,6 +140,7 @@ def _run_passes(passes: Passes, config: PipelineConfig, job: EmbeddingJob, befor
         busy=ran["busy_share"],
         worker_s={name: sum(s["worker_s"].get(name, 0.0) for s in summaries.values()) for name in ran["worker_s"]},
         cnn_engines=ran["cnn_engines"],
+        head_engines=ran["head_engines"],
         passes={name: _told(summary, storage.join(output, PASSES_DIR, name)) for name, summary in summaries.items()},
     )
 

@@ -77,12 +77,13 @@ def predictions(features: StoredFeatures, config: EvaluateConfig, num_classes: i
 
 
 def _head(config: EvaluateConfig) -> Head:
-    """What a classification with the same `--tta` and `--abstain-risk` would decide by."""
+    """What a classification with the same `--tta` and `--abstain-risk` would decide by, in float32."""
     assert config.ensemble is not None  # says EvaluateConfig
     directory, mode = storage.canonical(config.ensemble), ensemble.mode(config.tta)
     trust = ensemble.load(directory, torch.device("cpu")).trust
     found = trust.threshold(mode, config.abstain_risk)
-    return EnsembleHead(directory, HeadSettings(tta=config.tta, trust_threshold=found.threshold, segments_s=None))
+    settings = HeadSettings(tta=config.tta, trust_threshold=found.threshold, segments_s=None)
+    return EnsembleHead(directory, settings, precision="fp32")
 
 
 def _open_runs(runs: Sequence[str], split: str) -> StoredFeatures:
