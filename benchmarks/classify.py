@@ -1,14 +1,15 @@
 """CPU seconds a video of the ensemble and its views, beside decoding and the CNN.
 
     python benchmarks/classify.py --archive DIR [--backbone efficientnet_lite0] [--clips 6] [--rounds 3]
-    python benchmarks/classify.py --ensemble DIR --features DIR
+    python benchmarks/classify.py --ensemble DIR --features DIR[,DIR]
 
 One core. Four members with random weights (a forward pass costs the same, whatever they are), 73 frames,
 at the demo's size and at full size, in float32 and in bfloat16; one view and four; one sequence at a time, as
 many as the CNN hands over (4 videos) and 16 videos together. The backbone runs in OpenVINO, in the precision
 that it takes here.
 
-With `--ensemble`, which `jobs/train.py` wrote, what bfloat16 does to the probabilities of the videos of `--features`.
+With `--ensemble`, which `jobs/train.py` wrote, what bfloat16 does to the probabilities of the videos of `--features`
+(a directory for each of its backbones), of all their frames and of fewer.
 """
 
 from __future__ import annotations
@@ -29,17 +30,19 @@ import torch
 from benchmarks.machine import describe
 from benchmarks.repeated import clips_of
 from vidclf.archive.decode import decode_video
-from vidclf.archive.sampling import SamplingPlan
+from vidclf.archive.sampling import SamplingPlan, evenly_spread
 from vidclf.config import ModelConfig
 from vidclf.features import backbone, engine
 from vidclf.features.convert import convert
 from vidclf.features.preprocessing import FEATURE_DIMS, preprocessing
 from vidclf.features.store import read_features
 from vidclf.learning import ensemble
+from vidclf.learning.cascade import SUBSET_FRAMES
 from vidclf.learning.ensemble import run_members
 from vidclf.learning.halved import halved
 from vidclf.learning.model import TemporalClassifier
 from vidclf.learning.views import VIEWS
+from vidclf.prediction.fitted import fitted_runs
 
 NUM_MEMBERS = 4
 SIZES = {
@@ -56,14 +59,18 @@ def main() -> None:
     parser.add_argument("--clips", type=int, default=6)
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--ensemble", help="for the drift")
-    parser.add_argument("--features", help="that it was trained on")
+    parser.add_argument("--features", help="that it was trained on, comma-separated")
     arguments = parser.parse_args()
+    if not arguments.archive and not arguments.ensemble:
+        parser.error("give --archive for the cost, --ensemble with --features for the drift, or both")
+    if (arguments.ensemble is None) != (arguments.features is None):
+        parser.error("--ensemble and --features go together")
     torch.set_num_threads(1)
     print(describe("torch", "openvino", "av"), "\n")
     if arguments.archive is not None:
         report_cost(arguments)
     if arguments.ensemble is not None:
-        report_drift(arguments.ensemble, arguments.features)
+        report_drift(arguments.ensemble, arguments.features.split(","))
 
 
 def report_cost(arguments: argparse.Namespace) -> None:
@@ -93,19 +100,23 @@ def report_cost(arguments: argparse.Namespace) -> None:
                     row(size, kind, len(views), str(at_a_time), taken_s, decode_s + cnn_s)
 
 
-def report_drift(directory: str, location: str) -> None:
-    sequences = read_features(location).features
-    exact, near = (
-        ensemble.load(directory, torch.device("cpu"), precision)([sequences], tta=True)
-        for precision in ("fp32", "bf16")
+def report_drift(directory: str, locations: list[str]) -> None:
+    exact, near = (ensemble.load(directory, torch.device("cpu"), precision) for precision in ("fp32", "bf16"))
+    runs = fitted_runs(locations, exact.info)
+    whole_S = [read_features(run).features for run in runs]
+    print(
+        "\n| frames, at most | probability, largest drift | mean | trust score, largest drift | classes that change |"
     )
-    drift_B = np.abs(exact.probabilities_BC - near.probabilities_BC).max(axis=1)
-    trust_B = np.abs(exact.trust_score_B - near.trust_score_B)
-    is_flipped_B = exact.probabilities_BC.argmax(axis=1) != near.probabilities_BC.argmax(axis=1)
-    print("\n| videos | probability, largest drift | mean | trust score, largest drift | classes that change |")
     print("|---|---|---|---|---|")
-    cells = f"{drift_B.max():.4f} | {drift_B.mean():.5f} | {trust_B.max():.4f} | {is_flipped_B.sum()}"
-    print(f"| {len(sequences)} | {cells} |")
+    for num_frames in (exact.info.backbones[0].feature_spec.plan.num_frames, SUBSET_FRAMES, 3):
+        seen_S = [[rows_TD[evenly_spread(len(rows_TD), num_frames)] for rows_TD in own] for own in whole_S]
+        one, other = (loaded(seen_S, tta=True) for loaded in (exact, near))
+        drift_B = np.abs(one.probabilities_BC - other.probabilities_BC).max(axis=1)
+        trust_B = np.abs(one.trust_score_B - other.trust_score_B)
+        is_flipped_B = one.probabilities_BC.argmax(axis=1) != other.probabilities_BC.argmax(axis=1)
+        cells = f"{drift_B.max():.4f} | {drift_B.mean():.5f} | {trust_B.max():.4f} | {is_flipped_B.sum()}"
+        print(f"| {num_frames} | {cells} |", flush=True)
+    print(f"{len(whole_S[0])} videos")
 
 
 def batched(members: list, sequences: list, views: list[str], at_a_time: int) -> None:

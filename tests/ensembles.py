@@ -12,6 +12,7 @@ from vidclf.config import ModelConfig
 from vidclf.features import backbone
 from vidclf.features.store import FeatureSpec
 from vidclf.learning import ensemble, views
+from vidclf.learning.cascade import StageData
 from vidclf.learning.ensemble import EnsembleInfo, FittedBackbone, TrustData
 from vidclf.learning.model import TemporalClassifier
 from vidclf.learning.trust import SIGNS, FeatureSpace
@@ -35,7 +36,8 @@ def write_small_ensemble(directory: Path, classes: list[str], num_frames: int, n
         means_CD=np.eye(len(classes), spec.feature_dim, dtype=np.float32),
         precision_DD=np.eye(spec.feature_dim, dtype=np.float32),
     )
-    seen_B = np.linspace(0.5, 1, 20, dtype=np.float32)
+    trust_B = np.linspace(0.5, 1, 20, dtype=np.float32)
+    seen = StageData(trust_B=trust_B, correct_B=trust_B > 0.6, ood_B=np.zeros(20, np.float32))
     trust_score = {
         "intercept": 0.0,
         "slope": 1.0,
@@ -45,8 +47,7 @@ def write_small_ensemble(directory: Path, classes: list[str], num_frames: int, n
     }
     data = TrustData(
         spaces=[space],
-        validation_trust_B={"plain": seen_B, "tta": seen_B},
-        validation_correct_B={"plain": seen_B > 0.6, "tta": seen_B > 0.6},
+        full=dict.fromkeys(("plain", "tta"), seen),
     )
     measured = {"temperature": 1.0, "ece_before": 0.2, "ece_after": 0.1}
     digest = ensemble.write_trust(str(directory), data)

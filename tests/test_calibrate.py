@@ -91,7 +91,7 @@ def test_an_ensemble_is_calibrated_and_read_back(tmp_path: Path) -> None:
     assert (info.trust["ood"]["num_videos"], info.trust["ood"]["level"]) == (24, 0.95)
     output = loaded([features.features[12:]])
     correct_B = output.probabilities_BC.argmax(axis=1) == [0, 1] * 6
-    assert loaded.trust.validation_correct_B["plain"].tolist() == correct_B.tolist()
+    assert loaded.trust.full["plain"].correct_B.tolist() == correct_B.tolist()
     assert info.training["val_accuracy"] == correct_B.mean()
     assert output.ood_score_B.max() <= 1 < loaded([[-features.features[12]]]).ood_score_B[0]
     assert_probes(loaded)

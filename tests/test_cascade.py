@@ -1,7 +1,8 @@
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
-import numpy.typing as npt
 import pytest
 
 from vidclf.learning.cascade import StageData, outcome, stage_thresholds
@@ -15,16 +16,16 @@ def stage(trust: list[float], correct: list[bool], ood: list[float] | None = Non
     )
 
 
-def sure(num: int) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.bool_]]:
+def sure(num: int) -> StageData:
     """A full look that is right about everything, so that it keeps any risk that so many videos can show."""
-    return np.ones(num, np.float32), np.ones(num, bool)
+    return stage([1.0] * num, [True] * num)
 
 
 def test_a_later_stage_is_judged_on_what_is_left_to_it() -> None:
     # 40 sure videos, all right; 40 unsure ones, of which the keyframes get half wrong and the subset one.
     keyframes = stage([0.95] * 40 + [0.5] * 40, [True] * 60 + [False] * 20)
     subset = stage([0.955] * 40 + [0.855] * 40, [True] * 79 + [False])
-    found = stage_thresholds({"keyframes": keyframes, "subset": subset}, *sure(80), 0.05)
+    found = stage_thresholds({"keyframes": keyframes, "subset": subset}, sure(80), 0.05)
     assert list(found) == ["keyframes", "subset"]
     # Down to 0.51 nothing but the 40 is accepted: (0 + 1) / (40 + 2) = 0.024, by 45 too few to certify 0.05.
     assert (found["keyframes"].threshold, found["keyframes"].num_accepted) == (0.51, 40)
@@ -37,13 +38,13 @@ def test_a_later_stage_is_judged_on_what_is_left_to_it() -> None:
 def test_a_stage_that_cannot_keep_the_risk_is_left_out() -> None:
     # (1 + 1) / (40 + 2) is above 0.04, and 20 videos without an error give 1 / 22 at best.
     keyframes = stage([0.95] * 20 + [0.5] * 20, [True] * 20 + [True] * 19 + [False])
-    assert stage_thresholds({"keyframes": keyframes}, *sure(40), 0.04) == {}
-    assert stage_thresholds({}, *sure(40), 0.5) == {}
+    assert stage_thresholds({"keyframes": keyframes}, sure(40), 0.04) == {}
+    assert stage_thresholds({}, sure(40), 0.5) == {}
 
 
 def test_videos_that_are_out_of_distribution_go_on() -> None:
     keyframes = stage([0.9] * 30 + [0.99] * 30, [True] * 30 + [False] * 30, [0.9] * 30 + [1.1] * 30)
-    found = stage_thresholds({"keyframes": keyframes}, *sure(60), 0.05)
+    found = stage_thresholds({"keyframes": keyframes}, sure(60), 0.05)
     assert (found["keyframes"].num_videos, found["keyframes"].num_errors) == (30, 0)
 
 
@@ -52,22 +53,25 @@ def test_errors_that_the_full_look_makes_too_stop_no_stage() -> None:
     # to go on for. Where the full look is right about it, or abstains, the stage is left out.
     trust = [0.99] + [0.9] * 31 + [0.6] * 5
     keyframes = stage(trust, [False] + [True] * 31 + [False] * 5)
-    full_correct_B = np.array([False] + [True] * 31 + [True, True, False, True, True])
-    full_trust_B = np.array([0.97] + [0.9] * 31 + [0.5] * 5, np.float32)
-    found = stage_thresholds({"keyframes": keyframes}, full_trust_B, full_correct_B, 0.05)["keyframes"]
+    full = stage([0.97] + [0.9] * 31 + [0.5] * 5, [False] + [True] * 33 + [False] + [True] * 2)
+    found = stage_thresholds({"keyframes": keyframes}, full, 0.05)["keyframes"]
     assert (found.basis, found.threshold, found.num_accepted, found.num_errors) == ("as full", 0.61, 32, 1)
+    assert found.num_spared == 0
 
-    assert stage_thresholds({"keyframes": keyframes}, full_trust_B, full_correct_B | (np.arange(37) == 0), 0.05) == {}
-    abstains_B = np.where(np.arange(37) == 0, np.float32(0.1), full_trust_B)
-    assert stage_thresholds({"keyframes": keyframes}, abstains_B, full_correct_B, 0.05) == {}
+    is_first_B = np.arange(37) == 0
+    for other in (
+        replace(full, correct_B=full.correct_B | is_first_B),
+        replace(full, trust_B=np.where(is_first_B, np.float32(0.1), full.trust_B)),
+        replace(full, ood_B=np.where(is_first_B, np.float32(1.1), full.ood_B)),
+    ):
+        assert stage_thresholds({"keyframes": keyframes}, other, 0.05) == {}
 
 
 def test_no_stage_begins_below_the_threshold_of_the_full_look() -> None:
     # Alike at both looks, and no more errors at the keyframes; but the full look begins at 0.81.
-    trust = np.array([0.99] + [0.9] * 30 + [0.8] * 4, np.float32)
-    correct_B = np.array([False] + [True] * 30 + [False] * 4)
-    keyframes = stage([0.99] + [0.9] * 34, correct_B.tolist()[:31] + [True] * 4)
-    found = stage_thresholds({"keyframes": keyframes}, trust, correct_B, 0.05)["keyframes"]
+    full = stage([0.99] + [0.9] * 30 + [0.8] * 4, [False] + [True] * 30 + [False] * 4)
+    keyframes = stage([0.99] + [0.9] * 34, [False] + [True] * 34)
+    found = stage_thresholds({"keyframes": keyframes}, full, 0.05)["keyframes"]
     assert (found.basis, found.threshold, found.num_accepted) == ("as full", 0.81, 35)
 
 
@@ -86,7 +90,23 @@ def test_the_outcome_counts_each_video_where_it_is_decided() -> None:
 def test_errors_that_the_full_look_makes_too_are_counted_among_the_accepted_alone() -> None:
     # The full look begins at 0.51. From there on the keyframes have 20 videos, one of which it would get right:
     # (1 + 1) / (20 + 2). That it is one of 41 with those below does not help.
-    full_trust_B = np.array([0.99] + [0.9] * 30 + [0.5] * 10, np.float32)
-    full_correct_B = np.array([False] + [True] * 30 + [False] * 10)
+    full = stage([0.99] + [0.9] * 30 + [0.5] * 10, [False] + [True] * 30 + [False] * 10)
     keyframes = stage([0.99, 0.95] + [0.9] * 18 + [0.4] * 21, [False, False] + [True] * 39)
-    assert stage_thresholds({"keyframes": keyframes}, full_trust_B, full_correct_B, 0.05) == {}
+    assert stage_thresholds({"keyframes": keyframes}, full, 0.05) == {}
+
+
+def test_errors_that_the_full_look_would_spare_are_told() -> None:
+    # In full (2 + 1) / (70 + 2) is above 0.04, at the keyframes (3 + 1) / 72; of these (1 + 1) / 72 is what counts.
+    keyframes = stage([0.9] * 70, [False] * 3 + [True] * 67)
+    full = stage([0.9] * 70, [False] * 2 + [True] * 68)
+    found = stage_thresholds({"keyframes": keyframes}, full, 0.04)["keyframes"]
+    assert (found.basis, found.num_accepted, found.num_errors, found.num_spared) == ("as full", 70, 3, 1)
+    # A risk that the full look keeps, the keyframes must keep by themselves.
+    assert stage_thresholds({"keyframes": keyframes}, full, 0.05) == {}
+    assert stage_thresholds({"keyframes": keyframes}, full, 0.06)["keyframes"].basis == "estimated"
+
+
+def test_a_full_look_accepts_no_video_that_is_out_of_distribution() -> None:
+    full = stage([0.9] * 30 + [0.99] * 30, [True] * 30 + [False] * 30, [0.9] * 30 + [1.1] * 30)
+    found = full.threshold(0.05)
+    assert (found.basis, found.num_accepted, found.num_errors, found.num_videos) == ("estimated", 30, 0, 30)

@@ -188,6 +188,10 @@ def test_saved_features_are_classified_as_their_videos_were(ensemble: Path, work
     said = succeed("classify", *arguments)
     assert said.startswith(f"{again}: 12 videos, 10 ok, 2 quarantined (not_a_video 1, truncated 1)")
     assert "the numbers add up" in succeed("audit", "--run", again)
+    # Both chose for themselves, by the same probe on the same machine.
+    engines = [set(json.loads((run / "summary.json").read_text())["head_engines"]) for run in (predictions, again)]
+    assert engines[0] == engines[1] <= {"torch cpu fp32", "torch cpu bf16"}
+    assert len(engines[0]) == 1
     for place in (".", "segments"):
         one, two = (table(run, place) for run in (predictions, again))
         assert [row["video_id"] for row in one] == [row["video_id"] for row in two]

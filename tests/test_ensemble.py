@@ -14,6 +14,7 @@ import torch
 from vidclf.config import ConfigError, ModelConfig
 from vidclf.features.store import FeatureSpec
 from vidclf.learning import ensemble, views
+from vidclf.learning.cascade import StageData
 from vidclf.learning.ensemble import EnsembleInfo, FittedBackbone, TrustData
 from vidclf.learning.model import TemporalClassifier
 from vidclf.learning.trust import SIGNS, FeatureSpace
@@ -55,11 +56,10 @@ def directory(tmp_path: Path) -> str:
         calibration={"temperature": 2.0, "tta": {"temperature": 1.0}},
         trust={"ood": {"distances": [2.0], "line": 1.0}, "plain": NEUTRAL, "tta": NEUTRAL},
     )
-    none = {"plain": np.array([], np.float32), "tta": np.array([], np.float32)}
+    none = StageData(trust_B=np.array([], np.float32), correct_B=np.array([], bool), ood_B=np.array([], np.float32))
     data = TrustData(
         spaces=[FeatureSpace(means_CD=np.zeros((3, 1280), np.float32), precision_DD=np.eye(1280, dtype=np.float32))],
-        validation_trust_B=none,
-        validation_correct_B={name: values.astype(bool) for name, values in none.items()},
+        full=dict.fromkeys(("plain", "tta"), none),
     )
     digest = ensemble.write_trust(str(tmp_path), data)
     ensemble.write_info(str(tmp_path), replace(info, trust={**info.trust, "digest": digest}))
@@ -124,11 +124,10 @@ def test_each_member_sees_the_features_of_its_backbone(tmp_path: Path) -> None:
         FeatureSpace(means_CD=np.zeros((3, dim), np.float32), precision_DD=scale * np.eye(dim, dtype=np.float32))
         for dim, scale in ((1280, 1.0), (2048, 4.0))
     ]
-    none = {"plain": np.array([], np.float32), "tta": np.array([], np.float32)}
+    none = StageData(trust_B=np.array([], np.float32), correct_B=np.array([], bool), ood_B=np.array([], np.float32))
     data = TrustData(
         spaces=spaces,
-        validation_trust_B=none,
-        validation_correct_B={name: values.astype(bool) for name, values in none.items()},
+        full=dict.fromkeys(("plain", "tta"), none),
     )
     info = EnsembleInfo(
         classes=["A", "B", "C"],

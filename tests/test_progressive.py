@@ -20,10 +20,13 @@ from vidclf.archive.manifest import list_archive
 from vidclf.archive.sampling import evenly_spread
 from vidclf.config import ClassifyConfig, ConfigError, EvaluateConfig, ExtractConfig
 from vidclf.features.extract import extract
+from vidclf.features.run import Target
 from vidclf.features.store import FeatureSet, read_features
 from vidclf.learning import ensemble
 from vidclf.learning.cascade import FULL, KEYFRAMES, SUBSET, SUBSET_FRAMES, StageData
+from vidclf.learning.trust import RiskThreshold
 from vidclf.prediction.classify import classify
+from vidclf.prediction.progressive import Passes
 from vidclf.prediction.report import evaluate
 
 pytestmark = pytest.mark.usefixtures("ray_session")
@@ -117,12 +120,13 @@ def staged(looks: dict[str, FeatureSet], tmp_path_factory: pytest.TempPathFactor
     # What is left to the subset's stage are videos that the keyframes are not sure of.
     data[SUBSET] = replace(data[SUBSET], trust_B=np.array([0.9] * 90 + [0.1] * 30, np.float32))
     stages = {name: {**stage, "trust": fits[name]} for name, stage in stages.items()}
-    modes = ("plain", "tta")
+    full = StageData(
+        trust_B=np.linspace(0.5, 1, 120, dtype=np.float32), correct_B=np.arange(120) % 4 > 0, ood_B=np.zeros(120)
+    )
     trust = replace(
         trust,
         stages=data,
-        validation_trust_B={name: np.linspace(0.5, 1, 120, dtype=np.float32) for name in modes},
-        validation_correct_B={name: np.arange(120) % 4 > 0 for name in modes},
+        full=dict.fromkeys(("plain", "tta"), full),
     )
     digest = ensemble.write_trust(str(directory), trust)
     ensemble.write_info(str(directory), replace(info, stages=stages, trust={**info.trust, "digest": digest}))
@@ -171,6 +175,8 @@ def test_half_is_decided_by_keyframes_half_of_the_rest_by_the_subset(outputs: di
     # The two that cannot be read count in the first pass, and are not tried again.
     assert told == {KEYFRAMES: (10, {KEYFRAMES: 4}), FULL: (4, {SUBSET: 2, FULL: 2})}
     assert all(one["worker_s_per_video"].keys() == {"decode", "cnn"} for one in summary["passes"].values())
+    # Asked for, so whatever the processor has.
+    assert [list(summary[of]) for of in ("cnn_engines", "head_engines")] == [["openvino fp32"], ["torch cpu fp32"]]
 
 
 def test_a_full_look_is_that_of_a_job_without_stages(outputs: dict[str, Path]) -> None:
@@ -212,6 +218,23 @@ def test_the_report_shows_the_stages(outputs: dict[str, Path], staged: str, tmp_
     assert plain is not None
     assert plain.progress is None
     assert "stage" not in plain.detail.by
+
+
+def test_what_comes_of_the_stages_is_told() -> None:
+    found = RiskThreshold(threshold=0.61, basis="as full", num_accepted=34, num_errors=2, num_videos=37, num_spared=1)
+    target = Target(embeddings=(), output_schema=pa.schema([]))
+    assert Passes(first=target, full=target, thresholds={KEYFRAMES: found}).told() == (
+        "stage keyframes: decides from trust scores of 0.61 (34 of 37 validation videos that reach it, 2 of them wrong, "
+        "1 of which a full look would spare)\n"
+        "stage subset: left out, validation cannot say that its error would be low enough"
+    )
+    certified = replace(found, basis="certified", num_spared=None)
+    assert (
+        Passes(first=target, full=target, thresholds={KEYFRAMES: certified})
+        .told()
+        .splitlines()[0]
+        .endswith("2 of them wrong; certified)")
+    )
 
 
 def test_every_video_ends_in_one_state(outputs: dict[str, Path]) -> None:

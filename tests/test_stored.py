@@ -23,6 +23,7 @@ from vidclf.features.beside import FeatureLookup
 from vidclf.features.run import Embedding, Target
 from vidclf.features.store import FeatureSpec, features_column
 from vidclf.learning import ensemble, views
+from vidclf.learning.cascade import StageData
 from vidclf.learning.ensemble import EnsembleInfo, FittedBackbone, TrustData
 from vidclf.learning.model import TemporalClassifier
 from vidclf.learning.trust import SIGNS, FeatureSpace
@@ -67,11 +68,11 @@ def train(directory: str, specs: list[FeatureSpec]) -> str:
         )
         for one in fitted
     ]
-    seen_B = np.linspace(0.5, 1, 20, dtype=np.float32)
+    trust_B = np.linspace(0.5, 1, 20, dtype=np.float32)
+    seen = StageData(trust_B=trust_B, correct_B=trust_B > 0.6, ood_B=np.zeros(20, np.float32))
     data = TrustData(
         spaces=spaces,
-        validation_trust_B={"plain": seen_B, "tta": seen_B},
-        validation_correct_B={"plain": seen_B > 0.6, "tta": seen_B > 0.6},
+        full=dict.fromkeys(("plain", "tta"), seen),
     )
     ood = {"distances": [1e6] * len(fitted), "line": 1.0}
     trust = {"ood": ood, "plain": CONFIDENCE_IS_TRUST, "tta": CONFIDENCE_IS_TRUST}

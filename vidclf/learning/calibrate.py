@@ -73,7 +73,7 @@ def calibrate(
         ood, seen_score_B = fit_ood([distances_L[number] for distances_L in distances])
         ood_score_B = seen_score_B[: len(in_val)]
         if name == cascade.FULL:
-            full_ood = ood
+            full_ood, full_ood_B = ood, ood_score_B
             weights_V = np.array([view.weight for view in view_weights], np.float32)
             plain = fits.of(probabilities_VMBC[:1], np.ones(1, np.float32), sequences_S, ood_score_B)
             tta = fits.of(probabilities_VMBC, weights_V, sequences_S, ood_score_B)
@@ -89,16 +89,13 @@ def calibrate(
             "trust": asdict(early.score),
             "val_accuracy": float((early.top_B == labels_B).mean()),
         }
-        stage_data[name] = StageData(
-            trust_B=early.trust_B, correct_B=early.top_B == labels_B, ood_B=ood_score_B.astype(np.float32)
-        )
+        stage_data[name] = fits.stage(early, ood_score_B)
     by_mode = {ensemble.mode(False): plain, ensemble.mode(True): tta}
     digest = ensemble.write_trust(
         directory,
         TrustData(
             spaces=spaces,
-            validation_trust_B={name: fit.trust_B for name, fit in by_mode.items()},
-            validation_correct_B={name: fit.top_B == labels_B for name, fit in by_mode.items()},
+            full={name: fits.stage(fit, full_ood_B) for name, fit in by_mode.items()},
             stages=stage_data,
             probe=probe,
         ),
@@ -170,6 +167,11 @@ class _Fits:
         confidence_B = votes.probabilities_BC.max(axis=1)
         score, trust_B = fit_trust(confidence_B, signs_BK, top_B == self.labels_B, self.folds_B)
         return _Fit(calibration=calibration, score=score, trust_B=trust_B, top_B=top_B)
+
+    def stage(self, fit: _Fit, ood_score_B: npt.NDArray[np.floating[Any]]) -> StageData:
+        return StageData(
+            trust_B=fit.trust_B, correct_B=fit.top_B == self.labels_B, ood_B=ood_score_B.astype(np.float32)
+        )
 
 
 def fit_calibration(

@@ -12,7 +12,8 @@ them. What it decides is final, so its threshold keeps the error among the video
 risk, judged on those of validation that earlier stages have left to it. Where validation cannot say as much of
 the full look either, that is no reason to go on: going on pays where a longer look would be right and this one
 is not (Jitkrittum et al. 2023, arXiv:2307.02764). The threshold then keeps under the risk the errors that the
-full look would not make. A stage of which neither can be said is left out.
+full look would not make. A stage of which neither can be said is left out. So a risk that is kept is never given
+up for speed, while one that nothing can keep may let a stage decide that a milder one has left out.
 
 Shape suffixes: B videos.
 """
@@ -20,7 +21,7 @@ Shape suffixes: B videos.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import numpy.typing as npt
@@ -36,11 +37,24 @@ SUBSET_FRAMES = 24
 
 @dataclass(frozen=True, kw_only=True)
 class StageData:
-    """What an early stage says of validation's videos, by fits that had not seen a video's source."""
+    """What a stage says of validation's videos, by fits that had not seen a video's source."""
 
     trust_B: npt.NDArray[np.float32]
     correct_B: npt.NDArray[np.bool_]
     ood_B: npt.NDArray[np.float32]
+
+    def threshold(self, risk: float) -> RiskThreshold:
+        """The trust score from which on the stage accepts a video, unless it is out of distribution."""
+        is_eligible_B = self.ood_B <= 1
+        return risk_threshold(self.trust_B[is_eligible_B], self.correct_B[is_eligible_B], risk)
+
+    def accepts(self, threshold: float) -> npt.NDArray[np.bool_]:
+        """Which of the videos, [B]."""
+        return (self.trust_B >= threshold) & (self.ood_B <= 1)
+
+    def of(self, is_in_B: npt.NDArray[np.bool_]) -> StageData:
+        """Of some of the videos."""
+        return StageData(trust_B=self.trust_B[is_in_B], correct_B=self.correct_B[is_in_B], ood_B=self.ood_B[is_in_B])
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -61,41 +75,43 @@ def outcome(
     share = {}
     for name in [stage for stage in EARLY_STAGES if stage in thresholds]:
         stage = stages[name]
-        is_decided_B = is_left_B & (stage.ood_B <= 1) & (stage.trust_B >= thresholds[name])
+        is_decided_B = is_left_B & stage.accepts(thresholds[name])
         is_right_B[is_decided_B] = stage.correct_B[is_decided_B]
         share[name] = float(is_decided_B.mean())
         is_left_B &= ~is_decided_B
     return CascadeOutcome(share={**share, FULL: float(is_left_B.mean())}, accuracy=float(is_right_B.mean()))
 
 
-def stage_thresholds(
-    stages: Mapping[str, StageData],
-    full_trust_B: npt.NDArray[np.float32],
-    full_correct_B: npt.NDArray[np.bool_],
-    risk: float,
-) -> dict[str, RiskThreshold]:
-    """The trust score from which on each early stage decides, of the stages that may; in their order.
-
-    `full_…` are the full look's trust scores and hits on validation. As there, no video is accepted whose OOD
-    score is above 1.
-    """
-    full = risk_threshold(full_trust_B, full_correct_B, risk)
-    is_shared_error_B = ~full_correct_B & (full_trust_B >= full.threshold)
+def stage_thresholds(stages: Mapping[str, StageData], full: StageData, risk: float) -> dict[str, RiskThreshold]:
+    """The trust score from which on each early stage decides, of the stages that may; in their order. `full` is
+    the full look."""
+    of_full = full.threshold(risk)
+    is_shared_error_B = ~full.correct_B & full.accepts(of_full.threshold)
     thresholds: dict[str, RiskThreshold] = {}
-    is_left_B = np.ones(len(full_correct_B), bool)
+    is_left_B = np.ones(len(full.correct_B), bool)
     for name in [stage for stage in EARLY_STAGES if stage in stages]:
         stage = stages[name]
-        is_eligible_B = is_left_B & (stage.ood_B <= 1)
-        trust_B, correct_B = stage.trust_B[is_eligible_B], stage.correct_B[is_eligible_B]
-        found = risk_threshold(trust_B, correct_B, risk)
-        if found.basis == full.basis == "unreached":
-            # Nor does a stage begin below the full look's threshold.
-            is_sure_B = trust_B >= full.threshold
-            is_no_worse_B = correct_B | is_shared_error_B[is_eligible_B]
-            beside = risk_threshold(trust_B[is_sure_B], is_no_worse_B[is_sure_B], risk)
-            if beside.basis != "unreached":
-                found = at_threshold(max(beside.threshold, full.threshold), trust_B, correct_B, "as full")
+        left = stage.of(is_left_B)
+        found = left.threshold(risk)
+        if found.basis == of_full.basis == "unreached":
+            found = _beside_full(left, is_shared_error_B[is_left_B], of_full.threshold, risk) or found
         if found.basis != "unreached":
             thresholds[name] = found
-            is_left_B &= ~(is_eligible_B & (stage.trust_B >= found.threshold))
+            is_left_B &= ~stage.accepts(found.threshold)
     return thresholds
+
+
+def _beside_full(
+    left: StageData, is_shared_error_B: npt.NDArray[np.bool_], full_threshold: float, risk: float
+) -> RiskThreshold | None:
+    """The threshold of a stage by the errors that the full look would spare, of the videos that are left to it;
+    not below that of the full look. None where these too are above the risk."""
+    is_sure_B = left.accepts(full_threshold)
+    is_no_worse_B = left.correct_B | is_shared_error_B
+    beside = risk_threshold(left.trust_B[is_sure_B], is_no_worse_B[is_sure_B], risk)
+    if beside.basis == "unreached":
+        return None
+    threshold = max(beside.threshold, full_threshold)
+    is_eligible_B = left.ood_B <= 1
+    seen = at_threshold(threshold, left.trust_B[is_eligible_B], left.correct_B[is_eligible_B], "as full")
+    return replace(seen, num_spared=int((left.accepts(threshold) & ~is_no_worse_B).sum()))

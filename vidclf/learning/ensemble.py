@@ -41,7 +41,6 @@ from vidclf.learning.trust import (
     TrustScore,
     frame_agreement,
     ood_score,
-    risk_threshold,
     signs,
 )
 
@@ -145,26 +144,24 @@ class EnsembleOutput:
 
 @dataclass(frozen=True, kw_only=True)
 class TrustData:
-    """`trust.safetensors`: where training's videos lie, validation's trust scores in both modes, each from a
-    fit that had not seen the video's source, and a probe of validation's videos."""
+    """`trust.safetensors`: where training's videos lie, what is said of validation's, and a probe of these."""
 
     spaces: list[FeatureSpace]
     """of each backbone"""
-    validation_trust_B: dict[str, npt.NDArray[np.float32]]
-    """by mode, `plain` or `tta`"""
-    validation_correct_B: dict[str, npt.NDArray[np.bool_]]
+    full: dict[str, StageData]
+    """the full look at validation's videos, by mode, `plain` or `tta`"""
     stages: dict[str, StageData] = field(default_factory=dict)
-    """the same of the early stages of the cascade"""
+    """the early stages' looks at them"""
     probe: Probe | None = None
     """None in ensembles from before there was one"""
 
     def threshold(self, mode: str, risk: float) -> RiskThreshold:
         """What `--abstain-risk` comes to in a mode, `plain` or `tta`."""
-        return risk_threshold(self.validation_trust_B[mode], self.validation_correct_B[mode], risk)
+        return self.full[mode].threshold(risk)
 
     def stage_thresholds(self, mode: str, risk: float) -> dict[str, RiskThreshold]:
         """The same of the early stages that may decide, before a full look in that mode."""
-        return stage_thresholds(self.stages, self.validation_trust_B[mode], self.validation_correct_B[mode], risk)
+        return stage_thresholds(self.stages, self.full[mode], risk)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -329,10 +326,7 @@ def write_trust(directory: str, data: TrustData) -> str:
     for index, space in enumerate(data.spaces):
         arrays[f"{index}.means_CD"] = space.means_CD
         arrays[f"{index}.precision_DD"] = space.precision_DD
-    for name, trust_B in data.validation_trust_B.items():
-        arrays[f"{name}.trust_B"] = trust_B
-        arrays[f"{name}.correct_B"] = data.validation_correct_B[name].astype(np.uint8)
-    for name, stage in data.stages.items():
+    for name, stage in (data.full | data.stages).items():
         arrays[f"{name}.trust_B"] = stage.trust_B
         arrays[f"{name}.correct_B"] = stage.correct_B.astype(np.uint8)
         arrays[f"{name}.ood_B"] = stage.ood_B
@@ -360,18 +354,19 @@ def read_trust(directory: str, info: EnsembleInfo) -> TrustData:
             FeatureSpace(means_CD=arrays[f"{index}.means_CD"], precision_DD=arrays[f"{index}.precision_DD"])
             for index in range(len(info.backbones))
         ],
-        validation_trust_B={name: arrays[f"{name}.trust_B"] for name in modes},
-        validation_correct_B={name: arrays[f"{name}.correct_B"].astype(bool) for name in modes},
-        stages={
-            name: StageData(
-                trust_B=arrays[f"{name}.trust_B"],
-                correct_B=arrays[f"{name}.correct_B"].astype(bool),
-                ood_B=arrays[f"{name}.ood_B"],
-            )
-            for name in EARLY_STAGES
-            if name in info.stages
-        },
+        full={name: _stage(arrays, name) for name in modes},
+        stages={name: _stage(arrays, name) for name in EARLY_STAGES if name in info.stages},
         probe=Probe.read(arrays, len(info.backbones)),
+    )
+
+
+def _stage(arrays: dict[str, npt.NDArray[Any]], name: str) -> StageData:
+    trust_B = arrays[f"{name}.trust_B"]
+    return StageData(
+        trust_B=trust_B,
+        correct_B=arrays[f"{name}.correct_B"].astype(bool),
+        # Of a full look ensembles from before do not tell it.
+        ood_B=arrays.get(f"{name}.ood_B", np.zeros_like(trust_B)),
     )
 
 

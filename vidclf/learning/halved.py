@@ -1,8 +1,8 @@
 """Members in bfloat16, which is faster on a CPU that has instructions for it.
 
 What that may do to probabilities is found out on a probe, where the members run: validation's videos of which
-the ensemble was least sure, since a surer one's probabilities move less. They are probed whole: what is rounded
-adds up along a sequence, so that the early stages' shorter ones move less too.
+the ensemble was least sure, since a surer one's probabilities move less, whole and in every view. Those of the
+shorter sequences that early stages see were found to move about as much (`benchmarks/classify.py`).
 
 Shape suffixes: B videos, T frames, D features, C classes, M members, V views.
 """

@@ -21,7 +21,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -274,7 +274,9 @@ class RiskThreshold:
     num_accepted: int
     num_errors: int
     num_videos: int
-    """of validation: accepted at this threshold, wrong among these, and all"""
+    """of validation: accepted at this threshold, wrong among these, and all that may be accepted"""
+    num_spared: int | None = None
+    """of the errors, with `as full`: those that the full look would not make"""
 
     @property
     def estimate(self) -> float:
@@ -325,4 +327,4 @@ def at_threshold(threshold: float, trust_B: Floats, correct_B: Bools, basis: str
 
 
 def _based(found: RiskThreshold, basis: str) -> RiskThreshold:
-    return RiskThreshold(**{**vars(found), "basis": basis})
+    return replace(found, basis=basis)

@@ -85,11 +85,12 @@ class Passes:
             if found is None:
                 lines.append(f"stage {name}: left out, validation cannot say that its error would be low enough")
             else:
-                basis = "errors that the full look makes too" if found.basis == "as full" else found.basis
+                spared = f", {found.num_spared} of which a full look would spare" if found.basis == "as full" else ""
+                basis = "" if found.basis == "as full" else f"; {found.basis}"
                 lines.append(
                     f"stage {name}: decides from trust scores of {found.threshold:.2f} "
                     f"({found.num_accepted} of {found.num_videos} validation videos that reach it, "
-                    f"{found.num_errors} of them wrong; {basis})"
+                    f"{found.num_errors} of them wrong{spared}{basis})"
                 )
         return "\n".join(lines)
 

@@ -71,9 +71,9 @@ def progress(
     decided: dict[str, int] = {}
     for told in passes.values():
         decided.update(told["num_decided"])
-    plain_correct_B = trust.validation_correct_B[ensemble.mode(settings["tta"])]
+    full_correct_B = trust.full[ensemble.mode(settings["tta"])].correct_B
     accuracy = {name: float(stage.correct_B.mean()) for name, stage in trust.stages.items()}
-    accuracy[FULL] = float(plain_correct_B.mean())
+    accuracy[FULL] = float(full_correct_B.mean())
     frames = {name: stage["num_frames"] for name, stage in info.stages.items()}
     frames[FULL] = info.backbones[0].feature_spec.plan.num_frames
     seconds = {name: sum(told["worker_s_per_video"].values()) for name, told in passes.items()}
@@ -92,5 +92,5 @@ def progress(
         ],
         s_per_video=sum(seconds[name] * told["num_videos"] for name, told in passes.items()) / num_videos,
         full_s_per_video=seconds.get(FULL, 0.0),
-        validation_accuracy=cascade.outcome(trust.stages, plain_correct_B, thresholds).accuracy,
+        validation_accuracy=cascade.outcome(trust.stages, full_correct_B, thresholds).accuracy,
     )
