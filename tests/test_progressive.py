@@ -224,8 +224,8 @@ def test_what_comes_of_the_stages_is_told() -> None:
     found = RiskThreshold(threshold=0.61, basis="as full", num_accepted=34, num_errors=2, num_videos=37, num_spared=1)
     target = Target(embeddings=(), output_schema=pa.schema([]))
     assert Passes(first=target, full=target, thresholds={KEYFRAMES: found}).told() == (
-        "stage keyframes: decides from trust scores of 0.61 (34 of 37 validation videos that reach it, 2 of them wrong, "
-        "1 of which a full look would spare)\n"
+        "stage keyframes: decides from trust scores of 0.61 (34 of 37 validation videos that reach it, 2 of them "
+        "wrong, 1 of which a full look would spare)\n"
         "stage subset: left out, validation cannot say that its error would be low enough"
     )
     certified = replace(found, basis="certified", num_spared=None)
