@@ -9,8 +9,8 @@ costs is the difference over N, so starting and stopping fall out, and figures a
 such that what a start costs more in one run than in another is little beside N videos.
 
 The floor is feeding the decoder the packets that the frames need, plus the network's multiplications and
-additions at the rate of a large bf16 matrix product on one thread of this machine, for the frames that
-differ. The plain loop is that of `pipeline.py`: the same decoder and engine without Ray.
+additions at the rate of a large matrix product on one thread of this machine, in bf16 or in fp32 where that is
+faster, for the frames that differ. The plain loop is that of `pipeline.py`: the same decoder and engine without Ray.
 
 `first look` is ours over 8 keyframes, the first pass of `jobs/classify.py --progressive`. With the share of videos
 that it decides (`--decided-early`, which `progressive.py` finds on real ones), progressive classification costs the
@@ -202,7 +202,7 @@ def floor(name: str, clips: list[Path]) -> float:
     side = transform.crop_size
     with FlopCounterMode(display=False) as counter:
         network(torch.zeros(1, side, side, 3, dtype=torch.uint8))
-    cnn_s = counter.get_total_flops() / bf16_flops_per_s()
+    cnn_s = counter.get_total_flops() / max(flops_per_s(dtype) for dtype in (torch.bfloat16, torch.float32))
     total = 0.0
     for clip in clips:
         task = decode.task_of(CLIP, clip)
@@ -212,11 +212,11 @@ def floor(name: str, clips: list[Path]) -> float:
     return total / len(clips)
 
 
-def bf16_flops_per_s(size: int = 2048) -> float:
+def flops_per_s(dtype: torch.dtype, size: int = 2048) -> float:
     """Multiplications and additions a second of the best of some large matrix products on one thread."""
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
-    a, b = (torch.randn(size, size).to(torch.bfloat16) for _ in range(2))
+    a, b = (torch.randn(size, size).to(dtype) for _ in range(2))
     best_s = float("inf")
     for _ in range(10):
         started = time.process_time()

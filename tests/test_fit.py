@@ -11,7 +11,7 @@ import torch
 from vidclf.config import FitConfig
 from vidclf.learning import fit as fit_module
 from vidclf.learning.dataset import Batches, Sequences, TrainingData
-from vidclf.learning.fit import Epoch, FittedMember, MemberFit, fit_member, has_collapsed, predict
+from vidclf.learning.fit import Epoch, FittedMember, MemberFit, fit_member, has_collapsed, latest_share, predict
 from vidclf.learning.model import TemporalClassifier
 
 CONFIG = FitConfig(
@@ -175,3 +175,32 @@ def test_selection_by_accuracy_and_by_macro_f1() -> None:
 
 def test_an_epoch_is_plain_values(fitted: FittedMember) -> None:
     assert all(isinstance(value, (int, float, list)) for value in asdict(fitted.best).values())
+
+
+@pytest.mark.parametrize(
+    ("num_steps", "averaged_steps", "share"),
+    # At first 9 parts of 10, 9 of 11, 9 of 12; then what the average lets go of in a step.
+    [(1, 8.0, 0.9), (2, 8.0, 9 / 11), (3, 8.0, 0.75), (63, 8.0, 1 / 8), (1000, 8.0, 1 / 8), (1000, 0.5, 1.0)],
+)
+def test_the_average_follows_the_latest_weights(num_steps: int, averaged_steps: float, share: float) -> None:
+    assert latest_share(num_steps, averaged_steps) == pytest.approx(share)
+
+
+def test_the_weights_that_are_kept_are_averaged(data: TrainingData) -> None:
+    # One step an epoch: what is kept after two is 9/11 of the second step's weights and 2/11 of the first's average.
+    config = replace(CONFIG, batch_size=24, epochs=2, averaged_epochs=100.0, selection="accuracy")
+    raw = MemberFit(data, replace(config, averaged_epochs=0.0), 0, CPU)
+    averaged = MemberFit(data, config, 0, CPU)
+    key, expected, latest = "classifier.0.weight", [], []
+    for fit in (raw, averaged):
+        start = fit._model.state_dict()[key].clone()
+        fit.run_epoch()
+        first = fit._model.state_dict()[key].clone()
+        fit.run_epoch()
+        second = fit._model.state_dict()[key].clone()
+        latest.append(second)
+        expected.append(9 / 11 * second + 2 / 11 * (0.9 * first + 0.1 * start))
+    # The steps are those of a member without an average.
+    assert torch.equal(latest[0], latest[1])
+    torch.testing.assert_close(averaged._averaged.state_dict()[key], expected[1])
+    assert raw._averaged is raw._model

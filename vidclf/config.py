@@ -302,6 +302,7 @@ RECIPES: dict[str, dict[str, Any]] = {
         "class_weights": True,
         "selection": "accuracy",
         "multi_scale": (1.0,),
+        "averaged_epochs": 0.0,
         "max_restarts": 0,
     },
 }
@@ -316,7 +317,8 @@ class FitConfig(ModelConfig):
 
     recipe: str = "robust"
     """robust; or reference, the reference system's training (of --initialization, --warmup-epochs,
-    --class-weights, --selection, --multi-scale and --max-restarts, for those that are not given)"""
+    --class-weights, --selection, --multi-scale, --averaged-epochs and --max-restarts, for those that are
+    not given)"""
     epochs: int = 150
     """upper bound on passes over the training split"""
     patience: int = 25
@@ -350,6 +352,8 @@ class FitConfig(ModelConfig):
     """frames by which a training step may move a video in time"""
     feature_noise: float = 0.02
     """standard deviation of noise on training features, as a share of the features' own"""
+    averaged_epochs: float = 2.5
+    """epochs that a member's weights are averaged over, exponentially; 0 takes them as they are after a step"""
     selection: str = "macro_f1"
     """validation score that picks the best epoch: macro_f1 or accuracy; then the lowest loss"""
     collapse_epoch: int = 15
@@ -368,7 +372,8 @@ class FitConfig(ModelConfig):
             require(getattr(self, field) >= 1, field, "at least 1", getattr(self, field))
         for field in ("lr", "max_grad_norm"):
             require(getattr(self, field) > 0, field, "above 0", getattr(self, field))
-        for field in (*("weight_decay", "focal_gamma", "warmup_epochs", "max_shift", "feature_noise", "max_restarts"),):
+        not_negative = ("weight_decay", "focal_gamma", "warmup_epochs", "max_shift", "feature_noise", "averaged_epochs")
+        for field in (*not_negative, "max_restarts"):
             require(getattr(self, field) >= 0, field, "at least 0", getattr(self, field))
         require(0 <= self.label_smoothing < 1, "label_smoothing", "in [0, 1)", self.label_smoothing)
         kinds = ("orthogonal", "uniform")

@@ -91,6 +91,10 @@ class MemberFit:
         self._model = TemporalClassifier(self._feature_dim, len(self._classes), self._config)
         if self._config.initialization == "orthogonal":
             initialize(self._model)
+        # What is validated and kept; the same model where nothing is averaged. Copied before it is on a GPU, since
+        # only moving there lays an LSTM's weights side by side, as cuDNN wants them.
+        self._averaged = copy.deepcopy(self._model).to(self._device) if self._config.averaged_epochs else self._model
+        self._num_steps = 0
         self._model.to(self._device)
         self._optimizer = torch.optim.AdamW(
             self._model.parameters(),
@@ -130,7 +134,7 @@ class MemberFit:
         for group in self._optimizer.param_groups:
             group["lr"] = lr
         train_loss, confusion = self._train_epoch(generator)
-        logits_BC = predict(self._model, self._val, self._config.batch_size, self._device)
+        logits_BC = predict(self._averaged, self._val, self._config.batch_size, self._device)
         labels_B = self._val.labels_B.cpu()
         measured = metrics.evaluate(labels_B.tolist(), logits_BC.argmax(dim=1).tolist(), self._classes)
         epoch = Epoch(
@@ -151,7 +155,7 @@ class MemberFit:
         if self._attempt_best is None or score(epoch, self._config) > score(self._attempt_best, self._config):
             self._attempt_best = epoch
         if self._best is None or score(epoch, self._config) > score(self._best, self._config):
-            self._best, self._best_state = epoch, _on_cpu(self._model.state_dict())
+            self._best, self._best_state = epoch, _on_cpu(self._averaged.state_dict())
         if (
             self._number == self._config.collapse_epoch
             and self._attempt <= self._config.max_restarts
@@ -177,6 +181,8 @@ class MemberFit:
                 "attempt_best": self._attempt_best and asdict(self._attempt_best),
                 "best_state": self._best_state,
                 "model": self._model.state_dict(),
+                "averaged": self._averaged.state_dict(),
+                "num_steps": self._num_steps,
                 "optimizer": self._optimizer.state_dict(),
             },
             stream,
@@ -194,6 +200,8 @@ class MemberFit:
         self._attempt_best = Epoch(**values["attempt_best"]) if values["attempt_best"] else None
         self._best_state = values["best_state"]
         self._model.load_state_dict(values["model"])
+        self._averaged.load_state_dict(values["averaged"])
+        self._num_steps = values["num_steps"]
         self._optimizer.load_state_dict(values["optimizer"])
         # The same, unless population-based training goes on with another's weights.
         for group in self._optimizer.param_groups:
@@ -220,10 +228,21 @@ class MemberFit:
             loss.backward()  # type: ignore[no-untyped-call]
             torch.nn.utils.clip_grad_norm_(self._model.parameters(), config.max_grad_norm)
             self._optimizer.step()
+            self._average(steps_per_epoch=len(order_B) / config.batch_size)
             total += loss.detach() * len(indices_B)
             pairs_B = labels_B * num_classes + logits_BC.detach().argmax(dim=1)
             confusion += torch.bincount(pairs_B, minlength=num_classes**2)
         return float(total) / len(order_B), confusion.reshape(num_classes, num_classes).cpu()
+
+    @torch.no_grad()
+    def _average(self, steps_per_epoch: float) -> None:
+        """Let the averaged weights follow those that a step has left (Polyak & Juditsky 1992,
+        doi:10.1137/0330046)."""
+        self._num_steps += 1
+        if self._averaged is not self._model:
+            share = latest_share(self._num_steps, steps_per_epoch * self._config.averaged_epochs)
+            for averaged, latest in zip(self._averaged.parameters(), self._model.parameters(), strict=True):
+                averaged.lerp_(latest, share)
 
     def _loss(self, logits_BC: Tensor, labels_B: Tensor, weights_C: Tensor | None) -> Tensor:
         return focal_loss(
@@ -247,6 +266,12 @@ def fit_member(
     while not fit.is_done:
         on_epoch(fit.run_epoch())
     return fit.result()
+
+
+def latest_share(num_steps: int, averaged_steps: float) -> float:
+    """What the weights after step `num_steps`, from 1, are of the exponential average over `averaged_steps`: more
+    at first, so that little is left of the weights that it began with."""
+    return 1 / max(min(averaged_steps, (num_steps + 9) / 9), 1.0)
 
 
 def score(epoch: Epoch, config: FitConfig) -> tuple[float, float]:
