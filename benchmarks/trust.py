@@ -150,6 +150,7 @@ def measure(classifier: Ensemble, test: FeatureSet, known: Seen) -> dict[str, fl
         "test ECE": expected_calibration_error(known.confidence_B, known.correct_B),
         "test ECE of a calibrated model": calibrated_ece(known.confidence_B),
         **tta,
+        **members_alone(classifier, test),
         "validation ECE before": calibration["ece_before"],
         "validation ECE after": calibration["ece_after"],
         "test accepted": float(known.accepted_B.mean()),
@@ -165,6 +166,13 @@ def look_with_views(classifier: Ensemble, test: FeatureSet) -> dict[str, float]:
     correct_B = probabilities_BC.argmax(axis=1) == [classifier.info.classes.index(str(name)) for name in test.labels]
     error = expected_calibration_error(probabilities_BC.max(axis=1), correct_B)
     return {"test accuracy, views": float(correct_B.mean()), "test ECE, views": error}
+
+
+def members_alone(classifier: Ensemble, test: FeatureSet) -> dict[str, float]:
+    truth = [classifier.info.classes.index(str(name)) for name in test.labels]
+    correct_MB = classifier([test.features]).member_probabilities_MBC.argmax(axis=2) == truth
+    accuracy_M = correct_MB.mean(axis=1)
+    return {"test accuracy, members' mean": accuracy_M.mean(), "test accuracy, least member": accuracy_M.min()}
 
 
 def against(known: Seen, unknown: Seen, name: str) -> dict[str, float]:
