@@ -45,6 +45,7 @@ class Epoch:
     train_recall: list[float]
     """per class, likewise"""
     val_loss: float
+    """of the averaged weights, as all that follows"""
     val_accuracy: float
     val_macro_f1: float
     val_weighted_f1: float
