@@ -126,7 +126,7 @@ def test_embedding_keeps_frames_with_their_video(tmp_path: Path) -> None:
     (embedding,) = whole.embeddings
     network = convert(embedding.spec.backbone, embedding.weights, embedding.state)
     embed = EmbedVideos(whole, {embedding.spec.key: ray.put(network)}, "fp32", 0, tally)
-    assert tally.told == [{"engine:openvino fp32": 1}]
+    assert tally.told == [{"cnn_engine:openvino fp32": 1}]
     tally.told.clear()
 
     def features(table: pa.Table) -> list[Any]:
