@@ -45,12 +45,16 @@ class StageData:
 
     def threshold(self, risk: float) -> RiskThreshold:
         """The trust score from which on the stage accepts a video, unless it is out of distribution."""
-        is_eligible_B = self.ood_B <= 1
-        return risk_threshold(self.trust_B[is_eligible_B], self.correct_B[is_eligible_B], risk)
+        known = self.in_distribution()
+        return risk_threshold(known.trust_B, known.correct_B, risk)
 
     def accepts(self, threshold: float) -> npt.NDArray[np.bool_]:
         """Which of the videos, [B]."""
         return (self.trust_B >= threshold) & (self.ood_B <= 1)
+
+    def in_distribution(self) -> StageData:
+        """Of the videos that may be accepted."""
+        return self.of(self.ood_B <= 1)
 
     def of(self, is_in_B: npt.NDArray[np.bool_]) -> StageData:
         """Of some of the videos."""
@@ -112,6 +116,6 @@ def _beside_full(
     if beside.basis == "unreached":
         return None
     threshold = max(beside.threshold, full_threshold)
-    is_eligible_B = left.ood_B <= 1
-    seen = at_threshold(threshold, left.trust_B[is_eligible_B], left.correct_B[is_eligible_B], "as full")
+    known = left.in_distribution()
+    seen = at_threshold(threshold, known.trust_B, known.correct_B, "as full")
     return replace(seen, num_spared=int((left.accepts(threshold) & ~is_no_worse_B).sum()))
