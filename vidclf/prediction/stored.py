@@ -13,7 +13,6 @@ from typing import Any
 
 import pyarrow as pa
 import pyarrow.compute as pc
-import torch
 
 from vidclf import ledger, schema, storage
 from vidclf.config import ConfigError, EvaluateConfig
@@ -80,7 +79,8 @@ def _head(config: EvaluateConfig) -> Head:
     """What a classification with the same `--tta` and `--abstain-risk` would decide by, in float32."""
     assert config.ensemble is not None  # says EvaluateConfig
     directory, mode = storage.canonical(config.ensemble), ensemble.mode(config.tta)
-    trust = ensemble.load(directory, torch.device("cpu")).trust
+    # The members are the head's to load.
+    trust = ensemble.read_trust(directory, ensemble.read_info(directory))
     found = trust.threshold(mode, config.abstain_risk)
     settings = HeadSettings(tta=config.tta, trust_threshold=found.threshold, segments_s=None)
     return EnsembleHead(directory, settings, precision="fp32")
