@@ -49,12 +49,14 @@ from vidclf.features import backbone
 from vidclf.features.store import FeatureSet, read_features, read_weights_location
 from vidclf.learning import ensemble, splits
 from vidclf.learning.bootstrap import GroupBootstrap
-from vidclf.learning.calibrate import calibrate, fit_ood, fit_space
+from vidclf.learning.calibrate import NUM_FOLDS, calibrate
 from vidclf.learning.dataset import TrainingData, training_data
 from vidclf.learning.ensemble import Ensemble, EnsembleInfo, EnsembleOutput, FittedBackbone
 from vidclf.learning.fit import fit_member
 from vidclf.learning.metrics import expected_calibration_error
+from vidclf.learning.ood import fit_line, fit_space
 from vidclf.learning.train import data_digest
+from vidclf.learning.trust import group_folds
 
 FRACTIONS = (0.7, 0.2, 0.1)
 REFERENCE_THRESHOLD = 0.45
@@ -195,8 +197,10 @@ def space_without(features: FeatureSet, classes: list[str]) -> dict[str, float]:
         others, splits_B = of(features, ~is_held), np.array(features.splits)[~is_held]
         in_train, in_val = np.flatnonzero(splits_B == "train"), np.flatnonzero(splits_B == "val")
         known = [name for name in classes if name != label]
-        space, (seen_B,) = fit_space(others, in_train, in_val, known, [others.features])
-        ood, _ = fit_ood([seen_B])
+        of_train = [known.index(str(others.labels[index])) for index in in_train]
+        folds_B = group_folds(of_train, [others.groups[index] for index in in_train], NUM_FOLDS)
+        space, seen_B = fit_space(others.features, of_train, folds_B, in_train, in_val)
+        ood, _ = fit_line([seen_B])
         known_B = space.distances(of(others, splits_B == "test").features)
         unknown_B = space.distances(of(features, is_held).features)
         found[f"AUROC of OOD score, {label} held out"] = auroc(known_B, unknown_B)
@@ -318,7 +322,7 @@ def reference(
     sorted_BC = np.sort(output.probabilities_BC.astype(np.float64), axis=1)
     entropy_B = -(sorted_BC * np.log(np.maximum(sorted_BC, 1e-12))).sum(axis=1) / np.log(sorted_BC.shape[1])
     focus_B = np.array([focus(weights_T.astype(np.float64)) for weights_T in output.attention])
-    agreement_B = classifier.trust.spaces[0].frame_agreement(sequences, output.probabilities_BC.argmax(axis=1))
+    agreement_B = classifier.trust.discriminants[0].agreement(sequences, output.probabilities_BC.argmax(axis=1))
     gap_B = sorted_BC[:, -1] - sorted_BC[:, -2]
     score_B: npt.NDArray[np.float64] = (
         0.25 * sorted_BC[:, -1] + 0.20 * gap_B + 0.20 * (1 - entropy_B) + 0.15 * focus_B + 0.20 * agreement_B

@@ -12,12 +12,33 @@ from vidclf.config import ModelConfig
 from vidclf.features import backbone
 from vidclf.features.store import FeatureSpec
 from vidclf.learning import ensemble, views
-from vidclf.learning.cascade import StageData
+from vidclf.learning.cascade import FULL, StageData
+from vidclf.learning.discriminant import FrameDiscriminant
 from vidclf.learning.ensemble import EnsembleInfo, FittedBackbone, TrustData
 from vidclf.learning.model import TemporalClassifier
-from vidclf.learning.trust import SIGNS, FeatureSpace
+from vidclf.learning.ood import FeatureSpace
+from vidclf.learning.trust import SIGNS
 
 MODEL = ModelConfig(hidden_dim=4, num_lstm_layers=1, num_attention_heads=2, classifier_dims=(4,))
+
+
+def even_space(num_classes: int, dim: int, inverse_variance: float = 1.0) -> FeatureSpace:
+    """Classes around the first unit vectors, as wide in every direction; motion tells nothing."""
+    return FeatureSpace(
+        centres_CD=np.eye(num_classes, dim, dtype=np.float32),
+        directions_CRD=np.zeros((num_classes, 0, dim), np.float32),
+        inverse_variance_C=np.full(num_classes, inverse_variance),
+        motion_means_CK=np.zeros((num_classes, 2)),
+        motion_precision_CKK=np.tile(np.eye(2), (num_classes, 1, 1)),
+        motion_weight=np.array(0.0),
+    )
+
+
+def even_discriminant(num_classes: int, dim: int) -> FrameDiscriminant:
+    """Of each class's own dimension."""
+    return FrameDiscriminant(
+        towards_DC=np.eye(dim, num_classes, dtype=np.float32), offset_C=np.full(num_classes, 0.5, np.float32)
+    )
 
 
 def write_small_ensemble(directory: Path, classes: list[str], num_frames: int, num_members: int = 2) -> str:
@@ -32,10 +53,6 @@ def write_small_ensemble(directory: Path, classes: list[str], num_frames: int, n
         state = TemporalClassifier(spec.feature_dim, len(classes), MODEL).state_dict()
         digest = ensemble.write_member(str(directory), index, state)
         members.append({"file": ensemble.member_file(index), "backbone": spec.backbone, "digest": digest})
-    space = FeatureSpace(
-        means_CD=np.eye(len(classes), spec.feature_dim, dtype=np.float32),
-        precision_DD=np.eye(spec.feature_dim, dtype=np.float32),
-    )
     trust_B = np.linspace(0.5, 1, 20, dtype=np.float32)
     seen = StageData(trust_B=trust_B, correct_B=trust_B > 0.6, ood_B=np.zeros(20, np.float32))
     trust_score = {
@@ -46,7 +63,8 @@ def write_small_ensemble(directory: Path, classes: list[str], num_frames: int, n
         "sds": dict.fromkeys(SIGNS, 1.0),
     }
     data = TrustData(
-        spaces=[space],
+        spaces={FULL: [even_space(len(classes), spec.feature_dim)]},
+        discriminants=[even_discriminant(len(classes), spec.feature_dim)],
         full=dict.fromkeys(("plain", "tta"), seen),
     )
     measured = {"temperature": 1.0, "ece_before": 0.2, "ece_after": 0.1}

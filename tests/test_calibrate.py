@@ -11,8 +11,9 @@ import torch
 from tests.several import pair
 from vidclf.config import ModelConfig
 from vidclf.features.store import FeatureSet, FeatureSpec
-from vidclf.learning import ensemble, trust
-from vidclf.learning.calibrate import calibrate, cross_fitted, fit_calibration, fit_ood
+from vidclf.learning import ensemble
+from vidclf.learning.calibrate import calibrate, cross_fitted, fit_calibration
+from vidclf.learning.discriminant import frame_agreement
 from vidclf.learning.ensemble import Ensemble, EnsembleInfo, FittedBackbone
 from vidclf.learning.model import TemporalClassifier
 
@@ -96,21 +97,8 @@ def test_an_ensemble_is_calibrated_and_read_back(tmp_path: Path) -> None:
     assert output.ood_score_B.max() <= 1 < loaded([[-features.features[12]]]).ood_score_B[0]
     assert_probes(loaded)
     # Frames say what their class is, whatever the member makes of them.
-    agreement_B = loaded.trust.spaces[0].frame_agreement(features.features[12:], [0, 1] * 6)
+    agreement_B = loaded.trust.discriminants[0].agreement(features.features[12:], [0, 1] * 6)
     assert agreement_B.tolist() == pytest.approx([1.0] * 12)
-
-
-def test_the_line_of_several_backbones_is_that_of_their_mean() -> None:
-    # 199 videos: the line of each lies at its 190th of 199 distances, and so does that of the mean.
-    one_B, two_B = np.arange(1.0, 200.0), 10 * np.arange(199.0, 0.0, -1.0)
-    alone, alone_B = fit_ood([one_B])
-    assert alone == {"distances": [190.0], "line": 1.0, "level": 0.95, "num_videos": 199}
-    assert alone_B.tolist() == (one_B / 190.0).tolist()
-    both, both_B = fit_ood([one_B, two_B])
-    assert both["distances"] == [190.0, 1900.0]
-    # Far in one space is near in the other here: every video is 200 / 190 / 2 of a line away.
-    assert both["line"] == pytest.approx(100 / 190)
-    assert both_B.tolist() == pytest.approx([1.0] * 199)
 
 
 def test_members_of_two_backbones_are_calibrated_together(tmp_path: Path) -> None:
@@ -142,8 +130,8 @@ def test_members_of_two_backbones_are_calibrated_together(tmp_path: Path) -> Non
     strange_S = [seen_S[0], [rows_TD + np.float16(30) for rows_TD in seen_S[1]]]
     assert (loaded(strange_S).ood_score_B > output.ood_score_B).all()
     # Frames say their class in the features of one backbone, and nothing in those of the other.
-    agreement_B = trust.frame_agreement(loaded.trust.spaces, seen_S, [0, 1] * 6)
-    own = [space.frame_agreement(seen, [0, 1] * 6) for space, seen in zip(loaded.trust.spaces, seen_S, strict=True)]
+    agreement_B = frame_agreement(loaded.trust.discriminants, seen_S, [0, 1] * 6)
+    own = [one.agreement(seen, [0, 1] * 6) for one, seen in zip(loaded.trust.discriminants, seen_S, strict=True)]
     assert own[1].tolist() == pytest.approx([1.0] * 12)
     assert own[0].mean() < 0.9
     assert agreement_B.tolist() == pytest.approx(((own[0] + own[1]) / 2).tolist())

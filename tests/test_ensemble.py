@@ -11,13 +11,15 @@ import numpy as np
 import pytest
 import torch
 
+from tests.ensembles import even_discriminant, even_space
 from vidclf.config import ConfigError, ModelConfig
 from vidclf.features.store import FeatureSpec
 from vidclf.learning import ensemble, views
-from vidclf.learning.cascade import StageData
+from vidclf.learning.cascade import FULL, StageData
 from vidclf.learning.ensemble import EnsembleInfo, FittedBackbone, TrustData
 from vidclf.learning.model import TemporalClassifier
-from vidclf.learning.trust import SIGNS, FeatureSpace
+from vidclf.learning.ood import FeatureSpace
+from vidclf.learning.trust import SIGNS
 
 MODEL = ModelConfig(hidden_dim=4, num_lstm_layers=1, num_attention_heads=2, classifier_dims=(4,))
 SPEC = FeatureSpec(
@@ -58,12 +60,19 @@ def directory(tmp_path: Path) -> str:
     )
     none = StageData(trust_B=np.array([], np.float32), correct_B=np.array([], bool), ood_B=np.array([], np.float32))
     data = TrustData(
-        spaces=[FeatureSpace(means_CD=np.zeros((3, 1280), np.float32), precision_DD=np.eye(1280, dtype=np.float32))],
+        spaces={FULL: [space_at_origin(1280, 1.0)]},
+        discriminants=[even_discriminant(3, 1280)],
         full=dict.fromkeys(("plain", "tta"), none),
     )
     digest = ensemble.write_trust(str(tmp_path), data)
     ensemble.write_info(str(tmp_path), replace(info, trust={**info.trust, "digest": digest}))
     return str(tmp_path)
+
+
+def space_at_origin(dim: int, inverse_variance: float) -> FeatureSpace:
+    """Where every video is a unit length from all three classes."""
+    space = even_space(3, dim, inverse_variance)
+    return replace(space, centres_CD=np.zeros_like(space.centres_CD))
 
 
 def test_what_is_written_is_read(directory: str) -> None:
@@ -120,13 +129,11 @@ def test_each_member_sees_the_features_of_its_backbone(tmp_path: Path) -> None:
         }
         for index, (fitted, model) in enumerate([(RESNET, wide), (LITE0, narrow), (RESNET, wide)])
     ]
-    spaces = [
-        FeatureSpace(means_CD=np.zeros((3, dim), np.float32), precision_DD=scale * np.eye(dim, dtype=np.float32))
-        for dim, scale in ((1280, 1.0), (2048, 4.0))
-    ]
+    spaces = [space_at_origin(1280, 1.0), space_at_origin(2048, 4.0)]
     none = StageData(trust_B=np.array([], np.float32), correct_B=np.array([], bool), ood_B=np.array([], np.float32))
     data = TrustData(
-        spaces=spaces,
+        spaces={FULL: spaces},
+        discriminants=[even_discriminant(3, dim) for dim in (1280, 2048)],
         full=dict.fromkeys(("plain", "tta"), none),
     )
     info = EnsembleInfo(

@@ -91,6 +91,7 @@ def staged(looks: dict[str, FeatureSet], tmp_path_factory: pytest.TempPathFactor
         for name, num_frames in ((KEYFRAMES, 4), (SUBSET, SUBSET_FRAMES))
     }
     bare = replace(info, stages=stages)
+    trust = replace(trust, spaces=dict.fromkeys((FULL, *stages), trust.spaces[FULL]))
     members = [ensemble.load_member(str(directory), bare, index) for index in range(2)]
     data = {name: StageData(trust_B=np.array([]), correct_B=np.array([]), ood_B=np.array([])) for name in stages}
     loaded = ensemble.Ensemble(bare, members, replace(trust, stages=data), torch.device("cpu"))

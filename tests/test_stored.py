@@ -16,6 +16,7 @@ import pytest
 import ray
 import torch
 
+from tests.ensembles import even_discriminant, even_space
 from vidclf import ledger, schema, storage
 from vidclf.archive.sampling import SamplingPlan
 from vidclf.config import ConfigError, EvaluateConfig, ModelConfig
@@ -23,10 +24,10 @@ from vidclf.features.beside import FeatureLookup
 from vidclf.features.run import Embedding, Target
 from vidclf.features.store import FeatureSpec, features_column
 from vidclf.learning import ensemble, views
-from vidclf.learning.cascade import StageData
+from vidclf.learning.cascade import FULL, StageData
 from vidclf.learning.ensemble import EnsembleInfo, FittedBackbone, TrustData
 from vidclf.learning.model import TemporalClassifier
-from vidclf.learning.trust import SIGNS, FeatureSpace
+from vidclf.learning.trust import SIGNS
 from vidclf.prediction import report
 from vidclf.prediction.classify import ClassifyFeatures
 from vidclf.prediction.head import EnsembleHead, HeadSettings
@@ -62,16 +63,11 @@ def train(directory: str, specs: list[FeatureSpec]) -> str:
     epoch = {"number": 1, "lr": 0.1, "train_loss": 0.7, "val_loss": 0.6, "val_accuracy": 0.5, "val_macro_f1": 0.4}
     storage.publish_json(f"{directory}/member_0.json", {"member": {}, "history": [epoch]})
     fitted = [FittedBackbone.of(spec, "DEFAULT") for spec in {spec.key: spec for spec in specs}.values()]
-    spaces = [
-        FeatureSpace(
-            means_CD=np.zeros((2, one.feature_dim), np.float32), precision_DD=np.eye(one.feature_dim, dtype=np.float32)
-        )
-        for one in fitted
-    ]
     trust_B = np.linspace(0.5, 1, 20, dtype=np.float32)
     seen = StageData(trust_B=trust_B, correct_B=trust_B > 0.6, ood_B=np.zeros(20, np.float32))
     data = TrustData(
-        spaces=spaces,
+        spaces={FULL: [even_space(2, one.feature_dim) for one in fitted]},
+        discriminants=[even_discriminant(2, one.feature_dim) for one in fitted],
         full=dict.fromkeys(("plain", "tta"), seen),
     )
     ood = {"distances": [1e6] * len(fitted), "line": 1.0}

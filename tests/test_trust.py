@@ -6,48 +6,7 @@ import numpy as np
 import pytest
 
 from vidclf.learning import trust
-from vidclf.learning.trust import FeatureSpace, TrustScore, risk_threshold
-
-SPACE = FeatureSpace(means_CD=np.eye(2, dtype=np.float32), precision_DD=np.diag([1.0, 0.25]).astype(np.float32))
-
-
-def test_a_video_is_the_mean_of_its_frames_signed_roots_at_unit_length() -> None:
-    sequences = [np.array([[0.0, 64.0], [36.0, 0.0]]), np.array([[9.0, -16.0]])]
-    np.testing.assert_allclose(trust.video_features(sequences), [[0.6, 0.8], [0.6, -0.8]], rtol=1e-6)
-
-
-def test_the_distance_is_to_the_nearest_class() -> None:
-    # (0.6, 0.8): 0.4² + 0.8² / 4 to the first class, 0.6² + 0.2² / 4 to the other.
-    sequences = [np.array([[0.0, 64.0], [36.0, 0.0]]), np.array([[0.0, 7.0]])]
-    np.testing.assert_allclose(SPACE.distances(sequences), np.sqrt([0.32, 0.0]), rtol=1e-6)
-
-
-def test_frame_agreement_is_the_share_of_frames_nearest_to_the_top_class() -> None:
-    sequence = np.array([[1.0, 0.0], [5.0, 1.0], [0.0, 2.0], [3.0, 0.0]])
-    assert SPACE.frame_agreement([sequence, sequence[:3]], [0, 1]).tolist() == pytest.approx([0.75, 1 / 3])
-
-
-def test_a_precision_is_shrunk_to_the_mean_in_every_direction() -> None:
-    # Variance 2 along the first of four dimensions, 0.5 on average: a twentieth of it stays where it is.
-    along, across = 1 / (0.05 * 2 + 0.95 * 0.5), 1 / (0.95 * 0.5)
-    rows_BD = np.sqrt(2) * np.array([[1.0, 0, 0, 0], [-1.0, 0, 0, 0]])
-    np.testing.assert_allclose(trust.shrunk_precision(rows_BD), np.diag([along, across, across, across]), rtol=1e-9)
-
-
-def signed_square(value: float) -> float:
-    return float(value * abs(value))
-
-
-def test_a_space_is_fitted_around_the_class_means() -> None:
-    labels = [0, 1] * 50
-    # Unit vectors at ± 0.1 rad around each axis: the spread across the axis is sin² 0.1.
-    angles = [label * np.pi / 2 + (0.1 if index % 4 < 2 else -0.1) for index, label in enumerate(labels)]
-    space = FeatureSpace.fit(
-        [5 * np.array([[signed_square(np.cos(a)), signed_square(np.sin(a))]]) for a in angles], labels, 2
-    )
-    np.testing.assert_allclose(space.means_CD, np.cos(0.1) * np.eye(2), atol=1e-6)
-    # Half of the videos spread along each dimension, so the shrunk covariance has half of it on the diagonal.
-    np.testing.assert_allclose(space.precision_DD, np.eye(2) * 2 / np.sin(0.1) ** 2, rtol=1e-4)
+from vidclf.learning.trust import TrustScore, risk_threshold
 
 
 def test_disagreement_is_none_among_equals_and_half_between_opposites() -> None:
@@ -100,14 +59,6 @@ def test_without_an_error_trust_stays_near_the_confidence() -> None:
 def test_folds_keep_sources_whole_and_classes_spread() -> None:
     groups = ["a", "a", "b", "c", "d", "d"]
     assert trust.group_folds([0, 0, 0, 1, 1, 1], groups, 2).tolist() == [0, 0, 1, 0, 1, 1]
-
-
-@pytest.mark.parametrize(
-    ("num", "quantile", "level"),
-    [(9, 9.0, 0.9), (99, 99.0, 0.99), (100, 100.0, 0.99), (199, 198.0, 0.99)],
-)
-def test_the_conformal_quantile(num: int, quantile: float, level: float) -> None:
-    assert trust.conformal_quantile(np.arange(1.0, num + 1), 0.99) == (quantile, level)
 
 
 def test_a_risk_needs_this_many_videos_without_an_error() -> None:

@@ -185,7 +185,7 @@ def predictions(num_classes: int) -> pa.Schema:
     `top_label` is the most probable class and `label` the same, or null where `verdict` is `abstained`
     rather than `accepted`. `probabilities` [C] are calibrated, in the ensemble's class order, and
     `confidence` is their maximum. `trust_score` in [0, 1] is the estimated probability that `top_label`
-    is right, `ood_score` how far the video is from what training saw (`vidclf/learning/trust.py` says in
+    is right, `ood_score` how far the video is from what training saw (`vidclf/learning/ood.py` says in
     what unit). `member_disagreement` is the members' mean total-variation distance from their average (0:
     all agree, 1: nothing shared); `member_probabilities` holds one [C] a member, averaged over the views
     of test-time augmentation, `view_probabilities` one [C] a view, averaged over the members.

@@ -3,7 +3,7 @@
 Validation has also chosen each member's epoch, so what is measured on it flatters a little; whatever is
 fitted here is therefore judged by cross-fitting over its sources.
 
-Shape suffixes: B videos, T frames, D features, C classes, M members, V views, K signs, S backbones, L looks.
+Shape suffixes: B videos, T frames, D features, C classes, M members, V views, K signs, S backbones.
 """
 
 from __future__ import annotations
@@ -20,10 +20,12 @@ from vidclf.archive.sampling import evenly_spread
 from vidclf.features.store import FeatureSet
 from vidclf.learning import cascade, ensemble, metrics, trust, views
 from vidclf.learning.cascade import StageData
+from vidclf.learning.discriminant import FrameDiscriminant, frame_agreement
 from vidclf.learning.ensemble import EnsembleInfo, TrustData, Votes, vote
 from vidclf.learning.halved import Probe
+from vidclf.learning.ood import FeatureSpace, fit_line, fit_space
 from vidclf.learning.temperature import fit_temperature, tempered
-from vidclf.learning.trust import FeatureSpace, TrustScore
+from vidclf.learning.trust import TrustScore
 
 NUM_FOLDS = 5
 
@@ -55,22 +57,28 @@ def calibrate(
         return probabilities_VMBC
 
     looks = {cascade.FULL: [own.features for own in features_S], **_early_looks(features_S, first_look_S)}
-    spaces, distances = [], []
-    for index, own in enumerate(features_S):
-        seen = [look_S[index] for look_S in looks.values()]
-        space, distances_L = fit_space(own, in_train, in_val, info.classes, seen)
-        spaces.append(space)
-        distances.append(distances_L)
-    fits = _Fits(info=info, labels_B=labels_B, folds_B=folds_B, spaces=spaces)
+    of_train = [info.classes.index(str(features.labels[index])) for index in in_train]
+    train_folds_B = trust.group_folds(of_train, [features.groups[index] for index in in_train], NUM_FOLDS)
+    spaces: dict[str, list[FeatureSpace]] = {}
+    oods = {}
+    for name, look_S in looks.items():
+        fitted = [fit_space(own, of_train, train_folds_B, in_train, in_val) for own in look_S]
+        spaces[name] = [space for space, _ in fitted]
+        oods[name] = fit_line([distances_B for _, distances_B in fitted])
+    discriminants = [
+        FrameDiscriminant.fit([own.features[index] for index in in_train], of_train, len(info.classes))
+        for own in features_S
+    ]
+    fits = _Fits(info=info, labels_B=labels_B, folds_B=folds_B, discriminants=discriminants)
 
     probabilities_VMBC = votes_of(looks[cascade.FULL], list(views.VIEWS))
     view_VBC = probabilities_VMBC.mean(axis=1)
     view_weights = views.fit_weights(tempered(view_VBC, fit_temperature(view_VBC[0], labels_B)), labels_B, groups)
     stages: dict[str, dict[str, Any]] = {}
     stage_data: dict[str, StageData] = {}
-    for number, (name, look_S) in enumerate(looks.items()):
+    for name, look_S in looks.items():
         sequences_S = [[own[index] for index in in_val] for own in look_S]
-        ood, seen_score_B = fit_ood([distances_L[number] for distances_L in distances])
+        ood, seen_score_B = oods[name]
         ood_score_B = seen_score_B[: len(in_val)]
         if name == cascade.FULL:
             full_ood, full_ood_B = ood, ood_score_B
@@ -95,6 +103,7 @@ def calibrate(
         directory,
         TrustData(
             spaces=spaces,
+            discriminants=discriminants,
             full={name: fits.stage(fit, full_ood_B) for name, fit in by_mode.items()},
             stages=stage_data,
             probe=probe,
@@ -150,7 +159,7 @@ class _Fits:
     info: EnsembleInfo
     labels_B: npt.NDArray[np.int64]
     folds_B: npt.NDArray[np.int64]
-    spaces: list[FeatureSpace]
+    discriminants: list[FrameDiscriminant]
 
     def of(
         self,
@@ -162,7 +171,7 @@ class _Fits:
         # Cross-fitted, so that signs and confidences are those of videos the temperature has not seen.
         calibration, votes = fit_calibration(probabilities_VMBC, weights_V, self.labels_B, self.folds_B)
         top_B = votes.probabilities_BC.argmax(axis=1)
-        agreement_B = trust.frame_agreement(self.spaces, sequences_S, top_B.tolist())
+        agreement_B = frame_agreement(self.discriminants, sequences_S, top_B.tolist())
         signs_BK = trust.signs(votes.probabilities_BC, votes.member_MBC, votes.view_VBC, agreement_B, ood_score_B)
         confidence_B = votes.probabilities_BC.max(axis=1)
         score, trust_B = fit_trust(confidence_B, signs_BK, top_B == self.labels_B, self.folds_B)
@@ -214,42 +223,6 @@ def fit_trust(
 
     crossed_B = cross_fitted(folds_B, fit, lambda score, inside: score(confidence_B[inside], signs_BK[inside]))
     return fit(np.ones(len(correct_B), bool)), crossed_B.astype(np.float32)
-
-
-def fit_space(
-    features: FeatureSet,
-    in_train: npt.NDArray[np.intp],
-    in_val: npt.NDArray[np.intp],
-    classes: list[str],
-    looks: Sequence[Sequence[npt.NDArray[np.float16]]],
-) -> tuple[FeatureSpace, list[npt.NDArray[np.floating[Any]]]]:
-    """Where train lies, by its features; and for each of several looks at all videos the distances of
-    validation's, then of train's own by cross-fitting over its sources (which had less to fit on, so that a
-    line by them lies rather too far out)."""
-    sequences = [features.features[index] for index in in_train]
-    labels = [classes.index(str(features.labels[index])) for index in in_train]
-    groups = [features.groups[index] for index in in_train]
-    space = FeatureSpace.fit(sequences, labels, len(classes))
-    folds_B = trust.group_folds(labels, groups, NUM_FOLDS)
-    seen = [[space.distances([look[index] for index in in_val])] for look in looks]
-    for fold in range(NUM_FOLDS):
-        inside, outside = np.flatnonzero(folds_B != fold), np.flatnonzero(folds_B == fold)
-        # A class with a single source has no mean without it.
-        if len(outside) and len({labels[index] for index in inside}) == len(classes):
-            part = FeatureSpace.fit([sequences[i] for i in inside], [labels[i] for i in inside], len(classes))
-            for look, found in zip(looks, seen, strict=True):
-                found.append(part.distances([look[in_train[index]] for index in outside]))
-    return space, [np.concatenate(found) for found in seen]
-
-
-def fit_ood(
-    distances_SB: Sequence[npt.NDArray[np.floating[Any]]],
-) -> tuple[dict[str, Any], npt.NDArray[np.floating[Any]]]:
-    """The OOD line, by the distances of the same unseen videos in each backbone's space; their scores."""
-    scale_S = [trust.conformal_quantile(distances_B, trust.OOD_LEVEL)[0] for distances_B in distances_SB]
-    line, level = trust.conformal_quantile(trust.ood_score(distances_SB, scale_S, 1.0), trust.OOD_LEVEL)
-    ood = {"distances": scale_S, "line": line, "level": level, "num_videos": len(distances_SB[0])}
-    return ood, trust.ood_score(distances_SB, scale_S, line)
 
 
 def cross_fitted(

@@ -32,17 +32,12 @@ from vidclf.features.store import FeatureSpec
 from vidclf.learning import views
 from vidclf.learning.cascade import EARLY_STAGES, FULL, StageData, stage_thresholds
 from vidclf.learning.dataset import pad
+from vidclf.learning.discriminant import FrameDiscriminant, frame_agreement
 from vidclf.learning.halved import Probe, halved
 from vidclf.learning.model import TemporalClassifier
+from vidclf.learning.ood import FeatureSpace, ood_score
 from vidclf.learning.temperature import tempered
-from vidclf.learning.trust import (
-    FeatureSpace,
-    RiskThreshold,
-    TrustScore,
-    frame_agreement,
-    ood_score,
-    signs,
-)
+from vidclf.learning.trust import RiskThreshold, TrustScore, signs
 
 ENSEMBLE_FILE = "ensemble.json"
 TRUST_FILE = "trust.safetensors"
@@ -94,7 +89,7 @@ class EnsembleInfo:
     """`num_videos` of validation, `temperature`, expected calibration error `ece_before` (temperature 1)
     and `ece_after` (cross-fitted over sources); under `tta` the last three with the views' votes"""
     trust: dict[str, Any] = field(default_factory=dict)
-    """`digest` of `trust.safetensors`; `ood`: the arguments of `trust.ood_score`, the `level` that its line
+    """`digest` of `trust.safetensors`; `ood`: the arguments of `ood.ood_score`, the `level` that its line
     stands for and the `num_videos` it is from; `plain` and `tta`: fields of `trust.TrustScore`"""
     stages: dict[str, dict[str, Any]] = field(default_factory=dict)
     """of each early stage of the cascade that could be fitted: `num_frames`, `feature_specs` (one a backbone;
@@ -146,7 +141,9 @@ class EnsembleOutput:
 class TrustData:
     """`trust.safetensors`: where training's videos lie, what is said of validation's, and a probe of these."""
 
-    spaces: list[FeatureSpace]
+    spaces: dict[str, list[FeatureSpace]]
+    """for the full look and each early stage, of each backbone"""
+    discriminants: list[FrameDiscriminant]
     """of each backbone"""
     full: dict[str, StageData]
     """the full look at validation's videos, by mode, `plain` or `tta`"""
@@ -197,9 +194,10 @@ class Ensemble:
         logits_VMBC, attention = run_members(self._members, self.info.spaces_M, sequences_S, names, self._device)
         votes = vote(logits_VMBC.softmax(dim=3).numpy(), fitted.weights_V, fitted.temperature)
         probabilities_BC = votes.probabilities_BC
-        distances_SB = [space.distances(seen) for space, seen in zip(self.trust.spaces, sequences_S, strict=True)]
+        spaces = self.trust.spaces[stage]
+        distances_SB = [space.distances(seen) for space, seen in zip(spaces, sequences_S, strict=True)]
         ood_B = ood_score(distances_SB, fitted.ood["distances"], fitted.ood["line"]).astype(np.float32)
-        agreement_B = frame_agreement(self.trust.spaces, sequences_S, probabilities_BC.argmax(axis=1))
+        agreement_B = frame_agreement(self.trust.discriminants, sequences_S, probabilities_BC.argmax(axis=1))
         signs_BK = signs(probabilities_BC, votes.member_MBC, votes.view_VBC, agreement_B, ood_B)
         return EnsembleOutput(
             probabilities_BC=probabilities_BC,
@@ -323,9 +321,11 @@ def write_member(directory: str, index: int, state: dict[str, Tensor]) -> str:
 def write_trust(directory: str, data: TrustData) -> str:
     """Publish `trust.safetensors`; returns its SHA-256."""
     arrays: dict[str, npt.NDArray[Any]] = {}
-    for index, space in enumerate(data.spaces):
-        arrays[f"{index}.means_CD"] = space.means_CD
-        arrays[f"{index}.precision_DD"] = space.precision_DD
+    for name, spaces in data.spaces.items():
+        for index, space in enumerate(spaces):
+            arrays.update({f"{name}.{index}.{key}": array for key, array in asdict(space).items()})
+    for index, discriminant in enumerate(data.discriminants):
+        arrays.update({f"{index}.{key}": array for key, array in asdict(discriminant).items()})
     for name, stage in (data.full | data.stages).items():
         arrays[f"{name}.trust_B"] = stage.trust_B
         arrays[f"{name}.correct_B"] = stage.correct_B.astype(np.uint8)
@@ -348,11 +348,18 @@ def read_trust(directory: str, info: EnsembleInfo) -> TrustData:
     if hashlib.sha256(content).hexdigest() != info.trust.get("digest"):
         raise ConfigError(f"--ensemble {path}: is not the file that {ENSEMBLE_FILE} lists (digest differs)")
     arrays = safetensors.numpy.load(content)
-    modes = [mode(tta) for tta in (False, True)]
+    modes, indices = [mode(tta) for tta in (False, True)], range(len(info.backbones))
+    if f"{FULL}.0.centres_CD" not in arrays:
+        raise ConfigError(
+            f"--ensemble {path}: was written by an earlier version, whose OOD score was another; train again"
+        )
     return TrustData(
-        spaces=[
-            FeatureSpace(means_CD=arrays[f"{index}.means_CD"], precision_DD=arrays[f"{index}.precision_DD"])
-            for index in range(len(info.backbones))
+        spaces={
+            name: [FeatureSpace.read(arrays, f"{name}.{index}.") for index in indices] for name in (FULL, *info.stages)
+        },
+        discriminants=[
+            FrameDiscriminant(towards_DC=arrays[f"{index}.towards_DC"], offset_C=arrays[f"{index}.offset_C"])
+            for index in indices
         ],
         full={name: _stage(arrays, name) for name in modes},
         stages={name: _stage(arrays, name) for name in EARLY_STAGES if name in info.stages},

@@ -1,20 +1,15 @@
 """How far a prediction can be trusted: its signs, the score fitted on them, and when to abstain.
 
-Three questions, apart from each other:
+Two questions, apart from each other and from how far a video is from what training saw (`ood.py`):
 
 - **trust score**, the probability that the top label is right: the calibrated confidence, corrected by
   a regularised logistic regression on signs of agreement. Its prior is the calibrated confidence as it
   is, so that a validation split with few errors, or none, changes little.
-- **OOD score**, how far the video is from what training saw: the Mahalanobis distance of its features'
-  mean square root, at unit length, to the nearest class, with one shrunk covariance for all classes (Lee
-  et al. 2018, arXiv:1807.03888), divided by the distance that 95 % of the unseen videos of the classes
-  stay below. So 1 is the line: above it a video is out of distribution, whatever its trust score.
 - **risk threshold**, the trust score below which to abstain so that the error among accepted videos
   stays under a wanted risk: Learn-then-Test with fixed-sequence testing and exact binomial tails
   (Angelopoulos et al. 2021, arXiv:2110.01052).
 
-Shape suffixes: B videos, T frames, D features, C classes, M members, V views, K signs, R directions,
-S backbones.
+Shape suffixes: B videos, C classes, M members, V views, K signs, N votes.
 """
 
 from __future__ import annotations
@@ -37,15 +32,6 @@ SIGNS = ("margin", "certainty", "member_agreement", "view_agreement", "frame_agr
 """What the trust score looks at beside the confidence; each one is higher for what deserves more trust.
 `view_agreement` says nothing without test-time augmentation, and weighs nothing there."""
 
-SHRINKAGE = 0.95
-"""Share of a multiple of the identity in the covariance: a few hundred videos tell little of a thousand
-dimensions. Chosen with the square root on splits 0 to 3 of `benchmarks/trust.py`; from 0.9 to 0.98 it makes
-little difference."""
-
-OOD_LEVEL = 0.95
-"""Share of unseen videos of the known classes that should have an OOD score below 1. At 0.99 a few hundred
-videos put the line where the one or two oddest of them are, and hardly anything is beyond that."""
-
 CONFIDENCE_LEVEL = 0.9
 """With which a risk threshold holds, over the draw of the validation videos."""
 
@@ -58,99 +44,6 @@ THRESHOLDS = np.arange(100) / 100
 
 CERTAIN = 1e-4
 """No confidence is taken to be nearer to 0 or 1 than this."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class FeatureSpace:
-    """Where training's videos lie: the classes' means and one precision for all, of `video_features`."""
-
-    means_CD: Floats
-    precision_DD: Floats
-
-    @classmethod
-    def fit(cls, features: Sequence[Floats], labels: Sequence[int], num_classes: int) -> FeatureSpace:
-        """From sequences [T, D] and class indices, of which every class has at least one."""
-        rows_BD = video_features(features)
-        labels_B = np.asarray(labels)
-        means_CD = np.stack([rows_BD[labels_B == index].mean(axis=0) for index in range(num_classes)])
-        precision_DD = shrunk_precision(rows_BD - means_CD[labels_B])
-        return cls(means_CD=means_CD.astype(np.float32), precision_DD=precision_DD.astype(np.float32))
-
-    def distances(self, features: Sequence[Floats]) -> Floats:
-        """Mahalanobis distance of each sequence to the nearest class, [B]."""
-        rows_BD = video_features(features)
-        squared_CB = [
-            np.einsum("bd,bd->b", (rows_BD - mean_D) @ self.precision_DD, rows_BD - mean_D) for mean_D in self.means_CD
-        ]
-        nearest_B: Floats = np.sqrt(np.maximum(np.min(squared_CB, axis=0), 0.0))
-        return nearest_B
-
-    def frame_agreement(self, features: Sequence[Floats], top_B: Sequence[int]) -> Floats:
-        """Share of each sequence's frames that are nearest to the mean of its top class, [B] in [0, 1].
-
-        A linear discriminant over single frames: evidence that the temporal model had no part in.
-        """
-        towards_DC = self.precision_DD @ self.means_CD.T
-        offset_C = 0.5 * np.einsum("cd,dc->c", self.means_CD, towards_DC)
-        return np.array(
-            [
-                (np.argmax(_unit(_root(features_TD)) @ towards_DC - offset_C, axis=1) == top).mean()
-                for features_TD, top in zip(features, top_B, strict=True)
-            ]
-        )
-
-
-def ood_score(distances_SB: Sequence[Floats], scale_S: Sequence[float], line: float) -> Floats:
-    """Distances in the feature spaces of several backbones as one score, [B]; at 1 is the line.
-
-    Each is measured in its own line's distance, so that no backbone counts for more because its space is
-    wider, and the mean is taken: each space is estimated from few videos, and the errors of one are not
-    those of the others, while a maximum would leave the verdict to whichever is estimated worst. `line`
-    is the mean that unseen videos of the classes stay below; 1 for one backbone.
-    """
-    mean_B: Floats = np.mean([own_B / scale for own_B, scale in zip(distances_SB, scale_S, strict=True)], axis=0)
-    return mean_B / line
-
-
-def frame_agreement(
-    spaces: Sequence[FeatureSpace], sequences_S: Sequence[Sequence[Floats]], top_B: Sequence[int]
-) -> Floats:
-    """`FeatureSpace.frame_agreement`, on average over the backbones, [B]."""
-    shares_SB = [space.frame_agreement(seen, top_B) for space, seen in zip(spaces, sequences_S, strict=True)]
-    mean_B: Floats = np.mean(shares_SB, axis=0)
-    return mean_B
-
-
-def shrunk_precision(centred_BD: Floats) -> Floats:
-    """Inverse [D, D] of the covariance of centred rows, `SHRINKAGE` of it replaced by as much variance in every
-    direction (Ledoit & Wolf 2004). Through the rows' singular vectors, of which there may be far fewer than
-    columns."""
-    num_videos, dim = centred_BD.shape
-    _, scale_R, directions_RD = np.linalg.svd(centred_BD, full_matrices=False)
-    # A class of one video each has no spread; any will do.
-    even = SHRINKAGE * max((scale_R**2).sum() / num_videos / dim, 1e-9)
-    along_R = 1 / ((1 - SHRINKAGE) * scale_R**2 / num_videos + even)
-    precision_DD: Floats = np.eye(dim) / even + (directions_RD.T * (along_R - 1 / even)) @ directions_RD
-    return precision_DD
-
-
-def video_features(features: Sequence[Floats]) -> Floats:
-    """The mean of each sequence's signed square roots, at unit length, [B, D] float64.
-
-    What a network's last layer says is sparse and skewed, and without the root a few large values decide a
-    distance (Perronnin et al. 2010, Improving the Fisher Kernel, section 3.2).
-    """
-    return _unit(np.stack([_root(features_TD).mean(axis=0) for features_TD in features]).astype(np.float64))
-
-
-def _root(features_TD: Floats) -> Floats:
-    root_TD: Floats = np.sign(features_TD) * np.sqrt(np.abs(features_TD.astype(np.float32)))
-    return root_TD
-
-
-def _unit(rows_BD: Floats) -> Floats:
-    unit_BD: Floats = rows_BD / np.maximum(np.linalg.norm(rows_BD, axis=1, keepdims=True), 1e-12)
-    return unit_BD
 
 
 def disagreement(probabilities_NBC: Floats, weights_N: Floats | None = None) -> npt.NDArray[np.float32]:
@@ -250,15 +143,6 @@ def group_folds(labels: Sequence[int], groups: Sequence[str], num_folds: int) ->
     order = sorted(label_of, key=lambda group: (label_of[group], group))
     fold_of = {group: position % num_folds for position, group in enumerate(order)}
     return np.array([fold_of[group] for group in groups], dtype=np.int64)
-
-
-def conformal_quantile(scores_B: Floats, level: float) -> tuple[float, float]:
-    """The score that a further video of the same kind stays below with probability `level` (split
-    conformal prediction: Vovk et al. 2005), and the probability that this many videos allow to claim:
-    with fewer than level / (1 - level) of them, that of staying below the highest score."""
-    num = len(scores_B)
-    rank = min(math.ceil((num + 1) * level), num)
-    return float(np.sort(scores_B)[rank - 1]), min(level, num / (num + 1))
 
 
 @dataclass(frozen=True, kw_only=True)

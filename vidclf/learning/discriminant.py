@@ -1,0 +1,68 @@
+"""What single frames say of a video: evidence that the temporal model had no part in.
+
+Shape suffixes: B videos, T frames, D features, C classes, R directions, S backbones.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from vidclf.learning.ood import Floats, signed_root, unit
+
+SHRINKAGE = 0.95
+"""Share of a multiple of the identity in the covariance: a few hundred videos tell little of a thousand
+dimensions. Chosen on splits 0 to 3 of `benchmarks/trust.py`; from 0.9 to 0.98 it makes little difference."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class FrameDiscriminant:
+    """Linear discriminant over frames' signed square roots, at unit length: the class whose mean is nearest,
+    under one shrunk covariance of the videos."""
+
+    towards_DC: Floats
+    """the classes' means times the precision"""
+    offset_C: Floats
+
+    @classmethod
+    def fit(cls, features: Sequence[Floats], labels: Sequence[int], num_classes: int) -> FrameDiscriminant:
+        """From sequences [T, D] and class indices, of which every class has at least one."""
+        rows_BD = unit(np.stack([signed_root(features_TD).mean(axis=0) for features_TD in features]).astype(np.float64))
+        labels_B = np.asarray(labels)
+        means_CD = np.stack([rows_BD[labels_B == index].mean(axis=0) for index in range(num_classes)])
+        towards_DC = _times_precision(rows_BD - means_CD[labels_B], means_CD)
+        offset_C = 0.5 * np.einsum("cd,dc->c", means_CD, towards_DC)
+        return cls(towards_DC=towards_DC.astype(np.float32), offset_C=offset_C.astype(np.float32))
+
+    def agreement(self, features: Sequence[Floats], top_B: Sequence[int]) -> Floats:
+        """Share of each sequence's frames that are nearest to the mean of its top class, [B] in [0, 1]."""
+        return np.array(
+            [
+                (np.argmax(unit(signed_root(features_TD)) @ self.towards_DC - self.offset_C, axis=1) == top).mean()
+                for features_TD, top in zip(features, top_B, strict=True)
+            ]
+        )
+
+
+def frame_agreement(
+    discriminants: Sequence[FrameDiscriminant], sequences_S: Sequence[Sequence[Floats]], top_B: Sequence[int]
+) -> Floats:
+    """`FrameDiscriminant.agreement`, on average over the backbones, [B]."""
+    shares_SB = [own.agreement(seen, top_B) for own, seen in zip(discriminants, sequences_S, strict=True)]
+    mean_B: Floats = np.mean(shares_SB, axis=0)
+    return mean_B
+
+
+def _times_precision(centred_BD: Floats, rows_CD: Floats) -> Floats:
+    """Rows times the inverse of the covariance of centred rows, `SHRINKAGE` of it replaced by as much variance in
+    every direction (Ledoit & Wolf 2004), [D, C]. Through the singular vectors, of which there may be far fewer
+    than columns."""
+    num_videos, dim = centred_BD.shape
+    _, scale_R, along_RD = np.linalg.svd(centred_BD, full_matrices=False)
+    # A class of one video each has no spread; any will do.
+    even = SHRINKAGE * max((scale_R**2).sum() / num_videos / dim, 1e-9)
+    precision_R = 1 / ((1 - SHRINKAGE) * scale_R**2 / num_videos + even)
+    product_DC: Floats = rows_CD.T / even + along_RD.T @ ((precision_R - 1 / even)[:, None] * (along_RD @ rows_CD.T))
+    return product_DC

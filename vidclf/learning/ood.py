@@ -1,0 +1,250 @@
+"""How far a video is from what training saw: the OOD score.
+
+A video is near to a class where it looks like its videos and moves like them; its distance is that to the
+nearest class.
+
+- **Appearance** is the mean of the frames' features, each value raised to `APPEARANCE_POWER` with its sign, at
+  unit length: which of the backbone's channels answer most. Its distance to a class is a Mahalanobis distance
+  under the class's own covariance, of the directions that its videos vary in and as much variance in every other
+  one (probabilistic principal components: Tipping & Bishop 1999, doi:10.1111/1467-9868.00196). A covariance that
+  the classes share (Lee et al. 2018, arXiv:1807.03888) would be as wide around a class that is all alike as around
+  the most varied one.
+- **Motion** is what a mean does not tell, in two numbers of the frames' signed square roots at unit length: their
+  spread, the root mean square distance to their mean, and their roughness, the mean step from one to the next over
+  that spread (von Neumann 1941, doi:10.1214/aoms/1177731677). A slide, a cut every second and a slow pan differ.
+
+The OOD score is this distance over the one that `OOD_LEVEL` of the unseen videos of the classes stay below. So 1
+is the line: above it a video is out of distribution, whatever its trust score. Each look of the cascade has a space
+of its own, since the steps between fewer frames are longer. How that does beside other distances is in
+`benchmarks/RESULTS.md`.
+
+Shape suffixes: B videos, N videos of one class, T frames, D features, C classes, R directions, K numbers of
+motion, S backbones.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, fields, replace
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+Floats = npt.NDArray[np.floating[Any]]
+
+OOD_LEVEL = 0.95
+"""Share of unseen videos of the known classes that should have an OOD score below 1. At 0.99 a few hundred
+videos put the line where the one or two oddest of them are, and hardly anything is beyond that."""
+
+APPEARANCE_POWER = 1.5
+"""Above 1, so that the channels that answer most count most. This, `APPEARANCE_WEIGHT` and the two numbers of motion
+were chosen on splits 0 to 3 of `benchmarks/trust.py`, where 1.25 to 1.75 and 3 to 4 make little difference."""
+
+APPEARANCE_WEIGHT = 3.0
+"""Of appearance's squared distance, where motion's weighs 1 and both have the same spread over unseen videos."""
+
+SHRINKAGE = 0.3
+"""Share of a class's variance that is spread evenly over all directions (Ledoit & Wolf 2004); from 0.1 to 0.6 it
+makes little difference."""
+
+MAX_DIRECTIONS = 128
+"""That a class's covariance is told in; a class of fewer videos has fewer."""
+
+PRIOR_VIDEOS = 15
+"""Videos' worth of evidence that a class spreads as the classes do on average, so that a class of one video has a
+spread at all."""
+
+LEAST_VARIANCE = 1e-9
+LEAST_MOTION = 0.01
+"""Added to spread and roughness, below which they are noise, before their logarithm is taken."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class FeatureSpace:
+    """Where each class's videos lie, by appearance and by motion."""
+
+    centres_CD: Floats
+    directions_CRD: Floats
+    """scaled, so that the squares of a deviation along them are what is to be taken off the squared distance"""
+    inverse_variance_C: Floats
+    """in every other direction"""
+    motion_means_CK: Floats
+    motion_precision_CKK: Floats
+    motion_weight: Floats
+    """of motion's squared distance beside appearance's, a scalar"""
+
+    @classmethod
+    def fit(
+        cls, appearance_BD: Floats, motion_BK: Floats, labels_B: npt.NDArray[np.int64], num_classes: int
+    ) -> FeatureSpace:
+        """From videos' `appearance` and `motion` and class indices, of which every class has at least one."""
+        centres_CD, motion_means_CK = (
+            np.stack([rows[labels_B == index].mean(axis=0) for index in range(num_classes)])
+            for rows in (appearance_BD, motion_BK)
+        )
+        centred_BD, apart_BK = appearance_BD - centres_CD[labels_B], motion_BK - motion_means_CK[labels_B]
+        mean_variance = float((centred_BD**2).sum() / len(labels_B))
+        mean_covariance_KK = _covariance(apart_BK) + LEAST_MOTION**2 * np.eye(apart_BK.shape[1])
+        directions, inverse_variance_C, precisions = [], np.empty(num_classes), []
+        for index in range(num_classes):
+            centred_ND, apart_NK = centred_BD[labels_B == index], apart_BK[labels_B == index]
+            own = len(centred_ND) / (len(centred_ND) + PRIOR_VIDEOS)
+            variance = own * float((centred_ND**2).sum() / len(centred_ND)) + (1 - own) * mean_variance
+            even = max(SHRINKAGE * variance / centred_ND.shape[1], LEAST_VARIANCE)
+            variance_R, along_RD = principal(centred_ND)
+            scale_R = np.sqrt(1 / even - 1 / ((1 - SHRINKAGE) * variance_R + even))
+            directions.append(scale_R[:, None] * along_RD)
+            inverse_variance_C[index] = 1 / even
+            precisions.append(np.linalg.inv(own * _covariance(apart_NK) + (1 - own) * mean_covariance_KK))
+        num_directions = max(len(rows_RD) for rows_RD in directions)
+        padded = [np.pad(rows_RD, ((0, num_directions - len(rows_RD)), (0, 0))) for rows_RD in directions]
+        return cls(
+            centres_CD=centres_CD.astype(np.float32),
+            directions_CRD=np.stack(padded).astype(np.float32),
+            inverse_variance_C=inverse_variance_C,
+            motion_means_CK=motion_means_CK,
+            motion_precision_CKK=np.stack(precisions),
+            motion_weight=np.array(1.0),
+        )
+
+    def distances(self, features: Sequence[Floats]) -> Floats:
+        """Of each sequence to the nearest class, [B]."""
+        appearance_BC, motion_BC = self.squared_parts(appearance(features), motion(features))
+        return self.nearest(appearance_BC, motion_BC)
+
+    def nearest(self, appearance_BC: Floats, motion_BC: Floats) -> Floats:
+        """The distance to the nearest class that squared parts come to, [B]."""
+        nearest_B: Floats = np.sqrt((appearance_BC + self.motion_weight * motion_BC).min(axis=1))
+        return nearest_B
+
+    def squared_parts(self, appearance_BD: Floats, motion_BK: Floats) -> tuple[Floats, Floats]:
+        """Squared distances of each video to each class, by appearance and by motion, [B, C] both."""
+        by_appearance, by_motion = [], []
+        for index, centre_D in enumerate(self.centres_CD):
+            apart_BD, apart_BK = appearance_BD - centre_D, motion_BK - self.motion_means_CK[index]
+            along_B = ((apart_BD @ self.directions_CRD[index].T) ** 2).sum(axis=1)
+            by_appearance.append(np.maximum((apart_BD**2).sum(axis=1) * self.inverse_variance_C[index] - along_B, 0.0))
+            by_motion.append(np.einsum("bk,kl,bl->b", apart_BK, self.motion_precision_CKK[index], apart_BK))
+        return np.stack(by_appearance, axis=1), np.stack(by_motion, axis=1)
+
+    @classmethod
+    def read(cls, arrays: Mapping[str, Floats], prefix: str) -> FeatureSpace:
+        """From a file's arrays, named as the fields are."""
+        return cls(**{field.name: arrays[prefix + field.name] for field in fields(cls)})
+
+
+def fit_space(
+    features: Sequence[Floats],
+    labels: Sequence[int],
+    folds_B: npt.NDArray[np.int64],
+    in_train: npt.NDArray[np.intp],
+    in_val: npt.NDArray[np.intp],
+) -> tuple[FeatureSpace, Floats]:
+    """Where train's videos lie, and the distances of unseen ones: of validation's, then of train's own by
+    cross-fitting over `folds_B` (which had less to fit on, so that a line by them lies rather too far out).
+    `labels` and `folds_B` are of train's videos, in the order of `in_train`."""
+    rows_BD, motion_BK, labels_B, num_classes = (
+        appearance(features),
+        motion(features),
+        np.asarray(labels),
+        max(labels) + 1,
+    )
+
+    def fit(inside: npt.NDArray[np.intp], own_B: npt.NDArray[np.int64]) -> FeatureSpace:
+        return FeatureSpace.fit(rows_BD[inside], motion_BK[inside], own_B, num_classes)
+
+    space = fit(in_train, labels_B)
+    parts = [space.squared_parts(rows_BD[in_val], motion_BK[in_val])]
+    for fold in np.unique(folds_B):
+        is_inside_B = folds_B != fold
+        # A class with a single source has no mean without it.
+        if len(np.unique(labels_B[is_inside_B])) == num_classes:
+            outside = in_train[~is_inside_B]
+            part = fit(in_train[is_inside_B], labels_B[is_inside_B])
+            parts.append(part.squared_parts(rows_BD[outside], motion_BK[outside]))
+    appearance_BC, motion_BC = (np.concatenate(found) for found in zip(*parts, strict=True))
+    spread, of_motion = appearance_BC.min(axis=1).std(), motion_BC.min(axis=1).std()
+    # Where no two unseen videos differ there is nothing to weigh.
+    weight = float(spread / of_motion) / APPEARANCE_WEIGHT if spread > 0 and of_motion > 0 else 1.0
+    space = replace(space, motion_weight=np.array(weight))
+    return space, space.nearest(appearance_BC, motion_BC)
+
+
+def fit_line(distances_SB: Sequence[Floats]) -> tuple[dict[str, Any], Floats]:
+    """The OOD line, by the distances of the same unseen videos in each backbone's space; their scores."""
+    scale_S = [conformal_quantile(distances_B, OOD_LEVEL)[0] for distances_B in distances_SB]
+    line, level = conformal_quantile(ood_score(distances_SB, scale_S, 1.0), OOD_LEVEL)
+    ood = {"distances": scale_S, "line": line, "level": level, "num_videos": len(distances_SB[0])}
+    return ood, ood_score(distances_SB, scale_S, line)
+
+
+def ood_score(distances_SB: Sequence[Floats], scale_S: Sequence[float], line: float) -> Floats:
+    """Distances in the feature spaces of several backbones as one score, [B]; at 1 is the line.
+
+    Each is measured in its own line's distance, so that no backbone counts for more because its space is
+    wider, and the mean is taken: each space is estimated from few videos, and the errors of one are not
+    those of the others, while a maximum would leave the verdict to whichever is estimated worst. `line`
+    is the mean that unseen videos of the classes stay below; 1 for one backbone.
+    """
+    mean_B: Floats = np.mean([own_B / scale for own_B, scale in zip(distances_SB, scale_S, strict=True)], axis=0)
+    return mean_B / line
+
+
+def conformal_quantile(scores_B: Floats, level: float) -> tuple[float, float]:
+    """The score that a further video of the same kind stays below with probability `level` (split
+    conformal prediction: Vovk et al. 2005), and the probability that this many videos allow to claim:
+    with fewer than level / (1 - level) of them, that of staying below the highest score."""
+    num = len(scores_B)
+    rank = min(math.ceil((num + 1) * level), num)
+    return float(np.sort(scores_B)[rank - 1]), min(level, num / (num + 1))
+
+
+def appearance(features: Sequence[Floats]) -> Floats:
+    """Of each sequence, [B, D] float64 at unit length."""
+    mean_BD = np.stack([features_TD.astype(np.float32).mean(axis=0) for features_TD in features]).astype(np.float64)
+    # At unit length first, so that no power overflows.
+    mean_BD = unit(mean_BD)
+    return unit(np.sign(mean_BD) * np.abs(mean_BD) ** APPEARANCE_POWER)
+
+
+def motion(features: Sequence[Floats]) -> Floats:
+    """Logarithms of each sequence's roughness and spread, [B, 2] float64. A single frame has neither."""
+    found_BK = np.empty((len(features), 2))
+    for row_K, features_TD in zip(found_BK, features, strict=True):
+        frames_TD = unit(signed_root(features_TD))
+        spread = math.sqrt(float(((frames_TD - frames_TD.mean(axis=0)) ** 2).sum(axis=1).mean()))
+        steps_T = np.linalg.norm(np.diff(frames_TD, axis=0), axis=1)
+        step = float(steps_T.mean()) if len(steps_T) else 0.0
+        row_K[:] = np.log([LEAST_MOTION + step / (LEAST_MOTION + spread), LEAST_MOTION + spread])
+    return found_BK
+
+
+def signed_root(features_TD: Floats) -> Floats:
+    """What a network's last layer says is sparse and skewed, and without the root a few large values decide a
+    distance (Perronnin et al. 2010, Improving the Fisher Kernel, section 3.2)."""
+    root_TD: Floats = np.sign(features_TD) * np.sqrt(np.abs(features_TD.astype(np.float32)))
+    return root_TD
+
+
+def unit(rows_BD: Floats) -> Floats:
+    """Rows at unit length."""
+    unit_BD: Floats = rows_BD / np.maximum(np.linalg.norm(rows_BD, axis=1, keepdims=True), 1e-12)
+    return unit_BD
+
+
+def principal(centred_ND: Floats) -> tuple[Floats, Floats]:
+    """The directions [R, D] that rows vary in most, at unit length, and the variance along each, [R]."""
+    num_videos, dim = centred_ND.shape
+    if num_videos <= dim:
+        _, scale_R, along_RD = np.linalg.svd(centred_ND, full_matrices=False)
+        return scale_R[:MAX_DIRECTIONS] ** 2 / num_videos, along_RD[:MAX_DIRECTIONS]
+    # Ascending, and of a singular covariance some are below 0.
+    variance_R, along_DR = np.linalg.eigh(_covariance(centred_ND))
+    return np.maximum(variance_R[::-1][:MAX_DIRECTIONS], 0.0), along_DR.T[::-1][:MAX_DIRECTIONS]
+
+
+def _covariance(centred_NK: Floats) -> Floats:
+    covariance_KK: Floats = centred_NK.T @ centred_NK / len(centred_NK)
+    return covariance_KK
