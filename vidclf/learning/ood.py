@@ -203,9 +203,9 @@ def conformal_quantile(scores_B: Floats, level: float) -> tuple[float, float]:
 
 def appearance(features: Sequence[Floats]) -> Floats:
     """Of each sequence, [B, D] float64 at unit length."""
-    mean_BD = np.stack([features_TD.astype(np.float32).mean(axis=0) for features_TD in features]).astype(np.float64)
+    means = [features_TD.astype(np.float32).mean(axis=0) for features_TD in features]
     # At unit length first, so that no power overflows.
-    mean_BD = unit(mean_BD)
+    mean_BD = unit(np.stack(means).astype(np.float64))
     return unit(np.sign(mean_BD) * np.abs(mean_BD) ** APPEARANCE_POWER)
 
 
