@@ -1,12 +1,12 @@
 """Accuracy, calibration, out-of-distribution detection and risk of an ensemble, over several splits.
 
-    python benchmarks/trust.py --archive DIR --features DIR [--seeds 0,1,2,3] [--ensembles DIR] [--members 4] ...
+    python benchmarks/trust.py --archive DIR --features DIR [--seeds 0,1,2,3 | --folds N] [--ensembles DIR] ...
 
 For each seed the archive is split by source, an ensemble trained on train, fitted on validation and
-measured on test, of which the figures are then pooled: a test split of a few dozen videos has a calibration
-error of several points however well its model is calibrated, and this floor is printed beside it. Intervals
-are bootstraps over sources. `--ensembles DIR` keeps the members, so that only what is fitted to them is done
-again in a later run.
+measured on test; `--folds 12` cross-validates over the sources instead, so that every video is tested once. The
+figures are then pooled: a test split of a few dozen videos has a calibration error of several points however
+well its model is calibrated, and this floor is printed beside it. Intervals are bootstraps over sources.
+`--ensembles DIR` keeps the members, so that only what is fitted to them is done again in a later run.
 
 Videos of no class are clips that are made (noise, coarse noise, solid colours, bars, ramps and chequers,
 encoded as H.264 and sampled as the videos were), and the videos of a class that training lacked: each class
@@ -86,6 +86,7 @@ def main() -> None:
     parser.add_argument("--archive", type=Path, required=True)
     parser.add_argument("--features", required=True)
     parser.add_argument("--seeds", default="0,1,2,3")
+    parser.add_argument("--folds", type=int, default=0, help="test every video once, in so many folds, and no seeds")
     parser.add_argument("--ensembles", type=Path, help="keep the members here, and take those that are here")
     parser.add_argument("--held-out", default="", help="seeds to train an ensemble without a class for as well")
     parser.add_argument("--members", type=int, default=4)
@@ -106,8 +107,9 @@ def main() -> None:
     pooled: list[Seen] = []
     with tempfile.TemporaryDirectory() as scratch:
         train_in = partial(train, recipe=recipe, num_members=arguments.members, kept_in=arguments.ensembles or scratch)
-        for seed in map(int, arguments.seeds.split(",")):
-            fresh = split(features, seed)
+        seeds = range(arguments.folds) if arguments.folds else map(int, arguments.seeds.split(","))
+        for seed in seeds:
+            fresh = fold(features, seed, arguments.folds) if arguments.folds else split(features, seed)
             classifier = train_in(fresh)
             test = of(fresh, np.array(fresh.splits) == "test")
             known, unknown = look(classifier, test.features, test), look(classifier, made)
@@ -260,6 +262,14 @@ def split(features: FeatureSet, seed: int) -> FeatureSet:
     labels = [str(label) for label in features.labels]
     names = splits.assign(labels, features.sublabels, features.groups, FRACTIONS, seed)
     return replace(features, splits=list(names))
+
+
+def fold(features: FeatureSet, number: int, num_folds: int) -> FeatureSet:
+    """One fold of a cross-validation over the sources: this fold is test, the two after it are validation."""
+    labels = sorted({str(label) for label in features.labels})
+    folds_B = group_folds([labels.index(str(label)) for label in features.labels], features.groups, num_folds)
+    names = np.array(["test", "val", "val", *["train"] * (num_folds - 3)])[(folds_B - number) % num_folds]
+    return replace(features, splits=names.tolist())
 
 
 def of(features: FeatureSet, keep: npt.NDArray[np.bool_]) -> FeatureSet:
