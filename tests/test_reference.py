@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import re
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import h5py
 import numpy as np
 import pytest
+import safetensors.numpy
 import torch
 from torch import Tensor
 
@@ -345,6 +348,24 @@ def test_an_imported_ensemble_classifies_as_its_checkpoints_do(
     write(tmp_path / "reference", checkpoint(2))
     with pytest.raises(ConfigError, match="member 0 was trained on other features or with other settings"):
         train(config(directory, output), [features], ["DEFAULT"])
+
+
+def test_an_ensemble_that_an_earlier_version_calibrated_is_calibrated_again(tmp_path: Path) -> None:
+    directory, output, features = write(tmp_path / "reference", checkpoint(0)), tmp_path / "ensemble", feature_set()
+    summary = train(config(directory, output), [features], ["DEFAULT"])
+    assert summary is not None
+    info = ensemble.read_info(str(output))
+    arrays = safetensors.numpy.load_file(output / "trust.safetensors")
+    safetensors.numpy.save_file(
+        {name: array for name, array in arrays.items() if not name.startswith("full.")}, output / "trust.safetensors"
+    )
+    digest = hashlib.sha256((output / "trust.safetensors").read_bytes()).hexdigest()
+    ensemble.write_info(str(output), replace(info, trust={**info.trust, "digest": digest}))
+    with pytest.raises(ensemble.OutdatedEnsembleError, match="was calibrated by an earlier version"):
+        ensemble.load(str(output), torch.device("cpu"))
+    again = train(config(directory, output), [features], ["DEFAULT"])
+    assert again is not None
+    assert (again["num_trained"], again["ensemble_id"]) == (0, summary["ensemble_id"])
 
 
 def test_features_of_another_width_are_refused(tmp_path: Path) -> None:

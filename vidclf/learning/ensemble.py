@@ -49,6 +49,10 @@ BySpace = Sequence[Sequence[npt.NDArray[np.float16]]]
 """For each backbone the videos' features [T, D]; a video has as many frames in all of them."""
 
 
+class OutdatedEnsembleError(ConfigError):
+    """An ensemble whose members are good and whose calibration is not."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class FittedBackbone:
     """A backbone whose features members were fitted on."""
@@ -350,8 +354,9 @@ def read_trust(directory: str, info: EnsembleInfo) -> TrustData:
     arrays = safetensors.numpy.load(content)
     modes, indices = [mode(tta) for tta in (False, True)], range(len(info.backbones))
     if f"{FULL}.0.centres_CD" not in arrays:
-        raise ConfigError(
-            f"--ensemble {path}: was written by an earlier version, whose OOD score was another; train again"
+        raise OutdatedEnsembleError(
+            f"--ensemble {path}: was calibrated by an earlier version, whose OOD score was another; run jobs/train.py "
+            "with its flags again, which calibrates anew and leaves the members as they are"
         )
     return TrustData(
         spaces={
@@ -368,12 +373,10 @@ def read_trust(directory: str, info: EnsembleInfo) -> TrustData:
 
 
 def _stage(arrays: dict[str, npt.NDArray[Any]], name: str) -> StageData:
-    trust_B = arrays[f"{name}.trust_B"]
     return StageData(
-        trust_B=trust_B,
+        trust_B=arrays[f"{name}.trust_B"],
         correct_B=arrays[f"{name}.correct_B"].astype(bool),
-        # Of a full look ensembles from before do not tell it.
-        ood_B=arrays.get(f"{name}.ood_B", np.zeros_like(trust_B)),
+        ood_B=arrays[f"{name}.ood_B"],
     )
 
 

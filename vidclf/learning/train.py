@@ -87,7 +87,7 @@ def train(
         print(f"would {verb} members {missing} of {config.members} into {config.output}")
         return None
     ensemble_file = storage.join(config.output, ensemble.ENSEMBLE_FILE)
-    if missing or not storage.exists(ensemble_file) or not _has_stages(config.output, looks):
+    if missing or not storage.exists(ensemble_file) or not _is_calibrated(config.output, looks):
         if storage.exists(ensemble_file):
             storage.delete_file(ensemble_file)
         storage.create_dir(config.output)
@@ -281,9 +281,15 @@ def publish_ensemble(
     ensemble.write_info(config.output, calibrate(config.output, uncalibrated, features, first_looks or None))
 
 
-def _has_stages(output: str, first_looks: Sequence[FeatureSet]) -> bool:
-    """Whether a published ensemble has the first look that is asked for; any or none will do where none is."""
-    fitted = ensemble.read_info(output).stages.get(cascade.KEYFRAMES, {"feature_specs": []})
+def _is_calibrated(output: str, first_looks: Sequence[FeatureSet]) -> bool:
+    """Whether a published ensemble is as this version calibrates it, with the first look that is asked for; any or
+    none will do where none is."""
+    info = ensemble.read_info(output)
+    try:
+        ensemble.read_trust(output, info)
+    except ensemble.OutdatedEnsembleError:
+        return False
+    fitted = info.stages.get(cascade.KEYFRAMES, {"feature_specs": []})
     return not first_looks or fitted["feature_specs"] == [asdict(look.spec) for look in first_looks]
 
 
