@@ -96,6 +96,8 @@ def main() -> None:
     parser.add_argument("--epochs", type=int, default=40)
     parser.add_argument("--lr", type=float, default=1e-3)
     arguments = parser.parse_args()
+    if 0 < arguments.folds < 4:
+        parser.error(f"--folds must be at least 4 (one for test, two for validation), got {arguments.folds}")
     features = read_features(arguments.features)
     names = ("hidden_dim", "num_lstm_layers", "num_attention_heads", "epochs", "lr")
     recipe = FitConfig(classifier_dims=(64,), patience=15, **{name: getattr(arguments, name) for name in names})

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import numpy as np
@@ -9,6 +10,7 @@ import pytest
 import torch
 
 from tests.several import pair
+from vidclf.archive.sampling import SamplingPlan, evenly_spread
 from vidclf.config import ModelConfig
 from vidclf.features.store import FeatureSet, FeatureSpec
 from vidclf.learning import ensemble
@@ -16,6 +18,7 @@ from vidclf.learning.calibrate import calibrate, cross_fitted, fit_calibration
 from vidclf.learning.discriminant import frame_agreement
 from vidclf.learning.ensemble import Ensemble, EnsembleInfo, FittedBackbone
 from vidclf.learning.model import TemporalClassifier
+from vidclf.learning.ood import motion
 
 SPEC = FeatureSpec(
     backbone="efficientnet_lite0", weights_digest="0", sampling={}, transform={}, decoder="d", dtype="float16"
@@ -99,6 +102,57 @@ def test_an_ensemble_is_calibrated_and_read_back(tmp_path: Path) -> None:
     # Frames say what their class is, whatever the member makes of them.
     agreement_B = loaded.trust.discriminants[0].agreement(features.features[12:], [0, 1] * 6)
     assert agreement_B.tolist() == pytest.approx([1.0] * 12)
+
+
+def test_each_look_has_a_space_of_its_own(tmp_path: Path) -> None:
+    generator = np.random.default_rng(0)
+    names = [f"{split}{index}" for split in ("train", "val") for index in range(20)]
+    labels: list[str | None] = ["AB"[index % 2] for index in range(40)]
+    spec = replace(SPEC, sampling=asdict(SamplingPlan(num_frames=48)))
+
+    def look(num_frames: int, jitter: float, spec: FeatureSpec) -> FeatureSet:
+        centres = [10 * np.eye(1280)[int(label == "B")] for label in labels]
+        return FeatureSet(
+            spec=spec,
+            video_ids=names,
+            video_uris=names,
+            labels=labels,
+            sublabels=[None] * 40,
+            groups=names,
+            content_digests=names,
+            splits=["train"] * 20 + ["val"] * 20,
+            features=[
+                (centre + jitter * generator.uniform(size=(num_frames, 1280))).astype(np.float16) for centre in centres
+            ],
+        )
+
+    torch.manual_seed(0)
+    digest = ensemble.write_member(str(tmp_path), 0, TemporalClassifier(1280, 2, MODEL).state_dict())
+    bare = EnsembleInfo(
+        classes=["A", "B"],
+        backbones=[FittedBackbone.of(spec, "DEFAULT")],
+        model=MODEL,
+        members=[{"file": ensemble.member_file(0), "backbone": SPEC.backbone, "digest": digest}],
+        training={},
+        versions={},
+    )
+    # Keyframes differ more from each other than the frames of the full look do.
+    full, keyframes = look(48, 0.02, spec), look(3, 0.2, SPEC)
+    info = calibrate(str(tmp_path), bare, [full], [keyframes])
+    ensemble.write_info(str(tmp_path), info)
+    loaded = ensemble.load(str(tmp_path), torch.device("cpu"))
+    assert list(loaded.trust.spaces) == ["full", "keyframes", "subset"]
+    seen = {
+        "full": full.features,
+        "keyframes": keyframes.features,
+        "subset": [rows_TD[evenly_spread(48, 24)] for rows_TD in full.features],
+    }
+    for name, sequences in seen.items():
+        (space,) = loaded.trust.spaces[name]
+        expected_CK = [motion(sequences[index:20:2]).mean(axis=0) for index in range(2)]
+        np.testing.assert_allclose(space.motion_means_CK, expected_CK, rtol=1e-6)
+        told_B = loaded.trust.full["plain"].ood_B if name == "full" else loaded.trust.stages[name].ood_B
+        np.testing.assert_allclose(loaded([sequences[20:]], stage=name).ood_score_B, told_B, rtol=1e-3)
 
 
 def test_members_of_two_backbones_are_calibrated_together(tmp_path: Path) -> None:

@@ -62,7 +62,7 @@ def test_each_class_has_its_own_spread() -> None:
     # 30 videos of a class deviate by 0.2 along the first of four dimensions; of another there is one video.
     deviations = np.array([0.2, -0.2] * 15)[:, None] * np.eye(4)[0]
     rows_BD = np.concatenate([np.eye(4)[2] + deviations, np.eye(4)[3:]])
-    space = FeatureSpace.fit(rows_BD, np.zeros((31, 2)), np.array([0] * 30 + [1]), 2)
+    space = FeatureSpace.fit(rows_BD, np.zeros((31, 2)), np.array([0] * 30 + [1]), np.ones(2))
     seen_BD = rows_BD[[0, 30]] + 0.1 * np.eye(4)[1]
     found_BC, _ = space.squared_parts(seen_BD, np.zeros((2, 2)))
     # All videos have a variance of 0.04 · 30 / 31; it counts for 15 videos, so that the classes' are:
@@ -94,16 +94,48 @@ def test_motion_weighs_a_third_of_appearance_by_their_spread_over_unseen_videos(
     assert len(distances_B) == 40
     inside, outside = np.flatnonzero(folds_B != 0), np.flatnonzero(folds_B == 0)
     rows_BD, motion_BK = ood.appearance(features), ood.motion(features)
-    part = FeatureSpace.fit(rows_BD[inside], motion_BK[inside], np.array(labels)[inside], 2)
+    part = FeatureSpace.fit(rows_BD[inside], motion_BK[inside], np.array(labels)[inside], np.ones(2))
     same = replace(part, motion_weight=space.motion_weight).distances([features[index] for index in outside])
     np.testing.assert_allclose(distances_B[10:16], same, rtol=1e-6)
     parts = [space.squared_parts(rows_BD[in_val], motion_BK[in_val])]
     for fold in range(5):
         inside, outside = np.flatnonzero(folds_B != fold), np.flatnonzero(folds_B == fold)
-        part = FeatureSpace.fit(rows_BD[inside], motion_BK[inside], np.array(labels)[inside], 2)
+        part = FeatureSpace.fit(rows_BD[inside], motion_BK[inside], np.array(labels)[inside], np.ones(2))
         parts.append(part.squared_parts(rows_BD[outside], motion_BK[outside]))
-    by_appearance_B, by_motion_B = (np.concatenate(found).min(axis=1) for found in zip(*parts, strict=True))
-    assert float(space.motion_weight) == pytest.approx(by_appearance_B.std() / by_motion_B.std() / 3)
+    ranges = [
+        np.subtract(*np.percentile(np.concatenate(found).min(axis=1), [75, 25])) for found in zip(*parts, strict=True)
+    ]
+    assert float(space.motion_weight) == pytest.approx(ranges[0] / ranges[1] / 8)
+
+
+def test_where_nothing_moves_motion_weighs_nothing() -> None:
+    generator = np.random.default_rng(0)
+    features = [generator.uniform(0, 1, size=(1, 6)) for _ in range(80)]
+    space, _ = fit_space(features, [0, 1] * 30, np.arange(60) // 2 % 5, np.arange(60), np.arange(60, 80))
+    assert float(space.motion_weight) == 0
+    # Two frames of what was seen are as far as one of them.
+    twice = [np.repeat(features[60], 2, axis=0)]
+    np.testing.assert_allclose(space.distances(twice), space.distances(features[60:61]), rtol=1e-6)
+
+
+def test_a_small_class_is_as_far_as_larger_ones_would_be_with_so_few_videos() -> None:
+    generator = np.random.default_rng(0)
+    counts = [160, 160, 160, 20]
+    rows_BD = np.concatenate(
+        [np.eye(64)[index] + generator.normal(size=(n, 64)) * 0.02 for index, n in enumerate(counts)]
+    )
+    labels_B, folds_B = np.repeat(np.arange(4), counts), np.concatenate([np.arange(n) % 5 for n in counts])
+    excess_C = ood.small_class_excess(rows_BD, labels_B, folds_B)
+    assert excess_C[:3].tolist() == [1, 1, 1]
+    # 128 videos tell all 64 directions, and of the variance along each 0.7 + 0.3 is taken; 20 tell 20 of 64.
+    unseen_BD = np.eye(64)[np.repeat([3, 0], 200)] + generator.normal(size=(400, 64)) * 0.02
+    means = {}
+    for name, excess in (("as is", np.ones(4)), ("made up", excess_C)):
+        space = FeatureSpace.fit(rows_BD, np.zeros((500, 2)), labels_B, excess)
+        own_BC, _ = space.squared_parts(unseen_BD, np.zeros((400, 2)))
+        means[name] = own_BC[:200, 3].mean() / own_BC[200:, 0].mean()
+    assert means["as is"] > 1.8
+    assert means["made up"] == pytest.approx(1, abs=0.25)
 
 
 def test_a_class_of_a_single_source_is_not_cross_fitted_away() -> None:

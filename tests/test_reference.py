@@ -363,6 +363,12 @@ def test_an_ensemble_that_an_earlier_version_calibrated_is_calibrated_again(tmp_
     ensemble.write_info(str(output), replace(info, trust={**info.trust, "digest": digest}))
     with pytest.raises(ensemble.OutdatedEnsembleError, match="was calibrated by an earlier version"):
         ensemble.load(str(output), torch.device("cpu"))
+    # What it was fitted to, too, has to be at hand.
+    with_look = {"keyframes": {"feature_specs": [{"backbone": "efficientnet_lite0"}]}}
+    ensemble.write_info(str(output), replace(ensemble.read_info(str(output)), stages=with_look))
+    with pytest.raises(ConfigError, match="--first-look must be given again"):
+        train(config(directory, output), [features], ["DEFAULT"])
+    ensemble.write_info(str(output), replace(ensemble.read_info(str(output)), stages={}))
     again = train(config(directory, output), [features], ["DEFAULT"])
     assert again is not None
     assert (again["num_trained"], again["ensemble_id"]) == (0, summary["ensemble_id"])

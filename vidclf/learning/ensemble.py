@@ -154,7 +154,7 @@ class TrustData:
     stages: dict[str, StageData] = field(default_factory=dict)
     """the early stages' looks at them"""
     probe: Probe | None = None
-    """None in ensembles from before there was one"""
+    """without one members compute in fp32 unless told otherwise"""
 
     def threshold(self, mode: str, risk: float) -> RiskThreshold:
         """What `--abstain-risk` comes to in a mode, `plain` or `tta`."""

@@ -61,7 +61,7 @@ class Probe:
 
     @classmethod
     def read(cls, arrays: dict[str, npt.NDArray[Any]], num_backbones: int) -> Probe | None:
-        """None where the arrays are of an ensemble from before there was one."""
+        """None where there is none among the arrays."""
         if "probe.probabilities_VBC" not in arrays:
             return None
         ends = np.cumsum(arrays["probe.num_frames_B"])[:-1]

@@ -8,7 +8,7 @@ nearest class.
   under the class's own covariance, of the directions that its videos vary in and as much variance in every other
   one (probabilistic principal components: Tipping & Bishop 1999, doi:10.1111/1467-9868.00196). A covariance that
   the classes share (Lee et al. 2018, arXiv:1807.03888) would be as wide around a class that is all alike as around
-  the most varied one.
+  the most varied one. Few videos tell few directions, for which a small class's distances are made up.
 - **Motion** is what a mean does not tell, in two numbers of the frames' signed square roots at unit length: their
   spread, the root mean square distance to their mean, and their roughness, the mean step from one to the next over
   that spread (von Neumann 1941, doi:10.1214/aoms/1177731677). A slide, a cut every second and a slow pan differ.
@@ -40,10 +40,11 @@ videos put the line where the one or two oddest of them are, and hardly anything
 
 APPEARANCE_POWER = 1.5
 """Above 1, so that the channels that answer most count most. This, `APPEARANCE_WEIGHT` and the two numbers of motion
-were chosen on splits 0 to 3 of `benchmarks/trust.py`, where 1.25 to 1.75 and 3 to 4 make little difference."""
+were chosen on splits 0 to 3 of `benchmarks/trust.py`, where 1.25 to 1.75 and 6 to 10 make little difference."""
 
-APPEARANCE_WEIGHT = 3.0
-"""Of appearance's squared distance, where motion's weighs 1 and both have the same spread over unseen videos."""
+APPEARANCE_WEIGHT = 8.0
+"""Of appearance's squared distance, where motion's weighs 1 and both have the same interquartile range over unseen
+videos."""
 
 SHRINKAGE = 0.3
 """Share of a class's variance that is spread evenly over all directions (Ledoit & Wolf 2004); from 0.1 to 0.6 it
@@ -53,8 +54,14 @@ MAX_DIRECTIONS = 128
 """That a class's covariance is told in; a class of fewer videos has fewer."""
 
 PRIOR_VIDEOS = 15
-"""Videos' worth of evidence that a class spreads as the classes do on average, so that a class of one video has a
-spread at all."""
+"""Videos' worth of evidence that a class spreads as much as the classes do on average, so that a class of one video
+has a spread at all."""
+
+ENOUGH_VIDEOS = 512
+"""From here on a class's directions are told as well as they will be."""
+
+MAX_THINNED = 8
+"""The largest classes, that are thinned to find what few videos do to a distance."""
 
 LEAST_VARIANCE = 1e-9
 LEAST_MOTION = 0.01
@@ -77,9 +84,15 @@ class FeatureSpace:
 
     @classmethod
     def fit(
-        cls, appearance_BD: Floats, motion_BK: Floats, labels_B: npt.NDArray[np.int64], num_classes: int
+        cls,
+        appearance_BD: Floats,
+        motion_BK: Floats,
+        labels_B: npt.NDArray[np.int64],
+        excess_C: Floats,
     ) -> FeatureSpace:
-        """From videos' `appearance` and `motion` and class indices, of which every class has at least one."""
+        """From videos' `appearance` and `motion` and class indices, of which every class has at least one;
+        `excess_C` is what squared distances to each class are divided by (`small_class_excess`)."""
+        num_classes = len(excess_C)
         centres_CD, motion_means_CK = (
             np.stack([rows[labels_B == index].mean(axis=0) for index in range(num_classes)])
             for rows in (appearance_BD, motion_BK)
@@ -90,13 +103,10 @@ class FeatureSpace:
         directions, inverse_variance_C, precisions = [], np.empty(num_classes), []
         for index in range(num_classes):
             centred_ND, apart_NK = centred_BD[labels_B == index], apart_BK[labels_B == index]
-            own = len(centred_ND) / (len(centred_ND) + PRIOR_VIDEOS)
-            variance = own * float((centred_ND**2).sum() / len(centred_ND)) + (1 - own) * mean_variance
-            even = max(SHRINKAGE * variance / centred_ND.shape[1], LEAST_VARIANCE)
-            variance_R, along_RD = principal(centred_ND)
-            scale_R = np.sqrt(1 / even - 1 / ((1 - SHRINKAGE) * variance_R + even))
-            directions.append(scale_R[:, None] * along_RD)
-            inverse_variance_C[index] = 1 / even
+            directions_RD, inverse_variance = spread(centred_ND, mean_variance)
+            directions.append(directions_RD / math.sqrt(excess_C[index]))
+            inverse_variance_C[index] = inverse_variance / excess_C[index]
+            own = _own_share(apart_NK)
             precisions.append(np.linalg.inv(own * _covariance(apart_NK) + (1 - own) * mean_covariance_KK))
         num_directions = max(len(rows_RD) for rows_RD in directions)
         padded = [np.pad(rows_RD, ((0, num_directions - len(rows_RD)), (0, 0))) for rows_RD in directions]
@@ -144,32 +154,68 @@ def fit_space(
 ) -> tuple[FeatureSpace, Floats]:
     """Where train's videos lie, and the distances of unseen ones: of validation's, then of train's own by
     cross-fitting over `folds_B` (which had less to fit on, so that a line by them lies rather too far out).
-    `labels` and `folds_B` are of train's videos, in the order of `in_train`."""
-    rows_BD, motion_BK, labels_B, num_classes = (
-        appearance(features),
-        motion(features),
-        np.asarray(labels),
-        max(labels) + 1,
-    )
+    `features` are of all videos, `labels` and `folds_B` of train's, in the order of `in_train`. A fold without which
+    a class would have no video is left out."""
+    rows_BD, motion_BK, labels_B = appearance(features), motion(features), np.asarray(labels)
+    excess_C = small_class_excess(rows_BD[in_train], labels_B, folds_B)
 
     def fit(inside: npt.NDArray[np.intp], own_B: npt.NDArray[np.int64]) -> FeatureSpace:
-        return FeatureSpace.fit(rows_BD[inside], motion_BK[inside], own_B, num_classes)
+        return FeatureSpace.fit(rows_BD[inside], motion_BK[inside], own_B, excess_C)
 
     space = fit(in_train, labels_B)
     parts = [space.squared_parts(rows_BD[in_val], motion_BK[in_val])]
     for fold in np.unique(folds_B):
         is_inside_B = folds_B != fold
-        # A class with a single source has no mean without it.
-        if len(np.unique(labels_B[is_inside_B])) == num_classes:
+        if len(np.unique(labels_B[is_inside_B])) == len(excess_C):
             outside = in_train[~is_inside_B]
             part = fit(in_train[is_inside_B], labels_B[is_inside_B])
             parts.append(part.squared_parts(rows_BD[outside], motion_BK[outside]))
     appearance_BC, motion_BC = (np.concatenate(found) for found in zip(*parts, strict=True))
-    spread, of_motion = appearance_BC.min(axis=1).std(), motion_BC.min(axis=1).std()
-    # Where no two unseen videos differ there is nothing to weigh.
-    weight = float(spread / of_motion) / APPEARANCE_WEIGHT if spread > 0 and of_motion > 0 else 1.0
-    space = replace(space, motion_weight=np.array(weight))
+    space = replace(space, motion_weight=np.array(_motion_weight(appearance_BC, motion_BC, motion_BK[in_train])))
     return space, space.nearest(appearance_BC, motion_BC)
+
+
+def small_class_excess(
+    appearance_BD: Floats, labels_B: npt.NDArray[np.int64], folds_B: npt.NDArray[np.int64]
+) -> Floats:
+    """How many times as far, squared, a class's unseen videos lie because it has few to tell its directions, [C];
+    1 for classes that none is twice as large as. Without it small classes would be flagged for being small.
+
+    Found by thinning the larger classes to its size: the distances of their videos of each fold, by fits to as many
+    videos of the other folds as the class has, over those by fits to all of these.
+    """
+    counts_C = np.bincount(labels_B)
+    centred_BD = appearance_BD.copy()
+    for index in range(len(counts_C)):
+        centred_BD[labels_B == index] -= appearance_BD[labels_B == index].mean(axis=0)
+    mean_variance = float((centred_BD**2).sum() / len(labels_B))
+    generator = np.random.default_rng(0)
+    larger = np.argsort(-counts_C, kind="stable")[:MAX_THINNED]
+    of_size: dict[int, float] = {}
+    for size in sorted({int(count) for count in counts_C if count < ENOUGH_VIDEOS}):
+        thinned = whole = 0.0
+        for index in larger[counts_C[larger] >= 2 * size]:
+            for fold in np.unique(folds_B[labels_B == index]):
+                inside = np.flatnonzero((labels_B == index) & (folds_B != fold))
+                seen_ND = appearance_BD[(labels_B == index) & (folds_B == fold)]
+                if len(inside) > size:
+                    few = generator.choice(inside, size, replace=False)
+                    thinned += squared_distance(seen_ND, appearance_BD[few], mean_variance).sum()
+                    most = generator.choice(inside, min(len(inside), ENOUGH_VIDEOS), replace=False)
+                    whole += squared_distance(seen_ND, appearance_BD[most], mean_variance).sum()
+        of_size[size] = max(thinned / whole, 1.0) if whole > 0 else 1.0
+    return np.array([of_size.get(int(count), 1.0) for count in counts_C])
+
+
+def _motion_weight(appearance_BC: Floats, motion_BC: Floats, motion_BK: Floats) -> float:
+    """By the interquartile ranges of unseen videos' distances, of which a few that stand still move none."""
+    spread_of, spread_of_motion = (
+        float(np.subtract(*np.percentile(parts_BC.min(axis=1), [75, 25]))) for parts_BC in (appearance_BC, motion_BC)
+    )
+    # Where no training video moves, motion tells nothing.
+    if motion_BK.std(axis=0).max() < LEAST_MOTION or spread_of_motion <= 0:
+        return 0.0
+    return spread_of / spread_of_motion / APPEARANCE_WEIGHT
 
 
 def fit_line(distances_SB: Sequence[Floats]) -> tuple[dict[str, Any], Floats]:
@@ -243,6 +289,32 @@ def principal(centred_ND: Floats) -> tuple[Floats, Floats]:
     # Ascending, and of a singular covariance some are below 0.
     variance_R, along_DR = np.linalg.eigh(_covariance(centred_ND))
     return np.maximum(variance_R[::-1][:MAX_DIRECTIONS], 0.0), along_DR.T[::-1][:MAX_DIRECTIONS]
+
+
+def spread(centred_ND: Floats, mean_variance: float) -> tuple[Floats, float]:
+    """A class's scaled directions [R, D] and the inverse variance in every other one, from its videos' deviations
+    and the mean squared deviation of all classes' videos."""
+    own = _own_share(centred_ND)
+    variance = own * float((centred_ND**2).sum() / len(centred_ND)) + (1 - own) * mean_variance
+    even = max(SHRINKAGE * variance / centred_ND.shape[1], LEAST_VARIANCE)
+    variance_R, along_RD = principal(centred_ND)
+    scale_R = np.sqrt(1 / even - 1 / ((1 - SHRINKAGE) * variance_R + even))
+    scaled_RD: Floats = scale_R[:, None] * along_RD
+    return scaled_RD, 1 / even
+
+
+def squared_distance(seen_BD: Floats, class_ND: Floats, mean_variance: float) -> Floats:
+    """Of videos' appearance to a class of those of others, [B]."""
+    centre_D = class_ND.mean(axis=0)
+    directions_RD, inverse_variance = spread(class_ND - centre_D, mean_variance)
+    apart_BD = seen_BD - centre_D
+    squared_B: Floats = (apart_BD**2).sum(axis=1) * inverse_variance - ((apart_BD @ directions_RD.T) ** 2).sum(axis=1)
+    return squared_B
+
+
+def _own_share(rows_NK: Floats) -> float:
+    """How much a class's own spread counts beside that of all classes."""
+    return len(rows_NK) / (len(rows_NK) + PRIOR_VIDEOS)
 
 
 def _covariance(centred_NK: Floats) -> Floats:

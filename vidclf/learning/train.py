@@ -282,14 +282,19 @@ def publish_ensemble(
 
 
 def _is_calibrated(output: str, first_looks: Sequence[FeatureSet]) -> bool:
-    """Whether a published ensemble is as this version calibrates it, with the first look that is asked for; any or
-    none will do where none is."""
+    """Whether a published ensemble is whole, as this version calibrates it and with the first look that is asked for;
+    any or none will do where none is. ConfigError where a look that it has would be lost with the calibration."""
     info = ensemble.read_info(output)
+    fitted = info.stages.get(cascade.KEYFRAMES, {"feature_specs": []})
     try:
         ensemble.read_trust(output, info)
-    except ensemble.OutdatedEnsembleError:
+    except ConfigError as error:
+        if fitted["feature_specs"] and not first_looks:
+            raise ConfigError(
+                f"--first-look must be given again, since the ensemble in {output} has one and is to be calibrated "
+                f"anew ({error})"
+            ) from error
         return False
-    fitted = info.stages.get(cascade.KEYFRAMES, {"feature_specs": []})
     return not first_looks or fitted["feature_specs"] == [asdict(look.spec) for look in first_looks]
 
 

@@ -63,11 +63,15 @@ def progress(
     summary: Mapping[str, Any], settings: Mapping[str, Any], directory: str | None, info: EnsembleInfo | None
 ) -> Progress | None:
     """The stages by a run's `summary.json` and settings, and its ensemble; None for a run of one pass, or where
-    the ensemble is gone."""
+    the ensemble is gone, or was calibrated by an earlier version."""
     passes = summary.get("passes")
     if not passes or directory is None or info is None:
         return None
-    trust, thresholds = ensemble.read_trust(directory, info), settings["stage_thresholds"]
+    try:
+        trust = ensemble.read_trust(directory, info)
+    except ensemble.OutdatedEnsembleError:
+        return None
+    thresholds = settings["stage_thresholds"]
     decided: dict[str, int] = {}
     for told in passes.values():
         decided.update(told["num_decided"])
