@@ -227,9 +227,11 @@ def report_pooled(seen: list[Seen]) -> None:
     sums_RK = resamples.sums(np.column_stack([gaps_BK, correct_B, np.ones(len(correct_B))]))
     accuracy_R, error_R = sums_RK[:, 10] / sums_RK[:, 11], np.abs(sums_RK[:, :10]).sum(axis=1) / sums_RK[:, 11]
     accuracy, error = np.percentile(accuracy_R, [2.5, 97.5]), np.percentile(error_R, [2.5, 97.5])
+    groups = np.array([group for part in seen for group in part.groups])
+    of_sources = float(np.mean([correct_B[groups == group].mean() for group in np.unique(groups)]))
     print(
         f"\n{len(correct_B)} test videos of {resamples.num_groups} sources, all splits together: accuracy "
-        f"{correct_B.mean():.3f} ({accuracy[0]:.3f} to {accuracy[1]:.3f}); ECE "
+        f"{correct_B.mean():.3f} ({accuracy[0]:.3f} to {accuracy[1]:.3f}), mean of the sources {of_sources:.3f}; ECE "
         f"{expected_calibration_error(confidence_B, correct_B):.3f} ({error[0]:.3f} to {error[1]:.3f}), of a "
         f"calibrated model {calibrated_ece(confidence_B):.3f}; mean confidence {confidence_B.mean():.3f}"
     )
