@@ -190,20 +190,23 @@ def small_class_excess(
         centred_BD[labels_B == index] -= appearance_BD[labels_B == index].mean(axis=0)
     mean_variance = float((centred_BD**2).sum() / len(labels_B))
     generator = np.random.default_rng(0)
-    larger = np.argsort(-counts_C, kind="stable")[:MAX_THINNED]
-    of_size: dict[int, float] = {}
-    for size in sorted({int(count) for count in counts_C if count < ENOUGH_VIDEOS}):
-        thinned = whole = 0.0
-        for index in larger[counts_C[larger] >= 2 * size]:
-            for fold in np.unique(folds_B[labels_B == index]):
-                inside = np.flatnonzero((labels_B == index) & (folds_B != fold))
-                seen_ND = appearance_BD[(labels_B == index) & (folds_B == fold)]
-                if len(inside) > size:
-                    few = generator.choice(inside, size, replace=False)
-                    thinned += squared_distance(seen_ND, appearance_BD[few], mean_variance).sum()
-                    most = generator.choice(inside, min(len(inside), ENOUGH_VIDEOS), replace=False)
-                    whole += squared_distance(seen_ND, appearance_BD[most], mean_variance).sum()
-        of_size[size] = max(thinned / whole, 1.0) if whole > 0 else 1.0
+    sizes = sorted({int(count) for count in counts_C if count < ENOUGH_VIDEOS})
+    thinned, whole = dict.fromkeys(sizes, 0.0), dict.fromkeys(sizes, 0.0)
+    for index in np.argsort(-counts_C, kind="stable")[:MAX_THINNED]:
+        for fold in np.unique(folds_B[labels_B == index]):
+            inside = np.flatnonzero((labels_B == index) & (folds_B != fold))
+            seen_ND = appearance_BD[(labels_B == index) & (folds_B == fold)]
+
+            def total(num: int, inside: npt.NDArray[np.intp] = inside, seen_ND: Floats = seen_ND) -> float:
+                few = generator.choice(inside, min(num, len(inside)), replace=False)
+                return float(squared_distance(seen_ND, appearance_BD[few], mean_variance).sum())
+
+            smaller = [size for size in sizes if 2 * size <= counts_C[index] and size < len(inside)]
+            of_all = total(ENOUGH_VIDEOS) if smaller else 0.0
+            for size in smaller:
+                thinned[size] += total(size)
+                whole[size] += of_all
+    of_size = {size: max(thinned[size] / whole[size], 1.0) if whole[size] > 0 else 1.0 for size in sizes}
     return np.array([of_size.get(int(count), 1.0) for count in counts_C])
 
 
