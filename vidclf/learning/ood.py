@@ -40,7 +40,7 @@ videos put the line where the one or two oddest of them are, and hardly anything
 
 APPEARANCE_POWER = 1.5
 """Above 1, so that the channels that answer most count most. This, `APPEARANCE_WEIGHT` and the two numbers of motion
-were chosen on splits 0 to 3 of `benchmarks/trust.py`, where 1.25 to 1.75 and 6 to 10 make little difference."""
+were chosen by splits 0 to 3 of `benchmarks/trust.py`, where 1.25 to 1.75 and 6 to 10 make little difference."""
 
 APPEARANCE_WEIGHT = 8.0
 """Of appearance's squared distance, where motion's weighs 1 and both have the same interquartile range over unseen
