@@ -194,18 +194,17 @@ def small_class_excess(
     thinned, whole = dict.fromkeys(sizes, 0.0), dict.fromkeys(sizes, 0.0)
     for index in np.argsort(-counts_C, kind="stable")[:MAX_THINNED]:
         for fold in np.unique(folds_B[labels_B == index]):
-            inside = np.flatnonzero((labels_B == index) & (folds_B != fold))
+            inside_ND = appearance_BD[(labels_B == index) & (folds_B != fold)]
             seen_ND = appearance_BD[(labels_B == index) & (folds_B == fold)]
-
-            def total(num: int, inside: npt.NDArray[np.intp] = inside, seen_ND: Floats = seen_ND) -> float:
-                few = generator.choice(inside, min(num, len(inside)), replace=False)
-                return float(squared_distance(seen_ND, appearance_BD[few], mean_variance).sum())
-
-            smaller = [size for size in sizes if 2 * size <= counts_C[index] and size < len(inside)]
-            of_all = total(ENOUGH_VIDEOS) if smaller else 0.0
+            smaller = [size for size in sizes if 2 * size <= counts_C[index] and size < len(inside_ND)]
+            if not smaller:
+                continue
+            most_ND = generator.permutation(inside_ND)[:ENOUGH_VIDEOS]
+            of_most = squared_distance(seen_ND, most_ND, mean_variance).sum()
             for size in smaller:
-                thinned[size] += total(size)
-                whole[size] += of_all
+                few_ND = generator.choice(inside_ND, size, replace=False)
+                thinned[size] += squared_distance(seen_ND, few_ND, mean_variance).sum()
+                whole[size] += of_most
     of_size = {size: max(thinned[size] / whole[size], 1.0) if whole[size] > 0 else 1.0 for size in sizes}
     return np.array([of_size.get(int(count), 1.0) for count in counts_C])
 
