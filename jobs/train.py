@@ -25,7 +25,8 @@ def main(config: TrainConfig) -> int:
         return cli.EXIT_OK
     cli.write_run_config(config, config.output)
     verb = "trained" if config.import_reference is None else "imported"
-    done = f"{summary['num_trained']} {verb}" if summary["num_trained"] else "everything was done already"
+    calibrated = "calibrated anew" if summary["was_calibrated"] else "everything was done already"
+    done = f"{summary['num_trained']} {verb}" if summary["num_trained"] else calibrated
     sizes = sorted({f"{member['num_parameters'] / 1e6:.1f}" for member in summary["members"]}, key=float)
     print(
         f"{config.output}: {len(summary['members'])} members of {' or '.join(sizes)} M parameters, {done}; "

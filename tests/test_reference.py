@@ -344,7 +344,8 @@ def test_an_imported_ensemble_classifies_as_its_checkpoints_do(
     # Submitted again there is nothing to do; other checkpoints are another ensemble.
     again = train(config(directory, output), [features], ["DEFAULT"])
     assert again is not None
-    assert (again["num_trained"], again["ensemble_id"]) == (0, summary["ensemble_id"])
+    assert (again["num_trained"], again["was_calibrated"]) == (0, False)
+    assert again["ensemble_id"] == summary["ensemble_id"]
     write(tmp_path / "reference", checkpoint(2))
     with pytest.raises(ConfigError, match="member 0 was trained on other features or with other settings"):
         train(config(directory, output), [features], ["DEFAULT"])
@@ -371,7 +372,8 @@ def test_an_ensemble_that_an_earlier_version_calibrated_is_calibrated_again(tmp_
     ensemble.write_info(str(output), replace(ensemble.read_info(str(output)), stages={}))
     again = train(config(directory, output), [features], ["DEFAULT"])
     assert again is not None
-    assert (again["num_trained"], again["ensemble_id"]) == (0, summary["ensemble_id"])
+    assert (again["num_trained"], again["was_calibrated"]) == (0, True)
+    assert again["ensemble_id"] == summary["ensemble_id"]
 
 
 def test_features_of_another_width_are_refused(tmp_path: Path) -> None:

@@ -87,7 +87,8 @@ def train(
         print(f"would {verb} members {missing} of {config.members} into {config.output}")
         return None
     ensemble_file = storage.join(config.output, ensemble.ENSEMBLE_FILE)
-    if missing or not storage.exists(ensemble_file) or not _is_calibrated(config.output, looks):
+    calibrates = bool(missing) or not storage.exists(ensemble_file) or not _is_calibrated(config.output, looks)
+    if calibrates:
         if storage.exists(ensemble_file):
             storage.delete_file(ensemble_file)
         storage.create_dir(config.output)
@@ -98,7 +99,13 @@ def train(
             _train_members(config, data, members, missing)
         publish_ensemble(config, features, data[0], weights, looks)
     info = ensemble.read_info(config.output)
-    return {"num_trained": len(missing), **info.training, "members": info.members, "ensemble_id": info.ensemble_id}
+    return {
+        "num_trained": len(missing),
+        "was_calibrated": calibrates,
+        **info.training,
+        "members": info.members,
+        "ensemble_id": info.ensemble_id,
+    }
 
 
 def _reference_classes(config: TrainConfig, imported: ReferenceEnsemble, features: FeatureSet) -> list[str]:
