@@ -25,7 +25,7 @@ def test_a_discriminant_is_fitted_around_the_class_means() -> None:
     # Unit vectors at ± 0.1 rad around each axis: the spread across the axis is sin² 0.1.
     angles = [label * np.pi / 2 + (0.1 if index % 4 < 2 else -0.1) for index, label in enumerate(labels)]
     vectors = [np.array([np.cos(angle), np.sin(angle)]) for angle in angles]
-    fitted = FrameDiscriminant.fit([(5 * np.sign(row) * row**2)[None] for row in vectors], labels, 2)
+    fitted = FrameDiscriminant.fit([(5 * np.sign(row) * row**2)[None] for row in vectors], labels)
     # Half of the videos spread along each dimension, so the shrunk covariance has half of it on the diagonal.
     precision = 2 / np.sin(0.1) ** 2
     np.testing.assert_allclose(fitted.towards_DC, precision * np.cos(0.1) * np.eye(2), rtol=1e-4, atol=1e-3)
@@ -36,9 +36,9 @@ def test_a_covariance_is_shrunk_to_the_mean_in_every_direction() -> None:
     # Squares of the square roots (0.8, ±0.6), of which the spread is 0.36 along the second of two dimensions:
     # a twentieth of it stays there, of the rest a half is in each.
     rows = [np.array([[0.64, 0.36]]), np.array([[0.64, -0.36]])]
-    fitted = FrameDiscriminant.fit(rows, [0, 0], 1)
+    fitted = FrameDiscriminant.fit(rows, [0, 0])
     assert fitted.towards_DC[:, 0].tolist() == pytest.approx([0.8 / (0.95 * 0.18), 0.0], rel=1e-5)
-    across = FrameDiscriminant.fit([*rows, *rows[:1]], [0, 0, 0], 1)
+    across = FrameDiscriminant.fit([*rows, *rows[:1]], [0, 0, 0])
     # Mean (0.8, 0.2), spread 0.32.
     assert across.towards_DC[:, 0].tolist() == pytest.approx(
         [0.8 / (0.95 * 0.16), 0.2 / (0.05 * 0.32 + 0.95 * 0.16)], rel=1e-5

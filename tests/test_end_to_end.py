@@ -114,13 +114,13 @@ def ensemble(features: Path, work: Path) -> Path:
 
 def test_a_killed_extract_ends_with_every_video_in_one_place(tmp_path: Path) -> None:
     # So many that some are left when the first shard is seen, on however fast a machine.
+    many = tmp_path / "archive"
+    many.mkdir()
     for number in range(120):
-        path = tmp_path / "archive" / f"{number:03}.mp4"
-        path.parent.mkdir(exist_ok=True)
-        write_video(path, 8 + number)
-    (path.parent / "none.mp4").write_text("not a video\n")
+        write_video(many / f"{number:03}.mp4", 8 + number)
+    (many / "none.mp4").write_text("not a video\n")
     manifest, run = tmp_path / "manifest.parquet", tmp_path / "features"
-    succeed("index", "--input", path.parent, "--output", manifest)
+    succeed("index", "--input", many, "--output", manifest)
     arguments = ("--manifest", manifest, "--output", run, *BACKBONE, "--rows-per-shard", "2")
     killed_when(lambda: len(ids(run, ".")) >= 2, "extract", *arguments)
     before = ids(run, ".")

@@ -83,7 +83,7 @@ def test_more_videos_than_dimensions_or_fewer_make_the_same_space() -> None:
     np.testing.assert_allclose(np.abs((many[1][:3] * few[1]).sum(axis=1)), np.ones(3), rtol=1e-9)
 
 
-def test_motion_weighs_a_third_of_appearance_by_their_spread_over_unseen_videos() -> None:
+def test_motion_weighs_an_eighth_of_appearance_by_their_range_over_unseen_videos() -> None:
     generator = np.random.default_rng(0)
     features = [generator.uniform(0, 1, size=(generator.integers(2, 9), 6)) for _ in range(40)]
     labels, in_train, in_val = [0, 1] * 15, np.arange(30), np.arange(30, 40)

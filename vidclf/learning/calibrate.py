@@ -59,26 +59,20 @@ def calibrate(
     looks = {cascade.FULL: [own.features for own in features_S], **_early_looks(features_S, first_look_S)}
     of_train = [info.classes.index(str(features.labels[index])) for index in in_train]
     train_folds_B = trust.group_folds(of_train, [features.groups[index] for index in in_train], NUM_FOLDS)
-    spaces: dict[str, list[FeatureSpace]] = {}
-    oods = {}
-    for name, look_S in looks.items():
-        fitted = [fit_space(own, of_train, train_folds_B, in_train, in_val) for own in look_S]
-        spaces[name] = [space for space, _ in fitted]
-        oods[name] = fit_line([distances_B for _, distances_B in fitted])
-    discriminants = [
-        FrameDiscriminant.fit([own.features[index] for index in in_train], of_train, len(info.classes))
-        for own in features_S
-    ]
+    discriminants = [FrameDiscriminant.fit([own.features[index] for index in in_train], of_train) for own in features_S]
     fits = _Fits(info=info, labels_B=labels_B, folds_B=folds_B, discriminants=discriminants)
 
     probabilities_VMBC = votes_of(looks[cascade.FULL], list(views.VIEWS))
     view_VBC = probabilities_VMBC.mean(axis=1)
     view_weights = views.fit_weights(tempered(view_VBC, fit_temperature(view_VBC[0], labels_B)), labels_B, groups)
+    spaces: dict[str, list[FeatureSpace]] = {}
     stages: dict[str, dict[str, Any]] = {}
     stage_data: dict[str, StageData] = {}
     for name, look_S in looks.items():
         sequences_S = [[own[index] for index in in_val] for own in look_S]
-        ood, seen_score_B = oods[name]
+        fitted = [fit_space(own, of_train, train_folds_B, in_train, in_val) for own in look_S]
+        spaces[name] = [space for space, _ in fitted]
+        ood, seen_score_B = fit_line([distances_B for _, distances_B in fitted])
         ood_score_B = seen_score_B[: len(in_val)]
         if name == cascade.FULL:
             full_ood, full_ood_B = ood, ood_score_B

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from vidclf.learning.ood import Floats, signed_root, unit
+from vidclf.learning.ood import LEAST_VARIANCE, Floats, class_means, principal, signed_root, unit
 
 SHRINKAGE = 0.95
 """Share of a multiple of the identity in the covariance: a few hundred videos tell little of a thousand
@@ -27,11 +27,11 @@ class FrameDiscriminant:
     offset_C: Floats
 
     @classmethod
-    def fit(cls, features: Sequence[Floats], labels: Sequence[int], num_classes: int) -> FrameDiscriminant:
+    def fit(cls, features: Sequence[Floats], labels: Sequence[int]) -> FrameDiscriminant:
         """From sequences [T, D] and class indices, of which every class has at least one."""
         rows_BD = unit(np.stack([signed_root(features_TD).mean(axis=0) for features_TD in features]).astype(np.float64))
         labels_B = np.asarray(labels)
-        means_CD = np.stack([rows_BD[labels_B == index].mean(axis=0) for index in range(num_classes)])
+        means_CD = class_means(rows_BD, labels_B)
         towards_DC = _times_precision(rows_BD - means_CD[labels_B], means_CD)
         offset_C = 0.5 * np.einsum("cd,dc->c", means_CD, towards_DC)
         return cls(towards_DC=towards_DC.astype(np.float32), offset_C=offset_C.astype(np.float32))
@@ -57,12 +57,10 @@ def frame_agreement(
 
 def _times_precision(centred_BD: Floats, rows_CD: Floats) -> Floats:
     """Rows times the inverse of the covariance of centred rows, `SHRINKAGE` of it replaced by as much variance in
-    every direction (Ledoit & Wolf 2004), [D, C]. Through the singular vectors, of which there may be far fewer
-    than columns."""
-    num_videos, dim = centred_BD.shape
-    _, scale_R, along_RD = np.linalg.svd(centred_BD, full_matrices=False)
+    every direction (Ledoit & Wolf 2004), [D, C]."""
+    variance_R, along_RD = principal(centred_BD)
     # A class of one video each has no spread; any will do.
-    even = SHRINKAGE * max((scale_R**2).sum() / num_videos / dim, 1e-9)
-    precision_R = 1 / ((1 - SHRINKAGE) * scale_R**2 / num_videos + even)
+    even = SHRINKAGE * max(variance_R.sum() / centred_BD.shape[1], LEAST_VARIANCE)
+    precision_R = 1 / ((1 - SHRINKAGE) * variance_R + even)
     product_DC: Floats = rows_CD.T / even + along_RD.T @ ((precision_R - 1 / even)[:, None] * (along_RD @ rows_CD.T))
     return product_DC

@@ -15,7 +15,7 @@ import hashlib
 import json
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field, fields
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -44,6 +44,8 @@ TRUST_FILE = "trust.safetensors"
 MAX_SEQUENCES = 64
 """Sequences that a member sees at a time: larger batches gain nothing and take memory."""
 
+
+Place = TypeVar("Place", FeatureSpace, FrameDiscriminant)
 
 BySpace = Sequence[Sequence[npt.NDArray[np.float16]]]
 """For each backbone the videos' features [T, D]; a video has as many frames in all of them."""
@@ -327,9 +329,9 @@ def write_trust(directory: str, data: TrustData) -> str:
     arrays: dict[str, npt.NDArray[Any]] = {}
     for name, spaces in data.spaces.items():
         for index, space in enumerate(spaces):
-            arrays.update({f"{name}.{index}.{key}": array for key, array in asdict(space).items()})
+            arrays.update(_named(space, f"{name}.{index}."))
     for index, discriminant in enumerate(data.discriminants):
-        arrays.update({f"{index}.{key}": array for key, array in asdict(discriminant).items()})
+        arrays.update(_named(discriminant, f"{index}."))
     for name, stage in (data.full | data.stages).items():
         arrays[f"{name}.trust_B"] = stage.trust_B
         arrays[f"{name}.correct_B"] = stage.correct_B.astype(np.uint8)
@@ -360,16 +362,23 @@ def read_trust(directory: str, info: EnsembleInfo) -> TrustData:
         )
     return TrustData(
         spaces={
-            name: [FeatureSpace.read(arrays, f"{name}.{index}.") for index in indices] for name in (FULL, *info.stages)
+            name: [_read(FeatureSpace, arrays, f"{name}.{index}.") for index in indices]
+            for name in (FULL, *info.stages)
         },
-        discriminants=[
-            FrameDiscriminant(towards_DC=arrays[f"{index}.towards_DC"], offset_C=arrays[f"{index}.offset_C"])
-            for index in indices
-        ],
+        discriminants=[_read(FrameDiscriminant, arrays, f"{index}.") for index in indices],
         full={name: _stage(arrays, name) for name in modes},
         stages={name: _stage(arrays, name) for name in EARLY_STAGES if name in info.stages},
         probe=Probe.read(arrays, len(info.backbones)),
     )
+
+
+def _named(fitted: FeatureSpace | FrameDiscriminant, prefix: str) -> dict[str, npt.NDArray[Any]]:
+    """Arrays of a file, named as the fields are; `_read` takes them back."""
+    return {prefix + field.name: getattr(fitted, field.name) for field in fields(fitted)}
+
+
+def _read(kind: type[Place], arrays: dict[str, npt.NDArray[Any]], prefix: str) -> Place:
+    return kind(**{field.name: arrays[prefix + field.name] for field in fields(kind)})
 
 
 def _stage(arrays: dict[str, npt.NDArray[Any]], name: str) -> StageData:

@@ -25,8 +25,8 @@ motion, S backbones.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, fields, replace
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -93,17 +93,14 @@ class FeatureSpace:
         """From videos' `appearance` and `motion` and class indices, of which every class has at least one;
         `excess_C` is what squared distances to each class are divided by (`small_class_excess`)."""
         num_classes = len(excess_C)
-        centres_CD, motion_means_CK = (
-            np.stack([rows[labels_B == index].mean(axis=0) for index in range(num_classes)])
-            for rows in (appearance_BD, motion_BK)
-        )
+        centres_CD, motion_means_CK = class_means(appearance_BD, labels_B), class_means(motion_BK, labels_B)
         centred_BD, apart_BK = appearance_BD - centres_CD[labels_B], motion_BK - motion_means_CK[labels_B]
         mean_variance = float((centred_BD**2).sum() / len(labels_B))
         mean_covariance_KK = _covariance(apart_BK) + LEAST_MOTION**2 * np.eye(apart_BK.shape[1])
         directions, inverse_variance_C, precisions = [], np.empty(num_classes), []
         for index in range(num_classes):
             centred_ND, apart_NK = centred_BD[labels_B == index], apart_BK[labels_B == index]
-            directions_RD, inverse_variance = spread(centred_ND, mean_variance)
+            directions_RD, inverse_variance = _scaled_directions(centred_ND, mean_variance)
             directions.append(directions_RD / math.sqrt(excess_C[index]))
             inverse_variance_C[index] = inverse_variance / excess_C[index]
             own = _own_share(apart_NK)
@@ -134,15 +131,9 @@ class FeatureSpace:
         by_appearance, by_motion = [], []
         for index, centre_D in enumerate(self.centres_CD):
             apart_BD, apart_BK = appearance_BD - centre_D, motion_BK - self.motion_means_CK[index]
-            along_B = ((apart_BD @ self.directions_CRD[index].T) ** 2).sum(axis=1)
-            by_appearance.append(np.maximum((apart_BD**2).sum(axis=1) * self.inverse_variance_C[index] - along_B, 0.0))
+            by_appearance.append(_squared(apart_BD, self.directions_CRD[index], self.inverse_variance_C[index]))
             by_motion.append(np.einsum("bk,kl,bl->b", apart_BK, self.motion_precision_CKK[index], apart_BK))
         return np.stack(by_appearance, axis=1), np.stack(by_motion, axis=1)
-
-    @classmethod
-    def read(cls, arrays: Mapping[str, Floats], prefix: str) -> FeatureSpace:
-        """From a file's arrays, named as the fields are."""
-        return cls(**{field.name: arrays[prefix + field.name] for field in fields(cls)})
 
 
 def fit_space(
@@ -185,9 +176,7 @@ def small_class_excess(
     videos of the other folds as the class has, over those by fits to all of these.
     """
     counts_C = np.bincount(labels_B)
-    centred_BD = appearance_BD.copy()
-    for index in range(len(counts_C)):
-        centred_BD[labels_B == index] -= appearance_BD[labels_B == index].mean(axis=0)
+    centred_BD = appearance_BD - class_means(appearance_BD, labels_B)[labels_B]
     mean_variance = float((centred_BD**2).sum() / len(labels_B))
     generator = np.random.default_rng(0)
     sizes = sorted({int(count) for count in counts_C if count < ENOUGH_VIDEOS})
@@ -200,10 +189,10 @@ def small_class_excess(
             if not smaller:
                 continue
             most_ND = generator.permutation(inside_ND)[:ENOUGH_VIDEOS]
-            of_most = squared_distance(seen_ND, most_ND, mean_variance).sum()
+            of_most = _squared_to_class(seen_ND, most_ND, mean_variance).sum()
             for size in smaller:
                 few_ND = generator.choice(inside_ND, size, replace=False)
-                thinned[size] += squared_distance(seen_ND, few_ND, mean_variance).sum()
+                thinned[size] += _squared_to_class(seen_ND, few_ND, mean_variance).sum()
                 whole[size] += of_most
     of_size = {size: max(thinned[size] / whole[size], 1.0) if whole[size] > 0 else 1.0 for size in sizes}
     return np.array([of_size.get(int(count), 1.0) for count in counts_C])
@@ -283,34 +272,44 @@ def unit(rows_BD: Floats) -> Floats:
 
 
 def principal(centred_ND: Floats) -> tuple[Floats, Floats]:
-    """The directions [R, D] that rows vary in most, at unit length, and the variance along each, [R]."""
+    """The variance along each direction that rows vary in, [R], most first, and these directions [R, D] at unit
+    length."""
     num_videos, dim = centred_ND.shape
     if num_videos <= dim:
         _, scale_R, along_RD = np.linalg.svd(centred_ND, full_matrices=False)
-        return scale_R[:MAX_DIRECTIONS] ** 2 / num_videos, along_RD[:MAX_DIRECTIONS]
+        return scale_R**2 / num_videos, along_RD
     # Ascending, and of a singular covariance some are below 0.
     variance_R, along_DR = np.linalg.eigh(_covariance(centred_ND))
-    return np.maximum(variance_R[::-1][:MAX_DIRECTIONS], 0.0), along_DR.T[::-1][:MAX_DIRECTIONS]
+    return np.maximum(variance_R[::-1], 0.0), along_DR.T[::-1]
 
 
-def spread(centred_ND: Floats, mean_variance: float) -> tuple[Floats, float]:
+def class_means(rows_BD: Floats, labels_B: npt.NDArray[np.int64]) -> Floats:
+    """[C, D]; every class up to the highest label has at least one row."""
+    return np.stack([rows_BD[labels_B == index].mean(axis=0) for index in range(labels_B.max() + 1)])
+
+
+def _scaled_directions(centred_ND: Floats, mean_variance: float) -> tuple[Floats, float]:
     """A class's scaled directions [R, D] and the inverse variance in every other one, from its videos' deviations
     and the mean squared deviation of all classes' videos."""
     own = _own_share(centred_ND)
     variance = own * float((centred_ND**2).sum() / len(centred_ND)) + (1 - own) * mean_variance
     even = max(SHRINKAGE * variance / centred_ND.shape[1], LEAST_VARIANCE)
-    variance_R, along_RD = principal(centred_ND)
+    variance_R, along_RD = (found[:MAX_DIRECTIONS] for found in principal(centred_ND))
     scale_R = np.sqrt(1 / even - 1 / ((1 - SHRINKAGE) * variance_R + even))
     scaled_RD: Floats = scale_R[:, None] * along_RD
     return scaled_RD, 1 / even
 
 
-def squared_distance(seen_BD: Floats, class_ND: Floats, mean_variance: float) -> Floats:
-    """Of videos' appearance to a class of those of others, [B]."""
+def _squared_to_class(seen_BD: Floats, class_ND: Floats, mean_variance: float) -> Floats:
+    """Squared distances [B] of videos' appearance to a class of those of others."""
     centre_D = class_ND.mean(axis=0)
-    directions_RD, inverse_variance = spread(class_ND - centre_D, mean_variance)
-    apart_BD = seen_BD - centre_D
-    squared_B: Floats = (apart_BD**2).sum(axis=1) * inverse_variance - ((apart_BD @ directions_RD.T) ** 2).sum(axis=1)
+    return _squared(seen_BD - centre_D, *_scaled_directions(class_ND - centre_D, mean_variance))
+
+
+def _squared(apart_BD: Floats, directions_RD: Floats, inverse_variance: float) -> Floats:
+    """Squared distances [B] of deviations from a class's centre, which rounding would take below 0."""
+    along_B = ((apart_BD @ directions_RD.T) ** 2).sum(axis=1)
+    squared_B: Floats = np.maximum((apart_BD**2).sum(axis=1) * inverse_variance - along_B, 0.0)
     return squared_B
 
 
