@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 
-from tests.several import pair
+from tests.several import half_and_half, pair
 from vidclf.archive.sampling import SamplingPlan, evenly_spread
 from vidclf.config import ModelConfig
 from vidclf.features.store import FeatureSet, FeatureSpec
@@ -55,39 +55,35 @@ def assert_probes(loaded: Ensemble) -> None:
     assert answers_VBC.shape == (4, 8, 2)
 
 
-def test_an_ensemble_is_calibrated_and_read_back(tmp_path: Path) -> None:
-    generator = np.random.default_rng(0)
-    names = [f"{split}{index}" for split in ("train", "val") for index in range(12)]
-    labels: list[str | None] = ["AB"[index % 2] for index in range(24)]
-    features = FeatureSet(
-        spec=SPEC,
-        video_ids=names,
-        video_uris=names,
-        labels=labels,
-        sublabels=[None] * 24,
-        groups=names,
-        content_digests=names,
-        splits=["train"] * 12 + ["val"] * 12,
-        features=[
-            (generator.normal(size=(3, 1280)) + 400 * np.eye(1280)[int(label == "B")]).astype(np.float16)
-            for label in labels
-        ],
-    )
-    torch.manual_seed(0)
-    digest = ensemble.write_member(str(tmp_path), 0, TemporalClassifier(1280, 2, MODEL).state_dict())
-    member = {"file": ensemble.member_file(0), "backbone": SPEC.backbone, "digest": digest}
+def calibrated(directory: Path, sets: list[FeatureSet], first_look: list[FeatureSet] | None = None) -> Ensemble:
+    """Read back: a member with random weights of each backbone, calibrated on these features."""
+    members = []
+    for index, features in enumerate(sets):
+        torch.manual_seed(index)
+        state = TemporalClassifier(features.spec.feature_dim, 2, MODEL).state_dict()
+        digest = ensemble.write_member(str(directory), index, state)
+        members.append({"file": ensemble.member_file(index), "backbone": features.spec.backbone, "digest": digest})
     bare = EnsembleInfo(
         classes=["A", "B"],
-        backbones=[FittedBackbone.of(SPEC, "DEFAULT")],
+        backbones=[FittedBackbone.of(features.spec, "DEFAULT") for features in sets],
         model=MODEL,
-        members=[member],
+        members=members,
         training={},
         versions={},
     )
-    info = calibrate(str(tmp_path), bare, [features])
-    ensemble.write_info(str(tmp_path), info)
-    loaded = ensemble.load(str(tmp_path), torch.device("cpu"))
+    info = calibrate(str(directory), bare, sets, first_look)
+    ensemble.write_info(str(directory), info)
+    loaded = ensemble.load(str(directory), torch.device("cpu"))
     assert loaded.info == info
+    return loaded
+
+
+def test_an_ensemble_is_calibrated_and_read_back(tmp_path: Path) -> None:
+    generator = np.random.default_rng(0)
+    centred = [generator.normal(size=(3, 1280)) + 400 * np.eye(1280)[index % 2] for index in range(24)]
+    features = half_and_half(SPEC, [rows_TD.astype(np.float16) for rows_TD in centred])
+    loaded = calibrated(tmp_path, [features])
+    info = loaded.info
     assert [view["name"] for view in info.views] == ["original", "reverse", "faster", "slower"]
     assert sum(view["weight"] for view in info.views) == pytest.approx(1)
     assert info.calibration["num_videos"] == 12
@@ -106,41 +102,17 @@ def test_an_ensemble_is_calibrated_and_read_back(tmp_path: Path) -> None:
 
 def test_each_look_has_a_space_of_its_own(tmp_path: Path) -> None:
     generator = np.random.default_rng(0)
-    names = [f"{split}{index}" for split in ("train", "val") for index in range(20)]
-    labels: list[str | None] = ["AB"[index % 2] for index in range(40)]
-    spec = replace(SPEC, sampling=asdict(SamplingPlan(num_frames=48)))
 
-    def look(num_frames: int, jitter: float, spec: FeatureSpec) -> FeatureSet:
-        centres = [10 * np.eye(1280)[int(label == "B")] for label in labels]
-        return FeatureSet(
-            spec=spec,
-            video_ids=names,
-            video_uris=names,
-            labels=labels,
-            sublabels=[None] * 40,
-            groups=names,
-            content_digests=names,
-            splits=["train"] * 20 + ["val"] * 20,
-            features=[
-                (centre + jitter * generator.uniform(size=(num_frames, 1280))).astype(np.float16) for centre in centres
-            ],
-        )
+    def look(spec: FeatureSpec, num_frames: int, jitter: float) -> FeatureSet:
+        centred = [
+            10 * np.eye(1280)[index % 2] + jitter * generator.uniform(size=(num_frames, 1280)) for index in range(40)
+        ]
+        return half_and_half(spec, [rows_TD.astype(np.float16) for rows_TD in centred])
 
-    torch.manual_seed(0)
-    digest = ensemble.write_member(str(tmp_path), 0, TemporalClassifier(1280, 2, MODEL).state_dict())
-    bare = EnsembleInfo(
-        classes=["A", "B"],
-        backbones=[FittedBackbone.of(spec, "DEFAULT")],
-        model=MODEL,
-        members=[{"file": ensemble.member_file(0), "backbone": SPEC.backbone, "digest": digest}],
-        training={},
-        versions={},
-    )
     # Keyframes differ more from each other than the frames of the full look do.
-    full, keyframes = look(48, 0.02, spec), look(3, 0.2, SPEC)
-    info = calibrate(str(tmp_path), bare, [full], [keyframes])
-    ensemble.write_info(str(tmp_path), info)
-    loaded = ensemble.load(str(tmp_path), torch.device("cpu"))
+    full = look(replace(SPEC, sampling=asdict(SamplingPlan(num_frames=48))), 48, 0.02)
+    keyframes = look(SPEC, 3, 0.2)
+    loaded = calibrated(tmp_path, [full], [keyframes])
     assert list(loaded.trust.spaces) == ["full", "keyframes", "subset"]
     seen = {
         "full": full.features,
@@ -157,24 +129,8 @@ def test_each_look_has_a_space_of_its_own(tmp_path: Path) -> None:
 
 def test_members_of_two_backbones_are_calibrated_together(tmp_path: Path) -> None:
     sets = pair()
-    members = []
-    for index, features in enumerate(sets):
-        torch.manual_seed(index)
-        state = TemporalClassifier(features.spec.feature_dim, 2, MODEL).state_dict()
-        digest = ensemble.write_member(str(tmp_path), index, state)
-        members.append({"file": ensemble.member_file(index), "backbone": features.spec.backbone, "digest": digest})
-    bare = EnsembleInfo(
-        classes=["A", "B"],
-        backbones=[FittedBackbone.of(features.spec, "DEFAULT") for features in sets],
-        model=MODEL,
-        members=members,
-        training={},
-        versions={},
-    )
-    info = calibrate(str(tmp_path), bare, sets)
-    ensemble.write_info(str(tmp_path), info)
-    loaded = ensemble.load(str(tmp_path), torch.device("cpu"))
-    assert loaded.info == info
+    loaded = calibrated(tmp_path, sets)
+    info = loaded.info
     assert (len(info.trust["ood"]["distances"]), info.trust["ood"]["num_videos"]) == (2, 24)
     seen_S = [features.features[12:] for features in sets]
     output = loaded(seen_S)
