@@ -25,8 +25,9 @@ from PIL import Image
 from torchvision import transforms
 
 from vidclf import storage
-from vidclf.features import backbone
-from vidclf.features.preprocessing import preprocessing
+from vidclf.backbones import cnn
+from vidclf.backbones.catalog import preprocessing
+from vidclf.backbones.weights import load_weights
 
 NUM_FRAMES = 73
 BATCH_SIZE = 24
@@ -36,8 +37,8 @@ class PerFrame:
     """torchvision's transform of one frame, as its documentation has it, and the eager network."""
 
     def __init__(self, name: str, weights: str) -> None:
-        state = backbone.load_weights(name, weights)
-        self.network = backbone.build(name, weights, state, "cpu").trunk.to(memory_format=torch.contiguous_format)
+        state = load_weights(name, weights)
+        self.network = cnn.build(name, weights, state, "cpu").trunk.to(memory_format=torch.contiguous_format)
         prepared = preprocessing(name, weights)
         how = prepared.transform
         self.transform = transforms.Compose(

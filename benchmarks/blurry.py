@@ -25,13 +25,15 @@ import torch
 from benchmarks.machine import describe
 from benchmarks.trust import split, train
 from vidclf import storage
-from vidclf.archive import quality
-from vidclf.archive.decode import decode_video
 from vidclf.archive.manifest import read_manifest
+from vidclf.backbones import cnn
+from vidclf.backbones.weights import load_weights
 from vidclf.config import FitConfig
-from vidclf.features import backbone
-from vidclf.features.store import read_features, read_weights_location
-from vidclf.ledger import MANIFEST_FILE
+from vidclf.features.feature_set import read_features
+from vidclf.features.spec import read_weights_location
+from vidclf.runs.layout import MANIFEST_FILE
+from vidclf.video import frame_quality
+from vidclf.video.decode import decode_video
 
 HEIGHT = 360
 
@@ -53,9 +55,7 @@ def main() -> None:
     uri_of = dict(zip(manifest["video_id"].to_pylist(), manifest["video_uri"].to_pylist(), strict=True))
     names = ("hidden_dim", "num_lstm_layers", "num_attention_heads", "epochs")
     recipe = FitConfig(classifier_dims=(64,), patience=15, **{name: getattr(arguments, name) for name in names})
-    network = backbone.build(
-        features.spec.backbone, weights, backbone.load_weights(features.spec.backbone, weights), "cpu"
-    )
+    network = cnn.build(features.spec.backbone, weights, load_weights(features.spec.backbone, weights), "cpu")
     print(describe("torch", "opencv-python-headless"), f"\n{len(features.labels)} videos; {recipe}\n")
     print("| seed | blur | videos | flagged blurry | untouched | blurred | sharpened | more trusted | replaced |")
     print("|---|---|---|---|---|---|---|---|---|")
@@ -74,9 +74,9 @@ def main() -> None:
                     blur(uri_of[fresh.video_ids[index]], path, sigma)
                     video = decode_video(str(path), features.spec.plan, network.preprocessing.transform)
                 frames_THWC = video.frames_THWC
-                flagged.append(quality.measure(frames_THWC).is_blurry(video.is_black))
+                flagged.append(frame_quality.measure(frames_THWC).is_blurry(video.is_black))
                 as_is.append(network(torch.from_numpy(frames_THWC)).numpy().astype(np.float16))
-                sharp.append(network(torch.from_numpy(quality.sharpened(frames_THWC))).numpy().astype(np.float16))
+                sharp.append(network(torch.from_numpy(frame_quality.sharpened(frames_THWC))).numpy().astype(np.float16))
             outputs = [classifier([seen]) for seen in (as_is, sharp)]
             top = [output.probabilities_BC.argmax(axis=1) for output in outputs]
             is_replaced_B = np.array(flagged) & (outputs[1].trust_score_B > outputs[0].trust_score_B)

@@ -29,20 +29,21 @@ import torch
 
 from benchmarks.machine import describe
 from benchmarks.repeated import clips_of
-from vidclf.archive.decode import decode_video
-from vidclf.archive.sampling import SamplingPlan, evenly_spread
+from vidclf.backbones import openvino_engine
+from vidclf.backbones.catalog import FEATURE_DIMS, preprocessing
+from vidclf.backbones.openvino_convert import convert
+from vidclf.backbones.weights import load_weights
+from vidclf.classification.compatibility import fitted_runs
 from vidclf.config import ModelConfig
-from vidclf.features import backbone, engine
-from vidclf.features.convert import convert
-from vidclf.features.preprocessing import FEATURE_DIMS, preprocessing
-from vidclf.features.store import read_features
-from vidclf.learning import ensemble
-from vidclf.learning.cascade import SUBSET_FRAMES
-from vidclf.learning.ensemble import run_members
-from vidclf.learning.halved import halved
-from vidclf.learning.model import TemporalClassifier
-from vidclf.learning.views import VIEWS
-from vidclf.prediction.fitted import fitted_runs
+from vidclf.ensemble import files
+from vidclf.ensemble.bf16 import to_bf16
+from vidclf.ensemble.inference import run_members
+from vidclf.ensemble.temporal_model import TemporalClassifier
+from vidclf.ensemble.views import VIEWS
+from vidclf.features.feature_set import read_features
+from vidclf.uncertainty.early_exit import SUBSET_FRAMES
+from vidclf.video.decode import decode_video
+from vidclf.video.sampling import SamplingPlan, evenly_spread
 
 NUM_MEMBERS = 4
 SIZES = {
@@ -75,7 +76,7 @@ def main() -> None:
 
 def report_cost(arguments: argparse.Namespace) -> None:
     name, weights = arguments.backbone, arguments.weights
-    cnn = engine.load(convert(name, weights, backbone.load_weights(name, weights)), name, weights, "auto")
+    cnn = openvino_engine.load(convert(name, weights, load_weights(name, weights)), name, weights, "auto")
     clips = clips_of(arguments.archive)[: arguments.clips]
     plan, transform = SamplingPlan(), preprocessing(name, weights).transform
     videos = [decode_video(str(clip), plan, transform) for clip in clips]
@@ -90,7 +91,7 @@ def report_cost(arguments: argparse.Namespace) -> None:
     for size, config in SIZES.items():
         torch.manual_seed(0)
         members = [TemporalClassifier(FEATURE_DIMS[name], 4, config).eval() for _ in range(NUM_MEMBERS)]
-        for kind, used in (("float32", members), ("bfloat16", [halved(member) for member in members])):
+        for kind, used in (("float32", members), ("bfloat16", [to_bf16(member) for member in members])):
             for views in (list(VIEWS)[:1], list(VIEWS)):
                 for at_a_time in (1, 4, 16):
                     if at_a_time == 1 and len(views) == 4:
@@ -101,7 +102,7 @@ def report_cost(arguments: argparse.Namespace) -> None:
 
 
 def report_drift(directory: str, locations: list[str]) -> None:
-    exact, near = (ensemble.load(directory, torch.device("cpu"), precision) for precision in ("fp32", "bf16"))
+    exact, near = (files.load(directory, torch.device("cpu"), precision) for precision in ("fp32", "bf16"))
     runs = fitted_runs(locations, exact.info)
     whole_S = [read_features(run).features for run in runs]
     print(

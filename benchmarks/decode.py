@@ -35,12 +35,13 @@ import numpy.typing as npt
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from benchmarks.machine import describe
-from vidclf.archive import decode, packets, sampling
 from vidclf.archive.manifest import VIDEO_EXTENSIONS
-from vidclf.archive.sampling import SamplingPlan
-from vidclf.archive.source import open_video
-from vidclf.archive.supervise import keep_freed_memory
-from vidclf.archive.transform import FrameTransform
+from vidclf.video import decode, packets, sampling
+from vidclf.video.decoder_process import keep_freed_memory
+from vidclf.video.frame_transform import FrameTransform
+from vidclf.video.packets import PacketRange
+from vidclf.video.sampling import SamplingPlan
+from vidclf.video.source import open_video
 
 NUM_FRAMES = 73
 FPS = 30
@@ -80,7 +81,7 @@ class Task:
     frame_numbers: list[int]
     """in order of presentation"""
     wanted_ticks: npt.NDArray[np.int64]
-    runs: list[packets.Run]
+    runs: list[PacketRange]
 
 
 def ours(task: Task) -> int:

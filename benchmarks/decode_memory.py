@@ -19,10 +19,10 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from benchmarks.machine import describe
 from vidclf.archive.manifest import VIDEO_EXTENSIONS
-from vidclf.archive.rejected import VideoRejected
-from vidclf.archive.sampling import SamplingPlan
-from vidclf.archive.supervise import DecodeLimits, SupervisedDecoder
-from vidclf.archive.transform import FrameTransform
+from vidclf.video.decoder_process import DecodeLimits, SupervisedDecoder
+from vidclf.video.frame_transform import FrameTransform
+from vidclf.video.rejection import VideoRejected
+from vidclf.video.sampling import SamplingPlan
 
 
 def main() -> int:

@@ -30,8 +30,8 @@ from benchmarks.end_to_end import CLIP, ROOT
 from benchmarks.machine import describe
 from benchmarks.pipeline import run
 from benchmarks.repeated import repeat
-from vidclf.features.store import FeatureSet, read_features
-from vidclf.learning.cascade import KEYFRAMES
+from vidclf.features.feature_set import FeatureSet, read_features
+from vidclf.uncertainty.early_exit import KEYFRAMES
 
 WAYS: dict[str, list[str]] = {"one pass": [], "in stages": ["--progressive"]}
 

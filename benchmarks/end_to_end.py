@@ -45,11 +45,11 @@ from benchmarks.decode import Clip, make_clip
 from benchmarks.machine import describe
 from benchmarks.repeated import repeat
 from vidclf import storage
+from vidclf.backbones.catalog import preprocessing
+from vidclf.backbones.cnn import Backbone
+from vidclf.backbones.int8_calibration import quantize
+from vidclf.backbones.repeated_frames import distinct
 from vidclf.config import QuantizeConfig
-from vidclf.features import backbone
-from vidclf.features.preprocessing import preprocessing
-from vidclf.features.quantize import quantize
-from vidclf.features.repeats import distinct
 
 ROOT = Path(__file__).resolve().parents[1]
 CLIP = Clip(name="60 s 360p", duration_s=60, size=(640, 360))
@@ -198,7 +198,7 @@ def compare(
 def floor(name: str, clips: list[Path]) -> float:
     """CPU seconds for a video, on average over the clips."""
     transform = preprocessing(name, "random").transform
-    network = backbone.Backbone(name, preprocessing(name, "random")).eval()
+    network = Backbone(name, preprocessing(name, "random")).eval()
     side = transform.crop_size
     with FlopCounterMode(display=False) as counter:
         network(torch.zeros(1, side, side, 3, dtype=torch.uint8))

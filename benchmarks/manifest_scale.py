@@ -35,7 +35,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 from benchmarks.machine import describe
 from benchmarks.processes import Watch
 from benchmarks.repeated import clips_of
-from vidclf import schema, storage
+from vidclf import arrow, schema, storage
 
 ROOT = Path(__file__).resolve().parents[1]
 DIGITS = 6
@@ -114,7 +114,7 @@ def make_manifest(num_rows: int, archive: Path, folder: Path) -> Path:
         [pa.array(columns[f.name]) if f.name in columns else nothing.cast(f.type) for f in schema.MANIFEST],
         schema=schema.MANIFEST,
     )
-    storage.publish_table(str(folder / "manifest.parquet"), schema.conform(rows, schema.MANIFEST, "manifest"))
+    storage.publish_table(str(folder / "manifest.parquet"), arrow.conform(rows, schema.MANIFEST, "manifest"))
     return folder / "manifest.parquet"
 
 

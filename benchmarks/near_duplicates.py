@@ -29,7 +29,7 @@ import numpy.typing as npt
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from benchmarks.machine import describe
-from vidclf.features.store import FeatureSet, read_features
+from vidclf.features.feature_set import FeatureSet, read_features
 
 ROOT = Path(__file__).resolve().parents[1]
 THRESHOLDS = (0.9, 0.93, 0.95, 0.97, 0.98)

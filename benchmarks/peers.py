@@ -82,13 +82,14 @@ def daft(manifest: str, output: str, name: str, weights: str) -> None:
     import torch
     from daft.functions import video_file, video_frames
 
-    from vidclf.features import backbone
+    from vidclf.backbones import cnn
+    from vidclf.backbones.weights import load_weights
 
     @library.cls
     class Embed:
         def __init__(self) -> None:
-            state = backbone.load_weights(name, weights)
-            self.network = backbone.build(name, weights, state, "cpu")
+            state = load_weights(name, weights)
+            self.network = cnn.build(name, weights, state, "cpu")
 
         @library.method.batch(return_dtype=library.DataType.list(library.DataType.float32()), batch_size=24)
         def embed(self, images: Any) -> Any:

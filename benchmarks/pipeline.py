@@ -97,7 +97,7 @@ def compare(arguments: argparse.Namespace) -> None:
 
 def run(command: list[str]) -> tuple[float, Counter[str]]:
     """Wall-clock seconds of a script from start to exit, and CPU seconds of its processes by kind."""
-    from vidclf.cluster import CPU_WORKER_ENV
+    from vidclf.ray_cluster import CPU_WORKER_ENV
 
     # Ray's workers get these from the job; the loop's processes inherit them.
     environment = {**os.environ, **CPU_WORKER_ENV} if "--loop" in command else dict(os.environ)
@@ -163,11 +163,11 @@ def loop(manifest: str, output: str, name: str, weights: str, num_frames: int) -
     import pyarrow as pa
 
     from vidclf import storage
-    from vidclf.features import backbone
-    from vidclf.features.convert import convert
-    from vidclf.features.store import features_column
+    from vidclf.backbones.openvino_convert import convert
+    from vidclf.backbones.weights import load_weights
+    from vidclf.features.columns import features_column
 
-    network = convert(name, weights, backbone.load_weights(name, weights))
+    network = convert(name, weights, load_weights(name, weights))
 
     spawn = multiprocessing.get_context("spawn")
     todo: Any = spawn.Queue()
@@ -199,13 +199,13 @@ def decode_and_embed(todo: Any, done: Any, network: Any, name: str, weights: str
     import numpy as np
     import torch
 
-    from vidclf.archive.decode import decode_video
-    from vidclf.archive.sampling import SamplingPlan
-    from vidclf.features import engine
-    from vidclf.features.preprocessing import preprocessing
+    from vidclf.backbones import openvino_engine
+    from vidclf.backbones.catalog import preprocessing
+    from vidclf.video.decode import decode_video
+    from vidclf.video.sampling import SamplingPlan
 
     torch.set_num_threads(1)
-    cnn = engine.load(network, name, weights, "auto")
+    cnn = openvino_engine.load(network, name, weights, "auto")
     transform = preprocessing(name, weights).transform
     plan = SamplingPlan(num_frames=num_frames)
     while (uri := todo.get()) is not None:

@@ -26,14 +26,14 @@ import numpy.typing as npt
 
 from benchmarks.machine import describe
 from benchmarks.trust import of, split, train
-from vidclf.archive.sampling import evenly_spread
 from vidclf.config import FitConfig
-from vidclf.features import beside
-from vidclf.features.store import FeatureSet, read_features
-from vidclf.learning import ensemble
-from vidclf.learning.bootstrap import GroupBootstrap
-from vidclf.learning.cascade import FULL, KEYFRAMES, SUBSET, SUBSET_FRAMES
-from vidclf.learning.ensemble import Ensemble
+from vidclf.ensemble import info
+from vidclf.ensemble.inference import Ensemble
+from vidclf.features import matching
+from vidclf.features.feature_set import FeatureSet, read_features
+from vidclf.metrics.bootstrap import GroupBootstrap
+from vidclf.uncertainty.early_exit import FULL, KEYFRAMES, SUBSET, SUBSET_FRAMES
+from vidclf.video.sampling import evenly_spread
 
 
 def main() -> None:
@@ -56,7 +56,7 @@ def main() -> None:
     )
     print("|---|---|---|---|---|---|---|---|---|---|")
     for location in arguments.first_look.split(","):
-        look = beside.first_look(location, read_features(location), features)
+        look = matching.first_look(location, read_features(location), features)
         seen = []
         with tempfile.TemporaryDirectory() as scratch:
             for seed in map(int, arguments.seeds.split(",")):
@@ -76,7 +76,7 @@ def decide(classifier: Ensemble, features: FeatureSet, look: FeatureSet, risk: f
         SUBSET: [rows_TD[evenly_spread(len(rows_TD), SUBSET_FRAMES)] for rows_TD in test.features],
         FULL: test.features,
     }
-    thresholds = classifier.trust.stage_thresholds(ensemble.mode(False), risk)
+    thresholds = classifier.trust.stage_thresholds(info.mode(False), risk)
     stage_B, right_B = np.full(len(labels_B), FULL, dtype=object), np.zeros(len(labels_B), bool)
     frames_B = np.zeros(len(labels_B))
     is_left_B = np.ones(len(labels_B), bool)

@@ -5,11 +5,11 @@ from __future__ import annotations
 from pathlib import Path
 
 from vidclf import storage
-from vidclf.archive.decode import decode_video
 from vidclf.archive.manifest import VIDEO_EXTENSIONS, list_archive
-from vidclf.archive.rejected import VideoRejected
-from vidclf.archive.sampling import SamplingPlan
-from vidclf.archive.transform import FrameTransform
+from vidclf.video.decode import decode_video
+from vidclf.video.frame_transform import FrameTransform
+from vidclf.video.rejection import VideoRejected
+from vidclf.video.sampling import SamplingPlan
 
 
 def clips_of(archive: Path) -> list[Path]:

@@ -20,14 +20,14 @@ import numpy.typing as npt
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from benchmarks.machine import describe
-from vidclf.archive.decode import decode_video
 from vidclf.archive.manifest import list_archive
-from vidclf.archive.rejected import VideoRejected
-from vidclf.archive.sampling import SamplingPlan
-from vidclf.features import backbone, engine
-from vidclf.features.convert import convert
-from vidclf.features.preprocessing import preprocessing
-from vidclf.features.repeats import distinct
+from vidclf.backbones import openvino_engine, weights
+from vidclf.backbones.catalog import preprocessing
+from vidclf.backbones.openvino_convert import convert
+from vidclf.backbones.repeated_frames import distinct
+from vidclf.video.decode import decode_video
+from vidclf.video.rejection import VideoRejected
+from vidclf.video.sampling import SamplingPlan
 
 LITE0 = ("efficientnet_lite0", "DEFAULT")
 ROOT = Path(__file__).resolve().parents[1]
@@ -40,7 +40,7 @@ def main() -> None:
     parser.add_argument("--tolerances", default="0,0.5,1,2", help="grey levels")
     arguments = parser.parse_args()
     tolerances = [float(word) for word in arguments.tolerances.split(",")]
-    cnn = engine.load(convert(*LITE0, backbone.load_weights(*LITE0)), *LITE0, "fp32")
+    cnn = openvino_engine.load(convert(*LITE0, weights.load_weights(*LITE0)), *LITE0, "fp32")
     transform = preprocessing(*LITE0).transform
     rows = list_archive(str(arguments.archive)).manifest.to_pylist()[:: arguments.every]
     own: list[npt.NDArray[np.float32]] = []

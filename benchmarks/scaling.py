@@ -38,14 +38,13 @@ import pyarrow as pa
 from benchmarks.machine import describe
 from benchmarks.processes import KINDS, Watch
 from vidclf import schema, storage
-from vidclf.archive import worker
-from vidclf.archive.content import Content
-from vidclf.archive.decode import DecodedVideo
+from vidclf.backbones.agreement import Features, Frames
+from vidclf.backbones.catalog import FEATURE_DIMS
+from vidclf.backbones.engine import Engine
 from vidclf.config import ExtractConfig
-from vidclf.features import embed, extract
-from vidclf.features.agreement import Features, Frames
-from vidclf.features.engine import Engine
-from vidclf.features.preprocessing import FEATURE_DIMS
+from vidclf.pipeline import decode_stage, embed_stage, extract, graph, pools
+from vidclf.video.decode import DecodedVideo
+from vidclf.video.digest import FileFingerprint
 
 BACKBONE = "efficientnet_lite0"
 SIDE = 224
@@ -169,7 +168,7 @@ def extrapolate(rows: list[dict[str, float]], arguments: argparse.Namespace) -> 
         possible = workers / arguments.decode_seconds * largest["efficiency"]
         rate = min(possible, ceiling)
         bound = "decode workers" if possible <= ceiling else "driver"
-        blocks = extract._num_blocks(NUM_VIDEOS, workers)
+        blocks = pools.block_count(NUM_VIDEOS, workers)
         print(f"| {nodes} | {rate:.1f} | {NUM_VIDEOS / rate / 86400:.2f} | {blocks} | {bound} |")
 
 
@@ -222,7 +221,7 @@ class AsleepDecoder:
             height=SIDE,
             framerate=1.0,
             video_codec="asleep",
-            content=Content(size_bytes=0, modified=None, digest=f"asleep:{uri}"),
+            content=FileFingerprint(size_bytes=0, modified=None, digest=f"asleep:{uri}"),
         )
 
 
@@ -239,7 +238,7 @@ def simulate(num_workers: int, folder: Path, arguments: argparse.Namespace) -> N
     feature_dim = FEATURE_DIMS[BACKBONE]
 
     # Of the names that the pipeline's own have, so that whoever watches knows them.
-    class DecodeVideos(worker.DecodeVideos):
+    class DecodeVideos(decode_stage.DecodeVideos):
         def __init__(self, **values: Any) -> None:
             super().__init__(**values)
             self._decoder = AsleepDecoder(decode_s, num_frames, str(times))
@@ -248,15 +247,15 @@ def simulate(num_workers: int, folder: Path, arguments: argparse.Namespace) -> N
         time.sleep(frame_s * len(frames_THWC))
         return np.zeros((len(frames_THWC), feature_dim), np.float32)
 
-    class EmbedVideos(extract.EmbedVideos):
+    class EmbedVideos(graph.EmbedVideos):
         def __init__(self, **values: Any) -> None:
-            embed.loaded = lambda *_: Engine(name="asleep", run=embed_asleep)
+            embed_stage.loaded = lambda *_: Engine(name="asleep", run=embed_asleep)
             super().__init__(**values)
 
-    extract.DecodeVideos = DecodeVideos
-    extract.EmbedVideos = EmbedVideos
-    extract.VIDEOS_PER_BLOCK = (arguments.videos_per_block,) * 2
-    extract.network = lambda embedding, num_gpus, tally: ray.put({})
+    graph.DecodeVideos = DecodeVideos
+    graph.EmbedVideos = EmbedVideos
+    pools.VIDEOS_PER_BLOCK = (arguments.videos_per_block,) * 2
+    graph.network = lambda embedding, num_gpus, tally: ray.put({})
 
     manifest = folder / "manifest.parquet"
     storage.publish_table(str(manifest), manifest_of(num_workers * arguments.videos_per_worker, "/asleep"))

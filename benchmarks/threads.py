@@ -22,8 +22,9 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 import numpy as np
 
 from benchmarks.machine import describe
-from vidclf.features import backbone, engine
-from vidclf.features.convert import convert
+from vidclf.backbones import openvino_engine, weights
+from vidclf.backbones.openvino_convert import convert
+from vidclf.backbones.openvino_engine import OpenVinoModel
 
 NUM_FRAMES = 73
 
@@ -38,7 +39,7 @@ def main() -> None:
     print(describe("openvino"), "\n")
     print("| frames/s | a process a core, one thread | one process, a thread a core | ratio |\n|---|---|---|---|")
     for name in arguments.backbones.split(","):
-        network = convert(name, "random", backbone.load_weights(name, "random"))
+        network = convert(name, "random", weights.load_weights(name, "random"))
         rates: dict[int, list[float]] = {1: [], cores: []}
         for _ in range(arguments.rounds):
             for num_threads, found in rates.items():
@@ -47,7 +48,7 @@ def main() -> None:
         print(f"| {name} | {apart:.1f} | {together:.1f} | {apart / together:.2f} |", flush=True)
 
 
-def measure(network: engine.Converted, num_processes: int, num_threads: int, seconds: float) -> float:
+def measure(network: OpenVinoModel, num_processes: int, num_threads: int, seconds: float) -> float:
     spawn = multiprocessing.get_context("spawn")
     ready, counts = spawn.Barrier(num_processes), spawn.Queue()
     processes = [
@@ -61,10 +62,10 @@ def measure(network: engine.Converted, num_processes: int, num_threads: int, sec
     return float(total)
 
 
-def work(network: engine.Converted, num_threads: int, seconds: float, ready: Any, counts: Any) -> None:
+def work(network: OpenVinoModel, num_threads: int, seconds: float, ready: Any, counts: Any) -> None:
     """Frames a second of one process."""
-    engine.THREADS = num_threads
-    cnn = engine.openvino_engine(network, "bf16" if engine.has_bf16() else "fp32")
+    openvino_engine.THREADS = num_threads
+    cnn = openvino_engine.openvino_engine(network, "bf16" if openvino_engine.has_bf16() else "fp32")
     frames_THWC = np.tile(network.probe_THWC, (NUM_FRAMES // len(network.probe_THWC) + 1, 1, 1, 1))[:NUM_FRAMES]
     cnn.run(frames_THWC)
     ready.wait()

@@ -39,12 +39,14 @@ import numpy as np
 import torch
 
 from benchmarks.machine import describe
-from vidclf.config import RECIPES, FitConfig, TrainConfig
-from vidclf.features.store import FeatureSet, FeatureSpec, read_features
-from vidclf.learning.dataset import Batches, Sequences, training_data
-from vidclf.learning.fit import Epoch, fit_member, has_collapsed, predict, score
-from vidclf.learning.loss import focal_loss
-from vidclf.learning.model import TemporalClassifier, initialize, num_parameters
+from vidclf.config import FitConfig, TrainConfig
+from vidclf.config.train import RECIPES
+from vidclf.ensemble.temporal_model import TemporalClassifier, initialize, num_parameters
+from vidclf.features.feature_set import FeatureSet, read_features
+from vidclf.features.spec import FeatureSpec
+from vidclf.training.dataset import Batches, Sequences, training_data
+from vidclf.training.loss import focal_loss
+from vidclf.training.member_fit import Epoch, fit_member, has_collapsed, predict, score
 
 COLLAPSED = 0.9
 """Share of the best member's validation accuracy under which a member counts as collapsed."""
@@ -209,7 +211,7 @@ def epochs_of(features: str, variant: str, seed: int, sizes: dict[str, Any]) -> 
 
 def in_parallel(num_members: int, num_videos: int, sizes: dict[str, Any]) -> None:
     """Wall-clock seconds of an ensemble's training, Ray's start and calibration included."""
-    from vidclf.learning.train import train
+    from vidclf.training.train import train
 
     seconds: dict[str, float] = {}
     with tempfile.TemporaryDirectory() as folder:

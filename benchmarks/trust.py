@@ -43,20 +43,25 @@ import torch
 from sklearn.metrics import roc_auc_score
 
 from benchmarks.machine import describe
-from vidclf.archive.decode import decode_video
+from vidclf.archive import splits
+from vidclf.backbones import cnn
+from vidclf.backbones.weights import load_weights
 from vidclf.config import FitConfig, ModelConfig
-from vidclf.features import backbone
-from vidclf.features.store import FeatureSet, read_features, read_weights_location
-from vidclf.learning import ensemble, splits
-from vidclf.learning.bootstrap import GroupBootstrap
-from vidclf.learning.calibrate import NUM_FOLDS, calibrate
-from vidclf.learning.dataset import TrainingData, training_data
-from vidclf.learning.ensemble import Ensemble, EnsembleInfo, EnsembleOutput, FittedBackbone
-from vidclf.learning.fit import fit_member
-from vidclf.learning.metrics import expected_calibration_error
-from vidclf.learning.ood import fit_line, fit_space
-from vidclf.learning.train import data_digest
-from vidclf.learning.trust import group_folds
+from vidclf.ensemble import info as info_module
+from vidclf.ensemble.files import load, member_file, write_member
+from vidclf.ensemble.inference import Ensemble, EnsembleOutput
+from vidclf.ensemble.info import EnsembleInfo, FittedBackbone, write_info
+from vidclf.features.feature_set import FeatureSet, read_features
+from vidclf.features.spec import read_weights_location
+from vidclf.metrics.bootstrap import GroupBootstrap
+from vidclf.metrics.scores import expected_calibration_error
+from vidclf.training.calibrate import NUM_FOLDS, calibrate
+from vidclf.training.dataset import TrainingData, training_data
+from vidclf.training.member_fit import fit_member
+from vidclf.training.member_plan import data_digest
+from vidclf.uncertainty.folds import group_folds
+from vidclf.uncertainty.ood import fit_line, fit_space
+from vidclf.video.decode import decode_video
 
 FRACTIONS = (0.7, 0.2, 0.1)
 REFERENCE_THRESHOLD = 0.45
@@ -134,7 +139,7 @@ def main() -> None:
 
 def look(classifier: Ensemble, sequences: list[npt.NDArray[np.float16]], labelled: FeatureSet | None = None) -> Seen:
     """Every figure of some videos, accepted as `classify --abstain-risk` would."""
-    output, validation, mode = classifier([sequences]), classifier.trust, ensemble.mode(False)
+    output, validation, mode = classifier([sequences]), classifier.trust, info_module.mode(False)
     found = validation.threshold(mode, RISK)
     truth = [classifier.info.classes.index(str(label)) for label in labelled.labels] if labelled else []
     return Seen(
@@ -294,7 +299,7 @@ def train(
     data = training_data(features)
     key = hashlib.sha256(json.dumps([asdict(recipe), data_digest([features])]).encode()).hexdigest()[:16]
     directory = Path(kept_in) / key
-    files = [directory / ensemble.member_file(index) for index in range(num_members)]
+    files = [directory / member_file(index) for index in range(num_members)]
     missing = [index for index, file in enumerate(files) if not file.exists()]
     if missing:
         directory.mkdir(parents=True, exist_ok=True)
@@ -313,16 +318,14 @@ def train(
         training={},
         versions={},
     )
-    ensemble.write_info(
-        str(directory), calibrate(str(directory), info, [features], [first_look] if first_look else None)
-    )
-    return ensemble.load(str(directory), torch.device("cpu"))
+    write_info(str(directory), calibrate(str(directory), info, [features], [first_look] if first_look else None))
+    return load(str(directory), torch.device("cpu"))
 
 
 def train_member(directory: str, data: TrainingData, recipe: FitConfig, index: int) -> None:
     """In a process of its own."""
     torch.set_num_threads(1)
-    ensemble.write_member(directory, index, fit_member(data, recipe, index, torch.device("cpu")).state)
+    write_member(directory, index, fit_member(data, recipe, index, torch.device("cpu")).state)
 
 
 def auroc(known_B: npt.NDArray[Any], unknown_B: npt.NDArray[Any]) -> float:
@@ -352,8 +355,8 @@ def focus(weights_T: npt.NDArray[np.float64]) -> float:
 
 def clips_of_no_class(features: FeatureSet, weights: str) -> list[npt.NDArray[np.float16]]:
     """Features of made clips, through a file, the decoder and the backbone as those of any video."""
-    state = backbone.load_weights(features.spec.backbone, weights)
-    network = backbone.build(features.spec.backbone, weights, state, "cpu")
+    state = load_weights(features.spec.backbone, weights)
+    network = cnn.build(features.spec.backbone, weights, state, "cpu")
     found = []
     with tempfile.TemporaryDirectory() as folder:
         for number, frames_THWC in enumerate(made_clips()):

@@ -32,14 +32,17 @@ import yaml
 
 from benchmarks.machine import describe
 from benchmarks.train import synthetic
-from vidclf import cluster
+from vidclf import ray_cluster
 from vidclf.config import FitConfig, TuneConfig
-from vidclf.features.store import FeatureSet, read_features, read_weights_location
-from vidclf.learning import ensemble, metrics, trials
-from vidclf.learning.dataset import Batches, Sequences, training_data
-from vidclf.learning.fit import fit_member, predict
-from vidclf.learning.model import TemporalClassifier
-from vidclf.learning.tune import Search, tune
+from vidclf.ensemble import files
+from vidclf.ensemble.temporal_model import TemporalClassifier
+from vidclf.features.feature_set import FeatureSet, read_features
+from vidclf.features.spec import read_weights_location
+from vidclf.metrics.scores import evaluate
+from vidclf.training.dataset import Batches, Sequences, training_data
+from vidclf.training.member_fit import fit_member, predict
+from vidclf.tuning import trial_files
+from vidclf.tuning.tune import SearchResult, tune
 
 SIZES = {"hidden_dim": 64, "num_lstm_layers": 2, "num_attention_heads": 4, "classifier_dims": [64, 32], "epochs": 40}
 """What stands for the default here: full sizes take hours on two cores."""
@@ -73,7 +76,7 @@ def main() -> None:
     parser.add_argument("--retrained", type=int, default=5, help="seeds that the best and the default are trained with")
     arguments = parser.parse_args()
     print(describe("torch", "ray", "optuna", "numpy"), "\n")
-    cluster.connect()
+    ray_cluster.connect()
     with tempfile.TemporaryDirectory() as folder:
         if arguments.synthetic:
             overhead(folder, arguments.trials, arguments.epochs)
@@ -88,7 +91,7 @@ def searched(
     space: dict[str, Any],
     search: dict[str, Any],
     **flags: Any,
-) -> tuple[Search, float]:
+) -> tuple[SearchResult, float]:
     """A search into `folder`/`name`, and its wall seconds, without Ray's start."""
     file = Path(folder, f"{name}.yaml")
     file.write_text(yaml.safe_dump({"search": search, "space": space}))
@@ -170,11 +173,11 @@ def scores(folder: str, directory: str, num_trials: int, seed: int, num_retraine
         )
     configs = {
         "default": FitConfig(**{k: tuple(v) if isinstance(v, list) else v for k, v in SIZES.items()}),  # type: ignore[arg-type]
-        "best with ASHA": trials.fit_config(with_asha.trials.slice(0, 1).to_pylist()[0]),
-        "best without": trials.fit_config(without.trials.slice(0, 1).to_pylist()[0]),
+        "best with ASHA": trial_files.fit_config(with_asha.trials.slice(0, 1).to_pylist()[0]),
+        "best without": trial_files.fit_config(without.trials.slice(0, 1).to_pylist()[0]),
     }
     for name, config in configs.items():
-        values = trials.settings_of(config)
+        values = trial_files.settings_of(config)
         print(f"\n{name}: " + ", ".join(f"{key} {values[key]}" for key in SPACE))
     jobs = [(directory, config, number) for config in configs.values() for number in range(num_retrained)]
     with concurrent.futures.ProcessPoolExecutor(
@@ -208,15 +211,15 @@ def trained(directory: str, config: FitConfig, seed: int) -> dict[str, float]:
     model.load_state_dict(fitted.state)
     sequences, labels = of_test(features, data.classes)
     found = predict(model, Batches(Sequences.of(sequences, labels), cpu), config.batch_size, cpu).argmax(dim=1).tolist()
-    test = metrics.evaluate(labels, found, data.classes)
+    test = evaluate(labels, found, data.classes)
     return {"val": fitted.best.val_macro_f1, "test": test.macro_f1, "accuracy": test.accuracy}
 
 
 def of_ensemble(directory: str, features: FeatureSet) -> dict[str, float]:
-    loaded = ensemble.load(directory, torch.device("cpu"))
+    loaded = files.load(directory, torch.device("cpu"))
     sequences, labels = of_test(features, loaded.info.classes)
     found = loaded([sequences]).probabilities_BC.argmax(axis=1).tolist()
-    test = metrics.evaluate(labels, found, loaded.info.classes)
+    test = evaluate(labels, found, loaded.info.classes)
     return {"members": float(len(loaded.info.members)), "test": test.macro_f1, "accuracy": test.accuracy}
 
 

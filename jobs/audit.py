@@ -10,15 +10,18 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 import pyarrow as pa
 
-from vidclf import cli, ledger
+from vidclf import cli
 from vidclf.config import AuditConfig
-from vidclf.features.contents import stale_videos
+from vidclf.runs import audit as audit_module
+from vidclf.runs import layout
+from vidclf.runs.audit import report
+from vidclf.runs.content_checks import stale_videos
 
 
 def main(config: AuditConfig) -> int:
     num_differences = 0
-    for run in ledger.runs_in(config.run):
-        audit = ledger.audit(run)
+    for run in layout.runs_in(config.run):
+        audit = audit_module.audit(run)
         state, differences = audit.state, list(audit.differences)
         print(
             f"{run}: {state.num_input_videos} videos = {state.num_ok} ok + {state.num_quarantined} quarantined "
@@ -26,7 +29,7 @@ def main(config: AuditConfig) -> int:
         )
         if config.stale:
             stale, gone = stale_videos(run)
-            ledger.report(differences, pa.array(stale, pa.string()), "stale: changed since they were done")
+            report(differences, pa.array(stale, pa.string()), "stale: changed since they were done")
             if gone:
                 print(f"  {len(gone)} of the ok videos cannot be looked at now (for one {gone[0]})")
         for difference in differences:

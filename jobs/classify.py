@@ -11,10 +11,11 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from vidclf import cli, storage
 from vidclf.archive.manifest import list_archive, read_manifest
+from vidclf.classification.classify import classify
 from vidclf.config import ClassifyConfig
-from vidclf.features.store import read_spec
-from vidclf.ledger import MANIFEST_FILE, summary_text
-from vidclf.prediction.classify import classify
+from vidclf.features.spec import read_spec
+from vidclf.runs.layout import MANIFEST_FILE
+from vidclf.runs.summary import summary_text
 
 
 def main(config: ClassifyConfig) -> int:

@@ -12,7 +12,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from vidclf import cli
 from vidclf.config import DiffConfig
-from vidclf.prediction import diff
+from vidclf.reports import diff
 
 
 def main(config: DiffConfig) -> int:

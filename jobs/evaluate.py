@@ -11,14 +11,14 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from vidclf import cli
 from vidclf.config import EvaluateConfig
-from vidclf.prediction import report
+from vidclf.reports import evaluate
 
 
 def main(config: EvaluateConfig) -> int:
-    evaluation = report.evaluate(config)
+    evaluation = evaluate.evaluate(config)
     if evaluation is not None:
         cli.write_run_config(config, config.output)
-        print(report.table(evaluation, config.output))
+        print(evaluate.table(evaluation, config.output))
     return cli.EXIT_OK
 
 

@@ -11,8 +11,8 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 from vidclf import cli
 from vidclf.archive.manifest import read_manifest
 from vidclf.config import ExtractConfig
-from vidclf.features.extract import extract
-from vidclf.ledger import summary_text
+from vidclf.pipeline.extract import extract
+from vidclf.runs.summary import summary_text
 
 
 def main(config: ExtractConfig) -> int:

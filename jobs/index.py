@@ -13,9 +13,11 @@ from collections import Counter
 import pyarrow as pa
 
 from vidclf import cli, storage
+from vidclf.archive import splits
 from vidclf.archive.manifest import Listing, list_archive, read_manifest
-from vidclf.config import ConfigError, IndexConfig, parse_fractions
-from vidclf.learning import splits
+from vidclf.config import IndexConfig
+from vidclf.config.fields import parse_fractions
+from vidclf.errors import ConfigError
 from vidclf.schema import SPLITS
 
 

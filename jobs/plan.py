@@ -12,7 +12,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 from vidclf import cli
 from vidclf.archive.manifest import list_archive
 from vidclf.config import PlanConfig
-from vidclf.features.plan import plan
+from vidclf.planning.plan import plan
 
 
 def main(config: PlanConfig) -> int:

@@ -10,8 +10,8 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from vidclf import cli
 from vidclf.archive.manifest import list_archive
+from vidclf.backbones.int8_calibration import quantize
 from vidclf.config import QuantizeConfig
-from vidclf.features.quantize import quantize
 
 
 def main(config: QuantizeConfig) -> int:

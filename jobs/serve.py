@@ -10,7 +10,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from vidclf import cli
 from vidclf.config import ServeConfig
-from vidclf.prediction.serve import serve
+from vidclf.server.serve import serve
 
 
 def main(config: ServeConfig) -> int:

@@ -13,8 +13,9 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from vidclf import cli
 from vidclf.config import TrainConfig
-from vidclf.features.store import read_features, read_weights_location
-from vidclf.learning.train import train
+from vidclf.features.feature_set import read_features
+from vidclf.features.spec import read_weights_location
+from vidclf.training.train import train
 
 
 def main(config: TrainConfig) -> int:

@@ -13,9 +13,10 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from vidclf import cli
 from vidclf.config import TuneConfig
-from vidclf.features.store import read_features, read_weights_location
-from vidclf.learning.tune import tune
-from vidclf.prediction import tuning
+from vidclf.features.feature_set import read_features
+from vidclf.features.spec import read_weights_location
+from vidclf.reports import tuning_page
+from vidclf.tuning.tune import tune
 
 
 def main(config: TuneConfig) -> int:
@@ -24,9 +25,9 @@ def main(config: TuneConfig) -> int:
     search = tune(config, features, weights)
     if search is None:
         return cli.EXIT_OK
-    tuning.publish(search)
+    tuning_page.publish(search)
     cli.write_run_config(config, config.output)
-    print(tuning.table(search))
+    print(tuning_page.table(search))
     return cli.EXIT_OK
 
 

@@ -17,14 +17,18 @@ from typing import Any, TypeVar
 import yaml
 
 from vidclf import storage
-from vidclf.config import RECIPES, ConfigError, base_kind, convert
-from vidclf.ledger import ErrorBudgetExceeded, RunStopped
+from vidclf.config.fields import base_kind, convert
+from vidclf.config.train import RECIPES
+from vidclf.errors import ConfigError, ErrorBudgetExceeded, RunStopped
 
 Config = TypeVar("Config")
 
 EXIT_OK = 0
+
 EXIT_DIFFERENCES = 1
+
 EXIT_USAGE = 2
+
 EXIT_ERROR_BUDGET = 3
 
 

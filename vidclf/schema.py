@@ -10,10 +10,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from enum import StrEnum
 
-import numpy as np
 import pyarrow as pa
 
 SPLITS = ("train", "val", "test")
+
 VERDICTS = ("accepted", "abstained")
 
 SEGMENTS_COLUMN = "segments"
@@ -135,12 +135,12 @@ LEAKAGE = pa.schema(
 features, and whether their files are the same, byte for byte."""
 
 
-def view_name(index: int) -> str:
+def frames_name(index: int) -> str:
     """The column of the frames as one of a job's transforms leaves them."""
     return f"view_{index}"
 
 
-def view(side: int) -> pa.Schema:
+def frames_at(side: int) -> pa.Schema:
     """A video's frames at one model resolution, side × side pixels, and what is measured of them.
 
     `frames` is a list of T fixed-size binaries of side² × 3 bytes (RGB, row-major uint8), so T varies
@@ -159,7 +159,7 @@ def decoded(sides: Sequence[int]) -> pa.Schema:
         [
             *[field for field in MANIFEST if field.name != "size_bytes"],
             *[field.with_nullable(True) for field in _VIDEO_FIELDS],
-            *[pa.field(view_name(index), pa.struct(list(view(side)))) for index, side in enumerate(sides)],
+            *[pa.field(frames_name(index), pa.struct(list(frames_at(side)))) for index, side in enumerate(sides)],
             pa.field("reject_reason", pa.string()),
             pa.field("reject_message", pa.string()),
         ]
@@ -328,45 +328,3 @@ def trials(parameters: dict[str, pa.DataType]) -> pa.Schema:
             pa.field("ended_s", pa.list_(pa.float64()), nullable=False),
         ]
     )
-
-
-def nested_list(lengths: Sequence[int | None], values: pa.Array) -> pa.Array:
-    """`values` cut into lists of `lengths`; None makes a null."""
-    offsets = np.cumsum([0, *[length or 0 for length in lengths]]).astype(np.int32)
-    mask = pa.array([length is None for length in lengths])
-    return pa.ListArray.from_arrays(pa.array(offsets), values, mask=mask)
-
-
-def column_types(columns: pa.Schema) -> dict[str, str]:
-    """The type of each column as text, the same before and after Parquet, which calls a list's items
-    otherwise than Arrow does."""
-    return {field.name: str(field.type).replace("<item: ", "<element: ") for field in columns}
-
-
-def one_chunk(column: pa.ChunkedArray) -> pa.Array:
-    """A column's values in one array; where they are in one already, that."""
-    return column.chunk(0) if column.num_chunks == 1 else pa.concat_arrays(column.chunks)
-
-
-class SchemaError(ValueError):
-    """A table does not keep the contract of the stage that wrote it."""
-
-
-def conform(table: pa.Table, schema: pa.Schema, what: str) -> pa.Table:
-    """Return `table` with exactly `schema`'s columns in its order, or raise `SchemaError`.
-
-    Extra columns are dropped on purpose by the caller, never here: a column too many is as much an
-    error as one too few. Raises also where a null stands in a column that may not hold one.
-    """
-    missing = [name for name in schema.names if name not in table.column_names]
-    extra = [name for name in table.column_names if name not in schema.names]
-    if missing or extra:
-        raise SchemaError(f"{what}: columns missing {missing}, unexpected {extra}")
-    table = table.select(schema.names)
-    for field in schema:
-        column = table.column(field.name)
-        if column.type != field.type:
-            raise SchemaError(f"{what}: column {field.name!r} must be {field.type}, is {column.type}")
-        if not field.nullable and column.null_count:
-            raise SchemaError(f"{what}: column {field.name!r} has {column.null_count} nulls")
-    return table.cast(schema)

@@ -22,8 +22,8 @@ import pyarrow.parquet as pq
 import yaml
 from pyarrow import fs
 
-from vidclf.config import ConfigError
-from vidclf.schema import column_types
+from vidclf.arrow import column_types
+from vidclf.errors import ConfigError
 
 _URI = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*://[^/?]*)(/.*?)?(\?\w+=[^&?]*(?:&\w+=[^&?]*)*)?", re.DOTALL)
 

@@ -16,9 +16,9 @@ from ray.autoscaler._private.util import prepare_config, validate_config
 
 from vidclf import cli
 from vidclf.config import ClassifyConfig, ExtractConfig, TrainConfig
-from vidclf.features import monitoring
+from vidclf.pipeline import prometheus
 
-ROOT = Path(__file__).resolve().parents[1]
+ROOT = Path(__file__).resolve().parents[2]
 MANIFESTS = sorted((ROOT / "deploy").glob("ray*.yaml"))
 CONFIGS = {"extract": ExtractConfig, "train": TrainConfig, "classify": ClassifyConfig}
 KUBERAY_CRDS = "VIDCLF_KUBERAY_CRDS"
@@ -144,7 +144,7 @@ def test_the_image_has_the_pinned_ray_and_leaves_the_tests_packages_out() -> Non
 
 
 def test_the_dashboard_shows_every_metric_and_no_other() -> None:
-    told = set(re.findall(r"\"(vidclf_\w+)\"", Path(monitoring.__file__).read_text()))
+    told = set(re.findall(r"\"(vidclf_\w+)\"", Path(prometheus.__file__).read_text()))
     text = (ROOT / "deploy/grafana.json").read_text()
     shown = {re.sub("_(total|bucket|sum|count)$", "", name) for name in re.findall(r"\bray_(vidclf_\w+)", text)}
     assert shown == told

@@ -9,9 +9,10 @@ from pathlib import Path
 
 import pytest
 
-from vidclf import cli, config
+from vidclf import cli
+from vidclf import config as config
 
-ROOT = Path(__file__).resolve().parents[1]
+ROOT = Path(__file__).resolve().parents[2]
 PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]
 MANIFESTS = [ROOT / "cluster.yaml", *sorted((ROOT / "deploy").glob("*.yaml"))]
 CONFIGS = {path.stem: getattr(config, f"{path.stem.capitalize()}Config") for path in (ROOT / "jobs").glob("*.py")}

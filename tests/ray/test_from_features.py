@@ -16,21 +16,26 @@ import pytest
 import ray
 import torch
 
-from tests.ensembles import even_discriminant, even_space
-from vidclf import ledger, schema, storage
-from vidclf.archive.sampling import SamplingPlan
-from vidclf.config import ConfigError, EvaluateConfig, ModelConfig
-from vidclf.features.beside import FeatureLookup
-from vidclf.features.run import Embedding, Target
-from vidclf.features.store import FeatureSpec, features_column
-from vidclf.learning import ensemble, views
-from vidclf.learning.cascade import FULL, StageData
-from vidclf.learning.ensemble import EnsembleInfo, FittedBackbone, TrustData
-from vidclf.learning.model import TemporalClassifier
-from vidclf.learning.trust import SIGNS
-from vidclf.prediction import report
-from vidclf.prediction.classify import ClassifyFeatures
-from vidclf.prediction.head import EnsembleHead, HeadSettings
+from tests.support.ensembles import even_discriminant, even_space
+from vidclf import arrow, schema, storage
+from vidclf.classification.from_features import ClassifyFeatures
+from vidclf.classification.head import EnsembleHead, HeadSettings
+from vidclf.config import EvaluateConfig, ModelConfig
+from vidclf.ensemble import calibration_file, files, views
+from vidclf.ensemble.calibration_file import TrustData
+from vidclf.ensemble.info import EnsembleInfo, FittedBackbone, write_info
+from vidclf.ensemble.temporal_model import TemporalClassifier
+from vidclf.errors import ConfigError
+from vidclf.features.columns import features_column
+from vidclf.features.lookup import FeatureLookup
+from vidclf.features.spec import FeatureSpec
+from vidclf.pipeline.job import BackboneSetup, RunSpec
+from vidclf.reports import evaluate as evaluate_module
+from vidclf.reports.evaluate import Evaluation
+from vidclf.runs import layout
+from vidclf.uncertainty.early_exit import FULL, ValidationScores
+from vidclf.uncertainty.trust_score import SIGNS
+from vidclf.video.sampling import SamplingPlan
 
 CLASSES = ["A", "B"]
 MODEL = ModelConfig(hidden_dim=4, num_lstm_layers=1, num_attention_heads=2, classifier_dims=(4,))
@@ -58,13 +63,13 @@ def train(directory: str, specs: list[FeatureSpec]) -> str:
     members = []
     for index, spec in enumerate(specs):
         torch.manual_seed(index)
-        digest = ensemble.write_member(directory, index, TemporalClassifier(spec.feature_dim, 2, MODEL).state_dict())
-        members.append({"file": ensemble.member_file(index), "backbone": spec.backbone, "digest": digest})
+        digest = files.write_member(directory, index, TemporalClassifier(spec.feature_dim, 2, MODEL).state_dict())
+        members.append({"file": files.member_file(index), "backbone": spec.backbone, "digest": digest})
     epoch = {"number": 1, "lr": 0.1, "train_loss": 0.7, "val_loss": 0.6, "val_accuracy": 0.5, "val_macro_f1": 0.4}
     storage.publish_json(f"{directory}/member_0.json", {"member": {}, "history": [epoch]})
     fitted = [FittedBackbone.of(spec, "DEFAULT") for spec in {spec.key: spec for spec in specs}.values()]
     trust_B = np.linspace(0.5, 1, 20, dtype=np.float32)
-    seen = StageData(trust_B=trust_B, correct_B=trust_B > 0.6, ood_B=np.zeros(20, np.float32))
+    seen = ValidationScores(trust_B=trust_B, correct_B=trust_B > 0.6, ood_B=np.zeros(20, np.float32))
     data = TrustData(
         spaces={FULL: [even_space(2, one.feature_dim) for one in fitted]},
         discriminants=[even_discriminant(2, one.feature_dim) for one in fitted],
@@ -82,9 +87,9 @@ def train(directory: str, specs: list[FeatureSpec]) -> str:
         versions={},
         views=[{"name": name, "weight": 0.25} for name in views.VIEWS],
         calibration={"num_videos": 20, **measured, "tta": measured},
-        trust={**trust, "digest": ensemble.write_trust(directory, data)},
+        trust={**trust, "digest": calibration_file.write_trust(directory, data)},
     )
-    ensemble.write_info(directory, info)
+    write_info(directory, info)
     return directory
 
 
@@ -141,7 +146,7 @@ def extract(directory: str, spec: FeatureSpec, order: list[int], content: str = 
     storage.publish_table(f"{directory}/part-1.parquet", table.slice(2))
     storage.publish_json(f"{directory}/run_identity.json", {"feature_specs": [asdict(spec)], "weights": ["DEFAULT"]})
     manifest = pa.table({**told, "size_bytes": [None] * 4}, schema=schema.MANIFEST)
-    storage.publish_table(f"{directory}/{ledger.MANIFEST_FILE}", manifest)
+    storage.publish_table(f"{directory}/{layout.MANIFEST_FILE}", manifest)
     return directory
 
 
@@ -162,10 +167,10 @@ def hdf5_file(path: Path, classes: list[str]) -> str:
 
 def evaluate(
     features: str | tuple[str, ...], trained: str, output: Path, **options: Any
-) -> tuple[report.Evaluation, pa.Table]:
+) -> tuple[Evaluation, pa.Table]:
     given = (features,) if isinstance(features, str) else features
     config = EvaluateConfig(features=given, ensemble=trained, output=str(output), **options)
-    result = report.evaluate(config)
+    result = evaluate_module.evaluate(config)
     assert result is not None
     return result, pq.read_table(output / "predictions.parquet")
 
@@ -173,8 +178,8 @@ def evaluate(
 def test_a_features_directory_is_classified_and_scored(run: str, trained: str, tmp_path: Path) -> None:
     result, rows = evaluate(run, trained, tmp_path)
     assert rows["video_id"].to_pylist() == ["id0", "id2", "id3"]
-    schema.conform(rows, schema.predictions(2), "what a job would have written")
-    expected_BC = ensemble.load(trained, torch.device("cpu"))([[sequences()[i] for i in (0, 2, 3)]]).probabilities_BC
+    arrow.conform(rows, schema.predictions(2), "what a job would have written")
+    expected_BC = files.load(trained, torch.device("cpu"))([[sequences()[i] for i in (0, 2, 3)]]).probabilities_BC
     np.testing.assert_allclose(rows["probabilities"].to_pylist(), expected_BC, atol=1e-6)
     assert result.per_split["test"].num_videos == 3
     assert [len(history) for history in result.training] == [1, 0]
@@ -236,7 +241,7 @@ def test_a_dry_run_classifies_nothing(
     run: str, trained: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     config = EvaluateConfig(features=(run,), ensemble=trained, output=str(tmp_path / "out"), dry_run=True)
-    assert report.evaluate(config) is None
+    assert evaluate_module.evaluate(config) is None
     assert capsys.readouterr().out == f"would classify and score 3 videos into {tmp_path}/out\n"
     assert not (tmp_path / "out").exists()
 
@@ -247,7 +252,7 @@ def test_members_of_two_backbones_see_their_own_features_of_the_same_videos(run:
     wide = extract(str(tmp_path / "resnet50"), RESNET, [3, 1, 0, 2])
     result, rows = evaluate((wide, run), both, tmp_path / "report")
     assert rows["video_id"].to_pylist() == ["id0", "id2", "id3"]
-    loaded = ensemble.load(both, torch.device("cpu"))
+    loaded = files.load(both, torch.device("cpu"))
     expected = loaded([[sequences(dim)[i] for i in (0, 2, 3)] for dim in (1280, 2048)])
     np.testing.assert_allclose(rows["probabilities"].to_pylist(), expected.probabilities_BC, atol=1e-6)
     np.testing.assert_allclose(
@@ -283,18 +288,18 @@ def test_a_job_over_two_runs_of_features_classifies_the_same(run: str, tmp_path:
     both = train(str(tmp_path / "ensemble"), [SPEC, RESNET])
     wide = extract(str(tmp_path / "resnet50"), RESNET, [3, 1, 0, 2])
     settings = HeadSettings(tta=False, trust_threshold=0.0, segments_s=None)
-    target = Target(
-        embeddings=tuple(Embedding(spec=spec, weights="DEFAULT", state={}) for spec in (SPEC, RESNET)),
+    target = RunSpec(
+        embeddings=tuple(BackboneSetup(spec=spec, weights="DEFAULT", state={}) for spec in (SPEC, RESNET)),
         output_schema=schema.predictions(2),
         make_head=partial(EnsembleHead, both, settings, precision="fp32"),
     )
-    others = [FeatureLookup(ledger.part_files(wide))]
+    others = [FeatureLookup(layout.part_files(wide))]
     tally = SimpleNamespace(add=SimpleNamespace(remote=lambda counts: None))
     stage = ClassifyFeatures(target, [ray.put(others)], [ray.put(pa.array(["id0", "id2"]))], tally)
-    batch = pa.concat_tables(pq.read_table(path) for path in ledger.part_files(run))
+    batch = pa.concat_tables(pq.read_table(path) for path in layout.part_files(run))
     rows = pa.Table.from_struct_array(stage(batch)["target_0"])
     assert rows["video_id"].to_pylist() == ["id0", "id2"]
-    loaded = ensemble.load(both, torch.device("cpu"))
+    loaded = files.load(both, torch.device("cpu"))
     expected = loaded([[sequences(dim)[i] for i in (0, 2)] for dim in (1280, 2048)])
     np.testing.assert_allclose(rows["probabilities"].to_pylist(), expected.probabilities_BC, atol=1e-6)
     np.testing.assert_allclose(rows["ood_score"].to_pylist(), expected.ood_score_B, rtol=1e-6)

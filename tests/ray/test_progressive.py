@@ -13,21 +13,25 @@ import pyarrow.parquet as pq
 import pytest
 import torch
 
-from tests.ensembles import write_small_ensemble
-from tests.videos import write_video
-from vidclf import ledger
+from tests.support.ensembles import write_small_ensemble
+from tests.support.videos import write_video
 from vidclf.archive.manifest import list_archive
-from vidclf.archive.sampling import evenly_spread
-from vidclf.config import ClassifyConfig, ConfigError, EvaluateConfig, ExtractConfig
-from vidclf.features.extract import extract
-from vidclf.features.run import Target
-from vidclf.features.store import FeatureSet, read_features
-from vidclf.learning import ensemble
-from vidclf.learning.cascade import FULL, KEYFRAMES, SUBSET, SUBSET_FRAMES, StageData
-from vidclf.learning.trust import RiskThreshold
-from vidclf.prediction.classify import classify
-from vidclf.prediction.progressive import Passes
-from vidclf.prediction.report import evaluate
+from vidclf.classification.classify import classify
+from vidclf.classification.progressive import ProgressivePlan
+from vidclf.config import ClassifyConfig, EvaluateConfig, ExtractConfig
+from vidclf.ensemble import calibration_file, files
+from vidclf.ensemble.inference import Ensemble
+from vidclf.ensemble.info import read_info, write_info
+from vidclf.errors import ConfigError
+from vidclf.features.feature_set import FeatureSet, read_features
+from vidclf.pipeline.extract import extract
+from vidclf.pipeline.job import RunSpec
+from vidclf.reports.evaluate import evaluate
+from vidclf.runs import audit as audit_module
+from vidclf.runs import layout
+from vidclf.uncertainty.early_exit import FULL, KEYFRAMES, SUBSET, SUBSET_FRAMES, ValidationScores
+from vidclf.uncertainty.risk_threshold import RiskThreshold
+from vidclf.video.sampling import evenly_spread
 
 pytestmark = pytest.mark.usefixtures("ray_session")
 
@@ -75,8 +79,8 @@ def staged(looks: dict[str, FeatureSet], tmp_path_factory: pytest.TempPathFactor
     """A small ensemble whose early stages are as sure as to decide on half of the videos that get to them."""
     directory = tmp_path_factory.mktemp("ensemble")
     write_small_ensemble(directory, ["A", "B"], NUM_FRAMES)
-    info = ensemble.read_info(str(directory))
-    trust = ensemble.read_trust(str(directory), info)
+    info = read_info(str(directory))
+    trust = calibration_file.read_trust(str(directory), info)
     plain = info.trust["plain"]
     neutral = {"temperature": 1.0, "ece_before": 0.2, "ece_after": 0.1}
     stages = {
@@ -92,9 +96,9 @@ def staged(looks: dict[str, FeatureSet], tmp_path_factory: pytest.TempPathFactor
     }
     bare = replace(info, stages=stages)
     trust = replace(trust, spaces=dict.fromkeys((FULL, *stages), trust.spaces[FULL]))
-    members = [ensemble.load_member(str(directory), bare, index) for index in range(2)]
-    data = {name: StageData(trust_B=np.array([]), correct_B=np.array([]), ood_B=np.array([])) for name in stages}
-    loaded = ensemble.Ensemble(bare, members, replace(trust, stages=data), torch.device("cpu"))
+    members = [files.load_member(str(directory), bare, index) for index in range(2)]
+    data = {name: ValidationScores(trust_B=np.array([]), correct_B=np.array([]), ood_B=np.array([])) for name in stages}
+    loaded = Ensemble(bare, members, replace(trust, stages=data), torch.device("cpu"))
     seen = {
         KEYFRAMES: looks[KEYFRAMES].features,
         SUBSET: [rows_TD[evenly_spread(len(rows_TD), SUBSET_FRAMES)] for rows_TD in looks[FULL].features],
@@ -113,7 +117,7 @@ def staged(looks: dict[str, FeatureSet], tmp_path_factory: pytest.TempPathFactor
         }
         left = [video for video in left if logits_B[video] < middle]
         # Validation's videos are right from a trust score of 0.5 on, and half wrong below.
-        data[name] = StageData(
+        data[name] = ValidationScores(
             trust_B=np.array([0.9] * 60 + [0.1] * 60, np.float32),
             correct_B=np.array([True] * 90 + [False] * 30),
             ood_B=np.zeros(120, np.float32),
@@ -121,7 +125,7 @@ def staged(looks: dict[str, FeatureSet], tmp_path_factory: pytest.TempPathFactor
     # What is left to the subset's stage are videos that the keyframes are not sure of.
     data[SUBSET] = replace(data[SUBSET], trust_B=np.array([0.9] * 90 + [0.1] * 30, np.float32))
     stages = {name: {**stage, "trust": fits[name]} for name, stage in stages.items()}
-    full = StageData(
+    full = ValidationScores(
         trust_B=np.linspace(0.5, 1, 120, dtype=np.float32), correct_B=np.arange(120) % 4 > 0, ood_B=np.zeros(120)
     )
     trust = replace(
@@ -129,8 +133,8 @@ def staged(looks: dict[str, FeatureSet], tmp_path_factory: pytest.TempPathFactor
         stages=data,
         full=dict.fromkeys(("plain", "tta"), full),
     )
-    digest = ensemble.write_trust(str(directory), trust)
-    ensemble.write_info(str(directory), replace(info, stages=stages, trust={**info.trust, "digest": digest}))
+    digest = calibration_file.write_trust(str(directory), trust)
+    write_info(str(directory), replace(info, stages=stages, trust={**info.trust, "digest": digest}))
     return str(directory)
 
 
@@ -148,7 +152,7 @@ def run(archive: Path, directory: str, output: Path, **values: Any) -> dict[str,
 
 
 def rows_of(output: Path) -> dict[str, dict[str, Any]]:
-    rows = pa.concat_tables(pq.read_table(path) for path in ledger.part_files(str(output))).to_pylist()
+    rows = pa.concat_tables(pq.read_table(path) for path in layout.part_files(str(output))).to_pylist()
     assert len({row["video_id"] for row in rows}) == len(rows)
     return {Path(row["video_uri"]).stem: row for row in rows}
 
@@ -193,7 +197,7 @@ def test_a_full_look_is_that_of_a_job_without_stages(outputs: dict[str, Path]) -
 
 def test_the_report_shows_the_stages(outputs: dict[str, Path], staged: str, tmp_path: Path) -> None:
     output = outputs["progressive"]
-    manifest = pq.read_table(output / ledger.MANIFEST_FILE)
+    manifest = pq.read_table(output / layout.MANIFEST_FILE)
     place = manifest.column_names.index("label")
     labelled = manifest.set_column(place, manifest.schema.field(place), pa.array(["A"] * manifest.num_rows))
     pq.write_table(labelled, tmp_path / "manifest.parquet")
@@ -223,15 +227,15 @@ def test_the_report_shows_the_stages(outputs: dict[str, Path], staged: str, tmp_
 
 def test_what_comes_of_the_stages_is_told() -> None:
     found = RiskThreshold(threshold=0.61, basis="as full", num_accepted=34, num_errors=2, num_videos=37, num_spared=1)
-    target = Target(embeddings=(), output_schema=pa.schema([]))
-    assert Passes(first=target, full=target, thresholds={KEYFRAMES: found}).told() == (
+    target = RunSpec(embeddings=(), output_schema=pa.schema([]))
+    assert ProgressivePlan(first=target, full=target, thresholds={KEYFRAMES: found}).told() == (
         "stage keyframes: decides from trust scores of 0.61 (34 of 37 validation videos that reach it, 2 of them "
         "wrong, 1 of which a full look would spare)\n"
         "stage subset: left out, validation cannot say that its error would be low enough"
     )
     certified = replace(found, basis="certified", num_spared=None)
     assert (
-        Passes(first=target, full=target, thresholds={KEYFRAMES: certified})
+        ProgressivePlan(first=target, full=target, thresholds={KEYFRAMES: certified})
         .told()
         .splitlines()[0]
         .endswith("2 of them wrong; certified)")
@@ -240,7 +244,7 @@ def test_what_comes_of_the_stages_is_told() -> None:
 
 def test_every_video_ends_in_one_state(outputs: dict[str, Path]) -> None:
     for output in outputs.values():
-        audit = ledger.audit(str(output))
+        audit = audit_module.audit(str(output))
         assert (audit.differences, audit.state.reasons) == ([], {"not_a_video": 1, "truncated": 1})
 
 
@@ -249,8 +253,8 @@ def test_what_is_lost_is_taken_over_again_and_new_videos_are_added(
 ) -> None:
     output = outputs["progressive"]
     before = rows_of(output)
-    Path(ledger.part_files(str(output))[0]).unlink()
-    Path(ledger.quarantine_files(str(output))[0]).unlink()
+    Path(layout.part_files(str(output))[0]).unlink()
+    Path(layout.quarantine_files(str(output))[0]).unlink()
     assert len(rows_of(output)) < NUM_VIDEOS
     write_video(archive / "y.mp4", 60, size=(48, 64))
     try:
@@ -258,7 +262,7 @@ def test_what_is_lost_is_taken_over_again_and_new_videos_are_added(
     finally:
         (archive / "y.mp4").unlink()
     assert (summary["num_input_videos"], summary["num_ok"], summary["num_quarantined"]) == (11, 9, 2)
-    assert ledger.audit(str(output)).differences == []
+    assert audit_module.audit(str(output)).differences == []
     after = rows_of(output)
     assert after.pop("y")["video_id"]
     assert after == before

@@ -10,8 +10,8 @@ from functools import partial
 import pytest
 import ray
 
-from vidclf.cluster import Tally
-from vidclf.features.monitoring import PipelineMetrics
+from vidclf.pipeline.prometheus import PipelineMetrics
+from vidclf.tally import Tally
 
 
 def scraped() -> dict[str, float]:

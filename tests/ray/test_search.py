@@ -12,24 +12,24 @@ import pytest
 import torch
 import yaml
 
-from tests import tuning_job
-from tests.test_train import Job
-from tests.training_job import features
+from tests.support import tuning_job
+from tests.support.training_job import features
+from tests.system.test_killed_training import Job
 from vidclf import cli, storage
-from vidclf.config import ConfigError, FitConfig, TrainConfig, TuneConfig
-from vidclf.learning import ensemble, trials
-from vidclf.learning import tune as tune_module
-from vidclf.learning.dataset import training_data
-from vidclf.learning.fit import Epoch, fit_member
-from vidclf.learning.methods import ContinuedASHA
-from vidclf.learning.space import parse_space
-from vidclf.learning.study import locations, refuse_incomparable
-from vidclf.learning.trials import Progress
-from vidclf.learning.tune import Search
-from vidclf.ledger import RunStopped
-from vidclf.prediction import tuning
+from vidclf.config import FitConfig, TrainConfig, TuneConfig
+from vidclf.ensemble import files
+from vidclf.errors import ConfigError, RunStopped
+from vidclf.reports import tuning_page
+from vidclf.training.dataset import training_data
+from vidclf.training.member_fit import Epoch, fit_member
+from vidclf.tuning import trial_files, tune
+from vidclf.tuning.ray_search import ContinuedASHA
+from vidclf.tuning.space import parse_space
+from vidclf.tuning.study import locations, refuse_incomparable
+from vidclf.tuning.trial_files import TrialRecord
+from vidclf.tuning.tune import SearchResult
 
-SMOKE = yaml.safe_load((Path(__file__).resolve().parents[1] / "tune_configs" / "smoke.yaml").read_text())
+SMOKE = yaml.safe_load((Path(__file__).resolve().parents[2] / "tune_configs" / "smoke.yaml").read_text())
 TINY = {**tuning_job.SPACE, "epochs": 2, "batch_size": 48}
 NUM_TRIALS = 5
 
@@ -40,16 +40,16 @@ def output(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def search(ray_session: None, output: Path) -> Search:
+def search(ray_session: None, output: Path) -> SearchResult:
     found = tuning_job.run(
         output, SMOKE["space"], SMOKE["search"], num_samples=NUM_TRIALS, cpus_per_trial=0.5, ensemble_from_trials=2
     )
     assert found is not None
-    tuning.publish(found)
+    tuning_page.publish(found)
     return found
 
 
-def test_every_trial_has_its_row_and_its_curve(search: Search, output: Path) -> None:
+def test_every_trial_has_its_row_and_its_curve(search: SearchResult, output: Path) -> None:
     rows = search.trials.to_pylist()
     assert len(rows) == NUM_TRIALS
     assert {row["status"] for row in rows} <= {"finished", "stopped"}
@@ -62,7 +62,7 @@ def test_every_trial_has_its_row_and_its_curve(search: Search, output: Path) -> 
         assert len(list((output / "tensorboard" / f"trial_{row['trial_id']}").glob("events*"))) == 1
 
 
-def test_the_best_trains_as_its_trial_did(search: Search, output: Path) -> None:
+def test_the_best_trains_as_its_trial_did(search: SearchResult, output: Path) -> None:
     best = search.trials.to_pylist()[0]
     config = cli.parse(TrainConfig, ["--config", str(output / "best.yaml"), "--output", "unused"])
     assert (config.features, config.split, config.lr) == (("/made",), "manifest", best["lr"])
@@ -72,9 +72,9 @@ def test_the_best_trains_as_its_trial_did(search: Search, output: Path) -> None:
     assert [epoch.val_loss for epoch in again.history][:num_epochs] == best["epoch_val_loss"]
 
 
-def test_the_ensemble_of_trials_classifies(search: Search) -> None:
+def test_the_ensemble_of_trials_classifies(search: SearchResult) -> None:
     assert search.ensemble is not None
-    loaded = ensemble.load(search.ensemble, torch.device("cpu"))
+    loaded = files.load(search.ensemble, torch.device("cpu"))
     rows = {row["trial_id"]: row for row in search.trials.to_pylist()}
     first = loaded.info.members[0]
     assert first["best"]["val_macro_f1"] == search.trials.to_pylist()[0]["macro_f1"]
@@ -83,7 +83,7 @@ def test_the_ensemble_of_trials_classifies(search: Search) -> None:
     assert loaded([features().features[:3]]).probabilities_BC.shape == (3, 3)
 
 
-def test_the_page_has_every_trial(search: Search, output: Path) -> None:
+def test_the_page_has_every_trial(search: SearchResult, output: Path) -> None:
     html = (output / "index.html").read_text()
     for row in search.trials.to_pylist():
         assert html.count(f'<tr data-trial="{row["trial_id"]}"') == 1
@@ -91,12 +91,12 @@ def test_the_page_has_every_trial(search: Search, output: Path) -> None:
         assert html.count('<polyline class="path"') == NUM_TRIALS
         assert html.count(f'data-trial="{row["trial_id"]}"') == 4
     assert "src=" not in html
-    printed = tuning.table(search).splitlines()
+    printed = tuning_page.table(search).splitlines()
     assert printed[0].split()[4:] == ["epochs", "status", "hidden_dim", "num_attention_heads", "lr"]
     assert printed[1].startswith(search.trials["trial_id"][0].as_py())
 
 
-def test_the_same_job_again_does_nothing_and_another_is_refused(search: Search, output: Path) -> None:
+def test_the_same_job_again_does_nothing_and_another_is_refused(search: SearchResult, output: Path) -> None:
     before = (output / "trials.parquet").stat().st_mtime_ns
     flags: dict[str, Any] = {"num_samples": NUM_TRIALS, "cpus_per_trial": 0.5}
     again = tuning_job.run(output, SMOKE["space"], SMOKE["search"], **flags)
@@ -134,9 +134,9 @@ def test_trials_that_want_too_much_memory_are_marked_and_the_others_end(ray_sess
     ]
     assert "RuntimeError" in rows[1]["error"].splitlines()[0]
     assert "Traceback" in rows[1]["error"]
-    tuning.publish(found)
+    tuning_page.publish(found)
     assert "out of memory</span>" in (tmp_path / "search" / "index.html").read_text()
-    assert "first error: trial" in tuning.table(found)
+    assert "first error: trial" in tuning_page.table(found)
 
 
 def test_a_search_without_a_score_ends_with_the_first_error(ray_session: None, tmp_path: Path) -> None:
@@ -157,7 +157,7 @@ def test_population_based_training_ends_within_its_domains(ray_session: None, tm
 
 def test_a_killed_worker_and_a_killed_search_cost_no_epoch_but_the_one_in_flight(tmp_path: Path) -> None:
     output = tmp_path / "search"
-    first = Job(output, tmp_path / "first.log", "tests.tuning_job")
+    first = Job(output, tmp_path / "first.log", "tests.support.tuning_job")
     try:
         first.until(lambda: list(output.glob("trials/*/state.pt")))
         worker = first.worker("ImplicitFunc")  # Ray Tune's name for a function that is a trial
@@ -169,7 +169,7 @@ def test_a_killed_worker_and_a_killed_search_cost_no_epoch_but_the_one_in_flight
         first.kill()
     at_kill = {path.parent.name: path.read_bytes() for path in output.glob("trials/*/progress.json")}
     assert not (output / "trials.parquet").exists()
-    second = Job(output, tmp_path / "second.log", "tests.tuning_job")
+    second = Job(output, tmp_path / "second.log", "tests.support.tuning_job")
     assert second.process.wait(timeout=120) == 0, (tmp_path / "second.log").read_text()
 
     rows = {row["trial_id"]: row for row in storage.read_table(str(output / "trials.parquet")).to_pylist()}
@@ -188,7 +188,7 @@ def test_a_killed_worker_and_a_killed_search_cost_no_epoch_but_the_one_in_flight
     # And every trial is what it would have been without the kill.
     data = training_data(features())
     for row in rows.values():
-        alone = fit_member(data, trials.fit_config(row), 0, torch.device("cpu"))
+        alone = fit_member(data, trial_files.fit_config(row), 0, torch.device("cpu"))
         assert [epoch.val_loss for epoch in alone.history] == row["epoch_val_loss"]
 
 
@@ -217,7 +217,7 @@ def test_a_search_whose_time_is_up_goes_on_when_submitted_again(
         clock = SimpleNamespace(
             monotonic=lambda: float(len(storage.list_files(str(output / "trials"), "state.pt", recursive=True)))
         )
-        patch.setattr(tune_module, "time", clock)
+        patch.setattr(tune, "time", clock)
         first = tuning_job.run(output, space, tuning_job.SEARCH, num_samples=2, cpus_per_trial=2.0, time_budget=1.5)
     assert first is not None
     assert not json.loads((output / "summary.json").read_text())["is_complete"]
@@ -240,9 +240,9 @@ def epoch(score: float) -> dict[str, Any]:
 def test_asha_knows_after_a_kill_what_trials_had_at_each_rung(tmp_path: Path) -> None:
     for name, scores in (("a", [0.2, 0.5, 0.4, 0.6]), ("b", [0.3])):
         history = [epoch(score) for score in scores]
-        trials.publish_progress(
+        trial_files.publish_progress(
             str(tmp_path),
-            Progress(trial_id=name, features="f", settings={}, started_s=0.0, history=history, ended_s=[0.0] * 4),
+            TrialRecord(trial_id=name, features="f", settings={}, started_s=0.0, history=history, ended_s=[0.0] * 4),
         )
     asha = ContinuedASHA(
         str(tmp_path), time_attr="epochs", metric="macro_f1", mode="max", max_t=9, grace_period=2, reduction_factor=2
@@ -265,7 +265,7 @@ def test_asha_knows_after_a_kill_what_trials_had_at_each_rung(tmp_path: Path) ->
     ],
 )
 def test_errors_of_memory_are_told_from_others(error: str, is_memory: bool) -> None:
-    assert trials.is_out_of_memory(error) == is_memory
+    assert trial_files.is_out_of_memory(error) == is_memory
 
 
 def test_features_are_found_by_directory_or_backbone() -> None:
@@ -297,21 +297,21 @@ def test_when_the_best_rose() -> None:
         {"started_s": 100.0, "ended_s": [110.0, 130.0], "epoch_macro_f1": [0.5, 0.8]},
         {"started_s": 101.0, "ended_s": [120.0, 125.0, 140.0], "epoch_macro_f1": [0.4, 0.7, 0.6]},
     ]
-    assert tuning.best_so_far(rows) == [(10.0, 1, 0.5), (25.0, 3, 0.7), (30.0, 4, 0.8), (40.0, 5, 0.8)]
+    assert tuning_page.best_so_far(rows) == [(10.0, 1, 0.5), (25.0, 3, 0.7), (30.0, 4, 0.8), (40.0, 5, 0.8)]
 
 
 def test_places_on_an_axis() -> None:
-    assert tuning.places([1e-4, 1e-2, 1e-3])[0] == pytest.approx([0.0, 1.0, 0.5])
-    assert tuning.places([0.1, 0.3, 0.2])[0] == pytest.approx([0.0, 1.0, 0.5])
-    assert tuning.places([64, 256, 96]) == ([0.0, 1.0, 0.5], [(0.0, "64"), (0.5, "96"), (1.0, "256")])
-    assert tuning.places([None, 24]) == ([1.0, 0.0], [(0.0, "24"), (1.0, "–")])
-    assert tuning.places([[1.0], [1.0]]) == ([0.5, 0.5], [(0.5, "1")])
-    assert tuning.places([True, False]) == ([1.0, 0.0], [(0.0, "False"), (1.0, "True")])
+    assert tuning_page.places([1e-4, 1e-2, 1e-3])[0] == pytest.approx([0.0, 1.0, 0.5])
+    assert tuning_page.places([0.1, 0.3, 0.2])[0] == pytest.approx([0.0, 1.0, 0.5])
+    assert tuning_page.places([64, 256, 96]) == ([0.0, 1.0, 0.5], [(0.0, "64"), (0.5, "96"), (1.0, "256")])
+    assert tuning_page.places([None, 24]) == ([1.0, 0.0], [(0.0, "24"), (1.0, "–")])
+    assert tuning_page.places([[1.0], [1.0]]) == ([0.5, 0.5], [(0.5, "1")])
+    assert tuning_page.places([True, False]) == ([1.0, 0.0], [(0.0, "False"), (1.0, "True")])
 
 
 def test_settings_survive_the_table() -> None:
     config = FitConfig(num_frames=24, multi_scale=(0.5, 1.0), lr=1 / 3)
-    assert trials.fit_config({"settings": json.dumps(trials.settings_of(config))}) == config
+    assert trial_files.fit_config({"settings": json.dumps(trial_files.settings_of(config))}) == config
 
 
 @pytest.mark.parametrize(

@@ -25,17 +25,19 @@ import schemathesis
 from hypothesis import HealthCheck, Phase, settings
 from schemathesis.checks import positive_data_acceptance
 
-from tests.browser import Browser, find_browser
-from tests.ensembles import write_small_ensemble
-from tests.served import events, form, outcome, reason, send, upload
-from tests.videos import write_video
-from vidclf.config import ConfigError, ServeConfig
-from vidclf.prediction import serve
-from vidclf.prediction.classifier import served_model
-from vidclf.prediction.openapi import document
-from vidclf.prediction.uris import UriPolicy
+from tests.support.browser import Browser, find_browser
+from tests.support.ensembles import write_small_ensemble
+from tests.support.http import events, form, outcome, reason, send, upload
+from tests.support.videos import write_video
+from vidclf.config import ServeConfig
+from vidclf.errors import ConfigError
+from vidclf.server import serve
+from vidclf.server.fetch import UriPolicy
+from vidclf.server.model_actor import served_model
+from vidclf.server.openapi import document
+from vidclf.server.serve import Server
 
-ROOT = Path(__file__).resolve().parents[1]
+ROOT = Path(__file__).resolve().parents[2]
 CLASSES = ["Animation", "Gaming", "Natural_Content"]
 NUM_FRAMES = 6
 MAX_BYTES = 2_000_000
@@ -48,7 +50,7 @@ class Running:
     """A server, and what it serves."""
 
     url: str
-    server: serve.Server
+    server: Server
     ensemble: str
     videos: Path
     content: bytes

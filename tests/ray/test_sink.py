@@ -14,7 +14,7 @@ import pytest
 import ray
 from ray.data.block import BlockAccessor
 
-from vidclf.features.sink import RunSink, target_column, written_columns
+from vidclf.pipeline.sink import RunSink, target_column, written_columns
 
 PAIR = pa.schema([pa.field("video_id", pa.string(), False), pa.field("video_uri", pa.string(), False)])
 

@@ -15,29 +15,26 @@ import pyarrow.compute as pc
 import pytest
 import ray
 
-from tests.videos import write_video
+from tests.support.videos import write_video
 from vidclf import schema
 from vidclf.archive.manifest import video_id
-from vidclf.archive.sampling import SamplingPlan
-from vidclf.archive.supervise import DecodeLimits
-from vidclf.archive.transform import FrameTransform, FrameTransforms
-from vidclf.archive.worker import DecodeVideos
-from vidclf.cluster import ClusterResources
-from vidclf.config import ConfigError, ExtractConfig
-from vidclf.features import backbone
-from vidclf.features.convert import convert
-from vidclf.features.embed import EmbedVideos, most_trusted
-from vidclf.features.extract import (
-    _frames_in_flight_bytes,
-    _num_blocks,
-    check_error_rate,
-    pool_sizes,
-)
-from vidclf.features.fused import DecodeAndEmbed
-from vidclf.features.run import Embedding, EmbeddingJob, Target
-from vidclf.features.sink import written_columns
-from vidclf.features.store import FeatureSpec, features_column, features_TD
-from vidclf.ledger import ErrorBudgetExceeded
+from vidclf.backbones import weights
+from vidclf.backbones.openvino_convert import convert
+from vidclf.config import ExtractConfig
+from vidclf.errors import ConfigError, ErrorBudgetExceeded
+from vidclf.features.columns import features_column, features_TD
+from vidclf.features.spec import FeatureSpec
+from vidclf.pipeline.decode_embed_stage import DecodeAndEmbed
+from vidclf.pipeline.decode_stage import DecodeVideos
+from vidclf.pipeline.embed_stage import EmbedVideos, most_trusted
+from vidclf.pipeline.graph import check_error_rate
+from vidclf.pipeline.job import BackboneSetup, PipelineJob, RunSpec
+from vidclf.pipeline.pools import block_count, frames_in_flight_bytes, pool_sizes
+from vidclf.pipeline.sink import written_columns
+from vidclf.ray_cluster import ClusterResources
+from vidclf.video.decoder_process import DecodeLimits
+from vidclf.video.frame_transform import FrameTransform, FrameTransforms
+from vidclf.video.sampling import SamplingPlan
 
 
 class Counting:
@@ -107,12 +104,12 @@ def test_every_transform_has_a_view_of_the_same_frames(decoded: pa.Table) -> Non
             assert np.array_equal(np.frombuffer(cropped, np.uint8).reshape(32, 32, 3), whole[16:48, 16:48])
 
 
-def job() -> EmbeddingJob:
-    state = backbone.load_weights("efficientnet_lite0", "DEFAULT")
-    spec = FeatureSpec.of("efficientnet_lite0", "DEFAULT", backbone.weights_digest(state), SamplingPlan(num_frames=4))
-    embedding = Embedding(spec=spec, weights="DEFAULT", state=state)
-    target = Target(embeddings=(embedding,), output_schema=schema.features(1280))
-    return EmbeddingJob(targets=(target,))
+def job() -> PipelineJob:
+    state = weights.load_weights("efficientnet_lite0", "DEFAULT")
+    spec = FeatureSpec.of("efficientnet_lite0", "DEFAULT", weights.weights_digest(state), SamplingPlan(num_frames=4))
+    embedding = BackboneSetup(spec=spec, weights="DEFAULT", state=state)
+    target = RunSpec(embeddings=(embedding,), output_schema=schema.features(1280))
+    return PipelineJob(targets=(target,))
 
 
 @pytest.mark.usefixtures("ray_session")
@@ -197,16 +194,16 @@ class Side:
 @pytest.mark.usefixtures("ray_session")
 def test_a_head_gets_the_features_of_each_of_its_backbones_from_one_decoding(tmp_path: Path) -> None:
     embeddings = [job().embeddings[0]]
-    state = backbone.load_weights("resnet50", "random")
-    spec = FeatureSpec.of("resnet50", "random", backbone.weights_digest(state), embeddings[0].spec.plan)
-    embeddings.append(Embedding(spec=spec, weights="random", state=state))
-    both = Target(embeddings=tuple(embeddings), output_schema=schema.features(1280 + 2048), make_head=Side)
+    state = weights.load_weights("resnet50", "random")
+    spec = FeatureSpec.of("resnet50", "random", weights.weights_digest(state), embeddings[0].spec.plan)
+    embeddings.append(BackboneSetup(spec=spec, weights="random", state=state))
+    both = RunSpec(embeddings=tuple(embeddings), output_schema=schema.features(1280 + 2048), make_head=Side)
     saved = [
-        Target(name=e.spec.backbone, embeddings=(e,), output_schema=schema.features(e.spec.feature_dim))
+        RunSpec(name=e.spec.backbone, embeddings=(e,), output_schema=schema.features(e.spec.feature_dim))
         for e in embeddings
     ]
     # The second backbone first, so that a head's order is not the job's.
-    whole = EmbeddingJob(targets=(saved[1], both, saved[0]))
+    whole = PipelineJob(targets=(saved[1], both, saved[0]))
     assert [e.spec.backbone for e in whole.embeddings] == ["resnet50", "efficientnet_lite0"]
     assert [e.state for e in whole.without_states().embeddings] == [{}, {}]
     decode = DecodeVideos(spec.plan, whole.transforms(), DecodeLimits(), Counting())
@@ -267,14 +264,14 @@ def test_gpus_that_are_not_there_are_refused() -> None:
 def test_a_manifest_is_read_in_enough_blocks_for_every_worker(
     num_videos: int, decode_workers: int, blocks: int
 ) -> None:
-    assert _num_blocks(num_videos, decode_workers) == blocks
+    assert block_count(num_videos, decode_workers) == blocks
 
 
 def test_decoded_frames_in_flight_are_bounded_by_the_pools_or_by_the_user() -> None:
     config = extract_config(decode_workers=3, cnn_workers=2)
     pools = pool_sizes(config, ClusterResources(num_cpus=16, num_gpus=0))
-    assert _frames_in_flight_bytes(config, pools, 11_000_000) == (3 * 16 + 2 * 32) * 11_000_000
-    assert _frames_in_flight_bytes(replace(config, frames_in_flight_gib=0.5), pools, 11_000_000) == 2**29
+    assert frames_in_flight_bytes(config, pools, 11_000_000) == (3 * 16 + 2 * 32) * 11_000_000
+    assert frames_in_flight_bytes(replace(config, frames_in_flight_gib=0.5), pools, 11_000_000) == 2**29
     with pytest.raises(ConfigError, match=r"--frames-in-flight-gib must be above 0 GiB, got 0"):
         extract_config(frames_in_flight_gib=0.0)
 

@@ -20,7 +20,7 @@ from pathlib import Path
 import pyarrow.parquet as pq
 from ray.thirdparty_files import psutil  # Ray brings its own copy
 
-ROOT = Path(__file__).resolve().parents[1]
+ROOT = Path(__file__).resolve().parents[2]
 VICTIMS = ("driver", "decode worker", "decoder child", "CNN worker", "node")
 ARGUMENTS = (
     *("--backbone", "efficientnet_lite0", "--num-frames", "4", "--rows-per-shard", "2"),
@@ -68,12 +68,12 @@ class Outcome:
 
 
 class ChaosCluster:
-    """The cluster of `tests.chaos_cluster`, in its own process."""
+    """The cluster of `tests.support.chaos_cluster`, in its own process."""
 
     def __init__(self, log: Path) -> None:
         self._log = log.open("w")
         self._process = subprocess.Popen(
-            [sys.executable, "-m", "tests.chaos_cluster"],
+            [sys.executable, "-m", "tests.support.chaos_cluster"],
             cwd=ROOT,
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
@@ -101,7 +101,7 @@ class ChaosCluster:
         return [
             process
             for process in self._descendants()
-            if parent(process) in parents and "vidclf.archive.supervise" in title(process)
+            if parent(process) in parents and "vidclf.video.decoder_process" in title(process)
         ]
 
     def nodes_at_work(self) -> list[psutil.Process]:

@@ -1,6 +1,6 @@
 """A Ray cluster of three nodes on this machine in a process of its own, for tests that kill it piecemeal.
 
-    python -m tests.chaos_cluster
+    python -m tests.support.chaos_cluster
 
 Says as a JSON line where it is (`address`) and the process ids of its workers' nodes (`raylets`).
 Each line on its standard input adds a node, answered by a JSON line with its `raylet`; the end of

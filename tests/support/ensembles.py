@@ -7,17 +7,18 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from vidclf.archive.sampling import SamplingPlan
+from vidclf.backbones import weights
 from vidclf.config import ModelConfig
-from vidclf.features import backbone
-from vidclf.features.store import FeatureSpec
-from vidclf.learning import ensemble, views
-from vidclf.learning.cascade import FULL, StageData
-from vidclf.learning.discriminant import FrameDiscriminant
-from vidclf.learning.ensemble import EnsembleInfo, FittedBackbone, TrustData
-from vidclf.learning.model import TemporalClassifier
-from vidclf.learning.ood import FeatureSpace
-from vidclf.learning.trust import SIGNS
+from vidclf.ensemble import calibration_file, files, views
+from vidclf.ensemble.calibration_file import TrustData
+from vidclf.ensemble.info import EnsembleInfo, FittedBackbone, write_info
+from vidclf.ensemble.temporal_model import TemporalClassifier
+from vidclf.features.spec import FeatureSpec
+from vidclf.uncertainty.early_exit import FULL, ValidationScores
+from vidclf.uncertainty.frame_agreement import FrameDiscriminant
+from vidclf.uncertainty.ood import FeatureSpace
+from vidclf.uncertainty.trust_score import SIGNS
+from vidclf.video.sampling import SamplingPlan
 
 MODEL = ModelConfig(hidden_dim=4, num_lstm_layers=1, num_attention_heads=2, classifier_dims=(4,))
 
@@ -44,17 +45,17 @@ def even_discriminant(num_classes: int, dim: int) -> FrameDiscriminant:
 def write_small_ensemble(directory: Path, classes: list[str], num_frames: int, num_members: int = 2) -> str:
     """Members that see efficientnet_lite0 with the weights of its package; trust is the confidence, more or
     less, and nothing is out of distribution."""
-    weights_digest = backbone.weights_digest(backbone.load_weights("efficientnet_lite0", "DEFAULT"))
+    weights_digest = weights.weights_digest(weights.load_weights("efficientnet_lite0", "DEFAULT"))
     plan = SamplingPlan(num_frames=num_frames)
     spec = FeatureSpec.of("efficientnet_lite0", "DEFAULT", weights_digest, plan)
     members = []
     for index in range(num_members):
         torch.manual_seed(index)
         state = TemporalClassifier(spec.feature_dim, len(classes), MODEL).state_dict()
-        digest = ensemble.write_member(str(directory), index, state)
-        members.append({"file": ensemble.member_file(index), "backbone": spec.backbone, "digest": digest})
+        digest = files.write_member(str(directory), index, state)
+        members.append({"file": files.member_file(index), "backbone": spec.backbone, "digest": digest})
     trust_B = np.linspace(0.5, 1, 20, dtype=np.float32)
-    seen = StageData(trust_B=trust_B, correct_B=trust_B > 0.6, ood_B=np.zeros(20, np.float32))
+    seen = ValidationScores(trust_B=trust_B, correct_B=trust_B > 0.6, ood_B=np.zeros(20, np.float32))
     trust_score = {
         "intercept": 0.0,
         "slope": 1.0,
@@ -68,7 +69,7 @@ def write_small_ensemble(directory: Path, classes: list[str], num_frames: int, n
         full=dict.fromkeys(("plain", "tta"), seen),
     )
     measured = {"temperature": 1.0, "ece_before": 0.2, "ece_after": 0.1}
-    digest = ensemble.write_trust(str(directory), data)
+    digest = calibration_file.write_trust(str(directory), data)
     info = EnsembleInfo(
         classes=classes,
         backbones=[FittedBackbone.of(spec, "DEFAULT")],
@@ -80,5 +81,5 @@ def write_small_ensemble(directory: Path, classes: list[str], num_frames: int, n
         calibration={"num_videos": 20, **measured, "tta": measured},
         trust={"ood": {"distances": [1e6], "line": 1.0}, "plain": trust_score, "tta": trust_score, "digest": digest},
     )
-    ensemble.write_info(str(directory), info)
+    write_info(str(directory), info)
     return str(directory)

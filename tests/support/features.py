@@ -7,8 +7,9 @@ from dataclasses import replace
 import numpy as np
 import numpy.typing as npt
 
-from vidclf.archive.sampling import SamplingPlan
-from vidclf.features.store import FeatureSet, FeatureSpec
+from vidclf.features.feature_set import FeatureSet
+from vidclf.features.spec import FeatureSpec
+from vidclf.video.sampling import SamplingPlan
 
 LITE0 = FeatureSpec.of("efficientnet_lite0", "DEFAULT", "digest", SamplingPlan(num_frames=3))
 RESNET = replace(LITE0, backbone="resnet50")

@@ -8,9 +8,10 @@ from typing import Any
 
 import pyarrow as pa
 
-from vidclf import ledger, schema, storage
-from vidclf.archive.sampling import SamplingPlan
-from vidclf.features.store import FeatureSpec
+from vidclf import schema, storage
+from vidclf.features.spec import FeatureSpec
+from vidclf.runs import layout
+from vidclf.video.sampling import SamplingPlan
 
 CLASSES = ["A", "B"]
 SPEC = FeatureSpec.of("efficientnet_lite0", "DEFAULT", "digest", SamplingPlan(num_frames=2))
@@ -84,8 +85,8 @@ def table(videos: list[Predicted]) -> pa.Table:
 def write_run(run: Path, videos: list[Predicted]) -> str:
     """A finished classification, with one more video that is in quarantine."""
     identity = {"feature_specs": [asdict(SPEC)], "ensemble_id": "e0", "classes": CLASSES}
-    storage.publish_json(str(run / ledger.IDENTITY_FILE), identity)
-    storage.publish_json(str(run / ledger.SUMMARY_FILE), SUMMARY)
+    storage.publish_json(str(run / layout.IDENTITY_FILE), identity)
+    storage.publish_json(str(run / layout.SUMMARY_FILE), SUMMARY)
     storage.publish_table(str(run / "part-0.parquet"), table(videos))
     rejected = {"video_uri": "/none/q", "reason": "truncated", "message": "cut <b>off</b>", "attempts": 1}
     quarantine = pa.Table.from_pylist([{schema.VIDEO_ID: "q", **rejected}], schema.QUARANTINE)

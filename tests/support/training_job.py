@@ -1,4 +1,4 @@
-"""A training job to kill: `python -m tests.training_job OUTPUT` trains one member on data made here."""
+"""A training job to kill: `python -m tests.support.training_job OUTPUT` trains one member on data made here."""
 
 from __future__ import annotations
 
@@ -7,8 +7,9 @@ import sys
 import numpy as np
 
 from vidclf.config import TrainConfig
-from vidclf.features.store import FeatureSet, FeatureSpec
-from vidclf.learning.train import train
+from vidclf.features.feature_set import FeatureSet
+from vidclf.features.spec import FeatureSpec
+from vidclf.training.train import train
 
 SEED = 3
 

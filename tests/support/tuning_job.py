@@ -1,4 +1,4 @@
-"""A search to kill: `python -m tests.tuning_job OUTPUT`, on data made here."""
+"""A search to kill: `python -m tests.support.tuning_job OUTPUT`, on data made here."""
 
 from __future__ import annotations
 
@@ -8,9 +8,9 @@ from pathlib import Path
 
 import yaml
 
-from tests.training_job import features
+from tests.support.training_job import features
 from vidclf.config import TuneConfig
-from vidclf.learning.tune import Search, tune
+from vidclf.tuning.tune import SearchResult, tune
 
 SPACE = {
     "hidden_dim": 8,
@@ -25,7 +25,7 @@ SPACE = {
 SEARCH = {"algorithm": "random", "scheduler": "none"}
 
 
-def run(output: Path, space: dict[str, object], search: dict[str, object], **flags: object) -> Search | None:
+def run(output: Path, space: dict[str, object], search: dict[str, object], **flags: object) -> SearchResult | None:
     """A search on sixty made videos; the space's YAML lies beside the output."""
     file = output.with_suffix(".yaml")
     file.write_text(yaml.safe_dump({"search": search, "space": space}))

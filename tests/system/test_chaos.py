@@ -10,9 +10,9 @@ import random
 import time
 from pathlib import Path
 
-from tests.chaos import VICTIMS, ChaosCluster, Outcome, Round
-from tests.test_end_to_end import succeed
-from tests.videos import write_video
+from tests.support.chaos import VICTIMS, ChaosCluster, Outcome, Round
+from tests.support.videos import write_video
+from tests.system.test_jobs import succeed
 
 NUM_ROUNDS = int(os.environ.get("VIDCLF_CHAOS_ROUNDS", "1"))
 SEED = int(os.environ.get("VIDCLF_CHAOS_SEED", time.time_ns() % 1_000_000))

@@ -10,12 +10,12 @@ import random
 from collections import Counter
 from pathlib import Path
 
-from vidclf.archive.rejected import VideoRejected
-from vidclf.archive.sampling import SamplingPlan
-from vidclf.archive.supervise import DecodeLimits, SupervisedDecoder
-from vidclf.archive.transform import FrameTransform
+from vidclf.video.decoder_process import DecodeLimits, SupervisedDecoder
+from vidclf.video.frame_transform import FrameTransform
+from vidclf.video.rejection import VideoRejected
+from vidclf.video.sampling import SamplingPlan
 
-ARCHIVE = Path(__file__).resolve().parents[1] / "examples" / "archive"
+ARCHIVE = Path(__file__).resolve().parents[2] / "examples" / "archive"
 NUM_MUTATIONS = int(os.environ.get("VIDCLF_FUZZ_MUTATIONS", "2000"))
 KINDS = ("cut", "flip", "zero", "header", "splice", "lie", "other")
 OTHER_FILES = {

@@ -16,9 +16,9 @@ from typing import Any
 import pyarrow.parquet as pq
 import pytest
 
-from tests.videos import write_video
+from tests.support.videos import write_video
 
-ROOT = Path(__file__).resolve().parents[1]
+ROOT = Path(__file__).resolve().parents[2]
 CLASSES = ("Animation", "Gaming")
 SMALL_MODEL = ("--hidden-dim", "8", "--num-lstm-layers", "1", "--num-attention-heads", "2", "--classifier-dims", "8")
 BACKBONE = ("--backbone", "efficientnet_lite0", "--num-frames", "4")

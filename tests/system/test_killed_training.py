@@ -16,18 +16,18 @@ import torch
 from ray.thirdparty_files import psutil  # Ray brings its own copy
 from safetensors.torch import load_file
 
-from tests import training_job
-from vidclf.learning.dataset import training_data
-from vidclf.learning.fit import Epoch, fit_member
+from tests.support import training_job
+from vidclf.training.dataset import training_data
+from vidclf.training.member_fit import Epoch, fit_member
 
-ROOT = Path(__file__).resolve().parents[1]
+ROOT = Path(__file__).resolve().parents[2]
 DEADLINE_S = 120.0
 
 
 class Job:
-    """`tests.training_job`, or another module, in processes of its own."""
+    """`tests.support.training_job`, or another module, in processes of its own."""
 
-    def __init__(self, output: Path, log: Path, module: str = "tests.training_job") -> None:
+    def __init__(self, output: Path, log: Path, module: str = "tests.support.training_job") -> None:
         self._log = log
         with log.open("w") as file:
             self.process = psutil.Popen(

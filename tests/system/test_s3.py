@@ -15,14 +15,15 @@ import numpy as np
 import pytest
 from pyarrow import fs
 
-from tests.test_end_to_end import job, killed_when, refuse, succeed
-from tests.videos import write_video
-from vidclf import ledger, storage
-from vidclf.archive import decode, source
-from vidclf.archive.rejected import VideoRejected
-from vidclf.archive.remote import RangedFile
-from vidclf.archive.sampling import SamplingPlan
-from vidclf.features.store import read_features
+from tests.support.videos import write_video
+from tests.system.test_jobs import job, killed_when, refuse, succeed
+from vidclf import storage
+from vidclf.features.feature_set import read_features
+from vidclf.runs import layout, state
+from vidclf.video import decode, source
+from vidclf.video.rejection import VideoRejected
+from vidclf.video.remote_file import RangedFile
+from vidclf.video.sampling import SamplingPlan
 
 BACKBONE = ("--backbone", "efficientnet_lite0", "--num-frames", "4", "--rows-per-shard", "2")
 
@@ -139,9 +140,9 @@ def test_an_extraction_in_a_bucket_is_killed_and_continued(endpoint: str, tmp_pa
     assert "41 videos" in succeed("index", "--input", "s3://archive/videos", "--split", "none", "--output", manifest)
 
     arguments = ("--manifest", manifest, "--output", output, *BACKBONE)
-    killed_when(lambda: len(ledger.part_files(output)) >= 1, "extract", *arguments)
+    killed_when(lambda: len(layout.part_files(output)) >= 1, "extract", *arguments)
     assert job("audit", "--run", output).returncode == 1
-    before = ledger.read_state(output)
+    before = state.read_state(output)
     assert before.num_ok >= 1
     assert before.num_pending >= 1, "the kill came too late to show anything"
     assert f"would process {before.num_pending} of 41 videos" in succeed("extract", *arguments, "--dry-run")

@@ -10,9 +10,9 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 
-from tests.test_end_to_end import ids, job, killed_when, succeed
-from tests.videos import write_video
-from vidclf.features.store import read_features
+from tests.support.videos import write_video
+from tests.system.test_jobs import ids, job, killed_when, succeed
+from vidclf.features.feature_set import read_features
 
 LITE0 = ("--backbone", "efficientnet_lite0", "--num-frames", "4", "--rows-per-shard", "2")
 BOTH = ("--backbone", "efficientnet_lite0,resnet50", "--weights", "DEFAULT,random", *LITE0[2:])

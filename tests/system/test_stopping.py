@@ -13,8 +13,8 @@ from pathlib import Path
 import pyarrow.parquet as pq
 import pytest
 
-from tests.test_end_to_end import BACKBONE, ROOT, ids, job, succeed
-from tests.videos import write_video
+from tests.support.videos import write_video
+from tests.system.test_jobs import BACKBONE, ROOT, ids, job, succeed
 
 
 @pytest.fixture

@@ -16,9 +16,9 @@ from pathlib import Path
 import pyarrow.parquet as pq
 import pytest
 
-from tests.ray_nodes import ROOT, RayNodes
-from tests.videos import write_video
-from vidclf.cluster import ClusterResources, resources_of
+from tests.support.ray_nodes import ROOT, RayNodes
+from tests.support.videos import write_video
+from vidclf.ray_cluster import ClusterResources, resources_of
 
 NUM_VIDEOS = 32
 FEATURES = ("--backbone", "efficientnet_lite0", "--num-frames", "8", "--rows-per-shard", "2")

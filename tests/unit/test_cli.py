@@ -11,7 +11,7 @@ import yaml
 
 from vidclf import cli
 from vidclf import config as configs
-from vidclf.config import ConfigError
+from vidclf.errors import ConfigError
 
 CONFIGS = [kind for name, kind in vars(configs).items() if name.endswith("Config") and name[0].isupper()]
 

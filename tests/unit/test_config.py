@@ -8,16 +8,15 @@ import pytest
 
 from vidclf.config import (
     ClassifyConfig,
-    ConfigError,
     DiffConfig,
     EvaluateConfig,
     ExtractConfig,
     IndexConfig,
     ServeConfig,
     TrainConfig,
-    parse_fractions,
-    parse_size,
 )
+from vidclf.config.fields import parse_fractions, parse_size
+from vidclf.errors import ConfigError
 
 INDEX: dict[str, Any] = {"input": "a", "output": "m.parquet"}
 EXTRACT: dict[str, Any] = {"manifest": "m.parquet", "output": "o"}

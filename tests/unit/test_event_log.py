@@ -10,17 +10,17 @@ from types import SimpleNamespace
 import pyarrow as pa
 import pytest
 
-from tests.videos import write_video
-from vidclf import events, schema
+from tests.support.videos import write_video
+from vidclf import event_log, schema
 from vidclf.archive.manifest import list_archive
-from vidclf.archive.sampling import SamplingPlan
-from vidclf.archive.supervise import DecodeLimits
-from vidclf.archive.transform import FrameTransform, FrameTransforms
-from vidclf.archive.worker import DecodeVideos
+from vidclf.pipeline.decode_stage import DecodeVideos
+from vidclf.video.decoder_process import DecodeLimits
+from vidclf.video.frame_transform import FrameTransform, FrameTransforms
+from vidclf.video.sampling import SamplingPlan
 
 
 def test_an_event_is_one_line_of_json(capsys: pytest.CaptureFixture[str]) -> None:
-    events.write("decode", "a\nb", 0.123456, "truncated")
+    event_log.write("decode", "a\nb", 0.123456, "truncated")
     line = capsys.readouterr().out
     assert line.count("\n") == 1
     event = json.loads(line)

@@ -7,8 +7,10 @@ from pathlib import Path
 import pyarrow as pa
 import pytest
 
-from vidclf import schema, storage
-from vidclf.schema import SchemaError, conform
+from vidclf import arrow, schema, storage
+from vidclf.arrow import SchemaError, conform
+from vidclf.schema import RejectReason
+from vidclf.storage import Shard
 
 PAIR = pa.schema([pa.field("name", pa.string(), nullable=False), pa.field("size", pa.int64())])
 
@@ -69,7 +71,7 @@ def test_a_feature_of_another_dimension_is_refused() -> None:
 
 
 def test_the_reject_reasons_are_these() -> None:
-    assert sorted(schema.RejectReason) == [
+    assert sorted(RejectReason) == [
         "decode_error",
         "decode_timeout",
         "decoder_crashed",
@@ -113,6 +115,6 @@ def test_a_prediction_has_one_probability_a_class() -> None:
 def test_types_read_the_same_before_and_after_parquet(tmp_path: Path) -> None:
     storage.publish_table(f"{tmp_path}/f.parquet", schema.features(3).empty_table())
     ((_, shard),) = storage.read_all([f"{tmp_path}/f.parquet"], ["video_id"])
-    assert isinstance(shard, storage.Shard)
-    assert shard.types == schema.column_types(schema.features(3))
+    assert isinstance(shard, Shard)
+    assert shard.types == arrow.column_types(schema.features(3))
     assert shard.types["features"] == "list<element: fixed_size_list<element: halffloat>[3]>"

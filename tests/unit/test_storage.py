@@ -10,7 +10,7 @@ import pyarrow as pa
 import pytest
 
 from vidclf import storage
-from vidclf.config import ConfigError
+from vidclf.errors import ConfigError
 
 
 @pytest.mark.parametrize(

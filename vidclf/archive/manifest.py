@@ -17,23 +17,27 @@ from collections import Counter
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.csv
 from pyarrow import fs
 
 from vidclf import storage
-from vidclf.config import ConfigError
-from vidclf.schema import MANIFEST, SPLITS, VIDEO_ID, conform
+from vidclf.arrow import conform
+from vidclf.errors import ConfigError
+from vidclf.schema import MANIFEST, SPLITS, VIDEO_ID
 
 # fmt: off
 VIDEO_EXTENSIONS = frozenset((
     "3g2", "3gp", "asf", "avi", "f4v", "flv", "m2ts", "m4v", "mkv", "mov", "mp4",
     "mpeg", "mpg", "mts", "mxf", "ogv", "ts", "vob", "webm", "wmv",
 ))
+
 # fmt: on
 LIST_EXTENSIONS = frozenset(("parquet", "csv", "jsonl", "ndjson", "json", "txt"))
+
 LOCATION_COLUMNS = ("video_uri", "uri", "path", "filepath", "url")
+
 _TEXT_COLUMNS = ("label", "sublabel", "group", "split")
 
 
@@ -236,3 +240,9 @@ def _ignored_text(ignored: dict[str, int]) -> str:
 def _extension(path: str) -> str:
     name = posixpath.basename(path)
     return name.rsplit(".", 1)[1].lower() if "." in name else ""
+
+
+def sample_of(num_rows: int, size: int, seed: int) -> list[int]:
+    """Row numbers of a sample without repetition, in a random order."""
+    chosen = np.random.default_rng(seed).permutation(num_rows)[:size]
+    return [int(row) for row in chosen]

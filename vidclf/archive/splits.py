@@ -6,7 +6,7 @@ import random
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Sequence
 
-from vidclf.config import ConfigError
+from vidclf.errors import ConfigError
 from vidclf.schema import SPLITS
 
 Stratum = tuple[str, str]

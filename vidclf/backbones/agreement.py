@@ -9,6 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 Frames = npt.NDArray[np.uint8]
+
 Features = npt.NDArray[np.float32]
 
 LEAST_AGREEMENT = 0.99
@@ -31,7 +32,7 @@ def agreement(some_TD: Features, reference_TD: Features) -> float:
     return float(((a_TD * b_TD).sum(axis=1) / norms_T).mean())
 
 
-def probe(side: int) -> Frames:
+def reference_photos(side: int) -> Frames:
     """Frames [8, side, side, 3] to compare engines on: parts of two photographs (scikit-learn's samples),
     each as it is and in four grey levels a channel, as drawings and pages are flat."""
     from sklearn.datasets import load_sample_images

@@ -8,7 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from vidclf.archive.transform import FrameTransform
+from vidclf.video.frame_transform import FrameTransform
 
 FEATURE_DIMS = {
     "resnet50": 2048,
@@ -17,6 +17,7 @@ FEATURE_DIMS = {
     "efficientnet_v2_m": 1280,
     "efficientnet_lite0": 1280,
 }
+
 LITE0 = "efficientnet_lite0"
 
 

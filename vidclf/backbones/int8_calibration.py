@@ -21,19 +21,22 @@ import safetensors.numpy
 import torch
 
 from vidclf import schema, storage
-from vidclf.archive.rejected import VideoRejected
-from vidclf.archive.sampling import SamplingPlan
-from vidclf.archive.supervise import DecodeLimits, SupervisedDecoder
-from vidclf.archive.transform import FrameTransforms
-from vidclf.config import ConfigError, QuantizeConfig
-from vidclf.features import backbone, engine, quantized
-from vidclf.features.agreement import Frames, agreement, probe
-from vidclf.features.convert import convert, unpacked
-from vidclf.features.engine import Converted, Engine
-from vidclf.features.preprocessing import preprocessing
-from vidclf.features.probe import sample_of
-from vidclf.features.quantized import Quantized
+from vidclf.archive.manifest import sample_of
+from vidclf.backbones import int8_weights, openvino_engine
+from vidclf.backbones.agreement import Frames, agreement, reference_photos
+from vidclf.backbones.catalog import preprocessing
+from vidclf.backbones.engine import Engine
+from vidclf.backbones.int8_weights import Int8Weights
+from vidclf.backbones.openvino_convert import convert, unpacked
+from vidclf.backbones.openvino_engine import OpenVinoModel, OpenVinoSession
+from vidclf.backbones.weights import load_weights
+from vidclf.config import QuantizeConfig
+from vidclf.errors import ConfigError
 from vidclf.progress import ProgressLine
+from vidclf.video.decoder_process import DecodeLimits, SupervisedDecoder
+from vidclf.video.frame_transform import FrameTransforms
+from vidclf.video.rejection import VideoRejected
+from vidclf.video.sampling import SamplingPlan
 
 FRAMES_PER_BATCH = 8
 
@@ -59,8 +62,8 @@ def quantize(config: QuantizeConfig, manifest: pa.Table) -> str:
     quantized already, and fewer than two videos that can be decoded."""
     if storage.exists(config.output) and not config.overwrite:
         raise ConfigError(f"--output {config.output}: is there; choose another name or --overwrite")
-    state = backbone.load_weights(config.backbone, config.weights)
-    if quantized.is_quantized(state):
+    state = load_weights(config.backbone, config.weights)
+    if int8_weights.is_quantized(state):
         raise ConfigError(f"--weights {config.weights}: are quantized already")
     expected, taken = (preprocessing(config.backbone, where) for where in (config.weights, config.output))
     if expected != taken:
@@ -103,21 +106,21 @@ def drift_lines(drift: Drift) -> list[str]:
     ]
 
 
-def calibrated(full: Converted, name: str, frames_THWC: Frames) -> Quantized:
+def calibrated(full: OpenVinoModel, name: str, frames_THWC: Frames) -> Int8Weights:
     """The network in 8-bit integers, with the ranges that its activations have on some frames."""
-    model, weights = engine.read(full.graph, full.weights)
+    model, weights = openvino_engine.read(full.graph, full.weights)
     quantized_model = _nncf_quantize(model, frames_THWC)
     del weights  # which the model may have read from until here
-    graph, constants = engine.saved(quantized_model)
-    probed_TD = engine.OpenVinoRun(graph, constants, "int8")(probe(frames_THWC.shape[1]))
-    return Quantized(backbone=name, graph=graph, constants=constants, probed_TD=probed_TD)
+    graph, constants = openvino_engine.saved(quantized_model)
+    probed_TD = OpenVinoSession(graph, constants, "int8")(reference_photos(frames_THWC.shape[1]))
+    return Int8Weights(backbone=name, graph=graph, constants=constants, probed_TD=probed_TD)
 
 
-def measure(full: Converted, found: Quantized, frames_THWC: Frames) -> Drift:
-    reference = engine.openvino_engine(full, "fp32")
-    engines = {"int8": engine.openvino_engine(unpacked(found, frames_THWC.shape[1]), "int8")}
-    if engine.has_bf16():
-        engines["bf16"] = engine.openvino_engine(full, "bf16")
+def measure(full: OpenVinoModel, found: Int8Weights, frames_THWC: Frames) -> Drift:
+    reference = openvino_engine.openvino_engine(full, "fp32")
+    engines = {"int8": openvino_engine.openvino_engine(unpacked(found, frames_THWC.shape[1]), "int8")}
+    if openvino_engine.has_bf16():
+        engines["bf16"] = openvino_engine.openvino_engine(full, "bf16")
     reference_TD = reference.run(frames_THWC)
     agreed = {name: agreement(one.run(frames_THWC), reference_TD) for name, one in engines.items()}
     seconds = {name: _seconds_a_frame(one, frames_THWC) for name, one in {**engines, "fp32": reference}.items()}
@@ -131,7 +134,7 @@ def _seconds_a_frame(one: Engine, frames_THWC: Frames) -> float:
 
 
 def _nncf_quantize(model: Any, frames_THWC: Frames) -> Any:
-    engine.openvino()  # first, without its telemetry, which NNCF shares
+    openvino_engine.openvino()  # first, without its telemetry, which NNCF shares
     # NNCF shows its progress on stdout, which is this job's for results.
     with contextlib.redirect_stdout(sys.stderr):
         # Of which NNCF takes no more than its build of extensions, here for a GPU that is not missed.

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from vidclf.config import ConfigError
+from vidclf.errors import ConfigError
 
 State = dict[str, npt.NDArray[np.generic]]
 
@@ -22,7 +22,7 @@ _BACKBONE, _GRAPH, _CONSTANTS, _PROBED = (f"openvino.{name}" for name in ("backb
 
 
 @dataclass(frozen=True, kw_only=True)
-class Quantized:
+class Int8Weights:
     """What such a file holds."""
 
     backbone: str
@@ -46,12 +46,12 @@ def is_quantized(state: State) -> bool:
     return _GRAPH in state
 
 
-def unpack(state: State, name: str, what: str) -> Quantized:
+def unpack(state: State, name: str, what: str) -> Int8Weights:
     """What a state holds; ConfigError, beginning with `what`, where it is another backbone's."""
     named = state[_BACKBONE].tobytes().decode()
     if named != name:
         raise ConfigError(f"{what}: holds {named}, quantized")
-    return Quantized(
+    return Int8Weights(
         backbone=named,
         graph=state[_GRAPH].tobytes(),
         constants=state[_CONSTANTS].view(np.uint8),

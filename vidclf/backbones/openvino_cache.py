@@ -18,16 +18,13 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-import ray
 import safetensors.numpy
 from safetensors import SafetensorError
 
 from vidclf import storage
-from vidclf.features import engine, quantized
-from vidclf.features.engine import ConversionError, Converted, Engine
-from vidclf.features.quantized import State
-from vidclf.features.run import Embedding
-from vidclf.features.store import FeatureSpec
+from vidclf.backbones.int8_weights import State
+from vidclf.backbones.openvino_engine import OpenVinoModel
+from vidclf.features.spec import FeatureSpec
 
 KEPT = 8
 """Files on a machine; the ones used longest ago go first."""
@@ -36,35 +33,7 @@ VERSION = 1
 """Of what `convert` does; raised where it changes."""
 
 
-def network(embedding: Embedding, num_gpus: float, tally: Any) -> Any:
-    """A reference to what CNN workers run: on CPUs the converted backbone, on GPUs the state dict."""
-    quantized.check_device(embedding.state, embedding.weights, num_gpus)
-    state = ray.put(embedding.state)
-    if num_gpus:
-        return state
-    # In a worker, because the driver has no memory to spare for it and a manifest to read meanwhile.
-    return ray.remote(num_cpus=0)(_converted).remote(embedding.spec, embedding.weights, state, tally)
-
-
-def _converted(spec: FeatureSpec, weights: str, state: State, tally: Any) -> Converted | State:
-    try:
-        return converted(spec, weights, state)
-    except ConversionError as error:
-        tally.say.remote(f"{spec.backbone} runs in torch, several times slower, because OpenVINO cannot: {error}")
-        return state
-
-
-def loaded(network: Converted | State, name: str, weights: str, device: str, precision: str) -> Engine:
-    """The engine for what `network` refers to: OpenVINO's for a converted backbone, torch's for a state dict.
-    `precision` as for `engine.load`."""
-    if isinstance(network, Converted):
-        return engine.load(network, name, weights, precision)
-    from vidclf.features import torch_engine
-
-    return torch_engine.load(name, weights, network, device, precision)
-
-
-def converted(spec: FeatureSpec, weights: str, state: State) -> Converted:
+def converted(spec: FeatureSpec, weights: str, state: State) -> OpenVinoModel:
     """The backbone of `spec` with its `state`, taken from `weights`, for OpenVINO. Raises what `convert` does."""
     folder = _folder()
     file = folder / f"{spec.backbone}-{_key(spec)}.safetensors" if folder is not None else None
@@ -73,7 +42,7 @@ def converted(spec: FeatureSpec, weights: str, state: State) -> Converted:
         return kept
     import torch
 
-    from vidclf.features.convert import convert
+    from vidclf.backbones.openvino_convert import convert
 
     torch.set_num_threads(1)
     made = convert(spec.backbone, weights, state)
@@ -105,10 +74,10 @@ def _version(name: str) -> str | None:
         return None
 
 
-def _read(file: Path) -> Converted | None:
+def _read(file: Path) -> OpenVinoModel | None:
     try:
         arrays = safetensors.numpy.load(file.read_bytes())
-        found = Converted(
+        found = OpenVinoModel(
             graph=arrays["graph"].tobytes(),
             weights=arrays["weights"],
             probe_THWC=arrays["probe_THWC"],
@@ -124,7 +93,7 @@ def _read(file: Path) -> Converted | None:
     return found
 
 
-def _keep(file: Path, made: Converted) -> None:
+def _keep(file: Path, made: OpenVinoModel) -> None:
     arrays: dict[str, npt.NDArray[Any]] = {
         "graph": np.frombuffer(made.graph, np.uint8),
         "weights": made.weights,

@@ -12,52 +12,52 @@ import numpy.typing as npt
 import torch
 from torch import Tensor, nn
 
-from vidclf.features import backbone, engine, quantized
-from vidclf.features.agreement import LEAST_EQUALITY, agreement, probe
-from vidclf.features.backbone import Backbone
-from vidclf.features.engine import ConversionError, Converted
-from vidclf.features.preprocessing import preprocessing
-from vidclf.features.quantized import Quantized
-from vidclf.features.torch_engine import eager
+from vidclf.backbones import cnn, int8_weights, openvino_engine
+from vidclf.backbones.agreement import LEAST_EQUALITY, agreement, reference_photos
+from vidclf.backbones.catalog import preprocessing
+from vidclf.backbones.cnn import Backbone
+from vidclf.backbones.int8_weights import Int8Weights
+from vidclf.backbones.openvino_engine import ConversionError, OpenVinoModel, OpenVinoSession
+from vidclf.backbones.torch_engine import eager
 
 
-def convert(name: str, weights: str, state: dict[str, npt.NDArray[np.generic]]) -> Converted:
+def convert(name: str, weights: str, state: dict[str, npt.NDArray[np.generic]]) -> OpenVinoModel:
     """The backbone that `backbone.build` makes of these, for OpenVINO; a quantized one as it is.
 
     Raises ConversionError where OpenVINO is not installed, cannot read the backbone, or computes
     something else than torch does.
     """
-    if quantized.is_quantized(state):
+    if int8_weights.is_quantized(state):
         side = preprocessing(name, weights).transform.crop_size
-        return unpacked(quantized.unpack(state, name, f"--weights {weights}"), side)
-    network = backbone.build(name, weights, state, "cpu")
+        return unpacked(int8_weights.unpack(state, name, f"--weights {weights}"), side)
+    network = cnn.build(name, weights, state, "cpu")
     side = network.preprocessing.transform.crop_size
-    probe_THWC = probe(side)
+    probe_THWC = reference_photos(side)
     try:
         with warnings.catch_warnings(), torch.no_grad():
             # Tracing is what OpenVINO's reader takes; torch calls it deprecated.
             warnings.simplefilter("ignore")
-            model = engine.openvino().convert_model(
+            model = openvino_engine.openvino().convert_model(
                 _WithNormalisation(network).eval(),
                 example_input=torch.zeros(2, side, side, 3, dtype=torch.uint8),
-                input=[engine.openvino().PartialShape([-1, side, side, 3])],
+                input=[openvino_engine.openvino().PartialShape([-1, side, side, 3])],
             )
-        graph, constants = engine.saved(model)
-        probed_TD = engine.OpenVinoRun(graph, constants, "fp32")(probe_THWC)
+        graph, constants = openvino_engine.saved(model)
+        probed_TD = OpenVinoSession(graph, constants, "fp32")(probe_THWC)
         equality = agreement(probed_TD, eager(network)(probe_THWC))
     except Exception as error:  # its reader raises what it trips over, and RuntimeError for the rest
         raise ConversionError(f"{type(error).__name__}: {(str(error).splitlines() or [''])[0]}") from error
     if not equality >= LEAST_EQUALITY:
         raise ConversionError(f"its features agree with torch's to a cosine of {equality:.5f} only")
-    return Converted(graph=graph, weights=constants, probe_THWC=probe_THWC, probed_TD=probed_TD)
+    return OpenVinoModel(graph=graph, weights=constants, probe_THWC=probe_THWC, probed_TD=probed_TD)
 
 
-def unpacked(found: Quantized, side: int) -> Converted:
+def unpacked(found: Int8Weights, side: int) -> OpenVinoModel:
     """A quantized backbone that takes frames of `side` pixels."""
-    return Converted(
+    return OpenVinoModel(
         graph=found.graph,
         weights=found.constants,
-        probe_THWC=probe(side),
+        probe_THWC=reference_photos(side),
         probed_TD=found.probed_TD,
         is_quantized=True,
     )

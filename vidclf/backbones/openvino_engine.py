@@ -17,7 +17,6 @@ from __future__ import annotations
 
 import sys
 import tempfile
-from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -25,9 +24,9 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from vidclf.features.agreement import LEAST_AGREEMENT, LEAST_REPRODUCTION, Features, Frames, agreement
-from vidclf.features.repeats import distinct
-from vidclf.features.store import writable_view
+from vidclf.arrow import writable_view
+from vidclf.backbones.agreement import LEAST_AGREEMENT, LEAST_REPRODUCTION, Features, Frames, agreement
+from vidclf.backbones.engine import Engine
 
 FRAMES_PER_INFERENCE = 16
 """Frames that OpenVINO sees at a time; a frame's features do not depend on which ones are beside it."""
@@ -44,7 +43,7 @@ class ConversionError(Exception):
 
 
 @dataclass(frozen=True, kw_only=True)
-class Converted:
+class OpenVinoModel:
     """A backbone as OpenVINO reads it."""
 
     graph: bytes
@@ -58,28 +57,7 @@ class Converted:
     is_quantized: bool = False
 
 
-@dataclass(frozen=True, kw_only=True)
-class Engine:
-    """A backbone that is ready to run: frames [T, H, W, 3] in, pooled features [T, D] out; frames of a video
-    that are the same to the last bit are computed once."""
-
-    name: str
-    """runtime and precision, as `openvino bf16`"""
-    run: Callable[[Frames], Features]
-
-    def __call__(
-        self, frames_THWC: Frames, num_frames_B: Sequence[int] | None = None, repeat_tolerance: float = 0.0
-    ) -> Features:
-        """`num_frames_B` tells where the frames are of several videos, one after the other. With a tolerance
-        (`repeats.distinct`) frames that are nearly the same are computed once too."""
-        num_frames_B = [len(frames_THWC)] if num_frames_B is None else num_frames_B
-        firsts_U, place_T = distinct(frames_THWC, num_frames_B, repeat_tolerance)
-        if len(firsts_U) == len(frames_THWC):
-            return self.run(frames_THWC)
-        return self.run(frames_THWC[firsts_U])[place_T]
-
-
-def load(network: Converted, name: str, weights: str, precision: str) -> Engine:
+def load(network: OpenVinoModel, name: str, weights: str, precision: str) -> Engine:
     """The engine for `network`.
 
     `precision` is fp32, bf16 or auto: bf16 where the processor has it and the probe's features agree with
@@ -104,7 +82,7 @@ def has_bf16() -> bool:
     return "BF16" in openvino().Core().get_property("CPU", "OPTIMIZATION_CAPABILITIES")
 
 
-def reproducing(engine: Engine, network: Converted, name: str, weights: str) -> Engine:
+def reproducing(engine: Engine, network: OpenVinoModel, name: str, weights: str) -> Engine:
     """`engine`, a quantized one, where its features of the probe are those that it had when it was made."""
     reproduction = agreement(engine(network.probe_THWC), network.probed_TD)
     if not reproduction >= LEAST_REPRODUCTION:
@@ -115,11 +93,11 @@ def reproducing(engine: Engine, network: Converted, name: str, weights: str) -> 
     return engine
 
 
-def openvino_engine(converted: Converted, precision: str) -> Engine:
-    return Engine(name=f"openvino {precision}", run=OpenVinoRun(converted.graph, converted.weights, precision))
+def openvino_engine(converted: OpenVinoModel, precision: str) -> Engine:
+    return Engine(name=f"openvino {precision}", run=OpenVinoSession(converted.graph, converted.weights, precision))
 
 
-class OpenVinoRun:
+class OpenVinoSession:
     def __init__(self, graph: bytes, weights: npt.NDArray[np.uint8], precision: str) -> None:
         # The constants are held, because the compiled model may go on reading them from where they are.
         model, self._constants = read(graph, weights)

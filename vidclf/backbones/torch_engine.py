@@ -20,10 +20,10 @@ from torch import Tensor, nn
 from torch.fx import GraphModule, symbolic_trace
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
-from vidclf.features import backbone
-from vidclf.features.agreement import LEAST_AGREEMENT, Features, Frames, agreement, probe
-from vidclf.features.backbone import Backbone
-from vidclf.features.engine import Engine
+from vidclf.backbones import cnn
+from vidclf.backbones.agreement import LEAST_AGREEMENT, Features, Frames, agreement, reference_photos
+from vidclf.backbones.cnn import Backbone
+from vidclf.backbones.engine import Engine
 
 FRAMES_PER_GPU_BATCH = 128
 """Of one or several videos; enough to keep a GPU's units busy in the last layers, where pictures are small."""
@@ -32,7 +32,7 @@ FRAMES_PER_GPU_BATCH = 128
 def load(name: str, weights: str, state: dict[str, npt.NDArray[np.generic]], device: str, precision: str) -> Engine:
     """As `engine.load`. On a CPU `auto` is fp32: bf16 in torch is no sure gain there."""
     torch.set_num_threads(1)
-    network = backbone.build(name, weights, state, device)
+    network = cnn.build(name, weights, state, device)
     if device == "cpu":
         used = "bf16" if precision == "bf16" else "fp32"
         return Engine(name=f"torch cpu {used}", run=eager(network, is_bf16=used == "bf16"))
@@ -42,7 +42,7 @@ def load(name: str, weights: str, state: dict[str, npt.NDArray[np.generic]], dev
     half = Engine(name=f"torch {device} bf16", run=OnGpu(in_bf16(network)))
     if precision == "bf16":
         return half
-    probe_THWC = probe(network.preprocessing.transform.crop_size)
+    probe_THWC = reference_photos(network.preprocessing.transform.crop_size)
     return half if agreement(half(probe_THWC), full(probe_THWC)) >= LEAST_AGREEMENT else full
 
 

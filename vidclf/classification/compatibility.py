@@ -1,15 +1,48 @@
-"""Whether features are those that an ensemble was fitted on."""
+"""Checks that features, weights and first looks fit an ensemble."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 
-from vidclf import ledger
-from vidclf.config import ConfigError
-from vidclf.features import beside, contents
-from vidclf.features.store import read_spec
-from vidclf.learning.ensemble import EnsembleInfo
+from vidclf.backbones import int8_weights
+from vidclf.backbones.weights import load_weights, weights_digest
+from vidclf.config import ClassifyConfig, ServeConfig
+from vidclf.ensemble.info import EnsembleInfo
+from vidclf.errors import ConfigError
+from vidclf.features import matching
+from vidclf.features.spec import FeatureSpec, read_spec
+from vidclf.pipeline.job import BackboneSetup
+from vidclf.runs.state import read_state, rows_of
 from vidclf.schema import VIDEO_ID
+from vidclf.uncertainty.early_exit import KEYFRAMES
+
+
+def fitted_embeddings(config: ClassifyConfig | ServeConfig, info: EnsembleInfo) -> list[BackboneSetup]:
+    """The ensemble's backbones with their weights, refused unless the features would be the fitted ones."""
+    names = info.backbone_names
+    if config.backbone and list(config.backbone) != names:
+        raise ConfigError(
+            f"--backbone must be {','.join(names)}, which the ensemble was fitted on, got {','.join(config.backbone)!r}"
+        )
+    if len(config.weights) not in (0, len(names)):
+        raise ConfigError(
+            f"--weights must be one for each of the ensemble's backbones ({', '.join(names)}), "
+            f"got {','.join(config.weights)!r}"
+        )
+    found = []
+    locations = config.weights or tuple(fitted.weights for fitted in info.backbones)
+    for fitted, weights in zip(info.backbones, locations, strict=True):
+        spec, state = fitted.feature_spec, load_weights(fitted.name, weights)
+        int8_weights.check_precision(state, weights, config.precision)
+        ours = FeatureSpec.of(fitted.name, weights, weights_digest(state), spec.plan, spec.repeat_tolerance)
+        if ours.key != spec.key:
+            raise ConfigError(
+                f"--ensemble {config.ensemble}: was fitted on features of key {spec.key}, this cluster makes "
+                f"{ours.key} ({spec.differences(ours)}); give --weights, match the versions, or train again"
+            )
+        found.append(BackboneSetup(spec=spec, weights=weights, state=state))
+    return found
 
 
 def fitted_runs(locations: Sequence[str], info: EnsembleInfo) -> list[str]:
@@ -33,7 +66,7 @@ def fitted_runs(locations: Sequence[str], info: EnsembleInfo) -> list[str]:
                 f"--features {location}: have key {spec.key}, the ensemble was fitted on {fitted.feature_spec.key} "
                 f"({fitted.feature_spec.differences(spec)}); classify other features, or train again"
             )
-        state = ledger.read_state(location)
+        state = read_state(location)
         if state.num_pending:
             raise ConfigError(
                 f"--features {location}: {state.num_pending} videos are pending; run jobs/extract.py again"
@@ -41,5 +74,21 @@ def fitted_runs(locations: Sequence[str], info: EnsembleInfo) -> list[str]:
     runs = [run_of[name][0] for name in names]
     if len(runs) > 1:
         told = [VIDEO_ID, "content_digest", "num_frames"]
-        beside.check_videos(runs, [contents.rows_of(run, told) for run in runs])
+        matching.check_videos(runs, [rows_of(run, told) for run in runs])
     return runs
+
+
+def first_embeddings(info: EnsembleInfo, embeddings: Sequence[BackboneSetup]) -> list[BackboneSetup]:
+    """The ensemble's backbones on the frames of the first look; ConfigError unless that was fitted on what this
+    cluster makes."""
+    found = []
+    for embedding, fitted in zip(embeddings, info.stages[KEYFRAMES]["feature_specs"], strict=True):
+        spec = FeatureSpec(**fitted)
+        ours = replace(embedding.spec, sampling=spec.sampling)
+        if ours != spec:
+            raise ConfigError(
+                f"--ensemble: its first look was fitted on features of key {spec.key}, this cluster makes {ours.key} "
+                f"({spec.differences(ours)}); run jobs/train.py again with features of today"
+            )
+        found.append(replace(embedding, spec=spec))
+    return found

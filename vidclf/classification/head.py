@@ -14,12 +14,12 @@ import pyarrow as pa
 import torch
 
 from vidclf import schema
-from vidclf.features.store import features_TD
-from vidclf.learning import ensemble
-from vidclf.learning.cascade import FULL, SUBSET
-from vidclf.learning.ensemble import BySpace, Ensemble
-from vidclf.learning.trust import disagreement
-from vidclf.schema import nested_list
+from vidclf.arrow import nested_list, vectors
+from vidclf.classification.segments import segments_column
+from vidclf.ensemble import files
+from vidclf.features.columns import features_TD
+from vidclf.uncertainty.early_exit import FULL, SUBSET
+from vidclf.uncertainty.trust_score import disagreement
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -49,7 +49,7 @@ class EnsembleHead:
         """`precision` is a job's: members compute in it on CPUs, in one that they choose where it is int8."""
         torch.set_num_threads(1)  # of a worker for each core
         device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-        self._ensemble = ensemble.load(directory, device, "auto" if precision == "int8" else precision)
+        self._ensemble = files.load(directory, device, "auto" if precision == "int8" else precision)
         dtype = "bf16" if self._ensemble.dtype == torch.bfloat16 else "fp32"
         self.engine = f"torch {device.type} {dtype}"
         self.settings = settings
@@ -79,7 +79,7 @@ class EnsembleHead:
         columns["verdict"] = pa.array([accepted if is_accepted else abstained for is_accepted in is_accepted_B])
         columns["top_label"] = pa.array(top)
         columns["confidence"] = pa.array(output.probabilities_BC.max(axis=1))
-        columns["probabilities"] = _vectors(output.probabilities_BC)
+        columns["probabilities"] = vectors(output.probabilities_BC)
         columns["trust_score"] = pa.array(output.trust_score_B)
         columns["ood_score"] = pa.array(output.ood_score_B)
         columns["member_disagreement"] = pa.array(disagreement(output.member_probabilities_MBC))
@@ -104,73 +104,7 @@ class EnsembleHead:
         return pa.table(columns)
 
 
-@dataclass(frozen=True, kw_only=True)
-class Segment:
-    """A part [`start_s`, `end_s`) of a video, and which of its sampled frames are in it."""
-
-    index: int
-    start_s: float
-    end_s: float
-    frames: slice
-
-
-def segments_of(pts_s: npt.NDArray[np.float64], duration_s: float, segments_s: float) -> list[Segment]:
-    """The segments of a video that hold at least one of the frames at `pts_s` (increasing), in order.
-
-    A frame on a border belongs to the later segment; the last one ends with the video.
-    """
-    index_T = np.maximum(np.floor(pts_s / segments_s), 0).astype(int)
-    firsts = np.flatnonzero(np.diff(index_T, prepend=-1))
-    ends = [*firsts[1:], len(pts_s)]
-    return [
-        Segment(
-            index=int(index_T[first]),
-            start_s=int(index_T[first]) * segments_s,
-            # A frame's time may lie behind a duration that its container has rounded.
-            end_s=max(min((int(index_T[first]) + 1) * segments_s, duration_s), float(pts_s[end - 1])),
-            frames=slice(int(first), int(end)),
-        )
-        for first, end in zip(firsts, ends, strict=True)
-    ]
-
-
-def segments_column(
-    classifier: Ensemble,
-    sequences_S: BySpace,
-    pts_s: list[npt.NDArray[np.float64]],
-    duration_s: list[float],
-    segments_s: float,
-) -> pa.Array:
-    """Each video's segments, classified from their frames alone, as `schema.segments_field`."""
-    per_video = [segments_of(times, length, segments_s) for times, length in zip(pts_s, duration_s, strict=True)]
-    parts = [s.frames for segments in per_video for s in segments]
-    owners = [owner for owner, segments in enumerate(per_video) for _ in segments]
-    probabilities_PC = classifier.probabilities(
-        [[own[owner][part] for owner, part in zip(owners, parts, strict=True)] for own in sequences_S]
-    )
-    flat = [segment for segments in per_video for segment in segments]
-    classes = classifier.info.classes
-    fields = list(schema.segments_field(len(classes)).type.value_type)
-    columns = {
-        "segment_index": pa.array([segment.index for segment in flat], pa.int32()),
-        "start_s": pa.array([segment.start_s for segment in flat], pa.float64()),
-        "end_s": pa.array([segment.end_s for segment in flat], pa.float64()),
-        "num_frames": pa.array([part.stop - part.start for part in parts], pa.int32()),
-        "top_label": pa.array([classes[index] for index in probabilities_PC.argmax(axis=1)]),
-        "confidence": pa.array(probabilities_PC.max(axis=1)),
-        "probabilities": _vectors(probabilities_PC),
-    }
-    rows = pa.StructArray.from_arrays([columns[field.name] for field in fields], fields=fields)
-    return nested_list([len(segments) for segments in per_video], rows)
-
-
-def _vectors(values_BC: npt.NDArray[np.float32]) -> pa.Array:
-    """Rows as fixed-size lists."""
-    flat = np.ascontiguousarray(values_BC, np.float32).reshape(-1)
-    return pa.FixedSizeListArray.from_arrays(pa.array(flat), values_BC.shape[1])
-
-
 def _votes(values_NBC: npt.NDArray[np.float32]) -> pa.Array:
     """[N, B, C] as a list of N vectors a row."""
     num_votes, num_videos, num_classes = values_NBC.shape
-    return nested_list([num_votes] * num_videos, _vectors(values_NBC.transpose(1, 0, 2).reshape(-1, num_classes)))
+    return nested_list([num_votes] * num_videos, vectors(values_NBC.transpose(1, 0, 2).reshape(-1, num_classes)))

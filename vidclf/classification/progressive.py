@@ -22,35 +22,40 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from vidclf import ledger, reconcile, schema, storage
+from vidclf import schema, storage
 from vidclf.archive.manifest import read_manifest
-from vidclf.config import ClassifyConfig, ConfigError, PipelineConfig
-from vidclf.features.extract import embed_videos
-from vidclf.features.run import Embedding, EmbeddingJob, Performance, Target
-from vidclf.features.store import FeatureSpec
-from vidclf.learning import ensemble
-from vidclf.learning.cascade import FULL, KEYFRAMES, SUBSET, SUBSET_FRAMES
-from vidclf.learning.ensemble import Ensemble, EnsembleInfo
-from vidclf.learning.trust import RiskThreshold
-from vidclf.ledger import RunState
-from vidclf.prediction.head import HeadSettings
-from vidclf.prediction.stages import PASSES_DIR
+from vidclf.classification.compatibility import first_embeddings
+from vidclf.classification.head import HeadSettings
+from vidclf.classification.passes import PASSES_DIR
+from vidclf.config import ClassifyConfig, PipelineConfig
+from vidclf.ensemble.inference import Ensemble
+from vidclf.ensemble.info import mode
+from vidclf.errors import ConfigError
+from vidclf.pipeline.driver import embed_videos
+from vidclf.pipeline.job import BackboneSetup, PipelineJob, RunSpec
+from vidclf.runs import layout, reconcile, state
+from vidclf.runs.state import RunState
+from vidclf.runs.summary import Performance
+from vidclf.uncertainty.early_exit import FULL, KEYFRAMES, SUBSET, SUBSET_FRAMES
+from vidclf.uncertainty.risk_threshold import RiskThreshold
 
-TargetOf = Callable[[HeadSettings, Sequence[Embedding]], Target]
+TargetOf = Callable[[HeadSettings, Sequence[BackboneSetup]], RunSpec]
 """A run of predictions by the job's ensemble."""
 
 
 @dataclass(frozen=True, kw_only=True)
-class Passes:
+class ProgressivePlan:
     """What a progressive job does with each video; the first pass is None where validation allows none."""
 
-    first: Target | None
-    full: Target
+    first: RunSpec | None
+    full: RunSpec
     thresholds: dict[str, RiskThreshold]
     """of the early stages that may decide"""
 
     @classmethod
-    def plan(cls, loaded: Ensemble, settings: HeadSettings, risk: float, full: Target, target_of: TargetOf) -> Passes:
+    def plan(
+        cls, loaded: Ensemble, settings: HeadSettings, risk: float, full: RunSpec, target_of: TargetOf
+    ) -> ProgressivePlan:
         """The passes of a job that would otherwise fill `full`, by a head with `settings`.
 
         Raises ConfigError for an ensemble that was not trained for it.
@@ -61,7 +66,7 @@ class Passes:
                 "--progressive needs an ensemble with a first look: extract keyframes with jobs/extract.py --sampling "
                 "keyframes --num-frames 8, and run jobs/train.py again with --first-look; the members stay"
             )
-        thresholds = loaded.trust.stage_thresholds(ensemble.mode(settings.tta), risk)
+        thresholds = loaded.trust.stage_thresholds(mode(settings.tta), risk)
         first = None
         if KEYFRAMES in thresholds:
             own = replace(settings, stage=KEYFRAMES, trust_threshold=thresholds[KEYFRAMES].threshold)
@@ -72,7 +77,7 @@ class Passes:
         return cls(first=first, full=full, thresholds=thresholds)
 
     @property
-    def target(self) -> Target:
+    def target(self) -> RunSpec:
         """The job's output."""
         stages = {name: found.threshold for name, found in self.thresholds.items()}
         return replace(self.full, settings={**self.full.settings, "stage_thresholds": stages})
@@ -95,29 +100,15 @@ class Passes:
         return "\n".join(lines)
 
 
-def first_embeddings(info: EnsembleInfo, embeddings: Sequence[Embedding]) -> list[Embedding]:
-    """The ensemble's backbones on the frames of the first look; ConfigError unless that was fitted on what this
-    cluster makes."""
-    found = []
-    for embedding, fitted in zip(embeddings, info.stages[KEYFRAMES]["feature_specs"], strict=True):
-        spec = FeatureSpec(**fitted)
-        ours = replace(embedding.spec, sampling=spec.sampling)
-        if ours != spec:
-            raise ConfigError(
-                f"--ensemble: its first look was fitted on features of key {spec.key}, this cluster makes {ours.key} "
-                f"({spec.differences(ours)}); run jobs/train.py again with features of today"
-            )
-        found.append(replace(embedding, spec=spec))
-    return found
-
-
-def classify_in_passes(config: ClassifyConfig, manifest: pa.Table, passes: Passes) -> dict[str, dict[str, Any]] | None:
+def classify_in_passes(
+    config: ClassifyConfig, manifest: pa.Table, passes: ProgressivePlan
+) -> dict[str, dict[str, Any]] | None:
     """Classify every video of `manifest` into `config.output`; as `embed_videos`."""
     print(passes.told(), file=sys.stderr)
-    return embed_videos(config, manifest, EmbeddingJob(targets=(passes.target,)), partial(_run_passes, passes))
+    return embed_videos(config, manifest, PipelineJob(targets=(passes.target,)), partial(_run_passes, passes))
 
 
-def _run_passes(passes: Passes, config: PipelineConfig, job: EmbeddingJob, before: RunState) -> Performance:
+def _run_passes(passes: ProgressivePlan, config: PipelineConfig, job: PipelineJob, before: RunState) -> Performance:
     output = config.output
     whole = replace(config, overwrite=False, limit=None, dry_run=False)
     summaries: dict[str, dict[str, Any]] = {}
@@ -126,36 +117,39 @@ def _run_passes(passes: Passes, config: PipelineConfig, job: EmbeddingJob, befor
     if passes.first is not None:
         print(f"first look: keyframes of {before.num_pending} videos", file=sys.stderr)
         summaries[KEYFRAMES] = _pass(whole, first_run, _asked(output, None), passes.first)
-        rejected = storage.iter_tables(ledger.quarantine_files(first_run), [schema.VIDEO_ID])
-        decided = ledger.one_array([*_rows(ledger.part_files(first_run), is_accepted=True), *rejected])
+        rejected = storage.iter_tables(layout.quarantine_files(first_run), [schema.VIDEO_ID])
+        decided = state.one_array([*_rows(layout.part_files(first_run), is_accepted=True), *rejected])
     # A video that was looked at in full before stays in that pass, whatever the first one says now.
-    seen = ledger.asked_ids(full_run) if ledger.is_run(full_run) else pa.array([], pa.string())
-    left = ledger.without(decided, seen)
+    seen = state.asked_ids(full_run) if layout.is_run(full_run) else pa.array([], pa.string())
+    left = state.without(decided, seen)
     undecided = _asked(output, left)
     if undecided.num_rows:
         print(f"full look: {undecided.num_rows} videos that are left", file=sys.stderr)
         summaries[FULL] = _pass(whole, full_run, undecided, passes.full)
-    _take_over(output, [run for run in (full_run, first_run) if ledger.is_run(run)], config.rows_per_shard)
+    _collect_decided(output, [run for run in (full_run, first_run) if layout.is_run(run)], config.rows_per_shard)
     ran = summaries.get(FULL) or summaries[KEYFRAMES]
     return Performance(
         busy=ran["busy_share"],
         worker_s={name: sum(s["worker_s"].get(name, 0.0) for s in summaries.values()) for name in ran["worker_s"]},
         cnn_engines=ran["cnn_engines"],
         head_engines=ran["head_engines"],
-        passes={name: _told(summary, storage.join(output, PASSES_DIR, name)) for name, summary in summaries.items()},
+        passes={
+            name: _describe_stages(summary, storage.join(output, PASSES_DIR, name))
+            for name, summary in summaries.items()
+        },
     )
 
 
-def _pass(config: PipelineConfig, run: str, manifest: pa.Table, target: Target) -> dict[str, Any]:
+def _pass(config: PipelineConfig, run: str, manifest: pa.Table, target: RunSpec) -> dict[str, Any]:
     """One pass over some videos, done or continued; its summary as it was when it last had something to do."""
-    job = EmbeddingJob(targets=(target,))
+    job = PipelineJob(targets=(target,))
     embed_videos(replace(config, output=run), manifest, job)
-    return dict(storage.read_json(storage.join(run, ledger.SUMMARY_FILE)))
+    return dict(storage.read_json(storage.join(run, layout.SUMMARY_FILE)))
 
 
-def _told(summary: dict[str, Any], run: str) -> dict[str, Any]:
+def _describe_stages(summary: dict[str, Any], run: str) -> dict[str, Any]:
     decided = Counter[str]()
-    for rows in _rows(ledger.part_files(run), is_accepted=None):
+    for rows in _rows(layout.part_files(run), is_accepted=None):
         is_final = pc.or_(pc.equal(rows["verdict"], schema.VERDICTS[0]), pc.equal(rows["stage"], FULL))
         decided.update(rows.filter(is_final)["stage"].to_pylist())
     processed = max(summary["num_processed"], 1)
@@ -168,7 +162,7 @@ def _told(summary: dict[str, Any], run: str) -> dict[str, Any]:
 
 def _asked(output: str, without: pa.Array | None) -> pa.Table:
     """The job's manifest, less some videos."""
-    manifest = read_manifest(storage.join(output, ledger.MANIFEST_FILE))
+    manifest = read_manifest(storage.join(output, layout.MANIFEST_FILE))
     if without is None or not len(without):
         return manifest
     return manifest.filter(pc.invert(pc.is_in(manifest[schema.VIDEO_ID], without)))
@@ -180,12 +174,12 @@ def _rows(files: list[str], is_accepted: bool | None) -> Iterator[pa.Table]:
         yield table.filter(pc.equal(table["verdict"], schema.VERDICTS[0])) if is_accepted else table
 
 
-def _take_over(output: str, runs: Sequence[str], rows_per_shard: int) -> None:
+def _collect_decided(output: str, runs: Sequence[str], rows_per_shard: int) -> None:
     """Write the rows of the videos that the output lacks, from the passes' `runs`, the last pass first: decisions,
     then quarantine rows."""
-    left = ledger.one_array([storage.read_table(reconcile.to_read(output, [output]), [schema.VIDEO_ID])])
-    sources = [(output, ledger.part_files(run), run != runs[0]) for run in runs]
-    sources += [(storage.join(output, ledger.QUARANTINE_DIR), ledger.quarantine_files(run), False) for run in runs]
+    left = state.one_array([storage.read_table(reconcile.to_read(output, [output]), [schema.VIDEO_ID])])
+    sources = [(output, layout.part_files(run), run != runs[0]) for run in runs]
+    sources += [(storage.join(output, layout.QUARANTINE_DIR), layout.quarantine_files(run), False) for run in runs]
     for directory, files, is_early in sources:
         taken = []
         writer = _Shards(directory, rows_per_shard)
@@ -197,7 +191,7 @@ def _take_over(output: str, runs: Sequence[str], rows_per_shard: int) -> None:
             taken.append(rows.select([schema.VIDEO_ID]))
             writer.add(rows)
         writer.close()
-        left = ledger.without(left, ledger.one_array(taken))
+        left = state.without(left, state.one_array(taken))
 
 
 class _Shards:

@@ -14,16 +14,21 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from vidclf import ledger, schema, storage
-from vidclf.config import ConfigError, EvaluateConfig
+from vidclf import arrow, schema, storage
+from vidclf.classification.compatibility import fitted_runs
+from vidclf.classification.head import EnsembleHead, HeadSettings
+from vidclf.config import EvaluateConfig
+from vidclf.ensemble import calibration_file
+from vidclf.ensemble import info as info_module
+from vidclf.ensemble.info import EnsembleInfo, read_info
+from vidclf.errors import ConfigError
 from vidclf.features import hdf5
-from vidclf.features.beside import FeatureLookup
-from vidclf.features.run import Head
-from vidclf.features.store import FeatureSpec, features_column, read_spec
-from vidclf.learning import ensemble
-from vidclf.learning.ensemble import EnsembleInfo
-from vidclf.prediction.fitted import fitted_runs
-from vidclf.prediction.head import EnsembleHead, HeadSettings
+from vidclf.features.columns import features_column
+from vidclf.features.hdf5 import SplitFeatures
+from vidclf.features.lookup import FeatureLookup
+from vidclf.features.spec import FeatureSpec, read_spec
+from vidclf.pipeline.job import Head
+from vidclf.runs import layout
 
 VIDEOS_AT_A_TIME = 128
 """Rows of features in memory besides a shard's own: 128 × 73 × 1280 × 2 bytes = 24 MB."""
@@ -71,16 +76,16 @@ def predictions(features: StoredFeatures, config: EvaluateConfig, num_classes: i
         unknown = [field for field in columns if field.name not in rows.column_names and field.nullable]
         for field in unknown:
             rows = rows.append_column(field.name, pa.nulls(rows.num_rows, field.type))
-        parts.append(schema.conform(rows, columns, "predictions"))
+        parts.append(arrow.conform(rows, columns, "predictions"))
     return pa.concat_tables(parts)
 
 
 def _head(config: EvaluateConfig) -> Head:
     """What a classification with the same `--tta` and `--abstain-risk` would decide by, in float32."""
     assert config.ensemble is not None  # says EvaluateConfig
-    directory, mode = storage.canonical(config.ensemble), ensemble.mode(config.tta)
+    directory, mode = storage.canonical(config.ensemble), info_module.mode(config.tta)
     # The members are the head's to load.
-    trust = ensemble.read_trust(directory, ensemble.read_info(directory))
+    trust = calibration_file.read_trust(directory, read_info(directory))
     found = trust.threshold(mode, config.abstain_risk)
     settings = HeadSettings(tta=config.tta, trust_threshold=found.threshold, segments_s=None)
     return EnsembleHead(directory, settings, precision="fp32")
@@ -88,16 +93,16 @@ def _head(config: EvaluateConfig) -> Head:
 
 def _open_runs(runs: Sequence[str], split: str) -> StoredFeatures:
     location = runs[0]
-    files = ledger.part_files(location)
+    files = layout.part_files(location)
     names = [name for name in schema.MANIFEST.names if name != "size_bytes"]
     told = pa.concat_tables([storage.read_table(path, [*names, "size_bytes"]) for path in files])
     manifest = told.select(schema.MANIFEST.names).filter(_in_split(told, split))
     if not manifest.num_rows:
         there = sorted({str(name) for name in told["split"].to_pylist()})
         raise ConfigError(f"--split {split}: no video of {location} is in it; its splits are {', '.join(there)}")
-    summary_file = storage.join(location, ledger.SUMMARY_FILE)
+    summary_file = storage.join(location, layout.SUMMARY_FILE)
     return StoredFeatures(
-        batches=_run_batches(files, split, [FeatureLookup(ledger.part_files(run)) for run in runs[1:]]),
+        batches=_run_batches(files, split, [FeatureLookup(layout.part_files(run)) for run in runs[1:]]),
         manifest=manifest,
         specs=[read_spec(run) for run in runs],
         summary=storage.read_json(summary_file) if storage.exists(summary_file) else None,
@@ -148,7 +153,7 @@ def _open_hdf5(location: str, split: str, info: EnsembleInfo) -> StoredFeatures:
     return StoredFeatures(batches=_hdf5_batches(content, manifest), manifest=manifest, specs=[], summary=None)
 
 
-def _hdf5_batches(content: hdf5.SplitFeatures, manifest: pa.Table) -> Iterator[list[pa.Table]]:
+def _hdf5_batches(content: SplitFeatures, manifest: pa.Table) -> Iterator[list[pa.Table]]:
     for start in range(0, len(content.features), VIDEOS_AT_A_TIME):
         rows = content.features[start : start + VIDEOS_AT_A_TIME]
         table = manifest.slice(start, len(rows)).drop_columns(["size_bytes"])

@@ -18,7 +18,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from vidclf.learning.model import TemporalClassifier
+from vidclf.ensemble.temporal_model import TemporalClassifier
 
 NUM_PROBED = 8
 """Videos of the probe."""
@@ -28,7 +28,7 @@ LARGEST_DRIFT = 0.01
 
 
 @dataclass(frozen=True, kw_only=True)
-class Probe:
+class PrecisionProbe:
     """A few videos, and what the members say of them in float32."""
 
     sequences_S: list[list[npt.NDArray[np.float16]]]
@@ -39,7 +39,7 @@ class Probe:
     @classmethod
     def of_least_sure(
         cls, sequences_S: Sequence[Sequence[npt.NDArray[np.float16]]], probabilities_VBC: npt.NDArray[np.float32]
-    ) -> Probe:
+    ) -> PrecisionProbe:
         """By the first view, which is the original."""
         sorted_BC = np.sort(probabilities_VBC[0], axis=1)
         chosen = np.argsort(sorted_BC[:, -1] - sorted_BC[:, -2], kind="stable")[:NUM_PROBED]
@@ -60,7 +60,7 @@ class Probe:
         return {**features, "probe.num_frames_B": lengths_B, "probe.probabilities_VBC": self.probabilities_VBC}
 
     @classmethod
-    def read(cls, arrays: dict[str, npt.NDArray[Any]], num_backbones: int) -> Probe | None:
+    def read(cls, arrays: dict[str, npt.NDArray[Any]], num_backbones: int) -> PrecisionProbe | None:
         """None where there is none among the arrays."""
         if "probe.probabilities_VBC" not in arrays:
             return None
@@ -71,6 +71,6 @@ class Probe:
         )
 
 
-def halved(member: TemporalClassifier) -> TemporalClassifier:
+def to_bf16(member: TemporalClassifier) -> TemporalClassifier:
     """A copy with bfloat16 weights."""
     return copy.deepcopy(member).to(torch.bfloat16)

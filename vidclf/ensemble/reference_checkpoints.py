@@ -22,11 +22,13 @@ import torch
 from torch import Tensor
 
 from vidclf import storage
-from vidclf.config import ConfigError, ModelConfig
+from vidclf.config import ModelConfig
+from vidclf.ensemble.temporal_model import TemporalClassifier
+from vidclf.errors import ConfigError
 from vidclf.features import hdf5
-from vidclf.learning.model import TemporalClassifier
 
 FILE_NAME = re.compile(r"best_ensemble_model_(\d+)\.pt")
+
 CONFIG_TYPES: dict[str, type[Any]] = {
     "feature_dim": int,
     "hidden_dim": int,
@@ -36,7 +38,9 @@ CONFIG_TYPES: dict[str, type[Any]] = {
     "dropout": float,
     "bidirectional": bool,
 }
+
 SEQUENTIAL = ("input_projection", "attention_pooling", "classifier")
+
 BATCH_NORM_EPS = 1e-5
 """torch's default; a state dict does not tell it."""
 

@@ -7,12 +7,24 @@ Shape suffixes: B videos, T frames, D features, H = 2 × hidden_dim, C classes.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import NamedTuple, cast
 
+import numpy as np
+import numpy.typing as npt
 import torch
 from torch import Tensor, nn
 
 from vidclf.config import ModelConfig
+
+
+def pad(sequences: Sequence[npt.NDArray[np.float16]]) -> tuple[Tensor, Tensor]:
+    """Zero-padded features [B, T, D] float32 and lengths [B] int64."""
+    lengths_B = torch.tensor([len(sequence) for sequence in sequences])
+    features_BTD = torch.zeros(len(sequences), int(lengths_B.max()), sequences[0].shape[1])
+    for row, sequence in enumerate(sequences):
+        features_BTD[row, : len(sequence)] = torch.tensor(sequence, dtype=torch.float32)
+    return features_BTD, lengths_B
 
 
 class TemporalOutput(NamedTuple):

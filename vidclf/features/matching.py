@@ -9,18 +9,13 @@ from collections.abc import Sequence
 from dataclasses import fields, replace
 from typing import Any
 
-import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from vidclf import storage
-from vidclf.config import ConfigError
-from vidclf.features.store import FeatureSet, FeatureSpec
+from vidclf.errors import ConfigError
+from vidclf.features.feature_set import FeatureSet
+from vidclf.features.spec import FeatureSpec
 from vidclf.schema import VIDEO_ID
-
-SHARDS_KEPT = 8
-"""Shards in memory at a time: runs of one job have the same videos in the same shard, those of two jobs in
-a few near it; 128 videos × 73 × 1280 × 2 bytes = 24 MB each."""
 
 
 def check_specs(locations: Sequence[str], specs: Sequence[FeatureSpec]) -> None:
@@ -68,7 +63,7 @@ def check_sets(locations: Sequence[str], sets: Sequence[FeatureSet]) -> None:
     """ConfigError unless the sets can be trained on together: `check_specs`, and the same videos with the
     same labels, sources, splits, contents and numbers of frames, which then are in the same order."""
     check_specs(locations, [features.spec for features in sets])
-    check_videos(locations, [_told(features) for features in sets])
+    check_videos(locations, [describe_mismatch(features) for features in sets])
 
 
 def first_look(location: str, look: FeatureSet, features: FeatureSet) -> FeatureSet:
@@ -104,7 +99,7 @@ def first_look(location: str, look: FeatureSet, features: FeatureSet) -> Feature
     return found
 
 
-def _told(features: FeatureSet) -> pa.Table:
+def describe_mismatch(features: FeatureSet) -> pa.Table:
     return pa.table(
         {
             VIDEO_ID: features.video_ids,
@@ -118,34 +113,3 @@ def _told(features: FeatureSet) -> pa.Table:
             "num_frames": [len(features_TD) for features_TD in features.features],
         }
     )
-
-
-class FeatureLookup:
-    """The features of a run by video id."""
-
-    def __init__(self, files: Sequence[str]) -> None:
-        """From the run's shards, of which only the ids are read now."""
-        self._files = list(files)
-        ids = [storage.read_table(path, [VIDEO_ID])[VIDEO_ID].combine_chunks() for path in self._files]
-        self._ids = pa.concat_arrays(ids) if ids else pa.array([], pa.string())
-        self._file_of = np.repeat(np.arange(len(ids)), [len(part) for part in ids])
-        self._kept: dict[int, pa.Table] = {}
-
-    def __call__(self, video_ids: pa.Array) -> pa.Table:
-        """`video_id` and `features` of some videos, in their order. KeyError where the run lacks one."""
-        places = pc.index_in(video_ids, self._ids)
-        if places.null_count:
-            raise KeyError(f"{self._files[:1]} and its run lack {video_ids.filter(pc.is_null(places))[0]}")
-        shards = [self._shard(int(file)) for file in np.unique(self._file_of[places.to_numpy()])]
-        found = pa.concat_tables(shards)
-        return found.take(pc.index_in(video_ids, found[VIDEO_ID].combine_chunks()))
-
-    def _shard(self, file: int) -> pa.Table:
-        shard = self._kept.pop(file, None)
-        if shard is None:
-            shard = storage.read_table(self._files[file], [VIDEO_ID, "features"])
-        # The one used last is last, and the first goes.
-        self._kept[file] = shard
-        while len(self._kept) > SHARDS_KEPT:
-            del self._kept[next(iter(self._kept))]
-        return shard

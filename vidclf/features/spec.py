@@ -7,21 +7,15 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
-import numpy as np
-import numpy.typing as npt
-import pyarrow as pa
-
-from vidclf import ledger, storage
-from vidclf.archive.decode import DECODER_VERSION
-from vidclf.archive.sampling import SamplingPlan
-from vidclf.config import ConfigError
-from vidclf.features.preprocessing import FEATURE_DIMS, preprocessing
-from vidclf.ledger import IDENTITY_FILE
-from vidclf.schema import nested_list
+from vidclf import storage
+from vidclf.backbones.catalog import FEATURE_DIMS, preprocessing
+from vidclf.errors import ConfigError
+from vidclf.runs.layout import IDENTITY_FILE
+from vidclf.video.decode import DECODER_VERSION
+from vidclf.video.sampling import SamplingPlan
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -112,90 +106,3 @@ def specs_of(run: str, identity: dict[str, Any]) -> list[FeatureSpec]:
 def read_weights_location(features: str) -> str:
     """Where the weights were when these features were made; the spec has their digest."""
     return str(storage.read_json(storage.join(features, IDENTITY_FILE))["weights"][0])
-
-
-def features_column(features_TD: Sequence[npt.NDArray[np.float16] | None], feature_dim: int) -> pa.Array:
-    """Rows of [T, D] float16 (None: null) as list<fixed_size_list<D>>, without a Python loop over values."""
-    return nested_list(
-        [None if rows is None else len(rows) for rows in features_TD],
-        pa.FixedSizeListArray.from_arrays(
-            pa.array(
-                np.concatenate(
-                    [rows for rows in features_TD if rows is not None] or [np.empty((0, feature_dim), np.float16)]
-                )
-                .astype(np.float16, copy=False)
-                .reshape(-1)
-            ),
-            feature_dim,
-        ),
-    )
-
-
-def features_TD(row: pa.ListScalar) -> npt.NDArray[np.float16]:
-    """One row of the `features` column as [T, D] float16."""
-    inner = row.values
-    flat: npt.NDArray[np.float16] = inner.flatten().to_numpy(zero_copy_only=False)
-    return flat.reshape(len(inner), inner.type.list_size)
-
-
-def writable_view(array: npt.NDArray[Any]) -> npt.NDArray[Any]:
-    """The same memory under an array that does not say it is read-only, as Arrow's buffers and Ray's
-    object store do: torch warns of such. For those who only read."""
-    if array.flags.writeable:
-        return array
-    interface = {**array.__array_interface__, "data": (array.__array_interface__["data"][0], False)}
-    holder = type("_Holder", (), {"__array_interface__": interface, "owner": array})()
-    return np.asarray(holder)
-
-
-@dataclass(frozen=True, kw_only=True)
-class FeatureSet:
-    """The features of a run in memory, sorted by location: an order that training's random draws
-    depend on, and that does not change when an archive moves to another root (video ids do)."""
-
-    spec: FeatureSpec
-    video_ids: list[str]
-    video_uris: list[str]
-    labels: list[str | None]
-    sublabels: list[str | None]
-    groups: list[str]
-    splits: list[str | None]
-    content_digests: list[str]
-    """equal where two files are the same, byte for byte (`vidclf/archive/content.py`)"""
-    features: list[npt.NDArray[np.float16]]
-    """[T, D] each"""
-
-
-def read_features(features: str) -> FeatureSet:
-    """Read a finished features directory whole (73 × 1280 × 2 bytes a video: 0.19 GB a thousand).
-
-    Raises ConfigError where it is none, is not finished, is empty, or mixes feature keys.
-    """
-    spec = read_spec(features)
-    state = ledger.read_state(features)
-    if state.num_pending:
-        raise ConfigError(f"--features {features}: {state.num_pending} videos are pending; run jobs/extract.py again")
-    plain = ("video_uri", "video_id", "label", "sublabel", "group", "split", "content_digest")
-    columns = [*plain, "feature_key", "features"]
-    rows: list[tuple[Any, ...]] = []
-    for table in storage.iter_tables(ledger.part_files(features), columns):
-        keys = set(table["feature_key"].unique().to_pylist())
-        if keys != {spec.key}:
-            raise ConfigError(f"--features {features}: must hold one feature key {spec.key}, holds {sorted(keys)}")
-        values = [table[name].to_pylist() for name in plain]
-        rows += zip(*values, [features_TD(row) for row in table["features"]], strict=True)
-    if not rows:
-        raise ConfigError(f"--features {features}: holds no video ({state.num_quarantined} are quarantined)")
-    rows.sort(key=lambda row: row[0])
-    uris, ids, labels, sublabels, groups, splits, digests, arrays = (list(column) for column in zip(*rows, strict=True))
-    return FeatureSet(
-        spec=spec,
-        video_ids=ids,
-        video_uris=uris,
-        labels=labels,
-        sublabels=sublabels,
-        groups=groups,
-        splits=splits,
-        content_digests=digests,
-        features=arrays,
-    )

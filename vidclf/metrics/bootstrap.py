@@ -14,6 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 NUM_RESAMPLES = 1000
+
 BLOCK_WEIGHTS = 2**22
 """Weights in memory at a time (32 MB): a million sources times a thousand resamples would be 8 GB."""
 

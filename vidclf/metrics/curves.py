@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 from sklearn.metrics import roc_auc_score, roc_curve
 
-from vidclf.learning.metrics import wilson_interval
+from vidclf.metrics.scores import wilson_interval
 
 MAX_POINTS = 200
 """Points kept of a curve: more than a screen can show."""

@@ -12,7 +12,9 @@ from dataclasses import dataclass, field
 from markupsafe import Markup
 
 NUM_TONES = 8
+
 WIDTH, HEIGHT = 390, 290
+
 LEFT, RIGHT, TOP, BOTTOM = 60, 16, 12, 44
 """Room around the plot, in the drawing's units; a unit is about a pixel on a desktop."""
 

@@ -12,8 +12,8 @@ from typing import Any
 
 import pyarrow as pa
 
-from vidclf.archive.worker import DecodeVideos
-from vidclf.features.embed import EmbedVideos
+from vidclf.pipeline.decode_stage import DecodeVideos
+from vidclf.pipeline.embed_stage import EmbedVideos
 
 VIDEOS_AT_ONCE = 4
 """Videos that the CNN and the head see together: a head's products of few rows cost nearly as much as of many."""

@@ -10,14 +10,14 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-from vidclf import events, schema
-from vidclf.archive import quality
-from vidclf.archive.decode import DecodedVideo
-from vidclf.archive.rejected import VideoRejected
-from vidclf.archive.sampling import SamplingPlan
-from vidclf.archive.supervise import DecodeLimits, SupervisedDecoder
-from vidclf.archive.transform import FrameTransforms
-from vidclf.schema import nested_list
+from vidclf import arrow, event_log, schema
+from vidclf.arrow import nested_list
+from vidclf.video import frame_quality
+from vidclf.video.decode import DecodedVideo
+from vidclf.video.decoder_process import DecodeLimits, SupervisedDecoder
+from vidclf.video.frame_transform import FrameTransforms
+from vidclf.video.rejection import VideoRejected
+from vidclf.video.sampling import SamplingPlan
 
 REPORT_INTERVAL_S = 3.0
 """Seconds for which counts are kept before they are told: a call for every video costs as much as its rows do."""
@@ -65,7 +65,7 @@ class DecodeVideos:
             if index == batch.num_rows - 1 or time.monotonic() - self._told_at >= REPORT_INTERVAL_S:
                 self._tell()
             if self._logs_events:
-                events.write("decode", video_id, seconds, outcome)
+                event_log.write("decode", video_id, seconds, outcome)
             yield decoded
 
     def _tell(self) -> None:
@@ -90,7 +90,7 @@ class DecodeVideos:
             pts_s=nested_list([num_frames], pa.array(video.pts_s)),
             is_black=nested_list([num_frames], pa.array(video.is_black)),
             all_black=bool(video.is_black.all()),
-            **{schema.view_name(index): _view(view, video.is_black) for index, view in enumerate(views)},
+            **{schema.frames_name(index): _view(view, video.is_black) for index, view in enumerate(views)},
         )
 
     def _rejected(self, row: pa.Table, rejected: VideoRejected) -> pa.Table:
@@ -103,12 +103,12 @@ class DecodeVideos:
             value = values.get(field.name, row[field.name] if field.name in row.column_names else None)
             is_column = isinstance(value, (pa.Array, pa.ChunkedArray))
             columns.append(value if is_column else pa.array([value], type=field.type))
-        return schema.conform(pa.table(columns, names=self._schema.names), self._schema, "decoded row")
+        return arrow.conform(pa.table(columns, names=self._schema.names), self._schema, "decoded row")
 
 
 def _view(frames_THWC: npt.NDArray[np.uint8], is_black: npt.NDArray[np.bool_]) -> pa.StructArray:
     """One row of a `schema.view`; the frames are not copied."""
-    measured = quality.measure(frames_THWC)
+    measured = frame_quality.measure(frames_THWC)
     num_frames, side, _, _ = frames_THWC.shape
     pixels = pa.FixedSizeBinaryArray.from_buffers(
         pa.binary(side * side * 3), num_frames, [None, pa.py_buffer(frames_THWC)]
@@ -120,5 +120,5 @@ def _view(frames_THWC: npt.NDArray[np.uint8], is_black: npt.NDArray[np.bool_]) -
         "is_blurry": pa.array([measured.is_blurry(is_black)]),
         "frames": nested_list([num_frames], pixels),
     }
-    fields = schema.view(side)
+    fields = schema.frames_at(side)
     return pa.StructArray.from_arrays([columns[name] for name in fields.names], fields=list(fields))

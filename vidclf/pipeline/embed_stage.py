@@ -6,27 +6,19 @@ Shape suffixes: B videos, T frames, H W pixels, D features.
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
 from typing import Any, cast
 
 import numpy as np
-import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 import ray
 
-from vidclf import events, schema
-from vidclf.archive import quality
-from vidclf.archive.sampling import evenly_spread
-from vidclf.archive.transform import FrameTransforms
-from vidclf.features.conversions import loaded
-from vidclf.features.engine import Engine
-from vidclf.features.run import Embedding, EmbeddingJob, Head, StagedHead, Target
-from vidclf.features.sink import target_column, written_columns
-from vidclf.features.store import features_column, writable_view
-from vidclf.schema import nested_list
-
-Indices = npt.NDArray[np.intp]
+from vidclf import arrow, event_log, schema
+from vidclf.pipeline.embedder import BackboneEmbedder, interleaved
+from vidclf.pipeline.engines import load_engine
+from vidclf.pipeline.job import Head, PipelineJob, RunSpec, StagedHead
+from vidclf.pipeline.sink import target_column, written_columns
+from vidclf.video.sampling import evenly_spread
 
 
 class EmbedVideos:
@@ -34,7 +26,7 @@ class EmbedVideos:
 
     def __init__(
         self,
-        job: EmbeddingJob,
+        job: PipelineJob,
         networks: dict[str, Any],
         precision: str,
         num_gpus: float,
@@ -57,8 +49,8 @@ class EmbedVideos:
         for embedding in job.embeddings:
             spec = embedding.spec
             network = ray.get(networks[spec.key])
-            cnn = loaded(network, spec.backbone, embedding.weights, device, precision)
-            self._cnns[spec.key] = _Cnn(embedding, cnn, transforms)
+            cnn = load_engine(network, spec.backbone, embedding.weights, device, precision)
+            self._cnns[spec.key] = BackboneEmbedder(embedding, cnn, transforms)
             tally.add.remote({f"cnn_engine:{cnn.name}": 1})
 
     def __call__(self, batch: pa.Table) -> pa.Table:
@@ -88,7 +80,7 @@ class EmbedVideos:
         self._tally.add.remote(counts)
         if self._logs_events:
             for video_id in ok[schema.VIDEO_ID].to_pylist():
-                events.write("cnn", video_id, counts["cnn_s"] / ok.num_rows, "ok")
+                event_log.write("cnn", video_id, counts["cnn_s"] / ok.num_rows, "ok")
         return pa.concat_tables(tables) if tables else self._columns.empty_table()
 
     def _rows(self, ok: pa.Table) -> list[pa.Table]:
@@ -106,10 +98,10 @@ class EmbedVideos:
             if target.sharpen_blurry:
                 assert head is not None
                 rows = self._with_sharpened(target, head, ok, rows)
-            written.append(schema.conform(rows, target.row_schema, "output"))
+            written.append(arrow.conform(rows, target.row_schema, "output"))
         return written
 
-    def _staged_rows(self, target: Target, head: StagedHead, ok: pa.Table) -> pa.Table:
+    def _staged_rows(self, target: RunSpec, head: StagedHead, ok: pa.Table) -> pa.Table:
         """The head's rows, from a few frames of each video where these are enough for it."""
         assert target.early_frames is not None
         lengths = ok["num_frames"].to_pylist()
@@ -128,7 +120,7 @@ class EmbedVideos:
         for cnn, few_B in zip(cnns, few_S, strict=True):
             rest_B = cnn.features(undecided, others_B)
             whole_B = [
-                _interleaved(few_B[video], early_B[video], rest, others)
+                interleaved(few_B[video], early_B[video], rest, others)
                 for video, rest, others in zip(left, rest_B, others_B, strict=True)
             ]
             whole_S.append(cnn.rows(undecided, whole_B))
@@ -136,7 +128,7 @@ class EmbedVideos:
         place[left] = ok.num_rows + np.arange(len(left))
         return pa.concat_tables([early, head(whole_S)]).take(place)
 
-    def _with_sharpened(self, target: Target, head: Head, ok: pa.Table, rows: pa.Table) -> pa.Table:
+    def _with_sharpened(self, target: RunSpec, head: Head, ok: pa.Table, rows: pa.Table) -> pa.Table:
         """The rows, with those of the sharpened frames in the place of blurry videos' that are trusted less."""
         is_blurry = rows["is_blurry"]
         if not pc.any(is_blurry).as_py():
@@ -148,61 +140,6 @@ class EmbedVideos:
         return most_trusted(rows, others)
 
 
-class _Cnn:
-    """A backbone. In: ok rows of `schema.decoded`. Out: `schema.features`."""
-
-    def __init__(self, embedding: Embedding, cnn: Engine, transforms: FrameTransforms) -> None:
-        self._spec = embedding.spec
-        self._view = schema.view_name(transforms.transforms.index(embedding.transform))
-        self._side = embedding.transform.crop_size
-        self._cnn = cnn
-        self._embedded = schema.features(self._spec.feature_dim)
-        self._num_frames = 0
-
-    def __call__(self, ok: pa.Table, *, is_sharpened: bool = False) -> pa.Table:
-        return self.rows(ok, self.features(ok, is_sharpened=is_sharpened))
-
-    def features(
-        self, ok: pa.Table, frames_B: Sequence[Indices] | None = None, *, is_sharpened: bool = False
-    ) -> list[npt.NDArray[np.float16]]:
-        """[T, D] for each video; of the frames with the indices `frames_B`, where these are given."""
-        frames_THWC = frames_of(self._views(ok)["frames"], self._side)
-        lengths = ok["num_frames"].to_pylist()
-        if frames_B is not None:
-            starts = np.cumsum([0, *lengths[:-1]])
-            frames_THWC = frames_THWC[np.concatenate([s + chosen for s, chosen in zip(starts, frames_B, strict=True)])]
-            lengths = [len(chosen) for chosen in frames_B]
-        if is_sharpened:
-            frames_THWC = quality.sharpened(frames_THWC)
-        if not len(frames_THWC):
-            return [np.empty((0, self._spec.feature_dim), np.float16) for _ in lengths]
-        self._num_frames += len(frames_THWC)
-        features_TD = self._cnn(frames_THWC, lengths, self._spec.repeat_tolerance).astype(np.float16)
-        return np.split(features_TD, np.cumsum(lengths)[:-1])
-
-    def rows(
-        self, ok: pa.Table, features_B: Sequence[npt.NDArray[np.float16]], frames_B: Sequence[Indices] | None = None
-    ) -> pa.Table:
-        """`schema.features` of videos with their features; where these are of the frames `frames_B` alone, so is
-        all that there is of a row's frames."""
-        views = self._views(ok)
-        columns = {name: ok[name] for name in self._embedded.names if name in ok.column_names}
-        columns.update({name: views[name] for name in self._embedded.names if name in views.column_names})
-        if frames_B is not None:
-            columns = _thinned(columns, frames_B)
-        columns["features"] = features_column(features_B, self._spec.feature_dim)
-        columns["feature_key"] = pa.array([self._spec.key] * ok.num_rows)
-        return schema.conform(pa.table(columns).select(self._embedded.names), self._embedded, "embedded rows")
-
-    def take_count(self) -> int:
-        """Frames computed since this was last asked."""
-        count, self._num_frames = self._num_frames, 0
-        return count
-
-    def _views(self, ok: pa.Table) -> pa.Table:
-        return pa.Table.from_struct_array(schema.one_chunk(ok[self._view]))
-
-
 def most_trusted(rows: pa.Table, others: pa.Table) -> pa.Table:
     """`rows`, with those of `others`, which are some of the same videos, in their place where their
     `trust_score` is higher."""
@@ -210,39 +147,6 @@ def most_trusted(rows: pa.Table, others: pa.Table) -> pa.Table:
     is_better = pc.greater(others["trust_score"].take(place), rows["trust_score"])
     place = pc.if_else(pc.fill_null(is_better, False), pc.add(place, rows.num_rows), pa.array(np.arange(rows.num_rows)))
     return pa.concat_tables([rows, others]).take(place)
-
-
-def frames_of(column: pa.ChunkedArray, side: int) -> npt.NDArray[np.uint8]:
-    """All frames of some rows, [T, side, side, 3] uint8, not copied."""
-    # flatten(), because a sliced list array's values still hold the rows outside the slice.
-    pixels = schema.one_chunk(column).flatten()
-    bytes_ = np.frombuffer(pixels.buffers()[1], dtype=np.uint8)
-    first = pixels.offset * side * side * 3
-    frames_THWC = bytes_[first : first + len(pixels) * side * side * 3].reshape(-1, side, side, 3)
-    # Arrow's buffers are read-only, of which torch warns and OpenVINO makes a copy; nothing writes to them.
-    return writable_view(frames_THWC)
-
-
-def _interleaved(
-    some_TD: npt.NDArray[np.float16], places: Indices, others_TD: npt.NDArray[np.float16], other_places: Indices
-) -> npt.NDArray[np.float16]:
-    """The features of a video's frames, of which some are at `places` and the others at `other_places`."""
-    whole_TD = np.empty((len(places) + len(other_places), some_TD.shape[1]), np.float16)
-    whole_TD[places], whole_TD[other_places] = some_TD, others_TD
-    return whole_TD
-
-
-def _thinned(columns: dict[str, pa.ChunkedArray], frames_B: Sequence[Indices]) -> dict[str, pa.ChunkedArray]:
-    """Columns of videos, the lists of one entry a frame cut to some frames."""
-    lengths = [len(chosen) for chosen in frames_B]
-    cut = {**columns, "num_frames": pa.chunked_array([pa.array(lengths, pa.int32())])}
-    for name, column in columns.items():
-        if pa.types.is_list(column.type):
-            lists = schema.one_chunk(column)
-            starts = np.cumsum([0, *lists.value_lengths().to_pylist()[:-1]])
-            places = np.concatenate([start + chosen for start, chosen in zip(starts, frames_B, strict=True)])
-            cut[name] = pa.chunked_array([nested_list(lengths, lists.flatten().take(pa.array(places)))])
-    return cut
 
 
 def _widen(table: pa.Table, columns: pa.Schema) -> pa.Table:

@@ -14,7 +14,8 @@ import ray
 from ray.data.block import BlockAccessor
 from ray.data.datasource import BlockBasedFileDatasink, FilenameProvider
 
-from vidclf import ledger, schema, storage
+from vidclf import arrow, schema, storage
+from vidclf.runs import layout
 
 
 def target_column(index: int) -> str:
@@ -69,12 +70,12 @@ class RunSink(BlockBasedFileDatasink):
         is_ok = pc.is_null(table["reject_reason"])
         ok = table.filter(is_ok)
         for index, (run, output_schema) in enumerate(self._runs.items()):
-            rows = pa.Table.from_struct_array(schema.one_chunk(ok[target_column(index)])) if ok.num_rows else None
+            rows = pa.Table.from_struct_array(arrow.combined(ok[target_column(index)])) if ok.num_rows else None
             if run in self._segments:
                 # Before the videos' rows: what is done has its segments, and segments without their video
                 # are what a killed task left (`vidclf/reconcile.py` removes them).
                 segments = None if rows is None else _segments(rows)
-                _publish(storage.join(run, ledger.SEGMENTS_DIR, name), segments, self._segments[run])
+                _publish(storage.join(run, layout.SEGMENTS_DIR, name), segments, self._segments[run])
                 rows = None if rows is None else rows.drop_columns([schema.SEGMENTS_COLUMN])
             _publish(storage.join(run, name), rows, output_schema)
         rejected = table.filter(pc.invert(is_ok)).select(["video_id", "video_uri", "reject_reason", "reject_message"])
@@ -85,12 +86,12 @@ class RunSink(BlockBasedFileDatasink):
             rejected = rejected.append_column("attempts", pa.array(attempts, pa.int32()))
             quarantined = rejected.rename_columns(schema.QUARANTINE.names)
         for run in self._runs:
-            _publish(storage.join(run, ledger.QUARANTINE_DIR, name), quarantined, schema.QUARANTINE)
+            _publish(storage.join(run, layout.QUARANTINE_DIR, name), quarantined, schema.QUARANTINE)
 
 
 def _segments(rows: pa.Table) -> pa.Table:
     """The segments of some videos, one row each, with the ids and locations of their videos."""
-    nested = schema.one_chunk(rows[schema.SEGMENTS_COLUMN])
+    nested = arrow.combined(rows[schema.SEGMENTS_COLUMN])
     of_video = pc.list_parent_indices(nested)
     flat = pa.Table.from_struct_array(pc.list_flatten(nested))
     for position, name in enumerate((schema.VIDEO_ID, "video_uri")):
@@ -101,7 +102,7 @@ def _segments(rows: pa.Table) -> pa.Table:
 def _publish(location: str, rows: pa.Table | None, output_schema: pa.Schema) -> None:
     """Publish a shard; where there are no rows, make sure that none is left of an attempt before."""
     if rows is not None:
-        storage.publish_table(location, schema.conform(rows, output_schema, "shard"))
+        storage.publish_table(location, arrow.conform(rows, output_schema, "shard"))
     elif storage.exists(location):
         storage.delete_file(location)
 

@@ -15,24 +15,28 @@ import pyarrow as pa
 import torch
 
 from vidclf import schema
-from vidclf.archive.decode import decode_video
-from vidclf.archive.sampling import SamplingPlan
-from vidclf.archive.supervise import DecodeLimits
-from vidclf.archive.transform import FrameTransforms
-from vidclf.archive.worker import DecodeVideos
-from vidclf.config import ConfigError, PlanConfig
-from vidclf.features import backbone, engine, quantized
-from vidclf.features.agreement import Frames
-from vidclf.features.conversions import loaded
-from vidclf.features.convert import convert
-from vidclf.features.preprocessing import preprocessing
+from vidclf.archive.manifest import sample_of
+from vidclf.backbones import int8_weights, weights
+from vidclf.backbones.agreement import Frames
+from vidclf.backbones.catalog import preprocessing
+from vidclf.backbones.engine import Engine
+from vidclf.backbones.openvino_convert import convert
+from vidclf.backbones.openvino_engine import ConversionError, OpenVinoModel
+from vidclf.config import PlanConfig
+from vidclf.errors import ConfigError
+from vidclf.pipeline.decode_stage import DecodeVideos
+from vidclf.pipeline.engines import load_engine
+from vidclf.video.decode import decode_video
+from vidclf.video.decoder_process import DecodeLimits
+from vidclf.video.frame_transform import FrameTransforms
+from vidclf.video.sampling import SamplingPlan
 
 CNN_VIDEOS = 10
 """Videos of the sample that go through the CNN. What it takes hardly depends on the video."""
 
 
 @dataclass(frozen=True, kw_only=True)
-class Measured:
+class SampleMeasurement:
     """A sample, as it was measured."""
 
     num_videos: int
@@ -63,14 +67,14 @@ class Measured:
         return self.cnn_s[self.engine] * ok / self.num_videos
 
 
-def measure(config: PlanConfig, manifest: pa.Table, is_gpu: bool) -> Measured:
+def measure(config: PlanConfig, manifest: pa.Table, is_gpu: bool) -> SampleMeasurement:
     """Decode a sample of the manifest with the pipeline's decode worker, and embed some of it.
 
     Raises ConfigError for an unknown backbone, weights that are not there, and a sample without a good video.
     """
-    state = backbone.load_weights(config.backbone, config.weights)
-    quantized.check_precision(state, config.weights, config.precision)
-    quantized.check_device(state, config.weights, float(is_gpu))
+    state = weights.load_weights(config.backbone, config.weights)
+    int8_weights.check_precision(state, config.weights, config.precision)
+    int8_weights.check_device(state, config.weights, float(is_gpu))
     transform = preprocessing(config.backbone, config.weights).transform
     plan = SamplingPlan.of(config)
     rows = manifest.take(sample_of(manifest.num_rows, config.sample, config.seed))
@@ -88,7 +92,7 @@ def measure(config: PlanConfig, manifest: pa.Table, is_gpu: bool) -> Measured:
     if not videos:
         raise ConfigError(f"--input {config.input}: none of {len(decoded)} sampled videos could be decoded")
     cnn_s, taken = _measure_cnn(config, state, [video.frames_THWC for video in videos], is_gpu)
-    return Measured(
+    return SampleMeasurement(
         num_videos=len(decoded),
         reasons=dict(Counter(str(row["reject_reason"]) for row in decoded if row["reject_reason"] is not None)),
         mean_duration_s=statistics.fmean(row["duration_s"] for row in ok),
@@ -98,31 +102,25 @@ def measure(config: PlanConfig, manifest: pa.Table, is_gpu: bool) -> Measured:
     )
 
 
-def sample_of(num_rows: int, size: int, seed: int) -> list[int]:
-    """Row numbers of a sample without repetition, in a random order."""
-    chosen = np.random.default_rng(seed).permutation(num_rows)[:size]
-    return [int(row) for row in chosen]
-
-
 def _measure_cnn(
     config: PlanConfig, state: dict[str, npt.NDArray[np.generic]], videos: list[Frames], is_gpu: bool
 ) -> tuple[dict[str, float], str]:
     """Seconds a video by engine, and the name of the engine that a job takes."""
     torch.set_num_threads(1)
     device = "cuda" if is_gpu else "cpu"
-    network: engine.Converted | dict[str, npt.NDArray[np.generic]] = state
+    network: OpenVinoModel | dict[str, npt.NDArray[np.generic]] = state
     if not is_gpu:
         try:
             network = convert(config.backbone, config.weights, state)
-        except engine.ConversionError as error:
+        except ConversionError as error:
             print(f"OpenVINO cannot run {config.backbone}: {error}", file=sys.stderr)
-    taken = loaded(network, config.backbone, config.weights, device, config.precision)
-    full = loaded(network, config.backbone, config.weights, device, "fp32")
+    taken = load_engine(network, config.backbone, config.weights, device, config.precision)
+    full = load_engine(network, config.backbone, config.weights, device, "fp32")
     seconds = {one.name: _seconds_a_video(one, videos) for one in {cnn.name: cnn for cnn in (taken, full)}.values()}
     return seconds, taken.name
 
 
-def _seconds_a_video(cnn: engine.Engine, videos: list[Frames]) -> float:
+def _seconds_a_video(cnn: Engine, videos: list[Frames]) -> float:
     cnn(videos[0])  # the first call allocates
     started = time.perf_counter()
     for frames_THWC in videos:

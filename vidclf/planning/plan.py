@@ -9,10 +9,11 @@ import torch
 import yaml
 
 from vidclf import storage
-from vidclf.config import ConfigError, PlanConfig
-from vidclf.features import probe, sizing
-from vidclf.features.probe import Measured
-from vidclf.features.sizing import Cost, Machine, Mix, Pools
+from vidclf.config import PlanConfig
+from vidclf.errors import ConfigError
+from vidclf.planning import measure, sizing
+from vidclf.planning.measure import SampleMeasurement
+from vidclf.planning.sizing import Cost, Machine, Mix, Pools
 
 
 def plan(config: PlanConfig, manifest: pa.Table) -> str:
@@ -26,7 +27,7 @@ def plan(config: PlanConfig, manifest: pa.Table) -> str:
     if not num_here and (gpus or any(machine.gpus for machine in machines)):
         where = f"--gpus {gpus}" if gpus else f"--prices {config.prices}"
         raise ConfigError(f"{where}: this machine has no GPU to measure; run this on a node that has one")
-    measured = probe.measure(config, manifest, is_gpu)
+    measured = measure.measure(config, manifest, is_gpu)
     num_videos = config.num_videos or manifest.num_rows
     cost = Cost(decode_s=measured.decode_mean_s, cnn_s=measured.cnn_mean_s, is_gpu=is_gpu)
     lines = sample_lines(measured, num_videos)
@@ -46,7 +47,7 @@ def read_prices(location: str) -> list[Machine]:
     return sizing.machines_of(storage.read_yaml(location, "--prices"), location)
 
 
-def sample_lines(measured: Measured, num_videos: int) -> list[str]:
+def sample_lines(measured: SampleMeasurement, num_videos: int) -> list[str]:
     """What was measured."""
     rejected = ", ".join(f"{reason} {count}" for reason, count in sorted(measured.reasons.items()))
     ordered = sorted(measured.decode_s)
@@ -61,7 +62,7 @@ def sample_lines(measured: Measured, num_videos: int) -> list[str]:
     ]
 
 
-def pools_lines(what: str, pools: Pools, num_videos: int, measured: Measured) -> list[str]:
+def pools_lines(what: str, pools: Pools, num_videos: int, measured: SampleMeasurement) -> list[str]:
     """What a cluster does."""
     hours = num_videos / pools.videos_per_s / 3600
     # Both ends of the sample's interval, where decoding counts for as much as it does.

@@ -10,7 +10,8 @@ import itertools
 import math
 from dataclasses import dataclass, replace
 
-from vidclf.config import ConfigError, require
+from vidclf.config.fields import require
+from vidclf.errors import ConfigError
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -6,7 +6,6 @@ gone or has changed since gets the reason instead.
 
 from __future__ import annotations
 
-import base64
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 
@@ -17,16 +16,11 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from vidclf import schema, storage
-from vidclf.archive.decode import DecodedVideo
-from vidclf.archive.rejected import VideoRejected
-from vidclf.archive.sampling import SamplingPlan
-from vidclf.archive.supervise import DecodeLimits, SupervisedDecoder
-
-NUM_FRAMES = 6
-"""Frames of a strip, at most."""
-BOX = 224
-"""Side of the square, in pixels, that a frame is shrunk into."""
-JPEG_QUALITY = 78
+from vidclf.pages.thumbnails import BOX, data_uri, most_attended
+from vidclf.video.decode import DecodedVideo
+from vidclf.video.decoder_process import DecodeLimits, SupervisedDecoder
+from vidclf.video.rejection import VideoRejected
+from vidclf.video.sampling import SamplingPlan
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -39,7 +33,7 @@ class Frame:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Strip:
+class FrameStrip:
     """The most attended frames of a video in order of time, or why there are none."""
 
     attention: list[float]
@@ -51,12 +45,14 @@ class Strip:
     """why the frames cannot be shown"""
 
 
-def strips(files: Sequence[str], video_ids: Collection[str], plans: Mapping[str, SamplingPlan]) -> dict[str, Strip]:
+def strips(
+    files: Sequence[str], video_ids: Collection[str], plans: Mapping[str, SamplingPlan]
+) -> dict[str, FrameStrip]:
     """The strips of some videos of predictions in Parquet `files`, by id; `plans` as the features were sampled by
     at each stage, without those of which nothing tells."""
     columns = [schema.VIDEO_ID, "video_uri", "attention", "pts_s", "content_digest", "stage"]
     wanted = pa.array(sorted(video_ids), pa.string())
-    found: dict[str, Strip] = {}
+    found: dict[str, FrameStrip] = {}
     if not video_ids:
         return found
     decoders = {stage: SupervisedDecoder(plan, shrink, BOX * BOX * 3, DecodeLimits()) for stage, plan in plans.items()}
@@ -70,22 +66,6 @@ def strips(files: Sequence[str], video_ids: Collection[str], plans: Mapping[str,
     return found
 
 
-def most_attended(attention: Sequence[float], count: int = NUM_FRAMES) -> list[int]:
-    """Indices of the `count` largest weights, in order of time; of equals the earlier.
-
-    Neighbours show the same, so that one within a quarter of an even spacing of a larger weight gives way
-    to the next; they come back where there would be fewer than `count` without.
-    """
-    gap = len(attention) // (4 * count)
-    ranked = [int(index) for index in np.argsort(-np.asarray(attention), kind="stable")]
-    chosen: list[int] = []
-    for index in ranked:
-        if all(abs(index - other) > gap for other in chosen):
-            chosen.append(index)
-    chosen += [index for index in ranked if index not in chosen]
-    return sorted(chosen[:count])
-
-
 def shrink(frame_HWC: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint8]:
     """The frame inside a square of BOX pixels, in its proportions."""
     height, width, _ = frame_HWC.shape
@@ -95,7 +75,7 @@ def shrink(frame_HWC: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint8]:
     return shrunk
 
 
-def _strip(row: dict[str, object], decoder: SupervisedDecoder | None) -> Strip:
+def _strip(row: dict[str, object], decoder: SupervisedDecoder | None) -> FrameStrip:
     attention: list[float] = row["attention"]  # type: ignore[assignment]
     chosen = most_attended(attention)
     frames: list[Frame] = []
@@ -116,7 +96,7 @@ def _strip(row: dict[str, object], decoder: SupervisedDecoder | None) -> Strip:
                 ]
         except VideoRejected as rejected:
             reason = f"cannot be read any more: {rejected.reason.value} ({rejected.message})"
-    return Strip(attention=attention, chosen=chosen, frames=frames, reason=reason)
+    return FrameStrip(attention=attention, chosen=chosen, frames=frames, reason=reason)
 
 
 def _difference(video: DecodedVideo, row: dict[str, object], seen: list[float]) -> str | None:
@@ -127,10 +107,3 @@ def _difference(video: DecodedVideo, row: dict[str, object], seen: list[float]) 
     if lacking:
         return f"decoding shows other frames now, not the one at {lacking[0]:.3f} s"
     return None
-
-
-def data_uri(frame_HWC: npt.NDArray[np.uint8]) -> str:
-    """An RGB frame as a JPEG in a data URI."""
-    bgr_HWC = cv2.cvtColor(frame_HWC, cv2.COLOR_RGB2BGR)
-    encoded = cv2.imencode(".jpg", bgr_HWC, [cv2.IMWRITE_JPEG_QUALITY, JPEG_QUALITY])[1]
-    return f"data:image/jpeg;base64,{base64.b64encode(encoded.tobytes()).decode()}"

@@ -11,15 +11,22 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from vidclf import ledger, schema, storage
-from vidclf.config import ConfigError, DiffConfig
-from vidclf.learning.bootstrap import Interval
-from vidclf.learning.metrics import wilson_interval
-from vidclf.prediction import buckets, page, provenance
+from vidclf import arrow, schema, storage
+from vidclf.config import DiffConfig
+from vidclf.errors import ConfigError
+from vidclf.metrics.bootstrap import Interval
+from vidclf.metrics.scores import wilson_interval
+from vidclf.pages import render
+from vidclf.reports import video_kinds
+from vidclf.reports.provenance import command, now, versions
+from vidclf.runs import layout
 
 DIFF_FILE = "diff.json"
+
 FLIPPED_FILE = "flipped.parquet"
+
 PAGE_FILE = "index.html"
+
 MAX_LONELY = 200
 """Videos in one run only that diff.json and the page name."""
 
@@ -49,7 +56,7 @@ class FlipRate:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Lonely:
+class UnmatchedVideo:
     """A video that one run has classified and the other has not."""
 
     video_uri: str
@@ -73,7 +80,7 @@ class Diff:
     """videos by `before → after`"""
     num_only_before: int
     num_only_after: int
-    lonely: list[Lonely]
+    lonely: list[UnmatchedVideo]
     """the first of them"""
     max_flip_rate: float | None
     is_within_limit: bool
@@ -117,15 +124,15 @@ def diff(config: DiffConfig) -> Diff | None:
         max_flip_rate=config.max_flip_rate,
         is_within_limit=config.max_flip_rate is None or overall.rate <= config.max_flip_rate,
         provenance={
-            "command": provenance.command("diff", config),
-            "date": provenance.now(),
+            "command": command("diff", config),
+            "date": now(),
             "before": f"{config.before}, {before.num_rows} videos, ensemble {_ensembles(before)}",
             "after": f"{config.after}, {after.num_rows} videos, ensemble {_ensembles(after)}",
-            "versions": provenance.versions(),
+            "versions": versions(),
         },
     )
     storage.publish_table(storage.join(config.output, FLIPPED_FILE), changes)
-    html = page.render(
+    html = render.render(
         "diff.html.j2",
         diff=result,
         changes=changes.slice(0, config.max_listed).to_pylist(),
@@ -170,7 +177,7 @@ def flip_rates(kind: str, names: Sequence[str], is_flipped: Sequence[bool]) -> l
             rate=flipped[name] / total[name],
             interval_95=wilson_interval(flipped[name], total[name]),
         )
-        for name in buckets.in_order(kind, set(total))
+        for name in video_kinds.in_order(kind, set(total))
     ]
 
 
@@ -179,9 +186,9 @@ def _read(flag: str, location: str) -> pa.Table:
     if location.endswith(".parquet"):
         files = [location] if storage.exists(location) else []
     else:
-        if ledger.is_run(location) and not storage.exists(storage.join(location, ledger.SUMMARY_FILE)):
+        if layout.is_run(location) and not storage.exists(storage.join(location, layout.SUMMARY_FILE)):
             raise ConfigError(f"--{flag} {location}: the job has not ended; run jobs/classify.py again")
-        files = ledger.part_files(location)
+        files = layout.part_files(location)
     try:
         tables = [storage.read_table(path, _COLUMNS) for path in files]
         rows = pa.concat_tables(tables).combine_chunks() if tables else None
@@ -225,14 +232,14 @@ def _changes(both: pa.Table) -> pa.Table:
     is_same_class = pc.equal(changed["label_before"], changed["label_after"])
     order = [("is_same_class", "ascending"), ("confidence_after", "descending"), ("video_uri", "ascending")]
     changed = changed.append_column("is_same_class", is_same_class.cast(pa.int8())).sort_by(order)
-    return schema.conform(changed.select(schema.FLIPS.names), schema.FLIPS, "flips")
+    return arrow.conform(changed.select(schema.FLIPS.names), schema.FLIPS, "flips")
 
 
 def _kinds(both: pa.Table) -> tuple[list[str], list[str]]:
     """Codec and class of resolution of each video."""
     sizes = zip(both["width_before"].to_pylist(), both["height_before"].to_pylist(), strict=True)
-    codecs = [codec or buckets.UNKNOWN for codec in both["video_codec_before"].to_pylist()]
-    return codecs, [buckets.resolution(*size) for size in sizes]
+    codecs = [codec or video_kinds.UNKNOWN for codec in both["video_codec_before"].to_pylist()]
+    return codecs, [video_kinds.resolution(*size) for size in sizes]
 
 
 def _transitions(before: Sequence[str], after: Sequence[str]) -> list[dict[str, Any]]:
@@ -246,18 +253,18 @@ def _verdicts(both: pa.Table) -> dict[str, int]:
     return {f"{a} → {b}": counts[a, b] for a in schema.VERDICTS for b in schema.VERDICTS}
 
 
-def _lonely(name: str, mine: pa.Table, others: pa.Table, other: str) -> list[Lonely]:
+def _lonely(name: str, mine: pa.Table, others: pa.Table, other: str) -> list[UnmatchedVideo]:
     """Videos of `mine` that are not in `others`, whose location is `other`."""
     is_lonely = pc.invert(pc.is_in(mine[schema.VIDEO_ID], others[schema.VIDEO_ID].combine_chunks()))
     rows = mine.filter(is_lonely).select([schema.VIDEO_ID, "video_uri"]).sort_by("video_uri")
     run = posixpath.dirname(other) if other.endswith(".parquet") else other
     quarantined = {
         row[schema.VIDEO_ID]: row["reason"]
-        for part in storage.iter_tables(ledger.quarantine_files(run), [schema.VIDEO_ID, "reason"])
+        for part in storage.iter_tables(layout.quarantine_files(run), [schema.VIDEO_ID, "reason"])
         for row in part.to_pylist()
     }
     return [
-        Lonely(
+        UnmatchedVideo(
             video_uri=row["video_uri"],
             only_in=name,
             reason=f"quarantined: {reason}" if (reason := quarantined.get(row[schema.VIDEO_ID])) else "not asked for",

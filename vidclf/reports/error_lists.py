@@ -14,16 +14,17 @@ import numpy as np
 import numpy.typing as npt
 
 from vidclf import schema
-from vidclf.prediction.scored import UNSPLIT, ScoredVideos
+from vidclf.reports.labelled_predictions import UNSPLIT, ScoredVideos
 
 SPLIT_ORDER = ("test", UNSPLIT, "val", "train")
 """Held-out videos first: their mistakes say something about videos to come."""
+
 NUM_PROBABILITIES = 3
 """Probabilities shown of a video."""
 
 
 @dataclass(frozen=True, kw_only=True)
-class Case:
+class ListedVideo:
     """One video; the fields up to `video_uri` are the columns of its CSV."""
 
     split: str
@@ -46,19 +47,19 @@ class Case:
     """the most probable classes, and the true one"""
 
 
-def misclassified(videos: ScoredVideos, classes: Sequence[str]) -> list[Case]:
+def misclassified(videos: ScoredVideos, classes: Sequence[str]) -> list[ListedVideo]:
     """Held-out ones first, the surest first among them, whether accepted or not."""
     return _cases(videos, ~videos.is_correct_B, -videos.confidence_B, classes)
 
 
-def abstained(videos: ScoredVideos, classes: Sequence[str]) -> list[Case]:
+def abstained(videos: ScoredVideos, classes: Sequence[str]) -> list[ListedVideo]:
     """Held-out ones first, those that came nearest to being accepted first among them."""
     return _cases(videos, ~videos.is_accepted_B, -videos.trust_B, classes)
 
 
-def to_csv(cases: Sequence[Case]) -> bytes:
+def to_csv(cases: Sequence[ListedVideo]) -> bytes:
     """UTF-8 with a header."""
-    names = [field.name for field in fields(Case) if field.name != "probabilities"]
+    names = [field.name for field in fields(ListedVideo) if field.name != "probabilities"]
     stream = io.StringIO()
     writer = csv.writer(stream, lineterminator="\n")
     writer.writerow(names)
@@ -68,18 +69,18 @@ def to_csv(cases: Sequence[Case]) -> bytes:
 
 def _cases(
     videos: ScoredVideos, chosen_B: npt.NDArray[np.bool_], rank_B: npt.NDArray[np.float32], classes: Sequence[str]
-) -> list[Case]:
+) -> list[ListedVideo]:
     chosen = np.flatnonzero(chosen_B)
     splits = np.array([SPLIT_ORDER.index(videos.splits[index]) for index in chosen])
     return [_case(videos, int(index), classes) for index in chosen[np.lexsort((rank_B[chosen], splits))]]
 
 
-def _case(videos: ScoredVideos, index: int, classes: Sequence[str]) -> Case:
+def _case(videos: ScoredVideos, index: int, classes: Sequence[str]) -> ListedVideo:
     probabilities_C = videos.probabilities_BC[index]
     top = np.argsort(-probabilities_C, kind="stable")[:NUM_PROBABILITIES].tolist()
     if videos.label_B[index] not in top:
         top[-1] = videos.label_B[index]
-    return Case(
+    return ListedVideo(
         split=videos.splits[index],
         label=classes[videos.label_B[index]],
         top_label=classes[videos.top_B[index]],

@@ -8,26 +8,33 @@ from typing import Any
 
 import pyarrow as pa
 
-from vidclf import ledger, schema, storage
+from vidclf import schema, storage
 from vidclf.archive.manifest import read_manifest
-from vidclf.archive.sampling import SamplingPlan
-from vidclf.config import ConfigError, EvaluateConfig
-from vidclf.features.store import specs_of
-from vidclf.learning import ensemble
-from vidclf.learning.cascade import FULL
-from vidclf.learning.ensemble import EnsembleInfo
-from vidclf.learning.views import VIEWS
-from vidclf.ledger import IDENTITY_FILE
-from vidclf.prediction import cases, evaluation, page, provenance, stored
-from vidclf.prediction.evaluation import Evaluation
-from vidclf.prediction.examples import strips
-from vidclf.prediction.scored import PREDICTION_COLUMNS, UNSPLIT, ScoredVideos, score
-from vidclf.prediction.stages import Progress, plans_of, progress
+from vidclf.classification import stored_features
+from vidclf.classification.passes import plans_of
+from vidclf.config import EvaluateConfig
+from vidclf.ensemble.info import EnsembleInfo, read_info
+from vidclf.ensemble.views import VIEWS
+from vidclf.errors import ConfigError
+from vidclf.features.spec import specs_of
+from vidclf.reports import ensemble_facts, error_lists, figures, provenance, report_page
+from vidclf.reports.attended_frames import strips
+from vidclf.reports.figures import Evaluation
+from vidclf.reports.labelled_predictions import PREDICTION_COLUMNS, UNSPLIT, ScoredVideos, score
+from vidclf.reports.stage_costs import PassCosts, progress
+from vidclf.runs import layout
+from vidclf.runs.layout import IDENTITY_FILE
+from vidclf.uncertainty.early_exit import FULL
+from vidclf.video.sampling import SamplingPlan
 
 METRICS_FILE = "metrics.json"
+
 PAGE_FILE = "index.html"
+
 MISCLASSIFIED_FILE = "misclassified.csv"
+
 ABSTAINED_FILE = "abstained.csv"
+
 PREDICTIONS_FILE = "predictions.parquet"
 
 
@@ -50,7 +57,7 @@ class _Source:
     quarantined_in: str | None
     """the run whose quarantine the report shows"""
     facts: dict[str, str]
-    progress: Progress | None = None
+    progress: PassCosts | None = None
 
 
 def evaluate(config: EvaluateConfig) -> Evaluation | None:
@@ -66,7 +73,7 @@ def evaluate(config: EvaluateConfig) -> Evaluation | None:
     videos = scoring.videos
     in_split = {split: videos.splits == split for split in (*schema.SPLITS, UNSPLIT)}
     per_split = {
-        split: evaluation.split_metrics(videos.take(inside), source.classes)
+        split: figures.split_metrics(videos.take(inside), source.classes)
         for split, inside in in_split.items()
         if inside.any()
     }
@@ -74,13 +81,13 @@ def evaluate(config: EvaluateConfig) -> Evaluation | None:
     if config.dry_run:
         print(f"would score {len(videos)} videos into {config.output}")
         return None
-    member_names = provenance.member_names(source.info, videos.member_top_BM.shape[1])
+    member_names = ensemble_facts.member_names(source.info, videos.member_top_BM.shape[1])
     view_names = list(VIEWS)[: videos.view_top_BV.shape[1]]
     has_views = len(view_names) > 1
     result = Evaluation(
         headline=headline,
         per_split=per_split,
-        detail=evaluation.detail(
+        detail=figures.detail(
             videos.take(in_split[headline]), per_split[headline], source.classes, member_names, view_names
         ),
         classes=source.classes,
@@ -88,9 +95,9 @@ def evaluate(config: EvaluateConfig) -> Evaluation | None:
         num_unmatched=scoring.num_unmatched,
         summary=source.summary,
         ensemble_id=source.ensemble_id,
-        calibration=provenance.calibration(source.info, has_views),
-        view_weights=provenance.view_weights(source.info) if has_views else {},
-        training=provenance.histories(source.ensemble, source.info) if source.ensemble and source.info else [],
+        calibration=ensemble_facts.calibration(source.info, has_views),
+        view_weights=ensemble_facts.view_weights(source.info) if has_views else {},
+        training=ensemble_facts.histories(source.ensemble, source.info) if source.ensemble and source.info else [],
         training_note=source.note,
         provenance={
             "command": provenance.command("evaluate", config),
@@ -134,11 +141,11 @@ def table(evaluation: Evaluation, output: str) -> str:
 
 
 def _write(config: EvaluateConfig, source: _Source, result: Evaluation, videos: ScoredVideos) -> None:
-    wrong, undecided = cases.misclassified(videos, source.classes), cases.abstained(videos, source.classes)
+    wrong, undecided = error_lists.misclassified(videos, source.classes), error_lists.abstained(videos, source.classes)
     # Of those in both lists the frames are shown once, with the misclassified.
     only_undecided = [case for case in undecided if case.label == case.top_label]
     shown = [*wrong[: config.max_examples], *only_undecided[: config.max_examples]]
-    html = page.report(
+    html = report_page.report(
         result,
         wrong=wrong,
         undecided=undecided,
@@ -146,8 +153,8 @@ def _write(config: EvaluateConfig, source: _Source, result: Evaluation, videos: 
         quarantine=_quarantine(source.quarantined_in),
     )
     for name, content in (
-        (MISCLASSIFIED_FILE, cases.to_csv(wrong)),
-        (ABSTAINED_FILE, cases.to_csv(undecided)),
+        (MISCLASSIFIED_FILE, error_lists.to_csv(wrong)),
+        (ABSTAINED_FILE, error_lists.to_csv(undecided)),
         (PAGE_FILE, html.encode()),
     ):
         storage.publish_bytes(storage.join(config.output, name), content)
@@ -161,11 +168,11 @@ def _from_predictions(config: EvaluateConfig) -> _Source:
     identity, summary = _finished(config.predictions)
     manifest = read_manifest(config.manifest)
     specs = specs_of(config.predictions, identity)
-    directory, note = provenance.find_ensemble(config.predictions, config.ensemble, identity["ensemble_id"])
-    info = ensemble.read_info(directory) if directory is not None else None
+    directory, note = ensemble_facts.find_ensemble(config.predictions, config.ensemble, identity["ensemble_id"])
+    info = read_info(directory) if directory is not None else None
     settings = identity.get("settings", {})
     return _Source(
-        files=ledger.part_files(config.predictions),
+        files=layout.part_files(config.predictions),
         manifest=manifest,
         classes=identity["classes"],
         ensemble_id=identity["ensemble_id"],
@@ -180,7 +187,7 @@ def _from_predictions(config: EvaluateConfig) -> _Source:
             "predictions": config.predictions,
             "decided by": provenance.settings_text(settings),
             "manifest": f"{config.manifest}, {manifest.num_rows} videos",
-            **provenance.feature_facts(specs),
+            **ensemble_facts.feature_facts(specs),
         },
         progress=progress(summary, settings, directory, info),
     )
@@ -189,15 +196,15 @@ def _from_predictions(config: EvaluateConfig) -> _Source:
 def _from_features(config: EvaluateConfig) -> _Source | None:
     """Classify stored features into the report's own predictions; None after a dry run."""
     assert config.ensemble is not None  # says EvaluateConfig
-    info = ensemble.read_info(config.ensemble)
-    features = stored.open_features(config.features, config.split, info)
+    info = read_info(config.ensemble)
+    features = stored_features.open_features(config.features, config.split, info)
     if config.dry_run:
         print(f"would classify and score {features.manifest.num_rows} videos into {config.output}")
         return None
     file = storage.join(config.output, PREDICTIONS_FILE)
-    storage.publish_table(file, stored.predictions(features, config, len(info.classes)))
+    storage.publish_table(file, stored_features.predictions(features, config, len(info.classes)))
     spec_facts = (
-        provenance.feature_facts(features.specs)
+        ensemble_facts.feature_facts(features.specs)
         if features.specs
         else {"feature key": "not known: HDF5 does not say how its features were made, nor which videos share a source"}
     )
@@ -222,7 +229,7 @@ def _from_features(config: EvaluateConfig) -> _Source | None:
 
 def _finished(predictions: str) -> tuple[dict[str, Any], dict[str, Any]]:
     identity_file = storage.join(predictions, IDENTITY_FILE)
-    summary_file = storage.join(predictions, ledger.SUMMARY_FILE)
+    summary_file = storage.join(predictions, layout.SUMMARY_FILE)
     identity = storage.read_json(identity_file) if storage.exists(identity_file) else {}
     if not identity.get("ensemble_id"):
         raise ConfigError(f"--predictions must be a directory that jobs/classify.py wrote, got {predictions!r}")
@@ -234,6 +241,6 @@ def _finished(predictions: str) -> tuple[dict[str, Any], dict[str, Any]]:
 def _quarantine(run: str | None) -> list[dict[str, Any]]:
     if run is None:
         return []
-    rows: Iterable[pa.Table] = storage.iter_tables(ledger.quarantine_files(run), schema.QUARANTINE.names)
+    rows: Iterable[pa.Table] = storage.iter_tables(layout.quarantine_files(run), schema.QUARANTINE.names)
     listed = [row for part in rows for row in part.to_pylist()]
     return sorted(listed, key=lambda row: (row["reason"], row["video_uri"]))

@@ -14,17 +14,19 @@ import numpy as np
 import numpy.typing as npt
 from scipy.cluster import hierarchy
 
-from vidclf.learning import curves, metrics
-from vidclf.learning.bootstrap import GroupBootstrap, Interval, interval_95, ratio
-from vidclf.learning.curves import ReliabilityBin, RiskCoverage, Roc
-from vidclf.learning.metrics import Metrics, wilson_interval
-from vidclf.prediction import buckets
-from vidclf.prediction.scored import ScoredVideos
-from vidclf.prediction.stages import Progress
+from vidclf.metrics import curves, scores
+from vidclf.metrics.bootstrap import GroupBootstrap, Interval, interval_95, ratio
+from vidclf.metrics.curves import ReliabilityBin, RiskCoverage, Roc
+from vidclf.metrics.scores import Metrics, wilson_interval
+from vidclf.reports import video_kinds
+from vidclf.reports.labelled_predictions import ScoredVideos
+from vidclf.reports.stage_costs import PassCosts
 
 MAX_CONFUSED_PAIRS = 20
+
 ALPHABETICAL_CLASSES = 12
 """Up to so many classes the confusion matrix keeps their order; above, confused ones stand together."""
+
 ORIGINAL_VIEW = 0
 """Index of the view that is the video as it is."""
 
@@ -128,12 +130,12 @@ class Evaluation:
     training_note: str
     """why there are no epochs, if there are none"""
     provenance: dict[str, str]
-    progress: Progress | None = None
+    progress: PassCosts | None = None
     """the stages of a progressive classification"""
 
 
 def split_metrics(videos: ScoredVideos, classes: Sequence[str]) -> Metrics:
-    return metrics.evaluate(videos.label_B.tolist(), videos.top_B.tolist(), classes, videos.confidence_B)
+    return scores.evaluate(videos.label_B.tolist(), videos.top_B.tolist(), classes, videos.confidence_B)
 
 
 def detail(
@@ -226,7 +228,7 @@ def shares(kind: str, names_B: npt.NDArray[np.str_], videos: ScoredVideos) -> li
             accuracy=right[name] / total[name],
             interval_95=wilson_interval(right[name], total[name]),
         )
-        for name in buckets.in_order(kind, set(total))
+        for name in video_kinds.in_order(kind, set(total))
     ]
 
 

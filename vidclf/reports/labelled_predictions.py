@@ -13,9 +13,9 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-from vidclf import schema
-from vidclf.config import ConfigError
-from vidclf.prediction import buckets
+from vidclf import arrow, schema
+from vidclf.errors import ConfigError
+from vidclf.reports import video_kinds
 
 UNSPLIT = "all"
 """The split of labelled videos that are in none."""
@@ -145,10 +145,10 @@ def _joined(table: pa.Table, truth: Sequence[Any], index_of: dict[str, int]) -> 
         video_uris=_text(table["video_uri"].to_pylist()),
         splits=_text([row["split"] or UNSPLIT for row in truth]),
         groups=_text([row["group"] for row in truth]),
-        sublabels=_text([row["sublabel"] or buckets.UNKNOWN for row in truth]),
-        codecs=_text([codec or buckets.UNKNOWN for codec in table["video_codec"].to_pylist()]),
-        resolutions=_text([buckets.resolution(*size) for size in zip(widths, heights, strict=True)]),
-        durations=_text([buckets.duration(seconds) for seconds in table["duration_s"].to_pylist()]),
+        sublabels=_text([row["sublabel"] or video_kinds.UNKNOWN for row in truth]),
+        codecs=_text([codec or video_kinds.UNKNOWN for codec in table["video_codec"].to_pylist()]),
+        resolutions=_text([video_kinds.resolution(*size) for size in zip(widths, heights, strict=True)]),
+        durations=_text([video_kinds.duration(seconds) for seconds in table["duration_s"].to_pylist()]),
         stages=_text(table["stage"].to_pylist()),
         label_B=np.array([index_of[row["label"]] for row in truth]),
         top_B=np.array([index_of[name] for name in table["top_label"].to_pylist()]),
@@ -164,7 +164,7 @@ def _joined(table: pa.Table, truth: Sequence[Any], index_of: dict[str, int]) -> 
 
 def _top(column: pa.ChunkedArray, num_videos: int) -> npt.NDArray[np.int64]:
     """The most probable class of each entry of a column of lists of [C]: [B, M] or [B, V]."""
-    rows = schema.one_chunk(column)
+    rows = arrow.combined(column)
     counts = sorted(set(rows.value_lengths().to_pylist()))
     if len(counts) != 1:
         raise ConfigError(f"the predictions mix rows of {counts} members or views; classify them anew")
@@ -175,7 +175,7 @@ def _top(column: pa.ChunkedArray, num_videos: int) -> npt.NDArray[np.int64]:
 
 
 def _values(column: pa.ChunkedArray) -> npt.NDArray[np.float32]:
-    values: npt.NDArray[np.float32] = schema.one_chunk(column).flatten().to_numpy(zero_copy_only=False)
+    values: npt.NDArray[np.float32] = arrow.combined(column).flatten().to_numpy(zero_copy_only=False)
     return values
 
 

@@ -5,26 +5,26 @@ A page is one file with everything in it: styles, script, drawings, frames. It l
 
 from __future__ import annotations
 
-import base64
 from collections.abc import Sequence
 from typing import Any
 
-import jinja2
 from markupsafe import Markup
 
-from vidclf.learning.curves import ReliabilityBin, RiskCoverage, Roc
-from vidclf.prediction import charts
-from vidclf.prediction.cases import Case, to_csv
-from vidclf.prediction.charts import Bar, Line, Mark
-from vidclf.prediction.evaluation import Evaluation
-from vidclf.prediction.examples import Strip
-from vidclf.prediction.stages import PASS_OF, Progress
+from vidclf.classification.passes import PASS_OF
+from vidclf.metrics.curves import ReliabilityBin, RiskCoverage, Roc
+from vidclf.pages import svg
+from vidclf.pages.render import download, percent, render
+from vidclf.pages.svg import Bar, Line, Mark
+from vidclf.reports.attended_frames import FrameStrip
+from vidclf.reports.error_lists import ListedVideo, to_csv
+from vidclf.reports.figures import Evaluation
+from vidclf.reports.stage_costs import PassCosts
 
 MAX_QUARANTINE_ROWS = 200
+
 MAX_LISTED = 500
 """Rows of a list of videos on the page; the CSV has all."""
-MAX_EMBEDDED_BYTES = 2 * 1024**2
-"""Size of a CSV up to which the page holds it for download."""
+
 LARGE_MATRIX = 12
 """Classes above which a confusion matrix is drawn with small cells."""
 
@@ -35,25 +35,11 @@ SPLIT_MEANINGS = {
 }
 
 
-def render(template: str, **values: Any) -> str:
-    """A template of this package with its values, everything that is not Markup escaped."""
-    environment = jinja2.Environment(
-        loader=jinja2.PackageLoader("vidclf.prediction", "templates"),
-        autoescape=True,
-        undefined=jinja2.StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    environment.filters.update(percent=percent, clock=clock, points=points)
-    environment.globals.update(interval=charts.interval, attention=charts.attention)
-    return environment.get_template(template).render(**values)
-
-
 def report(
     result: Evaluation,
-    wrong: Sequence[Case],
-    undecided: Sequence[Case],
-    strips: dict[str, Strip],
+    wrong: Sequence[ListedVideo],
+    undecided: Sequence[ListedVideo],
+    strips: dict[str, FrameStrip],
     quarantine: Sequence[dict[str, Any]],
 ) -> str:
     """The report's page; `strips` are of the cases to show with frames, by video id."""
@@ -71,7 +57,7 @@ def report(
         risk_chart=risk_chart(result.detail.risk_coverage),
         training_charts=training_charts(result.training),
         cost_chart=cost_chart(result.progress) if result.progress is not None else None,
-        tones=[charts.tone(index) for index in range(max(len(result.classes), len(result.training)))],
+        tones=[svg.tone(index) for index in range(max(len(result.classes), len(result.training)))],
         wrong=wrong,
         undecided=undecided,
         strips=strips,
@@ -84,45 +70,21 @@ def report(
     )
 
 
-def download(content: bytes, kind: str = "text/csv") -> str | None:
-    """The content as a data URI, so that it is in the page; None where it is too long for that."""
-    if len(content) > MAX_EMBEDDED_BYTES:
-        return None
-    return f"data:{kind};base64,{base64.b64encode(content).decode()}"
-
-
-def percent(value: float | None, digits: int = 1) -> str:
-    return "–" if value is None else f"{100 * value:.{digits}f} %"
-
-
-def points(value: float) -> str:
-    """A difference of shares, in percentage points with its sign."""
-    return f"{100 * value:+.1f}".replace("-", "−")
-
-
-def clock(seconds: float) -> str:
-    """A time in a video: 7.3 s, 2:05, 1:02:05."""
-    if seconds < 60:
-        return f"{seconds:.1f} s"
-    hours, rest = divmod(int(seconds), 3600)
-    return f"{hours}:{rest // 60:02d}:{rest % 60:02d}" if hours else f"{rest // 60}:{rest % 60:02d}"
-
-
 def roc_chart(rocs: dict[str, Roc]) -> Markup:
     """Every class against the others; with many classes in one tone, since no eye tells 46 apart."""
-    has_tones = len(rocs) <= charts.NUM_TONES
+    has_tones = len(rocs) <= svg.NUM_TONES
     lines = [Line(name="chance", x=(0, 1), y=(0, 1), tone="muted", is_dashed=True)]
     lines += [
         Line(
             name=f"{name}: AUC {curve.auc:.3f}",
             x=curve.false_positive_rate,
             y=curve.true_positive_rate,
-            tone=charts.tone(index) if has_tones else "many",
+            tone=svg.tone(index) if has_tones else "many",
         )
         for index, (name, curve) in enumerate(rocs.items())
     ]
-    x, y = charts.share_axis("false positive rate"), charts.share_axis("true positive rate")
-    return charts.plot("ROC, one class against all others", x, y, lines)
+    x, y = svg.share_axis("false positive rate"), svg.share_axis("true positive rate")
+    return svg.plot("ROC, one class against all others", x, y, lines)
 
 
 def reliability_chart(bins: Sequence[ReliabilityBin]) -> Markup:
@@ -140,8 +102,8 @@ def reliability_chart(bins: Sequence[ReliabilityBin]) -> Markup:
         for entry in bins
     ]
     ideal = Line(name="calibrated", x=(0, 1), y=(0, 1), tone="muted", is_dashed=True)
-    x, y = charts.share_axis("confidence"), charts.share_axis("accuracy")
-    return charts.plot("Accuracy against confidence", x, y, [ideal], marks)
+    x, y = svg.share_axis("confidence"), svg.share_axis("accuracy")
+    return svg.plot("Accuracy against confidence", x, y, [ideal], marks)
 
 
 def confidence_chart(bins: Sequence[ReliabilityBin]) -> Markup:
@@ -154,29 +116,29 @@ def confidence_chart(bins: Sequence[ReliabilityBin]) -> Markup:
         )
         for entry in bins
     ]
-    y = charts.count_axis("videos", max(entry.num_videos for entry in bins))
-    return charts.plot("Number of videos by confidence", charts.share_axis("confidence"), y, bars=bars, height=170)
+    y = svg.count_axis("videos", max(entry.num_videos for entry in bins))
+    return svg.plot("Number of videos by confidence", svg.share_axis("confidence"), y, bars=bars, height=170)
 
 
 def risk_chart(by_score: dict[str, RiskCoverage]) -> Markup:
     highest = max(max(curve.risk) for curve in by_score.values())
-    x, y = charts.share_axis("coverage"), charts.share_axis("error among accepted", 0, charts.error_limit(highest))
+    x, y = svg.share_axis("coverage"), svg.share_axis("error among accepted", 0, svg.error_limit(highest))
     lines = [
         Line(
             name=f"by {name.replace('_', ' ')}: area {curve.area:.4f}",
             # A threshold that accepts fewer than the surest tie does not exist; the curve starts there.
             x=curve.coverage,
             y=curve.risk,
-            tone=charts.tone(index),
+            tone=svg.tone(index),
             is_dashed=index > 0,
         )
         for index, (name, curve) in reversed(list(enumerate(by_score.items())))
     ]
     ends = [Mark(name="all accepted", x=curve.coverage[-1], y=curve.risk[-1]) for curve in by_score.values()]
-    return charts.plot("Error among accepted videos against coverage", x, y, lines, ends[:1])
+    return svg.plot("Error among accepted videos against coverage", x, y, lines, ends[:1])
 
 
-def cost_chart(progress: Progress) -> Markup:
+def cost_chart(progress: PassCosts) -> Markup:
     """Accuracy on validation against cost: a point for each pass alone, and one for the job as it ran."""
     alone = {PASS_OF[stage.name]: stage for stage in progress.stages}
     marks = [
@@ -201,15 +163,15 @@ def cost_chart(progress: Progress) -> Markup:
             is_label_below=True,
         )
     )
-    x = charts.value_axis("decode and CNN, worker seconds a video", max(mark.x for mark in marks))
-    return charts.plot("Accuracy on validation against cost", x, charts.share_axis("accuracy on validation"), (), marks)
+    x = svg.value_axis("decode and CNN, worker seconds a video", max(mark.x for mark in marks))
+    return svg.plot("Accuracy on validation against cost", x, svg.share_axis("accuracy on validation"), (), marks)
 
 
 def training_charts(histories: Sequence[Sequence[dict[str, Any]]]) -> list[Markup]:
     """Loss and macro F1 over the epochs, a tone a member; none without a history."""
     if not any(histories):
         return []
-    x = charts.count_axis("epoch", max(len(history) for history in histories))
+    x = svg.count_axis("epoch", max(len(history) for history in histories))
 
     def lines(key: str, is_dashed: bool = False) -> list[Line]:
         return [
@@ -217,7 +179,7 @@ def training_charts(histories: Sequence[Sequence[dict[str, Any]]]) -> list[Marku
                 name=f"member {index}, {key.replace('_', ' ')}",
                 x=[epoch["number"] for epoch in history],
                 y=[epoch[key] for epoch in history],
-                tone=charts.tone(index),
+                tone=svg.tone(index),
                 is_dashed=is_dashed,
             )
             for index, history in enumerate(histories)
@@ -225,10 +187,10 @@ def training_charts(histories: Sequence[Sequence[dict[str, Any]]]) -> list[Marku
         ]
 
     losses = [*lines("train_loss", is_dashed=True), *lines("val_loss")]
-    loss_axis = charts.value_axis("loss", max(max(line.y) for line in losses))
+    loss_axis = svg.value_axis("loss", max(max(line.y) for line in losses))
     return [
-        charts.plot("Training and validation loss by epoch", x, loss_axis, losses),
-        charts.plot("Macro F1 on validation by epoch", x, charts.share_axis("macro F1"), lines("val_macro_f1")),
+        svg.plot("Training and validation loss by epoch", x, loss_axis, losses),
+        svg.plot("Macro F1 on validation by epoch", x, svg.share_axis("macro F1"), lines("val_macro_f1")),
     ]
 
 

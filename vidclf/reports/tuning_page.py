@@ -10,33 +10,38 @@ from typing import Any
 from markupsafe import Markup
 
 from vidclf import storage
-from vidclf.learning import trials
-from vidclf.learning.importance import importances
-from vidclf.learning.tune import Search, shown
-from vidclf.prediction import charts, page, provenance
-from vidclf.prediction.charts import Coordinate, Line, Mark, Path
+from vidclf.pages import render, svg
+from vidclf.pages.svg import Axis, Coordinate, Line, Mark, Path
+from vidclf.reports import provenance
 from vidclf.schema import TrialStatus
+from vidclf.tuning import trial_files
+from vidclf.tuning.parameter_importance import importances
+from vidclf.tuning.tune import SearchResult, shown
 
 PAGE_FILE = "index.html"
+
 MAX_DRAWN = 200
 """Trials in a chart, the best ones: more lines tell no more."""
+
 NUM_TONED = 5
 """Trials that have a tone of their own among the learning curves."""
+
 MAX_LISTED = 500
 """Trials in the page's table; trials.parquet has all."""
+
 NUM_PRINTED = 10
 
 Row = Mapping[str, Any]
 
 
-def publish(search: Search) -> None:
+def publish(search: SearchResult) -> None:
     """Write index.html beside trials.parquet."""
     rows = search.trials.to_pylist()
     scored = [row for row in rows if row["best_epoch"]]
     best = scored[0]
     shares = importances([{name: row[name] for name in search.searched} for row in scored], scores(scored))
-    html = page.render(
-        "tune.html.j2",
+    html = render.render(
+        "tuning.html.j2",
         search=search,
         rows=rows[:MAX_LISTED],
         num_rows=len(rows),
@@ -50,11 +55,11 @@ def publish(search: Search) -> None:
         so_far=so_far_charts(scored),
         parallel=parallel_chart(search.searched, scored[:MAX_DRAWN]),
         curves=curve_charts(scored[:MAX_DRAWN]),
-        toned=[(charts.tone(index), row) for index, row in enumerate(scored[:NUM_TONED])],
+        toned=[(svg.tone(index), row) for index, row in enumerate(scored[:NUM_TONED])],
         lowest=math.floor(100 * min(scores(scored))) / 100,
         highest=max(scores(scored)),
         shown=shown,
-        first_line=trials.first_line,
+        first_line=trial_files.first_line,
         searched=search.searched,
         fixed=[(name, shown(value)) for name, value in search.space["space"].items() if name not in search.searched],
         method=search.space["search"],
@@ -69,7 +74,7 @@ def publish(search: Search) -> None:
     storage.publish_bytes(storage.join(search.config.output, PAGE_FILE), html.encode())
 
 
-def table(search: Search) -> str:
+def table(search: SearchResult) -> str:
     """The best trials, what became of the others, and where everything is."""
     rows = search.trials.to_pylist()
     head = ["trial", "macro F1", "accuracy", "epochs", "status", *search.searched]
@@ -89,12 +94,12 @@ def table(search: Search) -> str:
         f"{len(rows)} of {search.num_planned} trials: {told}; {sum(row['num_epochs'] for row in rows)} epochs"
     )
     if failed:
-        printed.append(f"first error: trial {failed[0]['trial_id']}: {trials.first_line(failed[0]['error'])}")
+        printed.append(f"first error: trial {failed[0]['trial_id']}: {trial_files.first_line(failed[0]['error'])}")
     printed.append("validation chose the best of these, so its score flatters: train and evaluate on test")
     printed.append(f"page: {storage.join(output, PAGE_FILE)}")
     if search.ensemble is not None:
         printed.append(f"ensemble: {search.ensemble}")
-    printed.append(f"train it: python jobs/train.py --config {storage.join(output, trials.BEST_FILE)} --output …")
+    printed.append(f"train it: python jobs/train.py --config {storage.join(output, trial_files.BEST_FILE)} --output …")
     return "\n".join(printed)
 
 
@@ -121,46 +126,46 @@ def so_far_charts(rows: Sequence[Row]) -> list[Markup]:
     steps = best_so_far(rows)
     # Steps of whole percents, from just below where the search began.
     low = next(low for low in (0.92, 0.8, 0.6, 0.2, 0.0) if low <= steps[0][2])
-    y = charts.share_axis("best macro F1 so far", low)
+    y = svg.share_axis("best macro F1 so far", low)
     return [
         _stairs("Best macro F1 so far by time", x, y, [(step[place] / unit, step[2]) for step in steps])
         for x, place, unit in (
-            (charts.value_axis("minutes since the search began", steps[-1][0] / 60), 0, 60),
-            (charts.count_axis("epochs spent, all trials together", steps[-1][1]), 1, 1),
+            (svg.value_axis("minutes since the search began", steps[-1][0] / 60), 0, 60),
+            (svg.count_axis("epochs spent, all trials together", steps[-1][1]), 1, 1),
         )
     ]
 
 
-def _stairs(title: str, x: charts.Axis, y: charts.Axis, points: Sequence[tuple[float, float]]) -> Markup:
+def _stairs(title: str, x: Axis, y: Axis, points: Sequence[tuple[float, float]]) -> Markup:
     corners = [points[0]]
     for at, score in points[1:]:
         corners += [(at, corners[-1][1]), (at, score)]
     line = Line(name=title, x=[at for at, _ in corners], y=[score for _, score in corners], tone="t0")
-    marks = [Mark(name=page.percent(score), x=at, y=score, size=3.4) for at, score in points[:-1]]
-    return charts.plot(title, x, y, [line], marks)
+    marks = [Mark(name=render.percent(score), x=at, y=score, size=3.4) for at, score in points[:-1]]
+    return svg.plot(title, x, y, [line], marks)
 
 
 def curve_charts(rows: Sequence[Row]) -> list[Markup]:
     """Macro F1 and loss on validation over the epochs; the best trials in tones of their own, on top."""
-    x = charts.count_axis("epoch", max(row["num_epochs"] for row in rows))
+    x = svg.count_axis("epoch", max(row["num_epochs"] for row in rows))
     # A loss that blew up would flatten all others.
     highest = 1.5 * sorted(row["epoch_val_loss"][0] for row in rows)[len(rows) // 2]
     drawn = []
     for title, key, y in (
-        ("Macro F1 on validation by epoch", "epoch_macro_f1", charts.share_axis("macro F1")),
-        ("Validation loss by epoch", "epoch_val_loss", charts.value_axis("validation loss", highest)),
+        ("Macro F1 on validation by epoch", "epoch_macro_f1", svg.share_axis("macro F1")),
+        ("Validation loss by epoch", "epoch_val_loss", svg.value_axis("validation loss", highest)),
     ):
         lines = [
             Line(
-                name=f"trial {row['trial_id']}: {page.percent(row['macro_f1'])}",
+                name=f"trial {row['trial_id']}: {render.percent(row['macro_f1'])}",
                 x=range(1, row["num_epochs"] + 1),
                 y=[min(value, y.high) for value in row[key]],
-                tone=charts.tone(index) if index < NUM_TONED else "muted",
+                tone=svg.tone(index) if index < NUM_TONED else "muted",
                 data=_data(row),
             )
             for index, row in reversed(list(enumerate(rows)))
         ]
-        drawn.append(charts.plot(title, x, y, lines))
+        drawn.append(svg.plot(title, x, y, lines))
     return drawn
 
 
@@ -171,7 +176,7 @@ def parallel_chart(searched: Sequence[str], rows: Sequence[Row]) -> Markup:
     num = max(len(rows) - 1, 1)
     paths = [
         Path(
-            name=f"trial {row['trial_id']}: {page.percent(row['macro_f1'])}",
+            name=f"trial {row['trial_id']}: {render.percent(row['macro_f1'])}",
             places=[column[1][index] for column in columns],
             share=(1 - index / num) ** 2,
             data=_data(row),
@@ -179,7 +184,7 @@ def parallel_chart(searched: Sequence[str], rows: Sequence[Row]) -> Markup:
         for index, row in reversed(list(enumerate(rows)))
     ]
     axes = [Coordinate(label=name, ticks=ticks) for name, _, ticks in columns]
-    return charts.parallel("Parallel coordinates of the trials", axes, paths)
+    return svg.parallel("Parallel coordinates of the trials", axes, paths)
 
 
 def places(values: Sequence[Any]) -> tuple[list[float], list[tuple[float, str]]]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from bisect import bisect_right
 
-from vidclf.learning.cascade import EARLY_STAGES, FULL
+from vidclf.uncertainty.early_exit import EARLY_STAGES, FULL
 
 UNKNOWN = "unknown"
 

@@ -9,13 +9,16 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from vidclf import ledger, schema, storage
-from vidclf.archive import content, source
-from vidclf.archive.content import Content
-from vidclf.archive.rejected import VideoRejected
-from vidclf.ledger import DUPLICATES_FILE, one_array, repeated
+from vidclf import storage
+from vidclf.arrow import conform
 from vidclf.progress import ProgressLine
-from vidclf.schema import DUPLICATES, VIDEO_ID, conform
+from vidclf.runs import layout
+from vidclf.runs.layout import DUPLICATES_FILE
+from vidclf.runs.state import one_array, repeated, rows_of
+from vidclf.schema import DUPLICATES, VIDEO_ID
+from vidclf.video import source
+from vidclf.video.digest import FileFingerprint, is_same
+from vidclf.video.rejection import VideoRejected
 
 STAT_THREADS = 32
 """Files looked at at a time; each is a round trip to a file server or an object store."""
@@ -55,21 +58,11 @@ def resized_videos(run: str, manifest: pa.Table) -> list[str]:
     return list(rows[VIDEO_ID].filter(differs).to_pylist())
 
 
-def rows_of(run: str, columns: list[str]) -> pa.Table:
-    """Some columns of all ok rows. Raises what a shard that cannot be read raises."""
-    tables = []
-    for _, shard in storage.read_all(ledger.part_files(run), columns):
-        if isinstance(shard, Exception):
-            raise shard
-        tables.append(shard.table)
-    return pa.concat_tables(tables) if tables else schema.features(1).empty_table().select(columns)
-
-
 def _is_stale(row: dict[str, Any]) -> tuple[str, bool | None]:
-    before = Content(size_bytes=row["size_bytes"], modified=row["modified"], digest=row["content_digest"])
+    before = FileFingerprint(size_bytes=row["size_bytes"], modified=row["modified"], digest=row["content_digest"])
     try:
         with source.locate(row["video_uri"]) as file:
-            return row[VIDEO_ID], not content.is_same(file, before)
+            return row[VIDEO_ID], not is_same(file, before)
     except (VideoRejected, OSError):
         return row[VIDEO_ID], None
 
@@ -86,7 +79,7 @@ def publish_duplicates(run: str, rows: pa.Table) -> pa.Table:
     digests = rows["content_digest"].to_pylist()
     first = {digest: row for row, digest in reversed(list(enumerate(digests)))}
     originals = rows.take(pa.array([first[digest] for digest in digests], pa.int64()))
-    manifest = storage.read_table(storage.join(run, ledger.MANIFEST_FILE), [VIDEO_ID, "split"])
+    manifest = storage.read_table(storage.join(run, layout.MANIFEST_FILE), [VIDEO_ID, "split"])
     ids = manifest[VIDEO_ID].combine_chunks()
     table = pa.table(
         {

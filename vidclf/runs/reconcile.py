@@ -12,30 +12,21 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from vidclf import storage
-from vidclf.config import ConfigError
-from vidclf.ledger import (
-    MANIFEST_FILE,
-    RunState,
-    Shards,
-    asked_ids,
-    part_files,
-    quarantine_files,
-    repeated,
-    segment_files,
-    state_of,
-    within,
-    without,
-)
+from vidclf.errors import ConfigError
+from vidclf.runs.layout import MANIFEST_FILE, part_files, quarantine_files, segment_files
+from vidclf.runs.state import RunState, Shards, asked_ids, repeated, state_of, within, without
 from vidclf.schema import VIDEO_ID
 
 CHECKPOINT_DIR = "_checkpoint"
 """Where Ray Data commits its write tasks; empty when a job starts, which is to do all it is given."""
+
 PENDING_FILE = "pending.parquet"
 """The manifest's rows of the videos that are left, where some are done: what a continued job reads.
 
 Ray Data would filter a whole manifest by its record of finished rows, with an actor that wants a whole
 CPU. On nodes that are full of decoders there is none, and the job waits for ever.
 """
+
 ATTEMPTS_FILE = "_attempts.parquet"
 """How often videos that were taken out of quarantine had been tried."""
 

@@ -17,22 +17,26 @@ from urllib.parse import urlsplit
 from flask import Flask, Response, request
 from werkzeug.exceptions import HTTPException, MethodNotAllowed
 
-from vidclf.prediction.counters import CONTENT_TYPE, ServeMetrics
-from vidclf.prediction.jobqueue import Job, JobQueue
-from vidclf.prediction.problems import STATUS, Problem, Reason, Refused, problem, problem_headers
-from vidclf.prediction.served_page import Page
-from vidclf.prediction.uploads import FORM_BYTES, MAX_PARTS, PrivateFolder, UploadRequest, shown_name
-from vidclf.prediction.uris import UriPolicy
 from vidclf.schema import RejectReason
+from vidclf.server.fetch import UriPolicy
+from vidclf.server.job_queue import Job, JobQueue
+from vidclf.server.page import Page
+from vidclf.server.prometheus import CONTENT_TYPE, ServeMetrics
+from vidclf.server.refusals import STATUS, Problem, Reason, Refused, problem, problem_headers
+from vidclf.server.uploads import FORM_BYTES, MAX_PARTS, PrivateFolder, UploadRequest, shown_name
 
 CLASSIFY = "/api/classify"
+
 MAX_STREAMS = 32
 """Clients that may listen to events at a time, each of which takes a thread."""
+
 TICK_S = 1.0
 """Between two events of a job whose stage does not change; also how long a client that has gone is not
 noticed."""
+
 MAX_JSON_BYTES = 16 * 1024
 """Of a request that names a URI; it is read into memory."""
+
 LOOPBACK = ("localhost", "127.0.0.1", "::1")
 
 ANSWER_HEADERS = [
@@ -44,10 +48,12 @@ ANSWER_HEADERS = [
     ("Cross-Origin-Resource-Policy", "same-origin"),
     ("Permissions-Policy", "camera=(), geolocation=(), microphone=()"),
 ]
+
 STRICT_CSP = ("Content-Security-Policy", "default-src 'none'; frame-ancestors 'none'")
 
 NO_VIDEO = {"image", "text", "font", "model"}
 """Kinds of content that a part may be declared as and that are certainly no video."""
+
 STILL_VIDEO = {"text/vnd.trolltech.linguist"}
 """What some systems take the ending .ts of an MPEG transport stream for."""
 

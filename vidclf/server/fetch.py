@@ -20,17 +20,22 @@ from dataclasses import dataclass
 from urllib.parse import SplitResult, urljoin, urlsplit
 
 from vidclf import storage
-from vidclf.config import ConfigError
-from vidclf.prediction.problems import Problem, Refused
-from vidclf.prediction.uploads import LimitedFile
+from vidclf.errors import ConfigError
 from vidclf.schema import RejectReason
+from vidclf.server.refusals import Problem, Refused
+from vidclf.server.uploads import LimitedFile
 
 PORTS = {"http": 80, "https": 443}
+
 STORES = ("s3", "gs")
+
 MAX_REDIRECTS = 5
+
 MAX_URI = 2048
 """Characters of a URI."""
+
 CHUNK_BYTES = 1024**2
+
 SOCKET_TIMEOUT_S = 20.0
 """That a server may stay silent."""
 
@@ -42,7 +47,7 @@ Connect = Callable[[str, int, float], socket.socket]
 
 
 @dataclass(frozen=True, kw_only=True)
-class Place:
+class ResolvedUri:
     """Where a URI points, checked."""
 
     scheme: str
@@ -79,7 +84,7 @@ class UriPolicy:
     def schemes(self) -> list[str]:
         return sorted({entry.scheme for entry in self._allowed})
 
-    def check(self, uri: str) -> Place:
+    def check(self, uri: str) -> ResolvedUri:
         """Where `uri` points. Raises Refused (uri_not_allowed), also where the host has no address."""
         try:
             parts = _split(uri)
@@ -93,7 +98,7 @@ class UriPolicy:
             raise Refused(Problem.URI_NOT_ALLOWED)
         target = (parts.path or "/") + (f"?{parts.query}" if parts.query else "")
         if scheme in STORES:
-            return Place(scheme=scheme, host=host, port=0, target=target, addresses=())
+            return ResolvedUri(scheme=scheme, host=host, port=0, target=target, addresses=())
         assert port is not None
         try:
             addresses = tuple(self._resolve(host, port))
@@ -101,7 +106,7 @@ class UriPolicy:
             raise Refused(Problem.URI_NOT_ALLOWED) from None
         if not addresses or not all(is_public(address) for address in addresses):
             raise Refused(Problem.URI_NOT_ALLOWED)
-        return Place(scheme=scheme, host=host, port=port, target=target, addresses=addresses)
+        return ResolvedUri(scheme=scheme, host=host, port=port, target=target, addresses=addresses)
 
 
 def is_public(address: str) -> bool:
@@ -144,7 +149,7 @@ def fetch(uri: str, policy: UriPolicy, file: LimitedFile, timeout_s: float, conn
     raise Refused(RejectReason.READ_ERROR)
 
 
-def _fetch_http(place: Place, file: LimitedFile, ends_s: float, connect: Connect) -> str | None:
+def _fetch_http(place: ResolvedUri, file: LimitedFile, ends_s: float, connect: Connect) -> str | None:
     """Ask for `place`; where it redirects to, or None when its content is in `file`."""
     connection = _Pinned(place, connect)
     # A server that sends a byte now and then keeps every single read within its timeout.
@@ -189,7 +194,7 @@ def _copy(read: Callable[[int], bytes], file: LimitedFile, ends_s: float) -> Non
 class _Pinned(http.client.HTTPConnection):
     """A connection to an address that has been checked; certificate and Host header are the name's."""
 
-    def __init__(self, place: Place, connect: Connect) -> None:
+    def __init__(self, place: ResolvedUri, connect: Connect) -> None:
         super().__init__(place.host, place.port)
         self._place, self._connect_to = place, connect
         self._opened: socket.socket | None = None

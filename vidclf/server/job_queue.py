@@ -13,34 +13,13 @@ import time
 from collections import OrderedDict, deque
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from enum import StrEnum
 from typing import Any
 
-from vidclf.prediction.problems import Problem, Reason, Refused, problem
+from vidclf.server.job_estimates import WORK, JobState, Pace, percent_done
+from vidclf.server.refusals import Problem, Reason, Refused, problem
 
 MAX_FINISHED = 64
 """Results that are kept at a time, of some 100 KB each; the oldest make way."""
-
-REMEMBERED = 20
-"""Finished videos that an estimate of time rests on."""
-
-
-class Stage(StrEnum):
-    """Where a job is, in this order; the last two are its ends."""
-
-    QUEUED = "queued"
-    FETCHING = "fetching"
-    DECODING = "decoding"
-    CLASSIFYING = "classifying"
-    DONE = "done"
-    FAILED = "failed"
-
-    @property
-    def is_end(self) -> bool:
-        return self in (Stage.DONE, Stage.FAILED)
-
-
-WORK = (Stage.FETCHING, Stage.DECODING, Stage.CLASSIFYING)
 
 
 @dataclass(kw_only=True)
@@ -56,7 +35,7 @@ class Job:
     uri: str | None = None
     size_bytes: int | None = None
     """None before a video is fetched"""
-    stage: Stage = Stage.QUEUED
+    stage: JobState = JobState.QUEUED
     stage_began_s: float = 0.0
     """on the queue's clock"""
     ended_s: float = 0.0
@@ -68,37 +47,13 @@ class Job:
     reason: Reason | None = None
 
     @property
-    def stages(self) -> tuple[Stage, ...]:
+    def stages(self) -> tuple[JobState, ...]:
         """The stages that this video goes through."""
         return WORK if self.uri is not None else WORK[1:]
 
 
-class Pace:
-    """Seconds that stages take, learnt from the videos before. Fetching and decoding are taken to go with a
-    video's size, classifying not to, since all videos have as many frames."""
-
-    def __init__(self) -> None:
-        self._seen: dict[Stage, deque[tuple[float, float]]] = {stage: deque(maxlen=REMEMBERED) for stage in WORK}
-
-    def record(self, stage: Stage, seconds: float, size_bytes: int | None) -> None:
-        units = self._units(stage, size_bytes)
-        if units is not None:
-            self._seen[stage].append((seconds, units))
-
-    def expected_s(self, stage: Stage, size_bytes: int | None) -> float | None:
-        """None where nothing tells yet."""
-        units, seen = self._units(stage, size_bytes), self._seen[stage]
-        if not seen or units is None:
-            return None
-        return units * sum(seconds for seconds, _ in seen) / sum(units for _, units in seen)
-
-    @staticmethod
-    def _units(stage: Stage, size_bytes: int | None) -> float | None:
-        return 1.0 if stage == Stage.CLASSIFYING else (None if size_bytes is None else float(max(size_bytes, 1)))
-
-
 @dataclass(frozen=True, kw_only=True)
-class Progress:
+class JobStatus:
     """What is said of a job that is not done."""
 
     percent: float
@@ -106,26 +61,6 @@ class Progress:
     """seconds until it is done; None where nothing tells yet"""
     position: int | None
     """videos before it, the one being classified included; None once it has begun"""
-
-
-STAGE_BEGINS_AT = {Stage.FETCHING: 5.0, Stage.DECODING: 15.0, Stage.CLASSIFYING: 60.0}
-"""Percent at which a stage begins where nothing tells how long it takes."""
-
-MOST_PERCENT = 99.0
-"""What a job shows at most before it is done."""
-
-
-def percent_done(
-    stages: tuple[Stage, ...], stage: Stage, elapsed_s: float, expected: dict[Stage, float | None]
-) -> float:
-    """Percent of the expected time that is over: the stages before `stage`, and `elapsed_s` of it."""
-    known = [expected[one] for one in stages]
-    if None in known:
-        return STAGE_BEGINS_AT[stage]
-    seconds = [float(value) for value in known if value is not None]
-    at = stages.index(stage)
-    done = sum(seconds[:at]) + min(elapsed_s, seconds[at])
-    return min(100 * done / max(sum(seconds), 1e-9), MOST_PERCENT)
 
 
 class JobQueue:
@@ -179,9 +114,9 @@ class JobQueue:
         """A job as an answer tells of it."""
         with self._changed:
             told: dict[str, Any] = {"id": job.id, "name": job.name, "stage": job.stage.value}
-            if job.stage == Stage.DONE:
+            if job.stage == JobState.DONE:
                 return {**told, "percent": 100.0, "eta_s": 0.0, "result": job.result}
-            if job.stage == Stage.FAILED:
+            if job.stage == JobState.FAILED:
                 assert job.reason is not None
                 return {**told, "percent": 100.0, "eta_s": 0.0, "error": problem(job.reason)}
             progress = self._progress(job)
@@ -213,7 +148,7 @@ class JobQueue:
             self._changed.notify_all()
             return self._current
 
-    def enter(self, job: Job, stage: Stage) -> None:
+    def enter(self, job: Job, stage: JobState) -> None:
         """The job begins `stage`; what the one before took is remembered."""
         with self._changed:
             self._end_stage(job)
@@ -228,12 +163,12 @@ class JobQueue:
         with self._changed:
             self._end_stage(job)
             job.result = result
-            self._end(job, Stage.DONE)
+            self._end(job, JobState.DONE)
 
     def fail(self, job: Job, reason: Reason) -> None:
         with self._changed:
             job.reason = reason
-            self._end(job, Stage.FAILED)
+            self._end(job, JobState.FAILED)
 
     def close(self) -> None:
         """Wake everyone; nothing is taken or begun any more."""
@@ -243,7 +178,7 @@ class JobQueue:
 
     # Under the lock.
 
-    def _set(self, job: Job, stage: Stage) -> None:
+    def _set(self, job: Job, stage: JobState) -> None:
         job.stage, job.stage_began_s = stage, self._clock()
         job.version += 1
         self._changed.notify_all()
@@ -252,7 +187,7 @@ class JobQueue:
         if job.stage in WORK:
             self._pace.record(job.stage, self._clock() - job.stage_began_s, job.size_bytes)
 
-    def _end(self, job: Job, stage: Stage) -> None:
+    def _end(self, job: Job, stage: JobState) -> None:
         # The video first: whoever sees the result may count on it.
         if job.path is not None:
             self._discard(job.path)
@@ -270,12 +205,14 @@ class JobQueue:
             if index < too_many or self._clock() - job.ended_s > self._keep_s:
                 del self._jobs[job.id]
 
-    def _progress(self, job: Job) -> Progress:
+    def _progress(self, job: Job) -> JobStatus:
         left = self._left_s(job)
-        if job.stage != Stage.QUEUED:
+        if job.stage != JobState.QUEUED:
             expected = {stage: self._pace.expected_s(stage, job.size_bytes) for stage in job.stages}
             elapsed_s = self._clock() - job.stage_began_s
-            return Progress(percent=percent_done(job.stages, job.stage, elapsed_s, expected), eta_s=left, position=None)
+            return JobStatus(
+                percent=percent_done(job.stages, job.stage, elapsed_s, expected), eta_s=left, position=None
+            )
         before = [
             *([self._current] if self._current else []),
             *itertools.takewhile(lambda j: j is not job, self._waiting),
@@ -283,7 +220,7 @@ class JobQueue:
         waits = [self._left_s(other) for other in before]
         known = [wait for wait in [left, *waits] if wait is not None]
         eta_s = round(sum(known), 1) if len(known) == 1 + len(waits) else None
-        return Progress(percent=0.0, eta_s=eta_s, position=len(before))
+        return JobStatus(percent=0.0, eta_s=eta_s, position=len(before))
 
     def _left_s(self, job: Job) -> float | None:
         """Seconds of work that a job has left."""
@@ -305,7 +242,7 @@ class JobQueue:
             self._num_reserved -= 1
             self._jobs[job.id] = job
             self._waiting.append(job)
-            self._set(job, Stage.QUEUED)
+            self._set(job, JobState.QUEUED)
         return job
 
 

@@ -21,19 +21,24 @@ import ray
 import torch
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
-from vidclf import cluster, schema, storage
-from vidclf.archive.supervise import DecodeLimits
-from vidclf.archive.worker import DecodeVideos
-from vidclf.config import ConfigError, ServeConfig
-from vidclf.features.conversions import network
-from vidclf.features.embed import EmbedVideos, frames_of
-from vidclf.features.run import EmbeddingJob, Target
-from vidclf.features.sink import target_column
-from vidclf.learning import ensemble
-from vidclf.learning.trust import RiskThreshold, TrustScore
-from vidclf.prediction.answer import Explained, answer, segment_length_s
-from vidclf.prediction.classify import fitted_embeddings
-from vidclf.prediction.head import EnsembleHead, HeadSettings
+from vidclf import arrow, ray_cluster, schema, storage
+from vidclf.classification.compatibility import fitted_embeddings
+from vidclf.classification.head import EnsembleHead, HeadSettings
+from vidclf.config import ServeConfig
+from vidclf.ensemble import files
+from vidclf.ensemble import info as info_module
+from vidclf.errors import ConfigError
+from vidclf.pipeline.decode_stage import DecodeVideos
+from vidclf.pipeline.embed_stage import EmbedVideos
+from vidclf.pipeline.embedder import frames_of
+from vidclf.pipeline.engines import put_engine_source
+from vidclf.pipeline.job import PipelineJob, RunSpec
+from vidclf.pipeline.sink import target_column
+from vidclf.server.response import ResponseContext, answer, segment_length_s
+from vidclf.tally import Tally
+from vidclf.uncertainty.risk_threshold import RiskThreshold
+from vidclf.uncertainty.trust_score import TrustScore
+from vidclf.video.decoder_process import DecodeLimits
 
 DEFAULT_GPU_SHARE = 0.25
 """Of a GPU, where there is one: the model takes a few GB and is idle most of the time."""
@@ -45,7 +50,7 @@ class ServedModel:
 
     directory: str
     settings: HeadSettings
-    target: Target
+    target: RunSpec
     """without its head, which the actor makes"""
     trust_score: TrustScore
     threshold: RiskThreshold
@@ -60,11 +65,11 @@ def served_model(config: ServeConfig) -> ServedModel:
 
     Raises ConfigError, as `classify` does, where this machine cannot make the features it was fitted on.
     """
-    loaded = ensemble.load(config.ensemble, torch.device("cpu"))
-    info, mode = loaded.info, ensemble.mode(config.tta)
+    loaded = files.load(config.ensemble, torch.device("cpu"))
+    info, mode = loaded.info, info_module.mode(config.tta)
     trust = loaded.trust
     found = trust.threshold(mode, config.abstain_risk)
-    target = Target(
+    target = RunSpec(
         embeddings=tuple(fitted_embeddings(config, info)),
         output_schema=schema.predictions(len(info.classes)).append(schema.SIGNS_FIELD),
         ensemble_id=info.ensemble_id,
@@ -82,7 +87,7 @@ def served_model(config: ServeConfig) -> ServedModel:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Parts:
+class ActorRefs:
     """What the actor is made of beside its settings: references that the server holds.
 
     They come with each call, since a restarted actor needs them again, and Ray does not promise to have kept
@@ -101,10 +106,10 @@ class VideoClassifier:
     def __init__(self, model: ServedModel, limits: DecodeLimits, precision: str, num_gpus: float) -> None:
         self._model, self._limits, self._precision, self._num_gpus = model, limits, precision, num_gpus
         self._head = EnsembleHead(model.directory, model.settings, precision=precision, shows_signs=True)
-        self._job = EmbeddingJob(targets=(replace(model.target, make_head=lambda: self._head),))
+        self._job = PipelineJob(targets=(replace(model.target, make_head=lambda: self._head),))
         self._stages: tuple[DecodeVideos, EmbedVideos] | None = None
 
-    def load(self, parts: Parts) -> tuple[DecodeVideos, EmbedVideos]:
+    def load(self, parts: ActorRefs) -> tuple[DecodeVideos, EmbedVideos]:
         """The two stages of a classification job, made at the first call."""
         if self._stages is None:
             plan, transforms = self._job.embeddings[0].spec.plan, self._job.transforms()
@@ -114,12 +119,12 @@ class VideoClassifier:
             )
         return self._stages
 
-    def is_ready(self, parts: Parts) -> bool:
+    def is_ready(self, parts: ActorRefs) -> bool:
         """Load, and say so."""
         self.load(parts)
         return True
 
-    def decode(self, parts: Parts, path: str, identity: str) -> pa.Table:
+    def decode(self, parts: ActorRefs, path: str, identity: str) -> pa.Table:
         """The video at `path` as a row of `schema.decoded`. `identity` is what a random sampling plan draws
         its numbers from: the URI in a classification job."""
         video_id = str(uuid.uuid5(uuid.NAMESPACE_URL, identity))
@@ -129,7 +134,7 @@ class VideoClassifier:
         (decoded,) = decode(pa.Table.from_pylist([row], schema=schema.MANIFEST))
         return decoded
 
-    def classify(self, parts: Parts, decoded: pa.Table) -> dict[str, Any]:
+    def classify(self, parts: ActorRefs, decoded: pa.Table) -> dict[str, Any]:
         """`{"answer": …}` or `{"rejected": reason}`."""
         reason = decoded["reject_reason"][0].as_py()
         if reason is not None:
@@ -140,8 +145,8 @@ class VideoClassifier:
         _, embed = self.load(parts)
         row = embed(decoded)[target_column(0)][0].as_py()
         # The first backbone's view of the frames, which is what there is to show.
-        view = pa.Table.from_struct_array(schema.one_chunk(decoded[schema.view_name(0)]))
-        explained = Explained(
+        view = pa.Table.from_struct_array(arrow.combined(decoded[schema.frames_name(0)]))
+        explained = ResponseContext(
             classes=self._model.classes,
             trust_score=self._model.trust_score,
             trust_threshold=self._model.threshold.threshold,
@@ -151,10 +156,10 @@ class VideoClassifier:
         return {"answer": answer(row, frames_of(view["frames"], side), explained)}
 
 
-class Model:
+class ModelActor:
     """The actor as the server sees it."""
 
-    def __init__(self, handle: Any, parts: Parts) -> None:
+    def __init__(self, handle: Any, parts: ActorRefs) -> None:
         self.handle: Any | None = handle
         self._parts = parts
 
@@ -185,14 +190,14 @@ class Model:
 
 
 @contextmanager
-def started(config: ServeConfig, model: ServedModel) -> Iterator[Model]:
+def started(config: ServeConfig, model: ServedModel) -> Iterator[ModelActor]:
     """The model in an actor on this machine, where the uploads are, being loaded; ended with the context.
 
     It reserves no CPU: a server waits most of the time, and must not starve on a cluster that a job
     fills. A crash of the actor costs a restart, and its video a second attempt. Raises ConfigError for a
     share of a GPU that this machine does not have.
     """
-    cluster.connect()
+    ray_cluster.connect()
     node_id = ray.get_runtime_context().get_node_id()
     num_gpus_here = next(n["Resources"].get("GPU", 0.0) for n in ray.nodes() if n["NodeID"] == node_id)
     num_gpus = config.gpus if config.gpus is not None else (DEFAULT_GPU_SHARE if num_gpus_here else 0.0)
@@ -209,13 +214,13 @@ def started(config: ServeConfig, model: ServedModel) -> Iterator[Model]:
         "max_restarts": -1,
         "max_task_retries": 1,
         "scheduling_strategy": NodeAffinitySchedulingStrategy(node_id, soft=False),
-        "runtime_env": {"env_vars": cluster.CPU_WORKER_ENV} if not num_gpus else None,
+        "runtime_env": {"env_vars": ray_cluster.CPU_WORKER_ENV} if not num_gpus else None,
     }
-    tally = cluster.Tally.start()
-    job = EmbeddingJob(targets=(model.target,))
-    parts = Parts(networks={e.spec.key: network(e, num_gpus, tally) for e in job.embeddings}, tally=tally)
+    tally = Tally.start()
+    job = PipelineJob(targets=(model.target,))
+    parts = ActorRefs(networks={e.spec.key: put_engine_source(e, num_gpus, tally) for e in job.embeddings}, tally=tally)
     bare = replace(model, target=job.without_states().targets[0])
-    actor = Model(
+    actor = ModelActor(
         ray.remote(VideoClassifier).options(**options).remote(bare, limits, config.precision, num_gpus), parts
     )
     try:

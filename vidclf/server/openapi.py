@@ -7,10 +7,10 @@ from typing import Any
 import pyarrow as pa
 
 from vidclf import schema
-from vidclf.prediction.answer import NOT_ANSWERED
-from vidclf.prediction.jobqueue import Stage
-from vidclf.prediction.problems import STATUS, Problem, Reason
-from vidclf.prediction.uris import MAX_URI
+from vidclf.server.fetch import MAX_URI
+from vidclf.server.job_estimates import JobState
+from vidclf.server.refusals import STATUS, Problem, Reason
+from vidclf.server.response import NOT_ANSWERED
 
 JOB_ID = r"^[A-Za-z0-9_-]{22}$"
 
@@ -114,7 +114,7 @@ def _schemas(classes: list[str]) -> Schema:
         {
             "id": {"type": "string", "pattern": JOB_ID},
             "name": _TEXT,
-            "stage": {"enum": [stage.value for stage in Stage]},
+            "stage": {"enum": [stage.value for stage in JobState]},
             "percent": {"type": "number", "minimum": 0, "maximum": 100},
             "eta_s": _or_null({"type": "number", "minimum": 0}),
             "position": _COUNT,
@@ -146,6 +146,7 @@ def _schemas(classes: list[str]) -> Schema:
 
 
 _TEXT: Schema = {"type": "string"}
+
 _COUNT: Schema = {"type": "integer", "minimum": 0}
 
 

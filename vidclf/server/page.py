@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 from markupsafe import Markup
 
-from vidclf.prediction import page
+from vidclf.pages import render
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -21,9 +21,9 @@ class Page:
 
 def served_page(classes: list[str], max_upload_bytes: int, schemes: list[str]) -> Page:
     """The page for an ensemble of these classes; `schemes` are those of URIs that may be asked for, if any."""
-    style = page.render("style.css") + page.render("serve.css")
-    script = page.render("serve.js")
-    html = page.render(
+    style = render.render("style.css") + render.render("serve.css")
+    script = render.render("serve.js")
+    html = render.render(
         "serve.html.j2",
         style=Markup(style),
         script=Markup(script),

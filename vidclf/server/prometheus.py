@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 
-from vidclf.prediction.jobqueue import JobQueue
-from vidclf.prediction.problems import Reason
+from vidclf.server.job_queue import JobQueue
+from vidclf.server.refusals import Reason
 
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
+
 SECONDS = (0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0, 30.0, 60.0, 300.0)
 """Upper bounds of the histogram's buckets."""
 

@@ -90,7 +90,6 @@ WORDS: dict[Reason, str] = {
     RejectReason.DECODER_CRASHED: "The video crashed the decoder.",
 }
 
-
 RETRY_AFTER_S = 5
 
 

@@ -11,9 +11,9 @@ import numpy as np
 import numpy.typing as npt
 
 from vidclf import schema
-from vidclf.learning.trust import TrustScore
-from vidclf.prediction.examples import data_uri, most_attended
-from vidclf.prediction.explanation import trust_parts
+from vidclf.pages.thumbnails import data_uri, most_attended
+from vidclf.uncertainty.explanation import trust_parts
+from vidclf.uncertainty.trust_score import TrustScore
 
 MAX_SEGMENTS = 24
 """Of a timeline, unless a length is asked for."""
@@ -28,7 +28,7 @@ NOT_ANSWERED = (schema.VIDEO_ID, "video_uri", "modified", schema.SEGMENTS_COLUMN
 
 
 @dataclass(frozen=True, kw_only=True)
-class Explained:
+class ResponseContext:
     """What an answer is read against."""
 
     classes: list[str]
@@ -45,7 +45,7 @@ def segment_length_s(duration_s: float, num_frames: int) -> float:
     return next((float(length) for length in SEGMENT_LENGTHS_S if duration_s <= length * most), longest)
 
 
-def answer(row: dict[str, Any], frames_THWC: npt.NDArray[np.uint8], explained: Explained) -> dict[str, Any]:
+def answer(row: dict[str, Any], frames_THWC: npt.NDArray[np.uint8], explained: ResponseContext) -> dict[str, Any]:
     """The answer for a row of `schema.predictions` with `SIGNS_FIELD` and segments; `frames_THWC` are its
     sampled frames as the model saw them."""
     chosen = most_attended(row["attention"])

@@ -18,21 +18,23 @@ from functools import partial
 from typing import Any
 
 from vidclf.config import ServeConfig
-from vidclf.prediction import classifier, gateway
-from vidclf.prediction.api import ANSWER_HEADERS, LOOPBACK, MAX_STREAMS, STRICT_CSP, Service, create_app
-from vidclf.prediction.classifier import Model, ServedModel
-from vidclf.prediction.classify import threshold_text
-from vidclf.prediction.counters import ServeMetrics
-from vidclf.prediction.jobqueue import Job, JobQueue, Stage
-from vidclf.prediction.openapi import document
-from vidclf.prediction.problems import Problem, Reason, Refused
-from vidclf.prediction.served_page import served_page
-from vidclf.prediction.uploads import FORM_BYTES, LimitedFile, PrivateFolder
-from vidclf.prediction.uris import Connect, UriPolicy, fetch
 from vidclf.schema import RejectReason
+from vidclf.server import model_actor, wsgi_server
+from vidclf.server.app import ANSWER_HEADERS, LOOPBACK, MAX_STREAMS, STRICT_CSP, Service, create_app
+from vidclf.server.fetch import Connect, UriPolicy, fetch
+from vidclf.server.job_estimates import JobState
+from vidclf.server.job_queue import Job, JobQueue
+from vidclf.server.model_actor import ModelActor, ServedModel
+from vidclf.server.openapi import document
+from vidclf.server.page import served_page
+from vidclf.server.prometheus import ServeMetrics
+from vidclf.server.refusals import Problem, Reason, Refused
+from vidclf.server.uploads import FORM_BYTES, LimitedFile, PrivateFolder
+from vidclf.uncertainty.risk_threshold import threshold_text
 
 THREADS = 8 + MAX_STREAMS
 """Requests that are answered at a time, those included that listen to events."""
+
 POLL_S = 0.5
 
 log = logging.getLogger("vidclf.serve")
@@ -43,7 +45,7 @@ def serve(config: ServeConfig) -> None:
 
     Raises ConfigError before anything starts where the ensemble does not fit, or the address is taken.
     """
-    model = classifier.served_model(config)
+    model = model_actor.served_model(config)
     said = f"{len(model.classes)} classes ({', '.join(model.classes)}), ensemble {model.target.ensemble_id}"
     if config.dry_run:
         UriPolicy(config.allow_uri)
@@ -68,7 +70,7 @@ class Server:
 
     url: str
     service: Service
-    model: Model
+    model: ModelActor
     threads: tuple[threading.Thread, ...]
 
     def check(self) -> None:
@@ -105,7 +107,7 @@ def running(
         threads[-1].start()
 
     try:
-        listener = gateway.listen(
+        listener = wsgi_server.listen(
             create_app(service),
             host=config.host,
             port=config.port,
@@ -117,7 +119,7 @@ def running(
         )
         begin("http", listener.run)
         try:
-            with classifier.started(config, served) as model:
+            with model_actor.started(config, served) as model:
                 for line in model.wait_until_ready():
                     print(line, file=sys.stderr)
                 begin("work", partial(_work, service, model, config, connect))
@@ -131,14 +133,14 @@ def running(
                     queue.close()
         finally:
             queue.close()
-            gateway.stop(listener)
+            wsgi_server.stop(listener)
             for thread in threads:
                 thread.join()
     finally:
         folder.close()
 
 
-def _work(service: Service, model: Model, config: ServeConfig, connect: Connect | None) -> None:
+def _work(service: Service, model: ModelActor, config: ServeConfig, connect: Connect | None) -> None:
     """Take jobs until the queue is closed; each ends with a result or a reason."""
     queue = service.queue
     while not queue.is_closed:
@@ -163,12 +165,12 @@ def _work(service: Service, model: Model, config: ServeConfig, connect: Connect 
 
 
 def _classified(
-    service: Service, model: Model, config: ServeConfig, connect: Connect | None, job: Job
+    service: Service, model: ModelActor, config: ServeConfig, connect: Connect | None, job: Job
 ) -> dict[str, Any]:
     """The answer for a job's video. Raises Refused where there is none."""
     queue = service.queue
     if job.uri is not None:
-        queue.enter(job, Stage.FETCHING)
+        queue.enter(job, JobState.FETCHING)
         file = LimitedFile(service.folder.new_path(), config.max_upload_bytes)
         queue.is_at(job, file.path)
         try:
@@ -179,10 +181,10 @@ def _classified(
             raise Refused(RejectReason.EMPTY_FILE)
         queue.is_at(job, file.path, file.size_bytes)
     assert job.path is not None
-    queue.enter(job, Stage.DECODING)
+    queue.enter(job, JobState.DECODING)
     # An upload has no location; by its name the same video has the same random numbers again.
     decoded = model.decode(job.path, job.uri or job.name)
-    queue.enter(job, Stage.CLASSIFYING)
+    queue.enter(job, JobState.CLASSIFYING)
     outcome = model.classify(decoded)
     if "rejected" in outcome:
         raise Refused(RejectReason(outcome["rejected"]))

@@ -11,13 +11,14 @@ from typing import IO, Any
 
 from flask import Request
 
-from vidclf.prediction.problems import Refused
 from vidclf.schema import RejectReason
+from vidclf.server.refusals import Refused
 
 FORM_BYTES = 1024**2
 """What a request may hold beside its video: the parts' headers, and a little more."""
 
 MAX_PARTS = 8
+
 MAX_NAME = 120
 """Characters of a video's name that are shown."""
 

@@ -22,15 +22,18 @@ from waitress.server import create_server
 from waitress.task import ErrorTask
 from waitress.utilities import Error
 
-from vidclf.config import ConfigError
-from vidclf.prediction.problems import STATUS, Problem, Reason, problem, problem_headers
+from vidclf.errors import ConfigError
 from vidclf.schema import RejectReason
+from vidclf.server.refusals import STATUS, Problem, Reason, problem, problem_headers
 
 HEADER_BYTES = 16 * 1024
+
 CHANNEL_TIMEOUT_S = 60
 """Seconds without a byte either way after which a connection is closed."""
+
 MAX_CONNECTIONS = 100
 """At a time; further clients wait to be let in."""
+
 DISCARDED_BODIES = 2
 """Times the largest body up to which one that is refused is read to its end."""
 

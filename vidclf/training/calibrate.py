@@ -8,28 +8,31 @@ Shape suffixes: B videos, T frames, D features, C classes, M members, V views, K
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
-from typing import Any, TypeVar
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import torch
 
-from vidclf.archive.sampling import evenly_spread
-from vidclf.features.store import FeatureSet
-from vidclf.learning import cascade, ensemble, metrics, trust, views
-from vidclf.learning.cascade import StageData
-from vidclf.learning.discriminant import FrameDiscriminant, frame_agreement
-from vidclf.learning.ensemble import EnsembleInfo, TrustData, Votes, vote
-from vidclf.learning.halved import Probe
-from vidclf.learning.ood import FeatureSpace, fit_line, fit_space
-from vidclf.learning.temperature import fit_temperature, tempered
-from vidclf.learning.trust import TrustScore
+from vidclf.ensemble import calibration_file, files, inference, views
+from vidclf.ensemble.bf16 import PrecisionProbe
+from vidclf.ensemble.calibration_file import TrustData
+from vidclf.ensemble.inference import BySpace, Votes, vote
+from vidclf.ensemble.info import EnsembleInfo, mode
+from vidclf.features.feature_set import FeatureSet
+from vidclf.metrics.scores import evaluate, expected_calibration_error
+from vidclf.uncertainty import early_exit, folds, trust_score
+from vidclf.uncertainty.early_exit import ValidationScores
+from vidclf.uncertainty.folds import cross_fitted
+from vidclf.uncertainty.frame_agreement import FrameDiscriminant, frame_agreement
+from vidclf.uncertainty.ood import FeatureSpace, fit_line, fit_space
+from vidclf.uncertainty.temperature import fit_temperature, tempered
+from vidclf.uncertainty.trust_score import TrustScore
+from vidclf.video.sampling import evenly_spread
 
 NUM_FOLDS = 5
-
-Fitted = TypeVar("Fitted")
 
 
 def calibrate(
@@ -47,42 +50,42 @@ def calibrate(
     in_train, in_val = np.flatnonzero(splits == "train"), np.flatnonzero(splits == "val")
     labels = [info.classes.index(str(features.labels[index])) for index in in_val]
     labels_B, groups = np.array(labels), [features.groups[index] for index in in_val]
-    folds_B = trust.group_folds(labels, groups, min(NUM_FOLDS, len(set(groups))))
-    members = [ensemble.load_member(directory, info, index).eval() for index in range(len(info.members))]
+    folds_B = folds.group_folds(labels, groups, min(NUM_FOLDS, len(set(groups))))
+    members = [files.load_member(directory, info, index).eval() for index in range(len(info.members))]
 
-    def votes_of(sequences_S: ensemble.BySpace, names: Sequence[str]) -> npt.NDArray[np.float32]:
+    def votes_of(sequences_S: BySpace, names: Sequence[str]) -> npt.NDArray[np.float32]:
         seen_S = [[own[index] for index in in_val.tolist()] for own in sequences_S]
-        logits_VMBC, _ = ensemble.run_members(members, info.spaces_M, seen_S, names, torch.device("cpu"))
+        logits_VMBC, _ = inference.run_members(members, info.spaces_M, seen_S, names, torch.device("cpu"))
         probabilities_VMBC: npt.NDArray[np.float32] = logits_VMBC.softmax(dim=3).numpy()
         return probabilities_VMBC
 
-    looks = {cascade.FULL: [own.features for own in features_S], **_early_looks(features_S, first_look_S)}
+    looks = {early_exit.FULL: [own.features for own in features_S], **_early_looks(features_S, first_look_S)}
     of_train = [info.classes.index(str(features.labels[index])) for index in in_train]
-    train_folds_B = trust.group_folds(of_train, [features.groups[index] for index in in_train], NUM_FOLDS)
+    train_folds_B = folds.group_folds(of_train, [features.groups[index] for index in in_train], NUM_FOLDS)
     discriminants = [FrameDiscriminant.fit([own.features[index] for index in in_train], of_train) for own in features_S]
-    fits = _Fits(info=info, labels_B=labels_B, folds_B=folds_B, discriminants=discriminants)
+    fits = _CalibrationFitter(info=info, labels_B=labels_B, folds_B=folds_B, discriminants=discriminants)
 
-    probabilities_VMBC = votes_of(looks[cascade.FULL], list(views.VIEWS))
+    probabilities_VMBC = votes_of(looks[early_exit.FULL], list(views.VIEWS))
     view_VBC = probabilities_VMBC.mean(axis=1)
     view_weights = views.fit_weights(tempered(view_VBC, fit_temperature(view_VBC[0], labels_B)), labels_B, groups)
     spaces: dict[str, list[FeatureSpace]] = {}
     stages: dict[str, dict[str, Any]] = {}
-    stage_data: dict[str, StageData] = {}
+    stage_data: dict[str, ValidationScores] = {}
     for name, look_S in looks.items():
         sequences_S = [[own[index] for index in in_val] for own in look_S]
         fitted = [fit_space(own, of_train, train_folds_B, in_train, in_val) for own in look_S]
         spaces[name] = [space for space, _ in fitted]
         ood, seen_score_B = fit_line([distances_B for _, distances_B in fitted])
         ood_score_B = seen_score_B[: len(in_val)]
-        if name == cascade.FULL:
+        if name == early_exit.FULL:
             full_ood, full_ood_B = ood, ood_score_B
             weights_V = np.array([view.weight for view in view_weights], np.float32)
             plain = fits.of(probabilities_VMBC[:1], np.ones(1, np.float32), sequences_S, ood_score_B)
             tta = fits.of(probabilities_VMBC, weights_V, sequences_S, ood_score_B)
-            probe = Probe.of_least_sure(sequences_S, tempered(view_VBC, tta.calibration["temperature"]))
+            probe = PrecisionProbe.of_least_sure(sequences_S, tempered(view_VBC, tta.calibration["temperature"]))
             continue
         early = fits.of(votes_of(look_S, views.PLAIN), np.ones(1, np.float32), sequences_S, ood_score_B)
-        specs = [asdict(own.spec) for own in first_look_S or ()] if name == cascade.KEYFRAMES else []
+        specs = [asdict(own.spec) for own in first_look_S or ()] if name == early_exit.KEYFRAMES else []
         stages[name] = {
             "num_frames": max(len(rows_TD) for rows_TD in look_S[0]),
             "feature_specs": specs,
@@ -92,8 +95,8 @@ def calibrate(
             "val_accuracy": float((early.top_B == labels_B).mean()),
         }
         stage_data[name] = fits.stage(early, ood_score_B)
-    by_mode = {ensemble.mode(False): plain, ensemble.mode(True): tta}
-    digest = ensemble.write_trust(
+    by_mode = {mode(False): plain, mode(True): tta}
+    digest = calibration_file.write_trust(
         directory,
         TrustData(
             spaces=spaces,
@@ -103,7 +106,7 @@ def calibrate(
             probe=probe,
         ),
     )
-    scores = metrics.evaluate(labels, plain.top_B.tolist(), info.classes)
+    scores = evaluate(labels, plain.top_B.tolist(), info.classes)
     training = {
         **info.training,
         "val_accuracy": scores.accuracy,
@@ -127,17 +130,17 @@ def _early_looks(
     """What the early stages of the cascade see of every video, by backbone."""
     looks = {}
     if first_look_S is not None:
-        looks[cascade.KEYFRAMES] = [own.features for own in first_look_S]
-    if features_S[0].spec.plan.num_frames >= 2 * cascade.SUBSET_FRAMES:
-        looks[cascade.SUBSET] = [
-            [rows_TD[evenly_spread(len(rows_TD), cascade.SUBSET_FRAMES)] for rows_TD in own.features]
+        looks[early_exit.KEYFRAMES] = [own.features for own in first_look_S]
+    if features_S[0].spec.plan.num_frames >= 2 * early_exit.SUBSET_FRAMES:
+        looks[early_exit.SUBSET] = [
+            [rows_TD[evenly_spread(len(rows_TD), early_exit.SUBSET_FRAMES)] for rows_TD in own.features]
             for own in features_S
         ]
     return looks
 
 
 @dataclass(frozen=True, kw_only=True)
-class _Fit:
+class _CalibrationFit:
     """The fits to one look at validation's videos; values of these are by fits that had not seen their source."""
 
     calibration: dict[str, float]
@@ -147,7 +150,7 @@ class _Fit:
 
 
 @dataclass(frozen=True, kw_only=True)
-class _Fits:
+class _CalibrationFitter:
     """What fits to validation's videos have in common."""
 
     info: EnsembleInfo
@@ -159,20 +162,20 @@ class _Fits:
         self,
         probabilities_VMBC: npt.NDArray[np.float32],
         weights_V: npt.NDArray[np.float32],
-        sequences_S: ensemble.BySpace,
+        sequences_S: BySpace,
         ood_score_B: npt.NDArray[np.floating[Any]],
-    ) -> _Fit:
+    ) -> _CalibrationFit:
         # Cross-fitted, so that signs and confidences are those of videos the temperature has not seen.
         calibration, votes = fit_calibration(probabilities_VMBC, weights_V, self.labels_B, self.folds_B)
         top_B = votes.probabilities_BC.argmax(axis=1)
         agreement_B = frame_agreement(self.discriminants, sequences_S, top_B.tolist())
-        signs_BK = trust.signs(votes.probabilities_BC, votes.member_MBC, votes.view_VBC, agreement_B, ood_score_B)
+        signs_BK = trust_score.signs(votes.probabilities_BC, votes.member_MBC, votes.view_VBC, agreement_B, ood_score_B)
         confidence_B = votes.probabilities_BC.max(axis=1)
         score, trust_B = fit_trust(confidence_B, signs_BK, top_B == self.labels_B, self.folds_B)
-        return _Fit(calibration=calibration, score=score, trust_B=trust_B, top_B=top_B)
+        return _CalibrationFit(calibration=calibration, score=score, trust_B=trust_B, top_B=top_B)
 
-    def stage(self, fit: _Fit, ood_score_B: npt.NDArray[np.floating[Any]]) -> StageData:
-        return StageData(
+    def stage(self, fit: _CalibrationFit, ood_score_B: npt.NDArray[np.floating[Any]]) -> ValidationScores:
+        return ValidationScores(
             trust_B=fit.trust_B, correct_B=fit.top_B == self.labels_B, ood_B=ood_score_B.astype(np.float32)
         )
 
@@ -192,7 +195,7 @@ def fit_calibration(
 
     def ece(votes: Votes) -> float:
         top_B = votes.probabilities_BC.argmax(axis=1)
-        return metrics.expected_calibration_error(votes.probabilities_BC.max(axis=1), top_B == labels_B)
+        return expected_calibration_error(votes.probabilities_BC.max(axis=1), top_B == labels_B)
 
     crossed_B = cross_fitted(folds_B, fit, lambda temperature, inside: temperature)
     crossed = vote(probabilities_VMBC, weights_V, crossed_B[:, None])
@@ -217,17 +220,3 @@ def fit_trust(
 
     crossed_B = cross_fitted(folds_B, fit, lambda score, inside: score(confidence_B[inside], signs_BK[inside]))
     return fit(np.ones(len(correct_B), bool)), crossed_B.astype(np.float32)
-
-
-def cross_fitted(
-    folds_B: npt.NDArray[np.int64],
-    fit: Callable[[npt.NDArray[np.bool_]], Fitted],
-    apply: Callable[[Fitted, npt.NDArray[np.bool_]], Any],
-) -> npt.NDArray[np.floating[Any]]:
-    """A value for each video, from a fit to the other folds; from a fit to all where there is one fold."""
-    values_B = np.empty(len(folds_B))
-    for fold in np.unique(folds_B):
-        outside = folds_B == fold
-        inside = ~outside if not outside.all() else outside
-        values_B[outside] = apply(fit(inside), outside)
-    return values_B

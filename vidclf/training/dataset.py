@@ -14,9 +14,10 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from vidclf.config import ConfigError
-from vidclf.features.store import FeatureSet, writable_view
-from vidclf.learning.augment import FramePlan, every_frame
+from vidclf.arrow import writable_view
+from vidclf.errors import ConfigError
+from vidclf.features.feature_set import FeatureSet
+from vidclf.training.augment import FramePlan, every_frame
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -90,15 +91,6 @@ class TrainingData:
     @property
     def feature_dim(self) -> int:
         return int(self.train.frames_ND.shape[1])
-
-
-def pad(sequences: Sequence[npt.NDArray[np.float16]]) -> tuple[Tensor, Tensor]:
-    """Zero-padded features [B, T, D] float32 and lengths [B] int64."""
-    lengths_B = torch.tensor([len(sequence) for sequence in sequences])
-    features_BTD = torch.zeros(len(sequences), int(lengths_B.max()), sequences[0].shape[1])
-    for row, sequence in enumerate(sequences):
-        features_BTD[row, : len(sequence)] = torch.tensor(sequence, dtype=torch.float32)
-    return features_BTD, lengths_B
 
 
 def training_data(features: FeatureSet, classes: list[str] | None = None) -> TrainingData:

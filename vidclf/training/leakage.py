@@ -21,12 +21,16 @@ from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 
 from vidclf import storage
-from vidclf.config import ConfigError, TrainConfig, parse_fractions
-from vidclf.features.store import FeatureSet
-from vidclf.learning import splits
-from vidclf.schema import LEAKAGE, SPLIT_TABLE, VIDEO_ID, conform
+from vidclf.archive import splits
+from vidclf.arrow import conform
+from vidclf.config import TrainConfig
+from vidclf.config.fields import parse_fractions
+from vidclf.errors import ConfigError
+from vidclf.features.feature_set import FeatureSet
+from vidclf.schema import LEAKAGE, SPLIT_TABLE, VIDEO_ID
 
 LEAKAGE_FILE = "leakage.parquet"
+
 SPLITS_FILE = "splits.parquet"
 
 TILE = 2048
@@ -41,7 +45,7 @@ Pairs = tuple[npt.NDArray[np.int64], npt.NDArray[np.int64], npt.NDArray[np.float
 
 
 @dataclass(frozen=True, kw_only=True)
-class Division:
+class SplitAssignment:
     """A feature set with the splits that training uses, and what is known of leaks between them."""
 
     features: FeatureSet
@@ -79,7 +83,7 @@ class Division:
         storage.publish_table(storage.join(directory, LEAKAGE_FILE), self.leaks)
 
 
-def divide(features: FeatureSet, config: TrainConfig) -> Division:
+def assign_splits(features: FeatureSet, config: TrainConfig) -> SplitAssignment:
     """The splits that `config.split` asks for: as indexed, or assigned anew such that neither sources
     nor clusters of near duplicates cross them (`groups` are then the joined ones, each named after
     its first source).
@@ -91,7 +95,7 @@ def divide(features: FeatureSet, config: TrainConfig) -> Division:
     fractions = parse_fractions(config.split, "manifest")
     if fractions is None:
         scan = _scan(unit_ND, features, config.near_duplicate_cosine)
-        return Division(features=features, clusters=scan.clusters, leaks=scan.leaks, num_leaks=scan.num_leaks)
+        return SplitAssignment(features=features, clusters=scan.clusters, leaks=scan.leaks, num_leaks=scan.num_leaks)
     if any(label is None for label in features.labels):
         raise ConfigError("--features: must hold labelled videos, to be split by label")
     # In no split yet, so that no pair is between two.
@@ -110,7 +114,7 @@ def divide(features: FeatureSet, config: TrainConfig) -> Division:
             "a higher --near-duplicate-cosine joins fewer)"
         ) from error
     divided = replace(features, groups=groups, splits=list(names))
-    return Division(features=divided, clusters=scan.clusters, leaks=scan.leaks, num_leaks=0)
+    return SplitAssignment(features=divided, clusters=scan.clusters, leaks=scan.leaks, num_leaks=0)
 
 
 def unit_means(features: Sequence[npt.NDArray[np.float16]]) -> npt.NDArray[np.float32]:

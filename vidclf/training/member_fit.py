@@ -19,12 +19,12 @@ import torch
 from torch import Tensor
 
 from vidclf.config import FitConfig
-from vidclf.learning import metrics
-from vidclf.learning.augment import augmented
-from vidclf.learning.dataset import Batches, TrainingData, bootstrap_sample, class_balanced_order
-from vidclf.learning.loss import focal_loss, inverse_frequency
-from vidclf.learning.model import TemporalClassifier, initialize
-from vidclf.learning.schedule import learning_rate
+from vidclf.ensemble.temporal_model import TemporalClassifier, initialize
+from vidclf.metrics import scores
+from vidclf.training.augment import augmented
+from vidclf.training.dataset import Batches, TrainingData, bootstrap_sample, class_balanced_order
+from vidclf.training.learning_rate import learning_rate
+from vidclf.training.loss import focal_loss, inverse_frequency
 
 SEED_STRIDE = 1_000_003
 """Between the random numbers of two attempts or epochs; a prime above any seed that people choose."""
@@ -137,7 +137,7 @@ class MemberFit:
         train_loss, confusion = self._train_epoch(generator)
         logits_BC = predict(self._averaged, self._val, self._config.batch_size, self._device)
         labels_B = self._val.labels_B.cpu()
-        measured = metrics.evaluate(labels_B.tolist(), logits_BC.argmax(dim=1).tolist(), self._classes)
+        measured = scores.evaluate(labels_B.tolist(), logits_BC.argmax(dim=1).tolist(), self._classes)
         epoch = Epoch(
             attempt=self._attempt,
             number=self._number,

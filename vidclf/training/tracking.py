@@ -14,15 +14,20 @@ from typing import Any
 from tensorboardX import SummaryWriter
 
 from vidclf import storage
-from vidclf.config import ConfigError, TrainConfig
-from vidclf.learning.fit import Epoch
+from vidclf.config import TrainConfig
+from vidclf.errors import ConfigError
+from vidclf.training.member_fit import Epoch
 
 TENSORBOARD_DIR = "tensorboard"
+
 MLFLOW_RETRIES = "MLFLOW_HTTP_REQUEST_MAX_RETRIES"
+
 LAST_SCALAR = "seconds/epoch"
 """The last of `scalars`."""
+
 MLFLOW_PARAMS, MLFLOW_METRICS = 100, 1000
 """The most that MLflow takes at a time."""
+
 ODD = re.compile(r"[^\w\-. :]|^\.+$")
 """Characters that MLflow refuses, or that mean a directory to it, in the second part of a name."""
 

@@ -11,12 +11,14 @@ import torch
 
 from vidclf import storage
 from vidclf.config import FitConfig, ModelConfig, TrainConfig
-from vidclf.learning import ensemble, train, trials
-from vidclf.learning.dataset import Batches, TrainingData
-from vidclf.learning.fit import predict
-from vidclf.learning.leakage import Division
-from vidclf.learning.model import TemporalClassifier
-from vidclf.learning.selection import select
+from vidclf.ensemble import files
+from vidclf.ensemble.temporal_model import TemporalClassifier
+from vidclf.training import publish
+from vidclf.training.dataset import Batches, TrainingData
+from vidclf.training.leakage import SplitAssignment
+from vidclf.training.member_fit import predict
+from vidclf.tuning import trial_files
+from vidclf.tuning.greedy_selection import select
 
 
 def publish_chosen(
@@ -24,7 +26,7 @@ def publish_chosen(
     output: str,
     config: TrainConfig,
     num_members: int,
-    division: Division,
+    division: SplitAssignment,
     data: TrainingData,
     weights: str,
 ) -> None:
@@ -40,14 +42,14 @@ def publish_chosen(
         if row["macro_f1"] is not None
         and row["error"] is None
         and row["features"] == rows[0]["features"]
-        and has_sizes_of(trials.fit_config(row), config)
+        and has_sizes_of(trial_files.fit_config(row), config)
     ]
     cpu = torch.device("cpu")
     val = Batches(data.val, cpu)
-    states = [trials.best_weights(output, row["trial_id"]) for row in candidates]
+    states = [trial_files.best_weights(output, row["trial_id"]) for row in candidates]
     probabilities = []
     for row, state in zip(candidates, states, strict=True):
-        model = TemporalClassifier(data.feature_dim, len(data.classes), trials.fit_config(row))
+        model = TemporalClassifier(data.feature_dim, len(data.classes), trial_files.fit_config(row))
         model.load_state_dict(state)
         probabilities.append(predict(model, val, config.batch_size, cpu).softmax(dim=1).numpy())
     chosen = select(np.stack(probabilities), data.val.labels, data.classes, num_members)
@@ -58,7 +60,7 @@ def publish_chosen(
     division.publish(config.output)
     for index, place in enumerate(chosen):
         _publish_member(config.output, index, states[place], output, candidates[place], division.features.spec.backbone)
-    train.publish_ensemble(replace(config, members=len(chosen)), [division.features], data, [weights])
+    publish.publish_ensemble(replace(config, members=len(chosen)), [division.features], data, [weights])
 
 
 def has_sizes_of(one: FitConfig, other: FitConfig) -> bool:
@@ -73,14 +75,14 @@ def has_sizes_of(one: FitConfig, other: FitConfig) -> bool:
 def _publish_member(
     directory: str, index: int, state: dict[str, torch.Tensor], output: str, row: Mapping[str, Any], backbone: str
 ) -> None:
-    progress = trials.progress_of(output, row["trial_id"])
+    progress = trial_files.progress_of(output, row["trial_id"])
     assert progress is not None, "a trial with a score has told of it"
     member = {
-        "file": ensemble.member_file(index),
+        "file": files.member_file(index),
         "backbone": backbone,
         "num_parameters": sum(tensor.numel() for tensor in state.values()),
         "seed": progress.settings["seed"],
-        "digest": ensemble.write_member(directory, index, state),
+        "digest": files.write_member(directory, index, state),
         "recipe": f"trial {row['trial_id']}",
         "trial": progress.settings,
         "attempts": max(epoch["attempt"] for epoch in progress.history),
@@ -88,4 +90,4 @@ def _publish_member(
         "duration_s": row["duration_s"],
         "best": progress.best,
     }
-    storage.publish_json(train.marker(directory, index), {"member": member, "history": progress.history})
+    storage.publish_json(publish.marker(directory, index), {"member": member, "history": progress.history})

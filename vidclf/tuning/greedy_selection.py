@@ -14,7 +14,7 @@ from collections.abc import Sequence
 import numpy as np
 import numpy.typing as npt
 
-from vidclf.learning import metrics
+from vidclf.metrics import scores
 
 
 def select(
@@ -35,5 +35,5 @@ def vote(
     """Macro F1 and mean log-likelihood of the average of N votes."""
     mean_BC = probabilities_NBC.mean(axis=0)
     of_label_B = mean_BC[np.arange(len(labels)), labels]
-    score = metrics.evaluate(labels, mean_BC.argmax(axis=1).tolist(), classes).macro_f1
+    score = scores.evaluate(labels, mean_BC.argmax(axis=1).tolist(), classes).macro_f1
     return score, float(np.log(np.maximum(of_label_B, 1e-12)).mean())

@@ -12,10 +12,10 @@ from ray.tune.schedulers import ASHAScheduler, FIFOScheduler, PopulationBasedTra
 from ray.tune.search import BasicVariantGenerator, Searcher
 from ray.tune.search.optuna import OptunaSearch
 
-from vidclf.learning import trials
-from vidclf.learning.space import MUTABLE, Domain
-from vidclf.learning.study import Study
-from vidclf.learning.trials import Progress
+from vidclf.tuning import trial_files
+from vidclf.tuning.space import MUTABLE, Domain
+from vidclf.tuning.study import Study
+from vidclf.tuning.trial_files import TrialRecord
 
 METRIC, TIME = "macro_f1", "epochs"
 """Names under which trials report their best macro F1 on validation so far, and their epochs."""
@@ -79,12 +79,12 @@ class ContinuedASHA(ASHAScheduler):
 
     def on_trial_add(self, tune_controller: Any, trial: Any) -> None:
         super().on_trial_add(tune_controller, trial)
-        progress = trials.progress_of(self._output, trial.trial_id)
+        progress = trial_files.progress_of(self._output, trial.trial_id)
         for number, best in enumerate(_best_so_far(progress), 1):
             self._trial_info[trial.trial_id].on_result(trial, number, best)
 
 
-def _best_so_far(progress: Progress | None) -> list[float]:
+def _best_so_far(progress: TrialRecord | None) -> list[float]:
     """What a trial reported after each epoch, but for the rare trial whose weights are chosen by accuracy."""
     best: list[float] = []
     for epoch in progress.history if progress is not None else []:

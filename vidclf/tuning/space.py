@@ -21,15 +21,20 @@ from dataclasses import dataclass, fields
 from typing import Any
 
 from vidclf import storage
-from vidclf.config import RECIPES, ConfigError, FitConfig, SearchConfig, base_kind, convert
+from vidclf.config import FitConfig, SearchConfig
+from vidclf.config.fields import base_kind, convert
+from vidclf.config.train import RECIPES
+from vidclf.errors import ConfigError
 
 FEATURES, HEADS, HIDDEN = "features", "num_attention_heads", "hidden_dim"
+
 POINT = "point"
 """Of a grid, the name under which a trial has its whole point."""
 
 RANGES = {"uniform": float, "loguniform": float, "randint": int, "lograndint": int}
 """Types of domain with `lower` and `upper`, by the type of the values; as in `ray.tune`, `upper` is not drawn
 where they are whole."""
+
 TYPES = (*RANGES, "choice")
 
 MUTABLE = (
@@ -39,6 +44,8 @@ MUTABLE = (
 """What may change in the middle of a training, so that population-based training can exchange it."""
 
 KINDS = {**typing.get_type_hints(FitConfig), FEATURES: str}
+
+
 del KINDS["seed"]
 
 

@@ -7,9 +7,10 @@ from dataclasses import dataclass
 from typing import Any
 
 from vidclf import storage
-from vidclf.config import ConfigError, TrainConfig, TuneConfig
-from vidclf.features.store import FeatureSet
-from vidclf.learning.space import FEATURES, Space
+from vidclf.config import TrainConfig, TuneConfig
+from vidclf.errors import ConfigError
+from vidclf.features.feature_set import FeatureSet
+from vidclf.tuning.space import FEATURES, Space
 
 STUDY_FILE = "study.json"
 

@@ -23,22 +23,27 @@ import torch
 import yaml
 from torch import Tensor
 
-from vidclf import schema, storage
-from vidclf.config import FitConfig, base_kind
-from vidclf.learning.space import FEATURES, KINDS
+from vidclf import arrow, schema, storage
+from vidclf.config import FitConfig
+from vidclf.config.fields import base_kind
 from vidclf.schema import TrialStatus
+from vidclf.tuning.space import FEATURES, KINDS
 
 TRIALS_DIR = "trials"
+
 TRIALS_FILE = "trials.parquet"
+
 BEST_FILE = "best.yaml"
 
 _OUT_OF_MEMORY = re.compile(r"MemoryError|out of memory|not enough memory|can't allocate memory|running low on memory")
+
 _LISTS = ("epoch_macro_f1", "epoch_val_loss", "epoch_train_loss", "ended_s")
+
 _ARROW = {int: pa.int64(), float: pa.float64(), bool: pa.bool_(), str: pa.string()}
 
 
 @dataclass(kw_only=True)
-class Progress:
+class TrialRecord:
     """What a trial has done so far: `progress.json`."""
 
     trial_id: str
@@ -64,13 +69,13 @@ class Progress:
         return self.history[self.best_epoch - 1] if self.best_epoch is not None else None
 
 
-def progress_of(output: str, trial_id: str) -> Progress | None:
+def progress_of(output: str, trial_id: str) -> TrialRecord | None:
     """What a trial left; None where it had not begun."""
     path = storage.join(output, TRIALS_DIR, trial_id, "progress.json")
-    return Progress(**storage.read_json(path)) if storage.exists(path) else None
+    return TrialRecord(**storage.read_json(path)) if storage.exists(path) else None
 
 
-def publish_progress(output: str, progress: Progress) -> None:
+def publish_progress(output: str, progress: TrialRecord) -> None:
     storage.publish_json(storage.join(output, TRIALS_DIR, progress.trial_id, "progress.json"), asdict(progress))
 
 
@@ -136,7 +141,7 @@ def row(output: str, trial_id: str, error: str | None, searched: Sequence[str]) 
     }
 
 
-def _status(progress: Progress | None, error: str | None) -> TrialStatus:
+def _status(progress: TrialRecord | None, error: str | None) -> TrialStatus:
     if error is not None:
         return TrialStatus.OUT_OF_MEMORY if is_out_of_memory(error) else TrialStatus.FAILED
     assert progress is not None, "a trial that did not fail has run an epoch"
@@ -148,7 +153,7 @@ def table(rows: Sequence[Mapping[str, Any]], searched: Sequence[str]) -> pa.Tabl
     parameters = {name: _arrow_type(name) for name in searched if name != FEATURES}
     columns = schema.trials(parameters)
     ordered = sorted(rows, key=_rank)
-    return schema.conform(pa.Table.from_pylist([dict(entry) for entry in ordered], columns), columns, TRIALS_FILE)
+    return arrow.conform(pa.Table.from_pylist([dict(entry) for entry in ordered], columns), columns, TRIALS_FILE)
 
 
 def _rank(entry: Mapping[str, Any]) -> tuple[bool, float, float, float]:

@@ -14,13 +14,14 @@ from ray import tune as ray_tune
 from ray.tune import Checkpoint
 
 from vidclf.config import TrainConfig
-from vidclf.learning import tracking, trials
-from vidclf.learning.dataset import TrainingData
-from vidclf.learning.fit import MemberFit
-from vidclf.learning.methods import METRIC, TIME
-from vidclf.learning.space import FEATURES
-from vidclf.learning.study import Study, train_config
-from vidclf.learning.trials import Progress
+from vidclf.training.dataset import TrainingData
+from vidclf.training.member_fit import MemberFit
+from vidclf.training.tracking import Tracker
+from vidclf.tuning import trial_files
+from vidclf.tuning.ray_search import METRIC, TIME
+from vidclf.tuning.space import FEATURES
+from vidclf.tuning.study import Study, train_config
+from vidclf.tuning.trial_files import TrialRecord
 
 STATE_FILE = "state.pt"
 
@@ -30,26 +31,26 @@ def run_trial(point: dict[str, Any], *, study: Study, data: dict[str, TrainingDa
     config, trial_id = study.config, ray_tune.get_context().get_trial_id()
     settings = study.space.settings(point)
     location = study.locations[settings.pop(FEATURES, None)]
-    progress = trials.progress_of(config.output, trial_id) or Progress(
+    progress = trial_files.progress_of(config.output, trial_id) or TrialRecord(
         trial_id=trial_id, features=location, settings={}, started_s=time.time()
     )
     if progress.error is None:
         try:
             chosen = replace(train_config(study, location), **settings)
-            progress.settings = trials.settings_of(chosen)
-            trials.publish_progress(config.output, progress)
+            progress.settings = trial_files.settings_of(chosen)
+            trial_files.publish_progress(config.output, progress)
             _train(chosen, data[location], study, progress)
         except (ray.exceptions.RayError, OSError):
             raise  # the cluster's or the storage's: Ray tries again
         except Exception as error:
-            progress.error = trials.error_text(error)
-            trials.publish_progress(config.output, progress)
+            progress.error = trial_files.error_text(error)
+            trial_files.publish_progress(config.output, progress)
     if progress.error is not None:
         # To Ray it is a trial that scored nothing, which it does not try again, and whose kind tpe avoids.
         ray_tune.report({METRIC: 0.0, TIME: len(progress.history)})
 
 
-def _train(config: TrainConfig, data: TrainingData, study: Study, progress: Progress) -> None:
+def _train(config: TrainConfig, data: TrainingData, study: Study, progress: TrialRecord) -> None:
     torch.set_num_threads(max(1, int(study.config.cpus_per_trial)))
     device = torch.device("cuda" if study.gpus else "cpu")
     if study.gpus:
@@ -61,10 +62,10 @@ def _train(config: TrainConfig, data: TrainingData, study: Study, progress: Prog
     interval = search.perturbation_epochs if search.algorithm == "pbt" else None
     fit = MemberFit(data, config, config.seed, device)
     handed_on = ray_tune.get_checkpoint()  # in population-based training: a better trial's, or its own
-    state = _state_in(handed_on) if handed_on is not None else trials.state_of(config.output, progress.trial_id)
+    state = _state_in(handed_on) if handed_on is not None else trial_files.state_of(config.output, progress.trial_id)
     if state is not None:
         fit.restore(state)
-    with tracking.Tracker(config.output, progress.trial_id, config, len(fit.history), kind="trial") as tracker:
+    with Tracker(config.output, progress.trial_id, config, len(fit.history), kind="trial") as tracker:
         for epoch in fit.history:
             tracker.log(epoch, data.classes)
         if fit.history:
@@ -72,14 +73,14 @@ def _train(config: TrainConfig, data: TrainingData, study: Study, progress: Prog
             _report(fit, interval)
         while not fit.is_done:
             epoch = fit.run_epoch()
-            trials.publish_state(config.output, progress.trial_id, fit.checkpoint())
+            trial_files.publish_state(config.output, progress.trial_id, fit.checkpoint())
             tracker.log(epoch, data.classes)
             _tell(fit, progress)
-            trials.publish_progress(config.output, progress)
+            trial_files.publish_progress(config.output, progress)
             _report(fit, interval)
 
 
-def _tell(fit: MemberFit, progress: Progress) -> None:
+def _tell(fit: MemberFit, progress: TrialRecord) -> None:
     num_epochs = len(fit.history)
     progress.history = [asdict(epoch) for epoch in fit.history]
     progress.ended_s = [*progress.ended_s, *[time.time()] * num_epochs][:num_epochs]

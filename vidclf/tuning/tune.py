@@ -19,16 +19,21 @@ import pyarrow as pa
 from ray import tune as ray_tune
 from ray.tune import Callback, FailureConfig, RunConfig, Tuner
 
-from vidclf import cluster, storage
+from vidclf import ray_cluster, storage, tally
 from vidclf.config import TuneConfig
-from vidclf.features.store import FeatureSet
-from vidclf.learning import leakage, space, tracking, trials
-from vidclf.learning.chosen import publish_chosen
-from vidclf.learning.dataset import TrainingData, training_data
-from vidclf.learning.leakage import Division
-from vidclf.learning.methods import METRIC, ray_domain, scheduler, searcher
-from vidclf.learning.space import POINT
-from vidclf.learning.study import (
+from vidclf.errors import RunStopped
+from vidclf.features.feature_set import FeatureSet
+from vidclf.progress import ProgressLine
+from vidclf.training import leakage, tracking
+from vidclf.training.dataset import TrainingData, training_data
+from vidclf.training.leakage import SplitAssignment
+from vidclf.training.member_plan import data_digest
+from vidclf.tuning import space as space_module
+from vidclf.tuning import trial_files
+from vidclf.tuning.ensemble_from_trials import publish_chosen
+from vidclf.tuning.ray_search import METRIC, ray_domain, scheduler, searcher
+from vidclf.tuning.space import POINT, read_space
+from vidclf.tuning.study import (
     STUDY_FILE,
     Study,
     locations,
@@ -38,22 +43,23 @@ from vidclf.learning.study import (
     refuse_other,
     train_config,
 )
-from vidclf.learning.train import data_digest
-from vidclf.learning.trial import run_trial
-from vidclf.learning.trials import BEST_FILE, TRIALS_DIR, TRIALS_FILE
-from vidclf.ledger import RunStopped
-from vidclf.progress import ProgressLine
+from vidclf.tuning.trial_files import BEST_FILE, TRIALS_DIR, TRIALS_FILE
+from vidclf.tuning.trial_worker import run_trial
 
 ENSEMBLE_DIR = "ensemble"
+
 SUMMARY_FILE = "summary.json"
+
 RAY_TUNE_DIR = "_ray_tune"
+
 RUN_NAME = "search"
+
 MAX_FAILURES = 2
 """Restarts of a trial whose worker or node died; one that fails of itself would fail again, and is over."""
 
 
 @dataclass(frozen=True, kw_only=True)
-class Search:
+class SearchResult:
     """A search that has ended."""
 
     config: TuneConfig
@@ -67,7 +73,7 @@ class Search:
     """directory of the ensemble made of trials"""
 
 
-def tune(config: TuneConfig, features: Mapping[str, FeatureSet], weights: Mapping[str, str]) -> Search | None:
+def tune(config: TuneConfig, features: Mapping[str, FeatureSet], weights: Mapping[str, str]) -> SearchResult | None:
     """Search, write trials.parquet, best.yaml and, where asked for, the ensemble; None after a dry run.
 
     `features` and where their backbone's weights were, `weights`, are by location. Raises ConfigError before any
@@ -78,10 +84,12 @@ def tune(config: TuneConfig, features: Mapping[str, FeatureSet], weights: Mappin
     features = {storage.canonical(location): found for location, found in features.items()}
     weights = {storage.canonical(location): found for location, found in weights.items()}
     config = replace(config, output=storage.canonical(config.output), features=tuple(features))
-    searched = space.read_space(config.space)
+    searched = read_space(config.space)
     study = Study(config=config, space=searched, locations=locations(searched, features))
     refuse_large_grid(study)
-    divisions = {location: leakage.divide(found, train_config(study, location)) for location, found in features.items()}
+    divisions = {
+        location: leakage.assign_splits(found, train_config(study, location)) for location, found in features.items()
+    }
     refuse_incomparable({location: division.features for location, division in divisions.items()})
     data = {location: training_data(division.features) for location, division in divisions.items()}
     if config.mlflow is not None:
@@ -96,7 +104,7 @@ def tune(config: TuneConfig, features: Mapping[str, FeatureSet], weights: Mappin
     is_begun = refuse_other(config, identity)
     print(*sorted({division.summary for division in divisions.values()}), sep="\n")
     if config.dry_run:
-        names = ", ".join(space.searched(searched))
+        names = ", ".join(space_module.searched(searched))
         verb = "go on with" if is_begun else "search"
         print(f"would {verb} {study.num_trials} trials over {names} by {method(searched)} into {config.output}")
         return None
@@ -113,27 +121,27 @@ def tune(config: TuneConfig, features: Mapping[str, FeatureSet], weights: Mappin
 def _publish(
     study: Study,
     table: pa.Table,
-    divisions: Mapping[str, Division],
+    divisions: Mapping[str, SplitAssignment],
     data: Mapping[str, TrainingData],
     weights: Mapping[str, str],
-) -> Search:
+) -> SearchResult:
     """best.yaml, the splits and the ensemble. RunStopped, naming the first error, where no trial has a score."""
     config = study.config
     rows: list[dict[str, Any]] = table.to_pylist()
     best = next((entry for entry in rows if entry["error"] is None and entry["macro_f1"] is not None), None)
     if best is None:
         errors = sorted((entry for entry in rows if entry["error"]), key=lambda entry: entry["started_s"] or 0.0)
-        told = f"the first: {trials.first_line(errors[0]['error'])}" if errors else "none had ended an epoch"
+        told = f"the first: {trial_files.first_line(errors[0]['error'])}" if errors else "none had ended an epoch"
         raise RunStopped(f"{config.output}: none of {len(rows)} trials has a score; {told}")
     note = f"best of {len(rows)} trials by {method(study.space)}, {config.space}"
-    content = trials.best_yaml(best, config.split, note)
+    content = trial_files.best_yaml(best, config.split, note)
     storage.publish_bytes(storage.join(config.output, BEST_FILE), content)
     divisions[best["features"]].publish(config.output)
     directory = None
     if config.ensemble_from_trials is not None:
         directory = storage.join(config.output, ENSEMBLE_DIR)
         location = best["features"]
-        chosen = replace(train_config(study, location), output=directory, **vars(trials.fit_config(best)))
+        chosen = replace(train_config(study, location), output=directory, **vars(trial_files.fit_config(best)))
         publish_chosen(
             rows,
             config.output,
@@ -143,10 +151,10 @@ def _publish(
             data[location],
             weights[location],
         )
-    return Search(
+    return SearchResult(
         config=config,
         space=study.space.described(),
-        searched=space.searched(study.space),
+        searched=space_module.searched(study.space),
         trials=table,
         num_planned=study.num_trials,
         ensemble=directory,
@@ -156,7 +164,7 @@ def _publish(
 def _search(study: Study, data: dict[str, TrainingData]) -> None:
     """Run the trials that are missing and write trials.parquet."""
     config, output = study.config, study.config.output
-    resources = cluster.connect()
+    resources = ray_cluster.connect()
     if config.mlflow is not None:
         tracking.mlflow_experiment(tracking.mlflow_client(config.mlflow), train_config(study, config.features[0]))
     study = replace(study, gpus=config.gpus_per_trial if resources.num_gpus else 0.0)
@@ -179,7 +187,7 @@ def _search(study: Study, data: dict[str, TrainingData]) -> None:
     )
     directory = storage.join(output, RAY_TUNE_DIR, RUN_NAME)
     is_continued = any("experiment_state" in path for path in storage.list_files(directory))
-    with ProgressLine("trials", study.num_trials, "trials") as line, cluster.stopped_by_sigterm():
+    with ProgressLine("trials", study.num_trials, "trials") as line, tally.stopped_by_sigterm():
         log = _Log.current = _Log(study, line)
         if is_continued:
             tuner = Tuner.restore(directory, trainable, resume_unfinished=True)
@@ -201,7 +209,7 @@ def _search(study: Study, data: dict[str, TrainingData]) -> None:
         for path in storage.list_dirs(storage.join(output, parent)):
             if path.rstrip("/").rsplit("/", 1)[-1].removeprefix(prefix) not in kept:
                 storage.delete_tree(path)
-    table = trials.table(rows, space.searched(study.space))
+    table = trial_files.table(rows, space_module.searched(study.space))
     storage.publish_table(storage.join(output, TRIALS_FILE), table)
     # Last, as the marker that nothing is left to run.
     summary = {
@@ -289,8 +297,8 @@ class _Log(Callback):
         self._say(trial.trial_id, "its worker died")
 
     def _say(self, trial_id: str, error: str | None) -> None:
-        names = space.searched(self._study.space)
-        row = trials.row(self._study.config.output, trial_id, error, names)
+        names = space_module.searched(self._study.space)
+        row = trial_files.row(self._study.config.output, trial_id, error, names)
         self._line.say(line_of(row, names))
 
 
@@ -302,7 +310,7 @@ def line_of(row: Mapping[str, Any], searched: Sequence[str]) -> str:
     """A trial that is over, in one line."""
     drawn = ", ".join(f"{name} {shown(row[name])}" for name in searched)
     if row["error"] is not None:
-        return f"trial {row['trial_id']}: {row['status']}: {trials.first_line(row['error'])} ({drawn})"
+        return f"trial {row['trial_id']}: {row['status']}: {trial_files.first_line(row['error'])} ({drawn})"
     scored = f"macro F1 {row['macro_f1']:.3f} at epoch {row['best_epoch']}" if row["best_epoch"] else "no epoch ended"
     run = f"{row['num_epochs']} run, {row['status']}, {row['duration_s']:.1f} s"
     return f"trial {row['trial_id']}: {scored}, {run} ({drawn})"
@@ -320,10 +328,10 @@ def shown(value: Any) -> str:
 def _row(study: Study, trial: Any) -> dict[str, Any] | None:
     """The row of a trial of Ray Tune; None where the time was up before it began."""
     has_failed = trial.status == "ERROR"
-    if not has_failed and trials.progress_of(study.config.output, trial.trial_id) is None:
+    if not has_failed and trial_files.progress_of(study.config.output, trial.trial_id) is None:
         return None
-    error = trials.error_text(trial.get_pickled_error() or trial.get_error()) if has_failed else None
-    return trials.row(study.config.output, trial.trial_id, error, space.searched(study.space))
+    error = trial_files.error_text(trial.get_pickled_error() or trial.get_error()) if has_failed else None
+    return trial_files.row(study.config.output, trial.trial_id, error, space_module.searched(study.space))
 
 
 def _trial_id(trial: Any) -> str:

@@ -26,9 +26,10 @@ from dataclasses import dataclass, replace
 import numpy as np
 import numpy.typing as npt
 
-from vidclf.learning.trust import RiskThreshold, at_threshold, risk_threshold
+from vidclf.uncertainty.risk_threshold import RiskThreshold, at_threshold, risk_threshold
 
 KEYFRAMES, SUBSET = EARLY_STAGES = ("keyframes", "subset")
+
 FULL = "full"
 
 SUBSET_FRAMES = 24
@@ -36,7 +37,7 @@ SUBSET_FRAMES = 24
 
 
 @dataclass(frozen=True, kw_only=True)
-class StageData:
+class ValidationScores:
     """What a stage says of validation's videos, by fits that had not seen a video's source."""
 
     trust_B: npt.NDArray[np.float32]
@@ -52,13 +53,15 @@ class StageData:
         """Which of the videos, [B]."""
         return (self.trust_B >= threshold) & (self.ood_B <= 1)
 
-    def in_distribution(self) -> StageData:
+    def in_distribution(self) -> ValidationScores:
         """Of the videos that may be accepted."""
         return self.of(self.ood_B <= 1)
 
-    def of(self, is_in_B: npt.NDArray[np.bool_]) -> StageData:
+    def of(self, is_in_B: npt.NDArray[np.bool_]) -> ValidationScores:
         """Of some of the videos."""
-        return StageData(trust_B=self.trust_B[is_in_B], correct_B=self.correct_B[is_in_B], ood_B=self.ood_B[is_in_B])
+        return ValidationScores(
+            trust_B=self.trust_B[is_in_B], correct_B=self.correct_B[is_in_B], ood_B=self.ood_B[is_in_B]
+        )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -71,7 +74,7 @@ class CascadeOutcome:
 
 
 def outcome(
-    stages: Mapping[str, StageData], full_correct_B: npt.NDArray[np.bool_], thresholds: Mapping[str, float]
+    stages: Mapping[str, ValidationScores], full_correct_B: npt.NDArray[np.bool_], thresholds: Mapping[str, float]
 ) -> CascadeOutcome:
     """Let the early stages decide from `thresholds` on, and the full look, right where `full_correct_B`, the
     rest."""
@@ -86,7 +89,9 @@ def outcome(
     return CascadeOutcome(share={**share, FULL: float(is_left_B.mean())}, accuracy=float(is_right_B.mean()))
 
 
-def stage_thresholds(stages: Mapping[str, StageData], full: StageData, risk: float) -> dict[str, RiskThreshold]:
+def stage_thresholds(
+    stages: Mapping[str, ValidationScores], full: ValidationScores, risk: float
+) -> dict[str, RiskThreshold]:
     """The trust score from which on each early stage decides, of the stages that may; in their order. `full` is
     the full look."""
     of_full = full.threshold(risk)
@@ -106,7 +111,7 @@ def stage_thresholds(stages: Mapping[str, StageData], full: StageData, risk: flo
 
 
 def _beside_full(
-    left: StageData, is_shared_error_B: npt.NDArray[np.bool_], full_threshold: float, risk: float
+    left: ValidationScores, is_shared_error_B: npt.NDArray[np.bool_], full_threshold: float, risk: float
 ) -> RiskThreshold | None:
     """The threshold of a stage by the errors that the full look would spare, of the videos that are left to it;
     not below that of the full look. None where these too are above the risk."""

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from scipy.special import logit
 
-from vidclf.learning.trust import CERTAIN, SIGNS, TrustScore
+from vidclf.uncertainty.trust_score import CERTAIN, SIGNS, TrustScore
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from vidclf.learning.ood import LEAST_VARIANCE, Floats, class_means, principal, signed_root, unit
+from vidclf.uncertainty.geometry import LEAST_VARIANCE, Floats, class_means, principal, signed_root, unit
 
 SHRINKAGE = 0.95
 """Share of a multiple of the identity in the covariance: a few hundred videos tell little of a thousand

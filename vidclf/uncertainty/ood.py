@@ -32,7 +32,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-Floats = npt.NDArray[np.floating[Any]]
+from vidclf.uncertainty.geometry import LEAST_VARIANCE, Floats, class_means, covariance, principal, signed_root, unit
 
 OOD_LEVEL = 0.95
 """Share of unseen videos of the known classes that should have an OOD score below 1. At 0.99 a few hundred
@@ -63,7 +63,6 @@ ENOUGH_VIDEOS = 512
 MAX_THINNED = 8
 """The largest classes, that are thinned to find what few videos do to a distance."""
 
-LEAST_VARIANCE = 1e-9
 LEAST_MOTION = 0.01
 """Added to spread and roughness, below which they are noise, before their logarithm is taken."""
 
@@ -96,7 +95,7 @@ class FeatureSpace:
         centres_CD, motion_means_CK = class_means(appearance_BD, labels_B), class_means(motion_BK, labels_B)
         centred_BD, apart_BK = appearance_BD - centres_CD[labels_B], motion_BK - motion_means_CK[labels_B]
         mean_variance = float((centred_BD**2).sum() / len(labels_B))
-        mean_covariance_KK = _covariance(apart_BK) + LEAST_MOTION**2 * np.eye(apart_BK.shape[1])
+        mean_covariance_KK = covariance(apart_BK) + LEAST_MOTION**2 * np.eye(apart_BK.shape[1])
         directions, inverse_variance_C, precisions = [], np.empty(num_classes), []
         for index in range(num_classes):
             centred_ND, apart_NK = centred_BD[labels_B == index], apart_BK[labels_B == index]
@@ -104,7 +103,7 @@ class FeatureSpace:
             directions.append(directions_RD / math.sqrt(excess_C[index]))
             inverse_variance_C[index] = inverse_variance / excess_C[index]
             own = _own_share(apart_NK)
-            precisions.append(np.linalg.inv(own * _covariance(apart_NK) + (1 - own) * mean_covariance_KK))
+            precisions.append(np.linalg.inv(own * covariance(apart_NK) + (1 - own) * mean_covariance_KK))
         num_directions = max(len(rows_RD) for rows_RD in directions)
         padded = [np.pad(rows_RD, ((0, num_directions - len(rows_RD)), (0, 0))) for rows_RD in directions]
         return cls(
@@ -258,36 +257,6 @@ def motion(features: Sequence[Floats]) -> Floats:
     return found_BK
 
 
-def signed_root(features_TD: Floats) -> Floats:
-    """What a network's last layer says is sparse and skewed, and without the root a few large values decide a
-    distance (Perronnin et al. 2010, Improving the Fisher Kernel, section 3.2)."""
-    root_TD: Floats = np.sign(features_TD) * np.sqrt(np.abs(features_TD.astype(np.float32)))
-    return root_TD
-
-
-def unit(rows_BD: Floats) -> Floats:
-    """Rows at unit length."""
-    unit_BD: Floats = rows_BD / np.maximum(np.linalg.norm(rows_BD, axis=1, keepdims=True), 1e-12)
-    return unit_BD
-
-
-def principal(centred_ND: Floats) -> tuple[Floats, Floats]:
-    """The variance along each direction that rows vary in, [R], most first, and these directions [R, D] at unit
-    length."""
-    num_videos, dim = centred_ND.shape
-    if num_videos <= dim:
-        _, scale_R, along_RD = np.linalg.svd(centred_ND, full_matrices=False)
-        return scale_R**2 / num_videos, along_RD
-    # Ascending, and of a singular covariance some are below 0.
-    variance_R, along_DR = np.linalg.eigh(_covariance(centred_ND))
-    return np.maximum(variance_R[::-1], 0.0), along_DR.T[::-1]
-
-
-def class_means(rows_BD: Floats, labels_B: npt.NDArray[np.int64]) -> Floats:
-    """[C, D]; every class up to the highest label has at least one row."""
-    return np.stack([rows_BD[labels_B == index].mean(axis=0) for index in range(labels_B.max() + 1)])
-
-
 def _scaled_directions(centred_ND: Floats, mean_variance: float) -> tuple[Floats, float]:
     """A class's scaled directions [R, D] and the inverse variance in every other one, from its videos' deviations
     and the mean squared deviation of all classes' videos."""
@@ -316,8 +285,3 @@ def _squared(apart_BD: Floats, directions_RD: Floats, inverse_variance: float) -
 def _own_share(rows_NK: Floats) -> float:
     """How much a class's own spread counts beside that of all classes."""
     return len(rows_NK) / (len(rows_NK) + PRIOR_VIDEOS)
-
-
-def _covariance(centred_NK: Floats) -> Floats:
-    covariance_KK: Floats = centred_NK.T @ centred_NK / len(centred_NK)
-    return covariance_KK

@@ -14,33 +14,25 @@ Shape suffixes: B videos, C classes, M members, V views, K signs, N votes.
 
 from __future__ import annotations
 
-import math
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 from scipy.optimize import minimize
 from scipy.special import expit, logit
-from scipy.stats import binom
 
 Floats = npt.NDArray[np.floating[Any]]
+
 Bools = npt.NDArray[np.bool_]
 
 SIGNS = ("margin", "certainty", "member_agreement", "view_agreement", "frame_agreement", "closeness")
 """What the trust score looks at beside the confidence; each one is higher for what deserves more trust.
 `view_agreement` says nothing without test-time augmentation, and weighs nothing there."""
 
-CONFIDENCE_LEVEL = 0.9
-"""With which a risk threshold holds, over the draw of the validation videos."""
-
 PRIOR_SD = 0.5
 """Standard deviation of the trust score's coefficients before a validation video is seen: of the
 intercept around 0, of the confidence's around 1, of the signs' above 0."""
-
-THRESHOLDS = np.arange(100) / 100
-"""Trust scores that a risk threshold is chosen from."""
 
 CERTAIN = 1e-4
 """No confidence is taken to be nearer to 0 or 1 than this."""
@@ -134,81 +126,3 @@ def _named(values_K: Floats) -> dict[str, float]:
 def _logit(confidence_B: Floats) -> Floats:
     logits_B: Floats = logit(np.clip(confidence_B.astype(np.float64), CERTAIN, 1 - CERTAIN))
     return logits_B
-
-
-def group_folds(labels: Sequence[int], groups: Sequence[str], num_folds: int) -> npt.NDArray[np.int64]:
-    """A fold for each video, none of which holds a part of a source: the sources of each class dealt
-    out in the order of their names, one class going on where the one before stopped."""
-    label_of = dict(zip(groups, labels, strict=True))
-    order = sorted(label_of, key=lambda group: (label_of[group], group))
-    fold_of = {group: position % num_folds for position, group in enumerate(order)}
-    return np.array([fold_of[group] for group in groups], dtype=np.int64)
-
-
-@dataclass(frozen=True, kw_only=True)
-class RiskThreshold:
-    """The trust score from which on predictions are accepted, and what validation says of it."""
-
-    threshold: float
-    basis: str
-    """`certified`: the error of accepted videos is at most the risk, with `CONFIDENCE_LEVEL`;
-    `estimated`: (errors + 1) / (accepted + 2) is at most the risk; `unreached`: that is as low as it gets,
-    and above the risk; `as full`, of an early stage of the cascade: above the risk, but the errors that the
-    full look would spare are not"""
-    num_accepted: int
-    num_errors: int
-    num_videos: int
-    """of validation: accepted at this threshold, wrong among these, and all that may be accepted"""
-    num_spared: int | None = None
-    """of the errors, with `as full`: those that the full look would not make"""
-
-    @property
-    def estimate(self) -> float:
-        """Expected error of accepted videos, by the rule of succession."""
-        return (self.num_errors + 1) / (self.num_accepted + 2)
-
-
-def risk_threshold(trust_B: Floats, correct_B: Bools, risk: float) -> RiskThreshold:
-    """The lowest of `THRESHOLDS` that keeps the error among accepted videos at or under `risk`.
-
-    From the highest threshold downwards the hypothesis that the risk is exceeded is tested with the
-    binomial tail of the errors seen, at 1 - `CONFIDENCE_LEVEL`, beginning with the first threshold that
-    accepts enough videos for a test without an error to succeed; the last one before a test fails is
-    taken. Where not even the first succeeds, the lowest threshold is taken at which the estimated
-    error is at most `risk`, and where there is none, the lowest with the least estimated error.
-    """
-    found = [at_threshold(threshold, trust_B, correct_B) for threshold in THRESHOLDS[::-1]]
-    certified = None
-    for candidate in found:
-        if candidate.num_accepted < videos_to_certify(risk):
-            continue
-        if binom.cdf(candidate.num_errors, candidate.num_accepted, risk) > 1 - CONFIDENCE_LEVEL:
-            break
-        certified = candidate
-    if certified is not None:
-        return _based(certified, "certified")
-    within = [candidate for candidate in found if candidate.estimate <= risk]
-    if within:
-        return _based(within[-1], "estimated")
-    return _based(min(found[::-1], key=lambda candidate: candidate.estimate), "unreached")
-
-
-def videos_to_certify(risk: float) -> int:
-    """Videos, all right, that it takes to certify `risk` at `CONFIDENCE_LEVEL`."""
-    return math.ceil(math.log(1 - CONFIDENCE_LEVEL) / math.log(1 - risk))
-
-
-def at_threshold(threshold: float, trust_B: Floats, correct_B: Bools, basis: str = "") -> RiskThreshold:
-    """What validation says of accepting from `threshold` on."""
-    is_accepted_B = trust_B >= threshold
-    return RiskThreshold(
-        threshold=float(threshold),
-        basis=basis,
-        num_accepted=int(is_accepted_B.sum()),
-        num_errors=int((is_accepted_B & ~correct_B).sum()),
-        num_videos=len(trust_B),
-    )
-
-
-def _based(found: RiskThreshold, basis: str) -> RiskThreshold:
-    return replace(found, basis=basis)

@@ -21,14 +21,14 @@ import numpy as np
 import numpy.typing as npt
 from av.video.reformatter import VideoReformatter
 
-from vidclf.archive import packets, quality, sampling
-from vidclf.archive.content import Content, identify
-from vidclf.archive.packets import PacketIndex
-from vidclf.archive.rejected import VideoRejected
-from vidclf.archive.remote import RangedFile, joined
-from vidclf.archive.sampling import SamplingPlan
-from vidclf.archive.source import NO_LIMIT, Source, locate, no_frames, open_video, rejection, tells_all_in_header
 from vidclf.schema import RejectReason
+from vidclf.video import frame_quality, packets, sampling
+from vidclf.video.digest import FileFingerprint, identify
+from vidclf.video.packets import PacketIndex, PacketRange
+from vidclf.video.rejection import VideoRejected
+from vidclf.video.remote_file import RangedFile, joined
+from vidclf.video.sampling import SamplingPlan
+from vidclf.video.source import NO_LIMIT, Source, locate, no_frames, open_video, rejection, tells_all_in_header
 
 DECODER_VERSION = f"pyav-{av.__version__}/libavcodec-{'.'.join(map(str, av.library_versions['libavcodec']))}"
 """Part of the feature key: another decoder may round colours otherwise."""
@@ -59,7 +59,7 @@ class DecodedVideo:
     framerate: float | None
     """average, in frames per second; None where the container does not say"""
     video_codec: str
-    content: Content | None = None
+    content: FileFingerprint | None = None
     """the file; known once decoding has ended well"""
 
 
@@ -109,7 +109,7 @@ class _Picker:
         rgb_HWC = _upright(frame, self._reformatter)
         self._size = (rgb_HWC.shape[1], rgb_HWC.shape[0])
         self._frames[key] = self._transform(rgb_HWC)
-        self._is_black[key] = quality.is_black(rgb_HWC)
+        self._is_black[key] = frame_quality.is_black(rgb_HWC)
         self.missing.remove(key)
 
     def is_black(self, key: int) -> bool:
@@ -187,7 +187,7 @@ def _scan(source: Source, container: Any, stream: Any) -> PacketIndex | None:
 
 
 @contextmanager
-def _reading_only(source: Source, index: PacketIndex, runs: list[packets.Run]) -> Iterator[None]:
+def _reading_only(source: Source, index: PacketIndex, runs: list[PacketRange]) -> Iterator[None]:
     """Fetch no more of a remote file than the packets of `runs`, where that can be told."""
     if isinstance(source, RangedFile) and index.is_from_header:
         spans = [slice(run.first, run.last + 1) for run in runs]
@@ -225,7 +225,7 @@ def _without_black(
     return np.array([better.get(index, index) for index in chosen.tolist()], dtype=np.intp)
 
 
-def _show(every_packet: Iterable[Any], stream: Any, runs: list[packets.Run], picker: _Picker) -> bool:
+def _show(every_packet: Iterable[Any], stream: Any, runs: list[PacketRange], picker: _Picker) -> bool:
     """Offer `picker` what the decoder shows; whether it then has all that it wanted.
 
     A damaged packet ends it with frames missing, and a corrupt frame is not taken: decoding in
@@ -237,7 +237,7 @@ def _show(every_packet: Iterable[Any], stream: Any, runs: list[packets.Run], pic
     return not picker.missing
 
 
-def shown_frames(every_packet: Iterable[Any], codec: Any, runs: list[packets.Run], wanted: Set[int]) -> Iterator[Any]:
+def shown_frames(every_packet: Iterable[Any], codec: Any, runs: list[PacketRange], wanted: Set[int]) -> Iterator[Any]:
     """What the decoder `codec` shows when, of a stream's packets, it is fed just those of `runs`.
 
     The packets between are passed over, even where they have to be read: that costs a hundredth of

@@ -25,20 +25,25 @@ from multiprocessing.connection import Connection
 
 import numpy as np
 
-from vidclf.archive.decode import DecodedVideo, Transform, decode_video
-from vidclf.archive.rejected import VideoRejected
-from vidclf.archive.sampling import SamplingPlan
-from vidclf.archive.transform import FrameTransforms
 from vidclf.schema import RejectReason
+from vidclf.video.decode import DecodedVideo, Transform, decode_video
+from vidclf.video.frame_transform import FrameTransforms
+from vidclf.video.rejection import VideoRejected
+from vidclf.video.sampling import SamplingPlan
 
 START_TIMEOUT_S = 180.0
+
 START_ATTEMPTS = 3
 """Starts of a child, one after another, before it is the machine's fault: the kernel ends processes
 where memory is short, and a job does not end for one of them."""
+
 MAX_TIMEOUT_PER_VIDEO_S = 6 * 3600.0
 """The most that a video's duration adds to its deadline, in seconds."""
+
 _PR_SET_PDEATHSIG = 1
+
 _M_TRIM_THRESHOLD = -1
+
 _M_MMAP_THRESHOLD = -3
 
 
@@ -144,7 +149,7 @@ class SupervisedDecoder:
         command = [
             sys.executable,
             "-c",
-            "import sys; from vidclf.archive.supervise import serve; serve(*map(int, sys.argv[1:]))",
+            "import sys; from vidclf.video.decoder_process import serve; serve(*map(int, sys.argv[1:]))",
             *map(str, (theirs.fileno(), self._memory_fd, self._size, self._limits.memory_bytes, os.getpid())),
         ]
         environment = {

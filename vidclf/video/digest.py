@@ -12,17 +12,18 @@ from datetime import UTC, datetime, timedelta
 
 import xxhash
 
-from vidclf.archive.remote import BLOCK_BYTES, RangedFile
-from vidclf.archive.source import Source
+from vidclf.video.remote_file import BLOCK_BYTES, RangedFile
+from vidclf.video.source import Source
 
 SAMPLED_BLOCKS = 4
+
 SAMPLED_BLOCK_BYTES = 64 * 1024
 """Of a remote file of more than a block only this much is hashed, evenly spread from the first to the
 last byte: hashing all of it would fetch what ranged reads are there to leave out."""
 
 
 @dataclass(frozen=True, kw_only=True)
-class Content:
+class FileFingerprint:
     """A file as it was when it was decoded."""
 
     size_bytes: int
@@ -32,13 +33,13 @@ class Content:
     """`xxh3:` of all bytes, or `xxh3-sampled:` of the size and some blocks of a remote file"""
 
 
-def identify(source: Source) -> Content:
+def identify(source: Source) -> FileFingerprint:
     """The content of a located video. Raises OSError where it cannot be read."""
     size_bytes, modified = _entry(source)
-    return Content(size_bytes=size_bytes, modified=modified, digest=_digest(source))
+    return FileFingerprint(size_bytes=size_bytes, modified=modified, digest=_digest(source))
 
 
-def is_same(source: Source, before: Content) -> bool:
+def is_same(source: Source, before: FileFingerprint) -> bool:
     """Whether a located video still is what it was. Its bytes are read only where its size is the same
     and its time of modification is not, or is unknown."""
     size_bytes, modified = _entry(source)

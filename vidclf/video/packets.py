@@ -29,7 +29,7 @@ class PacketIndex:
 
 
 @dataclass(frozen=True)
-class Run:
+class PacketRange:
     """Packets `first` to `last` (inclusive), to be fed to a decoder that starts afresh."""
 
     first: int
@@ -91,7 +91,7 @@ def end_of(times_ticks: npt.NDArray[np.int64], duration_of_last: int) -> int:
     return int(times_ticks[-1]) + max(duration_of_last, 1)
 
 
-def runs(index: PacketIndex, wanted_ticks: npt.NDArray[np.int64]) -> list[Run]:
+def runs(index: PacketIndex, wanted_ticks: npt.NDArray[np.int64]) -> list[PacketRange]:
     """The fewest packets from which the frames at `wanted_ticks` can be decoded, in order.
 
     A frame needs its group of pictures from the keyframe on up to its own packet. A leading picture
@@ -100,14 +100,14 @@ def runs(index: PacketIndex, wanted_ticks: npt.NDArray[np.int64]) -> list[Run]:
     start afresh between them.
     """
     keyframes = np.flatnonzero(index.is_keyframe)
-    result: list[Run] = []
+    result: list[PacketRange] = []
     for packet in np.flatnonzero(np.isin(index.pts_ticks, wanted_ticks)):
         group = int(np.searchsorted(keyframes, packet, side="right")) - 1
         if group >= 0 and index.pts_ticks[packet] < index.pts_ticks[keyframes[group]]:
             group -= 1
         first = int(keyframes[group]) if group >= 0 else 0
         if result and first <= result[-1].last + 1:
-            result[-1] = Run(result[-1].first, max(result[-1].last, int(packet)))
+            result[-1] = PacketRange(result[-1].first, max(result[-1].last, int(packet)))
         else:
-            result.append(Run(first, int(packet)))
+            result.append(PacketRange(first, int(packet)))
     return result

@@ -22,10 +22,10 @@ import fsspec
 from pyarrow import fs
 
 from vidclf import storage
-from vidclf.archive.rejected import VideoRejected
-from vidclf.archive.retry import persistently
-from vidclf.config import ConfigError
+from vidclf.errors import ConfigError
 from vidclf.schema import RejectReason
+from vidclf.video.rejection import VideoRejected
+from vidclf.video.retry import with_retries
 
 BLOCK_BYTES = 1024**2
 """Bytes of a request: a few seconds of video, so that neither waiting for the first byte nor bytes
@@ -116,7 +116,7 @@ class RangedFile(io.RawIOBase):
         return block
 
     def _whole(self, start: int, stop: int) -> bytes:
-        content = persistently(lambda: self._fetch_all(start, stop))
+        content = with_retries(lambda: self._fetch_all(start, stop))
         self.bytes_fetched += len(content)
         return content
 
@@ -145,16 +145,16 @@ def open_ranged(uri: str, max_bytes: int) -> Iterator[RangedFile]:
     Raises VideoRejected (not_found, permission_denied, empty_file, too_large, read_error).
     """
     if storage.is_http(uri):
-        server, size_bytes, ranged = persistently(lambda: _open_http(uri, max_bytes))
+        server, size_bytes, ranged = with_retries(lambda: _open_http(uri, max_bytes))
         if ranged is not None:
             with ranged:
                 yield RangedFile(lambda start, stop: _read_at(ranged, start, stop), size_bytes)
             return
         with tempfile.TemporaryFile(prefix="vidclf-") as spool:
-            size_bytes = persistently(lambda: _download(server, uri, spool, max_bytes))
+            size_bytes = with_retries(lambda: _download(server, uri, spool, max_bytes))
             yield RangedFile(lambda start, stop: _read_at(spool, start, stop), size_bytes)
     else:
-        stream, entry = persistently(lambda: _open_store(uri, max_bytes))
+        stream, entry = with_retries(lambda: _open_store(uri, max_bytes))
         with stream:
             yield RangedFile(lambda start, stop: bytes(stream.read_at(stop - start, start)), entry.size, entry.mtime)
 

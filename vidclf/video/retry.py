@@ -9,10 +9,11 @@ from typing import TypeVar
 
 import aiohttp
 
-from vidclf.archive.rejected import VideoRejected
 from vidclf.schema import RejectReason
+from vidclf.video.rejection import VideoRejected
 
 ATTEMPTS = 5
+
 FIRST_WAIT_S = 0.5
 """Before the second attempt; doubled before each further one. 7.5 s in all, well within the deadline that
 a video has anyway, and as long as object stores ask for when they throttle."""
@@ -26,7 +27,7 @@ _TRANSIENT_STATUS = (408, 425, 429)
 Result = TypeVar("Result")
 
 
-def persistently(attempt: Callable[[], Result]) -> Result:
+def with_retries(attempt: Callable[[], Result]) -> Result:
     """The result of `attempt`, called up to `ATTEMPTS` times while it raises what may pass.
 
     Raises what the last attempt raised, saying how many there were; at once, what will not pass.

@@ -11,17 +11,20 @@ import av.error
 from pyarrow import fs
 
 from vidclf import storage
-from vidclf.archive import remote
-from vidclf.archive.rejected import VideoRejected
-from vidclf.archive.remote import RangedFile
-from vidclf.config import ConfigError
+from vidclf.errors import ConfigError
 from vidclf.schema import RejectReason
+from vidclf.video import remote_file
+from vidclf.video.rejection import VideoRejected
+from vidclf.video.remote_file import RangedFile
 
 NO_LIMIT = 2**63
+
 _SNIFF_BYTES = 4096
+
 _CONTAINERS = "mov,mp4,matroska,webm,avi,mpegts,mpeg,mpegvideo,m4v,flv,asf,ogg,mxf"
 """FFmpeg's names of what may be opened: a playlist or a script under a video's name would have FFmpeg
 open whatever it names, on this machine and others."""
+
 _UNPARSED_CODECS = ("h264", "hevc", "vp9", "libdav1d", "av1")
 
 Source = str | RangedFile
@@ -39,8 +42,8 @@ def locate(uri: str, max_bytes: int = NO_LIMIT) -> Iterator[Source]:
         is_local = isinstance(filesystem, fs.LocalFileSystem)
         if is_local:
             entry = filesystem.get_file_info(path)
-            remote.check_is_file(entry)
-            remote.check_size(entry.size, max_bytes)
+            remote_file.check_is_file(entry)
+            remote_file.check_size(entry.size, max_bytes)
     except PermissionError as error:
         raise VideoRejected(RejectReason.PERMISSION_DENIED, str(error)) from error
     except ConfigError as error:
@@ -48,7 +51,7 @@ def locate(uri: str, max_bytes: int = NO_LIMIT) -> Iterator[Source]:
     if is_local:
         yield path
     else:
-        with remote.open_ranged(uri, max_bytes) as file:
+        with remote_file.open_ranged(uri, max_bytes) as file:
             yield file
 
 

@@ -12,7 +12,7 @@ import pytest
 
 from vidclf import schema, storage
 from vidclf.archive import manifest
-from vidclf.config import ConfigError
+from vidclf.errors import ConfigError
 
 
 def touch(root: Path, *names: str) -> str:

@@ -6,8 +6,8 @@ from collections import Counter
 
 import pytest
 
-from vidclf.config import ConfigError
-from vidclf.learning import splits
+from vidclf.archive import splits
+from vidclf.errors import ConfigError
 from vidclf.schema import SPLITS
 
 FRACTIONS = (0.6, 0.2, 0.2)

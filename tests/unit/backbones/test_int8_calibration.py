@@ -13,13 +13,18 @@ import pytest
 import safetensors.numpy
 
 from vidclf.archive.manifest import list_archive
-from vidclf.config import ConfigError, ExtractConfig, QuantizeConfig
-from vidclf.features import backbone, engine, extract, quantized
-from vidclf.features.agreement import agreement, probe
-from vidclf.features.convert import convert
-from vidclf.features.quantize import Drift, drift_lines, quantize
+from vidclf.backbones import int8_weights, openvino_engine
+from vidclf.backbones.agreement import agreement, reference_photos
+from vidclf.backbones.int8_calibration import Drift, drift_lines, quantize
+from vidclf.backbones.int8_weights import State
+from vidclf.backbones.openvino_convert import convert
+from vidclf.backbones.openvino_engine import ConversionError
+from vidclf.backbones.weights import load_weights, weights_digest
+from vidclf.config import ExtractConfig, QuantizeConfig
+from vidclf.errors import ConfigError
+from vidclf.pipeline import extract, graph
 
-ARCHIVE = Path(__file__).resolve().parents[1] / "examples" / "archive"
+ARCHIVE = Path(__file__).resolve().parents[3] / "examples" / "archive"
 LITE0 = "efficientnet_lite0"
 
 
@@ -38,8 +43,8 @@ def written(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
 
 
 @pytest.fixture(scope="module")
-def state(written: tuple[Path, str]) -> quantized.State:
-    return backbone.load_weights(LITE0, str(written[0]))
+def state(written: tuple[Path, str]) -> State:
+    return load_weights(LITE0, str(written[0]))
 
 
 def test_it_is_calibrated_on_some_videos_and_measured_on_others(written: tuple[Path, str]) -> None:
@@ -66,34 +71,34 @@ def test_what_was_measured_is_told() -> None:
     assert "bf16" not in drift_lines(replace(drift, bf16=None))[0]
 
 
-def test_they_are_weights_of_their_own_and_run_in_int8(state: quantized.State) -> None:
-    exact = backbone.load_weights(LITE0, "DEFAULT")
-    assert backbone.weights_digest(state) != backbone.weights_digest(exact)
-    full = engine.load(convert(LITE0, "DEFAULT", exact), LITE0, "DEFAULT", "fp32")
-    frames_THWC = probe(224)
+def test_they_are_weights_of_their_own_and_run_in_int8(state: State) -> None:
+    exact = load_weights(LITE0, "DEFAULT")
+    assert weights_digest(state) != weights_digest(exact)
+    full = openvino_engine.load(convert(LITE0, "DEFAULT", exact), LITE0, "DEFAULT", "fp32")
+    frames_THWC = reference_photos(224)
     for precision in ("auto", "int8"):
-        cnn = engine.load(convert(LITE0, "int8.safetensors", state), LITE0, "int8.safetensors", precision)
+        cnn = openvino_engine.load(convert(LITE0, "int8.safetensors", state), LITE0, "int8.safetensors", precision)
         assert cnn.name == "openvino int8"
         features_TD = cnn(frames_THWC)
         assert 0.5 < agreement(features_TD, full(frames_THWC)) < 0.99999
         np.testing.assert_array_equal(features_TD[3:4], cnn(frames_THWC[3:4]))
 
 
-def test_a_processor_that_gives_other_features_is_refused(state: quantized.State) -> None:
+def test_a_processor_that_gives_other_features_is_refused(state: State) -> None:
     network = convert(LITE0, "w.safetensors", state)
     other = replace(network, probed_TD=network.probed_TD[::-1])
-    with pytest.raises(engine.ConversionError, match=r"--weights w\.safetensors: this processor's 8-bit products give"):
-        engine.load(other, LITE0, "w.safetensors", "auto")
+    with pytest.raises(ConversionError, match=r"--weights w\.safetensors: this processor's 8-bit products give"):
+        openvino_engine.load(other, LITE0, "w.safetensors", "auto")
 
 
-def test_other_backbones_and_precisions_are_refused(written: tuple[Path, str], state: quantized.State) -> None:
+def test_other_backbones_and_precisions_are_refused(written: tuple[Path, str], state: State) -> None:
     weights = str(written[0])
     with pytest.raises(ConfigError, match=re.escape(f"--weights {weights}: holds efficientnet_lite0, quantized")):
-        backbone.load_weights("resnet50", weights)
-    quantized.check_precision(state, weights, "auto")
-    quantized.check_precision(state, weights, "int8")
+        load_weights("resnet50", weights)
+    int8_weights.check_precision(state, weights, "auto")
+    int8_weights.check_precision(state, weights, "int8")
     with pytest.raises(ConfigError, match=r"--precision must be auto or int8 for --weights .*, got bf16"):
-        quantized.check_precision(state, weights, "bf16")
+        int8_weights.check_precision(state, weights, "bf16")
     message = r"--precision int8: takes --weights that jobs/quantize\.py wrote, got DEFAULT"
     with pytest.raises(ConfigError, match=message):
         extract.extract(
@@ -102,7 +107,7 @@ def test_other_backbones_and_precisions_are_refused(written: tuple[Path, str], s
         )
     embedding = SimpleNamespace(state=state, weights=weights)
     with pytest.raises(ConfigError, match="run on CPUs alone"):
-        extract.network(embedding, 1.0, None)  # type: ignore[arg-type]
+        graph.network(embedding, 1.0, None)  # type: ignore[arg-type]
 
 
 def test_what_cannot_be_quantized_is_refused(written: tuple[Path, str], tmp_path: Path) -> None:

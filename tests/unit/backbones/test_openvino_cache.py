@@ -9,17 +9,18 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from vidclf.archive.sampling import SamplingPlan
-from vidclf.features import backbone, conversions, convert
-from vidclf.features.agreement import probe
-from vidclf.features.engine import Converted, openvino_engine
-from vidclf.features.store import FeatureSpec
+from vidclf.backbones import openvino_cache, openvino_convert
+from vidclf.backbones.agreement import reference_photos
+from vidclf.backbones.openvino_engine import OpenVinoModel, openvino_engine
+from vidclf.backbones.weights import load_weights
+from vidclf.features.spec import FeatureSpec
+from vidclf.video.sampling import SamplingPlan
 
 SPEC = FeatureSpec.of("efficientnet_lite0", "DEFAULT", "0" * 64, SamplingPlan(num_frames=4))
-MADE = Converted(
+MADE = OpenVinoModel(
     graph=b"<xml/>",
     weights=np.arange(5, dtype=np.uint8),
-    probe_THWC=probe(8),
+    probe_THWC=reference_photos(8),
     probed_TD=np.ones((8, 3), np.float32),
 )
 
@@ -29,17 +30,17 @@ def asked(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> list[str]:
     """The weights of the conversions that were made."""
     told: list[str] = []
 
-    def fake(name: str, weights: str, state: dict[str, object]) -> Converted:
+    def fake(name: str, weights: str, state: dict[str, object]) -> OpenVinoModel:
         told.append(weights)
         return MADE
 
-    monkeypatch.setattr(convert, "convert", fake)
+    monkeypatch.setattr(openvino_convert, "convert", fake)
     monkeypatch.setenv("VIDCLF_CACHE", str(tmp_path / "cache"))
     return told
 
 
 def test_a_backbone_is_converted_once(asked: list[str], tmp_path: Path) -> None:
-    first, second = (conversions.converted(SPEC, name, {}) for name in ("one", "two"))
+    first, second = (openvino_cache.converted(SPEC, name, {}) for name in ("one", "two"))
     assert asked == ["one"]
     assert first is MADE
     assert (second.graph, second.weights.tolist(), second.is_quantized) == (b"<xml/>", [0, 1, 2, 3, 4], False)
@@ -57,25 +58,25 @@ def test_a_backbone_is_converted_once(asked: list[str], tmp_path: Path) -> None:
     ],
 )
 def test_other_weights_and_another_normalisation_are_other_files(asked: list[str], other: FeatureSpec) -> None:
-    conversions.converted(SPEC, "one", {})
-    conversions.converted(other, "two", {})
+    openvino_cache.converted(SPEC, "one", {})
+    openvino_cache.converted(other, "two", {})
     assert asked == ["one", "two"]
 
 
 def test_the_sampling_makes_no_difference(asked: list[str]) -> None:
-    conversions.converted(SPEC, "one", {})
-    conversions.converted(FeatureSpec.of("efficientnet_lite0", "DEFAULT", "0" * 64, SamplingPlan()), "two", {})
+    openvino_cache.converted(SPEC, "one", {})
+    openvino_cache.converted(FeatureSpec.of("efficientnet_lite0", "DEFAULT", "0" * 64, SamplingPlan()), "two", {})
     assert asked == ["one"]
 
 
 def test_a_damaged_file_is_made_anew(asked: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    conversions.converted(SPEC, "one", {})
+    openvino_cache.converted(SPEC, "one", {})
     (file,) = (tmp_path / "cache").iterdir()
     file.write_bytes(file.read_bytes()[:20])
-    conversions.converted(SPEC, "two", {})
+    openvino_cache.converted(SPEC, "two", {})
     assert asked == ["one", "two"]
     assert f"{file} is converted anew: " in capsys.readouterr().err
-    conversions.converted(SPEC, "three", {})
+    openvino_cache.converted(SPEC, "three", {})
     assert asked == ["one", "two"]
 
 
@@ -84,7 +85,7 @@ def test_where_nothing_can_be_kept_the_job_goes_on(
 ) -> None:
     (tmp_path / "cache").write_text("a file, where a directory should be")
     for weights in ("one", "two"):
-        assert conversions.converted(SPEC, weights, {}) is MADE
+        assert openvino_cache.converted(SPEC, weights, {}) is MADE
     assert asked == ["one", "two"]
     assert "could not be kept" in capsys.readouterr().err
 
@@ -97,38 +98,38 @@ def test_a_user_without_a_home_keeps_nothing(asked: list[str], monkeypatch: pyte
     monkeypatch.delenv("XDG_CACHE_HOME", raising=False)
     monkeypatch.setattr(Path, "home", no_home)
     for weights in ("one", "two"):
-        assert conversions.converted(SPEC, weights, {}) is MADE
+        assert openvino_cache.converted(SPEC, weights, {}) is MADE
     assert asked == ["one", "two"]
 
 
 def test_the_ones_used_longest_ago_go(asked: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(conversions, "KEPT", 2)
+    monkeypatch.setattr(openvino_cache, "KEPT", 2)
     specs = [replace(SPEC, weights_digest=str(number) * 64) for number in range(3)]
     for spec in specs[:2]:
-        conversions.converted(spec, "made", {})
+        openvino_cache.converted(spec, "made", {})
     for file in (tmp_path / "cache").iterdir():
         os.utime(file, (1000, 1000))
-    conversions.converted(specs[0], "not made", {})  # which is used now
-    conversions.converted(specs[2], "made", {})
+    openvino_cache.converted(specs[0], "not made", {})  # which is used now
+    openvino_cache.converted(specs[2], "made", {})
     asked.clear()
-    conversions.converted(specs[0], "not made", {})
-    conversions.converted(specs[1], "made anew", {})
+    openvino_cache.converted(specs[0], "not made", {})
+    openvino_cache.converted(specs[1], "made anew", {})
     assert asked == ["made anew"]
 
 
 def test_a_quantized_one_is_its_own_file(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    monkeypatch.setattr(convert, "convert", lambda *_: replace(MADE, is_quantized=True))
+    monkeypatch.setattr(openvino_convert, "convert", lambda *_: replace(MADE, is_quantized=True))
     monkeypatch.setenv("VIDCLF_CACHE", str(tmp_path))
-    conversions.converted(SPEC, "int8.safetensors", {})
+    openvino_cache.converted(SPEC, "int8.safetensors", {})
     assert list(tmp_path.iterdir()) == []
 
 
 def test_what_is_kept_gives_the_same_features(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("VIDCLF_CACHE", str(tmp_path))
-    state = backbone.load_weights("efficientnet_lite0", "DEFAULT")
-    made, kept = (conversions.converted(SPEC, "DEFAULT", state) for _ in range(2))
+    state = load_weights("efficientnet_lite0", "DEFAULT")
+    made, kept = (openvino_cache.converted(SPEC, "DEFAULT", state) for _ in range(2))
     assert made is not kept
-    frames_THWC = probe(224)
+    frames_THWC = reference_photos(224)
     np.testing.assert_array_equal(
         openvino_engine(made, "fp32")(frames_THWC), openvino_engine(kept, "fp32")(frames_THWC)
     )

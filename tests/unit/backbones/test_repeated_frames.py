@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import numpy as np
 
-from vidclf.features.agreement import Features, Frames
-from vidclf.features.engine import Engine
-from vidclf.features.repeats import distinct
+from vidclf.backbones.agreement import Features, Frames
+from vidclf.backbones.engine import Engine
+from vidclf.backbones.repeated_frames import distinct
 
 RED, BLUE, NEARLY_BLUE = (np.full((4, 6, 3), colour, np.uint8) for colour in ((200, 0, 0), (0, 0, 200), (0, 0, 201)))
 

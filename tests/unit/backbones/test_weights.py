@@ -10,9 +10,10 @@ import pytest
 import torch
 import torchvision
 
-from vidclf.config import ConfigError
-from vidclf.features import backbone
-from vidclf.features.preprocessing import FEATURE_DIMS, preprocessing
+from vidclf.backbones import cnn
+from vidclf.backbones.catalog import FEATURE_DIMS, preprocessing
+from vidclf.backbones.weights import load_weights, weights_digest
+from vidclf.errors import ConfigError
 
 
 def test_lite0_gives_the_packages_own_features() -> None:
@@ -20,8 +21,8 @@ def test_lite0_gives_the_packages_own_features() -> None:
     from efficientnet_lite_pytorch import EfficientNet
 
     frames_THWC = torch.randint(0, 256, (3, 224, 224, 3), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
-    state = backbone.load_weights("efficientnet_lite0", "DEFAULT")
-    ours = backbone.build("efficientnet_lite0", "DEFAULT", state, "cpu")(frames_THWC)
+    state = load_weights("efficientnet_lite0", "DEFAULT")
+    ours = cnn.build("efficientnet_lite0", "DEFAULT", state, "cpu")(frames_THWC)
     theirs = EfficientNet.from_name("efficientnet-lite0").eval()
     theirs.load_state_dict(torch.load(EfficientnetLite0ModelFile.get_model_file_path(), weights_only=True))
     x = (frames_THWC.permute(0, 3, 1, 2) / 255 - 127 / 255) / (128 / 255)
@@ -32,15 +33,15 @@ def test_lite0_gives_the_packages_own_features() -> None:
 
 
 def test_frames_are_embedded_one_by_one_whatever_their_number() -> None:
-    state = backbone.load_weights("efficientnet_lite0", "DEFAULT")
-    net = backbone.build("efficientnet_lite0", "DEFAULT", state, "cpu")
-    frames_THWC = torch.randint(0, 256, (backbone.FRAMES_PER_FORWARD + 1, 64, 64, 3), dtype=torch.uint8)
+    state = load_weights("efficientnet_lite0", "DEFAULT")
+    net = cnn.build("efficientnet_lite0", "DEFAULT", state, "cpu")
+    frames_THWC = torch.randint(0, 256, (cnn.FRAMES_PER_FORWARD + 1, 64, 64, 3), dtype=torch.uint8)
     torch.testing.assert_close(net(frames_THWC)[-1:], net(frames_THWC[-1:]), atol=1e-4, rtol=1e-4)
 
 
 @pytest.mark.parametrize(("name", "dim"), [("resnet50", 2048), ("efficientnet_v2_s", 1280)])
 def test_torchvision_backbones_have_their_width(name: str, dim: int) -> None:
-    net = backbone.build(name, "random", backbone.load_weights(name, "random"), "cpu")
+    net = cnn.build(name, "random", load_weights(name, "random"), "cpu")
     assert net(torch.zeros((1, 64, 64, 3), dtype=torch.uint8)).shape == (1, dim)
     assert FEATURE_DIMS[name] == dim
 
@@ -57,7 +58,7 @@ def test_a_published_transform_is_taken_from_torchvision() -> None:
 
 
 def test_random_weights_are_the_same_every_time() -> None:
-    first, second = (backbone.weights_digest(backbone.load_weights("resnet50", "random")) for _ in range(2))
+    first, second = (weights_digest(load_weights("resnet50", "random")) for _ in range(2))
     assert first == second
 
 
@@ -67,14 +68,14 @@ def test_a_state_dict_with_or_without_its_head_is_loaded(tmp_path: Path, keep_he
     if not keep_head:
         state = {key: value for key, value in state.items() if not key.startswith("fc.")}
     torch.save(state, tmp_path / "weights.pth")
-    loaded = backbone.load_weights("resnet50", str(tmp_path / "weights.pth"))
+    loaded = load_weights("resnet50", str(tmp_path / "weights.pth"))
     assert not any(key.startswith("fc.") for key in loaded)
     np.testing.assert_array_equal(loaded["conv1.weight"], state["conv1.weight"].numpy())
 
 
 def refusal(name: str, weights: str) -> str:
     with pytest.raises(ConfigError) as error:
-        backbone.load_weights(name, weights)
+        load_weights(name, weights)
     assert "\n" not in str(error.value)
     return str(error.value)
 

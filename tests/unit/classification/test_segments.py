@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from vidclf.prediction.head import Segment, segments_of
+from vidclf.classification.segments import Segment, segments_of
 
 
 def test_the_segments_of_a_video_of_70_seconds() -> None:

@@ -7,10 +7,10 @@ import numpy as np
 import pytest
 import torch
 
-from tests.ensembles import write_small_ensemble
-from vidclf.learning import ensemble
-from vidclf.learning.halved import Probe
-from vidclf.prediction.head import EnsembleHead, HeadSettings
+from tests.support.ensembles import write_small_ensemble
+from vidclf.classification.head import EnsembleHead, HeadSettings
+from vidclf.ensemble import calibration_file, files, inference, info
+from vidclf.ensemble.bf16 import PrecisionProbe
 
 CPU = torch.device("cpu")
 
@@ -23,13 +23,13 @@ def sequences(lengths: list[int]) -> list[np.ndarray]:
 def with_probe(directory: Path, shift: float = 0.0, view: int = 0) -> str:
     """A small ensemble whose probe's answers are its own in float32, those of one view moved by `shift`."""
     location = write_small_ensemble(directory, ["A", "B"], 4)
-    loaded = ensemble.load(location, CPU)
+    loaded = files.load(location, CPU)
     videos = sequences([4, 3, 4])
     answers_VBC = loaded([videos], tta=True).view_probabilities_VBC.copy()
     answers_VBC[view] += np.float32([shift, -shift])
-    probe = Probe(sequences_S=[videos], probabilities_VBC=answers_VBC)
-    digest = ensemble.write_trust(location, replace(loaded.trust, probe=probe))
-    ensemble.write_info(location, replace(loaded.info, trust={**loaded.info.trust, "digest": digest}))
+    probe = PrecisionProbe(sequences_S=[videos], probabilities_VBC=answers_VBC)
+    digest = calibration_file.write_trust(location, replace(loaded.trust, probe=probe))
+    info.write_info(location, replace(loaded.info, trust={**loaded.info.trust, "digest": digest}))
     return location
 
 
@@ -37,7 +37,7 @@ def test_the_probe_is_the_videos_that_are_least_sure() -> None:
     probabilities_BC = np.array([[0.9, 0.1], [0.5, 0.5], [0.3, 0.7], [0.45, 0.55], *[[1.0, 0.0]] * 6], np.float32)
     videos = sequences([4, 2, 3, 1, *[2] * 6])
     # By the first view: of the second all are equal.
-    probe = Probe.of_least_sure([videos], np.stack([probabilities_BC, np.full((10, 2), 0.5, np.float32)]))
+    probe = PrecisionProbe.of_least_sure([videos], np.stack([probabilities_BC, np.full((10, 2), 0.5, np.float32)]))
     assert [len(sequence) for sequence in probe.sequences_S[0]] == [2, 1, 3, 4, 2, 2, 2, 2]
     assert probe.probabilities_VBC[0, :4, 0].tolist() == pytest.approx([0.5, 0.45, 0.3, 0.9])
     assert probe.probabilities_VBC.shape == (2, 8, 2)
@@ -46,13 +46,13 @@ def test_the_probe_is_the_videos_that_are_least_sure() -> None:
 def test_a_probe_that_is_written_is_read() -> None:
     videos = sequences([4, 2, 3])
     wide = [np.ones((len(sequence), 2048), np.float16) * index for index, sequence in enumerate(videos)]
-    probe = Probe(sequences_S=[videos, wide], probabilities_VBC=np.array([[[0.2, 0.8]] * 3] * 4, np.float32))
-    read = Probe.read(probe.arrays(), 2)
+    probe = PrecisionProbe(sequences_S=[videos, wide], probabilities_VBC=np.array([[[0.2, 0.8]] * 3] * 4, np.float32))
+    read = PrecisionProbe.read(probe.arrays(), 2)
     assert read is not None
     for own, expected in zip(read.sequences_S, probe.sequences_S, strict=True):
         assert [rows_TD.tolist() for rows_TD in own] == [rows_TD.tolist() for rows_TD in expected]
     assert read.probabilities_VBC.tolist() == probe.probabilities_VBC.tolist()
-    assert Probe.read({}, 1) is None
+    assert PrecisionProbe.read({}, 1) is None
 
 
 @pytest.mark.parametrize(
@@ -70,7 +70,7 @@ def test_a_probe_agrees_to_a_hundredth(probabilities: list[list[float]], expecte
     answers_VBC = np.array([[[0.70, 0.30], [0.505, 0.495]]] * 2, np.float32)
     others_VBC = answers_VBC.copy()
     others_VBC[1] = probabilities
-    assert Probe(sequences_S=[], probabilities_VBC=answers_VBC).agrees(others_VBC) is expected
+    assert PrecisionProbe(sequences_S=[], probabilities_VBC=answers_VBC).agrees(others_VBC) is expected
 
 
 @pytest.mark.parametrize(
@@ -92,18 +92,18 @@ def test_members_take_bf16_where_the_probe_agrees(
     shift: float,
     expected: torch.dtype,
 ) -> None:
-    monkeypatch.setattr(ensemble, "has_bf16", lambda: has_bf16)
+    monkeypatch.setattr(inference, "has_bf16", lambda: has_bf16)
     location = with_probe(tmp_path, shift)
-    assert ensemble.load(location, CPU, precision).dtype == expected
+    assert files.load(location, CPU, precision).dtype == expected
 
 
 def test_every_view_is_probed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(ensemble, "has_bf16", lambda: True)
-    assert ensemble.load(with_probe(tmp_path, 0.02, view=3), CPU, "auto").dtype == torch.float32
+    monkeypatch.setattr(inference, "has_bf16", lambda: True)
+    assert files.load(with_probe(tmp_path, 0.02, view=3), CPU, "auto").dtype == torch.float32
 
 
 def test_members_are_in_fp32_on_other_devices(tmp_path: Path) -> None:
-    assert ensemble.load(with_probe(tmp_path), torch.device("meta"), "bf16").dtype == torch.float32
+    assert files.load(with_probe(tmp_path), torch.device("meta"), "bf16").dtype == torch.float32
 
 
 @pytest.mark.parametrize(
@@ -118,21 +118,21 @@ def test_members_are_in_fp32_on_other_devices(tmp_path: Path) -> None:
 def test_a_head_takes_a_jobs_precision(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, precision: str, engine: str
 ) -> None:
-    monkeypatch.setattr(ensemble, "has_bf16", lambda: True)
+    monkeypatch.setattr(inference, "has_bf16", lambda: True)
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     settings = HeadSettings(tta=False, trust_threshold=0.0, segments_s=None)
     assert EnsembleHead(with_probe(tmp_path), settings, precision=precision).engine == engine
 
 
 def test_an_ensemble_without_a_probe_stays_in_fp32(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(ensemble, "has_bf16", lambda: True)
-    assert ensemble.load(write_small_ensemble(tmp_path, ["A", "B"], 4), CPU, "auto").dtype == torch.float32
+    monkeypatch.setattr(inference, "has_bf16", lambda: True)
+    assert files.load(write_small_ensemble(tmp_path, ["A", "B"], 4), CPU, "auto").dtype == torch.float32
 
 
 def test_probabilities_in_bf16_are_nearly_those_in_fp32(tmp_path: Path) -> None:
     location = with_probe(tmp_path)
     videos = sequences([4, 4, 2, 3])
-    exact, near = (ensemble.load(location, CPU, precision)([videos], tta=True) for precision in ("fp32", "bf16"))
+    exact, near = (files.load(location, CPU, precision)([videos], tta=True) for precision in ("fp32", "bf16"))
     drift_BC = np.abs(exact.probabilities_BC - near.probabilities_BC)
     assert 0 < drift_BC.max() < 0.01
     assert near.probabilities_BC.sum(axis=1) == pytest.approx([1.0] * 4, abs=1e-6)

@@ -11,15 +11,17 @@ import numpy as np
 import pytest
 import torch
 
-from tests.ensembles import even_discriminant, even_space
-from vidclf.config import ConfigError, ModelConfig
-from vidclf.features.store import FeatureSpec
-from vidclf.learning import ensemble, views
-from vidclf.learning.cascade import FULL, StageData
-from vidclf.learning.ensemble import EnsembleInfo, FittedBackbone, TrustData
-from vidclf.learning.model import TemporalClassifier
-from vidclf.learning.ood import FeatureSpace
-from vidclf.learning.trust import SIGNS
+from tests.support.ensembles import even_discriminant, even_space
+from vidclf.config import ModelConfig
+from vidclf.ensemble import calibration_file, files, inference, views
+from vidclf.ensemble.calibration_file import TrustData
+from vidclf.ensemble.info import EnsembleInfo, FittedBackbone, read_info, write_info
+from vidclf.ensemble.temporal_model import TemporalClassifier
+from vidclf.errors import ConfigError
+from vidclf.features.spec import FeatureSpec
+from vidclf.uncertainty.early_exit import FULL, ValidationScores
+from vidclf.uncertainty.ood import FeatureSpace
+from vidclf.uncertainty.trust_score import SIGNS
 
 MODEL = ModelConfig(hidden_dim=4, num_lstm_layers=1, num_attention_heads=2, classifier_dims=(4,))
 SPEC = FeatureSpec(
@@ -45,8 +47,8 @@ def directory(tmp_path: Path) -> str:
     for index in range(2):
         torch.manual_seed(index)
         state = TemporalClassifier(1280, 3, MODEL).state_dict()
-        digest = ensemble.write_member(str(tmp_path), index, state)
-        members.append({"file": ensemble.member_file(index), "backbone": SPEC.backbone, "digest": digest})
+        digest = files.write_member(str(tmp_path), index, state)
+        members.append({"file": files.member_file(index), "backbone": SPEC.backbone, "digest": digest})
     info = EnsembleInfo(
         classes=["A", "B", "C"],
         backbones=[LITE0],
@@ -58,14 +60,16 @@ def directory(tmp_path: Path) -> str:
         calibration={"temperature": 2.0, "tta": {"temperature": 1.0}},
         trust={"ood": {"distances": [2.0], "line": 1.0}, "plain": NEUTRAL, "tta": NEUTRAL},
     )
-    none = StageData(trust_B=np.array([], np.float32), correct_B=np.array([], bool), ood_B=np.array([], np.float32))
+    none = ValidationScores(
+        trust_B=np.array([], np.float32), correct_B=np.array([], bool), ood_B=np.array([], np.float32)
+    )
     data = TrustData(
         spaces={FULL: [space_at_origin(1280, 1.0)]},
         discriminants=[even_discriminant(3, 1280)],
         full=dict.fromkeys(("plain", "tta"), none),
     )
-    digest = ensemble.write_trust(str(tmp_path), data)
-    ensemble.write_info(str(tmp_path), replace(info, trust={**info.trust, "digest": digest}))
+    digest = calibration_file.write_trust(str(tmp_path), data)
+    write_info(str(tmp_path), replace(info, trust={**info.trust, "digest": digest}))
     return str(tmp_path)
 
 
@@ -76,19 +80,19 @@ def space_at_origin(dim: int, inverse_variance: float) -> FeatureSpace:
 
 
 def test_what_is_written_is_read(directory: str) -> None:
-    info = ensemble.read_info(directory)
+    info = read_info(directory)
     assert (info.classes, info.model) == (["A", "B", "C"], MODEL)
     assert info.calibration == {"temperature": 2.0, "tta": {"temperature": 1.0}}
     assert info.backbones == [LITE0]
 
 
 def test_probabilities_are_the_mean_over_members_tempered(directory: str) -> None:
-    loaded = ensemble.load(directory, CPU)
+    loaded = files.load(directory, CPU)
     sequences = [np.ones((3, 1280), np.float16), np.zeros((2, 1280), np.float16)]
     output = loaded([sequences])
     expected = []
     for index in range(2):
-        member = ensemble.load_member(directory, loaded.info, index).eval()
+        member = files.load_member(directory, loaded.info, index).eval()
         with torch.inference_mode():
             logits = member(torch.ones(1, 3, 1280), torch.tensor([3])).logits_BC[0]
         expected.append(logits.softmax(0).numpy())
@@ -102,11 +106,11 @@ def test_probabilities_are_the_mean_over_members_tempered(directory: str) -> Non
 
 
 def test_a_batch_of_members_and_views_equals_the_loop(directory: str) -> None:
-    loaded = ensemble.load(directory, CPU)
+    loaded = files.load(directory, CPU)
     generator = np.random.default_rng(0)
     sequences = [generator.normal(size=(length, 1280)).astype(np.float16) for length in (5, 3, 5, 1)]
-    members = [ensemble.load_member(directory, loaded.info, index).eval() for index in range(2)]
-    logits_VMBC, attention = ensemble.run_members(members, [0, 0], [sequences], list(views.VIEWS), CPU)
+    members = [files.load_member(directory, loaded.info, index).eval() for index in range(2)]
+    logits_VMBC, attention = inference.run_members(members, [0, 0], [sequences], list(views.VIEWS), CPU)
     assert logits_VMBC.shape == (4, 2, 4, 3)
     for view, (name, member), (video, sequence) in itertools.product(
         range(4), enumerate(members), enumerate(sequences)
@@ -123,14 +127,16 @@ def test_each_member_sees_the_features_of_its_backbone(tmp_path: Path) -> None:
     narrow = TemporalClassifier(1280, 3, MODEL)
     members = [
         {
-            "file": ensemble.member_file(index),
+            "file": files.member_file(index),
             "backbone": fitted.name,
-            "digest": ensemble.write_member(str(tmp_path), index, model.state_dict()),
+            "digest": files.write_member(str(tmp_path), index, model.state_dict()),
         }
         for index, (fitted, model) in enumerate([(RESNET, wide), (LITE0, narrow), (RESNET, wide)])
     ]
     spaces = [space_at_origin(1280, 1.0), space_at_origin(2048, 4.0)]
-    none = StageData(trust_B=np.array([], np.float32), correct_B=np.array([], bool), ood_B=np.array([], np.float32))
+    none = ValidationScores(
+        trust_B=np.array([], np.float32), correct_B=np.array([], bool), ood_B=np.array([], np.float32)
+    )
     data = TrustData(
         spaces={FULL: spaces},
         discriminants=[even_discriminant(3, dim) for dim in (1280, 2048)],
@@ -146,14 +152,14 @@ def test_each_member_sees_the_features_of_its_backbone(tmp_path: Path) -> None:
         views=[{"name": name, "weight": 0.25} for name in views.VIEWS],
         calibration={"temperature": 1.0, "tta": {"temperature": 1.0}},
         trust={
-            "digest": ensemble.write_trust(str(tmp_path), data),
+            "digest": calibration_file.write_trust(str(tmp_path), data),
             "ood": {"distances": [2.0, 8.0], "line": 0.75},
             "plain": NEUTRAL,
             "tta": NEUTRAL,
         },
     )
-    ensemble.write_info(str(tmp_path), info)
-    loaded = ensemble.load(str(tmp_path), CPU)
+    write_info(str(tmp_path), info)
+    loaded = files.load(str(tmp_path), CPU)
     assert loaded.info == info
     generator = np.random.default_rng(0)
     sequences_S = [
@@ -175,7 +181,7 @@ def test_each_member_sees_the_features_of_its_backbone(tmp_path: Path) -> None:
 
 
 def test_with_views_probabilities_are_their_weighted_mean_at_a_temperature_of_their_own(directory: str) -> None:
-    loaded = ensemble.load(directory, CPU)
+    loaded = files.load(directory, CPU)
     sequences = [np.random.default_rng(1).normal(size=(4, 1280)).astype(np.float16)]
     output = loaded([sequences], tta=True)
     assert output.view_probabilities_VBC.shape == (4, 1, 3)
@@ -187,7 +193,7 @@ def test_with_views_probabilities_are_their_weighted_mean_at_a_temperature_of_th
 
 
 def test_the_id_changes_with_what_decides_a_prediction(directory: str) -> None:
-    info = ensemble.read_info(directory)
+    info = read_info(directory)
     others = [
         replace(info, calibration={**info.calibration, "temperature": 1.0}),
         replace(info, trust={**info.trust, "digest": "x"}),
@@ -205,7 +211,7 @@ def test_an_unfinished_ensemble_is_refused(directory: str) -> None:
     with pytest.raises(
         ConfigError, match=r"must be a directory that jobs/train.py finished, got .* \(no ensemble.json"
     ):
-        ensemble.load(directory, CPU)
+        files.load(directory, CPU)
 
 
 def test_a_member_that_was_changed_is_refused(directory: str) -> None:
@@ -214,20 +220,20 @@ def test_a_member_that_was_changed_is_refused(directory: str) -> None:
     content[-1] ^= 1
     path.write_bytes(content)
     with pytest.raises(ConfigError, match=r"member_1.safetensors: is not the file that ensemble.json lists"):
-        ensemble.load(directory, CPU)
+        files.load(directory, CPU)
 
 
 def test_a_member_that_is_gone_is_refused(directory: str) -> None:
     (Path(directory) / "member_0.safetensors").unlink()
     with pytest.raises(ConfigError, match=r"member_0.safetensors: cannot be loaded"):
-        ensemble.load(directory, CPU)
+        files.load(directory, CPU)
 
 
 @pytest.mark.parametrize("text", ["{}", "[]", "no json"])
 def test_a_damaged_description_is_refused(directory: str, text: str) -> None:
     (Path(directory) / "ensemble.json").write_text(text)
     with pytest.raises(ConfigError, match=r"not an ensemble that jobs/train\.py wrote"):
-        ensemble.read_info(directory)
+        read_info(directory)
 
 
 @pytest.mark.parametrize(
@@ -259,13 +265,13 @@ def test_a_damaged_description_is_refused(directory: str, text: str) -> None:
     ],
 )
 def test_values_that_cannot_be_are_named(directory: str, values: dict[str, Any], message: str) -> None:
-    ensemble.write_info(directory, replace(ensemble.read_info(directory), **values))
+    write_info(directory, replace(read_info(directory), **values))
     with pytest.raises(ConfigError, match=message):
-        ensemble.read_info(directory)
+        read_info(directory)
 
 
 def test_a_description_that_was_edited_is_refused(directory: str) -> None:
     path = Path(directory) / "ensemble.json"
     path.write_text(path.read_text().replace('"temperature": 2.0', '"temperature": 1.0'))
     with pytest.raises(ConfigError, match="was changed since it was written"):
-        ensemble.read_info(directory)
+        read_info(directory)

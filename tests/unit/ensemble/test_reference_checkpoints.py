@@ -17,13 +17,18 @@ import safetensors.numpy
 import torch
 from torch import Tensor
 
-from tests import formula
+from tests.support import formula
 from vidclf import storage
-from vidclf.config import ConfigError, ModelConfig, TrainConfig
-from vidclf.features.store import FeatureSet, FeatureSpec
-from vidclf.learning import ensemble, reference
-from vidclf.learning.model import TemporalClassifier
-from vidclf.learning.train import train
+from vidclf.config import ModelConfig, TrainConfig
+from vidclf.ensemble import reference_checkpoints
+from vidclf.ensemble.calibration_file import OutdatedEnsembleError
+from vidclf.ensemble.files import load
+from vidclf.ensemble.info import read_info, write_info
+from vidclf.ensemble.temporal_model import TemporalClassifier
+from vidclf.errors import ConfigError
+from vidclf.features.feature_set import FeatureSet
+from vidclf.features.spec import FeatureSpec
+from vidclf.training.train import train
 
 FEATURE_DIM, HIDDEN, HEADS, CLASSES = 1280, 6, 3, 3
 CONFIG = {
@@ -104,7 +109,7 @@ def expected_logits(content: dict[str, Any], classifier: list[tuple[str, int]], 
 @pytest.mark.parametrize(("classifier", "norm"), [(PLAIN, "none"), (TIGHT, "none"), (LAYER, "layer"), (BATCH, "none")])
 def test_logits_are_those_of_the_formula(tmp_path: Path, classifier: list[tuple[str, int]], norm: str) -> None:
     content = checkpoint(classifier=classifier)
-    imported = reference.read(write(tmp_path, content))
+    imported = reference_checkpoints.read(write(tmp_path, content))
     assert imported.model == ModelConfig(
         hidden_dim=6,
         num_lstm_layers=2,
@@ -127,7 +132,7 @@ def test_members_are_in_order_of_their_number(tmp_path: Path) -> None:
     for number in (10, 2, 0):
         torch.save(checkpoint(number), tmp_path / f"best_ensemble_model_{number}.pt")
     (tmp_path / "notes.txt").write_text("other files are left alone")
-    files = [member.file for member in reference.read(str(tmp_path)).checkpoints]
+    files = [member.file for member in reference_checkpoints.read(str(tmp_path)).checkpoints]
     assert files == ["best_ensemble_model_0.pt", "best_ensemble_model_2.pt", "best_ensemble_model_10.pt"]
 
 
@@ -199,7 +204,7 @@ def test_what_does_not_fit_is_named(tmp_path: Path, change: Callable[[dict[str, 
     change(content)
     directory = write(tmp_path, content)
     with pytest.raises(ConfigError, match=re.escape(message)) as error:
-        reference.read(directory)
+        reference_checkpoints.read(directory)
     assert str(error.value).startswith(f"{directory}/best_ensemble_model_0.pt: ")
 
 
@@ -207,7 +212,7 @@ def test_a_batch_norm_of_another_width_is_named(tmp_path: Path) -> None:
     content = checkpoint(classifier=BATCH)
     content["model_state_dict"]["classifier.1.running_var"] = torch.ones(4)
     with pytest.raises(ConfigError, match=r"classifier\.1\.running_var must be \[8\], as long as classifier\.0\.bias"):
-        reference.read(write(tmp_path, content))
+        reference_checkpoints.read(write(tmp_path, content))
 
 
 class Code:
@@ -221,27 +226,27 @@ class Code:
 def test_what_is_no_checkpoint_is_refused(tmp_path: Path, content: bytes) -> None:
     (tmp_path / "best_ensemble_model_0.pt").write_bytes(content)
     with pytest.raises(ConfigError, match=r"best_ensemble_model_0\.pt: cannot be read as weights alone"):
-        reference.read(str(tmp_path))
+        reference_checkpoints.read(str(tmp_path))
 
 
 def test_code_in_a_checkpoint_does_not_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     with pytest.raises(ConfigError, match="cannot be read as weights alone, and nothing else is loaded"):
-        reference.read(write(tmp_path, {**checkpoint(), "extra": Code()}))
+        reference_checkpoints.read(write(tmp_path, {**checkpoint(), "extra": Code()}))
     assert not Path("ran").exists()
 
 
 def test_a_directory_without_checkpoints_is_refused(tmp_path: Path) -> None:
     (tmp_path / "model.pt").write_bytes(b"")
     with pytest.raises(ConfigError, match=r"must hold best_ensemble_model_<i>\.pt, holds model\.pt"):
-        reference.read(str(tmp_path))
+        reference_checkpoints.read(str(tmp_path))
 
 
 def test_checkpoints_of_other_sizes_than_the_first_are_refused(tmp_path: Path) -> None:
     other = checkpoint()
     other["model_config"]["num_attention_heads"] = 2
     with pytest.raises(ConfigError) as error:
-        reference.read(write(tmp_path, checkpoint(), checkpoint(), other))
+        reference_checkpoints.read(write(tmp_path, checkpoint(), checkpoint(), other))
     assert (
         "all checkpoints must have the same sizes, best_ensemble_model_2.pt and best_ensemble_model_0.pt have model"
         in (str(error.value))
@@ -256,9 +261,9 @@ def feature_file(path: Path, mapping: Any) -> str:
 
 def test_classes_are_given_or_those_of_a_feature_file(tmp_path: Path) -> None:
     labels = {"A", "B", "C"}
-    assert reference.class_names(("C", "A", "B"), 3, labels) == ["C", "A", "B"]
+    assert reference_checkpoints.class_names(("C", "A", "B"), 3, labels) == ["C", "A", "B"]
     path = feature_file(tmp_path / "train_features_multiscale.h5", {"A": 2, "B": 0, "C": 1})
-    assert reference.class_names((path,), 3, labels) == ["B", "C", "A"]
+    assert reference_checkpoints.class_names((path,), 3, labels) == ["B", "C", "A"]
 
 
 @pytest.mark.parametrize(
@@ -272,13 +277,13 @@ def test_classes_are_given_or_those_of_a_feature_file(tmp_path: Path) -> None:
 )
 def test_classes_are_not_guessed(given: tuple[str, ...], message: str) -> None:
     with pytest.raises(ConfigError, match=re.escape(message)):
-        reference.class_names(given, 3, {"A", "B", "C"})
+        reference_checkpoints.class_names(given, 3, {"A", "B", "C"})
 
 
 @pytest.mark.parametrize("mapping", [{}, {"A": 1, "B": 2}, ["A"]])
 def test_a_feature_file_without_classes_is_refused(tmp_path: Path, mapping: Any) -> None:
     with pytest.raises(ConfigError, match=r"must number its classes from 0 in category_mapping"):
-        reference.class_names((feature_file(tmp_path / "a.h5", mapping),), 3, {"A"})
+        reference_checkpoints.class_names((feature_file(tmp_path / "a.h5", mapping),), 3, {"A"})
 
 
 def feature_set(feature_dim: int = FEATURE_DIM) -> FeatureSet:
@@ -321,7 +326,7 @@ def test_an_imported_ensemble_classifies_as_its_checkpoints_do(
     summary = train(config(directory, output), [features], ["DEFAULT"])
     assert summary is not None
     assert summary["num_trained"] == 2
-    loaded = ensemble.load(str(output), torch.device("cpu"))
+    loaded = load(str(output), torch.device("cpu"))
     assert loaded.info.classes == ["C", "A", "B"]
     assert loaded.info.training["recipe"] == "imported"
     assert [member["imported_from"] for member in loaded.info.members] == [
@@ -355,21 +360,21 @@ def test_an_ensemble_that_an_earlier_version_calibrated_is_calibrated_again(tmp_
     directory, output, features = write(tmp_path / "reference", checkpoint(0)), tmp_path / "ensemble", feature_set()
     summary = train(config(directory, output), [features], ["DEFAULT"])
     assert summary is not None
-    info = ensemble.read_info(str(output))
+    info = read_info(str(output))
     arrays = safetensors.numpy.load_file(output / "trust.safetensors")
     safetensors.numpy.save_file(
         {name: array for name, array in arrays.items() if not name.startswith("full.")}, output / "trust.safetensors"
     )
     digest = hashlib.sha256((output / "trust.safetensors").read_bytes()).hexdigest()
-    ensemble.write_info(str(output), replace(info, trust={**info.trust, "digest": digest}))
-    with pytest.raises(ensemble.OutdatedEnsembleError, match="was calibrated by an earlier version"):
-        ensemble.load(str(output), torch.device("cpu"))
+    write_info(str(output), replace(info, trust={**info.trust, "digest": digest}))
+    with pytest.raises(OutdatedEnsembleError, match="was calibrated by an earlier version"):
+        load(str(output), torch.device("cpu"))
     # What it was fitted to, too, has to be at hand.
     with_look = {"keyframes": {"feature_specs": [{"backbone": "efficientnet_lite0"}]}}
-    ensemble.write_info(str(output), replace(ensemble.read_info(str(output)), stages=with_look))
+    write_info(str(output), replace(read_info(str(output)), stages=with_look))
     with pytest.raises(ConfigError, match="--first-look must be given again"):
         train(config(directory, output), [features], ["DEFAULT"])
-    ensemble.write_info(str(output), replace(ensemble.read_info(str(output)), stages={}))
+    write_info(str(output), replace(read_info(str(output)), stages={}))
     again = train(config(directory, output), [features], ["DEFAULT"])
     assert again is not None
     assert (again["num_trained"], again["was_calibrated"]) == (0, True)

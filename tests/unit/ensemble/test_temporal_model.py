@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 import torch
 
-from tests import formula
+from tests.support import formula
 from vidclf.config import ModelConfig
-from vidclf.learning.model import TemporalClassifier, TemporalOutput, chosen_frames, num_parameters
+from vidclf.ensemble.temporal_model import TemporalClassifier, TemporalOutput, chosen_frames, num_parameters
 
 SMALL = ModelConfig(hidden_dim=8, num_lstm_layers=2, num_attention_heads=4, classifier_dims=(8, 4), dropout=0.4)
 

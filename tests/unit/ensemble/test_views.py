@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from vidclf.learning import views
+from vidclf.ensemble import views
 
 FRAMES = np.array([[0.0], [2.0], [4.0], [6.0]], np.float16)
 

@@ -12,10 +12,11 @@ import pyarrow as pa
 import pytest
 
 from vidclf import schema, storage
-from vidclf.archive.sampling import SamplingPlan
-from vidclf.config import ConfigError
+from vidclf.errors import ConfigError
 from vidclf.features import hdf5
-from vidclf.features.store import FeatureSpec, features_column
+from vidclf.features.columns import features_column
+from vidclf.features.spec import FeatureSpec
+from vidclf.video.sampling import SamplingPlan
 
 SPEC = FeatureSpec.of("efficientnet_lite0", "DEFAULT", "digest", SamplingPlan(num_frames=3))
 VIDEOS = [("Gaming", "train", 3), ("Animation", "train", 1), ("Gaming", "test", 2), ("Animation", "train", 2)]

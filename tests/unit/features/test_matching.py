@@ -10,19 +10,20 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from tests.several import LITE0, RESNET, pair
+from tests.support.features import LITE0, RESNET, pair
 from vidclf import storage
-from vidclf.config import ConfigError
-from vidclf.features import beside
-from vidclf.features.beside import FeatureLookup
-from vidclf.features.store import features_column, features_TD
+from vidclf.errors import ConfigError
+from vidclf.features import lookup as lookup_module
+from vidclf.features import matching
+from vidclf.features.columns import features_column, features_TD
+from vidclf.features.lookup import FeatureLookup
 
 WHERE = ("f/lite0", "f/resnet50")
 
 
 def test_sets_of_the_same_videos_go_together() -> None:
-    beside.check_sets(WHERE, pair())
-    beside.check_sets(WHERE[:1], pair()[:1])
+    matching.check_sets(WHERE, pair())
+    matching.check_sets(WHERE[:1], pair()[:1])
 
 
 def shorter(values: list[Any]) -> dict[str, Any]:
@@ -51,7 +52,7 @@ def shorter(values: list[Any]) -> dict[str, Any]:
 def test_what_differs_is_named(changed: dict[str, Any], message: str) -> None:
     first, second = pair()
     with pytest.raises(ConfigError, match=message):
-        beside.check_sets(WHERE, [first, replace(second, **changed)])
+        matching.check_sets(WHERE, [first, replace(second, **changed)])
 
 
 def write_shard(path: Path, numbers: list[int]) -> str:
@@ -63,7 +64,7 @@ def write_shard(path: Path, numbers: list[int]) -> str:
 
 
 def test_rows_are_found_by_id_in_whatever_shard_and_order(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(beside, "SHARDS_KEPT", 1)
+    monkeypatch.setattr(lookup_module, "SHARDS_KEPT", 1)
     shards = ([4, 0], [3], [1, 2])
     lookup = FeatureLookup([write_shard(tmp_path / f"part-{i}.parquet", shard) for i, shard in enumerate(shards)])
     for asked in ([0, 1, 2, 3, 4], [4], [2, 0]):

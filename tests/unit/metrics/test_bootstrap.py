@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from vidclf.learning.bootstrap import GroupBootstrap, interval_95, ratio
+from vidclf.metrics.bootstrap import GroupBootstrap, interval_95, ratio
 
 
 def test_a_single_source_cannot_vary() -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from vidclf.learning import curves
+from vidclf.metrics import curves
 
 SCORE = np.array([0.9, 0.8, 0.7, 0.6])
 

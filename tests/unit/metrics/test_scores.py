@@ -5,13 +5,13 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from vidclf.learning import metrics
+from vidclf.metrics import scores
 
 CLASSES = ["A", "B", "C"]
 
 
 def test_confusion_accuracy_and_f1() -> None:
-    measured = metrics.evaluate([0, 0, 0, 1, 1], [0, 0, 1, 1, 0], CLASSES)
+    measured = scores.evaluate([0, 0, 0, 1, 1], [0, 0, 1, 1, 0], CLASSES)
     assert measured.confusion == [[2, 1, 0], [1, 1, 0], [0, 0, 0]]
     assert (measured.num_videos, measured.num_correct, measured.accuracy) == (5, 3, 0.6)
     assert measured.per_class["A"].f1 == pytest.approx(2 / 3)
@@ -21,28 +21,28 @@ def test_confusion_accuracy_and_f1() -> None:
 
 
 def test_a_class_that_is_neither_present_nor_predicted_does_not_enter_the_macro_average() -> None:
-    assert metrics.evaluate([0, 1], [0, 1], CLASSES).macro_f1 == 1.0
+    assert scores.evaluate([0, 1], [0, 1], CLASSES).macro_f1 == 1.0
 
 
 def test_a_class_that_is_never_predicted_counts_as_zero() -> None:
     # What a collapsed model looks like: A has F1 2/3, B has 0.
-    assert metrics.evaluate([0, 1], [0, 0], CLASSES).macro_f1 == pytest.approx(1 / 3)
+    assert scores.evaluate([0, 1], [0, 0], CLASSES).macro_f1 == pytest.approx(1 / 3)
 
 
 def test_no_video_is_an_error() -> None:
     with pytest.raises(ValueError, match="at least one video"):
-        metrics.evaluate([], [], CLASSES)
+        scores.evaluate([], [], CLASSES)
 
 
 @pytest.mark.parametrize(
     ("num_correct", "num_videos", "low", "high"), [(8, 11, 0.434, 0.903), (0, 10, 0.0, 0.278), (10, 10, 0.722, 1.0)]
 )
 def test_wilson_interval(num_correct: int, num_videos: int, low: float, high: float) -> None:
-    assert metrics.wilson_interval(num_correct, num_videos) == pytest.approx((low, high), abs=5e-4)
+    assert scores.wilson_interval(num_correct, num_videos) == pytest.approx((low, high), abs=5e-4)
 
 
 def test_calibration_error_is_the_weighted_gap_over_bins() -> None:
     # Bin (0.7, 0.8]: 0.75 sure, half right: gap 0.25 over half the videos; bin (0.9, 1]: right and sure.
     confidence = np.array([0.75, 0.75, 1.0, 1.0])
     correct = np.array([True, False, True, True])
-    assert metrics.expected_calibration_error(confidence, correct) == pytest.approx(0.125)
+    assert scores.expected_calibration_error(confidence, correct) == pytest.approx(0.125)

@@ -7,15 +7,26 @@ from xml.etree import ElementTree
 
 import pytest
 
-from vidclf.prediction import charts
-from vidclf.prediction.charts import Axis, Bar, Line, Mark
+from vidclf.pages.svg import (
+    Axis,
+    Bar,
+    Line,
+    Mark,
+    attention,
+    count_axis,
+    error_limit,
+    interval,
+    plot,
+    share_axis,
+    value_axis,
+)
 
 X = Axis(label="x & y", low=0, high=10, ticks=(0, 5, 10))
-Y = charts.share_axis("share")
+Y = share_axis("share")
 
 
 def drawn(**parts: object) -> ElementTree.Element:
-    return ElementTree.fromstring(charts.plot("<title>", X, Y, **parts))  # type: ignore[arg-type]
+    return ElementTree.fromstring(plot("<title>", X, Y, **parts))  # type: ignore[arg-type]
 
 
 def test_values_stand_at_their_places() -> None:
@@ -51,16 +62,16 @@ def test_a_marks_label_stands_above_or_below_it() -> None:
     ("most", "ticks"), [(3, (0, 1, 2, 3)), (17, (0, 5, 10, 15, 20)), (1501, (0, 500, 1000, 1500, 2000))]
 )
 def test_counts_have_round_whole_ticks(most: int, ticks: tuple[int, ...]) -> None:
-    assert tuple(charts.count_axis("videos", most).ticks) == ticks
+    assert tuple(count_axis("videos", most).ticks) == ticks
 
 
 def test_values_below_one_have_round_ticks_too() -> None:
-    assert tuple(charts.value_axis("loss", 0.72).ticks) == pytest.approx((0, 0.2, 0.4, 0.6, 0.8))
-    assert (charts.error_limit(0.0), charts.error_limit(0.093), charts.error_limit(1.0)) == (0.02, 0.1, 1.0)
+    assert tuple(value_axis("loss", 0.72).ticks) == pytest.approx((0, 0.2, 0.4, 0.6, 0.8))
+    assert (error_limit(0.0), error_limit(0.093), error_limit(1.0)) == (0.02, 0.1, 1.0)
 
 
 def test_attention_marks_what_is_shown() -> None:
-    svg = ElementTree.fromstring(charts.attention([0.1, 0.6, 0.3], [1]))
+    svg = ElementTree.fromstring(attention([0.1, 0.6, 0.3], [1]))
     assert [(bar.get("class"), bar.get("height")) for bar in svg] == [
         ("unseen", "4.3"),
         ("seen", "26.0"),
@@ -69,6 +80,6 @@ def test_attention_marks_what_is_shown() -> None:
 
 
 def test_an_interval_may_be_missing() -> None:
-    assert len(list(ElementTree.fromstring(charts.interval(0.5, None)))) == 2
-    whisker = list(ElementTree.fromstring(charts.interval(0.5, (0.0, 1.0))))[1]
+    assert len(list(ElementTree.fromstring(interval(0.5, None)))) == 2
+    whisker = list(ElementTree.fromstring(interval(0.5, (0.0, 1.0))))[1]
     assert (whisker.get("x1"), whisker.get("x2")) == ("4.0", "64.0")

@@ -10,10 +10,12 @@ import pytest
 
 from vidclf import schema, storage
 from vidclf.archive.manifest import video_id
-from vidclf.archive.sampling import SamplingPlan
-from vidclf.config import ConfigError, ExtractConfig
-from vidclf.features.run import Embedding, EmbeddingJob, Target, begin_run, check_run, would_process
-from vidclf.features.store import FeatureSpec
+from vidclf.config import ExtractConfig
+from vidclf.errors import ConfigError
+from vidclf.features.spec import FeatureSpec
+from vidclf.pipeline.job import BackboneSetup, PipelineJob, RunSpec
+from vidclf.pipeline.run_directory import begin_run, check_run, would_process
+from vidclf.video.sampling import SamplingPlan
 
 
 def manifest(*paths: Path) -> pa.Table:
@@ -24,13 +26,13 @@ def manifest(*paths: Path) -> pa.Table:
     return pa.Table.from_pylist(rows, schema=schema.MANIFEST)
 
 
-def empty_job(num_frames: int = 4, names: tuple[str, ...] = ("",)) -> EmbeddingJob:
+def empty_job(num_frames: int = 4, names: tuple[str, ...] = ("",)) -> PipelineJob:
     spec = FeatureSpec.of("efficientnet_lite0", "DEFAULT", "digest", SamplingPlan(num_frames=num_frames))
-    return EmbeddingJob(
+    return PipelineJob(
         targets=tuple(
-            Target(
+            RunSpec(
                 name=name,
-                embeddings=(Embedding(spec=spec, weights="DEFAULT", state={}),),
+                embeddings=(BackboneSetup(spec=spec, weights="DEFAULT", state={}),),
                 output_schema=schema.features(1280),
             )
             for name in names
@@ -58,11 +60,12 @@ def test_a_run_of_other_features_videos_or_labels_is_refused(tmp_path: Path) -> 
     with pytest.raises(ConfigError, match="was started with 1 videos that this manifest does not hold"):
         check_run(config, rows.slice(0, 1), empty_job())
     state = FeatureSpec.of("efficientnet_lite0", "DEFAULT", "digest", SamplingPlan(num_frames=4))
-    odd = Target(
-        embeddings=(Embedding(spec=state, weights="DEFAULT", state={}),), output_schema=schema.features(1280).remove(0)
+    odd = RunSpec(
+        embeddings=(BackboneSetup(spec=state, weights="DEFAULT", state={}),),
+        output_schema=schema.features(1280).remove(0),
     )
     with pytest.raises(ConfigError, match="another version of this software, whose rows have other columns"):
-        check_run(config, rows, EmbeddingJob(targets=(odd,)))
+        check_run(config, rows, PipelineJob(targets=(odd,)))
     relabelled = rows.set_column(rows.column_names.index("label"), schema.MANIFEST.field("label"), [["A", "B"]])
     with pytest.raises(ConfigError, match="label, group or split of 1 videos differ"):
         check_run(config, relabelled, empty_job())

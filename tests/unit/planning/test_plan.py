@@ -7,15 +7,16 @@ from pathlib import Path
 import pytest
 import yaml
 
-from tests.videos import write_video
+from tests.support.videos import write_video
 from vidclf import cli
-from vidclf.archive.manifest import list_archive
-from vidclf.config import ClassifyConfig, ConfigError, ExtractConfig, PlanConfig
-from vidclf.features import plan
-from vidclf.features.probe import Measured, sample_of
-from vidclf.features.sizing import Cost, Machine, pools_for
+from vidclf.archive.manifest import list_archive, sample_of
+from vidclf.config import ClassifyConfig, ExtractConfig, PlanConfig
+from vidclf.errors import ConfigError
+from vidclf.planning import plan
+from vidclf.planning.measure import SampleMeasurement
+from vidclf.planning.sizing import Cost, Machine, pools_for
 
-MEASURED = Measured(
+MEASURED = SampleMeasurement(
     num_videos=4,
     reasons={"truncated": 1},
     mean_duration_s=10.0,

@@ -6,8 +6,8 @@ from typing import Any
 
 import pytest
 
-from vidclf.config import ConfigError
-from vidclf.features.sizing import Cost, Machine, Pools, cheapest, machines_of, needed, pools_for
+from vidclf.errors import ConfigError
+from vidclf.planning.sizing import Cost, Machine, Pools, cheapest, machines_of, needed, pools_for
 
 ON_CPU = Cost(decode_s=1.0, cnn_s=3.0, is_gpu=False)
 ON_GPU = Cost(decode_s=1.0, cnn_s=0.125, is_gpu=True)

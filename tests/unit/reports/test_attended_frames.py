@@ -10,11 +10,12 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from tests.videos import read_index, write_video
+from tests.support.videos import read_index, write_video
 from vidclf import storage
-from vidclf.archive.decode import decode_video
-from vidclf.archive.sampling import SamplingPlan
-from vidclf.prediction import examples
+from vidclf.pages import thumbnails
+from vidclf.reports import attended_frames
+from vidclf.video.decode import decode_video
+from vidclf.video.sampling import SamplingPlan
 
 PLAN = SamplingPlan(num_frames=6)
 
@@ -50,15 +51,15 @@ def written(
 
 
 def digest_of(video: Path) -> str:
-    content = decode_video(str(video), PLAN, examples.shrink).content
+    content = decode_video(str(video), PLAN, attended_frames.shrink).content
     assert content is not None
     return content.digest
 
 
 def test_the_strip_shows_the_attended_frames_at_their_times(tmp_path: Path, video: Path) -> None:
-    decoded = decode_video(str(video), PLAN, examples.shrink)
+    decoded = decode_video(str(video), PLAN, attended_frames.shrink)
     files = written(tmp_path, video, [0.125] * 4 + [0.375, 0.125], digest_of(video), decoded.pts_s.tolist())
-    strip = examples.strips(files, {"id0"}, {"full": PLAN})["id0"]
+    strip = attended_frames.strips(files, {"id0"}, {"full": PLAN})["id0"]
     assert strip.reason is None
     assert strip.chosen == [0, 1, 2, 3, 4, 5]
     assert [frame.pts_s for frame in strip.frames] == decoded.pts_s.tolist()
@@ -81,15 +82,17 @@ def test_the_strip_shows_the_attended_frames_at_their_times(tmp_path: Path, vide
 def test_what_cannot_be_shown_has_a_reason(tmp_path: Path, video: Path, frames: int, change: str, reason: str) -> None:
     digest = {"digest": "xxh3:other", "unknown": None}.get(change, digest_of(video))
     uri = tmp_path / "gone.mp4" if change == "gone" else video
-    strip = examples.strips(written(tmp_path, uri, [1 / frames] * frames, digest), {"id0"}, {"full": PLAN})["id0"]
+    strip = attended_frames.strips(written(tmp_path, uri, [1 / frames] * frames, digest), {"id0"}, {"full": PLAN})[
+        "id0"
+    ]
     assert strip.frames == []
     assert (strip.reason or "").startswith(reason)
 
 
 def test_only_what_is_asked_for_is_decoded(tmp_path: Path, video: Path) -> None:
     files = written(tmp_path, video, [1.0], "xxh3:0")
-    assert examples.strips(files, set(), {"full": PLAN}) == {}
-    assert examples.strips(files, {"other"}, {}) == {}
+    assert attended_frames.strips(files, set(), {"full": PLAN}) == {}
+    assert attended_frames.strips(files, {"other"}, {}) == {}
 
 
 def test_neighbours_of_a_stronger_frame_give_way() -> None:
@@ -97,16 +100,16 @@ def test_neighbours_of_a_stronger_frame_give_way() -> None:
     for index, weight in {10: 0.9, 11: 0.8, 12: 0.7, 30: 0.6, 45: 0.5, 20: 0.4}.items():
         weights[index] = weight
     # A quarter of an even spacing of 4 frames over 48 is 3 frames.
-    assert examples.most_attended(weights, count=4) == [10, 20, 30, 45]
-    assert examples.most_attended([0.1, 0.9, 0.5], count=2) == [1, 2]
-    assert examples.most_attended([0.5], count=6) == [0]
+    assert thumbnails.most_attended(weights, count=4) == [10, 20, 30, 45]
+    assert thumbnails.most_attended([0.1, 0.9, 0.5], count=2) == [1, 2]
+    assert thumbnails.most_attended([0.5], count=6) == [0]
 
 
 def test_frames_keep_their_proportions() -> None:
-    assert examples.shrink(np.zeros((1920, 1080, 3), np.uint8)).shape == (224, 126, 3)
-    assert examples.shrink(np.zeros((2, 2000, 3), np.uint8)).shape == (1, 224, 3)
+    assert attended_frames.shrink(np.zeros((1920, 1080, 3), np.uint8)).shape == (224, 126, 3)
+    assert attended_frames.shrink(np.zeros((2, 2000, 3), np.uint8)).shape == (1, 224, 3)
 
 
 def test_a_plan_that_is_not_known_is_no_error(tmp_path: Path, video: Path) -> None:
     files = written(tmp_path, video, [1.0], digest_of(video))
-    assert examples.strips(files, {"id0"}, {})["id0"].reason == "the features do not say which video they are of"
+    assert attended_frames.strips(files, {"id0"}, {})["id0"].reason == "the features do not say which video they are of"

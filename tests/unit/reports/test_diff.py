@@ -9,10 +9,11 @@ import pyarrow.parquet as pq
 import pytest
 
 from jobs.diff import main
-from tests.predictions import Predicted, table, write_run
+from tests.support.predictions import Predicted, table, write_run
 from vidclf import storage
-from vidclf.config import ConfigError, DiffConfig
-from vidclf.prediction import diff
+from vidclf.config import DiffConfig
+from vidclf.errors import ConfigError
+from vidclf.reports import diff
 
 BEFORE = [
     Predicted("1", "A", 0.9),

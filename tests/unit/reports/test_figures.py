@@ -5,10 +5,11 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from tests.predictions import CLASSES, Predicted, manifest, table
-from vidclf.config import ConfigError
-from vidclf.prediction import cases, evaluation
-from vidclf.prediction.scored import ScoredVideos, score
+from tests.support.predictions import CLASSES, Predicted, manifest, table
+from vidclf.errors import ConfigError
+from vidclf.reports import error_lists, figures
+from vidclf.reports.figures import Detail
+from vidclf.reports.labelled_predictions import ScoredVideos, score
 
 VIDEOS = [
     Predicted("1", "A", 0.9, views=("A", "B")),
@@ -26,9 +27,9 @@ def videos() -> ScoredVideos:
 
 
 @pytest.fixture(scope="module")
-def detail(videos: ScoredVideos) -> evaluation.Detail:
-    measured = evaluation.split_metrics(videos, CLASSES)
-    return evaluation.detail(videos, measured, CLASSES, MEMBERS, ["original", "reverse"])
+def detail(videos: ScoredVideos) -> Detail:
+    measured = figures.split_metrics(videos, CLASSES)
+    return figures.detail(videos, measured, CLASSES, MEMBERS, ["original", "reverse"])
 
 
 def test_predictions_are_joined_with_the_truth_across_shards(videos: ScoredVideos) -> None:
@@ -40,13 +41,13 @@ def test_predictions_are_joined_with_the_truth_across_shards(videos: ScoredVideo
     assert videos.durations.tolist() == ["5 to 15 s"] * 3 + ["unknown"]
 
 
-def test_accepted_videos_are_counted_apart(detail: evaluation.Detail) -> None:
+def test_accepted_videos_are_counted_apart(detail: Detail) -> None:
     assert (detail.num_accepted, detail.num_accepted_correct) == (2, 1)
     assert detail.accepted_interval_95 == pytest.approx((0.0945, 0.9055), abs=1e-4)
     assert {name: more.num_abstained for name, more in detail.per_class.items()} == {"A": 1, "B": 1}
 
 
-def test_classes_have_areas_and_intervals(detail: evaluation.Detail) -> None:
+def test_classes_have_areas_and_intervals(detail: Detail) -> None:
     # B's probability: 0.1, 0.8, 0.7, 0.4, and 0.7 is the one of class B: one of three pairs is wrong.
     assert {name: curve.auc for name, curve in detail.roc.items()} == pytest.approx({"A": 2 / 3, "B": 2 / 3})
     assert detail.macro_auc == pytest.approx(2 / 3)
@@ -54,7 +55,7 @@ def test_classes_have_areas_and_intervals(detail: evaluation.Detail) -> None:
     assert 0 <= low < 2 / 3 < high == 1
 
 
-def test_views_are_compared_with_the_original_one(detail: evaluation.Detail) -> None:
+def test_views_are_compared_with_the_original_one(detail: Detail) -> None:
     assert [(voter.name, voter.accuracy, voter.gain) for voter in detail.views] == [
         ("original", 0.5, 0.0),
         ("reverse", 0.75, 0.25),
@@ -67,11 +68,11 @@ def test_views_are_compared_with_the_original_one(detail: evaluation.Detail) -> 
 
 def test_one_view_is_none_to_compare(videos: ScoredVideos) -> None:
     plain = score([table([Predicted("1", "A", 0.9)])], manifest(TRUTH), CLASSES).videos
-    measured = evaluation.split_metrics(plain, CLASSES)
-    assert evaluation.detail(plain, measured, CLASSES, MEMBERS, ["original"]).views == []
+    measured = figures.split_metrics(plain, CLASSES)
+    assert figures.detail(plain, measured, CLASSES, MEMBERS, ["original"]).views == []
 
 
-def test_kinds_of_video(detail: evaluation.Detail) -> None:
+def test_kinds_of_video(detail: Detail) -> None:
     assert [(row.name, row.num_videos, row.num_correct, row.num_abstained) for row in detail.by["codec"]] == [
         ("h264", 2, 2, 1),
         ("vp9", 1, 0, 0),
@@ -81,7 +82,7 @@ def test_kinds_of_video(detail: evaluation.Detail) -> None:
 
 
 def test_the_most_frequent_confusions_come_first() -> None:
-    pairs = evaluation.confused_pairs([[5, 1, 0], [3, 1, 0], [0, 1, 9]], ["x", "y", "z"])
+    pairs = figures.confused_pairs([[5, 1, 0], [3, 1, 0], [0, 1, 9]], ["x", "y", "z"])
     assert [(pair.label, pair.predicted, pair.num_videos, pair.share) for pair in pairs] == [
         ("y", "x", 3, 0.75),
         ("x", "y", 1, pytest.approx(1 / 6)),
@@ -91,20 +92,20 @@ def test_the_most_frequent_confusions_come_first() -> None:
 
 def test_few_classes_keep_their_order_and_many_stand_by_what_they_are_taken_for() -> None:
     confusion = (np.eye(13, dtype=int) * 10).tolist()
-    assert evaluation.class_order(confusion) == list(range(13))
+    assert figures.class_order(confusion) == list(range(13))
     confusion[0][12] = confusion[12][0] = 6
     confusion[3][9] = 4
-    order = evaluation.class_order(confusion)
+    order = figures.class_order(confusion)
     assert sorted(order) == list(range(13))
     assert abs(order.index(0) - order.index(12)) == abs(order.index(3) - order.index(9)) == 1
-    assert evaluation.class_order([row[:12] for row in confusion[:12]]) == list(range(12))
+    assert figures.class_order([row[:12] for row in confusion[:12]]) == list(range(12))
 
 
 def test_cases_are_sorted_and_written(videos: ScoredVideos) -> None:
-    (wrong,) = cases.misclassified(videos, CLASSES)
+    (wrong,) = error_lists.misclassified(videos, CLASSES)
     assert (wrong.label, wrong.top_label, wrong.probabilities[0]) == ("A", "B", ("B", pytest.approx(0.8)))
-    assert [case.video_id for case in cases.abstained(videos, CLASSES)] == ["3", "4"]
-    assert cases.to_csv([wrong]).decode().splitlines() == [
+    assert [case.video_id for case in error_lists.abstained(videos, CLASSES)] == ["3", "4"]
+    assert error_lists.to_csv([wrong]).decode().splitlines() == [
         "split,label,top_label,verdict,confidence,trust_score,ood_score,sublabel,codec,resolution,duration,group,"
         "video_id,video_uri",
         "test,A,B,accepted,0.800000,0.400000,0.500000,s,vp9,360p,5 to 15 s,2,2,/none/2",

@@ -9,10 +9,12 @@ from pathlib import Path
 
 import pytest
 
-from tests.predictions import Predicted, manifest, write_run
-from vidclf import ledger, storage
-from vidclf.config import ConfigError, EvaluateConfig
-from vidclf.prediction import report
+from tests.support.predictions import Predicted, manifest, write_run
+from vidclf import storage
+from vidclf.config import EvaluateConfig
+from vidclf.errors import ConfigError
+from vidclf.reports import evaluate
+from vidclf.runs import layout
 
 VIDEOS = [
     Predicted("1", "A", 0.9),
@@ -42,12 +44,12 @@ def config(tmp_path: Path) -> EvaluateConfig:
 
 
 def page_of(config: EvaluateConfig) -> str:
-    report.evaluate(config)
+    evaluate.evaluate(config)
     return (Path(config.output) / "index.html").read_text()
 
 
 def test_figures_are_those_of_the_held_out_split(config: EvaluateConfig) -> None:
-    evaluation = report.evaluate(config)
+    evaluation = evaluate.evaluate(config)
     assert evaluation is not None
     assert evaluation.headline == "test"
     written = json.loads((Path(config.output) / "metrics.json").read_text())
@@ -64,9 +66,9 @@ def test_figures_are_those_of_the_held_out_split(config: EvaluateConfig) -> None
 
 
 def test_the_table_for_a_terminal(config: EvaluateConfig) -> None:
-    evaluation = report.evaluate(config)
+    evaluation = evaluate.evaluate(config)
     assert evaluation is not None
-    assert report.table(evaluation, "out").splitlines() == [
+    assert evaluate.table(evaluation, "out").splitlines() == [
         "videos                        6",
         "ok                            5",
         "quarantined                   1 (truncated 1)",
@@ -121,7 +123,7 @@ def test_training_curves_say_why_they_are_missing(config: EvaluateConfig) -> Non
 
 
 def test_the_page_tells_the_command_that_made_it(config: EvaluateConfig) -> None:
-    evaluation = report.evaluate(config)
+    evaluation = evaluate.evaluate(config)
     assert evaluation is not None
     assert evaluation.provenance["command"] == (
         f"python jobs/evaluate.py --predictions {config.predictions} --manifest {config.manifest} "
@@ -133,7 +135,7 @@ def test_the_page_tells_the_command_that_made_it(config: EvaluateConfig) -> None
 def test_unlabelled_and_unlisted_videos_are_counted_not_scored(config: EvaluateConfig) -> None:
     some = {"1": ("A", "test"), "2": (None, "test"), "3": ("B", "test")}
     storage.publish_table(str(config.manifest), manifest(some))
-    evaluation = report.evaluate(config)
+    evaluation = evaluate.evaluate(config)
     assert evaluation is not None
     assert (evaluation.num_unlabelled, evaluation.num_unmatched) == (1, 2)
     assert evaluation.per_split["test"].num_videos == 2
@@ -142,29 +144,29 @@ def test_unlabelled_and_unlisted_videos_are_counted_not_scored(config: EvaluateC
 def test_a_manifest_of_other_videos_is_refused(config: EvaluateConfig) -> None:
     storage.publish_table(str(config.manifest), manifest({"other": ("A", "test")}))
     with pytest.raises(ConfigError, match="no labelled video has a prediction"):
-        report.evaluate(config)
+        evaluate.evaluate(config)
 
 
 def test_labels_the_ensemble_does_not_know_are_refused(config: EvaluateConfig) -> None:
     storage.publish_table(str(config.manifest), manifest({**TRUTH, "1": ("Z", "test")}))
     with pytest.raises(ConfigError, match=r"labels \['Z'\] are not classes of the ensemble \(\['A', 'B'\]\)"):
-        report.evaluate(config)
+        evaluate.evaluate(config)
 
 
 def test_an_unfinished_classification_is_refused(config: EvaluateConfig) -> None:
-    (Path(str(config.predictions)) / ledger.SUMMARY_FILE).unlink()
+    (Path(str(config.predictions)) / layout.SUMMARY_FILE).unlink()
     with pytest.raises(ConfigError, match="the job has not ended"):
-        report.evaluate(config)
+        evaluate.evaluate(config)
 
 
 def test_a_directory_of_features_is_refused(config: EvaluateConfig) -> None:
-    storage.publish_json(f"{config.predictions}/{ledger.IDENTITY_FILE}", {"ensemble_id": None})
+    storage.publish_json(f"{config.predictions}/{layout.IDENTITY_FILE}", {"ensemble_id": None})
     with pytest.raises(ConfigError, match=r"must be a directory that jobs/classify\.py wrote"):
-        report.evaluate(config)
+        evaluate.evaluate(config)
 
 
 def test_a_dry_run_writes_nothing(config: EvaluateConfig, capsys: pytest.CaptureFixture[str]) -> None:
     dry = EvaluateConfig(predictions=config.predictions, manifest=config.manifest, output=config.output, dry_run=True)
-    assert report.evaluate(dry) is None
+    assert evaluate.evaluate(dry) is None
     assert capsys.readouterr().out == f"would score 5 videos into {config.output}\n"
     assert not Path(config.output).exists()

@@ -10,9 +10,12 @@ from typing import Any
 import pyarrow as pa
 import pytest
 
-from vidclf import ledger, schema, storage
-from vidclf.config import ConfigError
-from vidclf.ledger import RunState
+from vidclf import schema, storage
+from vidclf.errors import ConfigError
+from vidclf.runs import audit as audit_module
+from vidclf.runs import layout
+from vidclf.runs.state import RunState, read_state
+from vidclf.runs.summary import summary_text
 
 CLEAN_SUMMARY: dict[str, Any] = {
     "num_input_videos": 3,
@@ -49,16 +52,18 @@ def write_run(
 
 
 def test_a_finished_run_whose_numbers_add_up_has_no_differences(tmp_path: Path) -> None:
-    audit = ledger.audit(write_run(tmp_path))
+    audit = audit_module.audit(write_run(tmp_path))
     assert audit.differences == []
     assert audit.state == RunState(
         num_input_videos=3, num_ok=2, num_quarantined=1, num_pending=0, reasons={"truncated": 1}
     )
-    assert ledger.read_state(str(tmp_path)) == audit.state
+    assert read_state(str(tmp_path)) == audit.state
 
 
 def test_a_missing_video_is_pending(tmp_path: Path) -> None:
-    audit = ledger.audit(write_run(tmp_path, parts=[["a"]], summary={**CLEAN_SUMMARY, "num_ok": 1, "num_pending": 1}))
+    audit = audit_module.audit(
+        write_run(tmp_path, parts=[["a"]], summary={**CLEAN_SUMMARY, "num_ok": 1, "num_pending": 1})
+    )
     assert audit.differences == ["1 video(s) pending: neither done nor quarantined: b"]
     assert audit.state.num_pending == 1
     assert audit.state.num_ok == 1
@@ -66,14 +71,14 @@ def test_a_missing_video_is_pending(tmp_path: Path) -> None:
 
 def test_three_videos_are_named_and_the_others_counted(tmp_path: Path) -> None:
     run = write_run(tmp_path, asked=["e", "d", "c", "b", "a"], parts=[], quarantine=[], summary=None)
-    assert ledger.audit(run).differences == [
+    assert audit_module.audit(run).differences == [
         "5 video(s) pending: neither done nor quarantined: a, b, c and 2 more",
         "no summary.json: the job has not ended",
     ]
 
 
 def test_a_video_in_two_shards_is_done_more_than_once(tmp_path: Path) -> None:
-    audit = ledger.audit(write_run(tmp_path, parts=[["a", "b"], ["b"]]))
+    audit = audit_module.audit(write_run(tmp_path, parts=[["a", "b"], ["b"]]))
     assert audit.differences == ["1 video(s) done more than once: b"]
     assert audit.state.num_ok == 2
 
@@ -84,11 +89,11 @@ def test_a_video_quarantined_twice_is_reported(tmp_path: Path) -> None:
         quarantine=[[("c", "truncated")], [("c", "truncated")]],
         summary={**CLEAN_SUMMARY, "reasons": {"truncated": 2}},
     )
-    assert ledger.audit(run).differences == ["1 video(s) quarantined more than once: c"]
+    assert audit_module.audit(run).differences == ["1 video(s) quarantined more than once: c"]
 
 
 def test_a_video_both_done_and_quarantined_is_reported_and_counts_as_done(tmp_path: Path) -> None:
-    audit = ledger.audit(write_run(tmp_path, parts=[["a", "b", "c"]]))
+    audit = audit_module.audit(write_run(tmp_path, parts=[["a", "b", "c"]]))
     assert audit.differences == [
         "1 video(s) both done and quarantined: c",
         "summary.json says num_ok = 2, the files say 3",
@@ -100,7 +105,7 @@ def test_a_video_both_done_and_quarantined_is_reported_and_counts_as_done(tmp_pa
 
 def test_a_video_twice_in_the_manifest_is_reported(tmp_path: Path) -> None:
     run = write_run(tmp_path, asked=["a", "b", "c", "c"])
-    assert ledger.audit(run).differences == ["1 video(s) in the manifest more than once: c"]
+    assert audit_module.audit(run).differences == ["1 video(s) in the manifest more than once: c"]
 
 
 def test_a_video_nobody_asked_for_is_reported_and_not_counted(tmp_path: Path) -> None:
@@ -110,20 +115,20 @@ def test_a_video_nobody_asked_for_is_reported_and_not_counted(tmp_path: Path) ->
         quarantine=[[("c", "truncated"), ("y", "empty_file")]],
         summary={**CLEAN_SUMMARY, "reasons": {"empty_file": 1, "truncated": 1}},
     )
-    audit = ledger.audit(run)
+    audit = audit_module.audit(run)
     assert audit.differences == ["2 video(s) done or quarantined but not in the manifest: x, y"]
     assert (audit.state.num_ok, audit.state.num_quarantined) == (2, 1)
 
 
 def test_a_reason_outside_the_closed_list_is_reported(tmp_path: Path) -> None:
     run = write_run(tmp_path, quarantine=[[("c", "bad_luck")]], summary={**CLEAN_SUMMARY, "reasons": {"bad_luck": 1}})
-    assert ledger.audit(run).differences == ["reject reason 'bad_luck' is not in the closed list"]
+    assert audit_module.audit(run).differences == ["reject reason 'bad_luck' is not in the closed list"]
 
 
 def test_a_shard_that_cannot_be_read_is_named_and_its_videos_are_pending(tmp_path: Path) -> None:
     run = write_run(tmp_path)
     (tmp_path / "part-1.parquet").write_bytes(b"half a shard")
-    shard, pending, ok, num_pending = ledger.audit(run).differences
+    shard, pending, ok, num_pending = audit_module.audit(run).differences
     assert shard.startswith(f"shard {run}/part-1.parquet cannot be read: ")
     assert pending == "1 video(s) pending: neither done nor quarantined: b"
     assert ok == "summary.json says num_ok = 2, the files say 1"
@@ -134,19 +139,19 @@ def test_a_shard_that_cannot_be_read_is_named_and_its_videos_are_pending(tmp_pat
 def test_a_shard_without_the_columns_is_named(tmp_path: Path, name: str) -> None:
     run = write_run(tmp_path)
     storage.publish_table(f"{run}/{name}", pa.table({"other": ["b"]}))
-    assert ledger.audit(run).differences[0].startswith(f"shard {run}/{name} cannot be read: ")
+    assert audit_module.audit(run).differences[0].startswith(f"shard {run}/{name} cannot be read: ")
 
 
 @pytest.mark.parametrize("name", ["part-7.parquet.0123.tmp", "quarantine/part-7.parquet.0123.tmp"])
 def test_a_leftover_temporary_file_is_reported(tmp_path: Path, name: str) -> None:
     run = write_run(tmp_path)
     (tmp_path / name).touch()
-    assert ledger.audit(run).differences == [f"leftover temporary file {run}/{name}"]
+    assert audit_module.audit(run).differences == [f"leftover temporary file {run}/{name}"]
 
 
 def test_a_run_without_a_summary_has_not_ended(tmp_path: Path) -> None:
     run = write_run(tmp_path, summary=None)
-    assert ledger.audit(run).differences == ["no summary.json: the job has not ended"]
+    assert audit_module.audit(run).differences == ["no summary.json: the job has not ended"]
 
 
 def test_a_summary_that_counts_otherwise_is_reported_number_by_number(tmp_path: Path) -> None:
@@ -154,7 +159,7 @@ def test_a_summary_that_counts_otherwise_is_reported_number_by_number(tmp_path: 
         tmp_path,
         summary={"num_input_videos": 4, "num_ok": 3, "num_quarantined": 0, "num_pending": 1, "reasons": {}},
     )
-    assert ledger.audit(run).differences == [
+    assert audit_module.audit(run).differences == [
         "summary.json says num_input_videos = 4, the files say 3",
         "summary.json says num_ok = 3, the files say 2",
         "summary.json says num_quarantined = 0, the files say 1",
@@ -165,13 +170,13 @@ def test_a_summary_that_counts_otherwise_is_reported_number_by_number(tmp_path: 
 
 def test_a_summary_without_a_count_is_reported(tmp_path: Path) -> None:
     run = write_run(tmp_path, summary={key: CLEAN_SUMMARY[key] for key in CLEAN_SUMMARY if key != "num_ok"})
-    assert ledger.audit(run).differences == ["summary.json says num_ok = None, the files say 2"]
+    assert audit_module.audit(run).differences == ["summary.json says num_ok = None, the files say 2"]
 
 
 def test_a_shard_of_other_columns_is_reported(tmp_path: Path) -> None:
     run = write_run(tmp_path)
     storage.publish_table(f"{run}/part-1.parquet", pa.table({"video_id": ["b"], "size": [1]}))
-    assert ledger.audit(run).differences == [
+    assert audit_module.audit(run).differences == [
         f"shard {run}/part-1.parquet has other columns than the run: size is int64, not None"
     ]
 
@@ -182,13 +187,13 @@ def test_features_of_another_key_are_reported(tmp_path: Path) -> None:
     storage.publish_json(f"{run}/run_identity.json", {"columns": columns, "feature_key": "k1"})
     for name, key in (("a", "k1"), ("b", "k2")):
         storage.publish_table(f"{run}/part-{name}.parquet", pa.table({"video_id": [name], "feature_key": [key]}))
-    assert ledger.audit(run).differences == ["feature_key of this run is k1, shards hold k2"]
+    assert audit_module.audit(run).differences == ["feature_key of this run is k1, shards hold k2"]
 
 
 def test_a_run_without_its_identity_is_reported(tmp_path: Path) -> None:
     run = write_run(tmp_path)
     (tmp_path / "run_identity.json").unlink()
-    (difference,) = ledger.audit(run).differences
+    (difference,) = audit_module.audit(run).differences
     assert difference.startswith("run_identity.json cannot be read: ")
 
 
@@ -196,30 +201,30 @@ def test_the_runs_of_several_backbones_are_found_in_their_directories(tmp_path: 
     for name in ("resnet50", "efficientnet_lite0"):
         write_run(tmp_path / name)
     (tmp_path / "_checkpoint").mkdir()
-    assert ledger.runs_in(str(tmp_path)) == [f"{tmp_path}/efficientnet_lite0", f"{tmp_path}/resnet50"]
-    assert ledger.runs_in(f"{tmp_path}/resnet50") == [f"{tmp_path}/resnet50"]
+    assert layout.runs_in(str(tmp_path)) == [f"{tmp_path}/efficientnet_lite0", f"{tmp_path}/resnet50"]
+    assert layout.runs_in(f"{tmp_path}/resnet50") == [f"{tmp_path}/resnet50"]
 
 
 def test_other_files_of_the_run_are_not_shards(tmp_path: Path) -> None:
     run = write_run(tmp_path)
     (tmp_path / "config.json").write_text(json.dumps({"a": 1}))
     storage.publish_table(f"{run}/_checkpoint/part-0.parquet", pa.table({"video_id": ["x"]}))
-    assert ledger.part_files(run) == [f"{run}/part-0.parquet", f"{run}/part-1.parquet"]
-    assert ledger.quarantine_files(run) == [f"{run}/quarantine/part-0.parquet"]
-    assert ledger.audit(run).differences == []
+    assert layout.part_files(run) == [f"{run}/part-0.parquet", f"{run}/part-1.parquet"]
+    assert layout.quarantine_files(run) == [f"{run}/quarantine/part-0.parquet"]
+    assert audit_module.audit(run).differences == []
 
 
 def test_a_run_of_no_videos_is_clean(tmp_path: Path) -> None:
     nothing = {"num_input_videos": 0, "num_ok": 0, "num_quarantined": 0, "num_pending": 0, "reasons": {}}
-    assert ledger.audit(write_run(tmp_path, asked=[], parts=[], quarantine=[], summary=nothing)).differences == []
+    assert audit_module.audit(write_run(tmp_path, asked=[], parts=[], quarantine=[], summary=nothing)).differences == []
 
 
 @pytest.mark.parametrize("name", ["", "absent"])
 def test_a_directory_without_a_manifest_is_not_a_run(tmp_path: Path, name: str) -> None:
     run = str(tmp_path / name)
-    assert not ledger.is_run(run)
+    assert not layout.is_run(run)
     with pytest.raises(ConfigError) as error:
-        ledger.audit(run)
+        audit_module.audit(run)
     assert str(error.value) == (
         f"--run must be an output directory of extract or classify, got {run!r} (no manifest.parquet)"
     )
@@ -227,14 +232,14 @@ def test_a_directory_without_a_manifest_is_not_a_run(tmp_path: Path, name: str) 
 
 def test_summaries_for_people_name_the_reasons_and_the_rate() -> None:
     summary = {**CLEAN_SUMMARY, "videos_per_s": 12.345, "binding_resource": "CPU"}
-    assert ledger.summary_text("out", summary) == (
+    assert summary_text("out", summary) == (
         "out: 3 videos, 2 ok, 1 quarantined (truncated 1); 12.35 videos/s, bound by CPU"
     )
     repeated = {**summary, "num_duplicates": 2, "num_duplicates_across_splits": 0}
-    assert "(truncated 1), 2 with the content of another; 12.35 videos/s" in ledger.summary_text("out", repeated)
+    assert "(truncated 1), 2 with the content of another; 12.35 videos/s" in summary_text("out", repeated)
     leaking = {**repeated, "num_duplicates_across_splits": 1}
     assert "2 with the content of another (1 of them in another split, see duplicates.parquet);" in (
-        ledger.summary_text("out", leaking)
+        summary_text("out", leaking)
     )
     clean = {**CLEAN_SUMMARY, "num_ok": 3, "num_quarantined": 0, "reasons": {}, "num_processed": 0}
-    assert ledger.summary_text("out", clean) == "out: 3 videos, 3 ok, 0 quarantined; everything was done already"
+    assert summary_text("out", clean) == "out: 3 videos, 3 ok, 0 quarantined; everything was done already"

@@ -7,27 +7,27 @@ from pathlib import Path
 import pyarrow as pa
 
 from vidclf import schema, storage
-from vidclf.archive import content
-from vidclf.features import contents
+from vidclf.runs import content_checks
+from vidclf.video import digest
 
 
 def test_stale_videos_are_those_that_changed_under_their_name(tmp_path: Path) -> None:
     rows = []
     for name in ("a", "b", "c"):
         (tmp_path / name).write_text(name)
-        seen = vars(content.identify(str(tmp_path / name)))
+        seen = vars(digest.identify(str(tmp_path / name)))
         rows.append({"video_id": name, "video_uri": str(tmp_path / name), **seen, "content_digest": seen["digest"]})
     columns = [field for field in schema.features(1) if field.name in rows[0]]
     run = str(tmp_path / "run")
     storage.publish_table(f"{run}/part-0.parquet", pa.Table.from_pylist(rows, schema=pa.schema(columns)))
-    assert contents.stale_videos(run) == ([], [])
+    assert content_checks.stale_videos(run) == ([], [])
     (tmp_path / "b").write_text("B")
     (tmp_path / "c").unlink()
-    assert contents.stale_videos(run) == (["b"], ["c"])
+    assert content_checks.stale_videos(run) == (["b"], ["c"])
 
 
 def test_a_run_without_videos_has_no_stale_ones(tmp_path: Path) -> None:
-    assert contents.stale_videos(str(tmp_path)) == ([], [])
+    assert content_checks.stale_videos(str(tmp_path)) == ([], [])
 
 
 def test_duplicates_name_the_first_by_location_and_both_splits(tmp_path: Path) -> None:
@@ -41,12 +41,12 @@ def test_duplicates_name_the_first_by_location_and_both_splits(tmp_path: Path) -
             "content_digest": ["x", "x", "y", "z", "x"],
         }
     )
-    duplicates = contents.publish_duplicates(run, rows)
+    duplicates = content_checks.publish_duplicates(run, rows)
     assert duplicates.to_pylist() == storage.read_table(f"{run}/duplicates.parquet").to_pylist()
     facts = ("video_id", "video_uri", "split", "duplicate_of", "duplicate_of_uri", "duplicate_of_split")
     assert [tuple(row[name] for name in facts) for row in duplicates.to_pylist()] == [
         ("2", "d", "test", "5", "a", "val"),
         ("1", "e", "train", "5", "a", "val"),
     ]
-    assert contents.publish_duplicates(run, rows.slice(2, 2)).num_rows == 0
+    assert content_checks.publish_duplicates(run, rows.slice(2, 2)).num_rows == 0
     assert not storage.exists(f"{run}/duplicates.parquet")

@@ -7,8 +7,10 @@ from pathlib import Path
 import pyarrow as pa
 import pytest
 
-from vidclf import ledger, reconcile, schema, storage
-from vidclf.config import ConfigError
+from vidclf import schema, storage
+from vidclf.errors import ConfigError
+from vidclf.runs import audit, layout, reconcile
+from vidclf.runs.state import RunState
 
 
 def quarantine(run: str, name: str, **rows: tuple[str, int]) -> None:
@@ -25,10 +27,10 @@ def test_released_videos_are_pending_and_their_attempts_are_remembered(tmp_path:
     quarantine(run, "part-1.parquet", c=("not_found", 2), d=("read_error", 1))
     assert reconcile.quarantined_for(run, frozenset({"not_found", "read_error"})) == 3
     reconcile.release(run, [run], frozenset({"not_found"}))
-    assert [storage.read_table(path)["video_id"].to_pylist() for path in ledger.quarantine_files(run)] == [["b"], ["d"]]
+    assert [storage.read_table(path)["video_id"].to_pylist() for path in layout.quarantine_files(run)] == [["b"], ["d"]]
     assert reconcile.read_attempts(run) == {"a": 1, "c": 2}
     reconcile.release(run, [run], frozenset({"truncated", "read_error"}))
-    assert ledger.quarantine_files(run) == []
+    assert layout.quarantine_files(run) == []
     assert reconcile.read_attempts(run) == {"a": 1, "b": 1, "c": 2, "d": 1}
 
 
@@ -42,7 +44,7 @@ def part(run: str, name: str, *ids: str) -> None:
 
 def ids(run: str) -> dict[str, list[str]]:
     """The ids of each shard of a run, by its name."""
-    paths = ledger.part_files(run) + ledger.quarantine_files(run)
+    paths = layout.part_files(run) + layout.quarantine_files(run)
     return {path.removeprefix(f"{run}/"): storage.read_table(path)["video_id"].to_pylist() for path in paths}
 
 
@@ -68,9 +70,7 @@ def test_what_is_left_to_do_is_told_from_the_shards(tmp_path: Path) -> None:
     part(run, "_checkpoint/part-9.pending.parquet", "c")
     storage.publish_bytes(f"{run}/part-1.parquet.0.tmp", b"half")
     state = reconcile.reconcile(run, [run])
-    assert state == ledger.RunState(
-        num_input_videos=3, num_ok=1, num_quarantined=1, num_pending=1, reasons={"truncated": 1}
-    )
+    assert state == RunState(num_input_videos=3, num_ok=1, num_quarantined=1, num_pending=1, reasons={"truncated": 1})
     assert storage.list_files(f"{run}/_checkpoint") == []
     assert storage.read_table(reconcile.to_read(run, [run]))["video_id"].to_pylist() == ["c"]
     assert storage.list_files(run, ".tmp", recursive=True) == []
@@ -129,11 +129,11 @@ def test_segments_stay_with_the_shard_of_their_video_and_audit_sees_those_that_d
         rows = pa.table({"video_id": list(videos), "segment_index": indices})
         storage.publish_table(f"{run}/segments/{name}.parquet", rows)
     part(run, "part-2.parquet", "c")
-    assert ledger.audit(run).differences[:3] == [
+    assert audit.audit(run).differences[:3] == [
         "1 segment(s) twice in segments/part-0.parquet",
         "1 video(s) with segments in segments/part-1.parquet but not in part-1.parquet: c",
         "1 video(s) of part-2.parquet without segments: c",
     ]
     reconcile.reconcile(run, [run])
-    found = {path: storage.read_table(path).to_pydict() for path in ledger.segment_files(run)}
+    found = {path: storage.read_table(path).to_pydict() for path in layout.segment_files(run)}
     assert found == {f"{run}/segments/part-0.parquet": {"video_id": ["a", "b"], "segment_index": [0, 0]}}

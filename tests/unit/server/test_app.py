@@ -15,15 +15,15 @@ from typing import Any
 import pytest
 import requests
 
-from tests.served import FORM, form, header_only, raw_connection, reason, received, upload
-from vidclf.prediction import gateway
-from vidclf.prediction.api import ANSWER_HEADERS, MAX_STREAMS, STRICT_CSP, Service, create_app
-from vidclf.prediction.counters import ServeMetrics
-from vidclf.prediction.jobqueue import JobQueue
-from vidclf.prediction.openapi import document
-from vidclf.prediction.served_page import served_page
-from vidclf.prediction.uploads import FORM_BYTES, PrivateFolder
-from vidclf.prediction.uris import UriPolicy
+from tests.support.http import FORM, form, header_only, raw_connection, reason, received, upload
+from vidclf.server import wsgi_server
+from vidclf.server.app import ANSWER_HEADERS, MAX_STREAMS, STRICT_CSP, Service, create_app
+from vidclf.server.fetch import UriPolicy
+from vidclf.server.job_queue import JobQueue
+from vidclf.server.openapi import document
+from vidclf.server.page import served_page
+from vidclf.server.prometheus import ServeMetrics
+from vidclf.server.uploads import FORM_BYTES, PrivateFolder
 
 CLASSES = ["Animation", "Gaming"]
 MAX_BYTES = 2_000_000
@@ -52,7 +52,7 @@ def service() -> Iterator[Service]:
 
 @pytest.fixture
 def url(service: Service) -> Iterator[str]:
-    listener = gateway.listen(
+    listener = wsgi_server.listen(
         create_app(service),
         host="127.0.0.1",
         port=0,
@@ -66,7 +66,7 @@ def url(service: Service) -> Iterator[str]:
     thread.start()
     yield f"http://127.0.0.1:{listener.effective_port}"
     service.queue.close()
-    gateway.stop(listener)
+    wsgi_server.stop(listener)
     thread.join(10)
     assert not thread.is_alive()
 
@@ -205,7 +205,7 @@ def test_unknown_addresses_and_methods_are_said_in_json(url: str) -> None:
         "POST / HTTP/1.1\r\nHost: x\r\nExpect: 100-continue\r\nContent-Length: minus\r\n\r\n",
         "GET / HTTP/1.1\r\nHost: x\r\nContent-Length: minus\r\n\r\n",
         "nonsense\r\n\r\n",
-        "GET / HTTP/1.1\r\nX: ".ljust(gateway.HEADER_BYTES, "y"),
+        "GET / HTTP/1.1\r\nX: ".ljust(wsgi_server.HEADER_BYTES, "y"),
     ],
 )
 def test_malformed_requests_are_answered_in_json_too(url: str, request_text: str) -> None:

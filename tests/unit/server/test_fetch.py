@@ -10,11 +10,11 @@ from pathlib import Path
 
 import pytest
 
-from vidclf.config import ConfigError
-from vidclf.prediction.problems import Problem, Reason, Refused
-from vidclf.prediction.uploads import LimitedFile
-from vidclf.prediction.uris import UriPolicy, fetch, is_public
+from vidclf.errors import ConfigError
 from vidclf.schema import RejectReason
+from vidclf.server.fetch import UriPolicy, fetch, is_public
+from vidclf.server.refusals import Problem, Reason, Refused
+from vidclf.server.uploads import LimitedFile
 
 PUBLIC = "93.184.216.34"
 NAMES = {

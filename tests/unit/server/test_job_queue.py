@@ -6,9 +6,10 @@ import threading
 
 import pytest
 
-from vidclf.prediction.jobqueue import MAX_FINISHED, WORK, Job, JobQueue, Pace, Stage, percent_done
-from vidclf.prediction.problems import Problem, Refused
 from vidclf.schema import RejectReason
+from vidclf.server.job_estimates import WORK, JobState, Pace, percent_done
+from vidclf.server.job_queue import MAX_FINISHED, Job, JobQueue
+from vidclf.server.refusals import Problem, Refused
 
 
 class Clock:
@@ -27,9 +28,9 @@ def submit(queue: JobQueue, name: str = "a.mp4", size_bytes: int = 1000) -> Job:
 def finish(queue: JobQueue, clock: Clock, decode_s: float = 2.0, classify_s: float = 1.0) -> Job:
     job = queue.take(0)
     assert job is not None
-    queue.enter(job, Stage.DECODING)
+    queue.enter(job, JobState.DECODING)
     clock.now_s += decode_s
-    queue.enter(job, Stage.CLASSIFYING)
+    queue.enter(job, JobState.CLASSIFYING)
     clock.now_s += classify_s
     queue.finish(job, {"label": "A"})
     return job
@@ -108,7 +109,7 @@ def test_who_waits_for_a_change_hears_of_it() -> None:
     threading.Thread(target=wait, daemon=True).start()
     assert not heard.wait(0.05)
     queue.take(0)
-    queue.enter(job, Stage.DECODING)
+    queue.enter(job, JobState.DECODING)
     assert heard.wait(5)
 
 
@@ -131,7 +132,7 @@ def test_time_left_is_learnt_from_videos_before_by_their_size() -> None:
     assert queue.describe(second)["eta_s"] == 9.0  # 4 × 2 s of decoding, 1 s of classifying
     assert queue.describe(third)["eta_s"] == 12.0  # and its own 3 s behind
     queue.take(0)
-    queue.enter(second, Stage.DECODING)
+    queue.enter(second, JobState.DECODING)
     clock.now_s += 4.5
     told = queue.describe(second)
     assert (told["eta_s"], told["percent"]) == (4.5, 50.0)
@@ -141,18 +142,18 @@ def test_time_left_is_learnt_from_videos_before_by_their_size() -> None:
 
 
 def test_percent_without_an_estimate_is_that_of_the_stage() -> None:
-    assert percent_done(WORK[1:], Stage.DECODING, 7.0, dict.fromkeys(WORK, None)) == 15.0
-    assert percent_done(WORK, Stage.CLASSIFYING, 7.0, dict.fromkeys(WORK, None)) == 60.0
-    known: dict[Stage, float | None] = {Stage.FETCHING: 1.0, Stage.DECODING: 2.0, Stage.CLASSIFYING: 1.0}
-    assert percent_done(WORK, Stage.CLASSIFYING, 0.5, known) == 87.5
-    assert percent_done(WORK, Stage.CLASSIFYING, 50.0, known) == 99.0
+    assert percent_done(WORK[1:], JobState.DECODING, 7.0, dict.fromkeys(WORK, None)) == 15.0
+    assert percent_done(WORK, JobState.CLASSIFYING, 7.0, dict.fromkeys(WORK, None)) == 60.0
+    known: dict[JobState, float | None] = {JobState.FETCHING: 1.0, JobState.DECODING: 2.0, JobState.CLASSIFYING: 1.0}
+    assert percent_done(WORK, JobState.CLASSIFYING, 0.5, known) == 87.5
+    assert percent_done(WORK, JobState.CLASSIFYING, 50.0, known) == 99.0
 
 
 def test_a_pace_of_unknown_sizes_is_unknown() -> None:
     pace = Pace()
-    pace.record(Stage.DECODING, 3.0, None)
-    assert pace.expected_s(Stage.DECODING, 10) is None
-    pace.record(Stage.DECODING, 3.0, 30)
-    pace.record(Stage.DECODING, 1.0, 10)
-    assert pace.expected_s(Stage.DECODING, 20) == 2.0
-    assert pace.expected_s(Stage.DECODING, None) is None
+    pace.record(JobState.DECODING, 3.0, None)
+    assert pace.expected_s(JobState.DECODING, 10) is None
+    pace.record(JobState.DECODING, 3.0, 30)
+    pace.record(JobState.DECODING, 1.0, 10)
+    assert pace.expected_s(JobState.DECODING, 20) == 2.0
+    assert pace.expected_s(JobState.DECODING, None) is None

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import pytest
 
-from vidclf.learning.trust import SIGNS, TrustScore
-from vidclf.prediction.answer import quality_flags, segment_length_s
-from vidclf.prediction.explanation import trust_parts
-from vidclf.prediction.problems import STATUS, WORDS, Problem
 from vidclf.schema import RejectReason
+from vidclf.server.refusals import STATUS, WORDS, Problem
+from vidclf.server.response import quality_flags, segment_length_s
+from vidclf.uncertainty.explanation import trust_parts
+from vidclf.uncertainty.trust_score import SIGNS, TrustScore
 
 NONE = dict.fromkeys(SIGNS, 0.0)
 SCORE = TrustScore(

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from vidclf.config import FitConfig
-from vidclf.learning.augment import FramePlan, augmented, every_frame, resampled, shifted, thinned
+from vidclf.training.augment import FramePlan, augmented, every_frame, resampled, shifted, thinned
 
 
 def lengths(*values: int) -> Tensor:

@@ -9,16 +9,19 @@ import numpy as np
 import pytest
 import torch
 
-from tests.several import half_and_half, pair
-from vidclf.archive.sampling import SamplingPlan, evenly_spread
+from tests.support.features import half_and_half, pair
 from vidclf.config import ModelConfig
-from vidclf.features.store import FeatureSet, FeatureSpec
-from vidclf.learning import ensemble
-from vidclf.learning.calibrate import calibrate, cross_fitted, fit_calibration
-from vidclf.learning.discriminant import frame_agreement
-from vidclf.learning.ensemble import Ensemble, EnsembleInfo, FittedBackbone
-from vidclf.learning.model import TemporalClassifier
-from vidclf.learning.ood import motion
+from vidclf.ensemble import files
+from vidclf.ensemble.inference import Ensemble
+from vidclf.ensemble.info import EnsembleInfo, FittedBackbone, write_info
+from vidclf.ensemble.temporal_model import TemporalClassifier
+from vidclf.features.feature_set import FeatureSet
+from vidclf.features.spec import FeatureSpec
+from vidclf.training.calibrate import calibrate, fit_calibration
+from vidclf.uncertainty.folds import cross_fitted
+from vidclf.uncertainty.frame_agreement import frame_agreement
+from vidclf.uncertainty.ood import motion
+from vidclf.video.sampling import SamplingPlan, evenly_spread
 
 SPEC = FeatureSpec(
     backbone="efficientnet_lite0", weights_digest="0", sampling={}, transform={}, decoder="d", dtype="float16"
@@ -61,8 +64,8 @@ def calibrated(directory: Path, sets: list[FeatureSet], first_look: list[Feature
     for index, features in enumerate(sets):
         torch.manual_seed(index)
         state = TemporalClassifier(features.spec.feature_dim, 2, MODEL).state_dict()
-        digest = ensemble.write_member(str(directory), index, state)
-        members.append({"file": ensemble.member_file(index), "backbone": features.spec.backbone, "digest": digest})
+        digest = files.write_member(str(directory), index, state)
+        members.append({"file": files.member_file(index), "backbone": features.spec.backbone, "digest": digest})
     bare = EnsembleInfo(
         classes=["A", "B"],
         backbones=[FittedBackbone.of(features.spec, "DEFAULT") for features in sets],
@@ -72,8 +75,8 @@ def calibrated(directory: Path, sets: list[FeatureSet], first_look: list[Feature
         versions={},
     )
     info = calibrate(str(directory), bare, sets, first_look)
-    ensemble.write_info(str(directory), info)
-    loaded = ensemble.load(str(directory), torch.device("cpu"))
+    write_info(str(directory), info)
+    loaded = files.load(str(directory), torch.device("cpu"))
     assert loaded.info == info
     return loaded
 

@@ -8,10 +8,12 @@ import numpy as np
 import pytest
 import torch
 
-from vidclf.config import ConfigError
-from vidclf.features.store import FeatureSet, FeatureSpec
-from vidclf.learning.augment import FramePlan
-from vidclf.learning.dataset import Batches, Sequences, bootstrap_sample, class_balanced_order, pad, training_data
+from vidclf.ensemble.temporal_model import pad
+from vidclf.errors import ConfigError
+from vidclf.features.feature_set import FeatureSet
+from vidclf.features.spec import FeatureSpec
+from vidclf.training.augment import FramePlan
+from vidclf.training.dataset import Batches, Sequences, bootstrap_sample, class_balanced_order, training_data
 
 SPEC = FeatureSpec(
     backbone="efficientnet_lite0", weights_digest="0", sampling={}, transform={}, decoder="d", dtype="float16"

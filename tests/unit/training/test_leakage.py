@@ -10,9 +10,11 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 
-from vidclf.config import ConfigError, TrainConfig
-from vidclf.features.store import FeatureSet, FeatureSpec
-from vidclf.learning import leakage
+from vidclf.config import TrainConfig
+from vidclf.errors import ConfigError
+from vidclf.features.feature_set import FeatureSet
+from vidclf.features.spec import FeatureSpec
+from vidclf.training import leakage
 
 SPEC = FeatureSpec(
     backbone="efficientnet_lite0", weights_digest="0", sampling={}, transform={}, decoder="d", dtype="float16"
@@ -87,7 +89,7 @@ def test_groups_are_joined_through_clusters_and_named_after_their_first() -> Non
 
 def test_a_near_duplicate_in_another_split_is_named() -> None:
     features = with_copy(with_copy(feature_set(), of=0, at=8), of=3, at=4)  # train and val, train and train
-    division = leakage.divide(features, config())
+    division = leakage.assign_splits(features, config())
     assert division.features is features
     assert division.clusters == [0, None, None, 1, 1, None, None, None, 0, None, None, None]
     assert division.num_leaks == 1
@@ -109,20 +111,20 @@ def test_a_near_duplicate_in_another_split_is_named() -> None:
 
 def test_the_threshold_decides_what_is_near() -> None:
     features = with_copy(feature_set(), of=0, at=8)
-    assert leakage.divide(features, config(near_duplicate_cosine=0.999)).num_leaks == 0
+    assert leakage.assign_splits(features, config(near_duplicate_cosine=0.999)).num_leaks == 0
 
 
 def test_files_of_the_same_content_are_near_whatever_their_features() -> None:
     digests = [f"digest{number}" for number in range(NUM_VIDEOS)]
     digests[1] = digests[2] = digests[11] = "same"  # train, val and val
-    division = leakage.divide(feature_set(content_digests=digests), config())
+    division = leakage.assign_splits(feature_set(content_digests=digests), config())
     named = [(row["video_id"], row["other_video_id"], row["same_content"]) for row in division.leaks.to_pylist()]
     assert named == [("id1", "id2", True), ("id1", "id11", True)]
     assert [index for index, cluster in enumerate(division.clusters) if cluster == 0] == [1, 2, 11]
 
 
 def test_without_near_duplicates_nothing_is_named() -> None:
-    division = leakage.divide(feature_set(), config())
+    division = leakage.assign_splits(feature_set(), config())
     assert (division.num_leaks, division.leaks.num_rows) == (0, 0)
     assert division.summary == "leakage: no near duplicates stand in different splits"
 
@@ -132,7 +134,7 @@ def test_new_splits_keep_sources_and_near_duplicates_together() -> None:
     groups[5] = groups[1]
     features = with_copy(feature_set(groups=groups, splits=[None] * NUM_VIDEOS), of=0, at=8)
     for seed in range(5):
-        division = leakage.divide(features, config(split="0.5,0.3,0.2", seed=seed))
+        division = leakage.assign_splits(features, config(split="0.5,0.3,0.2", seed=seed))
         names = division.features.splits
         assert names[0] == names[8]
         assert names[1] == names[5]
@@ -145,9 +147,9 @@ def test_new_splits_keep_sources_and_near_duplicates_together() -> None:
 
 def test_new_splits_replace_old_ones_and_depend_on_the_seed_alone() -> None:
     asked = config(split="0.5,0.3,0.2")
-    first = leakage.divide(feature_set(), asked).features.splits
-    assert first == leakage.divide(feature_set(splits=["test"] * NUM_VIDEOS), asked).features.splits
-    others = [leakage.divide(feature_set(), config(split="0.5,0.3,0.2", seed=seed)) for seed in (1, 2, 3)]
+    first = leakage.assign_splits(feature_set(), asked).features.splits
+    assert first == leakage.assign_splits(feature_set(splits=["test"] * NUM_VIDEOS), asked).features.splits
+    others = [leakage.assign_splits(feature_set(), config(split="0.5,0.3,0.2", seed=seed)) for seed in (1, 2, 3)]
     assert any(first != other.features.splits for other in others)
 
 
@@ -156,7 +158,7 @@ def test_near_duplicates_that_leave_too_few_sources_are_told() -> None:
     for at in range(1, 6):
         features = with_copy(features, of=0, at=at)
     with pytest.raises(ConfigError) as error:
-        leakage.divide(features, config(split="0.5,0.3,0.2"))
+        leakage.assign_splits(features, config(split="0.5,0.3,0.2"))
     assert str(error.value) == (
         "--split: class 'A' must have at least 3 sources to be in train, val, test, has 1; "
         "add sources, or give a share of 0 to a split (near duplicates join 12 sources into 7; "
@@ -166,11 +168,11 @@ def test_near_duplicates_that_leave_too_few_sources_are_told() -> None:
 
 def test_videos_without_a_label_cannot_be_split() -> None:
     with pytest.raises(ConfigError, match="must hold labelled videos, to be split by label"):
-        leakage.divide(feature_set(labels=[None] * NUM_VIDEOS), config(split="0.5,0.3,0.2"))
+        leakage.assign_splits(feature_set(labels=[None] * NUM_VIDEOS), config(split="0.5,0.3,0.2"))
 
 
 def test_what_is_written_is_the_split_that_was_used(tmp_path: Path) -> None:
-    leakage.divide(with_copy(feature_set(), of=0, at=8), config()).publish(str(tmp_path))
+    leakage.assign_splits(with_copy(feature_set(), of=0, at=8), config()).publish(str(tmp_path))
     rows = pq.read_table(tmp_path / "splits.parquet").to_pylist()
     assert rows[8] == {
         "video_id": "id8",
@@ -188,10 +190,10 @@ def test_many_links_are_reduced_on_the_way(monkeypatch: pytest.MonkeyPatch) -> N
     features = feature_set()
     for at in range(1, 6):
         features = with_copy(features, of=0, at=at)
-    whole = leakage.divide(features, config())
+    whole = leakage.assign_splits(features, config())
     monkeypatch.setattr(leakage, "MAX_PAIRS_IN_MEMORY", 3)
     monkeypatch.setattr(leakage, "TILE", 2)
-    reduced = leakage.divide(features, config())
+    reduced = leakage.assign_splits(features, config())
     assert reduced.clusters == whole.clusters == [0] * 6 + [None] * 6
     # Four of the six are in train and two in val: eight pairs cross, the three nearest are named.
     assert (whole.num_leaks, whole.leaks.num_rows) == (8, 8)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from vidclf.config import FitConfig
-from vidclf.learning.schedule import learning_rate
+from vidclf.training.learning_rate import learning_rate
 
 
 def rates(**values: float) -> list[float]:

@@ -7,7 +7,7 @@ import math
 import pytest
 import torch
 
-from vidclf.learning.loss import focal_loss, inverse_frequency
+from vidclf.training.loss import focal_loss, inverse_frequency
 
 LOGITS = torch.tensor([[2.0, 0.0, -1.0], [0.5, 0.5, 3.0]])
 LABELS = torch.tensor([0, 1])

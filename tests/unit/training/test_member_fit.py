@@ -9,10 +9,10 @@ import pytest
 import torch
 
 from vidclf.config import FitConfig
-from vidclf.learning import fit as fit_module
-from vidclf.learning.dataset import Batches, Sequences, TrainingData
-from vidclf.learning.fit import Epoch, FittedMember, MemberFit, fit_member, has_collapsed, latest_share, predict
-from vidclf.learning.model import TemporalClassifier
+from vidclf.ensemble.temporal_model import TemporalClassifier
+from vidclf.training import member_fit
+from vidclf.training.dataset import Batches, Sequences, TrainingData
+from vidclf.training.member_fit import Epoch, FittedMember, MemberFit, fit_member, has_collapsed, latest_share, predict
 
 CONFIG = FitConfig(
     hidden_dim=8,
@@ -129,7 +129,7 @@ def test_a_class_that_is_recognised_less_often_than_by_guessing_marks_a_collapse
 def test_a_collapsed_member_starts_again_from_other_weights_until_restarts_are_spent(
     data: TrainingData, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(fit_module, "has_collapsed", lambda epoch: True)
+    monkeypatch.setattr(member_fit, "has_collapsed", lambda epoch: True)
     config = replace(CONFIG, epochs=3, collapse_epoch=2, max_restarts=2)
     fitted = fit_member(data, config, 0, CPU)
     assert [(epoch.attempt, epoch.number) for epoch in fitted.history] == [
@@ -146,7 +146,7 @@ def test_a_collapsed_member_starts_again_from_other_weights_until_restarts_are_s
 
 
 def test_a_restored_member_keeps_its_attempt(data: TrainingData, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(fit_module, "has_collapsed", lambda epoch: True)
+    monkeypatch.setattr(member_fit, "has_collapsed", lambda epoch: True)
     config = replace(CONFIG, epochs=3, collapse_epoch=2, max_restarts=1)
     first = MemberFit(data, config, 0, CPU)
     for _ in range(2):
@@ -167,7 +167,7 @@ def test_a_bootstrapped_member_differs_and_loses_no_class(data: TrainingData, fi
 def test_selection_by_accuracy_and_by_macro_f1() -> None:
     history = [epoch(number=1, val_accuracy=0.9, val_macro_f1=0.5), epoch(number=2, val_accuracy=0.8, val_macro_f1=0.7)]
     picked = {
-        selection: max(history, key=lambda e: fit_module.score(e, replace(CONFIG, selection=selection))).number
+        selection: max(history, key=lambda e: member_fit.score(e, replace(CONFIG, selection=selection))).number
         for selection in ("accuracy", "macro_f1")
     }
     assert picked == {"accuracy": 1, "macro_f1": 2}

@@ -8,11 +8,13 @@ from typing import Any
 
 import pytest
 
-from tests.several import LITE0, RESNET, pair
+from tests.support.features import LITE0, RESNET, pair
 from vidclf import storage
-from vidclf.config import ConfigError, TrainConfig
-from vidclf.learning.dataset import training_data
-from vidclf.learning.train import plan_members, train
+from vidclf.config import TrainConfig
+from vidclf.errors import ConfigError
+from vidclf.training.dataset import training_data
+from vidclf.training.member_plan import plan_members
+from vidclf.training.train import train
 
 
 def config(features: tuple[str, ...] = ("one", "two"), output: str = "o", **values: Any) -> TrainConfig:

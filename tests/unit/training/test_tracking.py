@@ -9,10 +9,11 @@ from typing import Any
 
 import pytest
 
-from tests import training_job
-from vidclf.config import ConfigError, TrainConfig
-from vidclf.learning.fit import Epoch
-from vidclf.learning.tracking import (
+from tests.support import training_job
+from vidclf.config import TrainConfig
+from vidclf.errors import ConfigError
+from vidclf.training.member_fit import Epoch
+from vidclf.training.tracking import (
     LAST_SCALAR,
     MLFLOW_RETRIES,
     Tracker,

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from vidclf.learning.selection import select, vote
+from vidclf.tuning.greedy_selection import select, vote
 
 LABELS, CLASSES = [0, 0, 1, 1], ["A", "B"]
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from vidclf.learning.importance import importances
+from vidclf.tuning.parameter_importance import importances
 
 
 def test_the_parameter_that_makes_the_score_comes_first() -> None:

@@ -10,12 +10,14 @@ from typing import Any
 import pytest
 from ray import tune as ray_tune
 
-from vidclf.config import RECIPES, ConfigError, FitConfig, TuneConfig
-from vidclf.learning.methods import ray_domain, searcher, within
-from vidclf.learning.space import Domain, parse_space, read_space, searched
-from vidclf.learning.study import Study
+from vidclf.config import FitConfig, TuneConfig
+from vidclf.config.train import RECIPES
+from vidclf.errors import ConfigError
+from vidclf.tuning.ray_search import ray_domain, searcher, within
+from vidclf.tuning.space import Domain, parse_space, read_space, searched
+from vidclf.tuning.study import Study
 
-ROOT = Path(__file__).resolve().parents[1]
+ROOT = Path(__file__).resolve().parents[3]
 HEADS = {"type": "choice", "categories": [2, 3, 4, 8]}
 
 

@@ -5,18 +5,18 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from vidclf.learning.cascade import StageData, outcome, stage_thresholds
+from vidclf.uncertainty.early_exit import ValidationScores, outcome, stage_thresholds
 
 
-def stage(trust: list[float], correct: list[bool], ood: list[float] | None = None) -> StageData:
-    return StageData(
+def stage(trust: list[float], correct: list[bool], ood: list[float] | None = None) -> ValidationScores:
+    return ValidationScores(
         trust_B=np.array(trust, np.float32),
         correct_B=np.array(correct),
         ood_B=np.array(ood or [0.5] * len(trust), np.float32),
     )
 
 
-def sure(num: int) -> StageData:
+def sure(num: int) -> ValidationScores:
     """A full look that is right about everything, so that it keeps any risk that so many videos can show."""
     return stage([1.0] * num, [True] * num)
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from vidclf.learning.discriminant import FrameDiscriminant, frame_agreement
+from vidclf.uncertainty.frame_agreement import FrameDiscriminant, frame_agreement
 
 
 def test_agreement_is_the_share_of_frames_nearest_to_the_top_class() -> None:

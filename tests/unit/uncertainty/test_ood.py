@@ -7,8 +7,8 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from vidclf.learning import ood
-from vidclf.learning.ood import FeatureSpace, conformal_quantile, fit_line, fit_space
+from vidclf.uncertainty import geometry, ood
+from vidclf.uncertainty.ood import FeatureSpace, conformal_quantile, fit_line, fit_space
 
 A_AXIS, B_AXIS = np.array([1.0, 0.0]), np.array([0.0, 1.0])
 NO_MOTION = np.zeros((1, 2))
@@ -77,7 +77,7 @@ def test_each_class_has_its_own_spread() -> None:
 def test_more_videos_than_dimensions_or_fewer_make_the_same_space() -> None:
     generator = np.random.default_rng(0)
     rows_ND = generator.normal(size=(3, 4))
-    few, many = ood.principal(rows_ND), ood.principal(np.concatenate([rows_ND, rows_ND]))
+    few, many = geometry.principal(rows_ND), geometry.principal(np.concatenate([rows_ND, rows_ND]))
     np.testing.assert_allclose(many[0][:3], few[0], rtol=1e-9)
     assert many[0][3] == pytest.approx(0, abs=1e-9)
     np.testing.assert_allclose(np.abs((many[1][:3] * few[1]).sum(axis=1)), np.ones(3), rtol=1e-9)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from vidclf.learning.temperature import fit_temperature, tempered
+from vidclf.uncertainty.temperature import fit_temperature, tempered
 
 
 def test_a_temperature_is_a_root_of_the_probabilities() -> None:

@@ -5,33 +5,36 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from vidclf.learning import trust
-from vidclf.learning.trust import TrustScore, risk_threshold
+from vidclf.uncertainty import folds, trust_score
+from vidclf.uncertainty.risk_threshold import risk_threshold, videos_to_certify
+from vidclf.uncertainty.trust_score import TrustScore
 
 
 def test_disagreement_is_none_among_equals_and_half_between_opposites() -> None:
     agreeing, opposed = np.array([[0.9, 0.1]] * 2), np.array([[1.0, 0.0], [0.0, 1.0]])
     votes_NBC = np.stack([agreeing, opposed], axis=1)
-    assert trust.disagreement(votes_NBC).tolist() == [0.0, 0.5]
-    assert trust.disagreement(votes_NBC, np.array([1.0, 0.0])).tolist() == [0.0, 0.0]
+    assert trust_score.disagreement(votes_NBC).tolist() == [0.0, 0.5]
+    assert trust_score.disagreement(votes_NBC, np.array([1.0, 0.0])).tolist() == [0.0, 0.0]
 
 
 def test_the_signs_of_two_videos() -> None:
     sure, torn = [1.0, 0.0], [0.5, 0.5]
     members = np.array([[sure, [1.0, 0.0]], [sure, [0.0, 1.0]]])
     views = np.array([[sure, torn]])
-    found = trust.signs(np.array([sure, torn]), members, views, np.array([1.0, 0.25]), np.array([np.exp(-1), 1.0]))
-    named = [dict(zip(trust.SIGNS, row, strict=True)) for row in found.tolist()]
-    assert named[0] == pytest.approx(dict.fromkeys(trust.SIGNS[:5], 1.0) | {"closeness": 1.0}, abs=1e-6)
-    expected = dict(zip(trust.SIGNS, (0.0, 0.0, 0.5, 1.0, 0.25, 0.0), strict=True))
+    found = trust_score.signs(
+        np.array([sure, torn]), members, views, np.array([1.0, 0.25]), np.array([np.exp(-1), 1.0])
+    )
+    named = [dict(zip(trust_score.SIGNS, row, strict=True)) for row in found.tolist()]
+    assert named[0] == pytest.approx(dict.fromkeys(trust_score.SIGNS[:5], 1.0) | {"closeness": 1.0}, abs=1e-6)
+    expected = dict(zip(trust_score.SIGNS, (0.0, 0.0, 0.5, 1.0, 0.25, 0.0), strict=True))
     assert named[1] == pytest.approx(expected, abs=1e-6)
 
 
 def made(num_videos: int, seed: int = 0) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Confidences that say nothing, signs, and right answers where frame agreement is high."""
     generator = np.random.default_rng(seed)
-    signs_BK = generator.uniform(size=(num_videos, len(trust.SIGNS)))
-    agreement_B = signs_BK[:, trust.SIGNS.index("frame_agreement")]
+    signs_BK = generator.uniform(size=(num_videos, len(trust_score.SIGNS)))
+    agreement_B = signs_BK[:, trust_score.SIGNS.index("frame_agreement")]
     return np.full(num_videos, 0.8), signs_BK, agreement_B > 0.25
 
 
@@ -58,11 +61,11 @@ def test_without_an_error_trust_stays_near_the_confidence() -> None:
 
 def test_folds_keep_sources_whole_and_classes_spread() -> None:
     groups = ["a", "a", "b", "c", "d", "d"]
-    assert trust.group_folds([0, 0, 0, 1, 1, 1], groups, 2).tolist() == [0, 0, 1, 0, 1, 1]
+    assert folds.group_folds([0, 0, 0, 1, 1, 1], groups, 2).tolist() == [0, 0, 1, 0, 1, 1]
 
 
 def test_a_risk_needs_this_many_videos_without_an_error() -> None:
-    assert [trust.videos_to_certify(risk) for risk in (0.05, 0.1, 0.2)] == [45, 22, 11]
+    assert [videos_to_certify(risk) for risk in (0.05, 0.1, 0.2)] == [45, 22, 11]
 
 
 def test_with_enough_right_answers_the_risk_is_certified_and_all_are_accepted() -> None:

@@ -13,12 +13,12 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 
-from tests.videos import draw_index, read_index, write_video
-from vidclf.archive.decode import DecodedVideo, decode_video
-from vidclf.archive.rejected import VideoRejected
-from vidclf.archive.sampling import SamplingPlan
-from vidclf.archive.transform import FrameTransform
+from tests.support.videos import draw_index, read_index, write_video
 from vidclf.schema import RejectReason
+from vidclf.video.decode import DecodedVideo, decode_video
+from vidclf.video.frame_transform import FrameTransform
+from vidclf.video.rejection import VideoRejected
+from vidclf.video.sampling import SamplingPlan
 
 TRANSFORM = FrameTransform(resize_size=64, crop_size=64, interpolation="bilinear")
 MP4: dict[str, Any] = {"b_frames": 2}

@@ -12,18 +12,19 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from tests import hostile
-from tests.videos import read_index, write_video
-from vidclf.archive.rejected import VideoRejected
-from vidclf.archive.sampling import SamplingPlan
-from vidclf.archive.supervise import DecodeLimits, DecoderStartError, SupervisedDecoder
+from tests.support import hostile
+from tests.support.hostile import Frame, KilledAtItsStart
+from tests.support.videos import read_index, write_video
 from vidclf.schema import RejectReason
+from vidclf.video.decoder_process import DecodeLimits, DecoderStartError, SupervisedDecoder
+from vidclf.video.rejection import VideoRejected
+from vidclf.video.sampling import SamplingPlan
 
 PLAN = SamplingPlan(num_frames=3)
 FRAME_BYTES = 64 * 64 * 3
 
 
-def decoder(transform: Callable[[hostile.Frame], hostile.Frame], **limits: float) -> SupervisedDecoder:
+def decoder(transform: Callable[[Frame], Frame], **limits: float) -> SupervisedDecoder:
     return SupervisedDecoder(PLAN, transform, FRAME_BYTES, DecodeLimits(**limits))  # type: ignore[arg-type]
 
 
@@ -84,9 +85,7 @@ def test_a_child_that_sleeps_for_ever_costs_the_deadline(video: str) -> None:
     ("transform", "signal_name"),
     [(hostile.abort, "SIGABRT"), (hostile.segfault, "SIGSEGV"), (hostile.be_killed, "SIGKILL")],
 )
-def test_a_crash_is_one_rejection(
-    video: str, transform: Callable[[hostile.Frame], hostile.Frame], signal_name: str
-) -> None:
+def test_a_crash_is_one_rejection(video: str, transform: Callable[[Frame], Frame], signal_name: str) -> None:
     expected = (RejectReason.DECODER_CRASHED, f"the decoder process was ended by {signal_name}")
     assert reason(decoder(transform), video) == expected
 
@@ -112,7 +111,7 @@ def test_a_child_that_died_between_two_videos_costs_neither(video: str) -> None:
 def test_a_child_that_was_killed_at_its_start_is_started_again(video: str, tmp_path: Path) -> None:
     once = tmp_path / "once"
     once.touch()
-    supervised = decoder(hostile.KilledAtItsStart(str(once)))
+    supervised = decoder(KilledAtItsStart(str(once)))
     assert len(supervised.decode(video, "").frames_THWC) == 3
     assert not once.exists()
     supervised.close()
@@ -170,7 +169,7 @@ def test_the_parent_stays_without_torch() -> None:
         [
             sys.executable,
             "-c",
-            "import sys, vidclf.archive.supervise, vidclf.archive.transform; print('torch' in sys.modules)",
+            "import sys, vidclf.video.decoder_process, vidclf.archive.transform; print('torch' in sys.modules)",
         ],
         capture_output=True,
         text=True,

@@ -6,15 +6,15 @@ import os
 from datetime import UTC, datetime
 from pathlib import Path
 
-from vidclf.archive import content
-from vidclf.archive.remote import RangedFile
+from vidclf.video import digest
+from vidclf.video.remote_file import RangedFile
 
 
 def test_a_local_file_is_hashed_whole(tmp_path: Path) -> None:
     path = tmp_path / "v"
     path.write_bytes(b"vidclf")
     os.utime(path, ns=(0, 1_700_000_000_123_456_789))
-    found = content.identify(str(path))
+    found = digest.identify(str(path))
     assert found.digest == "xxh3:530c8b656a6a45b1b3bea092d40eaf7f"
     assert found.size_bytes == 6
     assert found.modified == datetime(2023, 11, 14, 22, 13, 20, 123456, tzinfo=UTC)
@@ -23,14 +23,14 @@ def test_a_local_file_is_hashed_whole(tmp_path: Path) -> None:
 def test_a_file_is_the_same_by_its_time_or_by_its_bytes(tmp_path: Path) -> None:
     path = tmp_path / "v"
     path.write_bytes(b"vidclf")
-    before = content.identify(str(path))
-    assert content.is_same(str(path), before)
+    before = digest.identify(str(path))
+    assert digest.is_same(str(path), before)
     os.utime(path, ns=(0, 0))
-    assert content.is_same(str(path), before)
+    assert digest.is_same(str(path), before)
     path.write_bytes(b"vidclg")
-    assert not content.is_same(str(path), before)
+    assert not digest.is_same(str(path), before)
     path.write_bytes(b"vidclf longer")
-    assert not content.is_same(str(path), before)
+    assert not digest.is_same(str(path), before)
 
 
 def remote(data: bytes) -> RangedFile:
@@ -38,20 +38,20 @@ def remote(data: bytes) -> RangedFile:
 
 
 def test_of_a_remote_file_four_blocks_and_the_size_count() -> None:
-    block = content.SAMPLED_BLOCK_BYTES
+    block = digest.SAMPLED_BLOCK_BYTES
     data = bytes(22 * block)
     file = remote(data)
-    before = content.identify(file)
+    before = digest.identify(file)
     assert before.digest.startswith("xxh3-sampled:")
     assert (file.bytes_fetched, before.size_bytes, before.modified) == (4 * block, 22 * block, None)
     # They begin at 0, 7, 14 and 21 of 22.
     for changed, is_seen in ((0, True), (block, False), (7 * block, True), (15 * block - 1, True), (15 * block, False)):
         other = bytearray(data)
         other[changed] = 1
-        assert content.is_same(remote(bytes(other)), before) is not is_seen
-    assert not content.is_same(remote(data + b"0"), before)
+        assert digest.is_same(remote(bytes(other)), before) is not is_seen
+    assert not digest.is_same(remote(data + b"0"), before)
 
 
 def test_a_small_remote_file_is_hashed_whole() -> None:
-    assert content.identify(remote(b"vidclf")) == content.identify(remote(b"vidclf"))
-    assert not content.is_same(remote(b"vidclg"), content.identify(remote(b"vidclf")))
+    assert digest.identify(remote(b"vidclf")) == digest.identify(remote(b"vidclf"))
+    assert not digest.is_same(remote(b"vidclg"), digest.identify(remote(b"vidclf")))

@@ -5,7 +5,8 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 
-from vidclf.archive import quality
+from vidclf.video import frame_quality
+from vidclf.video.frame_quality import FrameQuality
 
 
 def grey(level: int, size: int = 8) -> npt.NDArray[np.uint8]:
@@ -20,39 +21,39 @@ def checkerboard(size: int = 8) -> npt.NDArray[np.uint8]:
 
 
 def test_a_black_frame_is_black_and_flat() -> None:
-    measured = quality.measure(grey(0)[None])
+    measured = frame_quality.measure(grey(0)[None])
     assert measured.luma_mean.tolist() == [0.0]
     assert measured.sharpness.tolist() == [0.0]
 
 
 def test_a_white_frame_is_bright_and_flat() -> None:
-    measured = quality.measure(grey(255)[None])
+    measured = frame_quality.measure(grey(255)[None])
     assert measured.luma_mean.tolist() == [255.0]
     assert measured.sharpness.tolist() == [0.0]
 
 
 def test_a_checkerboard_is_half_bright_and_as_sharp_as_can_be() -> None:
-    measured = quality.measure(checkerboard()[None])
+    measured = frame_quality.measure(checkerboard()[None])
     # The Laplacian is 4 × 255 on black and -4 × 255 on white, so its variance is 1020².
     assert measured.luma_mean.tolist() == [127.5]
     assert measured.sharpness.tolist() == [1_040_400.0]
 
 
 def test_a_frame_is_black_below_luma_25_and_not_at_it() -> None:
-    assert quality.is_black(grey(24))
-    assert not quality.is_black(grey(25))
+    assert frame_quality.is_black(grey(24))
+    assert not frame_quality.is_black(grey(25))
 
 
 def test_a_frame_of_any_size_is_judged_by_some_of_its_pixels() -> None:
     frame = grey(0, size=800)
     frame[1::2] = 255  # rows between those that are looked at
-    assert quality.is_black(frame)
+    assert frame_quality.is_black(frame)
     frame[::8, ::8] = 200
-    assert not quality.is_black(frame)
+    assert not frame_quality.is_black(frame)
     # A wide letterbox: the picture fills 60 of 360 rows.
     letterbox = np.zeros((360, 640, 3), np.uint8)
     letterbox[150:210] = 120
-    assert quality.is_black(letterbox) is (120 * 60 / 360 < 25)
+    assert frame_quality.is_black(letterbox) is (120 * 60 / 360 < 25)
 
 
 def test_luma_weighs_red_green_and_blue_in_that_channel_order() -> None:
@@ -60,11 +61,11 @@ def test_luma_weighs_red_green_and_blue_in_that_channel_order() -> None:
     for channel in range(3):
         frames[channel, :, :, channel] = 255
     # ITU-R BT.601: 0.299, 0.587 and 0.114 of 255, rounded.
-    assert quality.measure(frames).luma_mean.tolist() == [76.0, 150.0, 29.0]
+    assert frame_quality.measure(frames).luma_mean.tolist() == [76.0, 150.0, 29.0]
 
 
 def test_each_frame_has_its_own_entry_in_the_order_given() -> None:
-    measured = quality.measure(np.stack([grey(255), checkerboard(), grey(0)]))
+    measured = frame_quality.measure(np.stack([grey(255), checkerboard(), grey(0)]))
     assert measured.luma_mean.tolist() == [255.0, 127.5, 0.0]
     assert measured.sharpness.tolist() == [0.0, 1_040_400.0, 0.0]
     assert measured.luma_mean.dtype == np.float32
@@ -76,14 +77,14 @@ def test_a_frame_that_shows_the_same_as_the_one_before_is_a_near_duplicate() -> 
     dotted[0, :7] = 109  # 7 of 64 pixels by 9 grey levels: 0.98 on average
     more = grey(100)
     more[0] = 108  # 8 of 64 by 8: 1.0
-    measured = quality.measure(np.stack([grey(100), dotted, grey(100), more]))
+    measured = frame_quality.measure(np.stack([grey(100), dotted, grey(100), more]))
     assert measured.is_near_duplicate.tolist() == [False, True, True, False]
 
 
 def test_a_video_is_blurry_below_a_mean_sharpness_of_100_over_its_frames_that_are_not_black() -> None:
     sharpness = np.array([0.0, 90.0, 110.0], np.float32)
     first, none, all_ = np.array([True, False, False]), np.zeros(3, np.bool_), np.ones(3, np.bool_)
-    measured = quality.FrameQuality(luma_mean=sharpness, sharpness=sharpness, is_near_duplicate=none)
+    measured = FrameQuality(luma_mean=sharpness, sharpness=sharpness, is_near_duplicate=none)
     assert not measured.is_blurry(first)  # (90 + 110) / 2
     assert measured.is_blurry(none)  # 200 / 3
     assert measured.is_blurry(all_)
@@ -92,7 +93,7 @@ def test_a_video_is_blurry_below_a_mean_sharpness_of_100_over_its_frames_that_ar
 def test_sharpening_overshoots_at_an_edge_and_leaves_plains_alone() -> None:
     frame = np.full((32, 32, 3), 100, np.uint8)
     frame[:, 16:] = 140
-    (sharp,) = quality.sharpened(frame[None])
+    (sharp,) = frame_quality.sharpened(frame[None])
     assert sharp[16, [0, 31], 0].tolist() == [100, 140]
     assert sharp[16, 15, 0] < 90
     assert sharp[16, 16, 0] > 150

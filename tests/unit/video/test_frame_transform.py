@@ -10,7 +10,7 @@ from PIL import Image
 from torchvision.transforms.v2 import functional
 from torchvision.transforms.v2.functional import InterpolationMode
 
-from vidclf.archive.transform import FrameTransform, FrameTransforms
+from vidclf.video.frame_transform import FrameTransform, FrameTransforms
 
 SIZES = [(64, 64), (240, 320), (320, 240), (97, 131), (360, 202), (40, 57), (33, 500)]
 """(height, width); the last two are scaled up or very wide"""

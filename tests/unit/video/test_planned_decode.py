@@ -11,10 +11,10 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 
-from tests.videos import read_index, write_video
-from vidclf.archive import decode, packets, sampling
-from vidclf.archive.packets import PacketIndex, Run
-from vidclf.archive.sampling import SamplingPlan
+from tests.support.videos import read_index, write_video
+from vidclf.video import decode, packets, sampling
+from vidclf.video.packets import PacketIndex, PacketRange
+from vidclf.video.sampling import SamplingPlan
 
 B_FRAMES: dict[str, Any] = {"b_frames": 3}
 OPEN_GOP: dict[str, Any] = {"b_frames": 3, "codec_options": {"x264-params": "open-gop=1:bframes=3"}}
@@ -215,16 +215,16 @@ def index_of(pts: list[int], keyframes: list[int]) -> PacketIndex:
 
 def test_runs_begin_at_a_keyframe_and_end_at_the_wanted_packet() -> None:
     index = index_of([0, 2, 1, 3, 4, 6, 5, 7, 8, 10, 9, 11], keyframes=[0, 4, 8])
-    assert packets.runs(index, np.array([1, 10])) == [Run(0, 2), Run(8, 9)]
-    assert packets.runs(index, np.array([3, 4])) == [Run(0, 4)]
-    assert packets.runs(index, np.array([5])) == [Run(4, 6)]
+    assert packets.runs(index, np.array([1, 10])) == [PacketRange(0, 2), PacketRange(8, 9)]
+    assert packets.runs(index, np.array([3, 4])) == [PacketRange(0, 4)]
+    assert packets.runs(index, np.array([5])) == [PacketRange(4, 6)]
 
 
 def test_a_leading_picture_needs_the_group_before() -> None:
     # Packet 5 is shown at 3, before its keyframe (packet 4, shown at 4).
     index = index_of([0, 1, 2, 8, 4, 3, 5], keyframes=[0, 4])
-    assert packets.runs(index, np.array([3])) == [Run(0, 5)]
+    assert packets.runs(index, np.array([3])) == [PacketRange(0, 5)]
 
 
 def test_frames_before_the_first_keyframe_are_decoded_from_the_beginning() -> None:
-    assert packets.runs(index_of([0, 1, 2, 3], keyframes=[2]), np.array([1, 3])) == [Run(0, 3)]
+    assert packets.runs(index_of([0, 1, 2, 3], keyframes=[2]), np.array([1, 3])) == [PacketRange(0, 3)]

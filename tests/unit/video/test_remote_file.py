@@ -13,16 +13,16 @@ from urllib.parse import unquote
 import numpy as np
 import pytest
 
-from tests.test_planned_decode import B_FRAMES, FRAGMENTED, OPEN_GOP, SVT, X265, as_it_is
-from tests.videos import write_video
-from vidclf.archive import decode, packets, remote, retry
+from tests.support.videos import write_video
+from tests.unit.video.test_planned_decode import B_FRAMES, FRAGMENTED, OPEN_GOP, SVT, X265, as_it_is
 from vidclf.archive.manifest import list_archive
-from vidclf.archive.rejected import VideoRejected
-from vidclf.archive.remote import RangedFile
-from vidclf.archive.sampling import SamplingPlan
-from vidclf.archive.source import open_video
-from vidclf.config import ConfigError
+from vidclf.errors import ConfigError
 from vidclf.schema import RejectReason
+from vidclf.video import decode, packets, remote_file, retry
+from vidclf.video.rejection import VideoRejected
+from vidclf.video.remote_file import RangedFile
+from vidclf.video.sampling import SamplingPlan
+from vidclf.video.source import open_video
 
 
 class Server:
@@ -152,7 +152,7 @@ def big_video(path: Path) -> int:
 def test_of_a_long_mp4_only_the_index_and_the_wanted_groups_are_fetched(
     server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(remote, "BLOCK_BYTES", 16 * 1024)
+    monkeypatch.setattr(remote_file, "BLOCK_BYTES", 16 * 1024)
     size_bytes = big_video(tmp_path / "v.mp4")
     assert size_bytes > 2_000_000
     video = decode.decode_video(f"{server.address}/v.mp4", SamplingPlan(num_frames=2, avoid_black=False), as_it_is)
@@ -249,7 +249,7 @@ def ranged(content: bytes, asked: list[tuple[int, int]]) -> RangedFile:
 
 
 def test_a_ranged_file_fetches_whole_blocks_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(remote, "BLOCK_BYTES", 4)
+    monkeypatch.setattr(remote_file, "BLOCK_BYTES", 4)
     asked: list[tuple[int, int]] = []
     file = ranged(b"0123456789", asked)
     file.seek(3)
@@ -261,7 +261,7 @@ def test_a_ranged_file_fetches_whole_blocks_once(monkeypatch: pytest.MonkeyPatch
 
 
 def test_outside_of_the_wanted_ranges_zeros_stand_and_nothing_is_fetched(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(remote, "BLOCK_BYTES", 2)
+    monkeypatch.setattr(remote_file, "BLOCK_BYTES", 2)
     asked: list[tuple[int, int]] = []
     file = ranged(b"0123456789", asked)
     file.only = [(1, 3), (8, 9)]
@@ -311,7 +311,7 @@ def test_what_will_not_pass_is_asked_for_once(server: Server, waits: list[float]
 
 def test_a_store_that_denies_access_says_so() -> None:
     def deny() -> None:
-        with remote._as_rejections():
+        with remote_file._as_rejections():
             raise OSError("When reading object 'v' in bucket 'b': AWS Error ACCESS_DENIED during HeadObject operation")
 
     with pytest.raises(VideoRejected) as rejected:
@@ -327,15 +327,15 @@ def test_waits_vary_by_half(monkeypatch: pytest.MonkeyPatch, waits: list[float])
 
     for _ in range(50):
         with pytest.raises(OSError, match=r"no \(5 attempts\)"):
-            retry.persistently(fail)
+            retry.with_retries(fail)
     first = waits[::4]
     assert 0.25 <= min(first) < 0.35
     assert 0.65 < max(first) <= 0.75
 
 
 def test_spans_that_lie_close_together_are_joined(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(remote, "JOINED_GAP_BYTES", 10)
-    assert remote.joined([(50, 60), (0, 10), (20, 30), (41, 45), (22, 25)]) == [(0, 30), (41, 60)]
+    monkeypatch.setattr(remote_file, "JOINED_GAP_BYTES", 10)
+    assert remote_file.joined([(50, 60), (0, 10), (20, 30), (41, 45), (22, 25)]) == [(0, 30), (41, 60)]
 
 
 def test_a_list_over_http_names_videos_beside_it(server: Server, tmp_path: Path) -> None:

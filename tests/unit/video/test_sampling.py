@@ -8,8 +8,8 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 
-from vidclf.archive import sampling
-from vidclf.archive.sampling import SamplingPlan
+from vidclf.video import sampling
+from vidclf.video.sampling import SamplingPlan
 
 
 def uniform(pts_ticks: npt.NDArray[np.int64], end_ticks: int, num_frames: int) -> npt.NDArray[np.intp]:

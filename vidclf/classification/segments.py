@@ -1,0 +1,73 @@
+"""Classes of each segment of a video, from the frames sampled in it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+
+from vidclf import schema
+from vidclf.arrow import nested_list, vectors
+from vidclf.ensemble.inference import BySpace, Ensemble
+
+
+@dataclass(frozen=True, kw_only=True)
+class Segment:
+    """A part [`start_s`, `end_s`) of a video, and which of its sampled frames are in it."""
+
+    index: int
+    start_s: float
+    end_s: float
+    frames: slice
+
+
+def segments_of(pts_s: npt.NDArray[np.float64], duration_s: float, segments_s: float) -> list[Segment]:
+    """The segments of a video that hold at least one of the frames at `pts_s` (increasing), in order.
+
+    A frame on a border belongs to the later segment; the last one ends with the video.
+    """
+    index_T = np.maximum(np.floor(pts_s / segments_s), 0).astype(int)
+    firsts = np.flatnonzero(np.diff(index_T, prepend=-1))
+    ends = [*firsts[1:], len(pts_s)]
+    return [
+        Segment(
+            index=int(index_T[first]),
+            start_s=int(index_T[first]) * segments_s,
+            # A frame's time may lie behind a duration that its container has rounded.
+            end_s=max(min((int(index_T[first]) + 1) * segments_s, duration_s), float(pts_s[end - 1])),
+            frames=slice(int(first), int(end)),
+        )
+        for first, end in zip(firsts, ends, strict=True)
+    ]
+
+
+def segments_column(
+    classifier: Ensemble,
+    sequences_S: BySpace,
+    pts_s: list[npt.NDArray[np.float64]],
+    duration_s: list[float],
+    segments_s: float,
+) -> pa.Array:
+    """Each video's segments, classified from their frames alone, as `schema.segments_field`."""
+    per_video = [segments_of(times, length, segments_s) for times, length in zip(pts_s, duration_s, strict=True)]
+    parts = [s.frames for segments in per_video for s in segments]
+    owners = [owner for owner, segments in enumerate(per_video) for _ in segments]
+    probabilities_PC = classifier.probabilities(
+        [[own[owner][part] for owner, part in zip(owners, parts, strict=True)] for own in sequences_S]
+    )
+    flat = [segment for segments in per_video for segment in segments]
+    classes = classifier.info.classes
+    fields = list(schema.segments_field(len(classes)).type.value_type)
+    columns = {
+        "segment_index": pa.array([segment.index for segment in flat], pa.int32()),
+        "start_s": pa.array([segment.start_s for segment in flat], pa.float64()),
+        "end_s": pa.array([segment.end_s for segment in flat], pa.float64()),
+        "num_frames": pa.array([part.stop - part.start for part in parts], pa.int32()),
+        "top_label": pa.array([classes[index] for index in probabilities_PC.argmax(axis=1)]),
+        "confidence": pa.array(probabilities_PC.max(axis=1)),
+        "probabilities": vectors(probabilities_PC),
+    }
+    rows = pa.StructArray.from_arrays([columns[field.name] for field in fields], fields=fields)
+    return nested_list([len(segments) for segments in per_video], rows)

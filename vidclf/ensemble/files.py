@@ -1,0 +1,66 @@
+"""Member files of an ensemble, and loading an ensemble from its directory."""
+
+from __future__ import annotations
+
+import hashlib
+
+import safetensors.numpy
+import safetensors.torch
+import torch
+from torch import Tensor
+
+from vidclf import storage
+from vidclf.backbones.openvino_engine import has_bf16
+from vidclf.ensemble.bf16 import PrecisionProbe, to_bf16
+from vidclf.ensemble.calibration_file import read_trust
+from vidclf.ensemble.inference import Ensemble
+from vidclf.ensemble.info import ENSEMBLE_FILE, EnsembleInfo, read_info
+from vidclf.ensemble.temporal_model import TemporalClassifier
+from vidclf.errors import ConfigError
+
+
+def member_file(index: int) -> str:
+    return f"member_{index}.safetensors"
+
+
+def write_member(directory: str, index: int, state: dict[str, Tensor]) -> str:
+    """Publish a member's weights; returns their SHA-256."""
+    content = safetensors.torch.save({key: value.contiguous() for key, value in state.items()})
+    storage.publish_bytes(storage.join(directory, member_file(index)), content)
+    return hashlib.sha256(content).hexdigest()
+
+
+def load(directory: str, device: torch.device, precision: str = "fp32") -> Ensemble:
+    """The ensemble of a directory, ready to classify. ConfigError where a member is missing or
+    does not fit the sizes that `ensemble.json` states.
+
+    `precision` is what members compute in on a CPU: fp32, bf16 or auto, which takes bf16 where the processor has
+    it and the ensemble's probe agrees. On a GPU it is fp32.
+    """
+    info = read_info(directory)
+    members = [load_member(directory, info, index).eval() for index in range(len(info.members))]
+    trust = read_trust(directory, info)
+    may_choose = precision == "auto" and trust.probe is not None and has_bf16()
+    if device.type == "cpu" and (precision == "bf16" or may_choose):
+        halves = Ensemble(info, [to_bf16(member) for member in members], trust, device)
+        if precision == "bf16" or (trust.probe is not None and _agrees(halves, trust.probe)):
+            return halves
+    return Ensemble(info, members, trust, device)
+
+
+def _agrees(halves: Ensemble, probe: PrecisionProbe) -> bool:
+    return probe.agrees(halves(probe.sequences_S, tta=True).view_probabilities_VBC)
+
+
+def load_member(directory: str, info: EnsembleInfo, index: int) -> TemporalClassifier:
+    path = storage.join(directory, info.members[index]["file"])
+    feature_dim = info.backbones[info.spaces_M[index]].feature_dim
+    model = TemporalClassifier(feature_dim, len(info.classes), info.model)
+    try:
+        content = storage.read_bytes(path)
+        if hashlib.sha256(content).hexdigest() != info.members[index]["digest"]:
+            raise ConfigError(f"--ensemble {path}: is not the file that {ENSEMBLE_FILE} lists (digest differs)")
+        model.load_state_dict(safetensors.torch.load(content))
+    except (OSError, RuntimeError, safetensors.SafetensorError) as error:
+        raise ConfigError(f"--ensemble {path}: cannot be loaded ({str(error).splitlines()[0]})") from error
+    return model

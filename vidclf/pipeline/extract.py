@@ -1,0 +1,39 @@
+"""The `extract` job: features of every video of a manifest."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pyarrow as pa
+
+from vidclf import schema
+from vidclf.backbones import int8_weights
+from vidclf.backbones.weights import load_weights, weights_digest
+from vidclf.config import ExtractConfig
+from vidclf.features import hdf5
+from vidclf.features.spec import FeatureSpec
+from vidclf.pipeline.driver import embed_videos
+from vidclf.pipeline.job import BackboneSetup, PipelineJob, RunSpec
+from vidclf.video.sampling import SamplingPlan
+
+
+def extract(config: ExtractConfig, manifest: pa.Table) -> dict[str, dict[str, Any]] | None:
+    """Run the pipeline for `jobs/extract.py`; as `embed_videos`."""
+    if config.format == "hdf5":
+        hdf5.check_exportable(manifest)
+    plan = SamplingPlan.of(config)
+    weights = config.weights * len(config.backbone) if len(config.weights) == 1 else config.weights
+    targets = []
+    for name, location in zip(config.backbone, weights, strict=True):
+        state = load_weights(name, location)
+        int8_weights.check_precision(state, location, config.precision)
+        spec = FeatureSpec.of(name, location, weights_digest(state), plan, config.repeat_tolerance)
+        directory = name if len(config.backbone) > 1 else ""
+        embedding = BackboneSetup(spec=spec, weights=location, state=state)
+        output_schema = schema.features(spec.feature_dim)
+        targets.append(RunSpec(name=directory, embeddings=(embedding,), output_schema=output_schema))
+    summaries = embed_videos(config, manifest, PipelineJob(targets=tuple(targets)))
+    if summaries is not None and config.format == "hdf5":
+        for run in summaries:
+            hdf5.export(run)
+    return summaries

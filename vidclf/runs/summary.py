@@ -1,0 +1,95 @@
+"""`summary.json` of a run and the lines that a job prints when it ends."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import pyarrow.compute as pc
+
+from vidclf import schema
+from vidclf.runs import content_checks
+from vidclf.runs.layout import DUPLICATES_FILE
+from vidclf.runs.state import RunState, read_state, rows_of
+
+
+@dataclass(frozen=True, kw_only=True)
+class Performance:
+    """How a pipeline did its work."""
+
+    busy: dict[str, float]
+    """share of its workers' time that each stage was at work, 0 to 1"""
+    worker_s: dict[str, float] = field(default_factory=dict)
+    """seconds that each stage's workers were at work, all together"""
+    cnn_engines: dict[str, int] = field(default_factory=dict)
+    """workers, by what runs their backbones, as `openvino bf16`"""
+    head_engines: dict[str, int] = field(default_factory=dict)
+    """the same of their heads, as `torch cpu bf16`"""
+    passes: dict[str, dict[str, Any]] = field(default_factory=dict)
+    """where a pipeline goes over some videos more than once: of each pass its `num_videos`, the
+    `num_decided` there by stage, and `worker_s_per_video`"""
+
+
+def counted(counts: Mapping[str, float], kind: str) -> dict[str, int]:
+    """Of a pipeline's counts those called `kind:…`, by what they are called behind that."""
+    names = {name: name.removeprefix(f"{kind}:") for name in sorted(counts)}
+    return {short: int(counts[name]) for name, short in names.items() if short != name}
+
+
+def summarize(
+    run: str, before: RunState, after: RunState, elapsed_s: float, performance: Performance
+) -> dict[str, Any]:
+    """Counts from the files; rates and busy shares from this submission's part of the work."""
+    rows = rows_of(run, [schema.VIDEO_ID, "video_uri", "content_digest", "duration_s"])
+    duplicates = content_checks.publish_duplicates(run, rows)
+    total_duration_s = pc.sum(rows["duration_s"]).as_py() or 0.0
+    processed = before.num_pending - after.num_pending
+    ok_share = after.num_ok / max(after.num_ok + after.num_quarantined, 1)
+    mean_duration_s = total_duration_s / max(after.num_ok, 1)
+    videos_per_s = processed / elapsed_s
+    return {
+        **vars(after),
+        "num_processed": processed,
+        "num_duplicates": duplicates.num_rows,
+        "num_duplicates_across_splits": pc.sum(
+            pc.not_equal(duplicates["split"], duplicates["duplicate_of_split"])
+        ).as_py()
+        or 0,
+        "total_video_duration_s": round(total_duration_s, 3),
+        "pipeline_run_time_s": round(elapsed_s, 3),
+        "videos_per_s": round(videos_per_s, 4),
+        "video_hours_per_day": round(videos_per_s * ok_share * mean_duration_s * 24, 3),
+        "worker_s": {name: round(seconds, 3) for name, seconds in performance.worker_s.items()},
+        "cnn_engines": performance.cnn_engines,
+        "head_engines": performance.head_engines,
+        **({"passes": performance.passes} if performance.passes else {}),
+        "busy_share": {name: round(share, 3) for name, share in performance.busy.items()},
+        "binding_resource": max(performance.busy, key=lambda name: performance.busy[name], default=None),
+    }
+
+
+def summary_text(run: str, summary: dict[str, Any]) -> str:
+    """A finished job's summary for people; says so where there was nothing left to do."""
+    reasons = ", ".join(f"{reason} {count}" for reason, count in summary["reasons"].items())
+    counts = (
+        f"{run}: {summary['num_input_videos']} videos, {summary['num_ok']} ok, "
+        f"{summary['num_quarantined']} quarantined{f' ({reasons})' if reasons else ''}"
+    )
+    if summary.get("num_duplicates"):
+        across = summary["num_duplicates_across_splits"]
+        counts += f", {summary['num_duplicates']} with the content of another"
+        counts += f" ({across} of them in another split, see {DUPLICATES_FILE})" if across else ""
+    if summary["num_processed"] == 0:
+        return f"{counts}; everything was done already"
+    return f"{counts}; {summary['videos_per_s']:.2f} videos/s, bound by {summary['binding_resource']}"
+
+
+def stopped_text(output: str, runs: Sequence[str], why: str) -> str:
+    """Where the runs of a job that was stopped stand, from their files."""
+    states = [read_state(run) for run in runs]
+    state = max(states, key=lambda state: state.num_pending)
+    return (
+        f"{why}; {output}: {state.num_ok} ok, {state.num_quarantined} quarantined, {state.num_pending} left of "
+        f"{state.num_input_videos} videos; submit the same job again to continue"
+    )

@@ -1,0 +1,54 @@
+"""Publishing a trained ensemble: calibrate it, then write its files, `ensemble.json` last."""
+
+from __future__ import annotations
+
+import platform
+from collections.abc import Sequence
+from dataclasses import fields
+from importlib import metadata
+
+import vidclf
+from vidclf import storage
+from vidclf.config import ModelConfig, TrainConfig
+from vidclf.ensemble.info import EnsembleInfo, FittedBackbone, write_info
+from vidclf.features.feature_set import FeatureSet
+from vidclf.training.calibrate import calibrate
+from vidclf.training.dataset import TrainingData
+from vidclf.training.member_plan import data_digest
+
+
+def publish_ensemble(
+    config: TrainConfig,
+    features: Sequence[FeatureSet],
+    data: TrainingData,
+    weights: Sequence[str],
+    first_looks: Sequence[FeatureSet] = (),
+) -> None:
+    """Calibrate the members whose markers `config.output` holds, and publish `ensemble.json`; features, where
+    the weights are, and the first look, if there is one, of each backbone."""
+    members = [storage.read_json(marker(config.output, index))["member"] for index in range(config.members)]
+    model = ModelConfig(**{field.name: getattr(config, field.name) for field in fields(ModelConfig)})
+    training = {
+        "num_train_videos": len(data.train.labels),
+        "num_val_videos": len(data.val.labels),
+        "data_digest": data_digest(features),
+        "recipe": config.recipe if config.import_reference is None else "imported",
+    }
+    uncalibrated = EnsembleInfo(
+        classes=data.classes,
+        backbones=[FittedBackbone.of(own.spec, where) for own, where in zip(features, weights, strict=True)],
+        model=model,
+        members=members,
+        training=training,
+        versions={
+            "vidclf": vidclf.__version__,
+            "python": platform.python_version(),
+            **{name: metadata.version(name) for name in ("torch", "torchvision", "numpy", "ray")},
+        },
+    )
+    write_info(config.output, calibrate(config.output, uncalibrated, features, first_looks or None))
+
+
+def marker(output: str, index: int) -> str:
+    """What says that a member is published, and its history."""
+    return storage.join(output, f"member_{index}.json")
