@@ -1,6 +1,7 @@
 # make demo   the main job on the embedded sample archive, into demo/
 # make test   the tests
 # make check  formatting, lint, types
+# make docs   the generated part of docs/development/architecture.md
 # make fuzz   10,000 damaged videos through the decoder, with counts
 # make chaos  50 kills of an extraction's driver, workers, decoders and nodes, with counts (about 30 minutes)
 # Each sets up .venv (about 2 minutes, 7.1 GB) when it is missing or requirements.txt has changed.
@@ -8,13 +9,16 @@
 PYTHON ?= python3
 VENV := .venv/bin
 
-.PHONY: demo test check fuzz chaos
+.PHONY: demo test check docs fuzz chaos
 
 demo: .venv/installed
 	$(VENV)/python examples/demo.py
 
 test: .venv/installed
 	$(VENV)/python -m pytest
+
+docs: .venv/installed
+	$(VENV)/python docs/generate.py
 
 fuzz: .venv/installed
 	VIDCLF_FUZZ_MUTATIONS=10000 $(VENV)/python -m pytest -s tests/test_fuzz.py

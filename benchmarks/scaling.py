@@ -249,13 +249,13 @@ def simulate(num_workers: int, folder: Path, arguments: argparse.Namespace) -> N
 
     class EmbedVideos(graph.EmbedVideos):
         def __init__(self, **values: Any) -> None:
-            embed_stage.loaded = lambda *_: Engine(name="asleep", run=embed_asleep)
+            embed_stage.load_engine = lambda *_: Engine(name="asleep", run=embed_asleep)
             super().__init__(**values)
 
     graph.DecodeVideos = DecodeVideos
     graph.EmbedVideos = EmbedVideos
     pools.VIDEOS_PER_BLOCK = (arguments.videos_per_block,) * 2
-    graph.network = lambda embedding, num_gpus, tally: ray.put({})
+    graph.put_engine_source = lambda embedding, num_gpus, tally: ray.put({})
 
     manifest = folder / "manifest.parquet"
     storage.publish_table(str(manifest), manifest_of(num_workers * arguments.videos_per_worker, "/asleep"))

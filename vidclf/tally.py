@@ -11,7 +11,6 @@ from types import FrameType
 from typing import Any, Protocol
 
 import ray
-import ray.data
 
 from vidclf.errors import RunStopped
 from vidclf.progress import ProgressLine

@@ -68,5 +68,5 @@ def test_a_task_that_is_run_again_leaves_no_row_of_its_first_attempt(tmp_path: P
 
 
 def test_a_process_that_writes_does_without_torch() -> None:
-    code = "import sys, vidclf.features.sink; sys.exit('torch' in sys.modules)"
+    code = "import sys, vidclf.pipeline.sink; sys.exit('torch' in sys.modules)"
     subprocess.run([sys.executable, "-c", code], check=True)

@@ -1,0 +1,1 @@
+"""Which videos: an archive or a list becomes a manifest, split by source."""

@@ -1,0 +1,1 @@
+"""Pretrained CNNs: frames become feature vectors. Knows no Ray."""

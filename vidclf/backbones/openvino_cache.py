@@ -1,8 +1,8 @@
-"""What a job's CNN workers run: backbones converted once a job, and kept on the machine that did it. [Ray]
+"""Cache of backbones converted to OpenVINO, kept on the machine that converted them.
 
-A conversion takes torch and several seconds, which every job would spend before its first video. What it
-gives depends on the backbone, its weights, its preprocessing and the libraries' versions alone, which name
-the file. Files are in `$VIDCLF_CACHE`, or `vidclf` in `$XDG_CACHE_HOME` (~/.cache); nowhere, if the user has no home.
+A conversion needs torch and several seconds, which every job would spend before its first video. The result
+depends only on the backbone, its weights, its preprocessing and the libraries' versions; these name the file.
+Files are in `$VIDCLF_CACHE`, or in `vidclf` below `$XDG_CACHE_HOME` (`~/.cache`). A user without a home has no cache.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ import hashlib
 import json
 import os
 import sys
+from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -24,7 +25,6 @@ from safetensors import SafetensorError
 from vidclf import storage
 from vidclf.backbones.int8_weights import State
 from vidclf.backbones.openvino_engine import OpenVinoModel
-from vidclf.features.spec import FeatureSpec
 
 KEPT = 8
 """Files on a machine; the ones used longest ago go first."""
@@ -33,10 +33,19 @@ VERSION = 1
 """Of what `convert` does; raised where it changes."""
 
 
-def converted(spec: FeatureSpec, weights: str, state: State) -> OpenVinoModel:
-    """The backbone of `spec` with its `state`, taken from `weights`, for OpenVINO. Raises what `convert` does."""
+@dataclass(frozen=True, kw_only=True)
+class Source:
+    """What a conversion depends on, besides the libraries' versions."""
+
+    backbone: str
+    weights_digest: str
+    preprocessing: dict[str, Any]
+
+
+def converted(source: Source, weights: str, state: State) -> OpenVinoModel:
+    """The OpenVINO model of a backbone whose `state` was read from `weights`. Raises ConversionError."""
     folder = _folder()
-    file = folder / f"{spec.backbone}-{_key(spec)}.safetensors" if folder is not None else None
+    file = folder / f"{source.backbone}-{_key(source)}.safetensors" if folder is not None else None
     kept = _read(file) if file is not None else None
     if kept is not None:
         return kept
@@ -45,7 +54,7 @@ def converted(spec: FeatureSpec, weights: str, state: State) -> OpenVinoModel:
     from vidclf.backbones.openvino_convert import convert
 
     torch.set_num_threads(1)
-    made = convert(spec.backbone, weights, state)
+    made = convert(source.backbone, weights, state)
     # A quantized one is its own file already.
     if file is not None and not made.is_quantized:
         _keep(file, made)
@@ -61,9 +70,9 @@ def _folder() -> Path | None:
         return None
 
 
-def _key(spec: FeatureSpec) -> str:
+def _key(source: Source) -> str:
     versions = [_version(name) for name in ("openvino", "torch", "torchvision")]
-    decides = [VERSION, spec.backbone, spec.weights_digest, spec.transform, versions]
+    decides = [VERSION, source.backbone, source.weights_digest, source.preprocessing, versions]
     return hashlib.sha256(json.dumps(decides, sort_keys=True).encode()).hexdigest()[:16]
 
 

@@ -1,0 +1,1 @@
+"""The `classify` job: features become predictions, in one pass or progressively."""

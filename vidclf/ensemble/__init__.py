@@ -1,0 +1,1 @@
+"""The temporal model, and an ensemble of them on disk and at work."""

@@ -9,7 +9,6 @@ from typing import Any, TypeVar
 import numpy as np
 import numpy.typing as npt
 import safetensors.numpy
-import safetensors.torch
 
 from vidclf import storage
 from vidclf.ensemble.bf16 import PrecisionProbe

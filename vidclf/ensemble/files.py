@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 
-import safetensors.numpy
 import safetensors.torch
 import torch
 from torch import Tensor

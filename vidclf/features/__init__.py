@@ -1,0 +1,1 @@
+"""Feature vectors on disk: their key, their columns, and reading them back."""

@@ -1,0 +1,1 @@
+"""HTML templates, SVG charts and thumbnails shared by reports and the server."""

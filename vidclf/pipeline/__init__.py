@@ -1,0 +1,1 @@
+"""The Ray Data pipeline that `extract` and `classify` share."""

@@ -9,7 +9,7 @@ import ray
 from vidclf.backbones import int8_weights, openvino_engine
 from vidclf.backbones.engine import Engine
 from vidclf.backbones.int8_weights import State
-from vidclf.backbones.openvino_cache import converted
+from vidclf.backbones.openvino_cache import Source, converted
 from vidclf.backbones.openvino_engine import ConversionError, OpenVinoModel
 from vidclf.features.spec import FeatureSpec
 from vidclf.pipeline.job import BackboneSetup
@@ -25,9 +25,14 @@ def put_engine_source(embedding: BackboneSetup, num_gpus: float, tally: Any) -> 
     return ray.remote(num_cpus=0)(_converted).remote(embedding.spec, embedding.weights, state, tally)
 
 
+def conversion_source(spec: FeatureSpec) -> Source:
+    """The part of a feature spec that decides its converted backbone: how frames are sampled does not."""
+    return Source(backbone=spec.backbone, weights_digest=spec.weights_digest, preprocessing=spec.transform)
+
+
 def _converted(spec: FeatureSpec, weights: str, state: State, tally: Any) -> OpenVinoModel | State:
     try:
-        return converted(spec, weights, state)
+        return converted(conversion_source(spec), weights, state)
     except ConversionError as error:
         tally.say.remote(f"{spec.backbone} runs in torch, several times slower, because OpenVINO cannot: {error}")
         return state

@@ -1,0 +1,1 @@
+"""The `evaluate` and `diff` jobs: figures and the pages that show them."""

@@ -1,0 +1,1 @@
+"""The `serve` job: an HTTP server that classifies one video at a time."""

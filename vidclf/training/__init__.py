@@ -1,0 +1,1 @@
+"""The `train` job: members, calibration, near duplicates across splits."""

@@ -1,0 +1,1 @@
+"""The `tune` job: a search of model and recipe."""

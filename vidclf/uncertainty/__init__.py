@@ -1,0 +1,1 @@
+"""How sure a prediction is: temperature, trust score, risk threshold, OOD score, early exit."""

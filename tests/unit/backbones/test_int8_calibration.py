@@ -22,7 +22,7 @@ from vidclf.backbones.openvino_engine import ConversionError
 from vidclf.backbones.weights import load_weights, weights_digest
 from vidclf.config import ExtractConfig, QuantizeConfig
 from vidclf.errors import ConfigError
-from vidclf.pipeline import extract, graph
+from vidclf.pipeline import engines, extract
 
 ARCHIVE = Path(__file__).resolve().parents[3] / "examples" / "archive"
 LITE0 = "efficientnet_lite0"
@@ -107,7 +107,7 @@ def test_other_backbones_and_precisions_are_refused(written: tuple[Path, str], s
         )
     embedding = SimpleNamespace(state=state, weights=weights)
     with pytest.raises(ConfigError, match="run on CPUs alone"):
-        graph.network(embedding, 1.0, None)  # type: ignore[arg-type]
+        engines.put_engine_source(embedding, 1.0, None)  # type: ignore[arg-type]
 
 
 def test_what_cannot_be_quantized_is_refused(written: tuple[Path, str], tmp_path: Path) -> None:

@@ -142,7 +142,10 @@ def test_a_gpu_gives_the_cpus_features(converted: OpenVinoModel, frames_THWC: Fr
 
 
 def test_a_worker_that_decodes_and_embeds_does_without_torch() -> None:
-    code = "import sys, vidclf.features.fused; from vidclf.features import engine; engine.openvino(); print({0})"
+    code = (
+        "import sys, vidclf.pipeline.decode_embed_stage; from vidclf.backbones import openvino_engine; "
+        "openvino_engine.openvino(); print({0})"
+    )
     loaded = "[name for name in ('torch', 'torchvision', 'sklearn') if name in sys.modules]"
     said = subprocess.run([sys.executable, "-c", code.format(loaded)], capture_output=True, text=True, check=True)
     assert said.stdout.strip() == "[]"
@@ -162,7 +165,8 @@ def test_without_openvino_it_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_openvino_reports_to_nobody() -> None:
     code = (
-        "import sys; from vidclf.features import engine; engine.openvino(); import openvino.tools.ovc;"
+        "import sys; from vidclf.backbones import openvino_engine; openvino_engine.openvino(); "
+        "import openvino.tools.ovc;"
         "print(sys.modules['openvino_telemetry'], openvino.tools.ovc.telemetry.__class__.__module__)"
     )
     said = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout

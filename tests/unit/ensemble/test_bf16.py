@@ -9,7 +9,7 @@ import torch
 
 from tests.support.ensembles import write_small_ensemble
 from vidclf.classification.head import EnsembleHead, HeadSettings
-from vidclf.ensemble import calibration_file, files, inference, info
+from vidclf.ensemble import calibration_file, files, info
 from vidclf.ensemble.bf16 import PrecisionProbe
 
 CPU = torch.device("cpu")
@@ -92,13 +92,13 @@ def test_members_take_bf16_where_the_probe_agrees(
     shift: float,
     expected: torch.dtype,
 ) -> None:
-    monkeypatch.setattr(inference, "has_bf16", lambda: has_bf16)
+    monkeypatch.setattr(files, "has_bf16", lambda: has_bf16)
     location = with_probe(tmp_path, shift)
     assert files.load(location, CPU, precision).dtype == expected
 
 
 def test_every_view_is_probed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(inference, "has_bf16", lambda: True)
+    monkeypatch.setattr(files, "has_bf16", lambda: True)
     assert files.load(with_probe(tmp_path, 0.02, view=3), CPU, "auto").dtype == torch.float32
 
 
@@ -118,14 +118,14 @@ def test_members_are_in_fp32_on_other_devices(tmp_path: Path) -> None:
 def test_a_head_takes_a_jobs_precision(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, precision: str, engine: str
 ) -> None:
-    monkeypatch.setattr(inference, "has_bf16", lambda: True)
+    monkeypatch.setattr(files, "has_bf16", lambda: True)
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     settings = HeadSettings(tta=False, trust_threshold=0.0, segments_s=None)
     assert EnsembleHead(with_probe(tmp_path), settings, precision=precision).engine == engine
 
 
 def test_an_ensemble_without_a_probe_stays_in_fp32(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(inference, "has_bf16", lambda: True)
+    monkeypatch.setattr(files, "has_bf16", lambda: True)
     assert files.load(write_small_ensemble(tmp_path, ["A", "B"], 4), CPU, "auto").dtype == torch.float32
 
 

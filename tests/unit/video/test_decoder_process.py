@@ -142,7 +142,7 @@ def test_a_child_that_cannot_start_is_no_fault_of_a_video(video: str, monkeypatc
 def test_the_child_dies_with_its_parent(video: str) -> None:
     script = (
         "import os, sys, time\n"
-        "from tests.test_supervise import decoder, hostile\n"
+        "from tests.unit.video.test_decoder_process import decoder, hostile\n"
         "supervised = decoder(hostile.keep)\n"
         f"supervised.decode({video!r}, '')\n"
         "print(supervised._child.pid, flush=True)\n"
@@ -169,7 +169,7 @@ def test_the_parent_stays_without_torch() -> None:
         [
             sys.executable,
             "-c",
-            "import sys, vidclf.video.decoder_process, vidclf.archive.transform; print('torch' in sys.modules)",
+            "import sys, vidclf.video.decoder_process, vidclf.video.frame_transform; print('torch' in sys.modules)",
         ],
         capture_output=True,
         text=True,
