@@ -12,8 +12,22 @@ import pytest
 ROOT = Path(__file__).resolve().parents[2]
 
 LAYERS = [
-    {"vidclf.schema", "vidclf.config"},
-    {"vidclf.storage", "vidclf.ledger", "vidclf.reconcile", "vidclf.progress", "vidclf.cluster", "vidclf.events"},
+    {"vidclf.schema", "vidclf.config", "vidclf.credentials"},
+    {
+        "vidclf.storage",
+        "vidclf.owned",
+        "vidclf.outputs",
+        "vidclf.arguments",
+        "vidclf.address",
+        "vidclf.ledger",
+        "vidclf.reconcile",
+        "vidclf.progress",
+        "vidclf.cluster",
+        "vidclf.events",
+        "vidclf.device",
+        "vidclf.claims",
+        "vidclf.lease",
+    },
     {"vidclf.archive"},
     {"vidclf.features"},
     {"vidclf.learning"},
@@ -29,10 +43,12 @@ RAY_MODULES = {
     "vidclf.features.extract",
     "vidclf.features.monitoring",
     "vidclf.features.sink",
+    "vidclf.learning.member",
     "vidclf.learning.methods",
     "vidclf.learning.train",
     "vidclf.learning.trial",
     "vidclf.learning.tune",
+    "vidclf.learning.worker",
     "vidclf.prediction.classifier",
     "vidclf.prediction.classify",
 }

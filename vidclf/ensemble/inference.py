@@ -24,6 +24,7 @@ from vidclf.ensemble.calibration_file import TrustData
 from vidclf.ensemble.info import EnsembleInfo, mode
 from vidclf.ensemble.temporal_model import TemporalClassifier, pad
 from vidclf.ensemble.views import PLAIN, VIEWS
+from vidclf.training import gpu
 from vidclf.uncertainty.early_exit import FULL
 from vidclf.uncertainty.frame_agreement import frame_agreement
 from vidclf.uncertainty.ood import ood_score
@@ -74,11 +75,20 @@ class Ensemble:
         self.trust = trust
         self._members = [member.eval().to(device) for member in members]
         self._device = device
+        if device.type == "cuda":
+            gpu.use_tf32()
 
     @property
     def dtype(self) -> torch.dtype:
-        """What the members compute in."""
+        """Of the members' weights."""
         return self._members[0].dtype
+
+    @property
+    def precision(self) -> str:
+        """What the members compute in."""
+        if self.dtype == torch.bfloat16:
+            return "bf16"
+        return "tf32" if self._device.type == "cuda" else "fp32"
 
     def __call__(self, sequences_S: BySpace, *, tta: bool = False, stage: str = FULL) -> EnsembleOutput:
         """Classify feature sequences of any lengths, as what they are of the video at `stage`."""

@@ -8,6 +8,7 @@ from typing import Any
 import jinja2
 
 from vidclf.pages import svg
+from vidclf.reports.report_page import risk_words
 
 MAX_EMBEDDED_BYTES = 2 * 1024**2
 """Size of a CSV up to which the page holds it for download."""
@@ -22,7 +23,7 @@ def render(template: str, **values: Any) -> str:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.filters.update(percent=percent, clock=clock, points=points)
+    environment.filters.update(percent=percent, clock=clock, points=points, risk_words=risk_words)
     environment.globals.update(interval=svg.interval, attention=svg.attention)
     return environment.get_template(template).render(**values)
 

@@ -5,7 +5,7 @@ A page is one file with everything in it: styles, script, drawings, frames. It l
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from markupsafe import Markup
@@ -19,6 +19,7 @@ from vidclf.reports.attended_frames import FrameStrip
 from vidclf.reports.error_lists import ListedVideo, to_csv
 from vidclf.reports.figures import Evaluation
 from vidclf.reports.stage_costs import PassCosts
+from vidclf.uncertainty.risk_threshold import ABSTAIN_ON_ALL, CERTIFIED, ESTIMATED
 
 MAX_QUARANTINE_ROWS = 200
 
@@ -68,6 +69,24 @@ def report(
         max_quarantine_rows=MAX_QUARANTINE_ROWS,
         split_meanings=SPLIT_MEANINGS,
     )
+
+
+def risk_words(risk: Mapping[str, Any]) -> str:
+    """What a run states of its risk, in words."""
+    wanted = f"{100 * risk['abstain_risk']:g} %"
+    counts = (
+        f"{risk['num_errors']} of {risk['num_accepted']} accepted validation videos wrong, {risk['num_wrong_sources']} "
+        f"of their {risk['num_sources']} sources with a wrong one"
+    )
+    if risk["basis"] == CERTIFIED:
+        return (
+            f"certified: at most {wanted} of accepted videos wrong, confidence {risk['confidence_level']:g}; {counts}"
+        )
+    if risk["basis"] == ESTIMATED:
+        return f"estimated: {percent(risk['estimate'])} of accepted videos wrong, {wanted} wanted, no promise; {counts}"
+    if risk["threshold"] >= ABSTAIN_ON_ALL:
+        return f"none: validation does not support {wanted}, every video is abstained on"
+    return f"none: validation does not support {wanted}, videos are accepted all the same; {counts}"
 
 
 def roc_chart(rocs: dict[str, Roc]) -> Markup:
