@@ -4,12 +4,13 @@
 # make docs   the generated part of docs/development/architecture.md
 # make fuzz   10,000 damaged videos through the decoder, with counts
 # make chaos  50 kills of an extraction's driver, workers, decoders and nodes, with counts (about 30 minutes)
+# make lock   requirements.lock anew from requirements.txt (needs uv on the path)
 # Each sets up .venv (about 2 minutes, 7.1 GB) when it is missing or requirements.txt has changed.
 
 PYTHON ?= python3
 VENV := .venv/bin
 
-.PHONY: demo test check docs fuzz chaos
+.PHONY: demo test check docs fuzz chaos lock
 
 demo: .venv/installed
 	$(VENV)/python examples/demo.py
@@ -21,15 +22,20 @@ docs: .venv/installed
 	$(VENV)/python docs/generate.py
 
 fuzz: .venv/installed
-	VIDCLF_FUZZ_MUTATIONS=10000 $(VENV)/python -m pytest -s tests/test_fuzz.py
+	VIDCLF_FUZZ_MUTATIONS=10000 $(VENV)/python -m pytest -s tests/system/test_fuzz.py
 
 chaos: .venv/installed
-	VIDCLF_CHAOS_ROUNDS=10 $(VENV)/python -m pytest -s tests/test_chaos.py
+	VIDCLF_CHAOS_ROUNDS=10 $(VENV)/python -m pytest -s tests/system/test_chaos.py
 
 check: .venv/installed
 	$(VENV)/ruff format --check .
 	$(VENV)/ruff check .
 	$(VENV)/mypy
+
+lock:
+	sed -n '1,3p' requirements.lock > requirements.lock.new
+	uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-header --no-annotate requirements.txt >> requirements.lock.new
+	mv requirements.lock.new requirements.lock
 
 .venv/installed: requirements.txt
 	$(PYTHON) -c 'import sys; v = sys.version_info[:2]; sys.exit(None if (3, 11) <= v <= (3, 13) else f"vidclf needs Python 3.11 to 3.13, this is {v[0]}.{v[1]}: make PYTHON=python3.12 ...")'

@@ -31,7 +31,7 @@ from vidclf.ensemble import info
 from vidclf.ensemble.inference import Ensemble
 from vidclf.features import matching
 from vidclf.features.feature_set import FeatureSet, read_features
-from vidclf.metrics.bootstrap import GroupBootstrap
+from vidclf.metrics.intervals import SourceIntervals
 from vidclf.uncertainty.early_exit import FULL, KEYFRAMES, SUBSET, SUBSET_FRAMES
 from vidclf.video.sampling import evenly_spread
 
@@ -76,7 +76,7 @@ def decide(classifier: Ensemble, features: FeatureSet, look: FeatureSet, risk: f
         SUBSET: [rows_TD[evenly_spread(len(rows_TD), SUBSET_FRAMES)] for rows_TD in test.features],
         FULL: test.features,
     }
-    thresholds = classifier.trust.stage_thresholds(info.mode(False), risk)
+    thresholds = classifier.trust.stage_thresholds(info.mode(False), risk, accept_uncertified=True).early
     stage_B, right_B = np.full(len(labels_B), FULL, dtype=object), np.zeros(len(labels_B), bool)
     frames_B = np.zeros(len(labels_B))
     is_left_B = np.ones(len(labels_B), bool)
@@ -88,7 +88,7 @@ def decide(classifier: Ensemble, features: FeatureSet, look: FeatureSet, risk: f
             continue
         is_sure_B = np.ones(len(labels_B), bool)
         if name != FULL:
-            is_sure_B = (output.trust_score_B >= thresholds[name].threshold) & (output.ood_score_B <= 1)
+            is_sure_B = (output.trust_score_B >= thresholds[name]) & (output.ood_score_B <= 1)
         lengths_B = np.array([len(rows_TD) for rows_TD in sequences])
         # The subset's frames are among those of the full look.
         new_B = lengths_B - (np.array([len(rows_TD) for rows_TD in looks[SUBSET]]) if name == FULL else 0)
@@ -101,9 +101,7 @@ def decide(classifier: Ensemble, features: FeatureSet, look: FeatureSet, risk: f
 
 def report(look: FeatureSet, seen: dict[str, npt.NDArray[Any]]) -> None:
     right_B, full_B = seen["right"], seen[f"{FULL} right"]
-    resamples = GroupBootstrap(seen["groups"].tolist())
-    sums_RK = resamples.sums(np.column_stack([right_B.astype(float) - full_B, np.ones(len(right_B))]))
-    low, high = np.percentile(sums_RK[:, 0] / sums_RK[:, 1], [2.5, 97.5])
+    low, high = SourceIntervals(seen["groups"].tolist()).difference(right_B, full_B) or (-1.0, 1.0)
     decided = {name: seen["stage"] == name for name in (KEYFRAMES, SUBSET, FULL)}
     cells = [
         str(look.spec.plan.num_frames),

@@ -5,7 +5,7 @@
 For each seed the archive is split by source, an ensemble trained on train, fitted on validation and
 measured on test; `--folds 12` cross-validates over the sources instead, so that every video is tested once. The
 figures are then pooled: a test split of a few dozen videos has a calibration error of several points however
-well its model is calibrated, and this floor is printed beside it. Intervals are bootstraps over sources.
+well its model is calibrated, and this floor is printed beside it. Intervals count sources.
 `--ensembles DIR` keeps the members, so that only what is fitted to them is done again in a later run.
 
 Videos of no class are clips that are made (noise, coarse noise, solid colours, bars, ramps and chequers,
@@ -53,7 +53,7 @@ from vidclf.ensemble.inference import Ensemble, EnsembleOutput
 from vidclf.ensemble.info import EnsembleInfo, FittedBackbone, write_info
 from vidclf.features.feature_set import FeatureSet, read_features
 from vidclf.features.spec import read_weights_location
-from vidclf.metrics.bootstrap import GroupBootstrap
+from vidclf.metrics.intervals import SourceIntervals
 from vidclf.metrics.scores import expected_calibration_error
 from vidclf.training.calibrate import NUM_FOLDS, calibrate
 from vidclf.training.dataset import TrainingData, training_data
@@ -140,7 +140,7 @@ def main() -> None:
 def look(classifier: Ensemble, sequences: list[npt.NDArray[np.float16]], labelled: FeatureSet | None = None) -> Seen:
     """Every figure of some videos, accepted as `classify --abstain-risk` would."""
     output, validation, mode = classifier([sequences]), classifier.trust, info_module.mode(False)
-    found = validation.threshold(mode, RISK)
+    found = validation.threshold(mode, RISK, accept_uncertified=True)
     truth = [classifier.info.classes.index(str(label)) for label in labelled.labels] if labelled else []
     return Seen(
         confidence_B=output.probabilities_BC.max(axis=1),
@@ -225,19 +225,14 @@ def report_pooled(seen: list[Seen]) -> None:
     confidence_B, trust_B, reference_B = (
         np.concatenate([getattr(part, name) for part in seen]) for name in ("confidence_B", "trust_B", "reference_B")
     )
-    # The gap of each bin is a sum over videos, so that resampled errors are ratios of resampled sums.
-    bins_B = np.clip(np.ceil(confidence_B * 10).astype(int) - 1, 0, 9)
-    gaps_BK = np.eye(10)[bins_B] * (confidence_B - correct_B)[:, None]
-    resamples = GroupBootstrap([group for part in seen for group in part.groups])
-    sums_RK = resamples.sums(np.column_stack([gaps_BK, correct_B, np.ones(len(correct_B))]))
-    accuracy_R, error_R = sums_RK[:, 10] / sums_RK[:, 11], np.abs(sums_RK[:, :10]).sum(axis=1) / sums_RK[:, 11]
-    accuracy, error = np.percentile(accuracy_R, [2.5, 97.5]), np.percentile(error_R, [2.5, 97.5])
-    groups = np.array([group for part in seen for group in part.groups])
-    of_sources = float(np.mean([correct_B[groups == group].mean() for group in np.unique(groups)]))
+    sources = SourceIntervals([group for part in seen for group in part.groups])
+    low, high = sources.share(correct_B) or (0.0, 1.0)
+    of_sources, of_sources_95 = sources.mean_of_sources(correct_B)
+    between = " to ".join(f"{bound:.3f}" for bound in of_sources_95 or (0.0, 1.0))
     print(
-        f"\n{len(correct_B)} test videos of {resamples.num_groups} sources, all splits together: accuracy "
-        f"{correct_B.mean():.3f} ({accuracy[0]:.3f} to {accuracy[1]:.3f}), mean of the sources {of_sources:.3f}; ECE "
-        f"{expected_calibration_error(confidence_B, correct_B):.3f} ({error[0]:.3f} to {error[1]:.3f}), of a "
+        f"\n{len(correct_B)} test videos of {sources.num_sources} sources, all splits together: accuracy "
+        f"{correct_B.mean():.3f} ({low:.3f} to {high:.3f}), mean of the sources {of_sources:.3f} ({between}); ECE "
+        f"{expected_calibration_error(confidence_B, correct_B):.3f}, of a "
         f"calibrated model {calibrated_ece(confidence_B):.3f}; mean confidence {confidence_B.mean():.3f}"
     )
     scores = {"trust score": trust_B, "confidence": confidence_B, "reference's formula": reference_B}

@@ -11,15 +11,16 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from vidclf import cli, storage
 from vidclf.archive.manifest import list_archive, read_manifest
-from vidclf.classification.classify import classify
 from vidclf.config import ClassifyConfig
-from vidclf.features.spec import read_spec
 from vidclf.runs.layout import MANIFEST_FILE
+from vidclf.runs.lease import Output
 from vidclf.runs.summary import summary_text
 
 
 def main(config: ClassifyConfig) -> int:
     if config.features:
+        from vidclf.features.spec import read_spec
+
         read_spec(config.features[0])  # refuses what is no run of features
         manifest = read_manifest(storage.join(config.features[0], MANIFEST_FILE), config.limit)
     elif config.manifest is not None:
@@ -27,6 +28,8 @@ def main(config: ClassifyConfig) -> int:
     else:
         assert config.input is not None  # one of the three, says ClassifyConfig
         manifest = list_archive(config.input, labelled=False).manifest
+    from vidclf.classification.classify import classify  # here, because it imports torch and Ray, which takes seconds
+
     summaries = classify(config, manifest)
     if summaries is not None:
         cli.write_run_config(config, config.output)
@@ -35,5 +38,12 @@ def main(config: ClassifyConfig) -> int:
     return cli.EXIT_OK
 
 
+def writes(config: ClassifyConfig) -> list[Output]:
+    outputs = [Output(location=config.output)]
+    if config.save_features is not None:
+        outputs.append(Output(location=config.save_features, flag="--save-features"))
+    return outputs
+
+
 if __name__ == "__main__":
-    cli.run(ClassifyConfig, main)
+    cli.run(ClassifyConfig, main, writes)

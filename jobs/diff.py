@@ -12,10 +12,12 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from vidclf import cli
 from vidclf.config import DiffConfig
-from vidclf.reports import diff
+from vidclf.runs.lease import Output
 
 
 def main(config: DiffConfig) -> int:
+    from vidclf.reports import diff  # here, because it imports scipy and torch, which takes seconds
+
     result = diff.diff(config)
     if result is None:
         return cli.EXIT_OK
@@ -25,4 +27,4 @@ def main(config: DiffConfig) -> int:
 
 
 if __name__ == "__main__":
-    cli.run(DiffConfig, main)
+    cli.run(DiffConfig, main, writes=lambda config: [Output(location=config.output)])

@@ -11,10 +11,12 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from vidclf import cli
 from vidclf.config import EvaluateConfig
-from vidclf.reports import evaluate
+from vidclf.runs.lease import Output
 
 
 def main(config: EvaluateConfig) -> int:
+    from vidclf.reports import evaluate  # here, because it imports torch, which takes seconds
+
     evaluation = evaluate.evaluate(config)
     if evaluation is not None:
         cli.write_run_config(config, config.output)
@@ -23,4 +25,4 @@ def main(config: EvaluateConfig) -> int:
 
 
 if __name__ == "__main__":
-    cli.run(EvaluateConfig, main)
+    cli.run(EvaluateConfig, main, writes=lambda config: [Output(location=config.output)])

@@ -12,12 +12,12 @@ from collections import Counter
 
 import pyarrow as pa
 
-from vidclf import cli, storage
-from vidclf.archive import splits
+from vidclf import arguments, cli, credentials, storage
 from vidclf.archive.manifest import Listing, list_archive, read_manifest
 from vidclf.config import IndexConfig
 from vidclf.config.fields import parse_fractions
 from vidclf.errors import ConfigError
+from vidclf.runs import outputs
 from vidclf.schema import SPLITS
 
 
@@ -27,14 +27,17 @@ def main(config: IndexConfig) -> int:
     fractions = parse_fractions(config.split)
     has_labels = manifest["label"].null_count == 0
     if fractions is not None and has_labels and manifest["split"].null_count:
+        from vidclf.archive import splits
+
         labels, sublabels, groups = (manifest[name].to_pylist() for name in ("label", "sublabel", "group"))
         names = splits.assign(labels, sublabels, groups, fractions, config.seed)
         manifest = manifest.set_column(manifest.column_names.index("split"), "split", pa.array(names))
+    arguments.check_outputs(config)
     unchanged = storage.exists(config.output) and read_manifest(config.output).equals(manifest)
     if not unchanged and storage.exists(config.output) and not config.overwrite:
         raise ConfigError(f"--output {config.output}: holds another manifest; choose another name or --overwrite")
     if not config.dry_run and not unchanged:
-        storage.publish_table(config.output, manifest)
+        storage.publish_table(outputs.real(config.output), manifest)
     print(summary(config, manifest, listing, unchanged))
     return cli.EXIT_OK
 
@@ -48,6 +51,13 @@ def summary(config: IndexConfig, manifest: pa.Table, listing: Listing, unchanged
     for label in sorted({label for label, _ in rows if label}):
         shares = ", ".join(f"{split} {rows[label, split]}" for split in SPLITS if rows[label, split])
         lines.append(f"  {label}: {shares or rows[label, None]}")
+    num_open = sum(map(credentials.has_credentials, manifest["video_uri"].to_pylist()))
+    if num_open:
+        lines.append(
+            f"  credentials: {num_open} locations hold a password, a signature or a token, which {config.output} keeps "
+            "to read them again; list s3:// or gs:// locations, and give credentials by the environment or a profile "
+            "(AWS_PROFILE), to keep it free of them"
+        )
     if listing.ignored:
         lines.append("  ignored, by extension: " + ", ".join(f"{ext} {n}" for ext, n in listing.ignored.items()))
     return "\n".join(lines)

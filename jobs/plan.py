@@ -12,11 +12,13 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 from vidclf import cli
 from vidclf.archive.manifest import list_archive
 from vidclf.config import PlanConfig
-from vidclf.planning.plan import plan
 
 
 def main(config: PlanConfig) -> int:
-    print(plan(config, list_archive(config.input, labelled=False).manifest))
+    manifest = list_archive(config.input, labelled=False).manifest
+    from vidclf.planning.plan import plan  # here, because it imports torch, which takes seconds
+
+    print(plan(config, manifest))
     return cli.EXIT_OK
 
 

@@ -10,14 +10,17 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from vidclf import cli
 from vidclf.archive.manifest import list_archive
-from vidclf.backbones.int8_calibration import quantize
 from vidclf.config import QuantizeConfig
+from vidclf.runs.lease import Output
 
 
 def main(config: QuantizeConfig) -> int:
-    print(quantize(config, list_archive(config.input, labelled=False).manifest))
+    manifest = list_archive(config.input, labelled=False).manifest
+    from vidclf.backbones.int8_calibration import quantize  # here, because it imports torch, which takes seconds
+
+    print(quantize(config, manifest))
     return cli.EXIT_OK
 
 
 if __name__ == "__main__":
-    cli.run(QuantizeConfig, main)
+    cli.run(QuantizeConfig, main, writes=lambda config: [Output(location=config.output, is_file=True)])

@@ -10,10 +10,11 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from vidclf import cli
 from vidclf.config import ServeConfig
-from vidclf.server.serve import serve
 
 
 def main(config: ServeConfig) -> int:
+    from vidclf.server.serve import serve  # here, because it imports torch and Ray, which takes seconds
+
     serve(config)
     return cli.EXIT_OK
 

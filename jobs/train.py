@@ -13,12 +13,18 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from vidclf import cli
 from vidclf.config import TrainConfig
-from vidclf.features.feature_set import read_features
-from vidclf.features.spec import read_weights_location
-from vidclf.training.train import train
+from vidclf.runs.lease import Output
 
 
 def main(config: TrainConfig) -> int:
+    # Here, because they take seconds, and the second one imports torch and Ray.
+    from vidclf.features.feature_set import read_features
+    from vidclf.features.spec import read_spec, read_weights_location
+
+    for directory in (*config.features, *config.first_look):
+        read_spec(directory)  # refuses what is no run of features
+    from vidclf.training.train import train
+
     features = [read_features(directory) for directory in config.features]
     looks = [read_features(directory) for directory in config.first_look]
     summary = train(config, features, [read_weights_location(directory) for directory in config.features], looks)
@@ -58,4 +64,4 @@ def _scores(values: dict[str, Any]) -> str:
 
 
 if __name__ == "__main__":
-    cli.run(TrainConfig, main)
+    cli.run(TrainConfig, main, writes=lambda config: [Output(location=config.output)])

@@ -13,13 +13,19 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from vidclf import cli
 from vidclf.config import TuneConfig
-from vidclf.features.feature_set import read_features
-from vidclf.features.spec import read_weights_location
-from vidclf.reports import tuning_page
-from vidclf.tuning.tune import tune
+from vidclf.runs.lease import Output
 
 
 def main(config: TuneConfig) -> int:
+    # Here, because they take seconds, and the second one imports torch and Ray.
+    from vidclf.features.feature_set import read_features
+    from vidclf.features.spec import read_spec, read_weights_location
+
+    for directory in config.features:
+        read_spec(directory)  # refuses what is no run of features
+    from vidclf.reports import tuning_page
+    from vidclf.tuning.tune import tune
+
     features = {location: read_features(location) for location in config.features}
     weights = {location: read_weights_location(location) for location in config.features}
     search = tune(config, features, weights)
@@ -32,4 +38,4 @@ def main(config: TuneConfig) -> int:
 
 
 if __name__ == "__main__":
-    cli.run(TuneConfig, main)
+    cli.run(TuneConfig, main, writes=lambda config: [Output(location=config.output)])

@@ -4,51 +4,109 @@ from __future__ import annotations
 
 import argparse
 import ast
+import contextlib
 import difflib
 import inspect
 import itertools
 import sys
 import textwrap
+import traceback
 import typing
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import MISSING, asdict, fields
-from typing import Any, TypeVar
+from typing import Any, TextIO, TypeVar
 
 import yaml
 
-from vidclf import storage
+from vidclf import arguments, credentials, storage
 from vidclf.config.fields import base_kind, convert
 from vidclf.config.train import RECIPES
 from vidclf.errors import ConfigError, ErrorBudgetExceeded, RunStopped
+from vidclf.runs import lease
+from vidclf.runs.lease import Output
 
 Config = TypeVar("Config")
+
+Writes = Callable[[Config], list[Output]]
+"""From a configuration to what its job writes."""
 
 EXIT_OK = 0
 
 EXIT_DIFFERENCES = 1
+
+EXIT_ERROR = 1
 
 EXIT_USAGE = 2
 
 EXIT_ERROR_BUDGET = 3
 
 
-def run(config_class: type[Config], job: Callable[[Config], int]) -> None:
+def run(config_class: type[Config], job: Callable[[Config], int], writes: Writes[Config] | None = None) -> None:
     """Parse the command line into `config_class`, call `job` with it and exit with its code.
 
+    While the job runs it holds the leases of what it `writes`, unless it is a dry run.
+
     A ConfigError, from parsing or from the job's own checks, is one line on stderr and exit code 2; a
-    run that stopped before its end is one line, and 3 where too many videos failed, else 1; anything
-    else that a job lets through is a bug or a broken cluster: traceback, exit code 1.
+    run that stopped before its end is one line, and 3 where too many videos failed, else 1, as a full disk is;
+    anything else that a job lets through is a bug or a broken cluster: traceback, exit code 1.
     """
+    with _masked_output():
+        code = _run(config_class, job, writes)
+    sys.exit(code)
+
+
+def _run(config_class: type[Config], job: Callable[[Config], int], writes: Writes[Config] | None) -> int:
     name = sys.argv[0].rsplit("/", 1)[-1]
     try:
-        code = job(parse(config_class, sys.argv[1:], prog=name))
+        config, config_file = _parsed(config_class, sys.argv[1:], name)
+        # Before the job imports torch and Ray, which takes seconds.
+        arguments.check(config, config_file)
+        outputs = writes(config) if writes is not None and not getattr(config, "dry_run", False) else []
+        with lease.held(outputs, name, take_over=getattr(config, "take_over", False)):
+            return job(config)
     except ConfigError as error:
         print(f"{name}: error: {error}", file=sys.stderr)
-        code = EXIT_USAGE
+        return EXIT_USAGE
     except RunStopped as stopped:
         print(f"{name}: {stopped}", file=sys.stderr)
-        code = EXIT_ERROR_BUDGET if isinstance(stopped, ErrorBudgetExceeded) else EXIT_DIFFERENCES
-    sys.exit(code)
+        return EXIT_ERROR_BUDGET if isinstance(stopped, ErrorBudgetExceeded) else EXIT_DIFFERENCES
+    except Exception as error:
+        if storage.is_disk_full(error):
+            print(
+                f"{name}: the disk is full ({_last_line(error)}); what is done is kept: free some of it and submit the "
+                "same job again",
+                file=sys.stderr,
+            )
+            return EXIT_DIFFERENCES
+        traceback.print_exc()  # here, where credentials in it are masked
+        return EXIT_ERROR
+
+
+class _Masked:
+    """A text stream that masks credentials in what is written."""
+
+    def __init__(self, stream: TextIO) -> None:
+        self._stream = stream
+
+    def write(self, text: str) -> int:
+        return self._stream.write(credentials.masked_text(text))
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._stream, name)
+
+
+@contextmanager
+def _masked_output() -> Iterator[None]:
+    """Nothing that a job prints holds a password, a signature or a token of a location, whoever prints it."""
+    shown = typing.cast(TextIO, _Masked(sys.stdout)), typing.cast(TextIO, _Masked(sys.stderr))
+    with contextlib.redirect_stdout(shown[0]), contextlib.redirect_stderr(shown[1]):
+        yield
+
+
+def _last_line(error: BaseException) -> str:
+    """The line of an error that says what it is: a worker's comes with its traceback above."""
+    return (str(error).strip().splitlines() or [type(error).__name__])[-1].strip()
 
 
 def parse(config_class: type[Config], argv: list[str], prog: str | None = None) -> Config:
@@ -57,6 +115,11 @@ def parse(config_class: type[Config], argv: list[str], prog: str | None = None) 
     Raises ConfigError for an unknown YAML key, a value of the wrong type, a missing required
     field; argparse itself exits with 2 on a malformed command line.
     """
+    return _parsed(config_class, argv, prog)[0]
+
+
+def _parsed(config_class: type[Config], argv: list[str], prog: str | None) -> tuple[Config, str | None]:
+    """The configuration, and the file that `--config` names."""
     kinds = typing.get_type_hints(config_class)
     parser = _Parser(
         prog=prog,
@@ -88,7 +151,7 @@ def parse(config_class: type[Config], argv: list[str], prog: str | None = None) 
     if missing:
         flags = ", ".join(f"--{name.replace('_', '-')}" for name in missing)
         raise ConfigError(f"{flags} must be given (as a flag or in --config); see --help")
-    return config_class(**values)
+    return config_class(**values), config_file
 
 
 class _Parser(argparse.ArgumentParser):
@@ -111,9 +174,17 @@ def field_docs(config_class: type) -> dict[str, str]:
 def write_run_config(config: Any, output: str) -> None:
     """Write the resolved configuration as `run_config.yaml` beside a job's output."""
     values = {key: list(value) if isinstance(value, tuple) else value for key, value in asdict(config).items()}
+    values = {key: _without_credentials(value) for key, value in values.items()}
+    values.pop("take_over", None)  # of this submission alone: with `--config` it would stop jobs unasked
     storage.publish_bytes(
         storage.join(output, "run_config.yaml"), yaml.safe_dump(values, sort_keys=False, allow_unicode=True).encode()
     )
+
+
+def _without_credentials(value: Any) -> Any:
+    if isinstance(value, list):
+        return [_without_credentials(item) for item in value]
+    return credentials.masked(value) if isinstance(value, str) else value
 
 
 def _read_yaml(path: str, known: list[str]) -> dict[str, Any]:

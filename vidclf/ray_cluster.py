@@ -5,12 +5,18 @@ from __future__ import annotations
 import logging
 import os
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import ray
 import ray.data
+
+from vidclf import ray_address
+from vidclf.config.fields import ONE_GPU, require
+from vidclf.errors import ConfigError
 
 CPU_WORKER_ENV = {
     # Keep freed activations instead of handing them back to the kernel after each layer, which costs a
@@ -47,9 +53,13 @@ def connect() -> ClusterResources:
     root = str(Path(__file__).resolve().parents[1])
     os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, (root, os.environ.get("PYTHONPATH"))))
     if not ray.is_initialized():
+        ray_address.check_ray()
         # Workers' chatter stays in their log files; their errors reach the driver as exceptions.
         ray.init(include_dashboard=False, log_to_driver=False, logging_level=logging.ERROR)
     logging.getLogger("ray.data").setLevel(logging.WARNING)
+    # It logs each exception with its whole trace before it raises it; who catches it says what is to be said.
+    for name in ("exceptions", "_internal.execution.streaming_executor_state"):
+        logging.getLogger(f"ray.data.{name}").setLevel(logging.CRITICAL)
     logging.getLogger("ray.data._internal.progress").setLevel(logging.ERROR)  # it advertises its bars
     context = ray.data.DataContext.get_current()
     context.enable_progress_bars = False
@@ -72,3 +82,36 @@ def resources_of(now: Mapping[str, float], most: Mapping[str, int] | None) -> Cl
         return int(max(now.get(name, 0), ceiling if ceiling < sys.maxsize else 0))
 
     return ClusterResources(num_cpus=max(count("CPU"), 1), num_gpus=count("GPU"))
+
+
+def workers_on_gpus(share: float, num_gpus: int) -> int:
+    """Workers with `share` of a GPU each, in (0, 1], that `num_gpus` hold: a worker's share is of one GPU."""
+    # A tenth is not a tenth to the last bit.
+    return num_gpus * int(1 / share + 1e-9)
+
+
+def check_gpus(flag: str, share: float, resources: ClusterResources, workers_flag: str = "", workers: int = 1) -> None:
+    """Raise ConfigError where `workers` with `share` of a GPU each are more than the cluster holds at once, which
+    would wait for ever. `flag` names the share, `workers_flag` the number of workers."""
+    if not share:
+        return
+    if not resources.num_gpus:
+        raise ConfigError(f"{flag} must be 0 on a cluster without GPUs, got {share:g}")
+    require(0 < share <= 1, flag.removeprefix("--"), ONE_GPU, share)
+    most = workers_on_gpus(share, resources.num_gpus)
+    if workers > most:
+        raise ConfigError(
+            f"{workers_flag} must be at most {most} with {flag} {share:g} on a cluster of {resources.num_gpus} GPU(s), "
+            f"got {workers}"
+        )
+
+
+@contextmanager
+def refusals_told(tally: Any) -> Iterator[None]:
+    """Around a worker's work: a ConfigError of it reaches the tally before it ends the worker. Ray hands the text of
+    a constructor's error on, and not the error."""
+    try:
+        yield
+    except ConfigError as error:
+        ray.get(tally.refuse.remote(str(error)))
+        raise

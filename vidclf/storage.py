@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import posixpath
@@ -29,6 +30,10 @@ _URI = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*://[^/?]*)(/.*?)?(\?\w+=[^&?]*(?:&\w
 
 SPOOLED_BYTES = 16 * 1024**2
 """Of a file to be uploaded, what is kept in memory rather than on disk; also uploaded at a time."""
+
+LEASE_NAMES = frozenset(("_lease.json", "_lease"))
+"""What `vidclf/lease.py` keeps in a directory while a job writes there: no content of the directory, so that it is
+not listed, and not deleted with the rest."""
 
 READ_THREADS = 16
 """Files read at a time: their latency on an object store, not their size, is what costs."""
@@ -100,6 +105,20 @@ def join(location: str, *names: str) -> str:
     return posixpath.join(location.removesuffix(parts[3]), *names) + parts[3]
 
 
+def appended(location: str, ending: str) -> str:
+    """`location` with `ending` at the end of its name; the options of a URI stay at its end."""
+    parts = _URI.fullmatch(location) if is_uri(location) else None
+    options = parts[3] or "" if parts else ""
+    return location.removesuffix(options) + ending + options
+
+
+def parent(location: str) -> str | None:
+    """The directory that `location` is in; None for a root and for a bucket."""
+    path = resolve(location)[1]
+    above = posixpath.dirname(path.rstrip("/"))
+    return sibling(location, above) if above and above != path else None
+
+
 def exists(location: str) -> bool:
     filesystem, path = resolve(location)
     return bool(filesystem.get_file_info(path).type != fs.FileType.NotFound)
@@ -108,6 +127,12 @@ def exists(location: str) -> bool:
 def is_dir(location: str) -> bool:
     filesystem, path = resolve(location)
     return bool(filesystem.get_file_info(path).type == fs.FileType.Directory)
+
+
+def size(location: str) -> int:
+    """Bytes of a file."""
+    filesystem, path = resolve(location)
+    return int(filesystem.get_file_info(path).size or 0)
 
 
 def read_bytes(location: str) -> bytes:
@@ -148,21 +173,27 @@ def read_first_rows(location: str, num_rows: int) -> pa.Table:
 
 
 def list_files(location: str, suffix: str = "", *, recursive: bool = False) -> list[str]:
-    """Paths of the files in a directory that end in `suffix`, sorted; empty if there is none.
+    """Paths of the files in a directory that end in `suffix`, sorted and without leases; empty if there is none.
 
     For a URI the entries are URIs of the same scheme, so that they can be opened again.
     """
     filesystem, path = resolve(location)
     selector = fs.FileSelector(path, recursive=recursive, allow_not_found=True)
     entries = [info.path for info in filesystem.get_file_info(selector) if info.type == fs.FileType.File]
-    return sorted(sibling(location, entry) for entry in entries if entry.endswith(suffix))
+    entries = [entry for entry in entries if entry.endswith(suffix) and not _is_lease(entry.removeprefix(path))]
+    return sorted(sibling(location, entry) for entry in entries)
+
+
+def _is_lease(relative: str) -> bool:
+    return not LEASE_NAMES.isdisjoint(relative.split("/"))
 
 
 def list_dirs(location: str) -> list[str]:
-    """Paths of the directories in a directory, sorted; empty if there is none."""
+    """Paths of the directories in a directory, sorted and without leases; empty if there is none."""
     filesystem, path = resolve(location)
     entries = filesystem.get_file_info(fs.FileSelector(path, allow_not_found=True))
-    return sorted(sibling(location, entry.path) for entry in entries if entry.type == fs.FileType.Directory)
+    found = [entry.path for entry in entries if entry.type == fs.FileType.Directory]
+    return sorted(sibling(location, entry) for entry in found if not _is_lease(entry.removeprefix(path)))
 
 
 def publish(location: str, write: Callable[[Any], None]) -> None:
@@ -222,6 +253,20 @@ def publish_filtered(location: str, source: str, column: str, unwanted: pa.Array
     publish(location, write)
 
 
+def is_disk_full(error: BaseException) -> bool:
+    """Whether an error came of a disk without room, or of a quota, here or in a worker whose error it tells."""
+    seen: list[BaseException] = []
+    while error is not None and error not in seen:
+        if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
+            return True
+        # A worker's error comes as text, and Arrow's have the number of the operating system's only there.
+        if any(os.strerror(number) in str(error) for number in (errno.ENOSPC, errno.EDQUOT)):
+            return True
+        seen.append(error)
+        error = error.__cause__ or error.__context__  # type: ignore[assignment]
+    return False
+
+
 def create_dir(location: str) -> None:
     filesystem, path = resolve(location)
     filesystem.create_dir(path, recursive=True)
@@ -233,10 +278,22 @@ def delete_file(location: str) -> None:
 
 
 def delete_tree(location: str) -> None:
-    """Remove a directory and what is in it; nothing happens if it does not exist."""
+    """Remove a directory and what is in it; nothing happens if it does not exist. A lease in it stays, and the
+    directory with it."""
     filesystem, path = resolve(location)
-    if filesystem.get_file_info(path).type == fs.FileType.Directory:
+    if filesystem.get_file_info(path).type != fs.FileType.Directory:
+        return
+    entries = filesystem.get_file_info(fs.FileSelector(path))
+    if not any(entry.base_name in LEASE_NAMES for entry in entries):
         filesystem.delete_dir(path)
+        return
+    for entry in entries:
+        if entry.base_name in LEASE_NAMES:
+            continue
+        if entry.type == fs.FileType.Directory:
+            filesystem.delete_dir(entry.path)
+        else:
+            filesystem.delete_file(entry.path)
 
 
 @dataclass(frozen=True, kw_only=True)

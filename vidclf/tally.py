@@ -12,7 +12,7 @@ from typing import Any, Protocol
 
 import ray
 
-from vidclf.errors import RunStopped
+from vidclf.errors import ConfigError, RunStopped
 from vidclf.progress import ProgressLine
 
 POLL_INTERVAL_S = 0.5
@@ -37,6 +37,7 @@ class Tally:
         self._counts: Counter[str] = Counter()
         self._observer = make_observer() if make_observer is not None else None
         self._said: list[str] = []
+        self._refusal: str | None = None
 
     def add(self, *reports: dict[str, float]) -> None:
         for counts in reports:
@@ -55,6 +56,13 @@ class Tally:
         """A line for the log of the job."""
         self._said.append(line)
 
+    def refuse(self, text: str) -> None:
+        """Why a worker cannot do what it was configured for, of which its error ends the job."""
+        self._refusal = text
+
+    def refusal(self) -> str | None:
+        return self._refusal
+
     def news(self) -> tuple[dict[str, float], list[str]]:
         """The counts, and the lines since this was last asked."""
         said, self._said = self._said, []
@@ -71,8 +79,8 @@ def watch(
     """Keep `line` up to date from `tally` while the body runs, and print what workers say; `show` gives
     units done and a note.
 
-    The body ends with RunStopped on SIGTERM (`ray job stop`), and with what `check` raises of it. For
-    the main thread only.
+    The body ends with RunStopped on SIGTERM (`ray job stop`), with what `check` raises of it, and with ConfigError
+    where a worker ended with one (`refusals_told`). For the main thread only.
     """
     ended = threading.Event()
     found: list[RunStopped] = []
@@ -99,6 +107,10 @@ def watch(
         try:
             with line:
                 yield
+        except ray.exceptions.RayError:
+            if refusal := ray.get(tally.refusal.remote()):
+                raise ConfigError(refusal) from None
+            raise
         finally:
             ended.set()
             thread.join()

@@ -13,12 +13,14 @@ import pytest
 ROOT = Path(__file__).resolve().parents[2]
 
 LAYERS = [
-    {"errors", "schema", "arrow"},
+    {"errors", "schema", "arrow", "credentials"},
     {"config"},
-    {"storage", "progress", "event_log"},
+    {"device"},
+    {"storage", "progress", "event_log", "ray_address"},
     {"archive", "video"},
     {"runs"},
-    {"ray_cluster", "tally", "metrics"},
+    {"ray_cluster", "metrics", "torch_gpu"},
+    {"tally", "arguments", "gpu_worker"},
     {"backbones"},
     {"features"},
     {"pipeline"},
@@ -43,6 +45,8 @@ RAY_MODULES = {
     "vidclf.ray_cluster",
     "vidclf.server.model_actor",
     "vidclf.tally",
+    "vidclf.gpu_worker",
+    "vidclf.training.member_worker",
     "vidclf.training.ray_members",
     "vidclf.tuning.ray_search",
     "vidclf.tuning.trial_worker",

@@ -11,11 +11,13 @@ from typing import Any
 
 import jsonschema
 import pytest
+import torch
 import yaml
 from ray.autoscaler._private.util import prepare_config, validate_config
 
 from vidclf import cli
 from vidclf.config import ClassifyConfig, ExtractConfig, TrainConfig
+from vidclf.device import LEAST_DRIVER
 from vidclf.pipeline import prometheus
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -62,6 +64,16 @@ def test_the_aws_pools_start_empty_and_the_decoding_one_is_spot() -> None:
     assert types["head"]["resources"] == {"CPU": 0}
     assert [types[name]["min_workers"] for name in ("decode", "gpu")] == [0, 0]
     assert types["decode"]["node_config"]["InstanceMarketOptions"] == {"MarketType": "spot"}
+
+
+def test_the_aws_machines_with_gpus_have_an_image_whose_driver_torch_can_use() -> None:
+    image = load(ROOT / "cluster.yaml")["available_node_types"]["gpu"]["node_config"]["ImageId"]
+    parameter = "/aws/service/deeplearning/ami/x86_64/base-oss-nvidia-driver-gpu-ubuntu-24.04/latest/ami-id"
+    assert image == f"resolve:ssm:{parameter}"
+    # The least driver for CUDA 13, which torch is built with: in the message and wherever machines are described.
+    assert (str(torch.version.cuda).split(".")[0], LEAST_DRIVER) == ("13", "580")
+    for path in ("cluster.yaml", "deploy/onprem.yaml", "docs/cluster.md", "docs/mig.md"):
+        assert f"driver {LEAST_DRIVER} or later" in (ROOT / path).read_text(), path
 
 
 def test_there_are_manifests_for_every_kind_of_cluster_and_job() -> None:
@@ -148,3 +160,50 @@ def test_the_dashboard_shows_every_metric_and_no_other() -> None:
     text = (ROOT / "deploy/grafana.json").read_text()
     shown = {re.sub("_(total|bucket|sum|count)$", "", name) for name in re.findall(r"\bray_(vidclf_\w+)", text)}
     assert shown == told
+
+
+def pods() -> list[tuple[str, dict[str, Any]]]:
+    groups = [
+        (name, group) for name, spec in clusters() for group in (spec["headGroupSpec"], *spec["workerGroupSpecs"])
+    ]
+    return [(f"{name}-{group.get('groupName', 'head')}", group["template"]["spec"]) for name, group in groups]
+
+
+@pytest.mark.parametrize("pod", [pod for _, pod in pods()], ids=[name for name, _ in pods()])
+def test_pods_need_no_rights(pod: dict[str, Any]) -> None:
+    """What the profile `restricted` of Kubernetes' Pod Security Standards asks for."""
+    assert pod["securityContext"] == {
+        "runAsNonRoot": True,
+        "runAsUser": 1000,
+        "seccompProfile": {"type": "RuntimeDefault"},
+    }
+    for container in pod["containers"]:
+        assert container["securityContext"] == {
+            "allowPrivilegeEscalation": False,
+            "capabilities": {"drop": ["ALL"]},
+        }
+
+
+def test_network_policies_let_ray_nodes_the_operator_and_prometheus_in_and_nobody_else() -> None:
+    policies = list(yaml.safe_load_all((ROOT / "deploy/networkpolicy.yaml").read_text()))
+    assert {policy["kind"] for policy in policies} == {"NetworkPolicy"}
+    nodes, head, metrics = [policy["spec"] for policy in policies]
+    of_ray = {"matchLabels": {"ray.io/is-ray-node": "yes"}}
+    assert (nodes["podSelector"], nodes["ingress"]) == (of_ray, [{"from": [{"podSelector": of_ray}]}])
+    assert head["podSelector"] == {"matchLabels": {"ray.io/node-type": "head"}}
+    assert [rule["ports"] for rule in head["ingress"]] == [[{"protocol": "TCP", "port": 8265}]]
+    assert [rule["ports"] for rule in metrics["ingress"]] == [[{"protocol": "TCP", "port": 8080}]]
+    assert all(
+        spec["policyTypes"] == ["Ingress"] and all("from" in rule for rule in spec["ingress"])
+        for spec in (nodes, head, metrics)
+    )
+
+
+def test_the_token_is_the_users_alone_wherever_it_is_copied() -> None:
+    for name in ("docs/cluster.md", "deploy/onprem.yaml", "cluster.yaml"):
+        assert "chmod 600 ~/.ray/auth_token" in (ROOT / name).read_text(), name
+
+
+def test_attempts_of_a_rayjob_take_over_from_the_one_before() -> None:
+    for job in CONFIGS:
+        assert load(ROOT / f"deploy/rayjob-{job}.yaml")["spec"]["entrypoint"].endswith(" --take-over")

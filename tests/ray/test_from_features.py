@@ -69,7 +69,9 @@ def train(directory: str, specs: list[FeatureSpec]) -> str:
     storage.publish_json(f"{directory}/member_0.json", {"member": {}, "history": [epoch]})
     fitted = [FittedBackbone.of(spec, "DEFAULT") for spec in {spec.key: spec for spec in specs}.values()]
     trust_B = np.linspace(0.5, 1, 20, dtype=np.float32)
-    seen = ValidationScores(trust_B=trust_B, correct_B=trust_B > 0.6, ood_B=np.zeros(20, np.float32))
+    seen = ValidationScores(
+        trust_B=trust_B, correct_B=trust_B > 0.6, ood_B=np.zeros(20, np.float32), source_B=np.arange(20)
+    )
     data = TrustData(
         spaces={FULL: [even_space(2, one.feature_dim) for one in fitted]},
         discriminants=[even_discriminant(2, one.feature_dim) for one in fitted],
@@ -295,7 +297,7 @@ def test_a_job_over_two_runs_of_features_classifies_the_same(run: str, tmp_path:
     )
     others = [FeatureLookup(layout.part_files(wide))]
     tally = SimpleNamespace(add=SimpleNamespace(remote=lambda counts: None))
-    stage = ClassifyFeatures(target, [ray.put(others)], [ray.put(pa.array(["id0", "id2"]))], tally)
+    stage = ClassifyFeatures(target, 0, [ray.put(others)], [ray.put(pa.array(["id0", "id2"]))], tally)
     batch = pa.concat_tables(pq.read_table(path) for path in layout.part_files(run))
     rows = pa.Table.from_struct_array(stage(batch)["target_0"])
     assert rows["video_id"].to_pylist() == ["id0", "id2"]

@@ -111,7 +111,7 @@ def test_the_same_job_again_does_nothing_and_another_is_refused(search: SearchRe
 def test_a_directory_of_something_else_is_refused(tmp_path: Path) -> None:
     (tmp_path / "holiday").mkdir()
     (tmp_path / "holiday" / "photo.jpg").write_bytes(b"")
-    with pytest.raises(ConfigError, match="must be empty or a search to continue, holds"):
+    with pytest.raises(ConfigError, match="must be empty or a search to continue or to overwrite, holds"):
         tuning_job.run(tmp_path / "holiday", TINY, tuning_job.SEARCH)
 
 

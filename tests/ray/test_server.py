@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+import os
 import resource
 import runpy
+import signal
 import socket
 import sys
 import threading
@@ -33,7 +35,7 @@ from vidclf.config import ServeConfig
 from vidclf.errors import ConfigError
 from vidclf.server import serve
 from vidclf.server.fetch import UriPolicy
-from vidclf.server.model_actor import served_model
+from vidclf.server.model_actor import decode_limits, served_model
 from vidclf.server.openapi import document
 from vidclf.server.serve import Server
 
@@ -204,7 +206,7 @@ def test_fifty_uploads_at_once_are_all_answered(running: Running) -> None:
     jobs = [outcome(running.url, answer) for answer in accepted]
     assert [job["stage"] for job in jobs] == ["done"] * len(accepted)
     assert len({tuple(job["result"]["prediction"]["probabilities"]) for job in jobs}) == 1
-    assert running.server.service.queue.lengths() == {"waiting": 0, "arriving": 0, "running": 0}
+    assert running.server.service.queue.lengths() == {"waiting": 0, "running": 0}
     assert folder_is_empty(running)
     # Of 100 MB that arrive at once, half a MB of each upload is in memory at most.
     assert grown_kib < 60_000
@@ -253,6 +255,31 @@ def test_a_client_that_goes_away_does_not_stop_its_video(running: Running) -> No
     listener.close()
     assert outcome(running.url, accepted)["stage"] == "done"
     assert folder_is_empty(running)
+
+
+def decoder_pid(running: Running) -> int:
+    """Of the child process that decodes for the server."""
+    handle = running.server.model.handle
+    return int(ray.get(handle.__ray_call__.remote(lambda actor: actor._stages[0]._decoder.child_pid)))
+
+
+def test_a_video_that_holds_the_worker_can_be_cancelled(running: Running) -> None:
+    assert outcome(running.url, upload(running.url, running.content))["stage"] == "done"
+    os.kill(decoder_pid(running), signal.SIGSTOP)  # a decoder that hangs
+    accepted, behind = (upload(running.url, running.content) for _ in range(2))
+    stages = (job["stage"] for _, job in events(running.url, accepted.json()["events"]))
+    assert next(stage for stage in stages if stage != "queued") == "decoding"
+    cancelled = requests.delete(running.url + accepted.json()["url"], timeout=10)
+    assert cancelled.json()["error"]["reason"] == "cancelled"
+    assert list(stages)[-1] == "failed"
+    # A decoder that is started anew decodes the next one.
+    assert outcome(running.url, behind)["stage"] == "done"
+    assert folder_is_empty(running)
+
+
+def test_decoding_has_one_deadline_whatever_a_video_says_of_its_duration() -> None:
+    limits = decode_limits(ServeConfig(ensemble="e", decode_timeout=7.0))
+    assert (limits.timeout_s, limits.timeout_per_video_s, limits.stops_when_deleted) == (7.0, 0.0, True)
 
 
 described = schemathesis.openapi.from_dict(document(CLASSES))

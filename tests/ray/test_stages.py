@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import replace
@@ -16,9 +17,9 @@ import pytest
 import ray
 
 from tests.support.videos import write_video
-from vidclf import schema
+from vidclf import ray_cluster, schema
 from vidclf.archive.manifest import video_id
-from vidclf.backbones import weights
+from vidclf.backbones import int8_weights, weights
 from vidclf.backbones.openvino_convert import convert
 from vidclf.config import ExtractConfig
 from vidclf.errors import ConfigError, ErrorBudgetExceeded
@@ -26,6 +27,7 @@ from vidclf.features.columns import features_column, features_TD
 from vidclf.features.spec import FeatureSpec
 from vidclf.pipeline.decode_embed_stage import DecodeAndEmbed
 from vidclf.pipeline.decode_stage import DecodeVideos
+from vidclf.pipeline.driver import embed_videos
 from vidclf.pipeline.embed_stage import EmbedVideos, most_trusted
 from vidclf.pipeline.graph import check_error_rate
 from vidclf.pipeline.job import BackboneSetup, PipelineJob, RunSpec
@@ -197,7 +199,9 @@ def test_a_head_gets_the_features_of_each_of_its_backbones_from_one_decoding(tmp
     state = weights.load_weights("resnet50", "random")
     spec = FeatureSpec.of("resnet50", "random", weights.weights_digest(state), embeddings[0].spec.plan)
     embeddings.append(BackboneSetup(spec=spec, weights="random", state=state))
-    both = RunSpec(embeddings=tuple(embeddings), output_schema=schema.features(1280 + 2048), make_head=Side)
+    both = RunSpec(
+        embeddings=tuple(embeddings), output_schema=schema.features(1280 + 2048), make_head=lambda device: Side()
+    )
     saved = [
         RunSpec(name=e.spec.backbone, embeddings=(e,), output_schema=schema.features(e.spec.feature_dim))
         for e in embeddings
@@ -231,7 +235,11 @@ def extract_config(**values: Any) -> ExtractConfig:
         (16, 0, {"decode_workers": 32}, 32, 0, 0.468, 0),
         (16, 0, {"decode_workers": 3, "cnn_workers": 2}, 3, 2, 1.0, 0),
         (64, 4, {}, 59, 4, 1.0, 1),
-        (64, 4, {"gpus_per_cnn_worker": 0.5}, 55, 8, 1.0, 0.5),
+        # Of each GPU that CNN workers share, one CPU.
+        (64, 4, {"gpus_per_cnn_worker": 0.5}, 59, 8, 1.0, 0.5),
+        (64, 4, {"gpus_per_cnn_worker": 0.5, "cnn_workers": 3}, 61, 3, 1.0, 0.5),
+        # Two workers at 0.4 on each of two GPUs, and not five on both.
+        (16, 2, {"gpus_per_cnn_worker": 0.4}, 13, 4, 1.0, 0.4),
         (64, 4, {"gpus_per_cnn_worker": 0.0}, 64, 0, 0.984, 0),
         (2, 1, {}, 1, 1, 1.0, 1),
     ],
@@ -255,6 +263,37 @@ def test_pools_fill_the_cluster_and_leave_a_cpu(
 def test_gpus_that_are_not_there_are_refused() -> None:
     with pytest.raises(ConfigError, match="--gpus-per-cnn-worker must be 0 on a cluster without GPUs, got 1"):
         pool_sizes(extract_config(gpus_per_cnn_worker=1.0), ClusterResources(num_cpus=8, num_gpus=0))
+    with pytest.raises(ConfigError, match=r"--cnn-workers must be at most 2 with --gpus-per-cnn-worker 1 on .* got 3"):
+        pool_sizes(extract_config(cnn_workers=3), ClusterResources(num_cpus=8, num_gpus=2))
+
+
+@pytest.mark.parametrize(
+    ("num_gpus", "is_quantized", "values", "message"),
+    [
+        (0, False, {"gpus_per_cnn_worker": 1.0}, "--gpus-per-cnn-worker must be 0 on a cluster without GPUs, got 1"),
+        (
+            2,
+            False,
+            {"cnn_workers": 3},
+            "--cnn-workers must be at most 2 with --gpus-per-cnn-worker 1 on a cluster of 2",
+        ),
+        (1, True, {}, "--weights DEFAULT: run on CPUs alone (--gpus-per-cnn-worker 0), being quantized"),
+    ],
+)
+def test_what_the_clusters_gpus_cannot_do_is_refused_before_the_output_is_there(
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+    num_gpus: int,
+    is_quantized: bool,
+    values: dict[str, Any],
+    message: str,
+) -> None:
+    monkeypatch.setattr(ray_cluster, "connect", lambda: ClusterResources(num_cpus=8, num_gpus=num_gpus))
+    monkeypatch.setattr(int8_weights, "is_quantized", lambda state: is_quantized)
+    config = ExtractConfig(manifest="m", output=str(tmp_path / "features"), **values)
+    with pytest.raises(ConfigError, match=re.escape(message)):
+        embed_videos(config, manifest(write_video(tmp_path / "a.mp4", 2)), job())
+    assert [path.name for path in tmp_path.iterdir()] == ["a.mp4"]
 
 
 @pytest.mark.parametrize(

@@ -47,6 +47,8 @@ class Outcome:
     num_ok: int = 0
     quarantined: Counter[str] = field(default_factory=Counter)
     audits_passed: int = 0
+    races: int = 0
+    """submissions beside which another one of the same job was started, and refused in one line"""
 
     def add(self, other: Outcome) -> None:
         for name, value in vars(other).items():
@@ -62,6 +64,7 @@ class Outcome:
             ("videos", self.num_videos),
             ("ok", self.num_ok),
             ("quarantined", f"{self.quarantined.total()} ({reasons})"),
+            ("of two submissions one refused", self.races),
             ("audits passed", f"{self.audits_passed} of {self.runs}"),
         ]
         return "\n".join(f"{name:<38}{value}" for name, value in rows)
@@ -194,6 +197,8 @@ class Round:
     folder: Path
     rng: random.Random
     outcome: Outcome = field(default_factory=Outcome)
+    is_race: bool = False
+    """whether each job is submitted twice at once"""
     waits_for_work: bool = False
     """whether the next victim is killed once the job has written something, or as soon as it is there"""
 
@@ -217,6 +222,9 @@ class Round:
             print(f"  {time.strftime('%X')} submitted: decoding and the CNN {name}", flush=True)
             log = output.with_name(f"{output.name}-{submission}.log")
             driver = Driver(self.cluster, self.manifest, output, log, LAYOUTS[name])
+            if self.is_race:
+                rival = Driver(self.cluster, self.manifest, output, log.with_suffix(".rival.log"), LAYOUTS[name])
+                driver = self.holder(driver, rival)
             try:
                 while not driver.has_ended():
                     if left and self.kill(left[0], driver, expected):
@@ -235,6 +243,25 @@ class Round:
             if code != -signal.SIGKILL:
                 self.outcome.failures.append(driver.last_words())
         raise AssertionError(f"the job did not end well in {MOST_SUBMISSIONS} submissions: {driver.last_words()}")
+
+    def holder(self, first: Driver, second: Driver) -> Driver:
+        """Of two submissions at once the one that runs; the other is refused in one line that names it."""
+        try:
+            while not (first.has_ended() or second.has_ended()):
+                time.sleep(0.05)
+            refused, running = (first, second) if first.has_ended() else (second, first)
+            words = refused.last_words()
+            if refused.process.wait() == 0:
+                return running  # all was done already, before the other one had begun
+            print(f"  {time.strftime('%X')} two at once, one refused: {words}", flush=True)
+            assert refused.process.wait() == 2, words
+            assert f"(process {running.process.pid}, since " in words, words
+        except BaseException:
+            first.end()
+            second.end()
+            raise
+        self.outcome.races += 1
+        return running
 
     def kill(self, victim: str, driver: Driver, expected: set[str]) -> bool:
         """Wait for a random moment and kill a random victim; False where there was none, or no job any more."""

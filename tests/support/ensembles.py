@@ -55,7 +55,9 @@ def write_small_ensemble(directory: Path, classes: list[str], num_frames: int, n
         digest = files.write_member(str(directory), index, state)
         members.append({"file": files.member_file(index), "backbone": spec.backbone, "digest": digest})
     trust_B = np.linspace(0.5, 1, 20, dtype=np.float32)
-    seen = ValidationScores(trust_B=trust_B, correct_B=trust_B > 0.6, ood_B=np.zeros(20, np.float32))
+    seen = ValidationScores(
+        trust_B=trust_B, correct_B=trust_B > 0.6, ood_B=np.zeros(20, np.float32), source_B=np.arange(20)
+    )
     trust_score = {
         "intercept": 0.0,
         "slope": 1.0,

@@ -15,6 +15,8 @@ from tests.support.videos import write_video
 from tests.system.test_jobs import succeed
 
 NUM_ROUNDS = int(os.environ.get("VIDCLF_CHAOS_ROUNDS", "1"))
+RACE_EVERY = 3
+"""In one round of so many, from the first on, every job is submitted twice at once."""
 SEED = int(os.environ.get("VIDCLF_CHAOS_SEED", time.time_ns() % 1_000_000))
 
 
@@ -43,9 +45,10 @@ def test_nothing_is_lost_or_done_twice_whatever_is_killed(tmp_path: Path) -> Non
         for number in range(NUM_ROUNDS):
             folder = tmp_path / f"round-{number}"
             folder.mkdir()
-            outcome.add(Round(cluster, manifest, folder, rng).run())
+            outcome.add(Round(cluster, manifest, folder, rng, is_race=number % RACE_EVERY == 0).run())
     finally:
         cluster.close()
         print(outcome.table())
     assert outcome.kills == dict.fromkeys(VICTIMS, NUM_ROUNDS)
     assert outcome.audits_passed == outcome.runs
+    assert outcome.races >= 1

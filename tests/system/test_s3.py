@@ -18,8 +18,10 @@ from pyarrow import fs
 from tests.support.videos import write_video
 from tests.system.test_jobs import job, killed_when, refuse, succeed
 from vidclf import storage
+from vidclf.errors import ConfigError
 from vidclf.features.feature_set import read_features
-from vidclf.runs import layout, state
+from vidclf.runs import layout, lease, lease_storage, state
+from vidclf.runs.lease import LeaseLost, Output
 from vidclf.video import decode, source
 from vidclf.video.rejection import VideoRejected
 from vidclf.video.remote_file import RangedFile
@@ -102,6 +104,36 @@ def test_an_upload_that_fails_half_way_leaves_what_was_there(endpoint: str) -> N
 def test_a_bucket_has_one_client(endpoint: str) -> None:
     assert storage.resolve("s3://archive/a")[0] is storage.resolve("s3://archive/b/c")[0]
     assert storage.resolve("s3://archive/b/c")[1] == "archive/b/c"
+
+
+def test_one_job_holds_the_lease_of_a_directory_in_a_bucket(endpoint: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(lease, "HEARTBEAT_S", 0.1)
+    output = Output(location="s3://archive/leased/run")
+    with lease.held([output], "extract.py"):
+        first = lease_storage.place(output.location).claims()[0]
+        with pytest.raises(ConfigError, match=r"--output s3://archive/leased/run: extract\.py of \S+ on "):  # noqa: SIM117
+            with lease.held([output], "train.py"):
+                raise AssertionError
+        assert storage.list_files("s3://archive/leased", recursive=True) == []
+        lease.guard(output.location).check()
+        storage.publish_bytes("s3://archive/leased/run/part-0.parquet", b"")
+        storage.delete_tree(output.location)
+        assert lease_storage.place(output.location).is_held(first)
+    assert lease_storage.place(output.location).claims() == []
+
+
+def test_a_lease_in_a_bucket_is_taken_over_and_its_job_stops(endpoint: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(lease, "HEARTBEAT_S", 0.1)
+    output = Output(location="s3://archive/taken/run")
+
+    def work() -> None:
+        with lease.held([output], "extract.py"):
+            assert lease_storage.place(output.location).acquire(lease._claim("train.py"), lambda claim: True) is None
+            time.sleep(30)
+
+    with pytest.raises(LeaseLost, match=r"^stopped: train\.py of \S+ on \S+ has taken s3://archive/taken/run over$"):
+        work()
+    assert [claim.job for claim in lease_storage.place(output.location).claims()] == ["train.py"]
 
 
 def test_a_video_is_read_by_ranges(endpoint: str, tmp_path: Path) -> None:

@@ -33,7 +33,11 @@ SERVE: dict[str, Any] = {"ensemble": "e"}
         (IndexConfig, INDEX | {"output": "m.csv"}, "--output must be a .parquet file, got 'm.csv'"),
         (ServeConfig, SERVE | {"port": 70000}, "--port must be between 0 and 65535, got 70000"),
         (ServeConfig, SERVE | {"queue": 0}, "--queue must be at least 1 video, got 0"),
-        (ServeConfig, SERVE | {"gpus": -0.5}, "--gpus must be at least 0 GPUs, got -0.5"),
+        (
+            ServeConfig,
+            SERVE | {"gpus": -0.5},
+            "--gpus must be between 0 and 1 GPU, because a worker computes on one GPU alone, got -0.5",
+        ),
         (ServeConfig, SERVE | {"max_upload": "0MB"}, "--max-upload must be at least 1 byte, got '0MB'"),
         (ServeConfig, SERVE | {"max_upload": "5 apples"}, "--max-upload must be a number with one of B, KB, MB, GB"),
         (ServeConfig, SERVE | {"keep_results": 0.0}, "--keep-results must be above 0 seconds, got 0.0"),

@@ -14,6 +14,7 @@ import posixpath
 import re
 import uuid
 from collections import Counter
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -24,7 +25,9 @@ import pyarrow.csv
 from pyarrow import fs
 
 from vidclf import storage
+from vidclf.archive.parquet_list import bounded_batches
 from vidclf.arrow import conform
+from vidclf.credentials import masked
 from vidclf.errors import ConfigError
 from vidclf.schema import MANIFEST, SPLITS, VIDEO_ID
 
@@ -91,8 +94,13 @@ def read_manifest(location: str, limit: int | None = None) -> pa.Table:
     if not storage.exists(location):
         raise ConfigError(f"--manifest {location}: no such file; `jobs/index.py` writes one")
     try:
+        if limit is None:
+            for _ in bounded_batches(location, (VIDEO_ID,), (VIDEO_ID,), flag="--manifest"):
+                pass  # the check alone: rows that repeat one id would fill the memory
         table = storage.read_table(location) if limit is None else storage.read_first_rows(location, limit)
         table = conform(table, MANIFEST, location)
+    except ConfigError:
+        raise
     except (pa.ArrowInvalid, ValueError, OSError) as error:
         raise ConfigError(f"--manifest {location}: not a manifest that jobs/index.py wrote ({error})") from error
     if pc.count_distinct(table[VIDEO_ID]).as_py() != table.num_rows:
@@ -101,8 +109,9 @@ def read_manifest(location: str, limit: int | None = None) -> pa.Table:
 
 
 def video_id(video_uri: str) -> str:
-    """uuid5 (RFC 9562) of the location in the URL namespace."""
-    return str(uuid.uuid5(uuid.NAMESPACE_URL, video_uri))
+    """uuid5 (RFC 9562) of the location in the URL namespace, without its credentials: a list that is signed anew
+    names the same videos."""
+    return str(uuid.uuid5(uuid.NAMESPACE_URL, masked(video_uri)))
 
 
 def _directory_rows(
@@ -115,6 +124,11 @@ def _directory_rows(
     except UnicodeDecodeError:
         named = ", ".join(repr(os.fsencode(path)) for path in _not_utf8(root))
         raise ConfigError(f"--input {location}: file names must be UTF-8, rename {named}") from None
+    except OSError as error:
+        raise ConfigError(
+            f"--input {location}: a directory in it cannot be listed ({error}); make it readable, or list the "
+            "videos in a file"
+        ) from None
     for info, path in entries:
         relative = posixpath.relpath(path, root)
         if info.type != fs.FileType.File or any(part.startswith(".") for part in relative.split("/")):
@@ -152,12 +166,49 @@ def _layout(relative: str) -> dict[str, str | None]:
 
 
 def _list_rows(location: str, labelled: bool) -> list[dict[str, Any]]:
+    """The rows of a list file, each location once; ConfigError at the first locations that come again."""
+    rows: list[dict[str, Any]] = []
+    seen: set[str] = set()
+    number = 0
+    for records in _records(location):
+        repeated: list[str] = []
+        for record in records:
+            number += 1
+            row = _listed_row(location, number, record, labelled)
+            if row["video_uri"] in seen:
+                repeated.append(row["video_uri"])
+            seen.add(row["video_uri"])
+            rows.append(row)
+        if repeated:
+            raise _repeated_error(location, list(dict.fromkeys(repeated)))
+    return rows
+
+
+def _listed_row(location: str, number: int, record: Any, labelled: bool) -> dict[str, Any]:
+    if isinstance(record, str):
+        record = {"video_uri": record}
+    column = next((name for name in LOCATION_COLUMNS if isinstance(record, dict) and record.get(name)), None)
+    if column is None:
+        raise ConfigError(f"--input {location}: row {number} names no video in any of {', '.join(LOCATION_COLUMNS)}")
+    row = {"video_uri": storage.canonical(str(record[column]), base=posixpath.dirname(location))}
+    if labelled:
+        row.update({name: str(record[name]) for name in _TEXT_COLUMNS if record.get(name) not in (None, "")})
+    return row
+
+
+def _records(location: str) -> Iterator[list[Any]]:
+    """The entries of a list file, in pieces of which one at a time need be in memory."""
     extension = _extension(location)
-    content = storage.read_bytes(location)
+    records: Any
     try:
         if extension == "parquet":
-            records = storage.read_table(location).to_pylist()
-        elif extension == "csv":
+            for batch in bounded_batches(
+                location, (*LOCATION_COLUMNS, *_TEXT_COLUMNS), LOCATION_COLUMNS, flag="--input"
+            ):
+                yield batch.to_pylist()
+            return
+        content = _content(location)
+        if extension == "csv":
             # Everything as text: a label "1" or a path "007" must not become a number.
             records = _read_csv(content)
         elif extension in ("jsonl", "ndjson"):
@@ -166,30 +217,26 @@ def _list_rows(location: str, labelled: bool) -> list[dict[str, Any]]:
             records = json.loads(content)
         else:
             records = _lines(content)
+    except ConfigError:
+        raise
     except (ValueError, pa.ArrowInvalid) as error:
         raise ConfigError(f"--input {location}: not readable as {extension} ({error})") from error
     if not isinstance(records, list):
         raise ConfigError(f"--input {location}: must hold a list of videos, holds {type(records).__name__}")
-    rows = []
-    for number, record in enumerate(records, start=1):
-        if isinstance(record, str):
-            record = {"video_uri": record}
-        column = next((name for name in LOCATION_COLUMNS if isinstance(record, dict) and record.get(name)), None)
-        if column is None:
-            raise ConfigError(
-                f"--input {location}: row {number} names no video in any of {', '.join(LOCATION_COLUMNS)}"
-            )
-        row = {"video_uri": storage.canonical(str(record[column]), base=posixpath.dirname(location))}
-        if labelled:
-            row.update({name: str(record[name]) for name in _TEXT_COLUMNS if record.get(name) not in (None, "")})
-        rows.append(row)
-    return rows
+    yield records
 
 
 def _lines(content: bytes) -> list[str]:
     """Non-empty lines of UTF-8 text, with or without a byte order mark. Only a line feed ends one:
     a name may hold any of the other characters at which `splitlines` would cut."""
     return [line.removesuffix("\r") for line in content.decode("utf-8-sig").split("\n") if line.strip()]
+
+
+def _content(location: str) -> bytes:
+    try:
+        return storage.read_bytes(location)
+    except OSError as error:
+        raise ConfigError(f"--input {location}: cannot be read ({error})") from None
 
 
 def _read_csv(content: bytes) -> list[dict[str, Any]]:
@@ -200,9 +247,9 @@ def _read_csv(content: bytes) -> list[dict[str, Any]]:
 
 def _table(rows: list[dict[str, Any]], group_pattern: str | None, location: str) -> pa.Table:
     rows.sort(key=lambda row: row["video_uri"])
-    repeated = [uri for uri, count in Counter(row["video_uri"] for row in rows).items() if count > 1]
+    repeated = [uri for uri, count in Counter(masked(row["video_uri"]) for row in rows).items() if count > 1]
     if repeated:
-        raise ConfigError(f"--input {location}: lists {_named(repeated)} more than once; every video must stand once")
+        raise _repeated_error(location, repeated)
     _all_or_none(rows, "label", location)
     _all_or_none(rows, "split", location)
     unknown = [row["video_uri"] for row in rows if row.get("split") not in (None, *SPLITS)]
@@ -218,7 +265,7 @@ def _group(row: dict[str, Any], pattern: str | None) -> str:
     stem = posixpath.basename(row["video_uri"]).rsplit(".", 1)[0]
     match = re.search(pattern, stem) if pattern else None
     if match is None or match.group(1) is None:
-        return str(row["video_uri"])
+        return masked(str(row["video_uri"]))
     return ":".join(part for part in (row.get("label"), row.get("sublabel"), match.group(1)) if part)
 
 
@@ -228,6 +275,10 @@ def _all_or_none(rows: list[dict[str, Any]], column: str, location: str) -> None
         raise ConfigError(
             f"--input {location}: {column} must be given for every video or for none, is missing for {_named(without)}"
         )
+
+
+def _repeated_error(location: str, repeated: list[str]) -> ConfigError:
+    return ConfigError(f"--input {location}: lists {_named(repeated)} more than once; every video must stand once")
 
 
 def _named(uris: list[str]) -> str:

@@ -24,7 +24,9 @@ def assign(
     spread over the splits as `fractions` say, as far as its groups allow.
 
     Groups are dealt label by label and sublabel by sublabel, in a seeded random order with larger
-    ones first, each to the split that is furthest below its share of the sublabel's videos. What a
+    ones first. A group above the mean of its sublabel that would fill more than the smallest split's share
+    goes to each split with the probability of its fraction, so that large sources are tested too; every
+    other group goes to the split that is furthest below its share of the sublabel's videos. What a
     sublabel of few groups leaves uneven the next ones of its label make up for, by at most a group
     each; so five sublabels of two groups do not all go to train. A sublabel of one group goes to
     train, and every split with a share gets at least one group of every label, which comes before
@@ -49,7 +51,10 @@ def assign(
             bound = deal.num_videos[stratum] / deal.num_groups[stratum]
             carried = {name: min(max(left[name], -bound), bound) for name in left}
             for group in deal.shuffled(own, f"{seed}:{label}:{stratum[1]}"):
-                deal.give(group, deal.deficit([stratum], carried))
+                deficit = deal.deficit([stratum], carried)
+                if deal.held[group].total() > max(bound, min(deal.share.values()) * deal.num_videos[stratum]):
+                    deficit = deal.drawn(group, f"{seed}:{label}:{stratum[1]}:{group}")
+                deal.give(group, deficit)
             left = deal.deficit([stratum], carried)
     deal.refuse_incomplete()
     return [deal.split_of[group] for group in groups]
@@ -94,6 +99,12 @@ class _Deal:
         order = sorted(groups)
         random.Random(seed).shuffle(order)
         return sorted(order, key=lambda group: -self.held[group].total())
+
+    def drawn(self, group: str, seed: str) -> dict[str, float]:
+        """All videos of a group as the deficit of one split, drawn with the fractions as probabilities."""
+        names = list(self.share)
+        chosen = random.Random(seed).choices(names, [self.share[name] for name in names])[0]
+        return {name: float(self.held[group].total() if name == chosen else 0) for name in names}
 
     def deficit(self, strata: Iterable[Stratum], carried: dict[str, float] | None = None) -> dict[str, float]:
         """Videos of the strata that each split lacks, with what was carried over from others."""

@@ -20,7 +20,7 @@ import pyarrow as pa
 import safetensors.numpy
 import torch
 
-from vidclf import schema, storage
+from vidclf import arguments, schema, storage
 from vidclf.archive.manifest import sample_of
 from vidclf.backbones import int8_weights, openvino_engine
 from vidclf.backbones.agreement import Frames, agreement, reference_photos
@@ -33,6 +33,7 @@ from vidclf.backbones.weights import load_weights
 from vidclf.config import QuantizeConfig
 from vidclf.errors import ConfigError
 from vidclf.progress import ProgressLine
+from vidclf.runs import outputs
 from vidclf.video.decoder_process import DecodeLimits, SupervisedDecoder
 from vidclf.video.frame_transform import FrameTransforms
 from vidclf.video.rejection import VideoRejected
@@ -60,6 +61,7 @@ class Drift:
 def quantize(config: QuantizeConfig, manifest: pa.Table) -> str:
     """Write `--output`; the text to show. ConfigError for an unknown backbone, weights that are not there or are
     quantized already, and fewer than two videos that can be decoded."""
+    arguments.check_outputs(config)
     if storage.exists(config.output) and not config.overwrite:
         raise ConfigError(f"--output {config.output}: is there; choose another name or --overwrite")
     state = load_weights(config.backbone, config.weights)
@@ -84,7 +86,9 @@ def quantize(config: QuantizeConfig, manifest: pa.Table) -> str:
     full = convert(config.backbone, config.weights, state)
     found = calibrated(full, config.backbone, calibration)
     drift = measure(full, found, held_out)
-    storage.publish_bytes(config.output, safetensors.numpy.save({k: np.array(v) for k, v in found.state().items()}))
+    storage.publish_bytes(
+        outputs.real(config.output), safetensors.numpy.save({k: np.array(v) for k, v in found.state().items()})
+    )
     return "\n".join(
         [
             f"calibrated  {len(calibration)} frames of {len(videos) - len(videos[::every])} videos"

@@ -4,13 +4,17 @@ On a GPU a network in bf16 has its batch norms folded into its convolutions and 
 channels-last. Frames go up as they are, 8 bits a channel, and are normalised there. While a batch is computed the
 next one is on its way: copied to memory that the GPU can fetch from, and fetched on a stream of its own.
 
+On a GPU fp32 is IEEE float32. TensorFloat-32, cuDNN's default, rounds the factors of a product to 10 bits of mantissa:
+it is a precision of its own here, `tf32`, which only `auto` takes, where bf16 is too coarse.
+
 Shape suffixes: T frames, H W pixels, D features.
 """
 
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 import numpy as np
@@ -20,30 +24,55 @@ from torch import Tensor, nn
 from torch.fx import GraphModule, symbolic_trace
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
-from vidclf.backbones import cnn
 from vidclf.backbones.agreement import LEAST_AGREEMENT, Features, Frames, agreement, reference_photos
-from vidclf.backbones.cnn import Backbone
+from vidclf.backbones.cnn import Backbone, build
 from vidclf.backbones.engine import Engine
+from vidclf.errors import ConfigError
 
 FRAMES_PER_GPU_BATCH = 128
-"""Of one or several videos; enough to keep a GPU's units busy in the last layers, where pictures are small."""
+"""Of one or several videos; enough to keep a GPU's units busy in the last layers, where pictures are small. A worker
+whose share of the GPU's memory is too small for it takes half as many, again and again."""
+
+CONVOLUTIONS = {"fp32": "ieee", "tf32": "tf32", "bf16": "none"}
+"""How cuDNN computes convolutions of float32 tensors, in torch's words; bf16 has none."""
 
 
 def load(name: str, weights: str, state: dict[str, npt.NDArray[np.generic]], device: str, precision: str) -> Engine:
-    """As `engine.load`. On a CPU `auto` is fp32: bf16 in torch is no sure gain there."""
+    """As `engine.load`. On a CPU `auto` is fp32: bf16 in torch is no sure gain there. On a GPU `auto` is the first of
+    bf16 and tf32 whose features of the probe agree with fp32's, else fp32. Raises ConfigError where the worker's share
+    of the GPU's memory does not hold the backbone."""
     torch.set_num_threads(1)
-    network = cnn.build(name, weights, state, device)
+    try:
+        return _loaded(name, weights, state, device, precision)
+    except torch.OutOfMemoryError as error:
+        raise ConfigError(too_small_text(error)) from error
+
+
+def _loaded(name: str, weights: str, state: dict[str, npt.NDArray[np.generic]], device: str, precision: str) -> Engine:
+    network = build(name, weights, state, device)
     if device == "cpu":
         used = "bf16" if precision == "bf16" else "fp32"
         return Engine(name=f"torch cpu {used}", run=eager(network, is_bf16=used == "bf16"))
-    full = Engine(name=f"torch {device} fp32", run=OnGpu(network))
-    if precision == "fp32" or (precision == "auto" and not torch.cuda.is_bf16_supported(including_emulation=False)):
-        return full
-    half = Engine(name=f"torch {device} bf16", run=OnGpu(in_bf16(network)))
-    if precision == "bf16":
-        return half
-    probe_THWC = reference_photos(network.preprocessing.transform.crop_size)
-    return half if agreement(half(probe_THWC), full(probe_THWC)) >= LEAST_AGREEMENT else full
+
+    def on_gpu(used: str) -> Engine:
+        return Engine(
+            name=f"torch {device} {used}",
+            run=OnGpu(in_bf16(network) if used == "bf16" else network, CONVOLUTIONS[used]),
+        )
+
+    if precision != "auto":
+        return on_gpu(precision)
+    full = on_gpu("fp32")
+    # Processors have bf16 and TF32 from the same generation on (Ampere).
+    faster = ["bf16", "tf32"] if torch.cuda.is_bf16_supported(including_emulation=False) else []
+    if faster:
+        probe_THWC = reference_photos(network.preprocessing.transform.crop_size)
+        exact_TD = full(probe_THWC)
+        for used in faster:
+            cnn = on_gpu(used)
+            if agreement(cnn(probe_THWC), exact_TD) >= LEAST_AGREEMENT:
+                return cnn
+    return full
 
 
 def eager(network: Backbone, is_bf16: bool = False) -> Callable[[Frames], Features]:
@@ -95,11 +124,45 @@ class _Slot:
     """recorded where the batch has been computed, and `on_gpu` may be written again"""
 
 
+class Halving:
+    """A function of frames that takes them in batches, of half the size after each error for want of memory.
+
+    A batch that was halved stays so: what else is on the GPU does not go away.
+    """
+
+    def __init__(self, run: Callable[[Frames, int], Features], num_frames: int, free: Callable[[], None]) -> None:
+        """`run` takes the frames and a batch's most frames; `free` gives back what a failed call had."""
+        self._run = run
+        self._free = free
+        self.num_frames = num_frames
+
+    def __call__(self, frames_THWC: Frames) -> Features:
+        """Raises ConfigError where a batch of one frame is too large."""
+        while True:
+            try:
+                return self._run(frames_THWC, self.num_frames)
+            except torch.OutOfMemoryError as error:
+                if self.num_frames == 1:
+                    raise ConfigError(too_small_text(error)) from error
+            # After the handler, whose traceback holds on to the call's tensors.
+            self.num_frames //= 2
+            self._free()
+
+
+def too_small_text(error: torch.OutOfMemoryError) -> str:
+    return (
+        "--gpus-per-cnn-worker (--gpus of serve) must be a larger share of a GPU: the worker's share of its memory "
+        f"does not hold the backbone and one frame ({str(error).splitlines()[0]})"
+    )
+
+
 class OnGpu:
     """Frames [T, H, W, 3] in, features [T, D] out, by a network on a GPU."""
 
-    def __init__(self, network: Backbone) -> None:
+    def __init__(self, network: Backbone, convolutions: str) -> None:
+        """`convolutions`: one of the values of `CONVOLUTIONS`."""
         self._network = network
+        self._convolutions = convolutions
         self._device = network.scale.device
         self._uploads = torch.cuda.Stream(self._device)  # type: ignore[no-untyped-call]
         side = network.preprocessing.transform.crop_size
@@ -113,12 +176,23 @@ class OnGpu:
             )
             for _ in range(2)
         ]
+        # The slots' memory may be that of tensors which the default stream has yet to read.
+        self._uploads.wait_stream(torch.cuda.current_stream(self._device))
+        self._halving = Halving(self._embedded, FRAMES_PER_GPU_BATCH, self._free)
+
+    @property
+    def frames_per_batch(self) -> int:
+        return self._halving.num_frames
+
+    def __call__(self, frames_THWC: Frames) -> Features:
+        with convolutions_in(self._convolutions):
+            return self._halving(frames_THWC)
 
     @torch.inference_mode()
-    def __call__(self, frames_THWC: Frames) -> Features:
+    def _embedded(self, frames_THWC: Frames, num_frames: int) -> Features:
         products = torch.cuda.current_stream(self._device)
         features = []
-        for number, chunk in enumerate(torch.split(torch.from_numpy(frames_THWC), FRAMES_PER_GPU_BATCH)):
+        for number, chunk in enumerate(torch.split(torch.from_numpy(frames_THWC), num_frames)):
             slot = self._slots[number % len(self._slots)]
             slot.copied.synchronize()
             slot.pinned[: len(chunk)].copy_(chunk)
@@ -131,3 +205,20 @@ class OnGpu:
             slot.read.record(products)
         features_TD: Features = torch.cat(features).float().cpu().numpy()
         return features_TD
+
+    def _free(self) -> None:
+        # What was started of the failed batch still reads its slot, and records nothing when it is done.
+        torch.cuda.synchronize(self._device)
+        torch.cuda.empty_cache()
+
+
+@contextmanager
+def convolutions_in(precision: str) -> Iterator[None]:
+    """cuDNN's convolutions of float32 tensors in one of the values of `CONVOLUTIONS`, and as before afterwards."""
+    convolutions = torch.backends.cudnn.conv  # type: ignore[attr-defined]
+    before = convolutions.fp32_precision
+    convolutions.fp32_precision = precision
+    try:
+        yield
+    finally:
+        convolutions.fp32_precision = before

@@ -13,11 +13,11 @@ from typing import Any
 import pyarrow as pa
 import torch
 
-from vidclf import schema, storage
+from vidclf import arguments, schema, storage
 from vidclf.classification.compatibility import fitted_embeddings, fitted_runs
 from vidclf.classification.from_features import run_over_features
 from vidclf.classification.head import EnsembleHead, HeadSettings
-from vidclf.classification.progressive import ProgressivePlan, classify_in_passes
+from vidclf.classification.progressive import ProgressivePlan, classify_in_passes, require_first_look
 from vidclf.config import ClassifyConfig
 from vidclf.ensemble import files
 from vidclf.ensemble import info as info_module
@@ -25,7 +25,7 @@ from vidclf.ensemble.info import EnsembleInfo
 from vidclf.features.spec import read_weights_location
 from vidclf.pipeline.driver import embed_videos
 from vidclf.pipeline.job import BackboneSetup, PipelineJob, RunSpec
-from vidclf.uncertainty.risk_threshold import threshold_text
+from vidclf.uncertainty.risk_threshold import RiskThreshold, risk_statement, threshold_text
 
 
 def classify(config: ClassifyConfig, manifest: pa.Table) -> dict[str, dict[str, Any]] | None:
@@ -35,11 +35,15 @@ def classify(config: ClassifyConfig, manifest: pa.Table) -> dict[str, dict[str, 
     cluster cannot make (another backbone, other weights, another decoder), or other than those that
     are to be classified.
     """
+    arguments.check_outputs(config)
     # Loading checks every member's digest and sizes here, once, rather than in each worker.
     loaded = files.load(config.ensemble, torch.device("cpu"))
     info, trust = loaded.info, loaded.trust
     mode = info_module.mode(config.tta)
-    found = trust.threshold(mode, config.abstain_risk)
+    if config.progressive:
+        require_first_look(info)
+    threshold_of = trust.stage_thresholds if config.progressive else trust.threshold
+    found = threshold_of(mode, config.abstain_risk, config.accept_uncertified)
     settings = HeadSettings(tta=config.tta, trust_threshold=found.threshold, segments_s=config.segments)
     if config.features:
         runs = fitted_runs([storage.canonical(run) for run in config.features], info)
@@ -50,10 +54,10 @@ def classify(config: ClassifyConfig, manifest: pa.Table) -> dict[str, dict[str, 
     else:
         runs, embeddings = [], fitted_embeddings(config, info)
     print(threshold_text(found, config.abstain_risk), file=sys.stderr)
-    target_of = partial(prediction_target, config, info)
+    target_of = partial(prediction_target, config, info, found)
     predictions = target_of(settings, embeddings)
     if config.progressive:
-        passes = ProgressivePlan.plan(loaded, settings, config.abstain_risk, predictions, target_of)
+        passes = ProgressivePlan.plan(info, settings, found, predictions, target_of)
         return classify_in_passes(config, manifest, passes)
     if runs:
         pipeline = partial(run_over_features, runs)
@@ -73,7 +77,11 @@ def classify(config: ClassifyConfig, manifest: pa.Table) -> dict[str, dict[str, 
 
 
 def prediction_target(
-    config: ClassifyConfig, info: EnsembleInfo, settings: HeadSettings, embeddings: Sequence[BackboneSetup]
+    config: ClassifyConfig,
+    info: EnsembleInfo,
+    found: RiskThreshold,
+    settings: HeadSettings,
+    embeddings: Sequence[BackboneSetup],
 ) -> RunSpec:
     """A run of predictions by an ensemble, from the features of `embeddings`."""
     return RunSpec(
@@ -82,7 +90,13 @@ def prediction_target(
         make_head=partial(EnsembleHead, storage.canonical(config.ensemble), settings, precision=config.precision),
         ensemble_id=info.ensemble_id,
         classes=tuple(info.classes),
-        settings={**asdict(settings), "abstain_risk": config.abstain_risk, "sharpen_blurry": config.sharpen_blurry},
+        settings={
+            **asdict(settings),
+            "abstain_risk": config.abstain_risk,
+            "risk_basis": found.basis,
+            "sharpen_blurry": config.sharpen_blurry,
+        },
+        stated={"risk": risk_statement(found, config.abstain_risk)},
         segments_schema=schema.segments(len(info.classes)) if config.segments is not None else None,
         sharpen_blurry=config.sharpen_blurry,
     )

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 
+from vidclf import credentials
 from vidclf.backbones import int8_weights
 from vidclf.backbones.weights import load_weights, weights_digest
 from vidclf.config import ClassifyConfig, ServeConfig
@@ -13,7 +14,7 @@ from vidclf.errors import ConfigError
 from vidclf.features import matching
 from vidclf.features.spec import FeatureSpec, read_spec
 from vidclf.pipeline.job import BackboneSetup
-from vidclf.runs.state import read_state, rows_of
+from vidclf.runs.state import read_state, refuse_repeated, rows_of
 from vidclf.schema import VIDEO_ID
 from vidclf.uncertainty.early_exit import KEYFRAMES
 
@@ -33,6 +34,11 @@ def fitted_embeddings(config: ClassifyConfig | ServeConfig, info: EnsembleInfo) 
     found = []
     locations = config.weights or tuple(fitted.weights for fitted in info.backbones)
     for fitted, weights in zip(info.backbones, locations, strict=True):
+        if credentials.is_masked(weights):
+            raise ConfigError(
+                f"--weights must be given: the ensemble's were at {weights}, whose credentials are not kept; give a "
+                "location without any, and credentials by the environment"
+            )
         spec, state = fitted.feature_spec, load_weights(fitted.name, weights)
         int8_weights.check_precision(state, weights, config.precision)
         ours = FeatureSpec.of(fitted.name, weights, weights_digest(state), spec.plan, spec.repeat_tolerance)
@@ -71,6 +77,7 @@ def fitted_runs(locations: Sequence[str], info: EnsembleInfo) -> list[str]:
             raise ConfigError(
                 f"--features {location}: {state.num_pending} videos are pending; run jobs/extract.py again"
             )
+        refuse_repeated(location, "--features")
     runs = [run_of[name][0] for name in names]
     if len(runs) > 1:
         told = [VIDEO_ID, "content_digest", "num_frames"]

@@ -12,7 +12,7 @@ import pyarrow.compute as pc
 import ray
 from ray.data import ActorPoolStrategy
 
-from vidclf import arrow, event_log, ray_cluster, schema, storage
+from vidclf import arrow, device, event_log, ray_cluster, schema, storage
 from vidclf.config import PipelineConfig
 from vidclf.features.lookup import FeatureLookup
 from vidclf.pipeline.graph import checkpointed_context, write
@@ -58,6 +58,7 @@ def run_over_features(
         ClassifyFeatures,
         fn_constructor_kwargs={
             "target": target,
+            "num_gpus": pools.cnn_gpus,
             "others": [ray.put(others)],
             "asked": [ray.put(left)],
             "tally": tally,
@@ -85,10 +86,18 @@ class ClassifyFeatures:
     """Stage 2. In: `schema.features`. Out: `written_columns`."""
 
     def __init__(
-        self, target: RunSpec, others: list[Any], asked: list[Any], tally: Any, logs_events: bool = False
+        self,
+        target: RunSpec,
+        num_gpus: float,
+        others: list[Any],
+        asked: list[Any],
+        tally: Any,
+        logs_events: bool = False,
     ) -> None:
+        """`num_gpus`: what this worker reserved of a GPU, which decides the head's device."""
         assert target.make_head is not None
-        self._head = target.make_head()
+        with ray_cluster.refusals_told(tally):
+            self._head = target.make_head(device.claim(num_gpus))
         tally.add.remote({f"head_engine:{self._head.engine}": 1})
         self._target = target
         # In lists, so that Ray hands over the references.

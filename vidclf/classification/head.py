@@ -45,13 +45,14 @@ class EnsembleHead:
     `subset_threshold` it is a `StagedHead`.
     """
 
-    def __init__(self, directory: str, settings: HeadSettings, *, precision: str, shows_signs: bool = False) -> None:
-        """`precision` is a job's: members compute in it on CPUs, in one that they choose where it is int8."""
+    def __init__(
+        self, directory: str, settings: HeadSettings, device: str, *, precision: str, shows_signs: bool = False
+    ) -> None:
+        """`device` is `cpu` or `cuda`, as `device.claim` gives it. `precision` is a job's: members compute in it on
+        CPUs, in one that they choose where it is int8."""
         torch.set_num_threads(1)  # of a worker for each core
-        device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-        self._ensemble = files.load(directory, device, "auto" if precision == "int8" else precision)
-        dtype = "bf16" if self._ensemble.dtype == torch.bfloat16 else "fp32"
-        self.engine = f"torch {device.type} {dtype}"
+        self._ensemble = files.load(directory, torch.device(device), "auto" if precision == "int8" else precision)
+        self.engine = f"torch {device} {self._ensemble.precision}"
         self.settings = settings
         self._shows_signs = shows_signs
 

@@ -28,8 +28,7 @@ from vidclf.classification.compatibility import first_embeddings
 from vidclf.classification.head import HeadSettings
 from vidclf.classification.passes import PASSES_DIR
 from vidclf.config import ClassifyConfig, PipelineConfig
-from vidclf.ensemble.inference import Ensemble
-from vidclf.ensemble.info import mode
+from vidclf.ensemble.info import EnsembleInfo
 from vidclf.errors import ConfigError
 from vidclf.pipeline.driver import embed_videos
 from vidclf.pipeline.job import BackboneSetup, PipelineJob, RunSpec
@@ -49,55 +48,45 @@ class ProgressivePlan:
 
     first: RunSpec | None
     full: RunSpec
-    thresholds: dict[str, RiskThreshold]
-    """of the early stages that may decide"""
+    found: RiskThreshold
+    """the thresholds, those of the early stages that decide among them"""
 
     @classmethod
     def plan(
-        cls, loaded: Ensemble, settings: HeadSettings, risk: float, full: RunSpec, target_of: TargetOf
+        cls, info: EnsembleInfo, settings: HeadSettings, found: RiskThreshold, full: RunSpec, target_of: TargetOf
     ) -> ProgressivePlan:
-        """The passes of a job that would otherwise fill `full`, by a head with `settings`.
-
-        Raises ConfigError for an ensemble that was not trained for it.
-        """
-        info = loaded.info
-        if KEYFRAMES not in info.stages:
-            raise ConfigError(
-                "--progressive needs an ensemble with a first look: extract keyframes with jobs/extract.py --sampling "
-                "keyframes --num-frames 8, and run jobs/train.py again with --first-look; the members stay"
-            )
-        thresholds = loaded.trust.stage_thresholds(mode(settings.tta), risk)
+        """The passes of a job that would otherwise fill `full`, by a head with `settings`."""
         first = None
-        if KEYFRAMES in thresholds:
-            own = replace(settings, stage=KEYFRAMES, trust_threshold=thresholds[KEYFRAMES].threshold)
+        if KEYFRAMES in found.early:
+            own = replace(settings, stage=KEYFRAMES, trust_threshold=found.early[KEYFRAMES])
             first = target_of(own, first_embeddings(info, full.embeddings))
-        if SUBSET in thresholds:
-            settings = replace(settings, subset_threshold=thresholds[SUBSET].threshold)
+        if SUBSET in found.early:
+            settings = replace(settings, subset_threshold=found.early[SUBSET])
             full = replace(target_of(settings, full.embeddings), early_frames=SUBSET_FRAMES)
-        return cls(first=first, full=full, thresholds=thresholds)
+        return cls(first=first, full=full, found=found)
 
     @property
     def target(self) -> RunSpec:
         """The job's output."""
-        stages = {name: found.threshold for name, found in self.thresholds.items()}
-        return replace(self.full, settings={**self.full.settings, "stage_thresholds": stages})
+        return replace(self.full, settings={**self.full.settings, "stage_thresholds": self.found.early})
 
     def told(self) -> str:
         """What comes of the stages, for a log."""
-        lines = []
-        for name in (KEYFRAMES, SUBSET):
-            found = self.thresholds.get(name)
-            if found is None:
-                lines.append(f"stage {name}: left out, validation cannot say that its error would be low enough")
-            else:
-                spared = f", {found.num_spared} of which a full look would spare" if found.basis == "as full" else ""
-                basis = "" if found.basis == "as full" else f"; {found.basis}"
-                lines.append(
-                    f"stage {name}: decides from trust scores of {found.threshold:.2f} "
-                    f"({found.num_accepted} of {found.num_videos} validation videos that reach it, "
-                    f"{found.num_errors} of them wrong{spared}{basis})"
-                )
-        return "\n".join(lines)
+        return "\n".join(
+            f"stage {name}: decides from trust scores of {self.found.early[name]:.2f} on"
+            if name in self.found.early
+            else f"stage {name}: left out, validation does not support deciding by it"
+            for name in (KEYFRAMES, SUBSET)
+        )
+
+
+def require_first_look(info: EnsembleInfo) -> None:
+    """Raises ConfigError for an ensemble that was not trained for `--progressive`."""
+    if KEYFRAMES not in info.stages:
+        raise ConfigError(
+            "--progressive needs an ensemble with a first look: extract keyframes with jobs/extract.py --sampling "
+            "keyframes --num-frames 8, and run jobs/train.py again with --first-look; the members stay"
+        )
 
 
 def classify_in_passes(

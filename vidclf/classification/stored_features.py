@@ -7,28 +7,29 @@ from __future__ import annotations
 
 import posixpath
 import uuid
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from vidclf import arrow, schema, storage
+from vidclf import arrow, device, ray_cluster, schema, storage
 from vidclf.classification.compatibility import fitted_runs
 from vidclf.classification.head import EnsembleHead, HeadSettings
 from vidclf.config import EvaluateConfig
 from vidclf.ensemble import calibration_file
-from vidclf.ensemble import info as info_module
-from vidclf.ensemble.info import EnsembleInfo, read_info
+from vidclf.ensemble.info import EnsembleInfo, mode, read_info
 from vidclf.errors import ConfigError
 from vidclf.features import hdf5
 from vidclf.features.columns import features_column
 from vidclf.features.hdf5 import SplitFeatures
 from vidclf.features.lookup import FeatureLookup
 from vidclf.features.spec import FeatureSpec, read_spec
-from vidclf.pipeline.job import Head
+from vidclf.gpu_worker import OnWorker
 from vidclf.runs import layout
+from vidclf.uncertainty.risk_threshold import RiskThreshold
 
 VIDEOS_AT_A_TIME = 128
 """Rows of features in memory besides a shard's own: 128 × 73 × 1280 × 2 bytes = 24 MB."""
@@ -66,9 +67,16 @@ def open_features(locations: Sequence[str], split: str, info: EnsembleInfo) -> S
     return _open_hdf5(files[0], split, info)
 
 
-def predictions(features: StoredFeatures, config: EvaluateConfig, num_classes: int) -> pa.Table:
-    """One row of `schema.stored_predictions` for each video of `features`."""
-    head = _head(config)
+def threshold(config: EvaluateConfig) -> RiskThreshold:
+    """The trust score from which on a classification with the same flags would accept."""
+    assert config.ensemble is not None  # says EvaluateConfig
+    trust = calibration_file.read_trust(config.ensemble, read_info(config.ensemble))
+    return trust.threshold(mode(config.tta), config.abstain_risk, config.accept_uncertified)
+
+
+def predictions(features: StoredFeatures, config: EvaluateConfig, found: RiskThreshold, num_classes: int) -> pa.Table:
+    """One row of `schema.stored_predictions` for each video of `features`, accepted from `found` on."""
+    head = _head(config, found)
     columns = schema.stored_predictions(num_classes)
     parts = []
     for batch in features.batches:
@@ -80,15 +88,21 @@ def predictions(features: StoredFeatures, config: EvaluateConfig, num_classes: i
     return pa.concat_tables(parts)
 
 
-def _head(config: EvaluateConfig) -> Head:
-    """What a classification with the same `--tta` and `--abstain-risk` would decide by, in float32."""
+def _head(config: EvaluateConfig, found: RiskThreshold) -> Callable[[list[pa.Table]], pa.Table]:
+    """What a classification with the same flags would decide by: here, in float32, or with a share of a GPU in a
+    worker, in TF32."""
     assert config.ensemble is not None  # says EvaluateConfig
-    directory, mode = storage.canonical(config.ensemble), info_module.mode(config.tta)
-    # The members are the head's to load.
-    trust = calibration_file.read_trust(directory, read_info(directory))
-    found = trust.threshold(mode, config.abstain_risk)
+    directory = storage.canonical(config.ensemble)
     settings = HeadSettings(tta=config.tta, trust_threshold=found.threshold, segments_s=None)
-    return EnsembleHead(directory, settings, precision="fp32")
+    make = partial(_head_on, config.gpus, directory, settings)
+    if not config.gpus:
+        return make()
+    ray_cluster.check_gpus("--gpus", config.gpus, ray_cluster.connect())
+    return OnWorker(config.gpus, make)
+
+
+def _head_on(gpus: float, directory: str, settings: HeadSettings) -> EnsembleHead:
+    return EnsembleHead(directory, settings, device.claim(gpus), precision="fp32")
 
 
 def _open_runs(runs: Sequence[str], split: str) -> StoredFeatures:

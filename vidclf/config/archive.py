@@ -28,7 +28,7 @@ class IndexConfig:
     limit: int | None = None
     """use only the first N videos"""
     overwrite: bool = False
-    """replace the manifest if it is there and differs"""
+    """replace the manifest if it is there and differs; another file is never replaced"""
     dry_run: bool = False
     """say what would be done and stop"""
 

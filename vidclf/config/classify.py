@@ -27,10 +27,15 @@ class ClassifyConfig(PipelineConfig):
     vote with the weights that validation gave these views"""
     abstain_risk: float = 0.05
     """share of wrong labels among the accepted videos that is not to be exceeded; less trusted videos are
-    abstained on. Where validation is too small to certify it, the job says what it does instead"""
+    abstained on. It is certified on the sources of validation, or where these are too few, estimated; where
+    validation supports neither, every video is abstained on"""
+    accept_uncertified: bool = False
+    """accept videos although validation supports no trust score for --abstain-risk, from the one with the lowest
+    estimated error on"""
     progressive: bool = False
     """look at a few keyframes of each video first, and at more only where the ensemble is not sure enough to
-    keep the error under --abstain-risk; needs an ensemble that was trained with --first-look"""
+    keep the error among all accepted videos under --abstain-risk; needs an ensemble that was trained with
+    --first-look"""
     segments: float | None = None
     """length in seconds of segments to classify one by one as well, from the frames sampled in each, into
     segments/ of the output; a segment without a sampled frame has no row (default: none)"""

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from vidclf.config.fields import PRECISIONS, SAMPLING_MODES, require, require_clip
+from vidclf.config.fields import ONE_GPU, PRECISIONS, SAMPLING_MODES, LeasedConfig, require, require_clip
 from vidclf.schema import RejectReason
 
 
 @dataclass(frozen=True, kw_only=True)
-class PipelineConfig:
+class PipelineConfig(LeasedConfig):
     """What extract and classify share: the run directory and the resources of each operator."""
 
     output: str
@@ -19,13 +19,14 @@ class PipelineConfig:
     decode_workers: int | None = None
     """decode workers, one CPU each (default: every CPU); without GPUs they run the CNN too"""
     cnn_workers: int | None = None
-    """CNN workers apart from the decode workers (default: one per GPU; without GPUs none)"""
+    """CNN workers apart from the decode workers (default: as many as the GPUs hold; without GPUs none)"""
     gpus_per_cnn_worker: float | None = None
     """GPU share of each CNN worker (default: 1 where the cluster has a GPU, else 0)"""
     precision: str = "auto"
     """what the CNN computes in: fp32, bf16, or auto, which takes bf16 where the processor or GPU has it and
-    the features stay those of fp32 (mean cosine of at least 0.99 on sample photographs), and else fp32;
-    int8, on CPUs, with --weights that jobs/quantize.py wrote, where auto takes it too"""
+    the features stay those of fp32 (mean cosine of at least 0.99 on sample photographs), on a GPU then TF32
+    under the same condition, and else fp32; int8, on CPUs, with --weights that jobs/quantize.py wrote, where
+    auto takes it too"""
     frames_in_flight_gib: float | None = None
     """memory that decoded frames waiting for CNN workers may take, in GiB over the whole cluster (default:
     16 videos for each decode worker and 32 for each CNN worker)"""
@@ -49,9 +50,9 @@ class PipelineConfig:
     """write Ray's timeline of the job's tasks (the last 100,000) to timeline.json in the output, for
     chrome://tracing or Perfetto"""
     overwrite: bool = False
-    """delete what is in the output directory and start again"""
+    """delete what this job wrote into the output directory and start again; refused where that holds other files"""
     dry_run: bool = False
-    """say what would be done and stop"""
+    """say what would be done, with --overwrite also what would be deleted, and stop"""
 
     def __post_init__(self) -> None:
         require(self.limit is None or self.limit > 0, "limit", "at least 1 video", self.limit)
@@ -70,7 +71,7 @@ class PipelineConfig:
         require(in_flight is None or in_flight > 0, "frames_in_flight_gib", "above 0 GiB", in_flight)
         require(self.max_video_gib > 0, "max_video_gib", "above 0 GiB", self.max_video_gib)
         share = self.gpus_per_cnn_worker
-        require(share is None or share >= 0, "gpus_per_cnn_worker", "at least 0 GPUs", share)
+        require(share is None or 0 <= share <= 1, "gpus_per_cnn_worker", ONE_GPU, share)
 
     def retried_reasons(self) -> frozenset[str]:
         if self.retry_quarantined is None:
@@ -125,7 +126,7 @@ class ExtractConfig(PipelineConfig):
 
 
 @dataclass(frozen=True, kw_only=True)
-class QuantizeConfig:
+class QuantizeConfig(LeasedConfig):
     """Make weights of 8-bit integers for CPUs, calibrated on frames of some videos."""
 
     input: str
@@ -146,7 +147,7 @@ class QuantizeConfig:
     decode_timeout: float = 60.0
     """seconds after which a video is given up, plus one for each second of its duration"""
     overwrite: bool = False
-    """replace the output if it is there"""
+    """replace the output if it is there; a file that this job did not write is never replaced"""
 
     def __post_init__(self) -> None:
         require(self.sample >= 2, "sample", "at least 2 videos", self.sample)

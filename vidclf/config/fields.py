@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 import types
 import typing
+from dataclasses import dataclass
 from typing import Any
 
 from vidclf.errors import ConfigError
@@ -16,6 +17,9 @@ from vidclf.errors import ConfigError
 SAMPLING_MODES = ("uniform", "middle", "random", "keyframes")
 
 PRECISIONS = ("auto", "fp32", "bf16", "int8")
+
+ONE_GPU = "between 0 and 1 GPU, because a worker computes on one GPU alone"
+"""Rule of every share of a GPU."""
 
 SIZE_UNITS = {"B": 1, "KB": 10**3, "MB": 10**6, "GB": 10**9, "KiB": 2**10, "MiB": 2**20, "GiB": 2**30}
 """Bytes of each unit that a size may be given in."""
@@ -93,3 +97,11 @@ def base_kind(kind: Any) -> Any:
     if isinstance(kind, types.UnionType) or typing.get_origin(kind) is typing.Union:
         return next(arg for arg in typing.get_args(kind) if arg is not type(None))
     return typing.get_origin(kind) or kind
+
+
+@dataclass(frozen=True, kw_only=True)
+class LeasedConfig:
+    """What every job that writes an output of many minutes has."""
+
+    take_over: bool = False
+    """write although another job does (vidclf/lease.py): that one stops. Not needed where it has died"""

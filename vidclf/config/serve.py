@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 
-from vidclf.config.fields import PRECISIONS, parse_size, require
+from vidclf.config.fields import ONE_GPU, PRECISIONS, parse_size, require
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -21,6 +22,11 @@ class ServeConfig:
     """share of a GPU for the model (default: 0.25 where this machine has a GPU, else 0)"""
     max_upload: str = "500MB"
     """size of a video above which it is refused: a number with B, KB, MB, GB, KiB, MiB or GiB"""
+    allowed_hosts: tuple[str, ...] = ()
+    """further names that requests may be for, comma-separated, as videos.example.com or *.example.com, or * for any
+    name (default: IP addresses, localhost, --host, and with --host 0.0.0.0 this machine's name)"""
+    connections_per_address: int = 64
+    """connections that one address may hold at a time; behind a proxy, whose address all clients have, set more"""
     allow_uri: tuple[str, ...] = ()
     """where videos may be fetched from by URI, comma-separated, as https://cdn.example.com, https://*.example.com
     or s3://bucket; http, https, s3 and gs; never a private address (default: nowhere)"""
@@ -29,11 +35,14 @@ class ServeConfig:
     queue: int = 8
     """videos that may wait while another one is classified; more are turned away"""
     keep_results: float = 3600.0
-    """seconds that a result can be asked for; the video itself is deleted with the result"""
+    """seconds that a result can be asked for, at most: the last 64 results are kept, and apart from them the last 256
+    failures; the video itself is deleted before its result can be asked for"""
     tta: bool = False
     """test-time augmentation, as in a classification"""
     abstain_risk: float = 0.05
     """share of wrong labels among the accepted videos that is not to be exceeded, as in a classification"""
+    accept_uncertified: bool = False
+    """accept videos although validation does not support --abstain-risk, as in a classification"""
     segments: float | None = None
     """length in seconds of the timeline's segments (default: by the video's duration, 24 of them or fewer)"""
     sharpen_blurry: bool = False
@@ -47,7 +56,7 @@ class ServeConfig:
     precision: str = "auto"
     """what the CNN computes in: fp32, bf16 or auto, as in a classification"""
     decode_timeout: float = 60.0
-    """seconds after which a video is given up, plus one for each second of its duration"""
+    """seconds that decoding one video may take in all, whatever its duration: others wait for it"""
     decode_memory_gib: float = 2.0
     """memory that decoding one video may take, in GiB"""
     dry_run: bool = False
@@ -55,10 +64,15 @@ class ServeConfig:
 
     def __post_init__(self) -> None:
         require(0 <= self.port <= 65535, "port", "between 0 and 65535", self.port)
-        require(self.gpus is None or self.gpus >= 0, "gpus", "at least 0 GPUs", self.gpus)
+        require(self.gpus is None or 0 <= self.gpus <= 1, "gpus", ONE_GPU, self.gpus)
         require(self.max_upload_bytes >= 1, "max_upload", "at least 1 byte", self.max_upload)
         require(self.fetch_timeout > 0, "fetch_timeout", "above 0 seconds", self.fetch_timeout)
         require(self.queue >= 1, "queue", "at least 1 video", self.queue)
+        most = self.connections_per_address
+        require(1 <= most <= 256, "connections_per_address", "between 1 and 256", most)
+        for name in self.allowed_hosts:
+            is_name = bool(re.fullmatch(r"\*|(\*\.)?[A-Za-z0-9_-]+(\.[A-Za-z0-9_-]+)*\.?", name))
+            require(is_name, "allowed_hosts", "names without scheme and port, *.name or *", name)
         require(self.keep_results > 0, "keep_results", "above 0 seconds", self.keep_results)
         require(0 < self.abstain_risk < 1, "abstain_risk", "in (0, 1)", self.abstain_risk)
         segments = self.segments

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from vidclf.config.fields import parse_fractions, require
+from vidclf.config.fields import ONE_GPU, LeasedConfig, parse_fractions, require
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -141,7 +141,7 @@ class FitConfig(ModelConfig):
 
 
 @dataclass(frozen=True, kw_only=True)
-class TrainConfig(FitConfig):
+class TrainConfig(FitConfig, LeasedConfig):
     """Train the members of a temporal ensemble in parallel."""
 
     features: tuple[str, ...]
@@ -179,9 +179,9 @@ class TrainConfig(FitConfig):
     mlflow_experiment: str = "vidclf"
     """MLflow experiment that the members' runs are in"""
     overwrite: bool = False
-    """delete what is in the output directory and start again"""
+    """delete what this job wrote into the output directory and start again; refused where that holds other files"""
     dry_run: bool = False
-    """say what would be done and stop"""
+    """say what would be done, with --overwrite also what would be deleted, and stop"""
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -211,4 +211,4 @@ class TrainConfig(FitConfig):
         cosine = self.near_duplicate_cosine
         require(0 < cosine <= 1, "near_duplicate_cosine", "in (0, 1]", cosine)
         require(self.cpus_per_member > 0, "cpus_per_member", "above 0 CPUs", self.cpus_per_member)
-        require(self.gpus_per_member >= 0, "gpus_per_member", "at least 0 GPUs", self.gpus_per_member)
+        require(0 <= self.gpus_per_member <= 1, "gpus_per_member", ONE_GPU, self.gpus_per_member)

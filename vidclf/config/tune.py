@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from vidclf.config.fields import parse_fractions, require
+from vidclf.config.fields import ONE_GPU, LeasedConfig, parse_fractions, require
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -37,7 +37,7 @@ class SearchConfig:
 
 
 @dataclass(frozen=True, kw_only=True)
-class TuneConfig:
+class TuneConfig(LeasedConfig):
     """Search for the model and the recipe with the best macro F1 on validation."""
 
     features: tuple[str, ...]
@@ -71,9 +71,9 @@ class TuneConfig:
     mlflow_experiment: str = "vidclf"
     """MLflow experiment that the trials' runs are in"""
     overwrite: bool = False
-    """delete what is in the output directory and start again"""
+    """delete what this job wrote into the output directory and start again; refused where that holds other files"""
     dry_run: bool = False
-    """say what would be done and stop"""
+    """say what would be done, with --overwrite also what would be deleted, and stop"""
 
     def __post_init__(self) -> None:
         require(len(self.features) >= 1, "features", "at least one directory", self.features)
@@ -82,7 +82,7 @@ class TuneConfig:
         budget = self.time_budget
         require(budget is None or budget > 0, "time_budget", "above 0 seconds", budget)
         require(self.cpus_per_trial > 0, "cpus_per_trial", "above 0 CPUs", self.cpus_per_trial)
-        require(self.gpus_per_trial >= 0, "gpus_per_trial", "at least 0 GPUs", self.gpus_per_trial)
+        require(0 <= self.gpus_per_trial <= 1, "gpus_per_trial", ONE_GPU, self.gpus_per_trial)
         members = self.ensemble_from_trials
         require(members is None or members >= 1, "ensemble_from_trials", "at least 1 member", members)
         parse_fractions(self.split, "manifest")

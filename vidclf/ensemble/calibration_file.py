@@ -43,13 +43,13 @@ class TrustData:
     probe: PrecisionProbe | None = None
     """without one members compute in fp32 unless told otherwise"""
 
-    def threshold(self, mode: str, risk: float) -> RiskThreshold:
+    def threshold(self, mode: str, risk: float, accept_uncertified: bool) -> RiskThreshold:
         """What `--abstain-risk` comes to in a mode, `plain` or `tta`."""
-        return self.full[mode].threshold(risk)
+        return self.full[mode].threshold(risk, accept_uncertified)
 
-    def stage_thresholds(self, mode: str, risk: float) -> dict[str, RiskThreshold]:
-        """The same of the early stages that may decide, before a full look in that mode."""
-        return stage_thresholds(self.stages, self.full[mode], risk)
+    def stage_thresholds(self, mode: str, risk: float, accept_uncertified: bool) -> RiskThreshold:
+        """The same of the early stages that may decide and a full look in that mode, all together."""
+        return stage_thresholds(self.stages, self.full[mode], risk, accept_uncertified)
 
 
 def write_trust(directory: str, data: TrustData) -> str:
@@ -64,6 +64,7 @@ def write_trust(directory: str, data: TrustData) -> str:
         arrays[f"{name}.trust_B"] = stage.trust_B
         arrays[f"{name}.correct_B"] = stage.correct_B.astype(np.uint8)
         arrays[f"{name}.ood_B"] = stage.ood_B
+        arrays[f"{name}.source_B"] = stage.source_B.astype(np.int64)
     if data.probe is not None:
         arrays.update(data.probe.arrays())
     # safetensors writes an array's memory as it lies.
@@ -81,12 +82,23 @@ def read_trust(directory: str, info: EnsembleInfo) -> TrustData:
         raise ConfigError(f"--ensemble {path}: cannot be loaded ({str(error).splitlines()[0]})") from error
     if hashlib.sha256(content).hexdigest() != info.trust.get("digest"):
         raise ConfigError(f"--ensemble {path}: is not the file that {ENSEMBLE_FILE} lists (digest differs)")
-    arrays = safetensors.numpy.load(content)
+    try:
+        arrays = safetensors.numpy.load(content)
+    except safetensors.SafetensorError as error:
+        raise ConfigError(f"--ensemble {path}: cannot be loaded ({str(error).splitlines()[0]})") from error
+    for name, array in arrays.items():
+        if array.dtype.kind == "f" and np.isnan(array).any():
+            raise ConfigError(f"--ensemble {path}: values must be numbers, {name} holds NaN")
     modes, indices = [mode(tta) for tta in (False, True)], range(len(info.backbones))
     if f"{FULL}.0.centres_CD" not in arrays:
         raise OutdatedEnsembleError(
             f"--ensemble {path}: was calibrated by an earlier version, whose OOD score was another; run jobs/train.py "
             "with its flags again, which calibrates anew and leaves the members as they are"
+        )
+    if f"{modes[0]}.source_B" not in arrays:
+        raise OutdatedEnsembleError(
+            f"--ensemble {path}: must hold the source of each validation video, which an earlier version did not keep; "
+            "run jobs/train.py with its flags again, which calibrates anew and leaves the members as they are"
         )
     return TrustData(
         spaces={
@@ -114,4 +126,5 @@ def _stage(arrays: dict[str, npt.NDArray[Any]], name: str) -> ValidationScores:
         trust_B=arrays[f"{name}.trust_B"],
         correct_B=arrays[f"{name}.correct_B"].astype(bool),
         ood_B=arrays[f"{name}.ood_B"],
+        source_B=arrays[f"{name}.source_B"],
     )

@@ -14,6 +14,7 @@ from vidclf.ensemble.bf16 import PrecisionProbe, to_bf16
 from vidclf.ensemble.calibration_file import read_trust
 from vidclf.ensemble.inference import Ensemble
 from vidclf.ensemble.info import ENSEMBLE_FILE, EnsembleInfo, read_info
+from vidclf.ensemble.member_file import check_finite, check_member_file
 from vidclf.ensemble.temporal_model import TemporalClassifier
 from vidclf.errors import ConfigError
 
@@ -30,17 +31,21 @@ def write_member(directory: str, index: int, state: dict[str, Tensor]) -> str:
 
 
 def load(directory: str, device: torch.device, precision: str = "fp32") -> Ensemble:
-    """The ensemble of a directory, ready to classify. ConfigError where a member is missing or
-    does not fit the sizes that `ensemble.json` states.
+    """The ensemble of a directory, ready to classify. ConfigError where a member is missing, does not fit the
+    sizes that `ensemble.json` states, or has weights that are not finite.
 
     `precision` is what members compute in on a CPU: fp32, bf16 or auto, which takes bf16 where the processor has
-    it and the ensemble's probe agrees. On a GPU it is fp32.
+    it and the ensemble's probe agrees. On a GPU it is TF32.
     """
     info = read_info(directory)
+    for index in range(len(info.members)):
+        _check_member(directory, info, index)
     members = [load_member(directory, info, index).eval() for index in range(len(info.members))]
     trust = read_trust(directory, info)
-    may_choose = precision == "auto" and trust.probe is not None and has_bf16()
-    if device.type == "cpu" and (precision == "bf16" or may_choose):
+    # The device first: `has_bf16` loads OpenVINO, which a worker on a GPU does without.
+    is_on_cpu = device.type == "cpu"
+    may_choose = is_on_cpu and precision == "auto" and trust.probe is not None and has_bf16()
+    if is_on_cpu and (precision == "bf16" or may_choose):
         halves = Ensemble(info, [to_bf16(member) for member in members], trust, device)
         if precision == "bf16" or (trust.probe is not None and _agrees(halves, trust.probe)):
             return halves
@@ -53,13 +58,25 @@ def _agrees(halves: Ensemble, probe: PrecisionProbe) -> bool:
 
 def load_member(directory: str, info: EnsembleInfo, index: int) -> TemporalClassifier:
     path = storage.join(directory, info.members[index]["file"])
-    feature_dim = info.backbones[info.spaces_M[index]].feature_dim
-    model = TemporalClassifier(feature_dim, len(info.classes), info.model)
+    _check_member(directory, info, index)
+    model = TemporalClassifier(_feature_dim(info, index), len(info.classes), info.model)
     try:
         content = storage.read_bytes(path)
         if hashlib.sha256(content).hexdigest() != info.members[index]["digest"]:
             raise ConfigError(f"--ensemble {path}: is not the file that {ENSEMBLE_FILE} lists (digest differs)")
-        model.load_state_dict(safetensors.torch.load(content))
+        state = safetensors.torch.load(content)
+        check_finite(path, state)
+        model.load_state_dict(state)
     except (OSError, RuntimeError, safetensors.SafetensorError) as error:
         raise ConfigError(f"--ensemble {path}: cannot be loaded ({str(error).splitlines()[0]})") from error
     return model
+
+
+def _check_member(directory: str, info: EnsembleInfo, index: int) -> None:
+    """ConfigError unless the member's file holds what the sizes in `ensemble.json` need; reads its header only."""
+    path = storage.join(directory, info.members[index]["file"])
+    check_member_file(path, _feature_dim(info, index), len(info.classes), info.model)
+
+
+def _feature_dim(info: EnsembleInfo, index: int) -> int:
+    return info.backbones[info.spaces_M[index]].feature_dim

@@ -74,11 +74,20 @@ class Ensemble:
         self.trust = trust
         self._members = [member.eval().to(device) for member in members]
         self._device = device
+        if device.type == "cuda":
+            torch_gpu.use_tf32()
 
     @property
     def dtype(self) -> torch.dtype:
-        """What the members compute in."""
+        """Of the members' weights."""
         return self._members[0].dtype
+
+    @property
+    def precision(self) -> str:
+        """What the members compute in."""
+        if self.dtype == torch.bfloat16:
+            return "bf16"
+        return "tf32" if self._device.type == "cuda" else "fp32"
 
     def __call__(self, sequences_S: BySpace, *, tta: bool = False, stage: str = FULL) -> EnsembleOutput:
         """Classify feature sequences of any lengths, as what they are of the video at `stage`."""

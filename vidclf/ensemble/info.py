@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
+from collections.abc import Iterator
 from dataclasses import asdict, dataclass, field, fields
 from typing import Any
 
 from vidclf import storage
 from vidclf.backbones.catalog import FEATURE_DIMS
 from vidclf.config import ModelConfig
+from vidclf.ensemble.member_file import MAX_MEMBERS, is_plain_name
 from vidclf.errors import ConfigError
 from vidclf.features.spec import FeatureSpec
 
@@ -134,15 +137,17 @@ def _first_invalid(info: EnsembleInfo) -> str:
     temperature = info.calibration["temperature"]
     rules: list[tuple[str, bool, str, Any]] = [
         ("classes", len(set(info.classes)) == len(info.classes) >= 2, "at least 2, each once", info.classes),
-        ("members", len(info.members) >= 1, "at least 1", len(info.members)),
-        ("temperature", temperature > 0, "above 0", temperature),
+        ("members", 1 <= len(info.members) <= MAX_MEMBERS, f"between 1 and {MAX_MEMBERS}", len(info.members)),
+        ("temperature", 0 < temperature < math.inf, "above 0 and finite", temperature),
         ("backbones", len(set(names)) == len(names) >= 1, "at least 1, each once", names),
     ]
     for fitted in info.backbones:
         spec = fitted.feature_spec
         dim = FEATURE_DIMS.get(spec.backbone)
+        num_frames = spec.sampling.get("num_frames", 1)
         rules += [
             ("backbone", dim is not None, f"one of {', '.join(FEATURE_DIMS)}", spec.backbone),
+            (f"num_frames of {spec.backbone}", 1 <= num_frames <= 4096, "between 1 and 4096", num_frames),
             (f"feature_dim of {spec.backbone}", fitted.feature_dim == dim, str(dim), fitted.feature_dim),
             (
                 f"preprocessing of {spec.backbone}",
@@ -163,9 +168,29 @@ def _first_invalid(info: EnsembleInfo) -> str:
                 0,
             ),
         ]
-    for index, member in enumerate(info.members):
-        rules.append(
-            (f"backbone of member {index}", member["backbone"] in names, f"one of {names}", member["backbone"])
-        )
+    files = [member["file"] for member in info.members]
+    for index, member in enumerate(info.members[:MAX_MEMBERS]):
+        file = member["file"]
+        rules += [
+            (f"backbone of member {index}", member["backbone"] in names, f"one of {names}", member["backbone"]),
+            (f"file of member {index}", is_plain_name(file), "the name of a file in the ensemble's directory", file),
+            (f"file of member {index}", files.count(file) == 1, "of no other member", file),
+        ]
+    not_numbers = [
+        name for part in ("calibration", "trust", "views", "stages") for name in _not_numbers(getattr(info, part), part)
+    ]
+    rules += [(name, False, "a number", math.nan) for name in not_numbers]
     broken = [f"{name} must be {rule}, got {value!r}" for name, holds, rule, value in rules if not holds]
     return broken[0] if broken else ""
+
+
+def _not_numbers(value: Any, name: str) -> Iterator[str]:
+    """Dotted names of the values that are NaN, below one that is called `name`."""
+    if isinstance(value, float) and math.isnan(value):
+        yield name
+    elif isinstance(value, dict):
+        for key, one in value.items():
+            yield from _not_numbers(one, f"{name}.{key}")
+    elif isinstance(value, list):
+        for index, one in enumerate(value):
+            yield from _not_numbers(one, f"{name}.{index}")

@@ -166,8 +166,17 @@ def _member(path: str) -> ReferenceEnsemble:
         )
     except ConfigError as error:
         raise ConfigError(f"{path}: model_config cannot be ({error})") from error
-    with torch.device("meta"):
-        expected = TemporalClassifier(sizes["feature_dim"], sizes["num_classes"], model).state_dict()
+    # Each layer is built to learn its tensors' names, so there must not be more of them than tensors.
+    if model.num_lstm_layers > len(state):
+        raise ConfigError(
+            f"{path}: model_config's num_lstm_layers must be at most the {len(state)} tensors of model_state_dict, "
+            f"is {model.num_lstm_layers}"
+        )
+    try:
+        with torch.device("meta"):
+            expected = TemporalClassifier(sizes["feature_dim"], sizes["num_classes"], model).state_dict()
+    except (RuntimeError, OverflowError) as error:
+        raise ConfigError(f"{path}: model_config cannot be ({str(error).splitlines()[0]})") from error
     unknown = sorted(original[name] for name in state.keys() - expected.keys())
     missing = sorted(expected.keys() - state.keys())
     if unknown or missing:

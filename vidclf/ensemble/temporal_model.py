@@ -88,13 +88,12 @@ class TemporalClassifier(nn.Module):
         projected_BTH = self.input_projection(features_BTD)
         if int(lengths_B.min()) == num_frames:
             # Packing costs 20 to 60 % on a CPU, and full sequences do not need it.
-            states_BTH, _ = self.lstm(projected_BTH)
+            states_BTH = self._lstm_states(projected_BTH, None)
             padding_BT = None
         else:
-            packed = nn.utils.rnn.pack_padded_sequence(projected_BTH, lengths_B, batch_first=True, enforce_sorted=False)
-            states, _ = self.lstm(packed)
-            states_BTH, _ = nn.utils.rnn.pad_packed_sequence(states, batch_first=True, total_length=num_frames)
-            padding_BT = (torch.arange(num_frames)[None, :] >= lengths_B[:, None]).to(features_BTD.device)
+            states_BTH = self._lstm_states(projected_BTH, lengths_B)
+            padding_BT = torch.arange(num_frames)[None, :] >= lengths_B[:, None]
+            padding_BT = padding_BT.to(features_BTD.device, non_blocking=True)
         attended_BTH, _ = self.attention(
             states_BTH, states_BTH, states_BTH, key_padding_mask=padding_BT, need_weights=False
         )
@@ -106,10 +105,32 @@ class TemporalClassifier(nn.Module):
         pooled_BH = torch.einsum("bt,bth->bh", attention_BT, context_BTH)
         return TemporalOutput(cast(Tensor, self.classifier(pooled_BH)), attention_BT)
 
+    def _lstm_states(self, projected_BTH: Tensor, lengths_B: Tensor | None) -> Tensor:
+        """The LSTM's states [B, T, H], zero on padding; `lengths_B` is None where no row has any.
+
+        Autocast is off here. On a GPU it runs the LSTM in float16, whatever type it is set to, and without loss
+        scaling nearly all of the LSTM's gradients are subnormal in float16. TF32, in which cuDNN computes float32
+        weights, has float32's range.
+        """
+        with torch.autocast(projected_BTH.device.type, enabled=False):
+            projected_BTH = projected_BTH.to(self.dtype)
+            if lengths_B is None:
+                states_BTH, _ = self.lstm(projected_BTH)
+                return cast(Tensor, states_BTH)
+            # Sorted here: `enforce_sorted=False` copies the order to a GPU and waits for it.
+            sorted_B, order_B = torch.sort(lengths_B, descending=True)
+            device, num_frames = projected_BTH.device, projected_BTH.shape[1]
+            packed = nn.utils.rnn.pack_padded_sequence(
+                projected_BTH.index_select(0, order_B.to(device, non_blocking=True)), sorted_B, batch_first=True
+            )
+            states, _ = self.lstm(packed)
+            states_BTH, _ = nn.utils.rnn.pad_packed_sequence(states, batch_first=True, total_length=num_frames)
+            return states_BTH.index_select(0, order_B.argsort().to(device, non_blocking=True))
+
     def _of_chosen(self, features_BTD: Tensor, lengths_B: Tensor, num_frames: int) -> TemporalOutput:
         """The output for `num_frames` frames of each row; the attention to the others is 0."""
         chosen_BN, kept_B = chosen_frames(lengths_B, num_frames)
-        chosen_BN = chosen_BN.to(features_BTD.device)
+        chosen_BN = chosen_BN.to(features_BTD.device, non_blocking=True)
         output = self(features_BTD.gather(1, chosen_BN[..., None].expand(-1, -1, features_BTD.shape[2])), kept_B)
         all_BT = output.attention_BT.new_zeros(features_BTD.shape[:2])
         return TemporalOutput(output.logits_BC, all_BT.scatter_add(1, chosen_BN, output.attention_BT))

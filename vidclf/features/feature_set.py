@@ -13,7 +13,7 @@ from vidclf.errors import ConfigError
 from vidclf.features.columns import features_TD
 from vidclf.features.spec import FeatureSpec, read_spec
 from vidclf.runs import layout
-from vidclf.runs.state import read_state
+from vidclf.runs.state import read_state, refuse_repeated
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -43,6 +43,7 @@ def read_features(features: str) -> FeatureSet:
     state = read_state(features)
     if state.num_pending:
         raise ConfigError(f"--features {features}: {state.num_pending} videos are pending; run jobs/extract.py again")
+    refuse_repeated(features, "--features")
     plain = ("video_uri", "video_id", "label", "sublabel", "group", "split", "content_digest")
     columns = [*plain, "feature_key", "features"]
     rows: list[tuple[Any, ...]] = []

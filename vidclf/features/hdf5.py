@@ -10,6 +10,7 @@ Shape suffixes: N videos, T frames, D features.
 from __future__ import annotations
 
 import json
+import math
 import shutil
 import tempfile
 from dataclasses import dataclass
@@ -27,6 +28,16 @@ from vidclf.features.spec import read_spec
 from vidclf.runs import layout
 
 GZIP_LEVEL = 4
+
+MAX_SHAPE = (100_000_000, 100_000, 65_536)
+"""Most videos, frames of a video and dimensions that a file may state."""
+
+MOST_COMPRESSION = 1100
+"""Bytes that a stored byte may stand for: deflate reaches 1,032 (zlib, Technical Details), so that more has
+never been written, and reading it would make zeros from nothing."""
+
+UNSTORED_BYTES = 64 * 1024**2
+"""Bytes of a dataset up to which the compression does not matter."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -118,7 +129,8 @@ def _append(file: h5py.File, position: int, table: pa.Table, split: str, classes
 def read(location: str) -> SplitFeatures:
     """Read one file, ours or the reference system's.
 
-    Raises ConfigError naming what of the contract it does not keep.
+    Raises ConfigError naming what of the contract it does not keep, before any of its data is read where that
+    lies elsewhere (links, external storage, virtual datasets) or is more than the file can hold.
     """
     filesystem, path = storage.resolve(location)
     with filesystem.open_input_file(path) as stream:
@@ -139,11 +151,53 @@ def read_classes(location: str) -> list[str]:
     try:
         with filesystem.open_input_file(path) as stream, h5py.File(stream, "r") as file:
             mapping = json.loads(file.attrs.get("category_mapping", "{}"))
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, TypeError, RecursionError) as error:
         raise ConfigError(f"{location}: not an HDF5 file that maps classes ({error})") from error
     if not isinstance(mapping, dict) or not mapping or sorted(mapping.values()) != list(range(len(mapping))):
         raise ConfigError(f"{location}: must number its classes from 0 in category_mapping, has {mapping}")
     return sorted(mapping, key=lambda name: int(mapping[name]))
+
+
+_DATASETS = {
+    "features": ("videos", "frames", "dimension"),
+    "labels": ("videos",),
+    "num_frames": ("videos",),
+}
+"""The axes of each dataset."""
+
+
+def _own_dataset(location: str, file: h5py.File, name: str, ndim: int) -> h5py.Dataset:
+    """A dataset whose numbers are stored in the file itself; ConfigError for any other. Reads none of them."""
+    # The names first, then the link: asking for the object would follow a link into another file.
+    names = sorted(file.keys())
+    if name not in names:
+        raise ConfigError(f"{location}: must hold a dataset {name!r}, found {names}")
+    if not isinstance(file.get(name, getlink=True), h5py.HardLink):
+        raise ConfigError(f"{location}: {name} must be a dataset of this file, is a link")
+    dataset = file[name]
+    if not isinstance(dataset, h5py.Dataset):
+        raise ConfigError(f"{location}: {name} must be a dataset, is a group")
+    for is_elsewhere, kind in ((dataset.is_virtual, "virtual"), (dataset.external, "stored in other files")):
+        if is_elsewhere:
+            raise ConfigError(f"{location}: {name} must be stored in this file, is {kind}")
+    axes, shape = _DATASETS[name], dataset.shape
+    if shape is None or len(shape) != ndim:
+        raise ConfigError(f"{location}: {name} must be [{', '.join(axes)}], found {shape}")
+    if dataset.dtype.kind not in ("fiu" if name == "features" else "iu"):
+        kind = "numbers" if name == "features" else "whole numbers"
+        raise ConfigError(f"{location}: {name} must hold {kind}, found {dataset.dtype}")
+    most = MAX_SHAPE[:ndim]
+    if any(size > bound for size, bound in zip(shape, most, strict=True)):
+        raise ConfigError(f"{location}: {name} must be at most {most}, found {shape}")
+    # HDF5 unpacks a chunk whole, and one may be larger than what a dataset that can grow holds by now.
+    chunk_bytes = math.prod(dataset.chunks or ()) * dataset.dtype.itemsize
+    num_bytes, stored_bytes = max(int(dataset.nbytes), chunk_bytes), dataset.id.get_storage_size()
+    if num_bytes > max(UNSTORED_BYTES, MOST_COMPRESSION * stored_bytes):
+        raise ConfigError(
+            f"{location}: {name} must be stored whole, found {num_bytes} bytes of numbers in {stored_bytes} "
+            "stored bytes"
+        )
+    return dataset
 
 
 def _checked(location: str, file: Any) -> SplitFeatures:
@@ -151,22 +205,18 @@ def _checked(location: str, file: Any) -> SplitFeatures:
         if not holds:
             raise ConfigError(f"{location}: {rule}, found {value}")
 
-    for name in ("features", "labels", "num_frames"):
-        need(name in file, f"must hold a dataset {name!r}", sorted(file))
+    datasets = {name: _own_dataset(location, file, name, len(shape)) for name, shape in _DATASETS.items()}
     need("category_mapping" in file.attrs, "must hold the attribute 'category_mapping'", sorted(file.attrs))
-    mapping: dict[str, int] = json.loads(file.attrs["category_mapping"])
-    need(
-        sorted(mapping.values()) == list(range(len(mapping))),
-        "category_mapping must number the classes from 0",
-        mapping,
-    )
-    padded_NTD, labels, num_frames = file["features"], file["labels"][:], file["num_frames"][:]
-    need(padded_NTD.ndim == 3, "features must be [videos, frames, dimension]", padded_NTD.shape)
-    need(
-        len(padded_NTD) == len(labels) == len(num_frames),
-        "features, labels and num_frames must be equally many",
-        (len(padded_NTD), len(labels), len(num_frames)),
-    )
+    try:
+        mapping: dict[str, int] = json.loads(file.attrs["category_mapping"])
+        is_numbered = sorted(mapping.values()) == list(range(len(mapping)))
+    except (OSError, ValueError, TypeError, AttributeError, RecursionError) as error:
+        raise ConfigError(f"{location}: category_mapping must be a JSON object of numbers ({error})") from error
+    need(is_numbered, "category_mapping must number the classes from 0", mapping)
+    padded_NTD = datasets["features"]
+    counts = tuple(len(dataset) for dataset in datasets.values())
+    need(len(set(counts)) == 1, "features, labels and num_frames must be equally many", counts)
+    labels, num_frames = datasets["labels"][:], datasets["num_frames"][:]
     if len(labels):
         need(labels.min() >= 0 and labels.max() < len(mapping), f"labels must be below {len(mapping)}", labels.max())
         need(

@@ -5,13 +5,14 @@ Shape suffixes: B videos.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
 from sklearn.metrics import roc_auc_score, roc_curve
 
-from vidclf.metrics.scores import wilson_interval
+from vidclf.metrics.intervals import Interval, SourceIntervals
 
 MAX_POINTS = 200
 """Points kept of a curve: more than a screen can show."""
@@ -35,7 +36,7 @@ class ReliabilityBin:
     num_videos: int
     mean_confidence: float
     accuracy: float
-    accuracy_interval_95: tuple[float, float]
+    accuracy_interval_95: Interval | None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -64,9 +65,13 @@ def roc(score_B: npt.NDArray[np.floating], is_class_B: npt.NDArray[np.bool_]) ->
 
 
 def reliability(
-    confidence_B: npt.NDArray[np.floating], correct_B: npt.NDArray[np.bool_], num_bins: int = 10
+    confidence_B: npt.NDArray[np.floating],
+    correct_B: npt.NDArray[np.bool_],
+    groups: Sequence[str],
+    num_bins: int = 10,
 ) -> list[ReliabilityBin]:
-    """The bins of `metrics.expected_calibration_error` that hold a video."""
+    """The bins of `metrics.expected_calibration_error` that hold a video; `groups` names the source of each."""
+    intervals = SourceIntervals(groups)
     bins_B = np.clip(np.ceil(confidence_B * num_bins).astype(int) - 1, 0, num_bins - 1)
     bins = []
     for index in np.unique(bins_B):
@@ -79,7 +84,7 @@ def reliability(
                 num_videos=num_videos,
                 mean_confidence=float(confidence_B[inside].mean()),
                 accuracy=num_correct / num_videos,
-                accuracy_interval_95=wilson_interval(num_correct, num_videos),
+                accuracy_interval_95=intervals.share(correct_B, inside),
             )
         )
     return bins

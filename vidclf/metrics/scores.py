@@ -5,7 +5,6 @@ Shape suffixes: B videos, C classes.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -13,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 from sklearn.metrics import confusion_matrix, precision_recall_fscore_support
 
-Z_95 = 1.959963984540054
+from vidclf.metrics.intervals import Interval, SourceIntervals
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -31,7 +30,8 @@ class Metrics:
     num_videos: int
     num_correct: int
     accuracy: float
-    accuracy_interval_95: tuple[float, float]
+    accuracy_interval_95: Interval | None
+    """that counts sources; None where these are too few or not known"""
     macro_f1: float
     """every class counts the same"""
     weighted_f1: float
@@ -46,8 +46,10 @@ def evaluate(
     predicted_B: Sequence[int],
     classes: Sequence[str],
     confidence_B: npt.NDArray[np.floating] | None = None,
+    groups: Sequence[str] | None = None,
 ) -> Metrics:
-    """Metrics of predictions against truth, both as class indices; at least one video.
+    """Metrics of predictions against truth, both as class indices; at least one video. `groups`
+    names the source of each.
 
     A class that is neither present nor predicted does not enter the macro average; one that is
     present and never predicted has F1 0.
@@ -65,7 +67,7 @@ def evaluate(
         num_videos=len(truth_B),
         num_correct=num_correct,
         accuracy=num_correct / len(truth_B),
-        accuracy_interval_95=wilson_interval(num_correct, len(truth_B)),
+        accuracy_interval_95=SourceIntervals(groups).share(correct_B) if groups is not None else None,
         macro_f1=float(np.mean([f1[i] for i in seen])),
         weighted_f1=float(np.average(f1, weights=support)),
         per_class={
@@ -79,14 +81,6 @@ def evaluate(
         if confidence_B is None
         else expected_calibration_error(confidence_B, correct_B),
     )
-
-
-def wilson_interval(num_correct: int, num_videos: int) -> tuple[float, float]:
-    """95 % score interval of a proportion (Wilson 1927); sensible for the few videos of a test split."""
-    p, n = num_correct / num_videos, num_videos
-    centre = (p + Z_95**2 / (2 * n)) / (1 + Z_95**2 / n)
-    half = Z_95 * math.sqrt(p * (1 - p) / n + Z_95**2 / (4 * n**2)) / (1 + Z_95**2 / n)
-    return max(0.0, centre - half), min(1.0, centre + half)
 
 
 def expected_calibration_error(

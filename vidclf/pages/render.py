@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import base64
+from collections.abc import Mapping
 from typing import Any
 
 import jinja2
 
 from vidclf.pages import svg
+from vidclf.uncertainty.risk_threshold import ABSTAIN_ON_ALL, CERTIFIED, ESTIMATED
 
 MAX_EMBEDDED_BYTES = 2 * 1024**2
 """Size of a CSV up to which the page holds it for download."""
@@ -22,7 +24,7 @@ def render(template: str, **values: Any) -> str:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.filters.update(percent=percent, clock=clock, points=points)
+    environment.filters.update(percent=percent, clock=clock, points=points, risk_words=risk_words)
     environment.globals.update(interval=svg.interval, attention=svg.attention)
     return environment.get_template(template).render(**values)
 
@@ -49,3 +51,21 @@ def clock(seconds: float) -> str:
         return f"{seconds:.1f} s"
     hours, rest = divmod(int(seconds), 3600)
     return f"{hours}:{rest // 60:02d}:{rest % 60:02d}" if hours else f"{rest // 60}:{rest % 60:02d}"
+
+
+def risk_words(risk: Mapping[str, Any]) -> str:
+    """What a run states of its risk, in words."""
+    wanted = f"{100 * risk['abstain_risk']:g} %"
+    counts = (
+        f"{risk['num_errors']} of {risk['num_accepted']} accepted validation videos wrong, {risk['num_wrong_sources']} "
+        f"of their {risk['num_sources']} sources with a wrong one"
+    )
+    if risk["basis"] == CERTIFIED:
+        return (
+            f"certified: at most {wanted} of accepted videos wrong, confidence {risk['confidence_level']:g}; {counts}"
+        )
+    if risk["basis"] == ESTIMATED:
+        return f"estimated: {percent(risk['estimate'])} of accepted videos wrong, {wanted} wanted, no promise; {counts}"
+    if risk["threshold"] >= ABSTAIN_ON_ALL:
+        return f"none: validation does not support {wanted}, every video is abstained on"
+    return f"none: validation does not support {wanted}, videos are accepted all the same; {counts}"

@@ -14,7 +14,8 @@ from vidclf.config import PipelineConfig
 from vidclf.errors import RunStopped
 from vidclf.pipeline.graph import run_pipeline
 from vidclf.pipeline.job import PipelineJob
-from vidclf.pipeline.run_directory import begin_run, check_run, would_process
+from vidclf.pipeline.pools import check_devices
+from vidclf.pipeline.run_directory import begin_run, check_run, would_delete, would_process
 from vidclf.runs import layout, reconcile
 from vidclf.runs.state import RunState
 from vidclf.runs.summary import Performance, stopped_text, summarize
@@ -43,7 +44,10 @@ def embed_videos(
     if config.dry_run:
         num_videos = would_process(config, manifest, job)
         print(f"would process {num_videos} of {manifest.num_rows} videos into {', '.join(runs)}")
+        if config.overwrite:
+            print(would_delete(config, job), end="")
         return None
+    check_devices(config, job)
     before = state = begin_run(config, manifest, job)
     del manifest
     summary_files = {run: storage.join(run, layout.SUMMARY_FILE) for run in runs}
@@ -61,10 +65,17 @@ def embed_videos(
             performance = (pipeline or run_pipeline)(config, job, state)
         except RunStopped as stopped:
             raise type(stopped)(stopped_text(config.output, runs, str(stopped))) from None
+        except Exception as error:
+            if not storage.is_disk_full(error):
+                raise
+            why = "the disk is full; free some of it"
+            raise RunStopped(stopped_text(config.output, runs, why)) from None
         state = reconcile.reconcile(config.output, runs)
         if state.num_pending == num_pending:
             raise RunStopped(stopped_text(config.output, runs, "the pipeline ended without its videos"))
     summaries = {run: summarize(run, before, state, time.monotonic() - started, performance) for run in runs}
+    for target in job.targets:
+        summaries[target.run(config.output)].update(target.stated)
     for run, summary in summaries.items():
         storage.publish_json(summary_files[run], summary)
     return summaries

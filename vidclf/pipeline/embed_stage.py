@@ -13,7 +13,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import ray
 
-from vidclf import arrow, event_log, schema
+from vidclf import arrow, device, event_log, ray_cluster, schema
 from vidclf.pipeline.embedder import BackboneEmbedder, interleaved
 from vidclf.pipeline.engines import load_engine
 from vidclf.pipeline.job import Head, PipelineJob, RunSpec, StagedHead
@@ -33,27 +33,37 @@ class EmbedVideos:
         tally: Any,
         logs_events: bool = False,
     ) -> None:
-        """`networks`: by feature key, a reference to what `conversions.loaded` takes."""
+        """`networks`: by feature key, a reference to what `conversions.loaded` takes. `num_gpus`: what this worker
+        reserved of a GPU, which decides its device."""
         self._job = job
         self._tally = tally
         self._logs_events = logs_events
         self._columns = written_columns([target.row_schema for target in job.targets])
-        self._heads = [target.make_head() if target.make_head is not None else None for target in job.targets]
+        self._cnns: dict[str, BackboneEmbedder] = {}
+        with ray_cluster.refusals_told(tally):
+            self._load(device.claim(num_gpus), networks, precision)
+
+    def _load(self, own_device: str, networks: dict[str, Any], precision: str) -> None:
+        job, tally = self._job, self._tally
+        self._heads = [target.make_head(own_device) if target.make_head is not None else None for target in job.targets]
         for head in self._heads:
             if head is not None:
                 tally.add.remote({f"head_engine:{head.engine}": 1})
         # The references are in a dictionary, so that Ray hands them over as they are and every worker of a
         # node shares the arrays.
-        transforms, device = job.transforms(), "cuda" if num_gpus else "cpu"
-        self._cnns = {}
+        transforms = job.transforms()
         for embedding in job.embeddings:
             spec = embedding.spec
             network = ray.get(networks[spec.key])
-            cnn = load_engine(network, spec.backbone, embedding.weights, device, precision)
+            cnn = load_engine(network, spec.backbone, embedding.weights, own_device, precision)
             self._cnns[spec.key] = BackboneEmbedder(embedding, cnn, transforms)
             tally.add.remote({f"cnn_engine:{cnn.name}": 1})
 
     def __call__(self, batch: pa.Table) -> pa.Table:
+        with ray_cluster.refusals_told(self._tally):
+            return self._embedded(batch)
+
+    def _embedded(self, batch: pa.Table) -> pa.Table:
         started = time.perf_counter()
         is_ok = pc.is_null(batch["reject_reason"])
         # Filtering copies the frames, so not where nothing is to be left out.

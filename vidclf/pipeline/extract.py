@@ -6,7 +6,7 @@ from typing import Any
 
 import pyarrow as pa
 
-from vidclf import schema
+from vidclf import arguments, schema
 from vidclf.backbones import int8_weights
 from vidclf.backbones.weights import load_weights, weights_digest
 from vidclf.config import ExtractConfig
@@ -19,6 +19,7 @@ from vidclf.video.sampling import SamplingPlan
 
 def extract(config: ExtractConfig, manifest: pa.Table) -> dict[str, dict[str, Any]] | None:
     """Run the pipeline for `jobs/extract.py`; as `embed_videos`."""
+    arguments.check_outputs(config)
     if config.format == "hdf5":
         hdf5.check_exportable(manifest)
     plan = SamplingPlan.of(config)

@@ -121,7 +121,8 @@ def run_pipeline(config: PipelineConfig, job: PipelineJob, before: RunState) -> 
         videos = videos.map_batches(
             EmbedVideos,
             fn_constructor_kwargs=embed,
-            **of_batches,
+            # Ray Data wants a number where there are GPUs. With more than a block has, it would wait for rows.
+            **{**of_batches, "batch_size": VIDEOS_HANDED_OVER},
             compute=ActorPoolStrategy(size=pools.cnn_workers, max_tasks_in_flight_per_actor=2),
             num_cpus=pools.cnn_cpus,
             num_gpus=pools.cnn_gpus,

@@ -9,6 +9,7 @@ from typing import Any, Protocol
 import pyarrow as pa
 
 from vidclf import arrow, schema, storage
+from vidclf.credentials import masked
 from vidclf.features.spec import FeatureSpec
 from vidclf.video.frame_transform import FrameTransform, FrameTransforms
 
@@ -58,13 +59,15 @@ class RunSpec:
     embeddings: tuple[BackboneSetup, ...]
     """those that its head wants, in that order; one without a head"""
     output_schema: pa.Schema
-    make_head: Callable[[], Head] | None = None
-    """called once in every CNN worker; None writes the features themselves"""
+    make_head: Callable[[str], Head] | None = None
+    """called once in every CNN worker, with its device; None writes the features themselves"""
     ensemble_id: str | None = None
     classes: tuple[str, ...] = ()
     """the head's classes, in the order of its probabilities"""
     settings: dict[str, Any] = field(default_factory=dict)
     """what else decides the head's rows; a run is continued only with the same"""
+    stated: dict[str, Any] = field(default_factory=dict)
+    """what else `summary.json` of the run holds"""
     segments_schema: pa.Schema | None = None
     """of the rows in the run's `segments/`, which the head's rows carry in `schema.SEGMENTS_COLUMN`"""
     early_frames: int | None = None
@@ -89,7 +92,7 @@ class RunSpec:
         return {
             "feature_key": "+".join(spec.key for spec in self.specs),
             "feature_specs": [vars(spec) for spec in self.specs],
-            "weights": [embedding.weights for embedding in self.embeddings],
+            "weights": [masked(embedding.weights) for embedding in self.embeddings],
             "ensemble_id": self.ensemble_id,
             "classes": list(self.classes),
             "settings": self.settings,

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
+from vidclf import ray_cluster
+from vidclf.backbones import int8_weights
 from vidclf.config import PipelineConfig
-from vidclf.errors import ConfigError
+from vidclf.pipeline.job import PipelineJob
 from vidclf.ray_cluster import ClusterResources
 
 VIDEOS_PER_BLOCK = (4, 32)
@@ -28,6 +31,16 @@ MAX_BLOCK_BYTES = 128 * 1024**2
 """The most decoded frames in a block."""
 
 
+def check_devices(config: PipelineConfig, job: PipelineJob) -> None:
+    """ConfigError for more of a GPU than the cluster has, and for quantized weights on one. Asks the cluster only
+    where the answer depends on it: a finished job that is submitted again ends without."""
+    some_quantized = any(int8_weights.is_quantized(embedding.state) for embedding in job.embeddings)
+    if config.gpus_per_cnn_worker or config.cnn_workers or some_quantized:
+        pools = pool_sizes(config, ray_cluster.connect())
+        for embedding in job.embeddings:
+            int8_weights.check_device(embedding.state, embedding.weights, pools.cnn_gpus)
+
+
 @dataclass(frozen=True, kw_only=True)
 class _Pools:
     decode_workers: int
@@ -44,20 +57,21 @@ class _Pools:
 
 
 def pool_sizes(config: PipelineConfig, resources: ClusterResources) -> _Pools:
-    """Workers of each operator and what each reserves.
+    """Workers of each operator and what each reserves. Raises ConfigError for more of a GPU than there is.
 
     Without a GPU every core gets one worker, which decodes and runs the CNN in turn, unless CNN workers are asked
-    for. With GPUs the CNN workers are one a GPU and the other cores decode; they reserve their GPU alone, because
-    decoders may have taken every CPU of its machine before, where machines come one by one. One CPU stays
-    unreserved for Ray Data's own tasks, which would wait for ever otherwise.
+    for. With GPUs the CNN workers are as many as their shares allow, GPU by GPU; the cores but one for each GPU that
+    they take decode. CNN workers reserve their GPU alone, because decoders may have taken every CPU of its machine
+    before, where machines come one by one. One CPU stays unreserved for Ray Data's own tasks, which would wait for
+    ever otherwise.
     """
     has_gpu = resources.num_gpus > 0
     cnn_gpus = config.gpus_per_cnn_worker if config.gpus_per_cnn_worker is not None else float(has_gpu)
-    if cnn_gpus > 0 and not has_gpu:
-        raise ConfigError(f"--gpus-per-cnn-worker must be 0 on a cluster without GPUs, got {cnn_gpus}")
     if cnn_gpus > 0:
-        cnn_workers = config.cnn_workers or max(1, int(resources.num_gpus / cnn_gpus))
-        decode_workers = config.decode_workers or max(1, resources.num_cpus - cnn_workers - 1)
+        cnn_workers = config.cnn_workers or max(1, ray_cluster.workers_on_gpus(cnn_gpus, resources.num_gpus))
+        ray_cluster.check_gpus("--gpus-per-cnn-worker", cnn_gpus, resources, "--cnn-workers", cnn_workers)
+        gpus_taken = math.ceil(cnn_workers / ray_cluster.workers_on_gpus(cnn_gpus, 1))
+        decode_workers = config.decode_workers or max(1, resources.num_cpus - gpus_taken - 1)
     else:
         decode_workers = config.decode_workers or resources.num_cpus
         cnn_workers = config.cnn_workers or 0

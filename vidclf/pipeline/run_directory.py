@@ -12,28 +12,20 @@ from vidclf.config import PipelineConfig
 from vidclf.errors import ConfigError
 from vidclf.features.spec import specs_of
 from vidclf.pipeline.job import PipelineJob, RunSpec
-from vidclf.runs import content_checks, layout, reconcile
+from vidclf.runs import content_checks, layout, output_files, outputs, reconcile
 from vidclf.runs.layout import IDENTITY_FILE
+from vidclf.runs.output_files import Kind
 from vidclf.runs.state import RunState, asked_ids
 
 
 def check_run(config: PipelineConfig, manifest: pa.Table, job: PipelineJob) -> None:
     """ConfigError unless the output directory is free, or holds this very job's runs in part.
 
-    `--overwrite` makes way for another job, but never deletes a directory that no job wrote.
+    `--overwrite` makes way for another job, but never deletes what no job wrote.
     """
-    is_file = storage.exists(config.output) and not storage.is_dir(config.output)
-    is_ours = not is_file and any(
-        storage.exists(storage.join(run, IDENTITY_FILE)) for run in _runs_there(config.output)
-    )
-    if is_file or (not is_ours and storage.list_files(config.output, recursive=True)):
-        raise ConfigError(
-            f"--output {config.output}: must be empty or a run to continue or to overwrite (no {IDENTITY_FILE} in it)"
-        )
+    for kind, flag, location in _written(config, job):
+        outputs.check(kind, flag, location, overwrite=config.overwrite)
     apart = [target.directory for target in job.targets if target.directory is not None]
-    for run in apart:
-        if storage.list_files(run, recursive=True) and not storage.exists(storage.join(run, IDENTITY_FILE)):
-            raise ConfigError(f"--save-features {run}: must be empty or a run of this job (no {IDENTITY_FILE} in it)")
     # Without a manifest yet, a job was killed before it had begun.
     begun = [run for run in [*_runs_there(config.output), *apart] if layout.is_run(run)]
     if config.overwrite or not begun:
@@ -42,25 +34,41 @@ def check_run(config: PipelineConfig, manifest: pa.Table, job: PipelineJob) -> N
         if run not in job.runs(config.output):
             raise ConfigError(
                 f"--output {config.output}: holds a run in {run}, which this job would not fill; name the same "
-                "backbones as before, or choose another directory or --overwrite"
+                f"backbones as before, or {outputs.remedy(_kind(job.targets[0]), config.output)}"
             )
     for target in job.targets:
         if target.run(config.output) in begun:
-            _check_target(target, target.run(config.output), manifest)
+            remedy = outputs.remedy(_kind(target), target.run(config.output))
+            _check_target(target, target.run(config.output), manifest, remedy)
         elif any(layout.part_files(run) for run in begun):
             raise ConfigError(
                 f"--output {config.output}: of this job's runs only {', '.join(begun)} holds videos, and "
-                f"{target.run(config.output)} none; the runs of a job grow together, choose another directory or "
-                "--overwrite"
+                f"{target.run(config.output)} none; the runs of a job grow together, "
+                f"{outputs.remedy(_kind(target), config.output)}"
             )
 
 
+def _kind(target: RunSpec) -> Kind:
+    return output_files.FEATURES if target.ensemble_id is None else output_files.PREDICTIONS
+
+
+def _written(config: PipelineConfig, job: PipelineJob) -> list[tuple[Kind, str, str]]:
+    """The directories that a job writes into, each with its kind and the flag that names it."""
+    apart = [("--save-features", target, target.directory) for target in job.targets if target.directory]
+    inside = [("--output", target, config.output) for target in job.targets if not target.directory][:1]
+    return [(_kind(target), flag, location) for flag, target, location in [*inside, *apart]]
+
+
 def _runs_there(output: str) -> list[str]:
-    """Where runs may be: the output itself and its directories."""
-    return [output, *storage.list_dirs(output)]
+    """Where runs may be: the output itself and its directories for backbones."""
+    return [output, *(path for path in storage.list_dirs(output) if _name(path) in output_files.BACKBONES)]
 
 
-def _check_target(target: RunSpec, run: str, manifest: pa.Table) -> None:
+def _name(path: str) -> str:
+    return path.split("?", 1)[0].rstrip("/").rsplit("/", 1)[-1]
+
+
+def _check_target(target: RunSpec, run: str, manifest: pa.Table, remedy: str) -> None:
     identity = storage.read_json(storage.join(run, IDENTITY_FILE))
     theirs = specs_of(run, identity)
     if theirs != target.specs:
@@ -72,22 +80,20 @@ def _check_target(target: RunSpec, run: str, manifest: pa.Table) -> None:
             said = f"backbones: {','.join(named[0])} != {','.join(named[1])}"
         raise ConfigError(
             f"--output {run}: holds a run of feature key {'+'.join(spec.key for spec in theirs)}, this job's is "
-            f"{'+'.join(spec.key for spec in target.specs)} ({said}); choose another directory or --overwrite"
+            f"{'+'.join(spec.key for spec in target.specs)} ({said}); {remedy}"
         )
     if identity["ensemble_id"] != target.ensemble_id:
         raise ConfigError(
             f"--output {run}: holds a run of ensemble {identity['ensemble_id']}, this job's is "
-            f"{target.ensemble_id}; choose another directory or --overwrite"
+            f"{target.ensemble_id}; {remedy}"
         )
     if identity.get("settings", {}) != target.settings:
         raise ConfigError(
-            f"--output {run}: holds a run with {identity.get('settings')}, this job's are {target.settings}; "
-            "choose another directory or --overwrite"
+            f"--output {run}: holds a run with {identity.get('settings')}, this job's are {target.settings}; {remedy}"
         )
     if identity["columns"] != target.identity()["columns"]:
         raise ConfigError(
-            f"--output {run}: holds a run of another version of this software, whose rows have other columns; "
-            "choose another directory or --overwrite"
+            f"--output {run}: holds a run of another version of this software, whose rows have other columns; {remedy}"
         )
     told = [schema.VIDEO_ID, "label", "sublabel", "group", "split"]
     before = storage.read_table(storage.join(run, layout.MANIFEST_FILE), told)
@@ -99,7 +105,7 @@ def _check_target(target: RunSpec, run: str, manifest: pa.Table) -> None:
         gone = before[schema.VIDEO_ID].filter(is_gone)
         raise ConfigError(
             f"--output {run}: was started with {len(gone)} videos that this manifest does not hold "
-            f"(for one {gone[0]}); a run can grow but not shrink, choose another directory or --overwrite"
+            f"(for one {gone[0]}); a run can grow but not shrink, {remedy}"
         )
     now = manifest.select(told).take(place)
     is_changed = pa.chunked_array([[False] * before.num_rows])
@@ -113,7 +119,7 @@ def _check_target(target: RunSpec, run: str, manifest: pa.Table) -> None:
         was, is_ = before.filter(is_changed).to_pylist(), now.filter(is_changed).slice(0, 1).to_pylist()
         raise ConfigError(
             f"--output {run}: label, group or split of {len(was)} videos differ from those it was started with "
-            f"(for one {was[0]}, now {is_[0]}); choose another directory or --overwrite"
+            f"(for one {was[0]}, now {is_[0]}); {remedy}"
         )
 
 
@@ -127,12 +133,21 @@ def would_process(config: PipelineConfig, manifest: pa.Table, job: PipelineJob) 
     return int(new) + stale + reconcile.unfinished(runs) + reconcile.quarantined_for(runs[0], config.retried_reasons())
 
 
+def would_delete(config: PipelineConfig, job: PipelineJob) -> str:
+    """The files that a job with `--overwrite` would delete, a line each."""
+    lines = [outputs.would_delete(kind, location) for kind, _, location in _written(config, job)]
+    return "".join(f"{line}\n" for line in lines if line)
+
+
 def begin_run(config: PipelineConfig, manifest: pa.Table, job: PipelineJob) -> RunState:
     """Make the job's runs, or bring those that are there to a state from which they can be continued:
     which videos are done, and which are to be done again, is settled here."""
     if config.overwrite:
-        for directory in [config.output, *(target.directory for target in job.targets if target.directory)]:
-            storage.delete_tree(directory)
+        written = _written(config, job)
+        for kind, flag, location in written:
+            outputs.check(kind, flag, location, overwrite=True)  # all of them before any is cleared
+        for kind, flag, location in written:
+            outputs.clear(kind, flag, location)
     runs = job.runs(config.output)
     for target, run in zip(job.targets, runs, strict=True):
         storage.create_dir(run)

@@ -14,8 +14,8 @@ import ray
 from ray.data.block import BlockAccessor
 from ray.data.datasource import BlockBasedFileDatasink, FilenameProvider
 
-from vidclf import arrow, schema, storage
-from vidclf.runs import layout
+from vidclf import arrow, credentials, schema, storage
+from vidclf.runs import layout, lease
 
 
 def target_column(index: int) -> str:
@@ -63,14 +63,18 @@ class RunSink(BlockBasedFileDatasink):
         self._runs = runs
         self._segments = segments or {}
         self._attempts = attempts
+        self._guard = lease.guard(output)
 
     def write_block(self, block: BlockAccessor, block_index: int, ctx: Any) -> None:
-        table = block.to_arrow()
+        self._guard.check()
+        table = _masked(block.to_arrow())
         name = self.filename_provider.get_filename_for_task(ctx.kwargs["write_uuid"], ctx.task_idx)
         is_ok = pc.is_null(table["reject_reason"])
         ok = table.filter(is_ok)
         for index, (run, output_schema) in enumerate(self._runs.items()):
-            rows = pa.Table.from_struct_array(arrow.combined(ok[target_column(index)])) if ok.num_rows else None
+            rows = (
+                _masked(pa.Table.from_struct_array(arrow.combined(ok[target_column(index)]))) if ok.num_rows else None
+            )
             if run in self._segments:
                 # Before the videos' rows: what is done has its segments, and segments without their video
                 # are what a killed task left (`vidclf/reconcile.py` removes them).
@@ -87,6 +91,15 @@ class RunSink(BlockBasedFileDatasink):
             quarantined = rejected.rename_columns(schema.QUARANTINE.names)
         for run in self._runs:
             _publish(storage.join(run, layout.QUARANTINE_DIR, name), quarantined, schema.QUARANTINE)
+
+
+def _masked(rows: pa.Table) -> pa.Table:
+    """Rows that may be shared. What reads a video again takes its location from the run's manifest."""
+    found = rows["video_uri"].to_pylist()
+    if not any(map(credentials.has_credentials, found)):
+        return rows
+    place = rows.column_names.index("video_uri")
+    return rows.set_column(place, "video_uri", pa.array(map(credentials.masked, found), pa.string()))
 
 
 def _segments(rows: pa.Table) -> pa.Table:

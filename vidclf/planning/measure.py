@@ -14,7 +14,7 @@ import numpy.typing as npt
 import pyarrow as pa
 import torch
 
-from vidclf import schema
+from vidclf import device, schema
 from vidclf.archive.manifest import sample_of
 from vidclf.backbones import int8_weights, weights
 from vidclf.backbones.agreement import Frames
@@ -107,15 +107,15 @@ def _measure_cnn(
 ) -> tuple[dict[str, float], str]:
     """Seconds a video by engine, and the name of the engine that a job takes."""
     torch.set_num_threads(1)
-    device = "cuda" if is_gpu else "cpu"
+    own_device = device.claim(float(is_gpu))
     network: OpenVinoModel | dict[str, npt.NDArray[np.generic]] = state
     if not is_gpu:
         try:
             network = convert(config.backbone, config.weights, state)
         except ConversionError as error:
             print(f"OpenVINO cannot run {config.backbone}: {error}", file=sys.stderr)
-    taken = load_engine(network, config.backbone, config.weights, device, config.precision)
-    full = load_engine(network, config.backbone, config.weights, device, "fp32")
+    taken = load_engine(network, config.backbone, config.weights, own_device, config.precision)
+    full = load_engine(network, config.backbone, config.weights, own_device, "fp32")
     seconds = {one.name: _seconds_a_video(one, videos) for one in {cnn.name: cnn for cnn in (taken, full)}.values()}
     return seconds, taken.name
 

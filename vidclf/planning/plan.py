@@ -5,21 +5,22 @@ from __future__ import annotations
 import os
 
 import pyarrow as pa
-import torch
 import yaml
 
-from vidclf import storage
+from vidclf import arguments, device, storage
 from vidclf.config import PlanConfig
 from vidclf.errors import ConfigError
 from vidclf.planning import measure, sizing
 from vidclf.planning.measure import SampleMeasurement
 from vidclf.planning.sizing import Cost, Machine, Mix, Pools
+from vidclf.runs import outputs
 
 
 def plan(config: PlanConfig, manifest: pa.Table) -> str:
     """Measure, size, write `--write`; the text to show. ConfigError before anything is measured where the
     price table cannot be read or GPUs are planned that this machine cannot measure."""
-    num_here = torch.cuda.device_count()
+    arguments.check_outputs(config)
+    num_here = device.num_here()
     gpus = num_here if config.gpus is None else config.gpus
     cpus = config.cpus or len(os.sched_getaffinity(0))
     machines = read_prices(config.prices) if config.prices is not None else []
@@ -37,7 +38,7 @@ def plan(config: PlanConfig, manifest: pa.Table) -> str:
         text, pools = deadline_lines(cost, machines, num_videos, config.deadline, config.efficiency)
         lines += text
     if config.write is not None:
-        storage.publish_bytes(config.write, pools_yaml(pools, config).encode())
+        storage.publish_bytes(outputs.real(config.write), pools_yaml(pools, config).encode())
         lines.append(f"pools       {config.write}, for --config of extract and classify")
     return "\n".join(lines)
 

@@ -46,19 +46,27 @@ class FrameStrip:
 
 
 def strips(
-    files: Sequence[str], video_ids: Collection[str], plans: Mapping[str, SamplingPlan]
+    files: Sequence[str],
+    video_ids: Collection[str],
+    plans: Mapping[str, SamplingPlan],
+    manifest: pa.Table | None = None,
 ) -> dict[str, FrameStrip]:
     """The strips of some videos of predictions in Parquet `files`, by id; `plans` as the features were sampled by
-    at each stage, without those of which nothing tells."""
+    at each stage, without those of which nothing tells. Videos that `manifest` holds are opened where it
+    says, since the predictions' own locations are without credentials."""
     columns = [schema.VIDEO_ID, "video_uri", "attention", "pts_s", "content_digest", "stage"]
     wanted = pa.array(sorted(video_ids), pa.string())
     found: dict[str, FrameStrip] = {}
     if not video_ids:
         return found
+    manifest = manifest if manifest is not None else schema.MANIFEST.empty_table()
+    known = manifest.filter(pc.is_in(manifest[schema.VIDEO_ID], wanted))
+    uri_of = dict(zip(known[schema.VIDEO_ID].to_pylist(), known["video_uri"].to_pylist(), strict=True))
     decoders = {stage: SupervisedDecoder(plan, shrink, BOX * BOX * 3, DecodeLimits()) for stage, plan in plans.items()}
     try:
         for table in storage.iter_tables(list(files), columns):
             for row in table.filter(pc.is_in(table[schema.VIDEO_ID], wanted)).to_pylist():
+                row["video_uri"] = uri_of.get(row[schema.VIDEO_ID], row["video_uri"])
                 found[row[schema.VIDEO_ID]] = _strip(row, decoders.get(row["stage"]))
     finally:
         for decoder in decoders.values():

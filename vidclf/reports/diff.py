@@ -8,18 +8,19 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from vidclf import arrow, schema, storage
+from vidclf import arguments, arrow, schema, storage
 from vidclf.config import DiffConfig
+from vidclf.credentials import common_base, relative
 from vidclf.errors import ConfigError
-from vidclf.metrics.bootstrap import Interval
-from vidclf.metrics.scores import wilson_interval
+from vidclf.metrics.intervals import Interval, SourceIntervals
 from vidclf.pages import render
 from vidclf.reports import video_kinds
-from vidclf.reports.provenance import command, now, versions
-from vidclf.runs import layout
+from vidclf.reports.provenance import command, now, shown, versions
+from vidclf.runs import layout, output_files, outputs
 
 DIFF_FILE = "diff.json"
 
@@ -46,13 +47,14 @@ _COLUMNS = [
 
 @dataclass(frozen=True, kw_only=True)
 class FlipRate:
-    """How many of some videos changed their most probable class; the interval is Wilson's."""
+    """How many of some videos changed their most probable class."""
 
     name: str
     num_videos: int
     num_flipped: int
     rate: float
-    interval_95: Interval
+    interval_95: Interval | None
+    """that counts sources, by the manifest of a run; a video whose source no manifest tells is its own"""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -93,7 +95,8 @@ def diff(config: DiffConfig) -> Diff | None:
 
     Raises ConfigError where one of the two is no finished classification or they share no video.
     """
-    before, after = (_read(flag, getattr(config, flag)) for flag in ("before", "after"))
+    arguments.check_outputs(config)
+    before, after = _relative(config, [_read(flag, getattr(config, flag)) for flag in ("before", "after")])
     both = before.join(after, schema.VIDEO_ID, join_type="inner", left_suffix="_before", right_suffix="_after")
     if not both.num_rows:
         raise ConfigError(
@@ -108,13 +111,14 @@ def diff(config: DiffConfig) -> Diff | None:
     labels = both["top_label_before"].to_pylist()
     is_flipped = pc.not_equal(both["top_label_before"], both["top_label_after"]).to_pylist()
     codecs, resolutions = _kinds(both)
-    overall = flip_rates("overall", ["all videos"] * both.num_rows, is_flipped)[0]
+    groups = _groups(both, [config.before, config.after])
+    overall = flip_rates("overall", ["all videos"] * both.num_rows, is_flipped, groups)[0]
     result = Diff(
         overall=overall,
         by={
-            "class": flip_rates("class", labels, is_flipped),
-            "codec": flip_rates("codec", codecs, is_flipped),
-            "resolution": flip_rates("resolution", resolutions, is_flipped),
+            "class": flip_rates("class", labels, is_flipped, groups),
+            "codec": flip_rates("codec", codecs, is_flipped, groups),
+            "resolution": flip_rates("resolution", resolutions, is_flipped, groups),
         },
         transitions=_transitions(labels, both["top_label_after"].to_pylist()),
         verdicts=_verdicts(both),
@@ -126,11 +130,12 @@ def diff(config: DiffConfig) -> Diff | None:
         provenance={
             "command": command("diff", config),
             "date": now(),
-            "before": f"{config.before}, {before.num_rows} videos, ensemble {_ensembles(before)}",
-            "after": f"{config.after}, {after.num_rows} videos, ensemble {_ensembles(after)}",
+            "before": _facts(config.before, config, before),
+            "after": _facts(config.after, config, after),
             "versions": versions(),
         },
     )
+    outputs.begin(output_files.COMPARISON, config.output)
     storage.publish_table(storage.join(config.output, FLIPPED_FILE), changes)
     html = render.render(
         "diff.html.j2",
@@ -147,7 +152,9 @@ def diff(config: DiffConfig) -> Diff | None:
 
 def table(result: Diff, output: str) -> str:
     """The comparison in a few lines for a terminal."""
-    overall, (low, high) = result.overall, result.overall.interval_95
+    overall, interval = result.overall, "no interval: fewer than 5 sources"
+    if overall.interval_95 is not None:
+        interval = "95 % interval {:.4f} to {:.4f}".format(*overall.interval_95)
     limit = ""
     if result.max_flip_rate is not None:
         limit = f"; {'within' if result.is_within_limit else 'ABOVE'} --max-flip-rate {result.max_flip_rate:g}"
@@ -155,7 +162,7 @@ def table(result: Diff, output: str) -> str:
         ("videos in both", str(overall.num_videos)),
         (
             "flipped",
-            f"{overall.num_flipped} ({overall.rate:.4f}, 95 % interval {low:.4f} to {high:.4f}{limit})",
+            f"{overall.num_flipped} ({overall.rate:.4f}, {interval}{limit})",
         ),
         *((f"verdict {name}", str(count)) for name, count in result.verdicts.items()),
         ("only before, only after", f"{result.num_only_before}, {result.num_only_after}"),
@@ -165,8 +172,9 @@ def table(result: Diff, output: str) -> str:
     return "\n".join(f"{name:<{width}}  {value}" for name, value in rows)
 
 
-def flip_rates(kind: str, names: Sequence[str], is_flipped: Sequence[bool]) -> list[FlipRate]:
-    """The flip rate of the videos of each name."""
+def flip_rates(kind: str, names: Sequence[str], is_flipped: Sequence[bool], groups: Sequence[str]) -> list[FlipRate]:
+    """The flip rate of the videos of each name; `groups` names the source of each video."""
+    intervals, is_flipped_B, names_B = SourceIntervals(groups), np.array(is_flipped), np.array(names)
     total = Counter(names)
     flipped = Counter(name for name, is_one in zip(names, is_flipped, strict=True) if is_one)
     return [
@@ -175,10 +183,21 @@ def flip_rates(kind: str, names: Sequence[str], is_flipped: Sequence[bool]) -> l
             num_videos=total[name],
             num_flipped=flipped[name],
             rate=flipped[name] / total[name],
-            interval_95=wilson_interval(flipped[name], total[name]),
+            interval_95=intervals.share(is_flipped_B, names_B == name),
         )
         for name in video_kinds.in_order(kind, set(total))
     ]
+
+
+def _groups(both: pa.Table, locations: Sequence[str]) -> list[str]:
+    """Each video's source, by the manifests of the runs, the later one first."""
+    group_of: dict[str, str] = {}
+    for location in locations:
+        path = storage.join(location, layout.MANIFEST_FILE)
+        if not location.endswith(".parquet") and storage.exists(path):
+            rows = storage.read_table(path, [schema.VIDEO_ID, "group"])
+            group_of.update(zip(rows[schema.VIDEO_ID].to_pylist(), rows["group"].to_pylist(), strict=True))
+    return [group_of.get(video_id) or video_id for video_id in both[schema.VIDEO_ID].to_pylist()]
 
 
 def _read(flag: str, location: str) -> pa.Table:
@@ -202,6 +221,17 @@ def _read(flag: str, location: str) -> pa.Table:
     if pc.count_distinct(rows[schema.VIDEO_ID]).as_py() != rows.num_rows:
         raise ConfigError(f"--{flag} {location}: must hold each video once; run jobs/audit.py")
     return rows
+
+
+def _relative(config: DiffConfig, tables: Sequence[pa.Table]) -> list[pa.Table]:
+    """The same rows with locations as a report may show them."""
+    columns = [table["video_uri"].to_pylist() for table in tables]
+    base = config.base_uri if config.base_uri is not None else common_base([uri for uris in columns for uri in uris])
+    place = _COLUMNS.index("video_uri")
+    return [
+        table.set_column(place, "video_uri", pa.array([relative(uri, base) for uri in uris], pa.string()))
+        for table, uris in zip(tables, columns, strict=True)
+    ]
 
 
 def _changes(both: pa.Table) -> pa.Table:
@@ -271,6 +301,10 @@ def _lonely(name: str, mine: pa.Table, others: pa.Table, other: str) -> list[Unm
         )
         for row in rows.slice(0, MAX_LONELY).to_pylist()
     ]
+
+
+def _facts(location: str, config: DiffConfig, rows: pa.Table) -> str:
+    return f"{shown(location, config.output)}, {rows.num_rows} videos, ensemble {_ensembles(rows)}"
 
 
 def _ensembles(rows: pa.Table) -> str:

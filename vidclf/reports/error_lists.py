@@ -22,6 +22,9 @@ SPLIT_ORDER = ("test", UNSPLIT, "val", "train")
 NUM_PROBABILITIES = 3
 """Probabilities shown of a video."""
 
+FORMULA_STARTS = ("=", "+", "-", "@")
+"""Characters with which a spreadsheet's formula begins (OWASP, CSV injection)."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class ListedVideo:
@@ -58,7 +61,7 @@ def abstained(videos: ScoredVideos, classes: Sequence[str]) -> list[ListedVideo]
 
 
 def to_csv(cases: Sequence[ListedVideo]) -> bytes:
-    """UTF-8 with a header."""
+    """UTF-8 with a header. Text that a spreadsheet would run as a formula begins with an apostrophe."""
     names = [field.name for field in fields(ListedVideo) if field.name != "probabilities"]
     stream = io.StringIO()
     writer = csv.writer(stream, lineterminator="\n")
@@ -100,4 +103,7 @@ def _case(videos: ScoredVideos, index: int, classes: Sequence[str]) -> ListedVid
 
 
 def _shown(value: str | float) -> str:
-    return value if isinstance(value, str) else f"{value:.6f}"
+    if not isinstance(value, str):
+        return f"{value:.6f}"
+    # Leading white space does not stop a spreadsheet from reading a formula behind it.
+    return f"'{value}" if value.lstrip().startswith(FORMULA_STARTS) or value.startswith(("\t", "\r")) else value

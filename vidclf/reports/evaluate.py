@@ -3,28 +3,33 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
+from functools import partial
 from typing import Any
 
 import pyarrow as pa
 
-from vidclf import schema, storage
+from vidclf import arguments, schema, storage
 from vidclf.archive.manifest import read_manifest
 from vidclf.classification import stored_features
 from vidclf.classification.passes import plans_of
 from vidclf.config import EvaluateConfig
+from vidclf.credentials import common_base, relative, relative_text
 from vidclf.ensemble.info import EnsembleInfo, read_info
 from vidclf.ensemble.views import VIEWS
 from vidclf.errors import ConfigError
 from vidclf.features.spec import specs_of
+from vidclf.pages.render import risk_words
 from vidclf.reports import ensemble_facts, error_lists, figures, provenance, report_page
 from vidclf.reports.attended_frames import strips
 from vidclf.reports.figures import Evaluation
+from vidclf.reports.held_out import by_record
 from vidclf.reports.labelled_predictions import PREDICTION_COLUMNS, UNSPLIT, ScoredVideos, score
 from vidclf.reports.stage_costs import PassCosts, progress
-from vidclf.runs import layout
+from vidclf.runs import layout, output_files, outputs, state
 from vidclf.runs.layout import IDENTITY_FILE
 from vidclf.uncertainty.early_exit import FULL
+from vidclf.uncertainty.risk_threshold import risk_statement
 from vidclf.video.sampling import SamplingPlan
 
 METRICS_FILE = "metrics.json"
@@ -36,6 +41,8 @@ MISCLASSIFIED_FILE = "misclassified.csv"
 ABSTAINED_FILE = "abstained.csv"
 
 PREDICTIONS_FILE = "predictions.parquet"
+
+MOVED = "to the split that the ensemble's own splits.parquet has for them or their source"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -57,6 +64,8 @@ class _Source:
     quarantined_in: str | None
     """the run whose quarantine the report shows"""
     facts: dict[str, str]
+    risk: dict[str, Any] | None
+    """`classify.risk_statement`; None of a run by an earlier version"""
     progress: PassCosts | None = None
 
 
@@ -66,11 +75,15 @@ def evaluate(config: EvaluateConfig) -> Evaluation | None:
     Raises ConfigError where the predictions are no finished classification, or the manifest shares
     no labelled video with them; or where the features to classify are not those of the ensemble.
     """
+    arguments.check_outputs(config)
     source = _from_predictions(config) if config.predictions is not None else _from_features(config)
     if source is None:
         return None
-    scoring = score(storage.iter_tables(source.files, PREDICTION_COLUMNS), source.manifest, source.classes)
-    videos = scoring.videos
+    manifest, num_moved = by_record(source.manifest, source.ensemble)
+    scoring = score(storage.iter_tables(source.files, PREDICTION_COLUMNS), manifest, source.classes)
+    uris = source.manifest["video_uri"].to_pylist()
+    base = storage.canonical(config.base_uri) if config.base_uri is not None else common_base(uris)
+    videos = scoring.videos.relative_to(base)
     in_split = {split: videos.splits == split for split in (*schema.SPLITS, UNSPLIT)}
     per_split = {
         split: figures.split_metrics(videos.take(inside), source.classes)
@@ -101,20 +114,25 @@ def evaluate(config: EvaluateConfig) -> Evaluation | None:
         training_note=source.note,
         provenance={
             "command": provenance.command("evaluate", config),
+            "paths": "absolute ones are relative to this report, those of videos to the directory that they share",
             "date": provenance.now(),
             **source.facts,
+            **({"splits": f"{num_moved} videos moved {MOVED}"} if num_moved else {}),
             "versions": provenance.versions(),
         },
+        risk=source.risk,
         progress=source.progress,
     )
-    _write(config, source, result, videos)
+    _write(config, source, result, videos, base)
     return result
 
 
 def table(evaluation: Evaluation, output: str) -> str:
     """The report in a few lines for a terminal."""
     summary, headline, detail = evaluation.summary, evaluation.per_split[evaluation.headline], evaluation.detail
-    low, high = headline.accuracy_interval_95
+    interval = "no interval: fewer than 5 sources"
+    if headline.accuracy_interval_95 is not None:
+        interval = "95 % interval {:.2f} to {:.2f}".format(*headline.accuracy_interval_95)
     what = "accuracy on held-out sources" if evaluation.headline == "test" else f"accuracy ({evaluation.headline})"
     rows = []
     if summary is not None:
@@ -129,29 +147,37 @@ def table(evaluation: Evaluation, output: str) -> str:
         (
             what,
             f"{headline.accuracy:.3f} ({headline.num_correct} of {headline.num_videos} videos, "
-            f"95 % interval {low:.2f} to {high:.2f}; chance {1 / len(evaluation.classes):.2f})",
+            f"{interval}; chance {1 / len(evaluation.classes):.2f})",
         )
     )
+    rows.append(("mean of the sources", f"{detail.source_accuracy:.3f} ({detail.num_sources} sources)"))
     if detail.num_accepted < headline.num_videos:
         share = f" of which {detail.num_accepted_correct} are right" if detail.num_accepted else ""
         rows.append(("accepted", f"{detail.num_accepted} of {headline.num_videos} videos,{share}".rstrip(",")))
+    if evaluation.risk is not None:
+        rows.append(("risk basis", risk_words(evaluation.risk)))
     rows.append(("report", storage.join(output, PAGE_FILE)))
     width = max(len(name) for name, _ in rows)
     return "\n".join(f"{name:<{width}}  {value}" for name, value in rows)
 
 
-def _write(config: EvaluateConfig, source: _Source, result: Evaluation, videos: ScoredVideos) -> None:
+def _write(config: EvaluateConfig, source: _Source, result: Evaluation, videos: ScoredVideos, base: str) -> None:
     wrong, undecided = error_lists.misclassified(videos, source.classes), error_lists.abstained(videos, source.classes)
     # Of those in both lists the frames are shown once, with the misclassified.
     only_undecided = [case for case in undecided if case.label == case.top_label]
     shown = [*wrong[: config.max_examples], *only_undecided[: config.max_examples]]
+    found = strips(source.files, {case.video_id for case in shown}, source.plans, source.manifest)
     html = report_page.report(
         result,
         wrong=wrong,
         undecided=undecided,
-        strips=strips(source.files, {case.video_id for case in shown}, source.plans),
-        quarantine=_quarantine(source.quarantined_in),
+        strips={
+            video_id: replace(strip, reason=relative_text(strip.reason, base) if strip.reason else None)
+            for video_id, strip in found.items()
+        },
+        quarantine=_quarantine(source.quarantined_in, base),
     )
+    outputs.begin(output_files.REPORT, config.output)
     for name, content in (
         (MISCLASSIFIED_FILE, error_lists.to_csv(wrong)),
         (ABSTAINED_FILE, error_lists.to_csv(undecided)),
@@ -166,11 +192,13 @@ def _from_predictions(config: EvaluateConfig) -> _Source:
     assert config.predictions is not None  # says EvaluateConfig, as of the manifest
     assert config.manifest is not None
     identity, summary = _finished(config.predictions)
+    state.refuse_repeated(config.predictions, "--predictions")
     manifest = read_manifest(config.manifest)
     specs = specs_of(config.predictions, identity)
     directory, note = ensemble_facts.find_ensemble(config.predictions, config.ensemble, identity["ensemble_id"])
     info = read_info(directory) if directory is not None else None
     settings = identity.get("settings", {})
+    shown = partial(provenance.shown, output=config.output)
     return _Source(
         files=layout.part_files(config.predictions),
         manifest=manifest,
@@ -183,12 +211,13 @@ def _from_predictions(config: EvaluateConfig) -> _Source:
         plans=plans_of(config.predictions, specs[0].plan),
         quarantined_in=config.predictions,
         facts={
-            "ensemble": f"{identity['ensemble_id']}{f' in {directory}' if directory else ''}",
-            "predictions": config.predictions,
+            "ensemble": f"{identity['ensemble_id']}{f' in {shown(directory)}' if directory else ''}",
+            "predictions": shown(config.predictions),
             "decided by": provenance.settings_text(settings),
-            "manifest": f"{config.manifest}, {manifest.num_rows} videos",
+            "manifest": f"{shown(config.manifest)}, {manifest.num_rows} videos",
             **ensemble_facts.feature_facts(specs),
         },
+        risk=summary.get("risk"),
         progress=progress(summary, settings, directory, info),
     )
 
@@ -201,8 +230,12 @@ def _from_features(config: EvaluateConfig) -> _Source | None:
     if config.dry_run:
         print(f"would classify and score {features.manifest.num_rows} videos into {config.output}")
         return None
+    outputs.begin(output_files.REPORT, config.output)
     file = storage.join(config.output, PREDICTIONS_FILE)
-    storage.publish_table(file, stored_features.predictions(features, config, len(info.classes)))
+    found = stored_features.threshold(config)
+    storage.publish_table(file, stored_features.predictions(features, config, found, len(info.classes)))
+    shown = partial(provenance.shown, output=config.output)
+    num_videos = features.manifest.num_rows
     spec_facts = (
         ensemble_facts.feature_facts(features.specs)
         if features.specs
@@ -220,10 +253,11 @@ def _from_features(config: EvaluateConfig) -> _Source | None:
         plans={FULL: features.specs[0].plan} if features.specs else {},
         quarantined_in=config.features[0] if features.summary is not None else None,
         facts={
-            "ensemble": f"{info.ensemble_id} in {config.ensemble}",
-            "features": f"{', '.join(config.features)}, split {config.split}, {features.manifest.num_rows} videos",
+            "ensemble": f"{info.ensemble_id} in {shown(config.ensemble)}",
+            "features": f"{', '.join(map(shown, config.features))}, split {config.split}, {num_videos} videos",
             **spec_facts,
         },
+        risk=risk_statement(found, config.abstain_risk),
     )
 
 
@@ -238,9 +272,13 @@ def _finished(predictions: str) -> tuple[dict[str, Any], dict[str, Any]]:
     return identity, storage.read_json(summary_file)
 
 
-def _quarantine(run: str | None) -> list[dict[str, Any]]:
+def _quarantine(run: str | None, base: str) -> list[dict[str, Any]]:
     if run is None:
         return []
     rows: Iterable[pa.Table] = storage.iter_tables(layout.quarantine_files(run), schema.QUARANTINE.names)
-    listed = [row for part in rows for row in part.to_pylist()]
+    listed = [
+        {**row, "video_uri": relative(row["video_uri"], base), "message": relative_text(row["message"], base)}
+        for part in rows
+        for row in part.to_pylist()
+    ]
     return sorted(listed, key=lambda row: (row["reason"], row["video_uri"]))

@@ -1,6 +1,9 @@
 """The figures of a report: what the predictions of one split are worth, in which respects.
 
-Shape suffixes: B videos, C classes, M members, V views, R resamples.
+Every interval is one of 95 % that counts sources (`learning/intervals.py`), None where too few sources have part in
+the figure.
+
+Shape suffixes: B videos, C classes, M members, V views.
 """
 
 from __future__ import annotations
@@ -15,9 +18,9 @@ import numpy.typing as npt
 from scipy.cluster import hierarchy
 
 from vidclf.metrics import curves, scores
-from vidclf.metrics.bootstrap import GroupBootstrap, Interval, interval_95, ratio
 from vidclf.metrics.curves import ReliabilityBin, RiskCoverage, Roc
-from vidclf.metrics.scores import Metrics, wilson_interval
+from vidclf.metrics.intervals import F1Intervals, Interval, SourceIntervals
+from vidclf.metrics.scores import Metrics
 from vidclf.reports import video_kinds
 from vidclf.reports.labelled_predictions import ScoredVideos
 from vidclf.reports.stage_costs import PassCosts
@@ -33,19 +36,19 @@ ORIGINAL_VIEW = 0
 
 @dataclass(frozen=True, kw_only=True)
 class Share:
-    """How many of some videos are right; the interval is Wilson's."""
+    """How many of some videos are right."""
 
     name: str
     num_videos: int
     num_correct: int
     num_abstained: int
     accuracy: float
-    interval_95: Interval
+    interval_95: Interval | None
 
 
 @dataclass(frozen=True, kw_only=True)
 class ClassDetail:
-    """Intervals by bootstrap over sources; None where no resample defines the figure."""
+    """Of one class, what `ClassMetrics` does not say."""
 
     precision_interval_95: Interval | None
     recall_interval_95: Interval | None
@@ -57,13 +60,14 @@ class ClassDetail:
 
 @dataclass(frozen=True, kw_only=True)
 class Voter:
-    """A member or a view on its own, compared with `gain_over`; intervals by bootstrap over sources."""
+    """A member or a view on its own, compared with another vote on the same videos."""
 
     name: str
     accuracy: float
     interval_95: Interval | None
     gain: float
     gain_interval_95: Interval | None
+    """None for the vote that others are compared with"""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -81,13 +85,15 @@ class Detail:
 
     num_sources: int
     accuracy_interval_95: Interval | None
-    """by bootstrap over sources, as the next two"""
+    source_accuracy: float
+    """the mean over the sources of each source's accuracy: large sources count as small ones"""
+    source_accuracy_interval_95: Interval | None
     macro_f1_interval_95: Interval | None
     weighted_f1_interval_95: Interval | None
     num_accepted: int
     num_accepted_correct: int
     accepted_interval_95: Interval | None
-    """of the accuracy among accepted videos (Wilson); None where all abstain"""
+    """of the accuracy among accepted videos"""
     per_class: dict[str, ClassDetail]
     macro_auc: float | None
     class_order: list[int]
@@ -130,12 +136,16 @@ class Evaluation:
     training_note: str
     """why there are no epochs, if there are none"""
     provenance: dict[str, str]
+    risk: dict[str, Any] | None = None
+    """`risk.risk_statement` of the run; None where an earlier version made it"""
     progress: PassCosts | None = None
     """the stages of a progressive classification"""
 
 
 def split_metrics(videos: ScoredVideos, classes: Sequence[str]) -> Metrics:
-    return scores.evaluate(videos.label_B.tolist(), videos.top_B.tolist(), classes, videos.confidence_B)
+    return scores.evaluate(
+        videos.label_B.tolist(), videos.top_B.tolist(), classes, videos.confidence_B, videos.groups.tolist()
+    )
 
 
 def detail(
@@ -149,28 +159,10 @@ def detail(
     num_classes, correct_B = len(classes), videos.is_correct_B
     is_label_BC = videos.label_B[:, None] == np.arange(num_classes)
     is_top_BC = videos.top_B[:, None] == np.arange(num_classes)
-    is_member_right_BM = videos.member_top_BM == videos.label_B[:, None]
-    is_view_right_BV = videos.view_top_BV == videos.label_B[:, None]
-    columns = [
-        np.ones((len(videos), 1)),
-        correct_B[:, None],
-        is_label_BC & is_top_BC,
-        is_top_BC,
-        is_label_BC,
-        is_member_right_BM,
-        is_view_right_BV,
-    ]
-    bootstrap = GroupBootstrap(videos.groups.tolist())
-    sums_RK = bootstrap.sums(np.concatenate(columns, axis=1))
-    ends = np.cumsum([part.shape[1] for part in columns])[:-1]
-    num_R, right_R, hit_RC, taken_RC, present_RC, member_RM, view_RV = np.split(sums_RK, ends, axis=1)
-    accuracy_R = ratio(right_R[:, 0], num_R[:, 0])
-    f1_RC = ratio(2 * hit_RC, taken_RC + present_RC)
-    precision_RC, recall_RC = ratio(hit_RC, taken_RC), ratio(hit_RC, present_RC)
-    weighted_f1_R = ratio(np.nansum(f1_RC * present_RC, axis=1), present_RC.sum(axis=1))
-    num_seen_R = (~np.isnan(f1_RC)).sum(axis=1).astype(np.float64)
+    intervals = SourceIntervals(videos.groups.tolist())
+    f1 = F1Intervals.of(intervals, is_label_BC, is_top_BC)
     accepted, is_abstained = videos.is_accepted_B, ~videos.is_accepted_B
-    num_accepted, num_accepted_correct = int(accepted.sum()), int(correct_B[accepted].sum())
+    source_accuracy, source_interval = intervals.mean_of_sources(correct_B)
     rocs = {
         name: curve
         for index, name in enumerate(classes)
@@ -178,38 +170,40 @@ def detail(
     }
     per_class = {
         name: ClassDetail(
-            precision_interval_95=interval_95(precision_RC[:, index]),
-            recall_interval_95=interval_95(recall_RC[:, index]),
-            f1_interval_95=interval_95(f1_RC[:, index]),
+            precision_interval_95=intervals.share(is_label_BC[:, index], is_top_BC[:, index]),
+            recall_interval_95=intervals.share(is_top_BC[:, index], is_label_BC[:, index]),
+            f1_interval_95=f1.per_class[index],
             num_abstained=int((is_abstained & is_label_BC[:, index]).sum()),
             auc=rocs[name].auc if name in rocs else None,
         )
         for index, name in enumerate(classes)
     }
     return Detail(
-        num_sources=bootstrap.num_groups,
-        accuracy_interval_95=interval_95(accuracy_R),
-        macro_f1_interval_95=interval_95(ratio(np.nansum(f1_RC, axis=1), num_seen_R)),
-        weighted_f1_interval_95=interval_95(weighted_f1_R),
-        num_accepted=num_accepted,
-        num_accepted_correct=num_accepted_correct,
-        accepted_interval_95=wilson_interval(num_accepted_correct, num_accepted) if num_accepted else None,
+        num_sources=intervals.num_sources,
+        accuracy_interval_95=intervals.share(correct_B),
+        source_accuracy=source_accuracy,
+        source_accuracy_interval_95=source_interval,
+        macro_f1_interval_95=f1.macro,
+        weighted_f1_interval_95=f1.weighted,
+        num_accepted=int(accepted.sum()),
+        num_accepted_correct=int(correct_B[accepted].sum()),
+        accepted_interval_95=intervals.share(correct_B, accepted),
         per_class=per_class,
         macro_auc=float(np.mean([curve.auc for curve in rocs.values()])) if rocs else None,
         class_order=class_order(measured.confusion),
         confused_pairs=confused_pairs(measured.confusion, classes),
         roc=rocs,
-        reliability=curves.reliability(videos.confidence_B, correct_B),
+        reliability=curves.reliability(videos.confidence_B, correct_B, videos.groups.tolist()),
         risk_coverage={
             "trust_score": curves.risk_coverage(videos.trust_B, correct_B),
             "confidence": curves.risk_coverage(videos.confidence_B, correct_B),
         },
         by={kind: shares(kind, names_B, videos) for kind, names_B in videos.kinds().items()},
         members=[
-            _voter(name, is_member_right_BM[:, index], member_RM[:, index], correct_B, right_R, num_R)
+            _voter(name, videos.member_top_BM[:, index] == videos.label_B, correct_B, intervals)
             for index, name in enumerate(member_names)
         ],
-        views=_views(view_names, is_view_right_BV, view_RV, correct_B, right_R, num_R),
+        views=_views(view_names, videos.view_top_BV == videos.label_B[:, None], correct_B, intervals),
     )
 
 
@@ -219,6 +213,7 @@ def shares(kind: str, names_B: npt.NDArray[np.str_], videos: ScoredVideos) -> li
     total = Counter(names_B.tolist())
     right = Counter(names_B[correct_B].tolist())
     abstained = Counter(names_B[~videos.is_accepted_B].tolist())
+    intervals = SourceIntervals(videos.groups.tolist())
     return [
         Share(
             name=name,
@@ -226,7 +221,7 @@ def shares(kind: str, names_B: npt.NDArray[np.str_], videos: ScoredVideos) -> li
             num_correct=right[name],
             num_abstained=abstained[name],
             accuracy=right[name] / total[name],
-            interval_95=wilson_interval(right[name], total[name]),
+            interval_95=intervals.share(correct_B, names_B == name),
         )
         for name in video_kinds.in_order(kind, set(total))
     ]
@@ -261,34 +256,32 @@ def class_order(confusion: list[list[int]]) -> list[int]:
 def _voter(
     name: str,
     is_right_B: npt.NDArray[np.bool_],
-    right_R: npt.NDArray[np.float64],
     is_base_right_B: npt.NDArray[np.bool_],
-    base_R: npt.NDArray[np.float64],
-    num_R: npt.NDArray[np.float64],
+    intervals: SourceIntervals,
+    *,
+    is_base: bool = False,
 ) -> Voter:
     return Voter(
         name=name,
         accuracy=float(is_right_B.mean()),
-        interval_95=interval_95(ratio(right_R, num_R[:, 0])),
+        interval_95=intervals.share(is_right_B),
         gain=float(is_right_B.mean() - is_base_right_B.mean()),
-        gain_interval_95=interval_95((right_R - base_R.reshape(-1)) / num_R[:, 0]),
+        gain_interval_95=None if is_base else intervals.difference(is_right_B, is_base_right_B),
     )
 
 
 def _views(
     names: Sequence[str],
     is_right_BV: npt.NDArray[np.bool_],
-    view_RV: npt.NDArray[np.float64],
     correct_B: npt.NDArray[np.bool_],
-    right_R: npt.NDArray[np.float64],
-    num_R: npt.NDArray[np.float64],
+    intervals: SourceIntervals,
 ) -> list[Voter]:
     """Each view alone, then all together, against the original one."""
     if is_right_BV.shape[1] < 2:
         return []
-    base_B, base_R = is_right_BV[:, ORIGINAL_VIEW], view_RV[:, ORIGINAL_VIEW]
+    base_B = is_right_BV[:, ORIGINAL_VIEW]
     alone = [
-        _voter(name, is_right_BV[:, index], view_RV[:, index], base_B, base_R, num_R)
+        _voter(name, is_right_BV[:, index], base_B, intervals, is_base=index == ORIGINAL_VIEW)
         for index, name in enumerate(names)
     ]
-    return [*alone, _voter("all, weighted", correct_B, right_R[:, 0], base_B, base_R, num_R)]
+    return [*alone, _voter("all, weighted", correct_B, base_B, intervals)]

@@ -6,14 +6,14 @@ Shape suffixes: B videos, C classes, M members, V views.
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-from vidclf import arrow, schema
+from vidclf import arrow, credentials, schema
 from vidclf.errors import ConfigError
 from vidclf.reports import video_kinds
 
@@ -77,6 +77,13 @@ class ScoredVideos:
     def take(self, chosen: npt.NDArray[Any]) -> ScoredVideos:
         """The videos at indices, or where a mask holds."""
         return ScoredVideos(**{field.name: getattr(self, field.name)[chosen] for field in fields(self)})
+
+    def relative_to(self, base: str) -> ScoredVideos:
+        """The same, with locations as a report may show them (`credentials.relative`)."""
+        uris, groups = (
+            _text([credentials.relative(one, base) for one in values]) for values in (self.video_uris, self.groups)
+        )
+        return replace(self, video_uris=uris, groups=groups)
 
     def kinds(self) -> dict[str, npt.NDArray[np.str_]]:
         """What the accuracy is broken down by; by the stage that decided only where there are several."""

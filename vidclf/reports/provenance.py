@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.metadata
+import os
 import platform
 import shlex
 from dataclasses import MISSING, fields
@@ -10,12 +11,15 @@ from datetime import UTC, datetime
 from typing import Any
 
 import vidclf
+from vidclf import storage
+from vidclf.credentials import masked
 
 LIBRARIES = ("torch", "numpy", "scikit-learn", "pyarrow", "av")
 
 
 def command(job: str, config: Any) -> str:
-    """The command line that repeats a job: the flags that differ from their defaults."""
+    """The command line that repeats a job: the flags that differ from their defaults, without credentials, and with
+    absolute paths relative to the output, so that a report that is shared names no home directory."""
     words = ["python", f"jobs/{job}.py"]
     for field in fields(config):
         value = getattr(config, field.name)
@@ -25,8 +29,18 @@ def command(job: str, config: Any) -> str:
         if isinstance(value, bool):
             words.append(f"--{flag}" if value else f"--no-{flag}")
         else:
-            words += [f"--{flag}", ",".join(map(str, value)) if isinstance(value, tuple) else str(value)]
+            values = value if isinstance(value, tuple) else (value,)
+            words += [f"--{flag}", ",".join(shown(str(one), config.output) for one in values)]
     return shlex.join(words)
+
+
+def shown(location: str, output: str) -> str:
+    """A location in a report in `output`: an absolute path relative to that, a URI without credentials."""
+    if storage.is_uri(location):
+        return masked(location)
+    if not os.path.isabs(location) or storage.is_uri(output):
+        return location
+    return os.path.relpath(location, storage.canonical(output))
 
 
 def versions() -> str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import Any
 
 from vidclf.classification.passes import PASS_OF
@@ -12,6 +12,7 @@ from vidclf.ensemble.calibration_file import OutdatedEnsembleError
 from vidclf.ensemble.info import EnsembleInfo, mode
 from vidclf.uncertainty import early_exit
 from vidclf.uncertainty.early_exit import FULL
+from vidclf.uncertainty.risk_threshold import RiskThreshold
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -49,19 +50,20 @@ def progress(
     """The stages by a run's `summary.json` and settings, and its ensemble; None for a run of one pass, or where
     the ensemble is gone, or was calibrated by an earlier version."""
     passes = summary.get("passes")
-    if not passes or directory is None or info is None:
+    if not passes or "risk" not in summary or directory is None or info is None:
         return None
     try:
         trust = calibration_file.read_trust(directory, info)
     except OutdatedEnsembleError:
         return None
-    thresholds = settings["stage_thresholds"]
+    stated = summary["risk"]
+    found = RiskThreshold(**{field.name: stated[field.name] for field in fields(RiskThreshold)})
     decided: dict[str, int] = {}
     for told in passes.values():
         decided.update(told["num_decided"])
-    full_correct_B = trust.full[mode(settings["tta"])].correct_B
+    full = trust.full[mode(settings["tta"])]
     accuracy = {name: float(stage.correct_B.mean()) for name, stage in trust.stages.items()}
-    accuracy[FULL] = float(full_correct_B.mean())
+    accuracy[FULL] = float(full.correct_B.mean())
     frames = {name: stage["num_frames"] for name, stage in info.stages.items()}
     frames[FULL] = info.backbones[0].feature_spec.plan.num_frames
     seconds = {name: sum(told["worker_s_per_video"].values()) for name, told in passes.items()}
@@ -76,9 +78,9 @@ def progress(
                 validation_accuracy=accuracy[name],
                 pass_s_per_video=seconds.get(PASS_OF[name], 0.0),
             )
-            for name in (*thresholds, FULL)
+            for name in (*found.early, FULL)
         ],
         s_per_video=sum(seconds[name] * told["num_videos"] for name, told in passes.items()) / num_videos,
         full_s_per_video=seconds.get(FULL, 0.0),
-        validation_accuracy=early_exit.outcome(trust.stages, full_correct_B, thresholds).accuracy,
+        validation_accuracy=early_exit.outcome(trust.stages, full, found).accuracy,
     )

@@ -66,7 +66,7 @@ def publish(search: SearchResult) -> None:
         provenance={
             "command": provenance.command("tune", search.config),
             "date": provenance.now(),
-            "features": ", ".join(search.config.features),
+            "features": ", ".join(provenance.shown(at, search.config.output) for at in search.config.features),
             "seed": str(search.config.seed),
             "versions": provenance.versions(),
         },

@@ -11,6 +11,7 @@ import pyarrow.compute as pc
 
 from vidclf import storage
 from vidclf.arrow import conform
+from vidclf.credentials import is_masked
 from vidclf.progress import ProgressLine
 from vidclf.runs import layout
 from vidclf.runs.layout import DUPLICATES_FILE
@@ -31,7 +32,7 @@ def stale_videos(run: str) -> tuple[list[str], list[str]]:
     A file of the same size and time of modification is taken to be the same; of others the digest
     decides.
     """
-    rows = rows_of(run, [VIDEO_ID, "video_uri", "size_bytes", "modified", "content_digest"])
+    rows = _openable(run, rows_of(run, [VIDEO_ID, "video_uri", "size_bytes", "modified", "content_digest"]))
     stale, gone = [], []
     done = 0
     with ProgressLine("files", rows.num_rows, "looked at") as line, ThreadPoolExecutor(STAT_THREADS) as pool:
@@ -45,6 +46,15 @@ def stale_videos(run: str) -> tuple[list[str], list[str]]:
             done += batch.num_rows
             line.update(done)
     return stale, gone
+
+
+def _openable(run: str, rows: pa.Table) -> pa.Table:
+    """Rows of a run with the locations of its manifest, where those of the rows lack their credentials."""
+    if not any(map(is_masked, rows["video_uri"].to_pylist())):
+        return rows
+    manifest = storage.read_table(storage.join(run, layout.MANIFEST_FILE), [VIDEO_ID, "video_uri"])
+    place = pc.index_in(rows[VIDEO_ID], manifest[VIDEO_ID].combine_chunks())
+    return rows.set_column(rows.column_names.index("video_uri"), "video_uri", manifest["video_uri"].take(place))
 
 
 def resized_videos(run: str, manifest: pa.Table) -> list[str]:

@@ -6,6 +6,7 @@ job may fill several runs at once (one a backbone); a video is then finished whe
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 
 import pyarrow as pa
@@ -14,6 +15,7 @@ import pyarrow.compute as pc
 from vidclf import storage
 from vidclf.errors import ConfigError
 from vidclf.runs.layout import MANIFEST_FILE, part_files, quarantine_files, segment_files
+from vidclf.runs.output_files import TEMPORARY
 from vidclf.runs.state import RunState, Shards, asked_ids, repeated, state_of, within, without
 from vidclf.schema import VIDEO_ID
 
@@ -47,7 +49,8 @@ def reconcile(output: str, runs: Sequence[str]) -> RunState:
     ConfigError for a shard that cannot be read: nobody knows what it held.
     """
     for path in storage.list_files(output, ".tmp", recursive=True):
-        storage.delete_file(path)
+        if re.search(rf"{TEMPORARY}$", path):  # others of this ending are not ours
+            storage.delete_file(path)
     asked = asked_ids(runs[0])
     shards = [_found(run) for run in runs]
     finished = _finished(shards)

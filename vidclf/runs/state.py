@@ -47,6 +47,17 @@ def read_state(run: str) -> RunState:
     return state_of(asked_ids(run), Shards.read(part_files(run)), Shards.read(quarantine_files(run), ["reason"]))
 
 
+def refuse_repeated(run: str, flag: str) -> None:
+    """ConfigError where a video has several rows in a run, done or quarantined: two jobs at once have written it."""
+    twice = repeated(pa.concat_arrays([Shards.read(part_files(run)).ids, Shards.read(quarantine_files(run)).ids]))
+    if len(twice):
+        raise ConfigError(
+            f"{flag} {run}: every video must have one row, {len(twice)} have several (for one "
+            f"{min(twice.to_pylist())}); `jobs/audit.py --run {run}` names them, and the job that wrote the run, "
+            "submitted again, removes the second rows"
+        )
+
+
 @dataclass(frozen=True, kw_only=True)
 class Shards:
     """Some columns of some shards, of those that can be read."""

@@ -19,6 +19,7 @@ from werkzeug.exceptions import HTTPException, MethodNotAllowed
 
 from vidclf.schema import RejectReason
 from vidclf.server.fetch import UriPolicy
+from vidclf.server.host_names import is_known_host
 from vidclf.server.job_queue import Job, JobQueue
 from vidclf.server.page import Page
 from vidclf.server.prometheus import CONTENT_TYPE, ServeMetrics
@@ -75,6 +76,8 @@ class Service:
     max_upload_bytes: int
     host: str
     """that the server listens on"""
+    allowed_hosts: tuple[str, ...] = ()
+    """further names that it answers to"""
     is_ready: bool = False
     """whether the model is loaded"""
     streams: threading.BoundedSemaphore = field(default_factory=lambda: threading.BoundedSemaphore(MAX_STREAMS))
@@ -101,7 +104,7 @@ def create_app(service: Service) -> Flask:
 
     @app.before_request
     def refuse_other_sites() -> None:
-        check_origin(service.host, request.headers)
+        check_origin(service, request.headers)
 
     @app.get("/")
     def page() -> Response:
@@ -126,6 +129,10 @@ def create_app(service: Service) -> Flask:
     @app.get("/api/jobs/<job_id>")
     def job(job_id: str) -> Response:
         return answered(service.queue.describe(service.queue.find(job_id)))
+
+    @app.delete("/api/jobs/<job_id>")
+    def cancel(job_id: str) -> Response:
+        return answered(service.queue.describe(service.queue.cancel(job_id)))
 
     @app.get("/api/jobs/<job_id>/events")
     def events(job_id: str) -> Response:
@@ -181,21 +188,21 @@ def create_app(service: Service) -> Flask:
 
 
 def take_upload(service: Service) -> Job:
-    """The video of a form goes to the disk and into the queue, where its place is kept meanwhile."""
-    with service.queue.reserve() as place:
-        files = list(request.files.items(multi=True))
-        if [name for name, _ in files] != ["file"] or request.form:
-            raise Refused(Problem.BAD_REQUEST)
-        _, file = files[0]
-        if file.mimetype.split("/")[0] in NO_VIDEO and file.mimetype not in STILL_VIDEO:
-            raise Refused(RejectReason.NOT_A_VIDEO)
-        arrived = _upload_request().arrived
-        upload = arrived[0]
-        if upload.size_bytes == 0:
-            raise Refused(RejectReason.EMPTY_FILE)
-        upload.close()
-        arrived.clear()
-        return place.submit(shown_name(file.filename), path=upload.path, size_bytes=upload.size_bytes)
+    """The video of a form goes to the disk, and into the queue once all of it is there."""
+    files = list(request.files.items(multi=True))
+    if [name for name, _ in files] != ["file"] or request.form:
+        raise Refused(Problem.BAD_REQUEST)
+    _, file = files[0]
+    if file.mimetype.split("/")[0] in NO_VIDEO and file.mimetype not in STILL_VIDEO:
+        raise Refused(RejectReason.NOT_A_VIDEO)
+    arrived = _upload_request().arrived
+    upload = arrived[0]
+    if upload.size_bytes == 0:
+        raise Refused(RejectReason.EMPTY_FILE)
+    upload.close()
+    job = service.queue.submit(shown_name(file.filename), path=upload.path, size_bytes=upload.size_bytes)
+    arrived.clear()
+    return job
 
 
 def take_uri(service: Service) -> Job:
@@ -206,28 +213,27 @@ def take_uri(service: Service) -> Job:
     if not isinstance(asked, dict) or set(asked) != {"uri"} or not isinstance(asked["uri"], str) or not asked["uri"]:
         raise Refused(Problem.BAD_REQUEST)
     service.policy.check(asked["uri"])
-    with service.queue.reserve() as place:
-        return place.submit(shown_name(urlsplit(asked["uri"]).path), uri=asked["uri"])
+    return service.queue.submit(shown_name(urlsplit(asked["uri"]).path), uri=asked["uri"])
 
 
-def check_origin(host: str, headers: Any) -> None:
-    """Raise Refused where a browser asks on behalf of another site's page, or another name has been made to
-    point to a server that listens on loopback (DNS rebinding)."""
+def check_origin(service: Service, headers: Any) -> None:
+    """Raise Refused where a browser asks on behalf of another site's page, or the request is for a name that the
+    server does not go by (`hosts.py`)."""
     asked = headers.get("Host", "")
-    if host in LOOPBACK and _hostname(f"//{asked}") not in LOOPBACK:
-        raise Refused(Problem.CROSS_SITE)
+    if not is_known_host(asked, service.host, service.allowed_hosts):
+        raise Refused(Problem.HOST_NOT_ALLOWED)
     origin = headers.get("Origin")
     if origin is not None and urlsplit(origin).netloc != asked:
         raise Refused(Problem.CROSS_SITE)
 
 
 def event_stream(queue: JobQueue, job: Job) -> Iterator[bytes]:
-    """Server-sent events of a job until it ends, or the server does."""
+    """Server-sent events of a job until it ends. Each job ends: a server that stops fails what is left."""
     while True:
         version, told = job.version, queue.describe(job)
         name = told["stage"] if told["stage"] in ("done", "failed") else "progress"
         yield f"event: {name}\ndata: {json.dumps(told, allow_nan=False)}\n\n".encode()
-        if name != "progress" or queue.is_closed:
+        if name != "progress":
             return
         queue.wait_for_change(job, version, TICK_S)
 
@@ -253,10 +259,3 @@ def _reason(error: HTTPException) -> Reason:
         415: Problem.UNSUPPORTED_MEDIA_TYPE,
     }
     return known.get(error.code or 500, Problem.BAD_REQUEST if (error.code or 500) < 500 else Problem.INTERNAL_ERROR)
-
-
-def _hostname(location: str) -> str | None:
-    try:
-        return urlsplit(location).hostname
-    except ValueError:
-        return None

@@ -1,7 +1,8 @@
 """The videos that a server has taken on: waiting in line, being classified, and done for a while.
 
 Everything is in memory and bounded: those waiting by the queue's length, those done by their number and
-their age. One thread takes jobs and moves them on; any number may look at them.
+their age. Failures have a bound of their own, so that no number of them costs a result. One thread takes
+jobs and moves them on; any number may look at them.
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ import threading
 import time
 from collections import OrderedDict, deque
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 from vidclf.server.job_estimates import WORK, JobState, Pace, percent_done
@@ -20,6 +21,9 @@ from vidclf.server.refusals import Problem, Reason, Refused, problem
 
 MAX_FINISHED = 64
 """Results that are kept at a time, of some 100 KB each; the oldest make way."""
+
+MAX_FAILED = 256
+"""Failures that are kept at a time, of some 100 bytes each; they make way for each other, never a result for them."""
 
 
 @dataclass(kw_only=True)
@@ -79,7 +83,6 @@ class JobQueue:
         self._jobs: OrderedDict[str, Job] = OrderedDict()
         self._waiting: deque[Job] = deque()
         self._current: Job | None = None
-        self._num_reserved = 0
         self._is_closed = False
         self._pace = Pace()
 
@@ -87,15 +90,42 @@ class JobQueue:
 
     def is_full(self) -> bool:
         with self._changed:
-            return len(self._waiting) + self._num_reserved >= self._capacity
+            return len(self._waiting) >= self._capacity
 
-    def reserve(self) -> Reservation:
-        """A place in the queue while a video is still coming in. Raises Refused where there is none."""
+    def submit(
+        self, name: str, *, path: str | None = None, uri: str | None = None, size_bytes: int | None = None
+    ) -> Job:
+        """Put a video in line that has arrived, or is to be fetched; from now on the queue sees to its file.
+
+        Raises Refused where there is no place: a video takes one when it is here, not while it is on its way.
+        """
         with self._changed:
-            if self._is_closed or len(self._waiting) + self._num_reserved >= self._capacity:
+            if self._is_closed:
+                raise Refused(Problem.STOPPING)
+            if len(self._waiting) >= self._capacity:
                 raise Refused(Problem.QUEUE_FULL)
-            self._num_reserved += 1
-        return Reservation(self)
+            job = Job(id=secrets.token_urlsafe(16), name=name, path=path, uri=uri, size_bytes=size_bytes)
+            self._jobs[job.id] = job
+            self._waiting.append(job)
+            self._set(job, JobState.QUEUED)
+            return job
+
+    def cancel(self, job_id: str) -> Job:
+        """End a job that waits or is worked on as `cancelled`, and forget one that has ended.
+
+        Deleting its file is what stops the decoding. Raises Refused where there is no such job.
+        """
+        with self._changed:
+            job = self.find(job_id)
+            if job.stage.is_end:
+                del self._jobs[job.id]
+                return job
+            if job in self._waiting:
+                self._waiting.remove(job)
+                self._move_up()
+            job.reason = Problem.CANCELLED
+            self._end(job, JobState.FAILED)
+            return job
 
     def find(self, job_id: str) -> Job:
         """Raises Refused where there is no such job, or none any more."""
@@ -131,7 +161,7 @@ class JobQueue:
     def lengths(self) -> dict[str, int]:
         """Videos by where they are."""
         with self._changed:
-            return {"waiting": len(self._waiting), "arriving": self._num_reserved, "running": int(bool(self._current))}
+            return {"waiting": len(self._waiting), "running": int(bool(self._current))}
 
     # What the one who works does.
 
@@ -143,37 +173,56 @@ class JobQueue:
             if self._is_closed or not self._waiting:
                 return None
             self._current = self._waiting.popleft()
-            for job in self._waiting:
-                job.version += 1  # each has moved up
-            self._changed.notify_all()
+            self._move_up()
             return self._current
 
     def enter(self, job: Job, stage: JobState) -> None:
-        """The job begins `stage`; what the one before took is remembered."""
+        """The job begins `stage`; what the one before took is remembered. Raises Refused where it was cancelled."""
         with self._changed:
+            self._check_wanted(job)
             self._end_stage(job)
             self._set(job, stage)
 
     def is_at(self, job: Job, path: str, size_bytes: int | None = None) -> None:
-        """Where the video of a job comes to be, and how big it turned out."""
+        """Where the video of a job comes to be, and how big it turned out. Raises Refused, and the file is gone,
+        where the job was cancelled."""
         with self._changed:
+            if job.stage.is_end:
+                self._discard(path)
+            self._check_wanted(job)
             job.path, job.size_bytes = path, size_bytes
 
-    def finish(self, job: Job, result: dict[str, Any]) -> None:
-        with self._changed:
-            self._end_stage(job)
-            job.result = result
-            self._end(job, JobState.DONE)
+    def is_wanted(self, job: Job) -> bool:
+        """Whether somebody still waits for the result."""
+        return not job.stage.is_end
 
-    def fail(self, job: Job, reason: Reason) -> None:
+    def finish(self, job: Job, result: dict[str, Any]) -> None:
+        """The worker is done with a job; its result counts unless the job was cancelled meanwhile."""
         with self._changed:
-            job.reason = reason
-            self._end(job, JobState.FAILED)
+            self._current = None
+            if not job.stage.is_end:
+                self._end_stage(job)
+                job.result = result
+                self._end(job, JobState.DONE)
+
+    def fail(self, job: Job, reason: Reason) -> Reason:
+        """The worker gives a job up; the reason that counts, which is that of who ended it first."""
+        with self._changed:
+            self._current = None
+            if not job.stage.is_end:
+                job.reason = reason
+                self._end(job, JobState.FAILED)
+            return job.reason or reason
 
     def close(self) -> None:
-        """Wake everyone; nothing is taken or begun any more."""
+        """End what is not done as `stopping` and wake everyone; nothing is taken or begun any more."""
         with self._changed:
             self._is_closed = True
+            self._waiting.clear()
+            for job in list(self._jobs.values()):
+                if not job.stage.is_end:
+                    job.reason = Problem.STOPPING
+                    self._end(job, JobState.FAILED)
             self._changed.notify_all()
 
     # Under the lock.
@@ -192,18 +241,26 @@ class JobQueue:
         if job.path is not None:
             self._discard(job.path)
         job.ended_s = self._clock()
-        self._current = None
         self._set(job, stage)
         self._forget()
 
+    def _check_wanted(self, job: Job) -> None:
+        if job.stage.is_end:
+            raise Refused(job.reason or Problem.CANCELLED)
+
+    def _move_up(self) -> None:
+        for job in self._waiting:
+            job.version += 1
+        self._changed.notify_all()
+
     def _forget(self) -> None:
-        """Drop results that are too old or too many."""
-        finished = [job for job in self._jobs.values() if job.stage.is_end]
-        finished.sort(key=lambda job: job.ended_s)
-        too_many = len(finished) - MAX_FINISHED
-        for index, job in enumerate(finished):
-            if index < too_many or self._clock() - job.ended_s > self._keep_s:
-                del self._jobs[job.id]
+        """Drop results and failures that are too old, and those of each that are too many."""
+        for stage, most in ((JobState.DONE, MAX_FINISHED), (JobState.FAILED, MAX_FAILED)):
+            ended = [job for job in self._jobs.values() if job.stage == stage]
+            ended.sort(key=lambda job: job.ended_s)
+            for index, job in enumerate(ended):
+                if index < len(ended) - most or self._clock() - job.ended_s > self._keep_s:
+                    del self._jobs[job.id]
 
     def _progress(self, job: Job) -> JobStatus:
         left = self._left_s(job)
@@ -224,46 +281,10 @@ class JobQueue:
 
     def _left_s(self, job: Job) -> float | None:
         """Seconds of work that a job has left."""
+        if job.stage.is_end:
+            return 0.0
         begun = job.stages.index(job.stage) if job.stage in WORK else 0
         elapsed_s = self._clock() - job.stage_began_s if job.stage in WORK else 0.0
         expected = [self._pace.expected_s(stage, job.size_bytes) for stage in job.stages[begun:]]
         known = [seconds for seconds in expected if seconds is not None]
         return round(max(sum(known) - elapsed_s, 0.0), 1) if len(known) == len(expected) else None
-
-    # For Reservation.
-
-    def _cancel(self) -> None:
-        with self._changed:
-            self._num_reserved -= 1
-
-    def _submit(self, name: str, path: str | None, uri: str | None, size_bytes: int | None) -> Job:
-        job = Job(id=secrets.token_urlsafe(16), name=name, path=path, uri=uri, size_bytes=size_bytes)
-        with self._changed:
-            self._num_reserved -= 1
-            self._jobs[job.id] = job
-            self._waiting.append(job)
-            self._set(job, JobState.QUEUED)
-        return job
-
-
-@dataclass
-class Reservation:
-    """A place in the queue, given up unless a job is submitted into it."""
-
-    _queue: JobQueue
-    _is_used: bool = field(default=False)
-
-    def __enter__(self) -> Reservation:
-        return self
-
-    def __exit__(self, *exception: object) -> None:
-        if not self._is_used:
-            self._is_used = True
-            self._queue._cancel()
-
-    def submit(
-        self, name: str, *, path: str | None = None, uri: str | None = None, size_bytes: int | None = None
-    ) -> Job:
-        """Put the video in line; from now on the queue sees to its file."""
-        self._is_used = True
-        return self._queue._submit(name, path, uri, size_bytes)

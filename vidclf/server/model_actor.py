@@ -68,7 +68,7 @@ def served_model(config: ServeConfig) -> ServedModel:
     loaded = files.load(config.ensemble, torch.device("cpu"))
     info, mode = loaded.info, info_module.mode(config.tta)
     trust = loaded.trust
-    found = trust.threshold(mode, config.abstain_risk)
+    found = trust.threshold(mode, config.abstain_risk, config.accept_uncertified)
     target = RunSpec(
         embeddings=tuple(fitted_embeddings(config, info)),
         output_schema=schema.predictions(len(info.classes)).append(schema.SIGNS_FIELD),
@@ -105,8 +105,8 @@ class VideoClassifier:
 
     def __init__(self, model: ServedModel, limits: DecodeLimits, precision: str, num_gpus: float) -> None:
         self._model, self._limits, self._precision, self._num_gpus = model, limits, precision, num_gpus
-        self._head = EnsembleHead(model.directory, model.settings, precision=precision, shows_signs=True)
-        self._job = PipelineJob(targets=(replace(model.target, make_head=lambda: self._head),))
+        self._job = PipelineJob(targets=(replace(model.target, make_head=self._make_head),))
+        self._head: EnsembleHead | None = None
         self._stages: tuple[DecodeVideos, EmbedVideos] | None = None
 
     def load(self, parts: ActorRefs) -> tuple[DecodeVideos, EmbedVideos]:
@@ -118,6 +118,13 @@ class VideoClassifier:
                 EmbedVideos(self._job, parts.networks, self._precision, self._num_gpus, parts.tally),
             )
         return self._stages
+
+    def _make_head(self, own_device: str) -> EnsembleHead:
+        model = self._model
+        self._head = EnsembleHead(
+            model.directory, model.settings, own_device, precision=self._precision, shows_signs=True
+        )
+        return self._head
 
     def is_ready(self, parts: ActorRefs) -> bool:
         """Load, and say so."""
@@ -141,8 +148,9 @@ class VideoClassifier:
             return {"rejected": reason}
         duration_s, num_frames = decoded["duration_s"][0].as_py(), decoded["num_frames"][0].as_py()
         length_s = self._model.settings.segments_s or segment_length_s(duration_s, num_frames)
-        self._head.settings = replace(self._head.settings, segments_s=length_s)
         _, embed = self.load(parts)
+        assert self._head is not None
+        self._head.settings = replace(self._head.settings, segments_s=length_s)
         row = embed(decoded)[target_column(0)][0].as_py()
         # The first backbone's view of the frames, which is what there is to show.
         view = pa.Table.from_struct_array(arrow.combined(decoded[schema.frames_name(0)]))
@@ -164,17 +172,26 @@ class ModelActor:
         self._parts = parts
 
     def wait_until_ready(self) -> list[str]:
-        """What there is to say of how it was loaded."""
+        """What there is to say of how it was loaded. Raises ConfigError where this machine cannot load it."""
         assert self.handle is not None
-        ray.get(self.handle.is_ready.remote(self._parts))
+        try:
+            ray.get(self.handle.is_ready.remote(self._parts))
+        except ray.exceptions.RayError:
+            if refusal := ray.get(self._parts.tally.refusal.remote()):
+                raise ConfigError(refusal) from None
+            raise
         said: list[str] = ray.get(self._parts.tally.news.remote())[1]
         return said
 
-    def decode(self, path: str, identity: str) -> Any:
-        """A reference to the decoded row, when that is there."""
+    def decode(self, path: str, identity: str, timeout_s: float) -> Any:
+        """A reference to the decoded row, when that is there. TimeoutError after `timeout_s`, when the actor is started
+        again for the next video."""
         assert self.handle is not None
         decoded = self.handle.decode.remote(self._parts, path, identity)
-        ray.wait([decoded], fetch_local=False)
+        ready, _ = ray.wait([decoded], fetch_local=False, timeout=timeout_s)
+        if not ready:
+            ray.kill(self.handle, no_restart=False)
+            raise TimeoutError(f"no decoded video within {timeout_s:.0f} s")
         return decoded
 
     def classify(self, decoded: Any) -> dict[str, Any]:
@@ -187,6 +204,18 @@ class ModelActor:
         ray.kill(self.handle)
         ray.kill(self._parts.tally)
         self.handle = None
+
+
+def decode_limits(config: ServeConfig) -> DecodeLimits:
+    """What decoding one video may cost a server."""
+    return DecodeLimits(
+        timeout_s=config.decode_timeout,
+        # There is one worker, and others wait for it: a video's duration buys it no time.
+        timeout_per_video_s=0.0,
+        stops_when_deleted=True,
+        memory_bytes=int(config.decode_memory_gib * 1024**3),
+        video_bytes=config.max_upload_bytes,
+    )
 
 
 @contextmanager
@@ -203,11 +232,7 @@ def started(config: ServeConfig, model: ServedModel) -> Iterator[ModelActor]:
     num_gpus = config.gpus if config.gpus is not None else (DEFAULT_GPU_SHARE if num_gpus_here else 0.0)
     if num_gpus > num_gpus_here:
         raise ConfigError(f"--gpus must be at most the {num_gpus_here:g} GPUs of this machine, got {num_gpus:g}")
-    limits = DecodeLimits(
-        timeout_s=config.decode_timeout,
-        memory_bytes=int(config.decode_memory_gib * 1024**3),
-        video_bytes=config.max_upload_bytes,
-    )
+    limits = decode_limits(config)
     options = {
         "num_cpus": 0,
         "num_gpus": num_gpus,

@@ -9,6 +9,7 @@ import pyarrow as pa
 from vidclf import schema
 from vidclf.server.fetch import MAX_URI
 from vidclf.server.job_estimates import JobState
+from vidclf.server.job_queue import MAX_FAILED, MAX_FINISHED
 from vidclf.server.refusals import STATUS, Problem, Reason
 from vidclf.server.response import NOT_ANSWERED
 
@@ -28,8 +29,16 @@ def document(classes: list[str]) -> Schema:
                 "parameters": [_job_id()],
                 "get": _operation(
                     "job",
-                    "How far a video is, and its result or what was wrong with it.",
+                    "How far a video is, and its result or what was wrong with it. For a time that the server sets "
+                    f"the last {MAX_FINISHED} results are kept, and the last {MAX_FAILED} failures.",
                     {"200": _json("the job", _ref("Job"))},
+                    [Problem.UNKNOWN_JOB],
+                ),
+                "delete": _operation(
+                    "cancel",
+                    "Cancel a video that waits or is being classified, which then fails as `cancelled`, and forget one "
+                    "that is done.",
+                    {"200": _json("the job as it is now", _ref("Job"))},
                     [Problem.UNKNOWN_JOB],
                 ),
             },
@@ -66,7 +75,7 @@ def _classify() -> Schema:
     uri = _object({"uri": {"type": "string", "minLength": 1, "maxLength": MAX_URI}})
     accepted = _json("the video waits", _ref("Accepted"))
     accepted["headers"] = {"Location": {"required": True, "schema": {"type": "string"}}}
-    reasons = [reason for reason in STATUS if STATUS[reason] in (400, 413, 415, 422, 429, 503)]
+    reasons = [reason for reason in STATUS if STATUS[reason] in (400, 408, 413, 415, 422, 429, 503, 507)]
     operation = _operation(
         "classify",
         "Classify a video: an upload, or one at a URI that this server may fetch.",
@@ -84,7 +93,14 @@ def _classify() -> Schema:
 
 def _operation(name: str, summary: str, answers: Schema, reasons: list[Reason] | None = None) -> Schema:
     """Every request may also be malformed, of another site, or meet a fault of the server."""
-    always: list[Reason] = [Problem.BAD_REQUEST, Problem.CROSS_SITE, Problem.INTERNAL_ERROR]
+    always: list[Reason] = [
+        Problem.BAD_REQUEST,
+        Problem.CROSS_SITE,
+        Problem.HOST_NOT_ALLOWED,
+        Problem.REQUEST_TIMEOUT,
+        Problem.TOO_MANY_CONNECTIONS,
+        Problem.INTERNAL_ERROR,
+    ]
     by_status: dict[int, list[str]] = {}
     for reason in dict.fromkeys([*(reasons or []), *always]):
         by_status.setdefault(STATUS[reason], []).append(reason.value)

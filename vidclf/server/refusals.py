@@ -18,16 +18,22 @@ class Problem(StrEnum):
 
     BAD_REQUEST = "bad_request"
     CROSS_SITE = "cross_site_request"
+    HOST_NOT_ALLOWED = "host_not_allowed"
     UNKNOWN_PATH = "unknown_path"
     UNKNOWN_JOB = "unknown_job"
     METHOD_NOT_ALLOWED = "method_not_allowed"
     UNSUPPORTED_MEDIA_TYPE = "unsupported_media_type"
     URI_NOT_ALLOWED = "uri_not_allowed"
+    REQUEST_TIMEOUT = "request_timeout"
+    CANCELLED = "cancelled"
     FETCH_TIMEOUT = "fetch_timeout"
     QUEUE_FULL = "queue_full"
     TOO_MANY_STREAMS = "too_many_streams"
+    TOO_MANY_CONNECTIONS = "too_many_connections"
     INTERNAL_ERROR = "internal_error"
     LOADING = "loading"
+    STOPPING = "stopping"
+    INSUFFICIENT_STORAGE = "insufficient_storage"
 
 
 Reason = Problem | RejectReason
@@ -35,16 +41,22 @@ Reason = Problem | RejectReason
 STATUS: dict[Reason, int] = {
     Problem.BAD_REQUEST: 400,
     Problem.CROSS_SITE: 403,
+    Problem.HOST_NOT_ALLOWED: 403,
     Problem.UNKNOWN_PATH: 404,
     Problem.UNKNOWN_JOB: 404,
     Problem.METHOD_NOT_ALLOWED: 405,
+    Problem.REQUEST_TIMEOUT: 408,
+    Problem.CANCELLED: 410,
     Problem.UNSUPPORTED_MEDIA_TYPE: 415,
     Problem.URI_NOT_ALLOWED: 422,
     Problem.FETCH_TIMEOUT: 422,
     Problem.QUEUE_FULL: 429,
     Problem.TOO_MANY_STREAMS: 429,
+    Problem.TOO_MANY_CONNECTIONS: 429,
     Problem.INTERNAL_ERROR: 500,
     Problem.LOADING: 503,
+    Problem.STOPPING: 503,
+    Problem.INSUFFICIENT_STORAGE: 507,
     RejectReason.TOO_LARGE: 413,
     RejectReason.NOT_A_VIDEO: 415,
     RejectReason.UNSUPPORTED_CODEC: 415,
@@ -63,17 +75,23 @@ STATUS: dict[Reason, int] = {
 
 WORDS: dict[Reason, str] = {
     Problem.BAD_REQUEST: "The request is not one that this address understands.",
-    Problem.CROSS_SITE: "The request comes from another site's page, or asks for another host than this server.",
+    Problem.CROSS_SITE: "The request comes from another site's page.",
+    Problem.HOST_NOT_ALLOWED: "This server does not go by that name; --allowed-hosts lists the names that it goes by.",
     Problem.UNKNOWN_PATH: "There is nothing at this address.",
     Problem.UNKNOWN_JOB: "No such job, or its result is no longer kept.",
+    Problem.REQUEST_TIMEOUT: "The request took too long to arrive.",
+    Problem.CANCELLED: "The job was cancelled.",
     Problem.METHOD_NOT_ALLOWED: "This address does not take that method.",
     Problem.UNSUPPORTED_MEDIA_TYPE: "Send multipart/form-data with a part 'file', or application/json with a 'uri'.",
     Problem.URI_NOT_ALLOWED: "Videos are not fetched from there: its scheme, host, port or address is not allowed.",
     Problem.FETCH_TIMEOUT: "Fetching the video took too long.",
     Problem.QUEUE_FULL: "As many videos are waiting as may wait; try again in a while.",
     Problem.TOO_MANY_STREAMS: "As many are listening to progress as may; ask for the job itself instead.",
+    Problem.TOO_MANY_CONNECTIONS: "This address holds as many connections as one address may, or the server does.",
     Problem.INTERNAL_ERROR: "Something failed here that is not the video's fault; the server's log has more.",
     Problem.LOADING: "The model is being loaded; try again in a while.",
+    Problem.STOPPING: "The server is stopping; the video was not classified.",
+    Problem.INSUFFICIENT_STORAGE: "The server has no space left for the video.",
     RejectReason.TOO_LARGE: "The video is larger than this server takes.",
     RejectReason.NOT_A_VIDEO: "This is not a video file.",
     RejectReason.UNSUPPORTED_CODEC: "There is no decoder for this video's codec.",
@@ -108,4 +126,4 @@ def problem(reason: Reason) -> dict[str, Any]:
 
 def problem_headers(reason: Reason) -> list[tuple[str, str]]:
     """What goes with an answer that tells of it: when to try again, where that may help."""
-    return [("Retry-After", str(RETRY_AFTER_S))] if STATUS[reason] in (429, 503) else []
+    return [("Retry-After", str(RETRY_AFTER_S))] if STATUS[reason] in (429, 503, 507) else []

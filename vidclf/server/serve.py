@@ -37,6 +37,12 @@ THREADS = 8 + MAX_STREAMS
 
 POLL_S = 0.5
 
+JOIN_S = 1.0
+"""Seconds that a server which stops waits for each of its threads."""
+
+RESTART_S = 30.0
+"""Seconds beyond --decode-timeout that a video gets where the actor or the decoder has to be started again."""
+
 log = logging.getLogger("vidclf.serve")
 
 
@@ -99,6 +105,7 @@ def running(
         classes=served.classes,
         max_upload_bytes=config.max_upload_bytes,
         host=config.host,
+        allowed_hosts=config.allowed_hosts,
     )
     threads: list[threading.Thread] = []
 
@@ -113,6 +120,7 @@ def running(
             port=config.port,
             threads=THREADS,
             max_body_bytes=config.max_upload_bytes + FORM_BYTES,
+            per_address=config.connections_per_address,
             admit=service.admit,
             headers=[*ANSWER_HEADERS, STRICT_CSP],
             answered=metrics.answered,
@@ -125,17 +133,18 @@ def running(
                 begin("work", partial(_work, service, model, config, connect))
                 service.is_ready = True
                 try:
-                    url = _url(listener.effective_host, listener.effective_port)
+                    url = _url(listener.host, listener.port)
                     yield Server(url=url, service=service, model=model, threads=tuple(threads))
                 finally:
                     service.is_ready = False
-                    # Before the actor ends, so that the one who waits for it knows why.
+                    # Before the actor ends, so that the one who waits for it knows why, and listeners hear of it.
                     queue.close()
         finally:
             queue.close()
-            wsgi_server.stop(listener)
+            listener.stop()
             for thread in threads:
-                thread.join()
+                # One that fetches a video may wait for a silent server; it ends with the process.
+                thread.join(JOIN_S)
     finally:
         folder.close()
 
@@ -160,7 +169,7 @@ def _work(service: Service, model: ModelActor, config: ServeConfig, connect: Con
             log.exception("a video could not be classified")
             reason = Problem.INTERNAL_ERROR
         if reason is not None:
-            queue.fail(job, reason)
+            reason = queue.fail(job, reason)
         service.metrics.done(reason, time.monotonic() - started)
 
 
@@ -171,9 +180,9 @@ def _classified(
     queue = service.queue
     if job.uri is not None:
         queue.enter(job, JobState.FETCHING)
-        file = LimitedFile(service.folder.new_path(), config.max_upload_bytes)
-        queue.is_at(job, file.path)
+        file = LimitedFile(service.folder.new_path(), config.max_upload_bytes, partial(queue.is_wanted, job))
         try:
+            queue.is_at(job, file.path)
             fetch(job.uri, service.policy, file, config.fetch_timeout, connect)
         finally:
             file.close()
@@ -183,7 +192,10 @@ def _classified(
     assert job.path is not None
     queue.enter(job, JobState.DECODING)
     # An upload has no location; by its name the same video has the same random numbers again.
-    decoded = model.decode(job.path, job.uri or job.name)
+    try:
+        decoded = model.decode(job.path, job.uri or job.name, config.decode_timeout + RESTART_S)
+    except TimeoutError:
+        raise Refused(RejectReason.DECODE_TIMEOUT) from None
     queue.enter(job, JobState.CLASSIFYING)
     outcome = model.classify(decoded)
     if "rejected" in outcome:

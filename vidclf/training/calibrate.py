@@ -8,7 +8,7 @@ Shape suffixes: B videos, T frames, D features, C classes, M members, V views, K
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
@@ -16,11 +16,13 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from vidclf.ensemble import calibration_file, files, inference, views
+from vidclf import torch_gpu
+from vidclf.ensemble import calibration_file, files, inference
 from vidclf.ensemble.bf16 import PrecisionProbe
 from vidclf.ensemble.calibration_file import TrustData
 from vidclf.ensemble.inference import BySpace, Votes, vote
 from vidclf.ensemble.info import EnsembleInfo, mode
+from vidclf.ensemble.views import PLAIN, VIEWS, fit_weights
 from vidclf.features.feature_set import FeatureSet
 from vidclf.metrics.scores import evaluate, expected_calibration_error
 from vidclf.uncertainty import early_exit, folds, trust_score
@@ -35,39 +37,75 @@ from vidclf.video.sampling import evenly_spread
 NUM_FOLDS = 5
 
 
+@dataclass(frozen=True, kw_only=True)
+class Look:
+    """What members are to vote on."""
+
+    sequences_S: list[list[npt.NDArray[np.float16]]]
+    """for each backbone the videos' features [T, D]"""
+    views: tuple[str, ...]
+
+
+RunVotes = Callable[[str, EnsembleInfo, Sequence[Look]], list[npt.NDArray[np.float32]]]
+"""Directory and `ensemble.json` of members, and looks; each look's probabilities [V, M, B, C]."""
+
+
+class Voting:
+    """Lets members vote, one after the other, on the CPU or with a share of a GPU."""
+
+    def __init__(self, gpus: float) -> None:
+        self._device = torch_gpu.take_share(gpus)
+
+    def __call__(self, directory: str, info: EnsembleInfo, looks: Sequence[Look]) -> list[npt.NDArray[np.float32]]:
+        """As `RunVotes`."""
+        votes: list[list[torch.Tensor]] = [[] for _ in looks]
+        for index, space in enumerate(info.spaces_M):
+            # No more than one in memory: a share of a GPU is for one member.
+            member = files.load_member(directory, info, index).eval().to(self._device)
+            for own, look in zip(votes, looks, strict=True):
+                logits_V1BC, _ = inference.run_members([member], [space], look.sequences_S, look.views, self._device)
+                own.append(logits_V1BC.softmax(dim=3))
+        return [torch.cat(own, dim=1).numpy() for own in votes]
+
+
 def calibrate(
     directory: str,
     info: EnsembleInfo,
     features_S: Sequence[FeatureSet],
     first_look_S: Sequence[FeatureSet] | None = None,
+    run_votes: RunVotes | None = None,
 ) -> EnsembleInfo:
     """`info` with its views, calibration, trust, early stages and validation scores, after writing
     `trust.safetensors` beside the members that `directory` holds. `features_S` are those of the
     ensemble's backbones, of the same videos; `first_look_S` those of the `keyframes` stage, without which
-    the cascade has no such stage."""
+    the cascade has no such stage. `run_votes` lets the members vote, here and on the CPU by default."""
     features = features_S[0]
     splits = np.array(features.splits)
     in_train, in_val = np.flatnonzero(splits == "train"), np.flatnonzero(splits == "val")
     labels = [info.classes.index(str(features.labels[index])) for index in in_val]
     labels_B, groups = np.array(labels), [features.groups[index] for index in in_val]
     folds_B = folds.group_folds(labels, groups, min(NUM_FOLDS, len(set(groups))))
-    members = [files.load_member(directory, info, index).eval() for index in range(len(info.members))]
-
-    def votes_of(sequences_S: BySpace, names: Sequence[str]) -> npt.NDArray[np.float32]:
-        seen_S = [[own[index] for index in in_val.tolist()] for own in sequences_S]
-        logits_VMBC, _ = inference.run_members(members, info.spaces_M, seen_S, names, torch.device("cpu"))
-        probabilities_VMBC: npt.NDArray[np.float32] = logits_VMBC.softmax(dim=3).numpy()
-        return probabilities_VMBC
-
     looks = {early_exit.FULL: [own.features for own in features_S], **_early_looks(features_S, first_look_S)}
     of_train = [info.classes.index(str(features.labels[index])) for index in in_train]
     train_folds_B = folds.group_folds(of_train, [features.groups[index] for index in in_train], NUM_FOLDS)
     discriminants = [FrameDiscriminant.fit([own.features[index] for index in in_train], of_train) for own in features_S]
-    fits = _CalibrationFitter(info=info, labels_B=labels_B, folds_B=folds_B, discriminants=discriminants)
+    source_B = np.unique(groups, return_inverse=True)[1]
+    fits = _CalibrationFitter(
+        info=info, labels_B=labels_B, source_B=source_B, folds_B=folds_B, discriminants=discriminants
+    )
 
-    probabilities_VMBC = votes_of(looks[early_exit.FULL], list(views.VIEWS))
+    # All at once, since a worker is to be started once.
+    questions = [
+        Look(
+            sequences_S=[[own[index] for index in in_val.tolist()] for own in look_S],
+            views=tuple(VIEWS if name == early_exit.FULL else PLAIN),
+        )
+        for name, look_S in looks.items()
+    ]
+    votes = dict(zip(looks, (run_votes or Voting(0.0))(directory, info, questions), strict=True))
+    probabilities_VMBC = votes[early_exit.FULL]
     view_VBC = probabilities_VMBC.mean(axis=1)
-    view_weights = views.fit_weights(tempered(view_VBC, fit_temperature(view_VBC[0], labels_B)), labels_B, groups)
+    view_weights = fit_weights(tempered(view_VBC, fit_temperature(view_VBC[0], labels_B)), labels_B, groups)
     spaces: dict[str, list[FeatureSpace]] = {}
     stages: dict[str, dict[str, Any]] = {}
     stage_data: dict[str, ValidationScores] = {}
@@ -84,7 +122,7 @@ def calibrate(
             tta = fits.of(probabilities_VMBC, weights_V, sequences_S, ood_score_B)
             probe = PrecisionProbe.of_least_sure(sequences_S, tempered(view_VBC, tta.calibration["temperature"]))
             continue
-        early = fits.of(votes_of(look_S, views.PLAIN), np.ones(1, np.float32), sequences_S, ood_score_B)
+        early = fits.of(votes[name], np.ones(1, np.float32), sequences_S, ood_score_B)
         specs = [asdict(own.spec) for own in first_look_S or ()] if name == early_exit.KEYFRAMES else []
         stages[name] = {
             "num_frames": max(len(rows_TD) for rows_TD in look_S[0]),
@@ -155,6 +193,7 @@ class _CalibrationFitter:
 
     info: EnsembleInfo
     labels_B: npt.NDArray[np.int64]
+    source_B: npt.NDArray[np.int64]
     folds_B: npt.NDArray[np.int64]
     discriminants: list[FrameDiscriminant]
 
@@ -176,7 +215,10 @@ class _CalibrationFitter:
 
     def stage(self, fit: _CalibrationFit, ood_score_B: npt.NDArray[np.floating[Any]]) -> ValidationScores:
         return ValidationScores(
-            trust_B=fit.trust_B, correct_B=fit.top_B == self.labels_B, ood_B=ood_score_B.astype(np.float32)
+            trust_B=fit.trust_B,
+            correct_B=fit.top_B == self.labels_B,
+            ood_B=ood_score_B.astype(np.float32),
+            source_B=self.source_B,
         )
 
 

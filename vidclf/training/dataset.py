@@ -42,14 +42,22 @@ class Sequences:
         """[T, D] each, not copied."""
         return np.split(self.frames_ND, np.cumsum(self.lengths)[:-1])
 
+    @property
+    def num_bytes(self) -> int:
+        return self.frames_ND.nbytes
+
 
 class Batches:
-    """Sequences on a device, where batches are gathered from them."""
+    """Sequences, and batches of them on a device. With `is_on_device` all frames are copied to the device first;
+    without it they stay where they are, and the frames of each batch are gathered in pinned memory and copied."""
 
-    def __init__(self, sequences: Sequences, device: torch.device) -> None:
-        self.labels_B = torch.tensor(sequences.labels, device=device)
+    def __init__(self, sequences: Sequences, device: torch.device, *, is_on_device: bool = True) -> None:
+        self.labels_B = torch.tensor(sequences.labels)
         self.lengths_B = torch.tensor(sequences.lengths)
-        self._frames_ND = torch.from_numpy(writable_view(sequences.frames_ND)).to(device)
+        self._frames_ND = torch.from_numpy(writable_view(sequences.frames_ND))
+        self._is_on_device = is_on_device
+        if is_on_device:
+            self._frames_ND = self._frames_ND.to(device)
         self._starts_B = self.lengths_B.cumsum(0) - self.lengths_B
         self._device = device
 
@@ -76,8 +84,21 @@ class Batches:
             features_BLD = features_BLD * is_real_BL[..., None].to(self._device, non_blocking=True)
         return features_BLD, plan.lengths_B
 
+    def labels_at(self, indices_B: Tensor) -> Tensor:
+        """The class indices of some videos, on the device."""
+        return self.labels_B[indices_B].to(self._device, non_blocking=True)
+
     def _gather(self, rows_BL: Tensor) -> Tensor:
-        return self._frames_ND[rows_BL.to(self._device, non_blocking=True)].float()
+        if self._is_on_device:
+            return self._frames_ND[rows_BL.to(self._device, non_blocking=True)].float()
+        # torch keeps pinned memory for the next batch, and gives it out again when the copy has ended.
+        batch_ND = torch.empty(
+            (rows_BL.numel(), self._frames_ND.shape[1]),
+            dtype=self._frames_ND.dtype,
+            pin_memory=self._device.type == "cuda",
+        )
+        torch.index_select(self._frames_ND, 0, rows_BL.flatten(), out=batch_ND)
+        return batch_ND.to(self._device, non_blocking=True).float().reshape(*rows_BL.shape, -1)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -13,7 +13,7 @@ import io
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
-from typing import Any
+from typing import IO, Any
 
 import torch
 from torch import Tensor
@@ -21,10 +21,15 @@ from torch import Tensor
 from vidclf.config import FitConfig
 from vidclf.ensemble.temporal_model import TemporalClassifier, initialize
 from vidclf.metrics import scores
-from vidclf.training.augment import augmented
+from vidclf.training.augment import FramePlan, augmented
 from vidclf.training.dataset import Batches, TrainingData, bootstrap_sample, class_balanced_order
+from vidclf.training.gpu_memory import WHOLE, Placement
+from vidclf.training.half_precision_std import standard_deviation
 from vidclf.training.learning_rate import learning_rate
 from vidclf.training.loss import focal_loss, inverse_frequency
+
+Snapshot = dict[str, Any]
+"""A member in training, as `MemberFit.snapshot` gives it."""
 
 SEED_STRIDE = 1_000_003
 """Between the random numbers of two attempts or epochs; a prime above any seed that people choose."""
@@ -67,15 +72,25 @@ class FittedMember:
 class MemberFit:
     """A member in training: `run_epoch` until `is_done`, then `result`."""
 
-    def __init__(self, data: TrainingData, config: FitConfig, seed: int, device: torch.device) -> None:
+    def __init__(
+        self,
+        data: TrainingData,
+        config: FitConfig,
+        seed: int,
+        device: torch.device,
+        placement: Placement = WHOLE,
+    ) -> None:
         self._classes, self._config, self._seed, self._device = data.classes, config, seed, device
-        self._feature_dim = data.feature_dim
+        self._feature_dim, self._parts_per_batch = data.feature_dim, placement.parts_per_batch
         train = data.train
         if config.bootstrap:
             train = bootstrap_sample(train, torch.Generator().manual_seed(seed))
         self._train_labels = train.labels
-        self._train, self._val = Batches(train, device), Batches(data.val, device)
-        self._noise = config.feature_noise * float(train.frames_ND.astype("float32").std())
+        self._train, self._val = (
+            Batches(split, device, is_on_device=placement.features_on_device) for split in (train, data.val)
+        )
+        # Measured only where it is used, since it reads all features.
+        self._noise = config.feature_noise and config.feature_noise * standard_deviation(train.frames_ND)
         self._weights_C = (
             inverse_frequency(train.labels, len(data.classes)).to(device) if config.class_weights else None
         )
@@ -135,8 +150,9 @@ class MemberFit:
         for group in self._optimizer.param_groups:
             group["lr"] = lr
         train_loss, confusion = self._train_epoch(generator)
-        logits_BC = predict(self._averaged, self._val, self._config.batch_size, self._device)
-        labels_B = self._val.labels_B.cpu()
+        part_size = -(-self._config.batch_size // self._parts_per_batch)
+        logits_BC = predict(self._averaged, self._val, part_size, self._device)
+        labels_B = self._val.labels_B
         measured = scores.evaluate(labels_B.tolist(), logits_BC.argmax(dim=1).tolist(), self._classes)
         epoch = Epoch(
             attempt=self._attempt,
@@ -170,24 +186,27 @@ class MemberFit:
             state=self._best_state, best=self.best, history=list(self._history), num_attempts=self._attempt
         )
 
+    def snapshot(self) -> Snapshot:
+        """All that the next epoch depends on, for `write_snapshot`: tensors and plain values alone, copied to the
+        CPU, so that the member can train on while they are written."""
+        model = _on_cpu(self._model.state_dict())
+        return {
+            "attempt": self._attempt,
+            "number": self._number,
+            "history": [asdict(epoch) for epoch in self._history],
+            "best": self._best and asdict(self._best),
+            "attempt_best": self._attempt_best and asdict(self._attempt_best),
+            "best_state": self._best_state,  # replaced by a better one, never written to
+            "model": model,
+            "averaged": model if self._averaged is self._model else _on_cpu(self._averaged.state_dict()),
+            "num_steps": self._num_steps,
+            "optimizer": _on_cpu(self._optimizer.state_dict()),
+        }
+
     def checkpoint(self) -> bytes:
-        """All that the next epoch depends on, for `restore`; tensors and plain values alone."""
+        """`snapshot` as bytes, for `restore`."""
         stream = io.BytesIO()
-        torch.save(
-            {
-                "attempt": self._attempt,
-                "number": self._number,
-                "history": [asdict(epoch) for epoch in self._history],
-                "best": self._best and asdict(self._best),
-                "attempt_best": self._attempt_best and asdict(self._attempt_best),
-                "best_state": self._best_state,
-                "model": self._model.state_dict(),
-                "averaged": self._averaged.state_dict(),
-                "num_steps": self._num_steps,
-                "optimizer": self._optimizer.state_dict(),
-            },
-            stream,
-        )
+        write_snapshot(self.snapshot(), stream)
         return stream.getvalue()
 
     def restore(self, checkpoint: bytes) -> None:
@@ -213,27 +232,36 @@ class MemberFit:
         config, num_classes = self._config, len(self._classes)
         self._model.train()
         order_B = class_balanced_order(self._train_labels, generator)
-        # Kept on the device and read once: a figure read at each step would make a GPU wait for it.
+        # Kept on the device and read once: a figure read at each step would make a GPU wait for it. `bincount`
+        # would read one too.
         total = torch.zeros((), device=self._device)
         confusion = torch.zeros(num_classes * num_classes, device=self._device)
+        one = torch.ones((), device=self._device)
         for indices_B in torch.split(order_B, config.batch_size):
             plan = augmented(self._train.lengths_B[indices_B], config, generator)
-            features_BLD, lengths_B = self._train.at(indices_B, plan)
-            if self._noise:
-                features_BLD = features_BLD + self._noise * torch.randn_like(features_BLD)
-            labels_B = self._train.labels_B[indices_B.to(self._device)]
-            with autocast(self._device):
-                logits_BC = self._model(features_BLD, lengths_B).logits_BC
-            loss = self._loss(logits_BC.float(), labels_B, self._weights_C)
             self._optimizer.zero_grad(set_to_none=True)
-            loss.backward()  # type: ignore[no-untyped-call]
+            for part in torch.split(torch.arange(len(indices_B)), -(-len(indices_B) // self._parts_per_batch)):
+                of_part = FramePlan(plan.positions_BL[part], plan.lengths_B[part])
+                loss, pairs_B = self._gradients(indices_B[part], of_part, share=len(part) / len(indices_B))
+                total += loss * len(part)
+                confusion.index_add_(0, pairs_B, one.expand(len(pairs_B)))
             torch.nn.utils.clip_grad_norm_(self._model.parameters(), config.max_grad_norm)
             self._optimizer.step()
             self._average(steps_per_epoch=len(order_B) / config.batch_size)
-            total += loss.detach() * len(indices_B)
-            pairs_B = labels_B * num_classes + logits_BC.detach().argmax(dim=1)
-            confusion += torch.bincount(pairs_B, minlength=num_classes**2)
         return float(total) / len(order_B), confusion.reshape(num_classes, num_classes).cpu()
+
+    def _gradients(self, indices_B: Tensor, plan: FramePlan, share: float) -> tuple[Tensor, Tensor]:
+        """Add the gradients of some videos, which are `share` of a batch. Returns their mean loss, and their places
+        in a flat confusion matrix."""
+        features_BLD, lengths_B = self._train.at(indices_B, plan)
+        if self._noise:
+            features_BLD = features_BLD + self._noise * torch.randn_like(features_BLD)
+        labels_B = self._train.labels_at(indices_B)
+        with autocast(self._device):
+            logits_BC = self._model(features_BLD, lengths_B).logits_BC
+        loss = self._loss(logits_BC.float(), labels_B, self._weights_C)
+        (loss * share).backward()  # type: ignore[no-untyped-call]
+        return loss.detach(), labels_B * len(self._classes) + logits_BC.detach().argmax(dim=1)
 
     @torch.no_grad()
     def _average(self, steps_per_epoch: float) -> None:
@@ -297,9 +325,20 @@ def predict(model: TemporalClassifier, batches: Batches, batch_size: int, device
 
 
 def autocast(device: torch.device) -> torch.autocast:
-    """bfloat16 on a GPU, which halves the activations; full precision on the CPU."""
+    """bfloat16 on a GPU, but for the LSTM (`TemporalClassifier`), which halves the other activations; full precision
+    on the CPU."""
     return torch.autocast(device.type, dtype=torch.bfloat16, enabled=device.type == "cuda")
 
 
-def _on_cpu(state: dict[str, Tensor]) -> dict[str, Tensor]:
-    return {key: value.detach().to("cpu", copy=True) for key, value in copy.copy(state).items()}
+def write_snapshot(snapshot: Snapshot, stream: IO[bytes]) -> None:
+    """Write a snapshot as `MemberFit.restore` reads it."""
+    torch.save(snapshot, stream)
+
+
+def _on_cpu(value: Any) -> Any:
+    """A copy of tensors in nested containers, on the CPU."""
+    if isinstance(value, Tensor):
+        return value.detach().to("cpu", copy=True)
+    if isinstance(value, dict):
+        return {key: _on_cpu(item) for key, item in value.items()}
+    return [_on_cpu(item) for item in value] if isinstance(value, list) else value

@@ -5,6 +5,7 @@ from __future__ import annotations
 import platform
 from collections.abc import Sequence
 from dataclasses import fields
+from functools import partial
 from importlib import metadata
 
 import vidclf
@@ -12,9 +13,11 @@ from vidclf import storage
 from vidclf.config import ModelConfig, TrainConfig
 from vidclf.ensemble.info import EnsembleInfo, FittedBackbone, write_info
 from vidclf.features.feature_set import FeatureSet
-from vidclf.training.calibrate import calibrate
+from vidclf.gpu_worker import OnWorker
+from vidclf.training.calibrate import Voting, calibrate
 from vidclf.training.dataset import TrainingData
 from vidclf.training.member_plan import data_digest
+from vidclf.training.member_worker import marker
 
 
 def publish_ensemble(
@@ -23,9 +26,12 @@ def publish_ensemble(
     data: TrainingData,
     weights: Sequence[str],
     first_looks: Sequence[FeatureSet] = (),
+    *,
+    gpus: float,
 ) -> None:
     """Calibrate the members whose markers `config.output` holds, and publish `ensemble.json`; features, where
-    the weights are, and the first look, if there is one, of each backbone."""
+    the weights are, and the first look, if there is one, of each backbone. The members vote here, or with a share
+    `gpus` of a GPU in a worker."""
     members = [storage.read_json(marker(config.output, index))["member"] for index in range(config.members)]
     model = ModelConfig(**{field.name: getattr(config, field.name) for field in fields(ModelConfig)})
     training = {
@@ -46,9 +52,6 @@ def publish_ensemble(
             **{name: metadata.version(name) for name in ("torch", "torchvision", "numpy", "ray")},
         },
     )
-    write_info(config.output, calibrate(config.output, uncalibrated, features, first_looks or None))
-
-
-def marker(output: str, index: int) -> str:
-    """What says that a member is published, and its history."""
-    return storage.join(output, f"member_{index}.json")
+    run_votes = OnWorker(gpus, partial(Voting, gpus)) if gpus else Voting(0.0)
+    info = calibrate(config.output, uncalibrated, features, first_looks or None, run_votes)
+    write_info(config.output, info)

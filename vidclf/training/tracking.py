@@ -15,6 +15,7 @@ from tensorboardX import SummaryWriter
 
 from vidclf import storage
 from vidclf.config import TrainConfig
+from vidclf.credentials import masked, masked_text
 from vidclf.errors import ConfigError
 from vidclf.training.member_fit import Epoch
 
@@ -41,7 +42,9 @@ class Tracker:
     ) -> None:
         self._folder = tempfile.TemporaryDirectory()
         self._published = storage.join(output, TENSORBOARD_DIR, f"{kind}_{index}")
-        storage.delete_tree(self._published)
+        for path in storage.list_files(self._published):
+            if path.rsplit("/", 1)[-1].startswith("events.out.tfevents."):
+                storage.delete_file(path)
         self._writer = SummaryWriter(logdir=self._folder.name, write_to_disk=True)
         self._mlflow = MlflowRun(config, output, index, num_epochs, kind) if config.mlflow is not None else None
         self._step = 0
@@ -118,9 +121,9 @@ class MlflowRun:
             self._client.update_run(self._run, status="RUNNING")
             return
         self._num_logged = 0
-        tags = {"vidclf.output": output, f"vidclf.{kind}": str(index), f"vidclf.{kind}_id": identity}
+        tags = {"vidclf.output": masked(output), f"vidclf.{kind}": str(index), f"vidclf.{kind}_id": identity}
         self._run = self._client.create_run(experiment, tags=tags, run_name=f"{kind} {index}").info.run_id
-        params = [Param(name, str(value)) for name, value in vars(config).items()]
+        params = [Param(name, masked_text(str(value))) for name, value in vars(config).items()]
         for start in range(0, len(params), MLFLOW_PARAMS):
             self._client.log_batch(self._run, params=params[start : start + MLFLOW_PARAMS])
 

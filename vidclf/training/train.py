@@ -12,7 +12,7 @@ from typing import Any
 
 import torch
 
-from vidclf import storage
+from vidclf import arguments, gpu_worker, ray_cluster, storage
 from vidclf.config import TrainConfig
 from vidclf.ensemble import calibration_file, files, reference_checkpoints
 from vidclf.ensemble.info import ENSEMBLE_FILE, read_info
@@ -22,12 +22,15 @@ from vidclf.errors import ConfigError
 from vidclf.features import matching
 from vidclf.features.feature_set import FeatureSet
 from vidclf.metrics.scores import evaluate
-from vidclf.training import leakage, tracking
+from vidclf.runs import output_files, outputs
+from vidclf.training import gpu_memory, leakage, tracking
 from vidclf.training.dataset import Batches, TrainingData, training_data
+from vidclf.training.gpu_memory import WHOLE
 from vidclf.training.member_fit import predict
 from vidclf.training.member_plan import MemberPlan, plan_members
-from vidclf.training.publish import marker, publish_ensemble
-from vidclf.training.ray_members import RAY_TRAIN_DIR, train_members
+from vidclf.training.member_worker import SHARE_FLAG, marker
+from vidclf.training.publish import publish_ensemble
+from vidclf.training.ray_members import train_members
 from vidclf.uncertainty import early_exit
 
 
@@ -47,6 +50,7 @@ def train(
     """
     # Workers have other working directories, so the output's location must not be relative.
     config = replace(config, output=storage.canonical(config.output))
+    arguments.check_outputs(config)
     matching.check_sets(config.features, features)
     division = leakage.assign_splits(features[0], config)
     divided = division.features
@@ -63,18 +67,19 @@ def train(
         config = replace(config, members=len(imported.checkpoints), **vars(imported.model))
     data = [training_data(own, classes) for own in features]
     members = plan_members(config, features, data, imported)
-    _refuse_foreign(config.output)
     if config.mlflow is not None:
         tracking.check_mlflow(config.mlflow)
-    if config.overwrite and not config.dry_run:
-        storage.delete_tree(config.output)
     finished = [] if config.overwrite else _finished_members(config, members)
     missing = [index for index in range(config.members) if index not in finished]
     print(division.summary)
     if config.dry_run:
         verb = "train" if imported is None else "import"
         print(f"would {verb} members {missing} of {config.members} into {config.output}")
+        print(*filter(None, [arguments.would_delete(config)]), sep="\n", end="")
         return None
+    gpus = _share(config, data) if missing and imported is None else 0.0
+    if config.overwrite:
+        outputs.clear(output_files.ENSEMBLE, "--output", config.output)
     ensemble_file = storage.join(config.output, ENSEMBLE_FILE)
     calibrates = bool(missing) or not storage.exists(ensemble_file) or not _is_calibrated(config.output, looks)
     if calibrates:
@@ -85,8 +90,8 @@ def train(
         if missing and imported is not None:
             _import_members(config, data[0], imported, members, missing)
         elif missing:
-            train_members(config, data, members, missing)
-        publish_ensemble(config, features, data[0], weights, looks)
+            train_members(config, data, members, missing, gpus)
+        publish_ensemble(config, features, data[0], weights, looks, gpus=gpus)
     info = read_info(config.output)
     return {
         "num_trained": len(missing),
@@ -141,6 +146,19 @@ def _import_members(
         storage.publish_json(marker(config.output, index), {"member": member, "history": []})
 
 
+def _share(config: TrainConfig, data: Sequence[TrainingData]) -> float:
+    """Each member's share of a GPU, 0 on a cluster without one, after saying what a member takes of it. ConfigError
+    where a member does not fit, or torch cannot use the GPU."""
+    gpus = config.gpus_per_member if ray_cluster.connect().num_gpus else 0.0
+    gpu_bytes = gpu_worker.gpu_bytes(gpus)
+    if gpu_bytes is not None:
+        sizes = [gpu_memory.member_memory(config, own) for own in data]
+        largest = max(sizes, key=lambda size: size.needed_bytes(WHOLE))
+        placement = gpu_memory.place(SHARE_FLAG, gpus, gpu_bytes, largest, config.batch_size)
+        print(gpu_memory.described(SHARE_FLAG, gpus, gpu_bytes, largest, placement))
+    return gpus
+
+
 def _is_calibrated(output: str, first_looks: Sequence[FeatureSet]) -> bool:
     """Whether a published ensemble is whole, as this version calibrates it and with the first look that is asked for;
     any or none will do where none is. ConfigError where a look that it has would be lost with the calibration."""
@@ -158,15 +176,6 @@ def _is_calibrated(output: str, first_looks: Sequence[FeatureSet]) -> bool:
     return not first_looks or fitted["feature_specs"] == [asdict(look.spec) for look in first_looks]
 
 
-def _refuse_foreign(output: str) -> None:
-    """ConfigError where the output directory holds files and none of an ensemble's, whatever the flags."""
-    names = [path.removeprefix(output).lstrip("/") for path in storage.list_files(output, recursive=True)]
-    if names and not any(name.startswith(("member_", RAY_TRAIN_DIR, leakage.SPLITS_FILE)) for name in names):
-        raise ConfigError(
-            f"--output {output}: must be empty or an ensemble to continue or to overwrite, holds {names[0]}"
-        )
-
-
 def _finished_members(config: TrainConfig, members: list[MemberPlan]) -> list[int]:
     """Members that are published; ConfigError where one was trained by another recipe."""
     finished = []
@@ -176,7 +185,7 @@ def _finished_members(config: TrainConfig, members: list[MemberPlan]) -> list[in
         if storage.read_json(marker(config.output, index))["member"]["recipe"] != members[index].recipe:
             raise ConfigError(
                 f"--output {config.output}: member {index} was trained on other features or with other settings; "
-                "choose another directory or --overwrite"
+                f"{outputs.remedy(output_files.ENSEMBLE, config.output)}"
             )
         finished.append(index)
     return finished

@@ -4,21 +4,26 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import fields, replace
+from functools import partial
 from typing import Any
 
 import numpy as np
-import torch
+import numpy.typing as npt
 
-from vidclf import storage
+from vidclf import storage, torch_gpu
 from vidclf.config import FitConfig, ModelConfig, TrainConfig
 from vidclf.ensemble import files
 from vidclf.ensemble.temporal_model import TemporalClassifier
-from vidclf.training import publish
+from vidclf.gpu_worker import OnWorker
+from vidclf.runs import output_files, outputs
 from vidclf.training.dataset import Batches, TrainingData
 from vidclf.training.leakage import SplitAssignment
 from vidclf.training.member_fit import predict
+from vidclf.training.member_worker import marker
+from vidclf.training.publish import publish_ensemble
 from vidclf.tuning import trial_files
 from vidclf.tuning.greedy_selection import select
+from vidclf.tuning.trial_files import Trained
 
 
 def publish_chosen(
@@ -29,12 +34,15 @@ def publish_chosen(
     division: SplitAssignment,
     data: TrainingData,
     weights: str,
+    *,
+    gpus: float,
 ) -> None:
     """Choose among `rows` of `schema.trials` (the best first, whose settings `config` has), and publish the
     calibrated ensemble in `config.output`, in the place of what is there.
 
     An ensemble states the sizes of its members once, so that only trials of the best one's sizes, and on its
-    features, can be chosen; where there are fewer than `num_members`, all of them are.
+    features, can be chosen; where there are fewer than `num_members`, all of them are. They classify validation
+    here, or with a share `gpus` of a GPU in a worker.
     """
     candidates = [
         row
@@ -44,23 +52,44 @@ def publish_chosen(
         and row["features"] == rows[0]["features"]
         and has_sizes_of(trial_files.fit_config(row), config)
     ]
-    cpu = torch.device("cpu")
-    val = Batches(data.val, cpu)
-    states = [trial_files.best_weights(output, row["trial_id"]) for row in candidates]
-    probabilities = []
-    for row, state in zip(candidates, states, strict=True):
-        model = TemporalClassifier(data.feature_dim, len(data.classes), trial_files.fit_config(row))
-        model.load_state_dict(state)
-        probabilities.append(predict(model, val, config.batch_size, cpu).softmax(dim=1).numpy())
-    chosen = select(np.stack(probabilities), data.val.labels, data.classes, num_members)
+    make = partial(Judge, gpus, data, config.batch_size)
+    judge = OnWorker(gpus, make) if gpus else make()
+    judged = judge(output, candidates)
+    candidates = [row for row, own_BC in zip(candidates, judged, strict=True) if own_BC is not None]
+    probabilities_NBC = np.stack([own_BC for own_BC in judged if own_BC is not None])
+    chosen = select(probabilities_NBC, data.val.labels, data.classes, num_members)
     if len(chosen) < num_members:
         print(f"{config.output}: {len(chosen)} members, since {len(candidates)} trials have the best one's model sizes")
-    storage.delete_tree(config.output)
-    storage.create_dir(config.output)
+    outputs.clear(output_files.CHOSEN, "--output", config.output)
+    outputs.begin(output_files.CHOSEN, config.output)
     division.publish(config.output)
     for index, place in enumerate(chosen):
-        _publish_member(config.output, index, states[place], output, candidates[place], division.features.spec.backbone)
-    publish.publish_ensemble(replace(config, members=len(chosen)), [division.features], data, [weights])
+        _publish_member(config.output, index, output, candidates[place], division.features.spec.backbone)
+    publish_ensemble(replace(config, members=len(chosen)), [division.features], data, [weights], gpus=gpus)
+
+
+class Judge:
+    """Lets trials classify validation, on the CPU or with a share of a GPU."""
+
+    def __init__(self, gpus: float, data: TrainingData, batch_size: int) -> None:
+        self._device, self._data, self._batch_size = torch_gpu.take_share(gpus), data, batch_size
+        self._val = Batches(data.val, self._device, is_on_device=False)
+
+    def __call__(self, output: str, rows: Sequence[Mapping[str, Any]]) -> list[npt.NDArray[np.float32] | None]:
+        """Each trial's probabilities [B, C]; None for one that was stopped before its first state."""
+        return [
+            self._probabilities(trial_files.trained(output, row["trial_id"]), trial_files.fit_config(row))
+            for row in rows
+        ]
+
+    def _probabilities(self, trained: Trained | None, config: FitConfig) -> npt.NDArray[np.float32] | None:
+        if trained is None:
+            return None
+        model = TemporalClassifier(self._data.feature_dim, len(self._data.classes), config)
+        model.load_state_dict(trained.weights)
+        logits_BC = predict(model.to(self._device), self._val, self._batch_size, self._device)
+        found_BC: npt.NDArray[np.float32] = logits_BC.softmax(dim=1).numpy()
+        return found_BC
 
 
 def has_sizes_of(one: FitConfig, other: FitConfig) -> bool:
@@ -72,22 +101,21 @@ def has_sizes_of(one: FitConfig, other: FitConfig) -> bool:
     )
 
 
-def _publish_member(
-    directory: str, index: int, state: dict[str, torch.Tensor], output: str, row: Mapping[str, Any], backbone: str
-) -> None:
-    progress = trial_files.progress_of(output, row["trial_id"])
+def _publish_member(directory: str, index: int, output: str, row: Mapping[str, Any], backbone: str) -> None:
+    progress, trained = trial_files.progress_of(output, row["trial_id"]), trial_files.trained(output, row["trial_id"])
     assert progress is not None, "a trial with a score has told of it"
+    assert trained is not None, "it was chosen by the weights in its state"
     member = {
         "file": files.member_file(index),
         "backbone": backbone,
-        "num_parameters": sum(tensor.numel() for tensor in state.values()),
+        "num_parameters": sum(tensor.numel() for tensor in trained.weights.values()),
         "seed": progress.settings["seed"],
-        "digest": files.write_member(directory, index, state),
+        "digest": files.write_member(directory, index, trained.weights),
         "recipe": f"trial {row['trial_id']}",
         "trial": progress.settings,
-        "attempts": max(epoch["attempt"] for epoch in progress.history),
-        "epochs": len(progress.history),
-        "duration_s": row["duration_s"],
-        "best": progress.best,
+        "attempts": max(epoch["attempt"] for epoch in trained.history),
+        "epochs": len(trained.history),
+        "duration_s": float(sum(epoch["duration_s"] for epoch in trained.history)),
+        "best": trained.best,
     }
-    storage.publish_json(publish.marker(directory, index), {"member": member, "history": progress.history})
+    storage.publish_json(marker(directory, index), {"member": member, "history": trained.history})

@@ -10,6 +10,8 @@ from vidclf import storage
 from vidclf.config import TrainConfig, TuneConfig
 from vidclf.errors import ConfigError
 from vidclf.features.feature_set import FeatureSet
+from vidclf.runs import output_files, outputs
+from vidclf.runs.lease import Guard
 from vidclf.tuning.space import FEATURES, Space
 
 STUDY_FILE = "study.json"
@@ -24,6 +26,8 @@ class Study:
     locations: dict[str | None, str]
     """features directories by what the space calls them; None where it does not choose"""
     gpus: float = 0.0
+    guard: Guard | None = None
+    """of the output's lease; each trial looks at it before it writes"""
 
     @property
     def num_trials(self) -> int:
@@ -100,22 +104,18 @@ def refuse_incomparable(features: Mapping[str, FeatureSet]) -> None:
 def refuse_other(config: TuneConfig, identity: Mapping[str, Any]) -> bool:
     """Whether the output directory holds this very search; ConfigError where it holds anything else."""
     path = storage.join(config.output, STUDY_FILE)
+    outputs.check(output_files.SEARCH, "--output", config.output, overwrite=config.overwrite)
     if config.overwrite:
         return False
     if not storage.exists(path):
-        held = storage.list_files(config.output, recursive=True)
-        if held:
-            raise ConfigError(
-                f"--output {config.output}: must be empty or a search to continue, holds {held[0]}; "
-                "choose another directory or --overwrite"
-            )
         return False
     mine, theirs = flat(identity), flat(storage.read_json(path))
     names = [name for name in sorted(mine.keys() | theirs.keys()) if mine.get(name) != theirs.get(name)]
     if names:
         told = "; ".join(f"{name}: {theirs.get(name)} != {mine.get(name)}" for name in names)
         raise ConfigError(
-            f"--output {config.output}: holds another search ({told}); choose another directory or --overwrite"
+            f"--output {config.output}: holds another search ({told}); "
+            f"{outputs.remedy(output_files.SEARCH, config.output)}"
         )
     return True
 

@@ -1,6 +1,6 @@
 """A search's trials on disk: what each leaves while it runs, the table of all, and the best one's YAML.
 
-    trials/<id>/state.pt         all that the next epoch depends on (`MemberFit.checkpoint`), after each epoch
+    trials/<id>/state.pt         all that the next epoch depends on (`MemberFit.snapshot`), after one of the last epochs
     trials/<id>/progress.json    settings, curve and error, after each epoch
     trials.parquet               `schema.trials`
 
@@ -16,6 +16,7 @@ import traceback
 import typing
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields
+from functools import partial
 from typing import Any
 
 import pyarrow as pa
@@ -27,6 +28,7 @@ from vidclf import arrow, schema, storage
 from vidclf.config import FitConfig
 from vidclf.config.fields import base_kind
 from vidclf.schema import TrialStatus
+from vidclf.training.member_fit import Snapshot, write_snapshot
 from vidclf.tuning.space import FEATURES, KINDS
 
 TRIALS_DIR = "trials"
@@ -80,21 +82,35 @@ def publish_progress(output: str, progress: TrialRecord) -> None:
 
 
 def state_of(output: str, trial_id: str) -> bytes | None:
-    """A trial's state after its last epoch; None where there is none."""
+    """A trial's state after one of its last epochs; None where there is none."""
     path = storage.join(output, TRIALS_DIR, trial_id, "state.pt")
     return storage.read_bytes(path) if storage.exists(path) else None
 
 
-def publish_state(output: str, trial_id: str, state: bytes) -> None:
-    storage.publish_bytes(storage.join(output, TRIALS_DIR, trial_id, "state.pt"), state)
+def publish_state(output: str, trial_id: str, snapshot: Snapshot) -> None:
+    storage.publish(storage.join(output, TRIALS_DIR, trial_id, "state.pt"), partial(write_snapshot, snapshot))
 
 
-def best_weights(output: str, trial_id: str) -> dict[str, Tensor]:
-    """The weights of a trial's best epoch."""
+@dataclass(frozen=True, kw_only=True)
+class Trained:
+    """The best epoch that a trial's state knows of. A trial that the time budget stopped may have had a better one
+    after its last state."""
+
+    weights: dict[str, Tensor]
+    """on the CPU"""
+    best: dict[str, Any]
+    """fields of `Epoch`, as the next"""
+    history: list[dict[str, Any]]
+
+
+def trained(output: str, trial_id: str) -> Trained | None:
+    """What a trial's state holds; None where the trial was stopped before its first one."""
     state = state_of(output, trial_id)
-    assert state is not None, f"{trial_id} has run an epoch"
-    weights: dict[str, Tensor] = torch.load(io.BytesIO(state), weights_only=True)["best_state"]
-    return weights
+    if state is None:
+        return None
+    # Whatever device it was trained on, this process may have none.
+    values: dict[str, Any] = torch.load(io.BytesIO(state), map_location="cpu", weights_only=True)
+    return Trained(weights=values["best_state"], best=values["best"], history=values["history"])
 
 
 def is_out_of_memory(error: str) -> bool:

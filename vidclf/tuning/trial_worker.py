@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import math
 import tempfile
 import time
 from dataclasses import asdict, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -13,9 +15,13 @@ import torch
 from ray import tune as ray_tune
 from ray.tune import Checkpoint
 
-from vidclf.config import TrainConfig
+from vidclf import torch_gpu
+from vidclf.config import SearchConfig, TrainConfig
+from vidclf.training import gpu_memory
 from vidclf.training.dataset import TrainingData
+from vidclf.training.gpu_memory import Placement
 from vidclf.training.member_fit import MemberFit
+from vidclf.training.state_writer import StateWriter
 from vidclf.training.tracking import Tracker
 from vidclf.tuning import trial_files
 from vidclf.tuning.ray_search import METRIC, TIME
@@ -24,6 +30,8 @@ from vidclf.tuning.study import Study, train_config
 from vidclf.tuning.trial_files import TrialRecord
 
 STATE_FILE = "state.pt"
+
+SHARE_FLAG = "--gpus-per-trial"
 
 
 def run_trial(point: dict[str, Any], *, study: Study, data: dict[str, TrainingData]) -> None:
@@ -52,36 +60,65 @@ def run_trial(point: dict[str, Any], *, study: Study, data: dict[str, TrainingDa
 
 def _train(config: TrainConfig, data: TrainingData, study: Study, progress: TrialRecord) -> None:
     torch.set_num_threads(max(1, int(study.config.cpus_per_trial)))
-    device = torch.device("cuda" if study.gpus else "cpu")
-    if study.gpus:
-        torch.set_float32_matmul_precision("high")
-        torch.cuda.empty_cache()  # of the trial that this worker had before
-        # A trial that would take more than its share fails, rather than those beside it.
-        torch.cuda.set_per_process_memory_fraction(min(study.gpus, 1.0), device)
-    search = study.space.search
+    where = torch_gpu.take_share(study.gpus)
+    first = gpu_memory.placement_on(where, SHARE_FLAG, study.gpus, config, data)
+
+    def train(placement: Placement) -> None:
+        fit = MemberFit(data, config, config.seed, where, placement)
+        _run_epochs(fit, config, data, study, progress)
+
+    gpu_memory.within_memory(first, config.batch_size, train, lambda text: print(f"trial {progress.trial_id}: {text}"))
+
+
+def _run_epochs(fit: MemberFit, config: TrainConfig, data: TrainingData, study: Study, progress: TrialRecord) -> None:
+    """All epochs of a trial, from its last state on."""
+    search, trial_id = study.space.search, progress.trial_id
     interval = search.perturbation_epochs if search.algorithm == "pbt" else None
-    fit = MemberFit(data, config, config.seed, device)
     handed_on = ray_tune.get_checkpoint()  # in population-based training: a better trial's, or its own
-    state = _state_in(handed_on) if handed_on is not None else trial_files.state_of(config.output, progress.trial_id)
+    state = _state_in(handed_on) if handed_on is not None else trial_files.state_of(config.output, trial_id)
     if state is not None:
         fit.restore(state)
-    with Tracker(config.output, progress.trial_id, config, len(fit.history), kind="trial") as tracker:
+    # Epochs that progress.json has and the state has not are trained again, and come out the same.
+    num_told = len(progress.history) if handed_on is None else 0
+    with (
+        Tracker(config.output, trial_id, config, len(fit.history), kind="trial") as tracker,
+        StateWriter(partial(trial_files.publish_state, config.output, trial_id)) as states,
+    ):
         for epoch in fit.history:
             tracker.log(epoch, data.classes)
         if fit.history:
-            _tell(fit, progress)
+            _tell(fit, progress, num_told)
             _report(fit, interval)
         while not fit.is_done:
             epoch = fit.run_epoch()
-            trial_files.publish_state(config.output, progress.trial_id, fit.checkpoint())
+            if study.guard is not None:
+                study.guard.check()
+            if fit.is_done or is_rung(search, len(fit.history)):
+                # The trial may not go on after this report, and its best weights may be wanted.
+                states.write(fit.snapshot)
+            else:
+                states.offer(fit.snapshot)
             tracker.log(epoch, data.classes)
-            _tell(fit, progress)
+            _tell(fit, progress, num_told)
             trial_files.publish_progress(config.output, progress)
             _report(fit, interval)
 
 
-def _tell(fit: MemberFit, progress: TrialRecord) -> None:
+def is_rung(search: SearchConfig, num_epochs: int) -> bool:
+    """Whether asha decides after so many epochs if a trial goes on."""
+    if search.scheduler != "asha":
+        return False
+    rung = float(search.grace_epochs)
+    while math.ceil(rung) < num_epochs:
+        rung *= search.reduction_factor
+    return math.ceil(rung) == num_epochs
+
+
+def _tell(fit: MemberFit, progress: TrialRecord, num_told: int) -> None:
+    """Bring `progress` up to date, but for epochs among the first `num_told`, which it has already."""
     num_epochs = len(fit.history)
+    if num_epochs < num_told:
+        return
     progress.history = [asdict(epoch) for epoch in fit.history]
     progress.ended_s = [*progress.ended_s, *[time.time()] * num_epochs][:num_epochs]
     progress.best_epoch = list(fit.history).index(fit.best) + 1

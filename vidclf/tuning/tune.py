@@ -1,7 +1,7 @@
 """Searching for the best model and recipe: a training a trial, on fractional resources. [Ray Tune]
 
-What a trial has done stands in its own files (`learning/trials.py`) after each epoch; Ray Tune decides which
-point comes next and who stops. So a search that is killed loses an epoch of each running trial.
+What a trial has done stands in its own files (`learning/trials.py`); Ray Tune decides which point comes next and
+who stops. So a search that is killed loses the epochs of each running trial since its last state.
 """
 
 from __future__ import annotations
@@ -19,11 +19,12 @@ import pyarrow as pa
 from ray import tune as ray_tune
 from ray.tune import Callback, FailureConfig, RunConfig, Tuner
 
-from vidclf import ray_cluster, storage, tally
+from vidclf import arguments, gpu_worker, ray_cluster, storage, tally
 from vidclf.config import TuneConfig
 from vidclf.errors import RunStopped
 from vidclf.features.feature_set import FeatureSet
 from vidclf.progress import ProgressLine
+from vidclf.runs import lease, output_files, outputs
 from vidclf.training import leakage, tracking
 from vidclf.training.dataset import TrainingData, training_data
 from vidclf.training.leakage import SplitAssignment
@@ -84,8 +85,10 @@ def tune(config: TuneConfig, features: Mapping[str, FeatureSet], weights: Mappin
     features = {storage.canonical(location): found for location, found in features.items()}
     weights = {storage.canonical(location): found for location, found in weights.items()}
     config = replace(config, output=storage.canonical(config.output), features=tuple(features))
+    arguments.check_outputs(config)
     searched = read_space(config.space)
-    study = Study(config=config, space=searched, locations=locations(searched, features))
+    guard = lease.guard(config.output)
+    study = Study(config=config, space=searched, locations=locations(searched, features), guard=guard)
     refuse_large_grid(study)
     divisions = {
         location: leakage.assign_splits(found, train_config(study, location)) for location, found in features.items()
@@ -107,12 +110,17 @@ def tune(config: TuneConfig, features: Mapping[str, FeatureSet], weights: Mappin
         names = ", ".join(space_module.searched(searched))
         verb = "go on with" if is_begun else "search"
         print(f"would {verb} {study.num_trials} trials over {names} by {method(searched)} into {config.output}")
+        print(*filter(None, [arguments.would_delete(config)]), sep="\n", end="")
         return None
+    is_complete = is_begun and _is_complete(study)
+    if not is_complete:
+        study = replace(study, gpus=config.gpus_per_trial if ray_cluster.connect().num_gpus else 0.0)
+        gpu_worker.gpu_bytes(study.gpus)  # refuses a GPU that torch cannot use
     if config.overwrite:
-        storage.delete_tree(config.output)
+        outputs.clear(output_files.SEARCH, "--output", config.output)
     storage.create_dir(config.output)
     storage.publish_json(storage.join(config.output, STUDY_FILE), identity)
-    if not _is_complete(study):
+    if not is_complete:
         _search(study, data)
     table = storage.read_table(storage.join(config.output, TRIALS_FILE))
     return _publish(study, table, divisions, data, weights)
@@ -150,6 +158,7 @@ def _publish(
             divisions[location],
             data[location],
             weights[location],
+            gpus=study.gpus,
         )
     return SearchResult(
         config=config,
@@ -167,7 +176,6 @@ def _search(study: Study, data: dict[str, TrainingData]) -> None:
     resources = ray_cluster.connect()
     if config.mlflow is not None:
         tracking.mlflow_experiment(tracking.mlflow_client(config.mlflow), train_config(study, config.features[0]))
-    study = replace(study, gpus=config.gpus_per_trial if resources.num_gpus else 0.0)
     cpus = min(config.cpus_per_trial, float(resources.num_cpus))
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     # Progress and curves are ours; an interrupt ends the job as it does elsewhere, to go on when submitted again.
@@ -207,8 +215,9 @@ def _search(study: Study, data: dict[str, TrainingData]) -> None:
     # Begun after the last thing that Ray wrote down of a search that was then killed.
     for parent, prefix in ((TRIALS_DIR, ""), (tracking.TENSORBOARD_DIR, "trial_")):
         for path in storage.list_dirs(storage.join(output, parent)):
-            if path.rstrip("/").rsplit("/", 1)[-1].removeprefix(prefix) not in kept:
-                storage.delete_tree(path)
+            name = path.rstrip("/").rsplit("/", 1)[-1]
+            if name.removeprefix(prefix) not in kept:
+                outputs.clear_part(output_files.SEARCH, output, f"{parent}/{name}")
     table = trial_files.table(rows, space_module.searched(study.space))
     storage.publish_table(storage.join(output, TRIALS_FILE), table)
     # Last, as the marker that nothing is left to run.

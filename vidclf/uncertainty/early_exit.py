@@ -8,25 +8,24 @@ arXiv:1709.01686) of one ensemble over three looks at a video:
 - `full`: all of these; in float32 the same as without stages, in bfloat16 nearly, since batches are others.
 
 An early stage's temperature, OOD line and trust score are fitted on validation's videos as this stage sees
-them. What it decides is final, so its threshold keeps the error among the videos that it accepts under the
-risk, judged on those of validation that earlier stages have left to it. Where validation cannot say as much of
-the full look either, that is no reason to go on: going on pays where a longer look would be right and this one
-is not (Jitkrittum et al. 2023, arXiv:2307.02764). The threshold then keeps under the risk the errors that the
-full look would not make. A stage of which neither can be said is left out. So a risk that is kept is never given
-up for speed, while one that nothing can keep may let a stage decide that a milder one has left out.
+them. What it decides is final. The risk is that of the cascade: the share of wrong labels among all videos that it
+accepts, whichever stage accepts them. So the stages' thresholds are chosen together, on the videos of validation as
+the whole cascade would decide on them. They move along paths: all stages from one trust score on, the early stages
+from stricter ones, or some stages left out; `risk.choose` takes the point of a path that validation supports.
 
 Shape suffixes: B videos.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
 
-from vidclf.uncertainty.risk_threshold import RiskThreshold, at_threshold, risk_threshold
+from vidclf.uncertainty import risk_threshold
+from vidclf.uncertainty.risk_threshold import THRESHOLDS, Acceptance, RiskThreshold
 
 KEYFRAMES, SUBSET = EARLY_STAGES = ("keyframes", "subset")
 
@@ -43,84 +42,82 @@ class ValidationScores:
     trust_B: npt.NDArray[np.float32]
     correct_B: npt.NDArray[np.bool_]
     ood_B: npt.NDArray[np.float32]
+    source_B: npt.NDArray[np.integer]
+    """each video's source, numbered from 0"""
 
-    def threshold(self, risk: float) -> RiskThreshold:
-        """The trust score from which on the stage accepts a video, unless it is out of distribution."""
-        known = self.in_distribution()
-        return risk_threshold(known.trust_B, known.correct_B, risk)
+    def threshold(self, risk: float, accept_uncertified: bool = False) -> RiskThreshold:
+        """The trust score from which on the stage alone accepts a video, unless it is out of distribution."""
+        return risk_threshold.choose([_path({}, self, [])], risk, len(self.trust_B), accept_uncertified)
 
     def accepts(self, threshold: float) -> npt.NDArray[np.bool_]:
         """Which of the videos, [B]."""
         return (self.trust_B >= threshold) & (self.ood_B <= 1)
 
-    def in_distribution(self) -> ValidationScores:
-        """Of the videos that may be accepted."""
-        return self.of(self.ood_B <= 1)
-
-    def of(self, is_in_B: npt.NDArray[np.bool_]) -> ValidationScores:
-        """Of some of the videos."""
-        return ValidationScores(
-            trust_B=self.trust_B[is_in_B], correct_B=self.correct_B[is_in_B], ood_B=self.ood_B[is_in_B]
-        )
-
 
 @dataclass(frozen=True, kw_only=True)
 class CascadeOutcome:
-    """What a cascade does with validation's videos."""
+    """What a cascade does with some videos whose labels are known."""
 
     share: dict[str, float]
     """of the videos, by the stage that decides"""
     accuracy: float
+    """of the most probable classes, those of abstained videos included"""
+    error_among_accepted: float
+    """0 where none is accepted"""
 
 
-def outcome(
-    stages: Mapping[str, ValidationScores], full_correct_B: npt.NDArray[np.bool_], thresholds: Mapping[str, float]
-) -> CascadeOutcome:
-    """Let the early stages decide from `thresholds` on, and the full look, right where `full_correct_B`, the
-    rest."""
-    is_left_B, is_right_B = np.ones(len(full_correct_B), bool), full_correct_B.copy()
-    share = {}
-    for name in [stage for stage in EARLY_STAGES if stage in thresholds]:
-        stage = stages[name]
-        is_decided_B = is_left_B & stage.accepts(thresholds[name])
-        is_right_B[is_decided_B] = stage.correct_B[is_decided_B]
-        share[name] = float(is_decided_B.mean())
-        is_left_B &= ~is_decided_B
-    return CascadeOutcome(share={**share, FULL: float(is_left_B.mean())}, accuracy=float(is_right_B.mean()))
+def outcome(stages: Mapping[str, ValidationScores], full: ValidationScores, found: RiskThreshold) -> CascadeOutcome:
+    """Let the early stages decide from their thresholds on, and the full look the rest."""
+    decided = _decided(stages, full, found.early, found.threshold)
+    shares = {name: float(is_decided_B.mean()) for name, is_decided_B in decided.by_stage.items()}
+    num_accepted = int(decided.is_accepted_B.sum())
+    num_errors = int((decided.is_accepted_B & ~decided.correct_B).sum())
+    return CascadeOutcome(
+        share={**shares, FULL: 1 - sum(shares.values())},
+        accuracy=float(decided.correct_B.mean()),
+        error_among_accepted=num_errors / max(num_accepted, 1),
+    )
 
 
 def stage_thresholds(
-    stages: Mapping[str, ValidationScores], full: ValidationScores, risk: float
-) -> dict[str, RiskThreshold]:
-    """The trust score from which on each early stage decides, of the stages that may; in their order. `full` is
-    the full look."""
-    of_full = full.threshold(risk)
-    is_shared_error_B = ~full.correct_B & full.accepts(of_full.threshold)
-    thresholds: dict[str, RiskThreshold] = {}
-    is_left_B = np.ones(len(full.correct_B), bool)
-    for name in [stage for stage in EARLY_STAGES if stage in stages]:
+    stages: Mapping[str, ValidationScores], full: ValidationScores, risk: float, accept_uncertified: bool = False
+) -> RiskThreshold:
+    """The thresholds of the full look and of the early stages that may decide; `full` is the full look."""
+    names = [name for name in EARLY_STAGES if name in stages]
+    # The most that is decided early first. Without early stages last: where these cannot be vouched for.
+    orders = [names, names[-1:], []] if len(names) > 1 else [names, []] if names else [[]]
+    return risk_threshold.choose(
+        [_path(stages, full, order) for order in orders], risk, len(full.trust_B), accept_uncertified
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Decided:
+    by_stage: dict[str, npt.NDArray[np.bool_]]
+    """which videos each early stage decides"""
+    is_accepted_B: npt.NDArray[np.bool_]
+    correct_B: npt.NDArray[np.bool_]
+    """of the look that decides"""
+
+
+def _decided(
+    stages: Mapping[str, ValidationScores], full: ValidationScores, early: Mapping[str, float], threshold: float
+) -> _Decided:
+    is_left_B, correct_B = np.ones(len(full.correct_B), bool), full.correct_B.copy()
+    by_stage = {}
+    for name in [stage for stage in EARLY_STAGES if stage in early]:
         stage = stages[name]
-        left = stage.of(is_left_B)
-        found = left.threshold(risk)
-        if found.basis == of_full.basis == "unreached":
-            found = _beside_full(left, is_shared_error_B[is_left_B], of_full.threshold, risk) or found
-        if found.basis != "unreached":
-            thresholds[name] = found
-            is_left_B &= ~stage.accepts(found.threshold)
-    return thresholds
+        by_stage[name] = is_left_B & stage.accepts(early[name])
+        correct_B[by_stage[name]] = stage.correct_B[by_stage[name]]
+        is_left_B &= ~by_stage[name]
+    return _Decided(by_stage=by_stage, is_accepted_B=~is_left_B | full.accepts(threshold), correct_B=correct_B)
 
 
-def _beside_full(
-    left: ValidationScores, is_shared_error_B: npt.NDArray[np.bool_], full_threshold: float, risk: float
-) -> RiskThreshold | None:
-    """The threshold of a stage by the errors that the full look would spare, of the videos that are left to it;
-    not below that of the full look. None where these too are above the risk."""
-    is_sure_B = left.accepts(full_threshold)
-    is_no_worse_B = left.correct_B | is_shared_error_B
-    beside = risk_threshold(left.trust_B[is_sure_B], is_no_worse_B[is_sure_B], risk)
-    if beside.basis == "unreached":
-        return None
-    threshold = max(beside.threshold, full_threshold)
-    known = left.in_distribution()
-    seen = at_threshold(threshold, known.trust_B, known.correct_B, "as full")
-    return replace(seen, num_spared=int((left.accepts(threshold) & ~is_no_worse_B).sum()))
+def _path(stages: Mapping[str, ValidationScores], full: ValidationScores, names: Sequence[str]) -> list[Acceptance]:
+    """The cascade of some early stages and the full look, all from one trust score on, the highest first."""
+    path = []
+    for threshold in THRESHOLDS[::-1].tolist():
+        early = dict.fromkeys(names, threshold)
+        decided = _decided(stages, full, early, threshold)
+        path.append(Acceptance.of(threshold, decided.is_accepted_B, decided.correct_B, full.source_B, early))
+    return path

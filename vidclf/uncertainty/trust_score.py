@@ -1,13 +1,8 @@
-"""How far a prediction can be trusted: its signs, the score fitted on them, and when to abstain.
+"""The trust score: the probability that the top label of a video is right, and the signs that it is fitted on.
 
-Two questions, apart from each other and from how far a video is from what training saw (`ood.py`):
-
-- **trust score**, the probability that the top label is right: the calibrated confidence, corrected by
-  a regularised logistic regression on signs of agreement. Its prior is the calibrated confidence as it
-  is, so that a validation split with few errors, or none, changes little.
-- **risk threshold**, the trust score below which to abstain so that the error among accepted videos
-  stays under a wanted risk: Learn-then-Test with fixed-sequence testing and exact binomial tails
-  (Angelopoulos et al. 2021, arXiv:2110.01052).
+It is the calibrated confidence, corrected by a regularised logistic regression on signs of agreement. Its prior is the
+calibrated confidence as it is, so that a validation split with few errors, or none, changes little. From which trust
+score on to accept videos is `risk.py`; how far a video is from what training saw is `ood.py`.
 
 Shape suffixes: B videos, C classes, M members, V views, K signs, N votes.
 """

@@ -40,6 +40,12 @@ where memory is short, and a job does not end for one of them."""
 MAX_TIMEOUT_PER_VIDEO_S = 6 * 3600.0
 """The most that a video's duration adds to its deadline, in seconds."""
 
+KILLED_FROM_OUTSIDE = (-signal.SIGKILL, -signal.SIGTERM)
+"""Exit codes of a child that something else ended: the kernel where memory is short, or a person."""
+
+DELETION_POLL_S = 0.25
+"""Seconds between two looks at whether a video's file is still there."""
+
 _PR_SET_PDEATHSIG = 1
 
 _M_TRIM_THRESHOLD = -1
@@ -61,11 +67,17 @@ class DecodeLimits:
     """size of a file above which it is not opened"""
     videos_per_child: int = 500
     """videos after which the child is replaced, so that leaks in native code stay bounded"""
+    stops_when_deleted: bool = False
+    """give a video up as soon as its local file is deleted: how a server cancels one"""
 
 
 class DecoderStartError(RuntimeError):
     """The child process cannot even start: the fault of the machine or the installation, not of a
     video, and so nothing to put into quarantine."""
+
+
+class _KilledUnheardError(Exception):
+    """The child was killed from outside before it sent any message about the video."""
 
 
 class SupervisedDecoder:
@@ -85,7 +97,22 @@ class SupervisedDecoder:
         self._num_decoded = 0
 
     def decode(self, uri: str, seed: str) -> DecodedVideo:
-        """As `decode_video`; raises VideoRejected also for what the child did not survive."""
+        """As `decode_video`; raises VideoRejected also for what the child did not survive.
+
+        A video whose child was killed from outside before the child sent any message is decoded once more, in
+        what is left of its time: it cannot be the video's fault.
+        """
+        started = time.monotonic()
+        try:
+            return self._decode(uri, seed, spent_s=0.0)
+        except _KilledUnheardError:
+            try:
+                return self._decode(uri, seed, spent_s=time.monotonic() - started)
+            except _KilledUnheardError as again:
+                raise VideoRejected(RejectReason.DECODER_CRASHED, f"the decoder process {again}, twice") from again
+
+    def _decode(self, uri: str, seed: str, spent_s: float) -> DecodedVideo:
+        """One attempt, after `spent_s` seconds of the video's time."""
         # One that died between two videos, as the kernel ends processes where memory is short, is no
         # fault of the next video.
         has_died = self._child is not None and self._child.poll() is not None
@@ -93,15 +120,17 @@ class SupervisedDecoder:
             self.close()
         connection = self._connection if self._connection is not None and self._is_ready else self._start()
         self._num_decoded += 1
-        started = time.monotonic()
+        started = time.monotonic() - spent_s
         allowed_s = self._limits.timeout_s
+        has_answered = False
         try:
             connection.send((uri, seed))
             while True:
-                if not connection.poll(max(0.0, started + allowed_s - time.monotonic())):
+                if not self._poll(connection, uri, started + allowed_s):
                     self._kill()
                     raise VideoRejected(RejectReason.DECODE_TIMEOUT, f"no result within {allowed_s:.0f} s")
                 kind, content = connection.recv()
+                has_answered = True
                 if kind == "duration_s":
                     # A damaged file may claim to last for centuries.
                     allowed_s += min(content * self._limits.timeout_per_video_s, MAX_TIMEOUT_PER_VIDEO_S)
@@ -110,7 +139,25 @@ class SupervisedDecoder:
                 else:
                     return self._copied(*content)
         except (EOFError, ConnectionError) as error:
-            raise VideoRejected(RejectReason.DECODER_CRASHED, f"the decoder process {self._kill()}") from error
+            code = self._kill()
+            if code in KILLED_FROM_OUTSIDE and not has_answered:
+                raise _KilledUnheardError(_ended(code)) from error
+            raise VideoRejected(RejectReason.DECODER_CRASHED, f"the decoder process {_ended(code)}") from error
+
+    def _poll(self, connection: Connection, uri: str, deadline: float) -> bool:
+        """Whether the child has sent a message by `deadline`. VideoRejected where the file is deleted meanwhile
+        and the limits say that this ends its decoding."""
+        while True:
+            left_s = max(0.0, deadline - time.monotonic())
+            if not self._limits.stops_when_deleted:
+                return connection.poll(left_s)
+            if connection.poll(min(left_s, DELETION_POLL_S)):
+                return True
+            if not os.path.exists(uri):
+                self._kill()
+                raise VideoRejected(RejectReason.NOT_FOUND, "its file was deleted while it was decoded")
+            if left_s <= 0:
+                return False
 
     def start(self) -> None:
         """Have the child start without waiting for it, which the first video does."""
@@ -140,8 +187,8 @@ class SupervisedDecoder:
                 self._is_ready = False
             if self._is_ready:
                 return connection
-            ended = self._kill()
-        raise DecoderStartError(f"the decoder process could not start, {START_ATTEMPTS} times: it {ended}")
+            code = self._kill()
+        raise DecoderStartError(f"the decoder process could not start, {START_ATTEMPTS} times: it {_ended(code)}")
 
     def _spawn(self) -> Connection:
         """A child that is going to be ready, or not."""
@@ -170,28 +217,34 @@ class SupervisedDecoder:
             connection.send_bytes(self._request)
         return connection
 
-    def _kill(self) -> str:
-        """End the child and say how it ended."""
+    def _kill(self) -> int | None:
+        """End the child; its exit code, negative for the signal that ended it, None where there was no child."""
         child, connection = self._child, self._connection
         self._child = self._connection = None
         self._is_ready = False
         if connection is not None:
             connection.close()
         if child is None:
-            return "was not running"
+            return None
         try:
             # One that crashed is about to be gone; asking first keeps its own signal as the answer.
-            code = child.wait(timeout=0.5)
+            return child.wait(timeout=0.5)
         except subprocess.TimeoutExpired:
             child.kill()
-            code = child.wait()
-        return f"was ended by {signal.Signals(-code).name}" if code < 0 else f"exited with code {code}"
+            return child.wait()
 
     def __del__(self) -> None:
         child = getattr(self, "_child", None)
         if child is not None:
             child.kill()
             child.wait()
+
+
+def _ended(code: int | None) -> str:
+    """The words for a child's exit code."""
+    if code is None:
+        return "was not running"
+    return f"was ended by {signal.Signals(-code).name}" if code < 0 else f"exited with code {code}"
 
 
 def serve(socket_fd: int, memory_fd: int, size: int, memory_bytes: int, parent: int) -> None:

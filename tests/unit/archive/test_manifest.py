@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import json
 import os
+import resource
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 from vidclf import schema, storage
@@ -268,3 +271,31 @@ def test_a_manifest_is_read_whole_or_its_first_rows_and_ids_stand_once(tmp_path:
     storage.publish_table(location, pa.Table.from_pylist([*videos, videos[0]], schema=schema.MANIFEST))
     with pytest.raises(ConfigError, match="every video_id must stand once"):
         manifest.read_manifest(location)
+
+
+def write_repeated(path: Path, row: dict[str, str], num_rows: int) -> str:
+    """A Parquet file of one row many times over: a value is stored once, and a count."""
+    piece = pa.table(
+        {name: pa.DictionaryArray.from_arrays(np.zeros(10**6, np.int32), [text]) for name, text in row.items()}
+    )
+    with pq.ParquetWriter(path, piece.schema, compression="zstd") as writer:
+        for _ in range(num_rows // 10**6):
+            writer.write_table(piece, row_group_size=10**6)
+    assert path.stat().st_size < 500_000
+    return str(path)
+
+
+def test_a_list_of_twenty_million_rows_in_half_a_megabyte_takes_no_memory(tmp_path: Path) -> None:
+    location = write_repeated(tmp_path / "l.parquet", {"path": "/a.mp4", "label": "A" * 100}, 20 * 10**6)
+    before_kib = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    with pytest.raises(ConfigError, match=r"lists '/a\.mp4' more than once; every video must stand once"):
+        manifest.list_archive(location)
+    assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before_kib < 150_000
+
+
+def test_a_manifest_of_more_ids_than_its_size_can_hold_takes_no_memory(tmp_path: Path) -> None:
+    location = write_repeated(tmp_path / "m.parquet", {"video_id": "0" * 36}, 20 * 10**6)
+    before_kib = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    with pytest.raises(ConfigError, match=r"must name each video once, holds 20000000 rows in \d+ bytes"):
+        manifest.read_manifest(location)
+    assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before_kib < 150_000

@@ -117,3 +117,11 @@ def test_sources_that_tie_classes_together_are_named() -> None:
     groups = ["ab", "ab", "bc", "bc", "ca", "ca"]
     with pytest.raises(ConfigError, match=r"class '[ABC]' cannot be in (train|val), since its sources hold other"):
         splits.assign(labels, [None] * 6, groups, (0.5, 0.5, 0.0), seed=0)
+
+
+def test_the_largest_source_is_tested_as_often_as_any() -> None:
+    # A class of one source of 30 videos and 14 of 5.
+    groups = ["large"] * 30 + [f"s{i // 5}" for i in range(70)]
+    found = [splits.assign(["A"] * 100, [None] * 100, groups, (0.7, 0.2, 0.1), seed)[0] for seed in range(600)]
+    shares = {name: found.count(name) / 600 for name in ("train", "val", "test")}
+    assert shares == pytest.approx({"train": 0.7, "val": 0.2, "test": 0.1}, abs=0.05)

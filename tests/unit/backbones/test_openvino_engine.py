@@ -11,12 +11,15 @@ import numpy as np
 import pytest
 import torch
 
+from vidclf.backbones import cnn as cnn_module
 from vidclf.backbones import openvino_convert, openvino_engine, torch_engine
 from vidclf.backbones.agreement import Frames, agreement, reference_photos
-from vidclf.backbones.cnn import build
+from vidclf.backbones.cnn import Backbone
 from vidclf.backbones.engine import Engine
 from vidclf.backbones.openvino_engine import ConversionError, OpenVinoModel
+from vidclf.backbones.torch_engine import Halving
 from vidclf.backbones.weights import load_weights
+from vidclf.errors import ConfigError
 
 LITE0 = ("efficientnet_lite0", "DEFAULT")
 
@@ -32,7 +35,7 @@ def frames_THWC() -> Frames:
 
 
 def test_openvino_gives_torchs_features(converted: OpenVinoModel, frames_THWC: Frames) -> None:
-    network = build(*LITE0, load_weights(*LITE0), "cpu")
+    network = cnn_module.build(*LITE0, load_weights(*LITE0), "cpu")
     ours = openvino_engine.load(converted, *LITE0, "fp32")
     assert ours.name == "openvino fp32"
     np.testing.assert_allclose(ours(frames_THWC), network(torch.from_numpy(frames_THWC)).numpy(), atol=1e-3)
@@ -111,7 +114,7 @@ def test_torch_runs_what_is_not_converted(frames_THWC: Frames) -> None:
 
 @pytest.mark.parametrize(("name", "weights"), [LITE0, ("resnet50", "random"), ("efficientnet_v2_s", "random")])
 def test_batch_norms_are_folded_into_convolutions(name: str, weights: str) -> None:
-    network = build(name, weights, load_weights(name, weights), "cpu")
+    network = cnn_module.build(name, weights, load_weights(name, weights), "cpu")
     side = network.preprocessing.transform.crop_size
     frames_THWC = reference_photos(side)[:2]
     exact_TD = torch_engine.eager(network)(frames_THWC)
@@ -123,11 +126,91 @@ def test_batch_norms_are_folded_into_convolutions(name: str, weights: str) -> No
 
 
 def test_on_a_gpu_weights_are_bf16_and_the_frames_normalised_in_fp32(frames_THWC: Frames) -> None:
-    network = build(*LITE0, load_weights(*LITE0), "cpu")
+    network = cnn_module.build(*LITE0, load_weights(*LITE0), "cpu")
     half = torch_engine.in_bf16(network)
     assert {parameter.dtype for parameter in half.trunk.parameters()} == {torch.bfloat16}
     assert (half.scale.dtype, network.dtype, half.dtype) == (torch.float32, torch.float32, torch.bfloat16)
     assert 0.99 < agreement(torch_engine.eager(half)(frames_THWC), torch_engine.eager(network)(frames_THWC)) < 1
+
+
+@pytest.mark.parametrize(
+    ("precision", "has_bf16", "rough", "chosen", "convolutions"),
+    [
+        ("fp32", True, [], "fp32", "ieee"),
+        ("bf16", True, [], "bf16", "none"),
+        ("auto", True, [], "bf16", "none"),
+        ("auto", True, ["none"], "tf32", "tf32"),
+        ("auto", True, ["none", "tf32"], "fp32", "ieee"),
+        ("auto", False, [], "fp32", "ieee"),
+    ],
+)
+def test_a_gpu_takes_the_fastest_precision_that_agrees_with_ieee_fp32(
+    monkeypatch: pytest.MonkeyPatch,
+    frames_THWC: Frames,
+    precision: str,
+    has_bf16: bool,
+    rough: list[str],
+    chosen: str,
+    convolutions: str,
+) -> None:
+    exact_TD = np.random.default_rng(0).normal(size=(8, 100)).astype(np.float32)
+    rough_TD = np.random.default_rng(1).normal(size=(8, 100)).astype(np.float32)
+    made: list[tuple[torch.dtype, str]] = []
+
+    class OnGpu:
+        def __init__(self, network: Backbone, convolutions: str) -> None:
+            made.append((network.dtype, convolutions))
+            self._features_TD = rough_TD if convolutions in rough else exact_TD
+
+        def __call__(self, frames_THWC: Frames) -> np.ndarray:
+            return self._features_TD
+
+    build = cnn_module.build
+    monkeypatch.setattr(torch_engine, "OnGpu", OnGpu)
+    monkeypatch.setattr(torch_engine, "build", lambda *arguments: build(*arguments[:3], "cpu"))
+    monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda including_emulation: has_bf16)
+    cnn = torch_engine.load(*LITE0, load_weights(*LITE0), "cuda", precision)
+    assert cnn.name == f"torch cuda {chosen}"
+    last = made[0] if precision == "auto" and chosen == "fp32" else made[-1]
+    assert last == (torch.bfloat16 if chosen == "bf16" else torch.float32, convolutions)
+
+
+def test_convolutions_are_in_tf32_only_where_that_is_what_was_taken() -> None:
+    convolutions = torch.backends.cudnn.conv
+    before = convolutions.fp32_precision
+    seen = []
+    for precision in ("ieee", "tf32"):
+        with torch_engine.convolutions_in(precision):
+            seen.append(convolutions.fp32_precision)
+    assert (seen, convolutions.fp32_precision) == (["ieee", "tf32"], before)
+
+
+def test_a_batch_is_halved_for_good_where_memory_runs_out(frames_THWC: Frames) -> None:
+    tried: list[int] = []
+    freed: list[bool] = []
+
+    def run(frames_THWC: Frames, num_frames: int) -> np.ndarray:
+        tried.append(num_frames)
+        if num_frames > 40:
+            raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB.\nMore.")
+        return np.full((len(frames_THWC), 2), num_frames, np.float32)
+
+    halving = Halving(run, 128, lambda: freed.append(True))
+    assert halving(frames_THWC)[0].tolist() == [32, 32]
+    assert halving(frames_THWC)[0].tolist() == [32, 32]
+    assert (tried, len(freed)) == ([128, 64, 32, 32], 2)
+
+
+def test_a_share_that_does_not_hold_one_frame_is_named(monkeypatch: pytest.MonkeyPatch, frames_THWC: Frames) -> None:
+    def run(*arguments: object) -> np.ndarray:
+        raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB.\nMore.")
+
+    rule = r"--gpus-per-cnn-worker \(--gpus of serve\) must be a larger share of a GPU: .* \(CUDA out of memory\. Tried"
+    with pytest.raises(ConfigError, match=rule):
+        Halving(run, 128, lambda: None)(frames_THWC)
+    monkeypatch.setattr(torch_engine, "build", run)
+    with pytest.raises(ConfigError, match=rule):
+        torch_engine.load(*LITE0, {}, "cuda", "auto")
 
 
 @pytest.mark.gpu
@@ -139,6 +222,24 @@ def test_a_gpu_gives_the_cpus_features(converted: OpenVinoModel, frames_THWC: Fr
     exact_TD = openvino_engine.load(converted, *LITE0, "fp32")(many)
     assert cnn.name == f"torch cuda {'fp32' if precision == 'fp32' else 'bf16'}"
     assert agreement(cnn.run(many), exact_TD) > (0.9999 if precision == "fp32" else 0.99)
+
+
+@pytest.mark.gpu
+def test_a_gpu_with_little_memory_gives_the_same_features_in_smaller_batches(frames_THWC: Frames) -> None:
+    cnn = torch_engine.load(*LITE0, load_weights(*LITE0), "cuda", "fp32")
+    many = np.concatenate([frames_THWC] * 32)
+    exact_TD = cnn.run(many)
+    torch.cuda.empty_cache()
+    total_bytes = torch.cuda.get_device_properties(0).total_memory
+    # 128 frames are 77 MB in float32 before the first layer.
+    torch.cuda.set_per_process_memory_fraction((torch.cuda.memory_reserved() + 64 * 2**20) / total_bytes, 0)
+    try:
+        few_TD = cnn.run(many)
+    finally:
+        torch.cuda.set_per_process_memory_fraction(1.0, 0)
+    assert isinstance(cnn.run, torch_engine.OnGpu)
+    assert 1 <= cnn.run.frames_per_batch < 128
+    assert agreement(few_TD, exact_TD) > 0.9999
 
 
 def test_a_worker_that_decodes_and_embeds_does_without_torch() -> None:

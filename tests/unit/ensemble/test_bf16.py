@@ -119,9 +119,26 @@ def test_a_head_takes_a_jobs_precision(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, precision: str, engine: str
 ) -> None:
     monkeypatch.setattr(files, "has_bf16", lambda: True)
-    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    # The device is the caller's to choose, whatever torch sees.
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     settings = HeadSettings(tta=False, trust_threshold=0.0, segments_s=None)
-    assert EnsembleHead(with_probe(tmp_path), settings, precision=precision).engine == engine
+    assert EnsembleHead(with_probe(tmp_path), settings, "cpu", precision=precision).engine == engine
+
+
+def test_a_head_on_another_device_does_without_openvino(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def unwanted() -> bool:
+        raise AssertionError("asks OpenVINO")
+
+    monkeypatch.setattr(files, "has_bf16", unwanted)
+    assert files.load(with_probe(tmp_path), torch.device("meta"), "auto").dtype == torch.float32
+
+
+@pytest.mark.gpu
+def test_a_head_on_a_gpu_gives_the_cpus_probabilities(tmp_path: Path) -> None:
+    location = with_probe(tmp_path)
+    videos = sequences([4, 4, 2, 3])
+    on_cpu, on_gpu = (files.load(location, torch.device(name))([videos], tta=True) for name in ("cpu", "cuda"))
+    assert on_gpu.probabilities_BC == pytest.approx(on_cpu.probabilities_BC, abs=1e-3)
 
 
 def test_an_ensemble_without_a_probe_stays_in_fp32(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 import itertools
+import json
+import math
+import resource
+import struct
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -61,7 +65,10 @@ def directory(tmp_path: Path) -> str:
         trust={"ood": {"distances": [2.0], "line": 1.0}, "plain": NEUTRAL, "tta": NEUTRAL},
     )
     none = ValidationScores(
-        trust_B=np.array([], np.float32), correct_B=np.array([], bool), ood_B=np.array([], np.float32)
+        trust_B=np.array([], np.float32),
+        correct_B=np.array([], bool),
+        ood_B=np.array([], np.float32),
+        source_B=np.array([], np.int64),
     )
     data = TrustData(
         spaces={FULL: [space_at_origin(1280, 1.0)]},
@@ -135,7 +142,10 @@ def test_each_member_sees_the_features_of_its_backbone(tmp_path: Path) -> None:
     ]
     spaces = [space_at_origin(1280, 1.0), space_at_origin(2048, 4.0)]
     none = ValidationScores(
-        trust_B=np.array([], np.float32), correct_B=np.array([], bool), ood_B=np.array([], np.float32)
+        trust_B=np.array([], np.float32),
+        correct_B=np.array([], bool),
+        ood_B=np.array([], np.float32),
+        source_B=np.array([], np.int64),
     )
     data = TrustData(
         spaces={FULL: spaces},
@@ -240,8 +250,11 @@ def test_a_damaged_description_is_refused(directory: str, text: str) -> None:
     ("values", "message"),
     [
         ({"classes": ["A", "A", "B"]}, r"classes must be at least 2, each once, got \['A', 'A', 'B'\]"),
-        ({"calibration": {"temperature": 0.0, "tta": {"temperature": 1.0}}}, "temperature must be above 0, got 0.0"),
-        ({"members": []}, "members must be at least 1, got 0"),
+        (
+            {"calibration": {"temperature": 0.0, "tta": {"temperature": 1.0}}},
+            "temperature must be above 0 and finite, got 0.0",
+        ),
+        ({"members": []}, "members must be between 1 and 256, got 0"),
         ({"backbones": []}, r"backbones must be at least 1, each once, got \[\]"),
         (
             {"backbones": [LITE0] * 2},
@@ -251,10 +264,38 @@ def test_a_damaged_description_is_refused(directory: str, text: str) -> None:
             {"backbones": [replace(LITE0, feature_spec=replace(SPEC, backbone="vgg"))]},
             "backbone must be one of .*, got 'vgg'",
         ),
+        (
+            {"backbones": [replace(LITE0, feature_spec=replace(SPEC, sampling={"num_frames": 10**12}))]},
+            "num_frames of efficientnet_lite0 must be between 1 and 4096, got 1000000000000",
+        ),
         ({"backbones": [replace(LITE0, feature_dim=7)]}, "feature_dim of efficientnet_lite0 must be 1280, got 7"),
         (
             {"backbones": [replace(LITE0, preprocessing={"mean": 1})]},
             "preprocessing of efficientnet_lite0 must be its feature_spec's transform {}, got {'mean': 1}",
+        ),
+        (
+            {"calibration": {"temperature": math.nan, "tta": {"temperature": 1.0}}},
+            "temperature must be above 0 and finite, got nan",
+        ),
+        (
+            {"calibration": {"temperature": 1.0, "tta": {"temperature": math.nan}}},
+            r"calibration\.tta\.temperature must be a number, got nan",
+        ),
+        (
+            {"members": [{"file": "../member_0.safetensors", "digest": "d", "backbone": SPEC.backbone}]},
+            r"file of member 0 must be the name of a file in the ensemble's directory, got '\.\./member_0.safetensors'",
+        ),
+        (
+            {"members": [{"file": "s3://other/f", "digest": "d", "backbone": SPEC.backbone}]},
+            "file of member 0 must be the name of a file in the ensemble's directory, got 's3://other/f'",
+        ),
+        (
+            {"members": [{"file": "f", "digest": "d", "backbone": SPEC.backbone}] * 2},
+            "file of member 0 must be of no other member, got 'f'",
+        ),
+        (
+            {"members": [{"file": "f", "digest": "d", "backbone": SPEC.backbone}] * 5000},
+            "members must be between 1 and 256, got 5000",
         ),
         ({"members": [{"file": "f", "digest": "d", "backbone": "vgg"}]}, "members of efficientnet_lite0 must be at"),
         ({"backbones": [LITE0, RESNET]}, "members of resnet50 must be at least 1, got 0"),
@@ -275,3 +316,77 @@ def test_a_description_that_was_edited_is_refused(directory: str) -> None:
     path.write_text(path.read_text().replace('"temperature": 2.0', '"temperature": 1.0'))
     with pytest.raises(ConfigError, match="was changed since it was written"):
         read_info(directory)
+
+
+def with_model(directory: str, **sizes: Any) -> None:
+    """Have `ensemble.json` state other sizes, as someone would who wrote it for the purpose."""
+    info = read_info(directory)
+    write_info(directory, replace(info, model=replace(info.model, **sizes)))
+
+
+@pytest.mark.parametrize(
+    ("sizes", "message"),
+    [
+        (
+            {"hidden_dim": 50_000},
+            r"member_0\.safetensors: tensor attention\.in_proj_bias must have the shape \[300000\] by the sizes in "
+            r"ensemble\.json, has \[24\]",
+        ),
+        (
+            {"hidden_dim": 2**40},
+            r"member_0\.safetensors: (tensor .* must have the shape|the sizes in .* make no model)",
+        ),
+        (
+            {"num_lstm_layers": 10**9},
+            r"must hold the weights of 1000000000 layers \(num_lstm_layers in ensemble\.json\), holds \d+ tensors",
+        ),
+        (
+            {"classifier_dims": (8,) * 100_000},
+            r"must hold the weights of 100000 layers \(classifier_dims in ensemble\.json\), holds \d+ tensors",
+        ),
+    ],
+)
+def test_sizes_are_checked_against_the_header_before_memory_is_taken(
+    directory: str, sizes: dict[str, Any], message: str
+) -> None:
+    with_model(directory, **sizes)
+    before_kib = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    with pytest.raises(ConfigError, match=message):
+        files.load(directory, CPU)
+    assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before_kib < 100_000
+
+
+def test_a_header_that_is_longer_than_its_file_is_refused(directory: str) -> None:
+    (Path(directory) / "member_0.safetensors").write_bytes(struct.pack("<Q", 2**40) + b"{}")
+    with pytest.raises(ConfigError, match=r"header must have at most .* states 1099511627776 in a file of 10"):
+        files.load(directory, CPU)
+
+
+@pytest.mark.parametrize("header", [b"[]", b"no json", json.dumps({"a": {"dtype": "F32"}}).encode()])
+def test_a_header_that_is_none_is_refused(directory: str, header: bytes) -> None:
+    path = Path(directory) / "member_0.safetensors"
+    path.write_bytes(struct.pack("<Q", len(header)) + header)
+    with pytest.raises(ConfigError, match=r"member_0\.safetensors: not a safetensors file"):
+        files.load(directory, CPU)
+
+
+@pytest.mark.parametrize("value", [math.nan, math.inf])
+def test_weights_that_are_no_finite_numbers_are_refused(directory: str, value: float) -> None:
+    state = TemporalClassifier(1280, 3, MODEL).state_dict()
+    state["lstm.weight_hh_l0"][0, 0] = value
+    digest = files.write_member(directory, 1, state)
+    info = read_info(directory)
+    write_info(directory, replace(info, members=[info.members[0], {**info.members[1], "digest": digest}]))
+    expected = r"member_1\.safetensors: weights must be finite, lstm\.weight_hh_l0 holds NaN or infinity"
+    with pytest.raises(ConfigError, match=expected):
+        files.load(directory, CPU)
+
+
+def test_trust_data_that_is_no_number_is_refused(directory: str) -> None:
+    info = read_info(directory)
+    data = calibration_file.read_trust(directory, info)
+    data.discriminants[0].offset_C[1] = math.nan
+    digest = calibration_file.write_trust(directory, data)
+    write_info(directory, replace(info, trust={**info.trust, "digest": digest}))
+    with pytest.raises(ConfigError, match=r"trust\.safetensors: values must be numbers, 0\.offset_C holds NaN"):
+        files.load(directory, CPU)

@@ -155,3 +155,22 @@ def test_projection_and_pooling_have_widths_of_their_own() -> None:
     assert shapes["lstm.weight_ih_l0"] == (32, 6)
     assert shapes["attention_pooling.0.weight"] == (5, 16)
     assert shapes["attention_pooling.4.weight"] == (1, 5)
+
+
+@pytest.mark.parametrize("lengths", [[3, 3], [3, 2]])
+def test_autocast_leaves_the_lstm_alone(lengths: list[int]) -> None:
+    config = ModelConfig(hidden_dim=4, num_lstm_layers=1, num_attention_heads=2, classifier_dims=(4,), dropout=0.0)
+    model = TemporalClassifier(5, 2, config)
+    seen: list[tuple[bool, torch.dtype]] = []
+
+    def look(module: torch.nn.Module, inputs: tuple[object, ...]) -> None:
+        data = getattr(inputs[0], "data", inputs[0])
+        assert isinstance(data, torch.Tensor)
+        seen.append((torch.is_autocast_enabled("cpu"), data.dtype))
+
+    model.lstm.register_forward_pre_hook(look)
+    with torch.autocast("cpu", torch.bfloat16):
+        model(torch.randn(2, 3, 5), torch.tensor(lengths)).logits_BC.float().sum().backward()
+    assert seen == [(False, torch.float32)]
+    assert model.lstm.weight_hh_l0.grad is not None
+    assert model.lstm.weight_hh_l0.grad.dtype == torch.float32

@@ -112,3 +112,10 @@ def test_a_run_of_predictions_or_of_another_version_is_refused(tmp_path: Path) -
         storage.publish_json(f"{run}/run_identity.json", identity)
         with pytest.raises(ConfigError, match=message):
             read_features(run)
+
+
+def test_features_with_a_video_twice_are_refused(tmp_path: Path) -> None:
+    run = write_run(tmp_path, [SPEC.key] * 2)
+    storage.publish_table(f"{run}/part-1.parquet", storage.read_table(f"{run}/part-0.parquet").slice(0, 1))
+    with pytest.raises(ConfigError, match=r"every video must have one row, 1 have several .* `jobs/audit\.py --run"):
+        read_features(run)

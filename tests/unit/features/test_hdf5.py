@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -118,3 +119,100 @@ def test_videos_without_split_or_label_cannot_be_exported() -> None:
     manifest = pa.Table.from_pylist([row, {**row, "video_id": "b", "split": "train"}], schema=schema.MANIFEST)
     with pytest.raises(ConfigError, match="--format hdf5 needs a split for every video, 1 of 2 have none"):
         hdf5.check_exportable(manifest)
+
+
+def replaced(path: Path, name: str, make: Callable[[h5py.File, Any], object]) -> str:
+    """A good file, but for one dataset."""
+    write_theirs(path)
+    with h5py.File(path, "a") as file:
+        values = file[name][:]
+        del file[name]
+        make(file, values)
+    return str(path)
+
+
+def external(file: h5py.File, values: Any) -> None:
+    file.create_dataset("features", values.shape, values.dtype, external=[("/etc/passwd", 0, values.nbytes)])
+
+
+def virtual(file: h5py.File, values: Any) -> None:
+    layout = h5py.VirtualLayout(values.shape, values.dtype)
+    layout[:] = h5py.VirtualSource("elsewhere.h5", "features", values.shape)
+    file.create_virtual_dataset("features", layout)
+
+
+def soft_link(file: h5py.File, values: Any) -> None:
+    file.create_dataset("other", data=values)
+    file["features"] = h5py.SoftLink("/other")
+
+
+def external_link(file: h5py.File, values: Any) -> None:
+    file["features"] = h5py.ExternalLink("elsewhere.h5", "features")
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (external, "features must be stored in this file, is stored in other files"),
+        (virtual, "features must be stored in this file, is virtual"),
+        (soft_link, "features must be a dataset of this file, is a link"),
+        (external_link, "features must be a dataset of this file, is a link"),
+        (lambda file, values: file.create_group("features"), "features must be a dataset, is a group"),
+        (
+            lambda file, values: file.create_dataset("features", data=[b"a"], dtype=h5py.string_dtype()),
+            r"features must be \[videos, frames, dimension\], found \(1,\)",
+        ),
+        (
+            lambda file, values: file.create_dataset("features", (1, 1, 1), dtype=h5py.string_dtype()),
+            "features must hold numbers, found object",
+        ),
+        (
+            lambda file, values: file.create_dataset("features", (2, 10**9, 2), "f4", chunks=(1, 1, 2)),
+            r"features must be at most \(100000000, 100000, 65536\), found \(2, 1000000000, 2\)",
+        ),
+        (
+            lambda file, values: file.create_dataset("features", (2, 73, 60_000), "f4", chunks=(1, 73, 60_000)),
+            None,
+        ),
+        (
+            lambda file, values: file.create_dataset("features", (90_000_000, 90_000, 2), "f4", chunks=(1, 100, 2)),
+            "features must be stored whole, found 64800000000000 bytes of numbers in 0 stored bytes",
+        ),
+        (
+            lambda file, values: file.create_dataset(
+                "features", (2, 3, 2), "f4", chunks=(1, 20_000, 2000), maxshape=(None, None, None)
+            ),
+            "features must be stored whole, found 160000000 bytes of numbers in 0 stored bytes",
+        ),
+    ],
+)
+def test_numbers_from_elsewhere_or_from_nowhere_are_refused_before_reading(
+    tmp_path: Path, make: Callable[[h5py.File, Any], object], message: str | None
+) -> None:
+    # Reading the other file would succeed, had the server's user the right to.
+    with h5py.File(tmp_path / "elsewhere.h5", "w") as file:
+        file["features"] = np.zeros((2, 3, 2), np.float32)
+    path = replaced(tmp_path / "f.h5", "features", make)
+    if message is None:  # small enough whatever is stored
+        assert len(hdf5.read(path).features) == 2
+        return
+    with pytest.raises(ConfigError, match=message):
+        hdf5.read(path)
+
+
+def test_labels_from_elsewhere_are_refused(tmp_path: Path) -> None:
+    path = replaced(
+        tmp_path / "f.h5", "labels", lambda file, _: file.create_dataset("labels", (2,), "i8", external=[("x", 0, 16)])
+    )
+    with pytest.raises(ConfigError, match="labels must be stored in this file, is stored in other files"):
+        hdf5.read(path)
+
+
+@pytest.mark.parametrize("mapping", ["[" * 100_000, "[1]", '{"A": "B", "C": 1}', "7"])
+def test_classes_that_are_no_mapping_are_refused(tmp_path: Path, mapping: str) -> None:
+    write_theirs(tmp_path / "f.h5")
+    with h5py.File(tmp_path / "f.h5", "a") as file:
+        del file.attrs["category_mapping"]
+        file.attrs["category_mapping"] = mapping[:60_000]
+    with pytest.raises(ConfigError, match="category_mapping must be a JSON object"):
+        hdf5.read(str(tmp_path / "f.h5"))

@@ -34,13 +34,6 @@ def test_no_video_is_an_error() -> None:
         scores.evaluate([], [], CLASSES)
 
 
-@pytest.mark.parametrize(
-    ("num_correct", "num_videos", "low", "high"), [(8, 11, 0.434, 0.903), (0, 10, 0.0, 0.278), (10, 10, 0.722, 1.0)]
-)
-def test_wilson_interval(num_correct: int, num_videos: int, low: float, high: float) -> None:
-    assert scores.wilson_interval(num_correct, num_videos) == pytest.approx((low, high), abs=5e-4)
-
-
 def test_calibration_error_is_the_weighted_gap_over_bins() -> None:
     # Bin (0.7, 0.8]: 0.75 sure, half right: gap 0.25 over half the videos; bin (0.9, 1]: right and sure.
     confidence = np.array([0.75, 0.75, 1.0, 1.0])

@@ -79,7 +79,7 @@ def test_a_directory_of_other_files_is_refused(tmp_path: Path) -> None:
         with pytest.raises(ConfigError, match="must be empty or a run to continue or to overwrite"):
             check_run(config, manifest(Path("/a")), empty_job())
     file = ExtractConfig(manifest="m", output=str(tmp_path / "thesis.tex"), overwrite=True)
-    with pytest.raises(ConfigError, match="must be empty or a run to continue or to overwrite"):
+    with pytest.raises(ConfigError, match="must be a directory, is a file"):
         check_run(file, manifest(Path("/a")), empty_job())
 
 
@@ -98,7 +98,9 @@ def test_the_runs_of_several_backbones_begin_and_grow_together(tmp_path: Path) -
     # A third may join as long as nothing is done.
     three = empty_job(names=("resnet50", "resnet101", "efficientnet_lite0"))
     check_run(config, rows, three)
-    storage.publish_table(f"{config.output}/resnet50/part-0.parquet", rows.slice(0, 1).select(["video_id"]))
+    storage.publish_table(
+        f"{config.output}/resnet50/part-{'0' * 32}-000000.parquet", rows.slice(0, 1).select(["video_id"])
+    )
     with pytest.raises(
         ConfigError, match=r"holds videos, and .*/run/efficientnet_lite0 none; the runs of a job grow together"
     ):

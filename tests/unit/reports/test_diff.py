@@ -5,15 +5,17 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
 from jobs.diff import main
-from tests.support.predictions import Predicted, table, write_run
-from vidclf import storage
+from tests.support.predictions import Predicted, manifest, table, write_run
+from vidclf import schema, storage
 from vidclf.config import DiffConfig
 from vidclf.errors import ConfigError
 from vidclf.reports import diff
+from vidclf.runs import layout
 
 BEFORE = [
     Predicted("1", "A", 0.9),
@@ -42,7 +44,8 @@ def test_flips_are_counted_by_class_codec_and_resolution(runs: dict[str, str]) -
     result = diff.diff(DiffConfig(**runs))
     assert result is not None
     assert (result.overall.num_videos, result.overall.num_flipped, result.overall.rate) == (4, 2, 0.5)
-    assert result.overall.interval_95 == pytest.approx((0.150, 0.850), abs=1e-3)
+    # Of four sources.
+    assert result.overall.interval_95 is None
     assert {
         kind: [(row.name, row.num_videos, row.num_flipped) for row in rows] for kind, rows in result.by.items()
     } == {
@@ -74,9 +77,9 @@ def test_videos_in_one_only_say_why(runs: dict[str, str]) -> None:
     assert (result.num_only_before, result.num_only_after) == (2, 1)
     # `q` is in the quarantine of both runs' directories, as `write_run` makes them.
     assert [(video.video_uri, video.only_in, video.reason) for video in result.lonely] == [
-        ("/none/only-before", "before", "not asked for"),
-        ("/none/q", "before", "quarantined: truncated"),
-        ("/none/only-after", "after", "not asked for"),
+        ("only-before", "before", "not asked for"),
+        ("q", "before", "quarantined: truncated"),
+        ("only-after", "after", "not asked for"),
     ]
 
 
@@ -90,7 +93,7 @@ def test_changed_videos_are_listed_flips_first_and_by_confidence(runs: dict[str,
     ]
     assert rows[0]["codec"] == "vp9"
     page = (Path(runs["output"]) / "index.html").read_text()
-    assert page.index("/none/3") < page.index("/none/2") < page.index("/none/4")
+    assert page.index('"uri">3<') < page.index('"uri">2<') < page.index('"uri">4<')
 
 
 @pytest.mark.parametrize(("max_flip_rate", "code"), [(None, 0), (0.5, 0), (0.49, 1)])
@@ -99,7 +102,7 @@ def test_the_exit_code_is_the_gate(
 ) -> None:
     assert main(DiffConfig(**runs, max_flip_rate=max_flip_rate)) == code
     assert capsys.readouterr().out.splitlines()[1] == (
-        "flipped                        2 (0.5000, 95 % interval 0.1500 to 0.8500"
+        "flipped                        2 (0.5000, no interval: fewer than 5 sources"
         + {None: ")", 0.5: "; within --max-flip-rate 0.5)", 0.49: "; ABOVE --max-flip-rate 0.49)"}[max_flip_rate]
     )
 
@@ -122,3 +125,25 @@ def test_what_cannot_be_compared_is_refused(runs: dict[str, str], tmp_path: Path
     twice = write_run(tmp_path / "twice", [BEFORE[0], BEFORE[0]])
     with pytest.raises(ConfigError, match="must hold each video once"):
         diff.diff(DiffConfig(**{**runs, "after": twice}))
+
+
+def test_intervals_of_flips_count_the_sources_of_the_runs_manifest(tmp_path: Path) -> None:
+    before = [Predicted(str(i), "A", 0.9) for i in range(60)]
+    after = [Predicted(str(i), "B" if i < 10 else "A", 0.9) for i in range(60)]
+    runs = {"before": write_run(tmp_path / "before", before), "after": write_run(tmp_path / "after", after)}
+    config = DiffConfig(**runs, output=str(tmp_path / "diff"))
+    alone = diff.diff(config)
+    # Ten videos per source: one source of six has flipped.
+    rows = manifest({str(i): ("A", "test") for i in range(60)}).to_pylist()
+    sources = pa.Table.from_pylist(
+        [{**row, "group": f"s{int(row['video_id']) // 10}"} for row in rows], schema.MANIFEST
+    )
+    storage.publish_table(f"{runs['after']}/{layout.MANIFEST_FILE}", sources)
+    grouped = diff.diff(config)
+    assert alone is not None
+    assert grouped is not None
+    (low, high), (low_grouped, high_grouped) = (
+        alone.overall.interval_95 or (0, 0),
+        grouped.overall.interval_95 or (0, 0),
+    )
+    assert high - low < 0.25 < 0.5 < high_grouped - low_grouped

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import json
 import re
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -73,7 +74,8 @@ def test_the_table_for_a_terminal(config: EvaluateConfig) -> None:
         "ok                            5",
         "quarantined                   1 (truncated 1)",
         "videos per second             2.50",
-        "accuracy on held-out sources  0.667 (2 of 3 videos, 95 % interval 0.21 to 0.94; chance 0.50)",
+        "accuracy on held-out sources  0.667 (2 of 3 videos, no interval: fewer than 5 sources; chance 0.50)",
+        "mean of the sources           0.667 (3 sources)",
         "accepted                      2 of 3 videos, of which 1 are right",
         "report                        out/index.html",
     ]
@@ -98,13 +100,13 @@ def test_mistakes_on_held_out_sources_come_first_and_say_when_a_video_is_gone(co
     page = page_of(config)
     assert "Misclassified (2, all splits)" in page
     assert "Abstained (1, all splits)" in page
-    assert page.index("/none/2") < page.index("/none/&lt;script")
+    assert page.index('<div class="uri">2<') < page.index('<div class="uri">&lt;script')
     assert page.count("cannot be read any more: not_found") == 3
     with (Path(config.output) / "misclassified.csv").open() as stream:
         rows = list(csv.DictReader(stream))
     assert [(row["split"], row["label"], row["top_label"], row["video_uri"]) for row in rows] == [
-        ("test", "A", "B", "/none/2"),
-        ("val", "A", "B", "/none/<script>alert(1)</script>"),
+        ("test", "A", "B", "2"),
+        ("val", "A", "B", "<script>alert(1)</script>"),
     ]
 
 
@@ -126,8 +128,7 @@ def test_the_page_tells_the_command_that_made_it(config: EvaluateConfig) -> None
     evaluation = evaluate.evaluate(config)
     assert evaluation is not None
     assert evaluation.provenance["command"] == (
-        f"python jobs/evaluate.py --predictions {config.predictions} --manifest {config.manifest} "
-        f"--output {config.output}"
+        "python jobs/evaluate.py --predictions ../predictions --manifest ../manifest.parquet --output ."
     )
     assert evaluation.provenance["feature key"]
 
@@ -170,3 +171,37 @@ def test_a_dry_run_writes_nothing(config: EvaluateConfig, capsys: pytest.Capture
     assert evaluate.evaluate(dry) is None
     assert capsys.readouterr().out == f"would score 5 videos into {config.output}\n"
     assert not Path(config.output).exists()
+
+
+def test_predictions_with_a_video_twice_are_refused(config: EvaluateConfig) -> None:
+    assert config.predictions is not None
+    first = layout.part_files(config.predictions)[0]
+    storage.publish_table(f"{config.predictions}/part-twice.parquet", storage.read_table(first).slice(0, 1))
+    with pytest.raises(ConfigError, match=r"--predictions .*: every video must have one row, 1 have several .*audit"):
+        evaluate.evaluate(config)
+
+
+def test_a_report_names_no_absolute_path_and_no_credentials(tmp_path: Path, config: EvaluateConfig) -> None:
+    signed = "https://user:pass@media.example/archive/{}.mp4?X-Amz-Signature=0a1b"
+    table = manifest(TRUTH)
+    uris = [signed.format(video_id) for video_id in table["video_id"].to_pylist()]
+    place = table.column_names.index("video_uri")
+    storage.publish_table(str(config.manifest), table.set_column(place, "video_uri", [uris]))
+    for path in layout.part_files(str(config.predictions)):
+        rows = storage.read_table(path)
+        uris = [signed.format(video_id) for video_id in rows["video_id"].to_pylist()]
+        storage.publish_table(path, rows.set_column(rows.column_names.index("video_uri"), "video_uri", [uris]))
+    evaluate.evaluate(replace(config, max_examples=0))  # which would be fetched from there
+    files = sorted(path for path in Path(config.output).iterdir() if path.suffix != ".parquet")
+    assert [path.name for path in files] == ["abstained.csv", "index.html", "metrics.json", "misclassified.csv"]
+    for path in files:
+        text = path.read_text()
+        assert not any(secret in text for secret in ("user:pass", "0a1b", str(tmp_path), "media.example")), path
+    assert "2.mp4?X-Amz-Signature=***" in (Path(config.output) / "misclassified.csv").read_text()
+
+
+def test_locations_are_relative_to_the_base_that_is_given(config: EvaluateConfig) -> None:
+    evaluate.evaluate(replace(config, base_uri="/"))
+    assert ",none/2\n" in (Path(config.output) / "misclassified.csv").read_text()
+    evaluate.evaluate(replace(config, base_uri="/elsewhere"))
+    assert ",/none/2\n" in (Path(config.output) / "misclassified.csv").read_text()

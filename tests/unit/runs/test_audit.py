@@ -14,7 +14,7 @@ from vidclf import schema, storage
 from vidclf.errors import ConfigError
 from vidclf.runs import audit as audit_module
 from vidclf.runs import layout
-from vidclf.runs.state import RunState, read_state
+from vidclf.runs.state import RunState, read_state, refuse_repeated
 from vidclf.runs.summary import summary_text
 
 CLEAN_SUMMARY: dict[str, Any] = {
@@ -243,3 +243,23 @@ def test_summaries_for_people_name_the_reasons_and_the_rate() -> None:
     )
     clean = {**CLEAN_SUMMARY, "num_ok": 3, "num_quarantined": 0, "reasons": {}, "num_processed": 0}
     assert summary_text("out", clean) == "out: 3 videos, 3 ok, 0 quarantined; everything was done already"
+
+
+@pytest.mark.parametrize(
+    ("parts", "quarantine", "num_twice"),
+    [([["a", "b"], ["b"]], [], 1), ([["a", "b"]], [[("b", "truncated")]], 1), ([["b"], ["b", "c"], ["c"]], [], 2)],
+)
+def test_readers_refuse_a_run_in_which_a_video_stands_twice(
+    tmp_path: Path, parts: list[list[str]], quarantine: list[list[tuple[str, str]]], num_twice: int
+) -> None:
+    run = write_run(tmp_path, parts=parts, quarantine=quarantine)
+    with pytest.raises(ConfigError) as refused:
+        refuse_repeated(run, "--features")
+    assert str(refused.value) == (
+        f"--features {run}: every video must have one row, {num_twice} have several (for one b); `jobs/audit.py --run "
+        f"{run}` names them, and the job that wrote the run, submitted again, removes the second rows"
+    )
+
+
+def test_readers_take_a_run_in_which_every_video_stands_once(tmp_path: Path) -> None:
+    refuse_repeated(write_run(tmp_path), "--features")

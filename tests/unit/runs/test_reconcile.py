@@ -68,7 +68,7 @@ def test_what_is_left_to_do_is_told_from_the_shards(tmp_path: Path) -> None:
     part(run, "part-0.parquet", "a")
     quarantine(run, "part-0.parquet", b=("truncated", 1))
     part(run, "_checkpoint/part-9.pending.parquet", "c")
-    storage.publish_bytes(f"{run}/part-1.parquet.0.tmp", b"half")
+    storage.publish_bytes(f"{run}/part-1.parquet.{'0' * 32}.tmp", b"half")
     state = reconcile.reconcile(run, [run])
     assert state == RunState(num_input_videos=3, num_ok=1, num_quarantined=1, num_pending=1, reasons={"truncated": 1})
     assert storage.list_files(f"{run}/_checkpoint") == []

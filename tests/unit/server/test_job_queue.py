@@ -8,7 +8,7 @@ import pytest
 
 from vidclf.schema import RejectReason
 from vidclf.server.job_estimates import WORK, JobState, Pace, percent_done
-from vidclf.server.job_queue import MAX_FINISHED, Job, JobQueue
+from vidclf.server.job_queue import MAX_FAILED, MAX_FINISHED, Job, JobQueue
 from vidclf.server.refusals import Problem, Refused
 
 
@@ -21,8 +21,7 @@ class Clock:
 
 
 def submit(queue: JobQueue, name: str = "a.mp4", size_bytes: int = 1000) -> Job:
-    with queue.reserve() as place:
-        return place.submit(name, path=f"/private/{name}", size_bytes=size_bytes)
+    return queue.submit(name, path=f"/private/{name}", size_bytes=size_bytes)
 
 
 def finish(queue: JobQueue, clock: Clock, decode_s: float = 2.0, classify_s: float = 1.0) -> Job:
@@ -36,19 +35,16 @@ def finish(queue: JobQueue, clock: Clock, decode_s: float = 2.0, classify_s: flo
     return job
 
 
-def test_a_place_is_taken_while_a_video_comes_in_and_free_again_if_it_does_not() -> None:
+def test_a_place_is_taken_by_a_video_that_is_there() -> None:
     queue = JobQueue(2, keep_s=60)
     submit(queue)
-    with queue.reserve():
-        assert queue.is_full()
-        assert queue.lengths() == {"waiting": 1, "arriving": 1, "running": 0}
-        with pytest.raises(Refused) as refused:
-            queue.reserve()
-        assert refused.value.reason is Problem.QUEUE_FULL
     assert not queue.is_full()
-    with pytest.raises(ValueError, match="broke off"), queue.reserve():
-        raise ValueError("broke off")
-    assert queue.lengths() == {"waiting": 1, "arriving": 0, "running": 0}
+    submit(queue)
+    assert queue.is_full()
+    with pytest.raises(Refused) as refused:
+        submit(queue)
+    assert refused.value.reason is Problem.QUEUE_FULL
+    assert queue.lengths() == {"waiting": 2, "running": 0}
 
 
 def test_the_one_in_work_takes_no_place_in_the_queue() -> None:
@@ -57,7 +53,7 @@ def test_the_one_in_work_takes_no_place_in_the_queue() -> None:
     assert queue.is_full()
     assert queue.take(0) is first
     second = submit(queue)
-    assert queue.lengths() == {"waiting": 1, "arriving": 0, "running": 1}
+    assert queue.lengths() == {"waiting": 1, "running": 1}
     assert queue.describe(second)["position"] == 1
 
 
@@ -118,8 +114,79 @@ def test_a_closed_queue_lets_everyone_go() -> None:
     submit(queue)
     queue.close()
     assert queue.take(30) is None
+    with pytest.raises(Refused) as refused:
+        submit(queue)
+    assert refused.value.reason is Problem.STOPPING
+
+
+def test_a_queue_that_closes_fails_what_is_not_done() -> None:
+    discarded: list[str] = []
+    clock = Clock()
+    queue = JobQueue(4, 60, discarded.append, clock)
+    done, running, waiting = (submit(queue, name) for name in ("a.mp4", "b.mp4", "c.mp4"))
+    finish(queue, clock)
+    assert queue.take(0) is running
+    queue.enter(running, JobState.DECODING)
+    queue.close()
+    assert [queue.describe(job)["stage"] for job in (done, running, waiting)] == ["done", "failed", "failed"]
+    assert queue.describe(running)["error"]["reason"] == queue.describe(waiting)["error"]["reason"] == "stopping"
+    assert sorted(discarded) == ["/private/a.mp4", "/private/b.mp4", "/private/c.mp4"]
+    # What the worker brings then comes too late.
+    queue.finish(running, {"label": "A"})
+    assert queue.describe(running)["error"]["reason"] == "stopping"
+
+
+def test_failures_make_way_for_each_other_and_never_a_result_for_them() -> None:
+    clock = Clock()
+    queue = JobQueue(1, keep_s=10**9, clock=clock)
+    done = submit(queue)
+    finish(queue, clock)
+    failed = []
+    for _ in range(MAX_FAILED + 1):
+        failed.append(submit(queue))
+        queue.take(0)
+        queue.fail(failed[-1], RejectReason.NOT_A_VIDEO)
+        clock.now_s += 1
+    assert queue.find(done.id) is done
+    assert queue.find(failed[1].id) is failed[1]
     with pytest.raises(Refused):
-        queue.reserve()
+        queue.find(failed[0].id)
+
+
+def test_a_cancelled_job_ends_at_once_wherever_it_is() -> None:
+    discarded: list[str] = []
+    queue = JobQueue(4, 60, discarded.append)
+    running, waiting, last = (submit(queue, name) for name in ("a.mp4", "b.mp4", "c.mp4"))
+    queue.take(0)
+    queue.enter(running, JobState.DECODING)
+    queue.cancel(waiting.id)
+    assert queue.describe(waiting)["error"]["reason"] == "cancelled"
+    assert queue.describe(last)["position"] == 1
+    queue.cancel(running.id)
+    assert not queue.is_wanted(running)
+    assert discarded == ["/private/b.mp4", "/private/a.mp4"]
+    # The worker learns of it at the next stage, and takes the next job when it is done with this one.
+    with pytest.raises(Refused) as refused:
+        queue.enter(running, JobState.CLASSIFYING)
+    assert queue.fail(running, refused.value.reason) is Problem.CANCELLED
+    assert queue.describe(running)["error"]["reason"] == "cancelled"
+    assert queue.take(0) is last
+    queue.finish(last, {"label": "A"})
+    assert queue.describe(queue.cancel(last.id))["stage"] == "done"
+    with pytest.raises(Refused):
+        queue.find(last.id)
+
+
+def test_a_video_that_was_cancelled_while_it_was_fetched_leaves_no_file() -> None:
+    discarded: list[str] = []
+    queue = JobQueue(1, 60, discarded.append)
+    job = queue.submit("a.mp4", uri="https://videos.example/a.mp4")
+    queue.take(0)
+    queue.enter(job, JobState.FETCHING)
+    queue.cancel(job.id)
+    with pytest.raises(Refused):
+        queue.is_at(job, "/private/a")
+    assert discarded == ["/private/a"]
 
 
 def test_time_left_is_learnt_from_videos_before_by_their_size() -> None:

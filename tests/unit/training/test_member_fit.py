@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 from dataclasses import asdict, replace
 
 import numpy as np
@@ -12,7 +13,17 @@ from vidclf.config import FitConfig
 from vidclf.ensemble.temporal_model import TemporalClassifier
 from vidclf.training import member_fit
 from vidclf.training.dataset import Batches, Sequences, TrainingData
-from vidclf.training.member_fit import Epoch, FittedMember, MemberFit, fit_member, has_collapsed, latest_share, predict
+from vidclf.training.gpu_memory import Placement
+from vidclf.training.member_fit import (
+    Epoch,
+    FittedMember,
+    MemberFit,
+    fit_member,
+    has_collapsed,
+    latest_share,
+    predict,
+    write_snapshot,
+)
 
 CONFIG = FitConfig(
     hidden_dim=8,
@@ -204,3 +215,50 @@ def test_the_weights_that_are_kept_are_averaged(data: TrainingData) -> None:
     assert torch.equal(latest[0], latest[1])
     torch.testing.assert_close(averaged._averaged.state_dict()[key], expected[1])
     assert raw._averaged is raw._model
+
+
+@pytest.mark.parametrize("bootstrap", [False, True])
+def test_where_features_are_kept_does_not_matter(data: TrainingData, bootstrap: bool) -> None:
+    config = replace(CONFIG, epochs=2, bootstrap=bootstrap)
+    on_device, gathered = (
+        MemberFit(data, config, 0, CPU, Placement(features_on_device=is_there)) for is_there in (True, False)
+    )
+    assert untimed([on_device.run_epoch()]) == untimed([gathered.run_epoch()])
+
+
+def test_parts_of_a_batch_add_up_to_its_gradient(data: TrainingData) -> None:
+    config = replace(CONFIG, dropout=0.0, feature_noise=0.0, batch_size=24, averaged_epochs=0.0)
+    fits = [MemberFit(data, config, 0, CPU, Placement(parts_per_batch=count)) for count in (1, 5)]
+    epochs = [fit.run_epoch() for fit in fits]
+    assert epochs[0].train_loss == pytest.approx(epochs[1].train_loss, rel=1e-5)
+    assert epochs[0].train_recall == epochs[1].train_recall
+    for one, other in zip(*(fit._model.parameters() for fit in fits), strict=True):
+        torch.testing.assert_close(one.grad, other.grad, atol=1e-6, rtol=1e-4)
+
+
+def test_features_are_not_measured_without_noise(data: TrainingData, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(member_fit, "standard_deviation", lambda values: pytest.fail("reads all features"))
+    assert MemberFit(data, replace(CONFIG, feature_noise=0.0), 0, CPU)._noise == 0.0
+
+
+def test_no_step_counts_in_a_way_that_reads_the_device(data: TrainingData, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch, "bincount", lambda *arguments, **options: pytest.fail("a GPU waits for it"))
+    assert sum(MemberFit(data, CONFIG, 0, CPU).run_epoch().train_recall) > 0
+
+
+def test_a_snapshot_does_not_change_with_the_training(data: TrainingData) -> None:
+    fit = MemberFit(data, CONFIG, 0, CPU)
+    fit.run_epoch()
+    taken, before = fit.snapshot(), fit.checkpoint()
+    fit.run_epoch()
+    stream = io.BytesIO()
+    write_snapshot(taken, stream)
+    assert untimed(list(restored(data, stream.getvalue()).history)) == untimed(list(restored(data, before).history))
+    assert torch.equal(taken["model"]["lstm.weight_ih_l0"], restored(data, before)._model.lstm.weight_ih_l0)
+    assert not torch.equal(taken["model"]["lstm.weight_ih_l0"], fit._model.lstm.weight_ih_l0)
+
+
+def restored(data: TrainingData, checkpoint: bytes) -> MemberFit:
+    fit = MemberFit(data, CONFIG, 0, CPU)
+    fit.restore(checkpoint)
+    return fit

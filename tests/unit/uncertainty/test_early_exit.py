@@ -1,112 +1,86 @@
 from __future__ import annotations
 
-from dataclasses import replace
-
 import numpy as np
 import pytest
 
-from vidclf.uncertainty.early_exit import ValidationScores, outcome, stage_thresholds
+from vidclf.uncertainty.early_exit import FULL, ValidationScores, outcome, stage_thresholds
+from vidclf.uncertainty.risk_threshold import ABSTAIN_ON_ALL, RiskThreshold
 
 
 def stage(trust: list[float], correct: list[bool], ood: list[float] | None = None) -> ValidationScores:
+    """Each video is a source of its own."""
     return ValidationScores(
         trust_B=np.array(trust, np.float32),
         correct_B=np.array(correct),
         ood_B=np.array(ood or [0.5] * len(trust), np.float32),
+        source_B=np.arange(len(trust)),
     )
 
 
 def sure(num: int) -> ValidationScores:
-    """A full look that is right about everything, so that it keeps any risk that so many videos can show."""
-    return stage([1.0] * num, [True] * num)
+    return stage([0.99] * num, [True] * num)
 
 
-def test_a_later_stage_is_judged_on_what_is_left_to_it() -> None:
-    # 40 sure videos, all right; 40 unsure ones, of which the keyframes get half wrong and the subset one.
-    keyframes = stage([0.95] * 40 + [0.5] * 40, [True] * 60 + [False] * 20)
-    subset = stage([0.955] * 40 + [0.855] * 40, [True] * 79 + [False])
-    found = stage_thresholds({"keyframes": keyframes, "subset": subset}, sure(80), 0.05)
-    assert list(found) == ["keyframes", "subset"]
-    # Down to 0.51 nothing but the 40 is accepted: (0 + 1) / (40 + 2) = 0.024, by 45 too few to certify 0.05.
-    assert (found["keyframes"].threshold, found["keyframes"].num_accepted) == (0.51, 40)
-    assert found["keyframes"].basis == "estimated"
-    # Judged on the other 40 alone: (1 + 1) / (40 + 2) = 0.0476.
-    assert (found["subset"].num_videos, found["subset"].num_errors) == (40, 1)
-    assert found["subset"].threshold == 0.0
+def thresholds(full: float, **early: float) -> RiskThreshold:
+    counts = dict.fromkeys(("num_accepted", "num_errors", "num_sources", "num_wrong_sources", "num_videos"), 0)
+    return RiskThreshold(threshold=full, basis="certified", estimate=0.0, early=early, **counts)
 
 
-def test_a_stage_that_cannot_keep_the_risk_is_left_out() -> None:
-    # (1 + 1) / (40 + 2) is above 0.04, and 20 videos without an error give 1 / 22 at best.
-    keyframes = stage([0.95] * 20 + [0.5] * 20, [True] * 20 + [True] * 19 + [False])
-    assert stage_thresholds({"keyframes": keyframes}, sure(40), 0.04) == {}
-    assert stage_thresholds({}, sure(40), 0.5) == {}
+def test_stages_that_are_right_all_decide() -> None:
+    # With three paths 0.95 ** n must be at most 0.1 / 3: 67 sources.
+    for num, basis in ((67, "certified"), (66, "estimated")):
+        found = stage_thresholds({"keyframes": sure(num), "subset": sure(num)}, sure(num), 0.05)
+        assert (found.basis, list(found.early), found.num_accepted) == (basis, ["keyframes", "subset"], num)
+
+
+def test_the_risk_is_that_of_all_accepted_videos() -> None:
+    # Keyframes alone keep 0.05 on the 100 easy videos, and the full look on all 200: 2 and 8 errors, estimated at
+    # 3 / 102 and 9 / 202. But the full look is left the 100 hard ones, where its errors are, and 11 / 202 is too much.
+    keyframes = stage([0.995] * 100 + [0.005] * 100, [False] * 2 + [True] * 98 + [False] * 100)
+    full = stage([0.995] * 200, [True] * 100 + [False] * 8 + [True] * 92)
+    assert (keyframes.threshold(0.05).basis, full.threshold(0.05).basis) == ("estimated", "estimated")
+    found = stage_thresholds({"keyframes": keyframes}, full, 0.05)
+    assert (found.early, found.num_accepted, found.num_errors) == ({}, 200, 8)
+    # With one error fewer at the keyframes: 10 / 202 is under 0.05.
+    keyframes = stage([0.995] * 100 + [0.005] * 100, [False] + [True] * 99 + [False] * 100)
+    found = stage_thresholds({"keyframes": keyframes}, full, 0.05)
+    assert (found.basis, found.num_accepted, found.num_errors) == ("estimated", 200, 9)
+    assert list(found.early) == ["keyframes"]
+
+
+def test_no_estimated_stage_decides_where_the_full_look_is_certified() -> None:
+    # A tenth of what the keyframes are surest of is wrong; the full look is right.
+    keyframes = stage([0.995] * 100, [False] * 3 + [True] * 97)
+    assert keyframes.threshold(0.05).basis == "estimated"
+    found = stage_thresholds({"keyframes": keyframes}, sure(100), 0.05)
+    assert (found.basis, found.early, found.num_errors) == ("certified", {}, 0)
+
+
+def test_a_stage_that_is_wrong_too_often_is_left_out() -> None:
+    found = stage_thresholds({"keyframes": stage([0.99] * 80, [False] * 80), "subset": sure(80)}, sure(80), 0.05)
+    assert (found.basis, list(found.early)) == ("certified", ["subset"])
+
+
+def test_where_nothing_vouches_no_stage_decides() -> None:
+    wrong = stage([0.99] * 40, [False] * 40)
+    found = stage_thresholds({"keyframes": wrong, "subset": wrong}, wrong, 0.05)
+    assert (found.basis, found.threshold, found.early) == ("none", ABSTAIN_ON_ALL, {})
 
 
 def test_videos_that_are_out_of_distribution_go_on() -> None:
-    keyframes = stage([0.9] * 30 + [0.99] * 30, [True] * 30 + [False] * 30, [0.9] * 30 + [1.1] * 30)
-    found = stage_thresholds({"keyframes": keyframes}, sure(60), 0.05)
-    assert (found["keyframes"].num_videos, found["keyframes"].num_errors) == (30, 0)
-
-
-def test_errors_that_the_full_look_makes_too_stop_no_stage() -> None:
-    # The surest video is wrong at both looks: neither gets under (1 + 1) / (32 + 2) = 0.059, so there is nothing
-    # to go on for. Where the full look is right about it, or abstains, the stage is left out.
-    trust = [0.99] + [0.9] * 31 + [0.6] * 5
-    keyframes = stage(trust, [False] + [True] * 31 + [False] * 5)
-    full = stage([0.97] + [0.9] * 31 + [0.5] * 5, [False] + [True] * 33 + [False] + [True] * 2)
-    found = stage_thresholds({"keyframes": keyframes}, full, 0.05)["keyframes"]
-    assert (found.basis, found.threshold, found.num_accepted, found.num_errors) == ("as full", 0.61, 32, 1)
-    assert found.num_spared == 0
-
-    is_first_B = np.arange(37) == 0
-    for other in (
-        replace(full, correct_B=full.correct_B | is_first_B),
-        replace(full, trust_B=np.where(is_first_B, np.float32(0.1), full.trust_B)),
-        replace(full, ood_B=np.where(is_first_B, np.float32(1.1), full.ood_B)),
-    ):
-        assert stage_thresholds({"keyframes": keyframes}, other, 0.05) == {}
-
-
-def test_no_stage_begins_below_the_threshold_of_the_full_look() -> None:
-    # Alike at both looks, and no more errors at the keyframes; but the full look begins at 0.81.
-    full = stage([0.99] + [0.9] * 30 + [0.8] * 4, [False] + [True] * 30 + [False] * 4)
-    keyframes = stage([0.99] + [0.9] * 34, [False] + [True] * 34)
-    found = stage_thresholds({"keyframes": keyframes}, full, 0.05)["keyframes"]
-    assert (found.basis, found.threshold, found.num_accepted) == ("as full", 0.81, 35)
+    keyframes = stage([0.99] * 140, [True] * 70 + [False] * 70, [0.9] * 70 + [1.1] * 70)
+    found = stage_thresholds({"keyframes": keyframes}, sure(140), 0.05)
+    assert (found.num_accepted, found.num_errors, list(found.early)) == (140, 0, ["keyframes"])
 
 
 def test_the_outcome_counts_each_video_where_it_is_decided() -> None:
     keyframes = stage([0.9, 0.9, 0.1, 0.9], [True, False, False, True], [0.5, 0.5, 0.5, 2.0])
     subset = stage([0.1, 0.1, 0.8, 0.1], [True, True, True, True])
-    full_correct_B = np.array([True, True, False, False])
-    found = outcome({"keyframes": keyframes, "subset": subset}, full_correct_B, {"keyframes": 0.5, "subset": 0.5})
+    full = stage([0.1, 0.1, 0.1, 0.9], [True, True, False, False])
+    found = outcome({"keyframes": keyframes, "subset": subset}, full, thresholds(0.5, keyframes=0.5, subset=0.5))
     # Right at keyframes, wrong there, right at the subset; the fourth is strange to the keyframes, and wrong in full.
-    assert found.share == {"keyframes": 0.5, "subset": 0.25, "full": 0.25}
-    assert found.accuracy == pytest.approx(0.5)
-    alone = outcome({"keyframes": keyframes}, full_correct_B, {})
-    assert (alone.share, alone.accuracy) == ({"full": 1.0}, 0.5)
-
-
-def test_errors_that_the_full_look_makes_too_are_counted_among_the_accepted_alone() -> None:
-    # The full look begins at 0.51. From there on the keyframes have 20 videos, one of which it would get right:
-    # (1 + 1) / (20 + 2). That it is one of 41 with those below does not help.
-    full = stage([0.99] + [0.9] * 30 + [0.5] * 10, [False] + [True] * 30 + [False] * 10)
-    keyframes = stage([0.99, 0.95] + [0.9] * 18 + [0.4] * 21, [False, False] + [True] * 39)
-    assert stage_thresholds({"keyframes": keyframes}, full, 0.05) == {}
-
-
-def test_errors_that_the_full_look_would_spare_are_told() -> None:
-    # In full (2 + 1) / (70 + 2) is above 0.04, at the keyframes (3 + 1) / 72; of these (1 + 1) / 72 is what counts.
-    keyframes = stage([0.9] * 70, [False] * 3 + [True] * 67)
-    full = stage([0.9] * 70, [False] * 2 + [True] * 68)
-    found = stage_thresholds({"keyframes": keyframes}, full, 0.04)["keyframes"]
-    assert (found.basis, found.num_accepted, found.num_errors, found.num_spared) == ("as full", 70, 3, 1)
-    # A risk that the full look keeps, the keyframes must keep by themselves.
-    assert stage_thresholds({"keyframes": keyframes}, full, 0.05) == {}
-    assert stage_thresholds({"keyframes": keyframes}, full, 0.06)["keyframes"].basis == "estimated"
-
-
-def test_a_full_look_accepts_no_video_that_is_out_of_distribution() -> None:
-    full = stage([0.9] * 30 + [0.99] * 30, [True] * 30 + [False] * 30, [0.9] * 30 + [1.1] * 30)
-    found = full.threshold(0.05)
-    assert (found.basis, found.num_accepted, found.num_errors, found.num_videos) == ("estimated", 30, 0, 30)
+    assert found.share == {"keyframes": 0.5, "subset": 0.25, FULL: 0.25}
+    assert (found.accuracy, found.error_among_accepted) == (0.5, 0.5)
+    alone = outcome({"keyframes": keyframes}, full, thresholds(0.5))
+    assert (alone.share, alone.accuracy, alone.error_among_accepted) == ({FULL: 1.0}, 0.5, 1.0)
+    assert outcome({}, full, thresholds(ABSTAIN_ON_ALL)).error_among_accepted == pytest.approx(0.0)

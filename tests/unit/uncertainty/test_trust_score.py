@@ -6,7 +6,6 @@ import numpy as np
 import pytest
 
 from vidclf.uncertainty import folds, trust_score
-from vidclf.uncertainty.risk_threshold import risk_threshold, videos_to_certify
 from vidclf.uncertainty.trust_score import TrustScore
 
 
@@ -62,30 +61,3 @@ def test_without_an_error_trust_stays_near_the_confidence() -> None:
 def test_folds_keep_sources_whole_and_classes_spread() -> None:
     groups = ["a", "a", "b", "c", "d", "d"]
     assert folds.group_folds([0, 0, 0, 1, 1, 1], groups, 2).tolist() == [0, 0, 1, 0, 1, 1]
-
-
-def test_a_risk_needs_this_many_videos_without_an_error() -> None:
-    assert [videos_to_certify(risk) for risk in (0.05, 0.1, 0.2)] == [45, 22, 11]
-
-
-def test_with_enough_right_answers_the_risk_is_certified_and_all_are_accepted() -> None:
-    found = risk_threshold(np.full(45, 0.9), np.ones(45, bool), 0.05)
-    assert (found.basis, found.threshold, found.num_accepted, found.num_errors) == ("certified", 0.0, 45, 0)
-
-
-def test_the_threshold_lies_above_the_errors() -> None:
-    # 60 right from 0.505 on, then 10 wrong ones around 0.3: with all of them the risk is over 0.05.
-    trust_B = np.r_[np.linspace(0.505, 0.995, 60), np.full(10, 0.305)]
-    found = risk_threshold(trust_B, np.r_[np.ones(60, bool), np.zeros(10, bool)], 0.05)
-    assert (found.basis, found.threshold, found.num_accepted, found.num_errors) == ("certified", 0.31, 60, 0)
-
-
-def test_with_too_few_videos_the_risk_is_estimated() -> None:
-    found = risk_threshold(np.full(44, 0.9), np.ones(44, bool), 0.05)
-    assert (found.basis, found.threshold, found.num_accepted) == ("estimated", 0.0, 44)
-    assert found.estimate == pytest.approx(1 / 46)
-
-
-def test_with_hardly_any_videos_the_least_estimate_is_taken_and_said_to_be_none() -> None:
-    found = risk_threshold(np.array([0.9, 0.8, 0.7, 0.205]), np.array([True, True, True, False]), 0.05)
-    assert (found.basis, found.threshold, found.num_accepted, found.estimate) == ("unreached", 0.21, 3, 0.2)

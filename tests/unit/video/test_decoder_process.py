@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import os
+import signal
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -115,6 +118,59 @@ def test_a_child_that_was_killed_at_its_start_is_started_again(video: str, tmp_p
     assert len(supervised.decode(video, "").frames_THWC) == 3
     assert not once.exists()
     supervised.close()
+
+
+def kill_while_stopped(supervised: SupervisedDecoder, delay_s: float = 0.3) -> None:
+    """Have the child of a decoder be killed before it reads its next video."""
+    supervised._start()
+    pid = supervised.child_pid
+    assert pid is not None
+    os.kill(pid, signal.SIGSTOP)
+    threading.Timer(delay_s, os.kill, (pid, signal.SIGKILL)).start()
+
+
+def test_a_child_killed_before_its_first_message_does_not_cost_its_video(video: str) -> None:
+    supervised = decoder(hostile.keep)
+    kill_while_stopped(supervised)
+    assert len(supervised.decode(video, "").frames_THWC) == 3
+    supervised.close()
+
+
+def test_a_video_is_decoded_once_more_and_not_for_ever(video: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    supervised = decoder(hostile.keep)
+    start, starts = supervised._start, []
+
+    def start_and_be_killed() -> Any:
+        connection = start()
+        starts.append(supervised.child_pid)
+        os.kill(supervised.child_pid or 0, signal.SIGSTOP)
+        threading.Timer(0.2, os.kill, (supervised.child_pid, signal.SIGKILL)).start()
+        return connection
+
+    monkeypatch.setattr(supervised, "_start", start_and_be_killed)
+    expected = (RejectReason.DECODER_CRASHED, "the decoder process was ended by SIGKILL, twice")
+    assert reason(supervised, video) == expected
+    assert len(starts) == 2
+
+
+def test_a_second_attempt_has_what_the_first_has_left_of_the_deadline(video: str) -> None:
+    supervised = decoder(hostile.sleep_for_ever, timeout_s=10.0, timeout_per_video_s=0.0)
+    supervised._start()
+    started = time.monotonic()
+    with pytest.raises(VideoRejected, match="no result within 10 s"):
+        supervised._decode(video, "", spent_s=9.5)
+    assert time.monotonic() - started < 5
+
+
+def test_deleting_its_file_ends_the_decoding_of_a_video(video: str) -> None:
+    supervised = decoder(hostile.sleep_for_ever, stops_when_deleted=True)
+    supervised._start()
+    threading.Timer(0.3, os.remove, (video,)).start()
+    started = time.monotonic()
+    expected = (RejectReason.NOT_FOUND, "its file was deleted while it was decoded")
+    assert reason(supervised, video) == expected
+    assert time.monotonic() - started < 5
+    assert supervised.child_pid is None
 
 
 def test_memory_without_end_is_refused_to_the_child(video: str) -> None:

@@ -1,0 +1,127 @@
+"""Four members at once on one GPU against one alone, and what each takes of its memory.
+
+    python benchmarks/gpu/train_members.py --results OUT/results.jsonl [--small]
+
+Members of full size (65 M parameters) train on 2,600 synthetic videos of 73 × 1280 features, each in a process of its
+own with a quarter of the GPU, as in `jobs/train.py`. Seconds of an epoch are medians without the first one, which
+chooses cuDNN's algorithms, and over the time in which all processes train; the ratio is that of four to one. Beside
+each peak of memory stands the estimate by which members are placed. `--small` rehearses with a tiny model on the CPU.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import multiprocessing
+import statistics
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
+
+import numpy as np
+import torch
+
+from benchmarks.gpu import results
+from benchmarks.gpu.results import GpuWatch
+from vidclf import device, torch_gpu
+from vidclf.config import FitConfig
+from vidclf.training import gpu_memory
+from vidclf.training.dataset import Sequences, TrainingData
+from vidclf.training.member_fit import MemberFit
+from vidclf.training.state_writer import StateWriter
+
+NUM_MEMBERS = 4
+CLASSES = ["A", "B", "C", "D"]
+
+
+def main() -> None:
+    arguments = results.parser(__doc__).parse_args()
+    num_epochs = 3 if arguments.small else 5
+    frames = {"num_videos": 60, "num_frames": 8} if arguments.small else {"num_videos": 2600, "num_frames": 73}
+    config = FitConfig(epochs=num_epochs, patience=num_epochs)
+    if arguments.small:
+        config = dataclasses.replace(config, hidden_dim=8, num_attention_heads=2, classifier_dims=(8,))
+    seconds = {}
+    for count in (1, NUM_MEMBERS):
+        with GpuWatch() as watch:
+            members = together(count, frames, config)
+        seconds[count] = statistics.median(member["epoch_s"] for member in members)
+        figures = {**members[0], "epoch_s": round(seconds[count], 3)}
+        results.add(arguments.results, f"members at once: {count}", **figures, **watch.figures())
+    results.add(
+        arguments.results,
+        "members",
+        num_train_videos=frames["num_videos"],
+        epoch_ratio_of_four_to_one=round(seconds[NUM_MEMBERS] / seconds[1], 2),
+        goal="at most 1.3",
+        seconds_of_150_epochs=round(150 * seconds[NUM_MEMBERS], 1),
+        goal_s=300,
+    )
+
+
+def together(count: int, frames: dict[str, int], config: FitConfig) -> list[dict[str, Any]]:
+    """The figures of `count` members that train at the same time."""
+    context = multiprocessing.get_context("spawn")
+    begin, found = context.Barrier(count), context.Queue()
+    processes = [
+        context.Process(target=member, args=(seed, 1 / NUM_MEMBERS, frames, config, begin, found))
+        for seed in range(count)
+    ]
+    for process in processes:
+        process.start()
+    figures = [found.get(timeout=300) for _ in processes]
+    for process in processes:
+        process.join()
+    return figures
+
+
+def member(seed: int, share: float, frames: dict[str, int], config: FitConfig, begin: Any, found: Any) -> None:
+    """One member in a process of its own, with its share of the GPU; its state is taken and serialized as in a job."""
+    torch.set_num_threads(1)
+    where = torch_gpu.take_share(share)
+    data = synthetic(**frames)
+    sizes = gpu_memory.member_memory(config, data)
+    placement = gpu_memory.placement_on(where, "--gpus-per-member", share, config, data)
+    fit = MemberFit(data, config, seed, where, placement)
+    begin.wait()
+    started = time.perf_counter()
+    with StateWriter(lambda snapshot: torch.save(snapshot, "/dev/null")) as states:
+        while not fit.is_done:
+            fit.run_epoch()
+            states.offer(fit.snapshot)
+    is_on_gpu = where.type == "cuda"
+    found.put(
+        {
+            "precision": torch_gpu.precision(where.type),
+            "num_parameters": sum(tensor.numel() for tensor in fit.result().state.values()),
+            "placement": placement.text,
+            "epoch_s": statistics.median(epoch.duration_s for epoch in list(fit.history)[1:]),
+            "total_s": round(time.perf_counter() - started, 2),
+            "estimated_bytes": sizes.needed_bytes(placement),
+            "peak_bytes": torch.cuda.max_memory_allocated(where) if is_on_gpu else None,
+            "reserved_bytes": torch.cuda.max_memory_reserved(where) if is_on_gpu else None,
+            "context_bytes": device.CONTEXT_BYTES,
+        }
+    )
+
+
+def synthetic(num_videos: int, num_frames: int) -> TrainingData:
+    """Four classes whose frames have means of their own; a fifth as many videos again are validation."""
+    generator = np.random.default_rng(0)
+    means_CD = generator.normal(0, 0.2, (len(CLASSES), 1280)).astype(np.float32)
+
+    def split(number: int) -> Sequences:
+        labels = [index % len(CLASSES) for index in range(number)]
+        frames_ND = np.empty((number * num_frames, 1280), np.float16)
+        for index, label in enumerate(labels):
+            noise_TD = generator.standard_normal((num_frames, 1280), np.float32)
+            frames_ND[index * num_frames : (index + 1) * num_frames] = means_CD[label] + noise_TD
+        return Sequences(frames_ND=frames_ND, lengths=[num_frames] * number, labels=labels)
+
+    return TrainingData(classes=CLASSES, train=split(num_videos), val=split(num_videos // 5))
+
+
+if __name__ == "__main__":
+    main()

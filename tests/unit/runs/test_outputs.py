@@ -1,0 +1,400 @@
+"""Outputs: what a job deletes, what it never touches, and what it refuses."""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from vidclf import arguments, schema
+from vidclf.backbones.catalog import FEATURE_DIMS
+from vidclf.config import (
+    ClassifyConfig,
+    DiffConfig,
+    EvaluateConfig,
+    ExtractConfig,
+    IndexConfig,
+    PlanConfig,
+    QuantizeConfig,
+    TrainConfig,
+    TuneConfig,
+)
+from vidclf.errors import ConfigError
+from vidclf.runs import output_files, outputs
+from vidclf.runs.output_files import Kind
+
+SHARD = f"part-{'0' * 32}-000000.parquet"
+HALF_WRITTEN = f"{SHARD}.{'f' * 32}.tmp"
+
+
+def write(path: Path, content: str = "x") -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(content)
+
+
+def write_table(path: Path, columns: pa.Schema) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    pq.write_table(columns.empty_table(), path)
+
+
+def make_run(path: Path, ensemble_id: str | None = None) -> list[str]:
+    """A run of features, or of predictions by `ensemble_id`; the names of its files."""
+    write(path / "run_identity.json", json.dumps({"feature_key": "k", "columns": {}, "ensemble_id": ensemble_id}))
+    write_table(path / "manifest.parquet", schema.MANIFEST)
+    names = ["summary.json", SHARD, HALF_WRITTEN, f"quarantine/{SHARD}", "_checkpoint/abc", "run_config.yaml"]
+    for name in names:
+        write(path / name)
+    return [*names, "run_identity.json", "manifest.parquet"]
+
+
+def make_predictions(path: Path) -> list[str]:
+    names = [f"segments/{SHARD}", "pending.parquet"]
+    for name in names:
+        write(path / name)
+    return [*names, *make_run(path, "e1")]
+
+
+def make_ensemble(path: Path) -> list[str]:
+    write(path / "ensemble.json", json.dumps({"ensemble_id": "e", "classes": [], "members": []}))
+    write(path / "member_0.json", json.dumps({"member": {"recipe": "abc"}}))
+    write_table(path / "splits.parquet", schema.SPLIT_TABLE)
+    names = ["member_0.safetensors", "trust.safetensors", "leakage.parquet", "run_config.yaml"]
+    names += ["tensorboard/member_0/events.out.tfevents.1.host", "_ray_train/member_0/x.json"]
+    for name in names:
+        write(path / name)
+    return [*names, "ensemble.json", "member_0.json", "splits.parquet"]
+
+
+def make_search(path: Path) -> list[str]:
+    write(path / "study.json", json.dumps({"num_samples": 1, "seed": 0, "split": "manifest", "features": {}}))
+    names = ["summary.json", "best.yaml", "trials.parquet", "index.html", "trials/0a1b2c3d/state.pt", "_ray_tune/s/x"]
+    write(path / "ensemble/member_0.json", json.dumps({"member": {"recipe": "trial 0a1b2c3d"}}))
+    names += ["ensemble/member_0.safetensors", "tensorboard/trial_0a1b2c3d/events.out.tfevents.1.host"]
+    for name in names:
+        write(path / name)
+    return [*names, "study.json", "ensemble/member_0.json"]
+
+
+def make_report(path: Path) -> list[str]:
+    write(path / "metrics.json", json.dumps(dict.fromkeys(("headline", "per_split", "detail", "classes"))))
+    for name in ("index.html", "misclassified.csv", "abstained.csv", "predictions.parquet"):
+        write(path / name)
+    return ["metrics.json", "index.html", "misclassified.csv", "abstained.csv", "predictions.parquet"]
+
+
+def make_comparison(path: Path) -> list[str]:
+    write(path / "diff.json", json.dumps(dict.fromkeys(("overall", "transitions", "verdicts"))))
+    for name in ("index.html", "flipped.parquet"):
+        write(path / name)
+    return ["diff.json", "index.html", "flipped.parquet"]
+
+
+MAKERS: list[tuple[Kind, Callable[[Path], list[str]]]] = [
+    (output_files.FEATURES, make_run),
+    (output_files.PREDICTIONS, make_predictions),
+    (output_files.ENSEMBLE, make_ensemble),
+    (output_files.SEARCH, make_search),
+    (output_files.REPORT, make_report),
+    (output_files.COMPARISON, make_comparison),
+]
+
+
+def files_in(path: Path) -> list[str]:
+    return sorted(str(each.relative_to(path)) for each in path.rglob("*") if each.is_symlink() or each.is_file())
+
+
+@pytest.mark.parametrize(("kind", "make"), MAKERS)
+def test_a_job_deletes_all_that_it_wrote_its_mark_last(
+    tmp_path: Path, kind: Kind, make: Callable[[Path], list[str]]
+) -> None:
+    names = make(tmp_path)
+    found = outputs.contents(kind, str(tmp_path))
+    assert sorted(found.own) == sorted(names)
+    assert found.foreign == []
+    assert found.own[-1] in {mark.name for part in kind.parts for mark in part.marks} | {"ensemble/member_0.json"}
+    outputs.clear(kind, "--output", str(tmp_path))
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(("kind", "make"), MAKERS)
+@pytest.mark.parametrize("foreign", ["notes.txt", "trials/2019/state.pt", "quarantine/photo.jpg", "ä\n.mp4"])
+def test_a_foreign_file_is_named_and_nothing_is_deleted(
+    tmp_path: Path, kind: Kind, make: Callable[[Path], list[str]], foreign: str
+) -> None:
+    make(tmp_path)
+    write(tmp_path / foreign)
+    before = files_in(tmp_path)
+    assert "--overwrite" not in outputs.remedy(kind, str(tmp_path))
+    shown = foreign.replace("\n", r"\n")
+    with pytest.raises(ConfigError) as error:
+        outputs.clear(kind, "--output", str(tmp_path))
+    assert str(error.value) == (
+        f"--output {tmp_path}: --overwrite deletes only what this job wrote, and the directory also holds {shown}; "
+        "choose another directory, or move that away"
+    )
+    assert files_in(tmp_path) == before
+    # Without the flag the job goes on beside it.
+    outputs.check(kind, "--output", str(tmp_path))
+
+
+@pytest.mark.parametrize(("kind", "make"), MAKERS)
+def test_what_another_job_wrote_is_foreign(tmp_path: Path, kind: Kind, make: Callable[[Path], list[str]]) -> None:
+    make(tmp_path)
+    for other, _ in MAKERS:
+        if other is not kind:
+            with pytest.raises(ConfigError, match="must be empty or"):
+                outputs.check(other, "--output", str(tmp_path))
+
+
+@pytest.mark.parametrize(
+    ("kind", "names"),
+    [
+        (output_files.FEATURES, ["manifest.parquet", "summary.json", SHARD]),
+        (output_files.ENSEMBLE, ["member_0.json", "member_list.txt", "splits.parquet"]),
+        (output_files.SEARCH, ["study.json", "index.html", "best.yaml"]),
+        (output_files.REPORT, ["index.html"]),
+        (output_files.REPORT, ["metrics.json", "index.html"]),
+        (output_files.COMPARISON, ["index.html"]),
+    ],
+)
+def test_a_strangers_files_of_a_jobs_names_are_not_the_jobs(tmp_path: Path, kind: Kind, names: list[str]) -> None:
+    for name in names:
+        write(tmp_path / name, '{"mine": 1}')
+    with pytest.raises(ConfigError) as error:
+        outputs.check(kind, "--output", str(tmp_path))
+    assert f"must be empty or {kind.name} to continue or to overwrite, holds {', '.join(sorted(names))}; choose" in str(
+        error.value
+    )
+
+
+def test_the_layout_of_the_readme_is_refused_as_the_output_of_any_job(tmp_path: Path) -> None:
+    write_table(tmp_path / "manifest.parquet", schema.MANIFEST)
+    make_run(tmp_path / "features")
+    make_ensemble(tmp_path / "ensemble")
+    for kind, _ in MAKERS:
+        for overwrite in (False, True):
+            with pytest.raises(ConfigError, match=r"holds ensemble/_ray_train") as error:
+                outputs.check(kind, "--output", str(tmp_path), overwrite=overwrite)
+            assert "--overwrite" not in str(error.value).replace("to continue or to overwrite", "")
+
+
+def test_a_run_of_several_backbones_owns_their_directories_and_not_the_manifest_beside_them(tmp_path: Path) -> None:
+    for name in ("resnet50", "efficientnet_lite0"):
+        make_run(tmp_path / name)
+        (tmp_path / name / "run_config.yaml").unlink()
+        (tmp_path / name / "_checkpoint/abc").unlink()
+    write(tmp_path / "pending.parquet")
+    outputs.check(output_files.FEATURES, "--output", str(tmp_path), overwrite=True)
+    write_table(tmp_path / "manifest.parquet", schema.MANIFEST)
+    with pytest.raises(ConfigError, match=r"also holds manifest\.parquet;"):
+        outputs.check(output_files.FEATURES, "--output", str(tmp_path), overwrite=True)
+
+
+def test_backbones_are_those_that_there_are() -> None:
+    assert set(output_files.BACKBONES) == set(FEATURE_DIMS)
+
+
+def test_a_linked_output_is_emptied_and_stays_a_link(tmp_path: Path) -> None:
+    make_run(tmp_path / "disk")
+    (tmp_path / "run").symlink_to(tmp_path / "disk")
+    outputs.clear(output_files.FEATURES, "--output", str(tmp_path / "run"))
+    assert (tmp_path / "run").is_symlink()
+    assert files_in(tmp_path / "disk") == []
+
+
+def test_links_in_an_output_are_never_followed_nor_replaced(tmp_path: Path) -> None:
+    make_run(tmp_path / "run")
+    write(tmp_path / "photos/a.jpg")
+    write(tmp_path / "photos/page.html")
+    (tmp_path / "run/album").symlink_to(tmp_path / "photos")
+    with pytest.raises(ConfigError, match="also holds album;"):
+        outputs.clear(output_files.FEATURES, "--output", str(tmp_path / "run"))
+    (tmp_path / "run/segments").symlink_to(tmp_path / "photos")
+    with pytest.raises(ConfigError, match="holds segments, which this job did not write and would take for its own"):
+        outputs.check(output_files.FEATURES, "--output", str(tmp_path / "run"))
+    make_report(tmp_path / "report")
+    (tmp_path / "report/index.html").unlink()
+    (tmp_path / "report/index.html").symlink_to(tmp_path / "photos/page.html")
+    with pytest.raises(ConfigError, match=r"holds index\.html, which this job did not write"):
+        outputs.check(output_files.REPORT, "--output", str(tmp_path / "report"), can_overwrite=False)
+    assert files_in(tmp_path / "photos") == ["a.jpg", "page.html"]
+
+
+def test_a_strangers_shard_is_not_read_as_one_of_the_run(tmp_path: Path) -> None:
+    make_run(tmp_path)
+    write(tmp_path / "part-00000.snappy.parquet")
+    with pytest.raises(ConfigError, match=r"holds part-00000\.snappy\.parquet, which this job did not write"):
+        outputs.check(output_files.FEATURES, "--output", str(tmp_path))
+
+
+def test_a_dry_run_lists_what_would_be_deleted(tmp_path: Path) -> None:
+    make_comparison(tmp_path)
+    text = outputs.would_delete(output_files.COMPARISON, str(tmp_path))
+    assert text == "\n".join(
+        f"would delete {tmp_path}/{name}" for name in ("flipped.parquet", "index.html", "diff.json")
+    )
+
+
+def test_a_lease_is_of_every_output_and_outlives_its_deletion(tmp_path: Path) -> None:
+    make_run(tmp_path)
+    write(tmp_path / "_lease.json")
+    write(tmp_path / "_lease/claim")
+    outputs.clear(output_files.FEATURES, "--output", str(tmp_path))
+    assert files_in(tmp_path) == ["_lease.json", "_lease/claim"]
+    outputs.check(output_files.ENSEMBLE, "--output", str(tmp_path))
+
+
+def test_files_are_replaced_only_where_the_job_wrote_them(tmp_path: Path) -> None:
+    write(tmp_path / "mine.parquet", "years of work")
+    write(tmp_path / "mine.yaml", "decode_workers: 1\nfavourite: blue\n")
+    write_table(tmp_path / "table.parquet", schema.SPLIT_TABLE)
+    write_table(tmp_path / "manifest.parquet", schema.MANIFEST)
+    write(tmp_path / "pools.yaml", "# x\ndecode_workers: 1\ngpus_per_cnn_worker: 0.0\nprecision: auto\n")
+    outputs.check_file(output_files.MANIFEST, "--output", str(tmp_path / "manifest.parquet"))
+    outputs.check_file(output_files.POOLS, "--write", str(tmp_path / "pools.yaml"))
+    outputs.check_file(output_files.POOLS, "--write", str(tmp_path / "new.yaml"))
+    for name in ("mine.parquet", "table.parquet"):
+        with pytest.raises(ConfigError, match=r"is there and is not a manifest of jobs/index\.py; choose another name"):
+            outputs.check_file(output_files.MANIFEST, "--output", str(tmp_path / name))
+    with pytest.raises(ConfigError, match=r"is there and is not pools of jobs/plan\.py"):
+        outputs.check_file(output_files.POOLS, "--write", str(tmp_path / "mine.yaml"))
+    with pytest.raises(ConfigError, match="must be a file, is a directory"):
+        outputs.check_file(output_files.POOLS, "--write", str(tmp_path))
+
+
+def config_of(job: type, output: str, overwrite: bool, paths: dict[str, str]) -> Any:
+    """A configuration of a job that reads `paths` and writes `output`."""
+    values: dict[type, dict[str, Any]] = {
+        IndexConfig: {"input": paths["archive"]},
+        ExtractConfig: {"manifest": paths["manifest"]},
+        ClassifyConfig: {"features": (paths["features"],), "ensemble": paths["ensemble"]},
+        TrainConfig: {"features": (paths["features"],)},
+        TuneConfig: {"features": (paths["features"],), "space": paths["space"]},
+        EvaluateConfig: {"features": (paths["features"],), "ensemble": paths["ensemble"]},
+        DiffConfig: {"before": paths["predictions"], "after": paths["predictions"]},
+        QuantizeConfig: {"input": paths["archive"], "backbone": "resnet50"},
+        PlanConfig: {"input": paths["archive"]},
+    }
+    flags = {"overwrite": True} if overwrite and "overwrite" in job.__dataclass_fields__ else {}
+    return job(**values[job], **{"write" if job is PlanConfig else "output": output}, **flags)
+
+
+JOBS: list[type] = [
+    IndexConfig,
+    ExtractConfig,
+    ClassifyConfig,
+    TrainConfig,
+    TuneConfig,
+    EvaluateConfig,
+    DiffConfig,
+    QuantizeConfig,
+    PlanConfig,
+]
+FILE_ENDING = {IndexConfig: ".parquet", QuantizeConfig: ".safetensors", PlanConfig: ""}
+
+USER_NAMES = (
+    *("a.mp4", "b.jpg", "index.html", "summary.json", "manifest.parquet", "member_0.json", "member_list.csv"),
+    *("part-0.parquet", "notes.tmp", "best.yaml", "study.json", "splits.parquet", "metrics.json", "ensemble.json"),
+    *("predictions.parquet", "trials/1/state.pt", "tensorboard/run.log", "quarantine/part-a.parquet", "_state/x"),
+    *("run_identity.json", "weights.safetensors", "run_config.yaml", "_vidclf.json", "ensemble/member_0.json"),
+)
+
+
+def names_of(kind: Kind, path: Path) -> bool:
+    """Whether a path in an output is one that the job writes."""
+    return any(output_files.matches(f"{part.at}(?:{part.files})", str(path)) for part in kind.parts)
+
+
+def build_tree(root: Path, draw: random.Random) -> tuple[set[Path], dict[str, str]]:
+    """Directories of users, runs and ensembles in each other at random; the users' files, and what jobs may read."""
+    folders = [root]
+    theirs: set[Path] = set()
+    paths: dict[str, str] = {}
+    for number in range(draw.randint(3, 6)):
+        folders.append(draw.choice(folders) / draw.choice(["work", "films", "resnet50", "ensemble", f"d{number}"]))
+    makers = dict(zip(("features", "predictions", "ensemble", "search", "report", "diff"), MAKERS, strict=True))
+    made: dict[Path, Kind] = {}
+    for name, (kind, make) in draw.sample(sorted(makers.items(), key=lambda item: item[0]), 6):
+        folder = draw.choice(folders) / name
+        paths[name] = str(folder)
+        make(folder)
+        made[folder] = kind
+        folders.append(folder)
+    for _ in range(draw.randint(4, 14)):
+        folder, name = draw.choice(folders), draw.choice(USER_NAMES)
+        path = folder / name
+        # In a job's own directory a name of its list is its own.
+        is_jobs = any(names_of(kind, path.relative_to(home)) for home, kind in made.items() if home in path.parents)
+        if is_jobs or path.exists() or any(parent.is_file() for parent in path.parents):
+            continue
+        path.parent.mkdir(parents=True, exist_ok=True)
+        if draw.random() < 0.2:
+            path.symlink_to(draw.choice(folders))
+        else:
+            path.write_text(json.dumps({"years": draw.random()}))
+        theirs.add(path)
+    (root / "videos").mkdir(exist_ok=True)
+    write(root / "videos/v.mp4")
+    write(root / "space.yaml")
+    write_table(root / "list.parquet", schema.MANIFEST)
+    theirs |= {root / "videos/v.mp4", root / "space.yaml", root / "list.parquet"}
+    archive = draw.choice([folder for folder in folders if folder.exists()] + [root / "videos"])
+    paths |= {"archive": str(archive), "manifest": str(root / "list.parquet"), "space": str(root / "space.yaml")}
+    return theirs, paths
+
+
+def seen(path: Path) -> str | None:
+    """A user's file or link as it is."""
+    if path.is_symlink():
+        return f"link to {os.readlink(path)}"
+    return path.read_text("latin-1") if path.is_file() else None
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_no_job_harms_a_users_file_wherever_its_output_is(tmp_path: Path, seed: int) -> None:
+    draw = random.Random(seed)
+    num_refused = num_cleared = 0
+    for round_ in range(3):
+        root = tmp_path / str(round_)
+        theirs, paths = build_tree(root, draw)
+        before = {path: seen(path) for path in theirs}
+        places = sorted({*(p for p in root.rglob("*")), root, root / "new"})
+        choices = [(place, job, flag) for place in places for job in JOBS for flag in (False, True)]
+        for place, job, overwrite in draw.sample(choices, min(len(choices), 150)):
+            ending = FILE_ENDING.get(job)
+            if ending is not None and not str(place).endswith(ending):
+                continue
+            if not all(Path(location).exists() for location in paths.values()):
+                break  # a search or a run has been overwritten, as it may be
+            config = config_of(job, str(place), overwrite, paths)
+            read = {path: seen(path) for _, where in arguments.named_inputs(config) for path in _under(Path(where))}
+            try:
+                arguments.check(config)
+            except ConfigError:
+                num_refused += 1
+            else:
+                if ending is None:
+                    kind = arguments.OUTPUTS[job]["output"]
+                    assert isinstance(kind, Kind)
+                    # What the job would write by name is nobody's.
+                    assert not [p for p in theirs if place in p.parents and names_of(kind, p.relative_to(place))]
+                    if overwrite and "overwrite" in job.__dataclass_fields__:
+                        outputs.clear(kind, "--output", str(place))
+                        num_cleared += 1
+                else:
+                    assert place not in theirs or place.name == "list.parquet" or not place.exists()
+            assert {path: seen(path) for path in theirs} == before, (place, job, overwrite)
+            assert {path: seen(path) for path in read} == read, (place, job, overwrite)
+    assert num_refused > 30
+    assert num_cleared > 0
+
+
+def _under(path: Path) -> list[Path]:
+    return [path] if path.is_file() else [each for each in path.rglob("*") if each.is_file()]

@@ -1,0 +1,285 @@
+"""Wrong arguments: one line, before torch and Ray are imported."""
+
+from __future__ import annotations
+
+import errno
+import os
+import socket
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, cast
+
+import pytest
+
+from tests.unit.pipeline.test_run_directory import empty_job, manifest
+from tests.unit.runs.test_outputs import make_ensemble, make_run, write
+from vidclf import arguments, cli, ray_address, storage
+from vidclf.config import (
+    ClassifyConfig,
+    DiffConfig,
+    EvaluateConfig,
+    ExtractConfig,
+    PlanConfig,
+    QuantizeConfig,
+    TrainConfig,
+    TuneConfig,
+)
+from vidclf.errors import ConfigError, RunStopped
+from vidclf.features.feature_set import FeatureSet
+
+ROOT = Path(__file__).resolve().parents[2]
+
+REFUSED = {
+    "index": "--input {file} --output /proc/no/m.parquet",
+    "extract": "--manifest {file} --output {file}/x",
+    "train": "--features {run} --output {file}",
+    "tune": "--features {run} --space {file} --output /proc/no",
+    "classify": "--features {run} --ensemble {file} --output {new}",
+    "evaluate": "--features {run} --ensemble {run} --output {new}/../list.txt/report",
+    "diff": "--before {file} --after {run} --output {new}",
+    "quantize": "--input {file} --backbone resnet50 --output /proc/no.safetensors",
+    "plan": "--input {file} --write {file}",
+    "serve": "--ensemble {file}",
+    "audit": "--run {file}",
+}
+
+IN_ONE_PROCESS = """
+import runpy, sys
+for line in sys.stdin.read().splitlines():
+    sys.argv = line.split()
+    try:
+        runpy.run_path(sys.argv[0], run_name="__main__")
+    except SystemExit as stop:
+        print(stop.code)
+print(sorted({"torch", "ray", "openvino", "h5py", "scipy"} & set(sys.modules)))
+"""
+
+
+def test_every_job_refuses_in_one_line_without_heavy_imports(tmp_path: Path) -> None:
+    write(tmp_path / "list.txt")
+    make_run(tmp_path / "run")
+    places = {"file": tmp_path / "list.txt", "run": tmp_path / "run", "new": tmp_path / "new"}
+    lines = [f"{ROOT}/jobs/{job}.py {text.format(**places)}" for job, text in REFUSED.items()]
+    environ = {name: value for name, value in os.environ.items() if name not in ("RAY_ADDRESS", "TMPDIR")}
+    done = subprocess.run(
+        [sys.executable, "-c", IN_ONE_PROCESS], input="\n".join(lines), capture_output=True, text=True, env=environ
+    )
+    assert done.stdout.splitlines() == ["2"] * len(REFUSED) + ["[]"], done.stderr
+    assert [line.split(": error: ")[0] for line in done.stderr.splitlines()] == [f"{job}.py" for job in REFUSED]
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["list.txt", "run"]
+
+
+def test_an_output_that_cannot_be_written_is_refused_by_a_probe(tmp_path: Path) -> None:
+    write(tmp_path / "list.parquet")
+
+    def refused(output: str) -> str:
+        with pytest.raises(ConfigError) as error:
+            arguments.check(ExtractConfig(manifest=str(tmp_path / "list.parquet"), output=output, dry_run=True))
+        return str(error.value)
+
+    write(tmp_path / "file")
+    assert refused(f"{tmp_path}/file/x/y") == (
+        f"--output {tmp_path}/file/x/y: lies below {tmp_path}/file, which is no directory; choose another place"
+    )
+    assert (
+        refused(f"{tmp_path}/file") == f"--output {tmp_path}/file: must be a directory, is a file; choose another name"
+    )
+    assert refused("/proc/no").startswith("--output /proc/no: cannot be written (")
+    arguments.check(ExtractConfig(manifest=str(tmp_path / "list.parquet"), output=f"{tmp_path}/a/b", dry_run=True))
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["file", "list.parquet"]
+
+
+def test_inputs_of_the_wrong_sort_or_unreadable_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    write(tmp_path / "file")
+
+    def refused(config: Any) -> str:
+        with pytest.raises(ConfigError) as error:
+            arguments.check(config)
+        return str(error.value)
+
+    new = str(tmp_path / "new")
+    message = refused(ExtractConfig(manifest=str(tmp_path), output=new, dry_run=True))
+    assert message == f"--manifest {tmp_path}: must be a file, is a directory"
+    message = refused(TrainConfig(features=(f"{tmp_path}/file",), output=new, dry_run=True))
+    assert message == f"--features {tmp_path}/file: must be a directory, is a file"
+
+    def denied(*_: object) -> int:
+        raise PermissionError(errno.EACCES, "Permission denied")
+
+    monkeypatch.setattr(arguments.os, "open", denied)
+    message = refused(ExtractConfig(manifest=f"{tmp_path}/file", output=new, dry_run=True))
+    assert message == f"--manifest {tmp_path}/file: cannot be read (Permission denied)"
+
+
+@pytest.mark.parametrize(
+    ("features", "output", "words"),
+    [("run", "run", "is"), ("run/inner", "run", "holds"), ("run", "run/inner", "lies in"), ("run", "link", "is")],
+)
+@pytest.mark.parametrize("overwrite", [False, True])
+def test_an_output_apart_from_every_input(
+    tmp_path: Path, features: str, output: str, words: str, overwrite: bool
+) -> None:
+    make_ensemble(tmp_path / "ensemble")
+    make_run(tmp_path / "run/inner")
+    make_run(tmp_path / "run")
+    (tmp_path / "link").symlink_to(tmp_path / "run")
+    config = ClassifyConfig(
+        features=(f"{tmp_path}/{features}",),
+        ensemble=f"{tmp_path}/ensemble",
+        output=f"{tmp_path}/{output}",
+        overwrite=overwrite,
+        dry_run=True,
+    )
+    with pytest.raises(ConfigError) as error:
+        arguments.check(config)
+    assert str(error.value) == (
+        f"--output {tmp_path}/{output}: {words} --features {tmp_path}/{features}; choose a directory apart from it"
+    )
+
+
+def test_a_configuration_in_the_output_is_refused_only_where_it_would_be_deleted(tmp_path: Path) -> None:
+    make_ensemble(tmp_path / "ensemble")
+    make_run(tmp_path / "run")
+    file = f"{tmp_path}/ensemble/run_config.yaml"
+    config = TrainConfig(features=(f"{tmp_path}/run",), output=f"{tmp_path}/ensemble", overwrite=True, dry_run=True)
+    with pytest.raises(ConfigError, match=f"holds --config {file}"):
+        arguments.check(config, file)
+    arguments.check(TrainConfig(features=config.features, output=config.output, dry_run=True), file)
+
+
+def _called(config: Any) -> Callable[[], object]:
+    """The library's function for a job, on nothing that it gets to."""
+    if isinstance(config, ExtractConfig):
+        from vidclf.pipeline.extract import extract
+
+        return lambda: extract(config, manifest(Path("/a")))
+    if isinstance(config, ClassifyConfig):
+        from vidclf.classification.classify import classify
+
+        return lambda: classify(config, manifest(Path("/a")))
+    if isinstance(config, TrainConfig):
+        from vidclf.training.train import train
+
+        return lambda: train(config, [], [])
+    if isinstance(config, TuneConfig):
+        from vidclf.tuning.tune import tune
+
+        return lambda: tune(config, {"/f": cast(FeatureSet, None)}, {"/f": "random"})
+    if isinstance(config, EvaluateConfig):
+        from vidclf.reports.evaluate import evaluate
+
+        return lambda: evaluate(config)
+    if isinstance(config, DiffConfig):
+        from vidclf.reports.diff import diff
+
+        return lambda: diff(config)
+    if isinstance(config, QuantizeConfig):
+        from vidclf.backbones.int8_calibration import quantize
+
+        return lambda: quantize(config, manifest(Path("/a")))
+    from vidclf.planning.plan import plan
+
+    return lambda: plan(config, manifest(Path("/a")))
+
+
+def test_the_librarys_functions_refuse_a_strangers_files_first(tmp_path: Path) -> None:
+    write(tmp_path / "photos/index.html", "mine")
+    write(tmp_path / "photos/x.safetensors", "mine")
+    output: dict[str, Any] = {"output": f"{tmp_path}/photos"}
+    forced = {**output, "overwrite": True}
+    configs = [
+        ExtractConfig(manifest="m", **forced),
+        ClassifyConfig(input="i", ensemble="e", **forced),
+        TrainConfig(features=("f",), **forced),
+        TuneConfig(features=("f",), space="s", **forced),
+        EvaluateConfig(features=("f",), ensemble="e", **output),
+        DiffConfig(before="b", after="a", **output),
+        QuantizeConfig(input="i", backbone="resnet50", output=f"{tmp_path}/photos/x.safetensors", overwrite=True),
+        PlanConfig(input="i", write=f"{tmp_path}/photos/index.html"),
+    ]
+    for config in configs:
+        with pytest.raises(ConfigError, match=r"must be empty or|is there and is not"):
+            _called(config)()
+    assert (tmp_path / "photos/index.html").read_text() == "mine"
+    assert (tmp_path / "photos/x.safetensors").read_text() == "mine"
+
+
+def closed_port() -> int:
+    with socket.socket() as bound:
+        bound.bind(("127.0.0.1", 0))
+        return int(bound.getsockname()[1])
+
+
+def test_a_cluster_that_does_not_answer_is_named_with_its_origin(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(ray_address, "PAUSE_S", 0.0)
+    port = closed_port()
+    with pytest.raises(ConfigError) as error:
+        ray_address.check_ray({"RAY_ADDRESS": f"127.0.0.1:{port}"})
+    assert str(error.value) == (
+        f"Ray address 127.0.0.1:{port}, from the variable RAY_ADDRESS: no cluster answers (Connection refused); start "
+        "that cluster, name a running one, or unset RAY_ADDRESS to use this machine alone"
+    )
+    write(tmp_path / "ray/ray_current_cluster", f"127.0.0.1:{port}\n")
+    with pytest.raises(ConfigError) as error:
+        ray_address.check_ray({"RAY_TMPDIR": str(tmp_path)})
+    assert f"from the file {tmp_path}/ray/ray_current_cluster, which a `ray start` left: no cluster" in str(error.value)
+    with pytest.raises(ConfigError, match="must be host:port"):
+        ray_address.check_ray({"RAY_ADDRESS": "nonsense"})
+    assert ray_address.NUM_TRIES * ray_address.CONNECT_TIMEOUT_S + 1 <= 15
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        ray_address.check_ray({"RAY_ADDRESS": f"127.0.0.1:{server.getsockname()[1]}"})
+        ray_address.check_ray({"RAY_ADDRESS": f"ray://127.0.0.1:{server.getsockname()[1]}"})
+
+
+def test_a_temporary_directory_too_long_for_sockets_is_refused() -> None:
+    ray_address.check_ray({"RAY_TMPDIR": "/short"})
+    with pytest.raises(ConfigError) as error:
+        ray_address.check_ray({"TMPDIR": f"/{'x' * 60}"})
+    assert str(error.value).startswith(f"temporary directory /{'x' * 60}: is ")
+    assert str(error.value).endswith("set RAY_TMPDIR to a shorter one, such as /tmp")
+
+
+def test_a_full_disk_is_known_by_number_and_by_a_workers_text() -> None:
+    full = OSError(errno.ENOSPC, "No space left on device")
+    assert storage.is_disk_full(full)
+    assert storage.is_disk_full(RuntimeError("ray::write()\nOSError: [Errno 28] No space left on device"))
+    outer = ValueError("outer")
+    outer.__cause__ = full
+    assert storage.is_disk_full(outer)
+    assert not storage.is_disk_full(OSError(errno.EACCES, "Permission denied"))
+
+
+def test_a_full_disk_ends_a_run_in_one_line_with_what_is_left(tmp_path: Path) -> None:
+    from vidclf.pipeline.driver import embed_videos
+
+    def pipeline(*_: object) -> Any:
+        raise RuntimeError("many lines\nOSError: [Errno 28] No space left on device")
+
+    config = ExtractConfig(manifest="m", output=str(tmp_path / "run"))
+    with pytest.raises(RunStopped) as stopped:
+        embed_videos(config, manifest(Path("/a"), Path("/b")), empty_job(), pipeline)
+    assert str(stopped.value) == (
+        f"the disk is full; free some of it; {tmp_path}/run: 0 ok, 0 quarantined, 2 left of 2 videos; submit the same "
+        "job again to continue"
+    )
+
+
+def test_a_full_disk_of_any_job_is_one_line(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def job(config: DiffConfig) -> int:
+        raise OSError(errno.ENOSPC, "No space left on device", "x")
+
+    argv = ["jobs/diff.py", "--before", "b", "--after", "a", "--output", str(tmp_path / "new")]
+    monkeypatch.setattr(sys, "argv", argv)
+    with pytest.raises(SystemExit) as stop:
+        cli.run(DiffConfig, job)
+    assert stop.value.code == 1
+    assert capsys.readouterr().err == (
+        "diff.py: the disk is full ([Errno 28] No space left on device: 'x'); what is done is kept: free some of it "
+        "and submit the same job again\n"
+    )

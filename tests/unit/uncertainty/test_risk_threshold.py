@@ -1,0 +1,130 @@
+"""Thresholds that are certified on sources, each with its answer."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from scipy.stats import binomtest
+
+from vidclf.pages.render import risk_words
+from vidclf.uncertainty import risk_threshold
+from vidclf.uncertainty.early_exit import ValidationScores
+from vidclf.uncertainty.risk_threshold import Acceptance, RiskThreshold, threshold_text
+
+
+def seen(trust: list[float], correct: list[bool], sources: list[int], ood: float = 0.5) -> ValidationScores:
+    return ValidationScores(
+        trust_B=np.array(trust, np.float32),
+        correct_B=np.array(correct, bool),
+        ood_B=np.full(len(trust), ood, np.float32),
+        source_B=np.array(sources, np.int64),
+    )
+
+
+def right(num_sources: int, videos_per_source: int = 1) -> ValidationScores:
+    num_videos = num_sources * videos_per_source
+    return seen([0.9] * num_videos, [True] * num_videos, [i // videos_per_source for i in range(num_videos)])
+
+
+def test_a_risk_needs_this_many_sources_without_an_error() -> None:
+    assert [risk_threshold.sources_to_certify(wanted) for wanted in (0.05, 0.1, 0.2)] == [45, 22, 11]
+    # The exact test of scipy rejects a share of 0.05 from 45 sources on.
+    p_values = [binomtest(0, number, 0.05, alternative="less").pvalue for number in (44, 45)]
+    assert p_values[0] > 0.1 >= p_values[1]
+
+
+def test_videos_of_one_source_certify_nothing() -> None:
+    found = right(1, 45).threshold(0.05)
+    assert (found.basis, found.threshold, found.num_accepted) == ("none", risk_threshold.ABSTAIN_ON_ALL, 0)
+    found = right(44, 10).threshold(0.05)
+    assert (found.basis, found.num_accepted, found.num_sources) == ("estimated", 440, 44)
+    found = right(45, 10).threshold(0.05)
+    assert (found.basis, found.threshold, found.num_accepted, found.num_sources) == ("certified", 0.0, 450, 45)
+
+
+def test_a_source_with_one_wrong_video_counts_as_wrong() -> None:
+    # 77 sources bear one wrong one: P(at most 1 of 77 | 0.05) = 0.097. Two wrong videos of one source are one.
+    assert binomtest(1, 77, 0.05, alternative="less").pvalue == pytest.approx(0.0973, abs=1e-4)
+    sources = [i // 10 for i in range(770)]
+    found = seen([0.9] * 770, [False, False, *[True] * 768], sources).threshold(0.05)
+    assert (found.basis, found.num_errors, found.num_wrong_sources, found.num_sources) == ("certified", 2, 1, 77)
+    # The same two of different sources.
+    found = seen([0.9] * 770, [False, *[True] * 768, False], sources).threshold(0.05)
+    assert (found.basis, found.num_wrong_sources) == ("estimated", 2)
+
+
+def test_the_threshold_lies_above_the_errors() -> None:
+    # 60 right from 0.505 on, then 10 wrong ones around 0.3.
+    trust = [*np.linspace(0.505, 0.995, 60).tolist(), *[0.305] * 10]
+    found = seen(trust, [True] * 60 + [False] * 10, list(range(70))).threshold(0.05)
+    assert (found.basis, found.threshold, found.num_accepted, found.num_errors) == ("certified", 0.31, 60, 0)
+
+
+def test_the_search_stops_at_the_first_failure() -> None:
+    # 80 right, 40 wrong below, and then so many right ones that all together would be certified again.
+    data = seen([0.9] * 80 + [0.8] * 40 + [0.5] * 2000, [True] * 80 + [False] * 40 + [True] * 2000, list(range(2120)))
+    one = Acceptance.of(0.5, data.accepts(0.5), data.correct_B, data.source_B)
+    assert one.certifies(0.05, 0.1)
+    found = data.threshold(0.05)
+    assert (found.basis, found.num_accepted) == ("certified", 80)
+
+
+def test_where_nothing_vouches_nothing_is_accepted() -> None:
+    # Every video is wrong; there is none; none is in distribution.
+    wrong = seen([0.9] * 45, [False] * 45, list(range(45)))
+    for data in (wrong, seen([], [], []), seen([0.9] * 45, [True] * 45, list(range(45)), ood=1.5)):
+        found = data.threshold(0.05)
+        assert (found.basis, found.abstains_on_all, found.num_accepted) == ("none", True, 0)
+        assert not data.accepts(found.threshold).any()
+
+
+def test_uncertified_videos_are_accepted_on_request_from_the_highest_threshold_of_the_least_estimate() -> None:
+    data = seen([0.9, 0.8, 0.7, 0.205], [True, True, True, False], [0, 1, 2, 3])
+    found = data.threshold(0.05, accept_uncertified=True)
+    # Three of three right: (0 + 1) / (3 + 2), from 0.70 down to 0.21.
+    assert (found.basis, found.threshold, found.num_accepted) == ("none", pytest.approx(0.7), 3)
+    assert found.estimate == pytest.approx(0.2)
+    # Where all are wrong the fewest are accepted: none.
+    wrong = seen([0.9] * 45, [False] * 45, list(range(45))).threshold(0.05, accept_uncertified=True)
+    assert (wrong.threshold, wrong.num_accepted) == (0.99, 0)
+
+
+def test_the_estimate_is_by_the_effective_number_of_sources() -> None:
+    # 20 and five sources of 4: 40² / (20² + 5 · 4²) = 3.33 effective sources; a quarter of the videos is wrong.
+    sources = [0] * 20 + [1 + i // 4 for i in range(20)]
+    one = Acceptance.of(0.5, np.ones(40, bool), np.arange(40) >= 10, np.array(sources))
+    assert one.num_effective_sources == pytest.approx(10 / 3)
+    assert one.estimate == pytest.approx((10 / 3 / 4 + 1) / (10 / 3 + 2))
+
+
+def test_several_paths_share_the_probability_of_a_false_certificate() -> None:
+    path = [Acceptance.of(0.5, np.ones(45, bool), np.ones(45, bool), np.arange(45))]
+    bases = [risk_threshold.choose([path] * number, 0.05, 45, accept_uncertified=False).basis for number in (1, 2)]
+    # 0.95 ** 45 is 0.0995: at most 0.1, and above 0.05.
+    assert bases == ["certified", "estimated"]
+
+
+def words(found: RiskThreshold) -> tuple[str, str]:
+    return threshold_text(found, 0.05), risk_words(risk_threshold.risk_statement(found, 0.05))
+
+
+def test_the_basis_is_stated() -> None:
+    assert words(right(45, 10).threshold(0.05)) == (
+        "risk basis certified: accepting trust scores from 0.00 (450 of 450 validation videos, 0 of them wrong; 45 "
+        "sources, 0 of them with a wrong one): an error of at most 0.05 on sources like these, with confidence 0.9",
+        "certified: at most 5 % of accepted videos wrong, confidence 0.9; 0 of 450 accepted validation videos wrong, "
+        "0 of their 45 sources with a wrong one",
+    )
+    log, stated = words(right(44).threshold(0.05))
+    assert "an estimated error of 0.022, which promises nothing for --abstain-risk 0.05" in log
+    assert log.endswith("certifying it takes 45 accepted validation sources or more, and few wrong ones")
+    assert stated.startswith("estimated: 2.2 % of accepted videos wrong, 5 % wanted, no promise")
+    assert words(right(2).threshold(0.05)) == (
+        "risk basis none: abstaining on every video, since the 2 validation videos support no trust score for "
+        "--abstain-risk 0.05; certifying it takes 45 accepted validation sources or more, and few wrong ones; "
+        "--accept-uncertified accepts videos all the same",
+        "none: validation does not support 5 %, every video is abstained on",
+    )
+    log, stated = words(right(2).threshold(0.05, accept_uncertified=True))
+    assert "accepted by --accept-uncertified; validation does not support --abstain-risk 0.05" in log
+    assert stated.startswith("none: validation does not support 5 %, videos are accepted all the same; 0 of 2")

@@ -1,0 +1,193 @@
+"""A job's arguments, checked within a second: before torch and Ray are imported, and before anything is deleted.
+
+Inputs that cannot be read, outputs that cannot be written or belong to somebody else, and outputs that hold an input.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+from vidclf import ray_address, storage
+from vidclf.config import (
+    ClassifyConfig,
+    DiffConfig,
+    EvaluateConfig,
+    ExtractConfig,
+    IndexConfig,
+    PlanConfig,
+    QuantizeConfig,
+    ServeConfig,
+    TrainConfig,
+    TuneConfig,
+)
+from vidclf.errors import ConfigError
+from vidclf.runs import output_files, outputs
+from vidclf.runs.output_files import FileKind, Kind
+
+DIRECTORY, FILE, EITHER = "a directory", "a file", "a file or a directory"
+
+INPUTS = {
+    "input": EITHER,
+    "manifest": FILE,
+    "features": DIRECTORY,
+    "first_look": DIRECTORY,
+    "ensemble": DIRECTORY,
+    "predictions": DIRECTORY,
+    "before": DIRECTORY,
+    "after": DIRECTORY,
+    "run": DIRECTORY,
+    "import_reference": DIRECTORY,
+    "reference_classes": FILE,
+    "space": FILE,
+    "prices": FILE,
+    "weights": FILE,
+}
+"""Fields of all jobs that name something to read, and what it must be where it is on this machine."""
+
+FILE_ENDINGS = (".h5", ".hdf5", ".parquet")
+"""Endings of files that may stand for a directory: an HDF5 file for features, a table for predictions."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Output:
+    """A place that a job writes to."""
+
+    flag: str
+    location: str
+    kind: Kind | FileKind
+    overwrite: bool = False
+    can_overwrite: bool = False
+
+
+OUTPUTS: dict[type, dict[str, Kind | FileKind]] = {
+    IndexConfig: {"output": output_files.MANIFEST},
+    ExtractConfig: {"output": output_files.FEATURES},
+    ClassifyConfig: {"output": output_files.PREDICTIONS, "save_features": output_files.FEATURES},
+    TrainConfig: {"output": output_files.ENSEMBLE},
+    TuneConfig: {"output": output_files.SEARCH},
+    EvaluateConfig: {"output": output_files.REPORT},
+    DiffConfig: {"output": output_files.COMPARISON},
+    QuantizeConfig: {"output": output_files.QUANTIZED},
+    PlanConfig: {"write": output_files.POOLS},
+}
+"""Fields of each job that name something to write."""
+
+
+def check(config: Any, config_file: str | None = None) -> None:
+    """ConfigError where a job must not begin, by its arguments alone; `config_file` is that of `--config`."""
+    for field, location in named_inputs(config):
+        _check_input(field, location)
+    check_outputs(config, config_file)
+    if needs_ray(config):
+        ray_address.check_ray()
+    for output in named_outputs(config):
+        outputs.probe(output.flag, output.location, is_file=isinstance(output.kind, FileKind))
+
+
+def needs_ray(config: Any) -> bool:
+    """Whether a job starts Ray or connects to a cluster."""
+    if isinstance(config, TrainConfig) and config.import_reference is not None:
+        return False
+    is_of_ray = isinstance(config, ExtractConfig | ClassifyConfig | TrainConfig | TuneConfig | ServeConfig)
+    return is_of_ray and not config.dry_run
+
+
+def check_outputs(config: Any, config_file: str | None = None) -> None:
+    """ConfigError where an output of a job belongs to somebody else, or an input is, holds or lies in it."""
+    inputs = [(flag(field), location) for field, location in named_inputs(config)]
+    if config_file is not None and getattr(config, "overwrite", False):
+        inputs.append(("--config", config_file))
+    written = list(named_outputs(config))
+    for output in written:
+        if isinstance(output.kind, FileKind):
+            for name, location in inputs:
+                if outputs.real(location) == outputs.real(output.location):
+                    raise ConfigError(f"{output.flag} {output.location}: is what {name} names; choose another name")
+            outputs.check_file(output.kind, output.flag, output.location)
+            continue
+        others = [(other.flag, other.location) for other in written if other is not output]
+        for name, location in [*inputs, *others]:
+            _refuse_shared(output, name, location)
+        outputs.check(
+            output.kind,
+            output.flag,
+            output.location,
+            overwrite=output.overwrite,
+            can_overwrite=output.can_overwrite,
+        )
+
+
+def named_outputs(config: Any) -> Iterator[Output]:
+    """Where a job writes."""
+    for field, kind in OUTPUTS.get(type(config), {}).items():
+        location = getattr(config, field)
+        if location is not None:
+            overwrite = getattr(config, "overwrite", False)
+            can_overwrite = hasattr(config, "overwrite")
+            yield Output(
+                flag=flag(field), location=location, kind=kind, overwrite=overwrite, can_overwrite=can_overwrite
+            )
+
+
+def named_inputs(config: Any) -> Iterator[tuple[str, str]]:
+    """What a job reads, by the fields that name it. Names of published weights and of classes are no locations."""
+    for field in INPUTS:
+        value = getattr(config, field, None)
+        for location in (value,) if isinstance(value, str) else value or ():
+            is_name = "/" not in location and not os.path.exists(location)
+            if location and not (field in ("weights", "reference_classes") and is_name):
+                yield field, location
+
+
+def flag(field: str) -> str:
+    return f"--{field.replace('_', '-')}"
+
+
+def would_delete(config: Any) -> str:
+    """What a job with `--overwrite` would delete, a line per file; empty without it."""
+    named = [
+        outputs.would_delete(output.kind, output.location)
+        for output in named_outputs(config)
+        if output.overwrite and isinstance(output.kind, Kind)
+    ]
+    return "\n".join(filter(None, named))
+
+
+def _refuse_shared(output: Output, name: str, location: str) -> None:
+    if outputs.lies_in(location, output.location):
+        is_same = outputs.lies_in(output.location, location)
+        where = "is" if is_same else "holds"
+    elif outputs.lies_in(output.location, location):
+        where = "lies in"
+    else:
+        return
+    raise ConfigError(f"{output.flag} {output.location}: {where} {name} {location}; choose a directory apart from it")
+
+
+def _check_input(field: str, location: str) -> None:
+    """ConfigError where a local input is of the wrong sort or cannot be read; what is not there is its reader's to
+    refuse."""
+    if storage.is_uri(location) and not location.startswith("file://"):
+        return
+    path = storage.canonical(location)
+    expected = INPUTS[field]
+    if location.endswith(FILE_ENDINGS) and expected == DIRECTORY:
+        expected = EITHER
+    try:
+        is_directory = os.path.isdir(path)
+        if not os.path.exists(path):
+            os.stat(path)
+        if is_directory:
+            os.scandir(path).close()
+        else:
+            os.close(os.open(path, os.O_RDONLY))
+    except FileNotFoundError:
+        return
+    except OSError as error:
+        raise ConfigError(f"{flag(field)} {location}: cannot be read ({error.strerror})") from None
+    if expected != EITHER and is_directory != (expected == DIRECTORY):
+        found = DIRECTORY if is_directory else FILE
+        raise ConfigError(f"{flag(field)} {location}: must be {expected}, is {found}")

@@ -1,0 +1,106 @@
+"""A member's weights file from someone else: its header is compared with the sizes that `ensemble.json` states
+before memory is allocated for either.
+
+A safetensors file begins with 8 bytes that hold the header's length (little-endian), then the header: JSON that
+maps each tensor's name to its `dtype`, `shape` and `data_offsets` (huggingface/safetensors, README, Format).
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from vidclf import storage
+from vidclf.config import ModelConfig
+from vidclf.ensemble.temporal_model import TemporalClassifier
+from vidclf.errors import ConfigError
+
+MAX_HEADER_BYTES = 16 * 1024**2
+"""Size of a header above which it is not read; one of a member has some 10 KB."""
+
+MAX_MEMBERS = 256
+"""Members of an ensemble."""
+
+_PLAIN_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,254}")
+
+Shapes = dict[str, tuple[int, ...]]
+
+
+def is_plain_name(name: object) -> bool:
+    """Whether `name` is the name of a file in the ensemble's own directory: no path, nothing hidden."""
+    return isinstance(name, str) and _PLAIN_NAME.fullmatch(name) is not None
+
+
+def check_member_file(location: str, feature_dim: int, num_classes: int, config: ModelConfig) -> None:
+    """ConfigError unless the tensors that the file's header lists are those of a member of these sizes.
+
+    Neither the file's tensors nor the model's are in memory at any time.
+    """
+    held = _shapes(location)
+    for field, number in (
+        ("num_lstm_layers", config.num_lstm_layers),
+        ("classifier_dims", len(config.classifier_dims)),
+    ):
+        if number > len(held):
+            raise ConfigError(
+                f"--ensemble {location}: must hold the weights of {number} layers ({field} in ensemble.json), "
+                f"holds {len(held)} tensors"
+            )
+    try:
+        with torch.device("meta"):
+            expected = {
+                name: tuple(tensor.shape)
+                for name, tensor in TemporalClassifier(feature_dim, num_classes, config).state_dict().items()
+            }
+    except (RuntimeError, TypeError, ValueError, OverflowError, MemoryError) as error:
+        raise ConfigError(
+            f"--ensemble {location}: the sizes in ensemble.json make no model ({str(error).splitlines()[0]})"
+        ) from error
+    for name in sorted(expected.keys() | held.keys()):
+        if expected.get(name) != held.get(name):
+            raise ConfigError(
+                f"--ensemble {location}: tensor {name} must have the shape {_text(expected.get(name))} by the sizes in "
+                f"ensemble.json, has {_text(held.get(name))}"
+            )
+
+
+def check_finite(location: str, state: Mapping[str, Tensor]) -> None:
+    """ConfigError where a weight is NaN or infinite: every probability would be NaN."""
+    for name, tensor in state.items():
+        if not bool(torch.isfinite(tensor).all()):
+            raise ConfigError(f"--ensemble {location}: weights must be finite, {name} holds NaN or infinity")
+
+
+def _shapes(location: str) -> Shapes:
+    """The shape of each tensor, from the header alone."""
+    filesystem, path = storage.resolve(location)
+    try:
+        with filesystem.open_input_file(path) as stream:
+            file_bytes = stream.size()
+            num_bytes = int.from_bytes(stream.read(8), "little")
+            if num_bytes > min(MAX_HEADER_BYTES, file_bytes - 8):
+                raise ConfigError(
+                    f"--ensemble {location}: its header must have at most {MAX_HEADER_BYTES} bytes and lie in the "
+                    f"file, states {num_bytes} in a file of {file_bytes}"
+                )
+            header: dict[str, Any] = json.loads(stream.read(num_bytes))
+        return {
+            name: tuple(int(size) for size in entry["shape"])
+            for name, entry in header.items()
+            if name != "__metadata__"
+        }
+    except ConfigError:
+        raise
+    except OSError as error:
+        raise ConfigError(f"--ensemble {location}: cannot be loaded ({str(error).splitlines()[0]})") from error
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+        raise ConfigError(f"--ensemble {location}: not a safetensors file ({error!r})") from error
+
+
+def _text(shape: tuple[int, ...] | None) -> str:
+    return "none" if shape is None else str(list(shape))

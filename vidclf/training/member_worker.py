@@ -1,0 +1,139 @@
+"""One member of an ensemble, as a function of Ray Train. [Ray Train]"""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from functools import partial
+from typing import Any
+
+import ray
+import ray.train
+import torch
+
+from vidclf import storage, torch_gpu
+from vidclf.config import TrainConfig
+from vidclf.ensemble import files
+from vidclf.runs.lease import Guard
+from vidclf.training import gpu_memory
+from vidclf.training.dataset import TrainingData
+from vidclf.training.gpu_memory import Placement
+from vidclf.training.member_fit import Epoch, FittedMember, MemberFit, Snapshot, write_snapshot
+from vidclf.training.member_plan import MemberPlan
+from vidclf.training.state_writer import StateWriter
+from vidclf.training.tracking import Tracker
+
+STATE_DIR = "_state"
+"""Of members that are not finished: weights, optimizer and history after one of their last epochs."""
+
+SHARE_FLAG = "--gpus-per-member"
+
+
+@dataclass(frozen=True, kw_only=True)
+class MemberLoop:
+    """What Ray Train's worker function needs of a member."""
+
+    index: int
+    config: TrainConfig
+    plan: MemberPlan
+    data: list[Any]
+    """reference to its TrainingData, in a list, so that Ray hands over the reference"""
+    gpus: float
+    """share of a GPU that is reserved"""
+    tally: Any
+    """`cluster.Tally`"""
+    guard: Guard
+    """raises where another job has taken the output over"""
+
+    def say(self, text: str) -> None:
+        self.tally.say.remote(f"member {self.index}: {text}")
+
+
+def train_member(values: dict[str, MemberLoop]) -> None:
+    """Ray Train's worker function: fit one member, publish it, then its marker.
+
+    The member's state is published now and then, and whoever runs it next, Ray Train after a crash or the job
+    submitted again, goes on from there. A member whose GPU memory does not suffice is not published; it does not
+    raise, since Ray Train would only try again.
+    """
+    loop = values["loop"]
+    config, index, tally = loop.config, loop.index, loop.tally
+    data: TrainingData = ray.get(loop.data[0])
+    where = torch_gpu.take_share(loop.gpus)
+    first = gpu_memory.placement_on(where, SHARE_FLAG, loop.gpus, config, data)
+    try:
+        fitted, placement = gpu_memory.within_memory(
+            first, config.batch_size, partial(_fit, loop, data, where), loop.say
+        )
+    except torch.OutOfMemoryError as error:
+        loop.say(str(error).splitlines()[0])
+        return
+    tally.put.remote(f"epochs of {index}", config.epochs)  # early stopping: the rest is not owed
+    digest = files.write_member(config.output, index, fitted.state)
+    is_on_gpu = where.type == "cuda"
+    member = {
+        "file": files.member_file(index),
+        "backbone": loop.plan.backbone,
+        "num_parameters": sum(tensor.numel() for tensor in fitted.state.values()),
+        "seed": config.seed + index,
+        "digest": digest,
+        "recipe": loop.plan.recipe,
+        "attempts": fitted.num_attempts,
+        "epochs": len(fitted.history),
+        "duration_s": sum(epoch.duration_s for epoch in fitted.history),
+        "precision": torch_gpu.precision(where.type),
+        "placement": asdict(placement) if is_on_gpu else None,
+        "peak_gpu_memory_bytes": torch.cuda.max_memory_allocated(where) if is_on_gpu else None,
+        "best": asdict(fitted.best),
+    }
+    history = [asdict(epoch) for epoch in fitted.history]
+    storage.publish_json(marker(config.output, index), {"member": member, "history": history})
+    storage.delete_file(state_file(config.output, index, loop.plan.recipe))
+    ray.train.report({"val_macro_f1": fitted.best.val_macro_f1})
+
+
+def _fit(
+    loop: MemberLoop, data: TrainingData, where: torch.device, placement: Placement
+) -> tuple[FittedMember, Placement]:
+    """The member after its last epoch, from wherever it was left."""
+    config, index, tally = loop.config, loop.index, loop.tally
+    state = state_file(config.output, index, loop.plan.recipe)
+
+    def publish(snapshot: Snapshot) -> None:
+        storage.publish(state, partial(write_snapshot, snapshot))
+
+    fit = MemberFit(data, config, config.seed + index, where, placement)
+    if storage.exists(state):
+        fit.restore(storage.read_bytes(state))
+    with Tracker(config.output, index, config, len(fit.history)) as tracker, StateWriter(publish) as states:
+        for epoch in fit.history:
+            tracker.log(epoch, data.classes)
+        while not fit.is_done:
+            epoch = fit.run_epoch()
+            loop.guard.check()
+            states.offer(fit.snapshot)
+            tracker.log(epoch, data.classes)
+            tally.put.remote(f"epochs of {index}", epoch.number)
+            tally.put.remote(f"member {index}", epoch.val_macro_f1)
+            loop.say(epoch_text(epoch, fit.best, config))
+    return fit.result(), placement
+
+
+def epoch_text(epoch: Epoch, best: Epoch, config: TrainConfig) -> str:
+    """What a log shows of an epoch; the time left is that to the last epoch, if nothing stops it before."""
+    left_s = (config.epochs - epoch.number) * epoch.duration_s
+    again = f" of attempt {epoch.attempt}" if epoch.attempt > 1 else ""
+    return (
+        f"epoch {epoch.number}/{config.epochs}{again}, loss {epoch.train_loss:.3f}, validation loss "
+        f"{epoch.val_loss:.3f}, accuracy {epoch.val_accuracy:.3f}, macro F1 {epoch.val_macro_f1:.3f} "
+        f"(best {best.val_macro_f1:.3f} at {best.number}), {epoch.duration_s:.1f} s, at most {left_s:.0f} s "
+        "left"
+    )
+
+
+def marker(output: str, index: int) -> str:
+    """What says that a member is published, and its history."""
+    return storage.join(output, f"member_{index}.json")
+
+
+def state_file(output: str, index: int, recipe: str) -> str:
+    return storage.join(output, STATE_DIR, f"member_{index}-{recipe[:16]}.pt")
