@@ -20,6 +20,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
+from vidclf import torch_gpu
 from vidclf.ensemble.calibration_file import TrustData
 from vidclf.ensemble.info import EnsembleInfo, mode
 from vidclf.ensemble.temporal_model import TemporalClassifier, pad
