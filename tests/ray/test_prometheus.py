@@ -13,14 +13,18 @@ import ray
 from vidclf.pipeline.prometheus import PipelineMetrics
 from vidclf.tally import Tally
 
+RUN = "s3://bucket/features"
+
 
 def scraped() -> dict[str, float]:
-    """Our metrics on this node, by name and own labels."""
+    """Metrics of `RUN` on this node, by name and own labels. Other tests of the session have runs of their own."""
     port = ray.nodes()[0]["MetricsExportPort"]
     with urllib.request.urlopen(f"http://127.0.0.1:{port}/metrics", timeout=5) as answer:
         text = answer.read().decode()
     found = {}
     for name, labels, value in re.findall(r"^ray_(vidclf_\w+)\{(.*)\} (\S+)$", text, re.MULTILINE):
+        if f'run="{RUN}"' not in labels:
+            continue
         own = ",".join(sorted(re.findall(r'(?:reason|state|le)="[^"]*"', labels)))
         found[f"{name}{{{own}}}"] = float(value)
     return found
@@ -28,7 +32,7 @@ def scraped() -> dict[str, float]:
 
 @pytest.mark.usefixtures("ray_session")
 def test_counters_histograms_and_the_gauge_reach_prometheus() -> None:
-    tally = Tally.start(partial(PipelineMetrics, "s3://bucket/features"))
+    tally = Tally.start(partial(PipelineMetrics, RUN))
     tally.add.remote({"decoded": 1, "decode_s": 0.3, "frames_decoded": 73})
     tally.add.remote({"decoded": 1, "decode_s": 0.01, "frames_decoded": 0})
     tally.add.remote({"decoded": 1, "decode_s": 3.0, "frames_decoded": 50})

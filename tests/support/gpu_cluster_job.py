@@ -100,6 +100,7 @@ def small_ensemble(folder: Path) -> str:
         trust_B=np.array([0.9] * 90 + [0.1] * 30, np.float32),
         correct_B=np.array([True] * 90 + [False] * 30),
         ood_B=np.zeros(120, np.float32),
+        source_B=np.arange(120),
     )
     spaces = {**trust.spaces, KEYFRAMES: next(iter(trust.spaces.values()))}
     trust = replace(trust, spaces=spaces, stages={KEYFRAMES: seen}, full=dict.fromkeys(("plain", "tta"), seen))

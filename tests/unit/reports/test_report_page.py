@@ -193,7 +193,13 @@ def test_a_report_names_no_absolute_path_and_no_credentials(tmp_path: Path, conf
         storage.publish_table(path, rows.set_column(rows.column_names.index("video_uri"), "video_uri", [uris]))
     evaluate.evaluate(replace(config, max_examples=0))  # which would be fetched from there
     files = sorted(path for path in Path(config.output).iterdir() if path.suffix != ".parquet")
-    assert [path.name for path in files] == ["abstained.csv", "index.html", "metrics.json", "misclassified.csv"]
+    assert [path.name for path in files] == [
+        "_vidclf.json",
+        "abstained.csv",
+        "index.html",
+        "metrics.json",
+        "misclassified.csv",
+    ]
     for path in files:
         text = path.read_text()
         assert not any(secret in text for secret in ("user:pass", "0a1b", str(tmp_path), "media.example")), path

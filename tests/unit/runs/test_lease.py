@@ -195,22 +195,25 @@ def test_a_process_of_this_machine_that_is_gone_is_not_waited_for(tmp_path: Path
 
 
 def test_take_over_stops_the_job_that_held_the_lease(tmp_path: Path, quick: None) -> None:
+    # In a process of its own: where AMX is in use and faulthandler has set a small stack for signals, a signal is SIGSEGV.
+    output = tmp_path / "run"
+    process = holder(output)
+    place = lease_storage.place(str(output))
+    assert place.acquire(fresh("b", job="train.py"), always) is None
+    assert process.communicate(timeout=30)[1] == f"stopped: train.py of alice on node-7 has taken {output} over\n"
+    assert process.returncode == 1
+    assert [claim.job for claim in place.claims()] == ["train.py"]
+
+
+def test_a_guard_refuses_after_a_take_over(tmp_path: Path) -> None:
     output = Output(location=str(tmp_path / "run"))
     place = lease_storage.place(output.location)
-
-    def work() -> None:
-        with lease.held([output], "extract.py"):
-            guard = lease.guard(output.location)
+    with lease.held([output], "extract.py"):
+        guard = lease.guard(output.location)
+        guard.check()
+        assert place.acquire(fresh("b", job="train.py"), always) is None
+        with pytest.raises(LeaseTaken, match="another job has taken this output over"):
             guard.check()
-            assert place.acquire(fresh("b", job="train.py"), always) is None
-            with pytest.raises(LeaseTaken, match="another job has taken this output over"):
-                guard.check()
-            time.sleep(30)
-
-    with pytest.raises(LeaseLost) as lost:
-        work()
-    assert str(lost.value) == f"stopped: train.py of alice on node-7 has taken {tmp_path}/run over"
-    assert [claim.job for claim in place.claims()] == ["train.py"]
 
 
 def test_take_over_is_told_by_the_flag(tmp_path: Path) -> None:
@@ -277,8 +280,9 @@ def test_a_lease_is_no_content_of_its_directory(tmp_path: Path) -> None:
 
 HOLDER = """
 import sys, time
-from vidclf import lease
-from vidclf.ledger import RunStopped
+from vidclf.errors import RunStopped
+from vidclf.runs import lease
+lease.HEARTBEAT_S = 0.05
 try:
     with lease.held([lease.Output(location=sys.argv[1])], "holder.py"):
         print("held", flush=True)
@@ -334,6 +338,8 @@ def test_every_job_refuses_a_directory_that_is_written(
     name: str,
     arguments: tuple[str, ...],
 ) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("m.parquet").touch()
     output = tmp_path / ("w.safetensors" if name == "quantize" else "run")
     if name == "quantize":
         (tmp_path / "w.safetensors.lease.json").write_bytes(fresh().encoded())
