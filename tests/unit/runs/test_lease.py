@@ -195,7 +195,7 @@ def test_a_process_of_this_machine_that_is_gone_is_not_waited_for(tmp_path: Path
 
 
 def test_take_over_stops_the_job_that_held_the_lease(tmp_path: Path, quick: None) -> None:
-    # In a process of its own: where AMX is in use and faulthandler has set a small stack for signals, a signal is SIGSEGV.
+    # In a process of its own: with AMX in use and the small signal stack of faulthandler, a signal is a SIGSEGV.
     output = tmp_path / "run"
     process = holder(output)
     place = lease_storage.place(str(output))
