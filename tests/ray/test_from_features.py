@@ -32,7 +32,7 @@ from vidclf.features.spec import FeatureSpec
 from vidclf.pipeline.job import BackboneSetup, RunSpec
 from vidclf.reports import evaluate as evaluate_module
 from vidclf.reports.evaluate import Evaluation
-from vidclf.runs import layout
+from vidclf.runs.layout import Run
 from vidclf.uncertainty.early_exit import FULL, ValidationScores
 from vidclf.uncertainty.trust_score import SIGNS
 from vidclf.video.sampling import SamplingPlan
@@ -148,7 +148,7 @@ def extract(directory: str, spec: FeatureSpec, order: list[int], content: str = 
     storage.publish_table(f"{directory}/part-1.parquet", table.slice(2))
     storage.publish_json(f"{directory}/run_identity.json", {"feature_specs": [asdict(spec)], "weights": ["DEFAULT"]})
     manifest = pa.table({**told, "size_bytes": [None] * 4}, schema=schema.MANIFEST)
-    storage.publish_table(f"{directory}/{layout.MANIFEST_FILE}", manifest)
+    storage.publish_table(Run(directory).manifest_file, manifest)
     return directory
 
 
@@ -295,10 +295,10 @@ def test_a_job_over_two_runs_of_features_classifies_the_same(run: str, tmp_path:
         output_schema=schema.predictions(2),
         make_head=partial(EnsembleHead, both, settings, precision="fp32"),
     )
-    others = [FeatureLookup(layout.part_files(wide))]
+    others = [FeatureLookup(Run(wide).shards())]
     tally = SimpleNamespace(add=SimpleNamespace(remote=lambda counts: None))
     stage = ClassifyFeatures(target, 0, [ray.put(others)], [ray.put(pa.array(["id0", "id2"]))], tally)
-    batch = pa.concat_tables(pq.read_table(path) for path in layout.part_files(run))
+    batch = pa.concat_tables(pq.read_table(path) for path in Run(run).shards())
     rows = pa.Table.from_struct_array(stage(batch)["target_0"])
     assert rows["video_id"].to_pylist() == ["id0", "id2"]
     loaded = files.load(both, torch.device("cpu"))

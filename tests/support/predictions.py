@@ -10,7 +10,7 @@ import pyarrow as pa
 
 from vidclf import schema, storage
 from vidclf.features.spec import FeatureSpec
-from vidclf.runs import layout
+from vidclf.runs.layout import Run
 from vidclf.video.sampling import SamplingPlan
 
 CLASSES = ["A", "B"]
@@ -85,8 +85,8 @@ def table(videos: list[Predicted]) -> pa.Table:
 def write_run(run: Path, videos: list[Predicted]) -> str:
     """A finished classification, with one more video that is in quarantine."""
     identity = {"feature_specs": [asdict(SPEC)], "ensemble_id": "e0", "classes": CLASSES}
-    storage.publish_json(str(run / layout.IDENTITY_FILE), identity)
-    storage.publish_json(str(run / layout.SUMMARY_FILE), SUMMARY)
+    storage.publish_json(Run(str(run)).identity_file, identity)
+    storage.publish_json(Run(str(run)).summary_file, SUMMARY)
     storage.publish_table(str(run / "part-0.parquet"), table(videos))
     rejected = {"video_uri": "/none/q", "reason": "truncated", "message": "cut <b>off</b>", "attempts": 1}
     quarantine = pa.Table.from_pylist([{schema.VIDEO_ID: "q", **rejected}], schema.QUARANTINE)

@@ -12,8 +12,8 @@ from vidclf import storage
 from vidclf.errors import ConfigError
 from vidclf.features.columns import features_TD
 from vidclf.features.spec import FeatureSpec, read_spec
-from vidclf.runs import layout
-from vidclf.runs.state import read_state, refuse_repeated
+from vidclf.runs.layout import Run
+from vidclf.runs.state import check_finished
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -40,14 +40,11 @@ def read_features(features: str) -> FeatureSet:
     Raises ConfigError where it is none, is not finished, is empty, or mixes feature keys.
     """
     spec = read_spec(features)
-    state = read_state(features)
-    if state.num_pending:
-        raise ConfigError(f"--features {features}: {state.num_pending} videos are pending; run jobs/extract.py again")
-    refuse_repeated(features, "--features")
+    state = check_finished(features, "--features", "jobs/extract.py")
     plain = ("video_uri", "video_id", "label", "sublabel", "group", "split", "content_digest")
     columns = [*plain, "feature_key", "features"]
     rows: list[tuple[Any, ...]] = []
-    for table in storage.iter_tables(layout.part_files(features), columns):
+    for table in storage.iter_tables(Run(features).shards(), columns):
         keys = set(table["feature_key"].unique().to_pylist())
         if keys != {spec.key}:
             raise ConfigError(f"--features {features}: must hold one feature key {spec.key}, holds {sorted(keys)}")

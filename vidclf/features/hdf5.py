@@ -25,7 +25,7 @@ from vidclf import storage
 from vidclf.errors import ConfigError
 from vidclf.features.columns import features_TD
 from vidclf.features.spec import read_spec
-from vidclf.runs import layout
+from vidclf.runs.layout import Run
 
 GZIP_LEVEL = 4
 
@@ -72,13 +72,11 @@ def export(features: str) -> list[str]:
     export are replaced.
     """
     spec = read_spec(features)
-    classes = sorted(
-        set(storage.read_table(storage.join(features, layout.MANIFEST_FILE), ["label"])["label"].to_pylist())
-    )
+    classes = sorted(set(storage.read_table(Run(features).manifest_file, ["label"])["label"].to_pylist()))
     columns = ["label", "split", "num_frames", "features"]
     counts: dict[str, int] = {}
     longest: dict[str, int] = {}
-    for table in storage.iter_tables(layout.part_files(features), columns[1:3]):
+    for table in storage.iter_tables(Run(features).shards(), columns[1:3]):
         for split, num_frames in zip(*(table[name].to_pylist() for name in columns[1:3]), strict=True):
             counts[split] = counts.get(split, 0) + 1
             longest[split] = max(longest.get(split, 0), num_frames)
@@ -90,7 +88,7 @@ def export(features: str) -> list[str]:
             with h5py.File(local.name, "w") as file:
                 _create(file, counts[split], longest[split], spec.feature_dim, classes)
                 position = 0
-                for table in storage.iter_tables(layout.part_files(features), columns):
+                for table in storage.iter_tables(Run(features).shards(), columns):
                     position = _append(file, position, table, split, classes)
             storage.publish(location, lambda stream: shutil.copyfileobj(local, stream))
         written.append(location)

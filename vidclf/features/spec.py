@@ -13,7 +13,7 @@ from typing import Any
 from vidclf import storage
 from vidclf.backbones.catalog import FEATURE_DIMS, preprocessing
 from vidclf.errors import ConfigError
-from vidclf.runs.layout import IDENTITY_FILE
+from vidclf.runs.layout import IDENTITY_FILE, Run
 from vidclf.video.decode import DECODER_VERSION
 from vidclf.video.sampling import SamplingPlan
 
@@ -85,7 +85,7 @@ def _flat(values: dict[str, Any], prefix: str = "") -> dict[str, Any]:
 
 def read_spec(features: str) -> FeatureSpec:
     """The spec of a features directory; ConfigError where it is none."""
-    path = storage.join(features, IDENTITY_FILE)
+    path = Run(features).identity_file
     if not storage.exists(path):
         raise ConfigError(
             f"--features must be a directory that jobs/extract.py wrote, got {features!r} (no {IDENTITY_FILE})"
@@ -105,4 +105,4 @@ def specs_of(run: str, identity: dict[str, Any]) -> list[FeatureSpec]:
 
 def read_weights_location(features: str) -> str:
     """Where the weights were when these features were made; the spec has their digest."""
-    return str(storage.read_json(storage.join(features, IDENTITY_FILE))["weights"][0])
+    return str(storage.read_json(Run(features).identity_file)["weights"][0])

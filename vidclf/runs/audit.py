@@ -9,16 +9,8 @@ import pyarrow as pa
 
 from vidclf import storage
 from vidclf.arrow import column_types
-from vidclf.runs.layout import (
-    IDENTITY_FILE,
-    SEGMENTS_DIR,
-    SUMMARY_FILE,
-    part_files,
-    quarantine_files,
-    runs_in,
-    segment_files,
-)
-from vidclf.runs.state import RunState, Shards, asked_ids, repeated, state_of, within, without
+from vidclf.runs.layout import IDENTITY_FILE, SEGMENTS_DIR, SUMMARY_FILE, Run, file_name, runs_in
+from vidclf.runs.state import RunState, Shards, manifest_ids, repeated, state_of, within, without
 from vidclf.schema import QUARANTINE, VIDEO_ID, RejectReason
 
 _CONSTANTS = ("feature_key", "ensemble_id")
@@ -45,10 +37,10 @@ def audit(run: str) -> Audit:
     differences: list[str] = []
     identity = _identity(run, differences)
     constants = [name for name in _CONSTANTS if name in identity.get("columns", {})]
-    asked = asked_ids(run)
-    ok = Shards.read(part_files(run), constants, identity.get("columns"), differences)
+    asked = manifest_ids(run)
+    ok = Shards.read(Run(run).shards(), constants, identity.get("columns"), differences)
     in_quarantine = column_types(QUARANTINE)
-    rejected = Shards.read(quarantine_files(run), ["reason"], in_quarantine, differences)
+    rejected = Shards.read(Run(run).quarantine_shards(), ["reason"], in_quarantine, differences)
     state = state_of(asked, ok, rejected)
 
     found = pa.concat_arrays([ok.ids, rejected.ids])
@@ -72,7 +64,7 @@ def audit(run: str) -> Audit:
 
 
 def _identity(run: str, differences: list[str]) -> dict[str, Any]:
-    path = storage.join(run, IDENTITY_FILE)
+    path = Run(run).identity_file
     try:
         return dict(storage.read_json(path))
     except (OSError, ValueError) as error:
@@ -83,8 +75,8 @@ def _identity(run: str, differences: list[str]) -> dict[str, Any]:
 def _segment_differences(run: str, types: dict[str, str]) -> list[str]:
     """What is wrong with a run's segments: those of each shard are of its videos, of all of them, and once."""
     differences: list[str] = []
-    shards = {path.rsplit("/", 1)[-1]: path for path in part_files(run)}
-    segments = {path.rsplit("/", 1)[-1]: path for path in segment_files(run)}
+    shards = {file_name(path): path for path in Run(run).shards()}
+    segments = {file_name(path): path for path in Run(run).segment_shards()}
     for name in sorted(shards.keys() | segments.keys()):
         videos = Shards.read([shards[name]] if name in shards else [], (), None, []).ids
         found = Shards.read([segments[name]] if name in segments else [], ["segment_index"], types, differences)
@@ -98,7 +90,7 @@ def _segment_differences(run: str, types: dict[str, str]) -> list[str]:
 
 
 def _summary_differences(run: str, state: RunState) -> list[str]:
-    path = storage.join(run, SUMMARY_FILE)
+    path = Run(run).summary_file
     if not storage.exists(path):
         return [f"no {SUMMARY_FILE}: the job has not ended"]
     try:

@@ -13,8 +13,7 @@ from vidclf import storage
 from vidclf.arrow import conform
 from vidclf.credentials import is_masked
 from vidclf.progress import ProgressLine
-from vidclf.runs import layout
-from vidclf.runs.layout import DUPLICATES_FILE
+from vidclf.runs.layout import Run
 from vidclf.runs.state import one_array, repeated, rows_of
 from vidclf.schema import DUPLICATES, VIDEO_ID
 from vidclf.video import source
@@ -52,7 +51,7 @@ def _openable(run: str, rows: pa.Table) -> pa.Table:
     """Rows of a run with the locations of its manifest, where those of the rows lack their credentials."""
     if not any(map(is_masked, rows["video_uri"].to_pylist())):
         return rows
-    manifest = storage.read_table(storage.join(run, layout.MANIFEST_FILE), [VIDEO_ID, "video_uri"])
+    manifest = storage.read_table(Run(run).manifest_file, [VIDEO_ID, "video_uri"])
     place = pc.index_in(rows[VIDEO_ID], manifest[VIDEO_ID].combine_chunks())
     return rows.set_column(rows.column_names.index("video_uri"), "video_uri", manifest["video_uri"].take(place))
 
@@ -83,13 +82,13 @@ def publish_duplicates(run: str, rows: pa.Table) -> pa.Table:
     `rows` are the `video_id`, `video_uri` and `content_digest` of the run's ok videos. Without
     duplicates there is no file.
     """
-    path = storage.join(run, DUPLICATES_FILE)
+    path = Run(run).duplicates_file
     rows = rows.filter(pc.is_in(rows["content_digest"], repeated(one_array([rows], "content_digest"))))
     rows = rows.sort_by([("content_digest", "ascending"), ("video_uri", "ascending")])
     digests = rows["content_digest"].to_pylist()
     first = {digest: row for row, digest in reversed(list(enumerate(digests)))}
     originals = rows.take(pa.array([first[digest] for digest in digests], pa.int64()))
-    manifest = storage.read_table(storage.join(run, layout.MANIFEST_FILE), [VIDEO_ID, "split"])
+    manifest = storage.read_table(Run(run).manifest_file, [VIDEO_ID, "split"])
     ids = manifest[VIDEO_ID].combine_chunks()
     table = pa.table(
         {

@@ -14,9 +14,9 @@ import pyarrow.compute as pc
 
 from vidclf import storage
 from vidclf.errors import ConfigError
-from vidclf.runs.layout import MANIFEST_FILE, part_files, quarantine_files, segment_files
+from vidclf.runs.layout import Run, file_name
 from vidclf.runs.output_files import TEMPORARY
-from vidclf.runs.state import RunState, Shards, asked_ids, repeated, state_of, within, without
+from vidclf.runs.state import RunState, Shards, manifest_ids, repeated, state_of, within, without
 from vidclf.schema import VIDEO_ID
 
 CHECKPOINT_DIR = "_checkpoint"
@@ -35,7 +35,7 @@ ATTEMPTS_FILE = "_attempts.parquet"
 
 def unfinished(runs: Sequence[str]) -> int:
     """How many of the videos of `runs`, which one job fills, are not done in all of them."""
-    asked = asked_ids(runs[0])
+    asked = manifest_ids(runs[0])
     return len(without(asked, _finished([_found(run) for run in runs])))
 
 
@@ -51,7 +51,7 @@ def reconcile(output: str, runs: Sequence[str]) -> RunState:
     for path in storage.list_files(output, ".tmp", recursive=True):
         if re.search(rf"{TEMPORARY}$", path):  # others of this ending are not ours
             storage.delete_file(path)
-    asked = asked_ids(runs[0])
+    asked = manifest_ids(runs[0])
     shards = [_found(run) for run in runs]
     finished = _finished(shards)
     for index, (run, (ok, rejected)) in enumerate(zip(runs, shards, strict=True)):
@@ -67,7 +67,7 @@ def reconcile(output: str, runs: Sequence[str]) -> RunState:
     state = state_of(asked, *shards[0])
     pending = storage.join(output, PENDING_FILE)
     if 0 < state.num_pending < state.num_input_videos:
-        storage.publish_filtered(pending, storage.join(runs[0], MANIFEST_FILE), VIDEO_ID, finished)
+        storage.publish_filtered(pending, Run(runs[0]).manifest_file, VIDEO_ID, finished)
     elif storage.exists(pending):
         storage.delete_file(pending)
     return state
@@ -76,14 +76,14 @@ def reconcile(output: str, runs: Sequence[str]) -> RunState:
 def to_read(output: str, runs: Sequence[str]) -> str:
     """The manifest of what is left to do of `runs`, after `reconcile`."""
     pending = storage.join(output, PENDING_FILE)
-    return pending if storage.exists(pending) else storage.join(runs[0], MANIFEST_FILE)
+    return pending if storage.exists(pending) else Run(runs[0]).manifest_file
 
 
 def _found(run: str) -> tuple[Shards, Shards]:
     unreadable: list[str] = []
     found = (
-        Shards.read(part_files(run), [], None, unreadable),
-        Shards.read(quarantine_files(run), ["reason"], None, unreadable),
+        Shards.read(Run(run).shards(), [], None, unreadable),
+        Shards.read(Run(run).quarantine_shards(), ["reason"], None, unreadable),
     )
     if unreadable:
         raise ConfigError(f"--output {run}: {unreadable[0]}; remove it to have its videos done again")
@@ -102,7 +102,7 @@ def _drop_surplus(run: str, surplus: pa.Array, finished: pa.Array) -> None:
     """Remove the rows of `surplus` from a run's shards, but for the first of each that is finished."""
     unwanted = set(surplus.to_pylist())
     wanted_once = set(within(surplus, finished).to_pylist())
-    for path in part_files(run) + quarantine_files(run):
+    for path in Run(run).shards() + Run(run).quarantine_shards():
         is_kept = []
         for video in storage.read_table(path, [VIDEO_ID])[VIDEO_ID].to_pylist():
             is_kept.append(video not in unwanted or video in wanted_once)
@@ -112,9 +112,9 @@ def _drop_surplus(run: str, surplus: pa.Array, finished: pa.Array) -> None:
 
 def _trim_segments(run: str) -> None:
     """Remove segments whose video is not in the shard of the same name, and a segment's second row."""
-    shards = {path.rsplit("/", 1)[-1]: path for path in part_files(run)}
-    for path in segment_files(run):
-        name = path.rsplit("/", 1)[-1]
+    shards = {file_name(path): path for path in Run(run).shards()}
+    for path in Run(run).segment_shards():
+        name = file_name(path)
         videos = set(storage.read_table(shards[name], [VIDEO_ID])[VIDEO_ID].to_pylist()) if name in shards else set()
         seen: set[tuple[str, int]] = set()
         is_kept = []
@@ -127,7 +127,7 @@ def _trim_segments(run: str) -> None:
 
 def drop(run: str, videos: pa.Array) -> None:
     """Take videos out of a run's ok rows: they are pending again."""
-    for path in part_files(run):
+    for path in Run(run).shards():
         _keep_rows(path, pc.invert(pc.is_in(storage.read_table(path, [VIDEO_ID])[VIDEO_ID], videos)))
 
 
@@ -144,7 +144,7 @@ def _keep_rows(path: str, is_kept: pa.Array) -> None:
 
 def quarantined_for(run: str, reasons: frozenset[str]) -> int:
     """How many videos are in quarantine for one of `reasons`."""
-    tables = storage.iter_tables(quarantine_files(run), ["reason"])
+    tables = storage.iter_tables(Run(run).quarantine_shards(), ["reason"])
     return sum(
         pc.sum(pc.is_in(table["reason"], pa.array(sorted(reasons), pa.string()))).as_py() or 0 for table in tables
     )
@@ -156,7 +156,7 @@ def release(output: str, runs: Sequence[str], reasons: frozenset[str]) -> None:
 
     Their attempts are written down first, so that a kill in between loses no count.
     """
-    for path in [path for run in runs for path in quarantine_files(run)] if reasons else []:
+    for path in [path for run in runs for path in Run(run).quarantine_shards()] if reasons else []:
         table = storage.read_table(path)
         is_released = pc.is_in(table["reason"], pa.array(sorted(reasons), pa.string()))
         attempts = {**read_attempts(output), **_pairs(table.filter(is_released))}

@@ -15,7 +15,7 @@ from vidclf.errors import ConfigError
 from vidclf.features.columns import features_column, features_TD
 from vidclf.features.feature_set import read_features
 from vidclf.features.spec import FeatureSpec
-from vidclf.runs import layout
+from vidclf.runs.layout import Run
 from vidclf.video.sampling import SamplingPlan
 
 SPEC = FeatureSpec.of("efficientnet_lite0", "DEFAULT", "digest", SamplingPlan(num_frames=4))
@@ -26,7 +26,7 @@ def write_run(run: Path, keys: list[str], uris: list[str] | None = None, num_pen
     uris = uris or [f"/v/{number}.mp4" for number in range(len(keys))]
     ids = [f"id{number}" for number in range(len(keys) + num_pending)]
     storage.publish_json(str(run / "run_identity.json"), {"feature_specs": [asdict(SPEC)]})
-    storage.publish_table(str(run / layout.MANIFEST_FILE), pa.table({"video_id": ids}))
+    storage.publish_table(Run(str(run)).manifest_file, pa.table({"video_id": ids}))
     arrays = [np.full((2, 1280), number, np.float16) for number in range(len(keys))]
     columns = {
         "video_id": ids[: len(keys)],

@@ -14,7 +14,8 @@ from vidclf import schema, storage
 from vidclf.errors import ConfigError
 from vidclf.runs import audit as audit_module
 from vidclf.runs import layout
-from vidclf.runs.state import RunState, read_state, refuse_repeated
+from vidclf.runs.layout import Run
+from vidclf.runs.state import RunState, check_unique_rows, read_state
 from vidclf.runs.summary import summary_text
 
 CLEAN_SUMMARY: dict[str, Any] = {
@@ -209,8 +210,8 @@ def test_other_files_of_the_run_are_not_shards(tmp_path: Path) -> None:
     run = write_run(tmp_path)
     (tmp_path / "config.json").write_text(json.dumps({"a": 1}))
     storage.publish_table(f"{run}/_checkpoint/part-0.parquet", pa.table({"video_id": ["x"]}))
-    assert layout.part_files(run) == [f"{run}/part-0.parquet", f"{run}/part-1.parquet"]
-    assert layout.quarantine_files(run) == [f"{run}/quarantine/part-0.parquet"]
+    assert Run(run).shards() == [f"{run}/part-0.parquet", f"{run}/part-1.parquet"]
+    assert Run(run).quarantine_shards() == [f"{run}/quarantine/part-0.parquet"]
     assert audit_module.audit(run).differences == []
 
 
@@ -222,7 +223,7 @@ def test_a_run_of_no_videos_is_clean(tmp_path: Path) -> None:
 @pytest.mark.parametrize("name", ["", "absent"])
 def test_a_directory_without_a_manifest_is_not_a_run(tmp_path: Path, name: str) -> None:
     run = str(tmp_path / name)
-    assert not layout.is_run(run)
+    assert not Run(run).exists()
     with pytest.raises(ConfigError) as error:
         audit_module.audit(run)
     assert str(error.value) == (
@@ -254,12 +255,12 @@ def test_readers_refuse_a_run_in_which_a_video_stands_twice(
 ) -> None:
     run = write_run(tmp_path, parts=parts, quarantine=quarantine)
     with pytest.raises(ConfigError) as refused:
-        refuse_repeated(run, "--features")
+        check_unique_rows(run, "--features")
     assert str(refused.value) == (
-        f"--features {run}: every video must have one row, {num_twice} have several (for one b); `jobs/audit.py --run "
-        f"{run}` names them, and the job that wrote the run, submitted again, removes the second rows"
+        f"--features {run}: every video must have one row, {num_twice} have several (for example b); `jobs/audit.py "
+        f"--run {run}` names them. Submit the job that wrote the run again: it removes the additional rows"
     )
 
 
 def test_readers_take_a_run_in_which_every_video_stands_once(tmp_path: Path) -> None:
-    refuse_repeated(write_run(tmp_path), "--features")
+    check_unique_rows(write_run(tmp_path), "--features")
