@@ -277,8 +277,8 @@ def test_a_lease_is_no_content_of_its_directory(tmp_path: Path) -> None:
 
 HOLDER = """
 import sys, time
-from vidclf import lease
-from vidclf.ledger import RunStopped
+from vidclf.runs import lease
+from vidclf.errors import RunStopped
 try:
     with lease.held([lease.Output(location=sys.argv[1])], "holder.py"):
         print("held", flush=True)
