@@ -21,7 +21,7 @@ from tests.system.test_jobs import ROOT
 from vidclf import cli, storage
 from vidclf.config import DiffConfig
 from vidclf.errors import ConfigError, RunStopped
-from vidclf.runs import lease, lease_storage
+from vidclf.runs import lease, lease_storage, process_identity
 from vidclf.runs.lease import Guard, LeaseLost, LeaseTaken, Output
 from vidclf.runs.lease_storage import BucketClaims, Claim, ExclusiveFile, Place
 
@@ -183,11 +183,11 @@ def test_a_heartbeat_by_a_clock_that_is_behind_is_alive(tmp_path: Path, monkeypa
 def test_a_process_of_this_machine_that_is_gone_is_not_waited_for(tmp_path: Path) -> None:
     child = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(60)"])
     mine = lease._claim("extract.py")
-    claim = replace(mine, pid=child.pid, started=lease._process_started(child.pid) or "")
+    claim = replace(mine, pid=child.pid, started=process_identity.started(child.pid) or "")
     place = ExclusiveFile(str(tmp_path / "_lease.json"))
     assert not lease.is_dead(claim, place)
     child.kill()
-    while lease._process_started(child.pid) is not None:  # also before it is waited for
+    while process_identity.started(child.pid) is not None:  # also before it is waited for
         time.sleep(0.01)
     assert lease.is_dead(claim, place)
     child.wait()
