@@ -116,9 +116,9 @@ def test_a_job_deletes_all_that_it_wrote_its_mark_last(
 ) -> None:
     names = make(tmp_path)
     found = outputs.contents(kind, str(tmp_path))
-    assert sorted(found.own) == sorted(names)
+    assert sorted(found.job_files) == sorted(names)
     assert found.foreign == []
-    assert found.own[-1] in {mark.name for part in kind.parts for mark in part.marks} | {"ensemble/member_0.json"}
+    assert found.job_files[-1] in {mark.name for part in kind.parts for mark in part.marks} | {"ensemble/member_0.json"}
     outputs.clear(kind, "--output", str(tmp_path))
     assert list(tmp_path.iterdir()) == []
 
