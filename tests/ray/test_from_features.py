@@ -280,7 +280,7 @@ def test_features_of_two_backbones_that_do_not_fit_are_refused(run: str, trained
     needs = "must be a directory for each backbone that the ensemble was fitted on"
     assert f"{needs} (efficientnet_lite0, resnet50), are of efficientnet_lite0" in refused((run,), both)
     assert f"{needs} (efficientnet_lite0), are of efficientnet_lite0, resnet50" in refused((run, wide), trained)
-    assert f"{wide}: content_digest must be that of {run}, differs for 4 videos" in refused((run, wide), both)
+    assert f"{wide}: content_digest must equal that of {run}, differs for 4 videos" in refused((run, wide), both)
     file = hdf5_file(tmp_path / "test_features_multiscale.h5", ["A", "B"])
     assert "an HDF5 file must be all there is, for an ensemble of one backbone" in refused((file,), both)
 

@@ -115,7 +115,7 @@ def check_file(kind: FileKind, flag: str, location: str) -> None:
     if storage.is_dir(location):
         raise ConfigError(f"{flag} {location}: must be a file, is a directory; choose another name")
     if storage.exists(location) and not kind.is_genuine(location):
-        raise ConfigError(f"{flag} {location}: is there and is not {kind.name}; choose another name")
+        raise ConfigError(f"{flag} {location}: exists and is not {kind.name}; choose another name")
 
 
 def clear(kind: Kind, flag: str, location: str) -> None:
@@ -178,7 +178,7 @@ def probe(flag: str, location: str, *, is_file: bool = False) -> None:
         while not os.path.lexists(folder):
             folder = os.path.dirname(folder)
         if not os.path.isdir(folder):
-            raise ConfigError(f"{flag} {location}: lies below {folder}, which is no directory; choose another place")
+            raise ConfigError(f"{flag} {location}: is below {folder}, which is not a directory; choose another place")
         path = os.path.join(folder, name)
         handle = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
         try:

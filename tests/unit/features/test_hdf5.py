@@ -97,7 +97,7 @@ def test_we_read_theirs(tmp_path: Path) -> None:
         ({"num_frames": np.array([4, 1])}, r"num_frames must be between 1 and 3, found \(1, 4\)"),
         ({"num_frames": np.array([0, 1])}, r"num_frames must be between 1 and 3, found \(0, 1\)"),
         ({"labels": np.array([2, 0])}, "labels must be below 2, found 2"),
-        ({"labels": np.array([0])}, r"must be equally many, found \(2, 1, 2\)"),
+        ({"labels": np.array([0])}, r"must have the same number of videos, found \(2, 1, 2\)"),
         ({"features": np.zeros((2, 3))}, r"features must be \[videos, frames, dimension\], found \(2, 3\)"),
         ({"category_mapping": {"A": 1, "B": 2}}, "category_mapping must number the classes from 0"),
     ],

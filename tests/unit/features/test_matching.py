@@ -33,20 +33,23 @@ def shorter(values: list[Any]) -> dict[str, Any]:
 @pytest.mark.parametrize(
     ("changed", "message"),
     [
-        ({"labels": ["B", *"BA" * 11, "B"]}, r"f/resnet50: label must be that of f/lite0, differs for 1 videos \(for"),
+        (
+            {"labels": ["B", *"BA" * 11, "B"]},
+            r"f/resnet50: label must equal that of f/lite0, differs for 1 videos \(for",
+        ),
         (
             {"groups": ["g"] * 24},
-            r"group must be that of f/lite0, differs for 24 .*\(for one train00: 'g', there 'train",
+            r"group must equal that of f/lite0, differs for 24 .*\(for example train00: 'g', there 'train",
         ),
-        ({"splits": ["val"] * 24}, r"split must be that of f/lite0, differs for 12 .*'val', there 'train'\)"),
-        ({"content_digests": ["x"] * 24}, r"content_digest must be that of f/lite0, differs for 24 videos"),
+        ({"splits": ["val"] * 24}, r"split must equal that of f/lite0, differs for 12 .*'val', there 'train'\)"),
+        ({"content_digests": ["x"] * 24}, r"content_digest must equal that of f/lite0, differs for 24 videos"),
         (
             {"video_ids": ["other", *(f"{i}" for i in range(23))]},
             r"f/lite0: must hold the videos of f/resnet50, lacks 24",
         ),
-        ({"spec": replace(RESNET, decoder="new")}, r"f/resnet50: must be of the frames that f/lite0 is of"),
+        ({"spec": replace(RESNET, decoder="new")}, r"f/resnet50: must be of the same frames as f/lite0"),
         ({"spec": LITE0}, r"must be of different backbones, are of \['efficientnet_lite0', 'efficientnet_lite0'\]"),
-        (shorter(pair()[1].features), r"num_frames must be that of f/lite0, differs for 1 .*: 1, there 2\)"),
+        (shorter(pair()[1].features), r"num_frames must equal that of f/lite0, differs for 1 .*: 1, there 2\)"),
     ],
 )
 def test_what_differs_is_named(changed: dict[str, Any], message: str) -> None:
@@ -64,7 +67,7 @@ def write_shard(path: Path, numbers: list[int]) -> str:
 
 
 def test_rows_are_found_by_id_in_whatever_shard_and_order(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(lookup_module, "SHARDS_KEPT", 1)
+    monkeypatch.setattr(lookup_module, "MAX_CACHED_SHARDS", 1)
     shards = ([4, 0], [3], [1, 2])
     lookup = FeatureLookup([write_shard(tmp_path / f"part-{i}.parquet", shard) for i, shard in enumerate(shards)])
     for asked in ([0, 1, 2, 3, 4], [4], [2, 0]):

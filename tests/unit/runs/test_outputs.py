@@ -261,9 +261,9 @@ def test_files_are_replaced_only_where_the_job_wrote_them(tmp_path: Path) -> Non
     outputs.check_file(output_files.POOLS, "--write", str(tmp_path / "pools.yaml"))
     outputs.check_file(output_files.POOLS, "--write", str(tmp_path / "new.yaml"))
     for name in ("mine.parquet", "table.parquet"):
-        with pytest.raises(ConfigError, match=r"is there and is not a manifest of jobs/index\.py; choose another name"):
+        with pytest.raises(ConfigError, match=r"exists and is not a manifest of jobs/index\.py; choose another name"):
             outputs.check_file(output_files.MANIFEST, "--output", str(tmp_path / name))
-    with pytest.raises(ConfigError, match=r"is there and is not pools of jobs/plan\.py"):
+    with pytest.raises(ConfigError, match=r"exists and is not pools of jobs/plan\.py"):
         outputs.check_file(output_files.POOLS, "--write", str(tmp_path / "mine.yaml"))
     with pytest.raises(ConfigError, match="must be a file, is a directory"):
         outputs.check_file(output_files.POOLS, "--write", str(tmp_path))
@@ -367,7 +367,7 @@ def test_no_job_harms_a_users_file_wherever_its_output_is(tmp_path: Path, seed: 
         before = {path: seen(path) for path in theirs}
         places = sorted({*(p for p in root.rglob("*")), root, root / "new"})
         choices = [(place, job, flag) for place in places for job in JOBS for flag in (False, True)]
-        for place, job, overwrite in draw.sample(choices, min(len(choices), 150)):
+        for place, job, overwrite in draw.sample(choices, min(len(choices), 300)):
             ending = FILE_ENDING.get(job)
             if ending is not None and not str(place).endswith(ending):
                 continue
