@@ -1,4 +1,4 @@
-"""Features that are stored already, classified as a job would, and evaluated."""
+"""Classification and evaluation of stored features, without decoding."""
 
 from __future__ import annotations
 
@@ -108,9 +108,9 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> str:
 
 
 def extract(directory: str, spec: FeatureSpec, order: list[int], content: str = "xxh3:0") -> str:
-    """A finished features directory of two shards, that hold the videos in this order."""
+    """Write a finished features directory of two shards that hold the videos in this order."""
     num_frames = [len(rows_TD) for rows_TD in sequences()]
-    told: dict[str, Any] = {
+    manifest_columns: dict[str, Any] = {
         "video_id": [f"id{i}" for i in range(4)],
         "video_uri": [f"/none/{i}.mp4" for i in range(4)],
         "label": LABELS,
@@ -139,7 +139,7 @@ def extract(directory: str, spec: FeatureSpec, order: list[int], content: str = 
         "feature_key": [spec.key] * 4,
     }
     columns = schema.features(spec.feature_dim)
-    values = told | facts
+    values = manifest_columns | facts
     arrays = [
         values[f.name] if isinstance(values[f.name], pa.Array) else pa.array(values[f.name], f.type) for f in columns
     ]
@@ -147,13 +147,13 @@ def extract(directory: str, spec: FeatureSpec, order: list[int], content: str = 
     storage.publish_table(f"{directory}/part-0.parquet", table.slice(0, 2))
     storage.publish_table(f"{directory}/part-1.parquet", table.slice(2))
     storage.publish_json(f"{directory}/run_identity.json", {"feature_specs": [asdict(spec)], "weights": ["DEFAULT"]})
-    manifest = pa.table({**told, "size_bytes": [None] * 4}, schema=schema.MANIFEST)
+    manifest = pa.table({**manifest_columns, "size_bytes": [None] * 4}, schema=schema.MANIFEST)
     storage.publish_table(Run(directory).manifest_file, manifest)
     return directory
 
 
 def hdf5_file(path: Path, classes: list[str]) -> str:
-    """The test split as the reference system would have it; it numbers the classes in its own order."""
+    """Write the test split as a file of the reference system, which numbers the classes in the order of `classes`."""
     rows = [rows_TD for rows_TD, split in zip(sequences(), SPLITS, strict=True) if split == "test"]
     labels = [label for label, split in zip(LABELS, SPLITS, strict=True) if split == "test"]
     padded_NTD = np.zeros((len(rows), 3, 1280), np.float32)
@@ -170,8 +170,8 @@ def hdf5_file(path: Path, classes: list[str]) -> str:
 def evaluate(
     features: str | tuple[str, ...], trained: str, output: Path, **options: Any
 ) -> tuple[Evaluation, pa.Table]:
-    given = (features,) if isinstance(features, str) else features
-    config = EvaluateConfig(features=given, ensemble=trained, output=str(output), **options)
+    locations = (features,) if isinstance(features, str) else features
+    config = EvaluateConfig(features=locations, ensemble=trained, output=str(output), **options)
     result = evaluate_module.evaluate(config)
     assert result is not None
     return result, pq.read_table(output / "predictions.parquet")

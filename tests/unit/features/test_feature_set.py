@@ -1,4 +1,4 @@
-"""Features on disk: their shape, their key, and what is refused."""
+"""Features on disk: their columns, their key, and the directories that are refused."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ SPEC = FeatureSpec.of("efficientnet_lite0", "DEFAULT", "digest", SamplingPlan(nu
 
 
 def write_run(run: Path, keys: list[str], uris: list[str] | None = None, num_pending: int = 0) -> str:
-    """A finished features directory of one row a key."""
+    """Write a finished features directory with one row per key in `keys`."""
     uris = uris or [f"/v/{number}.mp4" for number in range(len(keys))]
     ids = [f"id{number}" for number in range(len(keys) + num_pending)]
     storage.publish_json(str(run / "run_identity.json"), {"feature_specs": [asdict(SPEC)]})
@@ -48,10 +48,10 @@ def test_rows_of_any_length_survive_a_file(tmp_path: Path) -> None:
     column = features_column(rows, 2)
     assert column.type == schema.features(2).field("features").type
     pq.write_table(pa.table({"features": column}), tmp_path / "f.parquet")
-    back = pq.read_table(tmp_path / "f.parquet")["features"]
-    assert features_TD(back[0]).tolist() == [[0, 1], [2, 3], [4, 5]]
-    assert back[1].as_py() is None
-    assert features_TD(back[2]).tolist() == [[1, 1]]
+    column = pq.read_table(tmp_path / "f.parquet")["features"]
+    assert features_TD(column[0]).tolist() == [[0, 1], [2, 3], [4, 5]]
+    assert column[1].as_py() is None
+    assert features_TD(column[2]).tolist() == [[1, 1]]
 
 
 def test_plain_readers_see_plain_lists(tmp_path: Path) -> None:

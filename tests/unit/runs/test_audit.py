@@ -31,13 +31,13 @@ CLEAN_SUMMARY: dict[str, Any] = {
 def write_run(
     run: Path,
     *,
-    asked: Sequence[str] = ("a", "b", "c"),
+    manifest: Sequence[str] = ("a", "b", "c"),
     parts: Sequence[Sequence[str]] = (("a",), ("b",)),
     quarantine: Sequence[Sequence[tuple[str, str]]] = ((("c", "truncated"),),),
     summary: dict[str, Any] | None = CLEAN_SUMMARY,
 ) -> str:
-    """A run directory: asked ids, ok ids by shard, (id, reason) by quarantine shard."""
-    storage.publish_table(f"{run}/manifest.parquet", pa.table({"video_id": pa.array(asked, pa.string())}))
+    """Write a run directory: ids of the manifest, ok ids by shard, (id, reason) by quarantine shard."""
+    storage.publish_table(f"{run}/manifest.parquet", pa.table({"video_id": pa.array(manifest, pa.string())}))
     for number, ids in enumerate(parts):
         storage.publish_table(f"{run}/part-{number}.parquet", pa.table({"video_id": pa.array(ids, pa.string())}))
     for number, rows in enumerate(quarantine):
@@ -71,7 +71,7 @@ def test_a_missing_video_is_pending(tmp_path: Path) -> None:
 
 
 def test_three_videos_are_named_and_the_others_counted(tmp_path: Path) -> None:
-    run = write_run(tmp_path, asked=["e", "d", "c", "b", "a"], parts=[], quarantine=[], summary=None)
+    run = write_run(tmp_path, manifest=["e", "d", "c", "b", "a"], parts=[], quarantine=[], summary=None)
     assert audit_module.audit(run).differences == [
         "5 video(s) pending: neither done nor quarantined: a, b, c and 2 more",
         "no summary.json: the job has not ended",
@@ -105,7 +105,7 @@ def test_a_video_both_done_and_quarantined_is_reported_and_counts_as_done(tmp_pa
 
 
 def test_a_video_twice_in_the_manifest_is_reported(tmp_path: Path) -> None:
-    run = write_run(tmp_path, asked=["a", "b", "c", "c"])
+    run = write_run(tmp_path, manifest=["a", "b", "c", "c"])
     assert audit_module.audit(run).differences == ["1 video(s) in the manifest more than once: c"]
 
 
@@ -217,7 +217,9 @@ def test_other_files_of_the_run_are_not_shards(tmp_path: Path) -> None:
 
 def test_a_run_of_no_videos_is_clean(tmp_path: Path) -> None:
     nothing = {"num_input_videos": 0, "num_ok": 0, "num_quarantined": 0, "num_pending": 0, "reasons": {}}
-    assert audit_module.audit(write_run(tmp_path, asked=[], parts=[], quarantine=[], summary=nothing)).differences == []
+    assert (
+        audit_module.audit(write_run(tmp_path, manifest=[], parts=[], quarantine=[], summary=nothing)).differences == []
+    )
 
 
 @pytest.mark.parametrize("name", ["", "absent"])

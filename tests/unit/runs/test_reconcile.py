@@ -1,4 +1,4 @@
-"""Run directories written by hand, brought back to one row a video."""
+"""Repair of run directories written by hand: afterwards each video has at most one row."""
 
 from __future__ import annotations
 
@@ -35,8 +35,8 @@ def test_released_videos_are_pending_and_their_attempts_are_remembered(tmp_path:
     assert reconcile.read_attempts(run) == {"a": 1, "b": 1, "c": 2, "d": 1}
 
 
-def begin(run: str, *asked: str) -> None:
-    storage.publish_table(f"{run}/manifest.parquet", pa.table({"video_id": pa.array(asked, pa.string())}))
+def begin(run: str, *manifest: str) -> None:
+    storage.publish_table(f"{run}/manifest.parquet", pa.table({"video_id": pa.array(manifest, pa.string())}))
 
 
 def part(run: str, name: str, *ids: str) -> None:
@@ -44,7 +44,7 @@ def part(run: str, name: str, *ids: str) -> None:
 
 
 def ids(run: str) -> dict[str, list[str]]:
-    """The ids of each shard of a run, by its name."""
+    """The ids in each shard of a run, by file name."""
     paths = Run(run).shards() + Run(run).quarantine_shards()
     return {path.removeprefix(f"{run}/"): storage.read_table(path)["video_id"].to_pylist() for path in paths}
 
@@ -136,5 +136,5 @@ def test_segments_stay_with_the_shard_of_their_video_and_audit_sees_those_that_d
         "1 video(s) of part-2.parquet without segments: c",
     ]
     reconcile.reconcile(run, [run])
-    found = {path: storage.read_table(path).to_pydict() for path in Run(run).segment_shards()}
-    assert found == {f"{run}/segments/part-0.parquet": {"video_id": ["a", "b"], "segment_index": [0, 0]}}
+    segments = {path: storage.read_table(path).to_pydict() for path in Run(run).segment_shards()}
+    assert segments == {f"{run}/segments/part-0.parquet": {"video_id": ["a", "b"], "segment_index": [0, 0]}}
