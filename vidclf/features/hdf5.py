@@ -7,7 +7,7 @@
 - `num_frames` [N] int32,
 
 and the attributes `num_videos`, `max_frames`, `feature_dim`, `category_mapping` (JSON, class name to label) and
-`multi_scale`. Files from others are untrusted: everything is checked before any of its data is read.
+`multi_scale`. Files from others are untrusted: location, shape and size of the data are checked before it is read.
 
 Shape suffixes: N videos, T frames, D features.
 """
@@ -42,7 +42,8 @@ MAX_COMPRESSION = 1100
 """Largest ratio of a dataset's size to its stored bytes.
 
 Deflate reaches at most 1,032 (zlib, Technical Details). With a larger ratio most of the data was never written, and
-HDF5 would fill memory with zeros."""
+HDF5 would fill memory with zeros.
+"""
 
 UNCHECKED_BYTES = 64 * 1024**2
 """Size in bytes up to which a dataset is read whatever its compression."""

@@ -52,7 +52,7 @@ class FeatureSpec:
 
     @property
     def key(self) -> str:
-        """First 16 hexadecimal digits of the SHA-256 of the canonical JSON."""
+        """The feature key: the first 16 hexadecimal digits of the SHA-256 of the spec's canonical JSON."""
         values = asdict(self)
         if not self.repeat_tolerance:
             del values["repeat_tolerance"]  # left out when 0, so that keys of older features stay valid
@@ -72,7 +72,7 @@ class FeatureSpec:
     def frames(self) -> dict[str, Any]:
         """The part of the spec that decides which frames are sampled.
 
-        Features of several backbones may be combined only if it is equal: then frame t shows the same moment in all.
+        Features of several backbones may be combined only if this part is equal. Frame t then shows the same moment.
         """
         return {"sampling": self.sampling, "decoder": self.decoder}
 

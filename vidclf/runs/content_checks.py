@@ -35,7 +35,7 @@ def stale_videos(run: str) -> tuple[list[str], list[str]]:
     rows = _openable(run, rows_of(run, [VIDEO_ID, "video_uri", "size_bytes", "modified", "content_digest"]))
     stale_ids, unchecked_ids = [], []
     num_checked = 0
-    with ProgressLine("files", rows.num_rows, "looked at") as line, ThreadPoolExecutor(STAT_THREADS) as pool:
+    with ProgressLine("files", rows.num_rows, "checked") as line, ThreadPoolExecutor(STAT_THREADS) as pool:
         # One batch at a time: the pool queues everything that `map` gets, which would be the whole run in memory.
         for batch in rows.to_batches(max_chunksize=1024):
             for video_id, is_stale in pool.map(_is_stale, batch.to_pylist()):

@@ -39,13 +39,16 @@ _RUN_FILES = (
     rf"(?:manifest|duplicates)\.parquet|run_identity\.json|summary\.json|(?:quarantine/)?{SHARD_PATTERN}"
     rf"|quarantine/part-features\.parquet"
 )
+"""Regular expression of the files of a run directory, relative to it."""
 
 _JOB_FILES = r"run_config\.yaml|timeline\.json|pending\.parquet|_attempts\.parquet|_checkpoint/.+"
+"""Regular expression of the files of a pipeline job that fills one or several runs, relative to its output."""
 
 _MEMBER_FILES = (
     r"member_\d+\.(?:json|safetensors)|ensemble\.json|trust\.safetensors|(?:splits|leakage)\.parquet"
     r"|_state/member_\d+-[0-9a-f]{16}\.pt|_ray_train/.+|tensorboard/member_\d+/events\.out\.tfevents\.[^/]+"
 )
+"""Regular expression of the files of an ensemble, relative to its directory."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -197,6 +200,7 @@ def _run_parts(of_predictions: bool) -> tuple[Part, ...]:
 
 
 _READ_SHARDS = rf"(?:(?:{'|'.join(BACKBONES)})/|_passes/\w+/)?(?:quarantine/|segments/)?part-[^/]*\.parquet"
+"""Regular expression of the shards that readers of a run take for its own, whatever job wrote them."""
 
 FEATURES = Kind(name="a run", parts=_run_parts(False), shared=_JOB_FILES, reads=_READ_SHARDS)
 """Output of extract, and of classify with `--save-features`."""
@@ -276,10 +280,13 @@ COMPARISON = Kind(
 """Output of diff."""
 
 MANIFEST = FileKind(name="a manifest of jobs/index.py", is_genuine=_is_table(schema.MANIFEST))
+"""Output of index."""
 
 QUANTIZED = FileKind(name="weights of jobs/quantize.py", is_genuine=_is_quantized)
+"""Output of quantize."""
 
 POOLS = FileKind(name="pools of jobs/plan.py", is_genuine=_is_pools)
+"""Output of plan: the settings of its worker pools."""
 
 
 def is_lease(path: str) -> bool:

@@ -79,7 +79,7 @@ def summary_text(run: str, summary: dict[str, Any]) -> str:
     )
     if summary.get("num_duplicates"):
         num_across_splits = summary["num_duplicates_across_splits"]
-        counts += f", {summary['num_duplicates']} with the content of another"
+        counts += f", {summary['num_duplicates']} duplicates of another video"
         counts += f" ({num_across_splits} of them in another split, see {DUPLICATES_FILE})" if num_across_splits else ""
     if summary["num_processed"] == 0:
         return f"{counts}; everything was done already"

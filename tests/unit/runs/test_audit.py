@@ -239,9 +239,9 @@ def test_summaries_for_people_name_the_reasons_and_the_rate() -> None:
         "out: 3 videos, 2 ok, 1 quarantined (truncated 1); 12.35 videos/s, bound by CPU"
     )
     repeated = {**summary, "num_duplicates": 2, "num_duplicates_across_splits": 0}
-    assert "(truncated 1), 2 with the content of another; 12.35 videos/s" in summary_text("out", repeated)
+    assert "(truncated 1), 2 duplicates of another video; 12.35 videos/s" in summary_text("out", repeated)
     leaking = {**repeated, "num_duplicates_across_splits": 1}
-    assert "2 with the content of another (1 of them in another split, see duplicates.parquet);" in (
+    assert "2 duplicates of another video (1 of them in another split, see duplicates.parquet);" in (
         summary_text("out", leaking)
     )
     clean = {**CLEAN_SUMMARY, "num_ok": 3, "num_quarantined": 0, "reasons": {}, "num_processed": 0}
