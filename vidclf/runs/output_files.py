@@ -200,7 +200,7 @@ def _run_parts(of_predictions: bool) -> tuple[Part, ...]:
 
 
 _READ_SHARDS = rf"(?:(?:{'|'.join(BACKBONES)})/|_passes/\w+/)?(?:quarantine/|segments/)?part-[^/]*\.parquet"
-"""Regular expression of the shards that readers of a run take for its own, whatever job wrote them."""
+"""Regular expression of the shards that readers of a run would read, whatever job wrote them."""
 
 FEATURES = Kind(name="a run", parts=_run_parts(False), shared=_JOB_FILES, reads=_READ_SHARDS)
 """Output of extract, and of classify with `--save-features`."""

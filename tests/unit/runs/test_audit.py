@@ -15,7 +15,7 @@ from vidclf.errors import ConfigError
 from vidclf.runs import audit as audit_module
 from vidclf.runs import layout
 from vidclf.runs.layout import Run
-from vidclf.runs.state import RunState, check_unique_rows, read_state
+from vidclf.runs.state import RunState, check_finished, check_unique_rows, read_state
 from vidclf.runs.summary import summary_text
 
 CLEAN_SUMMARY: dict[str, Any] = {
@@ -265,4 +265,13 @@ def test_readers_refuse_a_run_in_which_a_video_stands_twice(
 
 
 def test_readers_take_a_run_in_which_every_video_stands_once(tmp_path: Path) -> None:
-    check_unique_rows(write_run(tmp_path), "--features")
+    run = write_run(tmp_path)
+    check_unique_rows(run, "--features")
+    assert check_finished(run, "--features", "jobs/extract.py") == read_state(run)
+
+
+def test_readers_refuse_a_run_with_pending_videos_and_name_the_job_to_run(tmp_path: Path) -> None:
+    run = write_run(tmp_path, parts=[["a"]])
+    with pytest.raises(ConfigError) as refused:
+        check_finished(run, "--features", "jobs/extract.py")
+    assert str(refused.value) == f"--features {run}: 1 videos are pending; run jobs/extract.py again"
