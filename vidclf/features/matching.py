@@ -40,8 +40,8 @@ def check_videos(locations: Sequence[str], tables: Sequence[pa.Table]) -> None:
     first_ids = first[VIDEO_ID].combine_chunks()
     for location, table in zip(locations[1:], tables[1:], strict=True):
         ids = table[VIDEO_ID].combine_chunks()
-        _check_holds(first_location, first_ids, location, ids)
         _check_holds(location, ids, first_location, first_ids)
+        _check_holds(first_location, first_ids, location, ids)
         table = table.take(pc.index_in(first_ids, ids))
         for name in first.column_names[1:]:
             pairs = zip(first[name].to_pylist(), table[name].to_pylist(), strict=True)
@@ -50,7 +50,7 @@ def check_videos(locations: Sequence[str], tables: Sequence[pa.Table]) -> None:
                 row, expected, value = differing[0]
                 raise ConfigError(
                     f"--features {location}: {name} must equal that of {first_location}, differs for {len(differing)} "
-                    f"videos (for example {first_ids[row]}: {expected!r}, there {value!r}); extract both from one "
+                    f"videos (for example {first_ids[row]}: {value!r}, there {expected!r}); extract both from one "
                     "archive and manifest"
                 )
 
