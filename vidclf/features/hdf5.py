@@ -62,7 +62,7 @@ class SplitFeatures:
 
 
 def file_name(split: str) -> str:
-    """Name of the file of a split, as the reference system has it."""
+    """Name of the HDF5 file of a split, the same as in the reference system."""
     return f"{split}_features_multiscale.h5"
 
 

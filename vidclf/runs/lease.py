@@ -227,7 +227,7 @@ class _Heart:
         self._thread.join()
 
     def loss(self) -> str | None:
-        """The reason for which the lease is lost, in one line. None if it is still held."""
+        """Cause of the loss of the lease, in one line. None if the lease is still held."""
         try:
             if self._loss is None and not self._place.is_held(self._claim):
                 self._loss = self._loss_text()
