@@ -24,14 +24,13 @@ import torch
 
 from benchmarks.machine import describe
 from benchmarks.trust import split, train
-from vidclf import storage
 from vidclf.archive.manifest import read_manifest
 from vidclf.backbones import cnn
 from vidclf.backbones.weights import load_weights
 from vidclf.config import FitConfig
 from vidclf.features.feature_set import read_features
 from vidclf.features.spec import read_weights_location
-from vidclf.runs.layout import MANIFEST_FILE
+from vidclf.runs.layout import Run
 from vidclf.video import frame_quality
 from vidclf.video.decode import decode_video
 
@@ -51,7 +50,7 @@ def main() -> None:
     parser.add_argument("--epochs", type=int, default=40)
     arguments = parser.parse_args()
     features, weights = read_features(arguments.features), read_weights_location(arguments.features)
-    manifest = read_manifest(storage.join(arguments.features, MANIFEST_FILE))
+    manifest = read_manifest(Run(arguments.features).manifest_file)
     uri_of = dict(zip(manifest["video_id"].to_pylist(), manifest["video_uri"].to_pylist(), strict=True))
     names = ("hidden_dim", "num_lstm_layers", "num_attention_heads", "epochs")
     recipe = FitConfig(classifier_dims=(64,), patience=15, **{name: getattr(arguments, name) for name in names})

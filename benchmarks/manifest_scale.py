@@ -22,7 +22,6 @@ import subprocess
 import sys
 import tempfile
 import time
-import uuid
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -36,6 +35,7 @@ from benchmarks.machine import describe
 from benchmarks.processes import Watch
 from benchmarks.repeated import clips_of
 from vidclf import arrow, schema, storage
+from vidclf.archive.manifest import video_id
 
 ROOT = Path(__file__).resolve().parents[1]
 DIGITS = 6
@@ -105,7 +105,7 @@ def make_manifest(num_rows: int, archive: Path, folder: Path) -> Path:
         for number, path in enumerate(itertools.islice(paths, num_rows))
     ]
     columns = {
-        schema.VIDEO_ID: [str(uuid.uuid5(uuid.NAMESPACE_URL, uri)) for uri in uris],
+        schema.VIDEO_ID: [video_id(uri) for uri in uris],
         "video_uri": uris,
         "group": uris,
     }

@@ -25,7 +25,6 @@ import subprocess
 import sys
 import tempfile
 import time
-import uuid
 from collections import Counter
 from pathlib import Path
 from typing import Any
@@ -38,6 +37,7 @@ import pyarrow as pa
 from benchmarks.machine import describe
 from benchmarks.processes import KINDS, Watch
 from vidclf import schema, storage
+from vidclf.archive.manifest import video_id
 from vidclf.backbones.agreement import Features, Frames
 from vidclf.backbones.catalog import FEATURE_DIMS
 from vidclf.backbones.engine import Engine
@@ -181,7 +181,7 @@ def manifest_of(num_videos: int, prefix: str) -> pa.Table:
     """A manifest of videos that nobody opens."""
     uris = [f"{prefix}/{number:08}.mp4" for number in range(num_videos)]
     columns = {
-        schema.VIDEO_ID: [str(uuid.uuid5(uuid.NAMESPACE_URL, uri)) for uri in uris],
+        schema.VIDEO_ID: [video_id(uri) for uri in uris],
         "video_uri": uris,
         "group": uris,
     }

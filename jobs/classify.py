@@ -9,10 +9,10 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from vidclf import cli, storage
+from vidclf import cli
 from vidclf.archive.manifest import list_archive, read_manifest
 from vidclf.config import ClassifyConfig
-from vidclf.runs.layout import MANIFEST_FILE
+from vidclf.runs.layout import Run
 from vidclf.runs.lease import Output
 from vidclf.runs.summary import summary_text
 
@@ -22,7 +22,7 @@ def main(config: ClassifyConfig) -> int:
         from vidclf.features.spec import read_spec
 
         read_spec(config.features[0])  # refuses what is no run of features
-        manifest = read_manifest(storage.join(config.features[0], MANIFEST_FILE), config.limit)
+        manifest = read_manifest(Run(config.features[0]).manifest_file, config.limit)
     elif config.manifest is not None:
         manifest = read_manifest(config.manifest, config.limit)
     else:

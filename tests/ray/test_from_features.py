@@ -1,4 +1,4 @@
-"""Features that are stored already, classified as a job would, and evaluated."""
+"""Classification and evaluation of stored features, without decoding."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ from vidclf.features.spec import FeatureSpec
 from vidclf.pipeline.job import BackboneSetup, RunSpec
 from vidclf.reports import evaluate as evaluate_module
 from vidclf.reports.evaluate import Evaluation
-from vidclf.runs import layout
+from vidclf.runs.layout import Run
 from vidclf.uncertainty.early_exit import FULL, ValidationScores
 from vidclf.uncertainty.trust_score import SIGNS
 from vidclf.video.sampling import SamplingPlan
@@ -108,9 +108,9 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> str:
 
 
 def extract(directory: str, spec: FeatureSpec, order: list[int], content: str = "xxh3:0") -> str:
-    """A finished features directory of two shards, that hold the videos in this order."""
+    """Write a finished features directory of two shards that hold the videos in this order."""
     num_frames = [len(rows_TD) for rows_TD in sequences()]
-    told: dict[str, Any] = {
+    manifest_columns: dict[str, Any] = {
         "video_id": [f"id{i}" for i in range(4)],
         "video_uri": [f"/none/{i}.mp4" for i in range(4)],
         "label": LABELS,
@@ -139,7 +139,7 @@ def extract(directory: str, spec: FeatureSpec, order: list[int], content: str = 
         "feature_key": [spec.key] * 4,
     }
     columns = schema.features(spec.feature_dim)
-    values = told | facts
+    values = manifest_columns | facts
     arrays = [
         values[f.name] if isinstance(values[f.name], pa.Array) else pa.array(values[f.name], f.type) for f in columns
     ]
@@ -147,13 +147,13 @@ def extract(directory: str, spec: FeatureSpec, order: list[int], content: str = 
     storage.publish_table(f"{directory}/part-0.parquet", table.slice(0, 2))
     storage.publish_table(f"{directory}/part-1.parquet", table.slice(2))
     storage.publish_json(f"{directory}/run_identity.json", {"feature_specs": [asdict(spec)], "weights": ["DEFAULT"]})
-    manifest = pa.table({**told, "size_bytes": [None] * 4}, schema=schema.MANIFEST)
-    storage.publish_table(f"{directory}/{layout.MANIFEST_FILE}", manifest)
+    manifest = pa.table({**manifest_columns, "size_bytes": [None] * 4}, schema=schema.MANIFEST)
+    storage.publish_table(Run(directory).manifest_file, manifest)
     return directory
 
 
 def hdf5_file(path: Path, classes: list[str]) -> str:
-    """The test split as the reference system would have it; it numbers the classes in its own order."""
+    """Write the test split as a file of the reference system, which numbers the classes in the order of `classes`."""
     rows = [rows_TD for rows_TD, split in zip(sequences(), SPLITS, strict=True) if split == "test"]
     labels = [label for label, split in zip(LABELS, SPLITS, strict=True) if split == "test"]
     padded_NTD = np.zeros((len(rows), 3, 1280), np.float32)
@@ -170,8 +170,8 @@ def hdf5_file(path: Path, classes: list[str]) -> str:
 def evaluate(
     features: str | tuple[str, ...], trained: str, output: Path, **options: Any
 ) -> tuple[Evaluation, pa.Table]:
-    given = (features,) if isinstance(features, str) else features
-    config = EvaluateConfig(features=given, ensemble=trained, output=str(output), **options)
+    locations = (features,) if isinstance(features, str) else features
+    config = EvaluateConfig(features=locations, ensemble=trained, output=str(output), **options)
     result = evaluate_module.evaluate(config)
     assert result is not None
     return result, pq.read_table(output / "predictions.parquet")
@@ -280,7 +280,7 @@ def test_features_of_two_backbones_that_do_not_fit_are_refused(run: str, trained
     needs = "must be a directory for each backbone that the ensemble was fitted on"
     assert f"{needs} (efficientnet_lite0, resnet50), are of efficientnet_lite0" in refused((run,), both)
     assert f"{needs} (efficientnet_lite0), are of efficientnet_lite0, resnet50" in refused((run, wide), trained)
-    assert f"{wide}: content_digest must be that of {run}, differs for 4 videos" in refused((run, wide), both)
+    assert f"{wide}: content_digest must equal that of {run}, differs for 4 videos" in refused((run, wide), both)
     file = hdf5_file(tmp_path / "test_features_multiscale.h5", ["A", "B"])
     assert "an HDF5 file must be all there is, for an ensemble of one backbone" in refused((file,), both)
 
@@ -295,10 +295,10 @@ def test_a_job_over_two_runs_of_features_classifies_the_same(run: str, tmp_path:
         output_schema=schema.predictions(2),
         make_head=partial(EnsembleHead, both, settings, precision="fp32"),
     )
-    others = [FeatureLookup(layout.part_files(wide))]
+    others = [FeatureLookup(Run(wide).shards())]
     tally = SimpleNamespace(add=SimpleNamespace(remote=lambda counts: None))
     stage = ClassifyFeatures(target, 0, [ray.put(others)], [ray.put(pa.array(["id0", "id2"]))], tally)
-    batch = pa.concat_tables(pq.read_table(path) for path in layout.part_files(run))
+    batch = pa.concat_tables(pq.read_table(path) for path in Run(run).shards())
     rows = pa.Table.from_struct_array(stage(batch)["target_0"])
     assert rows["video_id"].to_pylist() == ["id0", "id2"]
     loaded = files.load(both, torch.device("cpu"))

@@ -28,7 +28,7 @@ from vidclf.pipeline.extract import extract
 from vidclf.pipeline.job import RunSpec
 from vidclf.reports.evaluate import evaluate
 from vidclf.runs import audit as audit_module
-from vidclf.runs import layout
+from vidclf.runs.layout import Run
 from vidclf.uncertainty.early_exit import FULL, KEYFRAMES, SUBSET, SUBSET_FRAMES, ValidationScores
 from vidclf.uncertainty.risk_threshold import RiskThreshold
 from vidclf.video.sampling import evenly_spread
@@ -157,7 +157,7 @@ def run(archive: Path, directory: str, output: Path, **values: Any) -> dict[str,
 
 
 def rows_of(output: Path) -> dict[str, dict[str, Any]]:
-    rows = pa.concat_tables(pq.read_table(path) for path in layout.part_files(str(output))).to_pylist()
+    rows = pa.concat_tables(pq.read_table(path) for path in Run(str(output)).shards()).to_pylist()
     assert len({row["video_id"] for row in rows}) == len(rows)
     return {Path(row["video_uri"]).stem: row for row in rows}
 
@@ -214,7 +214,7 @@ def test_a_full_look_is_that_of_a_job_without_stages(outputs: dict[str, Path]) -
 
 def test_the_report_shows_the_stages(outputs: dict[str, Path], staged: str, tmp_path: Path) -> None:
     output = outputs["progressive"]
-    manifest = pq.read_table(output / layout.MANIFEST_FILE)
+    manifest = pq.read_table(Run(str(output)).manifest_file)
     place = manifest.column_names.index("label")
     labelled = manifest.set_column(place, manifest.schema.field(place), pa.array(["A"] * manifest.num_rows))
     pq.write_table(labelled, tmp_path / "manifest.parquet")
@@ -265,8 +265,8 @@ def test_what_is_lost_is_taken_over_again_and_new_videos_are_added(
 ) -> None:
     output = outputs["progressive"]
     before = rows_of(output)
-    Path(layout.part_files(str(output))[0]).unlink()
-    Path(layout.quarantine_files(str(output))[0]).unlink()
+    Path(Run(str(output)).shards()[0]).unlink()
+    Path(Run(str(output)).quarantine_shards()[0]).unlink()
     assert len(rows_of(output)) < NUM_VIDEOS
     write_video(archive / "y.mp4", 60, size=(48, 64))
     try:

@@ -1,4 +1,7 @@
-"""Features made without a CNN: of videos of two classes, and of the same videos by two backbones."""
+"""Synthetic features of videos of two classes, by one backbone or by two, made without a CNN.
+
+Shape suffixes: T frames, D features.
+"""
 
 from __future__ import annotations
 
@@ -16,8 +19,10 @@ RESNET = replace(LITE0, backbone="resnet50")
 
 
 def half_and_half(spec: FeatureSpec, features: list[npt.NDArray[np.float16]]) -> FeatureSet:
-    """Sequences as videos of the classes A and B by turns, each a source of its own, the first half of them in train
-    and the others in val."""
+    """A set in which `features` are videos of the classes A and B by turns, the first half in train, the rest in val.
+
+    Each video is its own source.
+    """
     half = len(features) // 2
     names = [f"{split}{index:02}" for split in ("train", "val") for index in range(half)]
     return FeatureSet(
@@ -34,8 +39,10 @@ def half_and_half(spec: FeatureSpec, features: list[npt.NDArray[np.float16]]) ->
 
 
 def pair() -> list[FeatureSet]:
-    """Of 24 videos of two classes, 12 in train and 12 in val, of 2 or 3 frames. A class is a direction in the
-    features of `resnet50` alone."""
+    """Features of the same 24 videos by two backbones: 12 videos in train, 12 in val, 2 or 3 frames each.
+
+    Only the features of `resnet50` depend on the class; those of `efficientnet_lite0` are noise.
+    """
     generator = np.random.default_rng(0)
     sets = []
     for spec, strength in ((LITE0, 0), (RESNET, 900)):

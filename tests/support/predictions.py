@@ -1,4 +1,4 @@
-"""Predictions written by hand, for the tests of the report and of the diff."""
+"""Predictions and runs of predictions written by hand, for the tests of reports."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import pyarrow as pa
 
 from vidclf import schema, storage
 from vidclf.features.spec import FeatureSpec
-from vidclf.runs import layout
+from vidclf.runs.layout import Run
 from vidclf.video.sampling import SamplingPlan
 
 CLASSES = ["A", "B"]
@@ -27,13 +27,15 @@ SUMMARY: dict[str, Any] = {
 
 @dataclass(frozen=True)
 class Predicted:
+    """The values of one prediction that tests choose."""
+
     video: str
     top_label: str
     confidence: float
     is_accepted: bool = True
     codec: str | None = "h264"
     views: tuple[str, ...] | None = None
-    """each view's class; the top label alone if not given"""
+    """class by view; None: one view, which votes for the top label"""
     stage: str = "full"
 
 
@@ -79,14 +81,15 @@ def row(video: Predicted) -> dict[str, Any]:
 
 
 def table(videos: list[Predicted]) -> pa.Table:
+    """One row of `schema.stored_predictions` per video."""
     return pa.Table.from_pylist([row(video) for video in videos], schema.stored_predictions(len(CLASSES)))
 
 
 def write_run(run: Path, videos: list[Predicted]) -> str:
-    """A finished classification, with one more video that is in quarantine."""
+    """Write a finished classification of `videos` and one quarantined video; return its location."""
     identity = {"feature_specs": [asdict(SPEC)], "ensemble_id": "e0", "classes": CLASSES}
-    storage.publish_json(str(run / layout.IDENTITY_FILE), identity)
-    storage.publish_json(str(run / layout.SUMMARY_FILE), SUMMARY)
+    storage.publish_json(Run(str(run)).identity_file, identity)
+    storage.publish_json(Run(str(run)).summary_file, SUMMARY)
     storage.publish_table(str(run / "part-0.parquet"), table(videos))
     rejected = {"video_uri": "/none/q", "reason": "truncated", "message": "cut <b>off</b>", "attempts": 1}
     quarantine = pa.Table.from_pylist([{schema.VIDEO_ID: "q", **rejected}], schema.QUARANTINE)
@@ -95,7 +98,7 @@ def write_run(run: Path, videos: list[Predicted]) -> str:
 
 
 def manifest(labels: dict[str, tuple[str | None, str | None]]) -> pa.Table:
-    """A manifest of videos with their label and split; each is its own source."""
+    """A manifest from (label, split) by video id; each video is its own source."""
     rows = [
         {schema.VIDEO_ID: v, "video_uri": f"/none/{v}", "label": label, "sublabel": "s", "group": v, "split": split}
         for v, (label, split) in labels.items()

@@ -20,7 +20,8 @@ from tests.system.test_jobs import job, killed_when, refuse, succeed
 from vidclf import storage
 from vidclf.errors import ConfigError
 from vidclf.features.feature_set import read_features
-from vidclf.runs import layout, lease, lease_storage, state
+from vidclf.runs import lease, lease_storage, state
+from vidclf.runs.layout import Run
 from vidclf.runs.lease import LeaseLost, Output
 from vidclf.video import decode, source
 from vidclf.video.rejection import VideoRejected
@@ -172,7 +173,7 @@ def test_an_extraction_in_a_bucket_is_killed_and_continued(endpoint: str, tmp_pa
     assert "41 videos" in succeed("index", "--input", "s3://archive/videos", "--split", "none", "--output", manifest)
 
     arguments = ("--manifest", manifest, "--output", output, *BACKBONE)
-    killed_when(lambda: len(layout.part_files(output)) >= 1, "extract", *arguments)
+    killed_when(lambda: len(Run(output).shards()) >= 1, "extract", *arguments)
     assert job("audit", "--run", output).returncode == 1
     before = state.read_state(output)
     assert before.num_ok >= 1

@@ -39,7 +39,7 @@ def both(manifest: Path) -> Path:
     before = ids(output, "resnet50")
     assert 2 <= len(before) < 41, "the kill came too late to show anything"
     said = succeed("extract", *arguments).splitlines()
-    counts = "42 videos, 41 ok, 1 quarantined (not_a_video 1), 1 with the content of another; "
+    counts = "42 videos, 41 ok, 1 quarantined (not_a_video 1), 1 duplicates of another video; "
     assert [line.split(": ")[0] for line in said] == [f"{output}/efficientnet_lite0", f"{output}/resnet50"]
     assert all(counts in line for line in said)
     assert set(before) <= set(ids(output, "resnet50"))

@@ -81,7 +81,7 @@ def test_an_output_that_cannot_be_written_is_refused_by_a_probe(tmp_path: Path) 
 
     write(tmp_path / "file")
     assert refused(f"{tmp_path}/file/x/y") == (
-        f"--output {tmp_path}/file/x/y: lies below {tmp_path}/file, which is no directory; choose another place"
+        f"--output {tmp_path}/file/x/y: is below {tmp_path}/file, which is not a directory; choose another place"
     )
     assert (
         refused(f"{tmp_path}/file") == f"--output {tmp_path}/file: must be a directory, is a file; choose another name"
@@ -200,7 +200,7 @@ def test_the_librarys_functions_refuse_a_strangers_files_first(tmp_path: Path) -
         PlanConfig(input="i", write=f"{tmp_path}/photos/index.html"),
     ]
     for config in configs:
-        with pytest.raises(ConfigError, match=r"must be empty or|is there and is not"):
+        with pytest.raises(ConfigError, match=r"must be empty or|exists and is not"):
             _called(config)()
     assert (tmp_path / "photos/index.html").read_text() == "mine"
     assert (tmp_path / "photos/x.safetensors").read_text() == "mine"

@@ -14,7 +14,7 @@ from vidclf.errors import ConfigError
 from vidclf.features import matching
 from vidclf.features.spec import FeatureSpec, read_spec
 from vidclf.pipeline.job import BackboneSetup
-from vidclf.runs.state import read_state, refuse_repeated, rows_of
+from vidclf.runs.state import check_finished, rows_of
 from vidclf.schema import VIDEO_ID
 from vidclf.uncertainty.early_exit import KEYFRAMES
 
@@ -72,12 +72,7 @@ def fitted_runs(locations: Sequence[str], info: EnsembleInfo) -> list[str]:
                 f"--features {location}: have key {spec.key}, the ensemble was fitted on {fitted.feature_spec.key} "
                 f"({fitted.feature_spec.differences(spec)}); classify other features, or train again"
             )
-        state = read_state(location)
-        if state.num_pending:
-            raise ConfigError(
-                f"--features {location}: {state.num_pending} videos are pending; run jobs/extract.py again"
-            )
-        refuse_repeated(location, "--features")
+        check_finished(location, "--features", "jobs/extract.py")
     runs = [run_of[name][0] for name in names]
     if len(runs) > 1:
         told = [VIDEO_ID, "content_digest", "num_frames"]

@@ -20,8 +20,9 @@ from vidclf.pipeline.job import PipelineJob, RunSpec
 from vidclf.pipeline.pools import pool_sizes
 from vidclf.pipeline.prometheus import PipelineMetrics
 from vidclf.pipeline.sink import target_column, written_columns
-from vidclf.runs import layout, reconcile
-from vidclf.runs.state import RunState, asked_ids, one_array
+from vidclf.runs import reconcile
+from vidclf.runs.layout import Run
+from vidclf.runs.state import RunState, manifest_ids, one_array
 from vidclf.runs.summary import Performance, counted
 from vidclf.tally import Tally
 
@@ -40,20 +41,20 @@ def run_over_features(
     pools = pool_sizes(config, resources)
     (target,) = job.targets
     run = target.run(config.output)
-    asked = asked_ids(run)
+    asked = manifest_ids(run)
     _take_over_quarantine(features[0], run, asked)
     left = one_array([storage.read_table(reconcile.to_read(config.output, [run]), [schema.VIDEO_ID])])
     tally = Tally.start(partial(PipelineMetrics, config.output))
     checkpointed_context(config.output)
 
     # 1. The shards of the first run: 1 row a video.
-    paths = [storage.resolve(path)[1] for path in layout.part_files(features[0])]
+    paths = [storage.resolve(path)[1] for path in Run(features[0]).shards()]
     if not paths:
         return Performance(busy={})
     videos = ray.data.read_parquet(paths, filesystem=storage.resolve(features[0])[0], num_cpus=0)
     # 2. The head: 1 row out per row in, of those that are left to do. As the CNN's workers. A worker reads
     #    the same videos' rows in the other runs by itself, since these may lie in other shards.
-    others = [FeatureLookup(layout.part_files(run)) for run in features[1:]]
+    others = [FeatureLookup(Run(run).shards()) for run in features[1:]]
     videos = videos.map_batches(
         ClassifyFeatures,
         fn_constructor_kwargs={
@@ -130,8 +131,8 @@ class ClassifyFeatures:
 
 def _take_over_quarantine(features: str, run: str, asked: pa.Array) -> None:
     """Videos that have no features for a reason have no prediction for the same reason."""
-    tables = list(storage.iter_tables(layout.quarantine_files(features), schema.QUARANTINE.names))
+    tables = list(storage.iter_tables(Run(features).quarantine_shards(), schema.QUARANTINE.names))
     rows = pa.concat_tables(tables or [schema.QUARANTINE.empty_table()]).cast(schema.QUARANTINE)
     rows = rows.filter(pc.is_in(rows[schema.VIDEO_ID], asked))
     if rows.num_rows:
-        storage.publish_table(storage.join(run, layout.QUARANTINE_DIR, QUARANTINE_FILE), rows)
+        storage.publish_table(storage.join(Run(run).quarantine_dir, QUARANTINE_FILE), rows)

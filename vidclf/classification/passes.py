@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from vidclf import storage
 from vidclf.features.spec import specs_of
-from vidclf.runs import layout
-from vidclf.runs.layout import IDENTITY_FILE
+from vidclf.runs.layout import Run
 from vidclf.uncertainty.early_exit import FULL, KEYFRAMES, SUBSET
 from vidclf.video.sampling import SamplingPlan
 
@@ -20,6 +19,6 @@ def plans_of(predictions: str, plan: SamplingPlan) -> dict[str, SamplingPlan]:
     """How the frames of each stage were sampled; `plan` is that of the full look."""
     plans = {FULL: plan, SUBSET: plan}
     run = storage.join(predictions, PASSES_DIR, KEYFRAMES)
-    if layout.is_run(run):
-        plans[KEYFRAMES] = specs_of(run, storage.read_json(storage.join(run, IDENTITY_FILE)))[0].plan
+    if Run(run).exists():
+        plans[KEYFRAMES] = specs_of(run, Run(run).identity())[0].plan
     return plans

@@ -32,7 +32,8 @@ from vidclf.ensemble.info import EnsembleInfo
 from vidclf.errors import ConfigError
 from vidclf.pipeline.driver import embed_videos
 from vidclf.pipeline.job import BackboneSetup, PipelineJob, RunSpec
-from vidclf.runs import layout, reconcile, state
+from vidclf.runs import reconcile, state
+from vidclf.runs.layout import Run, shard_name
 from vidclf.runs.state import RunState
 from vidclf.runs.summary import Performance
 from vidclf.uncertainty.early_exit import FULL, KEYFRAMES, SUBSET, SUBSET_FRAMES
@@ -106,16 +107,16 @@ def _run_passes(passes: ProgressivePlan, config: PipelineConfig, job: PipelineJo
     if passes.first is not None:
         print(f"first look: keyframes of {before.num_pending} videos", file=sys.stderr)
         summaries[KEYFRAMES] = _pass(whole, first_run, _asked(output, None), passes.first)
-        rejected = storage.iter_tables(layout.quarantine_files(first_run), [schema.VIDEO_ID])
-        decided = state.one_array([*_rows(layout.part_files(first_run), is_accepted=True), *rejected])
+        rejected = storage.iter_tables(Run(first_run).quarantine_shards(), [schema.VIDEO_ID])
+        decided = state.one_array([*_rows(Run(first_run).shards(), is_accepted=True), *rejected])
     # A video that was looked at in full before stays in that pass, whatever the first one says now.
-    seen = state.asked_ids(full_run) if layout.is_run(full_run) else pa.array([], pa.string())
+    seen = state.manifest_ids(full_run) if Run(full_run).exists() else pa.array([], pa.string())
     left = state.without(decided, seen)
     undecided = _asked(output, left)
     if undecided.num_rows:
         print(f"full look: {undecided.num_rows} videos that are left", file=sys.stderr)
         summaries[FULL] = _pass(whole, full_run, undecided, passes.full)
-    _collect_decided(output, [run for run in (full_run, first_run) if layout.is_run(run)], config.rows_per_shard)
+    _collect_decided(output, [run for run in (full_run, first_run) if Run(run).exists()], config.rows_per_shard)
     ran = summaries.get(FULL) or summaries[KEYFRAMES]
     return Performance(
         busy=ran["busy_share"],
@@ -133,12 +134,12 @@ def _pass(config: PipelineConfig, run: str, manifest: pa.Table, target: RunSpec)
     """One pass over some videos, done or continued; its summary as it was when it last had something to do."""
     job = PipelineJob(targets=(target,))
     embed_videos(replace(config, output=run), manifest, job)
-    return dict(storage.read_json(storage.join(run, layout.SUMMARY_FILE)))
+    return Run(run).summary()
 
 
 def _describe_stages(summary: dict[str, Any], run: str) -> dict[str, Any]:
     decided = Counter[str]()
-    for rows in _rows(layout.part_files(run), is_accepted=None):
+    for rows in _rows(Run(run).shards(), is_accepted=None):
         is_final = pc.or_(pc.equal(rows["verdict"], schema.VERDICTS[0]), pc.equal(rows["stage"], FULL))
         decided.update(rows.filter(is_final)["stage"].to_pylist())
     processed = max(summary["num_processed"], 1)
@@ -151,7 +152,7 @@ def _describe_stages(summary: dict[str, Any], run: str) -> dict[str, Any]:
 
 def _asked(output: str, without: pa.Array | None) -> pa.Table:
     """The job's manifest, less some videos."""
-    manifest = read_manifest(storage.join(output, layout.MANIFEST_FILE))
+    manifest = read_manifest(Run(output).manifest_file)
     if without is None or not len(without):
         return manifest
     return manifest.filter(pc.invert(pc.is_in(manifest[schema.VIDEO_ID], without)))
@@ -167,8 +168,8 @@ def _collect_decided(output: str, runs: Sequence[str], rows_per_shard: int) -> N
     """Write the rows of the videos that the output lacks, from the passes' `runs`, the last pass first: decisions,
     then quarantine rows."""
     left = state.one_array([storage.read_table(reconcile.to_read(output, [output]), [schema.VIDEO_ID])])
-    sources = [(output, layout.part_files(run), run != runs[0]) for run in runs]
-    sources += [(storage.join(output, layout.QUARANTINE_DIR), layout.quarantine_files(run), False) for run in runs]
+    sources = [(output, Run(run).shards(), run != runs[0]) for run in runs]
+    sources += [(Run(output).quarantine_dir, Run(run).quarantine_shards(), False) for run in runs]
     for directory, files, is_early in sources:
         taken = []
         writer = _Shards(directory, rows_per_shard)
@@ -201,7 +202,7 @@ class _Shards:
         """Write what is left."""
         if not self._waiting:
             return
-        path = storage.join(self._directory, f"part-{self._name}-{self._count:06d}.parquet")
+        path = storage.join(self._directory, shard_name(self._name, self._count))
         storage.publish_table(path, pa.concat_tables(self._waiting).combine_chunks())
         self._count += 1
         self._waiting = []

@@ -6,7 +6,6 @@ The same head as in a classification job; nothing is decoded.
 from __future__ import annotations
 
 import posixpath
-import uuid
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -16,6 +15,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from vidclf import arrow, device, ray_cluster, schema, storage
+from vidclf.archive.manifest import video_id
 from vidclf.classification.compatibility import fitted_runs
 from vidclf.classification.head import EnsembleHead, HeadSettings
 from vidclf.config import EvaluateConfig
@@ -28,7 +28,7 @@ from vidclf.features.hdf5 import SplitFeatures
 from vidclf.features.lookup import FeatureLookup
 from vidclf.features.spec import FeatureSpec, read_spec
 from vidclf.gpu_worker import OnWorker
-from vidclf.runs import layout
+from vidclf.runs.layout import Run
 from vidclf.uncertainty.risk_threshold import RiskThreshold
 
 VIDEOS_AT_A_TIME = 128
@@ -107,19 +107,18 @@ def _head_on(gpus: float, directory: str, settings: HeadSettings) -> EnsembleHea
 
 def _open_runs(runs: Sequence[str], split: str) -> StoredFeatures:
     location = runs[0]
-    files = layout.part_files(location)
+    files = Run(location).shards()
     names = [name for name in schema.MANIFEST.names if name != "size_bytes"]
     told = pa.concat_tables([storage.read_table(path, [*names, "size_bytes"]) for path in files])
     manifest = told.select(schema.MANIFEST.names).filter(_in_split(told, split))
     if not manifest.num_rows:
         there = sorted({str(name) for name in told["split"].to_pylist()})
         raise ConfigError(f"--split {split}: no video of {location} is in it; its splits are {', '.join(there)}")
-    summary_file = storage.join(location, layout.SUMMARY_FILE)
     return StoredFeatures(
-        batches=_run_batches(files, split, [FeatureLookup(layout.part_files(run)) for run in runs[1:]]),
+        batches=_run_batches(files, split, [FeatureLookup(Run(run).shards()) for run in runs[1:]]),
         manifest=manifest,
         specs=[read_spec(run) for run in runs],
-        summary=storage.read_json(summary_file) if storage.exists(summary_file) else None,
+        summary=Run(location).summary() if Run(location).is_finished() else None,
     )
 
 
@@ -153,7 +152,7 @@ def _open_hdf5(location: str, split: str, info: EnsembleInfo) -> StoredFeatures:
     uris = [f"{storage.canonical(location)}#{row}" for row in range(len(content.labels))]
     manifest = pa.table(
         {
-            schema.VIDEO_ID: [str(uuid.uuid5(uuid.NAMESPACE_URL, uri)) for uri in uris],
+            schema.VIDEO_ID: [video_id(uri) for uri in uris],
             "video_uri": uris,
             "label": [content.classes[label] for label in content.labels],
             "sublabel": pa.nulls(len(uris), pa.string()),

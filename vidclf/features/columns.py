@@ -1,4 +1,7 @@
-"""Conversion between feature arrays [T, D] and the `features` column."""
+"""Conversion between feature arrays and the Arrow column `features`.
+
+Shape suffixes: T frames, D features.
+"""
 
 from __future__ import annotations
 
@@ -12,24 +15,23 @@ from vidclf.arrow import nested_list
 
 
 def features_column(features_TD: Sequence[npt.NDArray[np.float16] | None], feature_dim: int) -> pa.Array:
-    """Rows of [T, D] float16 (None: null) as list<fixed_size_list<D>>, without a Python loop over values."""
+    """One [T, D] float16 array per row as an Arrow column of type list<fixed_size_list<float16, D>>; None becomes null.
+
+    Built from one concatenated buffer, without a Python loop over values.
+    """
+    present_TD = [rows_TD for rows_TD in features_TD if rows_TD is not None]
+    values_TD = np.concatenate(present_TD or [np.empty((0, feature_dim), np.float16)])
     return nested_list(
-        [None if rows is None else len(rows) for rows in features_TD],
+        [None if rows_TD is None else len(rows_TD) for rows_TD in features_TD],
         pa.FixedSizeListArray.from_arrays(
-            pa.array(
-                np.concatenate(
-                    [rows for rows in features_TD if rows is not None] or [np.empty((0, feature_dim), np.float16)]
-                )
-                .astype(np.float16, copy=False)
-                .reshape(-1)
-            ),
+            pa.array(values_TD.astype(np.float16, copy=False).reshape(-1)),
             feature_dim,
         ),
     )
 
 
 def features_TD(row: pa.ListScalar) -> npt.NDArray[np.float16]:
-    """One row of the `features` column as [T, D] float16."""
-    inner = row.values
-    flat: npt.NDArray[np.float16] = inner.flatten().to_numpy(zero_copy_only=False)
-    return flat.reshape(len(inner), inner.type.list_size)
+    """One row of the `features` column as a [T, D] float16 array."""
+    frames = row.values
+    flat: npt.NDArray[np.float16] = frames.flatten().to_numpy(zero_copy_only=False)
+    return flat.reshape(len(frames), frames.type.list_size)

@@ -1,4 +1,4 @@
-"""All features of a run in memory, checked for one feature key."""
+"""All features of a run in memory, checked to have one feature key."""
 
 from __future__ import annotations
 
@@ -12,14 +12,17 @@ from vidclf import storage
 from vidclf.errors import ConfigError
 from vidclf.features.columns import features_TD
 from vidclf.features.spec import FeatureSpec, read_spec
-from vidclf.runs import layout
-from vidclf.runs.state import read_state, refuse_repeated
+from vidclf.runs.layout import Run
+from vidclf.runs.state import check_finished
 
 
 @dataclass(frozen=True, kw_only=True)
 class FeatureSet:
-    """The features of a run in memory, sorted by location: an order that training's random draws
-    depend on, and that does not change when an archive moves to another root (video ids do)."""
+    """The features of a run in memory, one entry per video in each list, sorted by location.
+
+    The random draws of training depend on this order. It stays the same when an archive moves to another root
+    directory; an order by video id would change.
+    """
 
     spec: FeatureSpec
     video_ids: list[str]
@@ -29,29 +32,26 @@ class FeatureSet:
     groups: list[str]
     splits: list[str | None]
     content_digests: list[str]
-    """equal where two files are the same, byte for byte (`vidclf/archive/content.py`)"""
+    """equal for files that are the same byte for byte (`vidclf/video/digest.py`)"""
     features: list[npt.NDArray[np.float16]]
-    """[T, D] each"""
+    """one [T, D] array per video"""
 
 
 def read_features(features: str) -> FeatureSet:
-    """Read a finished features directory whole (73 × 1280 × 2 bytes a video: 0.19 GB a thousand).
+    """Read a finished features directory into memory (73 × 1280 × 2 bytes per video: 0.19 GB per thousand videos).
 
-    Raises ConfigError where it is none, is not finished, is empty, or mixes feature keys.
+    Raises ConfigError if the directory holds no features, has pending videos or several rows of a video, is empty, or
+    mixes feature keys.
     """
     spec = read_spec(features)
-    state = read_state(features)
-    if state.num_pending:
-        raise ConfigError(f"--features {features}: {state.num_pending} videos are pending; run jobs/extract.py again")
-    refuse_repeated(features, "--features")
-    plain = ("video_uri", "video_id", "label", "sublabel", "group", "split", "content_digest")
-    columns = [*plain, "feature_key", "features"]
+    state = check_finished(features, "--features", "jobs/extract.py")
+    text_columns = ("video_uri", "video_id", "label", "sublabel", "group", "split", "content_digest")
     rows: list[tuple[Any, ...]] = []
-    for table in storage.iter_tables(layout.part_files(features), columns):
+    for table in storage.iter_tables(Run(features).shards(), [*text_columns, "feature_key", "features"]):
         keys = set(table["feature_key"].unique().to_pylist())
         if keys != {spec.key}:
             raise ConfigError(f"--features {features}: must hold one feature key {spec.key}, holds {sorted(keys)}")
-        values = [table[name].to_pylist() for name in plain]
+        values = [table[name].to_pylist() for name in text_columns]
         rows += zip(*values, [features_TD(row) for row in table["features"]], strict=True)
     if not rows:
         raise ConfigError(f"--features {features}: holds no video ({state.num_quarantined} are quarantined)")

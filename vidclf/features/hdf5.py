@@ -1,8 +1,13 @@
-"""The reference system's feature files, written and read: one HDF5 file a split.
+"""Export and import of the reference system's feature files: one HDF5 file per split.
 
-`{split}_features_multiscale.h5` holds `features` [N, T_max, D] float32 (gzip 4, zeros behind a
-video's last frame), `labels` [N] int64, `num_frames` [N] int32, and the attributes `num_videos`,
-`max_frames`, `feature_dim`, `category_mapping` (JSON, class name to label) and `multi_scale`.
+`{split}_features_multiscale.h5` holds the datasets
+
+- `features` [N, T_max, D] float32, gzip level 4, zeros after the last frame of a video,
+- `labels` [N] int64,
+- `num_frames` [N] int32,
+
+and the attributes `num_videos`, `max_frames`, `feature_dim`, `category_mapping` (JSON, class name to label) and
+`multi_scale`. Files from others are untrusted: location, shape and size of the data are checked before it is read.
 
 Shape suffixes: N videos, T frames, D features.
 """
@@ -25,38 +30,44 @@ from vidclf import storage
 from vidclf.errors import ConfigError
 from vidclf.features.columns import features_TD
 from vidclf.features.spec import read_spec
-from vidclf.runs import layout
+from vidclf.runs.layout import Run
 
 GZIP_LEVEL = 4
+"""Compression level of the exported features, as in the reference system."""
 
 MAX_SHAPE = (100_000_000, 100_000, 65_536)
-"""Most videos, frames of a video and dimensions that a file may state."""
+"""Largest numbers of videos, frames per video and features per frame in a file that is read."""
 
-MOST_COMPRESSION = 1100
-"""Bytes that a stored byte may stand for: deflate reaches 1,032 (zlib, Technical Details), so that more has
-never been written, and reading it would make zeros from nothing."""
+MAX_COMPRESSION = 1100
+"""Largest ratio of a dataset's size to its stored bytes.
 
-UNSTORED_BYTES = 64 * 1024**2
-"""Bytes of a dataset up to which the compression does not matter."""
+Deflate reaches at most 1,032 (zlib, Technical Details). With a larger ratio most of the data was never written, and
+HDF5 would fill memory with zeros.
+"""
+
+UNCHECKED_BYTES = 64 * 1024**2
+"""Size in bytes up to which a dataset is read whatever its compression."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class SplitFeatures:
-    """One file's content."""
+    """The content of one file, which is one split."""
 
     features: list[npt.NDArray[np.float32]]
-    """[T, D] each, without the padding"""
+    """one [T, D] array per video, without the padding"""
     labels: npt.NDArray[np.int64]
+    """[N], each an index into `classes`"""
     classes: tuple[str, ...]
     """class names in the order of their labels"""
 
 
 def file_name(split: str) -> str:
+    """Name of the HDF5 file of a split, the same as in the reference system."""
     return f"{split}_features_multiscale.h5"
 
 
 def check_exportable(manifest: pa.Table) -> None:
-    """ConfigError unless every video of the manifest has the label and the split that the files need."""
+    """Raise ConfigError unless every video of the manifest has a label and a split."""
     for column in ("label", "split"):
         missing = manifest[column].null_count
         if missing:
@@ -66,38 +77,35 @@ def check_exportable(manifest: pa.Table) -> None:
 
 
 def export(features: str) -> list[str]:
-    """Write a finished features directory as one HDF5 file a split beside its shards; their locations.
+    """Write one HDF5 file per split into a finished features directory; returns their locations.
 
-    A shard at a time is in memory. Videos are in the order of their shards; the files of an earlier
-    export are replaced.
+    Replaces the files of an earlier export. Videos keep the order of the shards. Only one shard at a time is in memory.
     """
-    spec = read_spec(features)
-    classes = sorted(
-        set(storage.read_table(storage.join(features, layout.MANIFEST_FILE), ["label"])["label"].to_pylist())
-    )
-    columns = ["label", "split", "num_frames", "features"]
-    counts: dict[str, int] = {}
-    longest: dict[str, int] = {}
-    for table in storage.iter_tables(layout.part_files(features), columns[1:3]):
-        for split, num_frames in zip(*(table[name].to_pylist() for name in columns[1:3]), strict=True):
-            counts[split] = counts.get(split, 0) + 1
-            longest[split] = max(longest.get(split, 0), num_frames)
-    written = []
-    for split in sorted(counts):
+    run, spec = Run(features), read_spec(features)
+    classes = sorted(set(storage.read_table(run.manifest_file, ["label"])["label"].to_pylist()))
+    num_videos: dict[str, int] = {}
+    max_frames: dict[str, int] = {}
+    for table in storage.iter_tables(run.shards(), ["split", "num_frames"]):
+        for split, num_frames in zip(table["split"].to_pylist(), table["num_frames"].to_pylist(), strict=True):
+            num_videos[split] = num_videos.get(split, 0) + 1
+            max_frames[split] = max(max_frames.get(split, 0), num_frames)
+    locations = []
+    for split in sorted(num_videos):
         location = storage.join(features, file_name(split))
-        # HDF5 is written by seeking, which object stores cannot; so here first, then there whole.
+        # HDF5 seeks while it writes, which object stores cannot do: write a local file, then copy it as a whole.
         with tempfile.NamedTemporaryFile(suffix=".h5") as local:
             with h5py.File(local.name, "w") as file:
-                _create(file, counts[split], longest[split], spec.feature_dim, classes)
-                position = 0
-                for table in storage.iter_tables(layout.part_files(features), columns):
-                    position = _append(file, position, table, split, classes)
+                _create(file, num_videos[split], max_frames[split], spec.feature_dim, classes)
+                row = 0
+                for table in storage.iter_tables(run.shards(), ["label", "split", "num_frames", "features"]):
+                    row = _append(file, row, table, split, classes)
             storage.publish(location, lambda stream: shutil.copyfileobj(local, stream))
-        written.append(location)
-    return written
+        locations.append(location)
+    return locations
 
 
 def _create(file: h5py.File, num_videos: int, max_frames: int, feature_dim: int, classes: list[str]) -> None:
+    """Create the empty datasets and the attributes of one split's file."""
     shape = (num_videos, max_frames, feature_dim)
     file.create_dataset(
         "features", shape, "float32", chunks=(1, *shape[1:]), compression="gzip", compression_opts=GZIP_LEVEL
@@ -113,24 +121,24 @@ def _create(file: h5py.File, num_videos: int, max_frames: int, feature_dim: int,
     )
 
 
-def _append(file: h5py.File, position: int, table: pa.Table, split: str, classes: list[str]) -> int:
-    """Write the rows of `split`, the first at `position`; the position behind the last."""
-    for row in range(table.num_rows):
-        if table["split"][row].as_py() != split:
+def _append(file: h5py.File, row: int, table: pa.Table, split: str, classes: list[str]) -> int:
+    """Write the videos of `split` in a shard to the file from `row` on; returns the row after the last."""
+    for index in range(table.num_rows):
+        if table["split"][index].as_py() != split:
             continue
-        rows_TD = features_TD(table["features"][row])
-        file["features"][position, : len(rows_TD)] = rows_TD.astype(np.float32)
-        file["labels"][position] = classes.index(table["label"][row].as_py())
-        file["num_frames"][position] = len(rows_TD)
-        position += 1
-    return position
+        video_TD = features_TD(table["features"][index])
+        file["features"][row, : len(video_TD)] = video_TD.astype(np.float32)
+        file["labels"][row] = classes.index(table["label"][index].as_py())
+        file["num_frames"][row] = len(video_TD)
+        row += 1
+    return row
 
 
 def read(location: str) -> SplitFeatures:
-    """Read one file, ours or the reference system's.
+    """Read one file, written by `export` or by the reference system.
 
-    Raises ConfigError naming what of the contract it does not keep, before any of its data is read where that
-    lies elsewhere (links, external storage, virtual datasets) or is more than the file can hold.
+    Raises ConfigError naming the rule that the file breaks. Data outside the file (links, external storage, virtual
+    datasets) and more data than the file can hold are refused before any of it is read.
     """
     filesystem, path = storage.resolve(location)
     with filesystem.open_input_file(path) as stream:
@@ -143,9 +151,9 @@ def read(location: str) -> SplitFeatures:
 
 
 def read_classes(location: str) -> list[str]:
-    """The class names of a file in the order of their labels; its features are left alone.
+    """The class names of a file in the order of their labels. Does not read its features.
 
-    Raises ConfigError where it is no HDF5 file or maps no classes.
+    Raises ConfigError if the file is no HDF5 file or does not number its classes from 0.
     """
     filesystem, path = storage.resolve(location)
     try:
@@ -158,17 +166,20 @@ def read_classes(location: str) -> list[str]:
     return sorted(mapping, key=lambda name: int(mapping[name]))
 
 
-_DATASETS = {
+_AXES = {
     "features": ("videos", "frames", "dimension"),
     "labels": ("videos",),
     "num_frames": ("videos",),
 }
-"""The axes of each dataset."""
+"""The names of the axes of each dataset."""
 
 
-def _own_dataset(location: str, file: h5py.File, name: str, ndim: int) -> h5py.Dataset:
-    """A dataset whose numbers are stored in the file itself; ConfigError for any other. Reads none of them."""
-    # The names first, then the link: asking for the object would follow a link into another file.
+def _own_dataset(location: str, file: h5py.File, name: str) -> h5py.Dataset:
+    """A dataset with checked shape and type whose numbers are stored in the file itself. Reads none of the numbers.
+
+    Raises ConfigError for any other dataset.
+    """
+    # First the names, then the kind of link: opening the object would follow a link into another file.
     names = sorted(file.keys())
     if name not in names:
         raise ConfigError(f"{location}: must hold a dataset {name!r}, found {names}")
@@ -180,19 +191,19 @@ def _own_dataset(location: str, file: h5py.File, name: str, ndim: int) -> h5py.D
     for is_elsewhere, kind in ((dataset.is_virtual, "virtual"), (dataset.external, "stored in other files")):
         if is_elsewhere:
             raise ConfigError(f"{location}: {name} must be stored in this file, is {kind}")
-    axes, shape = _DATASETS[name], dataset.shape
-    if shape is None or len(shape) != ndim:
+    axes, shape = _AXES[name], dataset.shape
+    if shape is None or len(shape) != len(axes):
         raise ConfigError(f"{location}: {name} must be [{', '.join(axes)}], found {shape}")
     if dataset.dtype.kind not in ("fiu" if name == "features" else "iu"):
         kind = "numbers" if name == "features" else "whole numbers"
         raise ConfigError(f"{location}: {name} must hold {kind}, found {dataset.dtype}")
-    most = MAX_SHAPE[:ndim]
-    if any(size > bound for size, bound in zip(shape, most, strict=True)):
-        raise ConfigError(f"{location}: {name} must be at most {most}, found {shape}")
-    # HDF5 unpacks a chunk whole, and one may be larger than what a dataset that can grow holds by now.
+    max_shape = MAX_SHAPE[: len(axes)]
+    if any(size > bound for size, bound in zip(shape, max_shape, strict=True)):
+        raise ConfigError(f"{location}: {name} must be at most {max_shape}, found {shape}")
+    # HDF5 unpacks whole chunks, and in a dataset that can grow one chunk may be larger than all of its numbers.
     chunk_bytes = math.prod(dataset.chunks or ()) * dataset.dtype.itemsize
     num_bytes, stored_bytes = max(int(dataset.nbytes), chunk_bytes), dataset.id.get_storage_size()
-    if num_bytes > max(UNSTORED_BYTES, MOST_COMPRESSION * stored_bytes):
+    if num_bytes > max(UNCHECKED_BYTES, MAX_COMPRESSION * stored_bytes):
         raise ConfigError(
             f"{location}: {name} must be stored whole, found {num_bytes} bytes of numbers in {stored_bytes} "
             "stored bytes"
@@ -201,25 +212,27 @@ def _own_dataset(location: str, file: h5py.File, name: str, ndim: int) -> h5py.D
 
 
 def _checked(location: str, file: Any) -> SplitFeatures:
-    def need(holds: bool, rule: str, value: object) -> None:
+    """The content of an open file. Raises ConfigError naming the first rule that it breaks."""
+
+    def check(holds: bool, rule: str, value: object) -> None:
         if not holds:
             raise ConfigError(f"{location}: {rule}, found {value}")
 
-    datasets = {name: _own_dataset(location, file, name, len(shape)) for name, shape in _DATASETS.items()}
-    need("category_mapping" in file.attrs, "must hold the attribute 'category_mapping'", sorted(file.attrs))
+    datasets = {name: _own_dataset(location, file, name) for name in _AXES}
+    check("category_mapping" in file.attrs, "must hold the attribute 'category_mapping'", sorted(file.attrs))
     try:
         mapping: dict[str, int] = json.loads(file.attrs["category_mapping"])
         is_numbered = sorted(mapping.values()) == list(range(len(mapping)))
     except (OSError, ValueError, TypeError, AttributeError, RecursionError) as error:
         raise ConfigError(f"{location}: category_mapping must be a JSON object of numbers ({error})") from error
-    need(is_numbered, "category_mapping must number the classes from 0", mapping)
+    check(is_numbered, "category_mapping must number the classes from 0", mapping)
     padded_NTD = datasets["features"]
     counts = tuple(len(dataset) for dataset in datasets.values())
-    need(len(set(counts)) == 1, "features, labels and num_frames must be equally many", counts)
+    check(len(set(counts)) == 1, "features, labels and num_frames must have the same number of videos", counts)
     labels, num_frames = datasets["labels"][:], datasets["num_frames"][:]
     if len(labels):
-        need(labels.min() >= 0 and labels.max() < len(mapping), f"labels must be below {len(mapping)}", labels.max())
-        need(
+        check(labels.min() >= 0 and labels.max() < len(mapping), f"labels must be below {len(mapping)}", labels.max())
+        check(
             num_frames.min() >= 1 and num_frames.max() <= padded_NTD.shape[1],
             f"num_frames must be between 1 and {padded_NTD.shape[1]}",
             (int(num_frames.min()), int(num_frames.max())),

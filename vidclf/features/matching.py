@@ -1,4 +1,4 @@
-"""Features of the same videos by several backbones: which go together, and finding a video's other rows.
+"""Checks whether features by several backbones, or of a first look, belong to the same videos and frames.
 
 Shape suffixes: T frames, D features.
 """
@@ -19,91 +19,101 @@ from vidclf.schema import VIDEO_ID
 
 
 def check_specs(locations: Sequence[str], specs: Sequence[FeatureSpec]) -> None:
-    """ConfigError unless the features are of different backbones and of the same frames."""
+    """Raise ConfigError unless all features come from different backbones and from the same frames."""
     names = [spec.backbone for spec in specs]
     if len(set(names)) != len(names):
         raise ConfigError(f"--features {','.join(locations)}: must be of different backbones, are of {names}")
     for location, spec in zip(locations, specs, strict=True):
         if spec.frames != specs[0].frames:
             raise ConfigError(
-                f"--features {location}: must be of the frames that {locations[0]} is of, but {spec.frames} is not "
-                f"{specs[0].frames}; extract both with one --sampling and --num-frames, best in one job"
+                f"--features {location}: must be of the same frames as {locations[0]}, but {spec.frames} is not "
+                f"{specs[0].frames}; extract both with the same --sampling and --num-frames, best in one job"
             )
 
 
 def check_videos(locations: Sequence[str], tables: Sequence[pa.Table]) -> None:
-    """ConfigError, naming a video, unless the tables hold the same videos with the same values in all columns.
+    """Raise ConfigError, naming a video, unless all tables hold the same videos with equal values in all columns.
 
-    The tables have one row a video and the same columns, `video_id` first.
+    Each table has one row per video and the same columns, `video_id` first. `locations` are for messages.
     """
-    first = tables[0]
-    ids = first[VIDEO_ID].combine_chunks()
+    first, first_location = tables[0], locations[0]
+    first_ids = first[VIDEO_ID].combine_chunks()
     for location, table in zip(locations[1:], tables[1:], strict=True):
-        own = table[VIDEO_ID].combine_chunks()
-        for here, there, place, other in ((own, ids, locations[0], location), (ids, own, location, locations[0])):
-            lacking = here.filter(pc.invert(pc.is_in(here, there)))
-            if len(lacking):
-                raise ConfigError(
-                    f"--features {place}: must hold the videos of {other}, lacks {len(lacking)} of them (for one "
-                    f"{lacking[0]}); extract all backbones in one job, or continue it"
-                )
-        table = table.take(pc.index_in(ids, own))
+        ids = table[VIDEO_ID].combine_chunks()
+        _check_holds(location, ids, first_location, first_ids)
+        _check_holds(first_location, first_ids, location, ids)
+        table = table.take(pc.index_in(first_ids, ids))
         for name in first.column_names[1:]:
             pairs = zip(first[name].to_pylist(), table[name].to_pylist(), strict=True)
-            differing = [(video, one, two) for video, (one, two) in enumerate(pairs) if one != two]
+            differing = [(row, expected, value) for row, (expected, value) in enumerate(pairs) if expected != value]
             if differing:
-                video, one, two = differing[0]
+                row, expected, value = differing[0]
                 raise ConfigError(
-                    f"--features {location}: {name} must be that of {locations[0]}, differs for {len(differing)} "
-                    f"videos (for one {ids[video]}: {two!r}, there {one!r}); extract both from one archive and manifest"
+                    f"--features {location}: {name} must equal that of {first_location}, differs for {len(differing)} "
+                    f"videos (for example {first_ids[row]}: {value!r}, there {expected!r}); extract both from one "
+                    "archive and manifest"
                 )
+
+
+def _check_holds(other_location: str, other_ids: pa.Array, location: str, ids: pa.Array) -> None:
+    """Raise ConfigError if the features at `location` lack a video of the features at `other_location`."""
+    missing = other_ids.filter(pc.invert(pc.is_in(other_ids, ids)))
+    if len(missing):
+        raise ConfigError(
+            f"--features {location}: must hold the videos of {other_location}, lacks {len(missing)} of them (for "
+            f"example {missing[0]}); extract all backbones in one job, or continue it"
+        )
 
 
 def check_sets(locations: Sequence[str], sets: Sequence[FeatureSet]) -> None:
-    """ConfigError unless the sets can be trained on together: `check_specs`, and the same videos with the
-    same labels, sources, splits, contents and numbers of frames, which then are in the same order."""
+    """Raise ConfigError unless an ensemble can be trained on the sets together.
+
+    They must pass `check_specs` and hold the same videos with equal labels, sources, splits, contents and numbers of
+    frames. The videos of all sets are then in the same order.
+    """
     check_specs(locations, [features.spec for features in sets])
-    check_videos(locations, [describe_mismatch(features) for features in sets])
+    check_videos(locations, [_compared_columns(features) for features in sets])
 
 
 def first_look(location: str, look: FeatureSet, features: FeatureSet) -> FeatureSet:
-    """The videos of `features`, in their order, as the features at `location` see them, which are of other frames.
+    """The videos of `features`, in the same order, with their features from a first look.
 
-    Raises ConfigError where these are made otherwise in anything but the sampling, or lack a video, or hold
-    another file under its name.
+    `look` holds features of other frames of the same videos, read from `location`. Raises ConfigError if it differs
+    from `features` in anything but the sampling, lacks a video, or was made from a changed file.
     """
-    expected = replace(features.spec, sampling=look.spec.sampling)
-    if look.spec != expected:
+    expected_spec = replace(features.spec, sampling=look.spec.sampling)
+    if look.spec != expected_spec:
         raise ConfigError(
-            f"--first-look {location}: must be made as --features but for the sampling, differs in "
-            f"{look.spec.differences(expected)}"
+            f"--first-look {location}: must be made like --features except for the sampling, differs in "
+            f"{look.spec.differences(expected_spec)}"
         )
-    place_of = {video_id: place for place, video_id in enumerate(look.video_ids)}
-    lacking = [video_id for video_id in features.video_ids if video_id not in place_of]
-    if lacking:
+    row_of = {video_id: row for row, video_id in enumerate(look.video_ids)}
+    missing = [video_id for video_id in features.video_ids if video_id not in row_of]
+    if missing:
         raise ConfigError(
-            f"--first-look {location}: must hold the videos of --features, lacks {len(lacking)} of them (for one "
-            f"{lacking[0]}); extract it from the same manifest, or continue that"
+            f"--first-look {location}: must hold the videos of --features, lacks {len(missing)} of them (for example "
+            f"{missing[0]}); extract it from the same manifest, or continue that"
         )
-    places = [place_of[video_id] for video_id in features.video_ids]
-    lists = [field.name for field in fields(FeatureSet) if field.name != "spec"]
-    chosen: dict[str, Any] = {name: [getattr(look, name)[place] for place in places] for name in lists}
-    found = replace(look, **chosen)
-    pairs = zip(features.video_ids, found.content_digests, features.content_digests, strict=True)
-    changed = [video_id for video_id, here, there in pairs if here != there]
+    rows = [row_of[video_id] for video_id in features.video_ids]
+    names = [field.name for field in fields(FeatureSet) if field.name != "spec"]
+    columns: dict[str, Any] = {name: [getattr(look, name)[row] for row in rows] for name in names}
+    matched = replace(look, **columns)
+    digests = zip(features.video_ids, matched.content_digests, features.content_digests, strict=True)
+    changed = [video_id for video_id, look_digest, digest in digests if look_digest != digest]
     if changed:
         raise ConfigError(
-            f"--first-look {location}: content_digest must be that of --features, differs for {len(changed)} videos "
-            f"(for one {changed[0]}); extract both from one archive"
+            f"--first-look {location}: content_digest must equal that of --features, differs for {len(changed)} videos "
+            f"(for example {changed[0]}); extract both from one archive"
         )
-    return found
+    return matched
 
 
-def describe_mismatch(features: FeatureSet) -> pa.Table:
+def _compared_columns(features: FeatureSet) -> pa.Table:
+    """One row per video with the columns that must be equal in all sets."""
     return pa.table(
         {
             VIDEO_ID: features.video_ids,
-            # Which a set is sorted by.
+            # Equal locations give equal order, because a set is sorted by location.
             "video_uri": features.video_uris,
             "label": pa.array(features.labels, pa.string()),
             "sublabel": pa.array(features.sublabels, pa.string()),

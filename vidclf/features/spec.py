@@ -1,6 +1,6 @@
-"""Features on disk: the key that says how they were made, rows to Arrow, and reading them back.
+"""Feature spec and feature key: everything that decides the value of a feature, and a digest of it.
 
-Shape suffixes: T frames, D features.
+Two sets of features may be mixed only if their keys are equal. The spec of a run is in its `run_identity.json`.
 """
 
 from __future__ import annotations
@@ -13,27 +13,33 @@ from typing import Any
 from vidclf import storage
 from vidclf.backbones.catalog import FEATURE_DIMS, preprocessing
 from vidclf.errors import ConfigError
-from vidclf.runs.layout import IDENTITY_FILE
+from vidclf.runs.layout import IDENTITY_FILE, Run
 from vidclf.video.decode import DECODER_VERSION
 from vidclf.video.sampling import SamplingPlan
 
 
 @dataclass(frozen=True, kw_only=True)
 class FeatureSpec:
-    """Everything that decides a video's features. Two sets may be mixed only if all of it is equal."""
+    """Everything that decides the features of a video. Two sets may be mixed only if all of it is equal."""
 
     backbone: str
+    """name in `vidclf/backbones/catalog.py`"""
     weights_digest: str
+    """digest of the backbone's weights"""
     sampling: dict[str, Any]
     """fields of `SamplingPlan`"""
     transform: dict[str, Any]
+    """preprocessing of a frame, as plain JSON values"""
     decoder: str
+    """versions of the decoder's libraries"""
     dtype: str
+    """NumPy type of the stored features"""
     repeat_tolerance: float = 0.0
-    """grey levels by which a frame may differ from another one whose features it takes"""
+    """largest difference, in grey levels, between two frames that share features; 0 computes every frame"""
 
     @classmethod
     def of(cls, name: str, weights: str, digest: str, plan: SamplingPlan, repeat_tolerance: float = 0.0) -> FeatureSpec:
+        """The spec of features made on this machine by the backbone `name` with `weights`, whose digest is `digest`."""
         return cls(
             backbone=name,
             weights_digest=digest,
@@ -46,24 +52,28 @@ class FeatureSpec:
 
     @property
     def key(self) -> str:
-        """First 16 hexadecimal digits of the SHA-256 of the canonical JSON."""
+        """The feature key: the first 16 hexadecimal digits of the SHA-256 of the spec's canonical JSON."""
         values = asdict(self)
         if not self.repeat_tolerance:
-            del values["repeat_tolerance"]  # so that features have the key that they had before there was one
+            del values["repeat_tolerance"]  # left out when 0, so that keys of older features stay valid
         return hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()[:16]
 
     @property
     def plan(self) -> SamplingPlan:
+        """The sampling plan of the frames."""
         return SamplingPlan(**self.sampling)
 
     @property
     def feature_dim(self) -> int:
+        """Number of features per frame (D)."""
         return FEATURE_DIMS[self.backbone]
 
     @property
     def frames(self) -> dict[str, Any]:
-        """What decides which frames are looked at. Features of several backbones go together where it is
-        equal: frame by frame they are of the same moments."""
+        """The part of the spec that decides which frames are sampled.
+
+        Features of several backbones may be combined only if this part is equal. Frame t then shows the same moment.
+        """
         return {"sampling": self.sampling, "decoder": self.decoder}
 
     def differences(self, other: FeatureSpec) -> str:
@@ -84,25 +94,25 @@ def _flat(values: dict[str, Any], prefix: str = "") -> dict[str, Any]:
 
 
 def read_spec(features: str) -> FeatureSpec:
-    """The spec of a features directory; ConfigError where it is none."""
-    path = storage.join(features, IDENTITY_FILE)
-    if not storage.exists(path):
+    """The spec of a features directory. Raises ConfigError if the directory holds no features."""
+    run = Run(features)
+    if not storage.exists(run.identity_file):
         raise ConfigError(
             f"--features must be a directory that jobs/extract.py wrote, got {features!r} (no {IDENTITY_FILE})"
         )
-    identity = storage.read_json(path)
+    identity = run.identity()
     if identity.get("ensemble_id") is not None:
         raise ConfigError(f"--features must be a directory of features, {features!r} holds predictions")
     return specs_of(features, identity)[0]
 
 
 def specs_of(run: str, identity: dict[str, Any]) -> list[FeatureSpec]:
-    """What the rows of a run were made from, by its `run_identity.json`: one spec a backbone."""
+    """The feature specs in a run's `run_identity.json`, one per backbone."""
     if "feature_specs" not in identity:
         raise ConfigError(f"{run}: was written by another version of this software; run the job anew")
     return [FeatureSpec(**spec) for spec in identity["feature_specs"]]
 
 
 def read_weights_location(features: str) -> str:
-    """Where the weights were when these features were made; the spec has their digest."""
-    return str(storage.read_json(storage.join(features, IDENTITY_FILE))["weights"][0])
+    """Location of the weights when these features were made. The spec holds their digest."""
+    return str(Run(features).identity()["weights"][0])

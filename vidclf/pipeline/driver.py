@@ -16,7 +16,8 @@ from vidclf.pipeline.graph import run_pipeline
 from vidclf.pipeline.job import PipelineJob
 from vidclf.pipeline.pools import check_devices
 from vidclf.pipeline.run_directory import begin_run, check_run, would_delete, would_process
-from vidclf.runs import layout, reconcile
+from vidclf.runs import reconcile
+from vidclf.runs.layout import Run
 from vidclf.runs.state import RunState
 from vidclf.runs.summary import Performance, stopped_text, summarize
 
@@ -50,12 +51,11 @@ def embed_videos(
     check_devices(config, job)
     before = state = begin_run(config, manifest, job)
     del manifest
-    summary_files = {run: storage.join(run, layout.SUMMARY_FILE) for run in runs}
-    if not state.num_pending and all(storage.exists(path) for path in summary_files.values()):
-        return {run: {**storage.read_json(path), "num_processed": 0} for run, path in summary_files.items()}
-    for path in summary_files.values():
-        if storage.exists(path):
-            storage.delete_file(path)
+    if not state.num_pending and all(Run(run).is_finished() for run in runs):
+        return {run: {**Run(run).summary(), "num_processed": 0} for run in runs}
+    for run in map(Run, runs):
+        if run.is_finished():
+            storage.delete_file(run.summary_file)
     performance = Performance(busy={})
     # More than once only where machines were lost: what their tasks had written twice or not at all
     # is seen in the shards afterwards, and done again.
@@ -76,6 +76,6 @@ def embed_videos(
     summaries = {run: summarize(run, before, state, time.monotonic() - started, performance) for run in runs}
     for target in job.targets:
         summaries[target.run(config.output)].update(target.stated)
-    for run, summary in summaries.items():
-        storage.publish_json(summary_files[run], summary)
+    for location, summary in summaries.items():
+        storage.publish_json(Run(location).summary_file, summary)
     return summaries

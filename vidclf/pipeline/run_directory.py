@@ -12,10 +12,10 @@ from vidclf.config import PipelineConfig
 from vidclf.errors import ConfigError
 from vidclf.features.spec import specs_of
 from vidclf.pipeline.job import PipelineJob, RunSpec
-from vidclf.runs import content_checks, layout, output_files, outputs, reconcile
-from vidclf.runs.layout import IDENTITY_FILE
+from vidclf.runs import content_checks, output_files, outputs, reconcile
+from vidclf.runs.layout import Run
 from vidclf.runs.output_files import Kind
-from vidclf.runs.state import RunState, asked_ids
+from vidclf.runs.state import RunState, manifest_ids
 
 
 def check_run(config: PipelineConfig, manifest: pa.Table, job: PipelineJob) -> None:
@@ -27,7 +27,7 @@ def check_run(config: PipelineConfig, manifest: pa.Table, job: PipelineJob) -> N
         outputs.check(kind, flag, location, overwrite=config.overwrite)
     apart = [target.directory for target in job.targets if target.directory is not None]
     # Without a manifest yet, a job was killed before it had begun.
-    begun = [run for run in [*_runs_there(config.output), *apart] if layout.is_run(run)]
+    begun = [run for run in [*_runs_there(config.output), *apart] if Run(run).exists()]
     if config.overwrite or not begun:
         return
     for run in begun:
@@ -40,7 +40,7 @@ def check_run(config: PipelineConfig, manifest: pa.Table, job: PipelineJob) -> N
         if target.run(config.output) in begun:
             remedy = outputs.remedy(_kind(target), target.run(config.output))
             _check_target(target, target.run(config.output), manifest, remedy)
-        elif any(layout.part_files(run) for run in begun):
+        elif any(Run(run).shards() for run in begun):
             raise ConfigError(
                 f"--output {config.output}: of this job's runs only {', '.join(begun)} holds videos, and "
                 f"{target.run(config.output)} none; the runs of a job grow together, "
@@ -69,7 +69,7 @@ def _name(path: str) -> str:
 
 
 def _check_target(target: RunSpec, run: str, manifest: pa.Table, remedy: str) -> None:
-    identity = storage.read_json(storage.join(run, IDENTITY_FILE))
+    identity = Run(run).identity()
     theirs = specs_of(run, identity)
     if theirs != target.specs:
         named = [[spec.backbone for spec in specs] for specs in (theirs, target.specs)]
@@ -96,7 +96,7 @@ def _check_target(target: RunSpec, run: str, manifest: pa.Table, remedy: str) ->
             f"--output {run}: holds a run of another version of this software, whose rows have other columns; {remedy}"
         )
     told = [schema.VIDEO_ID, "label", "sublabel", "group", "split"]
-    before = storage.read_table(storage.join(run, layout.MANIFEST_FILE), told)
+    before = storage.read_table(Run(run).manifest_file, told)
     if before.equals(manifest.select(told)):
         return
     place = pc.index_in(before[schema.VIDEO_ID], manifest[schema.VIDEO_ID].combine_chunks())
@@ -126,9 +126,9 @@ def _check_target(target: RunSpec, run: str, manifest: pa.Table, remedy: str) ->
 def would_process(config: PipelineConfig, manifest: pa.Table, job: PipelineJob) -> int:
     """How many videos a job that `check_run` lets through has to do."""
     runs = job.runs(config.output)
-    if config.overwrite or not all(layout.is_run(run) for run in runs):
+    if config.overwrite or not all(Run(run).exists() for run in runs):
         return int(manifest.num_rows)
-    new = manifest.num_rows - len(asked_ids(runs[0]))
+    new = manifest.num_rows - len(manifest_ids(runs[0]))
     stale = len(_stale(runs)) if config.redo_stale else 0
     return int(new) + stale + reconcile.unfinished(runs) + reconcile.quarantined_for(runs[0], config.retried_reasons())
 
@@ -151,9 +151,9 @@ def begin_run(config: PipelineConfig, manifest: pa.Table, job: PipelineJob) -> R
     runs = job.runs(config.output)
     for target, run in zip(job.targets, runs, strict=True):
         storage.create_dir(run)
-        storage.publish_json(storage.join(run, IDENTITY_FILE), target.identity())
+        storage.publish_json(Run(run).identity_file, target.identity())
         # The manifest last: it is what makes the directory a run.
-        storage.publish_table(storage.join(run, layout.MANIFEST_FILE), manifest)
+        storage.publish_table(Run(run).manifest_file, manifest)
     reconcile.release(config.output, runs, config.retried_reasons())
     if config.redo_stale:
         stale = pa.array(_stale(runs), pa.string())

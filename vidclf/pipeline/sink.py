@@ -15,7 +15,8 @@ from ray.data.block import BlockAccessor
 from ray.data.datasource import BlockBasedFileDatasink, FilenameProvider
 
 from vidclf import arrow, credentials, schema, storage
-from vidclf.runs import layout, lease
+from vidclf.runs import lease
+from vidclf.runs.layout import Run, shard_name
 
 
 def target_column(index: int) -> str:
@@ -79,7 +80,7 @@ class RunSink(BlockBasedFileDatasink):
                 # Before the videos' rows: what is done has its segments, and segments without their video
                 # are what a killed task left (`vidclf/reconcile.py` removes them).
                 segments = None if rows is None else _segments(rows)
-                _publish(storage.join(run, layout.SEGMENTS_DIR, name), segments, self._segments[run])
+                _publish(storage.join(Run(run).segments_dir, name), segments, self._segments[run])
                 rows = None if rows is None else rows.drop_columns([schema.SEGMENTS_COLUMN])
             _publish(storage.join(run, name), rows, output_schema)
         rejected = table.filter(pc.invert(is_ok)).select(["video_id", "video_uri", "reject_reason", "reject_message"])
@@ -90,7 +91,7 @@ class RunSink(BlockBasedFileDatasink):
             rejected = rejected.append_column("attempts", pa.array(attempts, pa.int32()))
             quarantined = rejected.rename_columns(schema.QUARANTINE.names)
         for run in self._runs:
-            _publish(storage.join(run, layout.QUARANTINE_DIR, name), quarantined, schema.QUARANTINE)
+            _publish(storage.join(Run(run).quarantine_dir, name), quarantined, schema.QUARANTINE)
 
 
 def _masked(rows: pa.Table) -> pa.Table:
@@ -122,4 +123,4 @@ def _publish(location: str, rows: pa.Table | None, output_schema: pa.Schema) -> 
 
 class _PartNames(FilenameProvider):
     def get_filename_for_task(self, write_uuid: str, task_index: int) -> str:
-        return f"part-{write_uuid}-{task_index:06d}.parquet"
+        return shard_name(write_uuid, task_index)

@@ -20,7 +20,8 @@ from vidclf.metrics.intervals import Interval, SourceIntervals
 from vidclf.pages import render
 from vidclf.reports import video_kinds
 from vidclf.reports.provenance import command, now, shown, versions
-from vidclf.runs import layout, output_files, outputs
+from vidclf.runs import output_files, outputs
+from vidclf.runs.layout import Run
 
 DIFF_FILE = "diff.json"
 
@@ -193,7 +194,7 @@ def _groups(both: pa.Table, locations: Sequence[str]) -> list[str]:
     """Each video's source, by the manifests of the runs, the later one first."""
     group_of: dict[str, str] = {}
     for location in locations:
-        path = storage.join(location, layout.MANIFEST_FILE)
+        path = Run(location).manifest_file
         if not location.endswith(".parquet") and storage.exists(path):
             rows = storage.read_table(path, [schema.VIDEO_ID, "group"])
             group_of.update(zip(rows[schema.VIDEO_ID].to_pylist(), rows["group"].to_pylist(), strict=True))
@@ -205,9 +206,9 @@ def _read(flag: str, location: str) -> pa.Table:
     if location.endswith(".parquet"):
         files = [location] if storage.exists(location) else []
     else:
-        if layout.is_run(location) and not storage.exists(storage.join(location, layout.SUMMARY_FILE)):
+        if Run(location).exists() and not Run(location).is_finished():
             raise ConfigError(f"--{flag} {location}: the job has not ended; run jobs/classify.py again")
-        files = layout.part_files(location)
+        files = Run(location).shards()
     try:
         tables = [storage.read_table(path, _COLUMNS) for path in files]
         rows = pa.concat_tables(tables).combine_chunks() if tables else None
@@ -290,7 +291,7 @@ def _lonely(name: str, mine: pa.Table, others: pa.Table, other: str) -> list[Unm
     run = posixpath.dirname(other) if other.endswith(".parquet") else other
     quarantined = {
         row[schema.VIDEO_ID]: row["reason"]
-        for part in storage.iter_tables(layout.quarantine_files(run), [schema.VIDEO_ID, "reason"])
+        for part in storage.iter_tables(Run(run).quarantine_shards(), [schema.VIDEO_ID, "reason"])
         for row in part.to_pylist()
     }
     return [

@@ -26,8 +26,8 @@ from vidclf.reports.figures import Evaluation
 from vidclf.reports.held_out import by_record
 from vidclf.reports.labelled_predictions import PREDICTION_COLUMNS, UNSPLIT, ScoredVideos, score
 from vidclf.reports.stage_costs import PassCosts, progress
-from vidclf.runs import layout, output_files, outputs, state
-from vidclf.runs.layout import IDENTITY_FILE
+from vidclf.runs import output_files, outputs, state
+from vidclf.runs.layout import Run
 from vidclf.uncertainty.early_exit import FULL
 from vidclf.uncertainty.risk_threshold import risk_statement
 from vidclf.video.sampling import SamplingPlan
@@ -192,7 +192,7 @@ def _from_predictions(config: EvaluateConfig) -> _Source:
     assert config.predictions is not None  # says EvaluateConfig, as of the manifest
     assert config.manifest is not None
     identity, summary = _finished(config.predictions)
-    state.refuse_repeated(config.predictions, "--predictions")
+    state.check_unique_rows(config.predictions, "--predictions")
     manifest = read_manifest(config.manifest)
     specs = specs_of(config.predictions, identity)
     directory, note = ensemble_facts.find_ensemble(config.predictions, config.ensemble, identity["ensemble_id"])
@@ -200,7 +200,7 @@ def _from_predictions(config: EvaluateConfig) -> _Source:
     settings = identity.get("settings", {})
     shown = partial(provenance.shown, output=config.output)
     return _Source(
-        files=layout.part_files(config.predictions),
+        files=Run(config.predictions).shards(),
         manifest=manifest,
         classes=identity["classes"],
         ensemble_id=identity["ensemble_id"],
@@ -262,20 +262,19 @@ def _from_features(config: EvaluateConfig) -> _Source | None:
 
 
 def _finished(predictions: str) -> tuple[dict[str, Any], dict[str, Any]]:
-    identity_file = storage.join(predictions, IDENTITY_FILE)
-    summary_file = storage.join(predictions, layout.SUMMARY_FILE)
-    identity = storage.read_json(identity_file) if storage.exists(identity_file) else {}
+    run = Run(predictions)
+    identity = run.identity() if storage.exists(run.identity_file) else {}
     if not identity.get("ensemble_id"):
         raise ConfigError(f"--predictions must be a directory that jobs/classify.py wrote, got {predictions!r}")
-    if not storage.exists(summary_file):
+    if not run.is_finished():
         raise ConfigError(f"--predictions {predictions}: the job has not ended; run jobs/classify.py again")
-    return identity, storage.read_json(summary_file)
+    return identity, run.summary()
 
 
 def _quarantine(run: str | None, base: str) -> list[dict[str, Any]]:
     if run is None:
         return []
-    rows: Iterable[pa.Table] = storage.iter_tables(layout.quarantine_files(run), schema.QUARANTINE.names)
+    rows: Iterable[pa.Table] = storage.iter_tables(Run(run).quarantine_shards(), schema.QUARANTINE.names)
     listed = [
         {**row, "video_uri": relative(row["video_uri"], base), "message": relative_text(row["message"], base)}
         for part in rows

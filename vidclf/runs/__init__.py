@@ -1,1 +1,16 @@
-"""The directory of a run: file names, state, audit, summary. Knows no Ray."""
+"""Run directories (files, state, audit, repair) and safe writing of outputs (leases, closed file lists).
+
+May be imported from outside:
+
+- `layout`: `Run`, `runs_in`, `shard_name`, the names of the files
+- `state`: `RunState`, `read_state`, `check_finished`, `check_unique_rows`, `manifest_ids`, `rows_of`
+- `audit`: `audit`, `Audit`, `report`
+- `reconcile`: `reconcile`, `release`, `drop`, `unfinished`, `to_read`
+- `content_checks`: `stale_videos`, `resized_videos`
+- `summary`: `Performance`, `summarize`, `summary_text`, `stopped_text`
+- `lease`: `held`, `guard`, `Guard`, `Output`, `LeaseTaken`
+- `outputs`: `check`, `check_file`, `clear`, `begin`, `remedy`; `output_files`: one `Kind` per job
+
+Imports `storage`, `schema`, `arrow`, `progress`, `credentials`, `errors` and `video` (source files and their digests).
+Must not import Ray or torch: jobs that only read a run start without them.
+"""

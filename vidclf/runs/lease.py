@@ -1,13 +1,12 @@
-"""One job per output directory: its lease, which a job holds while it writes there.
+"""Leases: only one job at a time may write into an output.
 
-The lease names the job that holds it and carries a heartbeat. A second job is refused while the heartbeat is fresh.
-It takes over by itself where the first job's process is gone, or where the heartbeat stands still. A job that has
-lost its lease stops before it writes more.
+A job holds the lease of its output while it writes there. The lease names the job and carries a heartbeat. A second
+job is refused while the heartbeat is fresh. It takes the lease over by itself if the first job's process is gone or
+its heartbeat has stopped. A job that has lost its lease stops before it writes more.
 """
 
 from __future__ import annotations
 
-import getpass
 import os
 import signal
 import socket
@@ -24,27 +23,30 @@ from types import FrameType
 
 from vidclf import storage
 from vidclf.errors import ConfigError, RunStopped
-from vidclf.runs import lease_storage
+from vidclf.runs import lease_storage, process_identity
 from vidclf.runs.lease_storage import Claim, Place
 
 HEARTBEAT_S = 10.0
+"""Seconds between two heartbeats."""
 
 STALE_S = 60.0
-"""Without a heartbeat for this long a job counts as dead, and stops by itself."""
+"""Age in seconds of the last heartbeat from which a job counts as dead. A job that cannot renew stops before then."""
 
 
 class LeaseLost(RunStopped):
-    """Another job has taken the output over."""
+    """The run was stopped because another job has taken its output over."""
 
 
 class LeaseTaken(OSError):
-    """What a worker raises instead of writing where its job has lost its lease. To a search it is an error of the
-    storage, not of the trial."""
+    """Raised by a worker instead of writing, after its job has lost the lease.
+
+    An OSError, so that a hyperparameter search counts it as an error of the storage and not of the trial.
+    """
 
 
 @dataclass(frozen=True, kw_only=True)
 class Output:
-    """A location that a job is to write."""
+    """A location that a job writes, and the flag that names it."""
 
     location: str
     flag: str = "--output"
@@ -53,34 +55,34 @@ class Output:
 
 @dataclass(frozen=True, kw_only=True)
 class Guard:
-    """Lets workers look whether their job still holds the lease of an output. It can be sent to them."""
+    """Check by which workers find out whether their job still holds the lease of an output. Can be pickled."""
 
     location: str
     claim: Claim | None
-    """None where the job holds no lease, as in a program that calls the library"""
+    """None if the job holds no lease, as in a program that calls the library"""
 
     def check(self) -> None:
-        """LeaseTaken where the lease is another job's by now."""
+        """Raise LeaseTaken if another job holds the lease now."""
         if self.claim is not None and not lease_storage.place(self.location).is_held(self.claim):
             raise LeaseTaken(f"{self.location}: another job has taken this output over")
 
 
 _held: dict[str, Claim] = {}
-"""The claims of this process by directory."""
+"""The claims that this process holds, by canonical location of the output."""
 
 
 def guard(output: str) -> Guard:
-    """What the workers of this job look at before they write into `output`."""
+    """The check that the workers of this job must make before they write into `output`."""
     location = storage.canonical(output)
     return Guard(location=location, claim=_held.get(location))
 
 
 @contextmanager
 def held(outputs: Sequence[Output], job: str, *, take_over: bool = False) -> Iterator[None]:
-    """Hold the leases of `outputs` while the body runs, and give them back, whatever ends it.
+    """Hold the leases of `outputs` while the body runs, and release them however it ends.
 
-    Raises ConfigError where another job holds one of them, unless `take_over`; LeaseLost where one is taken over
-    while the body runs. SIGTERM ends the body with RunStopped.
+    Raises ConfigError if another job holds one of them, unless `take_over` is set. Raises LeaseLost if another job
+    takes one over while the body runs. SIGTERM ends the body with RunStopped.
     """
     with ExitStack() as stack:
         stack.enter_context(_stopped_by_sigterm())
@@ -88,39 +90,40 @@ def held(outputs: Sequence[Output], job: str, *, take_over: bool = False) -> Ite
         try:
             yield
         except BaseException as error:
-            lost = [text for heart in hearts if (text := heart.loss()) is not None]
-            if lost:
-                raise LeaseLost(lost[0]) from error
+            losses = [text for heart in hearts if (text := heart.loss()) is not None]
+            if losses:
+                raise LeaseLost(losses[0]) from error
             raise
 
 
 @contextmanager
 def _one_held(output: Output, job: str, take_over: bool) -> Iterator[_Heart]:
+    """Hold the lease of one output; directories that were created only for the lease are removed at the end."""
     location = storage.canonical(output.location)
     with _writable(output):
         if not output.is_file and storage.exists(location) and not storage.is_dir(location):
             raise ConfigError(f"{output.flag} {output.location}: must be a directory, is a file; choose another name")
-        made = _make_directory(os.path.dirname(location) if output.is_file else location)
+        created = _make_directory(os.path.dirname(location) if output.is_file else location)
     place = lease_storage.place(location, is_file=output.is_file)
-    mine = _claim(job)
+    claim = _claim(job)
     try:
-        _acquire(output, place, mine, take_over)
+        _acquire(output, place, claim, take_over)
         try:
-            _held[location] = mine
+            _held[location] = claim
             if not output.is_file:
-                _refuse_overlapping(output, location)
-            with _Heart(output, place, mine) as heart:
+                _check_no_overlap(output, location)
+            with _Heart(output, place, claim) as heart:
                 yield heart
         finally:
             del _held[location]
-            _release(output, place, mine)
+            _release(output, place, claim)
     finally:
-        _remove_empty(made)
+        _remove_empty(created)
 
 
 @contextmanager
 def _writable(output: Output) -> Iterator[None]:
-    """ConfigError where the filesystem refuses what the body does for the lease of `output`."""
+    """Turn errors of the filesystem in the body into a ConfigError that names `output`."""
     try:
         yield
     except OSError as error:
@@ -129,19 +132,22 @@ def _writable(output: Output) -> Iterator[None]:
         ) from error
 
 
-def _acquire(output: Output, place: Place, mine: Claim, take_over: bool) -> None:
-    def may_take(claim: Claim) -> bool:
-        return (take_over and claim.is_held) or is_dead(claim, place)
+def _acquire(output: Output, place: Place, claim: Claim, take_over: bool) -> None:
+    """Acquire a lease. Raises ConfigError if another job holds it."""
+
+    def may_take(other: Claim) -> bool:
+        return (take_over and other.is_held) or is_dead(other, place)
 
     with _writable(output):
-        found = place.acquire(mine, may_take)
-    if found is not None:
-        raise ConfigError(refusal(output.flag, output.location, found))
+        blocking_claim = place.acquire(claim, may_take)
+    if blocking_claim is not None:
+        raise ConfigError(refusal(output.flag, output.location, blocking_claim))
 
 
-def _release(output: Output, place: Place, mine: Claim) -> None:
+def _release(output: Output, place: Place, claim: Claim) -> None:
+    """Release a lease. An error is printed, not raised: it must not hide the error that ended the job."""
     try:
-        place.release(mine)
+        place.release(claim)
     except OSError as error:
         print(
             f"{output.location}: the lease could not be given back ({_first_line(error)}); it goes stale in "
@@ -151,6 +157,7 @@ def _release(output: Output, place: Place, mine: Claim) -> None:
 
 
 def refusal(flag: str, location: str, claim: Claim) -> str:
+    """The message for a job whose output is held by the job of `claim`."""
     age_s = max(_age_s(claim), 0)
     return (
         f"{flag} {location}: {claim.job} of {claim.user} on {claim.host} (process {claim.pid}, since {claim.since}) "
@@ -159,23 +166,28 @@ def refusal(flag: str, location: str, claim: Claim) -> str:
     )
 
 
-def _refuse_overlapping(output: Output, location: str) -> None:
-    """ConfigError where another job writes into the directory above, or into one in this one."""
-    above = storage.parent(location)
-    for other in ([above] if above is not None else []) + storage.list_dirs(location):
-        place = lease_storage.place(other)
+def _check_no_overlap(output: Output, location: str) -> None:
+    """Raise ConfigError if another job writes into the parent directory or into a directory inside `location`."""
+    parent = storage.parent(location)
+    owners_here = {claim.owner for claim in _held.values()}
+    for directory in ([parent] if parent is not None else []) + storage.list_dirs(location):
+        place = lease_storage.place(directory)
         for claim in place.claims():
-            is_ours = any(claim.owner == mine.owner for mine in _held.values())
-            if claim.is_held and not is_ours and not is_dead(claim, place):
-                raise ConfigError(refusal(output.flag, other, claim))
+            if claim.is_held and claim.owner not in owners_here and not is_dead(claim, place):
+                raise ConfigError(refusal(output.flag, directory, claim))
 
 
 def is_dead(claim: Claim, place: Place) -> bool:
-    """Whether the job of a claim is gone: at once where this machine knows its process, else by its heartbeat.
+    """Whether the job of a claim has ended.
 
-    Clocks of machines differ, so that an old heartbeat is watched for two beats before it counts as the last.
+    If the job ran on this machine, its process number gives the answer at once. Otherwise the age of the heartbeat
+    decides. Clocks of machines differ, so an old heartbeat is watched for two beats before the job counts as dead.
     """
-    if claim.machine and claim.machine == _machine() and _process_started(claim.pid) != claim.started:
+    if (
+        claim.machine
+        and claim.machine == process_identity.machine()
+        and process_identity.started(claim.pid) != claim.started
+    ):
         return True
     if abs(_age_s(claim)) <= STALE_S:
         return False
@@ -186,22 +198,24 @@ def is_dead(claim: Claim, place: Place) -> bool:
     deadline = time.monotonic() + 2 * HEARTBEAT_S
     while time.monotonic() < deadline:
         time.sleep(HEARTBEAT_S / 10)
-        if not any((found.owner, found.heartbeat) == (claim.owner, claim.heartbeat) for found in place.claims()):
+        current_beats = [(current.owner, current.heartbeat) for current in place.claims()]
+        if (claim.owner, claim.heartbeat) not in current_beats:
             return False
     return True
 
 
 def _age_s(claim: Claim) -> float:
+    """Seconds since the last heartbeat, negative if the other machine's clock is ahead."""
     return (datetime.fromisoformat(lease_storage.now()) - datetime.fromisoformat(claim.heartbeat)).total_seconds()
 
 
 class _Heart:
-    """Renews a lease every `HEARTBEAT_S`, and stops the main thread where it is lost."""
+    """Thread that renews a lease every `HEARTBEAT_S` and sends SIGTERM to the main thread if the lease is lost."""
 
-    def __init__(self, output: Output, place: Place, mine: Claim) -> None:
-        self._output, self._place, self._mine = output, place, mine
+    def __init__(self, output: Output, place: Place, claim: Claim) -> None:
+        self._output, self._place, self._claim = output, place, claim
         self._ended = threading.Event()
-        self._lost: str | None = None
+        self._loss: str | None = None
         self._thread = threading.Thread(target=self._beat, daemon=True)
 
     def __enter__(self) -> _Heart:
@@ -213,47 +227,51 @@ class _Heart:
         self._thread.join()
 
     def loss(self) -> str | None:
-        """Why the lease is lost, in one line; None where it is held."""
+        """Cause of the loss of the lease, in one line. None if the lease is still held."""
         try:
-            if self._lost is None and not self._place.is_held(self._mine):
-                self._lost = self._text()
+            if self._loss is None and not self._place.is_held(self._claim):
+                self._loss = self._loss_text()
         except OSError:
-            pass  # what ended the job is its reason then
-        return self._lost
+            pass  # the lease cannot be read: the error that ended the job is reported instead
+        return self._loss
 
     def _beat(self) -> None:
-        renewed = time.monotonic()
+        """Renew the lease until the body ends or the lease is lost."""
+        last_renewal = time.monotonic()
         while not self._ended.wait(HEARTBEAT_S):
-            why = None
+            loss = None
             try:
-                if self._place.renew(self._mine):
-                    renewed = time.monotonic()
+                if self._place.renew(self._claim):
+                    last_renewal = time.monotonic()
                 else:
-                    why = self._text()
+                    loss = self._loss_text()
             except OSError as error:
-                # Others may take over what has not been renewed for long.
-                if time.monotonic() - renewed > STALE_S - 2 * HEARTBEAT_S:
-                    why = f"{self._output.location}: the lease could not be renewed ({_first_line(error)})"
-            if why is not None:
-                self._lost = why
+                # After STALE_S without a heartbeat others may take the lease over, so this job must stop before.
+                if time.monotonic() - last_renewal > STALE_S - 2 * HEARTBEAT_S:
+                    loss = f"{self._output.location}: the lease could not be renewed ({_first_line(error)})"
+            if loss is not None:
+                self._loss = loss
                 ident = threading.main_thread().ident
                 assert ident is not None
                 signal.pthread_kill(ident, signal.SIGTERM)
                 return
 
-    def _text(self) -> str:
+    def _loss_text(self) -> str:
+        """The message for a lease that another job has taken; names that job if its claim can be read."""
         try:
-            others = [claim for claim in self._place.claims() if claim.is_held and claim.owner != self._mine.owner]
+            others = [claim for claim in self._place.claims() if claim.is_held and claim.owner != self._claim.owner]
         except OSError:
             others = []
-        by = f"{others[0].job} of {others[0].user} on {others[0].host}" if others else "another job"
-        return f"stopped: {by} has taken {self._output.location} over"
+        taker = f"{others[0].job} of {others[0].user} on {others[0].host}" if others else "another job"
+        return f"stopped: {taker} has taken {self._output.location} over"
 
 
 @contextmanager
 def _stopped_by_sigterm() -> Iterator[None]:
-    """End the body with RunStopped on SIGTERM also where no Ray is running yet. For the main thread; elsewhere
-    signals are not this function's to handle."""
+    """End the body with RunStopped on SIGTERM, also before Ray runs.
+
+    Does nothing outside the main thread, because Python delivers signals to the main thread only.
+    """
     if threading.current_thread() is not threading.main_thread():
         yield
         return
@@ -269,49 +287,26 @@ def _stopped_by_sigterm() -> Iterator[None]:
 
 
 def _claim(job: str) -> Claim:
-    at, pid = lease_storage.now(), os.getpid()
+    """A new claim of this process."""
+    now, pid = lease_storage.now(), os.getpid()
     return Claim(
         owner=uuid.uuid4().hex,
         job=job,
-        user=_user(),
+        user=process_identity.user(),
         host=socket.gethostname(),
         pid=pid,
-        machine=_machine(),
-        started=_process_started(pid) or "",
-        since=at,
-        heartbeat=at,
+        machine=process_identity.machine(),
+        started=process_identity.started(pid) or "",
+        since=now,
+        heartbeat=now,
     )
 
 
-def _user() -> str:
-    try:
-        return getpass.getuser()
-    except (KeyError, OSError):  # a container's user without a name
-        return f"user {os.getuid()}"
-
-
-def _machine() -> str:
-    """The boot of this machine and the namespace of its process numbers; empty where the system does not tell."""
-    try:
-        boot = Path("/proc/sys/kernel/random/boot_id").read_text().strip()
-        return f"{boot} {os.readlink('/proc/self/ns/pid')}"
-    except OSError:
-        return ""
-
-
-def _process_started(pid: int) -> str | None:
-    """When a process started, in clock ticks since boot; None where it has ended."""
-    try:
-        # The name, in parentheses, may hold spaces. Then come the state and, 19 fields on, the start (proc(5)).
-        values = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
-    except OSError:
-        return None
-    return None if values[0] in "ZX" else values[19]
-
-
 def _make_directory(directory: str) -> list[str]:
-    """Make the local directory that a lease is to be in; the directories that were made for it, deepest first. An
-    object store needs none."""
+    """Create the local directory of a lease; return the directories that did not exist before, deepest first.
+
+    On an object store there is nothing to create.
+    """
     if storage.is_uri(directory):
         return []
     path = Path(directory)
@@ -321,7 +316,7 @@ def _make_directory(directory: str) -> list[str]:
 
 
 def _remove_empty(directories: Sequence[str]) -> None:
-    """Remove directories that were made for a lease and in which nothing else was written."""
+    """Remove directories as long as they are empty."""
     for directory in directories:
         try:
             os.rmdir(directory)

@@ -1,6 +1,6 @@
-"""Where a lease is kept, such that one job at a time holds it: a file created exclusively, or claims in a bucket.
+"""Storage of a lease that only one job can hold: an exclusively created file, or claims in a bucket.
 
-Both are used by `vidclf/lease.py` alone.
+Used only by `vidclf/runs/lease.py`.
 """
 
 from __future__ import annotations
@@ -20,46 +20,51 @@ from pyarrow import fs
 from vidclf import storage
 
 SETTLE_S = 0.2
-"""Between two looks at a file that is half written, or at a claim that is not decided."""
+"""Seconds between two reads of a file that is half written, or of claims that are not decided yet."""
 
 MOST_LOOKS = 25
+"""Number of reads after which a half-written file counts as left by a killed job."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Claim:
-    """A job's claim on a directory."""
+    """A job's claim on an output: who wants to write, and since when."""
 
     owner: str
-    """of this claim alone"""
+    """unique identifier of this claim"""
     job: str
     user: str
     host: str
     pid: int
     machine: str
-    """the boot and the process namespace that `pid` is of; empty where the system does not tell"""
+    """boot and process namespace in which `pid` counts; empty if the system does not tell them"""
     started: str
-    """when the process started, in the system's own count: a number that is used again is another process"""
+    """start time of the process in clock ticks since boot; tells it from a later process with the same number"""
     since: str
+    """time of the claim, ISO 8601 in UTC, to the second"""
     heartbeat: str
-    """UTC, to the second"""
+    """time of the last heartbeat, written like `since`"""
     turn: int = 0
-    """greater than that of every claim that this one was made beside"""
+    """greater than the turn of every claim that existed when this one was made"""
     is_held: bool = True
-    """False while several jobs may be asking for the same directory"""
+    """False until the job knows that no other job claims the same output"""
 
     def beating(self) -> Claim:
+        """The same claim with a heartbeat of now."""
         return replace(self, heartbeat=now())
 
     def encoded(self) -> bytes:
+        """The claim as JSON."""
         return json.dumps(asdict(self), indent=2).encode() + b"\n"
 
 
 def now() -> str:
+    """The current time, ISO 8601 in UTC, to the second."""
     return datetime.now(UTC).isoformat(timespec="seconds")
 
 
 def decoded(content: bytes) -> Claim | None:
-    """The claim in a file; None where it is none, or half of one."""
+    """The claim in a file's content; None if the content is no claim or only half of one."""
     try:
         values = json.loads(content)
         return Claim(**{field.name: values[field.name] for field in fields(Claim)})
@@ -68,33 +73,41 @@ def decoded(content: bytes) -> Claim | None:
 
 
 MayTake = Callable[[Claim], bool]
+"""Whether the lease may be taken over from the job of a claim."""
 
 
 class Place(Protocol):
-    """Where the lease of a directory is."""
+    """Storage of the lease of one output."""
 
-    def acquire(self, mine: Claim, may_take: MayTake) -> Claim | None:
-        """Hold the lease from now on: None; or the claim that is in the way. One that `may_take` lets be taken over
-        is not."""
+    def acquire(self, claim: Claim, may_take: MayTake) -> Claim | None:
+        """Hold the lease from now on and return None; or return the claim of another job that prevents it.
+
+        The lease is taken over from jobs for which `may_take` is true.
+        """
         ...
 
     def claims(self) -> list[Claim]:
-        """Those that are there, by whatever job."""
+        """All claims on the output, by whatever job."""
         ...
 
-    def is_held(self, mine: Claim) -> bool: ...
-
-    def renew(self, mine: Claim) -> bool:
-        """Write down a new heartbeat; False, and nothing is written, where the lease is another's by now."""
+    def is_held(self, claim: Claim) -> bool:
+        """Whether the lease is held by this claim."""
         ...
 
-    def release(self, mine: Claim) -> None:
-        """Give the lease back, if it is still held."""
+    def renew(self, claim: Claim) -> bool:
+        """Write a new heartbeat. Returns False, and writes nothing, if another job holds the lease now."""
+        ...
+
+    def release(self, claim: Claim) -> None:
+        """Release the lease if it is still held."""
         ...
 
 
 def place(output: str, *, is_file: bool = False) -> Place:
-    """Where the lease of a directory, or of a single file, is kept: in the directory or beside the file."""
+    """Storage of the lease of an output: inside the directory, or beside a single file.
+
+    A local output has an exclusively created file, an output on an object store has claims.
+    """
     filesystem, path = storage.resolve(output)
     if isinstance(filesystem, fs.LocalFileSystem):
         return ExclusiveFile(f"{path}.lease.json" if is_file else os.path.join(path, "_lease.json"))
@@ -103,151 +116,160 @@ def place(output: str, *, is_file: bool = False) -> Place:
 
 @dataclass(frozen=True)
 class ExclusiveFile:
-    """One file, created with O_EXCL, which network filesystems keep too. To take a lease over, its file is renamed:
-    of several jobs that try it one succeeds, and one that caught a newer lease than it had judged puts it back."""
+    """A lease as one file, created with O_EXCL, which network filesystems support too.
+
+    To take a lease over, a job first renames its file. If several jobs try, the rename of only one succeeds. A job that
+    renamed a newer lease than the one it had judged puts it back.
+    """
 
     path: str
 
-    def acquire(self, mine: Claim, may_take: MayTake) -> Claim | None:
-        found: Claim | None = None
+    def acquire(self, claim: Claim, may_take: MayTake) -> Claim | None:
+        current: Claim | None = None
         for _ in range(MOST_LOOKS):
-            if self._create(mine):
+            if self._create(claim):
                 return None
-            found = self._read()
-            if found is None:
+            current = self._read()
+            if current is None:
                 continue  # released in between
-            if not may_take(found):
-                return found
-            self._remove(found)
-        return found
+            if not may_take(current):
+                return current
+            self._remove(current)
+        return current
 
     def claims(self) -> list[Claim]:
-        found = self._read()
-        return [] if found is None else [found]
+        current = self._read()
+        return [] if current is None else [current]
 
-    def is_held(self, mine: Claim) -> bool:
-        found = self._read()
-        return found is not None and found.owner == mine.owner
+    def is_held(self, claim: Claim) -> bool:
+        current = self._read()
+        return current is not None and current.owner == claim.owner
 
-    def renew(self, mine: Claim) -> bool:
+    def renew(self, claim: Claim) -> bool:
         try:
-            # One open file for looking and writing: where another job renames it in between, what is written here
-            # goes to the file that was set aside.
+            # The file is opened once for reading and writing. If another job renames it in between, the heartbeat goes
+            # into the renamed file and cannot damage the other job's lease.
             with open(self.path, "r+b") as file:
-                found = decoded(file.read())
-                if found is None or found.owner != mine.owner:
+                current = decoded(file.read())
+                if current is None or current.owner != claim.owner:
                     return False
                 file.seek(0)
-                file.write(mine.beating().encoded())  # of equal length
+                file.write(claim.beating().encoded())  # has the same length as before
         except FileNotFoundError:
             return False
         return True
 
-    def release(self, mine: Claim) -> None:
-        self._remove(mine)
+    def release(self, claim: Claim) -> None:
+        self._remove(claim)
 
-    def _create(self, mine: Claim) -> bool:
+    def _create(self, claim: Claim) -> bool:
+        """Create the file with this claim. Returns False if the file exists."""
         try:
             descriptor = os.open(self.path, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o644)
         except FileExistsError:
             return False
         with open(descriptor, "wb") as file:
-            file.write(mine.encoded())
+            file.write(claim.encoded())
         return True
 
     def _read(self) -> Claim | None:
-        """The claim; one of nobody where a job was killed before it had written it."""
+        """The claim in the file; None if there is no file.
+
+        A file that stays half-written was left by a killed job. Its claim has no owner, and its heartbeat is the time
+        of the last write.
+        """
         for _ in range(MOST_LOOKS):
             try:
                 with open(self.path, "rb") as file:
-                    found = decoded(file.read())
-                    written_s = os.fstat(file.fileno()).st_mtime
+                    claim = decoded(file.read())
+                    modified_s = os.fstat(file.fileno()).st_mtime
             except FileNotFoundError:
                 return None
-            if found is not None:
-                return found
+            if claim is not None:
+                return claim
             time.sleep(SETTLE_S)
-        at = datetime.fromtimestamp(written_s, UTC).isoformat(timespec="seconds")
+        at = datetime.fromtimestamp(modified_s, UTC).isoformat(timespec="seconds")
         return Claim(
             owner="", job="a job", user="nobody", host="no host", pid=0, machine="", started="", since=at, heartbeat=at
         )
 
     def _remove(self, claim: Claim) -> None:
+        """Remove the file if it holds this claim."""
         if not self.is_held(claim):
             return
-        aside = f"{self.path}.{uuid.uuid4().hex}.tmp"
+        renamed = f"{self.path}.{uuid.uuid4().hex}.tmp"
         with suppress(FileNotFoundError):
-            os.rename(self.path, aside)
-            with open(aside, "rb") as file:
-                found = decoded(file.read())
-            if found is not None and found.owner != claim.owner:
-                self._create(found)
-            os.unlink(aside)
+            os.rename(self.path, renamed)
+            with open(renamed, "rb") as file:
+                renamed_claim = decoded(file.read())
+            if renamed_claim is not None and renamed_claim.owner != claim.owner:
+                self._create(renamed_claim)
+            os.unlink(renamed)
 
 
 @dataclass(frozen=True)
 class BucketClaims:
-    """One object for each claim, written by its own job alone.
+    """A lease as one object per claim, each written only by its own job.
 
-    An object store's client here (Arrow's) cannot write on the condition that nothing is there. What all of them
-    promise is that an object that was written is listed. So a job first writes down that it asks, and then looks:
-    of two that ask at once at least one sees the other, and the smaller name goes first.
+    The object store client (of Arrow) cannot write on the condition that an object does not exist. All stores promise
+    that a written object is listed. So a job first writes its claim, not yet held, and then lists the claims. Of two
+    jobs that claim at the same time, at least one sees the other; the smaller name goes first.
     """
 
     directory: str
 
-    def acquire(self, mine: Claim, may_take: MayTake) -> Claim | None:
-        turn = 1 + max((claim.turn for claim in self.claims()), default=0)
-        mine = replace(mine, turn=turn, is_held=False)
-        self._write(mine)
+    def acquire(self, claim: Claim, may_take: MayTake) -> Claim | None:
+        turn = 1 + max((other.turn for other in self.claims()), default=0)
+        claim = replace(claim, turn=turn, is_held=False)
+        self._write(claim)
         try:
             while True:
-                others = [claim for claim in self.claims() if claim.owner != mine.owner]
-                in_the_way = [claim for claim in others if not may_take(claim)]
-                for claim in in_the_way:
-                    if claim.is_held or claim.owner < mine.owner:
-                        self._delete(mine)
-                        return claim
-                if not in_the_way:
+                others = [other for other in self.claims() if other.owner != claim.owner]
+                blocking = [other for other in others if not may_take(other)]
+                for other in blocking:
+                    if other.is_held or other.owner < claim.owner:
+                        self._delete(claim)
+                        return other
+                if not blocking:
                     break
-                time.sleep(SETTLE_S)  # it withdraws, or it looked before this one asked
+                time.sleep(SETTLE_S)  # until the other job withdraws, or holds because it listed before this claim
         except BaseException:
-            self._delete(mine)
-            raise
-        self._write(replace(mine, is_held=True).beating())
-        for claim in others:
             self._delete(claim)
+            raise
+        self._write(replace(claim, is_held=True).beating())
+        for other in others:
+            self._delete(other)
         return None
 
     def claims(self) -> list[Claim]:
-        found = []
+        claims = []
         for path in storage.list_files(self.directory, ".json"):
             with suppress(FileNotFoundError):  # withdrawn in between
                 claim = decoded(storage.read_bytes(path))
                 if claim is not None:
-                    found.append(claim)
-        return found
+                    claims.append(claim)
+        return claims
 
-    def is_held(self, mine: Claim) -> bool:
-        return self._own(mine) is not None
+    def is_held(self, claim: Claim) -> bool:
+        return self._current(claim) is not None
 
-    def renew(self, mine: Claim) -> bool:
-        own = self._own(mine)
-        if own is None:
+    def renew(self, claim: Claim) -> bool:
+        current = self._current(claim)
+        if current is None:
             return False
-        self._write(own.beating())
+        self._write(current.beating())
         return True
 
-    def release(self, mine: Claim) -> None:
-        self._delete(mine)
+    def release(self, claim: Claim) -> None:
+        self._delete(claim)
 
-    def _own(self, mine: Claim) -> Claim | None:
-        """The claim as it stands there; None where it is gone, or one with a later turn is held."""
+    def _current(self, claim: Claim) -> Claim | None:
+        """The stored version of a claim; None if it is gone, or if a claim with a later turn is held."""
         claims = self.claims()
-        own = next((claim for claim in claims if claim.owner == mine.owner), None)
-        if own is None or any(claim.is_held and claim.turn > own.turn for claim in claims):
+        current = next((other for other in claims if other.owner == claim.owner), None)
+        if current is None or any(other.is_held and other.turn > current.turn for other in claims):
             return None
-        return own
+        return current
 
     def _write(self, claim: Claim) -> None:
         storage.publish_bytes(self._path(claim), claim.encoded())

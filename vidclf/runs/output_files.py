@@ -1,7 +1,8 @@
-"""The closed lists of what each job writes: names of files by kind of output, and the marks that tell a job's own
-directory or file from another one with the same names.
+"""Closed lists of the files that each job writes, and the marks that prove that a job wrote an output.
 
-`vidclf/outputs.py` refuses and deletes by these lists. A job that writes a file of a new name adds it here.
+A mark is a file with a certain name and content. It tells a job's own directory from a directory of the user in which
+files have the same names. `vidclf/runs/outputs.py` refuses and deletes by these lists. A job that writes a file with a
+new name must add the name here.
 """
 
 from __future__ import annotations
@@ -17,82 +18,86 @@ import pyarrow.parquet as pq
 import yaml
 
 from vidclf import schema, storage
+from vidclf.runs.layout import SHARD_PATTERN
 
 BACKBONES = ("resnet50", "resnet101", "efficientnet_v2_s", "efficientnet_v2_m", "efficientnet_lite0")
-"""Names of the directories that a job of several backbones fills, one run in each."""
+"""Names of the directories in the output of a job with several backbones; each holds one run."""
 
 OUTPUT_FILE = "_vidclf.json"
-"""The mark of an output whose other files may have the names of anybody's, such as `index.html`."""
+"""Mark of an output whose other files have common names, such as `index.html`."""
 
 TEMPORARY = r"\.[0-9a-f]{32}\.tmp"
-"""Ending of a file that `storage.publish` had not put in place when its job was killed."""
+"""Regular expression of the ending of a temporary file, which `storage.publish` leaves if its job is killed."""
 
 MAX_MARK_BYTES = 256 * 1024**2
-"""Size of a mark above which it is not read: it is then nobody's."""
-
-_UUID = "[0-9a-f]{32}"
+"""Largest size of a mark. A larger file is not read and does not count as a mark."""
 
 _TRIAL = r"(?:[0-9a-f]{8}|[0-9a-f]{5}(?:_\d+)?_\d{5})"
-"""Ray Tune's ids, of a searcher's trials and of its own."""
-
-_SHARD = rf"part-{_UUID}-\d{{6}}\.parquet"
+"""Regular expression of Ray Tune's trial ids: those of a search algorithm and those of Ray Tune itself."""
 
 _RUN_FILES = (
-    rf"(?:manifest|duplicates)\.parquet|run_identity\.json|summary\.json|(?:quarantine/)?{_SHARD}"
+    rf"(?:manifest|duplicates)\.parquet|run_identity\.json|summary\.json|(?:quarantine/)?{SHARD_PATTERN}"
     rf"|quarantine/part-features\.parquet"
 )
+"""Regular expression of the files of a run directory, relative to it."""
 
 _JOB_FILES = r"run_config\.yaml|timeline\.json|pending\.parquet|_attempts\.parquet|_checkpoint/.+"
+"""Regular expression of the files of a pipeline job that fills one or several runs, relative to its output."""
 
 _MEMBER_FILES = (
     r"member_\d+\.(?:json|safetensors)|ensemble\.json|trust\.safetensors|(?:splits|leakage)\.parquet"
     r"|_state/member_\d+-[0-9a-f]{16}\.pt|_ray_train/.+|tensorboard/member_\d+/events\.out\.tfevents\.[^/]+"
 )
+"""Regular expression of the files of an ensemble, relative to its directory."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Mark:
-    """A file by which a job knows its own directory: its name and what it must hold."""
+    """A file that proves that a job wrote a directory: its name and a test of its content."""
 
     name: str
-    is_ours: Callable[[str], bool]
-    """called with the file's location"""
+    is_genuine: Callable[[str], bool]
+    """whether the file at a location has the content that the job writes"""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Part:
-    """A directory of an output with marks of its own."""
+    """A directory of an output that has its own marks."""
 
     at: str = ""
-    """regular expression of its path in the output, with a slash at its end; empty for the output itself"""
+    """regular expression of its path inside the output, with a slash at the end; empty for the output itself"""
     files: str
-    """regular expression of its files' paths in it"""
+    """regular expression of the paths of its files inside this directory"""
     marks: tuple[Mark, ...]
+    """any one of them is enough"""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Kind:
-    """What a job writes into a directory."""
+    """The closed list of files of an output directory, such as a run or a report."""
 
     name: str
-    """with its article, for messages"""
+    """the name with its article, for messages"""
     parts: tuple[Part, ...]
     shared: str = ""
     """regular expression of files in the output itself that belong to all of its marked parts together"""
     reads: str = ""
-    """regular expression of files that the job takes for its own whoever wrote them; others of such names are in
-    its way"""
+    """regular expression of files that the job would read as its own, whoever wrote them. Foreign files with such
+    names are in its way"""
 
 
 @dataclass(frozen=True, kw_only=True)
 class FileKind:
-    """What a job writes as a single file."""
+    """A single file that a job writes."""
 
     name: str
-    is_ours: Callable[[str], bool]
+    """the name for messages"""
+    is_genuine: Callable[[str], bool]
+    """whether the file at a location was written by such a job"""
 
 
 def _json(location: str) -> Any:
+    """The value in a JSON file; None if the file is too large or cannot be read."""
     if storage.size(location) > MAX_MARK_BYTES:
         return None
     try:
@@ -102,57 +107,66 @@ def _json(location: str) -> Any:
 
 
 def _holds(*keys: str) -> Callable[[str], bool]:
-    """Whether a JSON file is an object with all of `keys`."""
+    """A test whether a JSON file holds an object with all of `keys`."""
 
-    def is_ours(location: str) -> bool:
+    def is_genuine(location: str) -> bool:
         value = _json(location)
         return isinstance(value, dict) and all(key in value for key in keys)
 
-    return is_ours
+    return is_genuine
 
 
-def _identity(of_predictions: bool) -> Callable[[str], bool]:
-    def is_ours(location: str) -> bool:
+def _is_identity(of_predictions: bool) -> Callable[[str], bool]:
+    """A test whether a file is the `run_identity.json` of a run of predictions, or of features."""
+
+    def is_genuine(location: str) -> bool:
         value = _json(location)
         is_run = isinstance(value, dict) and {"feature_key", "columns"} <= value.keys()
         return is_run and (value.get("ensemble_id") is not None) == of_predictions
 
-    return is_ours
+    return is_genuine
 
 
 def _is_member(of_search: bool) -> Callable[[str], bool]:
-    """Whether a member's marker was written by a search, whose recipe is `trial …`, or by a training."""
+    """A test whether the marker of an ensemble member was written by a search, or by training.
 
-    def is_ours(location: str) -> bool:
+    The recipe of a member from a search begins with `trial `.
+    """
+
+    def is_genuine(location: str) -> bool:
         value = _json(location)
         member = value.get("member") if isinstance(value, dict) else None
         recipe = member.get("recipe") if isinstance(member, dict) else None
         return isinstance(recipe, str) and recipe.startswith("trial ") == of_search
 
-    return is_ours
+    return is_genuine
 
 
 def _is_table(columns: pa.Schema) -> Callable[[str], bool]:
-    def is_ours(location: str) -> bool:
+    """A test whether a file is a Parquet file with these column names."""
+
+    def is_genuine(location: str) -> bool:
         filesystem, path = storage.resolve(location)
         try:
             return bool(pq.read_schema(path, filesystem=filesystem).names == columns.names)
         except (OSError, pa.ArrowInvalid):
             return False
 
-    return is_ours
+    return is_genuine
 
 
 def _is_kind(name: str) -> Callable[[str], bool]:
-    def is_ours(location: str) -> bool:
+    """A test whether a file is the mark that `outputs.begin` writes for the kind of this name."""
+
+    def is_genuine(location: str) -> bool:
         value = _json(location)
         return isinstance(value, dict) and value.get("kind") == name
 
-    return is_ours
+    return is_genuine
 
 
 def _is_quantized(location: str) -> bool:
-    """Whether a safetensors file has the arrays of `features/quantized.py`, by its header alone."""
+    """Whether a safetensors file has the arrays of `vidclf/backbones/int8_weights.py`. Reads only its header."""
     filesystem, path = storage.resolve(location)
     try:
         with filesystem.open_input_file(path) as stream:
@@ -164,7 +178,7 @@ def _is_quantized(location: str) -> bool:
 
 
 def _is_pools(location: str) -> bool:
-    """Whether a YAML file has the keys of `jobs/plan.py --write`, and no other."""
+    """Whether a YAML file has exactly the keys that `jobs/plan.py --write` writes."""
     try:
         value = yaml.safe_load(storage.read_bytes(location)) if storage.size(location) < 2**20 else None
     except (OSError, ValueError, yaml.YAMLError):
@@ -173,26 +187,28 @@ def _is_pools(location: str) -> bool:
     return isinstance(value, dict) and keys <= value.keys() <= keys | {"cnn_workers"}
 
 
-def _run(of_predictions: bool) -> tuple[Part, ...]:
-    mark = (Mark(name="run_identity.json", is_ours=_identity(of_predictions)),)
+def _run_parts(of_predictions: bool) -> tuple[Part, ...]:
+    """The parts of an output with runs: the output itself, and one part per backbone or per progressive pass."""
+    mark = (Mark(name="run_identity.json", is_genuine=_is_identity(of_predictions)),)
     names = "|".join(BACKBONES)
     if not of_predictions:
         files = rf"{_RUN_FILES}|\w+_features_multiscale\.h5"
         return Part(files=f"{files}|{_JOB_FILES}", marks=mark), Part(at=rf"(?:{names})/", files=files, marks=mark)
-    files = rf"{_RUN_FILES}|segments/{_SHARD}"
+    files = rf"{_RUN_FILES}|segments/{SHARD_PATTERN}"
     passes = r"_passes/(?:keyframes|full)/"
     return tuple(Part(at=at, files=f"{files}|{_JOB_FILES}", marks=mark) for at in ("", passes))
 
 
 _READ_SHARDS = rf"(?:(?:{'|'.join(BACKBONES)})/|_passes/\w+/)?(?:quarantine/|segments/)?part-[^/]*\.parquet"
+"""Regular expression of the shards that readers of a run would read, whatever job wrote them."""
 
-FEATURES = Kind(name="a run", parts=_run(False), shared=_JOB_FILES, reads=_READ_SHARDS)
-"""What extract writes, and classify with `--save-features`."""
+FEATURES = Kind(name="a run", parts=_run_parts(False), shared=_JOB_FILES, reads=_READ_SHARDS)
+"""Output of extract, and of classify with `--save-features`."""
 
-PREDICTIONS = Kind(name="a run", parts=_run(True), shared=_JOB_FILES, reads=_READ_SHARDS)
-"""What classify writes."""
+PREDICTIONS = Kind(name="a run", parts=_run_parts(True), shared=_JOB_FILES, reads=_READ_SHARDS)
+"""Output of classify."""
 
-_SPLITS = Mark(name="splits.parquet", is_ours=_is_table(schema.SPLIT_TABLE))
+_SPLITS = Mark(name="splits.parquet", is_genuine=_is_table(schema.SPLIT_TABLE))
 
 ENSEMBLE = Kind(
     name="an ensemble",
@@ -201,24 +217,24 @@ ENSEMBLE = Kind(
             files=rf"{_MEMBER_FILES}|run_config\.yaml",
             marks=(
                 _SPLITS,
-                Mark(name="member_0.json", is_ours=_is_member(of_search=False)),
-                Mark(name="ensemble.json", is_ours=_holds("ensemble_id", "classes", "members")),
+                Mark(name="member_0.json", is_genuine=_is_member(of_search=False)),
+                Mark(name="ensemble.json", is_genuine=_holds("ensemble_id", "classes", "members")),
             ),
         ),
     ),
 )
-"""What train writes."""
+"""Output of train."""
 
 _CHOSEN = Part(
     files=rf"{_MEMBER_FILES}|_vidclf\.json",
     marks=(
-        Mark(name=OUTPUT_FILE, is_ours=_is_kind("an ensemble of trials")),
-        Mark(name="member_0.json", is_ours=_is_member(of_search=True)),
+        Mark(name=OUTPUT_FILE, is_genuine=_is_kind("an ensemble of trials")),
+        Mark(name="member_0.json", is_genuine=_is_member(of_search=True)),
     ),
 )
 
 CHOSEN = Kind(name="an ensemble of trials", parts=(_CHOSEN,))
-"""What tune writes into `ensemble/` of its output."""
+"""The ensemble of the best trials, which tune writes into `ensemble/` of its output."""
 
 SEARCH = Kind(
     name="a search",
@@ -227,12 +243,12 @@ SEARCH = Kind(
             files=r"study\.json|summary\.json|run_config\.yaml|best\.yaml|index\.html|(?:trials|splits|leakage)\.parquet"
             rf"|trials/{_TRIAL}/(?:progress\.json|state\.pt)|_ray_tune/.+"
             rf"|tensorboard/trial_{_TRIAL}/events\.out\.tfevents\.[^/]+",
-            marks=(Mark(name="study.json", is_ours=_holds("num_samples", "seed", "split", "features")),),
+            marks=(Mark(name="study.json", is_genuine=_holds("num_samples", "seed", "split", "features")),),
         ),
         replace(_CHOSEN, at="ensemble/"),
     ),
 )
-"""What tune writes."""
+"""Output of tune."""
 
 REPORT = Kind(
     name="a report",
@@ -241,13 +257,13 @@ REPORT = Kind(
             files=r"_vidclf\.json|index\.html|metrics\.json|(?:misclassified|abstained)\.csv|predictions\.parquet"
             r"|run_config\.yaml",
             marks=(
-                Mark(name=OUTPUT_FILE, is_ours=_is_kind("a report")),
-                Mark(name="metrics.json", is_ours=_holds("headline", "per_split", "detail", "classes")),
+                Mark(name=OUTPUT_FILE, is_genuine=_is_kind("a report")),
+                Mark(name="metrics.json", is_genuine=_holds("headline", "per_split", "detail", "classes")),
             ),
         ),
     ),
 )
-"""What evaluate writes."""
+"""Output of evaluate."""
 
 COMPARISON = Kind(
     name="a comparison",
@@ -255,26 +271,29 @@ COMPARISON = Kind(
         Part(
             files=r"_vidclf\.json|index\.html|diff\.json|flipped\.parquet|run_config\.yaml",
             marks=(
-                Mark(name=OUTPUT_FILE, is_ours=_is_kind("a comparison")),
-                Mark(name="diff.json", is_ours=_holds("overall", "transitions", "verdicts")),
+                Mark(name=OUTPUT_FILE, is_genuine=_is_kind("a comparison")),
+                Mark(name="diff.json", is_genuine=_holds("overall", "transitions", "verdicts")),
             ),
         ),
     ),
 )
-"""What diff writes."""
+"""Output of diff."""
 
-MANIFEST = FileKind(name="a manifest of jobs/index.py", is_ours=_is_table(schema.MANIFEST))
+MANIFEST = FileKind(name="a manifest of jobs/index.py", is_genuine=_is_table(schema.MANIFEST))
+"""Output of index."""
 
-QUANTIZED = FileKind(name="weights of jobs/quantize.py", is_ours=_is_quantized)
+QUANTIZED = FileKind(name="weights of jobs/quantize.py", is_genuine=_is_quantized)
+"""Output of quantize."""
 
-POOLS = FileKind(name="pools of jobs/plan.py", is_ours=_is_pools)
+POOLS = FileKind(name="pools of jobs/plan.py", is_genuine=_is_pools)
+"""Output of plan: the settings of its worker pools."""
 
 
 def is_lease(path: str) -> bool:
-    """Whether a path in an output is a lease's."""
+    """Whether a path inside an output belongs to a lease."""
     return not storage.LEASE_NAMES.isdisjoint(path.split("/"))
 
 
 def matches(pattern: str, path: str) -> bool:
-    """Whether the whole of `path`, less the ending of a temporary file, is in a closed list."""
+    """Whether `path`, without the ending of a temporary file, matches a regular expression as a whole."""
     return bool(pattern) and re.fullmatch(pattern, re.sub(rf"{TEMPORARY}$", "", path), re.DOTALL) is not None

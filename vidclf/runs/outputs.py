@@ -1,16 +1,18 @@
-"""Outputs: what a job may write into, and what `--overwrite` deletes.
+"""Checks of output directories and files before a job writes there, and deletion for `--overwrite`.
 
-A job deletes and replaces only files that are in the closed list of its kind (`vidclf/owned.py`), in a directory that
-carries the kind's mark. Everything else is foreign: it is named in a refusal and never touched. Symbolic links are
-always foreign, since no job makes any; an output that is itself a link to a directory is that directory.
+A job deletes and replaces only files from the closed list of its kind (`vidclf/runs/output_files.py`), and only in a
+directory with the kind's mark. All other files are foreign: a refusal names them, and no job touches them. Symbolic
+links are always foreign, because no job makes any. An output that is itself a link to a directory counts as that
+directory.
 """
 
 from __future__ import annotations
 
 import os
+import posixpath
 import re
 import uuid
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 
@@ -21,134 +23,149 @@ from vidclf.errors import ConfigError
 from vidclf.runs.output_files import OUTPUT_FILE, TEMPORARY, FileKind, Kind, Part, is_lease, matches
 
 NUM_NAMED = 3
-"""Foreign files that a refusal names; it counts the others."""
+"""Number of foreign files that a refusal names. The others are counted."""
 
 MAX_MARKS = 16
-"""At least as many marks as an output has, counting those of its parts."""
+"""Upper bound on the number of marks in an output, those of its parts included."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Contents:
-    """The files in an output, as paths in it, sorted."""
+    """The files in an output directory, as sorted paths relative to it."""
 
-    own: list[str] = field(default_factory=list)
-    """of the job, the marks last"""
+    job_files: list[str] = field(default_factory=list)
+    """files that the job wrote, the marks last"""
     foreign: list[str] = field(default_factory=list)
+    """all other files and links"""
     in_the_way: list[str] = field(default_factory=list)
-    """those foreign ones that the job would read or replace as its own"""
+    """foreign files that the job would read or replace as if it had written them"""
 
 
 def contents(kind: Kind, location: str) -> Contents:
-    """What is in a directory; nothing where there is none. ConfigError where it cannot be listed."""
+    """Sort the files in a directory into the job's files and foreign ones; empty if there is no directory.
+
+    Raises ConfigError if the directory cannot be listed.
+    """
     entries = dict(_entries(location))
-    marked = {}
-    for path, is_file in entries.items():
-        for part, at in _parts(kind, path):
-            key = (part, at)
-            if is_file and key not in marked:
-                marked[key] = any(
-                    entries.get(at + mark.name) and mark.is_ours(storage.join(location, at + mark.name))
-                    for mark in part.marks
-                )
-    is_any = any(marked.values())
-    own, foreign, in_the_way = [], [], []
+    has_mark = _marked_parts(kind, location, entries)
+    is_output = any(has_mark.values())
+    job_files, foreign, in_the_way = [], [], []
     for path, is_file in sorted(entries.items()):
-        named = [key for key in _parts(kind, path) if matches(key[0].files, path.removeprefix(key[1]))]
-        is_left_over = bool(named) and re.search(rf"{TEMPORARY}$", path) is not None
-        is_shared = is_any and matches(kind.shared, path)
-        if is_file and (is_lease(path) or is_left_over or is_shared or any(marked.get(key) for key in named)):
-            own.append(path)
+        listing_parts = [key for key in _parts(kind, path) if matches(key[0].files, path.removeprefix(key[1]))]
+        is_temporary = bool(listing_parts) and re.search(rf"{TEMPORARY}$", path) is not None
+        is_shared = is_output and matches(kind.shared, path)
+        if is_file and (is_lease(path) or is_temporary or is_shared or any(has_mark.get(key) for key in listing_parts)):
+            job_files.append(path)
             continue
         foreign.append(path)
-        would_be_taken = bool(named) or bool(kind.reads and re.fullmatch(kind.reads, path))
-        if is_any and (would_be_taken or (not is_file and _is_folder(kind, path))):
+        would_be_read = bool(listing_parts) or bool(kind.reads and re.fullmatch(kind.reads, path))
+        if is_output and (would_be_read or (not is_file and _names_job_directory(kind, path))):
             in_the_way.append(path)
-    marks = {mark.name for part in kind.parts for mark in part.marks}
-    own.sort(key=lambda path: (path.rsplit("/", 1)[-1] in marks, path))
-    return Contents(own=own, foreign=foreign, in_the_way=in_the_way)
+    mark_names = {mark.name for part in kind.parts for mark in part.marks}
+    job_files.sort(key=lambda path: (posixpath.basename(path) in mark_names, path))
+    return Contents(job_files=job_files, foreign=foreign, in_the_way=in_the_way)
+
+
+def _marked_parts(kind: Kind, location: str, entries: Mapping[str, bool]) -> dict[tuple[Part, str], bool]:
+    """Whether each part of an output, with its directory, has a mark. `entries` are those of `_entries`."""
+    has_mark: dict[tuple[Part, str], bool] = {}
+    for path, is_file in entries.items():
+        for part, directory in _parts(kind, path):
+            if is_file and (part, directory) not in has_mark:
+                has_mark[part, directory] = any(
+                    entries.get(directory + mark.name)
+                    and mark.is_genuine(storage.join(location, directory + mark.name))
+                    for mark in part.marks
+                )
+    return has_mark
 
 
 def check(kind: Kind, flag: str, location: str, *, overwrite: bool = False, can_overwrite: bool = True) -> Contents:
-    """What is in an output; ConfigError where the job must not write there, or not delete what `overwrite` would."""
+    """The files in an output directory into which a job may write.
+
+    Raises ConfigError if the job must not write there: the location is a file, the directory holds foreign files and is
+    no output of this kind, or foreign files are in the way. With `overwrite`, any foreign file is an error.
+    `can_overwrite` tells whether the job has the flag, for the message.
+    """
     if storage.exists(location) and not storage.is_dir(location):
         raise ConfigError(f"{flag} {location}: must be a directory, is a file; choose another name")
-    found = contents(kind, location)
-    is_begun = any(not is_lease(path) and not re.search(rf"{TEMPORARY}$", path) for path in found.own)
+    files = contents(kind, location)
+    is_begun = any(not is_lease(path) and not re.search(rf"{TEMPORARY}$", path) for path in files.job_files)
     verb = "to continue or to overwrite" if can_overwrite else "to replace"
-    if found.foreign and not is_begun:
+    if files.foreign and not is_begun:
         raise ConfigError(
-            f"{flag} {location}: must be empty or {kind.name} {verb}, holds {named(found.foreign)}; choose another "
+            f"{flag} {location}: must be empty or {kind.name} {verb}, holds {named(files.foreign)}; choose another "
             "directory"
         )
-    if overwrite and found.foreign:
+    if overwrite and files.foreign:
         raise ConfigError(
             f"{flag} {location}: --overwrite deletes only what this job wrote, and the directory also holds "
-            f"{named(found.foreign)}; choose another directory, or move that away"
+            f"{named(files.foreign)}; choose another directory, or move that away"
         )
-    if found.in_the_way:
+    if files.in_the_way:
         raise ConfigError(
-            f"{flag} {location}: holds {named(found.in_the_way)}, which this job did not write and would take for its "
+            f"{flag} {location}: holds {named(files.in_the_way)}, which this job did not write and would take for its "
             "own; choose another directory, or move that away"
         )
-    return found
+    return files
 
 
 def check_file(kind: FileKind, flag: str, location: str) -> None:
-    """ConfigError where a job must not replace the file at `location`, whatever the flags."""
+    """Raise ConfigError if a job must not write a file at `location`: a directory or a foreign file is there."""
     if storage.is_dir(location):
         raise ConfigError(f"{flag} {location}: must be a file, is a directory; choose another name")
-    if storage.exists(location) and not kind.is_ours(location):
-        raise ConfigError(f"{flag} {location}: is there and is not {kind.name}; choose another name")
+    if storage.exists(location) and not kind.is_genuine(location):
+        raise ConfigError(f"{flag} {location}: exists and is not {kind.name}; choose another name")
 
 
 def clear(kind: Kind, flag: str, location: str) -> None:
-    """Delete what the job wrote into an output, and the directories that this leaves empty in it.
+    """Delete the job's files from an output directory, and the directories inside it that become empty.
 
-    The output itself stays, and so does the job's lease. Raises ConfigError, before anything is deleted, where it holds
-    anything else.
+    The output directory itself and the job's lease stay. Raises ConfigError, before anything is deleted, if the
+    directory holds any foreign file.
     """
-    found = check(kind, flag, location, overwrite=True)
-    _delete(location, [path for path in found.own if not is_lease(path)])
+    files = check(kind, flag, location, overwrite=True)
+    _delete(location, [path for path in files.job_files if not is_lease(path)])
 
 
 def clear_part(kind: Kind, location: str, under: str) -> None:
-    """Delete what the job wrote into the directory `under` of its output. Foreign files stay."""
-    own = [path for path in contents(kind, location).own if path.startswith(f"{under.rstrip('/')}/")]
-    _delete(location, own)
+    """Delete the job's files from the directory `under` of its output. Foreign files stay."""
+    job_files = contents(kind, location).job_files
+    _delete(location, [path for path in job_files if path.startswith(f"{under.rstrip('/')}/")])
 
 
 def remedy(kind: Kind, location: str) -> str:
-    """What a refusal advises: `--overwrite` only where it would be let through."""
+    """Advice for a refusal. Names `--overwrite` only if the directory holds no foreign file, so that the flag works."""
     return "choose another directory" + ("" if contents(kind, location).foreign else " or --overwrite")
 
 
 def would_delete(kind: Kind, location: str) -> str:
-    """The files that `--overwrite` would delete, a line each, for `--dry-run`; empty where there are none."""
-    own = [path for path in contents(kind, location).own if not is_lease(path)]
-    return "\n".join(f"would delete {shown(storage.join(location, path))}" for path in own)
+    """One line per file that `--overwrite` would delete, for `--dry-run`; empty if there are none."""
+    job_files = [path for path in contents(kind, location).job_files if not is_lease(path)]
+    return "\n".join(f"would delete {shown(storage.join(location, path))}" for path in job_files)
 
 
 def begin(kind: Kind, location: str) -> None:
-    """Mark a directory as an output of this kind, before any of its other files is written."""
+    """Mark a directory as an output of this kind. Must be called before any other file is written there."""
     storage.publish_json(storage.join(location, OUTPUT_FILE), {"kind": kind.name})
 
 
 def real(location: str) -> str:
-    """Where a file is that `location` may be a symbolic link to, so that it is replaced and not the link."""
+    """The location with symbolic links resolved, so that a write replaces the file and not a link to it."""
     location = storage.canonical(location)
     return location if storage.is_uri(location) else os.path.realpath(location)
 
 
 def lies_in(location: str, directory: str) -> bool:
-    """Whether a location is a directory or is in it, symbolic links followed."""
+    """Whether a location equals a directory or is inside it. Symbolic links are resolved."""
     inner, outer = (real(each).split("?", 1)[0].rstrip("/") for each in (location, directory))
     return inner == outer or inner.startswith(f"{outer}/")
 
 
 def probe(flag: str, location: str, *, is_file: bool = False) -> None:
-    """ConfigError unless a file can be written where an output is to be: one is, and deleted again.
+    """Write and delete a temporary file where an output will be. Raises ConfigError if that fails.
 
-    `is_file` says that the output is a file, which is written to the directory that it is in.
+    With `is_file` the output is a single file, and the temporary file goes beside it.
     """
     name = f".vidclf-{uuid.uuid4().hex}.probe"
     try:
@@ -161,7 +178,7 @@ def probe(flag: str, location: str, *, is_file: bool = False) -> None:
         while not os.path.lexists(folder):
             folder = os.path.dirname(folder)
         if not os.path.isdir(folder):
-            raise ConfigError(f"{flag} {location}: lies below {folder}, which is no directory; choose another place")
+            raise ConfigError(f"{flag} {location}: is below {folder}, which is not a directory; choose another place")
         path = os.path.join(folder, name)
         handle = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
         try:
@@ -170,12 +187,12 @@ def probe(flag: str, location: str, *, is_file: bool = False) -> None:
             os.close(handle)
             os.remove(path)
     except OSError as error:
-        told = error.strerror or " ".join(str(error).split())
-        raise ConfigError(f"{flag} {location}: cannot be written ({told}); choose another place") from None
+        reason = error.strerror or " ".join(str(error).split())
+        raise ConfigError(f"{flag} {location}: cannot be written ({reason}); choose another place") from None
 
 
 def named(paths: Iterable[str]) -> str:
-    """The first few paths, and how many more there are."""
+    """The first few paths for a message, and the number of the others."""
     first, *others = list(paths)
     more = others[NUM_NAMED - 1 :]
     text = ", ".join(shown(path) for path in (first, *others[: NUM_NAMED - 1]))
@@ -183,27 +200,27 @@ def named(paths: Iterable[str]) -> str:
 
 
 def shown(path: str) -> str:
-    """A path that can be printed, whatever bytes its name has."""
+    """A path with unprintable characters escaped."""
     return "".join(c if c.isprintable() else c.encode("unicode_escape", "surrogatepass").decode() for c in path)
 
 
 def _parts(kind: Kind, path: str) -> Iterator[tuple[Part, str]]:
-    """The parts of an output that a path lies in, and their directories."""
+    """The parts of an output that contain a path, each with its directory (empty or with a slash at the end)."""
     for part in kind.parts:
-        found = re.match(part.at, path)
-        if found is not None:
-            yield part, found[0]
+        match = re.match(part.at, path)
+        if match is not None:
+            yield part, match[0]
 
 
-def _is_folder(kind: Kind, path: str) -> bool:
-    """Whether a link has the name of a directory that the job writes into."""
+def _names_job_directory(kind: Kind, path: str) -> bool:
+    """Whether a link has the name of a directory into which the job writes."""
     top = path.split("/", 1)[0]
-    folders = "_checkpoint|_passes|_state|_ray_train|_ray_tune|quarantine|segments|tensorboard|trials|ensemble"
-    return re.fullmatch(folders, top) is not None or any(re.fullmatch(part.at, f"{path}/") for part in kind.parts)
+    directories = "_checkpoint|_passes|_state|_ray_train|_ray_tune|quarantine|segments|tensorboard|trials|ensemble"
+    return re.fullmatch(directories, top) is not None or any(re.fullmatch(part.at, f"{path}/") for part in kind.parts)
 
 
 def _entries(location: str) -> Iterator[tuple[str, bool]]:
-    """Paths in a directory of all that is no directory, and whether each is a plain file (links are none)."""
+    """Relative paths of everything in a directory except directories, and whether each is a plain file, not a link."""
     location = storage.canonical(location)
     if storage.is_uri(location):
         filesystem, base = storage.resolve(location)
@@ -223,20 +240,21 @@ def _entries(location: str) -> Iterator[tuple[str, bool]]:
                     else:
                         yield path, entry.is_file(follow_symlinks=False)
         except (FileNotFoundError, NotADirectoryError):
-            continue  # below a file there is nothing either; `probe` refuses that
+            continue  # also for a path below a file, which `probe` refuses later
         except OSError as error:
             raise ConfigError(f"{location}/{shown(folder)}: cannot be listed ({error.strerror})") from None
 
 
 def _delete(location: str, paths: list[str]) -> None:
-    """Delete files of an output in this order, then the directories that are empty without them."""
+    """Delete files of an output in this order, then the directories inside it that have become empty."""
     location = storage.canonical(location)
     if storage.is_uri(location):
-        # Each is a round trip. The marks, few and at the end, go when all others are gone.
-        most, last = paths[:-MAX_MARKS], paths[-MAX_MARKS:]
+        # Each deletion is a round trip, so they run in parallel. The marks come last in `paths`: they are deleted after
+        # all other files, one by one, so that an interrupted deletion leaves a directory that is still marked.
+        unmarked, marks = paths[:-MAX_MARKS], paths[-MAX_MARKS:]
         with ThreadPoolExecutor(storage.READ_THREADS) as pool:
-            list(pool.map(lambda path: storage.delete_file(storage.join(location, path)), most))
-        for path in last:
+            list(pool.map(lambda path: storage.delete_file(storage.join(location, path)), unmarked))
+        for path in marks:
             storage.delete_file(storage.join(location, path))
         return
     for path in paths:
@@ -250,6 +268,6 @@ def _delete(location: str, paths: list[str]) -> None:
 
 
 def _parents(path: str) -> Iterator[str]:
-    while "/" in path:
-        path = path.rsplit("/", 1)[0]
+    """The directories above a relative path, deepest first."""
+    while path := posixpath.dirname(path):
         yield path

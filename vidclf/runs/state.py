@@ -1,4 +1,22 @@
-"""State of a run: which videos are ok, quarantined or pending, read from its shards."""
+"""State of a run: its ok, quarantined and pending videos, counted from the files of the run directory.
+
+A run directory holds
+
+- `manifest.parquet`: the videos to do, one row each,
+- `part-*.parquet`: the rows of the videos that are done (ok),
+- `quarantine/part-*.parquet`: the rejected videos, each with its reason,
+- `segments/part-*.parquet`: the segments of the videos that are done (classification with segments only),
+- `run_identity.json`: how the rows are made,
+- `summary.json`: counts and rates, present only after the job has ended.
+
+A video of the manifest is ok, quarantined or pending. Only the files say which: no database, no log, no checkpoint.
+
+Exactly-once contract: when a job has ended, every video of the manifest has exactly one row, either in the ok shards or
+in the quarantine. Tasks may write a row twice or not at all while machines fail; `vidclf/runs/reconcile.py` repairs
+that before a job continues, and `vidclf/runs/audit.py` proves the result.
+
+Ids stay in Arrow arrays throughout: 40 bytes per video, where Python sets take 200.
+"""
 
 from __future__ import annotations
 
@@ -10,15 +28,67 @@ import pyarrow.compute as pc
 
 from vidclf import schema, storage
 from vidclf.errors import ConfigError
-from vidclf.runs import layout
-from vidclf.runs.layout import MANIFEST_FILE, part_files, quarantine_files
+from vidclf.runs.layout import Run
 from vidclf.schema import VIDEO_ID
 
 
+@dataclass(frozen=True, kw_only=True)
+class RunState:
+    """Number of videos of a run by state. `num_input_videos = num_ok + num_quarantined + num_pending`."""
+
+    num_input_videos: int
+    """videos of the manifest"""
+    num_ok: int
+    num_quarantined: int
+    num_pending: int
+    """videos of the manifest with neither an ok row nor a quarantine row"""
+    reasons: dict[str, int]
+    """number of quarantined videos by reject reason"""
+
+
+def read_state(run: str) -> RunState:
+    """Count the videos of a run by state. Raises ConfigError if a shard cannot be read."""
+    return state_of(manifest_ids(run), *_read_shards(run))
+
+
+def check_finished(run: str, flag: str, job: str) -> RunState:
+    """The state of a finished run: no video is pending and every video has one row.
+
+    Otherwise raises ConfigError. Its message names the run by `flag` (as `--features`) and advises to run `job` (as
+    `jobs/extract.py`) again.
+    """
+    ok, rejected = _read_shards(run)
+    state = state_of(manifest_ids(run), ok, rejected)
+    if state.num_pending:
+        raise ConfigError(f"{flag} {run}: {state.num_pending} videos are pending; run {job} again")
+    _check_unique(run, flag, ok, rejected)
+    return state
+
+
+def check_unique_rows(run: str, flag: str) -> None:
+    """Raise ConfigError if a video has several rows in a run, ok or quarantined: two jobs wrote at the same time."""
+    _check_unique(run, flag, *_read_shards(run))
+
+
+def _check_unique(run: str, flag: str, ok: Shards, rejected: Shards) -> None:
+    repeated_ids = repeated(pa.concat_arrays([ok.ids, rejected.ids]))
+    if len(repeated_ids):
+        raise ConfigError(
+            f"{flag} {run}: every video must have one row, {len(repeated_ids)} have several (for example "
+            f"{min(repeated_ids.to_pylist())}); `jobs/audit.py --run {run}` names them. Submit the job that wrote the "
+            "run again: it removes the additional rows"
+        )
+
+
+def manifest_ids(run: str) -> pa.Array:
+    """The video ids of a run's manifest, in its order."""
+    return one_array([storage.read_table(Run(run).manifest_file, [VIDEO_ID])])
+
+
 def rows_of(run: str, columns: list[str]) -> pa.Table:
-    """Some columns of all ok rows. Raises what a shard that cannot be read raises."""
+    """Some columns of all ok rows of a run. Raises OSError or ArrowInvalid if a shard cannot be read."""
     tables = []
-    for _, shard in storage.read_all(layout.part_files(run), columns):
+    for _, shard in storage.read_all(Run(run).shards(), columns):
         if isinstance(shard, Exception):
             raise shard
         tables.append(shard.table)
@@ -26,43 +96,11 @@ def rows_of(run: str, columns: list[str]) -> pa.Table:
 
 
 @dataclass(frozen=True, kw_only=True)
-class RunState:
-    """Where the videos of a run stand. `num_input_videos = num_ok + num_quarantined + num_pending`."""
-
-    num_input_videos: int
-    num_ok: int
-    num_quarantined: int
-    num_pending: int
-    reasons: dict[str, int]
-    """quarantined videos by reject reason"""
-
-
-def asked_ids(run: str) -> pa.Array:
-    """The ids of the run's manifest."""
-    return one_array([storage.read_table(storage.join(run, MANIFEST_FILE), [VIDEO_ID])])
-
-
-def read_state(run: str) -> RunState:
-    """Count a run's videos by state; Raises ConfigError for a shard that cannot be read."""
-    return state_of(asked_ids(run), Shards.read(part_files(run)), Shards.read(quarantine_files(run), ["reason"]))
-
-
-def refuse_repeated(run: str, flag: str) -> None:
-    """ConfigError where a video has several rows in a run, done or quarantined: two jobs at once have written it."""
-    twice = repeated(pa.concat_arrays([Shards.read(part_files(run)).ids, Shards.read(quarantine_files(run)).ids]))
-    if len(twice):
-        raise ConfigError(
-            f"{flag} {run}: every video must have one row, {len(twice)} have several (for one "
-            f"{min(twice.to_pylist())}); `jobs/audit.py --run {run}` names them, and the job that wrote the run, "
-            "submitted again, removes the second rows"
-        )
-
-
-@dataclass(frozen=True, kw_only=True)
 class Shards:
-    """Some columns of some shards, of those that can be read."""
+    """The ids and some other columns of those shards that can be read."""
 
     tables: list[pa.Table]
+    """one per shard"""
 
     @classmethod
     def read(
@@ -72,65 +110,83 @@ class Shards:
         types: dict[str, str] | None = None,
         differences: list[str] | None = None,
     ) -> Shards:
-        """Ids and `columns`. A shard that cannot be read, or whose columns are not `types`, is a
-        difference; without a list for these it raises ConfigError."""
-        found: list[str] = []
+        """Read the ids and `columns` of some shards.
+
+        `types` maps each expected column to its Arrow type; None skips this check. Unreadable shards and unexpected
+        columns are appended to `differences`. Without that list the first one raises ConfigError.
+        """
+        problems: list[str] = []
         tables = []
         for path, shard in storage.read_all(paths, [VIDEO_ID, *columns]):
             if isinstance(shard, Exception):
-                found.append(f"shard {path} cannot be read: {shard}")
+                problems.append(f"shard {path} cannot be read: {shard}")
                 continue
             tables.append(shard.table)
             if types is not None and shard.types != types:
                 names = sorted(shard.types.keys() | types.keys())
-                odd = [
-                    f"{n} is {shard.types.get(n)}, not {types.get(n)}"
-                    for n in names
-                    if shard.types.get(n) != types.get(n)
+                wrong = [
+                    f"{name} is {shard.types.get(name)}, not {types.get(name)}"
+                    for name in names
+                    if shard.types.get(name) != types.get(name)
                 ]
-                found.append(f"shard {path} has other columns than the run: {'; '.join(odd)}")
+                problems.append(f"shard {path} has other columns than the run: {'; '.join(wrong)}")
         if differences is not None:
-            differences += found
-        elif found:
-            raise ConfigError(found[0])
+            differences += problems
+        elif problems:
+            raise ConfigError(problems[0])
         return cls(tables=tables)
 
     @property
     def ids(self) -> pa.Array:
+        """The video ids of all rows, repeated ones included."""
         return one_array(self.tables)
 
     def counts(self, column: str) -> dict[str, int]:
-        counted = pc.value_counts(one_array(self.tables, column)).to_pylist()
-        return dict(sorted((entry["values"], entry["counts"]) for entry in counted))
+        """Number of rows by value of a text column, sorted by value."""
+        entries = pc.value_counts(one_array(self.tables, column)).to_pylist()
+        return dict(sorted((entry["values"], entry["counts"]) for entry in entries))
 
 
-def state_of(asked: pa.Array, ok: Shards, rejected: Shards) -> RunState:
-    asked = asked.unique()
-    num_ok = len(within(asked, ok.ids))
-    num_quarantined = len(without(within(asked, rejected.ids), ok.ids))
+def _read_shards(run: str) -> tuple[Shards, Shards]:
+    """The ok and the quarantine shards of a run. Raises ConfigError if one cannot be read."""
+    return Shards.read(Run(run).shards()), Shards.read(Run(run).quarantine_shards(), ["reason"])
+
+
+def state_of(manifest: pa.Array, ok: Shards, rejected: Shards) -> RunState:
+    """Count videos by state from the ids of the `manifest` and the rows of the shards.
+
+    A video with an ok row and a quarantine row counts as ok. Rows of videos that the manifest lacks do not count.
+    """
+    manifest = manifest.unique()
+    num_ok = len(within(manifest, ok.ids))
+    num_quarantined = len(without(within(manifest, rejected.ids), ok.ids))
     return RunState(
-        num_input_videos=len(asked),
+        num_input_videos=len(manifest),
         num_ok=num_ok,
         num_quarantined=num_quarantined,
-        num_pending=len(asked) - num_ok - num_quarantined,
+        num_pending=len(manifest) - num_ok - num_quarantined,
         reasons=rejected.counts("reason"),
     )
 
 
 def one_array(tables: Sequence[pa.Table], column: str = VIDEO_ID) -> pa.Array:
+    """A text column of several tables as one array of strings."""
     chunks = [chunk for table in tables for chunk in table[column].chunks]
     # Shards may differ in how strings are encoded, and an empty list has no type.
     return pa.concat_arrays([chunk.cast(pa.string()) for chunk in chunks]) if chunks else pa.array([], pa.string())
 
 
 def within(ids: pa.Array, others: pa.Array) -> pa.Array:
+    """The `ids` that `others` contains."""
     return ids.filter(pc.is_in(ids, others))
 
 
 def without(ids: pa.Array, others: pa.Array) -> pa.Array:
+    """The `ids` that `others` does not contain."""
     return ids.filter(pc.invert(pc.is_in(ids, others)))
 
 
 def repeated(ids: pa.Array) -> pa.Array:
-    counted = pc.value_counts(ids)
-    return counted.field("values").filter(pc.greater(counted.field("counts"), 1))
+    """The ids that occur more than once, each one time."""
+    counts = pc.value_counts(ids)
+    return counts.field("values").filter(pc.greater(counts.field("counts"), 1))

@@ -1,4 +1,4 @@
-"""`summary.json` of a run and the lines that a job prints when it ends."""
+"""`summary.json` of a run, and the lines that a job prints at its end."""
 
 from __future__ import annotations
 
@@ -16,23 +16,22 @@ from vidclf.runs.state import RunState, read_state, rows_of
 
 @dataclass(frozen=True, kw_only=True)
 class Performance:
-    """How a pipeline did its work."""
+    """Measurements of one pipeline's work."""
 
     busy: dict[str, float]
-    """share of its workers' time that each stage was at work, 0 to 1"""
+    """share of the workers' time spent at work, 0 to 1, by stage"""
     worker_s: dict[str, float] = field(default_factory=dict)
-    """seconds that each stage's workers were at work, all together"""
+    """seconds of work, summed over all workers, by stage"""
     cnn_engines: dict[str, int] = field(default_factory=dict)
-    """workers, by what runs their backbones, as `openvino bf16`"""
+    """number of workers by CNN engine, such as `openvino bf16`"""
     head_engines: dict[str, int] = field(default_factory=dict)
-    """the same of their heads, as `torch cpu bf16`"""
+    """number of workers by engine of the head, such as `torch cpu bf16`"""
     passes: dict[str, dict[str, Any]] = field(default_factory=dict)
-    """where a pipeline goes over some videos more than once: of each pass its `num_videos`, the
-    `num_decided` there by stage, and `worker_s_per_video`"""
+    """progressive classification only: per pass its `num_videos`, `num_decided` by stage, and `worker_s_per_video`"""
 
 
 def counted(counts: Mapping[str, float], kind: str) -> dict[str, int]:
-    """Of a pipeline's counts those called `kind:…`, by what they are called behind that."""
+    """The entries of a pipeline's counts whose name begins with `kind:`, by the rest of their name."""
     names = {name: name.removeprefix(f"{kind}:") for name in sorted(counts)}
     return {short: int(counts[name]) for name, short in names.items() if short != name}
 
@@ -40,22 +39,24 @@ def counted(counts: Mapping[str, float], kind: str) -> dict[str, int]:
 def summarize(
     run: str, before: RunState, after: RunState, elapsed_s: float, performance: Performance
 ) -> dict[str, Any]:
-    """Counts from the files; rates and busy shares from this submission's part of the work."""
+    """The content of `summary.json`; also publishes `duplicates.parquet`.
+
+    Counts are of the whole run and come from its files. Rates and busy shares are of this submission only, which took
+    `elapsed_s` seconds and brought the run from state `before` to `after`.
+    """
     rows = rows_of(run, [schema.VIDEO_ID, "video_uri", "content_digest", "duration_s"])
     duplicates = content_checks.publish_duplicates(run, rows)
+    is_across_splits = pc.not_equal(duplicates["split"], duplicates["duplicate_of_split"])
     total_duration_s = pc.sum(rows["duration_s"]).as_py() or 0.0
-    processed = before.num_pending - after.num_pending
+    num_processed = before.num_pending - after.num_pending
     ok_share = after.num_ok / max(after.num_ok + after.num_quarantined, 1)
     mean_duration_s = total_duration_s / max(after.num_ok, 1)
-    videos_per_s = processed / elapsed_s
+    videos_per_s = num_processed / elapsed_s
     return {
         **vars(after),
-        "num_processed": processed,
+        "num_processed": num_processed,
         "num_duplicates": duplicates.num_rows,
-        "num_duplicates_across_splits": pc.sum(
-            pc.not_equal(duplicates["split"], duplicates["duplicate_of_split"])
-        ).as_py()
-        or 0,
+        "num_duplicates_across_splits": pc.sum(is_across_splits).as_py() or 0,
         "total_video_duration_s": round(total_duration_s, 3),
         "pipeline_run_time_s": round(elapsed_s, 3),
         "videos_per_s": round(videos_per_s, 4),
@@ -70,23 +71,26 @@ def summarize(
 
 
 def summary_text(run: str, summary: dict[str, Any]) -> str:
-    """A finished job's summary for people; says so where there was nothing left to do."""
+    """One line for the terminal from the summary of a finished job."""
     reasons = ", ".join(f"{reason} {count}" for reason, count in summary["reasons"].items())
     counts = (
         f"{run}: {summary['num_input_videos']} videos, {summary['num_ok']} ok, "
         f"{summary['num_quarantined']} quarantined{f' ({reasons})' if reasons else ''}"
     )
     if summary.get("num_duplicates"):
-        across = summary["num_duplicates_across_splits"]
-        counts += f", {summary['num_duplicates']} with the content of another"
-        counts += f" ({across} of them in another split, see {DUPLICATES_FILE})" if across else ""
+        num_across_splits = summary["num_duplicates_across_splits"]
+        counts += f", {summary['num_duplicates']} duplicates of another video"
+        counts += f" ({num_across_splits} of them in another split, see {DUPLICATES_FILE})" if num_across_splits else ""
     if summary["num_processed"] == 0:
         return f"{counts}; everything was done already"
     return f"{counts}; {summary['videos_per_s']:.2f} videos/s, bound by {summary['binding_resource']}"
 
 
 def stopped_text(output: str, runs: Sequence[str], why: str) -> str:
-    """Where the runs of a job that was stopped stand, from their files."""
+    """One line for the terminal from the files of a stopped job's runs: why it stopped and how many videos are left.
+
+    The counts are those of the run with the most pending videos.
+    """
     states = [read_state(run) for run in runs]
     state = max(states, key=lambda state: state.num_pending)
     return (

@@ -10,7 +10,6 @@ than those of several.
 
 from __future__ import annotations
 
-import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -22,6 +21,7 @@ import torch
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from vidclf import arrow, ray_cluster, schema, storage
+from vidclf.archive.manifest import video_id
 from vidclf.classification.compatibility import fitted_embeddings
 from vidclf.classification.head import EnsembleHead, HeadSettings
 from vidclf.config import ServeConfig
@@ -134,9 +134,8 @@ class VideoClassifier:
     def decode(self, parts: ActorRefs, path: str, identity: str) -> pa.Table:
         """The video at `path` as a row of `schema.decoded`. `identity` is what a random sampling plan draws
         its numbers from: the URI in a classification job."""
-        video_id = str(uuid.uuid5(uuid.NAMESPACE_URL, identity))
         empty = {"label": None, "sublabel": None, "split": None, "size_bytes": None}
-        row = {schema.VIDEO_ID: video_id, "video_uri": path, "group": path, **empty}
+        row = {schema.VIDEO_ID: video_id(identity), "video_uri": path, "group": path, **empty}
         decode, _ = self.load(parts)
         (decoded,) = decode(pa.Table.from_pylist([row], schema=schema.MANIFEST))
         return decoded

@@ -1,4 +1,4 @@
-"""Features on disk: their shape, their key, and what is refused."""
+"""Features on disk: their columns, their key, and the directories that are refused."""
 
 from __future__ import annotations
 
@@ -15,18 +15,18 @@ from vidclf.errors import ConfigError
 from vidclf.features.columns import features_column, features_TD
 from vidclf.features.feature_set import read_features
 from vidclf.features.spec import FeatureSpec
-from vidclf.runs import layout
+from vidclf.runs.layout import Run
 from vidclf.video.sampling import SamplingPlan
 
 SPEC = FeatureSpec.of("efficientnet_lite0", "DEFAULT", "digest", SamplingPlan(num_frames=4))
 
 
 def write_run(run: Path, keys: list[str], uris: list[str] | None = None, num_pending: int = 0) -> str:
-    """A finished features directory of one row a key."""
+    """Write a finished features directory with one row per key in `keys`."""
     uris = uris or [f"/v/{number}.mp4" for number in range(len(keys))]
     ids = [f"id{number}" for number in range(len(keys) + num_pending)]
     storage.publish_json(str(run / "run_identity.json"), {"feature_specs": [asdict(SPEC)]})
-    storage.publish_table(str(run / layout.MANIFEST_FILE), pa.table({"video_id": ids}))
+    storage.publish_table(Run(str(run)).manifest_file, pa.table({"video_id": ids}))
     arrays = [np.full((2, 1280), number, np.float16) for number in range(len(keys))]
     columns = {
         "video_id": ids[: len(keys)],
@@ -48,10 +48,10 @@ def test_rows_of_any_length_survive_a_file(tmp_path: Path) -> None:
     column = features_column(rows, 2)
     assert column.type == schema.features(2).field("features").type
     pq.write_table(pa.table({"features": column}), tmp_path / "f.parquet")
-    back = pq.read_table(tmp_path / "f.parquet")["features"]
-    assert features_TD(back[0]).tolist() == [[0, 1], [2, 3], [4, 5]]
-    assert back[1].as_py() is None
-    assert features_TD(back[2]).tolist() == [[1, 1]]
+    column = pq.read_table(tmp_path / "f.parquet")["features"]
+    assert features_TD(column[0]).tolist() == [[0, 1], [2, 3], [4, 5]]
+    assert column[1].as_py() is None
+    assert features_TD(column[2]).tolist() == [[1, 1]]
 
 
 def test_plain_readers_see_plain_lists(tmp_path: Path) -> None:

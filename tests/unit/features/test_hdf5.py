@@ -1,4 +1,4 @@
-"""The reference system's files: written for a reader that knows only the contract, and the reverse."""
+"""Feature files of the reference system: export for a reader that knows only the format, and import."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def features_of(index: int, num_frames: int) -> np.ndarray[Any, np.dtype[np.floa
 
 @pytest.fixture
 def run(tmp_path: Path) -> str:
-    """A features directory of two shards, as far as the export looks at it."""
+    """A features directory of two shards, with only the files and columns that the export reads."""
     identity = {"feature_specs": [vars(SPEC)]}
     storage.publish_json(f"{tmp_path}/run_identity.json", identity)
     labels, splits, frames = (list(column) for column in zip(*VIDEOS, strict=True))
@@ -70,8 +70,8 @@ def test_what_we_wrote_we_read_without_the_padding(run: str) -> None:
         assert np.array_equal(rows, features_of(index, num_frames).astype(np.float32))
 
 
-def write_theirs(path: Path, **changes: Any) -> None:
-    """As the reference system's scripts write it."""
+def write_reference_file(path: Path, **changes: Any) -> None:
+    """Write a file like the scripts of the reference system."""
     with h5py.File(path, "w") as file:
         features = changes.get("features", np.arange(12, dtype=np.float32).reshape(2, 3, 2))
         file.create_dataset("features", data=features, compression="gzip", compression_opts=4)
@@ -84,7 +84,7 @@ def write_theirs(path: Path, **changes: Any) -> None:
 
 
 def test_we_read_theirs(tmp_path: Path) -> None:
-    write_theirs(tmp_path / "f.h5")
+    write_reference_file(tmp_path / "f.h5")
     content = hdf5.read(str(tmp_path / "f.h5"))
     assert [rows.tolist() for rows in content.features] == [[[0, 1], [2, 3], [4, 5]], [[6, 7]]]
     assert (content.labels.tolist(), content.classes) == ([1, 0], ("Animation", "Gaming"))
@@ -97,13 +97,13 @@ def test_we_read_theirs(tmp_path: Path) -> None:
         ({"num_frames": np.array([4, 1])}, r"num_frames must be between 1 and 3, found \(1, 4\)"),
         ({"num_frames": np.array([0, 1])}, r"num_frames must be between 1 and 3, found \(0, 1\)"),
         ({"labels": np.array([2, 0])}, "labels must be below 2, found 2"),
-        ({"labels": np.array([0])}, r"must be equally many, found \(2, 1, 2\)"),
+        ({"labels": np.array([0])}, r"must have the same number of videos, found \(2, 1, 2\)"),
         ({"features": np.zeros((2, 3))}, r"features must be \[videos, frames, dimension\], found \(2, 3\)"),
         ({"category_mapping": {"A": 1, "B": 2}}, "category_mapping must number the classes from 0"),
     ],
 )
 def test_a_file_that_breaks_the_contract_is_refused(tmp_path: Path, changes: dict[str, Any], message: str) -> None:
-    write_theirs(tmp_path / "f.h5", **changes)
+    write_reference_file(tmp_path / "f.h5", **changes)
     with pytest.raises(ConfigError, match=message):
         hdf5.read(str(tmp_path / "f.h5"))
 
@@ -122,8 +122,8 @@ def test_videos_without_split_or_label_cannot_be_exported() -> None:
 
 
 def replaced(path: Path, name: str, make: Callable[[h5py.File, Any], object]) -> str:
-    """A good file, but for one dataset."""
-    write_theirs(path)
+    """Write a valid file in which `make` has written one dataset anew."""
+    write_reference_file(path)
     with h5py.File(path, "a") as file:
         values = file[name][:]
         del file[name]
@@ -189,11 +189,11 @@ def external_link(file: h5py.File, values: Any) -> None:
 def test_numbers_from_elsewhere_or_from_nowhere_are_refused_before_reading(
     tmp_path: Path, make: Callable[[h5py.File, Any], object], message: str | None
 ) -> None:
-    # Reading the other file would succeed, had the server's user the right to.
+    # The other file exists, so following the link would succeed.
     with h5py.File(tmp_path / "elsewhere.h5", "w") as file:
         file["features"] = np.zeros((2, 3, 2), np.float32)
     path = replaced(tmp_path / "f.h5", "features", make)
-    if message is None:  # small enough whatever is stored
+    if message is None:  # small enough to be read whatever its compression
         assert len(hdf5.read(path).features) == 2
         return
     with pytest.raises(ConfigError, match=message):
@@ -210,7 +210,7 @@ def test_labels_from_elsewhere_are_refused(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("mapping", ["[" * 100_000, "[1]", '{"A": "B", "C": 1}', "7"])
 def test_classes_that_are_no_mapping_are_refused(tmp_path: Path, mapping: str) -> None:
-    write_theirs(tmp_path / "f.h5")
+    write_reference_file(tmp_path / "f.h5")
     with h5py.File(tmp_path / "f.h5", "a") as file:
         del file.attrs["category_mapping"]
         file.attrs["category_mapping"] = mapping[:60_000]

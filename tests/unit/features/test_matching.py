@@ -1,4 +1,4 @@
-"""Features that go together, those that do not, and finding a video's rows in another run."""
+"""Checks of features that belong together, and lookup of a video's features in another run."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ from vidclf.features import matching
 from vidclf.features.columns import features_column, features_TD
 from vidclf.features.lookup import FeatureLookup
 
-WHERE = ("f/lite0", "f/resnet50")
+LOCATIONS = ("f/lite0", "f/resnet50")
 
 
 def test_sets_of_the_same_videos_go_together() -> None:
-    matching.check_sets(WHERE, pair())
-    matching.check_sets(WHERE[:1], pair()[:1])
+    matching.check_sets(LOCATIONS, pair())
+    matching.check_sets(LOCATIONS[:1], pair()[:1])
 
 
 def shorter(values: list[Any]) -> dict[str, Any]:
@@ -33,30 +33,33 @@ def shorter(values: list[Any]) -> dict[str, Any]:
 @pytest.mark.parametrize(
     ("changed", "message"),
     [
-        ({"labels": ["B", *"BA" * 11, "B"]}, r"f/resnet50: label must be that of f/lite0, differs for 1 videos \(for"),
+        (
+            {"labels": ["B", *"BA" * 11, "B"]},
+            r"f/resnet50: label must equal that of f/lite0, differs for 1 videos \(for",
+        ),
         (
             {"groups": ["g"] * 24},
-            r"group must be that of f/lite0, differs for 24 .*\(for one train00: 'g', there 'train",
+            r"group must equal that of f/lite0, differs for 24 .*\(for example train00: 'g', there 'train",
         ),
-        ({"splits": ["val"] * 24}, r"split must be that of f/lite0, differs for 12 .*'val', there 'train'\)"),
-        ({"content_digests": ["x"] * 24}, r"content_digest must be that of f/lite0, differs for 24 videos"),
+        ({"splits": ["val"] * 24}, r"split must equal that of f/lite0, differs for 12 .*'val', there 'train'\)"),
+        ({"content_digests": ["x"] * 24}, r"content_digest must equal that of f/lite0, differs for 24 videos"),
         (
             {"video_ids": ["other", *(f"{i}" for i in range(23))]},
             r"f/lite0: must hold the videos of f/resnet50, lacks 24",
         ),
-        ({"spec": replace(RESNET, decoder="new")}, r"f/resnet50: must be of the frames that f/lite0 is of"),
+        ({"spec": replace(RESNET, decoder="new")}, r"f/resnet50: must be of the same frames as f/lite0"),
         ({"spec": LITE0}, r"must be of different backbones, are of \['efficientnet_lite0', 'efficientnet_lite0'\]"),
-        (shorter(pair()[1].features), r"num_frames must be that of f/lite0, differs for 1 .*: 1, there 2\)"),
+        (shorter(pair()[1].features), r"num_frames must equal that of f/lite0, differs for 1 .*: 1, there 2\)"),
     ],
 )
 def test_what_differs_is_named(changed: dict[str, Any], message: str) -> None:
     first, second = pair()
     with pytest.raises(ConfigError, match=message):
-        matching.check_sets(WHERE, [first, replace(second, **changed)])
+        matching.check_sets(LOCATIONS, [first, replace(second, **changed)])
 
 
 def write_shard(path: Path, numbers: list[int]) -> str:
-    """Videos whose two features are their number."""
+    """Write a shard of videos whose features all equal their number."""
     rows = [np.full((1, 2), number, np.float16) for number in numbers]
     ids = [f"v{number}" for number in numbers]
     storage.publish_table(str(path), pa.table({"video_id": ids, "features": features_column(rows, 2)}))
@@ -64,12 +67,12 @@ def write_shard(path: Path, numbers: list[int]) -> str:
 
 
 def test_rows_are_found_by_id_in_whatever_shard_and_order(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(lookup_module, "SHARDS_KEPT", 1)
+    monkeypatch.setattr(lookup_module, "MAX_CACHED_SHARDS", 1)
     shards = ([4, 0], [3], [1, 2])
     lookup = FeatureLookup([write_shard(tmp_path / f"part-{i}.parquet", shard) for i, shard in enumerate(shards)])
-    for asked in ([0, 1, 2, 3, 4], [4], [2, 0]):
-        found = lookup(pa.array([f"v{number}" for number in asked]))
-        assert found["video_id"].to_pylist() == [f"v{number}" for number in asked]
-        assert [float(features_TD(row)[0, 1]) for row in found["features"]] == asked
+    for numbers in ([0, 1, 2, 3, 4], [4], [2, 0]):
+        rows = lookup(pa.array([f"v{number}" for number in numbers]))
+        assert rows["video_id"].to_pylist() == [f"v{number}" for number in numbers]
+        assert [float(features_TD(row)[0, 1]) for row in rows["features"]] == numbers
     with pytest.raises(KeyError, match="lack v7"):
         lookup(pa.array(["v0", "v7"]))

@@ -15,7 +15,7 @@ from vidclf import schema, storage
 from vidclf.config import DiffConfig
 from vidclf.errors import ConfigError
 from vidclf.reports import diff
-from vidclf.runs import layout
+from vidclf.runs.layout import Run
 
 BEFORE = [
     Predicted("1", "A", 0.9),
@@ -138,7 +138,7 @@ def test_intervals_of_flips_count_the_sources_of_the_runs_manifest(tmp_path: Pat
     sources = pa.Table.from_pylist(
         [{**row, "group": f"s{int(row['video_id']) // 10}"} for row in rows], schema.MANIFEST
     )
-    storage.publish_table(f"{runs['after']}/{layout.MANIFEST_FILE}", sources)
+    storage.publish_table(Run(runs["after"]).manifest_file, sources)
     grouped = diff.diff(config)
     assert alone is not None
     assert grouped is not None

@@ -15,7 +15,7 @@ from vidclf import storage
 from vidclf.config import EvaluateConfig
 from vidclf.errors import ConfigError
 from vidclf.reports import evaluate
-from vidclf.runs import layout
+from vidclf.runs.layout import Run
 
 VIDEOS = [
     Predicted("1", "A", 0.9),
@@ -155,13 +155,13 @@ def test_labels_the_ensemble_does_not_know_are_refused(config: EvaluateConfig) -
 
 
 def test_an_unfinished_classification_is_refused(config: EvaluateConfig) -> None:
-    (Path(str(config.predictions)) / layout.SUMMARY_FILE).unlink()
+    Path(Run(str(config.predictions)).summary_file).unlink()
     with pytest.raises(ConfigError, match="the job has not ended"):
         evaluate.evaluate(config)
 
 
 def test_a_directory_of_features_is_refused(config: EvaluateConfig) -> None:
-    storage.publish_json(f"{config.predictions}/{layout.IDENTITY_FILE}", {"ensemble_id": None})
+    storage.publish_json(Run(str(config.predictions)).identity_file, {"ensemble_id": None})
     with pytest.raises(ConfigError, match=r"must be a directory that jobs/classify\.py wrote"):
         evaluate.evaluate(config)
 
@@ -175,7 +175,7 @@ def test_a_dry_run_writes_nothing(config: EvaluateConfig, capsys: pytest.Capture
 
 def test_predictions_with_a_video_twice_are_refused(config: EvaluateConfig) -> None:
     assert config.predictions is not None
-    first = layout.part_files(config.predictions)[0]
+    first = Run(config.predictions).shards()[0]
     storage.publish_table(f"{config.predictions}/part-twice.parquet", storage.read_table(first).slice(0, 1))
     with pytest.raises(ConfigError, match=r"--predictions .*: every video must have one row, 1 have several .*audit"):
         evaluate.evaluate(config)
@@ -187,7 +187,7 @@ def test_a_report_names_no_absolute_path_and_no_credentials(tmp_path: Path, conf
     uris = [signed.format(video_id) for video_id in table["video_id"].to_pylist()]
     place = table.column_names.index("video_uri")
     storage.publish_table(str(config.manifest), table.set_column(place, "video_uri", [uris]))
-    for path in layout.part_files(str(config.predictions)):
+    for path in Run(str(config.predictions)).shards():
         rows = storage.read_table(path)
         uris = [signed.format(video_id) for video_id in rows["video_id"].to_pylist()]
         storage.publish_table(path, rows.set_column(rows.column_names.index("video_uri"), "video_uri", [uris]))

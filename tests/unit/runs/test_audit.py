@@ -14,7 +14,8 @@ from vidclf import schema, storage
 from vidclf.errors import ConfigError
 from vidclf.runs import audit as audit_module
 from vidclf.runs import layout
-from vidclf.runs.state import RunState, read_state, refuse_repeated
+from vidclf.runs.layout import Run
+from vidclf.runs.state import RunState, check_finished, check_unique_rows, read_state
 from vidclf.runs.summary import summary_text
 
 CLEAN_SUMMARY: dict[str, Any] = {
@@ -30,13 +31,13 @@ CLEAN_SUMMARY: dict[str, Any] = {
 def write_run(
     run: Path,
     *,
-    asked: Sequence[str] = ("a", "b", "c"),
+    manifest: Sequence[str] = ("a", "b", "c"),
     parts: Sequence[Sequence[str]] = (("a",), ("b",)),
     quarantine: Sequence[Sequence[tuple[str, str]]] = ((("c", "truncated"),),),
     summary: dict[str, Any] | None = CLEAN_SUMMARY,
 ) -> str:
-    """A run directory: asked ids, ok ids by shard, (id, reason) by quarantine shard."""
-    storage.publish_table(f"{run}/manifest.parquet", pa.table({"video_id": pa.array(asked, pa.string())}))
+    """Write a run directory: ids of the manifest, ok ids by shard, (id, reason) by quarantine shard."""
+    storage.publish_table(f"{run}/manifest.parquet", pa.table({"video_id": pa.array(manifest, pa.string())}))
     for number, ids in enumerate(parts):
         storage.publish_table(f"{run}/part-{number}.parquet", pa.table({"video_id": pa.array(ids, pa.string())}))
     for number, rows in enumerate(quarantine):
@@ -70,7 +71,7 @@ def test_a_missing_video_is_pending(tmp_path: Path) -> None:
 
 
 def test_three_videos_are_named_and_the_others_counted(tmp_path: Path) -> None:
-    run = write_run(tmp_path, asked=["e", "d", "c", "b", "a"], parts=[], quarantine=[], summary=None)
+    run = write_run(tmp_path, manifest=["e", "d", "c", "b", "a"], parts=[], quarantine=[], summary=None)
     assert audit_module.audit(run).differences == [
         "5 video(s) pending: neither done nor quarantined: a, b, c and 2 more",
         "no summary.json: the job has not ended",
@@ -104,7 +105,7 @@ def test_a_video_both_done_and_quarantined_is_reported_and_counts_as_done(tmp_pa
 
 
 def test_a_video_twice_in_the_manifest_is_reported(tmp_path: Path) -> None:
-    run = write_run(tmp_path, asked=["a", "b", "c", "c"])
+    run = write_run(tmp_path, manifest=["a", "b", "c", "c"])
     assert audit_module.audit(run).differences == ["1 video(s) in the manifest more than once: c"]
 
 
@@ -209,20 +210,22 @@ def test_other_files_of_the_run_are_not_shards(tmp_path: Path) -> None:
     run = write_run(tmp_path)
     (tmp_path / "config.json").write_text(json.dumps({"a": 1}))
     storage.publish_table(f"{run}/_checkpoint/part-0.parquet", pa.table({"video_id": ["x"]}))
-    assert layout.part_files(run) == [f"{run}/part-0.parquet", f"{run}/part-1.parquet"]
-    assert layout.quarantine_files(run) == [f"{run}/quarantine/part-0.parquet"]
+    assert Run(run).shards() == [f"{run}/part-0.parquet", f"{run}/part-1.parquet"]
+    assert Run(run).quarantine_shards() == [f"{run}/quarantine/part-0.parquet"]
     assert audit_module.audit(run).differences == []
 
 
 def test_a_run_of_no_videos_is_clean(tmp_path: Path) -> None:
     nothing = {"num_input_videos": 0, "num_ok": 0, "num_quarantined": 0, "num_pending": 0, "reasons": {}}
-    assert audit_module.audit(write_run(tmp_path, asked=[], parts=[], quarantine=[], summary=nothing)).differences == []
+    assert (
+        audit_module.audit(write_run(tmp_path, manifest=[], parts=[], quarantine=[], summary=nothing)).differences == []
+    )
 
 
 @pytest.mark.parametrize("name", ["", "absent"])
 def test_a_directory_without_a_manifest_is_not_a_run(tmp_path: Path, name: str) -> None:
     run = str(tmp_path / name)
-    assert not layout.is_run(run)
+    assert not Run(run).exists()
     with pytest.raises(ConfigError) as error:
         audit_module.audit(run)
     assert str(error.value) == (
@@ -236,9 +239,9 @@ def test_summaries_for_people_name_the_reasons_and_the_rate() -> None:
         "out: 3 videos, 2 ok, 1 quarantined (truncated 1); 12.35 videos/s, bound by CPU"
     )
     repeated = {**summary, "num_duplicates": 2, "num_duplicates_across_splits": 0}
-    assert "(truncated 1), 2 with the content of another; 12.35 videos/s" in summary_text("out", repeated)
+    assert "(truncated 1), 2 duplicates of another video; 12.35 videos/s" in summary_text("out", repeated)
     leaking = {**repeated, "num_duplicates_across_splits": 1}
-    assert "2 with the content of another (1 of them in another split, see duplicates.parquet);" in (
+    assert "2 duplicates of another video (1 of them in another split, see duplicates.parquet);" in (
         summary_text("out", leaking)
     )
     clean = {**CLEAN_SUMMARY, "num_ok": 3, "num_quarantined": 0, "reasons": {}, "num_processed": 0}
@@ -254,12 +257,21 @@ def test_readers_refuse_a_run_in_which_a_video_stands_twice(
 ) -> None:
     run = write_run(tmp_path, parts=parts, quarantine=quarantine)
     with pytest.raises(ConfigError) as refused:
-        refuse_repeated(run, "--features")
+        check_unique_rows(run, "--features")
     assert str(refused.value) == (
-        f"--features {run}: every video must have one row, {num_twice} have several (for one b); `jobs/audit.py --run "
-        f"{run}` names them, and the job that wrote the run, submitted again, removes the second rows"
+        f"--features {run}: every video must have one row, {num_twice} have several (for example b); `jobs/audit.py "
+        f"--run {run}` names them. Submit the job that wrote the run again: it removes the additional rows"
     )
 
 
 def test_readers_take_a_run_in_which_every_video_stands_once(tmp_path: Path) -> None:
-    refuse_repeated(write_run(tmp_path), "--features")
+    run = write_run(tmp_path)
+    check_unique_rows(run, "--features")
+    assert check_finished(run, "--features", "jobs/extract.py") == read_state(run)
+
+
+def test_readers_refuse_a_run_with_pending_videos_and_name_the_job_to_run(tmp_path: Path) -> None:
+    run = write_run(tmp_path, parts=[["a"]])
+    with pytest.raises(ConfigError) as refused:
+        check_finished(run, "--features", "jobs/extract.py")
+    assert str(refused.value) == f"--features {run}: 1 videos are pending; run jobs/extract.py again"

@@ -1,4 +1,4 @@
-"""Which of a run's videos have changed, and which are the same as another."""
+"""Videos of a run whose file has changed, and videos with identical content."""
 
 from __future__ import annotations
 
@@ -15,8 +15,15 @@ def test_stale_videos_are_those_that_changed_under_their_name(tmp_path: Path) ->
     rows = []
     for name in ("a", "b", "c"):
         (tmp_path / name).write_text(name)
-        seen = vars(digest.identify(str(tmp_path / name)))
-        rows.append({"video_id": name, "video_uri": str(tmp_path / name), **seen, "content_digest": seen["digest"]})
+        fingerprint = vars(digest.identify(str(tmp_path / name)))
+        rows.append(
+            {
+                "video_id": name,
+                "video_uri": str(tmp_path / name),
+                **fingerprint,
+                "content_digest": fingerprint["digest"],
+            }
+        )
     columns = [field for field in schema.features(1) if field.name in rows[0]]
     run = str(tmp_path / "run")
     storage.publish_table(f"{run}/part-0.parquet", pa.Table.from_pylist(rows, schema=pa.schema(columns)))

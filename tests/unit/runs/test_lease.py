@@ -1,4 +1,4 @@
-"""One job at a time writes into a directory: who is refused, who takes over, and who stops."""
+"""Leases: the second job is refused, a dead job's lease is taken over, and a job that lost its lease stops."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from tests.system.test_jobs import ROOT
 from vidclf import cli, storage
 from vidclf.config import DiffConfig
 from vidclf.errors import ConfigError, RunStopped
-from vidclf.runs import lease, lease_storage
+from vidclf.runs import lease, lease_storage, process_identity
 from vidclf.runs.lease import Guard, LeaseLost, LeaseTaken, Output
 from vidclf.runs.lease_storage import BucketClaims, Claim, ExclusiveFile, Place
 
@@ -40,7 +40,7 @@ ELSEWHERE = Claim(
 
 @pytest.fixture(params=["file", "claims"])
 def place(request: pytest.FixtureRequest, tmp_path: Path) -> Place:
-    """Both ways to keep a lease; claims need nothing of a bucket that a directory does not have."""
+    """Both storages of a lease. The claims of an object store also work in a local directory."""
     return (
         ExclusiveFile(str(tmp_path / "_lease.json"))
         if request.param == "file"
@@ -75,16 +75,16 @@ def write_lease(folder: Path, claim: Claim) -> None:
 def test_the_second_is_refused_until_the_first_gives_its_lease_back(place: Place) -> None:
     first, second = fresh("a"), fresh("b", job="train.py")
     assert place.acquire(first, never) is None
-    found = place.acquire(second, never)
-    assert found is not None
-    assert (found.owner, found.job, found.user, found.host, found.pid) == (
+    blocking = place.acquire(second, never)
+    assert blocking is not None
+    assert (blocking.owner, blocking.job, blocking.user, blocking.host, blocking.pid) == (
         "a" * 32,
         "extract.py",
         "alice",
         "node-7",
         123,
     )
-    place.release(second)  # which is not there
+    place.release(second)  # does not hold the lease
     assert place.is_held(first)
     place.release(first)
     assert place.acquire(second, never) is None
@@ -92,32 +92,32 @@ def test_the_second_is_refused_until_the_first_gives_its_lease_back(place: Place
 
 
 def test_of_many_at_once_one_holds(place: Place, quick: None) -> None:
-    askers = [fresh(letter) for letter in "0123456789abcdef"]
-    barrier = threading.Barrier(len(askers))
+    claims = [fresh(letter) for letter in "0123456789abcdef"]
+    barrier = threading.Barrier(len(claims))
 
-    def ask(claim: Claim) -> Claim | None:
+    def acquire(claim: Claim) -> Claim | None:
         barrier.wait()
         return place.acquire(claim, never)
 
-    with ThreadPoolExecutor(len(askers)) as pool:
-        refused_by = list(pool.map(ask, askers))
-    assert [claim.owner for claim in place.claims()] == [askers[refused_by.index(None)].owner]
+    with ThreadPoolExecutor(len(claims)) as pool:
+        refused_by = list(pool.map(acquire, claims))
+    assert [claim.owner for claim in place.claims()] == [claims[refused_by.index(None)].owner]
     assert refused_by.count(None) == 1
 
 
 def test_of_many_that_take_a_dead_jobs_lease_one_holds(place: Place, quick: None) -> None:
     dead = fresh("f")
     assert place.acquire(dead, never) is None
-    askers = [fresh(letter) for letter in "0123456789"]
-    barrier = threading.Barrier(len(askers))
+    claims = [fresh(letter) for letter in "0123456789"]
+    barrier = threading.Barrier(len(claims))
 
-    def ask(claim: Claim) -> None:
+    def acquire(claim: Claim) -> None:
         barrier.wait()
-        place.acquire(claim, lambda found: found.owner == dead.owner)
+        place.acquire(claim, lambda current: current.owner == dead.owner)
 
-    with ThreadPoolExecutor(len(askers)) as pool:
-        list(pool.map(ask, askers))
-    assert sum(place.is_held(claim) for claim in askers) == 1
+    with ThreadPoolExecutor(len(claims)) as pool:
+        list(pool.map(acquire, claims))
+    assert sum(place.is_held(claim) for claim in claims) == 1
     assert not place.is_held(dead)
 
 
@@ -165,8 +165,8 @@ def test_a_stale_lease_is_taken_over_once_its_heartbeat_stands_still(
     write_lease(tmp_path / "run", ELSEWHERE)
     with lease.held([Output(location=str(tmp_path / "run"))], "train.py"):
         assert json.loads((tmp_path / "run" / "_lease.json").read_bytes())["job"] == "train.py"
-    said = "extract.py on node-7 gave its last heartbeat at 2026-11-27T19:00:00+00:00: waiting for one more\n"
-    assert capsys.readouterr().err == said
+    message = "extract.py on node-7 gave its last heartbeat at 2026-11-27T19:00:00+00:00: waiting for one more\n"
+    assert capsys.readouterr().err == message
 
 
 def test_a_heartbeat_by_a_clock_that_is_behind_is_alive(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -182,16 +182,16 @@ def test_a_heartbeat_by_a_clock_that_is_behind_is_alive(tmp_path: Path, monkeypa
 
 def test_a_process_of_this_machine_that_is_gone_is_not_waited_for(tmp_path: Path) -> None:
     child = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(60)"])
-    mine = lease._claim("extract.py")
-    claim = replace(mine, pid=child.pid, started=lease._process_started(child.pid) or "")
+    new_claim = lease._claim("extract.py")
+    claim = replace(new_claim, pid=child.pid, started=process_identity.started(child.pid) or "")
     place = ExclusiveFile(str(tmp_path / "_lease.json"))
     assert not lease.is_dead(claim, place)
     child.kill()
-    while lease._process_started(child.pid) is not None:  # also before it is waited for
+    while process_identity.started(child.pid) is not None:  # a killed process counts as ended before it is waited for
         time.sleep(0.01)
     assert lease.is_dead(claim, place)
     child.wait()
-    assert lease.is_dead(replace(mine, started="1"), place), "another process has its number now"
+    assert lease.is_dead(replace(new_claim, started="1"), place), "another process has its number now"
 
 
 def test_take_over_stops_the_job_that_held_the_lease(tmp_path: Path, quick: None) -> None:
@@ -348,9 +348,9 @@ def test_every_job_refuses_a_directory_that_is_written(
     monkeypatch.setattr(sys, "argv", [f"{name}.py", *arguments, "--output", str(output)])
     with pytest.raises(SystemExit) as ended:
         runpy.run_path(str(ROOT / "jobs" / f"{name}.py"), run_name="__main__")
-    said = capsys.readouterr().err
-    assert (ended.value.code, said.count("\n")) == (2, 1)
-    assert said.startswith(f"{name}.py: error: --output {output}: extract.py of alice on node-7")
+    message = capsys.readouterr().err
+    assert (ended.value.code, message.count("\n")) == (2, 1)
+    assert message.startswith(f"{name}.py: error: --output {output}: extract.py of alice on node-7")
 
 
 def test_take_over_is_of_one_submission(tmp_path: Path) -> None:

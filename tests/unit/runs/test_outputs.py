@@ -1,4 +1,4 @@
-"""Outputs: what a job deletes, what it never touches, and what it refuses."""
+"""Outputs: files that a job deletes, files that it never touches, and directories that it refuses."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ def write_table(path: Path, columns: pa.Schema) -> None:
 
 
 def make_run(path: Path, ensemble_id: str | None = None) -> list[str]:
-    """A run of features, or of predictions by `ensemble_id`; the names of its files."""
+    """Write a run of features, or of predictions by `ensemble_id`; return the names of its files."""
     write(path / "run_identity.json", json.dumps({"feature_key": "k", "columns": {}, "ensemble_id": ensemble_id}))
     write_table(path / "manifest.parquet", schema.MANIFEST)
     names = ["summary.json", SHARD, HALF_WRITTEN, f"quarantine/{SHARD}", "_checkpoint/abc", "run_config.yaml"]
@@ -115,10 +115,12 @@ def test_a_job_deletes_all_that_it_wrote_its_mark_last(
     tmp_path: Path, kind: Kind, make: Callable[[Path], list[str]]
 ) -> None:
     names = make(tmp_path)
-    found = outputs.contents(kind, str(tmp_path))
-    assert sorted(found.own) == sorted(names)
-    assert found.foreign == []
-    assert found.own[-1] in {mark.name for part in kind.parts for mark in part.marks} | {"ensemble/member_0.json"}
+    contents = outputs.contents(kind, str(tmp_path))
+    assert sorted(contents.job_files) == sorted(names)
+    assert contents.foreign == []
+    assert contents.job_files[-1] in {mark.name for part in kind.parts for mark in part.marks} | {
+        "ensemble/member_0.json"
+    }
     outputs.clear(kind, "--output", str(tmp_path))
     assert list(tmp_path.iterdir()) == []
 
@@ -140,7 +142,7 @@ def test_a_foreign_file_is_named_and_nothing_is_deleted(
         "choose another directory, or move that away"
     )
     assert files_in(tmp_path) == before
-    # Without the flag the job goes on beside it.
+    # Without the flag the job continues beside the foreign file.
     outputs.check(kind, "--output", str(tmp_path))
 
 
@@ -261,9 +263,9 @@ def test_files_are_replaced_only_where_the_job_wrote_them(tmp_path: Path) -> Non
     outputs.check_file(output_files.POOLS, "--write", str(tmp_path / "pools.yaml"))
     outputs.check_file(output_files.POOLS, "--write", str(tmp_path / "new.yaml"))
     for name in ("mine.parquet", "table.parquet"):
-        with pytest.raises(ConfigError, match=r"is there and is not a manifest of jobs/index\.py; choose another name"):
+        with pytest.raises(ConfigError, match=r"exists and is not a manifest of jobs/index\.py; choose another name"):
             outputs.check_file(output_files.MANIFEST, "--output", str(tmp_path / name))
-    with pytest.raises(ConfigError, match=r"is there and is not pools of jobs/plan\.py"):
+    with pytest.raises(ConfigError, match=r"exists and is not pools of jobs/plan\.py"):
         outputs.check_file(output_files.POOLS, "--write", str(tmp_path / "mine.yaml"))
     with pytest.raises(ConfigError, match="must be a file, is a directory"):
         outputs.check_file(output_files.POOLS, "--write", str(tmp_path))
@@ -308,30 +310,34 @@ USER_NAMES = (
 
 
 def names_of(kind: Kind, path: Path) -> bool:
-    """Whether a path in an output is one that the job writes."""
+    """Whether a path inside an output is in the closed list of its kind."""
     return any(output_files.matches(f"{part.at}(?:{part.files})", str(path)) for part in kind.parts)
 
 
 def build_tree(root: Path, draw: random.Random) -> tuple[set[Path], dict[str, str]]:
-    """Directories of users, runs and ensembles in each other at random; the users' files, and what jobs may read."""
+    """Write nested directories of users, runs and ensembles at random; return the users' files and the jobs' inputs."""
     folders = [root]
-    theirs: set[Path] = set()
+    user_files: set[Path] = set()
     paths: dict[str, str] = {}
     for number in range(draw.randint(3, 6)):
         folders.append(draw.choice(folders) / draw.choice(["work", "films", "resnet50", "ensemble", f"d{number}"]))
     makers = dict(zip(("features", "predictions", "ensemble", "search", "report", "diff"), MAKERS, strict=True))
-    made: dict[Path, Kind] = {}
+    outputs_of_jobs: dict[Path, Kind] = {}
     for name, (kind, make) in draw.sample(sorted(makers.items(), key=lambda item: item[0]), 6):
         folder = draw.choice(folders) / name
         paths[name] = str(folder)
         make(folder)
-        made[folder] = kind
+        outputs_of_jobs[folder] = kind
         folders.append(folder)
     for _ in range(draw.randint(4, 14)):
         folder, name = draw.choice(folders), draw.choice(USER_NAMES)
         path = folder / name
-        # In a job's own directory a name of its list is its own.
-        is_jobs = any(names_of(kind, path.relative_to(home)) for home, kind in made.items() if home in path.parents)
+        # In a directory that a job wrote, a file with a name from the closed list counts as the job's.
+        is_jobs = any(
+            names_of(kind, path.relative_to(output))
+            for output, kind in outputs_of_jobs.items()
+            if output in path.parents
+        )
         if is_jobs or path.exists() or any(parent.is_file() for parent in path.parents):
             continue
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -339,19 +345,19 @@ def build_tree(root: Path, draw: random.Random) -> tuple[set[Path], dict[str, st
             path.symlink_to(draw.choice(folders))
         else:
             path.write_text(json.dumps({"years": draw.random()}))
-        theirs.add(path)
+        user_files.add(path)
     (root / "videos").mkdir(exist_ok=True)
     write(root / "videos/v.mp4")
     write(root / "space.yaml")
     write_table(root / "list.parquet", schema.MANIFEST)
-    theirs |= {root / "videos/v.mp4", root / "space.yaml", root / "list.parquet"}
+    user_files |= {root / "videos/v.mp4", root / "space.yaml", root / "list.parquet"}
     archive = draw.choice([folder for folder in folders if folder.exists()] + [root / "videos"])
     paths |= {"archive": str(archive), "manifest": str(root / "list.parquet"), "space": str(root / "space.yaml")}
-    return theirs, paths
+    return user_files, paths
 
 
-def seen(path: Path) -> str | None:
-    """A user's file or link as it is."""
+def snapshot(path: Path) -> str | None:
+    """The content of a file or the target of a link; None if there is neither."""
     if path.is_symlink():
         return f"link to {os.readlink(path)}"
     return path.read_text("latin-1") if path.is_file() else None
@@ -363,18 +369,20 @@ def test_no_job_harms_a_users_file_wherever_its_output_is(tmp_path: Path, seed: 
     num_refused = num_cleared = 0
     for round_ in range(3):
         root = tmp_path / str(round_)
-        theirs, paths = build_tree(root, draw)
-        before = {path: seen(path) for path in theirs}
+        user_files, paths = build_tree(root, draw)
+        before = {path: snapshot(path) for path in user_files}
         places = sorted({*(p for p in root.rglob("*")), root, root / "new"})
         choices = [(place, job, flag) for place in places for job in JOBS for flag in (False, True)]
-        for place, job, overwrite in draw.sample(choices, min(len(choices), 150)):
+        for place, job, overwrite in draw.sample(choices, min(len(choices), 300)):
             ending = FILE_ENDING.get(job)
             if ending is not None and not str(place).endswith(ending):
                 continue
             if not all(Path(location).exists() for location in paths.values()):
-                break  # a search or a run has been overwritten, as it may be
+                break  # the job has overwritten an output of its own kind, as it may
             config = config_of(job, str(place), overwrite, paths)
-            read = {path: seen(path) for _, where in arguments.named_inputs(config) for path in _under(Path(where))}
+            inputs = {
+                path: snapshot(path) for _, where in arguments.named_inputs(config) for path in _under(Path(where))
+            }
             try:
                 arguments.check(config)
             except ConfigError:
@@ -383,15 +391,15 @@ def test_no_job_harms_a_users_file_wherever_its_output_is(tmp_path: Path, seed: 
                 if ending is None:
                     kind = arguments.OUTPUTS[job]["output"]
                     assert isinstance(kind, Kind)
-                    # What the job would write by name is nobody's.
-                    assert not [p for p in theirs if place in p.parents and names_of(kind, p.relative_to(place))]
+                    # No user's file has a name that the job would write.
+                    assert not [p for p in user_files if place in p.parents and names_of(kind, p.relative_to(place))]
                     if overwrite and "overwrite" in job.__dataclass_fields__:
                         outputs.clear(kind, "--output", str(place))
                         num_cleared += 1
                 else:
-                    assert place not in theirs or place.name == "list.parquet" or not place.exists()
-            assert {path: seen(path) for path in theirs} == before, (place, job, overwrite)
-            assert {path: seen(path) for path in read} == read, (place, job, overwrite)
+                    assert place not in user_files or place.name == "list.parquet" or not place.exists()
+            assert {path: snapshot(path) for path in user_files} == before, (place, job, overwrite)
+            assert {path: snapshot(path) for path in inputs} == inputs, (place, job, overwrite)
     assert num_refused > 30
     assert num_cleared > 0
 

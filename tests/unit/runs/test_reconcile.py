@@ -1,4 +1,4 @@
-"""Run directories written by hand, brought back to one row a video."""
+"""Repair of run directories written by hand: afterwards each video has at most one row."""
 
 from __future__ import annotations
 
@@ -9,7 +9,8 @@ import pytest
 
 from vidclf import schema, storage
 from vidclf.errors import ConfigError
-from vidclf.runs import audit, layout, reconcile
+from vidclf.runs import audit, reconcile
+from vidclf.runs.layout import Run
 from vidclf.runs.state import RunState
 
 
@@ -27,15 +28,15 @@ def test_released_videos_are_pending_and_their_attempts_are_remembered(tmp_path:
     quarantine(run, "part-1.parquet", c=("not_found", 2), d=("read_error", 1))
     assert reconcile.quarantined_for(run, frozenset({"not_found", "read_error"})) == 3
     reconcile.release(run, [run], frozenset({"not_found"}))
-    assert [storage.read_table(path)["video_id"].to_pylist() for path in layout.quarantine_files(run)] == [["b"], ["d"]]
+    assert [storage.read_table(path)["video_id"].to_pylist() for path in Run(run).quarantine_shards()] == [["b"], ["d"]]
     assert reconcile.read_attempts(run) == {"a": 1, "c": 2}
     reconcile.release(run, [run], frozenset({"truncated", "read_error"}))
-    assert layout.quarantine_files(run) == []
+    assert Run(run).quarantine_shards() == []
     assert reconcile.read_attempts(run) == {"a": 1, "b": 1, "c": 2, "d": 1}
 
 
-def begin(run: str, *asked: str) -> None:
-    storage.publish_table(f"{run}/manifest.parquet", pa.table({"video_id": pa.array(asked, pa.string())}))
+def begin(run: str, *manifest: str) -> None:
+    storage.publish_table(f"{run}/manifest.parquet", pa.table({"video_id": pa.array(manifest, pa.string())}))
 
 
 def part(run: str, name: str, *ids: str) -> None:
@@ -43,8 +44,8 @@ def part(run: str, name: str, *ids: str) -> None:
 
 
 def ids(run: str) -> dict[str, list[str]]:
-    """The ids of each shard of a run, by its name."""
-    paths = layout.part_files(run) + layout.quarantine_files(run)
+    """The ids in each shard of a run, by file name."""
+    paths = Run(run).shards() + Run(run).quarantine_shards()
     return {path.removeprefix(f"{run}/"): storage.read_table(path)["video_id"].to_pylist() for path in paths}
 
 
@@ -135,5 +136,5 @@ def test_segments_stay_with_the_shard_of_their_video_and_audit_sees_those_that_d
         "1 video(s) of part-2.parquet without segments: c",
     ]
     reconcile.reconcile(run, [run])
-    found = {path: storage.read_table(path).to_pydict() for path in layout.segment_files(run)}
-    assert found == {f"{run}/segments/part-0.parquet": {"video_id": ["a", "b"], "segment_index": [0, 0]}}
+    segments = {path: storage.read_table(path).to_pydict() for path in Run(run).segment_shards()}
+    assert segments == {f"{run}/segments/part-0.parquet": {"video_id": ["a", "b"], "segment_index": [0, 0]}}

@@ -73,9 +73,9 @@ def test_features_of_other_videos_are_refused_before_any_work(
     assert train(wanted, pair(), ["DEFAULT", "random"]) is None
     assert f"would train members [0, 1, 2] of 3 into {output}" in capsys.readouterr().out
     first, second = pair()
-    with pytest.raises(ConfigError, match="--features two: split must be that of one, differs for 12 videos"):
+    with pytest.raises(ConfigError, match="--features two: split must equal that of one, differs for 12 videos"):
         train(wanted, [first, replace(second, splits=["train"] * 24)], ["DEFAULT", "random"])
-    with pytest.raises(ConfigError, match=r"--features two: must be of the frames that one is of, .*'decoder': 'x'"):
+    with pytest.raises(ConfigError, match=r"--features two: must be of the same frames as one, .*'decoder': 'x'"):
         train(wanted, [first, replace(second, spec=replace(RESNET, decoder="x"))], ["DEFAULT", "random"])
     with pytest.raises(ConfigError, match="--features one,two: must be of different backbones"):
         train(wanted, [first, replace(first, spec=LITE0)], ["DEFAULT", "random"])
