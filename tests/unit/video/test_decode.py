@@ -15,7 +15,8 @@ import pytest
 
 from tests.support.videos import draw_index, read_index, write_video
 from vidclf.schema import RejectReason
-from vidclf.video.decode import DecodedVideo, decode_video
+from vidclf.video.decode import decode_video
+from vidclf.video.decoded_video import DecodedVideo
 from vidclf.video.frame_transform import FrameTransform
 from vidclf.video.rejection import VideoRejected
 from vidclf.video.sampling import SamplingPlan

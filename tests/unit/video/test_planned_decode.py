@@ -12,7 +12,7 @@ import numpy.typing as npt
 import pytest
 
 from tests.support.videos import read_index, write_video
-from vidclf.video import decode, packets, sampling
+from vidclf.video import decode, packets, planned_reader, sampling
 from vidclf.video.packets import PacketIndex, PacketRange
 from vidclf.video.sampling import SamplingPlan
 
@@ -181,7 +181,7 @@ def test_a_video_that_is_black_throughout_is_kept_as_it_is(tmp_path: Path) -> No
 
 
 def test_packets_too_many_to_keep_are_read_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(decode, "KEEP_PACKETS_BYTES", 1000)
+    monkeypatch.setattr(planned_reader, "KEEP_PACKETS_BYTES", 1000)
     path = write_video(tmp_path / "v.mp4", 50, noise=True, **OPEN_GOP)
     for plan in PLANS:
         assert_planned_equals_sequence(path, plan)
@@ -215,16 +215,16 @@ def index_of(pts: list[int], keyframes: list[int]) -> PacketIndex:
 
 def test_runs_begin_at_a_keyframe_and_end_at_the_wanted_packet() -> None:
     index = index_of([0, 2, 1, 3, 4, 6, 5, 7, 8, 10, 9, 11], keyframes=[0, 4, 8])
-    assert packets.runs(index, np.array([1, 10])) == [PacketRange(0, 2), PacketRange(8, 9)]
-    assert packets.runs(index, np.array([3, 4])) == [PacketRange(0, 4)]
-    assert packets.runs(index, np.array([5])) == [PacketRange(4, 6)]
+    assert packets.needed_ranges(index, np.array([1, 10])) == [PacketRange(0, 2), PacketRange(8, 9)]
+    assert packets.needed_ranges(index, np.array([3, 4])) == [PacketRange(0, 4)]
+    assert packets.needed_ranges(index, np.array([5])) == [PacketRange(4, 6)]
 
 
 def test_a_leading_picture_needs_the_group_before() -> None:
     # Packet 5 is shown at 3, before its keyframe (packet 4, shown at 4).
     index = index_of([0, 1, 2, 8, 4, 3, 5], keyframes=[0, 4])
-    assert packets.runs(index, np.array([3])) == [PacketRange(0, 5)]
+    assert packets.needed_ranges(index, np.array([3])) == [PacketRange(0, 5)]
 
 
 def test_frames_before_the_first_keyframe_are_decoded_from_the_beginning() -> None:
-    assert packets.runs(index_of([0, 1, 2, 3], keyframes=[2]), np.array([1, 3])) == [PacketRange(0, 3)]
+    assert packets.needed_ranges(index_of([0, 1, 2, 3], keyframes=[2]), np.array([1, 3])) == [PacketRange(0, 3)]

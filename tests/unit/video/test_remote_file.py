@@ -18,7 +18,7 @@ from tests.unit.video.test_planned_decode import B_FRAMES, FRAGMENTED, OPEN_GOP,
 from vidclf.archive.manifest import list_archive
 from vidclf.errors import ConfigError
 from vidclf.schema import RejectReason
-from vidclf.video import decode, packets, remote_file, retry
+from vidclf.video import decode, packets, planned_reader, remote_file, retry
 from vidclf.video.rejection import VideoRejected
 from vidclf.video.remote_file import RangedFile
 from vidclf.video.sampling import SamplingPlan
@@ -169,7 +169,7 @@ def test_the_header_tells_the_same_as_the_packets(tmp_path: Path, codec: str, op
     content = path.read_bytes()
     file = RangedFile(lambda start, stop: content[start:stop], len(content))
     with open_video(file) as (container, stream):
-        told = decode._scan(file, container, stream)
+        told = planned_reader.read_index(file, container, stream)
     with open_video(str(path)) as (container, stream):
         read = packets.scan(container, stream)
     assert told is not None
@@ -264,13 +264,13 @@ def test_outside_of_the_wanted_ranges_zeros_stand_and_nothing_is_fetched(monkeyp
     monkeypatch.setattr(remote_file, "BLOCK_BYTES", 2)
     asked: list[tuple[int, int]] = []
     file = ranged(b"0123456789", asked)
-    file.only = [(1, 3), (8, 9)]
-    assert file.read() == b"\x0012\0\0\0\0\x008\0"
+    with file.fetching_only([(1, 3), (8, 9)]):
+        assert file.read() == b"\x0012\0\0\0\0\x008\0"
     assert asked == [(0, 2), (2, 4), (8, 10)]
 
 
 def test_an_answer_that_is_too_short_is_an_error() -> None:
-    with pytest.raises(OSError, match=r"asked for bytes 0 to 4, got 3 of them \(5 attempts\)"):
+    with pytest.raises(OSError, match=r"requested bytes 0 to 4, got 3 of them \(5 attempts\)"):
         RangedFile(lambda start, stop: b"abc", 4).read(4)
 
 
@@ -334,8 +334,8 @@ def test_waits_vary_by_half(monkeypatch: pytest.MonkeyPatch, waits: list[float])
 
 
 def test_spans_that_lie_close_together_are_joined(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(remote_file, "JOINED_GAP_BYTES", 10)
-    assert remote_file.joined([(50, 60), (0, 10), (20, 30), (41, 45), (22, 25)]) == [(0, 30), (41, 60)]
+    monkeypatch.setattr(remote_file, "MERGE_GAP_BYTES", 10)
+    assert remote_file.merged_ranges([(50, 60), (0, 10), (20, 30), (41, 45), (22, 25)]) == [(0, 30), (41, 60)]
 
 
 def test_a_list_over_http_names_videos_beside_it(server: Server, tmp_path: Path) -> None:
