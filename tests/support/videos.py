@@ -1,7 +1,7 @@
-"""Synthetic videos whose frames say which they are: each carries its index in its pixels.
+"""Synthetic videos whose frames show their own index.
 
-A frame is a 4 × 4 board of black and white squares, one bit of the index each, so that the index
-survives lossy codecs, chroma subsampling and scaling.
+A frame is a 4 × 4 board of black and white squares. Each square shows one bit of the index, so that the
+index survives lossy codecs, chroma subsampling and scaling.
 """
 
 from __future__ import annotations
@@ -34,10 +34,10 @@ def write_video(
     noise: bool = False,
     black: Collection[int] = (),
 ) -> Path:
-    """Write `num_frames` frames of `size` (width, height), at `pts_ms` or evenly at `fps`.
+    """Write a video of `num_frames` frames of `size` (width, height), at the times `pts_ms` or evenly at `fps`.
 
-    With `noise` every frame carries seeded noise as well, so that a frame decoded without one that
-    it refers to differs in its pixels. The frames `black` show nothing.
+    With `noise` every frame also has seeded noise, so that a frame that is decoded without its reference
+    frames has other pixels. The frames whose indices are in `black` are black.
     """
     width, height = size
     generator = np.random.default_rng(0)
@@ -64,7 +64,7 @@ def write_video(
 
 
 def draw_index(index: int, width: int, height: int) -> npt.NDArray[np.uint8]:
-    """An RGB frame [height, width, 3] that shows `index` (0 to 65535)."""
+    """Return an RGB frame [height, width, 3] that shows `index` (0 to 65535)."""
     bits = np.array([(index >> bit) & 1 for bit in range(GRID * GRID)], dtype=np.uint8).reshape(GRID, GRID)
     rows = np.arange(height) * GRID // height
     columns = np.arange(width) * GRID // width
@@ -73,7 +73,7 @@ def draw_index(index: int, width: int, height: int) -> npt.NDArray[np.uint8]:
 
 
 def read_index(frame_HWC: npt.NDArray[np.uint8]) -> int:
-    """The index that a frame shows."""
+    """Return the index that a frame shows."""
     height, width, _ = frame_HWC.shape
     centres_y = (np.arange(GRID) * 2 + 1) * height // (2 * GRID)
     centres_x = (np.arange(GRID) * 2 + 1) * width // (2 * GRID)
