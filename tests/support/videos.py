@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Collection, Sequence
 from fractions import Fraction
 from pathlib import Path
+from typing import Any
 
 import av
 import numpy as np
@@ -16,6 +17,15 @@ import numpy.typing as npt
 
 GRID = 4
 TIME_BASE = Fraction(1, 1000)
+
+# Options of `write_video`, by what they encode: H.264, H.265, AV1, VP9, and MP4 in fragments.
+B_FRAMES: dict[str, Any] = {"b_frames": 3}
+OPEN_GOP: dict[str, Any] = {"b_frames": 3, "codec_options": {"x264-params": "open-gop=1:bframes=3"}}
+X265 = {"codec_options": {"x265-params": "log-level=none:keyint=12:bframes=3:open-gop=1"}}
+X265_CLOSED = {"codec_options": {"x265-params": "log-level=none:keyint=12:bframes=3:open-gop=0"}}
+SVT = {"codec_options": {"preset": "12", "svtav1-params": "keyint=12"}}
+VP9 = {"codec_options": {"deadline": "realtime", "cpu-used": "8"}}
+FRAGMENTED = {"container_options": {"movflags": "frag_keyframe+empty_moov+default_base_moof"}}
 
 
 def write_video(
@@ -79,3 +89,8 @@ def read_index(frame_HWC: npt.NDArray[np.uint8]) -> int:
     centres_x = (np.arange(GRID) * 2 + 1) * width // (2 * GRID)
     bits = frame_HWC[centres_y][:, centres_x].mean(axis=2).reshape(-1) > 127
     return int(sum(int(bit) << position for position, bit in enumerate(bits)))
+
+
+def as_it_is(frame_HWC: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint8]:
+    """A transform that changes nothing."""
+    return frame_HWC

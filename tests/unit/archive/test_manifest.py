@@ -1,4 +1,4 @@
-"""Manifests from directories and lists of every kind, and the message of every refusal."""
+"""Manifests from directories and lists of every format, and the message of every ConfigError."""
 
 from __future__ import annotations
 
@@ -233,18 +233,18 @@ def test_a_directory_at_fault_is_refused_with_its_message(tmp_path: Path) -> Non
 
 def test_a_manifest_is_read_back_and_anything_else_refused(tmp_path: Path) -> None:
     table = manifest.list_archive(touch(tmp_path / "data", "cat/a.mp4")).manifest
-    good, other, text = (str(tmp_path / name) for name in ("m.parquet", "o.parquet", "t.parquet"))
-    storage.publish_table(good, table)
-    assert manifest.read_manifest(good).equals(table)
-    storage.publish_table(other, table.drop_columns(["group"]))
+    valid, incomplete, text = (str(tmp_path / name) for name in ("m.parquet", "o.parquet", "t.parquet"))
+    storage.publish_table(valid, table)
+    assert manifest.read_manifest(valid).equals(table)
+    storage.publish_table(incomplete, table.drop_columns(["group"]))
     Path(text).write_text("text")
     with pytest.raises(ConfigError) as error:
         manifest.read_manifest(f"{tmp_path}/no")
     assert str(error.value) == f"--manifest {tmp_path}/no: no such file; `jobs/index.py` writes one"
     with pytest.raises(ConfigError) as error:
-        manifest.read_manifest(other)
+        manifest.read_manifest(incomplete)
     assert str(error.value) == (
-        f"--manifest {other}: not a manifest that jobs/index.py wrote ({other}: columns missing ['group'], "
+        f"--manifest {incomplete}: not a manifest that jobs/index.py wrote ({incomplete}: columns missing ['group'], "
         "unexpected [])"
     )
     with pytest.raises(ConfigError, match=r"t\.parquet: not a manifest that jobs/index\.py wrote \("):
@@ -274,7 +274,7 @@ def test_a_manifest_is_read_whole_or_its_first_rows_and_ids_stand_once(tmp_path:
 
 
 def write_repeated(path: Path, row: dict[str, str], num_rows: int) -> str:
-    """A Parquet file of one row many times over: a value is stored once, and a count."""
+    """Write a small Parquet file that repeats one row: the format stores the value once, with a count."""
     piece = pa.table(
         {name: pa.DictionaryArray.from_arrays(np.zeros(10**6, np.int32), [text]) for name, text in row.items()}
     )
