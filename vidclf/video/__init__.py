@@ -11,7 +11,7 @@ Names to import:
     `rejection`: VideoRejected
     `source`, `digest`: locate, is_same (is a file still the one that was decoded?)
 
-May import `errors`, `schema`, `arrow`, `credentials`, `config`, `device`, `storage`, `progress` and
-`event_log`, but not `archive`. Only `frame_reader`, `planned_reader`, `sequential_reader`, `source` and the
+May import `errors`, `schema`, `arrow`, `credentials`, `config`, `storage`, `progress` and `event_log`, but
+not `archive`. Only `frame_reader`, `planned_reader`, `sequential_reader`, `source` and the
 modules that import them (`decode`, `decoder_child`, `digest`) load PyAV.
 """

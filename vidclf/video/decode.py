@@ -1,8 +1,8 @@
 """Decoding of one video: sampled frames at model resolution, or a named reject reason.
 
 The sampling plan picks frames by their presentation times. `PlannedReader` then decodes only the
-packets that these frames need. If the packets do not tell the frame times (missing or repeated), or
-the decoder does not put out a planned frame, `SequentialReader` decodes the whole video instead:
+packets that these frames need. If the packets do not give the frame times (missing or repeated), or
+the decoder does not return a planned frame, `SequentialReader` decodes the whole video instead:
 slower, but never other frames.
 """
 

@@ -1,4 +1,4 @@
-"""The child process of `decoder_process`: it decodes videos one after another until the parent hangs up.
+"""Child process that decodes one video after another for its parent, the `SupervisedDecoder`.
 
 Requests are (location, seed). Replies are (kind, content): `duration_s` as soon as the duration is
 known, then `ok` or `rejected`. The frames are returned through memory that both processes map.

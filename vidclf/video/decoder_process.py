@@ -79,7 +79,10 @@ class _KilledBeforeMessageError(Exception):
 
 
 class SupervisedDecoder:
-    """`decode_video` in a child process. One per decode worker; not for use by several threads."""
+    """Decoder that runs `decode_video` in a child process, within limits.
+
+    A decode worker needs one of its own. It must not be used by several threads.
+    """
 
     def __init__(self, plan: SamplingPlan, transform: Transform, frame_bytes: int, limits: DecodeLimits) -> None:
         """`frame_bytes` is the size of one transformed frame."""

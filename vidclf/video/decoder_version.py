@@ -1,4 +1,4 @@
-"""The version of the video decoder, as a part of the feature key.
+"""Version of the video decoder, which is part of the feature key.
 
 PyAV is imported only when the version is requested: reading features needs no decoder.
 """

@@ -65,7 +65,7 @@ class FrameReader(ABC):
         return self._is_black[index]
 
     def _collect(self, index: int, frame: Any) -> None:
-        """Convert, transform and keep a frame that the decoder put out."""
+        """Convert, transform and keep a frame that the decoder returned."""
         rgb_HWC = _upright(frame, self._reformatter)
         self.size = (rgb_HWC.shape[1], rgb_HWC.shape[0])
         self._frames[index] = self._transform(rgb_HWC)

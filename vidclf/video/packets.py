@@ -52,7 +52,7 @@ _PACKET = np.dtype(
 
 
 def scan(container: Any, stream: Any, keep_bytes: int = 0) -> PacketIndex | None:
-    """Index every packet of `stream`; None if the packets do not tell which frame is shown when.
+    """Index every packet of `stream`; None if the packets do not give the times of all frames.
 
     That is the case if presentation times are missing or repeated, or if FFmpeg made them up in decoding
     order (AVI). The packets are kept if all of them together have at most `keep_bytes` bytes.

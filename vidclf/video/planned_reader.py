@@ -1,4 +1,4 @@
-"""Decoding chosen frames from only the packets that they need.
+"""Decoding of chosen frames from only the packets that they need.
 
 A first pass over the packets, without decoding, gives the time of every frame. A second pass feeds
 the decoder only the packets that the chosen frames need.
@@ -73,7 +73,7 @@ class PlannedReader(FrameReader):
 
 @contextmanager
 def open_planned(source: Source, transform: Transform) -> Iterator[PlannedReader | None]:
-    """Open a video for planned decoding; None if its packets do not tell which frame is shown when."""
+    """Open a video for planned decoding; None if its packets do not give the times of all frames."""
     with open_video(source) as (container, stream):
         index = read_index(source, container, stream)
         if index is None or stream.time_base is None:
@@ -118,7 +118,7 @@ def _fetching_only(source: Source, index: PacketIndex, ranges: list[PacketRange]
 def decoded_frames(
     all_packets: Iterable[Any], codec: Any, ranges: list[PacketRange], wanted_ticks: Set[int]
 ) -> Iterator[Any]:
-    """Yield the frames that the decoder `codec` puts out when it is fed only the packets in `ranges`.
+    """Yield the frames that the decoder `codec` returns when it is fed only the packets in `ranges`.
 
     The other packets are skipped, but they may still be read. Reading costs a hundredth of decoding, and
     seeking does not land on the right group of pictures in every container.

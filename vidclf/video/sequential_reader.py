@@ -1,6 +1,6 @@
-"""Decoding a whole video to get some of its frames, for videos whose packets do not tell the frame times.
+"""Decoding of a whole video to get some of its frames, for videos whose packets do not give the frame times.
 
-Slower than `planned_reader`, but it needs no frame times and gets past damaged packets.
+It is slower than `planned_reader`, but it needs no frame times and gets past damaged packets.
 """
 
 from __future__ import annotations
