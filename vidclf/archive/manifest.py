@@ -36,8 +36,9 @@ VIDEO_EXTENSIONS = frozenset((
     "3g2", "3gp", "asf", "avi", "f4v", "flv", "m2ts", "m4v", "mkv", "mov", "mp4",
     "mpeg", "mpg", "mts", "mxf", "ogv", "ts", "vob", "webm", "wmv",
 ))
-
 # fmt: on
+"""Extensions of the files in a directory that are listed as videos, in lower case."""
+
 LIST_EXTENSIONS = frozenset(("parquet", "csv", "jsonl", "ndjson", "json", "txt"))
 """Formats of lists, by file name extension."""
 

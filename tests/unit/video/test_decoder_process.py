@@ -220,6 +220,15 @@ def _is_alive(pid: int) -> bool:
         return False
 
 
+def test_the_childs_command_line_names_its_module(video: str) -> None:
+    """Benchmarks and the chaos test find decoder processes by it."""
+    supervised = decoder(hostile.keep)
+    supervised.start()
+    with open(f"/proc/{supervised.child_pid}/cmdline") as command:
+        assert "vidclf.video.decoder_child" in command.read()
+    supervised.close()
+
+
 def test_the_parent_needs_neither_torch_nor_pyav() -> None:
     done = subprocess.run(
         [

@@ -23,8 +23,7 @@ from tests.support.videos import (
     read_index,
     write_video,
 )
-from vidclf.video import decode, packets, planned_reader, sampling
-from vidclf.video.packets import PacketIndex, PacketRange
+from vidclf.video import decode, planned_reader, sampling
 from vidclf.video.sampling import SamplingPlan
 
 MATRIX: list[tuple[str, str, dict[str, Any]]] = [
@@ -200,31 +199,3 @@ def test_keyframes_mode_takes_keyframes_only(tmp_path: Path) -> None:
     assert decode.decode_video(str(path), plan, as_it_is).pts_s.tolist() == [1.0, 3.0, 5.0]
     every = decode.decode_video(str(path), replace(plan, num_frames=73), as_it_is)
     assert every.pts_s.tolist() == [0.0, 1.0, 2.0, 3.0, 4.0, 5.0]
-
-
-def index_of(pts: list[int], keyframes: list[int]) -> PacketIndex:
-    return PacketIndex(
-        pts_ticks=np.array(pts),
-        is_keyframe=np.isin(np.arange(len(pts)), keyframes),
-        is_shown=np.ones(len(pts), bool),
-        end_ticks=max(pts) + 1,
-        positions=np.full(len(pts), -1),
-        sizes=np.ones(len(pts), int),
-    )
-
-
-def test_runs_begin_at_a_keyframe_and_end_at_the_wanted_packet() -> None:
-    index = index_of([0, 2, 1, 3, 4, 6, 5, 7, 8, 10, 9, 11], keyframes=[0, 4, 8])
-    assert packets.needed_ranges(index, np.array([1, 10])) == [PacketRange(0, 2), PacketRange(8, 9)]
-    assert packets.needed_ranges(index, np.array([3, 4])) == [PacketRange(0, 4)]
-    assert packets.needed_ranges(index, np.array([5])) == [PacketRange(4, 6)]
-
-
-def test_a_leading_picture_needs_the_group_before() -> None:
-    # Packet 5 is shown at time 3, before its keyframe (packet 4), which is shown at time 4.
-    index = index_of([0, 1, 2, 8, 4, 3, 5], keyframes=[0, 4])
-    assert packets.needed_ranges(index, np.array([3])) == [PacketRange(0, 5)]
-
-
-def test_frames_before_the_first_keyframe_are_decoded_from_the_beginning() -> None:
-    assert packets.needed_ranges(index_of([0, 1, 2, 3], keyframes=[2]), np.array([1, 3])) == [PacketRange(0, 3)]
