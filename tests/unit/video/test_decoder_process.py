@@ -223,7 +223,7 @@ def _is_alive(pid: int) -> bool:
 def test_the_childs_command_line_names_its_module(video: str) -> None:
     """Benchmarks and the chaos test find decoder processes by it."""
     supervised = decoder(hostile.keep)
-    supervised.start()
+    supervised.decode(video, "")
     with open(f"/proc/{supervised.child_pid}/cmdline") as command:
         assert "vidclf.video.decoder_child" in command.read()
     supervised.close()
