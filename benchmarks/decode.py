@@ -36,8 +36,8 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from benchmarks.machine import describe
 from vidclf.archive.manifest import VIDEO_EXTENSIONS
-from vidclf.video import decode, packets, sampling
-from vidclf.video.decoder_process import keep_freed_memory
+from vidclf.video import decode, packets, planned_reader, sampling
+from vidclf.video.decoder_child import keep_freed_memory
 from vidclf.video.frame_transform import FrameTransform
 from vidclf.video.packets import PacketRange
 from vidclf.video.sampling import SamplingPlan
@@ -97,7 +97,7 @@ def floor(task: Task) -> int:
     """Feed the decoder the planned packets, known beforehand, and look at no frame."""
     wanted = set(task.wanted_ticks.tolist())
     with open_video(task.path) as (container, stream):
-        shown = decode.shown_frames(container.demux(stream), stream.codec_context, task.runs, wanted)
+        shown = planned_reader.decoded_frames(container.demux(stream), stream.codec_context, task.runs, wanted)
         return sum(frame.pts in wanted for frame in shown)
 
 
@@ -221,7 +221,7 @@ def task_of(clip: Clip, path: Path) -> Task:
         plan=plan,
         frame_numbers=numbers.tolist(),
         wanted_ticks=times[numbers],
-        runs=packets.runs(index, times[numbers]),
+        runs=packets.needed_ranges(index, times[numbers]),
     )
 
 

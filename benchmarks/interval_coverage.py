@@ -3,7 +3,7 @@
     python benchmarks/interval_coverage.py [--draws 2000]
 
 Each draw is a test split. A video copies its source's answer with a probability whose square is the correlation within
-the source; the accuracy is that of the world's videos. Beside the intervals of `vidclf/learning/intervals.py` stand
+the source; the accuracy is that of the world's videos. Beside the intervals of `vidclf/metrics/intervals.py` stand
 the percentile bootstrap over sources, and Wilson's interval by videos (scipy).
 """
 

@@ -5,7 +5,7 @@
 Some of each sublabel's clips are written again with libx264: cut by a tenth at each end, only the first
 half, cropped by a twentieth at each side (CRF 28), and at half the width and height with CRF 36. The
 copies' features are extracted as the originals' were (`--features`, of `--backbone` and 73 frames), and the
-cosines of mean features counted, centred by the mean of the originals as `vidclf/learning/leakage.py` does,
+cosines of mean features counted, centred by the mean of the originals as `vidclf/training/leakage.py` does,
 and as they are. This is what the default of `--near-duplicate-cosine` rests on.
 """
 

@@ -12,7 +12,7 @@ from types import TracebackType
 KINDS = {
     "MapBatches(DecodeAndEmbed)": "workers",
     "MapBatches(DecodeVideos)": "decode workers",
-    "vidclf.video.decoder_process": "decoder children",
+    "vidclf.video.decoder_child": "decoder children",
     "MapBatches(EmbedVideos)": "CNN workers",
     "raylet/raylet": "raylet, GCS, agents",
     "gcs_server": "raylet, GCS, agents",

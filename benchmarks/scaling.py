@@ -43,8 +43,7 @@ from vidclf.backbones.catalog import FEATURE_DIMS
 from vidclf.backbones.engine import Engine
 from vidclf.config import ExtractConfig
 from vidclf.pipeline import decode_stage, embed_stage, extract, graph, pools
-from vidclf.video.decode import DecodedVideo
-from vidclf.video.digest import FileFingerprint
+from vidclf.video.decoded_video import DecodedVideo, FileFingerprint
 
 BACKBONE = "efficientnet_lite0"
 SIDE = 224

@@ -36,8 +36,7 @@ from vidclf.archive.manifest import list_archive
 from vidclf.config import ExtractConfig
 from vidclf.pipeline import decode_stage, extract, graph
 from vidclf.pipeline.pools import pool_sizes
-from vidclf.video.decode import DecodedVideo
-from vidclf.video.digest import FileFingerprint
+from vidclf.video.decoded_video import DecodedVideo, FileFingerprint
 
 SIDE = 224
 DISTINCT = 16

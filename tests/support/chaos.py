@@ -104,7 +104,7 @@ class ChaosCluster:
         return [
             process
             for process in self._descendants()
-            if parent(process) in parents and "vidclf.video.decoder_process" in title(process)
+            if parent(process) in parents and "vidclf.video.decoder_child" in title(process)
         ]
 
     def nodes_at_work(self) -> list[psutil.Process]:

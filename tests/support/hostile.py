@@ -1,5 +1,7 @@
-"""Transforms that stand for what native decoders do to their process. Named in a module of their
-own, because the decoder's child process imports them."""
+"""Transforms that crash, hang or exhaust the memory of their process, like faulty native decoders.
+
+They are in a module of their own, because the decoder's child process imports them.
+"""
 
 from __future__ import annotations
 
@@ -37,18 +39,18 @@ def segfault(frame_HWC: Frame) -> Frame:
 
 
 def allocate_without_end(frame_HWC: Frame) -> Frame:
-    hoard = []
+    arrays = []
     while True:
-        hoard.append(np.ones(64 * 1024**2, np.uint8))
+        arrays.append(np.ones(64 * 1024**2, np.uint8))
 
 
 def hostile_when_wide(frame_HWC: Frame) -> Frame:
-    """Kills its process for videos that are wider than high."""
+    """Kill the process at a frame that is wider than high."""
     return be_killed(frame_HWC) if frame_HWC.shape[1] > frame_HWC.shape[0] else frame_HWC
 
 
 class KilledAtItsStart:
-    """Kills the process that it is unpickled in, as long as the file `flag` is there, which it removes."""
+    """A transform that kills the process that unpickles it, once: only if the file `flag` exists, which it deletes."""
 
     def __init__(self, flag: str) -> None:
         self._flag = flag

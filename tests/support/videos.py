@@ -1,7 +1,7 @@
-"""Synthetic videos whose frames say which they are: each carries its index in its pixels.
+"""Synthetic videos whose frames show their own index.
 
-A frame is a 4 × 4 board of black and white squares, one bit of the index each, so that the index
-survives lossy codecs, chroma subsampling and scaling.
+A frame is a 4 × 4 board of black and white squares. Each square shows one bit of the index, so that the
+index survives lossy codecs, chroma subsampling and scaling.
 """
 
 from __future__ import annotations
@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Collection, Sequence
 from fractions import Fraction
 from pathlib import Path
+from typing import Any
 
 import av
 import numpy as np
@@ -16,6 +17,15 @@ import numpy.typing as npt
 
 GRID = 4
 TIME_BASE = Fraction(1, 1000)
+
+# Options of `write_video`, by what they encode: H.264, H.265, AV1, VP9, and MP4 in fragments.
+B_FRAMES: dict[str, Any] = {"b_frames": 3}
+OPEN_GOP: dict[str, Any] = {"b_frames": 3, "codec_options": {"x264-params": "open-gop=1:bframes=3"}}
+X265 = {"codec_options": {"x265-params": "log-level=none:keyint=12:bframes=3:open-gop=1"}}
+X265_CLOSED = {"codec_options": {"x265-params": "log-level=none:keyint=12:bframes=3:open-gop=0"}}
+SVT = {"codec_options": {"preset": "12", "svtav1-params": "keyint=12"}}
+VP9 = {"codec_options": {"deadline": "realtime", "cpu-used": "8"}}
+FRAGMENTED = {"container_options": {"movflags": "frag_keyframe+empty_moov+default_base_moof"}}
 
 
 def write_video(
@@ -34,10 +44,10 @@ def write_video(
     noise: bool = False,
     black: Collection[int] = (),
 ) -> Path:
-    """Write `num_frames` frames of `size` (width, height), at `pts_ms` or evenly at `fps`.
+    """Write a video of `num_frames` frames of `size` (width, height), at the times `pts_ms` or evenly at `fps`.
 
-    With `noise` every frame carries seeded noise as well, so that a frame decoded without one that
-    it refers to differs in its pixels. The frames `black` show nothing.
+    With `noise` every frame also has seeded noise, so that a frame that is decoded without its reference
+    frames has other pixels. The frames whose indices are in `black` are black.
     """
     width, height = size
     generator = np.random.default_rng(0)
@@ -64,7 +74,7 @@ def write_video(
 
 
 def draw_index(index: int, width: int, height: int) -> npt.NDArray[np.uint8]:
-    """An RGB frame [height, width, 3] that shows `index` (0 to 65535)."""
+    """Return an RGB frame [height, width, 3] that shows `index` (0 to 65535)."""
     bits = np.array([(index >> bit) & 1 for bit in range(GRID * GRID)], dtype=np.uint8).reshape(GRID, GRID)
     rows = np.arange(height) * GRID // height
     columns = np.arange(width) * GRID // width
@@ -73,9 +83,14 @@ def draw_index(index: int, width: int, height: int) -> npt.NDArray[np.uint8]:
 
 
 def read_index(frame_HWC: npt.NDArray[np.uint8]) -> int:
-    """The index that a frame shows."""
+    """Return the index that a frame shows."""
     height, width, _ = frame_HWC.shape
     centres_y = (np.arange(GRID) * 2 + 1) * height // (2 * GRID)
     centres_x = (np.arange(GRID) * 2 + 1) * width // (2 * GRID)
     bits = frame_HWC[centres_y][:, centres_x].mean(axis=2).reshape(-1) > 127
     return int(sum(int(bit) << position for position, bit in enumerate(bits)))
+
+
+def as_it_is(frame_HWC: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint8]:
+    """A transform that changes nothing."""
+    return frame_HWC

@@ -1,6 +1,6 @@
-"""Damaged videos end in frames or in a named reason, and the decoder lives on.
+"""Damaged videos give frames or a named reject reason, and the decoder survives them.
 
-The mutations are seeded; `VIDCLF_FUZZ_MUTATIONS` sets their number for a longer run.
+The mutations are seeded. `VIDCLF_FUZZ_MUTATIONS` sets their number for a longer run.
 """
 
 from __future__ import annotations
@@ -28,11 +28,11 @@ OTHER_FILES = {
     "concat": b"ffconcat version 1.0\nfile /etc/passwd\n",
 }
 LYING_FIELDS = (b"mvhd", b"tkhd", b"mdhd", b"stsz", b"stts", b"ctts", b"stsc", b"stco", b"elst", b"avih", b"strh")
-"""Boxes and chunks that say how long, how large and how many."""
+"""Boxes and chunks that hold durations, sizes and counts."""
 
 
 def mutate(content: bytes, kind: str, rng: random.Random) -> bytes:
-    """Damage as disks, networks and strangers do it."""
+    """Return `content` with damage like that of disks, networks and attackers."""
     data = bytearray(content)
     if kind == "cut":
         return bytes(data[: rng.randrange(1, len(data))])
@@ -44,16 +44,16 @@ def mutate(content: bytes, kind: str, rng: random.Random) -> bytes:
         end = min(len(data), start + rng.choice([16, 1_000, 20_000]))
         data[start:end] = bytes(end - start)
     elif kind == "header":
-        # Sizes, durations, frame counts and codec tags live here.
+        # The beginning of a file holds sizes, durations, frame counts and codec tags.
         for _ in range(rng.choice([1, 4, 16])):
             data[rng.randrange(min(2_000, len(data)))] = rng.randrange(256)
     elif kind == "lie":
         present = [field for field in LYING_FIELDS if field in content]
-        # Matroska and TS have no such names: there the lie is somewhere in the beginning.
-        at = content.index(rng.choice(present)) + 4 if present else rng.randrange(400)
+        # Matroska and TS have no such names: there a number near the beginning of the file is changed.
+        offset = content.index(rng.choice(present)) + 4 if present else rng.randrange(400)
         number = rng.choice([0, 1, 2**31 - 1, 2**31, 2**32 - 1, rng.randrange(2**32)])
-        at += 4 * rng.randrange(8)
-        data[at : at + 4] = number.to_bytes(4, "big" if content[4:8] == b"ftyp" else "little")
+        offset += 4 * rng.randrange(8)
+        data[offset : offset + 4] = number.to_bytes(4, "big" if content[4:8] == b"ftyp" else "little")
     elif kind == "other":
         return rng.choice(list(OTHER_FILES.values())) + rng.randbytes(rng.choice([0, 100, 5_000]))
     else:
@@ -83,7 +83,7 @@ def test_every_damaged_video_ends_in_frames_or_in_a_named_reason(tmp_path: Path)
     print(dict(outcomes.most_common()))
     assert sum(outcomes.values()) == NUM_MUTATIONS
     assert outcomes["permission_denied"] == 0
-    # Both kinds of outcome are met, and a whole clip is decoded after all of it.
+    # Both kinds of outcome occur, and the decoder still decodes an undamaged clip afterwards.
     assert outcomes["frames"] > NUM_MUTATIONS // 5
     assert outcomes["not_a_video"] > NUM_MUTATIONS // 10
     assert outcomes["truncated"] > 0

@@ -1,4 +1,4 @@
-"""Manifest, videos and outputs in a bucket, of a real S3 server (moto's) on this machine."""
+"""Manifest, videos and outputs in a bucket of an S3 server (moto) on this machine."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ BACKBONE = ("--backbone", "efficientnet_lite0", "--num-frames", "4", "--rows-per
 
 @pytest.fixture(scope="module")
 def endpoint() -> Iterator[str]:
-    """The server's address; the environment, which jobs and their workers inherit, leads to it."""
+    """Address of the server; jobs and their workers inherit environment variables that point to it."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
@@ -141,13 +141,13 @@ def test_a_video_is_read_by_ranges(endpoint: str, tmp_path: Path) -> None:
     path = write_video(tmp_path / "v.mp4", 300, size=(320, 240), noise=True, gop=30)
     put(path, "s3://archive/ranged/v.mp4")
     plan = SamplingPlan(num_frames=2, mode="keyframes")
-    ours = decode.decode_video("s3://archive/ranged/v.mp4", plan, np.copy)
+    remote = decode.decode_video("s3://archive/ranged/v.mp4", plan, np.copy)
     local = decode.decode_video(str(path), plan, np.copy)
-    assert np.array_equal(ours.frames_THWC, local.frames_THWC)
-    assert ours.content is not None
-    assert ours.content.digest.startswith("xxh3-sampled:")
-    assert ours.content.size_bytes == path.stat().st_size
-    assert ours.content.modified is not None
+    assert np.array_equal(remote.frames_THWC, local.frames_THWC)
+    assert remote.content is not None
+    assert remote.content.digest.startswith("xxh3-sampled:")
+    assert remote.content.size_bytes == path.stat().st_size
+    assert remote.content.modified is not None
     with source.locate("s3://archive/ranged/v.mp4") as file:
         assert isinstance(file, RangedFile)
         assert file.read_range(0, 8)[4:] == b"ftyp"
@@ -179,8 +179,8 @@ def test_an_extraction_in_a_bucket_is_killed_and_continued(endpoint: str, tmp_pa
     assert before.num_ok >= 1
     assert before.num_pending >= 1, "the kill came too late to show anything"
     assert f"would process {before.num_pending} of 41 videos" in succeed("extract", *arguments, "--dry-run")
-    said = succeed("extract", *arguments)
-    assert said.startswith(f"{output}: 41 videos, 40 ok, 1 quarantined (not_a_video 1)")
+    summary = succeed("extract", *arguments)
+    assert summary.startswith(f"{output}: 41 videos, 40 ok, 1 quarantined (not_a_video 1)")
     assert succeed("audit", "--run", output, "--stale").splitlines() == [
         f"{output}: 41 videos = 40 ok + 1 quarantined + 0 pending",
         "the numbers add up",
@@ -188,11 +188,11 @@ def test_an_extraction_in_a_bucket_is_killed_and_continued(endpoint: str, tmp_pa
     assert "everything was done already" in succeed("extract", *arguments)
     assert "num_frames: 4 != 5" in refuse("extract", *arguments, "--num-frames", "5")
 
-    # The same features as from this machine's files.
+    # Local files give the same features.
     local = tmp_path / "features"
     succeed("index", "--input", tmp_path / "archive", "--split", "none", "--output", tmp_path / "m.parquet")
     succeed("extract", "--manifest", tmp_path / "m.parquet", "--output", local, *BACKBONE)
-    ours, theirs = read_features(output), read_features(str(local))
-    assert len(ours.features) == len(theirs.features) == 40
-    for remote, here in zip(ours.features, theirs.features, strict=True):
-        np.testing.assert_allclose(remote.astype(np.float32), here.astype(np.float32), atol=2e-2)
+    remote_set, local_set = read_features(output), read_features(str(local))
+    assert len(remote_set.features) == len(local_set.features) == 40
+    for from_bucket, from_disk in zip(remote_set.features, local_set.features, strict=True):
+        np.testing.assert_allclose(from_bucket.astype(np.float32), from_disk.astype(np.float32), atol=2e-2)

@@ -1,6 +1,6 @@
-"""Listing an archive into a manifest, and reading manifests from whatever users have.
+"""Manifests: the table of the videos of an archive, made from a directory or a list, or read back from its file.
 
-A manifest is one row per video (`schema.MANIFEST`). It comes from a directory laid out
+A manifest has one row per video (`schema.MANIFEST`). It is made from a directory with the layout
 `[train|val|test/]<label>/[<sublabel>/]video`, or from a list: Parquet, CSV, JSON Lines, a JSON list
 or plain text, with the location in a column `video_uri`, `uri`, `path`, `filepath` or `url`.
 """
@@ -36,34 +36,40 @@ VIDEO_EXTENSIONS = frozenset((
     "3g2", "3gp", "asf", "avi", "f4v", "flv", "m2ts", "m4v", "mkv", "mov", "mp4",
     "mpeg", "mpg", "mts", "mxf", "ogv", "ts", "vob", "webm", "wmv",
 ))
-
 # fmt: on
+"""Extensions of the files in a directory that are listed as videos, in lower case."""
+
 LIST_EXTENSIONS = frozenset(("parquet", "csv", "jsonl", "ndjson", "json", "txt"))
+"""Formats of lists, by file name extension."""
 
 LOCATION_COLUMNS = ("video_uri", "uri", "path", "filepath", "url")
+"""Columns of a list that may hold the location of a video; the first one with a value is used."""
 
 _TEXT_COLUMNS = ("label", "sublabel", "group", "split")
 
 
 @dataclass(frozen=True, kw_only=True)
 class Listing:
-    """A manifest, and the files of the directory that are not in it, counted by extension."""
+    """A manifest, with counts of the files that are not in it."""
 
     manifest: pa.Table
+    """`schema.MANIFEST`, sorted by location"""
     ignored: dict[str, int]
+    """number of files of the directory that are not videos, by extension"""
 
 
 def list_archive(location: str, *, group_pattern: str | None = None, labelled: bool = True) -> Listing:
-    """The videos of a directory, a URI or a list file, sorted by location.
+    """List the videos of a directory, a list file or a single video.
 
-    `group_pattern` is searched in each file name without extension; its first group, after the
-    label and sublabel, is the row's `group`. Where it does not match, and where none is given and
-    the list names no group, a video is its own group. With `labelled=False` directories are not
-    read as labels (an archive to classify may be laid out in any way).
+    `group_pattern` is a regular expression that is searched in each file name without extension. The label,
+    the sublabel and the first group of the match form the row's `group`. A group that the list gives takes
+    precedence. A video for which neither gives a group is a group of its own.
 
-    Raises ConfigError for a location that does not exist, an archive without videos, a list
-    without a location column, locations listed twice, and labels or splits that are unknown or
-    given for some rows only.
+    With `labelled=False` the directories are not read as labels, because an archive to classify may have any
+    layout.
+
+    Raises ConfigError if the location does not exist, the archive has no videos, a list has no location
+    column, a location is listed twice, a split is unknown, or only some of the rows have a label or a split.
     """
     location = storage.canonical(location)
     filesystem, path = storage.resolve(location)
@@ -90,13 +96,13 @@ def list_archive(location: str, *, group_pattern: str | None = None, labelled: b
 
 
 def read_manifest(location: str, limit: int | None = None) -> pa.Table:
-    """A manifest written by `index`, or its first `limit` rows; ConfigError where it is not one."""
+    """Read a manifest that `jobs/index.py` wrote, or its first `limit` rows. Raises ConfigError if it is none."""
     if not storage.exists(location):
         raise ConfigError(f"--manifest {location}: no such file; `jobs/index.py` writes one")
     try:
         if limit is None:
             for _ in bounded_batches(location, (VIDEO_ID,), (VIDEO_ID,), flag="--manifest"):
-                pass  # the check alone: rows that repeat one id would fill the memory
+                pass  # only for the check: a small file that repeats one id could fill the memory
         table = storage.read_table(location) if limit is None else storage.read_first_rows(location, limit)
         table = conform(table, MANIFEST, location)
     except ConfigError:
@@ -104,26 +110,29 @@ def read_manifest(location: str, limit: int | None = None) -> pa.Table:
     except (pa.ArrowInvalid, ValueError, OSError) as error:
         raise ConfigError(f"--manifest {location}: not a manifest that jobs/index.py wrote ({error})") from error
     if pc.count_distinct(table[VIDEO_ID]).as_py() != table.num_rows:
-        raise ConfigError(f"--manifest {location}: every {VIDEO_ID} must stand once, some stand more than once")
+        raise ConfigError(f"--manifest {location}: every {VIDEO_ID} must be unique, some are repeated")
     return table
 
 
 def video_id(video_uri: str) -> str:
-    """uuid5 (RFC 9562) of the location in the URL namespace, without its credentials: a list that is signed anew
-    names the same videos."""
+    """Return the uuid5 (RFC 9562) of the location without its credentials, in the URL namespace.
+
+    Credentials are left out, so that a list with renewed signatures has the same video ids.
+    """
     return str(uuid.uuid5(uuid.NAMESPACE_URL, masked(video_uri)))
 
 
 def _directory_rows(
     location: str, filesystem: fs.FileSystem, root: str, labelled: bool
 ) -> tuple[list[dict[str, Any]], dict[str, int]]:
+    """Return one row per video below a directory, and the number of ignored files by extension."""
     rows: list[dict[str, Any]] = []
     ignored: Counter[str] = Counter()
     try:
         entries = [(info, info.path) for info in filesystem.get_file_info(fs.FileSelector(root, recursive=True))]
     except UnicodeDecodeError:
-        named = ", ".join(repr(os.fsencode(path)) for path in _not_utf8(root))
-        raise ConfigError(f"--input {location}: file names must be UTF-8, rename {named}") from None
+        paths = ", ".join(repr(os.fsencode(path)) for path in _paths_not_utf8(root))
+        raise ConfigError(f"--input {location}: file names must be UTF-8, rename {paths}") from None
     except OSError as error:
         raise ConfigError(
             f"--input {location}: a directory in it cannot be listed ({error}); make it readable, or list the "
@@ -138,13 +147,13 @@ def _directory_rows(
             continue
         row: dict[str, Any] = {"video_uri": storage.sibling(location, path), "size_bytes": info.size}
         if labelled:
-            row.update(_layout(relative))
+            row.update(_labels_of(relative))
         rows.append(row)
     return rows, dict(sorted(ignored.items()))
 
 
-def _not_utf8(root: str) -> list[str]:
-    """The first paths under a local directory that no manifest can hold."""
+def _paths_not_utf8(root: str) -> list[str]:
+    """Return the first three paths below a local directory that are not UTF-8, which a manifest cannot hold."""
     paths = (os.path.join(folder, name) for folder, *names in os.walk(root) for name in itertools.chain(*names))
     return list(itertools.islice((path for path in paths if not _is_utf8(path)), 3))
 
@@ -157,8 +166,8 @@ def _is_utf8(path: str) -> bool:
     return True
 
 
-def _layout(relative: str) -> dict[str, str | None]:
-    """Split, label and sublabel from `[split/]label/[sublabel/…/]file`."""
+def _labels_of(relative: str) -> dict[str, str | None]:
+    """Return the split, label and sublabel of a relative path `[split/]label/[sublabel/…/]file`."""
     *directories, _ = relative.split("/")
     split = directories.pop(0) if directories and directories[0] in SPLITS else None
     label = directories.pop(0) if directories else None
@@ -166,18 +175,18 @@ def _layout(relative: str) -> dict[str, str | None]:
 
 
 def _list_rows(location: str, labelled: bool) -> list[dict[str, Any]]:
-    """The rows of a list file, each location once; ConfigError at the first locations that come again."""
+    """Return one row per entry of a list file. Raises ConfigError at the first entries that repeat a location."""
     rows: list[dict[str, Any]] = []
-    seen: set[str] = set()
+    listed_uris: set[str] = set()
     number = 0
     for records in _records(location):
         repeated: list[str] = []
         for record in records:
             number += 1
             row = _listed_row(location, number, record, labelled)
-            if row["video_uri"] in seen:
+            if row["video_uri"] in listed_uris:
                 repeated.append(row["video_uri"])
-            seen.add(row["video_uri"])
+            listed_uris.add(row["video_uri"])
             rows.append(row)
         if repeated:
             raise _repeated_error(location, list(dict.fromkeys(repeated)))
@@ -185,6 +194,7 @@ def _list_rows(location: str, labelled: bool) -> list[dict[str, Any]]:
 
 
 def _listed_row(location: str, number: int, record: Any, labelled: bool) -> dict[str, Any]:
+    """Return the manifest row of a list's entry; `number` counts the entries from 1, for the error message."""
     if isinstance(record, str):
         record = {"video_uri": record}
     column = next((name for name in LOCATION_COLUMNS if isinstance(record, dict) and record.get(name)), None)
@@ -197,7 +207,7 @@ def _listed_row(location: str, number: int, record: Any, labelled: bool) -> dict
 
 
 def _records(location: str) -> Iterator[list[Any]]:
-    """The entries of a list file, in pieces of which one at a time need be in memory."""
+    """Yield the entries of a list file in batches; a Parquet file is never in memory as a whole."""
     extension = _extension(location)
     records: Any
     try:
@@ -207,9 +217,9 @@ def _records(location: str) -> Iterator[list[Any]]:
             ):
                 yield batch.to_pylist()
             return
-        content = _content(location)
+        content = _file_bytes(location)
         if extension == "csv":
-            # Everything as text: a label "1" or a path "007" must not become a number.
+            # All columns are read as text: a label "1" or a path "007" must not become a number.
             records = _read_csv(content)
         elif extension in ("jsonl", "ndjson"):
             records = [json.loads(line) for line in _lines(content)]
@@ -227,12 +237,14 @@ def _records(location: str) -> Iterator[list[Any]]:
 
 
 def _lines(content: bytes) -> list[str]:
-    """Non-empty lines of UTF-8 text, with or without a byte order mark. Only a line feed ends one:
-    a name may hold any of the other characters at which `splitlines` would cut."""
+    """Return the non-empty lines of UTF-8 text, with or without a byte order mark.
+
+    Only a line feed ends a line: a file name may contain the other characters at which `splitlines` splits.
+    """
     return [line.removesuffix("\r") for line in content.decode("utf-8-sig").split("\n") if line.strip()]
 
 
-def _content(location: str) -> bytes:
+def _file_bytes(location: str) -> bytes:
     try:
         return storage.read_bytes(location)
     except OSError as error:
@@ -246,15 +258,18 @@ def _read_csv(content: bytes) -> list[dict[str, Any]]:
 
 
 def _table(rows: list[dict[str, Any]], group_pattern: str | None, location: str) -> pa.Table:
+    """Check the rows, add ids and groups to them, and return them as a manifest sorted by location."""
     rows.sort(key=lambda row: row["video_uri"])
     repeated = [uri for uri, count in Counter(masked(row["video_uri"]) for row in rows).items() if count > 1]
     if repeated:
         raise _repeated_error(location, repeated)
-    _all_or_none(rows, "label", location)
-    _all_or_none(rows, "split", location)
+    _check_all_or_none(rows, "label", location)
+    _check_all_or_none(rows, "split", location)
     unknown = [row["video_uri"] for row in rows if row.get("split") not in (None, *SPLITS)]
     if unknown:
-        raise ConfigError(f"--input {location}: split must be one of {', '.join(SPLITS)}, is not for {_named(unknown)}")
+        raise ConfigError(
+            f"--input {location}: split must be one of {', '.join(SPLITS)}, is not for {_first_uris(unknown)}"
+        )
     for row in rows:
         row[VIDEO_ID] = video_id(row["video_uri"])
         row["group"] = row.get("group") or _group(row, group_pattern)
@@ -262,6 +277,7 @@ def _table(rows: list[dict[str, Any]], group_pattern: str | None, location: str)
 
 
 def _group(row: dict[str, Any], pattern: str | None) -> str:
+    """Return `label:sublabel:match` for a file name that `pattern` matches, else the video's own location."""
     stem = posixpath.basename(row["video_uri"]).rsplit(".", 1)[0]
     match = re.search(pattern, stem) if pattern else None
     if match is None or match.group(1) is None:
@@ -269,19 +285,24 @@ def _group(row: dict[str, Any], pattern: str | None) -> str:
     return ":".join(part for part in (row.get("label"), row.get("sublabel"), match.group(1)) if part)
 
 
-def _all_or_none(rows: list[dict[str, Any]], column: str, location: str) -> None:
-    without = [row["video_uri"] for row in rows if row.get(column) is None]
-    if without and len(without) < len(rows):
+def _check_all_or_none(rows: list[dict[str, Any]], column: str, location: str) -> None:
+    """Raise ConfigError if only some of the rows have a value in `column`."""
+    without_value = [row["video_uri"] for row in rows if row.get(column) is None]
+    if without_value and len(without_value) < len(rows):
         raise ConfigError(
-            f"--input {location}: {column} must be given for every video or for none, is missing for {_named(without)}"
+            f"--input {location}: {column} must be given for every video or for none, is missing for "
+            f"{_first_uris(without_value)}"
         )
 
 
 def _repeated_error(location: str, repeated: list[str]) -> ConfigError:
-    return ConfigError(f"--input {location}: lists {_named(repeated)} more than once; every video must stand once")
+    return ConfigError(
+        f"--input {location}: lists {_first_uris(repeated)} more than once; every video must be listed once"
+    )
 
 
-def _named(uris: list[str]) -> str:
+def _first_uris(uris: list[str]) -> str:
+    """Return the first three locations, and the number of the others, for an error message."""
     return ", ".join(repr(uri) for uri in uris[:3]) + (f" and {len(uris) - 3} more" if len(uris) > 3 else "")
 
 
@@ -295,6 +316,6 @@ def _extension(path: str) -> str:
 
 
 def sample_of(num_rows: int, size: int, seed: int) -> list[int]:
-    """Row numbers of a sample without repetition, in a random order."""
-    chosen = np.random.default_rng(seed).permutation(num_rows)[:size]
-    return [int(row) for row in chosen]
+    """Return the row numbers of a random sample of at most `size` rows, without repetition and in random order."""
+    sample = np.random.default_rng(seed).permutation(num_rows)[:size]
+    return [int(row) for row in sample]

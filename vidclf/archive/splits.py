@@ -1,4 +1,8 @@
-"""Train, validation and test by source: a pure function of labels, sublabels, groups and a seed."""
+"""Assignment of videos to train, validation and test by source: a pure function of labels, groups and a seed.
+
+A group is a set of videos from one source, which must not be divided between splits. A stratum is a
+label with one of its sublabels.
+"""
 
 from __future__ import annotations
 
@@ -10,7 +14,7 @@ from vidclf.errors import ConfigError
 from vidclf.schema import SPLITS
 
 Stratum = tuple[str, str]
-"""Label and sublabel; an empty sublabel where there is none."""
+"""Label and sublabel; the sublabel is empty if there is none."""
 
 
 def assign(
@@ -20,48 +24,61 @@ def assign(
     fractions: tuple[float, float, float],
     seed: int,
 ) -> list[str]:
-    """A split name per video, such that no group is in two splits and every label and sublabel is
-    spread over the splits as `fractions` say, as far as its groups allow.
+    """Return the name of the split of each video.
 
-    Groups are dealt label by label and sublabel by sublabel, in a seeded random order with larger
-    ones first. A group above the mean of its sublabel that would fill more than the smallest split's share
-    goes to each split with the probability of its fraction, so that large sources are tested too; every
-    other group goes to the split that is furthest below its share of the sublabel's videos. What a
-    sublabel of few groups leaves uneven the next ones of its label make up for, by at most a group
-    each; so five sublabels of two groups do not all go to train. A sublabel of one group goes to
-    train, and every split with a share gets at least one group of every label, which comes before
-    all else. A group may hold several labels or sublabels; such groups are dealt first.
+    No group is divided between splits. Every label and sublabel is distributed over the splits like
+    `fractions` (train, val, test), as far as its groups allow.
 
-    Raises ConfigError where a label has fewer groups than there are splits to fill, or groups are
-    so entangled between labels that a label cannot be in every split.
+    The rules, in order of precedence:
+
+    - Every split with a fraction above 0 gets at least one group of every label.
+    - Groups of several labels or sublabels are assigned first.
+    - Then follow the labels one by one, each with its sublabels one by one, those with the fewest groups
+      first. The groups of a sublabel follow in seeded random order, larger ones first.
+    - The group of a sublabel with only one group goes to train.
+    - A group that is larger than the mean of its sublabel, and larger than the smallest split's share of it,
+      goes to a split drawn at random with the fractions as probabilities. So large sources are tested too.
+    - Every other group goes to the split that is furthest below its share of the sublabel's videos.
+    - What a sublabel with few groups leaves uneven is carried over to the next sublabels of the label, at most
+      one mean group per split. Without this, five sublabels of two groups could all go to train.
+
+    Raises ConfigError if a label has fewer groups than there are splits to fill, or if groups of several
+    labels keep a label out of a split.
     """
-    deal = _Deal(labels, sublabels, groups, fractions)
-    deal.refuse_too_few()
-    for group in deal.shuffled(deal.entangled, f"{seed}"):
-        deal.give(group, deal.deficit(deal.held[group]))
-    for label in sorted({label for label, _ in deal.num_videos}):
-        # Fewest groups first: the largest sublabels, dealt last, can make up for them.
-        strata = sorted(deal.at_home[label], key=lambda stratum: (len(deal.at_home[label][stratum]), stratum))
-        left = dict.fromkeys(deal.share, 0.0)
-        for stratum in strata:
-            own = deal.at_home[label][stratum]
-            if len(own) == 1 and deal.num_groups[stratum] == 1:
-                deal.give(own[0], {name: float(name == "train") for name in deal.share})
-                continue
-            bound = deal.num_videos[stratum] / deal.num_groups[stratum]
-            carried = {name: min(max(left[name], -bound), bound) for name in left}
-            for group in deal.shuffled(own, f"{seed}:{label}:{stratum[1]}"):
-                deficit = deal.deficit([stratum], carried)
-                if deal.held[group].total() > max(bound, min(deal.share.values()) * deal.num_videos[stratum]):
-                    deficit = deal.drawn(group, f"{seed}:{label}:{stratum[1]}:{group}")
-                deal.give(group, deficit)
-            left = deal.deficit([stratum], carried)
-    deal.refuse_incomplete()
-    return [deal.split_of[group] for group in groups]
+    assignment = _Assignment(labels, sublabels, groups, fractions)
+    assignment.check_enough_groups()
+    for group in assignment.shuffled(assignment.mixed_groups, f"{seed}"):
+        assignment.assign(group, assignment.deficit(assignment.videos_of[group]))
+    for label in sorted({label for label, _ in assignment.num_videos}):
+        _assign_label(assignment, label, seed)
+    assignment.check_complete()
+    return [assignment.split_of[group] for group in groups]
 
 
-class _Deal:
-    """Which groups hold what, and what each split has got so far."""
+def _assign_label(assignment: _Assignment, label: str, seed: int) -> None:
+    """Assign the groups of a label that have no other label and only one sublabel."""
+    groups_of = assignment.pure_groups[label]
+    # Sublabels with the fewest groups come first: the largest sublabels, which come last, can compensate for them.
+    strata = sorted(groups_of, key=lambda stratum: (len(groups_of[stratum]), stratum))
+    carry_over = dict.fromkeys(assignment.fractions, 0.0)
+    for stratum in strata:
+        groups = groups_of[stratum]
+        num_videos, num_groups = assignment.num_videos[stratum], assignment.num_groups[stratum]
+        if len(groups) == 1 and num_groups == 1:
+            assignment.assign(groups[0], {name: float(name == "train") for name in assignment.fractions})
+            continue
+        mean_videos = num_videos / num_groups
+        carried = {name: min(max(carry_over[name], -mean_videos), mean_videos) for name in carry_over}
+        for group in assignment.shuffled(groups, f"{seed}:{label}:{stratum[1]}"):
+            deficit = assignment.deficit([stratum], carried)
+            if assignment.videos_of[group].total() > max(mean_videos, min(assignment.fractions.values()) * num_videos):
+                deficit = assignment.random_deficit(group, f"{seed}:{label}:{stratum[1]}:{group}")
+            assignment.assign(group, deficit)
+        carry_over = assignment.deficit([stratum], carried)
+
+
+class _Assignment:
+    """The videos of each group, and the groups that each split has received so far."""
 
     def __init__(
         self,
@@ -70,89 +87,98 @@ class _Deal:
         groups: Sequence[str],
         fractions: tuple[float, float, float],
     ) -> None:
-        self.share = {name: fraction for name, fraction in zip(SPLITS, fractions, strict=True) if fraction > 0}
-        self.held: dict[str, Counter[Stratum]] = defaultdict(Counter)
+        self.fractions = {name: fraction for name, fraction in zip(SPLITS, fractions, strict=True) if fraction > 0}
+        """the splits to fill, by name"""
+        self.videos_of: dict[str, Counter[Stratum]] = defaultdict(Counter)
+        """number of videos per group and stratum"""
         for label, sublabel, group in zip(labels, sublabels, groups, strict=True):
-            self.held[group][label, sublabel or ""] += 1
+            self.videos_of[group][label, sublabel or ""] += 1
         self.num_videos: Counter[Stratum] = Counter()
         self.num_groups: Counter[Stratum] = Counter()
-        self._waiting: Counter[str] = Counter()
-        """groups of each label that are not dealt yet"""
-        self.entangled: list[str] = []
+        self.mixed_groups: list[str] = []
         """groups of several labels or sublabels"""
-        self.at_home: dict[str, dict[Stratum, list[str]]] = defaultdict(lambda: defaultdict(list))
+        self.pure_groups: dict[str, dict[Stratum, list[str]]] = defaultdict(lambda: defaultdict(list))
         """the other groups, by label and stratum"""
-        for group, held in sorted(self.held.items()):
-            self.num_videos.update(held)
-            self.num_groups.update(held.keys())
-            self._waiting.update({label for label, _ in held})
-            if len(held) > 1:
-                self.entangled.append(group)
-            else:
-                stratum = next(iter(held))
-                self.at_home[stratum[0]][stratum].append(group)
-        self._got: dict[str, Counter[Stratum]] = {name: Counter() for name in self.share}
-        self._labels_in: dict[str, set[str]] = {name: set() for name in self.share}
         self.split_of: dict[str, str] = {}
+        """split of each group that is assigned"""
+        self._num_unassigned: Counter[str] = Counter()
+        """groups of each label that are not assigned yet"""
+        for group, videos in sorted(self.videos_of.items()):
+            self.num_videos.update(videos)
+            self.num_groups.update(videos.keys())
+            self._num_unassigned.update({label for label, _ in videos})
+            if len(videos) > 1:
+                self.mixed_groups.append(group)
+            else:
+                stratum = next(iter(videos))
+                self.pure_groups[stratum[0]][stratum].append(group)
+        self._videos_in: dict[str, Counter[Stratum]] = {name: Counter() for name in self.fractions}
+        self._labels_in: dict[str, set[str]] = {name: set() for name in self.fractions}
 
     def shuffled(self, groups: Sequence[str], seed: str) -> list[str]:
+        """Return the groups in random order, larger groups first."""
         order = sorted(groups)
         random.Random(seed).shuffle(order)
-        return sorted(order, key=lambda group: -self.held[group].total())
+        return sorted(order, key=lambda group: -self.videos_of[group].total())
 
-    def drawn(self, group: str, seed: str) -> dict[str, float]:
-        """All videos of a group as the deficit of one split, drawn with the fractions as probabilities."""
-        names = list(self.share)
-        chosen = random.Random(seed).choices(names, [self.share[name] for name in names])[0]
-        return {name: float(self.held[group].total() if name == chosen else 0) for name in names}
+    def random_deficit(self, group: str, seed: str) -> dict[str, float]:
+        """Return all videos of a group as the deficit of one split, drawn with the fractions as probabilities."""
+        names = list(self.fractions)
+        drawn = random.Random(seed).choices(names, [self.fractions[name] for name in names])[0]
+        return {name: float(self.videos_of[group].total() if name == drawn else 0) for name in names}
 
     def deficit(self, strata: Iterable[Stratum], carried: dict[str, float] | None = None) -> dict[str, float]:
-        """Videos of the strata that each split lacks, with what was carried over from others."""
+        """Return the number of videos of the strata that each split lacks, plus what was carried over to it."""
         return {
-            name: sum(share * self.num_videos[stratum] - self._got[name][stratum] for stratum in strata)
+            name: sum(fraction * self.num_videos[stratum] - self._videos_in[name][stratum] for stratum in strata)
             + (carried[name] if carried else 0.0)
-            for name, share in self.share.items()
+            for name, fraction in self.fractions.items()
         }
 
-    def give(self, group: str, deficit: dict[str, float]) -> None:
-        """Put a group into the split that lacks most, or into one that has nothing of its label while
-        there are no more groups left than such splits; of equals into one that has nothing of its
-        sublabels, and then into the first."""
-        candidates = list(self.share)
-        labels = sorted({label for label, _ in self.held[group]})
+    def assign(self, group: str, deficit: dict[str, float]) -> None:
+        """Assign a group to the split with the largest deficit.
+
+        If only as many groups of a label are left as there are splits without the label, the group goes to one
+        of these splits. Of splits with equal deficits, one without the group's strata is preferred, then the
+        first one.
+        """
+        candidates = list(self.fractions)
+        labels = sorted({label for label, _ in self.videos_of[group]})
         for label in labels:
-            empty = self._without(label)
-            if self._waiting[label] <= len(empty):
-                candidates = [name for name in candidates if name in empty] or candidates
-            self._waiting[label] -= 1
+            without_label = self._splits_without(label)
+            if self._num_unassigned[label] <= len(without_label):
+                candidates = [name for name in candidates if name in without_label] or candidates
+            self._num_unassigned[label] -= 1
         split = max(
             candidates,
             key=lambda name: (
                 round(deficit[name], 9),
-                not any(self._got[name][stratum] for stratum in self.held[group]),
+                not any(self._videos_in[name][stratum] for stratum in self.videos_of[group]),
                 -SPLITS.index(name),
             ),
         )
-        self._got[split].update(self.held[group])
+        self._videos_in[split].update(self.videos_of[group])
         self._labels_in[split].update(labels)
         self.split_of[group] = split
 
-    def _without(self, label: str) -> list[str]:
-        return [name for name in self.share if label not in self._labels_in[name]]
+    def _splits_without(self, label: str) -> list[str]:
+        return [name for name in self.fractions if label not in self._labels_in[name]]
 
-    def refuse_too_few(self) -> None:
-        for label in sorted(self._waiting):
-            if self._waiting[label] < len(self.share):
+    def check_enough_groups(self) -> None:
+        """Raise ConfigError if a label has fewer groups than there are splits to fill. Call it before `assign`."""
+        for label in sorted(self._num_unassigned):
+            if self._num_unassigned[label] < len(self.fractions):
                 raise ConfigError(
-                    f"--split: class {label!r} must have at least {len(self.share)} sources to be in "
-                    f"{', '.join(self.share)}, has {self._waiting[label]}; "
+                    f"--split: class {label!r} must have at least {len(self.fractions)} sources to be in "
+                    f"{', '.join(self.fractions)}, has {self._num_unassigned[label]}; "
                     "add sources, or give a share of 0 to a split"
                 )
 
-    def refuse_incomplete(self) -> None:
-        for label in sorted(self._waiting):
-            if self._without(label):
+    def check_complete(self) -> None:
+        """Raise ConfigError if a split has no group of some label. Call it when all groups are assigned."""
+        for label in sorted(self._num_unassigned):
+            if self._splits_without(label):
                 raise ConfigError(
-                    f"--split: class {label!r} cannot be in {', '.join(self._without(label))}, since its sources hold "
-                    "other classes too; add sources of this class alone, or give a share of 0 to a split"
+                    f"--split: class {label!r} cannot be in {', '.join(self._splits_without(label))}, since its "
+                    "sources hold other classes too; add sources of this class alone, or give a share of 0 to a split"
                 )

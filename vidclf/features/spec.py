@@ -14,7 +14,7 @@ from vidclf import storage
 from vidclf.backbones.catalog import FEATURE_DIMS, preprocessing
 from vidclf.errors import ConfigError
 from vidclf.runs.layout import IDENTITY_FILE, Run
-from vidclf.video.decode import DECODER_VERSION
+from vidclf.video.decoder_version import decoder_version
 from vidclf.video.sampling import SamplingPlan
 
 
@@ -45,7 +45,7 @@ class FeatureSpec:
             weights_digest=digest,
             sampling=asdict(plan),
             transform=json.loads(json.dumps(asdict(preprocessing(name, weights)))),
-            decoder=DECODER_VERSION,
+            decoder=decoder_version(),
             dtype="float16",
             repeat_tolerance=repeat_tolerance,
         )

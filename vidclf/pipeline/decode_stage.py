@@ -13,7 +13,7 @@ import pyarrow as pa
 from vidclf import arrow, event_log, schema
 from vidclf.arrow import nested_list
 from vidclf.video import frame_quality
-from vidclf.video.decode import DecodedVideo
+from vidclf.video.decoded_video import DecodedVideo
 from vidclf.video.decoder_process import DecodeLimits, SupervisedDecoder
 from vidclf.video.frame_transform import FrameTransforms
 from vidclf.video.rejection import VideoRejected

@@ -17,7 +17,7 @@ import pyarrow.compute as pc
 
 from vidclf import schema, storage
 from vidclf.pages.thumbnails import BOX, data_uri, most_attended
-from vidclf.video.decode import DecodedVideo
+from vidclf.video.decoded_video import DecodedVideo
 from vidclf.video.decoder_process import DecodeLimits, SupervisedDecoder
 from vidclf.video.rejection import VideoRejected
 from vidclf.video.sampling import SamplingPlan

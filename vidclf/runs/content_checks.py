@@ -19,7 +19,8 @@ from vidclf.runs.layout import Run
 from vidclf.runs.state import one_array, repeated, rows_of
 from vidclf.schema import DUPLICATES, VIDEO_ID
 from vidclf.video import source
-from vidclf.video.digest import FileFingerprint, is_same
+from vidclf.video.decoded_video import FileFingerprint
+from vidclf.video.digest import is_same
 from vidclf.video.rejection import VideoRejected
 
 STAT_THREADS = 32

@@ -1,1 +1,17 @@
-"""One video becomes its sampled frames, or a reject reason. Knows neither Ray nor CNNs."""
+"""One video: from its file to its sampled frames, or to a named reject reason. Knows neither Ray nor CNNs.
+
+Names to import:
+    `decoder_process`: SupervisedDecoder, DecodeLimits, DecoderStartError (decoding in a child process)
+    `decode`: decode_video (decoding in this process)
+    `decoded_video`: DecodedVideo, FileFingerprint
+    `decoder_version`: decoder_version
+    `sampling`: SamplingPlan, evenly_spread
+    `frame_transform`: FrameTransform, FrameTransforms
+    `frame_quality`: measure, is_black, sharpened
+    `rejection`: VideoRejected
+    `source`, `digest`: locate, is_same (is a file still the one that was decoded?)
+
+May import `errors`, `schema`, `arrow`, `credentials`, `config`, `storage`, `progress` and `event_log`, but
+not `archive`. Only `frame_reader`, `planned_reader`, `sequential_reader`, `source` and the
+modules that import them (`decode`, `decoder_child`, `digest`) load PyAV.
+"""

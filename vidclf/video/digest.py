@@ -1,64 +1,58 @@
-"""Which bytes a video is: so that a file changed under the same name and exact duplicates are noticed.
+"""Fingerprints of video files: they reveal files that changed under the same name, and exact duplicates.
 
-XXH3 (128 bit, xxhash.com) at memory speed: it tells contents apart, it does not defend against
-somebody who makes two that collide.
+The hash is XXH3 (128 bit, xxhash.com), which runs at memory speed. It tells different contents apart, but
+it does not protect against somebody who constructs two files with the same hash.
 """
 
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 
 import xxhash
 
+from vidclf.video.decoded_video import FileFingerprint
 from vidclf.video.remote_file import BLOCK_BYTES, RangedFile
 from vidclf.video.source import Source
 
 SAMPLED_BLOCKS = 4
+"""Blocks of a remote file that are hashed, evenly spread from its first to its last byte."""
 
 SAMPLED_BLOCK_BYTES = 64 * 1024
-"""Of a remote file of more than a block only this much is hashed, evenly spread from the first to the
-last byte: hashing all of it would fetch what ranged reads are there to leave out."""
+"""Size of such a block. A remote file of at most `BLOCK_BYTES` is hashed whole.
 
-
-@dataclass(frozen=True, kw_only=True)
-class FileFingerprint:
-    """A file as it was when it was decoded."""
-
-    size_bytes: int
-    modified: datetime | None
-    """None where the storage does not tell"""
-    digest: str
-    """`xxh3:` of all bytes, or `xxh3-sampled:` of the size and some blocks of a remote file"""
+Hashing every byte of a remote file would fetch what ranged reads avoid fetching."""
 
 
 def identify(source: Source) -> FileFingerprint:
-    """The content of a located video. Raises OSError where it cannot be read."""
-    size_bytes, modified = _entry(source)
+    """Return the fingerprint of a located video. Raises OSError if the file cannot be read."""
+    size_bytes, modified = _size_and_time(source)
     return FileFingerprint(size_bytes=size_bytes, modified=modified, digest=_digest(source))
 
 
 def is_same(source: Source, before: FileFingerprint) -> bool:
-    """Whether a located video still is what it was. Its bytes are read only where its size is the same
-    and its time of modification is not, or is unknown."""
-    size_bytes, modified = _entry(source)
+    """Return whether a located video still has the fingerprint `before`.
+
+    The bytes are read only if the size is equal and the modification time is unknown or different.
+    """
+    size_bytes, modified = _size_and_time(source)
     if size_bytes != before.size_bytes:
         return False
     return (modified is not None and modified == before.modified) or _digest(source) == before.digest
 
 
-def _entry(source: Source) -> tuple[int, datetime | None]:
+def _size_and_time(source: Source) -> tuple[int, datetime | None]:
+    """Return the size in bytes and the modification time, None if the storage reports none."""
     if not isinstance(source, str):
         return source.size_bytes, source.modified
-    entry = os.stat(source)
-    # In whole microseconds, which is what the shards keep.
-    return entry.st_size, datetime.fromtimestamp(0, UTC) + timedelta(microseconds=entry.st_mtime_ns // 1000)
+    status = os.stat(source)
+    # Whole microseconds, which is the resolution of the shards' column.
+    return status.st_size, datetime.fromtimestamp(0, UTC) + timedelta(microseconds=status.st_mtime_ns // 1000)
 
 
 def _digest(source: Source) -> str:
     if not isinstance(source, str):
-        return _sampled(source)
+        return _sampled_digest(source)
     digest = xxhash.xxh3_128()
     with open(source, "rb") as file:
         while block := file.read(BLOCK_BYTES):
@@ -66,14 +60,14 @@ def _digest(source: Source) -> str:
     return f"xxh3:{digest.hexdigest()}"
 
 
-def _sampled(file: RangedFile) -> str:
+def _sampled_digest(file: RangedFile) -> str:
     digest = xxhash.xxh3_128(f"{file.size_bytes}:".encode())
     if file.size_bytes <= BLOCK_BYTES:
         file.seek(0)
         digest.update(file.read())
     else:
-        last = file.size_bytes - SAMPLED_BLOCK_BYTES
+        last_start = file.size_bytes - SAMPLED_BLOCK_BYTES
         for number in range(SAMPLED_BLOCKS):
-            start = last * number // (SAMPLED_BLOCKS - 1)
+            start = last_start * number // (SAMPLED_BLOCKS - 1)
             digest.update(file.read_range(start, start + SAMPLED_BLOCK_BYTES))
     return f"xxh3-sampled:{digest.hexdigest()}"

@@ -1,4 +1,4 @@
-"""What a video's packets tell without decoding: frame times, and what must be decoded for a frame."""
+"""Index of a video stream's packets: frame times without decoding, and the packets that a frame needs."""
 
 from __future__ import annotations
 
@@ -11,42 +11,53 @@ import numpy.typing as npt
 
 @dataclass(frozen=True, kw_only=True)
 class PacketIndex:
-    """The packets of a video stream in decoding order, one entry each."""
+    """The P packets of a video stream in decoding order; each array has shape [P]."""
 
     pts_ticks: npt.NDArray[np.int64]
+    """presentation time of the packet's frame, in ticks of the stream's time base"""
     is_keyframe: npt.NDArray[np.bool_]
     is_shown: npt.NDArray[np.bool_]
-    """false where an edit list cuts the frame, which may still be needed to decode others"""
+    """false if an edit list cuts the frame; it may still be needed to decode other frames"""
     end_ticks: int
-    """end of the frame that is shown last"""
+    """end of the last shown frame"""
     positions: npt.NDArray[np.int64]
-    """first byte of each packet in the file, -1 where the container does not say"""
+    """offset of each packet's first byte in the file; -1 if the container does not state it"""
     sizes: npt.NDArray[np.int64]
+    """bytes of each packet"""
     is_from_header: bool = False
-    """the packets themselves were not read"""
+    """whether the index comes from the file's header, without reading the packets"""
     kept: list[Any] | None = None
-    """the packets themselves, to decode without reading the file again; None if there were too many"""
+    """the packets, so that they can be decoded without reading the file again; None if they are too large"""
 
 
 @dataclass(frozen=True)
 class PacketRange:
-    """Packets `first` to `last` (inclusive), to be fed to a decoder that starts afresh."""
+    """Packets `first` to `last` (inclusive), to be fed to a decoder that was reset."""
 
     first: int
     last: int
 
 
-def scan(container: Any, stream: Any, keep_bytes: int = 0) -> PacketIndex | None:
-    """Read every packet of `stream`; None where the packets do not tell which frame is shown when:
-    presentation times are missing, repeated, or (AVI) made up by FFmpeg in decoding order.
+_PACKET = np.dtype(
+    [
+        ("pts_ticks", np.int64),
+        ("duration_ticks", np.int64),
+        ("position", np.int64),
+        ("size_bytes", np.int64),
+        ("is_keyframe", np.bool_),
+        ("is_shown", np.bool_),
+    ]
+)
+"""A packet's entry while the index is built."""
 
-    The packets are kept if all of them together take no more than `keep_bytes`.
+
+def scan(container: Any, stream: Any, keep_bytes: int = 0) -> PacketIndex | None:
+    """Index every packet of `stream`; None if the packets do not give the times of all frames.
+
+    That is the case if presentation times are missing or repeated, or if FFmpeg made them up in decoding
+    order (AVI). The packets are kept if all of them together have at most `keep_bytes` bytes.
     """
-    pts: list[int] = []
-    durations: list[int] = []
-    places: list[tuple[int, int]] = []
-    is_keyframe: list[bool] = []
-    is_shown: list[bool] = []
+    entries: list[tuple[int, int, int, int, bool, bool]] = []
     kept: list[Any] = []
     num_bytes = 0
     for packet in container.demux(stream):
@@ -59,55 +70,54 @@ def scan(container: Any, stream: Any, keep_bytes: int = 0) -> PacketIndex | None
             kept.append(packet)
         else:
             kept.clear()
-        pts.append(packet.pts)
-        places.append((-1 if packet.pos is None else packet.pos, packet.size))
-        durations.append(packet.duration or 0)
-        is_keyframe.append(packet.is_keyframe)
-        is_shown.append(not packet.is_discard)
-    pts_ticks, shown = np.array(pts, dtype=np.int64), np.array(is_shown, dtype=np.bool_)
-    if not shown.any() or len(np.unique(pts_ticks)) != len(pts_ticks):
+        position = -1 if packet.pos is None else packet.pos
+        is_shown = not packet.is_discard
+        entries.append((packet.pts, packet.duration or 0, position, packet.size, packet.is_keyframe, is_shown))
+    table = np.array(entries, dtype=_PACKET)
+    pts_ticks, is_shown_P = table["pts_ticks"].copy(), table["is_shown"].copy()
+    if not is_shown_P.any() or len(np.unique(pts_ticks)) != len(pts_ticks):
         return None
-    # AVI stores no presentation times. Where frames are reordered, times that rise in decoding
-    # order are FFmpeg's guess, and belong to other frames.
+    # AVI stores no presentation times. If frames are reordered, times that increase in decoding order are
+    # FFmpeg's guess and belong to other frames.
     if container.format.name == "avi" and stream.codec_context.has_b_frames and np.all(np.diff(pts_ticks) > 0):
         return None
-    times = np.sort(pts_ticks[shown])
-    last = int(np.flatnonzero(pts_ticks == times[-1])[0])
+    times_ticks = np.sort(pts_ticks[is_shown_P])
+    last_shown = int(np.flatnonzero(pts_ticks == times_ticks[-1])[0])
     return PacketIndex(
         pts_ticks=pts_ticks,
-        is_keyframe=np.array(is_keyframe, dtype=np.bool_),
-        is_shown=shown,
-        end_ticks=end_of(times, durations[last]),
-        positions=np.array([position for position, _ in places], dtype=np.int64),
-        sizes=np.array([size for _, size in places], dtype=np.int64),
+        is_keyframe=table["is_keyframe"].copy(),
+        is_shown=is_shown_P,
+        end_ticks=end_of(times_ticks, int(table["duration_ticks"][last_shown])),
+        positions=table["position"].copy(),
+        sizes=table["size_bytes"].copy(),
         kept=kept if num_bytes <= keep_bytes else None,
     )
 
 
-def end_of(times_ticks: npt.NDArray[np.int64], duration_of_last: int) -> int:
-    """End of the last frame: by its own duration, else by the median one, else by one tick."""
-    if duration_of_last <= 0 and len(times_ticks) > 1:
-        duration_of_last = int(np.median(np.diff(times_ticks)))
-    return int(times_ticks[-1]) + max(duration_of_last, 1)
+def end_of(times_ticks: npt.NDArray[np.int64], last_duration_ticks: int) -> int:
+    """Return the end of the last frame: after its own duration, else the median one, else one tick."""
+    if last_duration_ticks <= 0 and len(times_ticks) > 1:
+        last_duration_ticks = int(np.median(np.diff(times_ticks)))
+    return int(times_ticks[-1]) + max(last_duration_ticks, 1)
 
 
-def runs(index: PacketIndex, wanted_ticks: npt.NDArray[np.int64]) -> list[PacketRange]:
-    """The fewest packets from which the frames at `wanted_ticks` can be decoded, in order.
+def needed_ranges(index: PacketIndex, wanted_ticks: npt.NDArray[np.int64]) -> list[PacketRange]:
+    """Return the fewest packets from which the frames at `wanted_ticks` can be decoded, in decoding order.
 
-    A frame needs its group of pictures from the keyframe on up to its own packet. A leading picture
-    (shown before the keyframe it follows, as at an open group's beginning) also refers to the group
-    before, so its run begins one keyframe earlier. Runs that touch are one: the decoder need not
-    start afresh between them.
+    A frame needs the packets of its group of pictures, from the keyframe to its own packet. A leading
+    picture is shown before the keyframe that it follows, for example at the beginning of an open group. It
+    also refers to the previous group, so its range begins one keyframe earlier. Ranges that touch are
+    merged, because the decoder need not be reset between them.
     """
     keyframes = np.flatnonzero(index.is_keyframe)
-    result: list[PacketRange] = []
+    ranges: list[PacketRange] = []
     for packet in np.flatnonzero(np.isin(index.pts_ticks, wanted_ticks)):
         group = int(np.searchsorted(keyframes, packet, side="right")) - 1
         if group >= 0 and index.pts_ticks[packet] < index.pts_ticks[keyframes[group]]:
             group -= 1
         first = int(keyframes[group]) if group >= 0 else 0
-        if result and first <= result[-1].last + 1:
-            result[-1] = PacketRange(result[-1].first, max(result[-1].last, int(packet)))
+        if ranges and first <= ranges[-1].last + 1:
+            ranges[-1] = PacketRange(ranges[-1].first, max(ranges[-1].last, int(packet)))
         else:
-            result.append(PacketRange(first, int(packet)))
-    return result
+            ranges.append(PacketRange(first, int(packet)))
+    return ranges

@@ -1,4 +1,4 @@
-"""The verdict on a video that cannot be used."""
+"""The exception for a video that cannot be used, with its reject reason."""
 
 from __future__ import annotations
 
@@ -7,7 +7,10 @@ from vidclf.schema import RejectReason
 
 
 class VideoRejected(Exception):
-    """A video that yields no frames; `reason` is from the closed list, the message says more, without credentials."""
+    """A video yields no frames.
+
+    `reason` is one of the closed list `RejectReason`. `message` gives details, with credentials masked.
+    """
 
     def __init__(self, reason: RejectReason, message: str) -> None:
         message = masked_text(message)

@@ -1,8 +1,8 @@
-"""A remote video as a file that FFmpeg can read: ranged requests, a few blocks in memory.
+"""Remote videos as files that FFmpeg can read: ranged requests, with a few blocks in memory.
 
-`s3://`, `gs://` and the other stores of pyarrow are read through it, `http(s)://` through fsspec. A
-server that cannot send ranges costs one download into a temporary file. What fails is tried again for a
-while (`retry.py`) before it counts.
+`s3://`, `gs://` and the other stores of pyarrow are read through pyarrow, `http(s)://` through fsspec.
+From a server that cannot send ranges, the video is downloaded into a temporary file. Failed reads are
+retried for a while (`retry.py`) before the video is rejected.
 """
 
 from __future__ import annotations
@@ -28,33 +28,35 @@ from vidclf.video.rejection import VideoRejected
 from vidclf.video.retry import with_retries
 
 BLOCK_BYTES = 1024**2
-"""Bytes of a request: a few seconds of video, so that neither waiting for the first byte nor bytes
-beside the wanted ones are most of the cost."""
+"""Bytes per request: a few seconds of video.
+
+With this size neither the wait for the first byte nor the unneeded bytes around the wanted ones are most of the
+cost."""
 
 CACHED_BLOCKS = 8
-"""Blocks in memory: containers jump between a few places (index, audio, video)."""
+"""Blocks in memory; reading a container jumps between a few places (index, audio, video)."""
 
-JOINED_GAP_BYTES = 64 * 1024
-"""Unneeded bytes, such as sound between two pictures, that are fetched rather than jumped over."""
+MERGE_GAP_BYTES = 64 * 1024
+"""Largest gap of unneeded bytes (such as sound between two pictures) that is fetched rather than skipped."""
 
 ByteRanges = list[tuple[int, int]]
-"""Half-open, sorted, disjoint."""
+"""Half-open ranges of bytes (start, stop), sorted and disjoint."""
 
 
 class RangedFile(io.RawIOBase):
-    """Bytes 0 to `size_bytes` of something remote, read in blocks as they are asked for.
+    """Read-only file over remote bytes, which are fetched in blocks when they are read.
 
-    `fetch(start, stop)` returns the bytes of a half-open range. Where `only` is set, bytes outside
-    of its ranges are not fetched: zeros stand for them. That is for containers whose header says
-    where everything is (see `decode.py`), of which most is skipped anyway.
+    `fetch(start, stop)` must return the bytes of a half-open range. `bytes_fetched` counts the bytes that
+    were fetched. `modified` is None if the storage reports no modification time.
     """
 
     def __init__(self, fetch: Callable[[int, int], bytes], size_bytes: int, modified: datetime | None = None) -> None:
-        self.only: ByteRanges | None = None
         self.size_bytes = size_bytes
         self.modified = modified
         self.bytes_fetched = 0
         self._fetch = fetch
+        self._fetched_ranges: ByteRanges | None = None
+        """ranges outside which zeros are read; None for the whole file"""
         self._position = 0
         self._blocks: OrderedDict[int, bytes] = OrderedDict()
 
@@ -76,7 +78,7 @@ class RangedFile(io.RawIOBase):
 
     def read(self, size: int = -1) -> bytes:
         end = self.size_bytes if size < 0 else min(self._position + size, self.size_bytes)
-        content = self._range(self._position, end) if end > self._position else b""
+        content = self._read(self._position, end) if end > self._position else b""
         self._position += len(content)
         return content
 
@@ -85,53 +87,65 @@ class RangedFile(io.RawIOBase):
         buffer[: len(content)] = content
         return len(content)
 
-    def _range(self, start: int, stop: int) -> bytes:
-        if self.only is None:
-            return self._fetched(start, stop)
+    @contextmanager
+    def fetching_only(self, ranges: ByteRanges) -> Iterator[None]:
+        """Context in which bytes outside `ranges` are read as zeros instead of being fetched.
+
+        It serves containers whose header gives the position of every packet: most packets are skipped anyway.
+        """
+        self._fetched_ranges = ranges
+        try:
+            yield
+        finally:
+            self._fetched_ranges = None
+
+    def read_range(self, start: int, stop: int) -> bytes:
+        """Fetch exactly the bytes of a half-open range, without changing the blocks in memory."""
+        return self._fetch_with_retries(start, stop)
+
+    def _read(self, start: int, stop: int) -> bytes:
+        if self._fetched_ranges is None:
+            return self._read_blocks(start, stop)
         content = bytearray(stop - start)
-        at = bisect.bisect_right(self.only, start, key=lambda span: span[1])
-        for first, last in itertools.takewhile(lambda span: span[0] < stop, self.only[at:]):
+        next_range = bisect.bisect_right(self._fetched_ranges, start, key=lambda span: span[1])
+        for first, last in itertools.takewhile(lambda span: span[0] < stop, self._fetched_ranges[next_range:]):
             first, last = max(first, start), min(last, stop)
-            content[first - start : last - start] = self._fetched(first, last)
+            content[first - start : last - start] = self._read_blocks(first, last)
         return bytes(content)
 
-    def _fetched(self, start: int, stop: int) -> bytes:
+    def _read_blocks(self, start: int, stop: int) -> bytes:
         first, last = start // BLOCK_BYTES, (stop - 1) // BLOCK_BYTES
         content = b"".join(self._block(number) for number in range(first, last + 1))
         return content[start - first * BLOCK_BYTES : stop - first * BLOCK_BYTES]
-
-    def read_range(self, start: int, stop: int) -> bytes:
-        """Just the bytes of a half-open range, which leaves the blocks in memory as they are."""
-        return self._whole(start, stop)
 
     def _block(self, number: int) -> bytes:
         if number in self._blocks:
             self._blocks.move_to_end(number)
             return self._blocks[number]
         start = number * BLOCK_BYTES
-        block = self._whole(start, min(start + BLOCK_BYTES, self.size_bytes))
+        block = self._fetch_with_retries(start, min(start + BLOCK_BYTES, self.size_bytes))
         self._blocks[number] = block
         if len(self._blocks) > CACHED_BLOCKS:
             self._blocks.popitem(last=False)
         return block
 
-    def _whole(self, start: int, stop: int) -> bytes:
-        content = with_retries(lambda: self._fetch_all(start, stop))
+    def _fetch_with_retries(self, start: int, stop: int) -> bytes:
+        content = with_retries(lambda: self._fetch_checked(start, stop))
         self.bytes_fetched += len(content)
         return content
 
-    def _fetch_all(self, start: int, stop: int) -> bytes:
+    def _fetch_checked(self, start: int, stop: int) -> bytes:
         content = self._fetch(start, stop)
         if len(content) != stop - start:
-            raise OSError(f"asked for bytes {start} to {stop}, got {len(content)} of them")
+            raise OSError(f"requested bytes {start} to {stop}, got {len(content)} of them")
         return content
 
 
-def joined(spans: ByteRanges) -> ByteRanges:
-    """Spans of packets in any order as ranges to fetch: what lies close together is one range."""
+def merged_ranges(spans: list[tuple[int, int]]) -> ByteRanges:
+    """Return the ranges to fetch for half-open spans in any order; spans that are close together are merged."""
     ranges: ByteRanges = []
     for start, stop in sorted(spans):
-        if ranges and start <= ranges[-1][1] + JOINED_GAP_BYTES:
+        if ranges and start <= ranges[-1][1] + MERGE_GAP_BYTES:
             ranges[-1] = (ranges[-1][0], max(stop, ranges[-1][1]))
         else:
             ranges.append((start, stop))
@@ -140,9 +154,9 @@ def joined(spans: ByteRanges) -> ByteRanges:
 
 @contextmanager
 def open_ranged(uri: str, max_bytes: int) -> Iterator[RangedFile]:
-    """The video at a URI that is not local.
+    """Open the video at a URI that is not local.
 
-    Raises VideoRejected (not_found, permission_denied, empty_file, too_large, read_error).
+    Raises VideoRejected with not_found, permission_denied, not_a_video, empty_file, too_large or read_error.
     """
     if storage.is_http(uri):
         server, size_bytes, ranged = with_retries(lambda: _open_http(uri, max_bytes))
@@ -160,17 +174,17 @@ def open_ranged(uri: str, max_bytes: int) -> Iterator[RangedFile]:
 
 
 def _open_http(uri: str, max_bytes: int) -> tuple[Any, int, Any | None]:
-    """The server, the size that it says, and the file if it sends ranges of it."""
+    """Return the server, the size that it reports, and the open file if the server sends ranges (else None)."""
     with _as_rejections():
         server = fsspec.filesystem("http", skip_instance_cache=True)
         info = server.info(uri)
         if info["size"] is not None:
             check_size(info["size"], max_bytes)
-        return server, info["size"], _ranged(server, uri, info)
+        return server, info["size"], _open_if_ranged(server, uri, info)
 
 
 def _open_store(uri: str, max_bytes: int) -> tuple[Any, fs.FileInfo]:
-    """The object and what its store says of it."""
+    """Return the open object and its entry in the store."""
     with _as_rejections():
         filesystem, path = storage.resolve(uri)
         entry = filesystem.get_file_info(path)
@@ -180,6 +194,7 @@ def _open_store(uri: str, max_bytes: int) -> tuple[Any, fs.FileInfo]:
 
 
 def check_is_file(entry: fs.FileInfo) -> None:
+    """Raise VideoRejected (not_found, not_a_video) if `entry` is missing or is not a regular file."""
     if entry.type == fs.FileType.NotFound:
         raise VideoRejected(RejectReason.NOT_FOUND, "no such file")
     if entry.type != fs.FileType.File:
@@ -187,6 +202,7 @@ def check_is_file(entry: fs.FileInfo) -> None:
 
 
 def check_size(size_bytes: int, max_bytes: int) -> None:
+    """Raise VideoRejected (empty_file, too_large) if a file is empty or larger than `max_bytes`."""
     if size_bytes == 0:
         raise VideoRejected(RejectReason.EMPTY_FILE, "0 bytes")
     if size_bytes > max_bytes:
@@ -195,13 +211,13 @@ def check_size(size_bytes: int, max_bytes: int) -> None:
 
 @contextmanager
 def _as_rejections() -> Iterator[None]:
-    """Failures before the first byte of a video, by their reason."""
+    """Context that turns errors while a video is opened or downloaded into VideoRejected with a reason."""
     try:
         yield
     except VideoRejected:
         raise
     except FileNotFoundError as error:
-        # fsspec says this of every failure; what the server answered is the cause.
+        # fsspec raises FileNotFoundError for every failure; the server's response is its cause.
         status = getattr(error.__cause__, "status", 404)
         if status in (401, 403):
             raise VideoRejected(RejectReason.PERMISSION_DENIED, f"HTTP status {status}") from error
@@ -211,27 +227,29 @@ def _as_rejections() -> Iterator[None]:
     except PermissionError as error:
         raise VideoRejected(RejectReason.PERMISSION_DENIED, str(error)) from error
     except (OSError, ConfigError, aiohttp.ClientError) as error:
-        if "ACCESS_DENIED" in str(error):  # pyarrow's words for what an object store answers
+        if "ACCESS_DENIED" in str(error):  # pyarrow's text for the response of an object store
             raise VideoRejected(RejectReason.PERMISSION_DENIED, str(error)) from error
         raise VideoRejected(RejectReason.READ_ERROR, f"{type(error).__name__}: {error}") from error
 
 
-def _ranged(server: Any, uri: str, info: dict[str, Any]) -> Any | None:
-    """The file of an HTTP server that sends ranges, and None of one that does not: few of them say so
-    beforehand, so a byte is asked for."""
+def _open_if_ranged(server: Any, uri: str, info: dict[str, Any]) -> Any | None:
+    """Open a file on an HTTP server that sends ranges; None if the server does not.
+
+    Few servers announce it, so one byte is requested as a trial.
+    """
     if info["size"] is None or info.get("partial") is False:
         return None
     file = server.open(uri, "rb", size=info["size"], cache_type="none")
     try:
         file.read(1)
-    except ValueError:  # fsspec's answer to more bytes than it asked for
+    except ValueError:  # raised by fsspec if more bytes arrive than it requested
         file.close()
         return None
     return file
 
 
 def _download(server: Any, uri: str, spool: IO[bytes], max_bytes: int) -> int:
-    """Fetch the whole file; its size."""
+    """Download the whole file into `spool`, and return its size in bytes."""
     spool.seek(0)
     spool.truncate()
     size_bytes = 0

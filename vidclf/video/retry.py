@@ -1,4 +1,4 @@
-"""Trying again what remote storage failed at: a busy server or a lost connection is no fault of a video."""
+"""Retries of failed reads from remote storage: a busy server or a lost connection is not the video's fault."""
 
 from __future__ import annotations
 
@@ -13,14 +13,18 @@ from vidclf.schema import RejectReason
 from vidclf.video.rejection import VideoRejected
 
 ATTEMPTS = 5
+"""Calls of a function that keeps failing, the first one included."""
 
 FIRST_WAIT_S = 0.5
-"""Before the second attempt; doubled before each further one. 7.5 s in all, well within the deadline that
-a video has anyway, and as long as object stores ask for when they throttle."""
+"""Wait before the second attempt, in seconds; it doubles before each further attempt.
+
+The waits add up to 7.5 s: well within the deadline of a video, and as long as object stores require when they
+throttle."""
 
 JITTER = 0.5
-"""Share by which a wait is longer or shorter at random, so that a thousand workers that were turned away
-together do not come back together."""
+"""Largest random change of a wait, as a share of it.
+
+Without it, a thousand workers that a server refused at once would all return at once."""
 
 _TRANSIENT_STATUS = (408, 425, 429)
 
@@ -28,15 +32,16 @@ Result = TypeVar("Result")
 
 
 def with_retries(attempt: Callable[[], Result]) -> Result:
-    """The result of `attempt`, called up to `ATTEMPTS` times while it raises what may pass.
+    """Return the result of `attempt`, which is called up to `ATTEMPTS` times while it fails transiently.
 
-    Raises what the last attempt raised, saying how many there were; at once, what will not pass.
+    Raises the error of the last attempt, with the number of attempts in its message. A permanent error is
+    raised at once.
     """
     for number in range(1, ATTEMPTS + 1):
         try:
             return attempt()
         except (VideoRejected, OSError, aiohttp.ClientError) as error:
-            if not _may_pass(error):
+            if not _is_transient(error):
                 raise
             if number == ATTEMPTS:
                 if isinstance(error, VideoRejected):
@@ -46,7 +51,8 @@ def with_retries(attempt: Callable[[], Result]) -> Result:
     raise AssertionError("unreachable")
 
 
-def _may_pass(error: BaseException) -> bool:
+def _is_transient(error: BaseException) -> bool:
+    """Return whether another attempt may succeed after `error`."""
     if isinstance(error, VideoRejected) and error.reason != RejectReason.READ_ERROR:
         return False
     if isinstance(error, (FileNotFoundError, PermissionError)):
@@ -56,7 +62,7 @@ def _may_pass(error: BaseException) -> bool:
 
 
 def _http_status(error: BaseException | None) -> int | None:
-    """What an HTTP server answered, if that is what an error goes back to."""
+    """Return the HTTP status that caused an error; None if no HTTP response caused it."""
     while error is not None:
         status = getattr(error, "status", None)
         if isinstance(status, int):

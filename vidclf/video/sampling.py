@@ -1,8 +1,8 @@
-"""Which frames stand for a video: a pure function of their presentation times.
+"""Choice of the frames to sample from a video: a pure function of their presentation times.
 
-Times are whole numbers of ticks of the stream's time base, so that no frame is won or lost to
-rounding. A frame is on screen over the half-open range [its time, the next frame's time), the last
-one up to the video's end.
+Times are whole numbers of ticks of the stream's time base, so that rounding neither adds nor drops a
+frame. A frame is on screen over the half-open range [its time, the next frame's time). The last frame
+is on screen until the end of the video.
 """
 
 from __future__ import annotations
@@ -17,28 +17,31 @@ import numpy.typing as npt
 from vidclf.config import ExtractConfig, PlanConfig
 
 NUM_ALTERNATIVES = 4
-"""Frames looked at in place of a black one."""
+"""Largest number of frames that are decoded as possible replacements of one black frame."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class SamplingPlan:
-    """What to sample. Part of the feature key: features of two plans are never mixed."""
+    """Number and choice of the frames to sample per video.
+
+    The plan is part of the feature key: features of different plans are never mixed.
+    """
 
     mode: str = "uniform"
-    """`uniform` over the whole video, over a `middle` or a `random` clip of it, or `keyframes`:
-    keyframes evenly chosen from all, which is far cheaper to decode and only nearly uniform"""
+    """`uniform`: evenly over the whole video. `middle`, `random`: evenly over a clip of it. `keyframes`: keyframes,
+    evenly chosen by their order, which is far cheaper to decode and only nearly uniform"""
     num_frames: int = 73
-    """frames at most; a video with fewer gives each of its frames once"""
+    """largest number of frames; a video with fewer frames yields each of them once"""
     clip_duration_s: float | None = None
-    """length of the clip of `middle` and `random`, in seconds; a shorter video is taken whole"""
+    """length of the clip of `middle` and `random`, in seconds; a shorter video is sampled whole"""
     skip_edges: float = 0.0
-    """share of the video's duration that is left out at its beginning and again at its end"""
+    """share of the video's duration that is left out at its beginning, and the same share at its end"""
     avoid_black: bool = True
-    """take another frame near by where a sampled one is black"""
+    """replace each black frame by a frame near it that is not black, if there is one"""
 
     @classmethod
     def of(cls, config: ExtractConfig | PlanConfig) -> SamplingPlan:
-        """The plan that a job's flags ask for."""
+        """Return the plan that the flags of a job specify."""
         return cls(
             mode=config.sampling,
             num_frames=config.num_frames,
@@ -56,11 +59,11 @@ def choose(
     plan: SamplingPlan,
     seed: str,
 ) -> npt.NDArray[np.intp]:
-    """Indices of the frames that `plan` picks, increasing, without repetition, at least one.
+    """Return the indices of the frames that `plan` picks: at least one, strictly increasing.
 
-    The video reaches from the first frame's time to `end_ticks`; `pts_ticks` must be strictly
-    increasing, not empty, and end before `end_ticks`. `seed` (the video's id) places the clip of
-    `random`. Raises ValueError for times that are empty or do not increase.
+    `pts_ticks` and `is_keyframe` have shape [N]. The video reaches from the first frame's time to
+    `end_ticks`. `seed` (the video's id) determines the position of the clip of `random`. Raises ValueError if
+    `pts_ticks` is empty, is not strictly increasing, or does not end before `end_ticks`.
     """
     if len(pts_ticks) == 0:
         raise ValueError("pts_ticks must hold at least one frame")
@@ -73,7 +76,7 @@ def choose(
 
 
 def span(start_ticks: int, end_ticks: int, time_base: Fraction, plan: SamplingPlan, seed: str) -> tuple[int, int]:
-    """The half-open range of ticks to sample from: the video less its edges, then the clip in it."""
+    """Return the half-open range of ticks to sample from: the video without its edges, or the clip inside."""
     skipped = int((end_ticks - start_ticks) * Fraction(plan.skip_edges).limit_denominator(10_000))
     start, end = start_ticks + skipped, end_ticks - skipped
     if plan.mode not in ("middle", "random") or plan.clip_duration_s is None:
@@ -89,12 +92,13 @@ def span(start_ticks: int, end_ticks: int, time_base: Fraction, plan: SamplingPl
 def on_screen_at_midpoints(
     pts_ticks: npt.NDArray[np.int64], start: int, end: int, num_frames: int
 ) -> npt.NDArray[np.intp]:
-    """Indices of the frames on screen at the midpoints of `num_frames` equal spans of [start, end).
+    """Return the indices of the frames on screen at the midpoints of `num_frames` equal parts of [start, end).
 
-    A midpoint that falls on a frame's own time takes that frame. Where several midpoints see the
-    same frame it is returned once. `start` must not precede the first frame.
+    A midpoint at the time of a frame picks that frame. A frame that several midpoints pick is returned once.
+    `start` must not precede the first frame.
     """
-    # A midpoint is start + (2k + 1) * (end - start) / (2 * num_frames); both sides times 2 * num_frames.
+    # Midpoint k is start + (2k + 1) * (end - start) / (2 * num_frames). Midpoints and times are both multiplied
+    # by 2 * num_frames, so that they stay whole numbers.
     midpoints = (2 * np.arange(num_frames, dtype=np.int64) + 1) * (end - start)
     scaled = (pts_ticks - start) * (2 * num_frames)
     return np.unique(np.searchsorted(scaled, midpoints, side="right") - 1)
@@ -103,20 +107,20 @@ def on_screen_at_midpoints(
 def alternatives(
     pts_ticks: npt.NDArray[np.int64], chosen: npt.NDArray[np.intp], is_eligible: npt.NDArray[np.bool_], index: int
 ) -> list[int]:
-    """Up to `NUM_ALTERNATIVES` frames that could stand in for `index`, one of `chosen`: nearest first.
+    """Return the indices of up to `NUM_ALTERNATIVES` replacements of the frame `index` of `chosen`, nearest first.
 
-    They come evenly from the eligible frames that are nearer to it in time than to the frames
-    chosen before and after it, so that samples stay in order and as evenly spread as they can be.
+    They are spread evenly over the eligible frames that are nearer in time to frame `index` than to the
+    previous and the next chosen frame. So the samples stay in order and as evenly spread as possible.
     """
     position = int(np.searchsorted(chosen, index))
     time = int(pts_ticks[index])
-    near = is_eligible.copy()
-    near[index] = False
+    is_near = is_eligible.copy()
+    is_near[index] = False
     if position > 0:
-        near &= 2 * pts_ticks > time + int(pts_ticks[chosen[position - 1]])
+        is_near &= 2 * pts_ticks > time + int(pts_ticks[chosen[position - 1]])
     if position < len(chosen) - 1:
-        near &= 2 * pts_ticks < time + int(pts_ticks[chosen[position + 1]])
-    candidates = np.flatnonzero(near)
+        is_near &= 2 * pts_ticks < time + int(pts_ticks[chosen[position + 1]])
+    candidates = np.flatnonzero(is_near)
     candidates = candidates[evenly_spread(len(candidates), NUM_ALTERNATIVES)]
     return sorted(candidates.tolist(), key=lambda candidate: (abs(int(pts_ticks[candidate]) - time), candidate))
 
@@ -124,17 +128,18 @@ def alternatives(
 def _keyframes(
     pts_ticks: npt.NDArray[np.int64], is_keyframe: npt.NDArray[np.bool_], start: int, end: int, num_frames: int
 ) -> npt.NDArray[np.intp]:
-    """Up to `num_frames` keyframes within [start, end), evenly chosen by their order; the frame on
-    screen at the middle where the range holds none."""
+    """Return up to `num_frames` keyframes in [start, end), evenly chosen by their order.
+
+    If the range has no keyframe, return the frame on screen at its middle.
+    """
     candidates = np.flatnonzero(is_keyframe & (pts_ticks >= start) & (pts_ticks < end))
     if len(candidates) == 0:
         return on_screen_at_midpoints(pts_ticks, start, end, 1)
     return candidates[evenly_spread(len(candidates), num_frames)]
 
 
-def evenly_spread(length: int, num_kept: int) -> npt.NDArray[np.intp]:
-    """Indices of `num_kept` of `length` things in a row, those at the middles of equal spans; of all where there
-    are no more."""
-    if length <= num_kept:
+def evenly_spread(length: int, num_chosen: int) -> npt.NDArray[np.intp]:
+    """Return `num_chosen` of the indices 0 to `length` - 1, at the middles of equal parts; all if there are no more."""
+    if length <= num_chosen:
         return np.arange(length)
-    return (2 * np.arange(num_kept) + 1) * length // (2 * num_kept)
+    return (2 * np.arange(num_chosen) + 1) * length // (2 * num_chosen)

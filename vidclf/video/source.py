@@ -1,4 +1,4 @@
-"""Opening a video by its location, and naming what is wrong where that fails."""
+"""Opening a video by its location, and the reject reason if it cannot be opened or decoded."""
 
 from __future__ import annotations
 
@@ -18,24 +18,28 @@ from vidclf.video.rejection import VideoRejected
 from vidclf.video.remote_file import RangedFile
 
 NO_LIMIT = 2**63
+"""File size in bytes that no file exceeds."""
 
 _SNIFF_BYTES = 4096
 
 _CONTAINERS = "mov,mp4,matroska,webm,avi,mpegts,mpeg,mpegvideo,m4v,flv,asf,ogg,mxf"
-"""FFmpeg's names of what may be opened: a playlist or a script under a video's name would have FFmpeg
-open whatever it names, on this machine and others."""
+"""Containers that may be opened, by their FFmpeg names.
+
+A playlist or a script under the name of a video would otherwise make FFmpeg open every file that it names, on
+this machine and on others."""
 
 _UNPARSED_CODECS = ("h264", "hevc", "vp9", "libdav1d", "av1")
+"""Codecs whose packets FFmpeg takes from an MP4 file without parsing their content."""
 
 Source = str | RangedFile
-"""A local path, which FFmpeg reads itself, or a remote file."""
+"""A local path, which FFmpeg opens itself, or a remote file."""
 
 
 @contextmanager
 def locate(uri: str, max_bytes: int = NO_LIMIT) -> Iterator[Source]:
-    """The video at `uri`, found and of a size to be read.
+    """Check that the video exists and that its size is allowed, and return how to read it.
 
-    Raises VideoRejected: not_found, permission_denied, not_a_video, empty_file, too_large, read_error.
+    Raises VideoRejected with not_found, permission_denied, not_a_video, empty_file, too_large or read_error.
     """
     try:
         filesystem, path = storage.resolve(uri)
@@ -57,32 +61,35 @@ def locate(uri: str, max_bytes: int = NO_LIMIT) -> Iterator[Source]:
 
 @contextmanager
 def open_video(source: Source) -> Iterator[tuple[Any, Any]]:
-    """The container and its main video stream: the largest that is no attached picture.
+    """Open the container and its main video stream: the largest one that is not an attached picture.
 
-    Raises VideoRejected where there is no such stream, and PyAV's errors otherwise.
+    Raises VideoRejected if there is no such stream or no decoder for it. PyAV's other errors pass through.
     """
     if isinstance(source, RangedFile):
         source.seek(0)
     with av.open(source, metadata_errors="ignore", options={"format_whitelist": _CONTAINERS}) as container:
-        # An attached picture (cover art) is a video stream to FFmpeg, but not the video.
+        # FFmpeg presents an attached picture (cover art) as a video stream, but it is not the video.
         attached = av.stream.Disposition.attached_pic
         streams = [stream for stream in container.streams.video if not stream.disposition & attached]
         if not streams:
             raise VideoRejected(RejectReason.NO_VIDEO_STREAM, "the container holds no video stream")
-        # Without a decoder PyAV gives a stream no codec context, and so no size either.
+        # PyAV gives a stream without a decoder no codec context, and hence no size.
         decodable = [stream for stream in streams if stream.codec_context is not None]
         if not decodable:
             raise VideoRejected(RejectReason.UNSUPPORTED_CODEC, "no decoder for the video stream's codec")
         stream = max(decodable, key=lambda s: (s.width or 0) * (s.height or 0))
-        # One thread a decoder and one decoder a core: threads inside it cost more than they gain.
+        # One thread per decoder and one decoder per core: threads inside a decoder cost more than they gain.
         stream.thread_type = "NONE"
         stream.thread_count = 1
         yield container, stream
 
 
-def tells_all_in_header(source: Source, container: Any, stream: Any) -> bool:
-    """Whether every packet's place and time is known before any is read: an ISO base media file
-    (MP4, MOV) with one index, not in fragments, of a codec whose packets FFmpeg takes as they are."""
+def has_complete_index(source: Source, container: Any, stream: Any) -> bool:
+    """Return whether the header gives the position and time of every packet, so that none need be read.
+
+    True for an ISO base media file (MP4, MOV) with one index and no fragments, if FFmpeg does not parse the
+    packets of its codec.
+    """
     if "mp4" not in container.format.name or stream.codec_context.name not in _UNPARSED_CODECS or not stream.frames:
         return False
     with _opened(source) as file:
@@ -90,7 +97,7 @@ def tells_all_in_header(source: Source, container: Any, stream: Any) -> bool:
 
 
 def rejection(source: Source, error: Exception) -> VideoRejected:
-    """The reason that an error of PyAV or of reading stands for, by what the file looks like."""
+    """Return the rejection for an error of PyAV or of reading; the file's content helps to find the reason."""
     message = f"{type(error).__name__}: {getattr(error, 'strerror', None) or error}"
     if isinstance(error, PermissionError):
         return VideoRejected(RejectReason.PERMISSION_DENIED, message)
@@ -116,7 +123,7 @@ def rejection(source: Source, error: Exception) -> VideoRejected:
 
 
 def no_frames(source: Source, damage: list[str]) -> VideoRejected:
-    """The reason for a video that opens and yields no frame; `damage` is what decoding met."""
+    """Return the rejection of a video that opens but yields no frame; `damage` has one message per damaged packet."""
     with _opened(source) as file:
         head, size_bytes = _head(file)
         if _mp4_is_cut(file, head, size_bytes):
@@ -129,8 +136,9 @@ def no_frames(source: Source, damage: list[str]) -> VideoRejected:
 
 @contextmanager
 def _opened(source: Source) -> Iterator[IO[bytes] | RangedFile]:
+    """Open a source for reading bytes."""
     if isinstance(source, RangedFile):
-        # FFmpeg may be in the middle of it and does not expect to be moved.
+        # FFmpeg may be reading this file and relies on its position.
         position = source.tell()
         yield source
         source.seek(position)
@@ -140,14 +148,14 @@ def _opened(source: Source) -> Iterator[IO[bytes] | RangedFile]:
 
 
 def _head(file: IO[bytes] | RangedFile) -> tuple[bytes, int]:
-    """The first bytes, and the number of all."""
+    """Return the first bytes of a file, and its size in bytes."""
     size_bytes = file.seek(0, 2)
     file.seek(0)
     return file.read(_SNIFF_BYTES), size_bytes
 
 
 def _looks_like_a_video(head: bytes) -> bool:
-    """Signatures of the containers that archives hold: ISO BMFF, Matroska, AVI, TS, FLV, ASF, PS, Ogg."""
+    """Return whether a file begins like a common video container: ISO BMFF, Matroska, AVI, TS, FLV, ASF, PS, Ogg."""
     return (
         head[4:8] in (b"ftyp", b"moov", b"mdat", b"free", b"wide", b"skip")
         or head.startswith((b"\x1aE\xdf\xa3", b"FLV\x01", b"\x30\x26\xb2\x75", b"\x00\x00\x01\xba", b"OggS"))
@@ -157,7 +165,7 @@ def _looks_like_a_video(head: bytes) -> bool:
 
 
 def _mp4_is_cut(file: IO[bytes] | RangedFile, head: bytes, size_bytes: int) -> bool:
-    """Whether a top-level box of an ISO base media file reaches past the file's end."""
+    """Return whether a file is an ISO base media file with a top-level box that reaches past the end of the file."""
     if head[4:8] != b"ftyp":
         return False
     *_, (_, end) = _top_level_boxes(file, size_bytes)
@@ -165,8 +173,11 @@ def _mp4_is_cut(file: IO[bytes] | RangedFile, head: bytes, size_bytes: int) -> b
 
 
 def _top_level_boxes(file: IO[bytes] | RangedFile, size_bytes: int) -> Iterator[tuple[bytes, int | None]]:
-    """Type and end of each box (ISO/IEC 14496-12); the end is None where the file ends in a header.
-    A box of size 0 reaches to the end, and what is smaller than its own header ends the walk."""
+    """Yield the type and end of each top-level box (ISO/IEC 14496-12).
+
+    The end is None if the file ends inside the box's header. A box of size 0 reaches to the end of the file. A
+    box that is smaller than its own header is the last one yielded.
+    """
     position = 0
     while position < size_bytes:
         file.seek(position)

@@ -1,4 +1,4 @@
-"""Manifests from directories and lists of every kind, and the message of every refusal."""
+"""Manifests from directories and lists of every format, and the message of every ConfigError."""
 
 from __future__ import annotations
 
@@ -183,7 +183,7 @@ def test_a_group_in_the_list_stands_before_the_pattern(tmp_path: Path) -> None:
         ("l.csv", "uri,label\na.mp4,x\n,x\n", f"row 2 {NO_LOCATION}"),
         ("l.csv", "name\na.mp4\n", f"row 1 {NO_LOCATION}"),
         ("l.json", "[3]", f"row 1 {NO_LOCATION}"),
-        ("l.txt", "a.mp4\n./a.mp4\nb.mp4\n", "lists '{0}/a.mp4' more than once; every video must stand once"),
+        ("l.txt", "a.mp4\n./a.mp4\nb.mp4\n", "lists '{0}/a.mp4' more than once; every video must be listed once"),
         (
             "l.csv",
             "uri,label\na.mp4,x\nb.mp4,\nc.mp4,\nd.mp4,\ne.mp4,\n",
@@ -233,18 +233,18 @@ def test_a_directory_at_fault_is_refused_with_its_message(tmp_path: Path) -> Non
 
 def test_a_manifest_is_read_back_and_anything_else_refused(tmp_path: Path) -> None:
     table = manifest.list_archive(touch(tmp_path / "data", "cat/a.mp4")).manifest
-    good, other, text = (str(tmp_path / name) for name in ("m.parquet", "o.parquet", "t.parquet"))
-    storage.publish_table(good, table)
-    assert manifest.read_manifest(good).equals(table)
-    storage.publish_table(other, table.drop_columns(["group"]))
+    valid, incomplete, text = (str(tmp_path / name) for name in ("m.parquet", "o.parquet", "t.parquet"))
+    storage.publish_table(valid, table)
+    assert manifest.read_manifest(valid).equals(table)
+    storage.publish_table(incomplete, table.drop_columns(["group"]))
     Path(text).write_text("text")
     with pytest.raises(ConfigError) as error:
         manifest.read_manifest(f"{tmp_path}/no")
     assert str(error.value) == f"--manifest {tmp_path}/no: no such file; `jobs/index.py` writes one"
     with pytest.raises(ConfigError) as error:
-        manifest.read_manifest(other)
+        manifest.read_manifest(incomplete)
     assert str(error.value) == (
-        f"--manifest {other}: not a manifest that jobs/index.py wrote ({other}: columns missing ['group'], "
+        f"--manifest {incomplete}: not a manifest that jobs/index.py wrote ({incomplete}: columns missing ['group'], "
         "unexpected [])"
     )
     with pytest.raises(ConfigError, match=r"t\.parquet: not a manifest that jobs/index\.py wrote \("):
@@ -269,12 +269,12 @@ def test_a_manifest_is_read_whole_or_its_first_rows_and_ids_stand_once(tmp_path:
     for limit, ids in ((2, ["0", "1"]), (7, ["0", "1", "2", "3", "4"])):
         assert manifest.read_manifest(location, limit)["video_id"].to_pylist() == ids
     storage.publish_table(location, pa.Table.from_pylist([*videos, videos[0]], schema=schema.MANIFEST))
-    with pytest.raises(ConfigError, match="every video_id must stand once"):
+    with pytest.raises(ConfigError, match="every video_id must be unique"):
         manifest.read_manifest(location)
 
 
 def write_repeated(path: Path, row: dict[str, str], num_rows: int) -> str:
-    """A Parquet file of one row many times over: a value is stored once, and a count."""
+    """Write a small Parquet file that repeats one row: the format stores the value once, with a count."""
     piece = pa.table(
         {name: pa.DictionaryArray.from_arrays(np.zeros(10**6, np.int32), [text]) for name, text in row.items()}
     )
@@ -288,7 +288,7 @@ def write_repeated(path: Path, row: dict[str, str], num_rows: int) -> str:
 def test_a_list_of_twenty_million_rows_in_half_a_megabyte_takes_no_memory(tmp_path: Path) -> None:
     location = write_repeated(tmp_path / "l.parquet", {"path": "/a.mp4", "label": "A" * 100}, 20 * 10**6)
     before_kib = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    with pytest.raises(ConfigError, match=r"lists '/a\.mp4' more than once; every video must stand once"):
+    with pytest.raises(ConfigError, match=r"lists '/a\.mp4' more than once; every video must be listed once"):
         manifest.list_archive(location)
     assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before_kib < 150_000
 

@@ -1,4 +1,4 @@
-"""Splits by label, sublabel and source, with literal answers."""
+"""Splits by label, sublabel and source, with literal results."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ FRACTIONS = (0.6, 0.2, 0.2)
 DEFAULT = (0.7, 0.2, 0.1)
 
 
-def counts(names: list[str], of: list[bool]) -> list[int]:
-    """Videos in train, val and test among those marked."""
-    count = Counter(name for name, marked in zip(names, of, strict=True) if marked)
+def counts(names: list[str], is_counted: list[bool]) -> list[int]:
+    """Count the videos in train, val and test."""
+    count = Counter(name for name, counted in zip(names, is_counted, strict=True) if counted)
     return [count[name] for name in SPLITS]
 
 
@@ -32,7 +32,7 @@ def test_no_source_crosses_splits_and_every_class_is_in_each() -> None:
 
 
 def test_larger_sources_are_dealt_first_to_the_split_that_lacks_most() -> None:
-    # Wanted of 10 videos: 6, 2, 2. The source of 6 goes to train, the two of 2 to val and test.
+    # The shares of 10 videos are 6, 2 and 2. The source of 6 goes to train, the two of 2 to val and test.
     groups = ["big"] * 6 + ["x"] * 2 + ["y"] * 2
     names = splits.assign(["A"] * 10, [None] * 10, groups, FRACTIONS, seed=1)
     assert names[:6] == ["train"] * 6
@@ -40,22 +40,22 @@ def test_larger_sources_are_dealt_first_to_the_split_that_lacks_most() -> None:
 
 
 def test_every_sublabel_is_spread_as_the_shares_say() -> None:
-    # One source with all 20 films would, without sublabels, leave no other video for train.
+    # Without sublabels, the source with all 20 films would leave no other video for train.
     sublabels = ["film"] * 20 + ["drawn"] * 10 + ["made"] * 20
     groups = ["film"] * 20 + [f"d{i}" for i in range(10)] + [f"m{i}" for i in range(20)]
     names = splits.assign(["A"] * 50, sublabels, groups, DEFAULT, seed=0)
     assert {
-        sublabel: counts(names, [own == sublabel for own in sublabels]) for sublabel in ("film", "drawn", "made")
+        sublabel: counts(names, [other == sublabel for other in sublabels]) for sublabel in ("film", "drawn", "made")
     } == {"film": [20, 0, 0], "drawn": [7, 2, 1], "made": [14, 4, 2]}
 
 
 def test_sublabels_of_few_sources_make_up_for_each_other() -> None:
-    # Alone, each sublabel of three (2.1, 0.6, 0.3) would round to 2, 1, 0 and leave test empty.
+    # On its own, each sublabel of three videos (shares 2.1, 0.6, 0.3) would round to 2, 1, 0 and leave test empty.
     sublabels = [f"s{i // 3}" for i in range(30)]
     names = splits.assign(["A"] * 30, sublabels, [str(i) for i in range(30)], DEFAULT, seed=0)
     assert counts(names, [True] * 30) == [21, 6, 3]
     for sublabel in set(sublabels):
-        assert counts(names, [own == sublabel for own in sublabels]) in ([2, 1, 0], [2, 0, 1], [3, 0, 0])
+        assert counts(names, [other == sublabel for other in sublabels]) in ([2, 1, 0], [2, 0, 1], [3, 0, 0])
 
 
 def test_a_sublabel_of_one_source_goes_to_train_also_where_train_is_small() -> None:
@@ -91,9 +91,9 @@ def test_a_seed_gives_one_split_and_other_seeds_others() -> None:
 def test_the_split_does_not_depend_on_the_order_of_the_videos() -> None:
     labels, groups = ["A"] * 9, [str(i) for i in range(9)]
     sublabels: list[str | None] = ["x", "y", "z"] * 3
-    there = dict(zip(groups, splits.assign(labels, sublabels, groups, FRACTIONS, seed=0), strict=True))
+    forwards = dict(zip(groups, splits.assign(labels, sublabels, groups, FRACTIONS, seed=0), strict=True))
     backwards = splits.assign(labels, sublabels[::-1], groups[::-1], FRACTIONS, seed=0)
-    assert dict(zip(groups[::-1], backwards, strict=True)) == there
+    assert dict(zip(groups[::-1], backwards, strict=True)) == forwards
 
 
 def test_a_share_of_zero_gives_no_such_split() -> None:
@@ -111,8 +111,8 @@ def test_too_few_sources_are_named() -> None:
 
 
 def test_sources_that_tie_classes_together_are_named() -> None:
-    # Each class has two sources, which must go to the two splits; but each shares them with the other two
-    # classes, in a ring of three.
+    # Each class has two sources, which must go to the two splits. But it shares each source with one of the
+    # other two classes, in a ring of three.
     labels = ["A", "B", "B", "C", "C", "A"]
     groups = ["ab", "ab", "bc", "bc", "ca", "ca"]
     with pytest.raises(ConfigError, match=r"class '[ABC]' cannot be in (train|val), since its sources hold other"):
@@ -120,8 +120,8 @@ def test_sources_that_tie_classes_together_are_named() -> None:
 
 
 def test_the_largest_source_is_tested_as_often_as_any() -> None:
-    # A class of one source of 30 videos and 14 of 5.
+    # A class with one source of 30 videos and 14 sources of 5 videos.
     groups = ["large"] * 30 + [f"s{i // 5}" for i in range(70)]
-    found = [splits.assign(["A"] * 100, [None] * 100, groups, (0.7, 0.2, 0.1), seed)[0] for seed in range(600)]
-    shares = {name: found.count(name) / 600 for name in ("train", "val", "test")}
+    drawn = [splits.assign(["A"] * 100, [None] * 100, groups, (0.7, 0.2, 0.1), seed)[0] for seed in range(600)]
+    shares = {name: drawn.count(name) / 600 for name in ("train", "val", "test")}
     assert shares == pytest.approx({"train": 0.7, "val": 0.2, "test": 0.1}, abs=0.05)

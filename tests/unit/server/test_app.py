@@ -391,7 +391,7 @@ def orphan(parent: Path, name: str) -> Path:
 def test_folders_of_dead_servers_are_swept_and_no_others(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
     script = (
-        "import os, tempfile; from vidclf.prediction.uploads import PrivateFolder\n"
+        "import os, tempfile; from vidclf.server.uploads import PrivateFolder\n"
         f"tempfile.tempdir = {str(tmp_path)!r}\n"
         "folder = PrivateFolder(); open(folder.new_path(), 'w').close(); os.kill(os.getpid(), 9)\n"
     )

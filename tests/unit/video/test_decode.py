@@ -1,4 +1,4 @@
-"""The right frames out of every container, and a named reason where there are none."""
+"""Decoding gives the planned frames of every container, or a named reject reason."""
 
 from __future__ import annotations
 
@@ -15,7 +15,8 @@ import pytest
 
 from tests.support.videos import draw_index, read_index, write_video
 from vidclf.schema import RejectReason
-from vidclf.video.decode import DecodedVideo, decode_video
+from vidclf.video.decode import decode_video
+from vidclf.video.decoded_video import DecodedVideo
 from vidclf.video.frame_transform import FrameTransform
 from vidclf.video.rejection import VideoRejected
 from vidclf.video.sampling import SamplingPlan
@@ -43,7 +44,7 @@ def indices(video: DecodedVideo) -> list[int]:
         ("a.avi", {"codec": "mpeg4"}, "mpeg4"),
         ("b_frames.avi", {"codec": "mpeg4", "b_frames": 2}, "mpeg4"),
         ("h264.avi", {}, "h264"),
-        # AVI holds no presentation times: for H.264 with B-frames FFmpeg gives decoding times instead.
+        # AVI stores no presentation times: for H.264 with B-frames FFmpeg gives decoding times instead.
         ("h264_b_frames.avi", {"b_frames": 2}, "h264"),
         ("a.webm", {"codec": "libvpx-vp9"}, "vp9"),
     ],
@@ -99,14 +100,14 @@ def test_width_and_height_are_the_videos_and_not_the_models(tmp_path: Path) -> N
 
 
 def test_only_the_planned_frames_are_transformed(tmp_path: Path) -> None:
-    seen: list[int] = []
+    transformed: list[int] = []
 
     def transform(frame: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint8]:
-        seen.append(read_index(frame))
+        transformed.append(read_index(frame))
         return frame
 
     decode_video(str(write_video(tmp_path / "a.mp4", 12, **MP4)), SamplingPlan(num_frames=4), transform)
-    assert seen == [1, 4, 7, 10]
+    assert transformed == [1, 4, 7, 10]
 
 
 def test_cover_art_is_not_the_video_even_if_it_is_larger(tmp_path: Path) -> None:
@@ -168,7 +169,7 @@ def write_audio(path: Path) -> None:
 
 
 def write_cover(path: Path) -> None:
-    """An attached picture alone: a video stream to FFmpeg, but no video."""
+    """Write a file with only an attached picture, which FFmpeg presents as a video stream."""
     with av.open(str(path), "w") as container:
         cover = container.add_stream("mjpeg", rate=1)
         cover.width = cover.height = 64
@@ -184,14 +185,14 @@ def write_changed(path: Path, change: Callable[[bytes], bytes]) -> None:
 
 
 def spoil_samples(content: bytes) -> bytes:
-    """The second half of an mp4's media data overwritten, the index kept."""
+    """Overwrite the second half of the media data of an MP4 file, but not its index."""
     start = content.index(b"mdat") - 4
     size = int.from_bytes(content[start : start + 4], "big")
     return content[: start + size // 2] + b"\xff" * (size - size // 2) + content[start + size :]
 
 
 def long_cut_box(content: bytes) -> bytes:
-    """Only the start of a media data box whose size is written in 64 bits."""
+    """Cut an MP4 file inside a media data box that states its size in 64 bits."""
     start = content.index(b"mdat") - 4
     return content[:start] + b"\0\0\0\1mdat" + (1 << 40).to_bytes(8, "big") + bytes(100)
 
@@ -233,7 +234,7 @@ REJECTED: dict[str, tuple[Callable[[Path], object], RejectReason, str]] = {
     ),
     "audio.mp4": (write_audio, RejectReason.NO_VIDEO_STREAM, "the container holds no video stream"),
     "cover.mp4": (write_cover, RejectReason.NO_VIDEO_STREAM, "the container holds no video stream"),
-    # A codec that FFmpeg does not know: PyAV's stream then has no codec context, so no width.
+    # FFmpeg does not know this codec, so that PyAV's stream has no codec context and no width.
     "unknown_codec.mp4": (
         lambda path: write_changed(path, lambda content: content.replace(b"avc1", b"zzzz")),
         RejectReason.UNSUPPORTED_CODEC,

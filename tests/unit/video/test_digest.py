@@ -1,4 +1,4 @@
-"""Digests of files: literal for known bytes, and what makes a file another one."""
+"""Fingerprints of files: literal digests of known bytes, and the changes that a fingerprint reveals."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ def test_a_local_file_is_hashed_whole(tmp_path: Path) -> None:
     path = tmp_path / "v"
     path.write_bytes(b"vidclf")
     os.utime(path, ns=(0, 1_700_000_000_123_456_789))
-    found = digest.identify(str(path))
-    assert found.digest == "xxh3:530c8b656a6a45b1b3bea092d40eaf7f"
-    assert found.size_bytes == 6
-    assert found.modified == datetime(2023, 11, 14, 22, 13, 20, 123456, tzinfo=UTC)
+    fingerprint = digest.identify(str(path))
+    assert fingerprint.digest == "xxh3:530c8b656a6a45b1b3bea092d40eaf7f"
+    assert fingerprint.size_bytes == 6
+    assert fingerprint.modified == datetime(2023, 11, 14, 22, 13, 20, 123456, tzinfo=UTC)
 
 
 def test_a_file_is_the_same_by_its_time_or_by_its_bytes(tmp_path: Path) -> None:
@@ -44,11 +44,17 @@ def test_of_a_remote_file_four_blocks_and_the_size_count() -> None:
     before = digest.identify(file)
     assert before.digest.startswith("xxh3-sampled:")
     assert (file.bytes_fetched, before.size_bytes, before.modified) == (4 * block, 22 * block, None)
-    # They begin at 0, 7, 14 and 21 of 22.
-    for changed, is_seen in ((0, True), (block, False), (7 * block, True), (15 * block - 1, True), (15 * block, False)):
-        other = bytearray(data)
-        other[changed] = 1
-        assert digest.is_same(remote(bytes(other)), before) is not is_seen
+    # The hashed blocks begin at blocks 0, 7, 14 and 21 of 22.
+    for changed_byte, is_hashed in (
+        (0, True),
+        (block, False),
+        (7 * block, True),
+        (15 * block - 1, True),
+        (15 * block, False),
+    ):
+        changed = bytearray(data)
+        changed[changed_byte] = 1
+        assert digest.is_same(remote(bytes(changed)), before) is not is_hashed
     assert not digest.is_same(remote(data + b"0"), before)
 
 

@@ -1,4 +1,4 @@
-"""Literal quality numbers of frames whose pixels are known."""
+"""Literal quality measures of frames with known pixels."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ def grey(level: int, size: int = 8) -> npt.NDArray[np.uint8]:
 
 
 def checkerboard(size: int = 8) -> npt.NDArray[np.uint8]:
-    """Single black and white pixels in turn."""
+    """Return a frame of alternating black and white pixels."""
     rows, columns = np.indices((size, size))
     luma = np.where((rows + columns) % 2 == 1, 255, 0).astype(np.uint8)
     return np.repeat(luma[:, :, None], 3, axis=2)
@@ -46,11 +46,11 @@ def test_a_frame_is_black_below_luma_25_and_not_at_it() -> None:
 
 def test_a_frame_of_any_size_is_judged_by_some_of_its_pixels() -> None:
     frame = grey(0, size=800)
-    frame[1::2] = 255  # rows between those that are looked at
+    frame[1::2] = 255  # rows between the sampled rows
     assert frame_quality.is_black(frame)
     frame[::8, ::8] = 200
     assert not frame_quality.is_black(frame)
-    # A wide letterbox: the picture fills 60 of 360 rows.
+    # A wide letterbox, of which the picture fills 60 of 360 rows.
     letterbox = np.zeros((360, 640, 3), np.uint8)
     letterbox[150:210] = 120
     assert frame_quality.is_black(letterbox) is (120 * 60 / 360 < 25)

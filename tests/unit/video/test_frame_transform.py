@@ -1,4 +1,4 @@
-"""The spatial transform against torchvision (equal) and PIL (one grey level)."""
+"""The spatial transform gives the pixels of torchvision, and those of PIL to within one grey level."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from torchvision.transforms.v2.functional import InterpolationMode
 from vidclf.video.frame_transform import FrameTransform, FrameTransforms
 
 SIZES = [(64, 64), (240, 320), (320, 240), (97, 131), (360, 202), (40, 57), (33, 500)]
-"""(height, width); the last two are scaled up or very wide"""
+"""Heights and widths; of the last two, one is scaled up and one is very wide."""
 MODES = {"bilinear": InterpolationMode.BILINEAR, "bicubic": InterpolationMode.BICUBIC}
 PIL_MODES = {"bilinear": Image.Resampling.BILINEAR, "bicubic": Image.Resampling.BICUBIC}
 
@@ -38,8 +38,8 @@ def test_pixels_equal_torchvisions_resize_and_center_crop(
 
 
 def test_a_crop_whose_corner_lies_at_the_frames_size_is_scaled_all_the_same() -> None:
-    # 55 × 187 becomes 64 × 217; the crop's corner is then at (55, 131), and the operator would not
-    # scale a height of 55 to 55.
+    # 55 × 187 becomes 64 × 217. The crop's corner is then at (55, 131), and the operator would not scale a
+    # height of 55 to 55.
     frame = noise(55, 187)
     image = torch.from_numpy(frame).permute(2, 0, 1)
     expected = functional.center_crop(functional.resize(image, [64], antialias=True), [46, 46])

@@ -1,4 +1,4 @@
-"""Planned decoding gives the very frames of a full sequential decode, bit for bit before scaling."""
+"""Planned decoding gives the frames of a full sequential decode, bit for bit before scaling."""
 
 from __future__ import annotations
 
@@ -11,17 +11,20 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 
-from tests.support.videos import read_index, write_video
-from vidclf.video import decode, packets, sampling
-from vidclf.video.packets import PacketIndex, PacketRange
+from tests.support.videos import (
+    B_FRAMES,
+    FRAGMENTED,
+    OPEN_GOP,
+    SVT,
+    VP9,
+    X265,
+    X265_CLOSED,
+    as_it_is,
+    read_index,
+    write_video,
+)
+from vidclf.video import decode, planned_reader, sampling
 from vidclf.video.sampling import SamplingPlan
-
-B_FRAMES: dict[str, Any] = {"b_frames": 3}
-OPEN_GOP: dict[str, Any] = {"b_frames": 3, "codec_options": {"x264-params": "open-gop=1:bframes=3"}}
-X265 = {"codec_options": {"x265-params": "log-level=none:keyint=12:bframes=3:open-gop=1"}}
-X265_CLOSED = {"codec_options": {"x265-params": "log-level=none:keyint=12:bframes=3:open-gop=0"}}
-SVT = {"codec_options": {"preset": "12", "svtav1-params": "keyint=12"}}
-FRAGMENTED = {"container_options": {"movflags": "frag_keyframe+empty_moov+default_base_moof"}}
 
 MATRIX: list[tuple[str, str, dict[str, Any]]] = [
     ("mp4", "libx264", {}),
@@ -39,8 +42,8 @@ MATRIX: list[tuple[str, str, dict[str, Any]]] = [
     ("mkv", "libx265", X265),
     ("mov", "libx265", X265),
     ("ts", "libx265", X265),
-    ("webm", "libvpx-vp9", {"codec_options": {"deadline": "realtime", "cpu-used": "8"}}),
-    ("mp4", "libvpx-vp9", {"codec_options": {"deadline": "realtime", "cpu-used": "8"}}),
+    ("webm", "libvpx-vp9", VP9),
+    ("mp4", "libvpx-vp9", VP9),
     ("mkv", "libsvtav1", SVT),
     ("mp4", "libsvtav1", SVT),
     ("webm", "libsvtav1", SVT),
@@ -61,16 +64,12 @@ PLANS = [
 ]
 
 
-def as_it_is(frame_HWC: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint8]:
-    return frame_HWC
-
-
 def every_frame(path: Path) -> tuple[list[int], list[npt.NDArray[np.uint8]]]:
-    """All frames in sequence, by PyAV alone: what planned decoding is measured against."""
+    """Decode all frames in sequence with PyAV alone, as the reference: their times and RGB pixels."""
     with av.open(str(path)) as container:
         shown = list(container.decode(video=0))
         pts = [frame.pts for frame in shown]
-        if pts != sorted(pts):  # AVI with reordered frames: times are FFmpeg's guess, the order is not
+        if pts != sorted(pts):  # AVI with reordered frames: the times are FFmpeg's guess, the order is right
             pts = list(range(len(pts)))
         return pts, [frame.to_ndarray(format="rgb24") for frame in shown]
 
@@ -84,9 +83,9 @@ def assert_planned_equals_sequence(path: Path, plan: SamplingPlan) -> None:
         end = times[0] + round(planned.duration_s / time_base)
     chosen = sampling.choose(times, int(end), np.zeros(len(times), bool), time_base, plan, "a")
     assert planned.pts_s.tolist() == pytest.approx([float((pts[i] - pts[0]) * time_base) for i in chosen])
-    assert [np.array_equal(ours, frames[i]) for ours, i in zip(planned.frames_THWC, chosen, strict=True)] == [
-        True
-    ] * len(chosen)
+    assert len(planned.frames_THWC) == len(chosen)
+    for frame, index in zip(planned.frames_THWC, chosen, strict=True):
+        assert np.array_equal(frame, frames[index])
 
 
 @pytest.mark.parametrize(("container", "codec", "options"), MATRIX)
@@ -136,7 +135,7 @@ def test_interlaced(tmp_path: Path) -> None:
 
 
 def test_field_coded_interlaced(tmp_path: Path) -> None:
-    # MPEG-2, the codec of interlaced archives: two fields make a frame, and a packet holds both.
+    # MPEG-2 is the codec of interlaced archives: two fields make a frame, and a packet holds both.
     options = {"codec": "mpeg2video", "b_frames": 2, "codec_options": {"flags": "+ildct+ilme", "alternate_scan": "1"}}
     for container in ("ts", "mpg", "mxf"):
         size = (720, 576) if container == "mxf" else (96, 64)
@@ -158,16 +157,16 @@ def test_from_a_tenth_of_a_second_to_thirty_seconds(tmp_path: Path, duration_ms:
 
 
 def test_black_frames_give_way_to_the_nearest_good_ones(tmp_path: Path) -> None:
-    # Forty frames, ten seconds each a quarter: [0, 10), [10, 20), ... of which 5, 15, 25, 35 are sampled.
+    # Forty frames in four quarters [0, 10), [10, 20), ...; frames 5, 15, 25 and 35 are sampled.
     black = {*range(4, 8), *range(20, 30)}
     for container, options in (("mp4", {"b_frames": 2}), ("avi", {"b_frames": 2})):
         path = tmp_path / f"v.{container}"
         write_video(path, 40, black=black, **options)
         plan = SamplingPlan(num_frames=4)
-        kept = decode.decode_video(str(path), replace(plan, avoid_black=False), as_it_is)
-        assert [read_index(frame) for frame in kept.frames_THWC] == [0, 15, 0, 35]
-        # Of the frames nearer to 5 than to 15 four are looked at: 1, 3, 6 and 8, 3 being the nearest good
-        # one. The third quarter is black from end to end.
+        with_black = decode.decode_video(str(path), replace(plan, avoid_black=False), as_it_is)
+        assert [read_index(frame) for frame in with_black.frames_THWC] == [0, 15, 0, 35]
+        # Four of the frames that are nearer to 5 than to 15 are decoded: 1, 3, 6 and 8. Frame 3 is the nearest
+        # one that is not black. The third quarter is black throughout.
         video = decode.decode_video(str(path), plan, as_it_is)
         assert [read_index(frame) for frame in video.frames_THWC] == [3, 15, 0, 35]
         assert video.pts_s.tolist() == pytest.approx([0.3, 1.5, 2.5, 3.5])
@@ -181,7 +180,7 @@ def test_a_video_that_is_black_throughout_is_kept_as_it_is(tmp_path: Path) -> No
 
 
 def test_packets_too_many_to_keep_are_read_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(decode, "KEEP_PACKETS_BYTES", 1000)
+    monkeypatch.setattr(planned_reader, "KEEP_PACKETS_BYTES", 1000)
     path = write_video(tmp_path / "v.mp4", 50, noise=True, **OPEN_GOP)
     for plan in PLANS:
         assert_planned_equals_sequence(path, plan)
@@ -200,31 +199,3 @@ def test_keyframes_mode_takes_keyframes_only(tmp_path: Path) -> None:
     assert decode.decode_video(str(path), plan, as_it_is).pts_s.tolist() == [1.0, 3.0, 5.0]
     every = decode.decode_video(str(path), replace(plan, num_frames=73), as_it_is)
     assert every.pts_s.tolist() == [0.0, 1.0, 2.0, 3.0, 4.0, 5.0]
-
-
-def index_of(pts: list[int], keyframes: list[int]) -> PacketIndex:
-    return PacketIndex(
-        pts_ticks=np.array(pts),
-        is_keyframe=np.isin(np.arange(len(pts)), keyframes),
-        is_shown=np.ones(len(pts), bool),
-        end_ticks=max(pts) + 1,
-        positions=np.full(len(pts), -1),
-        sizes=np.ones(len(pts), int),
-    )
-
-
-def test_runs_begin_at_a_keyframe_and_end_at_the_wanted_packet() -> None:
-    index = index_of([0, 2, 1, 3, 4, 6, 5, 7, 8, 10, 9, 11], keyframes=[0, 4, 8])
-    assert packets.runs(index, np.array([1, 10])) == [PacketRange(0, 2), PacketRange(8, 9)]
-    assert packets.runs(index, np.array([3, 4])) == [PacketRange(0, 4)]
-    assert packets.runs(index, np.array([5])) == [PacketRange(4, 6)]
-
-
-def test_a_leading_picture_needs_the_group_before() -> None:
-    # Packet 5 is shown at 3, before its keyframe (packet 4, shown at 4).
-    index = index_of([0, 1, 2, 8, 4, 3, 5], keyframes=[0, 4])
-    assert packets.runs(index, np.array([3])) == [PacketRange(0, 5)]
-
-
-def test_frames_before_the_first_keyframe_are_decoded_from_the_beginning() -> None:
-    assert packets.runs(index_of([0, 1, 2, 3], keyframes=[2]), np.array([1, 3])) == [PacketRange(0, 3)]

@@ -1,4 +1,4 @@
-"""Videos over HTTP: the same frames as from a local file, by as few bytes as the container allows."""
+"""Videos over HTTP give the same frames as local files, from as few bytes as the container allows."""
 
 from __future__ import annotations
 
@@ -13,12 +13,11 @@ from urllib.parse import unquote
 import numpy as np
 import pytest
 
-from tests.support.videos import write_video
-from tests.unit.video.test_planned_decode import B_FRAMES, FRAGMENTED, OPEN_GOP, SVT, X265, as_it_is
+from tests.support.videos import B_FRAMES, FRAGMENTED, OPEN_GOP, SVT, VP9, X265, as_it_is, write_video
 from vidclf.archive.manifest import list_archive
 from vidclf.errors import ConfigError
 from vidclf.schema import RejectReason
-from vidclf.video import decode, packets, remote_file, retry
+from vidclf.video import decode, packets, planned_reader, remote_file, retry
 from vidclf.video.rejection import VideoRejected
 from vidclf.video.remote_file import RangedFile
 from vidclf.video.sampling import SamplingPlan
@@ -26,7 +25,7 @@ from vidclf.video.source import open_video
 
 
 class Server:
-    """Serves a folder. Settings say how good it is; `bytes_sent` says what was asked of it."""
+    """HTTP server of a folder. Attributes switch faults on; `bytes_sent` counts the bytes of its replies."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
@@ -41,12 +40,12 @@ class Server:
 
         class Handler(BaseHTTPRequestHandler):
             def do_HEAD(self) -> None:
-                self.answer(with_body=False)
+                self.reply(with_body=False)
 
             def do_GET(self) -> None:
-                self.answer(with_body=True)
+                self.reply(with_body=True)
 
-            def answer(self, *, with_body: bool) -> None:
+            def reply(self, *, with_body: bool) -> None:
                 path = served.folder / unquote(self.path[1:])
                 served.requests += 1
                 if served.failures_left > 0:
@@ -101,14 +100,11 @@ def rejected(uri: str, **options: Any) -> tuple[RejectReason, str]:
 
 @pytest.fixture(autouse=True)
 def waits(monkeypatch: pytest.MonkeyPatch) -> list[float]:
-    """What would have been waited between attempts."""
+    """Collect the waits between attempts, in seconds, instead of waiting."""
     waited: list[float] = []
     monkeypatch.setattr(retry.time, "sleep", waited.append)
     monkeypatch.setattr(retry, "JITTER", 0.0)
     return waited
-
-
-VP9 = {"codec_options": {"deadline": "realtime", "cpu-used": "8"}}
 
 
 @pytest.mark.parametrize(
@@ -137,13 +133,13 @@ def test_the_same_frames_as_from_a_local_file(
     for num_frames in (1, 5, 73):
         plan = SamplingPlan(num_frames=num_frames)
         local = decode.decode_video(str(path), plan, as_it_is)
-        ours = decode.decode_video(f"{server.address}/v.{container}", plan, as_it_is)
-        assert np.array_equal(ours.frames_THWC, local.frames_THWC)
-        assert (ours.pts_s.tolist(), ours.duration_s) == (local.pts_s.tolist(), local.duration_s)
+        remote = decode.decode_video(f"{server.address}/v.{container}", plan, as_it_is)
+        assert np.array_equal(remote.frames_THWC, local.frames_THWC)
+        assert (remote.pts_s.tolist(), remote.duration_s) == (local.pts_s.tolist(), local.duration_s)
 
 
 def big_video(path: Path) -> int:
-    """Twenty groups of about 200 KB of noise each; its size."""
+    """Write a video of twenty groups of about 200 KB of noise each, and return its size in bytes."""
     options = {"preset": "ultrafast", "crf": "1", "x264-params": "scenecut=0"}
     write_video(path, 200, gop=10, fps=10, noise=True, size=(160, 120), codec_options=options)
     return path.stat().st_size
@@ -157,7 +153,7 @@ def test_of_a_long_mp4_only_the_index_and_the_wanted_groups_are_fetched(
     assert size_bytes > 2_000_000
     video = decode.decode_video(f"{server.address}/v.mp4", SamplingPlan(num_frames=2, avoid_black=False), as_it_is)
     assert video.pts_s.tolist() == [5.0, 15.0]
-    # FFmpeg probes the beginning when it opens a file, and a frame needs its group; the rest is not asked for.
+    # FFmpeg reads the beginning of a file when it opens it, and a frame needs its group. The rest is not fetched.
     assert server.bytes_sent < size_bytes // 3
 
 
@@ -169,16 +165,16 @@ def test_the_header_tells_the_same_as_the_packets(tmp_path: Path, codec: str, op
     content = path.read_bytes()
     file = RangedFile(lambda start, stop: content[start:stop], len(content))
     with open_video(file) as (container, stream):
-        told = decode._scan(file, container, stream)
+        from_header = planned_reader.read_index(file, container, stream)
     with open_video(str(path)) as (container, stream):
-        read = packets.scan(container, stream)
-    assert told is not None
-    assert read is not None
-    assert told.is_from_header
+        from_packets = packets.scan(container, stream)
+    assert from_header is not None
+    assert from_packets is not None
+    assert from_header.is_from_header
     for field in ("pts_ticks", "is_keyframe", "is_shown", "positions", "sizes"):
-        assert getattr(told, field).tolist() == getattr(read, field).tolist()
-    assert told.end_ticks == read.end_ticks
-    assert read.is_keyframe.sum() > 1
+        assert getattr(from_header, field).tolist() == getattr(from_packets, field).tolist()
+    assert from_header.end_ticks == from_packets.end_ticks
+    assert from_packets.is_keyframe.sum() > 1
 
 
 def test_names_with_spaces_and_any_letters(server: Server, tmp_path: Path) -> None:
@@ -202,8 +198,8 @@ def test_a_refusal_has_its_reason(
 ) -> None:
     write_video(tmp_path / "v.mp4", 3)
     server.status = status
-    found = rejected(f"{server.address}/v.mp4")
-    assert (found[0], found[1][: len(message)]) == (reason, message)
+    actual_reason, actual_message = rejected(f"{server.address}/v.mp4")
+    assert (actual_reason, actual_message[: len(message)]) == (reason, message)
 
 
 def test_a_server_that_is_not_there_is_a_read_error() -> None:
@@ -240,9 +236,11 @@ def test_a_local_file_above_the_limit_is_too_large(tmp_path: Path) -> None:
     assert rejected(str(path), max_bytes=10) == expected
 
 
-def ranged(content: bytes, asked: list[tuple[int, int]]) -> RangedFile:
+def ranged(content: bytes, requests: list[tuple[int, int]]) -> RangedFile:
+    """Return a file over `content` that adds each fetched range to `requests`."""
+
     def fetch(start: int, stop: int) -> bytes:
-        asked.append((start, stop))
+        requests.append((start, stop))
         return content[start:stop]
 
     return RangedFile(fetch, len(content))
@@ -250,33 +248,33 @@ def ranged(content: bytes, asked: list[tuple[int, int]]) -> RangedFile:
 
 def test_a_ranged_file_fetches_whole_blocks_once(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(remote_file, "BLOCK_BYTES", 4)
-    asked: list[tuple[int, int]] = []
-    file = ranged(b"0123456789", asked)
+    requests: list[tuple[int, int]] = []
+    file = ranged(b"0123456789", requests)
     file.seek(3)
     assert (file.read(3), file.tell()) == (b"345", 6)
     assert (file.read(100), file.read(1)) == (b"6789", b"")
     assert file.seek(-1, 2) == 9
-    assert asked == [(0, 4), (4, 8), (8, 10)]
+    assert requests == [(0, 4), (4, 8), (8, 10)]
     assert file.bytes_fetched == 10
 
 
 def test_outside_of_the_wanted_ranges_zeros_stand_and_nothing_is_fetched(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(remote_file, "BLOCK_BYTES", 2)
-    asked: list[tuple[int, int]] = []
-    file = ranged(b"0123456789", asked)
-    file.only = [(1, 3), (8, 9)]
-    assert file.read() == b"\x0012\0\0\0\0\x008\0"
-    assert asked == [(0, 2), (2, 4), (8, 10)]
+    requests: list[tuple[int, int]] = []
+    file = ranged(b"0123456789", requests)
+    with file.fetching_only([(1, 3), (8, 9)]):
+        assert file.read() == b"\x0012\0\0\0\0\x008\0"
+    assert requests == [(0, 2), (2, 4), (8, 10)]
 
 
 def test_an_answer_that_is_too_short_is_an_error() -> None:
-    with pytest.raises(OSError, match=r"asked for bytes 0 to 4, got 3 of them \(5 attempts\)"):
+    with pytest.raises(OSError, match=r"requested bytes 0 to 4, got 3 of them \(5 attempts\)"):
         RangedFile(lambda start, stop: b"abc", 4).read(4)
 
 
 def test_an_answer_that_was_too_short_is_asked_for_again(waits: list[float]) -> None:
-    answers = [b"a", b"abc", b"abcd"]
-    file = RangedFile(lambda start, stop: answers.pop(0), 4)
+    replies = [b"a", b"abc", b"abcd"]
+    file = RangedFile(lambda start, stop: replies.pop(0), 4)
     assert file.read(4) == b"abcd"
     assert waits == [0.5, 1.0]
     assert file.bytes_fetched == 4
@@ -333,9 +331,9 @@ def test_waits_vary_by_half(monkeypatch: pytest.MonkeyPatch, waits: list[float])
     assert 0.65 < max(first) <= 0.75
 
 
-def test_spans_that_lie_close_together_are_joined(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(remote_file, "JOINED_GAP_BYTES", 10)
-    assert remote_file.joined([(50, 60), (0, 10), (20, 30), (41, 45), (22, 25)]) == [(0, 30), (41, 60)]
+def test_spans_that_are_close_together_are_merged(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(remote_file, "MERGE_GAP_BYTES", 10)
+    assert remote_file.merged_ranges([(50, 60), (0, 10), (20, 30), (41, 45), (22, 25)]) == [(0, 30), (41, 60)]
 
 
 def test_a_list_over_http_names_videos_beside_it(server: Server, tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""Literal frame indices of the sampling plan."""
+"""Literal indices of the frames that a sampling plan picks."""
 
 from __future__ import annotations
 
@@ -25,18 +25,18 @@ def uniform(pts_ticks: npt.NDArray[np.int64], end_ticks: int, num_frames: int) -
         (range(10), 10, 4, [1, 3, 6, 8]),
         (range(10), 10, 1, [5]),
         (range(0, 1200, 100), 1200, 4, [1, 4, 7, 10]),
-        # As many as there are frames: every frame once.
+        # As many as the video has frames: every frame once.
         (range(5), 5, 5, [0, 1, 2, 3, 4]),
         # The first time need not be zero, nor positive.
         (range(1000, 1010), 1010, 4, [1, 3, 6, 8]),
         (range(-3, 7), 7, 4, [1, 3, 6, 8]),
-        # Variable rate: a long frame is seen by several midpoints and returned once.
+        # Variable rate: a long frame that several midpoints pick is returned once.
         ([0, 100, 1000], 1100, 4, [1]),
         ([0, 100, 200, 1000, 1100], 1200, 4, [1, 2, 3]),
         ([0, 10, 20, 30, 1000], 2000, 2, [3, 4]),
         # The last frame's own duration counts: midpoints 25 and 75.
         ([0, 10], 100, 2, [1]),
-        # Fewer frames than asked for.
+        # Fewer frames than requested.
         ([0, 10, 20], 30, 8, [0, 1, 2]),
         # One frame.
         ([7], 8, 1, [0]),
@@ -55,7 +55,7 @@ def test_a_midpoint_at_a_frames_own_time_takes_that_frame() -> None:
 
 
 def test_a_tie_is_not_lost_to_rounding_at_large_times() -> None:
-    # Three ticks a frame from 2**52: the midpoints of three spans fall on the frames 1, 3 and 5.
+    # Three ticks per frame, starting at 2**52: the midpoints of three spans fall on the frames 1, 3 and 5.
     pts = 2**52 + 3 * np.arange(6, dtype=np.int64)
     assert uniform(pts, 2**52 + 18, 3).tolist() == [1, 3, 5]
 
@@ -87,7 +87,7 @@ def test_times_that_do_not_increase_are_refused(pts_ticks: list[int], end_ticks:
 
 
 def chosen(plan: SamplingPlan, seed: str = "", keyframes: tuple[int, ...] = ()) -> list[int]:
-    """From 100 frames, one a second."""
+    """Return the indices that `plan` picks from 100 frames, at one frame per second."""
     is_keyframe = np.isin(np.arange(100), keyframes)
     return sampling.choose(np.arange(100), 100, is_keyframe, Fraction(1), plan, seed).tolist()
 
@@ -132,9 +132,10 @@ def test_alternatives_are_nearer_to_their_frame_than_to_its_neighbours_and_neare
     pts = np.arange(0, 300, 10)
     chosen = np.array([5, 15, 25])
     every = np.ones(30, bool)
-    # Frames 11 to 19 but 15, of which four: every second.
+    # Candidates are frames 11 to 19 without 15; every second one of them is taken.
     assert sampling.alternatives(pts, chosen, every, 15) == [14, 17, 12, 19]
-    # No neighbour before the first: from the beginning. At the middle to the next one (frame 10) neither has it.
+    # The first chosen frame has no neighbour before it, so candidates start at frame 0. Frame 10, in the middle
+    # between two chosen frames, is a candidate of neither.
     assert sampling.alternatives(pts, chosen, every, 5) == [6, 3, 8, 1]
     assert sampling.alternatives(pts, chosen, every, 25) == [24, 27, 22, 29]
 

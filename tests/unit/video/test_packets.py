@@ -1,0 +1,37 @@
+"""The packets that a frame needs, with literal indices."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from vidclf.video import packets
+from vidclf.video.packets import PacketIndex, PacketRange
+
+
+def index_of(pts: list[int], keyframes: list[int]) -> PacketIndex:
+    """Return the index of packets with these times in decoding order, and with these packets as keyframes."""
+    return PacketIndex(
+        pts_ticks=np.array(pts),
+        is_keyframe=np.isin(np.arange(len(pts)), keyframes),
+        is_shown=np.ones(len(pts), bool),
+        end_ticks=max(pts) + 1,
+        positions=np.full(len(pts), -1),
+        sizes=np.ones(len(pts), int),
+    )
+
+
+def test_ranges_begin_at_a_keyframe_and_end_at_the_wanted_packet() -> None:
+    index = index_of([0, 2, 1, 3, 4, 6, 5, 7, 8, 10, 9, 11], keyframes=[0, 4, 8])
+    assert packets.needed_ranges(index, np.array([1, 10])) == [PacketRange(0, 2), PacketRange(8, 9)]
+    assert packets.needed_ranges(index, np.array([3, 4])) == [PacketRange(0, 4)]
+    assert packets.needed_ranges(index, np.array([5])) == [PacketRange(4, 6)]
+
+
+def test_a_leading_picture_needs_the_group_before() -> None:
+    # Packet 5 is shown at time 3, before its keyframe (packet 4), which is shown at time 4.
+    index = index_of([0, 1, 2, 8, 4, 3, 5], keyframes=[0, 4])
+    assert packets.needed_ranges(index, np.array([3])) == [PacketRange(0, 5)]
+
+
+def test_frames_before_the_first_keyframe_are_decoded_from_the_beginning() -> None:
+    assert packets.needed_ranges(index_of([0, 1, 2, 3], keyframes=[2]), np.array([1, 3])) == [PacketRange(0, 3)]
