@@ -88,7 +88,7 @@ def test_a_server_takes_a_quarter_of_the_gpu(made_up: dict[str, dict[str, Any]])
 def test_a_plan_measures_the_device_of_the_gpu(made_up: dict[str, dict[str, Any]]) -> None:
     plan = made_up["plan"]
     assert plan["code"] == 0, plan["errors"]
-    assert "a job takes torch cpu fp32" in plan["said"]
+    assert "a job uses torch cpu fp32" in plan["stdout"]
     assert yaml.safe_load(plan["written"]) == {
         "decode_workers": 2,
         "cnn_workers": 1,

@@ -271,7 +271,7 @@ def test_gpus_that_are_not_there_are_refused() -> None:
             {"cnn_workers": 3},
             "--cnn-workers must be at most 2 with --gpus-per-cnn-worker 1 on a cluster of 2",
         ),
-        (1, True, {}, "--weights DEFAULT: run on CPUs alone (--gpus-per-cnn-worker 0), being quantized"),
+        (1, True, {}, "--weights DEFAULT: are quantized and run only on CPUs (--gpus-per-cnn-worker 0)"),
     ],
 )
 def test_what_the_clusters_gpus_cannot_do_is_refused_before_the_output_is_there(

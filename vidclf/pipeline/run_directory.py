@@ -38,9 +38,9 @@ def check_run(config: PipelineConfig, manifest: pa.Table, job: PipelineJob) -> N
     for target in job.targets:
         run = target.run(config.output)
         if run in begun:
-            reason = _identity_difference(target, run) or _manifest_difference(run, manifest)
-            if reason is not None:
-                raise _foreign(run, reason, outputs.remedy(_kind(target), run))
+            difference = _identity_difference(target, run) or _manifest_difference(run, manifest)
+            if difference is not None:
+                raise _foreign(run, difference, outputs.remedy(_kind(target), run))
         elif any(layout.part_files(other) for other in begun):
             reason = f"of this job's runs only {', '.join(begun)} holds videos, and {run} none"
             remedy = f"the runs of a job grow together, {outputs.remedy(_kind(target), config.output)}"
