@@ -46,8 +46,8 @@ def run_over_features(
     pools = pool_sizes(config, ray_cluster.connect())
     (target,) = job.targets
     run = target.run(config.output)
-    asked = asked_ids(run)
-    _copy_quarantine(features[0], run, asked)
+    manifest_ids = asked_ids(run)
+    _copy_quarantine(features[0], run, manifest_ids)
     pending_ids = one_array([storage.read_table(reconcile.to_read(config.output, [run]), [schema.VIDEO_ID])])
     tally = graph.prepare(config)
 
@@ -127,10 +127,10 @@ class ClassifyFeatures:
         return pa.table(columns).select(self._columns.names).cast(self._columns)
 
 
-def _copy_quarantine(features: str, run: str, asked: pa.Array) -> None:
-    """Quarantine every video of `asked` that is quarantined in the run of features, for the same reason."""
+def _copy_quarantine(features: str, run: str, manifest_ids: pa.Array) -> None:
+    """Quarantine every video of `manifest_ids` that is quarantined in the run of features, for the same reason."""
     tables = list(storage.iter_tables(layout.quarantine_files(features), schema.QUARANTINE.names))
     rows = pa.concat_tables(tables or [schema.QUARANTINE.empty_table()]).cast(schema.QUARANTINE)
-    rows = rows.filter(pc.is_in(rows[schema.VIDEO_ID], asked))
+    rows = rows.filter(pc.is_in(rows[schema.VIDEO_ID], manifest_ids))
     if rows.num_rows:
         storage.publish_table(storage.join(run, layout.QUARANTINE_DIR, QUARANTINE_FILE), rows)
