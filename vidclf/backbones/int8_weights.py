@@ -51,14 +51,14 @@ def is_quantized(state: State) -> bool:
     return _GRAPH in state
 
 
-def unpack(state: State, name: str, what: str) -> Int8Weights:
+def unpack(state: State, name: str, flag: str) -> Int8Weights:
     """The 8-bit weights in `state`. Raises ConfigError where they are of another backbone than `name`.
 
-    `what`: the beginning of the error message, such as the flag and its value.
+    `flag`: the flag and its value, with which the error message begins.
     """
     saved_name = state[_BACKBONE].tobytes().decode()
     if saved_name != name:
-        raise ConfigError(f"{what}: holds 8-bit weights of {saved_name}, not of {name}")
+        raise ConfigError(f"{flag}: holds 8-bit weights of {saved_name}, not of {name}")
     return Int8Weights(
         backbone=saved_name,
         graph=state[_GRAPH].tobytes(),

@@ -1,4 +1,4 @@
-"""Repeated frames of a video, found so that a CNN computes each picture once.
+"""Detection of repeated frames in a video, so that a CNN computes each picture once.
 
 Slides, menus and screen recordings do not move, and encoders keep unchanged parts bit for bit. Recordings of a screen
 are less exact. For them there is a tolerance: a frame that is close to the last new frame counts as its repetition.

@@ -109,15 +109,15 @@ def _read_state_dict(location: str) -> dict[str, Tensor]:
     return {str(key): value for key, value in nested.items() if isinstance(value, Tensor)}
 
 
-def _check(expected: dict[str, Tensor], state: dict[str, Tensor], what: str) -> None:
-    """Raise ConfigError that begins with `what` unless the names and shapes of `state` are the expected ones."""
+def _check(expected: dict[str, Tensor], state: dict[str, Tensor], subject: str) -> None:
+    """Raise ConfigError that begins with `subject` unless the names and shapes of `state` are the expected ones."""
     missing = sorted(expected.keys() - state.keys())
     unknown = sorted(state.keys() - expected.keys())
     if missing or unknown:
         raise ConfigError(
-            f"{what}: {len(missing)} tensors missing {missing[:3]}, {len(unknown)} unknown {unknown[:3]}: "
+            f"{subject}: {len(missing)} tensors missing {missing[:3]}, {len(unknown)} unknown {unknown[:3]}: "
             "are these weights of another backbone?"
         )
     for key, value in expected.items():
         if value.shape != state[key].shape:
-            raise ConfigError(f"{what}: {key} must be {tuple(value.shape)}, is {tuple(state[key].shape)}")
+            raise ConfigError(f"{subject}: {key} must be {tuple(value.shape)}, is {tuple(state[key].shape)}")

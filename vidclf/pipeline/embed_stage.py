@@ -1,4 +1,4 @@
-"""The CNN stage of the pipeline: decoded rows in, feature rows or rows of a head out. [Ray]
+"""The CNN stage of the pipeline: decoded frames in, features or predictions out. [Ray]
 
 Shape suffixes: B videos, T frames, H W pixels, D features, S backbones.
 """

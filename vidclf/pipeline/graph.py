@@ -1,7 +1,8 @@
-"""The Ray Data pipeline that turns a manifest into embedded videos, each exactly once. [Ray Data]
+"""The stages of the pipeline, from reading the manifest to writing shards, and how they run. [Ray Data]
 
-`extract` writes the features of the embedded videos. `classify` supplies a head, which turns features into
-predictions inside the same CNN worker. Resuming, quarantine, shards and summaries are the same for both jobs.
+Every video of the manifest is processed exactly once. `extract` writes features. `classify` supplies a head, which
+turns features into predictions inside the same CNN worker. Resuming, quarantine, shards and summaries are the same for
+both jobs.
 
     manifest ─▶ skip finished ─▶ decode (CPU) ─▶ CNN [▶ head] (GPU or CPU) ─▶ part-* | quarantine/part-*
 """
@@ -81,7 +82,7 @@ def prepare(config: PipelineConfig) -> Any:
     context = DataContext.get_current()
     # The second data source API makes one block of a manifest, which would decode serially.
     context.use_datasource_v2 = False
-    # What the pipeline writes is committed task by task.
+    # Every task of writing is committed by itself.
     context.checkpoint_config = CheckpointConfig(
         id_column=schema.VIDEO_ID,
         checkpoint_path=storage.join(config.output, reconcile.CHECKPOINT_DIR),
@@ -188,7 +189,7 @@ def map_in_actors(
 ) -> Dataset:
     """One stage: `num_workers` actors, each made by `worker(**arguments)` and called with Arrow tables.
 
-    `num_cpus`, `num_gpus`: what each actor reserves. `batch_size`: rows per call; None passes whole blocks.
+    `num_cpus`, `num_gpus`: reserved by each actor. `batch_size`: rows per call; None passes whole blocks.
     Two tasks in flight per actor hide the transfer of their rows.
     """
     return videos.map_batches(
@@ -205,7 +206,7 @@ def map_in_actors(
 
 
 def decode_limits(config: PipelineConfig) -> DecodeLimits:
-    """What decoding one video may cost this job."""
+    """Limits on time, memory and file size for decoding one video, from the job's flags."""
     return replace(limits_from_flags(config), video_bytes=int(config.max_video_gib * 1024**3))
 
 

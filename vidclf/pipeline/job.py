@@ -1,4 +1,8 @@
-"""Description of a pipeline job: backbones, sampling, runs to write and an optional head."""
+"""Description of a pipeline job: backbones, sampling, runs to write, and an optional head.
+
+A head turns the features of a video into the row to write, such as a prediction. Without a head, the features are
+written themselves.
+"""
 
 from __future__ import annotations
 
@@ -95,7 +99,7 @@ class RunSpec:
         return [setup.spec for setup in self.embeddings]
 
     def identity(self) -> dict[str, Any]:
-        """The content of `run_identity.json`: what decides the run's rows, and their columns."""
+        """The content of `run_identity.json`: everything that decides the run's rows, and their columns."""
         return {
             "feature_key": "+".join(spec.key for spec in self.specs),
             "feature_specs": [vars(spec) for spec in self.specs],

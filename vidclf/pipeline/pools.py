@@ -1,4 +1,4 @@
-"""Sizes of the worker pools and of the memory between them."""
+"""Number of workers per stage of the pipeline, their CPUs and GPUs, and the memory for frames between the stages."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ def check_devices(config: PipelineConfig, job: PipelineJob) -> None:
 
 @dataclass(frozen=True, kw_only=True)
 class WorkerPools:
-    """Workers of the decode and CNN stages, and what each worker reserves."""
+    """Workers of the decode and CNN stages, and the CPUs and GPUs that each worker reserves."""
 
     decode_workers: int
     decode_cpus: float
@@ -74,7 +74,7 @@ class WorkerPools:
 
 
 def pool_sizes(config: PipelineConfig, resources: ClusterResources) -> WorkerPools:
-    """Number of workers per stage and what each reserves, from the flags and the cluster's CPUs and GPUs.
+    """Number of workers per stage and their CPUs and GPUs, from the job's flags and the cluster's resources.
 
     Without a GPU, each core gets one worker, which alternates between decoding and the CNN. `--cnn-workers` separates
     the stages there too. With GPUs, there are as many CNN workers as their shares allow, GPU by GPU. All cores decode

@@ -1,4 +1,4 @@
-"""Starting, resuming or refusing a run directory."""
+"""Checks and preparation of a job's output directory: start a run, continue it, or refuse that of another job."""
 
 from __future__ import annotations
 
@@ -90,7 +90,7 @@ def _identity_difference(target: RunSpec, run: str) -> str | None:
 
 
 def _spec_difference(saved_specs: list[FeatureSpec], job_specs: list[FeatureSpec]) -> str:
-    """Which settings of the same backbones differ, or which backbones."""
+    """The settings in which the same backbones differ, or else the names of different backbones."""
     saved_names, job_names = ([spec.backbone for spec in specs] for specs in (saved_specs, job_specs))
     if saved_names != job_names:
         return f"backbones: {','.join(saved_names)} != {','.join(job_names)}"
