@@ -20,6 +20,8 @@ from pathlib import Path
 import pyarrow.parquet as pq
 from ray.thirdparty_files import psutil  # Ray brings its own copy
 
+from tests.support.process_facts import end_together, open_videos, parent, title
+
 ROOT = Path(__file__).resolve().parents[2]
 VICTIMS = ("driver", "decode worker", "decoder child", "CNN worker", "node")
 ARGUMENTS = (
@@ -129,22 +131,6 @@ class ChaosCluster:
         for process in psutil.wait_procs(descendants, timeout=10)[1]:
             process.kill()
         self._log.close()
-
-
-def title(process: psutil.Process) -> str:
-    """The command line of a process, or the title that it set; empty where it has ended."""
-    try:
-        return " ".join(process.cmdline())
-    except psutil.NoSuchProcess:
-        return ""
-
-
-def parent(process: psutil.Process) -> int | None:
-    """Process id of the parent; None where the process has ended."""
-    try:
-        return int(process.ppid())
-    except psutil.NoSuchProcess:
-        return None
 
 
 class Driver:
@@ -333,26 +319,3 @@ class Round:
         self.outcome.num_videos += len(locations)
         self.outcome.num_ok += len(ok)
         self.outcome.quarantined.update(row["reason"] for row in rejected)
-
-
-def end_together(processes: list[psutil.Process]) -> None:
-    """SIGKILL all processes at one moment, like a machine that fails.
-
-    They are stopped first, so that no process can react to the end of another.
-    """
-    for act in (psutil.Process.suspend, psutil.Process.kill):
-        for process in processes:
-            try:
-                act(process)
-            except psutil.NoSuchProcess:
-                if process is processes[0]:
-                    raise
-    psutil.wait_procs(processes, timeout=10)
-
-
-def open_videos(process: psutil.Process, folder: Path) -> list[str]:
-    """Files below `folder` that a process has open."""
-    targets = []
-    for descriptor in os.listdir(f"/proc/{process.pid}/fd"):
-        targets.append(os.readlink(f"/proc/{process.pid}/fd/{descriptor}"))
-    return [target for target in targets if target.startswith(f"{folder}/")]
