@@ -1,4 +1,4 @@
-"""What Prometheus sees of a run, scraped from Ray's own endpoint."""
+"""Prometheus metrics of a pipeline, scraped from Ray's endpoint."""
 
 from __future__ import annotations
 
@@ -17,17 +17,17 @@ RUN = "s3://bucket/features"
 
 
 def scraped() -> dict[str, float]:
-    """Metrics of `RUN` on this node, by name and own labels. Other tests of the session have runs of their own."""
+    """Metrics of `RUN` on this node, by name and those labels that Ray does not add."""
     port = ray.nodes()[0]["MetricsExportPort"]
     with urllib.request.urlopen(f"http://127.0.0.1:{port}/metrics", timeout=5) as answer:
         text = answer.read().decode()
-    found = {}
+    metrics = {}
     for name, labels, value in re.findall(r"^ray_(vidclf_\w+)\{(.*)\} (\S+)$", text, re.MULTILINE):
-        if f'run="{RUN}"' not in labels:
+        if f'run="{RUN}"' not in labels:  # of another test of the session
             continue
-        own = ",".join(sorted(re.findall(r'(?:reason|state|le)="[^"]*"', labels)))
-        found[f"{name}{{{own}}}"] = float(value)
-    return found
+        kept_labels = ",".join(sorted(re.findall(r'(?:reason|state|le)="[^"]*"', labels)))
+        metrics[f"{name}{{{kept_labels}}}"] = float(value)
+    return metrics
 
 
 @pytest.mark.usefixtures("ray_session")
@@ -40,15 +40,15 @@ def test_counters_histograms_and_the_gauge_reach_prometheus() -> None:
     ray.get(tally.read.remote())
     deadline = time.monotonic() + 60
     while 'vidclf_failures_total{reason="truncated"}' not in scraped():
-        assert time.monotonic() < deadline, "nothing of ours was exported in 60 s"
+        assert time.monotonic() < deadline, "no vidclf metric was exported in 60 s"
         time.sleep(1)
-    found = scraped()
-    assert found['vidclf_videos_total{state="ok"}'] == 1
-    assert found['vidclf_videos_total{state="quarantined"}'] == 1
-    assert found['vidclf_failures_total{reason="truncated"}'] == 1
-    assert found["vidclf_decode_seconds_count{}"] == 3
-    assert found['vidclf_decode_seconds_bucket{le="0.5"}'] == 2
-    assert found["vidclf_cnn_seconds_count{}"] == 2
-    assert found['vidclf_cnn_seconds_bucket{le="0.2"}'] == 0
-    assert found['vidclf_cnn_seconds_bucket{le="0.5"}'] == 2
-    assert found["vidclf_frames_in_flight{}"] == 50
+    metrics = scraped()
+    assert metrics['vidclf_videos_total{state="ok"}'] == 1
+    assert metrics['vidclf_videos_total{state="quarantined"}'] == 1
+    assert metrics['vidclf_failures_total{reason="truncated"}'] == 1
+    assert metrics["vidclf_decode_seconds_count{}"] == 3
+    assert metrics['vidclf_decode_seconds_bucket{le="0.5"}'] == 2
+    assert metrics["vidclf_cnn_seconds_count{}"] == 2
+    assert metrics['vidclf_cnn_seconds_bucket{le="0.2"}'] == 0
+    assert metrics['vidclf_cnn_seconds_bucket{le="0.5"}'] == 2
+    assert metrics["vidclf_frames_in_flight{}"] == 50

@@ -1,4 +1,4 @@
-"""What a write task leaves, also when it is run a second time."""
+"""Shards of a write task, also of one that runs a second time."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ PAIR = pa.schema([pa.field("video_id", pa.string(), False), pa.field("video_uri"
 
 
 def write(tmp_path: Path, *rows: tuple[str, str | None]) -> None:
-    """Ids and reject reasons to the shards of task 7."""
+    """Write rows, given as id and reject reason, to the shards of task 7."""
     table = pa.Table.from_pylist(
         [
             {
@@ -44,7 +44,7 @@ def write(tmp_path: Path, *rows: tuple[str, str | None]) -> None:
 
 
 @pytest.mark.usefixtures("ray_session")
-def test_the_sink_parts_ok_rows_from_rejected_ones_in_every_run(tmp_path: Path) -> None:
+def test_the_sink_separates_ok_rows_from_rejected_ones_in_every_run(tmp_path: Path) -> None:
     write(tmp_path, ("1", None), ("2", "truncated"), ("3", None))
     for name, uri in (("one", "x"), ("two", "y")):
         assert pq.read_table(tmp_path / name / "part-u-000007.parquet").to_pylist() == [
@@ -67,6 +67,6 @@ def test_a_task_that_is_run_again_leaves_no_row_of_its_first_attempt(tmp_path: P
     assert shards == {"one/quarantine/part-u-000007.parquet", "two/quarantine/part-u-000007.parquet"}
 
 
-def test_a_process_that_writes_does_without_torch() -> None:
+def test_a_writing_process_works_without_torch() -> None:
     code = "import sys, vidclf.pipeline.sink; sys.exit('torch' in sys.modules)"
     subprocess.run([sys.executable, "-c", code], check=True)

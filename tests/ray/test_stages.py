@@ -1,11 +1,10 @@
-"""The pipeline's stages, each by itself; the whole of it runs in test_end_to_end.py."""
+"""The stages of the pipeline, one by one. tests/system/test_jobs.py runs the whole pipeline."""
 
 from __future__ import annotations
 
 import re
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -13,8 +12,10 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
+import pyarrow.parquet as pq
 import pytest
 import ray
+import ray.data
 
 from tests.support.videos import write_video
 from vidclf import ray_cluster, schema
@@ -29,9 +30,9 @@ from vidclf.pipeline.decode_embed_stage import DecodeAndEmbed
 from vidclf.pipeline.decode_stage import DecodeVideos
 from vidclf.pipeline.driver import embed_videos
 from vidclf.pipeline.embed_stage import EmbedVideos, most_trusted
-from vidclf.pipeline.graph import check_error_rate
+from vidclf.pipeline.graph import check_error_rate, limit_frames_in_flight
 from vidclf.pipeline.job import BackboneSetup, PipelineJob, RunSpec
-from vidclf.pipeline.pools import block_count, frames_in_flight_bytes, pool_sizes
+from vidclf.pipeline.pools import pool_sizes
 from vidclf.pipeline.sink import written_columns
 from vidclf.ray_cluster import ClusterResources
 from vidclf.video.decoder_process import DecodeLimits
@@ -40,11 +41,11 @@ from vidclf.video.sampling import SamplingPlan
 
 
 class Counting:
-    """Stands for the tally actor: keeps what it is told."""
+    """A replacement for the tally actor that keeps every report."""
 
     def __init__(self) -> None:
-        self.told: list[dict[str, float]] = []
-        self.add = SimpleNamespace(remote=lambda *reports: self.told.extend(reports))
+        self.reports: list[dict[str, float]] = []
+        self.add = SimpleNamespace(remote=lambda *reports: self.reports.extend(reports))
 
 
 def manifest(*paths: Path) -> pa.Table:
@@ -74,7 +75,7 @@ def decoded(tmp_path: Path) -> pa.Table:
     tally = Counting()
     tables = list(DecodeVideos(plan, transforms, DecodeLimits(), tally)(manifest(*paths)))
     assert [table.num_rows for table in tables] == [1, 1, 1]
-    assert len(tally.told) == 3
+    assert len(tally.reports) == 3
     return pa.concat_tables(tables)
 
 
@@ -84,7 +85,7 @@ def test_decoding_gives_a_row_for_every_row_in_order(decoded: pa.Table, tmp_path
     assert decoded["num_frames"].to_pylist() == [4, None, 2]
     assert decoded["reject_reason"].to_pylist() == [None, "not_a_video", None]
     assert decoded["width"].to_pylist() == [128, None, 64]
-    # Frame 0, which shows nothing, is sampled of the second video only.
+    # Frame 0 is black. Only of the video of two frames it is sampled.
     assert decoded["is_black"].to_pylist() == [[False, False, False, False], None, [True, False]]
     assert decoded["content_digest"][1].as_py() is None
     assert decoded["size_bytes"].to_pylist() == [
@@ -94,14 +95,14 @@ def test_decoding_gives_a_row_for_every_row_in_order(decoded: pa.Table, tmp_path
     ]
 
 
-def test_every_transform_has_a_view_of_the_same_frames(decoded: pa.Table) -> None:
+def test_every_transform_has_a_rendition_of_the_same_frames(decoded: pa.Table) -> None:
     wide, _, small = decoded["view_0"].to_pylist()
     assert (len(wide["frames"]), len(small["frames"])) == (4, 2)
     assert decoded["view_0"][1].as_py() is None
     assert {len(frame) for frame in wide["frames"]} == {64 * 64 * 3}
     for row in (0, 2):
-        views = [decoded[f"view_{index}"][row].as_py()["frames"] for index in range(2)]
-        for large, cropped in zip(*views, strict=True):
+        renditions = [decoded[f"view_{index}"][row].as_py()["frames"] for index in range(2)]
+        for large, cropped in zip(*renditions, strict=True):
             whole = np.frombuffer(large, np.uint8).reshape(64, 64, 3)
             assert np.array_equal(np.frombuffer(cropped, np.uint8).reshape(32, 32, 3), whole[16:48, 16:48])
 
@@ -109,8 +110,8 @@ def test_every_transform_has_a_view_of_the_same_frames(decoded: pa.Table) -> Non
 def job() -> PipelineJob:
     state = weights.load_weights("efficientnet_lite0", "DEFAULT")
     spec = FeatureSpec.of("efficientnet_lite0", "DEFAULT", weights.weights_digest(state), SamplingPlan(num_frames=4))
-    embedding = BackboneSetup(spec=spec, weights="DEFAULT", state=state)
-    target = RunSpec(embeddings=(embedding,), output_schema=schema.features(1280))
+    setup = BackboneSetup(spec=spec, weights="DEFAULT", state=state)
+    target = RunSpec(embeddings=(setup,), output_schema=schema.features(1280))
     return PipelineJob(targets=(target,))
 
 
@@ -119,14 +120,14 @@ def test_embedding_keeps_frames_with_their_video(tmp_path: Path) -> None:
     paths = [write_video(tmp_path / f"{name}.mp4", count) for name, count in (("a", 12), ("b", 2))]
     (tmp_path / "t.mp4").write_text("text")
     whole = job()
-    decode = DecodeVideos(whole.embeddings[0].spec.plan, whole.transforms(), DecodeLimits(), Counting())
+    decode = DecodeVideos(whole.plan, whole.transforms(), DecodeLimits(), Counting())
     rows = list(decode(manifest(paths[0], tmp_path / "t.mp4", paths[1])))
     tally = Counting()
-    (embedding,) = whole.embeddings
-    network = convert(embedding.spec.backbone, embedding.weights, embedding.state)
-    embed = EmbedVideos(whole, {embedding.spec.key: ray.put(network)}, "fp32", 0, tally)
-    assert tally.told == [{"cnn_engine:openvino fp32": 1}]
-    tally.told.clear()
+    (setup,) = whole.embeddings
+    network = convert(setup.spec.backbone, setup.weights, setup.state)
+    embed = EmbedVideos(whole, {setup.spec.key: ray.put(network)}, "fp32", 0, tally)
+    assert tally.reports == [{"cnn_engine:openvino fp32": 1}]
+    tally.reports.clear()
 
     def features(table: pa.Table) -> list[Any]:
         written = pa.Table.from_struct_array(table.filter(pc.is_null(table["reject_reason"]))["target_0"])
@@ -137,8 +138,8 @@ def test_embedding_keeps_frames_with_their_video(tmp_path: Path) -> None:
     assert together.schema == written_columns([whole.targets[0].output_schema])
     assert [None if row is None else row["num_frames"] for row in together["target_0"].to_pylist()] == [4, 2, None]
     assert together["reject_reason"].to_pylist() == [None, None, "not_a_video"]
-    told = {name: count for name, count in tally.told[0].items() if name != "cnn_s"}
-    assert told == {"done": 3, "ok": 2, "frames_embedded": 6, "rejected:not_a_video": 1}
+    counts = {name: count for name, count in tally.reports[0].items() if name != "cnn_s"}
+    assert counts == {"done": 3, "ok": 2, "frames_embedded": 6, "rejected:not_a_video": 1}
     # Each video alone, and both as a slice of a larger table, give the same features.
     for index, row in ((0, rows[0]), (1, rows[2])):
         np.testing.assert_allclose(features(together)[index], features(embed(row))[0], atol=2e-2)
@@ -150,39 +151,29 @@ def test_embedding_keeps_frames_with_their_video(tmp_path: Path) -> None:
 def test_a_worker_that_decodes_and_embeds_does_what_two_would(tmp_path: Path) -> None:
     paths = [write_video(tmp_path / f"{number}.mp4", 5) for number in range(5)]
     (tmp_path / "t.mp4").write_text("text")
-    asked = manifest(paths[0], tmp_path / "t.mp4", *paths[1:])
+    rows = manifest(paths[0], tmp_path / "t.mp4", *paths[1:])
     whole = job()
-    (embedding,) = whole.embeddings
-    network = ray.put(convert(embedding.spec.backbone, embedding.weights, embedding.state))
+    (setup,) = whole.embeddings
+    networks = {setup.spec.key: ray.put(convert(setup.spec.backbone, setup.weights, setup.state))}
     tally = Counting()
-    decode = {
-        "plan": embedding.spec.plan,
-        "transforms": whole.transforms(),
-        "limits": DecodeLimits(),
-        "tally": tally,
-    }
-    embed = {
-        "job": whole,
-        "networks": {embedding.spec.key: network},
-        "precision": "fp32",
-        "num_gpus": 0,
-        "tally": tally,
-    }
-    tables = list(DecodeAndEmbed(decode, embed)(asked))
+    limits = DecodeLimits()
+    fused = DecodeAndEmbed(job=whole, limits=limits, networks=networks, precision="fp32", num_gpus=0, tally=tally)
+    tables = list(fused(rows))
     # Rejected rows come after the ok ones of their group of four.
     assert [[row is not None for row in table["target_0"].to_pylist()] for table in tables] == [
         [True, True, True, False],
         [True, True],
     ]
-    apart = EmbedVideos(**embed)(pa.concat_tables(DecodeVideos(**decode)(asked)))
+    decoded_rows = pa.concat_tables(DecodeVideos(whole.plan, whole.transforms(), limits, tally)(rows))
+    apart = EmbedVideos(whole, networks, "fp32", 0, tally)(decoded_rows)
     by_id = "video_id"
     assert pa.concat_tables(tables).sort_by(by_id).to_pylist() == apart.sort_by(by_id).to_pylist()
-    counts = sum((Counter(told) for told in tally.told), Counter())
+    counts = sum((Counter(report) for report in tally.reports), Counter())
     assert (counts["decoded"], counts["done"], counts["ok"], counts["rejected:not_a_video"]) == (12, 12, 10, 2)
 
 
-class Side:
-    """A head that writes what it was given: two backbones' features, one after the other."""
+class Concatenation:
+    """A head whose rows hold the features of two backbones, one after the other."""
 
     engine = "numpy"
 
@@ -200,7 +191,9 @@ def test_a_head_gets_the_features_of_each_of_its_backbones_from_one_decoding(tmp
     spec = FeatureSpec.of("resnet50", "random", weights.weights_digest(state), embeddings[0].spec.plan)
     embeddings.append(BackboneSetup(spec=spec, weights="random", state=state))
     both = RunSpec(
-        embeddings=tuple(embeddings), output_schema=schema.features(1280 + 2048), make_head=lambda device: Side()
+        embeddings=tuple(embeddings),
+        output_schema=schema.features(1280 + 2048),
+        make_head=lambda device: Concatenation(),
     )
     saved = [
         RunSpec(name=e.spec.backbone, embeddings=(e,), output_schema=schema.features(e.spec.feature_dim))
@@ -222,51 +215,6 @@ def test_a_head_gets_the_features_of_each_of_its_backbones_from_one_decoding(tmp
     assert np.array_equal(joined, np.concatenate([lite0, resnet], axis=1))
 
 
-def extract_config(**values: Any) -> ExtractConfig:
-    return ExtractConfig(manifest="m", output="o", **values)
-
-
-@pytest.mark.parametrize(
-    ("num_cpus", "num_gpus", "values", "decode_workers", "cnn_workers", "cpus", "cnn_gpus"),
-    [
-        (1, 0, {}, 1, 0, 0.5, 0),
-        (2, 0, {}, 2, 0, 0.5, 0),
-        (16, 0, {}, 16, 0, 0.937, 0),
-        (16, 0, {"decode_workers": 32}, 32, 0, 0.468, 0),
-        (16, 0, {"decode_workers": 3, "cnn_workers": 2}, 3, 2, 1.0, 0),
-        (64, 4, {}, 59, 4, 1.0, 1),
-        # Of each GPU that CNN workers share, one CPU.
-        (64, 4, {"gpus_per_cnn_worker": 0.5}, 59, 8, 1.0, 0.5),
-        (64, 4, {"gpus_per_cnn_worker": 0.5, "cnn_workers": 3}, 61, 3, 1.0, 0.5),
-        # Two workers at 0.4 on each of two GPUs, and not five on both.
-        (16, 2, {"gpus_per_cnn_worker": 0.4}, 13, 4, 1.0, 0.4),
-        (64, 4, {"gpus_per_cnn_worker": 0.0}, 64, 0, 0.984, 0),
-        (2, 1, {}, 1, 1, 1.0, 1),
-    ],
-)
-def test_pools_fill_the_cluster_and_leave_a_cpu(
-    num_cpus: int,
-    num_gpus: int,
-    values: dict[str, Any],
-    decode_workers: int,
-    cnn_workers: int,
-    cpus: float,
-    cnn_gpus: float,
-) -> None:
-    pools = pool_sizes(extract_config(**values), ClusterResources(num_cpus=num_cpus, num_gpus=num_gpus))
-    assert (pools.decode_workers, pools.cnn_workers, pools.cnn_gpus) == (decode_workers, cnn_workers, cnn_gpus)
-    # A CNN worker on a GPU reserves that alone: decoders may have taken every CPU beside it.
-    assert (pools.decode_cpus, pools.cnn_cpus) == (cpus, 0.0 if cnn_gpus else cpus)
-    assert decode_workers * pools.decode_cpus + cnn_workers * pools.cnn_cpus <= max(num_cpus - 1, 0.5)
-
-
-def test_gpus_that_are_not_there_are_refused() -> None:
-    with pytest.raises(ConfigError, match="--gpus-per-cnn-worker must be 0 on a cluster without GPUs, got 1"):
-        pool_sizes(extract_config(gpus_per_cnn_worker=1.0), ClusterResources(num_cpus=8, num_gpus=0))
-    with pytest.raises(ConfigError, match=r"--cnn-workers must be at most 2 with --gpus-per-cnn-worker 1 on .* got 3"):
-        pool_sizes(extract_config(cnn_workers=3), ClusterResources(num_cpus=8, num_gpus=2))
-
-
 @pytest.mark.parametrize(
     ("num_gpus", "is_quantized", "values", "message"),
     [
@@ -277,7 +225,7 @@ def test_gpus_that_are_not_there_are_refused() -> None:
             {"cnn_workers": 3},
             "--cnn-workers must be at most 2 with --gpus-per-cnn-worker 1 on a cluster of 2",
         ),
-        (1, True, {}, "--weights DEFAULT: run on CPUs alone (--gpus-per-cnn-worker 0), being quantized"),
+        (1, True, {}, "--weights DEFAULT: are quantized and run only on CPUs (--gpus-per-cnn-worker 0)"),
     ],
 )
 def test_what_the_clusters_gpus_cannot_do_is_refused_before_the_output_is_there(
@@ -296,23 +244,16 @@ def test_what_the_clusters_gpus_cannot_do_is_refused_before_the_output_is_there(
     assert [path.name for path in tmp_path.iterdir()] == ["a.mp4"]
 
 
-@pytest.mark.parametrize(
-    ("num_videos", "decode_workers", "blocks"),
-    [(1, 2, 1), (4, 2, 2), (50, 2, 13), (1024, 2, 64), (1_000_000, 64, 31_250)],
-)
-def test_a_manifest_is_read_in_enough_blocks_for_every_worker(
-    num_videos: int, decode_workers: int, blocks: int
-) -> None:
-    assert block_count(num_videos, decode_workers) == blocks
-
-
-def test_decoded_frames_in_flight_are_bounded_by_the_pools_or_by_the_user() -> None:
-    config = extract_config(decode_workers=3, cnn_workers=2)
+@pytest.mark.usefixtures("ray_session")
+def test_the_bound_on_frames_in_flight_reaches_a_pipeline_that_is_read_already(tmp_path: Path) -> None:
+    pq.write_table(manifest(Path("/a"), Path("/b")), tmp_path / "manifest.parquet")
+    videos = ray.data.read_parquet(str(tmp_path / "manifest.parquet"), num_cpus=0)
+    config = ExtractConfig(manifest="m", output="o", decode_workers=3, cnn_workers=2)
     pools = pool_sizes(config, ClusterResources(num_cpus=16, num_gpus=0))
-    assert frames_in_flight_bytes(config, pools, 11_000_000) == (3 * 16 + 2 * 32) * 11_000_000
-    assert frames_in_flight_bytes(replace(config, frames_in_flight_gib=0.5), pools, 11_000_000) == 2**29
-    with pytest.raises(ConfigError, match=r"--frames-in-flight-gib must be above 0 GiB, got 0"):
-        extract_config(frames_in_flight_gib=0.0)
+    limit_frames_in_flight(videos, config, pools, video_bytes=11_000_000)
+    context = videos.map_batches(lambda batch: batch).context
+    assert context.execution_options.resource_limits.object_store_memory == (3 * 16 + 2 * 32) * 11_000_000
+    assert context.target_max_block_size == 4 * 11_000_000
 
 
 @pytest.mark.parametrize(

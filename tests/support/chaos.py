@@ -1,6 +1,6 @@
-"""Killing parts of a running extraction, and finding out what became of each video.
+"""Rounds of killing parts of a running extraction, and checks that every video is in exactly one place afterwards.
 
-Every process looked at or killed is a descendant of the cluster or the driver started here.
+Every process that is inspected or killed is a descendant of a cluster or driver that was started here.
 """
 
 from __future__ import annotations
@@ -20,14 +20,16 @@ from pathlib import Path
 import pyarrow.parquet as pq
 from ray.thirdparty_files import psutil  # Ray brings its own copy
 
+from tests.support.process_facts import end_together, open_videos, parent, title
+
 ROOT = Path(__file__).resolve().parents[2]
 VICTIMS = ("driver", "decode worker", "decoder child", "CNN worker", "node")
 ARGUMENTS = (
     *("--backbone", "efficientnet_lite0", "--num-frames", "4", "--rows-per-shard", "2"),
     *("--decode-workers", "3"),
 )
-LAYOUTS = {"in the same workers": (), "apart": ("--cnn-workers", "2")}
-"""Where decoding and the CNN are, and the arguments for it."""
+LAYOUTS = {"in the same workers": (), "in separate workers": ("--cnn-workers", "2")}
+"""Layouts of the pipeline: where decoding and the CNN run, with the arguments for it."""
 FUSED = "MapBatches(DecodeAndEmbed)"
 MOST_SUBMISSIONS = 12
 JOB_TIMEOUT_S = 300.0
@@ -35,20 +37,20 @@ JOB_TIMEOUT_S = 300.0
 
 @dataclass
 class Outcome:
-    """What happened in one or several rounds."""
+    """Counts of one or several rounds."""
 
     kills: Counter[str] = field(default_factory=Counter)
     submissions: int = 0
     runs: int = 0
-    """output directories that were filled; each is audited"""
+    """filled output directories; each is audited"""
     failures: list[str] = field(default_factory=list)
-    """last lines of jobs that ended with an error after a kill that was not theirs"""
+    """last lines of jobs that ended with an error although another process was killed"""
     num_videos: int = 0
     num_ok: int = 0
     quarantined: Counter[str] = field(default_factory=Counter)
     audits_passed: int = 0
     races: int = 0
-    """submissions beside which another one of the same job was started, and refused in one line"""
+    """submissions that were started twice at once, so that one of the two was refused in one line"""
 
     def add(self, other: Outcome) -> None:
         for name, value in vars(other).items():
@@ -60,18 +62,18 @@ class Outcome:
             *((f"kills: {victim}", self.kills[victim]) for victim in VICTIMS),
             ("runs", self.runs),
             ("resubmissions", self.submissions - self.runs),
-            ("of these after the job ended itself", len(self.failures)),
+            ("of these after an error of the job", len(self.failures)),
             ("videos", self.num_videos),
             ("ok", self.num_ok),
             ("quarantined", f"{self.quarantined.total()} ({reasons})"),
-            ("of two submissions one refused", self.races),
+            ("double submissions, one refused", self.races),
             ("audits passed", f"{self.audits_passed} of {self.runs}"),
         ]
         return "\n".join(f"{name:<38}{value}" for name, value in rows)
 
 
 class ChaosCluster:
-    """The cluster of `tests.support.chaos_cluster`, in its own process."""
+    """Handle on a cluster of `tests.support.chaos_cluster`, which runs in its own process."""
 
     def __init__(self, log: Path) -> None:
         self._log = log.open("w")
@@ -84,9 +86,9 @@ class ChaosCluster:
             text=True,
             start_new_session=True,
         )
-        said = self._answer()
-        self.address: str = said["address"]
-        self._raylets: set[int] = set(said["raylets"])
+        answer = self._answer()
+        self.address: str = answer["address"]
+        self._raylets: set[int] = set(answer["raylets"])
 
     def _answer(self) -> dict[str, object]:
         assert self._process.stdout is not None
@@ -95,7 +97,7 @@ class ChaosCluster:
         return dict(json.loads(line))
 
     def workers(self, operator: str) -> list[psutil.Process]:
-        """The actors of a map operator, on whatever node."""
+        """The actor processes of a map operator, on all nodes."""
         return [process for process in self._descendants() if operator in title(process)]
 
     def children_of(self, workers: list[psutil.Process]) -> list[psutil.Process]:
@@ -108,12 +110,12 @@ class ChaosCluster:
         ]
 
     def nodes_at_work(self) -> list[psutil.Process]:
-        """Raylets of nodes, without the driver's own, that have a worker of one of the operators."""
+        """Raylets of worker nodes on which an actor of the pipeline runs."""
         busy = {parent(worker) for worker in self.workers("MapWorker")}
         return [psutil.Process(pid) for pid in self._raylets & busy]
 
     def replace_node(self, raylet: psutil.Process) -> None:
-        """Add a node for one that was killed."""
+        """Add a node in the place of one that was killed."""
         assert self._process.stdin is not None
         self._raylets.remove(raylet.pid)
         self._process.stdin.write("\n")
@@ -124,31 +126,15 @@ class ChaosCluster:
         return psutil.Process(self._process.pid).children(recursive=True)
 
     def close(self) -> None:
-        mine = self._descendants()
-        self._process.communicate(timeout=60)  # which closes its input
-        for process in psutil.wait_procs(mine, timeout=10)[1]:
+        descendants = self._descendants()
+        self._process.communicate(timeout=60)  # closes its input, which ends the cluster
+        for process in psutil.wait_procs(descendants, timeout=10)[1]:
             process.kill()
         self._log.close()
 
 
-def title(process: psutil.Process) -> str:
-    """A process's command line or the name it gave itself; empty where it has ended."""
-    try:
-        return " ".join(process.cmdline())
-    except psutil.NoSuchProcess:
-        return ""
-
-
-def parent(process: psutil.Process) -> int | None:
-    """Its parent's process id; None where it has ended."""
-    try:
-        return int(process.ppid())
-    except psutil.NoSuchProcess:
-        return None
-
-
 class Driver:
-    """`jobs/extract.py` on the cluster."""
+    """A process that runs `jobs/extract.py` on the cluster."""
 
     def __init__(self, cluster: ChaosCluster, manifest: Path, output: Path, log: Path, layout: tuple[str, ...]) -> None:
         self._log = log
@@ -177,12 +163,12 @@ class Driver:
         return self._num_shards() > self._shards_before
 
     def end(self) -> None:
-        """Leave no driver behind, also where a check failed."""
+        """Kill the driver if it still runs, so that none is left where a check failed."""
         if self.process.poll() is None:
             self.process.kill()
 
     def last_words(self) -> str:
-        """Its last line, or the error that it ended with."""
+        """The error that the job ended with, or else its last line."""
         lines = [line for line in self._log.read_text().splitlines() if "(raylet)" not in line] or ["nothing"]
         errors = [line for line in lines if re.match(r"[\w.]+(Error|Exception): ", line)]
         return (errors or lines)[-1]
@@ -190,7 +176,7 @@ class Driver:
 
 @dataclass
 class Round:
-    """One victim of each kind, in random order at random moments, in as many jobs as it takes."""
+    """One kill of each kind of victim, in random order and at random moments, in as many jobs as needed."""
 
     cluster: ChaosCluster
     manifest: Path
@@ -198,22 +184,22 @@ class Round:
     rng: random.Random
     outcome: Outcome = field(default_factory=Outcome)
     is_race: bool = False
-    """whether each job is submitted twice at once"""
+    """whether every job is submitted twice at once"""
     waits_for_work: bool = False
-    """whether the next victim is killed once the job has written something, or as soon as it is there"""
+    """whether the next victim is killed only after the job has written a shard, or as soon as it exists"""
 
     def run(self) -> Outcome:
         self.waits_for_work = self.rng.random() < 0.7
-        left = list(VICTIMS)
-        self.rng.shuffle(left)
-        print("kills in this round:", ", ".join(left), flush=True)
-        while left:
-            # A job that ended well before its turn came left victims over: another run, for these.
-            self.fill(self.folder / f"run-{self.outcome.runs}", left)
+        remaining = list(VICTIMS)
+        self.rng.shuffle(remaining)
+        print("kills in this round:", ", ".join(remaining), flush=True)
+        while remaining:
+            # A job may succeed before all victims have been killed. The remaining ones get another run.
+            self.fill(self.folder / f"run-{self.outcome.runs}", remaining)
         return self.outcome
 
-    def fill(self, output: Path, left: list[str]) -> None:
-        """Submit until the job exits with 0, kill what is `left` meanwhile, and check what came of it."""
+    def fill(self, output: Path, remaining: list[str]) -> None:
+        """Submit a job until it exits with 0, kill the `remaining` victims meanwhile, and check its output."""
         self.outcome.runs += 1
         expected: set[str] = set()
         for submission in range(MOST_SUBMISSIONS):
@@ -227,9 +213,9 @@ class Round:
                 driver = self.holder(driver, rival)
             try:
                 while not driver.has_ended():
-                    if left and self.kill(left[0], driver, expected):
-                        print(f"  {time.strftime('%X')} killed: {left[0]}", flush=True)
-                        self.outcome.kills[left.pop(0)] += 1
+                    if remaining and self.kill(remaining[0], driver, expected):
+                        print(f"  {time.strftime('%X')} killed: {remaining[0]}", flush=True)
+                        self.outcome.kills[remaining.pop(0)] += 1
                         self.waits_for_work = self.rng.random() < 0.7
                     else:
                         time.sleep(0.05)
@@ -242,17 +228,17 @@ class Round:
                 return
             if code != -signal.SIGKILL:
                 self.outcome.failures.append(driver.last_words())
-        raise AssertionError(f"the job did not end well in {MOST_SUBMISSIONS} submissions: {driver.last_words()}")
+        raise AssertionError(f"the job did not succeed in {MOST_SUBMISSIONS} submissions: {driver.last_words()}")
 
     def holder(self, first: Driver, second: Driver) -> Driver:
-        """Of two submissions at once the one that runs; the other is refused in one line that names it."""
+        """The one of two simultaneous submissions that runs. The other is refused in one line that names the first."""
         try:
             while not (first.has_ended() or second.has_ended()):
                 time.sleep(0.05)
             refused, running = (first, second) if first.has_ended() else (second, first)
             words = refused.last_words()
             if refused.process.wait() == 0:
-                return running  # all was done already, before the other one had begun
+                return running  # it had done everything before the other one began
             print(f"  {time.strftime('%X')} two at once, one refused: {words}", flush=True)
             assert refused.process.wait() == 2, words
             assert f"(process {running.process.pid}, since " in words, words
@@ -264,7 +250,11 @@ class Round:
         return running
 
     def kill(self, victim: str, driver: Driver, expected: set[str]) -> bool:
-        """Wait for a random moment and kill a random victim; False where there was none, or no job any more."""
+        """Wait for a random moment and kill a random victim.
+
+        False where there is no victim, or where the job has ended. `expected` gets the videos that a killed decoder had
+        open.
+        """
         if not self.candidates(victim, driver) or (self.waits_for_work and not driver.has_written()):
             return False
         time.sleep(self.rng.uniform(0, 3 if victim != "driver" or self.waits_for_work else 12))
@@ -277,14 +267,14 @@ class Round:
                 end_together([process, *process.children(recursive=True)])
             elif victim == "decoder child":
                 process.suspend()
-                at = open_videos(process, self.manifest.parent)
-                if not at:
-                    # Before a video is opened and after it is closed nothing tells which one this would cost.
+                opened = open_videos(process, self.manifest.parent)
+                if not opened:
+                    # Without an open file it is unknown which video this kill would cost.
                     process.resume()
                     return False
                 process.kill()
-                print(f"  it was at {', '.join(at)}")
-                expected |= set(at)
+                print(f"  it was decoding {', '.join(opened)}")
+                expected |= set(opened)
             else:
                 process.kill()
         except psutil.NoSuchProcess:
@@ -297,6 +287,7 @@ class Round:
         return was_running
 
     def candidates(self, victim: str, driver: Driver) -> list[psutil.Process]:
+        """The running processes of a kind of victim."""
         match victim:
             case "driver":
                 return [driver.process]
@@ -313,39 +304,18 @@ class Round:
         return self.cluster.workers("MapBatches(DecodeVideos)") + self.cluster.workers(FUSED)
 
     def check(self, output: Path, expected: set[str]) -> None:
-        """Audit passes, and every video is ok, except those that a killed decoder was at."""
+        """Check that the audit passes, and that every video is ok except those that a killed decoder had open."""
         audit = [sys.executable, str(ROOT / "jobs/audit.py"), "--run", str(output)]
         done = subprocess.run(audit, capture_output=True, text=True, check=False)
         print(done.stdout.strip())
         assert done.returncode == 0, done.stdout + done.stderr
         self.outcome.audits_passed += 1
-        asked = pq.read_table(self.manifest)["video_uri"].to_pylist()
+        locations = pq.read_table(self.manifest)["video_uri"].to_pylist()
         ok = [uri for path in output.glob("part-*") for uri in pq.read_table(path)["video_uri"].to_pylist()]
         rejected = [row for path in output.glob("quarantine/part-*") for row in pq.read_table(path).to_pylist()]
-        assert sorted(ok + [row["video_uri"] for row in rejected]) == sorted(asked)
+        assert sorted(ok + [row["video_uri"] for row in rejected]) == sorted(locations)
         assert {row["reason"] for row in rejected} <= {"decoder_crashed"}
         assert {row["video_uri"] for row in rejected} <= expected
-        self.outcome.num_videos += len(asked)
+        self.outcome.num_videos += len(locations)
         self.outcome.num_ok += len(ok)
         self.outcome.quarantined.update(row["reason"] for row in rejected)
-
-
-def end_together(processes: list[psutil.Process]) -> None:
-    """SIGKILL all at one moment, as a machine that fails does: stopped first, so that none can act
-    on another's death."""
-    for act in (psutil.Process.suspend, psutil.Process.kill):
-        for process in processes:
-            try:
-                act(process)
-            except psutil.NoSuchProcess:
-                if process is processes[0]:
-                    raise
-    psutil.wait_procs(processes, timeout=10)
-
-
-def open_videos(process: psutil.Process, folder: Path) -> list[str]:
-    """Files below `folder` that a process has open."""
-    targets = []
-    for descriptor in os.listdir(f"/proc/{process.pid}/fd"):
-        targets.append(os.readlink(f"/proc/{process.pid}/fd/{descriptor}"))
-    return [target for target in targets if target.startswith(f"{folder}/")]

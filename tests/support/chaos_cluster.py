@@ -1,10 +1,9 @@
-"""A Ray cluster of three nodes on this machine in a process of its own, for tests that kill it piecemeal.
+"""A process with a Ray cluster of three nodes on this machine, for tests that kill parts of it.
 
     python -m tests.support.chaos_cluster
 
-Says as a JSON line where it is (`address`) and the process ids of its workers' nodes (`raylets`).
-Each line on its standard input adds a node, answered by a JSON line with its `raylet`; the end of
-the input ends the cluster.
+It prints a JSON line with the cluster's `address` and the process ids of its two worker nodes (`raylets`). For each
+line on standard input it adds a node and prints a JSON line with the node's `raylet`. It ends with its input.
 """
 
 from __future__ import annotations
@@ -17,7 +16,8 @@ from ray.cluster_utils import Cluster
 
 NODE: dict[str, Any] = {"num_cpus": 1, "object_store_memory": 256 * 1024**2, "include_dashboard": False}
 NOTICE_DEAD_NODES_SOON = {"health_check_initial_delay_ms": 1000, "health_check_period_ms": 1000}
-"""Five missed checks end a node, as everywhere; a second apart instead of three, to save the tests' time."""
+"""Five missed health checks end a node, which is Ray's default. They are one second
+apart instead of three, to save time."""
 
 
 def main() -> None:

@@ -1,9 +1,9 @@
-"""Jobs on a Ray of this process that counts a GPU.
+"""A process that starts a Ray with one GPU and runs jobs on it, for tests/ray/test_gpu_cluster.py.
 
-`python -m tests.support.gpu_cluster_job FOLDER NAME…` runs the named jobs (see `JOBS`) one after the other and writes
-their results as `FOLDER/NAME.json`.
+    python -m tests.support.gpu_cluster_job FOLDER NAME…
 
-With `VIDCLF_GPU_DEVICE=cpu` workers on the GPU compute on the CPU, so that no GPU is needed.
+It runs the named jobs of `JOBS` one after the other and writes the result of each to `FOLDER/NAME.json`. With
+`VIDCLF_GPU_DEVICE=cpu` workers on the GPU compute on the CPU, so that no GPU is needed.
 """
 
 from __future__ import annotations
@@ -41,25 +41,25 @@ LITE0 = ("--backbone", "efficientnet_lite0")
 
 
 def job(name: str, *arguments: str | Path, output: Path | None = None) -> dict[str, Any]:
-    """Exit code, what was printed, and the summaries below `output` of a job in this process, which uses its Ray."""
-    said, errors = io.StringIO(), io.StringIO()
+    """Exit code, output and summaries below `output` of a job that runs in this process, on its Ray."""
+    stdout, stderr = io.StringIO(), io.StringIO()
     code: Any = None
-    before = sys.argv
+    previous_argv = sys.argv
     sys.argv = [f"{name}.py", *map(str, arguments)]
     try:
-        with contextlib.redirect_stdout(said), contextlib.redirect_stderr(errors):
+        with contextlib.redirect_stdout(stdout), contextlib.redirect_stderr(stderr):
             runpy.run_path(str(ROOT / "jobs" / f"{name}.py"), run_name="__main__")
     except SystemExit as ended:
         code = ended.code
     finally:
-        sys.argv = before
+        sys.argv = previous_argv
     files = sorted(output.rglob("summary.json")) if output is not None else []
     summaries = {str(path.parent.relative_to(output)): json.loads(path.read_text()) for path in files if output}
-    return {"code": code, "said": said.getvalue(), "errors": errors.getvalue(), "summaries": summaries}
+    return {"code": code, "stdout": stdout.getvalue(), "stderr": stderr.getvalue(), "summaries": summaries}
 
 
 def videos(folder: Path) -> Path:
-    """An archive of three videos and a text."""
+    """An archive of three videos and a text file."""
     root = folder / "archive"
     if not root.exists():
         for label in ("Animation", "Gaming"):
@@ -73,13 +73,13 @@ def videos(folder: Path) -> Path:
 def manifest(folder: Path) -> Path:
     path = folder / "manifest.parquet"
     if not path.exists():
-        made = job("index", "--input", videos(folder), "--output", path, "--split", "none")
-        assert made["code"] == 0, made["errors"]
+        result = job("index", "--input", videos(folder), "--output", path, "--split", "none")
+        assert result["code"] == 0, result["stderr"]
     return path
 
 
 def small_ensemble(folder: Path) -> str:
-    """Random members, whose first look is never sure enough."""
+    """An ensemble with random members, whose first look never accepts a video."""
     directory = folder / "ensemble"
     if directory.exists():
         return str(directory)
@@ -96,17 +96,17 @@ def small_ensemble(folder: Path) -> str:
         "trust": {**info.trust["plain"], "intercept": -50.0},
         "val_accuracy": 0.75,
     }
-    seen = ValidationScores(
+    scores = ValidationScores(
         trust_B=np.array([0.9] * 90 + [0.1] * 30, np.float32),
         correct_B=np.array([True] * 90 + [False] * 30),
         ood_B=np.zeros(120, np.float32),
         source_B=np.arange(120),
     )
     spaces = {**trust.spaces, KEYFRAMES: next(iter(trust.spaces.values()))}
-    trust = replace(trust, spaces=spaces, stages={KEYFRAMES: seen}, full=dict.fromkeys(("plain", "tta"), seen))
+    trust = replace(trust, spaces=spaces, stages={KEYFRAMES: scores}, full=dict.fromkeys(("plain", "tta"), scores))
     info = replace(info, stages={KEYFRAMES: stage})
-    written = calibration_file.write_trust(str(directory), trust)
-    write_info(str(directory), replace(info, trust={**info.trust, "digest": written}))
+    trust_digest = calibration_file.write_trust(str(directory), trust)
+    write_info(str(directory), replace(info, trust={**info.trust, "digest": trust_digest}))
     return str(directory)
 
 
@@ -118,26 +118,26 @@ def extract(folder: Path, name: str, *arguments: str) -> dict[str, Any]:
 
 def classify(folder: Path, name: str, *arguments: str | Path) -> dict[str, Any]:
     output = folder / name
-    given = arguments if "--features" in arguments else ("--input", videos(folder), *arguments)
-    return job("classify", *given, "--ensemble", small_ensemble(folder), "--output", output, output=output)
+    inputs = arguments if "--features" in arguments else ("--input", videos(folder), *arguments)
+    return job("classify", *inputs, "--ensemble", small_ensemble(folder), "--output", output, output=output)
 
 
 def served(folder: Path, **values: Any) -> dict[str, Any]:
-    """The answer to one upload."""
+    """Stage of the answer to one upload, the share of the GPU that the server took, and its engines."""
     config = ServeConfig(ensemble=small_ensemble(folder), port=0, **values)
     with serve.running(config, served_model(config)) as server:
-        used = ray.cluster_resources()["GPU"] - ray.available_resources().get("GPU", 0.0)
-        answered = outcome(server.url, upload(server.url, (videos(folder) / "Gaming/made/a-00.mp4").read_bytes()))
+        gpus_taken = ray.cluster_resources()["GPU"] - ray.available_resources().get("GPU", 0.0)
+        answer = outcome(server.url, upload(server.url, (videos(folder) / "Gaming/made/a-00.mp4").read_bytes()))
         counts = ray.get(server.model._parts.tally.read.remote())
     engines = sorted(name for name in counts if "_engine:" in name)
-    return {"stage": answered["stage"], "gpus": used, "engines": engines}
+    return {"stage": answer["stage"], "gpus": gpus_taken, "engines": engines}
 
 
 def plan(folder: Path) -> dict[str, Any]:
-    written = folder / "pools.yaml"
-    where = ("--input", videos(folder), "--num-frames", str(NUM_FRAMES), "--write", written)
-    found = job("plan", *where, "--cpus", "4", "--gpus", "1", "--num-videos", "100", *LITE0)
-    return {**found, "written": written.read_text()}
+    yaml_file = folder / "pools.yaml"
+    where = ("--input", videos(folder), "--num-frames", str(NUM_FRAMES), "--write", yaml_file)
+    result = job("plan", *where, "--cpus", "4", "--gpus", "1", "--num-videos", "100", *LITE0)
+    return {**result, "written": yaml_file.read_text()}
 
 
 JOBS: dict[str, Callable[[Path], dict[str, Any]]] = {
@@ -166,5 +166,5 @@ if __name__ == "__main__":
     ray.init(num_cpus=2, num_gpus=1, include_dashboard=False, log_to_driver=False, logging_level=logging.ERROR)
     root = Path(sys.argv[1])
     for chosen in sys.argv[2:]:
-        print(chosen, flush=True)  # which one it was that took long, or ended the process
+        print(chosen, flush=True)  # so that the log shows which job took long or ended the process
         (root / f"{chosen}.json").write_text(json.dumps(JOBS[chosen](root)))

@@ -1,7 +1,7 @@
-"""A Ray cluster of a head and a worker as `ray start` makes them, on this machine and with a token of its own.
+"""A Ray cluster with a head and a worker, started with `ray start` on this machine and protected by a token.
 
-Nothing of the user's is read or written: home directory, temporary directory, token and ports are
-the cluster's own. Closing ends the process groups that were started here, and nothing else.
+It reads and writes nothing of the user: it has its own home directory, temporary directory, token and ports. Closing
+it ends the process groups that it started, and nothing else.
 """
 
 from __future__ import annotations
@@ -27,10 +27,10 @@ JOB_TIMEOUT_S = 240.0
 
 
 class RayNodes:
-    """A head that runs no tasks, and one worker with `num_cpus`."""
+    """A cluster with a head that runs no tasks, and one worker node with `num_cpus`."""
 
     def __init__(self, folder: Path, num_cpus: int) -> None:
-        """`folder` is empty, and its path short: sockets are below it, and a socket's path has 107 bytes."""
+        """`folder`: an empty directory with a short path, because a socket's path below it has at most 107 bytes."""
         self.token = secrets.token_hex(32)
         token_file = folder / "token"
         token_file.write_text(self.token)
@@ -41,7 +41,7 @@ class RayNodes:
             "RAY_AUTH_MODE": "token",
             "RAY_AUTH_TOKEN_PATH": str(token_file),
             "RAY_USAGE_STATS_ENABLED": "0",
-            # After 3 seconds a job is killed; on a busy machine, before it has said what is left.
+            # The default of 3 seconds kills a job on a busy machine before it has printed how many videos are left.
             "RAY_JOB_STOP_WAIT_TIME_S": "60",
         }
         self.folder = folder
@@ -69,7 +69,7 @@ class RayNodes:
         self._end()
 
     def get(self, path: str, method: str = "GET") -> Any:
-        """What the dashboard's API answers."""
+        """The answer of the dashboard's API to a request."""
         request = urllib.request.Request(self.dashboard + path, method=method)
         request.add_header("Authorization", f"Bearer {self.token}")
         try:
@@ -80,7 +80,7 @@ class RayNodes:
             raise
 
     def ray(self, *arguments: str) -> str:
-        """What `ray` says on the command line, in the checkout."""
+        """Standard output of the command `ray`, run in the checkout; it must succeed."""
         command = [sys.executable, "-m", "ray.scripts.scripts", *arguments]
         done = subprocess.run(
             command, cwd=ROOT, env=self.environment, capture_output=True, text=True, timeout=120, check=False
@@ -89,14 +89,14 @@ class RayNodes:
         return done.stdout
 
     def submit(self, name: str, *entrypoint: str) -> None:
-        """Submit the checkout with a job under `name`, and do not wait for it."""
+        """Submit a job with the checkout under `name`, without waiting for it."""
         address = ("--address", self.dashboard, "--runtime-env-json", '{"env_vars": {"OMP_NUM_THREADS": "1"}}')
         self.ray(
             "job", "submit", *address, "--submission-id", name, "--no-wait", "--working-dir", ".", "--", *entrypoint
         )
 
     def stop(self, name: str) -> None:
-        """As `ray job stop`, whose request this is."""
+        """Stop a job with the request that `ray job stop` makes."""
         self.get(f"/api/jobs/{name}/stop", method="POST")
 
     def job(self, name: str) -> dict[str, Any]:
@@ -117,8 +117,8 @@ class RayNodes:
     def _start(self, name: str, *arguments: str, agent_port: int) -> None:
         command = [
             *(sys.executable, "-m", "ray.scripts.scripts", "start", "--block", "--disable-usage-stats"),
-            # A directory each, as on machines of their own: in a shared one the second node to unpack a job's package
-            # deletes it where the first one is running it.
+            # Each node has its own temporary directory. In a shared one the second node to unpack a job's package
+            # would delete it while the first node runs it.
             *("--node-ip-address=127.0.0.1", f"--temp-dir={self.folder / name}", "--object-store-memory=268435456"),
             *("--min-worker-port=0", "--max-worker-port=0", f"--dashboard-agent-listen-port={agent_port}"),
             *arguments,
@@ -155,13 +155,13 @@ class RayNodes:
         for process in self._processes:
             with contextlib.suppress(subprocess.TimeoutExpired):
                 process.wait(timeout=5)
-            with contextlib.suppress(ProcessLookupError):  # none is left, as it should be
+            with contextlib.suppress(ProcessLookupError):  # normally no process is left
                 os.killpg(process.pid, signal.SIGKILL)
             process.wait()
 
 
 def free_ports(number: int) -> list[int]:
-    """Ports that nothing listens on just now, all different."""
+    """Different ports that nothing listens on at this moment."""
     sockets = [socket.socket() for _ in range(number)]
     for one in sockets:
         one.bind(("127.0.0.1", 0))

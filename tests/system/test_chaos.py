@@ -1,6 +1,6 @@
 """Extract loses its driver, workers, decoders and a machine, is resubmitted, and its numbers add up.
 
-`VIDCLF_CHAOS_ROUNDS` (1) rounds kill one victim of each kind, at moments from `VIDCLF_CHAOS_SEED`.
+`VIDCLF_CHAOS_ROUNDS` (default 1) rounds kill one victim of each kind, at moments drawn from `VIDCLF_CHAOS_SEED`.
 """
 
 from __future__ import annotations
@@ -16,20 +16,22 @@ from tests.system.test_jobs import succeed
 
 NUM_ROUNDS = int(os.environ.get("VIDCLF_CHAOS_ROUNDS", "1"))
 RACE_EVERY = 3
-"""In one round of so many, from the first on, every job is submitted twice at once."""
+"""In one of this many rounds, beginning with the first, every job is submitted twice at once."""
 SEED = int(os.environ.get("VIDCLF_CHAOS_SEED", time.time_ns() % 1_000_000))
 
 
 def make_archive(folder: Path) -> None:
-    """Forty-eight videos that are two: every third is decoded in no time, the others in most of a second
-    (noise, and a single keyframe), so that there is a job to kill."""
+    """Forty-eight links to two videos. Every third is decoded at once, the others take most of a second each.
+
+    The slow video consists of noise and has a single keyframe. It makes the job long enough to be killed.
+    """
     folder.mkdir()
     short = write_video(folder.with_name("short.mp4"))
     long = write_video(
         folder.with_name("long.mp4"), 500, size=(320, 240), gop=500, noise=True, codec_options={"sc_threshold": "0"}
     )
     for number in range(48):
-        # Hard links, so that a decoder's open file tells which of them it is at.
+        # Hard links, so that the open file of a decoder shows which video it is decoding.
         os.link(long if number % 3 else short, folder / f"{number:02}.mp4")
 
 

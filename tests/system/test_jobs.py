@@ -1,4 +1,4 @@
-"""The six jobs on twelve tiny videos, as a user runs them; extract is killed in the middle."""
+"""The six jobs on twelve tiny videos, run like a user runs them. Extract is killed on the way."""
 
 from __future__ import annotations
 
@@ -25,24 +25,27 @@ BACKBONE = ("--backbone", "efficientnet_lite0", "--num-frames", "4")
 
 
 def job(name: str, *arguments: str | Path) -> subprocess.CompletedProcess[str]:
+    """A job, run to its end in a process of its own."""
     command = [sys.executable, str(ROOT / "jobs" / f"{name}.py"), *map(str, arguments)]
     return subprocess.run(command, capture_output=True, text=True, timeout=240, check=False)
 
 
 def succeed(name: str, *arguments: str | Path) -> str:
+    """Standard output of a job that ends with exit code 0."""
     done = job(name, *arguments)
     assert done.returncode == 0, done.stdout + done.stderr
     return done.stdout
 
 
 def refuse(name: str, *arguments: str | Path) -> str:
-    """The one line that a job says when it is asked for what cannot be done."""
+    """The one line on standard error of a job that is refused before any work."""
     done = job(name, *arguments)
     assert (done.returncode, done.stdout, done.stderr.count("\n")) == (2, "", 1), done.stdout + done.stderr
     return done.stderr
 
 
 def ids(run: Path, place: str) -> list[str]:
+    """Sorted video ids in the shards of a run's directory `place`: `.` or `quarantine`."""
     return sorted(
         i for path in run.glob(f"{place}/part-*.parquet") for i in pq.read_table(path)["video_id"].to_pylist()
     )
@@ -50,13 +53,13 @@ def ids(run: Path, place: str) -> list[str]:
 
 @pytest.fixture(scope="module")
 def archive(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Ten videos of two classes and five sources each, one cut off and one that is text."""
+    """Ten videos of two classes and five sources each, a truncated video, and a text file."""
     root = tmp_path_factory.mktemp("archive")
     for label in CLASSES:
         for source in range(5):
             path = root / label / "made" / f"source{source}-00.mp4"
             path.parent.mkdir(parents=True, exist_ok=True)
-            # The two classes differ in size, so that decoding has different work to do.
+            # The classes differ in frame size, so that decoding differs too.
             write_video(path, num_frames=12, size=(64, 64) if label == "Gaming" else (96, 64))
     whole = (root / "Gaming/made/source0-00.mp4").read_bytes()
     (root / "Gaming/made/source5-00.mp4").write_bytes(whole[: len(whole) // 2])
@@ -76,14 +79,14 @@ def features(archive: Path, work: Path) -> Path:
     written = succeed("index", "--input", archive, "--group-pattern", r"^(.+)-\d+$", "--output", manifest)
     assert written.startswith(f"{manifest}: 12 videos from 12 sources, written")
     arguments = ("--manifest", manifest, "--output", work / "features", *BACKBONE, "--rows-per-shard", "2")
-    said = succeed("extract", *arguments)
-    assert said.startswith(f"{work / 'features'}: 12 videos, 10 ok, 2 quarantined (not_a_video 1, truncated 1)")
+    stdout = succeed("extract", *arguments)
+    assert stdout.startswith(f"{work / 'features'}: 12 videos, 10 ok, 2 quarantined (not_a_video 1, truncated 1)")
     assert "everything was done already" in succeed("extract", *arguments)
     return work / "features"
 
 
 def killed_when(condition: Callable[[], bool], name: str, *arguments: str | Path) -> None:
-    """Run a job and SIGKILL its whole process group, Ray included, once `condition` holds."""
+    """Run a job, and SIGKILL its whole process group, Ray included, as soon as `condition` holds."""
     command = [sys.executable, str(ROOT / "jobs" / f"{name}.py"), *map(str, arguments)]
     process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, start_new_session=True)
     try:
@@ -101,32 +104,32 @@ def killed_when(condition: Callable[[], bool], name: str, *arguments: str | Path
 @pytest.fixture(scope="module")
 def ensemble(features: Path, work: Path) -> Path:
     arguments = ("--features", features, "--output", work / "ensemble", "--members", "2", "--epochs", "4", *SMALL_MODEL)
-    said = succeed("train", *arguments)
-    assert "2 members" in said
-    # The made videos all look alike, whatever their source.
-    assert re.match(r"leakage: \d+ pairs of near duplicates stand in different splits, see leakage\.parquet\n", said)
+    stdout = succeed("train", *arguments)
+    assert "2 members" in stdout
+    # The generated videos look alike, whatever their source.
+    assert re.match(r"leakage: \d+ pairs of near duplicates stand in different splits, see leakage\.parquet\n", stdout)
     manifest = {row["video_id"]: row["split"] for row in pq.read_table(work / "manifest.parquet").to_pylist()}
-    used = pq.read_table(work / "ensemble/splits.parquet").to_pylist()
-    assert {row["video_id"]: row["split"] for row in used} == {i: manifest[i] for i in ids(features, ".")}
+    splits = pq.read_table(work / "ensemble/splits.parquet").to_pylist()
+    assert {row["video_id"]: row["split"] for row in splits} == {i: manifest[i] for i in ids(features, ".")}
     assert "everything was done already" in succeed("train", *arguments)
     return work / "ensemble"
 
 
 def test_a_killed_extract_ends_with_every_video_in_one_place(tmp_path: Path) -> None:
-    # So many that some are left when the first shard is seen, on however fast a machine.
-    many = tmp_path / "archive"
-    many.mkdir()
+    # Enough videos that some are pending when the first shard is there, on a machine of any speed.
+    videos = tmp_path / "archive"
+    videos.mkdir()
     for number in range(120):
-        write_video(many / f"{number:03}.mp4", 8 + number)
-    (many / "none.mp4").write_text("not a video\n")
+        write_video(videos / f"{number:03}.mp4", 8 + number)
+    (videos / "none.mp4").write_text("not a video\n")
     manifest, run = tmp_path / "manifest.parquet", tmp_path / "features"
-    succeed("index", "--input", many, "--output", manifest)
+    succeed("index", "--input", videos, "--output", manifest)
     arguments = ("--manifest", manifest, "--output", run, *BACKBONE, "--rows-per-shard", "2")
     killed_when(lambda: len(ids(run, ".")) >= 2, "extract", *arguments)
     before = ids(run, ".")
     assert 2 <= len(before) < 120, "the kill came too late to show anything"
-    said = succeed("extract", *arguments)
-    assert said.startswith(f"{run}: 121 videos, 120 ok, 1 quarantined (not_a_video 1)")
+    stdout = succeed("extract", *arguments)
+    assert stdout.startswith(f"{run}: 121 videos, 120 ok, 1 quarantined (not_a_video 1)")
     assert set(before) <= set(ids(run, "."))
     everything = pq.read_table(manifest)["video_id"].to_pylist()
     assert sorted(ids(run, ".") + ids(run, "quarantine")) == sorted(everything)
@@ -136,7 +139,7 @@ def test_a_killed_extract_ends_with_every_video_in_one_place(tmp_path: Path) -> 
     ]
 
 
-def test_features_are_those_of_the_contract(features: Path) -> None:
+def test_features_have_the_columns_of_the_contract(features: Path) -> None:
     part = pq.read_table(sorted(features.glob("part-*.parquet"))[0])
     row = part.slice(0, 1).to_pylist()[0]
     assert (row["num_frames"], len(row["features"]), len(row["features"][0])) == (4, 4, 1280)
@@ -157,8 +160,8 @@ def test_classify_and_evaluate(archive: Path, ensemble: Path, work: Path) -> Non
     predictions, report = work / "predictions", work / "report"
     arguments = ("--ensemble", ensemble, "--tta", "--segments", "0.5")
     saved = ("--save-features", work / "saved")
-    said = succeed("classify", "--input", archive, *arguments, *saved, "--output", predictions)
-    assert said.startswith(f"{predictions}: 12 videos, 10 ok, 2 quarantined (not_a_video 1, truncated 1)")
+    stdout = succeed("classify", "--input", archive, *arguments, *saved, "--output", predictions)
+    assert stdout.startswith(f"{predictions}: 12 videos, 10 ok, 2 quarantined (not_a_video 1, truncated 1)")
     assert "the numbers add up" in succeed("audit", "--run", predictions)
     rows = [row for path in predictions.glob("part-*.parquet") for row in pq.read_table(path).to_pylist()]
     assert {row["label"] for row in rows} <= {*CLASSES, None}
@@ -182,11 +185,11 @@ def test_classify_and_evaluate(archive: Path, ensemble: Path, work: Path) -> Non
         "report",
     ]
     metrics = json.loads((report / "metrics.json").read_text())
-    right = sum(scores["num_correct"] for scores in metrics["per_split"].values())
+    num_correct = sum(scores["num_correct"] for scores in metrics["per_split"].values())
     labels = dict(
         zip(*pq.read_table(work / "manifest.parquet").select(["video_id", "label"]).to_pydict().values(), strict=True)
     )
-    assert right == sum(labels[row["video_id"]] == row["top_label"] for row in rows)
+    assert num_correct == sum(labels[row["video_id"]] == row["top_label"] for row in rows)
     assert "<h2>Confusion matrix</h2>" in (report / "index.html").read_text()
 
 
@@ -194,20 +197,20 @@ def test_saved_features_are_classified_as_their_videos_were(ensemble: Path, work
     again, predictions, saved = work / "again", work / "predictions", work / "saved"
     assert "the numbers add up" in succeed("audit", "--run", saved)
     arguments = ("--features", saved, "--ensemble", ensemble, "--output", again, "--tta", "--segments", "0.5")
-    said = succeed("classify", *arguments)
-    assert said.startswith(f"{again}: 12 videos, 10 ok, 2 quarantined (not_a_video 1, truncated 1)")
+    stdout = succeed("classify", *arguments)
+    assert stdout.startswith(f"{again}: 12 videos, 10 ok, 2 quarantined (not_a_video 1, truncated 1)")
     assert "the numbers add up" in succeed("audit", "--run", again)
-    # Both chose for themselves, by the same probe on the same machine.
+    # Both jobs chose a precision for the head by the same check on the same machine.
     engines = [set(json.loads((run / "summary.json").read_text())["head_engines"]) for run in (predictions, again)]
     assert engines[0] == engines[1] <= {"torch cpu fp32", "torch cpu bf16"}
     assert len(engines[0]) == 1
     for place in (".", "segments"):
-        one, two = (table(run, place) for run in (predictions, again))
-        assert [row["video_id"] for row in one] == [row["video_id"] for row in two]
-        for row, other in zip(one, two, strict=True):
-            assert row["top_label"] == other["top_label"]
-            assert row["probabilities"] == pytest.approx(other["probabilities"], abs=1e-3)
-    # 12 frames at 10 a second: segments of 0.5, 0.5 and 0.2 seconds, in each of which a frame was sampled.
+        rows, rows_again = (table(run, place) for run in (predictions, again))
+        assert [row["video_id"] for row in rows] == [row["video_id"] for row in rows_again]
+        for row, row_again in zip(rows, rows_again, strict=True):
+            assert row["top_label"] == row_again["top_label"]
+            assert row["probabilities"] == pytest.approx(row_again["probabilities"], abs=1e-3)
+    # 12 frames at 10 per second: segments of 0.5, 0.5 and 0.2 seconds, each with a sampled frame.
     segments = [(s["segment_index"], s["start_s"], s["end_s"]) for s in table(again, "segments")[:3]]
     assert segments == [(0, 0.0, 0.5), (1, 0.5, 1.0), (2, 1.0, pytest.approx(1.2))]
     assert "everything was done already" in succeed("classify", *arguments)
@@ -215,12 +218,13 @@ def test_saved_features_are_classified_as_their_videos_were(ensemble: Path, work
 
 
 def table(run: Path, place: str) -> list[dict[str, Any]]:
+    """All rows in the shards of a run's directory `place`, sorted by video."""
     rows = [row for path in run.glob(f"{place}/part-*.parquet") for row in pq.read_table(path).to_pylist()]
     return sorted(rows, key=lambda row: (row["video_id"], row.get("segment_index", 0)))
 
 
 def refuse_last(name: str, *arguments: str | Path) -> str:
-    """The last line of a job that is refused after it has said what comes of --abstain-risk."""
+    """The last line on standard error of a job that is refused after its line on `--abstain-risk`."""
     done = job(name, *arguments)
     assert (done.returncode, done.stdout) == (2, ""), done.stdout + done.stderr
     return done.stderr.splitlines()[-1]

@@ -1,4 +1,4 @@
-"""Two backbones from one decoding, killed on the way; a video that changes afterwards, and one twice."""
+"""Two backbones from one decoding in a job that is killed on the way; stale files and duplicates."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ BOTH = ("--backbone", "efficientnet_lite0,resnet50", "--weights", "DEFAULT,rando
 
 @pytest.fixture(scope="module")
 def manifest(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Forty videos that differ, one that is another's copy, and one that is none."""
+    """Forty different videos, a copy of one of them, and a text file."""
     root = tmp_path_factory.mktemp("two")
     (root / "archive" / "A").mkdir(parents=True)
     for number in range(40):
@@ -38,10 +38,10 @@ def both(manifest: Path) -> Path:
     killed_when(lambda: len(ids(output, "resnet50")) >= 2, "extract", *arguments)
     before = ids(output, "resnet50")
     assert 2 <= len(before) < 41, "the kill came too late to show anything"
-    said = succeed("extract", *arguments).splitlines()
+    lines = succeed("extract", *arguments).splitlines()
     counts = "42 videos, 41 ok, 1 quarantined (not_a_video 1), 1 duplicates of another video; "
-    assert [line.split(": ")[0] for line in said] == [f"{output}/efficientnet_lite0", f"{output}/resnet50"]
-    assert all(counts in line for line in said)
+    assert [line.split(": ")[0] for line in lines] == [f"{output}/efficientnet_lite0", f"{output}/resnet50"]
+    assert all(counts in line for line in lines)
     assert set(before) <= set(ids(output, "resnet50"))
     return output
 
@@ -49,8 +49,8 @@ def both(manifest: Path) -> Path:
 def test_every_backbone_has_a_run_of_its_own_with_every_video_once(both: Path) -> None:
     assert len(ids(both, "resnet50")) == len(set(ids(both, "resnet50"))) == 41
     assert ids(both, "resnet50") == ids(both, "efficientnet_lite0")
-    said = succeed("audit", "--run", both, "--stale").splitlines()
-    assert said == [
+    lines = succeed("audit", "--run", both, "--stale").splitlines()
+    assert lines == [
         f"{both}/efficientnet_lite0: 42 videos = 41 ok + 1 quarantined + 0 pending",
         f"{both}/resnet50: 42 videos = 41 ok + 1 quarantined + 0 pending",
         "the numbers add up",
@@ -59,15 +59,15 @@ def test_every_backbone_has_a_run_of_its_own_with_every_video_once(both: Path) -
 
 
 def test_the_features_are_those_that_one_backbone_alone_gives(both: Path, manifest: Path) -> None:
-    # And whether decoding and the CNN are in one worker or apart.
-    apart = ("--cnn-workers", "1")
-    succeed("extract", "--manifest", manifest, "--output", manifest.with_name("alone"), *LITE0, *apart)
+    # The run of one backbone has decoding and the CNN in separate workers, the other run has them in the same ones.
+    separate = ("--cnn-workers", "1")
+    succeed("extract", "--manifest", manifest, "--output", manifest.with_name("alone"), *LITE0, *separate)
     alone, shared = read_features(str(manifest.with_name("alone"))), read_features(str(both / "efficientnet_lite0"))
     assert alone.spec == shared.spec
     assert alone.video_ids == shared.video_ids
-    for ours, theirs in zip(shared.features, alone.features, strict=True):
-        # Not bit for bit: batches of other sizes add up in another order.
-        np.testing.assert_allclose(ours.astype(np.float32), theirs.astype(np.float32), atol=2e-2)
+    for shared_TD, alone_TD in zip(shared.features, alone.features, strict=True):
+        # Not bit for bit, because batches of other sizes are summed in another order.
+        np.testing.assert_allclose(shared_TD.astype(np.float32), alone_TD.astype(np.float32), atol=2e-2)
 
 
 def test_the_copy_is_named_a_duplicate(both: Path) -> None:

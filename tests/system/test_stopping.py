@@ -1,4 +1,4 @@
-"""Extract stopped in the middle, by an operator or by its error budget, and what it takes up again."""
+"""Extract jobs that an operator or the error budget stops on the way, and that are continued."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from tests.system.test_jobs import BACKBONE, ROOT, ids, job, succeed
 
 @pytest.fixture
 def archive(tmp_path: Path) -> Path:
-    """Thirty videos that are one."""
+    """Thirty copies of one video."""
     folder = tmp_path / "archive"
     (folder / "A").mkdir(parents=True)
     write_video(tmp_path / "v.mp4", 12)
@@ -35,6 +35,7 @@ def index(archive: Path) -> Path:
 
 
 def quarantined(run: Path) -> dict[str, tuple[str, int]]:
+    """Reject reason and number of attempts of each quarantined video, by file name."""
     rows = [row for path in (run / "quarantine").glob("*.parquet") for row in pq.read_table(path).to_pylist()]
     return {Path(row["video_uri"]).name: (row["reason"], row["attempts"]) for row in rows}
 
@@ -50,15 +51,15 @@ def test_a_wrong_mount_stops_the_job_and_its_return_is_all_it_takes(archive: Pat
 
     (tmp_path / "unmounted").rename(archive)
     (archive / "A" / "00.mp4").write_text("no video")
-    said = succeed("extract", *arguments, "--retry-quarantined", "not_found")
-    assert "30 videos, 29 ok, 1 quarantined (not_a_video 1)" in said
+    stdout = succeed("extract", *arguments, "--retry-quarantined", "not_found")
+    assert "30 videos, 29 ok, 1 quarantined (not_a_video 1)" in stdout
     assert quarantined(tmp_path / "run")["00.mp4"][0] == "not_a_video"
     assert "the numbers add up" in succeed("audit", "--run", tmp_path / "run")
 
-    before = quarantined(tmp_path / "run")["00.mp4"][1]
+    num_attempts = quarantined(tmp_path / "run")["00.mp4"][1]
     assert "would process 1 of 30 videos" in succeed("extract", *arguments, "--retry-quarantined", "all", "--dry-run")
     succeed("extract", *arguments, "--retry-quarantined", "all")
-    assert quarantined(tmp_path / "run") == {"00.mp4": ("not_a_video", before + 1)}
+    assert quarantined(tmp_path / "run") == {"00.mp4": ("not_a_video", num_attempts + 1)}
     assert "the numbers add up" in succeed("audit", "--run", tmp_path / "run")
 
 
@@ -72,13 +73,13 @@ def test_sigterm_ends_the_job_with_what_is_left_and_it_continues(archive: Path, 
         assert time.monotonic() < deadline
         time.sleep(0.02)
     process.send_signal(signal.SIGTERM)
-    said = process.communicate(timeout=60)[1]
-    done = len(ids(tmp_path / "run", "."))
+    stderr = process.communicate(timeout=60)[1]
+    num_done = len(ids(tmp_path / "run", "."))
     assert process.returncode == 1
-    told = re.search(r"extract\.py: stopped by SIGTERM; (\S+): (\d+) ok, 0 quarantined, (\d+) left", said)
-    assert told is not None, said
-    assert (told[1], int(told[2]) + int(told[3])) == (str(tmp_path / "run"), 30)
-    # What was being written at that moment may still be, after the job has counted.
-    assert 1 <= int(told[2]) <= done < 30
+    message = re.search(r"extract\.py: stopped by SIGTERM; (\S+): (\d+) ok, 0 quarantined, (\d+) left", stderr)
+    assert message is not None, stderr
+    assert (message[1], int(message[2]) + int(message[3])) == (str(tmp_path / "run"), 30)
+    # A shard that was being written at that moment may be finished after the job has counted.
+    assert 1 <= int(message[2]) <= num_done < 30
     assert "30 videos, 30 ok, 0 quarantined" in succeed("extract", *arguments)
     assert "the numbers add up" in succeed("audit", "--run", tmp_path / "run")

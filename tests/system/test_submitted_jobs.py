@@ -1,4 +1,4 @@
-"""Jobs submitted to a cluster of a head and a worker with a token: stopped, submitted again, failed."""
+"""Jobs submitted to a cluster with a head, a worker and an access token: stopped, submitted again, failed."""
 
 from __future__ import annotations
 
@@ -47,12 +47,12 @@ def manifest(tmp_path_factory: pytest.TempPathFactory) -> Path:
     ("now", "most", "cpus", "gpus"),
     [
         ({"CPU": 16.0, "GPU": 2.0}, None, 16, 2),
-        # A head without CPUs, and pools that are still empty.
+        # A head without CPUs, and worker pools that are still empty.
         ({"memory": 1e9}, {"CPU": 256 + 64, "GPU": 4}, 320, 4),
         ({"memory": 1e9}, None, 1, 0),
-        # More than the autoscaler would start, such as machines that were added by hand.
+        # More than the autoscaler would start, for example machines that were added by hand.
         ({"CPU": 64.0}, {"CPU": 32}, 64, 0),
-        # No limit to growth, as Ray says it.
+        # No limit to growth: Ray states the largest integer.
         ({"CPU": 8.0}, {"CPU": sys.maxsize, "GPU": 0}, 8, 0),
     ],
 )
@@ -63,6 +63,7 @@ def test_a_job_counts_on_what_the_cluster_can_grow_to(
 
 
 def num_done(run: Path) -> int:
+    """Rows in the shards of a run."""
     return sum(pq.read_metadata(path).num_rows for path in run.glob("part-*.parquet"))
 
 
@@ -101,9 +102,9 @@ def test_a_stopped_job_is_submitted_again_and_the_numbers_add_up(nodes: RayNodes
         if line[:1] == "{"
     ]
     for stage in ("decode", "cnn"):
-        told = [event for event in events if event["stage"] == stage]
-        assert len({event["video_id"] for event in told}) == NUM_VIDEOS - num_before
-        assert all(event["outcome"] == "ok" and event["seconds"] > 0 for event in told)
+        stage_events = [event for event in events if event["stage"] == stage]
+        assert len({event["video_id"] for event in stage_events}) == NUM_VIDEOS - num_before
+        assert all(event["outcome"] == "ok" and event["seconds"] > 0 for event in stage_events)
     traced = {event["cat"] for event in json.loads((output / "timeline.json").read_text())}
     assert "task::MapWorker(MapBatches(DecodeAndEmbed)).submit" in traced
     assert audited(output) == [
@@ -114,7 +115,7 @@ def test_a_stopped_job_is_submitted_again_and_the_numbers_add_up(nodes: RayNodes
 
 def test_an_ensemble_is_trained_and_classifies_on_the_cluster(nodes: RayNodes, manifest: Path) -> None:
     features, trained, output = (manifest.parent / name for name in ("features", "ensemble", "predictions"))
-    assert (features / "summary.json").exists(), "the test before this one extracts them"
+    assert (features / "summary.json").exists(), "the previous test extracts them"
     small = ("--hidden-dim", "8", "--num-lstm-layers", "1", "--num-attention-heads", "2", "--classifier-dims", "8")
     schedule = ("--members", "2", "--epochs", "2", "--near-duplicate-cosine", "1")
     where = ("--features", str(features), "--output", str(trained))
@@ -130,7 +131,7 @@ def test_an_ensemble_is_trained_and_classifies_on_the_cluster(nodes: RayNodes, m
 
 
 def audited(run: Path) -> list[str]:
-    """What the audit of a run says."""
+    """The lines that `audit` prints for a run; it must pass."""
     command = [sys.executable, ROOT / "jobs/audit.py", "--run", run]
     audit = subprocess.run(command, capture_output=True, text=True, check=False)
     assert audit.returncode == 0, audit.stdout + audit.stderr

@@ -1,4 +1,4 @@
-"""Whether two ways of running a backbone give the same features, found out on a few pictures.
+"""Agreement of two engines of one backbone: how similar their features of a few photographs are.
 
 Shape suffixes: T frames, H W pixels, D features.
 """
@@ -9,32 +9,38 @@ import numpy as np
 import numpy.typing as npt
 
 Frames = npt.NDArray[np.uint8]
+"""Frames [T, H, W, 3], RGB."""
 
 Features = npt.NDArray[np.float32]
+"""Features [T, D], one vector per frame."""
 
 LEAST_AGREEMENT = 0.99
-"""Least cosine of centred features between bf16 and fp32, averaged over the probe's frames, for bf16 to
-be taken of itself."""
+"""Smallest mean cosine of centred features with fp32, over the reference photos, at which `--precision auto` uses bf16
+or TF32."""
 
 LEAST_EQUALITY = 0.9999
-"""The same between OpenVINO and torch, both in fp32: below it the conversion has failed."""
+"""The same between OpenVINO and torch, both in fp32. Below it the conversion has failed."""
 
 LEAST_REPRODUCTION = 0.999
-"""The same between a quantized backbone here and where it was quantized."""
+"""The same between an 8-bit backbone on this processor and on the one where it was quantized."""
 
 
 def agreement(some_TD: Features, reference_TD: Features) -> float:
-    """Mean cosine over the frames, after the mean of `reference_TD` is taken off both: without that,
-    what all frames share would hide the differences."""
+    """Mean cosine over the frames, after the mean of `reference_TD` is subtracted from both.
+
+    Without this centring, the part that all frames have in common would hide the differences.
+    """
     centre_D = reference_TD.mean(axis=0)
-    a_TD, b_TD = (values.astype(np.float64) - centre_D for values in (some_TD, reference_TD))
+    a_TD, b_TD = (features_TD.astype(np.float64) - centre_D for features_TD in (some_TD, reference_TD))
     norms_T = np.linalg.norm(a_TD, axis=1) * np.linalg.norm(b_TD, axis=1)
     return float(((a_TD * b_TD).sum(axis=1) / norms_T).mean())
 
 
 def reference_photos(side: int) -> Frames:
-    """Frames [8, side, side, 3] to compare engines on: parts of two photographs (scikit-learn's samples),
-    each as it is and in four grey levels a channel, as drawings and pages are flat."""
+    """Frames [8, side, side, 3] for comparing engines: crops of two photographs, scikit-learn's sample images.
+
+    Each crop comes twice: unchanged, and with four levels per channel, because drawings and pages have flat colours.
+    """
     from sklearn.datasets import load_sample_images
 
     parts = [

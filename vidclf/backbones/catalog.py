@@ -1,6 +1,6 @@
-"""The backbones there are, and what the weights of each expect of a frame.
+"""List of the backbones, with the feature dimension and the preprocessing of each.
 
-Without torch: what reads and writes features needs to know no more of a backbone than this.
+Free of torch, because code that only reads or writes features needs to know no more of a backbone.
 """
 
 from __future__ import annotations
@@ -17,21 +17,27 @@ FEATURE_DIMS = {
     "efficientnet_v2_m": 1280,
     "efficientnet_lite0": 1280,
 }
+"""Backbones by name, each with the dimension D of its features."""
 
 LITE0 = "efficientnet_lite0"
 
 
 @dataclass(frozen=True, kw_only=True)
 class Preprocessing:
-    """What a backbone's weights expect: the spatial transform, then (x / 255 - mean) / std."""
+    """Preprocessing that a backbone's weights expect: the spatial transform, then (x / 255 - mean) / std."""
 
     transform: FrameTransform
     mean: tuple[float, float, float]
+    """mean of each channel (red, green, blue), on a scale of 0 to 1"""
     std: tuple[float, float, float]
+    """standard deviation of each channel, on the same scale"""
 
 
 def preprocessing(name: str, weights: str) -> Preprocessing:
-    """What the weights were trained with; for a file or random weights, what DEFAULT's were."""
+    """The preprocessing with which the weights were trained. Files and random weights have that of DEFAULT.
+
+    `name` must be in `FEATURE_DIMS`; `weights` is a value of `--weights`.
+    """
     if name == LITE0:
         side, mean, std = 224, 127 / 255, 128 / 255
         transform = FrameTransform(resize_size=side, crop_size=side, interpolation="bicubic")
@@ -45,7 +51,7 @@ def preprocessing(name: str, weights: str) -> Preprocessing:
 
 
 def torchvision_models() -> Any:
-    """Imported on first use: EfficientNet-Lite0 does without, and it costs a process 1.5 s."""
+    """The module `torchvision.models`, imported on first use: it costs 1.5 s, and EfficientNet-Lite0 works without."""
     import torchvision.models
 
     return torchvision.models

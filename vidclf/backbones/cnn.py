@@ -1,4 +1,7 @@
-"""The torch module of a backbone: a pretrained CNN without its classification layer."""
+"""The torch module of a backbone: a CNN without its classification layer.
+
+Shape suffixes: T frames, H W pixels, C channels, D features.
+"""
 
 from __future__ import annotations
 
@@ -12,11 +15,11 @@ from torch import Tensor, nn
 from vidclf.backbones.catalog import LITE0, Preprocessing, preprocessing, torchvision_models
 
 FRAMES_PER_FORWARD = 16
-"""Larger batches are slower on a CPU: their activations leave the cache."""
+"""Frames per forward pass. Larger batches are slower on a CPU, because their activations do not fit its cache."""
 
 
 class Backbone(nn.Module):
-    """A headless CNN: frames [T, H, W, 3] uint8 in, pooled features [T, D] float32 out."""
+    """A CNN without its classification layer: frames [T, H, W, 3] uint8 in, pooled features [T, D] float32 out."""
 
     scale: Tensor
     shift: Tensor
@@ -26,7 +29,7 @@ class Backbone(nn.Module):
         self.trunk = _architecture(name)
         self.preprocessing = preprocessing
         self.dtype = torch.float32
-        # Folded into one scale and one shift, on 0 to 255.
+        # The normalisation as one scale and one shift of pixel values from 0 to 255.
         mean = torch.tensor(preprocessing.mean).view(1, 3, 1, 1)
         std = torch.tensor(preprocessing.std).view(1, 3, 1, 1)
         self.register_buffer("scale", 1 / (255 * std), persistent=False)
@@ -40,13 +43,15 @@ class Backbone(nn.Module):
         return torch.cat(features).float().cpu()
 
     def embed(self, frames_THWC: Tensor) -> Tensor:
-        """Features [T, D] of frames on this module's device, all at once."""
-        # The permuted view of packed frames is channels_last already; the product keeps it.
+        """Features [T, D] of frames that are on this module's device, in one forward pass."""
+        # The permuted view of packed frames is channels_last already, and the product keeps this memory format.
         x = frames_THWC.permute(0, 3, 1, 2).to(torch.float32) * self.scale + self.shift
         return cast(Tensor, self.trunk(x.to(self.dtype)))
 
 
 class _Lite0Trunk(nn.Module):
+    """EfficientNet-Lite0 with average pooling in the place of its classification layer."""
+
     def __init__(self) -> None:
         super().__init__()
         from efficientnet_lite_pytorch import EfficientNet
@@ -59,6 +64,7 @@ class _Lite0Trunk(nn.Module):
 
 
 def _architecture(name: str) -> nn.Module:
+    """The untrained CNN, whose classification layer is replaced by the identity."""
     if name == LITE0:
         return _Lite0Trunk()
     network: nn.Module = torchvision_models().get_model(name, weights=None)
@@ -70,14 +76,15 @@ def _architecture(name: str) -> nn.Module:
 
 
 def build(name: str, weights: str, state: dict[str, npt.NDArray[np.generic]], device: str) -> Backbone:
-    """A backbone in evaluation mode on `device`, with the state that `load_weights` gave."""
+    """A backbone in evaluation mode on `device`, with a state dict from `load_weights`."""
     backbone = Backbone(name, preprocessing(name, weights))
-    # as_tensor would warn that the arrays from the object store are read-only, and share them.
+    # torch.tensor copies. as_tensor would share the object store's read-only arrays, with a warning.
     backbone.trunk.load_state_dict({key: torch.tensor(value) for key, value in state.items()})
     return backbone.eval().to(device, memory_format=torch.channels_last)  # type: ignore[call-overload,no-any-return]
 
 
 def seeded_architecture(name: str) -> nn.Module:
+    """The CNN with random weights from seed 0: the same in every process."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
         return _architecture(name)

@@ -1,4 +1,7 @@
-"""The interface of an inference engine: images in, feature vectors out."""
+"""The interface of an inference engine: frames in, feature vectors out.
+
+Shape suffixes: B videos, T frames, H W pixels, C channels, D features, U distinct frames.
+"""
 
 from __future__ import annotations
 
@@ -11,20 +14,26 @@ from vidclf.backbones.repeated_frames import distinct
 
 @dataclass(frozen=True, kw_only=True)
 class Engine:
-    """A backbone that is ready to run: frames [T, H, W, 3] in, pooled features [T, D] out; frames of a video
-    that are the same to the last bit are computed once."""
+    """A backbone that is ready to run: frames [T, H, W, 3] uint8 in, pooled features [T, D] float32 out.
+
+    Bit-identical frames of one video are computed once.
+    """
 
     name: str
-    """runtime and precision, as `openvino bf16`"""
+    """runtime and precision, such as `openvino bf16` or `torch cuda bf16`"""
     run: Callable[[Frames], Features]
+    """computes every frame that it receives"""
 
     def __call__(
         self, frames_THWC: Frames, num_frames_B: Sequence[int] | None = None, repeat_tolerance: float = 0.0
     ) -> Features:
-        """`num_frames_B` tells where the frames are of several videos, one after the other. With a tolerance
-        (`repeats.distinct`) frames that are nearly the same are computed once too."""
+        """Features of the frames of one video, or of several videos one after the other.
+
+        `num_frames_B`: frames per video; None for one video. `repeat_tolerance`: grey levels by which a frame may
+        differ from the last new frame and still get its features (`repeated_frames.distinct`).
+        """
         num_frames_B = [len(frames_THWC)] if num_frames_B is None else num_frames_B
-        firsts_U, place_T = distinct(frames_THWC, num_frames_B, repeat_tolerance)
+        firsts_U, source_T = distinct(frames_THWC, num_frames_B, repeat_tolerance)
         if len(firsts_U) == len(frames_THWC):
             return self.run(frames_THWC)
-        return self.run(frames_THWC[firsts_U])[place_T]
+        return self.run(frames_THWC[firsts_U])[source_T]

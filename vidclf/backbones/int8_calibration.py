@@ -1,9 +1,9 @@
-"""Calibrating a backbone's 8-bit products on frames of the archive that it is to embed.
+"""The `quantize` job: weights in 8-bit integers, calibrated on frames of the archive that they are for.
 
-Post-training quantization by NNCF (https://github.com/openvinotoolkit/nncf): ranges of activations from the
-frames, a scale for each channel of the weights, and a correction of the bias that the rounding brings.
+Post-training quantization with NNCF (https://github.com/openvinotoolkit/nncf): activation ranges from the frames, a
+scale per channel of the weights, and a correction of the bias that rounding causes.
 
-Shape suffixes: T frames, D features.
+Shape suffixes: T frames, H W pixels, C channels, D features.
 """
 
 from __future__ import annotations
@@ -40,58 +40,63 @@ from vidclf.video.rejection import VideoRejected
 from vidclf.video.sampling import SamplingPlan
 
 FRAMES_PER_BATCH = 8
+"""Frames per calibration step."""
 
 HELD_OUT = 4
-"""One video in so many is not calibrated on: by its frames the drift is measured."""
+"""One in this many videos is not used for calibration. Its frames measure the drift."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Drift:
-    """A quantized backbone beside what it was made of, on frames that it was not calibrated on."""
+    """Agreement and speed of a quantized backbone, on frames that it was not calibrated on."""
 
     num_frames: int
+    """number of these frames"""
     int8: float
-    """mean cosine of centred features with those of fp32"""
+    """mean cosine of centred features between int8 and fp32"""
     bf16: float | None
-    """the same for bf16, where the processor has it"""
+    """the same between bf16 and fp32; None where the processor has no bf16"""
     frame_s: dict[str, float]
-    """CPU seconds a frame, by precision"""
+    """CPU seconds per frame, by precision"""
 
 
 def quantize(config: QuantizeConfig, manifest: pa.Table) -> str:
-    """Write `--output`; the text to show. ConfigError for an unknown backbone, weights that are not there or are
-    quantized already, and fewer than two videos that can be decoded."""
+    """Quantize a backbone on a sample of `manifest` and write `--output`. Returns the text to print.
+
+    Raises ConfigError for an unknown backbone, for weights that cannot be read or are quantized already, and where
+    fewer than two videos can be decoded.
+    """
     arguments.check_outputs(config)
     if storage.exists(config.output) and not config.overwrite:
-        raise ConfigError(f"--output {config.output}: is there; choose another name or --overwrite")
+        raise ConfigError(f"--output {config.output}: exists already; choose another name or --overwrite")
     state = load_weights(config.backbone, config.weights)
     if int8_weights.is_quantized(state):
         raise ConfigError(f"--weights {config.weights}: are quantized already")
-    expected, taken = (preprocessing(config.backbone, where) for where in (config.weights, config.output))
-    if expected != taken:
+    trained_with, used_with = (preprocessing(config.backbone, weights) for weights in (config.weights, config.output))
+    if trained_with != used_with:
         raise ConfigError(
-            f"--weights {config.weights}: were trained on other transforms than DEFAULT's, with which weights from a "
-            "file are used"
+            f"--weights {config.weights}: were trained with other transforms than DEFAULT's, and weights from a file "
+            "are used with DEFAULT's"
         )
     torch.set_num_threads(1)
-    videos, num_rejected = _frames(config, manifest)
+    videos, num_rejected = _sampled_frames(config, manifest)
     if len(videos) < 2:
         raise ConfigError(
-            f"--input {config.input}: {len(videos)} of {num_rejected + len(videos)} sampled videos could "
-            "be decoded, of which it takes two"
+            f"--input {config.input}: {len(videos)} of {num_rejected + len(videos)} sampled videos could be decoded, "
+            "calibration needs at least two"
         )
-    every = min(HELD_OUT, len(videos))
-    held_out = np.concatenate(videos[::every])
-    calibration = np.concatenate([frames for index, frames in enumerate(videos) if index % every])
+    held_out_every = min(HELD_OUT, len(videos))
+    held_out = np.concatenate(videos[::held_out_every])
+    calibration = np.concatenate([frames for index, frames in enumerate(videos) if index % held_out_every])
     full = convert(config.backbone, config.weights, state)
-    found = calibrated(full, config.backbone, calibration)
-    drift = measure(full, found, held_out)
-    storage.publish_bytes(
-        outputs.real(config.output), safetensors.numpy.save({k: np.array(v) for k, v in found.state().items()})
-    )
+    quantized = calibrated(full, config.backbone, calibration)
+    drift = measure(full, quantized, held_out)
+    arrays = {name: np.array(value) for name, value in quantized.state().items()}
+    storage.publish_bytes(outputs.real(config.output), safetensors.numpy.save(arrays))
+    num_calibrated = len(videos) - len(videos[::held_out_every])
     return "\n".join(
         [
-            f"calibrated  {len(calibration)} frames of {len(videos) - len(videos[::every])} videos"
+            f"calibrated  {len(calibration)} frames of {num_calibrated} videos"
             + (f", {num_rejected} more could not be decoded" if num_rejected else ""),
             *drift_lines(drift),
             f"weights     {config.output}, for --weights of extract",
@@ -100,48 +105,51 @@ def quantize(config: QuantizeConfig, manifest: pa.Table) -> str:
 
 
 def drift_lines(drift: Drift) -> list[str]:
-    """What was measured."""
-    beside = "" if drift.bf16 is None else f"; bf16 {drift.bf16:.4f}"
+    """Lines on a measured drift."""
+    bf16 = "" if drift.bf16 is None else f"; bf16 {drift.bf16:.4f}"
     speeds = ", ".join(f"{name} {1000 * seconds:.2f}" for name, seconds in drift.frame_s.items())
     return [
-        f"agreement   int8 {drift.int8:.4f}{beside} (mean cosine of centred features with fp32, "
+        f"agreement   int8 {drift.int8:.4f}{bf16} (mean cosine of centred features with fp32, "
         f"{drift.num_frames} frames of other videos)",
-        f"speed       {speeds} ms of a core a frame",
+        f"speed       {speeds} ms of one core per frame",
     ]
 
 
 def calibrated(full: OpenVinoModel, name: str, frames_THWC: Frames) -> Int8Weights:
-    """The network in 8-bit integers, with the ranges that its activations have on some frames."""
+    """The backbone `name` in 8-bit integers, with the ranges of its activations on `frames_THWC`."""
     model, weights = openvino_engine.read(full.graph, full.weights)
     quantized_model = _nncf_quantize(model, frames_THWC)
-    del weights  # which the model may have read from until here
+    del weights  # only now, because the model may have read from it until here
     graph, constants = openvino_engine.saved(quantized_model)
     probed_TD = OpenVinoSession(graph, constants, "int8")(reference_photos(frames_THWC.shape[1]))
     return Int8Weights(backbone=name, graph=graph, constants=constants, probed_TD=probed_TD)
 
 
-def measure(full: OpenVinoModel, found: Int8Weights, frames_THWC: Frames) -> Drift:
+def measure(full: OpenVinoModel, quantized: Int8Weights, frames_THWC: Frames) -> Drift:
+    """Agreement with fp32 and speed of a quantized backbone and, where the processor has it, of bf16."""
     reference = openvino_engine.openvino_engine(full, "fp32")
-    engines = {"int8": openvino_engine.openvino_engine(unpacked(found, frames_THWC.shape[1]), "int8")}
+    engines = {"int8": openvino_engine.openvino_engine(unpacked(quantized, frames_THWC.shape[1]), "int8")}
     if openvino_engine.has_bf16():
         engines["bf16"] = openvino_engine.openvino_engine(full, "bf16")
     reference_TD = reference.run(frames_THWC)
-    agreed = {name: agreement(one.run(frames_THWC), reference_TD) for name, one in engines.items()}
-    seconds = {name: _seconds_a_frame(one, frames_THWC) for name, one in {**engines, "fp32": reference}.items()}
-    return Drift(num_frames=len(frames_THWC), int8=agreed["int8"], bf16=agreed.get("bf16"), frame_s=seconds)
+    cosines = {name: agreement(engine.run(frames_THWC), reference_TD) for name, engine in engines.items()}
+    engines["fp32"] = reference
+    seconds = {name: _seconds_per_frame(engine, frames_THWC) for name, engine in engines.items()}
+    return Drift(num_frames=len(frames_THWC), int8=cosines["int8"], bf16=cosines.get("bf16"), frame_s=seconds)
 
 
-def _seconds_a_frame(one: Engine, frames_THWC: Frames) -> float:
+def _seconds_per_frame(engine: Engine, frames_THWC: Frames) -> float:
     started = time.process_time()
-    one.run(frames_THWC)
+    engine.run(frames_THWC)
     return (time.process_time() - started) / len(frames_THWC)
 
 
 def _nncf_quantize(model: Any, frames_THWC: Frames) -> Any:
-    openvino_engine.openvino()  # first, without its telemetry, which NNCF shares
-    # NNCF shows its progress on stdout, which is this job's for results.
+    """OpenVINO's model `model`, quantized by NNCF."""
+    openvino_engine.openvino()  # imported first, without its telemetry, which NNCF shares
+    # NNCF prints its progress on stdout, which this job keeps for results.
     with contextlib.redirect_stdout(sys.stderr):
-        # Of which NNCF takes no more than its build of extensions, here for a GPU that is not missed.
+        # Importing NNCF builds torch extensions for a GPU, and torch warns where there is none.
         logging.getLogger("torch.utils.cpp_extension").setLevel(logging.ERROR)
         import nncf
         from nncf.quantization.range_estimator import RangeEstimatorParametersSet
@@ -154,35 +162,35 @@ def _nncf_quantize(model: Any, frames_THWC: Frames) -> Any:
             model,
             nncf.Dataset(batches),
             subset_size=len(batches),
-            # Of EfficientNet-Lite0's features these choices bring the cosine from 0.90 to 0.99: the whole range of
-            # activations, since what is rare in them matters, and the bias corrected on the frames.
+            # These choices raise the cosine of EfficientNet-Lite0's features from 0.90 to 0.99: the whole range of the
+            # activations, because rare values matter, and the slower bias correction on the frames.
             preset=nncf.QuantizationPreset.PERFORMANCE,
             fast_bias_correction=False,
             advanced_parameters=nncf.AdvancedQuantizationParameters(
-                # All 8 bits: what saturates on processors without instructions for them is caught by the probe.
+                # All 8 bits. Products that saturate on older processors are found by the reference photos.
                 overflow_fix=nncf.OverflowFix.DISABLE,
                 activations_range_estimator_params=RangeEstimatorParametersSet.MINMAX,
             ),
         )
 
 
-def _frames(config: QuantizeConfig, manifest: pa.Table) -> tuple[list[Frames], int]:
-    """A few frames of each video of a sample, and how many of the sample could not be decoded."""
+def _sampled_frames(config: QuantizeConfig, manifest: pa.Table) -> tuple[list[Frames], int]:
+    """Frames [T, H, W, 3] of each decodable video of a sample, and the number of videos that were rejected."""
     transform = preprocessing(config.backbone, config.weights).transform
     transforms = FrameTransforms((transform,))
     plan = SamplingPlan(num_frames=config.frames_per_video)
     rows = manifest.take(sample_of(manifest.num_rows, config.sample, config.seed))
     decoder = SupervisedDecoder(plan, transforms, transforms.frame_bytes, DecodeLimits(timeout_s=config.decode_timeout))
-    found: list[Frames] = []
+    videos: list[Frames] = []
     num_rejected = 0
     with ProgressLine("sample", rows.num_rows, "videos") as line:
         for done, row in enumerate(rows.select(["video_uri", schema.VIDEO_ID]).to_pylist(), start=1):
             try:
                 video = decoder.decode(row["video_uri"], row[schema.VIDEO_ID])
-                found.append(transforms.views(video.frames_THWC)[0])
+                videos.append(transforms.views(video.frames_THWC)[0])
             except VideoRejected as rejected:
                 num_rejected += 1
                 line.say(f"{row['video_uri']}: {rejected.reason.value}, {rejected.message}")
             line.update(done)
     decoder.close()
-    return found, num_rejected
+    return videos, num_rejected

@@ -1,10 +1,11 @@
-"""Weights in 8-bit integers: a backbone as OpenVINO runs it, in a file that `--weights` takes.
+"""Weights file in 8-bit integers: a quantized backbone for OpenVINO, used through `--weights`.
 
-`jobs/quantize.py` writes such a file (safetensors) and `backbone.load_weights` reads it like any other;
-its digest is another than that of the weights it was made of, so feature keys tell the two apart. It
-holds the backbone's name, the graph and the constants (OpenVINO's intermediate representation), and what
-the network gave for the probe where it was made: processors without instructions for 8-bit products
-saturate some of them, and would give other features under the same key.
+`jobs/quantize.py` writes the file (safetensors), and `weights.load_weights` reads it like any other weights. Its digest
+differs from that of the original weights, so their features have different keys.
+
+The file holds the backbone's name, the graph and the constants (OpenVINO's intermediate representation), and the
+features of the reference photos on the machine that quantized it. Processors without instructions for 8-bit products
+saturate some products and would give other features under the same key; these reference features reveal that.
 """
 
 from __future__ import annotations
@@ -17,23 +18,26 @@ import numpy.typing as npt
 from vidclf.errors import ConfigError
 
 State = dict[str, npt.NDArray[np.generic]]
+"""Arrays by name: a state dict, or the content of an 8-bit weights file."""
 
 _BACKBONE, _GRAPH, _CONSTANTS, _PROBED = (f"openvino.{name}" for name in ("backbone", "graph", "constants", "probed"))
 
 
 @dataclass(frozen=True, kw_only=True)
 class Int8Weights:
-    """What such a file holds."""
+    """Content of an 8-bit weights file."""
 
     backbone: str
+    """name of the backbone, as in `catalog.FEATURE_DIMS`"""
     graph: bytes
-    """the representation's XML"""
+    """XML of OpenVINO's intermediate representation"""
     constants: npt.NDArray[np.uint8]
+    """binary part of the same representation"""
     probed_TD: npt.NDArray[np.float32]
-    """features of `engine.probe`"""
+    """features [8, D] of `agreement.reference_photos` on the machine that quantized the backbone"""
 
     def state(self) -> State:
-        """As arrays by name, like a state dict."""
+        """The content as arrays by name, like a state dict."""
         return {
             _BACKBONE: np.frombuffer(self.backbone.encode(), np.uint8),
             _GRAPH: np.frombuffer(self.graph, np.uint8),
@@ -43,16 +47,20 @@ class Int8Weights:
 
 
 def is_quantized(state: State) -> bool:
+    """Whether a state is the content of an 8-bit weights file."""
     return _GRAPH in state
 
 
-def unpack(state: State, name: str, what: str) -> Int8Weights:
-    """What a state holds; ConfigError, beginning with `what`, where it is another backbone's."""
-    named = state[_BACKBONE].tobytes().decode()
-    if named != name:
-        raise ConfigError(f"{what}: holds {named}, quantized")
+def unpack(state: State, name: str, flag: str) -> Int8Weights:
+    """The 8-bit weights in `state`. Raises ConfigError where they are of another backbone than `name`.
+
+    `flag`: the flag and its value, with which the error message begins.
+    """
+    saved_name = state[_BACKBONE].tobytes().decode()
+    if saved_name != name:
+        raise ConfigError(f"{flag}: holds 8-bit weights of {saved_name}, not of {name}")
     return Int8Weights(
-        backbone=named,
+        backbone=saved_name,
         graph=state[_GRAPH].tobytes(),
         constants=state[_CONSTANTS].view(np.uint8),
         probed_TD=state[_PROBED].astype(np.float32),
@@ -60,16 +68,16 @@ def unpack(state: State, name: str, what: str) -> Int8Weights:
 
 
 def check_precision(state: State, weights: str, precision: str) -> None:
-    """ConfigError unless `--precision` is one that these weights have."""
+    """Raise ConfigError unless `--precision` is possible with these weights."""
     if is_quantized(state) and precision not in ("auto", "int8"):
         raise ConfigError(
             f"--precision must be auto or int8 for --weights {weights}, which are quantized, got {precision}"
         )
     if not is_quantized(state) and precision == "int8":
-        raise ConfigError(f"--precision int8: takes --weights that jobs/quantize.py wrote, got {weights}")
+        raise ConfigError(f"--precision int8: requires --weights that jobs/quantize.py wrote, got {weights}")
 
 
 def check_device(state: State, weights: str, num_gpus: float) -> None:
-    """ConfigError where quantized weights are to run on a GPU."""
+    """Raise ConfigError where 8-bit weights would run on a GPU. `num_gpus`: the share of a GPU per worker."""
     if num_gpus and is_quantized(state):
-        raise ConfigError(f"--weights {weights}: run on CPUs alone (--gpus-per-cnn-worker 0), being quantized")
+        raise ConfigError(f"--weights {weights}: are quantized and run only on CPUs (--gpus-per-cnn-worker 0)")

@@ -1,8 +1,9 @@
-"""Cache of backbones converted to OpenVINO, kept on the machine that converted them.
+"""Cache of backbones converted to OpenVINO, one per machine and user.
 
-A conversion needs torch and several seconds, which every job would spend before its first video. The result
-depends only on the backbone, its weights, its preprocessing and the libraries' versions; these name the file.
-Files are in `$VIDCLF_CACHE`, or in `vidclf` below `$XDG_CACHE_HOME` (`~/.cache`). A user without a home has no cache.
+Without it every job would spend several seconds and load torch before its first video. The result of a conversion
+depends only on the backbone, its weights, its preprocessing and the versions of the libraries. These determine the
+file's name. Files are in `$VIDCLF_CACHE`, else in `$XDG_CACHE_HOME/vidclf`, else in `~/.cache/vidclf`. A user without a
+home directory has no cache.
 """
 
 from __future__ import annotations
@@ -26,16 +27,16 @@ from vidclf import storage
 from vidclf.backbones.int8_weights import State
 from vidclf.backbones.openvino_engine import OpenVinoModel
 
-KEPT = 8
-"""Files on a machine; the ones used longest ago go first."""
+MAX_FILES = 8
+"""Number of files in the cache. Beyond it the least recently used are deleted."""
 
 VERSION = 1
-"""Of what `convert` does; raised where it changes."""
+"""Version of `openvino_convert.convert`. It must be raised when the result of a conversion changes."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Source:
-    """What a conversion depends on, besides the libraries' versions."""
+    """Input of a conversion: everything that its result depends on, besides the versions of the libraries."""
 
     backbone: str
     weights_digest: str
@@ -43,40 +44,47 @@ class Source:
 
 
 def converted(source: Source, weights: str, state: State) -> OpenVinoModel:
-    """The OpenVINO model of a backbone whose `state` was read from `weights`. Raises ConversionError."""
+    """The OpenVINO model of a backbone, from the cache or converted now.
+
+    `state`: the state dict, read from `weights`. Raises ConversionError where OpenVINO cannot run the backbone.
+    """
     folder = _folder()
     file = folder / f"{source.backbone}-{_key(source)}.safetensors" if folder is not None else None
-    kept = _read(file) if file is not None else None
-    if kept is not None:
-        return kept
+    cached = _read(file) if file is not None else None
+    if cached is not None:
+        return cached
+    # Imported here, because a worker that finds the backbone in the cache needs no torch.
     import torch
 
     from vidclf.backbones.openvino_convert import convert
 
     torch.set_num_threads(1)
-    made = convert(source.backbone, weights, state)
-    # A quantized one is its own file already.
-    if file is not None and not made.is_quantized:
-        _keep(file, made)
-    return made
+    model = convert(source.backbone, weights, state)
+    # An 8-bit weights file holds the converted backbone already.
+    if file is not None and not model.is_quantized:
+        _write(file, model)
+    return model
 
 
 def _folder() -> Path | None:
+    """The cache's directory; None for a user without a home."""
     if given := os.environ.get("VIDCLF_CACHE"):
         return Path(given)
     try:
         return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "vidclf"
-    except RuntimeError:  # a pod's user may be a number that has no name and no home
+    except RuntimeError:  # in a pod the user may be a mere number, without a name and a home
         return None
 
 
 def _key(source: Source) -> str:
+    """Digest of everything that decides the result of a conversion."""
     versions = [_version(name) for name in ("openvino", "torch", "torchvision")]
-    decides = [VERSION, source.backbone, source.weights_digest, source.preprocessing, versions]
-    return hashlib.sha256(json.dumps(decides, sort_keys=True).encode()).hexdigest()[:16]
+    inputs = [VERSION, source.backbone, source.weights_digest, source.preprocessing, versions]
+    return hashlib.sha256(json.dumps(inputs, sort_keys=True).encode()).hexdigest()[:16]
 
 
 def _version(name: str) -> str | None:
+    """Version of an installed library; None where it is not installed."""
     try:
         return metadata.version(name)
     except metadata.PackageNotFoundError:
@@ -84,9 +92,10 @@ def _version(name: str) -> str | None:
 
 
 def _read(file: Path) -> OpenVinoModel | None:
+    """The cached model; None where there is none, or where the file is damaged."""
     try:
         arrays = safetensors.numpy.load(file.read_bytes())
-        found = OpenVinoModel(
+        model = OpenVinoModel(
             graph=arrays["graph"].tobytes(),
             weights=arrays["weights"],
             probe_THWC=arrays["probe_THWC"],
@@ -95,25 +104,26 @@ def _read(file: Path) -> OpenVinoModel | None:
     except FileNotFoundError:
         return None
     except (OSError, SafetensorError, KeyError) as error:
-        print(f"{file} is converted anew: {error}", file=sys.stderr)
+        print(f"{file} cannot be read, so the backbone is converted again: {error}", file=sys.stderr)
         return None
-    with contextlib.suppress(OSError):  # another user's, which then looks older than it is
+    with contextlib.suppress(OSError):  # the file of another user, which then looks older than it is
         os.utime(file)
-    return found
+    return model
 
 
-def _keep(file: Path, made: OpenVinoModel) -> None:
+def _write(file: Path, model: OpenVinoModel) -> None:
+    """Write a model to the cache, and delete the least recently used files beyond `MAX_FILES`."""
     arrays: dict[str, npt.NDArray[Any]] = {
-        "graph": np.frombuffer(made.graph, np.uint8),
-        "weights": made.weights,
-        "probe_THWC": made.probe_THWC,
-        "probed_TD": made.probed_TD,
+        "graph": np.frombuffer(model.graph, np.uint8),
+        "weights": model.weights,
+        "probe_THWC": model.probe_THWC,
+        "probed_TD": model.probed_TD,
     }
     try:
         file.parent.mkdir(parents=True, exist_ok=True)
         storage.publish_bytes(str(file), safetensors.numpy.save(arrays))
         by_age = sorted(file.parent.glob("*.safetensors"), key=lambda path: path.stat().st_mtime, reverse=True)
-        for old in by_age[KEPT:]:
+        for old in by_age[MAX_FILES:]:
             old.unlink(missing_ok=True)
-    except OSError as error:  # a home that cannot be written to costs the next job the conversion, nothing else
-        print(f"{file} could not be kept: {error}", file=sys.stderr)
+    except OSError as error:  # without a writable home the next job converts again; nothing else is lost
+        print(f"{file} could not be written, so the next job converts the backbone again: {error}", file=sys.stderr)

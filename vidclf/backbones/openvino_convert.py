@@ -1,6 +1,6 @@
-"""From a backbone in torch to what OpenVINO runs, once a job: normalisation included, checked against torch.
+"""Conversion of a backbone from torch to OpenVINO, including the normalisation of frames, checked against torch.
 
-Shape suffixes: T frames, H W pixels, D features.
+Shape suffixes: T frames, H W pixels, C channels, D features.
 """
 
 from __future__ import annotations
@@ -22,10 +22,10 @@ from vidclf.backbones.torch_engine import eager
 
 
 def convert(name: str, weights: str, state: dict[str, npt.NDArray[np.generic]]) -> OpenVinoModel:
-    """The backbone that `backbone.build` makes of these, for OpenVINO; a quantized one as it is.
+    """The OpenVINO model of the backbone `name` with the state dict `state`, which was read from `weights`.
 
-    Raises ConversionError where OpenVINO is not installed, cannot read the backbone, or computes
-    something else than torch does.
+    8-bit weights are a converted model already and are only unpacked. Raises ConversionError where OpenVINO is not
+    installed, cannot read the backbone, or computes other features than torch.
     """
     if int8_weights.is_quantized(state):
         side = preprocessing(name, weights).transform.crop_size
@@ -35,7 +35,7 @@ def convert(name: str, weights: str, state: dict[str, npt.NDArray[np.generic]]) 
     probe_THWC = reference_photos(side)
     try:
         with warnings.catch_warnings(), torch.no_grad():
-            # Tracing is what OpenVINO's reader takes; torch calls it deprecated.
+            # OpenVINO's converter traces the module, and torch warns that tracing is deprecated.
             warnings.simplefilter("ignore")
             model = openvino_engine.openvino().convert_model(
                 _WithNormalisation(network).eval(),
@@ -45,26 +45,28 @@ def convert(name: str, weights: str, state: dict[str, npt.NDArray[np.generic]]) 
         graph, constants = openvino_engine.saved(model)
         probed_TD = OpenVinoSession(graph, constants, "fp32")(probe_THWC)
         equality = agreement(probed_TD, eager(network)(probe_THWC))
-    except Exception as error:  # its reader raises what it trips over, and RuntimeError for the rest
+    except Exception as error:  # OpenVINO's converter raises errors of many types
         raise ConversionError(f"{type(error).__name__}: {(str(error).splitlines() or [''])[0]}") from error
     if not equality >= LEAST_EQUALITY:
-        raise ConversionError(f"its features agree with torch's to a cosine of {equality:.5f} only")
+        raise ConversionError(
+            f"its features differ from torch's: mean cosine {equality:.5f}, must be at least {LEAST_EQUALITY}"
+        )
     return OpenVinoModel(graph=graph, weights=constants, probe_THWC=probe_THWC, probed_TD=probed_TD)
 
 
-def unpacked(found: Int8Weights, side: int) -> OpenVinoModel:
-    """A quantized backbone that takes frames of `side` pixels."""
+def unpacked(quantized: Int8Weights, side: int) -> OpenVinoModel:
+    """The OpenVINO model of 8-bit weights, for frames of `side` × `side` pixels."""
     return OpenVinoModel(
-        graph=found.graph,
-        weights=found.constants,
+        graph=quantized.graph,
+        weights=quantized.constants,
         probe_THWC=reference_photos(side),
-        probed_TD=found.probed_TD,
+        probed_TD=quantized.probed_TD,
         is_quantized=True,
     )
 
 
 class _WithNormalisation(nn.Module):
-    """The whole of a backbone in one graph: frames [T, H, W, 3] uint8 in."""
+    """A backbone with its normalisation in one graph: frames [T, H, W, 3] uint8 in, features [T, D] float32 out."""
 
     def __init__(self, network: Backbone) -> None:
         super().__init__()

@@ -1,16 +1,15 @@
-"""What runs a backbone on CPUs: OpenVINO.
+"""Inference engine for backbones on CPUs: OpenVINO.
 
-A backbone is converted once per job (`convert`) and handed to the workers as OpenVINO's intermediate
-representation (https://docs.openvino.ai, "OpenVINO IR format"). Each worker compiles it for the processor
-it is on, with one thread: a worker per core does more than threads that wait for each other. It does so
-without torch, which would cost every worker a second and 200 MB.
+A backbone is converted once per job (`openvino_convert`) and passed to the workers as OpenVINO's intermediate
+representation (https://docs.openvino.ai, "OpenVINO IR format"). Each worker compiles it for its processor, with one
+thread: one worker per core is faster than one process with several threads. Workers need no torch, which would cost
+each of them a second and 200 MB.
 
-In bf16 the products of a CNN are two to three times as fast where the processor has instructions for
-them, and its features are nearly those of fp32. How nearly, each worker finds out on a few photographs
-before it takes to bf16. What fp32 and bf16 give within that bound counts as the same features. Weights in
-8-bit integers (`quantized`) are other weights, with features and a key of their own.
+With bf16 instructions a CNN is two to three times as fast in bf16 as in fp32, and its features are nearly the same.
+Before a worker uses bf16, it measures the difference on a few photographs. Features within the bound count as the same
+features as in fp32. 8-bit weights (`int8_weights`) are different weights, with different features and another key.
 
-Shape suffixes: T frames, H W pixels, D features.
+Shape suffixes: T frames, H W pixels, C channels, D features.
 """
 
 from __future__ import annotations
@@ -29,13 +28,13 @@ from vidclf.backbones.agreement import LEAST_AGREEMENT, LEAST_REPRODUCTION, Feat
 from vidclf.backbones.engine import Engine
 
 FRAMES_PER_INFERENCE = 16
-"""Frames that OpenVINO sees at a time; a frame's features do not depend on which ones are beside it."""
+"""Frames per inference request. A frame's features do not depend on its neighbours."""
 
 THREADS = 1
-"""Of a worker, of which there is one for each core."""
+"""Threads per worker. There is one worker per core."""
 
 PRECISIONS = {"fp32": "f32", "bf16": "bf16", "int8": "f32"}
-"""What a CNN may compute in, and OpenVINO's names for it; for int8, for what is not quantized."""
+"""Precisions of a CNN, with OpenVINO's names. For int8, the name is that of the layers that are not quantized."""
 
 
 class ConversionError(Exception):
@@ -44,31 +43,32 @@ class ConversionError(Exception):
 
 @dataclass(frozen=True, kw_only=True)
 class OpenVinoModel:
-    """A backbone as OpenVINO reads it."""
+    """A backbone in OpenVINO's intermediate representation, with reference features."""
 
     graph: bytes
-    """the representation's XML"""
+    """XML of the representation"""
     weights: npt.NDArray[np.uint8]
-    """its constants; an array, because Ray's object store shares it between the workers of a node"""
+    """constants of the representation; an array, because Ray's object store shares it between the workers of a node"""
     probe_THWC: Frames
-    """frames to compare engines on"""
+    """frames for comparing engines"""
     probed_TD: Features
-    """their features: in fp32, or of a quantized backbone those that it had where it was quantized"""
+    """features of these frames in fp32; for 8-bit weights, those on the machine that quantized them"""
     is_quantized: bool = False
+    """whether the weights are 8-bit integers"""
 
 
 def load(network: OpenVinoModel, name: str, weights: str, precision: str) -> Engine:
-    """The engine for `network`.
+    """The engine that runs `network`, the backbone `name` with the weights `weights`.
 
-    `precision` is fp32, bf16 or auto: bf16 where the processor has it and the probe's features agree with
-    fp32's, else fp32. A quantized backbone runs in int8; raises ConversionError where this processor makes
-    other features of it.
+    `precision`: fp32, bf16 or auto. auto is bf16 where the processor has it and the features of `probe_THWC` agree with
+    fp32's, else fp32. 8-bit weights always run in int8. Raises ConversionError where this processor computes other
+    features from 8-bit weights than the one that quantized them.
     """
     if network.is_quantized:
         return reproducing(openvino_engine(network, "int8"), network, name, weights)
     if precision != "auto":
         if precision == "bf16" and not has_bf16():
-            print("--precision bf16: this processor has no instructions for it; fp32 takes less time", file=sys.stderr)
+            print("--precision bf16: this processor has no bf16 instructions, fp32 would be faster", file=sys.stderr)
         return openvino_engine(network, precision)
     if has_bf16():
         half = openvino_engine(network, "bf16")
@@ -78,34 +78,41 @@ def load(network: OpenVinoModel, name: str, weights: str, precision: str) -> Eng
 
 
 def has_bf16() -> bool:
-    """Whether the processor has instructions for it."""
+    """Whether the processor has bf16 instructions."""
     return "BF16" in openvino().Core().get_property("CPU", "OPTIMIZATION_CAPABILITIES")
 
 
 def reproducing(engine: Engine, network: OpenVinoModel, name: str, weights: str) -> Engine:
-    """`engine`, a quantized one, where its features of the probe are those that it had when it was made."""
+    """`engine`, which runs 8-bit weights, if it reproduces the features that these weights had when they were made.
+
+    Raises ConversionError otherwise.
+    """
     reproduction = agreement(engine(network.probe_THWC), network.probed_TD)
     if not reproduction >= LEAST_REPRODUCTION:
         raise ConversionError(
-            f"--weights {weights}: this processor's 8-bit products give other features than those of the one that "
-            f"{name} was quantized on (cosine {reproduction:.4f}); quantize on this kind, or take other weights"
+            f"--weights {weights}: this processor computes other features from 8-bit weights than the one that "
+            f"quantized {name} (mean cosine {reproduction:.4f}, must be at least {LEAST_REPRODUCTION}); quantize on "
+            "this kind of processor, or use other weights"
         )
     return engine
 
 
 def openvino_engine(converted: OpenVinoModel, precision: str) -> Engine:
+    """An engine in exactly this precision, without any check."""
     return Engine(name=f"openvino {precision}", run=OpenVinoSession(converted.graph, converted.weights, precision))
 
 
 class OpenVinoSession:
+    """A model compiled for this processor: frames [T, H, W, 3] uint8 in, features [T, D] float32 out."""
+
     def __init__(self, graph: bytes, weights: npt.NDArray[np.uint8], precision: str) -> None:
-        # The constants are held, because the compiled model may go on reading them from where they are.
+        # The constants stay referenced, because the compiled model may go on reading them.
         model, self._constants = read(graph, weights)
         settings = {
             "INFERENCE_PRECISION_HINT": PRECISIONS[precision],
             "INFERENCE_NUM_THREADS": THREADS,
             "NUM_STREAMS": 1,
-            # Pinned, the workers of a machine would all sit on its first core.
+            # With pinning, all workers of a machine would run on its first core.
             "ENABLE_CPU_PINNING": False,
         }
         self._request = openvino().Core().compile_model(model, "CPU", settings).create_infer_request()
@@ -117,13 +124,13 @@ class OpenVinoSession:
 
 
 def read(graph: bytes, weights: npt.NDArray[np.uint8]) -> tuple[Any, Any]:
-    """OpenVINO's model, and the tensor of its constants, which must live as long as it does."""
+    """OpenVINO's model object, and the tensor of its constants, which must live as long as the model."""
     constants = openvino().Tensor(writable_view(weights), shared_memory=True)
     return openvino().Core().read_model(graph, constants), constants
 
 
 def saved(model: Any) -> tuple[bytes, npt.NDArray[np.uint8]]:
-    """A model of OpenVINO's as `read` takes it."""
+    """The graph (XML) and the constants of OpenVINO's model object: the arguments of `read`."""
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "backbone.xml"
         openvino().save_model(model, path, compress_to_fp16=False)
@@ -132,8 +139,11 @@ def saved(model: Any) -> tuple[bytes, npt.NDArray[np.uint8]]:
 
 
 def openvino() -> Any:
-    """OpenVINO, without its telemetry: it reports its use to its makers unless that package is missing,
-    and a job over someone's archive reports to nobody."""
+    """The module `openvino`, imported without its telemetry.
+
+    OpenVINO reports its use to its makers unless its telemetry package is missing. A job over a user's archive must
+    not report to anyone.
+    """
     sys.modules.setdefault("openvino_telemetry", None)  # type: ignore[arg-type]
     import openvino as module
 

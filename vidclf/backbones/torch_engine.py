@@ -1,13 +1,13 @@
-"""Backbones in torch: on GPUs, and on CPUs where OpenVINO cannot run one.
+"""Inference engine for backbones in torch: on GPUs, and on CPUs where OpenVINO cannot run a backbone.
 
-On a GPU a network in bf16 has its batch norms folded into its convolutions and its weights in bf16, laid out
-channels-last. Frames go up as they are, 8 bits a channel, and are normalised there. While a batch is computed the
-next one is on its way: copied to memory that the GPU can fetch from, and fetched on a stream of its own.
+On a GPU, a network in bf16 has its batch norms folded into its convolutions, and its weights in bf16 with the
+channels-last memory format. Frames are uploaded with 8 bits per channel and normalised on the GPU. While one batch is
+computed, the next one is uploaded: it is copied to pinned memory and fetched on a separate stream.
 
-On a GPU fp32 is IEEE float32. TensorFloat-32, cuDNN's default, rounds the factors of a product to 10 bits of mantissa:
-it is a precision of its own here, `tf32`, which only `auto` takes, where bf16 is too coarse.
+On a GPU, fp32 is IEEE float32. TensorFloat-32, cuDNN's default, rounds the factors of a product to 10 bits of mantissa.
+It is a separate precision here, `tf32`. Only `auto` uses it, where bf16 is too coarse.
 
-Shape suffixes: T frames, H W pixels, D features.
+Shape suffixes: T frames, H W pixels, C channels, D features.
 """
 
 from __future__ import annotations
@@ -30,25 +30,28 @@ from vidclf.backbones.engine import Engine
 from vidclf.errors import ConfigError
 
 FRAMES_PER_GPU_BATCH = 128
-"""Of one or several videos; enough to keep a GPU's units busy in the last layers, where pictures are small. A worker
-whose share of the GPU's memory is too small for it takes half as many, again and again."""
+"""Frames per batch on a GPU, from one or several videos: enough to keep its units busy in the last layers, where images
+are small. A worker whose share of the GPU's memory is too small halves this number until the batch fits."""
 
 CONVOLUTIONS = {"fp32": "ieee", "tf32": "tf32", "bf16": "none"}
-"""How cuDNN computes convolutions of float32 tensors, in torch's words; bf16 has none."""
+"""By precision, torch's name for how cuDNN computes convolutions of float32 tensors. In bf16 there are none."""
 
 
 def load(name: str, weights: str, state: dict[str, npt.NDArray[np.generic]], device: str, precision: str) -> Engine:
-    """As `engine.load`. On a CPU `auto` is fp32: bf16 in torch is no sure gain there. On a GPU `auto` is the first of
-    bf16 and tf32 whose features of the probe agree with fp32's, else fp32. Raises ConfigError where the worker's share
-    of the GPU's memory does not hold the backbone."""
+    """The engine for the backbone `name` with the state dict `state`, which was read from `weights`.
+
+    `device`: `cpu` or `cuda`. `precision`: fp32, bf16 or auto. On a CPU auto is fp32, because bf16 in torch is not
+    always faster there. On a GPU auto is the first of bf16 and tf32 whose features of the reference photos agree with
+    fp32's, else fp32. Raises ConfigError where the worker's share of the GPU's memory does not hold the backbone.
+    """
     torch.set_num_threads(1)
     try:
-        return _loaded(name, weights, state, device, precision)
+        return _engine(name, weights, state, device, precision)
     except torch.OutOfMemoryError as error:
         raise ConfigError(too_small_text(error)) from error
 
 
-def _loaded(name: str, weights: str, state: dict[str, npt.NDArray[np.generic]], device: str, precision: str) -> Engine:
+def _engine(name: str, weights: str, state: dict[str, npt.NDArray[np.generic]], device: str, precision: str) -> Engine:
     network = build(name, weights, state, device)
     if device == "cpu":
         used = "bf16" if precision == "bf16" else "fp32"
@@ -63,7 +66,7 @@ def _loaded(name: str, weights: str, state: dict[str, npt.NDArray[np.generic]], 
     if precision != "auto":
         return on_gpu(precision)
     full = on_gpu("fp32")
-    # Processors have bf16 and TF32 from the same generation on (Ampere).
+    # GPUs have bf16 and TF32 since the same generation (Ampere).
     faster = ["bf16", "tf32"] if torch.cuda.is_bf16_supported(including_emulation=False) else []
     if faster:
         probe_THWC = reference_photos(network.preprocessing.transform.crop_size)
@@ -76,6 +79,8 @@ def _loaded(name: str, weights: str, state: dict[str, npt.NDArray[np.generic]], 
 
 
 def eager(network: Backbone, is_bf16: bool = False) -> Callable[[Frames], Features]:
+    """A function from frames to features that runs `network` as it is, on its device."""
+
     def run(frames_THWC: Frames) -> Features:
         with torch.autocast(network.scale.device.type, torch.bfloat16, enabled=is_bf16):
             features_TD: Features = network(torch.from_numpy(frames_THWC)).numpy()
@@ -85,7 +90,7 @@ def eager(network: Backbone, is_bf16: bool = False) -> Callable[[Frames], Featur
 
 
 def in_bf16(network: Backbone) -> Backbone:
-    """A copy with batch norms folded into the convolutions before them, and weights in bf16."""
+    """A copy of `network` with batch norms folded into the convolutions before them, and weights in bf16."""
     half = copy.deepcopy(network)
     half.trunk = folded(half.trunk).to(torch.bfloat16, memory_format=torch.channels_last)  # type: ignore[call-overload]
     half.dtype = torch.bfloat16
@@ -93,7 +98,10 @@ def in_bf16(network: Backbone) -> Backbone:
 
 
 def folded(trunk: nn.Module) -> GraphModule:
-    """The same function, without the batch norms that follow a convolution whose output nothing else reads."""
+    """`trunk` without batch norms that follow a convolution: their scale and shift become part of its weights.
+
+    A batch norm stays where another layer reads the output of its convolution too.
+    """
     traced = symbolic_trace(trunk)
     modules = dict(traced.named_modules())
     for node in list(traced.graph.nodes):
@@ -114,42 +122,46 @@ def folded(trunk: nn.Module) -> GraphModule:
 
 @dataclass(frozen=True, kw_only=True)
 class _Slot:
-    """Room for a batch on its way."""
+    """Buffers for uploading one batch of frames."""
 
     pinned: Tensor
+    """the batch in pinned memory of the machine"""
     on_gpu: Tensor
+    """the batch in memory of the GPU"""
     copied: torch.cuda.Event
-    """recorded where the GPU has the batch, and `pinned` may be written again"""
+    """recorded when the GPU has the batch; after it `pinned` may be overwritten"""
     read: torch.cuda.Event
-    """recorded where the batch has been computed, and `on_gpu` may be written again"""
+    """recorded when the batch has been computed; after it `on_gpu` may be overwritten"""
 
 
 class Halving:
-    """A function of frames that takes them in batches, of half the size after each error for want of memory.
+    """A function of frames that works in batches, and halves the batch size whenever memory runs out.
 
-    A batch that was halved stays so: what else is on the GPU does not go away.
+    The smaller size is kept, because the other users of the GPU's memory stay.
     """
 
     def __init__(self, run: Callable[[Frames, int], Features], num_frames: int, free: Callable[[], None]) -> None:
-        """`run` takes the frames and a batch's most frames; `free` gives back what a failed call had."""
+        """`run`: called with frames and the batch size. `num_frames`: first batch size. `free`: releases the memory
+        of a failed call."""
         self._run = run
         self._free = free
         self.num_frames = num_frames
 
     def __call__(self, frames_THWC: Frames) -> Features:
-        """Raises ConfigError where a batch of one frame is too large."""
+        """Features [T, D] of frames. Raises ConfigError where a batch of one frame does not fit."""
         while True:
             try:
                 return self._run(frames_THWC, self.num_frames)
             except torch.OutOfMemoryError as error:
                 if self.num_frames == 1:
                     raise ConfigError(too_small_text(error)) from error
-            # After the handler, whose traceback holds on to the call's tensors.
+            # Outside the handler, because its traceback keeps the tensors of the call alive.
             self.num_frames //= 2
             self._free()
 
 
 def too_small_text(error: torch.OutOfMemoryError) -> str:
+    """The refusal of a share of a GPU that is too small."""
     return (
         "--gpus-per-cnn-worker (--gpus of serve) must be a larger share of a GPU: the worker's share of its memory "
         f"does not hold the backbone and one frame ({str(error).splitlines()[0]})"
@@ -157,10 +169,10 @@ def too_small_text(error: torch.OutOfMemoryError) -> str:
 
 
 class OnGpu:
-    """Frames [T, H, W, 3] in, features [T, D] out, by a network on a GPU."""
+    """A network on a GPU: frames [T, H, W, 3] uint8 in, features [T, D] float32 out."""
 
     def __init__(self, network: Backbone, convolutions: str) -> None:
-        """`convolutions`: one of the values of `CONVOLUTIONS`."""
+        """`convolutions`: a value of `CONVOLUTIONS`."""
         self._network = network
         self._convolutions = convolutions
         self._device = network.scale.device
@@ -176,12 +188,13 @@ class OnGpu:
             )
             for _ in range(2)
         ]
-        # The slots' memory may be that of tensors which the default stream has yet to read.
+        # The slots may reuse the memory of tensors that the default stream has yet to read.
         self._uploads.wait_stream(torch.cuda.current_stream(self._device))
-        self._halving = Halving(self._embedded, FRAMES_PER_GPU_BATCH, self._free)
+        self._halving = Halving(self._embed, FRAMES_PER_GPU_BATCH, self._free)
 
     @property
     def frames_per_batch(self) -> int:
+        """The current batch size, in frames."""
         return self._halving.num_frames
 
     def __call__(self, frames_THWC: Frames) -> Features:
@@ -189,8 +202,8 @@ class OnGpu:
             return self._halving(frames_THWC)
 
     @torch.inference_mode()
-    def _embedded(self, frames_THWC: Frames, num_frames: int) -> Features:
-        products = torch.cuda.current_stream(self._device)
+    def _embed(self, frames_THWC: Frames, num_frames: int) -> Features:
+        compute = torch.cuda.current_stream(self._device)
         features = []
         for number, chunk in enumerate(torch.split(torch.from_numpy(frames_THWC), num_frames)):
             slot = self._slots[number % len(self._slots)]
@@ -200,21 +213,24 @@ class OnGpu:
                 slot.read.wait(self._uploads)
                 slot.on_gpu[: len(chunk)].copy_(slot.pinned[: len(chunk)], non_blocking=True)
                 slot.copied.record(self._uploads)
-            slot.copied.wait(products)
+            slot.copied.wait(compute)
             features.append(self._network.embed(slot.on_gpu[: len(chunk)]))
-            slot.read.record(products)
+            slot.read.record(compute)
         features_TD: Features = torch.cat(features).float().cpu().numpy()
         return features_TD
 
     def _free(self) -> None:
-        # What was started of the failed batch still reads its slot, and records nothing when it is done.
+        # Kernels of the failed batch may still read its slot, and no event tells when they are done.
         torch.cuda.synchronize(self._device)
         torch.cuda.empty_cache()
 
 
 @contextmanager
 def convolutions_in(precision: str) -> Iterator[None]:
-    """cuDNN's convolutions of float32 tensors in one of the values of `CONVOLUTIONS`, and as before afterwards."""
+    """Context in which cuDNN computes convolutions of float32 tensors as `precision` says, a value of `CONVOLUTIONS`.
+
+    Afterwards the setting is as before.
+    """
     convolutions = torch.backends.cudnn.conv  # type: ignore[attr-defined]
     before = convolutions.fp32_precision
     convolutions.fp32_precision = precision

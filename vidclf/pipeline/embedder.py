@@ -1,4 +1,7 @@
-"""Embedding of the frames of several videos by one backbone, without repeating equal frames."""
+"""Embedding the frames of several videos with one backbone: Arrow rows in, Arrow rows with features out.
+
+Shape suffixes: B videos, T frames, H W pixels, C channels, D features.
+"""
 
 from __future__ import annotations
 
@@ -17,32 +20,36 @@ from vidclf.video import frame_quality
 from vidclf.video.frame_transform import FrameTransforms
 
 Indices = npt.NDArray[np.intp]
+"""Positions of frames among the sampled frames of one video."""
 
 
 class BackboneEmbedder:
-    """A backbone. In: ok rows of `schema.decoded`. Out: `schema.features`."""
+    """One backbone, ready to embed videos. In: ok rows of `schema.decoded`. Out: `schema.features`, 1 row per video."""
 
-    def __init__(self, embedding: BackboneSetup, cnn: Engine, transforms: FrameTransforms) -> None:
-        self._spec = embedding.spec
-        self._view = schema.frames_name(transforms.transforms.index(embedding.transform))
-        self._side = embedding.transform.crop_size
+    def __init__(self, setup: BackboneSetup, cnn: Engine, transforms: FrameTransforms) -> None:
+        """`cnn`: the engine of `setup`'s backbone. `transforms`: the transforms that the decode stage applied."""
+        self._spec = setup.spec
+        self._frames_column = schema.frames_name(transforms.transforms.index(setup.transform))
+        self._side = setup.transform.crop_size
         self._cnn = cnn
-        self._embedded = schema.features(self._spec.feature_dim)
+        self._row_schema = schema.features(self._spec.feature_dim)
         self._num_frames = 0
 
     def __call__(self, ok: pa.Table, *, is_sharpened: bool = False) -> pa.Table:
+        """`schema.features` of all frames, which are sharpened first where `is_sharpened`."""
         return self.rows(ok, self.features(ok, is_sharpened=is_sharpened))
 
     def features(
         self, ok: pa.Table, frames_B: Sequence[Indices] | None = None, *, is_sharpened: bool = False
     ) -> list[npt.NDArray[np.float16]]:
-        """[T, D] for each video; of the frames with the indices `frames_B`, where these are given."""
-        frames_THWC = frames_of(self._views(ok)["frames"], self._side)
+        """Features [T, D] float16 per video, of the frames at `frames_B`, or of all frames."""
+        frames_THWC = frames_of(self._frames(ok)["frames"], self._side)
         lengths = ok["num_frames"].to_pylist()
         if frames_B is not None:
             starts = np.cumsum([0, *lengths[:-1]])
-            frames_THWC = frames_THWC[np.concatenate([s + chosen for s, chosen in zip(starts, frames_B, strict=True)])]
-            lengths = [len(chosen) for chosen in frames_B]
+            chosen_T = np.concatenate([start + frames for start, frames in zip(starts, frames_B, strict=True)])
+            frames_THWC = frames_THWC[chosen_T]
+            lengths = [len(frames) for frames in frames_B]
         if is_sharpened:
             frames_THWC = frame_quality.sharpened(frames_THWC)
         if not len(frames_THWC):
@@ -54,54 +61,57 @@ class BackboneEmbedder:
     def rows(
         self, ok: pa.Table, features_B: Sequence[npt.NDArray[np.float16]], frames_B: Sequence[Indices] | None = None
     ) -> pa.Table:
-        """`schema.features` of videos with their features; where these are of the frames `frames_B` alone, so is
-        all that there is of a row's frames."""
-        views = self._views(ok)
-        columns = {name: ok[name] for name in self._embedded.names if name in ok.column_names}
-        columns.update({name: views[name] for name in self._embedded.names if name in views.column_names})
+        """`schema.features` rows of videos with the features `features_B`, [T, D] each.
+
+        With `frames_B` the features are of these frames only. Every other list column is then cut to them too.
+        """
+        frames = self._frames(ok)
+        columns = {name: ok[name] for name in self._row_schema.names if name in ok.column_names}
+        columns.update({name: frames[name] for name in self._row_schema.names if name in frames.column_names})
         if frames_B is not None:
-            columns = _thinned(columns, frames_B)
+            columns = _cut_to_frames(columns, frames_B)
         columns["features"] = features_column(features_B, self._spec.feature_dim)
         columns["feature_key"] = pa.array([self._spec.key] * ok.num_rows)
-        return arrow.conform(pa.table(columns).select(self._embedded.names), self._embedded, "embedded rows")
+        return arrow.conform(pa.table(columns).select(self._row_schema.names), self._row_schema, "embedded rows")
 
     def take_count(self) -> int:
-        """Frames computed since this was last asked."""
+        """Number of frames embedded since the last call of this method."""
         count, self._num_frames = self._num_frames, 0
         return count
 
-    def _views(self, ok: pa.Table) -> pa.Table:
-        return pa.Table.from_struct_array(arrow.combined(ok[self._view]))
+    def _frames(self, ok: pa.Table) -> pa.Table:
+        """`schema.frames_at` rows: the frames that this backbone takes, and their quality."""
+        return pa.Table.from_struct_array(arrow.combined(ok[self._frames_column]))
 
 
 def frames_of(column: pa.ChunkedArray, side: int) -> npt.NDArray[np.uint8]:
-    """All frames of some rows, [T, side, side, 3] uint8, not copied."""
-    # flatten(), because a sliced list array's values still hold the rows outside the slice.
+    """The frames of all rows of a `frames` column, one after the other: [T, side, side, 3] uint8, not copied."""
+    # flatten(), because the values of a sliced list array still include the rows outside the slice.
     pixels = arrow.combined(column).flatten()
     bytes_ = np.frombuffer(pixels.buffers()[1], dtype=np.uint8)
     first = pixels.offset * side * side * 3
     frames_THWC = bytes_[first : first + len(pixels) * side * side * 3].reshape(-1, side, side, 3)
-    # Arrow's buffers are read-only, of which torch warns and OpenVINO makes a copy; nothing writes to them.
+    # Arrow's buffers are read-only. Torch warns of such arrays and OpenVINO copies them. Nothing writes to these.
     return writable_view(frames_THWC)
 
 
-def interleaved(
-    some_TD: npt.NDArray[np.float16], places: Indices, others_TD: npt.NDArray[np.float16], other_places: Indices
+def merge_by_position(
+    some_TD: npt.NDArray[np.float16], positions: Indices, others_TD: npt.NDArray[np.float16], other_positions: Indices
 ) -> npt.NDArray[np.float16]:
-    """The features of a video's frames, of which some are at `places` and the others at `other_places`."""
-    whole_TD = np.empty((len(places) + len(other_places), some_TD.shape[1]), np.float16)
-    whole_TD[places], whole_TD[other_places] = some_TD, others_TD
+    """Features of all frames of a video, from those of the frames at `positions` and at `other_positions`."""
+    whole_TD = np.empty((len(positions) + len(other_positions), some_TD.shape[1]), np.float16)
+    whole_TD[positions], whole_TD[other_positions] = some_TD, others_TD
     return whole_TD
 
 
-def _thinned(columns: dict[str, pa.ChunkedArray], frames_B: Sequence[Indices]) -> dict[str, pa.ChunkedArray]:
-    """Columns of videos, the lists of one entry a frame cut to some frames."""
-    lengths = [len(chosen) for chosen in frames_B]
+def _cut_to_frames(columns: dict[str, pa.ChunkedArray], frames_B: Sequence[Indices]) -> dict[str, pa.ChunkedArray]:
+    """Columns of videos, with every list column of one entry per frame cut to the frames at `frames_B`."""
+    lengths = [len(frames) for frames in frames_B]
     cut = {**columns, "num_frames": pa.chunked_array([pa.array(lengths, pa.int32())])}
     for name, column in columns.items():
         if pa.types.is_list(column.type):
             lists = arrow.combined(column)
             starts = np.cumsum([0, *lists.value_lengths().to_pylist()[:-1]])
-            places = np.concatenate([start + chosen for start, chosen in zip(starts, frames_B, strict=True)])
-            cut[name] = pa.chunked_array([nested_list(lengths, lists.flatten().take(pa.array(places)))])
+            positions = np.concatenate([start + frames for start, frames in zip(starts, frames_B, strict=True)])
+            cut[name] = pa.chunked_array([nested_list(lengths, lists.flatten().take(pa.array(positions)))])
     return cut

@@ -1,4 +1,4 @@
-"""Inference engines for CNN workers: converted once by the driver, shared through Ray's object store. [Ray]"""
+"""Inference engines for CNN workers: prepared once per job, shared through Ray's object store. [Ray]"""
 
 from __future__ import annotations
 
@@ -15,22 +15,26 @@ from vidclf.features.spec import FeatureSpec
 from vidclf.pipeline.job import BackboneSetup
 
 
-def put_engine_source(embedding: BackboneSetup, num_gpus: float, tally: Any) -> Any:
-    """A reference to what CNN workers run: on CPUs the converted backbone, on GPUs the state dict."""
-    int8_weights.check_device(embedding.state, embedding.weights, num_gpus)
-    state = ray.put(embedding.state)
+def put_engine_source(setup: BackboneSetup, num_gpus: float, tally: Any) -> Any:
+    """A reference to the input of `load_engine`: on CPUs the converted backbone, on GPUs the state dict.
+
+    `num_gpus`: the share of a GPU per CNN worker. Raises ConfigError for 8-bit weights on a GPU.
+    """
+    int8_weights.check_device(setup.state, setup.weights, num_gpus)
+    state = ray.put(setup.state)
     if num_gpus:
         return state
-    # In a worker, because the driver has no memory to spare for it and a manifest to read meanwhile.
-    return ray.remote(num_cpus=0)(_converted).remote(embedding.spec, embedding.weights, state, tally)
+    # In a worker, because the driver has no memory to spare and reads the manifest meanwhile.
+    return ray.remote(num_cpus=0)(_converted_or_state).remote(setup.spec, setup.weights, state, tally)
 
 
 def conversion_source(spec: FeatureSpec) -> Source:
-    """The part of a feature spec that decides its converted backbone: how frames are sampled does not."""
+    """The part of a feature spec that decides the converted backbone. The sampling of frames has no influence."""
     return Source(backbone=spec.backbone, weights_digest=spec.weights_digest, preprocessing=spec.transform)
 
 
-def _converted(spec: FeatureSpec, weights: str, state: State, tally: Any) -> OpenVinoModel | State:
+def _converted_or_state(spec: FeatureSpec, weights: str, state: State, tally: Any) -> OpenVinoModel | State:
+    """The backbone for OpenVINO, or its state dict where OpenVINO cannot run it."""
     try:
         return converted(conversion_source(spec), weights, state)
     except ConversionError as error:
@@ -39,10 +43,13 @@ def _converted(spec: FeatureSpec, weights: str, state: State, tally: Any) -> Ope
 
 
 def load_engine(network: OpenVinoModel | State, name: str, weights: str, device: str, precision: str) -> Engine:
-    """The engine for what `network` refers to: OpenVINO's for a converted backbone, torch's for a state dict.
-    `precision` as for `engine.load`."""
+    """The engine that runs `network`: OpenVINO for a converted backbone, torch for a state dict.
+
+    `precision`: fp32, bf16, int8 or auto, with the meaning of `openvino_engine.load` and `torch_engine.load`.
+    """
     if isinstance(network, OpenVinoModel):
         return openvino_engine.load(network, name, weights, precision)
+    # Imported here, because workers on CPUs start faster and smaller without torch.
     from vidclf.backbones import torch_engine
 
     return torch_engine.load(name, weights, network, device, precision)

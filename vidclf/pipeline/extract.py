@@ -1,4 +1,4 @@
-"""The `extract` job: features of every video of a manifest."""
+"""The `extract` job: features of every video of a manifest, by one or several backbones."""
 
 from __future__ import annotations
 
@@ -18,7 +18,11 @@ from vidclf.video.sampling import SamplingPlan
 
 
 def extract(config: ExtractConfig, manifest: pa.Table) -> dict[str, dict[str, Any]] | None:
-    """Run the pipeline for `jobs/extract.py`; as `embed_videos`."""
+    """Extract the features of every video of `manifest` into `config.output`.
+
+    Returns the summary of each run directory, or None after a dry run, like `embed_videos`. Raises ConfigError before
+    any work starts, also for weights that cannot be read.
+    """
     arguments.check_outputs(config)
     if config.format == "hdf5":
         hdf5.check_exportable(manifest)
@@ -30,9 +34,9 @@ def extract(config: ExtractConfig, manifest: pa.Table) -> dict[str, dict[str, An
         int8_weights.check_precision(state, location, config.precision)
         spec = FeatureSpec.of(name, location, weights_digest(state), plan, config.repeat_tolerance)
         directory = name if len(config.backbone) > 1 else ""
-        embedding = BackboneSetup(spec=spec, weights=location, state=state)
+        setup = BackboneSetup(spec=spec, weights=location, state=state)
         output_schema = schema.features(spec.feature_dim)
-        targets.append(RunSpec(name=directory, embeddings=(embedding,), output_schema=output_schema))
+        targets.append(RunSpec(name=directory, embeddings=(setup,), output_schema=output_schema))
     summaries = embed_videos(config, manifest, PipelineJob(targets=tuple(targets)))
     if summaries is not None and config.format == "hdf5":
         for run in summaries:

@@ -1,8 +1,8 @@
-"""The Ray Data pipeline that turns a manifest into embedded videos, each exactly once. [Ray Data]
+"""The stages of the pipeline, from reading the manifest to writing shards, and how they run. [Ray Data]
 
-Extract writes the embedded videos as features; classify hands in a head that turns them into
-predictions inside the same CNN worker. Everything else (resuming, quarantine, shards, summary) is
-this file for both.
+Every video of the manifest is processed exactly once. `extract` writes features. `classify` supplies a head, which
+turns features into predictions inside the same CNN worker. Resuming, quarantine, shards and summaries are the same for
+both jobs.
 
     manifest ─▶ skip finished ─▶ decode (CPU) ─▶ CNN [▶ head] (GPU or CPU) ─▶ part-* | quarantine/part-*
 """
@@ -10,24 +10,32 @@ this file for both.
 from __future__ import annotations
 
 import time
+from collections.abc import Mapping
 from dataclasses import replace
 from functools import partial
 from typing import Any
 
 import ray
 import ray.data
-from ray.data import ActorPoolStrategy, DataContext, ExecutionResources
+from ray.data import ActorPoolStrategy, DataContext, Dataset, ExecutionResources
 from ray.data.checkpoint import CheckpointConfig
 
 from vidclf import ray_cluster, schema, storage
 from vidclf.config import PipelineConfig
 from vidclf.errors import ErrorBudgetExceeded
 from vidclf.pipeline.decode_embed_stage import DecodeAndEmbed
-from vidclf.pipeline.decode_stage import DecodeVideos
+from vidclf.pipeline.decode_stage import DecodeVideos, limits_from_flags
 from vidclf.pipeline.embed_stage import EmbedVideos
 from vidclf.pipeline.engines import put_engine_source
 from vidclf.pipeline.job import PipelineJob
-from vidclf.pipeline.pools import MAX_BLOCK_BYTES, VIDEOS_HANDED_OVER, block_count, frames_in_flight_bytes, pool_sizes
+from vidclf.pipeline.pools import (
+    MAX_BLOCK_BYTES,
+    VIDEOS_HANDED_OVER,
+    WorkerPools,
+    block_count,
+    frames_in_flight_bytes,
+    pool_sizes,
+)
 from vidclf.pipeline.prometheus import PipelineMetrics
 from vidclf.pipeline.sink import RunSink
 from vidclf.progress import ProgressLine
@@ -40,148 +48,229 @@ from vidclf.video.decoder_process import DecodeLimits
 TIMELINE_FILE = "timeline.json"
 
 ERROR_BUDGET_AFTER = 20
-"""Videos before the share of rejected ones says anything."""
+"""Videos after which the share of rejected videos is checked. Among fewer videos the share means little."""
+
+COUNTED_SECONDS = {"decode": "decode_s", "cnn": "cnn_s", "head": "cnn_s"}
+"""By stage, the count of its workers' busy seconds. A head without a CNN counts as `cnn_s`, like both together."""
 
 
 def run_pipeline(config: PipelineConfig, job: PipelineJob, before: RunState) -> Performance:
-    """The whole graph."""
-    resources = ray_cluster.connect()
-    pools = pool_sizes(config, resources)
+    """Decode, embed and write the pending videos of `job`. `before` is the state of its runs.
+
+    1. Read the pending rows of the manifest: 1 row per video.
+    2. Decode: 1 row out per row in, frames at model resolution or a reject reason.
+    3. CNN and the optional head: 1 row out per row in, features or a prediction.
+    4. Write: shards of ok rows and of quarantined rows.
+
+    With CNN workers stages 2 and 3 have workers of their own; without, each worker does both.
+    """
+    pools = pool_sizes(config, ray_cluster.connect())
     num_blocks = block_count(before.num_pending, pools.decode_workers)
-    # No worker without work: of a few videos there may be fewer blocks than cores.
-    pools = replace(
-        pools,
-        decode_workers=min(pools.decode_workers, num_blocks),
-        cnn_workers=min(pools.cnn_workers, num_blocks),
-    )
-    plan, transforms = job.embeddings[0].spec.plan, job.transforms()
-    limits = DecodeLimits(
-        timeout_s=config.decode_timeout,
-        memory_bytes=int(config.decode_memory_gib * 1024**3),
-        video_bytes=int(config.max_video_gib * 1024**3),
-    )
+    pools = pools.at_most(num_blocks)
+    tally = prepare(config)
+    networks = {setup.spec.key: put_engine_source(setup, pools.cnn_gpus, tally) for setup in job.embeddings}
+    videos = read_pending(config, job, num_blocks)
+    stages = separate_stages if pools.cnn_workers else fused_stage
+    videos = stages(videos, config=config, job=job, pools=pools, networks=networks, tally=tally)
+    num_workers = {"decode": pools.decode_workers, "cnn": pools.embedding_workers}
+    return run(videos, config=config, job=job, before=before, tally=tally, num_workers=num_workers)
+
+
+def prepare(config: PipelineConfig) -> Any:
+    """Set Ray Data's checkpoint for the job's output, start the tally that its stages report to, and return it."""
     tally = Tally.start(partial(PipelineMetrics, config.output))
-    networks = {embedding.spec.key: put_engine_source(embedding, pools.cnn_gpus, tally) for embedding in job.embeddings}
-
-    context = checkpointed_context(config.output)
-
-    # 1. What is left of the run's own manifest: 1 row a video. Reading reserves no CPU, so that a small
-    #    machine is not full before it decodes.
-    filesystem, manifest_path = storage.resolve(reconcile.to_read(config.output, job.runs(config.output)))
-    videos = ray.data.read_parquet(
-        manifest_path,
-        filesystem=filesystem,
-        override_num_blocks=num_blocks,
-        num_cpus=0,
+    context = DataContext.get_current()
+    # The second data source API makes one block of a manifest, which would decode serially.
+    context.use_datasource_v2 = False
+    # Every task of writing is committed by itself.
+    context.checkpoint_config = CheckpointConfig(
+        id_column=schema.VIDEO_ID,
+        checkpoint_path=storage.join(config.output, reconcile.CHECKPOINT_DIR),
+        override_filesystem=storage.resolve(config.output)[0],
+        delete_checkpoint_on_success=False,
     )
-    decode = {
-        "plan": plan,
-        "transforms": transforms,
-        "limits": limits,
-        "tally": tally,
-        "logs_events": config.json_logs,
-    }
-    embed = {
-        "job": job.without_states(),
-        "networks": networks,
-        "precision": config.precision,
-        "num_gpus": pools.cnn_gpus,
-        "tally": tally,
-        "logs_events": config.json_logs,
-    }
-    of_batches = {"batch_size": None, "batch_format": "pyarrow", "zero_copy_batch": True}
-    cpu_env = {"env_vars": ray_cluster.CPU_WORKER_ENV}
-    if not pools.cnn_workers:
-        # 2 and 3. Decode and CNN in the same workers: 1 row out per row in.
-        videos = videos.map_batches(
-            DecodeAndEmbed,
-            fn_constructor_kwargs={"decode": decode, "embed": embed},
-            **of_batches,
-            compute=ActorPoolStrategy(size=pools.decode_workers, max_tasks_in_flight_per_actor=2),
-            num_cpus=pools.decode_cpus,
-            runtime_env=cpu_env,
-        )
-    else:
-        # Decoded frames are nearly all that the object store holds: decoding pauses at this much of them.
-        video_bytes = plan.num_frames * transforms.frame_bytes
-        in_flight_bytes = frames_in_flight_bytes(config, pools, video_bytes)
-        context.execution_options.resource_limits = ExecutionResources(object_store_memory=in_flight_bytes)
-        context.target_max_block_size = min(MAX_BLOCK_BYTES, VIDEOS_HANDED_OVER * video_bytes, in_flight_bytes // 8)
-        # 2. Decode: 1 row out per row in, frames at model resolution or a reject reason. Actors, because
-        #    each keeps a decoder process; a fixed pool, one per core.
-        videos = videos.map_batches(
-            DecodeVideos,
-            fn_constructor_kwargs=decode,
-            **of_batches,
-            compute=ActorPoolStrategy(size=pools.decode_workers, max_tasks_in_flight_per_actor=2),
-            num_cpus=pools.decode_cpus,
-        )
-        # 3. CNN, and the head if there is one: 1 row out per row in. A fixed pool, because one that
-        #    grows from a single worker starves the GPUs at first; two tasks in flight hide the transfer.
-        videos = videos.map_batches(
-            EmbedVideos,
-            fn_constructor_kwargs=embed,
-            # Ray Data wants a number where there are GPUs. With more than a block has, it would wait for rows.
-            **{**of_batches, "batch_size": VIDEOS_HANDED_OVER},
-            compute=ActorPoolStrategy(size=pools.cnn_workers, max_tasks_in_flight_per_actor=2),
-            num_cpus=pools.cnn_cpus,
-            num_gpus=pools.cnn_gpus,
-            runtime_env=cpu_env if pools.cnn_gpus == 0 else None,
-        )
-    # 4. Write.
-    elapsed_s, counts = write(config, job, before, videos, tally)
-    return Performance(
-        busy={
-            "decode": counts.get("decode_s", 0.0) / (elapsed_s * pools.decode_workers),
-            "cnn": counts.get("cnn_s", 0.0) / (elapsed_s * pools.embedding_workers),
+    return tally
+
+
+def read_pending(config: PipelineConfig, job: PipelineJob, num_blocks: int) -> Dataset:
+    """Stage 1: the pending rows of the run's own manifest. Out: `schema.MANIFEST`, 1 row per video.
+
+    Reading reserves no CPU, so that a small machine is not full before it decodes.
+    """
+    filesystem, path = storage.resolve(reconcile.to_read(config.output, job.runs(config.output)))
+    return ray.data.read_parquet(path, filesystem=filesystem, override_num_blocks=num_blocks, num_cpus=0)
+
+
+def fused_stage(
+    videos: Dataset,
+    *,
+    config: PipelineConfig,
+    job: PipelineJob,
+    pools: WorkerPools,
+    networks: dict[str, Any],
+    tally: Any,
+) -> Dataset:
+    """Stages 2 and 3 in the same workers, one per CPU. In: `schema.MANIFEST`. Out: `written_columns`."""
+    return map_in_actors(
+        videos,
+        DecodeAndEmbed,
+        {
+            "job": job.without_states(),
+            "limits": decode_limits(config),
+            "networks": networks,
+            "precision": config.precision,
+            "num_gpus": pools.cnn_gpus,
+            "tally": tally,
+            "logs_events": config.json_logs,
         },
-        worker_s={"decode": counts.get("decode_s", 0.0), "cnn": counts.get("cnn_s", 0.0)},
+        num_workers=pools.decode_workers,
+        num_cpus=pools.decode_cpus,
+        env_vars=ray_cluster.CPU_WORKER_ENV,
+    )
+
+
+def separate_stages(
+    videos: Dataset,
+    *,
+    config: PipelineConfig,
+    job: PipelineJob,
+    pools: WorkerPools,
+    networks: dict[str, Any],
+    tally: Any,
+) -> Dataset:
+    """Stages 2 and 3, each with its own workers. In: `schema.MANIFEST`. Out: `written_columns`."""
+    transforms = job.transforms()
+    limit_frames_in_flight(videos, config, pools, job.plan.num_frames * transforms.frame_bytes)
+    # 2. Actors, because each one keeps a decoder process. A fixed pool, one actor per core.
+    videos = map_in_actors(
+        videos,
+        DecodeVideos,
+        {
+            "plan": job.plan,
+            "transforms": transforms,
+            "limits": decode_limits(config),
+            "tally": tally,
+            "logs_events": config.json_logs,
+        },
+        num_workers=pools.decode_workers,
+        num_cpus=pools.decode_cpus,
+    )
+    # 3. A fixed pool, because a pool that grows from a single worker starves the GPUs at first.
+    return map_in_actors(
+        videos,
+        EmbedVideos,
+        {
+            "job": job.without_states(),
+            "networks": networks,
+            "precision": config.precision,
+            "num_gpus": pools.cnn_gpus,
+            "tally": tally,
+            "logs_events": config.json_logs,
+        },
+        # Ray Data requires a number with GPUs. A number above a block's rows would make it wait for more rows.
+        batch_size=VIDEOS_HANDED_OVER,
+        num_workers=pools.cnn_workers,
+        num_cpus=pools.cnn_cpus,
+        num_gpus=pools.cnn_gpus,
+        env_vars=ray_cluster.CPU_WORKER_ENV if pools.cnn_gpus == 0 else None,
+    )
+
+
+def map_in_actors(
+    videos: Dataset,
+    worker: type,
+    arguments: dict[str, Any],
+    *,
+    num_workers: int,
+    num_cpus: float,
+    num_gpus: float | None = None,
+    batch_size: int | None = None,
+    env_vars: Mapping[str, str] | None = None,
+) -> Dataset:
+    """One stage: `num_workers` actors, each made by `worker(**arguments)` and called with Arrow tables.
+
+    `num_cpus`, `num_gpus`: reserved by each actor. `batch_size`: rows per call; None passes whole blocks.
+    Two tasks in flight per actor hide the transfer of their rows.
+    """
+    return videos.map_batches(
+        worker,
+        fn_constructor_kwargs=arguments,
+        batch_size=batch_size,
+        batch_format="pyarrow",
+        zero_copy_batch=True,
+        compute=ActorPoolStrategy(size=num_workers, max_tasks_in_flight_per_actor=2),
+        num_cpus=num_cpus,
+        num_gpus=num_gpus,
+        runtime_env={"env_vars": dict(env_vars)} if env_vars is not None else None,
+    )
+
+
+def decode_limits(config: PipelineConfig) -> DecodeLimits:
+    """Limits on time, memory and file size for decoding one video, from the job's flags."""
+    return replace(limits_from_flags(config), video_bytes=int(config.max_video_gib * 1024**3))
+
+
+def limit_frames_in_flight(videos: Dataset, config: PipelineConfig, pools: WorkerPools, video_bytes: int) -> None:
+    """Bound the decoded frames in the object store. Decoding pauses at the bound.
+
+    Decoded frames are nearly all that the object store holds. `video_bytes`: the most bytes of one video's frames.
+    """
+    # The pipeline's own settings: reading copied Ray Data's global ones, which no longer reach this pipeline.
+    context = videos.context
+    in_flight_bytes = frames_in_flight_bytes(config, pools, video_bytes)
+    context.execution_options.resource_limits = ExecutionResources(object_store_memory=in_flight_bytes)
+    context.target_max_block_size = min(MAX_BLOCK_BYTES, VIDEOS_HANDED_OVER * video_bytes, in_flight_bytes // 8)
+
+
+def run(
+    videos: Dataset,
+    *,
+    config: PipelineConfig,
+    job: PipelineJob,
+    before: RunState,
+    tally: Any,
+    num_workers: Mapping[str, int],
+) -> Performance:
+    """Run a pipeline whose last stage gives `written_columns`, and write its rows (stage 4).
+
+    `before`: the state of the job's runs. `num_workers`: workers of each stage, by a name in `COUNTED_SECONDS`.
+    Raises ErrorBudgetExceeded where too many videos are rejected.
+    """
+    elapsed_s, counts = write(config, job, before, videos, tally)
+    seconds = {stage: counts.get(COUNTED_SECONDS[stage], 0.0) for stage in num_workers}
+    return Performance(
+        busy={stage: seconds[stage] / (elapsed_s * number) for stage, number in num_workers.items()},
+        worker_s=seconds,
         cnn_engines=counted(counts, "cnn_engine"),
         head_engines=counted(counts, "head_engine"),
     )
 
 
-def checkpointed_context(output: str) -> DataContext:
-    """Ray Data's settings, such that a pipeline commits what it writes to `output` task by task."""
-    context = DataContext.get_current()
-    # The second data source API makes one block of a manifest, which would decode serially.
-    context.use_datasource_v2 = False
-    context.checkpoint_config = CheckpointConfig(
-        id_column=schema.VIDEO_ID,
-        checkpoint_path=storage.join(output, reconcile.CHECKPOINT_DIR),
-        override_filesystem=storage.resolve(output)[0],
-        delete_checkpoint_on_success=False,
-    )
-    return context
-
-
 def write(
-    config: PipelineConfig, job: PipelineJob, before: RunState, videos: ray.data.Dataset, tally: Any
+    config: PipelineConfig, job: PipelineJob, before: RunState, videos: Dataset, tally: Any
 ) -> tuple[float, dict[str, float]]:
-    """Run a pipeline whose rows are `written_columns` into the job's runs; seconds taken, and the counts.
+    """Stage 4: write rows of `written_columns` into the job's runs. Returns elapsed seconds and the tally's counts.
 
-    `rows_per_shard` rows become one shard of results and one of quarantine rows in each run, committed
-    together.
+    `rows_per_shard` rows become one shard of results and one of quarantined rows in each run, committed together.
     """
     attempts = ray.put(reconcile.read_attempts(config.output))
     runs = {target.run(config.output): target.output_schema for target in job.targets}
     segments = {target.run(config.output): target.segments_schema for target in job.targets if target.segments_schema}
     sink = RunSink(config.output, runs, config.rows_per_shard, [attempts], segments)
-    line = ProgressLine(
-        "videos", before.num_input_videos, "videos", initial=before.num_input_videos - before.num_pending
-    )
+    num_done_before = before.num_input_videos - before.num_pending
+    line = ProgressLine("videos", before.num_input_videos, "videos", initial=num_done_before)
     started = time.monotonic()
 
     def check(counts: dict[str, float]) -> None:
         check_error_rate(counts, config.max_error_rate)
 
-    with watch(tally, line, lambda counts: _shown(counts, before), check):
+    with watch(tally, line, lambda counts: _progress(counts, num_done_before), check):
         videos.write_datasink(sink, ray_remote_args={"num_cpus": 0})
     elapsed_s = time.monotonic() - started
     if config.profile:
         storage.publish_json(storage.join(config.output, TIMELINE_FILE), ray.timeline())
     counts: dict[str, float] = ray.get(tally.read.remote())
-    check(counts)  # of what came after the last look while it ran, which of a short job is all
+    check(counts)  # again, because counts may have come after the last look; of a short job all of them do
     return elapsed_s, counts
 
 
@@ -191,17 +280,19 @@ def check_error_rate(counts: dict[str, float], max_error_rate: float) -> None:
     rejected = _rejected(counts)
     num_rejected = sum(rejected.values())
     if num_done >= ERROR_BUDGET_AFTER and num_rejected > max_error_rate * num_done:
-        named = ", ".join(f"{reason} {count}" for reason, count in rejected.items())
+        reasons = ", ".join(f"{reason} {count}" for reason, count in rejected.items())
         raise ErrorBudgetExceeded(
-            f"{num_rejected} of {num_done} videos were rejected ({named}), a share above --max-error-rate "
+            f"{num_rejected} of {num_done} videos were rejected ({reasons}), a share above --max-error-rate "
             f"{max_error_rate:g}"
         )
 
 
 def _rejected(counts: dict[str, float]) -> dict[str, int]:
+    """Rejected videos by reason."""
     return {name.split(":", 1)[1]: int(n) for name, n in sorted(counts.items()) if name.startswith("rejected:")}
 
 
-def _shown(counts: dict[str, float], before: RunState) -> tuple[int, str]:
-    done = before.num_input_videos - before.num_pending + int(counts.get("done", 0))
-    return done, ", ".join(f"{name} {n}" for name, n in _rejected(counts).items())
+def _progress(counts: dict[str, float], num_done_before: int) -> tuple[int, str]:
+    """Finished videos and a text with the reject reasons, for the progress line."""
+    num_done = num_done_before + int(counts.get("done", 0))
+    return num_done, ", ".join(f"{name} {n}" for name, n in _rejected(counts).items())

@@ -1,9 +1,9 @@
-"""Sizes of the worker pools and of the memory between them."""
+"""Number of workers per stage of the pipeline, their CPUs and GPUs, and the memory for frames between the stages."""
 
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from vidclf import ray_cluster
 from vidclf.backbones import int8_weights
@@ -12,58 +12,78 @@ from vidclf.pipeline.job import PipelineJob
 from vidclf.ray_cluster import ClusterResources
 
 VIDEOS_PER_BLOCK = (4, 32)
-"""Fewest and most videos that one decode task takes on: few where there are few, so that workers
-finish together; more in a large archive, so that the scheduler keeps fewer tasks in its books."""
+"""Fewest and most videos per decode task. Small tasks let the workers of a small archive finish together. Large tasks
+of a large archive leave the scheduler fewer tasks to keep track of."""
 
 TASKS_PER_WORKER = 32
-"""Decode tasks a worker should get where the archive allows it, to even out long and short videos."""
+"""Decode tasks per worker where the archive is large enough, so that long and short videos even out."""
 
 VIDEOS_IN_FLIGHT = (16, 32)
-"""Decoded videos that may be in the object store, for each decode worker and each CNN worker. Ray Data
-shares that out over the operators and starts to slow decoding down early: with a quarter of this the CNN
-workers of a 2-core machine were busy 0.63 of the time, with this 0.79, start-up included."""
+"""Decoded videos allowed in the object store: per decode worker and per CNN worker. Ray Data divides this memory among
+the operators and slows decoding down early. With a quarter of it the CNN workers of a 2-core machine were busy 0.63 of
+the time, with this 0.79, start-up included."""
 
 VIDEOS_HANDED_OVER = 4
-"""Decoded videos in a block, so that the last ones do not keep one CNN worker long after the others. Ray Data sets
-aside room for two blocks of each task, of what may be in flight: with 8, a fifth of 64 decoders never got a task."""
+"""Decoded videos per block. Small blocks keep the last videos from occupying one CNN worker long after the others. Ray
+Data reserves room for two blocks per task, out of the frames in flight: with 8 videos per block, a fifth of 64 decoders
+never got a task."""
 
 MAX_BLOCK_BYTES = 128 * 1024**2
-"""The most decoded frames in a block."""
+"""Largest block of decoded frames, in bytes."""
 
 
 def check_devices(config: PipelineConfig, job: PipelineJob) -> None:
-    """ConfigError for more of a GPU than the cluster has, and for quantized weights on one. Asks the cluster only
-    where the answer depends on it: a finished job that is submitted again ends without."""
-    some_quantized = any(int8_weights.is_quantized(embedding.state) for embedding in job.embeddings)
+    """Raise ConfigError where the job needs more GPUs than the cluster has, or would run 8-bit weights on a GPU.
+
+    Connects to the cluster only where the answer depends on it, so that a finished job that is submitted again ends
+    without Ray.
+    """
+    some_quantized = any(int8_weights.is_quantized(setup.state) for setup in job.embeddings)
     if config.gpus_per_cnn_worker or config.cnn_workers or some_quantized:
         pools = pool_sizes(config, ray_cluster.connect())
-        for embedding in job.embeddings:
-            int8_weights.check_device(embedding.state, embedding.weights, pools.cnn_gpus)
+        for setup in job.embeddings:
+            int8_weights.check_device(setup.state, setup.weights, pools.cnn_gpus)
 
 
 @dataclass(frozen=True, kw_only=True)
-class _Pools:
+class WorkerPools:
+    """Workers of the decode and CNN stages, and the CPUs and GPUs that each worker reserves."""
+
     decode_workers: int
     decode_cpus: float
+    """CPUs per decode worker"""
     cnn_workers: int
     """0 where the decode workers run the CNN"""
     cnn_cpus: float
+    """CPUs per CNN worker"""
     cnn_gpus: float
+    """share of a GPU per CNN worker, 0 to 1"""
 
     @property
     def embedding_workers(self) -> int:
-        """The workers that run the CNN, or a head by itself."""
+        """The workers that run the CNN, or a head alone."""
         return self.cnn_workers or self.decode_workers
 
+    def at_most(self, num_blocks: int) -> WorkerPools:
+        """The same pools with at most `num_blocks` workers each, so that no worker is without work."""
+        return replace(
+            self,
+            decode_workers=min(self.decode_workers, num_blocks),
+            cnn_workers=min(self.cnn_workers, num_blocks),
+        )
 
-def pool_sizes(config: PipelineConfig, resources: ClusterResources) -> _Pools:
-    """Workers of each operator and what each reserves. Raises ConfigError for more of a GPU than there is.
 
-    Without a GPU every core gets one worker, which decodes and runs the CNN in turn, unless CNN workers are asked
-    for. With GPUs the CNN workers are as many as their shares allow, GPU by GPU; the cores but one for each GPU that
-    they take decode. CNN workers reserve their GPU alone, because decoders may have taken every CPU of its machine
-    before, where machines come one by one. One CPU stays unreserved for Ray Data's own tasks, which would wait for
-    ever otherwise.
+def pool_sizes(config: PipelineConfig, resources: ClusterResources) -> WorkerPools:
+    """Number of workers per stage and their CPUs and GPUs, from the job's flags and the cluster's resources.
+
+    Without a GPU, each core gets one worker, which alternates between decoding and the CNN. `--cnn-workers` separates
+    the stages there too. With GPUs, there are as many CNN workers as their shares allow, GPU by GPU. All cores decode
+    except one per GPU in use and one more.
+
+    CNN workers on GPUs reserve no CPU: where machines join one by one, decoders may have taken every CPU of a machine
+    before. One CPU stays unreserved for Ray Data's own tasks, which would otherwise wait for ever.
+
+    Raises ConfigError for more of a GPU than the cluster has.
     """
     has_gpu = resources.num_gpus > 0
     cnn_gpus = config.gpus_per_cnn_worker if config.gpus_per_cnn_worker is not None else float(has_gpu)
@@ -77,9 +97,10 @@ def pool_sizes(config: PipelineConfig, resources: ClusterResources) -> _Pools:
         cnn_workers = config.cnn_workers or 0
     free_cpus = max(resources.num_cpus - 1.0, 0.5)
     share = min(1.0, free_cpus / (decode_workers + (0 if cnn_gpus > 0 else cnn_workers)))
-    # Ray counts CPUs in ten-thousandths; rounding up would overbook by a hair and never start.
+    # Ray counts CPUs in ten-thousandths. Rounding up would reserve slightly too much, and the last worker would never
+    # start.
     share = int(share * 1000) / 1000
-    return _Pools(
+    return WorkerPools(
         decode_workers=decode_workers,
         decode_cpus=share,
         cnn_workers=cnn_workers,
@@ -88,16 +109,16 @@ def pool_sizes(config: PipelineConfig, resources: ClusterResources) -> _Pools:
     )
 
 
-def frames_in_flight_bytes(config: PipelineConfig, pools: _Pools, video_bytes: int) -> int:
-    """Decoded frames that may be in the object store; `video_bytes` is the most that one video has."""
+def frames_in_flight_bytes(config: PipelineConfig, pools: WorkerPools, video_bytes: int) -> int:
+    """Bytes of decoded frames allowed in the object store. `video_bytes`: the most bytes of one video's frames."""
     if config.frames_in_flight_gib is not None:
         return int(config.frames_in_flight_gib * 1024**3)
-    for_decoder, for_cnn = VIDEOS_IN_FLIGHT
-    return (for_decoder * pools.decode_workers + for_cnn * pools.cnn_workers) * video_bytes
+    per_decode_worker, per_cnn_worker = VIDEOS_IN_FLIGHT
+    return (per_decode_worker * pools.decode_workers + per_cnn_worker * pools.cnn_workers) * video_bytes
 
 
 def block_count(num_videos: int, decode_workers: int) -> int:
-    """Blocks to read the manifest in."""
+    """Number of blocks to read a manifest of `num_videos` rows in; a block becomes one decode task."""
     fewest, most = VIDEOS_PER_BLOCK
     fewest = min(fewest, -(-num_videos // decode_workers))
     videos_per_block = min(max(num_videos // (decode_workers * TASKS_PER_WORKER), fewest), most)

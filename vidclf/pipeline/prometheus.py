@@ -1,4 +1,7 @@
-"""What a running pipeline tells Prometheus, through Ray's metrics agents (as `ray_vidclf_…`). [Ray]"""
+"""Prometheus metrics of a running pipeline. [Ray]
+
+Ray's metrics agents serve them under names that begin with `ray_vidclf_`.
+"""
 
 from __future__ import annotations
 
@@ -9,20 +12,20 @@ SECONDS = [0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0, 30.0, 60.0, 300.0]
 
 
 class PipelineMetrics:
-    """Counters, histograms and a gauge of one run, fed with what the stages tell the tally."""
+    """Counters, histograms and a gauge of one job, updated from the counts that the stages report to the tally."""
 
     def __init__(self, run: str) -> None:
-        """`run` is the output directory, the tag by which runs are told apart."""
+        """`run`: the output directory. It is the tag that distinguishes the jobs of one cluster."""
         self._videos = Counter("vidclf_videos", "Videos done, by state: ok or quarantined.", ("run", "state"))
         self._failures = Counter("vidclf_failures", "Videos quarantined, by reject reason.", ("run", "reason"))
         self._decode = Histogram("vidclf_decode_seconds", "Seconds to decode a video.", SECONDS, ("run",))
-        self._cnn = Histogram("vidclf_cnn_seconds", "Seconds a video in the CNN, and head.", SECONDS, ("run",))
+        self._cnn = Histogram("vidclf_cnn_seconds", "Seconds per video in the CNN and head.", SECONDS, ("run",))
         self._in_flight = Gauge("vidclf_frames_in_flight", "Frames decoded and not yet embedded.", ("run",))
         self._run = run
         self._num_in_flight = 0.0
 
     def observe(self, counts: dict[str, float]) -> None:
-        """What one stage has just done; the names are those that the progress line adds up."""
+        """Add the counts of one report. Their names are those that the progress line sums up."""
         run = {"run": self._run}
         if "decoded" in counts:
             self._decode.observe(counts["decode_s"], run)
@@ -36,5 +39,5 @@ class PipelineMetrics:
                 if count:
                     self._videos.inc(count, {**run, "state": state})
         self._num_in_flight += counts.get("frames_decoded", 0) - counts.get("frames_embedded", 0)
-        # Of what is done again after a machine was lost, one half may never be told.
+        # After the loss of a machine videos are done again, and one of their two counts may never have been reported.
         self._in_flight.set(max(self._num_in_flight, 0.0), run)

@@ -1,4 +1,4 @@
-"""Start, resume or refuse a run directory."""
+"""Checks and preparation of a job's output directory: start a run, continue it, or refuse that of another job."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import pyarrow.compute as pc
 from vidclf import schema, storage
 from vidclf.config import PipelineConfig
 from vidclf.errors import ConfigError
-from vidclf.features.spec import specs_of
+from vidclf.features.spec import FeatureSpec, specs_of
 from vidclf.pipeline.job import PipelineJob, RunSpec
 from vidclf.runs import content_checks, output_files, outputs, reconcile
 from vidclf.runs.layout import Run
@@ -19,48 +19,52 @@ from vidclf.runs.state import RunState, manifest_ids
 
 
 def check_run(config: PipelineConfig, manifest: pa.Table, job: PipelineJob) -> None:
-    """ConfigError unless the output directory is free, or holds this very job's runs in part.
+    """Raise ConfigError unless the output directory is free, or holds an unfinished or finished run of this same job.
 
-    `--overwrite` makes way for another job, but never deletes what no job wrote.
+    `--overwrite` makes room for another job, but never deletes files that no job wrote.
     """
-    for kind, flag, location in _written(config, job):
+    for kind, flag, location in _outputs(config, job):
         outputs.check(kind, flag, location, overwrite=config.overwrite)
     apart = [target.directory for target in job.targets if target.directory is not None]
-    # Without a manifest yet, a job was killed before it had begun.
-    begun = [run for run in [*_runs_there(config.output), *apart] if Run(run).exists()]
+    # A directory without a manifest does not count: its job was killed before it had begun.
+    begun = [run for run in [*_possible_runs(config.output), *apart] if Run(run).exists()]
     if config.overwrite or not begun:
         return
     for run in begun:
         if run not in job.runs(config.output):
-            raise ConfigError(
-                f"--output {config.output}: holds a run in {run}, which this job would not fill; name the same "
-                f"backbones as before, or {outputs.remedy(_kind(job.targets[0]), config.output)}"
-            )
+            reason = f"holds a run in {run}, which this job would not fill"
+            remedy = f"name the same backbones as before, or {outputs.remedy(_kind(job.targets[0]), config.output)}"
+            raise _foreign(config.output, reason, remedy)
     for target in job.targets:
-        if target.run(config.output) in begun:
-            remedy = outputs.remedy(_kind(target), target.run(config.output))
-            _check_target(target, target.run(config.output), manifest, remedy)
-        elif any(Run(run).shards() for run in begun):
-            raise ConfigError(
-                f"--output {config.output}: of this job's runs only {', '.join(begun)} holds videos, and "
-                f"{target.run(config.output)} none; the runs of a job grow together, "
-                f"{outputs.remedy(_kind(target), config.output)}"
-            )
+        run = target.run(config.output)
+        if run in begun:
+            difference = _identity_difference(target, run) or _manifest_difference(run, manifest)
+            if difference is not None:
+                raise _foreign(run, difference, outputs.remedy(_kind(target), run))
+        elif any(Run(other).shards() for other in begun):
+            reason = f"of this job's runs only {', '.join(begun)} holds videos, and {run} none"
+            remedy = f"the runs of a job grow together, {outputs.remedy(_kind(target), config.output)}"
+            raise _foreign(config.output, reason, remedy)
+
+
+def _foreign(location: str, reason: str, remedy: str) -> ConfigError:
+    """The refusal of an output directory that this job must not continue."""
+    return ConfigError(f"--output {location}: {reason}; {remedy}")
 
 
 def _kind(target: RunSpec) -> Kind:
     return output_files.FEATURES if target.ensemble_id is None else output_files.PREDICTIONS
 
 
-def _written(config: PipelineConfig, job: PipelineJob) -> list[tuple[Kind, str, str]]:
+def _outputs(config: PipelineConfig, job: PipelineJob) -> list[tuple[Kind, str, str]]:
     """The directories that a job writes into, each with its kind and the flag that names it."""
     apart = [("--save-features", target, target.directory) for target in job.targets if target.directory]
     inside = [("--output", target, config.output) for target in job.targets if not target.directory][:1]
     return [(_kind(target), flag, location) for flag, target, location in [*inside, *apart]]
 
 
-def _runs_there(output: str) -> list[str]:
-    """Where runs may be: the output itself and its directories for backbones."""
+def _possible_runs(output: str) -> list[str]:
+    """Locations where runs may be: the output itself, and its directories that are named after a backbone."""
     return [output, *(path for path in storage.list_dirs(output) if _name(path) in output_files.BACKBONES)]
 
 
@@ -68,91 +72,100 @@ def _name(path: str) -> str:
     return path.split("?", 1)[0].rstrip("/").rsplit("/", 1)[-1]
 
 
-def _check_target(target: RunSpec, run: str, manifest: pa.Table, remedy: str) -> None:
+def _identity_difference(target: RunSpec, run: str) -> str | None:
+    """The first difference between a run's identity and that of `target`, for a refusal; None where they are equal."""
     identity = Run(run).identity()
-    theirs = specs_of(run, identity)
-    if theirs != target.specs:
-        named = [[spec.backbone for spec in specs] for specs in (theirs, target.specs)]
-        if named[0] == named[1]:
-            pairs = zip(theirs, target.specs, strict=True)
-            said = "; ".join(one.differences(other) for one, other in pairs if one != other)
-        else:
-            said = f"backbones: {','.join(named[0])} != {','.join(named[1])}"
-        raise ConfigError(
-            f"--output {run}: holds a run of feature key {'+'.join(spec.key for spec in theirs)}, this job's is "
-            f"{'+'.join(spec.key for spec in target.specs)} ({said}); {remedy}"
-        )
+    saved_specs = specs_of(run, identity)
+    if saved_specs != target.specs:
+        saved_key, key = ("+".join(spec.key for spec in specs) for specs in (saved_specs, target.specs))
+        difference = _spec_difference(saved_specs, target.specs)
+        return f"holds a run of feature key {saved_key}, this job's is {key} ({difference})"
     if identity["ensemble_id"] != target.ensemble_id:
-        raise ConfigError(
-            f"--output {run}: holds a run of ensemble {identity['ensemble_id']}, this job's is "
-            f"{target.ensemble_id}; {remedy}"
-        )
+        return f"holds a run of ensemble {identity['ensemble_id']}, this job's is {target.ensemble_id}"
     if identity.get("settings", {}) != target.settings:
-        raise ConfigError(
-            f"--output {run}: holds a run with {identity.get('settings')}, this job's are {target.settings}; {remedy}"
-        )
+        return f"holds a run with {identity.get('settings')}, this job's are {target.settings}"
     if identity["columns"] != target.identity()["columns"]:
-        raise ConfigError(
-            f"--output {run}: holds a run of another version of this software, whose rows have other columns; {remedy}"
+        return "holds a run of another version of this software, whose rows have other columns"
+    return None
+
+
+def _spec_difference(saved_specs: list[FeatureSpec], job_specs: list[FeatureSpec]) -> str:
+    """The settings in which the same backbones differ, or else the names of different backbones."""
+    saved_names, job_names = ([spec.backbone for spec in specs] for specs in (saved_specs, job_specs))
+    if saved_names != job_names:
+        return f"backbones: {','.join(saved_names)} != {','.join(job_names)}"
+    pairs = zip(saved_specs, job_specs, strict=True)
+    return "; ".join(saved.differences(spec) for saved, spec in pairs if saved != spec)
+
+
+def _manifest_difference(run: str, manifest: pa.Table) -> str | None:
+    """How a run's manifest contradicts `manifest`, for a refusal. None where `manifest` holds at least the same rows.
+
+    Compared are the video id and the columns that are copied into result rows.
+    """
+    columns = [schema.VIDEO_ID, "label", "sublabel", "group", "split"]
+    before = storage.read_table(Run(run).manifest_file, columns)
+    if before.equals(manifest.select(columns)):
+        return None
+    index = pc.index_in(before[schema.VIDEO_ID], manifest[schema.VIDEO_ID].combine_chunks())
+    is_missing = pc.is_null(index)
+    if pc.any(is_missing).as_py():
+        missing = before[schema.VIDEO_ID].filter(is_missing)
+        return (
+            f"was started with {len(missing)} videos that this manifest does not hold (for one {missing[0]}), and a "
+            "run can grow but not shrink"
         )
-    told = [schema.VIDEO_ID, "label", "sublabel", "group", "split"]
-    before = storage.read_table(Run(run).manifest_file, told)
-    if before.equals(manifest.select(told)):
-        return
-    place = pc.index_in(before[schema.VIDEO_ID], manifest[schema.VIDEO_ID].combine_chunks())
-    is_gone = pc.is_null(place)
-    if pc.any(is_gone).as_py():
-        gone = before[schema.VIDEO_ID].filter(is_gone)
-        raise ConfigError(
-            f"--output {run}: was started with {len(gone)} videos that this manifest does not hold "
-            f"(for one {gone[0]}); a run can grow but not shrink, {remedy}"
-        )
-    now = manifest.select(told).take(place)
+    now = manifest.select(columns).take(index)
     is_changed = pa.chunked_array([[False] * before.num_rows])
-    for name in told[1:]:
+    for name in columns[1:]:
         is_equal = pc.or_(
             pc.fill_null(pc.equal(before[name], now[name]), False),
             pc.and_(pc.is_null(before[name]), pc.is_null(now[name])),
         )
         is_changed = pc.or_(is_changed, pc.invert(is_equal))
     if pc.any(is_changed).as_py():
-        was, is_ = before.filter(is_changed).to_pylist(), now.filter(is_changed).slice(0, 1).to_pylist()
-        raise ConfigError(
-            f"--output {run}: label, group or split of {len(was)} videos differ from those it was started with "
-            f"(for one {was[0]}, now {is_[0]}); {remedy}"
+        old_rows, new_row = before.filter(is_changed).to_pylist(), now.filter(is_changed).slice(0, 1).to_pylist()[0]
+        return (
+            f"label, group or split of {len(old_rows)} videos differ from those it was started with "
+            f"(for one {old_rows[0]}, now {new_row})"
         )
+    return None
 
 
 def would_process(config: PipelineConfig, manifest: pa.Table, job: PipelineJob) -> int:
-    """How many videos a job that `check_run` lets through has to do."""
+    """Number of videos left to do for a job that `check_run` accepts."""
     runs = job.runs(config.output)
     if config.overwrite or not all(Run(run).exists() for run in runs):
         return int(manifest.num_rows)
-    new = manifest.num_rows - len(manifest_ids(runs[0]))
-    stale = len(_stale(runs)) if config.redo_stale else 0
-    return int(new) + stale + reconcile.unfinished(runs) + reconcile.quarantined_for(runs[0], config.retried_reasons())
+    num_new = manifest.num_rows - len(manifest_ids(runs[0]))
+    num_stale = len(_stale(runs)) if config.redo_stale else 0
+    num_retried = reconcile.quarantined_for(runs[0], config.retried_reasons())
+    return int(num_new) + num_stale + reconcile.unfinished(runs) + num_retried
 
 
 def would_delete(config: PipelineConfig, job: PipelineJob) -> str:
-    """The files that a job with `--overwrite` would delete, a line each."""
-    lines = [outputs.would_delete(kind, location) for kind, _, location in _written(config, job)]
+    """The files that a job with `--overwrite` would delete, one per line."""
+    lines = [outputs.would_delete(kind, location) for kind, _, location in _outputs(config, job)]
     return "".join(f"{line}\n" for line in lines if line)
 
 
 def begin_run(config: PipelineConfig, manifest: pa.Table, job: PipelineJob) -> RunState:
-    """Make the job's runs, or bring those that are there to a state from which they can be continued:
-    which videos are done, and which are to be done again, is settled here."""
+    """Create the job's runs, or bring existing runs to a state from which they can be continued.
+
+    Returns the state: which videos are done and which are pending. `--overwrite` deletes the old runs first.
+    `--retry-quarantined` and `--redo-stale` make finished videos pending again.
+    """
     if config.overwrite:
-        written = _written(config, job)
-        for kind, flag, location in written:
-            outputs.check(kind, flag, location, overwrite=True)  # all of them before any is cleared
-        for kind, flag, location in written:
+        job_outputs = _outputs(config, job)
+        for kind, flag, location in job_outputs:
+            outputs.check(kind, flag, location, overwrite=True)  # all outputs, before any is cleared
+        for kind, flag, location in job_outputs:
             outputs.clear(kind, flag, location)
     runs = job.runs(config.output)
     for target, run in zip(job.targets, runs, strict=True):
         storage.create_dir(run)
         storage.publish_json(Run(run).identity_file, target.identity())
-        # The manifest last: it is what makes the directory a run.
+        # The manifest last, because a directory with a manifest counts as a run.
         storage.publish_table(Run(run).manifest_file, manifest)
     reconcile.release(config.output, runs, config.retried_reasons())
     if config.redo_stale:
@@ -163,12 +176,13 @@ def begin_run(config: PipelineConfig, manifest: pa.Table, job: PipelineJob) -> R
         resized = content_checks.resized_videos(runs[0], manifest)
         if resized:
             print(
-                f"{config.output}: {len(resized)} finished videos are of another size than they were (for one "
-                f"{resized[0]}); --redo-stale does them again",
+                f"{config.output}: {len(resized)} finished videos have changed in size since they were decoded (for "
+                f"one {resized[0]}); --redo-stale does them again",
                 file=sys.stderr,
             )
     return reconcile.reconcile(config.output, runs)
 
 
 def _stale(runs: list[str]) -> list[str]:
+    """Ids of finished videos whose file has changed since it was decoded."""
     return content_checks.stale_videos(runs[0])[0]

@@ -1,6 +1,6 @@
-"""Writing a pipeline's rows as shards, committed together. [Ray Data]
+"""Writing the rows of a pipeline as shards that are committed together. [Ray Data]
 
-Without torch, which would cost every process that writes a second and 400 MB.
+This module works without torch, which would cost every writing process a second and 400 MB.
 """
 
 from __future__ import annotations
@@ -20,12 +20,18 @@ from vidclf.runs.layout import Run, shard_name
 
 
 def target_column(index: int) -> str:
-    """The column of a job's target between stages 3 and 4: its row as a struct, null where rejected."""
+    """Name of the column between stages 3 and 4 that holds the rows of a job's run number `index`.
+
+    Each value is a struct with the columns of the run; null for a rejected video.
+    """
     return f"target_{index}"
 
 
 def written_columns(output_schemas: Sequence[pa.Schema]) -> pa.Schema:
-    """What travels from stage 3 to 4 for targets of these schemas."""
+    """The columns between stages 3 and 4, for a job whose runs have these schemas.
+
+    `video_id`, `video_uri`, one `target_column` per run, and reject reason and message, which are null for ok videos.
+    """
     targets = [
         pa.field(target_column(index), pa.struct(list(output_schema)))
         for index, output_schema in enumerate(output_schemas)
@@ -35,11 +41,11 @@ def written_columns(output_schemas: Sequence[pa.Schema]) -> pa.Schema:
 
 
 class RunSink(BlockBasedFileDatasink):
-    """Stage 4: one task's rows to `part-*.parquet` and `quarantine/part-*.parquet` of each run.
+    """Stage 4: write the rows of one task to `part-*.parquet` and `quarantine/part-*.parquet` of each run.
 
-    All these files carry the name that Ray Data's checkpoint knows the task by. Where a task is run
-    again, it leaves what it would have left alone; where it was killed between two files, the next
-    start of the job sees that in the shards (`vidclf/reconcile.py`).
+    All files of a task have the name by which Ray Data's checkpoint knows the task. A task that runs again therefore
+    replaces its own files. After a kill between two files, the next start of the job finds the difference in the
+    shards and repairs it (`vidclf/runs/reconcile.py`).
     """
 
     def __init__(
@@ -50,9 +56,11 @@ class RunSink(BlockBasedFileDatasink):
         attempts: list[Any],
         segments: dict[str, pa.Schema] | None = None,
     ) -> None:
-        """`runs` are the directories to fill in a job's `output` and their schemas, `segments` the schemas
-        of the segments of those that have any; `attempts` holds one reference to the attempts before this
-        job, by video id."""
+        """`output`: the job's output. `runs`: the schema of each run, by location.
+
+        `segments`: the schema of the segments, for runs that have segments. `attempts`: one reference to the number
+        of earlier attempts, by video id; in a list, so that Ray passes the reference on.
+        """
         filesystem, path = storage.resolve(output)
         super().__init__(
             path,
@@ -77,8 +85,8 @@ class RunSink(BlockBasedFileDatasink):
                 _masked(pa.Table.from_struct_array(arrow.combined(ok[target_column(index)]))) if ok.num_rows else None
             )
             if run in self._segments:
-                # Before the videos' rows: what is done has its segments, and segments without their video
-                # are what a killed task left (`vidclf/reconcile.py` removes them).
+                # Segments are written before the rows of their videos. A finished video therefore has its segments.
+                # Segments without a video come from a killed task; `vidclf/runs/reconcile.py` removes them.
                 segments = None if rows is None else _segments(rows)
                 _publish(storage.join(Run(run).segments_dir, name), segments, self._segments[run])
                 rows = None if rows is None else rows.drop_columns([schema.SEGMENTS_COLUMN])
@@ -95,26 +103,29 @@ class RunSink(BlockBasedFileDatasink):
 
 
 def _masked(rows: pa.Table) -> pa.Table:
-    """Rows that may be shared. What reads a video again takes its location from the run's manifest."""
-    found = rows["video_uri"].to_pylist()
-    if not any(map(credentials.has_credentials, found)):
+    """`rows` without credentials in `video_uri`, so that they may be shared.
+
+    A later job that reads a video again takes its location from the run's manifest.
+    """
+    locations = rows["video_uri"].to_pylist()
+    if not any(map(credentials.has_credentials, locations)):
         return rows
-    place = rows.column_names.index("video_uri")
-    return rows.set_column(place, "video_uri", pa.array(map(credentials.masked, found), pa.string()))
+    position = rows.column_names.index("video_uri")
+    return rows.set_column(position, "video_uri", pa.array(map(credentials.masked, locations), pa.string()))
 
 
 def _segments(rows: pa.Table) -> pa.Table:
-    """The segments of some videos, one row each, with the ids and locations of their videos."""
+    """The segments of videos: 1 row per segment, with the id and the location of its video."""
     nested = arrow.combined(rows[schema.SEGMENTS_COLUMN])
-    of_video = pc.list_parent_indices(nested)
+    video_index = pc.list_parent_indices(nested)
     flat = pa.Table.from_struct_array(pc.list_flatten(nested))
     for position, name in enumerate((schema.VIDEO_ID, "video_uri")):
-        flat = flat.add_column(position, name, rows[name].take(of_video))
+        flat = flat.add_column(position, name, rows[name].take(video_index))
     return flat
 
 
 def _publish(location: str, rows: pa.Table | None, output_schema: pa.Schema) -> None:
-    """Publish a shard; where there are no rows, make sure that none is left of an attempt before."""
+    """Publish a shard. Without rows, delete a shard that an earlier attempt left."""
     if rows is not None:
         storage.publish_table(location, arrow.conform(rows, output_schema, "shard"))
     elif storage.exists(location):
@@ -122,5 +133,7 @@ def _publish(location: str, rows: pa.Table | None, output_schema: pa.Schema) -> 
 
 
 class _PartNames(FilenameProvider):
+    """Names of shards, from the write's id and the task's number."""
+
     def get_filename_for_task(self, write_uuid: str, task_index: int) -> str:
         return shard_name(write_uuid, task_index)

@@ -1,4 +1,7 @@
-"""What the videos of an archive cost on this machine, measured on a sample of them."""
+"""Decoding and CNN time per video on this machine, measured on a sample of an archive.
+
+Shape suffixes: T frames, H W pixels, C channels.
+"""
 
 from __future__ import annotations
 
@@ -32,45 +35,48 @@ from vidclf.video.frame_transform import FrameTransforms
 from vidclf.video.sampling import SamplingPlan
 
 CNN_VIDEOS = 10
-"""Videos of the sample that go through the CNN. What it takes hardly depends on the video."""
+"""Videos of the sample that go through the CNN. Its time hardly depends on the video."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class SampleMeasurement:
-    """A sample, as it was measured."""
+    """Measured times of a sample of videos."""
 
     num_videos: int
+    """size of the sample, rejected videos included"""
     reasons: dict[str, int]
-    """of the videos that were rejected"""
+    """number of rejected videos by reject reason"""
     mean_duration_s: float
-    """of those that were not"""
+    """mean duration of the videos that were not rejected, in seconds"""
     decode_s: tuple[float, ...]
-    """seconds of a decode worker for each video, rejected ones too"""
+    """decode worker's seconds per video, rejected videos included"""
     cnn_s: dict[str, float]
-    """seconds a video in the CNN, by engine, one thread each"""
+    """CNN seconds per video by engine; on CPUs with one thread"""
     engine: str
-    """the one that a job takes"""
+    """name of the engine that a job would choose"""
 
     @property
     def decode_mean_s(self) -> float:
+        """Mean decoding time per video, in seconds."""
         return statistics.fmean(self.decode_s)
 
     @property
     def decode_error_s(self) -> float:
-        """Standard error of the mean."""
+        """Standard error of `decode_mean_s`, in seconds; 0 for a sample of one video."""
         return statistics.stdev(self.decode_s) / len(self.decode_s) ** 0.5 if len(self.decode_s) > 1 else 0.0
 
     @property
     def cnn_mean_s(self) -> float:
-        """A video's seconds in the CNN; a rejected one has none."""
-        ok = self.num_videos - sum(self.reasons.values())
-        return self.cnn_s[self.engine] * ok / self.num_videos
+        """Mean CNN time per video of the sample, in seconds; rejected videos take none."""
+        num_ok = self.num_videos - sum(self.reasons.values())
+        return self.cnn_s[self.engine] * num_ok / self.num_videos
 
 
 def measure(config: PlanConfig, manifest: pa.Table, is_gpu: bool) -> SampleMeasurement:
-    """Decode a sample of the manifest with the pipeline's decode worker, and embed some of it.
+    """Decode a sample of the manifest with the pipeline's decode stage, and embed `CNN_VIDEOS` of its videos.
 
-    Raises ConfigError for an unknown backbone, weights that are not there, and a sample without a good video.
+    Raises ConfigError for an unknown backbone, weights that cannot be read, and a sample in which no video can be
+    decoded.
     """
     state = weights.load_weights(config.backbone, config.weights)
     int8_weights.check_precision(state, config.weights, config.precision)
@@ -78,50 +84,53 @@ def measure(config: PlanConfig, manifest: pa.Table, is_gpu: bool) -> SampleMeasu
     transform = preprocessing(config.backbone, config.weights).transform
     plan = SamplingPlan.of(config)
     rows = manifest.take(sample_of(manifest.num_rows, config.sample, config.seed))
-    told: list[dict[str, float]] = []
-    tally = SimpleNamespace(add=SimpleNamespace(remote=lambda *reports: told.extend(reports)))
+    decode_counts: list[dict[str, float]] = []
+    tally = SimpleNamespace(add=SimpleNamespace(remote=lambda *reports: decode_counts.extend(reports)))
     limits = DecodeLimits(timeout_s=config.decode_timeout)
     worker = DecodeVideos(plan, FrameTransforms((transform,)), limits, tally)
-    # The first video waits for the decoder process to start, which no other one does.
+    # The first video is decoded twice, because its first time includes the start of the decoder process.
     list(worker(rows.slice(0, 1)))
-    told.clear()
-    facts = ["video_uri", schema.VIDEO_ID, "duration_s", "reject_reason"]
-    decoded = pa.concat_tables([row.select(facts) for row in worker(rows)]).to_pylist()
+    decode_counts.clear()
+    columns = ["video_uri", schema.VIDEO_ID, "duration_s", "reject_reason"]
+    decoded = pa.concat_tables([row.select(columns) for row in worker(rows)]).to_pylist()
     ok = [row for row in decoded if row["reject_reason"] is None]
     videos = [decode_video(row["video_uri"], plan, transform, row[schema.VIDEO_ID]) for row in ok[:CNN_VIDEOS]]
     if not videos:
         raise ConfigError(f"--input {config.input}: none of {len(decoded)} sampled videos could be decoded")
-    cnn_s, taken = _measure_cnn(config, state, [video.frames_THWC for video in videos], is_gpu)
+    cnn_s, chosen = _measure_cnn(config, state, [video.frames_THWC for video in videos], is_gpu)
     return SampleMeasurement(
         num_videos=len(decoded),
         reasons=dict(Counter(str(row["reject_reason"]) for row in decoded if row["reject_reason"] is not None)),
         mean_duration_s=statistics.fmean(row["duration_s"] for row in ok),
-        decode_s=tuple(counts["decode_s"] for counts in told),
+        decode_s=tuple(counts["decode_s"] for counts in decode_counts),
         cnn_s=cnn_s,
-        engine=taken,
+        engine=chosen,
     )
 
 
 def _measure_cnn(
     config: PlanConfig, state: dict[str, npt.NDArray[np.generic]], videos: list[Frames], is_gpu: bool
 ) -> tuple[dict[str, float], str]:
-    """Seconds a video by engine, and the name of the engine that a job takes."""
+    """CNN seconds per video by engine, and the name of the engine that a job would choose.
+
+    Measured are the engine of `--precision` and fp32.
+    """
     torch.set_num_threads(1)
-    own_device = device.claim(float(is_gpu))
+    device_name = device.claim(float(is_gpu))
     network: OpenVinoModel | dict[str, npt.NDArray[np.generic]] = state
     if not is_gpu:
         try:
             network = convert(config.backbone, config.weights, state)
         except ConversionError as error:
             print(f"OpenVINO cannot run {config.backbone}: {error}", file=sys.stderr)
-    taken = load_engine(network, config.backbone, config.weights, own_device, config.precision)
-    full = load_engine(network, config.backbone, config.weights, own_device, "fp32")
-    seconds = {one.name: _seconds_a_video(one, videos) for one in {cnn.name: cnn for cnn in (taken, full)}.values()}
-    return seconds, taken.name
+    chosen = load_engine(network, config.backbone, config.weights, device_name, config.precision)
+    full = load_engine(network, config.backbone, config.weights, device_name, "fp32")
+    engines = {engine.name: engine for engine in (chosen, full)}
+    return {name: _seconds_per_video(engine, videos) for name, engine in engines.items()}, chosen.name
 
 
-def _seconds_a_video(cnn: Engine, videos: list[Frames]) -> float:
-    cnn(videos[0])  # the first call allocates
+def _seconds_per_video(cnn: Engine, videos: list[Frames]) -> float:
+    cnn(videos[0])  # not measured: the first call allocates memory
     started = time.perf_counter()
     for frames_THWC in videos:
         cnn(frames_THWC)

@@ -1,4 +1,4 @@
-"""What `jobs/plan.py` says of an archive, and the pools that it writes for the other jobs."""
+"""The `plan` job: a text with times, workers, hours and prices for an archive, and a YAML file for other jobs."""
 
 from __future__ import annotations
 
@@ -17,15 +17,18 @@ from vidclf.runs import outputs
 
 
 def plan(config: PlanConfig, manifest: pa.Table) -> str:
-    """Measure, size, write `--write`; the text to show. ConfigError before anything is measured where the
-    price table cannot be read or GPUs are planned that this machine cannot measure."""
+    """Measure a sample of `manifest`, size the cluster, and write `--write`. Returns the text to print.
+
+    Raises ConfigError before measuring where the price table cannot be read, or where GPUs are planned and this
+    machine has none to measure.
+    """
     arguments.check_outputs(config)
-    num_here = device.num_here()
-    gpus = num_here if config.gpus is None else config.gpus
+    num_gpus_here = device.num_here()
+    gpus = num_gpus_here if config.gpus is None else config.gpus
     cpus = config.cpus or len(os.sched_getaffinity(0))
     machines = read_prices(config.prices) if config.prices is not None else []
-    is_gpu = bool(num_here) and gpus > 0
-    if not num_here and (gpus or any(machine.gpus for machine in machines)):
+    is_gpu = bool(num_gpus_here) and gpus > 0
+    if not num_gpus_here and (gpus or any(machine.gpus for machine in machines)):
         where = f"--gpus {gpus}" if gpus else f"--prices {config.prices}"
         raise ConfigError(f"{where}: this machine has no GPU to measure; run this on a node that has one")
     measured = measure.measure(config, manifest, is_gpu)
@@ -44,12 +47,12 @@ def plan(config: PlanConfig, manifest: pa.Table) -> str:
 
 
 def read_prices(location: str) -> list[Machine]:
-    """The machines of a price table; ConfigError where it cannot be read or is none."""
+    """The machines of the price table at `location`. Raises ConfigError where it cannot be read or is not valid."""
     return sizing.machines_of(storage.read_yaml(location, "--prices"), location)
 
 
 def sample_lines(measured: SampleMeasurement, num_videos: int) -> list[str]:
-    """What was measured."""
+    """Lines on the measured times. `num_videos`: size of the archive."""
     rejected = ", ".join(f"{reason} {count}" for reason, count in sorted(measured.reasons.items()))
     ordered = sorted(measured.decode_s)
     tail = ordered[min(int(0.95 * len(ordered)), len(ordered) - 1)]
@@ -57,83 +60,86 @@ def sample_lines(measured: SampleMeasurement, num_videos: int) -> list[str]:
     return [
         f"sample      {measured.num_videos} of {num_videos} videos, {measured.mean_duration_s:.1f} s long on average"
         + (f", rejected: {rejected}" if rejected else ""),
-        f"decode      {measured.decode_mean_s:.3f} ± {1.96 * measured.decode_error_s:.3f} s of a CPU a video (mean, "
-        f"95 % interval), 95 % of them within {tail:.3f} s",
-        f"CNN         {engines} a video; a job takes {measured.engine}",
+        f"decode      {measured.decode_mean_s:.3f} ± {1.96 * measured.decode_error_s:.3f} CPU seconds per video "
+        f"(mean, 95 % interval), 95 % of the videos within {tail:.3f} s",
+        f"CNN         {engines} per video; a job uses {measured.engine}",
     ]
 
 
-def pools_lines(what: str, pools: Pools, num_videos: int, measured: SampleMeasurement) -> list[str]:
-    """What a cluster does."""
+def pools_lines(resources: str, pools: Pools, num_videos: int, measured: SampleMeasurement) -> list[str]:
+    """Lines on a cluster's workers, rate and hours. `resources`: its CPUs and GPUs in words."""
     hours = num_videos / pools.videos_per_s / 3600
-    # Both ends of the sample's interval, where decoding counts for as much as it does.
+    # The 95 % interval of the decoding time, weighted with decoding's share of the total time.
     share = pools.decode_busy if not pools.is_gpu else float(pools.binds == "decode")
     spread = 1.96 * measured.decode_error_s / measured.decode_mean_s * share
     return [
-        f"cluster     {what}: {_workers(pools)}, {pools.videos_per_s:.2f} videos/s; {num_videos} videos in "
-        f"{hours:.2f} h (± {100 * spread:.0f} % for the sample's size)",
-        f"binds       {_binding(pools)}",
+        f"cluster     {resources}: {_workers(pools)}, {pools.videos_per_s:.2f} videos/s; {num_videos} videos in "
+        f"{hours:.2f} h (± {100 * spread:.0f} % because the sample is small)",
+        f"bottleneck  {_bottleneck(pools)}",
     ]
 
 
 def deadline_lines(
     cost: Cost, machines: list[Machine], num_videos: int, deadline_h: float, efficiency: float
 ) -> tuple[list[str], Pools]:
-    """What it takes to be done in time, and the pools for that."""
+    """Lines on the resources that meet `--deadline`, and the pools for them.
+
+    With `machines`, the pools are those of the cheapest mix of machines. Raises ConfigError where no mix meets the
+    deadline.
+    """
     rate = num_videos / (deadline_h * 3600)
     cpus, gpus = sizing.needed(cost, rate, efficiency)
     pools = sizing.pools_for(cost, cpus, gpus, efficiency)
-    enough = _resources(cpus, gpus)
-    lines = [f"deadline    {deadline_h:g} h: {rate:.2f} videos/s, for which {enough} suffice; {_workers(pools)}"]
+    resources = _resources(cpus, gpus)
+    lines = [f"deadline    {deadline_h:g} h: {rate:.2f} videos/s, which needs {resources}; {_workers(pools)}"]
     if not machines:
         return lines, pools
     mix = sizing.cheapest(cost, machines, num_videos, deadline_h * 3600, efficiency)
     if mix is None:
         raise ConfigError(
-            f"--deadline {deadline_h:g}: cannot be met with two kinds of the machines in --prices; it takes "
-            f"{_resources(cpus, gpus)}"
+            f"--deadline {deadline_h:g}: cannot be met with two kinds of the machines in --prices; it needs {resources}"
         )
     return [*lines, *mix_lines(mix)], mix.pools
 
 
 def mix_lines(mix: Mix) -> list[str]:
-    """The cheapest machines."""
+    """Lines on the cheapest machines, their rate, bottleneck and price."""
     counts = " + ".join(f"{count} × {name}" for name, count in mix.counts.items())
     return [
         f"machines    {counts}: {_workers(mix.pools)}, {mix.pools.videos_per_s:.2f} videos/s, "
         f"done in {mix.hours:.2f} h",
-        f"binds       {_binding(mix.pools)}",
-        f"price       {mix.price:.2f}, without the head and without what storage and traffic cost",
+        f"bottleneck  {_bottleneck(mix.pools)}",
+        f"price       {mix.price:.2f}, excluding the head node, storage and traffic",
     ]
 
 
 def pools_yaml(pools: Pools, config: PlanConfig) -> str:
-    """Keys that extract and classify both take."""
+    """YAML for `--config` of extract and classify: workers, GPU share and precision."""
     values = {
         "decode_workers": pools.decode_workers,
         **({"cnn_workers": pools.cnn_workers} if pools.is_gpu else {}),
         "gpus_per_cnn_worker": 1.0 if pools.is_gpu else 0.0,
         "precision": config.precision,
     }
-    told = f"# {config.backbone}, {config.num_frames} frames, {config.sampling}: {pools.videos_per_s:.3g} videos/s"
-    return f"{told}\n{yaml.safe_dump(values, sort_keys=False)}"
+    comment = f"# {config.backbone}, {config.num_frames} frames, {config.sampling}: {pools.videos_per_s:.3g} videos/s"
+    return f"{comment}\n{yaml.safe_dump(values, sort_keys=False)}"
 
 
 def _resources(cpus: int, gpus: int) -> str:
-    return f"{_counted(cpus, 'CPU')} and {_counted(gpus, 'GPU')}"
+    return f"{_plural(cpus, 'CPU')} and {_plural(gpus, 'GPU')}"
 
 
 def _workers(pools: Pools) -> str:
     if not pools.is_gpu:
-        return f"{_counted(pools.decode_workers, 'worker')} for decoding and the CNN"
-    decode = _counted(pools.decode_workers, "decode worker")
-    return f"{decode}, {_counted(pools.cnn_workers, 'CNN worker')} on GPUs"
+        return f"{_plural(pools.decode_workers, 'worker')} for decoding and the CNN"
+    decode = _plural(pools.decode_workers, "decode worker")
+    return f"{decode}, {_plural(pools.cnn_workers, 'CNN worker')} on GPUs"
 
 
-def _counted(number: int, what: str) -> str:
-    return f"{number} {what}{'' if number == 1 else 's'}"
+def _plural(number: int, noun: str) -> str:
+    return f"{number} {noun}{'' if number == 1 else 's'}"
 
 
-def _binding(pools: Pools) -> str:
+def _bottleneck(pools: Pools) -> str:
     of = "of its workers' time" if pools.is_gpu else "of the CPUs' time"
     return f"{pools.binds}; decode is busy {100 * pools.decode_busy:.0f} % {of}, the CNN {100 * pools.cnn_busy:.0f} %"

@@ -1,7 +1,7 @@
-"""From what a video costs to what a cluster needs: workers, videos per second, machines, price.
+"""From seconds per video to workers, videos per second, machines and prices.
 
-The model is that of a pipeline of two stages. On CPUs alone both share the cores, so rates add as
-seconds do; with GPUs each stage has machines of its own, and the slower one binds.
+The pipeline is modelled as two stages, decoding and CNN. Without GPUs both share the cores, so their seconds per video
+add up. With GPUs each stage has its own workers, and the slower stage decides the rate.
 """
 
 from __future__ import annotations
@@ -16,67 +16,74 @@ from vidclf.errors import ConfigError
 
 @dataclass(frozen=True, kw_only=True)
 class Cost:
-    """What a video takes."""
+    """Time per video in each stage."""
 
     decode_s: float
-    """seconds of a decode worker"""
+    """decode worker's seconds per video"""
     cnn_s: float
-    """seconds of a CNN worker"""
+    """CNN worker's seconds per video"""
     is_gpu: bool
-    """whether that is a GPU's worker, or one on a CPU"""
+    """whether the CNN worker runs on a GPU, else on a CPU"""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Pools:
-    """Workers of a cluster, and what they do."""
+    """Workers of a cluster and their expected rate."""
 
     decode_workers: int
+    """workers that decode; without GPUs they run the CNN too"""
     cnn_workers: int
-    """apart from those; none on CPUs alone"""
+    """further workers for the CNN; 0 without GPUs"""
     is_gpu: bool
-    """whether the CNN's workers have a GPU each"""
+    """whether each CNN worker has a GPU"""
     videos_per_s: float
+    """expected videos per second"""
     binds: str
-    """decode or CNN"""
+    """the bottleneck, `decode` or `CNN`"""
     decode_busy: float
-    """share of the decode workers' time that they work, or of the cores' time on CPUs alone"""
+    """busy share of the decode workers' time, 0 to 1; without GPUs, decoding's share of the cores' time"""
     cnn_busy: float
+    """the same for the CNN"""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Machine:
-    """A kind of machine to choose from."""
+    """A kind of machine that can be rented."""
 
     name: str
     cpus: int
+    """CPUs per machine"""
     gpus: int
+    """GPUs per machine"""
     price: float
-    """for an hour"""
+    """price per machine and hour"""
     max: int
-    """how many there are"""
+    """number of machines available"""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Mix:
-    """Machines for a deadline."""
+    """A set of machines that meets a deadline."""
 
     counts: dict[str, int]
-    """by name"""
+    """number of machines by name"""
     pools: Pools
+    """workers on all machines together"""
     hours: float
+    """expected duration of the job"""
     price: float
-    """for these hours"""
+    """price of all machines for these hours"""
 
 
 def pools_for(cost: Cost, cpus: int, gpus: int, efficiency: float) -> Pools:
-    """The pools of a cluster, and its rate.
+    """The workers of a cluster with `cpus` and `gpus`, and their rate.
 
-    With GPUs one CNN worker each, a CPU beside it, one CPU for Ray, and the other CPUs decode, as the
-    pipeline has it by default. Without, a worker on each CPU does both. Raises ValueError for a cost on GPUs and a
-    cluster without any.
+    With GPUs, each GPU has one CNN worker and one CPU for it, one CPU is for Ray, and the other CPUs decode. These are
+    the pipeline's defaults. Without GPUs, one worker per CPU does both. `efficiency`: the rate as a share of this
+    model's rate, 0 to 1. Raises ValueError for a cost on GPUs and a cluster without any.
     """
     if cost.is_gpu and not gpus:
-        raise ValueError("a cost on GPUs says nothing of a cluster without any")
+        raise ValueError("a cost measured on GPUs does not apply to a cluster without any")
     if not cost.is_gpu:
         total_s = cost.decode_s + cost.cnn_s
         return Pools(
@@ -103,7 +110,7 @@ def pools_for(cost: Cost, cpus: int, gpus: int, efficiency: float) -> Pools:
 
 
 def needed(cost: Cost, videos_per_s: float, efficiency: float) -> tuple[int, int]:
-    """The fewest CPUs and GPUs with which `pools_for` reaches a rate."""
+    """The fewest CPUs and GPUs, in this order, for which `pools_for` gives at least `videos_per_s`."""
     if not cost.is_gpu:
         return _at_least(videos_per_s * (cost.decode_s + cost.cnn_s) / efficiency), 0
     gpus = _at_least(videos_per_s * cost.cnn_s / efficiency)
@@ -111,12 +118,14 @@ def needed(cost: Cost, videos_per_s: float, efficiency: float) -> tuple[int, int
 
 
 def cheapest(cost: Cost, machines: list[Machine], num_videos: int, deadline_s: float, efficiency: float) -> Mix | None:
-    """The mix of at most two kinds of machine that is done by the deadline for the least money, of equal
-    ones that with the fewest machines; None where all there are do not suffice."""
+    """The cheapest mix of at most two kinds of machine that finishes `num_videos` within `deadline_s`.
+
+    Among mixes of equal price, the one with the fewest machines. None where no mix is fast enough.
+    """
     best: tuple[tuple[float, int], Mix] | None = None
     pairs = list(itertools.combinations(machines, 2)) or [(machines[0], replace(machines[0], max=0))]
     for one, other in pairs:
-        # All of them, because more machines than the deadline wants can be cheaper: a GPU that waits costs too.
+        # Every combination, because more machines than the deadline needs can be cheaper: an idle GPU costs too.
         for numbers in itertools.product(range(one.max + 1), range(other.max + 1)):
             mix = _mix(cost, list(zip((one, other), numbers, strict=True)), num_videos, efficiency)
             if mix is None or mix.hours * 3600 > deadline_s:
@@ -128,15 +137,15 @@ def cheapest(cost: Cost, machines: list[Machine], num_videos: int, deadline_s: f
 
 
 def machines_of(content: object, where: str) -> list[Machine]:
-    """The machines that a price table names; ConfigError, naming `where`, for anything else than one."""
+    """The machines of a price table. Raises ConfigError, naming `where`, for content that is no valid price table."""
     is_table = isinstance(content, dict) and content and all(isinstance(row, dict) for row in content.values())
     if not isinstance(content, dict) or not is_table:
         raise ConfigError(f"--prices {where}: must hold `name: {{cpus: …, gpus: …, price: …, max: …}}` lines")
     machines = []
     for name, row in content.items():
-        names = {"cpus", "gpus", "price", "max"}
-        if set(row) != names:
-            raise ConfigError(f"--prices {where}: {name} must have {', '.join(sorted(names))}, has {', '.join(row)}")
+        fields = {"cpus", "gpus", "price", "max"}
+        if set(row) != fields:
+            raise ConfigError(f"--prices {where}: {name} must have {', '.join(sorted(fields))}, has {', '.join(row)}")
         for field, least in (("cpus", 1), ("gpus", 0), ("max", 1)):
             is_whole = isinstance(row[field], int) and not isinstance(row[field], bool)
             require(is_whole and row[field] >= least, "prices", f"{name}: {field} of at least {least}", row[field])
@@ -149,7 +158,7 @@ def machines_of(content: object, where: str) -> list[Machine]:
 
 
 def _mix(cost: Cost, numbers: list[tuple[Machine, int]], num_videos: int, efficiency: float) -> Mix | None:
-    """None for machines that cannot run the pipeline."""
+    """The mix of these numbers of machines; None for machines that cannot run the pipeline."""
     cpus = sum(machine.cpus * number for machine, number in numbers)
     gpus = sum(machine.gpus * number for machine, number in numbers)
     if not cpus or (cost.is_gpu and not gpus):
@@ -165,5 +174,6 @@ def _mix(cost: Cost, numbers: list[tuple[Machine, int]], num_videos: int, effici
 
 
 def _at_least(number: float) -> int:
-    # A rate that is met to the last bit must not cost another worker.
+    """The smallest whole number of at least `number` and at least 1."""
+    # Rounding errors must not cost another worker where the rate is met exactly.
     return max(1, math.ceil(number - 1e-9))

