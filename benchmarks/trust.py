@@ -50,7 +50,8 @@ from vidclf.config import FitConfig, ModelConfig
 from vidclf.ensemble import info as info_module
 from vidclf.ensemble.files import load, member_file, write_member
 from vidclf.ensemble.inference import Ensemble, EnsembleOutput
-from vidclf.ensemble.info import EnsembleInfo, FittedBackbone, write_info
+from vidclf.ensemble.info import FittedBackbone, MembersInfo, write_info
+from vidclf.ensemble.member_record import MemberRecord
 from vidclf.features.feature_set import FeatureSet, read_features
 from vidclf.features.spec import read_weights_location
 from vidclf.metrics.intervals import SourceIntervals
@@ -162,8 +163,8 @@ def measure(classifier: Ensemble, test: FeatureSet, known: Seen) -> dict[str, fl
         "test ECE of a calibrated model": calibrated_ece(known.confidence_B),
         **tta,
         **members_alone(classifier, test),
-        "validation ECE before": calibration["ece_before"],
-        "validation ECE after": calibration["ece_after"],
+        "validation ECE before": calibration.ece_before,
+        "validation ECE after": calibration.ece_after,
         "test accepted": float(known.accepted_B.mean()),
         "test error of accepted": error_of(known.correct_B[known.accepted_B]),
         "reference: test accepted": float(accepted_theirs_B.mean()),
@@ -213,7 +214,7 @@ def space_without(features: FeatureSet, classes: list[str]) -> dict[str, float]:
         known_B = space.distances(of(others, splits_B == "test").features)
         unknown_B = space.distances(of(features, is_held).features)
         found[f"AUROC of OOD score, {label} held out"] = auroc(known_B, unknown_B)
-        found[f"flagged as OOD, {label} held out"] = float((unknown_B > ood["distances"][0]).mean())
+        found[f"flagged as OOD, {label} held out"] = float((unknown_B > ood.distances[0]).mean())
     for figure in ("AUROC of OOD score", "flagged as OOD"):
         found[f"{figure}, class held out"] = float(np.mean([found[f"{figure}, {label} held out"] for label in classes]))
     return found
@@ -302,10 +303,14 @@ def train(
         with concurrent.futures.ProcessPoolExecutor(min(len(missing), os.cpu_count() or 1), spawn) as pool:
             list(pool.map(partial(train_member, str(directory), data, recipe), missing))
     members = [
-        {"file": file.name, "backbone": features.spec.backbone, "digest": hashlib.sha256(file.read_bytes()).hexdigest()}
+        MemberRecord(
+            file=file.name,
+            backbone=features.spec.backbone,
+            digest=hashlib.sha256(file.read_bytes()).hexdigest(),
+        )
         for file in files
     ]
-    info = EnsembleInfo(
+    info = MembersInfo(
         classes=data.classes,
         backbones=[FittedBackbone.of(features.spec, "")],
         model=ModelConfig(**{name: getattr(recipe, name) for name in ModelConfig.__dataclass_fields__}),

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from dataclasses import asdict, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +13,7 @@ import pyarrow.parquet as pq
 import pytest
 import torch
 
-from tests.support.ensembles import write_small_ensemble
+from tests.support.ensembles import MEASURED, ood_line, with_digest, write_small_ensemble
 from tests.support.videos import write_video
 from vidclf.archive.manifest import list_archive
 from vidclf.classification.classify import classify
@@ -21,7 +21,7 @@ from vidclf.classification.progressive import ProgressivePlan
 from vidclf.config import ClassifyConfig, EvaluateConfig, ExtractConfig
 from vidclf.ensemble import calibration_file, files
 from vidclf.ensemble.inference import Ensemble
-from vidclf.ensemble.info import read_info, write_info
+from vidclf.ensemble.info import LookInfo, read_info, write_info
 from vidclf.errors import ConfigError
 from vidclf.features.feature_set import FeatureSet, read_features
 from vidclf.pipeline.extract import extract
@@ -81,17 +81,16 @@ def staged(looks: dict[str, FeatureSet], tmp_path_factory: pytest.TempPathFactor
     write_small_ensemble(directory, ["A", "B"], NUM_FRAMES)
     info = read_info(str(directory))
     trust = calibration_file.read_trust(str(directory), info)
-    plain = info.trust["plain"]
-    neutral = {"temperature": 1.0, "ece_before": 0.2, "ece_after": 0.1}
+    plain = info.trust.plain
     stages = {
-        name: {
-            "num_frames": num_frames,
-            "feature_specs": [asdict(looks[KEYFRAMES].spec)] if name == KEYFRAMES else [],
-            "calibration": neutral,
-            "ood": {"distances": [1e6], "line": 1.0},
-            "trust": plain,
-            "val_accuracy": 0.75,
-        }
+        name: LookInfo(
+            num_frames=num_frames,
+            feature_specs=[looks[KEYFRAMES].spec] if name == KEYFRAMES else [],
+            calibration=MEASURED,
+            ood=ood_line(),
+            trust=plain,
+            val_accuracy=0.75,
+        )
         for name, num_frames in ((KEYFRAMES, 4), (SUBSET, SUBSET_FRAMES))
     }
     bare = replace(info, stages=stages)
@@ -110,12 +109,7 @@ def staged(looks: dict[str, FeatureSet], tmp_path_factory: pytest.TempPathFactor
         # Slopes that spread random members' confidences, around the median of those that are left.
         logits_B = logit(loaded([sequences], stage=name).probabilities_BC.max(axis=1))
         middle = float(np.median(logits_B[left]))
-        fits[name] = {
-            **plain,
-            "weights": dict.fromkeys(plain["weights"], 0.0),
-            "slope": 1e4,
-            "intercept": -1e4 * middle,
-        }
+        fits[name] = replace(plain, weights=dict.fromkeys(plain.weights, 0.0), slope=1e4, intercept=-1e4 * middle)
         left = [video for video in left if logits_B[video] < middle]
         # Validation's videos are right from a trust score of 0.5 on, and half wrong below.
         data[name] = ValidationScores(
@@ -126,7 +120,7 @@ def staged(looks: dict[str, FeatureSet], tmp_path_factory: pytest.TempPathFactor
         )
     # What is left to the subset's stage are videos that the keyframes are not sure of.
     data[SUBSET] = replace(data[SUBSET], trust_B=np.array([0.9] * 90 + [0.1] * 30, np.float32))
-    stages = {name: {**stage, "trust": fits[name]} for name, stage in stages.items()}
+    stages = {name: replace(stage, trust=fits[name]) for name, stage in stages.items()}
     full = ValidationScores(
         trust_B=np.linspace(0.5, 1, 120, dtype=np.float32),
         correct_B=np.arange(120) % 8 > 0,
@@ -139,7 +133,7 @@ def staged(looks: dict[str, FeatureSet], tmp_path_factory: pytest.TempPathFactor
         full=dict.fromkeys(("plain", "tta"), full),
     )
     digest = calibration_file.write_trust(str(directory), trust)
-    write_info(str(directory), replace(info, stages=stages, trust={**info.trust, "digest": digest}))
+    write_info(str(directory), with_digest(replace(info, stages=stages), digest))
     return str(directory)
 
 

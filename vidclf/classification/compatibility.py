@@ -89,8 +89,7 @@ def first_embeddings(info: EnsembleInfo, embeddings: Sequence[BackboneSetup]) ->
     """The ensemble's backbones on the frames of the first look; ConfigError unless that was fitted on what this
     cluster makes."""
     found = []
-    for embedding, fitted in zip(embeddings, info.stages[KEYFRAMES]["feature_specs"], strict=True):
-        spec = FeatureSpec(**fitted)
+    for embedding, spec in zip(embeddings, info.stages[KEYFRAMES].feature_specs, strict=True):
         ours = replace(embedding.spec, sampling=spec.sampling)
         if ours != spec:
             raise ConfigError(

@@ -80,7 +80,7 @@ def read_trust(directory: str, info: EnsembleInfo) -> TrustData:
         content = storage.read_bytes(path)
     except OSError as error:
         raise ConfigError(f"--ensemble {path}: cannot be loaded ({str(error).splitlines()[0]})") from error
-    if hashlib.sha256(content).hexdigest() != info.trust.get("digest"):
+    if hashlib.sha256(content).hexdigest() != info.trust.digest:
         raise ConfigError(f"--ensemble {path}: is not the file that {ENSEMBLE_FILE} lists (digest differs)")
     try:
         arrays = safetensors.numpy.load(content)

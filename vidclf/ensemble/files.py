@@ -13,7 +13,7 @@ from vidclf.backbones.openvino_engine import has_bf16
 from vidclf.ensemble.bf16 import PrecisionProbe, to_bf16
 from vidclf.ensemble.calibration_file import read_trust
 from vidclf.ensemble.inference import Ensemble
-from vidclf.ensemble.info import ENSEMBLE_FILE, EnsembleInfo, read_info
+from vidclf.ensemble.info import ENSEMBLE_FILE, MembersInfo, read_info
 from vidclf.ensemble.member_file import check_finite, check_member_file
 from vidclf.ensemble.temporal_model import TemporalClassifier
 from vidclf.errors import ConfigError
@@ -56,13 +56,13 @@ def _agrees(halves: Ensemble, probe: PrecisionProbe) -> bool:
     return probe.agrees(halves(probe.sequences_S, tta=True).view_probabilities_VBC)
 
 
-def load_member(directory: str, info: EnsembleInfo, index: int) -> TemporalClassifier:
-    path = storage.join(directory, info.members[index]["file"])
+def load_member(directory: str, info: MembersInfo, index: int) -> TemporalClassifier:
+    path = storage.join(directory, info.members[index].file)
     _check_member(directory, info, index)
     model = TemporalClassifier(_feature_dim(info, index), len(info.classes), info.model)
     try:
         content = storage.read_bytes(path)
-        if hashlib.sha256(content).hexdigest() != info.members[index]["digest"]:
+        if hashlib.sha256(content).hexdigest() != info.members[index].digest:
             raise ConfigError(f"--ensemble {path}: is not the file that {ENSEMBLE_FILE} lists (digest differs)")
         state = safetensors.torch.load(content)
         check_finite(path, state)
@@ -72,11 +72,11 @@ def load_member(directory: str, info: EnsembleInfo, index: int) -> TemporalClass
     return model
 
 
-def _check_member(directory: str, info: EnsembleInfo, index: int) -> None:
+def _check_member(directory: str, info: MembersInfo, index: int) -> None:
     """ConfigError unless the member's file holds what the sizes in `ensemble.json` need; reads its header only."""
-    path = storage.join(directory, info.members[index]["file"])
+    path = storage.join(directory, info.members[index].file)
     check_member_file(path, _feature_dim(info, index), len(info.classes), info.model)
 
 
-def _feature_dim(info: EnsembleInfo, index: int) -> int:
+def _feature_dim(info: MembersInfo, index: int) -> int:
     return info.backbones[info.spaces_M[index]].feature_dim

@@ -22,12 +22,12 @@ from torch import Tensor
 
 from vidclf import torch_gpu
 from vidclf.ensemble.calibration_file import TrustData
-from vidclf.ensemble.info import EnsembleInfo, mode
+from vidclf.ensemble.info import EnsembleInfo
 from vidclf.ensemble.temporal_model import TemporalClassifier, pad
 from vidclf.ensemble.views import PLAIN, VIEWS
 from vidclf.uncertainty.early_exit import FULL
 from vidclf.uncertainty.frame_agreement import frame_agreement
-from vidclf.uncertainty.ood import ood_score
+from vidclf.uncertainty.ood import OodLine
 from vidclf.uncertainty.temperature import tempered
 from vidclf.uncertainty.trust_score import TrustScore, signs
 
@@ -61,7 +61,7 @@ class FittedCalibration:
 
     weights_V: npt.NDArray[np.float32]
     temperature: float
-    ood: dict[str, Any]
+    ood: OodLine
     trust_score: TrustScore
 
 
@@ -99,7 +99,7 @@ class Ensemble:
         probabilities_BC = votes.probabilities_BC
         spaces = self.trust.spaces[stage]
         distances_SB = [space.distances(seen) for space, seen in zip(spaces, sequences_S, strict=True)]
-        ood_B = ood_score(distances_SB, fitted.ood["distances"], fitted.ood["line"]).astype(np.float32)
+        ood_B = fitted.ood.score(distances_SB).astype(np.float32)
         agreement_B = frame_agreement(self.trust.discriminants, sequences_S, probabilities_BC.argmax(axis=1))
         signs_BK = signs(probabilities_BC, votes.member_MBC, votes.view_VBC, agreement_B, ood_B)
         return EnsembleOutput(
@@ -124,16 +124,15 @@ class Ensemble:
             early = info.stages[stage]
             return FittedCalibration(
                 weights_V=np.ones(1, np.float32),
-                temperature=float(early["calibration"]["temperature"]),
-                ood=early["ood"],
-                trust_score=TrustScore(**early["trust"]),
+                temperature=float(early.calibration.temperature),
+                ood=early.ood,
+                trust_score=early.trust,
             )
-        calibration = info.calibration["tta"] if tta else info.calibration
         return FittedCalibration(
-            weights_V=np.array([view["weight"] for view in info.views] if tta else [1.0], np.float32),
-            temperature=float(calibration["temperature"]),
-            ood=info.trust["ood"],
-            trust_score=TrustScore(**info.trust[mode(tta)]),
+            weights_V=np.array([view.weight for view in info.views] if tta else [1.0], np.float32),
+            temperature=float(info.calibration.of_mode(tta).temperature),
+            ood=info.trust.ood,
+            trust_score=info.trust.score(tta),
         )
 
 

@@ -64,7 +64,7 @@ def progress(
     full = trust.full[mode(settings["tta"])]
     accuracy = {name: float(stage.correct_B.mean()) for name, stage in trust.stages.items()}
     accuracy[FULL] = float(full.correct_B.mean())
-    frames = {name: stage["num_frames"] for name, stage in info.stages.items()}
+    frames = {name: look.num_frames for name, look in info.stages.items()}
     frames[FULL] = info.backbones[0].feature_spec.plan.num_frames
     seconds = {name: sum(told["worker_s_per_video"].values()) for name, told in passes.items()}
     num_videos = max(told["num_videos"] for told in passes.values())

@@ -27,7 +27,6 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -65,6 +64,29 @@ MAX_THINNED = 8
 
 LEAST_MOTION = 0.01
 """Added to spread and roughness, below which they are noise, before their logarithm is taken."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class OodLine:
+    """The distance that separates videos like those of training from videos out of distribution."""
+
+    distances: list[float]
+    """line of each backbone's feature space alone, in its own unit"""
+    line: float
+    """line of the mean over backbones of distance / line; 1 for a single backbone"""
+    level: float
+    """share of further videos of the known classes that stay below the line"""
+    num_videos: int
+    """unseen videos that the line was fitted on"""
+
+    def score(self, distances_SB: Sequence[Floats]) -> Floats:
+        """OOD scores [B] of videos from their distances in each backbone's feature space; the line is at 1.
+
+        Each distance is divided by its own space's line, so that no backbone counts more because its space is
+        wider. The mean is taken over backbones: each space is estimated from few videos, and their errors are
+        independent. A maximum would leave the verdict to the space that is estimated worst.
+        """
+        return _mean_ratio(distances_SB, self.distances) / self.line
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -208,24 +230,20 @@ def _motion_weight(appearance_BC: Floats, motion_BC: Floats, motion_BK: Floats) 
     return spread_of / spread_of_motion / APPEARANCE_WEIGHT
 
 
-def fit_line(distances_SB: Sequence[Floats]) -> tuple[dict[str, Any], Floats]:
-    """The OOD line, by the distances of the same unseen videos in each backbone's space; their scores."""
+def fit_line(distances_SB: Sequence[Floats]) -> tuple[OodLine, Floats]:
+    """The OOD line from the distances of the same unseen videos in each backbone's space, and their OOD scores [B]."""
     scale_S = [conformal_quantile(distances_B, OOD_LEVEL)[0] for distances_B in distances_SB]
-    line, level = conformal_quantile(ood_score(distances_SB, scale_S, 1.0), OOD_LEVEL)
-    ood = {"distances": scale_S, "line": line, "level": level, "num_videos": len(distances_SB[0])}
-    return ood, ood_score(distances_SB, scale_S, line)
+    value, level = conformal_quantile(_mean_ratio(distances_SB, scale_S), OOD_LEVEL)
+    line = OodLine(distances=scale_S, line=value, level=level, num_videos=len(distances_SB[0]))
+    return line, line.score(distances_SB)
 
 
-def ood_score(distances_SB: Sequence[Floats], scale_S: Sequence[float], line: float) -> Floats:
-    """Distances in the feature spaces of several backbones as one score, [B]; at 1 is the line.
-
-    Each is measured in its own line's distance, so that no backbone counts for more because its space is
-    wider, and the mean is taken: each space is estimated from few videos, and the errors of one are not
-    those of the others, while a maximum would leave the verdict to whichever is estimated worst. `line`
-    is the mean that unseen videos of the classes stay below; 1 for one backbone.
-    """
-    mean_B: Floats = np.mean([own_B / scale for own_B, scale in zip(distances_SB, scale_S, strict=True)], axis=0)
-    return mean_B / line
+def _mean_ratio(distances_SB: Sequence[Floats], scale_S: Sequence[float]) -> Floats:
+    """Mean over backbones of distance / scale, [B]."""
+    mean_B: Floats = np.mean(
+        [distances_B / scale for distances_B, scale in zip(distances_SB, scale_S, strict=True)], axis=0
+    )
+    return mean_B
 
 
 def conformal_quantile(scores_B: Floats, level: float) -> tuple[float, float]:

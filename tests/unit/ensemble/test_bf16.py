@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import torch
 
-from tests.support.ensembles import write_small_ensemble
+from tests.support.ensembles import with_digest, write_small_ensemble
 from vidclf.classification.head import EnsembleHead, HeadSettings
 from vidclf.ensemble import calibration_file, files, info
 from vidclf.ensemble.bf16 import PrecisionProbe
@@ -29,7 +29,7 @@ def with_probe(directory: Path, shift: float = 0.0, view: int = 0) -> str:
     answers_VBC[view] += np.float32([shift, -shift])
     probe = PrecisionProbe(sequences_S=[videos], probabilities_VBC=answers_VBC)
     digest = calibration_file.write_trust(location, replace(loaded.trust, probe=probe))
-    info.write_info(location, replace(loaded.info, trust={**loaded.info.trust, "digest": digest}))
+    info.write_info(location, with_digest(loaded.info, digest))
     return location
 
 

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from vidclf.uncertainty import geometry, ood
-from vidclf.uncertainty.ood import FeatureSpace, conformal_quantile, fit_line, fit_space
+from vidclf.uncertainty.ood import FeatureSpace, OodLine, conformal_quantile, fit_line, fit_space
 
 A_AXIS, B_AXIS = np.array([1.0, 0.0]), np.array([0.0, 1.0])
 NO_MOTION = np.zeros((1, 2))
@@ -150,12 +150,12 @@ def test_the_line_of_several_backbones_is_that_of_their_mean() -> None:
     # 199 videos: the line of each lies at its 190th of 199 distances, and so does that of the mean.
     one_B, two_B = np.arange(1.0, 200.0), 10 * np.arange(199.0, 0.0, -1.0)
     alone, alone_B = fit_line([one_B])
-    assert alone == {"distances": [190.0], "line": 1.0, "level": 0.95, "num_videos": 199}
+    assert alone == OodLine(distances=[190.0], line=1.0, level=0.95, num_videos=199)
     assert alone_B.tolist() == (one_B / 190.0).tolist()
     both, both_B = fit_line([one_B, two_B])
-    assert both["distances"] == [190.0, 1900.0]
+    assert both.distances == [190.0, 1900.0]
     # Far in one space is near in the other here: every video is 200 / 190 / 2 of a line away.
-    assert both["line"] == pytest.approx(100 / 190)
+    assert both.line == pytest.approx(100 / 190)
     assert both_B.tolist() == pytest.approx([1.0] * 199)
 
 
