@@ -14,7 +14,8 @@ from vidclf import storage
 from vidclf.ensemble.bf16 import PrecisionProbe
 from vidclf.ensemble.info import ENSEMBLE_FILE, EnsembleInfo, mode
 from vidclf.errors import ConfigError
-from vidclf.uncertainty.early_exit import EARLY_STAGES, FULL, ValidationScores, stage_thresholds
+from vidclf.schema import Look
+from vidclf.uncertainty.early_exit import EARLY_LOOKS, ValidationScores, stage_thresholds
 from vidclf.uncertainty.frame_agreement import FrameDiscriminant
 from vidclf.uncertainty.ood import FeatureSpace
 from vidclf.uncertainty.risk_threshold import RiskThreshold
@@ -90,7 +91,7 @@ def read_trust(directory: str, info: EnsembleInfo) -> TrustData:
         if array.dtype.kind == "f" and np.isnan(array).any():
             raise ConfigError(f"--ensemble {path}: values must be numbers, {name} holds NaN")
     modes, indices = [mode(tta) for tta in (False, True)], range(len(info.backbones))
-    if f"{FULL}.0.centres_CD" not in arrays:
+    if f"{Look.FULL}.0.centres_CD" not in arrays:
         raise OutdatedEnsembleError(
             f"--ensemble {path}: was calibrated by an earlier version, whose OOD score was another; run jobs/train.py "
             "with its flags again, which calibrates anew and leaves the members as they are"
@@ -103,11 +104,11 @@ def read_trust(directory: str, info: EnsembleInfo) -> TrustData:
     return TrustData(
         spaces={
             name: [_read(FeatureSpace, arrays, f"{name}.{index}.") for index in indices]
-            for name in (FULL, *info.stages)
+            for name in (Look.FULL, *info.stages)
         },
         discriminants=[_read(FrameDiscriminant, arrays, f"{index}.") for index in indices],
         full={name: _stage(arrays, name) for name in modes},
-        stages={name: _stage(arrays, name) for name in EARLY_STAGES if name in info.stages},
+        stages={name: _stage(arrays, name) for name in EARLY_LOOKS if name in info.stages},
         probe=PrecisionProbe.read(arrays, len(info.backbones)),
     )
 

@@ -25,7 +25,7 @@ from vidclf.ensemble.calibration_file import TrustData
 from vidclf.ensemble.info import EnsembleInfo
 from vidclf.ensemble.temporal_model import TemporalClassifier, pad
 from vidclf.ensemble.views import PLAIN, VIEWS
-from vidclf.uncertainty.early_exit import FULL
+from vidclf.schema import Look
 from vidclf.uncertainty.frame_agreement import frame_agreement
 from vidclf.uncertainty.ood import OodLine
 from vidclf.uncertainty.temperature import tempered
@@ -90,7 +90,7 @@ class Ensemble:
             return "bf16"
         return "tf32" if self._device.type == "cuda" else "fp32"
 
-    def __call__(self, sequences_S: BySpace, *, tta: bool = False, stage: str = FULL) -> EnsembleOutput:
+    def __call__(self, sequences_S: BySpace, *, tta: bool = False, stage: str = Look.FULL) -> EnsembleOutput:
         """Classify feature sequences of any lengths, as what they are of the video at `stage`."""
         names = list(VIEWS) if tta else list(PLAIN)
         fitted = self.fitted(tta, stage)
@@ -117,10 +117,10 @@ class Ensemble:
         logits_VMBC, _ = run_members(self._members, self.info.spaces_M, sequences_S, PLAIN, self._device)
         return tempered(logits_VMBC[0].softmax(dim=2).mean(0).numpy(), self.fitted(False).temperature)
 
-    def fitted(self, tta: bool, stage: str = FULL) -> FittedCalibration:
+    def fitted(self, tta: bool, stage: str = Look.FULL) -> FittedCalibration:
         """What is fitted for the full look in one mode, or for an early stage, which has one view."""
         info = self.info
-        if stage != FULL:
+        if stage != Look.FULL:
             early = info.stages[stage]
             return FittedCalibration(
                 weights_V=np.ones(1, np.float32),

@@ -16,7 +16,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from vidclf import torch_gpu
+from vidclf import schema, torch_gpu
 from vidclf.ensemble import calibration_file, files, inference
 from vidclf.ensemble.bf16 import PrecisionProbe
 from vidclf.ensemble.calibration_file import TrustData
@@ -93,7 +93,7 @@ def calibrate(
     labels = [info.classes.index(str(features.labels[index])) for index in in_val]
     labels_B, groups = np.array(labels), [features.groups[index] for index in in_val]
     folds_B = folds.group_folds(labels, groups, min(NUM_FOLDS, len(set(groups))))
-    looks = {early_exit.FULL: [own.features for own in features_S], **_early_looks(features_S, first_look_S)}
+    looks = {schema.Look.FULL: [own.features for own in features_S], **_early_looks(features_S, first_look_S)}
     of_train = [info.classes.index(str(features.labels[index])) for index in in_train]
     train_folds_B = folds.group_folds(of_train, [features.groups[index] for index in in_train], NUM_FOLDS)
     discriminants = [FrameDiscriminant.fit([own.features[index] for index in in_train], of_train) for own in features_S]
@@ -106,12 +106,12 @@ def calibrate(
     questions = [
         Look(
             sequences_S=[[own[index] for index in in_val.tolist()] for own in look_S],
-            views=tuple(VIEWS if name == early_exit.FULL else PLAIN),
+            views=tuple(VIEWS if name == schema.Look.FULL else PLAIN),
         )
         for name, look_S in looks.items()
     ]
     votes = dict(zip(looks, (run_votes or Voting(0.0))(directory, info, questions), strict=True))
-    probabilities_VMBC = votes[early_exit.FULL]
+    probabilities_VMBC = votes[schema.Look.FULL]
     view_VBC = probabilities_VMBC.mean(axis=1)
     view_weights = fit_weights(tempered(view_VBC, fit_temperature(view_VBC[0], labels_B)), labels_B, groups)
     spaces: dict[str, list[FeatureSpace]] = {}
@@ -123,7 +123,7 @@ def calibrate(
         spaces[name] = [space for space, _ in fitted]
         ood, seen_score_B = fit_line([distances_B for _, distances_B in fitted])
         ood_score_B = seen_score_B[: len(in_val)]
-        if name == early_exit.FULL:
+        if name == schema.Look.FULL:
             full_ood, full_ood_B = ood, ood_score_B
             weights_V = np.array([view.weight for view in view_weights], np.float32)
             plain = fits.of(probabilities_VMBC[:1], np.ones(1, np.float32), sequences_S, ood_score_B)
@@ -133,7 +133,7 @@ def calibrate(
         early = fits.of(votes[name], np.ones(1, np.float32), sequences_S, ood_score_B)
         stages[name] = LookInfo(
             num_frames=max(len(rows_TD) for rows_TD in look_S[0]),
-            feature_specs=[own.spec for own in first_look_S or ()] if name == early_exit.KEYFRAMES else [],
+            feature_specs=[own.spec for own in first_look_S or ()] if name == schema.Look.KEYFRAMES else [],
             calibration=early.calibration,
             ood=ood,
             trust=early.score,
@@ -173,11 +173,11 @@ def _early_looks(
     features_S: Sequence[FeatureSet], first_look_S: Sequence[FeatureSet] | None
 ) -> dict[str, list[list[npt.NDArray[np.float16]]]]:
     """What the early stages of the cascade see of every video, by backbone."""
-    looks = {}
+    looks: dict[str, list[list[npt.NDArray[np.float16]]]] = {}
     if first_look_S is not None:
-        looks[early_exit.KEYFRAMES] = [own.features for own in first_look_S]
+        looks[schema.Look.KEYFRAMES] = [own.features for own in first_look_S]
     if features_S[0].spec.plan.num_frames >= 2 * early_exit.SUBSET_FRAMES:
-        looks[early_exit.SUBSET] = [
+        looks[schema.Look.SUBSET] = [
             [rows_TD[evenly_spread(len(rows_TD), early_exit.SUBSET_FRAMES)] for rows_TD in own.features]
             for own in features_S
         ]

@@ -24,6 +24,7 @@ from vidclf.features import matching
 from vidclf.features.feature_set import FeatureSet
 from vidclf.metrics.scores import evaluate
 from vidclf.runs import output_files, outputs
+from vidclf.schema import Look
 from vidclf.training import gpu_memory, leakage, tracking
 from vidclf.training.dataset import Batches, TrainingData, training_data
 from vidclf.training.gpu_memory import WHOLE
@@ -32,7 +33,6 @@ from vidclf.training.member_plan import MemberPlan, plan_members
 from vidclf.training.member_worker import SHARE_FLAG, marker, publish_record, read_record
 from vidclf.training.publish import publish_ensemble
 from vidclf.training.ray_members import train_members
-from vidclf.uncertainty import early_exit
 
 
 def train(
@@ -164,7 +164,7 @@ def _is_calibrated(output: str, first_looks: Sequence[FeatureSet]) -> bool:
     """Whether a published ensemble is whole, as this version calibrates it and with the first look that is asked for;
     any or none will do where none is. ConfigError where a look that it has would be lost with the calibration."""
     info = read_info(output)
-    keyframes = info.stages.get(early_exit.KEYFRAMES)
+    keyframes = info.stages.get(Look.KEYFRAMES)
     fitted_specs = keyframes.feature_specs if keyframes is not None else []
     try:
         calibration_file.read_trust(output, info)
