@@ -1,4 +1,4 @@
-"""Small ensembles with random weights, as `jobs/train.py` would have left them."""
+"""Small ensembles with random weights, in the layout that `jobs/train.py` writes."""
 
 from __future__ import annotations
 
@@ -59,7 +59,7 @@ def with_digest(info: EnsembleInfo, digest: str) -> EnsembleInfo:
 
 
 def even_space(num_classes: int, dim: int, inverse_variance: float = 1.0) -> FeatureSpace:
-    """Classes around the first unit vectors, as wide in every direction; motion tells nothing."""
+    """Classes around the first unit vectors, equally wide in every direction. Motion has no weight."""
     return FeatureSpace(
         centres_CD=np.eye(num_classes, dim, dtype=np.float32),
         directions_CRD=np.zeros((num_classes, 0, dim), np.float32),
@@ -71,15 +71,17 @@ def even_space(num_classes: int, dim: int, inverse_variance: float = 1.0) -> Fea
 
 
 def even_discriminant(num_classes: int, dim: int) -> FrameDiscriminant:
-    """Of each class's own dimension."""
+    """A discriminant in which each class has a dimension of its own."""
     return FrameDiscriminant(
         towards_DC=np.eye(dim, num_classes, dtype=np.float32), offset_C=np.full(num_classes, 0.5, np.float32)
     )
 
 
 def write_small_ensemble(directory: Path, classes: list[str], num_frames: int, num_members: int = 2) -> str:
-    """Members that see efficientnet_lite0 with the weights of its package; trust is the confidence, more or
-    less, and nothing is out of distribution."""
+    """Write an ensemble for efficientnet_lite0 with its packaged weights and return its directory.
+
+    Its trust score is close to the confidence, and no video is out of distribution.
+    """
     weights_digest = weights.weights_digest(weights.load_weights("efficientnet_lite0", "DEFAULT"))
     plan = SamplingPlan(num_frames=num_frames)
     spec = FeatureSpec.of("efficientnet_lite0", "DEFAULT", weights_digest, plan)
@@ -90,7 +92,7 @@ def write_small_ensemble(directory: Path, classes: list[str], num_frames: int, n
         digest = files.write_member(str(directory), index, state)
         members.append(MemberRecord(file=files.member_file(index), backbone=spec.backbone, digest=digest))
     trust_B = np.linspace(0.5, 1, 20, dtype=np.float32)
-    seen = ValidationScores(
+    scores = ValidationScores(
         trust_B=trust_B, correct_B=trust_B > 0.6, ood_B=np.zeros(20, np.float32), source_B=np.arange(20)
     )
     trust_score = replace(
@@ -99,7 +101,7 @@ def write_small_ensemble(directory: Path, classes: list[str], num_frames: int, n
     data = TrustData(
         spaces={Look.FULL: [even_space(len(classes), spec.feature_dim)]},
         discriminants=[even_discriminant(len(classes), spec.feature_dim)],
-        full=dict.fromkeys(("plain", "tta"), seen),
+        full=dict.fromkeys(("plain", "tta"), scores),
     )
     digest = calibration_file.write_trust(str(directory), data)
     info = EnsembleInfo(

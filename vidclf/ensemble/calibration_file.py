@@ -101,13 +101,13 @@ def read_trust(directory: str, info: EnsembleInfo) -> TrustData:
     modes, indices = [mode(tta) for tta in (False, True)], range(len(info.backbones))
     if f"{Look.FULL}.0.centres_CD" not in arrays:
         raise OutdatedEnsembleError(
-            f"--ensemble {path}: was calibrated by an earlier version, whose OOD score was another; run jobs/train.py "
-            "with its flags again, which calibrates anew and leaves the members as they are"
+            f"--ensemble {path}: was calibrated by an earlier version with a different OOD score; run jobs/train.py "
+            "again with the same flags, which recalibrates and keeps the members"
         )
     if f"{modes[0]}.source_B" not in arrays:
         raise OutdatedEnsembleError(
-            f"--ensemble {path}: must hold the source of each validation video, which an earlier version did not keep; "
-            "run jobs/train.py with its flags again, which calibrates anew and leaves the members as they are"
+            f"--ensemble {path}: must hold the source of each validation video, which earlier versions did not store; "
+            "run jobs/train.py again with the same flags, which recalibrates and keeps the members"
         )
     return TrustData(
         spaces={

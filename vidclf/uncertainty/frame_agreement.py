@@ -25,9 +25,9 @@ class FrameDiscriminant:
 
     Inputs are the signed square roots of a frame's features, scaled to unit length. Class means and covariance are
     fitted on the means of these inputs over each training video. The result equals scikit-learn's
-    `LinearDiscriminantAnalysis(solver="lsqr", shrinkage=SHRINKAGE, priors=<uniform>)` up to rounding (a test compares
-    them). It is computed here because it needs no covariance matrix of D × D, classes of one video each work, and the
-    arrays of existing ensembles stay the same to the last bit.
+    `LinearDiscriminantAnalysis(solver="lsqr", shrinkage=SHRINKAGE)` up to rounding, without its log priors (a test
+    compares them). It is computed here because it needs no covariance matrix of D × D, classes of one video each work,
+    and the arrays of existing ensembles stay the same to the last bit.
     """
 
     towards_DC: Floats

@@ -113,11 +113,7 @@ class FeatureSpace:
 
     @classmethod
     def fit(
-        cls,
-        appearance_BD: Floats,
-        motion_BK: Floats,
-        labels_B: npt.NDArray[np.int64],
-        excess_C: Floats,
+        cls, appearance_BD: Floats, motion_BK: Floats, labels_B: npt.NDArray[np.int64], excess_C: Floats
     ) -> FeatureSpace:
         """Fit from the `appearance` and `motion` of videos and their class indices. Every class must have a video.
 
@@ -283,9 +279,8 @@ def fit_line(distances_SB: Sequence[Floats]) -> tuple[OodLine, Floats]:
 
 def _mean_ratio(distances_SB: Sequence[Floats], scale_S: Sequence[float]) -> Floats:
     """Mean over backbones of distance / scale, [B]."""
-    mean_B: Floats = np.mean(
-        [distances_B / scale for distances_B, scale in zip(distances_SB, scale_S, strict=True)], axis=0
-    )
+    ratios_SB = [distances_B / scale for distances_B, scale in zip(distances_SB, scale_S, strict=True)]
+    mean_B: Floats = np.mean(ratios_SB, axis=0)
     return mean_B
 
 

@@ -1,4 +1,4 @@
-"""An ensemble on disk: whole, or refused."""
+"""Ensemble directories: loading a complete one, refusing a damaged one."""
 
 from __future__ import annotations
 
@@ -98,7 +98,7 @@ def record(file: str, backbone: str = SPEC.backbone) -> MemberRecord:
 
 
 def space_at_origin(dim: int, inverse_variance: float) -> FeatureSpace:
-    """Where every video is a unit length from all three classes."""
+    """A space in which every video has distance 1 to all three classes."""
     space = even_space(3, dim, inverse_variance)
     return replace(space, centres_CD=np.zeros_like(space.centres_CD))
 
@@ -120,7 +120,7 @@ def test_probabilities_are_the_mean_over_members_tempered(directory: str) -> Non
         with torch.inference_mode():
             logits = member(torch.ones(1, 3, 1280), torch.tensor([3])).logits_BC[0]
         expected.append(logits.softmax(0).numpy())
-    # At a temperature of 2 the square roots, normalised.
+    # A temperature of 2 takes the square roots and normalises them.
     roots = np.sqrt([*expected, np.mean(expected, axis=0)])
     roots /= roots.sum(axis=1, keepdims=True)
     np.testing.assert_allclose(output.member_probabilities_MBC[:, 0], roots[:2], atol=1e-5)
@@ -139,9 +139,9 @@ def test_a_batch_of_members_and_views_equals_the_loop(directory: str) -> None:
     for view, (name, member), (video, sequence) in itertools.product(
         range(4), enumerate(members), enumerate(sequences)
     ):
-        seen_TD = list(views.VIEWS.values())[view](sequence)
+        view_TD = list(views.VIEWS.values())[view](sequence)
         with torch.inference_mode():
-            alone = member(torch.tensor(seen_TD.astype(np.float32))[None], torch.tensor([len(seen_TD)]))
+            alone = member(torch.tensor(view_TD.astype(np.float32))[None], torch.tensor([len(view_TD)]))
         np.testing.assert_allclose(logits_VMBC[view, name, video], alone.logits_BC[0], atol=1e-6)
     assert [len(row) for row in attention] == [5, 3, 5, 1]
 
@@ -201,7 +201,7 @@ def test_each_member_sees_the_features_of_its_backbone(tmp_path: Path) -> None:
             np.testing.assert_allclose(
                 output.member_probabilities_MBC[member, video], logits.softmax(0).numpy(), atol=1e-5
             )
-    # At unit length 1 and 2 away from the origin: the mean of 1 / 2 and 2 / 8, over the line.
+    # At unit length the distances are 1 and 2: the mean of 1 / 2 and 2 / 8, divided by the line.
     assert output.ood_score_B.tolist() == pytest.approx([0.5, 0.5], rel=1e-4)
     moved = replace(info, members=[members[0], replace(members[1], backbone="resnet50"), members[2]])
     assert moved.ensemble_id != info.ensemble_id
@@ -214,7 +214,7 @@ def test_with_views_probabilities_are_their_weighted_mean_at_a_temperature_of_th
     assert output.view_probabilities_VBC.shape == (4, 1, 3)
     np.testing.assert_allclose(output.probabilities_BC, output.view_probabilities_VBC.mean(axis=0), atol=1e-6)
     assert loaded([sequences]).view_probabilities_VBC.shape == (1, 1, 3)
-    # At unit length it is 1 away from the classes, which all lie at the origin: half of the distance 2.
+    # At unit length the distance to the classes at the origin is 1: half of the line, 2.
     assert float(output.ood_score_B[0]) == pytest.approx(0.5, rel=1e-4)
     assert output.trust_score_B[0] == pytest.approx(output.probabilities_BC.max(), abs=1e-5)
 
@@ -336,7 +336,7 @@ def test_a_description_that_was_edited_is_refused(directory: str) -> None:
 
 
 def with_model(directory: str, **sizes: Any) -> None:
-    """Have `ensemble.json` state other sizes, as someone would who wrote it for the purpose."""
+    """Write other sizes into `ensemble.json`, with a matching id, as an attacker would."""
     info = read_info(directory)
     write_info(directory, replace(info, model=replace(info.model, **sizes)))
 

@@ -1,4 +1,4 @@
-"""Checkpoints of the reference system: the same logits as by the formula, or refused with the key's name."""
+"""Checkpoints of the reference system: the same logits as the formula, or an error that names the key."""
 
 from __future__ import annotations
 
@@ -45,11 +45,11 @@ PLAIN = [("linear", 0), ("relu", 1), ("linear", 3), ("relu", 4), ("linear", 6)]
 LAYER = [("linear", 0), ("layer_norm", 1), ("relu", 2), ("linear", 4), ("layer_norm", 5), ("relu", 6), ("linear", 8)]
 BATCH = [("linear", 0), ("batch_norm", 1), ("relu", 2), ("linear", 4), ("batch_norm", 5), ("relu", 6), ("linear", 8)]
 TIGHT = [("linear", 0), ("relu", 1), ("linear", 2), ("relu", 3), ("linear", 4)]
-"""Without dropout between, so with other numbers than ours."""
+"""Without dropout in between, so the layers have other numbers than in `TemporalClassifier`."""
 
 
 def checkpoint(seed: int = 0, classifier: list[tuple[str, int]] = PLAIN) -> dict[str, Any]:
-    """A checkpoint by the contract: names and shapes written out here, not taken from our model."""
+    """A checkpoint as specified: names and shapes are written out here, not taken from `TemporalClassifier`."""
     generator = torch.Generator().manual_seed(seed)
     state: dict[str, Tensor] = {}
 
@@ -142,7 +142,7 @@ def with_config(**changes: Any) -> Callable[[dict[str, Any]], None]:
 
 
 def with_state(**changes: Tensor | None) -> Callable[[dict[str, Any]], None]:
-    """Tensors put in, or taken out (None); `__` in a name is a dot."""
+    """Tensors to add, or to remove (None). `__` in a name stands for a dot."""
 
     def change(content: dict[str, Any]) -> None:
         for name, tensor in changes.items():
@@ -217,7 +217,7 @@ def test_a_batch_norm_of_another_width_is_named(tmp_path: Path) -> None:
 
 
 class Code:
-    """Runs when it is unpickled."""
+    """An object that runs code when it is unpickled."""
 
     def __reduce__(self) -> tuple[Any, ...]:
         return (Path.touch, (Path("ran"),))
@@ -372,7 +372,7 @@ def test_an_ensemble_that_an_earlier_version_calibrated_is_calibrated_again(tmp_
     write_info(str(output), with_digest(info, digest))
     with pytest.raises(OutdatedEnsembleError, match="was calibrated by an earlier version"):
         load(str(output), torch.device("cpu"))
-    # What it was fitted to, too, has to be at hand.
+    # An ensemble with a first look needs that look again for its calibration.
     look = LookInfo(
         num_frames=3,
         feature_specs=[features.spec],
