@@ -1,4 +1,4 @@
-"""`ensemble.json`: how an ensemble was trained and calibrated, and which features it takes.
+"""`ensemble.json`: an ensemble's classes, input features, members and calibration.
 
 The file is the JSON of `EnsembleInfo`, with keys in the order of the fields: the order is part of `ensemble_id`.
 """
@@ -27,7 +27,7 @@ from vidclf.uncertainty.trust_score import TrustScore
 ENSEMBLE_FILE = "ensemble.json"
 
 MAX_FRAMES = 4096
-"""Frames per video above which `ensemble.json` is refused."""
+"""Most frames per video that `ensemble.json` may state."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -103,7 +103,7 @@ class TrustInfo:
 
 @dataclass(frozen=True, kw_only=True)
 class LookInfo:
-    """What was fitted for one early look of the cascade; it has one view."""
+    """The fitted values of one early look of the cascade, which has one view."""
 
     num_frames: int
     """the most frames of a video at this look"""
@@ -118,7 +118,7 @@ class LookInfo:
 
 @dataclass(frozen=True, kw_only=True)
 class MembersInfo:
-    """The trained members, before calibration: what they classify, from which features, and where they come from."""
+    """The trained members before calibration: classes, input features, sizes and origin."""
 
     classes: list[str]
     backbones: list[FittedBackbone]

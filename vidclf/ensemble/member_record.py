@@ -1,4 +1,4 @@
-"""The record of one ensemble member: its weights file, where it comes from and its validation scores.
+"""The record of one ensemble member: its weights file, its origin and its validation scores.
 
 The same record is an entry of `members` in `ensemble.json` and `member` in `member_<i>.json`. Training, the import of
 reference checkpoints and tuning each fill in the facts that they have.
@@ -39,7 +39,7 @@ class MemberRecord:
     precision: str | None = None
     """number formats of training, from `torch_gpu.precision`"""
     placement: dict[str, Any] | None = None
-    """`training.gpu_memory.Placement`: what was kept in GPU memory; None on a CPU"""
+    """fields of `training.gpu_memory.Placement`: the data held in GPU memory; None on a CPU"""
     peak_gpu_memory_bytes: int | None = None
     """None on a CPU"""
     best: dict[str, Any] | None = None

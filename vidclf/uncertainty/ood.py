@@ -10,7 +10,7 @@ to the nearest class, combined from two parts:
   covariance shared by all classes (Lee et al. 2018, arXiv:1807.03888) would be as wide around a homogeneous class as
   around the most varied one. A class with few videos yields few directions, which would make its distances too large;
   `small_class_excess` corrects for that.
-- **Motion** is what a mean hides, in two numbers computed from the signed square roots of the frames' features at unit
+- **Motion** is the information that a mean hides: two numbers computed from the signed square roots of the frames' features at unit
   length. Spread is the root mean square distance of the frames to their mean. Roughness is the mean step from one frame
   to the next, divided by the spread (von Neumann 1941, doi:10.1214/aoms/1177731677). They separate a slide, a cut every
   second and a slow pan.

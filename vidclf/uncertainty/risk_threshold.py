@@ -173,12 +173,12 @@ def sources_to_certify(risk: float) -> int:
     return math.ceil(math.log(1 - CONFIDENCE_LEVEL) / math.log(1 - risk))
 
 
-def risk_statement(found: RiskThreshold, risk: float) -> dict[str, Any]:
+def risk_statement(chosen: RiskThreshold, risk: float) -> dict[str, Any]:
     """Entry `risk` of a run's `summary.json`: the stated risk and the threshold chosen for it."""
     return {
         "abstain_risk": risk,
-        "confidence_level": CONFIDENCE_LEVEL if found.basis == CERTIFIED else None,
-        **asdict(found),
+        "confidence_level": CONFIDENCE_LEVEL if chosen.basis == CERTIFIED else None,
+        **asdict(chosen),
     }
 
 
@@ -216,23 +216,23 @@ def _threshold(acceptance: Acceptance, basis: str, num_videos: int) -> RiskThres
     )
 
 
-def threshold_text(found: RiskThreshold, risk: float) -> str:
+def threshold_text(chosen: RiskThreshold, risk: float) -> str:
     """One line for users about the threshold chosen for `--abstain-risk`."""
     needed = f"certifying it takes {sources_to_certify(risk)} accepted validation sources or more, and few wrong ones"
-    if found.abstains_on_all:
+    if chosen.abstains_on_all:
         return (
-            f"risk basis none: abstaining on every video, since the {found.num_videos} validation videos support no "
+            f"risk basis none: abstaining on every video, since the {chosen.num_videos} validation videos support no "
             f"trust score for --abstain-risk {risk:g}; {needed}; --accept-uncertified accepts videos all the same"
         )
     start = (
-        f"risk basis {found.basis}: accepting trust scores from {found.threshold:.2f} ({found.num_accepted} of "
-        f"{found.num_videos} validation videos, {found.num_errors} of them wrong; {found.num_sources} sources, "
-        f"{found.num_wrong_sources} of them with a wrong one)"
+        f"risk basis {chosen.basis}: accepting trust scores from {chosen.threshold:.2f} ({chosen.num_accepted} of "
+        f"{chosen.num_videos} validation videos, {chosen.num_errors} of them wrong; {chosen.num_sources} sources, "
+        f"{chosen.num_wrong_sources} of them with a wrong one)"
     )
-    if found.basis == CERTIFIED:
+    if chosen.basis == CERTIFIED:
         return f"{start}: an error of at most {risk:g} on sources like these, with confidence {CONFIDENCE_LEVEL:g}"
-    estimate = f"{start}: an estimated error of {found.estimate:.3f}"
-    if found.basis == ESTIMATED:
+    estimate = f"{start}: an estimated error of {chosen.estimate:.3f}"
+    if chosen.basis == ESTIMATED:
         return f"{estimate}, which promises nothing for --abstain-risk {risk:g}; {needed}"
     return (
         f"{estimate}, accepted by --accept-uncertified; validation does not support --abstain-risk {risk:g}; {needed}"
