@@ -71,8 +71,10 @@ class CascadeOutcome:
     """0 if no video is accepted"""
 
 
-def outcome(stages: Mapping[str, ValidationScores], full: ValidationScores, thresholds: RiskThreshold) ->
-CascadeOutcome: """Result of the cascade with these thresholds; `stages` are the early looks."""
+def outcome(
+    stages: Mapping[str, ValidationScores], full: ValidationScores, thresholds: RiskThreshold
+) -> CascadeOutcome:
+    """Result of the cascade with these thresholds; `stages` are the early looks."""
     decided = _decided(stages, full, thresholds.early, thresholds.threshold)
     shares = {name: float(is_decided_B.mean()) for name, is_decided_B in decided.by_look.items()}
     num_accepted = int(decided.is_accepted_B.sum())

@@ -10,10 +10,10 @@ to the nearest class, combined from two parts:
   covariance shared by all classes (Lee et al. 2018, arXiv:1807.03888) would be as wide around a homogeneous class as
   around the most varied one. A class with few videos yields few directions, which would make its distances too large;
   `small_class_excess` corrects for that.
-- **Motion** is the information that a mean hides: two numbers computed from the signed square roots of the frames' features at unit
-  length. Spread is the root mean square distance of the frames to their mean. Roughness is the mean step from one frame
-  to the next, divided by the spread (von Neumann 1941, doi:10.1214/aoms/1177731677). They separate a slide, a cut every
-  second and a slow pan.
+- **Motion** is the information that a mean hides: two numbers computed from the signed square roots of the frames'
+  features at unit length. Spread is the root mean square distance of the frames to their mean. Roughness is the mean
+  step from one frame to the next, divided by the spread (von Neumann 1941, doi:10.1214/aoms/1177731677). They separate
+  a slide, a cut every second and a slow pan.
 
 The OOD score is this distance divided by a line: the distance that a share `OOD_LEVEL` of unseen videos of the classes
 stay below. A video with a score above 1 is out of distribution, whatever its trust score. Each look of the cascade
