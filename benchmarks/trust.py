@@ -50,7 +50,8 @@ from vidclf.config import FitConfig, ModelConfig
 from vidclf.ensemble import info as info_module
 from vidclf.ensemble.files import load, member_file, write_member
 from vidclf.ensemble.inference import Ensemble, EnsembleOutput
-from vidclf.ensemble.info import EnsembleInfo, FittedBackbone, write_info
+from vidclf.ensemble.info import FittedBackbone, MembersInfo, write_info
+from vidclf.ensemble.member_record import MemberRecord
 from vidclf.features.feature_set import FeatureSet, read_features
 from vidclf.features.spec import read_weights_location
 from vidclf.metrics.intervals import SourceIntervals
@@ -61,6 +62,7 @@ from vidclf.training.member_fit import fit_member
 from vidclf.training.member_plan import data_digest
 from vidclf.uncertainty.folds import group_folds
 from vidclf.uncertainty.ood import fit_line, fit_space
+from vidclf.uncertainty.risk_threshold import is_accepted
 from vidclf.video.decode import decode_video
 
 FRACTIONS = (0.7, 0.2, 0.1)
@@ -147,7 +149,7 @@ def look(classifier: Ensemble, sequences: list[npt.NDArray[np.float16]], labelle
         trust_B=output.trust_score_B,
         ood_B=output.ood_score_B,
         reference_B=reference(classifier, output, sequences),
-        accepted_B=(output.trust_score_B >= found.threshold) & (output.ood_score_B <= 1),
+        accepted_B=is_accepted(output.trust_score_B, output.ood_score_B, found.threshold),
         correct_B=output.probabilities_BC.argmax(axis=1)[: len(truth)] == truth,
         groups=labelled.groups if labelled else [],
     )
@@ -162,8 +164,8 @@ def measure(classifier: Ensemble, test: FeatureSet, known: Seen) -> dict[str, fl
         "test ECE of a calibrated model": calibrated_ece(known.confidence_B),
         **tta,
         **members_alone(classifier, test),
-        "validation ECE before": calibration["ece_before"],
-        "validation ECE after": calibration["ece_after"],
+        "validation ECE before": calibration.ece_before,
+        "validation ECE after": calibration.ece_after,
         "test accepted": float(known.accepted_B.mean()),
         "test error of accepted": error_of(known.correct_B[known.accepted_B]),
         "reference: test accepted": float(accepted_theirs_B.mean()),
@@ -213,7 +215,7 @@ def space_without(features: FeatureSet, classes: list[str]) -> dict[str, float]:
         known_B = space.distances(of(others, splits_B == "test").features)
         unknown_B = space.distances(of(features, is_held).features)
         found[f"AUROC of OOD score, {label} held out"] = auroc(known_B, unknown_B)
-        found[f"flagged as OOD, {label} held out"] = float((unknown_B > ood["distances"][0]).mean())
+        found[f"flagged as OOD, {label} held out"] = float((unknown_B > ood.distances[0]).mean())
     for figure in ("AUROC of OOD score", "flagged as OOD"):
         found[f"{figure}, class held out"] = float(np.mean([found[f"{figure}, {label} held out"] for label in classes]))
     return found
@@ -302,10 +304,14 @@ def train(
         with concurrent.futures.ProcessPoolExecutor(min(len(missing), os.cpu_count() or 1), spawn) as pool:
             list(pool.map(partial(train_member, str(directory), data, recipe), missing))
     members = [
-        {"file": file.name, "backbone": features.spec.backbone, "digest": hashlib.sha256(file.read_bytes()).hexdigest()}
+        MemberRecord(
+            file=file.name,
+            backbone=features.spec.backbone,
+            digest=hashlib.sha256(file.read_bytes()).hexdigest(),
+        )
         for file in files
     ]
-    info = EnsembleInfo(
+    info = MembersInfo(
         classes=data.classes,
         backbones=[FittedBackbone.of(features.spec, "")],
         model=ModelConfig(**{name: getattr(recipe, name) for name in ModelConfig.__dataclass_fields__}),

@@ -14,7 +14,29 @@ import pyarrow as pa
 
 SPLITS = ("train", "val", "test")
 
-VERDICTS = ("accepted", "abstained")
+
+class Verdict(StrEnum):
+    """Whether a video's predicted label is used."""
+
+    ACCEPTED = "accepted"
+    """Trust score and OOD score pass their thresholds: the label counts."""
+    ABSTAINED = "abstained"
+    """The prediction is too uncertain: the row has no label."""
+
+
+VERDICTS = tuple(Verdict)
+
+
+class Look(StrEnum):
+    """How much of a video a prediction is based on (column `stage`), from the cheapest look to the full one."""
+
+    KEYFRAMES = "keyframes"
+    """A few keyframes (`--first-look` of training)."""
+    SUBSET = "subset"
+    """Some of the sampled frames."""
+    FULL = "full"
+    """All sampled frames."""
+
 
 SEGMENTS_COLUMN = "segments"
 """A video's rows of `segment_fields`, as a list of structs, until its shard is written."""

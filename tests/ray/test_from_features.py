@@ -16,14 +16,22 @@ import pytest
 import ray
 import torch
 
-from tests.support.ensembles import even_discriminant, even_space
+from tests.support.ensembles import (
+    EVEN_VIEWS,
+    MEASURED,
+    NEUTRAL_TRUST,
+    even_discriminant,
+    even_space,
+    ood_line,
+)
 from vidclf import arrow, schema, storage
 from vidclf.classification.from_features import ClassifyFeatures
 from vidclf.classification.head import EnsembleHead, HeadSettings
 from vidclf.config import EvaluateConfig, ModelConfig
-from vidclf.ensemble import calibration_file, files, views
+from vidclf.ensemble import calibration_file, files
 from vidclf.ensemble.calibration_file import TrustData
-from vidclf.ensemble.info import EnsembleInfo, FittedBackbone, write_info
+from vidclf.ensemble.info import EnsembleCalibration, EnsembleInfo, FittedBackbone, TrustInfo, write_info
+from vidclf.ensemble.member_record import MemberRecord
 from vidclf.ensemble.temporal_model import TemporalClassifier
 from vidclf.errors import ConfigError
 from vidclf.features.columns import features_column
@@ -33,8 +41,8 @@ from vidclf.pipeline.job import BackboneSetup, RunSpec
 from vidclf.reports import evaluate as evaluate_module
 from vidclf.reports.evaluate import Evaluation
 from vidclf.runs.layout import Run
-from vidclf.uncertainty.early_exit import FULL, ValidationScores
-from vidclf.uncertainty.trust_score import SIGNS
+from vidclf.schema import Look
+from vidclf.uncertainty.early_exit import ValidationScores
 from vidclf.video.sampling import SamplingPlan
 
 CLASSES = ["A", "B"]
@@ -43,13 +51,6 @@ SPEC = FeatureSpec.of("efficientnet_lite0", "DEFAULT", "digest", SamplingPlan(nu
 RESNET = replace(SPEC, backbone="resnet50")
 SPLITS = ["test", "train", "test", "test"]
 LABELS = ["A", "A", "B", "B"]
-CONFIDENCE_IS_TRUST = {
-    "intercept": 0.0,
-    "slope": 1.0,
-    "weights": dict.fromkeys(SIGNS, 0.0),
-    "means": dict.fromkeys(SIGNS, 0.0),
-    "sds": dict.fromkeys(SIGNS, 1.0),
-}
 
 
 def sequences(feature_dim: int = 1280) -> list[Any]:
@@ -64,7 +65,7 @@ def train(directory: str, specs: list[FeatureSpec]) -> str:
     for index, spec in enumerate(specs):
         torch.manual_seed(index)
         digest = files.write_member(directory, index, TemporalClassifier(spec.feature_dim, 2, MODEL).state_dict())
-        members.append({"file": files.member_file(index), "backbone": spec.backbone, "digest": digest})
+        members.append(MemberRecord(file=files.member_file(index), backbone=spec.backbone, digest=digest))
     epoch = {"number": 1, "lr": 0.1, "train_loss": 0.7, "val_loss": 0.6, "val_accuracy": 0.5, "val_macro_f1": 0.4}
     storage.publish_json(f"{directory}/member_0.json", {"member": {}, "history": [epoch]})
     fitted = [FittedBackbone.of(spec, "DEFAULT") for spec in {spec.key: spec for spec in specs}.values()]
@@ -73,13 +74,12 @@ def train(directory: str, specs: list[FeatureSpec]) -> str:
         trust_B=trust_B, correct_B=trust_B > 0.6, ood_B=np.zeros(20, np.float32), source_B=np.arange(20)
     )
     data = TrustData(
-        spaces={FULL: [even_space(2, one.feature_dim) for one in fitted]},
+        spaces={Look.FULL: [even_space(2, one.feature_dim) for one in fitted]},
         discriminants=[even_discriminant(2, one.feature_dim) for one in fitted],
         full=dict.fromkeys(("plain", "tta"), seen),
     )
-    ood = {"distances": [1e6] * len(fitted), "line": 1.0}
-    trust = {"ood": ood, "plain": CONFIDENCE_IS_TRUST, "tta": CONFIDENCE_IS_TRUST}
-    measured = {"temperature": 1.0, "ece_before": 0.2, "ece_after": 0.1}
+    ood = ood_line(*[1e6] * len(fitted))
+    digest = calibration_file.write_trust(directory, data)
     info = EnsembleInfo(
         classes=CLASSES,
         backbones=fitted,
@@ -87,9 +87,9 @@ def train(directory: str, specs: list[FeatureSpec]) -> str:
         members=members,
         training={},
         versions={},
-        views=[{"name": name, "weight": 0.25} for name in views.VIEWS],
-        calibration={"num_videos": 20, **measured, "tta": measured},
-        trust={**trust, "digest": calibration_file.write_trust(directory, data)},
+        views=EVEN_VIEWS,
+        calibration=EnsembleCalibration.of(20, MEASURED, MEASURED),
+        trust=TrustInfo(digest=digest, ood=ood, plain=NEUTRAL_TRUST, tta=NEUTRAL_TRUST),
     )
     write_info(directory, info)
     return directory

@@ -45,7 +45,7 @@ def test_train_and_tune_run_on_a_cluster_that_counts_a_gpu(tmp_path: Path) -> No
     # Nothing is left to resume, and the members are those that one process trains.
     assert list(tmp_path.glob("ensemble/_state/*")) == []
     trained = files.load(str(tmp_path / "ensemble"), CPU)
-    assert [member["precision"] for member in trained.info.members] == ["fp32", "fp32"]
+    assert [member.precision for member in trained.info.members] == ["fp32", "fp32"]
     alone = fit_member(training_data(training_job.features()), small(), training_job.SEED, CPU)
     assert all(torch.equal(trained._members[0].state_dict()[key], value) for key, value in alone.state.items())
     told = json.loads((tmp_path / "tune" / "summary.json").read_text())
@@ -122,7 +122,7 @@ def test_a_search_and_its_ensemble_run_on_a_gpu(tmp_path: Path) -> None:
     )
     assert job.returncode == 0, job.stderr
     members = info.read_info(str(tmp_path / "ensemble")).members
-    assert {member["precision"] for member in members} == {"bf16, its LSTM in tf32"}
+    assert {member.precision for member in members} == {"bf16, its LSTM in tf32"}
     assert min(member["peak_gpu_memory_bytes"] for member in members) > 0
     assert json.loads((tmp_path / "tune" / "summary.json").read_text())["statuses"] == {"finished": 2}
 

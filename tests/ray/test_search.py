@@ -77,8 +77,9 @@ def test_the_ensemble_of_trials_classifies(search: SearchResult) -> None:
     loaded = files.load(search.ensemble, torch.device("cpu"))
     rows = {row["trial_id"]: row for row in search.trials.to_pylist()}
     first = loaded.info.members[0]
-    assert first["best"]["val_macro_f1"] == search.trials.to_pylist()[0]["macro_f1"]
-    chosen = [rows[member["recipe"].removeprefix("trial ")] for member in loaded.info.members]
+    assert first.best is not None
+    assert first.best["val_macro_f1"] == search.trials.to_pylist()[0]["macro_f1"]
+    chosen = [rows[str(member.recipe).removeprefix("trial ")] for member in loaded.info.members]
     assert len({(row["hidden_dim"], row["num_attention_heads"]) for row in chosen}) == 1
     assert loaded([features().features[:3]]).probabilities_BC.shape == (3, 3)
 

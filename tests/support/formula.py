@@ -1,4 +1,4 @@
-"""The temporal model's forward pass from its formulas, in numpy and float64, apart from vidclf's code.
+"""The temporal model's forward pass from its formulas, in numpy and float64, independent of vidclf's code.
 
 LSTM: Hochreiter & Schmidhuber 1997 with the forget gate of Gers et al. 2000. Self-attention: Vaswani et
 al. 2017, section 3.2. Pooling: Lin et al. 2017, equations 5 and 6 with one hop.
@@ -24,10 +24,10 @@ def logits_and_attention(
     classifier: Sequence[tuple[str, int]],
     pooling: tuple[int, int, int] = (0, 1, 4),
 ) -> tuple[Array, Array]:
-    """Logits [C] and pooling weights [T] of one video without padding; dropout is nothing at inference.
+    """Logits [C] and pooling weights [T] of one video without padding, at inference, so without dropout.
 
-    `classifier` lists kind (linear, layer_norm, batch_norm or relu) and number of its layers, and
-    `pooling` has the numbers of its linear, norm and linear.
+    `classifier` lists kind (linear, layer_norm, batch_norm or relu) and number of each layer. `pooling` holds the
+    numbers of the linear, the norm and the linear layer.
     """
     x = relu(layer_norm(state, "input_projection.1", linear(state, "input_projection.0", features_TD)))
     layer = 0
@@ -67,7 +67,7 @@ def batch_norm(state: State, name: str, x: Array) -> Array:
 
 
 def lstm(state: State, suffix: str, x: Array) -> Array:
-    """One direction of one layer, over x from its first row to its last."""
+    """Hidden states of one direction of one layer, over x from its first row to its last."""
     input_weight, state_weight = state[f"lstm.weight_ih_{suffix}"], state[f"lstm.weight_hh_{suffix}"]
     bias = state[f"lstm.bias_ih_{suffix}"] + state[f"lstm.bias_hh_{suffix}"]
     hidden = cell = np.zeros(state_weight.shape[1])

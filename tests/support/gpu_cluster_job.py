@@ -15,24 +15,25 @@ import logging
 import runpy
 import sys
 from collections.abc import Callable
-from dataclasses import asdict, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import ray
 
-from tests.support.ensembles import write_small_ensemble
+from tests.support.ensembles import MEASURED, ood_line, with_digest, write_small_ensemble
 from tests.support.http import outcome, upload
 from tests.support.videos import write_video
 from vidclf.backbones import weights
 from vidclf.config import ServeConfig
 from vidclf.ensemble import calibration_file
-from vidclf.ensemble.info import read_info, write_info
+from vidclf.ensemble.info import LookInfo, read_info, write_info
 from vidclf.features.spec import FeatureSpec
+from vidclf.schema import Look
 from vidclf.server import serve
 from vidclf.server.model_actor import served_model
-from vidclf.uncertainty.early_exit import KEYFRAMES, ValidationScores
+from vidclf.uncertainty.early_exit import ValidationScores
 from vidclf.video.sampling import SamplingPlan
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -88,25 +89,25 @@ def small_ensemble(folder: Path) -> str:
     trust = calibration_file.read_trust(str(directory), info)
     digest = weights.weights_digest(weights.load_weights("efficientnet_lite0", "DEFAULT"))
     plan = SamplingPlan(mode="keyframes", num_frames=2)
-    stage = {
-        "num_frames": 2,
-        "feature_specs": [asdict(FeatureSpec.of("efficientnet_lite0", "DEFAULT", digest, plan))],
-        "calibration": {"temperature": 1.0, "ece_before": 0.2, "ece_after": 0.1},
-        "ood": {"distances": [1e6], "line": 1.0},
-        "trust": {**info.trust["plain"], "intercept": -50.0},
-        "val_accuracy": 0.75,
-    }
-    scores = ValidationScores(
+    look = LookInfo(
+        num_frames=2,
+        feature_specs=[FeatureSpec.of("efficientnet_lite0", "DEFAULT", digest, plan)],
+        calibration=MEASURED,
+        ood=ood_line(),
+        trust=replace(info.trust.plain, intercept=-50.0),
+        val_accuracy=0.75,
+    )
+    seen = ValidationScores(
         trust_B=np.array([0.9] * 90 + [0.1] * 30, np.float32),
         correct_B=np.array([True] * 90 + [False] * 30),
         ood_B=np.zeros(120, np.float32),
         source_B=np.arange(120),
     )
-    spaces = {**trust.spaces, KEYFRAMES: next(iter(trust.spaces.values()))}
-    trust = replace(trust, spaces=spaces, stages={KEYFRAMES: scores}, full=dict.fromkeys(("plain", "tta"), scores))
-    info = replace(info, stages={KEYFRAMES: stage})
-    trust_digest = calibration_file.write_trust(str(directory), trust)
-    write_info(str(directory), replace(info, trust={**info.trust, "digest": trust_digest}))
+    spaces = {**trust.spaces, Look.KEYFRAMES: next(iter(trust.spaces.values()))}
+    trust = replace(trust, spaces=spaces, stages={Look.KEYFRAMES: seen}, full=dict.fromkeys(("plain", "tta"), seen))
+    info = replace(info, stages={Look.KEYFRAMES: look})
+    written = calibration_file.write_trust(str(directory), trust)
+    write_info(str(directory), with_digest(info, written))
     return str(directory)
 
 

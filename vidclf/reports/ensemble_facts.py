@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import asdict
 from typing import Any
 
 import yaml
@@ -54,7 +55,7 @@ def histories(directory: str, info: EnsembleInfo) -> list[list[dict[str, Any]]]:
     """Each member's epochs as training left them in `member_<i>.json`; empty for a member without."""
     found = []
     for member in info.members:
-        marker = storage.join(directory, member["file"].removesuffix(".safetensors") + ".json")
+        marker = storage.join(directory, member.file.removesuffix(".safetensors") + ".json")
         found.append(storage.read_json(marker)["history"] if storage.exists(marker) else [])
     return found
 
@@ -63,8 +64,7 @@ def calibration(info: EnsembleInfo | None, has_views: bool) -> dict[str, Any]:
     """How an ensemble was calibrated for one view, or for the vote of several; empty without an ensemble."""
     if info is None:
         return {}
-    fitted = {name: value for name, value in info.calibration.items() if name != "tta"}
-    return {**fitted, **info.calibration["tta"]} if has_views else fitted
+    return {"num_videos": info.calibration.num_videos, **asdict(info.calibration.of_mode(has_views))}
 
 
 def member_names(info: EnsembleInfo | None, num_members: int) -> list[str]:
@@ -72,8 +72,8 @@ def member_names(info: EnsembleInfo | None, num_members: int) -> list[str]:
     names = [f"member {index}" for index in range(num_members)]
     if info is None or len(info.backbones) == 1:
         return names
-    return [f"{name}, {member['backbone']}" for name, member in zip(names, info.members, strict=True)]
+    return [f"{name}, {member.backbone}" for name, member in zip(names, info.members, strict=True)]
 
 
 def view_weights(info: EnsembleInfo | None) -> dict[str, float]:
-    return {view["name"]: view["weight"] for view in info.views} if info is not None else {}
+    return {view.name: view.weight for view in info.views} if info is not None else {}

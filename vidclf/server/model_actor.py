@@ -81,7 +81,7 @@ def served_model(config: ServeConfig) -> ServedModel:
         directory=storage.canonical(config.ensemble),
         settings=HeadSettings(tta=config.tta, trust_threshold=found.threshold, segments_s=config.segments),
         target=target,
-        trust_score=TrustScore(**info.trust[mode]),
+        trust_score=info.trust.score(config.tta),
         threshold=found,
     )
 

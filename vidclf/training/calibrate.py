@@ -9,19 +9,27 @@ Shape suffixes: B videos, T frames, D features, C classes, M members, V views, K
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, fields
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import torch
 
-from vidclf import torch_gpu
+from vidclf import schema, torch_gpu
 from vidclf.ensemble import calibration_file, files, inference
 from vidclf.ensemble.bf16 import PrecisionProbe
 from vidclf.ensemble.calibration_file import TrustData
 from vidclf.ensemble.inference import BySpace, Votes, vote
-from vidclf.ensemble.info import EnsembleInfo, mode
+from vidclf.ensemble.info import (
+    Calibration,
+    EnsembleCalibration,
+    EnsembleInfo,
+    LookInfo,
+    MembersInfo,
+    TrustInfo,
+    mode,
+)
 from vidclf.ensemble.views import PLAIN, VIEWS, fit_weights
 from vidclf.features.feature_set import FeatureSet
 from vidclf.metrics.scores import evaluate, expected_calibration_error
@@ -46,7 +54,7 @@ class Look:
     views: tuple[str, ...]
 
 
-RunVotes = Callable[[str, EnsembleInfo, Sequence[Look]], list[npt.NDArray[np.float32]]]
+RunVotes = Callable[[str, MembersInfo, Sequence[Look]], list[npt.NDArray[np.float32]]]
 """Directory and `ensemble.json` of members, and looks; each look's probabilities [V, M, B, C]."""
 
 
@@ -56,7 +64,7 @@ class Voting:
     def __init__(self, gpus: float) -> None:
         self._device = torch_gpu.take_share(gpus)
 
-    def __call__(self, directory: str, info: EnsembleInfo, looks: Sequence[Look]) -> list[npt.NDArray[np.float32]]:
+    def __call__(self, directory: str, info: MembersInfo, looks: Sequence[Look]) -> list[npt.NDArray[np.float32]]:
         """As `RunVotes`."""
         votes: list[list[torch.Tensor]] = [[] for _ in looks]
         for index, space in enumerate(info.spaces_M):
@@ -70,7 +78,7 @@ class Voting:
 
 def calibrate(
     directory: str,
-    info: EnsembleInfo,
+    info: MembersInfo,
     features_S: Sequence[FeatureSet],
     first_look_S: Sequence[FeatureSet] | None = None,
     run_votes: RunVotes | None = None,
@@ -85,7 +93,7 @@ def calibrate(
     labels = [info.classes.index(str(features.labels[index])) for index in in_val]
     labels_B, groups = np.array(labels), [features.groups[index] for index in in_val]
     folds_B = folds.group_folds(labels, groups, min(NUM_FOLDS, len(set(groups))))
-    looks = {early_exit.FULL: [own.features for own in features_S], **_early_looks(features_S, first_look_S)}
+    looks = {schema.Look.FULL: [own.features for own in features_S], **_early_looks(features_S, first_look_S)}
     of_train = [info.classes.index(str(features.labels[index])) for index in in_train]
     train_folds_B = folds.group_folds(of_train, [features.groups[index] for index in in_train], NUM_FOLDS)
     discriminants = [FrameDiscriminant.fit([own.features[index] for index in in_train], of_train) for own in features_S]
@@ -98,16 +106,16 @@ def calibrate(
     questions = [
         Look(
             sequences_S=[[own[index] for index in in_val.tolist()] for own in look_S],
-            views=tuple(VIEWS if name == early_exit.FULL else PLAIN),
+            views=tuple(VIEWS if name == schema.Look.FULL else PLAIN),
         )
         for name, look_S in looks.items()
     ]
     votes = dict(zip(looks, (run_votes or Voting(0.0))(directory, info, questions), strict=True))
-    probabilities_VMBC = votes[early_exit.FULL]
+    probabilities_VMBC = votes[schema.Look.FULL]
     view_VBC = probabilities_VMBC.mean(axis=1)
     view_weights = fit_weights(tempered(view_VBC, fit_temperature(view_VBC[0], labels_B)), labels_B, groups)
     spaces: dict[str, list[FeatureSpace]] = {}
-    stages: dict[str, dict[str, Any]] = {}
+    stages: dict[str, LookInfo] = {}
     stage_data: dict[str, ValidationScores] = {}
     for name, look_S in looks.items():
         sequences_S = [[own[index] for index in in_val] for own in look_S]
@@ -115,23 +123,22 @@ def calibrate(
         spaces[name] = [space for space, _ in fitted]
         ood, seen_score_B = fit_line([distances_B for _, distances_B in fitted])
         ood_score_B = seen_score_B[: len(in_val)]
-        if name == early_exit.FULL:
+        if name == schema.Look.FULL:
             full_ood, full_ood_B = ood, ood_score_B
             weights_V = np.array([view.weight for view in view_weights], np.float32)
             plain = fits.of(probabilities_VMBC[:1], np.ones(1, np.float32), sequences_S, ood_score_B)
             tta = fits.of(probabilities_VMBC, weights_V, sequences_S, ood_score_B)
-            probe = PrecisionProbe.of_least_sure(sequences_S, tempered(view_VBC, tta.calibration["temperature"]))
+            probe = PrecisionProbe.of_least_sure(sequences_S, tempered(view_VBC, tta.calibration.temperature))
             continue
         early = fits.of(votes[name], np.ones(1, np.float32), sequences_S, ood_score_B)
-        specs = [asdict(own.spec) for own in first_look_S or ()] if name == early_exit.KEYFRAMES else []
-        stages[name] = {
-            "num_frames": max(len(rows_TD) for rows_TD in look_S[0]),
-            "feature_specs": specs,
-            "calibration": early.calibration,
-            "ood": ood,
-            "trust": asdict(early.score),
-            "val_accuracy": float((early.top_B == labels_B).mean()),
-        }
+        stages[name] = LookInfo(
+            num_frames=max(len(rows_TD) for rows_TD in look_S[0]),
+            feature_specs=[own.spec for own in first_look_S or ()] if name == schema.Look.KEYFRAMES else [],
+            calibration=early.calibration,
+            ood=ood,
+            trust=early.score,
+            val_accuracy=float((early.top_B == labels_B).mean()),
+        )
         stage_data[name] = fits.stage(early, ood_score_B)
     by_mode = {mode(False): plain, mode(True): tta}
     digest = calibration_file.write_trust(
@@ -152,13 +159,13 @@ def calibrate(
         "val_weighted_f1": scores.weighted_f1,
         "val_f1": {name: values.f1 for name, values in scores.per_class.items()},
     }
-    return replace(
-        info,
-        views=[asdict(view) for view in view_weights],
-        calibration={"num_videos": len(labels_B), **plain.calibration, "tta": tta.calibration},
-        trust={"digest": digest, "ood": full_ood, **{name: asdict(fit.score) for name, fit in by_mode.items()}},
+    members = {field.name: getattr(info, field.name) for field in fields(MembersInfo)}
+    return EnsembleInfo(
+        **{**members, "training": training},
+        views=view_weights,
+        calibration=EnsembleCalibration.of(len(labels_B), plain.calibration, tta.calibration),
+        trust=TrustInfo(digest=digest, ood=full_ood, plain=plain.score, tta=tta.score),
         stages=stages,
-        training=training,
     )
 
 
@@ -166,11 +173,11 @@ def _early_looks(
     features_S: Sequence[FeatureSet], first_look_S: Sequence[FeatureSet] | None
 ) -> dict[str, list[list[npt.NDArray[np.float16]]]]:
     """What the early stages of the cascade see of every video, by backbone."""
-    looks = {}
+    looks: dict[str, list[list[npt.NDArray[np.float16]]]] = {}
     if first_look_S is not None:
-        looks[early_exit.KEYFRAMES] = [own.features for own in first_look_S]
+        looks[schema.Look.KEYFRAMES] = [own.features for own in first_look_S]
     if features_S[0].spec.plan.num_frames >= 2 * early_exit.SUBSET_FRAMES:
-        looks[early_exit.SUBSET] = [
+        looks[schema.Look.SUBSET] = [
             [rows_TD[evenly_spread(len(rows_TD), early_exit.SUBSET_FRAMES)] for rows_TD in own.features]
             for own in features_S
         ]
@@ -181,7 +188,7 @@ def _early_looks(
 class _CalibrationFit:
     """The fits to one look at validation's videos; values of these are by fits that had not seen their source."""
 
-    calibration: dict[str, float]
+    calibration: Calibration
     score: TrustScore
     trust_B: npt.NDArray[np.float32]
     top_B: npt.NDArray[np.intp]
@@ -191,7 +198,7 @@ class _CalibrationFit:
 class _CalibrationFitter:
     """What fits to validation's videos have in common."""
 
-    info: EnsembleInfo
+    info: MembersInfo
     labels_B: npt.NDArray[np.int64]
     source_B: npt.NDArray[np.int64]
     folds_B: npt.NDArray[np.int64]
@@ -227,7 +234,7 @@ def fit_calibration(
     weights_V: npt.NDArray[np.float32],
     labels_B: npt.NDArray[np.int64],
     folds_B: npt.NDArray[np.int64],
-) -> tuple[dict[str, float], Votes]:
+) -> tuple[Calibration, Votes]:
     """Temperature with its errors before and after, and the votes at temperatures that were fitted without
     a video's source."""
     pooled_BC = np.tensordot(weights_V, probabilities_VMBC, axes=1).mean(axis=0)
@@ -241,12 +248,12 @@ def fit_calibration(
 
     crossed_B = cross_fitted(folds_B, fit, lambda temperature, inside: temperature)
     crossed = vote(probabilities_VMBC, weights_V, crossed_B[:, None])
-    measured = {
-        "temperature": fit(np.ones(len(labels_B), bool)),
-        "ece_before": ece(vote(probabilities_VMBC, weights_V, 1.0)),
-        "ece_after": ece(crossed),
-    }
-    return measured, crossed
+    calibration = Calibration(
+        temperature=fit(np.ones(len(labels_B), bool)),
+        ece_before=ece(vote(probabilities_VMBC, weights_V, 1.0)),
+        ece_after=ece(crossed),
+    )
+    return calibration, crossed
 
 
 def fit_trust(

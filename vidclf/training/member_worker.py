@@ -13,6 +13,7 @@ import torch
 from vidclf import storage, torch_gpu
 from vidclf.config import TrainConfig
 from vidclf.ensemble import files
+from vidclf.ensemble.member_record import MemberRecord
 from vidclf.runs.lease import Guard
 from vidclf.training import gpu_memory
 from vidclf.training.dataset import TrainingData
@@ -70,23 +71,22 @@ def train_member(values: dict[str, MemberLoop]) -> None:
     tally.put.remote(f"epochs of {index}", config.epochs)  # early stopping: the rest is not owed
     digest = files.write_member(config.output, index, fitted.state)
     is_on_gpu = where.type == "cuda"
-    member = {
-        "file": files.member_file(index),
-        "backbone": loop.plan.backbone,
-        "num_parameters": sum(tensor.numel() for tensor in fitted.state.values()),
-        "seed": config.seed + index,
-        "digest": digest,
-        "recipe": loop.plan.recipe,
-        "attempts": fitted.num_attempts,
-        "epochs": len(fitted.history),
-        "duration_s": sum(epoch.duration_s for epoch in fitted.history),
-        "precision": torch_gpu.precision(where.type),
-        "placement": asdict(placement) if is_on_gpu else None,
-        "peak_gpu_memory_bytes": torch.cuda.max_memory_allocated(where) if is_on_gpu else None,
-        "best": asdict(fitted.best),
-    }
-    history = [asdict(epoch) for epoch in fitted.history]
-    storage.publish_json(marker(config.output, index), {"member": member, "history": history})
+    member = MemberRecord(
+        file=files.member_file(index),
+        backbone=loop.plan.backbone,
+        num_parameters=sum(tensor.numel() for tensor in fitted.state.values()),
+        seed=config.seed + index,
+        digest=digest,
+        recipe=loop.plan.recipe,
+        attempts=fitted.num_attempts,
+        epochs=len(fitted.history),
+        duration_s=sum(epoch.duration_s for epoch in fitted.history),
+        precision=torch_gpu.precision(where.type),
+        placement=asdict(placement) if is_on_gpu else None,
+        peak_gpu_memory_bytes=torch.cuda.max_memory_allocated(where) if is_on_gpu else None,
+        best=asdict(fitted.best),
+    )
+    publish_record(config.output, index, member, [asdict(epoch) for epoch in fitted.history])
     storage.delete_file(state_file(config.output, index, loop.plan.recipe))
     ray.train.report({"val_macro_f1": fitted.best.val_macro_f1})
 
@@ -133,6 +133,16 @@ def epoch_text(epoch: Epoch, best: Epoch, config: TrainConfig) -> str:
 def marker(output: str, index: int) -> str:
     """What says that a member is published, and its history."""
     return storage.join(output, f"member_{index}.json")
+
+
+def publish_record(output: str, index: int, member: MemberRecord, history: list[dict[str, Any]]) -> None:
+    """Publish a member's marker, which holds its record and its epochs."""
+    storage.publish_json(marker(output, index), {"member": member.as_json(), "history": history})
+
+
+def read_record(output: str, index: int) -> MemberRecord:
+    """The record of a published member, from its marker."""
+    return MemberRecord.read(storage.read_json(marker(output, index))["member"])
 
 
 def state_file(output: str, index: int, recipe: str) -> str:

@@ -9,15 +9,14 @@ from functools import partial
 from importlib import metadata
 
 import vidclf
-from vidclf import storage
 from vidclf.config import ModelConfig, TrainConfig
-from vidclf.ensemble.info import EnsembleInfo, FittedBackbone, write_info
+from vidclf.ensemble.info import FittedBackbone, MembersInfo, write_info
 from vidclf.features.feature_set import FeatureSet
 from vidclf.gpu_worker import OnWorker
 from vidclf.training.calibrate import Voting, calibrate
 from vidclf.training.dataset import TrainingData
 from vidclf.training.member_plan import data_digest
-from vidclf.training.member_worker import marker
+from vidclf.training.member_worker import read_record
 
 
 def publish_ensemble(
@@ -32,7 +31,7 @@ def publish_ensemble(
     """Calibrate the members whose markers `config.output` holds, and publish `ensemble.json`; features, where
     the weights are, and the first look, if there is one, of each backbone. The members vote here, or with a share
     `gpus` of a GPU in a worker."""
-    members = [storage.read_json(marker(config.output, index))["member"] for index in range(config.members)]
+    members = [read_record(config.output, index) for index in range(config.members)]
     model = ModelConfig(**{field.name: getattr(config, field.name) for field in fields(ModelConfig)})
     training = {
         "num_train_videos": len(data.train.labels),
@@ -40,7 +39,7 @@ def publish_ensemble(
         "data_digest": data_digest(features),
         "recipe": config.recipe if config.import_reference is None else "imported",
     }
-    uncalibrated = EnsembleInfo(
+    uncalibrated = MembersInfo(
         classes=data.classes,
         backbones=[FittedBackbone.of(own.spec, where) for own, where in zip(features, weights, strict=True)],
         model=model,

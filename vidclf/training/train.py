@@ -7,7 +7,7 @@ cluster trains them in turns instead of waiting for room for all.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import asdict, replace
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -16,6 +16,7 @@ from vidclf import arguments, gpu_worker, ray_cluster, storage
 from vidclf.config import TrainConfig
 from vidclf.ensemble import calibration_file, files, reference_checkpoints
 from vidclf.ensemble.info import ENSEMBLE_FILE, read_info
+from vidclf.ensemble.member_record import MemberRecord
 from vidclf.ensemble.reference_checkpoints import ReferenceEnsemble
 from vidclf.ensemble.temporal_model import TemporalClassifier, num_parameters
 from vidclf.errors import ConfigError
@@ -23,15 +24,15 @@ from vidclf.features import matching
 from vidclf.features.feature_set import FeatureSet
 from vidclf.metrics.scores import evaluate
 from vidclf.runs import output_files, outputs
+from vidclf.schema import Look
 from vidclf.training import gpu_memory, leakage, tracking
 from vidclf.training.dataset import Batches, TrainingData, training_data
 from vidclf.training.gpu_memory import WHOLE
 from vidclf.training.member_fit import predict
 from vidclf.training.member_plan import MemberPlan, plan_members
-from vidclf.training.member_worker import SHARE_FLAG, marker
+from vidclf.training.member_worker import SHARE_FLAG, marker, publish_record, read_record
 from vidclf.training.publish import publish_ensemble
 from vidclf.training.ray_members import train_members
-from vidclf.uncertainty import early_exit
 
 
 def train(
@@ -97,7 +98,7 @@ def train(
         "num_trained": len(missing),
         "was_calibrated": calibrates,
         **info.training,
-        "members": info.members,
+        "members": [member.as_json() for member in info.members],
         "ensemble_id": info.ensemble_id,
     }
 
@@ -129,21 +130,21 @@ def _import_members(
         model.load_state_dict(checkpoint.state)
         predicted_B = predict(model, Batches(data.val, cpu), config.batch_size, cpu).argmax(dim=1)
         measured = evaluate(data.val.labels, predicted_B.tolist(), data.classes)
-        member = {
-            "file": files.member_file(index),
-            "backbone": members[index].backbone,
-            "num_parameters": num_parameters(model),
-            "digest": files.write_member(config.output, index, checkpoint.state),
-            "recipe": members[index].recipe,
-            "imported_from": checkpoint.file,
-            "best": {
+        member = MemberRecord(
+            file=files.member_file(index),
+            backbone=members[index].backbone,
+            num_parameters=num_parameters(model),
+            digest=files.write_member(config.output, index, checkpoint.state),
+            recipe=members[index].recipe,
+            imported_from=checkpoint.file,
+            best={
                 "val_accuracy": measured.accuracy,
                 "val_macro_f1": measured.macro_f1,
                 "val_weighted_f1": measured.weighted_f1,
                 "val_f1": [measured.per_class[name].f1 for name in data.classes],
             },
-        }
-        storage.publish_json(marker(config.output, index), {"member": member, "history": []})
+        )
+        publish_record(config.output, index, member, [])
 
 
 def _share(config: TrainConfig, data: Sequence[TrainingData]) -> float:
@@ -163,17 +164,18 @@ def _is_calibrated(output: str, first_looks: Sequence[FeatureSet]) -> bool:
     """Whether a published ensemble is whole, as this version calibrates it and with the first look that is asked for;
     any or none will do where none is. ConfigError where a look that it has would be lost with the calibration."""
     info = read_info(output)
-    fitted = info.stages.get(early_exit.KEYFRAMES, {"feature_specs": []})
+    keyframes = info.stages.get(Look.KEYFRAMES)
+    fitted_specs = keyframes.feature_specs if keyframes is not None else []
     try:
         calibration_file.read_trust(output, info)
     except ConfigError as error:
-        if fitted["feature_specs"] and not first_looks:
+        if fitted_specs and not first_looks:
             raise ConfigError(
                 f"--first-look must be given again, since the ensemble in {output} has one and is to be calibrated "
                 f"anew ({error})"
             ) from error
         return False
-    return not first_looks or fitted["feature_specs"] == [asdict(look.spec) for look in first_looks]
+    return not first_looks or fitted_specs == [look.spec for look in first_looks]
 
 
 def _finished_members(config: TrainConfig, members: list[MemberPlan]) -> list[int]:
@@ -182,7 +184,7 @@ def _finished_members(config: TrainConfig, members: list[MemberPlan]) -> list[in
     for index in range(config.members):
         if not storage.exists(marker(config.output, index)):
             continue
-        if storage.read_json(marker(config.output, index))["member"]["recipe"] != members[index].recipe:
+        if read_record(config.output, index).recipe != members[index].recipe:
             raise ConfigError(
                 f"--output {config.output}: member {index} was trained on other features or with other settings; "
                 f"{outputs.remedy(output_files.ENSEMBLE, config.output)}"

@@ -10,16 +10,17 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from vidclf import storage, torch_gpu
+from vidclf import torch_gpu
 from vidclf.config import FitConfig, ModelConfig, TrainConfig
 from vidclf.ensemble import files
+from vidclf.ensemble.member_record import MemberRecord
 from vidclf.ensemble.temporal_model import TemporalClassifier
 from vidclf.gpu_worker import OnWorker
 from vidclf.runs import output_files, outputs
 from vidclf.training.dataset import Batches, TrainingData
 from vidclf.training.leakage import SplitAssignment
 from vidclf.training.member_fit import predict
-from vidclf.training.member_worker import marker
+from vidclf.training.member_worker import publish_record
 from vidclf.training.publish import publish_ensemble
 from vidclf.tuning import trial_files
 from vidclf.tuning.greedy_selection import select
@@ -105,17 +106,17 @@ def _publish_member(directory: str, index: int, output: str, row: Mapping[str, A
     progress, trained = trial_files.progress_of(output, row["trial_id"]), trial_files.trained(output, row["trial_id"])
     assert progress is not None, "a trial with a score has told of it"
     assert trained is not None, "it was chosen by the weights in its state"
-    member = {
-        "file": files.member_file(index),
-        "backbone": backbone,
-        "num_parameters": sum(tensor.numel() for tensor in trained.weights.values()),
-        "seed": progress.settings["seed"],
-        "digest": files.write_member(directory, index, trained.weights),
-        "recipe": f"trial {row['trial_id']}",
-        "trial": progress.settings,
-        "attempts": max(epoch["attempt"] for epoch in trained.history),
-        "epochs": len(trained.history),
-        "duration_s": float(sum(epoch["duration_s"] for epoch in trained.history)),
-        "best": trained.best,
-    }
-    storage.publish_json(marker(directory, index), {"member": member, "history": trained.history})
+    member = MemberRecord(
+        file=files.member_file(index),
+        backbone=backbone,
+        num_parameters=sum(tensor.numel() for tensor in trained.weights.values()),
+        seed=progress.settings["seed"],
+        digest=files.write_member(directory, index, trained.weights),
+        recipe=f"trial {row['trial_id']}",
+        trial=progress.settings,
+        attempts=max(epoch["attempt"] for epoch in trained.history),
+        epochs=len(trained.history),
+        duration_s=float(sum(epoch["duration_s"] for epoch in trained.history)),
+        best=trained.best,
+    )
+    publish_record(directory, index, member, trained.history)

@@ -1,3 +1,5 @@
+"""Members in bfloat16, and the probe that decides about them."""
+
 from __future__ import annotations
 
 from dataclasses import replace
@@ -7,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 
-from tests.support.ensembles import write_small_ensemble
+from tests.support.ensembles import with_digest, write_small_ensemble
 from vidclf.classification.head import EnsembleHead, HeadSettings
 from vidclf.ensemble import calibration_file, files, info
 from vidclf.ensemble.bf16 import PrecisionProbe
@@ -21,22 +23,22 @@ def sequences(lengths: list[int]) -> list[np.ndarray]:
 
 
 def with_probe(directory: Path, shift: float = 0.0, view: int = 0) -> str:
-    """A small ensemble whose probe's answers are its own in float32, those of one view moved by `shift`."""
+    """A small ensemble whose probe holds its own float32 probabilities, shifted by `shift` in one view."""
     location = write_small_ensemble(directory, ["A", "B"], 4)
     loaded = files.load(location, CPU)
     videos = sequences([4, 3, 4])
-    answers_VBC = loaded([videos], tta=True).view_probabilities_VBC.copy()
-    answers_VBC[view] += np.float32([shift, -shift])
-    probe = PrecisionProbe(sequences_S=[videos], probabilities_VBC=answers_VBC)
+    expected_VBC = loaded([videos], tta=True).view_probabilities_VBC.copy()
+    expected_VBC[view] += np.float32([shift, -shift])
+    probe = PrecisionProbe(sequences_S=[videos], probabilities_VBC=expected_VBC)
     digest = calibration_file.write_trust(location, replace(loaded.trust, probe=probe))
-    info.write_info(location, replace(loaded.info, trust={**loaded.info.trust, "digest": digest}))
+    info.write_info(location, with_digest(loaded.info, digest))
     return location
 
 
 def test_the_probe_is_the_videos_that_are_least_sure() -> None:
     probabilities_BC = np.array([[0.9, 0.1], [0.5, 0.5], [0.3, 0.7], [0.45, 0.55], *[[1.0, 0.0]] * 6], np.float32)
     videos = sequences([4, 2, 3, 1, *[2] * 6])
-    # By the first view: of the second all are equal.
+    # The margins in the first view decide. In the second view all margins are equal.
     probe = PrecisionProbe.of_least_sure([videos], np.stack([probabilities_BC, np.full((10, 2), 0.5, np.float32)]))
     assert [len(sequence) for sequence in probe.sequences_S[0]] == [2, 1, 3, 4, 2, 2, 2, 2]
     assert probe.probabilities_VBC[0, :4, 0].tolist() == pytest.approx([0.5, 0.45, 0.3, 0.9])
@@ -49,8 +51,8 @@ def test_a_probe_that_is_written_is_read() -> None:
     probe = PrecisionProbe(sequences_S=[videos, wide], probabilities_VBC=np.array([[[0.2, 0.8]] * 3] * 4, np.float32))
     read = PrecisionProbe.read(probe.arrays(), 2)
     assert read is not None
-    for own, expected in zip(read.sequences_S, probe.sequences_S, strict=True):
-        assert [rows_TD.tolist() for rows_TD in own] == [rows_TD.tolist() for rows_TD in expected]
+    for sequences_read, expected in zip(read.sequences_S, probe.sequences_S, strict=True):
+        assert [rows_TD.tolist() for rows_TD in sequences_read] == [rows_TD.tolist() for rows_TD in expected]
     assert read.probabilities_VBC.tolist() == probe.probabilities_VBC.tolist()
     assert PrecisionProbe.read({}, 1) is None
 
@@ -61,16 +63,16 @@ def test_a_probe_that_is_written_is_read() -> None:
         ([[0.70, 0.30], [0.505, 0.495]], True),
         ([[0.709, 0.291], [0.505, 0.495]], True),
         ([[0.715, 0.285], [0.505, 0.495]], False),
-        # Another class, but by no more than what is nothing elsewhere.
+        # Another top class, but by a change that is allowed elsewhere too.
         ([[0.70, 0.30], [0.499, 0.501]], True),
         ([[0.70, 0.30], [0.494, 0.506]], False),
     ],
 )
 def test_a_probe_agrees_to_a_hundredth(probabilities: list[list[float]], expected: bool) -> None:
-    answers_VBC = np.array([[[0.70, 0.30], [0.505, 0.495]]] * 2, np.float32)
-    others_VBC = answers_VBC.copy()
+    expected_VBC = np.array([[[0.70, 0.30], [0.505, 0.495]]] * 2, np.float32)
+    others_VBC = expected_VBC.copy()
     others_VBC[1] = probabilities
-    assert PrecisionProbe(sequences_S=[], probabilities_VBC=answers_VBC).agrees(others_VBC) is expected
+    assert PrecisionProbe(sequences_S=[], probabilities_VBC=expected_VBC).agrees(others_VBC) is expected
 
 
 @pytest.mark.parametrize(
@@ -119,7 +121,7 @@ def test_a_head_takes_a_jobs_precision(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, precision: str, engine: str
 ) -> None:
     monkeypatch.setattr(files, "has_bf16", lambda: True)
-    # The device is the caller's to choose, whatever torch sees.
+    # The caller chooses the device, whether or not torch sees a GPU.
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     settings = HeadSettings(tta=False, trust_threshold=0.0, segments_s=None)
     assert EnsembleHead(with_probe(tmp_path), settings, "cpu", precision=precision).engine == engine
@@ -127,7 +129,7 @@ def test_a_head_takes_a_jobs_precision(
 
 def test_a_head_on_another_device_does_without_openvino(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def unwanted() -> bool:
-        raise AssertionError("asks OpenVINO")
+        raise AssertionError("OpenVINO was asked")
 
     monkeypatch.setattr(files, "has_bf16", unwanted)
     assert files.load(with_probe(tmp_path), torch.device("meta"), "auto").dtype == torch.float32

@@ -1,4 +1,4 @@
-"""An ensemble on disk: whole, or refused."""
+"""Ensemble directories: loading a complete one, refusing a damaged one."""
 
 from __future__ import annotations
 
@@ -15,17 +15,33 @@ import numpy as np
 import pytest
 import torch
 
-from tests.support.ensembles import even_discriminant, even_space
+from tests.support.ensembles import (
+    EVEN_VIEWS,
+    MEASURED,
+    NEUTRAL_TRUST,
+    even_discriminant,
+    even_space,
+    ood_line,
+    with_digest,
+)
 from vidclf.config import ModelConfig
 from vidclf.ensemble import calibration_file, files, inference, views
 from vidclf.ensemble.calibration_file import TrustData
-from vidclf.ensemble.info import EnsembleInfo, FittedBackbone, read_info, write_info
+from vidclf.ensemble.info import (
+    EnsembleCalibration,
+    EnsembleInfo,
+    FittedBackbone,
+    TrustInfo,
+    read_info,
+    write_info,
+)
+from vidclf.ensemble.member_record import MemberRecord
 from vidclf.ensemble.temporal_model import TemporalClassifier
 from vidclf.errors import ConfigError
 from vidclf.features.spec import FeatureSpec
-from vidclf.uncertainty.early_exit import FULL, ValidationScores
+from vidclf.schema import Look
+from vidclf.uncertainty.early_exit import ValidationScores
 from vidclf.uncertainty.ood import FeatureSpace
-from vidclf.uncertainty.trust_score import SIGNS
 
 MODEL = ModelConfig(hidden_dim=4, num_lstm_layers=1, num_attention_heads=2, classifier_dims=(4,))
 SPEC = FeatureSpec(
@@ -34,14 +50,6 @@ SPEC = FeatureSpec(
 LITE0 = FittedBackbone.of(SPEC, "DEFAULT")
 RESNET = FittedBackbone.of(replace(SPEC, backbone="resnet50"), "random")
 CPU = torch.device("cpu")
-NEUTRAL = {
-    "intercept": 0.0,
-    "slope": 1.0,
-    "weights": dict.fromkeys(SIGNS, 0.0),
-    "means": dict.fromkeys(SIGNS, 0.0),
-    "sds": dict.fromkeys(SIGNS, 1.0),
-}
-"""A trust score that is the confidence."""
 
 
 @pytest.fixture
@@ -52,7 +60,7 @@ def directory(tmp_path: Path) -> str:
         torch.manual_seed(index)
         state = TemporalClassifier(1280, 3, MODEL).state_dict()
         digest = files.write_member(str(tmp_path), index, state)
-        members.append({"file": files.member_file(index), "backbone": SPEC.backbone, "digest": digest})
+        members.append(MemberRecord(file=files.member_file(index), backbone=SPEC.backbone, digest=digest))
     info = EnsembleInfo(
         classes=["A", "B", "C"],
         backbones=[LITE0],
@@ -60,9 +68,9 @@ def directory(tmp_path: Path) -> str:
         members=members,
         training={},
         versions={},
-        views=[{"name": name, "weight": 0.25} for name in views.VIEWS],
-        calibration={"temperature": 2.0, "tta": {"temperature": 1.0}},
-        trust={"ood": {"distances": [2.0], "line": 1.0}, "plain": NEUTRAL, "tta": NEUTRAL},
+        views=EVEN_VIEWS,
+        calibration=calibrated(2.0),
+        trust=TrustInfo(digest="", ood=ood_line(2.0), plain=NEUTRAL_TRUST, tta=NEUTRAL_TRUST),
     )
     none = ValidationScores(
         trust_B=np.array([], np.float32),
@@ -71,17 +79,26 @@ def directory(tmp_path: Path) -> str:
         source_B=np.array([], np.int64),
     )
     data = TrustData(
-        spaces={FULL: [space_at_origin(1280, 1.0)]},
+        spaces={Look.FULL: [space_at_origin(1280, 1.0)]},
         discriminants=[even_discriminant(3, 1280)],
         full=dict.fromkeys(("plain", "tta"), none),
     )
     digest = calibration_file.write_trust(str(tmp_path), data)
-    write_info(str(tmp_path), replace(info, trust={**info.trust, "digest": digest}))
+    write_info(str(tmp_path), with_digest(info, digest))
     return str(tmp_path)
 
 
+def calibrated(temperature: float, tta: float = 1.0) -> EnsembleCalibration:
+    """The calibration with these temperatures."""
+    return EnsembleCalibration.of(20, replace(MEASURED, temperature=temperature), replace(MEASURED, temperature=tta))
+
+
+def record(file: str, backbone: str = SPEC.backbone) -> MemberRecord:
+    return MemberRecord(file=file, digest="d", backbone=backbone)
+
+
 def space_at_origin(dim: int, inverse_variance: float) -> FeatureSpace:
-    """Where every video is a unit length from all three classes."""
+    """A space in which every video has distance 1 to all three classes."""
     space = even_space(3, dim, inverse_variance)
     return replace(space, centres_CD=np.zeros_like(space.centres_CD))
 
@@ -89,7 +106,7 @@ def space_at_origin(dim: int, inverse_variance: float) -> FeatureSpace:
 def test_what_is_written_is_read(directory: str) -> None:
     info = read_info(directory)
     assert (info.classes, info.model) == (["A", "B", "C"], MODEL)
-    assert info.calibration == {"temperature": 2.0, "tta": {"temperature": 1.0}}
+    assert info.calibration == calibrated(2.0)
     assert info.backbones == [LITE0]
 
 
@@ -103,7 +120,7 @@ def test_probabilities_are_the_mean_over_members_tempered(directory: str) -> Non
         with torch.inference_mode():
             logits = member(torch.ones(1, 3, 1280), torch.tensor([3])).logits_BC[0]
         expected.append(logits.softmax(0).numpy())
-    # At a temperature of 2 the square roots, normalised.
+    # A temperature of 2 takes the square roots and normalises them.
     roots = np.sqrt([*expected, np.mean(expected, axis=0)])
     roots /= roots.sum(axis=1, keepdims=True)
     np.testing.assert_allclose(output.member_probabilities_MBC[:, 0], roots[:2], atol=1e-5)
@@ -122,9 +139,9 @@ def test_a_batch_of_members_and_views_equals_the_loop(directory: str) -> None:
     for view, (name, member), (video, sequence) in itertools.product(
         range(4), enumerate(members), enumerate(sequences)
     ):
-        seen_TD = list(views.VIEWS.values())[view](sequence)
+        view_TD = list(views.VIEWS.values())[view](sequence)
         with torch.inference_mode():
-            alone = member(torch.tensor(seen_TD.astype(np.float32))[None], torch.tensor([len(seen_TD)]))
+            alone = member(torch.tensor(view_TD.astype(np.float32))[None], torch.tensor([len(view_TD)]))
         np.testing.assert_allclose(logits_VMBC[view, name, video], alone.logits_BC[0], atol=1e-6)
     assert [len(row) for row in attention] == [5, 3, 5, 1]
 
@@ -133,11 +150,11 @@ def test_each_member_sees_the_features_of_its_backbone(tmp_path: Path) -> None:
     wide = TemporalClassifier(2048, 3, MODEL)
     narrow = TemporalClassifier(1280, 3, MODEL)
     members = [
-        {
-            "file": files.member_file(index),
-            "backbone": fitted.name,
-            "digest": files.write_member(str(tmp_path), index, model.state_dict()),
-        }
+        MemberRecord(
+            file=files.member_file(index),
+            backbone=fitted.name,
+            digest=files.write_member(str(tmp_path), index, model.state_dict()),
+        )
         for index, (fitted, model) in enumerate([(RESNET, wide), (LITE0, narrow), (RESNET, wide)])
     ]
     spaces = [space_at_origin(1280, 1.0), space_at_origin(2048, 4.0)]
@@ -148,7 +165,7 @@ def test_each_member_sees_the_features_of_its_backbone(tmp_path: Path) -> None:
         source_B=np.array([], np.int64),
     )
     data = TrustData(
-        spaces={FULL: spaces},
+        spaces={Look.FULL: spaces},
         discriminants=[even_discriminant(3, dim) for dim in (1280, 2048)],
         full=dict.fromkeys(("plain", "tta"), none),
     )
@@ -159,14 +176,14 @@ def test_each_member_sees_the_features_of_its_backbone(tmp_path: Path) -> None:
         members=members,
         training={},
         versions={},
-        views=[{"name": name, "weight": 0.25} for name in views.VIEWS],
-        calibration={"temperature": 1.0, "tta": {"temperature": 1.0}},
-        trust={
-            "digest": calibration_file.write_trust(str(tmp_path), data),
-            "ood": {"distances": [2.0, 8.0], "line": 0.75},
-            "plain": NEUTRAL,
-            "tta": NEUTRAL,
-        },
+        views=EVEN_VIEWS,
+        calibration=calibrated(1.0),
+        trust=TrustInfo(
+            digest=calibration_file.write_trust(str(tmp_path), data),
+            ood=ood_line(2.0, 8.0, line=0.75),
+            plain=NEUTRAL_TRUST,
+            tta=NEUTRAL_TRUST,
+        ),
     )
     write_info(str(tmp_path), info)
     loaded = files.load(str(tmp_path), CPU)
@@ -184,9 +201,9 @@ def test_each_member_sees_the_features_of_its_backbone(tmp_path: Path) -> None:
             np.testing.assert_allclose(
                 output.member_probabilities_MBC[member, video], logits.softmax(0).numpy(), atol=1e-5
             )
-    # At unit length 1 and 2 away from the origin: the mean of 1 / 2 and 2 / 8, over the line.
+    # At unit length the distances are 1 and 2: the mean of 1 / 2 and 2 / 8, divided by the line.
     assert output.ood_score_B.tolist() == pytest.approx([0.5, 0.5], rel=1e-4)
-    moved = replace(info, members=[members[0], {**members[1], "backbone": "resnet50"}, members[2]])
+    moved = replace(info, members=[members[0], replace(members[1], backbone="resnet50"), members[2]])
     assert moved.ensemble_id != info.ensemble_id
 
 
@@ -197,7 +214,7 @@ def test_with_views_probabilities_are_their_weighted_mean_at_a_temperature_of_th
     assert output.view_probabilities_VBC.shape == (4, 1, 3)
     np.testing.assert_allclose(output.probabilities_BC, output.view_probabilities_VBC.mean(axis=0), atol=1e-6)
     assert loaded([sequences]).view_probabilities_VBC.shape == (1, 1, 3)
-    # At unit length it is 1 away from the classes, which all lie at the origin: half of the distance 2.
+    # At unit length the distance to the classes at the origin is 1: half of the line, 2.
     assert float(output.ood_score_B[0]) == pytest.approx(0.5, rel=1e-4)
     assert output.trust_score_B[0] == pytest.approx(output.probabilities_BC.max(), abs=1e-5)
 
@@ -205,12 +222,12 @@ def test_with_views_probabilities_are_their_weighted_mean_at_a_temperature_of_th
 def test_the_id_changes_with_what_decides_a_prediction(directory: str) -> None:
     info = read_info(directory)
     others = [
-        replace(info, calibration={**info.calibration, "temperature": 1.0}),
-        replace(info, trust={**info.trust, "digest": "x"}),
-        replace(info, views=[{**view, "weight": 0.5} for view in info.views]),
+        replace(info, calibration=calibrated(1.0)),
+        with_digest(info, "x"),
+        replace(info, views=[replace(view, weight=0.5) for view in info.views]),
         replace(info, classes=["B", "A", "C"]),
         replace(info, backbones=[replace(LITE0, feature_spec=replace(SPEC, weights_digest="1"))]),
-        replace(info, members=[*info.members[:1], {**info.members[1], "digest": "x"}]),
+        replace(info, members=[*info.members[:1], replace(info.members[1], digest="x")]),
     ]
     assert len({other.ensemble_id for other in [info, *others]}) == 7
     assert replace(info, training={"a": 1}).ensemble_id == info.ensemble_id
@@ -251,7 +268,7 @@ def test_a_damaged_description_is_refused(directory: str, text: str) -> None:
     [
         ({"classes": ["A", "A", "B"]}, r"classes must be at least 2, each once, got \['A', 'A', 'B'\]"),
         (
-            {"calibration": {"temperature": 0.0, "tta": {"temperature": 1.0}}},
+            {"calibration": calibrated(0.0)},
             "temperature must be above 0 and finite, got 0.0",
         ),
         ({"members": []}, "members must be between 1 and 256, got 0"),
@@ -274,30 +291,30 @@ def test_a_damaged_description_is_refused(directory: str, text: str) -> None:
             "preprocessing of efficientnet_lite0 must be its feature_spec's transform {}, got {'mean': 1}",
         ),
         (
-            {"calibration": {"temperature": math.nan, "tta": {"temperature": 1.0}}},
+            {"calibration": calibrated(math.nan)},
             "temperature must be above 0 and finite, got nan",
         ),
         (
-            {"calibration": {"temperature": 1.0, "tta": {"temperature": math.nan}}},
+            {"calibration": calibrated(1.0, tta=math.nan)},
             r"calibration\.tta\.temperature must be a number, got nan",
         ),
         (
-            {"members": [{"file": "../member_0.safetensors", "digest": "d", "backbone": SPEC.backbone}]},
+            {"members": [record("../member_0.safetensors")]},
             r"file of member 0 must be the name of a file in the ensemble's directory, got '\.\./member_0.safetensors'",
         ),
         (
-            {"members": [{"file": "s3://other/f", "digest": "d", "backbone": SPEC.backbone}]},
+            {"members": [record("s3://other/f")]},
             "file of member 0 must be the name of a file in the ensemble's directory, got 's3://other/f'",
         ),
         (
-            {"members": [{"file": "f", "digest": "d", "backbone": SPEC.backbone}] * 2},
+            {"members": [record("f")] * 2},
             "file of member 0 must be of no other member, got 'f'",
         ),
         (
-            {"members": [{"file": "f", "digest": "d", "backbone": SPEC.backbone}] * 5000},
+            {"members": [record("f")] * 5000},
             "members must be between 1 and 256, got 5000",
         ),
-        ({"members": [{"file": "f", "digest": "d", "backbone": "vgg"}]}, "members of efficientnet_lite0 must be at"),
+        ({"members": [record("f", "vgg")]}, "members of efficientnet_lite0 must be at"),
         ({"backbones": [LITE0, RESNET]}, "members of resnet50 must be at least 1, got 0"),
         (
             {"backbones": [LITE0, replace(RESNET, feature_spec=replace(RESNET.feature_spec, decoder="e"))]},
@@ -319,7 +336,7 @@ def test_a_description_that_was_edited_is_refused(directory: str) -> None:
 
 
 def with_model(directory: str, **sizes: Any) -> None:
-    """Have `ensemble.json` state other sizes, as someone would who wrote it for the purpose."""
+    """Write other sizes into `ensemble.json`, with a matching id, as an attacker would."""
     info = read_info(directory)
     write_info(directory, replace(info, model=replace(info.model, **sizes)))
 
@@ -376,7 +393,7 @@ def test_weights_that_are_no_finite_numbers_are_refused(directory: str, value: f
     state["lstm.weight_hh_l0"][0, 0] = value
     digest = files.write_member(directory, 1, state)
     info = read_info(directory)
-    write_info(directory, replace(info, members=[info.members[0], {**info.members[1], "digest": digest}]))
+    write_info(directory, replace(info, members=[info.members[0], replace(info.members[1], digest=digest)]))
     expected = r"member_1\.safetensors: weights must be finite, lstm\.weight_hh_l0 holds NaN or infinity"
     with pytest.raises(ConfigError, match=expected):
         files.load(directory, CPU)
@@ -387,6 +404,6 @@ def test_trust_data_that_is_no_number_is_refused(directory: str) -> None:
     data = calibration_file.read_trust(directory, info)
     data.discriminants[0].offset_C[1] = math.nan
     digest = calibration_file.write_trust(directory, data)
-    write_info(directory, replace(info, trust={**info.trust, "digest": digest}))
+    write_info(directory, with_digest(info, digest))
     with pytest.raises(ConfigError, match=r"trust\.safetensors: values must be numbers, 0\.offset_C holds NaN"):
         files.load(directory, CPU)

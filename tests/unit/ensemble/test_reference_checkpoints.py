@@ -1,4 +1,4 @@
-"""Checkpoints of the reference system: the same logits as by the formula, or refused with the key's name."""
+"""Checkpoints of the reference system: the same logits as the formula, or an error that names the key."""
 
 from __future__ import annotations
 
@@ -18,12 +18,13 @@ import torch
 from torch import Tensor
 
 from tests.support import formula
+from tests.support.ensembles import MEASURED, NEUTRAL_TRUST, ood_line, with_digest
 from vidclf import storage
 from vidclf.config import ModelConfig, TrainConfig
 from vidclf.ensemble import reference_checkpoints
 from vidclf.ensemble.calibration_file import OutdatedEnsembleError
 from vidclf.ensemble.files import load
-from vidclf.ensemble.info import read_info, write_info
+from vidclf.ensemble.info import LookInfo, read_info, write_info
 from vidclf.ensemble.temporal_model import TemporalClassifier
 from vidclf.errors import ConfigError
 from vidclf.features.feature_set import FeatureSet
@@ -44,11 +45,11 @@ PLAIN = [("linear", 0), ("relu", 1), ("linear", 3), ("relu", 4), ("linear", 6)]
 LAYER = [("linear", 0), ("layer_norm", 1), ("relu", 2), ("linear", 4), ("layer_norm", 5), ("relu", 6), ("linear", 8)]
 BATCH = [("linear", 0), ("batch_norm", 1), ("relu", 2), ("linear", 4), ("batch_norm", 5), ("relu", 6), ("linear", 8)]
 TIGHT = [("linear", 0), ("relu", 1), ("linear", 2), ("relu", 3), ("linear", 4)]
-"""Without dropout between, so with other numbers than ours."""
+"""Without dropout in between, so the layers have other numbers than in `TemporalClassifier`."""
 
 
 def checkpoint(seed: int = 0, classifier: list[tuple[str, int]] = PLAIN) -> dict[str, Any]:
-    """A checkpoint by the contract: names and shapes written out here, not taken from our model."""
+    """A checkpoint as specified: names and shapes are written out here, not taken from `TemporalClassifier`."""
     generator = torch.Generator().manual_seed(seed)
     state: dict[str, Tensor] = {}
 
@@ -141,7 +142,7 @@ def with_config(**changes: Any) -> Callable[[dict[str, Any]], None]:
 
 
 def with_state(**changes: Tensor | None) -> Callable[[dict[str, Any]], None]:
-    """Tensors put in, or taken out (None); `__` in a name is a dot."""
+    """Tensors to add, or to remove (None). `__` in a name stands for a dot."""
 
     def change(content: dict[str, Any]) -> None:
         for name, tensor in changes.items():
@@ -216,7 +217,7 @@ def test_a_batch_norm_of_another_width_is_named(tmp_path: Path) -> None:
 
 
 class Code:
-    """Runs when it is unpickled."""
+    """An object that runs code when it is unpickled."""
 
     def __reduce__(self) -> tuple[Any, ...]:
         return (Path.touch, (Path("ran"),))
@@ -329,7 +330,7 @@ def test_an_imported_ensemble_classifies_as_its_checkpoints_do(
     loaded = load(str(output), torch.device("cpu"))
     assert loaded.info.classes == ["C", "A", "B"]
     assert loaded.info.training["recipe"] == "imported"
-    assert [member["imported_from"] for member in loaded.info.members] == [
+    assert [member.imported_from for member in loaded.info.members] == [
         "best_ensemble_model_0.pt",
         "best_ensemble_model_1.pt",
     ]
@@ -345,7 +346,9 @@ def test_an_imported_ensemble_classifies_as_its_checkpoints_do(
         np.argmax(expected_logits(contents[0], PLAIN, rows)) == "CAB".index(str(label))
         for rows, label in zip(features.features[12:], features.labels[12:], strict=True)
     ]
-    assert loaded.info.members[0]["best"]["val_accuracy"] == pytest.approx(np.mean(right))
+    best = loaded.info.members[0].best
+    assert best is not None
+    assert best["val_accuracy"] == pytest.approx(np.mean(right))
     # Submitted again there is nothing to do; other checkpoints are another ensemble.
     again = train(config(directory, output), [features], ["DEFAULT"])
     assert again is not None
@@ -366,12 +369,19 @@ def test_an_ensemble_that_an_earlier_version_calibrated_is_calibrated_again(tmp_
         {name: array for name, array in arrays.items() if not name.startswith("full.")}, output / "trust.safetensors"
     )
     digest = hashlib.sha256((output / "trust.safetensors").read_bytes()).hexdigest()
-    write_info(str(output), replace(info, trust={**info.trust, "digest": digest}))
+    write_info(str(output), with_digest(info, digest))
     with pytest.raises(OutdatedEnsembleError, match="was calibrated by an earlier version"):
         load(str(output), torch.device("cpu"))
-    # What it was fitted to, too, has to be at hand.
-    with_look = {"keyframes": {"feature_specs": [{"backbone": "efficientnet_lite0"}]}}
-    write_info(str(output), replace(read_info(str(output)), stages=with_look))
+    # An ensemble with a first look needs that look again for its calibration.
+    look = LookInfo(
+        num_frames=3,
+        feature_specs=[features.spec],
+        calibration=MEASURED,
+        ood=ood_line(),
+        trust=NEUTRAL_TRUST,
+        val_accuracy=0.5,
+    )
+    write_info(str(output), replace(read_info(str(output)), stages={"keyframes": look}))
     with pytest.raises(ConfigError, match="--first-look must be given again"):
         train(config(directory, output), [features], ["DEFAULT"])
     write_info(str(output), replace(read_info(str(output)), stages={}))

@@ -1,4 +1,4 @@
-"""The temporal model: its formula, its size, its names, and that padding is seen by no stage."""
+"""The temporal model: its formula, size and module names, and that padding has no influence."""
 
 from __future__ import annotations
 
@@ -63,7 +63,7 @@ def test_the_forward_pass_is_the_formulas(classifier_norm: str, classifier: list
     model = TemporalClassifier(6, 3, replace(SMALL, classifier_norm=classifier_norm)).eval()
     with torch.no_grad():
         for parameter in model.parameters():
-            # Norms that scale by 1 and biases of 0 would hide a mistake.
+            # Norms with scale 1 and biases of 0 would hide mistakes.
             parameter.add_(0.2 * torch.randn_like(parameter))
     state = {name: tensor.double().numpy() for name, tensor in model.state_dict().items()}
     features_BTD, lengths = torch.randn(4, 7, 6), [7, 3, 1, 6]
@@ -123,10 +123,11 @@ def test_attention_sums_to_one_and_is_nothing_on_padding(model: TemporalClassifi
 
 
 def test_the_frames_that_stand_for_a_video() -> None:
-    chosen_BN, kept_B = chosen_frames(torch.tensor([8, 4, 2]), 4)
-    # The midpoints of four spans of two frames; each of four; each of two, and then nothing that counts.
-    assert chosen_BN.tolist() == [[1, 3, 5, 7], [0, 1, 2, 3], [0, 1, 1, 1]]
-    assert kept_B.tolist() == [4, 4, 2]
+    indices_BN, counts_B = chosen_frames(torch.tensor([8, 4, 2]), 4)
+    # Midpoints of four spans of two frames; each of four frames; each of two frames, then repetitions that do not
+    # count.
+    assert indices_BN.tolist() == [[1, 3, 5, 7], [0, 1, 2, 3], [0, 1, 1, 1]]
+    assert counts_B.tolist() == [4, 4, 2]
 
 
 def test_a_model_of_few_frames_sees_just_these() -> None:
@@ -136,11 +137,11 @@ def test_a_model_of_few_frames_sees_just_these() -> None:
     few.load_state_dict(every.state_dict())
     features_BTD = torch.randn(2, 8, 4)
     output = few(features_BTD, torch.tensor([8, 8]))
-    seen = every(features_BTD[:, [1, 3, 5, 7]], torch.tensor([4, 4]))
-    assert torch.equal(output.logits_BC, seen.logits_BC)
-    assert torch.equal(output.attention_BT[:, [1, 3, 5, 7]], seen.attention_BT)
+    thinned = every(features_BTD[:, [1, 3, 5, 7]], torch.tensor([4, 4]))
+    assert torch.equal(output.logits_BC, thinned.logits_BC)
+    assert torch.equal(output.attention_BT[:, [1, 3, 5, 7]], thinned.attention_BT)
     assert output.attention_BT[:, ::2].abs().max() == 0
-    # Padding is seen by neither.
+    # Padding has no influence on either.
     ragged = few(features_BTD, torch.tensor([8, 2]))
     alone = every(features_BTD[1:, :2], torch.tensor([2]))
     assert torch.allclose(ragged.logits_BC[1], alone.logits_BC[0], atol=1e-6)
@@ -161,16 +162,16 @@ def test_projection_and_pooling_have_widths_of_their_own() -> None:
 def test_autocast_leaves_the_lstm_alone(lengths: list[int]) -> None:
     config = ModelConfig(hidden_dim=4, num_lstm_layers=1, num_attention_heads=2, classifier_dims=(4,), dropout=0.0)
     model = TemporalClassifier(5, 2, config)
-    seen: list[tuple[bool, torch.dtype]] = []
+    calls: list[tuple[bool, torch.dtype]] = []
 
     def look(module: torch.nn.Module, inputs: tuple[object, ...]) -> None:
         data = getattr(inputs[0], "data", inputs[0])
         assert isinstance(data, torch.Tensor)
-        seen.append((torch.is_autocast_enabled("cpu"), data.dtype))
+        calls.append((torch.is_autocast_enabled("cpu"), data.dtype))
 
     model.lstm.register_forward_pre_hook(look)
     with torch.autocast("cpu", torch.bfloat16):
         model(torch.randn(2, 3, 5), torch.tensor(lengths)).logits_BC.float().sum().backward()
-    assert seen == [(False, torch.float32)]
+    assert calls == [(False, torch.float32)]
     assert model.lstm.weight_hh_l0.grad is not None
     assert model.lstm.weight_hh_l0.grad.dtype == torch.float32

@@ -1,4 +1,4 @@
-"""Views of a sequence, and the weights that validation gives them."""
+"""Views of a sequence, and their weights as fitted on validation videos."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ FRAMES = np.array([[0.0], [2.0], [4.0], [6.0]], np.float16)
 
 
 def test_the_views_of_four_frames() -> None:
-    seen = {name: view(FRAMES)[:, 0].tolist() for name, view in views.VIEWS.items()}
-    assert seen["original"] == [0, 2, 4, 6]
-    assert seen["reverse"] == [6, 4, 2, 0]
-    assert seen["faster"] == [0, 4]
-    assert seen["slower"] == pytest.approx([0, 1.2, 2.4, 3.6, 4.8, 6], abs=2e-3)
+    frames = {name: view(FRAMES)[:, 0].tolist() for name, view in views.VIEWS.items()}
+    assert frames["original"] == [0, 2, 4, 6]
+    assert frames["reverse"] == [6, 4, 2, 0]
+    assert frames["faster"] == [0, 4]
+    assert frames["slower"] == pytest.approx([0, 1.2, 2.4, 3.6, 4.8, 6], abs=2e-3)
     assert all(view(FRAMES).dtype == np.float16 for view in views.VIEWS.values())
 
 
@@ -29,9 +29,9 @@ def votes(*true: list[float]) -> np.ndarray:
 
 
 def weights(probabilities_VBC: np.ndarray, groups: list[str]) -> list[float]:
-    found = views.fit_weights(probabilities_VBC, np.zeros(probabilities_VBC.shape[1], int), groups)
-    assert [view.name for view in found] == ["original", "reverse", "faster", "slower"]
-    return [view.weight for view in found]
+    fitted = views.fit_weights(probabilities_VBC, np.zeros(probabilities_VBC.shape[1], int), groups)
+    assert [view.name for view in fitted] == ["original", "reverse", "faster", "slower"]
+    return [view.weight for view in fitted]
 
 
 def test_views_that_hurt_or_add_nothing_get_no_weight() -> None:
@@ -43,7 +43,7 @@ def test_a_view_that_helps_every_source_votes() -> None:
     found = weights(votes([0.5, 0.6, 0.5, 0.6], [0.9, 0.9, 0.9, 0.9], [0.1] * 4, [0.1] * 4), list("abcd"))
     assert found[2:] == [0, 0]
     assert found[0] + found[1] == pytest.approx(1)
-    # Drawn to a half by the prior, since four videos are few.
+    # Four videos are few, so the prior pulls the weight towards a half.
     assert 0.5 < found[1] < 0.75
 
 

@@ -1,4 +1,4 @@
-"""ROC, reliability and risk against coverage with literal answers."""
+"""ROC, reliability and risk against coverage, with literal answers."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ SCORE = np.array([0.9, 0.8, 0.7, 0.6])
 
 
 def test_roc_counts_the_pairs_in_the_right_order() -> None:
-    # Of the four pairs of one of the class and one not, 0.8 before 0.7 is the wrong way round.
+    # Of the four pairs of a video of the class and another video, one is in the wrong order: 0.8 before 0.7.
     found = curves.roc(np.array([0.9, 0.8, 0.7, 0.1]), np.array([True, False, True, False]))
     assert found is not None
     assert found.auc == 0.75
@@ -41,7 +41,7 @@ def test_risk_rises_where_a_wrong_video_is_accepted() -> None:
     assert found.coverage == [0.25, 0.5, 0.75, 1.0]
     assert found.risk == [0.0, 0.5, 0.33333, 0.25]
     assert found.area == pytest.approx((0 + 1 / 2 + 1 / 3 + 1 / 4) / 4)
-    # The best order accepts the wrong one last: 1/4 at full coverage and nothing before.
+    # The best order accepts the wrong video last: risk 1/4 at full coverage and 0 before.
     assert found.perfect_area == pytest.approx(1 / 16)
 
 
@@ -49,7 +49,7 @@ def test_ties_are_accepted_together_in_any_order() -> None:
     scores, correct = np.array([0.9, 0.5, 0.5]), np.array([True, False, True])
     found = curves.risk_coverage(scores, correct)
     assert (found.coverage, found.risk) == ([0.33333, 1.0], [0.0, 0.33333])
-    # Half an error is expected after two, a whole one after three: (0 + 1/4 + 1/3) / 3.
+    # The expected number of errors is 1/2 after two videos and 1 after three: (0 + 1/4 + 1/3) / 3.
     assert found.area == pytest.approx((0 + 1 / 4 + 1 / 3) / 3)
     assert curves.risk_coverage(scores[[0, 2, 1]], correct[[0, 2, 1]]) == found
 

@@ -1,4 +1,4 @@
-"""Metrics with literal answers."""
+"""Scores of a classification, with literal answers."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def test_a_class_that_is_neither_present_nor_predicted_does_not_enter_the_macro_
 
 
 def test_a_class_that_is_never_predicted_counts_as_zero() -> None:
-    # What a collapsed model looks like: A has F1 2/3, B has 0.
+    # A collapsed model: A has F1 2/3, B has 0.
     assert scores.evaluate([0, 1], [0, 0], CLASSES).macro_f1 == pytest.approx(1 / 3)
 
 
@@ -35,7 +35,7 @@ def test_no_video_is_an_error() -> None:
 
 
 def test_calibration_error_is_the_weighted_gap_over_bins() -> None:
-    # Bin (0.7, 0.8]: 0.75 sure, half right: gap 0.25 over half the videos; bin (0.9, 1]: right and sure.
+    # Bin (0.7, 0.8] holds half the videos, with confidence 0.75 and accuracy 0.5: gap 0.25. Bin (0.9, 1] has no gap.
     confidence = np.array([0.75, 0.75, 1.0, 1.0])
     correct = np.array([True, False, True, True])
     assert scores.expected_calibration_error(confidence, correct) == pytest.approx(0.125)

@@ -13,7 +13,8 @@ from tests.support.features import half_and_half, pair
 from vidclf.config import ModelConfig
 from vidclf.ensemble import files
 from vidclf.ensemble.inference import Ensemble
-from vidclf.ensemble.info import EnsembleInfo, FittedBackbone, write_info
+from vidclf.ensemble.info import FittedBackbone, MembersInfo, write_info
+from vidclf.ensemble.member_record import MemberRecord
 from vidclf.ensemble.temporal_model import TemporalClassifier
 from vidclf.features.feature_set import FeatureSet
 from vidclf.features.spec import FeatureSpec
@@ -42,9 +43,9 @@ def test_the_error_after_is_that_of_videos_the_temperature_has_not_seen() -> Non
     probabilities_VMBC = np.tile(np.array([sure, 1 - sure], np.float32), (1, 1, 8000, 1))
     labels_B, folds_B = np.array(([0] * 3000 + [1] * 1000) * 2), np.repeat([0, 1], 4000)
     measured, votes = fit_calibration(probabilities_VMBC, np.array([1.0], np.float32), labels_B, folds_B)
-    assert measured["temperature"] == pytest.approx(4 / np.log(3), abs=1e-2)
-    assert measured["ece_before"] == pytest.approx(sure - 0.75, abs=1e-5)
-    assert measured["ece_after"] == pytest.approx(0, abs=1e-3)
+    assert measured.temperature == pytest.approx(4 / np.log(3), abs=1e-2)
+    assert measured.ece_before == pytest.approx(sure - 0.75, abs=1e-5)
+    assert measured.ece_after == pytest.approx(0, abs=1e-3)
     np.testing.assert_allclose(votes.probabilities_BC, [[0.75, 0.25]] * 8000, atol=1e-3)
 
 
@@ -65,8 +66,8 @@ def calibrated(directory: Path, sets: list[FeatureSet], first_look: list[Feature
         torch.manual_seed(index)
         state = TemporalClassifier(features.spec.feature_dim, 2, MODEL).state_dict()
         digest = files.write_member(str(directory), index, state)
-        members.append({"file": files.member_file(index), "backbone": features.spec.backbone, "digest": digest})
-    bare = EnsembleInfo(
+        members.append(MemberRecord(file=files.member_file(index), backbone=features.spec.backbone, digest=digest))
+    bare = MembersInfo(
         classes=["A", "B"],
         backbones=[FittedBackbone.of(features.spec, "DEFAULT") for features in sets],
         model=MODEL,
@@ -87,11 +88,11 @@ def test_an_ensemble_is_calibrated_and_read_back(tmp_path: Path) -> None:
     features = half_and_half(SPEC, [rows_TD.astype(np.float16) for rows_TD in centred])
     loaded = calibrated(tmp_path, [features])
     info = loaded.info
-    assert [view["name"] for view in info.views] == ["original", "reverse", "faster", "slower"]
-    assert sum(view["weight"] for view in info.views) == pytest.approx(1)
-    assert info.calibration["num_videos"] == 12
+    assert [view.name for view in info.views] == ["original", "reverse", "faster", "slower"]
+    assert sum(view.weight for view in info.views) == pytest.approx(1)
+    assert info.calibration.num_videos == 12
     # All 12 of validation, and train's 12 by cross-fitting.
-    assert (info.trust["ood"]["num_videos"], info.trust["ood"]["level"]) == (24, 0.95)
+    assert (info.trust.ood.num_videos, info.trust.ood.level) == (24, 0.95)
     output = loaded([features.features[12:]])
     correct_B = output.probabilities_BC.argmax(axis=1) == [0, 1] * 6
     assert loaded.trust.full["plain"].correct_B.tolist() == correct_B.tolist()
@@ -134,7 +135,7 @@ def test_members_of_two_backbones_are_calibrated_together(tmp_path: Path) -> Non
     sets = pair()
     loaded = calibrated(tmp_path, sets)
     info = loaded.info
-    assert (len(info.trust["ood"]["distances"]), info.trust["ood"]["num_videos"]) == (2, 24)
+    assert (len(info.trust.ood.distances), info.trust.ood.num_videos) == (2, 24)
     seen_S = [features.features[12:] for features in sets]
     output = loaded(seen_S)
     assert output.ood_score_B.max() <= 1

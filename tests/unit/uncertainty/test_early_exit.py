@@ -1,14 +1,17 @@
+"""Early exit: the thresholds of a cascade and its outcome, with literal answers."""
+
 from __future__ import annotations
 
 import numpy as np
 import pytest
 
-from vidclf.uncertainty.early_exit import FULL, ValidationScores, outcome, stage_thresholds
+from vidclf.schema import Look
+from vidclf.uncertainty.early_exit import ValidationScores, outcome, stage_thresholds
 from vidclf.uncertainty.risk_threshold import ABSTAIN_ON_ALL, RiskThreshold
 
 
-def stage(trust: list[float], correct: list[bool], ood: list[float] | None = None) -> ValidationScores:
-    """Each video is a source of its own."""
+def scores(trust: list[float], correct: list[bool], ood: list[float] | None = None) -> ValidationScores:
+    """Scores at one look of videos that are each a source of their own."""
     return ValidationScores(
         trust_B=np.array(trust, np.float32),
         correct_B=np.array(correct),
@@ -18,10 +21,12 @@ def stage(trust: list[float], correct: list[bool], ood: list[float] | None = Non
 
 
 def sure(num: int) -> ValidationScores:
-    return stage([0.99] * num, [True] * num)
+    """Certain and right predictions."""
+    return scores([0.99] * num, [True] * num)
 
 
 def thresholds(full: float, **early: float) -> RiskThreshold:
+    """Thresholds of the full look and of early looks."""
     counts = dict.fromkeys(("num_accepted", "num_errors", "num_sources", "num_wrong_sources", "num_videos"), 0)
     return RiskThreshold(threshold=full, basis="certified", estimate=0.0, early=early, **counts)
 
@@ -34,53 +39,55 @@ def test_stages_that_are_right_all_decide() -> None:
 
 
 def test_the_risk_is_that_of_all_accepted_videos() -> None:
-    # Keyframes alone keep 0.05 on the 100 easy videos, and the full look on all 200: 2 and 8 errors, estimated at
-    # 3 / 102 and 9 / 202. But the full look is left the 100 hard ones, where its errors are, and 11 / 202 is too much.
-    keyframes = stage([0.995] * 100 + [0.005] * 100, [False] * 2 + [True] * 98 + [False] * 100)
-    full = stage([0.995] * 200, [True] * 100 + [False] * 8 + [True] * 92)
+    # Each look alone stays below 0.05: keyframes accept the 100 easy videos with 2 errors (estimate 3 / 102), the full
+    # look all 200 with 8 errors (9 / 202). Together the full look decides the 100 hard videos, which hold its errors:
+    # 11 / 202 is above 0.05.
+    keyframes = scores([0.995] * 100 + [0.005] * 100, [False] * 2 + [True] * 98 + [False] * 100)
+    full = scores([0.995] * 200, [True] * 100 + [False] * 8 + [True] * 92)
     assert (keyframes.threshold(0.05).basis, full.threshold(0.05).basis) == ("estimated", "estimated")
     found = stage_thresholds({"keyframes": keyframes}, full, 0.05)
     assert (found.early, found.num_accepted, found.num_errors) == ({}, 200, 8)
-    # With one error fewer at the keyframes: 10 / 202 is under 0.05.
-    keyframes = stage([0.995] * 100 + [0.005] * 100, [False] + [True] * 99 + [False] * 100)
+    # With one error fewer at the keyframes the estimate is 10 / 202, below 0.05.
+    keyframes = scores([0.995] * 100 + [0.005] * 100, [False] + [True] * 99 + [False] * 100)
     found = stage_thresholds({"keyframes": keyframes}, full, 0.05)
     assert (found.basis, found.num_accepted, found.num_errors) == ("estimated", 200, 9)
     assert list(found.early) == ["keyframes"]
 
 
 def test_no_estimated_stage_decides_where_the_full_look_is_certified() -> None:
-    # A tenth of what the keyframes are surest of is wrong; the full look is right.
-    keyframes = stage([0.995] * 100, [False] * 3 + [True] * 97)
+    # Three of the 100 videos that the keyframes are certain of are wrong. The full look is right.
+    keyframes = scores([0.995] * 100, [False] * 3 + [True] * 97)
     assert keyframes.threshold(0.05).basis == "estimated"
     found = stage_thresholds({"keyframes": keyframes}, sure(100), 0.05)
     assert (found.basis, found.early, found.num_errors) == ("certified", {}, 0)
 
 
 def test_a_stage_that_is_wrong_too_often_is_left_out() -> None:
-    found = stage_thresholds({"keyframes": stage([0.99] * 80, [False] * 80), "subset": sure(80)}, sure(80), 0.05)
+    found = stage_thresholds({"keyframes": scores([0.99] * 80, [False] * 80), "subset": sure(80)}, sure(80), 0.05)
     assert (found.basis, list(found.early)) == ("certified", ["subset"])
 
 
 def test_where_nothing_vouches_no_stage_decides() -> None:
-    wrong = stage([0.99] * 40, [False] * 40)
+    wrong = scores([0.99] * 40, [False] * 40)
     found = stage_thresholds({"keyframes": wrong, "subset": wrong}, wrong, 0.05)
     assert (found.basis, found.threshold, found.early) == ("none", ABSTAIN_ON_ALL, {})
 
 
 def test_videos_that_are_out_of_distribution_go_on() -> None:
-    keyframes = stage([0.99] * 140, [True] * 70 + [False] * 70, [0.9] * 70 + [1.1] * 70)
+    keyframes = scores([0.99] * 140, [True] * 70 + [False] * 70, [0.9] * 70 + [1.1] * 70)
     found = stage_thresholds({"keyframes": keyframes}, sure(140), 0.05)
     assert (found.num_accepted, found.num_errors, list(found.early)) == (140, 0, ["keyframes"])
 
 
 def test_the_outcome_counts_each_video_where_it_is_decided() -> None:
-    keyframes = stage([0.9, 0.9, 0.1, 0.9], [True, False, False, True], [0.5, 0.5, 0.5, 2.0])
-    subset = stage([0.1, 0.1, 0.8, 0.1], [True, True, True, True])
-    full = stage([0.1, 0.1, 0.1, 0.9], [True, True, False, False])
+    keyframes = scores([0.9, 0.9, 0.1, 0.9], [True, False, False, True], [0.5, 0.5, 0.5, 2.0])
+    subset = scores([0.1, 0.1, 0.8, 0.1], [True, True, True, True])
+    full = scores([0.1, 0.1, 0.1, 0.9], [True, True, False, False])
     found = outcome({"keyframes": keyframes, "subset": subset}, full, thresholds(0.5, keyframes=0.5, subset=0.5))
-    # Right at keyframes, wrong there, right at the subset; the fourth is strange to the keyframes, and wrong in full.
-    assert found.share == {"keyframes": 0.5, "subset": 0.25, FULL: 0.25}
+    # The first is right at the keyframes, the second wrong there, the third right at the subset. The fourth is out of
+    # distribution at the keyframes and wrong at the full look.
+    assert found.share == {"keyframes": 0.5, "subset": 0.25, Look.FULL: 0.25}
     assert (found.accuracy, found.error_among_accepted) == (0.5, 0.5)
     alone = outcome({"keyframes": keyframes}, full, thresholds(0.5))
-    assert (alone.share, alone.accuracy, alone.error_among_accepted) == ({FULL: 1.0}, 0.5, 1.0)
+    assert (alone.share, alone.accuracy, alone.error_among_accepted) == ({Look.FULL: 1.0}, 0.5, 1.0)
     assert outcome({}, full, thresholds(ABSTAIN_ON_ALL)).error_among_accepted == pytest.approx(0.0)

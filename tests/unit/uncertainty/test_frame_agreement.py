@@ -1,15 +1,16 @@
-"""What single frames say, with its answer."""
+"""Frame agreement and its discriminant, with literal answers."""
 
 from __future__ import annotations
 
 import numpy as np
 import pytest
+from sklearn.discriminant_analysis import LinearDiscriminantAnalysis
 
-from vidclf.uncertainty.frame_agreement import FrameDiscriminant, frame_agreement
+from vidclf.uncertainty.frame_agreement import SHRINKAGE, FrameDiscriminant, frame_agreement
 
 
 def test_agreement_is_the_share_of_frames_nearest_to_the_top_class() -> None:
-    # Means (1, 0) and (0, 1) under a precision of 1 and a quarter.
+    # Class means (1, 0) and (0, 1), inverse variances 1 and 1/4.
     discriminant = FrameDiscriminant(
         towards_DC=np.diag([1.0, 0.25]).astype(np.float32), offset_C=np.array([0.5, 0.125], np.float32)
     )
@@ -26,20 +27,34 @@ def test_a_discriminant_is_fitted_around_the_class_means() -> None:
     angles = [label * np.pi / 2 + (0.1 if index % 4 < 2 else -0.1) for index, label in enumerate(labels)]
     vectors = [np.array([np.cos(angle), np.sin(angle)]) for angle in angles]
     fitted = FrameDiscriminant.fit([(5 * np.sign(row) * row**2)[None] for row in vectors], labels)
-    # Half of the videos spread along each dimension, so the shrunk covariance has half of it on the diagonal.
+    # Half of the videos vary along each dimension, so the diagonal of the shrunk covariance is half of that spread.
     precision = 2 / np.sin(0.1) ** 2
     np.testing.assert_allclose(fitted.towards_DC, precision * np.cos(0.1) * np.eye(2), rtol=1e-4, atol=1e-3)
     np.testing.assert_allclose(fitted.offset_C, 0.5 * precision * np.cos(0.1) ** 2 * np.ones(2), rtol=1e-4)
 
 
 def test_a_covariance_is_shrunk_to_the_mean_in_every_direction() -> None:
-    # Squares of the square roots (0.8, ±0.6), of which the spread is 0.36 along the second of two dimensions:
-    # a twentieth of it stays there, of the rest a half is in each.
+    # The square roots are (0.8, ±0.6). Their variance is 0.36, all along the second of two dimensions. A twentieth of
+    # it stays there. The rest is split evenly over both.
     rows = [np.array([[0.64, 0.36]]), np.array([[0.64, -0.36]])]
     fitted = FrameDiscriminant.fit(rows, [0, 0])
     assert fitted.towards_DC[:, 0].tolist() == pytest.approx([0.8 / (0.95 * 0.18), 0.0], rel=1e-5)
     across = FrameDiscriminant.fit([*rows, *rows[:1]], [0, 0, 0])
-    # Mean (0.8, 0.2), spread 0.32.
+    # Mean (0.8, 0.2), variance 0.32.
     assert across.towards_DC[:, 0].tolist() == pytest.approx(
         [0.8 / (0.95 * 0.16), 0.2 / (0.05 * 0.32 + 0.95 * 0.16)], rel=1e-5
     )
+
+
+@pytest.mark.parametrize("num_videos", [12, 60])
+def test_a_discriminant_is_scikit_learns(num_videos: int) -> None:
+    generator = np.random.default_rng(0)
+    labels = [0, 0, 1, 2] * (num_videos // 4)
+    rows_BD = generator.normal(size=(num_videos, 20)) + 2 * np.eye(20)[labels]
+    # Squares, whose signed square roots are the rows.
+    fitted = FrameDiscriminant.fit([(np.sign(row) * row**2)[None] for row in rows_BD], labels)
+    unit_BD = rows_BD / np.linalg.norm(rows_BD, axis=1, keepdims=True)
+    expected = LinearDiscriminantAnalysis(solver="lsqr", shrinkage=SHRINKAGE).fit(unit_BD, labels)
+    np.testing.assert_allclose(fitted.towards_DC, expected.coef_.T, rtol=1e-4, atol=1e-5)
+    offset_C = np.log(expected.priors_) - expected.intercept_
+    np.testing.assert_allclose(fitted.offset_C, offset_C, rtol=1e-4)

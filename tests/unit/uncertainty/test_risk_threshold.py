@@ -1,4 +1,4 @@
-"""Thresholds that are certified on sources, each with its answer."""
+"""Risk thresholds that are certified over sources, with literal answers."""
 
 from __future__ import annotations
 
@@ -12,7 +12,8 @@ from vidclf.uncertainty.early_exit import ValidationScores
 from vidclf.uncertainty.risk_threshold import Acceptance, RiskThreshold, threshold_text
 
 
-def seen(trust: list[float], correct: list[bool], sources: list[int], ood: float = 0.5) -> ValidationScores:
+def scores(trust: list[float], correct: list[bool], sources: list[int], ood: float = 0.5) -> ValidationScores:
+    """Scores of validation videos with the same OOD score."""
     return ValidationScores(
         trust_B=np.array(trust, np.float32),
         correct_B=np.array(correct, bool),
@@ -22,8 +23,19 @@ def seen(trust: list[float], correct: list[bool], sources: list[int], ood: float
 
 
 def right(num_sources: int, videos_per_source: int = 1) -> ValidationScores:
+    """Scores of videos that are all right."""
     num_videos = num_sources * videos_per_source
-    return seen([0.9] * num_videos, [True] * num_videos, [i // videos_per_source for i in range(num_videos)])
+    return scores([0.9] * num_videos, [True] * num_videos, [i // videos_per_source for i in range(num_videos)])
+
+
+@pytest.mark.parametrize(
+    ("trust", "ood", "expected"),
+    [(0.7, 1.0, True), (0.69, 1.0, False), (0.7, 1.001, False), (0.7, np.nan, False), (np.nan, 0.5, False)],
+)
+def test_a_video_is_accepted_from_the_threshold_on_unless_it_is_out_of_distribution(
+    trust: float, ood: float, expected: bool
+) -> None:
+    assert risk_threshold.is_accepted(np.array([trust]), np.array([ood]), 0.7).tolist() == [expected]
 
 
 def test_a_risk_needs_this_many_sources_without_an_error() -> None:
@@ -43,58 +55,59 @@ def test_videos_of_one_source_certify_nothing() -> None:
 
 
 def test_a_source_with_one_wrong_video_counts_as_wrong() -> None:
-    # 77 sources bear one wrong one: P(at most 1 of 77 | 0.05) = 0.097. Two wrong videos of one source are one.
+    # 77 sources allow one wrong source: P(at most 1 of 77 | 0.05) = 0.097. Two wrong videos of one source count once.
     assert binomtest(1, 77, 0.05, alternative="less").pvalue == pytest.approx(0.0973, abs=1e-4)
     sources = [i // 10 for i in range(770)]
-    found = seen([0.9] * 770, [False, False, *[True] * 768], sources).threshold(0.05)
+    found = scores([0.9] * 770, [False, False, *[True] * 768], sources).threshold(0.05)
     assert (found.basis, found.num_errors, found.num_wrong_sources, found.num_sources) == ("certified", 2, 1, 77)
-    # The same two of different sources.
-    found = seen([0.9] * 770, [False, *[True] * 768, False], sources).threshold(0.05)
+    # The same two videos, but of different sources.
+    found = scores([0.9] * 770, [False, *[True] * 768, False], sources).threshold(0.05)
     assert (found.basis, found.num_wrong_sources) == ("estimated", 2)
 
 
 def test_the_threshold_lies_above_the_errors() -> None:
-    # 60 right from 0.505 on, then 10 wrong ones around 0.3.
+    # 60 right videos above 0.505, 10 wrong ones around 0.3.
     trust = [*np.linspace(0.505, 0.995, 60).tolist(), *[0.305] * 10]
-    found = seen(trust, [True] * 60 + [False] * 10, list(range(70))).threshold(0.05)
+    found = scores(trust, [True] * 60 + [False] * 10, list(range(70))).threshold(0.05)
     assert (found.basis, found.threshold, found.num_accepted, found.num_errors) == ("certified", 0.31, 60, 0)
 
 
 def test_the_search_stops_at_the_first_failure() -> None:
-    # 80 right, 40 wrong below, and then so many right ones that all together would be certified again.
-    data = seen([0.9] * 80 + [0.8] * 40 + [0.5] * 2000, [True] * 80 + [False] * 40 + [True] * 2000, list(range(2120)))
-    one = Acceptance.of(0.5, data.accepts(0.5), data.correct_B, data.source_B)
-    assert one.certifies(0.05, 0.1)
+    # 80 right videos, 40 wrong ones below them, and then so many right ones that all together would be certified again.
+    data = scores([0.9] * 80 + [0.8] * 40 + [0.5] * 2000, [True] * 80 + [False] * 40 + [True] * 2000, list(range(2120)))
+    acceptance = Acceptance.of(0.5, data.accepts(0.5), data.correct_B, data.source_B)
+    assert acceptance.certifies(0.05, 0.1)
     found = data.threshold(0.05)
     assert (found.basis, found.num_accepted) == ("certified", 80)
 
 
 def test_where_nothing_vouches_nothing_is_accepted() -> None:
-    # Every video is wrong; there is none; none is in distribution.
-    wrong = seen([0.9] * 45, [False] * 45, list(range(45)))
-    for data in (wrong, seen([], [], []), seen([0.9] * 45, [True] * 45, list(range(45)), ood=1.5)):
+    # Every video is wrong; there are no videos; every video is out of distribution.
+    wrong = scores([0.9] * 45, [False] * 45, list(range(45)))
+    for data in (wrong, scores([], [], []), scores([0.9] * 45, [True] * 45, list(range(45)), ood=1.5)):
         found = data.threshold(0.05)
         assert (found.basis, found.abstains_on_all, found.num_accepted) == ("none", True, 0)
         assert not data.accepts(found.threshold).any()
 
 
 def test_uncertified_videos_are_accepted_on_request_from_the_highest_threshold_of_the_least_estimate() -> None:
-    data = seen([0.9, 0.8, 0.7, 0.205], [True, True, True, False], [0, 1, 2, 3])
+    data = scores([0.9, 0.8, 0.7, 0.205], [True, True, True, False], [0, 1, 2, 3])
     found = data.threshold(0.05, accept_uncertified=True)
-    # Three of three right: (0 + 1) / (3 + 2), from 0.70 down to 0.21.
+    # Three of three are right between 0.70 and 0.21: estimate (0 + 1) / (3 + 2).
     assert (found.basis, found.threshold, found.num_accepted) == ("none", pytest.approx(0.7), 3)
     assert found.estimate == pytest.approx(0.2)
-    # Where all are wrong the fewest are accepted: none.
-    wrong = seen([0.9] * 45, [False] * 45, list(range(45))).threshold(0.05, accept_uncertified=True)
+    # If all are wrong, the fewest possible are accepted: none.
+    wrong = scores([0.9] * 45, [False] * 45, list(range(45))).threshold(0.05, accept_uncertified=True)
     assert (wrong.threshold, wrong.num_accepted) == (0.99, 0)
 
 
 def test_the_estimate_is_by_the_effective_number_of_sources() -> None:
-    # 20 and five sources of 4: 40² / (20² + 5 · 4²) = 3.33 effective sources; a quarter of the videos is wrong.
+    # One source of 20 videos and five of 4: 40² / (20² + 5 · 4²) = 3.33 effective sources. A quarter of the videos is
+    # wrong.
     sources = [0] * 20 + [1 + i // 4 for i in range(20)]
-    one = Acceptance.of(0.5, np.ones(40, bool), np.arange(40) >= 10, np.array(sources))
-    assert one.num_effective_sources == pytest.approx(10 / 3)
-    assert one.estimate == pytest.approx((10 / 3 / 4 + 1) / (10 / 3 + 2))
+    acceptance = Acceptance.of(0.5, np.ones(40, bool), np.arange(40) >= 10, np.array(sources))
+    assert acceptance.num_effective_sources == pytest.approx(10 / 3)
+    assert acceptance.estimate == pytest.approx((10 / 3 / 4 + 1) / (10 / 3 + 2))
 
 
 def test_several_paths_share_the_probability_of_a_false_certificate() -> None:

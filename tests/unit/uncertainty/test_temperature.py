@@ -1,4 +1,4 @@
-"""Temperature scaling, with the answers."""
+"""Temperature scaling, with literal answers."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ from vidclf.uncertainty.temperature import fit_temperature, tempered
 def test_a_temperature_is_a_root_of_the_probabilities() -> None:
     np.testing.assert_allclose(tempered(np.array([[0.8, 0.2], [0.5, 0.5]]), 2.0)[0], [2 / 3, 1 / 3], rtol=1e-6)
     np.testing.assert_allclose(tempered(np.array([[0.8, 0.2]]), 0.5), [[16 / 17, 1 / 17]], rtol=1e-6)
-    each_B1 = np.array([[1.0], [2.0]])
-    np.testing.assert_allclose(tempered(np.array([[0.8, 0.2]] * 2), each_B1)[:, 0], [0.8, 2 / 3], rtol=1e-6)
+    per_video_B1 = np.array([[1.0], [2.0]])
+    np.testing.assert_allclose(tempered(np.array([[0.8, 0.2]] * 2), per_video_B1)[:, 0], [0.8, 2 / 3], rtol=1e-6)
 
 
 def test_a_probability_of_0_stays_next_to_none() -> None:
@@ -20,7 +20,7 @@ def test_a_probability_of_0_stays_next_to_none() -> None:
 
 
 def test_many_videos_decide_the_temperature() -> None:
-    # Logits of 4 say 98 %, three of four are right: ln 3 / 4 is the factor that makes it 75 %.
+    # A logit of 4 means 98 %, but three of four are right. The factor ln 3 / 4 turns it into 75 %.
     sure = 1 / (1 + np.exp(-4))
     probabilities_BC, labels_B = np.array([[sure, 1 - sure]] * 4000), np.array([0, 0, 0, 1] * 1000)
     assert fit_temperature(probabilities_BC, labels_B) == pytest.approx(4 / np.log(3), abs=1e-2)
