@@ -18,7 +18,8 @@ from vidclf.ensemble.member_record import MemberRecord
 from vidclf.ensemble.temporal_model import TemporalClassifier
 from vidclf.features.feature_set import FeatureSet
 from vidclf.features.spec import FeatureSpec
-from vidclf.training.calibrate import calibrate, fit_calibration
+from vidclf.training.calibrate import calibrate
+from vidclf.training.calibration_fit import fit_calibration
 from vidclf.uncertainty.folds import cross_fitted
 from vidclf.uncertainty.frame_agreement import frame_agreement
 from vidclf.uncertainty.ood import motion
