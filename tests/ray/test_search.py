@@ -21,7 +21,8 @@ from vidclf.ensemble import files
 from vidclf.errors import ConfigError, RunStopped
 from vidclf.reports import tuning_page
 from vidclf.training.dataset import training_data
-from vidclf.training.member_fit import Epoch, fit_member
+from vidclf.training.member_fit import fit_member
+from vidclf.training.member_state import Epoch
 from vidclf.tuning import trial_files, tune
 from vidclf.tuning.ray_search import ContinuedASHA
 from vidclf.tuning.space import parse_space

@@ -18,7 +18,8 @@ from safetensors.torch import load_file
 
 from tests.support import training_job
 from vidclf.training.dataset import training_data
-from vidclf.training.member_fit import Epoch, fit_member
+from vidclf.training.member_fit import fit_member
+from vidclf.training.member_state import Epoch
 
 ROOT = Path(__file__).resolve().parents[2]
 DEADLINE_S = 120.0

@@ -18,8 +18,9 @@ from vidclf.runs.lease import Guard
 from vidclf.training import gpu_memory
 from vidclf.training.dataset import TrainingData
 from vidclf.training.gpu_memory import Placement
-from vidclf.training.member_fit import Epoch, FittedMember, MemberFit, Snapshot, write_snapshot
+from vidclf.training.member_fit import FittedMember, MemberFit, write_snapshot
 from vidclf.training.member_plan import MemberPlan
+from vidclf.training.member_state import Epoch, Snapshot
 from vidclf.training.state_writer import StateWriter
 from vidclf.training.tracking import Tracker
 

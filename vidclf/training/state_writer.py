@@ -11,7 +11,7 @@ from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from types import TracebackType
 
-from vidclf.training.member_fit import Snapshot
+from vidclf.training.member_state import Snapshot
 
 WRITING_SHARE = 1 / 20
 """Most of the time that is spent on writing states, where no state must be written at a given epoch."""

@@ -17,7 +17,7 @@ from vidclf import storage
 from vidclf.config import TrainConfig
 from vidclf.credentials import masked, masked_text
 from vidclf.errors import ConfigError
-from vidclf.training.member_fit import Epoch
+from vidclf.training.member_state import Epoch
 
 TENSORBOARD_DIR = "tensorboard"
 

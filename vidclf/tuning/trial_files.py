@@ -28,7 +28,8 @@ from vidclf import arrow, schema, storage
 from vidclf.config import FitConfig
 from vidclf.config.fields import base_kind
 from vidclf.schema import TrialStatus
-from vidclf.training.member_fit import Snapshot, write_snapshot
+from vidclf.training.member_fit import write_snapshot
+from vidclf.training.member_state import Snapshot
 from vidclf.tuning.space import FEATURES, KINDS
 
 TRIALS_DIR = "trials"

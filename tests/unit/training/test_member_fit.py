@@ -12,18 +12,11 @@ import torch
 from vidclf.config import FitConfig
 from vidclf.ensemble.temporal_model import TemporalClassifier
 from vidclf.training import member_fit
+from vidclf.training.averaged_weights import latest_share
 from vidclf.training.dataset import Batches, Sequences, TrainingData
 from vidclf.training.gpu_memory import Placement
-from vidclf.training.member_fit import (
-    Epoch,
-    FittedMember,
-    MemberFit,
-    fit_member,
-    has_collapsed,
-    latest_share,
-    predict,
-    write_snapshot,
-)
+from vidclf.training.member_fit import FittedMember, MemberFit, fit_member, has_collapsed, predict, write_snapshot
+from vidclf.training.member_state import Epoch
 
 CONFIG = FitConfig(
     hidden_dim=8,
@@ -213,8 +206,8 @@ def test_the_weights_that_are_kept_are_averaged(data: TrainingData) -> None:
         expected.append(9 / 11 * second + 2 / 11 * (0.9 * first + 0.1 * start))
     # The steps are those of a member without an average.
     assert torch.equal(latest[0], latest[1])
-    torch.testing.assert_close(averaged._averaged.state_dict()[key], expected[1])
-    assert raw._averaged is raw._model
+    torch.testing.assert_close(averaged._averaged.model.state_dict()[key], expected[1])
+    assert raw._averaged.model is raw._model
 
 
 @pytest.mark.parametrize("bootstrap", [False, True])

@@ -6,7 +6,7 @@ import threading
 
 import pytest
 
-from vidclf.training.member_fit import Snapshot
+from vidclf.training.member_state import Snapshot
 from vidclf.training.state_writer import StateWriter
 
 

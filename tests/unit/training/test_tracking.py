@@ -12,7 +12,7 @@ import pytest
 from tests.support import training_job
 from vidclf.config import TrainConfig
 from vidclf.errors import ConfigError
-from vidclf.training.member_fit import Epoch
+from vidclf.training.member_state import Epoch
 from vidclf.training.tracking import (
     LAST_SCALAR,
     MLFLOW_RETRIES,
