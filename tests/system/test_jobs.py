@@ -104,7 +104,7 @@ def ensemble(features: Path, work: Path) -> Path:
     said = succeed("train", *arguments)
     assert "2 members" in said
     # The made videos all look alike, whatever their source.
-    assert re.match(r"leakage: \d+ pairs of near duplicates stand in different splits, see leakage\.parquet\n", said)
+    assert re.match(r"leakage: \d+ pairs of near duplicates are in different splits, see leakage\.parquet\n", said)
     manifest = {row["video_id"]: row["split"] for row in pq.read_table(work / "manifest.parquet").to_pylist()}
     used = pq.read_table(work / "ensemble/splits.parquet").to_pylist()
     assert {row["video_id"]: row["split"] for row in used} == {i: manifest[i] for i in ids(features, ".")}

@@ -119,8 +119,8 @@ def test_a_training_that_runs_out_goes_on_with_less() -> None:
         (False, 4),
     ]
     assert said[1] == (
-        "out of GPU memory with features in the host's memory (CUDA out of memory. Tried to allocate 2.00 GiB); goes "
-        "on with features in the host's memory, batches in 2 parts"
+        "out of GPU memory with features in the host's memory (CUDA out of memory. Tried to allocate 2.00 GiB); "
+        "continues with features in the host's memory, batches in 2 parts"
     )
     with pytest.raises(torch.OutOfMemoryError):
         gpu_memory.within_memory(Placement(), 3, train, said.append)

@@ -106,7 +106,7 @@ def test_a_near_duplicate_in_another_split_is_named() -> None:
         "other_split": "val",
         "same_content": False,
     }
-    assert division.summary == ("leakage: 1 pair of near duplicates stands in different splits, see leakage.parquet")
+    assert division.summary == ("leakage: 1 pair of near duplicates is in different splits, see leakage.parquet")
 
 
 def test_the_threshold_decides_what_is_near() -> None:
@@ -126,7 +126,7 @@ def test_files_of_the_same_content_are_near_whatever_their_features() -> None:
 def test_without_near_duplicates_nothing_is_named() -> None:
     division = leakage.assign_splits(feature_set(), config())
     assert (division.num_leaks, division.leaks.num_rows) == (0, 0)
-    assert division.summary == "leakage: no near duplicates stand in different splits"
+    assert division.summary == "leakage: no near duplicates are in different splits"
 
 
 def test_new_splits_keep_sources_and_near_duplicates_together() -> None:
