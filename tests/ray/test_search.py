@@ -23,10 +23,10 @@ from vidclf.reports import tuning_page
 from vidclf.training.dataset import training_data
 from vidclf.training.member_fit import fit_member
 from vidclf.training.member_state import Epoch
-from vidclf.tuning import trial_files, tune
+from vidclf.tuning import search_log, trial_files
 from vidclf.tuning.ray_search import ContinuedASHA
 from vidclf.tuning.space import parse_space
-from vidclf.tuning.study import locations, refuse_incomparable
+from vidclf.tuning.study import check_comparable, locations
 from vidclf.tuning.trial_files import TrialRecord
 from vidclf.tuning.tune import SearchResult
 
@@ -142,7 +142,7 @@ def test_trials_that_want_too_much_memory_are_marked_and_the_others_end(ray_sess
 
 
 def test_a_search_without_a_score_ends_with_the_first_error(ray_session: None, tmp_path: Path) -> None:
-    with pytest.raises(RunStopped, match=r"none of 1 trials has a score; the first: RuntimeError: "):
+    with pytest.raises(RunStopped, match=r"none of 1 trials has a score; the first error: RuntimeError: "):
         tuning_job.run(tmp_path / "search", {**TINY, "hidden_dim": 2**31}, tuning_job.SEARCH, num_samples=1)
     assert not (tmp_path / "search" / "best.yaml").exists()
 
@@ -219,7 +219,7 @@ def test_a_search_whose_time_is_up_goes_on_when_submitted_again(
         clock = SimpleNamespace(
             monotonic=lambda: float(len(storage.list_files(str(output / "trials"), "state.pt", recursive=True)))
         )
-        patch.setattr(tune, "time", clock)
+        patch.setattr(search_log, "time", clock)
         first = tuning_job.run(output, space, tuning_job.SEARCH, num_samples=2, cpus_per_trial=2.0, time_budget=1.5)
     assert first is not None
     assert not json.loads((output / "summary.json").read_text())["is_complete"]
@@ -286,12 +286,12 @@ def test_features_are_found_by_directory_or_backbone() -> None:
 
 def test_features_of_other_videos_or_splits_do_not_compare() -> None:
     made = features()
-    refuse_incomparable({"/a": made, "/b": made})
+    check_comparable({"/a": made, "/b": made})
     moved = replace(made, splits=["val", *made.splits[1:]])
     with pytest.raises(
         ConfigError, match="--features /b: must hold the same videos in the same splits as /a, 1 differ"
     ):
-        refuse_incomparable({"/a": made, "/b": moved})
+        check_comparable({"/a": made, "/b": moved})
 
 
 def test_when_the_best_rose() -> None:

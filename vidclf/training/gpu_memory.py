@@ -131,7 +131,10 @@ def share_bytes(share: float, gpu_bytes: int) -> int:
 
 
 def place(flag: str, share: float, gpu_bytes: int, memory: MemberMemory, batch_size: int) -> Placement:
-    """The placement of a training in its share of a GPU. ConfigError with the smallest sufficient share if none fits."""
+    """The placement of a training in its share of a GPU.
+
+    Raises ConfigError, with the smallest sufficient share, if no placement fits.
+    """
     placement = memory.placement(share_bytes(share, gpu_bytes), batch_size)
     if placement is None:
         least_bytes = memory.needed_bytes(Placement(features_on_device=False, parts_per_batch=batch_size))

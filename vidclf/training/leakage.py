@@ -224,7 +224,7 @@ def _columns(links: list[tuple[int, int]]) -> tuple[npt.NDArray[np.int64], npt.N
 
 
 def _components(first: npt.NDArray[np.int64], second: npt.NDArray[np.int64], num_nodes: int) -> npt.NDArray[np.int32]:
-    """The number of each node's connected component. Components are numbered from 0 in the order of their first nodes."""
+    """The number of each node's connected component, counted from 0 in the order of the components' first nodes."""
     graph = coo_array((np.ones(len(first), np.int8), (first, second)), shape=(num_nodes, num_nodes))
     components: npt.NDArray[np.int32] = connected_components(graph, directed=False)[1]
     return components

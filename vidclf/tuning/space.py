@@ -1,4 +1,4 @@
-"""What a tuning searches: YAML ▶ domains by name, and a sampled point ▶ the settings of a training.
+"""The search space: domains read from YAML, and the settings of a training from a sampled point.
 
     search: {algorithm: tpe, scheduler: asha}
     space:
@@ -6,8 +6,8 @@
       lr: {type: loguniform, lower: 1.0e-4, upper: 1.0e-2}        tune.loguniform(lower=1e-4, upper=1e-2)
       hidden_dim: {type: choice, categories: [64, 96, 128]}       tune.choice(categories=[64, 96, 128])
 
-A domain's `type` is a function of `ray.tune`, its other keys are that function's parameters. Keys are flags of
-`jobs/train.py` that decide a member, and `features`, which of several directories.
+A domain's `type` is a function of `ray.tune`, and its other keys are the parameters of this function. Keys are the
+flags of `jobs/train.py` that affect a member, and `features`, which selects one of several feature directories.
 """
 
 from __future__ import annotations
@@ -29,11 +29,11 @@ from vidclf.errors import ConfigError
 FEATURES, HEADS, HIDDEN = "features", "num_attention_heads", "hidden_dim"
 
 POINT = "point"
-"""Of a grid, the name under which a trial has its whole point."""
+"""Key under which a trial of a grid search has its whole point."""
 
 RANGES = {"uniform": float, "loguniform": float, "randint": int, "lograndint": int}
-"""Types of domain with `lower` and `upper`, by the type of the values; as in `ray.tune`, `upper` is not drawn
-where they are whole."""
+"""Domain types with `lower` and `upper`, and the type of their values. For whole numbers `upper` is exclusive, like in
+`ray.tune`."""
 
 TYPES = (*RANGES, "choice")
 
@@ -41,31 +41,33 @@ MUTABLE = (
     *("lr", "weight_decay", "dropout", "batch_size", "focal_gamma", "label_smoothing", "max_grad_norm"),
     *("multi_scale", "min_kept_frames", "max_shift", "feature_noise"),
 )
-"""What may change in the middle of a training, so that population-based training can exchange it."""
+"""Settings that may change during a training, and that population-based training can therefore exchange."""
 
 KINDS = {**typing.get_type_hints(FitConfig), FEATURES: str}
-
+"""Keys of a space, with the type of their values."""
 
 del KINDS["seed"]
 
 
 @dataclass(frozen=True, kw_only=True)
 class Domain:
-    """The call `getattr(ray.tune, type)(**arguments)`. Lists among a choice's categories are text, `1,2`, since
-    Optuna takes plain values only."""
+    """The values of one key: the call `getattr(ray.tune, type)(**arguments)`.
+
+    Lists among the categories of a choice are written as text, `1,2`, because Optuna accepts plain values only.
+    """
 
     type: str
     arguments: dict[str, Any]
 
     @property
     def num_values(self) -> int | None:
-        """How many values it has; None where they are not to be counted."""
+        """Number of values; None if they are not countable."""
         if self.type == "choice":
             return len(self.arguments["categories"])
         return self.arguments["upper"] - self.arguments["lower"] if RANGES[self.type] is int else None
 
     def values(self) -> list[Any]:
-        """Every value of a choice or of whole numbers."""
+        """All values of a choice or of a range of whole numbers."""
         if self.type == "choice":
             return list(self.arguments["categories"])
         assert RANGES[self.type] is int, f"{self.type} has no countable values"
@@ -74,18 +76,19 @@ class Domain:
 
 @dataclass(frozen=True, kw_only=True)
 class Space:
-    """A space as it is searched."""
+    """A search space: the search method, fixed values and domains."""
 
     search: SearchConfig
     fixed: dict[str, Any]
     domains: dict[str, Domain]
     heads: tuple[int, ...] | None = None
-    """where which numbers of heads are possible depends on `hidden_dim`: all of them. The domain of
-    `num_attention_heads` is then a place from 0 to 1 among those that divide 2 × hidden_dim, so that no point
-    is invalid, whatever draws it, and each is as likely as the others of its `hidden_dim`."""
+    """All numbers of attention heads, if the valid ones depend on `hidden_dim`; otherwise None.
+
+    The domain of `num_attention_heads` is then a place from 0 to 1 in the list of numbers that divide 2 × hidden_dim.
+    Every point is therefore valid for every searcher, and the valid numbers for a `hidden_dim` are equally likely."""
 
     def settings(self, point: Mapping[str, Any]) -> dict[str, Any]:
-        """Values of FitConfig's fields, and `features`, for a point that a searcher drew."""
+        """Values of the fields of FitConfig, and of `features`, for a point from a searcher."""
         drawn = dict(point.get(POINT, point))
         values = {
             **self.fixed,
@@ -101,12 +104,13 @@ class Space:
         return {**RECIPES[values.get("recipe", "robust")], **values}
 
     def fit_config(self, point: Mapping[str, Any], seed: int) -> FitConfig:
+        """The configuration of a training at a point."""
         values = self.settings(point)
         values.pop(FEATURES, None)
         return FitConfig(**values, seed=seed)
 
     def grid(self) -> list[dict[str, Any]]:
-        """Every point, invalid combinations left out; in the order of the keys, the last one running fastest."""
+        """All points without invalid combinations, in the order of the keys; the last key changes fastest."""
         names = [name for name in self.domains if name != HEADS or self.heads is None]
         points = [
             dict(zip(names, values, strict=True))
@@ -123,16 +127,16 @@ class Space:
 
     @property
     def max_epochs(self) -> int:
-        """Epochs that a trial may take, those before a fresh start included."""
-        most = {}
+        """Largest number of epochs of a trial, including epochs before a new start after a collapse."""
+        largest = {}
         for name in ("epochs", "max_restarts", "collapse_epoch"):
-            drawn = self.domains.get(name)
-            given = self.fixed.get(name, getattr(FitConfig(), name))
-            most[name] = max(drawn.values()) if drawn is not None else given
-        return int(most["epochs"] + most["max_restarts"] * most["collapse_epoch"])
+            domain = self.domains.get(name)
+            fixed = self.fixed.get(name, getattr(FitConfig(), name))
+            largest[name] = max(domain.values()) if domain is not None else fixed
+        return int(largest["epochs"] + largest["max_restarts"] * largest["collapse_epoch"])
 
     def described(self) -> dict[str, Any]:
-        """As plain values, to tell whether another space is the same."""
+        """The space as plain values, for a comparison with another space."""
         return {
             "search": dict(vars(self.search)),
             "space": {
@@ -144,12 +148,12 @@ class Space:
 
 
 def dividing(heads: Sequence[int], hidden_dim: int) -> list[int]:
-    """The numbers of heads that divide 2 × hidden_dim, in their order."""
+    """The numbers of heads that divide 2 × hidden_dim, in the order of `heads`."""
     return [number for number in heads if (2 * hidden_dim) % number == 0]
 
 
 def read_space(location: str) -> Space:
-    """A space from a YAML file or URI; ConfigError with file, key, rule and value where it is none."""
+    """The search space in a YAML file or URI. ConfigError with file, key, rule and value if it is not valid."""
     values = storage.read_yaml(location, "--space")
     try:
         return parse_space(values)
@@ -158,7 +162,7 @@ def read_space(location: str) -> Space:
 
 
 def parse_space(values: Any) -> Space:
-    """A space from what YAML holds; ConfigError naming key, rule and value."""
+    """The search space in parsed YAML. ConfigError with key, rule and value if it is not valid."""
     if not isinstance(values, dict) or not isinstance(values.get("space"), dict) or not values["space"]:
         raise ConfigError("must hold `space:` with at least one key, and may hold `search:`")
     _refuse_unknown("", values, ("search", "space"))
@@ -167,7 +171,7 @@ def parse_space(values: Any) -> Space:
     domains: dict[str, Domain] = {}
     for name, value in values["space"].items():
         if name == "seed":
-            raise ConfigError("space.seed: must be left out, the same seed serves all trials; give --seed")
+            raise ConfigError("space.seed: must be left out, because all trials have the same seed; give --seed")
         _refuse_unknown("space.", {name: value}, tuple(KINDS))
         if isinstance(value, dict):
             domains[name] = _domain(name, value)
@@ -194,8 +198,8 @@ def _check_search(space: Space) -> None:
     algorithm = space.search.algorithm
     if not space.domains:
         raise ConfigError(
-            "space: must leave something to search, holds fixed values only; a domain is "
-            "{type: choice, categories: [...]}, for one"
+            "space: must have at least one domain to search, has fixed values only; an example of a domain is "
+            "{type: choice, categories: [...]}"
         )
     for name, domain in space.domains.items():
         if algorithm == "grid" and domain.num_values is None and (name != HEADS or space.heads is None):
@@ -209,7 +213,7 @@ def _check_search(space: Space) -> None:
                 f"{', '.join(space.domains)}"
             )
         if FEATURES in space.domains:
-            raise ConfigError("space.features: must be fixed for search.algorithm pbt, which hands weights on")
+            raise ConfigError("space.features: must be fixed for search.algorithm pbt, because trials exchange weights")
 
 
 def _domain(name: str, value: dict[str, Any]) -> Domain:
@@ -253,12 +257,15 @@ def _choice(name: str, categories: Any) -> Domain:
 
 
 def _valid(name: str, value: Any, suffix: str = "", at_most: bool = False) -> Any:
-    """The value as the key's type, if a training may have it; `at_most` for the upper end that is not drawn."""
+    """The value converted to the key's type. ConfigError if a training must not have it.
+
+    `at_most` is for an exclusive upper end: then the value below it must be valid.
+    """
     try:
         converted = convert(name, value, KINDS[name])
         if name != FEATURES:
             checked = converted - 1 if at_most else converted
-            # Whether heads and width fit each other is seen later, where both are known.
+            # Whether heads and width fit each other is checked later, when both are known.
             FitConfig(
                 **{HIDDEN: checked, HEADS: 1}
                 if name == HIDDEN
@@ -272,9 +279,10 @@ def _valid(name: str, value: Any, suffix: str = "", at_most: bool = False) -> An
 
 
 def _combine(fixed: dict[str, Any], domains: dict[str, Domain]) -> tuple[int, ...] | None:
-    """Make heads and width fit each other, in place; the heads where it depends on the width which ones do.
+    """Restrict the numbers of heads, in place, to those that are valid for the widths (`hidden_dim`).
 
-    ConfigError where some width is left without any.
+    Returns all numbers of heads if the valid ones depend on the width, otherwise None. ConfigError if a width has no
+    valid number of heads.
     """
     default = FitConfig()
     widths = domains[HIDDEN].values() if HIDDEN in domains else [fixed.get(HIDDEN, default.hidden_dim)]
@@ -288,7 +296,7 @@ def _combine(fixed: dict[str, Any], domains: dict[str, Domain]) -> tuple[int, ..
     if HEADS not in domains:
         return None
     possible = [dividing(heads, width) for width in widths]
-    if all(some == possible[0] for some in possible):
+    if all(heads_of_width == possible[0] for heads_of_width in possible):
         domains[HEADS] = Domain(type="choice", arguments={"categories": possible[0]})
         return None
     domains[HEADS] = Domain(type="uniform", arguments={"lower": 0.0, "upper": 1.0})
@@ -304,6 +312,6 @@ def _refuse_unknown(prefix: str, values: Mapping[str, Any], known: Sequence[str]
 
 
 def searched(space: Space) -> list[str]:
-    """The keys that trials differ in, in the order of FitConfig's fields, `features` first."""
+    """The keys whose values differ between trials: `features` first, then in the order of the fields of FitConfig."""
     order = [FEATURES, *(field.name for field in fields(FitConfig))]
     return sorted(space.domains, key=order.index)

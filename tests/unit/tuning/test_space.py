@@ -153,8 +153,8 @@ LR = {"type": "loguniform", "lower": 1e-4, "upper": 1e-2}
         (None, "must hold `space:` with at least one key, and may hold `search:`"),
         ({"space": {"lr": LR}, "sarch": {}}, "sarch: unknown key; did you mean 'search'?"),
         (space_of(dropuot=0.1), "space.dropuot: unknown key; did you mean 'dropout'?"),
-        (space_of(seed=1), "space.seed: must be left out, the same seed serves all trials; give --seed"),
-        (space_of(lr=0.1), "space: must leave something to search, holds fixed values only"),
+        (space_of(seed=1), "space.seed: must be left out, because all trials have the same seed; give --seed"),
+        (space_of(lr=0.1), "space: must have at least one domain to search, has fixed values only"),
         (space_of(lr=LR, epochs="many"), "space.epochs: --epochs must be a whole number, got 'many'"),
         (space_of(lr=LR, epochs=0), "space.epochs: --epochs must be at least 1, got 0"),
         (
