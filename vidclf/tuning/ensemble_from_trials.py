@@ -61,7 +61,8 @@ def publish_from_trials(
     selected = select(probabilities_NBC, data.val.labels, data.classes, num_members)
     if len(selected) < num_members:
         print(
-            f"{config.output}: {len(selected)} members, because only {len(candidates)} trials have the model sizes of the best"
+            f"{config.output}: {len(selected)} members, because only {len(candidates)} trials have the model sizes of "
+            "the best"
         )
     outputs.clear(output_files.CHOSEN, "--output", config.output)
     outputs.begin(output_files.CHOSEN, config.output)

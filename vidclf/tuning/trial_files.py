@@ -181,7 +181,10 @@ def table(rows: Sequence[Mapping[str, Any]], searched: Sequence[str]) -> pa.Tabl
 
 
 def _rank(entry: Mapping[str, Any]) -> tuple[bool, float, float, float]:
-    """Sort key: macro F1, then accuracy, then start time. Losses do not compare across focal_gamma or label_smoothing."""
+    """Sort key: macro F1, then accuracy, then start time.
+
+    Losses are no criterion, because they do not compare across values of focal_gamma or label_smoothing.
+    """
     has_failed = entry["error"] is not None or entry["macro_f1"] is None
     return has_failed, -(entry["macro_f1"] or 0.0), -(entry["accuracy"] or 0.0), entry["started_s"] or 0.0
 

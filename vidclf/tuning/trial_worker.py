@@ -119,7 +119,10 @@ def is_rung(search: SearchConfig, num_epochs: int) -> bool:
 
 
 def _update(progress: TrialRecord, fit: MemberFit, num_recorded: int) -> None:
-    """Update the progress after an epoch, unless it is among the first `num_recorded`, which the progress has already."""
+    """Update the progress after an epoch.
+
+    The first `num_recorded` epochs are in the progress already, so that after one of them it stays as it is.
+    """
     num_epochs = len(fit.history)
     if num_epochs < num_recorded:
         return
@@ -130,8 +133,11 @@ def _update(progress: TrialRecord, fit: MemberFit, num_recorded: int) -> None:
 
 
 def _report(fit: MemberFit, interval: int | None) -> None:
-    """Report the last epoch to Ray Tune. With an `interval`, every so many epochs and at the end with the state, which may
-    be passed on to another trial."""
+    """Report the last epoch to Ray Tune.
+
+    With an `interval`, every so many epochs and the last epoch are reported with the state, which Ray may pass on to
+    another trial.
+    """
     figures = {METRIC: fit.best.val_macro_f1, TIME: len(fit.history), "val_loss": fit.best.val_loss}
     if interval is None or (len(fit.history) % interval and not fit.is_done):
         ray_tune.report(figures)

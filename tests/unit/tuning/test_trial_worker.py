@@ -41,13 +41,13 @@ def test_epochs_that_are_trained_again_are_told_once() -> None:
         return SimpleNamespace(history=history[:number], best=history[number - 1], is_done=False)
 
     for number in (1, 2):
-        trial_worker._tell(at(number), progress, num_told=3)
+        trial_worker._update(progress, at(number), num_recorded=3)
         assert (len(progress.history), progress.best_epoch) == (3, 3)
     history.append(epoch(number=4, val_macro_f1=0.9))
-    trial_worker._tell(at(4), progress, num_told=3)
+    trial_worker._update(progress, at(4), num_recorded=3)
     assert (progress.ended_s[:3], len(progress.ended_s), progress.best_epoch) == ([1.0, 2.0, 3.0], 4, 4)
     # A trial that takes over another's state takes its history.
-    trial_worker._tell(at(1), progress, num_told=0)
+    trial_worker._update(progress, at(1), num_recorded=0)
     assert (progress.ended_s, progress.best_epoch) == ([1.0], 1)
 
 
