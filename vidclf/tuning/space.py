@@ -12,7 +12,6 @@ A domain's `type` is a function of `ray.tune`, its other keys are that function'
 
 from __future__ import annotations
 
-import difflib
 import itertools
 import math
 import typing
@@ -22,7 +21,7 @@ from typing import Any
 
 from vidclf import storage
 from vidclf.config import FitConfig, SearchConfig
-from vidclf.config.fields import base_kind, convert
+from vidclf.config.fields import base_kind, check_known, convert
 from vidclf.config.train import RECIPES
 from vidclf.errors import ConfigError
 
@@ -296,11 +295,7 @@ def _combine(fixed: dict[str, Any], domains: dict[str, Domain]) -> tuple[int, ..
 
 
 def _refuse_unknown(prefix: str, values: Mapping[str, Any], known: Sequence[str]) -> None:
-    for name in values:
-        if name not in known:
-            near = difflib.get_close_matches(str(name), known, n=1)
-            hint = f"did you mean {near[0]!r}?" if near else f"known keys: {', '.join(known)}"
-            raise ConfigError(f"{prefix}{name}: unknown key; {hint}")
+    check_known(values, known, lambda name: f"{prefix}{name}: unknown key")
 
 
 def searched(space: Space) -> list[str]:
