@@ -16,7 +16,7 @@ import posixpath
 import re
 from collections import defaultdict
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from torch import Tensor
@@ -227,7 +227,7 @@ def _checked_tensors(path: str, state: Any) -> dict[str, Tensor]:
 @dataclass(frozen=True, kw_only=True)
 class _Classifier:
     hidden_dims: tuple[int, ...]
-    norm: str
+    norm: Literal["none", "layer"]
 
 
 @dataclass
@@ -284,7 +284,8 @@ def _translated(path: str, given: dict[str, Tensor]) -> tuple[dict[str, Tensor],
 def _classifier(path: str, layers: list[_Layer]) -> _Classifier:
     """Hidden widths and normalisation; ConfigError unless it is Linear, normalisation or not, and an
     activation, over and over, and a Linear at the end."""
-    hidden_dims, norms = [], []
+    hidden_dims: list[int] = []
+    norms: list[Literal["none", "layer"]] = []
     for layer, following in itertools.zip_longest(layers, layers[1:]):
         keys = f"{path}: classifier.{layer.index}"
         if layer.kind == "Linear":

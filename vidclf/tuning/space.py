@@ -12,7 +12,6 @@ flags of `jobs/train.py` that affect a member, and `features`, which selects one
 
 from __future__ import annotations
 
-import difflib
 import itertools
 import math
 import typing
@@ -22,7 +21,7 @@ from typing import Any
 
 from vidclf import storage
 from vidclf.config import FitConfig, SearchConfig
-from vidclf.config.fields import base_kind, convert
+from vidclf.config.fields import base_kind, check_known, convert
 from vidclf.config.train import RECIPES
 from vidclf.errors import ConfigError
 
@@ -165,14 +164,14 @@ def parse_space(values: Any) -> Space:
     """The search space in parsed YAML. ConfigError with key, rule and value if it is not valid."""
     if not isinstance(values, dict) or not isinstance(values.get("space"), dict) or not values["space"]:
         raise ConfigError("must hold `space:` with at least one key, and may hold `search:`")
-    _refuse_unknown("", values, ("search", "space"))
+    _check_known("", values, ("search", "space"))
     search = _search(values.get("search") or {})
     fixed: dict[str, Any] = {}
     domains: dict[str, Domain] = {}
     for name, value in values["space"].items():
         if name == "seed":
             raise ConfigError("space.seed: must be left out, because all trials have the same seed; give --seed")
-        _refuse_unknown("space.", {name: value}, tuple(KINDS))
+        _check_known("space.", {name: value}, tuple(KINDS))
         if isinstance(value, dict):
             domains[name] = _domain(name, value)
         else:
@@ -187,7 +186,7 @@ def _search(values: Any) -> SearchConfig:
     if not isinstance(values, dict):
         raise ConfigError(f"search: must hold `key: value` lines, got {values!r}")
     kinds = typing.get_type_hints(SearchConfig)
-    _refuse_unknown("search.", values, tuple(kinds))
+    _check_known("search.", values, tuple(kinds))
     try:
         return SearchConfig(**{name: convert(name, value, kinds[name]) for name, value in values.items()})
     except ConfigError as error:
@@ -222,7 +221,7 @@ def _domain(name: str, value: dict[str, Any]) -> Domain:
         raise ConfigError(f"{where}.type: must be one of {', '.join(TYPES)} (functions of ray.tune), got {kind!r}")
     arguments = {key: item for key, item in value.items() if key != "type"}
     wanted = ("categories",) if kind == "choice" else ("lower", "upper")
-    _refuse_unknown(f"{where}.", arguments, wanted)
+    _check_known(f"{where}.", arguments, wanted)
     for key in wanted:
         if key not in arguments:
             raise ConfigError(f"{where}.{key}: must be given with type {kind}")
@@ -303,12 +302,9 @@ def _combine(fixed: dict[str, Any], domains: dict[str, Domain]) -> tuple[int, ..
     return tuple(heads)
 
 
-def _refuse_unknown(prefix: str, values: Mapping[str, Any], known: Sequence[str]) -> None:
-    for name in values:
-        if name not in known:
-            near = difflib.get_close_matches(str(name), known, n=1)
-            hint = f"did you mean {near[0]!r}?" if near else f"known keys: {', '.join(known)}"
-            raise ConfigError(f"{prefix}{name}: unknown key; {hint}")
+def _check_known(prefix: str, values: Mapping[str, Any], known: Sequence[str]) -> None:
+    """Raise ConfigError, with the key's place in the YAML, for a key that is not known."""
+    check_known(values, known, lambda name: f"{prefix}{name}: unknown key")
 
 
 def searched(space: Space) -> list[str]:

@@ -8,6 +8,7 @@ from typing import Any
 
 from vidclf import storage
 from vidclf.config import TrainConfig, TuneConfig
+from vidclf.config.fields import differences
 from vidclf.errors import ConfigError
 from vidclf.features.feature_set import FeatureSet
 from vidclf.runs import output_files, outputs
@@ -118,23 +119,13 @@ def check_same_search(config: TuneConfig, identity: Mapping[str, Any]) -> bool:
         return False
     if not storage.exists(path):
         return False
-    mine, theirs = flat(identity), flat(storage.read_json(path))
-    names = [name for name in sorted(mine.keys() | theirs.keys()) if mine.get(name) != theirs.get(name)]
-    if names:
-        told = "; ".join(f"{name}: {theirs.get(name)} != {mine.get(name)}" for name in names)
+    changed = differences(storage.read_json(path), identity)
+    if changed:
         raise ConfigError(
-            f"--output {config.output}: holds another search ({told}); "
+            f"--output {config.output}: holds another search ({changed}); "
             f"{outputs.remedy(output_files.SEARCH, config.output)}"
         )
     return True
-
-
-def flat(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    """Nested mappings as one, with dotted names."""
-    found: dict[str, Any] = {}
-    for name, value in values.items():
-        found.update(flat(value, f"{prefix}{name}.") if isinstance(value, Mapping) else {prefix + name: value})
-    return found
 
 
 def method(space: Space) -> str:
