@@ -1,4 +1,4 @@
-"""Which member is trained on which features."""
+"""The features and the recipe of each member."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def test_members_take_the_backbones_in_turn_or_as_named() -> None:
     ]
     named = plan_members(config(members=2, member_backbones=("resnet50", "efficientnet_lite0")), sets, data, None)
     assert [member.space for member in named] == [1, 0]
-    # What a member is trained on does not depend on the features beside its own.
+    # A member's recipe does not depend on the features of other members.
     alone = plan_members(config(features=("two",), members=1), sets[1:], data[1:], None)
     assert alone[0].recipe == dealt[1].recipe != dealt[0].recipe == dealt[2].recipe
 
@@ -69,14 +69,14 @@ def test_features_of_other_videos_are_refused_before_any_work(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     output = str(tmp_path / "out")
-    wanted = config(output=output, dry_run=True, members=3)
-    assert train(wanted, pair(), ["DEFAULT", "random"]) is None
+    dry_config = config(output=output, dry_run=True, members=3)
+    assert train(dry_config, pair(), ["DEFAULT", "random"]) is None
     assert f"would train members [0, 1, 2] of 3 into {output}" in capsys.readouterr().out
     first, second = pair()
     with pytest.raises(ConfigError, match="--features two: split must be that of one, differs for 12 videos"):
-        train(wanted, [first, replace(second, splits=["train"] * 24)], ["DEFAULT", "random"])
+        train(dry_config, [first, replace(second, splits=["train"] * 24)], ["DEFAULT", "random"])
     with pytest.raises(ConfigError, match=r"--features two: must be of the frames that one is of, .*'decoder': 'x'"):
-        train(wanted, [first, replace(second, spec=replace(RESNET, decoder="x"))], ["DEFAULT", "random"])
+        train(dry_config, [first, replace(second, spec=replace(RESNET, decoder="x"))], ["DEFAULT", "random"])
     with pytest.raises(ConfigError, match="--features one,two: must be of different backbones"):
-        train(wanted, [first, replace(first, spec=LITE0)], ["DEFAULT", "random"])
+        train(dry_config, [first, replace(first, spec=LITE0)], ["DEFAULT", "random"])
     assert not storage.exists(output)

@@ -1,4 +1,4 @@
-"""Which trials make an ensemble, on votes that can be followed by hand."""
+"""Selection of ensemble members, with probabilities that can be checked by hand."""
 
 from __future__ import annotations
 
@@ -10,14 +10,14 @@ from vidclf.tuning.greedy_selection import select, vote
 LABELS, CLASSES = [0, 0, 1, 1], ["A", "B"]
 
 
-def candidates(*of_a: list[float]) -> np.ndarray:
-    """Probabilities [N, B, C] from those of class A."""
-    first_NB = np.array(of_a)
+def candidates(*class_a_probabilities: list[float]) -> np.ndarray:
+    """Probabilities [N, B, C] from the probabilities of class A."""
+    first_NB = np.array(class_a_probabilities)
     return np.stack([first_NB, 1 - first_NB], axis=2)
 
 
 BEST = [0.9, 0.4, 0.1, 0.2]  # wrong on the second video
-TWIN = [0.9, 0.4, 0.1, 0.1]  # wrong on the same
+TWIN = [0.9, 0.4, 0.1, 0.1]  # wrong on the same video
 OTHER = [0.6, 0.9, 0.3, 0.6]  # wrong on the fourth, right on the second
 WORST = [0.1, 0.1, 0.9, 0.9]
 

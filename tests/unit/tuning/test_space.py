@@ -1,4 +1,4 @@
-"""YAML to domains, and points to configurations, with literal answers."""
+"""Domains from YAML and configurations from points, with literal answers."""
 
 from __future__ import annotations
 
@@ -71,9 +71,9 @@ def test_a_point_becomes_a_configuration() -> None:
 @pytest.mark.parametrize(
     ("hidden_dim", "places", "heads"),
     [
-        (6, (0.0, 0.2, 0.4, 0.99, 1.0), (2, 2, 3, 4, 4)),  # 12: not 8
-        (8, (0.0, 0.2, 0.4, 0.99, 1.0), (2, 2, 4, 8, 8)),  # 16: not 3
-        (5, (0.0, 0.5, 1.0), (2, 2, 2)),  # 10
+        (6, (0.0, 0.2, 0.4, 0.99, 1.0), (2, 2, 3, 4, 4)),  # 8 does not divide 12
+        (8, (0.0, 0.2, 0.4, 0.99, 1.0), (2, 2, 4, 8, 8)),  # 3 does not divide 16
+        (5, (0.0, 0.5, 1.0), (2, 2, 2)),  # only 2 divides 10
     ],
 )
 def test_heads_are_a_place_among_those_that_divide(
@@ -105,7 +105,9 @@ def test_no_searcher_draws_an_invalid_combination(algorithm: str) -> None:
     )
     config = TuneConfig(features=("f",), space="s", output="o", seed=1)
     search: Any = searcher(Study(config=config, space=found, locations={}))
-    search.set_search_properties("macro_f1", "max", {name: ray_domain(of) for name, of in found.domains.items()})
+    search.set_search_properties(
+        "macro_f1", "max", {name: ray_domain(domain) for name, domain in found.domains.items()}
+    )
     drawn = set()
     for number in range(60):
         # FitConfig refuses heads that do not divide.
