@@ -174,7 +174,10 @@ def _early_look(
     probabilities_VMBC: npt.NDArray[np.float32],
     specs: list[FeatureSpec],
 ) -> _EarlyLook:
-    """Fit calibration, trust score and OOD line for an early look; `specs` of its features if they are its own."""
+    """Fit calibration, trust score and OOD line for an early look.
+
+    `specs` describe its features, one per backbone; they are empty if the features come from the full look.
+    """
     spaces, ood, ood_score_B = fitter.ood(sequences_S)
     fit = fitter.fit(probabilities_VMBC, np.ones(1, np.float32), fitter.videos.validation(sequences_S), ood_score_B)
     info = LookInfo(

@@ -166,9 +166,11 @@ def described(flag: str, share: float, gpu_bytes: int, memory: MemberMemory, pla
     return text
 
 
-def placement_on(where: torch.device, flag: str, share: float, config: FitConfig, data: TrainingData) -> Placement:
-    """The placement of a training in its share of the GPU `where`; WHOLE on the CPU. ConfigError if none fits."""
-    gpu_bytes = torch_gpu.memory_bytes(where)
+def placement_on(
+    torch_device: torch.device, flag: str, share: float, config: FitConfig, data: TrainingData
+) -> Placement:
+    """The placement of a training in its share of a GPU; WHOLE on the CPU. ConfigError if no placement fits."""
+    gpu_bytes = torch_gpu.memory_bytes(torch_device)
     if gpu_bytes is None:
         return WHOLE
     return place(flag, share, gpu_bytes, member_memory(config, data), config.batch_size)

@@ -17,7 +17,7 @@ Halves = npt.NDArray[np.float16]
 
 
 def standard_deviation(values: Halves) -> float:
-    """The standard deviation, equal to `values.astype("float32").std()`."""
+    """The population standard deviation, equal to `values.astype("float32").std()`."""
     flat = np.ascontiguousarray(values).reshape(-1)
     count = np.float32(len(flat))
     mean = pairwise_sum(flat, lambda part: part.astype(np.float32)) / count

@@ -1,4 +1,4 @@
-"""The epochs of a member in training, and its progress as it is written to checkpoints."""
+"""The epochs of a member in training, and the part of its checkpoints that is not weights or optimizer."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ class Epoch:
     train_recall: list[float]
     """recall per class on the same draws"""
     val_loss: float
-    """loss of the averaged weights; all fields below are theirs too"""
+    """loss of the averaged weights; all scores below are scores of the averaged weights too"""
     val_accuracy: float
     val_macro_f1: float
     val_weighted_f1: float

@@ -61,18 +61,18 @@ def train_member(values: dict[str, MemberLoop]) -> None:
     loop = values["loop"]
     config, index, tally = loop.config, loop.index, loop.tally
     data: TrainingData = ray.get(loop.data[0])
-    where = torch_gpu.take_share(loop.gpus)
-    first = gpu_memory.placement_on(where, SHARE_FLAG, loop.gpus, config, data)
+    device = torch_gpu.take_share(loop.gpus)
+    first = gpu_memory.placement_on(device, SHARE_FLAG, loop.gpus, config, data)
     try:
         fitted, placement = gpu_memory.within_memory(
-            first, config.batch_size, partial(_fit, loop, data, where), loop.say
+            first, config.batch_size, partial(_fit, loop, data, device), loop.say
         )
     except torch.OutOfMemoryError as error:
         loop.say(str(error).splitlines()[0])
         return
     tally.put.remote(f"epochs of {index}", config.epochs)  # after early stopping, the other epochs count as done
     digest = files.write_member(config.output, index, fitted.state)
-    is_on_gpu = where.type == "cuda"
+    is_on_gpu = device.type == "cuda"
     member = MemberRecord(
         file=files.member_file(index),
         backbone=loop.plan.backbone,
@@ -83,9 +83,9 @@ def train_member(values: dict[str, MemberLoop]) -> None:
         attempts=fitted.num_attempts,
         epochs=len(fitted.history),
         duration_s=sum(epoch.duration_s for epoch in fitted.history),
-        precision=torch_gpu.precision(where.type),
+        precision=torch_gpu.precision(device.type),
         placement=asdict(placement) if is_on_gpu else None,
-        peak_gpu_memory_bytes=torch.cuda.max_memory_allocated(where) if is_on_gpu else None,
+        peak_gpu_memory_bytes=torch.cuda.max_memory_allocated(device) if is_on_gpu else None,
         best=asdict(fitted.best),
     )
     publish_record(config.output, index, member, [asdict(epoch) for epoch in fitted.history])
@@ -94,7 +94,7 @@ def train_member(values: dict[str, MemberLoop]) -> None:
 
 
 def _fit(
-    loop: MemberLoop, data: TrainingData, where: torch.device, placement: Placement
+    loop: MemberLoop, data: TrainingData, device: torch.device, placement: Placement
 ) -> tuple[FittedMember, Placement]:
     """The trained member and its placement; training continues from the last published state."""
     config, index, tally = loop.config, loop.index, loop.tally
@@ -103,7 +103,7 @@ def _fit(
     def publish(snapshot: Snapshot) -> None:
         storage.publish(state, partial(write_snapshot, snapshot))
 
-    fit = MemberFit(data, config, config.seed + index, where, placement)
+    fit = MemberFit(data, config, config.seed + index, device, placement)
     if storage.exists(state):
         fit.restore(storage.read_bytes(state))
     with Tracker(config.output, index, config, len(fit.history)) as tracker, StateWriter(publish) as states:
@@ -148,5 +148,5 @@ def read_record(output: str, index: int) -> MemberRecord:
 
 
 def state_file(output: str, index: int, recipe: str) -> str:
-    """Location of the state of an unfinished member. The recipe is in the name, so that a changed one starts anew."""
+    """Location of an unfinished member's state. Its name has the recipe, so that a changed recipe starts from scratch."""
     return storage.join(output, STATE_DIR, f"member_{index}-{recipe[:16]}.pt")

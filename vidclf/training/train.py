@@ -227,7 +227,7 @@ def _share(config: TrainConfig, data: Sequence[TrainingData]) -> float:
 def _is_calibrated(output: str, first_looks: Sequence[FeatureSet]) -> bool:
     """Whether `output` holds a complete ensemble in this version's format that was calibrated with these first looks.
 
-    Without `first_looks`, an ensemble with or without a first look will do. Raises ConfigError if calibrating anew
+    Without `first_looks`, an ensemble with or without a first look will do. Raises ConfigError if another calibration
     would lose the first look that the ensemble has.
     """
     if not storage.exists(storage.join(output, ENSEMBLE_FILE)):
@@ -240,8 +240,8 @@ def _is_calibrated(output: str, first_looks: Sequence[FeatureSet]) -> bool:
     except ConfigError as error:
         if fitted_specs and not first_looks:
             raise ConfigError(
-                f"--first-look must be given again, since the ensemble in {output} has one and is to be calibrated "
-                f"anew ({error})"
+                f"--first-look must be given again, since the ensemble in {output} has one and must be calibrated "
+                f"again ({error})"
             ) from error
         return False
     return not first_looks or fitted_specs == [look.spec for look in first_looks]

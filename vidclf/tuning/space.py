@@ -165,7 +165,7 @@ def parse_space(values: Any) -> Space:
     if not isinstance(values, dict) or not isinstance(values.get("space"), dict) or not values["space"]:
         raise ConfigError("must hold `space:` with at least one key, and may hold `search:`")
     _check_known("", values, ("search", "space"))
-    search = _search(values.get("search") or {})
+    search = _parse_search(values.get("search") or {})
     fixed: dict[str, Any] = {}
     domains: dict[str, Domain] = {}
     for name, value in values["space"].items():
@@ -173,16 +173,17 @@ def parse_space(values: Any) -> Space:
             raise ConfigError("space.seed: must be left out, because all trials have the same seed; give --seed")
         _check_known("space.", {name: value}, tuple(KINDS))
         if isinstance(value, dict):
-            domains[name] = _domain(name, value)
+            domains[name] = _parse_domain(name, value)
         else:
-            fixed[name] = _valid(name, value)
-    heads = _combine(fixed, domains)
+            fixed[name] = _parse_value(name, value)
+    heads = _restrict_heads(fixed, domains)
     space = Space(search=search, fixed=fixed, domains=domains, heads=heads)
     _check_search(space)
     return space
 
 
-def _search(values: Any) -> SearchConfig:
+def _parse_search(values: Any) -> SearchConfig:
+    """The search method in the part `search:` of the YAML. ConfigError if it is not valid."""
     if not isinstance(values, dict):
         raise ConfigError(f"search: must hold `key: value` lines, got {values!r}")
     kinds = typing.get_type_hints(SearchConfig)
@@ -194,6 +195,7 @@ def _search(values: Any) -> SearchConfig:
 
 
 def _check_search(space: Space) -> None:
+    """Raise ConfigError if the search algorithm cannot search this space."""
     algorithm = space.search.algorithm
     if not space.domains:
         raise ConfigError(
@@ -215,25 +217,26 @@ def _check_search(space: Space) -> None:
             raise ConfigError("space.features: must be fixed for search.algorithm pbt, because trials exchange weights")
 
 
-def _domain(name: str, value: dict[str, Any]) -> Domain:
+def _parse_domain(name: str, value: dict[str, Any]) -> Domain:
+    """The domain of a key. ConfigError if its type or its limits are not valid for the key."""
     where, kind = f"space.{name}", value.get("type")
     if kind not in TYPES:
         raise ConfigError(f"{where}.type: must be one of {', '.join(TYPES)} (functions of ray.tune), got {kind!r}")
     arguments = {key: item for key, item in value.items() if key != "type"}
-    wanted = ("categories",) if kind == "choice" else ("lower", "upper")
-    _check_known(f"{where}.", arguments, wanted)
-    for key in wanted:
+    expected_keys = ("categories",) if kind == "choice" else ("lower", "upper")
+    _check_known(f"{where}.", arguments, expected_keys)
+    for key in expected_keys:
         if key not in arguments:
             raise ConfigError(f"{where}.{key}: must be given with type {kind}")
     if kind == "choice":
-        return _choice(name, arguments["categories"])
+        return _parse_choice(name, arguments["categories"])
     expected = base_kind(KINDS[name])
     if expected is not RANGES[kind]:
         rule = {int: "randint, lograndint or choice", float: "uniform, loguniform or choice"}.get(expected, "choice")
         raise ConfigError(f"{where}.type: must be {rule} for this key, got {kind!r}")
     lower, upper = (
-        _valid(name, arguments[key], f".{key}", at_most=key == "upper" and kind in ("randint", "lograndint"))
-        for key in wanted
+        _parse_value(name, arguments[key], f".{key}", is_exclusive=key == "upper" and kind in ("randint", "lograndint"))
+        for key in expected_keys
     )
     if not lower < upper or not math.isfinite(upper):
         raise ConfigError(f"{where}.upper: must be above lower {lower!r}, got {upper!r}")
@@ -242,11 +245,12 @@ def _domain(name: str, value: dict[str, Any]) -> Domain:
     return Domain(type=kind, arguments={"lower": lower, "upper": upper})
 
 
-def _choice(name: str, categories: Any) -> Domain:
+def _parse_choice(name: str, categories: Any) -> Domain:
+    """The choice between categories. ConfigError unless they are valid and different values of the key."""
     where = f"space.{name}.categories"
     if not isinstance(categories, list) or not categories:
         raise ConfigError(f"{where}: must be a list of at least one value, got {categories!r}")
-    values = [_valid(name, value, ".categories") for value in categories]
+    values = [_parse_value(name, value, ".categories") for value in categories]
     if len({repr(value) for value in values}) < len(values):
         raise ConfigError(f"{where}: must name each value once, got {categories!r}")
     return Domain(
@@ -255,15 +259,15 @@ def _choice(name: str, categories: Any) -> Domain:
     )
 
 
-def _valid(name: str, value: Any, suffix: str = "", at_most: bool = False) -> Any:
+def _parse_value(name: str, value: Any, suffix: str = "", is_exclusive: bool = False) -> Any:
     """The value converted to the key's type. ConfigError if a training must not have it.
 
-    `at_most` is for an exclusive upper end: then the value below it must be valid.
+    With `is_exclusive`, the value is an exclusive upper end, and the value below it must be valid.
     """
     try:
         converted = convert(name, value, KINDS[name])
         if name != FEATURES:
-            checked = converted - 1 if at_most else converted
+            checked = converted - 1 if is_exclusive else converted
             # Whether heads and width fit each other is checked later, when both are known.
             FitConfig(
                 **{HIDDEN: checked, HEADS: 1}
@@ -277,7 +281,7 @@ def _valid(name: str, value: Any, suffix: str = "", at_most: bool = False) -> An
     return converted
 
 
-def _combine(fixed: dict[str, Any], domains: dict[str, Domain]) -> tuple[int, ...] | None:
+def _restrict_heads(fixed: dict[str, Any], domains: dict[str, Domain]) -> tuple[int, ...] | None:
     """Restrict the numbers of heads, in place, to those that are valid for the widths (`hidden_dim`).
 
     Returns all numbers of heads if the valid ones depend on the width, otherwise None. ConfigError if a width has no
@@ -289,8 +293,8 @@ def _combine(fixed: dict[str, Any], domains: dict[str, Domain]) -> tuple[int, ..
     for width in widths:
         if not dividing(heads, width):
             raise ConfigError(
-                f"space.{HEADS}: must have a divisor of 2 × hidden_dim = {2 * width}, got {heads}; give it as a choice "
-                f"with one for each hidden_dim, or leave out hidden_dim {width}"
+                f"space.{HEADS}: must include a divisor of 2 × hidden_dim = {2 * width}, got {heads}; give a choice "
+                f"with a divisor for each hidden_dim, or leave out hidden_dim {width}"
             )
     if HEADS not in domains:
         return None

@@ -64,11 +64,11 @@ def run_trial(point: dict[str, Any], *, study: Study, data: dict[str, TrainingDa
 def _train(config: TrainConfig, data: TrainingData, study: Study, progress: TrialRecord) -> None:
     """Train a trial to its end, with smaller placements if the GPU runs out of memory."""
     torch.set_num_threads(max(1, int(study.config.cpus_per_trial)))
-    where = torch_gpu.take_share(study.gpus)
-    first = gpu_memory.placement_on(where, SHARE_FLAG, study.gpus, config, data)
+    device = torch_gpu.take_share(study.gpus)
+    first = gpu_memory.placement_on(device, SHARE_FLAG, study.gpus, config, data)
 
     def train(placement: Placement) -> None:
-        fit = MemberFit(data, config, config.seed, where, placement)
+        fit = MemberFit(data, config, config.seed, device, placement)
         _run_epochs(fit, config, data, study, progress)
 
     gpu_memory.within_memory(first, config.batch_size, train, lambda text: print(f"trial {progress.trial_id}: {text}"))
@@ -121,7 +121,7 @@ def is_rung(search: SearchConfig, num_epochs: int) -> bool:
 def _update(progress: TrialRecord, fit: MemberFit, num_recorded: int) -> None:
     """Update the progress after an epoch.
 
-    The first `num_recorded` epochs are in the progress already, so that after one of them it stays as it is.
+    The progress already has the first `num_recorded` epochs, so it does not change after one of these.
     """
     num_epochs = len(fit.history)
     if num_epochs < num_recorded:

@@ -183,8 +183,8 @@ LR = {"type": "loguniform", "lower": 1e-4, "upper": 1e-2}
         ),
         (
             space_of(hidden_dim={"type": "choice", "categories": [6, 7]}, num_attention_heads=4),
-            "space.num_attention_heads: must have a divisor of 2 × hidden_dim = 14, got [4]; give it as a choice with "
-            "one for each hidden_dim, or leave out hidden_dim 7",
+            "space.num_attention_heads: must include a divisor of 2 × hidden_dim = 14, got [4]; give a choice with "
+            "a divisor for each hidden_dim, or leave out hidden_dim 7",
         ),
         (
             {"search": {"algorithm": "bayes"}, **space_of(lr=LR)},
