@@ -148,5 +148,5 @@ def read_record(output: str, index: int) -> MemberRecord:
 
 
 def state_file(output: str, index: int, recipe: str) -> str:
-    """Location of an unfinished member's state. Its name has the recipe, so that a changed recipe starts from scratch."""
+    """Location of an unfinished member's state. The recipe is in its name, so that a changed recipe starts anew."""
     return storage.join(output, STATE_DIR, f"member_{index}-{recipe[:16]}.pt")
