@@ -31,7 +31,7 @@ from benchmarks.machine import describe
 from benchmarks.pipeline import run
 from benchmarks.repeated import repeat
 from vidclf.features.feature_set import FeatureSet, read_features
-from vidclf.uncertainty.early_exit import KEYFRAMES
+from vidclf.schema import Look
 
 WAYS: dict[str, list[str]] = {"one pass": [], "in stages": ["--progressive"]}
 
@@ -127,7 +127,7 @@ def tell_stages(passes: dict[str, dict[str, Any]]) -> None:
         print(
             f"{name}: {told['num_videos']} videos, {told['num_decided']} decided; workers' seconds a video: {seconds}"
         )
-    if KEYFRAMES not in passes:
+    if Look.KEYFRAMES not in passes:
         print("validation allows the keyframes no decision")
 
 

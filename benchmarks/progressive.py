@@ -32,7 +32,9 @@ from vidclf.ensemble.inference import Ensemble
 from vidclf.features import matching
 from vidclf.features.feature_set import FeatureSet, read_features
 from vidclf.metrics.intervals import SourceIntervals
-from vidclf.uncertainty.early_exit import FULL, KEYFRAMES, SUBSET, SUBSET_FRAMES
+from vidclf.schema import Look
+from vidclf.uncertainty.early_exit import SUBSET_FRAMES
+from vidclf.uncertainty.risk_threshold import is_accepted
 from vidclf.video.sampling import evenly_spread
 
 
@@ -72,26 +74,26 @@ def decide(classifier: Ensemble, features: FeatureSet, look: FeatureSet, risk: f
     test, first = of(features, in_test), of(look, in_test)
     labels_B = np.array([classifier.info.classes.index(str(label)) for label in test.labels])
     looks = {
-        KEYFRAMES: first.features,
-        SUBSET: [rows_TD[evenly_spread(len(rows_TD), SUBSET_FRAMES)] for rows_TD in test.features],
-        FULL: test.features,
+        Look.KEYFRAMES: first.features,
+        Look.SUBSET: [rows_TD[evenly_spread(len(rows_TD), SUBSET_FRAMES)] for rows_TD in test.features],
+        Look.FULL: test.features,
     }
     thresholds = classifier.trust.stage_thresholds(info.mode(False), risk, accept_uncertified=True).early
-    stage_B, right_B = np.full(len(labels_B), FULL, dtype=object), np.zeros(len(labels_B), bool)
+    stage_B, right_B = np.full(len(labels_B), Look.FULL, dtype=object), np.zeros(len(labels_B), bool)
     frames_B = np.zeros(len(labels_B))
     is_left_B = np.ones(len(labels_B), bool)
     found: dict[str, npt.NDArray[Any]] = {"groups": np.array(test.groups, dtype=object)}
     for name, sequences in looks.items():
         output = classifier([sequences], stage=name)
         found[f"{name} right"] = output.probabilities_BC.argmax(axis=1) == labels_B
-        if name not in thresholds and name != FULL:
+        if name not in thresholds and name != Look.FULL:
             continue
         is_sure_B = np.ones(len(labels_B), bool)
-        if name != FULL:
-            is_sure_B = (output.trust_score_B >= thresholds[name]) & (output.ood_score_B <= 1)
+        if name != Look.FULL:
+            is_sure_B = is_accepted(output.trust_score_B, output.ood_score_B, thresholds[name])
         lengths_B = np.array([len(rows_TD) for rows_TD in sequences])
         # The subset's frames are among those of the full look.
-        new_B = lengths_B - (np.array([len(rows_TD) for rows_TD in looks[SUBSET]]) if name == FULL else 0)
+        new_B = lengths_B - (np.array([len(rows_TD) for rows_TD in looks[Look.SUBSET]]) if name == Look.FULL else 0)
         frames_B[is_left_B] += new_B[is_left_B]
         is_decided_B = is_left_B & is_sure_B
         stage_B[is_decided_B], right_B[is_decided_B] = name, found[f"{name} right"][is_decided_B]
@@ -100,18 +102,18 @@ def decide(classifier: Ensemble, features: FeatureSet, look: FeatureSet, risk: f
 
 
 def report(look: FeatureSet, seen: dict[str, npt.NDArray[Any]]) -> None:
-    right_B, full_B = seen["right"], seen[f"{FULL} right"]
+    right_B, full_B = seen["right"], seen[f"{Look.FULL} right"]
     low, high = SourceIntervals(seen["groups"].tolist()).difference(right_B, full_B) or (-1.0, 1.0)
-    decided = {name: seen["stage"] == name for name in (KEYFRAMES, SUBSET, FULL)}
+    decided = {name: seen["stage"] == name for name in (Look.KEYFRAMES, Look.SUBSET, Look.FULL)}
     cells = [
         str(look.spec.plan.num_frames),
         str(len(right_B)),
         f"{full_B.mean():.3f}",
         f"{right_B.mean():.3f}",
         f"{right_B.mean() - full_B.mean():+.3f} ({low:+.3f} to {high:+.3f})",
-        f"{seen[f'{KEYFRAMES} right'].mean():.3f}",
+        f"{seen[f'{Look.KEYFRAMES} right'].mean():.3f}",
         *[f"{int(is_in_B.sum())}, {int(right_B[is_in_B].sum())}" for is_in_B in list(decided.values())[:2]],
-        str(int(decided[FULL].sum())),
+        str(int(decided[Look.FULL].sum())),
         f"{seen['frames'].mean():.1f}",
     ]
     print(f"| {' | '.join(cells)} |", flush=True)

@@ -25,11 +25,12 @@ import numpy as np
 import numpy.typing as npt
 from scipy.stats import binom
 
-from vidclf.uncertainty.early_exit import EARLY_STAGES, FULL, ValidationScores, outcome, stage_thresholds
+from vidclf.schema import Look
+from vidclf.uncertainty.early_exit import EARLY_LOOKS, ValidationScores, outcome, stage_thresholds
 from vidclf.uncertainty.risk_threshold import CERTIFIED, CONFIDENCE_LEVEL, ESTIMATED, THRESHOLDS, sources_to_certify
 
-LOOKS = (*EARLY_STAGES, FULL)
-FACTOR = {"keyframes": 1.6, "subset": 1.2, FULL: 1.0}
+LOOKS = (*EARLY_LOOKS, Look.FULL)
+FACTOR = {"keyframes": 1.6, "subset": 1.2, Look.FULL: 1.0}
 """How much more often than stated a look is wrong."""
 NUM_TRUTH = 200_000
 """Sources that a world's risk is computed from."""
@@ -110,27 +111,27 @@ def main() -> None:
 
 
 def row(world: World, truth: dict[str, ValidationScores], num_sources: int, arguments: argparse.Namespace) -> str:
-    risk, full = arguments.risk, truth[FULL]
-    early = {name: truth[name] for name in EARLY_STAGES}
+    risk, full = arguments.risk, truth[Look.FULL]
+    early = {name: truth[name] for name in EARLY_LOOKS}
     possible = [share for error, share in map(full_look(full), THRESHOLDS) if error <= risk]
     counts = dict.fromkeys(("fails", "certified", "estimated", "cascade fails", "cascade", "naive fails", "naive"), 0)
     shares, decided = [], []
     for number in range(arguments.draws):
         seen = world.draw(num_sources, risk, seeded(number + 1))
-        alone = seen[FULL].threshold(risk)
+        alone = seen[Look.FULL].threshold(risk)
         counts["estimated"] += alone.basis == ESTIMATED
         if alone.basis == CERTIFIED:
             error, share = full_look(full)(alone.threshold)
             counts["certified"] += 1
             counts["fails"] += error > risk
             shares.append(share / max(possible) if possible else 0.0)
-        joint = stage_thresholds({name: seen[name] for name in EARLY_STAGES}, seen[FULL], risk)
+        joint = stage_thresholds({name: seen[name] for name in EARLY_LOOKS}, seen[Look.FULL], risk)
         if joint.basis == CERTIFIED:
             of_all = outcome(early, full, joint)
             counts["cascade"] += 1
             counts["cascade fails"] += of_all.error_among_accepted > risk
-            decided.append(1 - of_all.share[FULL])
-        naive = by_videos(seen[FULL], risk)
+            decided.append(1 - of_all.share[Look.FULL])
+        naive = by_videos(seen[Look.FULL], risk)
         if naive is not None:
             counts["naive"] += 1
             counts["naive fails"] += full_look(full)(naive)[0] > risk

@@ -63,6 +63,7 @@ from vidclf.training.member_fit import fit_member
 from vidclf.training.member_plan import data_digest
 from vidclf.uncertainty.folds import group_folds
 from vidclf.uncertainty.ood import fit_line, fit_space
+from vidclf.uncertainty.risk_threshold import is_accepted
 from vidclf.video.decode import decode_video
 
 FRACTIONS = (0.7, 0.2, 0.1)
@@ -149,7 +150,7 @@ def look(classifier: Ensemble, sequences: list[npt.NDArray[np.float16]], labelle
         trust_B=output.trust_score_B,
         ood_B=output.ood_score_B,
         reference_B=reference(classifier, output, sequences),
-        accepted_B=(output.trust_score_B >= found.threshold) & (output.ood_score_B <= 1),
+        accepted_B=is_accepted(output.trust_score_B, output.ood_score_B, found.threshold),
         correct_B=output.probabilities_BC.argmax(axis=1)[: len(truth)] == truth,
         groups=labelled.groups if labelled else [],
     )

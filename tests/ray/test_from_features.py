@@ -41,7 +41,8 @@ from vidclf.pipeline.job import BackboneSetup, RunSpec
 from vidclf.reports import evaluate as evaluate_module
 from vidclf.reports.evaluate import Evaluation
 from vidclf.runs import layout
-from vidclf.uncertainty.early_exit import FULL, ValidationScores
+from vidclf.schema import Look
+from vidclf.uncertainty.early_exit import ValidationScores
 from vidclf.video.sampling import SamplingPlan
 
 CLASSES = ["A", "B"]
@@ -73,7 +74,7 @@ def train(directory: str, specs: list[FeatureSpec]) -> str:
         trust_B=trust_B, correct_B=trust_B > 0.6, ood_B=np.zeros(20, np.float32), source_B=np.arange(20)
     )
     data = TrustData(
-        spaces={FULL: [even_space(2, one.feature_dim) for one in fitted]},
+        spaces={Look.FULL: [even_space(2, one.feature_dim) for one in fitted]},
         discriminants=[even_discriminant(2, one.feature_dim) for one in fitted],
         full=dict.fromkeys(("plain", "tta"), seen),
     )

@@ -29,7 +29,8 @@ from vidclf.pipeline.job import RunSpec
 from vidclf.reports.evaluate import evaluate
 from vidclf.runs import audit as audit_module
 from vidclf.runs import layout
-from vidclf.uncertainty.early_exit import FULL, KEYFRAMES, SUBSET, SUBSET_FRAMES, ValidationScores
+from vidclf.schema import Look
+from vidclf.uncertainty.early_exit import SUBSET_FRAMES, ValidationScores
 from vidclf.uncertainty.risk_threshold import RiskThreshold
 from vidclf.video.sampling import evenly_spread
 
@@ -60,7 +61,7 @@ def looks(archive: Path, tmp_path_factory: pytest.TempPathFactory, ray_session: 
     """The features that the stages see."""
     work = tmp_path_factory.mktemp("looks")
     found = {}
-    for name, mode, num_frames in ((KEYFRAMES, "keyframes", 4), (FULL, "uniform", NUM_FRAMES)):
+    for name, mode, num_frames in ((Look.KEYFRAMES, "keyframes", 4), (Look.FULL, "uniform", NUM_FRAMES)):
         config = ExtractConfig(
             manifest="",
             output=str(work / name),
@@ -85,23 +86,23 @@ def staged(looks: dict[str, FeatureSet], tmp_path_factory: pytest.TempPathFactor
     stages = {
         name: LookInfo(
             num_frames=num_frames,
-            feature_specs=[looks[KEYFRAMES].spec] if name == KEYFRAMES else [],
+            feature_specs=[looks[Look.KEYFRAMES].spec] if name == Look.KEYFRAMES else [],
             calibration=MEASURED,
             ood=ood_line(),
             trust=plain,
             val_accuracy=0.75,
         )
-        for name, num_frames in ((KEYFRAMES, 4), (SUBSET, SUBSET_FRAMES))
+        for name, num_frames in ((Look.KEYFRAMES, 4), (Look.SUBSET, SUBSET_FRAMES))
     }
     bare = replace(info, stages=stages)
-    trust = replace(trust, spaces=dict.fromkeys((FULL, *stages), trust.spaces[FULL]))
+    trust = replace(trust, spaces=dict.fromkeys((Look.FULL, *stages), trust.spaces[Look.FULL]))
     members = [files.load_member(str(directory), bare, index) for index in range(2)]
     none = np.array([])
     data = {name: ValidationScores(trust_B=none, correct_B=none, ood_B=none, source_B=none) for name in stages}
     loaded = Ensemble(bare, members, replace(trust, stages=data), torch.device("cpu"))
     seen = {
-        KEYFRAMES: looks[KEYFRAMES].features,
-        SUBSET: [rows_TD[evenly_spread(len(rows_TD), SUBSET_FRAMES)] for rows_TD in looks[FULL].features],
+        Look.KEYFRAMES: looks[Look.KEYFRAMES].features,
+        Look.SUBSET: [rows_TD[evenly_spread(len(rows_TD), SUBSET_FRAMES)] for rows_TD in looks[Look.FULL].features],
     }
     left = list(range(NUM_VIDEOS))
     fits = {}
@@ -119,7 +120,7 @@ def staged(looks: dict[str, FeatureSet], tmp_path_factory: pytest.TempPathFactor
             source_B=np.arange(120),
         )
     # What is left to the subset's stage are videos that the keyframes are not sure of.
-    data[SUBSET] = replace(data[SUBSET], trust_B=np.array([0.9] * 90 + [0.1] * 30, np.float32))
+    data[Look.SUBSET] = replace(data[Look.SUBSET], trust_B=np.array([0.9] * 90 + [0.1] * 30, np.float32))
     stages = {name: replace(stage, trust=fits[name]) for name, stage in stages.items()}
     full = ValidationScores(
         trust_B=np.linspace(0.5, 1, 120, dtype=np.float32),
@@ -167,17 +168,20 @@ def outputs(archive: Path, staged: str, tmp_path_factory: pytest.TempPathFactory
 
 def test_half_is_decided_by_keyframes_half_of_the_rest_by_the_subset(outputs: dict[str, Path]) -> None:
     rows = rows_of(outputs["progressive"])
-    by_stage = {name: [v for v, row in rows.items() if row["stage"] == name] for name in (KEYFRAMES, SUBSET, FULL)}
-    assert {name: len(videos) for name, videos in by_stage.items()} == {KEYFRAMES: 4, SUBSET: 2, FULL: 2}
+    by_stage = {
+        name: [v for v, row in rows.items() if row["stage"] == name]
+        for name in (Look.KEYFRAMES, Look.SUBSET, Look.FULL)
+    }
+    assert {name: len(videos) for name, videos in by_stage.items()} == {Look.KEYFRAMES: 4, Look.SUBSET: 2, Look.FULL: 2}
     frames = {name: {rows[video]["num_frames"] for video in videos} for name, videos in by_stage.items()}
-    assert frames == {KEYFRAMES: {4}, SUBSET: {24}, FULL: {48}}
+    assert frames == {Look.KEYFRAMES: {4}, Look.SUBSET: {24}, Look.FULL: {48}}
     for row in rows.values():
         per_frame = ("attention", "pts_s", "is_black", "luma_mean", "sharpness", "is_near_duplicate")
         assert {len(row[name]) for name in per_frame} == {row["num_frames"]}
     summary = json.loads((outputs["progressive"] / "summary.json").read_text())
     told = {name: (one["num_videos"], one["num_decided"]) for name, one in summary["passes"].items()}
     # The two that cannot be read count in the first pass, and are not tried again.
-    assert told == {KEYFRAMES: (10, {KEYFRAMES: 4}), FULL: (4, {SUBSET: 2, FULL: 2})}
+    assert told == {Look.KEYFRAMES: (10, {Look.KEYFRAMES: 4}), Look.FULL: (4, {Look.SUBSET: 2, Look.FULL: 2})}
     assert all(one["worker_s_per_video"].keys() == {"decode", "cnn"} for one in summary["passes"].values())
     # Asked for, so whatever the processor has.
     assert [list(summary[of]) for of in ("cnn_engines", "head_engines")] == [["openvino fp32"], ["torch cpu fp32"]]
@@ -185,8 +189,8 @@ def test_half_is_decided_by_keyframes_half_of_the_rest_by_the_subset(outputs: di
 
 def test_a_full_look_is_that_of_a_job_without_stages(outputs: dict[str, Path]) -> None:
     plain, progressive = rows_of(outputs["plain"]), rows_of(outputs["progressive"])
-    assert {row["stage"] for row in plain.values()} == {FULL}
-    full = {video: row for video, row in progressive.items() if row["stage"] == FULL}
+    assert {row["stage"] for row in plain.values()} == {Look.FULL}
+    full = {video: row for video, row in progressive.items() if row["stage"] == Look.FULL}
 
     def look(row: dict[str, Any]) -> dict[str, Any]:
         # The verdict is by the threshold of the cascade, and without stages by that of the full look.
@@ -202,7 +206,7 @@ def test_a_full_look_is_that_of_a_job_without_stages(outputs: dict[str, Path]) -
     assert {row["verdict"] for row in progressive.values()} == {"accepted"}
     # The subset is of the same frames.
     for video, row in progressive.items():
-        if row["stage"] == SUBSET:
+        if row["stage"] == Look.SUBSET:
             assert row["pts_s"] == [plain[video]["pts_s"][index] for index in evenly_spread(48, 24)]
 
 
@@ -218,7 +222,7 @@ def test_the_report_shows_the_stages(outputs: dict[str, Path], staged: str, tmp_
     progress = result.progress
     assert progress is not None
     told = {stage.name: (stage.num_frames, stage.num_decided, stage.share) for stage in progress.stages}
-    assert told == {KEYFRAMES: (4, 4, 0.5), SUBSET: (24, 2, 0.25), FULL: (48, 2, 0.25)}
+    assert told == {Look.KEYFRAMES: (4, 4, 0.5), Look.SUBSET: (24, 2, 0.25), Look.FULL: (48, 2, 0.25)}
     # Of 120 validation videos the early looks are right about 90, and the full one about 105. The keyframes decide on
     # 60 and the subset on 30, all of them right; of the last 30 every eighth one is wrong in full, 3 of them.
     assert [stage.validation_accuracy for stage in progress.stages] == [0.75, 0.75, 0.875]
@@ -226,9 +230,13 @@ def test_the_report_shows_the_stages(outputs: dict[str, Path], staged: str, tmp_
     assert result.risk is not None
     assert (result.risk["basis"], result.risk["num_accepted"], result.risk["num_errors"]) == ("estimated", 120, 3)
     passes = result.summary["passes"] if result.summary else {}
-    first_s, full_s = (sum(passes[name]["worker_s_per_video"].values()) for name in (KEYFRAMES, FULL))
+    first_s, full_s = (sum(passes[name]["worker_s_per_video"].values()) for name in (Look.KEYFRAMES, Look.FULL))
     assert progress.s_per_video == pytest.approx((10 * first_s + 4 * full_s) / 10)
-    assert {share.name: share.num_videos for share in result.detail.by["stage"]} == {KEYFRAMES: 4, SUBSET: 2, FULL: 2}
+    assert {share.name: share.num_videos for share in result.detail.by["stage"]} == {
+        Look.KEYFRAMES: 4,
+        Look.SUBSET: 2,
+        Look.FULL: 2,
+    }
     page = (tmp_path / "report/index.html").read_text()
     assert '<section id="stages">' in page
     assert "decoding shows other frames now" not in page
@@ -240,7 +248,7 @@ def test_the_report_shows_the_stages(outputs: dict[str, Path], staged: str, tmp_
 
 def test_what_comes_of_the_stages_is_told() -> None:
     counts = dict.fromkeys(("num_accepted", "num_errors", "num_sources", "num_wrong_sources", "num_videos"), 0)
-    found = RiskThreshold(threshold=0.61, basis="certified", estimate=0.0, early={KEYFRAMES: 0.61}, **counts)
+    found = RiskThreshold(threshold=0.61, basis="certified", estimate=0.0, early={Look.KEYFRAMES: 0.61}, **counts)
     target = RunSpec(embeddings=(), output_schema=pa.schema([]))
     assert ProgressivePlan(first=target, full=target, found=found).told() == (
         "stage keyframes: decides from trust scores of 0.61 on\n"

@@ -24,7 +24,8 @@ from vidclf.ensemble.member_record import MemberRecord
 from vidclf.ensemble.temporal_model import TemporalClassifier
 from vidclf.ensemble.views import ViewWeight
 from vidclf.features.spec import FeatureSpec
-from vidclf.uncertainty.early_exit import FULL, ValidationScores
+from vidclf.schema import Look
+from vidclf.uncertainty.early_exit import ValidationScores
 from vidclf.uncertainty.frame_agreement import FrameDiscriminant
 from vidclf.uncertainty.ood import FeatureSpace, OodLine
 from vidclf.uncertainty.trust_score import SIGNS, TrustScore
@@ -96,7 +97,7 @@ def write_small_ensemble(directory: Path, classes: list[str], num_frames: int, n
         NEUTRAL_TRUST, weights={**NEUTRAL_TRUST.weights, "margin": 0.5}, means=dict.fromkeys(SIGNS, 0.5)
     )
     data = TrustData(
-        spaces={FULL: [even_space(len(classes), spec.feature_dim)]},
+        spaces={Look.FULL: [even_space(len(classes), spec.feature_dim)]},
         discriminants=[even_discriminant(len(classes), spec.feature_dim)],
         full=dict.fromkeys(("plain", "tta"), seen),
     )

@@ -30,9 +30,10 @@ from vidclf.config import ServeConfig
 from vidclf.ensemble import calibration_file
 from vidclf.ensemble.info import LookInfo, read_info, write_info
 from vidclf.features.spec import FeatureSpec
+from vidclf.schema import Look
 from vidclf.server import serve
 from vidclf.server.model_actor import served_model
-from vidclf.uncertainty.early_exit import KEYFRAMES, ValidationScores
+from vidclf.uncertainty.early_exit import ValidationScores
 from vidclf.video.sampling import SamplingPlan
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -100,10 +101,11 @@ def small_ensemble(folder: Path) -> str:
         trust_B=np.array([0.9] * 90 + [0.1] * 30, np.float32),
         correct_B=np.array([True] * 90 + [False] * 30),
         ood_B=np.zeros(120, np.float32),
+        source_B=np.arange(120),
     )
-    spaces = {**trust.spaces, KEYFRAMES: next(iter(trust.spaces.values()))}
-    trust = replace(trust, spaces=spaces, stages={KEYFRAMES: seen}, full=dict.fromkeys(("plain", "tta"), seen))
-    info = replace(info, stages={KEYFRAMES: look})
+    spaces = {**trust.spaces, Look.KEYFRAMES: next(iter(trust.spaces.values()))}
+    trust = replace(trust, spaces=spaces, stages={Look.KEYFRAMES: seen}, full=dict.fromkeys(("plain", "tta"), seen))
+    info = replace(info, stages={Look.KEYFRAMES: look})
     written = calibration_file.write_trust(str(directory), trust)
     write_info(str(directory), with_digest(info, written))
     return str(directory)

@@ -15,8 +15,7 @@ from vidclf.features import matching
 from vidclf.features.spec import FeatureSpec, read_spec
 from vidclf.pipeline.job import BackboneSetup
 from vidclf.runs.state import read_state, refuse_repeated, rows_of
-from vidclf.schema import VIDEO_ID
-from vidclf.uncertainty.early_exit import KEYFRAMES
+from vidclf.schema import VIDEO_ID, Look
 
 
 def fitted_embeddings(config: ClassifyConfig | ServeConfig, info: EnsembleInfo) -> list[BackboneSetup]:
@@ -89,7 +88,7 @@ def first_embeddings(info: EnsembleInfo, embeddings: Sequence[BackboneSetup]) ->
     """The ensemble's backbones on the frames of the first look; ConfigError unless that was fitted on what this
     cluster makes."""
     found = []
-    for embedding, spec in zip(embeddings, info.stages[KEYFRAMES].feature_specs, strict=True):
+    for embedding, spec in zip(embeddings, info.stages[Look.KEYFRAMES].feature_specs, strict=True):
         ours = replace(embedding.spec, sampling=spec.sampling)
         if ours != spec:
             raise ConfigError(

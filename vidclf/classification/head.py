@@ -18,7 +18,8 @@ from vidclf.arrow import nested_list, vectors
 from vidclf.classification.segments import segments_column
 from vidclf.ensemble import files
 from vidclf.features.columns import features_TD
-from vidclf.uncertainty.early_exit import FULL, SUBSET
+from vidclf.schema import Look, Verdict
+from vidclf.uncertainty.risk_threshold import is_accepted
 from vidclf.uncertainty.trust_score import disagreement
 
 
@@ -31,7 +32,7 @@ class HeadSettings:
     """trust score below which a video is abstained on"""
     segments_s: float | None
     """length of segments, in seconds; None for no segments"""
-    stage: str = FULL
+    stage: str = Look.FULL
     """of the cascade, that the head's videos are seen at"""
     subset_threshold: float | None = None
     """trust score from which on the `subset` stage accepts a video; None without that stage"""
@@ -58,12 +59,14 @@ class EnsembleHead:
 
     def __call__(self, embedded_S: Sequence[pa.Table]) -> pa.Table:
         settings = self.settings
-        return self._rows(embedded_S, settings.stage, settings.trust_threshold, settings.tta and settings.stage == FULL)
+        return self._rows(
+            embedded_S, settings.stage, settings.trust_threshold, settings.tta and settings.stage == Look.FULL
+        )
 
     def early(self, embedded_S: Sequence[pa.Table]) -> pa.Table:
         """The rows of the `subset` stage, by its frames."""
         assert self.settings.subset_threshold is not None
-        return self._rows(embedded_S, SUBSET, self.settings.subset_threshold, tta=False)
+        return self._rows(embedded_S, Look.SUBSET, self.settings.subset_threshold, tta=False)
 
     def _rows(self, embedded_S: Sequence[pa.Table], stage: str, trust_threshold: float, tta: bool) -> pa.Table:
         info, settings = self._ensemble.info, self.settings
@@ -71,13 +74,14 @@ class EnsembleHead:
         embedded = embedded_S[0]
         output = self._ensemble(sequences_S, tta=tta, stage=stage)
         top = [info.classes[index] for index in output.probabilities_BC.argmax(axis=1)]
-        is_accepted_B = (output.trust_score_B >= trust_threshold) & (output.ood_score_B <= 1)
+        is_accepted_B = is_accepted(output.trust_score_B, output.ood_score_B, trust_threshold)
         columns = {name: embedded[name] for name in schema.predictions(1).names if name in embedded.column_names}
-        accepted, abstained = schema.VERDICTS
         columns["label"] = pa.array(
-            [name if is_accepted else None for name, is_accepted in zip(top, is_accepted_B, strict=True)], pa.string()
+            [name if accepted else None for name, accepted in zip(top, is_accepted_B, strict=True)], pa.string()
         )
-        columns["verdict"] = pa.array([accepted if is_accepted else abstained for is_accepted in is_accepted_B])
+        columns["verdict"] = pa.array(
+            [Verdict.ACCEPTED if accepted else Verdict.ABSTAINED for accepted in is_accepted_B]
+        )
         columns["top_label"] = pa.array(top)
         columns["confidence"] = pa.array(output.probabilities_BC.max(axis=1))
         columns["probabilities"] = vectors(output.probabilities_BC)

@@ -35,7 +35,8 @@ from vidclf.pipeline.job import BackboneSetup, PipelineJob, RunSpec
 from vidclf.runs import layout, reconcile, state
 from vidclf.runs.state import RunState
 from vidclf.runs.summary import Performance
-from vidclf.uncertainty.early_exit import FULL, KEYFRAMES, SUBSET, SUBSET_FRAMES
+from vidclf.schema import Look
+from vidclf.uncertainty.early_exit import SUBSET_FRAMES
 from vidclf.uncertainty.risk_threshold import RiskThreshold
 
 TargetOf = Callable[[HeadSettings, Sequence[BackboneSetup]], RunSpec]
@@ -57,11 +58,11 @@ class ProgressivePlan:
     ) -> ProgressivePlan:
         """The passes of a job that would otherwise fill `full`, by a head with `settings`."""
         first = None
-        if KEYFRAMES in found.early:
-            own = replace(settings, stage=KEYFRAMES, trust_threshold=found.early[KEYFRAMES])
+        if Look.KEYFRAMES in found.early:
+            own = replace(settings, stage=Look.KEYFRAMES, trust_threshold=found.early[Look.KEYFRAMES])
             first = target_of(own, first_embeddings(info, full.embeddings))
-        if SUBSET in found.early:
-            settings = replace(settings, subset_threshold=found.early[SUBSET])
+        if Look.SUBSET in found.early:
+            settings = replace(settings, subset_threshold=found.early[Look.SUBSET])
             full = replace(target_of(settings, full.embeddings), early_frames=SUBSET_FRAMES)
         return cls(first=first, full=full, found=found)
 
@@ -76,13 +77,13 @@ class ProgressivePlan:
             f"stage {name}: decides from trust scores of {self.found.early[name]:.2f} on"
             if name in self.found.early
             else f"stage {name}: left out, validation does not support deciding by it"
-            for name in (KEYFRAMES, SUBSET)
+            for name in (Look.KEYFRAMES, Look.SUBSET)
         )
 
 
 def require_first_look(info: EnsembleInfo) -> None:
     """Raises ConfigError for an ensemble that was not trained for `--progressive`."""
-    if KEYFRAMES not in info.stages:
+    if Look.KEYFRAMES not in info.stages:
         raise ConfigError(
             "--progressive needs an ensemble with a first look: extract keyframes with jobs/extract.py --sampling "
             "keyframes --num-frames 8, and run jobs/train.py again with --first-look; the members stay"
@@ -102,10 +103,10 @@ def _run_passes(passes: ProgressivePlan, config: PipelineConfig, job: PipelineJo
     whole = replace(config, overwrite=False, limit=None, dry_run=False)
     summaries: dict[str, dict[str, Any]] = {}
     decided = pa.array([], pa.string())
-    first_run, full_run = (storage.join(output, PASSES_DIR, name) for name in (KEYFRAMES, FULL))
+    first_run, full_run = (storage.join(output, PASSES_DIR, name) for name in (Look.KEYFRAMES, Look.FULL))
     if passes.first is not None:
         print(f"first look: keyframes of {before.num_pending} videos", file=sys.stderr)
-        summaries[KEYFRAMES] = _pass(whole, first_run, _asked(output, None), passes.first)
+        summaries[Look.KEYFRAMES] = _pass(whole, first_run, _asked(output, None), passes.first)
         rejected = storage.iter_tables(layout.quarantine_files(first_run), [schema.VIDEO_ID])
         decided = state.one_array([*_rows(layout.part_files(first_run), is_accepted=True), *rejected])
     # A video that was looked at in full before stays in that pass, whatever the first one says now.
@@ -114,9 +115,9 @@ def _run_passes(passes: ProgressivePlan, config: PipelineConfig, job: PipelineJo
     undecided = _asked(output, left)
     if undecided.num_rows:
         print(f"full look: {undecided.num_rows} videos that are left", file=sys.stderr)
-        summaries[FULL] = _pass(whole, full_run, undecided, passes.full)
+        summaries[Look.FULL] = _pass(whole, full_run, undecided, passes.full)
     _collect_decided(output, [run for run in (full_run, first_run) if layout.is_run(run)], config.rows_per_shard)
-    ran = summaries.get(FULL) or summaries[KEYFRAMES]
+    ran = summaries.get(Look.FULL) or summaries[Look.KEYFRAMES]
     return Performance(
         busy=ran["busy_share"],
         worker_s={name: sum(s["worker_s"].get(name, 0.0) for s in summaries.values()) for name in ran["worker_s"]},
@@ -139,7 +140,7 @@ def _pass(config: PipelineConfig, run: str, manifest: pa.Table, target: RunSpec)
 def _describe_stages(summary: dict[str, Any], run: str) -> dict[str, Any]:
     decided = Counter[str]()
     for rows in _rows(layout.part_files(run), is_accepted=None):
-        is_final = pc.or_(pc.equal(rows["verdict"], schema.VERDICTS[0]), pc.equal(rows["stage"], FULL))
+        is_final = pc.or_(pc.equal(rows["verdict"], schema.Verdict.ACCEPTED), pc.equal(rows["stage"], Look.FULL))
         decided.update(rows.filter(is_final)["stage"].to_pylist())
     processed = max(summary["num_processed"], 1)
     return {
@@ -160,7 +161,7 @@ def _asked(output: str, without: pa.Array | None) -> pa.Table:
 def _rows(files: list[str], is_accepted: bool | None) -> Iterator[pa.Table]:
     """Ids, verdicts and stages of a pass; of the accepted videos alone, where `is_accepted`."""
     for table in storage.iter_tables(files, [schema.VIDEO_ID, "verdict", "stage"]):
-        yield table.filter(pc.equal(table["verdict"], schema.VERDICTS[0])) if is_accepted else table
+        yield table.filter(pc.equal(table["verdict"], schema.Verdict.ACCEPTED)) if is_accepted else table
 
 
 def _collect_decided(output: str, runs: Sequence[str], rows_per_shard: int) -> None:
@@ -176,7 +177,7 @@ def _collect_decided(output: str, runs: Sequence[str], rows_per_shard: int) -> N
             rows = storage.read_table(path)
             rows = rows.filter(pc.is_in(rows[schema.VIDEO_ID], left))
             if is_early:
-                rows = rows.filter(pc.equal(rows["verdict"], schema.VERDICTS[0]))
+                rows = rows.filter(pc.equal(rows["verdict"], schema.Verdict.ACCEPTED))
             taken.append(rows.select([schema.VIDEO_ID]))
             writer.add(rows)
         writer.close()

@@ -1,1 +1,14 @@
-"""The temporal model, and an ensemble of them on disk and at work."""
+"""The trained classifier: an ensemble of temporal models with its calibration, on disk and in memory.
+
+Public names:
+
+- `files`: `load`, `load_member`, `write_member`
+- `inference`: `Ensemble`, `EnsembleOutput`, `run_members`, `vote`
+- `info`: `EnsembleInfo`, `MembersInfo`, `read_info`, `write_info`; `member_record`: `MemberRecord`
+- `calibration_file`: `TrustData`, `read_trust`, `write_trust`
+- `temporal_model`: `TemporalClassifier`, `pad`; `views`: `VIEWS`, `fit_weights`; `bf16`: `PrecisionProbe`
+- `reference_checkpoints`: `read`, `class_names`
+
+The package may import features, backbones (never a network), uncertainty, storage, config and schema. It knows nothing
+of training and of Ray. Most modules import torch; `views` and `member_record` do not.
+"""

@@ -1,4 +1,7 @@
-"""`trust.safetensors`: the fitted arrays of calibration, trust score and OOD score."""
+"""`trust.safetensors`: the arrays of an ensemble's calibration.
+
+Shape suffixes: B videos.
+"""
 
 from __future__ import annotations
 
@@ -14,67 +17,73 @@ from vidclf import storage
 from vidclf.ensemble.bf16 import PrecisionProbe
 from vidclf.ensemble.info import ENSEMBLE_FILE, EnsembleInfo, mode
 from vidclf.errors import ConfigError
-from vidclf.uncertainty.early_exit import EARLY_STAGES, FULL, ValidationScores, stage_thresholds
+from vidclf.schema import Look
+from vidclf.uncertainty.early_exit import EARLY_LOOKS, ValidationScores, stage_thresholds
 from vidclf.uncertainty.frame_agreement import FrameDiscriminant
 from vidclf.uncertainty.ood import FeatureSpace
 from vidclf.uncertainty.risk_threshold import RiskThreshold
 
 TRUST_FILE = "trust.safetensors"
 
-Place = TypeVar("Place", FeatureSpace, FrameDiscriminant)
+FittedArrays = TypeVar("FittedArrays", FeatureSpace, FrameDiscriminant)
 
 
 class OutdatedEnsembleError(ConfigError):
-    """An ensemble whose members are good and whose calibration is not."""
+    """An ensemble with usable members and a calibration from an earlier version, which must be made anew."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class TrustData:
-    """`trust.safetensors`: where training's videos lie, what is said of validation's, and a probe of these."""
+    """Content of `trust.safetensors`: feature spaces of the training videos, scores of the validation videos, a
+    probe."""
 
     spaces: dict[str, list[FeatureSpace]]
-    """for the full look and each early stage, of each backbone"""
+    """per look (the full look and each early one): the feature space of each backbone"""
     discriminants: list[FrameDiscriminant]
-    """of each backbone"""
+    """one per backbone"""
     full: dict[str, ValidationScores]
-    """the full look at validation's videos, by mode, `plain` or `tta`"""
+    """scores of the validation videos at the full look, by mode: `plain` or `tta`"""
     stages: dict[str, ValidationScores] = field(default_factory=dict)
-    """the early stages' looks at them"""
+    """their scores at each early look"""
     probe: PrecisionProbe | None = None
-    """without one members compute in fp32 unless told otherwise"""
+    """without it members run in fp32 unless `--precision bf16` is given"""
 
     def threshold(self, mode: str, risk: float, accept_uncertified: bool) -> RiskThreshold:
-        """What `--abstain-risk` comes to in a mode, `plain` or `tta`."""
+        """The trust threshold of the full look alone for a risk, in mode `plain` or `tta`."""
         return self.full[mode].threshold(risk, accept_uncertified)
 
     def stage_thresholds(self, mode: str, risk: float, accept_uncertified: bool) -> RiskThreshold:
-        """The same of the early stages that may decide and a full look in that mode, all together."""
+        """The trust thresholds of the whole cascade: of the early looks and of the full look in this mode."""
         return stage_thresholds(self.stages, self.full[mode], risk, accept_uncertified)
 
 
 def write_trust(directory: str, data: TrustData) -> str:
-    """Publish `trust.safetensors`; returns its SHA-256."""
+    """Publish `trust.safetensors` and return its SHA-256."""
     arrays: dict[str, npt.NDArray[Any]] = {}
     for name, spaces in data.spaces.items():
         for index, space in enumerate(spaces):
-            arrays.update(_named(space, f"{name}.{index}."))
+            arrays.update(_arrays(space, f"{name}.{index}."))
     for index, discriminant in enumerate(data.discriminants):
-        arrays.update(_named(discriminant, f"{index}."))
-    for name, stage in (data.full | data.stages).items():
-        arrays[f"{name}.trust_B"] = stage.trust_B
-        arrays[f"{name}.correct_B"] = stage.correct_B.astype(np.uint8)
-        arrays[f"{name}.ood_B"] = stage.ood_B
-        arrays[f"{name}.source_B"] = stage.source_B.astype(np.int64)
+        arrays.update(_arrays(discriminant, f"{index}."))
+    for name, scores in (data.full | data.stages).items():
+        arrays[f"{name}.trust_B"] = scores.trust_B
+        arrays[f"{name}.correct_B"] = scores.correct_B.astype(np.uint8)
+        arrays[f"{name}.ood_B"] = scores.ood_B
+        arrays[f"{name}.source_B"] = scores.source_B.astype(np.int64)
     if data.probe is not None:
         arrays.update(data.probe.arrays())
-    # safetensors writes an array's memory as it lies.
+    # safetensors writes memory as it is, without regard to strides.
     content = safetensors.numpy.save({name: np.ascontiguousarray(array) for name, array in arrays.items()})
     storage.publish_bytes(storage.join(directory, TRUST_FILE), content)
     return hashlib.sha256(content).hexdigest()
 
 
 def read_trust(directory: str, info: EnsembleInfo) -> TrustData:
-    """`trust.safetensors`; ConfigError where it is not the file that `ensemble.json` lists."""
+    """Content of `trust.safetensors`.
+
+    Raises ConfigError if the file cannot be read, is not the one that `ensemble.json` lists, or holds NaN, and
+    OutdatedEnsembleError if an earlier version wrote it.
+    """
     path = storage.join(directory, TRUST_FILE)
     try:
         content = storage.read_bytes(path)
@@ -90,7 +99,7 @@ def read_trust(directory: str, info: EnsembleInfo) -> TrustData:
         if array.dtype.kind == "f" and np.isnan(array).any():
             raise ConfigError(f"--ensemble {path}: values must be numbers, {name} holds NaN")
     modes, indices = [mode(tta) for tta in (False, True)], range(len(info.backbones))
-    if f"{FULL}.0.centres_CD" not in arrays:
+    if f"{Look.FULL}.0.centres_CD" not in arrays:
         raise OutdatedEnsembleError(
             f"--ensemble {path}: was calibrated by an earlier version, whose OOD score was another; run jobs/train.py "
             "with its flags again, which calibrates anew and leaves the members as they are"
@@ -103,25 +112,25 @@ def read_trust(directory: str, info: EnsembleInfo) -> TrustData:
     return TrustData(
         spaces={
             name: [_read(FeatureSpace, arrays, f"{name}.{index}.") for index in indices]
-            for name in (FULL, *info.stages)
+            for name in (Look.FULL, *info.stages)
         },
         discriminants=[_read(FrameDiscriminant, arrays, f"{index}.") for index in indices],
-        full={name: _stage(arrays, name) for name in modes},
-        stages={name: _stage(arrays, name) for name in EARLY_STAGES if name in info.stages},
+        full={name: _scores(arrays, name) for name in modes},
+        stages={name: _scores(arrays, name) for name in EARLY_LOOKS if name in info.stages},
         probe=PrecisionProbe.read(arrays, len(info.backbones)),
     )
 
 
-def _named(fitted: FeatureSpace | FrameDiscriminant, prefix: str) -> dict[str, npt.NDArray[Any]]:
-    """Arrays of a file, named as the fields are; `_read` takes them back."""
+def _arrays(fitted: FeatureSpace | FrameDiscriminant, prefix: str) -> dict[str, npt.NDArray[Any]]:
+    """Arrays for a file, named by the fields. Inverse of `_read`."""
     return {prefix + field.name: getattr(fitted, field.name) for field in fields(fitted)}
 
 
-def _read(kind: type[Place], arrays: dict[str, npt.NDArray[Any]], prefix: str) -> Place:
+def _read(kind: type[FittedArrays], arrays: dict[str, npt.NDArray[Any]], prefix: str) -> FittedArrays:
     return kind(**{field.name: arrays[prefix + field.name] for field in fields(kind)})
 
 
-def _stage(arrays: dict[str, npt.NDArray[Any]], name: str) -> ValidationScores:
+def _scores(arrays: dict[str, npt.NDArray[Any]], name: str) -> ValidationScores:
     return ValidationScores(
         trust_B=arrays[f"{name}.trust_B"],
         correct_B=arrays[f"{name}.correct_B"].astype(bool),

@@ -20,43 +20,47 @@ from vidclf.errors import ConfigError
 
 
 def member_file(index: int) -> str:
+    """File name of a member's weights."""
     return f"member_{index}.safetensors"
 
 
 def write_member(directory: str, index: int, state: dict[str, Tensor]) -> str:
-    """Publish a member's weights; returns their SHA-256."""
+    """Publish a member's weights and return the SHA-256 of the file."""
     content = safetensors.torch.save({key: value.contiguous() for key, value in state.items()})
     storage.publish_bytes(storage.join(directory, member_file(index)), content)
     return hashlib.sha256(content).hexdigest()
 
 
 def load(directory: str, device: torch.device, precision: str = "fp32") -> Ensemble:
-    """The ensemble of a directory, ready to classify. ConfigError where a member is missing, does not fit the
-    sizes that `ensemble.json` states, or has weights that are not finite.
+    """The ensemble of a directory, ready to classify.
 
-    `precision` is what members compute in on a CPU: fp32, bf16 or auto, which takes bf16 where the processor has
-    it and the ensemble's probe agrees. On a GPU it is TF32.
+    `precision` is the number format of the members on a CPU: fp32, bf16 or auto. auto takes bf16 if the processor
+    supports it and the ensemble's probe agrees (`PrecisionProbe`). On a GPU members always run in TF32.
+
+    Raises ConfigError if a member is missing, does not have the sizes in `ensemble.json`, or has weights that are not
+    finite.
     """
     info = read_info(directory)
     for index in range(len(info.members)):
         _check_member(directory, info, index)
     members = [load_member(directory, info, index).eval() for index in range(len(info.members))]
     trust = read_trust(directory, info)
-    # The device first: `has_bf16` loads OpenVINO, which a worker on a GPU does without.
+    # The device is checked first: `has_bf16` loads OpenVINO, which a worker on a GPU does not need.
     is_on_cpu = device.type == "cpu"
     may_choose = is_on_cpu and precision == "auto" and trust.probe is not None and has_bf16()
     if is_on_cpu and (precision == "bf16" or may_choose):
-        halves = Ensemble(info, [to_bf16(member) for member in members], trust, device)
-        if precision == "bf16" or (trust.probe is not None and _agrees(halves, trust.probe)):
-            return halves
+        in_bf16 = Ensemble(info, [to_bf16(member) for member in members], trust, device)
+        if precision == "bf16" or (trust.probe is not None and _agrees(in_bf16, trust.probe)):
+            return in_bf16
     return Ensemble(info, members, trust, device)
 
 
-def _agrees(halves: Ensemble, probe: PrecisionProbe) -> bool:
-    return probe.agrees(halves(probe.sequences_S, tta=True).view_probabilities_VBC)
+def _agrees(in_bf16: Ensemble, probe: PrecisionProbe) -> bool:
+    return probe.agrees(in_bf16(probe.sequences_S, tta=True).view_probabilities_VBC)
 
 
 def load_member(directory: str, info: MembersInfo, index: int) -> TemporalClassifier:
+    """One member with its weights, on the CPU. Raises ConfigError, as `load` does."""
     path = storage.join(directory, info.members[index].file)
     _check_member(directory, info, index)
     model = TemporalClassifier(_feature_dim(info, index), len(info.classes), info.model)
@@ -73,7 +77,7 @@ def load_member(directory: str, info: MembersInfo, index: int) -> TemporalClassi
 
 
 def _check_member(directory: str, info: MembersInfo, index: int) -> None:
-    """ConfigError unless the member's file holds what the sizes in `ensemble.json` need; reads its header only."""
+    """Raise ConfigError unless the member's file has tensors of the sizes in `ensemble.json`. Reads only its header."""
     path = storage.join(directory, info.members[index].file)
     check_member_file(path, _feature_dim(info, index), len(info.classes), info.model)
 

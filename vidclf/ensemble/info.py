@@ -1,4 +1,7 @@
-"""`ensemble.json`: how an ensemble was trained and calibrated, and which features it accepts."""
+"""`ensemble.json`: how an ensemble was trained and calibrated, and which features it takes.
+
+The file is the JSON of `EnsembleInfo`, with keys in the order of the fields: the order is part of `ensemble_id`.
+"""
 
 from __future__ import annotations
 
@@ -29,17 +32,18 @@ MAX_FRAMES = 4096
 
 @dataclass(frozen=True, kw_only=True)
 class FittedBackbone:
-    """A backbone whose features members were fitted on."""
+    """A backbone whose features the members were trained on."""
 
     feature_spec: FeatureSpec
     feature_dim: int
     weights: str
-    """where its weights were at extraction: DEFAULT, a file, a URI or random"""
+    """location of its weights at extraction: DEFAULT, a file, a URI or random"""
     preprocessing: dict[str, Any]
-    """`Preprocessing` of the frames: spatial transform, mean and standard deviation"""
+    """spatial transform, mean and standard deviation of the frames (`backbones.catalog.Preprocessing`)"""
 
     @classmethod
     def of(cls, spec: FeatureSpec, weights: str) -> FittedBackbone:
+        """The backbone that extracted features of `spec` with the weights at `weights`."""
         return cls(feature_spec=spec, feature_dim=spec.feature_dim, weights=weights, preprocessing=spec.transform)
 
     @property
@@ -171,7 +175,7 @@ class EnsembleInfo(MembersInfo):
 
 
 def mode(tta: bool) -> str:
-    """The key of what is fitted apart with and without test-time augmentation."""
+    """Key of values that are fitted separately with test-time augmentation (`tta`) and without (`plain`)."""
     return "tta" if tta else "plain"
 
 

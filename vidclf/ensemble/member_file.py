@@ -1,8 +1,8 @@
-"""A member's weights file from someone else: its header is compared with the sizes that `ensemble.json` states
-before memory is allocated for either.
+"""Checks of a member's weights file, which may come from an untrusted source.
 
-A safetensors file begins with 8 bytes that hold the header's length (little-endian), then the header: JSON that
-maps each tensor's name to its `dtype`, `shape` and `data_offsets` (huggingface/safetensors, README, Format).
+The file's header is compared with the sizes in `ensemble.json` before memory is allocated for either. A safetensors
+file begins with 8 bytes for the length of the header (little-endian), followed by the header: JSON that maps the name
+of each tensor to its `dtype`, `shape` and `data_offsets` (huggingface/safetensors, README, Format).
 """
 
 from __future__ import annotations
@@ -21,10 +21,10 @@ from vidclf.ensemble.temporal_model import TemporalClassifier
 from vidclf.errors import ConfigError
 
 MAX_HEADER_BYTES = 16 * 1024**2
-"""Size of a header above which it is not read; one of a member has some 10 KB."""
+"""Largest header that is read. The header of a member has about 10 KB."""
 
 MAX_MEMBERS = 256
-"""Members of an ensemble."""
+"""Most members of an ensemble."""
 
 _PLAIN_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,254}")
 
@@ -32,24 +32,24 @@ Shapes = dict[str, tuple[int, ...]]
 
 
 def is_plain_name(name: object) -> bool:
-    """Whether `name` is the name of a file in the ensemble's own directory: no path, nothing hidden."""
+    """Whether `name` is a file name in the ensemble's own directory: no path and no hidden file."""
     return isinstance(name, str) and _PLAIN_NAME.fullmatch(name) is not None
 
 
 def check_member_file(location: str, feature_dim: int, num_classes: int, config: ModelConfig) -> None:
-    """ConfigError unless the tensors that the file's header lists are those of a member of these sizes.
+    """Raise ConfigError unless the file's header lists the tensors of a member with these sizes.
 
-    Neither the file's tensors nor the model's are in memory at any time.
+    Neither the tensors of the file nor those of the model are held in memory.
     """
-    held = _shapes(location)
+    shapes = _shapes(location)
     for field, number in (
         ("num_lstm_layers", config.num_lstm_layers),
         ("classifier_dims", len(config.classifier_dims)),
     ):
-        if number > len(held):
+        if number > len(shapes):
             raise ConfigError(
                 f"--ensemble {location}: must hold the weights of {number} layers ({field} in ensemble.json), "
-                f"holds {len(held)} tensors"
+                f"holds {len(shapes)} tensors"
             )
     try:
         with torch.device("meta"):
@@ -61,23 +61,23 @@ def check_member_file(location: str, feature_dim: int, num_classes: int, config:
         raise ConfigError(
             f"--ensemble {location}: the sizes in ensemble.json make no model ({str(error).splitlines()[0]})"
         ) from error
-    for name in sorted(expected.keys() | held.keys()):
-        if expected.get(name) != held.get(name):
+    for name in sorted(expected.keys() | shapes.keys()):
+        if expected.get(name) != shapes.get(name):
             raise ConfigError(
                 f"--ensemble {location}: tensor {name} must have the shape {_text(expected.get(name))} by the sizes in "
-                f"ensemble.json, has {_text(held.get(name))}"
+                f"ensemble.json, has {_text(shapes.get(name))}"
             )
 
 
 def check_finite(location: str, state: Mapping[str, Tensor]) -> None:
-    """ConfigError where a weight is NaN or infinite: every probability would be NaN."""
+    """Raise ConfigError if a weight is NaN or infinite, since every probability would then be NaN."""
     for name, tensor in state.items():
         if not bool(torch.isfinite(tensor).all()):
             raise ConfigError(f"--ensemble {location}: weights must be finite, {name} holds NaN or infinity")
 
 
 def _shapes(location: str) -> Shapes:
-    """The shape of each tensor, from the header alone."""
+    """Shape of each tensor, from the header alone."""
     filesystem, path = storage.resolve(location)
     try:
         with filesystem.open_input_file(path) as stream:

@@ -1,6 +1,6 @@
-"""The temporal model: a sequence of frame features to class logits.
+"""The temporal model: a network from a sequence of frame features to class logits.
 
-Module names are the reference system's, so that its checkpoints load by name.
+Its modules have the names of the reference system's, so that reference checkpoints load by name.
 
 Shape suffixes: B videos, T frames, D features, H = 2 × hidden_dim, C classes.
 """
@@ -28,17 +28,18 @@ def pad(sequences: Sequence[npt.NDArray[np.float16]]) -> tuple[Tensor, Tensor]:
 
 
 class TemporalOutput(NamedTuple):
+    """Output of the temporal model."""
+
     logits_BC: Tensor
     attention_BT: Tensor
-    """pooling weights; they sum to 1 over a video's frames and are 0 on padding"""
+    """pooling weights: sum 1 over a video's frames, 0 on padding"""
 
 
 class TemporalClassifier(nn.Module):
     """Linear ▶ BiLSTM ▶ self-attention with residual ▶ attention pooling ▶ MLP.
 
-    Self-attention follows Vaswani et al. 2017 (arXiv:1706.03762), pooling Lin et al. 2017
-    (arXiv:1703.03130). Padding is seen by no stage: the LSTM runs on packed sequences where lengths
-    differ, attention and pooling are masked.
+    Self-attention follows Vaswani et al. 2017 (arXiv:1706.03762), pooling Lin et al. 2017 (arXiv:1703.03130). Padding
+    has no influence: if lengths differ, the LSTM runs on packed sequences, and attention and pooling are masked.
     """
 
     def __init__(self, feature_dim: int, num_classes: int, config: ModelConfig) -> None:
@@ -76,18 +77,18 @@ class TemporalClassifier(nn.Module):
 
     @property
     def dtype(self) -> torch.dtype:
-        """Of the weights, and of the features to give it."""
+        """Number format of the weights, and of the features that the model takes."""
         return next(self.parameters()).dtype
 
     def forward(self, features_BTD: Tensor, lengths_B: Tensor) -> TemporalOutput:
-        """Logits and pooling weights of padded sequences; `lengths_B` (int64, CPU, at least 1) says
-        how many frames of each row are real."""
+        """Logits and pooling weights of padded sequences; `lengths_B` (int64, on the CPU, at least 1) are the numbers
+        of real frames per row."""
         if self._num_frames is not None and features_BTD.shape[1] > self._num_frames:
-            return self._of_chosen(features_BTD, lengths_B, self._num_frames)
+            return self._forward_thinned(features_BTD, lengths_B, self._num_frames)
         num_frames = features_BTD.shape[1]
         projected_BTH = self.input_projection(features_BTD)
         if int(lengths_B.min()) == num_frames:
-            # Packing costs 20 to 60 % on a CPU, and full sequences do not need it.
+            # Full sequences need no packing, which costs 20 to 60 % on a CPU.
             states_BTH = self._lstm_states(projected_BTH, None)
             padding_BT = None
         else:
@@ -106,18 +107,18 @@ class TemporalClassifier(nn.Module):
         return TemporalOutput(cast(Tensor, self.classifier(pooled_BH)), attention_BT)
 
     def _lstm_states(self, projected_BTH: Tensor, lengths_B: Tensor | None) -> Tensor:
-        """The LSTM's states [B, T, H], zero on padding; `lengths_B` is None where no row has any.
+        """The LSTM's states [B, T, H], zero on padding; `lengths_B` is None if no row has padding.
 
-        Autocast is off here. On a GPU it runs the LSTM in float16, whatever type it is set to, and without loss
-        scaling nearly all of the LSTM's gradients are subnormal in float16. TF32, in which cuDNN computes float32
-        weights, has float32's range.
+        Autocast is off here. On a GPU autocast runs the LSTM in float16, whatever type it is set to. Without loss
+        scaling nearly all of the LSTM's gradients are subnormal in float16. cuDNN computes float32 weights in TF32,
+        which has the range of float32.
         """
         with torch.autocast(projected_BTH.device.type, enabled=False):
             projected_BTH = projected_BTH.to(self.dtype)
             if lengths_B is None:
                 states_BTH, _ = self.lstm(projected_BTH)
                 return cast(Tensor, states_BTH)
-            # Sorted here: `enforce_sorted=False` copies the order to a GPU and waits for it.
+            # Rows are sorted here because `enforce_sorted=False` copies the order to a GPU and waits for the copy.
             sorted_B, order_B = torch.sort(lengths_B, descending=True)
             device, num_frames = projected_BTH.device, projected_BTH.shape[1]
             packed = nn.utils.rnn.pack_padded_sequence(
@@ -127,33 +128,33 @@ class TemporalClassifier(nn.Module):
             states_BTH, _ = nn.utils.rnn.pad_packed_sequence(states, batch_first=True, total_length=num_frames)
             return states_BTH.index_select(0, order_B.argsort().to(device, non_blocking=True))
 
-    def _of_chosen(self, features_BTD: Tensor, lengths_B: Tensor, num_frames: int) -> TemporalOutput:
-        """The output for `num_frames` frames of each row; the attention to the others is 0."""
-        chosen_BN, kept_B = chosen_frames(lengths_B, num_frames)
-        chosen_BN = chosen_BN.to(features_BTD.device, non_blocking=True)
-        output = self(features_BTD.gather(1, chosen_BN[..., None].expand(-1, -1, features_BTD.shape[2])), kept_B)
+    def _forward_thinned(self, features_BTD: Tensor, lengths_B: Tensor, num_frames: int) -> TemporalOutput:
+        """The output for `num_frames` frames of each row. The attention to all other frames is 0."""
+        indices_BN, counts_B = chosen_frames(lengths_B, num_frames)
+        indices_BN = indices_BN.to(features_BTD.device, non_blocking=True)
+        output = self(features_BTD.gather(1, indices_BN[..., None].expand(-1, -1, features_BTD.shape[2])), counts_B)
         all_BT = output.attention_BT.new_zeros(features_BTD.shape[:2])
-        return TemporalOutput(output.logits_BC, all_BT.scatter_add(1, chosen_BN, output.attention_BT))
+        return TemporalOutput(output.logits_BC, all_BT.scatter_add(1, indices_BN, output.attention_BT))
 
 
 def chosen_frames(lengths_B: Tensor, num_frames: int) -> tuple[Tensor, Tensor]:
-    """Which frames stand for each row: indices [B, num_frames] in rising order, and how many of them count.
+    """The frames that represent each row: ascending indices [B, num_frames], and how many of them count, [B].
 
-    The frames at the midpoints of `num_frames` equal spans where a row has more than that; else each frame
-    once, and then the last one again, which does not count.
+    A row with more than `num_frames` frames is represented by those at the midpoints of `num_frames` equal spans. A
+    shorter row is represented by each of its frames once, followed by repetitions of the last one, which do not count.
     """
     steps_N, lengths_B1 = torch.arange(num_frames), lengths_B[:, None]
     spread_BN = ((2 * steps_N + 1) * lengths_B1) // (2 * num_frames)
-    chosen_BN = torch.where(lengths_B1 > num_frames, spread_BN, torch.minimum(steps_N, lengths_B1 - 1))
-    return chosen_BN, lengths_B.clamp(max=num_frames)
+    indices_BN = torch.where(lengths_B1 > num_frames, spread_BN, torch.minimum(steps_N, lengths_B1 - 1))
+    return indices_BN, lengths_B.clamp(max=num_frames)
 
 
 def initialize(model: TemporalClassifier) -> None:
-    """Orthogonal recurrent weights (Saxe et al. 2014, arXiv:1312.6120), Xavier-uniform input weights gate by
-    gate (Glorot & Bengio 2010), forget gates open by a bias of 1 (Jozefowicz et al. 2015).
+    """Initialise the LSTM in place. Orthogonal recurrent weights (Saxe et al. 2014, arXiv:1312.6120), Xavier-uniform
+    input weights per gate (Glorot & Bengio 2010), forget gates opened by a bias of 1 (Jozefowicz et al. 2015).
 
-    torch draws all of them, biases too, from ±1/sqrt(hidden): through a stack of such layers little of the
-    input arrives, and little of the gradient comes back.
+    torch draws all weights and biases from ±1/sqrt(hidden). A stack of such layers passes on little of the input and
+    little of the gradient.
     """
     hidden_dim = model.lstm.hidden_size
     for name, parameter in model.lstm.named_parameters():
@@ -171,4 +172,5 @@ def initialize(model: TemporalClassifier) -> None:
 
 
 def num_parameters(model: nn.Module) -> int:
+    """Number of trainable values, over all parameters."""
     return sum(parameter.numel() for parameter in model.parameters())

@@ -1,8 +1,7 @@
-"""Views of a video for test-time augmentation, and the weights with which they vote.
+"""Views of a video for test-time augmentation, and the weights of their votes.
 
-A view is a pure function of the sequence of frame features. The weights are fitted on validation, by
-a rule that noise in few videos does not get past: a view that does not help beyond its standard error
-gets weight 0.
+A view is a pure function of the sequence of frame features. The weights are fitted on the validation split. A view gets
+weight 0 unless it helps by more than its standard error, so that noise in a few videos does not decide.
 
 Shape suffixes: B videos, T frames, D features, C classes, V views.
 """
@@ -19,35 +18,35 @@ import numpy.typing as npt
 Floats = npt.NDArray[np.floating[Any]]
 
 SLOWER = 1.5
-"""Frames of the slower view for each frame of the original."""
+"""Frames of the slower view per frame of the original."""
 
 PRIOR_VIDEOS = 20
-"""Videos' worth of evidence for equal weights that the weights' fit starts from."""
+"""Weight, in videos, of the prior that all views have the same weight."""
 
 LEAST_PROBABILITY = 1e-12
 
 
 def reverse(features_TD: Floats) -> Floats:
-    """The frames backwards."""
-    # A copy, because torch takes no negative strides; of a single frame, too, which numpy calls contiguous.
+    """The frames in reverse order."""
+    # A copy, because torch takes no negative strides, not even of a single frame, which numpy calls contiguous.
     return features_TD[::-1].copy()
 
 
 def faster(features_TD: Floats) -> Floats:
-    """Every other frame, from the first on."""
+    """Every other frame, starting with the first."""
     return features_TD[::2]
 
 
 def slower(features_TD: Floats) -> Floats:
-    """1.5 times as many frames, at even steps from the first to the last, interpolated linearly in time."""
+    """1.5 times as many frames, evenly spaced from the first to the last and interpolated linearly in time."""
     num_frames = len(features_TD)
     positions = np.linspace(0, num_frames - 1, int(SLOWER * num_frames))
     before = np.floor(positions).astype(int)
     after = np.minimum(before + 1, num_frames - 1)
     share_T1 = (positions - before)[:, None].astype(np.float32)
     mixed_TD = (1 - share_T1) * features_TD[before] + share_T1 * features_TD[after]
-    seen_TD: Floats = mixed_TD.astype(features_TD.dtype)
-    return seen_TD
+    view_TD: Floats = mixed_TD.astype(features_TD.dtype)
+    return view_TD
 
 
 VIEWS: dict[str, Callable[[Floats], Floats]] = {
@@ -56,40 +55,43 @@ VIEWS: dict[str, Callable[[Floats], Floats]] = {
     "faster": faster,
     "slower": slower,
 }
-"""In the order of a prediction's `view_probabilities`; the original first."""
+"""All views, in the order of a prediction's `view_probabilities`. The original is first."""
 
 PLAIN = ("original",)
+"""The views without test-time augmentation."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class ViewWeight:
-    """A view's vote. `gain` is what mixing it half and half with the original adds to the log-likelihood
-    of a validation video, on average over the sources (nats), `gain_se` the standard error of that."""
+    """The weight of a view's vote, with its evidence."""
 
     name: str
     weight: float
     gain: float
+    """gain in log-likelihood per validation video from mixing the view half and half with the original, in nats, as a
+    mean over the sources"""
     gain_se: float
+    """standard error of `gain` over the sources; infinite for a single source"""
 
 
 def fit_weights(
     probabilities_VBC: Floats, labels_B: npt.NDArray[np.integer[Any]], groups: Sequence[str]
 ) -> list[ViewWeight]:
-    """Weights of the `VIEWS`, not negative, with sum 1.
+    """Weights of the `VIEWS`: not negative, with sum 1. `labels_B` are class indices, `groups` the videos' sources.
 
-    A view is kept where it gains more than one standard error over the sources, so that it is not
-    chosen for a few lucky videos; every source counts once, since videos of one source agree. The
-    weights of those kept are the mode of the likelihood of their mixture under `PRIOR_VIDEOS` of
-    evidence for equal weights (expectation-maximisation for mixture proportions: Dempster et al.
-    1977). With one source nothing can be told, and the original stays alone.
+    A view is selected if its gain is larger than one standard error over the sources, so that a few lucky videos do not
+    decide. Every source counts once, since videos of one source resemble each other. The weights of the selected views
+    maximise the posterior of their mixture, with a prior of `PRIOR_VIDEOS` for equal weights (expectation-maximisation
+    for mixture proportions: Dempster et al. 1977). With one source there is no evidence, and only the original has
+    weight.
     """
     true_VB = np.take_along_axis(probabilities_VBC, labels_B[None, :, None], axis=2)[:, :, 0].astype(np.float64)
     true_VB = np.maximum(true_VB, LEAST_PROBABILITY)
     names = list(VIEWS)
     gains = [_gain(true_VB[0], true_B, groups) for true_B in true_VB]
-    kept = [index for index, (gain, error) in enumerate(gains) if index == 0 or gain > error]
+    selected = [index for index, (gain, error) in enumerate(gains) if index == 0 or gain > error]
     weights = np.zeros(len(names))
-    weights[kept] = _mixture(true_VB[kept])
+    weights[selected] = _mixture(true_VB[selected])
     return [
         ViewWeight(name=name, weight=round(float(weight), 6), gain=gain, gain_se=error)
         for name, weight, (gain, error) in zip(names, weights, gains, strict=True)
@@ -97,7 +99,7 @@ def fit_weights(
 
 
 def _gain(original_B: Floats, view_B: Floats, groups: Sequence[str]) -> tuple[float, float]:
-    """Mean over the sources, and its standard error (infinite for a single source)."""
+    """Mean gain over the sources and its standard error, which is infinite for a single source."""
     gain_B = np.log((original_B + view_B) / 2) - np.log(original_B)
     names = np.array(groups)
     per_source = np.array([gain_B[names == name].mean() for name in sorted(set(groups))])
@@ -107,11 +109,11 @@ def _gain(original_B: Floats, view_B: Floats, groups: Sequence[str]) -> tuple[fl
 
 
 def _mixture(true_KB: Floats) -> Floats:
-    """Proportions of K components that explain the true classes best, drawn to equal ones."""
-    num_kept, num_videos = true_KB.shape
-    weights_K = np.full(num_kept, 1 / num_kept)
+    """Proportions of the K selected views that best explain the true classes, with a prior for equal proportions."""
+    num_selected, num_videos = true_KB.shape
+    weights_K = np.full(num_selected, 1 / num_selected)
     for _ in range(200):
         share_KB = weights_K[:, None] * true_KB
         share_KB /= share_KB.sum(axis=0)
-        weights_K = (share_KB.sum(axis=1) + PRIOR_VIDEOS / num_kept) / (num_videos + PRIOR_VIDEOS)
+        weights_K = (share_KB.sum(axis=1) + PRIOR_VIDEOS / num_selected) / (num_videos + PRIOR_VIDEOS)
     return weights_K

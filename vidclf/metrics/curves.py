@@ -1,4 +1,4 @@
-"""What a score is worth at every threshold: ROC, reliability, risk against coverage.
+"""Curves of a score over all thresholds: ROC, reliability, risk against coverage.
 
 Shape suffixes: B videos.
 """
@@ -15,12 +15,12 @@ from sklearn.metrics import roc_auc_score, roc_curve
 from vidclf.metrics.intervals import Interval, SourceIntervals
 
 MAX_POINTS = 200
-"""Points kept of a curve: more than a screen can show."""
+"""Most points of a stored curve. A screen cannot show more."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Roc:
-    """One class against all others, by its probability."""
+    """ROC curve of one class against all others, by the probability of the class."""
 
     auc: float
     false_positive_rate: list[float]
@@ -41,26 +41,26 @@ class ReliabilityBin:
 
 @dataclass(frozen=True, kw_only=True)
 class RiskCoverage:
-    """Error among the videos that a threshold accepts, against the share that it accepts."""
+    """Error among the accepted videos against the share of accepted videos, over all thresholds."""
 
     area: float
-    """mean risk over all coverages (AURC; Geifman & El-Yaniv 2017, arXiv:1705.08500): 0 is perfect"""
+    """mean risk over all coverages (AURC; Geifman & El-Yaniv 2017, arXiv:1705.08500); lower is better"""
     perfect_area: float
-    """the area of a score that puts every right video before every wrong one: what accuracy allows"""
+    """the lowest area possible at this accuracy: the score ranks every right video above every wrong one"""
     coverage: list[float]
     risk: list[float]
 
 
 def roc(score_B: npt.NDArray[np.floating], is_class_B: npt.NDArray[np.bool_]) -> Roc | None:
-    """ROC curve of a score for one class; None where every video or none is of the class."""
+    """ROC curve of a score for one class; None if all videos, or none, are of the class."""
     if is_class_B.all() or not is_class_B.any():
         return None
     false_positive_rate, true_positive_rate, _ = roc_curve(is_class_B, score_B)
-    kept = _thinned(len(false_positive_rate))
+    indices = _thinned(len(false_positive_rate))
     return Roc(
         auc=float(roc_auc_score(is_class_B, score_B)),
-        false_positive_rate=_rounded(false_positive_rate[kept]),
-        true_positive_rate=_rounded(true_positive_rate[kept]),
+        false_positive_rate=_rounded(false_positive_rate[indices]),
+        true_positive_rate=_rounded(true_positive_rate[indices]),
     )
 
 
@@ -70,7 +70,7 @@ def reliability(
     groups: Sequence[str],
     num_bins: int = 10,
 ) -> list[ReliabilityBin]:
-    """The bins of `metrics.expected_calibration_error` that hold a video; `groups` names the source of each."""
+    """The non-empty bins of `scores.expected_calibration_error`; `groups` are the sources of the videos."""
     intervals = SourceIntervals(groups)
     bins_B = np.clip(np.ceil(confidence_B * num_bins).astype(int) - 1, 0, num_bins - 1)
     bins = []
@@ -91,10 +91,10 @@ def reliability(
 
 
 def risk_coverage(score_B: npt.NDArray[np.floating], correct_B: npt.NDArray[np.bool_]) -> RiskCoverage:
-    """Selective classification by a score, the highest accepted first; at least one video.
+    """Selective classification that accepts the videos with the highest scores first; needs at least one video.
 
-    Videos of one score are accepted together: the curve has a point for each distinct score, and within
-    a tie the area counts its errors as evenly spread, which is their expectation in any order.
+    Videos with equal scores are accepted together, so the curve has one point per distinct score. Within a tie the area
+    counts the errors as evenly spread, which is their expectation over all orders.
     """
     num_videos = len(score_B)
     accepted_B = np.arange(1, num_videos + 1)
@@ -106,17 +106,17 @@ def risk_coverage(score_B: npt.NDArray[np.floating], correct_B: npt.NDArray[np.b
     errors_B = np.interp(accepted_B, np.append(0, ends), np.append(0, errors_at_ends))
     num_wrong = int(errors_at_ends[-1])
     perfect_errors_B = np.maximum(accepted_B - (num_videos - num_wrong), 0)
-    kept = _thinned(len(ends))
+    indices = _thinned(len(ends))
     return RiskCoverage(
         area=float((errors_B / accepted_B).mean()),
         perfect_area=float((perfect_errors_B / accepted_B).mean()),
-        coverage=_rounded(ends[kept] / num_videos),
-        risk=_rounded(errors_at_ends[kept] / ends[kept]),
+        coverage=_rounded(ends[indices] / num_videos),
+        risk=_rounded(errors_at_ends[indices] / ends[indices]),
     )
 
 
 def _thinned(num_points: int) -> npt.NDArray[np.intp]:
-    """Indices of at most MAX_POINTS points, the first and the last among them."""
+    """Indices of at most MAX_POINTS points, including the first and the last."""
     return np.unique(np.linspace(0, num_points - 1, min(num_points, MAX_POINTS)).round().astype(np.intp))
 
 

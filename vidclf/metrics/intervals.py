@@ -1,11 +1,13 @@
-"""How far a figure would move with other sources: 95 % intervals that count sources.
+"""95 % confidence intervals of accuracies and F1 scores, with sources as the sampling unit.
 
-Videos of one source resemble each other, so that intervals by videos would call a figure surer than it is. The
-variance is that of ratios of totals over sources (Taylor linearisation: Cochran 1977, section 6.4). It gives a number
-of independent videos that would tell as much, which the exact interval of a proportion is computed from, with Student's
-correction for the number of sources (Korn & Graubard 1998). Few sources may differ less than others would: one more
-source is added to the variance, all of whose videos agree. Where every video is right, or none, each source counts
-once. Below `MIN_SOURCES` there is no interval.
+Videos of one source resemble each other, so intervals that count videos would be too narrow. The variance is the one of
+ratios of totals over sources (Taylor linearisation: Cochran 1977, section 6.4). It yields an effective number of
+independent videos. The interval is the exact interval of a proportion for this number, with Student's correction for
+the number of sources (Korn & Graubard 1998).
+
+A few sources may happen to differ little. Therefore one more source, whose videos all agree, is added to the variance.
+If all videos are right, or none, each source counts as one video. With fewer than `MIN_SOURCES` sources there is no
+interval.
 
 Shape suffixes: B videos, G sources, K summed values.
 """
@@ -20,24 +22,26 @@ import numpy.typing as npt
 from scipy import stats
 
 MIN_SOURCES = 5
+"""Fewest sources for an interval."""
 
 Interval = tuple[float, float]
+"""Lower and upper end."""
 
 Floats = npt.NDArray[np.float64]
 
 
 class SourceIntervals:
-    """95 % intervals of figures of some videos, whose sources are known."""
+    """95 % intervals of shares of a set of videos with known sources."""
 
     def __init__(self, groups: Sequence[str]) -> None:
-        """`groups` names the source of each video; at least one video."""
+        """`groups` are the sources of the videos. ValueError if there is no video."""
         if len(groups) == 0:
             raise ValueError("intervals need at least one video")
         names, self._source_B = np.unique(np.asarray(groups), return_inverse=True)
         self.num_sources = len(names)
 
     def totals(self, values_BK: npt.NDArray[np.generic]) -> Floats:
-        """Sums [G, K] of each column over the videos of every source."""
+        """Sum of each column over the videos of each source, [G, K]."""
         columns = [
             np.bincount(self._source_B, weights=column_B.astype(np.float64), minlength=self.num_sources)
             for column_B in values_BK.T
@@ -45,20 +49,22 @@ class SourceIntervals:
         return np.stack(columns, axis=1)
 
     def share(self, is_hit_B: npt.NDArray[np.bool_], is_in_B: npt.NDArray[np.bool_] | None = None) -> Interval | None:
-        """Of the share of hits among some of the videos, or all."""
+        """Interval of the share of hits, among all videos or among those of `is_in_B`."""
         inside_B = np.ones(len(is_hit_B), bool) if is_in_B is None else is_in_B
         hit_G, num_G = self.totals(np.stack([is_hit_B & inside_B, inside_B], axis=1)).T
         return of_ratio(hit_G, num_G)
 
     def mean_of_sources(self, is_hit_B: npt.NDArray[np.bool_]) -> tuple[float, Interval | None]:
-        """The mean over sources of each source's share of hits, and its interval."""
+        """Mean over sources of the share of hits per source, and its interval."""
         hit_G, num_G = self.totals(np.stack([is_hit_B, np.ones(len(is_hit_B))], axis=1)).T
         share_G = hit_G / num_G
         return float(share_G.mean()), of_ratio(share_G, np.ones(self.num_sources))
 
     def difference(self, is_hit_B: npt.NDArray[np.bool_], is_base_B: npt.NDArray[np.bool_]) -> Interval | None:
-        """Of the difference of two shares of hits among the same videos; Student's, and where they hit the same
-        videos, as wide as the interval of a share of 0."""
+        """Interval (Student's t) of the difference of two shares of hits among the same videos.
+
+        If both hit the same videos, the interval is as wide on each side as the interval of a share of 0.
+        """
         gain_B = is_hit_B.astype(np.float64) - is_base_B
         gain_G, num_G = self.totals(np.stack([gain_B, np.ones(len(gain_B))], axis=1)).T
         if self.num_sources < MIN_SOURCES:
@@ -73,7 +79,7 @@ class SourceIntervals:
 
 @dataclass(frozen=True, kw_only=True)
 class F1Intervals:
-    """Intervals of F1 scores, and of their means; a class that is neither present nor predicted has none."""
+    """Intervals of F1 scores and of their means. A class that is neither present nor predicted has none."""
 
     per_class: list[Interval | None]
     macro: Interval | None
@@ -83,7 +89,7 @@ class F1Intervals:
     def of(
         cls, sources: SourceIntervals, is_label_BC: npt.NDArray[np.bool_], is_top_BC: npt.NDArray[np.bool_]
     ) -> F1Intervals:
-        # F1 is twice the hits over the videos of the class and those taken for it.
+        # F1 = 2 × hits / (videos of the class + videos predicted as the class).
         hit_GC = 2 * sources.totals(is_label_BC & is_top_BC)
         label_GC = sources.totals(is_label_BC)
         sum_GC = label_GC + sources.totals(is_top_BC)
@@ -92,18 +98,18 @@ class F1Intervals:
         f1_C = hit_GC.sum(axis=0) / np.maximum(sum_C, 1)
         influence_GC = (hit_GC - f1_C * sum_GC) / np.maximum(sum_C, 1)
         weighted = float(f1_C @ share_C)
-        is_seen_C = sum_C > 0
+        is_counted_C = sum_C > 0
         return cls(
             per_class=[of_ratio(*pair) for pair in zip(hit_GC.T, sum_GC.T, strict=True)],
-            macro=of_value(float(f1_C[is_seen_C].mean()), influence_GC[:, is_seen_C].mean(axis=1), num_G),
+            macro=of_value(float(f1_C[is_counted_C].mean()), influence_GC[:, is_counted_C].mean(axis=1), num_G),
             weighted=of_value(weighted, influence_GC @ share_C + (label_GC @ f1_C - weighted * num_G) / total, num_G),
         )
 
 
 def of_ratio(hit_G: Floats, num_G: Floats) -> Interval | None:
-    """Of a ratio of totals over sources in [0, 1]; None with fewer than `MIN_SOURCES` that have part in it."""
-    is_there_G = num_G > 0
-    hit_G, num_G = hit_G[is_there_G], num_G[is_there_G]
+    """Interval of a ratio in [0, 1] of two totals over sources; None if fewer than `MIN_SOURCES` sources contribute."""
+    contributes_G = num_G > 0
+    hit_G, num_G = hit_G[contributes_G], num_G[contributes_G]
     if len(num_G) < MIN_SOURCES:
         return None
     total = num_G.sum()
@@ -112,8 +118,11 @@ def of_ratio(hit_G: Floats, num_G: Floats) -> Interval | None:
 
 
 def of_value(value: float, influence_G: Floats, num_G: Floats) -> Interval | None:
-    """Of a figure in [0, 1] that is a smooth function of totals over sources: `influence_G` is what each source adds to
-    its linearisation, in sum 0; `num_G` are the videos of each."""
+    """Interval of a value in [0, 1] that is a smooth function of totals over sources.
+
+    `influence_G` are the contributions of the sources to its linearisation, with sum 0. `num_G` are the numbers of
+    videos per source.
+    """
     if len(num_G) < MIN_SOURCES:
         return None
     total = float(num_G.sum())
@@ -122,7 +131,7 @@ def of_value(value: float, influence_G: Floats, num_G: Floats) -> Interval | Non
         share = (value * sources + 1) / (sources + 2)
         added = share * (1 - share) / sources
         variance = ((sources - 1) * _standard_error(influence_G) ** 2 + added) / sources
-        # No source tells more than its videos would if each were a source.
+        # A source carries at most as much information as if each of its videos were a source.
         number = min(value * (1 - value) / variance, total) * (_student_95(total) / _student_95(sources)) ** 2
     hits = number * value
     low = float(stats.beta.ppf(0.025, hits, number - hits + 1)) if hits > 1e-9 else 0.0
@@ -131,12 +140,12 @@ def of_value(value: float, influence_G: Floats, num_G: Floats) -> Interval | Non
 
 
 def effective_sources(num_G: Floats) -> float:
-    """Sources of one size that would tell as much (Kish 1965)."""
+    """Number of equally large sources with the same amount of information (Kish 1965)."""
     return float(num_G.sum() ** 2 / (num_G**2).sum())
 
 
 def student_95(num_G: Floats) -> float:
-    """Standard errors on each side of a figure, by the effective number of sources."""
+    """Half width of a 95 % interval in standard errors, by the effective number of sources."""
     return _student_95(effective_sources(num_G))
 
 

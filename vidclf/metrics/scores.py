@@ -1,4 +1,4 @@
-"""What a classification is worth: accuracy with its interval, F1 per class, calibration error.
+"""Scores of a classification: accuracy with its interval, F1 per class, confusion matrix, calibration error.
 
 Shape suffixes: B videos, C classes.
 """
@@ -17,28 +17,33 @@ from vidclf.metrics.intervals import Interval, SourceIntervals
 
 @dataclass(frozen=True, kw_only=True)
 class ClassMetrics:
+    """Scores of one class."""
+
     precision: float
     recall: float
     f1: float
     support: int
+    """videos of the class"""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Metrics:
-    """Of one set of videos. `confusion[i][j]` counts videos of class i that were taken for j."""
+    """Scores over one set of videos."""
 
     num_videos: int
     num_correct: int
     accuracy: float
     accuracy_interval_95: Interval | None
-    """that counts sources; None where these are too few or not known"""
+    """by sources; None if they are unknown or fewer than `intervals.MIN_SOURCES`"""
     macro_f1: float
-    """every class counts the same"""
+    """unweighted mean over classes"""
     weighted_f1: float
-    """every video counts the same"""
+    """mean over classes weighted by their videos"""
     per_class: dict[str, ClassMetrics]
     confusion: list[list[int]]
+    """`confusion[i][j]` counts videos of class i that are predicted as class j"""
     expected_calibration_error: float | None
+    """None without confidences"""
 
 
 def evaluate(
@@ -48,11 +53,10 @@ def evaluate(
     confidence_B: npt.NDArray[np.floating] | None = None,
     groups: Sequence[str] | None = None,
 ) -> Metrics:
-    """Metrics of predictions against truth, both as class indices; at least one video. `groups`
-    names the source of each.
+    """Scores of predictions against true labels, both as class indices; `groups` are the sources of the videos.
 
-    A class that is neither present nor predicted does not enter the macro average; one that is
-    present and never predicted has F1 0.
+    A class that is neither present nor predicted does not count in the macro average. A class that is present and never
+    predicted has F1 0. ValueError if there is no video.
     """
     if len(truth_B) == 0:
         raise ValueError("metrics need at least one video")
@@ -60,7 +64,7 @@ def evaluate(
     precision, recall, f1, support = precision_recall_fscore_support(
         truth_B, predicted_B, labels=list(indices), zero_division=0.0
     )
-    seen = sorted({*truth_B, *predicted_B})
+    counted = sorted({*truth_B, *predicted_B})
     correct_B = np.equal(truth_B, predicted_B)
     num_correct = int(correct_B.sum())
     return Metrics(
@@ -68,7 +72,7 @@ def evaluate(
         num_correct=num_correct,
         accuracy=num_correct / len(truth_B),
         accuracy_interval_95=SourceIntervals(groups).share(correct_B) if groups is not None else None,
-        macro_f1=float(np.mean([f1[i] for i in seen])),
+        macro_f1=float(np.mean([f1[i] for i in counted])),
         weighted_f1=float(np.average(f1, weights=support)),
         per_class={
             classes[i]: ClassMetrics(
@@ -86,9 +90,9 @@ def evaluate(
 def expected_calibration_error(
     confidence_B: npt.NDArray[np.floating], correct_B: npt.NDArray[np.bool_], num_bins: int = 10
 ) -> float:
-    """Mean gap between confidence and accuracy over equal-width bins (Guo et al. 2017, arXiv:1706.04599).
+    """Mean gap between confidence and accuracy over bins of equal width (Guo et al. 2017, arXiv:1706.04599).
 
-    Bins are (lower, upper], so that a confidence of exactly 1 falls into the last.
+    Bins are (lower, upper], so a confidence of exactly 1 belongs to the last one.
     """
     bins = np.clip(np.ceil(confidence_B * num_bins).astype(int) - 1, 0, num_bins - 1)
     error = 0.0

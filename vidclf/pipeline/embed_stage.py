@@ -119,7 +119,7 @@ class EmbedVideos:
         cnns = [self._cnns[spec.key] for spec in target.specs]
         few_S = [cnn.features(ok, early_B) for cnn in cnns]
         early = head.early([cnn.rows(ok, few_B, early_B) for cnn, few_B in zip(cnns, few_S, strict=True)])
-        is_undecided = pc.not_equal(early["verdict"], schema.VERDICTS[0])
+        is_undecided = pc.not_equal(early["verdict"], schema.Verdict.ACCEPTED)
         left = np.flatnonzero(is_undecided.to_numpy())
         if not len(left):
             return early

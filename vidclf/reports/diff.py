@@ -280,7 +280,7 @@ def _transitions(before: Sequence[str], after: Sequence[str]) -> list[dict[str, 
 
 def _verdicts(both: pa.Table) -> dict[str, int]:
     counts = Counter(zip(both["verdict_before"].to_pylist(), both["verdict_after"].to_pylist(), strict=True))
-    return {f"{a} → {b}": counts[a, b] for a in schema.VERDICTS for b in schema.VERDICTS}
+    return {f"{a} → {b}": counts[a, b] for a in schema.Verdict for b in schema.Verdict}
 
 
 def _lonely(name: str, mine: pa.Table, others: pa.Table, other: str) -> list[UnmatchedVideo]:

@@ -87,7 +87,7 @@ def _case(videos: ScoredVideos, index: int, classes: Sequence[str]) -> ListedVid
         split=videos.splits[index],
         label=classes[videos.label_B[index]],
         top_label=classes[videos.top_B[index]],
-        verdict=schema.VERDICTS[0 if videos.is_accepted_B[index] else 1],
+        verdict=schema.Verdict.ACCEPTED if videos.is_accepted_B[index] else schema.Verdict.ABSTAINED,
         confidence=float(videos.confidence_B[index]),
         trust_score=float(videos.trust_B[index]),
         ood_score=float(videos.ood_B[index]),

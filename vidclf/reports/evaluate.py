@@ -28,7 +28,7 @@ from vidclf.reports.labelled_predictions import PREDICTION_COLUMNS, UNSPLIT, Sco
 from vidclf.reports.stage_costs import PassCosts, progress
 from vidclf.runs import layout, output_files, outputs, state
 from vidclf.runs.layout import IDENTITY_FILE
-from vidclf.uncertainty.early_exit import FULL
+from vidclf.schema import Look
 from vidclf.uncertainty.risk_threshold import risk_statement
 from vidclf.video.sampling import SamplingPlan
 
@@ -250,7 +250,7 @@ def _from_features(config: EvaluateConfig) -> _Source | None:
         note="",
         info=info,
         summary=features.summary,
-        plans={FULL: features.specs[0].plan} if features.specs else {},
+        plans={Look.FULL: features.specs[0].plan} if features.specs else {},
         quarantined_in=config.features[0] if features.summary is not None else None,
         facts={
             "ensemble": f"{info.ensemble_id} in {shown(config.ensemble)}",

@@ -159,7 +159,7 @@ def _joined(table: pa.Table, truth: Sequence[Any], index_of: dict[str, int]) -> 
         stages=_text(table["stage"].to_pylist()),
         label_B=np.array([index_of[row["label"]] for row in truth]),
         top_B=np.array([index_of[name] for name in table["top_label"].to_pylist()]),
-        is_accepted_B=np.array([verdict == schema.VERDICTS[0] for verdict in table["verdict"].to_pylist()]),
+        is_accepted_B=np.array([verdict == schema.Verdict.ACCEPTED for verdict in table["verdict"].to_pylist()]),
         confidence_B=table["confidence"].to_numpy(),
         trust_B=table["trust_score"].to_numpy(),
         ood_B=table["ood_score"].to_numpy(),

@@ -10,8 +10,8 @@ from vidclf.classification.passes import PASS_OF
 from vidclf.ensemble import calibration_file
 from vidclf.ensemble.calibration_file import OutdatedEnsembleError
 from vidclf.ensemble.info import EnsembleInfo, mode
+from vidclf.schema import Look
 from vidclf.uncertainty import early_exit
-from vidclf.uncertainty.early_exit import FULL
 from vidclf.uncertainty.risk_threshold import RiskThreshold
 
 
@@ -63,9 +63,9 @@ def progress(
         decided.update(told["num_decided"])
     full = trust.full[mode(settings["tta"])]
     accuracy = {name: float(stage.correct_B.mean()) for name, stage in trust.stages.items()}
-    accuracy[FULL] = float(full.correct_B.mean())
+    accuracy[Look.FULL] = float(full.correct_B.mean())
     frames = {name: look.num_frames for name, look in info.stages.items()}
-    frames[FULL] = info.backbones[0].feature_spec.plan.num_frames
+    frames[Look.FULL] = info.backbones[0].feature_spec.plan.num_frames
     seconds = {name: sum(told["worker_s_per_video"].values()) for name, told in passes.items()}
     num_videos = max(told["num_videos"] for told in passes.values())
     return PassCosts(
@@ -78,9 +78,9 @@ def progress(
                 validation_accuracy=accuracy[name],
                 pass_s_per_video=seconds.get(PASS_OF[name], 0.0),
             )
-            for name in (*found.early, FULL)
+            for name in (*found.early, Look.FULL)
         ],
         s_per_video=sum(seconds[name] * told["num_videos"] for name, told in passes.items()) / num_videos,
-        full_s_per_video=seconds.get(FULL, 0.0),
+        full_s_per_video=seconds.get(Look.FULL, 0.0),
         validation_accuracy=early_exit.outcome(trust.stages, full, found).accuracy,
     )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from bisect import bisect_right
 
-from vidclf.uncertainty.early_exit import EARLY_STAGES, FULL
+from vidclf.schema import Look
 
 UNKNOWN = "unknown"
 
@@ -29,10 +29,10 @@ DURATIONS = (
 )
 """Least duration, in seconds, and the name of what is from there to the next."""
 
-ORDER = {
+ORDER: dict[str, list[str]] = {
     "resolution": [name for _, name in RESOLUTIONS],
     "duration": [name for _, name in DURATIONS],
-    "stage": [*EARLY_STAGES, FULL],
+    "stage": list(Look),
 }
 """The order of names that have one."""
 

@@ -13,6 +13,7 @@ import numpy.typing as npt
 from vidclf import schema
 from vidclf.pages.thumbnails import data_uri, most_attended
 from vidclf.uncertainty.explanation import trust_parts
+from vidclf.uncertainty.ood import is_out_of_distribution
 from vidclf.uncertainty.trust_score import TrustScore
 
 MAX_SEGMENTS = 24
@@ -56,7 +57,7 @@ def answer(row: dict[str, Any], frames_THWC: npt.NDArray[np.uint8], explained: R
         "trust": {
             "score": row["trust_score"],
             "threshold": explained.trust_threshold,
-            "is_out_of_distribution": row["ood_score"] > 1,
+            "is_out_of_distribution": bool(is_out_of_distribution(row["ood_score"])),
             "parts": [asdict(part) for part in parts],
         },
         "timeline": {"segment_length_s": explained.segment_length_s, "segments": row[schema.SEGMENTS_COLUMN]},

@@ -1,17 +1,22 @@
-"""Deciding on a video early: stages that look at more and more of it, until one is sure enough.
+"""Early exit: deciding a video after a cheap look at it, if that look is certain enough.
 
-A cascade (Viola & Jones 2001, doi:10.1109/CVPR.2001.990517; early exits: Teerapittayanon et al. 2016,
-arXiv:1709.01686) of one ensemble over three looks at a video:
+One ensemble classifies a video at up to three looks (a cascade: Viola & Jones 2001, doi:10.1109/CVPR.2001.990517; early
+exits: Teerapittayanon et al. 2016, arXiv:1709.01686):
 
-- `keyframes`: a few of the frames that decode without any other, a fraction of the decoding and of the CNN;
-- `subset`: some of the frames that the full look samples, of which none is computed again there;
-- `full`: all of these; in float32 the same as without stages, in bfloat16 nearly, since batches are others.
+- `keyframes`: a few frames that decode independently, at a fraction of the cost of decoding and of the CNN;
+- `subset`: some of the frames that the full look samples; the full look computes none of them again;
+- `full`: all sampled frames. In float32 the result equals that of a classification without early exit. In bfloat16 it
+  is nearly equal, since batches differ.
 
-An early stage's temperature, OOD line and trust score are fitted on validation's videos as this stage sees
-them. What it decides is final. The risk is that of the cascade: the share of wrong labels among all videos that it
-accepts, whichever stage accepts them. So the stages' thresholds are chosen together, on the videos of validation as
-the whole cascade would decide on them. They move along paths: all stages from one trust score on, the early stages
-from stricter ones, or some stages left out; `risk.choose` takes the point of a path that validation supports.
+Each early look has its own temperature, OOD line and trust score, fitted on the validation videos at that look. Its
+decision is final.
+
+The risk is the risk of the whole cascade: the share of wrong labels among all videos that are accepted at any look.
+Therefore the thresholds of all looks are chosen together, by running the whole cascade on the validation videos.
+Candidates lie on paths of decreasing threshold. On a path all its looks share one threshold; paths differ in which
+early looks take part. `risk_threshold.choose` picks the point that the validation data support.
+
+In this package and in files a look is also called a stage (column `stage`).
 
 Shape suffixes: B videos.
 """
@@ -24,56 +29,56 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
+from vidclf.schema import Look
 from vidclf.uncertainty import risk_threshold
-from vidclf.uncertainty.risk_threshold import THRESHOLDS, Acceptance, RiskThreshold
+from vidclf.uncertainty.risk_threshold import THRESHOLDS, Acceptance, RiskThreshold, is_accepted
 
-KEYFRAMES, SUBSET = EARLY_STAGES = ("keyframes", "subset")
-
-FULL = "full"
+EARLY_LOOKS = (Look.KEYFRAMES, Look.SUBSET)
 
 SUBSET_FRAMES = 24
-"""Frames of the `subset` stage; the stage is left out where the full look has not at least twice as many."""
+"""Frames of the `subset` look. The look is left out if the full look has fewer than twice as many."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class ValidationScores:
-    """What a stage says of validation's videos, by fits that had not seen a video's source."""
+    """Scores of the validation videos at one look, cross-fitted: no fit has seen the source of its video."""
 
     trust_B: npt.NDArray[np.float32]
     correct_B: npt.NDArray[np.bool_]
+    """whether the most probable class is the label"""
     ood_B: npt.NDArray[np.float32]
     source_B: npt.NDArray[np.integer]
-    """each video's source, numbered from 0"""
+    """index of each video's source, from 0"""
 
     def threshold(self, risk: float, accept_uncertified: bool = False) -> RiskThreshold:
-        """The trust score from which on the stage alone accepts a video, unless it is out of distribution."""
+        """The trust threshold of this look alone."""
         return risk_threshold.choose([_path({}, self, [])], risk, len(self.trust_B), accept_uncertified)
 
     def accepts(self, threshold: float) -> npt.NDArray[np.bool_]:
-        """Which of the videos, [B]."""
-        return (self.trust_B >= threshold) & (self.ood_B <= 1)
+        """Whether each video is accepted at a trust threshold, [B]."""
+        return is_accepted(self.trust_B, self.ood_B, threshold)
 
 
 @dataclass(frozen=True, kw_only=True)
 class CascadeOutcome:
-    """What a cascade does with some videos whose labels are known."""
+    """Result of a cascade on videos with known labels."""
 
     share: dict[str, float]
-    """of the videos, by the stage that decides"""
+    """share of the videos that each look decides"""
     accuracy: float
-    """of the most probable classes, those of abstained videos included"""
+    """of the most probable classes, including those of abstained videos"""
     error_among_accepted: float
-    """0 where none is accepted"""
+    """0 if no video is accepted"""
 
 
 def outcome(stages: Mapping[str, ValidationScores], full: ValidationScores, found: RiskThreshold) -> CascadeOutcome:
-    """Let the early stages decide from their thresholds on, and the full look the rest."""
+    """Result of the cascade with these thresholds; `stages` are the early looks."""
     decided = _decided(stages, full, found.early, found.threshold)
-    shares = {name: float(is_decided_B.mean()) for name, is_decided_B in decided.by_stage.items()}
+    shares = {name: float(is_decided_B.mean()) for name, is_decided_B in decided.by_look.items()}
     num_accepted = int(decided.is_accepted_B.sum())
     num_errors = int((decided.is_accepted_B & ~decided.correct_B).sum())
     return CascadeOutcome(
-        share={**shares, FULL: 1 - sum(shares.values())},
+        share={**shares, Look.FULL: 1 - sum(shares.values())},
         accuracy=float(decided.correct_B.mean()),
         error_among_accepted=num_errors / max(num_accepted, 1),
     )
@@ -82,9 +87,10 @@ def outcome(stages: Mapping[str, ValidationScores], full: ValidationScores, foun
 def stage_thresholds(
     stages: Mapping[str, ValidationScores], full: ValidationScores, risk: float, accept_uncertified: bool = False
 ) -> RiskThreshold:
-    """The thresholds of the full look and of the early stages that may decide; `full` is the full look."""
-    names = [name for name in EARLY_STAGES if name in stages]
-    # The most that is decided early first. Without early stages last: where these cannot be vouched for.
+    """Thresholds of the full look and of the early looks that may decide; `stages` are the early looks."""
+    names = [name for name in EARLY_LOOKS if name in stages]
+    # The path with the most early decisions comes first. The last path has no early look: it is taken if the validation
+    # data do not support any decision of an early look.
     orders = [names, names[-1:], []] if len(names) > 1 else [names, []] if names else [[]]
     return risk_threshold.choose(
         [_path(stages, full, order) for order in orders], risk, len(full.trust_B), accept_uncertified
@@ -93,31 +99,35 @@ def stage_thresholds(
 
 @dataclass(frozen=True, kw_only=True)
 class _Decided:
-    by_stage: dict[str, npt.NDArray[np.bool_]]
-    """which videos each early stage decides"""
+    by_look: dict[str, npt.NDArray[np.bool_]]
+    """videos that each early look decides"""
     is_accepted_B: npt.NDArray[np.bool_]
     correct_B: npt.NDArray[np.bool_]
-    """of the look that decides"""
+    """whether the look that decides is right"""
 
 
 def _decided(
     stages: Mapping[str, ValidationScores], full: ValidationScores, early: Mapping[str, float], threshold: float
 ) -> _Decided:
-    is_left_B, correct_B = np.ones(len(full.correct_B), bool), full.correct_B.copy()
-    by_stage = {}
-    for name in [stage for stage in EARLY_STAGES if stage in early]:
-        stage = stages[name]
-        by_stage[name] = is_left_B & stage.accepts(early[name])
-        correct_B[by_stage[name]] = stage.correct_B[by_stage[name]]
-        is_left_B &= ~by_stage[name]
-    return _Decided(by_stage=by_stage, is_accepted_B=~is_left_B | full.accepts(threshold), correct_B=correct_B)
+    is_undecided_B, correct_B = np.ones(len(full.correct_B), bool), full.correct_B.copy()
+    by_look = {}
+    for name in [look for look in EARLY_LOOKS if look in early]:
+        scores = stages[name]
+        by_look[name] = is_undecided_B & scores.accepts(early[name])
+        correct_B[by_look[name]] = scores.correct_B[by_look[name]]
+        is_undecided_B &= ~by_look[name]
+    return _Decided(
+        by_look={str(name): is_decided_B for name, is_decided_B in by_look.items()},
+        is_accepted_B=~is_undecided_B | full.accepts(threshold),
+        correct_B=correct_B,
+    )
 
 
 def _path(stages: Mapping[str, ValidationScores], full: ValidationScores, names: Sequence[str]) -> list[Acceptance]:
-    """The cascade of some early stages and the full look, all from one trust score on, the highest first."""
+    """The cascade of the early looks `names` and the full look at each common threshold, from the highest down."""
     path = []
     for threshold in THRESHOLDS[::-1].tolist():
-        early = dict.fromkeys(names, threshold)
+        early = {str(name): threshold for name in names}
         decided = _decided(stages, full, early, threshold)
         path.append(Acceptance.of(threshold, decided.is_accepted_B, decided.correct_B, full.source_B, early))
     return path

@@ -1,4 +1,4 @@
-"""Why a trust score is what it is: what each of its signs adds to it or takes off."""
+"""Contributions of the confidence and of each sign to a trust score."""
 
 from __future__ import annotations
 
@@ -15,21 +15,20 @@ class TrustPart:
     """One term of the trust score's logit."""
 
     name: str
-    """`confidence` or one of `trust.SIGNS`"""
+    """`confidence` or one of `trust_score.SIGNS`"""
     value: float
-    """in the sign's own unit"""
+    """value for the video, in the sign's own unit"""
     typical: float | None
-    """its mean over the validation videos; None for the confidence"""
+    """mean over the validation videos; None for the confidence"""
     effect: float
-    """in log-odds, added to the trust score: below 0 it speaks against the top label, or against it more
-    than for the typical video"""
+    """contribution to the trust score in log-odds. Below 0 the confidence speaks against the top label, or the sign
+    does so more than for the typical video."""
 
 
 def trust_parts(score: TrustScore, confidence: float, signs_K: Sequence[float]) -> list[TrustPart]:
-    """The terms of `score` for one video, what speaks against its label most coming first.
+    """The terms of `score` for one video, from the one that speaks most against its label to the one most in favour.
 
-    With the score's intercept they add up to the logit of the trust score. A sign without weight has no
-    say and is left out.
+    The effects and the score's intercept add up to the logit of the trust score. Signs without weight are left out.
     """
     clipped = min(max(confidence, CERTAIN), 1 - CERTAIN)
     parts = [TrustPart(name="confidence", value=confidence, typical=None, effect=score.slope * float(logit(clipped)))]

@@ -1,4 +1,6 @@
-"""What single frames say of a video: evidence that the temporal model had no part in.
+"""Frame agreement: the share of a video's frames that a linear classifier of single frames assigns to its top class.
+
+It is evidence that is independent of the temporal model.
 
 Shape suffixes: B videos, T frames, D features, C classes, R directions, S backbones.
 """
@@ -13,22 +15,29 @@ import numpy as np
 from vidclf.uncertainty.geometry import LEAST_VARIANCE, Floats, class_means, principal, signed_root, unit
 
 SHRINKAGE = 0.95
-"""Share of a multiple of the identity in the covariance: a few hundred videos tell little of a thousand
-dimensions."""
+"""Weight of a multiple of the identity in the covariance. It is high because a few hundred videos say little about a
+thousand dimensions."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class FrameDiscriminant:
-    """Linear discriminant over frames' signed square roots, at unit length: the class whose mean is nearest,
-    under one shrunk covariance of the videos."""
+    """Linear discriminant analysis of frames: the class with the nearest mean, under one shrunk covariance.
+
+    Inputs are the signed square roots of a frame's features, scaled to unit length. Class means and covariance are
+    fitted on the means of these inputs over each training video. The result equals scikit-learn's
+    `LinearDiscriminantAnalysis(solver="lsqr", shrinkage=SHRINKAGE, priors=<uniform>)` up to rounding (a test compares
+    them). It is computed here because it needs no covariance matrix of D × D, classes of one video each work, and the
+    arrays of existing ensembles stay the same to the last bit.
+    """
 
     towards_DC: Floats
-    """the classes' means times the precision"""
+    """class means times the inverse covariance"""
     offset_C: Floats
+    """subtracted from the products of a frame with `towards_DC`"""
 
     @classmethod
     def fit(cls, features: Sequence[Floats], labels: Sequence[int]) -> FrameDiscriminant:
-        """From sequences [T, D] and class indices, of which every class has at least one."""
+        """Fit from sequences [T, D] and class indices. Every class must have a sequence."""
         rows_BD = unit(np.stack([signed_root(features_TD).mean(axis=0) for features_TD in features]).astype(np.float64))
         labels_B = np.asarray(labels)
         means_CD = class_means(rows_BD, labels_B)
@@ -37,7 +46,7 @@ class FrameDiscriminant:
         return cls(towards_DC=towards_DC.astype(np.float32), offset_C=offset_C.astype(np.float32))
 
     def agreement(self, features: Sequence[Floats], top_B: Sequence[int]) -> Floats:
-        """Share of each sequence's frames that are nearest to the mean of its top class, [B] in [0, 1]."""
+        """Share of each sequence's frames whose nearest class is the sequence's top class, [B] in [0, 1]."""
         return np.array(
             [
                 (np.argmax(unit(signed_root(features_TD)) @ self.towards_DC - self.offset_C, axis=1) == top).mean()
@@ -49,17 +58,23 @@ class FrameDiscriminant:
 def frame_agreement(
     discriminants: Sequence[FrameDiscriminant], sequences_S: Sequence[Sequence[Floats]], top_B: Sequence[int]
 ) -> Floats:
-    """`FrameDiscriminant.agreement`, on average over the backbones, [B]."""
-    shares_SB = [own.agreement(seen, top_B) for own, seen in zip(discriminants, sequences_S, strict=True)]
+    """Mean over the backbones of `FrameDiscriminant.agreement`, [B]."""
+    shares_SB = [
+        discriminant.agreement(sequences, top_B)
+        for discriminant, sequences in zip(discriminants, sequences_S, strict=True)
+    ]
     mean_B: Floats = np.mean(shares_SB, axis=0)
     return mean_B
 
 
 def _times_precision(centred_BD: Floats, rows_CD: Floats) -> Floats:
-    """Rows times the inverse of the covariance of centred rows, `SHRINKAGE` of it replaced by as much variance in
-    every direction (Ledoit & Wolf 2004), [D, C]."""
+    """The inverse covariance of the centred rows times `rows_CD`, [D, C].
+
+    A share `SHRINKAGE` of the covariance is replaced by the same total variance spread evenly over all directions
+    (Ledoit & Wolf 2004).
+    """
     variance_R, along_RD = principal(centred_BD)
-    # A class of one video each has no spread; any will do.
+    # If every class has one video, there is no spread, and any value is as good.
     even = SHRINKAGE * max(variance_R.sum() / centred_BD.shape[1], LEAST_VARIANCE)
     precision_R = 1 / ((1 - SHRINKAGE) * variance_R + even)
     product_DC: Floats = rows_CD.T / even + along_RD.T @ ((precision_R - 1 / even)[:, None] * (along_RD @ rows_CD.T))

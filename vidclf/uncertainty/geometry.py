@@ -1,4 +1,7 @@
-"""Covariances, class means and principal directions of feature vectors."""
+"""Covariances, class means and principal directions of feature vectors.
+
+Shape suffixes: B or N videos, T frames, D features, C classes, R directions, K columns.
+"""
 
 from __future__ import annotations
 
@@ -10,38 +13,42 @@ import numpy.typing as npt
 Floats = npt.NDArray[np.floating[Any]]
 
 LEAST_VARIANCE = 1e-9
+"""Floor of variances that are divided by."""
 
 
 def signed_root(features_TD: Floats) -> Floats:
-    """What a network's last layer says is sparse and skewed, and without the root a few large values decide a
-    distance (Perronnin et al. 2010, Improving the Fisher Kernel, section 3.2)."""
+    """Square roots of the absolute values with the signs kept, float32.
+
+    The outputs of a network's last layer are sparse and skewed. Without the root a few large values would dominate a
+    distance (Perronnin et al. 2010, Improving the Fisher Kernel, section 3.2).
+    """
     root_TD: Floats = np.sign(features_TD) * np.sqrt(np.abs(features_TD.astype(np.float32)))
     return root_TD
 
 
 def unit(rows_BD: Floats) -> Floats:
-    """Rows at unit length."""
+    """The rows scaled to unit length."""
     unit_BD: Floats = rows_BD / np.maximum(np.linalg.norm(rows_BD, axis=1, keepdims=True), 1e-12)
     return unit_BD
 
 
 def principal(centred_ND: Floats) -> tuple[Floats, Floats]:
-    """The variance along each direction that rows vary in, [R], most first, and these directions [R, D] at unit
-    length."""
+    """Principal components of centred rows: variances [R], largest first, and directions [R, D] of unit length."""
     num_videos, dim = centred_ND.shape
     if num_videos <= dim:
         _, scale_R, along_RD = np.linalg.svd(centred_ND, full_matrices=False)
         return scale_R**2 / num_videos, along_RD
-    # Ascending, and of a singular covariance some are below 0.
+    # `eigh` returns ascending values; for a singular covariance some are slightly below 0.
     variance_R, along_DR = np.linalg.eigh(covariance(centred_ND))
     return np.maximum(variance_R[::-1], 0.0), along_DR.T[::-1]
 
 
 def class_means(rows_BD: Floats, labels_B: npt.NDArray[np.int64]) -> Floats:
-    """[C, D]; every class up to the highest label has at least one row."""
+    """Mean of each class, [C, D]. Every class up to the highest label must have a row."""
     return np.stack([rows_BD[labels_B == index].mean(axis=0) for index in range(labels_B.max() + 1)])
 
 
 def covariance(centred_NK: Floats) -> Floats:
+    """Maximum likelihood covariance [K, K] of centred rows."""
     covariance_KK: Floats = centred_NK.T @ centred_NK / len(centred_NK)
     return covariance_KK

@@ -1,31 +1,33 @@
-"""How far a video is from what training saw: the OOD score.
+"""The OOD score: how far a video is from the training videos, relative to unseen videos of the same classes.
 
-A video is near to a class where it looks like its videos and moves like them; its distance is that to the
-nearest class.
+A video is close to a class if it looks like the videos of the class and moves like them. Its distance is the distance
+to the nearest class, combined from two parts:
 
-- **Appearance** is the mean of the frames' features, each value raised to `APPEARANCE_POWER` with its sign, at
-  unit length: which of the backbone's channels answer most. Its distance to a class is a Mahalanobis distance
-  under the class's own covariance, of the directions that its videos vary in and as much variance in every other
-  one (probabilistic principal components: Tipping & Bishop 1999, doi:10.1111/1467-9868.00196). A covariance that
-  the classes share (Lee et al. 2018, arXiv:1807.03888) would be as wide around a class that is all alike as around
-  the most varied one. Few videos tell few directions, for which a small class's distances are made up.
-- **Motion** is what a mean does not tell, in two numbers of the frames' signed square roots at unit length: their
-  spread, the root mean square distance to their mean, and their roughness, the mean step from one to the next over
-  that spread (von Neumann 1941, doi:10.1214/aoms/1177731677). A slide, a cut every second and a slow pan differ.
+- **Appearance** is the mean of the frames' features, each value raised to `APPEARANCE_POWER` with its sign kept, scaled
+  to unit length. It shows which channels of the backbone respond most. Its distance to a class is a Mahalanobis
+  distance with the class's own covariance: the directions in which the videos of the class vary, and equal variance in
+  all other directions (probabilistic principal components: Tipping & Bishop 1999, doi:10.1111/1467-9868.00196). A
+  covariance shared by all classes (Lee et al. 2018, arXiv:1807.03888) would be as wide around a homogeneous class as
+  around the most varied one. A class with few videos yields few directions, which would make its distances too large;
+  `small_class_excess` corrects for that.
+- **Motion** is what a mean hides, in two numbers computed from the signed square roots of the frames' features at unit
+  length. Spread is the root mean square distance of the frames to their mean. Roughness is the mean step from one frame
+  to the next, divided by the spread (von Neumann 1941, doi:10.1214/aoms/1177731677). They separate a slide, a cut every
+  second and a slow pan.
 
-The OOD score is this distance over the one that `OOD_LEVEL` of the unseen videos of the classes stay below. So 1
-is the line: above it a video is out of distribution, whatever its trust score. Each look of the cascade has a space
-of its own, since the steps between fewer frames are longer. How that does beside other distances is in
+The OOD score is this distance divided by a line: the distance that a share `OOD_LEVEL` of unseen videos of the classes
+stay below. A video with a score above 1 is out of distribution, whatever its trust score. Each look of the cascade
+(`early_exit`) has its own feature space, since fewer frames are further apart. A comparison with other distances is in
 `benchmarks/RESULTS.md`.
 
-Shape suffixes: B videos, N videos of one class, T frames, D features, C classes, R directions, K numbers of
-motion, S backbones.
+Shape suffixes: B videos, N videos of one class, T frames, D features, C classes, R directions, K motion numbers,
+S backbones.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -33,37 +35,43 @@ import numpy.typing as npt
 
 from vidclf.uncertainty.geometry import LEAST_VARIANCE, Floats, class_means, covariance, principal, signed_root, unit
 
+Bools = npt.NDArray[np.bool_]
+
 OOD_LEVEL = 0.95
-"""Share of unseen videos of the known classes that should have an OOD score below 1. At 0.99 a few hundred
-videos put the line where the one or two oddest of them are, and hardly anything is beyond that."""
+"""Share of unseen videos of the known classes whose OOD score should be below 1. At 0.99, a few hundred videos would
+put the line at their one or two strangest videos, and hardly any video would be beyond it."""
+
+OOD_LIMIT = 1.0
+"""Highest OOD score of a video that is not out of distribution."""
 
 APPEARANCE_POWER = 1.5
-"""Above 1, so that the channels that answer most count most. This, `APPEARANCE_WEIGHT` and the two numbers of motion
-were chosen by splits 0 to 3 of `benchmarks/trust.py`, where 1.25 to 1.75 and 6 to 10 make little difference."""
+"""Above 1, so that the channels with the strongest response count most. This power, `APPEARANCE_WEIGHT` and the two
+motion numbers were chosen on splits 0 to 3 of `benchmarks/trust.py`. Powers of 1.25 to 1.75 and weights of 6 to 10 make
+little difference there."""
 
 APPEARANCE_WEIGHT = 8.0
-"""Of appearance's squared distance, where motion's weighs 1 and both have the same interquartile range over unseen
-videos."""
+"""Weight of the squared appearance distance, if squared motion distances have weight 1 and are scaled to the same
+interquartile range over unseen videos."""
 
 SHRINKAGE = 0.3
-"""Share of a class's variance that is spread evenly over all directions (Ledoit & Wolf 2004); from 0.1 to 0.6 it
-makes little difference."""
+"""Share of a class's variance that is spread evenly over all directions (Ledoit & Wolf 2004). Values from 0.1 to 0.6
+make little difference."""
 
 MAX_DIRECTIONS = 128
-"""That a class's covariance is told in; a class of fewer videos has fewer."""
+"""Most directions in a class's covariance. A class with fewer videos has fewer."""
 
 PRIOR_VIDEOS = 15
-"""Videos' worth of evidence that a class spreads as much as the classes do on average, so that a class of one video
-has a spread at all."""
+"""Weight, in videos, of the prior that a class spreads like the average class. It gives a class with one video a
+spread."""
 
 ENOUGH_VIDEOS = 512
-"""From here on a class's directions are told as well as they will be."""
+"""Class size above which more videos no longer improve the estimate of its directions."""
 
 MAX_THINNED = 8
-"""The largest classes, that are thinned to find what few videos do to a distance."""
+"""Number of the largest classes that `small_class_excess` thins."""
 
 LEAST_MOTION = 0.01
-"""Added to spread and roughness, below which they are noise, before their logarithm is taken."""
+"""Added to spread and roughness before taking logarithms: smaller values are noise."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -91,17 +99,17 @@ class OodLine:
 
 @dataclass(frozen=True, kw_only=True)
 class FeatureSpace:
-    """Where each class's videos lie, by appearance and by motion."""
+    """The distribution of each class's videos in one backbone's features, by appearance and by motion."""
 
     centres_CD: Floats
     directions_CRD: Floats
-    """scaled, so that the squares of a deviation along them are what is to be taken off the squared distance"""
+    """scaled so that the squared components of a deviation along them are subtracted from its squared distance"""
     inverse_variance_C: Floats
-    """in every other direction"""
+    """inverse variance in all other directions"""
     motion_means_CK: Floats
     motion_precision_CKK: Floats
     motion_weight: Floats
-    """of motion's squared distance beside appearance's, a scalar"""
+    """weight of the squared motion distance relative to the appearance distance, a scalar"""
 
     @classmethod
     def fit(
@@ -111,21 +119,23 @@ class FeatureSpace:
         labels_B: npt.NDArray[np.int64],
         excess_C: Floats,
     ) -> FeatureSpace:
-        """From videos' `appearance` and `motion` and class indices, of which every class has at least one;
-        `excess_C` is what squared distances to each class are divided by (`small_class_excess`)."""
+        """Fit from the `appearance` and `motion` of videos and their class indices. Every class must have a video.
+
+        Squared distances to a class are divided by its `excess_C` (`small_class_excess`).
+        """
         num_classes = len(excess_C)
         centres_CD, motion_means_CK = class_means(appearance_BD, labels_B), class_means(motion_BK, labels_B)
-        centred_BD, apart_BK = appearance_BD - centres_CD[labels_B], motion_BK - motion_means_CK[labels_B]
+        centred_BD, centred_BK = appearance_BD - centres_CD[labels_B], motion_BK - motion_means_CK[labels_B]
         mean_variance = float((centred_BD**2).sum() / len(labels_B))
-        mean_covariance_KK = covariance(apart_BK) + LEAST_MOTION**2 * np.eye(apart_BK.shape[1])
+        mean_covariance_KK = covariance(centred_BK) + LEAST_MOTION**2 * np.eye(centred_BK.shape[1])
         directions, inverse_variance_C, precisions = [], np.empty(num_classes), []
         for index in range(num_classes):
-            centred_ND, apart_NK = centred_BD[labels_B == index], apart_BK[labels_B == index]
+            centred_ND, centred_NK = centred_BD[labels_B == index], centred_BK[labels_B == index]
             directions_RD, inverse_variance = _scaled_directions(centred_ND, mean_variance)
             directions.append(directions_RD / math.sqrt(excess_C[index]))
             inverse_variance_C[index] = inverse_variance / excess_C[index]
-            own = _own_share(apart_NK)
-            precisions.append(np.linalg.inv(own * covariance(apart_NK) + (1 - own) * mean_covariance_KK))
+            weight = _class_weight(centred_NK)
+            precisions.append(np.linalg.inv(weight * covariance(centred_NK) + (1 - weight) * mean_covariance_KK))
         num_directions = max(len(rows_RD) for rows_RD in directions)
         padded = [np.pad(rows_RD, ((0, num_directions - len(rows_RD)), (0, 0))) for rows_RD in directions]
         return cls(
@@ -138,22 +148,22 @@ class FeatureSpace:
         )
 
     def distances(self, features: Sequence[Floats]) -> Floats:
-        """Of each sequence to the nearest class, [B]."""
+        """Distance of each sequence [T, D] to the nearest class, [B]."""
         appearance_BC, motion_BC = self.squared_parts(appearance(features), motion(features))
         return self.nearest(appearance_BC, motion_BC)
 
     def nearest(self, appearance_BC: Floats, motion_BC: Floats) -> Floats:
-        """The distance to the nearest class that squared parts come to, [B]."""
+        """Distance to the nearest class from the two squared distances to each class, [B]."""
         nearest_B: Floats = np.sqrt((appearance_BC + self.motion_weight * motion_BC).min(axis=1))
         return nearest_B
 
     def squared_parts(self, appearance_BD: Floats, motion_BK: Floats) -> tuple[Floats, Floats]:
-        """Squared distances of each video to each class, by appearance and by motion, [B, C] both."""
+        """Squared distances of each video to each class, by appearance and by motion, both [B, C]."""
         by_appearance, by_motion = [], []
         for index, centre_D in enumerate(self.centres_CD):
-            apart_BD, apart_BK = appearance_BD - centre_D, motion_BK - self.motion_means_CK[index]
-            by_appearance.append(_squared(apart_BD, self.directions_CRD[index], self.inverse_variance_C[index]))
-            by_motion.append(np.einsum("bk,kl,bl->b", apart_BK, self.motion_precision_CKK[index], apart_BK))
+            deviation_BD, deviation_BK = appearance_BD - centre_D, motion_BK - self.motion_means_CK[index]
+            by_appearance.append(_squared(deviation_BD, self.directions_CRD[index], self.inverse_variance_C[index]))
+            by_motion.append(np.einsum("bk,kl,bl->b", deviation_BK, self.motion_precision_CKK[index], deviation_BK))
         return np.stack(by_appearance, axis=1), np.stack(by_motion, axis=1)
 
 
@@ -164,15 +174,20 @@ def fit_space(
     in_train: npt.NDArray[np.intp],
     in_val: npt.NDArray[np.intp],
 ) -> tuple[FeatureSpace, Floats]:
-    """Where train's videos lie, and the distances of unseen ones: of validation's, then of train's own by
-    cross-fitting over `folds_B` (which had less to fit on, so that a line by them lies rather too far out).
-    `features` are of all videos, `labels` and `folds_B` of train's, in the order of `in_train`. A fold without which
-    a class would have no video is left out."""
+    """The feature space of the training videos, and the distances of unseen videos to it.
+
+    The unseen videos are the validation videos, followed by the training videos in cross-fitting over `folds_B`.
+    Cross-fitted spaces have fewer videos to fit on, so their distances move the line slightly outwards. A fold is left
+    out if a class has no video outside it.
+
+    `features` are the sequences of all videos. `labels` (class indices) and `folds_B` belong to the training videos, in
+    the order of their indices `in_train`.
+    """
     rows_BD, motion_BK, labels_B = appearance(features), motion(features), np.asarray(labels)
     excess_C = small_class_excess(rows_BD[in_train], labels_B, folds_B)
 
-    def fit(inside: npt.NDArray[np.intp], own_B: npt.NDArray[np.int64]) -> FeatureSpace:
-        return FeatureSpace.fit(rows_BD[inside], motion_BK[inside], own_B, excess_C)
+    def fit(indices: npt.NDArray[np.intp], classes_B: npt.NDArray[np.int64]) -> FeatureSpace:
+        return FeatureSpace.fit(rows_BD[indices], motion_BK[indices], classes_B, excess_C)
 
     space = fit(in_train, labels_B)
     parts = [space.squared_parts(rows_BD[in_val], motion_BK[in_val])]
@@ -180,9 +195,9 @@ def fit_space(
         is_inside_B = folds_B != fold
         if len(np.unique(labels_B[is_inside_B])) == len(excess_C):
             outside = in_train[~is_inside_B]
-            part = fit(in_train[is_inside_B], labels_B[is_inside_B])
-            parts.append(part.squared_parts(rows_BD[outside], motion_BK[outside]))
-    appearance_BC, motion_BC = (np.concatenate(found) for found in zip(*parts, strict=True))
+            crossed = fit(in_train[is_inside_B], labels_B[is_inside_B])
+            parts.append(crossed.squared_parts(rows_BD[outside], motion_BK[outside]))
+    appearance_BC, motion_BC = (np.concatenate(distances) for distances in zip(*parts, strict=True))
     space = replace(space, motion_weight=np.array(_motion_weight(appearance_BC, motion_BC, motion_BK[in_train])))
     return space, space.nearest(appearance_BC, motion_BC)
 
@@ -190,44 +205,72 @@ def fit_space(
 def small_class_excess(
     appearance_BD: Floats, labels_B: npt.NDArray[np.int64], folds_B: npt.NDArray[np.int64]
 ) -> Floats:
-    """How many times as far, squared, a class's unseen videos lie because it has few to tell its directions, [C];
-    1 for classes that none is twice as large as. Without it small classes would be flagged for being small.
+    """Factor by which the squared distances of a class's unseen videos are too large because it has few videos, [C].
 
-    Found by thinning the larger classes to its size: the distances of their videos of each fold, by fits to as many
-    videos of the other folds as the class has, over those by fits to all of these.
+    Few videos yield few directions. Without this correction small classes would be flagged for being small. The factor
+    is 1 for classes that have more than half the size of the largest class, and for classes of `ENOUGH_VIDEOS`.
+
+    The factor is measured on the larger classes. Each of them is thinned to the size of the small class, and squared
+    distances of its unseen videos to the thinned class are compared with those to the whole class. Unseen videos are
+    those of one fold; the class is fitted on the other folds.
+
+    Example: classes A (200 videos), B (120) and C (10), five folds. Size 10 is measured on A and on B, since both are
+    at least twice as large; size 120 is measured on no class (200 < 2 × 120). For each fold, 10 of the videos of A in
+    the other four folds are drawn. Say the squared distances of the 40 videos of A in the fold add up to 60 with these
+    10 and to 40 with all 160. If every fold of A and of B shows these sums, `_thinned_pairs` yields (10, 60, 40) ten
+    times, and the result is [1, 1, 600 / 400] = [1, 1, 1.5].
+    """
+    counts_C = np.bincount(labels_B)
+    sizes = sorted({int(count) for count in counts_C if count < ENOUGH_VIDEOS})
+    thinned_sums, whole_sums = dict.fromkeys(sizes, 0.0), dict.fromkeys(sizes, 0.0)
+    for size, thinned_sum, whole_sum in _thinned_pairs(appearance_BD, labels_B, folds_B, sizes):
+        thinned_sums[size] += thinned_sum
+        whole_sums[size] += whole_sum
+    factors = {size: max(thinned_sums[size] / whole_sums[size], 1.0) if whole_sums[size] > 0 else 1.0 for size in sizes}
+    return np.array([factors.get(int(count), 1.0) for count in counts_C])
+
+
+def _thinned_pairs(
+    appearance_BD: Floats, labels_B: npt.NDArray[np.int64], folds_B: npt.NDArray[np.int64], sizes: Sequence[int]
+) -> Iterator[tuple[int, float, float]]:
+    """The thinning experiments of `small_class_excess`: a size, the sum of the unseen videos' squared distances to a
+    class thinned to this size, and the sum of their squared distances to the whole class.
+
+    One experiment per size, per fold and per class at least twice that size, on the `MAX_THINNED` largest classes.
     """
     counts_C = np.bincount(labels_B)
     centred_BD = appearance_BD - class_means(appearance_BD, labels_B)[labels_B]
     mean_variance = float((centred_BD**2).sum() / len(labels_B))
     generator = np.random.default_rng(0)
-    sizes = sorted({int(count) for count in counts_C if count < ENOUGH_VIDEOS})
-    thinned, whole = dict.fromkeys(sizes, 0.0), dict.fromkeys(sizes, 0.0)
     for index in np.argsort(-counts_C, kind="stable")[:MAX_THINNED]:
         for fold in np.unique(folds_B[labels_B == index]):
-            inside_ND = appearance_BD[(labels_B == index) & (folds_B != fold)]
-            seen_ND = appearance_BD[(labels_B == index) & (folds_B == fold)]
-            smaller = [size for size in sizes if 2 * size <= counts_C[index] and size < len(inside_ND)]
+            fitted_ND = appearance_BD[(labels_B == index) & (folds_B != fold)]
+            unseen_ND = appearance_BD[(labels_B == index) & (folds_B == fold)]
+            smaller = [size for size in sizes if 2 * size <= counts_C[index] and size < len(fitted_ND)]
             if not smaller:
                 continue
-            most_ND = generator.permutation(inside_ND)[:ENOUGH_VIDEOS]
-            of_most = _squared_to_class(seen_ND, most_ND, mean_variance).sum()
+            whole_ND = generator.permutation(fitted_ND)[:ENOUGH_VIDEOS]
+            whole_sum = _squared_to_class(unseen_ND, whole_ND, mean_variance).sum()
             for size in smaller:
-                few_ND = generator.choice(inside_ND, size, replace=False)
-                thinned[size] += _squared_to_class(seen_ND, few_ND, mean_variance).sum()
-                whole[size] += of_most
-    of_size = {size: max(thinned[size] / whole[size], 1.0) if whole[size] > 0 else 1.0 for size in sizes}
-    return np.array([of_size.get(int(count), 1.0) for count in counts_C])
+                thinned_ND = generator.choice(fitted_ND, size, replace=False)
+                yield size, _squared_to_class(unseen_ND, thinned_ND, mean_variance).sum(), whole_sum
 
 
 def _motion_weight(appearance_BC: Floats, motion_BC: Floats, motion_BK: Floats) -> float:
-    """By the interquartile ranges of unseen videos' distances, of which a few that stand still move none."""
-    spread_of, spread_of_motion = (
+    """The weight of motion from the interquartile ranges of unseen videos' squared distances. A few still videos among
+    them do not change these ranges."""
+    appearance_range, motion_range = (
         float(np.subtract(*np.percentile(parts_BC.min(axis=1), [75, 25]))) for parts_BC in (appearance_BC, motion_BC)
     )
-    # Where no training video moves, motion tells nothing.
-    if motion_BK.std(axis=0).max() < LEAST_MOTION or spread_of_motion <= 0:
+    # If the training videos all move alike, motion carries no information.
+    if motion_BK.std(axis=0).max() < LEAST_MOTION or motion_range <= 0:
         return 0.0
-    return spread_of / spread_of_motion / APPEARANCE_WEIGHT
+    return appearance_range / motion_range / APPEARANCE_WEIGHT
+
+
+def is_out_of_distribution(ood_score: float | Floats) -> Bools:
+    """Whether each OOD score is above the line. NaN is out of distribution."""
+    return np.logical_not(np.asarray(ood_score) <= OOD_LIMIT)
 
 
 def fit_line(distances_SB: Sequence[Floats]) -> tuple[OodLine, Floats]:
@@ -247,59 +290,64 @@ def _mean_ratio(distances_SB: Sequence[Floats], scale_S: Sequence[float]) -> Flo
 
 
 def conformal_quantile(scores_B: Floats, level: float) -> tuple[float, float]:
-    """The score that a further video of the same kind stays below with probability `level` (split
-    conformal prediction: Vovk et al. 2005), and the probability that this many videos allow to claim:
-    with fewer than level / (1 - level) of them, that of staying below the highest score."""
+    """The score that a further video of the same distribution stays below with probability `level`, and the
+    probability that the number of videos supports (split conformal prediction: Vovk et al. 2005).
+
+    With fewer than level / (1 - level) videos it is the highest score, with the probability of staying below it.
+    """
     num = len(scores_B)
     rank = min(math.ceil((num + 1) * level), num)
     return float(np.sort(scores_B)[rank - 1]), min(level, num / (num + 1))
 
 
 def appearance(features: Sequence[Floats]) -> Floats:
-    """Of each sequence, [B, D] float64 at unit length."""
+    """The appearance of each sequence [T, D], as rows [B, D] float64 at unit length."""
     means = [features_TD.astype(np.float32).mean(axis=0) for features_TD in features]
-    # At unit length first, so that no power overflows.
+    # Scaled to unit length first, so that no power overflows.
     mean_BD = unit(np.stack(means).astype(np.float64))
     return unit(np.sign(mean_BD) * np.abs(mean_BD) ** APPEARANCE_POWER)
 
 
 def motion(features: Sequence[Floats]) -> Floats:
-    """Logarithms of each sequence's roughness and spread, [B, 2] float64. A single frame has neither."""
-    found_BK = np.empty((len(features), 2))
-    for row_K, features_TD in zip(found_BK, features, strict=True):
+    """Logarithms of roughness and spread of each sequence [T, D], [B, 2] float64. Least for a single frame."""
+    rows_BK = np.empty((len(features), 2))
+    for row_K, features_TD in zip(rows_BK, features, strict=True):
         frames_TD = unit(signed_root(features_TD))
         spread = math.sqrt(float(((frames_TD - frames_TD.mean(axis=0)) ** 2).sum(axis=1).mean()))
         steps_T = np.linalg.norm(np.diff(frames_TD, axis=0), axis=1)
         step = float(steps_T.mean()) if len(steps_T) else 0.0
         row_K[:] = np.log([LEAST_MOTION + step / (LEAST_MOTION + spread), LEAST_MOTION + spread])
-    return found_BK
+    return rows_BK
 
 
 def _scaled_directions(centred_ND: Floats, mean_variance: float) -> tuple[Floats, float]:
-    """A class's scaled directions [R, D] and the inverse variance in every other one, from its videos' deviations
-    and the mean squared deviation of all classes' videos."""
-    own = _own_share(centred_ND)
-    variance = own * float((centred_ND**2).sum() / len(centred_ND)) + (1 - own) * mean_variance
+    """A class's scaled directions [R, D] and the inverse variance in all other directions.
+
+    `centred_ND` are the deviations of its videos from the class mean. `mean_variance` is the mean squared deviation
+    over the videos of all classes.
+    """
+    weight = _class_weight(centred_ND)
+    variance = weight * float((centred_ND**2).sum() / len(centred_ND)) + (1 - weight) * mean_variance
     even = max(SHRINKAGE * variance / centred_ND.shape[1], LEAST_VARIANCE)
-    variance_R, along_RD = (found[:MAX_DIRECTIONS] for found in principal(centred_ND))
+    variance_R, along_RD = (values[:MAX_DIRECTIONS] for values in principal(centred_ND))
     scale_R = np.sqrt(1 / even - 1 / ((1 - SHRINKAGE) * variance_R + even))
     scaled_RD: Floats = scale_R[:, None] * along_RD
     return scaled_RD, 1 / even
 
 
-def _squared_to_class(seen_BD: Floats, class_ND: Floats, mean_variance: float) -> Floats:
-    """Squared distances [B] of videos' appearance to a class of those of others."""
+def _squared_to_class(appearance_BD: Floats, class_ND: Floats, mean_variance: float) -> Floats:
+    """Squared distances [B] by appearance to the class that is fitted on `class_ND`."""
     centre_D = class_ND.mean(axis=0)
-    return _squared(seen_BD - centre_D, *_scaled_directions(class_ND - centre_D, mean_variance))
+    return _squared(appearance_BD - centre_D, *_scaled_directions(class_ND - centre_D, mean_variance))
 
 
-def _squared(apart_BD: Floats, directions_RD: Floats, inverse_variance: float) -> Floats:
-    """Squared distances [B] of deviations from a class's centre, which rounding would take below 0."""
-    along_B = ((apart_BD @ directions_RD.T) ** 2).sum(axis=1)
-    squared_B: Floats = np.maximum((apart_BD**2).sum(axis=1) * inverse_variance - along_B, 0.0)
+def _squared(deviation_BD: Floats, directions_RD: Floats, inverse_variance: float) -> Floats:
+    """Squared distances [B] from deviations from a class's centre; at least 0, which rounding would violate."""
+    along_B = ((deviation_BD @ directions_RD.T) ** 2).sum(axis=1)
+    squared_B: Floats = np.maximum((deviation_BD**2).sum(axis=1) * inverse_variance - along_B, 0.0)
     return squared_B
 
 
-def _own_share(rows_NK: Floats) -> float:
-    """How much a class's own spread counts beside that of all classes."""
+def _class_weight(rows_NK: Floats) -> float:
+    """Weight of a class's own spread against the average spread of all classes, in [0, 1)."""
     return len(rows_NK) / (len(rows_NK) + PRIOR_VIDEOS)

@@ -1,4 +1,7 @@
-"""The trust threshold that keeps the error among accepted videos under a stated risk."""
+"""The trust threshold that keeps the error among accepted videos below a stated risk, and the rule of acceptance.
+
+Shape suffixes: B videos, G sources.
+"""
 
 from __future__ import annotations
 
@@ -11,34 +14,44 @@ import numpy as np
 import numpy.typing as npt
 from scipy.stats import binom
 
+from vidclf.uncertainty.geometry import Floats
+from vidclf.uncertainty.ood import is_out_of_distribution
+
 Bools = npt.NDArray[np.bool_]
 
 Ints = npt.NDArray[np.int64]
 
 CERTIFIED, ESTIMATED, NONE = BASES = ("certified", "estimated", "none")
+"""Grounds for a threshold: a statistical certificate, an estimate, or nothing."""
 
 CONFIDENCE_LEVEL = 0.9
-"""With which a certified risk holds, over the draw of the validation sources."""
+"""Probability that a certified risk holds, over the draw of the validation sources."""
 
 THRESHOLDS = np.arange(100) / 100
-"""Trust scores that a threshold is chosen from."""
+"""Candidate thresholds."""
 
 ABSTAIN_ON_ALL = 2.0
 """A threshold above every trust score."""
 
 
+def is_accepted(trust_B: Floats, ood_B: Floats, threshold: float) -> Bools:
+    """Whether each video's label counts: its trust score reaches the threshold and it is not out of distribution."""
+    accepted_B: Bools = (trust_B >= threshold) & ~is_out_of_distribution(ood_B)
+    return accepted_B
+
+
 @dataclass(frozen=True, kw_only=True)
 class Acceptance:
-    """What validation's sources show of one way to accept videos."""
+    """Accepted validation videos and errors per source, for one candidate threshold."""
 
     threshold: float
-    """trust score from which on videos are accepted"""
+    """lowest trust score that is accepted"""
     accepted_G: Ints
-    """accepted videos of each source of which a video is accepted"""
+    """accepted videos per source, of the sources with an accepted video"""
     errors_G: Ints
-    """how many of these are wrong"""
+    """wrong ones among them"""
     early: dict[str, float]
-    """the same threshold of each early stage that decides"""
+    """threshold of each early look that decides"""
 
     @classmethod
     def of(
@@ -66,50 +79,52 @@ class Acceptance:
 
     @property
     def num_effective_sources(self) -> float:
-        """Sources of one size that would tell as much (Kish 1965)."""
+        """Number of equally large sources with the same amount of information (Kish 1965)."""
         total = self.accepted_G.sum()
         return float(total**2 / (self.accepted_G**2).sum()) if total else 0.0
 
     @property
     def estimate(self) -> float:
-        """Expected risk: the rule of succession over the effective number of sources."""
+        """Expected risk, by the rule of succession over the effective number of sources."""
         total = self.accepted_G.sum()
         share = self.errors_G.sum() / total if total else 0.0
         return float((share * self.num_effective_sources + 1) / (self.num_effective_sources + 2))
 
     def certifies(self, risk: float, error_rate: float, num_wrong: int | None = None) -> bool:
-        """Whether the share of wrong sources is at most `risk`, by a test that errs at `error_rate`; with `num_wrong`
-        whether it would be with so many of them wrong."""
+        """Whether a binomial test with error probability `error_rate` shows that the share of wrong sources is at most
+        `risk`. A source is wrong if one of its accepted videos is. `num_wrong` replaces the number of wrong sources.
+        """
         wrong = int((self.errors_G > 0).sum()) if num_wrong is None else num_wrong
         return self.num_sources > 0 and bool(binom.cdf(wrong, self.num_sources, risk) <= error_rate)
 
     def estimates(self, risk: float, num_wrong: int | None = None) -> bool:
-        """Whether the estimate is at most `risk`; with `num_wrong` whether it would be with so many effective
-        sources wrong."""
+        """Whether the estimated risk is at most `risk`; `num_wrong` replaces the number of wrong effective sources."""
         number = self.num_effective_sources
         return (self.estimate if num_wrong is None else (num_wrong + 1) / (number + 2)) <= risk
 
 
 @dataclass(frozen=True, kw_only=True)
 class RiskThreshold:
-    """The trust score from which on predictions are accepted, and what validation says of it."""
+    """The lowest trust score that is accepted, with its evidence from the validation videos."""
 
     threshold: float
-    """`ABSTAIN_ON_ALL` where the basis is `none`, unless that is accepted"""
+    """`ABSTAIN_ON_ALL` if the basis is `none`, unless the user accepts that"""
     basis: str
     """one of `BASES`"""
     num_accepted: int
+    """validation videos that the threshold accepts"""
     num_errors: int
+    """accepted validation videos with a wrong label"""
     num_sources: int
+    """sources of the accepted validation videos"""
     num_wrong_sources: int
-    """of validation: videos accepted from the threshold on, the wrong ones of these, their sources, and those of the
-    sources that have a wrong one"""
+    """sources with an accepted video whose label is wrong"""
     num_videos: int
-    """all videos of validation"""
+    """all validation videos"""
     estimate: float
-    """expected share of wrong labels among accepted videos; a half where none is accepted"""
+    """expected share of wrong labels among accepted videos; 0.5 if none is accepted"""
     early: dict[str, float]
-    """the threshold of each early stage that decides; the counts are then of all stages together"""
+    """threshold of each early look that decides; the counts above then cover all looks together"""
 
     @property
     def abstains_on_all(self) -> bool:
@@ -119,21 +134,23 @@ class RiskThreshold:
 def choose(
     paths: Sequence[Sequence[Acceptance]], risk: float, num_videos: int, accept_uncertified: bool
 ) -> RiskThreshold:
-    """The threshold that the paths, each from its strictest way to accept to its laxest, support.
+    """The laxest threshold that the validation data support; each path runs from its strictest candidate to its laxest.
 
-    A certificate of any path goes before every estimate; the paths share the probability of a false certificate.
-    Of the paths that accept at least nine tenths as many videos as the one that accepts the most, the first is taken.
-    Without a certificate or an estimate nothing is accepted, or with `accept_uncertified` from the highest threshold
-    of the least estimate on.
+    A certificate on any path takes precedence over every estimate. The paths share the probability of a false
+    certificate (fixed-sequence testing within a path: Angelopoulos et al. 2021, Learn then Test, arXiv:2110.01052).
+    Among paths that accept at least nine tenths of the largest number of accepted videos, the first is taken.
+    Without a certificate and without an estimate below the risk no video is accepted. With `accept_uncertified` the
+    threshold is then the candidate with the lowest estimate, the highest one if several are equal.
     """
     error_rate = (1 - CONFIDENCE_LEVEL) / len(paths)
-    certified = [_last(path, lambda one, wrong: one.certifies(risk, error_rate, wrong)) for path in paths]
-    estimated = [_last(path, lambda one, wrong: one.estimates(risk, wrong)) for path in paths]
-    for basis, found in ((CERTIFIED, certified), (ESTIMATED, estimated)):
-        reached = [one for one in found if one is not None]
-        if reached:
-            most = max(one.accepted_G.sum() for one in reached)
-            return _found(next(one for one in reached if one.accepted_G.sum() >= 0.9 * most), basis, num_videos)
+    certified = [_last(path, lambda acceptance, wrong: acceptance.certifies(risk, error_rate, wrong)) for path in paths]
+    estimated = [_last(path, lambda acceptance, wrong: acceptance.estimates(risk, wrong)) for path in paths]
+    for basis, last_of_paths in ((CERTIFIED, certified), (ESTIMATED, estimated)):
+        supported = [acceptance for acceptance in last_of_paths if acceptance is not None]
+        if supported:
+            counts = [acceptance.accepted_G.sum() for acceptance in supported]
+            first = next(index for index, count in enumerate(counts) if count >= 0.9 * max(counts))
+            return _threshold(supported[first], basis, num_videos)
     if not accept_uncertified:
         return RiskThreshold(
             threshold=ABSTAIN_ON_ALL,
@@ -146,17 +163,18 @@ def choose(
             estimate=0.5,
             early={},
         )
-    # The first of equals: paths begin with their highest threshold.
-    return _found(min((one for path in paths for one in path), key=lambda one: one.estimate), NONE, num_videos)
+    # `min` returns the first of equal candidates, and paths begin with their highest threshold.
+    lowest = min((acceptance for path in paths for acceptance in path), key=lambda acceptance: acceptance.estimate)
+    return _threshold(lowest, NONE, num_videos)
 
 
 def sources_to_certify(risk: float) -> int:
-    """Sources, none of them with a wrong video, that it takes to certify `risk`."""
+    """Number of sources without a wrong video that are needed to certify `risk`."""
     return math.ceil(math.log(1 - CONFIDENCE_LEVEL) / math.log(1 - risk))
 
 
 def risk_statement(found: RiskThreshold, risk: float) -> dict[str, Any]:
-    """What a run's `summary.json` states of `--abstain-risk`."""
+    """Entry `risk` of a run's `summary.json`: the stated risk and the threshold chosen for it."""
     return {
         "abstain_risk": risk,
         "confidence_level": CONFIDENCE_LEVEL if found.basis == CERTIFIED else None,
@@ -165,37 +183,41 @@ def risk_statement(found: RiskThreshold, risk: float) -> dict[str, Any]:
 
 
 def _last(path: Sequence[Acceptance], holds: Callable[[Acceptance, int | None], bool]) -> Acceptance | None:
-    """The last of a path before the first that does not hold."""
+    """The last candidate of an unbroken series that holds, or None.
+
+    The series starts at the first candidate that would hold with one wrong source, or if there is none, with no wrong
+    source: stricter candidates accept too few videos to hold with any number of errors.
+    """
     for num_wrong in (1, 0):
-        start = next((number for number, one in enumerate(path) if holds(one, num_wrong)), None)
+        start = next((index for index, acceptance in enumerate(path) if holds(acceptance, num_wrong)), None)
         if start is not None:
             break
     else:
         return None
     last = None
-    for one in path[start:]:
-        if not holds(one, None):
+    for acceptance in path[start:]:
+        if not holds(acceptance, None):
             break
-        last = one
+        last = acceptance
     return last
 
 
-def _found(one: Acceptance, basis: str, num_videos: int) -> RiskThreshold:
+def _threshold(acceptance: Acceptance, basis: str, num_videos: int) -> RiskThreshold:
     return RiskThreshold(
-        threshold=one.threshold,
+        threshold=acceptance.threshold,
         basis=basis,
-        num_accepted=int(one.accepted_G.sum()),
-        num_errors=int(one.errors_G.sum()),
-        num_sources=one.num_sources,
-        num_wrong_sources=int((one.errors_G > 0).sum()),
+        num_accepted=int(acceptance.accepted_G.sum()),
+        num_errors=int(acceptance.errors_G.sum()),
+        num_sources=acceptance.num_sources,
+        num_wrong_sources=int((acceptance.errors_G > 0).sum()),
         num_videos=num_videos,
-        estimate=one.estimate,
-        early=one.early,
+        estimate=acceptance.estimate,
+        early=acceptance.early,
     )
 
 
 def threshold_text(found: RiskThreshold, risk: float) -> str:
-    """What comes of `--abstain-risk`, in one line."""
+    """One line for users about the threshold chosen for `--abstain-risk`."""
     needed = f"certifying it takes {sources_to_certify(risk)} accepted validation sources or more, and few wrong ones"
     if found.abstains_on_all:
         return (

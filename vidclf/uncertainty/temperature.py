@@ -1,8 +1,11 @@
 """Temperature scaling of an ensemble's averaged probabilities.
 
-Pooled first and calibrated then (Rahaman & Thiery 2021, arXiv:2007.08792): the mean of members that disagree
-is unsure however sharp each of them is made, so that a temperature within the mean runs to its limit and
-corrects little.
+Probabilities are averaged first and calibrated afterwards (Rahaman & Thiery 2021, arXiv:2007.08792). If each member
+were calibrated instead, a temperature would run to its limit and correct little: the average of members that disagree
+stays uncertain however sharp each member is made.
+
+scikit-learn's `CalibratedClassifierCV(method="temperature")` and netcal have no prior, so that their temperature falls
+without limit on a validation split without errors.
 
 Shape suffixes: B videos, C classes.
 """
@@ -19,26 +22,28 @@ from scipy.special import log_softmax, softmax
 Floats = npt.NDArray[np.floating[Any]]
 
 PRIOR_SD = 1.0
-"""Standard deviation of the temperature's logarithm around 0 before a validation video is seen: without an
-error to learn from the likelihood would have it fall without end."""
+"""Standard deviation of the prior of the temperature's logarithm, around 0. Without a prior the most likely temperature
+of a validation split without errors would be 0."""
 
 LOG_RANGE = (-4.0, 4.0)
-"""Of the temperature's logarithm: what the search is kept in, far beyond what the prior lets through."""
+"""Search range of the temperature's logarithm. The prior keeps the result well within it."""
 
 LEAST_PROBABILITY = 1e-12
 
 
 def tempered(probabilities_BC: Floats, temperature: float | Floats) -> npt.NDArray[np.float32]:
-    """Probabilities [..., C] to the power of 1 / temperature, normalised again: their logarithms taken for
-    logits. The temperature is one, or of a shape that fits [..., 1]."""
+    """Probabilities [..., C] raised to the power 1 / temperature and normalised, so their logarithms serve as logits.
+
+    The temperature is one number, or an array that broadcasts with [..., 1].
+    """
     scaled_BC = _logarithms(probabilities_BC) / temperature
     tempered_BC: npt.NDArray[np.float32] = softmax(scaled_BC, axis=-1).astype(np.float32)
     return tempered_BC
 
 
 def fit_temperature(probabilities_BC: Floats, labels_B: npt.NDArray[np.integer[Any]]) -> float:
-    """The mode of the temperature under a log-normal prior of `PRIOR_SD` around 1 and the likelihood of the
-    tempered probabilities (Guo et al. 2017, arXiv:1706.04599)."""
+    """Maximum a posteriori temperature, from the likelihood of the tempered probabilities (Guo et al. 2017,
+    arXiv:1706.04599) and a log-normal prior around 1 with `PRIOR_SD`. `labels_B` are class indices."""
     logarithms_BC = _logarithms(probabilities_BC)
 
     def loss(log_temperature: float) -> float:

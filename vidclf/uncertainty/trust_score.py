@@ -1,8 +1,8 @@
-"""The trust score: the probability that the top label of a video is right, and the signs that it is fitted on.
+"""The trust score: the estimated probability that a video's most probable class is right.
 
-It is the calibrated confidence, corrected by a regularised logistic regression on signs of agreement. Its prior is the
-calibrated confidence as it is, so that a validation split with few errors, or none, changes little. From which trust
-score on to accept videos is `risk.py`; how far a video is from what training saw is `ood.py`.
+It is the calibrated confidence, corrected by a regularised logistic regression on signs of agreement (`SIGNS`). The
+prior is the calibrated confidence itself, so a validation split with few errors, or none, changes little. The choice of
+the lowest trust score to accept is in `risk_threshold.py`, the distance from the training videos in `ood.py`.
 
 Shape suffixes: B videos, C classes, M members, V views, K signs, N votes.
 """
@@ -22,19 +22,19 @@ Floats = npt.NDArray[np.floating[Any]]
 Bools = npt.NDArray[np.bool_]
 
 SIGNS = ("margin", "certainty", "member_agreement", "view_agreement", "frame_agreement", "closeness")
-"""What the trust score looks at beside the confidence; each one is higher for what deserves more trust.
-`view_agreement` says nothing without test-time augmentation, and weighs nothing there."""
+"""Inputs of the trust score besides the confidence. A higher value of each means more trust. `view_agreement` is
+constant without test-time augmentation and has no weight there."""
 
 PRIOR_SD = 0.5
-"""Standard deviation of the trust score's coefficients before a validation video is seen: of the
-intercept around 0, of the confidence's around 1, of the signs' above 0."""
+"""Standard deviation of the prior of the trust score's coefficients. The prior mean is 1 for the confidence and 0 for
+the intercept and the signs, whose weights cannot be negative."""
 
 CERTAIN = 1e-4
-"""No confidence is taken to be nearer to 0 or 1 than this."""
+"""Confidences are clipped to [CERTAIN, 1 - CERTAIN], so that their logits are finite."""
 
 
 def disagreement(probabilities_NBC: Floats, weights_N: Floats | None = None) -> npt.NDArray[np.float32]:
-    """Mean total-variation distance of N votes (members, or views) to their average, [B] in [0, 1]."""
+    """Mean total variation distance of N votes (of members or views) to their weighted average, [B] in [0, 1]."""
     mean_BC = np.average(probabilities_NBC, axis=0, weights=weights_N)
     distance_NB = 0.5 * np.abs(probabilities_NBC - mean_BC).sum(axis=2)
     return np.average(distance_NB, axis=0, weights=weights_N).astype(np.float32)
@@ -47,8 +47,8 @@ def signs(
     frame_agreement_B: Floats,
     ood_score_B: Floats,
 ) -> Floats:
-    """The `SIGNS` of each video, [B, K], in their own units: probabilities, shares, and for closeness
-    the logarithm of the inverse OOD score."""
+    """The `SIGNS` of each video, [B, K]. Units: probabilities and shares; for closeness minus the logarithm of the OOD
+    score."""
     sorted_BC = np.sort(probabilities_BC.astype(np.float64), axis=1)
     entropy_B = -(sorted_BC * np.log(np.maximum(sorted_BC, 1e-12))).sum(axis=1) / np.log(sorted_BC.shape[1])
     return np.stack(
@@ -76,30 +76,30 @@ class TrustScore:
 
     @classmethod
     def fit(cls, confidence_B: Floats, signs_BK: Floats, correct_B: Bools) -> TrustScore:
-        """The mode under normal priors of `PRIOR_SD`, the signs' weights and the slope not negative.
+        """Maximum a posteriori fit with normal priors of `PRIOR_SD`; slope and weights of the signs are at least 0.
 
-        Without an error to learn from this stays near the prior: trust is the calibrated confidence.
+        Without errors among the videos the fit stays near the prior: trust is the calibrated confidence.
         """
         means_K = signs_BK.mean(axis=0)
         sds_K = np.maximum(signs_BK.std(axis=0), 1e-3)
         inputs_BP = np.column_stack([np.ones(len(correct_B)), _logit(confidence_B), (signs_BK - means_K) / sds_K])
         prior_P = np.array([0.0, 1.0, *np.zeros(signs_BK.shape[1])])
-        side_B = np.where(correct_B, 1.0, -1.0)
+        sign_B = np.where(correct_B, 1.0, -1.0)
 
         def loss(coefficients_P: Floats) -> tuple[float, Floats]:
-            towards_B = side_B * (inputs_BP @ coefficients_P)
-            away_P = (coefficients_P - prior_P) / PRIOR_SD**2
-            gradient_P = -inputs_BP.T @ (side_B * expit(-towards_B)) + away_P
-            return float(np.logaddexp(0, -towards_B).sum() + 0.5 * ((coefficients_P - prior_P) @ away_P)), gradient_P
+            margin_B = sign_B * (inputs_BP @ coefficients_P)
+            pull_P = (coefficients_P - prior_P) / PRIOR_SD**2
+            gradient_P = -inputs_BP.T @ (sign_B * expit(-margin_B)) + pull_P
+            return float(np.logaddexp(0, -margin_B).sum() + 0.5 * ((coefficients_P - prior_P) @ pull_P)), gradient_P
 
         bounds = [(None, None), *[(0.0, None)] * (len(prior_P) - 1)]
         fitted_P = minimize(loss, prior_P, jac=True, bounds=bounds, method="L-BFGS-B").x
         return cls(
             intercept=float(fitted_P[0]),
             slope=float(fitted_P[1]),
-            weights=_named(fitted_P[2:]),
-            means=_named(means_K),
-            sds=_named(sds_K),
+            weights=_by_sign(fitted_P[2:]),
+            means=_by_sign(means_K),
+            sds=_by_sign(sds_K),
         )
 
     def __call__(self, confidence_B: Floats, signs_BK: Floats) -> npt.NDArray[np.float32]:
@@ -110,11 +110,11 @@ class TrustScore:
         return trust_B
 
     @staticmethod
-    def _array(named: dict[str, float]) -> Floats:
-        return np.array([named[name] for name in SIGNS])
+    def _array(by_sign: dict[str, float]) -> Floats:
+        return np.array([by_sign[name] for name in SIGNS])
 
 
-def _named(values_K: Floats) -> dict[str, float]:
+def _by_sign(values_K: Floats) -> dict[str, float]:
     return {name: float(value) for name, value in zip(SIGNS, values_K, strict=True)}
 
 

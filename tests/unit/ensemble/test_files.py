@@ -39,7 +39,8 @@ from vidclf.ensemble.member_record import MemberRecord
 from vidclf.ensemble.temporal_model import TemporalClassifier
 from vidclf.errors import ConfigError
 from vidclf.features.spec import FeatureSpec
-from vidclf.uncertainty.early_exit import FULL, ValidationScores
+from vidclf.schema import Look
+from vidclf.uncertainty.early_exit import ValidationScores
 from vidclf.uncertainty.ood import FeatureSpace
 
 MODEL = ModelConfig(hidden_dim=4, num_lstm_layers=1, num_attention_heads=2, classifier_dims=(4,))
@@ -78,7 +79,7 @@ def directory(tmp_path: Path) -> str:
         source_B=np.array([], np.int64),
     )
     data = TrustData(
-        spaces={FULL: [space_at_origin(1280, 1.0)]},
+        spaces={Look.FULL: [space_at_origin(1280, 1.0)]},
         discriminants=[even_discriminant(3, 1280)],
         full=dict.fromkeys(("plain", "tta"), none),
     )
@@ -164,7 +165,7 @@ def test_each_member_sees_the_features_of_its_backbone(tmp_path: Path) -> None:
         source_B=np.array([], np.int64),
     )
     data = TrustData(
-        spaces={FULL: spaces},
+        spaces={Look.FULL: spaces},
         discriminants=[even_discriminant(3, dim) for dim in (1280, 2048)],
         full=dict.fromkeys(("plain", "tta"), none),
     )

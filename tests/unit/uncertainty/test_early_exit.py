@@ -3,7 +3,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from vidclf.uncertainty.early_exit import FULL, ValidationScores, outcome, stage_thresholds
+from vidclf.schema import Look
+from vidclf.uncertainty.early_exit import ValidationScores, outcome, stage_thresholds
 from vidclf.uncertainty.risk_threshold import ABSTAIN_ON_ALL, RiskThreshold
 
 
@@ -79,8 +80,8 @@ def test_the_outcome_counts_each_video_where_it_is_decided() -> None:
     full = stage([0.1, 0.1, 0.1, 0.9], [True, True, False, False])
     found = outcome({"keyframes": keyframes, "subset": subset}, full, thresholds(0.5, keyframes=0.5, subset=0.5))
     # Right at keyframes, wrong there, right at the subset; the fourth is strange to the keyframes, and wrong in full.
-    assert found.share == {"keyframes": 0.5, "subset": 0.25, FULL: 0.25}
+    assert found.share == {"keyframes": 0.5, "subset": 0.25, Look.FULL: 0.25}
     assert (found.accuracy, found.error_among_accepted) == (0.5, 0.5)
     alone = outcome({"keyframes": keyframes}, full, thresholds(0.5))
-    assert (alone.share, alone.accuracy, alone.error_among_accepted) == ({FULL: 1.0}, 0.5, 1.0)
+    assert (alone.share, alone.accuracy, alone.error_among_accepted) == ({Look.FULL: 1.0}, 0.5, 1.0)
     assert outcome({}, full, thresholds(ABSTAIN_ON_ALL)).error_among_accepted == pytest.approx(0.0)
