@@ -42,12 +42,12 @@ def output(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def search(ray_session: None, output: Path) -> SearchResult:
-    found = tuning_job.run(
+    result = tuning_job.run(
         output, SMOKE["space"], SMOKE["search"], num_samples=NUM_TRIALS, cpus_per_trial=0.5, ensemble_from_trials=2
     )
-    assert found is not None
-    tuning_page.publish(found)
-    return found
+    assert result is not None
+    tuning_page.publish(result)
+    return result
 
 
 def test_every_trial_has_its_row_and_its_curve(search: SearchResult, output: Path) -> None:
@@ -127,18 +127,18 @@ def test_trials_that_want_too_much_memory_are_marked_and_the_others_end(ray_sess
     widths = {"type": "choice", "categories": [2**31, 8]}
     grid = {"algorithm": "grid", "scheduler": "none"}
     space = {**TINY, "lr": 0.01, "dropout": 0.1, "hidden_dim": widths}
-    found = tuning_job.run(tmp_path / "search", space, grid, num_samples=2)
-    assert found is not None
-    rows = found.trials.to_pylist()
+    result = tuning_job.run(tmp_path / "search", space, grid, num_samples=2)
+    assert result is not None
+    rows = result.trials.to_pylist()
     assert [(row["hidden_dim"], row["status"], row["num_epochs"]) for row in rows] == [
         (8, "finished", 2),
         (2**31, "out_of_memory", 0),
     ]
     assert "RuntimeError" in rows[1]["error"].splitlines()[0]
     assert "Traceback" in rows[1]["error"]
-    tuning_page.publish(found)
+    tuning_page.publish(result)
     assert "out of memory</span>" in (tmp_path / "search" / "index.html").read_text()
-    assert "first error: trial" in tuning_page.table(found)
+    assert "first error: trial" in tuning_page.table(result)
 
 
 def test_a_search_without_a_score_ends_with_the_first_error(ray_session: None, tmp_path: Path) -> None:
@@ -150,9 +150,9 @@ def test_a_search_without_a_score_ends_with_the_first_error(ray_session: None, t
 def test_population_based_training_ends_within_its_domains(ray_session: None, tmp_path: Path) -> None:
     space = {**TINY, "epochs": 4, "lr": {"type": "choice", "categories": [1e-9, 1e-2]}}
     pbt = {"algorithm": "pbt", "scheduler": "none", "perturbation_epochs": 2}
-    found = tuning_job.run(tmp_path / "search", space, pbt, num_samples=2, cpus_per_trial=1.0)
-    assert found is not None
-    rows = found.trials.to_pylist()
+    result = tuning_job.run(tmp_path / "search", space, pbt, num_samples=2, cpus_per_trial=1.0)
+    assert result is not None
+    rows = result.trials.to_pylist()
     assert [row["num_epochs"] for row in rows] == [4, 4]
     assert all(0.1 <= row["dropout"] <= 0.3 for row in rows)
 

@@ -33,8 +33,8 @@ MODEL = ModelConfig(hidden_dim=4, num_lstm_layers=1, num_attention_heads=2, clas
 
 def test_each_video_gets_its_value_from_the_other_folds() -> None:
     values_B = np.array([1.0, 2.0, 4.0, 8.0])
-    found = cross_fitted(np.array([0, 0, 1, 2]), lambda inside: values_B[inside].sum(), lambda total, inside: total)
-    assert found.tolist() == [12.0, 12.0, 11.0, 7.0]
+    fitted_B = cross_fitted(np.array([0, 0, 1, 2]), lambda inside: values_B[inside].sum(), lambda total, inside: total)
+    assert fitted_B.tolist() == [12.0, 12.0, 11.0, 7.0]
     assert cross_fitted(np.zeros(2, int), lambda inside: inside.sum(), lambda total, inside: total).tolist() == [2, 2]
 
 

@@ -74,12 +74,12 @@ def test_near_pairs_are_the_same_whatever_the_tile(tile: int) -> None:
     angles = np.radians([0, 10, 90, 100, 15])
     unit_ND = np.stack([np.cos(angles), np.sin(angles)], axis=1).astype(np.float32)
     # cos 5° = 0.996, cos 10° = 0.985, cos 15° = 0.966; everything else is beyond 70°.
-    found = {
+    near = {
         (int(i), int(j)): round(float(cosine), 3)
         for pairs in leakage.near_pairs(unit_ND, 0.97, tile)
         for i, j, cosine in zip(*pairs, strict=True)
     }
-    assert found == {(0, 1): 0.985, (1, 4): 0.996, (2, 3): 0.985}
+    assert near == {(0, 1): 0.985, (1, 4): 0.996, (2, 3): 0.985}
 
 
 def test_groups_are_joined_through_clusters_and_named_after_their_first() -> None:

@@ -23,11 +23,11 @@ WORST = [0.1, 0.1, 0.9, 0.9]
 
 
 def test_the_one_that_mends_the_bests_mistake_comes_before_its_twin() -> None:
-    found = candidates(BEST, TWIN, WORST, OTHER)
-    assert vote(found[[0]], LABELS, CLASSES)[0] == pytest.approx((2 / 3 + 4 / 5) / 2)
-    assert vote(found[[0, 3]], LABELS, CLASSES)[0] == 1.0
-    assert select(found, LABELS, CLASSES, 2) == [0, 3]
-    assert select(found, LABELS, CLASSES, 3) == [0, 3, 1]
+    probabilities_NBC = candidates(BEST, TWIN, WORST, OTHER)
+    assert vote(probabilities_NBC[[0]], LABELS, CLASSES)[0] == pytest.approx((2 / 3 + 4 / 5) / 2)
+    assert vote(probabilities_NBC[[0, 3]], LABELS, CLASSES)[0] == 1.0
+    assert select(probabilities_NBC, LABELS, CLASSES, 2) == [0, 3]
+    assert select(probabilities_NBC, LABELS, CLASSES, 3) == [0, 3, 1]
 
 
 def test_equal_scores_are_decided_by_the_likelihood() -> None:

@@ -56,8 +56,8 @@ def test_weights_from_a_gpu_are_read_where_there_is_none(tmp_path: Path, monkeyp
     trial_files.publish_state(str(tmp_path), "a", snapshot)
     load, load_options = torch.load, []
     monkeypatch.setattr(torch, "load", lambda *args, **options: load_options.append(options) or load(*args, **options))
-    found = trial_files.trained(str(tmp_path), "a")
-    assert found is not None
-    assert (found.best, len(found.history)) == ({"number": 2}, 2)
+    trained = trial_files.trained(str(tmp_path), "a")
+    assert trained is not None
+    assert (trained.best, len(trained.history)) == ({"number": 2}, 2)
     assert [options["map_location"] for options in load_options] == ["cpu"]
     assert trial_files.trained(str(tmp_path), "b") is None
