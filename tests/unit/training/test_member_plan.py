@@ -69,14 +69,14 @@ def test_features_of_other_videos_are_refused_before_any_work(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     output = str(tmp_path / "out")
-    dry_config = config(output=output, dry_run=True, members=3)
-    assert train(dry_config, pair(), ["DEFAULT", "random"]) is None
+    wanted = config(output=output, dry_run=True, members=3)
+    assert train(wanted, pair(), ["DEFAULT", "random"]) is None
     assert f"would train members [0, 1, 2] of 3 into {output}" in capsys.readouterr().out
     first, second = pair()
     with pytest.raises(ConfigError, match="--features two: split must be that of one, differs for 12 videos"):
-        train(dry_config, [first, replace(second, splits=["train"] * 24)], ["DEFAULT", "random"])
+        train(wanted, [first, replace(second, splits=["train"] * 24)], ["DEFAULT", "random"])
     with pytest.raises(ConfigError, match=r"--features two: must be of the frames that one is of, .*'decoder': 'x'"):
-        train(dry_config, [first, replace(second, spec=replace(RESNET, decoder="x"))], ["DEFAULT", "random"])
+        train(wanted, [first, replace(second, spec=replace(RESNET, decoder="x"))], ["DEFAULT", "random"])
     with pytest.raises(ConfigError, match="--features one,two: must be of different backbones"):
-        train(dry_config, [first, replace(first, spec=LITE0)], ["DEFAULT", "random"])
+        train(wanted, [first, replace(first, spec=LITE0)], ["DEFAULT", "random"])
     assert not storage.exists(output)
