@@ -46,7 +46,8 @@ from vidclf.features.feature_set import FeatureSet, read_features
 from vidclf.features.spec import FeatureSpec
 from vidclf.training.dataset import Batches, Sequences, training_data
 from vidclf.training.loss import focal_loss
-from vidclf.training.member_fit import Epoch, fit_member, has_collapsed, predict, score
+from vidclf.training.member_fit import fit_member, has_collapsed, predict, score
+from vidclf.training.member_state import Epoch
 
 COLLAPSED = 0.9
 """Share of the best member's validation accuracy under which a member counts as collapsed."""

@@ -56,7 +56,8 @@ from vidclf.features.feature_set import FeatureSet, read_features
 from vidclf.features.spec import read_weights_location
 from vidclf.metrics.intervals import SourceIntervals
 from vidclf.metrics.scores import expected_calibration_error
-from vidclf.training.calibrate import NUM_FOLDS, calibrate
+from vidclf.training.calibrate import calibrate
+from vidclf.training.calibration_fit import NUM_FOLDS
 from vidclf.training.dataset import TrainingData, training_data
 from vidclf.training.member_fit import fit_member
 from vidclf.training.member_plan import data_digest

@@ -5,7 +5,6 @@ from __future__ import annotations
 import argparse
 import ast
 import contextlib
-import difflib
 import inspect
 import itertools
 import sys
@@ -15,12 +14,12 @@ import typing
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import MISSING, asdict, fields
-from typing import Any, TextIO, TypeVar
+from typing import Any, Literal, TextIO, TypeVar
 
 import yaml
 
 from vidclf import arguments, credentials, storage
-from vidclf.config.fields import base_kind, convert
+from vidclf.config.fields import Rule, base_kind, check_known, convert, field_rules
 from vidclf.config.train import RECIPES
 from vidclf.errors import ConfigError, ErrorBudgetExceeded, RunStopped
 from vidclf.runs import lease
@@ -119,44 +118,81 @@ def parse(config_class: type[Config], argv: list[str], prog: str | None = None) 
 
 
 def _parsed(config_class: type[Config], argv: list[str], prog: str | None) -> tuple[Config, str | None]:
-    """The configuration, and the file that `--config` names."""
+    """The configuration, and the path given with `--config`."""
     kinds = typing.get_type_hints(config_class)
+    flags = vars(_parser(config_class, prog).parse_args(argv))
+    config_file = flags.pop("config", None)
+    values = _read_yaml(config_file, list(kinds)) if config_file else {}
+    values.update(flags)
+    values = {key: convert(key, value, kinds[key]) for key, value in values.items()}
+    values = {**RECIPES.get(values.get("recipe", ""), {}), **values}
+    missing = [f.name for f in fields(config_class) if f.default is MISSING and f.name not in values]  # type: ignore[arg-type]
+    if missing:
+        names = ", ".join(f"--{name.replace('_', '-')}" for name in missing)
+        raise ConfigError(f"{names} must be given (as a flag or in --config); see --help")
+    return config_class(**values), config_file
+
+
+def _parser(config_class: type, prog: str | None) -> _Parser:
+    """The parser of a job's flags; options of a mix-in are a group of their own in `--help`."""
     parser = _Parser(
         prog=prog,
         description=inspect.getdoc(config_class),
         formatter_class=argparse.HelpFormatter,
         allow_abbrev=False,
     )
-    parser.add_argument("--config", metavar="FILE", help="YAML with any of the options below; flags override it")
-    docs = field_docs(config_class)
-    for field in fields(config_class):  # type: ignore[arg-type]
-        flag = f"--{field.name.replace('_', '-')}"
-        required = field.default is MISSING
-        note = "required" if required else f"default: {_shown(field.default)}"
-        text = docs[field.name] + ("" if "(default:" in docs[field.name] else f" ({note})")
-        text = text.replace("%", "%%")
-        if kinds[field.name] is bool:
-            parser.add_argument(flag, action=argparse.BooleanOptionalAction, default=argparse.SUPPRESS, help=text)
-        else:
-            kind = base_kind(kinds[field.name])
-            metavar = "LIST" if kind is tuple else kind.__name__.upper()
-            parser.add_argument(flag, metavar=metavar, default=argparse.SUPPRESS, help=text)
-    given = vars(parser.parse_args(argv))
-    config_file = given.pop("config", None)
-    values = _read_yaml(config_file, list(kinds)) if config_file else {}
-    values.update(given)
-    values = {key: convert(key, value, kinds[key]) for key, value in values.items()}
-    values = {**RECIPES.get(values.get("recipe", ""), {}), **values}
-    missing = [f.name for f in fields(config_class) if f.default is MISSING and f.name not in values]  # type: ignore[arg-type]
-    if missing:
-        flags = ", ".join(f"--{name.replace('_', '-')}" for name in missing)
-        raise ConfigError(f"{flags} must be given (as a flag or in --config); see --help")
-    return config_class(**values), config_file
+    parser.add_argument("--config", metavar="FILE", help="YAML file with any of the options below; flags override it.")
+    kinds, rules, docs = typing.get_type_hints(config_class), field_rules(config_class), field_docs(config_class)
+    by_name = {field.name: field for field in fields(config_class)}
+    for title, names in _titled_fields(config_class).items():
+        group = parser.add_argument_group(title) if title else parser
+        for name in names:
+            field, kind, rule = by_name[name], kinds[name], rules.get(name)
+            flag = f"--{name.replace('_', '-')}"
+            text = help_text(docs[name], field.default, rule if typing.get_origin(kind) is not Literal else None)
+            text = text.replace("%", "%%")
+            if kind is bool:
+                group.add_argument(flag, action=argparse.BooleanOptionalAction, default=argparse.SUPPRESS, help=text)
+            else:
+                group.add_argument(flag, metavar=_metavar(kind), default=argparse.SUPPRESS, help=text)
+    return parser
 
 
 class _Parser(argparse.ArgumentParser):
     def error(self, message: str) -> typing.NoReturn:
         raise ConfigError(f"{message}; see --help")
+
+
+def _titled_fields(config_class: type) -> dict[str, list[str]]:
+    """The fields of a configuration by the heading of their mix-in; the job's own, without a heading, come first."""
+    titles: dict[str, list[str]] = {}
+    for owner in config_class.__mro__:
+        title = "" if owner is config_class else (inspect.getdoc(owner) or "").split("\n")[0].rstrip(".")
+        for field in fields(config_class):
+            is_listed = any(field.name in names for names in titles.values())
+            if field.name in vars(owner).get("__annotations__", {}) and not is_listed:
+                titles.setdefault(title, []).append(field.name)
+    return titles
+
+
+def _metavar(kind: Any) -> str:
+    """The placeholder for a flag's value: the choices, or the type."""
+    if typing.get_origin(kind) is Literal:
+        return "{" + ",".join(typing.get_args(kind)) + "}"
+    base = base_kind(kind)
+    return "LIST" if base is tuple else str(base.__name__).upper()
+
+
+def help_text(doc: str, default: Any, rule: Rule | None = None) -> str:
+    """A field's help with its default and its range in brackets at the end.
+
+    A text that ends in `(default: …)` already describes a default that depends on something else.
+    """
+    default_text = "required" if default is MISSING else f"default: {_shown(default)}"
+    if doc.endswith(")") and "(default" in doc:
+        doc, _, default_text = doc[:-1].rpartition(" (")
+    notes = [default_text, *([rule.text] if rule is not None else [])]
+    return f"{doc} ({'; '.join(notes)})"
 
 
 def field_docs(config_class: type) -> dict[str, str]:
@@ -192,11 +228,7 @@ def _read_yaml(path: str, known: list[str]) -> dict[str, Any]:
     if not isinstance(values, dict):
         raise ConfigError(f"--config {path}: must hold `key: value` lines, holds {type(values).__name__}")
     values = {str(key).replace("-", "_"): value for key, value in values.items()}
-    for key in values:
-        if key not in known:
-            near = difflib.get_close_matches(key, known, n=1)
-            hint = f"; did you mean {near[0]!r}?" if near else f"; known keys: {', '.join(known)}"
-            raise ConfigError(f"--config {path}: unknown key {key!r}{hint}")
+    check_known(values, known, lambda key: f"--config {path}: unknown key {key!r}")
     return values
 
 

@@ -97,7 +97,7 @@ def check_gpus(flag: str, share: float, resources: ClusterResources, workers_fla
         return
     if not resources.num_gpus:
         raise ConfigError(f"{flag} must be 0 on a cluster without GPUs, got {share:g}")
-    require(0 < share <= 1, flag.removeprefix("--"), ONE_GPU, share)
+    require(0 < share <= 1, flag.removeprefix("--"), ONE_GPU.message, share)
     most = workers_on_gpus(share, resources.num_gpus)
     if workers > most:
         raise ConfigError(

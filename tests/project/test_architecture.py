@@ -49,6 +49,7 @@ RAY_MODULES = {
     "vidclf.training.member_worker",
     "vidclf.training.ray_members",
     "vidclf.tuning.ray_search",
+    "vidclf.tuning.search_log",
     "vidclf.tuning.trial_worker",
     "vidclf.tuning.tune",
 }

@@ -1,4 +1,4 @@
-"""Training on GPUs: the graph on a cluster whose GPU is made up, and the figures on a real one (`-m gpu`)."""
+"""Training on GPUs: scheduling on a cluster with a simulated GPU, and results on a real one (`-m gpu`)."""
 
 from __future__ import annotations
 
@@ -42,17 +42,17 @@ def test_train_and_tune_run_on_a_cluster_that_counts_a_gpu(tmp_path: Path) -> No
         check=False,
     )
     assert job.returncode == 0, job.stderr
-    # Nothing is left to resume, and the members are those that one process trains.
+    # No state is left, and the members are equal to members trained in one process.
     assert list(tmp_path.glob("ensemble/_state/*")) == []
     trained = files.load(str(tmp_path / "ensemble"), CPU)
     assert [member.precision for member in trained.info.members] == ["fp32", "fp32"]
     alone = fit_member(training_data(training_job.features()), small(), training_job.SEED, CPU)
     assert all(torch.equal(trained._members[0].state_dict()[key], value) for key, value in alone.state.items())
-    told = json.loads((tmp_path / "tune" / "summary.json").read_text())
-    assert (told["statuses"], told["num_epochs"]) == ({"finished": 2}, 4)
-    of_trials = files.load(str(tmp_path / "tune" / "ensemble"), CPU)
-    assert len(of_trials.info.members) == 2
-    assert of_trials([training_job.features().features[:3]]).probabilities_BC.shape == (3, 3)
+    summary = json.loads((tmp_path / "tune" / "summary.json").read_text())
+    assert (summary["statuses"], summary["num_epochs"]) == ({"finished": 2}, 4)
+    trial_ensemble = files.load(str(tmp_path / "tune" / "ensemble"), CPU)
+    assert len(trial_ensemble.info.members) == 2
+    assert trial_ensemble([training_job.features().features[:3]]).probabilities_BC.shape == (3, 3)
 
 
 def gpu_fit(**values: Any) -> MemberFit:
@@ -84,7 +84,7 @@ def test_no_step_waits_for_the_gpu() -> None:
             fit._train_epoch(torch.Generator().manual_seed(0))
     finally:
         torch.cuda.set_sync_debug_mode("default")
-    # The mean loss and the confusion matrix, at the end of the epoch.
+    # The only two: the mean loss and the confusion matrix, at the end of the epoch.
     assert len([warning for warning in warned if "synchronizing" in str(warning.message)]) == 2
 
 

@@ -1,4 +1,4 @@
-"""Searches that end, fail, are killed and go on."""
+"""Searches that finish, fail, are killed and continue."""
 
 from __future__ import annotations
 
@@ -21,11 +21,12 @@ from vidclf.ensemble import files
 from vidclf.errors import ConfigError, RunStopped
 from vidclf.reports import tuning_page
 from vidclf.training.dataset import training_data
-from vidclf.training.member_fit import Epoch, fit_member
-from vidclf.tuning import trial_files, tune
+from vidclf.training.member_fit import fit_member
+from vidclf.training.member_state import Epoch
+from vidclf.tuning import search_log, trial_files
 from vidclf.tuning.ray_search import ContinuedASHA
 from vidclf.tuning.space import parse_space
-from vidclf.tuning.study import locations, refuse_incomparable
+from vidclf.tuning.study import check_comparable, locations
 from vidclf.tuning.trial_files import TrialRecord
 from vidclf.tuning.tune import SearchResult
 
@@ -41,12 +42,12 @@ def output(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def search(ray_session: None, output: Path) -> SearchResult:
-    found = tuning_job.run(
+    result = tuning_job.run(
         output, SMOKE["space"], SMOKE["search"], num_samples=NUM_TRIALS, cpus_per_trial=0.5, ensemble_from_trials=2
     )
-    assert found is not None
-    tuning_page.publish(found)
-    return found
+    assert result is not None
+    tuning_page.publish(result)
+    return result
 
 
 def test_every_trial_has_its_row_and_its_curve(search: SearchResult, output: Path) -> None:
@@ -88,7 +89,7 @@ def test_the_page_has_every_trial(search: SearchResult, output: Path) -> None:
     html = (output / "index.html").read_text()
     for row in search.trials.to_pylist():
         assert html.count(f'<tr data-trial="{row["trial_id"]}"') == 1
-        # A line in the parallel coordinates and one in each of two charts of curves.
+        # The table row, a line in the parallel coordinates, and one in each of two charts of curves.
         assert html.count('<polyline class="path"') == NUM_TRIALS
         assert html.count(f'data-trial="{row["trial_id"]}"') == 4
     assert "src=" not in html
@@ -126,22 +127,22 @@ def test_trials_that_want_too_much_memory_are_marked_and_the_others_end(ray_sess
     widths = {"type": "choice", "categories": [2**31, 8]}
     grid = {"algorithm": "grid", "scheduler": "none"}
     space = {**TINY, "lr": 0.01, "dropout": 0.1, "hidden_dim": widths}
-    found = tuning_job.run(tmp_path / "search", space, grid, num_samples=2)
-    assert found is not None
-    rows = found.trials.to_pylist()
+    result = tuning_job.run(tmp_path / "search", space, grid, num_samples=2)
+    assert result is not None
+    rows = result.trials.to_pylist()
     assert [(row["hidden_dim"], row["status"], row["num_epochs"]) for row in rows] == [
         (8, "finished", 2),
         (2**31, "out_of_memory", 0),
     ]
     assert "RuntimeError" in rows[1]["error"].splitlines()[0]
     assert "Traceback" in rows[1]["error"]
-    tuning_page.publish(found)
+    tuning_page.publish(result)
     assert "out of memory</span>" in (tmp_path / "search" / "index.html").read_text()
-    assert "first error: trial" in tuning_page.table(found)
+    assert "first error: trial" in tuning_page.table(result)
 
 
 def test_a_search_without_a_score_ends_with_the_first_error(ray_session: None, tmp_path: Path) -> None:
-    with pytest.raises(RunStopped, match=r"none of 1 trials has a score; the first: RuntimeError: "):
+    with pytest.raises(RunStopped, match=r"none of 1 trials has a score; the first error: RuntimeError: "):
         tuning_job.run(tmp_path / "search", {**TINY, "hidden_dim": 2**31}, tuning_job.SEARCH, num_samples=1)
     assert not (tmp_path / "search" / "best.yaml").exists()
 
@@ -149,9 +150,9 @@ def test_a_search_without_a_score_ends_with_the_first_error(ray_session: None, t
 def test_population_based_training_ends_within_its_domains(ray_session: None, tmp_path: Path) -> None:
     space = {**TINY, "epochs": 4, "lr": {"type": "choice", "categories": [1e-9, 1e-2]}}
     pbt = {"algorithm": "pbt", "scheduler": "none", "perturbation_epochs": 2}
-    found = tuning_job.run(tmp_path / "search", space, pbt, num_samples=2, cpus_per_trial=1.0)
-    assert found is not None
-    rows = found.trials.to_pylist()
+    result = tuning_job.run(tmp_path / "search", space, pbt, num_samples=2, cpus_per_trial=1.0)
+    assert result is not None
+    rows = result.trials.to_pylist()
     assert [row["num_epochs"] for row in rows] == [4, 4]
     assert all(0.1 <= row["dropout"] <= 0.3 for row in rows)
 
@@ -164,7 +165,7 @@ def test_a_killed_worker_and_a_killed_search_cost_no_epoch_but_the_one_in_flight
         worker = first.worker("ImplicitFunc")  # Ray Tune's name for a function that is a trial
         assert worker is not None
         worker.kill()
-        # Some are over, Ray has written that down, the last one is running.
+        # Some trials are finished and in Ray's record, and the last one is running.
         first.until(lambda: over(output) and len(begun(output)) == 3 and state_tells(output, over(output)))
     finally:
         first.kill()
@@ -182,11 +183,11 @@ def test_a_killed_worker_and_a_killed_search_cost_no_epoch_but_the_one_in_flight
     assert ended <= rows.keys()
     for name in rows.keys() & at_kill.keys():
         before = json.loads(at_kill[name])
-        # What had been done is there as it was, with the times at which it ended.
+        # Epochs from before the kill are unchanged, with the times at which they ended.
         done = len(before["history"])
         assert rows[name]["ended_s"][:done] == before["ended_s"]
         assert rows[name]["epoch_val_loss"][:done] == [epoch["val_loss"] for epoch in before["history"]]
-    # And every trial is what it would have been without the kill.
+    # Every trial has the same losses as without the kill.
     data = training_data(features())
     for row in rows.values():
         alone = fit_member(data, trial_files.fit_config(row), 0, torch.device("cpu"))
@@ -202,7 +203,7 @@ def over(output: Path) -> list[str]:
 
 
 def state_tells(output: Path, names: list[str]) -> bool:
-    """Whether Ray's own record of the search knows that these trials are over."""
+    """Whether Ray's own record of the search contains these finished trials."""
     states = sorted(output.glob("_ray_tune/search/experiment_state-*.json"))
     text = states[-1].read_text() if states else ""
     return all(name in text for name in names)
@@ -212,13 +213,13 @@ def test_a_search_whose_time_is_up_goes_on_when_submitted_again(
     ray_session: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     output, space = tmp_path / "search", {**tuning_job.SPACE, "epochs": 8}
-    monkeypatch.setenv("TUNE_GLOBAL_CHECKPOINT_S", "0")  # Ray writes down each trial as it begins
+    monkeypatch.setenv("TUNE_GLOBAL_CHECKPOINT_S", "0")  # Ray records each trial as soon as it begins
     with monkeypatch.context() as patch:
-        # By this clock a trial that has begun is a second: time is up in the second of two.
+        # Each trial that has begun is a second on this clock, so the time is up in the second of two trials.
         clock = SimpleNamespace(
             monotonic=lambda: float(len(storage.list_files(str(output / "trials"), "state.pt", recursive=True)))
         )
-        patch.setattr(tune, "time", clock)
+        patch.setattr(search_log, "time", clock)
         first = tuning_job.run(output, space, tuning_job.SEARCH, num_samples=2, cpus_per_trial=2.0, time_budget=1.5)
     assert first is not None
     assert not json.loads((output / "summary.json").read_text())["is_complete"]
@@ -250,7 +251,7 @@ def test_asha_knows_after_a_kill_what_trials_had_at_each_rung(tmp_path: Path) ->
     )
     for name in "abc":
         asha.on_trial_add(None, SimpleNamespace(trial_id=name))
-    # At epochs 8, 4 and 2: the best so far of `a`; `b` had not come so far, `c` had not begun.
+    # At epochs 4 and 2: the best score so far of `a`. `b` was stopped earlier, and `c` had not begun.
     (bracket,) = asha._brackets
     assert bracket._rungs == [(8, {}), (4, {"a": 0.6}), (2, {"a": 0.5})]
 
@@ -270,27 +271,29 @@ def test_errors_of_memory_are_told_from_others(error: str, is_memory: bool) -> N
 
 
 def test_features_are_found_by_directory_or_backbone() -> None:
-    made = features()
-    other = replace(made, spec=replace(made.spec, backbone="resnet50"))
-    held = {"/a": made, "/b": other}
+    feature_set = features()
+    other = replace(feature_set, spec=replace(feature_set.spec, backbone="resnet50"))
+    features_of = {"/a": feature_set, "/b": other}
     chosen = parse_space({"space": {"features": {"type": "choice", "categories": ["resnet50", "/a"]}}})
-    assert locations(chosen, held) == {"resnet50": "/b", "/a": "/a"}
+    assert locations(chosen, features_of) == {"resnet50": "/b", "/a": "/a"}
     with pytest.raises(ConfigError, match="'resnet50' names 0 of /a \\(efficientnet_lite0\\)"):
-        locations(chosen, {"/a": made})
+        locations(chosen, {"/a": feature_set})
     with pytest.raises(ConfigError, match=r"--features /c: must be in space\.features, is not; leave it out"):
-        locations(chosen, {**held, "/c": replace(made, spec=replace(made.spec, backbone="resnet101"))})
+        locations(
+            chosen, {**features_of, "/c": replace(feature_set, spec=replace(feature_set.spec, backbone="resnet101"))}
+        )
     with pytest.raises(ConfigError, match=r"must be one directory, or space\.features a choice between them, got 2"):
-        locations(parse_space({"space": {"lr": {"type": "uniform", "lower": 0.1, "upper": 1}}}), held)
+        locations(parse_space({"space": {"lr": {"type": "uniform", "lower": 0.1, "upper": 1}}}), features_of)
 
 
 def test_features_of_other_videos_or_splits_do_not_compare() -> None:
-    made = features()
-    refuse_incomparable({"/a": made, "/b": made})
-    moved = replace(made, splits=["val", *made.splits[1:]])
+    feature_set = features()
+    check_comparable({"/a": feature_set, "/b": feature_set})
+    moved = replace(feature_set, splits=["val", *feature_set.splits[1:]])
     with pytest.raises(
         ConfigError, match="--features /b: must hold the same videos in the same splits as /a, 1 differ"
     ):
-        refuse_incomparable({"/a": made, "/b": moved})
+        check_comparable({"/a": feature_set, "/b": moved})
 
 
 def test_when_the_best_rose() -> None:

@@ -1,5 +1,8 @@
-"""Training on a cluster that counts a GPU which is made up: `python -m tests.support.made_up_gpu_training OUTPUT`, with
-`VIDCLF_GPU_DEVICE=cpu`. Trains an ensemble, then searches and makes an ensemble of the trials."""
+"""Training on a cluster with a simulated GPU: `python -m tests.support.made_up_gpu_training OUTPUT`.
+
+The environment must have `VIDCLF_GPU_DEVICE=cpu`. The job trains an ensemble, then runs a search and makes an ensemble
+from its trials.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A training job to kill: `python -m tests.support.training_job OUTPUT` trains one member on data made here."""
+"""A training job for kill tests: `python -m tests.support.training_job OUTPUT` trains one member on random features."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ SEED = 3
 
 
 def features() -> FeatureSet:
-    """Sixty videos of six frames in three classes, whose means differ by less than the noise."""
+    """Sixty videos of six frames in three classes. The class means differ by less than the noise."""
     generator = np.random.default_rng(0)
     labels = ["ABC"[index % 3] for index in range(60)]
     return FeatureSet(

@@ -1,4 +1,4 @@
-"""A search to kill: `python -m tests.support.tuning_job OUTPUT`, on data made here."""
+"""A search for kill tests: `python -m tests.support.tuning_job OUTPUT` searches on random features."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ SEARCH = {"algorithm": "random", "scheduler": "none"}
 
 
 def run(output: Path, space: dict[str, object], search: dict[str, object], **flags: object) -> SearchResult | None:
-    """A search on sixty made videos; the space's YAML lies beside the output."""
+    """Run a search on sixty random videos. The YAML of the space is written next to the output directory."""
     file = output.with_suffix(".yaml")
     file.write_text(yaml.safe_dump({"search": search, "space": space}))
     flags = {"cpus_per_trial": 1.0, **flags}
@@ -35,6 +35,6 @@ def run(output: Path, space: dict[str, object], search: dict[str, object], **fla
 
 
 if __name__ == "__main__":
-    # Ray's own record of the search, which it writes every 5 seconds otherwise.
+    # Seconds between two of Ray's own records of the search; 5 by default.
     os.environ["TUNE_GLOBAL_CHECKPOINT_S"] = "1"
     run(Path(sys.argv[1]), SPACE, SEARCH, num_samples=3)

@@ -1,4 +1,4 @@
-"""Training loses its worker and its driver, is resubmitted, and ends as if nothing had happened."""
+"""A training whose worker and driver are killed ends with the same result after a resubmission."""
 
 from __future__ import annotations
 
@@ -18,14 +18,15 @@ from safetensors.torch import load_file
 
 from tests.support import training_job
 from vidclf.training.dataset import training_data
-from vidclf.training.member_fit import Epoch, fit_member
+from vidclf.training.member_fit import fit_member
+from vidclf.training.member_state import Epoch
 
 ROOT = Path(__file__).resolve().parents[2]
 DEADLINE_S = 120.0
 
 
 class Job:
-    """`tests.support.training_job`, or another module, in processes of its own."""
+    """A running `python -m tests.support.training_job`, or another module, with its own Ray."""
 
     def __init__(self, output: Path, log: Path, module: str = "tests.support.training_job") -> None:
         self._log = log
@@ -39,6 +40,7 @@ class Job:
             )
 
     def until(self, holds: Callable[[], object]) -> None:
+        """Wait until `holds()`; fail if the job ends before or takes too long."""
         deadline = time.monotonic() + DEADLINE_S
         while not holds():
             assert self.process.poll() is None, f"ended too early: {self._log.read_text()}"
@@ -52,7 +54,7 @@ class Job:
             return self.descendants() if self.process.poll() is None else []
 
     def worker(self, name: str = "RayTrainWorker") -> psutil.Process | None:
-        """The process that trains."""
+        """The process that trains; None if there is none."""
         for process in self.descendants():
             try:
                 if name in " ".join(process.cmdline()):
@@ -62,7 +64,7 @@ class Job:
         return None
 
     def kill(self) -> None:
-        """The driver, and the Ray that it started, at once."""
+        """Kill the driver and the Ray that it started, at the same time."""
         for process in [self.process, *self.descendants()]:
             try:
                 process.kill()
@@ -72,7 +74,7 @@ class Job:
 
 
 def epochs_done(output: Path) -> int:
-    """Of the state that a killed job left; 0 without any."""
+    """Number of epochs in the last state of an unfinished member; 0 without a state."""
     states = list(output.glob("_state/*.pt"))
     return torch.load(states[0], weights_only=True)["number"] if states else 0
 
@@ -86,7 +88,7 @@ def test_a_killed_worker_and_a_killed_driver_cost_no_epoch_but_the_one_in_flight
         assert worker is not None
         worker.kill()
         at_worker = epochs_done(output)
-        # The member goes on in another process of the same job.
+        # The member continues in another process of the same job.
         first.until(lambda: epochs_done(output) >= at_worker + 2)
         assert first.worker() != worker
     finally:
@@ -97,21 +99,21 @@ def test_a_killed_worker_and_a_killed_driver_cost_no_epoch_but_the_one_in_flight
     second = Job(output, tmp_path / "second.log")
     assert second.process.wait(timeout=DEADLINE_S) == 0, (tmp_path / "second.log").read_text()
 
-    told = json.loads((output / "member_0.json").read_text())
-    history = [replace(Epoch(**epoch), duration_s=0.0) for epoch in told["history"]]
+    marker = json.loads((output / "member_0.json").read_text())
+    history = [replace(Epoch(**epoch), duration_s=0.0) for epoch in marker["history"]]
     config = training_job.config(str(output))
     alone = fit_member(training_data(training_job.features()), config, training_job.SEED, torch.device("cpu"))
     assert history == [replace(epoch, duration_s=0.0) for epoch in alone.history]
     state = load_file(output / "member_0.safetensors")
     assert all(torch.equal(state[key], value) for key, value in alone.state.items())
-    # What was logged by each process, once an epoch, and no state is left behind.
-    said = [
+    # Each process logged each of its epochs once, and no state remains.
+    logged_epochs = [
         int(line.split("epoch ")[1].split("/")[0])
         for line in (tmp_path / "second.log").read_text().splitlines()
         if line.startswith("member 0: epoch")
     ]
-    assert said == sorted(set(said))
-    assert min(said) == at_driver + 1
+    assert logged_epochs == sorted(set(logged_epochs))
+    assert min(logged_epochs) == at_driver + 1
     assert list(output.glob("_state/*.pt")) == []
     assert len(list(output.glob("tensorboard/member_0/events*"))) == 1
 

@@ -1,6 +1,8 @@
 """Configuration: one frozen dataclass per job, from which flags, YAML keys and `--help` are derived.
 
-Import the classes from here. Imports `vidclf.errors` only.
+Import the configuration classes from this package; the helpers for fields (`require`, `parse_fractions`, `convert`)
+from `vidclf.config.fields`. `vidclf.config.options` holds the options that several jobs share.
+May import `vidclf.errors` and `vidclf.schema`. Imports neither torch nor Ray, so that `--help` is fast.
 """
 
 from vidclf.config.archive import AuditConfig, IndexConfig

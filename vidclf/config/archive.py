@@ -6,35 +6,32 @@ import re
 from dataclasses import dataclass
 
 from vidclf.config.fields import parse_fractions, require
+from vidclf.config.options import DryRunOptions, LimitOptions
 from vidclf.errors import ConfigError
 
 
 @dataclass(frozen=True, kw_only=True)
-class IndexConfig:
-    """List an archive into a manifest and split it by source."""
+class IndexConfig(LimitOptions, DryRunOptions):
+    """List the videos of an archive in a manifest, and split them into train, val and test by source."""
 
     input: str
-    """directory, URI or list file (.csv .jsonl .json .txt .parquet) of the videos"""
+    """Videos to list: a directory, a URI, or a list file (.csv, .jsonl, .json, .txt or .parquet)."""
     output: str
-    """manifest to write (.parquet)"""
+    """Manifest file to write. Its name must end in .parquet."""
     split: str = "0.7,0.2,0.1"
-    """train,val,test fractions of the videos, by source; 'none' for no split (an archive that
-    already names splits keeps them)"""
+    """Fractions of the videos for train, val and test, or 'none' for no split. Videos of one source stay in one
+    split. If the archive already names splits, these are kept."""
     seed: int = 0
-    """seed of the split"""
+    """Random seed of the split."""
     group_pattern: str | None = None
-    """regular expression on the file name without extension; its first group names the source,
-    which never crosses splits (default: every video is its own source)"""
-    limit: int | None = None
-    """use only the first N videos"""
+    """Regular expression for the file name without extension; its first group is the name of the source. All videos
+    of a source get the same split. (default: every video is its own source)"""
     overwrite: bool = False
-    """replace the manifest if it is there and differs; another file is never replaced"""
-    dry_run: bool = False
-    """say what would be done and stop"""
+    """Replace an existing manifest that differs. A file that is not a manifest is never replaced."""
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         require(self.output.endswith(".parquet"), "output", "a .parquet file", self.output)
-        require(self.limit is None or self.limit > 0, "limit", "at least 1 video", self.limit)
         parse_fractions(self.split)
         if self.group_pattern is not None:
             try:
@@ -51,6 +48,6 @@ class AuditConfig:
     """Prove from the files alone that every video is accounted for exactly once."""
 
     run: str
-    """output directory of extract or classify"""
+    """Output directory of jobs/extract.py or jobs/classify.py."""
     stale: bool = False
-    """look also at the videos themselves, whether they have changed since they were done"""
+    """Also read the source videos, to find those that have changed since they were processed."""

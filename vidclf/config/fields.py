@@ -1,45 +1,162 @@
-"""Configuration: one frozen dataclass per job. Flags, YAML keys and --help are derived from these.
+"""Rules for the fields of a configuration, checked on construction; conversion of flags and YAML values.
 
-The string under a field is its help text and states its unit; `cli.py` reads it from the source, so
-no flag is described twice. A range is checked on construction: a job that starts has a valid one.
+The type of a field states what it may hold:
+
+- `Literal["asha", "none"]` is a closed choice,
+- `Annotated[int, at_least(1, "video")]` is a range with its unit; None passes where the type allows it.
+
+`check` tests all fields of a configuration. Rules that involve two fields stay in the `__post_init__` of their class.
+The string under a field is its help text: `vidclf/cli.py` reads it from the source and adds default and range.
 """
 
 from __future__ import annotations
 
+import difflib
 import re
 import types
 import typing
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
-from typing import Any
+from functools import lru_cache
+from typing import Annotated, Any, Literal
 
 from vidclf.errors import ConfigError
 
-SAMPLING_MODES = ("uniform", "middle", "random", "keyframes")
-
-PRECISIONS = ("auto", "fp32", "bf16", "int8")
-
-ONE_GPU = "between 0 and 1 GPU, because a worker computes on one GPU alone"
-"""Rule of every share of a GPU."""
-
 SIZE_UNITS = {"B": 1, "KB": 10**3, "MB": 10**6, "GB": 10**9, "KiB": 2**10, "MiB": 2**20, "GiB": 2**30}
-"""Bytes of each unit that a size may be given in."""
+"""Bytes per unit of a file size."""
+
+
+@dataclass(frozen=True)
+class Rule:
+    """A condition on a field's value: the words for messages and `--help`, and the test itself."""
+
+    text: str
+    """completes the sentence "--flag must be …" """
+    holds: Callable[[Any], bool]
+    reason: str = ""
+    """why, for the message of a refusal only"""
+
+    @property
+    def message(self) -> str:
+        """The words of a refusal: the rule with its reason."""
+        return f"{self.text}, {self.reason}" if self.reason else self.text
+
+
+def at_least(least: float, unit: str = "") -> Rule:
+    """A number of `least` or more."""
+    return Rule(_with_unit(f"at least {least}", unit), lambda value: value >= least)
+
+
+def above(bound: float, unit: str = "") -> Rule:
+    """A number greater than `bound`."""
+    return Rule(_with_unit(f"above {bound}", unit), lambda value: value > bound)
+
+
+def between(least: float, most: float, unit: str = "", reason: str = "") -> Rule:
+    """A number from `least` to `most`, both included."""
+    return Rule(_with_unit(f"between {least} and {most}", unit), lambda value: least <= value <= most, reason)
+
+
+def within(interval: str) -> Rule:
+    """A number inside an interval in mathematical notation: `[0, 1)` includes 0 and excludes 1."""
+    lower, upper = (float(end) for end in interval[1:-1].split(","))
+
+    def holds(value: float) -> bool:
+        is_above = value >= lower if interval[0] == "[" else value > lower
+        is_below = value <= upper if interval[-1] == "]" else value < upper
+        return is_above and is_below
+
+    return Rule(f"in {interval}", holds)
+
+
+def one_of(choices: Collection[str]) -> Rule:
+    """One of several words."""
+    names = " or ".join(choices) if len(choices) == 2 else f"one of {', '.join(choices)}"
+    return Rule(names, lambda value: value in choices)
+
+
+def _with_unit(text: str, unit: str) -> str:
+    return f"{text} {unit}" if unit else text
+
+
+ONE_GPU = between(0, 1, "GPU", "because a worker computes on one GPU alone")
+
+GpuShare = Annotated[float, ONE_GPU]
+"""Share of one GPU that a worker reserves."""
+
+
+def check(config: Any) -> None:
+    """Raise ConfigError for the first field of a configuration whose value breaks the rule of its type."""
+    for name, rule in field_rules(config.__class__).items():
+        value = getattr(config, name)
+        if value is not None:
+            require(rule.holds(value), name, rule.message, value)
+
+
+@lru_cache
+def field_rules(config_class: type) -> dict[str, Rule]:
+    """The rule of each field that has one, by field name."""
+    kinds = typing.get_type_hints(config_class, include_extras=True)
+    rules = {name: _rule(kind) for name, kind in kinds.items()}
+    return {name: rule for name, rule in rules.items() if rule is not None}
+
+
+def _rule(kind: Any) -> Rule | None:
+    if is_union(kind):
+        return next(filter(None, map(_rule, typing.get_args(kind))), None)
+    if typing.get_origin(kind) is Literal:
+        return one_of(typing.get_args(kind))
+    if typing.get_origin(kind) is Annotated:
+        return next((extra for extra in kind.__metadata__ if isinstance(extra, Rule)), None)
+    return None
 
 
 def require(holds: bool, field: str, rule: str, value: object) -> None:
-    """Raise ConfigError naming the field (as a flag), the rule and the value, unless it holds."""
+    """Raise ConfigError naming the field (as a flag), the rule and the value, unless the rule holds."""
     if not holds:
         raise ConfigError(f"--{field.replace('_', '-')} must be {rule}, got {value!r}")
 
 
-def require_clip(sampling: str, clip: float | None) -> None:
-    """ConfigError unless the sampling has a clip's length where it samples a clip, and only there."""
-    needs_clip = sampling in ("middle", "random")
-    rule = "above 0 seconds with --sampling middle or random, and not given otherwise"
-    require(clip is not None and clip > 0 if needs_clip else clip is None, "clip_duration", rule, clip)
+def check_named_once(field: str, names: tuple[str, ...], item: str = "") -> None:
+    """Raise ConfigError if a list is empty or repeats a name; `item` is the word for one of its items."""
+    require(len(names) >= 1, field, _with_unit("at least one", item), names)
+    require(len(set(names)) == len(names), field, "each named once", ",".join(names))
+
+
+def check_known(keys: Collection[Any], known: Collection[str], where: Callable[[str], str]) -> None:
+    """Raise ConfigError for the first of `keys` that is not `known`; suggest a similar key or list all.
+
+    `where(key)` begins the message: it names the place and the unknown key.
+    """
+    for key in keys:
+        if key not in known:
+            similar = difflib.get_close_matches(str(key), known, n=1)
+            hint = f"did you mean {similar[0]!r}?" if similar else f"known keys: {', '.join(known)}"
+            raise ConfigError(f"{where(key)}; {hint}")
+
+
+def differences(one: Mapping[str, Any], other: Mapping[str, Any]) -> str:
+    """Values that differ between two nested mappings, as `a.b: 1 != 2; …`; empty if all are equal."""
+    ones, others = _flat(one), _flat(other)
+    names = sorted(ones.keys() | others.keys())
+    return "; ".join(
+        f"{name}: {ones.get(name)} != {others.get(name)}" for name in names if ones.get(name) != others.get(name)
+    )
+
+
+def _flat(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Nested mappings as one, with dotted names."""
+    flat: dict[str, Any] = {}
+    for name, value in values.items():
+        flat.update(_flat(value, f"{prefix}{name}.") if isinstance(value, Mapping) else {prefix + name: value})
+    return flat
 
 
 def parse_fractions(split: str, otherwise: str = "none") -> tuple[float, float, float] | None:
-    """`"0.7,0.2,0.1"` as train, val, test fractions; None for the word `otherwise`. ConfigError else."""
+    """The train, val and test fractions of `"0.7,0.2,0.1"`; None for the word `otherwise`.
+
+    Raises ConfigError for any other text.
+    """
     if split == otherwise:
         return None
     rule = f"{otherwise!r} or three fractions train,val,test that add up to 1"
@@ -57,7 +174,7 @@ def parse_fractions(split: str, otherwise: str = "none") -> tuple[float, float, 
 
 
 def parse_size(field: str, size: str) -> int:
-    """`"500MB"` as bytes; ConfigError naming `field` where it is no size."""
+    """The bytes of a size such as `"500MB"`. Raises ConfigError, naming `field`, if the text is not a size."""
     rule = f"a number with one of {', '.join(SIZE_UNITS)}"
     parts = re.fullmatch(r"(\d+(?:\.\d+)?) ?([A-Za-z]+)", size)
     require(parts is not None and parts[2] in SIZE_UNITS, field, rule, size)
@@ -66,19 +183,20 @@ def parse_size(field: str, size: str) -> int:
 
 
 def convert(name: str, value: Any, kind: Any) -> Any:
-    """`value` (text of a flag, or a YAML value) as the field's type; ConfigError if it is not one.
+    """Convert the text of a flag, or a YAML value, to the type of its field.
 
-    Lists may be written `[1, 2]` in YAML and `1,2` on the command line.
+    Lists may be written `[1, 2]` in YAML and `1,2` on the command line. Raises ConfigError if the value does not fit
+    the type; ranges and choices are left to `check`.
     """
     optional = type(None) in typing.get_args(kind)
     if optional and (value is None or value == "none"):
         return None
-    if typing.get_origin(kind) is tuple:
+    base = base_kind(kind)
+    if base is tuple:
         item_kind = typing.get_args(kind)[0]
         items = value.split(",") if isinstance(value, str) else value
         if isinstance(items, (list, tuple)):
             return tuple(convert(name, item, item_kind) for item in items if item != "")
-    base = base_kind(kind)
     if isinstance(value, base) and not (base is not bool and isinstance(value, bool)):
         return value
     if base is float and isinstance(value, int) and not isinstance(value, bool):
@@ -93,15 +211,14 @@ def convert(name: str, value: Any, kind: Any) -> Any:
 
 
 def base_kind(kind: Any) -> Any:
-    """The type behind an optional or a generic one: int of `int | None`, tuple of `tuple[str, ...]`."""
-    if isinstance(kind, types.UnionType) or typing.get_origin(kind) is typing.Union:
-        return next(arg for arg in typing.get_args(kind) if arg is not type(None))
+    """The plain type of a field: int for `int | None`, tuple for `tuple[str, ...]`, str for a `Literal` of words."""
+    if is_union(kind):
+        return base_kind(next(arg for arg in typing.get_args(kind) if arg is not type(None)))
+    if typing.get_origin(kind) is Literal:
+        return type(typing.get_args(kind)[0])
     return typing.get_origin(kind) or kind
 
 
-@dataclass(frozen=True, kw_only=True)
-class LeasedConfig:
-    """What every job that writes an output of many minutes has."""
-
-    take_over: bool = False
-    """write although another job does (vidclf/lease.py): that one stops. Not needed where it has died"""
+def is_union(kind: Any) -> bool:
+    """Whether a type is a union, written `int | None` or `Optional[int]`."""
+    return isinstance(kind, types.UnionType) or typing.get_origin(kind) is typing.Union

@@ -3,89 +3,73 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Annotated, Literal
 
-from vidclf.config.fields import ONE_GPU, LeasedConfig, require
-from vidclf.schema import SPLITS
+from vidclf.config.fields import GpuShare, at_least, require, within
+from vidclf.config.options import DecisionOptions, ReportOptions
 
 
 @dataclass(frozen=True, kw_only=True)
-class EvaluateConfig(LeasedConfig):
-    """Compare predictions with the true labels and write a report: of a classification and a manifest,
-    or straight from features and an ensemble."""
+class EvaluateConfig(ReportOptions, DecisionOptions):
+    """Compare predictions with the true labels and write a report.
+
+    The predictions come from --predictions and --manifest, or are made from --features and --ensemble. The options
+    --split, --gpus, --tta, --abstain-risk and --accept-uncertified are for --features only.
+    """
 
     predictions: str | None = None
-    """predictions directory, as `jobs/classify.py` writes it (with --manifest)"""
+    """Predictions directory to evaluate, as jobs/classify.py writes it. Requires --manifest. (default: none; give
+    --features instead)"""
     manifest: str | None = None
-    """manifest with the true labels (with --predictions)"""
+    """Manifest with the true labels. Required with --predictions, not allowed with --features. (default: none)"""
     features: tuple[str, ...] = ()
-    """labelled features to classify, as `jobs/extract.py` writes them: the directory, or an HDF5 file of the
-    reference system's format; of an ensemble of several backbones a directory for each, comma-separated
-    (with --ensemble, instead of --predictions) (default: none)"""
+    """Labelled features to classify and evaluate: a directory that jobs/extract.py wrote, or an HDF5 file in the
+    format of the reference system. For an ensemble of several backbones give one directory per backbone,
+    comma-separated. Requires --ensemble. (default: none; give --predictions instead)"""
     ensemble: str | None = None
-    """ensemble directory, as `jobs/train.py` writes it (default with --predictions: where it was when they
-    were made; the report shows its training curves)"""
-    split: str = "test"
-    """with --features: train, val, test or all; of an HDF5 file, which split it is"""
-    tta: bool = False
-    """with --features: test-time augmentation, as in a classification"""
-    abstain_risk: float = 0.05
-    """with --features: share of wrong labels among the accepted videos that is not to be exceeded, as in a
-    classification"""
-    gpus: float = 0.0
-    """with --features: share of a GPU that the members run on, in a worker of the cluster; 0 runs them on this
-    machine's CPUs, without Ray"""
-    accept_uncertified: bool = False
-    """with --features: accept videos although validation does not support --abstain-risk, as in a classification"""
+    """Ensemble directory, as jobs/train.py writes it. Required with --features; with --predictions the report shows
+    its training curves. (default with --predictions: its location when the predictions were made)"""
+    split: Literal["train", "val", "test", "all"] = "test"
+    """Split to evaluate with --features. For an HDF5 file, the split that the file contains."""
+    gpus: GpuShare = 0.0
+    """Share of a GPU on which a worker of the cluster classifies --features. 0 uses the CPUs of this machine, without
+    Ray."""
     output: str
-    """directory for index.html, metrics.json, misclassified.csv, abstained.csv and, from features,
-    predictions.parquet"""
-    base_uri: str | None = None
-    """what the locations of videos in the report are relative to (default: the directory that all of them are in)"""
-    max_examples: int = 24
-    """misclassified videos, and as many undecided ones, shown with their most attended frames"""
-    dry_run: bool = False
-    """say what would be done and stop"""
+    """Report directory, for index.html, metrics.json, misclassified.csv and abstained.csv; with --features also
+    predictions.parquet."""
+    max_examples: Annotated[int, at_least(0, "videos")] = 24
+    """Maximum number of misclassified videos shown with their most attended frames. The same maximum applies to the
+    videos on which the classifier abstained."""
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         rule = "given, or --features, but not both"
         require((self.predictions is None) == bool(self.features), "predictions", rule, self.predictions)
-        is_of_run = self.predictions is not None
+        has_predictions = self.predictions is not None
         rule = "given with --predictions, and not with --features, which have their labels"
-        require((self.manifest is not None) == is_of_run, "manifest", rule, self.manifest)
-        require(is_of_run or self.ensemble is not None, "ensemble", "given with --features", self.ensemble)
-        splits = (*SPLITS, "all")
-        require(self.split in splits, "split", f"one of {', '.join(splits)}", self.split)
-        require(not is_of_run or self.split == "test", "split", "left out with --predictions", self.split)
-        require(not is_of_run or not self.tta, "tta", "left out with --predictions, which have it or not", self.tta)
-        rule = "left out with --predictions, whose videos are accepted or not"
-        require(not is_of_run or not self.accept_uncertified, "accept_uncertified", rule, self.accept_uncertified)
-        require(0 < self.abstain_risk < 1, "abstain_risk", "in (0, 1)", self.abstain_risk)
-        require(0 <= self.gpus <= 1, "gpus", ONE_GPU, self.gpus)
-        require(not is_of_run or not self.gpus, "gpus", "left out with --predictions, which are made", self.gpus)
-        require(self.max_examples >= 0, "max_examples", "at least 0 videos", self.max_examples)
+        require((self.manifest is not None) == has_predictions, "manifest", rule, self.manifest)
+        require(has_predictions or self.ensemble is not None, "ensemble", "given with --features", self.ensemble)
+        if has_predictions:
+            rule = "left out with --predictions"
+            require(self.split == "test", "split", rule, self.split)
+            require(not self.tta, "tta", f"{rule}, which were made with it or without", self.tta)
+            made = f"{rule}, where it was decided which videos are accepted"
+            require(not self.accept_uncertified, "accept_uncertified", made, self.accept_uncertified)
+            require(not self.gpus, "gpus", f"{rule}, which need no computation", self.gpus)
 
 
 @dataclass(frozen=True, kw_only=True)
-class DiffConfig(LeasedConfig):
-    """Compare two classifications of the same videos; exit code 1 where too many changed class."""
+class DiffConfig(ReportOptions):
+    """Compare two classifications of the same videos; exit code 1 if too many videos changed class."""
 
     before: str
-    """predictions directory, or a predictions.parquet that `jobs/evaluate.py` wrote"""
+    """Predictions directory to compare against, or a predictions.parquet that jobs/evaluate.py wrote."""
     after: str
-    """the same, of the ensemble or pipeline that is to replace it"""
+    """Predictions of the ensemble or pipeline that is to replace the one of --before, in the same form."""
     output: str
-    """directory for index.html, diff.json and flipped.parquet"""
-    max_flip_rate: float | None = None
-    """share of the videos in both that may change their most probable class; above it the exit code is 1
-    (default: report only)"""
-    base_uri: str | None = None
-    """what the locations of videos in the report are relative to (default: the directory that all of them are in)"""
-    max_listed: int = 500
-    """flipped videos listed on the page; flipped.parquet has all"""
-    dry_run: bool = False
-    """say what would be done and stop"""
-
-    def __post_init__(self) -> None:
-        rate = self.max_flip_rate
-        require(rate is None or 0 <= rate <= 1, "max_flip_rate", "in [0, 1]", rate)
-        require(self.max_listed >= 0, "max_listed", "at least 0 videos", self.max_listed)
+    """Directory for index.html, diff.json and flipped.parquet."""
+    max_flip_rate: Annotated[float, within("[0, 1]")] | None = None
+    """Maximum share of the common videos whose most probable class may change. Above it the exit code is 1. (default:
+    no limit)"""
+    max_listed: Annotated[int, at_least(0, "videos")] = 500
+    """Maximum number of changed videos listed on the page. flipped.parquet contains all of them."""

@@ -3,86 +3,68 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Annotated, Literal
 
-from vidclf.config.fields import ONE_GPU, LeasedConfig, parse_fractions, require
+from vidclf.config.fields import GpuShare, above, at_least, check_named_once, require
+from vidclf.config.options import MlflowOptions, Options, OutputOptions, SplitOptions
 
 
 @dataclass(frozen=True, kw_only=True)
-class SearchConfig:
-    """How a space is searched: the `search` part of a tuning YAML."""
+class SearchConfig(Options):
+    """Search algorithm and scheduler: the `search` part of a search space in YAML."""
 
-    algorithm: str = "tpe"
-    """tpe (Optuna's tree-structured Parzen estimator), random, grid (every combination) or pbt
-    (population-based training: the worse half of the trials goes on from the better ones' weights)"""
-    scheduler: str = "asha"
-    """asha stops trials that are behind others at the same epoch; none lets each run to its end"""
-    grace_epochs: int = 10
-    """epochs that asha lets each trial run"""
-    reduction_factor: float = 3.0
-    """asha keeps one of this many trials at grace_epochs, and again at each multiple of it by this factor"""
-    startup_trials: int = 10
-    """trials drawn at random before tpe draws by their scores"""
-    perturbation_epochs: int = 5
-    """epochs between two exchanges of pbt"""
+    algorithm: Literal["tpe", "random", "grid", "pbt"] = "tpe"
+    """Search algorithm. tpe: Optuna's tree-structured Parzen estimator. random: random points. grid: every
+    combination. pbt: population-based training, in which the worse half of the trials continues from the weights of
+    the better half."""
+    scheduler: Literal["asha", "none"] = "asha"
+    """Early stopping of trials. asha: stop trials that are behind other trials at the same epoch. none: every trial
+    runs to its end."""
+    grace_epochs: Annotated[int, at_least(1)] = 10
+    """Number of epochs that asha grants every trial."""
+    reduction_factor: Annotated[float, above(1)] = 3.0
+    """asha continues one of this many trials after grace_epochs, and again each time the number of epochs has grown by
+    this factor."""
+    startup_trials: Annotated[int, at_least(1)] = 10
+    """Number of random trials before tpe uses the scores of earlier trials."""
+    perturbation_epochs: Annotated[int, at_least(1)] = 5
+    """Number of epochs between two exchanges of weights in pbt."""
 
     def __post_init__(self) -> None:
-        names = ("tpe", "random", "grid", "pbt")
-        require(self.algorithm in names, "algorithm", f"one of {', '.join(names)}", self.algorithm)
-        require(self.scheduler in ("asha", "none"), "scheduler", "asha or none", self.scheduler)
+        super().__post_init__()
         is_alone = self.algorithm != "pbt" or self.scheduler == "none"
         require(is_alone, "scheduler", "none with algorithm pbt, which decides itself who goes on", self.scheduler)
-        for field in ("grace_epochs", "startup_trials", "perturbation_epochs"):
-            require(getattr(self, field) >= 1, field, "at least 1", getattr(self, field))
-        require(self.reduction_factor > 1, "reduction_factor", "above 1", self.reduction_factor)
 
 
 @dataclass(frozen=True, kw_only=True)
-class TuneConfig(LeasedConfig):
-    """Search for the model and the recipe with the best macro F1 on validation."""
+class TuneConfig(SplitOptions, MlflowOptions, OutputOptions):
+    """Search for the model and training recipe with the best macro F1 on the validation split."""
 
     features: tuple[str, ...]
-    """features directory, as `jobs/extract.py` writes it; several, comma-separated, of the same videos, where
-    the space chooses between them"""
+    """Features directory, as jobs/extract.py writes it. Give several, comma-separated, of the same videos, if the
+    search space chooses between them."""
     space: str
-    """YAML of what to search and how, such as tune_configs/default.yaml"""
+    """YAML file that defines the search space and the search algorithm, for example tune_configs/default.yaml."""
     output: str
-    """directory for best.yaml, trials.parquet and index.html; resubmitting into it continues the search"""
-    num_samples: int = 32
-    """trials"""
-    time_budget: float | None = None
-    """seconds after which the search stops its trials and begins no more; submitted again, it goes on for
-    as long (default: no limit)"""
-    cpus_per_trial: float = 1.0
-    """CPU share that Ray reserves for each trial"""
-    gpus_per_trial: float = 0.25
-    """GPU share of each trial, of its memory too (0 where the cluster has no GPU)"""
-    split: str = "manifest"
-    """'manifest' for the splits that the videos were indexed with; or train,val,test fractions, to assign
-    them anew as `jobs/train.py` does"""
+    """Directory for best.yaml, trials.parquet and index.html. A job that is submitted again with the same directory
+    continues the search."""
+    num_samples: Annotated[int, at_least(1, "trial")] = 32
+    """Number of trials."""
+    time_budget: Annotated[float, above(0, "seconds")] | None = None
+    """Seconds after which the search stops its trials and starts no new ones. A job that is submitted again gets the
+    same time once more. (default: no limit)"""
+    cpus_per_trial: Annotated[float, above(0, "CPUs")] = 1.0
+    """Number of CPUs, or share of one, that Ray reserves per trial."""
+    gpus_per_trial: GpuShare = 0.25
+    """Share of a GPU, and of its memory, that each trial uses. A cluster without GPUs uses 0."""
     seed: int = 0
-    """seed of the search, of the split where it is assigned anew, and of each trial's training; what tpe, asha
-    and pbt do next also depends on the order in which trials end"""
-    ensemble_from_trials: int | None = None
-    """members of an ensemble to make of the trials in ensemble/ of the output: the best one, and those that
-    add most to it on validation, out of the trials on the same features whose models have the best
-    one's sizes (default: none)"""
-    mlflow: str | None = None
-    """URI of an MLflow tracking server to log each trial to, beside TensorBoard's files"""
-    mlflow_experiment: str = "vidclf"
-    """MLflow experiment that the trials' runs are in"""
-    overwrite: bool = False
-    """delete what this job wrote into the output directory and start again; refused where that holds other files"""
-    dry_run: bool = False
-    """say what would be done, with --overwrite also what would be deleted, and stop"""
+    """Random seed of the search, of the split if a new one is made, and of the training of every trial. The choices of
+    tpe, asha and pbt also depend on the order in which trials end."""
+    ensemble_from_trials: Annotated[int, at_least(1, "member")] | None = None
+    """Number of members of an ensemble that is selected from the trials and written to ensemble/ in the output: the
+    best trial, and the trials that improve it most on the validation split. Candidates have the same features and the
+    same model sizes as the best trial. (default: no ensemble)"""
 
     def __post_init__(self) -> None:
-        require(len(self.features) >= 1, "features", "at least one directory", self.features)
-        require(len(set(self.features)) == len(self.features), "features", "each named once", ",".join(self.features))
-        require(self.num_samples >= 1, "num_samples", "at least 1 trial", self.num_samples)
-        budget = self.time_budget
-        require(budget is None or budget > 0, "time_budget", "above 0 seconds", budget)
-        require(self.cpus_per_trial > 0, "cpus_per_trial", "above 0 CPUs", self.cpus_per_trial)
-        require(0 <= self.gpus_per_trial <= 1, "gpus_per_trial", ONE_GPU, self.gpus_per_trial)
-        members = self.ensemble_from_trials
-        require(members is None or members >= 1, "ensemble_from_trials", "at least 1 member", members)
-        parse_fractions(self.split, "manifest")
+        super().__post_init__()
+        check_named_once("features", self.features, "directory")

@@ -9,6 +9,7 @@ from __future__ import annotations
 import itertools
 import re
 from dataclasses import dataclass
+from typing import Literal
 
 import torch
 from torch import Tensor
@@ -34,7 +35,7 @@ class ClassifierShape:
     """Shape of the classifier module."""
 
     hidden_dims: tuple[int, ...]
-    norm: str
+    norm: Literal["none", "layer"]
     """`layer` or `none`"""
 
 
@@ -111,7 +112,8 @@ def _classifier_shape(path: str, layers: list[_Layer]) -> ClassifierShape:
     Raises ConfigError unless they are a series of Linear, optional normalisation and activation, with a Linear at the
     end.
     """
-    hidden_dims, norms = [], []
+    hidden_dims: list[int] = []
+    norms: list[Literal["none", "layer"]] = []
     for layer, following in itertools.zip_longest(layers, layers[1:]):
         keys = f"{path}: classifier.{layer.index}"
         if layer.kind == "Linear":

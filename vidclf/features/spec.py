@@ -12,6 +12,7 @@ from typing import Any
 
 from vidclf import storage
 from vidclf.backbones.catalog import FEATURE_DIMS, preprocessing
+from vidclf.config.fields import differences
 from vidclf.errors import ConfigError
 from vidclf.runs.layout import IDENTITY_FILE, Run
 from vidclf.video.decoder_version import decoder_version
@@ -78,19 +79,7 @@ class FeatureSpec:
 
     def differences(self, other: FeatureSpec) -> str:
         """What differs, spelt out as `name: this != that`; empty where nothing does."""
-        mine, theirs = _flat(asdict(self)), _flat(asdict(other))
-        names = sorted(mine.keys() | theirs.keys())
-        return "; ".join(
-            f"{name}: {mine.get(name)} != {theirs.get(name)}" for name in names if mine.get(name) != theirs.get(name)
-        )
-
-
-def _flat(values: dict[str, Any], prefix: str = "") -> dict[str, Any]:
-    """Nested dictionaries as one, with dotted names."""
-    flat: dict[str, Any] = {}
-    for name, value in values.items():
-        flat.update(_flat(value, f"{prefix}{name}.") if isinstance(value, dict) else {prefix + name: value})
-    return flat
+        return differences(asdict(self), asdict(other))
 
 
 def read_spec(features: str) -> FeatureSpec:

@@ -1,4 +1,4 @@
-"""Feature sequences as training data: labels to indices, batches on a device, class-balanced draws.
+"""Training data from feature sets: class indices, batches on a device, class-balanced draws.
 
 Shape suffixes: N frames of all videos, B videos, T frames of a video, L frames drawn, D features.
 """
@@ -22,24 +22,27 @@ from vidclf.training.augment import FramePlan, every_frame
 
 @dataclass(frozen=True, kw_only=True)
 class Sequences:
-    """Labelled feature sequences of one split. The frames of all videos stand in one array, which the
-    workers of a node share and a GPU takes in one copy."""
+    """Labelled feature sequences of one split.
+
+    The frames of all videos are in one array, so that the workers of a node can share it and one copy takes it to a
+    GPU.
+    """
 
     frames_ND: npt.NDArray[np.float16]
-    """every video's frames, one video after another"""
+    """frames of all videos, one video after the other"""
     lengths: list[int]
-    """frames of each video"""
+    """number of frames per video"""
     labels: list[int]
-    """class indices"""
+    """class index per video"""
 
     @classmethod
     def of(cls, features: Sequence[npt.NDArray[np.float16]], labels: Sequence[int]) -> Sequences:
-        """From one [T, D] array a video."""
+        """Sequences from one [T, D] array per video."""
         return cls(frames_ND=np.concatenate(features), lengths=[len(rows) for rows in features], labels=list(labels))
 
     @property
     def features(self) -> list[npt.NDArray[np.float16]]:
-        """[T, D] each, not copied."""
+        """One [T, D] array per video, without a copy."""
         return np.split(self.frames_ND, np.cumsum(self.lengths)[:-1])
 
     @property
@@ -48,8 +51,11 @@ class Sequences:
 
 
 class Batches:
-    """Sequences, and batches of them on a device. With `is_on_device` all frames are copied to the device first;
-    without it they stay where they are, and the frames of each batch are gathered in pinned memory and copied."""
+    """Batches of sequences on a device.
+
+    With `is_on_device`, all frames are copied to the device first. Without it they stay in the host's memory, and the
+    frames of each batch are gathered in pinned memory and copied.
+    """
 
     def __init__(self, sequences: Sequences, device: torch.device, *, is_on_device: bool = True) -> None:
         self.labels_B = torch.tensor(sequences.labels)
@@ -65,11 +71,11 @@ class Batches:
         return len(self.lengths_B)
 
     def whole(self, indices_B: Tensor) -> tuple[Tensor, Tensor]:
-        """All frames of some videos: zero-padded features [B, T, D] float32, and lengths [B] on the CPU."""
+        """All frames of the videos `indices_B`: zero-padded features [B, T, D] float32, and lengths [B] on the CPU."""
         return self.at(indices_B, every_frame(self.lengths_B[indices_B]))
 
     def at(self, indices_B: Tensor, plan: FramePlan) -> tuple[Tensor, Tensor]:
-        """The frames of `plan` of some videos, those between two frames interpolated; as `whole`."""
+        """Features and lengths like `whole`, for the frames of a plan; interpolated between two frames."""
         positions_BL = plan.positions_BL
         first_BL = positions_BL.floor().long()
         second_BL = torch.minimum(first_BL + 1, self.lengths_B[indices_B][:, None] - 1)
@@ -85,13 +91,13 @@ class Batches:
         return features_BLD, plan.lengths_B
 
     def labels_at(self, indices_B: Tensor) -> Tensor:
-        """The class indices of some videos, on the device."""
+        """Class indices [B] of the videos `indices_B`, on the device."""
         return self.labels_B[indices_B].to(self._device, non_blocking=True)
 
     def _gather(self, rows_BL: Tensor) -> Tensor:
         if self._is_on_device:
             return self._frames_ND[rows_BL.to(self._device, non_blocking=True)].float()
-        # torch keeps pinned memory for the next batch, and gives it out again when the copy has ended.
+        # torch caches pinned memory, and reuses it for a later batch once this copy has ended.
         batch_ND = torch.empty(
             (rows_BL.numel(), self._frames_ND.shape[1]),
             dtype=self._frames_ND.dtype,
@@ -103,7 +109,7 @@ class Batches:
 
 @dataclass(frozen=True, kw_only=True)
 class TrainingData:
-    """What every member trains on and is selected by."""
+    """The train and val splits that a member is trained and selected on."""
 
     classes: list[str]
     train: Sequences
@@ -115,10 +121,10 @@ class TrainingData:
 
 
 def training_data(features: FeatureSet, classes: list[str] | None = None) -> TrainingData:
-    """The train and val splits of a labelled feature set; classes in the order given, or alphabetical.
+    """The train and val splits of a labelled feature set; classes in the given order, otherwise alphabetical.
 
-    Raises ConfigError where labels or splits are missing, a split is empty, a source crosses
-    splits, or a class is not in train.
+    Raises ConfigError if labels or splits are missing, a split is empty, a source is in two splits, or a class is
+    missing in the train split.
     """
     if any(label is None for label in features.labels):
         raise ConfigError("--features: must hold labelled videos; index an archive laid out <label>/<sublabel>/video")
@@ -129,7 +135,7 @@ def training_data(features: FeatureSet, classes: list[str] | None = None) -> Tra
         if split_of.setdefault(group, str(split)) != split:
             raise ConfigError(
                 f"--features: source {group!r} must be in one split, is in {split_of[group]} and {split}; "
-                "give fractions to split anew, such as --split 0.7,0.2,0.1"
+                "give fractions to assign new splits, such as --split 0.7,0.2,0.1"
             )
     classes = classes or sorted({str(label) for label in features.labels})
     if len(classes) < 2:
@@ -142,27 +148,27 @@ def training_data(features: FeatureSet, classes: list[str] | None = None) -> Tra
 
 
 def class_balanced_order(labels: Sequence[int], generator: torch.Generator) -> Tensor:
-    """As many indices as there are videos [B], drawn with replacement so that classes are equally likely."""
+    """One index per video [B], drawn with replacement so that all classes are equally likely."""
     count = Counter(labels)
     weights = torch.tensor([1 / count[label] for label in labels], dtype=torch.float64)
     return torch.multinomial(weights, len(labels), replacement=True, generator=generator)
 
 
 def bootstrap_sample(sequences: Sequences, generator: torch.Generator) -> Sequences:
-    """As many videos of each class as there are, drawn with replacement from that class's (Breiman 1996,
-    Bagging Predictors); within classes, so that none is lost."""
+    """A bootstrap sample of the same size (Breiman 1996, Bagging Predictors).
+
+    Videos are drawn with replacement within each class, so that no class is lost.
+    """
     features, labels = sequences.features, torch.tensor(sequences.labels)
-    chosen: list[int] = []
+    drawn: list[int] = []
     for label in sorted(set(sequences.labels)):
-        own = torch.nonzero(labels == label).flatten()
-        chosen += own[torch.randint(len(own), (len(own),), generator=generator)].tolist()
-    return Sequences.of([features[i] for i in chosen], [sequences.labels[i] for i in chosen])
+        members = torch.nonzero(labels == label).flatten()
+        drawn += members[torch.randint(len(members), (len(members),), generator=generator)].tolist()
+    return Sequences.of([features[i] for i in drawn], [sequences.labels[i] for i in drawn])
 
 
 def _split(features: FeatureSet, name: str, classes: list[str]) -> Sequences:
-    chosen = [index for index, split in enumerate(features.splits) if split == name]
-    if not chosen:
+    rows = [index for index, split in enumerate(features.splits) if split == name]
+    if not rows:
         raise ConfigError(f"--features: the {name} split must hold at least one video, is empty")
-    return Sequences.of(
-        [features.features[i] for i in chosen], [classes.index(str(features.labels[i])) for i in chosen]
-    )
+    return Sequences.of([features.features[i] for i in rows], [classes.index(str(features.labels[i])) for i in rows])

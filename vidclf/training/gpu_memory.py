@@ -1,7 +1,7 @@
-"""What a training takes of a GPU's memory, and how it is made to fit into its share.
+"""GPU memory of a training: its size, and the placement that fits into the training's share of a GPU.
 
-Bytes of weights are exact. Those of activations are an estimate from the layers' shapes, since cuDNN does not publish
-what it keeps for the backward pass; `benchmarks/gpu/train_members.py` shows it beside the measured peak.
+Bytes of weights are exact. Bytes of activations are an estimate from the layers' shapes, because cuDNN does not
+publish what it keeps for the backward pass. `benchmarks/gpu/train_members.py` compares it with the measured peak.
 """
 
 from __future__ import annotations
@@ -21,23 +21,23 @@ from vidclf.training.dataset import TrainingData
 Result = TypeVar("Result")
 
 FLOAT, HALF = 4, 2
-"""Bytes of a value in float32 or TF32, and in bfloat16 or float16."""
+"""Bytes per value in float32 or TF32, and in bfloat16 or float16."""
 
 WEIGHT_COPIES = 4
-"""Of each weight: itself, its gradient, and AdamW's two moments."""
+"""Values per weight: the weight, its gradient, and the two moments of AdamW."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Placement:
-    """How a training uses its device's memory."""
+    """How a training uses the memory of its device."""
 
     features_on_device: bool = True
-    """else each batch is gathered in pinned memory of the host"""
+    """whether all features are in GPU memory; otherwise each batch is gathered in pinned memory of the host"""
     parts_per_batch: int = 1
-    """forward and backward passes that share one optimizer step"""
+    """number of forward and backward passes that share one optimizer step"""
 
     def smaller(self, batch_size: int) -> Placement | None:
-        """The next one that takes less memory; None where there is none."""
+        """The next placement that takes less memory; None if there is none."""
         if self.features_on_device:
             return replace(self, features_on_device=False)
         if self.parts_per_batch >= batch_size:
@@ -46,32 +46,36 @@ class Placement:
 
     @property
     def text(self) -> str:
+        """The placement in words, for messages."""
         features = "features on the GPU" if self.features_on_device else "features in the host's memory"
         return features + (f", batches in {self.parts_per_batch} parts" if self.parts_per_batch > 1 else "")
 
 
 WHOLE = Placement()
+"""Features on the device and batches in one part: the fastest placement, which takes the most memory."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class MemberMemory:
-    """GPU memory of a member or trial, in bytes, beside the CUDA context."""
+    """GPU memory of one training, in bytes, without the CUDA context."""
 
     weights_bytes: int
-    """weights, gradients, moments and averaged weights, with the copies that a step makes of them"""
+    """weights, gradients, moments, averaged weights, and the copies that a step makes of weights"""
     activations_bytes: int
-    """of a whole batch, with its features"""
+    """activations of a whole batch, including its features"""
     features_bytes: int
-    """of all videos of train and val, where they are kept on the GPU"""
+    """features of all train and val videos; counted only if they are on the GPU"""
 
     def needed_bytes(self, placement: Placement) -> int:
+        """Memory that the training takes with this placement."""
         features_bytes = self.features_bytes if placement.features_on_device else 0
         return self.weights_bytes + -(-self.activations_bytes // placement.parts_per_batch) + features_bytes
 
     def placement(self, share_bytes: int, batch_size: int) -> Placement | None:
-        """The first placement that fits into `share_bytes`; None where none does.
+        """The fastest placement that fits into `share_bytes`; None if none fits.
 
-        Whole batches come before features on the GPU: parts of batches take an LSTM nearly as long as whole ones.
+        Whole batches have priority over features on the GPU, because an LSTM takes nearly as long for a part of a
+        batch as for a whole one.
         """
         for features_on_device in (True, False):
             whole = Placement(features_on_device=features_on_device)
@@ -82,7 +86,7 @@ class MemberMemory:
 
 
 def member_memory(config: FitConfig, data: TrainingData) -> MemberMemory:
-    """The memory of one training on these features."""
+    """The memory of one training on the given data."""
     num_frames = max(*data.train.lengths, *data.val.lengths)
     with torch.device("meta"):
         model = TemporalClassifier(data.feature_dim, len(data.classes), config)
@@ -94,52 +98,62 @@ def member_memory(config: FitConfig, data: TrainingData) -> MemberMemory:
 
 
 def weights_bytes(num_weights: int, num_in_lstm: int, config: FitConfig) -> int:
-    """Bytes of a model and its optimizer, with what a step adds: autocast's copies outside the LSTM in half precision,
-    and cuDNN's buffer for the gradients of the LSTM's weights."""
+    """Bytes of a model and its optimizer, including the copies that a step makes.
+
+    These are autocast's copies in half precision of the weights outside the LSTM, and cuDNN's buffer for the gradients
+    of the LSTM's weights.
+    """
     copies = WEIGHT_COPIES + bool(config.averaged_epochs)
     return FLOAT * copies * num_weights + HALF * (num_weights - num_in_lstm) + FLOAT * num_in_lstm
 
 
 def activations_bytes(config: FitConfig, feature_dim: int, num_frames: int) -> int:
-    """An estimate of what a training step keeps of one whole batch of videos of `num_frames` frames."""
-    drawn = max(1, round(num_frames * max(config.multi_scale)))
-    seen = min(drawn, config.num_frames) if config.num_frames is not None else drawn
+    """Estimated bytes that a training step keeps for one whole batch of videos with `num_frames` frames."""
+    num_drawn = max(1, round(num_frames * max(config.multi_scale)))
+    num_used = min(num_drawn, config.num_frames) if config.num_frames is not None else num_drawn
     hidden, wide = config.hidden_dim, 2 * config.hidden_dim
     projected, pooling = config.projection_dim or hidden, config.pooling_dim or hidden
-    # Features as gathered, interpolated and with noise, and as the projection's input.
-    of_features = 3 * FLOAT * feature_dim + HALF * feature_dim
-    # Linear, LayerNorm's input and output, ReLU, dropout and its mask; the pooling has Tanh instead of ReLU.
-    of_block = HALF + 4 * FLOAT + 1
+    # Features: gathered, interpolated, with noise, and as input of the projection.
+    feature_bytes = 3 * FLOAT * feature_dim + HALF * feature_dim
+    # Linear, input and output of LayerNorm, ReLU, dropout and its mask; the pooling has Tanh instead of ReLU.
+    block_bytes = HALF + 4 * FLOAT + 1
     # Per direction and layer: four gates, the cell and its Tanh, and the output; then the gradients of one layer.
-    of_lstm = config.num_lstm_layers * 2 * 7 * FLOAT * hidden + 2 * 5 * FLOAT * hidden
+    lstm_bytes = config.num_lstm_layers * 2 * 7 * FLOAT * hidden + 2 * 5 * FLOAT * hidden
     # Input, query, key, value, attended, output, in half precision; residual and LayerNorm; their gradients.
-    of_attention = 6 * HALF * wide + 2 * FLOAT * wide + 6 * HALF * wide + HALF * wide
-    per_seen = of_block * (projected + pooling) + of_lstm + of_attention
-    return config.batch_size * (drawn * of_features + seen * per_seen)
+    attention_bytes = 6 * HALF * wide + 2 * FLOAT * wide + 6 * HALF * wide + HALF * wide
+    bytes_per_used = block_bytes * (projected + pooling) + lstm_bytes + attention_bytes
+    return config.batch_size * (num_drawn * feature_bytes + num_used * bytes_per_used)
 
 
 def share_bytes(share: float, gpu_bytes: int) -> int:
-    """What a process with `share` of a GPU may allocate beside its CUDA context."""
+    """Bytes that a process with `share` of a GPU may allocate besides its CUDA context."""
     return int(device.memory_fraction(share, gpu_bytes) * gpu_bytes)
 
 
 def place(flag: str, share: float, gpu_bytes: int, memory: MemberMemory, batch_size: int) -> Placement:
-    """How a training fits into its share of a GPU. ConfigError, naming the share that would do, where it does not."""
-    found = memory.placement(share_bytes(share, gpu_bytes), batch_size)
-    if found is None:
+    """The placement of a training in its share of a GPU.
+
+    Raises ConfigError, with the smallest sufficient share, if no placement fits.
+    """
+    placement = memory.placement(share_bytes(share, gpu_bytes), batch_size)
+    if placement is None:
         least_bytes = memory.needed_bytes(Placement(features_on_device=False, parts_per_batch=batch_size))
-        least = (least_bytes + device.CONTEXT_BYTES) / gpu_bytes
-        left_bytes = share_bytes(share, gpu_bytes)
-        remedy = f"give at least {least + 0.005:.2f}" if least < 0.995 else "take a smaller model or a larger GPU"
+        least_share = (least_bytes + device.CONTEXT_BYTES) / gpu_bytes
+        available_bytes = share_bytes(share, gpu_bytes)
+        remedy = (
+            f"give at least {least_share + 0.005:.2f}"
+            if least_share < 0.995
+            else "take a smaller model or a larger GPU"
+        )
         raise ConfigError(
             f"{flag} must leave {least_bytes / 1e9:.2f} GB of GPU memory to a training, {share:g} of "
-            f"{gpu_bytes / 1e9:.1f} GB leaves {left_bytes / 1e9:.2f} GB, which is not enough memory; {remedy}"
+            f"{gpu_bytes / 1e9:.1f} GB leaves {available_bytes / 1e9:.2f} GB, which is not enough memory; {remedy}"
         )
-    return found
+    return placement
 
 
 def described(flag: str, share: float, gpu_bytes: int, memory: MemberMemory, placement: Placement) -> str:
-    """What a training takes of its share, in a line."""
+    """A line about the memory that a training takes of its share."""
     needed_bytes = memory.needed_bytes(placement)
     text = (
         f"GPU memory per training: about {(needed_bytes + device.CONTEXT_BYTES) / 1e9:.2f} GB of "
@@ -152,9 +166,11 @@ def described(flag: str, share: float, gpu_bytes: int, memory: MemberMemory, pla
     return text
 
 
-def placement_on(where: torch.device, flag: str, share: float, config: FitConfig, data: TrainingData) -> Placement:
-    """How a training fits into its share of the GPU `where`; WHOLE on the CPU. Raises as `place`."""
-    gpu_bytes = torch_gpu.memory_bytes(where)
+def placement_on(
+    torch_device: torch.device, flag: str, share: float, config: FitConfig, data: TrainingData
+) -> Placement:
+    """The placement of a training in its share of a GPU; WHOLE on the CPU. ConfigError if no placement fits."""
+    gpu_bytes = torch_gpu.memory_bytes(torch_device)
     if gpu_bytes is None:
         return WHOLE
     return place(flag, share, gpu_bytes, member_memory(config, data), config.batch_size)
@@ -163,9 +179,9 @@ def placement_on(where: torch.device, flag: str, share: float, config: FitConfig
 def within_memory(
     placement: Placement, batch_size: int, train: Callable[[Placement], Result], say: Callable[[str], None]
 ) -> Result:
-    """`train(placement)`, begun again with the next smaller placement where the GPU's memory does not suffice.
+    """Result of `train(placement)`, repeated with the next smaller placement while the GPU runs out of memory.
 
-    Raises torch.OutOfMemoryError where the smallest one does not fit.
+    Each repetition is reported to `say`. Raises torch.OutOfMemoryError if the smallest placement does not fit.
     """
     while True:
         try:
@@ -175,6 +191,6 @@ def within_memory(
             if smaller is None:
                 raise
             first_line = str(error).splitlines()[0]
-        say(f"out of GPU memory with {placement.text} ({first_line}); goes on with {smaller.text}")
+        say(f"out of GPU memory with {placement.text} ({first_line}); continues with {smaller.text}")
         placement = smaller
         torch.cuda.empty_cache()

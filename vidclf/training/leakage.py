@@ -1,9 +1,10 @@
-"""Near duplicates: which videos show the same, which of them stand in different splits, and splits
-that keep them together.
+"""Near-duplicate videos: finding them, listing those in different splits, and splits that keep them together.
 
-A model that has seen one copy of a video in training knows the other, so a split that parts them
-flatters the model. Copies, trims and crops of a clip are found by their features; clips that merely
-come from one source mostly look different, so `group` stays what keeps sources together.
+A model that was trained on one copy of a video knows the other copy. If the copies are in different splits, the scores
+are too high. Copies, trims and crops of a clip are found by their features. Clips that only share a source mostly look
+different, so sources are kept together by `group`.
+
+All pairs of videos are compared, so the time grows with the square of their number.
 
 Shape suffixes: N videos, T frames, D features.
 """
@@ -30,44 +31,46 @@ from vidclf.features.feature_set import FeatureSet
 from vidclf.schema import LEAKAGE, SPLIT_TABLE, VIDEO_ID
 
 LEAKAGE_FILE = "leakage.parquet"
+"""Near duplicates in different splits: `schema.LEAKAGE`."""
 
 SPLITS_FILE = "splits.parquet"
+"""The splits that training uses: `schema.SPLIT_TABLE`."""
 
 TILE = 2048
-"""Videos whose cosines to as many others are in memory at a time (16 MB)."""
+"""Rows and columns of the cosine matrix that are in memory at a time (16 MB)."""
 
 MAX_PAIRS_IN_MEMORY = 1_000_000
-"""Links between videos that are gathered before they are reduced to what tells the clusters, and pairs
-that the report names at most, nearest first."""
+"""Links between videos that are collected before they are reduced to clusters. Also the largest number of pairs in
+`leakage.parquet`, nearest first."""
 
 Pairs = tuple[npt.NDArray[np.int64], npt.NDArray[np.int64], npt.NDArray[np.float32]]
-"""First and second video of each pair (first < second), and their cosine."""
+"""Index of the first and of the second video of each pair (first < second), and their cosine."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class SplitAssignment:
-    """A feature set with the splits that training uses, and what is known of leaks between them."""
+    """A feature set with the splits that training uses, and the near duplicates between them."""
 
     features: FeatureSet
     clusters: list[int | None]
-    """number of each video's cluster of near duplicates; None where nothing is near it"""
+    """number of each video's cluster of near duplicates; None for a video without any"""
     leaks: pa.Table
     """`schema.LEAKAGE`"""
     num_leaks: int
-    """pairs, also those beyond the ones that `leaks` names"""
+    """number of pairs, including pairs that `leaks` has no room for"""
 
     @property
     def summary(self) -> str:
-        """One line for whoever trains."""
+        """A line for the log of the job."""
         if not self.num_leaks:
-            return "leakage: no near duplicates stand in different splits"
+            return "leakage: no near duplicates are in different splits"
         return (
             f"leakage: {self.num_leaks} {'pair' if self.num_leaks == 1 else 'pairs'} of near duplicates "
-            f"{'stands' if self.num_leaks == 1 else 'stand'} in different splits, see {LEAKAGE_FILE}"
+            f"{'is' if self.num_leaks == 1 else 'are'} in different splits, see {LEAKAGE_FILE}"
         )
 
     def publish(self, directory: str) -> None:
-        """Write `splits.parquet` and `leakage.parquet`, the latter also where it has no row."""
+        """Write `splits.parquet` and `leakage.parquet`; the latter even if it has no row."""
         features = self.features
         table = pa.table(
             {
@@ -84,12 +87,12 @@ class SplitAssignment:
 
 
 def assign_splits(features: FeatureSet, config: TrainConfig) -> SplitAssignment:
-    """The splits that `config.split` asks for: as indexed, or assigned anew such that neither sources
-    nor clusters of near duplicates cross them (`groups` are then the joined ones, each named after
-    its first source).
+    """The splits of the manifest, or new ones if `config.split` gives fractions.
 
-    Raises ConfigError where videos carry no split or no label to assign one by, or a class has too
-    few sources for its splits.
+    New splits keep sources and clusters of near duplicates together. Their `groups` are joined sources, each named
+    after its first source.
+
+    Raises ConfigError if new splits are to be assigned and videos have no label, or a class has too few sources.
     """
     unit_ND = unit_means(features.features)
     fractions = parse_fractions(config.split, "manifest")
@@ -98,9 +101,9 @@ def assign_splits(features: FeatureSet, config: TrainConfig) -> SplitAssignment:
         return SplitAssignment(features=features, clusters=scan.clusters, leaks=scan.leaks, num_leaks=scan.num_leaks)
     if any(label is None for label in features.labels):
         raise ConfigError("--features: must hold labelled videos, to be split by label")
-    # In no split yet, so that no pair is between two.
-    apart = replace(features, splits=[None] * len(features.splits))
-    scan = _scan(unit_ND, apart, config.near_duplicate_cosine)
+    # Without splits, so that no pair counts as a leak.
+    unsplit = replace(features, splits=[None] * len(features.splits))
+    scan = _scan(unit_ND, unsplit, config.near_duplicate_cosine)
     groups = join_groups(features.groups, scan.clusters)
     labels = [str(label) for label in features.labels]
     try:
@@ -113,15 +116,15 @@ def assign_splits(features: FeatureSet, config: TrainConfig) -> SplitAssignment:
             f"{error} (near duplicates join {num_sources} sources into {num_groups}; "
             "a higher --near-duplicate-cosine joins fewer)"
         ) from error
-    divided = replace(features, groups=groups, splits=list(names))
-    return SplitAssignment(features=divided, clusters=scan.clusters, leaks=scan.leaks, num_leaks=0)
+    assigned = replace(features, groups=groups, splits=list(names))
+    return SplitAssignment(features=assigned, clusters=scan.clusters, leaks=scan.leaks, num_leaks=0)
 
 
 def unit_means(features: Sequence[npt.NDArray[np.float16]]) -> npt.NDArray[np.float32]:
-    """Each video's mean feature [N, D], centred by the mean of all videos and scaled to length 1.
+    """The mean feature of each video [N, D], centred by the mean of all videos and scaled to length 1.
 
-    Uncentred, what all videos share dominates, with some backbones so much that everything is near
-    everything. A video that is exactly the mean stays 0 and is near to nothing.
+    Without centring, the part that all videos share dominates; with some backbones all videos would then be near each
+    other. A video that equals the mean of all stays 0 and is near no other.
     """
     means_ND: npt.NDArray[np.float32] = np.stack([video_TD.mean(axis=0, dtype=np.float32) for video_TD in features])
     means_ND -= means_ND.mean(axis=0)
@@ -131,7 +134,7 @@ def unit_means(features: Sequence[npt.NDArray[np.float16]]) -> npt.NDArray[np.fl
 
 
 def near_pairs(unit_ND: npt.NDArray[np.float32], cosine: float, tile: int) -> Iterator[Pairs]:
-    """Pairs of rows with at least this cosine, a tile of the matrix of all cosines at a time."""
+    """Pairs of rows with at least this cosine. The matrix of all cosines is computed tile by tile."""
     for row in range(0, len(unit_ND), tile):
         for column in range(row, len(unit_ND), tile):
             cosines = unit_ND[row : row + tile] @ unit_ND[column : column + tile].T
@@ -141,8 +144,10 @@ def near_pairs(unit_ND: npt.NDArray[np.float32], cosine: float, tile: int) -> It
 
 
 def join_groups(groups: Sequence[str], clusters: Sequence[int | None]) -> list[str]:
-    """Groups joined where they share a cluster, each named after the first of its groups in order of
-    their names."""
+    """The group of each video after groups that share a cluster are joined.
+
+    A joined group has the name of its alphabetically first group.
+    """
     names, group_of = np.unique(np.array(groups, dtype=object), return_inverse=True)
     first_of: dict[int, int] = {}
     links = [
@@ -159,16 +164,18 @@ def join_groups(groups: Sequence[str], clusters: Sequence[int | None]) -> list[s
 
 @dataclass(frozen=True, kw_only=True)
 class _Scan:
+    """Clusters of near duplicates, and the pairs of them in different splits."""
+
     clusters: list[int | None]
     leaks: pa.Table
     num_leaks: int
 
 
 def _scan(unit_ND: npt.NDArray[np.float32], features: FeatureSet, cosine: float) -> _Scan:
-    """One pass over all pairs: clusters of near duplicates, and pairs of them in different splits.
+    """Clusters of near duplicates and pairs in different splits, from one pass over all pairs of videos.
 
-    Files of the same content are near duplicates whatever their cosine: frames drawn at random from
-    two copies are not the same.
+    Files with identical content are near duplicates whatever their cosine, because random sampling may have drawn
+    different frames from two copies.
     """
     split_N = np.array([str(split) for split in features.splits])
     digest_N = np.array(features.content_digests)
@@ -196,34 +203,35 @@ def _scan(unit_ND: npt.NDArray[np.float32], features: FeatureSet, cosine: float)
 
 
 def _with_same_content(unit_ND: npt.NDArray[np.float32], digests: Sequence[str], cosine: float) -> Iterator[Pairs]:
-    """Near pairs, and those of the same content that are not near."""
+    """Near pairs, and pairs of identical content whose features are not near."""
     yield from near_pairs(unit_ND, cosine, TILE)
     copies: dict[str, list[int]] = defaultdict(list)
     for index, digest in enumerate(digests):
         copies[digest].append(index)
-    # The first against the others: enough to join them all, and to name each copy in another split.
+    # Pairs of the first copy with each other copy: enough to join all copies, and to list each copy in another split.
     links = [(members[0], other) for members in copies.values() for other in members[1:]]
     if links:
         first, second = _columns(links)
         cosines = np.einsum("nd,nd->n", unit_ND[first], unit_ND[second])
-        apart = cosines < cosine
-        yield first[apart], second[apart], cosines[apart]
+        is_far = cosines < cosine
+        yield first[is_far], second[is_far], cosines[is_far]
 
 
 def _columns(links: list[tuple[int, int]]) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
+    """First and second members of the links, as arrays."""
     array = np.array(links, dtype=np.int64).reshape(-1, 2)
     return array[:, 0], array[:, 1]
 
 
 def _components(first: npt.NDArray[np.int64], second: npt.NDArray[np.int64], num_nodes: int) -> npt.NDArray[np.int32]:
-    """The number of each node's connected component, from 0 in order of their first nodes."""
+    """The number of each node's connected component, counted from 0 in the order of the components' first nodes."""
     graph = coo_array((np.ones(len(first), np.int8), (first, second)), shape=(num_nodes, num_nodes))
     components: npt.NDArray[np.int32] = connected_components(graph, directed=False)[1]
     return components
 
 
 def _joined(clusters: npt.NDArray[np.int64], links: list[Pairs]) -> npt.NDArray[np.int64]:
-    """Clusters after joining those that `links` touch; each has the number of its first video."""
+    """The cluster of each video after clusters that `links` connect are joined, as the index of its first video."""
     first = np.concatenate([clusters, *[pairs[0] for pairs in links]])
     second = np.concatenate([np.arange(len(clusters)), *[pairs[1] for pairs in links]])
     components = _components(first, second, len(clusters))
@@ -232,14 +240,14 @@ def _joined(clusters: npt.NDArray[np.int64], links: list[Pairs]) -> npt.NDArray[
 
 
 def _numbered(clusters: npt.NDArray[np.int64]) -> list[int | None]:
-    """Clusters of several videos numbered from 0; None for the others."""
+    """The cluster number of each video, from 0, counting clusters of several videos only; None for the others."""
     _, cluster_of, sizes = np.unique(clusters, return_inverse=True, return_counts=True)
     number = np.cumsum(sizes > 1) - 1
     return [int(number[cluster]) if sizes[cluster] > 1 else None for cluster in cluster_of]
 
 
 def _nearest(pairs: list[Pairs]) -> Pairs:
-    """As many pairs as are kept, the nearest first, equally near ones in their order."""
+    """The MAX_PAIRS_IN_MEMORY nearest pairs, nearest first; equally near pairs are in the order of their videos."""
     empty = (np.empty(0, np.int64), np.empty(0, np.int64), np.empty(0, np.float32))
     first, second, cosines = (np.concatenate(column) for column in zip(empty, *pairs, strict=True))
     order = np.lexsort((second, first, -cosines))[:MAX_PAIRS_IN_MEMORY]
@@ -253,6 +261,7 @@ def _leak_table(
     cosines: npt.NDArray[np.float32],
     same_content: npt.NDArray[np.bool_],
 ) -> pa.Table:
+    """The rows of `leakage.parquet` for pairs of videos."""
     columns = {
         f"{prefix}{name}": pa.array(values, pa.string()).take(pa.array(indices))
         for prefix, indices in (("", first), ("other_", second))

@@ -1,4 +1,4 @@
-"""The learning rate of each epoch."""
+"""The learning rate schedule: linear warm-up, then cosine cycles with warm restarts."""
 
 from __future__ import annotations
 
@@ -8,9 +8,11 @@ from vidclf.config import FitConfig
 
 
 def learning_rate(epoch: int, config: FitConfig) -> float:
-    """The rate of epoch 1, 2, …: a linear warm-up over `config.warmup_epochs`, then cosine cycles from
-    `config.lr` to 0, the first `config.warm_restart_epochs` long and each later one twice as long
-    (Loshchilov & Hutter 2017, arXiv:1608.03983; warm-up as in Goyal et al. 2017, arXiv:1706.02677).
+    """The learning rate of an epoch, counted from 1.
+
+    A linear warm-up over `config.warmup_epochs` (Goyal et al. 2017, arXiv:1706.02677) is followed by cosine cycles
+    from `config.lr` to 0 (Loshchilov & Hutter 2017, arXiv:1608.03983). The first cycle takes
+    `config.warm_restart_epochs`, and each later one twice as many epochs as the one before.
     """
     if epoch <= config.warmup_epochs:
         return config.lr * epoch / (config.warmup_epochs + 1)

@@ -1,4 +1,4 @@
-"""Which member is trained on which features, with which settings and seed."""
+"""The features and the recipe of each member of an ensemble."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ from vidclf.training.dataset import TrainingData
 
 @dataclass(frozen=True, kw_only=True)
 class MemberPlan:
-    """What a member is trained on."""
+    """The features and the recipe that a member is trained with."""
 
     space: int
-    """index of its features"""
+    """index of its features in `--features`"""
     backbone: str
     recipe: str
-    """digest of everything but its index that decides its weights"""
+    """digest of everything except its index that decides its weights"""
 
 
 def plan_members(
@@ -31,27 +31,33 @@ def plan_members(
     data: Sequence[TrainingData],
     imported: ReferenceEnsemble | None,
 ) -> list[MemberPlan]:
-    """Every member's features and recipe; ConfigError where `--member-backbones` names others, or not all."""
-    names = [own.spec.backbone for own in features]
-    given = config.member_backbones or tuple(names[index % len(names)] for index in range(config.members))
-    if set(given) != set(names):
+    """Features and recipe per member.
+
+    Raises ConfigError unless `--member-backbones` names exactly the backbones of `--features`.
+    """
+    names = [feature_set.spec.backbone for feature_set in features]
+    backbones = config.member_backbones or tuple(names[index % len(names)] for index in range(config.members))
+    if set(backbones) != set(names):
         raise ConfigError(
             f"--member-backbones must name those of --features ({', '.join(names)}), each at least once, "
-            f"got {','.join(given)}"
+            f"got {','.join(backbones)}"
         )
     recipes = []
-    for own, of_own in zip(features, data, strict=True):
+    for feature_set, backbone_data in zip(features, data, strict=True):
         recipe = {field.name: getattr(config, field.name) for field in fields(FitConfig)}
-        recipe.update(classes=of_own.classes, data=data_digest([own]))
+        recipe.update(classes=backbone_data.classes, data=data_digest([feature_set]))
         if imported is not None:
             recipe["imported"] = imported.digest
         recipes.append(hashlib.sha256(json.dumps(recipe, sort_keys=True).encode()).hexdigest())
-    spaces = [names.index(name) for name in given]
+    spaces = [names.index(name) for name in backbones]
     return [MemberPlan(space=space, backbone=names[space], recipe=recipes[space]) for space in spaces]
 
 
 def data_digest(features: Sequence[FeatureSet]) -> str:
-    """SHA-256 of what training sees: how the features were made, and each video's id, label and split."""
+    """SHA-256 of the training data: the feature keys, and each video's id, label and split."""
     first = features[0]
-    rows = [*(own.spec.key for own in features), *zip(first.video_ids, first.labels, first.splits, strict=True)]
+    rows = [
+        *(feature_set.spec.key for feature_set in features),
+        *zip(first.video_ids, first.labels, first.splits, strict=True),
+    ]
     return hashlib.sha256(json.dumps(rows).encode()).hexdigest()

@@ -1,4 +1,4 @@
-"""One member of an ensemble, as a function of Ray Train. [Ray Train]"""
+"""Training of one member in a Ray Train worker, from its last state on. [Ray Train]"""
 
 from __future__ import annotations
 
@@ -18,59 +18,61 @@ from vidclf.runs.lease import Guard
 from vidclf.training import gpu_memory
 from vidclf.training.dataset import TrainingData
 from vidclf.training.gpu_memory import Placement
-from vidclf.training.member_fit import Epoch, FittedMember, MemberFit, Snapshot, write_snapshot
+from vidclf.training.member_fit import FittedMember, MemberFit, write_snapshot
 from vidclf.training.member_plan import MemberPlan
+from vidclf.training.member_state import Epoch, Snapshot
 from vidclf.training.state_writer import StateWriter
 from vidclf.training.tracking import Tracker
 
 STATE_DIR = "_state"
-"""Of members that are not finished: weights, optimizer and history after one of their last epochs."""
+"""Directory of unfinished members: weights, optimizer and history after one of their last epochs."""
 
 SHARE_FLAG = "--gpus-per-member"
 
 
 @dataclass(frozen=True, kw_only=True)
 class MemberLoop:
-    """What Ray Train's worker function needs of a member."""
+    """Arguments of the worker function for one member."""
 
     index: int
     config: TrainConfig
     plan: MemberPlan
     data: list[Any]
-    """reference to its TrainingData, in a list, so that Ray hands over the reference"""
+    """the object reference to its TrainingData, in a list so that Ray passes the reference and not the data"""
     gpus: float
-    """share of a GPU that is reserved"""
+    """reserved share of a GPU"""
     tally: Any
-    """`cluster.Tally`"""
+    """handle of the `tally.Tally` actor"""
     guard: Guard
-    """raises where another job has taken the output over"""
+    """raises if another job has taken over the output"""
 
     def say(self, text: str) -> None:
+        """Print a line about this member in the job's log."""
         self.tally.say.remote(f"member {self.index}: {text}")
 
 
 def train_member(values: dict[str, MemberLoop]) -> None:
-    """Ray Train's worker function: fit one member, publish it, then its marker.
+    """The worker function of Ray Train: fit one member, publish its weights, then its marker.
 
-    The member's state is published now and then, and whoever runs it next, Ray Train after a crash or the job
-    submitted again, goes on from there. A member whose GPU memory does not suffice is not published; it does not
-    raise, since Ray Train would only try again.
+    The member's state is published from time to time. The next worker continues from there, whether Ray Train
+    restarts the member after a crash or the job is submitted again. If the GPU memory is too small, the function
+    returns without publishing the member. It does not raise, because Ray Train would only try again.
     """
     loop = values["loop"]
     config, index, tally = loop.config, loop.index, loop.tally
     data: TrainingData = ray.get(loop.data[0])
-    where = torch_gpu.take_share(loop.gpus)
-    first = gpu_memory.placement_on(where, SHARE_FLAG, loop.gpus, config, data)
+    device = torch_gpu.take_share(loop.gpus)
+    first = gpu_memory.placement_on(device, SHARE_FLAG, loop.gpus, config, data)
     try:
         fitted, placement = gpu_memory.within_memory(
-            first, config.batch_size, partial(_fit, loop, data, where), loop.say
+            first, config.batch_size, partial(_fit, loop, data, device), loop.say
         )
     except torch.OutOfMemoryError as error:
         loop.say(str(error).splitlines()[0])
         return
-    tally.put.remote(f"epochs of {index}", config.epochs)  # early stopping: the rest is not owed
+    tally.put.remote(f"epochs of {index}", config.epochs)  # after early stopping, the other epochs count as done
     digest = files.write_member(config.output, index, fitted.state)
-    is_on_gpu = where.type == "cuda"
+    is_on_gpu = device.type == "cuda"
     member = MemberRecord(
         file=files.member_file(index),
         backbone=loop.plan.backbone,
@@ -81,9 +83,9 @@ def train_member(values: dict[str, MemberLoop]) -> None:
         attempts=fitted.num_attempts,
         epochs=len(fitted.history),
         duration_s=sum(epoch.duration_s for epoch in fitted.history),
-        precision=torch_gpu.precision(where.type),
+        precision=torch_gpu.precision(device.type),
         placement=asdict(placement) if is_on_gpu else None,
-        peak_gpu_memory_bytes=torch.cuda.max_memory_allocated(where) if is_on_gpu else None,
+        peak_gpu_memory_bytes=torch.cuda.max_memory_allocated(device) if is_on_gpu else None,
         best=asdict(fitted.best),
     )
     publish_record(config.output, index, member, [asdict(epoch) for epoch in fitted.history])
@@ -92,16 +94,16 @@ def train_member(values: dict[str, MemberLoop]) -> None:
 
 
 def _fit(
-    loop: MemberLoop, data: TrainingData, where: torch.device, placement: Placement
+    loop: MemberLoop, data: TrainingData, device: torch.device, placement: Placement
 ) -> tuple[FittedMember, Placement]:
-    """The member after its last epoch, from wherever it was left."""
+    """The trained member and its placement; training continues from the last published state."""
     config, index, tally = loop.config, loop.index, loop.tally
     state = state_file(config.output, index, loop.plan.recipe)
 
     def publish(snapshot: Snapshot) -> None:
         storage.publish(state, partial(write_snapshot, snapshot))
 
-    fit = MemberFit(data, config, config.seed + index, where, placement)
+    fit = MemberFit(data, config, config.seed + index, device, placement)
     if storage.exists(state):
         fit.restore(storage.read_bytes(state))
     with Tracker(config.output, index, config, len(fit.history)) as tracker, StateWriter(publish) as states:
@@ -119,11 +121,11 @@ def _fit(
 
 
 def epoch_text(epoch: Epoch, best: Epoch, config: TrainConfig) -> str:
-    """What a log shows of an epoch; the time left is that to the last epoch, if nothing stops it before."""
+    """A log line about an epoch. The time left is an upper bound, because early stopping may end the training."""
     left_s = (config.epochs - epoch.number) * epoch.duration_s
-    again = f" of attempt {epoch.attempt}" if epoch.attempt > 1 else ""
+    attempt = f" of attempt {epoch.attempt}" if epoch.attempt > 1 else ""
     return (
-        f"epoch {epoch.number}/{config.epochs}{again}, loss {epoch.train_loss:.3f}, validation loss "
+        f"epoch {epoch.number}/{config.epochs}{attempt}, loss {epoch.train_loss:.3f}, validation loss "
         f"{epoch.val_loss:.3f}, accuracy {epoch.val_accuracy:.3f}, macro F1 {epoch.val_macro_f1:.3f} "
         f"(best {best.val_macro_f1:.3f} at {best.number}), {epoch.duration_s:.1f} s, at most {left_s:.0f} s "
         "left"
@@ -131,12 +133,12 @@ def epoch_text(epoch: Epoch, best: Epoch, config: TrainConfig) -> str:
 
 
 def marker(output: str, index: int) -> str:
-    """What says that a member is published, and its history."""
+    """Location of a member's marker file, which is written last and holds its record and its history."""
     return storage.join(output, f"member_{index}.json")
 
 
 def publish_record(output: str, index: int, member: MemberRecord, history: list[dict[str, Any]]) -> None:
-    """Publish a member's marker, which holds its record and its epochs."""
+    """Publish a member's marker with its record and its epochs."""
     storage.publish_json(marker(output, index), {"member": member.as_json(), "history": history})
 
 
@@ -146,4 +148,5 @@ def read_record(output: str, index: int) -> MemberRecord:
 
 
 def state_file(output: str, index: int, recipe: str) -> str:
+    """Location of an unfinished member's state. The recipe is in its name, so that a changed recipe starts anew."""
     return storage.join(output, STATE_DIR, f"member_{index}-{recipe[:16]}.pt")

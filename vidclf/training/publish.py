@@ -1,4 +1,4 @@
-"""Publishing a trained ensemble: calibrate it, then write its files, `ensemble.json` last."""
+"""Publishing a trained ensemble: calibration, then its files, with `ensemble.json` last."""
 
 from __future__ import annotations
 
@@ -13,9 +13,10 @@ from vidclf.config import ModelConfig, TrainConfig
 from vidclf.ensemble.info import FittedBackbone, MembersInfo, write_info
 from vidclf.features.feature_set import FeatureSet
 from vidclf.gpu_worker import OnWorker
-from vidclf.training.calibrate import Voting, calibrate
+from vidclf.training.calibrate import calibrate
 from vidclf.training.dataset import TrainingData
 from vidclf.training.member_plan import data_digest
+from vidclf.training.member_votes import Voting
 from vidclf.training.member_worker import read_record
 
 
@@ -28,9 +29,11 @@ def publish_ensemble(
     *,
     gpus: float,
 ) -> None:
-    """Calibrate the members whose markers `config.output` holds, and publish `ensemble.json`; features, where
-    the weights are, and the first look, if there is one, of each backbone. The members vote here, or with a share
-    `gpus` of a GPU in a worker."""
+    """Calibrate the members whose markers are in `config.output`, and publish `ensemble.json`.
+
+    `features`, `weights` (where each backbone's weights were) and `first_looks` (may be empty) have one entry per
+    backbone. The members classify the validation split in this process, or in a worker with a share `gpus` of a GPU.
+    """
     members = [read_record(config.output, index) for index in range(config.members)]
     model = ModelConfig(**{field.name: getattr(config, field.name) for field in fields(ModelConfig)})
     training = {
@@ -41,7 +44,9 @@ def publish_ensemble(
     }
     uncalibrated = MembersInfo(
         classes=data.classes,
-        backbones=[FittedBackbone.of(own.spec, where) for own, where in zip(features, weights, strict=True)],
+        backbones=[
+            FittedBackbone.of(backbone.spec, source) for backbone, source in zip(features, weights, strict=True)
+        ],
         model=model,
         members=members,
         training=training,

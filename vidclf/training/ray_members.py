@@ -23,20 +23,25 @@ from vidclf.training.member_worker import SHARE_FLAG, MemberLoop, marker, train_
 RAY_TRAIN_DIR = "_ray_train"
 
 MAX_FAILURES = 2
-"""Restarts of a member whose worker or node died, before the job gives up on it."""
+"""Restarts of a member whose worker or node died; after these the job fails."""
 
 
 def train_members(
     config: TrainConfig, data: list[TrainingData], members: list[MemberPlan], missing: list[int], gpus: float
 ) -> None:
+    """Train the members `missing` in parallel, each with a share `gpus` of a GPU, and wait for all of them.
+
+    `data` has one entry per backbone, `members` one per member. Raises RunStopped if a member does not fit into its
+    share of the GPU's memory, and the error of Ray Train if a member fails for good.
+    """
     resources = ray_cluster.connect()
     if config.mlflow is not None:
         tracking.mlflow_experiment(tracking.mlflow_client(config.mlflow), config)
-    # No more CPU than the machine has with one left for Ray Train's controllers.
+    # At most the cluster's CPUs minus one, which is left for the controllers of Ray Train.
     cpus = min(config.cpus_per_member, max(resources.num_cpus - 1, 0.5) / len(missing))
     tally = Tally.start()
-    # One copy in each node's object store, which its members share.
-    data_refs = [ray.put(own) for own in data]
+    # The members on a node share one copy in its object store.
+    data_refs = [ray.put(backbone_data) for backbone_data in data]
     total = len(missing) * config.epochs
     line = ProgressLine("epochs", total, f"epochs of {len(missing)} members")
 
@@ -69,12 +74,13 @@ def train_members(
                 "share, or smaller batches (--batch-size)"
             )
 
-    with watch(tally, line, _shown), ThreadPoolExecutor(len(missing)) as pool:
+    with watch(tally, line, _progress), ThreadPoolExecutor(len(missing)) as pool:
         for future in [pool.submit(run, index) for index in missing]:
             future.result()
 
 
-def _shown(counts: dict[str, float]) -> tuple[int, str]:
+def _progress(counts: dict[str, float]) -> tuple[int, str]:
+    """Number of epochs done and a text with each member's macro F1, from the tally's counts."""
     scores = [f"{value:.2f}" for name, value in sorted(counts.items()) if name.startswith("member")]
     epochs = sum(value for name, value in counts.items() if name.startswith("epochs of"))
     return int(epochs), f"macro F1 on validation {' '.join(scores)}" if scores else ""

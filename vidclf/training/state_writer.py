@@ -1,7 +1,7 @@
-"""Writing the state of a training as often as it is cheap, beside the training.
+"""Checkpoints of a training, written on another thread and as often as they are cheap.
 
-An epoch depends on the state before it alone (`learning/fit.py`), so a state may be some epochs old: whoever takes it
-up trains these again, and they come out the same.
+A state may be some epochs old. An epoch depends only on the state before it (`training/member_fit.py`), so a training
+that continues from an old state repeats those epochs with the same result.
 """
 
 from __future__ import annotations
@@ -11,28 +11,28 @@ from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from types import TracebackType
 
-from vidclf.training.member_fit import Snapshot
+from vidclf.training.member_state import Snapshot
 
 WRITING_SHARE = 1 / 20
-"""Most of the time that is spent on writing states, where no state must be written at a given epoch."""
+"""Largest share of the training time spent on writing states, not counting states that must be written."""
 
 
 class StateWriter:
-    """Publishes snapshots of a training on a thread of its own.
+    """Publisher of a training's snapshots on a separate thread.
 
-    The next one is taken when the last one has cost no more than WRITING_SHARE of the time since its begin. An error
-    in `publish` is raised by the next call, and by leaving the `with` block where that is not for another error.
+    A new snapshot is taken once writing the last one took at most WRITING_SHARE of the time since it began. An error
+    in `publish` is raised by the next call, or at the end of the `with` block unless that ends with another error.
     """
 
     def __init__(self, publish: Callable[[Snapshot], None], clock: Callable[[], float] = time.monotonic) -> None:
         self._publish, self._clock = publish, clock
         self._pool = ThreadPoolExecutor(1, thread_name_prefix="state")
         self._writing: Future[float] | None = None
-        """the seconds that the last one took, when it has ended"""
+        """the last write; its result is the seconds that it took"""
         self._begun_s = 0.0
 
     def offer(self, take: Callable[[], Snapshot]) -> bool:
-        """Take and write a snapshot if it is time for one; whether it was."""
+        """Take and write a snapshot if one is due. Returns whether it was due."""
         is_due = self._writing is None or (
             self._writing.done() and self._clock() >= self._begun_s + self._writing.result() / WRITING_SHARE
         )
@@ -47,7 +47,7 @@ class StateWriter:
         self.wait()
 
     def wait(self) -> None:
-        """Until what was taken is written."""
+        """Wait until the last snapshot is written."""
         if self._writing is not None:
             self._writing.result()
 

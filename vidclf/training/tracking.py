@@ -1,4 +1,4 @@
-"""Training curves for TensorBoard and, where asked for, MLflow."""
+"""Training curves for TensorBoard and, with `--mlflow`, for MLflow."""
 
 from __future__ import annotations
 
@@ -17,25 +17,28 @@ from vidclf import storage
 from vidclf.config import TrainConfig
 from vidclf.credentials import masked, masked_text
 from vidclf.errors import ConfigError
-from vidclf.training.member_fit import Epoch
+from vidclf.training.member_state import Epoch
 
 TENSORBOARD_DIR = "tensorboard"
 
 MLFLOW_RETRIES = "MLFLOW_HTTP_REQUEST_MAX_RETRIES"
+"""Environment variable of MLflow's client."""
 
 LAST_SCALAR = "seconds/epoch"
-"""The last of `scalars`."""
+"""The last name in `scalars`, logged last in each epoch."""
 
 MLFLOW_PARAMS, MLFLOW_METRICS = 100, 1000
-"""The most that MLflow takes at a time."""
+"""Largest numbers of parameters and metrics that MLflow accepts in one call."""
 
-ODD = re.compile(r"[^\w\-. :]|^\.+$")
-"""Characters that MLflow refuses, or that mean a directory to it, in the second part of a name."""
+REFUSED = re.compile(r"[^\w\-. :]|^\.+$")
+"""Characters that MLflow refuses in the second part of a name, and names of dots only, which mean a directory."""
 
 
 class Tracker:
-    """Logs the epochs of one member, or of one trial of a search (`kind`). One that is continued after
-    `num_epochs` of them logs these again, into files that take the place of the earlier ones."""
+    """Logger of the epochs of one member, or of one trial of a search (`kind`).
+
+    A training that continues after `num_epochs` epochs logs these again, into files that replace the earlier ones.
+    """
 
     def __init__(
         self, output: str, index: int | str, config: TrainConfig, num_epochs: int, kind: str = "member"
@@ -50,7 +53,7 @@ class Tracker:
         self._step = 0
 
     def log(self, epoch: Epoch, classes: list[str]) -> None:
-        """Scalars by epoch, counted on over attempts; published at once, so that they can be looked at."""
+        """Log an epoch's scalars and publish them at once. Steps count the epochs of all attempts."""
         self._step += 1
         values = scalars(epoch, classes)
         for name, value in values.items():
@@ -77,7 +80,7 @@ class Tracker:
 
 
 def scalars(epoch: Epoch, classes: list[str]) -> dict[str, float]:
-    """An epoch's figures by the names that TensorBoard groups them under."""
+    """The figures of an epoch by name; TensorBoard groups them by the part before the slash."""
     return {
         "loss/train": epoch.train_loss,
         "loss/val": epoch.val_loss,
@@ -93,10 +96,10 @@ def scalars(epoch: Epoch, classes: list[str]) -> dict[str, float]:
 
 
 class MlflowRun:
-    """One member or trial as a run of an MLflow tracking server.
+    """One member or trial as a run on an MLflow tracking server.
 
-    One that goes on after its epoch `num_epochs`, of the same output directory, goes on in the run
-    that it had, and what that run holds is not logged again; one that begins anew has a new run.
+    A training of the same output directory that continues after epoch `num_epochs` continues its MLflow run, and
+    epochs that the run already has are not logged again. A training that starts from scratch gets a new run.
     """
 
     def __init__(
@@ -107,7 +110,7 @@ class MlflowRun:
         assert config.mlflow is not None
         self._client: Any = mlflow_client(config.mlflow)
         experiment = mlflow_experiment(self._client, config)
-        # A digest, because a location may hold quotes, which MLflow's filters cannot.
+        # A digest, because a location may contain quotes and MLflow's filters must not.
         identity = hashlib.sha256(f"{output} {index}".encode()).hexdigest()[:16]
         runs = self._client.search_runs(
             [experiment],
@@ -128,7 +131,7 @@ class MlflowRun:
             self._client.log_batch(self._run, params=params[start : start + MLFLOW_PARAMS])
 
     def log(self, values: dict[str, float], step: int) -> None:
-        """Figures by name, of a step that counts from 1 and is one more each time."""
+        """Log the figures of a step. Steps count from 1 and increase by 1."""
         from mlflow.entities import Metric
 
         if step <= self._num_logged:
@@ -140,28 +143,31 @@ class MlflowRun:
         self._num_logged = step
 
     def end(self, failed: bool) -> None:
+        """Mark the run as failed or finished."""
         self._client.set_terminated(self._run, "FAILED" if failed else "FINISHED")
 
     def _last_step(self, run: str) -> int:
-        # The last metric of a batch: a step is logged where its batch is.
+        # The last metric of a batch: if it is logged, so is the whole step.
         return max((metric.step for metric in self._client.get_metric_history(run, LAST_SCALAR)), default=0)
 
 
 def metric_name(name: str) -> str:
-    """A name that MLflow takes: what it refuses in a class's name is spelt as its code (`&` as `_26_`)."""
+    """A metric name that MLflow accepts: a refused character of a class name becomes its code (`&` is `_26_`)."""
     group, _, rest = name.partition("/")
-    return f"{group}/{re.sub(ODD, lambda odd: ''.join(f'_{ord(character):x}_' for character in odd[0]), rest)}"
+    return f"{group}/{re.sub(REFUSED, lambda part: ''.join(f'_{ord(character):x}_' for character in part[0]), rest)}"
 
 
 def mlflow_experiment(client: Any, config: TrainConfig) -> str:
-    """The id of the experiment, which is made where there is none: by whoever starts the members, since
-    two of them at once would both make it."""
-    found = client.get_experiment_by_name(config.mlflow_experiment)
-    return str(found.experiment_id if found else client.create_experiment(config.mlflow_experiment))
+    """The id of the experiment, which is created if it does not exist.
+
+    The job must call this before it starts members: two members at the same time would both create it.
+    """
+    experiment = client.get_experiment_by_name(config.mlflow_experiment)
+    return str(experiment.experiment_id if experiment else client.create_experiment(config.mlflow_experiment))
 
 
 def mlflow_client(uri: str) -> Any:
-    """A client of the tracking server at `uri`; ConfigError where MLflow is not installed or refuses it."""
+    """A client of the tracking server at `uri`. ConfigError if MLflow is not installed or refuses the URI."""
     try:
         from mlflow import MlflowClient
         from mlflow.exceptions import MlflowException
@@ -174,14 +180,14 @@ def mlflow_client(uri: str) -> Any:
 
 
 def check_mlflow(uri: str) -> None:
-    """ConfigError unless the tracking server at `uri` answers.
+    """Raise ConfigError unless the tracking server at `uri` answers.
 
-    It is asked twice and no more: MLflow's own patience, which members have, is four minutes.
+    It is tried only twice. MLflow's default, which members use, retries for four minutes.
     """
     client = mlflow_client(uri)
     from mlflow.exceptions import MlflowException
 
-    patience = os.environ.get(MLFLOW_RETRIES)
+    configured_retries = os.environ.get(MLFLOW_RETRIES)
     os.environ[MLFLOW_RETRIES] = "1"
     try:
         client.search_experiments(max_results=1)
@@ -189,5 +195,5 @@ def check_mlflow(uri: str) -> None:
         raise ConfigError(f"--mlflow {uri}: does not answer ({' '.join(str(error).split())})") from error
     finally:
         del os.environ[MLFLOW_RETRIES]
-        if patience is not None:
-            os.environ[MLFLOW_RETRIES] = patience
+        if configured_retries is not None:
+            os.environ[MLFLOW_RETRIES] = configured_retries

@@ -1,13 +1,13 @@
-"""Training the ensemble's members in parallel, each in its own Ray Train run. [Ray Train]
+"""The `train` job: an ensemble's members trained in parallel, each in its own Ray Train run. [Ray Train]
 
-One run a member, not one run with a rank a member: a member that fails restarts alone, and a small
-cluster trains them in turns instead of waiting for room for all.
+There is one Ray Train run per member, not one run with one rank per member. A failed member then restarts alone, and
+a small cluster trains the members in turns instead of waiting for room for all of them.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -28,11 +28,34 @@ from vidclf.schema import Look
 from vidclf.training import gpu_memory, leakage, tracking
 from vidclf.training.dataset import Batches, TrainingData, training_data
 from vidclf.training.gpu_memory import WHOLE
+from vidclf.training.leakage import SplitAssignment
 from vidclf.training.member_fit import predict
 from vidclf.training.member_plan import MemberPlan, plan_members
 from vidclf.training.member_worker import SHARE_FLAG, marker, publish_record, read_record
 from vidclf.training.publish import publish_ensemble
 from vidclf.training.ray_members import train_members
+
+
+@dataclass(frozen=True, kw_only=True)
+class Plan:
+    """A training whose configuration, features and output directory have been checked."""
+
+    config: TrainConfig
+    """with the output's canonical location; for an import, with the number and sizes of the imported members"""
+    assignment: SplitAssignment
+    features: list[FeatureSet]
+    """one per backbone, all with the splits and groups of `assignment`"""
+    weights: Sequence[str]
+    """where each backbone's weights were at extraction"""
+    first_looks: list[FeatureSet]
+    """features of the first look, one per backbone; empty without a first look"""
+    data: list[TrainingData]
+    """one per backbone"""
+    members: list[MemberPlan]
+    imported: ReferenceEnsemble | None
+    missing: list[int]
+    """indices of the members that are not published yet"""
+    needs_calibration: bool
 
 
 def train(
@@ -41,62 +64,101 @@ def train(
     weights: Sequence[str],
     first_looks: Sequence[FeatureSet] = (),
 ) -> dict[str, Any] | None:
-    """Train the members that `config.output` lacks, or import them, calibrate, and publish the ensemble.
+    """Train or import the members missing in `config.output`, calibrate the ensemble and publish it.
 
-    `features` are those of `config.features`, each with where its backbone's `weights` were, `first_looks`
-    those of `config.first_look`. Near duplicates are looked for in the first.
+    `features` are the features in `config.features`, and `weights` says where each backbone's weights were at
+    extraction. `first_looks` are the features in `config.first_look`. Near duplicates are searched in the first
+    features only.
 
-    Returns a summary, or None after a dry run. Raises ConfigError before any work starts where
-    the features cannot be trained on or the directory holds another ensemble's members.
+    Returns a summary, or None after a dry run. Raises ConfigError before any work starts if the features cannot be
+    trained on or the directory holds members of another ensemble.
+    """
+    plan = prepare(config, features, weights, first_looks)
+    print(plan.assignment.summary)
+    if config.dry_run:
+        verb = "train" if plan.imported is None else "import"
+        print(f"would {verb} members {plan.missing} of {plan.config.members} into {plan.config.output}")
+        print(*filter(None, [arguments.would_delete(plan.config)]), sep="\n", end="")
+        return None
+    execute(plan)
+    return summary(plan)
+
+
+def prepare(
+    config: TrainConfig, features: Sequence[FeatureSet], weights: Sequence[str], first_looks: Sequence[FeatureSet]
+) -> Plan:
+    """Check everything that can be checked without Ray, assign splits, and find out which members are missing.
+
+    Changes no file. Raises ConfigError.
     """
     # Workers have other working directories, so the output's location must not be relative.
     config = replace(config, output=storage.canonical(config.output))
     arguments.check_outputs(config)
     matching.check_sets(config.features, features)
-    division = leakage.assign_splits(features[0], config)
-    divided = division.features
-    features = [replace(own, groups=divided.groups, splits=divided.splits) for own in features]
-    looks = [
-        matching.first_look(location, look, own)
-        for location, look, own in zip(config.first_look, first_looks, features[: len(first_looks)], strict=True)
+    assignment = leakage.assign_splits(features[0], config)
+    groups, splits = assignment.features.groups, assignment.features.splits
+    split_features = [replace(feature_set, groups=groups, splits=splits) for feature_set in features]
+    matched_looks = [
+        matching.first_look(location, look, full_look)
+        for location, look, full_look in zip(
+            config.first_look, first_looks, split_features[: len(first_looks)], strict=True
+        )
     ]
     imported: ReferenceEnsemble | None = None
     classes: list[str] | None = None
     if config.import_reference is not None:
         imported = reference_checkpoints.read(config.import_reference)
-        classes = _reference_classes(config, imported, divided)
+        classes = _reference_classes(config, imported, assignment.features)
         config = replace(config, members=len(imported.checkpoints), **vars(imported.model))
-    data = [training_data(own, classes) for own in features]
-    members = plan_members(config, features, data, imported)
+    data = [training_data(feature_set, classes) for feature_set in split_features]
+    members = plan_members(config, split_features, data, imported)
     if config.mlflow is not None:
         tracking.check_mlflow(config.mlflow)
     finished = [] if config.overwrite else _finished_members(config, members)
     missing = [index for index in range(config.members) if index not in finished]
-    print(division.summary)
-    if config.dry_run:
-        verb = "train" if imported is None else "import"
-        print(f"would {verb} members {missing} of {config.members} into {config.output}")
-        print(*filter(None, [arguments.would_delete(config)]), sep="\n", end="")
-        return None
-    gpus = _share(config, data) if missing and imported is None else 0.0
+    return Plan(
+        config=config,
+        assignment=assignment,
+        features=split_features,
+        weights=weights,
+        first_looks=matched_looks,
+        data=data,
+        members=members,
+        imported=imported,
+        missing=missing,
+        needs_calibration=bool(missing) or not _is_calibrated(config.output, matched_looks),
+    )
+
+
+def execute(plan: Plan) -> None:
+    """Train or import the missing members, calibrate and publish the ensemble. Does nothing if it is complete.
+
+    Raises ConfigError before it changes any file if a member does not fit into its share of a GPU.
+    """
+    config = plan.config
+    gpus = _share(config, plan.data) if plan.missing and plan.imported is None else 0.0
     if config.overwrite:
         outputs.clear(output_files.ENSEMBLE, "--output", config.output)
+    if not plan.needs_calibration:
+        return
     ensemble_file = storage.join(config.output, ENSEMBLE_FILE)
-    calibrates = bool(missing) or not storage.exists(ensemble_file) or not _is_calibrated(config.output, looks)
-    if calibrates:
-        if storage.exists(ensemble_file):
-            storage.delete_file(ensemble_file)
-        storage.create_dir(config.output)
-        division.publish(config.output)
-        if missing and imported is not None:
-            _import_members(config, data[0], imported, members, missing)
-        elif missing:
-            train_members(config, data, members, missing, gpus)
-        publish_ensemble(config, features, data[0], weights, looks, gpus=gpus)
-    info = read_info(config.output)
+    if storage.exists(ensemble_file):
+        storage.delete_file(ensemble_file)
+    storage.create_dir(config.output)
+    plan.assignment.publish(config.output)
+    if plan.missing and plan.imported is not None:
+        _import_members(config, plan.data[0], plan.imported, plan.members, plan.missing)
+    elif plan.missing:
+        train_members(config, plan.data, plan.members, plan.missing, gpus)
+    publish_ensemble(config, plan.features, plan.data[0], plan.weights, plan.first_looks, gpus=gpus)
+
+
+def summary(plan: Plan) -> dict[str, Any]:
+    """The result that the job prints, from the published ensemble."""
+    info = read_info(plan.config.output)
     return {
-        "num_trained": len(missing),
-        "was_calibrated": calibrates,
+        "num_trained": len(plan.missing),
+        "was_calibrated": plan.needs_calibration,
         **info.training,
         "members": [member.as_json() for member in info.members],
         "ensemble_id": info.ensemble_id,
@@ -104,10 +166,10 @@ def train(
 
 
 def _reference_classes(config: TrainConfig, imported: ReferenceEnsemble, features: FeatureSet) -> list[str]:
-    """The imported members' classes; ConfigError where they or the features are not those of the members."""
+    """Class names of the imported members. ConfigError if the features or the classes do not match the members."""
     if imported.feature_dim != features.spec.feature_dim:
         raise ConfigError(
-            f"--import-reference {config.import_reference}: was trained on {imported.feature_dim} features a frame, "
+            f"--import-reference {config.import_reference}: was trained on {imported.feature_dim} features per frame, "
             f"{config.features[0]} holds {features.spec.feature_dim} ({features.spec.backbone}); extract with its "
             "backbone"
         )
@@ -122,7 +184,7 @@ def _import_members(
     members: list[MemberPlan],
     missing: list[int],
 ) -> None:
-    """Publish checkpoints of the reference system as members, with their scores on validation."""
+    """Publish checkpoints of the reference system as members, with their scores on the validation split."""
     cpu = torch.device("cpu")
     for index in missing:
         checkpoint = imported.checkpoints[index]
@@ -148,12 +210,14 @@ def _import_members(
 
 
 def _share(config: TrainConfig, data: Sequence[TrainingData]) -> float:
-    """Each member's share of a GPU, 0 on a cluster without one, after saying what a member takes of it. ConfigError
-    where a member does not fit, or torch cannot use the GPU."""
+    """Each member's share of a GPU; 0 on a cluster without GPUs. Prints how much GPU memory a member needs.
+
+    Raises ConfigError if a member does not fit into its share, or torch cannot use the GPU.
+    """
     gpus = config.gpus_per_member if ray_cluster.connect().num_gpus else 0.0
     gpu_bytes = gpu_worker.gpu_bytes(gpus)
     if gpu_bytes is not None:
-        sizes = [gpu_memory.member_memory(config, own) for own in data]
+        sizes = [gpu_memory.member_memory(config, backbone_data) for backbone_data in data]
         largest = max(sizes, key=lambda size: size.needed_bytes(WHOLE))
         placement = gpu_memory.place(SHARE_FLAG, gpus, gpu_bytes, largest, config.batch_size)
         print(gpu_memory.described(SHARE_FLAG, gpus, gpu_bytes, largest, placement))
@@ -161,8 +225,13 @@ def _share(config: TrainConfig, data: Sequence[TrainingData]) -> float:
 
 
 def _is_calibrated(output: str, first_looks: Sequence[FeatureSet]) -> bool:
-    """Whether a published ensemble is whole, as this version calibrates it and with the first look that is asked for;
-    any or none will do where none is. ConfigError where a look that it has would be lost with the calibration."""
+    """Whether `output` holds a complete ensemble in this version's format that was calibrated with these first looks.
+
+    Without `first_looks`, an ensemble with or without a first look will do. Raises ConfigError if another calibration
+    would lose the first look that the ensemble has.
+    """
+    if not storage.exists(storage.join(output, ENSEMBLE_FILE)):
+        return False
     info = read_info(output)
     keyframes = info.stages.get(Look.KEYFRAMES)
     fitted_specs = keyframes.feature_specs if keyframes is not None else []
@@ -171,15 +240,15 @@ def _is_calibrated(output: str, first_looks: Sequence[FeatureSet]) -> bool:
     except ConfigError as error:
         if fitted_specs and not first_looks:
             raise ConfigError(
-                f"--first-look must be given again, since the ensemble in {output} has one and is to be calibrated "
-                f"anew ({error})"
+                f"--first-look must be given again, since the ensemble in {output} has one and must be calibrated "
+                f"again ({error})"
             ) from error
         return False
     return not first_looks or fitted_specs == [look.spec for look in first_looks]
 
 
 def _finished_members(config: TrainConfig, members: list[MemberPlan]) -> list[int]:
-    """Members that are published; ConfigError where one was trained by another recipe."""
+    """Indices of the published members. ConfigError if one was trained on other features or with other settings."""
     finished = []
     for index in range(config.members):
         if not storage.exists(marker(config.output, index)):

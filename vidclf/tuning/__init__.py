@@ -1,1 +1,12 @@
-"""The `tune` job: a search of model and recipe."""
+"""Hyperparameter search over model sizes and training recipe, and an ensemble from its best trials.
+
+Import from here:
+
+- `tune`: `tune` (the job), `SearchResult`
+- `space`: `read_space`, `Space`, `Domain` (the YAML search space)
+- `trial_files`: `trials.parquet`, `best.yaml` and the files of each trial
+- `parameter_importance`: `importances`
+
+May import `training` and the packages below it. Ray is imported only in `tune`, `search_log`, `ray_search` and
+`trial_worker`.
+"""

@@ -1,4 +1,4 @@
-"""An ensemble out of a search's trials, as `jobs/train.py` publishes one."""
+"""An ensemble made from the trials of a search, in the same format as one from `jobs/train.py`."""
 
 from __future__ import annotations
 
@@ -27,23 +27,23 @@ from vidclf.tuning.greedy_selection import select
 from vidclf.tuning.trial_files import Trained
 
 
-def publish_chosen(
+def publish_from_trials(
     rows: Sequence[Mapping[str, Any]],
     output: str,
     config: TrainConfig,
     num_members: int,
-    division: SplitAssignment,
+    assignment: SplitAssignment,
     data: TrainingData,
     weights: str,
     *,
     gpus: float,
 ) -> None:
-    """Choose among `rows` of `schema.trials` (the best first, whose settings `config` has), and publish the
-    calibrated ensemble in `config.output`, in the place of what is there.
+    """Select `num_members` trials of the search in `output`, and publish them as a calibrated ensemble.
 
-    An ensemble states the sizes of its members once, so that only trials of the best one's sizes, and on its
-    features, can be chosen; where there are fewer than `num_members`, all of them are. They classify validation
-    here, or with a share `gpus` of a GPU in a worker.
+    `rows` are rows of `schema.trials`, the best first; `config` has the settings of the best. The ensemble replaces
+    the one in `config.output`. An ensemble states the sizes of its members only once, so all members must have the
+    sizes and the features of the best trial. If there are fewer such trials, all of them become members. Trials
+    classify the validation split in this process, or in a worker with a share `gpus` of a GPU.
     """
     candidates = [
         row
@@ -53,31 +53,34 @@ def publish_chosen(
         and row["features"] == rows[0]["features"]
         and has_sizes_of(trial_files.fit_config(row), config)
     ]
-    make = partial(Judge, gpus, data, config.batch_size)
-    judge = OnWorker(gpus, make) if gpus else make()
-    judged = judge(output, candidates)
-    candidates = [row for row, own_BC in zip(candidates, judged, strict=True) if own_BC is not None]
-    probabilities_NBC = np.stack([own_BC for own_BC in judged if own_BC is not None])
-    chosen = select(probabilities_NBC, data.val.labels, data.classes, num_members)
-    if len(chosen) < num_members:
-        print(f"{config.output}: {len(chosen)} members, since {len(candidates)} trials have the best one's model sizes")
+    make = partial(TrialVotes, gpus, data, config.batch_size)
+    vote = OnWorker(gpus, make) if gpus else make()
+    votes = vote(output, candidates)
+    candidates = [row for row, vote_BC in zip(candidates, votes, strict=True) if vote_BC is not None]
+    probabilities_NBC = np.stack([vote_BC for vote_BC in votes if vote_BC is not None])
+    selected = select(probabilities_NBC, data.val.labels, data.classes, num_members)
+    if len(selected) < num_members:
+        print(
+            f"{config.output}: {len(selected)} members, because only {len(candidates)} trials have the model sizes of "
+            "the best"
+        )
     outputs.clear(output_files.CHOSEN, "--output", config.output)
     outputs.begin(output_files.CHOSEN, config.output)
-    division.publish(config.output)
-    for index, place in enumerate(chosen):
-        _publish_member(config.output, index, output, candidates[place], division.features.spec.backbone)
-    publish_ensemble(replace(config, members=len(chosen)), [division.features], data, [weights], gpus=gpus)
+    assignment.publish(config.output)
+    for index, place in enumerate(selected):
+        _publish_member(config.output, index, output, candidates[place], assignment.features.spec.backbone)
+    publish_ensemble(replace(config, members=len(selected)), [assignment.features], data, [weights], gpus=gpus)
 
 
-class Judge:
-    """Lets trials classify validation, on the CPU or with a share of a GPU."""
+class TrialVotes:
+    """Probabilities of trials' best models for the validation split, on the CPU or on a share of a GPU."""
 
     def __init__(self, gpus: float, data: TrainingData, batch_size: int) -> None:
         self._device, self._data, self._batch_size = torch_gpu.take_share(gpus), data, batch_size
         self._val = Batches(data.val, self._device, is_on_device=False)
 
     def __call__(self, output: str, rows: Sequence[Mapping[str, Any]]) -> list[npt.NDArray[np.float32] | None]:
-        """Each trial's probabilities [B, C]; None for one that was stopped before its first state."""
+        """Probabilities [B, C] per trial; None for a trial that was stopped before its first state."""
         return [
             self._probabilities(trial_files.trained(output, row["trial_id"]), trial_files.fit_config(row))
             for row in rows
@@ -89,12 +92,12 @@ class Judge:
         model = TemporalClassifier(self._data.feature_dim, len(self._data.classes), config)
         model.load_state_dict(trained.weights)
         logits_BC = predict(model.to(self._device), self._val, self._batch_size, self._device)
-        found_BC: npt.NDArray[np.float32] = logits_BC.softmax(dim=1).numpy()
-        return found_BC
+        probabilities_BC: npt.NDArray[np.float32] = logits_BC.softmax(dim=1).numpy()
+        return probabilities_BC
 
 
 def has_sizes_of(one: FitConfig, other: FitConfig) -> bool:
-    """Whether two trainings' models are the same but for their weights; dropout is none when they classify."""
+    """Whether two trainings have equal model sizes. Dropout may differ, because it is off when a model classifies."""
     return all(
         getattr(one, field.name) == getattr(other, field.name)
         for field in fields(ModelConfig)
@@ -104,8 +107,8 @@ def has_sizes_of(one: FitConfig, other: FitConfig) -> bool:
 
 def _publish_member(directory: str, index: int, output: str, row: Mapping[str, Any], backbone: str) -> None:
     progress, trained = trial_files.progress_of(output, row["trial_id"]), trial_files.trained(output, row["trial_id"])
-    assert progress is not None, "a trial with a score has told of it"
-    assert trained is not None, "it was chosen by the weights in its state"
+    assert progress is not None, "a trial with a score has written its progress"
+    assert trained is not None, "it was selected by the weights in its state"
     member = MemberRecord(
         file=files.member_file(index),
         backbone=backbone,

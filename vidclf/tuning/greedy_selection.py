@@ -1,8 +1,9 @@
-"""Which trials make an ensemble: greedy forward selection (Caruana et al. 2004, Ensemble Selection from
-Libraries of Models), by the votes' average on validation.
+"""Greedy forward selection of ensemble members (Caruana et al. 2004, Ensemble Selection from Libraries of Models).
 
-Without replacement, since an ensemble's members vote alike. It starts from the best trial and goes on to the
-number asked for, also where another member no longer helps: what validation tells of the last ones is little.
+Candidates are selected by the score of their averaged probabilities on the validation split. The selection is without
+replacement, because all members of an ensemble have equal votes. It starts with the best candidate and ends at the
+requested number, even if another member no longer improves the score: the validation split says little about the last
+members.
 
 Shape suffixes: N candidates, B videos, C classes.
 """
@@ -20,20 +21,23 @@ from vidclf.metrics import scores
 def select(
     probabilities_NBC: npt.NDArray[np.floating], labels: Sequence[int], classes: Sequence[str], num_members: int
 ) -> list[int]:
-    """Indices of at most `num_members` candidates, the first of them (the best alone) first, then in the order
-    in which each adds most: to macro F1, then to the log-likelihood."""
-    chosen = [0]
-    while len(chosen) < min(num_members, len(probabilities_NBC)):
-        left = [index for index in range(len(probabilities_NBC)) if index not in chosen]
-        chosen.append(max(left, key=lambda index: vote(probabilities_NBC[[*chosen, index]], labels, classes)))
-    return chosen
+    """Indices of at most `num_members` candidates, in the order of their selection.
+
+    Candidate 0 must be the best one alone; it is selected first. Each further one is the candidate that raises macro
+    F1 most, or at equal macro F1 the log-likelihood.
+    """
+    selected = [0]
+    while len(selected) < min(num_members, len(probabilities_NBC)):
+        remaining = [index for index in range(len(probabilities_NBC)) if index not in selected]
+        selected.append(max(remaining, key=lambda index: vote(probabilities_NBC[[*selected, index]], labels, classes)))
+    return selected
 
 
 def vote(
     probabilities_NBC: npt.NDArray[np.floating], labels: Sequence[int], classes: Sequence[str]
 ) -> tuple[float, float]:
-    """Macro F1 and mean log-likelihood of the average of N votes."""
+    """Macro F1 and mean log-likelihood of the averaged probabilities of N models."""
     mean_BC = probabilities_NBC.mean(axis=0)
-    of_label_B = mean_BC[np.arange(len(labels)), labels]
+    label_probability_B = mean_BC[np.arange(len(labels)), labels]
     score = scores.evaluate(labels, mean_BC.argmax(axis=1).tolist(), classes).macro_f1
-    return score, float(np.log(np.maximum(of_label_B, 1e-12)).mean())
+    return score, float(np.log(np.maximum(label_probability_B, 1e-12)).mean())

@@ -1,5 +1,8 @@
-"""How much of the scores' differences each searched parameter tells: functional ANOVA over a random forest
-(Hutter et al. 2014, An Efficient Approach for Assessing Hyperparameter Importance), as Optuna computes it."""
+"""Importance of searched parameters: the share of the scores' variance that each parameter explains.
+
+Optuna computes it by functional ANOVA over a random forest (Hutter et al. 2014, An Efficient Approach for Assessing
+Hyperparameter Importance).
+"""
 
 from __future__ import annotations
 
@@ -11,15 +14,16 @@ from optuna.distributions import BaseDistribution, CategoricalDistribution, Floa
 from optuna.importance import FanovaImportanceEvaluator
 
 MIN_TRIALS = 4
-"""Fewer trials tell nothing of several parameters."""
+"""Smallest number of trials; fewer do not show the effects of several parameters."""
 
 
 def importances(points: Sequence[Mapping[str, Any]], scores: Sequence[float]) -> dict[str, float]:
-    """Share of each parameter, the greatest first; they add up to 1. Empty where there are fewer than MIN_TRIALS
-    trials, one score only, or no parameter that differs.
+    """The share of each parameter, greatest first; shares add up to 1.
 
-    Numbers are taken by their order (logarithmically, where all are above 0 and the greatest is ten times the
-    least), other values as categories.
+    `points` are the parameter values of each trial, `scores` their scores. The result is empty for fewer than
+    MIN_TRIALS trials, for equal scores, and if no parameter differs between trials. Numbers are compared by their
+    order; on a logarithmic scale if all are above 0 and the greatest is at least ten times the least. Other values are
+    categories.
     """
     if len(points) < MIN_TRIALS or len(set(scores)) < 2:
         return {}
@@ -41,7 +45,7 @@ def importances(points: Sequence[Mapping[str, Any]], scores: Sequence[float]) ->
         return {}
     if len(distributions) == 1:
         return dict.fromkeys(distributions, 1.0)
-    optuna.logging.set_verbosity(optuna.logging.WARNING)  # or it tells of each study
+    optuna.logging.set_verbosity(optuna.logging.WARNING)  # otherwise it logs each study
     study = optuna.create_study(direction="maximize")
     study.add_trials(
         optuna.trial.create_trial(

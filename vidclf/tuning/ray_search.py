@@ -1,4 +1,4 @@
-"""The search methods of a space: Ray Tune's domains, searchers and schedulers. [Ray Tune]"""
+"""Domains, searchers and schedulers of Ray Tune for a search space. [Ray Tune]"""
 
 from __future__ import annotations
 
@@ -18,15 +18,17 @@ from vidclf.tuning.study import Study
 from vidclf.tuning.trial_files import TrialRecord
 
 METRIC, TIME = "macro_f1", "epochs"
-"""Names under which trials report their best macro F1 on validation so far, and their epochs."""
+"""Names under which trials report their best macro F1 on the validation split so far, and their number of epochs."""
 
 
 def ray_domain(domain: Domain) -> Any:
-    """The domain of `ray.tune` that is written in the YAML."""
+    """The `ray.tune` domain of a domain in the YAML."""
     return getattr(ray_tune, domain.type)(**domain.arguments)
 
 
 def searcher(study: Study) -> Searcher | BasicVariantGenerator:
+    """The source of points for `search.algorithm`: TPE, random search, or variants for grid and population-based
+    training."""
     seed, search = study.config.seed, study.space.search
     if search.algorithm == "tpe":
         return OptunaSearch(sampler=optuna.samplers.TPESampler(seed=seed, n_startup_trials=search.startup_trials))
@@ -36,31 +38,32 @@ def searcher(study: Study) -> Searcher | BasicVariantGenerator:
 
 
 def scheduler(study: Study) -> TrialScheduler:
+    """The rule that stops trials early or, in population-based training, exchanges their weights."""
     search = study.space.search
     if search.algorithm == "pbt":
-        chosen = {name: domain for name, domain in study.space.domains.items() if name in MUTABLE}
+        mutable = {name: domain for name, domain in study.space.domains.items() if name in MUTABLE}
         return PopulationBasedTraining(
             time_attr=TIME,
             perturbation_interval=search.perturbation_epochs,
             hyperparam_mutations={
                 name: domain.values() if domain.type == "choice" else ray_domain(domain)
-                for name, domain in chosen.items()
+                for name, domain in mutable.items()
             },
-            custom_explore_fn=functools.partial(within, chosen),
+            custom_explore_fn=functools.partial(within, mutable),
         )
     if search.scheduler == "none":
         return FIFOScheduler()
     return ContinuedASHA(
         study.config.output,
         time_attr=TIME,
-        max_t=study.space.max_epochs + 1,  # whoever gets there ends by itself
+        max_t=study.space.max_epochs + 1,  # never reached: a trial ends by itself before
         grace_period=search.grace_epochs,
         reduction_factor=search.reduction_factor,
     )
 
 
 def within(domains: Mapping[str, Domain], point: dict[str, Any]) -> dict[str, Any]:
-    """The point with each number brought back into its domain, which population-based training leaves."""
+    """The point with each number clipped to its domain, because population-based training may leave the domain."""
     for name, domain in domains.items():
         if domain.type != "choice":
             lower, upper = domain.arguments["lower"], domain.arguments["upper"]
@@ -70,8 +73,11 @@ def within(domains: Mapping[str, Domain], point: dict[str, Any]) -> dict[str, An
 
 
 class ContinuedASHA(ASHAScheduler):
-    """Asynchronous successive halving (Li et al. 2020, arXiv:1810.05934) that knows, after a resubmission, what
-    earlier trials had at each rung; Ray's own begins with empty rungs."""
+    """Asynchronous successive halving (Li et al. 2020, arXiv:1810.05934) that survives a resubmission.
+
+    It restores the scores of earlier trials at each rung from their files. Ray's scheduler would begin with empty
+    rungs.
+    """
 
     def __init__(self, output: str, **settings: Any) -> None:
         super().__init__(**settings)
@@ -85,7 +91,7 @@ class ContinuedASHA(ASHAScheduler):
 
 
 def _best_so_far(progress: TrialRecord | None) -> list[float]:
-    """What a trial reported after each epoch, but for the rare trial whose weights are chosen by accuracy."""
+    """The scores that a trial reported after its epochs. They differ only if its weights are selected by accuracy."""
     best: list[float] = []
     for epoch in progress.history if progress is not None else []:
         best.append(max(epoch["val_macro_f1"], best[-1] if best else 0.0))

@@ -1,4 +1,4 @@
-"""What a tuning searches: YAML ▶ domains by name, and a sampled point ▶ the settings of a training.
+"""The search space: domains read from YAML, and the settings of a training from a sampled point.
 
     search: {algorithm: tpe, scheduler: asha}
     space:
@@ -6,13 +6,12 @@
       lr: {type: loguniform, lower: 1.0e-4, upper: 1.0e-2}        tune.loguniform(lower=1e-4, upper=1e-2)
       hidden_dim: {type: choice, categories: [64, 96, 128]}       tune.choice(categories=[64, 96, 128])
 
-A domain's `type` is a function of `ray.tune`, its other keys are that function's parameters. Keys are flags of
-`jobs/train.py` that decide a member, and `features`, which of several directories.
+A domain's `type` is a function of `ray.tune`, and its other keys are the parameters of this function. Keys are the
+flags of `jobs/train.py` that affect a member, and `features`, which selects one of several feature directories.
 """
 
 from __future__ import annotations
 
-import difflib
 import itertools
 import math
 import typing
@@ -22,18 +21,18 @@ from typing import Any
 
 from vidclf import storage
 from vidclf.config import FitConfig, SearchConfig
-from vidclf.config.fields import base_kind, convert
+from vidclf.config.fields import base_kind, check_known, convert
 from vidclf.config.train import RECIPES
 from vidclf.errors import ConfigError
 
 FEATURES, HEADS, HIDDEN = "features", "num_attention_heads", "hidden_dim"
 
 POINT = "point"
-"""Of a grid, the name under which a trial has its whole point."""
+"""Key under which a trial of a grid search has its whole point."""
 
 RANGES = {"uniform": float, "loguniform": float, "randint": int, "lograndint": int}
-"""Types of domain with `lower` and `upper`, by the type of the values; as in `ray.tune`, `upper` is not drawn
-where they are whole."""
+"""Domain types with `lower` and `upper`, and the type of their values. For whole numbers `upper` is exclusive, like in
+`ray.tune`."""
 
 TYPES = (*RANGES, "choice")
 
@@ -41,31 +40,33 @@ MUTABLE = (
     *("lr", "weight_decay", "dropout", "batch_size", "focal_gamma", "label_smoothing", "max_grad_norm"),
     *("multi_scale", "min_kept_frames", "max_shift", "feature_noise"),
 )
-"""What may change in the middle of a training, so that population-based training can exchange it."""
+"""Settings that may change during a training, and that population-based training can therefore exchange."""
 
 KINDS = {**typing.get_type_hints(FitConfig), FEATURES: str}
-
+"""Keys of a space, with the type of their values."""
 
 del KINDS["seed"]
 
 
 @dataclass(frozen=True, kw_only=True)
 class Domain:
-    """The call `getattr(ray.tune, type)(**arguments)`. Lists among a choice's categories are text, `1,2`, since
-    Optuna takes plain values only."""
+    """The values of one key: the call `getattr(ray.tune, type)(**arguments)`.
+
+    Lists among the categories of a choice are written as text, `1,2`, because Optuna accepts plain values only.
+    """
 
     type: str
     arguments: dict[str, Any]
 
     @property
     def num_values(self) -> int | None:
-        """How many values it has; None where they are not to be counted."""
+        """Number of values; None if they are not countable."""
         if self.type == "choice":
             return len(self.arguments["categories"])
         return self.arguments["upper"] - self.arguments["lower"] if RANGES[self.type] is int else None
 
     def values(self) -> list[Any]:
-        """Every value of a choice or of whole numbers."""
+        """All values of a choice or of a range of whole numbers."""
         if self.type == "choice":
             return list(self.arguments["categories"])
         assert RANGES[self.type] is int, f"{self.type} has no countable values"
@@ -74,18 +75,19 @@ class Domain:
 
 @dataclass(frozen=True, kw_only=True)
 class Space:
-    """A space as it is searched."""
+    """A search space: the search method, fixed values and domains."""
 
     search: SearchConfig
     fixed: dict[str, Any]
     domains: dict[str, Domain]
     heads: tuple[int, ...] | None = None
-    """where which numbers of heads are possible depends on `hidden_dim`: all of them. The domain of
-    `num_attention_heads` is then a place from 0 to 1 among those that divide 2 × hidden_dim, so that no point
-    is invalid, whatever draws it, and each is as likely as the others of its `hidden_dim`."""
+    """All numbers of attention heads, if the valid ones depend on `hidden_dim`; otherwise None.
+
+    The domain of `num_attention_heads` is then a place from 0 to 1 in the list of numbers that divide 2 × hidden_dim.
+    Every point is therefore valid for every searcher, and the valid numbers for a `hidden_dim` are equally likely."""
 
     def settings(self, point: Mapping[str, Any]) -> dict[str, Any]:
-        """Values of FitConfig's fields, and `features`, for a point that a searcher drew."""
+        """Values of the fields of FitConfig, and of `features`, for a point from a searcher."""
         drawn = dict(point.get(POINT, point))
         values = {
             **self.fixed,
@@ -101,12 +103,13 @@ class Space:
         return {**RECIPES[values.get("recipe", "robust")], **values}
 
     def fit_config(self, point: Mapping[str, Any], seed: int) -> FitConfig:
+        """The configuration of a training at a point."""
         values = self.settings(point)
         values.pop(FEATURES, None)
         return FitConfig(**values, seed=seed)
 
     def grid(self) -> list[dict[str, Any]]:
-        """Every point, invalid combinations left out; in the order of the keys, the last one running fastest."""
+        """All points without invalid combinations, in the order of the keys; the last key changes fastest."""
         names = [name for name in self.domains if name != HEADS or self.heads is None]
         points = [
             dict(zip(names, values, strict=True))
@@ -123,16 +126,16 @@ class Space:
 
     @property
     def max_epochs(self) -> int:
-        """Epochs that a trial may take, those before a fresh start included."""
-        most = {}
+        """Largest number of epochs of a trial, including epochs before a new start after a collapse."""
+        largest = {}
         for name in ("epochs", "max_restarts", "collapse_epoch"):
-            drawn = self.domains.get(name)
-            given = self.fixed.get(name, getattr(FitConfig(), name))
-            most[name] = max(drawn.values()) if drawn is not None else given
-        return int(most["epochs"] + most["max_restarts"] * most["collapse_epoch"])
+            domain = self.domains.get(name)
+            fixed = self.fixed.get(name, getattr(FitConfig(), name))
+            largest[name] = max(domain.values()) if domain is not None else fixed
+        return int(largest["epochs"] + largest["max_restarts"] * largest["collapse_epoch"])
 
     def described(self) -> dict[str, Any]:
-        """As plain values, to tell whether another space is the same."""
+        """The space as plain values, for a comparison with another space."""
         return {
             "search": dict(vars(self.search)),
             "space": {
@@ -144,12 +147,12 @@ class Space:
 
 
 def dividing(heads: Sequence[int], hidden_dim: int) -> list[int]:
-    """The numbers of heads that divide 2 × hidden_dim, in their order."""
+    """The numbers of heads that divide 2 × hidden_dim, in the order of `heads`."""
     return [number for number in heads if (2 * hidden_dim) % number == 0]
 
 
 def read_space(location: str) -> Space:
-    """A space from a YAML file or URI; ConfigError with file, key, rule and value where it is none."""
+    """The search space in a YAML file or URI. ConfigError with file, key, rule and value if it is not valid."""
     values = storage.read_yaml(location, "--space")
     try:
         return parse_space(values)
@@ -158,32 +161,33 @@ def read_space(location: str) -> Space:
 
 
 def parse_space(values: Any) -> Space:
-    """A space from what YAML holds; ConfigError naming key, rule and value."""
+    """The search space in parsed YAML. ConfigError with key, rule and value if it is not valid."""
     if not isinstance(values, dict) or not isinstance(values.get("space"), dict) or not values["space"]:
         raise ConfigError("must hold `space:` with at least one key, and may hold `search:`")
-    _refuse_unknown("", values, ("search", "space"))
-    search = _search(values.get("search") or {})
+    _check_known("", values, ("search", "space"))
+    search = _parse_search(values.get("search") or {})
     fixed: dict[str, Any] = {}
     domains: dict[str, Domain] = {}
     for name, value in values["space"].items():
         if name == "seed":
-            raise ConfigError("space.seed: must be left out, the same seed serves all trials; give --seed")
-        _refuse_unknown("space.", {name: value}, tuple(KINDS))
+            raise ConfigError("space.seed: must be left out, because all trials have the same seed; give --seed")
+        _check_known("space.", {name: value}, tuple(KINDS))
         if isinstance(value, dict):
-            domains[name] = _domain(name, value)
+            domains[name] = _parse_domain(name, value)
         else:
-            fixed[name] = _valid(name, value)
-    heads = _combine(fixed, domains)
+            fixed[name] = _parse_value(name, value)
+    heads = _restrict_heads(fixed, domains)
     space = Space(search=search, fixed=fixed, domains=domains, heads=heads)
     _check_search(space)
     return space
 
 
-def _search(values: Any) -> SearchConfig:
+def _parse_search(values: Any) -> SearchConfig:
+    """The search method in the part `search:` of the YAML. ConfigError if it is not valid."""
     if not isinstance(values, dict):
         raise ConfigError(f"search: must hold `key: value` lines, got {values!r}")
     kinds = typing.get_type_hints(SearchConfig)
-    _refuse_unknown("search.", values, tuple(kinds))
+    _check_known("search.", values, tuple(kinds))
     try:
         return SearchConfig(**{name: convert(name, value, kinds[name]) for name, value in values.items()})
     except ConfigError as error:
@@ -191,11 +195,12 @@ def _search(values: Any) -> SearchConfig:
 
 
 def _check_search(space: Space) -> None:
+    """Raise ConfigError if the search algorithm cannot search this space."""
     algorithm = space.search.algorithm
     if not space.domains:
         raise ConfigError(
-            "space: must leave something to search, holds fixed values only; a domain is "
-            "{type: choice, categories: [...]}, for one"
+            "space: must have at least one domain to search, has fixed values only; an example of a domain is "
+            "{type: choice, categories: [...]}"
         )
     for name, domain in space.domains.items():
         if algorithm == "grid" and domain.num_values is None and (name != HEADS or space.heads is None):
@@ -209,28 +214,29 @@ def _check_search(space: Space) -> None:
                 f"{', '.join(space.domains)}"
             )
         if FEATURES in space.domains:
-            raise ConfigError("space.features: must be fixed for search.algorithm pbt, which hands weights on")
+            raise ConfigError("space.features: must be fixed for search.algorithm pbt, because trials exchange weights")
 
 
-def _domain(name: str, value: dict[str, Any]) -> Domain:
+def _parse_domain(name: str, value: dict[str, Any]) -> Domain:
+    """The domain of a key. ConfigError if its type or its limits are not valid for the key."""
     where, kind = f"space.{name}", value.get("type")
     if kind not in TYPES:
         raise ConfigError(f"{where}.type: must be one of {', '.join(TYPES)} (functions of ray.tune), got {kind!r}")
     arguments = {key: item for key, item in value.items() if key != "type"}
-    wanted = ("categories",) if kind == "choice" else ("lower", "upper")
-    _refuse_unknown(f"{where}.", arguments, wanted)
-    for key in wanted:
+    expected_keys = ("categories",) if kind == "choice" else ("lower", "upper")
+    _check_known(f"{where}.", arguments, expected_keys)
+    for key in expected_keys:
         if key not in arguments:
             raise ConfigError(f"{where}.{key}: must be given with type {kind}")
     if kind == "choice":
-        return _choice(name, arguments["categories"])
+        return _parse_choice(name, arguments["categories"])
     expected = base_kind(KINDS[name])
     if expected is not RANGES[kind]:
         rule = {int: "randint, lograndint or choice", float: "uniform, loguniform or choice"}.get(expected, "choice")
         raise ConfigError(f"{where}.type: must be {rule} for this key, got {kind!r}")
     lower, upper = (
-        _valid(name, arguments[key], f".{key}", at_most=key == "upper" and kind in ("randint", "lograndint"))
-        for key in wanted
+        _parse_value(name, arguments[key], f".{key}", is_exclusive=key == "upper" and kind in ("randint", "lograndint"))
+        for key in expected_keys
     )
     if not lower < upper or not math.isfinite(upper):
         raise ConfigError(f"{where}.upper: must be above lower {lower!r}, got {upper!r}")
@@ -239,11 +245,12 @@ def _domain(name: str, value: dict[str, Any]) -> Domain:
     return Domain(type=kind, arguments={"lower": lower, "upper": upper})
 
 
-def _choice(name: str, categories: Any) -> Domain:
+def _parse_choice(name: str, categories: Any) -> Domain:
+    """The choice between categories. ConfigError unless they are valid and different values of the key."""
     where = f"space.{name}.categories"
     if not isinstance(categories, list) or not categories:
         raise ConfigError(f"{where}: must be a list of at least one value, got {categories!r}")
-    values = [_valid(name, value, ".categories") for value in categories]
+    values = [_parse_value(name, value, ".categories") for value in categories]
     if len({repr(value) for value in values}) < len(values):
         raise ConfigError(f"{where}: must name each value once, got {categories!r}")
     return Domain(
@@ -252,13 +259,16 @@ def _choice(name: str, categories: Any) -> Domain:
     )
 
 
-def _valid(name: str, value: Any, suffix: str = "", at_most: bool = False) -> Any:
-    """The value as the key's type, if a training may have it; `at_most` for the upper end that is not drawn."""
+def _parse_value(name: str, value: Any, suffix: str = "", is_exclusive: bool = False) -> Any:
+    """The value converted to the key's type. ConfigError if a training must not have it.
+
+    With `is_exclusive`, the value is an exclusive upper end, and the value below it must be valid.
+    """
     try:
         converted = convert(name, value, KINDS[name])
         if name != FEATURES:
-            checked = converted - 1 if at_most else converted
-            # Whether heads and width fit each other is seen later, where both are known.
+            checked = converted - 1 if is_exclusive else converted
+            # Whether heads and width fit each other is checked later, when both are known.
             FitConfig(
                 **{HIDDEN: checked, HEADS: 1}
                 if name == HIDDEN
@@ -271,10 +281,11 @@ def _valid(name: str, value: Any, suffix: str = "", at_most: bool = False) -> An
     return converted
 
 
-def _combine(fixed: dict[str, Any], domains: dict[str, Domain]) -> tuple[int, ...] | None:
-    """Make heads and width fit each other, in place; the heads where it depends on the width which ones do.
+def _restrict_heads(fixed: dict[str, Any], domains: dict[str, Domain]) -> tuple[int, ...] | None:
+    """Restrict the numbers of heads, in place, to those that are valid for the widths (`hidden_dim`).
 
-    ConfigError where some width is left without any.
+    Returns all numbers of heads if the valid ones depend on the width, otherwise None. ConfigError if a width has no
+    valid number of heads.
     """
     default = FitConfig()
     widths = domains[HIDDEN].values() if HIDDEN in domains else [fixed.get(HIDDEN, default.hidden_dim)]
@@ -282,28 +293,25 @@ def _combine(fixed: dict[str, Any], domains: dict[str, Domain]) -> tuple[int, ..
     for width in widths:
         if not dividing(heads, width):
             raise ConfigError(
-                f"space.{HEADS}: must have a divisor of 2 × hidden_dim = {2 * width}, got {heads}; give it as a choice "
-                f"with one for each hidden_dim, or leave out hidden_dim {width}"
+                f"space.{HEADS}: must include a divisor of 2 × hidden_dim = {2 * width}, got {heads}; give a choice "
+                f"with a divisor for each hidden_dim, or leave out hidden_dim {width}"
             )
     if HEADS not in domains:
         return None
     possible = [dividing(heads, width) for width in widths]
-    if all(some == possible[0] for some in possible):
+    if all(heads_of_width == possible[0] for heads_of_width in possible):
         domains[HEADS] = Domain(type="choice", arguments={"categories": possible[0]})
         return None
     domains[HEADS] = Domain(type="uniform", arguments={"lower": 0.0, "upper": 1.0})
     return tuple(heads)
 
 
-def _refuse_unknown(prefix: str, values: Mapping[str, Any], known: Sequence[str]) -> None:
-    for name in values:
-        if name not in known:
-            near = difflib.get_close_matches(str(name), known, n=1)
-            hint = f"did you mean {near[0]!r}?" if near else f"known keys: {', '.join(known)}"
-            raise ConfigError(f"{prefix}{name}: unknown key; {hint}")
+def _check_known(prefix: str, values: Mapping[str, Any], known: Sequence[str]) -> None:
+    """Raise ConfigError, with the key's place in the YAML, for a key that is not known."""
+    check_known(values, known, lambda name: f"{prefix}{name}: unknown key")
 
 
 def searched(space: Space) -> list[str]:
-    """The keys that trials differ in, in the order of FitConfig's fields, `features` first."""
+    """The keys whose values differ between trials: `features` first, then in the order of the fields of FitConfig."""
     order = [FEATURES, *(field.name for field in fields(FitConfig))]
     return sorted(space.domains, key=order.index)

@@ -1,4 +1,4 @@
-"""What a search is of: space, features, budget; and what is refused before it begins. No Ray in here."""
+"""The definition of a search (space, features, budget) and the checks before it starts. Knows no Ray."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from typing import Any
 
 from vidclf import storage
 from vidclf.config import TrainConfig, TuneConfig
+from vidclf.config.fields import differences
 from vidclf.errors import ConfigError
 from vidclf.features.feature_set import FeatureSet
 from vidclf.runs import output_files, outputs
@@ -15,28 +16,31 @@ from vidclf.runs.lease import Guard
 from vidclf.tuning.space import FEATURES, Space
 
 STUDY_FILE = "study.json"
+"""Everything that makes a resubmitted job the same search."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Study:
-    """What every trial knows."""
+    """The definition of a search, which every trial receives."""
 
     config: TuneConfig
     space: Space
     locations: dict[str | None, str]
-    """features directories by what the space calls them; None where it does not choose"""
+    """feature directories by their name in the space; the name is None if the space does not choose features"""
     gpus: float = 0.0
+    """share of a GPU per trial"""
     guard: Guard | None = None
-    """of the output's lease; each trial looks at it before it writes"""
+    """guard of the output's lease; each trial checks it before it writes"""
 
     @property
     def num_trials(self) -> int:
+        """Number of trials: the points of a grid, otherwise `--num-samples`."""
         is_grid = self.space.search.algorithm == "grid"
         return len(self.space.grid()) if is_grid else self.config.num_samples
 
 
 def train_config(study: Study, location: str) -> TrainConfig:
-    """What a trial on these features trains with, but for its point."""
+    """The training configuration of a trial on these features, without the settings of its point."""
     config = study.config
     return TrainConfig(
         features=(location,),
@@ -48,12 +52,12 @@ def train_config(study: Study, location: str) -> TrainConfig:
     )
 
 
-def locations(searched: Space, features: Mapping[str, FeatureSet]) -> dict[str | None, str]:
-    """The directories by what the space calls them; ConfigError where one is not to be told."""
-    if FEATURES in searched.domains:
-        names: Iterable[str] = searched.domains[FEATURES].values()
-    elif FEATURES in searched.fixed:
-        names = [searched.fixed[FEATURES]]
+def locations(space: Space, features: Mapping[str, FeatureSet]) -> dict[str | None, str]:
+    """The feature directories by their name in the space. ConfigError if a name does not select exactly one."""
+    if FEATURES in space.domains:
+        names: Iterable[str] = space.domains[FEATURES].values()
+    elif FEATURES in space.fixed:
+        names = [space.fixed[FEATURES]]
     elif len(features) > 1:
         raise ConfigError(
             f"--features: must be one directory, or space.features a choice between them, got {len(features)}"
@@ -62,22 +66,28 @@ def locations(searched: Space, features: Mapping[str, FeatureSet]) -> dict[str |
         return {None: next(iter(features))}
     located: dict[str | None, str] = {}
     for name in names:
-        found = [at for at, of in features.items() if name == of.spec.backbone or storage.canonical(name) == at]
-        if len(found) != 1:
-            held = ", ".join(f"{at} ({of.spec.backbone})" for at, of in features.items())
+        matches = [
+            location
+            for location, feature_set in features.items()
+            if name == feature_set.spec.backbone or storage.canonical(name) == location
+        ]
+        if len(matches) != 1:
+            choices = ", ".join(
+                f"{location} ({feature_set.spec.backbone})" for location, feature_set in features.items()
+            )
             raise ConfigError(
                 f"space.features: must name one directory of --features or its backbone, {name!r} "
-                f"names {len(found)} of {held}"
+                f"names {len(matches)} of {choices}"
             )
-        located[name] = found[0]
-    unused = [at for at in features if at not in located.values()]
+        located[name] = matches[0]
+    unused = [location for location in features if location not in located.values()]
     if unused:
         raise ConfigError(f"--features {unused[0]}: must be in space.features, is not; leave it out")
     return located
 
 
-def refuse_large_grid(study: Study) -> None:
-    """ConfigError where a grid has more points than trials are asked for."""
+def check_grid_size(study: Study) -> None:
+    """Raise ConfigError if a grid has more points than `--num-samples` allows trials."""
     if study.num_trials > study.config.num_samples:
         raise ConfigError(
             f"--num-samples must be at least {study.num_trials}, the points of this grid, "
@@ -85,13 +95,13 @@ def refuse_large_grid(study: Study) -> None:
         )
 
 
-def refuse_incomparable(features: Mapping[str, FeatureSet]) -> None:
-    """ConfigError where directories do not hold the same videos in the same splits: scores would not compare."""
+def check_comparable(features: Mapping[str, FeatureSet]) -> None:
+    """Raise ConfigError unless all directories hold the same videos in the same splits, so that scores compare."""
     first, *others = features
     for other in others:
         videos = [
-            set(zip(features[at].video_ids, features[at].labels, features[at].splits, strict=True))
-            for at in (first, other)
+            set(zip(features[name].video_ids, features[name].labels, features[name].splits, strict=True))
+            for name in (first, other)
         ]
         num_different = len({video[0] for video in videos[0] ^ videos[1]})
         if num_different:
@@ -101,34 +111,24 @@ def refuse_incomparable(features: Mapping[str, FeatureSet]) -> None:
             )
 
 
-def refuse_other(config: TuneConfig, identity: Mapping[str, Any]) -> bool:
-    """Whether the output directory holds this very search; ConfigError where it holds anything else."""
+def check_same_search(config: TuneConfig, identity: Mapping[str, Any]) -> bool:
+    """Whether the output directory already holds this search. ConfigError if it holds anything else."""
     path = storage.join(config.output, STUDY_FILE)
     outputs.check(output_files.SEARCH, "--output", config.output, overwrite=config.overwrite)
     if config.overwrite:
         return False
     if not storage.exists(path):
         return False
-    mine, theirs = flat(identity), flat(storage.read_json(path))
-    names = [name for name in sorted(mine.keys() | theirs.keys()) if mine.get(name) != theirs.get(name)]
-    if names:
-        told = "; ".join(f"{name}: {theirs.get(name)} != {mine.get(name)}" for name in names)
+    changed = differences(storage.read_json(path), identity)
+    if changed:
         raise ConfigError(
-            f"--output {config.output}: holds another search ({told}); "
+            f"--output {config.output}: holds another search ({changed}); "
             f"{outputs.remedy(output_files.SEARCH, config.output)}"
         )
     return True
 
 
-def flat(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    """Nested mappings as one, with dotted names."""
-    found: dict[str, Any] = {}
-    for name, value in values.items():
-        found.update(flat(value, f"{prefix}{name}.") if isinstance(value, Mapping) else {prefix + name: value})
-    return found
-
-
-def method(searched: Space) -> str:
-    """How a space is searched, in words."""
-    search = searched.search
+def method(space: Space) -> str:
+    """The search method in words."""
+    search = space.search
     return search.algorithm + (" with asha" if search.scheduler == "asha" else "")

@@ -1,10 +1,10 @@
-"""A search's trials on disk: what each leaves while it runs, the table of all, and the best one's YAML.
+"""Files of a search: the progress and state of each trial, the table of all trials, and the best settings as YAML.
 
-    trials/<id>/state.pt         all that the next epoch depends on (`MemberFit.snapshot`), after one of the last epochs
+    trials/<id>/state.pt         everything that the next epoch depends on (`MemberFit.snapshot`); some epochs old
     trials/<id>/progress.json    settings, curve and error, after each epoch
     trials.parquet               `schema.trials`
 
-They tell of a trial without Ray, whose own record of it lags behind by some seconds.
+These files replace Ray's own record of a trial, which lags behind by some seconds.
 """
 
 from __future__ import annotations
@@ -28,7 +28,8 @@ from vidclf import arrow, schema, storage
 from vidclf.config import FitConfig
 from vidclf.config.fields import base_kind
 from vidclf.schema import TrialStatus
-from vidclf.training.member_fit import Snapshot, write_snapshot
+from vidclf.training.member_fit import write_snapshot
+from vidclf.training.member_state import Snapshot
 from vidclf.tuning.space import FEATURES, KINDS
 
 TRIALS_DIR = "trials"
@@ -46,100 +47,107 @@ _ARROW = {int: pa.int64(), float: pa.float64(), bool: pa.bool_(), str: pa.string
 
 @dataclass(kw_only=True)
 class TrialRecord:
-    """What a trial has done so far: `progress.json`."""
+    """`progress.json`: settings, epochs so far and error of one trial."""
 
     trial_id: str
     features: str
-    """location of the features it trains on"""
+    """location of the training features"""
     settings: dict[str, Any]
     """fields of FitConfig"""
     started_s: float
-    """since the epoch of Unix, as `ended_s`"""
+    """Unix time, like `ended_s`"""
     history: list[dict[str, Any]] = field(default_factory=list)
     """fields of `Epoch`"""
     ended_s: list[float] = field(default_factory=list)
-    """of each epoch in the history"""
+    """end of each epoch in the history"""
     best_epoch: int | None = None
-    """place in the history, from 1, of the epoch whose weights the trial would leave"""
+    """place in the history, from 1, of the epoch with the best weights so far"""
     is_done: bool = False
-    """whether its epochs or its patience are spent"""
+    """whether its epochs or its patience are used up"""
     error: str | None = None
-    """what it failed of, with the traceback; it would fail of that again"""
+    """the error that ended it, with the traceback; it would occur again"""
 
     @property
     def best(self) -> dict[str, Any] | None:
+        """The best epoch so far, as fields of `Epoch`; None before the first epoch has ended."""
         return self.history[self.best_epoch - 1] if self.best_epoch is not None else None
 
 
 def progress_of(output: str, trial_id: str) -> TrialRecord | None:
-    """What a trial left; None where it had not begun."""
+    """The progress of a trial; None if it has not begun."""
     path = storage.join(output, TRIALS_DIR, trial_id, "progress.json")
     return TrialRecord(**storage.read_json(path)) if storage.exists(path) else None
 
 
 def publish_progress(output: str, progress: TrialRecord) -> None:
+    """Write a trial's `progress.json`."""
     storage.publish_json(storage.join(output, TRIALS_DIR, progress.trial_id, "progress.json"), asdict(progress))
 
 
 def state_of(output: str, trial_id: str) -> bytes | None:
-    """A trial's state after one of its last epochs; None where there is none."""
+    """The bytes of a trial's `state.pt`; None if it has no state."""
     path = storage.join(output, TRIALS_DIR, trial_id, "state.pt")
     return storage.read_bytes(path) if storage.exists(path) else None
 
 
 def publish_state(output: str, trial_id: str, snapshot: Snapshot) -> None:
+    """Write a trial's `state.pt`."""
     storage.publish(storage.join(output, TRIALS_DIR, trial_id, "state.pt"), partial(write_snapshot, snapshot))
 
 
 @dataclass(frozen=True, kw_only=True)
 class Trained:
-    """The best epoch that a trial's state knows of. A trial that the time budget stopped may have had a better one
-    after its last state."""
+    """Best weights and history in a trial's state.
+
+    A trial that the time budget stopped may have had a better epoch after its last state.
+    """
 
     weights: dict[str, Tensor]
     """on the CPU"""
     best: dict[str, Any]
-    """fields of `Epoch`, as the next"""
+    """fields of `Epoch`"""
     history: list[dict[str, Any]]
+    """fields of `Epoch`, per epoch"""
 
 
 def trained(output: str, trial_id: str) -> Trained | None:
-    """What a trial's state holds; None where the trial was stopped before its first one."""
+    """Best weights and history of a trial; None if it was stopped before its first state."""
     state = state_of(output, trial_id)
     if state is None:
         return None
-    # Whatever device it was trained on, this process may have none.
+    # To the CPU: the trial may have been trained on a GPU, and this process may have none.
     values: dict[str, Any] = torch.load(io.BytesIO(state), map_location="cpu", weights_only=True)
     return Trained(weights=values["best_state"], best=values["best"], history=values["history"])
 
 
 def is_out_of_memory(error: str) -> bool:
-    """Whether an error's text tells of memory, of a GPU, of the host, or of the node as Ray watches it."""
+    """Whether an error's text is about memory: of a GPU, of the host, or of the node as monitored by Ray."""
     return bool(_OUT_OF_MEMORY.search(error))
 
 
 def error_text(error: BaseException) -> str:
-    """The error in its first line, and the traceback."""
-    last = "".join(traceback.format_exception_only(error)).strip()
-    return f"{last}\n{''.join(traceback.format_exception(error))}"
+    """The error as text: its message in the first line, then the traceback."""
+    message = "".join(traceback.format_exception_only(error)).strip()
+    return f"{message}\n{''.join(traceback.format_exception(error))}"
 
 
 def first_line(text: str) -> str:
+    """The first line of a text that is not blank; empty if there is none."""
     return next((line.strip() for line in text.splitlines() if line.strip()), "")
 
 
 def row(output: str, trial_id: str, error: str | None, searched: Sequence[str]) -> dict[str, Any]:
-    """A row of `schema.trials` for a trial that is over; `error` is what Ray says it failed of, if it did."""
+    """The row of `schema.trials` for a finished trial. `error` is Ray's error, if the trial failed."""
     progress = progress_of(output, trial_id)
     error = (progress.error if progress is not None else None) or error
-    told: dict[str, Any] = {"trial_id": trial_id, "error": error, "status": _status(progress, error)}
-    if progress is None:  # its worker died before it said anything
+    columns: dict[str, Any] = {"trial_id": trial_id, "error": error, "status": _status(progress, error)}
+    if progress is None:  # its worker died before it wrote any progress
         absent = ("macro_f1", "accuracy", "val_loss", "best_epoch", "started_s", "features", "settings", *searched)
-        return {**dict.fromkeys(absent), **told, "num_epochs": 0, "duration_s": 0.0, **{name: [] for name in _LISTS}}
+        return {**dict.fromkeys(absent), **columns, "num_epochs": 0, "duration_s": 0.0, **{name: [] for name in _LISTS}}
     best = progress.best or {}
     history = progress.history
     return {
-        **told,
+        **columns,
         "macro_f1": best.get("val_macro_f1"),
         "accuracy": best.get("val_accuracy"),
         "val_loss": best.get("val_loss"),
@@ -165,7 +173,7 @@ def _status(progress: TrialRecord | None, error: str | None) -> TrialStatus:
 
 
 def table(rows: Sequence[Mapping[str, Any]], searched: Sequence[str]) -> pa.Table:
-    """`schema.trials` of these rows, the best first."""
+    """The rows as a table of `schema.trials`, the best first."""
     parameters = {name: _arrow_type(name) for name in searched if name != FEATURES}
     columns = schema.trials(parameters)
     ordered = sorted(rows, key=_rank)
@@ -173,7 +181,10 @@ def table(rows: Sequence[Mapping[str, Any]], searched: Sequence[str]) -> pa.Tabl
 
 
 def _rank(entry: Mapping[str, Any]) -> tuple[bool, float, float, float]:
-    """Macro F1, then accuracy, then who was first; losses of other focal_gamma or label_smoothing do not compare."""
+    """Sort key: macro F1, then accuracy, then start time.
+
+    Losses are no criterion, because they do not compare across values of focal_gamma or label_smoothing.
+    """
     has_failed = entry["error"] is not None or entry["macro_f1"] is None
     return has_failed, -(entry["macro_f1"] or 0.0), -(entry["accuracy"] or 0.0), entry["started_s"] or 0.0
 
@@ -186,20 +197,20 @@ def _arrow_type(name: str) -> pa.DataType:
 
 
 def fit_config(entry: Mapping[str, Any]) -> FitConfig:
-    """A row's configuration."""
+    """The training configuration in a row of `schema.trials`."""
     settings: dict[str, Any] = json.loads(entry["settings"])
     values: dict[str, Any] = {name: tuple(v) if isinstance(v, list) else v for name, v in settings.items()}
     return FitConfig(**values)
 
 
 def settings_of(config: FitConfig) -> dict[str, Any]:
-    """The fields of FitConfig alone, as JSON and YAML have them."""
+    """The fields of FitConfig as plain values for JSON and YAML, without those of a subclass."""
     values = {entry.name: getattr(config, entry.name) for entry in fields(FitConfig)}
     return {name: list(value) if isinstance(value, tuple) else value for name, value in values.items()}
 
 
 def best_yaml(entry: Mapping[str, Any], split: str, note: str) -> bytes:
-    """What `jobs/train.py --config` takes: the row's features, split and settings, under a comment."""
+    """A configuration file for `jobs/train.py --config`: features, split and settings of a row, below a comment."""
     values = {"features": [entry["features"]], "split": split, **json.loads(entry["settings"])}
     head = f"# {note}\n# trial {entry['trial_id']}: macro F1 {entry['macro_f1']:.4f} on validation, epoch "
     head += (

@@ -1,4 +1,4 @@
-"""One trial of a search, as a function of Ray Tune. [Ray Tune]"""
+"""Training of one trial in a Ray Tune worker, from its last state on. [Ray Tune]"""
 
 from __future__ import annotations
 
@@ -35,7 +35,10 @@ SHARE_FLAG = "--gpus-per-trial"
 
 
 def run_trial(point: dict[str, Any], *, study: Study, data: dict[str, TrainingData]) -> None:
-    """Ray Tune's function: one training, from wherever it was left."""
+    """The trainable of Ray Tune: train at `point`, from the trial's last state on.
+
+    An error of the training is written to the trial's progress and not raised, because Ray would try again.
+    """
     config, trial_id = study.config, ray_tune.get_context().get_trial_id()
     settings = study.space.settings(point)
     location = study.locations[settings.pop(FEATURES, None)]
@@ -44,42 +47,43 @@ def run_trial(point: dict[str, Any], *, study: Study, data: dict[str, TrainingDa
     )
     if progress.error is None:
         try:
-            chosen = replace(train_config(study, location), **settings)
-            progress.settings = trial_files.settings_of(chosen)
+            trial_config = replace(train_config(study, location), **settings)
+            progress.settings = trial_files.settings_of(trial_config)
             trial_files.publish_progress(config.output, progress)
-            _train(chosen, data[location], study, progress)
+            _train(trial_config, data[location], study, progress)
         except (ray.exceptions.RayError, OSError):
-            raise  # the cluster's or the storage's: Ray tries again
+            raise  # errors of the cluster or the storage: Ray tries again
         except Exception as error:
             progress.error = trial_files.error_text(error)
             trial_files.publish_progress(config.output, progress)
     if progress.error is not None:
-        # To Ray it is a trial that scored nothing, which it does not try again, and whose kind tpe avoids.
+        # Report a score of 0: Ray does not retry such a trial, and TPE avoids similar points.
         ray_tune.report({METRIC: 0.0, TIME: len(progress.history)})
 
 
 def _train(config: TrainConfig, data: TrainingData, study: Study, progress: TrialRecord) -> None:
+    """Train a trial to its end, with smaller placements if the GPU runs out of memory."""
     torch.set_num_threads(max(1, int(study.config.cpus_per_trial)))
-    where = torch_gpu.take_share(study.gpus)
-    first = gpu_memory.placement_on(where, SHARE_FLAG, study.gpus, config, data)
+    device = torch_gpu.take_share(study.gpus)
+    first = gpu_memory.placement_on(device, SHARE_FLAG, study.gpus, config, data)
 
     def train(placement: Placement) -> None:
-        fit = MemberFit(data, config, config.seed, where, placement)
+        fit = MemberFit(data, config, config.seed, device, placement)
         _run_epochs(fit, config, data, study, progress)
 
     gpu_memory.within_memory(first, config.batch_size, train, lambda text: print(f"trial {progress.trial_id}: {text}"))
 
 
 def _run_epochs(fit: MemberFit, config: TrainConfig, data: TrainingData, study: Study, progress: TrialRecord) -> None:
-    """All epochs of a trial, from its last state on."""
+    """Run the epochs of a trial, from its last state on."""
     search, trial_id = study.space.search, progress.trial_id
     interval = search.perturbation_epochs if search.algorithm == "pbt" else None
-    handed_on = ray_tune.get_checkpoint()  # in population-based training: a better trial's, or its own
-    state = _state_in(handed_on) if handed_on is not None else trial_files.state_of(config.output, trial_id)
+    checkpoint = ray_tune.get_checkpoint()  # only in population-based training: of a better trial, or its own
+    state = _state_in(checkpoint) if checkpoint is not None else trial_files.state_of(config.output, trial_id)
     if state is not None:
         fit.restore(state)
-    # Epochs that progress.json has and the state has not are trained again, and come out the same.
-    num_told = len(progress.history) if handed_on is None else 0
+    # Epochs in progress.json that are newer than the state are trained again, with the same result.
+    num_recorded = len(progress.history) if checkpoint is None else 0
     with (
         Tracker(config.output, trial_id, config, len(fit.history), kind="trial") as tracker,
         StateWriter(partial(trial_files.publish_state, config.output, trial_id)) as states,
@@ -87,25 +91,25 @@ def _run_epochs(fit: MemberFit, config: TrainConfig, data: TrainingData, study: 
         for epoch in fit.history:
             tracker.log(epoch, data.classes)
         if fit.history:
-            _tell(fit, progress, num_told)
+            _update(progress, fit, num_recorded)
             _report(fit, interval)
         while not fit.is_done:
             epoch = fit.run_epoch()
             if study.guard is not None:
                 study.guard.check()
             if fit.is_done or is_rung(search, len(fit.history)):
-                # The trial may not go on after this report, and its best weights may be wanted.
+                # This report may be the trial's last, and the ensemble may need its best weights.
                 states.write(fit.snapshot)
             else:
                 states.offer(fit.snapshot)
             tracker.log(epoch, data.classes)
-            _tell(fit, progress, num_told)
+            _update(progress, fit, num_recorded)
             trial_files.publish_progress(config.output, progress)
             _report(fit, interval)
 
 
 def is_rung(search: SearchConfig, num_epochs: int) -> bool:
-    """Whether asha decides after so many epochs if a trial goes on."""
+    """Whether asha decides after `num_epochs` epochs if a trial continues."""
     if search.scheduler != "asha":
         return False
     rung = float(search.grace_epochs)
@@ -114,10 +118,13 @@ def is_rung(search: SearchConfig, num_epochs: int) -> bool:
     return math.ceil(rung) == num_epochs
 
 
-def _tell(fit: MemberFit, progress: TrialRecord, num_told: int) -> None:
-    """Bring `progress` up to date, but for epochs among the first `num_told`, which it has already."""
+def _update(progress: TrialRecord, fit: MemberFit, num_recorded: int) -> None:
+    """Update the progress after an epoch.
+
+    The progress already has the first `num_recorded` epochs, so it does not change after one of these.
+    """
     num_epochs = len(fit.history)
-    if num_epochs < num_told:
+    if num_epochs < num_recorded:
         return
     progress.history = [asdict(epoch) for epoch in fit.history]
     progress.ended_s = [*progress.ended_s, *[time.time()] * num_epochs][:num_epochs]
@@ -126,7 +133,11 @@ def _tell(fit: MemberFit, progress: TrialRecord, num_told: int) -> None:
 
 
 def _report(fit: MemberFit, interval: int | None) -> None:
-    """Tell Ray Tune of the last epoch; with the state at each `interval`, when it may be handed on."""
+    """Report the last epoch to Ray Tune.
+
+    With an `interval`, every so many epochs and the last epoch are reported with the state, which Ray may pass on to
+    another trial.
+    """
     figures = {METRIC: fit.best.val_macro_f1, TIME: len(fit.history), "val_loss": fit.best.val_loss}
     if interval is None or (len(fit.history) % interval and not fit.is_done):
         ray_tune.report(figures)
@@ -137,5 +148,6 @@ def _report(fit: MemberFit, interval: int | None) -> None:
 
 
 def _state_in(checkpoint: Checkpoint) -> bytes:
+    """The bytes of the state in a checkpoint of Ray."""
     with checkpoint.as_directory() as folder:
         return Path(folder, STATE_FILE).read_bytes()

@@ -1,23 +1,23 @@
-"""Searching for the best model and recipe: a training a trial, on fractional resources. [Ray Tune]
+"""The `tune` job: a search for the best model sizes and recipe, with one training per trial. [Ray Tune]
 
-What a trial has done stands in its own files (`learning/trials.py`); Ray Tune decides which point comes next and
-who stops. So a search that is killed loses the epochs of each running trial since its last state.
+Trials run on fractions of CPUs and GPUs. Each trial writes its progress to its own files (`tuning/trial_files.py`), and
+Ray Tune decides which point is tried next and which trial stops. A killed search therefore loses, per running trial,
+only the epochs since the trial's last state.
 """
 
 from __future__ import annotations
 
 import os
-import time
 import warnings
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
 import optuna
 import pyarrow as pa
 from ray import tune as ray_tune
-from ray.tune import Callback, FailureConfig, RunConfig, Tuner
+from ray.tune import FailureConfig, RunConfig, Tuner
 
 from vidclf import arguments, gpu_worker, ray_cluster, storage, tally
 from vidclf.config import TuneConfig
@@ -31,17 +31,19 @@ from vidclf.training.leakage import SplitAssignment
 from vidclf.training.member_plan import data_digest
 from vidclf.tuning import space as space_module
 from vidclf.tuning import trial_files
-from vidclf.tuning.ensemble_from_trials import publish_chosen
+from vidclf.tuning.ensemble_from_trials import publish_from_trials
 from vidclf.tuning.ray_search import METRIC, ray_domain, scheduler, searcher
+from vidclf.tuning.search_log import SearchLog, TimeIsUp, begin_log
+from vidclf.tuning.search_log import shown as shown  # reports import it from here
 from vidclf.tuning.space import POINT, read_space
 from vidclf.tuning.study import (
     STUDY_FILE,
     Study,
+    check_comparable,
+    check_grid_size,
+    check_same_search,
     locations,
     method,
-    refuse_incomparable,
-    refuse_large_grid,
-    refuse_other,
     train_config,
 )
 from vidclf.tuning.trial_files import BEST_FILE, TRIALS_DIR, TRIALS_FILE
@@ -52,111 +54,147 @@ ENSEMBLE_DIR = "ensemble"
 SUMMARY_FILE = "summary.json"
 
 RAY_TUNE_DIR = "_ray_tune"
+"""Ray Tune's own record of the search, deleted when the search is complete."""
 
 RUN_NAME = "search"
 
 MAX_FAILURES = 2
-"""Restarts of a trial whose worker or node died; one that fails of itself would fail again, and is over."""
+"""Restarts of a trial whose worker or node died. A trial that fails with an error of its own is not restarted, because
+it would fail again."""
+
+RAY_ENVIRONMENT = {
+    # The search writes its own progress and curves.
+    "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",
+    "TUNE_PRINT_ALL_TRIAL_ERRORS": "0",
+    "RAY_AIR_NEW_OUTPUT": "0",
+    # An interrupt ends this job like any other job, and the search continues when submitted again.
+    "TUNE_DISABLE_SIGINT_HANDLER": "1",
+    # Seconds between two records of the existing trials. A trial that is in no record is lost if the search is killed.
+    "TUNE_GLOBAL_CHECKPOINT_S": "5",
+}
 
 
 @dataclass(frozen=True, kw_only=True)
 class SearchResult:
-    """A search that has ended."""
+    """A finished search."""
 
     config: TuneConfig
     space: dict[str, Any]
     searched: list[str]
-    """keys of the space that trials differ in"""
+    """keys of the space whose values differ between trials"""
     trials: pa.Table
     """`schema.trials`, the best first"""
     num_planned: int
     ensemble: str | None
-    """directory of the ensemble made of trials"""
+    """directory of the ensemble made from trials"""
+
+
+@dataclass(frozen=True, kw_only=True)
+class PreparedSearch:
+    """A search whose configuration, features and output directory have been checked."""
+
+    study: Study
+    assignments: dict[str, SplitAssignment]
+    """splits by location of the features"""
+    data: dict[str, TrainingData]
+    """by location of the features"""
+    identity: dict[str, Any]
+    """content of `study.json`: everything that makes it the same search when it is submitted again"""
+    is_begun: bool
+    """whether the output directory already holds this search"""
 
 
 def tune(config: TuneConfig, features: Mapping[str, FeatureSet], weights: Mapping[str, str]) -> SearchResult | None:
-    """Search, write trials.parquet, best.yaml and, where asked for, the ensemble; None after a dry run.
+    """Search, then write `trials.parquet`, `best.yaml` and, with `--ensemble-from-trials`, the ensemble.
 
-    `features` and where their backbone's weights were, `weights`, are by location. Raises ConfigError before any
-    work where space and features do not fit, or the directory holds another search, RunStopped where no trial
-    ends with a score.
+    `features` maps the location of each feature directory to its content, and `weights` to the location of its
+    backbone's weights. Returns None after a dry run.
+
+    Raises ConfigError before any work if the space and the features do not fit or the directory holds another search,
+    and RunStopped if no trial ends with a score.
     """
     # Workers have other working directories, so no location may be relative.
-    features = {storage.canonical(location): found for location, found in features.items()}
-    weights = {storage.canonical(location): found for location, found in weights.items()}
-    config = replace(config, output=storage.canonical(config.output), features=tuple(features))
-    arguments.check_outputs(config)
-    searched = read_space(config.space)
-    guard = lease.guard(config.output)
-    study = Study(config=config, space=searched, locations=locations(searched, features), guard=guard)
-    refuse_large_grid(study)
-    divisions = {
-        location: leakage.assign_splits(found, train_config(study, location)) for location, found in features.items()
-    }
-    refuse_incomparable({location: division.features for location, division in divisions.items()})
-    data = {location: training_data(division.features) for location, division in divisions.items()}
-    if config.mlflow is not None:
-        tracking.check_mlflow(config.mlflow)
-    identity = {
-        **searched.described(),
-        "num_samples": config.num_samples,
-        "seed": config.seed,
-        "split": config.split,
-        "features": {location: data_digest([division.features]) for location, division in divisions.items()},
-    }
-    is_begun = refuse_other(config, identity)
-    print(*sorted({division.summary for division in divisions.values()}), sep="\n")
+    features = {storage.canonical(location): feature_set for location, feature_set in features.items()}
+    weights = {storage.canonical(location): source for location, source in weights.items()}
+    search = prepare(config, features)
+    study = search.study
+    config = study.config
+    print(*sorted({assignment.summary for assignment in search.assignments.values()}), sep="\n")
     if config.dry_run:
-        names = ", ".join(space_module.searched(searched))
-        verb = "go on with" if is_begun else "search"
-        print(f"would {verb} {study.num_trials} trials over {names} by {method(searched)} into {config.output}")
+        names = ", ".join(space_module.searched(study.space))
+        verb = "continue with" if search.is_begun else "search"
+        print(f"would {verb} {study.num_trials} trials over {names} by {method(study.space)} into {config.output}")
         print(*filter(None, [arguments.would_delete(config)]), sep="\n", end="")
         return None
-    is_complete = is_begun and _is_complete(study)
+    is_complete = search.is_begun and _is_complete(study)
     if not is_complete:
         study = replace(study, gpus=config.gpus_per_trial if ray_cluster.connect().num_gpus else 0.0)
-        gpu_worker.gpu_bytes(study.gpus)  # refuses a GPU that torch cannot use
+        gpu_worker.gpu_bytes(study.gpus)  # raises ConfigError if torch cannot use the GPU
     if config.overwrite:
         outputs.clear(output_files.SEARCH, "--output", config.output)
     storage.create_dir(config.output)
-    storage.publish_json(storage.join(config.output, STUDY_FILE), identity)
+    storage.publish_json(storage.join(config.output, STUDY_FILE), search.identity)
     if not is_complete:
-        _search(study, data)
+        _search(study, search.data)
     table = storage.read_table(storage.join(config.output, TRIALS_FILE))
-    return _publish(study, table, divisions, data, weights)
+    return _publish(study, table, search, weights)
 
 
-def _publish(
-    study: Study,
-    table: pa.Table,
-    divisions: Mapping[str, SplitAssignment],
-    data: Mapping[str, TrainingData],
-    weights: Mapping[str, str],
-) -> SearchResult:
-    """best.yaml, the splits and the ensemble. RunStopped, naming the first error, where no trial has a score."""
+def prepare(config: TuneConfig, features: Mapping[str, FeatureSet]) -> PreparedSearch:
+    """Check everything that can be checked without Ray, and assign splits. Changes no file. Raises ConfigError."""
+    config = replace(config, output=storage.canonical(config.output), features=tuple(features))
+    arguments.check_outputs(config)
+    space = read_space(config.space)
+    study = Study(config=config, space=space, locations=locations(space, features), guard=lease.guard(config.output))
+    check_grid_size(study)
+    assignments = {
+        location: leakage.assign_splits(feature_set, train_config(study, location))
+        for location, feature_set in features.items()
+    }
+    check_comparable({location: assignment.features for location, assignment in assignments.items()})
+    data = {location: training_data(assignment.features) for location, assignment in assignments.items()}
+    if config.mlflow is not None:
+        tracking.check_mlflow(config.mlflow)
+    identity = {
+        **space.described(),
+        "num_samples": config.num_samples,
+        "seed": config.seed,
+        "split": config.split,
+        "features": {location: data_digest([assignment.features]) for location, assignment in assignments.items()},
+    }
+    return PreparedSearch(
+        study=study,
+        assignments=assignments,
+        data=data,
+        identity=identity,
+        is_begun=check_same_search(config, identity),
+    )
+
+
+def _publish(study: Study, table: pa.Table, search: PreparedSearch, weights: Mapping[str, str]) -> SearchResult:
+    """Publish `best.yaml`, the splits and the ensemble. RunStopped with the first error if no trial has a score."""
     config = study.config
     rows: list[dict[str, Any]] = table.to_pylist()
-    best = next((entry for entry in rows if entry["error"] is None and entry["macro_f1"] is not None), None)
+    best = next((row for row in rows if row["error"] is None and row["macro_f1"] is not None), None)
     if best is None:
-        errors = sorted((entry for entry in rows if entry["error"]), key=lambda entry: entry["started_s"] or 0.0)
-        told = f"the first: {trial_files.first_line(errors[0]['error'])}" if errors else "none had ended an epoch"
-        raise RunStopped(f"{config.output}: none of {len(rows)} trials has a score; {told}")
+        failed = sorted((row for row in rows if row["error"]), key=lambda row: row["started_s"] or 0.0)
+        reason = f"the first error: {trial_files.first_line(failed[0]['error'])}" if failed else "no epoch ended"
+        raise RunStopped(f"{config.output}: none of {len(rows)} trials has a score; {reason}")
     note = f"best of {len(rows)} trials by {method(study.space)}, {config.space}"
     content = trial_files.best_yaml(best, config.split, note)
     storage.publish_bytes(storage.join(config.output, BEST_FILE), content)
-    divisions[best["features"]].publish(config.output)
+    location = best["features"]
+    search.assignments[location].publish(config.output)
     directory = None
     if config.ensemble_from_trials is not None:
         directory = storage.join(config.output, ENSEMBLE_DIR)
-        location = best["features"]
-        chosen = replace(train_config(study, location), output=directory, **vars(trial_files.fit_config(best)))
-        publish_chosen(
+        publish_from_trials(
             rows,
             config.output,
-            chosen,
+            replace(train_config(study, location), output=directory, **vars(trial_files.fit_config(best))),
             config.ensemble_from_trials,
-            divisions[location],
-            data[location],
+            search.assignments[location],
+            search.data[location],
             weights[location],
             gpus=study.gpus,
         )
@@ -171,56 +209,66 @@ def _publish(
 
 
 def _search(study: Study, data: dict[str, TrainingData]) -> None:
-    """Run the trials that are missing and write trials.parquet."""
-    config, output = study.config, study.config.output
+    """Run the missing trials, then write the table of trials and the summary."""
+    output = study.config.output
+    trials, is_complete = _run_tuner(study, data)
+    rows = [row for row in (_row(study, trial) for trial in trials) if row is not None]
+    _remove_unrecorded(output, {row["trial_id"] for row in rows})
+    _write_tables(study, rows, is_complete)
+    if is_complete:
+        # In population-based training, the directory holds every state that may have been passed on.
+        storage.delete_tree(storage.join(output, RAY_TUNE_DIR))
+
+
+def _run_tuner(study: Study, data: dict[str, TrainingData]) -> tuple[list[Any], bool]:
+    """Begin or continue the search. Returns Ray Tune's trials, and whether all of them have ended."""
+    config = study.config
     resources = ray_cluster.connect()
     if config.mlflow is not None:
         tracking.mlflow_experiment(tracking.mlflow_client(config.mlflow), train_config(study, config.features[0]))
-    cpus = min(config.cpus_per_trial, float(resources.num_cpus))
     optuna.logging.set_verbosity(optuna.logging.WARNING)
-    # Progress and curves are ours; an interrupt ends the job as it does elsewhere, to go on when submitted again.
-    for name, value in (
-        ("TUNE_DISABLE_AUTO_CALLBACK_LOGGERS", "1"),
-        ("TUNE_PRINT_ALL_TRIAL_ERRORS", "0"),
-        ("TUNE_DISABLE_SIGINT_HANDLER", "1"),
-        ("RAY_AIR_NEW_OUTPUT", "0"),
-        # Seconds between two records of which trials there are: one that is in none is lost with a killed search.
-        ("TUNE_GLOBAL_CHECKPOINT_S", "5"),
-    ):
+    for name, value in RAY_ENVIRONMENT.items():
         os.environ.setdefault(name, value)
-    # One copy in each node's object store, which its trials share.
+    cpus = min(config.cpus_per_trial, float(resources.num_cpus))
+    # The trials on a node share one copy of the data in its object store.
     trainable = ray_tune.with_resources(
         ray_tune.with_parameters(run_trial, study=study, data=data),
         {"cpu": cpus, **({"gpu": study.gpus} if study.gpus else {})},
     )
-    directory = storage.join(output, RAY_TUNE_DIR, RUN_NAME)
+    directory = storage.join(config.output, RAY_TUNE_DIR, RUN_NAME)
     is_continued = any("experiment_state" in path for path in storage.list_files(directory))
     with ProgressLine("trials", study.num_trials, "trials") as line, tally.stopped_by_sigterm():
-        log = _Log.current = _Log(study, line)
+        log = begin_log(study, line)
         if is_continued:
             tuner = Tuner.restore(directory, trainable, resume_unfinished=True)
         else:
             storage.delete_tree(directory)
-            tuner = _new_tuner(study, trainable, storage.join(output, RAY_TUNE_DIR))
+            tuner = _new_tuner(study, trainable, log)
         with warnings.catch_warnings():
-            # A trial that goes on counts its reports from 1 again; Optuna's pruners, which nobody asks, care.
+            # A continued trial counts its reports from 1 again. That only matters to Optuna's pruners, which are not
+            # used.
             warnings.filterwarnings("ignore", "The reported value is ignored")
             try:
                 tuner.fit()
-                is_complete = True
-            except _TimeIsUp:
-                is_complete = False
-    rows = [row for row in (_row(study, trial) for trial in log.trials) if row is not None]
-    kept = {row["trial_id"] for row in rows}
-    # Begun after the last thing that Ray wrote down of a search that was then killed.
+            except TimeIsUp:
+                return log.trials, False
+    return log.trials, True
+
+
+def _remove_unrecorded(output: str, trial_ids: Collection[str]) -> None:
+    """Delete the files of all other trials. They began after the last record that Ray wrote of a killed search."""
     for parent, prefix in ((TRIALS_DIR, ""), (tracking.TENSORBOARD_DIR, "trial_")):
         for path in storage.list_dirs(storage.join(output, parent)):
             name = path.rstrip("/").rsplit("/", 1)[-1]
-            if name.removeprefix(prefix) not in kept:
+            if name.removeprefix(prefix) not in trial_ids:
                 outputs.clear_part(output_files.SEARCH, output, f"{parent}/{name}")
+
+
+def _write_tables(study: Study, rows: Sequence[Mapping[str, Any]], is_complete: bool) -> None:
+    """Write `trials.parquet`, then `summary.json`, whose `is_complete` marks that no trial is left to run."""
+    output = study.config.output
     table = trial_files.table(rows, space_module.searched(study.space))
     storage.publish_table(storage.join(output, TRIALS_FILE), table)
-    # Last, as the marker that nothing is left to run.
     summary = {
         "is_complete": is_complete,
         "num_planned": study.num_trials,
@@ -229,12 +277,9 @@ def _search(study: Study, data: dict[str, TrainingData]) -> None:
         "num_epochs": sum(row["num_epochs"] for row in rows),
     }
     storage.publish_json(storage.join(output, SUMMARY_FILE), summary)
-    if is_complete:
-        # In population-based training it holds every state that was to be handed on.
-        storage.delete_tree(storage.join(output, RAY_TUNE_DIR))
 
 
-def _new_tuner(study: Study, trainable: Any, directory: str) -> Tuner:
+def _new_tuner(study: Study, trainable: Any, log: SearchLog) -> Tuner:
     is_grid = study.space.search.algorithm == "grid"
     domains = {name: ray_domain(domain) for name, domain in study.space.domains.items()}
     return Tuner(
@@ -246,96 +291,22 @@ def _new_tuner(study: Study, trainable: Any, directory: str) -> Tuner:
             search_alg=searcher(study),
             scheduler=scheduler(study),
             num_samples=1 if is_grid else study.config.num_samples,
-            # A worker takes two seconds to start.
+            # A new worker takes two seconds to start.
             reuse_actors=True,
             trial_dirname_creator=_trial_id,
         ),
         run_config=RunConfig(
             name=RUN_NAME,
-            storage_path=directory,
+            storage_path=storage.join(study.config.output, RAY_TUNE_DIR),
             failure_config=FailureConfig(max_failures=MAX_FAILURES),
-            callbacks=[_Log.current],
+            callbacks=[log],
             verbose=0,
         ),
     )
 
 
-class _TimeIsUp(Exception):
-    """The time budget is spent. Ray's own budget ends a search for good; one that is left so goes on later."""
-
-
-class _Log(Callback):
-    """A line for each trial that is over, how far the search is, and whether its time is up."""
-
-    current: _Log
-
-    def __init__(self, study: Study, line: ProgressLine) -> None:
-        self._study, self._line = study, line
-        self._over: set[str] = set()
-        self._best = 0.0
-        budget = study.config.time_budget
-        self._deadline = time.monotonic() + budget if budget is not None else None
-        self.trials: list[Any] = []
-        """Ray Tune's, when the search has ended"""
-
-    def __reduce__(self) -> Any:
-        """A search that is continued logs to the job that continues it, not to the one that began."""
-        return _current_log, ()
-
-    def setup(self, stop: Any = None, num_samples: Any = None, total_num_samples: Any = None, **info: Any) -> None:
-        pass
-
-    def on_step_end(self, iteration: int, trials: list[Any], **info: Any) -> None:
-        self._over |= {trial.trial_id for trial in trials if trial.is_finished()}
-        running = sum(trial.status == "RUNNING" for trial in trials)
-        self._line.update(len(self._over), f"{running} running, best macro F1 {self._best:.3f}")
-        if self._deadline is not None and time.monotonic() > self._deadline:
-            self._line.say(f"the time budget of {self._study.config.time_budget:.0f} s is spent")
-            raise _TimeIsUp
-
-    def on_experiment_end(self, trials: list[Any], **info: Any) -> None:
-        self.trials = list(trials)
-
-    def on_trial_result(self, iteration: int, trials: Any, trial: Any, result: dict[str, Any], **info: Any) -> None:
-        self._best = max(self._best, result.get(METRIC, 0.0))
-
-    def on_trial_complete(self, iteration: int, trials: Any, trial: Any, **info: Any) -> None:
-        self._say(trial.trial_id, None)
-
-    def on_trial_error(self, iteration: int, trials: Any, trial: Any, **info: Any) -> None:
-        self._say(trial.trial_id, "its worker died")
-
-    def _say(self, trial_id: str, error: str | None) -> None:
-        names = space_module.searched(self._study.space)
-        row = trial_files.row(self._study.config.output, trial_id, error, names)
-        self._line.say(line_of(row, names))
-
-
-def _current_log() -> _Log:
-    return _Log.current
-
-
-def line_of(row: Mapping[str, Any], searched: Sequence[str]) -> str:
-    """A trial that is over, in one line."""
-    drawn = ", ".join(f"{name} {shown(row[name])}" for name in searched)
-    if row["error"] is not None:
-        return f"trial {row['trial_id']}: {row['status']}: {trial_files.first_line(row['error'])} ({drawn})"
-    scored = f"macro F1 {row['macro_f1']:.3f} at epoch {row['best_epoch']}" if row["best_epoch"] else "no epoch ended"
-    run = f"{row['num_epochs']} run, {row['status']}, {row['duration_s']:.1f} s"
-    return f"trial {row['trial_id']}: {scored}, {run} ({drawn})"
-
-
-def shown(value: Any) -> str:
-    """A setting as people read it."""
-    if isinstance(value, (list, tuple)):
-        return " ".join(shown(item) for item in value)
-    if value is None:
-        return "–"
-    return f"{value:.3g}" if isinstance(value, float) else str(value)
-
-
 def _row(study: Study, trial: Any) -> dict[str, Any] | None:
-    """The row of a trial of Ray Tune; None where the time was up before it began."""
+    """The row of one of Ray Tune's trials; None if the time was up before it began."""
     has_failed = trial.status == "ERROR"
     if not has_failed and trial_files.progress_of(study.config.output, trial.trial_id) is None:
         return None
@@ -348,6 +319,6 @@ def _trial_id(trial: Any) -> str:
 
 
 def _is_complete(study: Study) -> bool:
-    """Whether no trial is left, nor one that the time budget stopped."""
+    """Whether every trial has ended; a trial that the time budget stopped has not."""
     path = storage.join(study.config.output, SUMMARY_FILE)
     return storage.exists(path) and bool(storage.read_json(path)["is_complete"])

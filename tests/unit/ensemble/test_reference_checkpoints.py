@@ -394,7 +394,7 @@ def test_an_ensemble_that_an_earlier_version_calibrated_is_calibrated_again(tmp_
 def test_features_of_another_width_are_refused(tmp_path: Path) -> None:
     directory = write(tmp_path / "reference", checkpoint())
     with pytest.raises(
-        ConfigError, match=r"was trained on 1280 features a frame, f holds 2048 \(resnet50\); extract with"
+        ConfigError, match=r"was trained on 1280 features per frame, f holds 2048 \(resnet50\); extract with"
     ):
         train(config(directory, tmp_path / "ensemble"), [feature_set(2048)], ["DEFAULT"])
     assert not storage.exists(str(tmp_path / "ensemble"))

@@ -1,4 +1,4 @@
-"""Which frames a training step sees, with literal positions."""
+"""Frame plans of the augmentation, with literal positions."""
 
 from __future__ import annotations
 
@@ -25,8 +25,8 @@ def test_every_frame_once_and_padding_stays_in_the_video() -> None:
     [
         (4, 1.0, [0.0, 1.0, 2.0, 3.0]),
         (4, 0.5, [0.5, 2.5]),  # the midpoints of halves
-        (2, 2.0, [0.0, 0.25, 0.75, 1.0]),  # the outer ones would be at -0.25 and 1.25
-        (3, 0.1, [1.0]),  # at least one frame, the middle
+        (2, 2.0, [0.0, 0.25, 0.75, 1.0]),  # the outer positions would be at -0.25 and 1.25
+        (3, 0.1, [1.0]),  # at least one frame: the middle one
     ],
 )
 def test_resampling_takes_the_midpoints_of_equal_spans(length: int, scale: float, positions: list[float]) -> None:
@@ -52,32 +52,32 @@ def test_thinning_keeps_a_share_in_order_and_never_takes_padding() -> None:
     for _ in range(20):
         plan = thinned(every_frame(lengths(10, 4, 1)), 0.7, generator)
         assert plan.lengths_B.tolist() == [7, 3, 1]
-        for row, (kept, length) in enumerate(zip(plan.lengths_B.tolist(), (10, 4, 1), strict=True)):
-            real = plan.positions_BL[row, :kept].tolist()
+        for row, (num_kept, length) in enumerate(zip(plan.lengths_B.tolist(), (10, 4, 1), strict=True)):
+            real = plan.positions_BL[row, :num_kept].tolist()
             assert real == sorted(set(real))
             assert max(real) < length
 
 
 def test_thinning_by_nothing_changes_nothing() -> None:
     plan = every_frame(lengths(5, 2))
-    same = thinned(plan, 1.0, torch.Generator().manual_seed(0))
-    assert same.lengths_B.tolist() == [5, 2]
-    assert same.positions_BL.tolist() == plan.positions_BL.tolist()
+    unchanged = thinned(plan, 1.0, torch.Generator().manual_seed(0))
+    assert unchanged.lengths_B.tolist() == [5, 2]
+    assert unchanged.positions_BL.tolist() == plan.positions_BL.tolist()
 
 
 def test_an_augmented_batch_of_one_length_keeps_one_length() -> None:
-    seen = set()
+    drawn_lengths = set()
     generator = torch.Generator().manual_seed(1)
     for _ in range(40):
         plan: FramePlan = augmented(lengths(73, 73, 73), FitConfig(), generator)
         assert len(set(plan.lengths_B.tolist())) == 1
         assert float(plan.positions_BL.min()) >= 0
         assert float(plan.positions_BL.max()) <= 72
-        seen.add(int(plan.lengths_B[0]))
+        drawn_lengths.add(int(plan.lengths_B[0]))
     # From 0.7 of 0.85 × 73 = 62 frames to all of 1.15 × 73 = 84.
-    assert min(seen) >= 43
-    assert max(seen) <= 84
-    assert len(seen) > 10
+    assert min(drawn_lengths) >= 43
+    assert max(drawn_lengths) <= 84
+    assert len(drawn_lengths) > 10
 
 
 def test_without_augmentation_a_step_sees_every_frame() -> None:

@@ -1,4 +1,4 @@
-"""What is fitted on validation, on features whose answers are known."""
+"""Calibration on the validation split, with features whose results are known."""
 
 from __future__ import annotations
 
@@ -18,7 +18,8 @@ from vidclf.ensemble.member_record import MemberRecord
 from vidclf.ensemble.temporal_model import TemporalClassifier
 from vidclf.features.feature_set import FeatureSet
 from vidclf.features.spec import FeatureSpec
-from vidclf.training.calibrate import calibrate, fit_calibration
+from vidclf.training.calibrate import calibrate
+from vidclf.training.calibration_fit import fit_calibration
 from vidclf.uncertainty.folds import cross_fitted
 from vidclf.uncertainty.frame_agreement import frame_agreement
 from vidclf.uncertainty.ood import motion
@@ -32,13 +33,13 @@ MODEL = ModelConfig(hidden_dim=4, num_lstm_layers=1, num_attention_heads=2, clas
 
 def test_each_video_gets_its_value_from_the_other_folds() -> None:
     values_B = np.array([1.0, 2.0, 4.0, 8.0])
-    found = cross_fitted(np.array([0, 0, 1, 2]), lambda inside: values_B[inside].sum(), lambda total, inside: total)
-    assert found.tolist() == [12.0, 12.0, 11.0, 7.0]
+    fitted_B = cross_fitted(np.array([0, 0, 1, 2]), lambda inside: values_B[inside].sum(), lambda total, inside: total)
+    assert fitted_B.tolist() == [12.0, 12.0, 11.0, 7.0]
     assert cross_fitted(np.zeros(2, int), lambda inside: inside.sum(), lambda total, inside: total).tolist() == [2, 2]
 
 
 def test_the_error_after_is_that_of_videos_the_temperature_has_not_seen() -> None:
-    # Two folds of 4,000 videos, 3,000 of them right at 98 %: each fold cools the other to 75 %.
+    # Two folds of 4,000 videos, 3,000 of them right at 98 %: each fold lowers the other's confidence to 75 %.
     sure = 1 / (1 + np.exp(-4))
     probabilities_VMBC = np.tile(np.array([sure, 1 - sure], np.float32), (1, 1, 8000, 1))
     labels_B, folds_B = np.array(([0] * 3000 + [1] * 1000) * 2), np.repeat([0, 1], 4000)
@@ -50,24 +51,24 @@ def test_the_error_after_is_that_of_videos_the_temperature_has_not_seen() -> Non
 
 
 def assert_probes(loaded: Ensemble) -> None:
-    """The probe is 8 videos, and what the ensemble says of them in all views when it is done."""
+    """The probe has 8 videos, and their probabilities from the finished ensemble in all views."""
     probe = loaded.trust.probe
     assert probe is not None
-    assert [len(own) for own in probe.sequences_S] == [8] * len(loaded.info.backbones)
-    answers_VBC = loaded(probe.sequences_S, tta=True).view_probabilities_VBC
-    np.testing.assert_allclose(probe.probabilities_VBC, answers_VBC, atol=1e-6)
-    assert answers_VBC.shape == (4, 8, 2)
+    assert [len(sequences) for sequences in probe.sequences_S] == [8] * len(loaded.info.backbones)
+    probabilities_VBC = loaded(probe.sequences_S, tta=True).view_probabilities_VBC
+    np.testing.assert_allclose(probe.probabilities_VBC, probabilities_VBC, atol=1e-6)
+    assert probabilities_VBC.shape == (4, 8, 2)
 
 
 def calibrated(directory: Path, sets: list[FeatureSet], first_look: list[FeatureSet] | None = None) -> Ensemble:
-    """Read back: a member with random weights of each backbone, calibrated on these features."""
+    """An ensemble of one member with random weights per backbone, calibrated on these features and read back."""
     members = []
     for index, features in enumerate(sets):
         torch.manual_seed(index)
         state = TemporalClassifier(features.spec.feature_dim, 2, MODEL).state_dict()
         digest = files.write_member(str(directory), index, state)
         members.append(MemberRecord(file=files.member_file(index), backbone=features.spec.backbone, digest=digest))
-    bare = MembersInfo(
+    uncalibrated = MembersInfo(
         classes=["A", "B"],
         backbones=[FittedBackbone.of(features.spec, "DEFAULT") for features in sets],
         model=MODEL,
@@ -75,7 +76,7 @@ def calibrated(directory: Path, sets: list[FeatureSet], first_look: list[Feature
         training={},
         versions={},
     )
-    info = calibrate(str(directory), bare, sets, first_look)
+    info = calibrate(str(directory), uncalibrated, sets, first_look)
     write_info(str(directory), info)
     loaded = files.load(str(directory), torch.device("cpu"))
     assert loaded.info == info
@@ -91,7 +92,7 @@ def test_an_ensemble_is_calibrated_and_read_back(tmp_path: Path) -> None:
     assert [view.name for view in info.views] == ["original", "reverse", "faster", "slower"]
     assert sum(view.weight for view in info.views) == pytest.approx(1)
     assert info.calibration.num_videos == 12
-    # All 12 of validation, and train's 12 by cross-fitting.
+    # All 12 validation videos, and the 12 train videos by cross-fitting.
     assert (info.trust.ood.num_videos, info.trust.ood.level) == (24, 0.95)
     output = loaded([features.features[12:]])
     correct_B = output.probabilities_BC.argmax(axis=1) == [0, 1] * 6
@@ -99,7 +100,7 @@ def test_an_ensemble_is_calibrated_and_read_back(tmp_path: Path) -> None:
     assert info.training["val_accuracy"] == correct_B.mean()
     assert output.ood_score_B.max() <= 1 < loaded([[-features.features[12]]]).ood_score_B[0]
     assert_probes(loaded)
-    # Frames say what their class is, whatever the member makes of them.
+    # Frames show their class, whatever the member predicts for them.
     agreement_B = loaded.trust.discriminants[0].agreement(features.features[12:], [0, 1] * 6)
     assert agreement_B.tolist() == pytest.approx([1.0] * 12)
 
@@ -113,22 +114,22 @@ def test_each_look_has_a_space_of_its_own(tmp_path: Path) -> None:
         ]
         return half_and_half(spec, [rows_TD.astype(np.float16) for rows_TD in centred])
 
-    # Keyframes differ more from each other than the frames of the full look do.
+    # Keyframes differ more from each other than the frames of the full look.
     full = look(replace(SPEC, sampling=asdict(SamplingPlan(num_frames=48))), 48, 0.02)
     keyframes = look(SPEC, 3, 0.2)
     loaded = calibrated(tmp_path, [full], [keyframes])
     assert list(loaded.trust.spaces) == ["full", "keyframes", "subset"]
-    seen = {
+    sequences_of_look = {
         "full": full.features,
         "keyframes": keyframes.features,
         "subset": [rows_TD[evenly_spread(48, 24)] for rows_TD in full.features],
     }
-    for name, sequences in seen.items():
+    for name, sequences in sequences_of_look.items():
         (space,) = loaded.trust.spaces[name]
         expected_CK = [motion(sequences[index:20:2]).mean(axis=0) for index in range(2)]
         np.testing.assert_allclose(space.motion_means_CK, expected_CK, rtol=1e-6)
-        told_B = loaded.trust.full["plain"].ood_B if name == "full" else loaded.trust.stages[name].ood_B
-        np.testing.assert_allclose(loaded([sequences[20:]], stage=name).ood_score_B, told_B, rtol=1e-3)
+        stored_B = loaded.trust.full["plain"].ood_B if name == "full" else loaded.trust.stages[name].ood_B
+        np.testing.assert_allclose(loaded([sequences[20:]], stage=name).ood_score_B, stored_B, rtol=1e-3)
 
 
 def test_members_of_two_backbones_are_calibrated_together(tmp_path: Path) -> None:
@@ -136,16 +137,19 @@ def test_members_of_two_backbones_are_calibrated_together(tmp_path: Path) -> Non
     loaded = calibrated(tmp_path, sets)
     info = loaded.info
     assert (len(info.trust.ood.distances), info.trust.ood.num_videos) == (2, 24)
-    seen_S = [features.features[12:] for features in sets]
-    output = loaded(seen_S)
+    validation_S = [features.features[12:] for features in sets]
+    output = loaded(validation_S)
     assert output.ood_score_B.max() <= 1
     assert_probes(loaded)
-    # What one backbone finds strange counts, though the other does not.
-    strange_S = [seen_S[0], [rows_TD + np.float16(30) for rows_TD in seen_S[1]]]
-    assert (loaded(strange_S).ood_score_B > output.ood_score_B).all()
-    # Frames say their class in the features of one backbone, and nothing in those of the other.
-    agreement_B = frame_agreement(loaded.trust.discriminants, seen_S, [0, 1] * 6)
-    own = [one.agreement(seen, [0, 1] * 6) for one, seen in zip(loaded.trust.discriminants, seen_S, strict=True)]
-    assert own[1].tolist() == pytest.approx([1.0] * 12)
-    assert own[0].mean() < 0.9
-    assert agreement_B.tolist() == pytest.approx(((own[0] + own[1]) / 2).tolist())
+    # A video that is out of distribution for one backbone only gets a higher OOD score.
+    shifted_S = [validation_S[0], [rows_TD + np.float16(30) for rows_TD in validation_S[1]]]
+    assert (loaded(shifted_S).ood_score_B > output.ood_score_B).all()
+    # Frames show their class in the features of one backbone, and not in those of the other.
+    agreement_B = frame_agreement(loaded.trust.discriminants, validation_S, [0, 1] * 6)
+    agreements = [
+        discriminant.agreement(sequences, [0, 1] * 6)
+        for discriminant, sequences in zip(loaded.trust.discriminants, validation_S, strict=True)
+    ]
+    assert agreements[1].tolist() == pytest.approx([1.0] * 12)
+    assert agreements[0].mean() < 0.9
+    assert agreement_B.tolist() == pytest.approx(((agreements[0] + agreements[1]) / 2).tolist())

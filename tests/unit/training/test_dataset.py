@@ -1,4 +1,4 @@
-"""From features to training data."""
+"""Training data from feature sets."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ SPEC = FeatureSpec(
 
 
 def feature_set() -> FeatureSet:
-    """Four videos, B before A, one of each in train and val."""
+    """Four videos, label B before A, one of each label in train and in val."""
     return FeatureSet(
         spec=SPEC,
         video_ids=["1", "2", "3", "4"],
@@ -62,8 +62,8 @@ def test_draws_are_even_over_classes_and_over_the_videos_of_a_class() -> None:
     counts = torch.bincount(torch.tensor(labels)[drawn], minlength=3)
     assert counts.sum() == 4 * 3910
     assert bool(((counts / counts.sum() - 1 / 3).abs() < 0.02).all())
-    of_the_rare = torch.bincount(drawn[drawn >= 3900] - 3900, minlength=10) / counts[2]
-    assert bool(((of_the_rare - 1 / 10).abs() < 0.02).all())
+    share_of_rare_videos = torch.bincount(drawn[drawn >= 3900] - 3900, minlength=10) / counts[2]
+    assert bool(((share_of_rare_videos - 1 / 10).abs() < 0.02).all())
 
 
 def two_videos() -> Sequences:

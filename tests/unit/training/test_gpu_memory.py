@@ -1,4 +1,4 @@
-"""What a training takes of a GPU's memory, in literal bytes, and how it fits into its share."""
+"""GPU memory of a training, in literal bytes, and its placement in its share."""
 
 from __future__ import annotations
 
@@ -31,8 +31,8 @@ def data(num_train: int, num_val: int, num_frames: int) -> TrainingData:
 
 
 def test_weights_are_counted_with_what_a_step_adds() -> None:
-    # 10 weights, 6 of them in the LSTM: weight, gradient, two moments; then the average; then 4 in half precision and
-    # the gradients of 6 again.
+    # 10 weights, 6 of them in the LSTM: weight, gradient, two moments; then the averaged weights; then 4 weights in
+    # half precision, and the gradients of the 6 again.
     assert gpu_memory.weights_bytes(10, 6, FitConfig(averaged_epochs=0.0)) == 4 * 4 * 10 + 2 * 4 + 4 * 6
     assert gpu_memory.weights_bytes(10, 6, FULL_SIZE) == 5 * 4 * 10 + 2 * 4 + 4 * 6
 
@@ -40,13 +40,20 @@ def test_weights_are_counted_with_what_a_step_adds() -> None:
 def test_activations_grow_with_the_longest_scale_and_the_batch() -> None:
     # 1.15 × 20 = 23 frames are drawn.
     tiny = FitConfig(hidden_dim=1, num_attention_heads=1, num_lstm_layers=1, classifier_dims=(), batch_size=2)
-    of_features, of_blocks, of_lstm, of_attention = 14 * 3, 2 * 19, 2 * 7 * 4 + 2 * 5 * 4, (12 + 8 + 12 + 2) * 2
-    assert gpu_memory.activations_bytes(tiny, 3, 20) == 2 * 23 * (of_features + of_blocks + of_lstm + of_attention)
-    looks_at_ten = FitConfig(
+    feature_bytes, block_bytes, lstm_bytes, attention_bytes = (
+        14 * 3,
+        2 * 19,
+        2 * 7 * 4 + 2 * 5 * 4,
+        (12 + 8 + 12 + 2) * 2,
+    )
+    assert gpu_memory.activations_bytes(tiny, 3, 20) == 2 * 23 * (
+        feature_bytes + block_bytes + lstm_bytes + attention_bytes
+    )
+    ten_frames = FitConfig(
         hidden_dim=1, num_attention_heads=1, num_lstm_layers=1, classifier_dims=(), batch_size=2, num_frames=10
     )
-    assert gpu_memory.activations_bytes(looks_at_ten, 3, 20) == 2 * (
-        23 * of_features + 10 * (of_blocks + of_lstm + of_attention)
+    assert gpu_memory.activations_bytes(ten_frames, 3, 20) == 2 * (
+        23 * feature_bytes + 10 * (block_bytes + lstm_bytes + attention_bytes)
     )
 
 
@@ -77,7 +84,7 @@ def test_four_full_size_members_on_a_slice_of_10_gb() -> None:
     assert sizes.features_bytes == 560_640_000
     quarter = gpu_memory.place(FLAG, 0.25, MIG_SLICE, sizes, 48)
     assert quarter == Placement(features_on_device=False, parts_per_batch=5)
-    # Together, with their four CUDA contexts of 629,145,600 bytes, they are within the slice.
+    # Four such members with their CUDA contexts of 629,145,600 bytes each fit into the slice.
     assert 4 * (sizes.needed_bytes(quarter) + 629_145_600) == 9_650_768_312
     assert gpu_memory.place(FLAG, 0.5, MIG_SLICE, sizes, 48) == Placement()
     assert gpu_memory.described(FLAG, 0.25, MIG_SLICE, sizes, quarter) == (
@@ -103,7 +110,7 @@ def test_a_share_that_is_too_small_is_refused_with_the_least_that_would_do() -> 
 
 def test_a_training_that_runs_out_goes_on_with_less() -> None:
     tried: list[Placement] = []
-    said: list[str] = []
+    messages: list[str] = []
 
     def train(placement: Placement) -> str:
         tried.append(placement)
@@ -111,19 +118,19 @@ def test_a_training_that_runs_out_goes_on_with_less() -> None:
             raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB\nmore")
         return "trained"
 
-    assert gpu_memory.within_memory(Placement(), 6, train, said.append) == "trained"
+    assert gpu_memory.within_memory(Placement(), 6, train, messages.append) == "trained"
     assert [(placement.features_on_device, placement.parts_per_batch) for placement in tried] == [
         (True, 1),
         (False, 1),
         (False, 2),
         (False, 4),
     ]
-    assert said[1] == (
-        "out of GPU memory with features in the host's memory (CUDA out of memory. Tried to allocate 2.00 GiB); goes "
-        "on with features in the host's memory, batches in 2 parts"
+    assert messages[1] == (
+        "out of GPU memory with features in the host's memory (CUDA out of memory. Tried to allocate 2.00 GiB); "
+        "continues with features in the host's memory, batches in 2 parts"
     )
     with pytest.raises(torch.OutOfMemoryError):
-        gpu_memory.within_memory(Placement(), 3, train, said.append)
+        gpu_memory.within_memory(Placement(), 3, train, messages.append)
 
 
 def test_the_cpu_needs_no_plan() -> None:

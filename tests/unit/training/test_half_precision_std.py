@@ -1,4 +1,4 @@
-"""numpy's standard deviation of halves, to the last bit, a part at a time."""
+"""The standard deviation of half-precision values, part by part, equals numpy's to the last bit."""
 
 from __future__ import annotations
 

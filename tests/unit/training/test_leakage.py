@@ -1,4 +1,4 @@
-"""Near duplicates: found, named where they cross splits, and kept together by new splits."""
+"""Near duplicates: finding them, listing those in different splits, and new splits that keep them together."""
 
 from __future__ import annotations
 
@@ -23,14 +23,16 @@ NUM_VIDEOS = 12
 
 
 def feature_set(**changes: Any) -> FeatureSet:
-    """Six videos of A and six of B, each of its own source and looking like no other, in two frames
-    whose mean is what counts; every third is in val."""
+    """Six videos of label A and six of B; every third is in val.
+
+    Each has its own source and looks like no other. It has two frames, of which only the mean matters.
+    """
     features = []
     for number in range(NUM_VIDEOS):
         video_TD = np.zeros((2, NUM_VIDEOS), np.float16)
         video_TD[0, number] = 2.0
         features.append(video_TD)
-    made = FeatureSet(
+    features_of_all = FeatureSet(
         spec=SPEC,
         video_ids=[f"id{number}" for number in range(NUM_VIDEOS)],
         video_uris=[f"/v/{number}.mp4" for number in range(NUM_VIDEOS)],
@@ -41,11 +43,11 @@ def feature_set(**changes: Any) -> FeatureSet:
         content_digests=[f"digest{number}" for number in range(NUM_VIDEOS)],
         features=features,
     )
-    return replace(made, **changes)
+    return replace(features_of_all, **changes)
 
 
 def with_copy(features: FeatureSet, of: int, at: int, noise: float = 0.1) -> FeatureSet:
-    """Video `at` shows what `of` shows, nearly."""
+    """The feature set with video `at` replaced by a near duplicate of video `of`."""
     copied = list(features.features)
     copied[at] = copied[of] + np.float16(noise) * copied[at]
     return replace(features, features=copied)
@@ -72,12 +74,12 @@ def test_near_pairs_are_the_same_whatever_the_tile(tile: int) -> None:
     angles = np.radians([0, 10, 90, 100, 15])
     unit_ND = np.stack([np.cos(angles), np.sin(angles)], axis=1).astype(np.float32)
     # cos 5° = 0.996, cos 10° = 0.985, cos 15° = 0.966; everything else is beyond 70°.
-    found = {
+    near = {
         (int(i), int(j)): round(float(cosine), 3)
         for pairs in leakage.near_pairs(unit_ND, 0.97, tile)
         for i, j, cosine in zip(*pairs, strict=True)
     }
-    assert found == {(0, 1): 0.985, (1, 4): 0.996, (2, 3): 0.985}
+    assert near == {(0, 1): 0.985, (1, 4): 0.996, (2, 3): 0.985}
 
 
 def test_groups_are_joined_through_clusters_and_named_after_their_first() -> None:
@@ -89,11 +91,11 @@ def test_groups_are_joined_through_clusters_and_named_after_their_first() -> Non
 
 def test_a_near_duplicate_in_another_split_is_named() -> None:
     features = with_copy(with_copy(feature_set(), of=0, at=8), of=3, at=4)  # train and val, train and train
-    division = leakage.assign_splits(features, config())
-    assert division.features is features
-    assert division.clusters == [0, None, None, 1, 1, None, None, None, 0, None, None, None]
-    assert division.num_leaks == 1
-    (row,) = division.leaks.to_pylist()
+    assignment = leakage.assign_splits(features, config())
+    assert assignment.features is features
+    assert assignment.clusters == [0, None, None, 1, 1, None, None, None, 0, None, None, None]
+    assert assignment.num_leaks == 1
+    (row,) = assignment.leaks.to_pylist()
     assert row.pop("cosine") == pytest.approx(0.99, abs=0.01)
     assert row == {
         "video_id": "id0",
@@ -106,7 +108,7 @@ def test_a_near_duplicate_in_another_split_is_named() -> None:
         "other_split": "val",
         "same_content": False,
     }
-    assert division.summary == ("leakage: 1 pair of near duplicates stands in different splits, see leakage.parquet")
+    assert assignment.summary == ("leakage: 1 pair of near duplicates is in different splits, see leakage.parquet")
 
 
 def test_the_threshold_decides_what_is_near() -> None:
@@ -117,16 +119,16 @@ def test_the_threshold_decides_what_is_near() -> None:
 def test_files_of_the_same_content_are_near_whatever_their_features() -> None:
     digests = [f"digest{number}" for number in range(NUM_VIDEOS)]
     digests[1] = digests[2] = digests[11] = "same"  # train, val and val
-    division = leakage.assign_splits(feature_set(content_digests=digests), config())
-    named = [(row["video_id"], row["other_video_id"], row["same_content"]) for row in division.leaks.to_pylist()]
+    assignment = leakage.assign_splits(feature_set(content_digests=digests), config())
+    named = [(row["video_id"], row["other_video_id"], row["same_content"]) for row in assignment.leaks.to_pylist()]
     assert named == [("id1", "id2", True), ("id1", "id11", True)]
-    assert [index for index, cluster in enumerate(division.clusters) if cluster == 0] == [1, 2, 11]
+    assert [index for index, cluster in enumerate(assignment.clusters) if cluster == 0] == [1, 2, 11]
 
 
 def test_without_near_duplicates_nothing_is_named() -> None:
-    division = leakage.assign_splits(feature_set(), config())
-    assert (division.num_leaks, division.leaks.num_rows) == (0, 0)
-    assert division.summary == "leakage: no near duplicates stand in different splits"
+    assignment = leakage.assign_splits(feature_set(), config())
+    assert (assignment.num_leaks, assignment.leaks.num_rows) == (0, 0)
+    assert assignment.summary == "leakage: no near duplicates are in different splits"
 
 
 def test_new_splits_keep_sources_and_near_duplicates_together() -> None:
@@ -134,21 +136,21 @@ def test_new_splits_keep_sources_and_near_duplicates_together() -> None:
     groups[5] = groups[1]
     features = with_copy(feature_set(groups=groups, splits=[None] * NUM_VIDEOS), of=0, at=8)
     for seed in range(5):
-        division = leakage.assign_splits(features, config(split="0.5,0.3,0.2", seed=seed))
-        names = division.features.splits
+        assignment = leakage.assign_splits(features, config(split="0.5,0.3,0.2", seed=seed))
+        names = assignment.features.splits
         assert names[0] == names[8]
         assert names[1] == names[5]
         for label in ("A", "B"):
-            own = {name for name, given in zip(names, features.labels, strict=True) if given == label}
-            assert own == {"train", "val", "test"}
-        assert division.features.groups[8] == "s00"
-        assert division.num_leaks == 0
+            label_splits = {name for name, other in zip(names, features.labels, strict=True) if other == label}
+            assert label_splits == {"train", "val", "test"}
+        assert assignment.features.groups[8] == "s00"
+        assert assignment.num_leaks == 0
 
 
 def test_new_splits_replace_old_ones_and_depend_on_the_seed_alone() -> None:
-    asked = config(split="0.5,0.3,0.2")
-    first = leakage.assign_splits(feature_set(), asked).features.splits
-    assert first == leakage.assign_splits(feature_set(splits=["test"] * NUM_VIDEOS), asked).features.splits
+    split_config = config(split="0.5,0.3,0.2")
+    first = leakage.assign_splits(feature_set(), split_config).features.splits
+    assert first == leakage.assign_splits(feature_set(splits=["test"] * NUM_VIDEOS), split_config).features.splits
     others = [leakage.assign_splits(feature_set(), config(split="0.5,0.3,0.2", seed=seed)) for seed in (1, 2, 3)]
     assert any(first != other.features.splits for other in others)
 

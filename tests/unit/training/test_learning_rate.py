@@ -1,4 +1,4 @@
-"""The learning rate, epoch by epoch."""
+"""The learning rate of each epoch."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Focal loss against cross-entropy and by hand."""
+"""Focal loss, compared with cross-entropy and with values computed by hand."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ def test_class_weights_scale_the_terms_of_their_class() -> None:
 
 def test_focus_smoothing_and_class_weights_by_hand() -> None:
     # p = 1/2, 1/4, 1/4; target 0.8, 0.1, 0.1 of label 0 and 0.1, 0.1, 0.8 of label 2; weights 1, 2, 4.
-    # Term of class 0 a unit of target: (1/2)^2 ln 2 = 0.1732868; of classes 1 and 2: (3/4)^2 ln 4 = 0.7797905.
+    # Term of class 0 per unit of target: (1/2)^2 ln 2 = 0.1732868; of classes 1 and 2: (3/4)^2 ln 4 = 0.7797905.
     # Label 0: 0.8 × 0.1732868 + (2 × 0.1 + 4 × 0.1) × 0.7797905 = 0.1386294 + 0.4678743 = 0.6065037.
     # Label 2: 0.1 × 0.1732868 + (2 × 0.1 + 4 × 0.8) × 0.7797905 = 0.0173287 + 2.6512877 = 2.6686164.
     logits = torch.tensor([[math.log(2.0), 0.0, 0.0]]).repeat(2, 1)

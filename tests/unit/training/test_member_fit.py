@@ -1,4 +1,4 @@
-"""Training one member on a toy that can be learned."""
+"""Training of one member on a small problem that can be learned."""
 
 from __future__ import annotations
 
@@ -12,18 +12,11 @@ import torch
 from vidclf.config import FitConfig
 from vidclf.ensemble.temporal_model import TemporalClassifier
 from vidclf.training import member_fit
+from vidclf.training.averaged_weights import latest_share
 from vidclf.training.dataset import Batches, Sequences, TrainingData
 from vidclf.training.gpu_memory import Placement
-from vidclf.training.member_fit import (
-    Epoch,
-    FittedMember,
-    MemberFit,
-    fit_member,
-    has_collapsed,
-    latest_share,
-    predict,
-    write_snapshot,
-)
+from vidclf.training.member_fit import FittedMember, MemberFit, fit_member, has_collapsed, predict, write_snapshot
+from vidclf.training.member_state import Epoch
 
 CONFIG = FitConfig(
     hidden_dim=8,
@@ -86,11 +79,11 @@ def test_one_seed_gives_one_model_and_another_seed_another(data: TrainingData, f
 
 
 def test_training_stops_when_patience_is_spent_and_reports_every_epoch(data: TrainingData) -> None:
-    told: list[Epoch] = []
-    # Nothing is learned at this rate, so the first epochs stay the best.
+    reported: list[Epoch] = []
+    # Nothing is learned at this learning rate, so one of the first epochs stays the best.
     config = replace(CONFIG, lr=1e-12, weight_decay=0.0, patience=3, max_restarts=0)
-    fitted = fit_member(data, config, 0, CPU, told.append)
-    assert [epoch.number for epoch in told] == list(range(1, len(fitted.history) + 1))
+    fitted = fit_member(data, config, 0, CPU, reported.append)
+    assert [epoch.number for epoch in reported] == list(range(1, len(fitted.history) + 1))
     assert len(fitted.history) == fitted.best.number + 3 < 20
 
 
@@ -113,8 +106,8 @@ def test_a_restored_member_goes_on_as_if_it_had_not_been_killed(
 def test_a_member_that_goes_on_from_anothers_weights_keeps_its_own_settings(data: TrainingData) -> None:
     donor = MemberFit(data, replace(CONFIG, weight_decay=0.5), 0, CPU)
     donor.run_epoch()
-    own = replace(CONFIG, weight_decay=0.0, lr=1e-3)
-    heir, alone = MemberFit(data, own, 0, CPU), MemberFit(data, own, 0, CPU)
+    heir_config = replace(CONFIG, weight_decay=0.0, lr=1e-3)
+    heir, alone = MemberFit(data, heir_config, 0, CPU), MemberFit(data, heir_config, 0, CPU)
     heir.restore(donor.checkpoint())
     assert untimed(list(heir.history)) == untimed(list(donor.history))
     assert [group["weight_decay"] for group in heir._optimizer.param_groups] == [0.0]
@@ -190,7 +183,7 @@ def test_an_epoch_is_plain_values(fitted: FittedMember) -> None:
 
 @pytest.mark.parametrize(
     ("num_steps", "averaged_steps", "share"),
-    # At first 9 parts of 10, 9 of 11, 9 of 12; then what the average lets go of in a step.
+    # At first 9 parts of 10, 9 of 11, 9 of 12; then the share that the average replaces in each step.
     [(1, 8.0, 0.9), (2, 8.0, 9 / 11), (3, 8.0, 0.75), (63, 8.0, 1 / 8), (1000, 8.0, 1 / 8), (1000, 0.5, 1.0)],
 )
 def test_the_average_follows_the_latest_weights(num_steps: int, averaged_steps: float, share: float) -> None:
@@ -198,7 +191,7 @@ def test_the_average_follows_the_latest_weights(num_steps: int, averaged_steps: 
 
 
 def test_the_weights_that_are_kept_are_averaged(data: TrainingData) -> None:
-    # One step an epoch: what is kept after two is 9/11 of the second step's weights and 2/11 of the first's average.
+    # One step per epoch: the average after two is 9/11 of the second step's weights and 2/11 of the first average.
     config = replace(CONFIG, batch_size=24, epochs=2, averaged_epochs=100.0, selection="accuracy")
     raw = MemberFit(data, replace(config, averaged_epochs=0.0), 0, CPU)
     averaged = MemberFit(data, config, 0, CPU)
@@ -211,10 +204,10 @@ def test_the_weights_that_are_kept_are_averaged(data: TrainingData) -> None:
         second = fit._model.state_dict()[key].clone()
         latest.append(second)
         expected.append(9 / 11 * second + 2 / 11 * (0.9 * first + 0.1 * start))
-    # The steps are those of a member without an average.
+    # The steps are equal to those of a member without an average.
     assert torch.equal(latest[0], latest[1])
-    torch.testing.assert_close(averaged._averaged.state_dict()[key], expected[1])
-    assert raw._averaged is raw._model
+    torch.testing.assert_close(averaged._averaged.model.state_dict()[key], expected[1])
+    assert raw._averaged.model is raw._model
 
 
 @pytest.mark.parametrize("bootstrap", [False, True])

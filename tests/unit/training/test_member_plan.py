@@ -1,4 +1,4 @@
-"""Which member is trained on which features."""
+"""The features and the recipe of each member."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def test_members_take_the_backbones_in_turn_or_as_named() -> None:
     ]
     named = plan_members(config(members=2, member_backbones=("resnet50", "efficientnet_lite0")), sets, data, None)
     assert [member.space for member in named] == [1, 0]
-    # What a member is trained on does not depend on the features beside its own.
+    # A member's recipe does not depend on the features of other members.
     alone = plan_members(config(features=("two",), members=1), sets[1:], data[1:], None)
     assert alone[0].recipe == dealt[1].recipe != dealt[0].recipe == dealt[2].recipe
 

@@ -1,4 +1,4 @@
-"""States are written beside the training, as often as it is cheap."""
+"""Checkpoints are written on another thread, as often as they are cheap."""
 
 from __future__ import annotations
 
@@ -6,12 +6,12 @@ import threading
 
 import pytest
 
-from vidclf.training.member_fit import Snapshot
+from vidclf.training.member_state import Snapshot
 from vidclf.training.state_writer import StateWriter
 
 
 class Clock:
-    """Seconds, as the test sets them."""
+    """A clock that the test sets."""
 
     now_s = 100.0
 
@@ -34,7 +34,7 @@ def test_a_state_waits_until_the_last_one_has_cost_a_twentieth_of_the_time() -> 
         clock.now_s = 140.0
         assert states.offer(lambda: {"number": 3})
         states.wait()
-        # Where it must be there, it is.
+        # `write` does not wait until a state is due.
         states.write(lambda: {"number": 4})
         assert written == [{"number": 1}, {"number": 3}, {"number": 4}]
 
@@ -67,7 +67,7 @@ def test_what_fails_on_the_other_thread_ends_the_training() -> None:
 
     with pytest.raises(OSError, match="the disk is full"):
         train(None)
-    # It does not hide another error.
+    # The error of the writer does not hide another error.
     with pytest.raises(KeyError):
         train(KeyError())
     states = StateWriter(publish)

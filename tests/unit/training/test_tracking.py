@@ -1,4 +1,4 @@
-"""What is logged of a member can be read back."""
+"""Logged epochs of a member can be read back."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import pytest
 from tests.support import training_job
 from vidclf.config import TrainConfig
 from vidclf.errors import ConfigError
-from vidclf.training.member_fit import Epoch
+from vidclf.training.member_state import Epoch
 from vidclf.training.tracking import (
     LAST_SCALAR,
     MLFLOW_RETRIES,
@@ -45,7 +45,7 @@ def epoch(number: int) -> Epoch:
 
 @pytest.fixture
 def config(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> TrainConfig:
-    """With a store of MLflow's in files, which it only takes when told to."""
+    """A configuration with a file store of MLflow, which MLflow refuses unless MLFLOW_ALLOW_FILE_STORE is set."""
     monkeypatch.setenv("MLFLOW_ALLOW_FILE_STORE", "true")
     return replace(training_job.config(str(tmp_path / "it's")), mlflow=f"file:{tmp_path / 'mlflow'}")
 
@@ -81,7 +81,7 @@ def test_a_member_that_goes_on_stays_in_its_run_and_logs_no_epoch_twice(config: 
     tracker.log(epoch(1), CLASSES)
     tracker.__exit__(RuntimeError, RuntimeError("killed"), None)
     assert [run.info.status for run in runs(config)] == ["FAILED"]
-    # Its state was written after the second epoch, which was not logged any more.
+    # The state was written after the second epoch, but the job was killed before that epoch was logged.
     with Tracker(config.output, 0, config, 2) as tracker:
         for number in (1, 2, 3):
             tracker.log(epoch(number), CLASSES)

@@ -1,4 +1,4 @@
-"""Which trials make an ensemble, on votes that can be followed by hand."""
+"""Selection of ensemble members, with probabilities that can be checked by hand."""
 
 from __future__ import annotations
 
@@ -10,24 +10,24 @@ from vidclf.tuning.greedy_selection import select, vote
 LABELS, CLASSES = [0, 0, 1, 1], ["A", "B"]
 
 
-def candidates(*of_a: list[float]) -> np.ndarray:
-    """Probabilities [N, B, C] from those of class A."""
-    first_NB = np.array(of_a)
+def candidates(*class_a_probabilities: list[float]) -> np.ndarray:
+    """Probabilities [N, B, C] from the probabilities of class A."""
+    first_NB = np.array(class_a_probabilities)
     return np.stack([first_NB, 1 - first_NB], axis=2)
 
 
 BEST = [0.9, 0.4, 0.1, 0.2]  # wrong on the second video
-TWIN = [0.9, 0.4, 0.1, 0.1]  # wrong on the same
+TWIN = [0.9, 0.4, 0.1, 0.1]  # wrong on the same video
 OTHER = [0.6, 0.9, 0.3, 0.6]  # wrong on the fourth, right on the second
 WORST = [0.1, 0.1, 0.9, 0.9]
 
 
 def test_the_one_that_mends_the_bests_mistake_comes_before_its_twin() -> None:
-    found = candidates(BEST, TWIN, WORST, OTHER)
-    assert vote(found[[0]], LABELS, CLASSES)[0] == pytest.approx((2 / 3 + 4 / 5) / 2)
-    assert vote(found[[0, 3]], LABELS, CLASSES)[0] == 1.0
-    assert select(found, LABELS, CLASSES, 2) == [0, 3]
-    assert select(found, LABELS, CLASSES, 3) == [0, 3, 1]
+    probabilities_NBC = candidates(BEST, TWIN, WORST, OTHER)
+    assert vote(probabilities_NBC[[0]], LABELS, CLASSES)[0] == pytest.approx((2 / 3 + 4 / 5) / 2)
+    assert vote(probabilities_NBC[[0, 3]], LABELS, CLASSES)[0] == 1.0
+    assert select(probabilities_NBC, LABELS, CLASSES, 2) == [0, 3]
+    assert select(probabilities_NBC, LABELS, CLASSES, 3) == [0, 3, 1]
 
 
 def test_equal_scores_are_decided_by_the_likelihood() -> None:

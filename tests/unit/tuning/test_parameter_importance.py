@@ -1,4 +1,4 @@
-"""What the parameters matter, where it is known."""
+"""Parameter importance, where it is known."""
 
 from __future__ import annotations
 

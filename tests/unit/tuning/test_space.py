@@ -1,4 +1,4 @@
-"""YAML to domains, and points to configurations, with literal answers."""
+"""Domains from YAML and configurations from points, with literal answers."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def space_of(**keys: Any) -> dict[str, Any]:
 
 
 def test_each_type_is_the_function_of_ray_tune_that_it_names() -> None:
-    found = parse_space(
+    space = parse_space(
         space_of(
             lr={"type": "loguniform", "lower": 1e-4, "upper": 1e-2},
             dropout={"type": "uniform", "lower": 0, "upper": 0.5},
@@ -37,8 +37,8 @@ def test_each_type_is_the_function_of_ray_tune_that_it_names() -> None:
             epochs=40,
         )
     )
-    assert found.fixed == {"epochs": 40}
-    assert found.domains == {
+    assert space.fixed == {"epochs": 40}
+    assert space.domains == {
         "lr": Domain(type="loguniform", arguments={"lower": 1e-4, "upper": 1e-2}),
         "dropout": Domain(type="uniform", arguments={"lower": 0.0, "upper": 0.5}),
         "warmup_epochs": Domain(type="randint", arguments={"lower": 0, "upper": 9}),
@@ -46,15 +46,15 @@ def test_each_type_is_the_function_of_ray_tune_that_it_names() -> None:
         "num_frames": Domain(type="choice", arguments={"categories": [24, None]}),
         "multi_scale": Domain(type="choice", arguments={"categories": ["1.0", "0.85,1.0,1.15"]}),
     }
-    lr, batch = ray_domain(found.domains["lr"]), ray_domain(found.domains["batch_size"])
+    lr, batch = ray_domain(space.domains["lr"]), ray_domain(space.domains["batch_size"])
     assert (lr.domain_str, batch.domain_str) == ("(0.0001, 0.01)", "(8, 65)")
     assert isinstance(lr.sampler, type(ray_tune.loguniform(1, 2).sampler))
     assert isinstance(batch.sampler, type(ray_tune.lograndint(1, 2).sampler))
-    assert ray_domain(found.domains["num_frames"]).categories == [24, None]
+    assert ray_domain(space.domains["num_frames"]).categories == [24, None]
 
 
 def test_a_point_becomes_a_configuration() -> None:
-    found = parse_space(
+    space = parse_space(
         space_of(
             recipe="reference",
             epochs=7,
@@ -62,54 +62,56 @@ def test_a_point_becomes_a_configuration() -> None:
             multi_scale={"type": "choice", "categories": [[1.0], [0.5, 2.0]]},
         )
     )
-    config = found.fit_config({"lr": 0.002, "multi_scale": "0.5,2.0"}, seed=5)
+    config = space.fit_config({"lr": 0.002, "multi_scale": "0.5,2.0"}, seed=5)
     expected = {**RECIPES["reference"], "recipe": "reference", "epochs": 7, "lr": 0.002, "multi_scale": (0.5, 2.0)}
     assert config == FitConfig(**expected, seed=5)
-    assert searched(found) == ["lr", "multi_scale"]
+    assert searched(space) == ["lr", "multi_scale"]
 
 
 @pytest.mark.parametrize(
     ("hidden_dim", "places", "heads"),
     [
-        (6, (0.0, 0.2, 0.4, 0.99, 1.0), (2, 2, 3, 4, 4)),  # 12: not 8
-        (8, (0.0, 0.2, 0.4, 0.99, 1.0), (2, 2, 4, 8, 8)),  # 16: not 3
-        (5, (0.0, 0.5, 1.0), (2, 2, 2)),  # 10
+        (6, (0.0, 0.2, 0.4, 0.99, 1.0), (2, 2, 3, 4, 4)),  # 8 does not divide 12
+        (8, (0.0, 0.2, 0.4, 0.99, 1.0), (2, 2, 4, 8, 8)),  # 3 does not divide 16
+        (5, (0.0, 0.5, 1.0), (2, 2, 2)),  # only 2 divides 10
     ],
 )
 def test_heads_are_a_place_among_those_that_divide(
     hidden_dim: int, places: tuple[float, ...], heads: tuple[int, ...]
 ) -> None:
-    found = parse_space(
+    space = parse_space(
         space_of(hidden_dim={"type": "choice", "categories": [5, 6, 8]}, num_attention_heads=HEADS, epochs=1)
     )
-    assert found.domains["num_attention_heads"] == Domain(type="uniform", arguments={"lower": 0.0, "upper": 1.0})
+    assert space.domains["num_attention_heads"] == Domain(type="uniform", arguments={"lower": 0.0, "upper": 1.0})
     drawn = [
-        found.settings({"hidden_dim": hidden_dim, "num_attention_heads": place})["num_attention_heads"]
+        space.settings({"hidden_dim": hidden_dim, "num_attention_heads": place})["num_attention_heads"]
         for place in places
     ]
     assert tuple(drawn) == heads
 
 
 def test_heads_that_never_divide_are_left_out_where_the_width_is_fixed() -> None:
-    found = parse_space(space_of(hidden_dim=6, num_attention_heads=HEADS))
-    assert found.domains["num_attention_heads"].values() == [2, 3, 4]
+    space = parse_space(space_of(hidden_dim=6, num_attention_heads=HEADS))
+    assert space.domains["num_attention_heads"].values() == [2, 3, 4]
 
 
 @pytest.mark.parametrize("algorithm", ["tpe", "random"])
 def test_no_searcher_draws_an_invalid_combination(algorithm: str) -> None:
-    found = parse_space(
+    space = parse_space(
         {
             "search": {"algorithm": algorithm, "startup_trials": 5},
             **space_of(hidden_dim={"type": "choice", "categories": [5, 6, 8]}, num_attention_heads=HEADS),
         }
     )
     config = TuneConfig(features=("f",), space="s", output="o", seed=1)
-    search: Any = searcher(Study(config=config, space=found, locations={}))
-    search.set_search_properties("macro_f1", "max", {name: ray_domain(of) for name, of in found.domains.items()})
+    search: Any = searcher(Study(config=config, space=space, locations={}))
+    search.set_search_properties(
+        "macro_f1", "max", {name: ray_domain(domain) for name, domain in space.domains.items()}
+    )
     drawn = set()
     for number in range(60):
         # FitConfig refuses heads that do not divide.
-        point = found.fit_config(search.suggest(str(number)), seed=0)
+        point = space.fit_config(search.suggest(str(number)), seed=0)
         drawn.add((point.hidden_dim, point.num_attention_heads))
         search.on_trial_complete(str(number), {"macro_f1": point.hidden_dim / 8, "training_iteration": 1})
     assert drawn <= {(5, 2), (6, 2), (6, 3), (6, 4), (8, 2), (8, 4), (8, 8)}
@@ -117,7 +119,7 @@ def test_no_searcher_draws_an_invalid_combination(algorithm: str) -> None:
 
 
 def test_a_grid_has_every_valid_combination_once() -> None:
-    found = parse_space(
+    space = parse_space(
         {
             "search": {"algorithm": "grid"},
             **space_of(
@@ -127,7 +129,7 @@ def test_a_grid_has_every_valid_combination_once() -> None:
             ),
         }
     )
-    configs = [found.fit_config({"point": point}, seed=0) for point in found.grid()]
+    configs = [space.fit_config({"point": point}, seed=0) for point in space.grid()]
     assert [(c.hidden_dim, c.warmup_epochs, c.num_attention_heads) for c in configs] == [
         *[(6, 1, 2), (6, 1, 3), (6, 1, 4), (6, 2, 2), (6, 2, 3), (6, 2, 4)],
         *[(5, 1, 2), (5, 2, 2)],
@@ -153,8 +155,8 @@ LR = {"type": "loguniform", "lower": 1e-4, "upper": 1e-2}
         (None, "must hold `space:` with at least one key, and may hold `search:`"),
         ({"space": {"lr": LR}, "sarch": {}}, "sarch: unknown key; did you mean 'search'?"),
         (space_of(dropuot=0.1), "space.dropuot: unknown key; did you mean 'dropout'?"),
-        (space_of(seed=1), "space.seed: must be left out, the same seed serves all trials; give --seed"),
-        (space_of(lr=0.1), "space: must leave something to search, holds fixed values only"),
+        (space_of(seed=1), "space.seed: must be left out, because all trials have the same seed; give --seed"),
+        (space_of(lr=0.1), "space: must have at least one domain to search, has fixed values only"),
         (space_of(lr=LR, epochs="many"), "space.epochs: --epochs must be a whole number, got 'many'"),
         (space_of(lr=LR, epochs=0), "space.epochs: --epochs must be at least 1, got 0"),
         (
@@ -181,8 +183,8 @@ LR = {"type": "loguniform", "lower": 1e-4, "upper": 1e-2}
         ),
         (
             space_of(hidden_dim={"type": "choice", "categories": [6, 7]}, num_attention_heads=4),
-            "space.num_attention_heads: must have a divisor of 2 × hidden_dim = 14, got [4]; give it as a choice with "
-            "one for each hidden_dim, or leave out hidden_dim 7",
+            "space.num_attention_heads: must include a divisor of 2 × hidden_dim = 14, got [4]; give a choice with "
+            "a divisor for each hidden_dim, or leave out hidden_dim 7",
         ),
         (
             {"search": {"algorithm": "bayes"}, **space_of(lr=LR)},
@@ -228,7 +230,7 @@ def test_errors_name_the_file(tmp_path: Path, write: Callable[[Path], object], m
 
 @pytest.mark.parametrize("name", sorted(path.name for path in (ROOT / "tune_configs").glob("*.yaml")))
 def test_the_spaces_that_come_along_can_be_read(name: str) -> None:
-    found = read_space(str(ROOT / "tune_configs" / name))
-    assert found.domains
-    assert found.max_epochs >= found.search.grace_epochs
-    assert math.isfinite(found.search.reduction_factor)
+    space = read_space(str(ROOT / "tune_configs" / name))
+    assert space.domains
+    assert space.max_epochs >= space.search.grace_epochs
+    assert math.isfinite(space.search.reduction_factor)

@@ -1,0 +1,172 @@
+"""Fits to the validation videos of one look: OOD line, temperature and trust score, with cross-fitted results.
+
+Shape suffixes: B videos, T frames, D features, C classes, M members, V views, K signs, S backbones.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from vidclf.ensemble.inference import BySpace, Votes, vote
+from vidclf.ensemble.info import Calibration
+from vidclf.features.feature_set import FeatureSet
+from vidclf.metrics.scores import expected_calibration_error
+from vidclf.uncertainty import folds, trust_score
+from vidclf.uncertainty.early_exit import ValidationScores
+from vidclf.uncertainty.folds import cross_fitted
+from vidclf.uncertainty.frame_agreement import FrameDiscriminant, frame_agreement
+from vidclf.uncertainty.ood import FeatureSpace, OodLine, fit_line, fit_space
+from vidclf.uncertainty.temperature import fit_temperature
+from vidclf.uncertainty.trust_score import TrustScore
+
+NUM_FOLDS = 5
+
+VideoSequences = list[npt.NDArray[np.float16]]
+"""Features [T, D] per video."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class LabelledVideos:
+    """Rows of a feature set in the train and val splits, with labels as class indices, sources and folds."""
+
+    in_train: npt.NDArray[np.intp]
+    train_labels: list[int]
+    train_folds_B: npt.NDArray[np.int64]
+    in_val: npt.NDArray[np.intp]
+    labels_B: npt.NDArray[np.int64]
+    """of the validation videos, like all that follows"""
+    groups: list[str]
+    source_B: npt.NDArray[np.int64]
+    """sources numbered from 0"""
+    folds_B: npt.NDArray[np.int64]
+
+    @classmethod
+    def of(cls, features: FeatureSet, classes: list[str]) -> LabelledVideos:
+        splits = np.array(features.splits)
+        in_train, in_val = np.flatnonzero(splits == "train"), np.flatnonzero(splits == "val")
+        train_labels, labels = (
+            [classes.index(str(features.labels[index])) for index in rows] for rows in (in_train, in_val)
+        )
+        train_groups, groups = ([features.groups[index] for index in rows] for rows in (in_train, in_val))
+        return cls(
+            in_train=in_train,
+            train_labels=train_labels,
+            train_folds_B=folds.group_folds(train_labels, train_groups, NUM_FOLDS),
+            in_val=in_val,
+            labels_B=np.array(labels),
+            groups=groups,
+            source_B=np.unique(groups, return_inverse=True)[1],
+            folds_B=folds.group_folds(labels, groups, min(NUM_FOLDS, len(set(groups)))),
+        )
+
+    def validation(self, sequences_S: Sequence[VideoSequences]) -> list[VideoSequences]:
+        """The sequences of the validation videos, per backbone."""
+        return [[sequences[index] for index in self.in_val.tolist()] for sequences in sequences_S]
+
+
+@dataclass(frozen=True, kw_only=True)
+class CalibrationFit:
+    """Temperature and trust score for one look, with the cross-fitted results of the validation videos."""
+
+    calibration: Calibration
+    score: TrustScore
+    trust_B: npt.NDArray[np.float32]
+    top_B: npt.NDArray[np.intp]
+
+
+@dataclass(frozen=True, kw_only=True)
+class CalibrationFitter:
+    """Fits to the validation videos, with the data that all looks share."""
+
+    videos: LabelledVideos
+    discriminants: list[FrameDiscriminant]
+    """one per backbone"""
+
+    def ood(
+        self, sequences_S: Sequence[VideoSequences]
+    ) -> tuple[list[FeatureSpace], OodLine, npt.NDArray[np.floating[Any]]]:
+        """A feature space per backbone, the OOD line, and the OOD scores [B] of the validation videos. `sequences_S`
+        are the features of all videos, since spaces are fitted on the train split."""
+        videos = self.videos
+        fitted = [
+            fit_space(sequences, videos.train_labels, videos.train_folds_B, videos.in_train, videos.in_val)
+            for sequences in sequences_S
+        ]
+        line, unseen_score_B = fit_line([distances_B for _, distances_B in fitted])
+        return [space for space, _ in fitted], line, unseen_score_B[: len(videos.in_val)]
+
+    def fit(
+        self,
+        probabilities_VMBC: npt.NDArray[np.float32],
+        weights_V: npt.NDArray[np.float32],
+        sequences_S: BySpace,
+        ood_score_B: npt.NDArray[np.floating[Any]],
+    ) -> CalibrationFit:
+        """Temperature and trust score of the validation videos' votes, with views weighted by `weights_V`."""
+        labels_B, folds_B = self.videos.labels_B, self.videos.folds_B
+        # Cross-fitted, so that signs and confidences belong to videos that the temperature was not fitted on.
+        calibration, votes = fit_calibration(probabilities_VMBC, weights_V, labels_B, folds_B)
+        top_B = votes.probabilities_BC.argmax(axis=1)
+        agreement_B = frame_agreement(self.discriminants, sequences_S, top_B.tolist())
+        signs_BK = trust_score.signs(votes.probabilities_BC, votes.member_MBC, votes.view_VBC, agreement_B, ood_score_B)
+        confidence_B = votes.probabilities_BC.max(axis=1)
+        score, trust_B = fit_trust(confidence_B, signs_BK, top_B == labels_B, folds_B)
+        return CalibrationFit(calibration=calibration, score=score, trust_B=trust_B, top_B=top_B)
+
+    def validation_scores(self, fit: CalibrationFit, ood_score_B: npt.NDArray[np.floating[Any]]) -> ValidationScores:
+        """The results of the validation videos, from which thresholds are chosen later."""
+        return ValidationScores(
+            trust_B=fit.trust_B,
+            correct_B=fit.top_B == self.videos.labels_B,
+            ood_B=ood_score_B.astype(np.float32),
+            source_B=self.videos.source_B,
+        )
+
+
+def fit_calibration(
+    probabilities_VMBC: npt.NDArray[np.float32],
+    weights_V: npt.NDArray[np.float32],
+    labels_B: npt.NDArray[np.int64],
+    folds_B: npt.NDArray[np.int64],
+) -> tuple[Calibration, Votes]:
+    """The temperature with the calibration errors before and after, and votes with cross-fitted temperatures.
+
+    The temperature of each video's votes is fitted without the videos of its source.
+    """
+    pooled_BC = np.tensordot(weights_V, probabilities_VMBC, axes=1).mean(axis=0)
+
+    def fit(inside: npt.NDArray[np.bool_]) -> float:
+        return fit_temperature(pooled_BC[inside], labels_B[inside])
+
+    def ece(votes: Votes) -> float:
+        top_B = votes.probabilities_BC.argmax(axis=1)
+        return expected_calibration_error(votes.probabilities_BC.max(axis=1), top_B == labels_B)
+
+    crossed_B = cross_fitted(folds_B, fit, lambda temperature, inside: temperature)
+    crossed = vote(probabilities_VMBC, weights_V, crossed_B[:, None])
+    calibration = Calibration(
+        temperature=fit(np.ones(len(labels_B), bool)),
+        ece_before=ece(vote(probabilities_VMBC, weights_V, 1.0)),
+        ece_after=ece(crossed),
+    )
+    return calibration, crossed
+
+
+def fit_trust(
+    confidence_B: npt.NDArray[np.float32],
+    signs_BK: npt.NDArray[np.floating[Any]],
+    correct_B: npt.NDArray[np.bool_],
+    folds_B: npt.NDArray[np.int64],
+) -> tuple[TrustScore, npt.NDArray[np.float32]]:
+    """The trust score fitted on all videos, and each video's score [B] from a fit without its source."""
+
+    def fit(inside: npt.NDArray[np.bool_]) -> TrustScore:
+        return TrustScore.fit(confidence_B[inside], signs_BK[inside], correct_B[inside])
+
+    crossed_B = cross_fitted(folds_B, fit, lambda score, inside: score(confidence_B[inside], signs_BK[inside]))
+    return fit(np.ones(len(correct_B), bool)), crossed_B.astype(np.float32)

@@ -1,0 +1,52 @@
+"""Probabilities of an ensemble's members for given videos, on the CPU or on a share of a GPU.
+
+Shape suffixes: B videos, T frames, D features, C classes, M members, V views, S backbones.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+import torch
+
+from vidclf import torch_gpu
+from vidclf.ensemble import files, inference
+from vidclf.ensemble.info import MembersInfo
+
+
+@dataclass(frozen=True, kw_only=True)
+class VoteRequest:
+    """Videos for the members to classify, and the views to classify them in."""
+
+    sequences_S: list[list[npt.NDArray[np.float16]]]
+    """per backbone, the features [T, D] of each video"""
+    views: tuple[str, ...]
+
+
+RunVotes = Callable[[str, MembersInfo, Sequence[VoteRequest]], list[npt.NDArray[np.float32]]]
+"""Takes the members' directory, their description and requests; returns probabilities [V, M, B, C] per request."""
+
+
+class Voting:
+    """Probabilities of all members, which run one after the other on the CPU or on a share of a GPU."""
+
+    def __init__(self, gpus: float) -> None:
+        self._device = torch_gpu.take_share(gpus)
+
+    def __call__(
+        self, directory: str, info: MembersInfo, requests: Sequence[VoteRequest]
+    ) -> list[npt.NDArray[np.float32]]:
+        """Probabilities [V, M, B, C] per request, as `RunVotes` requires."""
+        votes: list[list[torch.Tensor]] = [[] for _ in requests]
+        for index, space in enumerate(info.spaces_M):
+            # Only one member is in memory at a time: a share of a GPU has room for one.
+            member = files.load_member(directory, info, index).eval().to(self._device)
+            for request_votes, request in zip(votes, requests, strict=True):
+                logits_V1BC, _ = inference.run_members(
+                    [member], [space], request.sequences_S, request.views, self._device
+                )
+                request_votes.append(logits_V1BC.softmax(dim=3))
+        return [torch.cat(request_votes, dim=1).numpy() for request_votes in votes]
