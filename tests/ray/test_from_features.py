@@ -230,8 +230,8 @@ def test_what_does_not_fit_is_refused(run: str, trained: str, tmp_path: Path) ->
         return str(error.value)
 
     file = hdf5_file(tmp_path / "test_features_multiscale.h5", ["A", "B"])
-    assert refused(file, split="val").startswith("--split must be test, by the name of")
-    assert refused(file, split="all").startswith("--split must say which of train, val, test the file")
+    assert refused(file, split="val").startswith("--split must be test, as in the name of")
+    assert refused(file, split="all").startswith("--split must be one of train, val, test for the file")
     assert "is in it; its splits are test, train" in refused(run, split="val")
     assert "no such file" in refused(str(tmp_path / "none.h5"))
     other = tmp_path / "other"
@@ -277,12 +277,14 @@ def test_features_of_two_backbones_that_do_not_fit_are_refused(run: str, trained
             evaluate(features, ensemble_, tmp_path / "out")
         return str(error.value)
 
-    needs = "must be a directory for each backbone that the ensemble was fitted on"
-    assert f"{needs} (efficientnet_lite0, resnet50), are of efficientnet_lite0" in refused((run,), both)
-    assert f"{needs} (efficientnet_lite0), are of efficientnet_lite0, resnet50" in refused((run, wide), trained)
+    needs = "must name one directory per backbone of the ensemble"
+    assert f"{needs} (efficientnet_lite0, resnet50), got features of efficientnet_lite0" in refused((run,), both)
+    assert f"{needs} (efficientnet_lite0), got features of efficientnet_lite0, resnet50" in refused(
+        (run, wide), trained
+    )
     assert f"{wide}: content_digest must be that of {run}, differs for 4 videos" in refused((run, wide), both)
     file = hdf5_file(tmp_path / "test_features_multiscale.h5", ["A", "B"])
-    assert "an HDF5 file must be all there is, for an ensemble of one backbone" in refused((file,), both)
+    assert "an HDF5 file must be given alone, and needs an ensemble of one backbone" in refused((file,), both)
 
 
 @pytest.mark.usefixtures("ray_session")

@@ -1,4 +1,7 @@
-"""Where the passes of a progressive classification keep their runs and sampling plans."""
+"""Layout of a progressive classification's output: the directory and sampling plan of each pass.
+
+Free of Ray and torch, because reports read it.
+"""
 
 from __future__ import annotations
 
@@ -10,14 +13,17 @@ from vidclf.uncertainty.early_exit import FULL, KEYFRAMES, SUBSET
 from vidclf.video.sampling import SamplingPlan
 
 PASSES_DIR = "_passes"
-"""In the output of a progressive classification: a run for each pass."""
+"""Directory in the output of a progressive classification that holds one run per pass."""
 
 PASS_OF = {KEYFRAMES: KEYFRAMES, SUBSET: FULL, FULL: FULL}
-"""The pass that a stage belongs to."""
+"""The pass that computes each stage: the subset and the full look share one."""
 
 
 def plans_of(predictions: str, plan: SamplingPlan) -> dict[str, SamplingPlan]:
-    """How the frames of each stage were sampled; `plan` is that of the full look."""
+    """The sampling plan of each stage of a run in `predictions`; `plan` is the one of the full look.
+
+    `keyframes` is missing unless the run was progressive and made that pass.
+    """
     plans = {FULL: plan, SUBSET: plan}
     run = storage.join(predictions, PASSES_DIR, KEYFRAMES)
     if layout.is_run(run):
