@@ -28,6 +28,7 @@ MAX_UNMATCHED = 200
 """Largest number of unmatched videos that diff.json and the page list."""
 
 NOT_IN_INPUT = "not in its input"
+"""Reason of an unmatched video that the other run has neither classified nor quarantined."""
 
 SIDES = ("before", "after")
 

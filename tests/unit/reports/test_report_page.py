@@ -1,4 +1,4 @@
-"""The report says what the files say, escapes what they hold, and loads nothing."""
+"""Content of the report page: it agrees with the files, escapes their text, and loads nothing."""
 
 from __future__ import annotations
 
@@ -191,9 +191,15 @@ def test_a_report_names_no_absolute_path_and_no_credentials(tmp_path: Path, conf
         rows = storage.read_table(path)
         uris = [signed.format(video_id) for video_id in rows["video_id"].to_pylist()]
         storage.publish_table(path, rows.set_column(rows.column_names.index("video_uri"), "video_uri", [uris]))
-    evaluate.evaluate(replace(config, max_examples=0))  # which would be fetched from there
+    evaluate.evaluate(replace(config, max_examples=0))  # examples would be fetched from there
     files = sorted(path for path in Path(config.output).iterdir() if path.suffix != ".parquet")
-    assert [path.name for path in files] == ["abstained.csv", "index.html", "metrics.json", "misclassified.csv"]
+    assert [path.name for path in files] == [
+        "_vidclf.json",
+        "abstained.csv",
+        "index.html",
+        "metrics.json",
+        "misclassified.csv",
+    ]
     for path in files:
         text = path.read_text()
         assert not any(secret in text for secret in ("user:pass", "0a1b", str(tmp_path), "media.example")), path
