@@ -284,7 +284,7 @@ def test_features_of_two_backbones_that_do_not_fit_are_refused(run: str, trained
     )
     assert f"{wide}: content_digest must be that of {run}, differs for 4 videos" in refused((run, wide), both)
     file = hdf5_file(tmp_path / "test_features_multiscale.h5", ["A", "B"])
-    assert "an HDF5 file must be given alone, and needs an ensemble of one backbone" in refused((file,), both)
+    assert "an HDF5 file must be given alone, for an ensemble of one backbone" in refused((file,), both)
 
 
 @pytest.mark.usefixtures("ray_session")

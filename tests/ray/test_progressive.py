@@ -237,7 +237,7 @@ def test_the_report_shows_the_stages(outputs: dict[str, Path], staged: str, tmp_
     assert {share.name: share.num_videos for share in result.detail.by["stage"]} == {KEYFRAMES: 4, SUBSET: 2, FULL: 2}
     page = (tmp_path / "report/index.html").read_text()
     assert '<section id="stages">' in page
-    assert "decoding shows other frames now" not in page
+    assert "decoding now gives other frames" not in page
     plain = evaluate(EvaluateConfig(predictions=str(outputs["plain"]), **{**where, "output": str(tmp_path / "plain")}))
     assert plain is not None
     assert plain.progress is None

@@ -63,7 +63,7 @@ def open_features(locations: Sequence[str], split: str, info: EnsembleInfo) -> S
         return _open_runs(fitted_runs(locations, info), split)
     if len(locations) > 1 or len(info.backbones) > 1:
         raise ConfigError(
-            f"--features {','.join(locations)}: an HDF5 file must be given alone, and needs an ensemble of one backbone; "
+            f"--features {','.join(locations)}: an HDF5 file must be given alone, for an ensemble of one backbone; "
             f"this one has {', '.join(info.backbone_names)}; give one directory of features per backbone"
         )
     return _open_hdf5(files[0], split, info)

@@ -101,7 +101,7 @@ class Comparison:
     @property
     def num_videos(self) -> int:
         """Number of common videos."""
-        return self.both.num_rows
+        return int(self.both.num_rows)
 
     @cached_property
     def labels(self) -> tuple[list[str], list[str]]:
@@ -110,26 +110,30 @@ class Comparison:
 
     @cached_property
     def is_flipped(self) -> list[bool]:
-        return pc.not_equal(self.both["top_label_before"], self.both["top_label_after"]).to_pylist()
+        """Whether the most probable class of each common video changed."""
+        return [before != after for before, after in zip(*self.labels, strict=True)]
 
     @cached_property
     def codecs(self) -> list[str]:
+        """Codecs, as the first run decoded the videos."""
         return [codec or video_kinds.UNKNOWN for codec in self.both["video_codec_before"].to_pylist()]
 
     @cached_property
     def resolutions(self) -> list[str]:
-        """Resolution classes (`video_kinds.resolution`)."""
+        """Resolution groups (`video_kinds.resolution`), as the first run decoded the videos."""
         widths, heights = self.both["width_before"].to_pylist(), self.both["height_before"].to_pylist()
         return [video_kinds.resolution(width, height) for width, height in zip(widths, heights, strict=True)]
 
     @property
     def transitions(self) -> list[dict[str, Any]]:
+        """Number of videos per pair of different classes, in descending order."""
         counts = Counter(pair for pair in zip(*self.labels, strict=True) if pair[0] != pair[1])
         ordered = sorted(counts.items(), key=lambda entry: (-entry[1], entry[0]))
         return [{"before": pair[0], "after": pair[1], "num_videos": count} for pair, count in ordered]
 
     @property
     def verdicts(self) -> dict[str, int]:
+        """Number of videos per `before → after` pair of verdicts."""
         pairs = zip(self.both["verdict_before"].to_pylist(), self.both["verdict_after"].to_pylist(), strict=True)
         counts = Counter(pairs)
         return {f"{a} → {b}": counts[a, b] for a in schema.VERDICTS for b in schema.VERDICTS}

@@ -1,5 +1,5 @@
-// Tables sort by their head's buttons and filter by the search box that names them. Without script they
-// are whole and in their first order.
+// Header buttons sort their table, and a search box filters the table that it names. Without JavaScript, tables are
+// complete and in their original order.
 for (const button of document.querySelectorAll("th button")) {
   button.addEventListener("click", () => {
     const head = button.closest("th"), body = head.closest("table").tBodies[0];
