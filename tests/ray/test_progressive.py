@@ -81,25 +81,46 @@ def staged(looks: dict[str, FeatureSet], tmp_path_factory: pytest.TempPathFactor
     write_small_ensemble(directory, ["A", "B"], NUM_FRAMES)
     info = read_info(str(directory))
     trust = calibration_file.read_trust(str(directory), info)
-    plain = info.trust["plain"]
-    neutral = {"temperature": 1.0, "ece_before": 0.2, "ece_after": 0.1}
-    stages = {
+    stages = neutral_stages(info.trust["plain"], looks[KEYFRAMES])
+    trust = replace(trust, spaces=dict.fromkeys((FULL, *stages), trust.spaces[FULL]))
+    bare = replace(info, stages=stages)
+    members = [files.load_member(str(directory), bare, index) for index in range(2)]
+    empty = np.array([])
+    unfitted = ValidationScores(trust_B=empty, correct_B=empty, ood_B=empty, source_B=empty)
+    ensemble = Ensemble(bare, members, replace(trust, stages=dict.fromkeys(stages, unfitted)), torch.device("cpu"))
+    fits = halving_fits(ensemble, info.trust["plain"], looks)
+    stages = {name: {**stage, "trust": fits[name]} for name, stage in stages.items()}
+    full = ValidationScores(
+        trust_B=np.linspace(0.5, 1, 120, dtype=np.float32),
+        correct_B=np.arange(120) % 8 > 0,
+        ood_B=np.zeros(120),
+        source_B=np.arange(120),
+    )
+    # The subset stage receives the videos that the keyframes leave undecided.
+    early = {KEYFRAMES: early_scores(num_trusted=60), SUBSET: early_scores(num_trusted=90)}
+    trust = replace(trust, stages=early, full=dict.fromkeys(("plain", "tta"), full))
+    digest = calibration_file.write_trust(str(directory), trust)
+    write_info(str(directory), replace(info, stages=stages, trust={**info.trust, "digest": digest}))
+    return str(directory)
+
+
+def neutral_stages(plain: dict[str, Any], keyframes: FeatureSet) -> dict[str, Any]:
+    """The early stages of `ensemble.json`, with a neutral calibration and the trust fit `plain`."""
+    return {
         name: {
             "num_frames": num_frames,
-            "feature_specs": [asdict(looks[KEYFRAMES].spec)] if name == KEYFRAMES else [],
-            "calibration": neutral,
+            "feature_specs": [asdict(keyframes.spec)] if name == KEYFRAMES else [],
+            "calibration": {"temperature": 1.0, "ece_before": 0.2, "ece_after": 0.1},
             "ood": {"distances": [1e6], "line": 1.0},
             "trust": plain,
             "val_accuracy": 0.75,
         }
         for name, num_frames in ((KEYFRAMES, 4), (SUBSET, SUBSET_FRAMES))
     }
-    bare = replace(info, stages=stages)
-    trust = replace(trust, spaces=dict.fromkeys((FULL, *stages), trust.spaces[FULL]))
-    members = [files.load_member(str(directory), bare, index) for index in range(2)]
-    none = np.array([])
-    data = {name: ValidationScores(trust_B=none, correct_B=none, ood_B=none, source_B=none) for name in stages}
-    loaded = Ensemble(bare, members, replace(trust, stages=data), torch.device("cpu"))
+
+
+def halving_fits(ensemble: Ensemble, plain: dict[str, Any], looks: dict[str, FeatureSet]) -> dict[str, dict[str, Any]]:
+    """Trust fits with which each early stage trusts half of the videos that the stage before it leaves undecided."""
     sequences_of = {
         KEYFRAMES: looks[KEYFRAMES].features,
         SUBSET: [rows_TD[evenly_spread(len(rows_TD), SUBSET_FRAMES)] for rows_TD in looks[FULL].features],
@@ -108,39 +129,22 @@ def staged(looks: dict[str, FeatureSet], tmp_path_factory: pytest.TempPathFactor
     fits = {}
     for name, sequences in sequences_of.items():
         # A steep slope spreads the confidences of the random members around the median of the undecided videos.
-        logits_B = logit(loaded([sequences], stage=name).probabilities_BC.max(axis=1))
+        logits_B = logit(ensemble([sequences], stage=name).probabilities_BC.max(axis=1))
         middle = float(np.median(logits_B[undecided]))
-        fits[name] = {
-            **plain,
-            "weights": dict.fromkeys(plain["weights"], 0.0),
-            "slope": 1e4,
-            "intercept": -1e4 * middle,
-        }
+        weights = dict.fromkeys(plain["weights"], 0.0)
+        fits[name] = {**plain, "weights": weights, "slope": 1e4, "intercept": -1e4 * middle}
         undecided = [video for video in undecided if logits_B[video] < middle]
-        # Validation videos with a trust score above 0.5 are right; half of the others are wrong.
-        data[name] = ValidationScores(
-            trust_B=np.array([0.9] * 60 + [0.1] * 60, np.float32),
-            correct_B=np.array([True] * 90 + [False] * 30),
-            ood_B=np.zeros(120, np.float32),
-            source_B=np.arange(120),
-        )
-    # The subset stage receives the videos that the keyframes leave undecided.
-    data[SUBSET] = replace(data[SUBSET], trust_B=np.array([0.9] * 90 + [0.1] * 30, np.float32))
-    stages = {name: {**stage, "trust": fits[name]} for name, stage in stages.items()}
-    full = ValidationScores(
-        trust_B=np.linspace(0.5, 1, 120, dtype=np.float32),
-        correct_B=np.arange(120) % 8 > 0,
-        ood_B=np.zeros(120),
+    return fits
+
+
+def early_scores(num_trusted: int) -> ValidationScores:
+    """Scores of an early stage on 120 validation videos, of which the first 90 are right."""
+    return ValidationScores(
+        trust_B=np.array([0.9] * num_trusted + [0.1] * (120 - num_trusted), np.float32),
+        correct_B=np.array([True] * 90 + [False] * 30),
+        ood_B=np.zeros(120, np.float32),
         source_B=np.arange(120),
     )
-    trust = replace(
-        trust,
-        stages=data,
-        full=dict.fromkeys(("plain", "tta"), full),
-    )
-    digest = calibration_file.write_trust(str(directory), trust)
-    write_info(str(directory), replace(info, stages=stages, trust={**info.trust, "digest": digest}))
-    return str(directory)
 
 
 def logit(values_B: Any) -> Any:
@@ -244,7 +248,7 @@ def test_the_report_shows_the_stages(outputs: dict[str, Path], staged: str, tmp_
     assert "stage" not in plain.detail.by
 
 
-def test_what_comes_of_the_stages_is_told() -> None:
+def test_the_log_describes_the_stages() -> None:
     counts = dict.fromkeys(("num_accepted", "num_errors", "num_sources", "num_wrong_sources", "num_videos"), 0)
     risk_threshold = RiskThreshold(threshold=0.61, basis="certified", estimate=0.0, early={KEYFRAMES: 0.61}, **counts)
     target = RunSpec(embeddings=(), output_schema=pa.schema([]))

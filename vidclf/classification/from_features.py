@@ -1,4 +1,4 @@
-"""The Ray Data graph that classifies stored features, without decoding. [Ray]"""
+"""Classification of features that are stored already, without decoding. [Ray Data]"""
 
 from __future__ import annotations
 
@@ -26,16 +26,16 @@ from vidclf.runs.summary import Performance, counted
 from vidclf.tally import Tally
 
 VIDEOS_PER_BATCH = 64
-"""Videos per batch of the head: 12 MB of features."""
+"""Rows that the head takes at a time from a run of features: 12 MB of them."""
 
 QUARANTINE_FILE = "part-features.parquet"
-"""File in the quarantine of the output with the rows copied from the run of features."""
+"""The quarantine of a run of features, taken over."""
 
 
 def run_over_features(
     features: Sequence[str], config: PipelineConfig, job: PipelineJob, before: RunState
 ) -> Performance:
-    """Classify the stored rows of `features`, one run per backbone, and return the statistics of the graph."""
+    """The whole graph over rows that are embedded already, in a run for each backbone."""
     resources = ray_cluster.connect()
     pools = pool_sizes(config, resources)
     (target,) = job.targets
@@ -83,7 +83,7 @@ def run_over_features(
 
 
 class ClassifyFeatures:
-    """The head as a stage. In: `schema.features`. Out: `written_columns`, only the videos that are pending."""
+    """Stage 2. In: `schema.features`. Out: `written_columns`."""
 
     def __init__(
         self,
@@ -94,7 +94,7 @@ class ClassifyFeatures:
         tally: Any,
         logs_events: bool = False,
     ) -> None:
-        """`num_gpus` is the share of a GPU that this worker reserved; with 0 the head runs on the CPU."""
+        """`num_gpus`: what this worker reserved of a GPU, which decides the head's device."""
         assert target.make_head is not None
         with ray_cluster.refusals_told(tally):
             self._head = target.make_head(device.claim(num_gpus))
@@ -129,7 +129,7 @@ class ClassifyFeatures:
 
 
 def _take_over_quarantine(features: str, run: str, asked: pa.Array) -> None:
-    """Copy the reject reasons of videos that have no features: they have no prediction for the same reason."""
+    """Videos that have no features for a reason have no prediction for the same reason."""
     tables = list(storage.iter_tables(layout.quarantine_files(features), schema.QUARANTINE.names))
     rows = pa.concat_tables(tables or [schema.QUARANTINE.empty_table()]).cast(schema.QUARANTINE)
     rows = rows.filter(pc.is_in(rows[schema.VIDEO_ID], asked))

@@ -56,19 +56,19 @@ def clock(seconds: float) -> str:
 
 def risk_words(risk: Mapping[str, Any]) -> str:
     """The risk statement of a run (`risk_threshold.risk_statement`) in words."""
-    wanted = f"{100 * risk['abstain_risk']:g} %"
+    target = f"{100 * risk['abstain_risk']:g} %"
     counts = (
         f"{risk['num_errors']} of {risk['num_accepted']} accepted validation videos wrong, in "
         f"{risk['num_wrong_sources']} of their {risk['num_sources']} sources"
     )
     if risk["basis"] == CERTIFIED:
         return (
-            f"certified: at most {wanted} of accepted videos wrong, confidence {risk['confidence_level']:g}; {counts}"
+            f"certified: at most {target} of accepted videos wrong, confidence {risk['confidence_level']:g}; {counts}"
         )
     if risk["basis"] == ESTIMATED:
         return (
-            f"estimated: {percent(risk['estimate'])} of accepted videos wrong, target {wanted}, not certified; {counts}"
+            f"estimated: {percent(risk['estimate'])} of accepted videos wrong, target {target}, not certified; {counts}"
         )
     if risk["threshold"] >= ABSTAIN_ON_ALL:
-        return f"none: validation does not support {wanted}, so every video is abstained on"
-    return f"none: validation does not support {wanted}, but videos are accepted anyway; {counts}"
+        return f"none: validation does not support {target}, so every video is abstained on"
+    return f"none: validation does not support {target}, but videos are accepted anyway; {counts}"

@@ -59,17 +59,17 @@ def strips(
     location in `manifest` if it lists them, because the locations in the predictions lack credentials.
     """
     columns = [schema.VIDEO_ID, "video_uri", "attention", "pts_s", "content_digest", "stage"]
-    wanted = pa.array(sorted(video_ids), pa.string())
+    ids = pa.array(sorted(video_ids), pa.string())
     strip_of: dict[str, FrameStrip] = {}
     if not video_ids:
         return strip_of
     manifest = manifest if manifest is not None else schema.MANIFEST.empty_table()
-    listed = manifest.filter(pc.is_in(manifest[schema.VIDEO_ID], wanted))
+    listed = manifest.filter(pc.is_in(manifest[schema.VIDEO_ID], ids))
     uri_of = dict(zip(listed[schema.VIDEO_ID].to_pylist(), listed["video_uri"].to_pylist(), strict=True))
     decoders = {stage: SupervisedDecoder(plan, shrink, BOX * BOX * 3, DecodeLimits()) for stage, plan in plans.items()}
     try:
         for table in storage.iter_tables(list(files), columns):
-            for row in table.filter(pc.is_in(table[schema.VIDEO_ID], wanted)).to_pylist():
+            for row in table.filter(pc.is_in(table[schema.VIDEO_ID], ids)).to_pylist():
                 row["video_uri"] = uri_of.get(row[schema.VIDEO_ID], row["video_uri"])
                 strip_of[row[schema.VIDEO_ID]] = _strip(row, decoders.get(row["stage"]))
     finally:

@@ -231,7 +231,7 @@ def _from_predictions(config: EvaluateConfig) -> _Source:
 
 
 def _from_features(config: EvaluateConfig) -> _Source | None:
-    """Classify the features at `--features` into predictions of the report's own; None after a dry run."""
+    """Classify the features at `--features` into predictions.parquet of the report; None after a dry run."""
     assert config.ensemble is not None  # checked by EvaluateConfig
     info = read_info(config.ensemble)
     features = stored_features.open_features(config.features, config.split, info)

@@ -264,17 +264,17 @@ function clockLine(length) {
 
 function timeline(result) {
   const row = result.prediction, { segments, segment_length_s } = result.timeline, length = Math.max(row.duration_s, 1e-9);
-  const line = h("div", { class: "line", role: "img", "aria-label": "classes over the video, listed in the table below" }), body = h("tbody"), seen = new Set();
+  const line = h("div", { class: "line", role: "img", "aria-label": "classes over the video, listed in the table below" }), body = h("tbody"), labels = new Set();
   let at = 0;
   for (const segment of segments) {
     if (segment.start_s > at) line.append(h("i", { class: "gap", "--w": (100 * (segment.start_s - at)) / length }));
     at = Math.min(segment.end_s, length);
-    seen.add(segment.top_label);
+    labels.add(segment.top_label);
     const span = `${clock(segment.start_s)} to ${clock(segment.end_s)}`, sure = percent(segment.confidence);
     line.append(h("i", { class: tone(segment.top_label), "--w": (100 * Math.max(at - segment.start_s, 0)) / length, "--s": (100 * segment.confidence).toFixed(0), title: `${span}: ${segment.top_label} ${sure}` }));
     body.append(h("tr", {}, h("td", { class: "n" }, span), h("td", {}, segment.top_label), h("td", { class: "n" }, sure), h("td", { class: "n" }, String(segment.num_frames))));
   }
-  const legend = h("ul", { class: "legend" }, ...classes.filter((name) => seen.has(name)).map((name) => h("li", { class: tone(name) }, h("i"), name)));
+  const legend = h("ul", { class: "legend" }, ...classes.filter((name) => labels.has(name)).map((name) => h("li", { class: tone(name) }, h("i"), name)));
   const head = h("tr", {}, ...["time", "class", "confidence", "frames"].map((name) => h("th", { scope: "col", class: name === "class" ? "" : "n" }, name)));
   const table = h("details", {}, h("summary", {}, segments.length === 1 ? "The segment" : `All ${segments.length} segments`), h("table", { class: "wide" }, h("thead", {}, head), body));
   return section("Timeline", `Segments of ${segment_length_s} s, each classified from its own frames. Paler colours mean lower confidence.`, line, clockLine(length), legend, table);

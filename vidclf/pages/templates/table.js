@@ -14,10 +14,10 @@ for (const button of document.querySelectorAll("th button")) {
 }
 for (const box of document.querySelectorAll("input[type=search]")) {
   box.addEventListener("input", () => {
-    const wanted = box.value.toLowerCase().split(" ");
+    const words = box.value.toLowerCase().split(" ");
     for (const row of document.getElementById(box.dataset.table).tBodies[0].rows) {
       const text = row.textContent.toLowerCase();
-      row.hidden = !wanted.every(word => text.includes(word));
+      row.hidden = !words.every(word => text.includes(word));
     }
   });
 }
