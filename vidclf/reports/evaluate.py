@@ -221,7 +221,7 @@ def _from_predictions(config: EvaluateConfig) -> _Source:
         facts={
             "ensemble": f"{identity['ensemble_id']}{f' in {shown(directory)}' if directory else ''}",
             "predictions": shown(config.predictions),
-            "decided by": provenance.settings_text(settings),
+            "settings": provenance.settings_text(settings),
             "manifest": f"{shown(config.manifest)}, {manifest.num_rows} videos",
             **ensemble_facts.feature_facts(specs),
         },

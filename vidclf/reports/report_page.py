@@ -95,7 +95,7 @@ def reliability_chart(bins: Sequence[ReliabilityBin]) -> Markup:
     most = max(entry.num_videos for entry in bins)
     marks = [
         Mark(
-            name=f"{entry.num_videos} videos: mean confidence {percent(entry.mean_confidence)}, "
+            name=f"{_videos(entry.num_videos)}: mean confidence {percent(entry.mean_confidence)}, "
             f"accuracy {percent(entry.accuracy)}",
             x=entry.mean_confidence,
             y=entry.accuracy,
@@ -113,7 +113,7 @@ def confidence_chart(bins: Sequence[ReliabilityBin]) -> Markup:
     """Number of videos per confidence bin."""
     bars = [
         Bar(
-            name=f"{entry.num_videos} videos with confidence {percent(entry.lower, 0)} to {percent(entry.upper, 0)}",
+            name=f"{_videos(entry.num_videos)} with confidence {percent(entry.lower, 0)} to {percent(entry.upper, 0)}",
             low=entry.lower,
             high=entry.upper,
             value=entry.num_videos,
@@ -223,6 +223,10 @@ def attention_chart(weights: Sequence[float], shown: Sequence[int]) -> Markup:
 def _error_limit(risk: float) -> float:
     """The top of an axis of error rates: the smallest round number at or above `risk`."""
     return next(limit for limit in (0.02, 0.04, 0.1, 0.2, 0.4, 0.6, 1.0) if risk <= limit)
+
+
+def _videos(count: int) -> str:
+    return f"{count} video{'s' if count != 1 else ''}"
 
 
 def _shares(confusion: Sequence[Sequence[int]]) -> list[list[float]]:
