@@ -1,4 +1,4 @@
-"""Checks that weights, stored features and first looks fit an ensemble.
+"""Checks that the features of a job, new or stored, are the ones that the ensemble was fitted on.
 
 Each function raises ConfigError if they do not fit, and otherwise returns them in the order of the ensemble's
 backbones.

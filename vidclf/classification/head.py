@@ -74,6 +74,7 @@ class EnsembleHead:
         return self._rows(embedded_S, SUBSET, self.settings.subset_threshold, tta=False)
 
     def _rows(self, embedded_S: Sequence[pa.Table], stage: str, trust_threshold: float, tta: bool) -> pa.Table:
+        """Predictions of one stage; `tta` votes over the test-time views."""
         info, embedded = self._ensemble.info, embedded_S[0]
         sequences_S = [[features_TD(row) for row in table["features"]] for table in embedded_S]
         output = self._ensemble(sequences_S, tta=tta, stage=stage)

@@ -108,10 +108,12 @@ def _head(config: EvaluateConfig, risk_threshold: RiskThreshold) -> Callable[[li
 
 
 def _head_on(gpus: float, directory: str, settings: HeadSettings) -> EnsembleHead:
+    """The head in this process, on the share `gpus` of a GPU, or on the CPU if that is 0."""
     return EnsembleHead(directory, settings, device.claim(gpus), precision="fp32")
 
 
 def _open_runs(runs: Sequence[str], split: str) -> StoredFeatures:
+    """Features of `split` from run directories, one per backbone; the first one provides the manifest."""
     location = runs[0]
     files = layout.part_files(location)
     names = [name for name in schema.MANIFEST.names if name != "size_bytes"]
@@ -130,6 +132,7 @@ def _open_runs(runs: Sequence[str], split: str) -> StoredFeatures:
 
 
 def _run_batches(files: list[str], split: str, others: Sequence[FeatureLookup]) -> Iterator[list[pa.Table]]:
+    """Batches of one table per backbone; `others` find the rows of the other backbones by video id."""
     for table in storage.iter_tables(files, schema.features(1).names):
         selected = table.filter(_in_split(table, split))
         for start in range(0, selected.num_rows, VIDEOS_AT_A_TIME):
@@ -142,6 +145,7 @@ def _in_split(table: pa.Table, split: str) -> pa.Array:
 
 
 def _open_hdf5(location: str, split: str, info: EnsembleInfo) -> StoredFeatures:
+    """Features from an HDF5 file of the reference system, which holds one split."""
     if split not in schema.SPLITS:
         raise ConfigError(f"--split must be one of {', '.join(schema.SPLITS)} for the file {location}, got {split!r}")
     split_in_name = posixpath.basename(location).split("_")[0]
@@ -174,6 +178,7 @@ def _open_hdf5(location: str, split: str, info: EnsembleInfo) -> StoredFeatures:
 
 
 def _hdf5_batches(content: SplitFeatures, manifest: pa.Table) -> Iterator[list[pa.Table]]:
+    """Batches of one table each, with the features in float16."""
     for start in range(0, len(content.features), VIDEOS_AT_A_TIME):
         rows = content.features[start : start + VIDEOS_AT_A_TIME]
         table = manifest.slice(start, len(rows)).drop_columns(["size_bytes"])

@@ -25,7 +25,7 @@ from vidclf.video.sampling import SamplingPlan
 
 @dataclass(frozen=True, kw_only=True)
 class Frame:
-    """One frame of a strip."""
+    """A thumbnail of an attended frame."""
 
     pts_s: float
     weight: float
@@ -53,7 +53,7 @@ def strips(
     plans: Mapping[str, SamplingPlan],
     manifest: pa.Table | None = None,
 ) -> dict[str, FrameStrip]:
-    """The strips of the videos `video_ids`, by id, from the predictions in the Parquet `files`.
+    """The frame strips of the videos `video_ids`, by id, from the predictions in the Parquet `files`.
 
     `plans` holds the sampling plan of each stage; stages whose plan is unknown are missing. Videos are opened at the
     location in `manifest` if it lists them, because the locations in the predictions lack credentials.

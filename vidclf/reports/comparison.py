@@ -71,7 +71,7 @@ class UnmatchedVideo:
 
 @dataclass(frozen=True, kw_only=True)
 class Comparison:
-    """The rows of two classifications (columns `_COLUMNS`), and what their common videos show."""
+    """Two classifications (rows with the columns `_COLUMNS`) and the figures of their common videos."""
 
     before: pa.Table
     after: pa.Table

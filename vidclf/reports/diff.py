@@ -1,7 +1,6 @@
-"""The `diff` job: how a second classification of the same videos differs from the first.
+"""The `diff` job: compares two classifications and writes diff.json, the page and a table of the changed videos.
 
-It writes diff.json, the page, and a table of the changed videos. Free of torch, Ray and scikit-learn, so that it
-starts quickly.
+Free of torch, Ray and scikit-learn, so that it starts quickly.
 """
 
 from __future__ import annotations

@@ -189,6 +189,7 @@ class _Sums:
         }
 
     def per_class(self, rocs: dict[str, Roc]) -> dict[str, ClassDetail]:
+        """Intervals, abstentions and AUC of each class."""
         return {
             name: ClassDetail(
                 precision_interval_95=self.intervals.share(self.is_label_BC[:, index], self.is_top_BC[:, index]),
@@ -312,6 +313,7 @@ def _voter(
     *,
     is_base: bool = False,
 ) -> Voter:
+    """Accuracy of a vote, and its gain over the baseline vote `is_base_right_B`."""
     return Voter(
         name=name,
         accuracy=float(is_right_B.mean()),
