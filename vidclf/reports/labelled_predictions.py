@@ -88,7 +88,7 @@ class ScoredVideos:
         return replace(self, video_uris=uris, groups=groups)
 
     def kinds(self) -> dict[str, npt.NDArray[np.str_]]:
-        """The group of each video (such as `1080p`) per kind of group; the kind `stage` only if several stages decided."""
+        """The group of each video (such as `1080p`) per kind of group; `stage` only if several stages decided."""
         kinds = {
             "sublabel": self.sublabels,
             "codec": self.codecs,
