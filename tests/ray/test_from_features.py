@@ -188,7 +188,7 @@ def test_a_features_directory_is_classified_and_scored(run: str, trained: str, t
     assert result.calibration["ece_before"] == 0.2
     page = (tmp_path / "index.html").read_text()
     assert "member 0, 1 epochs" in page
-    assert "Classified without test-time views" in page
+    assert "No test-time views were used" in page
 
 
 def test_views_vote_with_tta(run: str, trained: str, tmp_path: Path) -> None:
@@ -219,7 +219,7 @@ def test_hdf5_gives_the_same_probabilities_and_no_facts_that_it_does_not_hold(
     assert of_file.summary is None
     assert [share.name for share in of_file.detail.by["codec"]] == ["unknown"]
     page = (tmp_path / "file/index.html").read_text()
-    assert "The features came as HDF5" in page
+    assert "HDF5 files do not record which videos could not be read" in page
 
 
 def test_what_does_not_fit_is_refused(run: str, trained: str, tmp_path: Path) -> None:
