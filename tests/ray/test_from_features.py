@@ -188,7 +188,7 @@ def test_a_features_directory_is_classified_and_scored(run: str, trained: str, t
     assert result.calibration["ece_before"] == 0.2
     page = (tmp_path / "index.html").read_text()
     assert "member 0, 1 epochs" in page
-    assert "Classified without test-time views" in page
+    assert "No test-time views were used" in page
 
 
 def test_views_vote_with_tta(run: str, trained: str, tmp_path: Path) -> None:
@@ -219,7 +219,7 @@ def test_hdf5_gives_the_same_probabilities_and_no_facts_that_it_does_not_hold(
     assert of_file.summary is None
     assert [share.name for share in of_file.detail.by["codec"]] == ["unknown"]
     page = (tmp_path / "file/index.html").read_text()
-    assert "The features came as HDF5" in page
+    assert "HDF5 files do not record which videos could not be read" in page
 
 
 def test_what_does_not_fit_is_refused(run: str, trained: str, tmp_path: Path) -> None:
@@ -230,8 +230,8 @@ def test_what_does_not_fit_is_refused(run: str, trained: str, tmp_path: Path) ->
         return str(error.value)
 
     file = hdf5_file(tmp_path / "test_features_multiscale.h5", ["A", "B"])
-    assert refused(file, split="val").startswith("--split must be test, by the name of")
-    assert refused(file, split="all").startswith("--split must say which of train, val, test the file")
+    assert refused(file, split="val").startswith("--split must be test, as in the name of")
+    assert refused(file, split="all").startswith("--split must be one of train, val, test for the file")
     assert "is in it; its splits are test, train" in refused(run, split="val")
     assert "no such file" in refused(str(tmp_path / "none.h5"))
     other = tmp_path / "other"
@@ -277,12 +277,14 @@ def test_features_of_two_backbones_that_do_not_fit_are_refused(run: str, trained
             evaluate(features, ensemble_, tmp_path / "out")
         return str(error.value)
 
-    needs = "must be a directory for each backbone that the ensemble was fitted on"
-    assert f"{needs} (efficientnet_lite0, resnet50), are of efficientnet_lite0" in refused((run,), both)
-    assert f"{needs} (efficientnet_lite0), are of efficientnet_lite0, resnet50" in refused((run, wide), trained)
+    needs = "must name one directory per backbone of the ensemble"
+    assert f"{needs} (efficientnet_lite0, resnet50), got features of efficientnet_lite0" in refused((run,), both)
+    assert f"{needs} (efficientnet_lite0), got features of efficientnet_lite0, resnet50" in refused(
+        (run, wide), trained
+    )
     assert f"{wide}: content_digest must equal that of {run}, differs for 4 videos" in refused((run, wide), both)
     file = hdf5_file(tmp_path / "test_features_multiscale.h5", ["A", "B"])
-    assert "an HDF5 file must be all there is, for an ensemble of one backbone" in refused((file,), both)
+    assert "an HDF5 file must be given alone, for an ensemble of one backbone" in refused((file,), both)
 
 
 @pytest.mark.usefixtures("ray_session")

@@ -1,4 +1,4 @@
-"""A progressive classification beside one of a single pass: what is decided where, and that nothing is lost."""
+"""Progressive classification compared with a single pass: the stage of each decision, and no lost video. [Ray]"""
 
 from __future__ import annotations
 
@@ -32,6 +32,7 @@ from vidclf.runs.layout import Run
 from vidclf.schema import Look
 from vidclf.uncertainty.early_exit import SUBSET_FRAMES, ValidationScores
 from vidclf.uncertainty.risk_threshold import RiskThreshold
+from vidclf.uncertainty.trust_score import TrustScore
 from vidclf.video.sampling import evenly_spread
 
 pytestmark = pytest.mark.usefixtures("ray_session")
@@ -42,7 +43,7 @@ NUM_VIDEOS = 8
 
 @pytest.fixture(scope="module")
 def archive(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Videos of 60 frames that all look different, with a keyframe every 12; one is cut off, one is text."""
+    """Videos of 60 different frames with a keyframe every 12 frames; plus a truncated video and a text file."""
     root = tmp_path_factory.mktemp("archive")
     for number in range(NUM_VIDEOS):
         write_video(root / f"v{number}.mp4", 60, size=(64 + 16 * number, 64), noise=number % 2 == 0)
@@ -58,9 +59,9 @@ def manifest_of(archive: Path) -> pa.Table:
 
 @pytest.fixture(scope="module")
 def looks(archive: Path, tmp_path_factory: pytest.TempPathFactory, ray_session: None) -> dict[str, FeatureSet]:
-    """The features that the stages see."""
+    """The features of the first look and of the full look."""
     work = tmp_path_factory.mktemp("looks")
-    found = {}
+    features = {}
     for name, mode, num_frames in ((Look.KEYFRAMES, "keyframes", 4), (Look.FULL, "uniform", NUM_FRAMES)):
         config = ExtractConfig(
             manifest="",
@@ -71,56 +72,25 @@ def looks(archive: Path, tmp_path_factory: pytest.TempPathFactory, ray_session: 
             precision="fp32",
         )
         assert extract(config, manifest_of(archive)) is not None
-        found[name] = read_features(config.output)
-    return found
+        features[name] = read_features(config.output)
+    return features
 
 
 @pytest.fixture(scope="module")
 def staged(looks: dict[str, FeatureSet], tmp_path_factory: pytest.TempPathFactory) -> str:
-    """A small ensemble whose early stages are as sure as to decide on half of the videos that get to them."""
+    """A small ensemble whose early stages each decide half of the videos that reach them."""
     directory = tmp_path_factory.mktemp("ensemble")
     write_small_ensemble(directory, ["A", "B"], NUM_FRAMES)
     info = read_info(str(directory))
     trust = calibration_file.read_trust(str(directory), info)
-    plain = info.trust.plain
-    stages = {
-        name: LookInfo(
-            num_frames=num_frames,
-            feature_specs=[looks[Look.KEYFRAMES].spec] if name == Look.KEYFRAMES else [],
-            calibration=MEASURED,
-            ood=ood_line(),
-            trust=plain,
-            val_accuracy=0.75,
-        )
-        for name, num_frames in ((Look.KEYFRAMES, 4), (Look.SUBSET, SUBSET_FRAMES))
-    }
-    bare = replace(info, stages=stages)
+    stages = neutral_stages(info.trust.plain, looks[Look.KEYFRAMES])
     trust = replace(trust, spaces=dict.fromkeys((Look.FULL, *stages), trust.spaces[Look.FULL]))
+    bare = replace(info, stages=stages)
     members = [files.load_member(str(directory), bare, index) for index in range(2)]
-    none = np.array([])
-    data = {name: ValidationScores(trust_B=none, correct_B=none, ood_B=none, source_B=none) for name in stages}
-    loaded = Ensemble(bare, members, replace(trust, stages=data), torch.device("cpu"))
-    seen = {
-        Look.KEYFRAMES: looks[Look.KEYFRAMES].features,
-        Look.SUBSET: [rows_TD[evenly_spread(len(rows_TD), SUBSET_FRAMES)] for rows_TD in looks[Look.FULL].features],
-    }
-    left = list(range(NUM_VIDEOS))
-    fits = {}
-    for name, sequences in seen.items():
-        # Slopes that spread random members' confidences, around the median of those that are left.
-        logits_B = logit(loaded([sequences], stage=name).probabilities_BC.max(axis=1))
-        middle = float(np.median(logits_B[left]))
-        fits[name] = replace(plain, weights=dict.fromkeys(plain.weights, 0.0), slope=1e4, intercept=-1e4 * middle)
-        left = [video for video in left if logits_B[video] < middle]
-        # Validation's videos are right from a trust score of 0.5 on, and half wrong below.
-        data[name] = ValidationScores(
-            trust_B=np.array([0.9] * 60 + [0.1] * 60, np.float32),
-            correct_B=np.array([True] * 90 + [False] * 30),
-            ood_B=np.zeros(120, np.float32),
-            source_B=np.arange(120),
-        )
-    # What is left to the subset's stage are videos that the keyframes are not sure of.
-    data[Look.SUBSET] = replace(data[Look.SUBSET], trust_B=np.array([0.9] * 90 + [0.1] * 30, np.float32))
+    empty = np.array([])
+    unfitted = ValidationScores(trust_B=empty, correct_B=empty, ood_B=empty, source_B=empty)
+    ensemble = Ensemble(bare, members, replace(trust, stages=dict.fromkeys(stages, unfitted)), torch.device("cpu"))
+    fits = halving_fits(ensemble, info.trust.plain, looks)
     stages = {name: replace(stage, trust=fits[name]) for name, stage in stages.items()}
     full = ValidationScores(
         trust_B=np.linspace(0.5, 1, 120, dtype=np.float32),
@@ -128,14 +98,54 @@ def staged(looks: dict[str, FeatureSet], tmp_path_factory: pytest.TempPathFactor
         ood_B=np.zeros(120),
         source_B=np.arange(120),
     )
-    trust = replace(
-        trust,
-        stages=data,
-        full=dict.fromkeys(("plain", "tta"), full),
-    )
+    # The subset stage receives the videos that the keyframes leave undecided.
+    early = {Look.KEYFRAMES: early_scores(num_trusted=60), Look.SUBSET: early_scores(num_trusted=90)}
+    trust = replace(trust, stages=early, full=dict.fromkeys(("plain", "tta"), full))
     digest = calibration_file.write_trust(str(directory), trust)
     write_info(str(directory), with_digest(replace(info, stages=stages), digest))
     return str(directory)
+
+
+def neutral_stages(plain: TrustScore, keyframes: FeatureSet) -> dict[str, LookInfo]:
+    """The early stages of `ensemble.json`, with a neutral calibration and the trust fit `plain`."""
+    return {
+        name: LookInfo(
+            num_frames=num_frames,
+            feature_specs=[keyframes.spec] if name == Look.KEYFRAMES else [],
+            calibration=MEASURED,
+            ood=ood_line(),
+            trust=plain,
+            val_accuracy=0.75,
+        )
+        for name, num_frames in ((Look.KEYFRAMES, 4), (Look.SUBSET, SUBSET_FRAMES))
+    }
+
+
+def halving_fits(ensemble: Ensemble, plain: TrustScore, looks: dict[str, FeatureSet]) -> dict[str, TrustScore]:
+    """Trust fits with which each early stage trusts half of the videos that the stage before it leaves undecided."""
+    sequences_of = {
+        Look.KEYFRAMES: looks[Look.KEYFRAMES].features,
+        Look.SUBSET: [rows_TD[evenly_spread(len(rows_TD), SUBSET_FRAMES)] for rows_TD in looks[Look.FULL].features],
+    }
+    undecided = list(range(NUM_VIDEOS))
+    fits = {}
+    for name, sequences in sequences_of.items():
+        # A steep slope spreads the confidences of the random members around the median of the undecided videos.
+        logits_B = logit(ensemble([sequences], stage=name).probabilities_BC.max(axis=1))
+        middle = float(np.median(logits_B[undecided]))
+        fits[name] = replace(plain, weights=dict.fromkeys(plain.weights, 0.0), slope=1e4, intercept=-1e4 * middle)
+        undecided = [video for video in undecided if logits_B[video] < middle]
+    return fits
+
+
+def early_scores(num_trusted: int) -> ValidationScores:
+    """Scores of an early stage on 120 validation videos, of which the first 90 are right."""
+    return ValidationScores(
+        trust_B=np.array([0.9] * num_trusted + [0.1] * (120 - num_trusted), np.float32),
+        correct_B=np.array([True] * 90 + [False] * 30),
+        ood_B=np.zeros(120, np.float32),
+        source_B=np.arange(120),
+    )
 
 
 def logit(values_B: Any) -> Any:
@@ -179,11 +189,11 @@ def test_half_is_decided_by_keyframes_half_of_the_rest_by_the_subset(outputs: di
         per_frame = ("attention", "pts_s", "is_black", "luma_mean", "sharpness", "is_near_duplicate")
         assert {len(row[name]) for name in per_frame} == {row["num_frames"]}
     summary = json.loads((outputs["progressive"] / "summary.json").read_text())
-    told = {name: (one["num_videos"], one["num_decided"]) for name, one in summary["passes"].items()}
-    # The two that cannot be read count in the first pass, and are not tried again.
-    assert told == {Look.KEYFRAMES: (10, {Look.KEYFRAMES: 4}), Look.FULL: (4, {Look.SUBSET: 2, Look.FULL: 2})}
+    counts = {name: (one["num_videos"], one["num_decided"]) for name, one in summary["passes"].items()}
+    # The two unreadable videos count in the first pass, and the full pass does not try them again.
+    assert counts == {Look.KEYFRAMES: (10, {Look.KEYFRAMES: 4}), Look.FULL: (4, {Look.SUBSET: 2, Look.FULL: 2})}
     assert all(one["worker_s_per_video"].keys() == {"decode", "cnn"} for one in summary["passes"].values())
-    # Asked for, so whatever the processor has.
+    # fp32 is requested, so the engines do not depend on the processor.
     assert [list(summary[of]) for of in ("cnn_engines", "head_engines")] == [["openvino fp32"], ["torch cpu fp32"]]
 
 
@@ -193,7 +203,7 @@ def test_a_full_look_is_that_of_a_job_without_stages(outputs: dict[str, Path]) -
     full = {video: row for video, row in progressive.items() if row["stage"] == Look.FULL}
 
     def look(row: dict[str, Any]) -> dict[str, Any]:
-        # The verdict is by the threshold of the cascade, and without stages by that of the full look.
+        # The verdict follows the threshold of the whole cascade; without stages it follows that of the full look.
         return {name: value for name, value in row.items() if name not in ("verdict", "label")}
 
     assert {video: look(row) for video, row in full.items()} == {video: look(plain[video]) for video in full}
@@ -204,7 +214,7 @@ def test_a_full_look_is_that_of_a_job_without_stages(outputs: dict[str, Path]) -
     }
     assert {row["verdict"] for row in plain.values()} == {"abstained"}
     assert {row["verdict"] for row in progressive.values()} == {"accepted"}
-    # The subset is of the same frames.
+    # The subset stage uses some of the same frames.
     for video, row in progressive.items():
         if row["stage"] == Look.SUBSET:
             assert row["pts_s"] == [plain[video]["pts_s"][index] for index in evenly_spread(48, 24)]
@@ -221,10 +231,10 @@ def test_the_report_shows_the_stages(outputs: dict[str, Path], staged: str, tmp_
     assert result is not None
     progress = result.progress
     assert progress is not None
-    told = {stage.name: (stage.num_frames, stage.num_decided, stage.share) for stage in progress.stages}
-    assert told == {Look.KEYFRAMES: (4, 4, 0.5), Look.SUBSET: (24, 2, 0.25), Look.FULL: (48, 2, 0.25)}
-    # Of 120 validation videos the early looks are right about 90, and the full one about 105. The keyframes decide on
-    # 60 and the subset on 30, all of them right; of the last 30 every eighth one is wrong in full, 3 of them.
+    stages = {stage.name: (stage.num_frames, stage.num_decided, stage.share) for stage in progress.stages}
+    assert stages == {Look.KEYFRAMES: (4, 4, 0.5), Look.SUBSET: (24, 2, 0.25), Look.FULL: (48, 2, 0.25)}
+    # Of 120 validation videos the early looks are right on 90 and the full look is right on 105. The keyframes decide
+    # 60 videos and the subset 30, all correctly. Of the last 30 the full look gets every eighth wrong, which is 3.
     assert [stage.validation_accuracy for stage in progress.stages] == [0.75, 0.75, 0.875]
     assert progress.validation_accuracy == 117 / 120
     assert result.risk is not None
@@ -239,20 +249,22 @@ def test_the_report_shows_the_stages(outputs: dict[str, Path], staged: str, tmp_
     }
     page = (tmp_path / "report/index.html").read_text()
     assert '<section id="stages">' in page
-    assert "decoding shows other frames now" not in page
+    assert "decoding now gives other frames" not in page
     plain = evaluate(EvaluateConfig(predictions=str(outputs["plain"]), **{**where, "output": str(tmp_path / "plain")}))
     assert plain is not None
     assert plain.progress is None
     assert "stage" not in plain.detail.by
 
 
-def test_what_comes_of_the_stages_is_told() -> None:
+def test_the_log_describes_the_stages() -> None:
     counts = dict.fromkeys(("num_accepted", "num_errors", "num_sources", "num_wrong_sources", "num_videos"), 0)
-    found = RiskThreshold(threshold=0.61, basis="certified", estimate=0.0, early={Look.KEYFRAMES: 0.61}, **counts)
+    risk_threshold = RiskThreshold(
+        threshold=0.61, basis="certified", estimate=0.0, early={Look.KEYFRAMES: 0.61}, **counts
+    )
     target = RunSpec(embeddings=(), output_schema=pa.schema([]))
-    assert ProgressivePlan(first=target, full=target, found=found).told() == (
-        "stage keyframes: decides from trust scores of 0.61 on\n"
-        "stage subset: left out, validation does not support deciding by it"
+    assert ProgressivePlan(first=target, full=target, risk_threshold=risk_threshold).describe() == (
+        "stage keyframes: decides videos with a trust score of at least 0.61\n"
+        "stage subset: left out, because validation does not support deciding by it"
     )
 
 

@@ -241,7 +241,7 @@ def test_wrong_arguments_are_refused_before_any_work(archive: Path, ensemble: Pa
         f"classify.py: error: --input {work / 'empty'}: holds no video (it is empty)\n"
     )
     assert refuse("classify", "--input", archive, *where, "--backbone", "resnet50") == (
-        "classify.py: error: --backbone must be efficientnet_lite0, which the ensemble was fitted on, got 'resnet50'\n"
+        "classify.py: error: --backbone must be efficientnet_lite0, as for the ensemble's training, got 'resnet50'\n"
     )
     assert "got 'other'" in refuse("classify", "--input", archive, "--ensemble", "other", "--output", output)
     assert "num_frames: 4 != 5" in refuse(

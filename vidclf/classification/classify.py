@@ -1,5 +1,7 @@
-"""Bulk classification: the extraction pipeline with the ensemble as its head, or a run of features with
-the head alone. [Ray Data]
+"""Bulk classification of a manifest: the extraction pipeline with the ensemble as its head.
+
+With `--features` the head alone runs over stored features (`from_features`). With `--progressive` the videos are
+classified in two passes (`progressive`).
 """
 
 from __future__ import annotations
@@ -29,22 +31,23 @@ from vidclf.uncertainty.risk_threshold import RiskThreshold, risk_statement, thr
 
 
 def classify(config: ClassifyConfig, manifest: pa.Table) -> dict[str, dict[str, Any]] | None:
-    """Classify every video of `manifest` into `config.output`; as `embed_videos`, None after a dry run.
+    """Classify every video of `manifest` into `config.output`.
 
-    Raises ConfigError before any work starts where the ensemble was fitted on features that this
-    cluster cannot make (another backbone, other weights, another decoder), or other than those that
-    are to be classified.
+    Returns the summary of each run by its directory, like `embed_videos`; None after a dry run.
+
+    Raises ConfigError before any work starts if the features to classify are not those that the ensemble was fitted
+    on: stored features with another key, or a backbone, weights or decoder that would make other features.
     """
     arguments.check_outputs(config)
-    # Loading checks every member's digest and sizes here, once, rather than in each worker.
+    # Loading here checks each member's digest and sizes once, and not in every worker.
     loaded = files.load(config.ensemble, torch.device("cpu"))
     info, trust = loaded.info, loaded.trust
     mode = info_module.mode(config.tta)
     if config.progressive:
         require_first_look(info)
     threshold_of = trust.stage_thresholds if config.progressive else trust.threshold
-    found = threshold_of(mode, config.abstain_risk, config.accept_uncertified)
-    settings = HeadSettings(tta=config.tta, trust_threshold=found.threshold, segments_s=config.segments)
+    risk_threshold = threshold_of(mode, config.abstain_risk, config.accept_uncertified)
+    settings = HeadSettings(tta=config.tta, trust_threshold=risk_threshold.threshold, segments_s=config.segments)
     if config.features:
         runs = fitted_runs([storage.canonical(run) for run in config.features], info)
         embeddings = [
@@ -53,23 +56,23 @@ def classify(config: ClassifyConfig, manifest: pa.Table) -> dict[str, dict[str, 
         ]
     else:
         runs, embeddings = [], fitted_embeddings(config, info)
-    print(threshold_text(found, config.abstain_risk), file=sys.stderr)
-    target_of = partial(prediction_target, config, info, found)
+    print(threshold_text(risk_threshold, config.abstain_risk), file=sys.stderr)
+    target_of = partial(prediction_target, config, info, risk_threshold)
     predictions = target_of(settings, embeddings)
     if config.progressive:
-        passes = ProgressivePlan.plan(info, settings, found, predictions, target_of)
+        passes = ProgressivePlan.plan(info, settings, risk_threshold, predictions, target_of)
         return classify_in_passes(config, manifest, passes)
     if runs:
         pipeline = partial(run_over_features, runs)
         return embed_videos(config, manifest, PipelineJob(targets=(predictions,)), pipeline)
     targets = [predictions]
     if config.save_features is not None:
-        saved = storage.canonical(config.save_features)
+        features_dir = storage.canonical(config.save_features)
         targets += [
             RunSpec(
                 embeddings=(embedding,),
                 output_schema=schema.features(embedding.spec.feature_dim),
-                directory=storage.join(saved, embedding.spec.backbone) if len(embeddings) > 1 else saved,
+                directory=storage.join(features_dir, embedding.spec.backbone) if len(embeddings) > 1 else features_dir,
             )
             for embedding in embeddings
         ]
@@ -79,11 +82,11 @@ def classify(config: ClassifyConfig, manifest: pa.Table) -> dict[str, dict[str, 
 def prediction_target(
     config: ClassifyConfig,
     info: EnsembleInfo,
-    found: RiskThreshold,
+    risk_threshold: RiskThreshold,
     settings: HeadSettings,
     embeddings: Sequence[BackboneSetup],
 ) -> RunSpec:
-    """A run of predictions by an ensemble, from the features of `embeddings`."""
+    """The run of predictions that the ensemble of `info` makes from the features of `embeddings`."""
     return RunSpec(
         embeddings=tuple(embeddings),
         output_schema=schema.predictions(len(info.classes)),
@@ -93,10 +96,10 @@ def prediction_target(
         settings={
             **asdict(settings),
             "abstain_risk": config.abstain_risk,
-            "risk_basis": found.basis,
+            "risk_basis": risk_threshold.basis,
             "sharpen_blurry": config.sharpen_blurry,
         },
-        stated={"risk": risk_statement(found, config.abstain_risk)},
+        stated={"risk": risk_statement(risk_threshold, config.abstain_risk)},
         segments_schema=schema.segments(len(info.classes)) if config.segments is not None else None,
         sharpen_blurry=config.sharpen_blurry,
     )

@@ -1,4 +1,8 @@
-"""Checks that features, weights and first looks fit an ensemble."""
+"""Checks that the features of a job, new or stored, are the ones that the ensemble was fitted on.
+
+Each function raises ConfigError if they do not fit, and otherwise returns them in the order of the ensemble's
+backbones.
+"""
 
 from __future__ import annotations
 
@@ -19,49 +23,54 @@ from vidclf.schema import VIDEO_ID, Look
 
 
 def fitted_embeddings(config: ClassifyConfig | ServeConfig, info: EnsembleInfo) -> list[BackboneSetup]:
-    """The ensemble's backbones with their weights, refused unless the features would be the fitted ones."""
+    """The ensemble's backbones with their weights loaded, in the ensemble's order.
+
+    Weights come from `config.weights`, else from the locations that the ensemble recorded.
+
+    Raises ConfigError if the features would have another key than those that the ensemble was fitted on.
+    """
     names = info.backbone_names
     if config.backbone and list(config.backbone) != names:
         raise ConfigError(
-            f"--backbone must be {','.join(names)}, which the ensemble was fitted on, got {','.join(config.backbone)!r}"
+            f"--backbone must be {','.join(names)}, as for the ensemble's training, got {','.join(config.backbone)!r}"
         )
     if len(config.weights) not in (0, len(names)):
         raise ConfigError(
-            f"--weights must be one for each of the ensemble's backbones ({', '.join(names)}), "
+            f"--weights must name one location per backbone of the ensemble ({', '.join(names)}), "
             f"got {','.join(config.weights)!r}"
         )
-    found = []
+    setups = []
     locations = config.weights or tuple(fitted.weights for fitted in info.backbones)
     for fitted, weights in zip(info.backbones, locations, strict=True):
         if credentials.is_masked(weights):
             raise ConfigError(
-                f"--weights must be given: the ensemble's were at {weights}, whose credentials are not kept; give a "
-                "location without any, and credentials by the environment"
+                f"--weights must be given: the ensemble's weights were at {weights}, and credentials are not stored; "
+                "give a location without credentials, and put the credentials into the environment"
             )
         spec, state = fitted.feature_spec, load_weights(fitted.name, weights)
         int8_weights.check_precision(state, weights, config.precision)
-        ours = FeatureSpec.of(fitted.name, weights, weights_digest(state), spec.plan, spec.repeat_tolerance)
-        if ours.key != spec.key:
+        job_spec = FeatureSpec.of(fitted.name, weights, weights_digest(state), spec.plan, spec.repeat_tolerance)
+        if job_spec.key != spec.key:
             raise ConfigError(
                 f"--ensemble {config.ensemble}: was fitted on features of key {spec.key}, this cluster makes "
-                f"{ours.key} ({spec.differences(ours)}); give --weights, match the versions, or train again"
+                f"{job_spec.key} ({spec.differences(job_spec)}); give --weights, match the versions, or train again"
             )
-        found.append(BackboneSetup(spec=spec, weights=weights, state=state))
-    return found
+        setups.append(BackboneSetup(spec=spec, weights=weights, state=state))
+    return setups
 
 
 def fitted_runs(locations: Sequence[str], info: EnsembleInfo) -> list[str]:
-    """The directories of features in the order of the ensemble's backbones.
+    """Directories of stored features, in the order of the ensemble's backbones.
 
-    Raises ConfigError unless there is a finished one for each, made as those that the members were
-    fitted on, all of the same videos.
+    Raises ConfigError unless there is one finished directory per backbone, all hold the same videos, and each has
+    the feature key that the members were fitted on.
     """
     names = info.backbone_names
     specs = [read_spec(location) for location in locations]
     if sorted(spec.backbone for spec in specs) != sorted(names):
         raise ConfigError(
-            f"--features {','.join(locations)}: must be a directory for each backbone that the ensemble was fitted on "
-            f"({', '.join(names)}), are of {', '.join(spec.backbone for spec in specs)}"
+            f"--features {','.join(locations)}: must name one directory per backbone of the ensemble "
+            f"({', '.join(names)}), got features of {', '.join(spec.backbone for spec in specs)}"
         )
     run_of = {spec.backbone: (location, spec) for location, spec in zip(locations, specs, strict=True)}
     for fitted in info.backbones:
@@ -74,21 +83,23 @@ def fitted_runs(locations: Sequence[str], info: EnsembleInfo) -> list[str]:
         check_finished(location, "--features", "jobs/extract.py")
     runs = [run_of[name][0] for name in names]
     if len(runs) > 1:
-        told = [VIDEO_ID, "content_digest", "num_frames"]
-        matching.check_videos(runs, [rows_of(run, told) for run in runs])
+        columns = [VIDEO_ID, "content_digest", "num_frames"]
+        matching.check_videos(runs, [rows_of(run, columns) for run in runs])
     return runs
 
 
 def first_embeddings(info: EnsembleInfo, embeddings: Sequence[BackboneSetup]) -> list[BackboneSetup]:
-    """The ensemble's backbones on the frames of the first look; ConfigError unless that was fitted on what this
-    cluster makes."""
-    found = []
+    """The backbones of `embeddings` with the sampling plan of the ensemble's first look.
+
+    Raises ConfigError if the first look was fitted on features that this cluster cannot make.
+    """
+    setups = []
     for embedding, spec in zip(embeddings, info.stages[Look.KEYFRAMES].feature_specs, strict=True):
-        ours = replace(embedding.spec, sampling=spec.sampling)
-        if ours != spec:
+        job_spec = replace(embedding.spec, sampling=spec.sampling)
+        if job_spec != spec:
             raise ConfigError(
-                f"--ensemble: its first look was fitted on features of key {spec.key}, this cluster makes {ours.key} "
-                f"({spec.differences(ours)}); run jobs/train.py again with features of today"
+                f"--ensemble: its first look was fitted on features of key {spec.key}, this cluster makes "
+                f"{job_spec.key} ({spec.differences(job_spec)}); extract the keyframes and train again"
             )
-        found.append(replace(embedding, spec=spec))
-    return found
+        setups.append(replace(embedding, spec=spec))
+    return setups

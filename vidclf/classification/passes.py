@@ -1,4 +1,7 @@
-"""Where the passes of a progressive classification keep their runs and sampling plans."""
+"""Layout of a progressive classification's output: the directory and sampling plan of each pass.
+
+Free of Ray and torch, because reports read it.
+"""
 
 from __future__ import annotations
 
@@ -9,14 +12,17 @@ from vidclf.schema import Look
 from vidclf.video.sampling import SamplingPlan
 
 PASSES_DIR = "_passes"
-"""In the output of a progressive classification: a run for each pass."""
+"""Directory in the output of a progressive classification that holds one run per pass."""
 
 PASS_OF: dict[str, str] = {Look.KEYFRAMES: Look.KEYFRAMES, Look.SUBSET: Look.FULL, Look.FULL: Look.FULL}
-"""The pass that a stage belongs to."""
+"""The pass that computes each stage: the subset and the full look share one."""
 
 
 def plans_of(predictions: str, plan: SamplingPlan) -> dict[str, SamplingPlan]:
-    """How the frames of each stage were sampled; `plan` is that of the full look."""
+    """The sampling plan of each stage of a run in `predictions`; `plan` is the one of the full look.
+
+    `keyframes` is missing unless the run was progressive and made that pass.
+    """
     plans: dict[str, SamplingPlan] = {Look.FULL: plan, Look.SUBSET: plan}
     run = storage.join(predictions, PASSES_DIR, Look.KEYFRAMES)
     if Run(run).exists():

@@ -1,12 +1,11 @@
-"""Progressive classification: a pass over a few keyframes of every video, and a second one, over all sampled
-frames, of those that the first left undecided.
+"""Progressive classification: a quick pass over keyframes, then a full pass over the videos left undecided.
 
     manifest ─▶ keyframes ─▶ decided ────────────────────────▶ part-*
                   │  └─────▶ undecided ─▶ subset ▶ full ─────▶ part-*
                   └────────▶ rejected ─────────┴─────────────▶ quarantine/part-*
 
-Each pass is a classification run of its own in `_passes/` of the output, so a job that is killed continues
-where it was, in whatever pass. The output takes each video's row from the pass that decided.
+Each pass is a classification run of its own in `_passes/` of the output. A job that was killed therefore continues in
+the pass where it stopped. The output takes the row of each video from the pass that decided it.
 """
 
 from __future__ import annotations
@@ -36,94 +35,105 @@ from vidclf.runs import reconcile, state
 from vidclf.runs.layout import Run, shard_name
 from vidclf.runs.state import RunState
 from vidclf.runs.summary import Performance
-from vidclf.schema import Look
+from vidclf.schema import Look, Verdict
 from vidclf.uncertainty.early_exit import SUBSET_FRAMES
 from vidclf.uncertainty.risk_threshold import RiskThreshold
 
 TargetOf = Callable[[HeadSettings, Sequence[BackboneSetup]], RunSpec]
-"""A run of predictions by the job's ensemble."""
+"""Makes a run of predictions by the job's ensemble from the settings of its head and its backbones."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class ProgressivePlan:
-    """What a progressive job does with each video; the first pass is None where validation allows none."""
+    """The passes of a progressive job and the thresholds of its stages."""
 
     first: RunSpec | None
+    """pass over the keyframes; None if validation does not support deciding by them"""
     full: RunSpec
-    found: RiskThreshold
-    """the thresholds, those of the early stages that decide among them"""
+    """pass over all sampled frames, with the `subset` stage where that is supported"""
+    risk_threshold: RiskThreshold
+    """thresholds of the full look and, in `early`, of the early stages that may decide"""
 
     @classmethod
     def plan(
-        cls, info: EnsembleInfo, settings: HeadSettings, found: RiskThreshold, full: RunSpec, target_of: TargetOf
+        cls,
+        info: EnsembleInfo,
+        settings: HeadSettings,
+        risk_threshold: RiskThreshold,
+        full: RunSpec,
+        target_of: TargetOf,
     ) -> ProgressivePlan:
-        """The passes of a job that would otherwise fill `full`, by a head with `settings`."""
+        """Plan the passes of a job; `full` is the run that a job of one pass, with a head of `settings`, would fill."""
         first = None
-        if Look.KEYFRAMES in found.early:
-            own = replace(settings, stage=Look.KEYFRAMES, trust_threshold=found.early[Look.KEYFRAMES])
-            first = target_of(own, first_embeddings(info, full.embeddings))
-        if Look.SUBSET in found.early:
-            settings = replace(settings, subset_threshold=found.early[Look.SUBSET])
+        if Look.KEYFRAMES in risk_threshold.early:
+            first_settings = replace(
+                settings, stage=Look.KEYFRAMES, trust_threshold=risk_threshold.early[Look.KEYFRAMES]
+            )
+            first = target_of(first_settings, first_embeddings(info, full.embeddings))
+        if Look.SUBSET in risk_threshold.early:
+            settings = replace(settings, subset_threshold=risk_threshold.early[Look.SUBSET])
             full = replace(target_of(settings, full.embeddings), early_frames=SUBSET_FRAMES)
-        return cls(first=first, full=full, found=found)
+        return cls(first=first, full=full, risk_threshold=risk_threshold)
 
     @property
     def target(self) -> RunSpec:
-        """The job's output."""
-        return replace(self.full, settings={**self.full.settings, "stage_thresholds": self.found.early})
+        """The run that the job's output holds."""
+        return replace(self.full, settings={**self.full.settings, "stage_thresholds": self.risk_threshold.early})
 
-    def told(self) -> str:
-        """What comes of the stages, for a log."""
+    def describe(self) -> str:
+        """One line per early stage for a log: its threshold, or why it is left out."""
+        early = self.risk_threshold.early
         return "\n".join(
-            f"stage {name}: decides from trust scores of {self.found.early[name]:.2f} on"
-            if name in self.found.early
-            else f"stage {name}: left out, validation does not support deciding by it"
+            f"stage {name}: decides videos with a trust score of at least {early[name]:.2f}"
+            if name in early
+            else f"stage {name}: left out, because validation does not support deciding by it"
             for name in (Look.KEYFRAMES, Look.SUBSET)
         )
 
 
 def require_first_look(info: EnsembleInfo) -> None:
-    """Raises ConfigError for an ensemble that was not trained for `--progressive`."""
+    """Raise ConfigError if the ensemble was not trained for `--progressive`."""
     if Look.KEYFRAMES not in info.stages:
         raise ConfigError(
             "--progressive needs an ensemble with a first look: extract keyframes with jobs/extract.py --sampling "
-            "keyframes --num-frames 8, and run jobs/train.py again with --first-look; the members stay"
+            "keyframes --num-frames 8, and run jobs/train.py again with --first-look; it keeps the members"
         )
 
 
 def classify_in_passes(
     config: ClassifyConfig, manifest: pa.Table, passes: ProgressivePlan
 ) -> dict[str, dict[str, Any]] | None:
-    """Classify every video of `manifest` into `config.output`; as `embed_videos`."""
-    print(passes.told(), file=sys.stderr)
+    """Classify every video of `manifest` into `config.output`; returns the same as `embed_videos`."""
+    print(passes.describe(), file=sys.stderr)
     return embed_videos(config, manifest, PipelineJob(targets=(passes.target,)), partial(_run_passes, passes))
 
 
 def _run_passes(passes: ProgressivePlan, config: PipelineConfig, job: PipelineJob, before: RunState) -> Performance:
+    """Run or continue both passes and merge their rows into the output: the pipeline of the job."""
     output = config.output
-    whole = replace(config, overwrite=False, limit=None, dry_run=False)
+    pass_config = replace(config, overwrite=False, limit=None, dry_run=False)
     summaries: dict[str, dict[str, Any]] = {}
     decided = pa.array([], pa.string())
     first_run, full_run = (storage.join(output, PASSES_DIR, name) for name in (Look.KEYFRAMES, Look.FULL))
     if passes.first is not None:
         print(f"first look: keyframes of {before.num_pending} videos", file=sys.stderr)
-        summaries[Look.KEYFRAMES] = _pass(whole, first_run, _asked(output, None), passes.first)
+        summaries[Look.KEYFRAMES] = _pass(pass_config, first_run, _manifest_without(output, None), passes.first)
         rejected = storage.iter_tables(Run(first_run).quarantine_shards(), [schema.VIDEO_ID])
-        decided = state.one_array([*_rows(Run(first_run).shards(), is_accepted=True), *rejected])
-    # A video that was looked at in full before stays in that pass, whatever the first one says now.
-    seen = state.manifest_ids(full_run) if Run(full_run).exists() else pa.array([], pa.string())
-    left = state.without(decided, seen)
-    undecided = _asked(output, left)
+        accepted = (_only_accepted(rows) for rows in _decisions(first_run))
+        decided = state.one_array([*accepted, *rejected])
+    # A video that an earlier job put into the full pass stays there, even if the first pass would now decide it.
+    in_full_pass = state.manifest_ids(full_run) if Run(full_run).exists() else pa.array([], pa.string())
+    undecided = _manifest_without(output, state.without(decided, in_full_pass))
     if undecided.num_rows:
-        print(f"full look: {undecided.num_rows} videos that are left", file=sys.stderr)
-        summaries[Look.FULL] = _pass(whole, full_run, undecided, passes.full)
+        print(f"full look: {undecided.num_rows} undecided videos", file=sys.stderr)
+        summaries[Look.FULL] = _pass(pass_config, full_run, undecided, passes.full)
     _collect_decided(output, [run for run in (full_run, first_run) if Run(run).exists()], config.rows_per_shard)
-    ran = summaries.get(Look.FULL) or summaries[Look.KEYFRAMES]
+    last = summaries.get(Look.FULL) or summaries[Look.KEYFRAMES]
     return Performance(
-        busy=ran["busy_share"],
-        worker_s={name: sum(s["worker_s"].get(name, 0.0) for s in summaries.values()) for name in ran["worker_s"]},
-        cnn_engines=ran["cnn_engines"],
-        head_engines=ran["head_engines"],
+        busy=last["busy_share"],
+        worker_s={name: sum(s["worker_s"].get(name, 0.0) for s in summaries.values()) for name in last["worker_s"]},
+        cnn_engines=last["cnn_engines"],
+        head_engines=last["head_engines"],
         passes={
             name: _describe_stages(summary, storage.join(output, PASSES_DIR, name))
             for name, summary in summaries.items()
@@ -132,16 +142,17 @@ def _run_passes(passes: ProgressivePlan, config: PipelineConfig, job: PipelineJo
 
 
 def _pass(config: PipelineConfig, run: str, manifest: pa.Table, target: RunSpec) -> dict[str, Any]:
-    """One pass over some videos, done or continued; its summary as it was when it last had something to do."""
+    """Run or continue one pass over `manifest`; returns the summary of the last time that it had work to do."""
     job = PipelineJob(targets=(target,))
     embed_videos(replace(config, output=run), manifest, job)
     return Run(run).summary()
 
 
 def _describe_stages(summary: dict[str, Any], run: str) -> dict[str, Any]:
+    """The entry of a pass in `summary.json`: videos, decisions per stage, and worker seconds per video."""
     decided = Counter[str]()
-    for rows in _rows(Run(run).shards(), is_accepted=None):
-        is_final = pc.or_(pc.equal(rows["verdict"], schema.Verdict.ACCEPTED), pc.equal(rows["stage"], Look.FULL))
+    for rows in _decisions(run):
+        is_final = pc.or_(pc.equal(rows["verdict"], Verdict.ACCEPTED), pc.equal(rows["stage"], Look.FULL))
         decided.update(rows.filter(is_final)["stage"].to_pylist())
     processed = max(summary["num_processed"], 1)
     return {
@@ -151,59 +162,64 @@ def _describe_stages(summary: dict[str, Any], run: str) -> dict[str, Any]:
     }
 
 
-def _asked(output: str, without: pa.Array | None) -> pa.Table:
-    """The job's manifest, less some videos."""
+def _manifest_without(output: str, video_ids: pa.Array | None) -> pa.Table:
+    """The job's manifest without the videos of `video_ids`."""
     manifest = read_manifest(Run(output).manifest_file)
-    if without is None or not len(without):
+    if video_ids is None or not len(video_ids):
         return manifest
-    return manifest.filter(pc.invert(pc.is_in(manifest[schema.VIDEO_ID], without)))
+    return manifest.filter(pc.invert(pc.is_in(manifest[schema.VIDEO_ID], video_ids)))
 
 
-def _rows(files: list[str], is_accepted: bool | None) -> Iterator[pa.Table]:
-    """Ids, verdicts and stages of a pass; of the accepted videos alone, where `is_accepted`."""
-    for table in storage.iter_tables(files, [schema.VIDEO_ID, "verdict", "stage"]):
-        yield table.filter(pc.equal(table["verdict"], schema.Verdict.ACCEPTED)) if is_accepted else table
+def _decisions(run: str) -> Iterator[pa.Table]:
+    """Ids, verdicts and stages of a pass, one table per shard."""
+    return storage.iter_tables(Run(run).shards(), [schema.VIDEO_ID, "verdict", "stage"])
+
+
+def _only_accepted(rows: pa.Table) -> pa.Table:
+    return rows.filter(pc.equal(rows["verdict"], Verdict.ACCEPTED))
 
 
 def _collect_decided(output: str, runs: Sequence[str], rows_per_shard: int) -> None:
-    """Write the rows of the videos that the output lacks, from the passes' `runs`, the last pass first: decisions,
-    then quarantine rows."""
-    left = state.one_array([storage.read_table(reconcile.to_read(output, [output]), [schema.VIDEO_ID])])
+    """Write the rows that the output still lacks, from the `runs` of the passes, the last pass first.
+
+    Predictions come before quarantine rows. Of an early pass only accepted videos count as decided.
+    """
+    missing = state.one_array([storage.read_table(reconcile.to_read(output, [output]), [schema.VIDEO_ID])])
     sources = [(output, Run(run).shards(), run != runs[0]) for run in runs]
     sources += [(Run(output).quarantine_dir, Run(run).quarantine_shards(), False) for run in runs]
     for directory, files, is_early in sources:
-        taken = []
-        writer = _Shards(directory, rows_per_shard)
+        written = []
+        writer = _ShardWriter(directory, rows_per_shard)
         for path in files:
             rows = storage.read_table(path)
-            rows = rows.filter(pc.is_in(rows[schema.VIDEO_ID], left))
+            rows = rows.filter(pc.is_in(rows[schema.VIDEO_ID], missing))
             if is_early:
-                rows = rows.filter(pc.equal(rows["verdict"], schema.Verdict.ACCEPTED))
-            taken.append(rows.select([schema.VIDEO_ID]))
+                rows = _only_accepted(rows)
+            written.append(rows.select([schema.VIDEO_ID]))
             writer.add(rows)
         writer.close()
-        left = state.without(left, state.one_array(taken))
+        missing = state.without(missing, state.one_array(written))
 
 
-class _Shards:
-    """Writes rows to shards of a directory, under names that no other shard has."""
+class _ShardWriter:
+    """Writer of rows into new shards of a directory, whose names no other writer uses."""
 
     def __init__(self, directory: str, rows_per_shard: int) -> None:
         self._directory, self._rows_per_shard = directory, rows_per_shard
-        self._name, self._count = uuid.uuid4().hex, 0
-        self._waiting: list[pa.Table] = []
+        self._name, self._num_shards = uuid.uuid4().hex, 0
+        self._buffered: list[pa.Table] = []
 
     def add(self, rows: pa.Table) -> None:
         if rows.num_rows:
-            self._waiting.append(rows)
-        if sum(table.num_rows for table in self._waiting) >= self._rows_per_shard:
+            self._buffered.append(rows)
+        if sum(table.num_rows for table in self._buffered) >= self._rows_per_shard:
             self.close()
 
     def close(self) -> None:
-        """Write what is left."""
-        if not self._waiting:
+        """Write the buffered rows, if any, as one shard."""
+        if not self._buffered:
             return
-        path = storage.join(self._directory, shard_name(self._name, self._count))
-        storage.publish_table(path, pa.concat_tables(self._waiting).combine_chunks())
-        self._count += 1
-        self._waiting = []
+        path = storage.join(self._directory, shard_name(self._name, self._num_shards))
+        storage.publish_table(path, pa.concat_tables(self._buffered).combine_chunks())
+        self._num_shards += 1
+        self._buffered = []

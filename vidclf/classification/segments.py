@@ -1,4 +1,7 @@
-"""Classes of each segment of a video, from the frames sampled in it."""
+"""Classification of each segment of a video, from the frames sampled within it.
+
+Shape suffixes: S backbones, P segments of all videos of a batch, C classes, T frames.
+"""
 
 from __future__ import annotations
 
@@ -15,7 +18,7 @@ from vidclf.ensemble.inference import BySpace, Ensemble
 
 @dataclass(frozen=True, kw_only=True)
 class Segment:
-    """A part [`start_s`, `end_s`) of a video, and which of its sampled frames are in it."""
+    """A part [`start_s`, `end_s`) of a video, with the slice of its sampled frames."""
 
     index: int
     start_s: float
@@ -24,9 +27,10 @@ class Segment:
 
 
 def segments_of(pts_s: npt.NDArray[np.float64], duration_s: float, segments_s: float) -> list[Segment]:
-    """The segments of a video that hold at least one of the frames at `pts_s` (increasing), in order.
+    """The segments of a video that contain at least one sampled frame, in order.
 
-    A frame on a border belongs to the later segment; the last one ends with the video.
+    `pts_s` [T] are the increasing times of the frames, `segments_s` is the length of a segment, all in seconds. A frame
+    on a border belongs to the later segment. The last segment ends with the video.
     """
     index_T = np.maximum(np.floor(pts_s / segments_s), 0).astype(int)
     firsts = np.flatnonzero(np.diff(index_T, prepend=-1))
@@ -35,7 +39,7 @@ def segments_of(pts_s: npt.NDArray[np.float64], duration_s: float, segments_s: f
         Segment(
             index=int(index_T[first]),
             start_s=int(index_T[first]) * segments_s,
-            # A frame's time may lie behind a duration that its container has rounded.
+            # The time of a frame may exceed the duration, which the container has rounded.
             end_s=max(min((int(index_T[first]) + 1) * segments_s, duration_s), float(pts_s[end - 1])),
             frames=slice(int(first), int(end)),
         )
@@ -50,24 +54,26 @@ def segments_column(
     duration_s: list[float],
     segments_s: float,
 ) -> pa.Array:
-    """Each video's segments, classified from their frames alone, as `schema.segments_field`."""
+    """The segments of each video as `schema.segments_field`, each classified from its own frames alone.
+
+    `sequences_S` holds the features of the videos per backbone; `pts_s` and `duration_s` have one entry per video.
+    """
     per_video = [segments_of(times, length, segments_s) for times, length in zip(pts_s, duration_s, strict=True)]
-    parts = [s.frames for segments in per_video for s in segments]
-    owners = [owner for owner, segments in enumerate(per_video) for _ in segments]
+    numbered = [(video, segment) for video, segments in enumerate(per_video) for segment in segments]
     probabilities_PC = classifier.probabilities(
-        [[own[owner][part] for owner, part in zip(owners, parts, strict=True)] for own in sequences_S]
+        [[sequences[video][segment.frames] for video, segment in numbered] for sequences in sequences_S]
     )
-    flat = [segment for segments in per_video for segment in segments]
+    flat = [segment for _, segment in numbered]
     classes = classifier.info.classes
-    fields = list(schema.segments_field(len(classes)).type.value_type)
     columns = {
         "segment_index": pa.array([segment.index for segment in flat], pa.int32()),
         "start_s": pa.array([segment.start_s for segment in flat], pa.float64()),
         "end_s": pa.array([segment.end_s for segment in flat], pa.float64()),
-        "num_frames": pa.array([part.stop - part.start for part in parts], pa.int32()),
+        "num_frames": pa.array([segment.frames.stop - segment.frames.start for segment in flat], pa.int32()),
         "top_label": pa.array([classes[index] for index in probabilities_PC.argmax(axis=1)]),
         "confidence": pa.array(probabilities_PC.max(axis=1)),
         "probabilities": vectors(probabilities_PC),
     }
+    fields = list(schema.segments_field(len(classes)).type.value_type)
     rows = pa.StructArray.from_arrays([columns[field.name] for field in fields], fields=fields)
     return nested_list([len(segments) for segments in per_video], rows)

@@ -1,6 +1,6 @@
-"""Classifying features that are stored already: a features directory, or the reference system's HDF5.
+"""Predictions for the labelled features of `jobs/evaluate.py --features`: run directories or one HDF5 file.
 
-The same head as in a classification job; nothing is decoded.
+The head is the one of a classification job. Nothing is decoded.
 """
 
 from __future__ import annotations
@@ -32,68 +32,74 @@ from vidclf.runs.layout import Run
 from vidclf.uncertainty.risk_threshold import RiskThreshold
 
 VIDEOS_AT_A_TIME = 128
-"""Rows of features in memory besides a shard's own: 128 × 73 × 1280 × 2 bytes = 24 MB."""
+"""Videos per batch of the head. Besides the shard itself, 128 × 73 × 1280 × 2 bytes = 24 MB are in memory."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class StoredFeatures:
-    """Labelled features of one split or all, and what is known of how they were made."""
+    """Labelled features of one split or of all splits, with the records of their extraction."""
 
     batches: Iterator[list[pa.Table]]
-    """for each of the ensemble's backbones a table of the same videos: of `schema.features`, without the
-    columns that the source does not hold"""
+    """one table of `schema.features` per backbone of the ensemble, all of the same videos; columns that the source does
+    not hold are missing"""
     manifest: pa.Table
-    """`schema.MANIFEST` of the same videos"""
+    """`schema.MANIFEST` of all videos of `batches`"""
     specs: list[FeatureSpec]
-    """of each backbone; empty for HDF5, which does not say"""
+    """one per backbone; empty for HDF5 files, which do not record them"""
     summary: dict[str, Any] | None
-    """`summary.json` of the extraction"""
+    """`summary.json` of the extraction; None if there is none"""
 
 
 def open_features(locations: Sequence[str], split: str, info: EnsembleInfo) -> StoredFeatures:
-    """The features at `locations`, a directory for each backbone or an HDF5 file, to be classified by the
-    ensemble of `info`.
+    """Open features for the ensemble of `info`: one run directory per backbone, or one HDF5 file.
 
-    Raises ConfigError where they are not finished or labelled, or the ensemble was fitted to others.
+    `split` is one of `schema.SPLITS` or `all`; an HDF5 file needs one of `schema.SPLITS`.
+
+    Raises ConfigError if features are pending, if no video is in the split, or if the ensemble was fitted on other
+    features.
     """
     files = [location for location in locations if location.endswith((".h5", ".hdf5"))]
     if not files:
         return _open_runs(fitted_runs(locations, info), split)
     if len(locations) > 1 or len(info.backbones) > 1:
         raise ConfigError(
-            f"--features {','.join(locations)}: an HDF5 file must be all there is, for an ensemble of one backbone; "
-            f"this one was fitted on {', '.join(info.backbone_names)}, give a directory of features for each"
+            f"--features {','.join(locations)}: an HDF5 file must be given alone, for an ensemble of one backbone; "
+            f"this one has {', '.join(info.backbone_names)}; give one directory of features per backbone"
         )
     return _open_hdf5(files[0], split, info)
 
 
 def threshold(config: EvaluateConfig) -> RiskThreshold:
-    """The trust score from which on a classification with the same flags would accept."""
-    assert config.ensemble is not None  # says EvaluateConfig
+    """The trust threshold of a classification with the same flags, with its evidence from validation."""
+    assert config.ensemble is not None  # checked by EvaluateConfig
     trust = calibration_file.read_trust(config.ensemble, read_info(config.ensemble))
     return trust.threshold(mode(config.tta), config.abstain_risk, config.accept_uncertified)
 
 
-def predictions(features: StoredFeatures, config: EvaluateConfig, found: RiskThreshold, num_classes: int) -> pa.Table:
-    """One row of `schema.stored_predictions` for each video of `features`, accepted from `found` on."""
-    head = _head(config, found)
+def predictions(
+    features: StoredFeatures, config: EvaluateConfig, risk_threshold: RiskThreshold, num_classes: int
+) -> pa.Table:
+    """One row of `schema.stored_predictions` per video of `features`; columns that these lack are null."""
+    head = _head(config, risk_threshold)
     columns = schema.stored_predictions(num_classes)
     parts = []
     for batch in features.batches:
         rows = head(batch)
-        unknown = [field for field in columns if field.name not in rows.column_names and field.nullable]
-        for field in unknown:
+        missing = [field for field in columns if field.name not in rows.column_names and field.nullable]
+        for field in missing:
             rows = rows.append_column(field.name, pa.nulls(rows.num_rows, field.type))
         parts.append(arrow.conform(rows, columns, "predictions"))
     return pa.concat_tables(parts)
 
 
-def _head(config: EvaluateConfig, found: RiskThreshold) -> Callable[[list[pa.Table]], pa.Table]:
-    """What a classification with the same flags would decide by: here, in float32, or with a share of a GPU in a
-    worker, in TF32."""
-    assert config.ensemble is not None  # says EvaluateConfig
+def _head(config: EvaluateConfig, risk_threshold: RiskThreshold) -> Callable[[list[pa.Table]], pa.Table]:
+    """The head of a classification with the same flags.
+
+    Without `--gpus` it runs in this process in float32, otherwise in a worker with that share of a GPU in TF32.
+    """
+    assert config.ensemble is not None  # checked by EvaluateConfig
     directory = storage.canonical(config.ensemble)
-    settings = HeadSettings(tta=config.tta, trust_threshold=found.threshold, segments_s=None)
+    settings = HeadSettings(tta=config.tta, trust_threshold=risk_threshold.threshold, segments_s=None)
     make = partial(_head_on, config.gpus, directory, settings)
     if not config.gpus:
         return make()
@@ -102,18 +108,20 @@ def _head(config: EvaluateConfig, found: RiskThreshold) -> Callable[[list[pa.Tab
 
 
 def _head_on(gpus: float, directory: str, settings: HeadSettings) -> EnsembleHead:
+    """The head in this process, on the share `gpus` of a GPU, or on the CPU if that is 0."""
     return EnsembleHead(directory, settings, device.claim(gpus), precision="fp32")
 
 
 def _open_runs(runs: Sequence[str], split: str) -> StoredFeatures:
+    """Features of `split` from run directories, one per backbone; the first one provides the manifest."""
     location = runs[0]
     files = Run(location).shards()
     names = [name for name in schema.MANIFEST.names if name != "size_bytes"]
-    told = pa.concat_tables([storage.read_table(path, [*names, "size_bytes"]) for path in files])
-    manifest = told.select(schema.MANIFEST.names).filter(_in_split(told, split))
+    rows = pa.concat_tables([storage.read_table(path, [*names, "size_bytes"]) for path in files])
+    manifest = rows.select(schema.MANIFEST.names).filter(_in_split(rows, split))
     if not manifest.num_rows:
-        there = sorted({str(name) for name in told["split"].to_pylist()})
-        raise ConfigError(f"--split {split}: no video of {location} is in it; its splits are {', '.join(there)}")
+        splits = sorted({str(name) for name in rows["split"].to_pylist()})
+        raise ConfigError(f"--split {split}: no video of {location} is in it; its splits are {', '.join(splits)}")
     return StoredFeatures(
         batches=_run_batches(files, split, [FeatureLookup(Run(run).shards()) for run in runs[1:]]),
         manifest=manifest,
@@ -123,10 +131,11 @@ def _open_runs(runs: Sequence[str], split: str) -> StoredFeatures:
 
 
 def _run_batches(files: list[str], split: str, others: Sequence[FeatureLookup]) -> Iterator[list[pa.Table]]:
+    """Batches of one table per backbone; `others` find the rows of the other backbones by video id."""
     for table in storage.iter_tables(files, schema.features(1).names):
-        chosen = table.filter(_in_split(table, split))
-        for start in range(0, chosen.num_rows, VIDEOS_AT_A_TIME):
-            rows = chosen.slice(start, VIDEOS_AT_A_TIME).combine_chunks()
+        selected = table.filter(_in_split(table, split))
+        for start in range(0, selected.num_rows, VIDEOS_AT_A_TIME):
+            rows = selected.slice(start, VIDEOS_AT_A_TIME).combine_chunks()
             yield [rows, *(lookup(rows[schema.VIDEO_ID].combine_chunks()) for lookup in others)]
 
 
@@ -135,19 +144,20 @@ def _in_split(table: pa.Table, split: str) -> pa.Array:
 
 
 def _open_hdf5(location: str, split: str, info: EnsembleInfo) -> StoredFeatures:
+    """Features from an HDF5 file of the reference system, which holds one split."""
     if split not in schema.SPLITS:
-        raise ConfigError(f"--split must say which of {', '.join(schema.SPLITS)} the file {location} is, got {split!r}")
-    named = posixpath.basename(location).split("_")[0]
-    if named in schema.SPLITS and named != split:
-        raise ConfigError(f"--split must be {named}, by the name of {location}, got {split!r}")
+        raise ConfigError(f"--split must be one of {', '.join(schema.SPLITS)} for the file {location}, got {split!r}")
+    split_in_name = posixpath.basename(location).split("_")[0]
+    if split_in_name in schema.SPLITS and split_in_name != split:
+        raise ConfigError(f"--split must be {split_in_name}, as in the name of {location}, got {split!r}")
     if not storage.exists(location):
         raise ConfigError(f"--features {location}: no such file")
     content, (fitted,) = hdf5.read(location), info.backbones
     dims = sorted({rows_TD.shape[1] for rows_TD in content.features})
     if dims != [fitted.feature_dim]:
         raise ConfigError(
-            f"--features {location}: must hold features of {fitted.feature_dim} dimensions, which the "
-            f"ensemble was fitted on ({fitted.name}), holds {dims}"
+            f"--features {location}: must hold features of {fitted.feature_dim} dimensions, like those of the "
+            f"ensemble's backbone ({fitted.name}), got {dims}"
         )
     uris = [f"{storage.canonical(location)}#{row}" for row in range(len(content.labels))]
     manifest = pa.table(
@@ -156,7 +166,7 @@ def _open_hdf5(location: str, split: str, info: EnsembleInfo) -> StoredFeatures:
             "video_uri": uris,
             "label": [content.classes[label] for label in content.labels],
             "sublabel": pa.nulls(len(uris), pa.string()),
-            # The file does not say which videos share a source: each counts as its own.
+            # The file does not record sources, so each video counts as its own source.
             "group": uris,
             "split": [split] * len(uris),
             "size_bytes": pa.nulls(len(uris), pa.int64()),
@@ -167,6 +177,7 @@ def _open_hdf5(location: str, split: str, info: EnsembleInfo) -> StoredFeatures:
 
 
 def _hdf5_batches(content: SplitFeatures, manifest: pa.Table) -> Iterator[list[pa.Table]]:
+    """Batches of one table each, with the features in float16."""
     for start in range(0, len(content.features), VIDEOS_AT_A_TIME):
         rows = content.features[start : start + VIDEOS_AT_A_TIME]
         table = manifest.slice(start, len(rows)).drop_columns(["size_bytes"])

@@ -1,4 +1,4 @@
-"""Rendering of the HTML templates shared by reports and the server."""
+"""Rendering of the HTML templates, and the filters for numbers and times in them."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ from vidclf.pages import svg
 from vidclf.uncertainty.risk_threshold import ABSTAIN_ON_ALL, CERTIFIED, ESTIMATED
 
 MAX_EMBEDDED_BYTES = 2 * 1024**2
-"""Size of a CSV up to which the page holds it for download."""
+"""Largest size of a CSV file that a page embeds for download."""
 
 
 def render(template: str, **values: Any) -> str:
-    """A template of this package with its values, everything that is not Markup escaped."""
+    """A template of this package filled with `values`; everything but Markup is escaped."""
     environment = jinja2.Environment(
         loader=jinja2.PackageLoader("vidclf.pages", "templates"),
         autoescape=True,
@@ -25,28 +25,29 @@ def render(template: str, **values: Any) -> str:
         lstrip_blocks=True,
     )
     environment.filters.update(percent=percent, clock=clock, points=points, risk_words=risk_words)
-    environment.globals.update(interval=svg.interval, attention=svg.attention)
+    environment.globals.update(interval=svg.interval)
     return environment.get_template(template).render(**values)
 
 
 def download(content: bytes, kind: str = "text/csv") -> str | None:
-    """The content as a data URI, so that it is in the page; None where it is too long for that."""
+    """The content as a data URI for a page; None if it is larger than `MAX_EMBEDDED_BYTES`."""
     if len(content) > MAX_EMBEDDED_BYTES:
         return None
     return f"data:{kind};base64,{base64.b64encode(content).decode()}"
 
 
 def percent(value: float | None, digits: int = 1) -> str:
+    """A share in percent; a dash for None."""
     return "–" if value is None else f"{100 * value:.{digits}f} %"
 
 
 def points(value: float) -> str:
-    """A difference of shares, in percentage points with its sign."""
+    """A difference of two shares in percentage points, with its sign."""
     return f"{100 * value:+.1f}".replace("-", "−")
 
 
 def clock(seconds: float) -> str:
-    """A time in a video: 7.3 s, 2:05, 1:02:05."""
+    """A time in a video, such as 7.3 s, 2:05 or 1:02:05."""
     if seconds < 60:
         return f"{seconds:.1f} s"
     hours, rest = divmod(int(seconds), 3600)
@@ -54,18 +55,20 @@ def clock(seconds: float) -> str:
 
 
 def risk_words(risk: Mapping[str, Any]) -> str:
-    """What a run states of its risk, in words."""
-    wanted = f"{100 * risk['abstain_risk']:g} %"
+    """The risk statement of a run (`risk_threshold.risk_statement`) in words."""
+    target = f"{100 * risk['abstain_risk']:g} %"
     counts = (
-        f"{risk['num_errors']} of {risk['num_accepted']} accepted validation videos wrong, {risk['num_wrong_sources']} "
-        f"of their {risk['num_sources']} sources with a wrong one"
+        f"{risk['num_errors']} of {risk['num_accepted']} accepted validation videos wrong, in "
+        f"{risk['num_wrong_sources']} of their {risk['num_sources']} sources"
     )
     if risk["basis"] == CERTIFIED:
         return (
-            f"certified: at most {wanted} of accepted videos wrong, confidence {risk['confidence_level']:g}; {counts}"
+            f"certified: at most {target} of accepted videos wrong, confidence {risk['confidence_level']:g}; {counts}"
         )
     if risk["basis"] == ESTIMATED:
-        return f"estimated: {percent(risk['estimate'])} of accepted videos wrong, {wanted} wanted, no promise; {counts}"
+        return (
+            f"estimated: {percent(risk['estimate'])} of accepted videos wrong, target {target}, not certified; {counts}"
+        )
     if risk["threshold"] >= ABSTAIN_ON_ALL:
-        return f"none: validation does not support {wanted}, every video is abstained on"
-    return f"none: validation does not support {wanted}, videos are accepted all the same; {counts}"
+        return f"none: validation does not support {target}, so every video is abstained on"
+    return f"none: validation does not support {target}, but videos are accepted anyway; {counts}"

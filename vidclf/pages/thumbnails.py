@@ -1,4 +1,4 @@
-"""Frames as small embedded images, chosen by attention."""
+"""Thumbnails of the most attended frames, embedded as data URIs."""
 
 from __future__ import annotations
 
@@ -10,32 +10,32 @@ import numpy as np
 import numpy.typing as npt
 
 NUM_FRAMES = 6
-"""Frames of a strip, at most."""
+"""Largest number of frames per video."""
 
 BOX = 224
-"""Side of the square, in pixels, that a frame is shrunk into."""
+"""Side of the square that a thumbnail fits into, in pixels."""
 
 JPEG_QUALITY = 78
 
 
 def most_attended(attention: Sequence[float], count: int = NUM_FRAMES) -> list[int]:
-    """Indices of the `count` largest weights, in order of time; of equals the earlier.
+    """Indices of the `count` largest weights, in order of time; of equal weights the earlier wins.
 
-    Neighbours show the same, so that one within a quarter of an even spacing of a larger weight gives way
-    to the next; they come back where there would be fewer than `count` without.
+    Neighbouring frames look alike. A frame within a quarter of an even spacing of a frame with a larger weight is
+    therefore skipped. Skipped frames fill up the list if it would have fewer than `count` entries.
     """
     gap = len(attention) // (4 * count)
     ranked = [int(index) for index in np.argsort(-np.asarray(attention), kind="stable")]
-    chosen: list[int] = []
+    indices: list[int] = []
     for index in ranked:
-        if all(abs(index - other) > gap for other in chosen):
-            chosen.append(index)
-    chosen += [index for index in ranked if index not in chosen]
-    return sorted(chosen[:count])
+        if all(abs(index - other) > gap for other in indices):
+            indices.append(index)
+    indices += [index for index in ranked if index not in indices]
+    return sorted(indices[:count])
 
 
 def data_uri(frame_HWC: npt.NDArray[np.uint8]) -> str:
-    """An RGB frame as a JPEG in a data URI."""
+    """An RGB frame [H, W, 3] as a JPEG in a data URI."""
     bgr_HWC = cv2.cvtColor(frame_HWC, cv2.COLOR_RGB2BGR)
     encoded = cv2.imencode(".jpg", bgr_HWC, [cv2.IMWRITE_JPEG_QUALITY, JPEG_QUALITY])[1]
     return f"data:image/jpeg;base64,{base64.b64encode(encoded.tobytes()).decode()}"

@@ -1,1 +1,12 @@
-"""The `evaluate` and `diff` jobs: figures and the pages that show them."""
+"""The `evaluate` and `diff` jobs and the page of `tune`: figures, error lists and HTML pages.
+
+Public names, by module:
+
+- `evaluate`: `evaluate`, `table`, the report of a classification
+- `diff`: `diff`, `table`, the comparison of two classifications
+- `tuning_page`: `publish`, `table`, the page of a search
+- `figures`: `Evaluation`, `Detail`, the content of `metrics.json`
+
+The package may import every other package but `server`. Nothing is imported here, so that `diff` starts without torch
+and Ray.
+"""

@@ -1,7 +1,7 @@
-"""What the ensemble looked at: for a video, its most attended frames with their times.
+"""The most attended frames of a video, with their times, for a report.
 
-Frames are decoded again, by the same plan and in a child process as a job does it; a video that is
-gone or has changed since gets the reason instead.
+The frames are decoded again with the same sampling plan, in a child process like those of a job. A video that is
+missing or has changed gets a reason instead of frames.
 """
 
 from __future__ import annotations
@@ -25,24 +25,26 @@ from vidclf.video.sampling import SamplingPlan
 
 @dataclass(frozen=True, kw_only=True)
 class Frame:
+    """A thumbnail of an attended frame."""
+
     pts_s: float
     weight: float
-    """its share of the video's attention"""
+    """share of the attention of the video"""
     image: str
     """JPEG as a data URI"""
 
 
 @dataclass(frozen=True, kw_only=True)
 class FrameStrip:
-    """The most attended frames of a video in order of time, or why there are none."""
+    """The most attended frames of a video in order of time, or the reason why they are missing."""
 
     attention: list[float]
-    """of every sampled frame"""
+    """attention weight of every sampled frame"""
     chosen: list[int]
-    """the sampled frames that are shown, or would be"""
+    """indices of the most attended sampled frames"""
     frames: list[Frame]
     reason: str | None = None
-    """why the frames cannot be shown"""
+    """why the frames cannot be shown; None if they are shown"""
 
 
 def strips(
@@ -51,31 +53,33 @@ def strips(
     plans: Mapping[str, SamplingPlan],
     manifest: pa.Table | None = None,
 ) -> dict[str, FrameStrip]:
-    """The strips of some videos of predictions in Parquet `files`, by id; `plans` as the features were sampled by
-    at each stage, without those of which nothing tells. Videos that `manifest` holds are opened where it
-    says, since the predictions' own locations are without credentials."""
+    """The frame strips of the videos `video_ids`, by id, from the predictions in the Parquet `files`.
+
+    `plans` holds the sampling plan of each stage; stages whose plan is unknown are missing. Videos are opened at the
+    location in `manifest` if it lists them, because the locations in the predictions lack credentials.
+    """
     columns = [schema.VIDEO_ID, "video_uri", "attention", "pts_s", "content_digest", "stage"]
-    wanted = pa.array(sorted(video_ids), pa.string())
-    found: dict[str, FrameStrip] = {}
+    ids = pa.array(sorted(video_ids), pa.string())
+    strip_of: dict[str, FrameStrip] = {}
     if not video_ids:
-        return found
+        return strip_of
     manifest = manifest if manifest is not None else schema.MANIFEST.empty_table()
-    known = manifest.filter(pc.is_in(manifest[schema.VIDEO_ID], wanted))
-    uri_of = dict(zip(known[schema.VIDEO_ID].to_pylist(), known["video_uri"].to_pylist(), strict=True))
+    listed = manifest.filter(pc.is_in(manifest[schema.VIDEO_ID], ids))
+    uri_of = dict(zip(listed[schema.VIDEO_ID].to_pylist(), listed["video_uri"].to_pylist(), strict=True))
     decoders = {stage: SupervisedDecoder(plan, shrink, BOX * BOX * 3, DecodeLimits()) for stage, plan in plans.items()}
     try:
         for table in storage.iter_tables(list(files), columns):
-            for row in table.filter(pc.is_in(table[schema.VIDEO_ID], wanted)).to_pylist():
+            for row in table.filter(pc.is_in(table[schema.VIDEO_ID], ids)).to_pylist():
                 row["video_uri"] = uri_of.get(row[schema.VIDEO_ID], row["video_uri"])
-                found[row[schema.VIDEO_ID]] = _strip(row, decoders.get(row["stage"]))
+                strip_of[row[schema.VIDEO_ID]] = _strip(row, decoders.get(row["stage"]))
     finally:
         for decoder in decoders.values():
             decoder.close()
-    return found
+    return strip_of
 
 
 def shrink(frame_HWC: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint8]:
-    """The frame inside a square of BOX pixels, in its proportions."""
+    """The frame [H, W, 3], scaled with its proportions to fit a square of `BOX` pixels."""
     height, width, _ = frame_HWC.shape
     scale = BOX / max(height, width)
     size = (max(1, round(width * scale)), max(1, round(height * scale)))
@@ -84,34 +88,35 @@ def shrink(frame_HWC: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint8]:
 
 
 def _strip(row: dict[str, object], decoder: SupervisedDecoder | None) -> FrameStrip:
+    """The strip of one prediction; `decoder` is None if the sampling plan is unknown."""
     attention: list[float] = row["attention"]  # type: ignore[assignment]
     chosen = most_attended(attention)
     frames: list[Frame] = []
     reason: str | None = None
     if decoder is None or row["content_digest"] is None:
-        reason = "the features do not say which video they are of"
+        reason = "the features do not record their video"
     else:
         try:
             video = decoder.decode(str(row["video_uri"]), str(row[schema.VIDEO_ID]))
-            seen: list[float] = row["pts_s"]  # type: ignore[assignment]
-            reason = _difference(video, row, seen)
+            sampled_pts_s: list[float] = row["pts_s"]  # type: ignore[assignment]
+            reason = _difference(video, row, sampled_pts_s)
             if reason is None:
-                # Of the decoded frames an early stage may have seen some.
-                place = {float(pts_s): index for index, pts_s in enumerate(video.pts_s)}
+                # An early stage may have used only some of the decoded frames.
+                index_of = {float(pts_s): index for index, pts_s in enumerate(video.pts_s)}
                 frames = [
-                    Frame(pts_s=seen[i], weight=attention[i], image=data_uri(video.frames_THWC[place[seen[i]]]))
-                    for i in chosen
+                    Frame(pts_s=pts_s, weight=attention[i], image=data_uri(video.frames_THWC[index_of[pts_s]]))
+                    for i, pts_s in ((i, sampled_pts_s[i]) for i in chosen)
                 ]
         except VideoRejected as rejected:
-            reason = f"cannot be read any more: {rejected.reason.value} ({rejected.message})"
+            reason = f"the video can no longer be read: {rejected.reason.value} ({rejected.message})"
     return FrameStrip(attention=attention, chosen=chosen, frames=frames, reason=reason)
 
 
-def _difference(video: DecodedVideo, row: dict[str, object], seen: list[float]) -> str | None:
-    """Why the frames decoded now are not those that were classified; None where they are."""
+def _difference(video: DecodedVideo, row: dict[str, object], sampled_pts_s: list[float]) -> str | None:
+    """Why the frames decoded now are not the classified ones; None if they are."""
     if video.content is not None and video.content.digest != row["content_digest"]:
         return "the file has changed since it was classified"
-    lacking = sorted(set(seen) - set(video.pts_s.tolist()))
-    if lacking:
-        return f"decoding shows other frames now, not the one at {lacking[0]:.3f} s"
+    missing = sorted(set(sampled_pts_s) - set(video.pts_s.tolist()))
+    if missing:
+        return f"decoding now gives other frames, without the one at {missing[0]:.3f} s"
     return None

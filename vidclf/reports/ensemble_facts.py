@@ -15,7 +15,7 @@ from vidclf.features.spec import FeatureSpec
 
 
 def feature_facts(specs: Sequence[FeatureSpec]) -> dict[str, str]:
-    """How features were made, of one backbone or several from the same frames, in words for a table."""
+    """Feature keys, backbones, sampling and decoder as text for a table; one spec per backbone, of the same frames."""
     sampling = ", ".join(f"{name} {value}" for name, value in specs[0].sampling.items() if value is not None)
     return {
         "feature key": ", ".join(spec.key for spec in specs),
@@ -26,49 +26,49 @@ def feature_facts(specs: Sequence[FeatureSpec]) -> dict[str, str]:
 
 
 def find_ensemble(predictions: str, given: str | None, ensemble_id: str) -> tuple[str | None, str]:
-    """The directory of the ensemble that made predictions, or None and why it is not known.
+    """The directory of the ensemble that made the run `predictions`, and an empty text; or None and the reason.
 
-    It is the one `given`, else the one that the classification's `run_config.yaml` names. Raises
-    ConfigError where the one given is another ensemble.
+    The directory is `given`, or the one in `run_config.yaml` of the run. Raises ConfigError if `given` holds another
+    ensemble.
     """
     if given is not None:
-        found = read_info(given).ensemble_id
-        if found != ensemble_id:
-            raise ConfigError(f"--ensemble {given}: is ensemble {found}, the predictions are of {ensemble_id}")
+        given_id = read_info(given).ensemble_id
+        if given_id != ensemble_id:
+            raise ConfigError(f"--ensemble {given}: is ensemble {given_id}, but {ensemble_id} made the predictions")
         return given, ""
     run_config = storage.join(predictions, "run_config.yaml")
     if not storage.exists(run_config):
-        return None, "the predictions do not say where their ensemble is; --ensemble does"
-    named = (yaml.safe_load(storage.read_bytes(run_config)) or {}).get("ensemble")
-    if not named or not storage.exists(storage.join(named, ENSEMBLE_FILE)):
-        return None, f"the ensemble is not at {named} any more; --ensemble says where it is"
+        return None, "the predictions do not record where their ensemble is; give --ensemble"
+    directory = (yaml.safe_load(storage.read_bytes(run_config)) or {}).get("ensemble")
+    if not directory or not storage.exists(storage.join(directory, ENSEMBLE_FILE)):
+        return None, f"the ensemble is no longer at {directory}; give --ensemble"
     try:
-        found = read_info(named).ensemble_id
+        current_id = read_info(directory).ensemble_id
     except ConfigError as error:
-        return None, f"the ensemble at {named} cannot be read ({error})"
-    if found != ensemble_id:
-        return None, f"{named} holds another ensemble now ({found}); --ensemble says where this one is"
-    return named, ""
+        return None, f"the ensemble at {directory} cannot be read ({error})"
+    if current_id != ensemble_id:
+        return None, f"{directory} now holds another ensemble ({current_id}); give --ensemble"
+    return directory, ""
 
 
 def histories(directory: str, info: EnsembleInfo) -> list[list[dict[str, Any]]]:
-    """Each member's epochs as training left them in `member_<i>.json`; empty for a member without."""
-    found = []
+    """The epochs of each member from `member_<i>.json`; an empty list for a member without this file."""
+    epochs = []
     for member in info.members:
         marker = storage.join(directory, member.file.removesuffix(".safetensors") + ".json")
-        found.append(storage.read_json(marker)["history"] if storage.exists(marker) else [])
-    return found
+        epochs.append(storage.read_json(marker)["history"] if storage.exists(marker) else [])
+    return epochs
 
 
 def calibration(info: EnsembleInfo | None, has_views: bool) -> dict[str, Any]:
-    """How an ensemble was calibrated for one view, or for the vote of several; empty without an ensemble."""
+    """The calibration of an ensemble for one view or for the vote of all views; empty without an ensemble."""
     if info is None:
         return {}
     return {"num_videos": info.calibration.num_videos, **asdict(info.calibration.of_mode(has_views))}
 
 
 def member_names(info: EnsembleInfo | None, num_members: int) -> list[str]:
-    """Members by number, and by backbone where these differ and the ensemble is known."""
+    """Names of the members: the number, and the backbone if a known ensemble has several."""
     names = [f"member {index}" for index in range(num_members)]
     if info is None or len(info.backbones) == 1:
         return names
@@ -76,4 +76,5 @@ def member_names(info: EnsembleInfo | None, num_members: int) -> list[str]:
 
 
 def view_weights(info: EnsembleInfo | None) -> dict[str, float]:
+    """Weight of each test-time view in the vote; empty without an ensemble."""
     return {view.name: view.weight for view in info.views} if info is not None else {}

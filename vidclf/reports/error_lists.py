@@ -1,4 +1,4 @@
-"""The videos of a report to look at: taken for another class, or not decided.
+"""Lists of the misclassified and the abstained videos of a report, and their CSV files.
 
 Shape suffixes: B videos, C classes.
 """
@@ -17,24 +17,24 @@ from vidclf import schema
 from vidclf.reports.labelled_predictions import UNSPLIT, ScoredVideos
 
 SPLIT_ORDER = ("test", UNSPLIT, "val", "train")
-"""Held-out videos first: their mistakes say something about videos to come."""
+"""Order of the splits in a list: held-out videos first, because their errors predict those on new videos."""
 
 NUM_PROBABILITIES = 3
-"""Probabilities shown of a video."""
+"""Number of class probabilities shown per video."""
 
 FORMULA_STARTS = ("=", "+", "-", "@")
-"""Characters with which a spreadsheet's formula begins (OWASP, CSV injection)."""
+"""First characters of a spreadsheet formula (OWASP, CSV injection)."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class ListedVideo:
-    """One video; the fields up to `video_uri` are the columns of its CSV."""
+    """A video in a list; its fields without `probabilities` are the columns of the CSV file."""
 
     split: str
     label: str
-    """what it is"""
+    """true class"""
     top_label: str
-    """what it was taken for"""
+    """most probable class"""
     verdict: str
     confidence: float
     trust_score: float
@@ -47,38 +47,39 @@ class ListedVideo:
     video_id: str
     video_uri: str
     probabilities: list[tuple[str, float]]
-    """the most probable classes, and the true one"""
+    """the most probable classes, and always the true class"""
 
 
 def misclassified(videos: ScoredVideos, classes: Sequence[str]) -> list[ListedVideo]:
-    """Held-out ones first, the surest first among them, whether accepted or not."""
-    return _cases(videos, ~videos.is_correct_B, -videos.confidence_B, classes)
+    """Misclassified videos, accepted or not: held-out ones first, then by falling confidence."""
+    return _listed(videos, ~videos.is_correct_B, -videos.confidence_B, classes)
 
 
 def abstained(videos: ScoredVideos, classes: Sequence[str]) -> list[ListedVideo]:
-    """Held-out ones first, those that came nearest to being accepted first among them."""
-    return _cases(videos, ~videos.is_accepted_B, -videos.trust_B, classes)
+    """Abstained videos: held-out ones first, then by falling trust score."""
+    return _listed(videos, ~videos.is_accepted_B, -videos.trust_B, classes)
 
 
-def to_csv(cases: Sequence[ListedVideo]) -> bytes:
-    """UTF-8 with a header. Text that a spreadsheet would run as a formula begins with an apostrophe."""
+def to_csv(listed: Sequence[ListedVideo]) -> bytes:
+    """The list as CSV in UTF-8 with a header. Text that looks like a formula gets an apostrophe in front."""
     names = [field.name for field in fields(ListedVideo) if field.name != "probabilities"]
     stream = io.StringIO()
     writer = csv.writer(stream, lineterminator="\n")
     writer.writerow(names)
-    writer.writerows([[_shown(getattr(case, name)) for name in names] for case in cases])
+    writer.writerows([[_cell(getattr(video, name)) for name in names] for video in listed])
     return stream.getvalue().encode()
 
 
-def _cases(
-    videos: ScoredVideos, chosen_B: npt.NDArray[np.bool_], rank_B: npt.NDArray[np.float32], classes: Sequence[str]
+def _listed(
+    videos: ScoredVideos, is_listed_B: npt.NDArray[np.bool_], rank_B: npt.NDArray[np.float32], classes: Sequence[str]
 ) -> list[ListedVideo]:
-    chosen = np.flatnonzero(chosen_B)
-    splits = np.array([SPLIT_ORDER.index(videos.splits[index]) for index in chosen])
-    return [_case(videos, int(index), classes) for index in chosen[np.lexsort((rank_B[chosen], splits))]]
+    """The videos of the mask, by split and then by rising `rank_B`."""
+    indices = np.flatnonzero(is_listed_B)
+    splits = np.array([SPLIT_ORDER.index(videos.splits[index]) for index in indices])
+    return [_listed_video(videos, int(index), classes) for index in indices[np.lexsort((rank_B[indices], splits))]]
 
 
-def _case(videos: ScoredVideos, index: int, classes: Sequence[str]) -> ListedVideo:
+def _listed_video(videos: ScoredVideos, index: int, classes: Sequence[str]) -> ListedVideo:
     probabilities_C = videos.probabilities_BC[index]
     top = np.argsort(-probabilities_C, kind="stable")[:NUM_PROBABILITIES].tolist()
     if videos.label_B[index] not in top:
@@ -102,8 +103,8 @@ def _case(videos: ScoredVideos, index: int, classes: Sequence[str]) -> ListedVid
     )
 
 
-def _shown(value: str | float) -> str:
+def _cell(value: str | float) -> str:
     if not isinstance(value, str):
         return f"{value:.6f}"
-    # Leading white space does not stop a spreadsheet from reading a formula behind it.
+    # A spreadsheet skips leading white space when it looks for a formula.
     return f"'{value}" if value.lstrip().startswith(FORMULA_STARTS) or value.startswith(("\t", "\r")) else value

@@ -1,4 +1,4 @@
-"""The report of `jobs/evaluate.py`: metrics.json, the page, and lists of the videos to look at."""
+"""The `evaluate` job: scores predictions against labels and writes metrics.json, the page and the error lists."""
 
 from __future__ import annotations
 
@@ -42,12 +42,13 @@ ABSTAINED_FILE = "abstained.csv"
 
 PREDICTIONS_FILE = "predictions.parquet"
 
-MOVED = "to the split that the ensemble's own splits.parquet has for them or their source"
+MOVED = "to the split that the ensemble's own splits.parquet records for them or their source"
+"""End of the sentence in the provenance about videos whose split in the manifest was wrong."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class _Source:
-    """What is evaluated, wherever it comes from."""
+    """The predictions to evaluate and their facts, from a classification run or from stored features."""
 
     files: list[str]
     """Parquet files of `schema.stored_predictions`"""
@@ -55,25 +56,28 @@ class _Source:
     classes: list[str]
     ensemble_id: str
     ensemble: str | None
-    """its directory; None where it is not known, and `note` says why"""
+    """directory of the ensemble; None if it is unknown"""
     note: str
+    """why the directory is unknown; empty if it is known"""
     info: EnsembleInfo | None
     summary: dict[str, Any] | None
     plans: dict[str, SamplingPlan]
-    """by stage; empty where nothing tells"""
+    """sampling plan of each stage; empty if unknown"""
     quarantined_in: str | None
     """the run whose quarantine the report shows"""
     facts: dict[str, str]
+    """rows of the provenance table"""
     risk: dict[str, Any] | None
-    """`classify.risk_statement`; None of a run by an earlier version"""
+    """`risk_threshold.risk_statement`; None for a run by an earlier version"""
     progress: PassCosts | None = None
+    """costs of the stages; None for a run of one pass"""
 
 
 def evaluate(config: EvaluateConfig) -> Evaluation | None:
-    """Score the predictions, write the report and return what it says; None after a dry run.
+    """Score the predictions, write the report and return its figures; None after a dry run.
 
-    Raises ConfigError where the predictions are no finished classification, or the manifest shares
-    no labelled video with them; or where the features to classify are not those of the ensemble.
+    Raises ConfigError if the predictions are not a finished classification, if the manifest shares no labelled video
+    with them, or if the ensemble was fitted on other features than those to classify.
     """
     arguments.check_outputs(config)
     source = _from_predictions(config) if config.predictions is not None else _from_features(config)
@@ -114,7 +118,7 @@ def evaluate(config: EvaluateConfig) -> Evaluation | None:
         training_note=source.note,
         provenance={
             "command": provenance.command("evaluate", config),
-            "paths": "absolute ones are relative to this report, those of videos to the directory that they share",
+            "paths": "absolute paths are relative to this report, paths of videos to their common directory",
             "date": provenance.now(),
             **source.facts,
             **({"splits": f"{num_moved} videos moved {MOVED}"} if num_moved else {}),
@@ -133,7 +137,9 @@ def table(evaluation: Evaluation, output: str) -> str:
     interval = "no interval: fewer than 5 sources"
     if headline.accuracy_interval_95 is not None:
         interval = "95 % interval {:.2f} to {:.2f}".format(*headline.accuracy_interval_95)
-    what = "accuracy on held-out sources" if evaluation.headline == "test" else f"accuracy ({evaluation.headline})"
+    accuracy_name = (
+        "accuracy on held-out sources" if evaluation.headline == "test" else f"accuracy ({evaluation.headline})"
+    )
     rows = []
     if summary is not None:
         reasons = ", ".join(f"{reason} {count}" for reason, count in summary["reasons"].items())
@@ -145,14 +151,14 @@ def table(evaluation: Evaluation, output: str) -> str:
         ]
     rows.append(
         (
-            what,
+            accuracy_name,
             f"{headline.accuracy:.3f} ({headline.num_correct} of {headline.num_videos} videos, "
             f"{interval}; chance {1 / len(evaluation.classes):.2f})",
         )
     )
     rows.append(("mean of the sources", f"{detail.source_accuracy:.3f} ({detail.num_sources} sources)"))
     if detail.num_accepted < headline.num_videos:
-        share = f" of which {detail.num_accepted_correct} are right" if detail.num_accepted else ""
+        share = f" {detail.num_accepted_correct} of them right" if detail.num_accepted else ""
         rows.append(("accepted", f"{detail.num_accepted} of {headline.num_videos} videos,{share}".rstrip(",")))
     if evaluation.risk is not None:
         rows.append(("risk basis", risk_words(evaluation.risk)))
@@ -162,18 +168,19 @@ def table(evaluation: Evaluation, output: str) -> str:
 
 
 def _write(config: EvaluateConfig, source: _Source, result: Evaluation, videos: ScoredVideos, base: str) -> None:
+    """Write the page, the lists and, last, metrics.json."""
     wrong, undecided = error_lists.misclassified(videos, source.classes), error_lists.abstained(videos, source.classes)
-    # Of those in both lists the frames are shown once, with the misclassified.
-    only_undecided = [case for case in undecided if case.label == case.top_label]
+    # Videos in both lists show their frames once, with the misclassified ones.
+    only_undecided = [video for video in undecided if video.label == video.top_label]
     shown = [*wrong[: config.max_examples], *only_undecided[: config.max_examples]]
-    found = strips(source.files, {case.video_id for case in shown}, source.plans, source.manifest)
+    strip_of = strips(source.files, {video.video_id for video in shown}, source.plans, source.manifest)
     html = report_page.report(
         result,
         wrong=wrong,
         undecided=undecided,
         strips={
             video_id: replace(strip, reason=relative_text(strip.reason, base) if strip.reason else None)
-            for video_id, strip in found.items()
+            for video_id, strip in strip_of.items()
         },
         quarantine=_quarantine(source.quarantined_in, base),
     )
@@ -184,12 +191,13 @@ def _write(config: EvaluateConfig, source: _Source, result: Evaluation, videos: 
         (PAGE_FILE, html.encode()),
     ):
         storage.publish_bytes(storage.join(config.output, name), content)
-    # Last, as the marker that the report is whole.
+    # metrics.json is written last: it marks the report as complete.
     storage.publish_json(storage.join(config.output, METRICS_FILE), asdict(result))
 
 
 def _from_predictions(config: EvaluateConfig) -> _Source:
-    assert config.predictions is not None  # says EvaluateConfig, as of the manifest
+    """The finished classification run at `--predictions`."""
+    assert config.predictions is not None  # EvaluateConfig checks this and the manifest.
     assert config.manifest is not None
     identity, summary = _finished(config.predictions)
     state.check_unique_rows(config.predictions, "--predictions")
@@ -213,7 +221,7 @@ def _from_predictions(config: EvaluateConfig) -> _Source:
         facts={
             "ensemble": f"{identity['ensemble_id']}{f' in {shown(directory)}' if directory else ''}",
             "predictions": shown(config.predictions),
-            "decided by": provenance.settings_text(settings),
+            "settings": provenance.settings_text(settings),
             "manifest": f"{shown(config.manifest)}, {manifest.num_rows} videos",
             **ensemble_facts.feature_facts(specs),
         },
@@ -223,8 +231,8 @@ def _from_predictions(config: EvaluateConfig) -> _Source:
 
 
 def _from_features(config: EvaluateConfig) -> _Source | None:
-    """Classify stored features into the report's own predictions; None after a dry run."""
-    assert config.ensemble is not None  # says EvaluateConfig
+    """Classify the features at `--features` into predictions.parquet of the report; None after a dry run."""
+    assert config.ensemble is not None  # checked by EvaluateConfig
     info = read_info(config.ensemble)
     features = stored_features.open_features(config.features, config.split, info)
     if config.dry_run:
@@ -232,14 +240,16 @@ def _from_features(config: EvaluateConfig) -> _Source | None:
         return None
     outputs.begin(output_files.REPORT, config.output)
     file = storage.join(config.output, PREDICTIONS_FILE)
-    found = stored_features.threshold(config)
-    storage.publish_table(file, stored_features.predictions(features, config, found, len(info.classes)))
+    risk_threshold = stored_features.threshold(config)
+    storage.publish_table(file, stored_features.predictions(features, config, risk_threshold, len(info.classes)))
     shown = partial(provenance.shown, output=config.output)
     num_videos = features.manifest.num_rows
     spec_facts = (
         ensemble_facts.feature_facts(features.specs)
         if features.specs
-        else {"feature key": "not known: HDF5 does not say how its features were made, nor which videos share a source"}
+        else {
+            "feature key": "unknown: HDF5 files record neither how features were made nor which videos share a source"
+        }
     )
     return _Source(
         files=[file],
@@ -257,11 +267,12 @@ def _from_features(config: EvaluateConfig) -> _Source | None:
             "features": f"{', '.join(map(shown, config.features))}, split {config.split}, {num_videos} videos",
             **spec_facts,
         },
-        risk=risk_statement(found, config.abstain_risk),
+        risk=risk_statement(risk_threshold, config.abstain_risk),
     )
 
 
 def _finished(predictions: str) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Identity and summary of a classification run; ConfigError if it is none or not finished."""
     run = Run(predictions)
     identity = run.identity() if storage.exists(run.identity_file) else {}
     if not identity.get("ensemble_id"):
@@ -272,6 +283,7 @@ def _finished(predictions: str) -> tuple[dict[str, Any], dict[str, Any]]:
 
 
 def _quarantine(run: str | None, base: str) -> list[dict[str, Any]]:
+    """Quarantine rows of `run`, sorted by reason and location, with locations relative to `base`."""
     if run is None:
         return []
     rows: Iterable[pa.Table] = storage.iter_tables(Run(run).quarantine_shards(), schema.QUARANTINE.names)

@@ -1,6 +1,6 @@
-"""The figures of a report: what the predictions of one split are worth, in which respects.
+"""Figures of a report on one split: accuracy, intervals, confusions, ROC, calibration, members and views.
 
-Every interval is one of 95 % that counts sources (`learning/intervals.py`), None where too few sources have part in
+Every interval is a 95 % interval over sources (`metrics/intervals.py`). It is None if too few sources contribute to
 the figure.
 
 Shape suffixes: B videos, C classes, M members, V views.
@@ -28,15 +28,15 @@ from vidclf.reports.stage_costs import PassCosts
 MAX_CONFUSED_PAIRS = 20
 
 ALPHABETICAL_CLASSES = 12
-"""Up to so many classes the confusion matrix keeps their order; above, confused ones stand together."""
+"""Largest number of classes that the confusion matrix shows in their own order; more are sorted by confusion."""
 
 ORIGINAL_VIEW = 0
-"""Index of the view that is the video as it is."""
+"""Index of the unchanged view among the test-time views."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Share:
-    """How many of some videos are right."""
+    """Accuracy of a group of videos."""
 
     name: str
     num_videos: int
@@ -48,104 +48,175 @@ class Share:
 
 @dataclass(frozen=True, kw_only=True)
 class ClassDetail:
-    """Of one class, what `ClassMetrics` does not say."""
+    """Figures of one class that `ClassMetrics` lacks."""
 
     precision_interval_95: Interval | None
     recall_interval_95: Interval | None
     f1_interval_95: Interval | None
     num_abstained: int
     auc: float | None
-    """area under ROC, this class against all others; None where no video or every one is of it"""
+    """area under the ROC curve, this class against all others; None if all videos or no video belong to the class"""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Voter:
-    """A member or a view on its own, compared with another vote on the same videos."""
+    """The accuracy of one member or view alone, and its gain over a baseline on the same videos."""
 
     name: str
     accuracy: float
     interval_95: Interval | None
     gain: float
     gain_interval_95: Interval | None
-    """None for the vote that others are compared with"""
+    """None for the baseline itself"""
 
 
 @dataclass(frozen=True, kw_only=True)
 class ConfusedPair:
+    """Videos of one class that were predicted as another class."""
+
     label: str
     predicted: str
     num_videos: int
     share: float
-    """of the videos of `label`"""
+    """share of all videos of `label`"""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Detail:
-    """Of one split, what `Metrics` does not say."""
+    """Figures of one split that `Metrics` lacks."""
 
     num_sources: int
     accuracy_interval_95: Interval | None
     source_accuracy: float
-    """the mean over the sources of each source's accuracy: large sources count as small ones"""
+    """mean of the accuracies of the sources: every source has the same weight"""
     source_accuracy_interval_95: Interval | None
     macro_f1_interval_95: Interval | None
     weighted_f1_interval_95: Interval | None
     num_accepted: int
     num_accepted_correct: int
     accepted_interval_95: Interval | None
-    """of the accuracy among accepted videos"""
+    """interval of the accuracy among accepted videos"""
     per_class: dict[str, ClassDetail]
     macro_auc: float | None
+    """mean AUC of the classes that have one"""
     class_order: list[int]
-    """of the rows and columns of the confusion matrix, so that classes taken for each other are near"""
+    """order of the rows and columns of the confusion matrix: classes that are confused are neighbours"""
     confused_pairs: list[ConfusedPair]
     roc: dict[str, Roc]
     reliability: list[ReliabilityBin]
     risk_coverage: dict[str, RiskCoverage]
-    """by `trust_score` and, to compare, by `confidence`"""
+    """one curve for `trust_score` and, for comparison, one for `confidence`"""
     by: dict[str, list[Share]]
-    """sublabel, codec, resolution, duration"""
+    """accuracy by sublabel, codec, resolution and duration; by stage after a progressive classification"""
     members: list[Voter]
-    """`gain` is over the whole ensemble"""
+    """`gain` is relative to the whole ensemble"""
     views: list[Voter]
-    """`gain` is over the original view; the last is all views together; empty without test-time views"""
+    """`gain` is relative to the original view; the last entry is the weighted vote; empty without test-time views"""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Evaluation:
-    """What the report says. `headline` names the split whose figures stand for the ensemble: test
-    where there is one, since training has seen train and chosen by val."""
+    """All content of a report, as `metrics.json` holds it."""
 
     headline: str
+    """the split that represents the ensemble: test if there is one, because training saw train and selected by val"""
     per_split: dict[str, Metrics]
     detail: Detail
-    """of the headline split"""
+    """further figures of the headline split"""
     classes: list[str]
     num_unlabelled: int
+    """predicted videos without a label in the manifest"""
     num_unmatched: int
-    """predicted videos that the manifest does not hold"""
+    """predicted videos that are not in the manifest"""
     summary: dict[str, Any] | None
-    """`summary.json` of the run that read the videos; None where they came as HDF5"""
+    """`summary.json` of the run that read the videos; None for HDF5 features"""
     ensemble_id: str
     calibration: dict[str, Any]
-    """what `ensemble.json` says of it: temperature, ECE before and after; empty where that is not known"""
+    """temperature, and ECE before and after, from `ensemble.json`; empty if the ensemble is unknown"""
     view_weights: dict[str, float]
-    """the votes of the test-time views, 0 for one that was dropped; empty without them"""
+    """weight of each test-time view in the vote, 0 for a dropped view; empty without test-time views"""
     training: list[list[dict[str, Any]]]
-    """per member its epochs"""
+    """epochs of each member"""
     training_note: str
-    """why there are no epochs, if there are none"""
+    """why there are no epochs; empty if there are some"""
     provenance: dict[str, str]
     risk: dict[str, Any] | None = None
-    """`risk.risk_statement` of the run; None where an earlier version made it"""
+    """`risk_threshold.risk_statement` of the run; None for a run by an earlier version"""
     progress: PassCosts | None = None
-    """the stages of a progressive classification"""
+    """costs of the stages of a progressive classification; None for a run of one pass"""
 
 
 def split_metrics(videos: ScoredVideos, classes: Sequence[str]) -> Metrics:
+    """Accuracy, F1, calibration error and confusion matrix of the videos of one split."""
     return scores.evaluate(
         videos.label_B.tolist(), videos.top_B.tolist(), classes, videos.confidence_B, videos.groups.tolist()
     )
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Sums:
+    """Masks of the videos that the figures sum over, with the intervals of such sums."""
+
+    classes: Sequence[str]
+    is_label_BC: npt.NDArray[np.bool_]
+    is_top_BC: npt.NDArray[np.bool_]
+    is_correct_B: npt.NDArray[np.bool_]
+    is_accepted_B: npt.NDArray[np.bool_]
+    intervals: SourceIntervals
+    f1: F1Intervals
+
+    @classmethod
+    def of(cls, videos: ScoredVideos, classes: Sequence[str]) -> _Sums:
+        is_label_BC = videos.label_B[:, None] == np.arange(len(classes))
+        is_top_BC = videos.top_B[:, None] == np.arange(len(classes))
+        intervals = SourceIntervals(videos.groups.tolist())
+        return cls(
+            classes=classes,
+            is_label_BC=is_label_BC,
+            is_top_BC=is_top_BC,
+            is_correct_B=videos.is_correct_B,
+            is_accepted_B=videos.is_accepted_B,
+            intervals=intervals,
+            f1=F1Intervals.of(intervals, is_label_BC, is_top_BC),
+        )
+
+    def rocs(self, probabilities_BC: npt.NDArray[np.float32]) -> dict[str, Roc]:
+        """The ROC curve of each class that has one."""
+        return {
+            name: curve
+            for index, name in enumerate(self.classes)
+            if (curve := curves.roc(probabilities_BC[:, index], self.is_label_BC[:, index])) is not None
+        }
+
+    def per_class(self, rocs: dict[str, Roc]) -> dict[str, ClassDetail]:
+        """Intervals, abstentions and AUC of each class."""
+        return {
+            name: ClassDetail(
+                precision_interval_95=self.intervals.share(self.is_label_BC[:, index], self.is_top_BC[:, index]),
+                recall_interval_95=self.intervals.share(self.is_top_BC[:, index], self.is_label_BC[:, index]),
+                f1_interval_95=self.f1.per_class[index],
+                num_abstained=int((~self.is_accepted_B & self.is_label_BC[:, index]).sum()),
+                auc=rocs[name].auc if name in rocs else None,
+            )
+            for index, name in enumerate(self.classes)
+        }
+
+    def members(self, names: Sequence[str], is_right_BM: npt.NDArray[np.bool_]) -> list[Voter]:
+        """Each member alone, compared with the whole ensemble."""
+        return [
+            _voter(name, is_right_BM[:, index], self.is_correct_B, self.intervals) for index, name in enumerate(names)
+        ]
+
+    def views(self, names: Sequence[str], is_right_BV: npt.NDArray[np.bool_]) -> list[Voter]:
+        """Each view alone, then all views together, compared with the original view."""
+        if is_right_BV.shape[1] < 2:
+            return []
+        base_B = is_right_BV[:, ORIGINAL_VIEW]
+        single = [
+            _voter(name, is_right_BV[:, index], base_B, self.intervals, is_base=index == ORIGINAL_VIEW)
+            for index, name in enumerate(names)
+        ]
+        return [*single, _voter("all, weighted", self.is_correct_B, base_B, self.intervals)]
 
 
 def detail(
@@ -155,72 +226,51 @@ def detail(
     member_names: Sequence[str],
     view_names: Sequence[str],
 ) -> Detail:
-    """The figures of `videos`, of which `measured` are the metrics; the same ones for the same videos."""
-    num_classes, correct_B = len(classes), videos.is_correct_B
-    is_label_BC = videos.label_B[:, None] == np.arange(num_classes)
-    is_top_BC = videos.top_B[:, None] == np.arange(num_classes)
-    intervals = SourceIntervals(videos.groups.tolist())
-    f1 = F1Intervals.of(intervals, is_label_BC, is_top_BC)
-    accepted, is_abstained = videos.is_accepted_B, ~videos.is_accepted_B
-    source_accuracy, source_interval = intervals.mean_of_sources(correct_B)
-    rocs = {
-        name: curve
-        for index, name in enumerate(classes)
-        if (curve := curves.roc(videos.probabilities_BC[:, index], is_label_BC[:, index])) is not None
-    }
-    per_class = {
-        name: ClassDetail(
-            precision_interval_95=intervals.share(is_label_BC[:, index], is_top_BC[:, index]),
-            recall_interval_95=intervals.share(is_top_BC[:, index], is_label_BC[:, index]),
-            f1_interval_95=f1.per_class[index],
-            num_abstained=int((is_abstained & is_label_BC[:, index]).sum()),
-            auc=rocs[name].auc if name in rocs else None,
-        )
-        for index, name in enumerate(classes)
-    }
+    """The figures of `videos`, whose metrics are `measured`; equal for equal videos."""
+    sums = _Sums.of(videos, classes)
+    is_correct_B, is_accepted_B, intervals = sums.is_correct_B, sums.is_accepted_B, sums.intervals
+    source_accuracy, source_interval = intervals.mean_of_sources(is_correct_B)
+    rocs = sums.rocs(videos.probabilities_BC)
     return Detail(
         num_sources=intervals.num_sources,
-        accuracy_interval_95=intervals.share(correct_B),
+        accuracy_interval_95=intervals.share(is_correct_B),
         source_accuracy=source_accuracy,
         source_accuracy_interval_95=source_interval,
-        macro_f1_interval_95=f1.macro,
-        weighted_f1_interval_95=f1.weighted,
-        num_accepted=int(accepted.sum()),
-        num_accepted_correct=int(correct_B[accepted].sum()),
-        accepted_interval_95=intervals.share(correct_B, accepted),
-        per_class=per_class,
+        macro_f1_interval_95=sums.f1.macro,
+        weighted_f1_interval_95=sums.f1.weighted,
+        num_accepted=int(is_accepted_B.sum()),
+        num_accepted_correct=int(is_correct_B[is_accepted_B].sum()),
+        accepted_interval_95=intervals.share(is_correct_B, is_accepted_B),
+        per_class=sums.per_class(rocs),
         macro_auc=float(np.mean([curve.auc for curve in rocs.values()])) if rocs else None,
         class_order=class_order(measured.confusion),
         confused_pairs=confused_pairs(measured.confusion, classes),
         roc=rocs,
-        reliability=curves.reliability(videos.confidence_B, correct_B, videos.groups.tolist()),
+        reliability=curves.reliability(videos.confidence_B, is_correct_B, videos.groups.tolist()),
         risk_coverage={
-            "trust_score": curves.risk_coverage(videos.trust_B, correct_B),
-            "confidence": curves.risk_coverage(videos.confidence_B, correct_B),
+            "trust_score": curves.risk_coverage(videos.trust_B, is_correct_B),
+            "confidence": curves.risk_coverage(videos.confidence_B, is_correct_B),
         },
         by={kind: shares(kind, names_B, videos) for kind, names_B in videos.kinds().items()},
-        members=[
-            _voter(name, videos.member_top_BM[:, index] == videos.label_B, correct_B, intervals)
-            for index, name in enumerate(member_names)
-        ],
-        views=_views(view_names, videos.view_top_BV == videos.label_B[:, None], correct_B, intervals),
+        members=sums.members(member_names, videos.member_top_BM == videos.label_B[:, None]),
+        views=sums.views(view_names, videos.view_top_BV == videos.label_B[:, None]),
     )
 
 
 def shares(kind: str, names_B: npt.NDArray[np.str_], videos: ScoredVideos) -> list[Share]:
-    """Accuracy for each of the names that the videos have of a kind."""
+    """Accuracy of the videos of each name, in the order of `kind`; `names_B` has one name per video."""
     correct_B = videos.is_correct_B
     total = Counter(names_B.tolist())
-    right = Counter(names_B[correct_B].tolist())
+    correct = Counter(names_B[correct_B].tolist())
     abstained = Counter(names_B[~videos.is_accepted_B].tolist())
     intervals = SourceIntervals(videos.groups.tolist())
     return [
         Share(
             name=name,
             num_videos=total[name],
-            num_correct=right[name],
+            num_correct=correct[name],
             num_abstained=abstained[name],
-            accuracy=right[name] / total[name],
+            accuracy=correct[name] / total[name],
             interval_95=intervals.share(correct_B, names_B == name),
         )
         for name in video_kinds.in_order(kind, set(total))
@@ -228,7 +278,7 @@ def shares(kind: str, names_B: npt.NDArray[np.str_], videos: ScoredVideos) -> li
 
 
 def confused_pairs(confusion: list[list[int]], classes: Sequence[str]) -> list[ConfusedPair]:
-    """The most frequent confusions, at most MAX_CONFUSED_PAIRS."""
+    """The most frequent confusions in descending order, at most `MAX_CONFUSED_PAIRS`."""
     pairs = [
         ConfusedPair(label=classes[i], predicted=classes[j], num_videos=count, share=count / sum(row))
         for i, row in enumerate(confusion)
@@ -239,8 +289,10 @@ def confused_pairs(confusion: list[list[int]], classes: Sequence[str]) -> list[C
 
 
 def class_order(confusion: list[list[int]]) -> list[int]:
-    """Class indices such that classes taken for each other are neighbours (average linkage, its leaves in
-    optimal order: Bar-Joseph et al. 2001); their own order for few classes or without a confusion."""
+    """Class indices sorted so that confused classes are neighbours; unsorted for few classes or without confusion.
+
+    The order is that of the leaves of an average-linkage tree in optimal order (Bar-Joseph et al. 2001).
+    """
     counts_CC = np.array(confusion, dtype=np.float64)
     num_classes = len(counts_CC)
     share_CC = counts_CC / np.maximum(counts_CC.sum(axis=1, keepdims=True), 1)
@@ -261,6 +313,7 @@ def _voter(
     *,
     is_base: bool = False,
 ) -> Voter:
+    """Accuracy of a vote, and its gain over the baseline vote `is_base_right_B`."""
     return Voter(
         name=name,
         accuracy=float(is_right_B.mean()),
@@ -268,20 +321,3 @@ def _voter(
         gain=float(is_right_B.mean() - is_base_right_B.mean()),
         gain_interval_95=None if is_base else intervals.difference(is_right_B, is_base_right_B),
     )
-
-
-def _views(
-    names: Sequence[str],
-    is_right_BV: npt.NDArray[np.bool_],
-    correct_B: npt.NDArray[np.bool_],
-    intervals: SourceIntervals,
-) -> list[Voter]:
-    """Each view alone, then all together, against the original one."""
-    if is_right_BV.shape[1] < 2:
-        return []
-    base_B = is_right_BV[:, ORIGINAL_VIEW]
-    alone = [
-        _voter(name, is_right_BV[:, index], base_B, intervals, is_base=index == ORIGINAL_VIEW)
-        for index, name in enumerate(names)
-    ]
-    return [*alone, _voter("all, weighted", correct_B, base_B, intervals)]

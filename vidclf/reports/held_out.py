@@ -1,4 +1,4 @@
-"""The splits of an evaluation, by the ensemble's own record of what it was trained on."""
+"""Splits for an evaluation, corrected by the ensemble's own record of its training videos."""
 
 from __future__ import annotations
 
@@ -9,27 +9,27 @@ from vidclf.training.leakage import SPLITS_FILE
 
 
 def by_record(manifest: pa.Table, directory: str | None) -> tuple[pa.Table, int]:
-    """`schema.MANIFEST` with the splits of the `splits.parquet` of an ensemble, and how many rows had another one.
+    """The manifest with the splits from `splits.parquet` of an ensemble, and the number of changed rows.
 
-    A video that the record does not hold is of its source's split, if a video of the source was in train or val.
-    Without a record the manifest decides.
+    A video that is missing in the record takes the split of its source if a video of that source was in train or val.
+    Without a record the manifest stays as it is.
     """
     path = storage.join(directory, SPLITS_FILE) if directory is not None else None
     if path is None or not storage.exists(path):
         return manifest, 0
     record = storage.read_table(path, [schema.VIDEO_ID, "split", "group"]).to_pylist()
     split_of = {row[schema.VIDEO_ID]: row["split"] for row in record}
-    # The record joins sources that hold near duplicates, so that its names may not be those of the manifest.
+    # The record joins sources with near duplicates, so its source names may differ from those of the manifest.
     rows = manifest.select([schema.VIDEO_ID, "group", "split"]).to_pylist()
-    named = [(row["group"], row["split"]) for row in record]
-    named += [(row["group"], split_of.get(row[schema.VIDEO_ID])) for row in rows]
-    seen = {split: {group for group, name in named if name == split} for split in ("train", "val")}
-    found = []
+    splits_of_group = [(row["group"], row["split"]) for row in record]
+    splits_of_group += [(row["group"], split_of.get(row[schema.VIDEO_ID])) for row in rows]
+    trained = {split: {group for group, name in splits_of_group if name == split} for split in ("train", "val")}
+    splits = []
     for row in rows:
         split = split_of.get(row[schema.VIDEO_ID]) or row["split"]
-        if split not in seen:
-            split = next((name for name, groups in seen.items() if row["group"] in groups), split)
-        found.append(split)
-    num_changed = sum(split != row["split"] for split, row in zip(found, rows, strict=True))
+        if split not in trained:
+            split = next((name for name, groups in trained.items() if row["group"] in groups), split)
+        splits.append(split)
+    num_changed = sum(split != row["split"] for split, row in zip(splits, rows, strict=True))
     place = manifest.column_names.index("split")
-    return manifest.set_column(place, manifest.schema.field(place), pa.array(found, pa.string())), num_changed
+    return manifest.set_column(place, manifest.schema.field(place), pa.array(splits, pa.string())), num_changed

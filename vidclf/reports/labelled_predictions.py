@@ -1,4 +1,4 @@
-"""Predictions joined with what the videos really are.
+"""Predictions joined with their true labels.
 
 Shape suffixes: B videos, C classes, M members, V views.
 """
@@ -18,7 +18,7 @@ from vidclf.errors import ConfigError
 from vidclf.reports import video_kinds
 
 UNSPLIT = "all"
-"""The split of labelled videos that are in none."""
+"""Split name of labelled videos without a split."""
 
 PREDICTION_COLUMNS = [
     schema.VIDEO_ID,
@@ -41,7 +41,7 @@ PREDICTION_COLUMNS = [
 
 @dataclass(frozen=True, kw_only=True)
 class ScoredVideos:
-    """Classified videos whose true label is known, in columns: a million of them fit into memory."""
+    """Classified videos with known labels, as columns, so that a million of them fit into memory."""
 
     video_ids: npt.NDArray[np.str_]
     video_uris: npt.NDArray[np.str_]
@@ -53,18 +53,18 @@ class ScoredVideos:
     durations: npt.NDArray[np.str_]
     stages: npt.NDArray[np.str_]
     label_B: npt.NDArray[np.int64]
-    """true class, as an index into the ensemble's classes"""
+    """index of the true class in the ensemble's classes"""
     top_B: npt.NDArray[np.int64]
-    """most probable class"""
+    """index of the most probable class"""
     is_accepted_B: npt.NDArray[np.bool_]
     confidence_B: npt.NDArray[np.float32]
     trust_B: npt.NDArray[np.float32]
     ood_B: npt.NDArray[np.float32]
     probabilities_BC: npt.NDArray[np.float32]
     member_top_BM: npt.NDArray[np.int64]
-    """each member's most probable class"""
+    """most probable class of each member"""
     view_top_BV: npt.NDArray[np.int64]
-    """each test-time view's most probable class"""
+    """most probable class of each test-time view"""
 
     def __len__(self) -> int:
         return len(self.video_ids)
@@ -74,19 +74,19 @@ class ScoredVideos:
         correct_B: npt.NDArray[np.bool_] = self.label_B == self.top_B
         return correct_B
 
-    def take(self, chosen: npt.NDArray[Any]) -> ScoredVideos:
-        """The videos at indices, or where a mask holds."""
-        return ScoredVideos(**{field.name: getattr(self, field.name)[chosen] for field in fields(self)})
+    def take(self, selection: npt.NDArray[Any]) -> ScoredVideos:
+        """The videos at the given indices, or those where a mask is true."""
+        return ScoredVideos(**{field.name: getattr(self, field.name)[selection] for field in fields(self)})
 
     def relative_to(self, base: str) -> ScoredVideos:
-        """The same, with locations as a report may show them (`credentials.relative`)."""
+        """The same videos with locations relative to `base`, without credentials (`credentials.relative`)."""
         uris, groups = (
             _text([credentials.relative(one, base) for one in values]) for values in (self.video_uris, self.groups)
         )
         return replace(self, video_uris=uris, groups=groups)
 
     def kinds(self) -> dict[str, npt.NDArray[np.str_]]:
-        """What the accuracy is broken down by; by the stage that decided only where there are several."""
+        """The group of each video (such as `1080p`) per kind of group; `stage` only if several stages decided."""
         kinds = {
             "sublabel": self.sublabels,
             "codec": self.codecs,
@@ -98,42 +98,42 @@ class ScoredVideos:
 
 @dataclass(frozen=True, kw_only=True)
 class Scoring:
-    """The videos that can be scored, by location, and how many could not."""
+    """The videos that can be scored, sorted by location, and the numbers of those that cannot."""
 
     videos: ScoredVideos
     num_unlabelled: int
-    """classified videos whose label the manifest does not tell"""
+    """classified videos without a label in the manifest"""
     num_unmatched: int
-    """classified videos that the manifest does not hold"""
+    """classified videos that are not in the manifest"""
 
 
 def score(tables: Iterable[pa.Table], manifest: pa.Table, classes: Sequence[str]) -> Scoring:
-    """Join rows of `schema.predictions` (at least PREDICTION_COLUMNS) with a manifest's labels.
+    """Join rows of `schema.predictions` (at least `PREDICTION_COLUMNS`) with the labels of a manifest.
 
-    Raises ConfigError where they share no labelled video, a label is no class of the ensemble, or the
-    rows differ in how many members or views they had.
+    Raises ConfigError if they share no labelled video, if a label is not a class of the ensemble, or if the rows have
+    different numbers of members or views.
     """
-    told = manifest.select([schema.VIDEO_ID, "label", "sublabel", "group", "split"]).to_pylist()
-    truth: dict[str, Any] = {row[schema.VIDEO_ID]: row for row in told}
+    labelled = manifest.select([schema.VIDEO_ID, "label", "sublabel", "group", "split"]).to_pylist()
+    truth: dict[str, Any] = {row[schema.VIDEO_ID]: row for row in labelled}
     index_of = {name: index for index, name in enumerate(classes)}
     num_unlabelled = num_unmatched = 0
     parts: list[ScoredVideos] = []
     for table in tables:
-        listed: list[Any] = [truth.get(video_id) for video_id in table[schema.VIDEO_ID].to_pylist()]
-        num_unmatched += listed.count(None)
-        num_unlabelled += sum(row is not None and row["label"] is None for row in listed)
-        kept = [index for index, row in enumerate(listed) if row is not None and row["label"] is not None]
-        foreign = sorted({listed[index]["label"] for index in kept} - index_of.keys())
+        matches: list[Any] = [truth.get(video_id) for video_id in table[schema.VIDEO_ID].to_pylist()]
+        num_unmatched += matches.count(None)
+        num_unlabelled += sum(row is not None and row["label"] is None for row in matches)
+        indices = [index for index, row in enumerate(matches) if row is not None and row["label"] is not None]
+        foreign = sorted({matches[index]["label"] for index in indices} - index_of.keys())
         if foreign:
             raise ConfigError(f"labels {foreign} are not classes of the ensemble ({list(classes)})")
-        if kept:
-            parts.append(_joined(table.take(kept), [listed[index] for index in kept], index_of))
+        if indices:
+            parts.append(_joined(table.take(indices), [matches[index] for index in indices], index_of))
     if not parts:
         raise ConfigError("no labelled video has a prediction")
     for name in ("member_top_BM", "view_top_BV"):
         counts = sorted({getattr(part, name).shape[1] for part in parts})
         if len(counts) > 1:
-            raise ConfigError(f"the predictions mix rows of {counts} {name.split('_')[0]}s; classify them anew")
+            raise ConfigError(f"the predictions mix rows of {counts} {name.split('_')[0]}s; classify the videos again")
     joined = ScoredVideos(
         **{f.name: np.concatenate([getattr(part, f.name) for part in parts]) for f in fields(ScoredVideos)}
     )
@@ -145,6 +145,7 @@ def score(tables: Iterable[pa.Table], manifest: pa.Table, classes: Sequence[str]
 
 
 def _joined(table: pa.Table, truth: Sequence[Any], index_of: dict[str, int]) -> ScoredVideos:
+    """Prediction rows and their manifest rows as columns; `index_of` numbers the classes."""
     num_videos = table.num_rows
     widths, heights = table["width"].to_pylist(), table["height"].to_pylist()
     return ScoredVideos(
@@ -170,11 +171,11 @@ def _joined(table: pa.Table, truth: Sequence[Any], index_of: dict[str, int]) -> 
 
 
 def _top(column: pa.ChunkedArray, num_videos: int) -> npt.NDArray[np.int64]:
-    """The most probable class of each entry of a column of lists of [C]: [B, M] or [B, V]."""
+    """The most probable class per entry, [B, M] or [B, V], of a column with a list of probabilities [C] per video."""
     rows = arrow.combined(column)
     counts = sorted(set(rows.value_lengths().to_pylist()))
     if len(counts) != 1:
-        raise ConfigError(f"the predictions mix rows of {counts} members or views; classify them anew")
+        raise ConfigError(f"the predictions mix rows of {counts} members or views; classify the videos again")
     flat = rows.flatten()
     values = flat.flatten().to_numpy(zero_copy_only=False).reshape(num_videos, counts[0], flat.type.list_size)
     top: npt.NDArray[np.int64] = values.argmax(axis=2)
@@ -187,5 +188,5 @@ def _values(column: pa.ChunkedArray) -> npt.NDArray[np.float32]:
 
 
 def _text(values: list[str]) -> npt.NDArray[np.str_]:
-    # Objects, not fixed-width text: one long location would make every one that long.
+    # Objects instead of fixed-width text, in which one long location would make every entry that long.
     return np.array(values, dtype=object)

@@ -1,4 +1,4 @@
-"""Where a report's figures come from: command, versions, inputs, and how the ensemble was trained."""
+"""Provenance of a report: command line, library versions, date, and locations without credentials."""
 
 from __future__ import annotations
 
@@ -18,8 +18,11 @@ LIBRARIES = ("torch", "numpy", "scikit-learn", "pyarrow", "av")
 
 
 def command(job: str, config: Any) -> str:
-    """The command line that repeats a job: the flags that differ from their defaults, without credentials, and with
-    absolute paths relative to the output, so that a report that is shared names no home directory."""
+    """The command line that repeats a job, with the flags that differ from their defaults.
+
+    It contains no credentials. Absolute paths become relative to the output, so that a shared report names no home
+    directory.
+    """
     words = ["python", f"jobs/{job}.py"]
     for field in fields(config):
         value = getattr(config, field.name)
@@ -35,7 +38,7 @@ def command(job: str, config: Any) -> str:
 
 
 def shown(location: str, output: str) -> str:
-    """A location in a report in `output`: an absolute path relative to that, a URI without credentials."""
+    """A location as a report in `output` shows it: a path relative to `output`, or a URI without credentials."""
     if storage.is_uri(location):
         return masked(location)
     if not os.path.isabs(location) or storage.is_uri(output):
@@ -44,19 +47,20 @@ def shown(location: str, output: str) -> str:
 
 
 def versions() -> str:
-    """vidclf, Python and the libraries that decide figures, in words for a table."""
+    """Versions of vidclf, Python and the libraries that influence figures, as text for a table."""
     libraries = {name: importlib.metadata.version(name) for name in LIBRARIES}
-    named = {"vidclf": vidclf.__version__, "python": platform.python_version(), **libraries}
-    return ", ".join(f"{name} {version}" for name, version in named.items())
+    version_of = {"vidclf": vidclf.__version__, "python": platform.python_version(), **libraries}
+    return ", ".join(f"{name} {version}" for name, version in version_of.items())
 
 
 def now() -> str:
+    """The current time in UTC, to the minute."""
     return datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC")
 
 
 def settings_text(settings: dict[str, Any]) -> str:
-    """What a classification decided by beside the ensemble, in words for a table."""
-    told = {name.replace("_", " "): value for name, value in settings.items() if value is not None}
+    """The settings of a classification that decide its predictions, as text for a table."""
+    values = {name.replace("_", " "): value for name, value in settings.items() if value is not None}
     return ", ".join(
-        f"{name} {value:.4g}" if isinstance(value, float) else f"{name} {value}" for name, value in told.items()
+        f"{name} {value:.4g}" if isinstance(value, float) else f"{name} {value}" for name, value in values.items()
     )

@@ -1,6 +1,6 @@
-"""The HTML pages: templates, and the charts that belong to a report's figures.
+"""The HTML page of a report, with its charts.
 
-A page is one file with everything in it: styles, script, drawings, frames. It loads nothing.
+The page is a single file with styles, script, drawings and frames inside. It loads nothing.
 """
 
 from __future__ import annotations
@@ -21,18 +21,20 @@ from vidclf.reports.figures import Evaluation
 from vidclf.reports.stage_costs import PassCosts
 
 MAX_QUARANTINE_ROWS = 200
+"""Largest number of quarantine rows on the page."""
 
 MAX_LISTED = 500
-"""Rows of a list of videos on the page; the CSV has all."""
+"""Largest number of rows of a list on the page; the CSV file has all rows."""
 
 LARGE_MATRIX = 12
-"""Classes above which a confusion matrix is drawn with small cells."""
+"""Largest number of classes of a confusion matrix with wide cells."""
 
 SPLIT_MEANINGS = {
-    "train": "seen in training: says nothing about new videos",
-    "val": "members were selected and calibrated on it: optimistic",
+    "train": "training saw these videos: no evidence about new videos",
+    "val": "used for selection and calibration: optimistic",
     "test": "sources that training never saw",
 }
+"""How to read the figures of each split."""
 
 
 def report(
@@ -42,7 +44,7 @@ def report(
     strips: dict[str, FrameStrip],
     quarantine: Sequence[dict[str, Any]],
 ) -> str:
-    """The report's page; `strips` are of the cases to show with frames, by video id."""
+    """The page as HTML; `strips` are the videos to show with frames, by id."""
     headline = result.per_split[result.headline]
     return render(
         "report.html.j2",
@@ -61,6 +63,7 @@ def report(
         wrong=wrong,
         undecided=undecided,
         strips=strips,
+        attention=attention_chart,
         max_listed=MAX_LISTED,
         wrong_csv=download(to_csv(wrong)),
         undecided_csv=download(to_csv(undecided)),
@@ -71,7 +74,7 @@ def report(
 
 
 def roc_chart(rocs: dict[str, Roc]) -> Markup:
-    """Every class against the others; with many classes in one tone, since no eye tells 46 apart."""
+    """The ROC curve of each class against all others; many classes share one tone, since nobody can tell 46 apart."""
     has_tones = len(rocs) <= svg.NUM_TONES
     lines = [Line(name="chance", x=(0, 1), y=(0, 1), tone="muted", is_dashed=True)]
     lines += [
@@ -88,11 +91,11 @@ def roc_chart(rocs: dict[str, Roc]) -> Markup:
 
 
 def reliability_chart(bins: Sequence[ReliabilityBin]) -> Markup:
-    """Accuracy against confidence; points, so that a bin in which every video is wrong is seen as well."""
+    """Accuracy per confidence bin, as points, so that a bin with an accuracy of 0 is visible too."""
     most = max(entry.num_videos for entry in bins)
     marks = [
         Mark(
-            name=f"{entry.num_videos} videos: mean confidence {percent(entry.mean_confidence)}, "
+            name=f"{_videos(entry.num_videos)}: mean confidence {percent(entry.mean_confidence)}, "
             f"accuracy {percent(entry.accuracy)}",
             x=entry.mean_confidence,
             y=entry.accuracy,
@@ -107,9 +110,10 @@ def reliability_chart(bins: Sequence[ReliabilityBin]) -> Markup:
 
 
 def confidence_chart(bins: Sequence[ReliabilityBin]) -> Markup:
+    """Number of videos per confidence bin."""
     bars = [
         Bar(
-            name=f"{entry.num_videos} videos of confidence {percent(entry.lower, 0)} to {percent(entry.upper, 0)}",
+            name=f"{_videos(entry.num_videos)} with confidence {percent(entry.lower, 0)} to {percent(entry.upper, 0)}",
             low=entry.lower,
             high=entry.upper,
             value=entry.num_videos,
@@ -121,12 +125,13 @@ def confidence_chart(bins: Sequence[ReliabilityBin]) -> Markup:
 
 
 def risk_chart(by_score: dict[str, RiskCoverage]) -> Markup:
+    """Error among accepted videos against the share of accepted videos, one curve per score."""
     highest = max(max(curve.risk) for curve in by_score.values())
-    x, y = svg.share_axis("coverage"), svg.share_axis("error among accepted", 0, svg.error_limit(highest))
+    x, y = svg.share_axis("coverage"), svg.share_axis("error among accepted", 0, _error_limit(highest))
     lines = [
         Line(
             name=f"by {name.replace('_', ' ')}: area {curve.area:.4f}",
-            # A threshold that accepts fewer than the surest tie does not exist; the curve starts there.
+            # The curve starts at the videos with the highest score: no threshold accepts fewer than these.
             x=curve.coverage,
             y=curve.risk,
             tone=svg.tone(index),
@@ -139,20 +144,20 @@ def risk_chart(by_score: dict[str, RiskCoverage]) -> Markup:
 
 
 def cost_chart(progress: PassCosts) -> Markup:
-    """Accuracy on validation against cost: a point for each pass alone, and one for the job as it ran."""
-    alone = {PASS_OF[stage.name]: stage for stage in progress.stages}
+    """Accuracy on validation against cost: one point per pass alone, and one for the job as it ran."""
+    stage_of_pass = {PASS_OF[stage.name]: stage for stage in progress.stages}
     marks = [
         Mark(
-            name=f"{stage.name} look at every video: {stage.pass_s_per_video:.2f} s a video, accuracy "
+            name=f"{stage.name} look at every video: {stage.pass_s_per_video:.2f} s per video, accuracy "
             f"{percent(stage.validation_accuracy)}",
             x=stage.pass_s_per_video,
             y=stage.validation_accuracy,
             tone="muted",
             label=f"{stage.name} alone",
         )
-        for stage in alone.values()
+        for stage in stage_of_pass.values()
     ]
-    job = f"this job: {progress.s_per_video:.2f} s a video, accuracy {percent(progress.validation_accuracy)}"
+    job = f"this job: {progress.s_per_video:.2f} s per video, accuracy {percent(progress.validation_accuracy)}"
     marks.append(
         Mark(
             name=job,
@@ -163,12 +168,12 @@ def cost_chart(progress: PassCosts) -> Markup:
             is_label_below=True,
         )
     )
-    x = svg.value_axis("decode and CNN, worker seconds a video", max(mark.x for mark in marks))
+    x = svg.value_axis("worker seconds per video (decode and CNN)", max(mark.x for mark in marks))
     return svg.plot("Accuracy on validation against cost", x, svg.share_axis("accuracy on validation"), (), marks)
 
 
 def training_charts(histories: Sequence[Sequence[dict[str, Any]]]) -> list[Markup]:
-    """Loss and macro F1 over the epochs, a tone a member; none without a history."""
+    """Loss and macro F1 by epoch, with one tone per member; no charts without a history."""
     if not any(histories):
         return []
     x = svg.count_axis("epoch", max(len(history) for history in histories))
@@ -194,6 +199,36 @@ def training_charts(histories: Sequence[Sequence[dict[str, Any]]]) -> list[Marku
     ]
 
 
+def attention_chart(weights: Sequence[float], shown: Sequence[int]) -> Markup:
+    """The attention weights of all sampled frames of a video as bars; the frames `shown` are coloured."""
+    width, height = 240, 26
+    step, most = width / len(weights), max(weights)
+    bars = [
+        Markup('<rect class="{}" x="{:.2f}" y="{:.1f}" width="{:.2f}" height="{:.1f}"/>').format(
+            "seen" if index in shown else "unseen",
+            index * step,
+            height - (tall := max(height * weight / most, 0.8)),
+            max(step - 0.6, 0.4),
+            tall,
+        )
+        for index, weight in enumerate(weights)
+    ]
+    head = Markup(
+        '<svg class="attention" viewBox="0 0 {} {}" preserveAspectRatio="none" role="img" '
+        'aria-label="attention over the video">'
+    ).format(width, height)
+    return head + Markup("").join(bars) + Markup("</svg>")
+
+
+def _error_limit(risk: float) -> float:
+    """The top of an axis of error rates: the smallest round number at or above `risk`."""
+    return next(limit for limit in (0.02, 0.04, 0.1, 0.2, 0.4, 0.6, 1.0) if risk <= limit)
+
+
+def _videos(count: int) -> str:
+    return f"{count} video{'s' if count != 1 else ''}"
+
+
 def _shares(confusion: Sequence[Sequence[int]]) -> list[list[float]]:
-    """Each row of a confusion matrix as shares of its class."""
+    """Each row of a confusion matrix as shares of the videos of its class."""
     return [[count / max(sum(row), 1) for count in row] for row in confusion]

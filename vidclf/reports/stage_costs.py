@@ -1,4 +1,4 @@
-"""What a progressive classification saved, and what that cost in accuracy: the report's view of its passes."""
+"""Worker seconds and validation accuracy of each stage of a progressive classification."""
 
 from __future__ import annotations
 
@@ -17,38 +17,41 @@ from vidclf.uncertainty.risk_threshold import RiskThreshold
 
 @dataclass(frozen=True, kw_only=True)
 class LookCost:
-    """One look at the videos of a run."""
+    """Cost and accuracy of one stage."""
 
     name: str
     num_frames: int
-    """sampled of a video, at most"""
+    """largest number of sampled frames per video"""
     num_decided: int
+    """videos that this stage decided"""
     share: float
-    """of the videos that were classified"""
+    """share of the classified videos that this stage decided"""
     validation_accuracy: float
-    """if this look decided on every video"""
+    """accuracy on validation if this stage decided every video"""
     pass_s_per_video: float
-    """seconds that decode and CNN workers took for a video in the pass that the stage belongs to"""
+    """seconds of decode and CNN workers per video, in the pass that computes the stage"""
 
 
 @dataclass(frozen=True, kw_only=True)
 class PassCosts:
-    """The stages of a run, and the run as a whole."""
+    """Costs of the stages of a run, and of the whole run."""
 
     stages: list[LookCost]
     s_per_video: float
-    """all passes together, for a video of the run"""
+    """worker seconds of all passes together, per video of the run"""
     full_s_per_video: float
-    """of the pass that looks at all sampled frames, for a video that gets there"""
+    """worker seconds of the pass over all sampled frames, per video of that pass"""
     validation_accuracy: float
-    """of the cascade"""
+    """accuracy on validation of all stages as the job combines them"""
 
 
 def progress(
     summary: Mapping[str, Any], settings: Mapping[str, Any], directory: str | None, info: EnsembleInfo | None
 ) -> PassCosts | None:
-    """The stages by a run's `summary.json` and settings, and its ensemble; None for a run of one pass, or where
-    the ensemble is gone, or was calibrated by an earlier version."""
+    """Costs of the stages, from `summary.json` and the settings of a run, and from its ensemble in `directory`.
+
+    None for a run of one pass, if the ensemble is missing, or if an earlier version calibrated it.
+    """
     passes = summary.get("passes")
     if not passes or "risk" not in summary or directory is None or info is None:
         return None
@@ -56,18 +59,18 @@ def progress(
         trust = calibration_file.read_trust(directory, info)
     except OutdatedEnsembleError:
         return None
-    stated = summary["risk"]
-    found = RiskThreshold(**{field.name: stated[field.name] for field in fields(RiskThreshold)})
+    risk = summary["risk"]
+    risk_threshold = RiskThreshold(**{field.name: risk[field.name] for field in fields(RiskThreshold)})
     decided: dict[str, int] = {}
-    for told in passes.values():
-        decided.update(told["num_decided"])
+    for one_pass in passes.values():
+        decided.update(one_pass["num_decided"])
     full = trust.full[mode(settings["tta"])]
     accuracy = {name: float(stage.correct_B.mean()) for name, stage in trust.stages.items()}
     accuracy[Look.FULL] = float(full.correct_B.mean())
-    frames = {name: look.num_frames for name, look in info.stages.items()}
+    frames = {name: stage.num_frames for name, stage in info.stages.items()}
     frames[Look.FULL] = info.backbones[0].feature_spec.plan.num_frames
-    seconds = {name: sum(told["worker_s_per_video"].values()) for name, told in passes.items()}
-    num_videos = max(told["num_videos"] for told in passes.values())
+    seconds = {name: sum(one_pass["worker_s_per_video"].values()) for name, one_pass in passes.items()}
+    num_videos = max(one_pass["num_videos"] for one_pass in passes.values())
     return PassCosts(
         stages=[
             LookCost(
@@ -78,9 +81,9 @@ def progress(
                 validation_accuracy=accuracy[name],
                 pass_s_per_video=seconds.get(PASS_OF[name], 0.0),
             )
-            for name in (*found.early, Look.FULL)
+            for name in (*risk_threshold.early, Look.FULL)
         ],
-        s_per_video=sum(seconds[name] * told["num_videos"] for name, told in passes.items()) / num_videos,
+        s_per_video=sum(seconds[name] * one_pass["num_videos"] for name, one_pass in passes.items()) / num_videos,
         full_s_per_video=seconds.get(Look.FULL, 0.0),
-        validation_accuracy=early_exit.outcome(trust.stages, full, found).accuracy,
+        validation_accuracy=early_exit.outcome(trust.stages, full, risk_threshold).accuracy,
     )

@@ -1,17 +1,18 @@
-"""The page of a search, and its table for a terminal."""
+"""The HTML page of a search, with its charts, and the table of its best trials for a terminal."""
 
 from __future__ import annotations
 
 import math
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from markupsafe import Markup
 
 from vidclf import storage
 from vidclf.pages import render, svg
-from vidclf.pages.svg import Axis, Coordinate, Line, Mark, Path
+from vidclf.pages.svg import Axis, Line, Mark
 from vidclf.reports import provenance
 from vidclf.schema import TrialStatus
 from vidclf.tuning import trial_files
@@ -21,21 +22,50 @@ from vidclf.tuning.tune import SearchResult, shown
 PAGE_FILE = "index.html"
 
 MAX_DRAWN = 200
-"""Trials in a chart, the best ones: more lines tell no more."""
+"""Largest number of trials in a chart, the best ones; more lines would be unreadable."""
 
 NUM_TONED = 5
-"""Trials that have a tone of their own among the learning curves."""
+"""Number of best trials whose learning curves have their own tone."""
 
 MAX_LISTED = 500
-"""Trials in the page's table; trials.parquet has all."""
+"""Largest number of trials in the table of the page; trials.parquet has all."""
 
 NUM_PRINTED = 10
+"""Number of trials in the table for a terminal."""
+
+PARALLEL_WIDTH, MIN_AXIS_SPACING = 1150, 100
+"""Width of the parallel coordinates, and the smallest distance of two axes, for which the chart becomes wider."""
 
 Row = Mapping[str, Any]
+"""One row of `schema.trials`."""
+
+Ticks = list[tuple[float, str]]
+"""Places on an axis, from 0 to 1, with their labels."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Coordinate:
+    """An axis of parallel coordinates, with ticks as pairs of a place from 0 (bottom) to 1 (top) and a label."""
+
+    label: str
+    ticks: Sequence[tuple[float, str]]
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Path:
+    """A line across parallel coordinates, at a place from 0 to 1 on each axis, with `name` as its tooltip.
+
+    `share` is its colour, from 0 (muted) to 1 (accent). `data` are its `data-…` attributes.
+    """
+
+    name: str
+    places: Sequence[float]
+    share: float
+    data: Mapping[str, str]
 
 
 def publish(search: SearchResult) -> None:
-    """Write index.html beside trials.parquet."""
+    """Write index.html next to trials.parquet."""
     rows = search.trials.to_pylist()
     scored = [row for row in rows if row["best_epoch"]]
     best = scored[0]
@@ -75,27 +105,29 @@ def publish(search: SearchResult) -> None:
 
 
 def table(search: SearchResult) -> str:
-    """The best trials, what became of the others, and where everything is."""
+    """The best trials, counts of all trials by status, and the locations of the results."""
     rows = search.trials.to_pylist()
     head = ["trial", "macro F1", "accuracy", "epochs", "status", *search.searched]
     lines = [head]
     for row in rows[:NUM_PRINTED]:
         figures = [f"{row[name]:.3f}" if row[name] is not None else "–" for name in ("macro_f1", "accuracy")]
-        drawn = [shown(row[name]) for name in search.searched]
-        lines.append([row["trial_id"], *figures, str(row["num_epochs"]), row["status"], *drawn])
+        parameters = [shown(row[name]) for name in search.searched]
+        lines.append([row["trial_id"], *figures, str(row["num_epochs"]), row["status"], *parameters])
     widths = [max(len(line[column]) for line in lines) for column in range(len(head))]
     printed = [
         "  ".join(f"{cell:<{width}}" for cell, width in zip(line, widths, strict=True)).rstrip() for line in lines
     ]
     counts = Counter(row["status"] for row in rows)
-    told = ", ".join(f"{counts[status]} {status}" for status in TrialStatus if counts[status])
+    statuses = ", ".join(f"{counts[status]} {status}" for status in TrialStatus if counts[status])
     output, failed = search.config.output, [row for row in rows if row["error"]]
     printed.append(
-        f"{len(rows)} of {search.num_planned} trials: {told}; {sum(row['num_epochs'] for row in rows)} epochs"
+        f"{len(rows)} of {search.num_planned} trials: {statuses}; {sum(row['num_epochs'] for row in rows)} epochs"
     )
     if failed:
         printed.append(f"first error: trial {failed[0]['trial_id']}: {trial_files.first_line(failed[0]['error'])}")
-    printed.append("validation chose the best of these, so its score flatters: train and evaluate on test")
+    printed.append(
+        "validation selected the best of these trials, so its score is optimistic: train and evaluate on test"
+    )
     printed.append(f"page: {storage.join(output, PAGE_FILE)}")
     if search.ensemble is not None:
         printed.append(f"ensemble: {search.ensemble}")
@@ -104,27 +136,30 @@ def table(search: SearchResult) -> str:
 
 
 def scores(rows: Sequence[Row]) -> list[float]:
+    """The macro F1 of each trial."""
     return [row["macro_f1"] for row in rows]
 
 
 def best_so_far(rows: Sequence[Row]) -> list[tuple[float, int, float]]:
-    """When the search's best macro F1 rose: seconds since the first trial began, epochs spent till then, the
-    score; and, last, where it ended."""
-    began = min(row["started_s"] for row in rows)
-    ended = sorted(
-        (at - began, score) for row in rows for at, score in zip(row["ended_s"], row["epoch_macro_f1"], strict=True)
+    """The rises of the best macro F1, and the end of the search, in order of time.
+
+    Each entry has the seconds since the first trial began, the epochs spent so far, and the best score.
+    """
+    start_s = min(row["started_s"] for row in rows)
+    epochs = sorted(
+        (at - start_s, score) for row in rows for at, score in zip(row["ended_s"], row["epoch_macro_f1"], strict=True)
     )
     steps: list[tuple[float, int, float]] = []
-    for number, (elapsed_s, score) in enumerate(ended, 1):
+    for number, (elapsed_s, score) in enumerate(epochs, 1):
         if not steps or score > steps[-1][2]:
             steps.append((elapsed_s, number, score))
-    return [*steps, (ended[-1][0], len(ended), steps[-1][2])]
+    return [*steps, (epochs[-1][0], len(epochs), steps[-1][2])]
 
 
 def so_far_charts(rows: Sequence[Row]) -> list[Markup]:
-    """The best macro F1 by minutes, and by epochs spent."""
+    """The best macro F1 against minutes, and against epochs spent."""
     steps = best_so_far(rows)
-    # Steps of whole percents, from just below where the search began.
+    # Each of these lower ends gives ticks in whole percent; the axis starts just below the first score.
     low = next(low for low in (0.92, 0.8, 0.6, 0.2, 0.0) if low <= steps[0][2])
     y = svg.share_axis("best macro F1 so far", low)
     return [
@@ -137,6 +172,7 @@ def so_far_charts(rows: Sequence[Row]) -> list[Markup]:
 
 
 def _stairs(title: str, x: Axis, y: Axis, points: Sequence[tuple[float, float]]) -> Markup:
+    """A step line through `points`, with a mark at each rise."""
     corners = [points[0]]
     for at, score in points[1:]:
         corners += [(at, corners[-1][1]), (at, score)]
@@ -146,11 +182,11 @@ def _stairs(title: str, x: Axis, y: Axis, points: Sequence[tuple[float, float]])
 
 
 def curve_charts(rows: Sequence[Row]) -> list[Markup]:
-    """Macro F1 and loss on validation over the epochs; the best trials in tones of their own, on top."""
+    """Macro F1 and loss on validation by epoch; the best trials are on top, in their own tones."""
     x = svg.count_axis("epoch", max(row["num_epochs"] for row in rows))
-    # A loss that blew up would flatten all others.
+    # The axis is cut, because one diverged loss would flatten all other curves.
     highest = 1.5 * sorted(row["epoch_val_loss"][0] for row in rows)[len(rows) // 2]
-    drawn = []
+    charts = []
     for title, key, y in (
         ("Macro F1 on validation by epoch", "epoch_macro_f1", svg.share_axis("macro F1")),
         ("Validation loss by epoch", "epoch_val_loss", svg.value_axis("validation loss", highest)),
@@ -165,17 +201,17 @@ def curve_charts(rows: Sequence[Row]) -> list[Markup]:
             )
             for index, row in reversed(list(enumerate(rows)))
         ]
-        drawn.append(svg.plot(title, x, y, lines))
-    return drawn
+        charts.append(svg.plot(title, x, y, lines))
+    return charts
 
 
 def parallel_chart(searched: Sequence[str], rows: Sequence[Row]) -> Markup:
-    """A line a trial through its parameters to its score; the best in the accent's colour, on top."""
+    """One line per trial through its parameters to its score; the best are on top, in the accent colour."""
     columns = [(name, *places([row[name] for row in rows])) for name in searched]
     columns.append(("macro F1", *places(scores(rows))))
     num = max(len(rows) - 1, 1)
     paths = [
-        Path(
+        _Path(
             name=f"trial {row['trial_id']}: {render.percent(row['macro_f1'])}",
             places=[column[1][index] for column in columns],
             share=(1 - index / num) ** 2,
@@ -183,35 +219,81 @@ def parallel_chart(searched: Sequence[str], rows: Sequence[Row]) -> Markup:
         )
         for index, row in reversed(list(enumerate(rows)))
     ]
-    axes = [Coordinate(label=name, ticks=ticks) for name, _, ticks in columns]
-    return svg.parallel("Parallel coordinates of the trials", axes, paths)
+    axes = [_Coordinate(label=name, ticks=ticks) for name, _, ticks in columns]
+    return _parallel("Parallel coordinates of the trials", axes, paths)
 
 
-def places(values: Sequence[Any]) -> tuple[list[float], list[tuple[float, str]]]:
-    """A place from 0 to 1 for each value, and ticks: fractions and many whole numbers by size (logarithmically,
-    where the greatest is ten times the least), everything else evenly."""
+def _parallel(title: str, axes: Sequence[_Coordinate], paths: Sequence[_Path]) -> Markup:
+    """Parallel coordinates (Inselberg 1985), with the last paths on top.
+
+    The names of the axes alternate between two lines, so that long names fit side by side.
+    """
+    height, top, bottom = 340, 48, 14
+    spacing = max(MIN_AXIS_SPACING, PARALLEL_WIDTH // len(axes))
+    width = spacing * len(axes)
+
+    def at_y(place: float) -> float:
+        return top + (height - top - bottom) * (1 - place)
+
+    xs = [spacing * index + spacing // 2 + 18 for index in range(len(axes))]
+    parts = [
+        Markup(
+            '<svg class="parallel" viewBox="0 0 {w} {h}" style="min-width: {w}px" role="img" aria-label="{t}">'
+        ).format(w=width, h=height, t=title)
+    ]
+    for path in paths:
+        points = " ".join(f"{x},{at_y(place):.1f}" for x, place in zip(xs, path.places, strict=True))
+        parts.append(
+            Markup('<polyline class="path" style="--p: {:.0f}" points="{}"{}><title>{}</title></polyline>').format(
+                100 * path.share, points, svg.data_attributes(path.data), path.name
+            )
+        )
+    for index, (x, axis) in enumerate(zip(xs, axes, strict=True)):
+        parts.append(Markup('<line class="axis" x1="{x}" x2="{x}" y1="{}" y2="{}"/>').format(at_y(0), at_y(1), x=x))
+        parts.append(svg.text_element(x, 14 + 17 * (index % 2), axis.label, "middle", "label"))
+        parts += [svg.text_element(x - 6, at_y(place) + 4, text, "end", "tick halo") for place, text in axis.ticks]
+    return Markup("").join([*parts, Markup("</svg>")])
+
+
+def places(values: Sequence[Any]) -> tuple[list[float], Ticks]:
+    """The place of each value on an axis from 0 to 1, and the ticks of the axis.
+
+    Fractions, and whole numbers with more than six different values, are placed by size. All other values are placed
+    at even distances.
+    """
     different = sorted({_hashable(value) for value in values}, key=_order)
     is_number = all(isinstance(value, (int, float)) and not isinstance(value, bool) for value in different)
     if is_number and (len(different) > 6 or (len(different) > 1 and isinstance(different[0], float))):
-        low, high = different[0], different[-1]
-        scale = math.log if low > 0 and high >= 10 * low else float
-        span = scale(high) - scale(low)
-        undo = math.exp if scale is math.log else float
-        ticks = [(part, shown(float(undo(scale(low) + part * span)))) for part in (0.0, 0.25, 0.5, 0.75, 1.0)]
-        return [(scale(value) - scale(low)) / span for value in values], ticks
+        return _numeric_places(values, low=different[0], high=different[-1])
+    return _ordinal_places(values, different)
+
+
+def _numeric_places(values: Sequence[float], low: float, high: float) -> tuple[list[float], Ticks]:
+    """Places by size; logarithmic if all values are positive and the largest is at least ten times the smallest."""
+    is_log = low > 0 and high >= 10 * low
+    scale, undo = (math.log, math.exp) if is_log else (float, float)
+    span = scale(high) - scale(low)
+    ticks = [(part, shown(float(undo(scale(low) + part * span)))) for part in svg.UNIT]
+    return [(scale(value) - scale(low)) / span for value in values], ticks
+
+
+def _ordinal_places(values: Sequence[Any], different: Sequence[Any]) -> tuple[list[float], Ticks]:
+    """Places at even distances in the order of `different`, one tick per value; a single value is in the middle."""
     step = 1 / max(len(different) - 1, 1)
-    place = {value: index * step if len(different) > 1 else 0.5 for index, value in enumerate(different)}
-    return [place[_hashable(value)] for value in values], [(at, shown(value)) for value, at in place.items()]
+    place_of = {value: index * step if len(different) > 1 else 0.5 for index, value in enumerate(different)}
+    return [place_of[_hashable(value)] for value in values], [(at, shown(value)) for value, at in place_of.items()]
 
 
 def _hashable(value: Any) -> Any:
+    """The value, with a list as a tuple."""
     return tuple(value) if isinstance(value, list) else value
 
 
 def _order(value: Any) -> tuple[bool, Any]:
-    """None last; numbers, texts and lists by themselves."""
+    """Sort key: values in their own order, None last."""
     return value is None, () if value is None else (value,)
 
 
 def _data(row: Row) -> dict[str, str]:
+    """Attributes by which the script of the page finds the lines of a trial."""
     return {"trial": row["trial_id"], "score": f"{row['macro_f1']:.6f}"}

@@ -1,4 +1,4 @@
-"""Which of a video's frames are in which segment."""
+"""Segments of a video and the frames in each of them."""
 
 from __future__ import annotations
 
@@ -8,8 +8,8 @@ from vidclf.classification.segments import Segment, segments_of
 
 
 def test_the_segments_of_a_video_of_70_seconds() -> None:
-    found = segments_of(np.array([0.0, 10.0, 29.9, 30.0, 65.0]), 70.0, 30.0)
-    assert found == [
+    segments = segments_of(np.array([0.0, 10.0, 29.9, 30.0, 65.0]), 70.0, 30.0)
+    assert segments == [
         Segment(index=0, start_s=0.0, end_s=30.0, frames=slice(0, 3)),
         Segment(index=1, start_s=30.0, end_s=60.0, frames=slice(3, 4)),
         Segment(index=2, start_s=60.0, end_s=70.0, frames=slice(4, 5)),

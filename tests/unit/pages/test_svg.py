@@ -1,4 +1,4 @@
-"""Drawings are well-formed, escaped, and put things where they belong."""
+"""Charts: well-formed, escaped, and with every element at its coordinates."""
 
 from __future__ import annotations
 
@@ -12,9 +12,7 @@ from vidclf.pages.svg import (
     Bar,
     Line,
     Mark,
-    attention,
     count_axis,
-    error_limit,
     interval,
     plot,
     share_axis,
@@ -67,16 +65,6 @@ def test_counts_have_round_whole_ticks(most: int, ticks: tuple[int, ...]) -> Non
 
 def test_values_below_one_have_round_ticks_too() -> None:
     assert tuple(value_axis("loss", 0.72).ticks) == pytest.approx((0, 0.2, 0.4, 0.6, 0.8))
-    assert (error_limit(0.0), error_limit(0.093), error_limit(1.0)) == (0.02, 0.1, 1.0)
-
-
-def test_attention_marks_what_is_shown() -> None:
-    svg = ElementTree.fromstring(attention([0.1, 0.6, 0.3], [1]))
-    assert [(bar.get("class"), bar.get("height")) for bar in svg] == [
-        ("unseen", "4.3"),
-        ("seen", "26.0"),
-        ("unseen", "13.0"),
-    ]
 
 
 def test_an_interval_may_be_missing() -> None:

@@ -1,4 +1,4 @@
-"""The frames of a strip are those that were attended to, or there is a reason why not."""
+"""Strips of attended frames: the right frames, or the reason why there are none."""
 
 from __future__ import annotations
 
@@ -74,9 +74,9 @@ def test_the_strip_shows_the_attended_frames_at_their_times(tmp_path: Path, vide
     ("frames", "change", "reason"),
     [
         (6, "digest", "the file has changed since it was classified"),
-        (5, "", "decoding shows other frames now, not the one at 0.000 s"),
-        (6, "gone", "cannot be read any more: not_found"),
-        (6, "unknown", "the features do not say which video they are of"),
+        (5, "", "decoding now gives other frames, without the one at 0.000 s"),
+        (6, "gone", "the video can no longer be read: not_found"),
+        (6, "unknown", "the features do not record their video"),
     ],
 )
 def test_what_cannot_be_shown_has_a_reason(tmp_path: Path, video: Path, frames: int, change: str, reason: str) -> None:
@@ -112,4 +112,4 @@ def test_frames_keep_their_proportions() -> None:
 
 def test_a_plan_that_is_not_known_is_no_error(tmp_path: Path, video: Path) -> None:
     files = written(tmp_path, video, [1.0], digest_of(video))
-    assert attended_frames.strips(files, {"id0"}, {})["id0"].reason == "the features do not say which video they are of"
+    assert attended_frames.strips(files, {"id0"}, {})["id0"].reason == "the features do not record their video"

@@ -1,8 +1,10 @@
-"""Two classifications compared, with literal rates."""
+"""Comparison of two classifications, with literal rates."""
 
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 from pathlib import Path
 
 import pyarrow as pa
@@ -44,7 +46,7 @@ def test_flips_are_counted_by_class_codec_and_resolution(runs: dict[str, str]) -
     result = diff.diff(DiffConfig(**runs))
     assert result is not None
     assert (result.overall.num_videos, result.overall.num_flipped, result.overall.rate) == (4, 2, 0.5)
-    # Of four sources.
+    # Four sources are too few for an interval.
     assert result.overall.interval_95 is None
     assert {
         kind: [(row.name, row.num_videos, row.num_flipped) for row in rows] for kind, rows in result.by.items()
@@ -75,11 +77,11 @@ def test_videos_in_one_only_say_why(runs: dict[str, str]) -> None:
     result = diff.diff(DiffConfig(**runs))
     assert result is not None
     assert (result.num_only_before, result.num_only_after) == (2, 1)
-    # `q` is in the quarantine of both runs' directories, as `write_run` makes them.
+    # `write_run` puts `q` into the quarantine of both runs.
     assert [(video.video_uri, video.only_in, video.reason) for video in result.lonely] == [
-        ("only-before", "before", "not asked for"),
+        ("only-before", "before", "not in its input"),
         ("q", "before", "quarantined: truncated"),
-        ("only-after", "after", "not asked for"),
+        ("only-after", "after", "not in its input"),
     ]
 
 
@@ -108,12 +110,19 @@ def test_the_exit_code_is_the_gate(
 
 
 def test_a_reports_predictions_can_be_compared_with_a_run(runs: dict[str, str], tmp_path: Path) -> None:
-    # Of HDF5 features: nothing is known of the videos but where they were.
+    # Predictions from HDF5 features know nothing about the videos but their location.
     unknown = [Predicted(video.video, video.top_label, video.confidence, codec=None) for video in BEFORE]
     storage.publish_table(f"{tmp_path}/report/predictions.parquet", table(unknown))
     result = diff.diff(DiffConfig(**{**runs, "before": f"{tmp_path}/report/predictions.parquet"}))
     assert result is not None
     assert (result.overall.num_flipped, [row.name for row in result.by["codec"]]) == (2, ["unknown"])
+
+
+def test_importing_the_comparison_loads_no_heavy_library() -> None:
+    heavy = ("torch", "ray", "sklearn")
+    code = f"import sys, vidclf.reports.diff; print([name for name in {heavy} if name in sys.modules])"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"
 
 
 def test_what_cannot_be_compared_is_refused(runs: dict[str, str], tmp_path: Path) -> None:
@@ -132,7 +141,7 @@ def test_intervals_of_flips_count_the_sources_of_the_runs_manifest(tmp_path: Pat
     after = [Predicted(str(i), "B" if i < 10 else "A", 0.9) for i in range(60)]
     runs = {"before": write_run(tmp_path / "before", before), "after": write_run(tmp_path / "after", after)}
     config = DiffConfig(**runs, output=str(tmp_path / "diff"))
-    alone = diff.diff(config)
+    single = diff.diff(config)
     # Ten videos per source: one source of six has flipped.
     rows = manifest({str(i): ("A", "test") for i in range(60)}).to_pylist()
     sources = pa.Table.from_pylist(
@@ -140,10 +149,10 @@ def test_intervals_of_flips_count_the_sources_of_the_runs_manifest(tmp_path: Pat
     )
     storage.publish_table(Run(runs["after"]).manifest_file, sources)
     grouped = diff.diff(config)
-    assert alone is not None
+    assert single is not None
     assert grouped is not None
     (low, high), (low_grouped, high_grouped) = (
-        alone.overall.interval_95 or (0, 0),
+        single.overall.interval_95 or (0, 0),
         grouped.overall.interval_95 or (0, 0),
     )
     assert high - low < 0.25 < 0.5 < high_grouped - low_grouped

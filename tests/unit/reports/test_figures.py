@@ -1,4 +1,4 @@
-"""The report's figures with literal answers."""
+"""Figures of a report, with literal answers."""
 
 from __future__ import annotations
 
@@ -51,10 +51,10 @@ def test_accepted_videos_are_counted_apart(detail: Detail) -> None:
 
 
 def test_classes_have_areas_and_intervals(detail: Detail) -> None:
-    # B's probability: 0.1, 0.8, 0.7, 0.4, and 0.7 is the one of class B: one of three pairs is wrong.
+    # Probabilities of B are 0.1, 0.8, 0.7 and 0.4; only the video with 0.7 is of class B. One of three pairs is wrong.
     assert {name: curve.auc for name, curve in detail.roc.items()} == pytest.approx({"A": 2 / 3, "B": 2 / 3})
     assert detail.macro_auc == pytest.approx(2 / 3)
-    # Of four sources no figure has an interval.
+    # Four sources are too few for an interval.
     assert detail.per_class["A"].recall_interval_95 is None
 
 
@@ -132,7 +132,7 @@ def test_a_cell_of_text_is_no_formula_to_a_spreadsheet(videos: ScoredVideos) -> 
         "resolution": "' =3",
         "label": "a=b",
     }
-    # A number stays one.
+    # A number stays a number.
     assert row["ood_score"] == "-0.500000"
 
 
@@ -149,11 +149,14 @@ def test_intervals_are_by_sources_where_there_are_five() -> None:
     truth = {str(i): ("A" if i else "B", "test") for i in range(10)}
     videos = score([table(predicted)], manifest(truth), CLASSES).videos
     measured = figures.split_metrics(videos, CLASSES)
-    found = figures.detail(videos, measured, CLASSES, MEMBERS, ["original", "reverse"])
-    assert measured.accuracy_interval_95 == found.accuracy_interval_95 == found.accepted_interval_95
-    low, high = found.accuracy_interval_95 or (0, 0)
+    measured_detail = figures.detail(videos, measured, CLASSES, MEMBERS, ["original", "reverse"])
+    assert measured.accuracy_interval_95 == measured_detail.accuracy_interval_95 == measured_detail.accepted_interval_95
+    low, high = measured_detail.accuracy_interval_95 or (0, 0)
     assert (low, high) == pytest.approx((0.521, 0.998), abs=2e-3)
-    assert (found.source_accuracy, found.source_accuracy_interval_95) == (0.9, pytest.approx((low, high)))
-    assert found.per_class["B"].recall_interval_95 is None
-    low, high = found.views[1].gain_interval_95 or (0, 0)
+    assert (measured_detail.source_accuracy, measured_detail.source_accuracy_interval_95) == (
+        0.9,
+        pytest.approx((low, high)),
+    )
+    assert measured_detail.per_class["B"].recall_interval_95 is None
+    low, high = measured_detail.views[1].gain_interval_95 or (0, 0)
     assert low < -0.1 < 0 < high

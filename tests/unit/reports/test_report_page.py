@@ -1,4 +1,4 @@
-"""The report says what the files say, escapes what they hold, and loads nothing."""
+"""Content of the report page: it agrees with the files, escapes their text, and loads nothing."""
 
 from __future__ import annotations
 
@@ -76,7 +76,7 @@ def test_the_table_for_a_terminal(config: EvaluateConfig) -> None:
         "videos per second             2.50",
         "accuracy on held-out sources  0.667 (2 of 3 videos, no interval: fewer than 5 sources; chance 0.50)",
         "mean of the sources           0.667 (3 sources)",
-        "accepted                      2 of 3 videos, of which 1 are right",
+        "accepted                      2 of 3 videos, 1 of them right",
         "report                        out/index.html",
     ]
 
@@ -101,7 +101,7 @@ def test_mistakes_on_held_out_sources_come_first_and_say_when_a_video_is_gone(co
     assert "Misclassified (2, all splits)" in page
     assert "Abstained (1, all splits)" in page
     assert page.index('<div class="uri">2<') < page.index('<div class="uri">&lt;script')
-    assert page.count("cannot be read any more: not_found") == 3
+    assert page.count("the video can no longer be read: not_found") == 3
     with (Path(config.output) / "misclassified.csv").open() as stream:
         rows = list(csv.DictReader(stream))
     assert [(row["split"], row["label"], row["top_label"], row["video_uri"]) for row in rows] == [
@@ -114,14 +114,14 @@ def test_frames_are_shown_of_as_many_videos_as_asked(tmp_path: Path, config: Eva
     fewer = EvaluateConfig(
         predictions=config.predictions, manifest=config.manifest, output=config.output, max_examples=0
     )
-    assert page_of(fewer).count("cannot be read any more") == 0
+    assert page_of(fewer).count("can no longer be read") == 0
 
 
 def test_training_curves_say_why_they_are_missing(config: EvaluateConfig) -> None:
-    assert "the predictions do not say where their ensemble is" in page_of(config)
+    assert "the predictions do not record where their ensemble is" in page_of(config)
     assert config.predictions is not None
     storage.publish_bytes(f"{config.predictions}/run_config.yaml", b"ensemble: /none/ensemble\n")
-    assert "the ensemble is not at /none/ensemble any more" in page_of(config)
+    assert "the ensemble is no longer at /none/ensemble" in page_of(config)
 
 
 def test_the_page_tells_the_command_that_made_it(config: EvaluateConfig) -> None:
@@ -191,7 +191,7 @@ def test_a_report_names_no_absolute_path_and_no_credentials(tmp_path: Path, conf
         rows = storage.read_table(path)
         uris = [signed.format(video_id) for video_id in rows["video_id"].to_pylist()]
         storage.publish_table(path, rows.set_column(rows.column_names.index("video_uri"), "video_uri", [uris]))
-    evaluate.evaluate(replace(config, max_examples=0))  # which would be fetched from there
+    evaluate.evaluate(replace(config, max_examples=0))  # examples would be fetched from there
     files = sorted(path for path in Path(config.output).iterdir() if path.suffix != ".parquet")
     assert [path.name for path in files] == [
         "_vidclf.json",

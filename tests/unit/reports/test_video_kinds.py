@@ -1,4 +1,4 @@
-"""Borders of the kinds of video."""
+"""Limits and order of the groups of videos."""
 
 from __future__ import annotations
 

@@ -126,18 +126,18 @@ def test_the_basis_is_stated() -> None:
         "risk basis certified: accepting trust scores from 0.00 (450 of 450 validation videos, 0 of them wrong; 45 "
         "sources, 0 of them with a wrong one): an error of at most 0.05 on sources like these, with confidence 0.9",
         "certified: at most 5 % of accepted videos wrong, confidence 0.9; 0 of 450 accepted validation videos wrong, "
-        "0 of their 45 sources with a wrong one",
+        "in 0 of their 45 sources",
     )
     log, stated = words(right(44).threshold(0.05))
     assert "an estimated error of 0.022, which promises nothing for --abstain-risk 0.05" in log
     assert log.endswith("certifying it takes 45 accepted validation sources or more, and few wrong ones")
-    assert stated.startswith("estimated: 2.2 % of accepted videos wrong, 5 % wanted, no promise")
+    assert stated.startswith("estimated: 2.2 % of accepted videos wrong, target 5 %, not certified")
     assert words(right(2).threshold(0.05)) == (
         "risk basis none: abstaining on every video, since the 2 validation videos support no trust score for "
         "--abstain-risk 0.05; certifying it takes 45 accepted validation sources or more, and few wrong ones; "
         "--accept-uncertified accepts videos all the same",
-        "none: validation does not support 5 %, every video is abstained on",
+        "none: validation does not support 5 %, so every video is abstained on",
     )
     log, stated = words(right(2).threshold(0.05, accept_uncertified=True))
     assert "accepted by --accept-uncertified; validation does not support --abstain-risk 0.05" in log
-    assert stated.startswith("none: validation does not support 5 %, videos are accepted all the same; 0 of 2")
+    assert stated.startswith("none: validation does not support 5 %, but videos are accepted anyway; 0 of 2")

@@ -1,5 +1,5 @@
-// Tables sort by their head's buttons and filter by the search box that names them. Without script they
-// are whole and in their first order.
+// Header buttons sort their table, and a search box filters the table that it names. Without JavaScript, tables are
+// complete and in their original order.
 for (const button of document.querySelectorAll("th button")) {
   button.addEventListener("click", () => {
     const head = button.closest("th"), body = head.closest("table").tBodies[0];
@@ -14,10 +14,10 @@ for (const button of document.querySelectorAll("th button")) {
 }
 for (const box of document.querySelectorAll("input[type=search]")) {
   box.addEventListener("input", () => {
-    const wanted = box.value.toLowerCase().split(" ");
+    const words = box.value.toLowerCase().split(" ");
     for (const row of document.getElementById(box.dataset.table).tBodies[0].rows) {
       const text = row.textContent.toLowerCase();
-      row.hidden = !wanted.every(word => text.includes(word));
+      row.hidden = !words.every(word => text.includes(word));
     }
   });
 }

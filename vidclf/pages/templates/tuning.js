@@ -1,4 +1,4 @@
-// The slider takes trials below a score out of drawings and table; pointing at a trial shows it everywhere.
+// The slider hides trials below a score in charts and table. Pointing at a trial highlights it everywhere.
 const least = document.getElementById("least");
 least.addEventListener("input", () => {
   document.getElementById("least-shown").value = (100 * least.value).toFixed(1) + " %";

@@ -1,0 +1,256 @@
+"""Rows of two classifications joined by video id: flip rates, transitions, changed and unmatched videos.
+
+Free of torch, Ray and scikit-learn, so that `jobs/diff.py` starts quickly.
+"""
+
+from __future__ import annotations
+
+import posixpath
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from vidclf import arrow, schema, storage
+from vidclf.config import DiffConfig
+from vidclf.credentials import common_base, relative
+from vidclf.errors import ConfigError
+from vidclf.metrics.intervals import Interval, SourceIntervals
+from vidclf.reports import video_kinds
+from vidclf.runs.layout import Run
+
+MAX_UNMATCHED = 200
+"""Largest number of unmatched videos that diff.json and the page list."""
+
+NOT_IN_INPUT = "not in its input"
+"""Reason of an unmatched video that the other run has neither classified nor quarantined."""
+
+SIDES = ("before", "after")
+
+_COLUMNS = [
+    schema.VIDEO_ID,
+    "video_uri",
+    "verdict",
+    "top_label",
+    "confidence",
+    "trust_score",
+    "video_codec",
+    "width",
+    "height",
+    "ensemble_id",
+]
+
+
+@dataclass(frozen=True, kw_only=True)
+class FlipRate:
+    """The share of a group of videos whose most probable class changed."""
+
+    name: str
+    num_videos: int
+    num_flipped: int
+    rate: float
+    interval_95: Interval | None
+    """interval over sources, which come from the manifest of a run; a video without a known source is its own"""
+
+
+@dataclass(frozen=True, kw_only=True)
+class UnmatchedVideo:
+    """A video that only one of the two runs classified."""
+
+    video_uri: str
+    only_in: str
+    """before or after"""
+    reason: str
+    """why the other run has no prediction: the reason of its quarantine, or that the video was not in its input"""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Comparison:
+    """Two classifications (rows with the columns `_COLUMNS`) and the figures of their common videos."""
+
+    before: pa.Table
+    after: pa.Table
+
+    @classmethod
+    def read(cls, config: DiffConfig) -> Comparison:
+        """Read both classifications, with locations as a report may show them.
+
+        Raises ConfigError if one of them is not a finished classification, or if they share no video.
+        """
+        before, after = _relative(config, [_read(flag, getattr(config, flag)) for flag in SIDES])
+        comparison = cls(before=before, after=after)
+        if not comparison.num_videos:
+            raise ConfigError(
+                f"--after {config.after}: shares no video with {config.before}; videos are matched by video_id, a "
+                "digest of their location"
+            )
+        return comparison
+
+    @cached_property
+    def both(self) -> pa.Table:
+        """The rows of the common videos, with the suffixes `_before` and `_after` on every column but the id."""
+        return self.before.join(
+            self.after, schema.VIDEO_ID, join_type="inner", left_suffix="_before", right_suffix="_after"
+        )
+
+    @property
+    def num_videos(self) -> int:
+        """Number of common videos."""
+        return int(self.both.num_rows)
+
+    @cached_property
+    def labels(self) -> tuple[list[str], list[str]]:
+        """Most probable classes of the common videos, before and after."""
+        return self.both["top_label_before"].to_pylist(), self.both["top_label_after"].to_pylist()
+
+    @cached_property
+    def is_flipped(self) -> list[bool]:
+        """Whether the most probable class of each common video changed."""
+        return [before != after for before, after in zip(*self.labels, strict=True)]
+
+    @cached_property
+    def codecs(self) -> list[str]:
+        """Codecs, as the first run decoded the videos."""
+        return [codec or video_kinds.UNKNOWN for codec in self.both["video_codec_before"].to_pylist()]
+
+    @cached_property
+    def resolutions(self) -> list[str]:
+        """Resolution groups (`video_kinds.resolution`), as the first run decoded the videos."""
+        widths, heights = self.both["width_before"].to_pylist(), self.both["height_before"].to_pylist()
+        return [video_kinds.resolution(width, height) for width, height in zip(widths, heights, strict=True)]
+
+    @property
+    def transitions(self) -> list[dict[str, Any]]:
+        """Number of videos per pair of different classes, in descending order."""
+        counts = Counter(pair for pair in zip(*self.labels, strict=True) if pair[0] != pair[1])
+        ordered = sorted(counts.items(), key=lambda entry: (-entry[1], entry[0]))
+        return [{"before": pair[0], "after": pair[1], "num_videos": count} for pair, count in ordered]
+
+    @property
+    def verdicts(self) -> dict[str, int]:
+        """Number of videos per `before → after` pair of verdicts."""
+        pairs = zip(self.both["verdict_before"].to_pylist(), self.both["verdict_after"].to_pylist(), strict=True)
+        counts = Counter(pairs)
+        return {f"{a} → {b}": counts[a, b] for a in schema.Verdict for b in schema.Verdict}
+
+    @property
+    def changes(self) -> pa.Table:
+        """The rows of `schema.FLIPS`: other class first, then other verdict only, each by falling confidence after."""
+        both = self.both
+        values = [
+            both[schema.VIDEO_ID],
+            both["video_uri_before"],
+            *(
+                both[f"{name}_{side}"]
+                for name in ("top_label", "confidence", "trust_score", "verdict")
+                for side in SIDES
+            ),
+            pa.array(self.codecs),
+            pa.array(self.resolutions),
+        ]
+        rows = pa.table(values, names=schema.FLIPS.names)
+        is_same_class = pc.equal(rows["label_before"], rows["label_after"])
+        is_changed = pc.or_(pc.invert(is_same_class), pc.not_equal(rows["verdict_before"], rows["verdict_after"]))
+        order = [("is_same_class", "ascending"), ("confidence_after", "descending"), ("video_uri", "ascending")]
+        rows = rows.append_column("is_same_class", is_same_class.cast(pa.int8())).filter(is_changed).sort_by(order)
+        return arrow.conform(rows.select(schema.FLIPS.names), schema.FLIPS, "flips")
+
+    def flip_rates(self, groups: Sequence[str]) -> dict[str, list[FlipRate]]:
+        """Flip rates by class, codec and resolution; `groups` names the source of each common video."""
+        names = {"class": self.labels[0], "codec": self.codecs, "resolution": self.resolutions}
+        return {kind: flip_rates(kind, values, self.is_flipped, groups) for kind, values in names.items()}
+
+    def unmatched(self, config: DiffConfig) -> list[UnmatchedVideo]:
+        """The unmatched videos of both runs, at most `MAX_UNMATCHED` in total."""
+        videos = [
+            *_unmatched("before", self.before, self.after, config.after),
+            *_unmatched("after", self.after, self.before, config.before),
+        ]
+        return videos[:MAX_UNMATCHED]
+
+
+def flip_rates(kind: str, names: Sequence[str], is_flipped: Sequence[bool], groups: Sequence[str]) -> list[FlipRate]:
+    """The flip rate of the videos of each name, in the order of `kind`; `groups` names the source of each video."""
+    intervals, is_flipped_B, names_B = SourceIntervals(groups), np.array(is_flipped), np.array(names)
+    total = Counter(names)
+    flipped = Counter(name for name, is_one in zip(names, is_flipped, strict=True) if is_one)
+    return [
+        FlipRate(
+            name=name,
+            num_videos=total[name],
+            num_flipped=flipped[name],
+            rate=flipped[name] / total[name],
+            interval_95=intervals.share(is_flipped_B, names_B == name),
+        )
+        for name in video_kinds.in_order(kind, set(total))
+    ]
+
+
+def sources(both: pa.Table, locations: Sequence[str]) -> list[str]:
+    """The source of each video by the manifests of the runs; a later run takes precedence."""
+    group_of: dict[str, str] = {}
+    for location in locations:
+        path = Run(location).manifest_file
+        if not location.endswith(".parquet") and storage.exists(path):
+            rows = storage.read_table(path, [schema.VIDEO_ID, "group"])
+            group_of.update(zip(rows[schema.VIDEO_ID].to_pylist(), rows["group"].to_pylist(), strict=True))
+    return [group_of.get(video_id) or video_id for video_id in both[schema.VIDEO_ID].to_pylist()]
+
+
+def _read(flag: str, location: str) -> pa.Table:
+    """The compared columns of a classification, from the shards of a run or from the file of a report."""
+    if location.endswith(".parquet"):
+        files = [location] if storage.exists(location) else []
+    else:
+        if Run(location).exists() and not Run(location).is_finished():
+            raise ConfigError(f"--{flag} {location}: the job has not ended; run jobs/classify.py again")
+        files = Run(location).shards()
+    try:
+        tables = [storage.read_table(path, _COLUMNS) for path in files]
+        rows = pa.concat_tables(tables).combine_chunks() if tables else None
+    except (pa.ArrowInvalid, KeyError) as error:
+        raise ConfigError(f"--{flag} {location}: holds no predictions ({error})") from error
+    if rows is None or rows.column_names != _COLUMNS:
+        raise ConfigError(
+            f"--{flag} must be a directory that jobs/classify.py wrote, or a predictions.parquet of "
+            f"jobs/evaluate.py, got {location!r}"
+        )
+    if pc.count_distinct(rows[schema.VIDEO_ID]).as_py() != rows.num_rows:
+        raise ConfigError(f"--{flag} {location}: must hold each video once; run jobs/audit.py")
+    return rows
+
+
+def _relative(config: DiffConfig, tables: Sequence[pa.Table]) -> list[pa.Table]:
+    """The same rows with locations relative to the base that they share, or to `--base-uri`."""
+    columns = [table["video_uri"].to_pylist() for table in tables]
+    base = config.base_uri if config.base_uri is not None else common_base([uri for uris in columns for uri in uris])
+    place = _COLUMNS.index("video_uri")
+    return [
+        table.set_column(place, "video_uri", pa.array([relative(uri, base) for uri in uris], pa.string()))
+        for table, uris in zip(tables, columns, strict=True)
+    ]
+
+
+def _unmatched(side: str, rows: pa.Table, other_rows: pa.Table, other_location: str) -> list[UnmatchedVideo]:
+    """The first videos of the run called `side` that the other run, at `other_location`, did not classify."""
+    is_unmatched = pc.invert(pc.is_in(rows[schema.VIDEO_ID], other_rows[schema.VIDEO_ID].combine_chunks()))
+    unmatched = rows.filter(is_unmatched).select([schema.VIDEO_ID, "video_uri"]).sort_by("video_uri")
+    run = posixpath.dirname(other_location) if other_location.endswith(".parquet") else other_location
+    quarantined = {
+        row[schema.VIDEO_ID]: row["reason"]
+        for part in storage.iter_tables(Run(run).quarantine_shards(), [schema.VIDEO_ID, "reason"])
+        for row in part.to_pylist()
+    }
+    return [
+        UnmatchedVideo(
+            video_uri=row["video_uri"],
+            only_in=side,
+            reason=f"quarantined: {reason}" if (reason := quarantined.get(row[schema.VIDEO_ID])) else NOT_IN_INPUT,
+        )
+        for row in unmatched.slice(0, MAX_UNMATCHED).to_pylist()
+    ]
