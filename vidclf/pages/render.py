@@ -9,7 +9,6 @@ from typing import Any
 import jinja2
 
 from vidclf.pages import svg
-from vidclf.uncertainty.risk_threshold import ABSTAIN_ON_ALL, CERTIFIED, ESTIMATED
 
 MAX_EMBEDDED_BYTES = 2 * 1024**2
 """Size of a CSV up to which the page holds it for download."""
@@ -55,6 +54,9 @@ def clock(seconds: float) -> str:
 
 def risk_words(risk: Mapping[str, Any]) -> str:
     """What a run states of its risk, in words."""
+    # Imported here: scipy, which this brings, is not needed by the server's page.
+    from vidclf.uncertainty.risk_threshold import ABSTAIN_ON_ALL, CERTIFIED, ESTIMATED
+
     wanted = f"{100 * risk['abstain_risk']:g} %"
     counts = (
         f"{risk['num_errors']} of {risk['num_accepted']} accepted validation videos wrong, {risk['num_wrong_sources']} "
