@@ -13,7 +13,7 @@ from vidclf import cli
 from vidclf import config as config
 
 ROOT = Path(__file__).resolve().parents[2]
-PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]
+PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").rglob("*.md"))]
 MANIFESTS = [ROOT / "cluster.yaml", *sorted((ROOT / "deploy").glob("*.yaml"))]
 CONFIGS = {path.stem: getattr(config, f"{path.stem.capitalize()}Config") for path in (ROOT / "jobs").glob("*.py")}
 OF_OTHER_TOOLS = {"--address", "--head", "--num-cpus", "--num-gpus", "--port", "--runtime-env-json", "--working-dir"}
@@ -37,7 +37,7 @@ def test_commands_are_of_jobs_and_flags_that_exist(path: Path) -> None:
         assert {word for word in arguments if word.startswith("--")} <= known
 
 
-@pytest.mark.parametrize("path", [page for page in PAGES if page.parent.name == "docs"], ids=lambda path: path.name)
+@pytest.mark.parametrize("path", [page for page in PAGES if ROOT / "docs" in page.parents], ids=lambda path: path.name)
 def test_commands_of_the_documentation_parse(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(cli, "_read_yaml", lambda path, known: {})
     for job, *arguments in commands(path):

@@ -1,4 +1,4 @@
-"""The whole server over loopback: HTTP, queue, and the model in its actor, on one small ensemble."""
+"""The whole server over loopback with a small ensemble: HTTP, queue, and the model in its actor."""
 
 from __future__ import annotations
 
@@ -49,24 +49,24 @@ NAMES = {"videos.example": PUBLIC, "inside.videos.example": "127.0.0.1", "other.
 
 @dataclass(frozen=True, kw_only=True)
 class Running:
-    """A server, and what it serves."""
+    """A running server, its ensemble and its videos."""
 
     url: str
     server: Server
     ensemble: str
     videos: Path
     content: bytes
-    """of a good video"""
+    """bytes of a valid video"""
 
 
-class Elsewhere(BaseHTTPRequestHandler):
-    """A site with videos, and with redirects that lead where they should not."""
+class OtherSite(BaseHTTPRequestHandler):
+    """A site with videos and with forbidden redirects."""
 
     content = b""
-    asked: list[tuple[str, str]] = []  # noqa: RUF012
+    requested: list[tuple[str, str]] = []  # noqa: RUF012
 
     def do_GET(self) -> None:
-        self.asked.append((str(self.headers["Host"]), self.path))
+        self.requested.append((str(self.headers["Host"]), self.path))
         redirects = {
             "/moved.mp4": "/clip.mp4",
             "/inside.mp4": "http://127.0.0.1:22/",
@@ -89,7 +89,7 @@ class Elsewhere(BaseHTTPRequestHandler):
             self.wfile.write(body)
 
     def log_message(self, format: str, *arguments: Any) -> None:
-        """Say nothing."""
+        """Log nothing."""
 
 
 @pytest.fixture(scope="module")
@@ -97,8 +97,8 @@ def running(ray_session: None, tmp_path_factory: pytest.TempPathFactory) -> Iter
     videos = tmp_path_factory.mktemp("videos")
     content = write_video(videos / "clip.mp4", num_frames=12).read_bytes()
     ensemble = write_small_ensemble(tmp_path_factory.mktemp("ensemble"), CLASSES, NUM_FRAMES)
-    elsewhere = HTTPServer(("127.0.0.1", 0), type("_Elsewhere", (Elsewhere,), {"content": content}))
-    threading.Thread(target=elsewhere.serve_forever, daemon=True).start()
+    other_site = HTTPServer(("127.0.0.1", 0), type("_OtherSite", (OtherSite,), {"content": content}))
+    threading.Thread(target=other_site.serve_forever, daemon=True).start()
     config = ServeConfig(
         ensemble=ensemble, port=0, max_upload="2MB", segments=0.5, allow_uri=("http://*.videos.example",)
     )
@@ -106,14 +106,14 @@ def running(ray_session: None, tmp_path_factory: pytest.TempPathFactory) -> Iter
     policy = UriPolicy(allowed, lambda host, port: [NAMES[host]])
 
     def connect(address: str, port: int, timeout_s: float) -> socket.socket:
-        """The internet of these tests: one public address, which is the site above."""
+        """The internet of these tests: one public address, served by `OtherSite`."""
         assert (address, port) == (PUBLIC, 80)
-        return socket.create_connection(elsewhere.server_address, timeout_s)  # type: ignore[arg-type]
+        return socket.create_connection(other_site.server_address, timeout_s)  # type: ignore[arg-type]
 
     with serve.running(config, served_model(config), policy, connect) as server:
         yield Running(url=server.url, server=server, ensemble=ensemble, videos=videos, content=content)
-    elsewhere.shutdown()
-    elsewhere.server_close()
+    other_site.shutdown()
+    other_site.server_close()
 
 
 def folder_is_empty(running: Running) -> bool:
@@ -122,17 +122,17 @@ def folder_is_empty(running: Running) -> bool:
 
 def test_a_good_video_is_classified_and_deleted(running: Running) -> None:
     accepted = upload(running.url, running.content, name="My clip.mp4")
-    told = list(events(running.url, accepted.json()["events"]))
-    assert [name for name, _ in told[:-1]] == ["progress"] * (len(told) - 1)
-    stages = [job["stage"] for _, job in told]
+    received = list(events(running.url, accepted.json()["events"]))
+    assert [name for name, _ in received[:-1]] == ["progress"] * (len(received) - 1)
+    stages = [job["stage"] for _, job in received]
     assert stages == sorted(stages, key=["queued", "decoding", "classifying", "done"].index)
-    assert [job["percent"] for _, job in told] == sorted(job["percent"] for _, job in told)
-    name, job = told[-1]
+    assert [job["percent"] for _, job in received] == sorted(job["percent"] for _, job in received)
+    name, job = received[-1]
     assert (name, job["name"], job["percent"]) == ("done", "My clip.mp4", 100.0)
     assert job == requests.get(running.url + accepted.json()["url"], timeout=10).json()
-    told_document = requests.get(f"{running.url}/api/openapi.json", timeout=10).json()
-    assert told_document == document(CLASSES)
-    jsonschema.validate(job, {"$ref": "#/components/schemas/Job", "components": told_document["components"]})
+    api_document = requests.get(f"{running.url}/api/openapi.json", timeout=10).json()
+    assert api_document == document(CLASSES)
+    jsonschema.validate(job, {"$ref": "#/components/schemas/Job", "components": api_document["components"]})
     result, row = job["result"], job["result"]["prediction"]
     assert result["classes"] == CLASSES
     assert sum(row["probabilities"]) == pytest.approx(1, abs=1e-5)
@@ -191,7 +191,7 @@ def test_a_broken_video_fails_with_its_reason(
 
 
 def test_fifty_uploads_at_once_are_all_answered(running: Running) -> None:
-    # A box that players skip makes the small video a large file.
+    # A box that players skip turns the small video into a large file.
     filling = MAX_BYTES - len(running.content) - 8
     content = running.content + (filling + 8).to_bytes(4, "big") + b"free" + bytes(filling)
     body = form(content)
@@ -208,16 +208,16 @@ def test_fifty_uploads_at_once_are_all_answered(running: Running) -> None:
     assert len({tuple(job["result"]["prediction"]["probabilities"]) for job in jobs}) == 1
     assert running.server.service.queue.lengths() == {"waiting": 0, "running": 0}
     assert folder_is_empty(running)
-    # Of 100 MB that arrive at once, half a MB of each upload is in memory at most.
+    # 100 MB arrive at once. At most half a MB of each upload is in memory.
     assert grown_kib < 60_000
 
 
 def test_a_video_at_an_allowed_uri_is_fetched_and_classified(running: Running) -> None:
-    Elsewhere.asked.clear()
-    asked = requests.post(f"{running.url}/api/classify", json={"uri": "http://videos.example/moved.mp4"}, timeout=10)
-    job = outcome(running.url, asked)
+    OtherSite.requested.clear()
+    accepted = requests.post(f"{running.url}/api/classify", json={"uri": "http://videos.example/moved.mp4"}, timeout=10)
+    job = outcome(running.url, accepted)
     assert (job["stage"], job["name"]) == ("done", "moved.mp4")
-    assert Elsewhere.asked == [("videos.example", "/moved.mp4"), ("videos.example", "/clip.mp4")]
+    assert OtherSite.requested == [("videos.example", "/moved.mp4"), ("videos.example", "/clip.mp4")]
     uploaded = outcome(running.url, upload(running.url, running.content))
     assert job["result"]["prediction"] == uploaded["result"]["prediction"]
     assert folder_is_empty(running)
@@ -238,8 +238,10 @@ def test_a_video_at_an_allowed_uri_is_fetched_and_classified(running: Running) -
     ],
 )
 def test_what_a_site_leads_to_is_checked_like_a_first_request(running: Running, name: str, expected: str) -> None:
-    asked = requests.post(f"{running.url}/api/classify", json={"uri": f"http://videos.example/{name}.mp4"}, timeout=10)
-    job = outcome(running.url, asked)
+    accepted = requests.post(
+        f"{running.url}/api/classify", json={"uri": f"http://videos.example/{name}.mp4"}, timeout=10
+    )
+    job = outcome(running.url, accepted)
     assert (job["stage"], job["error"]["reason"]) == ("failed", expected)
     assert folder_is_empty(running)
 
@@ -258,7 +260,7 @@ def test_a_client_that_goes_away_does_not_stop_its_video(running: Running) -> No
 
 
 def decoder_pid(running: Running) -> int:
-    """Of the child process that decodes for the server."""
+    """Process id of the server's decoder."""
     handle = running.server.model.handle
     return int(ray.get(handle.__ray_call__.remote(lambda actor: actor._stages[0]._decoder.child_pid)))
 
@@ -272,7 +274,7 @@ def test_a_video_that_holds_the_worker_can_be_cancelled(running: Running) -> Non
     cancelled = requests.delete(running.url + accepted.json()["url"], timeout=10)
     assert cancelled.json()["error"]["reason"] == "cancelled"
     assert list(stages)[-1] == "failed"
-    # A decoder that is started anew decodes the next one.
+    # A new decoder process decodes the next video.
     assert outcome(running.url, behind)["stage"] == "done"
     assert folder_is_empty(running)
 
@@ -295,7 +297,7 @@ described = schemathesis.openapi.from_dict(document(CLASSES))
     suppress_health_check=list(HealthCheck),
 )
 def test_every_answer_is_as_the_document_says(case: schemathesis.Case, running: Running) -> None:
-    # A request in the right form may still be refused: its URI is not allowed, the queue is full.
+    # A well-formed request may still be refused: its URI is not allowed, or the queue is full.
     case.call_and_validate(base_url=running.url, excluded_checks=[positive_data_acceptance], timeout=20)
 
 
@@ -319,13 +321,13 @@ def test_wrong_arguments_are_said_before_any_work(
     assert "--backbone must be efficientnet_lite0" in refused(backbone=("resnet50",))
     assert "--allow-uri must be scheme://host" in refused(allow_uri=("file://x",), dry_run=True)
     port = int(running.url.rsplit(":", 1)[1])
-    assert f"that is free, got 127.0.0.1:{port}" in refused(port=port)
+    assert f"must be a free address of this machine, got 127.0.0.1:{port}" in refused(port=port)
     assert "--max-upload must be a number with one of B, KB" in refused(max_upload="much")
     capsys.readouterr()
     serve.serve(ServeConfig(ensemble=running.ensemble, port=5001, dry_run=True))
-    said = capsys.readouterr().out
-    assert said.startswith("would serve 3 classes (Animation, Gaming, Natural_Content), ensemble ")
-    assert said.endswith(" at http://127.0.0.1:5001\n")
+    output = capsys.readouterr().out
+    assert output.startswith("would serve 3 classes (Animation, Gaming, Natural_Content), ensemble ")
+    assert output.endswith(" at http://127.0.0.1:5001\n")
 
 
 @pytest.fixture
@@ -350,19 +352,19 @@ def test_the_page_takes_a_video_shows_its_progress_and_its_result(running: Runni
     browser.size(1280, 900, is_phone=False, scheme="light")
     browser.open(running.url)
     browser.wait_for(is_shown(".state.ready"))
-    # What the progress section was at, every time that it changed.
+    # The step of the progress section at each of its changes.
     browser.evaluate(
         "window.stages = []; new MutationObserver(() => stages.push(document.querySelector('.steps .now')?.innerText))"
         ".observe(document.getElementById('steps'), {subtree: true, attributes: true})"
     )
-    # Others before it, so that there is some progress to see.
+    # Other videos before it, so that its progress is visible.
     for _ in range(3):
         assert upload(running.url, running.content).status_code == 202
     browser.choose_file("#file", running.videos / "clip.mp4")
     browser.wait_for(is_shown("#verdict"))
-    seen = list(dict.fromkeys(browser.evaluate("stages")))
-    assert seen[:2] == ["sending", "waiting"]
-    assert set(seen[2:]) <= {"decoding", "classifying"}
+    steps = list(dict.fromkeys(browser.evaluate("stages")))
+    assert steps[:2] == ["sending", "waiting"]
+    assert set(steps[2:]) <= {"decoding", "classifying"}
     assert text(browser, "#verdict b") in CLASSES
     assert browser.evaluate("document.querySelectorAll('.odds.big i').length") == len(CLASSES)
     assert browser.evaluate("document.querySelectorAll('.strip img').length") == NUM_FRAMES
@@ -370,7 +372,7 @@ def test_the_page_takes_a_video_shows_its_progress_and_its_result(running: Runni
     assert browser.evaluate("document.querySelectorAll('.line i').length") == 3
     assert "h264" in text(browser, "#result dl")
     assert not browser.evaluate(is_shown("#progress"))
-    # It is among the recent ones, and opens from there.
+    # The list of recent videos contains it and opens it.
     assert "clip.mp4" in text(browser, "#recent-list")
     browser.open(running.url)
     browser.evaluate("document.querySelector('#recent-list button').click()")
@@ -404,5 +406,5 @@ def test_the_page_says_what_is_wrong_and_works_by_keyboard_on_a_phone(
     browser.press("Enter", 13)
     browser.wait_for("document.getElementById('error-reason').innerText === 'uri_not_allowed'")
     assert browser.evaluate("document.documentElement.scrollWidth") == 390
-    # The refused request itself is all that the console has to say.
-    assert [said for said in browser.complaints if "422" not in said] == []
+    # The console complains only about the refused request itself.
+    assert [complaint for complaint in browser.complaints if "422" not in complaint] == []

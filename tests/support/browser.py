@@ -1,5 +1,7 @@
-"""A headless Chromium for tests of pages, over the DevTools protocol on two pipes: nothing to install beside
-the browser, and no port."""
+"""A headless Chromium for tests of pages, controlled by the DevTools protocol over two pipes.
+
+It needs no package besides the browser, and no port.
+"""
 
 from __future__ import annotations
 
@@ -21,7 +23,7 @@ FLAGS = (
     "--disable-gpu",
     "--disable-quic",
     "--no-first-run",
-    # Nothing but the page is asked for.
+    # The browser must request nothing but the page.
     "--disable-background-networking",
     "--disable-component-update",
     "--disable-sync",
@@ -42,24 +44,24 @@ class Browser:
     """One page in a new profile."""
 
     def __init__(self, executable: str, profile: Path) -> None:
-        (theirs_in, self._out), (self._in, theirs_out) = os.pipe(), os.pipe()
+        (browser_in, self._out), (self._in, browser_out) = os.pipe(), os.pipe()
         # In a container tests often run as root, where Chromium refuses to start with its sandbox.
         sandbox = ["--no-sandbox"] if os.geteuid() == 0 else []
         command = [executable, *FLAGS, *sandbox, f"--user-data-dir={profile}", "about:blank"]
-        # Descriptors that the launcher's own 3 and 4 cannot hit.
-        moved = [os.dup(fd) if fd in (3, 4) else fd for fd in (theirs_in, theirs_out)]
+        # The launcher overwrites descriptors 3 and 4, so the pipes must have other numbers.
+        moved = [os.dup(fd) if fd in (3, 4) else fd for fd in (browser_in, browser_out)]
         self._process = subprocess.Popen(
             [sys.executable, "-c", LAUNCH, *map(str, moved), *command],
             pass_fds=moved,
             stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,
         )
-        for fd in {theirs_in, theirs_out, *moved}:
+        for fd in {browser_in, browser_out, *moved}:
             os.close(fd)
         self._ids, self._buffer = itertools.count(1), b""
         self._session: str | None = None
         self.complaints: list[str] = []
-        """exceptions and what the console says of errors, the content security policy's among them"""
+        """exceptions and errors on the console, including violations of the content security policy"""
         target = self.call("Target.createTarget", url="about:blank")["targetId"]
         self._session = self.call("Target.attachToTarget", targetId=target, flatten=True)["sessionId"]
         for domain in ("Page", "Runtime", "Log", "DOM"):
@@ -83,11 +85,11 @@ class Browser:
             message["sessionId"] = self._session
         os.write(self._out, json.dumps(message).encode() + b"\0")
         while True:
-            told = self._next()
-            if told.get("id") == number:
-                assert "error" not in told, f"{method}: {told['error']}"
-                return told["result"]
-            self._note(told)
+            answer = self._next()
+            if answer.get("id") == number:
+                assert "error" not in answer, f"{method}: {answer['error']}"
+                return answer["result"]
+            self._note(answer)
 
     def size(self, width: int, height: int, is_phone: bool, scheme: str) -> None:
         metrics = {"width": width, "height": height, "deviceScaleFactor": 1, "mobile": is_phone}
@@ -101,9 +103,9 @@ class Browser:
         self.wait_for("document.readyState === 'complete'")
 
     def evaluate(self, expression: str) -> Any:
-        told = self.call("Runtime.evaluate", expression=expression, returnByValue=True, awaitPromise=True)
-        assert "exceptionDetails" not in told, f"{expression}: {told['exceptionDetails']}"
-        return told["result"].get("value")
+        answer = self.call("Runtime.evaluate", expression=expression, returnByValue=True, awaitPromise=True)
+        assert "exceptionDetails" not in answer, f"{expression}: {answer['exceptionDetails']}"
+        return answer["result"].get("value")
 
     def wait_for(self, expression: str, timeout_s: float = 30) -> None:
         deadline = time.monotonic() + timeout_s
@@ -123,17 +125,18 @@ class Browser:
 
     def _next(self) -> dict[str, Any]:
         while b"\0" not in self._buffer:
-            assert select.select([self._in], [], [], 60)[0], "the browser says nothing"
+            assert select.select([self._in], [], [], 60)[0], "the browser sends nothing"
             content = os.read(self._in, 1 << 16)
             assert content, f"the browser has ended with {self._process.wait()}"
             self._buffer += content
         line, self._buffer = self._buffer.split(b"\0", 1)
-        told: dict[str, Any] = json.loads(line)
-        return told
+        message: dict[str, Any] = json.loads(line)
+        return message
 
-    def _note(self, told: dict[str, Any]) -> None:
-        parameters = told.get("params", {})
-        if told.get("method") == "Runtime.exceptionThrown":
+    def _note(self, message: dict[str, Any]) -> None:
+        """Keep an event of the browser if it is a complaint."""
+        parameters = message.get("params", {})
+        if message.get("method") == "Runtime.exceptionThrown":
             self.complaints.append(str(parameters["exceptionDetails"].get("exception", {}).get("description")))
-        elif told.get("method") == "Log.entryAdded" and parameters["entry"]["level"] == "error":
+        elif message.get("method") == "Log.entryAdded" and parameters["entry"]["level"] == "error":
             self.complaints.append(f"{parameters['entry']['text']} ({parameters['entry'].get('url')})")

@@ -1,4 +1,4 @@
-"""Talking to a server of the tests over loopback."""
+"""HTTP requests to a server of the tests, over loopback."""
 
 from __future__ import annotations
 
@@ -26,15 +26,17 @@ FORM = {"Content-Type": f"multipart/form-data; boundary={BOUNDARY}"}
 
 
 def upload(url: str, content: bytes, **part: str) -> requests.Response:
+    """Upload a video; `part` as in `form`."""
     return send(url, form(content, **part))
 
 
 def send(url: str, body: bytes) -> requests.Response:
+    """Post a body that `form` has made."""
     return requests.post(f"{url}/api/classify", data=body, headers=FORM, timeout=60)
 
 
 def reason(response: requests.Response) -> tuple[int, str]:
-    """Status and reason of a refusal."""
+    """Status and reason of a refusal, whose format is checked."""
     error = response.json()["error"]
     assert (set(response.json()), set(error)) == ({"error"}, {"reason", "message", "status"})
     assert error["status"] == response.status_code
@@ -54,7 +56,7 @@ def events(url: str, path: str) -> Iterator[tuple[str, dict[str, Any]]]:
 
 
 def outcome(url: str, accepted: requests.Response) -> dict[str, Any]:
-    """The job of an accepted video, when it is done."""
+    """The job of an accepted video after it has ended."""
     assert accepted.status_code == 202, accepted.text
     *_, (name, job) = events(url, accepted.json()["events"])
     assert name == job["stage"]
@@ -70,12 +72,12 @@ def raw_connection(url: str) -> Iterator[socket.socket]:
 
 
 def received(connection: socket.socket) -> str:
-    """All that a server says until it closes the connection."""
+    """Everything that a server sends until it closes the connection."""
     return b"".join(iter(lambda: connection.recv(65536), b"")).decode()
 
 
 def header_only(url: str, length: int, **headers: str) -> tuple[int, dict[str, Any]]:
-    """The answer to an upload of so many bytes of which none is ever sent."""
+    """The answer to the header of an upload of `length` bytes; the body is never sent."""
     parts = urlsplit(url)
     connection = http.client.HTTPConnection(str(parts.hostname), parts.port, timeout=30)
     connection.putrequest("POST", "/api/classify")

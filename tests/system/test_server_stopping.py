@@ -1,4 +1,4 @@
-"""A server as a process of its own that SIGTERM ends."""
+"""A server in its own process, ended by SIGTERM."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ ROOT = Path(__file__).resolve().parents[2]
 def test_sigterm_ends_a_server_in_five_seconds_and_its_listeners_hear_why(tmp_path: Path) -> None:
     content = write_video(tmp_path / "clip.mp4", num_frames=12).read_bytes()
     ensemble = write_small_ensemble(tmp_path / "ensemble", ["A", "B"], num_frames=6)
-    # Short: the paths of sockets have a limit.
+    # A short path: the paths of sockets have a limited length.
     with tempfile.TemporaryDirectory(prefix="v") as folder:
         process = subprocess.Popen(
             [sys.executable, str(ROOT / "jobs" / "serve.py"), "--ensemble", ensemble, "--port", "0"],

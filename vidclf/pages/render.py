@@ -9,7 +9,6 @@ from typing import Any
 import jinja2
 
 from vidclf.pages import svg
-from vidclf.uncertainty.risk_threshold import ABSTAIN_ON_ALL, CERTIFIED, ESTIMATED
 
 MAX_EMBEDDED_BYTES = 2 * 1024**2
 """Largest size of a CSV file that a page embeds for download."""
@@ -56,6 +55,9 @@ def clock(seconds: float) -> str:
 
 def risk_words(risk: Mapping[str, Any]) -> str:
     """The risk statement of a run (`risk_threshold.risk_statement`) in words."""
+    # Imported here: the server's page needs no scipy, which this import loads.
+    from vidclf.uncertainty.risk_threshold import ABSTAIN_ON_ALL, CERTIFIED, ESTIMATED
+
     target = f"{100 * risk['abstain_risk']:g} %"
     counts = (
         f"{risk['num_errors']} of {risk['num_accepted']} accepted validation videos wrong, in "

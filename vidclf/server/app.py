@@ -1,7 +1,7 @@
-"""What the server answers over HTTP: the application, free of the model and of the HTTP server.
+"""The WSGI application: the HTTP API and the page, free of the model and of the HTTP server.
 
-Videos go into the queue, progress and results come out of it; everything that is refused is refused with
-a reason of the closed list (`problems.py`).
+Requests put videos into the queue and read progress and results from it. Every refusal has a reason from the closed
+list in `refusals.py`. Importing this module loads neither torch nor Ray nor scipy.
 """
 
 from __future__ import annotations
@@ -14,13 +14,15 @@ from dataclasses import dataclass, field
 from typing import Any, cast
 from urllib.parse import urlsplit
 
-from flask import Flask, Response, request
+from flask import Blueprint, Flask, Response, current_app, request
+from werkzeug.datastructures import Headers
 from werkzeug.exceptions import HTTPException, MethodNotAllowed
 
 from vidclf.schema import RejectReason
 from vidclf.server.fetch import UriPolicy
 from vidclf.server.host_names import is_known_host
-from vidclf.server.job_queue import Job, JobQueue
+from vidclf.server.job import Job
+from vidclf.server.job_queue import JobQueue
 from vidclf.server.page import Page
 from vidclf.server.prometheus import CONTENT_TYPE, ServeMetrics
 from vidclf.server.refusals import STATUS, Problem, Reason, Refused, problem, problem_headers
@@ -29,14 +31,13 @@ from vidclf.server.uploads import FORM_BYTES, MAX_PARTS, PrivateFolder, UploadRe
 CLASSIFY = "/api/classify"
 
 MAX_STREAMS = 32
-"""Clients that may listen to events at a time, each of which takes a thread."""
+"""Clients that may listen to events at the same time. Each of them occupies a thread."""
 
 TICK_S = 1.0
-"""Between two events of a job whose stage does not change; also how long a client that has gone is not
-noticed."""
+"""Seconds between two events of a job whose state does not change, and until a lost client is noticed."""
 
 MAX_JSON_BYTES = 16 * 1024
-"""Of a request that names a URI; it is read into memory."""
+"""Largest request that names a URI. It is read into memory."""
 
 LOOPBACK = ("localhost", "127.0.0.1", "::1")
 
@@ -49,21 +50,28 @@ ANSWER_HEADERS = [
     ("Cross-Origin-Resource-Policy", "same-origin"),
     ("Permissions-Policy", "camera=(), geolocation=(), microphone=()"),
 ]
+"""Headers of every answer."""
 
 STRICT_CSP = ("Content-Security-Policy", "default-src 'none'; frame-ancestors 'none'")
+"""Content-Security-Policy of every answer but the page."""
 
 NO_VIDEO = {"image", "text", "font", "model"}
-"""Kinds of content that a part may be declared as and that are certainly no video."""
+"""Declared content types of a form's part that are certainly no video (the part before the slash)."""
 
 STILL_VIDEO = {"text/vnd.trolltech.linguist"}
-"""What some systems take the ending .ts of an MPEG transport stream for."""
+"""Exceptions: some systems declare this type for `.ts`, an MPEG transport stream."""
 
 log = logging.getLogger("vidclf.serve")
+
+EXTENSION = "vidclf"
+"""Key of the `Service` in the application's extensions."""
+
+routes = Blueprint("vidclf", __name__)
 
 
 @dataclass(kw_only=True)
 class Service:
-    """What the requests share."""
+    """State that all requests share."""
 
     queue: JobQueue
     folder: PrivateFolder
@@ -75,15 +83,16 @@ class Service:
     classes: list[str]
     max_upload_bytes: int
     host: str
-    """that the server listens on"""
+    """address or name that the server listens on"""
     allowed_hosts: tuple[str, ...] = ()
-    """further names that it answers to"""
+    """more names that it answers to"""
     is_ready: bool = False
     """whether the model is loaded"""
     streams: threading.BoundedSemaphore = field(default_factory=lambda: threading.BoundedSemaphore(MAX_STREAMS))
+    """one unit per client that listens to events"""
 
     def admit(self, method: str, path: str) -> Reason | None:
-        """Why a request is refused by its first line."""
+        """The reason for refusing a request by its first line; None to accept it."""
         if (method, path) != ("POST", CLASSIFY):
             return None
         if not self.is_ready:
@@ -92,7 +101,7 @@ class Service:
 
 
 def create_app(service: Service) -> Flask:
-    """The WSGI application."""
+    """The WSGI application of a service."""
     app = Flask("vidclf", static_folder=None)
     app.request_class = type(
         "_Upload", (UploadRequest,), {"folder": service.folder, "max_bytes": service.max_upload_bytes}
@@ -100,95 +109,122 @@ def create_app(service: Service) -> Flask:
     app.config["MAX_CONTENT_LENGTH"] = service.max_upload_bytes + FORM_BYTES
     app.config["MAX_FORM_MEMORY_SIZE"] = FORM_BYTES
     app.config["MAX_FORM_PARTS"] = MAX_PARTS
+    # Before the routes are registered, which read it.
     app.config["PROVIDE_AUTOMATIC_OPTIONS"] = False
-
-    @app.before_request
-    def refuse_other_sites() -> None:
-        check_origin(service, request.headers)
-
-    @app.get("/")
-    def page() -> Response:
-        return Response(
-            service.page.html, mimetype="text/html", headers=[("Content-Security-Policy", service.page.csp)]
-        )
-
-    @app.post(CLASSIFY)
-    def classify() -> Response:
-        reason = service.admit(request.method, request.path)
-        if reason is not None:
-            raise Refused(reason)
-        if request.mimetype == "multipart/form-data":
-            job = take_upload(service)
-        elif request.mimetype == "application/json":
-            job = take_uri(service)
-        else:
-            raise Refused(Problem.UNSUPPORTED_MEDIA_TYPE)
-        url = f"/api/jobs/{job.id}"
-        return answered({"id": job.id, "url": url, "events": f"{url}/events"}, 202, [("Location", url)])
-
-    @app.get("/api/jobs/<job_id>")
-    def job(job_id: str) -> Response:
-        return answered(service.queue.describe(service.queue.find(job_id)))
-
-    @app.delete("/api/jobs/<job_id>")
-    def cancel(job_id: str) -> Response:
-        return answered(service.queue.describe(service.queue.cancel(job_id)))
-
-    @app.get("/api/jobs/<job_id>/events")
-    def events(job_id: str) -> Response:
-        found = service.queue.find(job_id)
-        if not service.streams.acquire(blocking=False):
-            raise Refused(Problem.TOO_MANY_STREAMS)
-        response = Response(event_stream(service.queue, found), mimetype="text/event-stream")
-        response.call_on_close(service.streams.release)
-        return response
-
-    @app.get("/api/openapi.json")
-    def openapi() -> Response:
-        return answered(service.openapi)
-
-    @app.get("/healthz")
-    def healthz() -> Response:
-        if not service.is_ready:
-            raise Refused(Problem.LOADING)
-        return answered({"status": "ok", "ensemble_id": service.ensemble_id, "classes": service.classes})
-
-    @app.get("/metrics")
-    def metrics() -> Response:
-        return Response(service.metrics.text(service.queue), content_type=CONTENT_TYPE)
-
-    @app.errorhandler(Refused)
-    def refused(error: Refused) -> Response:
-        return refusal(error.reason)
-
-    @app.errorhandler(HTTPException)
-    def http_error(error: HTTPException) -> Response:
-        response = refusal(_reason(error))
-        if isinstance(error, MethodNotAllowed) and error.valid_methods:
-            response.headers["Allow"] = ", ".join(sorted(error.valid_methods))
-        return response
-
-    @app.errorhandler(Exception)
-    def fault(error: Exception) -> Response:
-        log.error("%s %s", request.method, request.path, exc_info=error)
-        return refusal(Problem.INTERNAL_ERROR)
-
-    @app.after_request
-    def finish(response: Response) -> Response:
-        for name, value in [*ANSWER_HEADERS, STRICT_CSP]:
-            response.headers.setdefault(name, value)
-        service.metrics.answered(response.status_code)
-        return response
-
-    @app.teardown_request
-    def clean_up(error: BaseException | None) -> None:
-        _upload_request().discard_uploads()
-
+    app.extensions[EXTENSION] = service
+    app.register_blueprint(routes)
     return app
 
 
+@routes.get("/")
+def get_page() -> Response:
+    page = _service().page
+    return Response(page.html, mimetype="text/html", headers=[("Content-Security-Policy", page.csp)])
+
+
+@routes.post(CLASSIFY)
+def classify() -> Response:
+    service = _service()
+    reason = service.admit(request.method, request.path)
+    if reason is not None:
+        raise Refused(reason)
+    if request.mimetype == "multipart/form-data":
+        job = take_upload(service)
+    elif request.mimetype == "application/json":
+        job = take_uri(service)
+    else:
+        raise Refused(Problem.UNSUPPORTED_MEDIA_TYPE)
+    url = f"/api/jobs/{job.id}"
+    return json_answer({"id": job.id, "url": url, "events": f"{url}/events"}, 202, [("Location", url)])
+
+
+@routes.get("/api/jobs/<job_id>")
+def get_job(job_id: str) -> Response:
+    queue = _service().queue
+    return json_answer(queue.describe(queue.find(job_id)))
+
+
+@routes.delete("/api/jobs/<job_id>")
+def cancel_job(job_id: str) -> Response:
+    queue = _service().queue
+    return json_answer(queue.describe(queue.cancel(job_id)))
+
+
+@routes.get("/api/jobs/<job_id>/events")
+def get_events(job_id: str) -> Response:
+    service = _service()
+    job = service.queue.find(job_id)
+    if not service.streams.acquire(blocking=False):
+        raise Refused(Problem.TOO_MANY_STREAMS)
+    response = Response(event_stream(service.queue, job), mimetype="text/event-stream")
+    response.call_on_close(service.streams.release)
+    return response
+
+
+@routes.get("/api/openapi.json")
+def get_openapi() -> Response:
+    return json_answer(_service().openapi)
+
+
+@routes.get("/healthz")
+def get_health() -> Response:
+    service = _service()
+    if not service.is_ready:
+        raise Refused(Problem.LOADING)
+    return json_answer({"status": "ok", "ensemble_id": service.ensemble_id, "classes": service.classes})
+
+
+@routes.get("/metrics")
+def get_metrics() -> Response:
+    service = _service()
+    return Response(service.metrics.text(service.queue), content_type=CONTENT_TYPE)
+
+
+# The handlers below are of the application, not of the blueprint: they also apply to unknown paths.
+
+
+@routes.before_app_request
+def refuse_other_sites() -> None:
+    check_origin(_service(), request.headers)
+
+
+@routes.app_errorhandler(Refused)
+def answer_refused(error: Refused) -> Response:
+    return refusal(error.reason)
+
+
+@routes.app_errorhandler(HTTPException)
+def answer_http_error(error: HTTPException) -> Response:
+    response = refusal(_reason(error))
+    if isinstance(error, MethodNotAllowed) and error.valid_methods:
+        response.headers["Allow"] = ", ".join(sorted(error.valid_methods))
+    return response
+
+
+@routes.app_errorhandler(Exception)
+def answer_fault(error: Exception) -> Response:
+    log.error("%s %s", request.method, request.path, exc_info=error)
+    return refusal(Problem.INTERNAL_ERROR)
+
+
+@routes.after_app_request
+def finish_answer(response: Response) -> Response:
+    for name, value in [*ANSWER_HEADERS, STRICT_CSP]:
+        response.headers.setdefault(name, value)
+    _service().metrics.answered(response.status_code)
+    return response
+
+
+@routes.teardown_app_request
+def discard_uploads(error: BaseException | None) -> None:
+    _upload_request().discard_uploads()
+
+
 def take_upload(service: Service) -> Job:
-    """The video of a form goes to the disk, and into the queue once all of it is there."""
+    """The job of an uploaded video. It joins the queue when the upload is complete.
+
+    Raises Refused for a form with anything but one part `file`, for another content type, and for an empty file.
+    """
     files = list(request.files.items(multi=True))
     if [name for name, _ in files] != ["file"] or request.form:
         raise Refused(Problem.BAD_REQUEST)
@@ -201,50 +237,54 @@ def take_upload(service: Service) -> Job:
         raise Refused(RejectReason.EMPTY_FILE)
     upload.close()
     job = service.queue.submit(shown_name(file.filename), path=upload.path, size_bytes=upload.size_bytes)
-    arrived.clear()
+    arrived.clear()  # the queue deletes the file from now on
     return job
 
 
 def take_uri(service: Service) -> Job:
-    """A video that the server fetches itself, once its turn comes; where from is checked now and again then."""
+    """The job of a video at a URI. The worker fetches it later, and checks the URI again then."""
     if (request.content_length or 0) > MAX_JSON_BYTES:
         raise Refused(Problem.BAD_REQUEST)
-    asked = request.get_json(silent=True)
-    if not isinstance(asked, dict) or set(asked) != {"uri"} or not isinstance(asked["uri"], str) or not asked["uri"]:
+    body = request.get_json(silent=True)
+    if not isinstance(body, dict) or set(body) != {"uri"} or not isinstance(body["uri"], str) or not body["uri"]:
         raise Refused(Problem.BAD_REQUEST)
-    service.policy.check(asked["uri"])
-    return service.queue.submit(shown_name(urlsplit(asked["uri"]).path), uri=asked["uri"])
+    service.policy.check(body["uri"])
+    return service.queue.submit(shown_name(urlsplit(body["uri"]).path), uri=body["uri"])
 
 
-def check_origin(service: Service, headers: Any) -> None:
-    """Raise Refused where a browser asks on behalf of another site's page, or the request is for a name that the
-    server does not go by (`hosts.py`)."""
-    asked = headers.get("Host", "")
-    if not is_known_host(asked, service.host, service.allowed_hosts):
+def check_origin(service: Service, headers: Headers) -> None:
+    """Raise Refused for requests of other sites' pages, and for host names that the server does not answer to."""
+    host = headers.get("Host", "")
+    if not is_known_host(host, service.host, service.allowed_hosts):
         raise Refused(Problem.HOST_NOT_ALLOWED)
     origin = headers.get("Origin")
-    if origin is not None and urlsplit(origin).netloc != asked:
+    if origin is not None and urlsplit(origin).netloc != host:
         raise Refused(Problem.CROSS_SITE)
 
 
 def event_stream(queue: JobQueue, job: Job) -> Iterator[bytes]:
-    """Server-sent events of a job until it ends. Each job ends: a server that stops fails what is left."""
+    """Server-sent events of a job until it ends. Every job ends: a stopping server fails the remaining ones."""
     while True:
-        version, told = job.version, queue.describe(job)
-        name = told["stage"] if told["stage"] in ("done", "failed") else "progress"
-        yield f"event: {name}\ndata: {json.dumps(told, allow_nan=False)}\n\n".encode()
+        version, description = job.version, queue.describe(job)
+        name = description["stage"] if description["stage"] in ("done", "failed") else "progress"
+        yield f"event: {name}\ndata: {json.dumps(description, allow_nan=False)}\n\n".encode()
         if name != "progress":
             return
         queue.wait_for_change(job, version, TICK_S)
 
 
-def answered(value: Any, status: int = 200, headers: list[tuple[str, str]] | None = None) -> Response:
+def json_answer(value: Any, status: int = 200, headers: list[tuple[str, str]] | None = None) -> Response:
     content = json.dumps(value, allow_nan=False)
     return Response(content, status=status, mimetype="application/json", headers=headers)
 
 
 def refusal(reason: Reason) -> Response:
-    return answered({"error": problem(reason)}, STATUS[reason], problem_headers(reason))
+    """The answer for a reason, with its status and headers."""
+    return json_answer({"error": problem(reason)}, STATUS[reason], problem_headers(reason))
+
+
+def _service() -> Service:
+    return cast(Service, current_app.extensions[EXTENSION])
 
 
 def _upload_request() -> UploadRequest:

@@ -1,4 +1,4 @@
-"""How slow a client of the server may be, and how many connections it may hold. Pure: time is an argument."""
+"""Limits on slow clients and on connections. Pure functions: time is an argument."""
 
 from __future__ import annotations
 
@@ -6,39 +6,40 @@ import ipaddress
 from dataclasses import dataclass
 
 HEADER_TIMEOUT_S = 10.0
-"""Seconds from a connection, or from a later request's first byte, to the end of that request's header."""
+"""Seconds from the connection, or from the first byte of a later request, to the end of the request's header."""
 
 BODY_WINDOW_S = 10.0
+"""Seconds over which the rate of a body is measured."""
 
 LEAST_BODY_RATE = 4096
-"""Bytes a second that must arrive of a body, in each window of `BODY_WINDOW_S` seconds."""
+"""Bytes of a body that must arrive per second, averaged over each window of `BODY_WINDOW_S` seconds."""
 
 MAX_CONNECTIONS = 256
-"""At a time, of all addresses."""
+"""Simultaneous connections of all addresses together."""
 
 
 @dataclass
 class ClientPace:
-    """The clock of one connection. Only the time that the client is waited for counts."""
+    """The clock of one connection. It counts only time in which the server waits for the client."""
 
     began_s: float
-    """when the connection or the current request began; seconds of a monotonic clock"""
+    """begin of the connection or of the current request, in seconds of a monotonic clock"""
     in_body: bool = False
     _window_began_s: float = 0.0
     _window_bytes: int = 0
 
     def begin(self, now_s: float) -> None:
-        """A request's first byte has come, or the client's turn begins again."""
+        """Start the clock: the first byte of a request has arrived, or the client has to send again."""
         self.began_s, self.in_body = now_s, False
 
     def received(self, num_bytes: int, now_s: float) -> None:
-        """So many bytes of a body have come."""
+        """Count bytes of a body."""
         if not self.in_body:
             self.in_body, self._window_began_s, self._window_bytes = True, now_s, 0
         self._window_bytes += num_bytes
 
     def is_too_slow(self, now_s: float) -> bool:
-        """Whether the client has had its time; call it at least once in a window."""
+        """Whether the client is too slow. Call this at least once per window."""
         if not self.in_body:
             return now_s - self.began_s > HEADER_TIMEOUT_S
         if now_s - self._window_began_s < BODY_WINDOW_S:
@@ -49,7 +50,10 @@ class ClientPace:
 
 
 def client_of(address: str) -> str:
-    """What counts as one client: an IPv4 address, or the /64 network that an IPv6 address is one of many in."""
+    """The client behind an address: the IPv4 address itself, or the /64 network of an IPv6 address.
+
+    A single IPv6 client usually has a whole /64 network.
+    """
     try:
         ip = ipaddress.ip_address(address.split("%", 1)[0])
     except ValueError:

@@ -1,9 +1,12 @@
-"""From where videos may be fetched by URI, and fetching them.
+"""Fetching of videos by URI, and the rules for which URIs are fetched.
 
-A server that fetches what strangers name can be made to ask its own machine and network for things
-(server-side request forgery). So: nothing but the schemes and hosts that the operator lists; no address
-that is not public, whatever name resolves to it; the connection goes to the very address that was
-checked, not to what the name resolves to a moment later; and a redirect is checked like a first request.
+A server that fetches URIs of strangers can be made to send requests to its own machine and network (server-side request
+forgery). Therefore:
+
+- Only the schemes and hosts that the operator lists are fetched.
+- An address must be public, whatever name resolves to it.
+- The connection goes to exactly the address that was checked, not to a later resolution of the name.
+- A redirect is checked like a first request.
 """
 
 from __future__ import annotations
@@ -26,46 +29,50 @@ from vidclf.server.refusals import Problem, Refused
 from vidclf.server.uploads import LimitedFile
 
 PORTS = {"http": 80, "https": 443}
+"""Default port of each scheme that is fetched over HTTP."""
 
 STORES = ("s3", "gs")
+"""Schemes of object stores."""
 
 MAX_REDIRECTS = 5
 
 MAX_URI = 2048
-"""Characters of a URI."""
+"""Characters of a URI, at most."""
 
 CHUNK_BYTES = 1024**2
 
 SOCKET_TIMEOUT_S = 20.0
-"""That a server may stay silent."""
+"""Seconds that a server may stay silent."""
 
 Resolve = Callable[[str, int], Sequence[str]]
-"""The addresses of a host (and port); OSError where it has none."""
+"""From host and port to the host's addresses; raises OSError if it has none."""
 
 Connect = Callable[[str, int, float], socket.socket]
-"""A connection to an address and port, with a timeout in seconds."""
+"""From address, port and timeout in seconds to a connection."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class ResolvedUri:
-    """Where a URI points, checked."""
+    """A checked URI: its scheme, host, path and addresses."""
 
     scheme: str
     host: str
     port: int
     target: str
-    """path and query, as they are asked for"""
+    """path and query of the request"""
     addresses: tuple[str, ...]
-    """of the host, all of them public; none for an object store, whose endpoint the operator has set"""
+    """addresses of the host, all public; empty for an object store, whose endpoint the operator has set"""
 
 
 @dataclass(frozen=True, kw_only=True)
 class _Allowed:
+    """An entry of --allow-uri."""
+
     scheme: str
     host: str
-    """a name, `*.name` for all below it, or `*`"""
+    """a name, `*.name` for all names below it, or `*`"""
     port: int | None
-    """None for the scheme's own"""
+    """None for the scheme's default port"""
 
     def covers(self, scheme: str, host: str, port: int | None) -> bool:
         is_host = self.host in ("*", host) or (self.host.startswith("*.") and host.endswith(self.host[1:]))
@@ -73,10 +80,10 @@ class _Allowed:
 
 
 class UriPolicy:
-    """Which URIs a server fetches."""
+    """The rules for which URIs a server fetches."""
 
     def __init__(self, allowed: Sequence[str], resolve: Resolve | None = None) -> None:
-        """`allowed` as in `ServeConfig.allow_uri`; ConfigError where an entry is none."""
+        """`allowed` as in `ServeConfig.allow_uri`. Raises ConfigError for a malformed entry."""
         self._allowed = [_entry(text) for text in allowed]
         self._resolve = resolve or _resolve
 
@@ -85,7 +92,7 @@ class UriPolicy:
         return sorted({entry.scheme for entry in self._allowed})
 
     def check(self, uri: str) -> ResolvedUri:
-        """Where `uri` points. Raises Refused (uri_not_allowed), also where the host has no address."""
+        """The checked URI. Raises Refused (uri_not_allowed), also if the host has no address."""
         try:
             parts = _split(uri)
             scheme, host = parts.scheme.lower(), _ascii(parts.hostname or "")
@@ -93,7 +100,7 @@ class UriPolicy:
         except ValueError:
             raise Refused(Problem.URI_NOT_ALLOWED) from None
         is_covered = any(entry.covers(scheme, host, port) for entry in self._allowed)
-        # An object store's options (`?endpoint_override=…`) would name another server.
+        # Options of an object store (`?endpoint_override=…`) could name another server.
         if not is_covered or parts.username is not None or (scheme in STORES and parts.query):
             raise Refused(Problem.URI_NOT_ALLOWED)
         target = (parts.path or "/") + (f"?{parts.query}" if parts.query else "")
@@ -110,9 +117,11 @@ class UriPolicy:
 
 
 def is_public(address: str) -> bool:
-    """Whether an IP address is one of the internet's hosts: not private, shared, loopback, link-local,
-    multicast or reserved. IPv6 addresses that stand for an IPv4 one are as that is (mapped), or never
-    (6to4, Teredo, NAT64, whose gateways may lead anywhere)."""
+    """Whether an IP address is public: not private, shared, loopback, link-local, multicast or reserved.
+
+    An IPv4-mapped IPv6 address is public if its IPv4 address is. 6to4, Teredo and NAT64 addresses never are, because
+    their gateways may lead anywhere.
+    """
     try:
         ip = ipaddress.ip_address(address.split("%", 1)[0])
     except ValueError:
@@ -126,9 +135,9 @@ def is_public(address: str) -> bool:
 
 
 def fetch(uri: str, policy: UriPolicy, file: LimitedFile, timeout_s: float, connect: Connect | None = None) -> None:
-    """Write the video at `uri` to `file`, within `timeout_s` seconds in all.
+    """Write the video at `uri` to `file`, in at most `timeout_s` seconds.
 
-    Raises Refused: uri_not_allowed (also for where a redirect points), fetch_timeout, too_large, not_found,
+    Raises Refused: uri_not_allowed (also for the target of a redirect), fetch_timeout, too_large, not_found,
     permission_denied, read_error.
     """
     ends_s = time.monotonic() + timeout_s
@@ -150,9 +159,9 @@ def fetch(uri: str, policy: UriPolicy, file: LimitedFile, timeout_s: float, conn
 
 
 def _fetch_http(place: ResolvedUri, file: LimitedFile, ends_s: float, connect: Connect) -> str | None:
-    """Ask for `place`; where it redirects to, or None when its content is in `file`."""
+    """Request `place`. Returns the target of a redirect, or None when the content is in `file`."""
     connection = _Pinned(place, connect)
-    # A server that sends a byte now and then keeps every single read within its timeout.
+    # A server that sends a byte now and then would keep every single read within its timeout.
     deadline = threading.Timer(max(ends_s - time.monotonic(), 0), connection.abort)
     deadline.start()
     try:
@@ -165,9 +174,9 @@ def _fetch_http(place: ResolvedUri, file: LimitedFile, ends_s: float, connect: C
             raise Refused(_http_reason(response.status))
         length = response.headers.get("Content-Length")
         file.check(int(length) if length is not None and length.isdigit() else 0)
-        # As it comes: a full read would wait for bytes that are one too many already.
+        # In pieces as they arrive: a read of full chunks would wait for bytes beyond the limit.
         _copy(response.read1, file, ends_s)
-        if response.length:  # what the server has promised and not sent
+        if response.length:  # bytes that the server has announced and not sent
             raise OSError(f"{response.length} bytes are missing")
         return None
     finally:
@@ -182,7 +191,7 @@ def _fetch_store(uri: str, file: LimitedFile, ends_s: float) -> None:
 
 
 def _copy(read: Callable[[int], bytes], file: LimitedFile, ends_s: float) -> None:
-    """To the end, which is none if the time is over: an aborted connection looks like one."""
+    """Copy to the end. Raises TimeoutError after the deadline, because an aborted connection looks like an end."""
     while chunk := read(CHUNK_BYTES):
         file.write(chunk)
         if time.monotonic() >= ends_s:
@@ -192,7 +201,7 @@ def _copy(read: Callable[[int], bytes], file: LimitedFile, ends_s: float) -> Non
 
 
 class _Pinned(http.client.HTTPConnection):
-    """A connection to an address that has been checked; certificate and Host header are the name's."""
+    """A connection to a checked address. Certificate and Host header are checked against the name."""
 
     def __init__(self, place: ResolvedUri, connect: Connect) -> None:
         super().__init__(place.host, place.port)
@@ -216,7 +225,7 @@ class _Pinned(http.client.HTTPConnection):
         self.sock = self._opened
 
     def abort(self) -> None:
-        """Have whoever reads or writes see an end; called by another thread."""
+        """End the connection for the thread that reads or writes; called by another thread."""
         if self._opened is not None:
             with suppress(OSError):
                 self._opened.shutdown(socket.SHUT_RDWR)
@@ -231,7 +240,7 @@ def _http_reason(status: int) -> RejectReason:
 def _reason(error: Exception) -> RejectReason:
     if isinstance(error, FileNotFoundError):
         return RejectReason.NOT_FOUND
-    # pyarrow has no class for what an object store answers here, just its words.
+    # pyarrow has no exception class for a denied access to an object store, only the message.
     is_denied = isinstance(error, PermissionError) or "ACCESS_DENIED" in str(error)
     return RejectReason.PERMISSION_DENIED if is_denied else RejectReason.READ_ERROR
 
@@ -241,32 +250,32 @@ def _connect(address: str, port: int, timeout_s: float) -> socket.socket:
 
 
 def _resolve(host: str, port: int) -> list[str]:
-    found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
-    return list(dict.fromkeys(str(address[0]) for *_, address in found))
+    entries = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
+    return list(dict.fromkeys(str(address[0]) for *_, address in entries))
 
 
 def _split(uri: str) -> SplitResult:
-    """ValueError for what is no absolute URI of printable characters."""
+    """The parts of a URI. Raises ValueError unless it is absolute and printable ASCII."""
     if len(uri) > MAX_URI or not uri.isascii() or any(character <= " " or character == "\\" for character in uri):
         raise ValueError(uri)
     return urlsplit(uri)
 
 
 def _ascii(host: str) -> str:
-    """A host's name in the one spelling that is compared; empty stays empty."""
+    """A host's name in its canonical spelling; empty stays empty."""
     return host.rstrip(".").lower().encode("idna").decode() if host else ""
 
 
 def _entry(text: str) -> _Allowed:
-    rule = "scheme://host with http, https, s3 or gs, a host or *.domain, and nothing behind it"
-    wrong = ConfigError(f"--allow-uri must be {rule}, got {text!r}")
+    rule = "scheme://host with http, https, s3 or gs, a host or *.domain, and nothing after it"
+    malformed = ConfigError(f"--allow-uri must be {rule}, got {text!r}")
     try:
         parts = urlsplit(text)
         port = parts.port
     except ValueError:
-        raise wrong from None
+        raise malformed from None
     scheme, host = parts.scheme.lower(), (parts.hostname or "").rstrip(".")
     is_bare = parts.path in ("", "/") and not parts.query and not parts.fragment and parts.username is None
     if scheme not in (*PORTS, *STORES) or not host or not is_bare or "*" in host.removeprefix("*"):
-        raise wrong
+        raise malformed
     return _Allowed(scheme=scheme, host=host, port=port)

@@ -1,8 +1,8 @@
-"""The names that a server answers to.
+"""Host names that the server answers to.
 
-The owner of a domain may point it to any address (DNS rebinding): pages of that domain then reach a server in the
-visitor's own network, as pages of the server's own site. Such a request bears the domain in its Host header. An IP
-address in that header cannot come from a name, so it is always accepted.
+The owner of a domain can let it point to any address (DNS rebinding). Pages of that domain can then reach a server in
+the visitor's network, as if they were the server's own pages. Such a request has the domain in its Host header. A
+header with an IP address cannot come from a name, so it is always accepted.
 """
 
 from __future__ import annotations
@@ -17,19 +17,19 @@ _LOCATION = re.compile(r"[A-Za-z0-9._~:\[\]%-]+")
 
 
 def is_known_host(host_header: str, bound: str, allowed: Sequence[str]) -> bool:
-    """Whether a request with this Host header is for the server that listens on `bound`.
+    """Whether the server that listens on `bound` answers a request with this Host header.
 
-    `allowed` are further names; `*.name` stands for all below it, and `*` for any.
+    `allowed` lists more names. `*.name` covers all names below it, and `*` covers every name.
     """
     name = _name(host_header)
     if name is None:
         return False
     if _is_ip(name):
         return True
-    own = {"localhost", bound.rstrip(".").lower()}
+    server_names = {"localhost", bound.rstrip(".").lower()}
     if _is_any_address(bound):
-        own.add(socket.gethostname().rstrip(".").lower())
-    return name in own or any(_covers(entry.rstrip(".").lower(), name) for entry in allowed)
+        server_names.add(socket.gethostname().rstrip(".").lower())
+    return name in server_names or any(_covers(entry.rstrip(".").lower(), name) for entry in allowed)
 
 
 def _covers(entry: str, name: str) -> bool:
@@ -37,12 +37,12 @@ def _covers(entry: str, name: str) -> bool:
 
 
 def _name(host_header: str) -> str | None:
-    """Without its port, in lower case; None where the header holds something else than a host and a port."""
+    """The host of a Host header in lower case, without its port; None for a malformed header."""
     if not _LOCATION.fullmatch(host_header):
         return None
     try:
         parts = urlsplit(f"//{host_header}")
-        parts.port  # noqa: B018 - raises where it is no number
+        parts.port  # noqa: B018 - raises ValueError for a malformed port
     except ValueError:
         return None
     return (parts.hostname or "").rstrip(".") or None

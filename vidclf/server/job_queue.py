@@ -1,8 +1,7 @@
-"""The videos that a server has taken on: waiting in line, being classified, and done for a while.
+"""The server's queue of videos: waiting, being classified, and finished.
 
-Everything is in memory and bounded: those waiting by the queue's length, those done by their number and
-their age. Failures have a bound of their own, so that no number of them costs a result. One thread takes
-jobs and moves them on; any number may look at them.
+Everything is in memory and bounded. The queue's length limits the waiting videos; `finished_jobs.py` limits the
+finished ones. One thread takes jobs and advances them. Any number of threads may read them.
 """
 
 from __future__ import annotations
@@ -11,64 +10,30 @@ import itertools
 import secrets
 import threading
 import time
-from collections import OrderedDict, deque
+from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from vidclf.server.job_estimates import WORK, JobState, Pace, percent_done
+from vidclf.server.finished_jobs import FinishedJobs
+from vidclf.server.job import WORK, Job, JobState
+from vidclf.server.job_estimates import Pace
 from vidclf.server.refusals import Problem, Reason, Refused, problem
-
-MAX_FINISHED = 64
-"""Results that are kept at a time, of some 100 KB each; the oldest make way."""
-
-MAX_FAILED = 256
-"""Failures that are kept at a time, of some 100 bytes each; they make way for each other, never a result for them."""
-
-
-@dataclass(kw_only=True)
-class Job:
-    """A video and how far it is. Changed by its queue alone, under the queue's lock."""
-
-    id: str
-    """random: who has it may see the result"""
-    name: str
-    """what the client calls the video, for display"""
-    path: str | None
-    """where the upload is; None for a video that is to be fetched"""
-    uri: str | None = None
-    size_bytes: int | None = None
-    """None before a video is fetched"""
-    stage: JobState = JobState.QUEUED
-    stage_began_s: float = 0.0
-    """on the queue's clock"""
-    ended_s: float = 0.0
-    shown_percent: float = 0.0
-    """the most that has been said, since a better estimate must not take progress back"""
-    version: int = 0
-    """counts the changes, so that who waits for the next one misses none"""
-    result: dict[str, Any] | None = None
-    reason: Reason | None = None
-
-    @property
-    def stages(self) -> tuple[JobState, ...]:
-        """The stages that this video goes through."""
-        return WORK if self.uri is not None else WORK[1:]
 
 
 @dataclass(frozen=True, kw_only=True)
 class JobStatus:
-    """What is said of a job that is not done."""
+    """Progress of a job that has not ended."""
 
     percent: float
     eta_s: float | None
-    """seconds until it is done; None where nothing tells yet"""
+    """estimated seconds until it is done; None if unknown"""
     position: int | None
-    """videos before it, the one being classified included; None once it has begun"""
+    """videos ahead of it, including the one being classified; None once its own work has begun"""
 
 
 class JobQueue:
-    """At most `capacity` videos wait; results are kept for `keep_s` seconds."""
+    """At most `capacity` videos wait. Finished jobs are kept for `keep_s` seconds."""
 
     def __init__(
         self,
@@ -77,16 +42,18 @@ class JobQueue:
         discard: Callable[[str], None] = lambda path: None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        """`discard` is called with the path of each video that is done with."""
-        self._capacity, self._keep_s, self._discard, self._clock = capacity, keep_s, discard, clock
+        """`discard` is called with the path of each video that is no longer needed."""
+        self._capacity, self._discard, self._clock = capacity, discard, clock
         self._changed = threading.Condition()
-        self._jobs: OrderedDict[str, Job] = OrderedDict()
+        self._active: dict[str, Job] = {}
+        """jobs that have not ended, by id"""
+        self._finished = FinishedJobs(keep_s)
         self._waiting: deque[Job] = deque()
         self._current: Job | None = None
         self._is_closed = False
         self._pace = Pace()
 
-    # What requests do.
+    # Called by the threads that answer requests.
 
     def is_full(self) -> bool:
         with self._changed:
@@ -95,9 +62,9 @@ class JobQueue:
     def submit(
         self, name: str, *, path: str | None = None, uri: str | None = None, size_bytes: int | None = None
     ) -> Job:
-        """Put a video in line that has arrived, or is to be fetched; from now on the queue sees to its file.
+        """Add a video that was uploaded, or that is to be fetched. From now on the queue deletes its file.
 
-        Raises Refused where there is no place: a video takes one when it is here, not while it is on its way.
+        A video takes a place when its upload is complete, not during the upload. Raises Refused (queue_full, stopping).
         """
         with self._changed:
             if self._is_closed:
@@ -105,87 +72,86 @@ class JobQueue:
             if len(self._waiting) >= self._capacity:
                 raise Refused(Problem.QUEUE_FULL)
             job = Job(id=secrets.token_urlsafe(16), name=name, path=path, uri=uri, size_bytes=size_bytes)
-            self._jobs[job.id] = job
+            self._active[job.id] = job
             self._waiting.append(job)
-            self._set(job, JobState.QUEUED)
+            self._set_stage(job, JobState.QUEUED)
             return job
 
     def cancel(self, job_id: str) -> Job:
-        """End a job that waits or is worked on as `cancelled`, and forget one that has ended.
+        """End an active job as `cancelled`, or forget a finished one.
 
-        Deleting its file is what stops the decoding. Raises Refused where there is no such job.
+        Deleting the job's file stops the decoder. Raises Refused (unknown_job).
         """
         with self._changed:
             job = self.find(job_id)
             if job.stage.is_end:
-                del self._jobs[job.id]
+                self._finished.remove(job)
                 return job
             if job in self._waiting:
                 self._waiting.remove(job)
-                self._move_up()
-            job.reason = Problem.CANCELLED
-            self._end(job, JobState.FAILED)
+                self._announce_positions()
+            self._fail(job, Problem.CANCELLED)
             return job
 
     def find(self, job_id: str) -> Job:
-        """Raises Refused where there is no such job, or none any more."""
+        """The job with this id. Raises Refused (unknown_job), also for a job that is no longer kept."""
         with self._changed:
-            self._forget()
-            if job_id not in self._jobs:
+            self._finished.drop_old(self._clock())
+            job = self._active.get(job_id) or self._finished.find(job_id)
+            if job is None:
                 raise Refused(Problem.UNKNOWN_JOB)
-            return self._jobs[job_id]
+            return job
 
     def wait_for_change(self, job: Job, version: int, timeout_s: float) -> None:
-        """Return when `job` is past `version`, or after `timeout_s`."""
+        """Return when `job` has a later version than `version`, or after `timeout_s`."""
         with self._changed:
             self._changed.wait_for(lambda: job.version > version or self._is_closed, timeout_s)
 
     def describe(self, job: Job) -> dict[str, Any]:
-        """A job as an answer tells of it."""
+        """A job as the API shows it."""
         with self._changed:
-            told: dict[str, Any] = {"id": job.id, "name": job.name, "stage": job.stage.value}
+            description: dict[str, Any] = {"id": job.id, "name": job.name, "stage": job.stage.value}
             if job.stage == JobState.DONE:
-                return {**told, "percent": 100.0, "eta_s": 0.0, "result": job.result}
+                return {**description, "percent": 100.0, "eta_s": 0.0, "result": job.result}
             if job.stage == JobState.FAILED:
                 assert job.reason is not None
-                return {**told, "percent": 100.0, "eta_s": 0.0, "error": problem(job.reason)}
-            progress = self._progress(job)
-            job.shown_percent = max(job.shown_percent, round(progress.percent, 1))
-            told |= {"percent": job.shown_percent, "eta_s": progress.eta_s}
-            return told if progress.position is None else {**told, "position": progress.position}
+                return {**description, "percent": 100.0, "eta_s": 0.0, "error": problem(job.reason)}
+            status = self._status(job)
+            job.shown_percent = max(job.shown_percent, round(status.percent, 1))
+            description |= {"percent": job.shown_percent, "eta_s": status.eta_s}
+            return description if status.position is None else {**description, "position": status.position}
 
     @property
     def is_closed(self) -> bool:
         return self._is_closed
 
     def lengths(self) -> dict[str, int]:
-        """Videos by where they are."""
+        """Number of waiting videos, and of videos being classified."""
         with self._changed:
             return {"waiting": len(self._waiting), "running": int(bool(self._current))}
 
-    # What the one who works does.
+    # Called by the worker's thread.
 
     def take(self, timeout_s: float) -> Job | None:
-        """The next job, as soon as there is one; None after `timeout_s`, or when closed."""
+        """The next job, as soon as there is one. None after `timeout_s`, or if the queue is closed."""
         with self._changed:
             self._changed.wait_for(lambda: self._waiting or self._is_closed, timeout_s)
-            self._forget()
+            self._finished.drop_old(self._clock())
             if self._is_closed or not self._waiting:
                 return None
             self._current = self._waiting.popleft()
-            self._move_up()
+            self._announce_positions()
             return self._current
 
     def enter(self, job: Job, stage: JobState) -> None:
-        """The job begins `stage`; what the one before took is remembered. Raises Refused where it was cancelled."""
+        """Begin `stage` of a job and record the duration of the previous one. Raises Refused if it was cancelled."""
         with self._changed:
             self._check_wanted(job)
-            self._end_stage(job)
-            self._set(job, stage)
+            self._record_duration(job)
+            self._set_stage(job, stage)
 
     def is_at(self, job: Job, path: str, size_bytes: int | None = None) -> None:
-        """Where the video of a job comes to be, and how big it turned out. Raises Refused, and the file is gone,
-        where the job was cancelled."""
+        """Set path and size of a fetched video. If the job was cancelled, delete the file and raise Refused."""
         with self._changed:
             if job.stage.is_end:
                 self._discard(path)
@@ -193,98 +159,80 @@ class JobQueue:
             job.path, job.size_bytes = path, size_bytes
 
     def is_wanted(self, job: Job) -> bool:
-        """Whether somebody still waits for the result."""
+        """Whether the job has not ended: nobody has cancelled it."""
         return not job.stage.is_end
 
     def finish(self, job: Job, result: dict[str, Any]) -> None:
-        """The worker is done with a job; its result counts unless the job was cancelled meanwhile."""
+        """End the worker's job with a result. The result is ignored if the job was cancelled meanwhile."""
         with self._changed:
             self._current = None
             if not job.stage.is_end:
-                self._end_stage(job)
+                self._record_duration(job)
                 job.result = result
                 self._end(job, JobState.DONE)
 
     def fail(self, job: Job, reason: Reason) -> Reason:
-        """The worker gives a job up; the reason that counts, which is that of who ended it first."""
+        """End the worker's job with a reason. Returns the reason that counts: the first one that ended the job."""
         with self._changed:
             self._current = None
             if not job.stage.is_end:
-                job.reason = reason
-                self._end(job, JobState.FAILED)
+                self._fail(job, reason)
             return job.reason or reason
 
     def close(self) -> None:
-        """End what is not done as `stopping` and wake everyone; nothing is taken or begun any more."""
+        """End all active jobs as `stopping` and wake all waiting threads. No job is taken or submitted any more."""
         with self._changed:
             self._is_closed = True
             self._waiting.clear()
-            for job in list(self._jobs.values()):
-                if not job.stage.is_end:
-                    job.reason = Problem.STOPPING
-                    self._end(job, JobState.FAILED)
+            for job in list(self._active.values()):
+                self._fail(job, Problem.STOPPING)
             self._changed.notify_all()
 
-    # Under the lock.
+    # Called under the lock.
 
-    def _set(self, job: Job, stage: JobState) -> None:
+    def _set_stage(self, job: Job, stage: JobState) -> None:
         job.stage, job.stage_began_s = stage, self._clock()
         job.version += 1
         self._changed.notify_all()
 
-    def _end_stage(self, job: Job) -> None:
+    def _record_duration(self, job: Job) -> None:
         if job.stage in WORK:
             self._pace.record(job.stage, self._clock() - job.stage_began_s, job.size_bytes)
 
+    def _fail(self, job: Job, reason: Reason) -> None:
+        job.reason = reason
+        self._end(job, JobState.FAILED)
+
     def _end(self, job: Job, stage: JobState) -> None:
-        # The video first: whoever sees the result may count on it.
+        # The video is deleted first: a client that sees the result may rely on that.
         if job.path is not None:
             self._discard(job.path)
         job.ended_s = self._clock()
-        self._set(job, stage)
-        self._forget()
+        self._set_stage(job, stage)
+        del self._active[job.id]
+        self._finished.add(job)
+        self._finished.drop_old(job.ended_s)
 
     def _check_wanted(self, job: Job) -> None:
         if job.stage.is_end:
             raise Refused(job.reason or Problem.CANCELLED)
 
-    def _move_up(self) -> None:
+    def _announce_positions(self) -> None:
+        """The positions of all waiting jobs have changed."""
         for job in self._waiting:
             job.version += 1
         self._changed.notify_all()
 
-    def _forget(self) -> None:
-        """Drop results and failures that are too old, and those of each that are too many."""
-        for stage, most in ((JobState.DONE, MAX_FINISHED), (JobState.FAILED, MAX_FAILED)):
-            ended = [job for job in self._jobs.values() if job.stage == stage]
-            ended.sort(key=lambda job: job.ended_s)
-            for index, job in enumerate(ended):
-                if index < len(ended) - most or self._clock() - job.ended_s > self._keep_s:
-                    del self._jobs[job.id]
-
-    def _progress(self, job: Job) -> JobStatus:
-        left = self._left_s(job)
+    def _status(self, job: Job) -> JobStatus:
+        now_s = self._clock()
+        left_s = self._pace.left_s(job, now_s)
         if job.stage != JobState.QUEUED:
-            expected = {stage: self._pace.expected_s(stage, job.size_bytes) for stage in job.stages}
-            elapsed_s = self._clock() - job.stage_began_s
-            return JobStatus(
-                percent=percent_done(job.stages, job.stage, elapsed_s, expected), eta_s=left, position=None
-            )
-        before = [
+            return JobStatus(percent=self._pace.percent(job, now_s), eta_s=left_s, position=None)
+        jobs_ahead = [
             *([self._current] if self._current else []),
-            *itertools.takewhile(lambda j: j is not job, self._waiting),
+            *itertools.takewhile(lambda other: other is not job, self._waiting),
         ]
-        waits = [self._left_s(other) for other in before]
-        known = [wait for wait in [left, *waits] if wait is not None]
-        eta_s = round(sum(known), 1) if len(known) == 1 + len(waits) else None
-        return JobStatus(percent=0.0, eta_s=eta_s, position=len(before))
-
-    def _left_s(self, job: Job) -> float | None:
-        """Seconds of work that a job has left."""
-        if job.stage.is_end:
-            return 0.0
-        begun = job.stages.index(job.stage) if job.stage in WORK else 0
-        elapsed_s = self._clock() - job.stage_began_s if job.stage in WORK else 0.0
-        expected = [self._pace.expected_s(stage, job.size_bytes) for stage in job.stages[begun:]]
-        known = [seconds for seconds in expected if seconds is not None]
-        return round(max(sum(known) - elapsed_s, 0.0), 1) if len(known) == len(expected) else None
+        waits_s = [self._pace.left_s(other, now_s) for other in jobs_ahead]
+        known = [wait_s for wait_s in [left_s, *waits_s] if wait_s is not None]
+        eta_s = round(sum(known), 1) if len(known) == 1 + len(waits_s) else None
+        return JobStatus(percent=0.0, eta_s=eta_s, position=len(jobs_ahead))

@@ -1,11 +1,9 @@
-"""The model behind a server, in one Ray actor: the stages of a classification job, for a video at a time.
-[Ray]
+"""The server's model in one Ray actor: the stages of a classification job for one video at a time. [Ray]
 
-    path ─▶ decode (child process, deadline, memory cap) ─▶ CNN ▶ ensemble, trust ─▶ answer
+    path ─▶ decode (child process, deadline, memory limit) ─▶ CNN ▶ ensemble, trust score ─▶ answer
 
-The two halves are the batch job's own stages, so that a video gets here the probabilities that it gets there;
-to the last bits in float32, and nearly in bfloat16, whose products of one video are rounded otherwise
-than those of several.
+Both stages are those of the batch job, so a video has the same probabilities here and there: identical in float32, and
+nearly in bfloat16, where the products of one video are rounded differently from those of several videos.
 """
 
 from __future__ import annotations
@@ -41,17 +39,17 @@ from vidclf.uncertainty.trust_score import TrustScore
 from vidclf.video.decoder_process import DecodeLimits
 
 DEFAULT_GPU_SHARE = 0.25
-"""Of a GPU, where there is one: the model takes a few GB and is idle most of the time."""
+"""Default share of a GPU: the model takes a few GB and is idle most of the time."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class ServedModel:
-    """What a server classifies with, checked but not loaded."""
+    """The checked ensemble of a server, not loaded yet."""
 
     directory: str
     settings: HeadSettings
     target: RunSpec
-    """without its head, which the actor makes"""
+    """without its head, which the actor adds"""
     trust_score: TrustScore
     threshold: RiskThreshold
 
@@ -61,9 +59,9 @@ class ServedModel:
 
 
 def served_model(config: ServeConfig) -> ServedModel:
-    """The ensemble of `config` as a classification would use it.
+    """The ensemble of `config` with the settings of a classification.
 
-    Raises ConfigError, as `classify` does, where this machine cannot make the features it was fitted on.
+    Raises ConfigError, like `classify`, if this machine cannot make the features that the ensemble was fitted on.
     """
     loaded = files.load(config.ensemble, torch.device("cpu"))
     info, mode = loaded.info, info_module.mode(config.tta)
@@ -88,20 +86,19 @@ def served_model(config: ServeConfig) -> ServedModel:
 
 @dataclass(frozen=True, kw_only=True)
 class ActorRefs:
-    """What the actor is made of beside its settings: references that the server holds.
+    """Ray references that the actor needs. The server owns them.
 
-    They come with each call, since a restarted actor needs them again, and Ray does not promise to have kept
-    the arguments of a constructor.
+    Each call passes them. A restarted actor needs them again, and Ray does not guarantee to keep the arguments of a
+    constructor.
     """
 
     networks: dict[str, Any]
-    """as in `EmbedVideos`"""
+    """engine sources by feature key, for `EmbedVideos`"""
     tally: Any
 
 
 class VideoClassifier:
-    """The actor. `decode` and `classify` keep nothing of a video between them, so that Ray may call either
-    again after a crash."""
+    """The class of the actor. It keeps no state of a video, so that Ray may call a method again after a crash."""
 
     def __init__(self, model: ServedModel, limits: DecodeLimits, precision: str, num_gpus: float) -> None:
         self._model, self._limits, self._precision, self._num_gpus = model, limits, precision, num_gpus
@@ -110,7 +107,7 @@ class VideoClassifier:
         self._stages: tuple[DecodeVideos, EmbedVideos] | None = None
 
     def load(self, parts: ActorRefs) -> tuple[DecodeVideos, EmbedVideos]:
-        """The two stages of a classification job, made at the first call."""
+        """The decode stage and the embed stage of a classification job, created at the first call."""
         if self._stages is None:
             plan, transforms = self._job.embeddings[0].spec.plan, self._job.transforms()
             self._stages = (
@@ -119,21 +116,21 @@ class VideoClassifier:
             )
         return self._stages
 
-    def _make_head(self, own_device: str) -> EnsembleHead:
+    def _make_head(self, device: str) -> EnsembleHead:
         model = self._model
-        self._head = EnsembleHead(
-            model.directory, model.settings, own_device, precision=self._precision, shows_signs=True
-        )
+        self._head = EnsembleHead(model.directory, model.settings, device, precision=self._precision, shows_signs=True)
         return self._head
 
     def is_ready(self, parts: ActorRefs) -> bool:
-        """Load, and say so."""
+        """Load the model and return True."""
         self.load(parts)
         return True
 
     def decode(self, parts: ActorRefs, path: str, identity: str) -> pa.Table:
-        """The video at `path` as a row of `schema.decoded`. `identity` is what a random sampling plan draws
-        its numbers from: the URI in a classification job."""
+        """The video at `path` as a row of `schema.decoded`.
+
+        `identity` seeds a random sampling plan. In a classification job it is the video's URI.
+        """
         empty = {"label": None, "sublabel": None, "split": None, "size_bytes": None}
         row = {schema.VIDEO_ID: video_id(identity), "video_uri": path, "group": path, **empty}
         decode, _ = self.load(parts)
@@ -141,7 +138,7 @@ class VideoClassifier:
         return decoded
 
     def classify(self, parts: ActorRefs, decoded: pa.Table) -> dict[str, Any]:
-        """`{"answer": …}` or `{"rejected": reason}`."""
+        """The answer for a row of `schema.decoded`: `{"answer": …}` or `{"rejected": reason}`."""
         reason = decoded["reject_reason"][0].as_py()
         if reason is not None:
             return {"rejected": reason}
@@ -151,27 +148,27 @@ class VideoClassifier:
         assert self._head is not None
         self._head.settings = replace(self._head.settings, segments_s=length_s)
         row = embed(decoded)[target_column(0)][0].as_py()
-        # The first backbone's view of the frames, which is what there is to show.
-        view = pa.Table.from_struct_array(arrow.combined(decoded[schema.frames_name(0)]))
-        explained = ResponseContext(
+        # The answer shows the frames of the first backbone.
+        frames = pa.Table.from_struct_array(arrow.combined(decoded[schema.frames_name(0)]))
+        context = ResponseContext(
             classes=self._model.classes,
             trust_score=self._model.trust_score,
             trust_threshold=self._model.threshold.threshold,
             segment_length_s=length_s,
         )
         side = self._job.transforms().transforms[0].crop_size
-        return {"answer": answer(row, frames_of(view["frames"], side), explained)}
+        return {"answer": answer(row, frames_of(frames["frames"], side), context)}
 
 
 class ModelActor:
-    """The actor as the server sees it."""
+    """The server's side of the actor."""
 
     def __init__(self, handle: Any, parts: ActorRefs) -> None:
         self.handle: Any | None = handle
         self._parts = parts
 
     def wait_until_ready(self) -> list[str]:
-        """What there is to say of how it was loaded. Raises ConfigError where this machine cannot load it."""
+        """Messages about the loaded model, for the log. Raises ConfigError if this machine cannot load it."""
         assert self.handle is not None
         try:
             ray.get(self.handle.is_ready.remote(self._parts))
@@ -179,12 +176,14 @@ class ModelActor:
             if refusal := ray.get(self._parts.tally.refusal.remote()):
                 raise ConfigError(refusal) from None
             raise
-        said: list[str] = ray.get(self._parts.tally.news.remote())[1]
-        return said
+        messages: list[str] = ray.get(self._parts.tally.news.remote())[1]
+        return messages
 
     def decode(self, path: str, identity: str, timeout_s: float) -> Any:
-        """A reference to the decoded row, when that is there. TimeoutError after `timeout_s`, when the actor is started
-        again for the next video."""
+        """A reference to the decoded row.
+
+        After `timeout_s`, restarts the actor for the next video and raises TimeoutError.
+        """
         assert self.handle is not None
         decoded = self.handle.decode.remote(self._parts, path, identity)
         ready, _ = ray.wait([decoded], fetch_local=False, timeout=timeout_s)
@@ -194,22 +193,23 @@ class ModelActor:
         return decoded
 
     def classify(self, decoded: Any) -> dict[str, Any]:
+        """The answer for a reference to a decoded row; see `VideoClassifier.classify`."""
         assert self.handle is not None
         outcome: dict[str, Any] = ray.get(self.handle.classify.remote(self._parts, decoded))
         return outcome
 
     def end(self) -> None:
-        """End the actor, and let go of it now: Ray complains where a process ends with the news unsent."""
+        """End the actor and drop its reference now. Ray complains if a process ends before it could report the end."""
         ray.kill(self.handle)
         ray.kill(self._parts.tally)
         self.handle = None
 
 
 def decode_limits(config: ServeConfig) -> DecodeLimits:
-    """What decoding one video may cost a server."""
+    """The limits of decoding one video in a server."""
     return replace(
         limits_from_flags(config),
-        # There is one worker, and other videos wait for it: a long video gets no extra time.
+        # Other videos wait for the only worker, so a long video gets no extra time.
         timeout_per_video_s=0.0,
         stops_when_deleted=True,
         video_bytes=config.max_upload_bytes,
@@ -218,11 +218,11 @@ def decode_limits(config: ServeConfig) -> DecodeLimits:
 
 @contextmanager
 def started(config: ServeConfig, model: ServedModel) -> Iterator[ModelActor]:
-    """The model in an actor on this machine, where the uploads are, being loaded; ended with the context.
+    """Start the model in an actor on this machine, where the uploads are. It ends with the context.
 
-    It reserves no CPU: a server waits most of the time, and must not starve on a cluster that a job
-    fills. A crash of the actor costs a restart, and its video a second attempt. Raises ConfigError for a
-    share of a GPU that this machine does not have.
+    The actor is still loading when the context begins. It reserves no CPU: a server waits most of the time, and must
+    not starve on a cluster that a job fills. After a crash the actor is started again, and its video is tried a second
+    time. Raises ConfigError for a share of a GPU that this machine does not have.
     """
     ray_cluster.connect()
     node_id = ray.get_runtime_context().get_node_id()

@@ -1,4 +1,4 @@
-"""The server's OpenAPI document: what may be asked, and what is answered. `/api/openapi.json`."""
+"""The OpenAPI document of the server's API, at `/api/openapi.json`."""
 
 from __future__ import annotations
 
@@ -8,8 +8,8 @@ import pyarrow as pa
 
 from vidclf import schema
 from vidclf.server.fetch import MAX_URI
-from vidclf.server.job_estimates import JobState
-from vidclf.server.job_queue import MAX_FAILED, MAX_FINISHED
+from vidclf.server.finished_jobs import MAX_FAILED, MAX_FINISHED
+from vidclf.server.job import JobState
 from vidclf.server.refusals import STATUS, Problem, Reason
 from vidclf.server.response import NOT_ANSWERED
 
@@ -19,7 +19,7 @@ Schema = dict[str, Any]
 
 
 def document(classes: list[str]) -> Schema:
-    """OpenAPI 3.1, for an ensemble of these classes."""
+    """The OpenAPI 3.1 document for an ensemble of these classes."""
     return {
         "openapi": "3.1.0",
         "info": {"title": "vidclf", "version": "1", "description": "Classifies videos, one at a time."},
@@ -29,16 +29,15 @@ def document(classes: list[str]) -> Schema:
                 "parameters": [_job_id()],
                 "get": _operation(
                     "job",
-                    "How far a video is, and its result or what was wrong with it. For a time that the server sets "
-                    f"the last {MAX_FINISHED} results are kept, and the last {MAX_FAILED} failures.",
+                    "Progress of a video, and its result or the reason of its failure. The server keeps the last "
+                    f"{MAX_FINISHED} results and the last {MAX_FAILED} failures for a limited time.",
                     {"200": _json("the job", _ref("Job"))},
                     [Problem.UNKNOWN_JOB],
                 ),
                 "delete": _operation(
                     "cancel",
-                    "Cancel a video that waits or is being classified, which then fails as `cancelled`, and forget one "
-                    "that is done.",
-                    {"200": _json("the job as it is now", _ref("Job"))},
+                    "Cancel a video that waits or is being classified: it fails as `cancelled`. Forget a finished one.",
+                    {"200": _json("the job after the cancellation", _ref("Job"))},
                     [Problem.UNKNOWN_JOB],
                 ),
             },
@@ -46,8 +45,8 @@ def document(classes: list[str]) -> Schema:
                 "parameters": [_job_id()],
                 "get": _operation(
                     "events",
-                    "The same as server-sent events, `progress` each second and at each change, until `done` or "
-                    "`failed`; the data of each is a Job.",
+                    "The same as server-sent events: `progress` every second and at every change, until `done` or "
+                    "`failed`. The data of each event is a Job.",
                     {"200": _text("the events", "text/event-stream")},
                     [Problem.UNKNOWN_JOB, Problem.TOO_MANY_STREAMS],
                 ),
@@ -59,11 +58,13 @@ def document(classes: list[str]) -> Schema:
                 "get": _operation(
                     "healthz",
                     "Whether the model is loaded.",
-                    {"200": _json("it is", _ref("Health"))},
+                    {"200": _json("the model is loaded", _ref("Health"))},
                     [Problem.LOADING],
                 )
             },
-            "/metrics": {"get": _operation("metrics", "For Prometheus.", {"200": _text("metrics", "text/plain")})},
+            "/metrics": {
+                "get": _operation("metrics", "Metrics for Prometheus.", {"200": _text("metrics", "text/plain")})
+            },
             "/": {"get": _operation("page", "The page.", {"200": _text("the page", "text/html")})},
         },
         "components": {"schemas": _schemas(classes)},
@@ -73,12 +74,12 @@ def document(classes: list[str]) -> Schema:
 def _classify() -> Schema:
     form = _object({"file": {"type": "string", "contentMediaType": "application/octet-stream"}})
     uri = _object({"uri": {"type": "string", "minLength": 1, "maxLength": MAX_URI}})
-    accepted = _json("the video waits", _ref("Accepted"))
+    accepted = _json("the video is in the queue", _ref("Accepted"))
     accepted["headers"] = {"Location": {"required": True, "schema": {"type": "string"}}}
     reasons = [reason for reason in STATUS if STATUS[reason] in (400, 408, 413, 415, 422, 429, 503, 507)]
     operation = _operation(
         "classify",
-        "Classify a video: an upload, or one at a URI that this server may fetch.",
+        "Classify an uploaded video, or a video at a URI that this server may fetch.",
         {"202": accepted},
         reasons,
     )
@@ -92,7 +93,7 @@ def _classify() -> Schema:
 
 
 def _operation(name: str, summary: str, answers: Schema, reasons: list[Reason] | None = None) -> Schema:
-    """Every request may also be malformed, of another site, or meet a fault of the server."""
+    """An operation with its answers and refusals. The reasons in `always` apply to every request."""
     always: list[Reason] = [
         Problem.BAD_REQUEST,
         Problem.CROSS_SITE,
@@ -176,7 +177,7 @@ def _struct(fields: list[pa.Field]) -> Schema:
 
 
 def _of_arrow(kind: pa.DataType) -> Schema:
-    """What JSON makes of a column's value."""
+    """The JSON schema of a column's values."""
     if pa.types.is_list(kind) or pa.types.is_fixed_size_list(kind):
         length = {"minItems": kind.list_size, "maxItems": kind.list_size} if pa.types.is_fixed_size_list(kind) else {}
         return {"type": "array", "items": _of_arrow(kind.value_type), **length}

@@ -1,5 +1,7 @@
-"""The server's page: one HTML file with its style and script in it, and the policy that lets a browser run
-these two and nothing else."""
+"""The server's page: one HTML file that contains its style and script.
+
+A content security policy allows the browser to run exactly these two.
+"""
 
 from __future__ import annotations
 
@@ -14,13 +16,16 @@ from vidclf.pages import render
 
 @dataclass(frozen=True, kw_only=True)
 class Page:
+    """The page and its security policy."""
+
     html: str
     csp: str
-    """Content-Security-Policy: style and script by their digests, frames as data URIs, the server itself"""
+    """Content-Security-Policy; allows style and script by their digests, images as data URIs, and requests to this
+    server"""
 
 
 def served_page(classes: list[str], max_upload_bytes: int, schemes: list[str]) -> Page:
-    """The page for an ensemble of these classes; `schemes` are those of URIs that may be asked for, if any."""
+    """The page for an ensemble of these classes. `schemes` are the allowed schemes of URIs; empty: no URI field."""
     style = render.render("style.css") + render.render("serve.css")
     script = render.render("serve.js")
     html = render.render(

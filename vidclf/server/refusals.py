@@ -1,8 +1,7 @@
-"""What can go wrong with a request to the server or with its video: a closed list, each with its HTTP
-status and its words.
+"""Refusals of the server: a closed list of reasons, each with its HTTP status and its message.
 
-The words are all that an answer says: messages of libraries and of the operating system name paths and
-versions, which are nobody's business on the other side.
+A refusal contains nothing else. Messages of libraries and of the operating system name paths and versions, which must
+not be sent to clients.
 """
 
 from __future__ import annotations
@@ -14,7 +13,7 @@ from vidclf.schema import RejectReason
 
 
 class Problem(StrEnum):
-    """Why a request is turned away, or its video given up for no fault of its own."""
+    """Reasons of the server itself, in addition to the reject reasons of videos."""
 
     BAD_REQUEST = "bad_request"
     CROSS_SITE = "cross_site_request"
@@ -37,6 +36,7 @@ class Problem(StrEnum):
 
 
 Reason = Problem | RejectReason
+"""Every reason that a refusal may have."""
 
 STATUS: dict[Reason, int] = {
     Problem.BAD_REQUEST: 400,
@@ -72,47 +72,50 @@ STATUS: dict[Reason, int] = {
     RejectReason.DECODE_TIMEOUT: 422,
     RejectReason.DECODER_CRASHED: 422,
 }
+"""The HTTP status of each reason."""
 
 WORDS: dict[Reason, str] = {
-    Problem.BAD_REQUEST: "The request is not one that this address understands.",
-    Problem.CROSS_SITE: "The request comes from another site's page.",
-    Problem.HOST_NOT_ALLOWED: "This server does not go by that name; --allowed-hosts lists the names that it goes by.",
-    Problem.UNKNOWN_PATH: "There is nothing at this address.",
-    Problem.UNKNOWN_JOB: "No such job, or its result is no longer kept.",
+    Problem.BAD_REQUEST: "The request is malformed.",
+    Problem.CROSS_SITE: "The request comes from a page of another site.",
+    Problem.HOST_NOT_ALLOWED: "The server does not answer to this host name; --allowed-hosts adds names.",
+    Problem.UNKNOWN_PATH: "There is no such path.",
+    Problem.UNKNOWN_JOB: "There is no such job, or its result is no longer kept.",
     Problem.REQUEST_TIMEOUT: "The request took too long to arrive.",
     Problem.CANCELLED: "The job was cancelled.",
-    Problem.METHOD_NOT_ALLOWED: "This address does not take that method.",
+    Problem.METHOD_NOT_ALLOWED: "This path does not support the method.",
     Problem.UNSUPPORTED_MEDIA_TYPE: "Send multipart/form-data with a part 'file', or application/json with a 'uri'.",
-    Problem.URI_NOT_ALLOWED: "Videos are not fetched from there: its scheme, host, port or address is not allowed.",
+    Problem.URI_NOT_ALLOWED: "The server does not fetch from there: scheme, host, port or address is not allowed.",
     Problem.FETCH_TIMEOUT: "Fetching the video took too long.",
-    Problem.QUEUE_FULL: "As many videos are waiting as may wait; try again in a while.",
-    Problem.TOO_MANY_STREAMS: "As many are listening to progress as may; ask for the job itself instead.",
-    Problem.TOO_MANY_CONNECTIONS: "This address holds as many connections as one address may, or the server does.",
-    Problem.INTERNAL_ERROR: "Something failed here that is not the video's fault; the server's log has more.",
-    Problem.LOADING: "The model is being loaded; try again in a while.",
+    Problem.QUEUE_FULL: "The queue is full; try again later.",
+    Problem.TOO_MANY_STREAMS: "Too many clients listen to events; poll the job instead.",
+    Problem.TOO_MANY_CONNECTIONS: "There are too many connections from this address, or to this server.",
+    Problem.INTERNAL_ERROR: "The server failed; the video is not the cause. The server's log has details.",
+    Problem.LOADING: "The model is still loading; try again later.",
     Problem.STOPPING: "The server is stopping; the video was not classified.",
     Problem.INSUFFICIENT_STORAGE: "The server has no space left for the video.",
-    RejectReason.TOO_LARGE: "The video is larger than this server takes.",
+    RejectReason.TOO_LARGE: "The video is larger than this server accepts.",
     RejectReason.NOT_A_VIDEO: "This is not a video file.",
     RejectReason.UNSUPPORTED_CODEC: "There is no decoder for this video's codec.",
     RejectReason.NOT_FOUND: "There is no video at that URI.",
-    RejectReason.PERMISSION_DENIED: "The video at that URI may not be read.",
+    RejectReason.PERMISSION_DENIED: "The server is not permitted to read the video at that URI.",
     RejectReason.EMPTY_FILE: "The file is empty.",
-    RejectReason.NO_VIDEO_STREAM: "The file holds no video stream.",
-    RejectReason.TRUNCATED: "The file ends before the video does: it was cut off on the way.",
-    RejectReason.DECODE_ERROR: "The video is damaged: none of what it needs could be decoded.",
+    RejectReason.NO_VIDEO_STREAM: "The file contains no video stream.",
+    RejectReason.TRUNCATED: "The file is incomplete: it ends before the video does.",
+    RejectReason.DECODE_ERROR: "The video is damaged: none of the needed frames could be decoded.",
     RejectReason.TOO_FEW_FRAMES: "No frame of the video could be decoded.",
     RejectReason.READ_ERROR: "The video could not be read to its end.",
-    RejectReason.OUT_OF_MEMORY: "Decoding the video takes more memory than one video may have.",
+    RejectReason.OUT_OF_MEMORY: "Decoding the video takes more memory than allowed.",
     RejectReason.DECODE_TIMEOUT: "Decoding the video took too long.",
     RejectReason.DECODER_CRASHED: "The video crashed the decoder.",
 }
+"""The message of each reason."""
 
 RETRY_AFTER_S = 5
+"""Seconds after which a client may try again."""
 
 
 class Refused(Exception):
-    """A request, or a job, ends with a reason."""
+    """Raised to end a request or a job with a reason."""
 
     def __init__(self, reason: Reason) -> None:
         super().__init__(reason.value)
@@ -120,10 +123,10 @@ class Refused(Exception):
 
 
 def problem(reason: Reason) -> dict[str, Any]:
-    """What an answer says of it."""
+    """The JSON object of a refusal."""
     return {"reason": reason.value, "message": WORDS[reason], "status": STATUS[reason]}
 
 
 def problem_headers(reason: Reason) -> list[tuple[str, str]]:
-    """What goes with an answer that tells of it: when to try again, where that may help."""
+    """Headers of a refusal: Retry-After, if trying again may help."""
     return [("Retry-After", str(RETRY_AFTER_S))] if STATUS[reason] in (429, 503, 507) else []

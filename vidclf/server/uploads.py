@@ -1,4 +1,4 @@
-"""Uploads on their way to the disk: a private folder, random names, and a limit that holds while writing."""
+"""Uploads: a private folder with random file names, and a size limit that is checked while writing."""
 
 from __future__ import annotations
 
@@ -21,28 +21,31 @@ from vidclf.schema import RejectReason
 from vidclf.server.refusals import Problem, Refused
 
 FORM_BYTES = 1024**2
-"""What a request may hold beside its video: the parts' headers, and a little more."""
+"""Bytes that a request may contain besides its video, mainly headers of the form's parts."""
 
 MAX_PARTS = 8
+"""Parts of a form, at most."""
 
 MAX_NAME = 120
-"""Characters of a video's name that are shown."""
+"""Characters of a video's name that are displayed, at most."""
 
 PREFIX = "vidclf-serve-"
+"""Beginning of the names of private folders."""
 
 LOCK_FILE = "lock"
-"""Locked as long as the process lives whose folder it is in: the kernel lets go of it, however that ends."""
+"""File that a server keeps locked while it runs. The kernel releases the lock however the process ends."""
 
 NO_SPACE = (errno.ENOSPC, errno.EDQUOT)
-"""What the operating system answers where the disk, or a share of it, is full."""
+"""Error numbers of the operating system for a full disk or an exceeded quota."""
 
 log = logging.getLogger("vidclf.serve")
 
 
 class PrivateFolder:
-    """A new folder that nobody else on the machine may look into; its files' names tell nothing.
+    """A new folder that no other user may read. Its file names are random.
 
-    Whoever makes one sweeps those of servers first that ended without closing theirs.
+    Making one first deletes the folders of servers that ended without closing theirs. Raises ConfigError if the
+    temporary directory is not writable.
     """
 
     def __init__(self) -> None:
@@ -57,26 +60,29 @@ class PrivateFolder:
             ) from error
 
     def new_path(self) -> str:
+        """An unused path in the folder."""
         return os.path.join(self._path, secrets.token_hex(16))
 
     def delete(self, path: str) -> None:
-        """Delete a file that may be gone already."""
+        """Delete a file; do nothing if it does not exist."""
         with suppress(FileNotFoundError):
             os.remove(path)
 
     def names(self) -> list[str]:
+        """Names of the videos in the folder."""
         return [name for name in os.listdir(self._path) if name != LOCK_FILE]
 
     def close(self) -> None:
+        """Delete the folder and release its lock."""
         shutil.rmtree(self._path, ignore_errors=True)
         os.close(self._lock)
 
 
 def sweep_orphans() -> None:
-    """Delete the folders of this user's servers that are no more.
+    """Delete the private folders of this user's servers that no longer run.
 
-    A folder of a living server is locked. One without a lock file is another version's, or just being made: it is
-    left alone.
+    The folder of a running server is locked. A folder without a lock file belongs to another version or is being made:
+    it stays.
     """
     parent = tempfile.gettempdir()
     for name in os.listdir(parent):
@@ -92,7 +98,7 @@ def sweep_orphans() -> None:
         except BlockingIOError:
             continue
         else:
-            log.warning("deleting %s, which a server that has ended left", path)
+            log.warning("deleting %s, the folder of a server that has ended", path)
             shutil.rmtree(path, ignore_errors=True)
         finally:
             os.close(lock)
@@ -100,14 +106,14 @@ def sweep_orphans() -> None:
 
 def _is_own_folder(path: str) -> bool:
     try:
-        found = os.lstat(path)
+        status = os.lstat(path)
     except FileNotFoundError:
         return False
-    return stat.S_ISDIR(found.st_mode) and found.st_uid == os.geteuid()
+    return stat.S_ISDIR(status.st_mode) and status.st_uid == os.geteuid()
 
 
 def _locked(folder: str) -> int:
-    """The descriptor of a new lock file, locked before it has the name by which others look for it."""
+    """The descriptor of a new, locked lock file. It is locked before it gets the name that other servers look for."""
     new, path = os.path.join(folder, f"{LOCK_FILE}.new"), os.path.join(folder, LOCK_FILE)
     lock = os.open(new, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
     fcntl.flock(lock, fcntl.LOCK_EX)
@@ -116,8 +122,11 @@ def _locked(folder: str) -> int:
 
 
 class LimitedFile:
-    """A new file that takes at most `max_bytes`: writing more raises Refused (too_large), as do a full disk
-    (insufficient_storage) and `is_wanted` once it is False (cancelled)."""
+    """A new file with at most `max_bytes`.
+
+    Writing raises Refused: too_large beyond the limit, insufficient_storage on a full disk, and cancelled once
+    `is_wanted` returns False.
+    """
 
     def __init__(self, path: str, max_bytes: int, is_wanted: Callable[[], bool] = lambda: True) -> None:
         self.path = path
@@ -135,7 +144,7 @@ class LimitedFile:
             return self._file.write(content)
 
     def check(self, num_bytes: int) -> None:
-        """Raise Refused unless so many more would fit."""
+        """Raise Refused (too_large) if `num_bytes` more would exceed the limit."""
         if self.size_bytes + num_bytes > self._max_bytes:
             raise Refused(RejectReason.TOO_LARGE)
 
@@ -144,7 +153,7 @@ class LimitedFile:
             self._file.close()
 
     def abandon(self) -> None:
-        """Close it without regard to what could not be written."""
+        """Close the file and ignore errors of writing."""
         with suppress(OSError):
             self._file.close()
 
@@ -173,11 +182,13 @@ def _full_disk_refused() -> Iterator[None]:
 
 
 class UploadRequest(Request):
-    """A request whose files go to a private folder as they are read. Whoever takes one takes it out of
-    `arrived`; what is left there is deleted with the request."""
+    """A request whose files are written to a private folder while they are read.
+
+    A file in `arrived` is deleted at the end of the request, unless somebody has removed it from there.
+    """
 
     folder: PrivateFolder
-    """set by the subclass that a server makes"""
+    """set by a subclass for each server"""
     max_bytes: int
 
     def __init__(self, *arguments: Any, **options: Any) -> None:
@@ -196,7 +207,7 @@ class UploadRequest(Request):
         return file  # type: ignore[return-value]
 
     def discard_uploads(self) -> None:
-        """Close and delete what has not been taken."""
+        """Close and delete the files that are still in `arrived`."""
         for file in self.arrived:
             file.abandon()
             self.folder.delete(file.path)
@@ -204,6 +215,6 @@ class UploadRequest(Request):
 
 
 def shown_name(filename: str | None) -> str:
-    """The last part of a name that a client gave, without control characters; for display only."""
+    """The last part of a client's file name, without control characters. For display only."""
     last = (filename or "").replace("\\", "/").rsplit("/", 1)[-1]
     return "".join(character for character in last if character.isprintable())[:MAX_NAME] or "video"

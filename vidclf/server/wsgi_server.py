@@ -1,20 +1,21 @@
-"""The HTTP server under the application: waitress, with its own refusals in our words.
+"""The HTTP server: waitress, with early refusals, deadlines for slow clients and a limit on connections.
 
-waitress reads a request whole before the application sees it, memory first and then a file without a name.
-So what is refused by its header alone is refused here: too large a body, or a video while the queue is
-full. Such a body is read and thrown away where it is short enough, because a client that is cut off in the
-middle of sending does not read the answer.
+waitress reads a whole request before it calls the application: first into memory, then into a file without a name.
+Some requests can be refused by their header alone: a body that is too large, or a video while the queue is full. This
+module refuses them. It reads and discards such a body if it is short enough, because a client that is cut off while it
+sends does not read the answer.
 
-Slow clients are ended here too (`pace.py`). Where connections run short, one that has not sent a whole header yet
-makes way for the newest, so that nobody can keep the others out by connecting and staying silent.
+This module also ends slow clients (`client_limits.py`). At the limit of connections, one that has not yet sent a whole
+header gives way to the newest. So nobody can lock others out by connecting and staying silent.
 
-The seam: waitress has no public hook before the application, nor any deadline for a header. This module overrides
-`HTTPRequestParser.received`, `HTTPChannel.__init__`, `.received` and `.readable` and `ErrorTask.execute`. It sets
-`server.channel_class`, `server.accepting`, `channel_class.parser_class` and `.error_task_class`. It uses
-`server.active_channels`, `server.trigger.pull_trigger`, `server.task_dispatcher.shutdown`, `channel.request`,
-`.requests`, `.requests_lock`, `.total_outbufs_len`, `.will_close`, `.close_when_flushed` and `parser.body_rcv.buf`.
-None of these is documented, so requirements.txt pins the version of waitress, and `tests/test_gateway.py` holds both
-the version and these names: with another version, go through this list first.
+Undocumented names of waitress: waitress has no public hook before the application, and no deadline for a header. This
+module overrides `HTTPRequestParser.received`, `HTTPChannel.__init__`, `.received` and `.readable` and
+`ErrorTask.execute`. It sets `server.channel_class`, `server.accepting`, `channel_class.parser_class` and
+`.error_task_class`. It uses `server.active_channels`, `server.trigger.pull_trigger`,
+`server.task_dispatcher.shutdown`, `channel.request`, `.requests`, `.requests_lock`, `.total_outbufs_len`,
+`.will_close`, `.close_when_flushed` and `parser.body_rcv.buf`. Therefore requirements.txt pins the version of waitress,
+and `tests/unit/server/test_wsgi_server.py` checks the version and these names. Before a change of version, check this
+list.
 """
 
 from __future__ import annotations
@@ -39,30 +40,31 @@ from waitress.utilities import Error
 
 from vidclf.errors import ConfigError
 from vidclf.schema import RejectReason
+from vidclf.server.body_buffers import DiscardingBuffer, SpaceGuard
 from vidclf.server.client_limits import MAX_CONNECTIONS, ClientPace, client_of
 from vidclf.server.refusals import STATUS, Problem, Reason, problem, problem_headers
-from vidclf.server.uploads import NO_SPACE
 
 HEADER_BYTES = 16 * 1024
+"""Largest header of a request."""
 
 CHANNEL_TIMEOUT_S = 60
-"""Seconds without a byte either way after which a connection is closed."""
+"""Seconds without a byte in either direction after which a connection is closed."""
 
 SPARE_CONNECTIONS = 64
-"""Beyond `MAX_CONNECTIONS`, for those that are being closed: waitress itself would let further clients wait."""
+"""Connections beyond `MAX_CONNECTIONS`, for those being closed. At its own limit waitress lets clients wait."""
 
 STOP_S = 1.5
-"""Seconds that a server which stops gives its answers to be written, and again to be sent."""
+"""Seconds that a stopping server waits for its answers to be written, and again for them to be sent."""
 
 DISCARDED_BODIES = 2
-"""Times the largest body up to which one that is refused is read to its end."""
+"""A refused body is read to its end if it is at most this many times as long as the largest allowed body."""
 
 Admit = Callable[[str, str], Reason | None]
-"""Why a request of this method and path is refused, before its body is read."""
+"""From method and path to the reason for refusing a request before its body is read; None to accept it."""
 
 
 class _Refusal(Error):
-    """A reason of ours where waitress expects an error of its own."""
+    """A reason of this server in the form of waitress's errors."""
 
     def __init__(self, reason: Reason) -> None:
         super().__init__(reason.value)
@@ -70,62 +72,18 @@ class _Refusal(Error):
 
 
 REASONS: dict[int, Reason] = {413: RejectReason.TOO_LARGE, 500: Problem.INTERNAL_ERROR, 501: Problem.BAD_REQUEST}
-"""Of waitress's errors; all others are malformed requests."""
-
-
-class _Discarded:
-    """Takes a body's bytes and keeps none."""
-
-    def __init__(self) -> None:
-        self._num_bytes = 0
-
-    def append(self, content: bytes) -> None:
-        self._num_bytes += len(content)
-
-    def __len__(self) -> int:
-        return self._num_bytes
-
-    def close(self) -> None:
-        """As a buffer's."""
-
-
-class _SpaceGuard:
-    """A body's buffer that keeps nothing any more once the disk is full, so that the client gets to its end and to
-    the answer."""
-
-    def __init__(self, buffer: Any) -> None:
-        self._buffer = buffer
-        self.is_full = False
-
-    def append(self, content: bytes) -> None:
-        try:
-            self._buffer.append(content)
-        except OSError as error:
-            if error.errno not in NO_SPACE:
-                raise
-            with suppress(OSError):  # closing writes again what could not be written
-                self._buffer.close()
-            self._buffer, self.is_full = _Discarded(), True
-
-    def __len__(self) -> int:
-        return len(self._buffer)
-
-    def getfile(self) -> Any:
-        return self._buffer.getfile()
-
-    def close(self) -> None:
-        self._buffer.close()
+"""Reasons for waitress's own errors, by status. All others are malformed requests."""
 
 
 class _Parser(HTTPRequestParser):
-    """Refuses by the header."""
+    """Request parser that refuses a request by its header."""
 
     admit: Admit
     error: Any
     body_rcv: Any
     expect_continue: bool
     _is_discarding = False
-    _body: _SpaceGuard | None = None
+    _body: SpaceGuard | None = None
 
     def received(self, data: bytes) -> int:
         if self._is_discarding:
@@ -137,13 +95,13 @@ class _Parser(HTTPRequestParser):
         if was_in_header and self.headers_finished and not self.empty:
             self._judge()
             if self.error is None and self.body_rcv is not None:
-                self.body_rcv.buf = self._body = _SpaceGuard(self.body_rcv.buf)
+                self.body_rcv.buf = self._body = SpaceGuard(self.body_rcv.buf)
         if self.error is None and self._body is not None and self._body.is_full:
             self.error = _Refusal(Problem.INSUFFICIENT_STORAGE)
         return num_taken
 
     def _judge(self) -> None:
-        """Called once, when the header is complete."""
+        """Accept or refuse the request; called once, when the header is complete."""
         if self.error is None and (reason := self.admit(self.command, self.path)) is not None:
             self.error = _Refusal(reason)
             is_read = self.content_length > 0
@@ -153,15 +111,15 @@ class _Parser(HTTPRequestParser):
             return
         if is_read and not self.expect_continue and self.content_length <= DISCARDED_BODIES * self.max_body_bytes:
             self._is_discarding = True
-            self.body_rcv = FixedStreamReceiver(self.content_length, _Discarded())
+            self.body_rcv = FixedStreamReceiver(self.content_length, DiscardingBuffer())
             self.completed = False
         else:
-            # It has not sent a body yet, or never would be done; and it is not to be told to go on.
+            # The client has not sent its body yet, or the body is too long to read. Do not invite it to continue.
             self.expect_continue = False
             self.completed = True
 
     def refuse(self, reason: Reason) -> None:
-        """Answer with `reason` what has not come to its end."""
+        """Refuse a request that is still incomplete."""
         self.error = _Refusal(reason)
         self.expect_continue = False
         self.completed = True
@@ -172,12 +130,12 @@ class _Parser(HTTPRequestParser):
 
 
 class _Channel(HTTPChannel):
-    """A connection whose client has to keep pace, one of at most so many of its address."""
+    """A connection with a deadline for its client and a limit per address."""
 
     per_address: int
     request: Any
     refused: Callable[[Reason], bytes]
-    """the whole answer to a client that is turned away at the door"""
+    """the whole answer to a client that is refused at connection"""
 
     def __init__(self, server: Any, sock: socket.socket, addr: Any, *arguments: Any, **options: Any) -> None:
         self.pace = ClientPace(time.monotonic())
@@ -188,7 +146,7 @@ class _Channel(HTTPChannel):
 
     @property
     def awaits_header(self) -> bool:
-        """Whether the server owes nothing on this connection and has not got a whole header."""
+        """Whether the server has nothing left to send on this connection and has not received a whole header."""
         is_quiet = not self.requests and not self.total_outbufs_len
         return is_quiet and (self.request is None or not self.request.headers_finished)
 
@@ -203,17 +161,20 @@ class _Channel(HTTPChannel):
         return taken
 
     def readable(self) -> bool:
-        """Asked by the loop at least once a second; waitress has no other clock for a single connection."""
+        """Whether to read from the connection; also checks the client's deadline.
+
+        waitress's loop calls this at least once per second. It has no other clock for a single connection.
+        """
         now_s = time.monotonic()
         if self.requests or self.total_outbufs_len:
-            self.pace.begin(now_s)  # the client waits for the server, not the other way round
+            self.pace.begin(now_s)  # the client waits for the server, so its time does not run
         elif not self.will_close and not self.close_when_flushed and self._is_awaited and self.pace.is_too_slow(now_s):
             self._give_up()
         return bool(super().readable())
 
     @property
     def _is_awaited(self) -> bool:
-        """Whether a request is on its way; between two requests waitress's own timeout holds."""
+        """Whether a request is due. Between two requests waitress's own timeout applies."""
         return self.request is not None or not self._is_kept_alive
 
     def _give_up(self) -> None:
@@ -227,11 +188,11 @@ class _Channel(HTTPChannel):
             self.server.add_task(self)
 
     def _find_room(self, others: list[_Channel]) -> None:
-        """Have a connection without a whole header make way where there are too many, or else this one."""
+        """At the limit of connections, close one without a whole header, or else this one."""
         others = [channel for channel in others if not channel.will_close]
-        own = [channel for channel in others if channel.client == self.client]
-        if len(own) >= self.per_address:
-            crowd = own
+        of_same_client = [channel for channel in others if channel.client == self.client]
+        if len(of_same_client) >= self.per_address:
+            crowd = of_same_client
         elif len(others) >= MAX_CONNECTIONS:
             crowd = others
         else:
@@ -247,7 +208,7 @@ class _Channel(HTTPChannel):
 
 
 class _ErrorTask(ErrorTask):
-    """waitress's own answers, as the application would give them."""
+    """waitress's own refusals in the format of the application's."""
 
     headers: list[tuple[str, str]]
     answered: Callable[[int], None]
@@ -266,22 +227,22 @@ class _ErrorTask(ErrorTask):
 
 @dataclass(frozen=True, kw_only=True)
 class Listener:
-    """A server that is bound to its address."""
+    """A server that listens on its address."""
 
     host: str
     port: int
     _server: Any
     _connections: dict[int, Any]
-    """of waitress: whatever its loop waits for, by file descriptor"""
+    """everything that waitress's loop waits for, by file descriptor"""
 
     def run(self) -> None:
         """Serve until another thread calls `stop`."""
         self._server.run()
 
     def stop(self) -> None:
-        """End `run()`, which another thread is in: no new connection, what is answered is sent, then the end."""
+        """End `run()` in another thread: accept no connection, send the pending answers, close everything."""
         wake = self._server.trigger.pull_trigger
-        self._server.accepting = False  # which its loop reads at every turn
+        self._server.accepting = False  # its loop reads this in every iteration
         self._server.task_dispatcher.shutdown(timeout=STOP_S)
         deadline = time.monotonic() + STOP_S
         while time.monotonic() < deadline and any(
@@ -303,28 +264,41 @@ def listen(
     headers: list[tuple[str, str]],
     answered: Callable[[int], None],
 ) -> Listener:
-    """A server of `application`. `headers` go with its own answers, and `answered` gets their status. ConfigError
-    where the address cannot be had."""
-    # It warns of every request that waits for a thread.
+    """A server of `application` on `host` and `port`.
+
+    The server's own refusals have `headers`, and `answered` is called with their status. Raises ConfigError if the
+    address is not available.
+    """
+    # waitress warns about every request that waits for a thread.
     logging.getLogger("waitress.queue").setLevel(logging.ERROR)
     connections: dict[int, Any] = {}
     server = create_server(
         application,
         connections,
-        # One socket, whatever a name stands for: several would make a server of servers.
+        # One socket even if the name has several addresses: waitress would start one server per socket.
         sockets=[_bound(host, port)],
         threads=threads,
-        # waitress refuses a body of exactly this size too.
+        # waitress also refuses a body of exactly this size.
         max_request_body_size=max_body_bytes + 1,
         max_request_header_size=HEADER_BYTES,
         channel_timeout=CHANNEL_TIMEOUT_S,
         cleanup_interval=CHANNEL_TIMEOUT_S // 4,
         connection_limit=MAX_CONNECTIONS + SPARE_CONNECTIONS,
-        # select() fails for descriptors above 1,023, of which Ray may hold many.
+        # select() fails for descriptors above 1,023, and Ray may hold many.
         asyncore_use_poll=True,
         clear_untrusted_proxy_headers=True,
         ident=None,
     )
+    server.channel_class = _channel_class(per_address, admit, headers, answered)
+    return Listener(
+        host=server.effective_host, port=int(server.effective_port), _server=server, _connections=connections
+    )
+
+
+def _channel_class(
+    per_address: int, admit: Admit, headers: list[tuple[str, str]], answered: Callable[[int], None]
+) -> type[_Channel]:
+    """The class of connections for one server. waitress makes the objects itself, so settings are class attributes."""
 
     def refused(reason: Reason) -> bytes:
         body = json.dumps({"error": problem(reason)})
@@ -333,20 +307,17 @@ def listen(
         answered(STATUS[reason])
         return "\r\n".join([*lines, "Connection: close", "", body]).encode()
 
-    parser = type("_Parser", (_Parser,), {"admit": staticmethod(admit)})
-    error_task = type("_ErrorTask", (_ErrorTask,), {"headers": headers, "answered": staticmethod(answered)})
-    server.channel_class = type(
+    return type(
         "_Channel",
         (_Channel,),
         {
-            "parser_class": parser,
-            "error_task_class": error_task,
+            "parser_class": type("_Parser", (_Parser,), {"admit": staticmethod(admit)}),
+            "error_task_class": type(
+                "_ErrorTask", (_ErrorTask,), {"headers": headers, "answered": staticmethod(answered)}
+            ),
             "per_address": per_address,
             "refused": staticmethod(refused),
         },
-    )
-    return Listener(
-        host=server.effective_host, port=int(server.effective_port), _server=server, _connections=connections
     )
 
 
@@ -360,5 +331,5 @@ def _bound(host: str, port: int) -> socket.socket:
         return socket.create_server(address[:2], family=family)
     except OSError as error:
         raise ConfigError(
-            f"--host and --port must be an address of this machine that is free, got {host}:{port} ({error.strerror})"
+            f"--host and --port must be a free address of this machine, got {host}:{port} ({error.strerror})"
         ) from error

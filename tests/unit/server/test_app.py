@@ -1,4 +1,4 @@
-"""The server's HTTP side over loopback, with nobody to work its queue off: so that it can be full."""
+"""The HTTP API over loopback, without a worker, so that the queue can be full."""
 
 from __future__ import annotations
 
@@ -78,7 +78,7 @@ def url(service: Service) -> Iterator[str]:
 
 
 def chunked(url: str, length: int, end: bytes = b"") -> tuple[int, str]:
-    """The answer to a body whose length nothing tells; read while sending, as the server hangs up."""
+    """Status and reason for a body without a stated length. Both are read before the server closes the connection."""
     with raw_connection(url) as connection:
         head = f"POST /api/classify HTTP/1.1\r\nHost: {url[7:]}\r\nTransfer-Encoding: chunked\r\n"
         connection.sendall(f"{head}Content-Type: {FORM['Content-Type']}\r\n\r\n{length:x}\r\n".encode())
@@ -135,7 +135,7 @@ def test_too_large_is_said_whether_the_header_tells_it_or_not(url: str, service:
     status, answer = header_only(url, 3 * 10**9)
     assert (status, answer["error"]["reason"]) == (413, "too_large")
     assert header_only(url, MAX_BYTES * 2, Expect="100-continue")[0] == 413
-    # Little more than the limit is read to its end, so that the client gets to read the answer.
+    # A body slightly above the limit is read to its end, so that the client can read the answer.
     assert reason(upload(url, bytes(MAX_BYTES + 1))) == (413, "too_large")
     assert reason(upload(url, bytes(MAX_BYTES + FORM_BYTES + 1))) == (413, "too_large")
     assert chunked(url, MAX_BYTES + FORM_BYTES + 1) == (413, "too_large")
@@ -229,7 +229,7 @@ def test_other_sites_pages_may_not_ask(url: str) -> None:
     def ask(**headers: str) -> tuple[int, str]:
         return reason(requests.get(f"{url}/healthz", headers=headers, timeout=10))
 
-    # A page of another site, and a name that its owner has made to point here.
+    # A page of another site, and a name whose owner has let it point to this server.
     assert ask(Origin="https://evil.example") == (403, "cross_site_request")
     assert ask(Origin="null") == (403, "cross_site_request")
     assert ask(Host="evil.example:5000") == (403, "host_not_allowed")
@@ -339,8 +339,8 @@ def test_listeners_hear_that_the_server_stops(url: str, service: Service) -> Non
         service.queue.close()
         lines = list(listener.iter_lines(decode_unicode=True))
     assert [line for line in lines if line.startswith("event: ")][-1] == "event: failed"
-    told = json.loads([line for line in lines if line.startswith("data: ")][-1].removeprefix("data: "))
-    assert told["error"]["reason"] == "stopping"
+    description = json.loads([line for line in lines if line.startswith("data: ")][-1].removeprefix("data: "))
+    assert description["error"]["reason"] == "stopping"
     assert service.folder.names() == []
     assert reason(upload(url, b"content")) == (503, "stopping")
 
@@ -356,14 +356,14 @@ def test_a_full_disk_is_said_while_the_form_is_taken_apart(
         self._file = open("/dev/full", "wb")  # noqa: SIM115 - the upload closes it
 
     monkeypatch.setattr(LimitedFile, "__init__", on_full_disk)
-    for size in (10, 100_000):  # found when it is closed, and when it is written
+    for size in (10, 100_000):  # noticed when the file is closed, and when it is written
         answer = upload(url, bytes(size))
         assert reason(answer) == (507, "insufficient_storage")
         assert answer.headers["Retry-After"] == "5"
     assert service.folder.names() == []
 
 
-# waitress drops a temporary file that it could not fill without closing it.
+# waitress drops a temporary file that it could not write, without closing it.
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
 @pytest.mark.parametrize("is_chunked", [False, True])
 def test_a_full_disk_is_said_while_the_body_comes_in(
@@ -400,7 +400,7 @@ def test_folders_of_dead_servers_are_swept_and_no_others(tmp_path: Path, monkeyp
     assert len(list(dead.iterdir())) == 2
     alive = PrivateFolder()
     assert not dead.exists()
-    # Of another version or just being made; somebody's who thinks of the same name; a link to elsewhere.
+    # A folder of another version or just being made; a foreign folder with a lock; a link to another folder.
     unlocked, other = orphan(tmp_path, "vidclf-serve-unlocked"), orphan(tmp_path, "videos")
     (other / "lock").touch()
     (tmp_path / "vidclf-serve-link").symlink_to(other)
@@ -424,3 +424,12 @@ def test_a_directory_for_uploads_that_cannot_be_written_is_said(
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "none"))
     with pytest.raises(ConfigError, match=r"the directory for uploads must be writable, '.*none' is not"):
         PrivateFolder()
+
+
+def test_the_application_loads_neither_torch_nor_ray_nor_scipy() -> None:
+    script = (
+        "import sys, vidclf.server.app; "
+        "print([name for name in ('torch', 'ray', 'scipy', 'sklearn') if name in sys.modules])"
+    )
+    output = subprocess.run([sys.executable, "-c", script], check=True, capture_output=True, text=True)
+    assert output.stdout == "[]\n"

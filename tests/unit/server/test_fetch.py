@@ -1,4 +1,4 @@
-"""Which URIs a server fetches, and which it never does."""
+"""Allowed and refused URIs, and the outcomes of a fetch."""
 
 from __future__ import annotations
 
@@ -76,7 +76,7 @@ def test_what_is_listed_and_public_is_allowed_at_its_address() -> None:
 @pytest.mark.parametrize(
     "uri",
     [
-        "https://videos.example/",  # just the hosts below it
+        "https://videos.example/",  # only the names below it are listed
         "http://a.videos.example/",  # another scheme
         "https://a.videos.example:8443/",  # another port
         "http://videos.example/",
@@ -107,7 +107,7 @@ def test_a_name_that_leads_inside_or_nowhere_is_refused_although_it_is_listed(na
 
 @pytest.mark.parametrize("host", ["127.0.0.1", "[::1]", "2130706433", "0x7f.1", "localhost", "169.254.169.254"])
 def test_loopback_in_any_spelling_is_refused_even_if_any_host_is_allowed(host: str) -> None:
-    """With the machine's own resolver, which reads all of these as addresses."""
+    """The machine's own resolver reads all of these as addresses."""
     assert refuses(f"http://{host}/", UriPolicy(["http://*"]))
 
 
@@ -128,29 +128,29 @@ def test_an_entry_that_is_none_is_said(entry: str) -> None:
 
 
 def fetched(tmp_path: Path, answer: Iterable[bytes], *, max_bytes: int = 100, timeout_s: float = 10) -> bytes | Reason:
-    """What comes of a fetch from a server that says `answer`, piece by piece, and waits then."""
-    ours, theirs = socket.socketpair()
-    ours.settimeout(10)
+    """Content or refusal of a fetch from a server that sends `answer` piece by piece and then waits."""
+    client, server = socket.socketpair()
+    client.settimeout(10)
 
-    def speak() -> None:
+    def send_answer() -> None:
         for piece in answer:
             try:
-                theirs.sendall(piece)
+                server.sendall(piece)
             except OSError:
                 return
 
-    speaker = threading.Thread(target=speak)
-    speaker.start()
+    sender = threading.Thread(target=send_answer)
+    sender.start()
     file = LimitedFile(str(tmp_path / "video"), max_bytes)
     try:
-        fetch("http://videos.example:8080/a.mp4", POLICY, file, timeout_s, lambda address, port, timeout: ours)
+        fetch("http://videos.example:8080/a.mp4", POLICY, file, timeout_s, lambda address, port, timeout: client)
     except Refused as refused:
         return refused.reason
     finally:
         file.close()
-        ours.close()
-        speaker.join()
-        theirs.close()
+        client.close()
+        sender.join()
+        server.close()
     return (tmp_path / "video").read_bytes()
 
 

@@ -1,4 +1,4 @@
-"""The names that a server answers to."""
+"""Host names that the server answers to."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The line of videos of a server, its memory of results, and what it says of progress."""
+"""The server's queue of videos, its finished jobs, and its estimates of progress."""
 
 from __future__ import annotations
 
@@ -7,8 +7,10 @@ import threading
 import pytest
 
 from vidclf.schema import RejectReason
-from vidclf.server.job_estimates import WORK, JobState, Pace, percent_done
-from vidclf.server.job_queue import MAX_FAILED, MAX_FINISHED, Job, JobQueue
+from vidclf.server.finished_jobs import MAX_FAILED, MAX_FINISHED
+from vidclf.server.job import WORK, Job, JobState
+from vidclf.server.job_estimates import Pace, percent_done
+from vidclf.server.job_queue import JobQueue
 from vidclf.server.refusals import Problem, Refused
 
 
@@ -68,9 +70,9 @@ def test_a_video_is_discarded_before_its_result_is_seen() -> None:
     queue.fail(failed, RejectReason.TRUNCATED)
     assert discarded == ["/private/a.mp4", "/private/b.mp4"]
     assert queue.describe(done)["result"] == {"label": "A"}
-    told = queue.describe(failed)
-    assert told["stage"] == "failed"
-    assert told["error"]["reason"] == "truncated"
+    description = queue.describe(failed)
+    assert description["stage"] == "failed"
+    assert description["error"]["reason"] == "truncated"
 
 
 def test_results_are_forgotten_by_age_and_by_number() -> None:
@@ -96,17 +98,17 @@ def test_who_waits_for_a_change_hears_of_it() -> None:
     queue = JobQueue(1, keep_s=60)
     job = submit(queue)
     version = job.version
-    heard = threading.Event()
+    returned = threading.Event()
 
     def wait() -> None:
         queue.wait_for_change(job, version, 30)
-        heard.set()
+        returned.set()
 
     threading.Thread(target=wait, daemon=True).start()
-    assert not heard.wait(0.05)
+    assert not returned.wait(0.05)
     queue.take(0)
     queue.enter(job, JobState.DECODING)
-    assert heard.wait(5)
+    assert returned.wait(5)
 
 
 def test_a_closed_queue_lets_everyone_go() -> None:
@@ -131,7 +133,7 @@ def test_a_queue_that_closes_fails_what_is_not_done() -> None:
     assert [queue.describe(job)["stage"] for job in (done, running, waiting)] == ["done", "failed", "failed"]
     assert queue.describe(running)["error"]["reason"] == queue.describe(waiting)["error"]["reason"] == "stopping"
     assert sorted(discarded) == ["/private/a.mp4", "/private/b.mp4", "/private/c.mp4"]
-    # What the worker brings then comes too late.
+    # A result of the worker is too late then.
     queue.finish(running, {"label": "A"})
     assert queue.describe(running)["error"]["reason"] == "stopping"
 
@@ -165,7 +167,7 @@ def test_a_cancelled_job_ends_at_once_wherever_it_is() -> None:
     queue.cancel(running.id)
     assert not queue.is_wanted(running)
     assert discarded == ["/private/b.mp4", "/private/a.mp4"]
-    # The worker learns of it at the next stage, and takes the next job when it is done with this one.
+    # The worker notices it at the next state, and takes the next job after it has ended this one.
     with pytest.raises(Refused) as refused:
         queue.enter(running, JobState.CLASSIFYING)
     assert queue.fail(running, refused.value.reason) is Problem.CANCELLED
@@ -197,15 +199,15 @@ def test_time_left_is_learnt_from_videos_before_by_their_size() -> None:
     finish(queue, clock, decode_s=2.0, classify_s=1.0)
     second, third = submit(queue, size_bytes=4000), submit(queue, size_bytes=1000)
     assert queue.describe(second)["eta_s"] == 9.0  # 4 × 2 s of decoding, 1 s of classifying
-    assert queue.describe(third)["eta_s"] == 12.0  # and its own 3 s behind
+    assert queue.describe(third)["eta_s"] == 12.0  # and its own 3 s after that
     queue.take(0)
     queue.enter(second, JobState.DECODING)
     clock.now_s += 4.5
-    told = queue.describe(second)
-    assert (told["eta_s"], told["percent"]) == (4.5, 50.0)
+    description = queue.describe(second)
+    assert (description["eta_s"], description["percent"]) == (4.5, 50.0)
     assert queue.describe(third)["eta_s"] == 7.5
     clock.now_s += 100
-    assert queue.describe(second)["percent"] == pytest.approx(88.9)  # decoding is not over by itself
+    assert queue.describe(second)["percent"] == pytest.approx(88.9)  # elapsed time alone does not end decoding
 
 
 def test_percent_without_an_estimate_is_that_of_the_stage() -> None:

@@ -1,4 +1,4 @@
-"""What a served prediction says of itself."""
+"""Parts of the server's answer: trust parts, segment lengths, quality flags, reasons."""
 
 from __future__ import annotations
 

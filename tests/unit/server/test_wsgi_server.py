@@ -1,4 +1,4 @@
-"""Slow and many clients over loopback, and the names of waitress that the gateway rests on."""
+"""Slow clients and many clients over loopback, and the undocumented names of waitress that the server uses."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ ROOT = Path(__file__).resolve().parents[3]
 
 
 def application(environ: dict[str, Any], start_response: Any) -> list[bytes]:
-    """Says how long the body was."""
+    """A WSGI application that answers with the length of the body."""
     body = environ["wsgi.input"].read()
     start_response("200 OK", [("Content-Type", "text/plain")])
     return [str(len(body)).encode()]
@@ -59,7 +59,7 @@ def served(per_address: int = 64, max_body_bytes: int = 10**6) -> Iterator[str]:
 
 @pytest.fixture
 def hurried(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Half a second where clients have ten."""
+    """Deadlines of half a second instead of ten."""
     monkeypatch.setattr(client_limits, "HEADER_TIMEOUT_S", 0.5)
     monkeypatch.setattr(client_limits, "BODY_WINDOW_S", 0.5)
 
@@ -74,7 +74,7 @@ def test_a_header_has_a_deadline_and_a_body_a_least_rate() -> None:
     client.received(enough - 1, 206.0)
     assert not client.is_too_slow(205 + BODY_WINDOW_S - 0.1)
     assert not client.is_too_slow(205 + BODY_WINDOW_S)
-    # What came in one window does not count in the next.
+    # Bytes of one window do not count in the next.
     client.received(enough - 1, 216.0)
     assert client.is_too_slow(205 + 2 * BODY_WINDOW_S)
 
@@ -202,7 +202,7 @@ def test_what_is_being_answered_is_sent_before_the_end() -> None:
         socket.create_connection(("127.0.0.1", listener.port), timeout=5)
 
 
-def test_waitress_is_the_version_whose_seam_the_gateway_knows() -> None:
+def test_waitress_is_the_version_whose_internal_names_the_server_uses() -> None:
     (pinned,) = re.findall(r"^waitress==(\S+)$", (ROOT / "requirements.txt").read_text(), re.MULTILINE)
     assert importlib.metadata.version("waitress") == pinned == "3.0.2"
     assert list(inspect.signature(HTTPRequestParser.received).parameters) == ["self", "data"]

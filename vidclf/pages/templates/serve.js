@@ -1,6 +1,6 @@
 "use strict";
-// The page of the inference server: send a video, follow its events, show its result. Everything that comes
-// from a video or a file's name goes into the document as text, never as markup.
+// The page of the server: send a video, follow its events, show its result. Text from a video or a file name is
+// inserted as text, never as markup.
 
 const $ = (id) => document.getElementById(id);
 const maxBytes = Number(document.body.dataset.maxBytes);
@@ -9,21 +9,21 @@ const RECENT = "vidclf.recent", MOST_RECENT = 12, SENT_SHARE = 30;
 
 const STEPS = ["uploading", "queued", "fetching", "decoding", "classifying"];
 const TITLES = {
-  too_large: "Too large", not_a_video: "Not a video", unsupported_codec: "Unknown codec", empty_file: "Empty file", truncated: "Cut off",
+  too_large: "Too large", not_a_video: "Not a video", unsupported_codec: "Codec not supported", empty_file: "Empty file", truncated: "Incomplete",
   decode_error: "Damaged", decode_timeout: "Took too long", fetch_timeout: "Took too long", queue_full: "Busy", loading: "Not ready yet",
-  uri_not_allowed: "Not fetched from there", unknown_job: "No longer kept", no_connection: "No connection",
+  uri_not_allowed: "URI not allowed", unknown_job: "Result no longer available", no_connection: "No connection",
 };
 const PARTS = {
-  confidence: ["Confidence", "how sure the ensemble is of the class, calibrated"],
-  margin: ["Lead over the second class", "small where two classes are close"],
-  certainty: ["Concentration", "low where the probability is spread over many classes"],
-  member_agreement: ["Agreement of the members", "low where the ensemble's members see different classes"],
-  view_agreement: ["Agreement of the views", "low where the video backwards, faster or slower looks otherwise"],
-  frame_agreement: ["Agreement of single frames", "low where its frames, one by one, look like another class"],
-  closeness: ["Closeness to what training saw", "low where the video is unlike the videos of its class"],
+  confidence: ["Confidence", "calibrated probability of the class"],
+  margin: ["Lead over the second class", "small if two classes are close"],
+  certainty: ["Concentration", "low if the probability is spread over many classes"],
+  member_agreement: ["Agreement of the members", "low if the members of the ensemble predict different classes"],
+  view_agreement: ["Agreement of the views", "low if the video is classified differently backwards, faster or slower"],
+  frame_agreement: ["Agreement of single frames", "low if single frames look like another class"],
+  closeness: ["Closeness to the training data", "low if the video differs from the videos of its class"],
 };
 const QUALITY = {
-  all_black: "every sampled frame is black", some_black: "some sampled frames are black", blurry: "blurry", mostly_repeated: "most frames repeat the one before",
+  all_black: "every sampled frame is black", some_black: "some sampled frames are black", blurry: "blurry", mostly_repeated: "most frames repeat the previous one",
 };
 
 function h(name, attributes = {}, ...children) {
@@ -51,11 +51,11 @@ function clock(seconds) {
   return minutes < 60 ? `${minutes}:${rest}` : `${Math.floor(minutes / 60)}:${String(minutes % 60).padStart(2, "0")}:${rest}`;
 }
 
-// One video at a time: `run` counts them, so that what comes in late of an earlier one is dropped.
-let run = 0, source = null, sending = null;
+// One video at a time. `current` numbers them, so that late messages about an earlier one are dropped.
+let current = 0, source = null, sending = null;
 
 function begin(name, hasUpload) {
-  run += 1;
+  current += 1;
   if (source) source.close();
   if (sending) sending.abort();
   source = sending = null;
@@ -67,29 +67,29 @@ function begin(name, hasUpload) {
   }
   show(hasUpload ? "uploading" : "queued", 0, null, null);
   $("progress").scrollIntoView({ block: "nearest" });
-  return run;
+  return current;
 }
 
 function show(stage, value, eta, position) {
   const at = STEPS.indexOf(stage);
   $("bar").value = value;
   let waits = "";
-  if (stage === "queued" && position) waits = position === 1 ? "1 video before it" : `${position} videos before it`;
+  if (stage === "queued" && position) waits = position === 1 ? "1 video ahead" : `${position} videos ahead`;
   const left = eta === null || eta === undefined ? "" : `about ${eta < 1 ? "1 s" : clock(Math.round(eta)).replace(".0", "")} left`;
   $("eta").textContent = [waits, left].filter(Boolean).join(", ");
   for (const step of $("steps").children) {
     const place = STEPS.indexOf(step.dataset.step);
     step.className = place < at ? "over" : place === at ? "now" : "";
-    if (place === at && $("said").dataset.stage !== stage) {
-      $("said").textContent = step.textContent;
-      $("said").dataset.stage = stage;
+    if (place === at && $("announcement").dataset.stage !== stage) {
+      $("announcement").textContent = step.textContent;
+      $("announcement").dataset.stage = stage;
     }
   }
 }
 
 function fail(error, name) {
   $("progress").hidden = $("result").hidden = true;
-  $("error-title").textContent = TITLES[error.reason] || "It did not work";
+  $("error-title").textContent = TITLES[error.reason] || "Failed";
   $("error-text").textContent = error.message;
   $("error-reason").textContent = error.reason;
   $("error-name").textContent = name || "";
@@ -97,88 +97,88 @@ function fail(error, name) {
   $("error").scrollIntoView({ block: "nearest" });
 }
 
-const NO_CONNECTION = { reason: "no_connection", message: "The server did not answer. Is it running, and does it take files of this size?" };
+const NO_CONNECTION = { reason: "no_connection", message: "The server did not answer. Is it running, and does it accept files of this size?" };
 
 function sendFile(file) {
-  const mine = begin(file.name, true);
-  if (file.size > maxBytes) return fail({ reason: "too_large", message: `The video is larger than this server takes: ${bytes(file.size)}, the limit is ${bytes(maxBytes)}.` }, file.name);
+  const number = begin(file.name, true);
+  if (file.size > maxBytes) return fail({ reason: "too_large", message: `The video is larger than this server accepts: ${bytes(file.size)}, the limit is ${bytes(maxBytes)}.` }, file.name);
   const form = new FormData();
   form.append("file", file);
   sending = new XMLHttpRequest();
   sending.open("POST", "/api/classify");
   sending.upload.onprogress = (event) => {
-    if (mine === run && event.lengthComputable) show("uploading", (SENT_SHARE * event.loaded) / event.total, null, null);
+    if (number === current && event.lengthComputable) show("uploading", (SENT_SHARE * event.loaded) / event.total, null, null);
   };
-  sending.onerror = () => mine === run && fail(NO_CONNECTION, file.name);
-  sending.onload = () => mine === run && accepted(mine, sending.status, sending.responseText, file.name, SENT_SHARE);
+  sending.onerror = () => number === current && fail(NO_CONNECTION, file.name);
+  sending.onload = () => number === current && accepted(number, sending.status, sending.responseText, file.name, SENT_SHARE);
   sending.send(form);
 }
 
 async function sendUri(uri) {
   const name = uri.split("?")[0].split("/").pop() || uri;
-  const mine = begin(name, false);
+  const number = begin(name, false);
   try {
     const response = await fetch("/api/classify", { method: "POST", headers: { "Content-Type": "application/json" }, body: JSON.stringify({ uri }) });
     const text = await response.text();
-    if (mine === run) accepted(mine, response.status, text, name, 0);
+    if (number === current) accepted(number, response.status, text, name, 0);
   } catch {
-    if (mine === run) fail(NO_CONNECTION, name);
+    if (number === current) fail(NO_CONNECTION, name);
   }
 }
 
-function accepted(mine, status, text, name, from) {
-  let told;
-  try { told = JSON.parse(text); } catch { return fail(NO_CONNECTION, name); }
-  if (status !== 202) return fail(told.error, name);
-  follow(mine, told, from);
+function accepted(number, status, text, name, from) {
+  let answer;
+  try { answer = JSON.parse(text); } catch { return fail(NO_CONNECTION, name); }
+  if (status !== 202) return fail(answer.error, name);
+  follow(number, answer, from);
 }
 
-function follow(mine, job, from) {
+function follow(number, urls, from) {
   const scaled = (value) => from + ((100 - from) * value) / 100;
-  const heard = (told) => {
-    if (mine !== run) return true;
-    if (told.stage === "failed") fail(told.error, told.name);
-    else if (told.stage === "done") finish(told);
-    else show(told.stage, scaled(told.percent), told.eta_s, told.position);
-    return told.stage === "failed" || told.stage === "done";
+  const update = (job) => {
+    if (number !== current) return true;
+    if (job.stage === "failed") fail(job.error, job.name);
+    else if (job.stage === "done") finish(job);
+    else show(job.stage, scaled(job.percent), job.eta_s, job.position);
+    return job.stage === "failed" || job.stage === "done";
   };
-  const events = new EventSource(job.events);
+  const events = new EventSource(urls.events);
   source = events;
   for (const name of ["progress", "done", "failed"]) {
-    events.addEventListener(name, (event) => heard(JSON.parse(event.data)) && events.close());
+    events.addEventListener(name, (event) => update(JSON.parse(event.data)) && events.close());
   }
-  // Where events do not get through, or too many listen, asking does.
+  // If events do not get through, or too many clients listen, poll the job.
   events.onerror = () => {
     events.close();
-    if (mine === run) poll(mine, job.url, heard);
+    if (number === current) poll(number, urls.url, update);
   };
 }
 
-async function poll(mine, url, heard) {
-  while (mine === run) {
+async function poll(number, url, update) {
+  while (number === current) {
     try {
       const response = await fetch(url);
-      const told = await response.json();
-      if (mine !== run) return;
-      if (!response.ok) return fail(told.error);
-      if (heard(told)) return;
+      const job = await response.json();
+      if (number !== current) return;
+      if (!response.ok) return fail(job.error);
+      if (update(job)) return;
     } catch {
-      if (mine === run) fail(NO_CONNECTION);
+      if (number === current) fail(NO_CONNECTION);
       return;
     }
     await new Promise((resolve) => setTimeout(resolve, 1000));
   }
 }
 
-function finish(told) {
-  const row = told.result.prediction;
-  remember({ id: told.id, name: told.name, label: row.top_label, verdict: row.verdict, confidence: row.confidence, at: Date.now() });
-  render(told);
+function finish(job) {
+  const row = job.result.prediction;
+  remember({ id: job.id, name: job.name, label: row.top_label, verdict: row.verdict, confidence: row.confidence, at: Date.now() });
+  render(job);
 }
 
-function render(told) {
+function render(job) {
   $("progress").hidden = $("error").hidden = true;
-  $("result").replaceChildren(verdict(told), h("div", { class: "columns" }, h("div", { class: "stack" }, odds(told.result), facts(told.result)), trust(told.result)), attention(told.result), timeline(told.result));
+  $("result").replaceChildren(verdict(job), h("div", { class: "columns" }, h("div", { class: "stack" }, odds(job.result), facts(job.result)), trust(job.result)), attention(job.result), timeline(job.result));
   $("result").hidden = false;
   $("verdict").focus({ preventScroll: true });
   $("result").scrollIntoView({ block: "start" });
@@ -192,9 +192,10 @@ function verdict({ id, name, result }) {
   const row = result.prediction, { score, threshold } = result.trust, isFar = result.trust.is_out_of_distribution;
   const isAccepted = row.verdict === "accepted";
   const reasons = [];
-  if (score < threshold) reasons.push(`its trust score ${score.toFixed(2)} is below ${threshold.toFixed(2)}, from which on labels are accepted`);
-  if (isFar) reasons.push("it is unlike the videos that training saw");
-  const why = isAccepted ? "Accepted: trusted enough, and like the videos that training saw." : `Not decided, because ${reasons.join(", and ")}. ${row.top_label} is only the most probable class.`;
+  if (threshold > 1) reasons.push("validation supports no trust score, so that every video is abstained on");
+  else if (score < threshold) reasons.push(`its trust score ${score.toFixed(2)} is below the threshold ${threshold.toFixed(2)}`);
+  if (isFar) reasons.push("it is unlike the training data");
+  const why = isAccepted ? "Accepted: the trust score is high enough, and the video is like the training data." : `Abstained, because ${reasons.join(", and ")}. ${row.top_label} is only the most probable class.`;
   const card = (title, value, note, isLow) => h("div", { class: "card" }, h("span", {}, title), h("b", { class: isLow ? "low" : "" }, value), h("span", {}, note));
   return h("section", {},
     h("div", { class: "files" }, h("span", {}, name), h("a", { href: `/api/jobs/${id}`, class: "button" }, "JSON")),
@@ -202,8 +203,8 @@ function verdict({ id, name, result }) {
     h("p", { class: "why" }, why),
     h("div", { class: "cards" },
       card("Confidence", percent(row.confidence), "calibrated", false),
-      card("Trust", score.toFixed(2), `accepted from ${threshold.toFixed(2)}`, score < threshold),
-      card("Distance", row.ood_score.toFixed(2), "above 1: unlike training", isFar),
+      card("Trust", score.toFixed(2), threshold > 1 ? "no video is accepted" : `accepted from ${threshold.toFixed(2)}`, score < threshold),
+      card("Distance", row.ood_score.toFixed(2), "above 1: unlike training data", isFar),
       card("Disagreement", percent(row.member_disagreement), `between ${row.member_probabilities.length} members`, row.member_disagreement > 0.25)));
 }
 
@@ -215,7 +216,7 @@ function odds(result) {
     list.append(h("span", { class: isTop ? "top-name" : "", title: name }, name), h("i", { class: isTop ? "top" : "", "--p": (100 * share).toFixed(2), "aria-hidden": "true" }), h("span", { class: "n" }, percent(share)));
   }
   const rest = ranked.slice(12).reduce((sum, [, share]) => sum + share, 0);
-  return section("Probabilities", "Of each class, calibrated on validation.", list, ranked.length > 12 ? h("p", { class: "soft small after" }, `and ${ranked.length - 12} more, ${percent(rest)} together`) : null);
+  return section("Probabilities", "Probability of each class, calibrated on the validation split.", list, ranked.length > 12 ? h("p", { class: "soft small after" }, `and ${ranked.length - 12} more, ${percent(rest)} together`) : null);
 }
 
 function trust(result) {
@@ -223,15 +224,15 @@ function trust(result) {
   const low = result.trust.parts.filter((part) => part.effect < -0.05);
   for (const part of result.trust.parts) {
     const [title, meaning] = PARTS[part.name] || [part.name, ""], isLow = low.includes(part);
-    const said = `${part.effect < 0 ? "−" : "+"}${Math.abs(part.effect).toFixed(2)}`;
+    const effect = `${part.effect < 0 ? "−" : "+"}${Math.abs(part.effect).toFixed(2)}`;
     list.append(h("li", { class: isLow ? "low" : "" },
       h("b", {}, isLow ? `${title}: low` : title),
-      h("div", { class: `effect ${part.effect < 0 ? "minus" : ""}`, role: "img", "aria-label": `${said} in log-odds`, title: `${said} in log-odds` }, h("i", { "--p": ((50 * Math.abs(part.effect)) / most).toFixed(1) })),
+      h("div", { class: `effect ${part.effect < 0 ? "minus" : ""}`, role: "img", "aria-label": `${effect} in log-odds`, title: `${effect} in log-odds` }, h("i", { "--p": ((50 * Math.abs(part.effect)) / most).toFixed(1) })),
       h("small", {}, part.typical === null ? `${meaning}: ${percent(part.value)}` : `${meaning}; ${plain(part.value)} here, ${plain(part.typical)} on average`)));
   }
   const names = low.map((part) => (PARTS[part.name] || [part.name])[0].toLowerCase());
-  const note = names.length ? `What takes trust away: ${names.join(", ")}.` : "Nothing takes trust away.";
-  return section(`Trust ${result.trust.score.toFixed(2)}, and why`, `The estimated probability that the class is right. ${note}`, list);
+  const note = names.length ? `Reduced by: ${names.join(", ")}.` : "Nothing reduces it.";
+  return section(`Trust score ${result.trust.score.toFixed(2)} and its parts`, `The estimated probability that the class is right. ${note}`, list);
 }
 
 function attention(result) {
@@ -254,7 +255,7 @@ function attention(result) {
     }
     strip.append(figure);
   }
-  return section("What the ensemble looked at", `Attention of ${row.num_frames} sampled frames over the video; below, those with the largest share of it, as the model saw them.`, svg, clockLine(length), strip);
+  return section("Attention over time", `Attention of the ${row.num_frames} sampled frames. Below: the frames with the largest shares, as the model sees them.`, svg, clockLine(length), strip);
 }
 
 function clockLine(length) {
@@ -263,41 +264,41 @@ function clockLine(length) {
 
 function timeline(result) {
   const row = result.prediction, { segments, segment_length_s } = result.timeline, length = Math.max(row.duration_s, 1e-9);
-  const line = h("div", { class: "line", role: "img", "aria-label": "classes over the video; the table below has them" }), body = h("tbody"), seen = new Set();
+  const line = h("div", { class: "line", role: "img", "aria-label": "classes over the video; the table below lists them" }), body = h("tbody"), shown = new Set();
   let at = 0;
   for (const segment of segments) {
     if (segment.start_s > at) line.append(h("i", { class: "gap", "--w": (100 * (segment.start_s - at)) / length }));
     at = Math.min(segment.end_s, length);
-    seen.add(segment.top_label);
+    shown.add(segment.top_label);
     const span = `${clock(segment.start_s)} to ${clock(segment.end_s)}`, sure = percent(segment.confidence);
     line.append(h("i", { class: tone(segment.top_label), "--w": (100 * Math.max(at - segment.start_s, 0)) / length, "--s": (100 * segment.confidence).toFixed(0), title: `${span}: ${segment.top_label} ${sure}` }));
     body.append(h("tr", {}, h("td", { class: "n" }, span), h("td", {}, segment.top_label), h("td", { class: "n" }, sure), h("td", { class: "n" }, String(segment.num_frames))));
   }
-  const legend = h("ul", { class: "legend" }, ...classes.filter((name) => seen.has(name)).map((name) => h("li", { class: tone(name) }, h("i"), name)));
+  const legend = h("ul", { class: "legend" }, ...classes.filter((name) => shown.has(name)).map((name) => h("li", { class: tone(name) }, h("i"), name)));
   const head = h("tr", {}, ...["time", "class", "confidence", "frames"].map((name) => h("th", { scope: "col", class: name === "class" ? "" : "n" }, name)));
   const table = h("details", {}, h("summary", {}, segments.length === 1 ? "The segment" : `All ${segments.length} segments`), h("table", { class: "wide" }, h("thead", {}, head), body));
-  return section("Timeline", `Segments of ${segment_length_s} s, each classified from its own frames; the paler, the less sure.`, line, clockLine(length), legend, table);
+  return section("Timeline", `Segments of ${segment_length_s} s, each classified from its own frames. Paler means less confident.`, line, clockLine(length), legend, table);
 }
 
 function facts(result) {
   const row = result.prediction;
-  const flags = result.quality.length ? result.quality.map((name) => h("span", { class: "tag warn" }, QUALITY[name] || name)) : [h("span", { class: "tag good" }, "nothing found wrong with the pictures")];
+  const flags = result.quality.length ? result.quality.map((name) => h("span", { class: "tag warn" }, QUALITY[name] || name)) : [h("span", { class: "tag good" }, "no defects found")];
   const mean = (values) => values.reduce((sum, value) => sum + value, 0) / values.length;
   const pairs = {
     duration: clock(row.duration_s), size: `${row.width} × ${row.height}, ${bytes(row.size_bytes)}`, codec: row.video_codec,
-    "frame rate": row.framerate === null ? "not told" : `${row.framerate.toFixed(2)} a second`, "frames sampled": String(row.num_frames),
+    "frame rate": row.framerate === null ? "unknown" : `${row.framerate.toFixed(2)} per second`, "frames sampled": String(row.num_frames),
     brightness: `${mean(row.luma_mean).toFixed(0)} of 255`, sharpness: mean(row.sharpness).toFixed(0), ensemble: row.ensemble_id,
   };
   return section("The video", null, h("div", { class: "flags" }, ...flags), h("dl", {}, ...Object.entries(pairs).flatMap(([name, value]) => [h("dt", {}, name), h("dd", {}, value)])));
 }
 
-// Results are the server's; this browser remembers which ones it asked for.
+// The server keeps the results. This browser keeps the list of its own jobs.
 function remembered() {
   try { return JSON.parse(localStorage.getItem(RECENT)) || []; } catch { return []; }
 }
 
 function keep(entries) {
-  try { localStorage.setItem(RECENT, JSON.stringify(entries.slice(0, MOST_RECENT))); } catch { /* a browser that keeps nothing shows nothing */ }
+  try { localStorage.setItem(RECENT, JSON.stringify(entries.slice(0, MOST_RECENT))); } catch { /* no storage: the list stays empty */ }
   list();
 }
 
@@ -317,28 +318,28 @@ function list() {
 }
 
 async function reopen(entry) {
-  const mine = begin(entry.name, false);
+  const number = begin(entry.name, false);
   try {
     const response = await fetch(`/api/jobs/${encodeURIComponent(entry.id)}`);
-    const told = await response.json();
-    if (mine !== run) return;
-    if (response.ok) render(told);
-    else fail(told.error, entry.name);
+    const job = await response.json();
+    if (number !== current) return;
+    if (response.ok) render(job);
+    else fail(job.error, entry.name);
   } catch {
-    if (mine === run) fail(NO_CONNECTION, entry.name);
+    if (number === current) fail(NO_CONNECTION, entry.name);
   }
 }
 
 async function watchServer() {
-  let wait = 15000, state = "gone", said = "no connection";
+  let wait = 15000, state = "gone", message = "no connection";
   try {
     const response = await fetch("/healthz");
     state = response.ok ? "ready" : "loading";
-    said = response.ok ? "ready" : "loading the model …";
+    message = response.ok ? "ready" : "loading the model …";
     if (!response.ok) wait = 1000;
   } catch { wait = 3000; }
-  if ($("state").textContent !== said) {
-    $("state").textContent = said;
+  if ($("state").textContent !== message) {
+    $("state").textContent = message;
     $("state").className = `state ${state}`;
   }
   $("file").disabled = state !== "ready";
@@ -351,7 +352,7 @@ $("file").addEventListener("change", () => {
   $("file").value = "";
 });
 for (const name of ["dragover", "drop"]) {
-  // Anywhere on the page, since a file that misses would replace the page.
+  // On the whole page: a file dropped beside the field would replace the page.
   window.addEventListener(name, (event) => event.preventDefault());
 }
 let over = 0;

@@ -1,0 +1,48 @@
+"""Finished jobs of the server, bounded by number and age.
+
+Failures have their own bound, so that no number of failures displaces a result.
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+
+from vidclf.server.job import Job, JobState
+
+MAX_FINISHED = 64
+"""Results that are kept, about 100 KB each. The oldest are dropped first."""
+
+MAX_FAILED = 256
+"""Failures that are kept, about 100 bytes each. They displace each other, never a result."""
+
+
+class FinishedJobs:
+    """Results and failures in the order in which they ended. Not safe for several threads: the queue holds its lock."""
+
+    def __init__(self, keep_s: float) -> None:
+        """`keep_s`: seconds that a job is kept, at most."""
+        self._keep_s = keep_s
+        self._jobs: dict[JobState, OrderedDict[str, Job]] = {
+            JobState.DONE: OrderedDict(),
+            JobState.FAILED: OrderedDict(),
+        }
+
+    def add(self, job: Job) -> None:
+        """Keep a job whose state is final."""
+        self._jobs[job.stage][job.id] = job
+
+    def find(self, job_id: str) -> Job | None:
+        return next((jobs[job_id] for jobs in self._jobs.values() if job_id in jobs), None)
+
+    def remove(self, job: Job) -> None:
+        del self._jobs[job.stage][job.id]
+
+    def drop_old(self, now_s: float) -> None:
+        """Drop jobs beyond the bounds on number and age. `now_s` is on the queue's clock."""
+        for stage, most in ((JobState.DONE, MAX_FINISHED), (JobState.FAILED, MAX_FAILED)):
+            jobs = self._jobs[stage]
+            while jobs:
+                oldest = next(iter(jobs.values()))
+                if len(jobs) <= most and now_s - oldest.ended_s <= self._keep_s:
+                    break
+                del jobs[oldest.id]
