@@ -13,8 +13,8 @@ from datetime import UTC, datetime
 def write(stage: str, video_id: str, seconds: float, outcome: str) -> None:
     """Print one JSON line for a video.
 
-    Its keys are `time` (UTC), `stage`, `video_id`, `seconds` (the worker's time for the video) and `outcome` ("ok" or the
-    reject reason).
+    Its keys are `time` (UTC), `stage`, `video_id`, `seconds` (the worker's time for the video) and `outcome` ("ok" or
+    the reject reason).
     """
     event = {
         "time": datetime.now(UTC).isoformat(timespec="milliseconds"),
