@@ -59,7 +59,7 @@ def connect() -> ClusterResources:
         # The output of workers stays in their log files; their errors reach the driver as exceptions.
         ray.init(include_dashboard=False, log_to_driver=False, logging_level=logging.ERROR)
     logging.getLogger("ray.data").setLevel(logging.WARNING)
-    # Ray Data logs each exception with its whole trace before it raises it. The code that catches it writes the message.
+    # Ray Data logs each exception with its whole trace before it raises it. The code that catches it prints a message.
     for name in ("exceptions", "_internal.execution.streaming_executor_state"):
         logging.getLogger(f"ray.data.{name}").setLevel(logging.CRITICAL)
     logging.getLogger("ray.data._internal.progress").setLevel(logging.ERROR)  # it advertises its progress bars

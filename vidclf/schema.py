@@ -4,7 +4,7 @@ Every file that one stage writes and another reads has its schema here. Each tab
 before it is written, so that a changed column shows up in the stage that changed it and not two stages later.
 All types are plain Arrow (no extension types): pandas, DuckDB and Polars read the files without vidclf.
 
-Letters for shapes: T sampled frames, D features, C classes.
+Shapes: T sampled frames, D features, C classes.
 """
 
 from __future__ import annotations
@@ -28,7 +28,6 @@ class Verdict(StrEnum):
 
 
 VERDICTS = tuple(Verdict)
-"""The verdicts in their order: accepted, abstained."""
 
 
 class Look(StrEnum):
@@ -177,11 +176,10 @@ def frames_at(side: int) -> pa.Schema:
 
 
 def decoded(sides: Sequence[int]) -> pa.Schema:
-    """Output rows of the decode stage: manifest columns, and either a decoded video or a reject reason.
+    """Output rows of the decode stage: manifest columns, then either a decoded video or a reject reason.
 
-    A decoded video has its facts and one struct `view_<i>` of frames per model resolution in `sides`. A rejected video
-    has `reject_reason` and `reject_message`; its other columns are null.
-    """
+    A decoded video has its facts and one struct `view_<i>` of frames per model resolution in `sides`. A rejected one
+    has `reject_reason` and `reject_message`, and nulls elsewhere."""
     return pa.schema(
         [
             *[field for field in MANIFEST if field.name != "size_bytes"],
@@ -284,8 +282,7 @@ def stored_predictions(num_classes: int) -> pa.Schema:
     """Predictions that were made from stored features instead of videos: as `predictions`, with more nullable columns.
 
     Facts from decoding are null if the features do not contain them. An HDF5 file contains only `num_frames`. It does
-    not name its videos either, so `video_uri` is the file and the row number (`FILE#ROW`).
-    """
+    not name its videos either, so `video_uri` is the file and the row number (`FILE#ROW`)."""
     unknown = {field.name for field in (*_VIDEO_FIELDS, *_PICTURE_FIELDS)} - {"num_frames"}
     return pa.schema(
         [field.with_nullable(field.nullable or field.name in unknown) for field in predictions(num_classes)]

@@ -100,10 +100,8 @@ def _store(root: str) -> tuple[fs.FileSystem, str]:
 
 
 def sibling(location: str, path: str) -> str:
-    """The location of a `path` that was listed on the filesystem of `location`.
-
-    A URI gets the scheme and the options of `location`; for a local `location` it is the path itself.
-    """
+    """The location of a `path` that was listed on the filesystem of `location`: with the scheme and the options of that
+    URI, or the path itself if `location` is local."""
     parts = _URI.fullmatch(location)
     return location.split("://", 1)[0] + "://" + path + (parts[3] or "" if parts else "") if is_uri(location) else path
 
@@ -227,7 +225,7 @@ def publish(location: str, write: Callable[[Any], None]) -> None:
                 shutil.copyfileobj(spool, stream, SPOOLED_BYTES)
         return
     filesystem.create_dir(posixpath.dirname(path), recursive=True)
-    # The temporary name starts with the final one, because Ray Data removes the leftovers of a killed write task by that
+    # The temporary name starts with the final one, because Ray Data removes leftovers of a killed write task by that
     # prefix. The audit recognises a leftover by its ending.
     temporary = f"{path}.{uuid.uuid4().hex}.tmp"
     try:
@@ -328,11 +326,8 @@ class Shard:
 
 
 def read_all(locations: list[str], columns: list[str]) -> Iterator[tuple[str, Shard | Exception]]:
-    """Pairs of location and content for many Parquet files, in order; several files are read at the same time.
-
-    A file that cannot be read gives its error in place of a `Shard`. The `columns` of several files must fit into
-    memory together.
-    """
+    """Each location with its `Shard`, or with the error if it cannot be read, in order. Several files are read at the same
+    time, so their `columns` must fit into memory together."""
     with ThreadPoolExecutor(READ_THREADS) as pool:
         yield from zip(locations, pool.map(lambda location: _read_shard(location, columns), locations), strict=True)
 
