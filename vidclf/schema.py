@@ -170,8 +170,7 @@ def frames_at(side: int) -> pa.Schema:
     """The frames of a video at one model resolution, side × side pixels, with their quality.
 
     `frames` is a list of T fixed-size binaries of side² × 3 bytes (RGB, row-major uint8). With this layout T may differ
-    from row to row, the bytes are contiguous over a block, and no extension type is needed.
-    """
+    from row to row, the bytes are contiguous over a block, and no extension type is needed."""
     return pa.schema([*_PICTURE_FIELDS, pa.field("frames", pa.list_(pa.binary(side * side * 3)), nullable=False)])
 
 
@@ -257,8 +256,7 @@ def segments(num_classes: int) -> pa.Schema:
     """Segments: one row per segment of a classified video that contains a sampled frame; at least one per video.
 
     Segment `segment_index` covers the half-open range [`start_s`, `end_s`) of the video; the last one ends with the
-    video. `probabilities` [C] are computed from its `num_frames` frames alone and calibrated like those of the video.
-    """
+    video. `probabilities` [C] are computed from its `num_frames` frames alone and calibrated like those of the video."""
     return pa.schema(
         [
             pa.field(VIDEO_ID, pa.string(), nullable=False),
@@ -328,8 +326,7 @@ def trials(parameters: dict[str, pa.DataType]) -> pa.Schema:
     and `val_loss` are those of the validation split at `best_epoch`. This number counts from 1 into the `epoch_…`
     lists, which continue through restarts after a collapse. They are null if the trial failed in its first epoch.
     `started_s` and `ended_s` (one entry per epoch) are seconds of Unix time. `duration_s` excludes the time between a
-    kill and the resubmission. `settings` is JSON with all fields of `FitConfig`; `parameters` are the searched ones.
-    """
+    kill and the resubmission. `settings` is JSON with all fields of `FitConfig`; `parameters` are the searched ones."""
     return pa.schema(
         [
             pa.field("trial_id", pa.string(), nullable=False),

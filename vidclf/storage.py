@@ -326,8 +326,8 @@ class Shard:
 
 
 def read_all(locations: list[str], columns: list[str]) -> Iterator[tuple[str, Shard | Exception]]:
-    """Each location with its `Shard`, or with the error if it cannot be read, in order. Several files are read at the same
-    time, so their `columns` must fit into memory together."""
+    """Each location with its `Shard`, or with the error if it cannot be read, in order. Several files are read at once,
+    so their `columns` must fit into memory together."""
     with ThreadPoolExecutor(READ_THREADS) as pool:
         yield from zip(locations, pool.map(lambda location: _read_shard(location, columns), locations), strict=True)
 
