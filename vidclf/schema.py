@@ -255,8 +255,8 @@ def _segment_fields(num_classes: int) -> list[pa.Field]:
 def segments(num_classes: int) -> pa.Schema:
     """Segments: one row per segment of a classified video that contains a sampled frame; at least one per video.
 
-    Segment `segment_index` covers the half-open range [`start_s`, `end_s`) of the video; the last one ends with the
-    video. `probabilities` [C] are computed from its `num_frames` frames alone and calibrated like those of the video."""
+    Segment `segment_index` covers the half-open range [`start_s`, `end_s`) of the video, the last one up to its
+    end. `probabilities` [C] are computed from its `num_frames` frames alone and calibrated like those of the video."""
     return pa.schema(
         [
             pa.field(VIDEO_ID, pa.string(), nullable=False),

@@ -280,6 +280,6 @@ def test_a_full_disk_of_any_job_is_one_line(
         cli.run(DiffConfig, job)
     assert stop.value.code == 1
     assert capsys.readouterr().err == (
-        "diff.py: the disk is full ([Errno 28] No space left on device: 'x'); what is done is kept: free some of it "
+        "diff.py: the disk is full ([Errno 28] No space left on device: 'x'); finished work is kept: free some space "
         "and submit the same job again\n"
     )
