@@ -55,9 +55,9 @@ def summary(config: IndexConfig, manifest: pa.Table, listing: Listing, unchanged
     num_with_credentials = sum(map(credentials.has_credentials, manifest["video_uri"].to_pylist()))
     if num_with_credentials:
         lines.append(
-            f"  credentials: {num_with_credentials} locations hold a password, a signature or a token, which {config.output} keeps "
-            "to read them again; list s3:// or gs:// locations, and give credentials by the environment or a profile "
-            "(AWS_PROFILE), to keep it free of them"
+            f"  credentials: {num_with_credentials} locations contain a password, a signature or a token, and so does "
+            f"{config.output}, because jobs need them to read the videos; to keep it free of them, list s3:// or gs:// "
+            "locations and give credentials by the environment or a profile (AWS_PROFILE)"
         )
     if listing.ignored:
         lines.append("  ignored, by extension: " + ", ".join(f"{ext} {n}" for ext, n in listing.ignored.items()))
