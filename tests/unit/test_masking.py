@@ -113,6 +113,6 @@ def test_index_says_that_its_manifest_keeps_credentials(tmp_path: Path) -> None:
     (line,) = [line for line in index.summary(config, listing.manifest, listing, False).splitlines() if "cred" in line]
     assert line == (
         "  credentials: 2 locations contain a password, a signature or a token, and so does m.parquet, because jobs "
-        "need them to read the videos; to keep it free of them, list s3:// or gs:// locations and give credentials by the "
-        "environment or a profile (AWS_PROFILE)"
+        "need them to read the videos; to keep it free of them, list s3:// or gs:// locations and give credentials by "
+        "the environment or a profile (AWS_PROFILE)"
     )
