@@ -1,4 +1,4 @@
-"""Wrong arguments: one line, before torch and Ray are imported."""
+"""Wrong inputs and outputs are refused in one line, before torch and Ray are imported."""
 
 from __future__ import annotations
 
@@ -150,7 +150,7 @@ def test_a_configuration_in_the_output_is_refused_only_where_it_would_be_deleted
 
 
 def _called(config: Any) -> Callable[[], object]:
-    """The library's function for a job, on nothing that it gets to."""
+    """A call of the library's function for a job, with placeholders for arguments that it never reaches."""
     if isinstance(config, ExtractConfig):
         from vidclf.pipeline.extract import extract
 
