@@ -14,8 +14,8 @@ from vidclf.config import (
     IndexConfig,
     ServeConfig,
     TrainConfig,
+    fields,
 )
-from vidclf.config import fields
 from vidclf.config.fields import check_known, differences, parse_fractions, parse_size
 from vidclf.errors import ConfigError
 

@@ -71,7 +71,8 @@ class SamplingOptions(Options):
     or from a random position, see --clip-duration. keyframes: only frames that decode without other frames, which is
     much cheaper but only roughly even."""
     clip_duration: float | None = None
-    """Length of the clip in seconds. Required with --sampling middle and random, not allowed otherwise."""
+    """Length of the clip in seconds. Required with --sampling middle and random, not allowed otherwise. (default:
+    none)"""
     skip_edges: Annotated[float, within("[0, 0.5)")] = 0.0
     """Fraction of the duration that is skipped at the start of each video and again at its end, for example to leave
     out titles and credits."""
