@@ -38,7 +38,7 @@ class DryRunOptions(Options):
     """Output"""
 
     dry_run: bool = False
-    """Print what the job would do, including deletions, and stop. No file is changed."""
+    """Print what the job would do, including what it would delete, and stop without changing any file."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -48,7 +48,7 @@ class OutputOptions(LeaseOptions, DryRunOptions):
     output: str
     """Output directory. A job that is submitted again with the same directory continues where it stopped."""
     overwrite: bool = False
-    """Delete what this job wrote into the output directory before, and start from scratch. Refused if the directory
+    """Delete the earlier output of this job from the output directory, and start from scratch. Refused if the directory
     holds other files."""
 
 
