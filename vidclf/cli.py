@@ -36,10 +36,10 @@ Writes = Callable[[Config], list[Output]]
 EXIT_OK = 0
 
 EXIT_DIFFERENCES = 1
-"""The job found differences (audit, diff), or stopped before its end."""
+"""The job finished and found differences: `audit` and `diff`."""
 
 EXIT_ERROR = 1
-"""An unexpected error, with a traceback."""
+"""The job stopped before its end (one line), or failed unexpectedly (traceback)."""
 
 EXIT_USAGE = 2
 """Wrong configuration or input, in one line."""
@@ -63,6 +63,7 @@ def run(config_class: type[Config], job: Callable[[Config], int], writes: Writes
 
 
 def _run(config_class: type[Config], job: Callable[[Config], int], writes: Writes[Config] | None) -> int:
+    """Parse, check, take the leases and run the job; the exit code, also after an exception."""
     name = sys.argv[0].rsplit("/", 1)[-1]
     try:
         config, config_file = _parsed(config_class, sys.argv[1:], name)
@@ -76,7 +77,7 @@ def _run(config_class: type[Config], job: Callable[[Config], int], writes: Write
         return EXIT_USAGE
     except RunStopped as stopped:
         print(f"{name}: {stopped}", file=sys.stderr)
-        return EXIT_ERROR_BUDGET if isinstance(stopped, ErrorBudgetExceeded) else EXIT_DIFFERENCES
+        return EXIT_ERROR_BUDGET if isinstance(stopped, ErrorBudgetExceeded) else EXIT_ERROR
     except Exception as error:
         if storage.is_disk_full(error):
             print(
@@ -84,7 +85,7 @@ def _run(config_class: type[Config], job: Callable[[Config], int], writes: Write
                 "the same job again",
                 file=sys.stderr,
             )
-            return EXIT_DIFFERENCES
+            return EXIT_ERROR
         traceback.print_exc()  # printed here, so that credentials in it are masked
         return EXIT_ERROR
 
@@ -166,6 +167,8 @@ def _parser(config_class: type, prog: str | None) -> _Parser:
 
 
 class _Parser(argparse.ArgumentParser):
+    """A parser that raises ConfigError instead of printing its usage and exiting."""
+
     def error(self, message: str) -> typing.NoReturn:
         raise ConfigError(f"{message}; see --help")
 
@@ -239,6 +242,7 @@ def finish(config: Any, summaries: Mapping[str, dict[str, Any]] | None) -> int:
 
 
 def _without_credentials(value: Any) -> Any:
+    """A value of a configuration with the credentials of its locations masked."""
     if isinstance(value, list):
         return [_without_credentials(item) for item in value]
     return credentials.masked(value) if isinstance(value, str) else value

@@ -49,6 +49,7 @@ class _FunctionActor:
         self._function: Callable[..., Any] | None = None
 
     def call(self, *arguments: Any) -> Any:
+        """The result of the function for these arguments."""
         if self._function is None:
             self._function = self._make()
         return self._function(*arguments)

@@ -22,7 +22,8 @@ POLL_INTERVAL_S = 0.5
 class Observer(Protocol):
     """Receiver of every report of counts, such as the Prometheus metrics of a pipeline."""
 
-    def observe(self, counts: dict[str, float]) -> None: ...
+    def observe(self, counts: dict[str, float]) -> None:
+        """Take one report: counts to add, by name."""
 
 
 class Tally:
