@@ -115,7 +115,9 @@ def check_outputs(config: Any, config_file: str | None = None) -> None:
         if isinstance(output.kind, FileKind):
             for name, location in inputs:
                 if outputs.real(location) == outputs.real(output.location):
-                    raise ConfigError(f"{output.flag} {output.location}: is what {name} names; choose another name")
+                    raise ConfigError(
+                        f"{output.flag} {output.location}: is also the file of {name}; choose another name"
+                    )
             outputs.check_file(output.kind, output.flag, output.location)
             continue
         others = [(other.flag, other.location) for other in all_outputs if other is not output]

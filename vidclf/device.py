@@ -68,8 +68,8 @@ def memory_fraction(share: float, total_bytes: int) -> float:
     fraction = min(share, 1.0) - CONTEXT_BYTES / total_bytes
     if fraction <= 0:
         raise ConfigError(
-            f"a worker's share of a GPU must be above {CONTEXT_BYTES / total_bytes:.3f}, which the CUDA context takes "
-            f"of {total_bytes / 1024**3:.1f} GiB, got {share:g}"
+            f"a worker's share of a GPU must be above {CONTEXT_BYTES / total_bytes:.3f}, the part that the CUDA context "
+            f"takes of {total_bytes / 1024**3:.1f} GiB, got {share:g}"
         )
     return fraction
 
@@ -78,7 +78,7 @@ def unusable_text(torch_version: str, cuda_version: str | None) -> str:
     """Error message, with remedies, for a GPU that Ray counts and torch cannot use."""
     built = f"is built for CUDA {cuda_version}" if cuda_version else "is built without CUDA"
     return (
-        f"Ray counts a GPU that torch cannot use: torch {torch_version} {built}, which takes NVIDIA's driver "
+        f"Ray counts a GPU that torch cannot use: torch {torch_version} {built}, which needs NVIDIA's driver "
         f"{LEAST_DRIVER} or later (see nvidia-smi on the node); update the driver or the machine's image, or run "
         "without GPUs (--gpus-per-cnn-worker 0, --gpus-per-member 0, --gpus-per-trial 0, serve --gpus 0)"
     )

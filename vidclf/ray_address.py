@@ -70,7 +70,7 @@ def named_cluster(environ: Mapping[str, str]) -> Cluster | None:
         return None
     return Cluster(
         address=address,
-        origin=f"the file {path}, which a `ray start` left",
+        origin=f"the file {path}, which `ray start` wrote",
         remedy="start that cluster again, or remove the file to use this machine alone",
     )
 
@@ -113,5 +113,5 @@ def _check_sockets(environ: Mapping[str, str]) -> None:
     if num_bytes > MAX_SOCKET_BYTES:
         raise ConfigError(
             f"temporary directory {os.path.dirname(folder)}: is {num_bytes - MAX_SOCKET_BYTES} bytes too long for "
-            f"Ray's sockets, whose paths may have {MAX_SOCKET_BYTES}; set RAY_TMPDIR to a shorter one, such as /tmp"
+            f"Ray's sockets, whose paths may have at most {MAX_SOCKET_BYTES} bytes; set RAY_TMPDIR to a shorter one, such as /tmp"
         )

@@ -226,7 +226,7 @@ def test_a_cluster_that_does_not_answer_is_named_with_its_origin(
     write(tmp_path / "ray/ray_current_cluster", f"127.0.0.1:{port}\n")
     with pytest.raises(ConfigError) as error:
         ray_address.check_ray({"RAY_TMPDIR": str(tmp_path)})
-    assert f"from the file {tmp_path}/ray/ray_current_cluster, which a `ray start` left: no cluster" in str(error.value)
+    assert f"from the file {tmp_path}/ray/ray_current_cluster, which `ray start` wrote: no cluster" in str(error.value)
     with pytest.raises(ConfigError, match="must be host:port"):
         ray_address.check_ray({"RAY_ADDRESS": "nonsense"})
     assert ray_address.NUM_TRIES * ray_address.CONNECT_TIMEOUT_S + 1 <= 15

@@ -47,5 +47,5 @@ class ClassifyConfig(DecisionOptions, EnsembleOptions, PipelineConfig):
                 require(not getattr(self, name), name, rule, getattr(self, name))
         if self.progressive:
             for name in ("features", "save_features", "segments"):
-                rule = "left out with --progressive, which does not look at all frames of every video"
+                rule = "left out with --progressive, which does not decode all frames of every video"
                 require(not getattr(self, name), name, rule, getattr(self, name))
