@@ -68,8 +68,8 @@ def memory_fraction(share: float, total_bytes: int) -> float:
     fraction = min(share, 1.0) - CONTEXT_BYTES / total_bytes
     if fraction <= 0:
         raise ConfigError(
-            f"a worker's share of a GPU must be above {CONTEXT_BYTES / total_bytes:.3f}, the part that the CUDA context "
-            f"takes of {total_bytes / 1024**3:.1f} GiB, got {share:g}"
+            f"a worker's share of a GPU must be above {CONTEXT_BYTES / total_bytes:.3f}, the part that the CUDA "
+            f"context takes of {total_bytes / 1024**3:.1f} GiB, got {share:g}"
         )
     return fraction
 

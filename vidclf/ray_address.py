@@ -113,5 +113,6 @@ def _check_sockets(environ: Mapping[str, str]) -> None:
     if num_bytes > MAX_SOCKET_BYTES:
         raise ConfigError(
             f"temporary directory {os.path.dirname(folder)}: is {num_bytes - MAX_SOCKET_BYTES} bytes too long for "
-            f"Ray's sockets, whose paths may have at most {MAX_SOCKET_BYTES} bytes; set RAY_TMPDIR to a shorter one, such as /tmp"
+            f"Ray's sockets, whose paths may have at most {MAX_SOCKET_BYTES} bytes; "
+            "set RAY_TMPDIR to a shorter one, such as /tmp"
         )
