@@ -1,7 +1,7 @@
-"""The main job on the sample archive, the way a user would type it: `make demo` runs this.
+"""Demonstration: all jobs, from index to report, on the sample archive. `make demo` runs this script.
 
-Each step is the command line it prints, run in this process so that Ray starts once for all of
-them. Everything lands in demo/; a second run finds it done.
+Each step prints its command line and runs it in this process, so that Ray starts only once. All outputs are in demo/; a
+second run finds them finished.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ STEPS = (
     " --backbone efficientnet_lite0 --num-frames 16",
     "jobs/train.py --features demo/features --output demo/ensemble --config examples/demo_train.yaml",
     "jobs/classify.py --manifest demo/manifest.parquet --ensemble demo/ensemble --output demo/predictions"
-    # The sample archive has too few sources to support a risk.
+    # The sample archive has too few sources for a trust threshold that supports --abstain-risk.
     " --accept-uncertified",
     "jobs/audit.py --run demo/predictions",
     "jobs/evaluate.py --predictions demo/predictions --manifest demo/manifest.parquet --output demo/report",

@@ -31,7 +31,7 @@ def main(config: AuditConfig) -> int:
             stale, gone = stale_videos(run)
             report(differences, pa.array(stale, pa.string()), "stale: changed since they were done")
             if gone:
-                print(f"  {len(gone)} of the ok videos cannot be looked at now (for one {gone[0]})")
+                print(f"  {len(gone)} of the ok videos cannot be read now (for one {gone[0]})")
         for difference in differences:
             print(f"  {difference}")
         num_differences += len(differences)

@@ -14,31 +14,26 @@ from vidclf.archive.manifest import list_archive, read_manifest
 from vidclf.config import ClassifyConfig
 from vidclf.runs.layout import Run
 from vidclf.runs.lease import Output
-from vidclf.runs.summary import summary_text
 
 
 def main(config: ClassifyConfig) -> int:
     if config.features:
         from vidclf.features.spec import read_spec
 
-        read_spec(config.features[0])  # refuses what is no run of features
+        read_spec(config.features[0])  # raises ConfigError unless it is a directory of features
         manifest = read_manifest(Run(config.features[0]).manifest_file, config.limit)
     elif config.manifest is not None:
         manifest = read_manifest(config.manifest, config.limit)
     else:
-        assert config.input is not None  # one of the three, says ClassifyConfig
+        assert config.input is not None  # ClassifyConfig requires one of the three
         manifest = list_archive(config.input, labelled=False).manifest
-    from vidclf.classification.classify import classify  # here, because it imports torch and Ray, which takes seconds
+    from vidclf.classification.classify import classify  # imported here: it imports torch and Ray, which takes seconds
 
-    summaries = classify(config, manifest)
-    if summaries is not None:
-        cli.write_run_config(config, config.output)
-        for run, summary in summaries.items():
-            print(summary_text(run, summary))
-    return cli.EXIT_OK
+    return cli.finish(config, classify(config, manifest))
 
 
 def writes(config: ClassifyConfig) -> list[Output]:
+    """The directories that the job writes, whose leases it holds."""
     outputs = [Output(location=config.output)]
     if config.save_features is not None:
         outputs.append(Output(location=config.save_features, flag="--save-features"))

@@ -1,8 +1,8 @@
-"""Compare two classifications of the same videos; a release gate with --max-flip-rate.
+"""Compare two classifications of the same videos; with --max-flip-rate, a release gate.
 
 python jobs/diff.py --before predictions_a/ --after predictions_b/ --output diff/ --max-flip-rate 0.02
 
-Exit code 1 where more than that share of the videos changed their most probable class.
+The exit code is 1 if more than this share of the videos changed their most probable class.
 """
 
 import sys
@@ -16,7 +16,7 @@ from vidclf.runs.lease import Output
 
 
 def main(config: DiffConfig) -> int:
-    from vidclf.reports import diff  # here, because it imports scipy and torch, which takes seconds
+    from vidclf.reports import diff  # imported here: it imports scipy and torch, which takes seconds
 
     result = diff.diff(config)
     if result is None:

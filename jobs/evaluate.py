@@ -15,7 +15,7 @@ from vidclf.runs.lease import Output
 
 
 def main(config: EvaluateConfig) -> int:
-    from vidclf.reports import evaluate  # here, because it imports torch, which takes seconds
+    from vidclf.reports import evaluate  # imported here: it imports torch, which takes seconds
 
     evaluation = evaluate.evaluate(config)
     if evaluation is not None:

@@ -1,4 +1,4 @@
-"""Embed sampled frames of every video of a manifest.
+"""Compute features of sampled frames of every video of a manifest, with a pretrained CNN.
 
 python jobs/extract.py --manifest manifest.parquet --output features/ --backbone efficientnet_v2_s
 """
@@ -12,19 +12,13 @@ from vidclf import cli
 from vidclf.archive.manifest import read_manifest
 from vidclf.config import ExtractConfig
 from vidclf.runs.lease import Output
-from vidclf.runs.summary import summary_text
 
 
 def main(config: ExtractConfig) -> int:
     manifest = read_manifest(config.manifest, config.limit)
-    from vidclf.pipeline.extract import extract  # here, because it imports torch and Ray, which takes seconds
+    from vidclf.pipeline.extract import extract  # imported here: it imports torch and Ray, which takes seconds
 
-    summaries = extract(config, manifest)
-    if summaries is not None:
-        cli.write_run_config(config, config.output)
-        for run, summary in summaries.items():
-            print(summary_text(run, summary))
-    return cli.EXIT_OK
+    return cli.finish(config, extract(config, manifest))
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""List an archive into a manifest.
+"""List the videos of an archive in a manifest, split by source.
 
 python jobs/index.py --input DIR|URI|LIST --output manifest.parquet [--split 0.7,0.2,0.1] [--seed 0]
 """
@@ -43,6 +43,7 @@ def main(config: IndexConfig) -> int:
 
 
 def summary(config: IndexConfig, manifest: pa.Table, listing: Listing, unchanged: bool) -> str:
+    """The summary for a terminal: counts per label and split, locations with credentials, and ignored files."""
     state = "would be written" if config.dry_run else "unchanged" if unchanged else "written"
     lines = [
         f"{config.output}: {manifest.num_rows} videos from {len(set(manifest['group'].to_pylist()))} sources, {state}"
@@ -51,12 +52,12 @@ def summary(config: IndexConfig, manifest: pa.Table, listing: Listing, unchanged
     for label in sorted({label for label, _ in rows if label}):
         shares = ", ".join(f"{split} {rows[label, split]}" for split in SPLITS if rows[label, split])
         lines.append(f"  {label}: {shares or rows[label, None]}")
-    num_open = sum(map(credentials.has_credentials, manifest["video_uri"].to_pylist()))
-    if num_open:
+    num_with_credentials = sum(map(credentials.has_credentials, manifest["video_uri"].to_pylist()))
+    if num_with_credentials:
         lines.append(
-            f"  credentials: {num_open} locations hold a password, a signature or a token, which {config.output} keeps "
-            "to read them again; list s3:// or gs:// locations, and give credentials by the environment or a profile "
-            "(AWS_PROFILE), to keep it free of them"
+            f"  credentials: {num_with_credentials} locations contain a password, a signature or a token, and so does "
+            f"{config.output}, because jobs need them to read the videos; to keep it free of them, list s3:// or gs:// "
+            "locations and give credentials by the environment or a profile (AWS_PROFILE)"
         )
     if listing.ignored:
         lines.append("  ignored, by extension: " + ", ".join(f"{ext} {n}" for ext, n in listing.ignored.items()))

@@ -1,4 +1,4 @@
-"""Measure a sample of an archive, and say what a cluster needs for all of it.
+"""Measure a sample of an archive, and estimate workers, time and cost for processing all of it.
 
 python jobs/plan.py --input DIR|URI|LIST [--cpus 64 --gpus 4] [--write job.yaml]
 python jobs/plan.py --input DIR|URI|LIST --deadline 24 [--prices prices.yaml] [--write job.yaml]
@@ -16,7 +16,7 @@ from vidclf.config import PlanConfig
 
 def main(config: PlanConfig) -> int:
     manifest = list_archive(config.input, labelled=False).manifest
-    from vidclf.planning.plan import plan  # here, because it imports torch, which takes seconds
+    from vidclf.planning.plan import plan  # imported here: it imports torch, which takes seconds
 
     print(plan(config, manifest))
     return cli.EXIT_OK

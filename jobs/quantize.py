@@ -1,4 +1,4 @@
-"""Make weights of 8-bit integers for CPUs, calibrated on frames of some videos.
+"""Convert the weights of a backbone to 8-bit integers for CPUs, calibrated on frames of some videos.
 
 python jobs/quantize.py --input DIR|URI|LIST --backbone resnet50 --output resnet50-int8.safetensors
 """
@@ -16,7 +16,7 @@ from vidclf.runs.lease import Output
 
 def main(config: QuantizeConfig) -> int:
     manifest = list_archive(config.input, labelled=False).manifest
-    from vidclf.backbones.int8_calibration import quantize  # here, because it imports torch, which takes seconds
+    from vidclf.backbones.int8_calibration import quantize  # imported here: it imports torch, which takes seconds
 
     print(quantize(config, manifest))
     return cli.EXIT_OK

@@ -1,4 +1,4 @@
-"""Classify single videos over HTTP, with a page to drop them on.
+"""Classify single videos over HTTP, with a web page for uploads.
 
 python jobs/serve.py --ensemble ensemble/ [--host 127.0.0.1] [--port 5000] [--gpus 0.25]
 """
@@ -13,7 +13,7 @@ from vidclf.config import ServeConfig
 
 
 def main(config: ServeConfig) -> int:
-    from vidclf.server.serve import serve  # here, because it imports torch and Ray, which takes seconds
+    from vidclf.server.serve import serve  # imported here: it imports torch and Ray, which takes seconds
 
     serve(config)
     return cli.EXIT_OK

@@ -17,45 +17,54 @@ from vidclf.runs.lease import Output
 
 
 def main(config: TrainConfig) -> int:
-    # Here, because they take seconds, and the second one imports torch and Ray.
+    # Imported here, because they take seconds; vidclf.training.train imports torch and Ray.
     from vidclf.features.feature_set import read_features
     from vidclf.features.spec import read_spec, read_weights_location
 
     for directory in (*config.features, *config.first_look):
-        read_spec(directory)  # refuses what is no run of features
+        read_spec(directory)  # raises ConfigError unless it is a directory of features
     from vidclf.training.train import train
 
     features = [read_features(directory) for directory in config.features]
-    looks = [read_features(directory) for directory in config.first_look]
-    summary = train(config, features, [read_weights_location(directory) for directory in config.features], looks)
+    first_looks = [read_features(directory) for directory in config.first_look]
+    weights = [read_weights_location(directory) for directory in config.features]
+    summary = train(config, features, weights, first_looks)
     if summary is None:
         return cli.EXIT_OK
     cli.write_run_config(config, config.output)
-    verb = "trained" if config.import_reference is None else "imported"
-    calibrated = "calibrated anew" if summary["was_calibrated"] else "everything was done already"
-    done = f"{summary['num_trained']} {verb}" if summary["num_trained"] else calibrated
-    sizes = sorted({f"{member['num_parameters'] / 1e6:.1f}" for member in summary["members"]}, key=float)
-    print(
-        f"{config.output}: {len(summary['members'])} members of {' or '.join(sizes)} M parameters, {done}; "
-        f"on {summary['num_val_videos']} validation videos: {_scores(summary)}"
-    )
-    is_mixed = len({member["backbone"] for member in summary["members"]}) > 1
-    for index, member in enumerate(summary["members"]):
-        best = member["best"]
-        classes = dict(zip(summary["val_f1"], best["val_f1"], strict=True))
-        named = f" ({member['backbone']})" if is_mixed else ""
-        print(f"  member {index}{named}: {_scores({**best, 'val_f1': classes})}; {_origin(member)}")
+    print(summary_text(config, summary))
     return cli.EXIT_OK
 
 
+def summary_text(config: TrainConfig, summary: dict[str, Any]) -> str:
+    """The summary for a terminal: one line for the ensemble, then one per member."""
+    verb = "trained" if config.import_reference is None else "imported"
+    calibrated = "calibrated anew" if summary["was_calibrated"] else "everything was done already"
+    work = f"{summary['num_trained']} {verb}" if summary["num_trained"] else calibrated
+    sizes = sorted({f"{member['num_parameters'] / 1e6:.1f}" for member in summary["members"]}, key=float)
+    lines = [
+        f"{config.output}: {len(summary['members'])} members of {' or '.join(sizes)} M parameters, {work}; "
+        f"on {summary['num_val_videos']} validation videos: {_scores(summary)}"
+    ]
+    has_several_backbones = len({member["backbone"] for member in summary["members"]}) > 1
+    for index, member in enumerate(summary["members"]):
+        best = member["best"]
+        f1_by_class = dict(zip(summary["val_f1"], best["val_f1"], strict=True))
+        backbone = f" ({member['backbone']})" if has_several_backbones else ""
+        lines.append(f"  member {index}{backbone}: {_scores({**best, 'val_f1': f1_by_class})}; {_origin(member)}")
+    return "\n".join(lines)
+
+
 def _origin(member: dict[str, Any]) -> str:
+    """The checkpoint from which a member was imported, or its best epoch and the training time."""
     if "imported_from" in member:
         return f"from {member['imported_from']}"
-    again = f", attempt {member['best']['attempt']}" if member["attempts"] > 1 else ""
-    return f"epoch {member['best']['number']}{again}, {member['epochs']} run in {member['duration_s']:.0f} s"
+    attempt = f", attempt {member['best']['attempt']}" if member["attempts"] > 1 else ""
+    return f"epoch {member['best']['number']}{attempt}, {member['epochs']} run in {member['duration_s']:.0f} s"
 
 
 def _scores(values: dict[str, Any]) -> str:
+    """Accuracy and F1 scores on the validation split, and the class with the lowest F1."""
     worst = min(values["val_f1"], key=values["val_f1"].__getitem__)
     return (
         f"accuracy {values['val_accuracy']:.3f}, macro F1 {values['val_macro_f1']:.3f}, weighted F1 "

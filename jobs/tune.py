@@ -1,9 +1,9 @@
-"""Search for the model and the recipe with the best macro F1 on validation.
+"""Search for the model and training recipe with the best macro F1 on the validation split.
 
 python jobs/tune.py --features features/ --space tune_configs/default.yaml --output tune/ --num-samples 32
 python jobs/train.py --config tune/best.yaml --output ensemble/
 
-Exit code 1 where no trial ends with a score.
+The exit code is 1 if no trial ends with a score.
 """
 
 import sys
@@ -17,12 +17,12 @@ from vidclf.runs.lease import Output
 
 
 def main(config: TuneConfig) -> int:
-    # Here, because they take seconds, and the second one imports torch and Ray.
+    # Imported here, because they take seconds; vidclf.tuning.tune imports torch and Ray.
     from vidclf.features.feature_set import read_features
     from vidclf.features.spec import read_spec, read_weights_location
 
     for directory in config.features:
-        read_spec(directory)  # refuses what is no run of features
+        read_spec(directory)  # raises ConfigError unless it is a directory of features
     from vidclf.reports import tuning_page
     from vidclf.tuning.tune import tune
 

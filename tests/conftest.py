@@ -1,5 +1,7 @@
-"""Ray for the tests that need it, on loopback without a token. `pytest -m gpu` runs the GPU tests; all others see no
-GPU."""
+"""Environment of all tests, and one Ray cluster for the tests that need it.
+
+The cluster runs on loopback without a token. `pytest -m gpu` runs the GPU tests only; all other tests see no GPU.
+"""
 
 from __future__ import annotations
 
@@ -9,18 +11,18 @@ import shutil
 import tempfile
 from collections.abc import Iterator
 
-# Ray reads these when it is imported; jobs that tests start inherit them.
+# Ray reads these variables on import; jobs that tests start inherit them.
 os.environ["RAY_AUTH_MODE"] = "disabled"
 os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
-# A Ray of the tests' own, whatever cluster runs on this machine.
+# Tests start their own Ray, even if another cluster runs on this machine.
 os.environ["RAY_ADDRESS"] = "local"
-# Models here are tiny: threads would spend their time waiting for each other. torch reads it at import.
+# Models in tests are tiny, and several threads would only wait for each other. torch reads the variable on import.
 os.environ["OMP_NUM_THREADS"] = "1"
 
-# Where workers on a GPU compute is each test's to set.
+# Each test that needs a pretended GPU sets this variable itself.
 os.environ.pop("VIDCLF_GPU_DEVICE", None)
 
-# What tests convert is not the user's, and workers of theirs find it.
+# A cache of converted backbones for the tests and their workers, separate from the cache of the user.
 os.environ["VIDCLF_CACHE"] = tempfile.mkdtemp(prefix="vidclf-tests-")
 
 import pytest
@@ -29,11 +31,12 @@ import torch
 
 def pytest_configure(config: pytest.Config) -> None:
     if not is_of_gpu(config):
-        # Many tests count on CPUs alone. CUDA reads it when it is first used, which is later, as jobs do.
+        # Many tests expect a machine without GPUs. CUDA reads the variable at its first use, which comes later.
         os.environ["CUDA_VISIBLE_DEVICES"] = ""
 
 
 def is_of_gpu(config: pytest.Config) -> bool:
+    """Whether only the GPU tests were selected."""
     return str(config.option.markexpr).strip() == "gpu"
 
 
@@ -52,6 +55,7 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 
 @pytest.fixture(scope="session")
 def ray_session() -> Iterator[None]:
+    """Ray in this process, started once for all tests that use it."""
     import ray
 
     ray.init(num_cpus=2, include_dashboard=False, log_to_driver=False, logging_level=logging.ERROR)

@@ -1,6 +1,7 @@
-"""A job's arguments, checked within a second: before torch and Ray are imported, and before anything is deleted.
+"""Checks of a job's inputs and outputs before it starts: within a second, without torch and Ray, before any deletion.
 
-Inputs that cannot be read, outputs that cannot be written or belong to somebody else, and outputs that hold an input.
+Refused are inputs that cannot be read, outputs that cannot be written or contain other files, and outputs that contain
+an input.
 """
 
 from __future__ import annotations
@@ -28,6 +29,7 @@ from vidclf.runs import output_files, outputs
 from vidclf.runs.output_files import FileKind, Kind
 
 DIRECTORY, FILE, EITHER = "a directory", "a file", "a file or a directory"
+"""What an input must be, in the words of the messages."""
 
 INPUTS = {
     "input": EITHER,
@@ -45,21 +47,25 @@ INPUTS = {
     "prices": FILE,
     "weights": FILE,
 }
-"""Fields of all jobs that name something to read, and what it must be where it is on this machine."""
+"""Fields of all jobs that name an input. A local input must be of the given sort."""
 
 FILE_ENDINGS = (".h5", ".hdf5", ".parquet")
-"""Endings of files that may stand for a directory: an HDF5 file for features, a table for predictions."""
+"""Endings of files that are accepted in place of a directory: HDF5 files for features, a table for predictions."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Output:
-    """A place that a job writes to."""
+    """A location that a job writes."""
 
     flag: str
+    """the flag that names it, such as --output"""
     location: str
     kind: Kind | FileKind
+    """which files the job writes there"""
     overwrite: bool = False
+    """whether `--overwrite` is given"""
     can_overwrite: bool = False
+    """whether the job has `--overwrite`, which messages then suggest"""
 
 
 OUTPUTS: dict[type, dict[str, Kind | FileKind]] = {
@@ -73,11 +79,11 @@ OUTPUTS: dict[type, dict[str, Kind | FileKind]] = {
     QuantizeConfig: {"output": output_files.QUANTIZED},
     PlanConfig: {"write": output_files.POOLS},
 }
-"""Fields of each job that name something to write."""
+"""Fields of each job that name an output, with the kind of output."""
 
 
 def check(config: Any, config_file: str | None = None) -> None:
-    """ConfigError where a job must not begin, by its arguments alone; `config_file` is that of `--config`."""
+    """Raise ConfigError if the arguments alone show that the job must not start; `config_file` is from `--config`."""
     for field, location in named_inputs(config):
         _check_input(field, location)
     check_outputs(config, config_file)
@@ -96,21 +102,27 @@ def needs_ray(config: Any) -> bool:
 
 
 def check_outputs(config: Any, config_file: str | None = None) -> None:
-    """ConfigError where an output of a job belongs to somebody else, or an input is, holds or lies in it."""
+    """Raise ConfigError if an output contains other files, or if it and an input overlap.
+
+    Overlap means that they are the same location, or that one of them contains the other. The file of `--config` counts
+    as an input if `--overwrite` would delete it.
+    """
     inputs = [(flag(field), location) for field, location in named_inputs(config)]
     if config_file is not None and getattr(config, "overwrite", False):
         inputs.append(("--config", config_file))
-    written = list(named_outputs(config))
-    for output in written:
+    all_outputs = list(named_outputs(config))
+    for output in all_outputs:
         if isinstance(output.kind, FileKind):
             for name, location in inputs:
                 if outputs.real(location) == outputs.real(output.location):
-                    raise ConfigError(f"{output.flag} {output.location}: is what {name} names; choose another name")
+                    raise ConfigError(
+                        f"{output.flag} {output.location}: is also the file of {name}; choose another name"
+                    )
             outputs.check_file(output.kind, output.flag, output.location)
             continue
-        others = [(other.flag, other.location) for other in written if other is not output]
+        others = [(other.flag, other.location) for other in all_outputs if other is not output]
         for name, location in [*inputs, *others]:
-            _refuse_shared(output, name, location)
+            _check_apart(output, name, location)
         outputs.check(
             output.kind,
             output.flag,
@@ -121,7 +133,7 @@ def check_outputs(config: Any, config_file: str | None = None) -> None:
 
 
 def named_outputs(config: Any) -> Iterator[Output]:
-    """Where a job writes."""
+    """The outputs of a job."""
     for field, kind in OUTPUTS.get(type(config), {}).items():
         location = getattr(config, field)
         if location is not None:
@@ -133,7 +145,10 @@ def named_outputs(config: Any) -> Iterator[Output]:
 
 
 def named_inputs(config: Any) -> Iterator[tuple[str, str]]:
-    """What a job reads, by the fields that name it. Names of published weights and of classes are no locations."""
+    """Pairs of field and location for all inputs of a job.
+
+    Values that are names, not locations, are left out: published weights and class names.
+    """
     for field in INPUTS:
         value = getattr(config, field, None)
         for location in (value,) if isinstance(value, str) else value or ():
@@ -143,20 +158,22 @@ def named_inputs(config: Any) -> Iterator[tuple[str, str]]:
 
 
 def flag(field: str) -> str:
+    """The flag of a configuration field: `--first-look` for `first_look`."""
     return f"--{field.replace('_', '-')}"
 
 
 def would_delete(config: Any) -> str:
-    """What a job with `--overwrite` would delete, a line per file; empty without it."""
-    named = [
+    """The files that a job with `--overwrite` would delete, one line per file; empty without the flag."""
+    lines = [
         outputs.would_delete(output.kind, output.location)
         for output in named_outputs(config)
         if output.overwrite and isinstance(output.kind, Kind)
     ]
-    return "\n".join(filter(None, named))
+    return "\n".join(filter(None, lines))
 
 
-def _refuse_shared(output: Output, name: str, location: str) -> None:
+def _check_apart(output: Output, name: str, location: str) -> None:
+    """Raise ConfigError if a directory to write overlaps the `location` given with the flag `name`."""
     if outputs.lies_in(location, output.location):
         is_same = outputs.lies_in(output.location, location)
         where = "is" if is_same else "holds"
@@ -168,8 +185,10 @@ def _refuse_shared(output: Output, name: str, location: str) -> None:
 
 
 def _check_input(field: str, location: str) -> None:
-    """ConfigError where a local input is of the wrong sort or cannot be read; what is not there is its reader's to
-    refuse."""
+    """Raise ConfigError if a local input is of the wrong sort or cannot be read.
+
+    A missing input passes: the code that reads it reports it with more detail.
+    """
     if storage.is_uri(location) and not location.startswith("file://"):
         return
     path = storage.canonical(location)
@@ -189,5 +208,5 @@ def _check_input(field: str, location: str) -> None:
     except OSError as error:
         raise ConfigError(f"{flag(field)} {location}: cannot be read ({error.strerror})") from None
     if expected != EITHER and is_directory != (expected == DIRECTORY):
-        found = DIRECTORY if is_directory else FILE
-        raise ConfigError(f"{flag(field)} {location}: must be {expected}, is {found}")
+        actual = DIRECTORY if is_directory else FILE
+        raise ConfigError(f"{flag(field)} {location}: must be {expected}, is {actual}")

@@ -1,4 +1,7 @@
-"""From a configuration dataclass to flags, YAML keys, --help and exit codes."""
+"""Command line of every job: flags, YAML files, `--help` and exit codes, derived from its configuration dataclass.
+
+`run` is the whole main program of a job. Flags override the YAML file of `--config`, which overrides the defaults.
+"""
 
 from __future__ import annotations
 
@@ -11,7 +14,7 @@ import sys
 import textwrap
 import traceback
 import typing
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import MISSING, asdict, fields
 from typing import Any, Literal, TextIO, TypeVar
@@ -28,27 +31,31 @@ from vidclf.runs.lease import Output
 Config = TypeVar("Config")
 
 Writes = Callable[[Config], list[Output]]
-"""From a configuration to what its job writes."""
+"""Function from a configuration to the outputs of its job, whose leases the job holds."""
 
 EXIT_OK = 0
 
 EXIT_DIFFERENCES = 1
+"""The job finished and found differences: `audit` and `diff`."""
 
 EXIT_ERROR = 1
+"""The job stopped before its end (one line), or failed unexpectedly (traceback)."""
 
 EXIT_USAGE = 2
+"""Wrong configuration or input, in one line."""
 
 EXIT_ERROR_BUDGET = 3
+"""More videos were rejected than `--max-error-rate` allows."""
 
 
 def run(config_class: type[Config], job: Callable[[Config], int], writes: Writes[Config] | None = None) -> None:
-    """Parse the command line into `config_class`, call `job` with it and exit with its code.
+    """Parse the command line into `config_class`, call `job` with it, and exit with the code that it returns.
 
-    While the job runs it holds the leases of what it `writes`, unless it is a dry run.
+    While the job runs, it holds the leases of the outputs that `writes` returns, unless it is a dry run.
 
-    A ConfigError, from parsing or from the job's own checks, is one line on stderr and exit code 2; a
-    run that stopped before its end is one line, and 3 where too many videos failed, else 1, as a full disk is;
-    anything else that a job lets through is a bug or a broken cluster: traceback, exit code 1.
+    A ConfigError, from parsing or from the checks of the job, is one line on stderr and exit code 2. A job that stopped
+    before its end is one line too; the exit code is 3 if too many videos were rejected, otherwise 1. A full disk is one
+    line and 1. Any other exception is a bug or a broken cluster: traceback, exit code 1.
     """
     with _masked_output():
         code = _run(config_class, job, writes)
@@ -56,10 +63,11 @@ def run(config_class: type[Config], job: Callable[[Config], int], writes: Writes
 
 
 def _run(config_class: type[Config], job: Callable[[Config], int], writes: Writes[Config] | None) -> int:
+    """Parse, check, take the leases and run the job; the exit code, also after an exception."""
     name = sys.argv[0].rsplit("/", 1)[-1]
     try:
         config, config_file = _parsed(config_class, sys.argv[1:], name)
-        # Before the job imports torch and Ray, which takes seconds.
+        # Checked before the job imports torch and Ray, which takes seconds.
         arguments.check(config, config_file)
         outputs = writes(config) if writes is not None and not getattr(config, "dry_run", False) else []
         with lease.held(outputs, name, take_over=getattr(config, "take_over", False)):
@@ -69,21 +77,21 @@ def _run(config_class: type[Config], job: Callable[[Config], int], writes: Write
         return EXIT_USAGE
     except RunStopped as stopped:
         print(f"{name}: {stopped}", file=sys.stderr)
-        return EXIT_ERROR_BUDGET if isinstance(stopped, ErrorBudgetExceeded) else EXIT_DIFFERENCES
+        return EXIT_ERROR_BUDGET if isinstance(stopped, ErrorBudgetExceeded) else EXIT_ERROR
     except Exception as error:
         if storage.is_disk_full(error):
             print(
-                f"{name}: the disk is full ({_last_line(error)}); what is done is kept: free some of it and submit the "
-                "same job again",
+                f"{name}: the disk is full ({_last_line(error)}); finished work is kept: free some space and submit "
+                "the same job again",
                 file=sys.stderr,
             )
-            return EXIT_DIFFERENCES
-        traceback.print_exc()  # here, where credentials in it are masked
+            return EXIT_ERROR
+        traceback.print_exc()  # printed here, so that credentials in it are masked
         return EXIT_ERROR
 
 
-class _Masked:
-    """A text stream that masks credentials in what is written."""
+class _MaskedStream:
+    """A text stream that masks the credentials in every text written to it."""
 
     def __init__(self, stream: TextIO) -> None:
         self._stream = stream
@@ -97,22 +105,22 @@ class _Masked:
 
 @contextmanager
 def _masked_output() -> Iterator[None]:
-    """Nothing that a job prints holds a password, a signature or a token of a location, whoever prints it."""
-    shown = typing.cast(TextIO, _Masked(sys.stdout)), typing.cast(TextIO, _Masked(sys.stderr))
-    with contextlib.redirect_stdout(shown[0]), contextlib.redirect_stderr(shown[1]):
+    """Mask passwords, signatures and tokens in everything that is printed in the body, also by libraries."""
+    stdout, stderr = (typing.cast(TextIO, _MaskedStream(stream)) for stream in (sys.stdout, sys.stderr))
+    with contextlib.redirect_stdout(stdout), contextlib.redirect_stderr(stderr):
         yield
 
 
 def _last_line(error: BaseException) -> str:
-    """The line of an error that says what it is: a worker's comes with its traceback above."""
+    """The last line of an error's text: a worker's error has its traceback above it."""
     return (str(error).strip().splitlines() or [type(error).__name__])[-1].strip()
 
 
 def parse(config_class: type[Config], argv: list[str], prog: str | None = None) -> Config:
-    """A configuration from flags over `--config` YAML over defaults.
+    """The configuration from flags, which override the YAML file of `--config`, which overrides the defaults.
 
-    Raises ConfigError for an unknown YAML key, a value of the wrong type, a missing required
-    field; argparse itself exits with 2 on a malformed command line.
+    Raises ConfigError for an unknown flag or YAML key, a value of the wrong type or out of range, and a missing
+    required field.
     """
     return _parsed(config_class, argv, prog)[0]
 
@@ -159,6 +167,8 @@ def _parser(config_class: type, prog: str | None) -> _Parser:
 
 
 class _Parser(argparse.ArgumentParser):
+    """A parser that raises ConfigError instead of printing its usage and exiting."""
+
     def error(self, message: str) -> typing.NoReturn:
         raise ConfigError(f"{message}; see --help")
 
@@ -208,22 +218,38 @@ def field_docs(config_class: type) -> dict[str, str]:
 
 
 def write_run_config(config: Any, output: str) -> None:
-    """Write the resolved configuration as `run_config.yaml` beside a job's output."""
+    """Write the complete configuration, defaults included and credentials masked, as `run_config.yaml` in `output`."""
     values = {key: list(value) if isinstance(value, tuple) else value for key, value in asdict(config).items()}
     values = {key: _without_credentials(value) for key, value in values.items()}
-    values.pop("take_over", None)  # of this submission alone: with `--config` it would stop jobs unasked
+    values.pop("take_over", None)  # holds for this submission only: reused with `--config` it would stop other jobs
     storage.publish_bytes(
         storage.join(output, "run_config.yaml"), yaml.safe_dump(values, sort_keys=False, allow_unicode=True).encode()
     )
 
 
+def finish(config: Any, summaries: Mapping[str, dict[str, Any]] | None) -> int:
+    """End of a job that writes runs: write its configuration, print the summary of each run by its location.
+
+    `summaries` is None after a dry run, which writes nothing. Returns the exit code.
+    """
+    if summaries is not None:
+        from vidclf.runs.summary import summary_text  # only the two jobs that write runs need it
+
+        write_run_config(config, config.output)
+        for run, summary in summaries.items():
+            print(summary_text(run, summary))
+    return EXIT_OK
+
+
 def _without_credentials(value: Any) -> Any:
+    """A value of a configuration with the credentials of its locations masked."""
     if isinstance(value, list):
         return [_without_credentials(item) for item in value]
     return credentials.masked(value) if isinstance(value, str) else value
 
 
 def _read_yaml(path: str, known: list[str]) -> dict[str, Any]:
+    """The values of a YAML file by field name; keys may be written with hyphens, like flags."""
     values = storage.read_yaml(path, "--config") or {}
     if not isinstance(values, dict):
         raise ConfigError(f"--config {path}: must hold `key: value` lines, holds {type(values).__name__}")
@@ -233,6 +259,7 @@ def _read_yaml(path: str, known: list[str]) -> dict[str, Any]:
 
 
 def _shown(default: Any) -> str:
+    """A default value in the notation of the command line."""
     if isinstance(default, tuple):
         return ",".join(map(str, default))
     if isinstance(default, bool):

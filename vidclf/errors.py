@@ -1,18 +1,22 @@
-"""Errors that a user can mend, and signals that end a job."""
+"""Exceptions of vidclf: wrong configuration (exit code 2), and jobs that stop before their end.
+
+A function that raises ConfigError unless a condition holds is called `check_…`; `vidclf.config.fields.require` is the
+common case of a flag with a rule.
+"""
 
 from __future__ import annotations
 
 
 class ConfigError(ValueError):
-    """The user asked for something that cannot be done; said in one line, before any work (exit 2)."""
+    """The configuration or the input cannot be used. The message is one line for the user; the exit code is 2."""
 
 
 class RunStopped(BaseException):
-    """A run was ended before its last video; what is done is kept, and resubmitting continues.
+    """The job stopped before its last video. Finished work is kept, and submitting the job again continues.
 
-    Like KeyboardInterrupt no Exception, so that no library in between takes it for a failure.
+    Derives from BaseException, like KeyboardInterrupt, so that libraries do not catch it as an ordinary error.
     """
 
 
 class ErrorBudgetExceeded(RunStopped):
-    """Too many videos were rejected for single bad files to be the cause (`--max-error-rate`)."""
+    """More videos were rejected than `--max-error-rate` allows, so single bad files are not the cause (exit code 3)."""

@@ -1,6 +1,7 @@
-"""What was done with each video, as JSON lines on the standard output of the worker that did it.
+"""JSON log lines: one per video and pipeline stage, on the standard output of the worker (`--json-logs`).
 
-Ray keeps that as `worker-*.out` among its logs on each node, where the dashboard and log collectors find it.
+Ray stores this output as `worker-*.out` in its log directory on each node, where the dashboard and log collectors
+find it.
 """
 
 from __future__ import annotations
@@ -10,7 +11,11 @@ from datetime import UTC, datetime
 
 
 def write(stage: str, video_id: str, seconds: float, outcome: str) -> None:
-    """One line: `time` (UTC), `stage`, `video_id`, `seconds` of the worker, `outcome` (ok, or the reject reason)."""
+    """Print one JSON line for a video.
+
+    Its keys are `time` (UTC), `stage`, `video_id`, `seconds` (the worker's time for the video) and `outcome` ("ok" or
+    the reject reason).
+    """
     event = {
         "time": datetime.now(UTC).isoformat(timespec="milliseconds"),
         "stage": stage,

@@ -1,4 +1,4 @@
-"""Calls that run in a worker with a share of a GPU. [Ray]"""
+"""Function calls in a Ray worker that reserves a share of a GPU. [Ray]"""
 
 from __future__ import annotations
 
@@ -12,13 +12,14 @@ from vidclf.errors import ConfigError
 
 
 class OnWorker:
-    """A function that runs in a worker of the cluster, which reserves `share` of a GPU and ends with this object.
+    """A function that runs in a worker of the cluster with `share` of a GPU. The worker ends with this object.
 
-    `make` is called in the worker, once, and gives the function. A ConfigError in it is raised here as such.
+    `make` is called once, in the worker, and returns the function. A ConfigError in the worker is raised here as a
+    ConfigError.
     """
 
     def __init__(self, share: float, make: Callable[[], Callable[..., Any]]) -> None:
-        self._actor = ray.remote(num_cpus=0, num_gpus=share)(_Held).remote(make)
+        self._actor = ray.remote(num_cpus=0, num_gpus=share)(_FunctionActor).remote(make)
 
     def __call__(self, *arguments: Any) -> Any:
         try:
@@ -30,22 +31,25 @@ class OnWorker:
 
 
 def gpu_bytes(share: float) -> int | None:
-    """Memory of the GPU that a worker with `share` of one gets; None without a GPU. ConfigError where torch cannot use
-    the GPU that Ray counts."""
+    """Memory in bytes of the GPU on which a worker with `share` of a GPU runs; None if the share is 0.
+
+    Raises ConfigError if torch cannot use the GPU that Ray counts.
+    """
     if not share:
         return None
-    found: int | None = OnWorker(share, lambda: lambda: torch_gpu.memory_bytes(torch_gpu.take_share(share)))()
-    return found
+    total_bytes: int | None = OnWorker(share, lambda: lambda: torch_gpu.memory_bytes(torch_gpu.take_share(share)))()
+    return total_bytes
 
 
-class _Held:
-    """The function, in the worker."""
+class _FunctionActor:
+    """Actor that makes the function at its first call and keeps it."""
 
     def __init__(self, make: Callable[[], Callable[..., Any]]) -> None:
         self._make = make
         self._function: Callable[..., Any] | None = None
 
     def call(self, *arguments: Any) -> Any:
+        """The result of the function for these arguments."""
         if self._function is None:
             self._function = self._make()
         return self._function(*arguments)

@@ -1,6 +1,6 @@
-"""One line of progress with an estimated time of arrival, for people and for logs.
+"""Progress line of a job, with rate and remaining time.
 
-On a terminal the line is redrawn; without one (a submitted job) a line is printed every 10 seconds.
+On a terminal the line is redrawn. Without a terminal, as in a submitted job, a line is printed every 10 seconds.
 """
 
 from __future__ import annotations
@@ -12,10 +12,11 @@ from types import TracebackType
 from tqdm import tqdm
 
 LOG_INTERVAL_S = 10.0
+"""Shortest time in seconds between two lines without a terminal."""
 
 
 class ProgressLine:
-    """Progress of `total` units of work, `initial` of them done before this run."""
+    """Progress line for `total` units of work, `initial` of which were finished before this job started."""
 
     def __init__(self, title: str, total: int, unit: str, initial: int = 0) -> None:
         self._title, self._total, self._unit, self._initial = title, total, unit, initial
@@ -28,7 +29,7 @@ class ProgressLine:
         )
 
     def update(self, done: int, note: str = "") -> None:
-        """Set the units done in all, and a short note shown behind them."""
+        """Show `done` finished units, including those before this job, and a short note after them."""
         if self._bar is not None:
             self._bar.set_postfix_str(note, refresh=False)
             self._bar.update(max(done - self._done, 0))
@@ -38,14 +39,14 @@ class ProgressLine:
         self._done, self._note = done, note
 
     def say(self, text: str) -> None:
-        """Print a line of its own, above the bar where there is one."""
+        """Print a separate line: above the bar on a terminal, otherwise to standard error."""
         if self._bar is not None:
             self._bar.write(text, file=sys.stderr)
         else:
             print(text, file=sys.stderr, flush=True)
 
     def line(self, done: int, note: str, elapsed_s: float) -> str:
-        """The log line after `elapsed_s` seconds: done, total, rate, time left."""
+        """The log line after `elapsed_s` seconds: finished units, total, rate and remaining time."""
         rate = (done - self._initial) / elapsed_s if elapsed_s > 0 else 0.0
         left = f"{(self._total - done) / rate:.0f} s left" if rate > 0 else "time left unknown"
         text = f"{self._title}: {done}/{self._total} {self._unit}, {rate:.2f}/s, {left}"

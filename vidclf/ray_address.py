@@ -1,7 +1,7 @@
-"""Where Ray is to be found, checked before Ray is imported: a cluster that does not answer costs Ray 15 minutes.
+"""Check of the Ray cluster's address before Ray is imported.
 
-Follows Ray's own order: the variable RAY_ADDRESS, then the file that `ray start --head` leaves, else a Ray of the job's
-own, on this machine.
+Without this check, Ray tries for 15 minutes to reach a cluster that does not answer. Ray looks for a cluster in this
+order: the variable RAY_ADDRESS, then the file written by `ray start --head`; otherwise it starts on this machine.
 """
 
 from __future__ import annotations
@@ -16,28 +16,32 @@ from urllib.parse import urlsplit
 from vidclf.errors import ConfigError
 
 CONNECT_TIMEOUT_S = 5.0
-"""Seconds that a cluster may take to accept a connection; it is tried twice."""
+"""Seconds that a cluster may take to accept a connection, per try."""
 
 NUM_TRIES = 2
+"""Number of tries to connect."""
 
 PAUSE_S = 1.0
+"""Seconds between two tries."""
 
 MAX_SOCKET_BYTES = 107
-"""The longest path of a UNIX socket on Linux, unix(7)."""
+"""Maximum length of the path of a UNIX socket on Linux, in bytes; see unix(7)."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Cluster:
-    """The cluster that Ray would connect to."""
+    """A cluster to which Ray would connect."""
 
     address: str
+    """host:port, or a URI with the scheme ray://"""
     origin: str
-    """what names the address"""
+    """the variable or file that contains the address, for messages"""
     remedy: str
+    """advice for the user if the cluster does not answer, for messages"""
 
 
 def check_ray(environ: Mapping[str, str] = os.environ) -> None:
-    """ConfigError where Ray could not be connected to, or not be started, by what the environment says."""
+    """Raise ConfigError if the cluster of the environment does not answer, or if Ray could not be started here."""
     cluster = named_cluster(environ)
     if cluster is None:
         _check_sockets(environ)
@@ -46,7 +50,7 @@ def check_ray(environ: Mapping[str, str] = os.environ) -> None:
 
 
 def named_cluster(environ: Mapping[str, str]) -> Cluster | None:
-    """The cluster that the environment names; None where Ray is to be started on this machine."""
+    """The cluster that the environment names; None if Ray is to start on this machine."""
     address = environ.get("RAY_ADDRESS", "")
     if address == "local":
         return None
@@ -56,7 +60,7 @@ def named_cluster(environ: Mapping[str, str]) -> Cluster | None:
             origin="the variable RAY_ADDRESS",
             remedy="start that cluster, name a running one, or unset RAY_ADDRESS to use this machine alone",
         )
-    path = os.path.join(_temporary(environ), "ray_current_cluster")
+    path = os.path.join(_ray_directory(environ), "ray_current_cluster")
     try:
         with open(path, encoding="utf-8") as file:
             address = file.read().strip()
@@ -66,17 +70,18 @@ def named_cluster(environ: Mapping[str, str]) -> Cluster | None:
         return None
     return Cluster(
         address=address,
-        origin=f"the file {path}, which a `ray start` left",
+        origin=f"the file {path}, which `ray start` wrote",
         remedy="start that cluster again, or remove the file to use this machine alone",
     )
 
 
-def _temporary(environ: Mapping[str, str]) -> str:
-    """Ray's directory for sockets, logs and spilled objects."""
+def _ray_directory(environ: Mapping[str, str]) -> str:
+    """The directory in which Ray keeps sockets, logs and spilled objects."""
     return os.path.join(environ.get("RAY_TMPDIR") or environ.get("TMPDIR") or "/tmp", "ray")
 
 
 def _check_answer(cluster: Cluster) -> None:
+    """Raise ConfigError if the address is malformed, or if nothing accepts a connection there."""
     try:
         parts = urlsplit(cluster.address if "://" in cluster.address else f"//{cluster.address}")
         host, port = parts.hostname, parts.port
@@ -92,20 +97,22 @@ def _check_answer(cluster: Cluster) -> None:
         try:
             socket.create_connection((host, port or 10001), CONNECT_TIMEOUT_S).close()
             return
-        except OSError as found:
-            error = found
-    why = (error.strerror if error is not None else None) or str(error)
+        except OSError as failure:
+            error = failure
+    reason = (error.strerror if error is not None else None) or str(error)
     raise ConfigError(
-        f"Ray address {cluster.address}, from {cluster.origin}: no cluster answers ({why}); {cluster.remedy}"
+        f"Ray address {cluster.address}, from {cluster.origin}: no cluster answers ({reason}); {cluster.remedy}"
     )
 
 
 def _check_sockets(environ: Mapping[str, str]) -> None:
-    folder = _temporary(environ)
+    """Raise ConfigError if the temporary directory makes the paths of Ray's sockets too long."""
+    folder = _ray_directory(environ)
     session = f"session_2000-01-01_00-00-00_000000_{os.getpid()}"
     num_bytes = len(os.fsencode(f"{folder}/{session}/sockets/plasma_store"))
     if num_bytes > MAX_SOCKET_BYTES:
         raise ConfigError(
             f"temporary directory {os.path.dirname(folder)}: is {num_bytes - MAX_SOCKET_BYTES} bytes too long for "
-            f"Ray's sockets, whose paths may have {MAX_SOCKET_BYTES}; set RAY_TMPDIR to a shorter one, such as /tmp"
+            f"Ray's sockets, whose paths may have at most {MAX_SOCKET_BYTES} bytes; "
+            "set RAY_TMPDIR to a shorter one, such as /tmp"
         )

@@ -1,8 +1,10 @@
-"""The contracts between stages: column names, Arrow schemas and the closed list of reject reasons.
+"""Arrow schemas of all Parquet files, and the closed lists of reject reasons, verdicts, looks and trial states.
 
-Every file that one stage writes and another reads has its schema here, and `conform` is called on
-each table before it is written, so that a drift in a stage shows up there and not two stages later.
-Everything is plain Arrow (no extension types): pandas, DuckDB and Polars read it without vidclf.
+Every file that one stage writes and another reads has its schema here. Each table is checked with `arrow.conform`
+before it is written, so that a changed column shows up in the stage that changed it and not two stages later.
+All types are plain Arrow (no extension types): pandas, DuckDB and Polars read the files without vidclf.
+
+Shapes: T sampled frames, D features, C classes.
 """
 
 from __future__ import annotations
@@ -13,6 +15,7 @@ from enum import StrEnum
 import pyarrow as pa
 
 SPLITS = ("train", "val", "test")
+"""Names of the splits, in this order wherever they are listed."""
 
 
 class Verdict(StrEnum):
@@ -39,14 +42,15 @@ class Look(StrEnum):
 
 
 SEGMENTS_COLUMN = "segments"
-"""A video's rows of `segment_fields`, as a list of structs, until its shard is written."""
+"""Column with the segments of a video as a list of structs, until the sink writes them as rows of their own."""
 
 VIDEO_ID = "video_id"
-"""uuid5 of `video_uri` in the URL namespace: unique in a manifest, stable over resubmissions."""
+"""Column with the id of a video: uuid5 of `video_uri` in the URL namespace. It is unique in a manifest and the same
+each time the job is submitted."""
 
 
 class RejectReason(StrEnum):
-    """Why a video has no features and no prediction. Closed: audit refuses any other value."""
+    """Reasons why a video has no features and no prediction. `jobs/audit.py` reports any other value as an error."""
 
     NOT_FOUND = "not_found"
     PERMISSION_DENIED = "permission_denied"
@@ -75,8 +79,8 @@ MANIFEST = pa.schema(
         pa.field("size_bytes", pa.int64()),
     ]
 )
-"""One row per video. `group` is what must not cross splits (the source); `label`, `sublabel`,
-`split` and `size_bytes` are null where unknown (an unlabelled archive, a remote list)."""
+"""Manifest: one row per video. `group` is the source of the video; all videos of a source are in one split. `label`,
+`sublabel`, `split` and `size_bytes` are null if unknown, as in an unlabelled archive or a remote list."""
 
 QUARANTINE = pa.schema(
     [
@@ -87,7 +91,7 @@ QUARANTINE = pa.schema(
         pa.field("attempts", pa.int32(), nullable=False),
     ]
 )
-"""One row per rejected video; `attempts` counts how often it was tried, once without
+"""Quarantine: one row per rejected video. `attempts` is the number of times it was processed, 1 without
 `--retry-quarantined`."""
 
 _VIDEO_FIELDS = [
@@ -104,9 +108,9 @@ _VIDEO_FIELDS = [
     pa.field("is_black", pa.list_(pa.bool_()), nullable=False),
     pa.field("all_black", pa.bool_(), nullable=False),
 ]
-"""What decoding learns of a video; lists have one entry per sampled frame (T). `size_bytes`,
-`modified` (null where the storage does not tell) and `content_digest` (`vidclf/archive/content.py`)
-are the file's when it was decoded."""
+"""Facts about a video from decoding it. Lists have one entry per sampled frame (T). `size_bytes`, `modified` (null if
+the storage does not report it) and `content_digest` (`vidclf/video/digest.py`) describe the file at the time of
+decoding."""
 
 _PICTURE_FIELDS = [
     pa.field("luma_mean", pa.list_(pa.float32()), nullable=False),
@@ -114,7 +118,7 @@ _PICTURE_FIELDS = [
     pa.field("is_near_duplicate", pa.list_(pa.bool_()), nullable=False),
     pa.field("is_blurry", pa.bool_(), nullable=False),
 ]
-"""What is measured of the frames at model resolution; `vidclf/archive/quality.py` says what they mean."""
+"""Quality of the sampled frames, measured at model resolution. `vidclf/video/frame_quality.py` defines the values."""
 
 DUPLICATES = pa.schema(
     [
@@ -127,7 +131,7 @@ DUPLICATES = pa.schema(
         pa.field("content_digest", pa.string(), nullable=False),
     ]
 )
-"""One row per video whose content is that of another one before it, in order of location."""
+"""Duplicates: one row per video whose file content equals that of an earlier video, in the order of locations."""
 
 SPLIT_TABLE = pa.schema(
     [
@@ -139,8 +143,8 @@ SPLIT_TABLE = pa.schema(
         pa.field("cluster", pa.int32()),
     ]
 )
-"""One row per video that an ensemble was trained or measured on: the split it was in, the group that
-was kept together, and its cluster of near duplicates (null where nothing is near it)."""
+"""Splits of an ensemble: one row per video that it was trained or measured on. `group` is kept in one split, and so is
+`cluster`, the group of its near duplicates (null without near duplicates)."""
 
 LEAKAGE = pa.schema(
     [
@@ -153,30 +157,28 @@ LEAKAGE = pa.schema(
         pa.field("same_content", pa.bool_(), nullable=False),
     ]
 )
-"""One row per pair of near duplicates in different splits, the nearest first: the cosine of their mean
-features, and whether their files are the same, byte for byte."""
+"""Leakage: one row per pair of near duplicates in different splits, the most similar first. `cosine` compares their
+mean features; `same_content` is true if the files are identical, byte for byte."""
 
 
 def frames_name(index: int) -> str:
-    """The column of the frames as one of a job's transforms leaves them."""
+    """Name of the column with the frames after the job's transform number `index`."""
     return f"view_{index}"
 
 
 def frames_at(side: int) -> pa.Schema:
-    """A video's frames at one model resolution, side × side pixels, and what is measured of them.
+    """The frames of a video at one model resolution, side × side pixels, with their quality.
 
-    `frames` is a list of T fixed-size binaries of side² × 3 bytes (RGB, row-major uint8), so T varies
-    freely between rows, the bytes are contiguous over a block, and no extension type is needed.
-    """
+    `frames` is a list of T fixed-size binaries of side² × 3 bytes (RGB, row-major uint8). With this layout T may differ
+    from row to row, the bytes are contiguous over a block, and no extension type is needed."""
     return pa.schema([*_PICTURE_FIELDS, pa.field("frames", pa.list_(pa.binary(side * side * 3)), nullable=False)])
 
 
 def decoded(sides: Sequence[int]) -> pa.Schema:
-    """Rows that leave a decode worker: manifest columns, video facts, a struct (`view`) for each
-    model resolution, or a reject reason.
+    """Output rows of the decode stage: manifest columns, then either a decoded video or a reject reason.
 
-    Where there is a reject reason there are no views and no facts, and the other way round.
-    """
+    A decoded video has its facts and one struct `view_<i>` of frames per model resolution in `sides`. A rejected one
+    has `reject_reason` and `reject_message`, and nulls elsewhere."""
     return pa.schema(
         [
             *[field for field in MANIFEST if field.name != "size_bytes"],
@@ -189,7 +191,7 @@ def decoded(sides: Sequence[int]) -> pa.Schema:
 
 
 def features(feature_dim: int) -> pa.Schema:
-    """One row per embedded video: `features` is [T, D] float16 as list<fixed_size_list<D>>."""
+    """Features: one row per video. `features` is [T, D] float16, stored as list<fixed_size_list<D>>."""
     return pa.schema(
         [
             *[field for field in MANIFEST if field.name != "size_bytes"],
@@ -202,18 +204,17 @@ def features(feature_dim: int) -> pa.Schema:
 
 
 def predictions(num_classes: int) -> pa.Schema:
-    """One row per classified video.
+    """Predictions: one row per classified video.
 
-    `top_label` is the most probable class and `label` the same, or null where `verdict` is `abstained`
-    rather than `accepted`. `probabilities` [C] are calibrated, in the ensemble's class order, and
-    `confidence` is their maximum. `trust_score` in [0, 1] is the estimated probability that `top_label`
-    is right, `ood_score` how far the video is from what training saw (`vidclf/learning/ood.py` says in
-    what unit). `member_disagreement` is the members' mean total-variation distance from their average (0:
-    all agree, 1: nothing shared); `member_probabilities` holds one [C] a member, averaged over the views
-    of test-time augmentation, `view_probabilities` one [C] a view, averaged over the members.
-    `attention` [T] is the pooling weight of each sampled frame (sums to 1), at `pts_s`. `stage` is the look
-    that decided (`vidclf/learning/cascade.py`; `full` unless the job was progressive), whose frames the row
-    is of; `sharpened` says that these were sharpened (`--sharpen-blurry`).
+    `top_label` is the most probable class. `label` is the same, or null if `verdict` is `abstained`. `probabilities`
+    [C] are calibrated and in the class order of the ensemble; `confidence` is their maximum. `trust_score` in [0, 1] is
+    the estimated probability that `top_label` is right. `ood_score` is the distance of the video from the training data
+    (`vidclf/uncertainty/ood.py` defines the unit). `member_disagreement` is the mean total-variation distance of the
+    members from their average: 0 if all agree, 1 if they share nothing. `member_probabilities` holds one [C] per
+    member, averaged over the views of test-time augmentation; `view_probabilities` holds one [C] per view, averaged
+    over the members. `attention` [T] is the pooling weight of each sampled frame, whose time is in `pts_s`; the weights
+    sum to 1. `stage` is the `Look` that decided, always `full` unless the job was progressive; the frames in the row
+    are those of this look. `sharpened` is true if the frames were sharpened (`--sharpen-blurry`).
     """
     return pa.schema(
         [
@@ -252,12 +253,10 @@ def _segment_fields(num_classes: int) -> list[pa.Field]:
 
 
 def segments(num_classes: int) -> pa.Schema:
-    """One row per segment of a classified video that holds a sampled frame, at least one a video.
+    """Segments: one row per segment of a classified video that contains a sampled frame; at least one per video.
 
-    Segment `segment_index` reaches over the half-open range [`start_s`, `end_s`) of the video, the
-    last one up to its end. `probabilities` [C] are those of its `num_frames` frames alone, calibrated
-    as the video's.
-    """
+    Segment `segment_index` covers the half-open range [`start_s`, `end_s`) of the video, the last one up to its
+    end. `probabilities` [C] are computed from its `num_frames` frames alone and calibrated like those of the video."""
     return pa.schema(
         [
             pa.field(VIDEO_ID, pa.string(), nullable=False),
@@ -268,19 +267,20 @@ def segments(num_classes: int) -> pa.Schema:
 
 
 def segments_field(num_classes: int) -> pa.Field:
-    """What a prediction carries beside its own columns until it is written, with `--segments`."""
+    """The extra column of a prediction with `--segments`: its segments, until they are written to their own files."""
     return pa.field(SEGMENTS_COLUMN, pa.list_(pa.struct(_segment_fields(num_classes))), nullable=False)
 
 
 SIGNS_FIELD = pa.field("trust_signs", pa.list_(pa.float64()), nullable=False)
-"""What a prediction carries beside its own columns where it is to be explained: the `SIGNS` of
-`vidclf/learning/trust.py` that its trust score is made of."""
+"""The extra column of a prediction that is to be explained: the `SIGNS` (`vidclf/uncertainty/trust_score.py`) from
+which its trust score is computed."""
 
 
 def stored_predictions(num_classes: int) -> pa.Schema:
-    """`predictions` made from stored features instead of videos. What only decoding tells is null where
-    the features do not hold it: all of it but `num_frames` for an HDF5 file, which names no videos
-    either, so that `video_uri` is the file and the row (`FILE#ROW`)."""
+    """Predictions that were made from stored features instead of videos: as `predictions`, with more nullable columns.
+
+    Facts from decoding are null if the features do not contain them. An HDF5 file contains only `num_frames`. It does
+    not name its videos either, so `video_uri` is the file and the row number (`FILE#ROW`)."""
     unknown = {field.name for field in (*_VIDEO_FIELDS, *_PICTURE_FIELDS)} - {"num_frames"}
     return pa.schema(
         [field.with_nullable(field.nullable or field.name in unknown) for field in predictions(num_classes)]
@@ -303,32 +303,30 @@ FLIPS = pa.schema(
         pa.field("resolution", pa.string(), nullable=False),
     ]
 )
-"""One row per video that two classifications differ on: in its most probable class (`label_*`), which
-come first, or in its verdict only; the surest in the second one first among each. `codec` and
-`resolution` are as the first one decoded the video, 'unknown' where it did not."""
+"""Flips: one row per video on which two classifications differ. Videos with another most probable class (`label_*`)
+come before those with another verdict only; within each kind the highest confidence of the second classification
+comes first. `codec` and `resolution` are from the first classification, 'unknown' if it did not decode the video."""
 
 
 class TrialStatus(StrEnum):
-    """How a trial of a search ended. A trial that is not over has none."""
+    """How a trial of a search ended. A running trial has no status."""
 
     FINISHED = "finished"
-    """by its own epochs or patience"""
+    """The trial reached its last epoch or ran out of patience."""
     STOPPED = "stopped"
-    """by the scheduler or the time budget"""
+    """The scheduler or the time budget ended the trial."""
     FAILED = "failed"
     OUT_OF_MEMORY = "out_of_memory"
 
 
 def trials(parameters: dict[str, pa.DataType]) -> pa.Schema:
-    """One row per trial of a search, the best first: by macro F1, then by accuracy, then the earlier one; failed
-    ones last.
+    """Trials of a search: one row per trial, the best first.
 
-    `macro_f1`, `accuracy` and `val_loss` are validation's at `best_epoch`, an index from 1 into the lists of
-    what each epoch had, fresh starts after a collapse counted on; null where a trial failed before its
-    first epoch ended. `ended_s` is when each epoch ended and `started_s` when the trial began, in seconds
-    since the epoch of Unix; `duration_s` leaves out the time between a kill and the resubmission.
-    `settings` is JSON of all fields of `FitConfig`; `parameters` are the ones that were searched.
-    """
+    Trials are ordered by macro F1, then by accuracy, then by number; failed trials come last. `macro_f1`, `accuracy`
+    and `val_loss` are those of the validation split at `best_epoch`. This number counts from 1 into the `epoch_…`
+    lists, which continue through restarts after a collapse. They are null if the trial failed in its first epoch.
+    `started_s` and `ended_s` (one entry per epoch) are seconds of Unix time. `duration_s` excludes the time between a
+    kill and the resubmission. `settings` is JSON with all fields of `FitConfig`; `parameters` are the searched ones."""
     return pa.schema(
         [
             pa.field("trial_id", pa.string(), nullable=False),

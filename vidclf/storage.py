@@ -1,4 +1,8 @@
-"""Local and cloud URIs through pyarrow.fs, and files that are published whole or not at all."""
+"""Local paths and cloud URIs through pyarrow.fs, and atomic publishing of files.
+
+A location is a path, a `file://` URI, an `http(s)://` URI, or the URI of an object store such as `s3://bucket/key`. A
+published file appears as a whole or not at all.
+"""
 
 from __future__ import annotations
 
@@ -29,14 +33,15 @@ from vidclf.errors import ConfigError
 _URI = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*://[^/?]*)(/.*?)?(\?\w+=[^&?]*(?:&\w+=[^&?]*)*)?", re.DOTALL)
 
 SPOOLED_BYTES = 16 * 1024**2
-"""Of a file to be uploaded, what is kept in memory rather than on disk; also uploaded at a time."""
+"""Largest size in bytes at which a file to upload is kept in memory instead of on disk; also the size of one write
+during the upload."""
 
 LEASE_NAMES = frozenset(("_lease.json", "_lease"))
-"""What `vidclf/lease.py` keeps in a directory while a job writes there: no content of the directory, so that it is
-not listed, and not deleted with the rest."""
+"""Names of the files of a lease (`vidclf/runs/lease.py`), which are in a directory while a job writes there. They are
+not content of the directory: listings omit them, and `delete_tree` keeps them."""
 
 READ_THREADS = 16
-"""Files read at a time: their latency on an object store, not their size, is what costs."""
+"""Number of files that are read at the same time, because on an object store latency takes more time than size."""
 
 
 def is_uri(location: str) -> bool:
@@ -45,14 +50,15 @@ def is_uri(location: str) -> bool:
 
 
 def is_http(location: str) -> bool:
+    """Whether `location` is an http or https URI."""
     return location.startswith(("http://", "https://"))
 
 
 def canonical(location: str, base: str | None = None) -> str:
-    """The one spelling of a location: URIs as they are, plain and file:// paths absolute.
+    """The canonical spelling of a location: plain and file:// paths become absolute, other URIs stay.
 
-    `base` is the directory that a relative plain path is relative to (the working directory if
-    not given). Video ids are digests of this spelling.
+    A relative path is relative to the directory or URI `base`, by default the working directory. Video ids are digests
+    of this spelling.
     """
     if location.startswith("file://"):
         location = fs.FileSystem.from_uri(location)[1]
@@ -64,7 +70,7 @@ def canonical(location: str, base: str | None = None) -> str:
 
 
 def resolve(location: str) -> tuple[fs.FileSystem, str]:
-    """Filesystem and path for a local path or a URI; ConfigError for a scheme nobody knows."""
+    """Filesystem and path within it for a location. Raises ConfigError if the location cannot be opened."""
     location = canonical(location)
     if not is_uri(location):
         return fs.LocalFileSystem(), location
@@ -78,27 +84,30 @@ def resolve(location: str) -> tuple[fs.FileSystem, str]:
         filesystem, base = _store(root + query)
     except (pa.ArrowInvalid, ValueError, OSError) as error:
         raise ConfigError(f"{location}: not a location that can be opened ({error})") from error
-    # URIs here are written with their names as they are, so that a key may hold any character; only a
-    # query of options (`?region=…`) at the end is one.
+    # Keys in URIs are not percent-encoded here, so that they may contain any character. Only options at the end
+    # (`?region=…`) are parsed as a query.
     return filesystem, base + path
 
 
 @lru_cache(maxsize=64)
 def _store(root: str) -> tuple[fs.FileSystem, str]:
-    """Filesystem and path of a bucket, with its options. Kept, because a client costs connections and
-    the look-up of the bucket's region, and there would be one for every video."""
+    """Filesystem and path of a bucket with its options.
+
+    Cached, because every client opens connections and looks up the region of the bucket; without the cache there would
+    be one client per video.
+    """
     return cast("tuple[fs.FileSystem, str]", fs.FileSystem.from_uri(root))
 
 
 def sibling(location: str, path: str) -> str:
-    """The URI of a `path` that the filesystem of `location` listed, with the options that `location`
-    has; for a local `location` the path itself."""
+    """The location of a `path` that was listed on the filesystem of `location`: with the scheme and the options of that
+    URI, or the path itself if `location` is local."""
     parts = _URI.fullmatch(location)
     return location.split("://", 1)[0] + "://" + path + (parts[3] or "" if parts else "") if is_uri(location) else path
 
 
 def join(location: str, *names: str) -> str:
-    """`location` with `names` appended, for paths and URIs alike; the options of a URI stay at its end."""
+    """`location` with path components `names` appended, for paths and URIs; the options of a URI stay at its end."""
     parts = _URI.fullmatch(location) if is_uri(location) else None
     if parts is None or parts[3] is None:
         return posixpath.join(location, *names)
@@ -106,47 +115,51 @@ def join(location: str, *names: str) -> str:
 
 
 def appended(location: str, ending: str) -> str:
-    """`location` with `ending` at the end of its name; the options of a URI stay at its end."""
+    """`location` with `ending` appended to its file name; the options of a URI stay at its end."""
     parts = _URI.fullmatch(location) if is_uri(location) else None
     options = parts[3] or "" if parts else ""
     return location.removesuffix(options) + ending + options
 
 
 def parent(location: str) -> str | None:
-    """The directory that `location` is in; None for a root and for a bucket."""
+    """The directory that contains `location`; None for a root directory or a bucket."""
     path = resolve(location)[1]
-    above = posixpath.dirname(path.rstrip("/"))
-    return sibling(location, above) if above and above != path else None
+    directory = posixpath.dirname(path.rstrip("/"))
+    return sibling(location, directory) if directory and directory != path else None
 
 
 def exists(location: str) -> bool:
+    """Whether there is a file or a directory at `location`."""
     filesystem, path = resolve(location)
     return bool(filesystem.get_file_info(path).type != fs.FileType.NotFound)
 
 
 def is_dir(location: str) -> bool:
+    """Whether there is a directory at `location`."""
     filesystem, path = resolve(location)
     return bool(filesystem.get_file_info(path).type == fs.FileType.Directory)
 
 
 def size(location: str) -> int:
-    """Bytes of a file."""
+    """Size of a file in bytes; 0 if there is none."""
     filesystem, path = resolve(location)
     return int(filesystem.get_file_info(path).size or 0)
 
 
 def read_bytes(location: str) -> bytes:
+    """The content of a file. A file whose name ends like a compressed one is not decompressed."""
     filesystem, path = resolve(location)
     with filesystem.open_input_stream(path, compression=None) as stream:
         return bytes(stream.read())
 
 
 def read_json(location: str) -> Any:
+    """The value in a JSON file."""
     return json.loads(read_bytes(location))
 
 
 def read_yaml(location: str, flag: str) -> Any:
-    """What the YAML file that `flag` names holds; ConfigError where it cannot be read or is none."""
+    """The value in the YAML file given with `flag`. Raises ConfigError if it cannot be read or is not YAML."""
     try:
         return yaml.safe_load(read_bytes(location))
     except OSError as error:
@@ -156,12 +169,13 @@ def read_yaml(location: str, flag: str) -> Any:
 
 
 def read_table(location: str, columns: list[str] | None = None) -> pa.Table:
+    """A Parquet file as a table, or only its `columns`. Directory names such as `year=2020` add no column."""
     filesystem, path = resolve(location)
     return pq.read_table(path, columns=columns, filesystem=filesystem, partitioning=None)
 
 
 def read_first_rows(location: str, num_rows: int) -> pa.Table:
-    """At most `num_rows` rows of a Parquet file, of which no more is read than they need."""
+    """The first `num_rows` rows of a Parquet file, or all if it has fewer; the rest of the file is not read."""
     filesystem, path = resolve(location)
     with filesystem.open_input_file(path) as stream, pq.ParquetFile(stream) as file:
         batches = []
@@ -173,9 +187,9 @@ def read_first_rows(location: str, num_rows: int) -> pa.Table:
 
 
 def list_files(location: str, suffix: str = "", *, recursive: bool = False) -> list[str]:
-    """Paths of the files in a directory that end in `suffix`, sorted and without leases; empty if there is none.
+    """Locations of the files in a directory whose names end in `suffix`, sorted; empty if there is no such directory.
 
-    For a URI the entries are URIs of the same scheme, so that they can be opened again.
+    Files of a lease are left out. The entries of a URI are URIs as well, so that they can be opened.
     """
     filesystem, path = resolve(location)
     selector = fs.FileSelector(path, recursive=recursive, allow_not_found=True)
@@ -184,23 +198,23 @@ def list_files(location: str, suffix: str = "", *, recursive: bool = False) -> l
     return sorted(sibling(location, entry) for entry in entries)
 
 
-def _is_lease(relative: str) -> bool:
-    return not LEASE_NAMES.isdisjoint(relative.split("/"))
+def _is_lease(relative_path: str) -> bool:
+    return not LEASE_NAMES.isdisjoint(relative_path.split("/"))
 
 
 def list_dirs(location: str) -> list[str]:
-    """Paths of the directories in a directory, sorted and without leases; empty if there is none."""
+    """Locations of the directories in a directory, sorted and without leases; empty if there is no such directory."""
     filesystem, path = resolve(location)
     entries = filesystem.get_file_info(fs.FileSelector(path, allow_not_found=True))
-    found = [entry.path for entry in entries if entry.type == fs.FileType.Directory]
-    return sorted(sibling(location, entry) for entry in found if not _is_lease(entry.removeprefix(path)))
+    paths = [entry.path for entry in entries if entry.type == fs.FileType.Directory]
+    return sorted(sibling(location, entry) for entry in paths if not _is_lease(entry.removeprefix(path)))
 
 
 def publish(location: str, write: Callable[[Any], None]) -> None:
-    """Call `write(stream)` on a temporary file beside `location`, then put it in place.
+    """Call `write(stream)` on a temporary file in the same directory, then rename it to `location`.
 
-    Readers see the old file or the whole new one. On object stores an upload becomes visible when it
-    is complete, and closing completes it even after an error: what is uploaded is written here first.
+    Readers see either the old file or the whole new one. On an object store an upload becomes visible when it is
+    closed, even after an error; therefore the content is first written to this machine and then uploaded.
     """
     filesystem, path = resolve(location)
     if not isinstance(filesystem, fs.LocalFileSystem):
@@ -211,8 +225,8 @@ def publish(location: str, write: Callable[[Any], None]) -> None:
                 shutil.copyfileobj(spool, stream, SPOOLED_BYTES)
         return
     filesystem.create_dir(posixpath.dirname(path), recursive=True)
-    # The temporary name starts with the final one: Ray Data's recovery removes what a killed write
-    # task left by that prefix, and audit knows a leftover by its ending.
+    # The temporary name starts with the final one, because Ray Data removes leftovers of a killed write task by that
+    # prefix. The audit recognises a leftover by its ending.
     temporary = f"{path}.{uuid.uuid4().hex}.tmp"
     try:
         with filesystem.open_output_stream(temporary) as stream:
@@ -225,20 +239,25 @@ def publish(location: str, write: Callable[[Any], None]) -> None:
 
 
 def publish_bytes(location: str, content: bytes) -> None:
+    """Publish a file with this content."""
     publish(location, lambda stream: stream.write(content))
 
 
 def publish_json(location: str, value: Any) -> None:
+    """Publish a value as indented JSON; the order of keys stays."""
     publish_bytes(location, json.dumps(value, indent=2, sort_keys=False).encode() + b"\n")
 
 
 def publish_table(location: str, table: pa.Table) -> None:
+    """Publish a table as a Parquet file with zstd compression."""
     publish(location, lambda stream: pq.write_table(table, stream, compression="zstd"))
 
 
 def publish_filtered(location: str, source: str, column: str, unwanted: pa.Array) -> None:
-    """Publish the rows of a Parquet file whose `column` is none of `unwanted`, in their order and a batch
-    at a time."""
+    """Publish a copy of the Parquet file `source` without the rows whose `column` is one of `unwanted`.
+
+    The order of rows stays. One batch at a time is in memory.
+    """
     filesystem, path = resolve(source)
 
     def write(stream: Any) -> None:
@@ -254,32 +273,33 @@ def publish_filtered(location: str, source: str, column: str, unwanted: pa.Array
 
 
 def is_disk_full(error: BaseException) -> bool:
-    """Whether an error came of a disk without room, or of a quota, here or in a worker whose error it tells."""
-    seen: list[BaseException] = []
-    while error is not None and error not in seen:
+    """Whether an error was caused by a full disk or a quota, in this process or in a worker whose error it carries."""
+    checked: list[BaseException] = []
+    while error is not None and error not in checked:
         if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
             return True
-        # A worker's error comes as text, and Arrow's have the number of the operating system's only there.
+        # A worker's error arrives as text, and Arrow's errors contain the system's error number in their text only.
         if any(os.strerror(number) in str(error) for number in (errno.ENOSPC, errno.EDQUOT)):
             return True
-        seen.append(error)
+        checked.append(error)
         error = error.__cause__ or error.__context__  # type: ignore[assignment]
     return False
 
 
 def create_dir(location: str) -> None:
+    """Create a directory and its parents, if they do not exist."""
     filesystem, path = resolve(location)
     filesystem.create_dir(path, recursive=True)
 
 
 def delete_file(location: str) -> None:
+    """Delete a file."""
     filesystem, path = resolve(location)
     filesystem.delete_file(path)
 
 
 def delete_tree(location: str) -> None:
-    """Remove a directory and what is in it; nothing happens if it does not exist. A lease in it stays, and the
-    directory with it."""
+    """Delete a directory with its content, if it exists. If it contains a lease, the lease and the directory stay."""
     filesystem, path = resolve(location)
     if filesystem.get_file_info(path).type != fs.FileType.Directory:
         return
@@ -298,15 +318,16 @@ def delete_tree(location: str) -> None:
 
 @dataclass(frozen=True, kw_only=True)
 class Shard:
-    """Some columns of a Parquet file, and the Arrow types of all of them as text."""
+    """Some columns of a Parquet file, with the types of all its columns."""
 
     table: pa.Table
     types: dict[str, str]
+    """Arrow types of all columns as text, by column name"""
 
 
 def read_all(locations: list[str], columns: list[str]) -> Iterator[tuple[str, Shard | Exception]]:
-    """The `columns` of many Parquet files, in order, several at a time; what cannot be read is the
-    error that says so. For columns that fit into memory together."""
+    """Each location with its `Shard`, or with the error if it cannot be read, in order. Several files are read at once,
+    so their `columns` must fit into memory together."""
     with ThreadPoolExecutor(READ_THREADS) as pool:
         yield from zip(locations, pool.map(lambda location: _read_shard(location, columns), locations), strict=True)
 
@@ -323,6 +344,6 @@ def _read_shard(location: str, columns: list[str]) -> Shard | Exception:
 
 
 def iter_tables(locations: list[str], columns: list[str]) -> Iterator[pa.Table]:
-    """The `columns` of each Parquet file in turn, so that no more than one is in memory."""
+    """The `columns` of each Parquet file, one table after another, so that only one is in memory."""
     for location in locations:
         yield read_table(location, columns)

@@ -1,4 +1,4 @@
-"""Imports point one way, Ray stays where a workload runs, and the generated page of the tree is true."""
+"""Imports between packages go one way, Ray is imported in named modules only, and the generated docs are up to date."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ LAYERS = [
     {"reports", "server"},
     {"cli"},
 ]
-"""From the bottom up. A package may import itself and the layers below it, never its neighbours in the same layer."""
+"""Layers from the bottom up. A package may import itself and lower layers, but not the other packages of its layer."""
 
 RAY_MODULES = {
     "vidclf.classification.from_features",
@@ -56,6 +56,7 @@ RAY_MODULES = {
 
 
 def modules() -> dict[str, Path]:
+    """The files of all modules of vidclf, by module name."""
     return {
         ".".join(path.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__"): path
         for path in (ROOT / "vidclf").rglob("*.py")
@@ -63,14 +64,15 @@ def modules() -> dict[str, Path]:
 
 
 def imports(path: Path) -> set[str]:
-    found: set[str] = set()
+    """All names that a file imports, also inside functions: `a.b` and `a.b.c` for `from a.b import c`."""
+    names: set[str] = set()
     for node in ast.walk(ast.parse(path.read_text())):
         if isinstance(node, ast.Import):
-            found |= {alias.name for alias in node.names}
+            names |= {alias.name for alias in node.names}
         elif isinstance(node, ast.ImportFrom):
             assert node.level == 0, f"{path}: relative import"
-            found |= {str(node.module)} | {f"{node.module}.{alias.name}" for alias in node.names}
-    return found
+            names |= {str(node.module)} | {f"{node.module}.{alias.name}" for alias in node.names}
+    return names
 
 
 def package(module: str) -> str | None:
@@ -80,26 +82,27 @@ def package(module: str) -> str | None:
 
 
 def layer(name: str) -> int | None:
+    """The number of the layer of a package, counted from the bottom; None if it is in none."""
     return next((index for index, names in enumerate(LAYERS) if name in names), None)
 
 
 def may_import(importer: str, imported: str) -> bool:
-    own, other = layer(importer), layer(imported)
-    assert own is not None
-    assert other is not None
-    return importer == imported or other < own
+    importer_layer, imported_layer = layer(importer), layer(imported)
+    assert importer_layer is not None
+    assert imported_layer is not None
+    return importer == imported or imported_layer < importer_layer
 
 
 @pytest.mark.parametrize("module", sorted(set(modules()) - {"vidclf"}))
 def test_every_module_has_a_layer_and_imports_only_from_below(module: str) -> None:
-    own = package(module)
-    assert own is not None, f"{module} is in no layer"
+    importer = package(module)
+    assert importer is not None, f"{module} is in no layer"
     imported = {name for name in imports(modules()[module]) if package(name)}
-    assert {name for name in imported if not may_import(own, str(package(name)))} == set()
+    assert {name for name in imported if not may_import(importer, str(package(name)))} == set()
 
 
 def test_no_import_circle() -> None:
-    """Depth-first search over the imports at the top of each module (lazy imports inside functions are left out)."""
+    """Depth-first search over the imports at the top of each module; imports inside functions are left out."""
     known = modules()
     edges = {
         name: {
@@ -112,7 +115,6 @@ def test_no_import_circle() -> None:
         }
         for name, path in known.items()
     }
-    # A package's own __init__ is imported with each of its modules; it imports none of them unless it is a face.
     done: set[str] = set()
 
     def visit(name: str, path: tuple[str, ...]) -> None:

@@ -1,4 +1,4 @@
-"""The files for clusters are valid, and agree with each other and with the code."""
+"""The configuration files for clusters are valid, and agree with each other and with the code."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ ROOT = Path(__file__).resolve().parents[2]
 MANIFESTS = sorted((ROOT / "deploy").glob("ray*.yaml"))
 CONFIGS = {"extract": ExtractConfig, "train": TrainConfig, "classify": ClassifyConfig}
 KUBERAY_CRDS = "VIDCLF_KUBERAY_CRDS"
-"""A directory with KubeRay's own ray.io_rayclusters.yaml and ray.io_rayjobs.yaml to validate against as well."""
+"""Environment variable: a directory with KubeRay's ray.io_rayclusters.yaml and ray.io_rayjobs.yaml, for validation."""
 
 RAY_VERSION = re.search(r"^ray\[.*\]==(.+)$", (ROOT / "requirements.txt").read_text(), re.MULTILINE)[1]  # type: ignore[index]
 
@@ -35,7 +35,7 @@ def load(path: Path) -> Any:
 
 @pytest.fixture(params=["cluster.yaml", "deploy/onprem.yaml"])
 def launched(request: pytest.FixtureRequest, caplog: pytest.LogCaptureFixture) -> dict[str, Any]:
-    """A file for `ray up` with Ray's defaults filled in, after Ray's own validation."""
+    """A configuration file for `ray up`, validated by Ray and with Ray's defaults filled in."""
     caplog.set_level(logging.ERROR)
     config = prepare_config(load(ROOT / request.param))
     validate_config(config)
@@ -70,7 +70,7 @@ def test_the_aws_machines_with_gpus_have_an_image_whose_driver_torch_can_use() -
     image = load(ROOT / "cluster.yaml")["available_node_types"]["gpu"]["node_config"]["ImageId"]
     parameter = "/aws/service/deeplearning/ami/x86_64/base-oss-nvidia-driver-gpu-ubuntu-24.04/latest/ami-id"
     assert image == f"resolve:ssm:{parameter}"
-    # The least driver for CUDA 13, which torch is built with: in the message and wherever machines are described.
+    # The minimum driver for CUDA 13, with which torch is built: in the message and wherever machines are described.
     assert (str(torch.version.cuda).split(".")[0], LEAST_DRIVER) == ("13", "580")
     for path in ("cluster.yaml", "deploy/onprem.yaml", "docs/cluster.md", "docs/mig.md"):
         assert f"driver {LEAST_DRIVER} or later" in (ROOT / path).read_text(), path
@@ -108,7 +108,7 @@ def test_kuberay_manifests_fit_kuberays_own_definitions(path: Path) -> None:
 
 
 def strict(schema: Any) -> Any:
-    """A structural schema of Kubernetes as JSON Schema that refuses unknown fields."""
+    """A structural schema of Kubernetes, changed to a JSON Schema that refuses unknown fields."""
     if isinstance(schema, list):
         return [strict(item) for item in schema]
     if not isinstance(schema, dict):
@@ -156,10 +156,10 @@ def test_the_image_has_the_pinned_ray_and_leaves_the_tests_packages_out() -> Non
 
 
 def test_the_dashboard_shows_every_metric_and_no_other() -> None:
-    told = set(re.findall(r"\"(vidclf_\w+)\"", Path(prometheus.__file__).read_text()))
+    exported = set(re.findall(r"\"(vidclf_\w+)\"", Path(prometheus.__file__).read_text()))
     text = (ROOT / "deploy/grafana.json").read_text()
     shown = {re.sub("_(total|bucket|sum|count)$", "", name) for name in re.findall(r"\bray_(vidclf_\w+)", text)}
-    assert shown == told
+    assert shown == exported
 
 
 def pods() -> list[tuple[str, dict[str, Any]]]:
@@ -171,7 +171,7 @@ def pods() -> list[tuple[str, dict[str, Any]]]:
 
 @pytest.mark.parametrize("pod", [pod for _, pod in pods()], ids=[name for name, _ in pods()])
 def test_pods_need_no_rights(pod: dict[str, Any]) -> None:
-    """What the profile `restricted` of Kubernetes' Pod Security Standards asks for."""
+    """The requirements of the profile `restricted` of the Pod Security Standards of Kubernetes."""
     assert pod["securityContext"] == {
         "runAsNonRoot": True,
         "runAsUser": 1000,

@@ -1,4 +1,4 @@
-"""What the pages tell a user to type can be typed, and what they link to is there."""
+"""Commands, flags, links and file names on the documentation pages are valid."""
 
 from __future__ import annotations
 
@@ -17,17 +17,17 @@ PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").r
 MANIFESTS = [ROOT / "cluster.yaml", *sorted((ROOT / "deploy").glob("*.yaml"))]
 CONFIGS = {path.stem: getattr(config, f"{path.stem.capitalize()}Config") for path in (ROOT / "jobs").glob("*.py")}
 OF_OTHER_TOOLS = {"--address", "--head", "--num-cpus", "--num-gpus", "--port", "--runtime-env-json", "--working-dir"}
-"""Flags of Ray's that the pages mention."""
+"""Flags of other programs that the pages mention."""
 
 
 def commands(path: Path) -> list[list[str]]:
-    """The arguments of every `python jobs/….py` in a page, the job's name first; `…` and `[…]` stand for more."""
+    """Name of the job and arguments of every `python jobs/….py` on a page; `…` and `[…]` mean omitted arguments."""
     text = path.read_text()
     if path.suffix == ".yaml":
         text = re.sub(r"^# ?", "", text, flags=re.MULTILINE)
     text = re.sub(r"\\\n\s*", " ", text)
-    found = re.findall(r"python (?:/home/ray/vidclf/)?jobs/(\w+)\.py([^\n`]*)", text)
-    return [[job, *shlex.split(rest, comments=True)] for job, rest in found]
+    matches = re.findall(r"python (?:/home/ray/vidclf/)?jobs/(\w+)\.py([^\n`]*)", text)
+    return [[job, *shlex.split(rest, comments=True)] for job, rest in matches]
 
 
 @pytest.mark.parametrize("path", [*PAGES, *MANIFESTS], ids=lambda path: path.name)
@@ -49,10 +49,10 @@ def test_commands_of_the_documentation_parse(path: Path, monkeypatch: pytest.Mon
 def test_flags_in_the_text_exist(path: Path) -> None:
     known = {f"--{field.name.replace('_', '-')}" for kind in CONFIGS.values() for field in fields(kind)}
     known |= {f"--no-{flag[2:]}" for flag in known} | {"--config", "--help"} | OF_OTHER_TOOLS
-    told = {
+    mentioned = {
         flag for code in re.findall(r"`[^`\n]+`", path.read_text()) for flag in re.findall(r"(?<!\S)--[a-z-]+", code)
     }
-    assert told <= known
+    assert mentioned <= known
 
 
 @pytest.mark.parametrize("path", PAGES, ids=lambda path: path.name)
@@ -60,5 +60,5 @@ def test_files_that_are_named_exist(path: Path) -> None:
     text = path.read_text()
     links = [link.split("#")[0] for link in re.findall(r"\]\(([^)]+)\)", text) if not link.startswith("http")]
     assert [link for link in links if link and not (path.parent / link).exists()] == []
-    named = re.findall(r"`((?:vidclf|jobs|tests|deploy|docs|examples|benchmarks)/[\w./-]+\.\w+)`", text)
-    assert [name for name in named if not (ROOT / name).exists()] == []
+    file_names = re.findall(r"`((?:vidclf|jobs|tests|deploy|docs|examples|benchmarks)/[\w./-]+\.\w+)`", text)
+    assert [name for name in file_names if not (ROOT / name).exists()] == []

@@ -1,4 +1,4 @@
-"""requirements.lock is in step with requirements.txt, and names every package with its digests."""
+"""requirements.lock agrees with requirements.txt, and lists every package with its digests."""
 
 from __future__ import annotations
 
@@ -17,22 +17,23 @@ LOCK = (ROOT / "requirements.lock").read_text()
 
 
 def pinned() -> list[Requirement]:
+    """The requirements in requirements.txt."""
     lines = (ROOT / "requirements.txt").read_text().splitlines()
     return [Requirement(line) for line in lines if line and not line.startswith("#")]
 
 
 def locked() -> dict[str, list[Requirement]]:
-    """The lock's entries by name: several where a package has one version per platform."""
-    found: dict[str, list[Requirement]] = {}
+    """The entries of the lock by package name; several if a package has one version per platform."""
+    entries: dict[str, list[Requirement]] = {}
     for line in LOCK.splitlines():
         if line and not line.startswith((" ", "#")):
             requirement = Requirement(line.removesuffix("\\").strip())
-            found.setdefault(canonicalize_name(requirement.name), []).append(requirement)
-    return found
+            entries.setdefault(canonicalize_name(requirement.name), []).append(requirement)
+    return entries
 
 
 def version_here(entries: list[Requirement]) -> str | None:
-    """The version that the lock gives this machine; None where it gives none."""
+    """The locked version for this platform; None if there is none."""
     versions = [
         str(next(iter(entry.specifier)).version) for entry in entries if entry.marker is None or entry.marker.evaluate()
     ]
@@ -62,10 +63,10 @@ def test_the_lock_names_no_registry() -> None:
 
 
 def test_what_the_pinned_packages_need_is_locked_in_a_version_that_fits() -> None:
-    """By the metadata of the packages that are installed here, so for this platform and Python."""
+    """Compared with the metadata of the installed packages, so for this platform and this Python."""
     entries = locked()
     left = [(requirement, frozenset(requirement.extras)) for requirement in pinned()]
-    seen: set[tuple[str, frozenset[str]]] = set()
+    checked: set[tuple[str, frozenset[str]]] = set()
     while left:
         requirement, extras = left.pop()
         name = canonicalize_name(requirement.name)
@@ -73,19 +74,19 @@ def test_what_the_pinned_packages_need_is_locked_in_a_version_that_fits() -> Non
         version = version_here(entries[name])
         assert version is not None, f"{name} is not locked for this platform"
         assert requirement.specifier.contains(version, prereleases=True), f"{requirement} is needed, {version} locked"
-        if (name, extras) in seen:
+        if (name, extras) in checked:
             continue
-        seen.add((name, extras))
+        checked.add((name, extras))
         try:
             distribution = importlib.metadata.distribution(name)
         except importlib.metadata.PackageNotFoundError:
-            continue  # a build of another kind (torch for CPUs) does not need it
+            continue  # not needed by the installed build, as with torch for CPUs
         for text in distribution.requires or ():
             needed = Requirement(text)
             environments = [{**default_environment(), "extra": extra} for extra in extras or {""}]
             if needed.marker is None or any(needed.marker.evaluate(environment) for environment in environments):
                 left.append((needed, frozenset(needed.extras)))
-    assert len(seen) > 80
+    assert len(checked) > 80
 
 
 def test_the_page_on_licences_says_what_the_installed_files_say() -> None:

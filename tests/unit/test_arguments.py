@@ -1,4 +1,4 @@
-"""Wrong arguments: one line, before torch and Ray are imported."""
+"""Wrong inputs and outputs are refused in one line, before torch and Ray are imported."""
 
 from __future__ import annotations
 
@@ -150,7 +150,7 @@ def test_a_configuration_in_the_output_is_refused_only_where_it_would_be_deleted
 
 
 def _called(config: Any) -> Callable[[], object]:
-    """The library's function for a job, on nothing that it gets to."""
+    """A call of the library's function for a job, with placeholders for arguments that it never reaches."""
     if isinstance(config, ExtractConfig):
         from vidclf.pipeline.extract import extract
 
@@ -226,7 +226,7 @@ def test_a_cluster_that_does_not_answer_is_named_with_its_origin(
     write(tmp_path / "ray/ray_current_cluster", f"127.0.0.1:{port}\n")
     with pytest.raises(ConfigError) as error:
         ray_address.check_ray({"RAY_TMPDIR": str(tmp_path)})
-    assert f"from the file {tmp_path}/ray/ray_current_cluster, which a `ray start` left: no cluster" in str(error.value)
+    assert f"from the file {tmp_path}/ray/ray_current_cluster, which `ray start` wrote: no cluster" in str(error.value)
     with pytest.raises(ConfigError, match="must be host:port"):
         ray_address.check_ray({"RAY_ADDRESS": "nonsense"})
     assert ray_address.NUM_TRIES * ray_address.CONNECT_TIMEOUT_S + 1 <= 15
@@ -280,6 +280,6 @@ def test_a_full_disk_of_any_job_is_one_line(
         cli.run(DiffConfig, job)
     assert stop.value.code == 1
     assert capsys.readouterr().err == (
-        "diff.py: the disk is full ([Errno 28] No space left on device: 'x'); what is done is kept: free some of it "
+        "diff.py: the disk is full ([Errno 28] No space left on device: 'x'); finished work is kept: free some space "
         "and submit the same job again\n"
     )

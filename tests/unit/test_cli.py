@@ -1,16 +1,19 @@
-"""Flags, YAML and exit codes, all from one dataclass."""
+"""Flags, YAML keys, `--help` and exit codes, derived from one dataclass."""
 
 from __future__ import annotations
 
 import sys
-from dataclasses import dataclass, fields
+from dataclasses import MISSING, dataclass, fields
 from pathlib import Path
+from typing import Annotated, Literal
 
 import pytest
 import yaml
 
 from vidclf import cli
 from vidclf import config as configs
+from vidclf.config.fields import above, at_least
+from vidclf.config.options import Options
 from vidclf.errors import ConfigError
 
 CONFIGS = [kind for name, kind in vars(configs).items() if name.endswith("Config") and name[0].isupper()]
@@ -100,6 +103,55 @@ def test_help_shows_units_and_defaults(capsys: pytest.CaptureFixture[str], monke
         "whether it is fast (default: no)",
     ):
         assert line in shown
+
+
+@dataclass(frozen=True, kw_only=True)
+class Speed(Options):
+    """Speed of the toy."""
+
+    speed: Annotated[float, above(0, "m/s")] | None = None
+    """Its speed. (default: as fast as it can)"""
+
+
+@dataclass(frozen=True, kw_only=True)
+class RacingToy(Speed):
+    """A toy in a race."""
+
+    laps: Annotated[int, at_least(1, "lap")] = 2
+    """Number of laps."""
+    lane: Literal["left", "middle", "right"] = "left"
+    """Lane of the toy."""
+
+
+def test_help_shows_ranges_choices_and_the_headings_of_mix_ins(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", "200")
+    with pytest.raises(SystemExit):
+        cli.parse(RacingToy, ["--help"])
+    shown = " ".join(capsys.readouterr().out.split())
+    assert "--laps INT Number of laps. (default: 2; at least 1 lap)" in shown
+    assert "--lane {left,middle,right} Lane of the toy. (default: left)" in shown
+    assert "Speed of the toy: --speed FLOAT Its speed. (default: as fast as it can; above 0 m/s)" in shown
+
+
+def test_flags_out_of_their_range_or_choices_are_refused() -> None:
+    assert cli.parse(RacingToy, ["--speed", "none"]).speed is None
+    with pytest.raises(ConfigError, match=r"^--laps must be at least 1 lap, got 0$"):
+        cli.parse(RacingToy, ["--laps", "0"])
+    with pytest.raises(ConfigError, match=r"^--lane must be one of left, middle, right, got 'up'$"):
+        cli.parse(RacingToy, ["--lane", "up"])
+
+
+@pytest.mark.parametrize("config_class", CONFIGS)
+def test_every_help_text_has_one_default_at_its_end(config_class: type) -> None:
+    docs = cli.field_docs(config_class)
+    for field in fields(config_class):
+        text = cli.help_text(docs[field.name], field.default)
+        assert text.count("(default") + text.count("(required)") == 1, text
+        assert text.endswith(")"), text
+        assert field.default not in (None, ()) or "(default" in docs[field.name], f"{field.name}: what does none mean?"
+        assert field.default is not MISSING or "(default" not in docs[field.name], text
 
 
 @pytest.mark.parametrize("config_class", CONFIGS)

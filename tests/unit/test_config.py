@@ -1,4 +1,4 @@
-"""Ranges are checked when a configuration is made, and say field, rule and value."""
+"""Choices and ranges are checked when a configuration is made; messages name field, rule and value."""
 
 from __future__ import annotations
 
@@ -14,8 +14,9 @@ from vidclf.config import (
     IndexConfig,
     ServeConfig,
     TrainConfig,
+    fields,
 )
-from vidclf.config.fields import parse_fractions, parse_size
+from vidclf.config.fields import check_known, differences, parse_fractions, parse_size
 from vidclf.errors import ConfigError
 
 INDEX: dict[str, Any] = {"input": "a", "output": "m.parquet"}
@@ -84,6 +85,43 @@ def test_a_value_out_of_range_is_named(config_class: type, values: dict[str, Any
     with pytest.raises(ConfigError) as error:
         config_class(**values)
     assert str(error.value).startswith(message)
+
+
+@pytest.mark.parametrize(
+    ("rule", "text", "inside", "outside"),
+    [
+        (fields.at_least(1, "video"), "at least 1 video", [1, 2], [0, float("nan")]),
+        (fields.at_least(0), "at least 0", [0.0], [-0.1]),
+        (fields.above(0, "seconds"), "above 0 seconds", [0.1], [0.0, float("nan")]),
+        (fields.between(1, 4, "frames"), "between 1 and 4 frames", [1, 4], [0, 5]),
+        (fields.within("[0, 0.5)"), "in [0, 0.5)", [0.0, 0.4], [-0.1, 0.5, float("nan")]),
+        (fields.within("(0, 1]"), "in (0, 1]", [0.1, 1.0], [0.0, 1.1]),
+        (fields.one_of(("asha", "none")), "asha or none", ["asha", "none"], ["", "ash"]),
+        (fields.one_of(("a", "b", "c")), "one of a, b, c", ["c"], ["d"]),
+    ],
+)
+def test_a_rule_has_words_and_a_test(rule: fields.Rule, text: str, inside: list[Any], outside: list[Any]) -> None:
+    assert rule.text == text
+    assert [rule.holds(value) for value in inside] == [True] * len(inside)
+    assert [rule.holds(value) for value in outside] == [False] * len(outside)
+
+
+@pytest.mark.parametrize(
+    ("key", "hint"),
+    [("siez", "did you mean 'size'?"), ("colour", "known keys: name, size"), (3, "known keys: name, size")],
+)
+def test_an_unknown_key_is_named_with_a_similar_one_or_all(key: Any, hint: str) -> None:
+    check_known(["name", "size"], ["name", "size"], str)
+    with pytest.raises(ConfigError) as error:
+        check_known(["name", key], ["name", "size"], lambda unknown: f"space.{unknown}: unknown key")
+    assert str(error.value) == f"space.{key}: unknown key; {hint}"
+
+
+def test_differences_of_nested_values_have_dotted_names() -> None:
+    one = {"name": "a", "plan": {"mode": "uniform", "num_frames": 8}, "dims": [1, 2]}
+    assert differences(one, {**one, "plan": {"mode": "uniform", "num_frames": 8}}) == ""
+    other = {"name": "b", "plan": {"mode": "uniform", "num_frames": 16}, "dims": [1, 2], "seed": 0}
+    assert differences(one, other) == "name: a != b; plan.num_frames: 8 != 16; seed: None != 0"
 
 
 def test_fractions() -> None:

@@ -1,4 +1,4 @@
-"""What is shown and shared of a location that grants access."""
+"""Masking of credentials in locations, and locations in shared reports."""
 
 from __future__ import annotations
 

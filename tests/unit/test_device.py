@@ -1,4 +1,4 @@
-"""The device of a worker: by the share of a GPU that it reserved, never by what torch sees."""
+"""The device of a worker follows from the share of a GPU that it reserved, not from the GPUs that torch finds."""
 
 from __future__ import annotations
 
@@ -43,17 +43,17 @@ def test_a_gpu_that_torch_cannot_use_is_named_with_the_least_driver(monkeypatch:
 
 
 def test_a_worker_on_a_gpu_is_held_to_its_share_less_the_cuda_context(monkeypatch: pytest.MonkeyPatch) -> None:
-    held: list[tuple[float, int]] = []
+    limits: list[tuple[float, int]] = []
     monkeypatch.delenv("VIDCLF_GPU_DEVICE", raising=False)
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     monkeypatch.setattr(torch.cuda, "current_device", lambda: 0)
     memory = type("Properties", (), {"total_memory": 6000 * 1024**2})
     monkeypatch.setattr(torch.cuda, "get_device_properties", lambda index: memory)
     monkeypatch.setattr(
-        torch.cuda, "set_per_process_memory_fraction", lambda fraction, index: held.append((fraction, index))
+        torch.cuda, "set_per_process_memory_fraction", lambda fraction, index: limits.append((fraction, index))
     )
     assert device.claim(0.25) == "cuda"
-    assert held == [(pytest.approx(0.25 - 0.1), 0)]
+    assert limits == [(pytest.approx(0.25 - 0.1), 0)]
     with pytest.raises(ConfigError, match=r"a worker's share of a GPU must be above 0\.100, .* of 5\.9 GiB, got 0\.1"):
         device.claim(0.1)
 

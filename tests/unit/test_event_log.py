@@ -1,4 +1,4 @@
-"""The JSON lines of the workers."""
+"""JSON log lines of the workers, one per video and stage."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def test_a_decode_worker_writes_one_for_each_video_if_it_is_asked_to(
     for logs_events in (True, False):
         worker = DecodeVideos(SamplingPlan(num_frames=2), transforms, DecodeLimits(), tally, logs_events)
         assert pa.concat_tables(worker(rows)).num_rows == 2
-        told = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+        events = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
         ids = rows[schema.VIDEO_ID].to_pylist()
         expected = [("decode", ids[0], "ok"), ("decode", ids[1], "not_a_video")]
-        assert [(event["stage"], event["video_id"], event["outcome"]) for event in told] == expected * logs_events
+        assert [(event["stage"], event["video_id"], event["outcome"]) for event in events] == expected * logs_events

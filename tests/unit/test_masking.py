@@ -1,4 +1,4 @@
-"""What jobs write and print of locations that grant access."""
+"""Credentials in locations are masked in everything that jobs write and print."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ class Config:
     """A job that fails."""
 
     input: str
-    """where from"""
+    """location of the input"""
 
 
 def test_error_lines_prints_and_tracebacks_are_masked(
@@ -49,14 +49,14 @@ def test_error_lines_prints_and_tracebacks_are_masked(
 
     with pytest.raises(SystemExit, match="2"):
         cli.run(Config, refused)
-    said = capsys.readouterr()
-    assert said.out == f"looking at {shown}\n"
-    assert said.err == f"warning: {shown}\njob.py: error: --input {shown}: no such list\n"
+    printed = capsys.readouterr()
+    assert printed.out == f"looking at {shown}\n"
+    assert printed.err == f"warning: {shown}\njob.py: error: --input {shown}: no such list\n"
     with pytest.raises(SystemExit, match="1"):
         cli.run(Config, broken)
-    said = capsys.readouterr()
-    assert said.err.startswith("Traceback (most recent call last):\n")
-    assert said.err.endswith(f"ValueError: {shown}\n")
+    printed = capsys.readouterr()
+    assert printed.err.startswith("Traceback (most recent call last):\n")
+    assert printed.err.endswith(f"ValueError: {shown}\n")
 
 
 def test_run_config_is_masked(tmp_path: Path) -> None:
@@ -87,8 +87,8 @@ def test_a_video_is_looked_at_again_where_the_manifest_has_it(tmp_path: Path) ->
         pa.table({"video_id": ["b", "a"], "video_uri": ["/data/b.mp4", SIGNED.format("1", "0a1b")]}),
     )
     rows = pa.table({"video_id": ["a", "b"], "video_uri": [SHOWN.format("1"), "/data/b.mp4"]})
-    found = content_checks._openable(str(tmp_path), rows)
-    assert found["video_uri"].to_pylist() == [SIGNED.format("1", "0a1b"), "/data/b.mp4"]
+    rows_to_open = content_checks._openable(str(tmp_path), rows)
+    assert rows_to_open["video_uri"].to_pylist() == [SIGNED.format("1", "0a1b"), "/data/b.mp4"]
 
 
 def test_a_list_that_is_signed_anew_names_the_same_videos_and_groups() -> None:
@@ -112,7 +112,7 @@ def test_index_says_that_its_manifest_keeps_credentials(tmp_path: Path) -> None:
     config = IndexConfig(input=str(list_file), output="m.parquet")
     (line,) = [line for line in index.summary(config, listing.manifest, listing, False).splitlines() if "cred" in line]
     assert line == (
-        "  credentials: 2 locations hold a password, a signature or a token, which m.parquet keeps to read them again; "
-        "list s3:// or gs:// locations, and give credentials by the environment or a profile (AWS_PROFILE), to keep it "
-        "free of them"
+        "  credentials: 2 locations contain a password, a signature or a token, and so does m.parquet, because jobs "
+        "need them to read the videos; to keep it free of them, list s3:// or gs:// locations and give credentials by "
+        "the environment or a profile (AWS_PROFILE)"
     )

@@ -1,4 +1,4 @@
-"""The line of progress in a log."""
+"""The progress line in a log."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What `conform` lets through and what it names when it refuses."""
+"""Schemas of the files, and the check of a table against its schema."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Locations have one spelling, and files are published whole or not at all."""
+"""Canonical spelling of locations, and atomic publishing of files."""
 
 from __future__ import annotations
 
@@ -81,15 +81,15 @@ def test_publish_creates_the_directories_and_leaves_nothing_but_the_file(tmp_pat
 def test_readers_see_the_old_file_until_the_new_one_is_whole(tmp_path: Path) -> None:
     target = tmp_path / "file.txt"
     target.write_bytes(b"old")
-    seen: list[tuple[bytes, list[str]]] = []
+    states: list[tuple[bytes, list[str]]] = []
 
     def write(stream: Any) -> None:
         stream.write(b"new")
         stream.flush()
-        seen.append((target.read_bytes(), sorted(os.listdir(tmp_path))))
+        states.append((target.read_bytes(), sorted(os.listdir(tmp_path))))
 
     storage.publish(str(target), write)
-    ((during, names),) = seen
+    ((during, names),) = states
     assert during == b"old"
     assert len(names) == 2
     assert names[1].startswith("file.txt.")

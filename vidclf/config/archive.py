@@ -50,4 +50,4 @@ class AuditConfig:
     run: str
     """Output directory of jobs/extract.py or jobs/classify.py."""
     stale: bool = False
-    """Also read the source videos, to find those that have changed since they were processed."""
+    """Also check whether the source videos have changed since they were processed."""

@@ -16,10 +16,10 @@ class ClassifyConfig(DecisionOptions, EnsembleOptions, PipelineConfig):
 
     input: str | None = None
     """Videos to classify: a directory, a URI or a list file. Give exactly one of --input, --manifest and
-    --features."""
+    --features. (default: none)"""
     manifest: str | None = None
     """Manifest of the videos to classify, as jobs/index.py writes it. Give exactly one of --input, --manifest and
-    --features."""
+    --features. (default: none)"""
     features: tuple[str, ...] = ()
     """Features directory whose videos are classified without decoding them, as jobs/extract.py or --save-features
     wrote it. For an ensemble of several backbones give one directory per backbone, comma-separated. Give exactly one
@@ -47,5 +47,5 @@ class ClassifyConfig(DecisionOptions, EnsembleOptions, PipelineConfig):
                 require(not getattr(self, name), name, rule, getattr(self, name))
         if self.progressive:
             for name in ("features", "save_features", "segments"):
-                rule = "left out with --progressive, which does not look at all frames of every video"
+                rule = "left out with --progressive, which does not decode all frames of every video"
                 require(not getattr(self, name), name, rule, getattr(self, name))

@@ -76,6 +76,7 @@ def one_of(choices: Collection[str]) -> Rule:
 
 
 def _with_unit(text: str, unit: str) -> str:
+    """`text` followed by its unit, if it has one."""
     return f"{text} {unit}" if unit else text
 
 
@@ -102,6 +103,7 @@ def field_rules(config_class: type) -> dict[str, Rule]:
 
 
 def _rule(kind: Any) -> Rule | None:
+    """The rule in a type, also inside a union; None if it has none."""
     if is_union(kind):
         return next(filter(None, map(_rule, typing.get_args(kind))), None)
     if typing.get_origin(kind) is Literal:

@@ -38,7 +38,7 @@ class DryRunOptions(Options):
     """Output"""
 
     dry_run: bool = False
-    """Print what the job would do, including deletions, and stop. No file is changed."""
+    """Print what the job would do, including what it would delete, and stop without changing any file."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -48,7 +48,7 @@ class OutputOptions(LeaseOptions, DryRunOptions):
     output: str
     """Output directory. A job that is submitted again with the same directory continues where it stopped."""
     overwrite: bool = False
-    """Delete what this job wrote into the output directory before, and start from scratch. Refused if the directory
+    """Delete the earlier output of this job from the output directory, and start from scratch. Refused if the directory
     holds other files."""
 
 
@@ -71,7 +71,8 @@ class SamplingOptions(Options):
     or from a random position, see --clip-duration. keyframes: only frames that decode without other frames, which is
     much cheaper but only roughly even."""
     clip_duration: float | None = None
-    """Length of the clip in seconds. Required with --sampling middle and random, not allowed otherwise."""
+    """Length of the clip in seconds. Required with --sampling middle and random, not allowed otherwise. (default:
+    none)"""
     skip_edges: Annotated[float, within("[0, 0.5)")] = 0.0
     """Fraction of the duration that is skipped at the start of each video and again at its end, for example to leave
     out titles and credits."""

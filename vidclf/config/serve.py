@@ -39,7 +39,7 @@ class ServeConfig(DecisionOptions, EnsembleOptions, PrecisionOptions, DecodeLimi
     queue: Annotated[int, at_least(1, "video")] = 8
     """Maximum number of videos that wait while another one is classified. Further videos are refused."""
     keep_results: Annotated[float, above(0, "seconds")] = 3600.0
-    """Seconds for which a result can be fetched. At most the last 64 results and the last 256 failures are kept. The
+    """Seconds for which the result of a video can be fetched. At most 64 results and 256 failures are kept. The
     video itself is deleted before its result is available."""
     segments: Annotated[float, above(0, "seconds")] | None = None
     """Length in seconds of the segments of the timeline. (default: derived from the duration, at most 24 segments per

@@ -133,9 +133,9 @@ class TrainConfig(FitConfig, SplitOptions, MlflowOptions, OutputOptions):
     """Train the members of a temporal ensemble in parallel."""
 
     features: tuple[str, ...]
-    """Features directory, as jobs/extract.py writes it. Several directories, comma-separated, hold features of the same
-    videos by different backbones, for members that see different features; near duplicates are searched in the
-    first."""
+    """Features directory, as jobs/extract.py writes it. Several directories, comma-separated, must hold features of the
+    same videos from different backbones; the members then differ in their features. Near duplicates are searched in
+    the first directory."""
     output: str
     """Ensemble directory. A job that is submitted again with the same directory trains only the missing members."""
     members: Annotated[int, at_least(1)] = 4

@@ -33,7 +33,9 @@ class SearchConfig(Options):
     def __post_init__(self) -> None:
         super().__post_init__()
         is_alone = self.algorithm != "pbt" or self.scheduler == "none"
-        require(is_alone, "scheduler", "none with algorithm pbt, which decides itself who goes on", self.scheduler)
+        require(
+            is_alone, "scheduler", "none with algorithm pbt, which itself stops and replaces trials", self.scheduler
+        )
 
 
 @dataclass(frozen=True, kw_only=True)

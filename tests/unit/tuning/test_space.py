@@ -196,7 +196,7 @@ LR = {"type": "loguniform", "lower": 1e-4, "upper": 1e-2}
         ),
         (
             {"search": {"algorithm": "pbt"}, **space_of(lr=LR)},
-            "search: --scheduler must be none with algorithm pbt, which decides itself who goes on, got 'asha'",
+            "search: --scheduler must be none with algorithm pbt, which itself stops and replaces trials, got 'asha'",
         ),
         (
             {
