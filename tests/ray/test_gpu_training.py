@@ -123,7 +123,7 @@ def test_a_search_and_its_ensemble_run_on_a_gpu(tmp_path: Path) -> None:
     assert job.returncode == 0, job.stderr
     members = info.read_info(str(tmp_path / "ensemble")).members
     assert {member.precision for member in members} == {"bf16, its LSTM in tf32"}
-    assert min(member["peak_gpu_memory_bytes"] for member in members) > 0
+    assert min(member.peak_gpu_memory_bytes or 0 for member in members) > 0
     assert json.loads((tmp_path / "tune" / "summary.json").read_text())["statuses"] == {"finished": 2}
 
 
