@@ -12,7 +12,7 @@ from collections import Counter
 
 import pyarrow as pa
 
-from vidclf import arguments, cli, credentials, storage
+from vidclf import cli, credentials, preflight, storage
 from vidclf.archive.manifest import Listing, list_archive, read_manifest
 from vidclf.config import IndexConfig
 from vidclf.config.fields import parse_fractions
@@ -32,7 +32,7 @@ def main(config: IndexConfig) -> int:
         labels, sublabels, groups = (manifest[name].to_pylist() for name in ("label", "sublabel", "group"))
         names = splits.assign(labels, sublabels, groups, fractions, config.seed)
         manifest = manifest.set_column(manifest.column_names.index("split"), "split", pa.array(names))
-    arguments.check_outputs(config)
+    preflight.check_outputs(config)
     unchanged = storage.exists(config.output) and read_manifest(config.output).equals(manifest)
     if not unchanged and storage.exists(config.output) and not config.overwrite:
         raise ConfigError(f"--output {config.output}: holds another manifest; choose another name or --overwrite")

@@ -21,7 +21,7 @@ from typing import Any, Literal, TextIO, TypeVar
 
 import yaml
 
-from vidclf import arguments, credentials, storage
+from vidclf import credentials, preflight, storage
 from vidclf.config.fields import Rule, base_kind, check_known, convert, field_rules
 from vidclf.config.train import RECIPES
 from vidclf.errors import ConfigError, ErrorBudgetExceeded, RunStopped
@@ -68,7 +68,7 @@ def _run(config_class: type[Config], job: Callable[[Config], int], writes: Write
     try:
         config, config_file = _parsed(config_class, sys.argv[1:], name)
         # Checked before the job imports torch and Ray, which takes seconds.
-        arguments.check(config, config_file)
+        preflight.check(config, config_file)
         outputs = writes(config) if writes is not None and not getattr(config, "dry_run", False) else []
         with lease.held(outputs, name, take_over=getattr(config, "take_over", False)):
             return job(config)

@@ -20,7 +20,7 @@ LAYERS = [
     {"archive", "video"},
     {"runs"},
     {"ray_cluster", "metrics", "torch_gpu"},
-    {"tally", "arguments", "gpu_worker"},
+    {"tally", "preflight", "gpu_worker"},
     {"backbones"},
     {"features"},
     {"pipeline"},
@@ -49,7 +49,7 @@ RAY_MODULES = {
     "vidclf.training.member_worker",
     "vidclf.training.ray_members",
     "vidclf.tuning.ray_search",
-    "vidclf.tuning.search_log",
+    "vidclf.tuning.search_progress",
     "vidclf.tuning.trial_worker",
     "vidclf.tuning.tune",
 }

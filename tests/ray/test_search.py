@@ -23,7 +23,7 @@ from vidclf.reports import tuning_page
 from vidclf.training.dataset import training_data
 from vidclf.training.member_fit import fit_member
 from vidclf.training.member_state import Epoch
-from vidclf.tuning import search_log, trial_files
+from vidclf.tuning import search_progress, trial_files
 from vidclf.tuning.ray_search import ContinuedASHA
 from vidclf.tuning.space import parse_space
 from vidclf.tuning.study import check_comparable, locations
@@ -219,7 +219,7 @@ def test_a_search_whose_time_is_up_goes_on_when_submitted_again(
         clock = SimpleNamespace(
             monotonic=lambda: float(len(storage.list_files(str(output / "trials"), "state.pt", recursive=True)))
         )
-        patch.setattr(search_log, "time", clock)
+        patch.setattr(search_progress, "time", clock)
         first = tuning_job.run(output, space, tuning_job.SEARCH, num_samples=2, cpus_per_trial=2.0, time_budget=1.5)
     assert first is not None
     assert not json.loads((output / "summary.json").read_text())["is_complete"]

@@ -20,7 +20,7 @@ import pyarrow as pa
 import safetensors.numpy
 import torch
 
-from vidclf import arguments, schema, storage
+from vidclf import preflight, schema, storage
 from vidclf.archive.manifest import sample_of
 from vidclf.backbones import int8_weights, openvino_engine
 from vidclf.backbones.agreement import Frames, agreement, reference_photos
@@ -66,7 +66,7 @@ def quantize(config: QuantizeConfig, manifest: pa.Table) -> str:
     Raises ConfigError for an unknown backbone, for weights that cannot be read or are quantized already, and where
     fewer than two videos can be decoded.
     """
-    arguments.check_outputs(config)
+    preflight.check_outputs(config)
     if storage.exists(config.output) and not config.overwrite:
         raise ConfigError(f"--output {config.output}: exists already; choose another name or --overwrite")
     state = load_weights(config.backbone, config.weights)

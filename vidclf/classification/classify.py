@@ -15,7 +15,7 @@ from typing import Any
 import pyarrow as pa
 import torch
 
-from vidclf import arguments, schema, storage
+from vidclf import preflight, schema, storage
 from vidclf.classification.compatibility import fitted_embeddings, fitted_runs
 from vidclf.classification.from_features import run_over_features
 from vidclf.classification.head import EnsembleHead, HeadSettings
@@ -38,7 +38,7 @@ def classify(config: ClassifyConfig, manifest: pa.Table) -> dict[str, dict[str, 
     Raises ConfigError before any work starts if the features to classify are not those that the ensemble was fitted
     on: stored features with another key, or a backbone, weights or decoder that would make other features.
     """
-    arguments.check_outputs(config)
+    preflight.check_outputs(config)
     # Loading here checks each member's digest and sizes once, and not in every worker.
     loaded = files.load(config.ensemble, torch.device("cpu"))
     info, trust = loaded.info, loaded.trust

@@ -14,8 +14,8 @@ from vidclf.ensemble.bf16 import PrecisionProbe, to_bf16
 from vidclf.ensemble.calibration_file import read_trust
 from vidclf.ensemble.inference import Ensemble
 from vidclf.ensemble.info import ENSEMBLE_FILE, MembersInfo, read_info
-from vidclf.ensemble.member_file import check_finite, check_member_file
 from vidclf.ensemble.temporal_model import TemporalClassifier
+from vidclf.ensemble.weights_file_check import check_finite, check_member_file
 from vidclf.errors import ConfigError
 
 

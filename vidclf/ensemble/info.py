@@ -16,9 +16,9 @@ from typing import Any
 from vidclf import storage
 from vidclf.backbones.catalog import FEATURE_DIMS
 from vidclf.config import ModelConfig
-from vidclf.ensemble.member_file import MAX_MEMBERS, is_plain_name
 from vidclf.ensemble.member_record import MemberRecord
 from vidclf.ensemble.views import ViewWeight
+from vidclf.ensemble.weights_file_check import MAX_MEMBERS, is_plain_name
 from vidclf.errors import ConfigError
 from vidclf.features.spec import FeatureSpec
 from vidclf.uncertainty.ood import OodLine

@@ -6,7 +6,7 @@ from typing import Any
 
 import pyarrow as pa
 
-from vidclf import arguments, schema
+from vidclf import preflight, schema
 from vidclf.backbones import int8_weights
 from vidclf.backbones.weights import load_weights, weights_digest
 from vidclf.config import ExtractConfig
@@ -23,7 +23,7 @@ def extract(config: ExtractConfig, manifest: pa.Table) -> dict[str, dict[str, An
     Returns the summary of each run directory, or None after a dry run, like `embed_videos`. Raises ConfigError before
     any work starts, also for weights that cannot be read.
     """
-    arguments.check_outputs(config)
+    preflight.check_outputs(config)
     if config.format == "hdf5":
         hdf5.check_exportable(manifest)
     plan = SamplingPlan.of(config)

@@ -12,9 +12,9 @@ from vidclf.config import PipelineConfig
 from vidclf.errors import ConfigError
 from vidclf.features.spec import FeatureSpec, specs_of
 from vidclf.pipeline.job import PipelineJob, RunSpec
-from vidclf.runs import content_checks, output_files, outputs, reconcile
+from vidclf.runs import content_checks, output_allowlist, outputs, reconcile
 from vidclf.runs.layout import Run
-from vidclf.runs.output_files import Kind
+from vidclf.runs.output_allowlist import Kind
 from vidclf.runs.state import RunState, manifest_ids
 
 
@@ -53,7 +53,7 @@ def _foreign(location: str, reason: str, remedy: str) -> ConfigError:
 
 
 def _kind(target: RunSpec) -> Kind:
-    return output_files.FEATURES if target.ensemble_id is None else output_files.PREDICTIONS
+    return output_allowlist.FEATURES if target.ensemble_id is None else output_allowlist.PREDICTIONS
 
 
 def _outputs(config: PipelineConfig, job: PipelineJob) -> list[tuple[Kind, str, str]]:
@@ -65,7 +65,7 @@ def _outputs(config: PipelineConfig, job: PipelineJob) -> list[tuple[Kind, str, 
 
 def _possible_runs(output: str) -> list[str]:
     """Locations where runs may be: the output itself, and its directories that are named after a backbone."""
-    return [output, *(path for path in storage.list_dirs(output) if _name(path) in output_files.BACKBONES)]
+    return [output, *(path for path in storage.list_dirs(output) if _name(path) in output_allowlist.BACKBONES)]
 
 
 def _name(path: str) -> str:

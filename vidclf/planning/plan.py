@@ -7,7 +7,7 @@ import os
 import pyarrow as pa
 import yaml
 
-from vidclf import arguments, device, storage
+from vidclf import device, preflight, storage
 from vidclf.config import PlanConfig
 from vidclf.errors import ConfigError
 from vidclf.planning import measure, sizing
@@ -22,7 +22,7 @@ def plan(config: PlanConfig, manifest: pa.Table) -> str:
     Raises ConfigError before measuring where the price table cannot be read, or where GPUs are planned and this
     machine has none to measure.
     """
-    arguments.check_outputs(config)
+    preflight.check_outputs(config)
     num_gpus_here = device.num_here()
     gpus = num_gpus_here if config.gpus is None else config.gpus
     cpus = config.cpus or len(os.sched_getaffinity(0))

@@ -10,12 +10,12 @@ from typing import Any
 
 import pyarrow as pa
 
-from vidclf import arguments, storage
+from vidclf import preflight, storage
 from vidclf.config import DiffConfig
 from vidclf.pages import render
 from vidclf.reports.comparison import Comparison, FlipRate, UnmatchedVideo, flip_rates, sources
 from vidclf.reports.provenance import command, now, shown, versions
-from vidclf.runs import output_files, outputs
+from vidclf.runs import output_allowlist, outputs
 
 DIFF_FILE = "diff.json"
 
@@ -53,7 +53,7 @@ def diff(config: DiffConfig) -> Diff | None:
 
     Raises ConfigError if one of the two is not a finished classification, or if they share no video.
     """
-    arguments.check_outputs(config)
+    preflight.check_outputs(config)
     comparison = Comparison.read(config)
     num_videos = comparison.num_videos
     if config.dry_run:
@@ -80,7 +80,7 @@ def diff(config: DiffConfig) -> Diff | None:
             "versions": versions(),
         },
     )
-    outputs.begin(output_files.COMPARISON, config.output)
+    outputs.begin(output_allowlist.COMPARISON, config.output)
     storage.publish_table(storage.join(config.output, FLIPPED_FILE), changes)
     html = render.render(
         "diff.html.j2",

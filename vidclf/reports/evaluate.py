@@ -9,7 +9,7 @@ from typing import Any
 
 import pyarrow as pa
 
-from vidclf import arguments, schema, storage
+from vidclf import preflight, schema, storage
 from vidclf.archive.manifest import read_manifest
 from vidclf.classification import stored_features
 from vidclf.classification.passes import plans_of
@@ -26,7 +26,7 @@ from vidclf.reports.figures import Evaluation
 from vidclf.reports.held_out import by_record
 from vidclf.reports.labelled_predictions import PREDICTION_COLUMNS, UNSPLIT, ScoredVideos, score
 from vidclf.reports.stage_costs import PassCosts, progress
-from vidclf.runs import output_files, outputs, state
+from vidclf.runs import output_allowlist, outputs, state
 from vidclf.runs.layout import Run
 from vidclf.schema import Look
 from vidclf.uncertainty.risk_threshold import risk_statement
@@ -79,7 +79,7 @@ def evaluate(config: EvaluateConfig) -> Evaluation | None:
     Raises ConfigError if the predictions are not a finished classification, if the manifest shares no labelled video
     with them, or if the ensemble was fitted on other features than those to classify.
     """
-    arguments.check_outputs(config)
+    preflight.check_outputs(config)
     source = _from_predictions(config) if config.predictions is not None else _from_features(config)
     if source is None:
         return None
@@ -184,7 +184,7 @@ def _write(config: EvaluateConfig, source: _Source, result: Evaluation, videos: 
         },
         quarantine=_quarantine(source.quarantined_in, base),
     )
-    outputs.begin(output_files.REPORT, config.output)
+    outputs.begin(output_allowlist.REPORT, config.output)
     for name, content in (
         (MISCLASSIFIED_FILE, error_lists.to_csv(wrong)),
         (ABSTAINED_FILE, error_lists.to_csv(undecided)),
@@ -238,7 +238,7 @@ def _from_features(config: EvaluateConfig) -> _Source | None:
     if config.dry_run:
         print(f"would classify and score {features.manifest.num_rows} videos into {config.output}")
         return None
-    outputs.begin(output_files.REPORT, config.output)
+    outputs.begin(output_allowlist.REPORT, config.output)
     file = storage.join(config.output, PREDICTIONS_FILE)
     risk_threshold = stored_features.threshold(config)
     storage.publish_table(file, stored_features.predictions(features, config, risk_threshold, len(info.classes)))

@@ -9,7 +9,7 @@ May be imported from outside:
 - `content_checks`: `stale_videos`, `resized_videos`
 - `summary`: `Performance`, `summarize`, `summary_text`, `stopped_text`
 - `lease`: `held`, `guard`, `Guard`, `Output`, `LeaseTaken`
-- `outputs`: `check`, `check_file`, `clear`, `begin`, `remedy`; `output_files`: one `Kind` per job
+- `outputs`: `check`, `check_file`, `clear`, `begin`, `remedy`; `output_allowlist`: one `Kind` per job
 
 Imports `storage`, `schema`, `arrow`, `progress`, `credentials`, `errors` and `video` (source files and their digests).
 Must not import Ray or torch: jobs that only read a run start without them.

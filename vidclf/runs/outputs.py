@@ -1,6 +1,6 @@
 """Checks of output directories and files before a job writes there, and deletion for `--overwrite`.
 
-A job deletes and replaces only files from the closed list of its kind (`vidclf/runs/output_files.py`), and only in a
+A job deletes and replaces only files from the closed list of its kind (`runs/output_allowlist.py`), and only in a
 directory with the kind's mark. All other files are foreign: a refusal names them, and no job touches them. Symbolic
 links are always foreign, because no job makes any. An output that is itself a link to a directory counts as that
 directory.
@@ -20,7 +20,7 @@ from pyarrow import fs
 
 from vidclf import storage
 from vidclf.errors import ConfigError
-from vidclf.runs.output_files import OUTPUT_FILE, TEMPORARY, FileKind, Kind, Part, is_lease, matches
+from vidclf.runs.output_allowlist import OUTPUT_FILE, TEMPORARY, FileKind, Kind, Part, is_lease, matches
 
 NUM_NAMED = 3
 """Number of foreign files that a refusal names. The others are counted."""

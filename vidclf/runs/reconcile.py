@@ -15,7 +15,7 @@ import pyarrow.compute as pc
 from vidclf import storage
 from vidclf.errors import ConfigError
 from vidclf.runs.layout import Run, file_name
-from vidclf.runs.output_files import TEMPORARY
+from vidclf.runs.output_allowlist import TEMPORARY
 from vidclf.runs.state import RunState, Shards, manifest_ids, repeated, state_of, within, without
 from vidclf.schema import VIDEO_ID
 

@@ -12,7 +12,7 @@ from typing import Any
 
 import torch
 
-from vidclf import arguments, gpu_worker, ray_cluster, storage
+from vidclf import gpu_worker, preflight, ray_cluster, storage
 from vidclf.config import TrainConfig
 from vidclf.ensemble import calibration_file, files, reference_checkpoints
 from vidclf.ensemble.info import ENSEMBLE_FILE, read_info
@@ -23,7 +23,7 @@ from vidclf.errors import ConfigError
 from vidclf.features import matching
 from vidclf.features.feature_set import FeatureSet
 from vidclf.metrics.scores import evaluate
-from vidclf.runs import output_files, outputs
+from vidclf.runs import output_allowlist, outputs
 from vidclf.schema import Look
 from vidclf.training import gpu_memory, leakage, tracking
 from vidclf.training.dataset import Batches, TrainingData, training_data
@@ -78,7 +78,7 @@ def train(
     if config.dry_run:
         verb = "train" if plan.imported is None else "import"
         print(f"would {verb} members {plan.missing} of {plan.config.members} into {plan.config.output}")
-        print(*filter(None, [arguments.would_delete(plan.config)]), sep="\n", end="")
+        print(*filter(None, [preflight.would_delete(plan.config)]), sep="\n", end="")
         return None
     execute(plan)
     return summary(plan)
@@ -93,7 +93,7 @@ def prepare(
     """
     # Workers have other working directories, so the output's location must not be relative.
     config = replace(config, output=storage.canonical(config.output))
-    arguments.check_outputs(config)
+    preflight.check_outputs(config)
     matching.check_sets(config.features, features)
     assignment = leakage.assign_splits(features[0], config)
     groups, splits = assignment.features.groups, assignment.features.splits
@@ -138,7 +138,7 @@ def execute(plan: Plan) -> None:
     config = plan.config
     gpus = _share(config, plan.data) if plan.missing and plan.imported is None else 0.0
     if config.overwrite:
-        outputs.clear(output_files.ENSEMBLE, "--output", config.output)
+        outputs.clear(output_allowlist.ENSEMBLE, "--output", config.output)
     if not plan.needs_calibration:
         return
     ensemble_file = storage.join(config.output, ENSEMBLE_FILE)
@@ -256,7 +256,7 @@ def _finished_members(config: TrainConfig, members: list[MemberPlan]) -> list[in
         if read_record(config.output, index).recipe != members[index].recipe:
             raise ConfigError(
                 f"--output {config.output}: member {index} was trained on other features or with other settings; "
-                f"{outputs.remedy(output_files.ENSEMBLE, config.output)}"
+                f"{outputs.remedy(output_allowlist.ENSEMBLE, config.output)}"
             )
         finished.append(index)
     return finished

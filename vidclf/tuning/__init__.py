@@ -7,6 +7,6 @@ Import from here:
 - `trial_files`: `trials.parquet`, `best.yaml` and the files of each trial
 - `parameter_importance`: `importances`
 
-May import `training` and the packages below it. Ray is imported only in `tune`, `search_log`, `ray_search` and
+May import `training` and the packages below it. Ray is imported only in `tune`, `search_progress`, `ray_search` and
 `trial_worker`.
 """

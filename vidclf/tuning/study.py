@@ -11,7 +11,7 @@ from vidclf.config import TrainConfig, TuneConfig
 from vidclf.config.fields import differences
 from vidclf.errors import ConfigError
 from vidclf.features.feature_set import FeatureSet
-from vidclf.runs import output_files, outputs
+from vidclf.runs import output_allowlist, outputs
 from vidclf.runs.lease import Guard
 from vidclf.tuning.space import FEATURES, Space
 
@@ -114,7 +114,7 @@ def check_comparable(features: Mapping[str, FeatureSet]) -> None:
 def check_same_search(config: TuneConfig, identity: Mapping[str, Any]) -> bool:
     """Whether the output directory already holds this search. ConfigError if it holds anything else."""
     path = storage.join(config.output, STUDY_FILE)
-    outputs.check(output_files.SEARCH, "--output", config.output, overwrite=config.overwrite)
+    outputs.check(output_allowlist.SEARCH, "--output", config.output, overwrite=config.overwrite)
     if config.overwrite:
         return False
     if not storage.exists(path):
@@ -123,7 +123,7 @@ def check_same_search(config: TuneConfig, identity: Mapping[str, Any]) -> bool:
     if changed:
         raise ConfigError(
             f"--output {config.output}: holds another search ({changed}); "
-            f"{outputs.remedy(output_files.SEARCH, config.output)}"
+            f"{outputs.remedy(output_allowlist.SEARCH, config.output)}"
         )
     return True
 

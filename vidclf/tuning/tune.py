@@ -19,12 +19,12 @@ import pyarrow as pa
 from ray import tune as ray_tune
 from ray.tune import FailureConfig, RunConfig, Tuner
 
-from vidclf import arguments, gpu_worker, ray_cluster, storage, tally
+from vidclf import gpu_worker, preflight, ray_cluster, storage, tally
 from vidclf.config import TuneConfig
 from vidclf.errors import RunStopped
 from vidclf.features.feature_set import FeatureSet
 from vidclf.progress import ProgressLine
-from vidclf.runs import lease, output_files, outputs
+from vidclf.runs import lease, output_allowlist, outputs
 from vidclf.training import leakage, tracking
 from vidclf.training.dataset import TrainingData, training_data
 from vidclf.training.leakage import SplitAssignment
@@ -33,8 +33,8 @@ from vidclf.tuning import space as space_module
 from vidclf.tuning import trial_files
 from vidclf.tuning.ensemble_from_trials import publish_from_trials
 from vidclf.tuning.ray_search import METRIC, ray_domain, scheduler, searcher
-from vidclf.tuning.search_log import SearchLog, TimeIsUp, begin_log
-from vidclf.tuning.search_log import shown as shown  # reports import it from here
+from vidclf.tuning.search_progress import SearchLog, TimeIsUp, begin_log
+from vidclf.tuning.search_progress import shown as shown  # reports import it from here
 from vidclf.tuning.space import POINT, read_space
 from vidclf.tuning.study import (
     STUDY_FILE,
@@ -124,14 +124,14 @@ def tune(config: TuneConfig, features: Mapping[str, FeatureSet], weights: Mappin
         names = ", ".join(space_module.searched(study.space))
         verb = "continue with" if search.is_begun else "search"
         print(f"would {verb} {study.num_trials} trials over {names} by {method(study.space)} into {config.output}")
-        print(*filter(None, [arguments.would_delete(config)]), sep="\n", end="")
+        print(*filter(None, [preflight.would_delete(config)]), sep="\n", end="")
         return None
     is_complete = search.is_begun and _is_complete(study)
     if not is_complete:
         study = replace(study, gpus=config.gpus_per_trial if ray_cluster.connect().num_gpus else 0.0)
         gpu_worker.gpu_bytes(study.gpus)  # raises ConfigError if torch cannot use the GPU
     if config.overwrite:
-        outputs.clear(output_files.SEARCH, "--output", config.output)
+        outputs.clear(output_allowlist.SEARCH, "--output", config.output)
     storage.create_dir(config.output)
     storage.publish_json(storage.join(config.output, STUDY_FILE), search.identity)
     if not is_complete:
@@ -143,7 +143,7 @@ def tune(config: TuneConfig, features: Mapping[str, FeatureSet], weights: Mappin
 def prepare(config: TuneConfig, features: Mapping[str, FeatureSet]) -> PreparedSearch:
     """Check everything that can be checked without Ray, and assign splits. Changes no file. Raises ConfigError."""
     config = replace(config, output=storage.canonical(config.output), features=tuple(features))
-    arguments.check_outputs(config)
+    preflight.check_outputs(config)
     space = read_space(config.space)
     study = Study(config=config, space=space, locations=locations(space, features), guard=lease.guard(config.output))
     check_grid_size(study)
@@ -261,7 +261,7 @@ def _remove_unrecorded(output: str, trial_ids: Collection[str]) -> None:
         for path in storage.list_dirs(storage.join(output, parent)):
             name = path.rstrip("/").rsplit("/", 1)[-1]
             if name.removeprefix(prefix) not in trial_ids:
-                outputs.clear_part(output_files.SEARCH, output, f"{parent}/{name}")
+                outputs.clear_part(output_allowlist.SEARCH, output, f"{parent}/{name}")
 
 
 def _write_tables(study: Study, rows: Sequence[Mapping[str, Any]], is_complete: bool) -> None:

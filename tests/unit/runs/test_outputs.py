@@ -13,7 +13,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from vidclf import arguments, schema
+from vidclf import preflight, schema
 from vidclf.backbones.catalog import FEATURE_DIMS
 from vidclf.config import (
     ClassifyConfig,
@@ -27,8 +27,8 @@ from vidclf.config import (
     TuneConfig,
 )
 from vidclf.errors import ConfigError
-from vidclf.runs import output_files, outputs
-from vidclf.runs.output_files import Kind
+from vidclf.runs import output_allowlist, outputs
+from vidclf.runs.output_allowlist import Kind
 
 SHARD = f"part-{'0' * 32}-000000.parquet"
 HALF_WRITTEN = f"{SHARD}.{'f' * 32}.tmp"
@@ -97,12 +97,12 @@ def make_comparison(path: Path) -> list[str]:
 
 
 MAKERS: list[tuple[Kind, Callable[[Path], list[str]]]] = [
-    (output_files.FEATURES, make_run),
-    (output_files.PREDICTIONS, make_predictions),
-    (output_files.ENSEMBLE, make_ensemble),
-    (output_files.SEARCH, make_search),
-    (output_files.REPORT, make_report),
-    (output_files.COMPARISON, make_comparison),
+    (output_allowlist.FEATURES, make_run),
+    (output_allowlist.PREDICTIONS, make_predictions),
+    (output_allowlist.ENSEMBLE, make_ensemble),
+    (output_allowlist.SEARCH, make_search),
+    (output_allowlist.REPORT, make_report),
+    (output_allowlist.COMPARISON, make_comparison),
 ]
 
 
@@ -158,12 +158,12 @@ def test_what_another_job_wrote_is_foreign(tmp_path: Path, kind: Kind, make: Cal
 @pytest.mark.parametrize(
     ("kind", "names"),
     [
-        (output_files.FEATURES, ["manifest.parquet", "summary.json", SHARD]),
-        (output_files.ENSEMBLE, ["member_0.json", "member_list.txt", "splits.parquet"]),
-        (output_files.SEARCH, ["study.json", "index.html", "best.yaml"]),
-        (output_files.REPORT, ["index.html"]),
-        (output_files.REPORT, ["metrics.json", "index.html"]),
-        (output_files.COMPARISON, ["index.html"]),
+        (output_allowlist.FEATURES, ["manifest.parquet", "summary.json", SHARD]),
+        (output_allowlist.ENSEMBLE, ["member_0.json", "member_list.txt", "splits.parquet"]),
+        (output_allowlist.SEARCH, ["study.json", "index.html", "best.yaml"]),
+        (output_allowlist.REPORT, ["index.html"]),
+        (output_allowlist.REPORT, ["metrics.json", "index.html"]),
+        (output_allowlist.COMPARISON, ["index.html"]),
     ],
 )
 def test_a_strangers_files_of_a_jobs_names_are_not_the_jobs(tmp_path: Path, kind: Kind, names: list[str]) -> None:
@@ -193,20 +193,20 @@ def test_a_run_of_several_backbones_owns_their_directories_and_not_the_manifest_
         (tmp_path / name / "run_config.yaml").unlink()
         (tmp_path / name / "_checkpoint/abc").unlink()
     write(tmp_path / "pending.parquet")
-    outputs.check(output_files.FEATURES, "--output", str(tmp_path), overwrite=True)
+    outputs.check(output_allowlist.FEATURES, "--output", str(tmp_path), overwrite=True)
     write_table(tmp_path / "manifest.parquet", schema.MANIFEST)
     with pytest.raises(ConfigError, match=r"also holds manifest\.parquet;"):
-        outputs.check(output_files.FEATURES, "--output", str(tmp_path), overwrite=True)
+        outputs.check(output_allowlist.FEATURES, "--output", str(tmp_path), overwrite=True)
 
 
 def test_backbones_are_those_that_there_are() -> None:
-    assert set(output_files.BACKBONES) == set(FEATURE_DIMS)
+    assert set(output_allowlist.BACKBONES) == set(FEATURE_DIMS)
 
 
 def test_a_linked_output_is_emptied_and_stays_a_link(tmp_path: Path) -> None:
     make_run(tmp_path / "disk")
     (tmp_path / "run").symlink_to(tmp_path / "disk")
-    outputs.clear(output_files.FEATURES, "--output", str(tmp_path / "run"))
+    outputs.clear(output_allowlist.FEATURES, "--output", str(tmp_path / "run"))
     assert (tmp_path / "run").is_symlink()
     assert files_in(tmp_path / "disk") == []
 
@@ -217,15 +217,15 @@ def test_links_in_an_output_are_never_followed_nor_replaced(tmp_path: Path) -> N
     write(tmp_path / "photos/page.html")
     (tmp_path / "run/album").symlink_to(tmp_path / "photos")
     with pytest.raises(ConfigError, match="also holds album;"):
-        outputs.clear(output_files.FEATURES, "--output", str(tmp_path / "run"))
+        outputs.clear(output_allowlist.FEATURES, "--output", str(tmp_path / "run"))
     (tmp_path / "run/segments").symlink_to(tmp_path / "photos")
     with pytest.raises(ConfigError, match="holds segments, which this job did not write and would take for its own"):
-        outputs.check(output_files.FEATURES, "--output", str(tmp_path / "run"))
+        outputs.check(output_allowlist.FEATURES, "--output", str(tmp_path / "run"))
     make_report(tmp_path / "report")
     (tmp_path / "report/index.html").unlink()
     (tmp_path / "report/index.html").symlink_to(tmp_path / "photos/page.html")
     with pytest.raises(ConfigError, match=r"holds index\.html, which this job did not write"):
-        outputs.check(output_files.REPORT, "--output", str(tmp_path / "report"), can_overwrite=False)
+        outputs.check(output_allowlist.REPORT, "--output", str(tmp_path / "report"), can_overwrite=False)
     assert files_in(tmp_path / "photos") == ["a.jpg", "page.html"]
 
 
@@ -233,12 +233,12 @@ def test_a_strangers_shard_is_not_read_as_one_of_the_run(tmp_path: Path) -> None
     make_run(tmp_path)
     write(tmp_path / "part-00000.snappy.parquet")
     with pytest.raises(ConfigError, match=r"holds part-00000\.snappy\.parquet, which this job did not write"):
-        outputs.check(output_files.FEATURES, "--output", str(tmp_path))
+        outputs.check(output_allowlist.FEATURES, "--output", str(tmp_path))
 
 
 def test_a_dry_run_lists_what_would_be_deleted(tmp_path: Path) -> None:
     make_comparison(tmp_path)
-    text = outputs.would_delete(output_files.COMPARISON, str(tmp_path))
+    text = outputs.would_delete(output_allowlist.COMPARISON, str(tmp_path))
     assert text == "\n".join(
         f"would delete {tmp_path}/{name}" for name in ("flipped.parquet", "index.html", "diff.json")
     )
@@ -248,9 +248,9 @@ def test_a_lease_is_of_every_output_and_outlives_its_deletion(tmp_path: Path) ->
     make_run(tmp_path)
     write(tmp_path / "_lease.json")
     write(tmp_path / "_lease/claim")
-    outputs.clear(output_files.FEATURES, "--output", str(tmp_path))
+    outputs.clear(output_allowlist.FEATURES, "--output", str(tmp_path))
     assert files_in(tmp_path) == ["_lease.json", "_lease/claim"]
-    outputs.check(output_files.ENSEMBLE, "--output", str(tmp_path))
+    outputs.check(output_allowlist.ENSEMBLE, "--output", str(tmp_path))
 
 
 def test_files_are_replaced_only_where_the_job_wrote_them(tmp_path: Path) -> None:
@@ -259,16 +259,16 @@ def test_files_are_replaced_only_where_the_job_wrote_them(tmp_path: Path) -> Non
     write_table(tmp_path / "table.parquet", schema.SPLIT_TABLE)
     write_table(tmp_path / "manifest.parquet", schema.MANIFEST)
     write(tmp_path / "pools.yaml", "# x\ndecode_workers: 1\ngpus_per_cnn_worker: 0.0\nprecision: auto\n")
-    outputs.check_file(output_files.MANIFEST, "--output", str(tmp_path / "manifest.parquet"))
-    outputs.check_file(output_files.POOLS, "--write", str(tmp_path / "pools.yaml"))
-    outputs.check_file(output_files.POOLS, "--write", str(tmp_path / "new.yaml"))
+    outputs.check_file(output_allowlist.MANIFEST, "--output", str(tmp_path / "manifest.parquet"))
+    outputs.check_file(output_allowlist.POOLS, "--write", str(tmp_path / "pools.yaml"))
+    outputs.check_file(output_allowlist.POOLS, "--write", str(tmp_path / "new.yaml"))
     for name in ("mine.parquet", "table.parquet"):
         with pytest.raises(ConfigError, match=r"exists and is not a manifest of jobs/index\.py; choose another name"):
-            outputs.check_file(output_files.MANIFEST, "--output", str(tmp_path / name))
+            outputs.check_file(output_allowlist.MANIFEST, "--output", str(tmp_path / name))
     with pytest.raises(ConfigError, match=r"exists and is not pools of jobs/plan\.py"):
-        outputs.check_file(output_files.POOLS, "--write", str(tmp_path / "mine.yaml"))
+        outputs.check_file(output_allowlist.POOLS, "--write", str(tmp_path / "mine.yaml"))
     with pytest.raises(ConfigError, match="must be a file, is a directory"):
-        outputs.check_file(output_files.POOLS, "--write", str(tmp_path))
+        outputs.check_file(output_allowlist.POOLS, "--write", str(tmp_path))
 
 
 def config_of(job: type, output: str, overwrite: bool, paths: dict[str, str]) -> Any:
@@ -311,7 +311,7 @@ USER_NAMES = (
 
 def names_of(kind: Kind, path: Path) -> bool:
     """Whether a path inside an output is in the closed list of its kind."""
-    return any(output_files.matches(f"{part.at}(?:{part.files})", str(path)) for part in kind.parts)
+    return any(output_allowlist.matches(f"{part.at}(?:{part.files})", str(path)) for part in kind.parts)
 
 
 def build_tree(root: Path, draw: random.Random) -> tuple[set[Path], dict[str, str]]:
@@ -381,15 +381,15 @@ def test_no_job_harms_a_users_file_wherever_its_output_is(tmp_path: Path, seed: 
                 break  # the job has overwritten an output of its own kind, as it may
             config = config_of(job, str(place), overwrite, paths)
             inputs = {
-                path: snapshot(path) for _, where in arguments.named_inputs(config) for path in _under(Path(where))
+                path: snapshot(path) for _, where in preflight.named_inputs(config) for path in _under(Path(where))
             }
             try:
-                arguments.check(config)
+                preflight.check(config)
             except ConfigError:
                 num_refused += 1
             else:
                 if ending is None:
-                    kind = arguments.OUTPUTS[job]["output"]
+                    kind = preflight.OUTPUTS[job]["output"]
                     assert isinstance(kind, Kind)
                     # No user's file has a name that the job would write.
                     assert not [p for p in user_files if place in p.parents and names_of(kind, p.relative_to(place))]

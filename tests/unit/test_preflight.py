@@ -15,7 +15,7 @@ import pytest
 
 from tests.unit.pipeline.test_run_directory import empty_job, manifest
 from tests.unit.runs.test_outputs import make_ensemble, make_run, write
-from vidclf import arguments, cli, ray_address, storage
+from vidclf import cli, preflight, ray_address, storage
 from vidclf.config import (
     ClassifyConfig,
     DiffConfig,
@@ -76,7 +76,7 @@ def test_an_output_that_cannot_be_written_is_refused_by_a_probe(tmp_path: Path) 
 
     def refused(output: str) -> str:
         with pytest.raises(ConfigError) as error:
-            arguments.check(ExtractConfig(manifest=str(tmp_path / "list.parquet"), output=output, dry_run=True))
+            preflight.check(ExtractConfig(manifest=str(tmp_path / "list.parquet"), output=output, dry_run=True))
         return str(error.value)
 
     write(tmp_path / "file")
@@ -87,7 +87,7 @@ def test_an_output_that_cannot_be_written_is_refused_by_a_probe(tmp_path: Path) 
         refused(f"{tmp_path}/file") == f"--output {tmp_path}/file: must be a directory, is a file; choose another name"
     )
     assert refused("/proc/no").startswith("--output /proc/no: cannot be written (")
-    arguments.check(ExtractConfig(manifest=str(tmp_path / "list.parquet"), output=f"{tmp_path}/a/b", dry_run=True))
+    preflight.check(ExtractConfig(manifest=str(tmp_path / "list.parquet"), output=f"{tmp_path}/a/b", dry_run=True))
     assert sorted(path.name for path in tmp_path.iterdir()) == ["file", "list.parquet"]
 
 
@@ -96,7 +96,7 @@ def test_inputs_of_the_wrong_sort_or_unreadable_are_refused(tmp_path: Path, monk
 
     def refused(config: Any) -> str:
         with pytest.raises(ConfigError) as error:
-            arguments.check(config)
+            preflight.check(config)
         return str(error.value)
 
     new = str(tmp_path / "new")
@@ -108,7 +108,7 @@ def test_inputs_of_the_wrong_sort_or_unreadable_are_refused(tmp_path: Path, monk
     def denied(*_: object) -> int:
         raise PermissionError(errno.EACCES, "Permission denied")
 
-    monkeypatch.setattr(arguments.os, "open", denied)
+    monkeypatch.setattr(preflight.os, "open", denied)
     message = refused(ExtractConfig(manifest=f"{tmp_path}/file", output=new, dry_run=True))
     assert message == f"--manifest {tmp_path}/file: cannot be read (Permission denied)"
 
@@ -133,7 +133,7 @@ def test_an_output_apart_from_every_input(
         dry_run=True,
     )
     with pytest.raises(ConfigError) as error:
-        arguments.check(config)
+        preflight.check(config)
     assert str(error.value) == (
         f"--output {tmp_path}/{output}: {words} --features {tmp_path}/{features}; choose a directory apart from it"
     )
@@ -145,8 +145,8 @@ def test_a_configuration_in_the_output_is_refused_only_where_it_would_be_deleted
     file = f"{tmp_path}/ensemble/run_config.yaml"
     config = TrainConfig(features=(f"{tmp_path}/run",), output=f"{tmp_path}/ensemble", overwrite=True, dry_run=True)
     with pytest.raises(ConfigError, match=f"holds --config {file}"):
-        arguments.check(config, file)
-    arguments.check(TrainConfig(features=config.features, output=config.output, dry_run=True), file)
+        preflight.check(config, file)
+    preflight.check(TrainConfig(features=config.features, output=config.output, dry_run=True), file)
 
 
 def _called(config: Any) -> Callable[[], object]:

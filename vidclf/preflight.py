@@ -25,8 +25,8 @@ from vidclf.config import (
     TuneConfig,
 )
 from vidclf.errors import ConfigError
-from vidclf.runs import output_files, outputs
-from vidclf.runs.output_files import FileKind, Kind
+from vidclf.runs import output_allowlist, outputs
+from vidclf.runs.output_allowlist import FileKind, Kind
 
 DIRECTORY, FILE, EITHER = "a directory", "a file", "a file or a directory"
 """What an input must be, in the words of the messages."""
@@ -69,15 +69,15 @@ class Output:
 
 
 OUTPUTS: dict[type, dict[str, Kind | FileKind]] = {
-    IndexConfig: {"output": output_files.MANIFEST},
-    ExtractConfig: {"output": output_files.FEATURES},
-    ClassifyConfig: {"output": output_files.PREDICTIONS, "save_features": output_files.FEATURES},
-    TrainConfig: {"output": output_files.ENSEMBLE},
-    TuneConfig: {"output": output_files.SEARCH},
-    EvaluateConfig: {"output": output_files.REPORT},
-    DiffConfig: {"output": output_files.COMPARISON},
-    QuantizeConfig: {"output": output_files.QUANTIZED},
-    PlanConfig: {"write": output_files.POOLS},
+    IndexConfig: {"output": output_allowlist.MANIFEST},
+    ExtractConfig: {"output": output_allowlist.FEATURES},
+    ClassifyConfig: {"output": output_allowlist.PREDICTIONS, "save_features": output_allowlist.FEATURES},
+    TrainConfig: {"output": output_allowlist.ENSEMBLE},
+    TuneConfig: {"output": output_allowlist.SEARCH},
+    EvaluateConfig: {"output": output_allowlist.REPORT},
+    DiffConfig: {"output": output_allowlist.COMPARISON},
+    QuantizeConfig: {"output": output_allowlist.QUANTIZED},
+    PlanConfig: {"write": output_allowlist.POOLS},
 }
 """Fields of each job that name an output, with the kind of output."""
 
