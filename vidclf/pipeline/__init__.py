@@ -1,5 +1,4 @@
-"""The Ray Data pipeline that the jobs `extract` and `classify` share: from videos to files of features or
-predictions.
+"""The Ray Data pipeline of the jobs `extract` and `classify`: from videos to files of features or predictions.
 
 It takes the pending videos (not finished yet) of a run (an output directory): read the manifest, which is the table
 of the videos, decode, run the CNN and an optional head, write shards (Parquet files). A head, such as an ensemble of

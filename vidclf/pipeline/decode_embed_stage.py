@@ -41,9 +41,7 @@ class DecodeAndEmbed:
         tally: Any,
         logs_events: bool = False,
     ) -> None:
-        """The arguments are those of `DecodeVideos` and `EmbedVideos`, except that sampling plan and transforms come
-        from `job`.
-        """
+        """The arguments of `DecodeVideos` and `EmbedVideos`; sampling plan and frame transforms come from `job`."""
         # The decoder process first: it starts while the CNN loads.
         self._decode = DecodeVideos(job.plan, job.transforms(), limits, tally, logs_events)
         self._embed = EmbedVideos(job, networks, precision, num_gpus, tally, logs_events)

@@ -37,8 +37,7 @@ class EmbedVideos:
         tally: Any,
         logs_events: bool = False,
     ) -> None:
-        """`networks`: by feature key (the digest of backbone and sampling), a reference to the input of
-        `load_engine`.
+        """`networks`: by feature key (digest of backbone and sampling), a reference to the input of `load_engine`.
 
         `job`: the output directories to fill. `precision`: of the CNNs. `num_gpus`: the share of a GPU that this
         worker reserved; 0 means the CPU. `tally`: a `Tally` actor that counts finished work. `logs_events`: write a
@@ -105,7 +104,7 @@ class EmbedVideos:
         return pa.concat_tables(tables) if tables else self._columns.empty_table()
 
     def _rows(self, ok: pa.Table) -> list[pa.Table]:
-        """Return one table per run (output directory) of the job, with the rows to write for the decoded videos `ok`.
+        """Return one table per run (output directory) of the job, with its rows for the decoded videos `ok`.
 
         Runs with the same CNN share its features.
         """

@@ -94,9 +94,7 @@ class BackboneEmbedder:
         return count
 
     def _frames(self, ok: pa.Table) -> pa.Table:
-        """Return the frames that were scaled for this backbone, and their quality: a table `schema.frames_at`, 1 row
-        per video.
-        """
+        """Return a table `schema.frames_at`, 1 row per video: the frames that were scaled for this backbone, and their quality."""
         return pa.Table.from_struct_array(arrow.combined(ok[self._frames_column]))
 
 

@@ -51,8 +51,7 @@ def _converted_or_state(spec: FeatureSpec, weights: str, state: State, tally: An
 
 
 def load_engine(network: OpenVinoModel | State, name: str, weights: str, device: str, precision: str) -> Engine:
-    """Return the engine that runs the backbone `name`: in OpenVINO if `network` is converted, in torch for a state
-    dict.
+    """Return the engine for the backbone `name`: in OpenVINO if `network` is converted, in torch for a state dict.
 
     `precision`: fp32, bf16, int8 or auto, with the meaning of `openvino_engine.load` and `torch_engine.load`.
     """

@@ -1,4 +1,4 @@
-"""The `extract` job: computes the features of every video of a manifest (table of videos) with one or more backbones."""
+"""The `extract` job: computes the features of every video of a manifest (table of videos)."""
 
 from __future__ import annotations
 

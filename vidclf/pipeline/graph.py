@@ -205,8 +205,9 @@ def map_in_actors(
     batch_size: int | None = None,
     env_vars: Mapping[str, str] | None = None,
 ) -> Dataset:
-    """Add one stage to the pipeline: `num_workers` actors, each made by `worker(**arguments)`, called with Arrow
-    tables.
+    """Add one stage to the pipeline: `num_workers` actors, each made by `worker(**arguments)`.
+
+    Each actor is called with Arrow tables.
 
     `num_cpus`, `num_gpus`: reserved by each actor. `batch_size`: rows per call; None passes whole blocks. `env_vars`:
     environment variables of the actors. Two tasks in flight per actor hide the transfer of their rows.

@@ -63,8 +63,9 @@ class BackboneSetup:
 
 @dataclass(frozen=True, kw_only=True)
 class RunSpec:
-    """Description of one run (output directory) of a job: its location, its columns, and the backbones and head that
-    fill it.
+    """Description of one run (output directory) of a job.
+
+    It names the location, the columns, and the backbones and the head (ensemble) that give the rows.
     """
 
     name: str = ""
@@ -100,9 +101,7 @@ class RunSpec:
 
     @property
     def specs(self) -> list[FeatureSpec]:
-        """Feature specification (what was computed and how) of each backbone, in the order in which the head takes
-        them.
-        """
+        """Feature specification (what was computed and how) of each backbone, in the order of the head's input."""
         return [setup.spec for setup in self.embeddings]
 
     def identity(self) -> dict[str, Any]:
@@ -123,9 +122,7 @@ class RunSpec:
 
     @property
     def row_schema(self) -> pa.Schema:
-        """Columns of a row inside the pipeline: `output_schema`, and a column for segments where the run has
-        segments.
-        """
+        """Columns of a row inside the pipeline: `output_schema`, and a column for segments if the run has segments."""
         if self.segments_schema is None:
             return self.output_schema
         return self.output_schema.append(schema.segments_field(len(self.classes)))

@@ -85,8 +85,7 @@ class WorkerPools:
 
 
 def pool_sizes(config: PipelineConfig, resources: ClusterResources) -> WorkerPools:
-    """Return the number of workers per stage and their CPUs and GPUs, from the job's flags and the cluster's
-    resources.
+    """Return the workers per stage and their CPUs and GPUs, from the job's flags and the cluster's resources.
 
     Without a GPU, each core gets one worker, which alternates between decoding and the CNN. `--cnn-workers` separates
     the stages there too. With GPUs, there are as many CNN workers as their shares allow, GPU by GPU. All cores decode
@@ -133,9 +132,7 @@ def frames_in_flight_bytes(config: PipelineConfig, pools: WorkerPools, video_byt
 
 
 def block_count(num_videos: int, decode_workers: int) -> int:
-    """Return the number of blocks in which to read a manifest of `num_videos` rows; each block becomes one decode
-    task.
-    """
+    """Return the number of blocks in which to read `num_videos` manifest rows; each block becomes one decode task."""
     fewest, most = VIDEOS_PER_BLOCK
     fewest = min(fewest, -(-num_videos // decode_workers))
     videos_per_block = min(max(num_videos // (decode_workers * TASKS_PER_WORKER), fewest), most)

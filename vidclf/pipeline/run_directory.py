@@ -86,8 +86,7 @@ def _name(path: str) -> str:
 
 
 def _identity_difference(target: RunSpec, run: str) -> str | None:
-    """Return a text with the first setting that differs between an existing run and the new job; None if all are
-    equal.
+    """Return a text with the first setting in which an existing run and the new job differ; None if all are equal.
 
     `run`: location of the existing output directory. `target`: what the new job would write there.
     """
@@ -171,7 +170,7 @@ def would_delete(config: PipelineConfig, job: PipelineJob) -> str:
 
 
 def begin_run(config: PipelineConfig, manifest: pa.Table, job: PipelineJob) -> RunState:
-    """Create the job's runs (output directories), or bring existing ones to a state from which they can be continued.
+    """Create the job's runs (output directories), or prepare existing ones so that they can be continued.
 
     Returns the numbers of finished and pending videos. `--overwrite` deletes the old runs first.
     `--retry-quarantined` and `--redo-stale` make finished videos pending again: rejected ones, and those whose file

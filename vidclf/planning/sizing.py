@@ -78,7 +78,7 @@ class Mix:
 
 
 def pools_for(cost: Cost, cpus: int, gpus: int, efficiency: float) -> Pools:
-    """Return the workers of a cluster with `cpus` CPUs and `gpus` GPUs, and the videos per second expected from them.
+    """Return the workers of a cluster with `cpus` CPUs and `gpus` GPUs, and their expected videos per second.
 
     With GPUs, each GPU has one CNN worker and one CPU for it, one CPU is for Ray, and the other CPUs decode. These
     are the pipeline's defaults. Without GPUs, one worker per CPU decodes and runs the CNN. `cost`: seconds per video
@@ -113,7 +113,7 @@ def pools_for(cost: Cost, cpus: int, gpus: int, efficiency: float) -> Pools:
 
 
 def needed(cost: Cost, videos_per_s: float, efficiency: float) -> tuple[int, int]:
-    """Return the fewest CPUs and the fewest GPUs with which `pools_for` gives at least `videos_per_s`, in this order."""
+    """Return the fewest CPUs and the fewest GPUs, in this order, that process at least `videos_per_s`."""
     if not cost.is_gpu:
         return _at_least(videos_per_s * (cost.decode_s + cost.cnn_s) / efficiency), 0
     gpus = _at_least(videos_per_s * cost.cnn_s / efficiency)
@@ -121,8 +121,7 @@ def needed(cost: Cost, videos_per_s: float, efficiency: float) -> tuple[int, int
 
 
 def cheapest(cost: Cost, machines: list[Machine], num_videos: int, deadline_s: float, efficiency: float) -> Mix | None:
-    """Return the cheapest set of machines that finishes `num_videos` within `deadline_s`; None if none is fast
-    enough.
+    """Return the cheapest set of machines that finishes `num_videos` within `deadline_s`; None if there is none.
 
     The set has at most two types of machine. Among sets of equal price, the one with the fewest machines is returned.
     """
@@ -185,8 +184,6 @@ def _mix(cost: Cost, numbers: list[tuple[Machine, int]], num_videos: int, effici
 
 
 def _at_least(number: float) -> int:
-    """Return `number` rounded up to a whole number, but at least 1; tiny rounding errors above a whole number are
-    ignored.
-    """
+    """Return `number` rounded up to a whole number of at least 1; tiny rounding errors in `number` do not count."""
     # Rounding errors must not cost another worker where the rate is met exactly.
     return max(1, math.ceil(number - 1e-9))
