@@ -25,8 +25,8 @@ LEAST_EQUALITY = 0.9999
 OpenVINO has failed."""
 
 LEAST_REPRODUCTION = 0.999
-"""Smallest agreement (see `agreement`) of an 8-bit backbone on this processor with the same on the machine that
-quantized it."""
+"""Smallest agreement (see `agreement`) between the features of an 8-bit backbone on this processor and those on the
+machine that quantized it. Below this value the backbone is refused."""
 
 
 def agreement(some_TD: Features, reference_TD: Features) -> float:

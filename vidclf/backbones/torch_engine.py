@@ -32,7 +32,7 @@ from vidclf.errors import ConfigError
 FRAMES_PER_GPU_BATCH = 128
 """Number of frames per batch on a GPU, from one or several videos.
 
-It keeps the GPU's units busy in the last layers, where images are small. A worker whose share of the GPU's memory is
+That many frames keep the GPU's units busy in the last layers, where images are small. A worker whose share of the GPU's memory is
 too small halves this number until the batch fits.
 """
 
@@ -108,10 +108,10 @@ def in_bf16(network: Backbone) -> Backbone:
 
 
 def folded(trunk: nn.Module) -> GraphModule:
-    """Return `trunk` in a form in which every batch norm that follows a convolution is merged into that convolution.
+    """Return `trunk` in a form in which batch norms are merged into the convolutions that they follow.
 
-    Their scale and shift become part of its weights. A batch norm stays where another layer reads the output of its
-    convolution too.
+    The scale and shift of a batch norm become part of the convolution's weights. A batch norm stays where another layer
+    reads the output of its convolution too.
     """
     traced = symbolic_trace(trunk)
     modules = dict(traced.named_modules())
@@ -140,9 +140,9 @@ class _Slot:
     on_gpu: Tensor
     """the batch in the GPU's memory"""
     copied: torch.cuda.Event
-    """event after the upload of the batch; from then on `pinned` may be overwritten"""
+    """event: the GPU has received the batch; from then on `pinned` may be overwritten"""
     read: torch.cuda.Event
-    """event after the computation of the batch; from then on `on_gpu` may be overwritten"""
+    """event: the features of the batch are computed; from then on `on_gpu` may be overwritten"""
 
 
 class Halving:

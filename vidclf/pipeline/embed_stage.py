@@ -125,7 +125,7 @@ class EmbedVideos:
         return written
 
     def _staged_rows(self, target: RunSpec, head: StagedHead, ok: pa.Table) -> pa.Table:
-        """Return the rows to write for the videos `ok` with a head that can decide early.
+        """Return the rows to write for the videos `ok` with a head (last step) that can decide early.
 
         The head first sees a few frames of every video. If it does not accept its prediction for a video, it sees all
         frames of that video.

@@ -94,7 +94,10 @@ class BackboneEmbedder:
         return count
 
     def _frames(self, ok: pa.Table) -> pa.Table:
-        """Return a table `schema.frames_at`, 1 row per video: the frames that were scaled for this backbone, and their quality."""
+        """Return the frames that were scaled for this backbone, and their quality.
+
+        The result is a table `schema.frames_at`, 1 row per video.
+        """
         return pa.Table.from_struct_array(arrow.combined(ok[self._frames_column]))
 
 

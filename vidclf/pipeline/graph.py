@@ -87,7 +87,7 @@ def run_pipeline(config: PipelineConfig, job: PipelineJob, before: RunState) -> 
 def prepare(config: PipelineConfig) -> Any:
     """Start the tally, the actor to which the stages report their counts, and return its handle.
 
-    Also makes Ray Data record finished rows of the job's output, its checkpoint.
+    Also makes Ray Data record in a checkpoint the videos whose rows are written, so that a later job skips them.
     """
     tally = Tally.start(partial(PipelineMetrics, config.output))
     context = DataContext.get_current()

@@ -73,7 +73,7 @@ class WorkerPools:
         return self.cnn_workers or self.decode_workers
 
     def at_most(self, num_blocks: int) -> WorkerPools:
-        """Return the same pools with at most `num_blocks` workers each, so that no worker is without work.
+        """Return the same workers, but at most `num_blocks` of each type, so that no worker is without work.
 
         `num_blocks`: the number of tasks.
         """

@@ -17,7 +17,7 @@ from vidclf.runs import outputs
 
 
 def plan(config: PlanConfig, manifest: pa.Table) -> str:
-    """Measure a sample of `manifest`, compute the workers and machines that the archive needs, and return a text.
+    """Measure a sample of `manifest`, compute the workers and machines for the archive, and return a text to print.
 
     Also writes the file given by `--write`. Raises ConfigError before measuring where the price table cannot be read,
     or where GPUs are planned and this machine has none to measure.

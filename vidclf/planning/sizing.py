@@ -33,7 +33,7 @@ class Pools:
     decode_workers: int
     """number of workers that decode; without GPUs they run the CNN too"""
     cnn_workers: int
-    """number of further workers for the CNN; 0 without GPUs"""
+    """number of workers for the CNN, in addition to those that decode; 0 without GPUs"""
     is_gpu: bool
     """whether each CNN worker has a GPU"""
     videos_per_s: float

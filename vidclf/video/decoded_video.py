@@ -14,15 +14,13 @@ import numpy.typing as npt
 
 @dataclass(frozen=True, kw_only=True)
 class FileFingerprint:
-    """Size, modification time and hash of a video file at the time of decoding, to notice later that the file
-    changed.
-    """
+    """Size, modification time and hash of a video file when it was decoded; they reveal a later change."""
 
     size_bytes: int
     modified: datetime | None
-    """None if the storage reports no modification time"""
+    """modification time of the file; None if the storage reports none"""
     digest: str
-    """`xxh3:` and the hash of all bytes, or `xxh3-sampled:` and the hash of the size and some blocks of a remote
+    """hash of the content: `xxh3:` and the hash of all bytes, or `xxh3-sampled:` and the hash of the size and some blocks of a remote
     file"""
 
 

@@ -40,7 +40,7 @@ The kernel kills processes when memory is short, and one such kill must not end 
 """
 
 MAX_TIMEOUT_PER_VIDEO_S = 6 * 3600.0
-"""Most seconds by which a video's deadline is extended for its duration."""
+"""Largest number of seconds by which the deadline of a long video is extended."""
 
 KILLED_FROM_OUTSIDE = (-signal.SIGKILL, -signal.SIGTERM)
 """Exit codes of a child that was ended from outside: by the kernel when memory is short, or by a person."""

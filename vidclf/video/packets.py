@@ -105,7 +105,7 @@ def end_of(times_ticks: npt.NDArray[np.int64], last_duration_ticks: int) -> int:
 
 
 def needed_ranges(index: PacketIndex, wanted_ticks: npt.NDArray[np.int64]) -> list[PacketRange]:
-    """Return the fewest packets from which the frames at `wanted_ticks` can be decoded, in decoding order.
+    """Return the ranges of packets, as few as possible, from which the frames at the times `wanted_ticks` can be decoded.
 
     A frame needs the packets of its group of pictures, from the keyframe to its own packet. A leading
     picture is shown before the keyframe that it follows, for example at the beginning of an open group. It

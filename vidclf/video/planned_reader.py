@@ -1,6 +1,6 @@
-"""Decoding of chosen frames from only the packets that they need.
+"""Decoding of chosen frames of a video from only the packets (compressed pieces) that these frames need.
 
-A first pass over the packets, without decoding, gives the time of every frame. A second pass feeds
+Reading all packets once, without decoding, gives the time of every frame. A second reading feeds
 the decoder only the packets that the chosen frames need.
 """
 

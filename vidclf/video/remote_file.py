@@ -60,7 +60,7 @@ class RangedFile(io.RawIOBase):
         self.bytes_fetched = 0
         self._fetch = fetch
         self._fetched_ranges: ByteRanges | None = None
-        """ranges of bytes that are downloaded; all other bytes are read as zeros; None downloads the whole file"""
+        """ranges of bytes that are downloaded; all other bytes are read as zeros; None if any byte may be downloaded"""
         self._position = 0
         self._blocks: OrderedDict[int, bytes] = OrderedDict()
 
@@ -104,7 +104,7 @@ class RangedFile(io.RawIOBase):
             self._fetched_ranges = None
 
     def read_range(self, start: int, stop: int) -> bytes:
-        """Download exactly the bytes from `start` up to but not including `stop`, past the cached blocks."""
+        """Download exactly the bytes from `start` up to but not including `stop`, bypassing the cached blocks."""
         return self._fetch_with_retries(start, stop)
 
     def _read(self, start: int, stop: int) -> bytes:
@@ -148,7 +148,7 @@ class RangedFile(io.RawIOBase):
 def merged_ranges(spans: list[tuple[int, int]]) -> ByteRanges:
     """Return the byte ranges to download for the wanted `spans`: sorted, and joined where they are close together.
 
-    `spans` are pairs (start, stop) in any order, without `stop`.
+    `spans` are pairs (start, stop) in any order; the byte at `stop` is excluded.
     """
     ranges: ByteRanges = []
     for start, stop in sorted(spans):

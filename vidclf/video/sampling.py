@@ -29,7 +29,7 @@ class SamplingPlan:
     """
 
     mode: str = "uniform"
-    """`uniform`: evenly over the whole video. `middle`, `random`: evenly over a clip of it. `keyframes`: keyframes,
+    """choice of the frames. `uniform`: evenly over the whole video. `middle`, `random`: evenly over a clip of it. `keyframes`: keyframes,
     evenly chosen by their order, which is far cheaper to decode and only nearly uniform"""
     num_frames: int = 73
     """largest number of frames to sample; a video with fewer frames gives each of them once"""
@@ -78,7 +78,7 @@ def choose(
 
 
 def span(start_ticks: int, end_ticks: int, time_base: Fraction, plan: SamplingPlan, seed: str) -> tuple[int, int]:
-    """Return the part of a video that is sampled, as (start, end) in ticks, without `end`.
+    """Return the part of a video that is sampled: its start and end in ticks, where the end itself is excluded.
 
     It is the video without the edges that `plan` skips, or the clip inside of that.
     """
@@ -97,8 +97,7 @@ def span(start_ticks: int, end_ticks: int, time_base: Fraction, plan: SamplingPl
 def on_screen_at_midpoints(
     pts_ticks: npt.NDArray[np.int64], start: int, end: int, num_frames: int
 ) -> npt.NDArray[np.intp]:
-    """Return the indices of the frames that are on screen at the midpoints of `num_frames` equal parts of [start,
-    end).
+    """Return the indices of the frames on screen at the midpoints of `num_frames` equal parts of [start, end).
 
     `start` and `end` are ticks. A midpoint at the time of a frame picks that frame. A frame that several midpoints
     pick is returned once. `start` must not precede the first frame.
@@ -146,8 +145,9 @@ def _keyframes(
 
 
 def evenly_spread(length: int, num_chosen: int) -> npt.NDArray[np.intp]:
-    """Return `num_chosen` of the indices 0 to `length` - 1, at the middles of equal parts; all if `length` is
-    smaller.
+    """Choose `num_chosen` of the indices 0 to `length` - 1, evenly spread; all of them if there are fewer.
+
+    Returns the indices at the middles of equal parts, as an array.
     """
     if length <= num_chosen:
         return np.arange(length)
