@@ -32,8 +32,8 @@ from vidclf.errors import ConfigError
 FRAMES_PER_GPU_BATCH = 128
 """Number of frames per batch on a GPU, from one or several videos.
 
-That many frames keep the GPU's units busy in the last layers, where images are small. A worker whose share of the GPU's memory is
-too small halves this number until the batch fits.
+That many frames keep the GPU's units busy in the last layers, where images are small. A worker whose share of the
+GPU's memory is too small halves this number until the batch fits.
 """
 
 CONVOLUTIONS = {"fp32": "ieee", "tf32": "tf32", "bf16": "none"}

@@ -1,4 +1,4 @@
-"""Weights of the backbones: loading a state dict from torchvision, a package, a file or a URI, and its digest.
+"""Weights of the backbones (pretrained CNNs): loading from torchvision, a package, a file or a URI; their digest.
 
 `--weights` is one of:
 
@@ -6,7 +6,8 @@
 - a file or URI of a state dict or of 8-bit weights,
 - `random`: seeded random weights, for speed measurements.
 
-EfficientNet-Lite0's ImageNet weights (57934424) come with a package, so its DEFAULT needs no network.
+EfficientNet-Lite0's ImageNet weights (`efficientnet-lite0-57934424.pth`) come with a package, so its DEFAULT needs no
+network.
 """
 
 from __future__ import annotations

@@ -60,9 +60,7 @@ class DecodeVideos:
         tally: Any,
         logs_events: bool = False,
     ) -> None:
-        """`plan`: the frames to sample.
-
-        `transforms`: scalings of a frame, one per CNN; each frame is kept once for each.
+        """`plan`: the frames to sample. `transforms`: scalings of a frame; each frame is kept once per scaling.
 
         `limits`: bounds above which a video is rejected. `tally`: a `Tally` actor that counts finished work.
         `logs_events`: write a JSON line per video to standard output.

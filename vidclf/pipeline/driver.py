@@ -33,9 +33,9 @@ def embed_videos(
 ) -> dict[str, dict[str, Any]] | None:
     """Process every video of `manifest` that the job's output directories lack, and write the summaries.
 
-    `manifest`: the table of the videos. `pipeline`: a replacement for decoding and CNN, for rows that come from
-    elsewhere. Returns the summary of each run (output directory) by its location, also where nothing was left to do,
-    or None after a dry run.
+    `manifest`: the table of the videos. `pipeline`: the function that processes videos; another one than the default
+    takes rows from elsewhere instead of decoding. Returns the summary of each run (output directory) by its location,
+    also where nothing was left to do, or None after a dry run.
 
     Raises ConfigError before any work starts where an output directory belongs to another job. Raises RunStopped
     where the job ends with videos left.

@@ -66,9 +66,10 @@ def run_pipeline(config: PipelineConfig, job: PipelineJob, before: RunState) -> 
 
     `before`: the counts of finished and pending videos at the start.
 
-    1. Read the pending rows of the manifest: 1 row per video. 2. Decode: 1 row out per row in, scaled frames or a
-    reject reason. 3. CNN and the optional head (ensemble): 1 row out per row in, features or a prediction. 4. Write:
-    shards (Parquet files) of results and of rejected videos.
+    1. Read the pending rows of the manifest (table of videos): 1 row per video.
+    2. Decode: 1 row out per row in, scaled frames or a reject reason.
+    3. CNN and the optional head (ensemble): 1 row out per row in, features or a prediction.
+    4. Write: shards (Parquet files) of results and of rejected videos.
 
     With CNN workers stages 2 and 3 have workers of their own; without, each worker does both.
     """
@@ -207,10 +208,9 @@ def map_in_actors(
 ) -> Dataset:
     """Add one stage to the pipeline: `num_workers` actors, each made by `worker(**arguments)`.
 
-    Each actor is called with Arrow tables.
-
-    `num_cpus`, `num_gpus`: reserved by each actor. `batch_size`: rows per call; None passes whole blocks. `env_vars`:
-    environment variables of the actors. Two tasks in flight per actor hide the transfer of their rows.
+    Each actor is called with Arrow tables of rows and returns such tables. `num_cpus`, `num_gpus`: reserved by each
+    actor. `batch_size`: rows per call; None passes whole blocks. `env_vars`: environment variables of the actors. Two
+    tasks in flight per actor hide the transfer of their rows.
     """
     return videos.map_batches(
         worker,
@@ -231,7 +231,7 @@ def decode_limits(config: PipelineConfig) -> DecodeLimits:
 
 
 def limit_frames_in_flight(videos: Dataset, config: PipelineConfig, pools: WorkerPools, video_bytes: int) -> None:
-    """Set a bound on the decoded frames in Ray's object store. Decoding pauses at the bound.
+    """Limit the memory for decoded frames in Ray's object store. Decoding pauses at the limit.
 
     Decoded frames are nearly all that the object store holds. `video_bytes`: the most bytes of one video's frames.
     """

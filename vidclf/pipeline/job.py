@@ -85,7 +85,8 @@ class RunSpec:
     stated: dict[str, Any] = field(default_factory=dict)
     """further entries for the run's `summary.json`"""
     segments_schema: pa.Schema | None = None
-    """columns of the run's `segments/` files; the rows from the head carry segments in `schema.SEGMENTS_COLUMN`"""
+    """columns of the run's `segments/` files, 1 row per segment (part) of a video; None without segments. Until they
+    are written, the column `schema.SEGMENTS_COLUMN` carries the segments of a video."""
     early_frames: int | None = None
     """number of frames per video for the first call of a `StagedHead`, evenly spread over the sampled frames"""
     sharpen_blurry: bool = False

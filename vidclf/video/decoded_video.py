@@ -20,8 +20,8 @@ class FileFingerprint:
     modified: datetime | None
     """modification time of the file; None if the storage reports none"""
     digest: str
-    """hash of the content: `xxh3:` and the hash of all bytes, or `xxh3-sampled:` and the hash of the size and some blocks of a remote
-    file"""
+    """hash of the content: `xxh3:` and the hash of all bytes, or `xxh3-sampled:` and the hash of the size and some
+    blocks of a remote file"""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -105,12 +105,12 @@ def end_of(times_ticks: npt.NDArray[np.int64], last_duration_ticks: int) -> int:
 
 
 def needed_ranges(index: PacketIndex, wanted_ticks: npt.NDArray[np.int64]) -> list[PacketRange]:
-    """Return the ranges of packets, as few as possible, from which the frames at the times `wanted_ticks` can be decoded.
+    """Return the ranges of packets that must be decoded to get the frames at the times `wanted_ticks`.
 
-    A frame needs the packets of its group of pictures, from the keyframe to its own packet. A leading
-    picture is shown before the keyframe that it follows, for example at the beginning of an open group. It
-    also refers to the previous group, so its range begins one keyframe earlier. Ranges that touch are
-    merged, because the decoder need not be reset between them.
+    The packets are as few as possible, in decoding order. A frame needs the packets of its group of pictures, from the
+    keyframe (decodable alone) to its own packet. A leading picture is shown before the keyframe that it follows, for
+    example at the beginning of an open group. A leading picture also refers to the previous group, so its range begins
+    one keyframe earlier. Ranges that touch are merged, because the decoder need not be reset between them.
     """
     keyframes = np.flatnonzero(index.is_keyframe)
     ranges: list[PacketRange] = []

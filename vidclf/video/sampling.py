@@ -29,8 +29,9 @@ class SamplingPlan:
     """
 
     mode: str = "uniform"
-    """choice of the frames. `uniform`: evenly over the whole video. `middle`, `random`: evenly over a clip of it. `keyframes`: keyframes,
-    evenly chosen by their order, which is far cheaper to decode and only nearly uniform"""
+    """which frames are chosen. `uniform`: evenly over the whole video. `middle`, `random`: evenly over a clip of the
+    video. `keyframes`: keyframes, evenly chosen by their order, which is far cheaper to decode and only nearly
+    uniform"""
     num_frames: int = 73
     """largest number of frames to sample; a video with fewer frames gives each of them once"""
     clip_duration_s: float | None = None
