@@ -42,7 +42,7 @@ class DecodeAndEmbed:
         logs_events: bool = False,
     ) -> None:
         """The arguments of `DecodeVideos` and `EmbedVideos`; sampling plan and frame transforms come from `job`."""
-        # The decoder process first: it starts while the CNN loads.
+        # The decoder process comes first, so that it starts while the CNN loads.
         self._decode = DecodeVideos(job.plan, job.transforms(), limits, tally, logs_events)
         self._embed = EmbedVideos(job, networks, precision, num_gpus, tally, logs_events)
 

@@ -186,7 +186,7 @@ def separate_stages(
             "tally": tally,
             "logs_events": config.json_logs,
         },
-        # Ray Data requires a number with GPUs. A number above a block's rows would make it wait for more rows.
+        # Ray Data requires a batch size with GPUs. A size above a block's rows would make Ray Data wait for more rows.
         batch_size=VIDEOS_HANDED_OVER,
         num_workers=pools.cnn_workers,
         num_cpus=pools.cnn_cpus,
@@ -293,7 +293,7 @@ def write(
     if config.profile:
         storage.publish_json(storage.join(config.output, TIMELINE_FILE), ray.timeline())
     counts: dict[str, float] = ray.get(tally.read.remote())
-    check(counts)  # again, because counts may have come after the last look; of a short job all of them do
+    check(counts)  # again, because counts may have arrived after `watch` read them last; in a short job all of them do
     return elapsed_s, counts
 
 

@@ -251,7 +251,7 @@ class SupervisedDecoder:
         if child is None:
             return None
         try:
-            # A child that crashed is about to end. Waiting before the kill preserves its own exit code.
+            # A child that crashed is about to end. Waiting before the kill preserves the exit code of the crash.
             return child.wait(timeout=0.5)
         except subprocess.TimeoutExpired:
             child.kill()
