@@ -1,6 +1,7 @@
-"""Archives: the manifest of their videos, and the split of the videos into train, validation and test.
+"""Archives of videos: the manifest (table of the videos), and their split into train, validation and test.
 
 Names to import:
+
     `manifest`: list_archive, read_manifest, Listing, video_id, sample_of, VIDEO_EXTENSIONS
     `splits`: assign
 

@@ -1,8 +1,8 @@
-"""Manifests: the table of the videos of an archive, made from a directory or a list, or read back from its file.
+"""Manifests: the table of the videos of an archive, made from a directory or a list, or read from a file.
 
 A manifest has one row per video (`schema.MANIFEST`). It is made from a directory with the layout
-`[train|val|test/]<label>/[<sublabel>/]video`, or from a list: Parquet, CSV, JSON Lines, a JSON list
-or plain text, with the location in a column `video_uri`, `uri`, `path`, `filepath` or `url`.
+`[train|val|test/]<label>/[<sublabel>/]video`, or from a list: Parquet, CSV, JSON Lines, a JSON list or plain text,
+with the video's location in a column `video_uri`, `uri`, `path`, `filepath` or `url`.
 """
 
 from __future__ import annotations
@@ -37,39 +37,39 @@ VIDEO_EXTENSIONS = frozenset((
     "mpeg", "mpg", "mts", "mxf", "ogv", "ts", "vob", "webm", "wmv",
 ))
 # fmt: on
-"""Extensions of the files in a directory that are listed as videos, in lower case."""
+"""File name extensions, in lower case, of the files that count as videos when a directory is listed."""
 
 LIST_EXTENSIONS = frozenset(("parquet", "csv", "jsonl", "ndjson", "json", "txt"))
-"""Formats of lists, by file name extension."""
+"""File name extensions of the files that are read as a list of videos."""
 
 LOCATION_COLUMNS = ("video_uri", "uri", "path", "filepath", "url")
-"""Columns of a list that may hold the location of a video; the first one with a value is used."""
+"""Columns of a list file that may hold the location of a video; the first of them with a value is used."""
 
 _TEXT_COLUMNS = ("label", "sublabel", "group", "split")
 
 
 @dataclass(frozen=True, kw_only=True)
 class Listing:
-    """A manifest, with counts of the files that are not in it."""
+    """A manifest (table of videos), with counts of the files that are not in it."""
 
     manifest: pa.Table
-    """`schema.MANIFEST`, sorted by location"""
+    """table with one row per video and the columns `schema.MANIFEST`, sorted by location"""
     ignored: dict[str, int]
-    """number of files of the directory that are not videos, by extension"""
+    """number of files of the directory that are not videos, by file name extension"""
 
 
 def list_archive(location: str, *, group_pattern: str | None = None, labelled: bool = True) -> Listing:
-    """List the videos of a directory, a list file or a single video.
+    """Make a manifest (table of videos) of the videos of a directory, a list file or a single video.
 
-    `group_pattern` is a regular expression that is searched in each file name without extension. The label,
-    the sublabel and the first group of the match form the row's `group`. A group that the list gives takes
+    A row's `group` names the videos that must stay in one split, for example because they are cut from one recording.
+    `group_pattern` is a regular expression that is searched in each file name without extension. The label, the
+    sublabel and the first parenthesised part of the match form the `group`. A group that the list file gives takes
     precedence. A video for which neither gives a group is a group of its own.
 
-    With `labelled=False` the directories are not read as labels, because an archive to classify may have any
-    layout.
+    With `labelled=False` the directories are not read as labels, because an archive to classify may have any layout.
 
-    Raises ConfigError if the location does not exist, the archive has no videos, a list has no location
-    column, a location is listed twice, a split is unknown, or only some of the rows have a label or a split.
+    Raises ConfigError if the location does not exist, the archive has no videos, a list has no location column, a
+    location is listed twice, a split is unknown, or only some of the rows have a label or a split.
     """
     location = storage.canonical(location)
     filesystem, path = storage.resolve(location)
@@ -96,7 +96,10 @@ def list_archive(location: str, *, group_pattern: str | None = None, labelled: b
 
 
 def read_manifest(location: str, limit: int | None = None) -> pa.Table:
-    """Read a manifest that `jobs/index.py` wrote, or its first `limit` rows. Raises ConfigError if it is none."""
+    """Read a manifest (table of videos) that `jobs/index.py` wrote, or its first `limit` rows.
+
+    Raises ConfigError if the file is not such a manifest.
+    """
     if not storage.exists(location):
         raise ConfigError(f"--manifest {location}: no such file; `jobs/index.py` writes one")
     try:
@@ -115,7 +118,7 @@ def read_manifest(location: str, limit: int | None = None) -> pa.Table:
 
 
 def video_id(video_uri: str) -> str:
-    """Return the uuid5 (RFC 9562) of the location without its credentials, in the URL namespace.
+    """Return the id of a video: the uuid5 (RFC 9562, URL namespace) of its location without credentials, as text.
 
     Credentials are left out, so that a list with renewed signatures has the same video ids.
     """
@@ -125,7 +128,10 @@ def video_id(video_uri: str) -> str:
 def _directory_rows(
     location: str, filesystem: fs.FileSystem, root: str, labelled: bool
 ) -> tuple[list[dict[str, Any]], dict[str, int]]:
-    """Return one row per video below a directory, and the number of ignored files by extension."""
+    """Return one row per video below a directory, and the number of ignored files by file name extension.
+
+    The rows lack ids and groups. With `labelled`, the names of the directories give split, label and sublabel.
+    """
     rows: list[dict[str, Any]] = []
     ignored: Counter[str] = Counter()
     try:
@@ -153,7 +159,10 @@ def _directory_rows(
 
 
 def _paths_not_utf8(root: str) -> list[str]:
-    """Return the first three paths below a local directory that are not UTF-8, which a manifest cannot hold."""
+    """Return the first three paths below a local directory that are not valid UTF-8 text, for an error message.
+
+    A manifest can hold only UTF-8.
+    """
     paths = (os.path.join(folder, name) for folder, *names in os.walk(root) for name in itertools.chain(*names))
     return list(itertools.islice((path for path in paths if not _is_utf8(path)), 3))
 
@@ -167,7 +176,10 @@ def _is_utf8(path: str) -> bool:
 
 
 def _labels_of(relative: str) -> dict[str, str | None]:
-    """Return the split, label and sublabel of a relative path `[split/]label/[sublabel/…/]file`."""
+    """Return the split, label and sublabel that the directories in a path give: `[split/]label/[sublabel/…/]file`.
+
+    `relative`: the path of a video below the archive's directory.
+    """
     *directories, _ = relative.split("/")
     split = directories.pop(0) if directories and directories[0] in SPLITS else None
     label = directories.pop(0) if directories else None
@@ -175,7 +187,10 @@ def _labels_of(relative: str) -> dict[str, str | None]:
 
 
 def _list_rows(location: str, labelled: bool) -> list[dict[str, Any]]:
-    """Return one row per entry of a list file. Raises ConfigError at the first entries that repeat a location."""
+    """Return one row per entry of a list file; the rows lack ids and groups.
+
+    Raises ConfigError at the first entries that repeat a location.
+    """
     rows: list[dict[str, Any]] = []
     listed_uris: set[str] = set()
     number = 0
@@ -194,7 +209,10 @@ def _list_rows(location: str, labelled: bool) -> list[dict[str, Any]]:
 
 
 def _listed_row(location: str, number: int, record: Any, labelled: bool) -> dict[str, Any]:
-    """Return the manifest row of a list's entry; `number` counts the entries from 1, for the error message."""
+    """Return the manifest row for one entry `record` of the list file at `location`.
+
+    `number` counts the entries from 1, for the error message.
+    """
     if isinstance(record, str):
         record = {"video_uri": record}
     column = next((name for name in LOCATION_COLUMNS if isinstance(record, dict) and record.get(name)), None)
@@ -207,7 +225,10 @@ def _listed_row(location: str, number: int, record: Any, labelled: bool) -> dict
 
 
 def _records(location: str) -> Iterator[list[Any]]:
-    """Yield the entries of a list file in batches; a Parquet file is never in memory as a whole."""
+    """Yield the entries of a list file in batches; a Parquet file is never in memory as a whole.
+
+    An entry is a text with the video's location or a dictionary of columns.
+    """
     extension = _extension(location)
     records: Any
     try:
@@ -237,7 +258,7 @@ def _records(location: str) -> Iterator[list[Any]]:
 
 
 def _lines(content: bytes) -> list[str]:
-    """Return the non-empty lines of UTF-8 text, with or without a byte order mark.
+    """Split the content of a UTF-8 text file into its non-empty lines, with or without a byte order mark.
 
     Only a line feed ends a line: a file name may contain the other characters at which `splitlines` splits.
     """
@@ -258,7 +279,10 @@ def _read_csv(content: bytes) -> list[dict[str, Any]]:
 
 
 def _table(rows: list[dict[str, Any]], group_pattern: str | None, location: str) -> pa.Table:
-    """Check the rows, add ids and groups to them, and return them as a manifest sorted by location."""
+    """Check the rows of an archive, add video ids and groups, and return the manifest, sorted by video location.
+
+    `location`: the archive, named in error messages.
+    """
     rows.sort(key=lambda row: row["video_uri"])
     repeated = [uri for uri, count in Counter(masked(row["video_uri"]) for row in rows).items() if count > 1]
     if repeated:
@@ -277,7 +301,11 @@ def _table(rows: list[dict[str, Any]], group_pattern: str | None, location: str)
 
 
 def _group(row: dict[str, Any], pattern: str | None) -> str:
-    """Return `label:sublabel:match` for a file name that `pattern` matches, else the video's own location."""
+    """Return the group of a video, which must stay in one split: `label:sublabel:match` or the video's own location.
+
+    `match` is the first parenthesised part of `pattern` in the file name. Without a match, the video is a group of
+    its own.
+    """
     stem = posixpath.basename(row["video_uri"]).rsplit(".", 1)[0]
     match = re.search(pattern, stem) if pattern else None
     if match is None or match.group(1) is None:
@@ -286,7 +314,7 @@ def _group(row: dict[str, Any], pattern: str | None) -> str:
 
 
 def _check_all_or_none(rows: list[dict[str, Any]], column: str, location: str) -> None:
-    """Raise ConfigError if only some of the rows have a value in `column`."""
+    """Raise ConfigError if only some of the videos have a value in `column`; all or none of them must have one."""
     without_value = [row["video_uri"] for row in rows if row.get(column) is None]
     if without_value and len(without_value) < len(rows):
         raise ConfigError(
@@ -302,7 +330,7 @@ def _repeated_error(location: str, repeated: list[str]) -> ConfigError:
 
 
 def _first_uris(uris: list[str]) -> str:
-    """Return the first three locations, and the number of the others, for an error message."""
+    """Return the first three locations and the number of the others as text for an error message."""
     return ", ".join(repr(uri) for uri in uris[:3]) + (f" and {len(uris) - 3} more" if len(uris) > 3 else "")
 
 
@@ -316,6 +344,9 @@ def _extension(path: str) -> str:
 
 
 def sample_of(num_rows: int, size: int, seed: int) -> list[int]:
-    """Return the row numbers of a random sample of at most `size` rows, without repetition and in random order."""
+    """Draw a random sample of at most `size` of `num_rows` rows.
+
+    Returns a list of row numbers without repetition, in random order.
+    """
     sample = np.random.default_rng(seed).permutation(num_rows)[:size]
     return [int(row) for row in sample]

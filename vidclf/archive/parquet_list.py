@@ -15,13 +15,16 @@ from vidclf import storage
 from vidclf.errors import ConfigError
 
 BATCH_ROWS = 16_384
-"""Rows per batch."""
+"""Number of rows that are read at once."""
 
 MOST_EXPANSION = 200
-"""Largest allowed bytes of text per byte of the file. Sequential paths compressed with zstd reach about 20."""
+"""Largest allowed number of bytes of text per byte of the file.
+
+Paths with consecutive numbers, compressed with zstd, reach about 20.
+"""
 
 UNCHECKED_BYTES = 64 * 1024**2
-"""Bytes of text that are allowed for a file of any size."""
+"""Bytes of text that a file of any size may expand to without being refused."""
 
 
 def bounded_batches(
@@ -29,8 +32,9 @@ def bounded_batches(
 ) -> Iterator[pa.RecordBatch]:
     """Yield the rows of a Parquet file in batches, with those of `columns` that the file has.
 
-    The columns `key` are those whose values should be distinct. Raises ConfigError, which names `flag`, as soon
-    as their text exceeds what the file can hold. Raises pyarrow's errors if the file is not a Parquet file.
+    `key` names the columns whose values should be distinct, such as the location. Raises ConfigError, which names the
+    flag `flag`, as soon as their text exceeds what a file of this size can hold. Raises pyarrow's errors if the file
+    is not a Parquet file.
     """
     filesystem, path = storage.resolve(location)
     with filesystem.open_input_file(path) as stream:

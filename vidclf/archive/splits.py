@@ -1,7 +1,8 @@
-"""Assignment of videos to train, validation and test by source: a pure function of labels, groups and a seed.
+"""Assignment of videos to train, validation and test, such that related videos stay together.
 
-A group is a set of videos from one source, which must not be divided between splits. A stratum is a
-label with one of its sublabels.
+The result depends only on labels, groups and a seed. A group is a set of videos that must not be divided between
+splits, because they come from one source (for example cut from one recording). A stratum is a label with one of its
+sublabels.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ from vidclf.errors import ConfigError
 from vidclf.schema import SPLITS
 
 Stratum = tuple[str, str]
-"""Label and sublabel; the sublabel is empty if there is none."""
+"""Pair of label and sublabel; the sublabel is an empty text if there is none."""
 
 
 def assign(
@@ -24,26 +25,26 @@ def assign(
     fractions: tuple[float, float, float],
     seed: int,
 ) -> list[str]:
-    """Return the name of the split of each video.
+    """Return the split of each video, as a list of the names train, val and test.
 
-    No group is divided between splits. Every label and sublabel is distributed over the splits like
-    `fractions` (train, val, test), as far as its groups allow.
+    No group (videos from one source) is divided between splits. Every label and sublabel is distributed over the
+    splits like `fractions` (train, val, test), as far as its groups allow.
 
-    The rules, in order of precedence:
+    The rules, the most important first:
 
     - Every split with a fraction above 0 gets at least one group of every label.
-    - Groups of several labels or sublabels are assigned first.
+    - Groups with videos of several labels or sublabels are assigned first.
     - Then follow the labels one by one, each with its sublabels one by one, those with the fewest groups
       first. The groups of a sublabel follow in seeded random order, larger ones first.
-    - The group of a sublabel with only one group goes to train.
-    - A group that is larger than the mean of its sublabel, and larger than the smallest split's share of it,
-      goes to a split drawn at random with the fractions as probabilities. So large sources are tested too.
+    - If a sublabel has only one group, that group goes to train.
+    - A group that is larger than the mean group of its sublabel, and larger than the smallest split's share of that
+      sublabel, goes to a split drawn at random with the fractions as probabilities. So large sources are tested too.
     - Every other group goes to the split that is furthest below its share of the sublabel's videos.
     - What a sublabel with few groups leaves uneven is carried over to the next sublabels of the label, at most
       one mean group per split. Without this, five sublabels of two groups could all go to train.
 
-    Raises ConfigError if a label has fewer groups than there are splits to fill, or if groups of several
-    labels keep a label out of a split.
+    Raises ConfigError if a label has fewer groups than there are splits to fill, or if groups of several labels keep
+    a label out of a split.
     """
     assignment = _Assignment(labels, sublabels, groups, fractions)
     assignment.check_enough_groups()
@@ -56,7 +57,11 @@ def assign(
 
 
 def _assign_label(assignment: _Assignment, label: str, seed: int) -> None:
-    """Assign the groups of a label that have no other label and only one sublabel."""
+    """Assign to splits those groups whose videos all have this label and one same sublabel.
+
+    A group is a set of videos that must stay in one split; groups of several labels or sublabels are assigned
+    elsewhere.
+    """
     groups_of = assignment.pure_groups[label]
     # Sublabels with the fewest groups come first: the largest sublabels, which come last, can compensate for them.
     strata = sorted(groups_of, key=lambda stratum: (len(groups_of[stratum]), stratum))
@@ -78,7 +83,10 @@ def _assign_label(assignment: _Assignment, label: str, seed: int) -> None:
 
 
 class _Assignment:
-    """The videos of each group, and the groups that each split has received so far."""
+    """State of one call of `assign`: the videos of each group, and the groups that each split has received so far.
+
+    A group is a set of videos that must stay in one split.
+    """
 
     def __init__(
         self,
@@ -88,21 +96,21 @@ class _Assignment:
         fractions: tuple[float, float, float],
     ) -> None:
         self.fractions = {name: fraction for name, fraction in zip(SPLITS, fractions, strict=True) if fraction > 0}
-        """the splits to fill, by name"""
+        """fraction of the videos that each split should get, by split name; only splits with a fraction above 0"""
         self.videos_of: dict[str, Counter[Stratum]] = defaultdict(Counter)
-        """number of videos per group and stratum"""
+        """number of videos, by group and by (label, sublabel)"""
         for label, sublabel, group in zip(labels, sublabels, groups, strict=True):
             self.videos_of[group][label, sublabel or ""] += 1
         self.num_videos: Counter[Stratum] = Counter()
         self.num_groups: Counter[Stratum] = Counter()
         self.mixed_groups: list[str] = []
-        """groups of several labels or sublabels"""
+        """groups with videos of several labels or sublabels"""
         self.pure_groups: dict[str, dict[Stratum, list[str]]] = defaultdict(lambda: defaultdict(list))
-        """the other groups, by label and stratum"""
+        """groups of a single label and sublabel, by label and by (label, sublabel)"""
         self.split_of: dict[str, str] = {}
-        """split of each group that is assigned"""
+        """name of the split of each group that has been assigned"""
         self._num_unassigned: Counter[str] = Counter()
-        """groups of each label that are not assigned yet"""
+        """number of groups of each label that have not been assigned yet"""
         for group, videos in sorted(self.videos_of.items()):
             self.num_videos.update(videos)
             self.num_groups.update(videos.keys())
@@ -116,19 +124,26 @@ class _Assignment:
         self._labels_in: dict[str, set[str]] = {name: set() for name in self.fractions}
 
     def shuffled(self, groups: Sequence[str], seed: str) -> list[str]:
-        """Return the groups in random order, larger groups first."""
+        """Return the groups sorted from large to small; `seed` decides the random order of groups of equal size."""
         order = sorted(groups)
         random.Random(seed).shuffle(order)
         return sorted(order, key=lambda group: -self.videos_of[group].total())
 
     def random_deficit(self, group: str, seed: str) -> dict[str, float]:
-        """Return all videos of a group as the deficit of one split, drawn with the fractions as probabilities."""
+        """Return, per split name, a number of lacking videos that makes `assign` choose a split at random.
+
+        One split, drawn with the fractions as probabilities, lacks as many videos as the group has; the others lack
+        0.
+        """
         names = list(self.fractions)
         drawn = random.Random(seed).choices(names, [self.fractions[name] for name in names])[0]
         return {name: float(self.videos_of[group].total() if name == drawn else 0) for name in names}
 
     def deficit(self, strata: Iterable[Stratum], carried: dict[str, float] | None = None) -> dict[str, float]:
-        """Return the number of videos of the strata that each split lacks, plus what was carried over to it."""
+        """Return for each split the number of videos that it lacks to reach its fraction of the given strata.
+
+        `strata`: pairs (label, sublabel). `carried`: numbers per split to add, left over from earlier strata.
+        """
         return {
             name: sum(fraction * self.num_videos[stratum] - self._videos_in[name][stratum] for stratum in strata)
             + (carried[name] if carried else 0.0)
@@ -136,11 +151,11 @@ class _Assignment:
         }
 
     def assign(self, group: str, deficit: dict[str, float]) -> None:
-        """Assign a group to the split with the largest deficit.
+        """Assign a group to the split with the largest deficit, the number of videos that it lacks.
 
-        If only as many groups of a label are left as there are splits without the label, the group goes to one
-        of these splits. Of splits with equal deficits, one without the group's strata is preferred, then the
-        first one.
+        If only as many groups of a label are left as there are splits without the label, the group goes to one of
+        these splits. Of splits with equal deficits, one without the group's labels and sublabels is preferred, then
+        the first one.
         """
         candidates = list(self.fractions)
         labels = sorted({label for label, _ in self.videos_of[group]})

@@ -1,4 +1,4 @@
-"""Agreement of two engines of one backbone: how similar their features of a few photographs are.
+"""Agreement of two engines (ways to run one CNN): how similar their features of a few photographs are.
 
 Shape suffixes: T frames, H W pixels, D features.
 """
@@ -9,26 +9,31 @@ import numpy as np
 import numpy.typing as npt
 
 Frames = npt.NDArray[np.uint8]
-"""Frames [T, H, W, 3], RGB."""
+"""Type of an array of T RGB frames: [T, H, W, 3] uint8."""
 
 Features = npt.NDArray[np.float32]
-"""Features [T, D], one vector per frame."""
+"""Type of an array of features: [T, D] float32, one vector of D numbers per frame."""
 
 LEAST_AGREEMENT = 0.99
-"""Smallest mean cosine of centred features with fp32, over the reference photos, at which `--precision auto` uses bf16
-or TF32."""
+"""Smallest agreement with fp32 (see `agreement`) at which `--precision auto` uses the faster bf16 or TF32.
+
+It is measured on `reference_photos`.
+"""
 
 LEAST_EQUALITY = 0.9999
-"""The same between OpenVINO and torch, both in fp32. Below it the conversion has failed."""
+"""Smallest agreement (see `agreement`) of OpenVINO with torch, both in fp32. Below this value the conversion to
+OpenVINO has failed."""
 
 LEAST_REPRODUCTION = 0.999
-"""The same between an 8-bit backbone on this processor and on the one where it was quantized."""
+"""Smallest agreement (see `agreement`) between the features of an 8-bit backbone on this processor and those on the
+machine that quantized it. Below this value the backbone is refused."""
 
 
 def agreement(some_TD: Features, reference_TD: Features) -> float:
-    """Mean cosine over the frames, after the mean of `reference_TD` is subtracted from both.
+    """Return how similar two sets of features of the same T frames are: a number, 1 for equal features.
 
-    Without this centring, the part that all frames have in common would hide the differences.
+    The number is the mean cosine over the frames, after the mean of `reference_TD` is subtracted from both. Without
+    this centring, the part that all frames have in common would hide the differences.
     """
     centre_D = reference_TD.mean(axis=0)
     a_TD, b_TD = (features_TD.astype(np.float64) - centre_D for features_TD in (some_TD, reference_TD))
@@ -37,9 +42,10 @@ def agreement(some_TD: Features, reference_TD: Features) -> float:
 
 
 def reference_photos(side: int) -> Frames:
-    """Frames [8, side, side, 3] for comparing engines: crops of two photographs, scikit-learn's sample images.
+    """Return eight frames [8, side, side, 3] on which engines are compared.
 
-    Each crop comes twice: unchanged, and with four levels per channel, because drawings and pages have flat colours.
+    They are crops of two photographs, scikit-learn's sample images. Each crop comes twice: unchanged, and with four
+    levels per channel, because drawings and pages have flat colours.
     """
     from sklearn.datasets import load_sample_images
 

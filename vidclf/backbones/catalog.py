@@ -1,6 +1,6 @@
-"""List of the backbones, with the feature dimension and the preprocessing of each.
+"""List of the backbones (pretrained CNNs), with the length of the feature vectors and the preprocessing of each.
 
-Free of torch, because code that only reads or writes features needs to know no more of a backbone.
+This module does not load torch, because code that only reads or writes features needs to know no more of a backbone.
 """
 
 from __future__ import annotations
@@ -17,26 +17,27 @@ FEATURE_DIMS = {
     "efficientnet_v2_m": 1280,
     "efficientnet_lite0": 1280,
 }
-"""Backbones by name, each with the dimension D of its features."""
+"""Names of the backbones, each with the number D of features that it computes per frame."""
 
 LITE0 = "efficientnet_lite0"
 
 
 @dataclass(frozen=True, kw_only=True)
 class Preprocessing:
-    """Preprocessing that a backbone's weights expect: the spatial transform, then (x / 255 - mean) / std."""
+    """Preprocessing of frames that a backbone's weights expect: scaling and cropping, then (x / 255 - mean) / std."""
 
     transform: FrameTransform
     mean: tuple[float, float, float]
-    """mean of each channel (red, green, blue), on a scale of 0 to 1"""
+    """mean of each colour channel (red, green, blue), on a scale of 0 to 1"""
     std: tuple[float, float, float]
-    """standard deviation of each channel, on the same scale"""
+    """standard deviation of each colour channel (red, green, blue), on a scale of 0 to 1"""
 
 
 def preprocessing(name: str, weights: str) -> Preprocessing:
-    """The preprocessing with which the weights were trained. Files and random weights have that of DEFAULT.
+    """Return the preprocessing with which the weights of the backbone `name` were trained.
 
-    `name` must be in `FEATURE_DIMS`; `weights` is a value of `--weights`.
+    `name` must be in `FEATURE_DIMS`; `weights` is a value of `--weights`. For files and random weights, the
+    preprocessing is that of `DEFAULT`.
     """
     if name == LITE0:
         side, mean, std = 224, 127 / 255, 128 / 255
@@ -51,7 +52,10 @@ def preprocessing(name: str, weights: str) -> Preprocessing:
 
 
 def torchvision_models() -> Any:
-    """The module `torchvision.models`, imported on first use: it costs 1.5 s, and EfficientNet-Lite0 works without."""
+    """Return the module `torchvision.models`, imported on first use.
+
+    The import costs 1.5 s, and EfficientNet-Lite0 works without it.
+    """
     import torchvision.models
 
     return torchvision.models

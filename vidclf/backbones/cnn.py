@@ -1,4 +1,4 @@
-"""The torch module of a backbone: a CNN without its classification layer.
+"""The backbone as a torch module: a pretrained CNN without its classification layer.
 
 Shape suffixes: T frames, H W pixels, C channels, D features.
 """
@@ -15,7 +15,8 @@ from torch import Tensor, nn
 from vidclf.backbones.catalog import LITE0, Preprocessing, preprocessing, torchvision_models
 
 FRAMES_PER_FORWARD = 16
-"""Frames per forward pass. Larger batches are slower on a CPU, because their activations do not fit its cache."""
+"""Number of frames computed at once. Larger batches are slower on a CPU, because their activations do not fit its
+cache."""
 
 
 class Backbone(nn.Module):
@@ -37,20 +38,23 @@ class Backbone(nn.Module):
 
     @torch.inference_mode()
     def forward(self, frames_THWC: Tensor) -> Tensor:
-        """Features [T, D] float32 on the CPU, computed on this module's device."""
+        """Compute the features [T, D] float32 of frames [T, H, W, 3] uint8 on this module's device.
+
+        The result is on the CPU. Frames are computed `FRAMES_PER_FORWARD` at a time.
+        """
         chunks = torch.split(frames_THWC, FRAMES_PER_FORWARD)
         features = [self.embed(chunk.to(self.scale.device, non_blocking=True)) for chunk in chunks]
         return torch.cat(features).float().cpu()
 
     def embed(self, frames_THWC: Tensor) -> Tensor:
-        """Features [T, D] of frames that are on this module's device, in one forward pass."""
+        """Compute the features [T, D] of frames that are already on this module's device, all at once."""
         # The permuted view of packed frames is channels_last already, and the product keeps this memory format.
         x = frames_THWC.permute(0, 3, 1, 2).to(torch.float32) * self.scale + self.shift
         return cast(Tensor, self.trunk(x.to(self.dtype)))
 
 
 class _Lite0Trunk(nn.Module):
-    """EfficientNet-Lite0 with average pooling in the place of its classification layer."""
+    """EfficientNet-Lite0 as a feature extractor: average pooling takes the place of its classification layer."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -64,7 +68,7 @@ class _Lite0Trunk(nn.Module):
 
 
 def _architecture(name: str) -> nn.Module:
-    """The untrained CNN, whose classification layer is replaced by the identity."""
+    """Return the untrained CNN `name`, with its classification layer replaced by the identity."""
     if name == LITE0:
         return _Lite0Trunk()
     network: nn.Module = torchvision_models().get_model(name, weights=None)
@@ -76,7 +80,10 @@ def _architecture(name: str) -> nn.Module:
 
 
 def build(name: str, weights: str, state: dict[str, npt.NDArray[np.generic]], device: str) -> Backbone:
-    """A backbone in evaluation mode on `device`, with a state dict from `load_weights`."""
+    """Return the backbone `name` on `device`, ready for inference, with the weights `state` from `load_weights`.
+
+    `weights`: the value of `--weights`, which decides the preprocessing.
+    """
     backbone = Backbone(name, preprocessing(name, weights))
     # torch.tensor copies. as_tensor would share the object store's read-only arrays, with a warning.
     backbone.trunk.load_state_dict({key: torch.tensor(value) for key, value in state.items()})
@@ -84,7 +91,7 @@ def build(name: str, weights: str, state: dict[str, npt.NDArray[np.generic]], de
 
 
 def seeded_architecture(name: str) -> nn.Module:
-    """The CNN with random weights from seed 0: the same in every process."""
+    """Return the CNN `name` with random weights from seed 0, which are the same in every process."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
         return _architecture(name)

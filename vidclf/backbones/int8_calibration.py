@@ -1,4 +1,4 @@
-"""The `quantize` job: weights in 8-bit integers, calibrated on frames of the archive that they are for.
+"""The `quantize` job: turns a backbone's weights into 8-bit integers, fitted to frames of the archive to process.
 
 Post-training quantization with NNCF (https://github.com/openvinotoolkit/nncf): activation ranges from the frames, a
 scale per channel of the weights, and a correction of the bias that rounding causes.
@@ -40,31 +40,31 @@ from vidclf.video.rejection import VideoRejected
 from vidclf.video.sampling import SamplingPlan
 
 FRAMES_PER_BATCH = 8
-"""Frames per calibration step."""
+"""Number of frames per calibration step of NNCF."""
 
 HELD_OUT = 4
-"""One in this many videos is not used for calibration. Its frames measure the drift."""
+"""One in this many videos is not used for calibration; on its frames the change of the features is measured."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Drift:
-    """Agreement and speed of a quantized backbone, on frames that it was not calibrated on."""
+    """How well and how fast a quantized backbone works, measured on frames that were not used for calibration."""
 
     num_frames: int
-    """number of these frames"""
+    """number of frames on which this was measured"""
     int8: float
-    """mean cosine of centred features between int8 and fp32"""
+    """agreement of the 8-bit features with those in fp32: mean cosine after centring (`agreement.agreement`)"""
     bf16: float | None
-    """the same between bf16 and fp32; None where the processor has no bf16"""
+    """the same agreement for features in bf16 instead of 8 bits; None if the processor has no bf16"""
     frame_s: dict[str, float]
-    """CPU seconds per frame, by precision"""
+    """CPU seconds per frame, by the name of the precision"""
 
 
 def quantize(config: QuantizeConfig, manifest: pa.Table) -> str:
-    """Quantize a backbone on a sample of `manifest` and write `--output`. Returns the text to print.
+    """Quantize a backbone on a sample of the videos in `manifest`, and write the 8-bit weights to `--output`.
 
-    Raises ConfigError for an unknown backbone, for weights that cannot be read or are quantized already, and where
-    fewer than two videos can be decoded.
+    Returns the text to print. Raises ConfigError for an unknown backbone, for weights that cannot be read or are
+    quantized already, and where fewer than two videos can be decoded.
     """
     preflight.check_outputs(config)
     if storage.exists(config.output) and not config.overwrite:
@@ -105,7 +105,7 @@ def quantize(config: QuantizeConfig, manifest: pa.Table) -> str:
 
 
 def drift_lines(drift: Drift) -> list[str]:
-    """Lines on a measured drift."""
+    """Return the lines of text that report a measured `Drift` to the user."""
     bf16 = "" if drift.bf16 is None else f"; bf16 {drift.bf16:.4f}"
     speeds = ", ".join(f"{name} {1000 * seconds:.2f}" for name, seconds in drift.frame_s.items())
     return [
@@ -116,7 +116,10 @@ def drift_lines(drift: Drift) -> list[str]:
 
 
 def calibrated(full: OpenVinoModel, name: str, frames_THWC: Frames) -> Int8Weights:
-    """The backbone `name` in 8-bit integers, with the ranges of its activations on `frames_THWC`."""
+    """Return the backbone `name` with 8-bit weights, with the ranges of its activations taken from `frames_THWC`.
+
+    `full`: the same backbone in OpenVINO's format before quantization.
+    """
     model, weights = openvino_engine.read(full.graph, full.weights)
     quantized_model = _nncf_quantize(model, frames_THWC)
     del weights  # only now, because the model may have read from it until here
@@ -126,7 +129,10 @@ def calibrated(full: OpenVinoModel, name: str, frames_THWC: Frames) -> Int8Weigh
 
 
 def measure(full: OpenVinoModel, quantized: Int8Weights, frames_THWC: Frames) -> Drift:
-    """Agreement with fp32 and speed of a quantized backbone and, where the processor has it, of bf16."""
+    """Measure a quantized backbone on frames: agreement with fp32 and speed; also for bf16 if the processor has it.
+
+    `full`: the same backbone before quantization.
+    """
     reference = openvino_engine.openvino_engine(full, "fp32")
     engines = {"int8": openvino_engine.openvino_engine(unpacked(quantized, frames_THWC.shape[1]), "int8")}
     if openvino_engine.has_bf16():
@@ -145,7 +151,7 @@ def _seconds_per_frame(engine: Engine, frames_THWC: Frames) -> float:
 
 
 def _nncf_quantize(model: Any, frames_THWC: Frames) -> Any:
-    """OpenVINO's model `model`, quantized by NNCF."""
+    """Return OpenVINO's model object `model` after quantization by NNCF, calibrated on `frames_THWC`."""
     openvino_engine.openvino()  # imported first, without its telemetry, which NNCF shares
     # NNCF prints its progress on stdout, which this job keeps for results.
     with contextlib.redirect_stdout(sys.stderr):
@@ -175,7 +181,10 @@ def _nncf_quantize(model: Any, frames_THWC: Frames) -> Any:
 
 
 def _sampled_frames(config: QuantizeConfig, manifest: pa.Table) -> tuple[list[Frames], int]:
-    """Frames [T, H, W, 3] of each decodable video of a sample, and the number of videos that were rejected."""
+    """Decode a sample of the videos in `manifest`.
+
+    Returns a list with the frames [T, H, W, 3] of each decodable video, and the number of videos that were rejected.
+    """
     transform = preprocessing(config.backbone, config.weights).transform
     transforms = FrameTransforms((transform,))
     plan = SamplingPlan(num_frames=config.frames_per_video)

@@ -1,9 +1,9 @@
 """Cache of backbones converted to OpenVINO, one per machine and user.
 
-Without it every job would spend several seconds and load torch before its first video. The result of a conversion
-depends only on the backbone, its weights, its preprocessing and the versions of the libraries. These determine the
-file's name. Files are in `$VIDCLF_CACHE`, else in `$XDG_CACHE_HOME/vidclf`, else in `~/.cache/vidclf`. A user without a
-home directory has no cache.
+Without the cache every job would spend several seconds and load torch before its first video. The result of a
+conversion depends only on the backbone, its weights, its preprocessing and the versions of the libraries. These
+determine the name of the cached file. The cache is the directory `$VIDCLF_CACHE`, else `$XDG_CACHE_HOME/vidclf`, else
+`~/.cache/vidclf`. A user without a home directory has no cache.
 """
 
 from __future__ import annotations
@@ -28,15 +28,18 @@ from vidclf.backbones.int8_weights import State
 from vidclf.backbones.openvino_engine import OpenVinoModel
 
 MAX_FILES = 8
-"""Number of files in the cache. Beyond it the least recently used are deleted."""
+"""Largest number of files in the cache; beyond this number the least recently used ones are deleted."""
 
 VERSION = 1
-"""Version of `openvino_convert.convert`. It must be raised when the result of a conversion changes."""
+"""Version of the function `openvino_convert.convert`, part of the cached files' names.
+
+It must be raised when the result of a conversion changes.
+"""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Source:
-    """Input of a conversion: everything that its result depends on, besides the versions of the libraries."""
+    """Input of a conversion to OpenVINO: all that its result depends on, except the versions of the libraries."""
 
     backbone: str
     weights_digest: str
@@ -44,7 +47,7 @@ class Source:
 
 
 def converted(source: Source, weights: str, state: State) -> OpenVinoModel:
-    """The OpenVINO model of a backbone, from the cache or converted now.
+    """Return the backbone of `source`, converted to OpenVINO: from the cache, or converted now and cached.
 
     `state`: the state dict, read from `weights`. Raises ConversionError where OpenVINO cannot run the backbone.
     """
@@ -67,7 +70,7 @@ def converted(source: Source, weights: str, state: State) -> OpenVinoModel:
 
 
 def _folder() -> Path | None:
-    """The cache's directory; None for a user without a home."""
+    """Return the directory of the cache; None for a user without a home directory."""
     if given := os.environ.get("VIDCLF_CACHE"):
         return Path(given)
     try:
@@ -77,14 +80,14 @@ def _folder() -> Path | None:
 
 
 def _key(source: Source) -> str:
-    """Digest of everything that decides the result of a conversion."""
+    """Return a digest, as text, of everything that decides the result of a conversion; it names the cached file."""
     versions = [_version(name) for name in ("openvino", "torch", "torchvision")]
     inputs = [VERSION, source.backbone, source.weights_digest, source.preprocessing, versions]
     return hashlib.sha256(json.dumps(inputs, sort_keys=True).encode()).hexdigest()[:16]
 
 
 def _version(name: str) -> str | None:
-    """Version of an installed library; None where it is not installed."""
+    """Return the version of the installed library `name` as text; None if it is not installed."""
     try:
         return metadata.version(name)
     except metadata.PackageNotFoundError:
@@ -92,7 +95,7 @@ def _version(name: str) -> str | None:
 
 
 def _read(file: Path) -> OpenVinoModel | None:
-    """The cached model; None where there is none, or where the file is damaged."""
+    """Read a converted backbone from the cache; returns None if there is no such file or the file is damaged."""
     try:
         arrays = safetensors.numpy.load(file.read_bytes())
         model = OpenVinoModel(
@@ -112,7 +115,7 @@ def _read(file: Path) -> OpenVinoModel | None:
 
 
 def _write(file: Path, model: OpenVinoModel) -> None:
-    """Write a model to the cache, and delete the least recently used files beyond `MAX_FILES`."""
+    """Write a converted backbone to the cache, and delete the least recently used files beyond `MAX_FILES`."""
     arrays: dict[str, npt.NDArray[Any]] = {
         "graph": np.frombuffer(model.graph, np.uint8),
         "weights": model.weights,

@@ -1,4 +1,4 @@
-"""Conversion of a backbone from torch to OpenVINO, including the normalisation of frames, checked against torch.
+"""Conversion of a backbone and its normalisation of frames from torch to OpenVINO, with a check that both agree.
 
 Shape suffixes: T frames, H W pixels, C channels, D features.
 """
@@ -22,7 +22,7 @@ from vidclf.backbones.torch_engine import eager
 
 
 def convert(name: str, weights: str, state: dict[str, npt.NDArray[np.generic]]) -> OpenVinoModel:
-    """The OpenVINO model of the backbone `name` with the state dict `state`, which was read from `weights`.
+    """Convert the backbone `name` with the state dict `state`, which was read from `weights`, to OpenVINO.
 
     8-bit weights are a converted model already and are only unpacked. Raises ConversionError where OpenVINO is not
     installed, cannot read the backbone, or computes other features than torch.
@@ -55,7 +55,7 @@ def convert(name: str, weights: str, state: dict[str, npt.NDArray[np.generic]]) 
 
 
 def unpacked(quantized: Int8Weights, side: int) -> OpenVinoModel:
-    """The OpenVINO model of 8-bit weights, for frames of `side` × `side` pixels."""
+    """Return the OpenVINO model that 8-bit weights contain, for frames of `side` × `side` pixels."""
     return OpenVinoModel(
         graph=quantized.graph,
         weights=quantized.constants,
@@ -66,7 +66,10 @@ def unpacked(quantized: Int8Weights, side: int) -> OpenVinoModel:
 
 
 class _WithNormalisation(nn.Module):
-    """A backbone with its normalisation in one graph: frames [T, H, W, 3] uint8 in, features [T, D] float32 out."""
+    """Torch module for conversion: a backbone that also normalises its frames.
+
+    Frames [T, H, W, 3] uint8 in, features [T, D] float32 out.
+    """
 
     def __init__(self, network: Backbone) -> None:
         super().__init__()

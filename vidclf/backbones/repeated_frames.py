@@ -19,10 +19,11 @@ import xxhash
 def distinct(
     frames_THWC: npt.NDArray[np.uint8], num_frames_B: Sequence[int], tolerance: float = 0.0
 ) -> tuple[npt.NDArray[np.intp], npt.NDArray[np.intp]]:
-    """The distinct frames of B videos, and for every frame the distinct frame that it repeats.
+    """Find the frames of B videos that show a new picture, and for every frame the earlier frame that it repeats.
 
-    `frames_THWC`: frames of all videos, one video after the other; `num_frames_B`: frames per video. `tolerance`: the
-    largest mean absolute difference over pixels and channels, in grey levels, that counts as a repetition.
+    `frames_THWC`: frames of all videos, one video after the other; `num_frames_B`: number of frames of each video.
+    `tolerance`: the largest mean absolute difference over pixels and channels, in grey levels, that counts as a
+    repetition.
 
     Returns `firsts_U`, increasing indices of the frames that show a new picture, and `source_T`, indices into
     `firsts_U`. `frames[firsts_U][source_T]` equals `frames`, or is within `tolerance` of it.
@@ -51,5 +52,5 @@ def distinct(
 
 
 def difference(one_HWC: npt.NDArray[np.uint8], other_HWC: npt.NDArray[np.uint8]) -> float:
-    """Mean absolute difference of two frames over pixels and channels, in grey levels."""
+    """Return the mean absolute difference of two frames over pixels and channels, in grey levels (0 to 255)."""
     return float(cv2.norm(one_HWC, other_HWC, cv2.NORM_L1)) / one_HWC.size

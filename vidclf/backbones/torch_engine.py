@@ -1,11 +1,11 @@
-"""Inference engine for backbones in torch: on GPUs, and on CPUs where OpenVINO cannot run a backbone.
+"""Inference engine that runs backbones in torch: on GPUs, and on CPUs where OpenVINO cannot run a backbone.
 
 On a GPU, a network in bf16 has its batch norms folded into its convolutions, and its weights in bf16 with the
 channels-last memory format. Frames are uploaded with 8 bits per channel and normalised on the GPU. While one batch is
 computed, the next one is uploaded: it is copied to pinned memory and fetched on a separate stream.
 
-On a GPU, fp32 is IEEE float32. TensorFloat-32, cuDNN's default, rounds the factors of a product to 10 bits of mantissa.
-It is a separate precision here, `tf32`. Only `auto` uses it, where bf16 is too coarse.
+On a GPU, fp32 is IEEE float32. TensorFloat-32, cuDNN's default, rounds the factors of a product to 10 bits of
+mantissa. TensorFloat-32 is a separate precision here, `tf32`. Only `auto` uses it, where bf16 is too coarse.
 
 Shape suffixes: T frames, H W pixels, C channels, D features.
 """
@@ -30,19 +30,26 @@ from vidclf.backbones.engine import Engine
 from vidclf.errors import ConfigError
 
 FRAMES_PER_GPU_BATCH = 128
-"""Frames per batch on a GPU, from one or several videos: enough to keep its units busy in the last layers, where images
-are small. A worker whose share of the GPU's memory is too small halves this number until the batch fits."""
+"""Number of frames per batch on a GPU, from one or several videos.
+
+That many frames keep the GPU's units busy in the last layers, where images are small. A worker whose share of the
+GPU's memory is too small halves this number until the batch fits.
+"""
 
 CONVOLUTIONS = {"fp32": "ieee", "tf32": "tf32", "bf16": "none"}
-"""By precision, torch's name for how cuDNN computes convolutions of float32 tensors. In bf16 there are none."""
+"""torch's names for how cuDNN computes convolutions of float32 tensors, by precision.
+
+A network in bf16 has no such convolutions.
+"""
 
 
 def load(name: str, weights: str, state: dict[str, npt.NDArray[np.generic]], device: str, precision: str) -> Engine:
-    """The engine for the backbone `name` with the state dict `state`, which was read from `weights`.
+    """Return the engine for the backbone `name` with the state dict `state`, which was read from `weights`.
 
     `device`: `cpu` or `cuda`. `precision`: fp32, bf16 or auto. On a CPU auto is fp32, because bf16 in torch is not
     always faster there. On a GPU auto is the first of bf16 and tf32 whose features of the reference photos agree with
-    fp32's, else fp32. Raises ConfigError where the worker's share of the GPU's memory does not hold the backbone.
+    those of fp32, else fp32. Raises ConfigError where the worker's share of the GPU's memory does not hold the
+    backbone.
     """
     torch.set_num_threads(1)
     try:
@@ -79,7 +86,10 @@ def _engine(name: str, weights: str, state: dict[str, npt.NDArray[np.generic]], 
 
 
 def eager(network: Backbone, is_bf16: bool = False) -> Callable[[Frames], Features]:
-    """A function from frames to features that runs `network` as it is, on its device."""
+    """Return a function from frames to features that runs `network` unchanged on its device.
+
+    `is_bf16`: whether torch computes in bf16.
+    """
 
     def run(frames_THWC: Frames) -> Features:
         with torch.autocast(network.scale.device.type, torch.bfloat16, enabled=is_bf16):
@@ -90,7 +100,7 @@ def eager(network: Backbone, is_bf16: bool = False) -> Callable[[Frames], Featur
 
 
 def in_bf16(network: Backbone) -> Backbone:
-    """A copy of `network` with batch norms folded into the convolutions before them, and weights in bf16."""
+    """Return a copy of `network` for bf16: its weights in bf16, its batch norms merged into convolutions."""
     half = copy.deepcopy(network)
     half.trunk = folded(half.trunk).to(torch.bfloat16, memory_format=torch.channels_last)  # type: ignore[call-overload]
     half.dtype = torch.bfloat16
@@ -98,9 +108,10 @@ def in_bf16(network: Backbone) -> Backbone:
 
 
 def folded(trunk: nn.Module) -> GraphModule:
-    """`trunk` without batch norms that follow a convolution: their scale and shift become part of its weights.
+    """Return `trunk` in a form in which batch norms are merged into the convolutions that they follow.
 
-    A batch norm stays where another layer reads the output of its convolution too.
+    The scale and shift of a batch norm become part of the convolution's weights. A batch norm stays where another layer
+    reads the output of its convolution too.
     """
     traced = symbolic_trace(trunk)
     modules = dict(traced.named_modules())
@@ -122,33 +133,38 @@ def folded(trunk: nn.Module) -> GraphModule:
 
 @dataclass(frozen=True, kw_only=True)
 class _Slot:
-    """Buffers for uploading one batch of frames."""
+    """Memory for uploading one batch of frames to the GPU; while one such slot is computed, another is filled."""
 
     pinned: Tensor
-    """the batch in pinned memory of the machine"""
+    """the batch in the machine's memory, pinned so that the GPU can copy from there"""
     on_gpu: Tensor
-    """the batch in memory of the GPU"""
+    """the batch in the GPU's memory"""
     copied: torch.cuda.Event
-    """recorded when the GPU has the batch; after it `pinned` may be overwritten"""
+    """event: the GPU has received the batch; from then on `pinned` may be overwritten"""
     read: torch.cuda.Event
-    """recorded when the batch has been computed; after it `on_gpu` may be overwritten"""
+    """event: the features of the batch are computed; from then on `on_gpu` may be overwritten"""
 
 
 class Halving:
-    """A function of frames that works in batches, and halves the batch size whenever memory runs out.
+    """Function from frames to features that works in batches, and halves the batch size whenever memory runs out.
 
     The smaller size is kept, because the other users of the GPU's memory stay.
     """
 
     def __init__(self, run: Callable[[Frames, int], Features], num_frames: int, free: Callable[[], None]) -> None:
-        """`run`: called with frames and the batch size. `num_frames`: first batch size. `free`: releases the memory
-        of a failed call."""
+        """`run`: function of frames and batch size that computes the features. `num_frames`: first batch size.
+
+        `free`: called after a failure to release the memory of the failed batch.
+        """
         self._run = run
         self._free = free
         self.num_frames = num_frames
 
     def __call__(self, frames_THWC: Frames) -> Features:
-        """Features [T, D] of frames. Raises ConfigError where a batch of one frame does not fit."""
+        """Return the features [T, D] of the frames.
+
+        Raises ConfigError where not even a batch of one frame fits in memory.
+        """
         while True:
             try:
                 return self._run(frames_THWC, self.num_frames)
@@ -161,7 +177,7 @@ class Halving:
 
 
 def too_small_text(error: torch.OutOfMemoryError) -> str:
-    """The refusal of a share of a GPU that is too small."""
+    """Return the error message for a share of a GPU that is too small for a single frame."""
     return (
         "--gpus-per-cnn-worker (--gpus of serve) must be a larger share of a GPU: the worker's share of its memory "
         f"does not hold the backbone and one frame ({str(error).splitlines()[0]})"
@@ -169,10 +185,10 @@ def too_small_text(error: torch.OutOfMemoryError) -> str:
 
 
 class OnGpu:
-    """A network on a GPU: frames [T, H, W, 3] uint8 in, features [T, D] float32 out."""
+    """A backbone on a GPU with upload of frames: frames [T, H, W, 3] uint8 in, features [T, D] float32 out."""
 
     def __init__(self, network: Backbone, convolutions: str) -> None:
-        """`convolutions`: a value of `CONVOLUTIONS`."""
+        """`network`: the backbone. `convolutions`: how cuDNN computes convolutions, a value of `CONVOLUTIONS`."""
         self._network = network
         self._convolutions = convolutions
         self._device = network.scale.device
@@ -194,7 +210,7 @@ class OnGpu:
 
     @property
     def frames_per_batch(self) -> int:
-        """The current batch size, in frames."""
+        """Number of frames that are computed at once now; smaller after memory ran out."""
         return self._halving.num_frames
 
     def __call__(self, frames_THWC: Frames) -> Features:
@@ -227,9 +243,9 @@ class OnGpu:
 
 @contextmanager
 def convolutions_in(precision: str) -> Iterator[None]:
-    """Context in which cuDNN computes convolutions of float32 tensors as `precision` says, a value of `CONVOLUTIONS`.
+    """Context in which cuDNN computes float32 convolutions as `precision` says, a value of `CONVOLUTIONS`.
 
-    Afterwards the setting is as before.
+    When the context ends, the former setting is restored.
     """
     convolutions = torch.backends.cudnn.conv  # type: ignore[attr-defined]
     before = convolutions.fp32_precision

@@ -1,4 +1,4 @@
-"""Weights of the backbones: loading a state dict from torchvision, a package, a file or a URI, and its digest.
+"""Weights of the backbones (pretrained CNNs): loading from torchvision, a package, a file or a URI; their digest.
 
 `--weights` is one of:
 
@@ -6,7 +6,8 @@
 - a file or URI of a state dict or of 8-bit weights,
 - `random`: seeded random weights, for speed measurements.
 
-EfficientNet-Lite0's ImageNet weights (57934424) come with a package, so its DEFAULT needs no network.
+EfficientNet-Lite0's ImageNet weights (`efficientnet-lite0-57934424.pth`) come with a package, so its DEFAULT needs no
+network.
 """
 
 from __future__ import annotations
@@ -30,10 +31,11 @@ _CLASSIFICATION_LAYERS = ("fc.", "classifier.", "_fc.")
 
 
 def load_weights(name: str, weights: str) -> dict[str, npt.NDArray[np.generic]]:
-    """State dict of the backbone `name` as numpy arrays, without its classification layer; or 8-bit weights.
+    """Load the weights of the backbone `name`, without its classification layer, as a dictionary of numpy arrays.
 
-    `weights`: a value of `--weights`. 8-bit weights come as the arrays of `Int8Weights.state`. The values are arrays,
-    because Ray's object store shares arrays between the workers of a node without a copy.
+    `weights`: a value of `--weights`. The dictionary is a state dict, or for 8-bit weights the arrays of
+    `Int8Weights.state`. The values are arrays, because Ray's object store shares arrays between the workers of a node
+    without a copy.
 
     Raises ConfigError for an unknown backbone, for weights that cannot be found, downloaded or read, and for a state
     dict with other names or shapes.
@@ -68,7 +70,10 @@ def load_weights(name: str, weights: str) -> dict[str, npt.NDArray[np.generic]]:
 
 
 def weights_digest(state: dict[str, npt.NDArray[np.generic]]) -> str:
-    """SHA-256 over names, dtypes, shapes and bytes: equal weights have one digest, whatever file they are in."""
+    """Return the SHA-256 of the weights, as text: equal weights have one digest, whatever file they are in.
+
+    The hash covers names, dtypes, shapes and bytes.
+    """
     digest = hashlib.sha256()
     for key in sorted(state):
         value = np.ascontiguousarray(state[key])
@@ -110,7 +115,10 @@ def _read_state_dict(location: str) -> dict[str, Tensor]:
 
 
 def _check(expected: dict[str, Tensor], state: dict[str, Tensor], subject: str) -> None:
-    """Raise ConfigError that begins with `subject` unless the names and shapes of `state` are the expected ones."""
+    """Raise ConfigError unless the names and shapes of the arrays in `state` are those of `expected`.
+
+    The error message begins with `subject`.
+    """
     missing = sorted(expected.keys() - state.keys())
     unknown = sorted(state.keys() - expected.keys())
     if missing or unknown:

@@ -1,7 +1,8 @@
-"""The Ray Data pipeline that the jobs `extract` and `classify` share.
+"""The Ray Data pipeline of the jobs `extract` and `classify`: from videos to files of features or predictions.
 
-One pass over the pending videos of a run: read the manifest, decode, run the CNN and an optional head, write shards.
-A head turns the features of a video into the row to write, such as a prediction.
+It takes the pending videos (not finished yet) of a run (an output directory): read the manifest, which is the table
+of the videos, decode, run the CNN and an optional head, write shards (Parquet files). A head, such as an ensemble of
+classifiers, turns the features of a video into the row to write.
 
 Names for other packages:
 

@@ -1,4 +1,4 @@
-"""The decode stage of the pipeline: manifest rows in, decoded rows out. Free of Ray.
+"""The decode stage of the pipeline: rows of the manifest (table of videos) in, rows with frames out. Free of Ray.
 
 Shape suffixes: T frames, H W pixels, C channels.
 """
@@ -23,11 +23,14 @@ from vidclf.video.rejection import VideoRejected
 from vidclf.video.sampling import SamplingPlan
 
 REPORT_INTERVAL_S = 3.0
-"""Seconds between two reports to the tally. One call per video would cost as much as passing the video's rows on."""
+"""Seconds between two reports of a worker to the tally, the actor that counts finished work.
+
+One call per video would cost as much as passing the video's rows on.
+"""
 
 
 class DecodeFlags(Protocol):
-    """The decoding flags that several jobs have."""
+    """Flags that limit the decoding of a video, as several jobs have them: time in seconds and memory in GiB."""
 
     @property
     def decode_timeout(self) -> float: ...
@@ -37,12 +40,12 @@ class DecodeFlags(Protocol):
 
 
 def limits_from_flags(config: DecodeFlags) -> DecodeLimits:
-    """Limits of decoding one video, from `--decode-timeout` (seconds) and `--decode-memory-gib` (GiB)."""
+    """Return the limits of decoding one video, from `--decode-timeout` (seconds) and `--decode-memory-gib` (GiB)."""
     return DecodeLimits(timeout_s=config.decode_timeout, memory_bytes=int(config.decode_memory_gib * 1024**3))
 
 
 class DecodeVideos:
-    """Stage 2: decode sampled frames of every video. 1 row out per row in.
+    """Stage 2 of the pipeline: decode the sampled frames of every video. 1 row out per row in.
 
     In: `schema.MANIFEST`. Out: `schema.decoded`, one table per row, in the same order.
 
@@ -57,8 +60,9 @@ class DecodeVideos:
         tally: Any,
         logs_events: bool = False,
     ) -> None:
-        """`transforms`: one rendition of each frame per transform. `tally`: a `Tally` actor, for counts.
+        """`plan`: the frames to sample. `transforms`: scalings of a frame; each frame is kept once per scaling.
 
+        `limits`: bounds above which a video is rejected. `tally`: a `Tally` actor that counts finished work.
         `logs_events`: write a JSON line per video to standard output.
         """
         self._decoder = SupervisedDecoder(plan, transforms, transforms.frame_bytes, limits)
@@ -134,9 +138,9 @@ class DecodeVideos:
 
 
 def _frames_column(frames_THWC: npt.NDArray[np.uint8], is_black: npt.NDArray[np.bool_]) -> pa.StructArray:
-    """One row of `schema.frames_at`: the frames of one video and their quality. Frames are not copied.
+    """Return the frames of one video and their quality, as a column with one row of the type `schema.frames_at`.
 
-    `frames_THWC`: [T, side, side, 3] uint8. `is_black`: [T].
+    `frames_THWC`: [T, side, side, 3] uint8, not copied. `is_black`: [T], whether each frame was black before scaling.
     """
     measured = frame_quality.measure(frames_THWC)
     num_frames, side, _, _ = frames_THWC.shape

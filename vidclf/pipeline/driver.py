@@ -1,4 +1,4 @@
-"""The driver's loop: run the pipeline until no video is pending, then write the summaries."""
+"""The main loop of a pipeline job: run the pipeline until no video is left to do, then write the summaries."""
 
 from __future__ import annotations
 
@@ -22,19 +22,23 @@ from vidclf.runs.state import RunState
 from vidclf.runs.summary import Performance, stopped_text, summarize
 
 Pipeline = Callable[[PipelineConfig, PipelineJob, RunState], Performance]
-"""One pass over the pending videos of a job, from the state of its runs. It writes their rows."""
+"""Function that processes the pending (not finished) videos of a job once and writes their rows.
+
+Its arguments are the configuration, the job, and the counts of finished and pending videos.
+"""
 
 
 def embed_videos(
     config: PipelineConfig, manifest: pa.Table, job: PipelineJob, pipeline: Pipeline = run_pipeline
 ) -> dict[str, dict[str, Any]] | None:
-    """Process every video of `manifest` that the job's runs lack, and write the summaries.
+    """Process every video of `manifest` that the job's output directories lack, and write the summaries.
 
-    Returns the summary of each run directory, also where nothing was left to do, or None after a dry run. `pipeline`:
-    a replacement for decoding and CNN, for rows that come from elsewhere.
+    `manifest`: the table of the videos. `pipeline`: the function that processes videos; another one than the default
+    takes rows from elsewhere instead of decoding. Returns the summary of each run (output directory) by its location,
+    also where nothing was left to do, or None after a dry run.
 
-    Raises ConfigError before any work starts where the directory belongs to another job. Raises RunStopped where the
-    job ends with videos left.
+    Raises ConfigError before any work starts where an output directory belongs to another job. Raises RunStopped
+    where the job ends with videos left.
     """
     started = time.monotonic()
     # Workers have other working directories, so the output's location must be absolute.
@@ -69,10 +73,10 @@ def embed_videos(
 def _run_until_done(
     config: PipelineConfig, job: PipelineJob, state: RunState, pipeline: Pipeline
 ) -> tuple[RunState, Performance]:
-    """Run `pipeline` until no video is pending. Returns the final state, and the performance of the last pass.
+    """Call `pipeline` until no video is pending. Returns the final counts of videos, and the speed of the last call.
 
-    There is more than one pass only where machines were lost. Their tasks may have written rows twice or not at all.
-    The shards show that afterwards, and those videos are done again.
+    More than one call is needed only where machines were lost. Their tasks may have written rows twice or not at all.
+    The shards (Parquet files) show that afterwards, and those videos are done again.
     """
     runs = job.runs(config.output)
     performance = Performance(busy={})

@@ -1,6 +1,6 @@
 """The CNN stage of the pipeline: decoded frames in, features or predictions out. [Ray]
 
-Shape suffixes: B videos, T frames, H W pixels, D features, S backbones.
+Shape suffixes: B videos, T frames, H W pixels, D features, S backbones (pretrained CNNs).
 """
 
 from __future__ import annotations
@@ -22,9 +22,10 @@ from vidclf.video.sampling import evenly_spread
 
 
 class EmbedVideos:
-    """Stage 3: the CNNs and the optional head. 1 row out per row in.
+    """Stage 3 of the pipeline: the CNNs and the optional head (from features to predictions). 1 row out per row in.
 
-    In: `schema.decoded`. Out: `written_columns`, the ok rows of a batch first, then its rejected rows.
+    In: `schema.decoded`. Out: `written_columns`; the rows of decoded videos of a batch come first, then those of
+    rejected videos.
     """
 
     def __init__(
@@ -36,10 +37,11 @@ class EmbedVideos:
         tally: Any,
         logs_events: bool = False,
     ) -> None:
-        """`networks`: by feature key, a reference to the input of `engines.load_engine`.
+        """`networks`: by feature key (digest of backbone and sampling), a reference to the input of `load_engine`.
 
-        `precision`: of the CNNs. `num_gpus`: the share of a GPU that this worker reserved; it decides the device.
-        `tally`: a `Tally` actor, for counts. `logs_events`: write a JSON line per video to standard output.
+        `job`: the output directories to fill. `precision`: of the CNNs. `num_gpus`: the share of a GPU that this
+        worker reserved; 0 means the CPU. `tally`: a `Tally` actor that counts finished work. `logs_events`: write a
+        JSON line per video to standard output.
         """
         self._job = job
         self._tally = tally
@@ -102,7 +104,10 @@ class EmbedVideos:
         return pa.concat_tables(tables) if tables else self._columns.empty_table()
 
     def _rows(self, ok: pa.Table) -> list[pa.Table]:
-        """The rows of decoded videos for each run of the job. Runs with the same CNN share its features."""
+        """Return one table per run (output directory) of the job, with its rows for the decoded videos `ok`.
+
+        Runs with the same CNN share its features.
+        """
         embedded: dict[str, pa.Table] = {}
         written = []
         for target, head in zip(self._job.targets, self._heads, strict=True):
@@ -120,7 +125,11 @@ class EmbedVideos:
         return written
 
     def _staged_rows(self, target: RunSpec, head: StagedHead, ok: pa.Table) -> pa.Table:
-        """The head's rows: from a few frames per video where the head accepts these, else from all frames."""
+        """Return the rows to write for the videos `ok` with a head (last step) that can decide early.
+
+        The head first sees a few frames of every video. If it does not accept its prediction for a video, it sees all
+        frames of that video.
+        """
         assert target.early_frames is not None
         lengths = ok["num_frames"].to_pylist()
         early_B = [evenly_spread(length, target.early_frames) for length in lengths]
@@ -147,7 +156,11 @@ class EmbedVideos:
         return pa.concat_tables([early, head(whole_S)]).take(row_B)
 
     def _with_sharpened(self, target: RunSpec, head: Head, ok: pa.Table, rows: pa.Table) -> pa.Table:
-        """`rows`, where blurry videos have the row of their sharpened frames if its trust score is higher."""
+        """Classify blurry videos a second time with sharpened frames.
+
+        Returns `rows`, in which a blurry video has its second row if that row has a higher trust score. `ok`: the
+        decoded videos. `target`, `head`: the run and the classifier that gave `rows`.
+        """
         is_blurry = rows["is_blurry"]
         if not pc.any(is_blurry).as_py():
             return rows
@@ -159,9 +172,9 @@ class EmbedVideos:
 
 
 def most_trusted(rows: pa.Table, others: pa.Table) -> pa.Table:
-    """The row with the higher `trust_score` per video, in the order of `rows`.
+    """Return per video the row with the higher `trust_score`, in the order of `rows`.
 
-    `others` holds second rows of some of the same videos. In a tie the row of `rows` stays.
+    `others` holds second rows of some of the same videos. Where both scores are equal, the row of `rows` stays.
     """
     index = pc.index_in(rows[schema.VIDEO_ID], others[schema.VIDEO_ID].combine_chunks())
     is_better = pc.greater(others["trust_score"].take(index), rows["trust_score"])
@@ -170,7 +183,7 @@ def most_trusted(rows: pa.Table, others: pa.Table) -> pa.Table:
 
 
 def _with_null_columns(table: pa.Table, columns: pa.Schema) -> pa.Table:
-    """`table` with exactly `columns`; those that it lacks are null."""
+    """Return `table` with exactly the columns `columns`; those that `table` lacks are filled with nulls."""
     return pa.table(
         [table[f.name] if f.name in table.column_names else pa.nulls(table.num_rows, f.type) for f in columns],
         schema=columns,

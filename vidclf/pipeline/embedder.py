@@ -1,4 +1,4 @@
-"""Embedding the frames of several videos with one backbone: Arrow rows in, Arrow rows with features out.
+"""Computing features of the frames of several videos with one backbone (pretrained CNN), from and to Arrow tables.
 
 Shape suffixes: B videos, T frames, H W pixels, C channels, D features.
 """
@@ -20,14 +20,20 @@ from vidclf.video import frame_quality
 from vidclf.video.frame_transform import FrameTransforms
 
 Indices = npt.NDArray[np.intp]
-"""Positions of frames among the sampled frames of one video."""
+"""Positions of frames in the list of the sampled frames of one video: an array of integers."""
 
 
 class BackboneEmbedder:
-    """One backbone, ready to embed videos. In: ok rows of `schema.decoded`. Out: `schema.features`, 1 row per video."""
+    """One backbone (pretrained CNN), ready to compute the features of videos, 1 row out per video in.
+
+    In: rows of decoded videos, `schema.decoded`. Out: `schema.features`.
+    """
 
     def __init__(self, setup: BackboneSetup, cnn: Engine, transforms: FrameTransforms) -> None:
-        """`cnn`: the engine of `setup`'s backbone. `transforms`: the transforms that the decode stage applied."""
+        """`setup`: the backbone with its weights. `cnn`: the engine that runs this backbone.
+
+        `transforms`: the scalings of frames that the decode stage applied, one per CNN; this backbone takes its own.
+        """
         self._spec = setup.spec
         self._frames_column = schema.frames_name(transforms.transforms.index(setup.transform))
         self._side = setup.transform.crop_size
@@ -36,13 +42,20 @@ class BackboneEmbedder:
         self._num_frames = 0
 
     def __call__(self, ok: pa.Table, *, is_sharpened: bool = False) -> pa.Table:
-        """`schema.features` of all frames, which are sharpened first where `is_sharpened`."""
+        """Return a table `schema.features` with the features of all frames of the decoded videos `ok`.
+
+        With `is_sharpened` the frames are sharpened first.
+        """
         return self.rows(ok, self.features(ok, is_sharpened=is_sharpened))
 
     def features(
         self, ok: pa.Table, frames_B: Sequence[Indices] | None = None, *, is_sharpened: bool = False
     ) -> list[npt.NDArray[np.float16]]:
-        """Features [T, D] float16 per video, of the frames at `frames_B`, or of all frames."""
+        """Return the features of each video, one array [T, D] float16 per row of `ok`.
+
+        `frames_B`: positions of the frames to use, per video; None for all frames. With `is_sharpened` the frames are
+        sharpened first.
+        """
         frames_THWC = frames_of(self._frames(ok)["frames"], self._side)
         lengths = ok["num_frames"].to_pylist()
         if frames_B is not None:
@@ -61,9 +74,10 @@ class BackboneEmbedder:
     def rows(
         self, ok: pa.Table, features_B: Sequence[npt.NDArray[np.float16]], frames_B: Sequence[Indices] | None = None
     ) -> pa.Table:
-        """`schema.features` rows of videos with the features `features_B`, [T, D] each.
+        """Make the table `schema.features` of the videos `ok` from their features, one array [T, D] per video.
 
-        With `frames_B` the features are of these frames only. Every other list column is then cut to them too.
+        With `frames_B`, positions of frames per video, the features are of these frames only. Every other column with
+        one entry per frame is then cut to these frames too.
         """
         frames = self._frames(ok)
         columns = {name: ok[name] for name in self._row_schema.names if name in ok.column_names}
@@ -75,17 +89,23 @@ class BackboneEmbedder:
         return arrow.conform(pa.table(columns).select(self._row_schema.names), self._row_schema, "embedded rows")
 
     def take_count(self) -> int:
-        """Number of frames embedded since the last call of this method."""
+        """Return the number of frames whose features were computed since the last call of this method."""
         count, self._num_frames = self._num_frames, 0
         return count
 
     def _frames(self, ok: pa.Table) -> pa.Table:
-        """`schema.frames_at` rows: the frames that this backbone takes, and their quality."""
+        """Return the frames that were scaled for this backbone, and their quality.
+
+        The result is a table `schema.frames_at`, 1 row per video.
+        """
         return pa.Table.from_struct_array(arrow.combined(ok[self._frames_column]))
 
 
 def frames_of(column: pa.ChunkedArray, side: int) -> npt.NDArray[np.uint8]:
-    """The frames of all rows of a `frames` column, one after the other: [T, side, side, 3] uint8, not copied."""
+    """Return the frames of all rows of a `frames` column as one array [N, side, side, 3] uint8, not copied.
+
+    The videos follow each other.
+    """
     # flatten(), because the values of a sliced list array still include the rows outside the slice.
     pixels = arrow.combined(column).flatten()
     bytes_ = np.frombuffer(pixels.buffers()[1], dtype=np.uint8)
@@ -98,14 +118,20 @@ def frames_of(column: pa.ChunkedArray, side: int) -> npt.NDArray[np.uint8]:
 def merge_by_position(
     some_TD: npt.NDArray[np.float16], positions: Indices, others_TD: npt.NDArray[np.float16], other_positions: Indices
 ) -> npt.NDArray[np.float16]:
-    """Features of all frames of a video, from those of the frames at `positions` and at `other_positions`."""
+    """Return the features [T, D] of all frames of a video, put together from two parts.
+
+    `some_TD` are those of the frames at `positions`, `others_TD` those of the frames at `other_positions`.
+    """
     whole_TD = np.empty((len(positions) + len(other_positions), some_TD.shape[1]), np.float16)
     whole_TD[positions], whole_TD[other_positions] = some_TD, others_TD
     return whole_TD
 
 
 def _cut_to_frames(columns: dict[str, pa.ChunkedArray], frames_B: Sequence[Indices]) -> dict[str, pa.ChunkedArray]:
-    """Columns of videos, with every list column of one entry per frame cut to the frames at `frames_B`."""
+    """Return the columns of several videos, in which every list with one entry per frame is cut to some frames.
+
+    `frames_B`: positions of the frames to keep, per video.
+    """
     lengths = [len(frames) for frames in frames_B]
     cut = {**columns, "num_frames": pa.chunked_array([pa.array(lengths, pa.int32())])}
     for name, column in columns.items():

@@ -1,4 +1,4 @@
-"""Inference engines for CNN workers: prepared once per job, shared through Ray's object store. [Ray]"""
+"""Inference engines (CNNs ready to run) for workers: prepared once per job, shared through Ray's object store. [Ray]"""
 
 from __future__ import annotations
 
@@ -16,9 +16,11 @@ from vidclf.pipeline.job import BackboneSetup
 
 
 def put_engine_source(setup: BackboneSetup, num_gpus: float, tally: Any) -> Any:
-    """A reference to the input of `load_engine`: on CPUs the converted backbone, on GPUs the state dict.
+    """Prepare a backbone for the workers and return a Ray reference to the first argument of `load_engine`.
 
-    `num_gpus`: the share of a GPU per CNN worker. Raises ConfigError for 8-bit weights on a GPU.
+    It refers to the converted backbone for CPUs, and to the state dict for GPUs. `setup`: the backbone with its
+    weights. `num_gpus`: the share of a GPU per CNN worker. `tally`: the actor that shows messages to the user. Raises
+    ConfigError for 8-bit weights on a GPU.
     """
     int8_weights.check_device(setup.state, setup.weights, num_gpus)
     state = ray.put(setup.state)
@@ -29,12 +31,18 @@ def put_engine_source(setup: BackboneSetup, num_gpus: float, tally: Any) -> Any:
 
 
 def conversion_source(spec: FeatureSpec) -> Source:
-    """The part of a feature spec that decides the converted backbone. The sampling of frames has no influence."""
+    """Return the part of a feature specification that decides the result of converting its backbone to OpenVINO.
+
+    The sampling of frames, for example, has no influence on that.
+    """
     return Source(backbone=spec.backbone, weights_digest=spec.weights_digest, preprocessing=spec.transform)
 
 
 def _converted_or_state(spec: FeatureSpec, weights: str, state: State, tally: Any) -> OpenVinoModel | State:
-    """The backbone for OpenVINO, or its state dict where OpenVINO cannot run it."""
+    """Return the backbone converted to OpenVINO, or its state dict (for torch) where OpenVINO cannot run it.
+
+    In the second case, `tally` shows a message to the user.
+    """
     try:
         return converted(conversion_source(spec), weights, state)
     except ConversionError as error:
@@ -43,7 +51,7 @@ def _converted_or_state(spec: FeatureSpec, weights: str, state: State, tally: An
 
 
 def load_engine(network: OpenVinoModel | State, name: str, weights: str, device: str, precision: str) -> Engine:
-    """The engine that runs `network`: OpenVINO for a converted backbone, torch for a state dict.
+    """Return the engine for the backbone `name`: in OpenVINO if `network` is converted, in torch for a state dict.
 
     `precision`: fp32, bf16, int8 or auto, with the meaning of `openvino_engine.load` and `torch_engine.load`.
     """

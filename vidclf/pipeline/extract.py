@@ -1,4 +1,4 @@
-"""The `extract` job: features of every video of a manifest, by one or several backbones."""
+"""The `extract` job: computes the features of every video of a manifest (table of videos)."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ from vidclf.video.sampling import SamplingPlan
 
 
 def extract(config: ExtractConfig, manifest: pa.Table) -> dict[str, dict[str, Any]] | None:
-    """Extract the features of every video of `manifest` into `config.output`.
+    """Compute the features of every video of `manifest` and write them to `config.output`.
 
-    Returns the summary of each run directory, or None after a dry run, like `embed_videos`. Raises ConfigError before
-    any work starts, also for weights that cannot be read.
+    Returns the summary of each run (output directory) by its location, or None after a dry run. Raises ConfigError
+    before any work starts, also for weights that cannot be read.
     """
     preflight.check_outputs(config)
     if config.format == "hdf5":

@@ -1,8 +1,8 @@
-"""The stages of the pipeline, from reading the manifest to writing shards, and how they run. [Ray Data]
+"""The stages of the pipeline, from reading the manifest (table of videos) to writing the results. [Ray Data]
 
-Every video of the manifest is processed exactly once. `extract` writes features. `classify` supplies a head, which
-turns features into predictions inside the same CNN worker. Resuming, quarantine, shards and summaries are the same for
-both jobs.
+Every video of the manifest is processed exactly once. `extract` writes features. `classify` supplies a head (an
+ensemble of classifiers), which turns features into predictions inside the same CNN worker. Resuming, quarantine (the
+list of rejected videos), shards (Parquet files of results) and summaries are the same for both jobs.
 
     manifest ─▶ skip finished ─▶ decode (CPU) ─▶ CNN [▶ head] (GPU or CPU) ─▶ part-* | quarantine/part-*
 """
@@ -48,19 +48,28 @@ from vidclf.video.decoder_process import DecodeLimits
 TIMELINE_FILE = "timeline.json"
 
 ERROR_BUDGET_AFTER = 20
-"""Videos after which the share of rejected videos is checked. Among fewer videos the share means little."""
+"""Number of finished videos from which on the share of rejected videos is checked against `--max-error-rate`.
+
+Among fewer videos the share means little.
+"""
 
 COUNTED_SECONDS = {"decode": "decode_s", "cnn": "cnn_s", "head": "cnn_s"}
-"""By stage, the count of its workers' busy seconds. A head without a CNN counts as `cnn_s`, like both together."""
+"""Name of the tally's count that holds the busy seconds of a stage's workers, by stage.
+
+The tally is the actor that counts finished work. A head (the step from features to predictions) without a CNN counts
+as `cnn_s`, like CNN and head together.
+"""
 
 
 def run_pipeline(config: PipelineConfig, job: PipelineJob, before: RunState) -> Performance:
-    """Decode, embed and write the pending videos of `job`. `before` is the state of its runs.
+    """Decode, compute and write the pending (not finished) videos of `job`. Returns measurements of the speed.
 
-    1. Read the pending rows of the manifest: 1 row per video.
-    2. Decode: 1 row out per row in, frames at model resolution or a reject reason.
-    3. CNN and the optional head: 1 row out per row in, features or a prediction.
-    4. Write: shards of ok rows and of quarantined rows.
+    `before`: the counts of finished and pending videos at the start.
+
+    1. Read the pending rows of the manifest (table of videos): 1 row per video.
+    2. Decode: 1 row out per row in, scaled frames or a reject reason.
+    3. CNN and the optional head (ensemble): 1 row out per row in, features or a prediction.
+    4. Write: shards (Parquet files) of results and of rejected videos.
 
     With CNN workers stages 2 and 3 have workers of their own; without, each worker does both.
     """
@@ -77,7 +86,10 @@ def run_pipeline(config: PipelineConfig, job: PipelineJob, before: RunState) -> 
 
 
 def prepare(config: PipelineConfig) -> Any:
-    """Set Ray Data's checkpoint for the job's output, start the tally that its stages report to, and return it."""
+    """Start the tally, the actor to which the stages report their counts, and return its handle.
+
+    Also makes Ray Data record in a checkpoint the videos whose rows are written, so that a later job skips them.
+    """
     tally = Tally.start(partial(PipelineMetrics, config.output))
     context = DataContext.get_current()
     # The second data source API makes one block of a manifest, which would decode serially.
@@ -93,9 +105,10 @@ def prepare(config: PipelineConfig) -> Any:
 
 
 def read_pending(config: PipelineConfig, job: PipelineJob, num_blocks: int) -> Dataset:
-    """Stage 1: the pending rows of the run's own manifest. Out: `schema.MANIFEST`, 1 row per video.
+    """Stage 1: read the videos that are not finished. Out: `schema.MANIFEST`, 1 row per video.
 
-    Reading reserves no CPU, so that a small machine is not full before it decodes.
+    The rows come from the copy of the manifest in the job's output directory. Reading reserves no CPU, so that a
+    small machine is not full before it decodes.
     """
     filesystem, path = storage.resolve(reconcile.to_read(config.output, job.runs(config.output)))
     return ray.data.read_parquet(path, filesystem=filesystem, override_num_blocks=num_blocks, num_cpus=0)
@@ -110,7 +123,10 @@ def fused_stage(
     networks: dict[str, Any],
     tally: Any,
 ) -> Dataset:
-    """Stages 2 and 3 in the same workers, one per CPU. In: `schema.MANIFEST`. Out: `written_columns`."""
+    """Add stages 2 and 3 (decoding, then CNN and head) to the pipeline, both in the same workers, one per CPU.
+
+    In: `schema.MANIFEST`. Out: `written_columns`.
+    """
     return map_in_actors(
         videos,
         DecodeAndEmbed,
@@ -138,7 +154,10 @@ def separate_stages(
     networks: dict[str, Any],
     tally: Any,
 ) -> Dataset:
-    """Stages 2 and 3, each with its own workers. In: `schema.MANIFEST`. Out: `written_columns`."""
+    """Add stages 2 and 3 (decoding, then CNN and head) to the pipeline, each with its own workers.
+
+    In: `schema.MANIFEST`. Out: `written_columns`.
+    """
     transforms = job.transforms()
     limit_frames_in_flight(videos, config, pools, job.plan.num_frames * transforms.frame_bytes)
     # 2. Actors, because each one keeps a decoder process. A fixed pool, one actor per core.
@@ -167,7 +186,7 @@ def separate_stages(
             "tally": tally,
             "logs_events": config.json_logs,
         },
-        # Ray Data requires a number with GPUs. A number above a block's rows would make it wait for more rows.
+        # Ray Data requires a batch size with GPUs. A size above a block's rows would make Ray Data wait for more rows.
         batch_size=VIDEOS_HANDED_OVER,
         num_workers=pools.cnn_workers,
         num_cpus=pools.cnn_cpus,
@@ -187,10 +206,11 @@ def map_in_actors(
     batch_size: int | None = None,
     env_vars: Mapping[str, str] | None = None,
 ) -> Dataset:
-    """One stage: `num_workers` actors, each made by `worker(**arguments)` and called with Arrow tables.
+    """Add one stage to the pipeline: `num_workers` actors, each made by `worker(**arguments)`.
 
-    `num_cpus`, `num_gpus`: reserved by each actor. `batch_size`: rows per call; None passes whole blocks.
-    Two tasks in flight per actor hide the transfer of their rows.
+    Each actor is called with Arrow tables of rows and returns such tables. `num_cpus`, `num_gpus`: reserved by each
+    actor. `batch_size`: rows per call; None passes whole blocks. `env_vars`: environment variables of the actors. Two
+    tasks in flight per actor hide the transfer of their rows.
     """
     return videos.map_batches(
         worker,
@@ -206,12 +226,12 @@ def map_in_actors(
 
 
 def decode_limits(config: PipelineConfig) -> DecodeLimits:
-    """Limits on time, memory and file size for decoding one video, from the job's flags."""
+    """Return the limits on time, memory and file size for decoding one video, from the job's flags."""
     return replace(limits_from_flags(config), video_bytes=int(config.max_video_gib * 1024**3))
 
 
 def limit_frames_in_flight(videos: Dataset, config: PipelineConfig, pools: WorkerPools, video_bytes: int) -> None:
-    """Bound the decoded frames in the object store. Decoding pauses at the bound.
+    """Limit the memory for decoded frames in Ray's object store. Decoding pauses at the limit.
 
     Decoded frames are nearly all that the object store holds. `video_bytes`: the most bytes of one video's frames.
     """
@@ -231,10 +251,11 @@ def run(
     tally: Any,
     num_workers: Mapping[str, int],
 ) -> Performance:
-    """Run a pipeline whose last stage gives `written_columns`, and write its rows (stage 4).
+    """Run a pipeline whose last stage gives `written_columns`, write its rows, and return measurements of its speed.
 
-    `before`: the state of the job's runs. `num_workers`: workers of each stage, by a name in `COUNTED_SECONDS`.
-    Raises ErrorBudgetExceeded where too many videos are rejected.
+    `before`: counts of finished and pending videos at the start. `num_workers`: workers of each stage, by a name in
+    `COUNTED_SECONDS`. `tally`: the actor that counts finished work. Raises ErrorBudgetExceeded where too many videos
+    are rejected.
     """
     elapsed_s, counts = write(config, job, before, videos, tally)
     seconds = {stage: counts.get(COUNTED_SECONDS[stage], 0.0) for stage in num_workers}
@@ -249,9 +270,11 @@ def run(
 def write(
     config: PipelineConfig, job: PipelineJob, before: RunState, videos: Dataset, tally: Any
 ) -> tuple[float, dict[str, float]]:
-    """Stage 4: write rows of `written_columns` into the job's runs. Returns elapsed seconds and the tally's counts.
+    """Stage 4: write rows of `written_columns` to the job's output directories.
 
-    `rows_per_shard` rows become one shard of results and one of quarantined rows in each run, committed together.
+    Returns the elapsed seconds and the counts of finished work, by name. `rows_per_shard` rows become one shard
+    (Parquet file) of results and one of rejected videos in each directory, committed together. `before`: counts of
+    finished and pending videos at the start.
     """
     attempts = ray.put(reconcile.read_attempts(config.output))
     runs = {target.run(config.output): target.output_schema for target in job.targets}
@@ -270,12 +293,12 @@ def write(
     if config.profile:
         storage.publish_json(storage.join(config.output, TIMELINE_FILE), ray.timeline())
     counts: dict[str, float] = ray.get(tally.read.remote())
-    check(counts)  # again, because counts may have come after the last look; of a short job all of them do
+    check(counts)  # again, because counts may have arrived after `watch` read them last; in a short job all of them do
     return elapsed_s, counts
 
 
 def check_error_rate(counts: dict[str, float], max_error_rate: float) -> None:
-    """Raise ErrorBudgetExceeded where more than `max_error_rate` of this job's videos are rejected."""
+    """Raise ErrorBudgetExceeded where more than `max_error_rate`, a fraction, of this job's videos are rejected."""
     num_done = int(counts.get("done", 0))
     rejected = _rejected(counts)
     num_rejected = sum(rejected.values())
@@ -288,11 +311,14 @@ def check_error_rate(counts: dict[str, float], max_error_rate: float) -> None:
 
 
 def _rejected(counts: dict[str, float]) -> dict[str, int]:
-    """Rejected videos by reason."""
+    """Return the number of rejected videos by reject reason, from the counts of finished work."""
     return {name.split(":", 1)[1]: int(n) for name, n in sorted(counts.items()) if name.startswith("rejected:")}
 
 
 def _progress(counts: dict[str, float], num_done_before: int) -> tuple[int, str]:
-    """Finished videos and a text with the reject reasons, for the progress line."""
+    """Return the number of finished videos and a text with the reject reasons, for the progress line.
+
+    `counts`: finished work of this job. `num_done_before`: videos finished by earlier jobs.
+    """
     num_done = num_done_before + int(counts.get("done", 0))
     return num_done, ", ".join(f"{name} {n}" for name, n in _rejected(counts).items())

@@ -12,30 +12,38 @@ from vidclf.pipeline.job import PipelineJob
 from vidclf.ray_cluster import ClusterResources
 
 VIDEOS_PER_BLOCK = (4, 32)
-"""Fewest and most videos per decode task. Small tasks let the workers of a small archive finish together. Large tasks
-of a large archive leave the scheduler fewer tasks to keep track of."""
+"""Fewest and most videos per decode task.
+
+Small tasks let the workers of a small archive finish together. Large tasks of a large archive leave the scheduler
+fewer tasks to keep track of.
+"""
 
 TASKS_PER_WORKER = 32
-"""Decode tasks per worker where the archive is large enough, so that long and short videos even out."""
+"""Number of decode tasks per worker in a large archive, so that long and short videos even out."""
 
 VIDEOS_IN_FLIGHT = (16, 32)
-"""Decoded videos allowed in the object store: per decode worker and per CNN worker. Ray Data divides this memory among
-the operators and slows decoding down early. With a quarter of it the CNN workers of a 2-core machine were busy 0.63 of
-the time, with this 0.79, start-up included."""
+"""Number of decoded videos allowed in Ray's object store: per decode worker, and per CNN worker.
+
+Ray Data divides this memory among the operators and slows decoding down early. With a quarter of it the CNN workers
+of a 2-core machine were busy 0.63 of the time, with this 0.79, start-up included.
+"""
 
 VIDEOS_HANDED_OVER = 4
-"""Decoded videos per block. Small blocks keep the last videos from occupying one CNN worker long after the others. Ray
-Data reserves room for two blocks per task, out of the frames in flight: with 8 videos per block, a fifth of 64 decoders
-never got a task."""
+"""Number of decoded videos that are passed on together, as one block.
+
+Small blocks keep the last videos from occupying one CNN worker long after the others. Ray Data reserves room for two
+blocks per task, out of the memory for decoded frames: with 8 videos per block, a fifth of 64 decoders never got a
+task.
+"""
 
 MAX_BLOCK_BYTES = 128 * 1024**2
-"""Largest block of decoded frames, in bytes."""
+"""Largest size of a block (rows passed on together) of decoded frames, in bytes."""
 
 
 def check_devices(config: PipelineConfig, job: PipelineJob) -> None:
     """Raise ConfigError where the job needs more GPUs than the cluster has, or would run 8-bit weights on a GPU.
 
-    Connects to the cluster only where the answer depends on it, so that a finished job that is submitted again ends
+    Connects to the cluster only where that is needed to know, so that a finished job that is submitted again ends
     without Ray.
     """
     some_quantized = any(int8_weights.is_quantized(setup.state) for setup in job.embeddings)
@@ -47,25 +55,28 @@ def check_devices(config: PipelineConfig, job: PipelineJob) -> None:
 
 @dataclass(frozen=True, kw_only=True)
 class WorkerPools:
-    """Workers of the decode and CNN stages, and the CPUs and GPUs that each worker reserves."""
+    """Number of workers of the decode and CNN stages, and the CPUs and GPUs that each worker reserves."""
 
     decode_workers: int
     decode_cpus: float
-    """CPUs per decode worker"""
+    """CPUs that each decode worker reserves"""
     cnn_workers: int
-    """0 where the decode workers run the CNN"""
+    """number of CNN workers; 0 where the decode workers run the CNN"""
     cnn_cpus: float
-    """CPUs per CNN worker"""
+    """CPUs that each CNN worker reserves"""
     cnn_gpus: float
-    """share of a GPU per CNN worker, 0 to 1"""
+    """share of a GPU that each CNN worker reserves, 0 to 1"""
 
     @property
     def embedding_workers(self) -> int:
-        """The workers that run the CNN, or a head alone."""
+        """Number of workers that run the CNN, or the head (the step from features to predictions) alone."""
         return self.cnn_workers or self.decode_workers
 
     def at_most(self, num_blocks: int) -> WorkerPools:
-        """The same pools with at most `num_blocks` workers each, so that no worker is without work."""
+        """Return the same workers, but at most `num_blocks` of each type, so that no worker is without work.
+
+        `num_blocks`: the number of tasks.
+        """
         return replace(
             self,
             decode_workers=min(self.decode_workers, num_blocks),
@@ -74,7 +85,7 @@ class WorkerPools:
 
 
 def pool_sizes(config: PipelineConfig, resources: ClusterResources) -> WorkerPools:
-    """Number of workers per stage and their CPUs and GPUs, from the job's flags and the cluster's resources.
+    """Return the workers per stage and their CPUs and GPUs, from the job's flags and the cluster's resources.
 
     Without a GPU, each core gets one worker, which alternates between decoding and the CNN. `--cnn-workers` separates
     the stages there too. With GPUs, there are as many CNN workers as their shares allow, GPU by GPU. All cores decode
@@ -83,7 +94,7 @@ def pool_sizes(config: PipelineConfig, resources: ClusterResources) -> WorkerPoo
     CNN workers on GPUs reserve no CPU: where machines join one by one, decoders may have taken every CPU of a machine
     before. One CPU stays unreserved for Ray Data's own tasks, which would otherwise wait for ever.
 
-    Raises ConfigError for more of a GPU than the cluster has.
+    Raises ConfigError where the flags ask for a larger share of a GPU than the cluster has.
     """
     has_gpu = resources.num_gpus > 0
     cnn_gpus = config.gpus_per_cnn_worker if config.gpus_per_cnn_worker is not None else float(has_gpu)
@@ -110,7 +121,10 @@ def pool_sizes(config: PipelineConfig, resources: ClusterResources) -> WorkerPoo
 
 
 def frames_in_flight_bytes(config: PipelineConfig, pools: WorkerPools, video_bytes: int) -> int:
-    """Bytes of decoded frames allowed in the object store. `video_bytes`: the most bytes of one video's frames."""
+    """Return the number of bytes of decoded frames that are allowed in Ray's object store.
+
+    `video_bytes`: the most bytes of one video's frames.
+    """
     if config.frames_in_flight_gib is not None:
         return int(config.frames_in_flight_gib * 1024**3)
     per_decode_worker, per_cnn_worker = VIDEOS_IN_FLIGHT
@@ -118,7 +132,7 @@ def frames_in_flight_bytes(config: PipelineConfig, pools: WorkerPools, video_byt
 
 
 def block_count(num_videos: int, decode_workers: int) -> int:
-    """Number of blocks to read a manifest of `num_videos` rows in; a block becomes one decode task."""
+    """Return the number of blocks in which to read `num_videos` manifest rows; each block becomes one decode task."""
     fewest, most = VIDEOS_PER_BLOCK
     fewest = min(fewest, -(-num_videos // decode_workers))
     videos_per_block = min(max(num_videos // (decode_workers * TASKS_PER_WORKER), fewest), most)

@@ -1,6 +1,6 @@
-"""Prometheus metrics of a running pipeline. [Ray]
+"""Prometheus metrics of a running pipeline, for dashboards. [Ray]
 
-Ray's metrics agents serve them under names that begin with `ray_vidclf_`.
+Ray's metrics agents serve the metrics under names that begin with `ray_vidclf_`.
 """
 
 from __future__ import annotations
@@ -8,14 +8,17 @@ from __future__ import annotations
 from ray.util.metrics import Counter, Gauge, Histogram
 
 SECONDS = [0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0, 30.0, 60.0, 300.0]
-"""Upper bounds of the histograms' buckets, in seconds."""
+"""Upper bounds of the buckets in histograms of times per video, in seconds."""
 
 
 class PipelineMetrics:
-    """Counters, histograms and a gauge of one job, updated from the counts that the stages report to the tally."""
+    """Prometheus metrics of one job: counters of videos, histograms of seconds, and the number of frames in flight.
+
+    The counts come from the tally, the actor to which the pipeline's stages report.
+    """
 
     def __init__(self, run: str) -> None:
-        """`run`: the output directory. It is the tag that distinguishes the jobs of one cluster."""
+        """`run`: the output directory. In the metrics this tag distinguishes the jobs of one cluster."""
         self._videos = Counter("vidclf_videos", "Videos done, by state: ok or quarantined.", ("run", "state"))
         self._failures = Counter("vidclf_failures", "Videos quarantined, by reject reason.", ("run", "reason"))
         self._decode = Histogram("vidclf_decode_seconds", "Seconds to decode a video.", SECONDS, ("run",))
@@ -25,7 +28,10 @@ class PipelineMetrics:
         self._num_in_flight = 0.0
 
     def observe(self, counts: dict[str, float]) -> None:
-        """Add the counts of one report. Their names are those that the progress line sums up."""
+        """Add the counts of one report of a pipeline stage to the metrics.
+
+        The names of the counts are the same as for the progress line.
+        """
         run = {"run": self._run}
         if "decoded" in counts:
             self._decode.observe(counts["decode_s"], run)

@@ -1,4 +1,7 @@
-"""Checks and preparation of a job's output directory: start a run, continue it, or refuse that of another job."""
+"""Checks and preparation of a job's output directory: start a run, continue it, or refuse that of another job.
+
+A run is an output directory with results of one job.
+"""
 
 from __future__ import annotations
 
@@ -19,9 +22,10 @@ from vidclf.runs.state import RunState, manifest_ids
 
 
 def check_run(config: PipelineConfig, manifest: pa.Table, job: PipelineJob) -> None:
-    """Raise ConfigError unless the output directory is free, or holds an unfinished or finished run of this same job.
+    """Raise ConfigError unless the output directory is free or holds a run of this same job, finished or not.
 
-    `--overwrite` makes room for another job, but never deletes files that no job wrote.
+    A run is an output directory with results. `manifest`: the table of videos of the new job. `--overwrite` makes
+    room for another job, but never deletes files that no job wrote.
     """
     for kind, flag, location in _outputs(config, job):
         outputs.check(kind, flag, location, overwrite=config.overwrite)
@@ -48,7 +52,10 @@ def check_run(config: PipelineConfig, manifest: pa.Table, job: PipelineJob) -> N
 
 
 def _foreign(location: str, reason: str, remedy: str) -> ConfigError:
-    """The refusal of an output directory that this job must not continue."""
+    """Return the error for an output directory with results of another job, which this job must not continue.
+
+    `reason` says what differs, `remedy` what the user can do.
+    """
     return ConfigError(f"--output {location}: {reason}; {remedy}")
 
 
@@ -57,14 +64,20 @@ def _kind(target: RunSpec) -> Kind:
 
 
 def _outputs(config: PipelineConfig, job: PipelineJob) -> list[tuple[Kind, str, str]]:
-    """The directories that a job writes into, each with its kind and the flag that names it."""
+    """Return the directories that a job writes to, each as (type of output, flag that names it, location).
+
+    The type is features or predictions.
+    """
     apart = [("--save-features", target, target.directory) for target in job.targets if target.directory]
     inside = [("--output", target, config.output) for target in job.targets if not target.directory][:1]
     return [(_kind(target), flag, location) for flag, target, location in [*inside, *apart]]
 
 
 def _possible_runs(output: str) -> list[str]:
-    """Locations where runs may be: the output itself, and its directories that are named after a backbone."""
+    """Return the places in `output` where runs (directories of results) may be.
+
+    They are `output` itself and the directories in it that are named after a backbone.
+    """
     return [output, *(path for path in storage.list_dirs(output) if _name(path) in output_allowlist.BACKBONES)]
 
 
@@ -73,7 +86,10 @@ def _name(path: str) -> str:
 
 
 def _identity_difference(target: RunSpec, run: str) -> str | None:
-    """The first difference between a run's identity and that of `target`, for a refusal; None where they are equal."""
+    """Return a text with the first setting in which an existing run and the new job differ; None if all are equal.
+
+    `run`: location of the existing output directory. `target`: what the new job would write there.
+    """
     identity = Run(run).identity()
     saved_specs = specs_of(run, identity)
     if saved_specs != target.specs:
@@ -90,7 +106,10 @@ def _identity_difference(target: RunSpec, run: str) -> str | None:
 
 
 def _spec_difference(saved_specs: list[FeatureSpec], job_specs: list[FeatureSpec]) -> str:
-    """The settings in which the same backbones differ, or else the names of different backbones."""
+    """Return a text with the settings in which the backbones of an existing run and of a new job differ.
+
+    If the backbones themselves are different, the text holds their names.
+    """
     saved_names, job_names = ([spec.backbone for spec in specs] for specs in (saved_specs, job_specs))
     if saved_names != job_names:
         return f"backbones: {','.join(saved_names)} != {','.join(job_names)}"
@@ -99,9 +118,10 @@ def _spec_difference(saved_specs: list[FeatureSpec], job_specs: list[FeatureSpec
 
 
 def _manifest_difference(run: str, manifest: pa.Table) -> str | None:
-    """How a run's manifest contradicts `manifest`, for a refusal. None where `manifest` holds at least the same rows.
+    """Return a text on how the videos of an existing run contradict those of a new job; None if they do not.
 
-    Compared are the video id and the columns that are copied into result rows.
+    `run`: location of the existing output directory. `manifest`: the new job's table of videos, which must hold at
+    least the same rows. Compared are the video id and the columns that are copied into result rows.
     """
     columns = [schema.VIDEO_ID, "label", "sublabel", "group", "split"]
     before = storage.read_table(Run(run).manifest_file, columns)
@@ -133,7 +153,7 @@ def _manifest_difference(run: str, manifest: pa.Table) -> str | None:
 
 
 def would_process(config: PipelineConfig, manifest: pa.Table, job: PipelineJob) -> int:
-    """Number of videos left to do for a job that `check_run` accepts."""
+    """Return the number of videos left to do for a job that `check_run` accepts, for a dry run."""
     runs = job.runs(config.output)
     if config.overwrite or not all(Run(run).exists() for run in runs):
         return int(manifest.num_rows)
@@ -144,16 +164,17 @@ def would_process(config: PipelineConfig, manifest: pa.Table, job: PipelineJob) 
 
 
 def would_delete(config: PipelineConfig, job: PipelineJob) -> str:
-    """The files that a job with `--overwrite` would delete, one per line."""
+    """Return a text with the files that a job with `--overwrite` would delete, one per line, for a dry run."""
     lines = [outputs.would_delete(kind, location) for kind, _, location in _outputs(config, job)]
     return "".join(f"{line}\n" for line in lines if line)
 
 
 def begin_run(config: PipelineConfig, manifest: pa.Table, job: PipelineJob) -> RunState:
-    """Create the job's runs, or bring existing runs to a state from which they can be continued.
+    """Create the job's runs (output directories), or prepare existing ones so that they can be continued.
 
-    Returns the state: which videos are done and which are pending. `--overwrite` deletes the old runs first.
-    `--retry-quarantined` and `--redo-stale` make finished videos pending again.
+    Returns the numbers of finished and pending videos. `--overwrite` deletes the old runs first.
+    `--retry-quarantined` and `--redo-stale` make finished videos pending again: rejected ones, and those whose file
+    has changed.
     """
     if config.overwrite:
         job_outputs = _outputs(config, job)
@@ -184,5 +205,5 @@ def begin_run(config: PipelineConfig, manifest: pa.Table, job: PipelineJob) -> R
 
 
 def _stale(runs: list[str]) -> list[str]:
-    """Ids of finished videos whose file has changed since it was decoded."""
+    """Return the ids of finished videos whose file has changed since it was decoded, for the runs of one job."""
     return content_checks.stale_videos(runs[0])[0]

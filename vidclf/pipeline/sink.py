@@ -1,4 +1,4 @@
-"""Writing the rows of a pipeline as shards that are committed together. [Ray Data]
+"""Writing the pipeline's result rows as shards (Parquet files) that are committed together. [Ray Data]
 
 This module works without torch, which would cost every writing process a second and 400 MB.
 """
@@ -20,17 +20,19 @@ from vidclf.runs.layout import Run, shard_name
 
 
 def target_column(index: int) -> str:
-    """Name of the column between stages 3 and 4 that holds the rows of a job's run number `index`.
+    """Return the name of the column that carries the rows for the run (output directory) number `index` of a job.
 
-    Each value is a struct with the columns of the run; null for a rejected video.
+    The column exists between stages 3 (CNN) and 4 (writing). Each value is a struct with the columns of the run; null
+    for a rejected video.
     """
     return f"target_{index}"
 
 
 def written_columns(output_schemas: Sequence[pa.Schema]) -> pa.Schema:
-    """The columns between stages 3 and 4, for a job whose runs have these schemas.
+    """Return the columns between stages 3 (CNN) and 4 (writing), for a job whose runs have the schemas given.
 
-    `video_id`, `video_uri`, one `target_column` per run, and reject reason and message, which are null for ok videos.
+    A run is an output directory. The columns are `video_id`, `video_uri`, one `target_column` per run, and reject
+    reason and message, which are null for videos that were not rejected.
     """
     targets = [
         pa.field(target_column(index), pa.struct(list(output_schema)))
@@ -41,11 +43,12 @@ def written_columns(output_schemas: Sequence[pa.Schema]) -> pa.Schema:
 
 
 class RunSink(BlockBasedFileDatasink):
-    """Stage 4: write the rows of one task to `part-*.parquet` and `quarantine/part-*.parquet` of each run.
+    """Stage 4 of the pipeline: write rows to `part-*.parquet` and `quarantine/part-*.parquet` (rejected videos).
 
-    All files of a task have the name by which Ray Data's checkpoint knows the task. A task that runs again therefore
-    replaces its own files. After a kill between two files, the next start of the job finds the difference in the
-    shards and repairs it (`vidclf/runs/reconcile.py`).
+    All runs (output directories) of the job are written together. The files of a task have the name by which Ray
+    Data's checkpoint knows the task. A task that runs again therefore replaces its own files. After a kill between
+    two files, the next start of the job finds the difference in the files and repairs it
+    (`vidclf/runs/reconcile.py`).
     """
 
     def __init__(
@@ -56,10 +59,11 @@ class RunSink(BlockBasedFileDatasink):
         attempts: list[Any],
         segments: dict[str, pa.Schema] | None = None,
     ) -> None:
-        """`output`: the job's output. `runs`: the schema of each run, by location.
+        """`output`: the job's output. `runs`: the columns of each run (output directory), by location.
 
-        `segments`: the schema of the segments, for runs that have segments. `attempts`: one reference to the number
-        of earlier attempts, by video id; in a list, so that Ray passes the reference on.
+        `rows_per_shard`: rows per Parquet file. `segments`: the columns of the segments, by location, for runs with
+        segments. `attempts`: one reference to the number of earlier attempts by video id; in a list, so that Ray
+        passes the reference on.
         """
         filesystem, path = storage.resolve(output)
         super().__init__(
@@ -103,7 +107,7 @@ class RunSink(BlockBasedFileDatasink):
 
 
 def _masked(rows: pa.Table) -> pa.Table:
-    """`rows` without credentials in `video_uri`, so that they may be shared.
+    """Return `rows` with credentials in `video_uri` masked, so that the rows may be shared.
 
     A later job that reads a video again takes its location from the run's manifest.
     """
@@ -115,7 +119,7 @@ def _masked(rows: pa.Table) -> pa.Table:
 
 
 def _segments(rows: pa.Table) -> pa.Table:
-    """The segments of videos: 1 row per segment, with the id and the location of its video."""
+    """Return a table with 1 row per segment of the videos in `rows`, with the id and the location of its video."""
     nested = arrow.combined(rows[schema.SEGMENTS_COLUMN])
     video_index = pc.list_parent_indices(nested)
     flat = pa.Table.from_struct_array(pc.list_flatten(nested))
@@ -125,7 +129,10 @@ def _segments(rows: pa.Table) -> pa.Table:
 
 
 def _publish(location: str, rows: pa.Table | None, output_schema: pa.Schema) -> None:
-    """Publish a shard. Without rows, delete a shard that an earlier attempt left."""
+    """Write `rows` as a shard (Parquet file) at `location`, visible only when complete.
+
+    If `rows` is None, delete a shard that an earlier attempt left there.
+    """
     if rows is not None:
         storage.publish_table(location, arrow.conform(rows, output_schema, "shard"))
     elif storage.exists(location):
@@ -133,7 +140,7 @@ def _publish(location: str, rows: pa.Table | None, output_schema: pa.Schema) -> 
 
 
 class _PartNames(FilenameProvider):
-    """Names of shards, from the write's id and the task's number."""
+    """Names of shards (result files), made from the id of the write and the number of the task."""
 
     def get_filename_for_task(self, write_uuid: str, task_index: int) -> str:
         return shard_name(write_uuid, task_index)

@@ -2,10 +2,10 @@
 
 Names for other packages:
 
-- `plan.plan`: the `plan` job. Returns its text and writes `--write`.
+- `plan.plan`: the `plan` job. Returns the text to print and writes the file given by `--write`.
 - `measure.measure`, `measure.SampleMeasurement`: decoding and CNN times of a sample on this machine.
 - `sizing`: `Cost`, `Pools`, `Machine`, `Mix`, and pure functions between them. Free of Ray and torch.
 
-May import: `pipeline` (its stages, to measure them), `backbones`, `archive`, `runs` and everything below them.
-Never: `uncertainty`, `ensemble`, `training`, `classification`. Import from the modules: this file imports nothing.
+May import: `pipeline` (its stages, to measure them), `backbones`, `archive`, `runs` and everything below them. Never:
+`uncertainty`, `ensemble`, `training`, `classification`. Import from the modules: this file imports nothing.
 """

@@ -35,48 +35,52 @@ from vidclf.video.frame_transform import FrameTransforms
 from vidclf.video.sampling import SamplingPlan
 
 CNN_VIDEOS = 10
-"""Videos of the sample that go through the CNN. Its time hardly depends on the video."""
+"""Number of videos of the sample that go through the CNN; few, because its time hardly depends on the video."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class SampleMeasurement:
-    """Measured times of a sample of videos."""
+    """Times for decoding and CNN, measured on a sample of videos."""
 
     num_videos: int
-    """size of the sample, rejected videos included"""
+    """number of videos in the sample, rejected ones included"""
     reasons: dict[str, int]
     """number of rejected videos by reject reason"""
     mean_duration_s: float
-    """mean duration of the videos that were not rejected, in seconds"""
+    """mean duration in seconds of the sample's videos that were not rejected"""
     decode_s: tuple[float, ...]
-    """decode worker's seconds per video, rejected videos included"""
+    """seconds that a decode worker took, for each video of the sample, rejected ones included"""
     cnn_s: dict[str, float]
-    """CNN seconds per video by engine; on CPUs with one thread"""
+    """CNN seconds per video, by name of the engine (runtime and precision); on CPUs with one thread"""
     engine: str
-    """name of the engine that a job would choose"""
+    """name of the engine (runtime and precision) that a job would choose, a key of `cnn_s`"""
 
     @property
     def decode_mean_s(self) -> float:
-        """Mean decoding time per video, in seconds."""
+        """Mean decoding time per video of the sample, in seconds."""
         return statistics.fmean(self.decode_s)
 
     @property
     def decode_error_s(self) -> float:
-        """Standard error of `decode_mean_s`, in seconds; 0 for a sample of one video."""
+        """Standard error of the mean decoding time per video, in seconds; 0 for a sample of one video."""
         return statistics.stdev(self.decode_s) / len(self.decode_s) ** 0.5 if len(self.decode_s) > 1 else 0.0
 
     @property
     def cnn_mean_s(self) -> float:
-        """Mean CNN time per video of the sample, in seconds; rejected videos take none."""
+        """Mean CNN time per video of the sample, in seconds, with the engine that a job would choose.
+
+        Rejected videos count with 0 seconds.
+        """
         num_ok = self.num_videos - sum(self.reasons.values())
         return self.cnn_s[self.engine] * num_ok / self.num_videos
 
 
 def measure(config: PlanConfig, manifest: pa.Table, is_gpu: bool) -> SampleMeasurement:
-    """Decode a sample of the manifest with the pipeline's decode stage, and embed `CNN_VIDEOS` of its videos.
+    """Measure the times for a sample of the videos in `manifest` on this machine.
 
-    Raises ConfigError for an unknown backbone, weights that cannot be read, and a sample in which no video can be
-    decoded.
+    The whole sample is decoded with the pipeline's decode stage, and `CNN_VIDEOS` of its videos go through the CNN.
+    `is_gpu`: whether the CNN runs on a GPU. Raises ConfigError for an unknown backbone, weights that cannot be read,
+    and a sample in which no video can be decoded.
     """
     state = weights.load_weights(config.backbone, config.weights)
     int8_weights.check_precision(state, config.weights, config.precision)
@@ -111,9 +115,10 @@ def measure(config: PlanConfig, manifest: pa.Table, is_gpu: bool) -> SampleMeasu
 def _measure_cnn(
     config: PlanConfig, state: dict[str, npt.NDArray[np.generic]], videos: list[Frames], is_gpu: bool
 ) -> tuple[dict[str, float], str]:
-    """CNN seconds per video by engine, and the name of the engine that a job would choose.
+    """Measure the CNN on the frames of some videos.
 
-    Measured are the engine of `--precision` and fp32.
+    Returns the CNN seconds per video by engine (runtime and precision), and the name of the engine that a job would
+    choose. Measured are the engine of `--precision` and the one in fp32. `state`: the CNN's weights.
     """
     torch.set_num_threads(1)
     device_name = device.claim(float(is_gpu))

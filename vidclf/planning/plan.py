@@ -17,10 +17,10 @@ from vidclf.runs import outputs
 
 
 def plan(config: PlanConfig, manifest: pa.Table) -> str:
-    """Measure a sample of `manifest`, size the cluster, and write `--write`. Returns the text to print.
+    """Measure a sample of `manifest`, compute the workers and machines for the archive, and return a text to print.
 
-    Raises ConfigError before measuring where the price table cannot be read, or where GPUs are planned and this
-    machine has none to measure.
+    Also writes the file given by `--write`. Raises ConfigError before measuring where the price table cannot be read,
+    or where GPUs are planned and this machine has none to measure.
     """
     preflight.check_outputs(config)
     num_gpus_here = device.num_here()
@@ -47,12 +47,15 @@ def plan(config: PlanConfig, manifest: pa.Table) -> str:
 
 
 def read_prices(location: str) -> list[Machine]:
-    """The machines of the price table at `location`. Raises ConfigError where it cannot be read or is not valid."""
+    """Read the price table at `location` and return its machines.
+
+    Raises ConfigError where the table cannot be read or is not valid.
+    """
     return sizing.machines_of(storage.read_yaml(location, "--prices"), location)
 
 
 def sample_lines(measured: SampleMeasurement, num_videos: int) -> list[str]:
-    """Lines on the measured times. `num_videos`: size of the archive."""
+    """Return the lines of text that report the times measured on the sample. `num_videos`: size of the archive."""
     rejected = ", ".join(f"{reason} {count}" for reason, count in sorted(measured.reasons.items()))
     ordered = sorted(measured.decode_s)
     tail = ordered[min(int(0.95 * len(ordered)), len(ordered) - 1)]
@@ -67,7 +70,10 @@ def sample_lines(measured: SampleMeasurement, num_videos: int) -> list[str]:
 
 
 def pools_lines(resources: str, pools: Pools, num_videos: int, measured: SampleMeasurement) -> list[str]:
-    """Lines on a cluster's workers, rate and hours. `resources`: its CPUs and GPUs in words."""
+    """Return the lines of text on a cluster's workers, videos per second and hours for the archive.
+
+    `resources`: the cluster's CPUs and GPUs in words. `pools`: its workers. `num_videos`: size of the archive.
+    """
     hours = num_videos / pools.videos_per_s / 3600
     # The 95 % interval of the decoding time, weighted with decoding's share of the total time.
     share = pools.decode_busy if not pools.is_gpu else float(pools.binds == "decode")
@@ -82,10 +88,10 @@ def pools_lines(resources: str, pools: Pools, num_videos: int, measured: SampleM
 def deadline_lines(
     cost: Cost, machines: list[Machine], num_videos: int, deadline_h: float, efficiency: float
 ) -> tuple[list[str], Pools]:
-    """Lines on the resources that meet `--deadline`, and the pools for them.
+    """Return the lines of text on the CPUs, GPUs and machines that meet `--deadline`, and the numbers of workers.
 
-    With `machines`, the pools are those of the cheapest mix of machines. Raises ConfigError where no mix meets the
-    deadline.
+    With `machines` (the price table), the workers are those of the cheapest mix of machines. `efficiency`: expected
+    share of the ideal rate, 0 to 1. Raises ConfigError where no mix meets the deadline.
     """
     rate = num_videos / (deadline_h * 3600)
     cpus, gpus = sizing.needed(cost, rate, efficiency)
@@ -103,7 +109,7 @@ def deadline_lines(
 
 
 def mix_lines(mix: Mix) -> list[str]:
-    """Lines on the cheapest machines, their rate, bottleneck and price."""
+    """Return the lines of text on a mix of machines: their number, videos per second, bottleneck and price."""
     counts = " + ".join(f"{count} × {name}" for name, count in mix.counts.items())
     return [
         f"machines    {counts}: {_workers(mix.pools)}, {mix.pools.videos_per_s:.2f} videos/s, "
@@ -114,7 +120,7 @@ def mix_lines(mix: Mix) -> list[str]:
 
 
 def pools_yaml(pools: Pools, config: PlanConfig) -> str:
-    """YAML for `--config` of extract and classify: workers, GPU share and precision."""
+    """Return a YAML text for `--config` of extract and classify, with numbers of workers, GPU share and precision."""
     values = {
         "decode_workers": pools.decode_workers,
         **({"cnn_workers": pools.cnn_workers} if pools.is_gpu else {}),

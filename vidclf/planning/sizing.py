@@ -1,7 +1,7 @@
-"""From seconds per video to workers, videos per second, machines and prices.
+"""Arithmetic of capacity planning: from seconds per video to workers, videos per second, machines and prices.
 
-The pipeline is modelled as two stages, decoding and CNN. Without GPUs both share the cores, so their seconds per video
-add up. With GPUs each stage has its own workers, and the slower stage decides the rate.
+The pipeline is modelled as two stages, decoding and CNN. Without GPUs both share the cores, so their seconds per
+video add up. With GPUs each stage has its own workers, and the slower stage decides the rate.
 """
 
 from __future__ import annotations
@@ -16,71 +16,74 @@ from vidclf.errors import ConfigError
 
 @dataclass(frozen=True, kw_only=True)
 class Cost:
-    """Time per video in each stage."""
+    """Seconds that one video takes in each stage of the pipeline, decoding and CNN."""
 
     decode_s: float
-    """decode worker's seconds per video"""
+    """seconds that a decode worker takes per video"""
     cnn_s: float
-    """CNN worker's seconds per video"""
+    """seconds that a CNN worker takes per video"""
     is_gpu: bool
-    """whether the CNN worker runs on a GPU, else on a CPU"""
+    """true if the CNN worker runs on a GPU, false if on a CPU"""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Pools:
-    """Workers of a cluster and their expected rate."""
+    """Workers of a cluster and the number of videos per second expected from them."""
 
     decode_workers: int
-    """workers that decode; without GPUs they run the CNN too"""
+    """number of workers that decode; without GPUs they run the CNN too"""
     cnn_workers: int
-    """further workers for the CNN; 0 without GPUs"""
+    """number of workers for the CNN, in addition to those that decode; 0 without GPUs"""
     is_gpu: bool
     """whether each CNN worker has a GPU"""
     videos_per_s: float
-    """expected videos per second"""
+    """expected videos per second of the whole cluster"""
     binds: str
-    """the bottleneck, `decode` or `CNN`"""
+    """stage that is the bottleneck: `decode` or `CNN`"""
     decode_busy: float
-    """busy share of the decode workers' time, 0 to 1; without GPUs, decoding's share of the cores' time"""
+    """fraction of their time that decode workers are busy, 0 to 1; without GPUs, the fraction of the cores' time
+    spent on decoding"""
     cnn_busy: float
-    """the same for the CNN"""
+    """fraction of their time that CNN workers are busy, 0 to 1; without GPUs, the fraction of the cores' time spent
+    on the CNN"""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Machine:
-    """A kind of machine that can be rented."""
+    """A type of machine that can be rented, with its size, price and available number."""
 
     name: str
     cpus: int
-    """CPUs per machine"""
+    """CPUs of one such machine"""
     gpus: int
-    """GPUs per machine"""
+    """GPUs of one such machine"""
     price: float
-    """price per machine and hour"""
+    """price of one such machine per hour"""
     max: int
-    """number of machines available"""
+    """number of such machines available"""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Mix:
-    """A set of machines that meets a deadline."""
+    """A set of machines to rent for a job, with the expected time and price."""
 
     counts: dict[str, int]
-    """number of machines by name"""
+    """number of machines, by name of the machine type"""
     pools: Pools
     """workers on all machines together"""
     hours: float
-    """expected duration of the job"""
+    """expected duration of the job in hours"""
     price: float
-    """price of all machines for these hours"""
+    """price of all machines together for the job's duration"""
 
 
 def pools_for(cost: Cost, cpus: int, gpus: int, efficiency: float) -> Pools:
-    """The workers of a cluster with `cpus` and `gpus`, and their rate.
+    """Return the workers of a cluster with `cpus` CPUs and `gpus` GPUs, and their expected videos per second.
 
-    With GPUs, each GPU has one CNN worker and one CPU for it, one CPU is for Ray, and the other CPUs decode. These are
-    the pipeline's defaults. Without GPUs, one worker per CPU does both. `efficiency`: the rate as a share of this
-    model's rate, 0 to 1. Raises ValueError for a cost on GPUs and a cluster without any.
+    With GPUs, each GPU has one CNN worker and one CPU for it, one CPU is for Ray, and the other CPUs decode. These
+    are the pipeline's defaults. Without GPUs, one worker per CPU decodes and runs the CNN. `cost`: seconds per video
+    in each stage. `efficiency`: expected share of the rate that this model gives, 0 to 1. Raises ValueError for a
+    cost on GPUs and a cluster without any.
     """
     if cost.is_gpu and not gpus:
         raise ValueError("a cost measured on GPUs does not apply to a cluster without any")
@@ -110,7 +113,7 @@ def pools_for(cost: Cost, cpus: int, gpus: int, efficiency: float) -> Pools:
 
 
 def needed(cost: Cost, videos_per_s: float, efficiency: float) -> tuple[int, int]:
-    """The fewest CPUs and GPUs, in this order, for which `pools_for` gives at least `videos_per_s`."""
+    """Return the fewest CPUs and the fewest GPUs, in this order, that process at least `videos_per_s`."""
     if not cost.is_gpu:
         return _at_least(videos_per_s * (cost.decode_s + cost.cnn_s) / efficiency), 0
     gpus = _at_least(videos_per_s * cost.cnn_s / efficiency)
@@ -118,9 +121,9 @@ def needed(cost: Cost, videos_per_s: float, efficiency: float) -> tuple[int, int
 
 
 def cheapest(cost: Cost, machines: list[Machine], num_videos: int, deadline_s: float, efficiency: float) -> Mix | None:
-    """The cheapest mix of at most two kinds of machine that finishes `num_videos` within `deadline_s`.
+    """Return the cheapest set of machines that finishes `num_videos` within `deadline_s`; None if there is none.
 
-    Among mixes of equal price, the one with the fewest machines. None where no mix is fast enough.
+    The set has at most two types of machine. Among sets of equal price, the one with the fewest machines is returned.
     """
     best: tuple[tuple[float, int], Mix] | None = None
     pairs = list(itertools.combinations(machines, 2)) or [(machines[0], replace(machines[0], max=0))]
@@ -137,7 +140,11 @@ def cheapest(cost: Cost, machines: list[Machine], num_videos: int, deadline_s: f
 
 
 def machines_of(content: object, where: str) -> list[Machine]:
-    """The machines of a price table. Raises ConfigError, naming `where`, for content that is no valid price table."""
+    """Return the machines listed in a price table.
+
+    `content`: the table as read from YAML. Raises ConfigError, which names the file `where`, if it is no valid price
+    table.
+    """
     is_table = isinstance(content, dict) and content and all(isinstance(row, dict) for row in content.values())
     if not isinstance(content, dict) or not is_table:
         raise ConfigError(f"--prices {where}: must hold `name: {{cpus: …, gpus: …, price: …, max: …}}` lines")
@@ -158,7 +165,10 @@ def machines_of(content: object, where: str) -> list[Machine]:
 
 
 def _mix(cost: Cost, numbers: list[tuple[Machine, int]], num_videos: int, efficiency: float) -> Mix | None:
-    """The mix of these numbers of machines; None for machines that cannot run the pipeline."""
+    """Return the set that these machines form, with time and price; None if they cannot run the pipeline.
+
+    `numbers`: pairs of a machine type and the number of such machines.
+    """
     cpus = sum(machine.cpus * number for machine, number in numbers)
     gpus = sum(machine.gpus * number for machine, number in numbers)
     if not cpus or (cost.is_gpu and not gpus):
@@ -174,6 +184,6 @@ def _mix(cost: Cost, numbers: list[tuple[Machine, int]], num_videos: int, effici
 
 
 def _at_least(number: float) -> int:
-    """The smallest whole number of at least `number` and at least 1."""
+    """Return `number` rounded up to a whole number of at least 1; tiny rounding errors in `number` do not count."""
     # Rounding errors must not cost another worker where the rate is met exactly.
     return max(1, math.ceil(number - 1e-9))

@@ -1,6 +1,7 @@
-"""One video: from its file to its sampled frames, or to a named reject reason. Knows neither Ray nor CNNs.
+"""Decoding of one video: from its file to its sampled frames, or to a named reason for rejecting the video.
 
-Names to import:
+The package uses neither Ray nor neural networks. Names to import:
+
     `decoder_process`: SupervisedDecoder, DecodeLimits, DecoderStartError (decoding in a child process)
     `decode`: decode_video (decoding in this process)
     `decoded_video`: DecodedVideo, FileFingerprint
@@ -11,7 +12,7 @@ Names to import:
     `rejection`: VideoRejected
     `source`, `digest`: locate, is_same (is a file still the one that was decoded?)
 
-May import `errors`, `schema`, `arrow`, `credentials`, `config`, `storage`, `progress` and `event_log`, but
-not `archive`. Only `frame_reader`, `planned_reader`, `sequential_reader`, `source` and the
-modules that import them (`decode`, `decoder_child`, `digest`) load PyAV.
+May import `errors`, `schema`, `arrow`, `credentials`, `config`, `storage`, `progress` and `event_log`, but not
+`archive`. Only `frame_reader`, `planned_reader`, `sequential_reader`, `source` and the modules that import them
+(`decode`, `decoder_child`, `digest`) load PyAV.
 """

@@ -1,9 +1,9 @@
-"""Decoding of one video: sampled frames at model resolution, or a named reject reason.
+"""Decoding of one video into sampled frames of the size that the CNN expects, or a named reason for rejecting it.
 
-The sampling plan picks frames by their presentation times. `PlannedReader` then decodes only the
-packets that these frames need. If the packets do not give the frame times (missing or repeated), or
-the decoder does not return a planned frame, `SequentialReader` decodes the whole video instead:
-slower, but never other frames.
+The sampling plan picks frames by their presentation times. `PlannedReader` then decodes only the packets (compressed
+pieces of the file) that these frames need. If the packets do not give the frame times (missing or repeated), or the
+decoder does not return a picked frame, `SequentialReader` decodes the whole video instead: slower, but never other
+frames.
 """
 
 from __future__ import annotations
@@ -35,13 +35,14 @@ def decode_video(
     on_duration: Callable[[float], None] = lambda duration_s: None,
     max_bytes: int = NO_LIMIT,
 ) -> DecodedVideo:
-    """Decode the frames of the video at `uri` that `plan` picks; `seed` has the meaning of `sampling.choose`.
+    """Decode the frames of the video at `uri` that `plan` picks, and return them with facts about the video.
 
-    `on_duration` is called with the duration in seconds as soon as the packets give it. A file of
-    more than `max_bytes` is not opened.
+    `transform` scales and crops each frame. `seed` decides the position of a randomly placed clip
+    (`sampling.choose`). `on_duration` is called with the duration in seconds as soon as the packets give it. A file
+    of more than `max_bytes` is not opened.
 
-    Raises VideoRejected for every fault of the video. All errors that PyAV, FFmpeg and the file system
-    raise for it are mapped to a reject reason here, so that one video can only cost its own row.
+    Raises VideoRejected for every fault of the video. All errors that PyAV, FFmpeg and the file system raise for it
+    are mapped to a reject reason here, so that one bad video never ends the job.
     """
     with locate(uri, max_bytes) as source:
         try:
@@ -59,7 +60,10 @@ def decode_video(
 def _decode_planned(
     source: Source, plan: SamplingPlan, transform: Transform, seed: str, on_duration: Callable[[float], None]
 ) -> DecodedVideo | None:
-    """The planned frames from the packets that they need; None if they must be decoded in sequence."""
+    """Decode only the packets that the picked frames need.
+
+    Returns None if that cannot be done, so that the caller must decode the whole video.
+    """
     with open_planned(source, transform) as reader:
         if reader is None:
             return None
@@ -68,7 +72,7 @@ def _decode_planned(
 
 
 def _decode_sequentially(source: Source, plan: SamplingPlan, transform: Transform, seed: str) -> DecodedVideo:
-    """The planned frames by decoding the whole video."""
+    """Decode the whole video from its first to its last packet, and return the frames that `plan` picks."""
     decoded = _pick(SequentialReader(source, transform), plan, seed)
     if decoded is None:
         raise VideoRejected(RejectReason.DECODE_ERROR, "two decoding passes showed different numbers of frames")
@@ -76,7 +80,7 @@ def _decode_sequentially(source: Source, plan: SamplingPlan, transform: Transfor
 
 
 def _pick(reader: FrameReader, plan: SamplingPlan, seed: str) -> DecodedVideo | None:
-    """Decode the frames that `plan` picks; None if the reader could not decode one of them."""
+    """Decode the frames that `plan` picks; returns None if `reader` could not decode one of them."""
     timeline = reader.timeline
     times_ticks = timeline.times_ticks
     chosen = sampling.choose(times_ticks, timeline.end_ticks, timeline.is_keyframe, timeline.time_base, plan, seed)
@@ -98,7 +102,10 @@ def _pick(reader: FrameReader, plan: SamplingPlan, seed: str) -> DecodedVideo | 
 
 
 def _without_black(reader: FrameReader, chosen: npt.NDArray[np.intp], plan: SamplingPlan) -> npt.NDArray[np.intp]:
-    """Return `chosen` with each black frame replaced by its nearest alternative that is not black, if there is one."""
+    """Replace each black frame among the chosen ones by the nearest alternative that is not black, if there is one.
+
+    `chosen` and the result are indices of frames in the video.
+    """
     times_ticks, is_keyframe = reader.timeline.times_ticks, reader.timeline.is_keyframe
     is_eligible = is_keyframe if plan.mode == "keyframes" else np.ones(len(times_ticks), np.bool_)
     alternatives_of = {

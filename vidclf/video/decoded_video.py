@@ -14,14 +14,14 @@ import numpy.typing as npt
 
 @dataclass(frozen=True, kw_only=True)
 class FileFingerprint:
-    """Size, modification time and digest of a video file at the time of decoding."""
+    """Size, modification time and hash of a video file when it was decoded; they reveal a later change."""
 
     size_bytes: int
     modified: datetime | None
-    """None if the storage reports no modification time"""
+    """modification time of the file; None if the storage reports none"""
     digest: str
-    """`xxh3:` and the hash of all bytes, or `xxh3-sampled:` and the hash of the size and some blocks of a remote
-    file"""
+    """hash of the content: `xxh3:` and the hash of all bytes, or `xxh3-sampled:` and the hash of the size and some
+    blocks of a remote file"""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -29,19 +29,20 @@ class DecodedVideo:
     """Sampled frames of one video, with the facts that decoding found out about the video."""
 
     frames_THWC: npt.NDArray[np.uint8]
-    """RGB at model resolution, in order of presentation; the axes after T have the shape that the transform returns"""
+    """RGB frames after scaling and cropping, in order of presentation: axis T counts frames, the other axes have the
+    shape that the transform returns"""
     is_black: npt.NDArray[np.bool_]
-    """[T]; whether each frame was black before the transform"""
+    """[T]; whether each frame was black before it was scaled and cropped"""
     pts_s: npt.NDArray[np.float64]
-    """[T]; presentation time of each frame, counted from the first frame of the video"""
+    """[T]; presentation time of each frame in seconds after the first frame of the video"""
     duration_s: float
-    """from the time of the first frame to the end of the last frame"""
+    """seconds from the time of the first frame to the end of the last frame"""
     width: int
-    """as displayed, in pixels"""
+    """width of the displayed picture in pixels, after any rotation"""
     height: int
-    """as displayed, in pixels"""
+    """height of the displayed picture in pixels, after any rotation"""
     framerate: float | None
-    """average, in frames per second; None if the container does not state it"""
+    """average frames per second; None if the video file does not state the rate"""
     video_codec: str
     content: FileFingerprint | None = None
-    """fingerprint of the file; None until decoding has succeeded"""
+    """fingerprint of the video file; None until decoding has succeeded"""

@@ -1,7 +1,8 @@
-"""Child process that decodes one video after another for its parent, the `SupervisedDecoder`.
+"""Program of the child process that decodes one video after another for its parent, a `SupervisedDecoder`.
 
-Requests are (location, seed). Replies are (kind, content): `duration_s` as soon as the duration is
-known, then `ok` or `rejected`. The frames are returned through memory that both processes map.
+A request from the parent is the pair (location, seed). A reply is the pair (name, content): first `duration_s`, as
+soon as the duration is known, then `ok` or `rejected`. The frames are returned through memory that both processes
+map.
 """
 
 from __future__ import annotations
@@ -30,10 +31,11 @@ _M_MMAP_THRESHOLD = -3
 
 
 def serve(socket_fd: int, memory_fd: int, size_bytes: int, memory_bytes: int, parent_pid: int) -> None:
-    """Answer the requests on the socket `socket_fd` until the parent closes it.
+    """Main loop of the child process: decode the videos that the parent requests, until the parent closes the socket.
 
-    The frames are written into the `size_bytes` bytes of `memory_fd`. The process may allocate
-    `memory_bytes` more than it needs to start.
+    `socket_fd`: file descriptor of the socket to the parent. `memory_fd`: descriptor of the shared memory of
+    `size_bytes` bytes that receives the frames. `memory_bytes`: memory that decoding may allocate, in addition to
+    what the process needs to start. `parent_pid`: process id of the parent, whose death ends this process.
     """
     ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
     if os.getppid() != parent_pid:
@@ -76,9 +78,10 @@ def _cap_memory(memory_bytes: int) -> None:
 
 
 def keep_freed_memory() -> None:
-    """Make malloc reuse freed frames instead of returning them to the kernel.
+    """Make malloc reuse the memory of freed frames instead of returning it to the kernel.
 
-    The kernel clears every page that it hands out again, which takes a tenth of the time of a short video.
+    The kernel clears every memory page that it hands out again, which takes a tenth of the decoding time of a short
+    video.
     """
     libc = ctypes.CDLL(None)
     if hasattr(libc, "mallopt"):  # only in glibc

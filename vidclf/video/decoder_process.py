@@ -1,11 +1,10 @@
-"""Supervised decoding in a child process, so that a video can cost no more than its own row.
+"""Decoding in a supervised child process, so that a bad video costs only its own result and not the whole job.
 
-FFmpeg's decoders are native code that reads untrusted files: they can crash, hang or exhaust the
-memory, and no exception handler catches that. They run in a child process (`decoder_child`) with a
-deadline per video and a memory limit. A child that dies or misses the deadline is replaced, and its
-video is rejected with a reason. The frames come back through memory that both processes map. This
-memory has no name in the file system, so no file is left behind. The kernel kills the child when its
-parent dies.
+FFmpeg's decoders are native code that reads untrusted files: they can crash, hang or exhaust the memory, and no
+exception handler catches that. They run in a child process (`decoder_child`) with a deadline per video and a memory
+limit. A child that dies or misses the deadline is replaced, and its video is rejected with a reason. The frames come
+back through memory that both processes map. This memory has no name in the file system, so no file is left behind.
+The kernel kills the child when its parent dies.
 
 The parent process loads neither PyAV nor the decoding modules.
 """
@@ -35,18 +34,19 @@ from vidclf.video.sampling import SamplingPlan
 START_TIMEOUT_S = 180.0
 
 START_ATTEMPTS = 3
-"""Consecutive failed starts of a child after which the machine is considered faulty.
+"""Failed starts of a child process in a row after which the machine is considered faulty.
 
-The kernel kills processes when memory is short, and one such kill must not end a job."""
+The kernel kills processes when memory is short, and one such kill must not end a job.
+"""
 
 MAX_TIMEOUT_PER_VIDEO_S = 6 * 3600.0
-"""Largest extension of a video's deadline because of its duration, in seconds."""
+"""Largest number of seconds by which the deadline of a long video is extended."""
 
 KILLED_FROM_OUTSIDE = (-signal.SIGKILL, -signal.SIGTERM)
 """Exit codes of a child that was ended from outside: by the kernel when memory is short, or by a person."""
 
 DELETION_POLL_S = 0.25
-"""Seconds between two checks whether the file of a video still exists."""
+"""Seconds between two checks that the file of a video still exists."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -54,38 +54,41 @@ class DecodeLimits:
     """Limits on the time, memory and file size of a video, above which it is rejected."""
 
     timeout_s: float = 60.0
-    """seconds per video; `timeout_per_video_s` extends them once the duration is known"""
+    """decoding time per video in seconds; `timeout_per_video_s` extends it once the duration is known"""
     timeout_per_video_s: float = 1.0
-    """further seconds per second of the video's duration"""
+    """further decoding time in seconds per second of the video's duration"""
     memory_bytes: int = 2 * 1024**3
-    """memory that the child may allocate for decoding, in addition to what it needs to start"""
+    """bytes of memory that the child process may allocate for decoding, in addition to what it needs to start"""
     video_bytes: int = 64 * 1024**3
-    """file size above which a video is not opened"""
+    """file size in bytes above which a video is not opened"""
     videos_per_child: int = 500
-    """videos after which the child is replaced, so that leaks in native code stay bounded"""
+    """number of videos after which the child process is replaced, so that memory leaks in native code stay bounded"""
     stops_when_deleted: bool = False
-    """reject a video as soon as its local file is deleted; a server cancels videos this way"""
+    """reject a video as soon as its local file is deleted; this is how a server cancels videos"""
 
 
 class DecoderStartError(RuntimeError):
-    """The child process cannot start.
+    """Error: the child process that decodes videos cannot start.
 
-    The machine or the installation is at fault and not a video, so no video is quarantined.
+    The machine or the installation is at fault and not a video, so no video is rejected for it.
     """
 
 
 class _KilledBeforeMessageError(Exception):
-    """The child was killed from outside before it sent any message about the video."""
+    """Error that leads to a retry: the child process was killed from outside before any message about the video."""
 
 
 class SupervisedDecoder:
-    """Decoder that runs `decode_video` in a child process, within limits.
+    """Decoder that runs `decode_video` in a child process, within limits on time, memory and file size.
 
-    A decode worker needs one of its own. It must not be used by several threads.
+    Every worker that decodes needs its own instance. An instance must not be used by several threads.
     """
 
     def __init__(self, plan: SamplingPlan, transform: Transform, frame_bytes: int, limits: DecodeLimits) -> None:
-        """`frame_bytes` is the size of one transformed frame."""
+        """`plan`: the frames to sample. `transform`: scales and crops each frame.
+
+        `frame_bytes`: bytes of one frame after `transform`. `limits`: bounds above which a video is rejected.
+        """
         self._request = pickle.dumps((plan, transform, limits.video_bytes))
         self._limits = limits
         self._size_bytes = plan.num_frames * frame_bytes
@@ -98,13 +101,13 @@ class SupervisedDecoder:
         self._num_decoded = 0
 
     def decode(self, uri: str, seed: str) -> DecodedVideo:
-        """Decode one video like `decode_video`.
+        """Decode the video at `uri` in the child process, like `decode_video`.
 
-        Raises VideoRejected also if the child crashes, hangs or exhausts its memory, and
-        DecoderStartError if no child can be started.
+        Raises VideoRejected also if the child crashes, hangs or exhausts its memory, and DecoderStartError if no
+        child can be started.
 
-        If the child is killed from outside before it sends any message about the video, the video is decoded
-        once more within the time that is left, because the video cannot be the cause.
+        If the child is killed from outside before it sends any message about the video, the video is decoded once
+        more within the time that is left, because the video cannot be the cause.
         """
         started = time.monotonic()
         try:
@@ -116,7 +119,10 @@ class SupervisedDecoder:
                 raise VideoRejected(RejectReason.DECODER_CRASHED, f"the decoder process {again}, twice") from again
 
     def _decode(self, uri: str, seed: str, spent_s: float) -> DecodedVideo:
-        """Make one attempt; `spent_s` seconds of the video's time are already used up."""
+        """Try once to decode a video in the child process.
+
+        `spent_s`: seconds of the video's allowed time that an earlier attempt used up.
+        """
         # The kernel may kill the child between two videos when memory is short. That must not cost the next
         # video.
         has_died = self._child is not None and self._child.poll() is not None
@@ -150,9 +156,9 @@ class SupervisedDecoder:
             raise VideoRejected(RejectReason.DECODER_CRASHED, message) from error
 
     def _poll(self, connection: Connection, uri: str, deadline: float) -> bool:
-        """Return whether the child sends a message before `deadline`.
+        """Wait for a message from the child process; returns whether one arrives before `deadline`.
 
-        Raises VideoRejected if the file is deleted meanwhile and the limits include `stops_when_deleted`.
+        Raises VideoRejected if the video file is deleted meanwhile and the limits include `stops_when_deleted`.
         """
         while True:
             left_s = max(0.0, deadline - time.monotonic())
@@ -167,27 +173,30 @@ class SupervisedDecoder:
                 return False
 
     def start(self) -> None:
-        """Start the child without waiting until it is ready. The first call of `decode` waits for it."""
+        """Start the child process without waiting until it is ready. The first call of `decode` waits for it."""
         if self._child is None:
             self._spawn()
 
     @property
     def child_pid(self) -> int | None:
-        """Process id of the child; None if none is running."""
+        """Process id of the child process; None if none is running."""
         return self._child.pid if self._child is not None else None
 
     def close(self) -> None:
-        """End the child. The next call of `decode` starts another one."""
+        """End the child process. The next call of `decode` starts another one."""
         self._kill()
 
     def _with_frames(self, video: DecodedVideo, shape: tuple[int, ...]) -> DecodedVideo:
-        """Return `video` with a copy of the frames in shared memory, which the next video overwrites."""
+        """Return `video` with its frames, an array of the given shape, copied out of the shared memory.
+
+        They must be copied because the next video overwrites that memory.
+        """
         num_bytes = int(np.prod(shape))
         frames = np.frombuffer(self._memory, dtype=np.uint8, count=num_bytes).reshape(shape).copy()
         return replace(video, frames_THWC=frames)
 
     def _start(self) -> Connection:
-        """Start a child if none is running, and return its connection once it is ready."""
+        """Start a child process if none is running, and return the connection to it once it is ready."""
         for _ in range(START_ATTEMPTS):
             connection = self._connection if self._connection is not None else self._spawn()
             try:
@@ -202,7 +211,7 @@ class SupervisedDecoder:
         )
 
     def _spawn(self) -> Connection:
-        """Start a child, and return its connection before it is known whether the child becomes ready."""
+        """Start a child process, and return the connection to it before the child has reported that it is ready."""
         parent_socket, child_socket = socket.socketpair()
         command = [
             sys.executable,
@@ -230,7 +239,10 @@ class SupervisedDecoder:
         return connection
 
     def _kill(self) -> int | None:
-        """End the child and return its exit code: negative for the signal that ended it, None if there was no child."""
+        """End the child process and return its exit code.
+
+        The code is negative for the signal that ended the process, and None if there was no process.
+        """
         child, connection = self._child, self._connection
         self._child = self._connection = None
         self._is_ready = False
@@ -239,7 +251,7 @@ class SupervisedDecoder:
         if child is None:
             return None
         try:
-            # A child that crashed is about to end. Waiting before the kill preserves its own exit code.
+            # A child that crashed is about to end. Waiting before the kill preserves the exit code of the crash.
             return child.wait(timeout=0.5)
         except subprocess.TimeoutExpired:
             child.kill()
@@ -253,7 +265,7 @@ class SupervisedDecoder:
 
 
 def _exit_text(exit_code: int | None) -> str:
-    """Describe a child's exit code as the predicate of a sentence."""
+    """Return words that say how a child process ended, such as "exited with code 1", from its exit code."""
     if exit_code is None:
         return "was not running"
     if exit_code < 0:

@@ -1,7 +1,7 @@
-"""Fingerprints of video files: they reveal files that changed under the same name, and exact duplicates.
+"""Fingerprints of video files: they reveal that a file changed under the same name, and find exact duplicates.
 
-The hash is XXH3 (128 bit, xxhash.com), which runs at memory speed. It tells different contents apart, but
-it does not protect against somebody who constructs two files with the same hash.
+The hash is XXH3 (128 bit, xxhash.com), which runs at memory speed. It tells different contents apart, but it does not
+protect against somebody who constructs two files with the same hash.
 """
 
 from __future__ import annotations
@@ -16,24 +16,26 @@ from vidclf.video.remote_file import BLOCK_BYTES, RangedFile
 from vidclf.video.source import Source
 
 SAMPLED_BLOCKS = 4
-"""Blocks of a remote file that are hashed, evenly spread from its first to its last byte."""
+"""Number of blocks of a remote file that are hashed, evenly spread from its first to its last byte."""
 
 SAMPLED_BLOCK_BYTES = 64 * 1024
-"""Size of such a block. A remote file of at most `BLOCK_BYTES` is hashed whole.
+"""Bytes of one of the `SAMPLED_BLOCKS` hashed blocks. A remote file of at most `remote_file.BLOCK_BYTES` is hashed
+whole.
 
-Hashing every byte of a remote file would fetch what ranged reads avoid fetching."""
+Hashing every byte of a remote file would download the parts that decoding does not need.
+"""
 
 
 def identify(source: Source) -> FileFingerprint:
-    """Return the fingerprint of a located video. Raises OSError if the file cannot be read."""
+    """Return the fingerprint (size, modification time, hash) of a video file. Raises OSError if it cannot be read."""
     size_bytes, modified = _size_and_time(source)
     return FileFingerprint(size_bytes=size_bytes, modified=modified, digest=_digest(source))
 
 
 def is_same(source: Source, before: FileFingerprint) -> bool:
-    """Return whether a located video still has the fingerprint `before`.
+    """Return whether a video file is unchanged, that is, still has the fingerprint `before`.
 
-    The bytes are read only if the size is equal and the modification time is unknown or different.
+    The content is hashed only if the size is equal and the modification time is unknown or different.
     """
     size_bytes, modified = _size_and_time(source)
     if size_bytes != before.size_bytes:
@@ -42,7 +44,7 @@ def is_same(source: Source, before: FileFingerprint) -> bool:
 
 
 def _size_and_time(source: Source) -> tuple[int, datetime | None]:
-    """Return the size in bytes and the modification time, None if the storage reports none."""
+    """Return a video file's size in bytes and its modification time; the time is None if the storage reports none."""
     if not isinstance(source, str):
         return source.size_bytes, source.modified
     status = os.stat(source)

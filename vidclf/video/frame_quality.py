@@ -1,8 +1,8 @@
 """Brightness, sharpness and repetition of decoded frames, and sharpening of blurry ones.
 
-Quality is measured at model resolution, so that videos of different sizes are comparable. Only
-`is_black` is applied before the transform: the choice of a replacement frame must not depend on the
-CNN that the frames are for.
+Quality is measured on frames that are scaled for the CNN, so that videos of different sizes are comparable. Only
+`is_black` looks at the frame before scaling: the choice of a replacement for a black frame must not depend on the CNN
+that the frames are for.
 """
 
 from __future__ import annotations
@@ -15,54 +15,61 @@ import numpy as np
 import numpy.typing as npt
 
 BLACK_LUMA = 25.0
-"""Mean luma (0 to 255) below which a frame is black."""
+"""Mean brightness (luma, 0 to 255) below which a frame counts as black."""
 
 BLACK_ROWS = 100
-"""Approximate number of rows from which `is_black` takes the mean, with columns equally far apart.
+"""Approximate number of rows, and of columns equally far apart, whose pixels `is_black` averages.
 
-More pixels would not change a mean."""
+More pixels would hardly change the mean.
+"""
 
 DUPLICATE_DIFFERENCE = 1.0
-"""Difference from the previous sampled frame below which a frame is a near duplicate.
+"""Difference from the previous sampled frame below which a frame counts as a near duplicate of it.
 
-The difference is the mean absolute difference of luma, in grey levels. Re-encoding alone stays below it."""
+The difference is the mean absolute difference of brightness (luma), in grey levels. Re-encoding a video changes its
+frames by less.
+"""
 
 BLURRY_SHARPNESS = 100.0
-"""Mean sharpness below which a video is blurry."""
+"""Mean sharpness of a video's frames below which the video counts as blurry (see `FrameQuality.sharpness`)."""
 
 SHARPENING_SIGMA = 2.0
-"""Standard deviation of the Gaussian that sharpening takes for the blur, in pixels at model resolution."""
+"""Standard deviation of the Gaussian filter with which frames are sharpened, in pixels of the scaled frame."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class FrameQuality:
-    """Quality measures of the T frames of one video; each array has shape [T]."""
+    """Quality measures of the T sampled frames of one video; each array has shape [T]."""
 
     luma_mean: npt.NDArray[np.float32]
-    """in grey levels, 0 to 255"""
+    """mean brightness of each frame, in grey levels from 0 to 255"""
     sharpness: npt.NDArray[np.float32]
-    """variance of the Laplacian (Pech-Pacheco et al., ICPR 2000), in squared grey levels; low values are blurry"""
+    """sharpness of each frame: variance of the Laplacian (Pech-Pacheco et al., ICPR 2000), in squared grey levels;
+    low values mean blurry"""
     is_near_duplicate: npt.NDArray[np.bool_]
-    """whether the frame is a near duplicate of the previous one; false for the first frame"""
+    """whether each frame is nearly the same as the previous sampled frame; false for the first frame"""
 
     def is_blurry(self, is_black: npt.NDArray[np.bool_]) -> bool:
-        """Return whether the video is blurry, by the mean sharpness of its frames.
+        """Return whether the video is blurry: whether the mean sharpness of its frames is below `BLURRY_SHARPNESS`.
 
-        Black frames have no edges and are left out, unless all frames are black. `is_black` has shape [T].
+        `is_black`, shape [T], marks black frames. They have no edges and are left out, unless all frames are black.
         """
         sharpness = self.sharpness if is_black.all() else self.sharpness[~is_black]
         return bool(sharpness.mean() < BLURRY_SHARPNESS)
 
 
 def is_black(frame_HWC: npt.NDArray[np.uint8]) -> bool:
-    """Return whether an RGB frame of any size is black, from about 100 of its rows."""
+    """Return whether an RGB frame of any size is black, judged by the mean brightness of a grid of its pixels."""
     step = max(1, frame_HWC.shape[0] // BLACK_ROWS)
     sampled_pixels = np.ascontiguousarray(frame_HWC[::step, ::step])
     return bool(cv2.cvtColor(sampled_pixels, cv2.COLOR_RGB2GRAY).mean() < BLACK_LUMA)
 
 
 def sharpened(frames_THWC: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint8]:
-    """Return RGB frames [T, H, W, 3] uint8 with doubled fine detail: unsharp masking with a Gaussian of 2 pixels."""
+    """Return a sharpened copy of RGB frames [T, H, W, 3] uint8, in which fine detail is twice as strong.
+
+    The method is unsharp masking: a copy blurred by a Gaussian of 2 pixels is subtracted.
+    """
     return np.stack(
         [
             cv2.addWeighted(frame, 2.0, cv2.GaussianBlur(frame, (0, 0), SHARPENING_SIGMA), -1.0, 0.0)
@@ -72,7 +79,10 @@ def sharpened(frames_THWC: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint8]:
 
 
 def measure(frames_THWC: npt.NDArray[np.uint8]) -> FrameQuality:
-    """Measure the quality of RGB frames [T, H, W, 3] uint8; T is at least 1."""
+    """Return brightness, sharpness and near-duplicate marks of the frames of one video.
+
+    `frames_THWC`: RGB frames [T, H, W, 3] uint8; T is at least 1.
+    """
     lumas = [cv2.cvtColor(frame, cv2.COLOR_RGB2GRAY) for frame in frames_THWC]
     luma_mean = np.array([cv2.mean(luma)[0] for luma in lumas], dtype=np.float32)
     differences = [cv2.norm(before, luma, cv2.NORM_L1) / luma.size for before, luma in itertools.pairwise(lumas)]

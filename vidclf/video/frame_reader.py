@@ -1,7 +1,7 @@
-"""Interface for decoding chosen frames of one video, and the collection of these frames.
+"""Interface of the readers, which decode chosen frames of one video and keep them for the caller.
 
-Implementations: `PlannedReader` decodes only the packets that the frames need, `SequentialReader`
-decodes the whole video.
+Implementations: `PlannedReader` decodes only the packets that the frames need, `SequentialReader` decodes the whole
+video.
 """
 
 from __future__ import annotations
@@ -21,32 +21,32 @@ from vidclf.video.frame_transform import Transform
 
 @dataclass(frozen=True, kw_only=True)
 class VideoTimeline:
-    """Times of all N frames of a video in order of presentation, and the facts that its stream states."""
+    """Times of all N frames of a video in order of presentation, with the frame rate that the video states."""
 
     times_ticks: npt.NDArray[np.int64]
-    """[N]; presentation times, strictly increasing"""
+    """[N]; presentation time of each frame, strictly increasing, in ticks of `time_base` seconds"""
     is_keyframe: npt.NDArray[np.bool_]
-    """[N]"""
+    """[N]; whether each frame is a keyframe, which can be decoded without other frames"""
     end_ticks: int
-    """end of the last frame"""
+    """time at which the last frame ends, in ticks"""
     time_base: Fraction
-    """seconds per tick"""
+    """length of a tick in seconds"""
     duration_s: float
     framerate: float | None
-    """average, in frames per second; None if the container does not state it"""
+    """average frames per second; None if the video file does not state the rate"""
     video_codec: str
 
 
 class FrameReader(ABC):
-    """Decoder of frames that are chosen by their index in order of presentation.
+    """Reader that decodes chosen frames of one video; a frame is named by its index in order of presentation.
 
-    `read` may be called several times. The transformed frames stay in memory.
+    `read` may be called several times. Frames stay in memory after `transform` has scaled and cropped them.
     """
 
     def __init__(self, timeline: VideoTimeline, transform: Transform) -> None:
         self.timeline = timeline
         self.size = (0, 0)
-        """(width, height) of the last decoded frame, as displayed, in pixels"""
+        """(width, height) of the last decoded frame in pixels, as displayed"""
         self._transform = transform
         self._frames: dict[int, npt.NDArray[np.uint8]] = {}
         self._is_black: dict[int, bool] = {}
@@ -54,18 +54,18 @@ class FrameReader(ABC):
 
     @abstractmethod
     def read(self, indices: list[int]) -> bool:
-        """Decode the frames at `indices`, and return whether all of them could be decoded undamaged."""
+        """Decode the frames at `indices` and keep them; returns whether all of them could be decoded undamaged."""
 
     def frame(self, index: int) -> npt.NDArray[np.uint8]:
-        """Return the transformed frame at `index`, which must have been read."""
+        """Return the frame number `index`, scaled and cropped. `read` must have decoded it before."""
         return self._frames[index]
 
     def is_black(self, index: int) -> bool:
-        """Return whether the frame at `index`, which must have been read, was black before the transform."""
+        """Return whether the frame number `index` was black before scaling. `read` must have decoded it before."""
         return self._is_black[index]
 
     def _collect(self, index: int, frame: Any) -> None:
-        """Convert, transform and keep a frame that the decoder returned."""
+        """Convert a decoded frame to RGB, scale and crop it, and keep the result as frame number `index`."""
         rgb_HWC = _upright(frame, self._reformatter)
         self.size = (rgb_HWC.shape[1], rgb_HWC.shape[0])
         self._frames[index] = self._transform(rgb_HWC)
@@ -73,12 +73,15 @@ class FrameReader(ABC):
 
 
 def average_framerate(stream: Any) -> float | None:
-    """Return the average frames per second that a stream states, or None if it states none."""
+    """Return the average frames per second that a video stream states, or None if it states none."""
     return float(stream.average_rate) if stream.average_rate else None
 
 
 def _upright(frame: Any, reformatter: VideoReformatter) -> npt.NDArray[np.uint8]:
-    """Return a frame as RGB [H, W, 3] with the container's display rotation applied, which PyAV does not do."""
+    """Return a decoded frame as RGB [H, W, 3], rotated as the video file says it must be displayed.
+
+    PyAV does not apply this rotation. `reformatter` converts the colours.
+    """
     # One reformatter per video, with one thread: by default every frame sets up its own reformatter and
     # threads, which costs as much as the conversion. The plane is viewed, not copied.
     plane = reformatter.reformat(frame, format="rgb24", threads=1).planes[0]

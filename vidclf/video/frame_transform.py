@@ -1,9 +1,8 @@
-"""Spatial transform of a frame: scale the short side to `resize_size`, then crop the central square.
+"""Scaling and cropping of a frame for a CNN: the short side to `resize_size`, then the central square.
 
-The transform runs in the decode worker, so that only 8-bit frames at model resolution are passed on.
-They are normalised to floats on the CNN's device. Kernels and arithmetic are those of torchvision's
-v2 `resize` and `center_crop` (a test compares them). torchvision itself is not imported, because it
-would cost every decode worker 1.5 s and 170 MB.
+This runs where videos are decoded, so that only small 8-bit frames are passed on. They are normalised to floats on
+the CNN's device. Kernels and arithmetic are those of torchvision's v2 `resize` and `center_crop` (a test compares
+them). torchvision itself is not imported, because it would cost every decode worker 1.5 s and 170 MB.
 """
 
 from __future__ import annotations
@@ -19,22 +18,23 @@ if TYPE_CHECKING:
     import torch
 
 Transform = Callable[[npt.NDArray[np.uint8]], npt.NDArray[np.uint8]]
-"""Function of an RGB frame [H, W, 3] uint8 that returns the array to keep of it.
+"""Type of a function that takes an RGB frame [H, W, 3] uint8 and returns the array to keep instead of the frame.
 
-All frames of a video must be mapped to one shape. The result must be a new array, because the memory of the
-frame is reused for the next frame."""
+All frames of a video must give arrays of one shape. The result must be a new array, because the memory of the frame
+is reused for the next frame.
+"""
 
 
 @dataclass(frozen=True, kw_only=True)
 class FrameTransform:
-    """Scaling and cropping that the weights of a backbone were trained with."""
+    """Scaling and cropping of frames as a backbone (a pretrained CNN) saw them when its weights were trained."""
 
     resize_size: int
-    """short side after scaling, in pixels"""
+    """short side of the frame after scaling, in pixels"""
     crop_size: int
-    """side of the central square, in pixels"""
+    """side of the central square that is cut out after scaling, in pixels"""
     interpolation: str
-    """`bilinear` or `bicubic`, antialiased"""
+    """method of scaling: `bilinear` or `bicubic`, both antialiased"""
 
     def __call__(self, frame_HWC: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint8]:
         """Scale and crop one RGB frame [H, W, 3] to [crop_size, crop_size, 3] uint8."""
@@ -58,27 +58,33 @@ class FrameTransform:
 
     @property
     def frame_bytes(self) -> int:
-        """Size of one transformed frame."""
+        """Number of bytes of one frame after scaling and cropping."""
         return self.crop_size**2 * 3
 
 
 @dataclass(frozen=True)
 class FrameTransforms:
-    """Transforms of several CNNs, applied to the same frame, so that a video is decoded only once."""
+    """Scalings and crops for several CNNs, all applied to the same frame, so that a video is decoded only once."""
 
     transforms: tuple[FrameTransform, ...]
 
     def __call__(self, frame_HWC: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint8]:
-        """Return the results of all transforms of a frame, flattened and concatenated: [frame_bytes] uint8."""
+        """Scale and crop one RGB frame for each CNN.
+
+        Returns the results flattened and joined into one array [frame_bytes] uint8.
+        """
         return np.concatenate([transform(frame_HWC).reshape(-1) for transform in self.transforms])
 
     @property
     def frame_bytes(self) -> int:
-        """Size of one frame after all transforms."""
+        """Number of bytes of one frame's results for all CNNs together."""
         return sum(transform.frame_bytes for transform in self.transforms)
 
     def views(self, frames: npt.NDArray[np.uint8]) -> list[npt.NDArray[np.uint8]]:
-        """Split results of `__call__`, [T, frame_bytes], into one array [T, crop_size, crop_size, 3] per transform."""
+        """Split the joined frames of a video, [T, frame_bytes], into one array [T, crop_size, crop_size, 3] per CNN.
+
+        `frames` holds one result of `__call__` per frame.
+        """
         bounds = np.cumsum([transform.frame_bytes for transform in self.transforms])[:-1]
         return [
             np.ascontiguousarray(part).reshape(-1, transform.crop_size, transform.crop_size, 3)
@@ -91,9 +97,9 @@ class FrameTransforms:
 
 
 def _resized(image_NCHW: torch.Tensor, size: list[int], corner: list[int], mode: str) -> torch.Tensor:
-    """Scale an image to `size` (height, width), computing only the part above and left of `corner`.
+    """Scale an image to `size` (height, width), but compute only the part above and left of `corner` (y, x).
 
-    That is a quarter less work for a 16:9 frame.
+    For a crop from a 16:9 frame, that is a quarter less work.
     """
     import torch
     from torch.nn.functional import interpolate

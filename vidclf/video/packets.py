@@ -1,4 +1,4 @@
-"""Index of a video stream's packets: frame times without decoding, and the packets that a frame needs."""
+"""Index of a video's packets (compressed pieces): frame times without decoding, and which packets a frame needs."""
 
 from __future__ import annotations
 
@@ -11,28 +11,28 @@ import numpy.typing as npt
 
 @dataclass(frozen=True, kw_only=True)
 class PacketIndex:
-    """The P packets of a video stream in decoding order; each array has shape [P]."""
+    """Table of the P packets (compressed pieces) of a video stream in decoding order; each array has shape [P]."""
 
     pts_ticks: npt.NDArray[np.int64]
     """presentation time of the packet's frame, in ticks of the stream's time base"""
     is_keyframe: npt.NDArray[np.bool_]
     is_shown: npt.NDArray[np.bool_]
-    """false if an edit list cuts the frame; it may still be needed to decode other frames"""
+    """false for a frame that the file's edit list cuts from display; other frames may still need it for decoding"""
     end_ticks: int
-    """end of the last shown frame"""
+    """time at which the last shown frame ends, in ticks"""
     positions: npt.NDArray[np.int64]
-    """offset of each packet's first byte in the file; -1 if the container does not state it"""
+    """offset of each packet's first byte in the file; -1 if the file does not state the offset"""
     sizes: npt.NDArray[np.int64]
-    """bytes of each packet"""
+    """size of each packet in bytes"""
     is_from_header: bool = False
-    """whether the index comes from the file's header, without reading the packets"""
+    """whether the table comes from the file's header alone, without reading the packets"""
     kept: list[Any] | None = None
-    """the packets, so that they can be decoded without reading the file again; None if they are too large"""
+    """the packets themselves, so that they can be decoded without reading the file again; None if they are too large"""
 
 
 @dataclass(frozen=True)
 class PacketRange:
-    """Packets `first` to `last` (inclusive), to be fed to a decoder that was reset."""
+    """Run of consecutive packets, numbers `first` to `last` (inclusive), to be fed to a freshly reset decoder."""
 
     first: int
     last: int
@@ -48,14 +48,14 @@ _PACKET = np.dtype(
         ("is_shown", np.bool_),
     ]
 )
-"""A packet's entry while the index is built."""
+"""NumPy type of one packet's entry while `scan` builds the index."""
 
 
 def scan(container: Any, stream: Any, keep_bytes: int = 0) -> PacketIndex | None:
-    """Index every packet of `stream`; None if the packets do not give the times of all frames.
+    """Index every packet of `stream`; returns None if the packets do not give the times of all frames.
 
-    That is the case if presentation times are missing or repeated, or if FFmpeg made them up in decoding
-    order (AVI). The packets are kept if all of them together have at most `keep_bytes` bytes.
+    Returns None if presentation times are missing or repeated, or if FFmpeg made them up in decoding order (AVI). The
+    index keeps the packets if all of them together have at most `keep_bytes` bytes.
     """
     entries: list[tuple[int, int, int, int, bool, bool]] = []
     kept: list[Any] = []
@@ -95,19 +95,22 @@ def scan(container: Any, stream: Any, keep_bytes: int = 0) -> PacketIndex | None
 
 
 def end_of(times_ticks: npt.NDArray[np.int64], last_duration_ticks: int) -> int:
-    """Return the end of the last frame: after its own duration, else the median one, else one tick."""
+    """Return the time at which the last frame ends, in ticks.
+
+    It ends after its own duration if that is known, else after the median distance of frames, else after one tick.
+    """
     if last_duration_ticks <= 0 and len(times_ticks) > 1:
         last_duration_ticks = int(np.median(np.diff(times_ticks)))
     return int(times_ticks[-1]) + max(last_duration_ticks, 1)
 
 
 def needed_ranges(index: PacketIndex, wanted_ticks: npt.NDArray[np.int64]) -> list[PacketRange]:
-    """Return the fewest packets from which the frames at `wanted_ticks` can be decoded, in decoding order.
+    """Return the ranges of packets that must be decoded to get the frames at the times `wanted_ticks`.
 
-    A frame needs the packets of its group of pictures, from the keyframe to its own packet. A leading
-    picture is shown before the keyframe that it follows, for example at the beginning of an open group. It
-    also refers to the previous group, so its range begins one keyframe earlier. Ranges that touch are
-    merged, because the decoder need not be reset between them.
+    The packets are as few as possible, in decoding order. A frame needs the packets of its group of pictures, from the
+    keyframe (decodable alone) to its own packet. A leading picture is shown before the keyframe that it follows, for
+    example at the beginning of an open group. A leading picture also refers to the previous group, so its range begins
+    one keyframe earlier. Ranges that touch are merged, because the decoder need not be reset between them.
     """
     keyframes = np.flatnonzero(index.is_keyframe)
     ranges: list[PacketRange] = []

@@ -1,6 +1,6 @@
-"""Decoding of chosen frames from only the packets that they need.
+"""Decoding of chosen frames of a video from only the packets (compressed pieces) that these frames need.
 
-A first pass over the packets, without decoding, gives the time of every frame. A second pass feeds
+Reading all packets once, without decoding, gives the time of every frame. A second reading feeds
 the decoder only the packets that the chosen frames need.
 """
 
@@ -22,14 +22,18 @@ from vidclf.video.remote_file import RangedFile, merged_ranges
 from vidclf.video.source import Source, has_complete_index, open_video
 
 KEEP_PACKETS_BYTES = 64 * 1024**2
-"""Size of the compressed video up to which the first pass keeps the packets, so that the file is read once."""
+"""Size of the compressed video in bytes up to which its packets stay in memory, so that the file is read only once."""
 
 
 class PlannedReader(FrameReader):
-    """Reader of a video whose packets give the time of every frame."""
+    """Reader for a video whose packets give the time of every frame: it decodes only the packets that are needed."""
 
     def __init__(self, source: Source, stream: Any, index: PacketIndex, transform: Transform) -> None:
-        """`stream` must be open; it decodes the packets that `index` has kept."""
+        """`source`: the opened video file.
+
+        `stream`: its open video stream, which decodes the packets that `index` has kept. `transform`: scales and
+        crops each frame.
+        """
         order = np.argsort(index.pts_ticks[index.is_shown])
         times_ticks = index.pts_ticks[index.is_shown][order]
         timeline = VideoTimeline(
@@ -47,9 +51,9 @@ class PlannedReader(FrameReader):
         self._index = index
 
     def read(self, indices: list[int]) -> bool:
-        """Decode the frames at `indices`; see `FrameReader.read`.
+        """Decode the frames at `indices` and keep them; returns whether all of them could be decoded undamaged.
 
-        A damaged packet ends the decoding and a corrupt frame is not taken, so that frames are missing.
+        A damaged packet ends the decoding and a corrupt frame is not kept, so that frames are missing.
         `SequentialReader` gets past both.
         """
         wanted_ticks = self.timeline.times_ticks[indices]
@@ -63,7 +67,10 @@ class PlannedReader(FrameReader):
 
     @contextmanager
     def _packets(self, ranges: list[PacketRange]) -> Iterator[tuple[Iterable[Any], Any]]:
-        """All packets of the stream, and the stream that decodes them: kept ones, or the file is read again."""
+        """Yield all packets of the video, and the stream that decodes them.
+
+        The packets are those kept in memory, or else the file is opened and read again.
+        """
         if self._index.kept is not None:
             yield self._index.kept, self._stream
         else:
@@ -73,7 +80,7 @@ class PlannedReader(FrameReader):
 
 @contextmanager
 def open_planned(source: Source, transform: Transform) -> Iterator[PlannedReader | None]:
-    """Open a video for planned decoding; None if its packets do not give the times of all frames."""
+    """Open a video for decoding only the needed packets; yields None if its packets do not give all frame times."""
     with open_video(source) as (container, stream):
         index = read_index(source, container, stream)
         if index is None or stream.time_base is None:
@@ -83,9 +90,9 @@ def open_planned(source: Source, transform: Transform) -> Iterator[PlannedReader
 
 
 def read_index(source: Source, container: Any, stream: Any) -> PacketIndex | None:
-    """Index the packets of an open video; None if frame times are missing or ambiguous (see `packets.scan`).
+    """Index the packets of an open video; returns None if frame times are missing or ambiguous (see `packets.scan`).
 
-    The packets of a remote file are not fetched if the header of the file describes them completely.
+    The packets of a remote file are not downloaded if the header of the file describes them completely.
     """
     is_in_header = has_complete_index(source, container, stream)
     if isinstance(source, RangedFile) and is_in_header:
@@ -106,7 +113,7 @@ def read_index(source: Source, container: Any, stream: Any) -> PacketIndex | Non
 
 
 def _fetching_only(source: Source, index: PacketIndex, ranges: list[PacketRange]) -> AbstractContextManager[None]:
-    """Context in which only the packets in `ranges` are fetched of a remote file, if their positions are known."""
+    """Context in which only the packets in `ranges` of a remote file are downloaded, if their positions are known."""
     if not isinstance(source, RangedFile) or not index.is_from_header:
         return nullcontext()
     slices = [slice(packet_range.first, packet_range.last + 1) for packet_range in ranges]

@@ -1,4 +1,4 @@
-"""The exception for a video that cannot be used, with its reject reason."""
+"""The exception for a video that cannot be used; it carries the reason."""
 
 from __future__ import annotations
 
@@ -7,9 +7,9 @@ from vidclf.schema import RejectReason
 
 
 class VideoRejected(Exception):
-    """A video yields no frames.
+    """Error: a video gives no usable frames.
 
-    `reason` is one of the closed list `RejectReason`. `message` gives details, with credentials masked.
+    `reason` is one of the fixed list `RejectReason`. `message` gives details, with credentials masked.
     """
 
     def __init__(self, reason: RejectReason, message: str) -> None:

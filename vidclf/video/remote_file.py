@@ -28,26 +28,30 @@ from vidclf.video.rejection import VideoRejected
 from vidclf.video.retry import with_retries
 
 BLOCK_BYTES = 1024**2
-"""Bytes per request: a few seconds of video.
+"""Bytes per request to remote storage: a few seconds of video.
 
-With this size neither the wait for the first byte nor the unneeded bytes around the wanted ones are most of the
-cost."""
+With this size, neither the wait for the first byte nor the unneeded bytes around the wanted ones make up most of the
+cost.
+"""
 
 CACHED_BLOCKS = 8
-"""Blocks in memory; reading a container jumps between a few places (index, audio, video)."""
+"""Number of blocks kept in memory, because reading a video file jumps between a few places (index, audio, video)."""
 
 MERGE_GAP_BYTES = 64 * 1024
-"""Largest gap of unneeded bytes (such as sound between two pictures) that is fetched rather than skipped."""
+"""Largest gap of unneeded bytes between two wanted ranges that is downloaded too, to save a request.
+
+Such a gap is, for example, the sound between two pictures.
+"""
 
 ByteRanges = list[tuple[int, int]]
-"""Half-open ranges of bytes (start, stop), sorted and disjoint."""
+"""Ranges of bytes (start, stop) that exclude `stop`, sorted and without overlap."""
 
 
 class RangedFile(io.RawIOBase):
-    """Read-only file over remote bytes, which are fetched in blocks when they are read.
+    """Read-only file whose bytes are in remote storage and are downloaded in blocks when they are read.
 
-    `fetch(start, stop)` must return the bytes of a half-open range. `bytes_fetched` counts the bytes that
-    were fetched. `modified` is None if the storage reports no modification time.
+    `fetch(start, stop)` must return the bytes from `start` up to but not including `stop`. `bytes_fetched` counts the
+    downloaded bytes. `modified` is the modification time, None if the storage reports none.
     """
 
     def __init__(self, fetch: Callable[[int, int], bytes], size_bytes: int, modified: datetime | None = None) -> None:
@@ -56,7 +60,7 @@ class RangedFile(io.RawIOBase):
         self.bytes_fetched = 0
         self._fetch = fetch
         self._fetched_ranges: ByteRanges | None = None
-        """ranges outside which zeros are read; None for the whole file"""
+        """ranges of bytes that are downloaded; all other bytes are read as zeros; None if any byte may be downloaded"""
         self._position = 0
         self._blocks: OrderedDict[int, bytes] = OrderedDict()
 
@@ -89,9 +93,9 @@ class RangedFile(io.RawIOBase):
 
     @contextmanager
     def fetching_only(self, ranges: ByteRanges) -> Iterator[None]:
-        """Context in which bytes outside `ranges` are read as zeros instead of being fetched.
+        """Context in which bytes outside `ranges` are read as zeros instead of being downloaded.
 
-        It serves containers whose header gives the position of every packet: most packets are skipped anyway.
+        It serves files whose header gives the position of every packet: most packets are skipped anyway.
         """
         self._fetched_ranges = ranges
         try:
@@ -100,7 +104,7 @@ class RangedFile(io.RawIOBase):
             self._fetched_ranges = None
 
     def read_range(self, start: int, stop: int) -> bytes:
-        """Fetch exactly the bytes of a half-open range, without changing the blocks in memory."""
+        """Download exactly the bytes from `start` up to but not including `stop`, bypassing the cached blocks."""
         return self._fetch_with_retries(start, stop)
 
     def _read(self, start: int, stop: int) -> bytes:
@@ -142,7 +146,10 @@ class RangedFile(io.RawIOBase):
 
 
 def merged_ranges(spans: list[tuple[int, int]]) -> ByteRanges:
-    """Return the ranges to fetch for half-open spans in any order; spans that are close together are merged."""
+    """Return the byte ranges to download for the wanted `spans`: sorted, and joined where they are close together.
+
+    `spans` are pairs (start, stop) in any order; the byte at `stop` is excluded.
+    """
     ranges: ByteRanges = []
     for start, stop in sorted(spans):
         if ranges and start <= ranges[-1][1] + MERGE_GAP_BYTES:
@@ -154,7 +161,7 @@ def merged_ranges(spans: list[tuple[int, int]]) -> ByteRanges:
 
 @contextmanager
 def open_ranged(uri: str, max_bytes: int) -> Iterator[RangedFile]:
-    """Open the video at a URI that is not local.
+    """Open the video at a URI that is not local, as a file that downloads its bytes when they are read.
 
     Raises VideoRejected with not_found, permission_denied, not_a_video, empty_file, too_large or read_error.
     """
@@ -174,7 +181,11 @@ def open_ranged(uri: str, max_bytes: int) -> Iterator[RangedFile]:
 
 
 def _open_http(uri: str, max_bytes: int) -> tuple[Any, int, Any | None]:
-    """Return the server, the size that it reports, and the open file if the server sends ranges (else None)."""
+    """Connect to a web server for the video at `uri`.
+
+    Returns the server's file system object, the file size that it reports, and the open file; the file is None if the
+    server does not send parts of files.
+    """
     with _as_rejections():
         server = fsspec.filesystem("http", skip_instance_cache=True)
         info = server.info(uri)
@@ -184,7 +195,7 @@ def _open_http(uri: str, max_bytes: int) -> tuple[Any, int, Any | None]:
 
 
 def _open_store(uri: str, max_bytes: int) -> tuple[Any, fs.FileInfo]:
-    """Return the open object and its entry in the store."""
+    """Open a video in an object store; returns the open object and the store's entry for it (size, time)."""
     with _as_rejections():
         filesystem, path = storage.resolve(uri)
         entry = filesystem.get_file_info(path)
@@ -211,7 +222,7 @@ def check_size(size_bytes: int, max_bytes: int) -> None:
 
 @contextmanager
 def _as_rejections() -> Iterator[None]:
-    """Context that turns errors while a video is opened or downloaded into VideoRejected with a reason."""
+    """Context in which an error of opening or downloading a video becomes VideoRejected with a reason."""
     try:
         yield
     except VideoRejected:
@@ -233,9 +244,9 @@ def _as_rejections() -> Iterator[None]:
 
 
 def _open_if_ranged(server: Any, uri: str, info: dict[str, Any]) -> Any | None:
-    """Open a file on an HTTP server that sends ranges; None if the server does not.
+    """Open a file on an HTTP server that sends parts of files; returns None if the server sends only whole files.
 
-    Few servers announce it, so one byte is requested as a trial.
+    Few servers announce that they send parts, so one byte is requested as a trial.
     """
     if info["size"] is None or info.get("partial") is False:
         return None
@@ -249,7 +260,7 @@ def _open_if_ranged(server: Any, uri: str, info: dict[str, Any]) -> Any | None:
 
 
 def _download(server: Any, uri: str, spool: IO[bytes], max_bytes: int) -> int:
-    """Download the whole file into `spool`, and return its size in bytes."""
+    """Download the whole file at `uri` into the temporary file `spool`, and return its size in bytes."""
     spool.seek(0)
     spool.truncate()
     size_bytes = 0

@@ -13,18 +13,20 @@ from vidclf.schema import RejectReason
 from vidclf.video.rejection import VideoRejected
 
 ATTEMPTS = 5
-"""Calls of a function that keeps failing, the first one included."""
+"""Largest number of attempts to read from remote storage, the first one included."""
 
 FIRST_WAIT_S = 0.5
-"""Wait before the second attempt, in seconds; it doubles before each further attempt.
+"""Seconds to wait before the second attempt; the wait doubles before each further attempt.
 
 The waits add up to 7.5 s: well within the deadline of a video, and as long as object stores require when they
-throttle."""
+throttle.
+"""
 
 JITTER = 0.5
-"""Largest random change of a wait, as a share of it.
+"""Largest random change of a wait, as a fraction of that wait.
 
-Without it, a thousand workers that a server refused at once would all return at once."""
+Without it, a thousand workers that a server refused at once would all return at once.
+"""
 
 _TRANSIENT_STATUS = (408, 425, 429)
 
@@ -32,10 +34,10 @@ Result = TypeVar("Result")
 
 
 def with_retries(attempt: Callable[[], Result]) -> Result:
-    """Return the result of `attempt`, which is called up to `ATTEMPTS` times while it fails transiently.
+    """Call `attempt` up to `ATTEMPTS` times until it succeeds, with a wait after each failure; returns its result.
 
-    Raises the error of the last attempt, with the number of attempts in its message. A permanent error is
-    raised at once.
+    Raises the error of the last attempt, with the number of attempts in its message. An error that another attempt
+    cannot mend is raised at once.
     """
     for number in range(1, ATTEMPTS + 1):
         try:
@@ -52,7 +54,7 @@ def with_retries(attempt: Callable[[], Result]) -> Result:
 
 
 def _is_transient(error: BaseException) -> bool:
-    """Return whether another attempt may succeed after `error`."""
+    """Return whether a repeated attempt may succeed after `error`, as after a lost connection or a busy server."""
     if isinstance(error, VideoRejected) and error.reason != RejectReason.READ_ERROR:
         return False
     if isinstance(error, (FileNotFoundError, PermissionError)):
@@ -62,7 +64,7 @@ def _is_transient(error: BaseException) -> bool:
 
 
 def _http_status(error: BaseException | None) -> int | None:
-    """Return the HTTP status that caused an error; None if no HTTP response caused it."""
+    """Return the HTTP status code of the response that caused `error`; None if no HTTP response caused it."""
     while error is not None:
         status = getattr(error, "status", None)
         if isinstance(status, int):

@@ -22,18 +22,20 @@ NUM_ALTERNATIVES = 4
 
 @dataclass(frozen=True, kw_only=True)
 class SamplingPlan:
-    """Number and choice of the frames to sample per video.
+    """Rules that say how many and which frames are sampled from a video.
 
-    The plan is part of the feature key: features of different plans are never mixed.
+    The plan is part of the feature key (the digest that identifies a set of features): features of different plans
+    are never mixed.
     """
 
     mode: str = "uniform"
-    """`uniform`: evenly over the whole video. `middle`, `random`: evenly over a clip of it. `keyframes`: keyframes,
-    evenly chosen by their order, which is far cheaper to decode and only nearly uniform"""
+    """which frames are chosen. `uniform`: evenly over the whole video. `middle`, `random`: evenly over a clip of the
+    video. `keyframes`: keyframes, evenly chosen by their order, which is far cheaper to decode and only nearly
+    uniform"""
     num_frames: int = 73
-    """largest number of frames; a video with fewer frames yields each of them once"""
+    """largest number of frames to sample; a video with fewer frames gives each of them once"""
     clip_duration_s: float | None = None
-    """length of the clip of `middle` and `random`, in seconds; a shorter video is sampled whole"""
+    """length in seconds of the clip in the modes `middle` and `random`; a shorter video is sampled whole"""
     skip_edges: float = 0.0
     """share of the video's duration that is left out at its beginning, and the same share at its end"""
     avoid_black: bool = True
@@ -41,7 +43,7 @@ class SamplingPlan:
 
     @classmethod
     def of(cls, config: ExtractConfig | PlanConfig) -> SamplingPlan:
-        """Return the plan that the flags of a job specify."""
+        """Return the sampling plan that the flags of a job specify."""
         return cls(
             mode=config.sampling,
             num_frames=config.num_frames,
@@ -61,9 +63,10 @@ def choose(
 ) -> npt.NDArray[np.intp]:
     """Return the indices of the frames that `plan` picks: at least one, strictly increasing.
 
-    `pts_ticks` and `is_keyframe` have shape [N]. The video reaches from the first frame's time to
-    `end_ticks`. `seed` (the video's id) determines the position of the clip of `random`. Raises ValueError if
-    `pts_ticks` is empty, is not strictly increasing, or does not end before `end_ticks`.
+    `pts_ticks` [N] are the presentation times of all frames, in ticks of `time_base` seconds; `is_keyframe` [N] marks
+    the keyframes. The video lasts from the first frame's time to `end_ticks`. `seed` (the video's id) decides the
+    position of the clip in mode `random`. Raises ValueError if `pts_ticks` is empty, is not strictly increasing, or
+    does not end before `end_ticks`.
     """
     if len(pts_ticks) == 0:
         raise ValueError("pts_ticks must hold at least one frame")
@@ -76,7 +79,10 @@ def choose(
 
 
 def span(start_ticks: int, end_ticks: int, time_base: Fraction, plan: SamplingPlan, seed: str) -> tuple[int, int]:
-    """Return the half-open range of ticks to sample from: the video without its edges, or the clip inside."""
+    """Return the part of a video that is sampled: its start and end in ticks, where the end itself is excluded.
+
+    It is the video without the edges that `plan` skips, or the clip inside of that.
+    """
     skipped = int((end_ticks - start_ticks) * Fraction(plan.skip_edges).limit_denominator(10_000))
     start, end = start_ticks + skipped, end_ticks - skipped
     if plan.mode not in ("middle", "random") or plan.clip_duration_s is None:
@@ -94,8 +100,8 @@ def on_screen_at_midpoints(
 ) -> npt.NDArray[np.intp]:
     """Return the indices of the frames on screen at the midpoints of `num_frames` equal parts of [start, end).
 
-    A midpoint at the time of a frame picks that frame. A frame that several midpoints pick is returned once.
-    `start` must not precede the first frame.
+    `start` and `end` are ticks. A midpoint at the time of a frame picks that frame. A frame that several midpoints
+    pick is returned once. `start` must not precede the first frame.
     """
     # Midpoint k is start + (2k + 1) * (end - start) / (2 * num_frames). Midpoints and times are both multiplied
     # by 2 * num_frames, so that they stay whole numbers.
@@ -107,10 +113,11 @@ def on_screen_at_midpoints(
 def alternatives(
     pts_ticks: npt.NDArray[np.int64], chosen: npt.NDArray[np.intp], is_eligible: npt.NDArray[np.bool_], index: int
 ) -> list[int]:
-    """Return the indices of up to `NUM_ALTERNATIVES` replacements of the frame `index` of `chosen`, nearest first.
+    """Return the indices of up to `NUM_ALTERNATIVES` replacements for one black frame, nearest in time first.
 
-    They are spread evenly over the eligible frames that are nearer in time to frame `index` than to the
-    previous and the next chosen frame. So the samples stay in order and as evenly spread as possible.
+    `index` is the black frame, an element of `chosen`. The replacements are spread evenly over the frames in
+    `is_eligible` that are nearer in time to it than to the previous and the next chosen frame. So the samples stay in
+    order and as evenly spread as possible.
     """
     position = int(np.searchsorted(chosen, index))
     time = int(pts_ticks[index])
@@ -128,9 +135,9 @@ def alternatives(
 def _keyframes(
     pts_ticks: npt.NDArray[np.int64], is_keyframe: npt.NDArray[np.bool_], start: int, end: int, num_frames: int
 ) -> npt.NDArray[np.intp]:
-    """Return up to `num_frames` keyframes in [start, end), evenly chosen by their order.
+    """Return the indices of up to `num_frames` keyframes in [start, end), evenly chosen by their order.
 
-    If the range has no keyframe, return the frame on screen at its middle.
+    If the range has no keyframe, return the frame that is on screen at the middle of the range.
     """
     candidates = np.flatnonzero(is_keyframe & (pts_ticks >= start) & (pts_ticks < end))
     if len(candidates) == 0:
@@ -139,7 +146,10 @@ def _keyframes(
 
 
 def evenly_spread(length: int, num_chosen: int) -> npt.NDArray[np.intp]:
-    """Return `num_chosen` of the indices 0 to `length` - 1, at the middles of equal parts; all if there are no more."""
+    """Choose `num_chosen` of the indices 0 to `length` - 1, evenly spread; all of them if there are fewer.
+
+    Returns the indices at the middles of equal parts, as an array.
+    """
     if length <= num_chosen:
         return np.arange(length)
     return (2 * np.arange(num_chosen) + 1) * length // (2 * num_chosen)

@@ -1,6 +1,6 @@
 """Decoding of a whole video to get some of its frames, for videos whose packets do not give the frame times.
 
-It is slower than `planned_reader`, but it needs no frame times and gets past damaged packets.
+This is slower than `planned_reader`, but it needs no frame times and gets past damaged packets.
 """
 
 from __future__ import annotations
@@ -20,10 +20,10 @@ from vidclf.video.source import Source, no_frames, open_video
 
 
 class SequentialReader(FrameReader):
-    """Reader that decodes the video once for the frame times, and once more per call of `read`.
+    """Reader that decodes the whole video once to learn the frame times, and once more per call of `read`.
 
-    Frames that are damaged or cannot be decoded do not count. If the times of the frames are missing or
-    do not increase, the frames get evenly spaced times at the average rate.
+    Frames that are damaged or cannot be decoded do not count. If the times of the frames are missing or do not
+    increase, the frames get evenly spaced times at the average rate.
     """
 
     def __init__(self, source: Source, transform: Transform) -> None:
@@ -67,7 +67,10 @@ class SequentialReader(FrameReader):
 
 
 def _undamaged_frames(container: Any, stream: Any, damage: list[str]) -> Iterator[Any]:
-    """Yield every frame that can be decoded undamaged; a message for each other one is added to `damage`."""
+    """Yield every frame of the stream that can be decoded undamaged.
+
+    For each packet or frame that is damaged, a message is appended to `damage`.
+    """
     for packet in container.demux(stream):
         try:
             frames = packet.decode()

@@ -1,4 +1,4 @@
-"""Opening a video by its location, and the reject reason if it cannot be opened or decoded."""
+"""Opening a video by its location, and finding the reject reason if it cannot be opened or decoded."""
 
 from __future__ import annotations
 
@@ -18,26 +18,27 @@ from vidclf.video.rejection import VideoRejected
 from vidclf.video.remote_file import RangedFile
 
 NO_LIMIT = 2**63
-"""File size in bytes that no file exceeds."""
+"""A file size in bytes that no file exceeds; it stands for "any size is allowed"."""
 
 _SNIFF_BYTES = 4096
 
 _CONTAINERS = "mov,mp4,matroska,webm,avi,mpegts,mpeg,mpegvideo,m4v,flv,asf,ogg,mxf"
-"""Containers that may be opened, by their FFmpeg names.
+"""Video file formats that may be opened, by their FFmpeg names.
 
-A playlist or a script under the name of a video would otherwise make FFmpeg open every file that it names, on
-this machine and on others."""
+A playlist or a script under the name of a video would otherwise make FFmpeg open every file that it names, on this
+machine and on others.
+"""
 
 _UNPARSED_CODECS = ("h264", "hevc", "vp9", "libdav1d", "av1")
-"""Codecs whose packets FFmpeg takes from an MP4 file without parsing their content."""
+"""Video codecs, by FFmpeg name, whose packets FFmpeg takes from an MP4 file without parsing their content."""
 
 Source = str | RangedFile
-"""A local path, which FFmpeg opens itself, or a remote file."""
+"""An opened video file: a local path, which FFmpeg opens itself, or a remote file."""
 
 
 @contextmanager
 def locate(uri: str, max_bytes: int = NO_LIMIT) -> Iterator[Source]:
-    """Check that the video exists and that its size is allowed, and return how to read it.
+    """Check that the video at `uri` exists and has at most `max_bytes`, and yield the path or remote file to read.
 
     Raises VideoRejected with not_found, permission_denied, not_a_video, empty_file, too_large or read_error.
     """
@@ -61,9 +62,10 @@ def locate(uri: str, max_bytes: int = NO_LIMIT) -> Iterator[Source]:
 
 @contextmanager
 def open_video(source: Source) -> Iterator[tuple[Any, Any]]:
-    """Open the container and its main video stream: the largest one that is not an attached picture.
+    """Open a video and yield its container (the open file) and its main video stream.
 
-    Raises VideoRejected if there is no such stream or no decoder for it. PyAV's other errors pass through.
+    The main stream is the largest one that is not an attached picture. Raises VideoRejected if there is no such
+    stream or no decoder for it. PyAV's other errors pass through.
     """
     if isinstance(source, RangedFile):
         source.seek(0)
@@ -85,10 +87,10 @@ def open_video(source: Source) -> Iterator[tuple[Any, Any]]:
 
 
 def has_complete_index(source: Source, container: Any, stream: Any) -> bool:
-    """Return whether the header gives the position and time of every packet, so that none need be read.
+    """Return whether the file's header gives the position and time of every packet, so that no packet need be read.
 
-    True for an ISO base media file (MP4, MOV) with one index and no fragments, if FFmpeg does not parse the
-    packets of its codec.
+    True for an ISO base media file (MP4, MOV) with one index and no fragments, if FFmpeg does not parse the packets
+    of its codec.
     """
     if "mp4" not in container.format.name or stream.codec_context.name not in _UNPARSED_CODECS or not stream.frames:
         return False
@@ -97,7 +99,10 @@ def has_complete_index(source: Source, container: Any, stream: Any) -> bool:
 
 
 def rejection(source: Source, error: Exception) -> VideoRejected:
-    """Return the rejection for an error of PyAV or of reading; the file's content helps to find the reason."""
+    """Turn an error of PyAV or of reading into a VideoRejected, to be raised by the caller.
+
+    The beginning and structure of the file help to find the reason.
+    """
     message = f"{type(error).__name__}: {getattr(error, 'strerror', None) or error}"
     if isinstance(error, PermissionError):
         return VideoRejected(RejectReason.PERMISSION_DENIED, message)
@@ -123,7 +128,10 @@ def rejection(source: Source, error: Exception) -> VideoRejected:
 
 
 def no_frames(source: Source, damage: list[str]) -> VideoRejected:
-    """Return the rejection of a video that opens but yields no frame; `damage` has one message per damaged packet."""
+    """Return the VideoRejected for a video that opens but gives no frame, to be raised by the caller.
+
+    `damage` has one message per damaged packet.
+    """
     with _opened(source) as file:
         head, size_bytes = _head(file)
         if _mp4_is_cut(file, head, size_bytes):
@@ -136,7 +144,7 @@ def no_frames(source: Source, damage: list[str]) -> VideoRejected:
 
 @contextmanager
 def _opened(source: Source) -> Iterator[IO[bytes] | RangedFile]:
-    """Open a source for reading bytes."""
+    """Context that yields a video file opened for reading bytes, from a local path or from a remote file."""
     if isinstance(source, RangedFile):
         # FFmpeg may be reading this file and relies on its position.
         position = source.tell()
@@ -148,14 +156,17 @@ def _opened(source: Source) -> Iterator[IO[bytes] | RangedFile]:
 
 
 def _head(file: IO[bytes] | RangedFile) -> tuple[bytes, int]:
-    """Return the first bytes of a file, and its size in bytes."""
+    """Return the first bytes of a file, and the file's size in bytes."""
     size_bytes = file.seek(0, 2)
     file.seek(0)
     return file.read(_SNIFF_BYTES), size_bytes
 
 
 def _looks_like_a_video(head: bytes) -> bool:
-    """Return whether a file begins like a common video container: ISO BMFF, Matroska, AVI, TS, FLV, ASF, PS, Ogg."""
+    """Return whether a file's first bytes `head` are those of a common video format.
+
+    The formats are ISO BMFF, Matroska, AVI, TS, FLV, ASF, PS and Ogg.
+    """
     return (
         head[4:8] in (b"ftyp", b"moov", b"mdat", b"free", b"wide", b"skip")
         or head.startswith((b"\x1aE\xdf\xa3", b"FLV\x01", b"\x30\x26\xb2\x75", b"\x00\x00\x01\xba", b"OggS"))
@@ -165,7 +176,7 @@ def _looks_like_a_video(head: bytes) -> bool:
 
 
 def _mp4_is_cut(file: IO[bytes] | RangedFile, head: bytes, size_bytes: int) -> bool:
-    """Return whether a file is an ISO base media file with a top-level box that reaches past the end of the file."""
+    """Return whether an MP4-like file (ISO base media) is cut off: a top-level box (section) ends after the file."""
     if head[4:8] != b"ftyp":
         return False
     *_, (_, end) = _top_level_boxes(file, size_bytes)
@@ -173,10 +184,10 @@ def _mp4_is_cut(file: IO[bytes] | RangedFile, head: bytes, size_bytes: int) -> b
 
 
 def _top_level_boxes(file: IO[bytes] | RangedFile, size_bytes: int) -> Iterator[tuple[bytes, int | None]]:
-    """Yield the type and end of each top-level box (ISO/IEC 14496-12).
+    """Yield the type and end of each top-level box (section) of an MP4-like file (ISO/IEC 14496-12).
 
-    The end is None if the file ends inside the box's header. A box of size 0 reaches to the end of the file. A
-    box that is smaller than its own header is the last one yielded.
+    The end, an offset in bytes, is None if the file ends inside the box's header. A box of size 0 reaches to the end
+    of the file. A box that is smaller than its own header is the last one yielded.
     """
     position = 0
     while position < size_bytes:
