@@ -1,4 +1,5 @@
-"""Training: an ensemble of temporal models fitted on feature vectors, and its calibration on the validation split.
+"""Training: an ensemble of temporal models (members) fitted on feature vectors, and its calibration on the validation
+split.
 
 Import from here:
 
@@ -10,6 +11,6 @@ Import from here:
 - `gpu_memory`, `tracking`, `state_writer`: used by `vidclf.tuning` too
 
 May import `ensemble`, `uncertainty`, `features`, `runs`, `metrics` and the packages below them, but neither
-`classification` nor `tuning`. Ray is imported only in `ray_members` and
-`member_worker`, which `train` imports. Most modules import torch.
+`classification` nor `tuning`. Ray is imported only in `ray_members` and `member_worker`, which `train` imports. Most
+modules import torch.
 """

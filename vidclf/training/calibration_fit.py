@@ -30,7 +30,7 @@ from vidclf.uncertainty.temperature import fit_temperature
 from vidclf.uncertainty.trust_score import TrustScore
 
 NUM_FOLDS = 5
-"""Parts that the videos are divided into for cross-fitting, never dividing a source (videos cut from one recording)."""
+"""Parts into which the videos are divided for cross-fitting; fewer if there are fewer sources (recordings)."""
 
 VideoSequences = list[npt.NDArray[np.float16]]
 """Features [T, D] per video."""
