@@ -1,5 +1,4 @@
-"""Training: an ensemble of temporal models (members) fitted on feature vectors, and its calibration on the validation
-split.
+"""Training: temporal models (the members of an ensemble) fitted on feature vectors, and calibration of the ensemble.
 
 Import from here:
 

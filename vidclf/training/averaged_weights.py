@@ -21,7 +21,7 @@ class AveragedWeights:
         self._model, self._averaged_epochs = model, averaged_epochs
         # Copied before the model moves to a GPU. Only that move lays an LSTM's weights side by side, as cuDNN needs.
         self.model = copy.deepcopy(model).to(device) if averaged_epochs else model
-        """the model to validate and to publish; without an average, the trained model itself"""
+        """the averaged model, to validate and to publish; the trained model itself if `averaged_epochs` is 0"""
         self.num_steps = 0
 
     @torch.no_grad()

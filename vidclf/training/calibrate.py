@@ -1,4 +1,4 @@
-"""The last step of training, calibration: everything about the ensemble's answers that is fitted on the validation
+"""Calibration, the last step of training: everything about an ensemble's answers that is fitted on the validation
 split.
 
 Fitted are the temperature (which makes probabilities match the accuracy), the weights of the views (test-time variants

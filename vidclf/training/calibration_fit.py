@@ -1,8 +1,9 @@
-"""Fits to the validation videos from one look (full or partial view of a video's frames): OOD line (limit beyond which
-a video counts as unlike the training videos), temperature and trust score (probability that the answer is right).
+"""Calibration on the validation videos at one look (full or partial view of a video's frames), with cross-fitted
+results.
 
-Each video's results are cross-fitted: they come from a fit without the videos of its source (cut from the same
-recording).
+Fitted are the OOD line (limit beyond which a video counts as unlike the training videos), the temperature, and the
+trust score (probability that the answer is right). Cross-fitted means: each video's results come from a fit without the
+videos of its source (cut from the same recording).
 
 Shape suffixes: B videos, T frames, D features, C classes, M members, V views (test-time variants of a video), K signs
 (indicators that enter the trust score), S backbones.

@@ -1,4 +1,4 @@
-"""Training of one member (model of the ensemble), with early stopping and new starts after a collapse. Does not import
+"""Training of one member (model of an ensemble), with early stopping and new starts after a collapse. Works without
 Ray.
 
 A collapse is a training that has settled on a constant answer. An epoch depends only on the weights, the optimizer and

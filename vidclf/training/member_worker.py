@@ -1,5 +1,4 @@
-"""Training of one member (model of the ensemble) in a Ray Train worker, continued from its last saved state. [Ray
-Train]"""
+"""Training of one member (model of an ensemble) in a Ray Train worker, from its last saved state on. [Ray Train]"""
 
 from __future__ import annotations
 

@@ -20,15 +20,16 @@ WRITING_SHARE = 1 / 20
 class StateWriter:
     """Writer of a training's states, which calls `publish` on a separate thread.
 
-    A state is written only if the last write took at most WRITING_SHARE of the time since that write began. An error in
-    `publish` is raised by the next call, or at the end of the `with` block unless that ends with another error.
+    `offer` writes a state only if the last write took at most WRITING_SHARE of the time since that write began. An
+    error in `publish` is raised by the next call, or at the end of the `with` block unless that ends with another
+    error.
     """
 
     def __init__(self, publish: Callable[[Snapshot], None], clock: Callable[[], float] = time.monotonic) -> None:
         self._publish, self._clock = publish, clock
         self._pool = ThreadPoolExecutor(1, thread_name_prefix="state")
         self._writing: Future[float] | None = None
-        """the last write; its result is the seconds that it took"""
+        """the last write of a state; its result is the time that the write took, in seconds"""
         self._begun_s = 0.0
 
     def offer(self, take: Callable[[], Snapshot]) -> bool:

@@ -57,7 +57,7 @@ class Plan:
     missing: list[int]
     """indices of the members that are not finished yet"""
     needs_calibration: bool
-    """whether the output has no complete ensemble yet"""
+    """whether members are missing, or the output has no complete ensemble that was calibrated with these first looks"""
 
 
 def train(
