@@ -1,5 +1,4 @@
-"""Calibration, the last step of training: everything about an ensemble's answers that is fitted on the validation
-split.
+"""Calibration, the last step of training: fits of the ensemble's probabilities and scores to the validation split.
 
 Fitted are the temperature (which makes probabilities match the accuracy), the weights of the views (test-time variants
 of a video), the trust score (probability that the answer is right) and the OOD line (limit beyond which a video counts

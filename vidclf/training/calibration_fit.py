@@ -1,9 +1,8 @@
-"""Calibration on the validation videos at one look (full or partial view of a video's frames), with cross-fitted
-results.
+"""Fits of one calibration to the validation videos, with cross-fitted results of each video.
 
 Fitted are the OOD line (limit beyond which a video counts as unlike the training videos), the temperature, and the
-trust score (probability that the answer is right). Cross-fitted means: each video's results come from a fit without the
-videos of its source (cut from the same recording).
+trust score (probability that the answer is right), for one look (full or partial view of a video's frames).
+Cross-fitted means: each video's results come from a fit without the videos of its source (cut from the same recording).
 
 Shape suffixes: B videos, T frames, D features, C classes, M members, V views (test-time variants of a video), K signs
 (indicators that enter the trust score), S backbones.
@@ -34,7 +33,7 @@ NUM_FOLDS = 5
 """Parts into which the videos are divided for cross-fitting; fewer if there are fewer sources (recordings)."""
 
 VideoSequences = list[npt.NDArray[np.float16]]
-"""Features [T, D] per video."""
+"""A list with the features of each video, as an array [T frames, D features]."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -160,17 +159,20 @@ def fit_calibration(
     labels_B: npt.NDArray[np.int64],
     folds_B: npt.NDArray[np.int64],
 ) -> tuple[Calibration, Votes]:
-    """The fitted temperature, with the calibration error before and after; and the votes, which are the probabilities
-    of the average, of each member and of each view (test-time variant of a video).
+    """The fitted temperature with the calibration error before and after, and the votes with cross-fitted temperatures.
 
-    The temperature in each video's votes is fitted without the videos of its source (cut from the same recording).
+    Votes are the probabilities of the average, of each member (model of the ensemble) and of each view (test-time
+    variant of a video). The temperature in each video's votes is fitted without the videos of its source (cut from the
+    same recording).
     """
     pooled_BC = np.tensordot(weights_V, probabilities_VMBC, axes=1).mean(axis=0)
 
     def fit(inside: npt.NDArray[np.bool_]) -> float:
+        """The temperature fitted on the videos for which `inside` is true."""
         return fit_temperature(pooled_BC[inside], labels_B[inside])
 
     def ece(votes: Votes) -> float:
+        """The expected calibration error of the averaged probabilities, a number."""
         top_B = votes.probabilities_BC.argmax(axis=1)
         return expected_calibration_error(votes.probabilities_BC.max(axis=1), top_B == labels_B)
 
@@ -194,6 +196,7 @@ def fit_trust(
     video's score as an array [B], from a fit without its source (videos cut from the same recording)."""
 
     def fit(inside: npt.NDArray[np.bool_]) -> TrustScore:
+        """The trust score fitted on the videos for which `inside` is true."""
         return TrustScore.fit(confidence_B[inside], signs_BK[inside], correct_B[inside])
 
     crossed_B = cross_fitted(folds_B, fit, lambda score, inside: score(confidence_B[inside], signs_BK[inside]))

@@ -29,7 +29,7 @@ class Sequences:
     """
 
     frames_ND: npt.NDArray[np.float16]
-    """frames of all videos, one video after the other"""
+    """features of the frames of all videos, one video after the other"""
     lengths: list[int]
     """number of frames per video"""
     labels: list[int]
@@ -99,6 +99,8 @@ class Batches:
         return self.labels_B[indices_B].to(self._device, non_blocking=True)
 
     def _gather(self, rows_BL: Tensor) -> Tensor:
+        """Features [B, L, D] as float32 on the device, for frames given by their row numbers in the array of all
+        videos."""
         if self._is_on_device:
             return self._frames_ND[rows_BL.to(self._device, non_blocking=True)].float()
         # torch caches pinned memory, and reuses it for a later batch once this copy has ended.

@@ -35,7 +35,8 @@ class Placement:
     computed."""
 
     features_on_device: bool = True
-    """whether all features are in GPU memory; otherwise each batch is gathered in pinned memory of the host"""
+    """whether all features are in GPU memory; otherwise those of each batch are gathered in pinned memory of the
+    host"""
     parts_per_batch: int = 1
     """number of parts of a batch; each has its own forward and backward pass, and all share one optimizer step"""
 
@@ -66,7 +67,7 @@ class MemberMemory:
     weights_bytes: int
     """weights, gradients, moments, averaged weights, and the copies of weights that a training step makes"""
     activations_bytes: int
-    """activations of a whole batch, including its features"""
+    """activations that a training step keeps for a whole batch, including the batch's features"""
     features_bytes: int
     """features of all train and val videos; counted only if they are on the GPU"""
 

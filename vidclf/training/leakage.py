@@ -37,7 +37,7 @@ SPLITS_FILE = "splits.parquet"
 """File with the splits that training uses; its columns are `schema.SPLIT_TABLE`."""
 
 TILE = 2048
-"""Rows and columns of the cosine matrix that are in memory at a time (16 MB)."""
+"""Number of rows, and of columns, of the cosine matrix that are in memory at a time (16 MB)."""
 
 MAX_PAIRS_IN_MEMORY = 1_000_000
 """Number of pairs of near duplicates that are collected before they are reduced to clusters. Also the largest number of
@@ -55,7 +55,7 @@ class SplitAssignment:
 
     features: FeatureSet
     clusters: list[int | None]
-    """number of each video's cluster of near duplicates; None for a video without any"""
+    """number of each video's cluster of near duplicates; None for a video without near duplicates"""
     leaks: pa.Table
     """pairs of near duplicates in different splits; columns as in `schema.LEAKAGE`"""
     num_leaks: int

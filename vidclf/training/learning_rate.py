@@ -1,4 +1,4 @@
-"""The learning rate schedule: linear warm-up, then cosine cycles with warm restarts."""
+"""The learning rate in each epoch: a linear warm-up, then cosine cycles with warm restarts."""
 
 from __future__ import annotations
 

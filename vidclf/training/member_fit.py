@@ -1,5 +1,4 @@
-"""Training of one member (model of an ensemble), with early stopping and new starts after a collapse. Works without
-Ray.
+"""Training of one member (model of an ensemble), with early stopping and new starts after a collapse, without Ray.
 
 A collapse is a training that has settled on a constant answer. An epoch depends only on the weights, the optimizer and
 the numbers (seed, attempt, epoch). A member that continues from its checkpoint therefore takes exactly the steps that
@@ -97,7 +96,7 @@ class MemberFit:
 
     @property
     def is_done(self) -> bool:
-        """Whether training ends: the last attempt has run `epochs` epochs, or `patience` epochs without a better
+        """Whether training has ended: the last attempt has run `epochs` epochs, or `patience` epochs without a better
         one."""
         best, number = self._state.attempt_best, self._state.number
         return number >= self._config.epochs or (best is not None and number - best.number >= self._config.patience)

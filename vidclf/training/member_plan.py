@@ -1,5 +1,4 @@
-"""Which features each member (model of the ensemble) is trained on, and the digest of everything that decides its
-weights."""
+"""The features that each member (model of an ensemble) is trained on, and a digest of what decides its weights."""
 
 from __future__ import annotations
 

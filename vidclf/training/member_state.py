@@ -1,5 +1,4 @@
-"""The epochs that a member (model of the ensemble) has trained for, as kept in its checkpoints beside weights and
-optimizer."""
+"""The progress of a member (model of an ensemble) in training: its epochs so far, as kept in its checkpoints."""
 
 from __future__ import annotations
 
@@ -45,13 +44,13 @@ class MemberState:
     number: int = 0
     """number of the last epoch, counted from 1 in each attempt"""
     history: list[Epoch] = field(default_factory=list)
-    """every epoch of every attempt"""
+    """figures of every epoch of every attempt"""
     best: Epoch | None = None
     """best epoch of all attempts"""
     attempt_best: Epoch | None = None
     """best epoch of the present attempt"""
     best_state: dict[str, Tensor] = field(default_factory=dict)
-    """weights of the best epoch, on the CPU; replaced by better ones, never written to"""
+    """weights of the best epoch, on the CPU; replaced as a whole when an epoch is better, never changed in place"""
 
     def snapshot(self) -> Snapshot:
         """The progress as a dictionary of plain values for a checkpoint; weights in it are not copied."""

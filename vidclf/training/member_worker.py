@@ -40,7 +40,8 @@ class MemberLoop:
     config: TrainConfig
     plan: MemberPlan
     data: list[Any]
-    """the object reference to its TrainingData, in a list so that Ray passes the reference and not the data"""
+    """the Ray object reference to the member's TrainingData, in a list so that Ray passes the reference and not the
+    data"""
     gpus: float
     """fraction of a GPU that is reserved for the worker"""
     tally: Any
@@ -49,7 +50,7 @@ class MemberLoop:
     """check before writing, which raises if another job has taken over the output directory"""
 
     def say(self, text: str) -> None:
-        """Print a line about this member in the job's log."""
+        """Print a line about this member in the log of the job, through the tally."""
         self.tally.say.remote(f"member {self.index}: {text}")
 
 
@@ -105,6 +106,7 @@ def _fit(
     state = state_file(config.output, index, loop.plan.recipe)
 
     def publish(snapshot: Snapshot) -> None:
+        """Write the state of the training to its file."""
         storage.publish(state, partial(write_snapshot, snapshot))
 
     fit = MemberFit(data, config, config.seed + index, device, placement)

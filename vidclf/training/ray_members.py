@@ -48,6 +48,8 @@ def train_members(
     line = ProgressLine("epochs", total, f"epochs of {len(missing)} members")
 
     def run(index: int) -> None:
+        """Train one member in its own Ray Train run. RunStopped if the member does not fit into its share of the GPU's
+        memory."""
         loop = MemberLoop(
             index=index,
             config=config,

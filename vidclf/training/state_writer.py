@@ -54,10 +54,12 @@ class StateWriter:
             self._writing.result()
 
     def _begin(self, take: Callable[[], Snapshot]) -> None:
+        """Start to write the state that `take` returns, on the separate thread."""
         self._begun_s = self._clock()
         self._writing = self._pool.submit(self._write, take(), self._begun_s)
 
     def _write(self, snapshot: Snapshot, begun_s: float) -> float:
+        """Write a state with `publish`; returns the seconds since `begun_s`."""
         self._publish(snapshot)
         return self._clock() - begun_s
 

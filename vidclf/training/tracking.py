@@ -66,6 +66,7 @@ class Tracker:
             self._mlflow.log(values, self._step)
 
     def _publish(self) -> None:
+        """Copy TensorBoard's files from the temporary folder to the output."""
         self._writer.flush()
         for path in Path(self._folder.name).iterdir():
             storage.publish_bytes(storage.join(self._published, path.name), path.read_bytes())

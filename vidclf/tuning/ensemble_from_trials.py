@@ -1,5 +1,4 @@
-"""An ensemble made from trials (trained models) of a hyperparameter search, in the format that `jobs/train.py`
-writes."""
+"""An ensemble made from trials (trained models) of a hyperparameter search, as `jobs/train.py` would write it."""
 
 from __future__ import annotations
 
@@ -39,13 +38,14 @@ def publish_from_trials(
     *,
     gpus: float,
 ) -> None:
-    """Select `num_members` trials (trained models) of the hyperparameter search in `output`, and publish them as a
-    calibrated ensemble in `config.output`, where they replace an earlier ensemble.
+    """Select `num_members` trials (trained models) of the hyperparameter search in `output`, and publish them as an
+    ensemble.
 
-    `rows` are rows of `schema.trials`, the best first; `config` has the settings of the best trial. An ensemble states
-    the model sizes only once for all its members, so all must have the sizes and the features of the best trial. If
-    there are fewer such trials, all of them become members. Trials classify the validation split in this process, or in
-    a worker with the fraction `gpus` of a GPU.
+    The calibrated ensemble replaces an earlier one in `config.output`. `rows` are rows of `schema.trials`, the best
+    first; `config` has the settings of the best trial. An ensemble states the model sizes only once for all its
+    members, so all must have the sizes and the features of the best trial. If there are fewer such trials, all of them
+    become members. Trials classify the validation split in this process, or in a worker with the fraction `gpus` of a
+    GPU.
     """
     candidates = [
         row

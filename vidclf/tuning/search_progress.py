@@ -1,5 +1,4 @@
-"""Progress of a running hyperparameter search: lines about finished trials, a progress line, the time budget. [Ray
-Tune]"""
+"""Progress of a running hyperparameter search: finished trials, a progress line, and the time budget. [Ray Tune]"""
 
 from __future__ import annotations
 
@@ -43,6 +42,7 @@ class SearchLog(Callback):
         return _log_of_this_process, ()
 
     def setup(self, stop: Any = None, num_samples: Any = None, total_num_samples: Any = None, **info: Any) -> None:
+        """Do nothing before the search. Called by Ray Tune."""
         pass
 
     def on_step_end(self, iteration: int, trials: list[Any], **info: Any) -> None:

@@ -53,7 +53,7 @@ class TrialRecord:
 
     trial_id: str
     features: str
-    """location of the training features"""
+    """location of the features that the trial is trained on"""
     settings: dict[str, Any]
     """settings of the training: fields of FitConfig"""
     started_s: float

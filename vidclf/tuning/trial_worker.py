@@ -70,6 +70,7 @@ def _train(config: TrainConfig, data: TrainingData, study: Study, progress: Tria
     first = gpu_memory.placement_on(device, SHARE_FLAG, study.gpus, config, data)
 
     def train(placement: Placement) -> None:
+        """Train with this placement (where features are, and parts per batch), from the last saved state on."""
         fit = MemberFit(data, config, config.seed, device, placement)
         _run_epochs(fit, config, data, study, progress)
 

@@ -112,8 +112,8 @@ def tune(config: TuneConfig, features: Mapping[str, FeatureSet], weights: Mappin
     """Run a hyperparameter search, then write `trials.parquet`, `best.yaml` and, with `--ensemble-from-trials`, the
     ensemble.
 
-    `features` maps the location of each feature directory to its content, and `weights` maps it to the location of its
-    backbone's weights. Returns None after a dry run.
+    `features` maps the location of each feature directory to its content. `weights` maps the same locations to the
+    location of the weights of the backbone that extracted the features. Returns None after a dry run.
 
     Raises ConfigError before any work if the search space and the features do not fit or the output directory holds
     another search, and RunStopped if no trial ends with a score.
