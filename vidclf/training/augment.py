@@ -63,11 +63,11 @@ def thinned(plan: FramePlan, keep: float, generator: torch.Generator) -> FramePl
 
 
 def augmented(lengths_B: Tensor, config: FitConfig, generator: torch.Generator) -> FramePlan:
-    """A random plan (frame positions) for one training batch: a scale drawn from `config.multi_scale`, a random shift
-    per video, and a random share of the frames.
+    """A random plan (frame positions) for one training batch.
 
-    Scale and share are drawn once for the whole batch. Videos of equal length then stay equally long, and an LSTM is
-    fast on batches without padding.
+    It has a random scale from `config.multi_scale`, a random shift per video, and a random share of the frames. Scale
+    and share are drawn once for the whole batch. Videos of equal length then stay equally long, and an LSTM is fast on
+    batches without padding.
     """
     scale = config.multi_scale[int(torch.randint(len(config.multi_scale), (), generator=generator))]
     keep = 1 - (1 - config.min_kept_frames) * float(torch.rand((), generator=generator))

@@ -10,11 +10,10 @@ from vidclf.ensemble.temporal_model import TemporalClassifier
 
 
 class AveragedWeights:
-    """A copy of a model whose weights are the exponential average of the model's weights over its training steps
-    (Polyak & Juditsky 1992, doi:10.1137/0330046).
+    """A copy of a model, whose weights are the exponential average of the model's weights over its training steps.
 
-    `torch.optim.swa_utils.AveragedModel` is not used: it copies the model after the first step, whereas this average
-    begins with the initial weights.
+    See Polyak & Juditsky 1992, doi:10.1137/0330046. `torch.optim.swa_utils.AveragedModel` is not used: it copies the
+    model after the first step, whereas this average begins with the initial weights.
     """
 
     def __init__(self, model: TemporalClassifier, device: torch.device, averaged_epochs: float) -> None:
@@ -35,8 +34,7 @@ class AveragedWeights:
 
 
 def latest_share(num_steps: int, averaged_steps: float) -> float:
-    """The factor, from 0 to 1, by which the newest weights enter the exponential average at step `num_steps` (counted
-    from 1).
+    """The factor, from 0 to 1, by which the newest weights enter the exponential average at step `num_steps` (from 1).
 
     It is 1 / `averaged_steps` in the long run, and greater in the first steps, so that little of the initial weights
     remains in the average.

@@ -47,13 +47,12 @@ def calibrate(
     first_look_S: Sequence[FeatureSet] | None = None,
     run_votes: RunVotes | None = None,
 ) -> EnsembleInfo:
-    """Description of the calibrated ensemble, made from the trained models (members) in `directory`. Writes
-    `trust.safetensors` next to them.
+    """Calibrate the ensemble of the trained models (members) in `directory`, and return its description.
 
-    `features_S` holds the features from each of the ensemble's backbones, all of the same videos. `first_look_S` holds
-    their features of a few keyframes per video, for fast first predictions; without them the ensemble cannot make such
-    predictions. `run_votes` computes the members' probabilities; by default they are computed in this process on the
-    CPU.
+    `trust.safetensors` is written next to the members. `features_S` holds the features from each of the ensemble's
+    backbones, all of the same videos. `first_look_S` holds their features of a few keyframes per video, for fast first
+    predictions; without them the ensemble cannot make such predictions. `run_votes` computes the members'
+    probabilities; by default they are computed in this process on the CPU.
     """
     videos = LabelledVideos.of(features_S[0], info.classes)
     fitter = CalibrationFitter(
@@ -163,8 +162,8 @@ def _full_look(
     fitter: CalibrationFitter, sequences_S: list[VideoSequences], probabilities_VMBC: npt.NDArray[np.float32]
 ) -> _FullLook:
     """Everything fitted for predictions from all frames: weights of the views (test-time variants of a video),
-    temperature and trust score with and without those views, limit of out-of-distribution scores, and videos for a
-    check of half precision."""
+    temperature and trust score (probability that the answer is right) with and without those views, limit of
+    out-of-distribution scores, and videos for a check of half precision."""
     videos = fitter.videos
     view_VBC = probabilities_VMBC.mean(axis=1)
     temperature = fit_temperature(view_VBC[0], videos.labels_B)
@@ -191,11 +190,11 @@ def _early_look(
     probabilities_VMBC: npt.NDArray[np.float32],
     specs: list[FeatureSpec],
 ) -> _EarlyLook:
-    """Everything fitted for predictions from only a part of a video's frames: temperature, trust score and limit of
-    out-of-distribution scores.
+    """Everything fitted for predictions from only a part of a video's frames.
 
-    `specs` describe how the features of that part were extracted, one per backbone; they are empty if the features are
-    a selection of the full video's.
+    It consists of temperature, trust score (probability that the answer is right) and limit of out-of-distribution
+    scores. `specs` describe how the features of that part were extracted, one per backbone; they are empty if the
+    features are a selection of the full video's.
     """
     spaces, ood, ood_score_B = fitter.ood(sequences_S)
     fit = fitter.fit(probabilities_VMBC, np.ones(1, np.float32), fitter.videos.validation(sequences_S), ood_score_B)

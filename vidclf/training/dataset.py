@@ -129,8 +129,9 @@ class TrainingData:
 
 
 def training_data(features: FeatureSet, classes: list[str] | None = None) -> TrainingData:
-    """The train and val splits of a labelled feature set, with labels as indices into `classes`, or into the labels in
-    alphabetical order if `classes` is None.
+    """The train and val splits of a labelled feature set, with labels as class indices.
+
+    These are indices into `classes` or, if it is None, into the alphabetical list of labels.
 
     Raises ConfigError if labels or splits are missing, a split is empty, a source (videos cut from one recording) is in
     two splits, there are fewer than 2 classes, or a class is missing in the train split.

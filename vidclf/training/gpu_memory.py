@@ -41,8 +41,8 @@ class Placement:
     """number of parts of a batch; each has its own forward and backward pass, and all share one optimizer step"""
 
     def smaller(self, batch_size: int) -> Placement | None:
-        """The next slower placement, which takes less memory: first with features in the host's memory, then with twice
-        as many parts per batch. None if a batch cannot be divided further."""
+        """The next placement to try, which takes less memory and is slower: first with features in the host's memory,
+        then with twice as many parts per batch. None if a batch of `batch_size` videos cannot be divided further."""
         if self.features_on_device:
             return replace(self, features_on_device=False)
         if self.parts_per_batch >= batch_size:
@@ -77,8 +77,7 @@ class MemberMemory:
         return self.weights_bytes + -(-self.activations_bytes // placement.parts_per_batch) + features_bytes
 
     def placement(self, share_bytes: int, batch_size: int) -> Placement | None:
-        """The fastest placement (where features are, and parts per batch) that fits into `share_bytes`; None if none
-        fits.
+        """The fastest placement (where features are, and parts per batch) that fits into `share_bytes`, or None.
 
         Whole batches have priority over features on the GPU, because an LSTM takes nearly as long for a part of a batch
         as for a whole one.
@@ -137,8 +136,7 @@ def share_bytes(share: float, gpu_bytes: int) -> int:
 
 
 def place(flag: str, share: float, gpu_bytes: int, memory: MemberMemory, batch_size: int) -> Placement:
-    """The fastest placement (where features are, and parts per batch) with which a training fits into the fraction
-    `share` of a GPU.
+    """The fastest placement (where features are, and parts per batch) for a training in the fraction `share` of a GPU.
 
     Raises ConfigError, which names `flag` and the smallest sufficient share, if no placement fits.
     """
@@ -187,10 +185,10 @@ def placement_on(
 def within_memory(
     placement: Placement, batch_size: int, train: Callable[[Placement], Result], say: Callable[[str], None]
 ) -> Result:
-    """Result of `train(placement)`, called again with the next smaller placement each time that the GPU runs out of
-    memory.
+    """Result of `train(placement)`, called again with a smaller placement each time that the GPU runs out of memory.
 
-    Each repetition is reported to `say`. Raises torch.OutOfMemoryError if the smallest placement does not fit.
+    A placement says where features are and in how many parts a batch is computed. Each repetition is reported to `say`.
+    Raises torch.OutOfMemoryError if the smallest placement does not fit.
     """
     while True:
         try:

@@ -89,11 +89,11 @@ class SplitAssignment:
 
 
 def assign_splits(features: FeatureSet, config: TrainConfig) -> SplitAssignment:
-    """The videos with the splits from their manifest, or with new splits if `config.split` gives fractions; and the
-    near-duplicate videos in different splits.
+    """The videos with the splits that training uses, and the near-duplicate videos in different splits.
 
-    New splits keep sources (videos cut from one recording) and clusters of near duplicates together. Sources that share
-    a cluster are joined into one group, named after its alphabetically first source.
+    The splits are those of the manifest, or new ones if `config.split` gives fractions. New splits keep sources (videos
+    cut from one recording) and clusters of near duplicates together. Sources that share a cluster are joined into one
+    group, named after its alphabetically first source.
 
     Raises ConfigError if new splits are to be assigned and videos have no label, or a class has too few sources.
     """
@@ -124,11 +124,10 @@ def assign_splits(features: FeatureSet, config: TrainConfig) -> SplitAssignment:
 
 
 def unit_means(features: Sequence[npt.NDArray[np.float16]]) -> npt.NDArray[np.float32]:
-    """The mean of each video's frame features as an array [N, D], centred by the mean of all videos and scaled to
-    length 1.
+    """The mean of each video's frame features as an array [N, D], minus the mean of all videos, scaled to length 1.
 
-    Without centring, the part that all videos share dominates; with some backbones all videos would then be near each
-    other. A video that equals the mean of all stays 0 and is near no other.
+    Without the subtraction, the part that all videos share dominates; with some backbones all videos would then be near
+    each other. A video that equals the mean of all stays 0 and is near no other.
     """
     means_ND: npt.NDArray[np.float32] = np.stack([video_TD.mean(axis=0, dtype=np.float32) for video_TD in features])
     means_ND -= means_ND.mean(axis=0)
@@ -181,8 +180,7 @@ class _Scan:
 
 
 def _scan(unit_ND: npt.NDArray[np.float32], features: FeatureSet, cosine: float) -> _Scan:
-    """Clusters of near-duplicate videos and near duplicates in different splits, found by comparing all pairs of videos
-    once.
+    """Clusters of near-duplicate videos, and near duplicates in different splits, from a comparison of all pairs.
 
     Files with identical content are near duplicates whatever their cosine, because random sampling may have drawn
     different frames from two copies.

@@ -165,8 +165,7 @@ class MemberFit:
         )
 
     def snapshot(self) -> Snapshot:
-        """Everything that the next epoch depends on, as a dictionary of tensors and plain values that `write_snapshot`
-        can write.
+        """Everything that the next epoch depends on, as tensors and plain values by name, for `write_snapshot`.
 
         Tensors are copied to the CPU, so that the member can continue to train while they are written.
         """
@@ -225,8 +224,7 @@ class MemberFit:
         return float(total) / len(order_B), confusion.reshape(num_classes, num_classes).cpu()
 
     def _gradients(self, indices_B: Tensor, plan: FramePlan, share: float) -> tuple[Tensor, Tensor]:
-        """Add the gradients of the videos `indices_B` to the model, multiplied by `share`, which is the part of the
-        batch that they make up.
+        """Add the gradients of the videos `indices_B`, which are the fraction `share` of a batch, to the model.
 
         Returns the mean loss of these videos, and per video an index [B] into the flattened confusion matrix.
         """
@@ -291,10 +289,9 @@ def predict(model: TemporalClassifier, batches: Batches, batch_size: int, device
 
 
 def autocast(device: torch.device) -> torch.autocast:
-    """Context in which a model computes: in bfloat16 on a GPU, which halves the memory of activations; in full
-    precision on the CPU.
+    """Context in which a model computes: bfloat16 on a GPU, full precision on the CPU.
 
-    `TemporalClassifier` exempts its LSTM from bfloat16.
+    bfloat16 halves the memory of activations. `TemporalClassifier` exempts its LSTM from it.
     """
     return torch.autocast(device.type, dtype=torch.bfloat16, enabled=device.type == "cuda")
 

@@ -55,12 +55,13 @@ class MemberLoop:
 
 
 def train_member(values: dict[str, MemberLoop]) -> None:
-    """The worker function of Ray Train: train one member (model of the ensemble), write its weights, then its marker
+    """The worker function of Ray Train: train one member (model of the ensemble), and write its weights and marker
     file.
 
-    The state of the training is saved from time to time. The next worker continues from there, whether Ray Train
-    restarts the member after a crash or the job is submitted again. If the GPU memory is too small, the function
-    returns without writing the marker. It does not raise, because Ray Train would only try again.
+    The marker file is written last. The state of the training is saved from time to time. The next worker continues
+    from there, whether Ray Train restarts the member after a crash or the job is submitted again. If the GPU memory is
+    too small, the function returns without writing the marker. It does not raise, because Ray Train would only try
+    again.
     """
     loop = values["loop"]
     config, index, tally = loop.config, loop.index, loop.tally

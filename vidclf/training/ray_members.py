@@ -30,11 +30,11 @@ MAX_FAILURES = 2
 def train_members(
     config: TrainConfig, data: list[TrainingData], members: list[MemberPlan], missing: list[int], gpus: float
 ) -> None:
-    """Train the members (models of the ensemble) with the indices `missing` in parallel, each with the fraction `gpus`
-    of a GPU, and wait for all of them.
+    """Train the members (models of the ensemble) with the indices `missing` in parallel, and wait for all of them.
 
-    `data` has one entry per backbone, `members` one per member. Raises RunStopped if a member does not fit into its
-    share of the GPU's memory, and the error of Ray Train if a member fails for good.
+    Each has the fraction `gpus` of a GPU. `data` has one entry per backbone, `members` one per member. Raises
+    RunStopped if a member does not fit into its share of the GPU's memory, and the error of Ray Train if a member fails
+    for good.
     """
     resources = ray_cluster.connect()
     if config.mlflow is not None:

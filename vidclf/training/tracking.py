@@ -36,11 +36,10 @@ REFUSED = re.compile(r"[^\w\-. :]|^\.+$")
 
 
 class Tracker:
-    """Writer of the training curves of one model: a member of an ensemble, or a trial of a hyperparameter search
-    (`kind`).
+    """Writer of the training curves of one model: a member of an ensemble, or a trial of a hyperparameter search.
 
-    A training that continues after `num_epochs` epochs logs these epochs again, into files that replace the earlier
-    ones.
+    `kind` says which of the two. A training that continues after `num_epochs` epochs logs these epochs again, into
+    files that replace the earlier ones.
     """
 
     def __init__(

@@ -66,12 +66,11 @@ def train(
     weights: Sequence[str],
     first_looks: Sequence[FeatureSet] = (),
 ) -> dict[str, Any] | None:
-    """Train or import the members (models of the ensemble) that `config.output` lacks, calibrate the ensemble and
-    publish it.
+    """Train or import the missing members (models of the ensemble), calibrate the ensemble and publish it.
 
-    `features` are the feature sets in `config.features`, and `weights` says where each backbone's weights were at
-    extraction. `first_looks` are the feature sets in `config.first_look`, of a few keyframes per video. Near duplicates
-    are searched in the first feature set only.
+    Members that `config.output` already holds are kept. `features` are the feature sets in `config.features`, and
+    `weights` says where each backbone's weights were at extraction. `first_looks` are the feature sets in
+    `config.first_look`, of a few keyframes per video. Near duplicates are searched in the first feature set only.
 
     Returns a summary, or None after a dry run. Raises ConfigError before any work starts if the features cannot be
     trained on or the directory holds members of another ensemble.
@@ -90,10 +89,9 @@ def train(
 def prepare(
     config: TrainConfig, features: Sequence[FeatureSet], weights: Sequence[str], first_looks: Sequence[FeatureSet]
 ) -> Plan:
-    """Check everything that can be checked without Ray, assign splits, and find out which members (models of the
-    ensemble) are not finished yet. Changes no file.
+    """Check all that can be checked without Ray, assign splits, and find out which members (models) are not finished.
 
-    Raises ConfigError if a check fails.
+    Changes no file. Raises ConfigError if a check fails.
     """
     # Workers have other working directories, so the output's location must not be relative.
     config = replace(config, output=storage.canonical(config.output))
@@ -135,10 +133,10 @@ def prepare(
 
 
 def execute(plan: Plan) -> None:
-    """Train or import the missing members (models), calibrate and publish the ensemble. Does nothing if the ensemble is
-    complete.
+    """Train or import the missing members (models of the ensemble), then calibrate and publish the ensemble.
 
-    Raises ConfigError before it changes any file if a member does not fit into its share of a GPU.
+    Does nothing if the ensemble is complete. Raises ConfigError before it changes any file if a member does not fit
+    into its share of a GPU.
     """
     config = plan.config
     gpus = _share(config, plan.data) if plan.missing and plan.imported is None else 0.0
@@ -217,10 +215,10 @@ def _import_members(
 
 
 def _share(config: TrainConfig, data: Sequence[TrainingData]) -> float:
-    """Fraction of a GPU for each member (model of the ensemble); 0 on a cluster without GPUs. Prints how much GPU
-    memory a member needs.
+    """Fraction of a GPU for each member (model of the ensemble); 0 on a cluster without GPUs.
 
-    Raises ConfigError if a member does not fit into its share, or torch cannot use the GPU.
+    Prints how much GPU memory a member needs. Raises ConfigError if a member does not fit into its share, or torch
+    cannot use the GPU.
     """
     gpus = config.gpus_per_member if ray_cluster.connect().num_gpus else 0.0
     gpu_bytes = gpu_worker.gpu_bytes(gpus)
@@ -233,11 +231,11 @@ def _share(config: TrainConfig, data: Sequence[TrainingData]) -> float:
 
 
 def _is_calibrated(output: str, first_looks: Sequence[FeatureSet]) -> bool:
-    """Whether `output` holds a complete ensemble in this version's format that was calibrated with these `first_looks`
-    (features of a few keyframes per video).
+    """Whether `output` holds a complete ensemble in this version's format that was calibrated with these first looks.
 
-    Without `first_looks`, an ensemble with or without such features counts as complete. Raises ConfigError if the
-    ensemble must be calibrated again and would lose its keyframe features because `first_looks` is empty.
+    `first_looks` are features of a few keyframes per video. If there are none, an ensemble with or without such
+    features counts as complete. Raises ConfigError if the ensemble must be calibrated again and would lose its keyframe
+    features because `first_looks` is empty.
     """
     if not storage.exists(storage.join(output, ENSEMBLE_FILE)):
         return False

@@ -38,14 +38,14 @@ def publish_from_trials(
     *,
     gpus: float,
 ) -> None:
-    """Select `num_members` trials (trained models) of the hyperparameter search in `output`, and publish them as an
+    """Select `num_members` trials (trained models) of a hyperparameter search, and publish them as a calibrated
     ensemble.
 
-    The calibrated ensemble replaces an earlier one in `config.output`. `rows` are rows of `schema.trials`, the best
-    first; `config` has the settings of the best trial. An ensemble states the model sizes only once for all its
-    members, so all must have the sizes and the features of the best trial. If there are fewer such trials, all of them
-    become members. Trials classify the validation split in this process, or in a worker with the fraction `gpus` of a
-    GPU.
+    The search is in `output`; the ensemble replaces an earlier one in `config.output`. `rows` are rows of
+    `schema.trials`, the best first; `config` has the settings of the best trial. An ensemble states the model sizes
+    only once for all its members, so all must have the sizes and the features of the best trial. If there are fewer
+    such trials, all of them become members. Trials classify the validation split in this process, or in a worker with
+    the fraction `gpus` of a GPU.
     """
     candidates = [
         row

@@ -76,11 +76,10 @@ def within(domains: Mapping[str, Domain], point: dict[str, Any]) -> dict[str, An
 
 
 class ContinuedASHA(ASHAScheduler):
-    """Early stopping by asynchronous successive halving (Li et al. 2020, arXiv:1810.05934) that continues when the job
-    is submitted again.
+    """Early stopping by asynchronous successive halving (Li et al. 2020, arXiv:1810.05934), also after a resubmission.
 
-    A rung is a number of epochs after which weaker trials are stopped. The scores of earlier trials at each rung are
-    restored from their files; Ray's scheduler would begin with empty rungs.
+    A rung is a number of epochs after which weaker trials are stopped. When the job is submitted again, the scores of
+    earlier trials at each rung are restored from their files; Ray's scheduler would begin with empty rungs.
     """
 
     def __init__(self, output: str, **settings: Any) -> None:

@@ -274,11 +274,10 @@ def _parse_choice(name: str, categories: Any) -> Domain:
 
 
 def _parse_value(name: str, value: Any, suffix: str = "", is_exclusive: bool = False) -> Any:
-    """A value from the YAML, converted to the type of the setting `name`. ConfigError if a training must not have this
-    value.
+    """A value from the YAML, converted to the type of the setting `name`. ConfigError if the setting does not allow it.
 
     With `is_exclusive`, the value is the exclusive upper end of a range of whole numbers, and the number below it must
-    be valid.
+    be allowed.
     """
     try:
         converted = convert(name, value, KINDS[name])

@@ -36,10 +36,10 @@ SHARE_FLAG = "--gpus-per-trial"
 
 
 def run_trial(point: dict[str, Any], *, study: Study, data: dict[str, TrainingData]) -> None:
-    """The function that Ray Tune calls for each trial: train with the settings at `point`, from the trial's last saved
-    state on.
+    """The function that Ray Tune calls for each trial: train with the settings at `point`.
 
-    An error of the training is written to the trial's progress and not raised, because Ray would try again.
+    Training continues from the trial's last saved state, if there is one. An error of the training is written to the
+    trial's progress and not raised, because Ray would try again.
     """
     config, trial_id = study.config, ray_tune.get_context().get_trial_id()
     settings = study.space.settings(point)

@@ -109,11 +109,11 @@ class PreparedSearch:
 
 
 def tune(config: TuneConfig, features: Mapping[str, FeatureSet], weights: Mapping[str, str]) -> SearchResult | None:
-    """Run a hyperparameter search, then write `trials.parquet`, `best.yaml` and, with `--ensemble-from-trials`, the
-    ensemble.
+    """Run a hyperparameter search, and write `trials.parquet`, `best.yaml` and perhaps an ensemble made from trials.
 
-    `features` maps the location of each feature directory to its content. `weights` maps the same locations to the
-    location of the weights of the backbone that extracted the features. Returns None after a dry run.
+    The ensemble is made with `--ensemble-from-trials`. `features` maps the location of each feature directory to its
+    content. `weights` maps the same locations to the location of the weights of the backbone that extracted the
+    features. Returns None after a dry run.
 
     Raises ConfigError before any work if the search space and the features do not fit or the output directory holds
     another search, and RunStopped if no trial ends with a score.
