@@ -150,8 +150,8 @@ class MlflowRun:
         self._client.set_terminated(self._run, "FAILED" if failed else "FINISHED")
 
     def _last_step(self, run: str) -> int:
-        # The last metric of a batch: if it is logged, so is the whole step.
-        """The last epoch that the MLflow run `run` has completely; 0 if it has none."""
+        """The last epoch whose figures the MLflow run `run` has completely; 0 if there is none."""
+        # LAST_SCALAR is the last metric of an epoch: if it is logged, so are all others.
         return max((metric.step for metric in self._client.get_metric_history(run, LAST_SCALAR)), default=0)
 
 
