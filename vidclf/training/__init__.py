@@ -1,4 +1,4 @@
-"""Training: an ensemble of temporal models fitted on feature vectors, and its calibration on the validation split.
+"""Training: temporal models (the members of an ensemble) fitted on feature vectors, and calibration of the ensemble.
 
 Import from here:
 
@@ -10,6 +10,6 @@ Import from here:
 - `gpu_memory`, `tracking`, `state_writer`: used by `vidclf.tuning` too
 
 May import `ensemble`, `uncertainty`, `features`, `runs`, `metrics` and the packages below them, but neither
-`classification` nor `tuning`. Ray is imported only in `ray_members` and
-`member_worker`, which `train` imports. Most modules import torch.
+`classification` nor `tuning`. Ray is imported only in `ray_members` and `member_worker`, which `train` imports. Most
+modules import torch.
 """

@@ -1,9 +1,9 @@
-"""Augmentation in time: multi-scale sampling, dropped frames and shifted frames.
+"""Augmentation in time of training videos: more or fewer frames, dropped frames and shifted frames.
 
-A frame plan names frames by fractional position, from 0 to T - 1. A video can therefore be sampled more densely than
-its features; `Batches.at` interpolates between two frames.
+A frame plan lists the frames to read as fractional positions in a video, from 0 to T - 1. A video can therefore be
+sampled more densely than it has feature vectors; `Batches.at` interpolates between the two nearest ones.
 
-Shape suffixes: B videos, T frames of a video, L frames drawn.
+Shape suffixes: B videos, T frames of a video, L frames drawn for a training step.
 """
 
 from __future__ import annotations
@@ -17,25 +17,26 @@ from vidclf.config import FitConfig
 
 
 class FramePlan(NamedTuple):
-    """Frames of each video of a batch that a training step reads."""
+    """The frames that a training step reads from each video of a batch, as positions in the video."""
 
     positions_BL: Tensor
-    """float32; values beyond a row's length are padding, but are valid positions in the video"""
+    """position of each frame, float32, may lie between two frames; entries beyond a video's length are padding, but
+    still positions inside the video"""
     lengths_B: Tensor
-    """int64, at least 1"""
+    """number of frames to read from each video, int64, at least 1"""
 
 
 def every_frame(lengths_B: Tensor) -> FramePlan:
-    """A plan with each frame once, in order."""
+    """The plan (positions of the frames to read) that reads each frame of each video once, from first to last."""
     positions_BL = torch.arange(int(lengths_B.max()), dtype=torch.float32).repeat(len(lengths_B), 1)
     return FramePlan(torch.minimum(positions_BL, lengths_B[:, None] - 1), lengths_B)
 
 
 def resampled(lengths_B: Tensor, scale: float) -> FramePlan:
-    """A plan with `scale` times as many frames, spread uniformly over the same span of time.
+    """The plan (positions of the frames to read) with `scale` times as many frames, spread evenly over the whole video.
 
-    Features are at the midpoints of T equal spans of the video, so the samples are at the midpoints of `scale` × T
-    equal spans. A sample before the first or after the last frame takes that frame.
+    The features of a video belong to the midpoints of T equal spans of time, so the new frames are put at the midpoints
+    of `scale` × T equal spans. A position before the first or after the last frame becomes the position of that frame.
     """
     scaled_B = (lengths_B * scale).round().long().clamp(min=1)
     steps_BL = torch.arange(int(scaled_B.max()), dtype=torch.float32)[None, :]
@@ -44,12 +45,14 @@ def resampled(lengths_B: Tensor, scale: float) -> FramePlan:
 
 
 def shifted(plan: FramePlan, shifts_B: Tensor, lengths_B: Tensor) -> FramePlan:
-    """The plan moved by `shifts_B` frames in time. Positions outside the video take its first or last frame."""
+    """The plan with each video's frame positions moved by its number of frames in `shifts_B`. A position outside the
+    video becomes the position of its first or last frame."""
     return plan._replace(positions_BL=_within(plan.positions_BL + shifts_B[:, None], lengths_B))
 
 
 def thinned(plan: FramePlan, keep: float, generator: torch.Generator) -> FramePlan:
-    """The plan with a random share `keep` of each row's frames, at least one, in order."""
+    """The plan with a random selection of each video's frames: the share `keep` of them, at least one, still in
+    temporal order."""
     num_kept_B = (plan.lengths_B * keep).round().long().clamp(min=1)
     num_frames = plan.positions_BL.shape[1]
     ranks_BL = torch.rand(plan.positions_BL.shape, generator=generator)
@@ -60,10 +63,11 @@ def thinned(plan: FramePlan, keep: float, generator: torch.Generator) -> FramePl
 
 
 def augmented(lengths_B: Tensor, config: FitConfig, generator: torch.Generator) -> FramePlan:
-    """A plan with a random scale of `config.multi_scale`, a random shift per video and a random share of the frames.
+    """A random plan (frame positions) for one training batch.
 
-    Scale and share are drawn once for the whole batch. Videos of equal length then stay equally long, and an LSTM is
-    fast on batches without padding.
+    It has a random scale from `config.multi_scale`, a random shift per video, and a random share of the frames. Scale
+    and share are drawn once for the whole batch. Videos of equal length then stay equally long, and an LSTM is fast on
+    batches without padding.
     """
     scale = config.multi_scale[int(torch.randint(len(config.multi_scale), (), generator=generator))]
     keep = 1 - (1 - config.min_kept_frames) * float(torch.rand((), generator=generator))
@@ -73,5 +77,5 @@ def augmented(lengths_B: Tensor, config: FitConfig, generator: torch.Generator) 
 
 
 def _within(positions_BL: Tensor, lengths_B: Tensor) -> Tensor:
-    """Positions limited to each video's frames."""
+    """The frame positions limited to each video: below 0 becomes 0, beyond the last frame becomes the last frame."""
     return torch.minimum(positions_BL.clamp(min=0), (lengths_B - 1).float()[:, None])

@@ -1,9 +1,15 @@
-"""The last step of training: temperature, view weights, trust score and OOD line, fitted on the validation split.
+"""Calibration, the last step of training: fits of the ensemble's probabilities and scores to the validation split.
 
-The validation split has also chosen each member's epoch, so scores measured on it are slightly too high. Everything
-fitted here is therefore evaluated by cross-fitting over the sources of the validation split.
+Fitted are the temperature (which makes probabilities match the accuracy), the weights of the views (test-time variants
+of a video), the trust score (probability that the answer is right) and the OOD line (limit beyond which a video counts
+as out of distribution, unlike the training videos).
 
-Shape suffixes: B videos, T frames, D features, C classes, M members, V views, K signs, S backbones.
+The validation split has also chosen the best epoch of each member (model of the ensemble), so scores measured on it are
+slightly too high. Everything fitted here is therefore evaluated by cross-fitting: each source (videos cut from one
+recording) is scored by a fit on the other sources.
+
+Shape suffixes: B videos, T frames, D features, C classes, M members, V views, K signs (indicators that enter the trust
+score), S backbones.
 """
 
 from __future__ import annotations
@@ -41,10 +47,11 @@ def calibrate(
     first_look_S: Sequence[FeatureSet] | None = None,
     run_votes: RunVotes | None = None,
 ) -> EnsembleInfo:
-    """The calibrated ensemble of the members in `directory`. Writes `trust.safetensors` next to them.
+    """Calibrate the ensemble of the trained models (members) in `directory`, and return its description.
 
-    `features_S` are the features of the ensemble's backbones, all of the same videos. `first_look_S` are their
-    features at the `keyframes` look; without them the ensemble has no such look. `run_votes` computes the members'
+    `trust.safetensors` is written next to the members. `features_S` holds the features from each of the ensemble's
+    backbones, all of the same videos. `first_look_S` holds their features of a few keyframes per video, for fast first
+    predictions; without them the ensemble cannot make such predictions. `run_votes` computes the members'
     probabilities; by default they are computed in this process on the CPU.
     """
     videos = LabelledVideos.of(features_S[0], info.classes)
@@ -91,7 +98,8 @@ def calibrate(
 def _early_sequences(
     features_S: Sequence[FeatureSet], first_look_S: Sequence[FeatureSet] | None
 ) -> dict[Look, list[VideoSequences]]:
-    """The features of every video at each early look, per backbone."""
+    """The features for predictions from only a part of each video: per look (keyframes, or some of the frames) and per
+    backbone, the features of every video."""
     looks: dict[Look, list[VideoSequences]] = {}
     if first_look_S is not None:
         looks[Look.KEYFRAMES] = [features.features for features in first_look_S]
@@ -110,8 +118,8 @@ def _votes(
     sequences: Mapping[Look, list[VideoSequences]],
     run_votes: RunVotes,
 ) -> dict[Look, npt.NDArray[np.float32]]:
-    """Probabilities [V, M, B, C] of the validation videos at each look. All looks go into one call, so that a worker
-    starts only once."""
+    """Probabilities [V views, M members, B videos, C classes] of the validation videos, per look (full or partial view
+    of a video's frames). One call computes those of all looks, so that a GPU worker starts only once."""
     requests = [
         VoteRequest(sequences_S=videos.validation(sequences_S), views=tuple(VIEWS if look == Look.FULL else PLAIN))
         for look, sequences_S in sequences.items()
@@ -121,33 +129,41 @@ def _votes(
 
 @dataclass(frozen=True, kw_only=True)
 class _FullLook:
-    """Everything fitted for the full look."""
+    """Everything that is fitted for predictions from all frames of a video."""
 
     view_weights: list[ViewWeight]
+    """weights of the views (test-time variants of a video)"""
     plain: CalibrationFit
-    """without test-time augmentation"""
+    """temperature and trust score without test-time augmentation"""
     tta: CalibrationFit
+    """temperature and trust score with test-time augmentation"""
     spaces: list[FeatureSpace]
-    """one per backbone"""
+    """per backbone, the distribution of the training videos' features"""
     ood: OodLine
+    """limit beyond which a video counts as unlike the training videos"""
     ood_score_B: npt.NDArray[np.floating[Any]]
+    """how unlike the training videos each validation video is; the limit is at 1"""
     probe: PrecisionProbe
+    """some validation videos with their float32 probabilities, on which half precision is checked later"""
 
 
 @dataclass(frozen=True, kw_only=True)
 class _EarlyLook:
-    """Everything fitted for one early look."""
+    """Everything that is fitted for predictions from only a part of a video's frames."""
 
     info: LookInfo
     spaces: list[FeatureSpace]
-    """one per backbone"""
+    """per backbone, the distribution of the training videos' features"""
     scores: ValidationScores
+    """results of the validation videos, from which thresholds are chosen later"""
 
 
 def _full_look(
     fitter: CalibrationFitter, sequences_S: list[VideoSequences], probabilities_VMBC: npt.NDArray[np.float32]
 ) -> _FullLook:
-    """Fit view weights, both calibrations, OOD line and precision probe for the full look."""
+    """Everything fitted for predictions from all frames: weights of the views (test-time variants of a video),
+    temperature and trust score (probability that the answer is right) with and without those views, limit of
+    out-of-distribution scores, and videos for a check of half precision."""
     videos = fitter.videos
     view_VBC = probabilities_VMBC.mean(axis=1)
     temperature = fit_temperature(view_VBC[0], videos.labels_B)
@@ -174,9 +190,11 @@ def _early_look(
     probabilities_VMBC: npt.NDArray[np.float32],
     specs: list[FeatureSpec],
 ) -> _EarlyLook:
-    """Fit calibration, trust score and OOD line for an early look.
+    """Everything fitted for predictions from only a part of a video's frames.
 
-    `specs` describe its features, one per backbone; they are empty if the features come from the full look.
+    It consists of temperature, trust score (probability that the answer is right) and limit of out-of-distribution
+    scores. `specs` describe how the features of that part were extracted, one per backbone; they are empty if the
+    features are a selection of the full video's.
     """
     spaces, ood, ood_score_B = fitter.ood(sequences_S)
     fit = fitter.fit(probabilities_VMBC, np.ones(1, np.float32), fitter.videos.validation(sequences_S), ood_score_B)
@@ -192,7 +210,8 @@ def _early_look(
 
 
 def _validation_figures(videos: LabelledVideos, plain: CalibrationFit, classes: list[str]) -> dict[str, Any]:
-    """Scores of the ensemble on the validation split, without test-time augmentation."""
+    """Accuracy and F1 scores of the ensemble on the validation split, without test-time augmentation, by name as in
+    `ensemble.json`."""
     scores = evaluate(videos.labels_B.tolist(), plain.top_B.tolist(), classes)
     return {
         "val_accuracy": scores.accuracy,

@@ -1,6 +1,11 @@
-"""Fits to the validation videos of one look: OOD line, temperature and trust score, with cross-fitted results.
+"""Fits of one calibration to the validation videos, with cross-fitted results of each video.
 
-Shape suffixes: B videos, T frames, D features, C classes, M members, V views, K signs, S backbones.
+Fitted are the OOD line (limit beyond which a video counts as unlike the training videos), the temperature, and the
+trust score (probability that the answer is right), for one look (full or partial view of a video's frames).
+Cross-fitted means: each video's results come from a fit without the videos of its source (cut from the same recording).
+
+Shape suffixes: B videos, T frames, D features, C classes, M members, V views (test-time variants of a video), K signs
+(indicators that enter the trust score), S backbones.
 """
 
 from __future__ import annotations
@@ -25,28 +30,36 @@ from vidclf.uncertainty.temperature import fit_temperature
 from vidclf.uncertainty.trust_score import TrustScore
 
 NUM_FOLDS = 5
+"""Parts into which the videos are divided for cross-fitting; fewer if there are fewer sources (recordings)."""
 
 VideoSequences = list[npt.NDArray[np.float16]]
-"""Features [T, D] per video."""
+"""A list with the features of each video, as an array [T frames, D features]."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class LabelledVideos:
-    """Rows of a feature set in the train and val splits, with labels as class indices, sources and folds."""
+    """Row numbers of the train and the validation videos in a feature set, with their labels as class indices, their
+    sources (recordings that videos were cut from) and their cross-fitting folds."""
 
     in_train: npt.NDArray[np.intp]
+    """row numbers of the train videos in the feature set"""
     train_labels: list[int]
     train_folds_B: npt.NDArray[np.int64]
+    """cross-fitting fold of each train video"""
     in_val: npt.NDArray[np.intp]
+    """row numbers of the validation videos in the feature set"""
     labels_B: npt.NDArray[np.int64]
-    """of the validation videos, like all that follows"""
+    """class index of each validation video; the fields below are about validation videos too"""
     groups: list[str]
+    """name of each video's source"""
     source_B: npt.NDArray[np.int64]
-    """sources numbered from 0"""
+    """each video's source as a number, from 0"""
     folds_B: npt.NDArray[np.int64]
+    """cross-fitting fold of each video"""
 
     @classmethod
     def of(cls, features: FeatureSet, classes: list[str]) -> LabelledVideos:
+        """The train and validation videos of a feature set, with class indices into `classes`."""
         splits = np.array(features.splits)
         in_train, in_val = np.flatnonzero(splits == "train"), np.flatnonzero(splits == "val")
         train_labels, labels = (
@@ -65,33 +78,43 @@ class LabelledVideos:
         )
 
     def validation(self, sequences_S: Sequence[VideoSequences]) -> list[VideoSequences]:
-        """The sequences of the validation videos, per backbone."""
+        """The feature arrays of the validation videos only, taken from `sequences_S` (per backbone, the arrays of all
+        videos)."""
         return [[sequences[index] for index in self.in_val.tolist()] for sequences in sequences_S]
 
 
 @dataclass(frozen=True, kw_only=True)
 class CalibrationFit:
-    """Temperature and trust score for one look, with the cross-fitted results of the validation videos."""
+    """Temperature and trust score (probability that the answer is right) for one look (full or partial view of a
+    video's frames), with the cross-fitted results of the validation videos."""
 
     calibration: Calibration
     score: TrustScore
+    """trust score fitted on all validation videos"""
     trust_B: npt.NDArray[np.float32]
+    """trust score of each validation video, from a fit without its source"""
     top_B: npt.NDArray[np.intp]
+    """index of the most probable class of each validation video"""
 
 
 @dataclass(frozen=True, kw_only=True)
 class CalibrationFitter:
-    """Fits to the validation videos, with the data that all looks share."""
+    """Fits temperature, trust score and OOD line (limit for videos unlike the training videos) to the validation
+    videos, once per look (full or partial view of a video's frames). Holds the data that all looks share."""
 
     videos: LabelledVideos
     discriminants: list[FrameDiscriminant]
-    """one per backbone"""
+    """per backbone, the classifier of single frames, whose agreement with the ensemble enters the trust score"""
 
     def ood(
         self, sequences_S: Sequence[VideoSequences]
     ) -> tuple[list[FeatureSpace], OodLine, npt.NDArray[np.floating[Any]]]:
-        """A feature space per backbone, the OOD line, and the OOD scores [B] of the validation videos. `sequences_S`
-        are the features of all videos, since spaces are fitted on the train split."""
+        """Fit of the out-of-distribution (OOD) score, which says how unlike the training videos a video is.
+
+        Returns the distribution of the training videos' features per backbone, the OOD line (limit of the score), and
+        the OOD scores [B] of the validation videos. `sequences_S` holds, per backbone, the features of all videos,
+        because the distributions are fitted on the train split.
+        """
         videos = self.videos
         fitted = [
             fit_space(sequences, videos.train_labels, videos.train_folds_B, videos.in_train, videos.in_val)
@@ -107,7 +130,8 @@ class CalibrationFitter:
         sequences_S: BySpace,
         ood_score_B: npt.NDArray[np.floating[Any]],
     ) -> CalibrationFit:
-        """Temperature and trust score of the validation videos' votes, with views weighted by `weights_V`."""
+        """Temperature and trust score (probability that the answer is right), fitted on the members' probabilities for
+        the validation videos, with the views (test-time variants of a video) weighted by `weights_V`."""
         labels_B, folds_B = self.videos.labels_B, self.videos.folds_B
         # Cross-fitted, so that signs and confidences belong to videos that the temperature was not fitted on.
         calibration, votes = fit_calibration(probabilities_VMBC, weights_V, labels_B, folds_B)
@@ -119,7 +143,8 @@ class CalibrationFitter:
         return CalibrationFit(calibration=calibration, score=score, trust_B=trust_B, top_B=top_B)
 
     def validation_scores(self, fit: CalibrationFit, ood_score_B: npt.NDArray[np.floating[Any]]) -> ValidationScores:
-        """The results of the validation videos, from which thresholds are chosen later."""
+        """Trust score, correctness, OOD score (how unlike the training videos) and source of each validation video.
+        Thresholds are chosen from them later."""
         return ValidationScores(
             trust_B=fit.trust_B,
             correct_B=fit.top_B == self.videos.labels_B,
@@ -134,16 +159,20 @@ def fit_calibration(
     labels_B: npt.NDArray[np.int64],
     folds_B: npt.NDArray[np.int64],
 ) -> tuple[Calibration, Votes]:
-    """The temperature with the calibration errors before and after, and votes with cross-fitted temperatures.
+    """The fitted temperature with the calibration error before and after, and the votes with cross-fitted temperatures.
 
-    The temperature of each video's votes is fitted without the videos of its source.
+    Votes are the probabilities of the average, of each member (model of the ensemble) and of each view (test-time
+    variant of a video). The temperature in each video's votes is fitted without the videos of its source (cut from the
+    same recording).
     """
     pooled_BC = np.tensordot(weights_V, probabilities_VMBC, axes=1).mean(axis=0)
 
     def fit(inside: npt.NDArray[np.bool_]) -> float:
+        """The temperature fitted on the videos for which `inside` is true."""
         return fit_temperature(pooled_BC[inside], labels_B[inside])
 
     def ece(votes: Votes) -> float:
+        """The expected calibration error of the averaged probabilities, a number."""
         top_B = votes.probabilities_BC.argmax(axis=1)
         return expected_calibration_error(votes.probabilities_BC.max(axis=1), top_B == labels_B)
 
@@ -163,9 +192,11 @@ def fit_trust(
     correct_B: npt.NDArray[np.bool_],
     folds_B: npt.NDArray[np.int64],
 ) -> tuple[TrustScore, npt.NDArray[np.float32]]:
-    """The trust score fitted on all videos, and each video's score [B] from a fit without its source."""
+    """The trust score (function that estimates the probability that an answer is right) fitted on all videos, and each
+    video's score as an array [B], from a fit without its source (videos cut from the same recording)."""
 
     def fit(inside: npt.NDArray[np.bool_]) -> TrustScore:
+        """The trust score fitted on the videos for which `inside` is true."""
         return TrustScore.fit(confidence_B[inside], signs_BK[inside], correct_B[inside])
 
     crossed_B = cross_fitted(folds_B, fit, lambda score, inside: score(confidence_B[inside], signs_BK[inside]))

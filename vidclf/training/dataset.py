@@ -1,6 +1,6 @@
-"""Training data from feature sets: class indices, batches on a device, class-balanced draws.
+"""Training data from feature sets: class indices, batches on a device, random draws with equally likely classes.
 
-Shape suffixes: N frames of all videos, B videos, T frames of a video, L frames drawn, D features.
+Shape suffixes: N frames of all videos, B videos, T frames of a video, L frames drawn for a training step, D features.
 """
 
 from __future__ import annotations
@@ -22,14 +22,14 @@ from vidclf.training.augment import FramePlan, every_frame
 
 @dataclass(frozen=True, kw_only=True)
 class Sequences:
-    """Labelled feature sequences of one split.
+    """Features and labels of the videos of one split.
 
     The frames of all videos are in one array, so that the workers of a node can share it and one copy takes it to a
     GPU.
     """
 
     frames_ND: npt.NDArray[np.float16]
-    """frames of all videos, one video after the other"""
+    """features of the frames of all videos, one video after the other"""
     lengths: list[int]
     """number of frames per video"""
     labels: list[int]
@@ -37,21 +37,22 @@ class Sequences:
 
     @classmethod
     def of(cls, features: Sequence[npt.NDArray[np.float16]], labels: Sequence[int]) -> Sequences:
-        """Sequences from one [T, D] array per video."""
+        """The split made from one feature array [T, D] and one class index per video."""
         return cls(frames_ND=np.concatenate(features), lengths=[len(rows) for rows in features], labels=list(labels))
 
     @property
     def features(self) -> list[npt.NDArray[np.float16]]:
-        """One [T, D] array per video, without a copy."""
+        """One feature array [T, D] per video, as views into the common array, without a copy."""
         return np.split(self.frames_ND, np.cumsum(self.lengths)[:-1])
 
     @property
     def num_bytes(self) -> int:
+        """Size of the features of all videos, in bytes."""
         return self.frames_ND.nbytes
 
 
 class Batches:
-    """Batches of sequences on a device.
+    """Access to the videos of a split in batches, with the features on a device.
 
     With `is_on_device`, all frames are copied to the device first. Without it they stay in the host's memory, and the
     frames of each batch are gathered in pinned memory and copied.
@@ -71,11 +72,14 @@ class Batches:
         return len(self.lengths_B)
 
     def whole(self, indices_B: Tensor) -> tuple[Tensor, Tensor]:
-        """All frames of the videos `indices_B`: zero-padded features [B, T, D] float32, and lengths [B] on the CPU."""
+        """All frames of the videos `indices_B`: their features [B, T, D] as float32 on the device, zero-padded, and
+        their numbers of frames [B] on the CPU."""
         return self.at(indices_B, every_frame(self.lengths_B[indices_B]))
 
     def at(self, indices_B: Tensor, plan: FramePlan) -> tuple[Tensor, Tensor]:
-        """Features and lengths like `whole`, for the frames of a plan; interpolated between two frames."""
+        """The frames of the videos `indices_B` at the positions in `plan`: features [B, L, D] as float32 on the device,
+        zero-padded, and numbers of frames [B] on the CPU. A position between two frames gives the interpolation of
+        both."""
         positions_BL = plan.positions_BL
         first_BL = positions_BL.floor().long()
         second_BL = torch.minimum(first_BL + 1, self.lengths_B[indices_B][:, None] - 1)
@@ -91,10 +95,12 @@ class Batches:
         return features_BLD, plan.lengths_B
 
     def labels_at(self, indices_B: Tensor) -> Tensor:
-        """Class indices [B] of the videos `indices_B`, on the device."""
+        """Class indices of the videos `indices_B`, as a tensor [B] on the device."""
         return self.labels_B[indices_B].to(self._device, non_blocking=True)
 
     def _gather(self, rows_BL: Tensor) -> Tensor:
+        """Features [B, L, D] as float32 on the device, for frames given by their row numbers in the array of all
+        videos."""
         if self._is_on_device:
             return self._frames_ND[rows_BL.to(self._device, non_blocking=True)].float()
         # torch caches pinned memory, and reuses it for a later batch once this copy has ended.
@@ -109,7 +115,8 @@ class Batches:
 
 @dataclass(frozen=True, kw_only=True)
 class TrainingData:
-    """The train and val splits that a member is trained and selected on."""
+    """The two splits for the training of a member (one model of the ensemble): `train` to fit its weights, `val` to
+    select its best epoch."""
 
     classes: list[str]
     train: Sequences
@@ -117,14 +124,17 @@ class TrainingData:
 
     @property
     def feature_dim(self) -> int:
+        """Number of features per frame."""
         return int(self.train.frames_ND.shape[1])
 
 
 def training_data(features: FeatureSet, classes: list[str] | None = None) -> TrainingData:
-    """The train and val splits of a labelled feature set; classes in the given order, otherwise alphabetical.
+    """The train and val splits of a labelled feature set, with labels as class indices.
 
-    Raises ConfigError if labels or splits are missing, a split is empty, a source is in two splits, or a class is
-    missing in the train split.
+    These are indices into `classes` or, if it is None, into the alphabetical list of labels.
+
+    Raises ConfigError if labels or splits are missing, a split is empty, a source (videos cut from one recording) is in
+    two splits, there are fewer than 2 classes, or a class is missing in the train split.
     """
     if any(label is None for label in features.labels):
         raise ConfigError("--features: must hold labelled videos; index an archive laid out <label>/<sublabel>/video")
@@ -148,14 +158,15 @@ def training_data(features: FeatureSet, classes: list[str] | None = None) -> Tra
 
 
 def class_balanced_order(labels: Sequence[int], generator: torch.Generator) -> Tensor:
-    """One index per video [B], drawn with replacement so that all classes are equally likely."""
+    """The random order of the videos in one epoch: as many video indices as there are labels, drawn with replacement so
+    that all classes are equally likely."""
     count = Counter(labels)
     weights = torch.tensor([1 / count[label] for label in labels], dtype=torch.float64)
     return torch.multinomial(weights, len(labels), replacement=True, generator=generator)
 
 
 def bootstrap_sample(sequences: Sequences, generator: torch.Generator) -> Sequences:
-    """A bootstrap sample of the same size (Breiman 1996, Bagging Predictors).
+    """A bootstrap sample of a split, with as many videos per class as the split has (Breiman 1996, Bagging Predictors).
 
     Videos are drawn with replacement within each class, so that no class is lost.
     """
@@ -168,6 +179,7 @@ def bootstrap_sample(sequences: Sequences, generator: torch.Generator) -> Sequen
 
 
 def _split(features: FeatureSet, name: str, classes: list[str]) -> Sequences:
+    """The videos of the split `name`, with labels as indices into `classes`. ConfigError if the split is empty."""
     rows = [index for index, split in enumerate(features.splits) if split == name]
     if not rows:
         raise ConfigError(f"--features: the {name} split must hold at least one video, is empty")

@@ -1,7 +1,9 @@
-"""GPU memory of a training: its size, and the placement that fits into the training's share of a GPU.
+"""GPU memory that one training needs, and the settings that make the training fit into its share of a GPU.
 
-Bytes of weights are exact. Bytes of activations are an estimate from the layers' shapes, because cuDNN does not
-publish what it keeps for the backward pass. `benchmarks/gpu/train_members.py` compares it with the measured peak.
+These settings are called a placement: features in the GPU's or the host's memory, and batches in one or several parts.
+
+Bytes of weights are exact. Bytes of activations are an estimate from the layers' shapes, because cuDNN does not publish
+what it keeps for the backward pass. `benchmarks/gpu/train_members.py` compares the estimate with the measured peak.
 """
 
 from __future__ import annotations
@@ -24,20 +26,23 @@ FLOAT, HALF = 4, 2
 """Bytes per value in float32 or TF32, and in bfloat16 or float16."""
 
 WEIGHT_COPIES = 4
-"""Values per weight: the weight, its gradient, and the two moments of AdamW."""
+"""Numbers in memory for each weight: the weight, its gradient, and the two moments of AdamW."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Placement:
-    """How a training uses the memory of its device."""
+    """How a training uses the memory of its device: where the features are, and in how many parts a batch is
+    computed."""
 
     features_on_device: bool = True
-    """whether all features are in GPU memory; otherwise each batch is gathered in pinned memory of the host"""
+    """whether all features are in GPU memory; otherwise those of each batch are gathered in pinned memory of the
+    host"""
     parts_per_batch: int = 1
-    """number of forward and backward passes that share one optimizer step"""
+    """number of parts of a batch; each has its own forward and backward pass, and all share one optimizer step"""
 
     def smaller(self, batch_size: int) -> Placement | None:
-        """The next placement that takes less memory; None if there is none."""
+        """The next placement to try, which takes less memory and is slower: first with features in the host's memory,
+        then with twice as many parts per batch. None if a batch of `batch_size` videos cannot be divided further."""
         if self.features_on_device:
             return replace(self, features_on_device=False)
         if self.parts_per_batch >= batch_size:
@@ -46,7 +51,7 @@ class Placement:
 
     @property
     def text(self) -> str:
-        """The placement in words, for messages."""
+        """The placement in words, for messages, for example "features on the GPU"."""
         features = "features on the GPU" if self.features_on_device else "features in the host's memory"
         return features + (f", batches in {self.parts_per_batch} parts" if self.parts_per_batch > 1 else "")
 
@@ -57,25 +62,25 @@ WHOLE = Placement()
 
 @dataclass(frozen=True, kw_only=True)
 class MemberMemory:
-    """GPU memory of one training, in bytes, without the CUDA context."""
+    """GPU memory, in bytes, that the training of one member (model of the ensemble) needs, without the CUDA context."""
 
     weights_bytes: int
-    """weights, gradients, moments, averaged weights, and the copies that a step makes of weights"""
+    """weights, gradients, moments, averaged weights, and the copies of weights that a training step makes"""
     activations_bytes: int
-    """activations of a whole batch, including its features"""
+    """activations that a training step keeps for a whole batch, including the batch's features"""
     features_bytes: int
     """features of all train and val videos; counted only if they are on the GPU"""
 
     def needed_bytes(self, placement: Placement) -> int:
-        """Memory that the training takes with this placement."""
+        """Bytes of GPU memory that the training takes with a placement (where features are, and parts per batch)."""
         features_bytes = self.features_bytes if placement.features_on_device else 0
         return self.weights_bytes + -(-self.activations_bytes // placement.parts_per_batch) + features_bytes
 
     def placement(self, share_bytes: int, batch_size: int) -> Placement | None:
-        """The fastest placement that fits into `share_bytes`; None if none fits.
+        """The fastest placement (where features are, and parts per batch) that fits into `share_bytes`, or None.
 
-        Whole batches have priority over features on the GPU, because an LSTM takes nearly as long for a part of a
-        batch as for a whole one.
+        Whole batches have priority over features on the GPU, because an LSTM takes nearly as long for a part of a batch
+        as for a whole one.
         """
         for features_on_device in (True, False):
             whole = Placement(features_on_device=features_on_device)
@@ -86,7 +91,7 @@ class MemberMemory:
 
 
 def member_memory(config: FitConfig, data: TrainingData) -> MemberMemory:
-    """The memory of one training on the given data."""
+    """GPU memory that one training with these settings needs on the given data."""
     num_frames = max(*data.train.lengths, *data.val.lengths)
     with torch.device("meta"):
         model = TemporalClassifier(data.feature_dim, len(data.classes), config)
@@ -98,17 +103,17 @@ def member_memory(config: FitConfig, data: TrainingData) -> MemberMemory:
 
 
 def weights_bytes(num_weights: int, num_in_lstm: int, config: FitConfig) -> int:
-    """Bytes of a model and its optimizer, including the copies that a step makes.
+    """Bytes of a model and its optimizer, including the copies of weights that a training step makes.
 
-    These are autocast's copies in half precision of the weights outside the LSTM, and cuDNN's buffer for the gradients
-    of the LSTM's weights.
+    These copies are autocast's half-precision copies of the weights outside the LSTM, and cuDNN's buffer for the
+    gradients of the LSTM's weights.
     """
     copies = WEIGHT_COPIES + bool(config.averaged_epochs)
     return FLOAT * copies * num_weights + HALF * (num_weights - num_in_lstm) + FLOAT * num_in_lstm
 
 
 def activations_bytes(config: FitConfig, feature_dim: int, num_frames: int) -> int:
-    """Estimated bytes that a training step keeps for one whole batch of videos with `num_frames` frames."""
+    """Estimated bytes that a training step keeps for one whole batch of videos with `num_frames` frames each."""
     num_drawn = max(1, round(num_frames * max(config.multi_scale)))
     num_used = min(num_drawn, config.num_frames) if config.num_frames is not None else num_drawn
     hidden, wide = config.hidden_dim, 2 * config.hidden_dim
@@ -126,14 +131,14 @@ def activations_bytes(config: FitConfig, feature_dim: int, num_frames: int) -> i
 
 
 def share_bytes(share: float, gpu_bytes: int) -> int:
-    """Bytes that a process with `share` of a GPU may allocate besides its CUDA context."""
+    """Bytes of GPU memory that a process with the fraction `share` of a GPU may allocate, besides its CUDA context."""
     return int(device.memory_fraction(share, gpu_bytes) * gpu_bytes)
 
 
 def place(flag: str, share: float, gpu_bytes: int, memory: MemberMemory, batch_size: int) -> Placement:
-    """The placement of a training in its share of a GPU.
+    """The fastest placement (where features are, and parts per batch) for a training in the fraction `share` of a GPU.
 
-    Raises ConfigError, with the smallest sufficient share, if no placement fits.
+    Raises ConfigError, which names `flag` and the smallest sufficient share, if no placement fits.
     """
     placement = memory.placement(share_bytes(share, gpu_bytes), batch_size)
     if placement is None:
@@ -153,7 +158,7 @@ def place(flag: str, share: float, gpu_bytes: int, memory: MemberMemory, batch_s
 
 
 def described(flag: str, share: float, gpu_bytes: int, memory: MemberMemory, placement: Placement) -> str:
-    """A line about the memory that a training takes of its share."""
+    """A line for the log: how much of its share of the GPU's memory a training takes, and with which placement."""
     needed_bytes = memory.needed_bytes(placement)
     text = (
         f"GPU memory per training: about {(needed_bytes + device.CONTEXT_BYTES) / 1e9:.2f} GB of "
@@ -169,7 +174,8 @@ def described(flag: str, share: float, gpu_bytes: int, memory: MemberMemory, pla
 def placement_on(
     torch_device: torch.device, flag: str, share: float, config: FitConfig, data: TrainingData
 ) -> Placement:
-    """The placement of a training in its share of a GPU; WHOLE on the CPU. ConfigError if no placement fits."""
+    """The placement (where features are, and parts per batch) with which a training fits into its share of a GPU; WHOLE
+    on the CPU. ConfigError if none fits."""
     gpu_bytes = torch_gpu.memory_bytes(torch_device)
     if gpu_bytes is None:
         return WHOLE
@@ -179,9 +185,10 @@ def placement_on(
 def within_memory(
     placement: Placement, batch_size: int, train: Callable[[Placement], Result], say: Callable[[str], None]
 ) -> Result:
-    """Result of `train(placement)`, repeated with the next smaller placement while the GPU runs out of memory.
+    """Result of `train(placement)`, called again with a smaller placement each time that the GPU runs out of memory.
 
-    Each repetition is reported to `say`. Raises torch.OutOfMemoryError if the smallest placement does not fit.
+    A placement says where features are and in how many parts a batch is computed. Each repetition is reported to `say`.
+    Raises torch.OutOfMemoryError if the smallest placement does not fit.
     """
     while True:
         try:

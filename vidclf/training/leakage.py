@@ -1,8 +1,8 @@
-"""Near-duplicate videos: finding them, listing those in different splits, and splits that keep them together.
+"""Near-duplicate videos: how they are found, which of them are in different splits, and splits that keep them together.
 
 A model that was trained on one copy of a video knows the other copy. If the copies are in different splits, the scores
-are too high. Copies, trims and crops of a clip are found by their features. Clips that only share a source mostly look
-different, so sources are kept together by `group`.
+are too high. Copies, trims and crops of a clip are found by their features. Clips that only share a source (the
+recording that they were cut from) mostly look different, so sources are kept together by their names in `group`.
 
 All pairs of videos are compared, so the time grows with the square of their number.
 
@@ -31,37 +31,39 @@ from vidclf.features.feature_set import FeatureSet
 from vidclf.schema import LEAKAGE, SPLIT_TABLE, VIDEO_ID
 
 LEAKAGE_FILE = "leakage.parquet"
-"""Near duplicates in different splits: `schema.LEAKAGE`."""
+"""File with the pairs of near duplicates in different splits; its columns are `schema.LEAKAGE`."""
 
 SPLITS_FILE = "splits.parquet"
-"""The splits that training uses: `schema.SPLIT_TABLE`."""
+"""File with the splits that training uses; its columns are `schema.SPLIT_TABLE`."""
 
 TILE = 2048
-"""Rows and columns of the cosine matrix that are in memory at a time (16 MB)."""
+"""Number of rows, and of columns, of the cosine matrix that are in memory at a time (16 MB)."""
 
 MAX_PAIRS_IN_MEMORY = 1_000_000
-"""Links between videos that are collected before they are reduced to clusters. Also the largest number of pairs in
-`leakage.parquet`, nearest first."""
+"""Number of pairs of near duplicates that are collected before they are reduced to clusters. Also the largest number of
+pairs in `leakage.parquet`, which lists the nearest first."""
 
 Pairs = tuple[npt.NDArray[np.int64], npt.NDArray[np.int64], npt.NDArray[np.float32]]
-"""Index of the first and of the second video of each pair (first < second), and their cosine."""
+"""Pairs of videos: index of the first and of the second video of each pair (first < second), and their cosine
+similarity."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class SplitAssignment:
-    """A feature set with the splits that training uses, and the near duplicates between them."""
+    """The features of all videos with the splits that training uses, and the near-duplicate videos in different
+    splits."""
 
     features: FeatureSet
     clusters: list[int | None]
-    """number of each video's cluster of near duplicates; None for a video without any"""
+    """number of each video's cluster of near duplicates; None for a video without near duplicates"""
     leaks: pa.Table
-    """`schema.LEAKAGE`"""
+    """pairs of near duplicates in different splits; columns as in `schema.LEAKAGE`"""
     num_leaks: int
-    """number of pairs, including pairs that `leaks` has no room for"""
+    """number of such pairs, including pairs that `leaks` has no room for"""
 
     @property
     def summary(self) -> str:
-        """A line for the log of the job."""
+        """A line for the job's log: how many pairs of near duplicates are in different splits."""
         if not self.num_leaks:
             return "leakage: no near duplicates are in different splits"
         return (
@@ -70,7 +72,7 @@ class SplitAssignment:
         )
 
     def publish(self, directory: str) -> None:
-        """Write `splits.parquet` and `leakage.parquet`; the latter even if it has no row."""
+        """Write `splits.parquet` and `leakage.parquet` to a directory; the latter even if there are no pairs."""
         features = self.features
         table = pa.table(
             {
@@ -87,10 +89,11 @@ class SplitAssignment:
 
 
 def assign_splits(features: FeatureSet, config: TrainConfig) -> SplitAssignment:
-    """The splits of the manifest, or new ones if `config.split` gives fractions.
+    """The videos with the splits that training uses, and the near-duplicate videos in different splits.
 
-    New splits keep sources and clusters of near duplicates together. Their `groups` are joined sources, each named
-    after its first source.
+    The splits are those of the manifest, or new ones if `config.split` gives fractions. New splits keep sources (videos
+    cut from one recording) and clusters of near duplicates together. Sources that share a cluster are joined into one
+    group, named after its alphabetically first source.
 
     Raises ConfigError if new splits are to be assigned and videos have no label, or a class has too few sources.
     """
@@ -121,10 +124,10 @@ def assign_splits(features: FeatureSet, config: TrainConfig) -> SplitAssignment:
 
 
 def unit_means(features: Sequence[npt.NDArray[np.float16]]) -> npt.NDArray[np.float32]:
-    """The mean feature of each video [N, D], centred by the mean of all videos and scaled to length 1.
+    """The mean of each video's frame features as an array [N, D], minus the mean of all videos, scaled to length 1.
 
-    Without centring, the part that all videos share dominates; with some backbones all videos would then be near each
-    other. A video that equals the mean of all stays 0 and is near no other.
+    Without the subtraction, the part that all videos share dominates; with some backbones all videos would then be near
+    each other. A video that equals the mean of all stays 0 and is near no other.
     """
     means_ND: npt.NDArray[np.float32] = np.stack([video_TD.mean(axis=0, dtype=np.float32) for video_TD in features])
     means_ND -= means_ND.mean(axis=0)
@@ -134,7 +137,8 @@ def unit_means(features: Sequence[npt.NDArray[np.float16]]) -> npt.NDArray[np.fl
 
 
 def near_pairs(unit_ND: npt.NDArray[np.float32], cosine: float, tile: int) -> Iterator[Pairs]:
-    """Pairs of rows with at least this cosine. The matrix of all cosines is computed tile by tile."""
+    """Pairs of rows (videos) whose cosine similarity is at least `cosine`. The matrix of all cosines is computed in
+    squares of `tile` rows and columns."""
     for row in range(0, len(unit_ND), tile):
         for column in range(row, len(unit_ND), tile):
             cosines = unit_ND[row : row + tile] @ unit_ND[column : column + tile].T
@@ -144,7 +148,7 @@ def near_pairs(unit_ND: npt.NDArray[np.float32], cosine: float, tile: int) -> It
 
 
 def join_groups(groups: Sequence[str], clusters: Sequence[int | None]) -> list[str]:
-    """The group of each video after groups that share a cluster are joined.
+    """The group name of each video after groups that share a cluster of near duplicates are joined.
 
     A joined group has the name of its alphabetically first group.
     """
@@ -164,15 +168,19 @@ def join_groups(groups: Sequence[str], clusters: Sequence[int | None]) -> list[s
 
 @dataclass(frozen=True, kw_only=True)
 class _Scan:
-    """Clusters of near duplicates, and the pairs of them in different splits."""
+    """Result of the comparison of all videos: clusters of near duplicates, and pairs of near duplicates in different
+    splits."""
 
     clusters: list[int | None]
+    """number of each video's cluster; None for a video without near duplicates"""
     leaks: pa.Table
+    """pairs in different splits; columns as in `schema.LEAKAGE`"""
     num_leaks: int
+    """number of such pairs, including pairs that `leaks` has no room for"""
 
 
 def _scan(unit_ND: npt.NDArray[np.float32], features: FeatureSet, cosine: float) -> _Scan:
-    """Clusters of near duplicates and pairs in different splits, from one pass over all pairs of videos.
+    """Clusters of near-duplicate videos, and near duplicates in different splits, from a comparison of all pairs.
 
     Files with identical content are near duplicates whatever their cosine, because random sampling may have drawn
     different frames from two copies.
@@ -203,7 +211,8 @@ def _scan(unit_ND: npt.NDArray[np.float32], features: FeatureSet, cosine: float)
 
 
 def _with_same_content(unit_ND: npt.NDArray[np.float32], digests: Sequence[str], cosine: float) -> Iterator[Pairs]:
-    """Near pairs, and pairs of identical content whose features are not near."""
+    """Pairs of near duplicates: first the pairs whose features have at least this cosine, then pairs of files with
+    identical content (equal `digests`) whose features are less similar."""
     yield from near_pairs(unit_ND, cosine, TILE)
     copies: dict[str, list[int]] = defaultdict(list)
     for index, digest in enumerate(digests):
@@ -218,20 +227,22 @@ def _with_same_content(unit_ND: npt.NDArray[np.float32], digests: Sequence[str],
 
 
 def _columns(links: list[tuple[int, int]]) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
-    """First and second members of the links, as arrays."""
+    """The pairs in `links` as two arrays: all first elements, and all second elements."""
     array = np.array(links, dtype=np.int64).reshape(-1, 2)
     return array[:, 0], array[:, 1]
 
 
 def _components(first: npt.NDArray[np.int64], second: npt.NDArray[np.int64], num_nodes: int) -> npt.NDArray[np.int32]:
-    """The number of each node's connected component, counted from 0 in the order of the components' first nodes."""
+    """The number of each node's connected component in the graph with edges `first[i]`–`second[i]`, counted from 0 in
+    the order of the components' first nodes."""
     graph = coo_array((np.ones(len(first), np.int8), (first, second)), shape=(num_nodes, num_nodes))
     components: npt.NDArray[np.int32] = connected_components(graph, directed=False)[1]
     return components
 
 
 def _joined(clusters: npt.NDArray[np.int64], links: list[Pairs]) -> npt.NDArray[np.int64]:
-    """The cluster of each video after clusters that `links` connect are joined, as the index of its first video."""
+    """The cluster of each video after clusters that are connected by pairs in `links` have been joined. A cluster is
+    named by the index of its first video."""
     first = np.concatenate([clusters, *[pairs[0] for pairs in links]])
     second = np.concatenate([np.arange(len(clusters)), *[pairs[1] for pairs in links]])
     components = _components(first, second, len(clusters))
@@ -240,14 +251,16 @@ def _joined(clusters: npt.NDArray[np.int64], links: list[Pairs]) -> npt.NDArray[
 
 
 def _numbered(clusters: npt.NDArray[np.int64]) -> list[int | None]:
-    """The cluster number of each video, from 0, counting clusters of several videos only; None for the others."""
+    """Clusters numbered from 0 for the output file: each video's cluster number, or None for a video that is alone in
+    its cluster."""
     _, cluster_of, sizes = np.unique(clusters, return_inverse=True, return_counts=True)
     number = np.cumsum(sizes > 1) - 1
     return [int(number[cluster]) if sizes[cluster] > 1 else None for cluster in cluster_of]
 
 
 def _nearest(pairs: list[Pairs]) -> Pairs:
-    """The MAX_PAIRS_IN_MEMORY nearest pairs, nearest first; equally near pairs are in the order of their videos."""
+    """The MAX_PAIRS_IN_MEMORY most similar pairs, the most similar first; equally similar pairs are sorted by the
+    indices of their videos."""
     empty = (np.empty(0, np.int64), np.empty(0, np.int64), np.empty(0, np.float32))
     first, second, cosines = (np.concatenate(column) for column in zip(empty, *pairs, strict=True))
     order = np.lexsort((second, first, -cosines))[:MAX_PAIRS_IN_MEMORY]
@@ -261,7 +274,8 @@ def _leak_table(
     cosines: npt.NDArray[np.float32],
     same_content: npt.NDArray[np.bool_],
 ) -> pa.Table:
-    """The rows of `leakage.parquet` for pairs of videos."""
+    """The content of `leakage.parquet` as a table: a row for each pair of near duplicates in different splits, with
+    both videos, their cosine and whether their files are identical."""
     columns = {
         f"{prefix}{name}": pa.array(values, pa.string()).take(pa.array(indices))
         for prefix, indices in (("", first), ("other_", second))

@@ -1,4 +1,4 @@
-"""The learning rate schedule: linear warm-up, then cosine cycles with warm restarts."""
+"""The learning rate in each epoch: a linear warm-up, then cosine cycles with warm restarts."""
 
 from __future__ import annotations
 
@@ -8,10 +8,10 @@ from vidclf.config import FitConfig
 
 
 def learning_rate(epoch: int, config: FitConfig) -> float:
-    """The learning rate of an epoch, counted from 1.
+    """The learning rate in an epoch, where `epoch` counts from 1.
 
-    A linear warm-up over `config.warmup_epochs` (Goyal et al. 2017, arXiv:1706.02677) is followed by cosine cycles
-    from `config.lr` to 0 (Loshchilov & Hutter 2017, arXiv:1608.03983). The first cycle takes
+    It rises linearly over `config.warmup_epochs` (Goyal et al. 2017, arXiv:1706.02677). Then it falls from `config.lr`
+    to 0 along a cosine, again and again (Loshchilov & Hutter 2017, arXiv:1608.03983). The first such cycle takes
     `config.warm_restart_epochs`, and each later one twice as many epochs as the one before.
     """
     if epoch <= config.warmup_epochs:

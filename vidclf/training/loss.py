@@ -12,11 +12,11 @@ from torch import Tensor
 def focal_loss(
     logits_BC: Tensor, labels_B: Tensor, *, gamma: float, smoothing: float, class_weights_C: Tensor | None = None
 ) -> Tensor:
-    """Mean focal loss over the batch (Lin et al. 2017, arXiv:1708.02002), a scalar.
+    """Mean focal loss over the batch (Lin et al. 2017, arXiv:1708.02002), a scalar tensor.
 
     The target distribution is the one-hot label, with `smoothing` of its mass spread over all classes. Each class's
-    cross-entropy term is scaled by (1 - p)^gamma and by its class weight. With gamma 0, smoothing 0 and no weights
-    this is the mean cross-entropy.
+    cross-entropy term is scaled by (1 - p)^gamma, where p is the class's predicted probability, and by its class
+    weight. With gamma 0, smoothing 0 and no weights this is the mean cross-entropy.
     """
     num_classes = logits_BC.shape[1]
     log_p_BC = logits_BC.log_softmax(dim=1)
@@ -29,10 +29,10 @@ def focal_loss(
 
 
 def inverse_frequency(labels: Sequence[int], num_classes: int) -> Tensor:
-    """Class weights [C] float32: number of videos / (number of classes × videos of the class).
+    """Class weights, a float32 tensor [C]: number of videos / (number of classes × videos of the class).
 
     They are 1 if all classes are equally frequent (King & Zeng 2001; scikit-learn calls them "balanced"). Every class
-    must occur.
+    must occur in `labels`.
     """
     count = Counter(labels)
     return torch.tensor([len(labels) / (num_classes * count[index]) for index in range(num_classes)])

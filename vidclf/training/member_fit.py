@@ -1,9 +1,10 @@
-"""Training of one member: the recipe, early stopping, and new starts after a collapse. Knows no Ray.
+"""Training of one member (model of an ensemble), with early stopping and new starts after a collapse, without Ray.
 
-An epoch depends only on the weights, the optimizer and the numbers (seed, attempt, epoch). A member that continues
-from its checkpoint therefore takes exactly the steps that it would have taken without the interruption.
+A collapse is a training that has settled on a constant answer. An epoch depends only on the weights, the optimizer and
+the numbers (seed, attempt, epoch). A member that continues from its checkpoint therefore takes exactly the steps that
+it would have taken without the interruption.
 
-Shape suffixes: B videos, L frames drawn, D features, C classes.
+Shape suffixes: B videos, L frames drawn for a training step, D features, C classes.
 """
 
 from __future__ import annotations
@@ -35,18 +36,19 @@ SEED_STRIDE = 1_000_003
 
 @dataclass(frozen=True, kw_only=True)
 class FittedMember:
-    """A trained member: its best weights and all its epochs."""
+    """A trained member (model of the ensemble): its weights after its best epoch, and the figures of all its epochs."""
 
     state: dict[str, Tensor]
     """weights of the best epoch, on the CPU"""
     best: Epoch
     history: list[Epoch]
-    """every epoch of every attempt"""
+    """figures of every epoch, including those of attempts before a new start"""
     num_attempts: int
+    """1, and 1 more for each new start from other random weights"""
 
 
 class MemberFit:
-    """A member in training: call `run_epoch` until `is_done`, then `result`."""
+    """The training of one member (model of the ensemble): call `run_epoch` until `is_done` is true, then `result`."""
 
     def __init__(
         self,
@@ -74,7 +76,7 @@ class MemberFit:
         self._begin()
 
     def _begin(self) -> None:
-        """Draw new weights and make a new optimizer for the current attempt."""
+        """Draw new random weights and make a new optimizer for an attempt: the first, or a new one after a collapse."""
         torch.manual_seed(self._seed_of(0))
         self._model = TemporalClassifier(self._feature_dim, len(self._classes), self._config)
         if self._config.initialization == "orthogonal":
@@ -89,26 +91,30 @@ class MemberFit:
         )
 
     def _seed_of(self, epoch: int) -> int:
+        """The random seed for an epoch of the present attempt; epoch 0 is the drawing of its first weights."""
         return self._seed + SEED_STRIDE * (epoch + SEED_STRIDE * (self._state.attempt - 1))
 
     @property
     def is_done(self) -> bool:
-        """Whether the last attempt has used up its epochs or its patience."""
+        """Whether training has ended: the last attempt has run `epochs` epochs, or `patience` epochs without a better
+        one."""
         best, number = self._state.attempt_best, self._state.number
         return number >= self._config.epochs or (best is not None and number - best.number >= self._config.patience)
 
     @property
     def history(self) -> Sequence[Epoch]:
+        """The figures of every epoch so far, including those of attempts before a new start."""
         return self._state.history
 
     @property
     def best(self) -> Epoch:
-        """The epoch whose weights `result` returns. At least one epoch must have run."""
+        """The best epoch so far, whose weights `result` returns. At least one epoch must have run."""
         assert self._state.best is not None, "at least one epoch was run"
         return self._state.best
 
     def run_epoch(self) -> Epoch:
-        """Train and validate once. If the epoch shows a collapse, the next one starts from new weights."""
+        """Train for one epoch, then validate; returns the figures of the epoch. If they show a collapse (a constant
+        answer), the next epoch starts from new random weights."""
         state, started = self._state, time.perf_counter()
         state.number += 1
         torch.manual_seed(self._seed_of(state.number))
@@ -139,7 +145,8 @@ class MemberFit:
         return epoch
 
     def _record(self, epoch: Epoch) -> None:
-        """Add an epoch to the state; after a collapse, begin the next attempt."""
+        """Add an epoch to the history and keep its weights if they are the best; after a collapse (a constant answer),
+        begin the next attempt from new weights."""
         state, config = self._state, self._config
         state.history.append(epoch)
         if state.attempt_best is None or score(epoch, config) > score(state.attempt_best, config):
@@ -151,14 +158,14 @@ class MemberFit:
             self._begin()
 
     def result(self) -> FittedMember:
-        """The member with the weights of its best epoch. At least one epoch must have run."""
+        """The trained member with the weights of its best epoch. At least one epoch must have run."""
         state = self._state
         return FittedMember(
             state=state.best_state, best=self.best, history=list(state.history), num_attempts=state.attempt
         )
 
     def snapshot(self) -> Snapshot:
-        """Everything that the next epoch depends on, for `write_snapshot`: tensors and plain values only.
+        """Everything that the next epoch depends on, as tensors and plain values by name, for `write_snapshot`.
 
         Tensors are copied to the CPU, so that the member can continue to train while they are written.
         """
@@ -172,13 +179,14 @@ class MemberFit:
         }
 
     def checkpoint(self) -> bytes:
-        """`snapshot` as bytes, for `restore`."""
+        """The present state of the training as bytes, from which `restore` continues."""
         stream = io.BytesIO()
         write_snapshot(self.snapshot(), stream)
         return stream.getvalue()
 
     def restore(self, checkpoint: bytes) -> None:
-        """Continue from a checkpoint. It must come from a member with the same data and model sizes."""
+        """Continue the training from the bytes that `checkpoint` returned. They must come from a training with the same
+        data and model sizes."""
         snapshot: Snapshot = torch.load(io.BytesIO(checkpoint), map_location="cpu", weights_only=True)
         self._state = MemberState.of(snapshot)
         self._begin()
@@ -192,7 +200,8 @@ class MemberFit:
             group["weight_decay"] = self._config.weight_decay
 
     def _train_epoch(self, generator: torch.Generator) -> tuple[float, Tensor]:
-        """Train on one pass of class-balanced draws. Returns the mean loss and the confusion matrix [C, C]."""
+        """Train on one epoch of random draws in which all classes are equally likely. Returns the mean loss and the
+        confusion matrix [C, C] (rows are labels, columns are answers)."""
         config, num_classes = self._config, len(self._classes)
         self._model.train()
         order_B = class_balanced_order(self._train_labels, generator)
@@ -215,9 +224,9 @@ class MemberFit:
         return float(total) / len(order_B), confusion.reshape(num_classes, num_classes).cpu()
 
     def _gradients(self, indices_B: Tensor, plan: FramePlan, share: float) -> tuple[Tensor, Tensor]:
-        """Add the gradients of the videos `indices_B`, which are a share `share` of a batch.
+        """Add the gradients of the videos `indices_B`, which are the fraction `share` of a batch, to the model.
 
-        Returns their mean loss, and per video an index [B] into the flat confusion matrix.
+        Returns the mean loss of these videos, and per video an index [B] into the flattened confusion matrix.
         """
         features_BLD, lengths_B = self._train.at(indices_B, plan)
         if self._noise:
@@ -230,6 +239,7 @@ class MemberFit:
         return loss.detach(), labels_B * len(self._classes) + logits_BC.detach().argmax(dim=1)
 
     def _loss(self, logits_BC: Tensor, labels_B: Tensor, weights_C: Tensor | None) -> Tensor:
+        """The focal loss with the settings of this training, a scalar tensor."""
         return focal_loss(
             logits_BC,
             labels_B,
@@ -246,7 +256,8 @@ def fit_member(
     device: torch.device,
     on_epoch: Callable[[Epoch], None] = lambda epoch: None,
 ) -> FittedMember:
-    """Train one member from `seed` until its epochs or its patience are used up."""
+    """Train one member (model of the ensemble) with random seed `seed`, until its epochs or its patience are used up.
+    `on_epoch` is called after each epoch."""
     fit = MemberFit(data, config, seed, device)
     while not fit.is_done:
         on_epoch(fit.run_epoch())
@@ -254,23 +265,21 @@ def fit_member(
 
 
 def score(epoch: Epoch, config: FitConfig) -> tuple[float, float]:
-    """Sort key of epochs; the best epoch has the greatest one.
+    """Sort key by which two epochs are compared; the best epoch has the greatest key.
 
-    The selected validation score (`config.selection`) comes first, then a low validation loss.
+    The validation score named by `config.selection` comes first, then a low validation loss.
     """
     return (epoch.val_macro_f1 if config.selection == "macro_f1" else epoch.val_accuracy), -epoch.val_loss
 
 
 def has_collapsed(epoch: Epoch) -> bool:
-    """Whether some class is recognised in less than half as many training draws as guessing would recognise.
-
-    This is the mark of a member that has settled on a constant answer.
-    """
+    """Whether the member has settled on a constant answer (a collapse): some class is recognised in less than half as
+    many training draws as by guessing."""
     return min(epoch.train_recall) < 0.5 / len(epoch.train_recall)
 
 
 def predict(model: TemporalClassifier, batches: Batches, batch_size: int, device: torch.device) -> Tensor:
-    """Logits [B, C] float32 of all sequences in their order, on the CPU."""
+    """Logits of all videos in `batches`, in their order: a float32 tensor [B, C] on the CPU."""
     model.eval()
     logits = []
     with torch.inference_mode(), autocast(device):
@@ -280,20 +289,21 @@ def predict(model: TemporalClassifier, batches: Batches, batch_size: int, device
 
 
 def autocast(device: torch.device) -> torch.autocast:
-    """Autocast to bfloat16 on a GPU, which halves the memory of activations; full precision on the CPU.
+    """Context in which a model computes: bfloat16 on a GPU, full precision on the CPU.
 
-    `TemporalClassifier` exempts its LSTM from autocast.
+    bfloat16 halves the memory of activations. `TemporalClassifier` exempts its LSTM from it.
     """
     return torch.autocast(device.type, dtype=torch.bfloat16, enabled=device.type == "cuda")
 
 
 def write_snapshot(snapshot: Snapshot, stream: IO[bytes]) -> None:
-    """Write a snapshot in the format that `MemberFit.restore` reads."""
+    """Write the state of a training, as returned by `MemberFit.snapshot`, in the format that `MemberFit.restore`
+    reads."""
     torch.save(snapshot, stream)
 
 
 def _on_cpu(value: Any) -> Any:
-    """A copy of nested containers, with their tensors on the CPU."""
+    """A copy of nested dictionaries and lists, with the tensors in them copied to the CPU."""
     if isinstance(value, Tensor):
         return value.detach().to("cpu", copy=True)
     if isinstance(value, dict):

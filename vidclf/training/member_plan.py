@@ -1,4 +1,4 @@
-"""The features and the recipe of each member of an ensemble."""
+"""The features that each member (model of an ensemble) is trained on, and a digest of what decides its weights."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ from vidclf.training.dataset import TrainingData
 
 @dataclass(frozen=True, kw_only=True)
 class MemberPlan:
-    """The features and the recipe that a member is trained with."""
+    """The features and the settings that one member (model of the ensemble) is trained with."""
 
     space: int
-    """index of its features in `--features`"""
+    """position of its features in `--features`, from 0"""
     backbone: str
     recipe: str
-    """digest of everything except its index that decides its weights"""
+    """digest of settings and data, which together with the member's index decide its weights"""
 
 
 def plan_members(
@@ -31,7 +31,7 @@ def plan_members(
     data: Sequence[TrainingData],
     imported: ReferenceEnsemble | None,
 ) -> list[MemberPlan]:
-    """Features and recipe per member.
+    """The features and the digest of the settings for each member (model of the ensemble).
 
     Raises ConfigError unless `--member-backbones` names exactly the backbones of `--features`.
     """
@@ -54,7 +54,7 @@ def plan_members(
 
 
 def data_digest(features: Sequence[FeatureSet]) -> str:
-    """SHA-256 of the training data: the feature keys, and each video's id, label and split."""
+    """SHA-256 of the training data: of the key of each feature set, and of each video's id, label and split."""
     first = features[0]
     rows = [
         *(feature_set.spec.key for feature_set in features),

@@ -1,4 +1,4 @@
-"""The epochs of a member in training, and the part of its checkpoints that is not weights or optimizer."""
+"""The progress of a member (model of an ensemble) in training: its epochs so far, as kept in its checkpoints."""
 
 from __future__ import annotations
 
@@ -8,51 +8,52 @@ from typing import Any
 from torch import Tensor
 
 Snapshot = dict[str, Any]
-"""State of a member in training, as returned by `MemberFit.snapshot`: tensors on the CPU and plain values."""
+"""State of a training, as returned by `MemberFit.snapshot`: tensors on the CPU and plain values, by name."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Epoch:
-    """Figures of one pass over the train split, and of the validation that follows it."""
+    """Figures of one training epoch and of the validation after it."""
 
     attempt: int
-    """1, and 1 more after each collapse"""
+    """1 at first, and 1 more after each new start from other random weights"""
     number: int
-    """counted from 1 in each attempt"""
+    """number of the epoch, counted from 1 in each attempt"""
     lr: float
     train_loss: float
     train_accuracy: float
-    """accuracy on the augmented draws, while the weights change"""
+    """accuracy on the augmented training videos, measured while the weights change"""
     train_recall: list[float]
-    """recall per class on the same draws"""
+    """recall per class on the same videos"""
     val_loss: float
-    """loss of the averaged weights; all scores below are scores of the averaged weights too"""
+    """validation loss of the averaged weights; the scores below are also those of the averaged weights"""
     val_accuracy: float
     val_macro_f1: float
     val_weighted_f1: float
     val_f1: list[float]
-    """per class"""
+    """F1 score per class"""
     duration_s: float
 
 
 @dataclass(kw_only=True)
 class MemberState:
-    """Progress of a member in training, beside its weights and its optimizer."""
+    """Progress of a training, beside its weights and its optimizer."""
 
     attempt: int = 1
+    """1 at first, and 1 more after each new start from other random weights"""
     number: int = 0
-    """of the last epoch of this attempt, counted from 1"""
+    """number of the last epoch, counted from 1 in each attempt"""
     history: list[Epoch] = field(default_factory=list)
-    """every epoch of every attempt"""
+    """figures of every epoch of every attempt"""
     best: Epoch | None = None
-    """of all attempts"""
+    """best epoch of all attempts"""
     attempt_best: Epoch | None = None
-    """of this attempt"""
+    """best epoch of the present attempt"""
     best_state: dict[str, Tensor] = field(default_factory=dict)
-    """weights of the best epoch, on the CPU; replaced by better ones, never written to"""
+    """weights of the best epoch, on the CPU; replaced as a whole when an epoch is better, never changed in place"""
 
     def snapshot(self) -> Snapshot:
-        """The fields as plain values, without a copy of the weights."""
+        """The progress as a dictionary of plain values for a checkpoint; weights in it are not copied."""
         values = {entry.name: getattr(self, entry.name) for entry in fields(self)}
         return {
             **values,
@@ -63,7 +64,8 @@ class MemberState:
 
     @classmethod
     def of(cls, snapshot: Snapshot) -> MemberState:
-        """Inverse of `snapshot`; other entries are left out."""
+        """The progress read back from a dictionary that `snapshot` returned; other entries of a checkpoint are
+        ignored."""
         values = {entry.name: snapshot[entry.name] for entry in fields(cls)}
         epochs = {name: Epoch(**values[name]) if values[name] else None for name in ("best", "attempt_best")}
         return cls(**{**values, "history": [Epoch(**epoch) for epoch in values["history"]], **epochs})

@@ -1,6 +1,7 @@
-"""Probabilities of an ensemble's members for given videos, on the CPU or on a share of a GPU.
+"""Probabilities that the members (models) of an ensemble give to videos, on the CPU or on a share of a GPU.
 
-Shape suffixes: B videos, T frames, D features, C classes, M members, V views, S backbones.
+Shape suffixes: B videos, T frames, D features, C classes, M members, V views (test-time variants of a video), S
+backbones.
 """
 
 from __future__ import annotations
@@ -19,19 +20,22 @@ from vidclf.ensemble.info import MembersInfo
 
 @dataclass(frozen=True, kw_only=True)
 class VoteRequest:
-    """Videos for the members to classify, and the views to classify them in."""
+    """Videos that the members classify, and the views (test-time variants of each video) in which they see them."""
 
     sequences_S: list[list[npt.NDArray[np.float16]]]
-    """per backbone, the features [T, D] of each video"""
+    """per backbone, a list with the features [T, D] of each video"""
     views: tuple[str, ...]
+    """names of the views"""
 
 
 RunVotes = Callable[[str, MembersInfo, Sequence[VoteRequest]], list[npt.NDArray[np.float32]]]
-"""Takes the members' directory, their description and requests; returns probabilities [V, M, B, C] per request."""
+"""Function that computes probabilities: takes the members' directory, their description and requests; returns an array
+[V, M, B, C] per request."""
 
 
 class Voting:
-    """Probabilities of all members, which run one after the other on the CPU or on a share of a GPU."""
+    """Function object that computes the probabilities of all members (models of the ensemble), one member after the
+    other, on the CPU or on the fraction `gpus` of a GPU."""
 
     def __init__(self, gpus: float) -> None:
         self._device = torch_gpu.take_share(gpus)
@@ -39,7 +43,7 @@ class Voting:
     def __call__(
         self, directory: str, info: MembersInfo, requests: Sequence[VoteRequest]
     ) -> list[npt.NDArray[np.float32]]:
-        """Probabilities [V, M, B, C] per request, as `RunVotes` requires."""
+        """Probabilities as one array [V views, M members, B videos, C classes] per request."""
         votes: list[list[torch.Tensor]] = [[] for _ in requests]
         for index, space in enumerate(info.spaces_M):
             # Only one member is in memory at a time: a share of a GPU has room for one.

@@ -1,4 +1,4 @@
-"""Training of one member in a Ray Train worker, from its last state on. [Ray Train]"""
+"""Training of one member (model of an ensemble) in a Ray Train worker, from its last saved state on. [Ray Train]"""
 
 from __future__ import annotations
 
@@ -25,38 +25,43 @@ from vidclf.training.state_writer import StateWriter
 from vidclf.training.tracking import Tracker
 
 STATE_DIR = "_state"
-"""Directory of unfinished members: weights, optimizer and history after one of their last epochs."""
+"""Directory with the saved states of unfinished members: weights, optimizer and history after one of their last
+epochs."""
 
 SHARE_FLAG = "--gpus-per-member"
+"""Flag that sets the share of a GPU, for messages."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class MemberLoop:
-    """Arguments of the worker function for one member."""
+    """Arguments of the worker function `train_member` for one member (model of the ensemble)."""
 
     index: int
     config: TrainConfig
     plan: MemberPlan
     data: list[Any]
-    """the object reference to its TrainingData, in a list so that Ray passes the reference and not the data"""
+    """the Ray object reference to the member's TrainingData, in a list so that Ray passes the reference and not the
+    data"""
     gpus: float
-    """reserved share of a GPU"""
+    """fraction of a GPU that is reserved for the worker"""
     tally: Any
-    """handle of the `tally.Tally` actor"""
+    """handle of the Ray actor `tally.Tally`, which gathers counts and messages of all workers"""
     guard: Guard
-    """raises if another job has taken over the output"""
+    """check before writing, which raises if another job has taken over the output directory"""
 
     def say(self, text: str) -> None:
-        """Print a line about this member in the job's log."""
+        """Print a line about this member in the log of the job, through the tally."""
         self.tally.say.remote(f"member {self.index}: {text}")
 
 
 def train_member(values: dict[str, MemberLoop]) -> None:
-    """The worker function of Ray Train: fit one member, publish its weights, then its marker.
+    """The worker function of Ray Train: train one member (model of the ensemble), and write its weights and marker
+    file.
 
-    The member's state is published from time to time. The next worker continues from there, whether Ray Train
-    restarts the member after a crash or the job is submitted again. If the GPU memory is too small, the function
-    returns without publishing the member. It does not raise, because Ray Train would only try again.
+    The marker file is written last. The state of the training is saved from time to time. The next worker continues
+    from there, whether Ray Train restarts the member after a crash or the job is submitted again. If the GPU memory is
+    too small, the function returns without writing the marker. It does not raise, because Ray Train would only try
+    again.
     """
     loop = values["loop"]
     config, index, tally = loop.config, loop.index, loop.tally
@@ -96,11 +101,13 @@ def train_member(values: dict[str, MemberLoop]) -> None:
 def _fit(
     loop: MemberLoop, data: TrainingData, device: torch.device, placement: Placement
 ) -> tuple[FittedMember, Placement]:
-    """The trained member and its placement; training continues from the last published state."""
+    """The trained member and its `placement` (how it used the GPU's memory). Training continues from the last saved
+    state, if there is one."""
     config, index, tally = loop.config, loop.index, loop.tally
     state = state_file(config.output, index, loop.plan.recipe)
 
     def publish(snapshot: Snapshot) -> None:
+        """Write the state of the training to its file."""
         storage.publish(state, partial(write_snapshot, snapshot))
 
     fit = MemberFit(data, config, config.seed + index, device, placement)
@@ -121,7 +128,8 @@ def _fit(
 
 
 def epoch_text(epoch: Epoch, best: Epoch, config: TrainConfig) -> str:
-    """A log line about an epoch. The time left is an upper bound, because early stopping may end the training."""
+    """A line for the log about an epoch. The time left in it is an upper bound, because early stopping may end the
+    training."""
     left_s = (config.epochs - epoch.number) * epoch.duration_s
     attempt = f" of attempt {epoch.attempt}" if epoch.attempt > 1 else ""
     return (
@@ -133,20 +141,23 @@ def epoch_text(epoch: Epoch, best: Epoch, config: TrainConfig) -> str:
 
 
 def marker(output: str, index: int) -> str:
-    """Location of a member's marker file, which is written last and holds its record and its history."""
+    """Location of the file that marks a member (model of the ensemble) as finished. It is written last and holds the
+    member's record and the figures of its epochs."""
     return storage.join(output, f"member_{index}.json")
 
 
 def publish_record(output: str, index: int, member: MemberRecord, history: list[dict[str, Any]]) -> None:
-    """Publish a member's marker with its record and its epochs."""
+    """Write the marker file of a finished member (model of the ensemble), with its record and the figures of its
+    epochs."""
     storage.publish_json(marker(output, index), {"member": member.as_json(), "history": history})
 
 
 def read_record(output: str, index: int) -> MemberRecord:
-    """The record of a published member, from its marker."""
+    """The record of a finished member (model of the ensemble), read from its marker file."""
     return MemberRecord.read(storage.read_json(marker(output, index))["member"])
 
 
 def state_file(output: str, index: int, recipe: str) -> str:
-    """Location of an unfinished member's state. The recipe is in its name, so that a changed recipe starts anew."""
+    """Location of the saved state of an unfinished member. The digest `recipe` of its settings is in the name, so that
+    a member with changed settings starts anew."""
     return storage.join(output, STATE_DIR, f"member_{index}-{recipe[:16]}.pt")

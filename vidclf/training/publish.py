@@ -29,10 +29,11 @@ def publish_ensemble(
     *,
     gpus: float,
 ) -> None:
-    """Calibrate the members whose markers are in `config.output`, and publish `ensemble.json`.
+    """Calibrate the trained members (models of the ensemble) in `config.output`, and write `ensemble.json`.
 
-    `features`, `weights` (where each backbone's weights were) and `first_looks` (may be empty) have one entry per
-    backbone. The members classify the validation split in this process, or in a worker with a share `gpus` of a GPU.
+    Each member must have its marker file. `features`, `weights` (where each backbone's weights were) and `first_looks`
+    (features of a few keyframes per video; may be empty) have one entry per backbone. The members classify the
+    validation split in this process, or in a worker with the fraction `gpus` of a GPU.
     """
     members = [read_record(config.output, index) for index in range(config.members)]
     model = ModelConfig(**{field.name: getattr(config, field.name) for field in fields(ModelConfig)})

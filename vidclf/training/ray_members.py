@@ -1,4 +1,4 @@
-"""Training of the members in parallel, one Ray Train run per member. [Ray Train]"""
+"""Training of the members (models of the ensemble) in parallel, one Ray Train run per member. [Ray Train]"""
 
 from __future__ import annotations
 
@@ -21,18 +21,20 @@ from vidclf.training.member_plan import MemberPlan
 from vidclf.training.member_worker import SHARE_FLAG, MemberLoop, marker, train_member
 
 RAY_TRAIN_DIR = "_ray_train"
+"""Directory in the output for Ray Train's own files."""
 
 MAX_FAILURES = 2
-"""Restarts of a member whose worker or node died; after these the job fails."""
+"""Number of times that a member is restarted whose worker or node died; after these the job fails."""
 
 
 def train_members(
     config: TrainConfig, data: list[TrainingData], members: list[MemberPlan], missing: list[int], gpus: float
 ) -> None:
-    """Train the members `missing` in parallel, each with a share `gpus` of a GPU, and wait for all of them.
+    """Train the members (models of the ensemble) with the indices `missing` in parallel, and wait for all of them.
 
-    `data` has one entry per backbone, `members` one per member. Raises RunStopped if a member does not fit into its
-    share of the GPU's memory, and the error of Ray Train if a member fails for good.
+    Each has the fraction `gpus` of a GPU. `data` has one entry per backbone, `members` one per member. Raises
+    RunStopped if a member does not fit into its share of the GPU's memory, and the error of Ray Train if a member fails
+    for good.
     """
     resources = ray_cluster.connect()
     if config.mlflow is not None:
@@ -46,6 +48,8 @@ def train_members(
     line = ProgressLine("epochs", total, f"epochs of {len(missing)} members")
 
     def run(index: int) -> None:
+        """Train one member in its own Ray Train run. RunStopped if the member does not fit into its share of the GPU's
+        memory."""
         loop = MemberLoop(
             index=index,
             config=config,
@@ -80,7 +84,8 @@ def train_members(
 
 
 def _progress(counts: dict[str, float]) -> tuple[int, str]:
-    """Number of epochs done and a text with each member's macro F1, from the tally's counts."""
+    """Number of epochs done by all members and a text with each member's macro F1, for the progress line. `counts` are
+    the figures that the workers have reported, by name."""
     scores = [f"{value:.2f}" for name, value in sorted(counts.items()) if name.startswith("member")]
     epochs = sum(value for name, value in counts.items() if name.startswith("epochs of"))
     return int(epochs), f"macro F1 on validation {' '.join(scores)}" if scores else ""

@@ -1,7 +1,7 @@
-"""Checkpoints of a training, written on another thread and as often as they are cheap.
+"""Saved states of a training, written by a separate thread, and only as often as writing takes little of the time.
 
-A state may be some epochs old. An epoch depends only on the state before it (`training/member_fit.py`), so a training
-that continues from an old state repeats those epochs with the same result.
+A saved state may be some epochs old. An epoch depends only on the state before it (`training/member_fit.py`), so a
+training that continues from an old state repeats those epochs with the same result.
 """
 
 from __future__ import annotations
@@ -14,25 +14,27 @@ from types import TracebackType
 from vidclf.training.member_state import Snapshot
 
 WRITING_SHARE = 1 / 20
-"""Largest share of the training time spent on writing states, not counting states that must be written."""
+"""Largest share of the training time spent on writing states, not counting states written by `StateWriter.write`."""
 
 
 class StateWriter:
-    """Publisher of a training's snapshots on a separate thread.
+    """Writer of a training's states, which calls `publish` on a separate thread.
 
-    A new snapshot is taken once writing the last one took at most WRITING_SHARE of the time since it began. An error
-    in `publish` is raised by the next call, or at the end of the `with` block unless that ends with another error.
+    `offer` writes a state only if the last write took at most WRITING_SHARE of the time since that write began. An
+    error in `publish` is raised by the next call, or at the end of the `with` block unless that ends with another
+    error.
     """
 
     def __init__(self, publish: Callable[[Snapshot], None], clock: Callable[[], float] = time.monotonic) -> None:
         self._publish, self._clock = publish, clock
         self._pool = ThreadPoolExecutor(1, thread_name_prefix="state")
         self._writing: Future[float] | None = None
-        """the last write; its result is the seconds that it took"""
+        """the last write of a state; its result is the time that the write took, in seconds"""
         self._begun_s = 0.0
 
     def offer(self, take: Callable[[], Snapshot]) -> bool:
-        """Take and write a snapshot if one is due. Returns whether it was due."""
+        """Write the state that `take` returns, unless the last write is too recent. Returns whether the state is being
+        written."""
         is_due = self._writing is None or (
             self._writing.done() and self._clock() >= self._begun_s + self._writing.result() / WRITING_SHARE
         )
@@ -41,21 +43,23 @@ class StateWriter:
         return is_due
 
     def write(self, take: Callable[[], Snapshot]) -> None:
-        """Take a snapshot, and wait until it is written."""
+        """Write the state that `take` returns, in any case, and wait until it is written."""
         self.wait()
         self._begin(take)
         self.wait()
 
     def wait(self) -> None:
-        """Wait until the last snapshot is written."""
+        """Wait until the last state is written."""
         if self._writing is not None:
             self._writing.result()
 
     def _begin(self, take: Callable[[], Snapshot]) -> None:
+        """Start to write the state that `take` returns, on the separate thread."""
         self._begun_s = self._clock()
         self._writing = self._pool.submit(self._write, take(), self._begun_s)
 
     def _write(self, snapshot: Snapshot, begun_s: float) -> float:
+        """Write a state with `publish`; returns the seconds since `begun_s`."""
         self._publish(snapshot)
         return self._clock() - begun_s
 

@@ -20,24 +20,26 @@ from vidclf.errors import ConfigError
 from vidclf.training.member_state import Epoch
 
 TENSORBOARD_DIR = "tensorboard"
+"""Directory in the output for TensorBoard's files."""
 
 MLFLOW_RETRIES = "MLFLOW_HTTP_REQUEST_MAX_RETRIES"
-"""Environment variable of MLflow's client."""
+"""Environment variable that tells MLflow's client how often to retry a request."""
 
 LAST_SCALAR = "seconds/epoch"
-"""The last name in `scalars`, logged last in each epoch."""
+"""The last name in the result of `scalars`, and therefore logged last in each epoch."""
 
 MLFLOW_PARAMS, MLFLOW_METRICS = 100, 1000
 """Largest numbers of parameters and metrics that MLflow accepts in one call."""
 
 REFUSED = re.compile(r"[^\w\-. :]|^\.+$")
-"""Characters that MLflow refuses in the second part of a name, and names of dots only, which mean a directory."""
+"""Characters that MLflow refuses after the slash of a metric name, and names of dots only, which mean a directory."""
 
 
 class Tracker:
-    """Logger of the epochs of one member, or of one trial of a search (`kind`).
+    """Writer of the training curves of one model: a member of an ensemble, or a trial of a hyperparameter search.
 
-    A training that continues after `num_epochs` epochs logs these again, into files that replace the earlier ones.
+    `kind` says which of the two. A training that continues after `num_epochs` epochs logs these epochs again, into
+    files that replace the earlier ones.
     """
 
     def __init__(
@@ -53,7 +55,7 @@ class Tracker:
         self._step = 0
 
     def log(self, epoch: Epoch, classes: list[str]) -> None:
-        """Log an epoch's scalars and publish them at once. Steps count the epochs of all attempts."""
+        """Add an epoch's figures to the curves and publish them at once. Curves count the epochs of all attempts."""
         self._step += 1
         values = scalars(epoch, classes)
         for name, value in values.items():
@@ -63,6 +65,7 @@ class Tracker:
             self._mlflow.log(values, self._step)
 
     def _publish(self) -> None:
+        """Copy TensorBoard's files from the temporary folder to the output."""
         self._writer.flush()
         for path in Path(self._folder.name).iterdir():
             storage.publish_bytes(storage.join(self._published, path.name), path.read_bytes())
@@ -80,7 +83,7 @@ class Tracker:
 
 
 def scalars(epoch: Epoch, classes: list[str]) -> dict[str, float]:
-    """The figures of an epoch by name; TensorBoard groups them by the part before the slash."""
+    """The figures of an epoch by their names in the curves; TensorBoard groups them by the part before the slash."""
     return {
         "loss/train": epoch.train_loss,
         "loss/val": epoch.val_loss,
@@ -96,10 +99,10 @@ def scalars(epoch: Epoch, classes: list[str]) -> dict[str, float]:
 
 
 class MlflowRun:
-    """One member or trial as a run on an MLflow tracking server.
+    """The curves of one model (member of an ensemble, or trial of a search) as a run on an MLflow tracking server.
 
-    A training of the same output directory that continues after epoch `num_epochs` continues its MLflow run, and
-    epochs that the run already has are not logged again. A training that starts from scratch gets a new run.
+    A training of the same output directory that continues after epoch `num_epochs` continues its MLflow run, and epochs
+    that the MLflow run already has are not logged again. A training that starts from scratch gets a new MLflow run.
     """
 
     def __init__(
@@ -131,7 +134,7 @@ class MlflowRun:
             self._client.log_batch(self._run, params=params[start : start + MLFLOW_PARAMS])
 
     def log(self, values: dict[str, float], step: int) -> None:
-        """Log the figures of a step. Steps count from 1 and increase by 1."""
+        """Log the figures of an epoch, by name. `step` counts the epochs from 1."""
         from mlflow.entities import Metric
 
         if step <= self._num_logged:
@@ -143,31 +146,33 @@ class MlflowRun:
         self._num_logged = step
 
     def end(self, failed: bool) -> None:
-        """Mark the run as failed or finished."""
+        """Mark the MLflow run as failed or finished."""
         self._client.set_terminated(self._run, "FAILED" if failed else "FINISHED")
 
     def _last_step(self, run: str) -> int:
-        # The last metric of a batch: if it is logged, so is the whole step.
+        """The last epoch whose figures the MLflow run `run` has completely; 0 if there is none."""
+        # LAST_SCALAR is the last metric of an epoch: if it is logged, so are all others.
         return max((metric.step for metric in self._client.get_metric_history(run, LAST_SCALAR)), default=0)
 
 
 def metric_name(name: str) -> str:
-    """A metric name that MLflow accepts: a refused character of a class name becomes its code (`&` is `_26_`)."""
+    """A metric name that MLflow accepts: each refused character after the slash is replaced by its hexadecimal code
+    (`&` becomes `_26_`)."""
     group, _, rest = name.partition("/")
     return f"{group}/{re.sub(REFUSED, lambda part: ''.join(f'_{ord(character):x}_' for character in part[0]), rest)}"
 
 
 def mlflow_experiment(client: Any, config: TrainConfig) -> str:
-    """The id of the experiment, which is created if it does not exist.
+    """The id of the MLflow experiment that the configuration names, which is created if it does not exist.
 
-    The job must call this before it starts members: two members at the same time would both create it.
+    The job must call this before it starts members: two members at the same time would both create the experiment.
     """
     experiment = client.get_experiment_by_name(config.mlflow_experiment)
     return str(experiment.experiment_id if experiment else client.create_experiment(config.mlflow_experiment))
 
 
 def mlflow_client(uri: str) -> Any:
-    """A client of the tracking server at `uri`. ConfigError if MLflow is not installed or refuses the URI."""
+    """A client of the MLflow tracking server at `uri`. ConfigError if MLflow is not installed or refuses the URI."""
     try:
         from mlflow import MlflowClient
         from mlflow.exceptions import MlflowException
@@ -180,9 +185,9 @@ def mlflow_client(uri: str) -> Any:
 
 
 def check_mlflow(uri: str) -> None:
-    """Raise ConfigError unless the tracking server at `uri` answers.
+    """Raise ConfigError unless the MLflow tracking server at `uri` answers.
 
-    It is tried only twice. MLflow's default, which members use, retries for four minutes.
+    The server is asked only twice. MLflow's default, which the training itself uses, retries for four minutes.
     """
     client = mlflow_client(uri)
     from mlflow.exceptions import MlflowException

@@ -1,7 +1,7 @@
-"""The `train` job: an ensemble's members trained in parallel, each in its own Ray Train run. [Ray Train]
+"""The `train` job: an ensemble's members (models) trained in parallel, each in its own Ray Train run. [Ray Train]
 
-There is one Ray Train run per member, not one run with one rank per member. A failed member then restarts alone, and
-a small cluster trains the members in turns instead of waiting for room for all of them.
+There is one Ray Train run per member, not one run with one rank per member. A failed member then restarts alone, and a
+small cluster trains the members in turns instead of waiting for room for all of them.
 """
 
 from __future__ import annotations
@@ -38,24 +38,26 @@ from vidclf.training.ray_members import train_members
 
 @dataclass(frozen=True, kw_only=True)
 class Plan:
-    """A training whose configuration, features and output directory have been checked."""
+    """A training job whose configuration, features and output directory have been checked, ready for `execute`."""
 
     config: TrainConfig
-    """with the output's canonical location; for an import, with the number and sizes of the imported members"""
+    """with the output's absolute location; for an import, with the number and sizes of the imported members"""
     assignment: SplitAssignment
     features: list[FeatureSet]
     """one per backbone, all with the splits and groups of `assignment`"""
     weights: Sequence[str]
-    """where each backbone's weights were at extraction"""
+    """where each backbone's weights were when the features were extracted"""
     first_looks: list[FeatureSet]
-    """features of the first look, one per backbone; empty without a first look"""
+    """features of a few keyframes per video, one set per backbone; empty without such features"""
     data: list[TrainingData]
-    """one per backbone"""
+    """train and val splits, one entry per backbone"""
     members: list[MemberPlan]
     imported: ReferenceEnsemble | None
+    """checkpoints of the older system that become members; None if members are trained"""
     missing: list[int]
-    """indices of the members that are not published yet"""
+    """indices of the members that are not finished yet"""
     needs_calibration: bool
+    """whether members are missing, or the output has no complete ensemble that was calibrated with these first looks"""
 
 
 def train(
@@ -64,11 +66,11 @@ def train(
     weights: Sequence[str],
     first_looks: Sequence[FeatureSet] = (),
 ) -> dict[str, Any] | None:
-    """Train or import the members missing in `config.output`, calibrate the ensemble and publish it.
+    """Train or import the missing members (models of the ensemble), calibrate the ensemble and publish it.
 
-    `features` are the features in `config.features`, and `weights` says where each backbone's weights were at
-    extraction. `first_looks` are the features in `config.first_look`. Near duplicates are searched in the first
-    features only.
+    Members that `config.output` already holds are kept. `features` are the feature sets in `config.features`, and
+    `weights` says where each backbone's weights were at extraction. `first_looks` are the feature sets in
+    `config.first_look`, of a few keyframes per video. Near duplicates are searched in the first feature set only.
 
     Returns a summary, or None after a dry run. Raises ConfigError before any work starts if the features cannot be
     trained on or the directory holds members of another ensemble.
@@ -87,9 +89,9 @@ def train(
 def prepare(
     config: TrainConfig, features: Sequence[FeatureSet], weights: Sequence[str], first_looks: Sequence[FeatureSet]
 ) -> Plan:
-    """Check everything that can be checked without Ray, assign splits, and find out which members are missing.
+    """Check all that can be checked without Ray, assign splits, and find out which members (models) are not finished.
 
-    Changes no file. Raises ConfigError.
+    Changes no file. Raises ConfigError if a check fails.
     """
     # Workers have other working directories, so the output's location must not be relative.
     config = replace(config, output=storage.canonical(config.output))
@@ -131,9 +133,10 @@ def prepare(
 
 
 def execute(plan: Plan) -> None:
-    """Train or import the missing members, calibrate and publish the ensemble. Does nothing if it is complete.
+    """Train or import the missing members (models of the ensemble), then calibrate and publish the ensemble.
 
-    Raises ConfigError before it changes any file if a member does not fit into its share of a GPU.
+    Does nothing if the ensemble is complete. Raises ConfigError before it changes any file if a member does not fit
+    into its share of a GPU.
     """
     config = plan.config
     gpus = _share(config, plan.data) if plan.missing and plan.imported is None else 0.0
@@ -154,7 +157,7 @@ def execute(plan: Plan) -> None:
 
 
 def summary(plan: Plan) -> dict[str, Any]:
-    """The result that the job prints, from the published ensemble."""
+    """The result that the job prints: figures of the published ensemble and its members, by name."""
     info = read_info(plan.config.output)
     return {
         "num_trained": len(plan.missing),
@@ -166,7 +169,8 @@ def summary(plan: Plan) -> dict[str, Any]:
 
 
 def _reference_classes(config: TrainConfig, imported: ReferenceEnsemble, features: FeatureSet) -> list[str]:
-    """Class names of the imported members. ConfigError if the features or the classes do not match the members."""
+    """Class names of models imported from the older system whose checkpoints vidclf reads. ConfigError if the features
+    or the classes do not match the models."""
     if imported.feature_dim != features.spec.feature_dim:
         raise ConfigError(
             f"--import-reference {config.import_reference}: was trained on {imported.feature_dim} features per frame, "
@@ -184,7 +188,8 @@ def _import_members(
     members: list[MemberPlan],
     missing: list[int],
 ) -> None:
-    """Publish checkpoints of the reference system as members, with their scores on the validation split."""
+    """Publish checkpoints of the older system as members (models of the ensemble), with their scores on the validation
+    split. Only those with the indices `missing` are imported."""
     cpu = torch.device("cpu")
     for index in missing:
         checkpoint = imported.checkpoints[index]
@@ -210,9 +215,10 @@ def _import_members(
 
 
 def _share(config: TrainConfig, data: Sequence[TrainingData]) -> float:
-    """Each member's share of a GPU; 0 on a cluster without GPUs. Prints how much GPU memory a member needs.
+    """Fraction of a GPU for each member (model of the ensemble); 0 on a cluster without GPUs.
 
-    Raises ConfigError if a member does not fit into its share, or torch cannot use the GPU.
+    Prints how much GPU memory a member needs. Raises ConfigError if a member does not fit into its share, or torch
+    cannot use the GPU.
     """
     gpus = config.gpus_per_member if ray_cluster.connect().num_gpus else 0.0
     gpu_bytes = gpu_worker.gpu_bytes(gpus)
@@ -227,8 +233,9 @@ def _share(config: TrainConfig, data: Sequence[TrainingData]) -> float:
 def _is_calibrated(output: str, first_looks: Sequence[FeatureSet]) -> bool:
     """Whether `output` holds a complete ensemble in this version's format that was calibrated with these first looks.
 
-    Without `first_looks`, an ensemble with or without a first look will do. Raises ConfigError if another calibration
-    would lose the first look that the ensemble has.
+    `first_looks` are features of a few keyframes per video. If there are none, an ensemble with or without such
+    features counts as complete. Raises ConfigError if the ensemble must be calibrated again and would lose its keyframe
+    features because `first_looks` is empty.
     """
     if not storage.exists(storage.join(output, ENSEMBLE_FILE)):
         return False
@@ -248,7 +255,8 @@ def _is_calibrated(output: str, first_looks: Sequence[FeatureSet]) -> bool:
 
 
 def _finished_members(config: TrainConfig, members: list[MemberPlan]) -> list[int]:
-    """Indices of the published members. ConfigError if one was trained on other features or with other settings."""
+    """Indices of the members (models of the ensemble) that are already in the output. ConfigError if one was trained on
+    other features or with other settings."""
     finished = []
     for index in range(config.members):
         if not storage.exists(marker(config.output, index)):

@@ -1,4 +1,4 @@
-"""Hyperparameter search over model sizes and training recipe, and an ensemble from its best trials.
+"""Hyperparameter search over model sizes and training settings, and an ensemble from its best trials (trained models).
 
 Import from here:
 

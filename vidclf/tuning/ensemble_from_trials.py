@@ -1,4 +1,4 @@
-"""An ensemble made from the trials of a search, in the same format as one from `jobs/train.py`."""
+"""An ensemble made from trials (trained models) of a hyperparameter search, as `jobs/train.py` would write it."""
 
 from __future__ import annotations
 
@@ -38,12 +38,14 @@ def publish_from_trials(
     *,
     gpus: float,
 ) -> None:
-    """Select `num_members` trials of the search in `output`, and publish them as a calibrated ensemble.
+    """Select `num_members` trials (trained models) of a hyperparameter search, and publish them as a calibrated
+    ensemble.
 
-    `rows` are rows of `schema.trials`, the best first; `config` has the settings of the best. The ensemble replaces
-    the one in `config.output`. An ensemble states the sizes of its members only once, so all members must have the
-    sizes and the features of the best trial. If there are fewer such trials, all of them become members. Trials
-    classify the validation split in this process, or in a worker with a share `gpus` of a GPU.
+    The search is in `output`; the ensemble replaces an earlier one in `config.output`. `rows` are rows of
+    `schema.trials`, the best first; `config` has the settings of the best trial. An ensemble states the model sizes
+    only once for all its members, so all must have the sizes and the features of the best trial. If there are fewer
+    such trials, all of them become members. Trials classify the validation split in this process, or in a worker with
+    the fraction `gpus` of a GPU.
     """
     candidates = [
         row
@@ -73,20 +75,24 @@ def publish_from_trials(
 
 
 class TrialVotes:
-    """Probabilities of trials' best models for the validation split, on the CPU or on a share of a GPU."""
+    """Function object that computes the probabilities of trials' best models (from a hyperparameter search) for the
+    validation split, on the CPU or on the fraction `gpus` of a GPU."""
 
     def __init__(self, gpus: float, data: TrainingData, batch_size: int) -> None:
         self._device, self._data, self._batch_size = torch_gpu.take_share(gpus), data, batch_size
         self._val = Batches(data.val, self._device, is_on_device=False)
 
     def __call__(self, output: str, rows: Sequence[Mapping[str, Any]]) -> list[npt.NDArray[np.float32] | None]:
-        """Probabilities [B, C] per trial; None for a trial that was stopped before its first state."""
+        """Probabilities of the validation videos as one array [B videos, C classes] per trial in `rows`; None for a
+        trial that was stopped before it saved its first state."""
         return [
             self._probabilities(trial_files.trained(output, row["trial_id"]), trial_files.fit_config(row))
             for row in rows
         ]
 
     def _probabilities(self, trained: Trained | None, config: FitConfig) -> npt.NDArray[np.float32] | None:
+        """Probabilities [B videos, C classes] of the validation videos from one trained model; None if there is no
+        model."""
         if trained is None:
             return None
         model = TemporalClassifier(self._data.feature_dim, len(self._data.classes), config)
@@ -97,7 +103,8 @@ class TrialVotes:
 
 
 def has_sizes_of(one: FitConfig, other: FitConfig) -> bool:
-    """Whether two trainings have equal model sizes. Dropout may differ, because it is off when a model classifies."""
+    """Whether two training configurations have equal model sizes. Dropout may differ, because it is off when a model
+    classifies."""
     return all(
         getattr(one, field.name) == getattr(other, field.name)
         for field in fields(ModelConfig)
@@ -106,6 +113,8 @@ def has_sizes_of(one: FitConfig, other: FitConfig) -> bool:
 
 
 def _publish_member(directory: str, index: int, output: str, row: Mapping[str, Any], backbone: str) -> None:
+    """Write the best weights of the trial in `row` as the member (model of the ensemble) number `index` in `directory`,
+    with its marker file."""
     progress, trained = trial_files.progress_of(output, row["trial_id"]), trial_files.trained(output, row["trial_id"])
     assert progress is not None, "a trial with a score has written its progress"
     assert trained is not None, "it was selected by the weights in its state"

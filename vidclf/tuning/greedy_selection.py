@@ -1,9 +1,9 @@
 """Greedy forward selection of ensemble members (Caruana et al. 2004, Ensemble Selection from Libraries of Models).
 
-Candidates are selected by the score of their averaged probabilities on the validation split. The selection is without
-replacement, because all members of an ensemble have equal votes. It starts with the best candidate and ends at the
-requested number, even if another member no longer improves the score: the validation split says little about the last
-members.
+Candidate models are selected by the score of their averaged probabilities on the validation split. No candidate is
+selected twice, because all members of an ensemble have equal votes. The selection starts with the best candidate and
+ends at the requested number, even if another member no longer improves the score: the validation split says little
+about the last members.
 
 Shape suffixes: N candidates, B videos, C classes.
 """
@@ -21,10 +21,10 @@ from vidclf.metrics import scores
 def select(
     probabilities_NBC: npt.NDArray[np.floating], labels: Sequence[int], classes: Sequence[str], num_members: int
 ) -> list[int]:
-    """Indices of at most `num_members` candidates, in the order of their selection.
+    """Indices of at most `num_members` candidate models for an ensemble, in the order of their selection.
 
-    Candidate 0 must be the best one alone; it is selected first. Each further one is the candidate that raises macro
-    F1 most, or at equal macro F1 the log-likelihood.
+    Candidate 0 must be the best single model; it is selected first. Each further one is the candidate that makes the
+    macro F1 of the averaged probabilities highest, or at equal macro F1 the log-likelihood.
     """
     selected = [0]
     while len(selected) < min(num_members, len(probabilities_NBC)):
@@ -36,7 +36,7 @@ def select(
 def vote(
     probabilities_NBC: npt.NDArray[np.floating], labels: Sequence[int], classes: Sequence[str]
 ) -> tuple[float, float]:
-    """Macro F1 and mean log-likelihood of the averaged probabilities of N models."""
+    """Two numbers that rate a group of N models: macro F1 and mean log-likelihood of their averaged probabilities."""
     mean_BC = probabilities_NBC.mean(axis=0)
     label_probability_B = mean_BC[np.arange(len(labels)), labels]
     score = scores.evaluate(labels, mean_BC.argmax(axis=1).tolist(), classes).macro_f1

@@ -1,4 +1,4 @@
-"""Importance of searched parameters: the share of the scores' variance that each parameter explains.
+"""Importance of the settings in a hyperparameter search: the share of the scores' variance that each setting explains.
 
 Optuna computes it by functional ANOVA over a random forest (Hutter et al. 2014, An Efficient Approach for Assessing
 Hyperparameter Importance).
@@ -14,16 +14,16 @@ from optuna.distributions import BaseDistribution, CategoricalDistribution, Floa
 from optuna.importance import FanovaImportanceEvaluator
 
 MIN_TRIALS = 4
-"""Smallest number of trials; fewer do not show the effects of several parameters."""
+"""Smallest number of trials for which importances are computed; fewer do not show the effects of several parameters."""
 
 
 def importances(points: Sequence[Mapping[str, Any]], scores: Sequence[float]) -> dict[str, float]:
-    """The share of each parameter, greatest first; shares add up to 1.
+    """The importance of each setting by its name: the share of the scores' variance that it explains. Greatest first.
 
-    `points` are the parameter values of each trial, `scores` their scores. The result is empty for fewer than
-    MIN_TRIALS trials, for equal scores, and if no parameter differs between trials. Numbers are compared by their
-    order; on a logarithmic scale if all are above 0 and the greatest is at least ten times the least. Other values are
-    categories.
+    Shares add up to 1. `points` are the setting values of each trial, `scores` the trials' scores. The result is empty
+    for fewer than MIN_TRIALS trials, for equal scores, and if no setting differs between trials. Numbers are compared
+    by their order; on a logarithmic scale if all are above 0 and the greatest is at least ten times the least. Other
+    values are categories.
     """
     if len(points) < MIN_TRIALS or len(set(scores)) < 2:
         return {}

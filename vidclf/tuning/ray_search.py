@@ -1,4 +1,4 @@
-"""Domains, searchers and schedulers of Ray Tune for a search space. [Ray Tune]"""
+"""A search space in terms of Ray Tune: its domains, the choice of points to try, and early stopping. [Ray Tune]"""
 
 from __future__ import annotations
 
@@ -18,17 +18,18 @@ from vidclf.tuning.study import Study
 from vidclf.tuning.trial_files import TrialRecord
 
 METRIC, TIME = "macro_f1", "epochs"
-"""Names under which trials report their best macro F1 on the validation split so far, and their number of epochs."""
+"""Names under which trials report to Ray Tune: their best macro F1 on the validation split so far, and their number of
+epochs."""
 
 
 def ray_domain(domain: Domain) -> Any:
-    """The `ray.tune` domain of a domain in the YAML."""
+    """The `ray.tune` object for the values of one setting, as given in the YAML search space."""
     return getattr(ray_tune, domain.type)(**domain.arguments)
 
 
 def searcher(study: Study) -> Searcher | BasicVariantGenerator:
-    """The source of points for `search.algorithm`: TPE, random search, or variants for grid and population-based
-    training."""
+    """The Ray Tune object that chooses the points (setting values) to try, for `search.algorithm`: TPE, random search,
+    or a list of variants for grid search and population-based training."""
     seed, search = study.config.seed, study.space.search
     if search.algorithm == "tpe":
         return OptunaSearch(sampler=optuna.samplers.TPESampler(seed=seed, n_startup_trials=search.startup_trials))
@@ -38,7 +39,8 @@ def searcher(study: Study) -> Searcher | BasicVariantGenerator:
 
 
 def scheduler(study: Study) -> TrialScheduler:
-    """The rule that stops trials early or, in population-based training, exchanges their weights."""
+    """The Ray Tune object that stops trials early or, in population-based training, lets them continue from better
+    trials' weights."""
     search = study.space.search
     if search.algorithm == "pbt":
         mutable = {name: domain for name, domain in study.space.domains.items() if name in MUTABLE}
@@ -63,7 +65,8 @@ def scheduler(study: Study) -> TrialScheduler:
 
 
 def within(domains: Mapping[str, Domain], point: dict[str, Any]) -> dict[str, Any]:
-    """The point with each number clipped to its domain, because population-based training may leave the domain."""
+    """The point (values of the settings by name) with each number clipped to the limits in `domains`. Population-based
+    training may go beyond these limits."""
     for name, domain in domains.items():
         if domain.type != "choice":
             lower, upper = domain.arguments["lower"], domain.arguments["upper"]
@@ -73,10 +76,10 @@ def within(domains: Mapping[str, Domain], point: dict[str, Any]) -> dict[str, An
 
 
 class ContinuedASHA(ASHAScheduler):
-    """Asynchronous successive halving (Li et al. 2020, arXiv:1810.05934) that survives a resubmission.
+    """Early stopping by asynchronous successive halving (Li et al. 2020, arXiv:1810.05934), also after a resubmission.
 
-    It restores the scores of earlier trials at each rung from their files. Ray's scheduler would begin with empty
-    rungs.
+    A rung is a number of epochs after which weaker trials are stopped. When the job is submitted again, the scores of
+    earlier trials at each rung are restored from their files; Ray's scheduler would begin with empty rungs.
     """
 
     def __init__(self, output: str, **settings: Any) -> None:
@@ -84,6 +87,7 @@ class ContinuedASHA(ASHAScheduler):
         self._output = output
 
     def on_trial_add(self, tune_controller: Any, trial: Any) -> None:
+        """Restore the scores that an earlier job has recorded for this trial. Called by Ray Tune."""
         super().on_trial_add(tune_controller, trial)
         progress = trial_files.progress_of(self._output, trial.trial_id)
         for number, best in enumerate(_best_so_far(progress), 1):
@@ -91,7 +95,8 @@ class ContinuedASHA(ASHAScheduler):
 
 
 def _best_so_far(progress: TrialRecord | None) -> list[float]:
-    """The scores that a trial reported after its epochs. They differ only if its weights are selected by accuracy."""
+    """The best macro F1 until each epoch of a trial, as the trial reported it to Ray Tune. What was reported differs
+    from these numbers only if weights are selected by accuracy."""
     best: list[float] = []
     for epoch in progress.history if progress is not None else []:
         best.append(max(epoch["val_macro_f1"], best[-1] if best else 0.0))

@@ -1,4 +1,4 @@
-"""Progress of a running search: a line per finished trial, a progress line, and the time budget. [Ray Tune]"""
+"""Progress of a running hyperparameter search: finished trials, a progress line, and the time budget. [Ray Tune]"""
 
 from __future__ import annotations
 
@@ -16,12 +16,13 @@ from vidclf.tuning.study import Study
 
 
 class TimeIsUp(Exception):
-    """Raised when the time budget is spent. Ray's own budget would end the search for good; this one lets it continue
-    when the job is submitted again."""
+    """Raised when the time budget of a hyperparameter search is spent. Ray's own budget would end the search for good;
+    after this error the search continues when the job is submitted again."""
 
 
 class SearchLog(Callback):
-    """Ray Tune callback that logs finished trials and progress, and raises TimeIsUp after the time budget."""
+    """Ray Tune callback that logs finished trials and the progress of the search, and raises TimeIsUp after the time
+    budget."""
 
     def __init__(self, study: Study, line: ProgressLine) -> None:
         self._study, self._line = study, line
@@ -30,10 +31,10 @@ class SearchLog(Callback):
         budget = study.config.time_budget
         self._deadline = time.monotonic() + budget if budget is not None else None
         self.trials: list[Any] = []
-        """Ray Tune's trials, once the search has ended"""
+        """Ray Tune's trial objects, once the search has ended"""
 
     def __reduce__(self) -> Any:
-        """Pickle as a reference to the log of the process that unpickles.
+        """Pickle the log as a reference to the log of the process that will unpickle it.
 
         Ray Tune pickles its callbacks with the search, and `Tuner.restore` takes no others. A search that is continued
         must log to the job that continues it, not to the job that began it.
@@ -41,9 +42,11 @@ class SearchLog(Callback):
         return _log_of_this_process, ()
 
     def setup(self, stop: Any = None, num_samples: Any = None, total_num_samples: Any = None, **info: Any) -> None:
+        """Do nothing before the search. Called by Ray Tune."""
         pass
 
     def on_step_end(self, iteration: int, trials: list[Any], **info: Any) -> None:
+        """Update the progress line, and raise TimeIsUp after the time budget. Called by Ray Tune."""
         self._finished_ids |= {trial.trial_id for trial in trials if trial.is_finished()}
         num_running = sum(trial.status == "RUNNING" for trial in trials)
         self._line.update(len(self._finished_ids), f"{num_running} running, best macro F1 {self._best:.3f}")
@@ -52,35 +55,42 @@ class SearchLog(Callback):
             raise TimeIsUp
 
     def on_experiment_end(self, trials: list[Any], **info: Any) -> None:
+        """Keep Ray Tune's trial objects. Called by Ray Tune when the search has ended."""
         self.trials = list(trials)
 
     def on_trial_result(self, iteration: int, trials: Any, trial: Any, result: dict[str, Any], **info: Any) -> None:
+        """Remember the best score so far. Called by Ray Tune when a trial reports an epoch."""
         self._best = max(self._best, result.get(METRIC, 0.0))
 
     def on_trial_complete(self, iteration: int, trials: Any, trial: Any, **info: Any) -> None:
+        """Log the trial. Called by Ray Tune when a trial has ended."""
         self._log(trial.trial_id, None)
 
     def on_trial_error(self, iteration: int, trials: Any, trial: Any, **info: Any) -> None:
+        """Log the trial with an error. Called by Ray Tune when a trial's worker has died."""
         self._log(trial.trial_id, "its worker died")
 
     def _log(self, trial_id: str, error: str | None) -> None:
+        """Print the line about a finished trial, with its own error or `error`."""
         names = space_module.searched(self._study.space)
         row = trial_files.row(self._study.config.output, trial_id, error, names)
         self._line.say(line_of(row, names))
 
 
 _log: SearchLog | None = None
-"""The log of the search that this process runs."""
+"""The log of the hyperparameter search that this process runs; None before it begins."""
 
 
 def begin_log(study: Study, line: ProgressLine) -> SearchLog:
-    """The log for the search that this process begins or continues; also used when Ray Tune unpickles its callbacks."""
+    """A new log for the hyperparameter search that this process begins or continues. From now on, Ray Tune gets this
+    log when it unpickles its callbacks."""
     global _log
     _log = SearchLog(study, line)
     return _log
 
 
 def _log_of_this_process() -> SearchLog | None:
+    """The log that `begin_log` made in this process; called when a pickled log is unpickled."""
     return _log
 
 
@@ -95,7 +105,7 @@ def line_of(row: Mapping[str, Any], searched: Sequence[str]) -> str:
 
 
 def shown(value: Any) -> str:
-    """A setting as text for people."""
+    """The value of a setting as text for people, for example `0.00123`, `1 2`, or `–` for None."""
     if isinstance(value, (list, tuple)):
         return " ".join(shown(item) for item in value)
     if value is None:

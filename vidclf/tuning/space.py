@@ -1,4 +1,4 @@
-"""The search space: domains read from YAML, and the settings of a training from a sampled point.
+"""The space of a hyperparameter search, read from YAML, and the settings of a training at a point of this space.
 
     search: {algorithm: tpe, scheduler: asha}
     space:
@@ -6,8 +6,9 @@
       lr: {type: loguniform, lower: 1.0e-4, upper: 1.0e-2}        tune.loguniform(lower=1e-4, upper=1e-2)
       hidden_dim: {type: choice, categories: [64, 96, 128]}       tune.choice(categories=[64, 96, 128])
 
-A domain's `type` is a function of `ray.tune`, and its other keys are the parameters of this function. Keys are the
-flags of `jobs/train.py` that affect a member, and `features`, which selects one of several feature directories.
+The possible values of a setting are its domain. A domain's `type` is a function of `ray.tune`, and its other keys are
+the parameters of this function. Keys under `space` are the flags of `jobs/train.py` that affect a member (model of an
+ensemble), and `features`, which selects one of several feature directories.
 """
 
 from __future__ import annotations
@@ -28,29 +29,30 @@ from vidclf.errors import ConfigError
 FEATURES, HEADS, HIDDEN = "features", "num_attention_heads", "hidden_dim"
 
 POINT = "point"
-"""Key under which a trial of a grid search has its whole point."""
+"""Name under which a trial of a grid search receives all its setting values."""
 
 RANGES = {"uniform": float, "loguniform": float, "randint": int, "lograndint": int}
-"""Domain types with `lower` and `upper`, and the type of their values. For whole numbers `upper` is exclusive, like in
-`ray.tune`."""
+"""Domain types with `lower` and `upper`, and the type of the values in such a range. For whole numbers `upper` is
+exclusive, like in `ray.tune`."""
 
 TYPES = (*RANGES, "choice")
+"""All domain types that the YAML may name."""
 
 MUTABLE = (
     *("lr", "weight_decay", "dropout", "batch_size", "focal_gamma", "label_smoothing", "max_grad_norm"),
     *("multi_scale", "min_kept_frames", "max_shift", "feature_noise"),
 )
-"""Settings that may change during a training, and that population-based training can therefore exchange."""
+"""Settings that may change during a training, so that population-based training can vary them."""
 
 KINDS = {**typing.get_type_hints(FitConfig), FEATURES: str}
-"""Keys of a space, with the type of their values."""
+"""Settings that a search space may contain, with the type of each setting's values."""
 
 del KINDS["seed"]
 
 
 @dataclass(frozen=True, kw_only=True)
 class Domain:
-    """The values of one key: the call `getattr(ray.tune, type)(**arguments)`.
+    """The possible values of one setting in a search space: the call `getattr(ray.tune, type)(**arguments)`.
 
     Lists among the categories of a choice are written as text, `1,2`, because Optuna accepts plain values only.
     """
@@ -60,13 +62,13 @@ class Domain:
 
     @property
     def num_values(self) -> int | None:
-        """Number of values; None if they are not countable."""
+        """Number of possible values; None for a range of real numbers."""
         if self.type == "choice":
             return len(self.arguments["categories"])
         return self.arguments["upper"] - self.arguments["lower"] if RANGES[self.type] is int else None
 
     def values(self) -> list[Any]:
-        """All values of a choice or of a range of whole numbers."""
+        """All possible values, for a choice or for a range of whole numbers."""
         if self.type == "choice":
             return list(self.arguments["categories"])
         assert RANGES[self.type] is int, f"{self.type} has no countable values"
@@ -75,19 +77,25 @@ class Domain:
 
 @dataclass(frozen=True, kw_only=True)
 class Space:
-    """A search space: the search method, fixed values and domains."""
+    """A search space: the search method, the settings with one fixed value, and the settings to search with their
+    possible values."""
 
     search: SearchConfig
     fixed: dict[str, Any]
+    """values of the settings that are not searched, by name"""
     domains: dict[str, Domain]
+    """possible values of the settings that are searched, by name"""
     heads: tuple[int, ...] | None = None
-    """All numbers of attention heads, if the valid ones depend on `hidden_dim`; otherwise None.
+    """All numbers of attention heads to search, if the valid ones depend on `hidden_dim`; otherwise None.
 
-    The domain of `num_attention_heads` is then a place from 0 to 1 in the list of numbers that divide 2 × hidden_dim.
-    Every point is therefore valid for every searcher, and the valid numbers for a `hidden_dim` are equally likely."""
+    The searched value of `num_attention_heads` is then a place from 0 to 1 in the list of those numbers that divide 2 ×
+    hidden_dim. Every point is therefore valid for every search algorithm, and the valid numbers for a `hidden_dim` are
+    equally likely.
+    """
 
     def settings(self, point: Mapping[str, Any]) -> dict[str, Any]:
-        """Values of the fields of FitConfig, and of `features`, for a point from a searcher."""
+        """The settings of a training by name (fields of FitConfig, and `features`), at a point that the search
+        algorithm has chosen."""
         drawn = dict(point.get(POINT, point))
         values = {
             **self.fixed,
@@ -103,13 +111,14 @@ class Space:
         return {**RECIPES[values.get("recipe", "robust")], **values}
 
     def fit_config(self, point: Mapping[str, Any], seed: int) -> FitConfig:
-        """The configuration of a training at a point."""
+        """The configuration of a training at a point (setting values that the search algorithm has chosen)."""
         values = self.settings(point)
         values.pop(FEATURES, None)
         return FitConfig(**values, seed=seed)
 
     def grid(self) -> list[dict[str, Any]]:
-        """All points without invalid combinations, in the order of the keys; the last key changes fastest."""
+        """All points of a grid search, without invalid combinations. Settings are in the order of the YAML; the value
+        of the last one changes fastest."""
         names = [name for name in self.domains if name != HEADS or self.heads is None]
         points = [
             dict(zip(names, values, strict=True))
@@ -126,7 +135,8 @@ class Space:
 
     @property
     def max_epochs(self) -> int:
-        """Largest number of epochs of a trial, including epochs before a new start after a collapse."""
+        """Largest number of epochs that a trial (one training) can take, including epochs before new starts after a
+        collapse (a constant answer)."""
         largest = {}
         for name in ("epochs", "max_restarts", "collapse_epoch"):
             domain = self.domains.get(name)
@@ -135,7 +145,7 @@ class Space:
         return int(largest["epochs"] + largest["max_restarts"] * largest["collapse_epoch"])
 
     def described(self) -> dict[str, Any]:
-        """The space as plain values, for a comparison with another space."""
+        """The search space as plain values for JSON, for a comparison with another search space."""
         return {
             "search": dict(vars(self.search)),
             "space": {
@@ -147,12 +157,14 @@ class Space:
 
 
 def dividing(heads: Sequence[int], hidden_dim: int) -> list[int]:
-    """The numbers of heads that divide 2 × hidden_dim, in the order of `heads`."""
+    """The numbers of attention heads in `heads` that divide 2 × hidden_dim and are therefore valid, in the same
+    order."""
     return [number for number in heads if (2 * hidden_dim) % number == 0]
 
 
 def read_space(location: str) -> Space:
-    """The search space in a YAML file or URI. ConfigError with file, key, rule and value if it is not valid."""
+    """The search space in a YAML file at a path or URI. ConfigError with file, key, rule and value if it is not
+    valid."""
     values = storage.read_yaml(location, "--space")
     try:
         return parse_space(values)
@@ -161,7 +173,7 @@ def read_space(location: str) -> Space:
 
 
 def parse_space(values: Any) -> Space:
-    """The search space in parsed YAML. ConfigError with key, rule and value if it is not valid."""
+    """The search space described by parsed YAML. ConfigError with key, rule and value if it is not valid."""
     if not isinstance(values, dict) or not isinstance(values.get("space"), dict) or not values["space"]:
         raise ConfigError("must hold `space:` with at least one key, and may hold `search:`")
     _check_known("", values, ("search", "space"))
@@ -183,7 +195,7 @@ def parse_space(values: Any) -> Space:
 
 
 def _parse_search(values: Any) -> SearchConfig:
-    """The search method in the part `search:` of the YAML. ConfigError if it is not valid."""
+    """The search method, read from the part `search:` of the YAML search space. ConfigError if it is not valid."""
     if not isinstance(values, dict):
         raise ConfigError(f"search: must hold `key: value` lines, got {values!r}")
     kinds = typing.get_type_hints(SearchConfig)
@@ -195,7 +207,7 @@ def _parse_search(values: Any) -> SearchConfig:
 
 
 def _check_search(space: Space) -> None:
-    """Raise ConfigError if the search algorithm cannot search this space."""
+    """Raise ConfigError if the algorithm that a search space names cannot search this space."""
     algorithm = space.search.algorithm
     if not space.domains:
         raise ConfigError(
@@ -218,7 +230,8 @@ def _check_search(space: Space) -> None:
 
 
 def _parse_domain(name: str, value: dict[str, Any]) -> Domain:
-    """The domain of a key. ConfigError if its type or its limits are not valid for the key."""
+    """The possible values of the setting `name`, read from its YAML entry. ConfigError if the type or the limits are
+    not valid for this setting."""
     where, kind = f"space.{name}", value.get("type")
     if kind not in TYPES:
         raise ConfigError(f"{where}.type: must be one of {', '.join(TYPES)} (functions of ray.tune), got {kind!r}")
@@ -246,7 +259,8 @@ def _parse_domain(name: str, value: dict[str, Any]) -> Domain:
 
 
 def _parse_choice(name: str, categories: Any) -> Domain:
-    """The choice between categories. ConfigError unless they are valid and different values of the key."""
+    """The choice between the categories that the YAML lists for the setting `name`. ConfigError unless they are
+    different and valid values of this setting."""
     where = f"space.{name}.categories"
     if not isinstance(categories, list) or not categories:
         raise ConfigError(f"{where}: must be a list of at least one value, got {categories!r}")
@@ -260,9 +274,10 @@ def _parse_choice(name: str, categories: Any) -> Domain:
 
 
 def _parse_value(name: str, value: Any, suffix: str = "", is_exclusive: bool = False) -> Any:
-    """The value converted to the key's type. ConfigError if a training must not have it.
+    """A value from the YAML, converted to the type of the setting `name`. ConfigError if the setting does not allow it.
 
-    With `is_exclusive`, the value is an exclusive upper end, and the value below it must be valid.
+    With `is_exclusive`, the value is the exclusive upper end of a range of whole numbers, and the number below it must
+    be allowed.
     """
     try:
         converted = convert(name, value, KINDS[name])
@@ -282,10 +297,10 @@ def _parse_value(name: str, value: Any, suffix: str = "", is_exclusive: bool = F
 
 
 def _restrict_heads(fixed: dict[str, Any], domains: dict[str, Domain]) -> tuple[int, ...] | None:
-    """Restrict the numbers of heads, in place, to those that are valid for the widths (`hidden_dim`).
+    """Change `domains`, in place, so that every point has a number of attention heads that divides 2 × hidden_dim.
 
-    Returns all numbers of heads if the valid ones depend on the width, otherwise None. ConfigError if a width has no
-    valid number of heads.
+    Returns all numbers of heads if the valid ones depend on `hidden_dim`, otherwise None. ConfigError if a `hidden_dim`
+    has no valid number of heads.
     """
     default = FitConfig()
     widths = domains[HIDDEN].values() if HIDDEN in domains else [fixed.get(HIDDEN, default.hidden_dim)]
@@ -307,11 +322,12 @@ def _restrict_heads(fixed: dict[str, Any], domains: dict[str, Domain]) -> tuple[
 
 
 def _check_known(prefix: str, values: Mapping[str, Any], known: Sequence[str]) -> None:
-    """Raise ConfigError, with the key's place in the YAML, for a key that is not known."""
+    """Raise ConfigError, with the place in the YAML, if `values` has a key that is not in `known`."""
     check_known(values, known, lambda name: f"{prefix}{name}: unknown key")
 
 
 def searched(space: Space) -> list[str]:
-    """The keys whose values differ between trials: `features` first, then in the order of the fields of FitConfig."""
+    """The names of the settings whose values differ between trials: `features` first, then in the order of the fields
+    of FitConfig."""
     order = [FEATURES, *(field.name for field in fields(FitConfig))]
     return sorted(space.domains, key=order.index)

@@ -1,4 +1,4 @@
-"""The definition of a search (space, features, budget) and the checks before it starts. Knows no Ray."""
+"""The study (definition of a hyperparameter search: space, features, budget), and checks of it. Works without Ray."""
 
 from __future__ import annotations
 
@@ -16,31 +16,34 @@ from vidclf.runs.lease import Guard
 from vidclf.tuning.space import FEATURES, Space
 
 STUDY_FILE = "study.json"
-"""Everything that makes a resubmitted job the same search."""
+"""File that identifies a search: a job that is submitted again continues it only if search space, number of trials,
+features, splits and seed are the same."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Study:
-    """The definition of a search, which every trial receives."""
+    """The definition of a hyperparameter search: configuration, search space and features. Every trial (training)
+    receives it."""
 
     config: TuneConfig
     space: Space
     locations: dict[str | None, str]
-    """feature directories by their name in the space; the name is None if the space does not choose features"""
+    """feature directories by their name in the search space; the name is None if the space does not choose features"""
     gpus: float = 0.0
-    """share of a GPU per trial"""
+    """fraction of a GPU for each trial"""
     guard: Guard | None = None
-    """guard of the output's lease; each trial checks it before it writes"""
+    """check that no other job has taken over the output directory; made by each trial before it writes"""
 
     @property
     def num_trials(self) -> int:
-        """Number of trials: the points of a grid, otherwise `--num-samples`."""
+        """Number of trials in the search: one per combination for grid search, otherwise `--num-samples`."""
         is_grid = self.space.search.algorithm == "grid"
         return len(self.space.grid()) if is_grid else self.config.num_samples
 
 
 def train_config(study: Study, location: str) -> TrainConfig:
-    """The training configuration of a trial on these features, without the settings of its point."""
+    """The training configuration that all trials of a search on the features at `location` share, without the searched
+    settings."""
     config = study.config
     return TrainConfig(
         features=(location,),
@@ -53,7 +56,8 @@ def train_config(study: Study, location: str) -> TrainConfig:
 
 
 def locations(space: Space, features: Mapping[str, FeatureSet]) -> dict[str | None, str]:
-    """The feature directories by their name in the space. ConfigError if a name does not select exactly one."""
+    """The feature directories by their name in the search space, or by None if the space does not choose features.
+    ConfigError if a name does not select exactly one directory."""
     if FEATURES in space.domains:
         names: Iterable[str] = space.domains[FEATURES].values()
     elif FEATURES in space.fixed:
@@ -87,7 +91,7 @@ def locations(space: Space, features: Mapping[str, FeatureSet]) -> dict[str | No
 
 
 def check_grid_size(study: Study) -> None:
-    """Raise ConfigError if a grid has more points than `--num-samples` allows trials."""
+    """Raise ConfigError if a grid search has more combinations to try than `--num-samples` allows."""
     if study.num_trials > study.config.num_samples:
         raise ConfigError(
             f"--num-samples must be at least {study.num_trials}, the points of this grid, "
@@ -96,7 +100,8 @@ def check_grid_size(study: Study) -> None:
 
 
 def check_comparable(features: Mapping[str, FeatureSet]) -> None:
-    """Raise ConfigError unless all directories hold the same videos in the same splits, so that scores compare."""
+    """Raise ConfigError unless all feature directories hold the same videos in the same splits, so that scores on them
+    can be compared."""
     first, *others = features
     for other in others:
         videos = [
@@ -112,7 +117,8 @@ def check_comparable(features: Mapping[str, FeatureSet]) -> None:
 
 
 def check_same_search(config: TuneConfig, identity: Mapping[str, Any]) -> bool:
-    """Whether the output directory already holds this search. ConfigError if it holds anything else."""
+    """Whether the output directory already holds this hyperparameter search, unfinished or complete. ConfigError if it
+    holds anything else."""
     path = storage.join(config.output, STUDY_FILE)
     outputs.check(output_allowlist.SEARCH, "--output", config.output, overwrite=config.overwrite)
     if config.overwrite:
@@ -129,6 +135,6 @@ def check_same_search(config: TuneConfig, identity: Mapping[str, Any]) -> bool:
 
 
 def method(space: Space) -> str:
-    """The search method in words."""
+    """The search method in words, for example "tpe with asha"."""
     search = space.search
     return search.algorithm + (" with asha" if search.scheduler == "asha" else "")

@@ -1,8 +1,9 @@
-"""Files of a search: the progress and state of each trial, the table of all trials, and the best settings as YAML.
+"""Files of a hyperparameter search: progress and state of each trial (one training), table of trials, best settings.
 
     trials/<id>/state.pt         everything that the next epoch depends on (`MemberFit.snapshot`); some epochs old
     trials/<id>/progress.json    settings, curve and error, after each epoch
-    trials.parquet               `schema.trials`
+    trials.parquet               all trials; columns are `schema.trials`
+    best.yaml                    settings of the best trial, for `jobs/train.py --config`
 
 These files replace Ray's own record of a trial, which lags behind by some seconds.
 """
@@ -47,71 +48,72 @@ _ARROW = {int: pa.int64(), float: pa.float64(), bool: pa.bool_(), str: pa.string
 
 @dataclass(kw_only=True)
 class TrialRecord:
-    """`progress.json`: settings, epochs so far and error of one trial."""
+    """Content of `progress.json`: settings, epochs so far and error of one trial (one training of a hyperparameter
+    search)."""
 
     trial_id: str
     features: str
-    """location of the training features"""
+    """location of the features that the trial is trained on"""
     settings: dict[str, Any]
-    """fields of FitConfig"""
+    """settings of the training: fields of FitConfig"""
     started_s: float
-    """Unix time, like `ended_s`"""
+    """start of the trial in Unix time"""
     history: list[dict[str, Any]] = field(default_factory=list)
-    """fields of `Epoch`"""
+    """the epochs so far, each as the fields of `Epoch`"""
     ended_s: list[float] = field(default_factory=list)
-    """end of each epoch in the history"""
+    """end of each epoch in the history, in Unix time"""
     best_epoch: int | None = None
-    """place in the history, from 1, of the epoch with the best weights so far"""
+    """number of the epoch with the best weights so far, counted from 1 in the history"""
     is_done: bool = False
-    """whether its epochs or its patience are used up"""
+    """whether training has ended, because its epochs or its patience are used up"""
     error: str | None = None
-    """the error that ended it, with the traceback; it would occur again"""
+    """the error that ended the trial, with the traceback; it would occur again"""
 
     @property
     def best(self) -> dict[str, Any] | None:
-        """The best epoch so far, as fields of `Epoch`; None before the first epoch has ended."""
+        """The best epoch so far, as the fields of `Epoch`; None before the first epoch has ended."""
         return self.history[self.best_epoch - 1] if self.best_epoch is not None else None
 
 
 def progress_of(output: str, trial_id: str) -> TrialRecord | None:
-    """The progress of a trial; None if it has not begun."""
+    """The progress of a trial, read from its `progress.json`; None if the trial has not begun."""
     path = storage.join(output, TRIALS_DIR, trial_id, "progress.json")
     return TrialRecord(**storage.read_json(path)) if storage.exists(path) else None
 
 
 def publish_progress(output: str, progress: TrialRecord) -> None:
-    """Write a trial's `progress.json`."""
+    """Write the progress of a trial to its `progress.json`."""
     storage.publish_json(storage.join(output, TRIALS_DIR, progress.trial_id, "progress.json"), asdict(progress))
 
 
 def state_of(output: str, trial_id: str) -> bytes | None:
-    """The bytes of a trial's `state.pt`; None if it has no state."""
+    """The bytes of a trial's `state.pt`, from which its training continues; None if there is no such file."""
     path = storage.join(output, TRIALS_DIR, trial_id, "state.pt")
     return storage.read_bytes(path) if storage.exists(path) else None
 
 
 def publish_state(output: str, trial_id: str, snapshot: Snapshot) -> None:
-    """Write a trial's `state.pt`."""
+    """Write the state of a trial's training to its `state.pt`."""
     storage.publish(storage.join(output, TRIALS_DIR, trial_id, "state.pt"), partial(write_snapshot, snapshot))
 
 
 @dataclass(frozen=True, kw_only=True)
 class Trained:
-    """Best weights and history in a trial's state.
+    """The best weights and the epochs of a trial, as saved in its `state.pt`.
 
-    A trial that the time budget stopped may have had a better epoch after its last state.
+    A trial that the time budget stopped may have had a better epoch after its last saved state.
     """
 
     weights: dict[str, Tensor]
-    """on the CPU"""
+    """weights of the best epoch, on the CPU"""
     best: dict[str, Any]
-    """fields of `Epoch`"""
+    """the best epoch, as the fields of `Epoch`"""
     history: list[dict[str, Any]]
-    """fields of `Epoch`, per epoch"""
+    """all epochs, each as the fields of `Epoch`"""
 
 
 def trained(output: str, trial_id: str) -> Trained | None:
-    """Best weights and history of a trial; None if it was stopped before its first state."""
+    """The best weights and the epochs of a trial; None if the trial was stopped before it saved its first state."""
     state = state_of(output, trial_id)
     if state is None:
         return None
@@ -121,7 +123,8 @@ def trained(output: str, trial_id: str) -> Trained | None:
 
 
 def is_out_of_memory(error: str) -> bool:
-    """Whether an error's text is about memory: of a GPU, of the host, or of the node as monitored by Ray."""
+    """Whether the text of an error says that memory ran out: of a GPU, of the host, or of the node as monitored by
+    Ray."""
     return bool(_OUT_OF_MEMORY.search(error))
 
 
@@ -132,12 +135,13 @@ def error_text(error: BaseException) -> str:
 
 
 def first_line(text: str) -> str:
-    """The first line of a text that is not blank; empty if there is none."""
+    """The first line of a text that is not blank; an empty text if there is none."""
     return next((line.strip() for line in text.splitlines() if line.strip()), "")
 
 
 def row(output: str, trial_id: str, error: str | None, searched: Sequence[str]) -> dict[str, Any]:
-    """The row of `schema.trials` for a finished trial. `error` is Ray's error, if the trial failed."""
+    """The row of `schema.trials` for a trial that has ended. `error` is the text of Ray's error, if the trial
+    failed."""
     progress = progress_of(output, trial_id)
     error = (progress.error if progress is not None else None) or error
     columns: dict[str, Any] = {"trial_id": trial_id, "error": error, "status": _status(progress, error)}
@@ -166,6 +170,7 @@ def row(output: str, trial_id: str, error: str | None, searched: Sequence[str]) 
 
 
 def _status(progress: TrialRecord | None, error: str | None) -> TrialStatus:
+    """The status of a trial that has ended: out of memory, failed, finished, or stopped before its end."""
     if error is not None:
         return TrialStatus.OUT_OF_MEMORY if is_out_of_memory(error) else TrialStatus.FAILED
     assert progress is not None, "a trial that did not fail has run an epoch"
@@ -173,7 +178,7 @@ def _status(progress: TrialRecord | None, error: str | None) -> TrialStatus:
 
 
 def table(rows: Sequence[Mapping[str, Any]], searched: Sequence[str]) -> pa.Table:
-    """The rows as a table of `schema.trials`, the best first."""
+    """The rows as a table with the columns `schema.trials`, the best trial first."""
     parameters = {name: _arrow_type(name) for name in searched if name != FEATURES}
     columns = schema.trials(parameters)
     ordered = sorted(rows, key=_rank)
@@ -181,7 +186,7 @@ def table(rows: Sequence[Mapping[str, Any]], searched: Sequence[str]) -> pa.Tabl
 
 
 def _rank(entry: Mapping[str, Any]) -> tuple[bool, float, float, float]:
-    """Sort key: macro F1, then accuracy, then start time.
+    """Sort key of trials, with the best trial first and failed ones last: macro F1, then accuracy, then start time.
 
     Losses are no criterion, because they do not compare across values of focal_gamma or label_smoothing.
     """
@@ -190,6 +195,7 @@ def _rank(entry: Mapping[str, Any]) -> tuple[bool, float, float, float]:
 
 
 def _arrow_type(name: str) -> pa.DataType:
+    """The Arrow type of the column for the setting `name`."""
     kind = base_kind(KINDS[name])
     if kind is tuple:
         return pa.list_(_ARROW[next(arg for arg in typing.get_args(KINDS[name]) if arg is not Ellipsis)])
@@ -197,20 +203,22 @@ def _arrow_type(name: str) -> pa.DataType:
 
 
 def fit_config(entry: Mapping[str, Any]) -> FitConfig:
-    """The training configuration in a row of `schema.trials`."""
+    """The training configuration of a trial, from its row of `schema.trials`."""
     settings: dict[str, Any] = json.loads(entry["settings"])
     values: dict[str, Any] = {name: tuple(v) if isinstance(v, list) else v for name, v in settings.items()}
     return FitConfig(**values)
 
 
 def settings_of(config: FitConfig) -> dict[str, Any]:
-    """The fields of FitConfig as plain values for JSON and YAML, without those of a subclass."""
+    """The fields of FitConfig in a configuration, as plain values for JSON and YAML. Fields of its subclasses are left
+    out."""
     values = {entry.name: getattr(config, entry.name) for entry in fields(FitConfig)}
     return {name: list(value) if isinstance(value, tuple) else value for name, value in values.items()}
 
 
 def best_yaml(entry: Mapping[str, Any], split: str, note: str) -> bytes:
-    """A configuration file for `jobs/train.py --config`: features, split and settings of a row, below a comment."""
+    """The content of a file for `jobs/train.py --config`: the features and settings of the trial in `entry`, and
+    `split`, below a comment."""
     values = {"features": [entry["features"]], "split": split, **json.loads(entry["settings"])}
     head = f"# {note}\n# trial {entry['trial_id']}: macro F1 {entry['macro_f1']:.4f} on validation, epoch "
     head += (

@@ -1,4 +1,4 @@
-"""Training of one trial in a Ray Tune worker, from its last state on. [Ray Tune]"""
+"""Training of one trial of a hyperparameter search in a Ray Tune worker, from its last saved state on. [Ray Tune]"""
 
 from __future__ import annotations
 
@@ -32,12 +32,14 @@ from vidclf.tuning.trial_files import TrialRecord
 STATE_FILE = "state.pt"
 
 SHARE_FLAG = "--gpus-per-trial"
+"""Flag that sets the share of a GPU, for messages."""
 
 
 def run_trial(point: dict[str, Any], *, study: Study, data: dict[str, TrainingData]) -> None:
-    """The trainable of Ray Tune: train at `point`, from the trial's last state on.
+    """The function that Ray Tune calls for each trial: train with the settings at `point`.
 
-    An error of the training is written to the trial's progress and not raised, because Ray would try again.
+    Training continues from the trial's last saved state, if there is one. An error of the training is written to the
+    trial's progress and not raised, because Ray would try again.
     """
     config, trial_id = study.config, ray_tune.get_context().get_trial_id()
     settings = study.space.settings(point)
@@ -62,12 +64,13 @@ def run_trial(point: dict[str, Any], *, study: Study, data: dict[str, TrainingDa
 
 
 def _train(config: TrainConfig, data: TrainingData, study: Study, progress: TrialRecord) -> None:
-    """Train a trial to its end, with smaller placements if the GPU runs out of memory."""
+    """Train a trial to its end. If the GPU runs out of memory, continue in a way that takes less of it."""
     torch.set_num_threads(max(1, int(study.config.cpus_per_trial)))
     device = torch_gpu.take_share(study.gpus)
     first = gpu_memory.placement_on(device, SHARE_FLAG, study.gpus, config, data)
 
     def train(placement: Placement) -> None:
+        """Train with this placement (where features are, and parts per batch), from the last saved state on."""
         fit = MemberFit(data, config, config.seed, device, placement)
         _run_epochs(fit, config, data, study, progress)
 
@@ -75,7 +78,7 @@ def _train(config: TrainConfig, data: TrainingData, study: Study, progress: Tria
 
 
 def _run_epochs(fit: MemberFit, config: TrainConfig, data: TrainingData, study: Study, progress: TrialRecord) -> None:
-    """Run the epochs of a trial, from its last state on."""
+    """Run the epochs of a trial, from its last saved state on; save, log and report to Ray Tune after each."""
     search, trial_id = study.space.search, progress.trial_id
     interval = search.perturbation_epochs if search.algorithm == "pbt" else None
     checkpoint = ray_tune.get_checkpoint()  # only in population-based training: of a better trial, or its own
@@ -109,7 +112,7 @@ def _run_epochs(fit: MemberFit, config: TrainConfig, data: TrainingData, study: 
 
 
 def is_rung(search: SearchConfig, num_epochs: int) -> bool:
-    """Whether asha decides after `num_epochs` epochs if a trial continues."""
+    """Whether asha (early stopping of weak trials) decides after `num_epochs` epochs if a trial continues."""
     if search.scheduler != "asha":
         return False
     rung = float(search.grace_epochs)
@@ -119,9 +122,9 @@ def is_rung(search: SearchConfig, num_epochs: int) -> bool:
 
 
 def _update(progress: TrialRecord, fit: MemberFit, num_recorded: int) -> None:
-    """Update the progress after an epoch.
+    """Update a trial's `progress` after an epoch.
 
-    The progress already has the first `num_recorded` epochs, so it does not change after one of these.
+    The progress already has the first `num_recorded` epochs, so it does not change after a repetition of one of these.
     """
     num_epochs = len(fit.history)
     if num_epochs < num_recorded:
@@ -133,10 +136,10 @@ def _update(progress: TrialRecord, fit: MemberFit, num_recorded: int) -> None:
 
 
 def _report(fit: MemberFit, interval: int | None) -> None:
-    """Report the last epoch to Ray Tune.
+    """Report the figures of a trial's last epoch to Ray Tune.
 
-    With an `interval`, every so many epochs and the last epoch are reported with the state, which Ray may pass on to
-    another trial.
+    With an `interval`, every so many epochs and after the last epoch the report includes the trial's state, which Ray
+    may pass on to another trial.
     """
     figures = {METRIC: fit.best.val_macro_f1, TIME: len(fit.history), "val_loss": fit.best.val_loss}
     if interval is None or (len(fit.history) % interval and not fit.is_done):
@@ -148,6 +151,6 @@ def _report(fit: MemberFit, interval: int | None) -> None:
 
 
 def _state_in(checkpoint: Checkpoint) -> bytes:
-    """The bytes of the state in a checkpoint of Ray."""
+    """The bytes of a trial's state, read from a checkpoint of Ray."""
     with checkpoint.as_directory() as folder:
         return Path(folder, STATE_FILE).read_bytes()

@@ -1,8 +1,8 @@
-"""The `tune` job: a search for the best model sizes and recipe, with one training per trial. [Ray Tune]
+"""The `tune` job: a hyperparameter search for the best model sizes and training settings. [Ray Tune]
 
-Trials run on fractions of CPUs and GPUs. Each trial writes its progress to its own files (`tuning/trial_files.py`), and
-Ray Tune decides which point is tried next and which trial stops. A killed search therefore loses, per running trial,
-only the epochs since the trial's last state.
+Each trial is one training, on fractions of CPUs and GPUs. It writes its progress to its own files
+(`tuning/trial_files.py`), and Ray Tune decides which settings are tried next and which trial stops. A killed search
+therefore loses, per running trial, only the epochs since the trial's last saved state.
 """
 
 from __future__ import annotations
@@ -50,17 +50,19 @@ from vidclf.tuning.trial_files import BEST_FILE, TRIALS_DIR, TRIALS_FILE
 from vidclf.tuning.trial_worker import run_trial
 
 ENSEMBLE_DIR = "ensemble"
+"""Directory in the output for the ensemble made from trials."""
 
 SUMMARY_FILE = "summary.json"
 
 RAY_TUNE_DIR = "_ray_tune"
-"""Ray Tune's own record of the search, deleted when the search is complete."""
+"""Directory of Ray Tune's own record of the search, deleted when the search is complete."""
 
 RUN_NAME = "search"
+"""Name of the search in Ray Tune's directory."""
 
 MAX_FAILURES = 2
-"""Restarts of a trial whose worker or node died. A trial that fails with an error of its own is not restarted, because
-it would fail again."""
+"""Number of times that a trial is restarted whose worker or node died. A trial that fails with an error of its own is
+not restarted, because it would fail again."""
 
 RAY_ENVIRONMENT = {
     # The search writes its own progress and curves.
@@ -76,42 +78,45 @@ RAY_ENVIRONMENT = {
 
 @dataclass(frozen=True, kw_only=True)
 class SearchResult:
-    """A finished search."""
+    """The result of a finished hyperparameter search."""
 
     config: TuneConfig
     space: dict[str, Any]
+    """the search space as plain values"""
     searched: list[str]
-    """keys of the space whose values differ between trials"""
+    """names of the settings whose values differ between trials"""
     trials: pa.Table
-    """`schema.trials`, the best first"""
+    """table with the columns `schema.trials`, the best trial first"""
     num_planned: int
+    """number of trials that the search was to run"""
     ensemble: str | None
-    """directory of the ensemble made from trials"""
+    """directory of the ensemble made from trials; None without one"""
 
 
 @dataclass(frozen=True, kw_only=True)
 class PreparedSearch:
-    """A search whose configuration, features and output directory have been checked."""
+    """A hyperparameter search whose configuration, features and output directory have been checked."""
 
     study: Study
     assignments: dict[str, SplitAssignment]
-    """splits by location of the features"""
+    """splits, by location of the features"""
     data: dict[str, TrainingData]
-    """by location of the features"""
+    """train and val splits for a training, by location of the features"""
     identity: dict[str, Any]
-    """content of `study.json`: everything that makes it the same search when it is submitted again"""
+    """content of `study.json`: everything that must be equal for a job submitted again to continue this search"""
     is_begun: bool
     """whether the output directory already holds this search"""
 
 
 def tune(config: TuneConfig, features: Mapping[str, FeatureSet], weights: Mapping[str, str]) -> SearchResult | None:
-    """Search, then write `trials.parquet`, `best.yaml` and, with `--ensemble-from-trials`, the ensemble.
+    """Run a hyperparameter search, and write `trials.parquet`, `best.yaml` and perhaps an ensemble made from trials.
 
-    `features` maps the location of each feature directory to its content, and `weights` to the location of its
-    backbone's weights. Returns None after a dry run.
+    The ensemble is made with `--ensemble-from-trials`. `features` maps the location of each feature directory to its
+    content. `weights` maps the same locations to the location of the weights of the backbone that extracted the
+    features. Returns None after a dry run.
 
-    Raises ConfigError before any work if the space and the features do not fit or the directory holds another search,
-    and RunStopped if no trial ends with a score.
+    Raises ConfigError before any work if the search space and the features do not fit or the output directory holds
+    another search, and RunStopped if no trial ends with a score.
     """
     # Workers have other working directories, so no location may be relative.
     features = {storage.canonical(location): feature_set for location, feature_set in features.items()}
@@ -141,7 +146,8 @@ def tune(config: TuneConfig, features: Mapping[str, FeatureSet], weights: Mappin
 
 
 def prepare(config: TuneConfig, features: Mapping[str, FeatureSet]) -> PreparedSearch:
-    """Check everything that can be checked without Ray, and assign splits. Changes no file. Raises ConfigError."""
+    """Check everything about a hyperparameter search that can be checked without Ray, and assign splits. Changes no
+    file. Raises ConfigError if a check fails."""
     config = replace(config, output=storage.canonical(config.output), features=tuple(features))
     preflight.check_outputs(config)
     space = read_space(config.space)
@@ -172,7 +178,8 @@ def prepare(config: TuneConfig, features: Mapping[str, FeatureSet]) -> PreparedS
 
 
 def _publish(study: Study, table: pa.Table, search: PreparedSearch, weights: Mapping[str, str]) -> SearchResult:
-    """Publish `best.yaml`, the splits and the ensemble. RunStopped with the first error if no trial has a score."""
+    """Write `best.yaml`, the splits and, if asked for, the ensemble; returns the result of the search. RunStopped with
+    the first trial's error if no trial has a score."""
     config = study.config
     rows: list[dict[str, Any]] = table.to_pylist()
     best = next((row for row in rows if row["error"] is None and row["macro_f1"] is not None), None)
@@ -209,7 +216,7 @@ def _publish(study: Study, table: pa.Table, search: PreparedSearch, weights: Map
 
 
 def _search(study: Study, data: dict[str, TrainingData]) -> None:
-    """Run the missing trials, then write the table of trials and the summary."""
+    """Run the trials that have not ended yet, then write the table of trials and the summary."""
     output = study.config.output
     trials, is_complete = _run_tuner(study, data)
     rows = [row for row in (_row(study, trial) for trial in trials) if row is not None]
@@ -221,7 +228,8 @@ def _search(study: Study, data: dict[str, TrainingData]) -> None:
 
 
 def _run_tuner(study: Study, data: dict[str, TrainingData]) -> tuple[list[Any], bool]:
-    """Begin or continue the search. Returns Ray Tune's trials, and whether all of them have ended."""
+    """Begin the search with Ray Tune, or continue it. Returns Ray Tune's trial objects, and whether all of them have
+    ended."""
     config = study.config
     resources = ray_cluster.connect()
     if config.mlflow is not None:
@@ -256,7 +264,8 @@ def _run_tuner(study: Study, data: dict[str, TrainingData]) -> tuple[list[Any], 
 
 
 def _remove_unrecorded(output: str, trial_ids: Collection[str]) -> None:
-    """Delete the files of all other trials. They began after the last record that Ray wrote of a killed search."""
+    """Delete the files of trials that are not in `trial_ids`. Such trials began after the last record that Ray wrote of
+    a search that was then killed."""
     for parent, prefix in ((TRIALS_DIR, ""), (tracking.TENSORBOARD_DIR, "trial_")):
         for path in storage.list_dirs(storage.join(output, parent)):
             name = path.rstrip("/").rsplit("/", 1)[-1]
@@ -265,7 +274,7 @@ def _remove_unrecorded(output: str, trial_ids: Collection[str]) -> None:
 
 
 def _write_tables(study: Study, rows: Sequence[Mapping[str, Any]], is_complete: bool) -> None:
-    """Write `trials.parquet`, then `summary.json`, whose `is_complete` marks that no trial is left to run."""
+    """Write `trials.parquet`, then `summary.json`, whose entry `is_complete` says that no trial is left to run."""
     output = study.config.output
     table = trial_files.table(rows, space_module.searched(study.space))
     storage.publish_table(storage.join(output, TRIALS_FILE), table)
@@ -280,6 +289,7 @@ def _write_tables(study: Study, rows: Sequence[Mapping[str, Any]], is_complete: 
 
 
 def _new_tuner(study: Study, trainable: Any, log: SearchLog) -> Tuner:
+    """The Ray Tune object that runs a new search, with progress reported to `log`."""
     is_grid = study.space.search.algorithm == "grid"
     domains = {name: ray_domain(domain) for name, domain in study.space.domains.items()}
     return Tuner(
@@ -306,7 +316,8 @@ def _new_tuner(study: Study, trainable: Any, log: SearchLog) -> Tuner:
 
 
 def _row(study: Study, trial: Any) -> dict[str, Any] | None:
-    """The row of one of Ray Tune's trials; None if the time was up before it began."""
+    """The row of `schema.trials` for one of Ray Tune's trial objects; None if the time budget was spent before the
+    trial began."""
     has_failed = trial.status == "ERROR"
     if not has_failed and trial_files.progress_of(study.config.output, trial.trial_id) is None:
         return None
@@ -315,10 +326,12 @@ def _row(study: Study, trial: Any) -> dict[str, Any] | None:
 
 
 def _trial_id(trial: Any) -> str:
+    """The trial's id, which Ray Tune uses as the name of its directory."""
     return str(trial.trial_id)
 
 
 def _is_complete(study: Study) -> bool:
-    """Whether every trial has ended; a trial that the time budget stopped has not."""
+    """Whether every trial of the search in the output directory has ended; a trial that the time budget stopped has
+    not."""
     path = storage.join(study.config.output, SUMMARY_FILE)
     return storage.exists(path) and bool(storage.read_json(path)["is_complete"])
