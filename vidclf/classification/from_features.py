@@ -94,11 +94,11 @@ class ClassifyFeatures:
         tally: Any,
         logs_events: bool = False,
     ) -> None:
-        """Load the ensemble of `target` onto the GPU of which this worker reserved the share `num_gpus`, or the CPU if
-        it is 0.
+        """Load the ensemble of `target` onto the GPU, or onto the CPU if `num_gpus` is 0.
 
-        `lookups` and `pending_ids` are lists with one Ray reference each: to the rows of the other backbones and to the
-        ids of the videos to classify. The references are in lists, so that Ray passes them on instead of the objects.
+        `num_gpus` is the share of a GPU that Ray reserved for this worker. `lookups` and `pending_ids` are lists with
+        one Ray reference each: to the rows of the other backbones and to the ids of the videos to classify. The
+        references are in lists, so that Ray passes them on instead of the objects.
         """
         assert target.make_head is not None
         with ray_cluster.refusals_told(tally):

@@ -75,14 +75,12 @@ class EnsembleHead:
         )
 
     def early(self, embedded_S: Sequence[pa.Table]) -> pa.Table:
-        """Table of predictions from the features of only 24 sampled frames per video, `embedded_S` (the `subset`
-        stage).
-        """
+        """Table of predictions of the stage `subset`: `embedded_S` has the features of 24 frames per video."""
         assert self.settings.subset_threshold is not None
         return self._rows(embedded_S, Look.SUBSET, self.settings.subset_threshold, tta=False)
 
     def _rows(self, embedded_S: Sequence[pa.Table], stage: str, trust_threshold: float, tta: bool) -> pa.Table:
-        """Table of predictions from the frames of one `stage`; `tta` averages over test-time variants of each video."""
+        """Table of predictions from the frames of one `stage`; `tta` averages over test-time variants of a video."""
         info, embedded = self._ensemble.info, embedded_S[0]
         sequences_S = [[features_TD(row) for row in table["features"]] for table in embedded_S]
         output = self._ensemble(sequences_S, tta=tta, stage=stage)
@@ -128,6 +126,6 @@ def _decision_columns(output: EnsembleOutput, classes: Sequence[str], trust_thre
 
 
 def _votes(values_NBC: npt.NDArray[np.float32]) -> pa.Array:
-    """Arrow column with a list of N vectors [C] per video, from an array [N, B, C] of N members or test-time variants."""
+    """Arrow column with a list of N vectors [C] per video, from an array [N, B, C]; N members or test-time views."""
     num_votes, num_videos, num_classes = values_NBC.shape
     return nested_list([num_votes] * num_videos, vectors(values_NBC.transpose(1, 0, 2).reshape(-1, num_classes)))

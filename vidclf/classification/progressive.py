@@ -84,9 +84,7 @@ class ProgressivePlan:
         return replace(self.full, settings={**self.full.settings, "stage_thresholds": self.risk_threshold.early})
 
     def describe(self) -> str:
-        """Text for a log, one line per early stage (`keyframes`, `subset`): its trust threshold, or that it is left
-        out.
-        """
+        """Text for a log, one line per early stage (`keyframes`, `subset`): its trust threshold, if it is used."""
         early = self.risk_threshold.early
         return "\n".join(
             f"stage {name}: decides videos with a trust score of at least {early[name]:.2f}"
@@ -117,8 +115,9 @@ def classify_in_passes(
 
 
 def _run_passes(passes: ProgressivePlan, config: PipelineConfig, job: PipelineJob, before: RunState) -> Performance:
-    """Run or continue both rounds of a progressive job and merge their rows into the output; returns performance
-    figures.
+    """Run or continue both rounds of a progressive job and merge their rows into the output.
+
+    Returns the performance figures of both rounds together.
     """
     output = config.output
     pass_config = replace(config, overwrite=False, limit=None, dry_run=False)
@@ -162,9 +161,7 @@ def _pass(config: PipelineConfig, run: str, manifest: pa.Table, target: RunSpec)
 
 
 def _describe_stages(summary: dict[str, Any], run: str) -> dict[str, Any]:
-    """Entry of one round in `summary.json`: a dict of its number of videos, decisions per stage, worker seconds per
-    video.
-    """
+    """Entry of one round in `summary.json`: number of videos, decisions per stage, and worker seconds per video."""
     decided = Counter[str]()
     for rows in _decisions(run):
         is_final = pc.or_(pc.equal(rows["verdict"], Verdict.ACCEPTED), pc.equal(rows["stage"], Look.FULL))
@@ -186,7 +183,7 @@ def _manifest_without(output: str, video_ids: pa.Array | None) -> pa.Table:
 
 
 def _decisions(run: str) -> Iterator[pa.Table]:
-    """Iterator of tables, one per shard, with the video ids, verdicts and stages of the predictions in directory `run`."""
+    """Iterator of tables, one per shard, with the video ids, verdicts and stages of the predictions in `run`."""
     return storage.iter_tables(Run(run).shards(), [schema.VIDEO_ID, "verdict", "stage"])
 
 

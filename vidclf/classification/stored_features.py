@@ -109,9 +109,7 @@ def _head(config: EvaluateConfig, risk_threshold: RiskThreshold) -> Callable[[li
 
 
 def _head_on(gpus: float, directory: str, settings: HeadSettings) -> EnsembleHead:
-    """Load the ensemble at `directory` into this process: onto the reserved share `gpus` of a GPU, or the CPU if that
-    is 0.
-    """
+    """Load the ensemble at `directory` into this process, onto its share `gpus` of a GPU, or the CPU if that is 0."""
     return EnsembleHead(directory, settings, device.claim(gpus), precision="fp32")
 
 
