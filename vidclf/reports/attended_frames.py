@@ -54,12 +54,12 @@ def strips(
     plans: Mapping[str, SamplingPlan],
     manifest: pa.Table | None = None,
 ) -> dict[str, FrameStrip]:
-    """Dict from video id to the strip of most attended frames, for the videos `video_ids` of the predictions in
-    `files`.
+    """The most attended frames of the videos `video_ids`, as a dict by video id; `files` are Parquet files of
+    predictions.
 
-    `files` are Parquet files. `plans` holds the sampling plan of each stage (the set of frames that decided a video);
-    stages whose plan is unknown are missing. Videos are opened at the location in `manifest` if it lists them, because
-    the locations in the predictions lack credentials.
+    `plans` holds the sampling plan of each stage (the set of frames that decided a video); stages whose plan is unknown
+    are missing. Videos are opened at the location in `manifest` if it lists them, because the locations in the
+    predictions lack credentials.
     """
     columns = [schema.VIDEO_ID, "video_uri", "attention", "pts_s", "content_digest", "stage"]
     ids = pa.array(sorted(video_ids), pa.string())
@@ -119,8 +119,7 @@ def _strip(row: dict[str, object], decoder: SupervisedDecoder | None) -> FrameSt
 
 
 def _difference(video: DecodedVideo, row: dict[str, object], sampled_pts_s: list[float]) -> str | None:
-    """Reason why decoding a video again gave other frames than its classification used; None if the frames are the
-    same.
+    """Reason why decoding a video again gave other frames than its classification used; None if they are the same.
 
     `row` is the prediction, and `sampled_pts_s` are the times of the frames that it used, in seconds.
     """

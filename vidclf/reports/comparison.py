@@ -1,5 +1,5 @@
-"""Comparison of two classifications of the same videos: how often, and from which class to which, the top class
-changed.
+"""Comparison of two classifications of the same videos: how often the most probable class changed, and for which
+videos.
 
 Rows are matched by video id. The module is free of torch, Ray and scikit-learn, so that `jobs/diff.py` starts quickly.
 """
@@ -122,21 +122,20 @@ class Comparison:
 
     @cached_property
     def codecs(self) -> list[str]:
-        """Video codec of each video in both classifications, as the first one (before) recorded it."""
+        """Video codec of each video in both classifications, as recorded by the first one."""
         return [codec or video_kinds.UNKNOWN for codec in self.both["video_codec_before"].to_pylist()]
 
     @cached_property
     def resolutions(self) -> list[str]:
-        """Resolution group, such as `1080p`, of each video in both classifications, as the first one (before) recorded
-        it.
-        """
+        """Resolution group, such as `1080p`, of each video in both classifications, as recorded by the first one."""
         widths, heights = self.both["width_before"].to_pylist(), self.both["height_before"].to_pylist()
         return [video_kinds.resolution(width, height) for width, height in zip(widths, heights, strict=True)]
 
     @property
     def transitions(self) -> list[dict[str, Any]]:
-        """Changes of class as dicts with class before, class after and number of videos; the most frequent change
-        first.
+        """Changes of class, as dicts with the class before, the class after and the number of videos.
+
+        The most frequent change comes first.
         """
         counts = Counter(pair for pair in zip(*self.labels, strict=True) if pair[0] != pair[1])
         ordered = sorted(counts.items(), key=lambda entry: (-entry[1], entry[0]))

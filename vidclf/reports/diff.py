@@ -57,8 +57,7 @@ class Diff:
 
 
 def diff(config: DiffConfig) -> Diff | None:
-    """Compare two classifications, write the page, the table and diff.json, and return the figures; None after a dry
-    run.
+    """Compare two classifications, write the output files, and return the figures; None after a dry run.
 
     Raises ConfigError if one of the two is not a finished classification, or if they share no video.
     """

@@ -15,8 +15,7 @@ from vidclf.features.spec import FeatureSpec
 
 
 def feature_facts(specs: Sequence[FeatureSpec]) -> dict[str, str]:
-    """Texts for a table about how features were made: their keys (digests of all settings), backbones, sampling and
-    decoder.
+    """Texts for a table about how features were made: backbones, sampling, decoder, and a digest of all settings.
 
     `specs` has one entry per backbone; all backbones embedded the same frames.
     """
@@ -56,8 +55,8 @@ def find_ensemble(predictions: str, given: str | None, ensemble_id: str) -> tupl
 
 
 def histories(directory: str, info: EnsembleInfo) -> list[list[dict[str, Any]]]:
-    """List with the training epochs of each ensemble member from `member_<i>.json`; empty for a member without this
-    file.
+    """Training epochs of each ensemble member from its `member_<i>.json`; an empty list for a member without
+    this file.
     """
     epochs = []
     for member in info.members:
@@ -78,9 +77,7 @@ def calibration(info: EnsembleInfo | None, has_views: bool) -> dict[str, Any]:
 
 
 def member_names(info: EnsembleInfo | None, num_members: int) -> list[str]:
-    """Names of the ensemble members for display: `member 0` and so on, with the backbone if the ensemble has
-    several.
-    """
+    """Names of the ensemble members for display: `member 0` and so on, plus the backbone if there are several."""
     names = [f"member {index}" for index in range(num_members)]
     if info is None or len(info.backbones) == 1:
         return names

@@ -62,8 +62,9 @@ def abstained(videos: ScoredVideos, classes: Sequence[str]) -> list[ListedVideo]
 
 
 def to_csv(listed: Sequence[ListedVideo]) -> bytes:
-    """CSV file of a list, as bytes in UTF-8 with a header. Text that looks like a formula gets an apostrophe in
-    front.
+    """CSV file of a list, as bytes in UTF-8 with a header.
+
+    Text that looks like a spreadsheet formula gets an apostrophe in front.
     """
     names = [field.name for field in fields(ListedVideo) if field.name != "probabilities"]
     stream = io.StringIO()

@@ -240,8 +240,9 @@ def _from_predictions(config: EvaluateConfig) -> _Source:
 
 
 def _from_features(config: EvaluateConfig) -> _Source | None:
-    """Classify the features at `--features` into predictions.parquet, and return predictions and facts; None after a
-    dry run.
+    """Classify the features at `--features` into predictions.parquet, and return the predictions with facts about them.
+
+    Returns None after a dry run.
     """
     assert config.ensemble is not None  # checked by EvaluateConfig
     info = read_info(config.ensemble)

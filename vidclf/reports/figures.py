@@ -1,5 +1,4 @@
-"""Figures of a report on one split: accuracy, intervals, confusions, ROC, calibration, ensemble members, test-time
-views.
+"""Figures of a report on one split: accuracy, intervals, confusions, ROC, calibration, and each ensemble member alone.
 
 Every interval is a 95 % interval that counts sources (recordings that videos are cut from; `metrics/intervals.py`). It
 is None if too few sources contribute to the figure.
@@ -63,9 +62,7 @@ class ClassDetail:
 
 @dataclass(frozen=True, kw_only=True)
 class Voter:
-    """Accuracy of one ensemble member alone or one test-time view alone, and its gain over a baseline on the same
-    videos.
-    """
+    """Accuracy of one ensemble member or test-time view alone, and its gain over a baseline on the same videos."""
 
     name: str
     accuracy: float

@@ -90,10 +90,10 @@ class ScoredVideos:
         return replace(self, video_uris=uris, groups=groups)
 
     def kinds(self) -> dict[str, npt.NDArray[np.str_]]:
-        """Group of each video (such as `1080p`), an array [B] for each of `sublabel`, `codec`, `resolution` and
-        `duration`.
+        """Name of each video's group (such as `1080p`), by sublabel, codec, resolution and duration: arrays [B] in a
+        dict.
 
-        `stage` (the set of frames that decided) is only there if several stages decided.
+        `stage` (the set of frames that decided a video) is only there if several stages decided.
         """
         kinds = {
             "sublabel": self.sublabels,

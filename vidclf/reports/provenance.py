@@ -39,9 +39,7 @@ def command(job: str, config: Any) -> str:
 
 
 def shown(location: str, output: str) -> str:
-    """Text of a location for a report in the directory `output`: a path relative to `output`, or a URI without
-    credentials.
-    """
+    """Text of a location for a report in `output`: a path relative to that directory, or a URI without credentials."""
     if storage.is_uri(location):
         return masked(location)
     if not os.path.isabs(location) or storage.is_uri(output):

@@ -186,9 +186,7 @@ def cost_chart(progress: PassCosts) -> Markup:
 
 
 def training_charts(histories: Sequence[Sequence[dict[str, Any]]]) -> list[Markup]:
-    """Charts of loss and of macro F1 by epoch, one colour per ensemble member; an empty list without recorded
-    epochs.
-    """
+    """Charts of loss and of macro F1 by epoch, one colour per ensemble member; none without recorded epochs."""
     if not any(histories):
         return []
     x = svg.count_axis("epoch", max(len(history) for history in histories))
@@ -215,9 +213,7 @@ def training_charts(histories: Sequence[Sequence[dict[str, Any]]]) -> list[Marku
 
 
 def attention_chart(weights: Sequence[float], shown: Sequence[int]) -> Markup:
-    """Bar chart of the attention weights of all sampled frames of a video; the frames with indices `shown` are
-    coloured.
-    """
+    """Bar chart of the attention weights of all sampled frames of a video; frames with indices `shown` are coloured."""
     width, height = 240, 26
     step, most = width / len(weights), max(weights)
     bars = [

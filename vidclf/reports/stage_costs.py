@@ -1,5 +1,6 @@
-"""Worker seconds and validation accuracy of a progressive classification, per stage (set of frames that decides a
-video).
+"""Worker seconds and validation accuracy of a progressive classification, per stage.
+
+A stage is the set of frames that decides a video: a few keyframes, 24 sampled frames, or all sampled frames.
 """
 
 from __future__ import annotations

@@ -110,9 +110,7 @@ def publish(search: SearchResult) -> None:
 
 
 def table(search: SearchResult) -> str:
-    """Text for a terminal: the best trials of a search, counts of all trials by status, and the locations of the
-    results.
-    """
+    """Text for a terminal: the best trials of a search, numbers of trials by status, and where the results are."""
     rows = search.trials.to_pylist()
     head = ["trial", "macro F1", "accuracy", "epochs", "status", *search.searched]
     lines = [head]
@@ -148,7 +146,7 @@ def scores(rows: Sequence[Row]) -> list[float]:
 
 
 def best_so_far(rows: Sequence[Row]) -> list[tuple[float, int, float]]:
-    """How the best macro F1 rose during a search: one entry per rise, by time, and a last one for the end of the
+    """Rises of the best macro F1 during a search: one entry per rise, sorted by time, and one for the end of the
     search.
 
     Each entry has the seconds since the first trial began, the training epochs spent so far, and the best score.
@@ -217,7 +215,7 @@ def curve_charts(rows: Sequence[Row]) -> list[Markup]:
 
 
 def parallel_chart(searched: Sequence[str], rows: Sequence[Row]) -> Markup:
-    """Chart with one line per trial, through its hyperparameters to its score; the best are on top, in the accent
+    """Chart with one line per trial, through its hyperparameters to its score; the best are on top, in accent
     colour.
     """
     columns = [(name, *places([row[name] for row in rows])) for name in searched]
