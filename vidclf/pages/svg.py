@@ -23,9 +23,7 @@ LEFT, RIGHT, TOP, BOTTOM = 60, 16, 12, 44
 
 @dataclass(frozen=True, kw_only=True)
 class Axis:
-    """Axis of a chart: a linear scale from `low` to `high`, with ticks labelled by `form`, a format string for one
-    number.
-    """
+    """Axis of a chart: a linear scale from `low` to `high`, whose ticks are labelled with the format string `form`."""
 
     label: str
     low: float

@@ -20,11 +20,11 @@ JPEG_QUALITY = 78
 
 
 def most_attended(attention: Sequence[float], count: int = NUM_FRAMES) -> list[int]:
-    """Indices of the `count` frames with the largest attention weights, in rising order; of equal weights the earlier
-    wins.
+    """Indices of the `count` frames with the largest attention weights, in rising order.
 
-    Neighbouring frames look alike. With N frames, a frame at most N / (4 · `count`) places from one with a larger
-    weight is therefore skipped. Skipped frames fill up the list if it would have fewer than `count` entries.
+    Of equal weights the earlier wins. Neighbouring frames look alike. With N frames, a frame at most N / (4 · `count`)
+    places from one with a larger weight is therefore skipped. Skipped frames fill up the list if it would have fewer
+    than `count` entries.
     """
     gap = len(attention) // (4 * count)
     ranked = [int(index) for index in np.argsort(-np.asarray(attention), kind="stable")]

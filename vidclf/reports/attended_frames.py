@@ -54,12 +54,11 @@ def strips(
     plans: Mapping[str, SamplingPlan],
     manifest: pa.Table | None = None,
 ) -> dict[str, FrameStrip]:
-    """The most attended frames of the videos `video_ids`, as a dict by video id; `files` are Parquet files of
-    predictions.
+    """Frames with most attention of each video in `video_ids`, with their times, as a dict by video id.
 
-    `plans` holds the sampling plan of each stage (the set of frames that decided a video); stages whose plan is unknown
-    are missing. Videos are opened at the location in `manifest` if it lists them, because the locations in the
-    predictions lack credentials.
+    `files` are the Parquet files of the predictions. `plans` holds the sampling plan of each stage (the set of frames
+    that decided a video); stages whose plan is unknown are missing. Videos are opened at the location in `manifest` if
+    it lists them, because the locations in the predictions lack credentials.
     """
     columns = [schema.VIDEO_ID, "video_uri", "attention", "pts_s", "content_digest", "stage"]
     ids = pa.array(sorted(video_ids), pa.string())

@@ -1,5 +1,4 @@
-"""Comparison of two classifications of the same videos: how often the most probable class changed, and for which
-videos.
+"""Comparison of two classifications of the same videos: how often, and for which videos, the class changed.
 
 Rows are matched by video id. The module is free of torch, Ray and scikit-learn, so that `jobs/diff.py` starts quickly.
 """

@@ -55,9 +55,7 @@ def find_ensemble(predictions: str, given: str | None, ensemble_id: str) -> tupl
 
 
 def histories(directory: str, info: EnsembleInfo) -> list[list[dict[str, Any]]]:
-    """Training epochs of each ensemble member from its `member_<i>.json`; an empty list for a member without
-    this file.
-    """
+    """Training epochs of each ensemble member from its `member_<i>.json`; an empty list if the file is missing."""
     epochs = []
     for member in info.members:
         marker = storage.join(directory, member.file.removesuffix(".safetensors") + ".json")

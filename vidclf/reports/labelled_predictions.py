@@ -90,10 +90,10 @@ class ScoredVideos:
         return replace(self, video_uris=uris, groups=groups)
 
     def kinds(self) -> dict[str, npt.NDArray[np.str_]]:
-        """Name of each video's group (such as `1080p`), by sublabel, codec, resolution and duration: arrays [B] in a
-        dict.
+        """Group of each video, such as `1080p`: a dict with an array [B] of names for each of the groupings.
 
-        `stage` (the set of frames that decided a video) is only there if several stages decided.
+        The groupings are sublabel, codec, resolution and duration; also stage (the set of frames that decided a video)
+        if several stages decided.
         """
         kinds = {
             "sublabel": self.sublabels,

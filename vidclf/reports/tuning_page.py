@@ -146,8 +146,7 @@ def scores(rows: Sequence[Row]) -> list[float]:
 
 
 def best_so_far(rows: Sequence[Row]) -> list[tuple[float, int, float]]:
-    """Rises of the best macro F1 during a search: one entry per rise, sorted by time, and one for the end of the
-    search.
+    """Rises of the best macro F1 during a search, sorted by time, and a last entry for the end of the search.
 
     Each entry has the seconds since the first trial began, the training epochs spent so far, and the best score.
     """
@@ -215,8 +214,9 @@ def curve_charts(rows: Sequence[Row]) -> list[Markup]:
 
 
 def parallel_chart(searched: Sequence[str], rows: Sequence[Row]) -> Markup:
-    """Chart with one line per trial, through its hyperparameters to its score; the best are on top, in accent
-    colour.
+    """Chart with one line per trial, through its hyperparameters to its score.
+
+    The best trials are on top, in the accent colour.
     """
     columns = [(name, *places([row[name] for row in rows])) for name in searched]
     columns.append(("macro F1", *places(scores(rows))))

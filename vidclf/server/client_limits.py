@@ -40,8 +40,9 @@ class ClientPace:
         self._window_bytes += num_bytes
 
     def is_too_slow(self, now_s: float) -> bool:
-        """Whether the client is too slow to keep its connection. Must be called at least once per `BODY_WINDOW_S`
-        seconds.
+        """Whether the client is too slow to keep its connection. `now_s` is the current time.
+
+        Must be called at least once per `BODY_WINDOW_S` seconds.
         """
         if not self.in_body:
             return now_s - self.began_s > HEADER_TIMEOUT_S

@@ -168,8 +168,7 @@ def fetch(uri: str, policy: UriPolicy, file: LimitedFile, timeout_s: float, conn
 
 
 def _fetch_http(place: ResolvedUri, file: LimitedFile, ends_s: float, connect: Connect) -> str | None:
-    """Request the URI `place` over HTTP and write the content to `file`, until the time `ends_s` of the monotonic
-    clock.
+    """Request a URI over HTTP and write the content to `file`, until the time `ends_s` of the monotonic clock.
 
     Returns the target of a redirect as text, or None when the content is in `file`.
     """
@@ -204,10 +203,10 @@ def _fetch_store(uri: str, file: LimitedFile, ends_s: float) -> None:
 
 
 def _copy(read: Callable[[int], bytes], file: LimitedFile, ends_s: float) -> None:
-    """Write everything that `read` returns to `file`. Raises TimeoutError after the time `ends_s` of the monotonic
-    clock.
+    """Write everything that `read` returns to `file`.
 
-    The time is also checked at the end, because an aborted connection looks like the end of the content.
+    Raises TimeoutError after the time `ends_s` of the monotonic clock. The time is also checked at the end, because an
+    aborted connection looks like the end of the content.
     """
     while chunk := read(CHUNK_BYTES):
         file.write(chunk)

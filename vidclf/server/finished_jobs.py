@@ -17,8 +17,9 @@ MAX_FAILED = 256
 
 
 class FinishedJobs:
-    """Memory of the finished jobs, done and failed ones apart. Not safe for several threads: the queue holds
-    its lock.
+    """Memory of the finished jobs, done and failed ones apart.
+
+    Not safe for several threads: the queue holds its lock when it uses this memory.
     """
 
     def __init__(self, keep_s: float) -> None:

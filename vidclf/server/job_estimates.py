@@ -53,9 +53,7 @@ class Pace:
         return round(max(sum(known) - elapsed_s, 0.0), 1) if len(known) == len(expected) else None
 
     def percent(self, job: Job, now_s: float) -> float:
-        """Percentage of the work that is done for a job that the worker is busy with. `now_s` is on the queue's
-        clock.
-        """
+        """Percentage of the work that is done for a job at the worker. `now_s` is the time on the queue's clock."""
         expected = {stage: self.expected_s(stage, job.size_bytes) for stage in job.stages}
         return percent_done(job.stages, job.stage, now_s - job.stage_began_s, expected)
 

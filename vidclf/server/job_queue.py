@@ -67,10 +67,10 @@ class JobQueue:
     def submit(
         self, name: str, *, path: str | None = None, uri: str | None = None, size_bytes: int | None = None
     ) -> Job:
-        """Add an uploaded video (`path`) or a video to fetch (`uri`) and return its job. From now on the queue deletes
-        its file.
+        """Add an uploaded video (`path`) or a video to fetch (`uri`) and return its job.
 
-        A video takes a place when its upload is complete, not during the upload. Raises Refused (queue_full, stopping).
+        From now on the queue deletes its file. A video takes a place when its upload is complete, not during the
+        upload. Raises Refused (queue_full, stopping).
         """
         with self._changed:
             if self._is_closed:
@@ -154,8 +154,9 @@ class JobQueue:
             return self._current
 
     def enter(self, job: Job, stage: JobState) -> None:
-        """Move a job on to the state `stage` and record the duration of the previous state. Raises Refused if it was
-        cancelled.
+        """Move a job on to the state `stage` and record the duration of the previous state.
+
+        Raises Refused if the job was cancelled.
         """
         with self._changed:
             self._check_wanted(job)
@@ -163,8 +164,9 @@ class JobQueue:
             self._set_stage(job, stage)
 
     def is_at(self, job: Job, path: str, size_bytes: int | None = None) -> None:
-        """Record path and size of the file of a fetched video. If the job was cancelled, delete the file and raise
-        Refused.
+        """Record path and size of the file of a fetched video.
+
+        If the job was cancelled, deletes the file and raises Refused.
         """
         with self._changed:
             if job.stage.is_end:
@@ -177,9 +179,7 @@ class JobQueue:
         return not job.stage.is_end
 
     def finish(self, job: Job, result: dict[str, Any]) -> None:
-        """End the job that the worker has classified with its result. The result is ignored if the job was
-        cancelled.
-        """
+        """End the job that the worker has classified, with its result. A cancelled job ignores the result."""
         with self._changed:
             self._current = None
             if not job.stage.is_end:

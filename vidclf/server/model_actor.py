@@ -204,16 +204,18 @@ class ModelActor:
         return decoded
 
     def classify(self, decoded: Any) -> dict[str, Any]:
-        """Classify a video, given the Ray reference to its decoded row. Returns the dict of
-        `VideoClassifier.classify`.
+        """Classify a video, given the Ray reference to its decoded row.
+
+        Returns the dict of `VideoClassifier.classify`.
         """
         assert self.handle is not None
         outcome: dict[str, Any] = ray.get(self.handle.classify.remote(self._parts, decoded))
         return outcome
 
     def end(self) -> None:
-        """End the actor and drop the reference to it now. Ray complains if a process ends before it could report the
-        end.
+        """End the actor and drop the reference to it now.
+
+        Ray complains if a process ends before it could report the end of an actor.
         """
         ray.kill(self.handle)
         ray.kill(self._parts.tally)

@@ -46,8 +46,9 @@ class ServeMetrics:
         self._answers.labels(str(status)).inc()
 
     def done(self, reason: Reason | None, seconds: float) -> None:
-        """Count a finished video and the seconds of its work; `reason` tells why it failed, None if it was
-        classified.
+        """Count a finished video and the seconds of its work.
+
+        `reason` tells why the video failed; None if it was classified.
         """
         self._videos.labels("ok" if reason is None else reason.value).inc()
         self._seconds.observe(seconds)

@@ -84,8 +84,9 @@ def answer(row: dict[str, Any], frames_THWC: npt.NDArray[np.uint8], context: Res
 
 
 def quality_flags(row: dict[str, Any]) -> list[str]:
-    """Names of the defects of a video's frames: `all_black`, `some_black`, `blurry`, `mostly_repeated`. Clients rely on
-    them.
+    """Names of the defects of a video's frames: `all_black`, `some_black`, `blurry`, `mostly_repeated`.
+
+    Clients rely on these names, so they must not change.
     """
     is_black, is_repeated = np.array(row["is_black"]), np.array(row["is_near_duplicate"])
     holds_by_name = {

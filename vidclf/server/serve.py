@@ -91,10 +91,10 @@ class Server:
 def running(
     config: ServeConfig, served: ServedModel, policy: UriPolicy | None = None, connect: Connect | None = None
 ) -> Iterator[Server]:
-    """Context with a running server for `config`. It answers `loading` until the model is loaded, and the context then
-    begins.
+    """Context with a running server for `config`.
 
-    At the end everything is stopped in the reverse order of its start.
+    The server answers `loading` until the model is loaded, and the context then begins. At the end everything is
+    stopped in the reverse order of its start.
     """
     with ExitStack() as stack:
         service = _service(config, served, policy or UriPolicy(config.allow_uri))

@@ -148,9 +148,7 @@ class _Channel(HTTPChannel):
 
     @property
     def awaits_header(self) -> bool:
-        """Whether the server has nothing left to send on this connection and has not received a whole request
-        header.
-        """
+        """Whether the server has nothing left to send here and has not received a whole request header."""
         is_quiet = not self.requests and not self.total_outbufs_len
         return is_quiet and (self.request is None or not self.request.headers_finished)
 
@@ -192,9 +190,7 @@ class _Channel(HTTPChannel):
             self.server.add_task(self)
 
     def _find_room(self, others: list[_Channel]) -> None:
-        """At the limit of connections, close the connection of a client that has not sent a whole header, or else this
-        one.
-        """
+        """Close a connection without a whole header if there are too many connections, or else this one."""
         others = [channel for channel in others if not channel.will_close]
         of_same_client = [channel for channel in others if channel.client == self.client]
         if len(of_same_client) >= self.per_address:
@@ -304,8 +300,9 @@ def listen(
 def _channel_class(
     per_address: int, admit: Admit, headers: list[tuple[str, str]], answered: Callable[[int], None]
 ) -> type[_Channel]:
-    """Make the class of connections for one server; its settings are class attributes, as waitress makes the
-    objects.
+    """Make the class of connections for one server.
+
+    waitress makes the objects itself, so settings are class attributes.
     """
 
     def refused(reason: Reason) -> bytes:
