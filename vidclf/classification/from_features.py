@@ -41,7 +41,7 @@ def run_over_features(
     `features` has one feature directory per backbone of the ensemble, in the ensemble's order. `before` is the state of
     the output directory before the job.
 
-    1. Read the shards of the first feature directory: 1 row per video.
+    1. Read the Parquet files (shards) of the first feature directory: 1 row per video.
     2. Classify: 1 row out per unfinished row in. The ensemble runs in the workers that would otherwise run the CNN.
     3. Write the rows as shards, like every pipeline.
     """

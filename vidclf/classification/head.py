@@ -126,6 +126,9 @@ def _decision_columns(output: EnsembleOutput, classes: Sequence[str], trust_thre
 
 
 def _votes(values_NBC: npt.NDArray[np.float32]) -> pa.Array:
-    """Arrow column with a list of N vectors [C] per video, from an array [N, B, C]; N members or test-time views."""
+    """Arrow column with a list of N vectors [C] per video, made from an array [N, B, C].
+
+    The N vectors come from the ensemble's members, or from test-time variants of the video.
+    """
     num_votes, num_videos, num_classes = values_NBC.shape
     return nested_list([num_votes] * num_videos, vectors(values_NBC.transpose(1, 0, 2).reshape(-1, num_classes)))

@@ -84,7 +84,9 @@ class ProgressivePlan:
         return replace(self.full, settings={**self.full.settings, "stage_thresholds": self.risk_threshold.early})
 
     def describe(self) -> str:
-        """Text for a log, one line per early stage (`keyframes`, `subset`): its trust threshold, if it is used."""
+        """Text for a log with one line per early stage (`keyframes`, `subset`): its trust threshold, or why it is
+        unused.
+        """
         early = self.risk_threshold.early
         return "\n".join(
             f"stage {name}: decides videos with a trust score of at least {early[name]:.2f}"

@@ -32,8 +32,8 @@ from vidclf.runs.layout import Run
 from vidclf.uncertainty.risk_threshold import RiskThreshold
 
 VIDEOS_AT_A_TIME = 128
-"""Number of videos that the ensemble classifies at a time. Besides the shard itself, 128 × 73 × 1280 × 2 bytes = 24 MB
-are in memory."""
+"""Number of videos that the ensemble classifies at a time. Besides the Parquet file that is read, 128 × 73 × 1280 × 2
+bytes = 24 MB are in memory."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -252,7 +252,10 @@ def _read(flag: str, location: str) -> pa.Table:
 
 
 def _relative(config: DiffConfig, tables: Sequence[pa.Table]) -> list[pa.Table]:
-    """Both tables, with video locations relative to the directory that they all share, or to `--base-uri`."""
+    """The tables of both classifications, with video locations relative to a common base directory.
+
+    The base is the directory that all videos share, or `--base-uri`.
+    """
     columns = [table["video_uri"].to_pylist() for table in tables]
     base = config.base_uri if config.base_uri is not None else common_base([uri for uris in columns for uri in uris])
     place = _COLUMNS.index("video_uri")

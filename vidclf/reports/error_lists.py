@@ -52,12 +52,18 @@ class ListedVideo:
 
 
 def misclassified(videos: ScoredVideos, classes: Sequence[str]) -> list[ListedVideo]:
-    """List of the misclassified videos, accepted or not: held-out videos first, then by falling confidence."""
+    """List of the misclassified videos, whether the ensemble accepted them or abstained (gave no class).
+
+    Held-out videos come first, then the list is sorted by falling confidence.
+    """
     return _listed(videos, ~videos.is_correct_B, -videos.confidence_B, classes)
 
 
 def abstained(videos: ScoredVideos, classes: Sequence[str]) -> list[ListedVideo]:
-    """List of the videos that the ensemble abstained on: held-out videos first, then by falling trust score."""
+    """List of the videos that the ensemble gave no class (abstained on).
+
+    Held-out videos come first, then the list is sorted by falling trust score.
+    """
     return _listed(videos, ~videos.is_accepted_B, -videos.trust_B, classes)
 
 
@@ -84,7 +90,7 @@ def _listed(
 
 
 def _listed_video(videos: ScoredVideos, index: int, classes: Sequence[str]) -> ListedVideo:
-    """List entry of the video number `index`."""
+    """Entry for the video number `index` in a report's list of misclassified or abstained videos."""
     probabilities_C = videos.probabilities_BC[index]
     top = np.argsort(-probabilities_C, kind="stable")[:NUM_PROBABILITIES].tolist()
     if videos.label_B[index] not in top:

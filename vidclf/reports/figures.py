@@ -55,14 +55,17 @@ class ClassDetail:
     recall_interval_95: Interval | None
     f1_interval_95: Interval | None
     num_abstained: int
-    """videos of this true class that the ensemble abstained on"""
+    """videos of this true class that the ensemble gave no class"""
     auc: float | None
     """area under the ROC curve, this class against all others; None if all videos or no video belong to the class"""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Voter:
-    """Accuracy of one ensemble member or test-time view alone, and its gain over a baseline on the same videos."""
+    """Accuracy of one ensemble member alone, or of one test-time view (variant of a video) alone.
+
+    The gain over a baseline is measured on the same videos.
+    """
 
     name: str
     accuracy: float
@@ -116,8 +119,8 @@ class Detail:
     members: list[Voter]
     """each ensemble member alone; `gain` is relative to the whole ensemble"""
     views: list[Voter]
-    """each test-time view alone, and as the last entry their weighted average; `gain` is relative to the unchanged
-    video; empty without test-time views
+    """each test-time view (variant of a video) alone, and as the last entry their weighted average; `gain` is relative
+    to the unchanged video; empty without test-time views
     """
 
 
@@ -142,7 +145,8 @@ class Evaluation:
     """temperature, and expected calibration error (ECE) before and after, from `ensemble.json`; empty if the ensemble
     is unknown"""
     view_weights: dict[str, float]
-    """weight of each test-time view in the average, 0 for a dropped view; empty without test-time views"""
+    """weight of each test-time view (variant of a video) in the average, 0 for a dropped view; empty without test-time
+    views"""
     training: list[list[dict[str, Any]]]
     """training epochs of each ensemble member"""
     training_note: str
@@ -218,9 +222,9 @@ class _Sums:
         ]
 
     def views(self, names: Sequence[str], is_right_BV: npt.NDArray[np.bool_]) -> list[Voter]:
-        """Accuracy of each test-time view alone, then of all views together, compared with the unchanged video.
+        """Accuracy of each test-time view (variant of a video) alone, then of all views together.
 
-        The list is empty if there is only one view.
+        They are compared with the unchanged video. The list is empty if there is only one view.
         """
         if is_right_BV.shape[1] < 2:
             return []
@@ -329,7 +333,7 @@ def _voter(
     *,
     is_base: bool = False,
 ) -> Voter:
-    """Accuracy of one ensemble member or test-time view, and its gain over a baseline.
+    """Accuracy of one ensemble member or test-time view (variant of a video), and its gain over a baseline.
 
     `is_right_B` and `is_base_right_B` tell for each video whether the member or view, and whether the baseline, is
     right.

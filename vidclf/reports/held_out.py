@@ -9,7 +9,7 @@ from vidclf.training.leakage import SPLITS_FILE
 
 
 def by_record(manifest: pa.Table, directory: str | None) -> tuple[pa.Table, int]:
-    """Table of videos with splits corrected by the `splits.parquet` of an ensemble, and the number of changed rows.
+    """The table `manifest` with splits corrected by the ensemble's `splits.parquet`, and the number of changed rows.
 
     `directory` is the ensemble's. A video that is missing in the record takes the split of its source (the recording it
     was cut from) if a video of that source was in train or val. Without a record the table stays as it is.

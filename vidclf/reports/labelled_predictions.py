@@ -67,7 +67,7 @@ class ScoredVideos:
     member_top_BM: npt.NDArray[np.int64]
     """index of the most probable class of each ensemble member"""
     view_top_BV: npt.NDArray[np.int64]
-    """index of the most probable class of each test-time view"""
+    """index of the most probable class of each test-time view (variant of a video)"""
 
     def __len__(self) -> int:
         return len(self.video_ids)
@@ -119,7 +119,7 @@ def score(tables: Iterable[pa.Table], manifest: pa.Table, classes: Sequence[str]
     """Join rows of `schema.predictions` (at least `PREDICTION_COLUMNS`) with the labels of a manifest, by video id.
 
     Raises ConfigError if they share no labelled video, if a label is not a class of the ensemble, or if the rows have
-    different numbers of members or views.
+    different numbers of ensemble members or test-time views (variants of a video).
     """
     labelled = manifest.select([schema.VIDEO_ID, "label", "sublabel", "group", "split"]).to_pylist()
     truth: dict[str, Any] = {row[schema.VIDEO_ID]: row for row in labelled}
@@ -182,9 +182,10 @@ def _joined(table: pa.Table, truth: Sequence[Any], index_of: dict[str, int]) -> 
 
 
 def _top(column: pa.ChunkedArray, num_videos: int) -> npt.NDArray[np.int64]:
-    """Index of the most probable class of each member or test-time view, an array [B, M] or [B, V].
+    """Index of the most probable class of each ensemble member or test-time view (variant of a video).
 
-    `column` has a list of probability vectors [C] per video. Raises ConfigError if the lists have different lengths.
+    Returns an array [B, M] or [B, V]. `column` has a list of probability vectors [C] per video. Raises ConfigError if
+    the lists have different lengths.
     """
     rows = arrow.combined(column)
     counts = sorted(set(rows.value_lengths().to_pylist()))

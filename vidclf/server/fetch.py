@@ -219,7 +219,7 @@ def _copy(read: Callable[[int], bytes], file: LimitedFile, ends_s: float) -> Non
 class _Pinned(http.client.HTTPConnection):
     """HTTP connection to an address that was checked before, so that the host name is not resolved again.
 
-    The certificate and the Host header still belong to the host name.
+    The certificate is still checked against the host name, and the Host header contains it.
     """
 
     def __init__(self, place: ResolvedUri, connect: Connect) -> None:

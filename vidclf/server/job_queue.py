@@ -164,7 +164,7 @@ class JobQueue:
             self._set_stage(job, stage)
 
     def is_at(self, job: Job, path: str, size_bytes: int | None = None) -> None:
-        """Record path and size of the file of a fetched video.
+        """Record the path, and the size if it is known, of the file that a video is fetched into.
 
         If the job was cancelled, deletes the file and raises Refused.
         """

@@ -55,8 +55,8 @@ def segment_length_s(duration_s: float, num_frames: int) -> float:
 def answer(row: dict[str, Any], frames_THWC: npt.NDArray[np.uint8], context: ResponseContext) -> dict[str, Any]:
     """Dict with everything that the server tells about a classified video, from its prediction `row`.
 
-    `row` has the columns of `schema.predictions`, `SIGNS_FIELD` and segments. `frames_THWC` are the sampled frames at
-    model resolution.
+    `row` has the columns of `schema.predictions`, `SIGNS_FIELD` (the indicators behind the trust score) and segments
+    (parts of the video). `frames_THWC` are the sampled frames at model resolution.
     """
     chosen = most_attended(row["attention"])
     parts = trust_parts(context.trust_score, row["confidence"], row[schema.SIGNS_FIELD.name])

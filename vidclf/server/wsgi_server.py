@@ -190,7 +190,10 @@ class _Channel(HTTPChannel):
             self.server.add_task(self)
 
     def _find_room(self, others: list[_Channel]) -> None:
-        """Close a connection without a whole header if there are too many connections, or else this one."""
+        """Close a connection if there are too many of this client or in total.
+
+        It is one that has not sent a whole header, or else this one.
+        """
         others = [channel for channel in others if not channel.will_close]
         of_same_client = [channel for channel in others if channel.client == self.client]
         if len(of_same_client) >= self.per_address:
