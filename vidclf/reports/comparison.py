@@ -25,7 +25,7 @@ from vidclf.reports import video_kinds
 from vidclf.runs.layout import Run
 
 MAX_UNMATCHED = 200
-"""Largest number of videos in diff.json and on the page that only one of the two classifications contains."""
+"""Largest number of listed videos, in diff.json and on the page, that only one of the two classifications contains."""
 
 NOT_IN_INPUT = "not in its input"
 """Reason shown for a video that the other classification has neither classified nor rejected."""

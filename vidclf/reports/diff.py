@@ -126,8 +126,6 @@ def table(result: Diff, output: str) -> str:
 
 
 def _run_facts(location: str, config: DiffConfig, rows: pa.Table) -> str:
-    """Text about one classification for the report's table of origins: its location, number of videos and
-    ensemble id.
-    """
+    """Text about one classification for the report's table of origins: location, number of videos and ensemble id."""
     ensembles = ", ".join(sorted(rows["ensemble_id"].unique().to_pylist()))
     return f"{shown(location, config.output)}, {rows.num_rows} videos, ensemble {ensembles}"

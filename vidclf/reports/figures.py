@@ -104,7 +104,7 @@ class Detail:
     """interval of the accuracy among accepted videos"""
     per_class: dict[str, ClassDetail]
     macro_auc: float | None
-    """mean over classes of the area under the ROC curve (AUC), over the classes that have one; None if none has"""
+    """mean of the area under the ROC curve (AUC) over the classes that have one; None if no class has"""
     class_order: list[int]
     """class indices from first to last row and column of the confusion matrix: confused classes are neighbours"""
     confused_pairs: list[ConfusedPair]

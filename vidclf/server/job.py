@@ -54,7 +54,7 @@ class Job:
     """number of changes of the job, so that a client that listens misses none"""
     result: dict[str, Any] | None = None
     reason: Reason | None = None
-    """why the job failed; None unless it did"""
+    """why the job failed; None if it did not"""
 
     @property
     def stages(self) -> tuple[JobState, ...]:
