@@ -1,7 +1,7 @@
-"""Bulk classification of a manifest: the extraction pipeline with the ensemble as its head.
+"""Classification of all videos of a manifest: the feature extraction pipeline with the ensemble as its last step.
 
-With `--features` the head alone runs over stored features (`from_features`). With `--progressive` the videos are
-classified in two passes (`progressive`).
+With `--features` no video is decoded, and only the ensemble runs, over stored features (`from_features`). With
+`--progressive` a quick round over a few keyframes decides the easy videos, and a second one the others (`progressive`).
 """
 
 from __future__ import annotations
@@ -31,12 +31,13 @@ from vidclf.uncertainty.risk_threshold import RiskThreshold, risk_statement, thr
 
 
 def classify(config: ClassifyConfig, manifest: pa.Table) -> dict[str, dict[str, Any]] | None:
-    """Classify every video of `manifest` into `config.output`.
+    """Classify every video of the table `manifest` and write the predictions into the directory `config.output`.
 
-    Returns the summary of each run by its directory, like `embed_videos`; None after a dry run.
+    Returns the summary of each output directory as a dict by directory, like `embed_videos`; None after a dry run.
 
-    Raises ConfigError before any work starts if the features to classify are not those that the ensemble was fitted
-    on: stored features with another key, or a backbone, weights or decoder that would make other features.
+    Raises ConfigError before any work starts if the features to classify are not those that the ensemble was fitted on:
+    stored features with another feature key (digest of their settings), or a backbone, weights or decoder that would
+    make other features.
     """
     preflight.check_outputs(config)
     # Loading here checks each member's digest and sizes once, and not in every worker.
@@ -86,7 +87,10 @@ def prediction_target(
     settings: HeadSettings,
     embeddings: Sequence[BackboneSetup],
 ) -> RunSpec:
-    """The run of predictions that the ensemble of `info` makes from the features of `embeddings`."""
+    """Description of an output directory for predictions: its columns, its settings and the ensemble that fills it.
+
+    The ensemble is the one of `info`; it classifies the features that the backbones `embeddings` make.
+    """
     return RunSpec(
         embeddings=tuple(embeddings),
         output_schema=schema.predictions(len(info.classes)),

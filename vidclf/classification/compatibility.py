@@ -1,7 +1,7 @@
 """Checks that the features of a job, new or stored, are the ones that the ensemble was fitted on.
 
-Each function raises ConfigError if they do not fit, and otherwise returns them in the order of the ensemble's
-backbones.
+Each function raises ConfigError if the features do not fit. Otherwise it returns the backbones or the directories of
+features, sorted like the ensemble's backbones.
 """
 
 from __future__ import annotations
@@ -23,11 +23,12 @@ from vidclf.schema import VIDEO_ID, Look
 
 
 def fitted_embeddings(config: ClassifyConfig | ServeConfig, info: EnsembleInfo) -> list[BackboneSetup]:
-    """The ensemble's backbones with their weights loaded, in the ensemble's order.
+    """List of the ensemble's backbones with their weights loaded, sorted as in the ensemble.
 
     Weights come from `config.weights`, else from the locations that the ensemble recorded.
 
-    Raises ConfigError if the features would have another key than those that the ensemble was fitted on.
+    Raises ConfigError if the features would have another feature key (digest of decoder, sampling, backbone and
+    weights) than those that the ensemble was fitted on.
     """
     names = info.backbone_names
     if config.backbone and list(config.backbone) != names:
@@ -60,10 +61,10 @@ def fitted_embeddings(config: ClassifyConfig | ServeConfig, info: EnsembleInfo) 
 
 
 def fitted_runs(locations: Sequence[str], info: EnsembleInfo) -> list[str]:
-    """Directories of stored features, in the order of the ensemble's backbones.
+    """The directories of stored features at `locations`, sorted like the ensemble's backbones.
 
-    Raises ConfigError unless there is one finished directory per backbone, all hold the same videos, and each has
-    the feature key that the members were fitted on.
+    Raises ConfigError unless there is one finished directory per backbone, all hold the same videos, and each has the
+    feature key (digest of the features' settings) that the ensemble members were fitted on.
     """
     names = info.backbone_names
     specs = [read_spec(location) for location in locations]
@@ -89,9 +90,9 @@ def fitted_runs(locations: Sequence[str], info: EnsembleInfo) -> list[str]:
 
 
 def first_embeddings(info: EnsembleInfo, embeddings: Sequence[BackboneSetup]) -> list[BackboneSetup]:
-    """The backbones of `embeddings` with the sampling plan of the ensemble's first look.
+    """The backbones `embeddings`, changed to sample the few keyframes per video that the ensemble was fitted on.
 
-    Raises ConfigError if the first look was fitted on features that this cluster cannot make.
+    Raises ConfigError if the ensemble was fitted on keyframe features that this cluster cannot make.
     """
     setups = []
     for embedding, spec in zip(embeddings, info.stages[Look.KEYFRAMES].feature_specs, strict=True):

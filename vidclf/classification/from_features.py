@@ -1,6 +1,6 @@
-"""The `classify` job over stored features: only the head runs, no video is decoded. [Ray Data]
+"""The `classify` job over stored features: only the ensemble runs, no video is decoded. [Ray Data]
 
-feature shards ─▶ skip finished ─▶ head (GPU or CPU) ─▶ part-* | quarantine/part-*
+feature shards ─▶ skip finished ─▶ head (ensemble on GPU or CPU) ─▶ part-* | quarantine/part-* (rejected videos)
 """
 
 from __future__ import annotations
@@ -27,22 +27,23 @@ from vidclf.runs.state import RunState, manifest_ids, one_array
 from vidclf.runs.summary import Performance
 
 VIDEOS_PER_BATCH = 64
-"""Rows per call of the head: 12 MB of features."""
+"""Number of videos that the ensemble classifies per call: 12 MB of features."""
 
 QUARANTINE_FILE = "part-features.parquet"
-"""Shard with the quarantined videos of the run of features."""
+"""File name of the shard with the videos that the extraction of the features had already rejected."""
 
 
 def run_over_features(
     features: Sequence[str], config: PipelineConfig, job: PipelineJob, before: RunState
 ) -> Performance:
-    """Classify the pending videos of `job` from stored features. `before` is the state of its run.
+    """Classify the videos that `job` has not finished yet, from stored features; returns the job's performance figures.
 
-    `features`: one run of features per backbone of the ensemble, in the ensemble's order.
+    `features` has one feature directory per backbone of the ensemble, in the ensemble's order. `before` is the state of
+    the output directory before the job.
 
-    1. Read the shards of the first run: 1 row per video.
-    2. The head: 1 row out per pending row in. It runs in the workers that would otherwise run the CNN.
-    3. Write, like every pipeline.
+    1. Read the Parquet files (shards) of the first feature directory: 1 row per video.
+    2. Classify: 1 row out per unfinished row in. The ensemble runs in the workers that would otherwise run the CNN.
+    3. Write the rows as shards, like every pipeline.
     """
     pools = pool_sizes(config, ray_cluster.connect())
     (target,) = job.targets
@@ -79,7 +80,10 @@ def run_over_features(
 
 
 class ClassifyFeatures:
-    """Stage 2: the head. In: `schema.features`. Out: `written_columns`, 1 row per pending row."""
+    """Ray worker that classifies stored features: the second stage of the job.
+
+    In: rows of `schema.features`. Out: `written_columns`, 1 row per video that is not finished yet.
+    """
 
     def __init__(
         self,
@@ -90,10 +94,11 @@ class ClassifyFeatures:
         tally: Any,
         logs_events: bool = False,
     ) -> None:
-        """`num_gpus`: the share of a GPU that this worker reserved; it decides the head's device.
+        """Load the ensemble of `target` onto the GPU, or onto the CPU if `num_gpus` is 0.
 
-        `lookups`, `pending_ids`: one reference each, to the rows of the other backbones and to the ids of the videos
-        to classify. The references are in lists, so that Ray passes them on instead of the objects.
+        `num_gpus` is the share of a GPU that Ray reserved for this worker. `lookups` and `pending_ids` are lists with
+        one Ray reference each: to the rows of the other backbones and to the ids of the videos to classify. The
+        references are in lists, so that Ray passes them on instead of the objects.
         """
         assert target.make_head is not None
         with ray_cluster.refusals_told(tally):
@@ -128,7 +133,7 @@ class ClassifyFeatures:
 
 
 def _copy_quarantine(features: str, run: str, video_ids: pa.Array) -> None:
-    """Quarantine every video of `video_ids` that is quarantined in the run of features, for the same reason."""
+    """Copy the rejections of `video_ids`, with their reasons, from the directory `features` into the output `run`."""
     tables = list(storage.iter_tables(Run(features).quarantine_shards(), schema.QUARANTINE.names))
     rows = pa.concat_tables(tables or [schema.QUARANTINE.empty_table()]).cast(schema.QUARANTINE)
     rows = rows.filter(pc.is_in(rows[schema.VIDEO_ID], video_ids))

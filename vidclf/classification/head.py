@@ -1,6 +1,7 @@
-"""The ensemble as the head of the pipeline: rows of embedded videos become rows of predictions.
+"""The ensemble as the last step of the pipeline (head): rows of video features become rows of predictions.
 
-Shape suffixes: B videos, T frames, C classes, M members, V views, N votes, S backbones.
+Shape suffixes: B videos, T frames, C classes, M ensemble members, V test-time variants of a video (views), N votes, S
+backbones.
 """
 
 from __future__ import annotations
@@ -29,25 +30,29 @@ class HeadSettings:
     """Settings that decide a prediction, besides the ensemble itself."""
 
     tta: bool
-    """whether the full look votes over the test-time views"""
+    """whether predictions from all sampled frames are averaged over variants of the video (test-time augmentation)"""
     trust_threshold: float
-    """smallest trust score of an accepted video"""
+    """smallest trust score with which a video is accepted; below it the ensemble abstains"""
     segments_s: float | None
-    """length of segments in seconds; None for no segments"""
+    """length in seconds of the parts of a video that are classified separately; None for no parts"""
     stage: str = Look.FULL
-    """stage of the early exit whose frames the head receives"""
+    """the set of frames that the ensemble receives: `keyframes` (a few), `subset` (24) or `full` (all sampled
+    frames)"""
     subset_threshold: float | None = None
-    """smallest trust score of a video that the `subset` stage accepts; None without this stage"""
+    """smallest trust score with which a video is accepted from its `subset` of 24 frames; None to always use all
+    frames"""
 
 
 class EnsembleHead:
-    """Predictions for embedded videos, one output row per input row.
+    """Last step of the pipeline: classifies videos from their features, one output row per input row.
 
-    In: one table of `schema.features` per backbone of the ensemble, all of the same videos. Out:
-    `schema.predictions`, with segments also `schema.segments_field`, with `shows_signs` also `schema.SIGNS_FIELD`.
+    In: one table of `schema.features` per backbone of the ensemble, all of the same videos. Out: a table of
+    `schema.predictions`. It also has the column `schema.segments_field` if parts of a video are classified separately,
+    and `schema.SIGNS_FIELD` (the indicators behind the trust score) with `shows_signs`.
 
-    A video is abstained on if its trust score is below the threshold or its OOD score is above 1. With
-    `subset_threshold` the head is a `StagedHead`.
+    The ensemble abstains on a video if its trust score is below the threshold or its OOD score (distance from the
+    training data) is above 1. With `subset_threshold` the object is a `StagedHead`: it can decide from 24 of the frames
+    first.
     """
 
     def __init__(
@@ -55,7 +60,7 @@ class EnsembleHead:
     ) -> None:
         """Load the ensemble in `directory` onto `device`, which is `cpu` or `cuda` (see `device.claim`).
 
-        `precision` is the precision of the job. On CPUs the members compute in it; for int8 they choose their own.
+        `precision` is the number format of the job. On CPUs the members compute in it; for int8 they choose their own.
         """
         torch.set_num_threads(1)  # There is one worker per core.
         self._ensemble = files.load(directory, torch.device(device), "auto" if precision == "int8" else precision)
@@ -70,12 +75,12 @@ class EnsembleHead:
         )
 
     def early(self, embedded_S: Sequence[pa.Table]) -> pa.Table:
-        """Predictions of the `subset` stage, from the subset's frames."""
+        """Table of predictions of the stage `subset`: `embedded_S` has the features of 24 frames per video."""
         assert self.settings.subset_threshold is not None
         return self._rows(embedded_S, Look.SUBSET, self.settings.subset_threshold, tta=False)
 
     def _rows(self, embedded_S: Sequence[pa.Table], stage: str, trust_threshold: float, tta: bool) -> pa.Table:
-        """Predictions of one stage; `tta` votes over the test-time views."""
+        """Table of predictions from the frames of one `stage`; `tta` averages over test-time variants of a video."""
         info, embedded = self._ensemble.info, embedded_S[0]
         sequences_S = [[features_TD(row) for row in table["features"]] for table in embedded_S]
         output = self._ensemble(sequences_S, tta=tta, stage=stage)
@@ -100,7 +105,7 @@ class EnsembleHead:
 
 
 def _decision_columns(output: EnsembleOutput, classes: Sequence[str], trust_threshold: float) -> dict[str, pa.Array]:
-    """The columns of `schema.predictions` that the ensemble's output decides, by name."""
+    """The columns of `schema.predictions` that come from the ensemble's output, as arrow arrays by column name."""
     top = [classes[index] for index in output.probabilities_BC.argmax(axis=1)]
     is_accepted_B = is_accepted(output.trust_score_B, output.ood_score_B, trust_threshold)
     labels = [name if accepted else None for name, accepted in zip(top, is_accepted_B, strict=True)]
@@ -121,6 +126,9 @@ def _decision_columns(output: EnsembleOutput, classes: Sequence[str], trust_thre
 
 
 def _votes(values_NBC: npt.NDArray[np.float32]) -> pa.Array:
-    """A column with N vectors [C] per video."""
+    """Arrow column with a list of N vectors [C] per video, made from an array [N, B, C].
+
+    The N vectors come from the ensemble's members, or from test-time variants of the video.
+    """
     num_votes, num_videos, num_classes = values_NBC.shape
     return nested_list([num_votes] * num_videos, vectors(values_NBC.transpose(1, 0, 2).reshape(-1, num_classes)))

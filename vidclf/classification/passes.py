@@ -1,6 +1,7 @@
-"""Layout of a progressive classification's output: the directory and sampling plan of each pass.
+"""Directories and sampling plans of a progressive classification, which has two rounds (passes).
 
-Free of Ray and torch, because reports read it.
+The first pass reads a few keyframes of each video, the second all sampled frames of the undecided videos. The module is
+free of Ray and torch, because reports read it.
 """
 
 from __future__ import annotations
@@ -12,16 +13,18 @@ from vidclf.schema import Look
 from vidclf.video.sampling import SamplingPlan
 
 PASSES_DIR = "_passes"
-"""Directory in the output of a progressive classification that holds one run per pass."""
+"""Directory inside the output of a progressive classification, with one subdirectory per round (pass)."""
 
 PASS_OF: dict[str, str] = {Look.KEYFRAMES: Look.KEYFRAMES, Look.SUBSET: Look.FULL, Look.FULL: Look.FULL}
-"""The pass that computes each stage: the subset and the full look share one."""
+"""The round (pass) that computes each stage; the second round computes both `subset` (24 frames) and `full` (all
+frames)."""
 
 
 def plans_of(predictions: str, plan: SamplingPlan) -> dict[str, SamplingPlan]:
-    """The sampling plan of each stage of a run in `predictions`; `plan` is the one of the full look.
+    """Sampling plan by stage (set of frames that decided a video) of the classification in the directory `predictions`.
 
-    `keyframes` is missing unless the run was progressive and made that pass.
+    `plan` is the plan for all sampled frames; `full` and `subset` both have it. `keyframes` is missing unless the
+    classification was progressive and made a round over keyframes.
     """
     plans: dict[str, SamplingPlan] = {Look.FULL: plan, Look.SUBSET: plan}
     run = storage.join(predictions, PASSES_DIR, Look.KEYFRAMES)

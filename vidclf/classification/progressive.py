@@ -1,11 +1,11 @@
-"""Progressive classification: a quick pass over keyframes, then a full pass over the videos left undecided.
+"""Progressive classification: a quick round over a few keyframes, then a full round over the videos left undecided.
 
     manifest ─▶ keyframes ─▶ decided ────────────────────────▶ part-*
                   │  └─────▶ undecided ─▶ subset ▶ full ─────▶ part-*
                   └────────▶ rejected ─────────┴─────────────▶ quarantine/part-*
 
-Each pass is a classification run of its own in `_passes/` of the output. A job that was killed therefore continues in
-the pass where it stopped. The output takes the row of each video from the pass that decided it.
+Each round (pass) is a classification of its own, with a directory in `_passes/` of the output. A job that was killed
+therefore continues in the pass where it stopped. The output takes the row of each video from the pass that decided it.
 """
 
 from __future__ import annotations
@@ -40,19 +40,19 @@ from vidclf.uncertainty.early_exit import SUBSET_FRAMES
 from vidclf.uncertainty.risk_threshold import RiskThreshold
 
 TargetOf = Callable[[HeadSettings, Sequence[BackboneSetup]], RunSpec]
-"""Makes a run of predictions by the job's ensemble from the settings of its head and its backbones."""
+"""Function that describes an output directory for predictions, given the ensemble's settings and its backbones."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class ProgressivePlan:
-    """The passes of a progressive job and the thresholds of its stages."""
+    """The two rounds (passes) of a progressive job, and the trust thresholds from which they decide a video."""
 
     first: RunSpec | None
-    """pass over the keyframes; None if validation does not support deciding by them"""
+    """round over the keyframes; None if validation does not support deciding by keyframes"""
     full: RunSpec
-    """pass over all sampled frames, with the `subset` stage where that is supported"""
+    """round over all sampled frames; tries 24 of them first (`subset`) if validation supports that"""
     risk_threshold: RiskThreshold
-    """thresholds of the full look and, in `early`, of the early stages that may decide"""
+    """trust threshold for predictions from all frames and, in `early`, for the earlier stages that may decide"""
 
     @classmethod
     def plan(
@@ -63,7 +63,10 @@ class ProgressivePlan:
         full: RunSpec,
         target_of: TargetOf,
     ) -> ProgressivePlan:
-        """Plan the passes of a job; `full` is the run that a job of one pass, with a head of `settings`, would fill."""
+        """Plan the rounds of a progressive job and return the plan.
+
+        `full` describes the output that a job of a single round, with an ensemble of `settings`, would fill.
+        """
         first = None
         if Look.KEYFRAMES in risk_threshold.early:
             first_settings = replace(
@@ -77,11 +80,13 @@ class ProgressivePlan:
 
     @property
     def target(self) -> RunSpec:
-        """The run that the job's output holds."""
+        """Description of the job's output directory: that of the full round plus the thresholds of the early stages."""
         return replace(self.full, settings={**self.full.settings, "stage_thresholds": self.risk_threshold.early})
 
     def describe(self) -> str:
-        """One line per early stage for a log: its threshold, or why it is left out."""
+        """Text for a log with one line per early stage (`keyframes`, `subset`): its trust threshold, or why it is
+        unused.
+        """
         early = self.risk_threshold.early
         return "\n".join(
             f"stage {name}: decides videos with a trust score of at least {early[name]:.2f}"
@@ -92,7 +97,7 @@ class ProgressivePlan:
 
 
 def require_first_look(info: EnsembleInfo) -> None:
-    """Raise ConfigError if the ensemble was not trained for `--progressive`."""
+    """Raise ConfigError if the ensemble was not trained to classify from keyframes, as `--progressive` needs."""
     if Look.KEYFRAMES not in info.stages:
         raise ConfigError(
             "--progressive needs an ensemble with a first look: extract keyframes with jobs/extract.py --sampling "
@@ -103,13 +108,19 @@ def require_first_look(info: EnsembleInfo) -> None:
 def classify_in_passes(
     config: ClassifyConfig, manifest: pa.Table, passes: ProgressivePlan
 ) -> dict[str, dict[str, Any]] | None:
-    """Classify every video of `manifest` into `config.output`; returns the same as `embed_videos`."""
+    """Classify every video of `manifest` into `config.output`, in the rounds of `passes`.
+
+    Returns the same as `embed_videos`: the summary of each output directory, or None after a dry run.
+    """
     print(passes.describe(), file=sys.stderr)
     return embed_videos(config, manifest, PipelineJob(targets=(passes.target,)), partial(_run_passes, passes))
 
 
 def _run_passes(passes: ProgressivePlan, config: PipelineConfig, job: PipelineJob, before: RunState) -> Performance:
-    """Run or continue both passes and merge their rows into the output: the pipeline of the job."""
+    """Run or continue both rounds of a progressive job and merge their rows into the output.
+
+    Returns the performance figures of both rounds together.
+    """
     output = config.output
     pass_config = replace(config, overwrite=False, limit=None, dry_run=False)
     summaries: dict[str, dict[str, Any]] = {}
@@ -142,14 +153,17 @@ def _run_passes(passes: ProgressivePlan, config: PipelineConfig, job: PipelineJo
 
 
 def _pass(config: PipelineConfig, run: str, manifest: pa.Table, target: RunSpec) -> dict[str, Any]:
-    """Run or continue one pass over `manifest`; returns the summary of the last time that it had work to do."""
+    """Run or continue one round of a progressive job, over the videos of `manifest`, in the directory `run`.
+
+    Returns the summary (a dict) of the last time that this round had work to do.
+    """
     job = PipelineJob(targets=(target,))
     embed_videos(replace(config, output=run), manifest, job)
     return Run(run).summary()
 
 
 def _describe_stages(summary: dict[str, Any], run: str) -> dict[str, Any]:
-    """The entry of a pass in `summary.json`: videos, decisions per stage, and worker seconds per video."""
+    """Entry of one round in `summary.json`: number of videos, decisions per stage, and worker seconds per video."""
     decided = Counter[str]()
     for rows in _decisions(run):
         is_final = pc.or_(pc.equal(rows["verdict"], Verdict.ACCEPTED), pc.equal(rows["stage"], Look.FULL))
@@ -163,7 +177,7 @@ def _describe_stages(summary: dict[str, Any], run: str) -> dict[str, Any]:
 
 
 def _manifest_without(output: str, video_ids: pa.Array | None) -> pa.Table:
-    """The job's manifest without the videos of `video_ids`."""
+    """The job's table of videos, read from the directory `output`, without the videos of `video_ids`."""
     manifest = read_manifest(Run(output).manifest_file)
     if video_ids is None or not len(video_ids):
         return manifest
@@ -171,18 +185,20 @@ def _manifest_without(output: str, video_ids: pa.Array | None) -> pa.Table:
 
 
 def _decisions(run: str) -> Iterator[pa.Table]:
-    """Ids, verdicts and stages of a pass, one table per shard."""
+    """Iterator of tables, one per shard, with the video ids, verdicts and stages of the predictions in `run`."""
     return storage.iter_tables(Run(run).shards(), [schema.VIDEO_ID, "verdict", "stage"])
 
 
 def _only_accepted(rows: pa.Table) -> pa.Table:
+    """The rows of predictions whose verdict is `accepted`."""
     return rows.filter(pc.equal(rows["verdict"], Verdict.ACCEPTED))
 
 
 def _collect_decided(output: str, runs: Sequence[str], rows_per_shard: int) -> None:
-    """Write the rows that the output still lacks, from the `runs` of the passes, the last pass first.
+    """Copy decided videos from the directories of the rounds, `runs`, into the output unless it already has them.
 
-    Predictions come before quarantine rows. Of an early pass only accepted videos count as decided.
+    The last round comes first in `runs` and takes precedence. Predictions are copied before rejected videos. From the
+    early round only accepted videos count as decided.
     """
     missing = state.one_array([storage.read_table(reconcile.to_read(output, [output]), [schema.VIDEO_ID])])
     sources = [(output, Run(run).shards(), run != runs[0]) for run in runs]
@@ -202,7 +218,7 @@ def _collect_decided(output: str, runs: Sequence[str], rows_per_shard: int) -> N
 
 
 class _ShardWriter:
-    """Writer of rows into new shards of a directory, whose names no other writer uses."""
+    """Writer of rows into new Parquet files (shards) of a directory, with file names that no other writer uses."""
 
     def __init__(self, directory: str, rows_per_shard: int) -> None:
         self._directory, self._rows_per_shard = directory, rows_per_shard
@@ -210,6 +226,7 @@ class _ShardWriter:
         self._buffered: list[pa.Table] = []
 
     def add(self, rows: pa.Table) -> None:
+        """Buffer the rows, and write a shard when at least `rows_per_shard` rows are buffered."""
         if rows.num_rows:
             self._buffered.append(rows)
         if sum(table.num_rows for table in self._buffered) >= self._rows_per_shard:

@@ -1,4 +1,4 @@
-"""Classification of each segment of a video, from the frames sampled within it.
+"""Classification of each segment (a part of a video with a fixed length), from the frames sampled within it.
 
 Shape suffixes: S backbones, P segments of all videos of a batch, C classes, T frames.
 """
@@ -18,7 +18,7 @@ from vidclf.ensemble.inference import BySpace, Ensemble
 
 @dataclass(frozen=True, kw_only=True)
 class Segment:
-    """A part [`start_s`, `end_s`) of a video, with the slice of its sampled frames."""
+    """Part of a video from `start_s` to just before `end_s`, in seconds, and the slice of its sampled frames."""
 
     index: int
     start_s: float
@@ -27,7 +27,7 @@ class Segment:
 
 
 def segments_of(pts_s: npt.NDArray[np.float64], duration_s: float, segments_s: float) -> list[Segment]:
-    """The segments of a video that contain at least one sampled frame, in order.
+    """List of the parts of a video (segments) that contain at least one sampled frame, from start to end.
 
     `pts_s` [T] are the increasing times of the frames, `segments_s` is the length of a segment, all in seconds. A frame
     on a border belongs to the later segment. The last segment ends with the video.
@@ -54,9 +54,10 @@ def segments_column(
     duration_s: list[float],
     segments_s: float,
 ) -> pa.Array:
-    """The segments of each video as `schema.segments_field`, each classified from its own frames alone.
+    """Arrow column `schema.segments_field`: for each video a list of its parts (segments) with their classes.
 
-    `sequences_S` holds the features of the videos per backbone; `pts_s` and `duration_s` have one entry per video.
+    Each segment is classified from its own frames alone. `sequences_S` holds the features of the videos per backbone;
+    `pts_s` and `duration_s` have one entry per video.
     """
     per_video = [segments_of(times, length, segments_s) for times, length in zip(pts_s, duration_s, strict=True)]
     numbered = [(video, segment) for video, segments in enumerate(per_video) for segment in segments]

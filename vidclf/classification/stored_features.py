@@ -1,6 +1,6 @@
-"""Predictions for the labelled features of `jobs/evaluate.py --features`: run directories or one HDF5 file.
+"""Predictions for the labelled features of `jobs/evaluate.py --features`: feature directories or one HDF5 file.
 
-The head is the one of a classification job. Nothing is decoded.
+The ensemble classifies them as in a classification job. No video is decoded.
 """
 
 from __future__ import annotations
@@ -32,7 +32,8 @@ from vidclf.runs.layout import Run
 from vidclf.uncertainty.risk_threshold import RiskThreshold
 
 VIDEOS_AT_A_TIME = 128
-"""Videos per batch of the head. Besides the shard itself, 128 × 73 × 1280 × 2 bytes = 24 MB are in memory."""
+"""Number of videos that the ensemble classifies at a time. Besides the Parquet file that is read, 128 × 73 × 1280 × 2
+bytes = 24 MB are in memory."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -40,23 +41,23 @@ class StoredFeatures:
     """Labelled features of one split or of all splits, with the records of their extraction."""
 
     batches: Iterator[list[pa.Table]]
-    """one table of `schema.features` per backbone of the ensemble, all of the same videos; columns that the source does
-    not hold are missing"""
+    """lists of tables of `schema.features`, one table per backbone of the ensemble, all of the same videos; columns
+    that the files do not hold are missing"""
     manifest: pa.Table
-    """`schema.MANIFEST` of all videos of `batches`"""
+    """table of `schema.MANIFEST` with all videos of `batches`"""
     specs: list[FeatureSpec]
-    """one per backbone; empty for HDF5 files, which do not record them"""
+    """how the features were made, one entry per backbone; empty for HDF5 files, which do not record this"""
     summary: dict[str, Any] | None
-    """`summary.json` of the extraction; None if there is none"""
+    """content of `summary.json` of the extraction; None if there is none"""
 
 
 def open_features(locations: Sequence[str], split: str, info: EnsembleInfo) -> StoredFeatures:
-    """Open features for the ensemble of `info`: one run directory per backbone, or one HDF5 file.
+    """Open stored features for the ensemble of `info`, from one feature directory per backbone or from one HDF5 file.
 
     `split` is one of `schema.SPLITS` or `all`; an HDF5 file needs one of `schema.SPLITS`.
 
-    Raises ConfigError if features are pending, if no video is in the split, or if the ensemble was fitted on other
-    features.
+    Raises ConfigError if the extraction has not finished, if no video is in the split, or if the ensemble was fitted on
+    other features.
     """
     files = [location for location in locations if location.endswith((".h5", ".hdf5"))]
     if not files:
@@ -70,7 +71,7 @@ def open_features(locations: Sequence[str], split: str, info: EnsembleInfo) -> S
 
 
 def threshold(config: EvaluateConfig) -> RiskThreshold:
-    """The trust threshold of a classification with the same flags, with its evidence from validation."""
+    """Trust threshold that a classification job with the same flags would use, with its evidence from validation."""
     assert config.ensemble is not None  # checked by EvaluateConfig
     trust = calibration_file.read_trust(config.ensemble, read_info(config.ensemble))
     return trust.threshold(mode(config.tta), config.abstain_risk, config.accept_uncertified)
@@ -79,7 +80,7 @@ def threshold(config: EvaluateConfig) -> RiskThreshold:
 def predictions(
     features: StoredFeatures, config: EvaluateConfig, risk_threshold: RiskThreshold, num_classes: int
 ) -> pa.Table:
-    """One row of `schema.stored_predictions` per video of `features`; columns that these lack are null."""
+    """Table with one row of `schema.stored_predictions` per video of `features`; unknown columns are null."""
     head = _head(config, risk_threshold)
     columns = schema.stored_predictions(num_classes)
     parts = []
@@ -93,7 +94,7 @@ def predictions(
 
 
 def _head(config: EvaluateConfig, risk_threshold: RiskThreshold) -> Callable[[list[pa.Table]], pa.Table]:
-    """The head of a classification with the same flags.
+    """The ensemble as a callable from feature tables to predictions, as in a classification job with the same flags.
 
     Without `--gpus` it runs in this process in float32, otherwise in a worker with that share of a GPU in TF32.
     """
@@ -108,12 +109,15 @@ def _head(config: EvaluateConfig, risk_threshold: RiskThreshold) -> Callable[[li
 
 
 def _head_on(gpus: float, directory: str, settings: HeadSettings) -> EnsembleHead:
-    """The head in this process, on the share `gpus` of a GPU, or on the CPU if that is 0."""
+    """Load the ensemble at `directory` into this process, onto its share `gpus` of a GPU, or the CPU if that is 0."""
     return EnsembleHead(directory, settings, device.claim(gpus), precision="fp32")
 
 
 def _open_runs(runs: Sequence[str], split: str) -> StoredFeatures:
-    """Features of `split` from run directories, one per backbone; the first one provides the manifest."""
+    """Features of `split` from feature directories, one per backbone; the table of videos comes from the first one.
+
+    Raises ConfigError if no video is in `split`.
+    """
     location = runs[0]
     files = Run(location).shards()
     names = [name for name in schema.MANIFEST.names if name != "size_bytes"]
@@ -131,7 +135,10 @@ def _open_runs(runs: Sequence[str], split: str) -> StoredFeatures:
 
 
 def _run_batches(files: list[str], split: str, others: Sequence[FeatureLookup]) -> Iterator[list[pa.Table]]:
-    """Batches of one table per backbone; `others` find the rows of the other backbones by video id."""
+    """Iterator of batches, each a list with one table per backbone.
+
+    `others` find the rows of the other backbones by video id.
+    """
     for table in storage.iter_tables(files, schema.features(1).names):
         selected = table.filter(_in_split(table, split))
         for start in range(0, selected.num_rows, VIDEOS_AT_A_TIME):
@@ -140,11 +147,15 @@ def _run_batches(files: list[str], split: str, others: Sequence[FeatureLookup]) 
 
 
 def _in_split(table: pa.Table, split: str) -> pa.Array:
+    """Boolean mask of the rows in `split`; all rows for `all`."""
     return pc.equal(table["split"], split) if split != "all" else pc.is_valid(table[schema.VIDEO_ID])
 
 
 def _open_hdf5(location: str, split: str, info: EnsembleInfo) -> StoredFeatures:
-    """Features from an HDF5 file of the reference system, which holds one split."""
+    """Features of one split from an HDF5 file, as the older system wrote them whose checkpoints vidclf reads.
+
+    Raises ConfigError if the file is missing, or does not match `split` or the ensemble.
+    """
     if split not in schema.SPLITS:
         raise ConfigError(f"--split must be one of {', '.join(schema.SPLITS)} for the file {location}, got {split!r}")
     split_in_name = posixpath.basename(location).split("_")[0]
@@ -177,7 +188,7 @@ def _open_hdf5(location: str, split: str, info: EnsembleInfo) -> StoredFeatures:
 
 
 def _hdf5_batches(content: SplitFeatures, manifest: pa.Table) -> Iterator[list[pa.Table]]:
-    """Batches of one table each, with the features in float16."""
+    """Iterator of batches, each a list of one table with the features in float16."""
     for start in range(0, len(content.features), VIDEOS_AT_A_TIME):
         rows = content.features[start : start + VIDEOS_AT_A_TIME]
         table = manifest.slice(start, len(rows)).drop_columns(["size_bytes"])

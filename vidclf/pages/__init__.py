@@ -6,6 +6,6 @@ Public names, by module:
 - `svg`: `plot`, `interval`, `Axis`, `Line`, `Mark`, `Bar`, and the functions that make axes
 - `thumbnails`: `most_attended`, `data_uri`
 
-Charts of a single page are in the module of that page. The package may import `uncertainty` and the packages below
-it, but not `reports` or `server`. Nothing is imported here.
+Charts that only one page shows are in the module of that page. The package may import `uncertainty` and the packages
+below it, but not `reports` or `server`. This `__init__` imports nothing.
 """

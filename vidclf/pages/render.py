@@ -1,4 +1,4 @@
-"""Rendering of the HTML templates, and the filters for numbers and times in them."""
+"""Rendering of the HTML templates, and their filters: functions that turn numbers and times into text."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ import jinja2
 from vidclf.pages import svg
 
 MAX_EMBEDDED_BYTES = 2 * 1024**2
-"""Largest size of a CSV file that a page embeds for download."""
+"""Largest size of a CSV file that a page embeds for download, in bytes."""
 
 
 def render(template: str, **values: Any) -> str:
-    """A template of this package filled with `values`; everything but Markup is escaped."""
+    """Text of the template file `template` of this package, filled with `values`; everything but Markup is escaped."""
     environment = jinja2.Environment(
         loader=jinja2.PackageLoader("vidclf.pages", "templates"),
         autoescape=True,
@@ -29,24 +29,24 @@ def render(template: str, **values: Any) -> str:
 
 
 def download(content: bytes, kind: str = "text/csv") -> str | None:
-    """The content as a data URI for a page; None if it is larger than `MAX_EMBEDDED_BYTES`."""
+    """Data URI with `content` inside, for a download link on a page; None if it is larger than `MAX_EMBEDDED_BYTES`."""
     if len(content) > MAX_EMBEDDED_BYTES:
         return None
     return f"data:{kind};base64,{base64.b64encode(content).decode()}"
 
 
 def percent(value: float | None, digits: int = 1) -> str:
-    """A share in percent; a dash for None."""
+    """Text of a share (0 to 1) in percent, such as `93.5 %`; a dash for None."""
     return "–" if value is None else f"{100 * value:.{digits}f} %"
 
 
 def points(value: float) -> str:
-    """A difference of two shares in percentage points, with its sign."""
+    """Text of a difference of two shares in percentage points with its sign, such as `+1.2`."""
     return f"{100 * value:+.1f}".replace("-", "−")
 
 
 def clock(seconds: float) -> str:
-    """A time in a video, such as 7.3 s, 2:05 or 1:02:05."""
+    """Text of a time in a video, such as 7.3 s, 2:05 or 1:02:05."""
     if seconds < 60:
         return f"{seconds:.1f} s"
     hours, rest = divmod(int(seconds), 3600)
@@ -54,7 +54,10 @@ def clock(seconds: float) -> str:
 
 
 def risk_words(risk: Mapping[str, Any]) -> str:
-    """The risk statement of a run (`risk_threshold.risk_statement`) in words."""
+    """Sentence about how many accepted videos may be wrong, from the dict that `risk_threshold.risk_statement` makes.
+
+    It tells whether validation certifies the target error rate, estimates it, or does not support it.
+    """
     # Imported here: the server's page needs no scipy, which this import loads.
     from vidclf.uncertainty.risk_threshold import ABSTAIN_ON_ALL, CERTIFIED, ESTIMATED
 

@@ -1,4 +1,4 @@
-"""Charts as SVG text, for pages in light and dark: axes, lines, marks and bars.
+"""Charts as SVG text, for pages in light and dark mode: axes, lines, marks (points) and bars.
 
 Colours are CSS variables of the page (`style.css`): the tones `t0` to `t7`, and `muted` for lines that are only there
 for comparison. A chart has a viewBox and no size, so it fills the width that the page gives it.
@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from markupsafe import Markup
 
 NUM_TONES = 8
+"""Number of different line colours."""
 
 WIDTH, HEIGHT = 390, 290
 """Size of a chart in units of the drawing."""
@@ -22,7 +23,7 @@ LEFT, RIGHT, TOP, BOTTOM = 60, 16, 12, 44
 
 @dataclass(frozen=True, kw_only=True)
 class Axis:
-    """A linear scale from `low` to `high`, whose ticks are labelled with `form`, a format of one number."""
+    """Axis of a chart: a linear scale from `low` to `high`, whose ticks are labelled with the format string `form`."""
 
     label: str
     low: float
@@ -33,12 +34,13 @@ class Axis:
 
 @dataclass(frozen=True, kw_only=True)
 class Line:
-    """A polyline with `name` as its tooltip."""
+    """Line of a chart through the points (`x`, `y`), with `name` as its tooltip."""
 
     name: str
     x: Sequence[float]
     y: Sequence[float]
     tone: str
+    """colour: `t0` to `t7`, `many` or `muted`"""
     is_dashed: bool = False
     data: Mapping[str, str] = field(default_factory=dict)
     """`data-…` attributes, by which the script of the page finds the line"""
@@ -46,7 +48,7 @@ class Line:
 
 @dataclass(frozen=True, kw_only=True)
 class Mark:
-    """A point with `name` as its tooltip, its interval as a whisker, and its label above or below.
+    """Point of a chart with `name` as its tooltip, a vertical line for its interval, and its label above or below.
 
     `size` is the radius in units of the drawing.
     """
@@ -63,7 +65,7 @@ class Mark:
 
 @dataclass(frozen=True, kw_only=True)
 class Bar:
-    """A bar from `low` to `high` on the x axis, `value` high, with `name` as its tooltip."""
+    """Bar of a chart, from `low` to `high` on the x axis, with height `value` and `name` as its tooltip."""
 
     name: str
     low: float
@@ -72,35 +74,35 @@ class Bar:
 
 
 Scale = Callable[[float], float]
-"""Maps a value to its coordinate in the drawing."""
+"""Function from a value to its coordinate in the drawing."""
 
 UNIT = (0.0, 0.25, 0.5, 0.75, 1.0)
 """Places of five evenly spaced ticks on an axis from 0 to 1."""
 
 
 def share_axis(label: str, low: float = 0.0, high: float = 1.0) -> Axis:
-    """An axis of shares with five ticks in percent."""
+    """Axis for shares from `low` to `high`, with five ticks in percent."""
     ticks = tuple(round(low + (high - low) * part, 4) for part in UNIT)
     is_whole = all(abs(100 * tick - round(100 * tick)) < 1e-6 for tick in ticks)
     return Axis(label=label, low=low, high=high, ticks=ticks, form="{:.0%}" if is_whole else "{:.1%}")
 
 
 def count_axis(label: str, most: float) -> Axis:
-    """An axis of whole numbers from 0 to a round number at or above `most`."""
+    """Axis for whole numbers from 0 to a round number at or above `most`."""
     step = next(s for s in _round_steps() if s * 4 >= most and s == int(s))
     ticks = tuple(step * index for index in range(5) if step * index < most + step)
     return Axis(label=label, low=0.0, high=ticks[-1], ticks=ticks, form="{:,.0f}")
 
 
 def value_axis(label: str, most: float) -> Axis:
-    """An axis of real numbers from 0 to a round number at or above `most`."""
+    """Axis for real numbers from 0 to a round number at or above `most`."""
     step = next(s for s in _round_steps() if s * 4 >= most)
     ticks = tuple(step * index for index in range(5) if step * index < most + step)
     return Axis(label=label, low=0.0, high=ticks[-1], ticks=ticks)
 
 
 def tone(index: int) -> str:
-    """The palette entry of the line number `index`; tones repeat after `NUM_TONES`."""
+    """Name of the colour for the line number `index`; colours repeat after `NUM_TONES` lines."""
     return f"t{index % NUM_TONES}"
 
 
@@ -113,7 +115,7 @@ def plot(
     bars: Sequence[Bar] = (),
     height: int = HEIGHT,
 ) -> Markup:
-    """A chart with gridlines, bars, lines and marks, drawn in this order. Screen readers read out `title`."""
+    """SVG chart with gridlines, bars, lines and marks, drawn in this order. Screen readers read out `title`."""
     inner_width, inner_height = WIDTH - LEFT - RIGHT, height - TOP - BOTTOM
 
     def at_x(value: float) -> float:
@@ -152,7 +154,7 @@ def plot(
 
 
 def interval(value: float, low_high: tuple[float, float] | None) -> Markup:
-    """A share in [0, 1] and its interval on one line, for a table cell."""
+    """Small SVG drawing for a table cell: a share from 0 to 1 as a dot, and its interval `low_high` as a line."""
     width = 68
 
     def at(share: float) -> float:
@@ -168,12 +170,12 @@ def interval(value: float, low_high: tuple[float, float] | None) -> Markup:
 
 
 def _round_steps() -> Sequence[float]:
-    """Round distances between ticks in rising order."""
+    """Round numbers that may be the distance between two ticks, in rising order."""
     return [base * 10**power for power in range(-6, 12) for base in (1, 2, 2.5, 5)]
 
 
 def text_element(x: float, y: float, text: str, anchor: str, css: str = "tick") -> Markup:
-    """A text at (x, y); `anchor` is its alignment, `css` its class."""
+    """SVG text element at (x, y); `anchor` is its alignment (start, middle or end), `css` its CSS class."""
     return Markup('<text class="{}" x="{:.1f}" y="{:.1f}" text-anchor="{}">{}</text>').format(css, x, y, anchor, text)
 
 
@@ -185,7 +187,7 @@ def _line(line: Line, at_x: Scale, at_y: Scale) -> Markup:
 
 
 def data_attributes(values: Mapping[str, str]) -> Markup:
-    """`data-…` attributes of an element."""
+    """Text of `data-…` attributes for an SVG element, one per entry of `values`."""
     return Markup("").join(Markup(' data-{}="{}"').format(name, value) for name, value in values.items())
 
 

@@ -1,7 +1,7 @@
-"""The most attended frames of a video, with their times, for a report.
+"""The frames of a video to which the ensemble gave most attention, with their times, for a report.
 
-The frames are decoded again with the same sampling plan, in a child process like those of a job. A video that is
-missing or has changed gets a reason instead of frames.
+The video is decoded again with the same sampling plan, in a child process like those of a job. A video that is missing
+or has changed gets a reason instead of frames.
 """
 
 from __future__ import annotations
@@ -25,23 +25,24 @@ from vidclf.video.sampling import SamplingPlan
 
 @dataclass(frozen=True, kw_only=True)
 class Frame:
-    """A thumbnail of an attended frame."""
+    """Thumbnail of one frame of a video, with its time and the attention that the ensemble paid to it."""
 
     pts_s: float
+    """time of the frame in the video, in seconds"""
     weight: float
-    """share of the attention of the video"""
+    """share of the attention of the whole video"""
     image: str
     """JPEG as a data URI"""
 
 
 @dataclass(frozen=True, kw_only=True)
 class FrameStrip:
-    """The most attended frames of a video in order of time, or the reason why they are missing."""
+    """The most attended frames of a video, sorted by time, or the reason why they cannot be shown."""
 
     attention: list[float]
     """attention weight of every sampled frame"""
     chosen: list[int]
-    """indices of the most attended sampled frames"""
+    """indices of the most attended frames among the sampled frames"""
     frames: list[Frame]
     reason: str | None = None
     """why the frames cannot be shown; None if they are shown"""
@@ -53,10 +54,11 @@ def strips(
     plans: Mapping[str, SamplingPlan],
     manifest: pa.Table | None = None,
 ) -> dict[str, FrameStrip]:
-    """The frame strips of the videos `video_ids`, by id, from the predictions in the Parquet `files`.
+    """Frames with most attention of each video in `video_ids`, with their times, as a dict by video id.
 
-    `plans` holds the sampling plan of each stage; stages whose plan is unknown are missing. Videos are opened at the
-    location in `manifest` if it lists them, because the locations in the predictions lack credentials.
+    `files` are the Parquet files of the predictions. `plans` holds the sampling plan of each stage (the set of frames
+    that decided a video); stages whose plan is unknown are missing. Videos are opened at the location in `manifest` if
+    it lists them, because the locations in the predictions lack credentials.
     """
     columns = [schema.VIDEO_ID, "video_uri", "attention", "pts_s", "content_digest", "stage"]
     ids = pa.array(sorted(video_ids), pa.string())
@@ -79,7 +81,7 @@ def strips(
 
 
 def shrink(frame_HWC: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint8]:
-    """The frame [H, W, 3], scaled with its proportions to fit a square of `BOX` pixels."""
+    """Copy of a frame [H, W, 3], scaled with its proportions to fit a square with sides of `BOX` pixels."""
     height, width, _ = frame_HWC.shape
     scale = BOX / max(height, width)
     size = (max(1, round(width * scale)), max(1, round(height * scale)))
@@ -88,7 +90,10 @@ def shrink(frame_HWC: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint8]:
 
 
 def _strip(row: dict[str, object], decoder: SupervisedDecoder | None) -> FrameStrip:
-    """The strip of one prediction; `decoder` is None if the sampling plan is unknown."""
+    """Strip of the most attended frames of one video, whose prediction is `row`.
+
+    `decoder` is None if the sampling plan is unknown; the strip then has a reason instead of frames.
+    """
     attention: list[float] = row["attention"]  # type: ignore[assignment]
     chosen = most_attended(attention)
     frames: list[Frame] = []
@@ -113,7 +118,10 @@ def _strip(row: dict[str, object], decoder: SupervisedDecoder | None) -> FrameSt
 
 
 def _difference(video: DecodedVideo, row: dict[str, object], sampled_pts_s: list[float]) -> str | None:
-    """Why the frames decoded now are not the classified ones; None if they are."""
+    """Reason why decoding a video again gave other frames than its classification used; None if they are the same.
+
+    `row` is the prediction, and `sampled_pts_s` are the times of the frames that it used, in seconds.
+    """
     if video.content is not None and video.content.digest != row["content_digest"]:
         return "the file has changed since it was classified"
     missing = sorted(set(sampled_pts_s) - set(video.pts_s.tolist()))

@@ -1,6 +1,6 @@
-"""Rows of two classifications joined by video id: flip rates, transitions, changed and unmatched videos.
+"""Comparison of two classifications of the same videos: how often, and for which videos, the class changed.
 
-Free of torch, Ray and scikit-learn, so that `jobs/diff.py` starts quickly.
+Rows are matched by video id. The module is free of torch, Ray and scikit-learn, so that `jobs/diff.py` starts quickly.
 """
 
 from __future__ import annotations
@@ -25,12 +25,13 @@ from vidclf.reports import video_kinds
 from vidclf.runs.layout import Run
 
 MAX_UNMATCHED = 200
-"""Largest number of unmatched videos that diff.json and the page list."""
+"""Largest number of listed videos, in diff.json and on the page, that only one of the two classifications contains."""
 
 NOT_IN_INPUT = "not in its input"
-"""Reason of an unmatched video that the other run has neither classified nor quarantined."""
+"""Reason shown for a video that the other classification has neither classified nor rejected."""
 
 SIDES = ("before", "after")
+"""Names of the two compared classifications, which are also the flags of `jobs/diff.py` for their locations."""
 
 _COLUMNS = [
     schema.VIDEO_ID,
@@ -44,41 +45,46 @@ _COLUMNS = [
     "height",
     "ensemble_id",
 ]
+"""Columns of a classification that the comparison reads."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class FlipRate:
-    """The share of a group of videos whose most probable class changed."""
+    """Share of a group of videos whose most probable class differs between the two classifications (flipped videos)."""
 
     name: str
+    """name of the group, such as a class, a codec or `1080p`"""
     num_videos: int
     num_flipped: int
     rate: float
+    """`num_flipped` / `num_videos`"""
     interval_95: Interval | None
-    """interval over sources, which come from the manifest of a run; a video without a known source is its own"""
+    """95 % interval that counts sources (recordings that videos are cut from), which come from the manifest of a
+    classification; a video without a known source counts as its own"""
 
 
 @dataclass(frozen=True, kw_only=True)
 class UnmatchedVideo:
-    """A video that only one of the two runs classified."""
+    """A video that only one of the two compared classifications contains."""
 
     video_uri: str
     only_in: str
-    """before or after"""
+    """the classification that contains the video: before or after"""
     reason: str
-    """why the other run has no prediction: the reason of its quarantine, or that the video was not in its input"""
+    """why the other classification has no prediction: the reason of its rejection, or that the video was not in its
+    input"""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Comparison:
-    """Two classifications (rows with the columns `_COLUMNS`) and the figures of their common videos."""
+    """Two classifications (tables with the columns `_COLUMNS`) and the figures of the videos in both."""
 
     before: pa.Table
     after: pa.Table
 
     @classmethod
     def read(cls, config: DiffConfig) -> Comparison:
-        """Read both classifications, with locations as a report may show them.
+        """Read both classifications, with video locations as a report may show them: relative and without credentials.
 
         Raises ConfigError if one of them is not a finished classification, or if they share no video.
         """
@@ -93,54 +99,61 @@ class Comparison:
 
     @cached_property
     def both(self) -> pa.Table:
-        """The rows of the common videos, with the suffixes `_before` and `_after` on every column but the id."""
+        """Table with one row per video in both classifications; all columns but the id end in `_before` or `_after`."""
         return self.before.join(
             self.after, schema.VIDEO_ID, join_type="inner", left_suffix="_before", right_suffix="_after"
         )
 
     @property
     def num_videos(self) -> int:
-        """Number of common videos."""
+        """Number of videos in both classifications."""
         return int(self.both.num_rows)
 
     @cached_property
     def labels(self) -> tuple[list[str], list[str]]:
-        """Most probable classes of the common videos, before and after."""
+        """Two lists, before and after: the most probable class of each video in both classifications."""
         return self.both["top_label_before"].to_pylist(), self.both["top_label_after"].to_pylist()
 
     @cached_property
     def is_flipped(self) -> list[bool]:
-        """Whether the most probable class of each common video changed."""
+        """List with one entry per video in both classifications: whether its most probable class changed."""
         return [before != after for before, after in zip(*self.labels, strict=True)]
 
     @cached_property
     def codecs(self) -> list[str]:
-        """Codecs, as the first run decoded the videos."""
+        """Video codec of each video in both classifications, as recorded by the first one."""
         return [codec or video_kinds.UNKNOWN for codec in self.both["video_codec_before"].to_pylist()]
 
     @cached_property
     def resolutions(self) -> list[str]:
-        """Resolution groups (`video_kinds.resolution`), as the first run decoded the videos."""
+        """Resolution group, such as `1080p`, of each video in both classifications, as recorded by the first one."""
         widths, heights = self.both["width_before"].to_pylist(), self.both["height_before"].to_pylist()
         return [video_kinds.resolution(width, height) for width, height in zip(widths, heights, strict=True)]
 
     @property
     def transitions(self) -> list[dict[str, Any]]:
-        """Number of videos per pair of different classes, in descending order."""
+        """Changes of class, as dicts with the class before, the class after and the number of videos.
+
+        The most frequent change comes first.
+        """
         counts = Counter(pair for pair in zip(*self.labels, strict=True) if pair[0] != pair[1])
         ordered = sorted(counts.items(), key=lambda entry: (-entry[1], entry[0]))
         return [{"before": pair[0], "after": pair[1], "num_videos": count} for pair, count in ordered]
 
     @property
     def verdicts(self) -> dict[str, int]:
-        """Number of videos per `before → after` pair of verdicts."""
+        """Number of videos per pair of verdicts; the dict's keys are texts such as `accepted → abstained`."""
         pairs = zip(self.both["verdict_before"].to_pylist(), self.both["verdict_after"].to_pylist(), strict=True)
         counts = Counter(pairs)
         return {f"{a} → {b}": counts[a, b] for a in schema.Verdict for b in schema.Verdict}
 
     @property
     def changes(self) -> pa.Table:
-        """The rows of `schema.FLIPS`: other class first, then other verdict only, each by falling confidence after."""
+        """Table of `schema.FLIPS`: the videos whose class or verdict changed.
+
+        Videos with another class come first, then those with only another verdict; both sorted by falling confidence
+        after.
+        """
         both = self.both
         values = [
             both[schema.VIDEO_ID],
@@ -161,12 +174,15 @@ class Comparison:
         return arrow.conform(rows.select(schema.FLIPS.names), schema.FLIPS, "flips")
 
     def flip_rates(self, groups: Sequence[str]) -> dict[str, list[FlipRate]]:
-        """Flip rates by class, codec and resolution; `groups` names the source of each common video."""
+        """Lists of flip rates under the names `class`, `codec` and `resolution`, one flip rate per group of videos.
+
+        `groups` names the source (recording) of each video that is in both classifications.
+        """
         names = {"class": self.labels[0], "codec": self.codecs, "resolution": self.resolutions}
         return {kind: flip_rates(kind, values, self.is_flipped, groups) for kind, values in names.items()}
 
     def unmatched(self, config: DiffConfig) -> list[UnmatchedVideo]:
-        """The unmatched videos of both runs, at most `MAX_UNMATCHED` in total."""
+        """List of the videos that only one of the two classifications contains, at most `MAX_UNMATCHED` in total."""
         videos = [
             *_unmatched("before", self.before, self.after, config.after),
             *_unmatched("after", self.after, self.before, config.before),
@@ -175,7 +191,11 @@ class Comparison:
 
 
 def flip_rates(kind: str, names: Sequence[str], is_flipped: Sequence[bool], groups: Sequence[str]) -> list[FlipRate]:
-    """The flip rate of the videos of each name, in the order of `kind`; `groups` names the source of each video."""
+    """One flip rate (share of videos whose class changed) per group of videos.
+
+    `names`, `is_flipped` and `groups` have one entry per video: its group, whether its class changed, and its source
+    (recording). The list is sorted for display by `kind`, the type of group, such as `resolution`.
+    """
     intervals, is_flipped_B, names_B = SourceIntervals(groups), np.array(is_flipped), np.array(names)
     total = Counter(names)
     flipped = Counter(name for name, is_one in zip(names, is_flipped, strict=True) if is_one)
@@ -192,7 +212,10 @@ def flip_rates(kind: str, names: Sequence[str], is_flipped: Sequence[bool], grou
 
 
 def sources(both: pa.Table, locations: Sequence[str]) -> list[str]:
-    """The source of each video by the manifests of the runs; a later run takes precedence."""
+    """Name of the source (recording) of each video in the table `both`, looked up in the manifests at `locations`.
+
+    `locations` are output directories; a later one takes precedence. A video that no manifest lists is its own source.
+    """
     group_of: dict[str, str] = {}
     for location in locations:
         path = Run(location).manifest_file
@@ -203,7 +226,10 @@ def sources(both: pa.Table, locations: Sequence[str]) -> list[str]:
 
 
 def _read(flag: str, location: str) -> pa.Table:
-    """The compared columns of a classification, from the shards of a run or from the file of a report."""
+    """Table of the compared columns of a classification; `location` is its directory or a report's Parquet file.
+
+    Raises ConfigError, with the name `flag`, if `location` does not hold each video of a finished classification once.
+    """
     if location.endswith(".parquet"):
         files = [location] if storage.exists(location) else []
     else:
@@ -226,7 +252,10 @@ def _read(flag: str, location: str) -> pa.Table:
 
 
 def _relative(config: DiffConfig, tables: Sequence[pa.Table]) -> list[pa.Table]:
-    """The same rows with locations relative to the base that they share, or to `--base-uri`."""
+    """The tables of both classifications, with video locations relative to a common base directory.
+
+    The base is the directory that all videos share, or `--base-uri`.
+    """
     columns = [table["video_uri"].to_pylist() for table in tables]
     base = config.base_uri if config.base_uri is not None else common_base([uri for uris in columns for uri in uris])
     place = _COLUMNS.index("video_uri")
@@ -237,7 +266,10 @@ def _relative(config: DiffConfig, tables: Sequence[pa.Table]) -> list[pa.Table]:
 
 
 def _unmatched(side: str, rows: pa.Table, other_rows: pa.Table, other_location: str) -> list[UnmatchedVideo]:
-    """The first videos of the run called `side` that the other run, at `other_location`, did not classify."""
+    """List of videos in `rows` that the other classification, at `other_location`, lacks; at most `MAX_UNMATCHED`.
+
+    `side` is the name of the classification of `rows`: before or after.
+    """
     is_unmatched = pc.invert(pc.is_in(rows[schema.VIDEO_ID], other_rows[schema.VIDEO_ID].combine_chunks()))
     unmatched = rows.filter(is_unmatched).select([schema.VIDEO_ID, "video_uri"]).sort_by("video_uri")
     run = posixpath.dirname(other_location) if other_location.endswith(".parquet") else other_location

@@ -1,6 +1,6 @@
-"""The `diff` job: compares two classifications and writes diff.json, the page and a table of the changed videos.
+"""The `diff` job: compares two classifications and writes diff.json, a page and a table of the changed videos.
 
-Free of torch, Ray and scikit-learn, so that it starts quickly.
+The module is free of torch, Ray and scikit-learn, so that the job starts quickly.
 """
 
 from __future__ import annotations
@@ -18,38 +18,46 @@ from vidclf.reports.provenance import command, now, shown, versions
 from vidclf.runs import output_allowlist, outputs
 
 DIFF_FILE = "diff.json"
+"""File name of the figures; the file is written last and marks the comparison as complete."""
 
 FLIPPED_FILE = "flipped.parquet"
+"""File name of the table of changed videos."""
 
 PAGE_FILE = "index.html"
+"""File name of the HTML page."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Diff:
-    """The content of `diff.json`.
+    """Content of `diff.json`: the figures of the comparison of two classifications, called before and after.
 
     A flip is a change of the most probable class, whatever the verdict. Changes of the verdict are counted separately.
     """
 
     overall: FlipRate
+    """flip rate (share of videos whose class changed) of all videos in both classifications"""
     by: dict[str, list[FlipRate]]
-    """flip rates by class (the one before), codec and resolution"""
+    """flip rates per group, under the names `class` (the one before), `codec` and `resolution`"""
     transitions: list[dict[str, Any]]
-    """number of videos per pair of different classes before and after, in descending order"""
+    """number of videos per pair of different classes before and after; the most frequent pair first"""
     verdicts: dict[str, int]
-    """number of videos per `before → after` pair of verdicts"""
+    """number of videos per `before → after` pair of verdicts, such as `accepted → abstained`"""
     num_only_before: int
+    """number of videos that only the first classification contains"""
     num_only_after: int
+    """number of videos that only the second classification contains"""
     lonely: list[UnmatchedVideo]
-    """the first unmatched videos of each run, at most `MAX_UNMATCHED` in total"""
+    """the first videos that only one classification contains, at most `MAX_UNMATCHED` of both together"""
     max_flip_rate: float | None
+    """largest flip rate that the user allows; None for no limit"""
     is_within_limit: bool
-    """whether the flip rate is at most `max_flip_rate`; true without a limit"""
+    """whether the overall flip rate is at most `max_flip_rate`; true without a limit"""
     provenance: dict[str, str]
+    """facts about how the figures were made, such as the command line and the library versions"""
 
 
 def diff(config: DiffConfig) -> Diff | None:
-    """Compare two classifications, write the page and the lists, and return the figures; None after a dry run.
+    """Compare two classifications, write the output files, and return the figures; None after a dry run.
 
     Raises ConfigError if one of the two is not a finished classification, or if they share no video.
     """
@@ -96,7 +104,7 @@ def diff(config: DiffConfig) -> Diff | None:
 
 
 def table(result: Diff, output: str) -> str:
-    """The comparison in a few lines for a terminal."""
+    """Text of a few lines for a terminal: the main figures of a comparison and where its page is."""
     overall, interval = result.overall, "no interval: fewer than 5 sources"
     if overall.interval_95 is not None:
         interval = "95 % interval {:.4f} to {:.4f}".format(*overall.interval_95)
@@ -118,5 +126,6 @@ def table(result: Diff, output: str) -> str:
 
 
 def _run_facts(location: str, config: DiffConfig, rows: pa.Table) -> str:
+    """Text about one classification for the report's table of origins: location, number of videos and ensemble id."""
     ensembles = ", ".join(sorted(rows["ensemble_id"].unique().to_pylist()))
     return f"{shown(location, config.output)}, {rows.num_rows} videos, ensemble {ensembles}"

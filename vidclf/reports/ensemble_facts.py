@@ -1,4 +1,4 @@
-"""Facts about an ensemble that reports show: calibration, members, view weights, training curves."""
+"""Facts about an ensemble that reports show: calibration, members, weights of test-time views, training curves."""
 
 from __future__ import annotations
 
@@ -15,7 +15,10 @@ from vidclf.features.spec import FeatureSpec
 
 
 def feature_facts(specs: Sequence[FeatureSpec]) -> dict[str, str]:
-    """Feature keys, backbones, sampling and decoder as text for a table; one spec per backbone, of the same frames."""
+    """Texts for a table about how features were made: backbones, sampling, decoder, and a digest of all settings.
+
+    `specs` has one entry per backbone; all backbones embedded the same frames.
+    """
     sampling = ", ".join(f"{name} {value}" for name, value in specs[0].sampling.items() if value is not None)
     return {
         "feature key": ", ".join(spec.key for spec in specs),
@@ -26,10 +29,10 @@ def feature_facts(specs: Sequence[FeatureSpec]) -> dict[str, str]:
 
 
 def find_ensemble(predictions: str, given: str | None, ensemble_id: str) -> tuple[str | None, str]:
-    """The directory of the ensemble that made the run `predictions`, and an empty text; or None and the reason.
+    """Directory of the ensemble that made the classification in `predictions`, and an empty text; or None and a reason.
 
-    The directory is `given`, or the one in `run_config.yaml` of the run. Raises ConfigError if `given` holds another
-    ensemble.
+    The directory is `given`, or the one in `run_config.yaml` of the classification. Raises ConfigError if `given` holds
+    an ensemble with another id than `ensemble_id`.
     """
     if given is not None:
         given_id = read_info(given).ensemble_id
@@ -52,7 +55,7 @@ def find_ensemble(predictions: str, given: str | None, ensemble_id: str) -> tupl
 
 
 def histories(directory: str, info: EnsembleInfo) -> list[list[dict[str, Any]]]:
-    """The epochs of each member from `member_<i>.json`; an empty list for a member without this file."""
+    """Training epochs of each ensemble member from its `member_<i>.json`; an empty list if the file is missing."""
     epochs = []
     for member in info.members:
         marker = storage.join(directory, member.file.removesuffix(".safetensors") + ".json")
@@ -61,14 +64,18 @@ def histories(directory: str, info: EnsembleInfo) -> list[list[dict[str, Any]]]:
 
 
 def calibration(info: EnsembleInfo | None, has_views: bool) -> dict[str, Any]:
-    """The calibration of an ensemble for one view or for the vote of all views; empty without an ensemble."""
+    """Calibration figures of an ensemble as a dict; empty if `info` is None (the ensemble is unknown).
+
+    `has_views` tells whether predictions are averaged over test-time variants of a video, which has its own
+    calibration.
+    """
     if info is None:
         return {}
     return {"num_videos": info.calibration.num_videos, **asdict(info.calibration.of_mode(has_views))}
 
 
 def member_names(info: EnsembleInfo | None, num_members: int) -> list[str]:
-    """Names of the members: the number, and the backbone if a known ensemble has several."""
+    """Names of the ensemble members for display: `member 0` and so on, plus the backbone if there are several."""
     names = [f"member {index}" for index in range(num_members)]
     if info is None or len(info.backbones) == 1:
         return names
@@ -76,5 +83,5 @@ def member_names(info: EnsembleInfo | None, num_members: int) -> list[str]:
 
 
 def view_weights(info: EnsembleInfo | None) -> dict[str, float]:
-    """Weight of each test-time view in the vote; empty without an ensemble."""
+    """Weight of each test-time view (variant of a video) in the average, by name; empty if the ensemble is unknown."""
     return {view.name: view.weight for view in info.views} if info is not None else {}

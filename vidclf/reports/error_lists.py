@@ -1,6 +1,6 @@
 """Lists of the misclassified and the abstained videos of a report, and their CSV files.
 
-Shape suffixes: B videos, C classes.
+Abstained videos are those for which the ensemble gave no class. Shape suffixes: B videos, C classes.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from vidclf import schema
 from vidclf.reports.labelled_predictions import UNSPLIT, ScoredVideos
 
 SPLIT_ORDER = ("test", UNSPLIT, "val", "train")
-"""Order of the splits in a list: held-out videos first, because their errors predict those on new videos."""
+"""Splits from first to last in a list: held-out videos come first, because their errors predict those on new videos."""
 
 NUM_PROBABILITIES = 3
 """Number of class probabilities shown per video."""
@@ -28,7 +28,7 @@ FORMULA_STARTS = ("=", "+", "-", "@")
 
 @dataclass(frozen=True, kw_only=True)
 class ListedVideo:
-    """A video in a list; its fields without `probabilities` are the columns of the CSV file."""
+    """Entry for one video in a list of a report; all fields but `probabilities` are columns of the CSV file."""
 
     split: str
     label: str
@@ -44,24 +44,34 @@ class ListedVideo:
     resolution: str
     duration: str
     group: str
+    """name of the source, the recording that the video was cut from"""
     video_id: str
     video_uri: str
     probabilities: list[tuple[str, float]]
-    """the most probable classes, and always the true class"""
+    """class names with probabilities: the most probable classes, and always the true class"""
 
 
 def misclassified(videos: ScoredVideos, classes: Sequence[str]) -> list[ListedVideo]:
-    """Misclassified videos, accepted or not: held-out ones first, then by falling confidence."""
+    """List of the misclassified videos, whether the ensemble accepted them or abstained (gave no class).
+
+    Held-out videos come first, then the list is sorted by falling confidence.
+    """
     return _listed(videos, ~videos.is_correct_B, -videos.confidence_B, classes)
 
 
 def abstained(videos: ScoredVideos, classes: Sequence[str]) -> list[ListedVideo]:
-    """Abstained videos: held-out ones first, then by falling trust score."""
+    """List of the videos that the ensemble gave no class (abstained on).
+
+    Held-out videos come first, then the list is sorted by falling trust score.
+    """
     return _listed(videos, ~videos.is_accepted_B, -videos.trust_B, classes)
 
 
 def to_csv(listed: Sequence[ListedVideo]) -> bytes:
-    """The list as CSV in UTF-8 with a header. Text that looks like a formula gets an apostrophe in front."""
+    """CSV file of a list, as bytes in UTF-8 with a header.
+
+    Text that looks like a spreadsheet formula gets an apostrophe in front.
+    """
     names = [field.name for field in fields(ListedVideo) if field.name != "probabilities"]
     stream = io.StringIO()
     writer = csv.writer(stream, lineterminator="\n")
@@ -73,13 +83,14 @@ def to_csv(listed: Sequence[ListedVideo]) -> bytes:
 def _listed(
     videos: ScoredVideos, is_listed_B: npt.NDArray[np.bool_], rank_B: npt.NDArray[np.float32], classes: Sequence[str]
 ) -> list[ListedVideo]:
-    """The videos of the mask, by split and then by rising `rank_B`."""
+    """List entries of the videos where the mask `is_listed_B` is true, sorted by split and then by rising `rank_B`."""
     indices = np.flatnonzero(is_listed_B)
     splits = np.array([SPLIT_ORDER.index(videos.splits[index]) for index in indices])
     return [_listed_video(videos, int(index), classes) for index in indices[np.lexsort((rank_B[indices], splits))]]
 
 
 def _listed_video(videos: ScoredVideos, index: int, classes: Sequence[str]) -> ListedVideo:
+    """Entry for the video number `index` in a report's list of misclassified or abstained videos."""
     probabilities_C = videos.probabilities_BC[index]
     top = np.argsort(-probabilities_C, kind="stable")[:NUM_PROBABILITIES].tolist()
     if videos.label_B[index] not in top:
@@ -104,6 +115,7 @@ def _listed_video(videos: ScoredVideos, index: int, classes: Sequence[str]) -> L
 
 
 def _cell(value: str | float) -> str:
+    """Text of one CSV cell: numbers with six decimals, and an apostrophe before text that looks like a formula."""
     if not isinstance(value, str):
         return f"{value:.6f}"
     # A spreadsheet skips leading white space when it looks for a formula.

@@ -1,4 +1,4 @@
-"""The `evaluate` job: scores predictions against labels and writes metrics.json, the page and the error lists."""
+"""The `evaluate` job: compares predictions with true labels and writes metrics.json, the page and lists of errors."""
 
 from __future__ import annotations
 
@@ -33,48 +33,57 @@ from vidclf.uncertainty.risk_threshold import risk_statement
 from vidclf.video.sampling import SamplingPlan
 
 METRICS_FILE = "metrics.json"
+"""File name of the figures; the file is written last and marks the report as complete."""
 
 PAGE_FILE = "index.html"
+"""File name of the HTML page."""
 
 MISCLASSIFIED_FILE = "misclassified.csv"
+"""File name of the list of misclassified videos."""
 
 ABSTAINED_FILE = "abstained.csv"
+"""File name of the list of videos that the ensemble gave no class."""
 
 PREDICTIONS_FILE = "predictions.parquet"
+"""File name of the predictions that the job made from stored features."""
 
 MOVED = "to the split that the ensemble's own splits.parquet records for them or their source"
-"""End of the sentence in the provenance about videos whose split in the manifest was wrong."""
+"""End of a sentence in the report about videos whose split in the manifest was wrong."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class _Source:
-    """The predictions to evaluate and their facts, from a classification run or from stored features."""
+    """Predictions to evaluate and the facts about them, from a classification job or made from stored features."""
 
     files: list[str]
     """Parquet files of `schema.stored_predictions`"""
     manifest: pa.Table
+    """table with the true labels and splits of the videos"""
     classes: list[str]
     ensemble_id: str
     ensemble: str | None
     """directory of the ensemble; None if it is unknown"""
     note: str
-    """why the directory is unknown; empty if it is known"""
+    """why the directory of the ensemble is unknown; empty if it is known"""
     info: EnsembleInfo | None
+    """content of the ensemble's `ensemble.json`; None if its directory is unknown"""
     summary: dict[str, Any] | None
+    """content of `summary.json` of the job that read the videos; None if there is none"""
     plans: dict[str, SamplingPlan]
-    """sampling plan of each stage; empty if unknown"""
+    """sampling plan by stage (set of frames that decided a video); empty if unknown"""
     quarantined_in: str | None
-    """the run whose quarantine the report shows"""
+    """output directory whose rejected videos the report lists; None for no list"""
     facts: dict[str, str]
-    """rows of the provenance table"""
+    """rows of the report's table about how the predictions were made"""
     risk: dict[str, Any] | None
-    """`risk_threshold.risk_statement`; None for a run by an earlier version"""
+    """`risk_threshold.risk_statement`: how far validation supports the trust threshold; None for predictions by an
+    earlier version"""
     progress: PassCosts | None = None
-    """costs of the stages; None for a run of one pass"""
+    """costs of the stages of a progressive classification; None for one that is not progressive"""
 
 
 def evaluate(config: EvaluateConfig) -> Evaluation | None:
-    """Score the predictions, write the report and return its figures; None after a dry run.
+    """Compare predictions with the true labels, write the report and return its figures; None after a dry run.
 
     Raises ConfigError if the predictions are not a finished classification, if the manifest shares no labelled video
     with them, or if the ensemble was fitted on other features than those to classify.
@@ -132,7 +141,7 @@ def evaluate(config: EvaluateConfig) -> Evaluation | None:
 
 
 def table(evaluation: Evaluation, output: str) -> str:
-    """The report in a few lines for a terminal."""
+    """Text of a few lines for a terminal: the main figures of an evaluation and where its page is."""
     summary, headline, detail = evaluation.summary, evaluation.per_split[evaluation.headline], evaluation.detail
     interval = "no interval: fewer than 5 sources"
     if headline.accuracy_interval_95 is not None:
@@ -168,7 +177,7 @@ def table(evaluation: Evaluation, output: str) -> str:
 
 
 def _write(config: EvaluateConfig, source: _Source, result: Evaluation, videos: ScoredVideos, base: str) -> None:
-    """Write the page, the lists and, last, metrics.json."""
+    """Write the files of a report: the page, the lists of errors and, last, metrics.json."""
     wrong, undecided = error_lists.misclassified(videos, source.classes), error_lists.abstained(videos, source.classes)
     # Videos in both lists show their frames once, with the misclassified ones.
     only_undecided = [video for video in undecided if video.label == video.top_label]
@@ -196,7 +205,7 @@ def _write(config: EvaluateConfig, source: _Source, result: Evaluation, videos: 
 
 
 def _from_predictions(config: EvaluateConfig) -> _Source:
-    """The finished classification run at `--predictions`."""
+    """Predictions and facts from the finished classification at `--predictions`."""
     assert config.predictions is not None  # EvaluateConfig checks this and the manifest.
     assert config.manifest is not None
     identity, summary = _finished(config.predictions)
@@ -231,7 +240,10 @@ def _from_predictions(config: EvaluateConfig) -> _Source:
 
 
 def _from_features(config: EvaluateConfig) -> _Source | None:
-    """Classify the features at `--features` into predictions.parquet of the report; None after a dry run."""
+    """Classify the features at `--features` into predictions.parquet, and return the predictions with facts about them.
+
+    Returns None after a dry run.
+    """
     assert config.ensemble is not None  # checked by EvaluateConfig
     info = read_info(config.ensemble)
     features = stored_features.open_features(config.features, config.split, info)
@@ -272,7 +284,10 @@ def _from_features(config: EvaluateConfig) -> _Source | None:
 
 
 def _finished(predictions: str) -> tuple[dict[str, Any], dict[str, Any]]:
-    """Identity and summary of a classification run; ConfigError if it is none or not finished."""
+    """Identity (settings that must not change) and summary of a finished classification, both as dicts.
+
+    Raises ConfigError if `predictions` is not the directory of a classification, or if the job has not ended.
+    """
     run = Run(predictions)
     identity = run.identity() if storage.exists(run.identity_file) else {}
     if not identity.get("ensemble_id"):
@@ -283,7 +298,10 @@ def _finished(predictions: str) -> tuple[dict[str, Any], dict[str, Any]]:
 
 
 def _quarantine(run: str | None, base: str) -> list[dict[str, Any]]:
-    """Quarantine rows of `run`, sorted by reason and location, with locations relative to `base`."""
+    """List of the rejected videos of the directory `run` as dicts, sorted by reason and location.
+
+    Locations are relative to `base`. The list is empty if `run` is None.
+    """
     if run is None:
         return []
     rows: Iterable[pa.Table] = storage.iter_tables(Run(run).quarantine_shards(), schema.QUARANTINE.names)

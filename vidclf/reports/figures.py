@@ -1,9 +1,9 @@
-"""Figures of a report on one split: accuracy, intervals, confusions, ROC, calibration, members and views.
+"""Figures of a report on one split: accuracy, intervals, confusions, ROC, calibration, and each ensemble member alone.
 
-Every interval is a 95 % interval over sources (`metrics/intervals.py`). It is None if too few sources contribute to
-the figure.
+Every interval is a 95 % interval that counts sources (recordings that videos are cut from; `metrics/intervals.py`). It
+is None if too few sources contribute to the figure.
 
-Shape suffixes: B videos, C classes, M members, V views.
+Shape suffixes: B videos, C classes, M ensemble members, V views (test-time variants of a video).
 """
 
 from __future__ import annotations
@@ -26,17 +26,18 @@ from vidclf.reports.labelled_predictions import ScoredVideos
 from vidclf.reports.stage_costs import PassCosts
 
 MAX_CONFUSED_PAIRS = 20
+"""Largest number of class pairs in the list of the most frequent confusions."""
 
 ALPHABETICAL_CLASSES = 12
-"""Largest number of classes that the confusion matrix shows in their own order; more are sorted by confusion."""
+"""Largest number of classes for which the confusion matrix keeps the ensemble's order; more are sorted by confusion."""
 
 ORIGINAL_VIEW = 0
-"""Index of the unchanged view among the test-time views."""
+"""Index of the unchanged video among its test-time views (variants)."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Share:
-    """Accuracy of a group of videos."""
+    """Accuracy of one group of videos, such as all videos of one codec."""
 
     name: str
     num_videos: int
@@ -48,47 +49,52 @@ class Share:
 
 @dataclass(frozen=True, kw_only=True)
 class ClassDetail:
-    """Figures of one class that `ClassMetrics` lacks."""
+    """Figures of one class, in addition to those of `ClassMetrics`."""
 
     precision_interval_95: Interval | None
     recall_interval_95: Interval | None
     f1_interval_95: Interval | None
     num_abstained: int
+    """videos of this true class that the ensemble gave no class"""
     auc: float | None
     """area under the ROC curve, this class against all others; None if all videos or no video belong to the class"""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Voter:
-    """The accuracy of one member or view alone, and its gain over a baseline on the same videos."""
+    """Accuracy of one ensemble member alone, or of one test-time view (variant of a video) alone.
+
+    The gain over a baseline is measured on the same videos.
+    """
 
     name: str
     accuracy: float
     interval_95: Interval | None
     gain: float
+    """accuracy minus that of the baseline"""
     gain_interval_95: Interval | None
-    """None for the baseline itself"""
+    """None if this member or view is itself the baseline"""
 
 
 @dataclass(frozen=True, kw_only=True)
 class ConfusedPair:
-    """Videos of one class that were predicted as another class."""
+    """A true class, another class that was predicted instead, and the number of videos with this confusion."""
 
     label: str
     predicted: str
     num_videos: int
     share: float
-    """share of all videos of `label`"""
+    """share of all videos whose true class is `label`"""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Detail:
-    """Figures of one split that `Metrics` lacks."""
+    """Figures of one split, in addition to those of `Metrics`."""
 
     num_sources: int
     accuracy_interval_95: Interval | None
     source_accuracy: float
-    """mean of the accuracies of the sources: every source has the same weight"""
+    """mean of the accuracies of the sources (recordings): every source has the same weight"""
     source_accuracy_interval_95: Interval | None
     macro_f1_interval_95: Interval | None
     weighted_f1_interval_95: Interval | None
@@ -98,20 +104,24 @@ class Detail:
     """interval of the accuracy among accepted videos"""
     per_class: dict[str, ClassDetail]
     macro_auc: float | None
-    """mean AUC of the classes that have one"""
+    """mean of the area under the ROC curve (AUC) over the classes that have one; None if no class has"""
     class_order: list[int]
-    """order of the rows and columns of the confusion matrix: classes that are confused are neighbours"""
+    """class indices from first to last row and column of the confusion matrix: confused classes are neighbours"""
     confused_pairs: list[ConfusedPair]
     roc: dict[str, Roc]
     reliability: list[ReliabilityBin]
     risk_coverage: dict[str, RiskCoverage]
-    """one curve for `trust_score` and, for comparison, one for `confidence`"""
+    """error among accepted videos against their share, as one curve for `trust_score` and, for comparison, one for
+    `confidence`"""
     by: dict[str, list[Share]]
-    """accuracy by sublabel, codec, resolution and duration; by stage after a progressive classification"""
+    """accuracy by sublabel, codec, resolution and duration; after a progressive classification also by stage (the set
+    of frames that decided)"""
     members: list[Voter]
-    """`gain` is relative to the whole ensemble"""
+    """each ensemble member alone; `gain` is relative to the whole ensemble"""
     views: list[Voter]
-    """`gain` is relative to the original view; the last entry is the weighted vote; empty without test-time views"""
+    """each test-time view (variant of a video) alone, and as the last entry their weighted average; `gain` is relative
+    to the unchanged video; empty without test-time views
+    """
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -129,21 +139,24 @@ class Evaluation:
     num_unmatched: int
     """predicted videos that are not in the manifest"""
     summary: dict[str, Any] | None
-    """`summary.json` of the run that read the videos; None for HDF5 features"""
+    """`summary.json` of the job that read the videos; None for HDF5 features"""
     ensemble_id: str
     calibration: dict[str, Any]
-    """temperature, and ECE before and after, from `ensemble.json`; empty if the ensemble is unknown"""
+    """temperature, and expected calibration error (ECE) before and after, from `ensemble.json`; empty if the ensemble
+    is unknown"""
     view_weights: dict[str, float]
-    """weight of each test-time view in the vote, 0 for a dropped view; empty without test-time views"""
+    """weight of each test-time view (variant of a video) in the average, 0 for a dropped view; empty without test-time
+    views"""
     training: list[list[dict[str, Any]]]
-    """epochs of each member"""
+    """training epochs of each ensemble member"""
     training_note: str
     """why there are no epochs; empty if there are some"""
     provenance: dict[str, str]
     risk: dict[str, Any] | None = None
-    """`risk_threshold.risk_statement` of the run; None for a run by an earlier version"""
+    """`risk_threshold.risk_statement`: how far validation supports the trust threshold; None for predictions by an
+    earlier version"""
     progress: PassCosts | None = None
-    """costs of the stages of a progressive classification; None for a run of one pass"""
+    """costs of the stages of a progressive classification; None for one that is not progressive"""
 
 
 def split_metrics(videos: ScoredVideos, classes: Sequence[str]) -> Metrics:
@@ -155,7 +168,7 @@ def split_metrics(videos: ScoredVideos, classes: Sequence[str]) -> Metrics:
 
 @dataclass(frozen=True, kw_only=True)
 class _Sums:
-    """Masks of the videos that the figures sum over, with the intervals of such sums."""
+    """Boolean arrays over the videos of one split, and intervals, from which the figures of the split are computed."""
 
     classes: Sequence[str]
     is_label_BC: npt.NDArray[np.bool_]
@@ -167,6 +180,7 @@ class _Sums:
 
     @classmethod
     def of(cls, videos: ScoredVideos, classes: Sequence[str]) -> _Sums:
+        """Make the boolean arrays and intervals from the videos of one split."""
         is_label_BC = videos.label_B[:, None] == np.arange(len(classes))
         is_top_BC = videos.top_B[:, None] == np.arange(len(classes))
         intervals = SourceIntervals(videos.groups.tolist())
@@ -181,7 +195,7 @@ class _Sums:
         )
 
     def rocs(self, probabilities_BC: npt.NDArray[np.float32]) -> dict[str, Roc]:
-        """The ROC curve of each class that has one."""
+        """ROC curve by class name; classes to which all videos or no video belong have none and are missing."""
         return {
             name: curve
             for index, name in enumerate(self.classes)
@@ -189,7 +203,7 @@ class _Sums:
         }
 
     def per_class(self, rocs: dict[str, Roc]) -> dict[str, ClassDetail]:
-        """Intervals, abstentions and AUC of each class."""
+        """Intervals, number of abstentions and area under the ROC curve (AUC) by class name."""
         return {
             name: ClassDetail(
                 precision_interval_95=self.intervals.share(self.is_label_BC[:, index], self.is_top_BC[:, index]),
@@ -202,13 +216,16 @@ class _Sums:
         }
 
     def members(self, names: Sequence[str], is_right_BM: npt.NDArray[np.bool_]) -> list[Voter]:
-        """Each member alone, compared with the whole ensemble."""
+        """Accuracy of each ensemble member alone, compared with the whole ensemble."""
         return [
             _voter(name, is_right_BM[:, index], self.is_correct_B, self.intervals) for index, name in enumerate(names)
         ]
 
     def views(self, names: Sequence[str], is_right_BV: npt.NDArray[np.bool_]) -> list[Voter]:
-        """Each view alone, then all views together, compared with the original view."""
+        """Accuracy of each test-time view (variant of a video) alone, then of all views together.
+
+        They are compared with the unchanged video. The list is empty if there is only one view.
+        """
         if is_right_BV.shape[1] < 2:
             return []
         base_B = is_right_BV[:, ORIGINAL_VIEW]
@@ -226,7 +243,7 @@ def detail(
     member_names: Sequence[str],
     view_names: Sequence[str],
 ) -> Detail:
-    """The figures of `videos`, whose metrics are `measured`; equal for equal videos."""
+    """Further figures of the videos of one split, whose metrics are `measured`; equal videos give equal figures."""
     sums = _Sums.of(videos, classes)
     is_correct_B, is_accepted_B, intervals = sums.is_correct_B, sums.is_accepted_B, sums.intervals
     source_accuracy, source_interval = intervals.mean_of_sources(is_correct_B)
@@ -258,7 +275,10 @@ def detail(
 
 
 def shares(kind: str, names_B: npt.NDArray[np.str_], videos: ScoredVideos) -> list[Share]:
-    """Accuracy of the videos of each name, in the order of `kind`; `names_B` has one name per video."""
+    """Accuracy of each group of videos; `names_B` has the name of each video's group.
+
+    The list is sorted for display by `kind`, the type of group, such as `resolution`.
+    """
     correct_B = videos.is_correct_B
     total = Counter(names_B.tolist())
     correct = Counter(names_B[correct_B].tolist())
@@ -278,7 +298,7 @@ def shares(kind: str, names_B: npt.NDArray[np.str_], videos: ScoredVideos) -> li
 
 
 def confused_pairs(confusion: list[list[int]], classes: Sequence[str]) -> list[ConfusedPair]:
-    """The most frequent confusions in descending order, at most `MAX_CONFUSED_PAIRS`."""
+    """List of the most frequent confusions of two classes, the most frequent first, at most `MAX_CONFUSED_PAIRS`."""
     pairs = [
         ConfusedPair(label=classes[i], predicted=classes[j], num_videos=count, share=count / sum(row))
         for i, row in enumerate(confusion)
@@ -313,7 +333,11 @@ def _voter(
     *,
     is_base: bool = False,
 ) -> Voter:
-    """Accuracy of a vote, and its gain over the baseline vote `is_base_right_B`."""
+    """Accuracy of one ensemble member or test-time view (variant of a video), and its gain over a baseline.
+
+    `is_right_B` and `is_base_right_B` tell for each video whether the member or view, and whether the baseline, is
+    right.
+    """
     return Voter(
         name=name,
         accuracy=float(is_right_B.mean()),

@@ -1,4 +1,4 @@
-"""Splits for an evaluation, corrected by the ensemble's own record of its training videos."""
+"""Splits for an evaluation, corrected by the ensemble's own record of the videos that it was trained on."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ from vidclf.training.leakage import SPLITS_FILE
 
 
 def by_record(manifest: pa.Table, directory: str | None) -> tuple[pa.Table, int]:
-    """The manifest with the splits from `splits.parquet` of an ensemble, and the number of changed rows.
+    """The table `manifest` with splits corrected by the ensemble's `splits.parquet`, and the number of changed rows.
 
-    A video that is missing in the record takes the split of its source if a video of that source was in train or val.
-    Without a record the manifest stays as it is.
+    `directory` is the ensemble's. A video that is missing in the record takes the split of its source (the recording it
+    was cut from) if a video of that source was in train or val. Without a record the table stays as it is.
     """
     path = storage.join(directory, SPLITS_FILE) if directory is not None else None
     if path is None or not storage.exists(path):

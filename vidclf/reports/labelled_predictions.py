@@ -1,6 +1,6 @@
-"""Predictions joined with their true labels.
+"""Predictions joined with the true labels of their videos.
 
-Shape suffixes: B videos, C classes, M members, V views.
+Shape suffixes: B videos, C classes, M ensemble members, V test-time views (variants of a video).
 """
 
 from __future__ import annotations
@@ -37,21 +37,24 @@ PREDICTION_COLUMNS = [
     "video_codec",
     "stage",
 ]
+"""Columns of the predictions that a report reads."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class ScoredVideos:
-    """Classified videos with known labels, as columns, so that a million of them fit into memory."""
+    """Classified videos with known labels, stored as columns, so that a million of them fit into memory."""
 
     video_ids: npt.NDArray[np.str_]
     video_uris: npt.NDArray[np.str_]
     splits: npt.NDArray[np.str_]
     groups: npt.NDArray[np.str_]
+    """name of the source, the recording that a video was cut from"""
     sublabels: npt.NDArray[np.str_]
     codecs: npt.NDArray[np.str_]
     resolutions: npt.NDArray[np.str_]
     durations: npt.NDArray[np.str_]
     stages: npt.NDArray[np.str_]
+    """set of frames that decided a video: `keyframes`, `subset` or `full`"""
     label_B: npt.NDArray[np.int64]
     """index of the true class in the ensemble's classes"""
     top_B: npt.NDArray[np.int64]
@@ -62,20 +65,21 @@ class ScoredVideos:
     ood_B: npt.NDArray[np.float32]
     probabilities_BC: npt.NDArray[np.float32]
     member_top_BM: npt.NDArray[np.int64]
-    """most probable class of each member"""
+    """index of the most probable class of each ensemble member"""
     view_top_BV: npt.NDArray[np.int64]
-    """most probable class of each test-time view"""
+    """index of the most probable class of each test-time view (variant of a video)"""
 
     def __len__(self) -> int:
         return len(self.video_ids)
 
     @property
     def is_correct_B(self) -> npt.NDArray[np.bool_]:
+        """Whether the most probable class of each video is its true class: a boolean array [B]."""
         correct_B: npt.NDArray[np.bool_] = self.label_B == self.top_B
         return correct_B
 
     def take(self, selection: npt.NDArray[Any]) -> ScoredVideos:
-        """The videos at the given indices, or those where a mask is true."""
+        """The selected videos only; `selection` has their indices, or is a boolean mask."""
         return ScoredVideos(**{field.name: getattr(self, field.name)[selection] for field in fields(self)})
 
     def relative_to(self, base: str) -> ScoredVideos:
@@ -86,7 +90,11 @@ class ScoredVideos:
         return replace(self, video_uris=uris, groups=groups)
 
     def kinds(self) -> dict[str, npt.NDArray[np.str_]]:
-        """The group of each video (such as `1080p`) per kind of group; `stage` only if several stages decided."""
+        """Group of each video, such as `1080p`: a dict with an array [B] of names for each of the groupings.
+
+        The groupings are sublabel, codec, resolution and duration; also stage (the set of frames that decided a video)
+        if several stages decided.
+        """
         kinds = {
             "sublabel": self.sublabels,
             "codec": self.codecs,
@@ -98,7 +106,7 @@ class ScoredVideos:
 
 @dataclass(frozen=True, kw_only=True)
 class Scoring:
-    """The videos that can be scored, sorted by location, and the numbers of those that cannot."""
+    """Videos that have a prediction and a label, sorted by location, and the numbers of those that lack a label."""
 
     videos: ScoredVideos
     num_unlabelled: int
@@ -108,10 +116,10 @@ class Scoring:
 
 
 def score(tables: Iterable[pa.Table], manifest: pa.Table, classes: Sequence[str]) -> Scoring:
-    """Join rows of `schema.predictions` (at least `PREDICTION_COLUMNS`) with the labels of a manifest.
+    """Join rows of `schema.predictions` (at least `PREDICTION_COLUMNS`) with the labels of a manifest, by video id.
 
     Raises ConfigError if they share no labelled video, if a label is not a class of the ensemble, or if the rows have
-    different numbers of members or views.
+    different numbers of ensemble members or test-time views (variants of a video).
     """
     labelled = manifest.select([schema.VIDEO_ID, "label", "sublabel", "group", "split"]).to_pylist()
     truth: dict[str, Any] = {row[schema.VIDEO_ID]: row for row in labelled}
@@ -145,7 +153,10 @@ def score(tables: Iterable[pa.Table], manifest: pa.Table, classes: Sequence[str]
 
 
 def _joined(table: pa.Table, truth: Sequence[Any], index_of: dict[str, int]) -> ScoredVideos:
-    """Prediction rows and their manifest rows as columns; `index_of` numbers the classes."""
+    """Columns of labelled videos from prediction rows and the manifest rows `truth` of the same videos, in equal order.
+
+    `index_of` gives the index of each class.
+    """
     num_videos = table.num_rows
     widths, heights = table["width"].to_pylist(), table["height"].to_pylist()
     return ScoredVideos(
@@ -171,7 +182,11 @@ def _joined(table: pa.Table, truth: Sequence[Any], index_of: dict[str, int]) -> 
 
 
 def _top(column: pa.ChunkedArray, num_videos: int) -> npt.NDArray[np.int64]:
-    """The most probable class per entry, [B, M] or [B, V], of a column with a list of probabilities [C] per video."""
+    """Index of the most probable class of each ensemble member or test-time view (variant of a video).
+
+    Returns an array [B, M] or [B, V]. `column` has a list of probability vectors [C] per video. Raises ConfigError if
+    the lists have different lengths.
+    """
     rows = arrow.combined(column)
     counts = sorted(set(rows.value_lengths().to_pylist()))
     if len(counts) != 1:
@@ -183,10 +198,12 @@ def _top(column: pa.ChunkedArray, num_videos: int) -> npt.NDArray[np.int64]:
 
 
 def _values(column: pa.ChunkedArray) -> npt.NDArray[np.float32]:
+    """All numbers of a nested arrow column, as a flat array."""
     values: npt.NDArray[np.float32] = arrow.combined(column).flatten().to_numpy(zero_copy_only=False)
     return values
 
 
 def _text(values: list[str]) -> npt.NDArray[np.str_]:
+    """Texts as an array of Python objects."""
     # Objects instead of fixed-width text, in which one long location would make every entry that long.
     return np.array(values, dtype=object)

@@ -1,4 +1,4 @@
-"""Provenance of a report: command line, library versions, date, and locations without credentials."""
+"""Facts about how a report was made: command line, library versions, date, and locations without credentials."""
 
 from __future__ import annotations
 
@@ -15,10 +15,11 @@ from vidclf import storage
 from vidclf.credentials import masked
 
 LIBRARIES = ("torch", "numpy", "scikit-learn", "pyarrow", "av")
+"""Libraries whose versions a report states."""
 
 
 def command(job: str, config: Any) -> str:
-    """The command line that repeats a job, with the flags that differ from their defaults.
+    """Command line that repeats a job, as text, with the flags that differ from their defaults.
 
     It contains no credentials. Absolute paths become relative to the output, so that a shared report names no home
     directory.
@@ -38,7 +39,7 @@ def command(job: str, config: Any) -> str:
 
 
 def shown(location: str, output: str) -> str:
-    """A location as a report in `output` shows it: a path relative to `output`, or a URI without credentials."""
+    """Text of a location for a report in `output`: a path relative to that directory, or a URI without credentials."""
     if storage.is_uri(location):
         return masked(location)
     if not os.path.isabs(location) or storage.is_uri(output):
@@ -54,12 +55,12 @@ def versions() -> str:
 
 
 def now() -> str:
-    """The current time in UTC, to the minute."""
+    """The current date and time in UTC, to the minute, as text."""
     return datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC")
 
 
 def settings_text(settings: dict[str, Any]) -> str:
-    """The settings of a classification that decide its predictions, as text for a table."""
+    """Text for a table with the settings of a classification that decide its predictions."""
     values = {name.replace("_", " "): value for name, value in settings.items() if value is not None}
     return ", ".join(
         f"{name} {value:.4g}" if isinstance(value, float) else f"{name} {value}" for name, value in values.items()

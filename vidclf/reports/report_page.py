@@ -1,6 +1,6 @@
-"""The HTML page of a report, with its charts.
+"""The HTML page of an evaluation report, with its charts.
 
-The page is a single file with styles, script, drawings and frames inside. It loads nothing.
+The page is a single file that contains its styles, script, drawings and video frames. It loads nothing.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from vidclf.reports.figures import Evaluation
 from vidclf.reports.stage_costs import PassCosts
 
 MAX_QUARANTINE_ROWS = 200
-"""Largest number of quarantine rows on the page."""
+"""Largest number of rejected videos on the page."""
 
 MAX_LISTED = 500
 """Largest number of rows of a list on the page; the CSV file has all rows."""
@@ -34,7 +34,7 @@ SPLIT_MEANINGS = {
     "val": "used for selection and calibration: optimistic",
     "test": "sources that training never saw",
 }
-"""How to read the figures of each split."""
+"""For each split, how far its figures tell about new videos."""
 
 
 def report(
@@ -44,7 +44,11 @@ def report(
     strips: dict[str, FrameStrip],
     quarantine: Sequence[dict[str, Any]],
 ) -> str:
-    """The page as HTML; `strips` are the videos to show with frames, by id."""
+    """The page as HTML text.
+
+    `wrong` are misclassified and `undecided` abstained videos. `strips` holds the most attended frames by video id, for
+    those of them that are shown with frames. `quarantine` lists rejected videos.
+    """
     headline = result.per_split[result.headline]
     return render(
         "report.html.j2",
@@ -74,7 +78,10 @@ def report(
 
 
 def roc_chart(rocs: dict[str, Roc]) -> Markup:
-    """The ROC curve of each class against all others; many classes share one tone, since nobody can tell 46 apart."""
+    """Chart of the ROC curve of each class against all others.
+
+    Many classes share one colour, since nobody can tell 46 colours apart.
+    """
     has_tones = len(rocs) <= svg.NUM_TONES
     lines = [Line(name="chance", x=(0, 1), y=(0, 1), tone="muted", is_dashed=True)]
     lines += [
@@ -91,7 +98,7 @@ def roc_chart(rocs: dict[str, Roc]) -> Markup:
 
 
 def reliability_chart(bins: Sequence[ReliabilityBin]) -> Markup:
-    """Accuracy per confidence bin, as points, so that a bin with an accuracy of 0 is visible too."""
+    """Chart of accuracy per confidence bin, as points, so that a bin with an accuracy of 0 is visible too."""
     most = max(entry.num_videos for entry in bins)
     marks = [
         Mark(
@@ -110,7 +117,7 @@ def reliability_chart(bins: Sequence[ReliabilityBin]) -> Markup:
 
 
 def confidence_chart(bins: Sequence[ReliabilityBin]) -> Markup:
-    """Number of videos per confidence bin."""
+    """Chart of the number of videos per confidence bin, as bars."""
     bars = [
         Bar(
             name=f"{_videos(entry.num_videos)} with confidence {percent(entry.lower, 0)} to {percent(entry.upper, 0)}",
@@ -125,7 +132,10 @@ def confidence_chart(bins: Sequence[ReliabilityBin]) -> Markup:
 
 
 def risk_chart(by_score: dict[str, RiskCoverage]) -> Markup:
-    """Error among accepted videos against the share of accepted videos, one curve per score."""
+    """Chart of the error among accepted videos against the share of accepted videos, one curve per score.
+
+    The keys of `by_score` are `trust_score` and `confidence`: the scores by which videos are accepted.
+    """
     highest = max(max(curve.risk) for curve in by_score.values())
     x, y = svg.share_axis("coverage"), svg.share_axis("error among accepted", 0, _error_limit(highest))
     lines = [
@@ -144,7 +154,10 @@ def risk_chart(by_score: dict[str, RiskCoverage]) -> Markup:
 
 
 def cost_chart(progress: PassCosts) -> Markup:
-    """Accuracy on validation against cost: one point per pass alone, and one for the job as it ran."""
+    """Chart of accuracy on validation against cost, for a progressive classification.
+
+    One point is the job as it ran. The others are its rounds (passes) alone, as if each had decided every video.
+    """
     stage_of_pass = {PASS_OF[stage.name]: stage for stage in progress.stages}
     marks = [
         Mark(
@@ -173,7 +186,7 @@ def cost_chart(progress: PassCosts) -> Markup:
 
 
 def training_charts(histories: Sequence[Sequence[dict[str, Any]]]) -> list[Markup]:
-    """Loss and macro F1 by epoch, with one tone per member; no charts without a history."""
+    """Charts of loss and of macro F1 by epoch, one colour per ensemble member; none without recorded epochs."""
     if not any(histories):
         return []
     x = svg.count_axis("epoch", max(len(history) for history in histories))
@@ -200,7 +213,7 @@ def training_charts(histories: Sequence[Sequence[dict[str, Any]]]) -> list[Marku
 
 
 def attention_chart(weights: Sequence[float], shown: Sequence[int]) -> Markup:
-    """The attention weights of all sampled frames of a video as bars; the frames `shown` are coloured."""
+    """Bar chart of the attention weights of all sampled frames of a video; frames with indices `shown` are coloured."""
     width, height = 240, 26
     step, most = width / len(weights), max(weights)
     bars = [
@@ -221,14 +234,15 @@ def attention_chart(weights: Sequence[float], shown: Sequence[int]) -> Markup:
 
 
 def _error_limit(risk: float) -> float:
-    """The top of an axis of error rates: the smallest round number at or above `risk`."""
+    """Upper end of a chart's axis of error rates: the smallest round number at or above `risk`."""
     return next(limit for limit in (0.02, 0.04, 0.1, 0.2, 0.4, 0.6, 1.0) if risk <= limit)
 
 
 def _videos(count: int) -> str:
+    """Number of videos as text: `1 video`, `2 videos`."""
     return f"{count} video{'s' if count != 1 else ''}"
 
 
 def _shares(confusion: Sequence[Sequence[int]]) -> list[list[float]]:
-    """Each row of a confusion matrix as shares of the videos of its class."""
+    """Confusion matrix whose rows are shares of the videos of their true class instead of counts."""
     return [[count / max(sum(row), 1) for count in row] for row in confusion]

@@ -1,4 +1,7 @@
-"""Worker seconds and validation accuracy of each stage of a progressive classification."""
+"""Worker seconds and validation accuracy of a progressive classification, per stage.
+
+A stage is the set of frames that decides a video: a few keyframes, 24 sampled frames, or all sampled frames.
+"""
 
 from __future__ import annotations
 
@@ -17,7 +20,7 @@ from vidclf.uncertainty.risk_threshold import RiskThreshold
 
 @dataclass(frozen=True, kw_only=True)
 class LookCost:
-    """Cost and accuracy of one stage."""
+    """Cost and accuracy of one stage: `keyframes`, `subset` (24 sampled frames) or `full` (all sampled frames)."""
 
     name: str
     num_frames: int
@@ -29,16 +32,16 @@ class LookCost:
     validation_accuracy: float
     """accuracy on validation if this stage decided every video"""
     pass_s_per_video: float
-    """seconds of decode and CNN workers per video, in the pass that computes the stage"""
+    """seconds of decode and CNN workers per video, in the round over the videos (pass) that computes this stage"""
 
 
 @dataclass(frozen=True, kw_only=True)
 class PassCosts:
-    """Costs of the stages of a run, and of the whole run."""
+    """Costs of a progressive classification, per stage and in total."""
 
     stages: list[LookCost]
     s_per_video: float
-    """worker seconds of all passes together, per video of the run"""
+    """worker seconds of all rounds over the videos (passes) together, per video of the job"""
     full_s_per_video: float
     """worker seconds of the pass over all sampled frames, per video of that pass"""
     validation_accuracy: float
@@ -48,9 +51,10 @@ class PassCosts:
 def progress(
     summary: Mapping[str, Any], settings: Mapping[str, Any], directory: str | None, info: EnsembleInfo | None
 ) -> PassCosts | None:
-    """Costs of the stages, from `summary.json` and the settings of a run, and from its ensemble in `directory`.
+    """Costs of a progressive classification, from the `summary` and `settings` of its output and from its ensemble.
 
-    None for a run of one pass, if the ensemble is missing, or if an earlier version calibrated it.
+    `directory` and `info` are those of the ensemble. Returns None for a classification that is not progressive, if the
+    ensemble is missing, or if an earlier version calibrated it.
     """
     passes = summary.get("passes")
     if not passes or "risk" not in summary or directory is None or info is None:

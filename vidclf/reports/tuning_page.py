@@ -1,4 +1,7 @@
-"""The HTML page of a search, with its charts, and the table of its best trials for a terminal."""
+"""The HTML page of a hyperparameter search, with its charts, and the table of its best trials for a terminal.
+
+A trial is one training with one choice of hyperparameters.
+"""
 
 from __future__ import annotations
 
@@ -20,12 +23,13 @@ from vidclf.tuning.parameter_importance import importances
 from vidclf.tuning.tune import SearchResult, shown
 
 PAGE_FILE = "index.html"
+"""File name of the HTML page."""
 
 MAX_DRAWN = 200
 """Largest number of trials in a chart, the best ones; more lines would be unreadable."""
 
 NUM_TONED = 5
-"""Number of best trials whose learning curves have their own tone."""
+"""Number of best trials whose learning curves have a colour of their own."""
 
 MAX_LISTED = 500
 """Largest number of trials in the table of the page; trials.parquet has all."""
@@ -34,18 +38,19 @@ NUM_PRINTED = 10
 """Number of trials in the table for a terminal."""
 
 PARALLEL_WIDTH, MIN_AXIS_SPACING = 1150, 100
-"""Width of the parallel coordinates, and the smallest distance of two axes, for which the chart becomes wider."""
+"""Width of the chart of parallel coordinates, and smallest distance between its axes; more axes make the
+chart wider."""
 
 Row = Mapping[str, Any]
-"""One row of `schema.trials`."""
+"""One row of `schema.trials`: the hyperparameters and results of one trial."""
 
 Ticks = list[tuple[float, str]]
-"""Places on an axis, from 0 to 1, with their labels."""
+"""Ticks of an axis, each with its place on the axis, from 0 to 1, and its label."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class _Coordinate:
-    """An axis of parallel coordinates, with ticks as pairs of a place from 0 (bottom) to 1 (top) and a label."""
+    """One axis of a chart of parallel coordinates; each tick has a place from 0 (bottom) to 1 (top) and a label."""
 
     label: str
     ticks: Sequence[tuple[float, str]]
@@ -53,9 +58,9 @@ class _Coordinate:
 
 @dataclass(frozen=True, kw_only=True)
 class _Path:
-    """A line across parallel coordinates, at a place from 0 to 1 on each axis, with `name` as its tooltip.
+    """A line across a chart of parallel coordinates, at a place from 0 to 1 on each axis, with `name` as its tooltip.
 
-    `share` is its colour, from 0 (muted) to 1 (accent). `data` are its `data-…` attributes.
+    `share` is the line's colour, from 0 (muted) to 1 (accent). `data` are the `data-…` attributes of its SVG element.
     """
 
     name: str
@@ -65,7 +70,7 @@ class _Path:
 
 
 def publish(search: SearchResult) -> None:
-    """Write index.html next to trials.parquet."""
+    """Write the page of a finished hyperparameter search, index.html, next to trials.parquet."""
     rows = search.trials.to_pylist()
     scored = [row for row in rows if row["best_epoch"]]
     best = scored[0]
@@ -105,7 +110,7 @@ def publish(search: SearchResult) -> None:
 
 
 def table(search: SearchResult) -> str:
-    """The best trials, counts of all trials by status, and the locations of the results."""
+    """Text for a terminal: the best trials of a search, numbers of trials by status, and where the results are."""
     rows = search.trials.to_pylist()
     head = ["trial", "macro F1", "accuracy", "epochs", "status", *search.searched]
     lines = [head]
@@ -136,14 +141,14 @@ def table(search: SearchResult) -> str:
 
 
 def scores(rows: Sequence[Row]) -> list[float]:
-    """The macro F1 of each trial."""
+    """Score of each trial: its macro F1 on validation."""
     return [row["macro_f1"] for row in rows]
 
 
 def best_so_far(rows: Sequence[Row]) -> list[tuple[float, int, float]]:
-    """The rises of the best macro F1, and the end of the search, in order of time.
+    """Rises of the best macro F1 during a search, sorted by time, and a last entry for the end of the search.
 
-    Each entry has the seconds since the first trial began, the epochs spent so far, and the best score.
+    Each entry has the seconds since the first trial began, the training epochs spent so far, and the best score.
     """
     start_s = min(row["started_s"] for row in rows)
     epochs = sorted(
@@ -157,7 +162,7 @@ def best_so_far(rows: Sequence[Row]) -> list[tuple[float, int, float]]:
 
 
 def so_far_charts(rows: Sequence[Row]) -> list[Markup]:
-    """The best macro F1 against minutes, and against epochs spent."""
+    """Two charts of the best macro F1 so far in a search: against minutes, and against training epochs spent."""
     steps = best_so_far(rows)
     # Each of these lower ends gives ticks in whole percent; the axis starts just below the first score.
     low = next(low for low in (0.92, 0.8, 0.6, 0.2, 0.0) if low <= steps[0][2])
@@ -172,7 +177,7 @@ def so_far_charts(rows: Sequence[Row]) -> list[Markup]:
 
 
 def _stairs(title: str, x: Axis, y: Axis, points: Sequence[tuple[float, float]]) -> Markup:
-    """A step line through `points`, with a mark at each rise."""
+    """Chart of a step line through `points`, with a mark at each rise."""
     corners = [points[0]]
     for at, score in points[1:]:
         corners += [(at, corners[-1][1]), (at, score)]
@@ -182,7 +187,10 @@ def _stairs(title: str, x: Axis, y: Axis, points: Sequence[tuple[float, float]])
 
 
 def curve_charts(rows: Sequence[Row]) -> list[Markup]:
-    """Macro F1 and loss on validation by epoch; the best trials are on top, in their own tones."""
+    """Two charts of learning curves, one line per trial: macro F1 and loss on validation by epoch.
+
+    The best trials are drawn on top, in colours of their own.
+    """
     x = svg.count_axis("epoch", max(row["num_epochs"] for row in rows))
     # The axis is cut, because one diverged loss would flatten all other curves.
     highest = 1.5 * sorted(row["epoch_val_loss"][0] for row in rows)[len(rows) // 2]
@@ -206,7 +214,10 @@ def curve_charts(rows: Sequence[Row]) -> list[Markup]:
 
 
 def parallel_chart(searched: Sequence[str], rows: Sequence[Row]) -> Markup:
-    """One line per trial through its parameters to its score; the best are on top, in the accent colour."""
+    """Chart with one line per trial, through its hyperparameters to its score.
+
+    The best trials are on top, in the accent colour.
+    """
     columns = [(name, *places([row[name] for row in rows])) for name in searched]
     columns.append(("macro F1", *places(scores(rows))))
     num = max(len(rows) - 1, 1)
@@ -224,7 +235,7 @@ def parallel_chart(searched: Sequence[str], rows: Sequence[Row]) -> Markup:
 
 
 def _parallel(title: str, axes: Sequence[_Coordinate], paths: Sequence[_Path]) -> Markup:
-    """Parallel coordinates (Inselberg 1985), with the last paths on top.
+    """Chart of parallel coordinates (Inselberg 1985), with the last paths on top.
 
     The names of the axes alternate between two lines, so that long names fit side by side.
     """
@@ -256,10 +267,10 @@ def _parallel(title: str, axes: Sequence[_Coordinate], paths: Sequence[_Path]) -
 
 
 def places(values: Sequence[Any]) -> tuple[list[float], Ticks]:
-    """The place of each value on an axis from 0 to 1, and the ticks of the axis.
+    """Place of each value on an axis from 0 to 1, and the ticks of the axis.
 
-    Fractions, and whole numbers with more than six different values, are placed by size. All other values are placed
-    at even distances.
+    Fractions, and whole numbers with more than six different values, are placed by size. All other values are placed at
+    even distances.
     """
     different = sorted({_hashable(value) for value in values}, key=_order)
     is_number = all(isinstance(value, (int, float)) and not isinstance(value, bool) for value in different)
@@ -269,7 +280,10 @@ def places(values: Sequence[Any]) -> tuple[list[float], Ticks]:
 
 
 def _numeric_places(values: Sequence[float], low: float, high: float) -> tuple[list[float], Ticks]:
-    """Places by size; logarithmic if all values are positive and the largest is at least ten times the smallest."""
+    """Places of numbers on an axis by their size, and the ticks of the axis.
+
+    The scale is logarithmic if all numbers are positive and the largest is at least ten times the smallest.
+    """
     is_log = low > 0 and high >= 10 * low
     scale, undo = (math.log, math.exp) if is_log else (float, float)
     span = scale(high) - scale(low)
@@ -278,22 +292,25 @@ def _numeric_places(values: Sequence[float], low: float, high: float) -> tuple[l
 
 
 def _ordinal_places(values: Sequence[Any], different: Sequence[Any]) -> tuple[list[float], Ticks]:
-    """Places at even distances in the order of `different`, one tick per value; a single value is in the middle."""
+    """Places of values on an axis at even distances, sorted as in `different`, and one tick per value.
+
+    A single value is in the middle.
+    """
     step = 1 / max(len(different) - 1, 1)
     place_of = {value: index * step if len(different) > 1 else 0.5 for index, value in enumerate(different)}
     return [place_of[_hashable(value)] for value in values], [(at, shown(value)) for value, at in place_of.items()]
 
 
 def _hashable(value: Any) -> Any:
-    """The value, with a list as a tuple."""
+    """The value unchanged, or as a tuple if it is a list."""
     return tuple(value) if isinstance(value, list) else value
 
 
 def _order(value: Any) -> tuple[bool, Any]:
-    """Sort key: values in their own order, None last."""
+    """Sort key that puts None after all other values."""
     return value is None, () if value is None else (value,)
 
 
 def _data(row: Row) -> dict[str, str]:
-    """Attributes by which the script of the page finds the lines of a trial."""
+    """Attributes of a trial's lines in the charts, by which the script of the page finds them."""
     return {"trial": row["trial_id"], "score": f"{row['macro_f1']:.6f}"}

@@ -1,4 +1,4 @@
-"""Groups for breaking accuracy down: resolution, duration, codec and stage."""
+"""Groups of videos for which a report states accuracies: by resolution, duration, codec, or deciding set of frames."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from bisect import bisect_right
 from vidclf.schema import Look
 
 UNKNOWN = "unknown"
+"""Name of the group of videos whose property is not known."""
 
 RESOLUTIONS = (
     (0, "below 240p"),
@@ -34,24 +35,32 @@ ORDER: dict[str, list[str]] = {
     "duration": [name for _, name in DURATIONS],
     "stage": list(Look),
 }
-"""Order of the names of each kind; kinds that are missing here are sorted alphabetically."""
+"""Names of groups in the order of display, for each type of group; types that are missing here are sorted
+alphabetically."""
 
 
 def resolution(width: int | None, height: int | None) -> str:
-    """The resolution group, by the shorter side: 1080 × 1920 from a phone held upright is 1080p."""
+    """Name of the resolution group, by the shorter side: 1080 × 1920 from a phone held upright is 1080p.
+
+    UNKNOWN if a side is None.
+    """
     if width is None or height is None:
         return UNKNOWN
     return RESOLUTIONS[bisect_right([least for least, _ in RESOLUTIONS], min(width, height)) - 1][1]
 
 
 def duration(duration_s: float | None) -> str:
-    """The duration group."""
+    """Name of the duration group of a video, such as `5 to 15 s`; UNKNOWN for None."""
     if duration_s is None:
         return UNKNOWN
     return DURATIONS[bisect_right([least for least, _ in DURATIONS], max(duration_s, 0.0)) - 1][1]
 
 
 def in_order(kind: str, names: set[str]) -> list[str]:
-    """`names` in the order of their kind, or alphabetically if it has none; `UNKNOWN` is last."""
+    """Group names sorted for display, with UNKNOWN last.
+
+    `kind` is the type of group. Some types have a fixed order, such as resolutions from small to large; the other names
+    are sorted alphabetically.
+    """
     known = ORDER.get(kind, sorted(names - {UNKNOWN}))
     return [name for name in [*known, UNKNOWN] if name in names]

@@ -1,4 +1,4 @@
-"""The WSGI application: the HTTP API and the page, free of the model and of the HTTP server.
+"""The server's WSGI application: the HTTP API and the web page, free of the model and of the HTTP server.
 
 Requests put videos into the queue and read progress and results from it. Every refusal has a reason from the closed
 list in `refusals.py`. Importing this module loads neither torch nor Ray nor scipy.
@@ -29,17 +29,20 @@ from vidclf.server.refusals import STATUS, Problem, Reason, Refused, problem, pr
 from vidclf.server.uploads import FORM_BYTES, MAX_PARTS, PrivateFolder, UploadRequest, shown_name
 
 CLASSIFY = "/api/classify"
+"""Path of requests that submit a video."""
 
 MAX_STREAMS = 32
-"""Clients that may listen to events at the same time. Each of them occupies a thread."""
+"""Largest number of clients that receive events (progress of a job) at the same time. Each of them occupies a
+thread."""
 
 TICK_S = 1.0
-"""Seconds between two events of a job whose state does not change, and until a lost client is noticed."""
+"""Seconds between two events of a job whose state does not change. A lost client is noticed within this time."""
 
 MAX_JSON_BYTES = 16 * 1024
-"""Largest request that names a URI. It is read into memory."""
+"""Largest size in bytes of a request that submits a video by its URI. Such a request is read into memory."""
 
 LOOPBACK = ("localhost", "127.0.0.1", "::1")
+"""Addresses and names of this machine that other machines cannot reach."""
 
 ANSWER_HEADERS = [
     ("Cache-Control", "no-store"),
@@ -50,28 +53,28 @@ ANSWER_HEADERS = [
     ("Cross-Origin-Resource-Policy", "same-origin"),
     ("Permissions-Policy", "camera=(), geolocation=(), microphone=()"),
 ]
-"""Headers of every answer."""
+"""HTTP headers of every answer of the server."""
 
 STRICT_CSP = ("Content-Security-Policy", "default-src 'none'; frame-ancestors 'none'")
-"""Content-Security-Policy of every answer but the page."""
+"""Content-Security-Policy header of every answer but the web page."""
 
 NO_VIDEO = {"image", "text", "font", "model"}
-"""Declared content types of a form's part that are certainly no video (the part before the slash)."""
+"""Content types that are certainly no video (the part before the slash); an upload that declares one is refused."""
 
 STILL_VIDEO = {"text/vnd.trolltech.linguist"}
-"""Exceptions: some systems declare this type for `.ts`, an MPEG transport stream."""
+"""Exceptions from `NO_VIDEO`: some systems declare this type for `.ts`, an MPEG transport stream."""
 
 log = logging.getLogger("vidclf.serve")
 
 EXTENSION = "vidclf"
-"""Key of the `Service` in the application's extensions."""
+"""Key of the `Service` in `app.extensions` of the Flask application."""
 
 routes = Blueprint("vidclf", __name__)
 
 
 @dataclass(kw_only=True)
 class Service:
-    """State that all requests share."""
+    """State of a server that all its requests share."""
 
     queue: JobQueue
     folder: PrivateFolder
@@ -85,14 +88,14 @@ class Service:
     host: str
     """address or name that the server listens on"""
     allowed_hosts: tuple[str, ...] = ()
-    """more names that it answers to"""
+    """further host names under which clients may address the server"""
     is_ready: bool = False
     """whether the model is loaded"""
     streams: threading.BoundedSemaphore = field(default_factory=lambda: threading.BoundedSemaphore(MAX_STREAMS))
-    """one unit per client that listens to events"""
+    """has one permit for each client that may receive events"""
 
     def admit(self, method: str, path: str) -> Reason | None:
-        """The reason for refusing a request by its first line; None to accept it."""
+        """Reason for refusing a request, judged by its method and path alone; None to accept it."""
         if (method, path) != ("POST", CLASSIFY):
             return None
         if not self.is_ready:
@@ -101,7 +104,7 @@ class Service:
 
 
 def create_app(service: Service) -> Flask:
-    """The WSGI application of a service."""
+    """Flask application (WSGI) with all routes, for the state `service`."""
     app = Flask("vidclf", static_folder=None)
     app.request_class = type(
         "_Upload", (UploadRequest,), {"folder": service.folder, "max_bytes": service.max_upload_bytes}
@@ -221,9 +224,10 @@ def discard_uploads(error: BaseException | None) -> None:
 
 
 def take_upload(service: Service) -> Job:
-    """The job of an uploaded video. It joins the queue when the upload is complete.
+    """Put the uploaded video of the current request into the queue and return its job. The upload is already complete.
 
-    Raises Refused for a form with anything but one part `file`, for another content type, and for an empty file.
+    Raises Refused for a form with anything but one part `file`, for a content type that is no video, for an empty file,
+    and if the queue is full.
     """
     files = list(request.files.items(multi=True))
     if [name for name, _ in files] != ["file"] or request.form:
@@ -242,7 +246,11 @@ def take_upload(service: Service) -> Job:
 
 
 def take_uri(service: Service) -> Job:
-    """The job of a video at a URI. The worker fetches it later, and checks the URI again then."""
+    """Put the video whose URI is in the current request into the queue and return its job.
+
+    The worker fetches the video later, and then checks the URI again. Raises Refused for a malformed request, for a URI
+    that is not allowed, and if the queue is full.
+    """
     if (request.content_length or 0) > MAX_JSON_BYTES:
         raise Refused(Problem.BAD_REQUEST)
     body = request.get_json(silent=True)
@@ -253,7 +261,7 @@ def take_uri(service: Service) -> Job:
 
 
 def check_origin(service: Service, headers: Headers) -> None:
-    """Raise Refused for requests of other sites' pages, and for host names that the server does not answer to."""
+    """Raise Refused for requests from web pages of other sites, and for host names that are not this server's."""
     host = headers.get("Host", "")
     if not is_known_host(host, service.host, service.allowed_hosts):
         raise Refused(Problem.HOST_NOT_ALLOWED)
@@ -263,7 +271,10 @@ def check_origin(service: Service, headers: Headers) -> None:
 
 
 def event_stream(queue: JobQueue, job: Job) -> Iterator[bytes]:
-    """Server-sent events of a job until it ends. Every job ends: a stopping server fails the remaining ones."""
+    """Server-sent events about the progress of a job, as bytes, until the job ends.
+
+    Every job ends: a stopping server fails the remaining ones.
+    """
     while True:
         version, description = job.version, queue.describe(job)
         name = description["stage"] if description["stage"] in ("done", "failed") else "progress"
@@ -279,7 +290,7 @@ def json_answer(value: Any, status: int = 200, headers: list[tuple[str, str]] | 
 
 
 def refusal(reason: Reason) -> Response:
-    """The answer for a reason, with its status and headers."""
+    """HTTP answer that refuses a request for `reason`, with its status and headers."""
     return json_answer({"error": problem(reason)}, STATUS[reason], problem_headers(reason))
 
 

@@ -1,6 +1,6 @@
-"""Buffers for the bodies of requests: one that discards everything, and one that survives a full disk.
+"""Buffers for the bodies of HTTP requests: one discards everything, one survives a full disk.
 
-Both stand in for waitress's own buffers (`append`, `__len__`, `close`).
+Both replace the buffers of waitress (the HTTP server library), and have their methods `append`, `__len__` and `close`.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from vidclf.server.uploads import NO_SPACE
 
 
 class DiscardingBuffer:
-    """Counts the bytes of a body and keeps none."""
+    """Buffer for a request's body that counts the bytes and keeps none."""
 
     def __init__(self) -> None:
         self._num_bytes = 0
@@ -24,11 +24,11 @@ class DiscardingBuffer:
         return self._num_bytes
 
     def close(self) -> None:
-        """Do nothing; waitress closes every buffer."""
+        """Do nothing; the method is here because waitress closes every buffer."""
 
 
 class SpaceGuard:
-    """A body's buffer that discards everything once the disk is full.
+    """Buffer for a request's body that passes bytes on to `buffer`, and discards them once the disk is full.
 
     So the client can send its body to the end and then read the answer.
     """

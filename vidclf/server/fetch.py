@@ -1,4 +1,4 @@
-"""Fetching of videos by URI, and the rules for which URIs are fetched.
+"""Fetching of videos by URI, and the rules that decide which URIs the server fetches.
 
 A server that fetches URIs of strangers can be made to send requests to its own machine and network (server-side request
 forgery). Therefore:
@@ -29,44 +29,46 @@ from vidclf.server.refusals import Problem, Refused
 from vidclf.server.uploads import LimitedFile
 
 PORTS = {"http": 80, "https": 443}
-"""Default port of each scheme that is fetched over HTTP."""
+"""Default port of each URI scheme that is fetched over HTTP."""
 
 STORES = ("s3", "gs")
-"""Schemes of object stores."""
+"""URI schemes of object stores."""
 
 MAX_REDIRECTS = 5
+"""Largest number of HTTP redirects that are followed for one video."""
 
 MAX_URI = 2048
-"""Characters of a URI, at most."""
+"""Largest number of characters of a URI."""
 
 CHUNK_BYTES = 1024**2
+"""Bytes that are read at a time."""
 
 SOCKET_TIMEOUT_S = 20.0
-"""Seconds that a server may stay silent."""
+"""Seconds that the server with the video may stay silent before fetching fails."""
 
 Resolve = Callable[[str, int], Sequence[str]]
-"""From host and port to the host's addresses; raises OSError if it has none."""
+"""Function from a host name and a port to the host's addresses; raises OSError if it has none."""
 
 Connect = Callable[[str, int, float], socket.socket]
-"""From address, port and timeout in seconds to a connection."""
+"""Function that connects to an address and port, with a timeout in seconds, and returns the socket."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class ResolvedUri:
-    """A checked URI: its scheme, host, path and addresses."""
+    """URI that may be fetched, in parts, with the network addresses of its host."""
 
     scheme: str
     host: str
     port: int
     target: str
-    """path and query of the request"""
+    """path and query, as the request sends them"""
     addresses: tuple[str, ...]
     """addresses of the host, all public; empty for an object store, whose endpoint the operator has set"""
 
 
 @dataclass(frozen=True, kw_only=True)
 class _Allowed:
-    """An entry of --allow-uri."""
+    """One entry of the flag --allow-uri: scheme, host and port that videos may be fetched from."""
 
     scheme: str
     host: str
@@ -80,10 +82,14 @@ class _Allowed:
 
 
 class UriPolicy:
-    """The rules for which URIs a server fetches."""
+    """Rules that decide which URIs a server fetches."""
 
     def __init__(self, allowed: Sequence[str], resolve: Resolve | None = None) -> None:
-        """`allowed` as in `ServeConfig.allow_uri`. Raises ConfigError for a malformed entry."""
+        """Read the rules from `allowed`, the entries of the flag --allow-uri (`ServeConfig.allow_uri`).
+
+        `resolve` finds the addresses of a host; the default asks the operating system. Raises ConfigError for a
+        malformed entry.
+        """
         self._allowed = [_entry(text) for text in allowed]
         self._resolve = resolve or _resolve
 
@@ -92,7 +98,10 @@ class UriPolicy:
         return sorted({entry.scheme for entry in self._allowed})
 
     def check(self, uri: str) -> ResolvedUri:
-        """The checked URI. Raises Refused (uri_not_allowed), also if the host has no address."""
+        """Check that the server may fetch `uri`, and return its parts and addresses.
+
+        Raises Refused (uri_not_allowed) if it may not, or if the host has no address.
+        """
         try:
             parts = _split(uri)
             scheme, host = parts.scheme.lower(), _ascii(parts.hostname or "")
@@ -159,7 +168,10 @@ def fetch(uri: str, policy: UriPolicy, file: LimitedFile, timeout_s: float, conn
 
 
 def _fetch_http(place: ResolvedUri, file: LimitedFile, ends_s: float, connect: Connect) -> str | None:
-    """Request `place`. Returns the target of a redirect, or None when the content is in `file`."""
+    """Request a URI over HTTP and write the content to `file`, until the time `ends_s` of the monotonic clock.
+
+    Returns the target of a redirect as text, or None when the content is in `file`.
+    """
     connection = _Pinned(place, connect)
     # A server that sends a byte now and then would keep every single read within its timeout.
     deadline = threading.Timer(max(ends_s - time.monotonic(), 0), connection.abort)
@@ -191,7 +203,11 @@ def _fetch_store(uri: str, file: LimitedFile, ends_s: float) -> None:
 
 
 def _copy(read: Callable[[int], bytes], file: LimitedFile, ends_s: float) -> None:
-    """Copy to the end. Raises TimeoutError after the deadline, because an aborted connection looks like an end."""
+    """Write everything that `read` returns to `file`.
+
+    Raises TimeoutError after the time `ends_s` of the monotonic clock. The time is also checked at the end, because an
+    aborted connection looks like the end of the content.
+    """
     while chunk := read(CHUNK_BYTES):
         file.write(chunk)
         if time.monotonic() >= ends_s:
@@ -201,7 +217,10 @@ def _copy(read: Callable[[int], bytes], file: LimitedFile, ends_s: float) -> Non
 
 
 class _Pinned(http.client.HTTPConnection):
-    """A connection to a checked address. Certificate and Host header are checked against the name."""
+    """HTTP connection to an address that was checked before, so that the host name is not resolved again.
+
+    The certificate is still checked against the host name, and the Host header contains it.
+    """
 
     def __init__(self, place: ResolvedUri, connect: Connect) -> None:
         super().__init__(place.host, place.port)
@@ -225,7 +244,7 @@ class _Pinned(http.client.HTTPConnection):
         self.sock = self._opened
 
     def abort(self) -> None:
-        """End the connection for the thread that reads or writes; called by another thread."""
+        """End the connection at the deadline, from another thread than the one that reads or writes."""
         if self._opened is not None:
             with suppress(OSError):
                 self._opened.shutdown(socket.SHUT_RDWR)
@@ -255,14 +274,14 @@ def _resolve(host: str, port: int) -> list[str]:
 
 
 def _split(uri: str) -> SplitResult:
-    """The parts of a URI. Raises ValueError unless it is absolute and printable ASCII."""
+    """Parts of a URI. Raises ValueError if it is too long, or not printable ASCII without spaces and backslashes."""
     if len(uri) > MAX_URI or not uri.isascii() or any(character <= " " or character == "\\" for character in uri):
         raise ValueError(uri)
     return urlsplit(uri)
 
 
 def _ascii(host: str) -> str:
-    """A host's name in its canonical spelling; empty stays empty."""
+    """Host name in its canonical spelling: lower case, ASCII (IDNA), no final dot. An empty name stays empty."""
     return host.rstrip(".").lower().encode("idna").decode() if host else ""
 
 

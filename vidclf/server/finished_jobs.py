@@ -1,6 +1,6 @@
-"""Finished jobs of the server, bounded by number and age.
+"""Memory of the server's finished jobs, bounded by number and age.
 
-Failures have their own bound, so that no number of failures displaces a result.
+Failed jobs have their own bound, so that no number of failures displaces a result.
 """
 
 from __future__ import annotations
@@ -10,17 +10,20 @@ from collections import OrderedDict
 from vidclf.server.job import Job, JobState
 
 MAX_FINISHED = 64
-"""Results that are kept, about 100 KB each. The oldest are dropped first."""
+"""Number of results that are kept, about 100 KB each. The oldest are dropped first."""
 
 MAX_FAILED = 256
-"""Failures that are kept, about 100 bytes each. They displace each other, never a result."""
+"""Number of failed jobs that are kept, about 100 bytes each. They displace each other, never a result."""
 
 
 class FinishedJobs:
-    """Results and failures in the order in which they ended. Not safe for several threads: the queue holds its lock."""
+    """Memory of the finished jobs, done and failed ones apart.
+
+    Not safe for several threads: the queue holds its lock when it uses this memory.
+    """
 
     def __init__(self, keep_s: float) -> None:
-        """`keep_s`: seconds that a job is kept, at most."""
+        """Begin without jobs; a job is kept for at most `keep_s` seconds."""
         self._keep_s = keep_s
         self._jobs: dict[JobState, OrderedDict[str, Job]] = {
             JobState.DONE: OrderedDict(),
@@ -28,7 +31,7 @@ class FinishedJobs:
         }
 
     def add(self, job: Job) -> None:
-        """Keep a job whose state is final."""
+        """Keep a job that is done or has failed."""
         self._jobs[job.stage][job.id] = job
 
     def find(self, job_id: str) -> Job | None:
@@ -38,7 +41,7 @@ class FinishedJobs:
         del self._jobs[job.stage][job.id]
 
     def drop_old(self, now_s: float) -> None:
-        """Drop jobs beyond the bounds on number and age. `now_s` is on the queue's clock."""
+        """Forget jobs that are too many or too old. `now_s` is the time on the queue's clock, in seconds."""
         for stage, most in ((JobState.DONE, MAX_FINISHED), (JobState.FAILED, MAX_FAILED)):
             jobs = self._jobs[stage]
             while jobs:

@@ -1,4 +1,4 @@
-"""Host names that the server answers to.
+"""Check of the Host header: which host names the server accepts as its own.
 
 The owner of a domain can let it point to any address (DNS rebinding). Pages of that domain can then reach a server in
 the visitor's network, as if they were the server's own pages. Such a request has the domain in its Host header. A
@@ -17,9 +17,9 @@ _LOCATION = re.compile(r"[A-Za-z0-9._~:\[\]%-]+")
 
 
 def is_known_host(host_header: str, bound: str, allowed: Sequence[str]) -> bool:
-    """Whether the server that listens on `bound` answers a request with this Host header.
+    """Whether a request with this Host header is accepted by the server that listens on the address or name `bound`.
 
-    `allowed` lists more names. `*.name` covers all names below it, and `*` covers every name.
+    `allowed` lists further names. `*.name` covers all names below it, and `*` covers every name.
     """
     name = _name(host_header)
     if name is None:
@@ -37,7 +37,7 @@ def _covers(entry: str, name: str) -> bool:
 
 
 def _name(host_header: str) -> str | None:
-    """The host of a Host header in lower case, without its port; None for a malformed header."""
+    """Host name in a Host header, in lower case and without its port; None for a malformed header."""
     if not _LOCATION.fullmatch(host_header):
         return None
     try:

@@ -27,13 +27,14 @@ class JobStatus:
 
     percent: float
     eta_s: float | None
-    """estimated seconds until it is done; None if unknown"""
+    """estimated seconds until the job is done; None if unknown"""
     position: int | None
-    """videos ahead of it, including the one being classified; None once its own work has begun"""
+    """number of videos ahead of this one, including the one being classified; None once the worker has begun this
+    one"""
 
 
 class JobQueue:
-    """At most `capacity` videos wait. Finished jobs are kept for `keep_s` seconds."""
+    """Queue in which at most `capacity` videos wait for the worker; finished jobs are kept for `keep_s` seconds."""
 
     def __init__(
         self,
@@ -42,7 +43,10 @@ class JobQueue:
         discard: Callable[[str], None] = lambda path: None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        """`discard` is called with the path of each video that is no longer needed."""
+        """Make an empty queue. It calls `discard` with the path of each video that is no longer needed.
+
+        `clock` returns the current time in seconds.
+        """
         self._capacity, self._discard, self._clock = capacity, discard, clock
         self._changed = threading.Condition()
         self._active: dict[str, Job] = {}
@@ -56,15 +60,17 @@ class JobQueue:
     # Called by the threads that answer requests.
 
     def is_full(self) -> bool:
+        """Whether the queue takes no more videos for now."""
         with self._changed:
             return len(self._waiting) >= self._capacity
 
     def submit(
         self, name: str, *, path: str | None = None, uri: str | None = None, size_bytes: int | None = None
     ) -> Job:
-        """Add a video that was uploaded, or that is to be fetched. From now on the queue deletes its file.
+        """Add an uploaded video (`path`) or a video to fetch (`uri`) and return its job.
 
-        A video takes a place when its upload is complete, not during the upload. Raises Refused (queue_full, stopping).
+        From now on the queue deletes its file. A video takes a place when its upload is complete, not during the
+        upload. Raises Refused (queue_full, stopping).
         """
         with self._changed:
             if self._is_closed:
@@ -78,7 +84,7 @@ class JobQueue:
             return job
 
     def cancel(self, job_id: str) -> Job:
-        """End an active job as `cancelled`, or forget a finished one.
+        """End a waiting or running job as `cancelled`, or forget a finished one. Returns the job.
 
         Deleting the job's file stops the decoder. Raises Refused (unknown_job).
         """
@@ -94,7 +100,7 @@ class JobQueue:
             return job
 
     def find(self, job_id: str) -> Job:
-        """The job with this id. Raises Refused (unknown_job), also for a job that is no longer kept."""
+        """Job with the id `job_id`. Raises Refused (unknown_job), also for a finished job that is no longer kept."""
         with self._changed:
             self._finished.drop_old(self._clock())
             job = self._active.get(job_id) or self._finished.find(job_id)
@@ -103,12 +109,12 @@ class JobQueue:
             return job
 
     def wait_for_change(self, job: Job, version: int, timeout_s: float) -> None:
-        """Return when `job` has a later version than `version`, or after `timeout_s`."""
+        """Wait until `job` has a later version than `version` (number of changes), but at most `timeout_s` seconds."""
         with self._changed:
             self._changed.wait_for(lambda: job.version > version or self._is_closed, timeout_s)
 
     def describe(self, job: Job) -> dict[str, Any]:
-        """A job as the API shows it."""
+        """Dict of a job as the HTTP API shows it: state, percentage, remaining time, and its result or error."""
         with self._changed:
             description: dict[str, Any] = {"id": job.id, "name": job.name, "stage": job.stage.value}
             if job.stage == JobState.DONE:
@@ -123,17 +129,21 @@ class JobQueue:
 
     @property
     def is_closed(self) -> bool:
+        """Whether the queue was closed for good."""
         return self._is_closed
 
     def lengths(self) -> dict[str, int]:
-        """Number of waiting videos, and of videos being classified."""
+        """Numbers of videos: `waiting` in the queue, and `running` (0 or 1) at the worker."""
         with self._changed:
             return {"waiting": len(self._waiting), "running": int(bool(self._current))}
 
     # Called by the worker's thread.
 
     def take(self, timeout_s: float) -> Job | None:
-        """The next job, as soon as there is one. None after `timeout_s`, or if the queue is closed."""
+        """Remove the first waiting job and return it; waits up to `timeout_s` seconds for one.
+
+        Returns None after that time, or if the queue is closed.
+        """
         with self._changed:
             self._changed.wait_for(lambda: self._waiting or self._is_closed, timeout_s)
             self._finished.drop_old(self._clock())
@@ -144,14 +154,20 @@ class JobQueue:
             return self._current
 
     def enter(self, job: Job, stage: JobState) -> None:
-        """Begin `stage` of a job and record the duration of the previous one. Raises Refused if it was cancelled."""
+        """Move a job on to the state `stage` and record the duration of the previous state.
+
+        Raises Refused if the job was cancelled.
+        """
         with self._changed:
             self._check_wanted(job)
             self._record_duration(job)
             self._set_stage(job, stage)
 
     def is_at(self, job: Job, path: str, size_bytes: int | None = None) -> None:
-        """Set path and size of a fetched video. If the job was cancelled, delete the file and raise Refused."""
+        """Record the path, and the size if it is known, of the file that a video is fetched into.
+
+        If the job was cancelled, deletes the file and raises Refused.
+        """
         with self._changed:
             if job.stage.is_end:
                 self._discard(path)
@@ -159,11 +175,11 @@ class JobQueue:
             job.path, job.size_bytes = path, size_bytes
 
     def is_wanted(self, job: Job) -> bool:
-        """Whether the job has not ended: nobody has cancelled it."""
+        """Whether the worker should continue with the job; False once it was cancelled or has ended otherwise."""
         return not job.stage.is_end
 
     def finish(self, job: Job, result: dict[str, Any]) -> None:
-        """End the worker's job with a result. The result is ignored if the job was cancelled meanwhile."""
+        """End the job that the worker has classified, with its result. A cancelled job ignores the result."""
         with self._changed:
             self._current = None
             if not job.stage.is_end:
@@ -172,7 +188,10 @@ class JobQueue:
                 self._end(job, JobState.DONE)
 
     def fail(self, job: Job, reason: Reason) -> Reason:
-        """End the worker's job with a reason. Returns the reason that counts: the first one that ended the job."""
+        """End the worker's job as failed, for `reason`.
+
+        Returns the reason that counts: the first one that ended the job, such as a cancellation.
+        """
         with self._changed:
             self._current = None
             if not job.stage.is_end:
@@ -180,7 +199,10 @@ class JobQueue:
             return job.reason or reason
 
     def close(self) -> None:
-        """End all active jobs as `stopping` and wake all waiting threads. No job is taken or submitted any more."""
+        """End all waiting and running jobs as `stopping` and wake all waiting threads.
+
+        After this no job is taken or submitted any more.
+        """
         with self._changed:
             self._is_closed = True
             self._waiting.clear()
@@ -218,7 +240,7 @@ class JobQueue:
             raise Refused(job.reason or Problem.CANCELLED)
 
     def _announce_positions(self) -> None:
-        """The positions of all waiting jobs have changed."""
+        """Wake the threads that wait for a change, because the positions of all waiting jobs have changed."""
         for job in self._waiting:
             job.version += 1
         self._changed.notify_all()

@@ -1,9 +1,10 @@
-"""The server's model in one Ray actor: the stages of a classification job for one video at a time. [Ray]
+"""The server's model in one Ray actor (remote process): classifies one video at a time. [Ray]
 
     path ─▶ decode (child process, deadline, memory limit) ─▶ CNN ▶ ensemble, trust score ─▶ answer
 
-Both stages are those of the batch job, so a video has the same probabilities here and there: identical in float32, and
-nearly in bfloat16, where the products of one video are rounded differently from those of several videos.
+Decoding and classifying are those of the `classify` job, so a video has the same probabilities here and there:
+identical in float32, and nearly in bfloat16, where the products of one video are rounded differently from those of
+several videos.
 """
 
 from __future__ import annotations
@@ -39,17 +40,17 @@ from vidclf.uncertainty.trust_score import TrustScore
 from vidclf.video.decoder_process import DecodeLimits
 
 DEFAULT_GPU_SHARE = 0.25
-"""Default share of a GPU: the model takes a few GB and is idle most of the time."""
+"""Share of a GPU that the actor reserves by default: the model takes a few GB and is idle most of the time."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class ServedModel:
-    """The checked ensemble of a server, not loaded yet."""
+    """The ensemble of a server with its settings, after all checks, but not loaded yet."""
 
     directory: str
     settings: HeadSettings
     target: RunSpec
-    """without its head, which the actor adds"""
+    """columns and backbones of the predictions; without the ensemble itself, which the actor adds"""
     trust_score: TrustScore
     threshold: RiskThreshold
 
@@ -59,7 +60,7 @@ class ServedModel:
 
 
 def served_model(config: ServeConfig) -> ServedModel:
-    """The ensemble of `config` with the settings of a classification.
+    """The ensemble of `config` with the settings that a classification job would use, ready to be loaded.
 
     Raises ConfigError, like `classify`, if this machine cannot make the features that the ensemble was fitted on.
     """
@@ -86,19 +87,23 @@ def served_model(config: ServeConfig) -> ServedModel:
 
 @dataclass(frozen=True, kw_only=True)
 class ActorRefs:
-    """Ray references that the actor needs. The server owns them.
+    """Ray references that the actor with the model needs for every call. The server owns them.
 
     Each call passes them. A restarted actor needs them again, and Ray does not guarantee to keep the arguments of a
     constructor.
     """
 
     networks: dict[str, Any]
-    """engine sources by feature key, for `EmbedVideos`"""
+    """references to what `EmbedVideos` builds its CNNs from, by feature key (digest of the features' settings)"""
     tally: Any
+    """counter actor to which the workers report"""
 
 
 class VideoClassifier:
-    """The class of the actor. It keeps no state of a video, so that Ray may call a method again after a crash."""
+    """Class of the Ray actor that runs the model: decodes and classifies one video.
+
+    It keeps no state of a video, so that Ray may call a method again after a crash.
+    """
 
     def __init__(self, model: ServedModel, limits: DecodeLimits, precision: str, num_gpus: float) -> None:
         self._model, self._limits, self._precision, self._num_gpus = model, limits, precision, num_gpus
@@ -107,7 +112,7 @@ class VideoClassifier:
         self._stages: tuple[DecodeVideos, EmbedVideos] | None = None
 
     def load(self, parts: ActorRefs) -> tuple[DecodeVideos, EmbedVideos]:
-        """The decode stage and the embed stage of a classification job, created at the first call."""
+        """Load the model at the first call. Returns the decoding step and the CNN step of a classification job."""
         if self._stages is None:
             plan, transforms = self._job.embeddings[0].spec.plan, self._job.transforms()
             self._stages = (
@@ -127,7 +132,7 @@ class VideoClassifier:
         return True
 
     def decode(self, parts: ActorRefs, path: str, identity: str) -> pa.Table:
-        """The video at `path` as a row of `schema.decoded`.
+        """Decode the video at `path`: a table with one row of `schema.decoded`.
 
         `identity` seeds a random sampling plan. In a classification job it is the video's URI.
         """
@@ -138,7 +143,10 @@ class VideoClassifier:
         return decoded
 
     def classify(self, parts: ActorRefs, decoded: pa.Table) -> dict[str, Any]:
-        """The answer for a row of `schema.decoded`: `{"answer": …}` or `{"rejected": reason}`."""
+        """Classify a decoded video, a table with one row of `schema.decoded`.
+
+        Returns `{"answer": …}`, or `{"rejected": reason}` if the video could not be decoded.
+        """
         reason = decoded["reject_reason"][0].as_py()
         if reason is not None:
             return {"rejected": reason}
@@ -161,14 +169,17 @@ class VideoClassifier:
 
 
 class ModelActor:
-    """The server's side of the actor."""
+    """The server's handle on the Ray actor that runs the model."""
 
     def __init__(self, handle: Any, parts: ActorRefs) -> None:
         self.handle: Any | None = handle
         self._parts = parts
 
     def wait_until_ready(self) -> list[str]:
-        """Messages about the loaded model, for the log. Raises ConfigError if this machine cannot load it."""
+        """Wait until the model is loaded, and return messages about it for the log.
+
+        Raises ConfigError if this machine cannot load the model.
+        """
         assert self.handle is not None
         try:
             ray.get(self.handle.is_ready.remote(self._parts))
@@ -180,9 +191,9 @@ class ModelActor:
         return messages
 
     def decode(self, path: str, identity: str, timeout_s: float) -> Any:
-        """A reference to the decoded row.
+        """Let the actor decode the video at `path`, and return a Ray reference to the decoded row.
 
-        After `timeout_s`, restarts the actor for the next video and raises TimeoutError.
+        After `timeout_s` seconds, restarts the actor for the next video and raises TimeoutError.
         """
         assert self.handle is not None
         decoded = self.handle.decode.remote(self._parts, path, identity)
@@ -193,20 +204,26 @@ class ModelActor:
         return decoded
 
     def classify(self, decoded: Any) -> dict[str, Any]:
-        """The answer for a reference to a decoded row; see `VideoClassifier.classify`."""
+        """Classify a video, given the Ray reference to its decoded row.
+
+        Returns the dict of `VideoClassifier.classify`.
+        """
         assert self.handle is not None
         outcome: dict[str, Any] = ray.get(self.handle.classify.remote(self._parts, decoded))
         return outcome
 
     def end(self) -> None:
-        """End the actor and drop its reference now. Ray complains if a process ends before it could report the end."""
+        """End the actor and drop the reference to it now.
+
+        Ray complains if a process ends before it could report the end of an actor.
+        """
         ray.kill(self.handle)
         ray.kill(self._parts.tally)
         self.handle = None
 
 
 def decode_limits(config: ServeConfig) -> DecodeLimits:
-    """The limits of decoding one video in a server."""
+    """Limits on time and memory for decoding one video in a server."""
     return replace(
         limits_from_flags(config),
         # Other videos wait for the only worker, so a long video gets no extra time.
@@ -218,7 +235,7 @@ def decode_limits(config: ServeConfig) -> DecodeLimits:
 
 @contextmanager
 def started(config: ServeConfig, model: ServedModel) -> Iterator[ModelActor]:
-    """Start the model in an actor on this machine, where the uploads are. It ends with the context.
+    """Context with the model's Ray actor on this machine, where the uploads are. The actor ends with the context.
 
     The actor is still loading when the context begins. It reserves no CPU: a server waits most of the time, and must
     not starve on a cluster that a job fills. After a crash the actor is started again, and its video is tried a second

@@ -1,4 +1,4 @@
-"""The OpenAPI document of the server's API, at `/api/openapi.json`."""
+"""The OpenAPI document (description of the HTTP API), which the server sends at `/api/openapi.json`."""
 
 from __future__ import annotations
 
@@ -14,12 +14,14 @@ from vidclf.server.refusals import STATUS, Problem, Reason
 from vidclf.server.response import NOT_ANSWERED
 
 JOB_ID = r"^[A-Za-z0-9_-]{22}$"
+"""Regular expression for the id of a job."""
 
 Schema = dict[str, Any]
+"""Part of the OpenAPI document, as JSON."""
 
 
 def document(classes: list[str]) -> Schema:
-    """The OpenAPI 3.1 document for an ensemble of these classes."""
+    """OpenAPI 3.1 document as a dict, for a server whose ensemble has these classes."""
     return {
         "openapi": "3.1.0",
         "info": {"title": "vidclf", "version": "1", "description": "Classifies videos, one at a time."},
@@ -93,7 +95,10 @@ def _classify() -> Schema:
 
 
 def _operation(name: str, summary: str, answers: Schema, reasons: list[Reason] | None = None) -> Schema:
-    """An operation with its answers and refusals. The reasons in `always` apply to every request."""
+    """OpenAPI operation (one method of one path) with its possible answers and refusals.
+
+    `reasons` are the refusals of this operation alone; those in `always` apply to every operation.
+    """
     always: list[Reason] = [
         Problem.BAD_REQUEST,
         Problem.CROSS_SITE,
@@ -177,7 +182,7 @@ def _struct(fields: list[pa.Field]) -> Schema:
 
 
 def _of_arrow(kind: pa.DataType) -> Schema:
-    """The JSON schema of a column's values."""
+    """JSON schema for the values of a table column with the arrow type `kind`."""
     if pa.types.is_list(kind) or pa.types.is_fixed_size_list(kind):
         length = {"minItems": kind.list_size, "maxItems": kind.list_size} if pa.types.is_fixed_size_list(kind) else {}
         return {"type": "array", "items": _of_arrow(kind.value_type), **length}

@@ -1,6 +1,6 @@
-"""The server's page: one HTML file that contains its style and script.
+"""The server's web page: one HTML file that contains its style and script.
 
-A content security policy allows the browser to run exactly these two.
+A content security policy allows the browser to use exactly this style and this script.
 """
 
 from __future__ import annotations
@@ -16,16 +16,19 @@ from vidclf.pages import render
 
 @dataclass(frozen=True, kw_only=True)
 class Page:
-    """The page and its security policy."""
+    """The server's web page and its content security policy."""
 
     html: str
     csp: str
-    """Content-Security-Policy; allows style and script by their digests, images as data URIs, and requests to this
-    server"""
+    """Content-Security-Policy header: allows style and script by their digests, images as data URIs, and requests to
+    this server"""
 
 
 def served_page(classes: list[str], max_upload_bytes: int, schemes: list[str]) -> Page:
-    """The page for an ensemble of these classes. `schemes` are the allowed schemes of URIs; empty: no URI field."""
+    """Make the server's web page, for an ensemble with these classes.
+
+    `schemes` are the URI schemes that the server fetches; without any, the page has no field for a URI.
+    """
     style = render.render("style.css") + render.render("serve.css")
     script = render.render("serve.js")
     html = render.render(

@@ -1,4 +1,4 @@
-"""Metrics of a server for Prometheus, at /metrics."""
+"""Metrics of a server for the monitoring system Prometheus, which reads them at /metrics."""
 
 from __future__ import annotations
 
@@ -10,11 +10,14 @@ from vidclf.server.refusals import Reason
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 
 SECONDS = (0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0, 30.0, 60.0, 300.0)
-"""Upper bounds of the histogram's buckets."""
+"""Upper bounds, in seconds, of the buckets in the histogram of the time per video."""
 
 
 class ServeMetrics:
-    """Counters of one server, in their own registry."""
+    """Metrics of one server: counters of answers and videos, times per video, and the queue's length.
+
+    They have their own registry, so that several servers in one process do not mix.
+    """
 
     def __init__(self) -> None:
         self._registry = CollectorRegistry()
@@ -39,16 +42,19 @@ class ServeMetrics:
         )
 
     def answered(self, status: int) -> None:
-        """Count an answer with this HTTP status."""
+        """Count an HTTP answer with this status."""
         self._answers.labels(str(status)).inc()
 
     def done(self, reason: Reason | None, seconds: float) -> None:
-        """Count a finished video; `reason` is None if it was classified."""
+        """Count a finished video and the seconds of its work.
+
+        `reason` tells why the video failed; None if it was classified.
+        """
         self._videos.labels("ok" if reason is None else reason.value).inc()
         self._seconds.observe(seconds)
 
     def text(self, queue: JobQueue) -> bytes:
-        """The metrics in Prometheus's text format."""
+        """All metrics as bytes in Prometheus's text format, including the current length of `queue`."""
         for where, length in queue.lengths().items():
             self._length.labels(where).set(length)
         return generate_latest(self._registry)

@@ -13,7 +13,7 @@ from vidclf.schema import RejectReason
 
 
 class Problem(StrEnum):
-    """Reasons of the server itself, in addition to the reject reasons of videos."""
+    """Reasons for which the server refuses a request or fails a job, besides the reasons why a video is rejected."""
 
     BAD_REQUEST = "bad_request"
     CROSS_SITE = "cross_site_request"
@@ -72,7 +72,7 @@ STATUS: dict[Reason, int] = {
     RejectReason.DECODE_TIMEOUT: 422,
     RejectReason.DECODER_CRASHED: 422,
 }
-"""The HTTP status of each reason."""
+"""HTTP status of each reason."""
 
 WORDS: dict[Reason, str] = {
     Problem.BAD_REQUEST: "The request is malformed.",
@@ -108,14 +108,14 @@ WORDS: dict[Reason, str] = {
     RejectReason.DECODE_TIMEOUT: "Decoding the video took too long.",
     RejectReason.DECODER_CRASHED: "The video crashed the decoder.",
 }
-"""The message of each reason."""
+"""Message of each reason, for people."""
 
 RETRY_AFTER_S = 5
-"""Seconds after which a client may try again."""
+"""Seconds after which a client that was refused may try again."""
 
 
 class Refused(Exception):
-    """Raised to end a request or a job with a reason."""
+    """Error that ends a request or a job; `reason` is sent to the client."""
 
     def __init__(self, reason: Reason) -> None:
         super().__init__(reason.value)
@@ -123,10 +123,10 @@ class Refused(Exception):
 
 
 def problem(reason: Reason) -> dict[str, Any]:
-    """The JSON object of a refusal."""
+    """Dict about a refusal as the client receives it in JSON: reason, message and HTTP status."""
     return {"reason": reason.value, "message": WORDS[reason], "status": STATUS[reason]}
 
 
 def problem_headers(reason: Reason) -> list[tuple[str, str]]:
-    """Headers of a refusal: Retry-After, if trying again may help."""
+    """HTTP headers of a refusal: Retry-After if trying again may help, else none."""
     return [("Retry-After", str(RETRY_AFTER_S))] if STATUS[reason] in (429, 503, 507) else []

@@ -1,4 +1,4 @@
-"""The server's answer for a classified video: prediction row, timeline, attended frames and parts of the trust score.
+"""The server's answer for a classified video: prediction, timeline, attended frames and parts of the trust score.
 
 All values are plain Python values, ready for JSON.
 """
@@ -18,7 +18,7 @@ from vidclf.uncertainty.ood import is_out_of_distribution
 from vidclf.uncertainty.trust_score import TrustScore
 
 MAX_SEGMENTS = 24
-"""Segments of a timeline, at most, unless --segments sets their length."""
+"""Largest number of segments (parts of equal length) in a video's timeline, unless --segments sets their length."""
 
 FRAMES_PER_SEGMENT = 2
 """Sampled frames that a segment should contain, so that a single unusual frame does not decide its class."""
@@ -27,12 +27,13 @@ SEGMENT_LENGTHS_S = (0.5, 1, 2, 5, 10, 15, 30, 60, 120, 300, 600, 1800, 3600)
 """Round segment lengths to choose from, in seconds."""
 
 NOT_ANSWERED = (schema.VIDEO_ID, "video_uri", "modified", schema.SEGMENTS_COLUMN, schema.SIGNS_FIELD.name)
-"""Columns of a prediction that name a place on this machine, or that the answer contains in another form."""
+"""Columns of a prediction that the answer leaves out: places on this machine, and values it contains in
+another form."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class ResponseContext:
-    """Facts of the ensemble and the job that an answer needs besides its row."""
+    """Facts about the ensemble and the job that an answer needs besides the video's prediction."""
 
     classes: list[str]
     trust_score: TrustScore
@@ -42,7 +43,7 @@ class ResponseContext:
 
 
 def segment_length_s(duration_s: float, num_frames: int) -> float:
-    """A round length for a timeline's segments.
+    """Round length in seconds for the segments (parts) of a video's timeline.
 
     It gives at most MAX_SEGMENTS segments, and at most one per FRAMES_PER_SEGMENT frames.
     """
@@ -52,9 +53,10 @@ def segment_length_s(duration_s: float, num_frames: int) -> float:
 
 
 def answer(row: dict[str, Any], frames_THWC: npt.NDArray[np.uint8], context: ResponseContext) -> dict[str, Any]:
-    """The answer for a row of `schema.predictions` with `SIGNS_FIELD` and segments.
+    """Dict with everything that the server tells about a classified video, from its prediction `row`.
 
-    `frames_THWC` are the sampled frames at model resolution.
+    `row` has the columns of `schema.predictions`, `SIGNS_FIELD` (the indicators behind the trust score) and segments
+    (parts of the video). `frames_THWC` are the sampled frames at model resolution.
     """
     chosen = most_attended(row["attention"])
     parts = trust_parts(context.trust_score, row["confidence"], row[schema.SIGNS_FIELD.name])
@@ -82,7 +84,10 @@ def answer(row: dict[str, Any], frames_THWC: npt.NDArray[np.uint8], context: Res
 
 
 def quality_flags(row: dict[str, Any]) -> list[str]:
-    """Defects of the frames, as stable names: `all_black`, `some_black`, `blurry`, `mostly_repeated`."""
+    """Names of the defects of a video's frames: `all_black`, `some_black`, `blurry`, `mostly_repeated`.
+
+    Clients rely on these names, so they must not change.
+    """
     is_black, is_repeated = np.array(row["is_black"]), np.array(row["is_near_duplicate"])
     holds_by_name = {
         "all_black": row["all_black"],

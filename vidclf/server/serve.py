@@ -1,4 +1,4 @@
-"""The server: HTTP in front, a queue, one thread that works on it, and the model in a Ray actor.
+"""The server as a whole: HTTP in front, a queue, one thread that works on the queue, and the model in a Ray actor.
 
 upload or URI ─▶ private file ─▶ queue ─▶ actor: decode ▶ CNN ▶ ensemble ─▶ result, kept for a while
 """
@@ -32,24 +32,25 @@ from vidclf.server.uploads import FORM_BYTES, LimitedFile, PrivateFolder
 from vidclf.uncertainty.risk_threshold import threshold_text
 
 THREADS = 8 + MAX_STREAMS
-"""Requests that are answered at the same time, including clients that listen to events."""
+"""Number of requests that are answered at the same time, including clients that receive events."""
 
 POLL_S = 0.5
-"""Seconds between two checks of the threads, and between two looks at an empty queue."""
+"""Seconds between two checks that the server's threads are alive, and between two looks at an empty queue."""
 
 JOIN_S = 1.0
 """Seconds that a stopping server waits for each of its threads."""
 
 RESTART_S = 30.0
-"""Seconds beyond --decode-timeout that a video has, in case the actor or the decoder must be started again."""
+"""Seconds that a video has beyond --decode-timeout, in case the actor or the decoder must be started again."""
 
 log = logging.getLogger("vidclf.serve")
 
 
 def serve(config: ServeConfig) -> None:
-    """Serve until SIGINT or SIGTERM. Videos in the queue are lost then.
+    """Run a server until SIGINT or SIGTERM. Videos in the queue are lost then.
 
-    Raises ConfigError before anything starts if the ensemble does not fit this machine or the address is taken.
+    Raises ConfigError before anything starts if the ensemble does not fit this machine. An address that is taken raises
+    it too, before the model is loaded.
     """
     model = model_actor.served_model(config)
     summary = f"{len(model.classes)} classes ({', '.join(model.classes)}), ensemble {model.target.ensemble_id}"
@@ -72,7 +73,7 @@ def serve(config: ServeConfig) -> None:
 
 @dataclass(frozen=True, kw_only=True)
 class Server:
-    """A running server."""
+    """A running server with its threads and its model."""
 
     url: str
     service: Service
@@ -80,7 +81,7 @@ class Server:
     threads: tuple[threading.Thread, ...]
 
     def check(self) -> None:
-        """Raise RuntimeError if one of the threads has ended. They never end by themselves."""
+        """Raise RuntimeError if one of the server's threads has ended. They never end by themselves."""
         for thread in self.threads:
             if not thread.is_alive():
                 raise RuntimeError(f"the server's thread {thread.name} has ended; its error is above")
@@ -90,9 +91,10 @@ class Server:
 def running(
     config: ServeConfig, served: ServedModel, policy: UriPolicy | None = None, connect: Connect | None = None
 ) -> Iterator[Server]:
-    """A server for `config`. It answers `loading` from the first moment, and is ready when this yields.
+    """Context with a running server for `config`.
 
-    Everything is stopped in the reverse order of its start.
+    The server answers `loading` until the model is loaded, and the context then begins. At the end everything is
+    stopped in the reverse order of its start.
     """
     with ExitStack() as stack:
         service = _service(config, served, policy or UriPolicy(config.allow_uri))
@@ -155,13 +157,16 @@ def _join(threads: list[threading.Thread]) -> None:
 
 
 def _turn_away(service: Service) -> None:
-    """Take no more videos, and fail the remaining ones as `stopping`."""
+    """Take no more videos, and fail the remaining jobs with the reason `stopping`."""
     service.is_ready = False
     service.queue.close()
 
 
 def _work(service: Service, model: ModelActor, config: ServeConfig, connect: Connect | None) -> None:
-    """Take jobs until the queue is closed. Each job ends with a result or a reason."""
+    """Take jobs from the queue and classify their videos, until the queue is closed. Runs in a thread of its own.
+
+    Each job ends with a result or a reason.
+    """
     queue = service.queue
     while not queue.is_closed:
         job = queue.take(POLL_S)
@@ -187,7 +192,10 @@ def _work(service: Service, model: ModelActor, config: ServeConfig, connect: Con
 def _classified(
     service: Service, model: ModelActor, config: ServeConfig, connect: Connect | None, job: Job
 ) -> dict[str, Any]:
-    """The answer for a job's video. Raises Refused if there is none."""
+    """Fetch, decode and classify the video of a job; returns the answer for the client.
+
+    Raises Refused if the video cannot be fetched or is rejected, or if the job was cancelled.
+    """
     queue = service.queue
     if job.uri is not None:
         _fetch(service, config, connect, job, job.uri)
@@ -208,7 +216,7 @@ def _classified(
 
 
 def _fetch(service: Service, config: ServeConfig, connect: Connect | None, job: Job, uri: str) -> None:
-    """Fetch a job's video into the private folder. Raises Refused."""
+    """Fetch the video of a job from `uri` into the private folder. Raises Refused if that fails."""
     queue = service.queue
     queue.enter(job, JobState.FETCHING)
     file = LimitedFile(service.folder.new_path(), config.max_upload_bytes, partial(queue.is_wanted, job))

@@ -1,4 +1,4 @@
-"""Uploads: a private folder with random file names, and a size limit that is checked while writing."""
+"""Storage of uploads: a private folder with random file names, and a size limit that is checked while writing."""
 
 from __future__ import annotations
 
@@ -24,16 +24,19 @@ FORM_BYTES = 1024**2
 """Bytes that a request may contain besides its video, mainly headers of the form's parts."""
 
 MAX_PARTS = 8
-"""Parts of a form, at most."""
+"""Largest number of parts of an HTTP form."""
 
 MAX_NAME = 120
-"""Characters of a video's name that are displayed, at most."""
+"""Largest number of characters of a video's name that are displayed."""
 
 PREFIX = "vidclf-serve-"
 """Beginning of the names of private folders."""
 
 LOCK_FILE = "lock"
-"""File that a server keeps locked while it runs. The kernel releases the lock however the process ends."""
+"""Name of the file in its folder that a server keeps locked while it runs.
+
+The kernel releases the lock however the process ends.
+"""
 
 NO_SPACE = (errno.ENOSPC, errno.EDQUOT)
 """Error numbers of the operating system for a full disk or an exceeded quota."""
@@ -42,7 +45,7 @@ log = logging.getLogger("vidclf.serve")
 
 
 class PrivateFolder:
-    """A new folder that no other user may read. Its file names are random.
+    """New folder for uploads that no other user may read. Its file names are random.
 
     Making one first deletes the folders of servers that ended without closing theirs. Raises ConfigError if the
     temporary directory is not writable.
@@ -60,16 +63,16 @@ class PrivateFolder:
             ) from error
 
     def new_path(self) -> str:
-        """An unused path in the folder."""
+        """Unused path in the folder, with a random file name."""
         return os.path.join(self._path, secrets.token_hex(16))
 
     def delete(self, path: str) -> None:
-        """Delete a file; do nothing if it does not exist."""
+        """Delete the file at `path`; do nothing if it does not exist."""
         with suppress(FileNotFoundError):
             os.remove(path)
 
     def names(self) -> list[str]:
-        """Names of the videos in the folder."""
+        """File names of the videos in the folder."""
         return [name for name in os.listdir(self._path) if name != LOCK_FILE]
 
     def close(self) -> None:
@@ -81,8 +84,8 @@ class PrivateFolder:
 def sweep_orphans() -> None:
     """Delete the private folders of this user's servers that no longer run.
 
-    The folder of a running server is locked. A folder without a lock file belongs to another version or is being made:
-    it stays.
+    The folder of a running server is locked and stays. A folder without a lock file stays too: it belongs to another
+    version or is being made.
     """
     parent = tempfile.gettempdir()
     for name in os.listdir(parent):
@@ -113,7 +116,10 @@ def _is_own_folder(path: str) -> bool:
 
 
 def _locked(folder: str) -> int:
-    """The descriptor of a new, locked lock file. It is locked before it gets the name that other servers look for."""
+    """Make the lock file of a private folder, lock it, and return its file descriptor.
+
+    The file is locked before it gets the name that other servers look for.
+    """
     new, path = os.path.join(folder, f"{LOCK_FILE}.new"), os.path.join(folder, LOCK_FILE)
     lock = os.open(new, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
     fcntl.flock(lock, fcntl.LOCK_EX)
@@ -122,7 +128,7 @@ def _locked(folder: str) -> int:
 
 
 class LimitedFile:
-    """A new file with at most `max_bytes`.
+    """New file for a video, with at most `max_bytes`.
 
     Writing raises Refused: too_large beyond the limit, insufficient_storage on a full disk, and cancelled once
     `is_wanted` returns False.
@@ -144,7 +150,7 @@ class LimitedFile:
             return self._file.write(content)
 
     def check(self, num_bytes: int) -> None:
-        """Raise Refused (too_large) if `num_bytes` more would exceed the limit."""
+        """Raise Refused (too_large) if `num_bytes` more bytes would exceed the limit."""
         if self.size_bytes + num_bytes > self._max_bytes:
             raise Refused(RejectReason.TOO_LARGE)
 
@@ -153,7 +159,7 @@ class LimitedFile:
             self._file.close()
 
     def abandon(self) -> None:
-        """Close the file and ignore errors of writing."""
+        """Close the file and ignore errors of writing, because its content is no longer needed."""
         with suppress(OSError):
             self._file.close()
 
@@ -182,14 +188,16 @@ def _full_disk_refused() -> Iterator[None]:
 
 
 class UploadRequest(Request):
-    """A request whose files are written to a private folder while they are read.
+    """HTTP request whose uploaded files are written to a private folder while they are read.
 
-    A file in `arrived` is deleted at the end of the request, unless somebody has removed it from there.
+    `arrived` lists these files. They are deleted at the end of the request, except those that were removed from the
+    list.
     """
 
     folder: PrivateFolder
     """set by a subclass for each server"""
     max_bytes: int
+    """largest size of an uploaded file"""
 
     def __init__(self, *arguments: Any, **options: Any) -> None:
         super().__init__(*arguments, **options)
@@ -215,6 +223,6 @@ class UploadRequest(Request):
 
 
 def shown_name(filename: str | None) -> str:
-    """The last part of a client's file name, without control characters. For display only."""
+    """Name of a video for display: the last part of the client's file name, without control characters."""
     last = (filename or "").replace("\\", "/").rsplit("/", 1)[-1]
     return "".join(character for character in last if character.isprintable())[:MAX_NAME] or "video"

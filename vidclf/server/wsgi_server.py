@@ -1,21 +1,20 @@
 """The HTTP server: waitress, with early refusals, deadlines for slow clients and a limit on connections.
 
-waitress reads a whole request before it calls the application: first into memory, then into a file without a name.
-Some requests can be refused by their header alone: a body that is too large, or a video while the queue is full. This
-module refuses them. It reads and discards such a body if it is short enough, because a client that is cut off while it
-sends does not read the answer.
+waitress reads a whole request before it calls the application: first into memory, then into a file without a name. Some
+requests can be refused by their header alone: a body that is too large, or a video while the queue is full. This module
+refuses them. It reads and discards such a body if it is short enough, because a client that is cut off while it sends
+does not read the answer.
 
-This module also ends slow clients (`client_limits.py`). At the limit of connections, one that has not yet sent a whole
-header gives way to the newest. So nobody can lock others out by connecting and staying silent.
+This module also ends slow clients (`client_limits.py`). At the limit of connections, a connection that has not yet sent
+a whole header is closed for the newest one. So nobody can lock others out by connecting and staying silent.
 
 Undocumented names of waitress: waitress has no public hook before the application, and no deadline for a header. This
 module overrides `HTTPRequestParser.received`, `HTTPChannel.__init__`, `.received` and `.readable` and
 `ErrorTask.execute`. It sets `server.channel_class`, `server.accepting`, `channel_class.parser_class` and
-`.error_task_class`. It uses `server.active_channels`, `server.trigger.pull_trigger`,
-`server.task_dispatcher.shutdown`, `channel.request`, `.requests`, `.requests_lock`, `.total_outbufs_len`,
-`.will_close`, `.close_when_flushed` and `parser.body_rcv.buf`. Therefore requirements.txt pins the version of waitress,
-and `tests/unit/server/test_wsgi_server.py` checks the version and these names. Before a change of version, check this
-list.
+`.error_task_class`. It uses `server.active_channels`, `server.trigger.pull_trigger`, `server.task_dispatcher.shutdown`,
+`channel.request`, `.requests`, `.requests_lock`, `.total_outbufs_len`, `.will_close`, `.close_when_flushed` and
+`parser.body_rcv.buf`. Therefore requirements.txt pins the version of waitress, and
+`tests/unit/server/test_wsgi_server.py` checks the version and these names. Before a change of version, check this list.
 """
 
 from __future__ import annotations
@@ -45,7 +44,7 @@ from vidclf.server.client_limits import MAX_CONNECTIONS, ClientPace, client_of
 from vidclf.server.refusals import STATUS, Problem, Reason, problem, problem_headers
 
 HEADER_BYTES = 16 * 1024
-"""Largest header of a request."""
+"""Largest header of a request, in bytes."""
 
 CHANNEL_TIMEOUT_S = 60
 """Seconds without a byte in either direction after which a connection is closed."""
@@ -60,11 +59,11 @@ DISCARDED_BODIES = 2
 """A refused body is read to its end if it is at most this many times as long as the largest allowed body."""
 
 Admit = Callable[[str, str], Reason | None]
-"""From method and path to the reason for refusing a request before its body is read; None to accept it."""
+"""Function from method and path to the reason for refusing a request before its body is read; None to accept it."""
 
 
 class _Refusal(Error):
-    """A reason of this server in the form of waitress's errors."""
+    """Reason of this server for refusing a request, in the form of waitress's errors."""
 
     def __init__(self, reason: Reason) -> None:
         super().__init__(reason.value)
@@ -72,11 +71,11 @@ class _Refusal(Error):
 
 
 REASONS: dict[int, Reason] = {413: RejectReason.TOO_LARGE, 500: Problem.INTERNAL_ERROR, 501: Problem.BAD_REQUEST}
-"""Reasons for waitress's own errors, by status. All others are malformed requests."""
+"""Reasons for the errors that waitress itself finds, by HTTP status. All others are malformed requests."""
 
 
 class _Parser(HTTPRequestParser):
-    """Request parser that refuses a request by its header."""
+    """Parser of HTTP requests that refuses a request by its header, before the body has arrived."""
 
     admit: Admit
     error: Any
@@ -101,7 +100,10 @@ class _Parser(HTTPRequestParser):
         return num_taken
 
     def _judge(self) -> None:
-        """Accept or refuse the request; called once, when the header is complete."""
+        """Accept or refuse the request; called once, when its header is complete.
+
+        The body of a refused request is discarded if it is short enough, else not read.
+        """
         if self.error is None and (reason := self.admit(self.command, self.path)) is not None:
             self.error = _Refusal(reason)
             is_read = self.content_length > 0
@@ -119,7 +121,7 @@ class _Parser(HTTPRequestParser):
             self.completed = True
 
     def refuse(self, reason: Reason) -> None:
-        """Refuse a request that is still incomplete."""
+        """Refuse the request although it is still incomplete, for `reason`."""
         self.error = _Refusal(reason)
         self.expect_continue = False
         self.completed = True
@@ -130,12 +132,12 @@ class _Parser(HTTPRequestParser):
 
 
 class _Channel(HTTPChannel):
-    """A connection with a deadline for its client and a limit per address."""
+    """Connection that ends if its client is too slow, and that respects a limit of connections per client."""
 
     per_address: int
     request: Any
     refused: Callable[[Reason], bytes]
-    """the whole answer to a client that is refused at connection"""
+    """makes the whole HTTP answer to a client that is refused when it connects"""
 
     def __init__(self, server: Any, sock: socket.socket, addr: Any, *arguments: Any, **options: Any) -> None:
         self.pace = ClientPace(time.monotonic())
@@ -146,7 +148,7 @@ class _Channel(HTTPChannel):
 
     @property
     def awaits_header(self) -> bool:
-        """Whether the server has nothing left to send on this connection and has not received a whole header."""
+        """Whether the server has nothing left to send here and has not received a whole request header."""
         is_quiet = not self.requests and not self.total_outbufs_len
         return is_quiet and (self.request is None or not self.request.headers_finished)
 
@@ -161,7 +163,7 @@ class _Channel(HTTPChannel):
         return taken
 
     def readable(self) -> bool:
-        """Whether to read from the connection; also checks the client's deadline.
+        """Whether waitress may read from the connection; also ends the connection if its client is too slow.
 
         waitress's loop calls this at least once per second. It has no other clock for a single connection.
         """
@@ -174,7 +176,7 @@ class _Channel(HTTPChannel):
 
     @property
     def _is_awaited(self) -> bool:
-        """Whether a request is due. Between two requests waitress's own timeout applies."""
+        """Whether the client must send a request now. Between two requests waitress's own timeout applies."""
         return self.request is not None or not self._is_kept_alive
 
     def _give_up(self) -> None:
@@ -188,7 +190,10 @@ class _Channel(HTTPChannel):
             self.server.add_task(self)
 
     def _find_room(self, others: list[_Channel]) -> None:
-        """At the limit of connections, close one without a whole header, or else this one."""
+        """Close a connection if there are too many of this client or in total.
+
+        It is one that has not sent a whole header, or else this one.
+        """
         others = [channel for channel in others if not channel.will_close]
         of_same_client = [channel for channel in others if channel.client == self.client]
         if len(of_same_client) >= self.per_address:
@@ -208,7 +213,7 @@ class _Channel(HTTPChannel):
 
 
 class _ErrorTask(ErrorTask):
-    """waitress's own refusals in the format of the application's."""
+    """Sender of the refusals that waitress itself decides, in the JSON format of the application's refusals."""
 
     headers: list[tuple[str, str]]
     answered: Callable[[int], None]
@@ -227,7 +232,7 @@ class _ErrorTask(ErrorTask):
 
 @dataclass(frozen=True, kw_only=True)
 class Listener:
-    """A server that listens on its address."""
+    """HTTP server that listens on its address and is ready to run."""
 
     host: str
     port: int
@@ -236,11 +241,11 @@ class Listener:
     """everything that waitress's loop waits for, by file descriptor"""
 
     def run(self) -> None:
-        """Serve until another thread calls `stop`."""
+        """Answer requests until another thread calls `stop`."""
         self._server.run()
 
     def stop(self) -> None:
-        """End `run()` in another thread: accept no connection, send the pending answers, close everything."""
+        """End `run()` of another thread: accept no more connections, send the pending answers, close everything."""
         wake = self._server.trigger.pull_trigger
         self._server.accepting = False  # its loop reads this in every iteration
         self._server.task_dispatcher.shutdown(timeout=STOP_S)
@@ -264,7 +269,7 @@ def listen(
     headers: list[tuple[str, str]],
     answered: Callable[[int], None],
 ) -> Listener:
-    """A server of `application` on `host` and `port`.
+    """Bind the address `host` and `port`, and return an HTTP server that passes requests to `application`.
 
     The server's own refusals have `headers`, and `answered` is called with their status. Raises ConfigError if the
     address is not available.
@@ -298,7 +303,10 @@ def listen(
 def _channel_class(
     per_address: int, admit: Admit, headers: list[tuple[str, str]], answered: Callable[[int], None]
 ) -> type[_Channel]:
-    """The class of connections for one server. waitress makes the objects itself, so settings are class attributes."""
+    """Make the class of connections for one server.
+
+    waitress makes the objects itself, so settings are class attributes.
+    """
 
     def refused(reason: Reason) -> bytes:
         body = json.dumps({"error": problem(reason)})
