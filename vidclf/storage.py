@@ -360,7 +360,8 @@ class Shard:
 def read_all(locations: list[str], columns: list[str]) -> Iterator[tuple[str, Shard | Exception]]:
     """Yield each location, in the given order, with its `Shard` (content), or with an exception if it cannot be read.
 
-    Only `columns` are read. Several files are read at once, so these columns of all files must fit into memory together.
+    Only `columns` are read. Several files are read at once, so these columns of all files must fit into memory
+    together.
     """
     with ThreadPoolExecutor(READ_THREADS) as pool:
         yield from zip(locations, pool.map(lambda location: _read_shard(location, columns), locations), strict=True)
