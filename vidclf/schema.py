@@ -146,8 +146,8 @@ DUPLICATES = pa.schema(
         pa.field("content_digest", pa.string(), nullable=False),
     ]
 )
-"""Columns of the table of duplicates: one row per video whose file has the same content as an earlier one, sorted by
-location. The columns `duplicate_of…` describe the earlier video."""
+"""Columns of the table of duplicates: one row per video whose file has the same content as another video whose location
+comes first in alphabetical order. The columns `duplicate_of…` describe that other video."""
 
 SPLIT_TABLE = pa.schema(
     [

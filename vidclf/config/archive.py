@@ -25,7 +25,7 @@ class IndexConfig(LimitOptions, DryRunOptions):
     split: str = "0.7,0.2,0.1"
     """Fractions of the videos for train, val and test, or 'none' for no split. Videos of one source (cut from the same
     recording, see --group-pattern) get the same split. Splits that the list file or the directory names already give
-    are kept."""
+    are kept. An archive without labels gets no splits."""
     seed: int = 0
     """Random seed for assigning the videos to splits."""
     group_pattern: str | None = None

@@ -154,8 +154,9 @@ class EnsembleOptions(Options):
     ensemble: str
     """Directory of the trained ensemble, as jobs/train.py writes it."""
     backbone: tuple[str, ...] = ()
-    """Backbone (CNN) that the ensemble is expected to use; for several give all, comma-separated. The job refuses to
-    start if the ensemble was trained on features of another one. (default: whichever the ensemble uses)"""
+    """Backbone (CNN) that the ensemble is expected to use; for several give all, comma-separated, in the order of the
+    ensemble. The job refuses to start if the ensemble was trained on features of another one. (default: whichever the
+    ensemble uses)"""
     weights: tuple[str, ...] = ()
     """Files or URIs of the weights of the backbone (CNN), if they have moved since the features for training were
     extracted. For an ensemble of several backbones give one per backbone, comma-separated, in the order in which the

@@ -36,8 +36,8 @@ class EvaluateConfig(ReportOptions, DecisionOptions):
     the report; it need only be given if its directory has moved. (default with --predictions: the directory that the
     predictions name)"""
     split: Literal["train", "val", "test", "all"] = "test"
-    """Split whose videos are evaluated with --features. An HDF5 file holds the videos of one split and does not say
-    which, so state its split here if it is not the test split; 'all' is not allowed for it."""
+    """Split whose videos are evaluated with --features. An HDF5 file contains the videos of a single split, which must
+    be stated here, also if the file name begins with it: train, val or test, not 'all'."""
     gpus: GpuShare = 0.0
     """Share of one GPU of the Ray cluster on which --features are classified. 0 uses the CPUs of this machine instead,
     without Ray."""

@@ -100,8 +100,8 @@ class FitConfig(ModelConfig):
     warmup_epochs: Annotated[int, at_least(0)] = 5
     """Number of epochs at the start in which the learning rate rises linearly to --lr."""
     warm_restart_epochs: Annotated[int, at_least(1)] = 20
-    """Number of epochs after which the learning rate, having fallen along a cosine, jumps back to --lr for the first
-    time. Each later cycle is twice as long as the one before."""
+    """Number of epochs, after those of --warmup-epochs, in which the learning rate falls from --lr to 0 along a cosine.
+    Then it jumps back to --lr and falls again, each time over twice as many epochs as before."""
     initialization: Literal["orthogonal", "uniform"] = "orthogonal"
     """Weights of the LSTM at the start. orthogonal: orthogonal recurrent weights and open forget gates. uniform:
     PyTorch's default."""
@@ -183,8 +183,9 @@ class TrainConfig(FitConfig, SplitOptions, MlflowOptions, OutputOptions):
     none)"""
     near_duplicate_cosine: Annotated[float, within("(0, 1]")] = 0.95
     """Similarity from which two videos count as near duplicates (almost the same content): the cosine between their
-    mean features, minus the mean of all videos. A higher value finds fewer. With efficientnet_lite0, 0.95 finds trimmed
-    copies, most cropped copies, and, wrongly, a few videos of unrelated pages of text."""
+    mean features, after the mean over all videos is subtracted from both. A higher value finds fewer. With
+    efficientnet_lite0, 0.95 finds trimmed copies, most cropped copies, and, wrongly, a few videos of unrelated pages of
+    text."""
     cpus_per_member: Annotated[float, above(0, "CPUs")] = 0.5
     """Number of CPUs that Ray reserves per member (model); a fraction such as 0.5 lets members share a CPU."""
     gpus_per_member: GpuShare = 0.25
