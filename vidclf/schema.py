@@ -352,7 +352,7 @@ first classification, 'unknown' if it did not decode the video."""
 
 
 class TrialStatus(StrEnum):
-    """End of a trial (one training of a hyperparameter search). A running trial has no status."""
+    """Ways in which a trial (one training of a hyperparameter search) can end. A running trial has no status."""
 
     FINISHED = "finished"
     """The trial reached its last epoch, or stopped because its score had not improved for `--patience` epochs."""

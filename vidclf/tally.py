@@ -64,11 +64,11 @@ class Tally:
         return dict(self._counts)
 
     def say(self, line: str) -> None:
-        """Store a text that the main process of the job prints with its next update of the progress line."""
+        """Store `line`, a text that the main process of the job prints with its next update of the progress line."""
         self._log_lines.append(line)
 
     def refuse(self, text: str) -> None:
-        """Store the text of a ConfigError in a worker, which the main process of the job then raises."""
+        """Store `text`, the message of a ConfigError in a worker; the main process of the job then raises the error."""
         self._refusal = text
 
     def refusal(self) -> str | None:
