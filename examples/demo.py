@@ -1,7 +1,8 @@
-"""Demonstration: all jobs, from index to report, on the sample archive. `make demo` runs this script.
+"""Demonstration: the jobs from index to evaluate, one after another, on the sample archive. `make demo` runs this
+script.
 
-Each step prints its command line and runs it in this process, so that Ray starts only once. All outputs are in demo/; a
-second run finds them finished.
+Each step prints its command line and runs it in this process, so that Ray starts only once. All outputs are in demo/.
+When the script is run again, it finds them there, finished.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ import time
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
+"""Directory of the repository."""
 
 STEPS = (
     r"jobs/index.py --input examples/archive --group-pattern '^(.+)-\d+$' --split 0.7,0.1,0.2"
@@ -26,9 +28,11 @@ STEPS = (
     "jobs/audit.py --run demo/predictions",
     "jobs/evaluate.py --predictions demo/predictions --manifest demo/manifest.parquet --output demo/report",
 )
+"""Command lines of the jobs, without `python`, in the order in which they run."""
 
 
 def main() -> None:
+    """Run all steps in order. Stop with the exit code of the first step that fails."""
     started = time.monotonic()
     for step in STEPS:
         print(f"\n$ python {step}", flush=True)

@@ -1,4 +1,6 @@
-"""Prove from a run's files alone that every video is accounted for exactly once.
+"""Prove from the output files of extract or classify alone that every video has exactly one result.
+
+A result is a row of output or a reject reason. The exit code is 1 if a video has none or several.
 
 python jobs/audit.py --run features/|predictions/ [--stale]
 """
@@ -19,6 +21,7 @@ from vidclf.runs.content_checks import stale_videos
 
 
 def main(config: AuditConfig) -> int:
+    """Check each output directory and print what differs. Returns the exit code: 1 if anything differs, otherwise 0."""
     num_differences = 0
     for run in layout.runs_in(config.run):
         audit = audit_module.audit(run)

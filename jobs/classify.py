@@ -1,4 +1,4 @@
-"""Classify every video of an archive with a trained ensemble.
+"""Classify every video of an archive with a trained ensemble (several models whose predictions are averaged).
 
 python jobs/classify.py --input DIR|URI|LIST --ensemble ensemble/ --output predictions/ [--tta] [--segments 30]
 python jobs/classify.py --features features/[,features/] --ensemble ensemble/ --output predictions/
@@ -17,6 +17,7 @@ from vidclf.runs.lease import Output
 
 
 def main(config: ClassifyConfig) -> int:
+    """List the videos from one of the three inputs, and classify them. Returns the exit code."""
     if config.features:
         from vidclf.features.spec import read_spec
 
@@ -33,7 +34,7 @@ def main(config: ClassifyConfig) -> int:
 
 
 def writes(config: ClassifyConfig) -> list[Output]:
-    """The directories that the job writes, whose leases it holds."""
+    """Directories that the job writes. It holds a lease on each: a claim that keeps other jobs from writing there."""
     outputs = [Output(location=config.output)]
     if config.save_features is not None:
         outputs.append(Output(location=config.save_features, flag="--save-features"))

@@ -1,8 +1,8 @@
-"""Compare two classifications of the same videos; with --max-flip-rate, a release gate.
+"""Compare two classifications of the same videos, for example before a new ensemble replaces the old one.
 
 python jobs/diff.py --before predictions_a/ --after predictions_b/ --output diff/ --max-flip-rate 0.02
 
-The exit code is 1 if more than this share of the videos changed their most probable class.
+With --max-flip-rate the exit code is 1 if more than this share of the videos changed their most probable class.
 """
 
 import sys
@@ -16,6 +16,8 @@ from vidclf.runs.lease import Output
 
 
 def main(config: DiffConfig) -> int:
+    """Compare, write the report and print a summary. Returns the exit code: 1 if too many videos changed, otherwise
+    0."""
     from vidclf.reports import diff  # imported here: it imports scipy and torch, which takes seconds
 
     result = diff.diff(config)

@@ -15,6 +15,7 @@ from vidclf.runs.lease import Output
 
 
 def main(config: EvaluateConfig) -> int:
+    """Evaluate, write the report and print a summary. Returns the exit code 0."""
     from vidclf.reports import evaluate  # imported here: it imports torch, which takes seconds
 
     evaluation = evaluate.evaluate(config)

@@ -1,4 +1,6 @@
-"""Compute features of sampled frames of every video of a manifest, with a pretrained CNN.
+"""Compute a feature vector for each sampled frame of every video in a manifest, with a pretrained CNN.
+
+A manifest is the table of videos that jobs/index.py writes.
 
 python jobs/extract.py --manifest manifest.parquet --output features/ --backbone efficientnet_v2_s
 """
@@ -15,6 +17,7 @@ from vidclf.runs.lease import Output
 
 
 def main(config: ExtractConfig) -> int:
+    """Compute the features, and print a summary of each output directory. Returns the exit code."""
     manifest = read_manifest(config.manifest, config.limit)
     from vidclf.pipeline.extract import extract  # imported here: it imports torch and Ray, which takes seconds
 

@@ -1,4 +1,7 @@
-"""List the videos of an archive in a manifest, split by source.
+"""List the videos of an archive in a manifest (a table with one row per video), and split them into train, val and
+test.
+
+Videos of one source, such as clips of the same recording, get the same split.
 
 python jobs/index.py --input DIR|URI|LIST --output manifest.parquet [--split 0.7,0.2,0.1] [--seed 0]
 """
@@ -22,6 +25,7 @@ from vidclf.schema import SPLITS
 
 
 def main(config: IndexConfig) -> int:
+    """List the videos, assign splits, write the manifest and print a summary. Returns the exit code 0."""
     listing = list_archive(config.input, group_pattern=config.group_pattern)
     manifest = listing.manifest if config.limit is None else listing.manifest.slice(0, config.limit)
     fractions = parse_fractions(config.split)
@@ -43,7 +47,8 @@ def main(config: IndexConfig) -> int:
 
 
 def summary(config: IndexConfig, manifest: pa.Table, listing: Listing, unchanged: bool) -> str:
-    """The summary for a terminal: counts per label and split, locations with credentials, and ignored files."""
+    """Text that the job prints at its end: numbers of videos per label and split, of locations with credentials, and of
+    ignored files. `unchanged` says that the manifest had the same content before."""
     state = "would be written" if config.dry_run else "unchanged" if unchanged else "written"
     lines = [
         f"{config.output}: {manifest.num_rows} videos from {len(set(manifest['group'].to_pylist()))} sources, {state}"

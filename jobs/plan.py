@@ -1,4 +1,4 @@
-"""Measure a sample of an archive, and estimate workers, time and cost for processing all of it.
+"""Measure the processing of some videos of an archive, and estimate workers, time and cost for all of them.
 
 python jobs/plan.py --input DIR|URI|LIST [--cpus 64 --gpus 4] [--write job.yaml]
 python jobs/plan.py --input DIR|URI|LIST --deadline 24 [--prices prices.yaml] [--write job.yaml]
@@ -15,6 +15,7 @@ from vidclf.config import PlanConfig
 
 
 def main(config: PlanConfig) -> int:
+    """List the videos, measure, and print the estimate. Returns the exit code 0."""
     manifest = list_archive(config.input, labelled=False).manifest
     from vidclf.planning.plan import plan  # imported here: it imports torch, which takes seconds
 

@@ -1,4 +1,6 @@
-"""Convert the weights of a backbone to 8-bit integers for CPUs, calibrated on frames of some videos.
+"""Convert the weights of a backbone (a CNN that computes features) to 8-bit integers, for faster CPUs.
+
+The value ranges are calibrated on frames of some videos.
 
 python jobs/quantize.py --input DIR|URI|LIST --backbone resnet50 --output resnet50-int8.safetensors
 """
@@ -15,6 +17,7 @@ from vidclf.runs.lease import Output
 
 
 def main(config: QuantizeConfig) -> int:
+    """Convert the weights, write the file and print how much features change. Returns the exit code 0."""
     manifest = list_archive(config.input, labelled=False).manifest
     from vidclf.backbones.int8_calibration import quantize  # imported here: it imports torch, which takes seconds
 

@@ -13,6 +13,7 @@ from vidclf.config import ServeConfig
 
 
 def main(config: ServeConfig) -> int:
+    """Run the server until it is stopped. Returns the exit code 0."""
     from vidclf.server.serve import serve  # imported here: it imports torch and Ray, which takes seconds
 
     serve(config)

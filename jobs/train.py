@@ -1,4 +1,4 @@
-"""Train a temporal ensemble on extracted features.
+"""Train an ensemble: several models that classify videos from the features of their frames.
 
 python jobs/train.py --features features/ --output ensemble/ [--members 4] [--gpus-per-member 0.25]
 python jobs/train.py --features features/resnet50,features/efficientnet_v2_s --output ensemble/
@@ -17,6 +17,7 @@ from vidclf.runs.lease import Output
 
 
 def main(config: TrainConfig) -> int:
+    """Read the features, train (or import) the members, and print their scores. Returns the exit code 0."""
     # Imported here, because they take seconds; vidclf.training.train imports torch and Ray.
     from vidclf.features.feature_set import read_features
     from vidclf.features.spec import read_spec, read_weights_location
@@ -37,7 +38,7 @@ def main(config: TrainConfig) -> int:
 
 
 def summary_text(config: TrainConfig, summary: dict[str, Any]) -> str:
-    """The summary for a terminal: one line for the ensemble, then one per member."""
+    """Text that the job prints at its end: one line for the ensemble, then one for each member (model)."""
     verb = "trained" if config.import_reference is None else "imported"
     calibrated = "calibrated anew" if summary["was_calibrated"] else "everything was done already"
     work = f"{summary['num_trained']} {verb}" if summary["num_trained"] else calibrated
@@ -56,7 +57,8 @@ def summary_text(config: TrainConfig, summary: dict[str, Any]) -> str:
 
 
 def _origin(member: dict[str, Any]) -> str:
-    """The checkpoint from which a member was imported, or its best epoch and the training time."""
+    """Text on the origin of a member (model): the checkpoint from which it was imported, or its best epoch and training
+    time."""
     if "imported_from" in member:
         return f"from {member['imported_from']}"
     attempt = f", attempt {member['best']['attempt']}" if member["attempts"] > 1 else ""
@@ -64,7 +66,7 @@ def _origin(member: dict[str, Any]) -> str:
 
 
 def _scores(values: dict[str, Any]) -> str:
-    """Accuracy and F1 scores on the validation split, and the class with the lowest F1."""
+    """Text with the accuracy, the mean F1 scores and the class with the lowest F1, all on the validation split."""
     worst = min(values["val_f1"], key=values["val_f1"].__getitem__)
     return (
         f"accuracy {values['val_accuracy']:.3f}, macro F1 {values['val_macro_f1']:.3f}, weighted F1 "

@@ -1,9 +1,11 @@
-"""Search for the model and training recipe with the best macro F1 on the validation split.
+"""Search for the model sizes and training settings with the best macro F1 on the validation split.
+
+Macro F1 is the F1 score averaged over the classes.
 
 python jobs/tune.py --features features/ --space tune_configs/default.yaml --output tune/ --num-samples 32
 python jobs/train.py --config tune/best.yaml --output ensemble/
 
-The exit code is 1 if no trial ends with a score.
+The exit code is 1 if none of the trials (trainings with different settings) ends with a score.
 """
 
 import sys
@@ -17,6 +19,7 @@ from vidclf.runs.lease import Output
 
 
 def main(config: TuneConfig) -> int:
+    """Run the hyperparameter search, write its page and print its best trials. Returns the exit code."""
     # Imported here, because they take seconds; vidclf.tuning.tune imports torch and Ray.
     from vidclf.features.feature_set import read_features
     from vidclf.features.spec import read_spec, read_weights_location

@@ -1,3 +1,3 @@
-"""vidclf: offline classification of large video archives on a Ray cluster."""
+"""vidclf: classification of large video archives, as batch jobs on a Ray cluster."""
 
 __version__ = "0.1.0"

@@ -1,4 +1,4 @@
-"""Arrow helpers: checking a table against its schema, and conversion between Arrow and numpy."""
+"""Helpers for Arrow tables: check a table against its schema, and convert between Arrow and numpy."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ import pyarrow as pa
 
 
 def writable_view(array: npt.NDArray[Any]) -> npt.NDArray[Any]:
-    """A view of the same memory that is marked as writable, for code that only reads.
+    """Array on the same memory as `array` that is marked as writable, although it must only be read.
 
-    Arrays from Arrow buffers and from Ray's object store are marked as read-only, and torch warns about those.
+    Arrays from Arrow buffers and from Ray's object store are marked as read-only, and torch warns about such arrays.
     """
     if array.flags.writeable:
         return array
@@ -23,41 +23,42 @@ def writable_view(array: npt.NDArray[Any]) -> npt.NDArray[Any]:
 
 
 def vectors(values_BC: npt.NDArray[np.float32]) -> pa.Array:
-    """An array [B, C] as a float32 Arrow column of B fixed-size lists of length C."""
+    """Arrow array of B fixed-size lists with C float32 values each, from a numpy array [B rows, C values]."""
     flat = np.ascontiguousarray(values_BC, np.float32).reshape(-1)
     return pa.FixedSizeListArray.from_arrays(pa.array(flat), values_BC.shape[1])
 
 
 def nested_list(lengths: Sequence[int | None], values: pa.Array) -> pa.Array:
-    """A column of lists with the given lengths, cut one after another from `values`; a length of None gives a null."""
+    """Arrow array of lists: list i holds the next `lengths[i]` elements of `values`, or is null if `lengths[i]` is
+    None."""
     offsets = np.cumsum([0, *[length or 0 for length in lengths]]).astype(np.int32)
     mask = pa.array([length is None for length in lengths])
     return pa.ListArray.from_arrays(pa.array(offsets), values, mask=mask)
 
 
 def column_types(columns: pa.Schema) -> dict[str, str]:
-    """The type of each column as text, by column name.
+    """Types of the columns as texts, by column name.
 
-    The text is the same before and after a file was written: Parquet names the items of a list `element`, Arrow
-    names them `item`.
+    A type has the same text before a table is written to Parquet and after: Parquet calls the items of a list
+    `element`, Arrow calls them `item`, and here they are always `element`.
     """
     return {field.name: str(field.type).replace("<item: ", "<element: ") for field in columns}
 
 
 def combined(column: pa.ChunkedArray) -> pa.Array:
-    """The values of a column in one array; copied only if the column has several chunks."""
+    """Values of a table column as one Arrow array; they are copied only if the column has several chunks."""
     return column.chunk(0) if column.num_chunks == 1 else pa.concat_arrays(column.chunks)
 
 
 class SchemaError(ValueError):
-    """A table does not match the schema that its stage must write."""
+    """A table does not have the columns that the schema of its file requires."""
 
 
 def conform(table: pa.Table, schema: pa.Schema, what: str) -> pa.Table:
-    """Return `table` with exactly the columns of `schema`, in its order.
+    """`table` with its columns in the order of `schema`.
 
-    Raises SchemaError for a missing column, an additional one, another type, or a null in a column that must not hold
-    nulls; `what` names the table in the message. A caller that wants to drop columns must do so before.
+    Raises SchemaError if a column is missing, unexpected (columns are not dropped here) or of another type, or if a
+    column that must not hold nulls holds one. `what` names the table in the message.
     """
     missing = [name for name in schema.names if name not in table.column_names]
     extra = [name for name in table.column_names if name not in schema.names]

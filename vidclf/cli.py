@@ -1,6 +1,7 @@
-"""Command line of every job: flags, YAML files, `--help` and exit codes, derived from its configuration dataclass.
+"""Command line of every job (program in `jobs/`): flags, YAML files, `--help` and exit codes.
 
-`run` is the whole main program of a job. Flags override the YAML file of `--config`, which overrides the defaults.
+All of them are derived from the configuration dataclass of the job. `run` is the whole main program of a job. Flags
+override the YAML file of `--config`, which overrides the defaults.
 """
 
 from __future__ import annotations
@@ -29,33 +30,38 @@ from vidclf.runs import lease
 from vidclf.runs.lease import Output
 
 Config = TypeVar("Config")
+"""Configuration dataclass of a job, such as `TrainConfig`."""
 
 Writes = Callable[[Config], list[Output]]
-"""Function from a configuration to the outputs of its job, whose leases the job holds."""
+"""Type of a function that takes a configuration and returns the outputs that its job writes. The job holds a lease on
+each of them: a claim that keeps other jobs from writing there."""
 
 EXIT_OK = 0
+"""Exit code: the job finished."""
 
 EXIT_DIFFERENCES = 1
-"""The job finished and found differences: `audit` and `diff`."""
+"""Exit code of `audit` and `diff`: the job finished and found differences."""
 
 EXIT_ERROR = 1
-"""The job stopped before its end (one line), or failed unexpectedly (traceback)."""
+"""Exit code: the job stopped before its end (one line is printed), or failed unexpectedly (a traceback is printed)."""
 
 EXIT_USAGE = 2
-"""Wrong configuration or input, in one line."""
+"""Exit code: the configuration or the input is wrong; one line is printed."""
 
 EXIT_ERROR_BUDGET = 3
-"""More videos were rejected than `--max-error-rate` allows."""
+"""Exit code: more videos were rejected (could not be read or decoded) than `--max-error-rate` allows."""
 
 
 def run(config_class: type[Config], job: Callable[[Config], int], writes: Writes[Config] | None = None) -> None:
-    """Parse the command line into `config_class`, call `job` with it, and exit with the code that it returns.
+    """Main program of a job: parse the command line into a `config_class`, call `job` with it, and exit with its code.
 
-    While the job runs, it holds the leases of the outputs that `writes` returns, unless it is a dry run.
+    While the job runs, it holds a lease (a claim against other jobs) on each output that `writes` returns, unless it is
+    a dry run.
 
-    A ConfigError, from parsing or from the checks of the job, is one line on stderr and exit code 2. A job that stopped
-    before its end is one line too; the exit code is 3 if too many videos were rejected, otherwise 1. A full disk is one
-    line and 1. Any other exception is a bug or a broken cluster: traceback, exit code 1.
+    A ConfigError, from parsing or from the job, is printed as one line on stderr; the exit code is 2. A job that
+    stopped before its end also prints one line; the exit code is 3 if too many videos were rejected, otherwise 1. A
+    full disk gives one line and exit code 1. Any other exception is a bug or a broken cluster: traceback and exit code
+    1.
     """
     with _masked_output():
         code = _run(config_class, job, writes)
@@ -63,7 +69,8 @@ def run(config_class: type[Config], job: Callable[[Config], int], writes: Writes
 
 
 def _run(config_class: type[Config], job: Callable[[Config], int], writes: Writes[Config] | None) -> int:
-    """Parse, check, take the leases and run the job; the exit code, also after an exception."""
+    """Parse the command line, check it, take the leases (claims on the outputs) and run the job. Returns the exit code,
+    also if an exception was raised, whose message is then printed."""
     name = sys.argv[0].rsplit("/", 1)[-1]
     try:
         config, config_file = _parsed(config_class, sys.argv[1:], name)
@@ -91,7 +98,7 @@ def _run(config_class: type[Config], job: Callable[[Config], int], writes: Write
 
 
 class _MaskedStream:
-    """A text stream that masks the credentials in every text written to it."""
+    """A text stream that replaces passwords, signatures and tokens in every text written to it, then passes it on."""
 
     def __init__(self, stream: TextIO) -> None:
         self._stream = stream
@@ -105,19 +112,22 @@ class _MaskedStream:
 
 @contextmanager
 def _masked_output() -> Iterator[None]:
-    """Mask passwords, signatures and tokens in everything that is printed in the body, also by libraries."""
+    """Mask passwords, signatures and tokens in everything that is printed inside the `with` block, also by
+    libraries."""
     stdout, stderr = (typing.cast(TextIO, _MaskedStream(stream)) for stream in (sys.stdout, sys.stderr))
     with contextlib.redirect_stdout(stdout), contextlib.redirect_stderr(stderr):
         yield
 
 
 def _last_line(error: BaseException) -> str:
-    """The last line of an error's text: a worker's error has its traceback above it."""
+    """Last line of the text of `error`. In an error from a Ray worker the lines above it are a traceback."""
     return (str(error).strip().splitlines() or [type(error).__name__])[-1].strip()
 
 
 def parse(config_class: type[Config], argv: list[str], prog: str | None = None) -> Config:
-    """The configuration from flags, which override the YAML file of `--config`, which overrides the defaults.
+    """Configuration of a job from the flags in `argv`.
+
+    Flags override the YAML file of `--config`, which overrides the defaults. `prog` is the program's name in `--help`.
 
     Raises ConfigError for an unknown flag or YAML key, a value of the wrong type or out of range, and a missing
     required field.
@@ -126,7 +136,7 @@ def parse(config_class: type[Config], argv: list[str], prog: str | None = None) 
 
 
 def _parsed(config_class: type[Config], argv: list[str], prog: str | None) -> tuple[Config, str | None]:
-    """The configuration, and the path given with `--config`."""
+    """Configuration as `parse` returns it, and the path given with `--config` (None if the flag is not given)."""
     kinds = typing.get_type_hints(config_class)
     flags = vars(_parser(config_class, prog).parse_args(argv))
     config_file = flags.pop("config", None)
@@ -142,7 +152,8 @@ def _parsed(config_class: type[Config], argv: list[str], prog: str | None) -> tu
 
 
 def _parser(config_class: type, prog: str | None) -> _Parser:
-    """The parser of a job's flags; options of a mix-in are a group of their own in `--help`."""
+    """Parser of a job's flags. Fields that the job inherits from a mix-in (a base class with shared options) are listed
+    in `--help` under the heading of the mix-in."""
     parser = _Parser(
         prog=prog,
         description=inspect.getdoc(config_class),
@@ -167,14 +178,18 @@ def _parser(config_class: type, prog: str | None) -> _Parser:
 
 
 class _Parser(argparse.ArgumentParser):
-    """A parser that raises ConfigError instead of printing its usage and exiting."""
+    """An argparse parser that raises ConfigError for a wrong flag, instead of printing its usage and exiting."""
 
     def error(self, message: str) -> typing.NoReturn:
         raise ConfigError(f"{message}; see --help")
 
 
 def _titled_fields(config_class: type) -> dict[str, list[str]]:
-    """The fields of a configuration by the heading of their mix-in; the job's own, without a heading, come first."""
+    """Field names of a configuration class, grouped by heading for `--help`.
+
+    The heading is that of the mix-in (a base class with shared options) which declares the fields. The fields that the
+    class itself declares come first, under the empty heading.
+    """
     titles: dict[str, list[str]] = {}
     for owner in config_class.__mro__:
         title = "" if owner is config_class else (inspect.getdoc(owner) or "").split("\n")[0].rstrip(".")
@@ -186,7 +201,7 @@ def _titled_fields(config_class: type) -> dict[str, list[str]]:
 
 
 def _metavar(kind: Any) -> str:
-    """The placeholder for a flag's value: the choices, or the type."""
+    """Placeholder for the value of a flag in `--help`: its choices, such as `{a,b}`, or its type, such as `INT`."""
     if typing.get_origin(kind) is Literal:
         return "{" + ",".join(typing.get_args(kind)) + "}"
     base = base_kind(kind)
@@ -194,9 +209,9 @@ def _metavar(kind: Any) -> str:
 
 
 def help_text(doc: str, default: Any, rule: Rule | None = None) -> str:
-    """A field's help with its default and its range in brackets at the end.
+    """Help text of a flag: `doc`, then in brackets its default, or "required", and its range from `rule`.
 
-    A text that ends in `(default: …)` already describes a default that depends on something else.
+    If `doc` itself ends in `(default: …)`, this description is used as the default.
     """
     default_text = "required" if default is MISSING else f"default: {_shown(default)}"
     if doc.endswith(")") and "(default" in doc:
@@ -206,7 +221,8 @@ def help_text(doc: str, default: Any, rule: Rule | None = None) -> str:
 
 
 def field_docs(config_class: type) -> dict[str, str]:
-    """The string literal under each field of a dataclass and its bases, by field name."""
+    """Help texts of the fields of a dataclass and its bases, by field name: the string that follows each field in the
+    source."""
     docs: dict[str, str] = {}
     for cls in reversed(config_class.__mro__[:-1]):
         body = typing.cast(ast.ClassDef, ast.parse(textwrap.dedent(inspect.getsource(cls))).body[0]).body
@@ -218,7 +234,8 @@ def field_docs(config_class: type) -> dict[str, str]:
 
 
 def write_run_config(config: Any, output: str) -> None:
-    """Write the complete configuration, defaults included and credentials masked, as `run_config.yaml` in `output`."""
+    """Write all values of `config`, defaults included and credentials masked, to `run_config.yaml` in the directory
+    `output`."""
     values = {key: list(value) if isinstance(value, tuple) else value for key, value in asdict(config).items()}
     values = {key: _without_credentials(value) for key, value in values.items()}
     values.pop("take_over", None)  # holds for this submission only: reused with `--config` it would stop other jobs
@@ -228,9 +245,10 @@ def write_run_config(config: Any, output: str) -> None:
 
 
 def finish(config: Any, summaries: Mapping[str, dict[str, Any]] | None) -> int:
-    """End of a job that writes runs: write its configuration, print the summary of each run by its location.
+    """Last step of `extract` and `classify`: write their configuration, and print a summary of each output directory.
 
-    `summaries` is None after a dry run, which writes nothing. Returns the exit code.
+    `summaries` holds the summary of each output directory (run), by its location; None after a dry run, for which
+    nothing is written. Returns the exit code 0.
     """
     if summaries is not None:
         from vidclf.runs.summary import summary_text  # only the two jobs that write runs need it
@@ -242,14 +260,17 @@ def finish(config: Any, summaries: Mapping[str, dict[str, Any]] | None) -> int:
 
 
 def _without_credentials(value: Any) -> Any:
-    """A value of a configuration with the credentials of its locations masked."""
+    """Copy of a configuration value, a text or a list, in which passwords and tokens inside URIs are masked."""
     if isinstance(value, list):
         return [_without_credentials(item) for item in value]
     return credentials.masked(value) if isinstance(value, str) else value
 
 
 def _read_yaml(path: str, known: list[str]) -> dict[str, Any]:
-    """The values of a YAML file by field name; keys may be written with hyphens, like flags."""
+    """Values in the YAML file of `--config`, by field name. Its keys may contain hyphens, like flags.
+
+    Raises ConfigError for a key that is not in `known`, the names of all fields.
+    """
     values = storage.read_yaml(path, "--config") or {}
     if not isinstance(values, dict):
         raise ConfigError(f"--config {path}: must hold `key: value` lines, holds {type(values).__name__}")
@@ -259,7 +280,7 @@ def _read_yaml(path: str, known: list[str]) -> dict[str, Any]:
 
 
 def _shown(default: Any) -> str:
-    """A default value in the notation of the command line."""
+    """Text of a default value as it would be written on the command line: lists with commas, `yes` or `no`, `none`."""
     if isinstance(default, tuple):
         return ",".join(map(str, default))
     if isinstance(default, bool):

@@ -1,4 +1,4 @@
-"""Masking of passwords, signatures and tokens in locations, for logs, reports and written configurations.
+"""Masking of passwords, signatures and tokens in paths and URIs, for logs, reports and written configurations.
 
 User information (`scheme://user:password@host`) and the values of query parameters that grant access are replaced
 by `***`. Scheme, host, path and all other parameters stay, so that a masked location can still be recognised.
@@ -10,7 +10,7 @@ import re
 from collections.abc import Sequence
 
 HIDDEN = "***"
-"""Replacement for a secret."""
+"""Text that replaces a password, a signature or a token."""
 
 _SECRET_NAMES = (
     *("sig", "sas", "auth", "authorization", "key", "apikey", "accesskey", "accesskeyid", "awsaccesskeyid"),
@@ -23,15 +23,17 @@ _SECRET_PARTS = ("signature", "token", "secret", "password", "credential")
 """Words in the names of query parameters that grant access, as in X-Amz-Signature, X-Amz-Security-Token, secret_key."""
 
 _URI = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://[^\s'\"<>`]+")
-"""A URI in running text, including punctuation that follows it."""
+"""Pattern of a URI in running text; a match includes punctuation that directly follows the URI."""
 
 _USER = re.compile(r"^([A-Za-z][A-Za-z0-9+.-]*://)[^/?#]*@")
+"""Pattern of the scheme and the user information (`user:password@`) at the start of a URI."""
 
 _PARAMETER = re.compile(r"([?&;])([^=&;#?]+)=([^&;#\s]*)")
+"""Pattern of a query parameter: its separator, its name and its value."""
 
 
 def masked(location: str) -> str:
-    """A path or URI with its credentials masked; `location` itself if it has none."""
+    """`location`, a path or URI, with passwords, signatures and tokens replaced by `***`; unchanged if it has none."""
     if "://" not in location:
         return location
     shown = _USER.sub(lambda match: f"{match[1]}{HIDDEN}@", location)
@@ -42,28 +44,31 @@ def masked(location: str) -> str:
 
 
 def masked_text(text: str) -> str:
-    """Running text with the credentials of every URI masked."""
+    """`text` with the passwords, signatures and tokens in all of its URIs replaced by `***`."""
     return _URI.sub(_masked_in_text, text) if "://" in text else text
 
 
 def _masked_in_text(match: re.Match[str]) -> str:
-    """A URI with its credentials masked, followed by its punctuation as it was."""
+    """Replacement for a match of `_URI`: the URI with credentials masked, then the punctuation that followed it."""
     location = match[0].rstrip(".,:;!)]}")
     return masked(location) + match[0][len(location) :]
 
 
 def has_credentials(location: str) -> bool:
-    """Whether a location contains a password, a signature or a token."""
+    """Whether `location`, a path or URI, contains a password, a signature or a token."""
     return masked(location) != location
 
 
 def is_masked(location: str) -> bool:
-    """Whether the credentials of a location were masked, so that it cannot be opened."""
+    """Whether `location` is a URI whose credentials have been replaced by `***`; such a URI cannot be opened."""
     return "://" in location and HIDDEN in location
 
 
 def common_base(locations: Sequence[str]) -> str:
-    """The deepest directory that contains all `locations`, without a slash at its end; empty if there is none."""
+    """Deepest directory that contains all `locations`, with credentials masked and without a slash at its end.
+
+    The text is empty if the locations share no directory.
+    """
     shared: list[str] | None = None
     for location in locations:
         parts = masked(location).partition("?")[0].split("/")[:-1]
@@ -78,18 +83,21 @@ def common_base(locations: Sequence[str]) -> str:
 
 
 def relative(location: str, base: str) -> str:
-    """A location for a shared report: credentials are masked, and `base` is removed if the location is below it."""
+    """Text of `location` for a report that others read: relative to the directory `base` if it is below it, with
+    credentials masked."""
     shown, prefix = masked(location), masked(base).rstrip("/") + "/"
     return shown[len(prefix) :] if base and shown.startswith(prefix) else shown
 
 
 def relative_text(text: str, base: str) -> str:
-    """Running text for a shared report: every location in it is treated like in `relative`."""
+    """`text` for a report that others read: its paths and URIs are relative to the directory `base`, with credentials
+    masked."""
     return masked_text(text).replace(masked(base).rstrip("/") + "/", "") if base else masked_text(text)
 
 
 def _masked_parameter(match: re.Match[str]) -> str:
-    """A query parameter, with its value replaced if the parameter grants access."""
+    """Replacement for a match of `_PARAMETER`: the same query parameter, its value masked if its name is that of a
+    secret."""
     mark, name, value = match.groups()
     letters = re.sub(r"[^a-z]", "", name.lower())
     is_secret = letters in _SECRET_NAMES or any(part in letters for part in _SECRET_PARTS)

@@ -1,7 +1,7 @@
-"""Device of a worker, CPU or GPU, derived from the share of a GPU that it reserved in Ray.
+"""Choice between CPU and GPU for a Ray worker, by the share of a GPU that the worker reserved.
 
-Whether torch finds a GPU does not decide: workers without a reservation inherit `CUDA_VISIBLE_DEVICES` from their
-node and would find one too.
+It does not matter whether torch finds a GPU: a worker without a reservation inherits `CUDA_VISIBLE_DEVICES` from its
+machine, and would find a GPU too.
 """
 
 from __future__ import annotations
@@ -11,20 +11,23 @@ import os
 from vidclf.errors import ConfigError
 
 GPU_DEVICE_VARIABLE = "VIDCLF_GPU_DEVICE"
-"""Environment variable with the device used for each GPU that Ray counts: `cuda` (default) or `cpu`. With `cpu` the
-pipeline of a GPU cluster runs on pretended GPUs without hardware, as the tests need it."""
+"""Name of an environment variable: the device that stands for each GPU that Ray counts, `cuda` (default) or `cpu`.
+
+With `cpu` the tests run the pipeline of a GPU cluster on machines without GPUs, whose GPUs are only pretended."""
 
 CONTEXT_BYTES = 600 * 1024**2
-"""GPU memory in bytes that a process needs in addition to torch's allocator, for the CUDA context and kernels."""
+"""GPU memory in bytes that a process needs for the CUDA context and kernels, besides the memory that torch
+allocates."""
 
 LEAST_DRIVER = "580"
-"""Minimum version of NVIDIA's driver for CUDA 13, with which torch's packages are built."""
+"""Minimum version of NVIDIA's driver. It belongs to CUDA 13, with which the torch packages are built."""
 
 
 def of_share(num_gpus: float) -> str:
-    """The device type for a reserved share of a GPU: `cuda`, or `cpu` if the share is 0.
+    """Device type for a worker that reserved the share `num_gpus` of a GPU: `cuda`, or `cpu` if the share is 0.
 
-    Raises ConfigError for an unknown value of `VIDCLF_GPU_DEVICE`.
+    With the environment variable `VIDCLF_GPU_DEVICE` set to `cpu`, always `cpu`. ConfigError for an unknown value of
+    it.
     """
     if not num_gpus:
         return "cpu"
@@ -35,7 +38,8 @@ def of_share(num_gpus: float) -> str:
 
 
 def num_here() -> int:
-    """Number of GPUs of this machine that this process can use; 1 with pretended GPUs."""
+    """Number of GPUs of this machine that this process can use; 1 if `VIDCLF_GPU_DEVICE` is `cpu` (GPUs only
+    pretended)."""
     if of_share(1.0) == "cpu":
         return 1
     import torch
@@ -44,8 +48,9 @@ def num_here() -> int:
 
 
 def claim(num_gpus: float) -> str:
-    """The device type as in `of_share`; also limits torch to the same share of the GPU's memory.
+    """Prepare the GPU for this worker, and return the device type, `cuda` or `cpu`, as `of_share` does.
 
+    Torch may then use the share `num_gpus` of the GPU's memory, not more.
     Raises ConfigError if Ray counts a GPU that torch cannot use, or if the share is too small for the CUDA context.
     """
     device = of_share(num_gpus)
@@ -61,9 +66,9 @@ def claim(num_gpus: float) -> str:
 
 
 def memory_fraction(share: float, total_bytes: int) -> float:
-    """The fraction of a GPU's memory that torch may allocate in a worker with `share` of the GPU.
+    """Fraction of a GPU's memory that torch may allocate in a worker that reserved `share` of the GPU.
 
-    Raises ConfigError if the CUDA context alone fills the share.
+    The memory of the CUDA context is left out of it. Raises ConfigError if that alone fills the share.
     """
     fraction = min(share, 1.0) - CONTEXT_BYTES / total_bytes
     if fraction <= 0:
@@ -75,7 +80,7 @@ def memory_fraction(share: float, total_bytes: int) -> float:
 
 
 def unusable_text(torch_version: str, cuda_version: str | None) -> str:
-    """Error message, with remedies, for a GPU that Ray counts and torch cannot use."""
+    """Text of the error for a GPU that Ray counts but torch cannot use, with versions and remedies."""
     built = f"is built for CUDA {cuda_version}" if cuda_version else "is built without CUDA"
     return (
         f"Ray counts a GPU that torch cannot use: torch {torch_version} {built}, which needs NVIDIA's driver "

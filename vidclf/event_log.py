@@ -1,7 +1,7 @@
-"""JSON log lines: one per video and pipeline stage, on the standard output of the worker (`--json-logs`).
+"""Log lines in JSON (`--json-logs`): a worker prints one each time a video has passed a stage, such as decoding.
 
-Ray stores this output as `worker-*.out` in its log directory on each node, where the dashboard and log collectors
-find it.
+Ray stores the printed lines as `worker-*.out` in its log directory on each machine, where the dashboard and log
+collectors find them.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from datetime import UTC, datetime
 
 
 def write(stage: str, video_id: str, seconds: float, outcome: str) -> None:
-    """Print one JSON line for a video.
+    """Print one JSON line that says how a video passed a stage of the pipeline.
 
     Its keys are `time` (UTC), `stage`, `video_id`, `seconds` (the worker's time for the video) and `outcome` ("ok" or
     the reject reason).

@@ -1,4 +1,4 @@
-"""Function calls in a Ray worker that reserves a share of a GPU. [Ray]"""
+"""Calls of a function that runs in a Ray worker with a reserved share of a GPU. [Ray]"""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ from vidclf.errors import ConfigError
 
 
 class OnWorker:
-    """A function that runs in a worker of the cluster with `share` of a GPU. The worker ends with this object.
+    """A callable whose calls run in one Ray worker that reserves `share` of a GPU, until this object is deleted.
 
-    `make` is called once, in the worker, and returns the function. A ConfigError in the worker is raised here as a
-    ConfigError.
+    `make` is called once, in the worker, and returns the function that the calls run. A ConfigError in the worker is
+    raised in the caller as a ConfigError.
     """
 
     def __init__(self, share: float, make: Callable[[], Callable[..., Any]]) -> None:
@@ -31,7 +31,7 @@ class OnWorker:
 
 
 def gpu_bytes(share: float) -> int | None:
-    """Memory in bytes of the GPU on which a worker with `share` of a GPU runs; None if the share is 0.
+    """Whole memory, in bytes, of the GPU that Ray gives to a worker with `share` of a GPU; None if `share` is 0.
 
     Raises ConfigError if torch cannot use the GPU that Ray counts.
     """
@@ -42,14 +42,15 @@ def gpu_bytes(share: float) -> int | None:
 
 
 class _FunctionActor:
-    """Actor that makes the function at its first call and keeps it."""
+    """Ray actor (worker process) behind `OnWorker`. Its first call makes the function, which it keeps for all later
+    calls."""
 
     def __init__(self, make: Callable[[], Callable[..., Any]]) -> None:
         self._make = make
         self._function: Callable[..., Any] | None = None
 
     def call(self, *arguments: Any) -> Any:
-        """The result of the function for these arguments."""
+        """Result of the function for `arguments`; the first call makes the function."""
         if self._function is None:
             self._function = self._make()
         return self._function(*arguments)

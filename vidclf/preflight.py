@@ -1,7 +1,7 @@
-"""Checks of a job's inputs and outputs before it starts: within a second, without torch and Ray, before any deletion.
+"""Checks of a job's inputs and outputs before it starts, and before it deletes anything.
 
-Refused are inputs that cannot be read, outputs that cannot be written or contain other files, and outputs that contain
-an input.
+A job does not start if an input cannot be read, if an output cannot be written or contains files of another kind, or if
+an input lies inside an output. The checks take less than a second, because they import neither torch nor Ray.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ from vidclf.runs import output_allowlist, outputs
 from vidclf.runs.output_allowlist import FileKind, Kind
 
 DIRECTORY, FILE, EITHER = "a directory", "a file", "a file or a directory"
-"""What an input must be, in the words of the messages."""
+"""Possible demands on an input (values of `INPUTS`), in the words of the error messages."""
 
 INPUTS = {
     "input": EITHER,
@@ -47,25 +47,28 @@ INPUTS = {
     "prices": FILE,
     "weights": FILE,
 }
-"""Fields of all jobs that name an input. A local input must be of the given sort."""
+"""Configuration fields, of all jobs, that name an input, and whether an input on this machine must be a file or a
+directory."""
 
 FILE_ENDINGS = (".h5", ".hdf5", ".parquet")
-"""Endings of files that are accepted in place of a directory: HDF5 files for features, a table for predictions."""
+"""Endings of file names that are accepted where `INPUTS` demands a directory: HDF5 for features, Parquet for
+predictions."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Output:
-    """A location that a job writes."""
+    """A file or directory that a job will write, as its configuration names it."""
 
     flag: str
-    """the flag that names it, such as --output"""
+    """flag that names this output, such as --output"""
     location: str
+    """path or URI of the output"""
     kind: Kind | FileKind
-    """which files the job writes there"""
+    """list of the files that the job may write there; other files there are a reason to refuse"""
     overwrite: bool = False
-    """whether `--overwrite` is given"""
+    """whether the user gave `--overwrite`, so that earlier results are deleted"""
     can_overwrite: bool = False
-    """whether the job has `--overwrite`, which messages then suggest"""
+    """whether the job has the flag `--overwrite`, so that error messages can suggest it"""
 
 
 OUTPUTS: dict[type, dict[str, Kind | FileKind]] = {
@@ -79,11 +82,14 @@ OUTPUTS: dict[type, dict[str, Kind | FileKind]] = {
     QuantizeConfig: {"output": output_allowlist.QUANTIZED},
     PlanConfig: {"write": output_allowlist.POOLS},
 }
-"""Fields of each job that name an output, with the kind of output."""
+"""Configuration fields that name an output, for each job, with the list of the files that the job may write there."""
 
 
 def check(config: Any, config_file: str | None = None) -> None:
-    """Raise ConfigError if the arguments alone show that the job must not start; `config_file` is from `--config`."""
+    """Run all checks of this module; ConfigError if the job must not start.
+
+    `config_file` is the path given with `--config`, None without the flag.
+    """
     for field, location in named_inputs(config):
         _check_input(field, location)
     check_outputs(config, config_file)
@@ -94,7 +100,7 @@ def check(config: Any, config_file: str | None = None) -> None:
 
 
 def needs_ray(config: Any) -> bool:
-    """Whether a job starts Ray or connects to a cluster."""
+    """Whether the job with this configuration will start Ray or connect to a Ray cluster."""
     if isinstance(config, TrainConfig) and config.import_reference is not None:
         return False
     is_of_ray = isinstance(config, ExtractConfig | ClassifyConfig | TrainConfig | TuneConfig | ServeConfig)
@@ -102,10 +108,11 @@ def needs_ray(config: Any) -> bool:
 
 
 def check_outputs(config: Any, config_file: str | None = None) -> None:
-    """Raise ConfigError if an output contains other files, or if it and an input overlap.
+    """Raise ConfigError if an output contains files that the job does not write, or overlaps an input or another
+    output.
 
-    Overlap means that they are the same location, or that one of them contains the other. The file of `--config` counts
-    as an input if `--overwrite` would delete it.
+    Two locations overlap if they are the same or if one contains the other. `config_file`, the file of `--config`,
+    counts as an input with `--overwrite`, because that might delete it.
     """
     inputs = [(flag(field), location) for field, location in named_inputs(config)]
     if config_file is not None and getattr(config, "overwrite", False):
@@ -133,7 +140,7 @@ def check_outputs(config: Any, config_file: str | None = None) -> None:
 
 
 def named_outputs(config: Any) -> Iterator[Output]:
-    """The outputs of a job."""
+    """Yield the outputs that the configuration of a job names."""
     for field, kind in OUTPUTS.get(type(config), {}).items():
         location = getattr(config, field)
         if location is not None:
@@ -145,9 +152,9 @@ def named_outputs(config: Any) -> Iterator[Output]:
 
 
 def named_inputs(config: Any) -> Iterator[tuple[str, str]]:
-    """Pairs of field and location for all inputs of a job.
+    """Yield the inputs that the configuration of a job names, as pairs of field name and location.
 
-    Values that are names, not locations, are left out: published weights and class names.
+    Left out are values that are no locations: names of published weights, and class names.
     """
     for field in INPUTS:
         value = getattr(config, field, None)
@@ -158,12 +165,12 @@ def named_inputs(config: Any) -> Iterator[tuple[str, str]]:
 
 
 def flag(field: str) -> str:
-    """The flag of a configuration field: `--first-look` for `first_look`."""
+    """Flag of the configuration field `field`: `--first-look` for `first_look`."""
     return f"--{field.replace('_', '-')}"
 
 
 def would_delete(config: Any) -> str:
-    """The files that a job with `--overwrite` would delete, one line per file; empty without the flag."""
+    """Text that lists the files that `--overwrite` would delete, one per line; empty if the flag is not given."""
     lines = [
         outputs.would_delete(output.kind, output.location)
         for output in named_outputs(config)
@@ -173,7 +180,7 @@ def would_delete(config: Any) -> str:
 
 
 def _check_apart(output: Output, name: str, location: str) -> None:
-    """Raise ConfigError if a directory to write overlaps the `location` given with the flag `name`."""
+    """Raise ConfigError if the directory of `output` is, contains or lies in `location`, which the flag `name` gave."""
     if outputs.lies_in(location, output.location):
         is_same = outputs.lies_in(output.location, location)
         where = "is" if is_same else "holds"
@@ -185,9 +192,10 @@ def _check_apart(output: Output, name: str, location: str) -> None:
 
 
 def _check_input(field: str, location: str) -> None:
-    """Raise ConfigError if a local input is of the wrong sort or cannot be read.
+    """Raise ConfigError if the input `location` is a file instead of a directory or vice versa, or cannot be read.
 
-    A missing input passes: the code that reads it reports it with more detail.
+    Only paths on this machine are checked. `field` is the configuration field that names the input. A missing input
+    passes here, because the code that reads it reports it with more detail.
     """
     if storage.is_uri(location) and not location.startswith("file://"):
         return

@@ -1,6 +1,7 @@
-"""Progress line of a job, with rate and remaining time.
+"""Progress line of a job, with the speed and the remaining time.
 
-On a terminal the line is redrawn. Without a terminal, as in a submitted job, a line is printed every 10 seconds.
+On a terminal the line is redrawn in place. Without one, as in a submitted job, a new line is printed at most every 10
+seconds.
 """
 
 from __future__ import annotations
@@ -12,11 +13,14 @@ from types import TracebackType
 from tqdm import tqdm
 
 LOG_INTERVAL_S = 10.0
-"""Shortest time in seconds between two lines without a terminal."""
+"""Shortest time in seconds between two printed progress lines where there is no terminal."""
 
 
 class ProgressLine:
-    """Progress line for `total` units of work, `initial` of which were finished before this job started."""
+    """Progress line, titled `title`, for a job of `total` units of work, such as videos.
+
+    `unit` is the word for them. `initial` of them were already finished when the job started.
+    """
 
     def __init__(self, title: str, total: int, unit: str, initial: int = 0) -> None:
         self._title, self._total, self._unit, self._initial = title, total, unit, initial
@@ -29,7 +33,7 @@ class ProgressLine:
         )
 
     def update(self, done: int, note: str = "") -> None:
-        """Show `done` finished units, including those before this job, and a short note after them."""
+        """Show that `done` units are finished, counting those from before this job, followed by a short `note`."""
         if self._bar is not None:
             self._bar.set_postfix_str(note, refresh=False)
             self._bar.update(max(done - self._done, 0))
@@ -39,14 +43,17 @@ class ProgressLine:
         self._done, self._note = done, note
 
     def say(self, text: str) -> None:
-        """Print a separate line: above the bar on a terminal, otherwise to standard error."""
+        """Print `text` on a line of its own to standard error; on a terminal it appears above the progress line."""
         if self._bar is not None:
             self._bar.write(text, file=sys.stderr)
         else:
             print(text, file=sys.stderr, flush=True)
 
     def line(self, done: int, note: str, elapsed_s: float) -> str:
-        """The log line after `elapsed_s` seconds: finished units, total, rate and remaining time."""
+        """Text of the progress line: `done` and all units, units per second, remaining time, and `note`.
+
+        `elapsed_s` is the time since the start of the job, in seconds.
+        """
         rate = (done - self._initial) / elapsed_s if elapsed_s > 0 else 0.0
         left = f"{(self._total - done) / rate:.0f} s left" if rate > 0 else "time left unknown"
         text = f"{self._title}: {done}/{self._total} {self._unit}, {rate:.2f}/s, {left}"

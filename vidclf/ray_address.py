@@ -1,7 +1,8 @@
-"""Check of the Ray cluster's address before Ray is imported.
+"""Quick check, before Ray is imported, that the Ray cluster of a job answers.
 
-Without this check, Ray tries for 15 minutes to reach a cluster that does not answer. Ray looks for a cluster in this
-order: the variable RAY_ADDRESS, then the file written by `ray start --head`; otherwise it starts on this machine.
+Without this check, Ray would try for 15 minutes to reach a cluster that does not answer. Ray takes the address of the
+cluster from the environment variable RAY_ADDRESS, or else from a file that `ray start --head` wrote; without either it
+starts on this machine.
 """
 
 from __future__ import annotations
@@ -16,13 +17,13 @@ from urllib.parse import urlsplit
 from vidclf.errors import ConfigError
 
 CONNECT_TIMEOUT_S = 5.0
-"""Seconds that a cluster may take to accept a connection, per try."""
+"""Maximum time in seconds for the cluster to accept a connection, in each try."""
 
 NUM_TRIES = 2
-"""Number of tries to connect."""
+"""Number of tries to connect to the cluster."""
 
 PAUSE_S = 1.0
-"""Seconds between two tries."""
+"""Seconds between two tries to connect."""
 
 MAX_SOCKET_BYTES = 107
 """Maximum length of the path of a UNIX socket on Linux, in bytes; see unix(7)."""
@@ -30,18 +31,21 @@ MAX_SOCKET_BYTES = 107
 
 @dataclass(frozen=True, kw_only=True)
 class Cluster:
-    """A cluster to which Ray would connect."""
+    """A Ray cluster to which a job would connect, with texts for error messages."""
 
     address: str
-    """host:port, or a URI with the scheme ray://"""
+    """address of the cluster: host:port, or a URI that begins with ray://"""
     origin: str
-    """the variable or file that contains the address, for messages"""
+    """name of the variable or file that contains the address, for messages"""
     remedy: str
     """advice for the user if the cluster does not answer, for messages"""
 
 
 def check_ray(environ: Mapping[str, str] = os.environ) -> None:
-    """Raise ConfigError if the cluster of the environment does not answer, or if Ray could not be started here."""
+    """Raise ConfigError if the Ray cluster that the environment names does not answer.
+
+    If it names none, Ray starts on this machine; raises ConfigError if its temporary directory makes that impossible.
+    """
     cluster = named_cluster(environ)
     if cluster is None:
         _check_sockets(environ)
@@ -50,7 +54,8 @@ def check_ray(environ: Mapping[str, str] = os.environ) -> None:
 
 
 def named_cluster(environ: Mapping[str, str]) -> Cluster | None:
-    """The cluster that the environment names; None if Ray is to start on this machine."""
+    """Ray cluster that the environment variables `environ`, or the file of `ray start`, name; None if there is none, so
+    that Ray starts on this machine."""
     address = environ.get("RAY_ADDRESS", "")
     if address == "local":
         return None
@@ -76,12 +81,12 @@ def named_cluster(environ: Mapping[str, str]) -> Cluster | None:
 
 
 def _ray_directory(environ: Mapping[str, str]) -> str:
-    """The directory in which Ray keeps sockets, logs and spilled objects."""
+    """Path of the directory in which Ray keeps its sockets, logs and spilled objects."""
     return os.path.join(environ.get("RAY_TMPDIR") or environ.get("TMPDIR") or "/tmp", "ray")
 
 
 def _check_answer(cluster: Cluster) -> None:
-    """Raise ConfigError if the address is malformed, or if nothing accepts a connection there."""
+    """Raise ConfigError if the address of `cluster` is malformed, or if nothing accepts a connection there."""
     try:
         parts = urlsplit(cluster.address if "://" in cluster.address else f"//{cluster.address}")
         host, port = parts.hostname, parts.port
@@ -106,7 +111,7 @@ def _check_answer(cluster: Cluster) -> None:
 
 
 def _check_sockets(environ: Mapping[str, str]) -> None:
-    """Raise ConfigError if the temporary directory makes the paths of Ray's sockets too long."""
+    """Raise ConfigError if the path of the temporary directory is so long that Ray cannot create its sockets there."""
     folder = _ray_directory(environ)
     session = f"session_2000-01-01_00-00-00_000000_{os.getpid()}"
     num_bytes = len(os.fsencode(f"{folder}/{session}/sockets/plasma_store"))

@@ -1,4 +1,5 @@
-"""Connection to Ray, the resources of its cluster, and checks of GPU shares against them. [Ray]"""
+"""Connection to a Ray cluster, its number of CPUs and GPUs, and a check that the requested GPU shares fit on it.
+[Ray]"""
 
 from __future__ import annotations
 
@@ -26,23 +27,25 @@ CPU_WORKER_ENV = {
     "MALLOC_MMAP_THRESHOLD_": str(2**31),
     "MALLOC_TRIM_THRESHOLD_": str(8 * 10**9),
 }
-"""Environment variables for workers that run a CNN on a CPU."""
+"""Environment variables, with values, of worker processes that run a CNN on a CPU. They keep freed memory in the
+process, which is faster."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class ClusterResources:
-    """CPUs and GPUs that a job can use: those of the cluster, or those to which its autoscaler can grow it."""
+    """Numbers of CPUs and GPUs that a job can use: those that the cluster has, or to which its autoscaler can grow
+    it."""
 
     num_cpus: int
     num_gpus: int
 
 
 def connect() -> ClusterResources:
-    """Connect to the cluster to which the job was submitted, or start Ray on this machine.
+    """Connect to the Ray cluster of the job, or start Ray on this machine if there is none; returns its CPUs and GPUs.
 
-    Ray authenticates by token unless the variable `RAY_AUTH_MODE` sets another mode. Ray reads it on import, so it must
-    be set in the environment (as in the tests); this function is too late. Raises ConfigError if the cluster does not
-    answer.
+    Raises ConfigError if the cluster does not answer. Ray authenticates by token unless the environment variable
+    `RAY_AUTH_MODE` sets another mode. Ray reads this variable when it is imported, so it must be set before that (as
+    in the tests), not in this function.
     """
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     # Ray starts the workers of a node a few at a time, and warns at each multiple of that number. One pool per operator
@@ -72,10 +75,11 @@ def connect() -> ClusterResources:
 
 
 def resources_of(now: Mapping[str, float], most: Mapping[str, int] | None) -> ClusterResources:
-    """CPUs and GPUs that a job can use on a cluster with `now`, whose autoscaler may add nodes up to `most`.
+    """Numbers of CPUs and GPUs that a job can use on a cluster, from two mappings of resource names to amounts.
 
-    `most` is None for a cluster of fixed size. The limit of the autoscaler counts because a cluster that starts empty
-    grows only if a job requests more than there is. If growth has no limit, the present resources count.
+    `now` holds the present resources. `most` holds those to which the autoscaler may grow the cluster; None if its size
+    is fixed. The larger number counts, because an empty cluster grows only if a job requests more than it has. If
+    growth has no limit, the present number counts.
     """
 
     def count(name: str) -> int:
@@ -86,15 +90,17 @@ def resources_of(now: Mapping[str, float], most: Mapping[str, int] | None) -> Cl
 
 
 def workers_on_gpus(share: float, num_gpus: int) -> int:
-    """Number of workers that fit on `num_gpus` if each takes a `share` in (0, 1] of a single GPU."""
+    """Number of workers that fit on `num_gpus` GPUs, if each takes the share `share` (above 0, at most 1) of one
+    GPU."""
     # 1e-9 because ten shares of 0.1 must fit, although 0.1 has no exact binary value.
     return num_gpus * int(1 / share + 1e-9)
 
 
 def check_gpus(flag: str, share: float, resources: ClusterResources, workers_flag: str = "", workers: int = 1) -> None:
-    """Raise ConfigError if `workers` workers with `share` of a GPU each do not fit on the cluster at the same time.
+    """Raise ConfigError if `workers` workers, each with `share` of a GPU, do not fit on the cluster at the same time.
 
-    Such a job would wait for ever. `flag` is the flag of the share, `workers_flag` that of the number of workers.
+    Such a job would wait for ever. `flag` and `workers_flag` are the flags that gave the share and the number of
+    workers, for the message.
     """
     if not share:
         return
@@ -111,10 +117,11 @@ def check_gpus(flag: str, share: float, resources: ClusterResources, workers_fla
 
 @contextmanager
 def refusals_told(tally: Any) -> Iterator[None]:
-    """Report a ConfigError inside the body to the tally, then raise it.
+    """Report a ConfigError that is raised in the `with` block to the job's main process, then raise it further.
 
-    For the code of a worker: if the constructor of an actor fails, Ray passes on only the text of the error, and the
-    driver could not recognise a ConfigError. `tally.watch` raises the reported one in the driver.
+    For code of a Ray worker: if it fails when it starts, Ray passes on only the text of the error, and the main process
+    could not recognise a ConfigError. The report goes through `tally` (the `Tally` actor of the job); `tally.watch`
+    raises it in the main process.
     """
     try:
         yield

@@ -1,10 +1,10 @@
-"""Arrow schemas of all Parquet files, and the closed lists of reject reasons, verdicts, looks and trial states.
+"""Arrow schemas (names and types of columns) of all Parquet files, and the lists of words that their columns may hold.
 
-Every file that one stage writes and another reads has its schema here. Each table is checked with `arrow.conform`
-before it is written, so that a changed column shows up in the stage that changed it and not two stages later.
-All types are plain Arrow (no extension types): pandas, DuckDB and Polars read the files without vidclf.
+Every table that one job or pipeline stage writes and another reads has its schema here. It is checked with
+`arrow.conform` before it is written, so that a changed column causes an error where it was changed, not where it is
+read. All types are plain Arrow (no extension types): pandas, DuckDB and Polars read the files without vidclf.
 
-Shapes: T sampled frames, D features, C classes.
+Letters in array shapes: T sampled frames of a video, D features per frame, C classes.
 """
 
 from __future__ import annotations
@@ -15,42 +15,51 @@ from enum import StrEnum
 import pyarrow as pa
 
 SPLITS = ("train", "val", "test")
-"""Names of the splits, in this order wherever they are listed."""
+"""Names of the splits: for training, for validation and for the test. They are always listed in this order."""
 
 
 class Verdict(StrEnum):
-    """Whether a video's predicted label is used."""
+    """Decision about the predicted label of a video (column `verdict`): it counts, or the video gets no label."""
 
     ACCEPTED = "accepted"
-    """Trust score and OOD score pass their thresholds: the label counts."""
+    """The label counts: the trust score (estimated probability of being right) is high enough, and the OOD score
+    (distance from the training data) low enough."""
     ABSTAINED = "abstained"
-    """The prediction is too uncertain: the row has no label."""
+    """The video gets no label (null), because the prediction is too uncertain or the video unlike the training data."""
 
 
 VERDICTS = tuple(Verdict)
+"""All verdicts, in the order in which they are always listed."""
 
 
 class Look(StrEnum):
-    """How much of a video a prediction is based on (column `stage`), from the cheapest look to the full one."""
+    """Part of a video's frames from which its prediction was made (column `stage`), from the smallest to all frames.
+
+    Progressive classification begins with the smallest part and takes a larger one only if the prediction is uncertain.
+    """
 
     KEYFRAMES = "keyframes"
-    """A few keyframes (`--first-look` of training)."""
+    """A few keyframes, which are cheap to decode. The ensemble must have been trained with `--first-look`."""
     SUBSET = "subset"
-    """Some of the sampled frames."""
+    """Some of the sampled frames of the video."""
     FULL = "full"
-    """All sampled frames."""
+    """All sampled frames of the video."""
 
 
 SEGMENTS_COLUMN = "segments"
-"""Column with the segments of a video as a list of structs, until the sink writes them as rows of their own."""
+"""Name of the column with the classified segments (parts) of a video, as a list of structs. It exists only inside the
+pipeline; the files have one row per segment instead."""
 
 VIDEO_ID = "video_id"
-"""Column with the id of a video: uuid5 of `video_uri` in the URL namespace. It is unique in a manifest and the same
-each time the job is submitted."""
+"""Name of the column with the id of a video, the uuid5 of its `video_uri` in the URL namespace. An id is unique in a
+manifest (table of videos), and the same in every job."""
 
 
 class RejectReason(StrEnum):
-    """Reasons why a video has no features and no prediction. `jobs/audit.py` reports any other value as an error."""
+    """Reasons for which a video is rejected, so that it has neither features nor a prediction.
+
+    `jobs/audit.py` reports any other reason in a file as an error.
+    """
 
     NOT_FOUND = "not_found"
     PERMISSION_DENIED = "permission_denied"
@@ -79,8 +88,10 @@ MANIFEST = pa.schema(
         pa.field("size_bytes", pa.int64()),
     ]
 )
-"""Manifest: one row per video. `group` is the source of the video; all videos of a source are in one split. `label`,
-`sublabel`, `split` and `size_bytes` are null if unknown, as in an unlabelled archive or a remote list."""
+"""Columns of a manifest, the table of the videos of an archive, with one row per video.
+
+`group` names the source of the video, such as the recording from which it was cut; all videos of a source are in one
+split. `label`, `sublabel` (a finer class), `split` and `size_bytes` are null if they are unknown."""
 
 QUARANTINE = pa.schema(
     [
@@ -91,8 +102,9 @@ QUARANTINE = pa.schema(
         pa.field("attempts", pa.int32(), nullable=False),
     ]
 )
-"""Quarantine: one row per rejected video. `attempts` is the number of times it was processed, 1 without
-`--retry-quarantined`."""
+"""Columns of the table of rejected videos (quarantine), with one row per video.
+
+`attempts` is the number of times that the video was processed: 1 unless `--retry-quarantined` tried again."""
 
 _VIDEO_FIELDS = [
     pa.field("size_bytes", pa.int64(), nullable=False),
@@ -108,9 +120,10 @@ _VIDEO_FIELDS = [
     pa.field("is_black", pa.list_(pa.bool_()), nullable=False),
     pa.field("all_black", pa.bool_(), nullable=False),
 ]
-"""Facts about a video from decoding it. Lists have one entry per sampled frame (T). `size_bytes`, `modified` (null if
-the storage does not report it) and `content_digest` (`vidclf/video/digest.py`) describe the file at the time of
-decoding."""
+"""Columns with facts about a video that are known from decoding it. Lists have one entry per sampled frame.
+
+`size_bytes`, `modified` (time of the last change; null if the storage does not report it) and `content_digest`
+(`vidclf/video/digest.py`) describe the file at the time of decoding. `pts_s` is the time of each frame in seconds."""
 
 _PICTURE_FIELDS = [
     pa.field("luma_mean", pa.list_(pa.float32()), nullable=False),
@@ -118,7 +131,9 @@ _PICTURE_FIELDS = [
     pa.field("is_near_duplicate", pa.list_(pa.bool_()), nullable=False),
     pa.field("is_blurry", pa.bool_(), nullable=False),
 ]
-"""Quality of the sampled frames, measured at model resolution. `vidclf/video/frame_quality.py` defines the values."""
+"""Columns with the quality of the sampled frames, measured at the resolution that the CNN sees.
+
+`vidclf/video/frame_quality.py` defines the values."""
 
 DUPLICATES = pa.schema(
     [
@@ -131,7 +146,8 @@ DUPLICATES = pa.schema(
         pa.field("content_digest", pa.string(), nullable=False),
     ]
 )
-"""Duplicates: one row per video whose file content equals that of an earlier video, in the order of locations."""
+"""Columns of the table of duplicates: one row per video whose file has the same content as another video whose location
+comes first in alphabetical order. The columns `duplicate_of…` describe that other video."""
 
 SPLIT_TABLE = pa.schema(
     [
@@ -143,8 +159,10 @@ SPLIT_TABLE = pa.schema(
         pa.field("cluster", pa.int32()),
     ]
 )
-"""Splits of an ensemble: one row per video that it was trained or measured on. `group` is kept in one split, and so is
-`cluster`, the group of its near duplicates (null without near duplicates)."""
+"""Columns of the table of splits of an ensemble, with one row per video on which it was trained or measured.
+
+`group` names the source (recording) of the video. `cluster` numbers the set of near duplicates to which the video
+belongs; null if it has none. Videos with the same group or cluster are in the same split."""
 
 LEAKAGE = pa.schema(
     [
@@ -157,28 +175,35 @@ LEAKAGE = pa.schema(
         pa.field("same_content", pa.bool_(), nullable=False),
     ]
 )
-"""Leakage: one row per pair of near duplicates in different splits, the most similar first. `cosine` compares their
-mean features; `same_content` is true if the files are identical, byte for byte."""
+"""Columns of the table of leakage: one row per pair of almost identical videos in different splits, the most similar
+first.
+
+The columns `other_…` describe the second video of the pair. `cosine` is the similarity of the mean features of both;
+`same_content` is true if their files are identical, byte for byte."""
 
 
 def frames_name(index: int) -> str:
-    """Name of the column with the frames after the job's transform number `index`."""
+    """Name of the column with the frames of a video as resized for the CNN by transform number `index` of the job:
+    `view_0`, `view_1` and so on."""
     return f"view_{index}"
 
 
 def frames_at(side: int) -> pa.Schema:
-    """The frames of a video at one model resolution, side × side pixels, with their quality.
+    """Schema of the frames of a video at the resolution of one CNN, side × side pixels, with their quality.
 
-    `frames` is a list of T fixed-size binaries of side² × 3 bytes (RGB, row-major uint8). With this layout T may differ
-    from row to row, the bytes are contiguous over a block, and no extension type is needed."""
+    `frames` is a list with one binary of side² × 3 bytes per frame (RGB, row-major uint8). In this layout the number of
+    frames may differ from row to row, the bytes of a whole table are contiguous, and no extension type is needed.
+    """
     return pa.schema([*_PICTURE_FIELDS, pa.field("frames", pa.list_(pa.binary(side * side * 3)), nullable=False)])
 
 
 def decoded(sides: Sequence[int]) -> pa.Schema:
-    """Output rows of the decode stage: manifest columns, then either a decoded video or a reject reason.
+    """Schema of the rows that decoding passes on to the CNN, one per video, decoded or rejected.
 
-    A decoded video has its facts and one struct `view_<i>` of frames per model resolution in `sides`. A rejected one
-    has `reject_reason` and `reject_message`, and nulls elsewhere."""
+    Every row has the columns of the manifest (table of videos). A decoded video also has its facts, and one struct
+    `view_<i>` of frames per CNN resolution in `sides` (pixels). A rejected video has `reject_reason` and
+    `reject_message` instead, and nulls elsewhere.
+    """
     return pa.schema(
         [
             *[field for field in MANIFEST if field.name != "size_bytes"],
@@ -191,7 +216,11 @@ def decoded(sides: Sequence[int]) -> pa.Schema:
 
 
 def features(feature_dim: int) -> pa.Schema:
-    """Features: one row per video. `features` is [T, D] float16, stored as list<fixed_size_list<D>>."""
+    """Schema of the features that a CNN computed, with one row per video.
+
+    `features` holds one vector of D = `feature_dim` float16 values per sampled frame. `feature_key` is a digest of all
+    settings that influence features; only features with the same key may be mixed.
+    """
     return pa.schema(
         [
             *[field for field in MANIFEST if field.name != "size_bytes"],
@@ -204,17 +233,18 @@ def features(feature_dim: int) -> pa.Schema:
 
 
 def predictions(num_classes: int) -> pa.Schema:
-    """Predictions: one row per classified video.
+    """Schema of predictions, with one row per classified video.
 
     `top_label` is the most probable class. `label` is the same, or null if `verdict` is `abstained`. `probabilities`
     [C] are calibrated and in the class order of the ensemble; `confidence` is their maximum. `trust_score` in [0, 1] is
     the estimated probability that `top_label` is right. `ood_score` is the distance of the video from the training data
     (`vidclf/uncertainty/ood.py` defines the unit). `member_disagreement` is the mean total-variation distance of the
-    members from their average: 0 if all agree, 1 if they share nothing. `member_probabilities` holds one [C] per
-    member, averaged over the views of test-time augmentation; `view_probabilities` holds one [C] per view, averaged
-    over the members. `attention` [T] is the pooling weight of each sampled frame, whose time is in `pts_s`; the weights
-    sum to 1. `stage` is the `Look` that decided, always `full` unless the job was progressive; the frames in the row
-    are those of this look. `sharpened` is true if the frames were sharpened (`--sharpen-blurry`).
+    members (models of the ensemble) from their average: 0 if all agree, 1 if they share nothing. `member_probabilities`
+    holds C probabilities per member, averaged over the views (versions of the video in test-time augmentation);
+    `view_probabilities` holds C probabilities per view, averaged over the members. `attention` [T] is the weight of
+    each sampled frame in the prediction, with its time in `pts_s`; the weights sum to 1. `stage` names the `Look` (part
+    of the frames) that the prediction is based on, always `full` unless the job was progressive; the row holds these
+    frames only. `sharpened` is true if the frames were sharpened (`--sharpen-blurry`).
     """
     return pa.schema(
         [
@@ -241,6 +271,7 @@ def predictions(num_classes: int) -> pa.Schema:
 
 
 def _segment_fields(num_classes: int) -> list[pa.Field]:
+    """Columns that describe a segment (part) of a video and its prediction; `segments` explains them."""
     return [
         pa.field("segment_index", pa.int32(), nullable=False),
         pa.field("start_s", pa.float64(), nullable=False),
@@ -253,10 +284,13 @@ def _segment_fields(num_classes: int) -> list[pa.Field]:
 
 
 def segments(num_classes: int) -> pa.Schema:
-    """Segments: one row per segment of a classified video that contains a sampled frame; at least one per video.
+    """Schema of the predictions for segments (parts of equal length) of the classified videos, with one row per
+    segment.
 
-    Segment `segment_index` covers the half-open range [`start_s`, `end_s`) of the video, the last one up to its
-    end. `probabilities` [C] are computed from its `num_frames` frames alone and calibrated like those of the video."""
+    A segment without a sampled frame has no row; every video has at least one. Segment `segment_index` covers the
+    seconds from `start_s` to before `end_s`, the last one up to the end of the video. `probabilities` [C] are computed
+    from the `num_frames` frames in the segment alone, and calibrated like those of the video.
+    """
     return pa.schema(
         [
             pa.field(VIDEO_ID, pa.string(), nullable=False),
@@ -267,20 +301,26 @@ def segments(num_classes: int) -> pa.Schema:
 
 
 def segments_field(num_classes: int) -> pa.Field:
-    """The extra column of a prediction with `--segments`: its segments, until they are written to their own files."""
+    """Extra column of predictions inside the pipeline with `--segments`: the predictions for the segments of each
+    video.
+
+    They are written to files of their own, so the files with predictions lack this column.
+    """
     return pa.field(SEGMENTS_COLUMN, pa.list_(pa.struct(_segment_fields(num_classes))), nullable=False)
 
 
 SIGNS_FIELD = pa.field("trust_signs", pa.list_(pa.float64()), nullable=False)
-"""The extra column of a prediction that is to be explained: the `SIGNS` (`vidclf/uncertainty/trust_score.py`) from
-which its trust score is computed."""
+"""Extra column of predictions whose trust score is to be explained: the numbers from which it is computed, in the order
+of `SIGNS` in `vidclf/uncertainty/trust_score.py`."""
 
 
 def stored_predictions(num_classes: int) -> pa.Schema:
-    """Predictions that were made from stored features instead of videos: as `predictions`, with more nullable columns.
+    """Schema of predictions that were made from stored features instead of videos.
 
-    Facts from decoding are null if the features do not contain them. An HDF5 file contains only `num_frames`. It does
-    not name its videos either, so `video_uri` is the file and the row number (`FILE#ROW`)."""
+    It is that of `predictions`, except that the facts from decoding may be null, because the features may lack them. Of
+    these facts an HDF5 file has only `num_frames`. It does not name its videos either, so `video_uri` is the file and
+    the row number (`FILE#ROW`).
+    """
     unknown = {field.name for field in (*_VIDEO_FIELDS, *_PICTURE_FIELDS)} - {"num_frames"}
     return pa.schema(
         [field.with_nullable(field.nullable or field.name in unknown) for field in predictions(num_classes)]
@@ -303,30 +343,37 @@ FLIPS = pa.schema(
         pa.field("resolution", pa.string(), nullable=False),
     ]
 )
-"""Flips: one row per video on which two classifications differ. Videos with another most probable class (`label_*`)
-come before those with another verdict only; within each kind the highest confidence of the second classification
-comes first. `codec` and `resolution` are from the first classification, 'unknown' if it did not decode the video."""
+"""Columns of the table of flips: one row per video whose result differs between two classifications (`_before`,
+`_after`).
+
+Videos whose most probable class (`label_…`) differs come first, then those where only the verdict (accepted or
+abstained) differs; both are sorted by `confidence_after`, the highest first. `codec` and `resolution` are from the
+first classification, 'unknown' if it did not decode the video."""
 
 
 class TrialStatus(StrEnum):
-    """How a trial of a search ended. A running trial has no status."""
+    """Ways in which a trial (one training of a hyperparameter search) can end. A running trial has no status."""
 
     FINISHED = "finished"
-    """The trial reached its last epoch or ran out of patience."""
+    """The trial reached its last epoch, or stopped because its score had not improved for `--patience` epochs."""
     STOPPED = "stopped"
-    """The scheduler or the time budget ended the trial."""
+    """The trial was ended by the scheduler, because other trials were better, or by the time budget."""
     FAILED = "failed"
+    """The trial raised an exception."""
     OUT_OF_MEMORY = "out_of_memory"
+    """The memory was not enough for the trial."""
 
 
 def trials(parameters: dict[str, pa.DataType]) -> pa.Schema:
-    """Trials of a search: one row per trial, the best first.
+    """Schema of the trials (trainings) of a hyperparameter search, with one row per trial, the best first.
 
-    Trials are ordered by macro F1, then by accuracy, then by number; failed trials come last. `macro_f1`, `accuracy`
-    and `val_loss` are those of the validation split at `best_epoch`. This number counts from 1 into the `epoch_…`
-    lists, which continue through restarts after a collapse. They are null if the trial failed in its first epoch.
-    `started_s` and `ended_s` (one entry per epoch) are seconds of Unix time. `duration_s` excludes the time between a
-    kill and the resubmission. `settings` is JSON with all fields of `FitConfig`; `parameters` are the searched ones."""
+    Trials are sorted by macro F1, then accuracy, then number; failed trials come last. `macro_f1`, `accuracy` and
+    `val_loss` are measured on the validation split after epoch `best_epoch`; all four are null if the trial failed in
+    its first epoch. Epochs are counted from 1, also for the lists `epoch_…`, and the count goes on when a training
+    starts again after a collapse (a constant answer for all videos). `started_s` and `ended_s` (one entry per epoch)
+    are Unix times in seconds. `duration_s` excludes the time during which the job was not running. `settings` is JSON
+    with all fields of `FitConfig`; `parameters` holds the names and types of the columns for the varied settings.
+    """
     return pa.schema(
         [
             pa.field("trial_id", pa.string(), nullable=False),

@@ -1,7 +1,7 @@
-"""Local paths and cloud URIs through pyarrow.fs, and atomic publishing of files.
+"""Reading and writing of files at local paths and cloud URIs, through pyarrow.fs.
 
-A location is a path, a `file://` URI, an `http(s)://` URI, or the URI of an object store such as `s3://bucket/key`. A
-published file appears as a whole or not at all.
+A location is a path, a `file://` URI, an `http(s)://` URI, or the URI of an object store such as `s3://bucket/key`. To
+publish a file means to write it such that readers see the whole file or none.
 """
 
 from __future__ import annotations
@@ -31,21 +31,24 @@ from vidclf.arrow import column_types
 from vidclf.errors import ConfigError
 
 _URI = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*://[^/?]*)(/.*?)?(\?\w+=[^&?]*(?:&\w+=[^&?]*)*)?", re.DOTALL)
+"""Pattern of a URI: scheme and host or bucket; path; options at the end, such as `?region=…`."""
 
 SPOOLED_BYTES = 16 * 1024**2
-"""Largest size in bytes at which a file to upload is kept in memory instead of on disk; also the size of one write
-during the upload."""
+"""Maximum size in bytes of a file that waits for its upload in memory; a larger one waits on disk. Uploads are made in
+parts of this size."""
 
 LEASE_NAMES = frozenset(("_lease.json", "_lease"))
-"""Names of the files of a lease (`vidclf/runs/lease.py`), which are in a directory while a job writes there. They are
-not content of the directory: listings omit them, and `delete_tree` keeps them."""
+"""Names of the file and the directory of a lease: the claim of a job on a directory in which it writes
+(`vidclf/runs/lease.py`). They do not count as content of the directory: listings omit them, and `delete_tree` keeps
+them."""
 
 READ_THREADS = 16
-"""Number of files that are read at the same time, because on an object store latency takes more time than size."""
+"""Number of files that are read at the same time. On an object store a file takes its time mostly for latency, so many
+at once are faster."""
 
 
 def is_uri(location: str) -> bool:
-    """Whether `location` has a scheme (`s3://…`, `file://…`); a plain path has none."""
+    """Whether `location` is a URI such as `s3://…` or `file://…`, not a plain path."""
     return "://" in location
 
 
@@ -55,10 +58,10 @@ def is_http(location: str) -> bool:
 
 
 def canonical(location: str, base: str | None = None) -> str:
-    """The canonical spelling of a location: plain and file:// paths become absolute, other URIs stay.
+    """The one spelling of `location` from which video ids are made: paths become absolute, without `file://`.
 
-    A relative path is relative to the directory or URI `base`, by default the working directory. Video ids are digests
-    of this spelling.
+    Other URIs stay as they are. A relative path is relative to `base`, a directory or URI, by default the working
+    directory.
     """
     if location.startswith("file://"):
         location = fs.FileSystem.from_uri(location)[1]
@@ -70,7 +73,10 @@ def canonical(location: str, base: str | None = None) -> str:
 
 
 def resolve(location: str) -> tuple[fs.FileSystem, str]:
-    """Filesystem and path within it for a location. Raises ConfigError if the location cannot be opened."""
+    """Filesystem object for `location`, and the path of `location` in that filesystem.
+
+    Raises ConfigError if `location` is not of a form that can be opened; whether the file exists is not checked.
+    """
     location = canonical(location)
     if not is_uri(location):
         return fs.LocalFileSystem(), location
@@ -91,23 +97,27 @@ def resolve(location: str) -> tuple[fs.FileSystem, str]:
 
 @lru_cache(maxsize=64)
 def _store(root: str) -> tuple[fs.FileSystem, str]:
-    """Filesystem and path of a bucket with its options.
+    """Filesystem object for the bucket URI `root` (which may have options at its end), and the path of the bucket in
+    it.
 
-    Cached, because every client opens connections and looks up the region of the bucket; without the cache there would
-    be one client per video.
+    Cached, because every filesystem object opens connections and looks up the region of the bucket; without the cache
+    there would be one per video.
     """
     return cast("tuple[fs.FileSystem, str]", fs.FileSystem.from_uri(root))
 
 
 def sibling(location: str, path: str) -> str:
-    """The location of a `path` that was listed on the filesystem of `location`: with the scheme and the options of that
-    URI, or the path itself if `location` is local."""
+    """Location of the file at `path` in the filesystem of `location`.
+
+    If `location` is a URI, the result has its scheme and its options; otherwise it is `path` itself.
+    """
     parts = _URI.fullmatch(location)
     return location.split("://", 1)[0] + "://" + path + (parts[3] or "" if parts else "") if is_uri(location) else path
 
 
 def join(location: str, *names: str) -> str:
-    """`location` with path components `names` appended, for paths and URIs; the options of a URI stay at its end."""
+    """Location of `names[0]/names[1]/…` in the directory `location`, a path or URI; the options of a URI stay at its
+    end."""
     parts = _URI.fullmatch(location) if is_uri(location) else None
     if parts is None or parts[3] is None:
         return posixpath.join(location, *names)
@@ -115,14 +125,14 @@ def join(location: str, *names: str) -> str:
 
 
 def appended(location: str, ending: str) -> str:
-    """`location` with `ending` appended to its file name; the options of a URI stay at its end."""
+    """`location`, a path or URI, with `ending` appended to its file name; the options of a URI stay at its end."""
     parts = _URI.fullmatch(location) if is_uri(location) else None
     options = parts[3] or "" if parts else ""
     return location.removesuffix(options) + ending + options
 
 
 def parent(location: str) -> str | None:
-    """The directory that contains `location`; None for a root directory or a bucket."""
+    """Location of the directory that contains `location`; None if `location` is a root directory or a bucket."""
     path = resolve(location)[1]
     directory = posixpath.dirname(path.rstrip("/"))
     return sibling(location, directory) if directory and directory != path else None
@@ -141,25 +151,28 @@ def is_dir(location: str) -> bool:
 
 
 def size(location: str) -> int:
-    """Size of a file in bytes; 0 if there is none."""
+    """Size in bytes of the file at `location`; 0 if there is no file."""
     filesystem, path = resolve(location)
     return int(filesystem.get_file_info(path).size or 0)
 
 
 def read_bytes(location: str) -> bytes:
-    """The content of a file. A file whose name ends like a compressed one is not decompressed."""
+    """Bytes of the file at `location`, exactly as stored: a name such as `a.gz` does not cause decompression."""
     filesystem, path = resolve(location)
     with filesystem.open_input_stream(path, compression=None) as stream:
         return bytes(stream.read())
 
 
 def read_json(location: str) -> Any:
-    """The value in a JSON file."""
+    """Parsed content of the JSON file at `location`."""
     return json.loads(read_bytes(location))
 
 
 def read_yaml(location: str, flag: str) -> Any:
-    """The value in the YAML file given with `flag`. Raises ConfigError if it cannot be read or is not YAML."""
+    """Parsed content of the YAML file at `location`. Raises ConfigError if it cannot be read or is not YAML.
+
+    `flag` is the flag with which the user named the file, for the message.
+    """
     try:
         return yaml.safe_load(read_bytes(location))
     except OSError as error:
@@ -169,13 +182,17 @@ def read_yaml(location: str, flag: str) -> Any:
 
 
 def read_table(location: str, columns: list[str] | None = None) -> pa.Table:
-    """A Parquet file as a table, or only its `columns`. Directory names such as `year=2020` add no column."""
+    """Table with the content of a Parquet file, or only of its columns `columns`.
+
+    Directory names such as `year=2020` in `location` add no column to it.
+    """
     filesystem, path = resolve(location)
     return pq.read_table(path, columns=columns, filesystem=filesystem, partitioning=None)
 
 
 def read_first_rows(location: str, num_rows: int) -> pa.Table:
-    """The first `num_rows` rows of a Parquet file, or all if it has fewer; the rest of the file is not read."""
+    """Table with the first `num_rows` rows of a Parquet file, or all if it has fewer. The rest of the file is not
+    read."""
     filesystem, path = resolve(location)
     with filesystem.open_input_file(path) as stream, pq.ParquetFile(stream) as file:
         batches = []
@@ -187,9 +204,11 @@ def read_first_rows(location: str, num_rows: int) -> pa.Table:
 
 
 def list_files(location: str, suffix: str = "", *, recursive: bool = False) -> list[str]:
-    """Locations of the files in a directory whose names end in `suffix`, sorted; empty if there is no such directory.
+    """Sorted locations of the files in the directory `location` whose names end in `suffix`; with `recursive` also
+    below it.
 
-    Files of a lease are left out. The entries of a URI are URIs as well, so that they can be opened.
+    Empty if there is no such directory. The files of a lease (a job's claim on the directory) are left out. If
+    `location` is a URI, the results are URIs as well.
     """
     filesystem, path = resolve(location)
     selector = fs.FileSelector(path, recursive=recursive, allow_not_found=True)
@@ -199,11 +218,15 @@ def list_files(location: str, suffix: str = "", *, recursive: bool = False) -> l
 
 
 def _is_lease(relative_path: str) -> bool:
+    """Whether a path in a directory is, or lies in, a file of a lease (a job's claim on the directory)."""
     return not LEASE_NAMES.isdisjoint(relative_path.split("/"))
 
 
 def list_dirs(location: str) -> list[str]:
-    """Locations of the directories in a directory, sorted and without leases; empty if there is no such directory."""
+    """Sorted locations of the directories in the directory `location`; empty if there is no such directory.
+
+    The directory of a lease (a job's claim on `location`) is left out.
+    """
     filesystem, path = resolve(location)
     entries = filesystem.get_file_info(fs.FileSelector(path, allow_not_found=True))
     paths = [entry.path for entry in entries if entry.type == fs.FileType.Directory]
@@ -211,10 +234,11 @@ def list_dirs(location: str) -> list[str]:
 
 
 def publish(location: str, write: Callable[[Any], None]) -> None:
-    """Call `write(stream)` on a temporary file in the same directory, then rename it to `location`.
+    """Write a file at `location` such that readers see either the old file or the whole new one.
 
-    Readers see either the old file or the whole new one. On an object store an upload becomes visible when it is
-    closed, even after an error; therefore the content is first written to this machine and then uploaded.
+    `write` gets an open stream and writes the content to it: a temporary file in the same directory, which is then
+    renamed. On an object store an upload becomes visible when it is closed, even after an error; there the content is
+    first written to this machine and then uploaded.
     """
     filesystem, path = resolve(location)
     if not isinstance(filesystem, fs.LocalFileSystem):
@@ -239,24 +263,27 @@ def publish(location: str, write: Callable[[Any], None]) -> None:
 
 
 def publish_bytes(location: str, content: bytes) -> None:
-    """Publish a file with this content."""
+    """Write a file with the bytes `content`, visible as a whole only (see `publish`)."""
     publish(location, lambda stream: stream.write(content))
 
 
 def publish_json(location: str, value: Any) -> None:
-    """Publish a value as indented JSON; the order of keys stays."""
+    """Write `value` as a file of indented JSON, with keys in their present order, visible as a whole only (see
+    `publish`)."""
     publish_bytes(location, json.dumps(value, indent=2, sort_keys=False).encode() + b"\n")
 
 
 def publish_table(location: str, table: pa.Table) -> None:
-    """Publish a table as a Parquet file with zstd compression."""
+    """Write a table as a Parquet file with zstd compression, visible as a whole only (see `publish`)."""
     publish(location, lambda stream: pq.write_table(table, stream, compression="zstd"))
 
 
 def publish_filtered(location: str, source: str, column: str, unwanted: pa.Array) -> None:
-    """Publish a copy of the Parquet file `source` without the rows whose `column` is one of `unwanted`.
+    """Write a copy of the Parquet file `source` to `location`, without the rows whose `column` has a value in
+    `unwanted`.
 
-    The order of rows stays. One batch at a time is in memory.
+    The other rows stay in order. The copy is visible as a whole only (see `publish`), and is made in small batches, so
+    that the file need not fit into memory.
     """
     filesystem, path = resolve(source)
 
@@ -273,7 +300,8 @@ def publish_filtered(location: str, source: str, column: str, unwanted: pa.Array
 
 
 def is_disk_full(error: BaseException) -> bool:
-    """Whether an error was caused by a full disk or a quota, in this process or in a worker whose error it carries."""
+    """Whether `error` was caused by a full disk or an exceeded quota, here or in the worker process from which it
+    came."""
     checked: list[BaseException] = []
     while error is not None and error not in checked:
         if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
@@ -287,19 +315,22 @@ def is_disk_full(error: BaseException) -> bool:
 
 
 def create_dir(location: str) -> None:
-    """Create a directory and its parents, if they do not exist."""
+    """Create the directory `location` and the directories above it, if they do not exist."""
     filesystem, path = resolve(location)
     filesystem.create_dir(path, recursive=True)
 
 
 def delete_file(location: str) -> None:
-    """Delete a file."""
+    """Delete the file at `location`."""
     filesystem, path = resolve(location)
     filesystem.delete_file(path)
 
 
 def delete_tree(location: str) -> None:
-    """Delete a directory with its content, if it exists. If it contains a lease, the lease and the directory stay."""
+    """Delete the directory `location` with its content, if it exists.
+
+    If it contains a lease (a job's claim on the directory), the lease and the empty directory stay.
+    """
     filesystem, path = resolve(location)
     if filesystem.get_file_info(path).type != fs.FileType.Directory:
         return
@@ -318,21 +349,26 @@ def delete_tree(location: str) -> None:
 
 @dataclass(frozen=True, kw_only=True)
 class Shard:
-    """Some columns of a Parquet file, with the types of all its columns."""
+    """Content of a Parquet file (shard) as read into memory: some of its columns, and the types of all."""
 
     table: pa.Table
+    """columns that were read"""
     types: dict[str, str]
-    """Arrow types of all columns as text, by column name"""
+    """Arrow types, as text, of all columns in the file, by column name"""
 
 
 def read_all(locations: list[str], columns: list[str]) -> Iterator[tuple[str, Shard | Exception]]:
-    """Each location with its `Shard`, or with the error if it cannot be read, in order. Several files are read at once,
-    so their `columns` must fit into memory together."""
+    """Yield each location, in the given order, with its `Shard` (content), or with an exception if it cannot be read.
+
+    Only `columns` are read. Several files are read at once, so these columns of all files must fit into memory
+    together.
+    """
     with ThreadPoolExecutor(READ_THREADS) as pool:
         yield from zip(locations, pool.map(lambda location: _read_shard(location, columns), locations), strict=True)
 
 
 def _read_shard(location: str, columns: list[str]) -> Shard | Exception:
+    """Columns `columns` of the Parquet file at `location`, or an exception if it lacks one or cannot be read."""
     filesystem, path = resolve(location)
     try:
         with filesystem.open_input_file(path) as stream, pq.ParquetFile(stream) as file:
@@ -344,6 +380,7 @@ def _read_shard(location: str, columns: list[str]) -> Shard | Exception:
 
 
 def iter_tables(locations: list[str], columns: list[str]) -> Iterator[pa.Table]:
-    """The `columns` of each Parquet file, one table after another, so that only one is in memory."""
+    """Yield the columns `columns` of each Parquet file as a table, one file after another, so that one is in memory at
+    a time."""
     for location in locations:
         yield read_table(location, columns)

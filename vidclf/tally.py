@@ -1,4 +1,4 @@
-"""Counts and messages of all workers of a job, gathered in one Ray actor and shown as a progress line. [Ray]"""
+"""Counts and messages that all workers of a job send to one Ray actor, and the progress line that shows them. [Ray]"""
 
 from __future__ import annotations
 
@@ -20,21 +20,25 @@ POLL_INTERVAL_S = 0.5
 
 
 class Observer(Protocol):
-    """Receiver of every report of counts, such as the Prometheus metrics of a pipeline."""
+    """Interface of an object that receives every report of counts, besides the tally: the Prometheus metrics of a
+    job."""
 
     def observe(self, counts: dict[str, float]) -> None:
-        """Take one report: counts to add, by name."""
+        """Receive one report of a worker: numbers by name, each to be added to the total of that name."""
 
 
 class Tally:
-    """Actor in which workers count their finished work.
+    """Ray actor (a process with state) to which the workers of a job report how much they have finished.
 
-    The counts are for display only: the results of a job are counted from its files.
+    Its counts are only for display. The summary of a job counts its output files instead.
     """
 
     @classmethod
     def start(cls, make_observer: Callable[[], Observer] | None = None) -> Any:
-        """Start the actor and return its handle; `make_observer` is called in the actor."""
+        """Start the actor on the cluster and return its handle.
+
+        `make_observer`, if given, is called in the actor and returns the object that also receives all reports.
+        """
         return ray.remote(num_cpus=0, max_restarts=-1)(cls).remote(make_observer)
 
     def __init__(self, make_observer: Callable[[], Observer] | None = None) -> None:
@@ -44,7 +48,7 @@ class Tally:
         self._refusal: str | None = None
 
     def add(self, *reports: dict[str, float]) -> None:
-        """Add the counts of each report to the totals."""
+        """Add the counts of every report (numbers by name) to the totals."""
         for counts in reports:
             if self._observer is not None:
                 self._observer.observe(counts)
@@ -52,27 +56,27 @@ class Tally:
                 self._counts[name] += count  # type: ignore[assignment]
 
     def put(self, name: str, value: float) -> None:
-        """Set a value, instead of adding to it."""
+        """Set the total `name` to `value`, instead of adding to it."""
         self._counts[name] = value  # type: ignore[assignment]
 
     def read(self) -> dict[str, float]:
-        """All totals by name."""
+        """Copy of all totals, by name."""
         return dict(self._counts)
 
     def say(self, line: str) -> None:
-        """Send a line to the log of the job."""
+        """Store `line`, a text that the main process of the job prints with its next update of the progress line."""
         self._log_lines.append(line)
 
     def refuse(self, text: str) -> None:
-        """Report the ConfigError with which a worker ends the job."""
+        """Store `text`, the message of a ConfigError in a worker; the main process of the job then raises the error."""
         self._refusal = text
 
     def refusal(self) -> str | None:
-        """The text of the ConfigError that a worker reported; None without one."""
+        """Text of the ConfigError that a worker reported with `refuse`; None if there is none."""
         return self._refusal
 
     def news(self) -> tuple[dict[str, float], list[str]]:
-        """All totals, and the log lines that arrived since the last call."""
+        """Copy of all totals by name, and the list of texts that workers sent with `say` since the last call."""
         lines, self._log_lines = self._log_lines, []
         return dict(self._counts), lines
 
@@ -84,13 +88,14 @@ def watch(
     show: Callable[[dict[str, float]], tuple[int, str]],
     check: Callable[[dict[str, float]], None] = lambda counts: None,
 ) -> Iterator[None]:
-    """Update the progress line `line` from `tally` while the body runs, and print the log lines of the workers.
+    """While the `with` block runs, update the progress line `line` from the actor `tally`, and print the workers'
+    texts.
 
-    `show` turns the totals into the finished units and a note for the line. `check` sees the totals and may raise
-    RunStopped, which then ends the body.
+    `show` gets the totals and returns the number of finished units and a note for the line. `check` gets the totals and
+    may raise RunStopped, which then ends the block.
 
-    The body also ends with RunStopped on SIGTERM (`ray job stop`), and with ConfigError if a worker reported one
-    (`ray_cluster.refusals_told`). Only for the main thread.
+    The block also ends with RunStopped on the signal SIGTERM (`ray job stop`), and with ConfigError if a worker
+    reported one (`ray_cluster.refusals_told`). To be used in the main thread only.
     """
     ended = threading.Event()
     failures: list[RunStopped] = []
@@ -128,10 +133,10 @@ def watch(
 
 @contextmanager
 def stopped_by_sigterm(failures: Sequence[RunStopped] = ()) -> Iterator[None]:
-    """End the body with RunStopped on SIGTERM, which `ray job stop` sends.
+    """End the `with` block with the exception RunStopped when the signal SIGTERM arrives, as `ray job stop` sends it.
 
-    If `failures` is not empty at that time, its first element is raised instead. Only for the main thread, and only
-    after `ray_cluster.connect`, because Ray installs a handler of its own.
+    If `failures` is not empty at that time, its first exception is raised instead. To be used in the main thread only,
+    and only after `ray_cluster.connect`, because Ray installs a handler for the signal itself.
     """
 
     def stop(number: int, frame: FrameType | None) -> None:

@@ -1,4 +1,4 @@
-"""A share of a GPU for training: torch device, memory limit and precision."""
+"""Use of a share of a GPU with torch: the device, the memory limit and the number format (precision)."""
 
 from __future__ import annotations
 
@@ -8,10 +8,10 @@ from vidclf import device
 
 
 def take_share(share: float) -> torch.device:
-    """The torch device of a member or trial that reserved `share` of a GPU.
+    """Torch device for a Ray worker that reserved `share` of a GPU; the CPU if `share` is 0.
 
-    Limits torch to the same share of the GPU's memory. A training that needs more fails, instead of taking memory from
-    other trainings on the same GPU. Raises ConfigError if torch cannot use the GPU.
+    From then on torch may use the same share of the GPU's memory, not more: a training that needs more fails, instead
+    of taking memory from other trainings on this GPU. Raises ConfigError if torch cannot use the GPU.
     """
     if device.claim(share) == "cpu":
         return torch.device("cpu")
@@ -21,19 +21,19 @@ def take_share(share: float) -> torch.device:
 
 
 def use_tf32() -> None:
-    """Allow TF32 for products of float32 matrices on a GPU.
+    """Let torch multiply float32 matrices in the format TF32 on GPUs.
 
-    TF32 has the range of float32 with 10 bits of fraction, and is several times as fast. The LSTMs of cuDNN use it by
-    default.
+    TF32 has the range of float32 but only 10 bits of fraction, and is several times as fast. LSTMs on a GPU (cuDNN) use
+    it by default, without this call.
     """
     torch.set_float32_matmul_precision("high")
 
 
 def precision(kind: str) -> str:
-    """Description of the precision of a training on a device type, `cuda` or `cpu`."""
+    """Text that names the number formats in which a training computes on the device type `kind`, `cuda` or `cpu`."""
     return "bf16, its LSTM in tf32" if kind == "cuda" else "fp32"
 
 
 def memory_bytes(where: torch.device) -> int | None:
-    """Memory of the whole GPU in bytes; None for the CPU."""
+    """Memory in bytes of the whole GPU `where`; None if `where` is the CPU."""
     return torch.cuda.get_device_properties(where).total_memory if where.type == "cuda" else None

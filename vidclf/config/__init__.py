@@ -1,8 +1,10 @@
-"""Configuration: one frozen dataclass per job, from which flags, YAML keys and `--help` are derived.
+"""Configuration of the jobs: one frozen dataclass per program in `jobs/`.
+
+The flags, the YAML keys and the `--help` page of a job are derived from its dataclass.
 
 Import the configuration classes from this package; the helpers for fields (`require`, `parse_fractions`, `convert`)
 from `vidclf.config.fields`. `vidclf.config.options` holds the options that several jobs share.
-May import `vidclf.errors` and `vidclf.schema`. Imports neither torch nor Ray, so that `--help` is fast.
+Modules here may import `vidclf.errors` and `vidclf.schema`, but neither torch nor Ray, so that `--help` is fast.
 """
 
 from vidclf.config.archive import AuditConfig, IndexConfig

@@ -1,4 +1,4 @@
-"""Configuration of `index` and `audit`."""
+"""Configuration of the jobs `index` (list videos in a manifest) and `audit` (check an output directory)."""
 
 from __future__ import annotations
 
@@ -12,22 +12,29 @@ from vidclf.errors import ConfigError
 
 @dataclass(frozen=True, kw_only=True)
 class IndexConfig(LimitOptions, DryRunOptions):
-    """List the videos of an archive in a manifest, and split them into train, val and test by source."""
+    """List the videos of an archive in a manifest (a table with one row per video), and split them into train, val and
+    test.
+
+    Videos of one source (cut from the same recording) get the same split.
+    """
 
     input: str
     """Videos to list: a directory, a URI, or a list file (.csv, .jsonl, .json, .txt or .parquet)."""
     output: str
-    """Manifest file to write. Its name must end in .parquet."""
+    """Manifest file to write: a Parquet table with one row per video. Its name must end in .parquet."""
     split: str = "0.7,0.2,0.1"
-    """Fractions of the videos for train, val and test, or 'none' for no split. Videos of one source stay in one
-    split. If the archive already names splits, these are kept."""
+    """Fractions of the videos for train, val and test, or 'none' for no split. Videos of one source (cut from the same
+    recording, see --group-pattern) get the same split. Splits that the list file or the directory names already give
+    are kept. An archive without labels gets no splits."""
     seed: int = 0
-    """Random seed of the split."""
+    """Random seed for assigning the videos to splits."""
     group_pattern: str | None = None
-    """Regular expression for the file name without extension; its first group is the name of the source. All videos
-    of a source get the same split. (default: every video is its own source)"""
+    """Regular expression that is searched in each file name without extension. The text in its first pair of brackets
+    names the source of the video, for example the recording from which it was cut. All videos of a source get the same
+    split. (default: every video is its own source)"""
     overwrite: bool = False
-    """Replace an existing manifest that differs. A file that is not a manifest is never replaced."""
+    """Replace an existing manifest whose content differs from the new one. A file that is not a manifest is never
+    replaced."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -45,9 +52,9 @@ class IndexConfig(LimitOptions, DryRunOptions):
 
 @dataclass(frozen=True, kw_only=True)
 class AuditConfig:
-    """Prove from the files alone that every video is accounted for exactly once."""
+    """Prove from the output files alone that every video has exactly one result: a row of output or a reject reason."""
 
     run: str
-    """Output directory of jobs/extract.py or jobs/classify.py."""
+    """Directory to check: the output of jobs/extract.py or jobs/classify.py."""
     stale: bool = False
-    """Also check whether the source videos have changed since they were processed."""
+    """Also read the video files again, and list those that have changed since they were processed."""

@@ -1,4 +1,4 @@
-"""Configuration of `classify`."""
+"""Configuration of the job `classify`, which classifies the videos of an archive."""
 
 from __future__ import annotations
 
@@ -12,29 +12,31 @@ from vidclf.config.options import DecisionOptions, EnsembleOptions
 
 @dataclass(frozen=True, kw_only=True)
 class ClassifyConfig(DecisionOptions, EnsembleOptions, PipelineConfig):
-    """Classify every video of an archive with a trained ensemble."""
+    """Classify every video of an archive with a trained ensemble (several models whose predictions are averaged)."""
 
     input: str | None = None
-    """Videos to classify: a directory, a URI or a list file. Give exactly one of --input, --manifest and
-    --features. (default: none)"""
+    """Videos to classify: a directory, a URI or a list file (.csv, .jsonl, .json, .txt or .parquet). Give exactly one
+    of --input, --manifest and --features. (default: none)"""
     manifest: str | None = None
-    """Manifest of the videos to classify, as jobs/index.py writes it. Give exactly one of --input, --manifest and
+    """Table of the videos to classify, as jobs/index.py writes it. Give exactly one of --input, --manifest and
     --features. (default: none)"""
     features: tuple[str, ...] = ()
-    """Features directory whose videos are classified without decoding them, as jobs/extract.py or --save-features
-    wrote it. For an ensemble of several backbones give one directory per backbone, comma-separated. Give exactly one
-    of --input, --manifest and --features. (default: none)"""
+    """Directory of features that jobs/extract.py or --save-features wrote. Its videos are classified from these
+    features, without decoding the video files. For an ensemble of several backbones (CNNs that compute features) give
+    one directory per backbone, comma-separated. Give exactly one of --input, --manifest and --features. (default:
+    none)"""
     progressive: bool = False
-    """Classify each video from a few keyframes first, and decode more frames only if the ensemble is too uncertain to
-    keep the error below --abstain-risk. Requires an ensemble that was trained with --first-look."""
+    """Classify each video from a few keyframes first. Only for videos on which the ensemble is then too uncertain to
+    keep the error below --abstain-risk, decode more frames and classify again. Requires an ensemble that was trained
+    with --first-look."""
     segments: Annotated[float, above(0, "seconds")] | None = None
-    """Length of segments in seconds. Each segment of a video is also classified by itself, from the frames sampled in
-    it, and written to segments/ in the output; a segment without sampled frames gets no row. (default: no
-    segments)"""
+    """Length in seconds of the segments into which each video is cut. Each segment is classified by itself, in addition
+    to the whole video, from the sampled frames that lie in it; the results are written to segments/ in the output. A
+    segment without sampled frames gets no row. (default: no segments)"""
     save_features: str | None = None
-    """Directory in which the features of the classified videos are saved, in the format of jobs/extract.py. For several
-    backbones it holds one directory per backbone. --overwrite deletes it together with the output. (default: features
-    are not saved)"""
+    """Directory in which the features of the classified videos are saved, in the format of jobs/extract.py. If the
+    ensemble has several backbones (CNNs), one subdirectory per backbone is written. --overwrite deletes this directory
+    as well as the output. (default: features are not saved)"""
 
     def __post_init__(self) -> None:
         super().__post_init__()

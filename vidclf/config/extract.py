@@ -1,4 +1,7 @@
-"""Configuration of `extract`, `plan` and `quantize`, and the options that `extract` and `classify` share."""
+"""Configuration of the jobs `extract` (compute features), `plan` (estimate time and cost) and `quantize` (8-bit
+weights).
+
+Also the options of the pipeline that `extract` and `classify` share."""
 
 from __future__ import annotations
 
@@ -20,37 +23,44 @@ from vidclf.schema import RejectReason
 
 @dataclass(frozen=True, kw_only=True)
 class PipelineConfig(OutputOptions, LimitOptions, PrecisionOptions, DecodeLimitsOptions):
-    """Workers and pipeline"""
+    """Workers and pipeline
+
+    Options that `extract` and `classify` share: number of workers, memory limits, and treatment of rejected videos
+    (those that cannot be read or decoded).
+    """
 
     decode_workers: Annotated[int, at_least(1, "worker")] | None = None
-    """Number of decode workers, one CPU each. Without GPUs these workers also run the CNN. (default: one per CPU of
-    the cluster; with GPUs one CPU less per GPU in use, and one less for Ray)"""
+    """Number of processes that decode videos; each reserves one CPU. Without GPUs these processes also run the CNN.
+    (default: one per CPU of the cluster; with GPUs one fewer for each GPU in use, and one fewer for Ray itself)"""
     cnn_workers: Annotated[int, at_least(1, "worker")] | None = None
-    """Number of workers that only run the CNN. (default: with GPUs as many as their shares allow; without GPUs none,
-    since the decode workers run the CNN)"""
+    """Number of processes that only run the CNN. (default: with GPUs as many as fit, given --gpus-per-cnn-worker;
+    without GPUs none, since the decode workers run the CNN)"""
     gpus_per_cnn_worker: GpuShare | None = None
-    """Share of a GPU that each CNN worker reserves. (default: 1 if the cluster has GPUs, otherwise 0)"""
+    """Share of one GPU that each CNN worker reserves; 0.5 puts two workers on a GPU. (default: 1 if the cluster has
+    GPUs, otherwise 0)"""
     frames_in_flight_gib: Annotated[float, above(0, "GiB")] | None = None
-    """Memory limit for decoded frames that wait for CNN workers, in GiB over the whole cluster. (default: enough for
-    16 videos per decode worker plus 32 per CNN worker)"""
+    """Maximum memory for all decoded frames that wait for CNN workers, in GiB over the whole cluster. At the limit,
+    decoding pauses. (default: enough for 16 videos per decode worker plus 32 per CNN worker)"""
     max_video_gib: Annotated[float, above(0, "GiB")] = 64.0
-    """Maximum file size in GiB. Larger videos are rejected without being opened."""
+    """Maximum size of a video file in GiB. A larger video is rejected without being opened."""
     max_error_rate: Annotated[float, within("[0, 1]")] = 0.5
-    """Maximum share of this job's videos that may be rejected. If it is exceeded after at least 20 videos, the job
-    stops with exit code 3."""
+    """Maximum share of this job's videos that cannot be read or decoded (rejected videos). If more than this share of
+    the videos so far, at least 20, is rejected, the job stops with exit code 3. Videos on which the ensemble abstains
+    do not count."""
     retry_quarantined: str | None = None
-    """Reject reasons, comma-separated, whose quarantined videos are processed again, or 'all'. (default: none)"""
+    """Process videos again that an earlier job rejected (quarantined) for one of these reasons, comma-separated, or for
+    any reason with 'all'. (default: none)"""
     redo_stale: bool = False
-    """Process a finished video again if its file has changed since."""
+    """Process a video again if its file has changed since it was processed."""
     rows_per_shard: Annotated[int, at_least(1, "video")] = 128
-    """Number of videos per output file. If a job is killed while it writes a file, the videos of that file are
-    processed again."""
+    """Maximum number of videos per output file. If a job is killed while it writes a file, the next job processes the
+    videos of that file again."""
     json_logs: bool = False
-    """Write one JSON line per video and stage to the log files of the workers, with time, stage, video_id, seconds
-    and outcome."""
+    """Write a JSON line to the worker's log file each time a video has passed a stage of the pipeline, such as
+    decoding. Its keys are time, stage, video_id, seconds and outcome."""
     profile: bool = False
-    """Write Ray's timeline of the last 100,000 tasks to timeline.json in the output, for chrome://tracing or
-    Perfetto."""
+    """Write when each of the last 100,000 tasks of Ray ran to timeline.json in the output, to be viewed in
+    chrome://tracing or Perfetto."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -59,7 +69,8 @@ class PipelineConfig(OutputOptions, LimitOptions, PrecisionOptions, DecodeLimits
         require(not unknown, "retry_quarantined", rule, ",".join(unknown))
 
     def retried_reasons(self) -> frozenset[str]:
-        """Reject reasons whose quarantined videos are processed again."""
+        """Set of the reject reasons, such as `not_found`, whose videos are to be processed again; empty without
+        `--retry-quarantined`."""
         if self.retry_quarantined is None:
             return frozenset()
         if self.retry_quarantined == "all":
@@ -69,23 +80,25 @@ class PipelineConfig(OutputOptions, LimitOptions, PrecisionOptions, DecodeLimits
 
 @dataclass(frozen=True, kw_only=True)
 class ExtractConfig(SamplingOptions, PipelineConfig):
-    """Compute features of sampled frames of every video with a pretrained CNN."""
+    """Compute a feature vector for each sampled frame of every video with a pretrained CNN."""
 
     manifest: str
-    """Manifest of the videos, as jobs/index.py writes it."""
+    """Table of the videos, as jobs/index.py writes it (a manifest)."""
     backbone: tuple[str, ...] = ("efficientnet_v2_s",)
-    """Pretrained CNN: resnet50 or resnet101 (2048 features per frame), efficientnet_v2_s, efficientnet_v2_m or
-    efficientnet_lite0 (1280 features per frame). Several, comma-separated, share one decoding of each video and write
-    one directory each into the output."""
+    """Pretrained CNN: resnet50 or resnet101 (2048 features per frame); efficientnet_v2_s, efficientnet_v2_m or
+    efficientnet_lite0 (1280 features per frame). Several may be given, comma-separated: each video is then decoded once
+    for all of them, and the output gets one subdirectory per CNN."""
     weights: tuple[str, ...] = ("DEFAULT",)
-    """Weights of the backbone: DEFAULT for the published ImageNet weights, the file or URI of a state dict, or
-    'random'. For several backbones give one value for all, or one per backbone, comma-separated."""
+    """Weights of the --backbone: DEFAULT for the published ImageNet weights, the file or URI of a state dict or of
+    weights that jobs/quantize.py wrote, or 'random'. For several backbones give one value for all, or one per backbone,
+    comma-separated."""
     repeat_tolerance: Annotated[float, within("[0, 255]")] = 0.0
-    """Maximum difference, in grey levels averaged over the picture, at which a frame reuses the features of the last
-    frame of its video that went through the CNN. With 0 only identical frames reuse features."""
+    """A frame that hardly differs from the last frame of its video that went through the CNN gets the features of that
+    frame, to save time. This is the greatest such difference, in grey levels (0 to 255) averaged over the picture.
+    With 0 only identical frames share features."""
     format: Literal["parquet", "hdf5"] = "parquet"
-    """Output format. hdf5 writes one file per split in the format of the reference system, in addition to the Parquet
-    files. It also works for an output that is already finished."""
+    """Output format. parquet: Parquet files only. hdf5: also one HDF5 file per split in the format of the reference
+    system (the older system whose files vidclf reads); a later job with hdf5 adds these to a finished output."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -96,25 +109,30 @@ class ExtractConfig(SamplingOptions, PipelineConfig):
 
 @dataclass(frozen=True, kw_only=True)
 class QuantizeConfig(DecodeTimeoutOptions, LeaseOptions):
-    """Convert the weights of a backbone to 8-bit integers for CPUs, calibrated on frames of some videos."""
+    """Convert the weights of a backbone (a CNN that computes features) to 8-bit integers, for faster CPUs.
+
+    The value ranges are calibrated on frames of some videos.
+    """
 
     input: str
-    """Videos for the calibration: a directory, a URI or a list file, for example a manifest."""
+    """Videos on whose frames the value ranges are calibrated: a directory, a URI or a list file, for example a manifest
+    that jobs/index.py wrote."""
     backbone: str
-    """Pretrained CNN: resnet50, resnet101, efficientnet_v2_s, efficientnet_v2_m or efficientnet_lite0."""
+    """Pretrained CNN whose weights are converted: resnet50, resnet101, efficientnet_v2_s, efficientnet_v2_m or
+    efficientnet_lite0."""
     weights: str = "DEFAULT"
     """Weights to convert: DEFAULT for the published ImageNet weights, the file or URI of a state dict, or 'random'."""
     output: str
-    """File to write, for --weights of jobs/extract.py. Its name must end in .safetensors."""
+    """File for the 8-bit weights, which jobs/extract.py accepts as --weights. Its name must end in .safetensors."""
     sample: Annotated[int, at_least(2, "videos")] = 64
-    """Number of videos drawn at random. Three of four calibrate the value ranges; the others measure how much the
-    features change."""
+    """Number of videos drawn at random from the input. Three of four are used to calibrate the value ranges; with the
+    others the change of the features by the conversion is measured."""
     frames_per_video: Annotated[int, at_least(1, "frame")] = 8
-    """Number of frames per video, sampled uniformly."""
+    """Number of frames sampled per video, evenly over its duration."""
     seed: int = 0
     """Random seed for drawing the videos."""
     overwrite: bool = False
-    """Replace an existing output file. A file that this job did not write is never replaced."""
+    """Replace an existing output file. A file that jobs/quantize.py did not write is never replaced."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -123,41 +141,44 @@ class QuantizeConfig(DecodeTimeoutOptions, LeaseOptions):
 
 @dataclass(frozen=True, kw_only=True)
 class PlanConfig(SamplingOptions, PrecisionOptions, DecodeTimeoutOptions):
-    """Measure a sample of an archive, and estimate workers, time and cost for processing all of it."""
+    """Measure the processing of some videos of an archive, and estimate workers, time and cost for all of them."""
 
     input: str
-    """Videos to plan for: a directory, a URI or a list file, for example a manifest."""
+    """Videos whose processing is planned: a directory, a URI or a list file, for example a manifest that jobs/index.py
+    wrote."""
     sample: Annotated[int, at_least(1)] = 200
-    """Number of videos, drawn at random, that are decoded for the measurement. Ten of them also go through the
-    CNN."""
+    """Number of videos, drawn at random from the input, that are decoded for the measurement. Ten of them also go
+    through the CNN."""
     seed: int = 0
     """Random seed for drawing the videos."""
     num_videos: Annotated[int, at_least(1)] | None = None
-    """Number of videos to plan for, if the input is only part of the archive. (default: number of videos in the
-    input)"""
+    """Number of videos for which time and cost are estimated, if the input is only a part of the archive. (default:
+    number of videos in the input)"""
     backbone: str = "efficientnet_v2_s"
-    """Pretrained CNN: resnet50, resnet101, efficientnet_v2_s, efficientnet_v2_m or efficientnet_lite0."""
+    """Pretrained CNN that is to compute features: resnet50, resnet101, efficientnet_v2_s, efficientnet_v2_m or
+    efficientnet_lite0."""
     weights: str = "DEFAULT"
     """Weights of the backbone: DEFAULT for the published ImageNet weights, the file or URI of a state dict, or
-    'random'. Random weights need no download and take the same time, but --precision auto may choose differently."""
+    'random'. With random weights nothing is downloaded and the CNN takes the same time, but --precision auto may choose
+    another number format."""
     cpus: Annotated[int, at_least(1)] | None = None
-    """Number of CPUs in the cluster. (default: the CPUs of this machine)"""
+    """Number of CPUs in the cluster for which the job plans. (default: the CPUs of this machine)"""
     gpus: Annotated[int, at_least(0)] | None = None
-    """Number of GPUs in the cluster, each as fast as a GPU of this machine. A MIG slice counts as one GPU. (default:
-    the GPUs of this machine)"""
+    """Number of GPUs in the cluster for which the job plans, each as fast as a GPU of this machine. A MIG slice (a part
+    of a GPU that appears as a device of its own) counts as one GPU. (default: the GPUs of this machine)"""
     efficiency: Annotated[float, within("(0, 1]")] = 0.75
-    """Fraction of the measured speed that the pipeline reaches. It is below 1 because workers on a busy machine slow
-    each other down, and because Ray needs CPU time; 0.75 was measured on 2 cores."""
+    """Speed of a whole job as a fraction of the speed measured for single workers, used in the estimate. It is below 1
+    because workers on a busy machine slow each other down and Ray needs CPU time. 0.75 was measured on 2 cores."""
     deadline: Annotated[float, above(0, "hours")] | None = None
-    """Hours within which all videos must be processed. The job then prints the CPUs and GPUs needed. (default:
+    """Hours within which all videos must be processed. The job then prints how many CPUs and GPUs are needed. (default:
     print how long the cluster given by --cpus and --gpus takes)"""
     prices: str | None = None
-    """YAML file of the machines to choose from, for the cheapest mix that meets --deadline. One line per machine type:
-    `name: {cpus: 16, gpus: 0, price: 0.7, max: 20}`, with the price per hour in any currency and the number available.
-    (default: none)"""
+    """YAML file with the machine types from which the cheapest mix is chosen that meets --deadline. One line per type:
+    `name: {cpus: 16, gpus: 0, price: 0.7, max: 20}`, where price is per hour in any currency and max is the number
+    available. (default: none)"""
     write: str | None = None
-    """YAML file to write the number of workers to, for --config of jobs/extract.py and jobs/classify.py. (default:
-    not written)"""
+    """YAML file into which the numbers of workers are written, for --config of jobs/extract.py and jobs/classify.py.
+    (default: not written)"""
 
     def __post_init__(self) -> None:
         super().__post_init__()

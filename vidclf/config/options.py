@@ -1,7 +1,8 @@
-"""Options that several jobs share, as mix-ins: each field, its default, range and help text is written once.
+"""Options that several jobs share: each option, with its default, range and help text, is written once here.
 
-A job's configuration inherits the mix-ins that it needs and adds its own fields. The docstring of a mix-in is the
-heading of its options in `--help`. A job in which an option means something else declares the field again.
+Each class below is a mix-in (a base class with a few fields); the configuration of a job inherits those that it needs
+and adds its own fields. The first line of a mix-in's docstring is the heading of its options in `--help`. A job in
+which an option means something else declares the field again.
 """
 
 from __future__ import annotations
@@ -12,13 +13,16 @@ from typing import Annotated, Literal
 from vidclf.config.fields import above, at_least, between, check, parse_fractions, require, within
 
 Precision = Literal["auto", "fp32", "bf16", "int8"]
+"""Values of `--precision`, the number format of a CNN."""
 
 Sampling = Literal["uniform", "middle", "random", "keyframes"]
+"""Values of `--sampling`, the choice of frames in a video."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Options:
-    """Options of any kind, checked on construction."""
+    """Base class of all groups of options. The rule of every field is checked when an object is made; ConfigError if a
+    value breaks its rule."""
 
     def __post_init__(self) -> None:
         check(self)
@@ -26,16 +30,22 @@ class Options:
 
 @dataclass(frozen=True, kw_only=True)
 class LeaseOptions(Options):
-    """Output"""
+    """Output
+
+    Option `--take-over`, for jobs that hold a lease (a claim on an output directory against other jobs).
+    """
 
     take_over: bool = False
-    """Take over the output from another job that is still writing it; that job then stops. Not needed if the other
-    job has died."""
+    """Take the output away from another job that is still writing there; the other job then stops. Not needed if the
+    other job has died."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class DryRunOptions(Options):
-    """Output"""
+    """Output
+
+    Option `--dry-run`, for jobs that can print their plan instead of running.
+    """
 
     dry_run: bool = False
     """Print what the job would do, including what it would delete, and stop without changing any file."""
@@ -43,41 +53,51 @@ class DryRunOptions(Options):
 
 @dataclass(frozen=True, kw_only=True)
 class OutputOptions(LeaseOptions, DryRunOptions):
-    """Output"""
+    """Output
+
+    Options of jobs that write an output directory and continue there when they are submitted again.
+    """
 
     output: str
     """Output directory. A job that is submitted again with the same directory continues where it stopped."""
     overwrite: bool = False
-    """Delete the earlier output of this job from the output directory, and start from scratch. Refused if the directory
-    holds other files."""
+    """Delete what an earlier job of the same sort wrote into the output directory, and start from scratch. Refused if
+    the directory contains any other files."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class LimitOptions(Options):
-    """Number of videos"""
+    """Number of videos
+
+    Option `--limit`, for a trial on a few videos.
+    """
 
     limit: Annotated[int, at_least(1, "video")] | None = None
-    """Process only the first N videos of the input. (default: all videos)"""
+    """Number of videos after which the rest of the input is ignored: only the first ones are processed. (default: all
+    videos)"""
 
 
 @dataclass(frozen=True, kw_only=True)
 class SamplingOptions(Options):
-    """Frame sampling"""
+    """Frame sampling
+
+    Options that decide which frames of a video are decoded.
+    """
 
     num_frames: Annotated[int, between(1, 4096, "frames")] = 73
     """Maximum number of frames sampled per video."""
     sampling: Sampling = "uniform"
-    """How frames are chosen. uniform: evenly over the whole video. middle, random: evenly over a clip from the middle
-    or from a random position, see --clip-duration. keyframes: only frames that decode without other frames, which is
-    much cheaper but only roughly even."""
+    """How the frames of a video are chosen. uniform: evenly over the whole video. middle: evenly over a clip from the
+    middle of the video, as long as --clip-duration. random: the same from a random position. keyframes: only frames
+    that are stored without reference to other frames; this is much cheaper, but the frames are only roughly even."""
     clip_duration: float | None = None
-    """Length of the clip in seconds. Required with --sampling middle and random, not allowed otherwise. (default:
-    none)"""
+    """Length in seconds of the clip from which frames are taken with --sampling middle or random. Required there, not
+    allowed otherwise. (default: none)"""
     skip_edges: Annotated[float, within("[0, 0.5)")] = 0.0
-    """Fraction of the duration that is skipped at the start of each video and again at its end, for example to leave
-    out titles and credits."""
+    """Fraction of the video's duration that is skipped at its start, and again at its end, for example to leave out
+    titles and credits."""
     avoid_black: bool = True
-    """Replace a black frame with a nearby frame that is not black."""
+    """Take a nearby frame instead, where a chosen frame is black."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -88,71 +108,96 @@ class SamplingOptions(Options):
 
 @dataclass(frozen=True, kw_only=True)
 class DecodeTimeoutOptions(Options):
-    """Limits for decoding"""
+    """Limits for decoding
+
+    Option `--decode-timeout`. A video beyond the limit is rejected.
+    """
 
     decode_timeout: Annotated[float, above(0, "seconds")] = 60.0
-    """Time limit for decoding one video, in seconds. Every second of the video's duration adds one second to the
-    limit. A video that takes longer is rejected."""
+    """Time limit for decoding one video, in seconds, to which the duration of the video is added: with 60, a video of
+    300 seconds may take 360. A video that takes longer is rejected."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class DecodeLimitsOptions(DecodeTimeoutOptions):
-    """Limits for decoding"""
+    """Limits for decoding
+
+    Time and memory that decoding one video may take. A video beyond a limit is rejected.
+    """
 
     decode_memory_gib: Annotated[float, above(0, "GiB")] = 2.0
-    """Memory limit for decoding one video, in GiB. A video that needs more is rejected."""
+    """Maximum memory for decoding one video, in GiB. A video that needs more is rejected."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class PrecisionOptions(Options):
-    """Precision of the CNN"""
+    """Precision of the CNN
+
+    Option `--precision`, the number format of the computation.
+    """
 
     precision: Precision = "auto"
-    """Number format in which the CNN computes. auto: bf16 if the processor or GPU supports it and the features agree
-    with fp32 (mean cosine of at least 0.99 on sample photos); otherwise TF32 on a GPU under the same condition;
-    otherwise fp32. int8: CPUs only, with --weights written by jobs/quantize.py, for which auto also selects int8."""
+    """Number format in which the CNN computes. int8: 8-bit integers; requires --weights that jobs/quantize.py wrote,
+    which run on CPUs only and in no other format. fp32, bf16: 32 or 16 bits, for all other weights. auto: int8 for
+    weights of jobs/quantize.py. For other weights, bf16 if the processor or GPU supports it and the features agree with
+    those in fp32 (mean cosine of at least 0.99 on sample photos); otherwise TF32 on a GPU under the same condition;
+    otherwise fp32."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class EnsembleOptions(Options):
-    """Ensemble and its backbones"""
+    """Ensemble and its backbones
+
+    Options that name a trained ensemble and the pretrained CNNs (backbones) that compute its features.
+    """
 
     ensemble: str
-    """Directory of the ensemble, as jobs/train.py writes it."""
+    """Directory of the trained ensemble, as jobs/train.py writes it."""
     backbone: tuple[str, ...] = ()
-    """Refuse to start unless the ensemble was trained on features of this backbone. Several names are separated by
-    commas. (default: accept the backbones of the ensemble)"""
+    """Backbone (CNN) that the ensemble is expected to use; for several give all, comma-separated, in the order of the
+    ensemble. The job refuses to start if the ensemble was trained on features of another one. (default: whichever the
+    ensemble uses)"""
     weights: tuple[str, ...] = ()
-    """Files or URIs of the backbone weights, if they have moved since the features were extracted. For an ensemble
-    of several backbones give one per backbone, comma-separated, in the order of the ensemble. Other weights than
-    those of the extraction are refused. (default: the locations used at extraction)"""
+    """Files or URIs of the weights of the backbone (CNN), if they have moved since the features for training were
+    extracted. For an ensemble of several backbones give one per backbone, comma-separated, in the order in which the
+    ensemble lists its backbones. Weights with another content are refused. (default: the locations used at
+    extraction)"""
     sharpen_blurry: bool = False
-    """For blurry videos, also classify sharpened frames, and keep the prediction with the higher trust score."""
+    """Classify each blurry video twice, from its frames as they are and from sharpened frames, and keep the prediction
+    with the higher trust score (estimated probability of being right)."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class DecisionOptions(Options):
-    """Accepting predictions or abstaining"""
+    """Accepting predictions or abstaining
+
+    Options that decide when the predicted label of a video is used, and when the video gets no label.
+    """
 
     tta: bool = False
-    """Test-time augmentation: classify each video also reversed, faster and slower, and average the views with the
-    weights fitted on the validation split."""
+    """Test-time augmentation: also classify each video reversed, faster and slower, and average these predictions with
+    the one for the original, by weights that training fitted on the validation split."""
     abstain_risk: Annotated[float, within("(0, 1)")] = 0.05
-    """Maximum share of wrong labels among accepted videos. The job abstains on videos whose trust score is too low
-    for it. The trust threshold is certified on the sources of the validation split, or only estimated if there are too
-    few sources. If neither supports the risk, the job abstains on every video."""
+    """Maximum share of wrong labels among the accepted videos. A video is accepted if its trust score (estimated
+    probability that the label is right) reaches a threshold; on the others the job abstains, giving no label. The
+    threshold is chosen on the validation videos: certified with 90 % confidence if they come from enough sources
+    (recordings), otherwise only estimated. If no threshold keeps this share there, the job abstains on every video."""
     accept_uncertified: bool = False
-    """Accept videos even if the validation split supports no trust threshold for --abstain-risk. The threshold with
-    the lowest estimated error is used."""
+    """Accept videos even if no threshold of the trust score keeps --abstain-risk on the validation videos. The
+    threshold with the lowest estimated error there is then used."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class SplitOptions(Options):
-    """Train, validation and test split"""
+    """Train, validation and test split
+
+    Option `--split` of the jobs that train: which videos are for training, which for validation, which for the test.
+    """
 
     split: str = "manifest"
-    """'manifest' keeps the splits from the manifest of the videos. Three fractions for train, val and test, such as
-    0.7,0.2,0.1, assign new splits by label, sublabel and source, with near duplicates in the same split."""
+    """'manifest' keeps the splits that jobs/index.py wrote into the manifest. Three fractions for train, val and test,
+    such as 0.7,0.2,0.1, replace them by new splits: each label and sublabel is divided in these fractions, and videos
+    of one source (recording) or near duplicates get the same split."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -161,19 +206,25 @@ class SplitOptions(Options):
 
 @dataclass(frozen=True, kw_only=True)
 class MlflowOptions(Options):
-    """Tracking in MLflow"""
+    """Tracking in MLflow
+
+    Options for sending the curves and settings of every training to an MLflow server.
+    """
 
     mlflow: str | None = None
-    """URI of an MLflow tracking server to which every training run is logged, in addition to TensorBoard files.
-    (default: TensorBoard files only)"""
+    """URI of an MLflow tracking server to which the curves and settings of every training are sent, in addition to the
+    TensorBoard files. (default: TensorBoard files only)"""
     mlflow_experiment: str = "vidclf"
-    """Name of the MLflow experiment that contains the runs."""
+    """Name of the experiment on the --mlflow server under which the trainings are stored."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class ReportOptions(LeaseOptions, DryRunOptions):
-    """Report"""
+    """Report
+
+    Option `--base-uri` of the jobs that write a report.
+    """
 
     base_uri: str | None = None
-    """Directory or URI relative to which the report shows the locations of videos. (default: the directory that
-    contains all of them)"""
+    """Directory or URI that the report leaves out at the start of the location of each video, to keep the text short.
+    (default: the deepest directory that contains all videos)"""

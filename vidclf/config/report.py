@@ -1,4 +1,5 @@
-"""Configuration of `evaluate` and `diff`."""
+"""Configuration of the jobs `evaluate` (compare predictions with true labels) and `diff` (compare two
+classifications)."""
 
 from __future__ import annotations
 
@@ -13,33 +14,39 @@ from vidclf.config.options import DecisionOptions, ReportOptions
 class EvaluateConfig(ReportOptions, DecisionOptions):
     """Compare predictions with the true labels and write a report.
 
-    The predictions come from --predictions and --manifest, or are made from --features and --ensemble. The options
-    --split, --gpus, --tta, --abstain-risk and --accept-uncertified are for --features only.
+    Give either --predictions and --manifest, for predictions that exist, or --features and --ensemble, from which the
+    job makes the predictions. The options --split, --gpus, --tta, --abstain-risk and --accept-uncertified are for
+    --features only.
     """
 
     predictions: str | None = None
-    """Predictions directory to evaluate, as jobs/classify.py writes it. Requires --manifest. (default: none; give
-    --features instead)"""
+    """Directory with the predictions to evaluate, as jobs/classify.py writes it. Requires --manifest. (default: none;
+    give --features instead)"""
     manifest: str | None = None
-    """Manifest with the true labels. Required with --predictions, not allowed with --features. (default: none)"""
+    """Table with the true labels of the videos, as jobs/index.py writes it. Required with --predictions, not allowed
+    with --features. (default: none)"""
     features: tuple[str, ...] = ()
-    """Labelled features to classify and evaluate: a directory that jobs/extract.py wrote, or an HDF5 file in the
-    format of the reference system. For an ensemble of several backbones give one directory per backbone,
-    comma-separated. Requires --ensemble. (default: none; give --predictions instead)"""
+    """Features of videos with true labels, which the job classifies and evaluates: a directory that jobs/extract.py
+    wrote, or an HDF5 file of the reference system (the older system whose files vidclf reads). For an ensemble of
+    several backbones (CNNs) give one directory per backbone, comma-separated. Requires --ensemble. (default: none; give
+    --predictions instead)"""
     ensemble: str | None = None
-    """Ensemble directory, as jobs/train.py writes it. Required with --features; with --predictions the report shows
-    its training curves. (default with --predictions: its location when the predictions were made)"""
+    """Directory of the trained ensemble, as jobs/train.py writes it. With --features, required: the ensemble that
+    classifies them. With --predictions, optional: the ensemble that made the predictions, for its training curves in
+    the report; it need only be given if its directory has moved. (default with --predictions: the directory that the
+    predictions name)"""
     split: Literal["train", "val", "test", "all"] = "test"
-    """Split to evaluate with --features. For an HDF5 file, the split that the file contains."""
+    """Split whose videos are evaluated with --features. An HDF5 file contains the videos of a single split, which must
+    be stated here, also if the file name begins with it: train, val or test, not 'all'."""
     gpus: GpuShare = 0.0
-    """Share of a GPU on which a worker of the cluster classifies --features. 0 uses the CPUs of this machine, without
-    Ray."""
+    """Share of one GPU of the Ray cluster on which --features are classified. 0 uses the CPUs of this machine instead,
+    without Ray."""
     output: str
-    """Report directory, for index.html, metrics.json, misclassified.csv and abstained.csv; with --features also
+    """Directory for the report: index.html, metrics.json, misclassified.csv and abstained.csv; with --features also
     predictions.parquet."""
     max_examples: Annotated[int, at_least(0, "videos")] = 24
-    """Maximum number of misclassified videos shown with their most attended frames. The same maximum applies to the
-    videos on which the classifier abstained."""
+    """Maximum number of misclassified videos that the report shows, each with the frames to which the models gave most
+    weight (attention). The same maximum applies to the videos on which the ensemble abstained."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -60,16 +67,21 @@ class EvaluateConfig(ReportOptions, DecisionOptions):
 
 @dataclass(frozen=True, kw_only=True)
 class DiffConfig(ReportOptions):
-    """Compare two classifications of the same videos; exit code 1 if too many videos changed class."""
+    """Compare two classifications of the same videos.
+
+    With --max-flip-rate the exit code is 1 if too many videos changed their class.
+    """
 
     before: str
-    """Predictions directory to compare against, or a predictions.parquet that jobs/evaluate.py wrote."""
+    """First classification, for example that of the ensemble in use: a directory that jobs/classify.py wrote, or a
+    predictions.parquet that jobs/evaluate.py wrote."""
     after: str
-    """Predictions of the ensemble or pipeline that is to replace the one of --before, in the same form."""
+    """Second classification of the same videos, for example that of a new ensemble: a directory that jobs/classify.py
+    wrote, or a predictions.parquet that jobs/evaluate.py wrote."""
     output: str
-    """Directory for index.html, diff.json and flipped.parquet."""
+    """Directory for the comparison: index.html, diff.json and flipped.parquet."""
     max_flip_rate: Annotated[float, within("[0, 1]")] | None = None
-    """Maximum share of the common videos whose most probable class may change. Above it the exit code is 1. (default:
-    no limit)"""
+    """Maximum share of videos whose most probable class may differ between the two classifications, among the videos in
+    both. Above it the exit code is 1. (default: no limit)"""
     max_listed: Annotated[int, at_least(0, "videos")] = 500
-    """Maximum number of changed videos listed on the page. flipped.parquet contains all of them."""
+    """Maximum number of videos with a different result that index.html lists. flipped.parquet contains all of them."""

@@ -1,4 +1,4 @@
-"""Configuration of `serve`."""
+"""Configuration of the job `serve`, a web server that classifies single videos."""
 
 from __future__ import annotations
 
@@ -15,39 +15,43 @@ class ServeConfig(DecisionOptions, EnsembleOptions, PrecisionOptions, DecodeLimi
     """Classify single videos over HTTP, with a web page for uploads."""
 
     host: str = "127.0.0.1"
-    """Address on which the server listens. With an address other than loopback, everyone who can reach it may use the
-    server."""
+    """Network address on which the server listens. With another address than loopback (127.0.0.1), everyone who can
+    reach that address may use the server."""
     port: Annotated[int, between(0, 65535)] = 5000
-    """Port on which the server listens. 0 chooses a free port."""
+    """Network port on which the server listens. 0 chooses a free port."""
     gpus: GpuShare | None = None
-    """Share of a GPU for the model. (default: 0.25 if this machine has a GPU, otherwise 0)"""
+    """Share of one GPU on which the CNN and the ensemble compute; 0 uses the CPUs. (default: 0.25 if this machine has a
+    GPU, otherwise 0)"""
     max_upload: str = "500MB"
-    """Maximum size of an uploaded video: a number with B, KB, MB, GB, KiB, MiB or GiB."""
+    """Maximum size of an uploaded video file: a number with B, KB, MB, GB, KiB, MiB or GiB."""
     allowed_hosts: tuple[str, ...] = ()
-    """Additional host names under which the server may be addressed, comma-separated: videos.example.com,
-    *.example.com, or * for any name. (default: IP addresses, localhost, --host, and with --host 0.0.0.0 the name of
-    this machine)"""
+    """Host names that requests may use to address the server, comma-separated, in addition to those that are always
+    allowed; requests with another name are refused. Examples: videos.example.com, *.example.com, or * for any name.
+    (default: only those always allowed: IP addresses, localhost, --host, and with --host 0.0.0.0 the name of this
+    machine)"""
     connections_per_address: Annotated[int, between(1, 256)] = 64
-    """Maximum number of simultaneous connections per client address. Behind a proxy all clients share its address, so
-    set a higher number there."""
+    """Maximum number of simultaneous connections from one client address. Behind a proxy all clients share the address
+    of the proxy, so set a higher number there."""
     allow_uri: tuple[str, ...] = ()
-    """Places from which the server may fetch videos by URI, comma-separated, such as https://cdn.example.com,
-    https://*.example.com or s3://bucket. Schemes are http, https, s3 and gs. Private addresses are always refused.
-    (default: none)"""
+    """Hosts and buckets from which the server may fetch a video when a request gives a URI instead of a file,
+    comma-separated, such as https://cdn.example.com, https://*.example.com or s3://bucket. Schemes are http, https, s3
+    and gs. Private network addresses are always refused. (default: none, only uploads)"""
     fetch_timeout: Annotated[float, above(0, "seconds")] = 300.0
-    """Time limit for fetching a video by URI, in seconds."""
+    """Maximum time for fetching a video whose URI a request gave, in seconds."""
     queue: Annotated[int, at_least(1, "video")] = 8
-    """Maximum number of videos that wait while another one is classified. Further videos are refused."""
+    """Maximum number of videos that wait while another video is classified. Further videos are refused until one is
+    done."""
     keep_results: Annotated[float, above(0, "seconds")] = 3600.0
-    """Seconds for which the result of a video can be fetched. At most 64 results and 256 failures are kept. The
-    video itself is deleted before its result is available."""
+    """Seconds for which the server keeps the result of a video, so that clients can fetch it. At most 64 results and
+    256 failures are kept. The video file itself is deleted before its result is available."""
     segments: Annotated[float, above(0, "seconds")] | None = None
-    """Length in seconds of the segments of the timeline. (default: derived from the duration, at most 24 segments per
-    video)"""
+    """Length in seconds of the parts of a video that are also classified by themselves, for the timeline of classes in
+    the result. (default: derived from the duration, at most 24 parts per video)"""
     decode_timeout: Annotated[float, above(0, "seconds")] = 60.0
-    """Time limit for decoding one video, in seconds, whatever its duration, because other videos wait for it."""
+    """Maximum time for decoding one video, in seconds. Unlike in other jobs, the duration of the video adds nothing,
+    because other videos wait meanwhile."""
     dry_run: bool = False
-    """Check the ensemble, print what would be served, and stop."""
+    """Check that the ensemble can be loaded, print the settings of the server, and stop without serving."""
 
     def __post_init__(self) -> None:
         super().__post_init__()

@@ -1,4 +1,4 @@
-"""Configuration of the temporal model, of the training of one ensemble member, and of `train`."""
+"""Configuration of the job `train`, of the training of one ensemble member, and of the sizes of its temporal model."""
 
 from __future__ import annotations
 
@@ -11,31 +11,38 @@ from vidclf.config.options import MlflowOptions, Options, OutputOptions, SplitOp
 
 @dataclass(frozen=True, kw_only=True)
 class ModelConfig(Options):
-    """Sizes of the temporal model (defaults: those of the reference system)"""
+    """Sizes of the temporal model (defaults: those of the reference system)
+
+    The temporal model turns the frame features of a video into class probabilities. The reference system is the older
+    system whose checkpoints vidclf reads.
+    """
 
     hidden_dim: Annotated[int, at_least(1)] = 768
-    """Width of the LSTM per direction. Attention and pooling work on twice this width."""
+    """Width of the bidirectional LSTM per direction. The layers after it (attention and pooling) have twice this
+    width."""
     num_lstm_layers: Annotated[int, at_least(1)] = 4
     """Number of stacked bidirectional LSTM layers."""
     num_attention_heads: int = 12
-    """Number of self-attention heads. It must divide 2 × hidden_dim."""
+    """Number of heads of the self-attention after the LSTM. 2 × hidden_dim must be a multiple of it."""
     projection_dim: Annotated[int, at_least(1)] | None = None
-    """Width to which frame features are projected before the LSTM. (default: hidden_dim)"""
+    """Width to which a linear layer brings the features of a frame before the LSTM. (default: hidden_dim)"""
     pooling_dim: Annotated[int, at_least(1)] | None = None
-    """Hidden width of the attention pooling. (default: hidden_dim)"""
+    """Width of the hidden layer in the attention pooling, which averages the frames of a video with learned weights.
+    (default: hidden_dim)"""
     num_frames: Annotated[int, at_least(1)] | None = None
-    """Maximum number of frames per video that the model uses, chosen uniformly from the extracted frames. (default:
-    all extracted frames)"""
+    """Maximum number of frames per video that the model uses, chosen evenly from the frames whose features were
+    extracted. (default: all of these frames)"""
     classifier_dims: Annotated[tuple[int, ...], Rule("positive", lambda dims: min(dims, default=1) >= 1)] = (
         768,
         512,
         256,
     )
-    """Widths of the hidden layers of the classifier, comma-separated."""
+    """Widths of the hidden layers between pooling and class probabilities, comma-separated."""
     classifier_norm: Literal["none", "layer"] = "none"
-    """Normalisation before each activation of the classifier: none, or layer for LayerNorm."""
+    """Normalisation before each activation of the classifier (the layers of --classifier-dims): none, or layer for
+    LayerNorm."""
     dropout: Annotated[float, within("[0, 1)")] = 0.4
-    """Dropout probability in all parts of the model."""
+    """Probability of dropout in training, in all parts of the model."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -60,107 +67,130 @@ RECIPES: dict[str, dict[str, Any]] = {
         "max_restarts": 0,
     },
 }
-"""Values of a recipe for the fields that the user does not set. `robust` equals the defaults. `reference` is the
-training of the reference system, in which some members collapse. Multi-scale averaging of the reference system
-happens when its feature files are made, so it is already contained in them."""
+"""Values of a recipe (`--recipe`) by field name, for the fields that the user does not set.
+
+`robust` changes nothing, because its values are the defaults of `FitConfig`. `reference` repeats the training of the
+reference system (the older system whose checkpoints vidclf reads), in which some members collapse to a constant answer.
+The reference system averages over several scales when it makes its feature files, so they already contain that."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class FitConfig(ModelConfig):
-    """Training recipe of one member"""
+    """Training recipe of one member
+
+    Settings of the training of one model of the ensemble.
+    """
 
     recipe: Literal["robust", "reference"] = "robust"
-    """Set of training defaults. robust: the defaults shown here. reference: the training of the reference system, which
-    changes --initialization, --warmup-epochs, --class-weights, --selection, --multi-scale, --averaged-epochs and
-    --max-restarts unless they are given."""
+    """Set of defaults for the training. robust: the defaults shown on this page. reference: those of the reference
+    system (the older system whose checkpoints vidclf reads), which are --initialization uniform, --warmup-epochs 0,
+    --class-weights, --selection accuracy, --multi-scale 1, --averaged-epochs 0 and --max-restarts 0; the others are as
+    shown. Options that are given override both."""
     epochs: Annotated[int, at_least(1)] = 150
-    """Maximum number of passes over the training split."""
+    """Maximum number of epochs, in each of which the training draws as many videos as the training split has."""
     patience: Annotated[int, at_least(1)] = 25
-    """Number of epochs without a better validation score after which the training of a member stops."""
+    """Number of epochs in a row without a better validation score after which the training of a member (model)
+    stops."""
     batch_size: Annotated[int, at_least(1)] = 48
-    """Number of videos per optimizer step."""
+    """Number of videos per training step (one update of the weights)."""
     lr: Annotated[float, above(0)] = 1e-3
-    """Peak learning rate of AdamW."""
+    """Highest learning rate of the optimizer AdamW, reached after --warmup-epochs."""
     weight_decay: Annotated[float, at_least(0)] = 5e-4
-    """Weight decay of AdamW."""
+    """Weight decay of the optimizer AdamW."""
     warmup_epochs: Annotated[int, at_least(0)] = 5
-    """Number of epochs in which the learning rate rises linearly to its peak."""
+    """Number of epochs at the start in which the learning rate rises linearly to --lr."""
     warm_restart_epochs: Annotated[int, at_least(1)] = 20
-    """Length in epochs of the first cosine cycle of the learning rate. Each later cycle is twice as long."""
+    """Number of epochs, after those of --warmup-epochs, in which the learning rate falls from --lr to 0 along a cosine.
+    Then it jumps back to --lr and falls again, each time over twice as many epochs as before."""
     initialization: Literal["orthogonal", "uniform"] = "orthogonal"
-    """Initial LSTM weights. orthogonal: orthogonal recurrent weights and open forget gates. uniform: PyTorch's
-    default."""
+    """Weights of the LSTM at the start. orthogonal: orthogonal recurrent weights and open forget gates. uniform:
+    PyTorch's default."""
     focal_gamma: Annotated[float, at_least(0)] = 2.0
-    """Focusing exponent of the focal loss. 0 gives cross-entropy."""
+    """Exponent of the focal loss: the higher, the less videos count that are already classified well. 0 gives
+    cross-entropy."""
     label_smoothing: Annotated[float, within("[0, 1)")] = 0.1
-    """Probability mass that is moved from the true class and spread over all classes."""
+    """Share of the target probability that is taken from the true class and spread evenly over all classes."""
     class_weights: bool = False
-    """Weight the loss by inverse class frequency, in addition to class-balanced sampling."""
+    """Give videos of rare classes a higher weight in the loss (inverse class frequency). Independent of this, rare
+    classes are always drawn as often as frequent ones."""
     max_grad_norm: Annotated[float, above(0)] = 1.0
-    """Maximum gradient norm. Larger gradients are scaled down to it."""
+    """Maximum norm of the gradient in a training step. A larger gradient is scaled down to this norm."""
     multi_scale: Annotated[
         tuple[float, ...],
         Rule("positive factors, at least one", lambda scales: len(scales) > 0 and min(scales) > 0),
     ] = (0.85, 1.0, 1.15)
-    """Multi-scale sampling in time: the number of frames per training step as a multiple of the extracted frames.
-    Each step draws one of these factors."""
+    """Factors, comma-separated, one of which each training step draws at random. The step stretches or shortens its
+    videos in time: their number of frames is multiplied by the factor, by interpolation."""
     min_kept_frames: Annotated[float, within("(0, 1]")] = 0.7
-    """Smallest share of the frames of a video that a training step keeps. Each step draws the share, and the frames, at
-    random."""
+    """Smallest share of a video's frames that a training step uses. Each step draws a share between this and 1, and
+    which frames to leave out, at random."""
     max_shift: Annotated[int, at_least(0)] = 3
-    """Maximum number of frames by which a training step shifts a video in time."""
+    """Maximum number of frames by which a training step shifts a video in time, forwards or backwards, at random."""
     feature_noise: Annotated[float, at_least(0)] = 0.02
-    """Standard deviation of the noise added to training features, as a fraction of the features' own standard
+    """Strength of the random noise that is added to the features in training, as a fraction of their own standard
     deviation."""
     averaged_epochs: Annotated[float, at_least(0)] = 2.5
-    """Number of epochs over which the weights of a member are averaged exponentially. 0 uses the weights after the last
-    step."""
+    """Number of epochs over which the weights of a member (model) are averaged, with exponentially decaying influence
+    of older ones. Validation and the finished member use the averaged weights. 0 uses the weights of the last step."""
     selection: Literal["macro_f1", "accuracy"] = "macro_f1"
-    """Validation score that selects the best epoch. Ties are decided by the lower loss."""
+    """Validation score by which the best epoch is selected, whose weights the member keeps: F1 averaged over the
+    classes, or accuracy. Of epochs with equal scores the one with the lower validation loss is taken."""
     collapse_epoch: Annotated[int, at_least(1)] = 15
-    """Epoch after which a member counts as collapsed if it still hardly ever recognises some class in training, less
-    than half as often as guessing would."""
+    """Number of the one epoch after which a member (model) is checked for a collapse, again after each restart.
+    Collapsed means that it gives nearly the same answer for every video: in that epoch it recognised some class less
+    than half as often as guessing would. A collapsed member starts again from new random weights, at most
+    --max-restarts times."""
     max_restarts: Annotated[int, at_least(0)] = 2
-    """Maximum number of restarts of a collapsed member, each with new random numbers."""
+    """How often a member that collapsed (see --collapse-epoch) may start again from new random weights. After that it
+    trains on without checks. 0 disables restarts."""
     bootstrap: bool = False
-    """Train each member on its own bootstrap sample: training videos drawn with replacement, class by class."""
+    """Train each member on a random sample of its own: as many videos of each class as there are, drawn with
+    replacement."""
     seed: int = 0
-    """Random seed of the split, if a new one is made, and of the members: member i uses seed + i."""
+    """Random seed for new splits (if --split gives fractions) and for the training; member i (counted from 0) uses seed
+    + i."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class TrainConfig(FitConfig, SplitOptions, MlflowOptions, OutputOptions):
-    """Train the members of a temporal ensemble in parallel."""
+    """Train an ensemble: several models (members) that classify videos from their frame features, trained in
+    parallel."""
 
     features: tuple[str, ...]
-    """Features directory, as jobs/extract.py writes it. Several directories, comma-separated, must hold features of the
-    same videos from different backbones; the members then differ in their features. Near duplicates are searched in
-    the first directory."""
+    """Directory of features, as jobs/extract.py writes it. Several directories, comma-separated, must hold features of
+    the same videos from different backbones (CNNs); each member (model) then uses one of them. Near duplicates are
+    searched with the features of the first."""
     output: str
-    """Ensemble directory. A job that is submitted again with the same directory trains only the missing members."""
+    """Directory for the ensemble. A job that is submitted again with the same directory trains only the members
+    (models) that are missing there."""
     members: Annotated[int, at_least(1)] = 4
-    """Number of models in the ensemble."""
+    """Number of members: the models in the ensemble, whose predictions are averaged."""
     member_backbones: tuple[str, ...] = ()
-    """Backbone of each member, comma-separated. (default: the backbones of --features in turn)"""
+    """Backbone (CNN) whose features each member is trained on, one name per member, comma-separated. (default: the
+    backbones of --features in turn)"""
     first_look: tuple[str, ...] = ()
-    """Features of a few keyframes of the same videos, for classify --progressive, made with jobs/extract.py
-    --sampling keyframes --num-frames 8. Give one directory per directory of --features, in the same order.
-    Validation videos decide when these frames are enough. (default: none)"""
+    """Directory with features of a few keyframes of the same videos, made with jobs/extract.py --sampling keyframes
+    --num-frames 8; needed for jobs/classify.py --progressive. Give one directory per directory of --features, in the
+    same order. How certain a prediction from these few frames must be is fitted on the validation videos. (default:
+    none)"""
     import_reference: str | None = None
-    """Directory with checkpoints best_ensemble_model_<i>.pt of the reference system. They are calibrated on the
-    features and published as an ensemble, without training; sizes and number of members are those of the checkpoints.
-    (default: train new members)"""
+    """Directory with checkpoints best_ensemble_model_<i>.pt of the reference system (the older system whose checkpoints
+    vidclf reads). They become the members of the ensemble without training; only their probabilities are calibrated, on
+    --features. Model sizes and number of members are those of the checkpoints. (default: train new members)"""
     reference_classes: tuple[str, ...] = ()
-    """Class names in the order of the outputs of the imported checkpoints, comma-separated, or a feature file (.h5) of
-    the reference system that contains them. Required with --import-reference. (default: none)"""
+    """Names of the classes in the order of the outputs of the checkpoints of --import-reference, comma-separated, or a
+    feature file (.h5) of the reference system that contains these names. Required with --import-reference. (default:
+    none)"""
     near_duplicate_cosine: Annotated[float, within("(0, 1]")] = 0.95
-    """Smallest cosine between the mean features of two videos, centred by the mean of all videos, at which they count
-    as near duplicates. A higher value finds fewer. With efficientnet_lite0, 0.95 finds trimmed copies, most cropped
-    copies, and a few unrelated pages of text."""
+    """Similarity from which two videos count as near duplicates (almost the same content): the cosine between their
+    mean features, after the mean over all videos is subtracted from both. A higher value finds fewer. With
+    efficientnet_lite0, 0.95 finds trimmed copies, most cropped copies, and, wrongly, a few videos of unrelated pages of
+    text."""
     cpus_per_member: Annotated[float, above(0, "CPUs")] = 0.5
-    """Number of CPUs, or share of one, that Ray reserves per member."""
+    """Number of CPUs that Ray reserves per member (model); a fraction such as 0.5 lets members share a CPU."""
     gpus_per_member: GpuShare = 0.25
-    """Share of a GPU, and of its memory, that each member uses. A cluster without GPUs uses 0."""
+    """Share of one GPU, and of its memory, that each member (model) uses; 0.25 trains four members on a GPU. On a
+    cluster without GPUs, 0 is used instead."""
 
     def __post_init__(self) -> None:
         super().__post_init__()

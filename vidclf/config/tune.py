@@ -1,4 +1,4 @@
-"""Configuration of `tune`."""
+"""Configuration of the job `tune`, a hyperparameter search."""
 
 from __future__ import annotations
 
@@ -11,24 +11,26 @@ from vidclf.config.options import MlflowOptions, Options, OutputOptions, SplitOp
 
 @dataclass(frozen=True, kw_only=True)
 class SearchConfig(Options):
-    """Search algorithm and scheduler: the `search` part of a search space in YAML."""
+    """Search algorithm and scheduler (early stopping) of a hyperparameter search: the keys below `search` in its YAML
+    file."""
 
     algorithm: Literal["tpe", "random", "grid", "pbt"] = "tpe"
-    """Search algorithm. tpe: Optuna's tree-structured Parzen estimator. random: random points. grid: every
-    combination. pbt: population-based training, in which the worse half of the trials continues from the weights of
-    the better half."""
+    """How the settings of the next trial (one training) are chosen. tpe: Optuna's tree-structured Parzen estimator,
+    which learns from earlier trials. random: at random. grid: every combination. pbt: population-based training, in
+    which the worse half of the trials continues from the weights of the better half."""
     scheduler: Literal["asha", "none"] = "asha"
-    """Early stopping of trials. asha: stop trials that are behind other trials at the same epoch. none: every trial
-    runs to its end."""
+    """Early stopping of trials (single trainings). asha: stop a trial whose score is behind that of other trials at the
+    same epoch. none: every trial runs to its end."""
     grace_epochs: Annotated[int, at_least(1)] = 10
-    """Number of epochs that asha grants every trial."""
+    """Number of epochs that every trial may run before asha compares it with others for the first time."""
     reduction_factor: Annotated[float, above(1)] = 3.0
-    """asha continues one of this many trials after grace_epochs, and again each time the number of epochs has grown by
-    this factor."""
+    """Strictness of asha: with 3, one in three trials continues after grace_epochs, one in three of these after 3 times
+    as many epochs, and so on."""
     startup_trials: Annotated[int, at_least(1)] = 10
-    """Number of random trials before tpe uses the scores of earlier trials."""
+    """Number of trials with random settings before tpe chooses settings from the scores of earlier trials."""
     perturbation_epochs: Annotated[int, at_least(1)] = 5
-    """Number of epochs between two exchanges of weights in pbt."""
+    """Number of epochs after which pbt, again and again, lets the worse half of the trials continue from the weights of
+    the better half."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -40,32 +42,38 @@ class SearchConfig(Options):
 
 @dataclass(frozen=True, kw_only=True)
 class TuneConfig(SplitOptions, MlflowOptions, OutputOptions):
-    """Search for the model and training recipe with the best macro F1 on the validation split."""
+    """Search for the model sizes and training settings with the best macro F1 on the validation split.
+
+    Macro F1 is the F1 score averaged over the classes.
+    """
 
     features: tuple[str, ...]
-    """Features directory, as jobs/extract.py writes it. Give several, comma-separated, of the same videos, if the
-    search space chooses between them."""
+    """Directory of features, as jobs/extract.py writes it. Give several directories with features of the same videos,
+    comma-separated, if the search is to choose between them."""
     space: str
-    """YAML file that defines the search space and the search algorithm, for example tune_configs/default.yaml."""
+    """YAML file with the settings to vary, their ranges and the search algorithm, for example
+    tune_configs/default.yaml."""
     output: str
-    """Directory for best.yaml, trials.parquet and index.html. A job that is submitted again with the same directory
-    continues the search."""
+    """Directory for the results: best.yaml, trials.parquet and index.html. A job that is submitted again with the same
+    directory continues the search."""
     num_samples: Annotated[int, at_least(1, "trial")] = 32
-    """Number of trials."""
+    """Number of trials: trainings with different settings."""
     time_budget: Annotated[float, above(0, "seconds")] | None = None
-    """Seconds after which the search stops its trials and starts no new ones. A job that is submitted again gets the
-    same time once more. (default: no limit)"""
+    """Seconds after which the search stops the running trials and starts no new ones. A job that is submitted again
+    gets the same time once more. (default: no limit)"""
     cpus_per_trial: Annotated[float, above(0, "CPUs")] = 1.0
-    """Number of CPUs, or share of one, that Ray reserves per trial."""
+    """Number of CPUs that Ray reserves per trial (one training); a fraction such as 0.5 lets trials share a CPU."""
     gpus_per_trial: GpuShare = 0.25
-    """Share of a GPU, and of its memory, that each trial uses. A cluster without GPUs uses 0."""
+    """Share of one GPU, and of its memory, that each trial (one training) uses; 0.25 puts four trials on a GPU. On a
+    cluster without GPUs, 0 is used instead."""
     seed: int = 0
-    """Random seed of the search, of the split if a new one is made, and of the training of every trial. The choices of
-    tpe, asha and pbt also depend on the order in which trials end."""
+    """Random seed for the choice of settings, for new splits (if --split gives fractions), and for the training of
+    every trial. The choices of tpe, asha and pbt also depend on the order in which trials end, so a repeated search may
+    differ."""
     ensemble_from_trials: Annotated[int, at_least(1, "member")] | None = None
-    """Number of members of an ensemble that is selected from the trials and written to ensemble/ in the output: the
-    best trial, and the trials that improve it most on the validation split. Candidates have the same features and the
-    same model sizes as the best trial. (default: no ensemble)"""
+    """Number of members of an ensemble that is made from the trained models of the search and written to ensemble/ in
+    the output: the model of the best trial, then those that improve the ensemble most on the validation split. Only
+    models with the features and the model sizes of the best trial are considered. (default: no ensemble)"""
 
     def __post_init__(self) -> None:
         super().__post_init__()
