@@ -243,7 +243,7 @@ class _Heart:
         self._thread.join()
 
     def loss(self) -> str | None:
-        """Cause of the loss of the lease, in one line. None if the lease is still held."""
+        """Return in one line why the lease (write lock) was lost; None if this job still holds it."""
         try:
             if self._loss is None and not self._place.is_held(self._claim):
                 self._loss = self._loss_text()
