@@ -1,4 +1,5 @@
-"""Feature vectors on disk: how they were made (the feature key), reading them back, HDF5 files.
+"""Feature vectors on disk: how they were made (the feature key, a digest of all settings), reading them back, HDF5
+files.
 
 May be imported from outside:
 
