@@ -63,7 +63,8 @@ class SplitFeatures:
 
 
 def file_name(split: str) -> str:
-    """Name of the HDF5 file for a split, such as `train_features_multiscale.h5`."""
+    """Name of the HDF5 file for a split, such as `train_features_multiscale.h5`; the older system whose format this is
+    uses the same names."""
     return f"{split}_features_multiscale.h5"
 
 
