@@ -42,7 +42,8 @@ class MemberRecord:
     precision: str | None = None
     """number formats of training, from `torch_gpu.precision`"""
     placement: dict[str, Any] | None = None
-    """the training data that was held in GPU memory, as fields of `training.gpu_memory.Placement`; None on a CPU"""
+    """how training divided its data between GPU and host memory, as fields of `training.gpu_memory.Placement`; None on
+    a CPU"""
     peak_gpu_memory_bytes: int | None = None
     """most GPU memory that training used; None on a CPU"""
     best: dict[str, Any] | None = None
