@@ -1,4 +1,6 @@
-"""bfloat16 ensemble members, which are faster on a CPU with bfloat16 instructions, and the test that allows them.
+"""bfloat16 ensemble members, which are faster on some CPUs, and the test that allows them.
+
+They are faster on a CPU with bfloat16 instructions.
 
 Each worker tests whether bfloat16 changes the probabilities. It classifies eight validation videos, those with the
 smallest margin between the two top classes, in every view (test-time variant of a video), and compares with the stored

@@ -1,4 +1,4 @@
-"""Classification by an ensemble: its members vote, and calibration turns the averaged votes into predictions.
+"""Classification by an ensemble: members vote, calibration turns the average into predictions.
 
 With test-time augmentation each member votes on several views (variants of a video, such as reversed in time).
 
@@ -228,7 +228,7 @@ def run_members(
 
 
 def _batches_by_length(sequences_S: BySpace, view_names: Sequence[str]) -> Iterator[_Batch]:
-    """All views of all videos in batches of at most `MAX_SEQUENCES` sequences of equal length.
+    """All views (test-time variants) of all videos, in batches of at most `MAX_SEQUENCES` sequences of equal length.
 
     With equal lengths no sequence is padded or packed, which would cost more than the smaller batches do.
     """

@@ -1,4 +1,4 @@
-"""Reading, writing and checking `ensemble.json`: an ensemble's classes, input features, members and calibration.
+"""`ensemble.json`: an ensemble's classes, features, members and calibration; reading and writing.
 
 The file is the JSON of `EnsembleInfo`, with keys in the order of the fields: the order is part of `ensemble_id`.
 """
@@ -133,7 +133,7 @@ class LookInfo:
     ood: OodLine
     trust: TrustScore
     val_accuracy: float
-    """accuracy on the validation split if every video were decided at this look"""
+    """accuracy on the validation split if every video were decided from the frames of this look"""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -148,7 +148,8 @@ class MembersInfo:
     """layer sizes, which all members share"""
     members: list[MemberRecord]
     training: dict[str, Any]
-    """numbers of videos, digest of the data, recipe; after calibration also scores on the validation split"""
+    """numbers of videos, digest of the data, digest of the training settings; after calibration also validation
+    scores"""
     versions: dict[str, str]
     """versions of Python and of the packages that trained the members"""
 

@@ -1,5 +1,6 @@
-"""Views (variants of a video for test-time augmentation), and the weights with which the predictions from them are
-averaged.
+"""Views (variants of a video for test-time augmentation), and the weights of their votes.
+
+The predictions from all views are averaged with these weights.
 
 A view is computed from the sequence of frame features alone. The weights are fitted on the validation split. A view
 gets weight 0 unless it helps by more than its standard error, so that noise in a few videos does not decide.
@@ -80,7 +81,7 @@ class ViewWeight:
     """gain in log-likelihood per validation video, in nats, if the view is mixed half and half with the original;
     averaged over sources (recordings)"""
     gain_se: float
-    """standard error of `gain` over the sources; infinite for a single source"""
+    """standard error of `gain` over the sources (recordings); infinite for a single source"""
 
 
 def fit_weights(

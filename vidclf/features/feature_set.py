@@ -1,4 +1,4 @@
-"""Reading all features in an output directory of extract into memory, after a check that they were all made alike."""
+"""Reading all features in an extract output into memory, with a check that all were made alike."""
 
 from __future__ import annotations
 

@@ -1,5 +1,6 @@
-"""Export and import of features as HDF5 files, one per split, in the format of the older system whose files vidclf
-reads (here: the reference system).
+"""Export and import of features as HDF5 files, one per split.
+
+The format is that of the older system whose files vidclf reads (the reference system).
 
 `{split}_features_multiscale.h5` holds the datasets
 
@@ -37,7 +38,7 @@ GZIP_LEVEL = 4
 """Compression level of the exported features, the same as in the files of the older system whose format this is."""
 
 MAX_SHAPE = (100_000_000, 100_000, 65_536)
-"""Largest numbers of videos, of frames per video and of features per frame that an HDF5 file may have to be read."""
+"""Largest numbers of videos, of frames per video and of features per frame that are accepted in an HDF5 file."""
 
 MAX_COMPRESSION = 1100
 """Largest allowed ratio of the size of a dataset to the bytes that are stored for it in the HDF5 file.

@@ -1,5 +1,6 @@
-"""Checks that several sets of features belong to the same videos and frames: features by several backbones, or the
-features of fewer frames for a first look at the videos.
+"""Checks that several sets of features belong to the same videos and frames.
+
+The sets are features by several backbones, or the features of fewer frames for a first look at the videos.
 
 Shape suffixes: T frames, D features.
 """

@@ -1,5 +1,6 @@
-"""Curves of a score over all thresholds: ROC, reliability (accuracy against confidence), risk against coverage (error
-among accepted videos against their share).
+"""Curves of a score over all thresholds: ROC, reliability, risk against coverage.
+
+Reliability is accuracy against confidence. Risk is the error among the accepted videos, coverage their share.
 
 Shape suffixes: B videos.
 """
@@ -49,7 +50,8 @@ class RiskCoverage:
     score."""
 
     area: float
-    """mean risk over all coverages (AURC; Geifman & El-Yaniv 2017, arXiv:1705.08500); lower is better"""
+    """mean risk (share of wrong labels) over all coverages (AURC; Geifman & El-Yaniv 2017, arXiv:1705.08500); lower is
+    better"""
     perfect_area: float
     """the lowest area possible at this accuracy: that of a score that ranks every right video above every wrong one"""
     coverage: list[float]

@@ -1,5 +1,6 @@
-"""95 % confidence intervals of accuracies and F1 scores, with sources (recordings from which videos were cut) as the
-sampling unit.
+"""95 % confidence intervals of accuracies and F1 scores, with sources as the sampling unit.
+
+A source is a recording from which videos were cut.
 
 Videos of one source resemble each other, so intervals that count videos would be too narrow. The variance is the one of
 ratios of totals over sources (Taylor linearisation: Cochran 1977, section 6.4). It yields an effective number of

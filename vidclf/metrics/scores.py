@@ -17,7 +17,7 @@ from vidclf.metrics.intervals import Interval, SourceIntervals
 
 @dataclass(frozen=True, kw_only=True)
 class ClassMetrics:
-    """Scores of one class."""
+    """Precision, recall and F1 score of one class, with its number of videos."""
 
     precision: float
     recall: float

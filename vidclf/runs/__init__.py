@@ -1,4 +1,4 @@
-"""Run directories (the output directories of extract and classify jobs), and safe writing of any job's output.
+"""Run directories (outputs of extract and classify), and safe writing of any job's output.
 
 Run directories: their files, state, audit and repair. Safe writing: leases (only one job at a time may write into an
 output) and closed lists of the files that each job may write and delete.

@@ -1,5 +1,4 @@
-"""Audit of a run directory: proof, from its files alone, that every video of its manifest has exactly one result
-row."""
+"""Audit of a run directory: proof from its files that every video has exactly one result row."""
 
 from __future__ import annotations
 

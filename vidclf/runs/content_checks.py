@@ -1,5 +1,4 @@
-"""Checks of the video files behind a run directory: files that changed after decoding, and files with identical
-content.
+"""Checks of the video files of a run directory: files changed after decoding, identical files.
 
 The checks compare with the file size, the modification time and the content digest that the run's rows have stored
 since decoding.
@@ -31,7 +30,7 @@ store."""
 
 
 def stale_videos(run: str) -> tuple[list[str], list[str]]:
-    """Find the ok videos of a run whose files have changed since decoding.
+    """Find the ok videos of a run directory whose files have changed since decoding.
 
     Returns two lists of video ids: those whose file has changed, and those whose file is gone or not readable, so that
     a change can be neither found nor excluded. A file with the same size and modification time counts as unchanged;
@@ -67,7 +66,7 @@ def _openable(run: str, rows: pa.Table) -> pa.Table:
 
 
 def resized_videos(run: str, manifest: pa.Table) -> list[str]:
-    """Ids of a run's ok videos whose file size in `manifest` differs from the size at decoding.
+    """Ids of the ok videos in a run directory whose file size in `manifest` differs from the size at decoding.
 
     Opens no video file: a new manifest from `jobs/index.py` holds the current sizes. Videos without a size in
     `manifest` are skipped.
@@ -92,12 +91,12 @@ def _is_stale(row: dict[str, Any]) -> tuple[str, bool | None]:
 
 
 def publish_duplicates(run: str, rows: pa.Table) -> pa.Table:
-    """Write `duplicates.parquet` of a run, which lists videos with the same content as another video, and return its
-    rows as a table (`schema.DUPLICATES`).
+    """Write `duplicates.parquet` of a run directory, which lists videos with the same content as another video, and
+    return its rows as a table (`schema.DUPLICATES`).
 
     Of several videos with the same content digest, the first by location counts as the original; the others are
-    duplicates. `rows` holds `video_id`, `video_uri` and `content_digest` of the run's ok videos. If there are no
-    duplicates, no file is written and an existing one is deleted.
+    duplicates. `rows` holds `video_id`, `video_uri` and `content_digest` of all ok videos. If there are no duplicates,
+    no file is written and an existing one is deleted.
     """
     path = Run(run).duplicates_file
     rows = rows.filter(pc.is_in(rows["content_digest"], repeated(one_array([rows], "content_digest"))))

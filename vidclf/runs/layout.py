@@ -63,26 +63,32 @@ class Run:
 
     @property
     def manifest_file(self) -> str:
+        """Location of `manifest.parquet`, the list of videos to process."""
         return storage.join(self.location, MANIFEST_FILE)
 
     @property
     def identity_file(self) -> str:
+        """Location of `run_identity.json`, which says how the rows are made."""
         return storage.join(self.location, IDENTITY_FILE)
 
     @property
     def summary_file(self) -> str:
+        """Location of `summary.json`, which is present after the job has ended."""
         return storage.join(self.location, SUMMARY_FILE)
 
     @property
     def duplicates_file(self) -> str:
+        """Location of `duplicates.parquet`, the list of videos with the same content."""
         return storage.join(self.location, DUPLICATES_FILE)
 
     @property
     def quarantine_dir(self) -> str:
+        """Location of the directory with the rows of rejected videos."""
         return storage.join(self.location, QUARANTINE_DIR)
 
     @property
     def segments_dir(self) -> str:
+        """Location of the directory with the rows of the videos' segments (time spans)."""
         return storage.join(self.location, SEGMENTS_DIR)
 
     def shards(self) -> list[str]:

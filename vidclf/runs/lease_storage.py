@@ -1,5 +1,7 @@
-"""Storage of a lease (a lock that lets one job at a time write into an output): a file created exclusively, or one
-object per claim in a bucket.
+"""Storage of a lease (write lock of an output): one exclusive file, or one object per claim.
+
+A lease lets one job at a time write into an output. On a local filesystem it is a file that is created exclusively. On
+an object store each job that wants the lease writes an object, its claim.
 
 Used only by `vidclf/runs/lease.py`.
 """

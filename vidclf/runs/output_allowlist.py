@@ -207,7 +207,8 @@ def _run_parts(of_predictions: bool) -> tuple[Part, ...]:
     """The parts (directories with their own file lists) of an extract or classify output.
 
     For features: the output itself and one directory per backbone. For predictions: the output itself and one directory
-    for each pass over the archive of a progressive classification (first keyframes, then all frames).
+    for each pass of a progressive classification (first the keyframes of all videos, then all frames of the undecided
+    ones).
     """
     mark = (Mark(name="run_identity.json", is_genuine=_is_identity(of_predictions)),)
     names = "|".join(BACKBONES)

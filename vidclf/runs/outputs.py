@@ -1,4 +1,4 @@
-"""Checks of output directories and files before a job writes there, and deletion of their files for `--overwrite`.
+"""Checks of outputs before a job writes there, and deletion of their files for `--overwrite`.
 
 A job deletes and replaces only files from the closed list for its kind of output (`runs/output_allowlist.py`), and only
 in a directory with a mark of that kind (a file that proves that such a job wrote it). All other files are foreign: a
@@ -23,7 +23,7 @@ from vidclf.errors import ConfigError
 from vidclf.runs.output_allowlist import OUTPUT_FILE, TEMPORARY, FileKind, Kind, Part, is_lease, matches
 
 NUM_NAMED = 3
-"""Number of foreign files (not written by the job) that a refusal names. The others are counted."""
+"""Number of foreign files (not written by the job) that an error message names. The others are counted."""
 
 MAX_MARKS = 16
 """Upper bound on the number of marks (files that prove who wrote a directory) in an output and the directories inside
@@ -174,7 +174,8 @@ def lies_in(location: str, directory: str) -> bool:
 
 
 def probe(flag: str, location: str, *, is_file: bool = False) -> None:
-    """Test that an output can be written: write and delete a temporary file there. Raises ConfigError if that fails.
+    """Test that an output can be written: write a temporary file at its place and delete it. Raises ConfigError if that
+    fails.
 
     With `is_file` the output is a single file, and the temporary file is written beside it.
     """

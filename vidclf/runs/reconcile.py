@@ -88,7 +88,8 @@ def to_read(output: str, runs: Sequence[str]) -> str:
 
 
 def _read_shards(run: str) -> tuple[Shards, Shards]:
-    """The ok rows and the quarantine rows (rejected videos) of a run. Raises ConfigError if a file cannot be read."""
+    """The ok rows and the quarantine rows (rejected videos) of a run directory. Raises ConfigError if a file cannot be
+    read."""
     problems: list[str] = []
     shards = (
         Shards.read(Run(run).shards(), [], None, problems),
@@ -100,8 +101,10 @@ def _read_shards(run: str) -> tuple[Shards, Shards]:
 
 
 def _finished(shards: Sequence[tuple[Shards, Shards]]) -> pa.Array:
-    """Ids of the videos that are ok or quarantined in every run of a job, each id once. `shards` holds the ok and the
-    quarantine rows of each run."""
+    """Ids of the videos that are ok or quarantined (rejected) in every run directory of a job, each id once.
+
+    `shards` holds the ok and the quarantine rows of each run directory.
+    """
     first, *others = [pa.concat_arrays([ok.ids, rejected.ids]) for ok, rejected in shards]
     for other in others:
         first = within(first, other)
@@ -109,8 +112,11 @@ def _finished(shards: Sequence[tuple[Shards, Shards]]) -> pa.Array:
 
 
 def _drop_surplus(run: str, surplus_ids: pa.Array, finished_ids: pa.Array) -> None:
-    """Remove the rows of the videos `surplus_ids` from a run's result files, except that one row, the first, stays for
-    each of them that is also in `finished_ids`."""
+    """Remove the rows of the videos `surplus_ids`, which have too many rows or are not finished, from the result files
+    of a run directory.
+
+    One row, the first, stays for each of these videos that is also in `finished_ids`.
+    """
     surplus = set(surplus_ids.to_pylist())
     wanted_once = set(within(surplus_ids, finished_ids).to_pylist())
     for path in Run(run).shards() + Run(run).quarantine_shards():
@@ -138,7 +144,7 @@ def _trim_segments(run: str) -> None:
 
 
 def drop(run: str, videos: pa.Array) -> None:
-    """Remove the rows of `videos` (ids) from a run's ok results, so that these videos will be processed again."""
+    """Remove the ok rows of `videos` (ids) from a run directory, so that these videos will be processed again."""
     for path in Run(run).shards():
         _keep_rows(path, pc.invert(pc.is_in(storage.read_table(path, [VIDEO_ID])[VIDEO_ID], videos)))
 
@@ -156,7 +162,7 @@ def _keep_rows(path: str, is_kept: pa.Array) -> None:
 
 
 def quarantined_for(run: str, reasons: frozenset[str]) -> int:
-    """Number of videos that a run has rejected for one of the `reasons`."""
+    """Number of videos in a run directory that were rejected for one of the `reasons`."""
     tables = storage.iter_tables(Run(run).quarantine_shards(), ["reason"])
     return sum(
         pc.sum(pc.is_in(table["reason"], pa.array(sorted(reasons), pa.string()))).as_py() or 0 for table in tables
@@ -164,8 +170,8 @@ def quarantined_for(run: str, reasons: frozenset[str]) -> int:
 
 
 def release(output: str, runs: Sequence[str], reasons: frozenset[str]) -> None:
-    """Remove the videos that were rejected for one of the `reasons` from the quarantine of one job's `runs`, so that
-    they will be processed again.
+    """Remove the videos that were rejected for one of the `reasons` from the quarantine (list of rejected videos) of
+    one job's run directories `runs`, so that they will be processed again.
 
     Their numbers of processing attempts are stored in `output` first, so that a kill in between loses no count.
     """
@@ -180,8 +186,8 @@ def release(output: str, runs: Sequence[str], reasons: frozenset[str]) -> None:
 
 
 def read_attempts(output: str) -> dict[str, int]:
-    """For each video that was taken out of quarantine to be tried again: its id and its number of earlier processing
-    attempts."""
+    """For each video that was taken out of quarantine (the rejected videos) to be tried again: its number of earlier
+    processing attempts, by video id."""
     path = storage.join(output, ATTEMPTS_FILE)
     return _attempts(storage.read_table(path)) if storage.exists(path) else {}
 

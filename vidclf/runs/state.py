@@ -88,12 +88,12 @@ def _check_unique(run: str, flag: str, ok: Shards, rejected: Shards) -> None:
 
 
 def manifest_ids(run: str) -> pa.Array:
-    """The video ids of a run's manifest, in the order of its rows."""
+    """The video ids in the manifest of a run directory, in the order of its rows."""
     return one_array([storage.read_table(Run(run).manifest_file, [VIDEO_ID])])
 
 
 def rows_of(run: str, columns: list[str]) -> pa.Table:
-    """The given `columns` of the result rows of all ok videos of a run, as one table.
+    """The given `columns` of the result rows of all ok videos in a run directory, as one table.
 
     Raises OSError or ArrowInvalid if a result file cannot be read.
     """
@@ -150,7 +150,7 @@ class Shards:
 
     @property
     def ids(self) -> pa.Array:
-        """The video ids of all rows, repeated ones included."""
+        """The video ids of all rows as one array; an id with several rows is repeated."""
         return one_array(self.tables)
 
     def counts(self, column: str) -> dict[str, int]:
@@ -160,7 +160,8 @@ class Shards:
 
 
 def _read_shards(run: str) -> tuple[Shards, Shards]:
-    """The ok rows and the quarantine rows (rejected videos) of a run. Raises ConfigError if a file cannot be read."""
+    """The ok rows and the quarantine rows (rejected videos) of a run directory. Raises ConfigError if a file cannot be
+    read."""
     return Shards.read(Run(run).shards()), Shards.read(Run(run).quarantine_shards(), ["reason"])
 
 

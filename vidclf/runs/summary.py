@@ -31,8 +31,8 @@ class Performance:
     """number of workers by the engine that computes the ensemble (the last step of the pipeline), such as `torch cpu
     bf16`"""
     passes: dict[str, dict[str, Any]] = field(default_factory=dict)
-    """progressive classification only: for each pass over the archive (first keyframes, then all frames) `num_videos`,
-    `num_decided` by partial or full look at the frames, and `worker_s_per_video`"""
+    """progressive classification only: for each pass (first the keyframes of all videos, then all frames of the
+    undecided ones) `num_videos`, `num_decided` by partial or full look at the frames, and `worker_s_per_video`"""
 
 
 def counted(counts: Mapping[str, float], kind: str) -> dict[str, int]:

@@ -1,4 +1,4 @@
-"""Early exit: deciding a video after a cheap look at few of its frames, if the prediction from them is certain enough.
+"""Early exit: deciding a video after a look at few of its frames, if that is certain enough.
 
 One ensemble classifies a video at up to three looks (a cascade: Viola & Jones 2001, doi:10.1109/CVPR.2001.990517; early
 exits: Teerapittayanon et al. 2016, arXiv:1709.01686):

@@ -1,6 +1,7 @@
-"""Explanation of a trust score (estimated probability that the label is right): the contribution of each of its inputs.
+"""Explanation of a trust score: the contribution of each of its inputs.
 
-The inputs are the confidence and the signs (measures of agreement, such as between ensemble members).
+The trust score is the estimated probability that the label is right. The inputs are the confidence and the signs
+(measures of agreement, such as between ensemble members).
 """
 
 from __future__ import annotations

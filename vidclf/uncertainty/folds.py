@@ -1,4 +1,4 @@
-"""Cross-fitting: a value for each video from a fit that has not seen any video of the same source (recording).
+"""Cross-fitting: a value for each video from a fit without videos of its source (recording).
 
 Shape suffixes: B videos.
 """

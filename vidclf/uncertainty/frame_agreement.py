@@ -1,5 +1,6 @@
-"""Frame agreement: the share of a video's frames that a linear classifier of single frames assigns to the video's most
-probable class.
+"""Frame agreement: share of a video's frames that a frame classifier assigns to its top class.
+
+The classifier is linear and sees single frames. The top class is the ensemble's most probable class for the video.
 
 It is evidence that is independent of the temporal model, which sees the sequence of frames.
 

@@ -1,5 +1,6 @@
-"""The OOD score (out of distribution): how far a video is from the training videos, relative to unseen videos of the
-same classes.
+"""The OOD (out of distribution) score: how far a video is from the training videos.
+
+The distance is relative to that of unseen videos of the same classes.
 
 A video is close to a class if it looks like the videos of the class and moves like them. Its distance is the distance
 to the nearest class, combined from two parts:
@@ -61,8 +62,8 @@ APPEARANCE_WEIGHT = 8.0
 scaled to the same interquartile range over unseen videos."""
 
 SHRINKAGE = 0.3
-"""Share of a class's variance that is spread evenly over all directions (Ledoit & Wolf 2004). Values from 0.1 to 0.6
-make little difference."""
+"""Share of the variance of a class that is spread evenly over all directions (Ledoit & Wolf 2004). Values from 0.1 to
+0.6 make little difference."""
 
 MAX_DIRECTIONS = 128
 """Largest number of directions in which the spread of a class is measured. A class with fewer videos has fewer

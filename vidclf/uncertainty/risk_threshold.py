@@ -1,5 +1,6 @@
-"""The lowest trust score to accept (trust threshold), so that the share of wrong labels among accepted videos stays
-below a stated risk; and the rule of acceptance.
+"""The trust threshold (lowest trust score to accept) for a stated risk, and the acceptance rule.
+
+The threshold keeps the share of wrong labels among accepted videos below the risk.
 
 Shape suffixes: B videos, G sources (recordings; videos of one source resemble each other).
 """
@@ -141,7 +142,7 @@ class RiskThreshold:
     num_videos: int
     """number of all validation videos"""
     estimate: float
-    """expected share of wrong labels among accepted videos; 0.5 if none is accepted"""
+    """expected share of wrong labels among accepted videos, by the rule of succession; 0.5 if none is accepted"""
     early: dict[str, float]
     """threshold of each early look (classification from few frames) that decides videos; the counts above then cover
     all looks together"""
