@@ -49,7 +49,7 @@ class PrecisionProbe:
         """Choose the `NUM_PROBED` videos with the smallest margin between the two top classes, and keep their features
         and probabilities.
 
-        The margin is taken from the first view, which is the unchanged video.
+        The margin is that of the unchanged video, the first of the views (test-time variants).
         """
         sorted_BC = np.sort(probabilities_VBC[0], axis=1)
         indices = np.argsort(sorted_BC[:, -1] - sorted_BC[:, -2], kind="stable")[:NUM_PROBED]

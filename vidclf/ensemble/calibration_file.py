@@ -53,9 +53,10 @@ class TrustData:
     """scores of the validation videos with all sampled frames, by mode: `plain` or `tta` (with test-time
     augmentation)"""
     stages: dict[str, ValidationScores] = field(default_factory=dict)
-    """scores of the validation videos at each early look, by its name"""
+    """scores of the validation videos at each early look (classification from few frames), by its name"""
     probe: PrecisionProbe | None = None
-    """videos for the bfloat16 test; if None, members run in fp32 unless `--precision bf16` is given"""
+    """videos on which a worker tests bfloat16; if None, members are computed in fp32 unless `--precision bf16` is
+    given"""
 
     def threshold(self, mode: str, risk: float, accept_uncertified: bool) -> RiskThreshold:
         """Choose the lowest trust score to accept for an allowed error `risk`, if every video is classified from all
@@ -152,7 +153,8 @@ def _read(kind: type[FittedArrays], arrays: dict[str, npt.NDArray[Any]], prefix:
 
 
 def _scores(arrays: dict[str, npt.NDArray[Any]], name: str) -> ValidationScores:
-    """The validation scores stored under `name`, which is a mode (`plain` or `tta`) or an early look."""
+    """The validation scores stored under `name`: `plain`, `tta` (with test-time augmentation) or the name of an early
+    look (classification from few frames)."""
     return ValidationScores(
         trust_B=arrays[f"{name}.trust_B"],
         correct_B=arrays[f"{name}.correct_B"].astype(bool),

@@ -57,7 +57,8 @@ def load(directory: str, device: torch.device, precision: str = "fp32") -> Ensem
 
 
 def _agrees(in_bf16: Ensemble, probe: PrecisionProbe) -> bool:
-    """Whether the bfloat16 ensemble gives nearly the same probabilities on the probe's videos as float32 did."""
+    """Whether the ensemble in bfloat16 gives nearly the same probabilities on the stored test videos (`probe`) as
+    float32 did."""
     return probe.agrees(in_bf16(probe.sequences_S, tta=True).view_probabilities_VBC)
 
 

@@ -52,7 +52,8 @@ class EnsembleOutput:
     member_probabilities_MBC: npt.NDArray[np.float32]
     """probabilities by each member alone: the weighted average over the views (test-time variants of the video)"""
     view_probabilities_VBC: npt.NDArray[np.float32]
-    """probabilities from each view alone: the average over the members; a single view without test-time augmentation"""
+    """probabilities from each view (test-time variant of the video) alone: the average over the members; a single view
+    without test-time augmentation"""
     trust_score_B: npt.NDArray[np.float32]
     """estimated probability that the most probable class is right"""
     ood_score_B: npt.NDArray[np.float32]
@@ -190,7 +191,7 @@ class _Batch:
     """Sequences of equal length, one per row, from any videos and views (test-time variants of a video)."""
 
     views: list[int]
-    """index of the view that each row shows"""
+    """index of the view (test-time variant of a video) that each row shows"""
     videos: list[int]
     """index of the video to which each row belongs"""
     sequences_S: list[list[npt.NDArray[np.float16]]]

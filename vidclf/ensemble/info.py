@@ -127,8 +127,8 @@ class LookInfo:
     num_frames: int
     """largest number of frames that this look uses of a video"""
     feature_specs: list[FeatureSpec]
-    """settings of the features, one per backbone; empty if the look uses some of the frames that the full look
-    samples"""
+    """settings of the features, one per backbone; empty if the look uses some of the frames that are sampled for the
+    full one"""
     calibration: Calibration
     ood: OodLine
     trust: TrustScore

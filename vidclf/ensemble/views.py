@@ -20,10 +20,11 @@ import numpy.typing as npt
 Floats = npt.NDArray[np.floating[Any]]
 
 SLOWER = 1.5
-"""Number of frames of the view `slower` for each frame of the original."""
+"""Number of frames of the slowed-down variant of a video for each frame of the original."""
 
 PRIOR_VIDEOS = 20
-"""Strength of the prior that all views have the same weight: it counts like this number of videos."""
+"""Strength of the prior that all views (test-time variants of a video) have the same weight: it counts like this number
+of videos."""
 
 LEAST_PROBABILITY = 1e-12
 """Floor of probabilities before logarithms are taken."""
@@ -74,11 +75,11 @@ class ViewWeight:
     """The weight of one view (variant of a video) when predictions are averaged, with the evidence for it."""
 
     name: str
-    """name of the view, as in `VIEWS`"""
+    """name of the variant, as in `VIEWS`"""
     weight: float
-    """share of the view in the average, 0 to 1"""
+    """share of the variant in the average, 0 to 1"""
     gain: float
-    """gain in log-likelihood per validation video, in nats, if the view is mixed half and half with the original;
+    """gain in log-likelihood per validation video, in nats, if the variant is mixed half and half with the original;
     averaged over sources (recordings)"""
     gain_se: float
     """standard error of `gain` over the sources (recordings); infinite for a single source"""
@@ -87,7 +88,8 @@ class ViewWeight:
 def fit_weights(
     probabilities_VBC: Floats, labels_B: npt.NDArray[np.integer[Any]], groups: Sequence[str]
 ) -> list[ViewWeight]:
-    """Fit the weights with which predictions from the `VIEWS` are averaged: not negative, with sum 1.
+    """Fit the weights with which predictions from the `VIEWS` (variants of a video) are averaged: not negative, with
+    sum 1.
 
     `labels_B` holds the class index of each video, `groups` its source (recording).
 
@@ -111,11 +113,11 @@ def fit_weights(
 
 
 def _gain(original_B: Floats, view_B: Floats, groups: Sequence[str]) -> tuple[float, float]:
-    """Mean over sources (`groups`, recordings) of the gain in log-likelihood if a view is mixed half and half with the
-    original, and its standard error.
+    """Gain in log-likelihood if a view (variant of a video) is mixed half and half with the original: mean over sources
+    and standard error.
 
-    `original_B` and `view_B` hold the probability of the true class. For a single source the standard error is
-    infinite.
+    `original_B` and `view_B` hold the probability of each video's true class, `groups` its source (recording). For a
+    single source the standard error is infinite.
     """
     gain_B = np.log((original_B + view_B) / 2) - np.log(original_B)
     names = np.array(groups)
@@ -126,7 +128,8 @@ def _gain(original_B: Floats, view_B: Floats, groups: Sequence[str]) -> tuple[fl
 
 
 def _mixture(true_KB: Floats) -> Floats:
-    """Weights of the selected views, with sum 1, that best explain the true classes under a prior for equal weights.
+    """Weights of the selected views (variants of a video), with sum 1, that best explain the true classes under a prior
+    for equal weights.
 
     `true_KB` holds the probability of each video's true class by each view.
     """

@@ -42,8 +42,8 @@ class FeatureSpec:
 
     @classmethod
     def of(cls, name: str, weights: str, digest: str, plan: SamplingPlan, repeat_tolerance: float = 0.0) -> FeatureSpec:
-        """The spec of features that this machine would make with the backbone `name`, whose weights are at `weights`
-        and have the digest `digest`.
+        """Collect the settings of features that this machine would make with the backbone `name`, whose weights are at
+        `weights` and have the digest `digest`.
 
         `plan` says which frames are sampled.
         """
@@ -59,8 +59,8 @@ class FeatureSpec:
 
     @property
     def key(self) -> str:
-        """The feature key, a digest of this spec: the first 16 hexadecimal digits of the SHA-256 of its canonical
-        JSON."""
+        """The feature key, a digest of all these settings: the first 16 hexadecimal digits of the SHA-256 of their
+        canonical JSON."""
         values = asdict(self)
         if not self.repeat_tolerance:
             del values["repeat_tolerance"]  # left out when 0, so that keys of older features stay valid
@@ -86,7 +86,8 @@ class FeatureSpec:
         return {"sampling": self.sampling, "decoder": self.decoder}
 
     def differences(self, other: FeatureSpec) -> str:
-        """Text that lists the settings in which the two specs differ, as `name: this != that`; empty if none differ."""
+        """Text that lists the settings that differ from those of `other`, as `name: this != that`; empty if none
+        differ."""
         return differences(asdict(self), asdict(other))
 
 
@@ -116,6 +117,6 @@ def specs_of(run: str, identity: dict[str, Any]) -> list[FeatureSpec]:
 
 
 def read_weights_location(features: str) -> str:
-    """Location from which the backbone's weights were read when these features were made. The spec holds only their
-    digest."""
+    """Location from which the backbone's weights were read when these features were made. `FeatureSpec` holds only
+    their digest."""
     return str(Run(features).identity()["weights"][0])

@@ -37,7 +37,7 @@ class SourceIntervals:
     video."""
 
     def __init__(self, groups: Sequence[str]) -> None:
-        """`groups` names the source of each video. Raises ValueError if there is no video."""
+        """`groups` names the source (recording) of each video. Raises ValueError if there is no video."""
         if len(groups) == 0:
             raise ValueError("intervals need at least one video")
         names, self._source_B = np.unique(np.asarray(groups), return_inverse=True)
@@ -178,7 +178,8 @@ def student_95(num_G: Floats) -> float:
 
 
 def _student_95(number: float) -> float:
-    """Half width of a 95 % interval in standard errors, by Student's t for `number` sources."""
+    """Half width of a 95 % interval in standard errors, by Student's t for `number` independent sources
+    (recordings)."""
     return float(stats.t.ppf(0.975, max(number - 1, 1.0)))
 
 

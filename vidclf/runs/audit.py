@@ -14,7 +14,8 @@ from vidclf.runs.state import RunState, Shards, manifest_ids, repeated, state_of
 from vidclf.schema import QUARANTINE, VIDEO_ID, RejectReason
 
 _CONSTANTS = ("feature_key", "ensemble_id")
-"""Columns that hold the same value in every row of a run: the value under this name in `run_identity.json`."""
+"""Columns that hold the same value in every row of a run directory: the value under this name in
+`run_identity.json`."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -105,10 +106,11 @@ def _placement_differences(manifest: pa.Array, ok: Shards, rejected: Shards) -> 
 
 
 def _segment_differences(run: str, types: dict[str, str]) -> list[str]:
-    """Sentences for the differences between result shards and the files with the segments (time spans) of their videos.
+    """Sentences for the differences between the result files of the videos and the files with their segments (time
+    spans).
 
-    The segments in a file must belong to the videos of the shard of the same name, cover all of them and not repeat.
-    `types` maps the segment columns to their Arrow types.
+    The segments in a file must belong to the videos in the result file of the same name, cover all of them and not
+    repeat. `types` maps the segment columns to their Arrow types.
     """
     differences: list[str] = []
     shards = {file_name(path): path for path in Run(run).shards()}

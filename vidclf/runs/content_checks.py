@@ -53,10 +53,10 @@ def stale_videos(run: str) -> tuple[list[str], list[str]]:
 
 
 def _openable(run: str, rows: pa.Table) -> pa.Table:
-    """The run's `rows` as a table whose `video_uri` values can be used to open the files.
+    """The `rows` of a run directory as a table whose `video_uri` values can be used to open the files.
 
     The rows hold locations with credentials masked. If any location is masked, all locations are replaced by those in
-    the run's manifest, which still has the credentials.
+    the manifest of the run directory, which still has the credentials.
     """
     if not any(map(is_masked, rows["video_uri"].to_pylist())):
         return rows

@@ -25,7 +25,8 @@ SUMMARY_FILE = "summary.json"
 """File with the counts and rates of a job. Written last, so its presence means that the job has ended."""
 
 DUPLICATES_FILE = "duplicates.parquet"
-"""File that lists the videos with the same content as another video of the run. Absent if there are none."""
+"""File that lists the videos with the same content as another video in the same run directory. Absent if there are
+none."""
 
 QUARANTINE_DIR = "quarantine"
 """Directory of the Parquet files with one row per rejected video and its reject reason."""
@@ -33,7 +34,7 @@ QUARANTINE_DIR = "quarantine"
 SEGMENTS_DIR = "segments"
 """Directory of the Parquet files with the segments (time spans) of the classified videos.
 
-The segments of the videos in a result shard are in the file of the same name.
+The segments of the videos in a result file are in the file of the same name in this directory.
 """
 
 SHARD_PATTERN = r"part-[0-9a-f]{32}-\d{6}\.parquet"

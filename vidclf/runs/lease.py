@@ -66,11 +66,11 @@ class Guard:
     location: str
     """canonical location of the output"""
     claim: Claim | None
-    """the job's entry in the lease; None if the job holds no lease, as in a program that calls the library, so that
-    `check` always passes"""
+    """the job's entry in the lease (write lock of the output); None if the job holds no lease, as in a program that
+    calls the library, so that `check` never raises"""
 
     def check(self) -> None:
-        """Raise LeaseTaken if another job holds the lease of the output now."""
+        """Raise LeaseTaken if another job holds the lease (write lock) of the output now."""
         if self.claim is not None and not lease_storage.place(self.location).is_held(self.claim):
             raise LeaseTaken(f"{self.location}: another job has taken this output over")
 
@@ -106,7 +106,7 @@ def held(outputs: Sequence[Output], job: str, *, take_over: bool = False) -> Ite
 
 @contextmanager
 def _one_held(output: Output, job: str, take_over: bool) -> Iterator[_Heart]:
-    """Hold the lease of one output while the `with` body runs, and yield the thread that renews the lease.
+    """Hold the lease (write lock) of one output while the `with` body runs, and yield the thread that renews the lease.
 
     Directories that were created only for the lease are removed at the end if they are empty.
     """
@@ -144,8 +144,10 @@ def _writable(output: Output) -> Iterator[None]:
 
 
 def _acquire(output: Output, place: Place, claim: Claim, take_over: bool) -> None:
-    """Acquire the lease of an output for `claim` (this job's entry). Raises ConfigError if a living job holds the lease
-    and `take_over` is not set."""
+    """Acquire the lease (write lock) of an output for `claim`, the entry of this job.
+
+    Raises ConfigError if a living job holds the lease and `take_over` is not set.
+    """
 
     def may_take(other: Claim) -> bool:
         return (take_over and other.is_held) or is_dead(other, place)
@@ -157,8 +159,8 @@ def _acquire(output: Output, place: Place, claim: Claim, take_over: bool) -> Non
 
 
 def _release(output: Output, place: Place, claim: Claim) -> None:
-    """Release the lease of an output. A filesystem error is printed, not raised, so that the error that ended the job
-    stays visible."""
+    """Release the lease (write lock) of an output. A filesystem error is printed, not raised, so that the error that
+    ended the job stays visible."""
     try:
         place.release(claim)
     except OSError as error:
@@ -170,7 +172,7 @@ def _release(output: Output, place: Place, claim: Claim) -> None:
 
 
 def refusal(flag: str, location: str, claim: Claim) -> str:
-    """The error message for a job whose output is in use by the other job that made `claim`."""
+    """The error message for a job whose output is in use by another job: the one that made `claim`, its lease entry."""
     age_s = max(_age_s(claim), 0)
     return (
         f"{flag} {location}: {claim.job} of {claim.user} on {claim.host} (process {claim.pid}, since {claim.since}) "
@@ -192,7 +194,7 @@ def _check_no_overlap(output: Output, location: str) -> None:
 
 
 def is_dead(claim: Claim, place: Place) -> bool:
-    """Whether the job that made `claim` has ended.
+    """Whether the job that made `claim` (its entry in a lease, the write lock of an output) has ended.
 
     If the job ran on this machine, its process number gives the answer at once. Otherwise the age of its heartbeat
     decides. Clocks of machines differ, so an old heartbeat is watched for the time of two beats before the job counts
@@ -220,13 +222,14 @@ def is_dead(claim: Claim, place: Place) -> bool:
 
 
 def _age_s(claim: Claim) -> float:
-    """Seconds since the last heartbeat of `claim`; negative if the clock of that job's machine is ahead."""
+    """Seconds since the job of `claim` last reported that it is alive; negative if the clock of that job's machine is
+    ahead."""
     return (datetime.fromisoformat(lease_storage.now()) - datetime.fromisoformat(claim.heartbeat)).total_seconds()
 
 
 class _Heart:
-    """Background thread that renews a lease every `HEARTBEAT_S` seconds and, if the lease is lost, sends SIGTERM to the
-    main thread."""
+    """Background thread that renews a lease (write lock) every `HEARTBEAT_S` seconds and, if the lease is lost, sends
+    SIGTERM to the main thread."""
 
     def __init__(self, output: Output, place: Place, claim: Claim) -> None:
         self._output, self._place, self._claim = output, place, claim
@@ -252,7 +255,7 @@ class _Heart:
         return self._loss
 
     def _beat(self) -> None:
-        """Body of the thread: renew the lease until the job ends or the lease is lost."""
+        """Body of the thread: renew the lease (write lock) until the job ends or the lease is lost."""
         last_renewal = time.monotonic()
         while not self._ended.wait(HEARTBEAT_S):
             loss = None
@@ -273,7 +276,8 @@ class _Heart:
                 return
 
     def _loss_text(self) -> str:
-        """The message for a job whose lease was taken; names the other job if its lease entry can be read."""
+        """The error message for this job after another job has taken its lease (write lock); names that job if its
+        lease entry can be read."""
         try:
             others = [claim for claim in self._place.claims() if claim.is_held and claim.owner != self._claim.owner]
         except OSError:
@@ -319,7 +323,7 @@ def _claim(job: str) -> Claim:
 
 
 def _make_directory(directory: str) -> list[str]:
-    """Create the local directory that will hold a lease, with its parents.
+    """Create the local directory that will hold a lease (write lock file), with its parents.
 
     Returns the directories that did not exist before, deepest first. On an object store nothing is created, and the
     list is empty.

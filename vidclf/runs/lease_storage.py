@@ -23,11 +23,11 @@ from pyarrow import fs
 from vidclf import storage
 
 SETTLE_S = 0.2
-"""Seconds to wait before a lease file that is half written, or a set of claims that is not decided yet, is read
+"""Seconds to wait before a lease (write lock) file that is half written, or a set of competing claims of jobs, is read
 again."""
 
 MOST_LOOKS = 25
-"""Number of reads after which a half-written lease file counts as left by a killed job."""
+"""Number of reads after which a half-written lease (write lock) file counts as left by a killed job."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -35,7 +35,7 @@ class Claim:
     """Entry of one job in the lease (write lock) of an output: which process wants to write there, and since when."""
 
     owner: str
-    """unique identifier of this claim"""
+    """unique identifier of this entry"""
     job: str
     """name of the job, for messages"""
     user: str
@@ -50,22 +50,20 @@ class Claim:
     started: str
     """start time of the process in clock ticks since boot; tells it from a later process with the same number"""
     since: str
-    """time at which the claim was made, ISO 8601 in UTC, to the second"""
+    """time at which the entry was made, ISO 8601 in UTC, to the second"""
     heartbeat: str
     """time at which the job last reported that it is alive, written like `since`"""
     turn: int = 0
-    """number that is greater than the `turn` of every claim that existed when this one was made (claims in a bucket
-    only)"""
+    """number that is greater than the `turn` of every entry that existed when this one was made (object stores only)"""
     is_held: bool = True
-    """whether the claim has become the lease; False while the job still checks that no other job claims the same
-    output"""
+    """whether the job holds the lease; False while the job still checks that no other job claims the same output"""
 
     def beating(self) -> Claim:
-        """A copy of this claim whose heartbeat is the current time."""
+        """A copy of this lease entry with the current time as its heartbeat (last sign that the job is alive)."""
         return replace(self, heartbeat=now())
 
     def encoded(self) -> bytes:
-        """This claim as JSON bytes."""
+        """This lease entry as JSON bytes. Inverse of `decoded`."""
         return json.dumps(asdict(self), indent=2).encode() + b"\n"
 
 
@@ -75,7 +73,8 @@ def now() -> str:
 
 
 def decoded(content: bytes) -> Claim | None:
-    """The claim that the JSON bytes of a lease file hold; None if they are not a claim or only part of one."""
+    """The `Claim` (a job's lease entry) in the JSON bytes of a file; None if the bytes are not a claim or only part of
+    one."""
     try:
         values = json.loads(content)
         return Claim(**{field.name: values[field.name] for field in fields(Claim)})
@@ -84,42 +83,45 @@ def decoded(content: bytes) -> Claim | None:
 
 
 MayTake = Callable[[Claim], bool]
-"""Function that tells whether the lease may be taken away from the job of the given claim."""
+"""Function that tells whether the lease (write lock) may be taken away from the job that made the given `Claim`."""
 
 
 class Place(Protocol):
-    """Storage of the lease (write lock) of one output. Jobs compete for the lease by their claims."""
+    """Storage of the lease (write lock) of one output. Each job that wants the lease makes a `Claim`, an entry with its
+    identity."""
 
     def acquire(self, claim: Claim, may_take: MayTake) -> Claim | None:
-        """Try to hold the lease with `claim`.
+        """Try to hold the lease (write lock) for the job that made `claim`.
 
-        Returns None if the lease is now held; otherwise the claim of another job that prevents it. The lease is taken
-        away from jobs for whose claim `may_take` returns True.
+        Returns None if that job now holds the lease; otherwise the claim of another job that prevents it. The lease is
+        taken away from jobs for whose claim `may_take` returns True.
         """
         ...
 
     def claims(self) -> list[Claim]:
-        """All claims on the output that are stored now, of this job and of other jobs."""
+        """All claims on the output (entries of jobs that hold or want its write lock) that are stored now."""
         ...
 
     def is_held(self, claim: Claim) -> bool:
-        """Whether `claim` holds the lease now."""
+        """Whether the job that made `claim` holds the lease (write lock) now."""
         ...
 
     def renew(self, claim: Claim) -> bool:
-        """Store the current time as the heartbeat of `claim`.
+        """Store the current time as the heartbeat of `claim` (sign that its job is alive).
 
-        Returns True if it was stored. Returns False, and stores nothing, if `claim` no longer holds the lease.
+        Returns True if it was stored. Returns False, and stores nothing, if that job no longer holds the lease (write
+        lock).
         """
         ...
 
     def release(self, claim: Claim) -> None:
-        """End the lease if `claim` still holds it; the lease of another job stays."""
+        """End the lease (write lock) if the job that made `claim` still holds it; the lease of another job stays."""
         ...
 
 
 def place(output: str, *, is_file: bool = False) -> Place:
-    """Storage of the lease of `output`: inside the output directory, or beside the output if it is a single file.
+    """The storage for the lease (write lock) of `output`: inside the output directory, or beside the output if it is a
+    single file.
 
     Returns an `ExclusiveFile` for a local output and `BucketClaims` for an output on an object store.
     """
@@ -131,10 +133,11 @@ def place(output: str, *, is_file: bool = False) -> Place:
 
 @dataclass(frozen=True)
 class ExclusiveFile:
-    """A lease (write lock) stored as one file, created with O_EXCL, which network filesystems support too.
+    """A lease (write lock) stored as one file that names the job, created with O_EXCL, which network filesystems
+    support too.
 
     To take a lease over, a job first renames the file. If several jobs try, the rename of only one succeeds. If the
-    renamed file turns out to hold a newer claim than the one that the job judged dead, the job puts it back.
+    renamed file turns out to be of a newer job than the one that was judged dead, it is put back.
     """
 
     path: str
@@ -179,7 +182,8 @@ class ExclusiveFile:
         self._remove(claim)
 
     def _create(self, claim: Claim) -> bool:
-        """Create the lease file with `claim` as its content. Returns False if the file exists already, else True."""
+        """Create the lease (write lock) file with `claim` as its content. Returns False if the file exists already,
+        else True."""
         try:
             descriptor = os.open(self.path, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o644)
         except FileExistsError:
@@ -189,7 +193,7 @@ class ExclusiveFile:
         return True
 
     def _read(self) -> Claim | None:
-        """The claim in the lease file; None if there is no file.
+        """The claim (entry of a job) in the lease file; None if there is no file.
 
         A file that stays half-written was left by a killed job. For such a file, returns a claim without an owner whose
         heartbeat is the time of the last write.
@@ -210,7 +214,7 @@ class ExclusiveFile:
         )
 
     def _remove(self, claim: Claim) -> None:
-        """Remove the lease file if it holds `claim`."""
+        """Remove the lease (write lock) file if it holds `claim`; the file of another job stays."""
         if not self.is_held(claim):
             return
         renamed = f"{self.path}.{uuid.uuid4().hex}.tmp"
@@ -225,7 +229,8 @@ class ExclusiveFile:
 
 @dataclass(frozen=True)
 class BucketClaims:
-    """A lease (write lock) on an object store: one object per claim, each written only by the job that makes the claim.
+    """A lease (write lock) on an object store: one object per job that wants it (its claim), each written only by that
+    job.
 
     Arrow's object store client cannot write on the condition that an object does not exist, but every store lists an
     object once it is written. Therefore a job first writes its claim as not yet held and then lists all claims. Of two
@@ -234,7 +239,7 @@ class BucketClaims:
     """
 
     directory: str
-    """location of the directory that holds the claims"""
+    """location of the directory that holds the claims (one object per job)"""
 
     def acquire(self, claim: Claim, may_take: MayTake) -> Claim | None:
         turn = 1 + max((other.turn for other in self.claims()), default=0)
@@ -282,7 +287,8 @@ class BucketClaims:
         self._delete(claim)
 
     def _current(self, claim: Claim) -> Claim | None:
-        """The stored copy of `claim`, with its latest heartbeat; None if it no longer holds the lease.
+        """The stored copy of `claim` (entry of a job), with its latest heartbeat; None if its job no longer holds the
+        lease.
 
         That is so if the object is gone, or if a claim with a greater `turn` is held.
         """

@@ -79,12 +79,13 @@ class Part:
     files: str
     """regular expression of the files that the job writes there, as paths relative to the directory"""
     marks: tuple[Mark, ...]
-    """the possible marks; one genuine mark proves that the job wrote the directory"""
+    """the possible marks; if one of them is there and genuine, the job wrote the directory"""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Kind:
-    """The closed list of files for one kind of output directory, such as a run or a report."""
+    """The closed list of files for one kind of output directory, such as a run (output of extract or classify) or a
+    report."""
 
     name: str
     """name of the kind with its article, for messages"""
@@ -170,8 +171,8 @@ def _is_table(columns: pa.Schema) -> Callable[[str], bool]:
 
 
 def _is_kind(name: str) -> Callable[[str], bool]:
-    """Return a function that tells whether the file at a location is the mark that `outputs.begin` writes for the
-    `Kind` with this name."""
+    """Return a function that tells whether the file at a location was written by `outputs.begin` to mark an output of
+    the `Kind` with this name."""
 
     def is_genuine(location: str) -> bool:
         value = _json(location)

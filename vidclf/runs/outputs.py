@@ -44,7 +44,7 @@ class Contents:
 
 
 def contents(kind: Kind, location: str) -> Contents:
-    """Sort the files in the directory at `location` into those that a job of this kind wrote and foreign ones.
+    """Sort the files in the directory at `location` into those that a job of this kind wrote and all others (foreign).
 
     If there is no directory, all lists are empty. Raises ConfigError if the directory cannot be listed.
     """
@@ -69,9 +69,10 @@ def contents(kind: Kind, location: str) -> Contents:
 
 
 def _marked_parts(kind: Kind, location: str, entries: Mapping[str, bool]) -> dict[tuple[Part, str], bool]:
-    """For each part of an output (with its directory), whether it has a mark, a file that proves that the job wrote it.
+    """For each part of an output (itself or a directory inside it), whether a file proves that the job wrote that part.
 
-    `entries` maps relative paths to whether they are plain files, as from `_entries`.
+    The keys are the parts with their directories. `entries` maps relative paths to whether they are plain files, as
+    from `_entries`.
     """
     has_mark: dict[tuple[Part, str], bool] = {}
     for path, is_file in entries.items():
@@ -144,7 +145,8 @@ def clear_part(kind: Kind, location: str, under: str) -> None:
 def remedy(kind: Kind, location: str) -> str:
     """Advice for the end of an error message: to choose another directory, or else `--overwrite`.
 
-    `--overwrite` is named only if the directory holds no foreign file, because otherwise the flag would be refused too.
+    `--overwrite` is named only if the directory holds only files that such a job wrote, because otherwise the flag
+    would be refused too.
     """
     return "choose another directory" + ("" if contents(kind, location).foreign else " or --overwrite")
 

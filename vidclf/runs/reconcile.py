@@ -101,9 +101,9 @@ def _read_shards(run: str) -> tuple[Shards, Shards]:
 
 
 def _finished(shards: Sequence[tuple[Shards, Shards]]) -> pa.Array:
-    """Ids of the videos that are ok or quarantined (rejected) in every run directory of a job, each id once.
+    """Ids of the videos that are done or rejected in every run directory of a job, each id once.
 
-    `shards` holds the ok and the quarantine rows of each run directory.
+    `shards` holds the rows of done and of rejected videos for each run directory.
     """
     first, *others = [pa.concat_arrays([ok.ids, rejected.ids]) for ok, rejected in shards]
     for other in others:

@@ -41,9 +41,9 @@ class RunState:
     num_ok: int
     """videos with a result row"""
     num_quarantined: int
-    """rejected videos: those with a quarantine row and no result row"""
+    """rejected videos: those with a row in `quarantine/` and no result row"""
     num_pending: int
-    """videos in the manifest with neither a result row nor a quarantine row"""
+    """videos in the manifest that are still to be done: without a result row and without a row in `quarantine/`"""
     reasons: dict[str, int]
     """number of rejected videos by reject reason"""
 
@@ -76,8 +76,10 @@ def check_unique_rows(run: str, flag: str) -> None:
 
 
 def _check_unique(run: str, flag: str, ok: Shards, rejected: Shards) -> None:
-    """Raise ConfigError if a video occurs several times in the ok and quarantine rows together. `run` and `flag` are
-    for the message."""
+    """Raise ConfigError if a video occurs several times in the rows of done (`ok`) and `rejected` videos together.
+
+    `run` and `flag` are for the message.
+    """
     repeated_ids = repeated(pa.concat_arrays([ok.ids, rejected.ids]))
     if len(repeated_ids):
         raise ConfigError(
@@ -111,7 +113,7 @@ class Shards:
     out."""
 
     tables: list[pa.Table]
-    """one table per shard that could be read"""
+    """one table per file that could be read"""
 
     @classmethod
     def read(
@@ -121,10 +123,10 @@ class Shards:
         types: dict[str, str] | None = None,
         differences: list[str] | None = None,
     ) -> Shards:
-        """Read the video ids and `columns` of the shards at `paths`.
+        """Read the video ids and `columns` of the Parquet files at `paths`.
 
-        `types` maps each column that a shard must have to its Arrow type; None skips that comparison. Sentences about
-        unreadable shards and other columns or types are appended to `differences`. If `differences` is None, the first
+        `types` maps each column that a file must have to its Arrow type; None skips that comparison. Sentences about
+        unreadable files and other columns or types are appended to `differences`. If `differences` is None, the first
         such problem raises ConfigError.
         """
         problems: list[str] = []
@@ -166,10 +168,10 @@ def _read_shards(run: str) -> tuple[Shards, Shards]:
 
 
 def state_of(manifest: pa.Array, ok: Shards, rejected: Shards) -> RunState:
-    """Count videos by state from the video ids of the `manifest`, the ok rows and the rows of rejected videos.
+    """Count videos by state from the video ids of the `manifest`, the rows of done videos (`ok`) and the rows of
+    `rejected` videos.
 
-    A video with both an ok row and a quarantine row counts as ok. Rows of videos that are not in the manifest do not
-    count.
+    A video with rows of both kinds counts as ok. Rows of videos that are not in the manifest do not count.
     """
     manifest = manifest.unique()
     num_ok = len(within(manifest, ok.ids))

@@ -35,11 +35,14 @@ from vidclf.uncertainty import risk_threshold
 from vidclf.uncertainty.risk_threshold import THRESHOLDS, Acceptance, RiskThreshold, is_accepted
 
 EARLY_LOOKS = (Look.KEYFRAMES, Look.SUBSET)
-"""Names of the looks that may decide a video from few of its frames, in the order in which they are taken."""
+"""Names of the early looks (classifications from few frames that may decide a video), in the order in which they are
+taken."""
 
 SUBSET_FRAMES = 24
-"""Number of frames of the `subset` look, which uses some of the sampled frames. The look is left out if fewer than
-twice as many frames are sampled."""
+"""Number of frames of the `subset` look, an early classification from some of the sampled frames.
+
+The look is left out if fewer than twice as many frames are sampled.
+"""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -54,13 +57,13 @@ class ValidationScores:
     correct_B: npt.NDArray[np.bool_]
     """whether the most probable class is the true label"""
     ood_B: npt.NDArray[np.float32]
-    """OOD score: distance from the training videos; above 1 the video is out of distribution"""
+    """OOD (out of distribution) score: distance from the training videos; above 1 a video is never accepted"""
     source_B: npt.NDArray[np.integer]
     """number of each video's source (recording), from 0"""
 
     def threshold(self, risk: float, accept_uncertified: bool = False) -> RiskThreshold:
-        """Choose the lowest trust score to accept for an allowed error `risk`, if videos are classified at this look
-        only.
+        """Choose the lowest trust score to accept for an allowed error `risk`, if videos are classified only from the
+        frames of this look.
 
         With `accept_uncertified`, videos are accepted even if the validation data do not support the risk.
         """
@@ -76,7 +79,7 @@ class CascadeOutcome:
     """Result of a cascade of looks (first few frames, then all) on videos with known labels."""
 
     share: dict[str, float]
-    """share of all videos that each look decides, by name of the look"""
+    """share of all videos that are decided at each look (selection of frames), by its name"""
     accuracy: float
     """share of all videos whose most probable class is right, videos without an accepted label included"""
     error_among_accepted: float
@@ -126,16 +129,19 @@ class _Decided:
     by_look: dict[str, npt.NDArray[np.bool_]]
     """for each early look (few frames), which videos it decides"""
     is_accepted_B: npt.NDArray[np.bool_]
-    """whether the video's label is accepted at any look"""
+    """whether the video's label is accepted, from few frames or from all"""
     correct_B: npt.NDArray[np.bool_]
-    """whether the label from the look that decides the video is right"""
+    """whether the label that the cascade gives to the video is right"""
 
 
 def _decided(
     stages: Mapping[str, ValidationScores], full: ValidationScores, early: Mapping[str, float], threshold: float
 ) -> _Decided:
-    """Run the cascade on the validation videos with the trust thresholds `early` of the early looks and `threshold` of
-    the full look."""
+    """Run the cascade on the validation videos: early looks (few frames) decide by the trust thresholds `early`, the
+    full look by `threshold`.
+
+    `stages` holds the scores at the early looks, `full` those at the full look.
+    """
     is_undecided_B, correct_B = np.ones(len(full.correct_B), bool), full.correct_B.copy()
     by_look = {}
     for name in [look for look in EARLY_LOOKS if look in early]:
@@ -151,9 +157,11 @@ def _decided(
 
 
 def _path(stages: Mapping[str, ValidationScores], full: ValidationScores, names: Sequence[str]) -> list[Acceptance]:
-    """Accepted videos and errors of the cascade at each candidate threshold, from the highest to the lowest.
+    """Accepted videos and errors at each candidate trust threshold, from the highest to the lowest, if early looks may
+    decide videos.
 
-    The early looks `names` and the full look share each threshold. `stages` and `full` hold the validation scores.
+    The early looks `names` (few frames) and the full look share each threshold. `stages` and `full` hold the validation
+    scores.
     """
     path = []
     for threshold in THRESHOLDS[::-1].tolist():

@@ -20,7 +20,7 @@ def cross_fitted(
     fit: Callable[[npt.NDArray[np.bool_]], Fitted],
     apply: Callable[[Fitted, npt.NDArray[np.bool_]], Any],
 ) -> npt.NDArray[np.floating[Any]]:
-    """Compute a value per video from a fit on the videos of the other folds.
+    """Compute a value per video from a fit on videos of other folds (groups of videos for cross-fitting).
 
     `folds_B` holds the fold number of each video. For each fold, `fit` gets a mask of the videos outside the fold;
     `apply` gets the result of `fit` and a mask of the videos in the fold, and returns their values. With a single fold

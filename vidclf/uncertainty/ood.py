@@ -100,12 +100,13 @@ class OodLine:
     """number of unseen videos on which the line was fitted"""
 
     def score(self, distances_SB: Sequence[Floats]) -> Floats:
-        """Compute one OOD score per video from its distances to the training videos, which are given per backbone. The
-        line is at 1.
+        """Compute one OOD (out of distribution) score per video from its distances to the training videos, which are
+        given per backbone.
 
-        Each distance is divided by its own backbone's line, so that no backbone counts more because its distances are
-        wider. The mean is taken over backbones: each space is estimated from few videos, and their errors are
-        independent. A maximum would leave the verdict to the space that is estimated worst.
+        A score above 1 is beyond the line. Each distance is divided by its own backbone's line, so that no backbone
+        counts more because its distances are wider. The mean is taken over backbones: each space is estimated from few
+        videos, and their errors are independent. A maximum would leave the verdict to the space that is estimated
+        worst.
         """
         return _mean_ratio(distances_SB, self.distances) / self.line
 

@@ -70,7 +70,8 @@ class Acceptance:
         source_B: npt.NDArray[np.integer],
         early: dict[str, float] | None = None,
     ) -> Acceptance:
-        """Count accepted videos and errors per source. `source_B` holds the number of each video's source, from 0."""
+        """Count accepted videos and errors per source (recording). `source_B` holds the number of each video's source,
+        from 0."""
         num_sources = int(source_B.max()) + 1 if len(source_B) else 0
         accepted_G = np.bincount(source_B[is_accepted_B], minlength=num_sources)
         errors_G = np.bincount(source_B[is_accepted_B & ~correct_B], minlength=num_sources)
@@ -96,18 +97,18 @@ class Acceptance:
 
     @property
     def estimate(self) -> float:
-        """Expected share of wrong labels among accepted videos, by the rule of succession over the effective number of
-        sources."""
+        """Expected share of wrong labels among accepted videos, by the rule of succession over
+        `num_effective_sources`."""
         total = self.accepted_G.sum()
         share = self.errors_G.sum() / total if total else 0.0
         return float((share * self.num_effective_sources + 1) / (self.num_effective_sources + 2))
 
     def certifies(self, risk: float, error_rate: float, num_wrong: int | None = None) -> bool:
-        """Whether a binomial test with error probability `error_rate` shows that the share of wrong sources is at most
-        `risk`.
+        """Whether a binomial test with error probability `error_rate` shows that the share of wrong sources
+        (recordings) is at most `risk`.
 
-        A source (recording) is wrong if one of its accepted videos has a wrong label. `num_wrong`, if given, replaces
-        the counted number of wrong sources.
+        A source is wrong if one of its accepted videos has a wrong label. `num_wrong`, if given, replaces the counted
+        number of wrong sources.
         """
         wrong = int((self.errors_G > 0).sum()) if num_wrong is None else num_wrong
         return self.num_sources > 0 and bool(binom.cdf(wrong, self.num_sources, risk) <= error_rate)
@@ -115,7 +116,7 @@ class Acceptance:
     def estimates(self, risk: float, num_wrong: int | None = None) -> bool:
         """Whether the expected share of wrong labels (`estimate`) is at most `risk`.
 
-        `num_wrong`, if given, replaces the counted errors: it is a number of wrong effective sources.
+        If `num_wrong` is given, it is computed as if this number of the effective sources (recordings) were wrong.
         """
         number = self.num_effective_sources
         return (self.estimate if num_wrong is None else (num_wrong + 1) / (number + 2)) <= risk

@@ -41,8 +41,11 @@ CERTAIN = 1e-4
 
 
 def disagreement(probabilities_NBC: Floats, weights_N: Floats | None = None) -> npt.NDArray[np.float32]:
-    """For each video how much its N votes (of members or views) differ, 0 to 1: their mean total variation distance to
-    their weighted average."""
+    """For each video how much its N votes differ, 0 to 1: their mean total variation distance to their weighted
+    average.
+
+    The votes are class probabilities by ensemble members, or from views (test-time variants of the video).
+    """
     mean_BC = np.average(probabilities_NBC, axis=0, weights=weights_N)
     distance_NB = 0.5 * np.abs(probabilities_NBC - mean_BC).sum(axis=2)
     return np.average(distance_NB, axis=0, weights=weights_N).astype(np.float32)
