@@ -7,7 +7,7 @@ Public names:
 - `info`: `EnsembleInfo`, `MembersInfo`, `read_info`, `write_info`; `member_record`: `MemberRecord`
 - `calibration_file`: `TrustData`, `read_trust`, `write_trust`
 - `temporal_model`: `TemporalClassifier`, `pad`; `views`: `VIEWS`, `fit_weights`; `bf16`: `PrecisionProbe`
-- `reference_checkpoints`: `read`, `class_names`
+- `reference_checkpoints` (models of an older system): `read`, `class_names`
 
 The package may import features, backbones (never a network), uncertainty, storage, config and schema. It knows nothing
 of training and of Ray. Most modules import torch; `views` and `member_record` do not.

@@ -1,11 +1,13 @@
-"""bfloat16 members, which are faster on a CPU with bfloat16 instructions, and the check that allows them.
+"""bfloat16 ensemble members, which are faster on some CPUs, and the test that allows them.
 
-Each worker checks whether bfloat16 changes the probabilities. It classifies eight validation videos, those with the
-smallest margin between the two top classes, in every view, and compares with the stored float32 result. Videos with a
-larger margin change less. The shorter sequences of early looks were found to change about as much
-(`benchmarks/classify.py`).
+They are faster on a CPU with bfloat16 instructions.
 
-Shape suffixes: B videos, T frames, D features, C classes, M members, V views.
+Each worker tests whether bfloat16 changes the probabilities. It classifies eight validation videos, those with the
+smallest margin between the two top classes, in every view (test-time variant of a video), and compares with the stored
+float32 result. Videos with a larger margin change less. The shorter sequences of early looks, which use few frames,
+were found to change about as much (`benchmarks/classify.py`).
+
+Shape suffixes: B videos, T frames, D features, C classes, M members, V views, S backbones.
 """
 
 from __future__ import annotations
@@ -22,27 +24,33 @@ import torch
 from vidclf.ensemble.temporal_model import TemporalClassifier
 
 NUM_PROBED = 8
-"""Number of probe videos."""
+"""Number of validation videos on which a worker tests bfloat16."""
 
 LARGEST_DRIFT = 0.01
-"""Largest allowed change of any ensemble probability on the probe videos, in any view. Above it the members run in
-float32."""
+"""Largest change of any class probability that bfloat16 may cause on the test videos, in any view (test-time variant of
+a video). If it causes more, the members run in float32."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class PrecisionProbe:
-    """A few validation videos with the ensemble's float32 probabilities."""
+    """A few validation videos with the ensemble's float32 probabilities, with which a worker tests whether bfloat16 is
+    accurate enough."""
 
     sequences_S: list[list[npt.NDArray[np.float16]]]
-    """per backbone of the ensemble: the videos' features [T, D]"""
+    """per backbone of the ensemble: the features of each video, [frames, features]"""
     probabilities_VBC: npt.NDArray[np.float32]
-    """average of the members per view, calibrated"""
+    """calibrated probabilities, averaged over the members: [views, videos, classes]; a view is a test-time variant of a
+    video"""
 
     @classmethod
     def of_least_sure(
         cls, sequences_S: Sequence[Sequence[npt.NDArray[np.float16]]], probabilities_VBC: npt.NDArray[np.float32]
     ) -> PrecisionProbe:
-        """The probe of the videos with the smallest margin in the first view, which is the original."""
+        """Choose the `NUM_PROBED` videos with the smallest margin between the two top classes, and keep their features
+        and probabilities.
+
+        The margin is that of the unchanged video, the first of the views (test-time variants).
+        """
         sorted_BC = np.sort(probabilities_VBC[0], axis=1)
         indices = np.argsort(sorted_BC[:, -1] - sorted_BC[:, -2], kind="stable")[:NUM_PROBED]
         return cls(
@@ -51,21 +59,22 @@ class PrecisionProbe:
         )
 
     def agrees(self, probabilities_VBC: npt.NDArray[np.float32]) -> bool:
-        """Whether probabilities of the same videos differ by at most `LARGEST_DRIFT`.
+        """Whether `probabilities_VBC` of the same videos differ from the stored float32 ones by at most
+        `LARGEST_DRIFT`.
 
         The most probable class may differ if two classes are nearly equal, which happens among enough videos.
         """
         return bool(np.abs(probabilities_VBC - self.probabilities_VBC).max() <= LARGEST_DRIFT)
 
     def arrays(self) -> dict[str, npt.NDArray[Any]]:
-        """Arrays for a file. Inverse of `read`."""
+        """The content as named arrays for a file. Inverse of `read`."""
         features = {f"{index}.probe_TD": np.concatenate(sequences) for index, sequences in enumerate(self.sequences_S)}
         lengths_B = np.array([len(sequence) for sequence in self.sequences_S[0]], np.int64)
         return {**features, "probe.num_frames_B": lengths_B, "probe.probabilities_VBC": self.probabilities_VBC}
 
     @classmethod
     def read(cls, arrays: dict[str, npt.NDArray[Any]], num_backbones: int) -> PrecisionProbe | None:
-        """The probe in the arrays of a file, or None if the file has none."""
+        """The probe (bfloat16 test data) in the named arrays of a file; None if the file has none."""
         if "probe.probabilities_VBC" not in arrays:
             return None
         ends = np.cumsum(arrays["probe.num_frames_B"])[:-1]
@@ -76,5 +85,5 @@ class PrecisionProbe:
 
 
 def to_bf16(member: TemporalClassifier) -> TemporalClassifier:
-    """A copy of the member with bfloat16 weights."""
+    """A copy of the ensemble member with bfloat16 weights."""
     return copy.deepcopy(member).to(torch.bfloat16)

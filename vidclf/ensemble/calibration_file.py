@@ -1,4 +1,4 @@
-"""`trust.safetensors`: the arrays of an ensemble's calibration.
+"""Reading and writing `trust.safetensors`: the arrays that were fitted when an ensemble was calibrated.
 
 Shape suffixes: B videos.
 """
@@ -24,41 +24,61 @@ from vidclf.uncertainty.ood import FeatureSpace
 from vidclf.uncertainty.risk_threshold import RiskThreshold
 
 TRUST_FILE = "trust.safetensors"
+"""Name of the file in an ensemble's directory."""
 
 FittedArrays = TypeVar("FittedArrays", FeatureSpace, FrameDiscriminant)
+"""One of the records of arrays that `_read` can build."""
 
 
 class OutdatedEnsembleError(ConfigError):
-    """An ensemble with usable members and a calibration from an earlier version, which must be made anew."""
+    """Raised for an ensemble whose members are usable, but whose calibration is from an earlier version and must be
+    made anew."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class TrustData:
-    """Content of `trust.safetensors`: feature spaces of the training videos, scores of the validation videos, a
-    probe."""
+    """Content of `trust.safetensors`, all fitted when the ensemble was calibrated.
+
+    It holds the distribution of the training videos' features (for the OOD score, how unusual a video is), the scores
+    of the validation videos (for choosing trust thresholds), and the data for the bfloat16 test. A look is a partial or
+    full selection of a video's frames.
+    """
 
     spaces: dict[str, list[FeatureSpace]]
-    """per look (the full look and each early one): the feature space of each backbone"""
+    """by look (the full one and each early one): the distribution of the training videos in the features of each
+    backbone"""
     discriminants: list[FrameDiscriminant]
-    """one per backbone"""
+    """the classifier of single frames for each backbone"""
     full: dict[str, ValidationScores]
-    """scores of the validation videos at the full look, by mode: `plain` or `tta`"""
+    """scores of the validation videos with all sampled frames, by mode: `plain` or `tta` (with test-time
+    augmentation)"""
     stages: dict[str, ValidationScores] = field(default_factory=dict)
-    """their scores at each early look"""
+    """scores of the validation videos at each early look (classification from few frames), by its name"""
     probe: PrecisionProbe | None = None
-    """without it members run in fp32 unless `--precision bf16` is given"""
+    """videos on which a worker tests bfloat16; if None, members are computed in fp32 unless `--precision bf16` is
+    given"""
 
     def threshold(self, mode: str, risk: float, accept_uncertified: bool) -> RiskThreshold:
-        """The trust threshold of the full look alone for a risk, in mode `plain` or `tta`."""
+        """Choose the lowest trust score to accept for an allowed error `risk`, if every video is classified from all
+        sampled frames.
+
+        `mode` is `plain` or `tta` (with test-time augmentation). With `accept_uncertified`, videos are accepted even if
+        the validation data do not support the risk.
+        """
         return self.full[mode].threshold(risk, accept_uncertified)
 
     def stage_thresholds(self, mode: str, risk: float, accept_uncertified: bool) -> RiskThreshold:
-        """The trust thresholds of the whole cascade: of the early looks and of the full look in this mode."""
+        """Choose the lowest trust scores to accept for an allowed error `risk`, if early looks (with few frames) may
+        decide videos first.
+
+        The result holds a threshold for each early look that may decide, and one for the full look in `mode` (`plain`
+        or `tta`).
+        """
         return stage_thresholds(self.stages, self.full[mode], risk, accept_uncertified)
 
 
 def write_trust(directory: str, data: TrustData) -> str:
-    """Publish `trust.safetensors` and return its SHA-256."""
+    """Write `trust.safetensors` into an ensemble's directory and return the SHA-256 of the file."""
     arrays: dict[str, npt.NDArray[Any]] = {}
     for name, spaces in data.spaces.items():
         for index, space in enumerate(spaces):
@@ -79,7 +99,7 @@ def write_trust(directory: str, data: TrustData) -> str:
 
 
 def read_trust(directory: str, info: EnsembleInfo) -> TrustData:
-    """Content of `trust.safetensors`.
+    """Read `trust.safetensors` of the ensemble that `info` describes.
 
     Raises ConfigError if the file cannot be read, is not the one that `ensemble.json` lists, or holds NaN, and
     OutdatedEnsembleError if an earlier version wrote it.
@@ -122,15 +142,19 @@ def read_trust(directory: str, info: EnsembleInfo) -> TrustData:
 
 
 def _arrays(fitted: FeatureSpace | FrameDiscriminant, prefix: str) -> dict[str, npt.NDArray[Any]]:
-    """Arrays for a file, named by the fields. Inverse of `_read`."""
+    """The arrays of a fitted record, each under `prefix` and the name of its field. Inverse of `_read`."""
     return {prefix + field.name: getattr(fitted, field.name) for field in fields(fitted)}
 
 
 def _read(kind: type[FittedArrays], arrays: dict[str, npt.NDArray[Any]], prefix: str) -> FittedArrays:
+    """Build a record of the class `kind` from the arrays whose names are `prefix` and a field name. Inverse of
+    `_arrays`."""
     return kind(**{field.name: arrays[prefix + field.name] for field in fields(kind)})
 
 
 def _scores(arrays: dict[str, npt.NDArray[Any]], name: str) -> ValidationScores:
+    """The validation scores stored under `name`: `plain`, `tta` (with test-time augmentation) or the name of an early
+    look (classification from few frames)."""
     return ValidationScores(
         trust_B=arrays[f"{name}.trust_B"],
         correct_B=arrays[f"{name}.correct_B"].astype(bool),

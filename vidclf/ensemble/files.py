@@ -1,4 +1,4 @@
-"""Member files of an ensemble, and loading an ensemble from its directory."""
+"""Weights files of an ensemble's members, and loading a whole ensemble from its directory."""
 
 from __future__ import annotations
 
@@ -20,22 +20,23 @@ from vidclf.errors import ConfigError
 
 
 def member_file(index: int) -> str:
-    """File name of a member's weights."""
+    """Name of the weights file of the member with this index."""
     return f"member_{index}.safetensors"
 
 
 def write_member(directory: str, index: int, state: dict[str, Tensor]) -> str:
-    """Publish a member's weights and return the SHA-256 of the file."""
+    """Write the weights file of one member and return the SHA-256 of the file."""
     content = safetensors.torch.save({key: value.contiguous() for key, value in state.items()})
     storage.publish_bytes(storage.join(directory, member_file(index)), content)
     return hashlib.sha256(content).hexdigest()
 
 
 def load(directory: str, device: torch.device, precision: str = "fp32") -> Ensemble:
-    """The ensemble of a directory, ready to classify.
+    """Load the ensemble in a directory, ready to classify on `device`.
 
-    `precision` is the number format of the members on a CPU: fp32, bf16 or auto. auto takes bf16 if the processor
-    supports it and the ensemble's probe agrees (`PrecisionProbe`). On a GPU members always run in TF32.
+    `precision` is the number format of the members on a CPU: fp32, bf16 or auto. With auto, bf16 is taken if the
+    processor supports it and gives nearly the same probabilities on the stored test videos (`PrecisionProbe`). On a GPU
+    members always run in TF32.
 
     Raises ConfigError if a member is missing, does not have the sizes in `ensemble.json`, or has weights that are not
     finite.
@@ -56,11 +57,17 @@ def load(directory: str, device: torch.device, precision: str = "fp32") -> Ensem
 
 
 def _agrees(in_bf16: Ensemble, probe: PrecisionProbe) -> bool:
+    """Whether the ensemble in bfloat16 gives nearly the same probabilities on the stored test videos (`probe`) as
+    float32 did."""
     return probe.agrees(in_bf16(probe.sequences_S, tta=True).view_probabilities_VBC)
 
 
 def load_member(directory: str, info: MembersInfo, index: int) -> TemporalClassifier:
-    """One member with its weights, on the CPU. Raises ConfigError, as `load` does."""
+    """Load the member with this index, on the CPU.
+
+    Raises ConfigError if its file is missing, is not the one that `ensemble.json` lists, does not have the sizes stated
+    there, or has weights that are not finite.
+    """
     path = storage.join(directory, info.members[index].file)
     _check_member(directory, info, index)
     model = TemporalClassifier(_feature_dim(info, index), len(info.classes), info.model)
@@ -77,10 +84,12 @@ def load_member(directory: str, info: MembersInfo, index: int) -> TemporalClassi
 
 
 def _check_member(directory: str, info: MembersInfo, index: int) -> None:
-    """Raise ConfigError unless the member's file has tensors of the sizes in `ensemble.json`. Reads only its header."""
+    """Raise ConfigError unless the weights file of a member has tensors of the sizes in `ensemble.json`. Reads only the
+    file's header."""
     path = storage.join(directory, info.members[index].file)
     check_member_file(path, _feature_dim(info, index), len(info.classes), info.model)
 
 
 def _feature_dim(info: MembersInfo, index: int) -> int:
+    """Number of features per frame that the member with this index takes."""
     return info.backbones[info.spaces_M[index]].feature_dim

@@ -1,4 +1,6 @@
-"""Classification by an ensemble: members and views vote, calibration turns the votes into predictions.
+"""Classification by an ensemble: members vote, calibration turns the average into predictions.
+
+With test-time augmentation each member votes on several views (variants of a video, such as reversed in time).
 
 An ensemble directory holds `ensemble.json` (`info.py`), `member_<i>.safetensors` (`files.py`) and `trust.safetensors`
 (`calibration_file.py`). None of them is pickled.
@@ -6,7 +8,7 @@ An ensemble directory holds `ensemble.json` (`info.py`), `member_<i>.safetensors
 Members may take features of different backbones. The input is one list of sequences per backbone, in the order of
 `EnsembleInfo.backbones`, computed from the same frames.
 
-Shape suffixes: B videos, T frames, D features, C classes, M members, V views, S backbones.
+Shape suffixes: B videos, T frames, D features, C classes, M members, V views, S backbones, K inputs of the trust score.
 """
 
 from __future__ import annotations
@@ -32,42 +34,53 @@ from vidclf.uncertainty.temperature import tempered
 from vidclf.uncertainty.trust_score import TrustScore, signs
 
 MAX_SEQUENCES = 64
-"""Largest batch, in sequences. Larger batches are no faster and take memory."""
+"""Largest number of sequences in one batch. Larger batches are no faster and take memory."""
 
 BySpace = Sequence[Sequence[npt.NDArray[np.float16]]]
-"""Per backbone the videos' features [T, D]. A video has the same number of frames for all backbones."""
+"""Input of an ensemble: for each backbone a list with one feature array [frames, features] per video.
+
+A video has the same number of frames for all backbones.
+"""
 
 
 @dataclass(frozen=True, kw_only=True)
 class EnsembleOutput:
-    """Predictions for B videos, with calibrated probabilities."""
+    """Predictions of an ensemble for several videos; all probabilities are calibrated."""
 
     probabilities_BC: npt.NDArray[np.float32]
+    """class probabilities of each video"""
     member_probabilities_MBC: npt.NDArray[np.float32]
-    """weighted average over the views"""
+    """probabilities by each member alone: the weighted average over the views (test-time variants of the video)"""
     view_probabilities_VBC: npt.NDArray[np.float32]
-    """average over the members; a single view without test-time augmentation"""
+    """probabilities from each view (test-time variant of the video) alone: the average over the members; a single view
+    without test-time augmentation"""
     trust_score_B: npt.NDArray[np.float32]
+    """estimated probability that the most probable class is right"""
     ood_score_B: npt.NDArray[np.float32]
+    """distance from the training videos; above 1 the video is out of distribution"""
     attention: list[npt.NDArray[np.float32]]
-    """per video the members' mean pooling weights [T] of the original view"""
+    """per video one weight per frame of the unchanged video: the members' mean attention when they pool frames"""
     signs_BK: npt.NDArray[np.floating[Any]]
-    """inputs of the trust score besides the confidence, in the order of `trust_score.SIGNS`"""
+    """inputs of the trust score besides the confidence (measures of agreement), in the order of `trust_score.SIGNS`"""
 
 
 @dataclass(frozen=True, kw_only=True)
 class FittedCalibration:
-    """The fitted values for one look and mode that turn the members' votes into predictions."""
+    """The fitted values that turn the members' votes into predictions, for one selection of frames (look) with or
+    without test-time augmentation."""
 
     weights_V: npt.NDArray[np.float32]
-    """weights of the views' votes"""
+    """weights with which the views (test-time variants of a video) are averaged"""
     temperature: float
     ood: OodLine
     trust_score: TrustScore
 
 
 class Ensemble:
-    """Members that vote by averaging their probabilities, over several views with test-time augmentation (`tta`)."""
+    """Loaded members that classify together by averaging their probabilities.
+
+    With test-time augmentation (`tta`) the average also covers several views (variants of each video).
+    """
 
     def __init__(
         self, info: EnsembleInfo, members: Sequence[TemporalClassifier], trust: TrustData, device: torch.device
@@ -92,7 +105,11 @@ class Ensemble:
         return "tf32" if self._device.type == "cuda" else "fp32"
 
     def __call__(self, sequences_S: BySpace, *, tta: bool = False, stage: str = Look.FULL) -> EnsembleOutput:
-        """Classify feature sequences of any lengths that were sampled for the look `stage`."""
+        """Classify videos from their feature sequences, which may have any lengths.
+
+        `stage` names the look (partial or full selection of a video's frames) for which the frames were sampled. With
+        `tta` all views (test-time variants of a video) vote.
+        """
         names = list(VIEWS) if tta else list(PLAIN)
         fitted = self.fitted(tta, stage)
         logits_VMBC, attention = run_members(self._members, self.info.spaces_M, sequences_S, names, self._device)
@@ -114,13 +131,16 @@ class Ensemble:
         )
 
     def probabilities(self, sequences_S: BySpace) -> npt.NDArray[np.float32]:
-        """Calibrated probabilities [B, C] of the original view alone. Meant for segments of videos."""
+        """Calibrated class probabilities [videos, classes] of the sequences as they are, without test-time
+        augmentation. Meant for segments (time spans) of videos."""
         logits_VMBC, _ = run_members(self._members, self.info.spaces_M, sequences_S, PLAIN, self._device)
         return tempered(logits_VMBC[0].softmax(dim=2).mean(0).numpy(), self.fitted(False).temperature)
 
     def fitted(self, tta: bool, stage: str = Look.FULL) -> FittedCalibration:
-        """The fitted values of the full look with or without `tta`, or of the early look `stage`, which has one
-        view."""
+        """The fitted calibration values for the look `stage` (partial or full selection of a video's frames).
+
+        For the full look `tta` chooses the values with or without test-time augmentation. Early looks never use it.
+        """
         info = self.info
         if stage != Look.FULL:
             early = info.stages[stage]
@@ -140,7 +160,8 @@ class Ensemble:
 
 @dataclass(frozen=True, kw_only=True)
 class Votes:
-    """Probabilities of the average, of each member and of each view, all at the same temperature."""
+    """Class probabilities from the average of all votes, from each member and from each view (test-time variant), all
+    at the same temperature."""
 
     probabilities_BC: npt.NDArray[np.float32]
     member_MBC: npt.NDArray[np.float32]
@@ -152,9 +173,10 @@ def vote(
     weights_V: npt.NDArray[np.float32],
     temperature: float | npt.NDArray[np.floating[Any]],
 ) -> Votes:
-    """Average the probabilities, weighted over the views and equally over the members, then apply the temperature.
+    """Average probabilities over the views (with `weights_V`) and the members (equally), then apply the calibration
+    temperature.
 
-    The temperature is one number or [B, 1], one per video.
+    `temperature` is one number, or an array [videos, 1] with one per video.
     """
     member_MBC = np.tensordot(weights_V, probabilities_VMBC, axes=1)
     return Votes(
@@ -166,13 +188,14 @@ def vote(
 
 @dataclass(frozen=True, kw_only=True)
 class _Batch:
-    """Sequences of one length, from any videos and views."""
+    """Sequences of equal length, one per row, from any videos and views (test-time variants of a video)."""
 
     views: list[int]
+    """index of the view (test-time variant of a video) that each row shows"""
     videos: list[int]
-    """index of the view and of the video per row"""
+    """index of the video to which each row belongs"""
     sequences_S: list[list[npt.NDArray[np.float16]]]
-    """per backbone the rows [T, D]"""
+    """for each backbone the feature arrays [frames, features] of the rows"""
 
 
 @torch.inference_mode()
@@ -183,10 +206,11 @@ def run_members(
     view_names: Sequence[str],
     device: torch.device,
 ) -> tuple[Tensor, list[npt.NDArray[np.float32]]]:
-    """Run every member on every view of the videos.
+    """Run every member on every view (test-time variant) of the videos.
 
-    Each member takes the features of one backbone, `spaces_M[member]`. Returns logits [V, M, B, C] float32, and per
-    video the members' mean pooling weights [T] of the first view. ValueError if there is no video.
+    Each member takes the features of one backbone, `spaces_M[member]`. Returns the logits as a float32 tensor [views,
+    members, videos, classes], and per video an array with one weight per frame: the members' mean attention in the
+    first view. Raises ValueError if there is no video.
     """
     num_videos = len(sequences_S[0])
     logits_VMBC: Tensor | None = None
@@ -205,7 +229,7 @@ def run_members(
 
 
 def _batches_by_length(sequences_S: BySpace, view_names: Sequence[str]) -> Iterator[_Batch]:
-    """All views of all videos in batches of at most `MAX_SEQUENCES` sequences of equal length.
+    """All views (test-time variants) of all videos, in batches of at most `MAX_SEQUENCES` sequences of equal length.
 
     With equal lengths no sequence is padded or packed, which would cost more than the smaller batches do.
     """
@@ -224,7 +248,11 @@ def _batches_by_length(sequences_S: BySpace, view_names: Sequence[str]) -> Itera
 def _run_batch(
     members: Sequence[TemporalClassifier], spaces_M: Sequence[int], batch: _Batch, device: torch.device
 ) -> tuple[Tensor, npt.NDArray[np.float32]]:
-    """Logits [M, B, C] float32 on the CPU, and the members' mean pooling weights [B, T]."""
+    """Run all members on one batch.
+
+    Returns the logits as a float32 tensor [members, rows, classes] on the CPU, and the members' mean attention weights
+    as an array [rows, frames].
+    """
     inputs_S = []
     for sequences in batch.sequences_S:
         features_BTD, lengths_B = pad(sequences)

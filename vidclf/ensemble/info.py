@@ -1,4 +1,4 @@
-"""`ensemble.json`: an ensemble's classes, input features, members and calibration.
+"""`ensemble.json`: an ensemble's classes, features, members and calibration; reading and writing.
 
 The file is the JSON of `EnsembleInfo`, with keys in the order of the fields: the order is part of `ensemble_id`.
 """
@@ -25,61 +25,73 @@ from vidclf.uncertainty.ood import OodLine
 from vidclf.uncertainty.trust_score import TrustScore
 
 ENSEMBLE_FILE = "ensemble.json"
+"""Name of the file in an ensemble's directory."""
 
 MAX_FRAMES = 4096
-"""Most frames per video that `ensemble.json` may state."""
+"""Largest number of frames per video that `ensemble.json` may state."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class FittedBackbone:
-    """A backbone whose features the members were trained on."""
+    """A backbone (image network) on whose features the ensemble's members were trained."""
 
     feature_spec: FeatureSpec
+    """all settings that decide the features"""
     feature_dim: int
+    """number of features per frame"""
     weights: str
-    """location of its weights at extraction: DEFAULT, a file, a URI or random"""
+    """location of the backbone's weights at extraction: DEFAULT, a file, a URI or random"""
     preprocessing: dict[str, Any]
-    """spatial transform, mean and standard deviation of the frames (`backbones.catalog.Preprocessing`)"""
+    """how frames were prepared: spatial transform, mean and standard deviation (`backbones.catalog.Preprocessing`)"""
 
     @classmethod
     def of(cls, spec: FeatureSpec, weights: str) -> FittedBackbone:
-        """The backbone that extracted features of `spec` with the weights at `weights`."""
+        """Build the record of the backbone that extracted features with the settings `spec` and the weights at location
+        `weights`."""
         return cls(feature_spec=spec, feature_dim=spec.feature_dim, weights=weights, preprocessing=spec.transform)
 
     @property
     def name(self) -> str:
+        """Name of the backbone, such as `resnet50`."""
         return self.feature_spec.backbone
 
 
 @dataclass(frozen=True, kw_only=True)
 class Calibration:
-    """Temperature scaling of averaged probabilities, and the calibration error that it leaves."""
+    """Temperature that makes averaged probabilities match the observed accuracy, and the calibration error before and
+    after."""
 
     temperature: float
+    """probabilities are raised to the power 1 / temperature and normalised"""
     ece_before: float
     """expected calibration error on the validation split at temperature 1"""
     ece_after: float
-    """expected calibration error with temperatures cross-fitted over sources"""
+    """expected calibration error on the validation split, where the temperature for each video was fitted on videos of
+    other sources (recordings)"""
 
 
 @dataclass(frozen=True, kw_only=True)
 class EnsembleCalibration:
-    """`Calibration` of the full look without and with test-time augmentation (TTA)."""
+    """Calibration of predictions from all sampled frames, once without and once with test-time augmentation (TTA)."""
 
     num_videos: int
-    """validation videos that both were fitted on"""
+    """validation videos on which both calibrations were fitted"""
     temperature: float
+    """temperature without TTA"""
     ece_before: float
+    """expected calibration error without TTA at temperature 1"""
     ece_after: float
+    """expected calibration error without TTA after calibration, as in `Calibration`"""
     tta: Calibration
-    """the same three values for the weighted vote of all views"""
+    """the same three values with TTA: for the weighted vote of all views (variants of a video)"""
 
     @classmethod
     def of(cls, num_videos: int, plain: Calibration, tta: Calibration) -> EnsembleCalibration:
+        """Combine the calibrations without TTA (`plain`) and with TTA."""
         return cls(num_videos=num_videos, **asdict(plain), tta=tta)
 
     def of_mode(self, tta: bool) -> Calibration:
-        """The calibration with test-time augmentation, or the one without."""
+        """The calibration with test-time augmentation if `tta` is True, else the one without."""
         if tta:
             return self.tta
         return Calibration(temperature=self.temperature, ece_before=self.ece_before, ece_after=self.ece_after)
@@ -87,74 +99,87 @@ class EnsembleCalibration:
 
 @dataclass(frozen=True, kw_only=True)
 class TrustInfo:
-    """OOD line and trust scores of the full look."""
+    """The fitted OOD line (distance beyond which a video is unlike the training videos) and trust scores, for
+    predictions from all sampled frames."""
 
     digest: str
     """SHA-256 of `trust.safetensors`"""
     ood: OodLine
     plain: TrustScore
-    """trust score of predictions from the original view"""
+    """trust score of predictions without test-time augmentation"""
     tta: TrustScore
-    """trust score of predictions from the weighted vote of all views"""
+    """trust score of predictions with test-time augmentation, from the weighted vote of all views (variants of a
+    video)"""
 
     def score(self, tta: bool) -> TrustScore:
+        """The trust score with test-time augmentation if `tta` is True, else the one without."""
         return self.tta if tta else self.plain
 
 
 @dataclass(frozen=True, kw_only=True)
 class LookInfo:
-    """The fitted values of one early look of the cascade, which has one view."""
+    """The fitted values of one early look: a classification from few frames that may decide a video before all frames
+    are used.
+
+    Early looks have no test-time augmentation.
+    """
 
     num_frames: int
-    """the most frames of a video at this look"""
+    """largest number of frames that this look uses of a video"""
     feature_specs: list[FeatureSpec]
-    """one per backbone; empty if the look takes its frames from the full look"""
+    """settings of the features, one per backbone; empty if the look uses some of the frames that are sampled for the
+    full one"""
     calibration: Calibration
     ood: OodLine
     trust: TrustScore
     val_accuracy: float
-    """accuracy on the validation split if every video were decided at this look"""
+    """accuracy on the validation split if every video were decided from the frames of this look"""
 
 
 @dataclass(frozen=True, kw_only=True)
 class MembersInfo:
-    """The trained members before calibration: classes, input features, sizes and origin."""
+    """What is known of an ensemble before calibration: classes, input features, model sizes, and the trained
+    members."""
 
     classes: list[str]
     backbones: list[FittedBackbone]
-    """each backbone once; all with the same sampling plan and decoder"""
+    """each backbone once; all with the same sampling plan of frames and the same decoder"""
     model: ModelConfig
-    """sizes that all members share"""
+    """layer sizes, which all members share"""
     members: list[MemberRecord]
     training: dict[str, Any]
-    """numbers of videos, digest of the data, recipe; after calibration also scores on the validation split"""
+    """numbers of videos, digest of the data, digest of the training settings; after calibration also validation
+    scores"""
     versions: dict[str, str]
     """versions of Python and of the packages that trained the members"""
 
     @property
     def backbone_names(self) -> list[str]:
+        """Names of the backbones, in the order of `backbones`."""
         return [backbone.name for backbone in self.backbones]
 
     @property
     def spaces_M(self) -> list[int]:
-        """Index into `backbones` per member."""
+        """For each member the index in `backbones` of the backbone whose features it takes."""
         return [self.backbone_names.index(member.backbone) for member in self.members]
 
 
 @dataclass(frozen=True, kw_only=True)
 class EnsembleInfo(MembersInfo):
-    """`ensemble.json`: everything about an ensemble except its arrays."""
+    """Content of `ensemble.json`: everything about an ensemble except its arrays."""
 
     views: list[ViewWeight]
-    """views of test-time augmentation, in the order of `views.VIEWS`"""
+    """weights of the views (variants of a video for test-time augmentation), in the order of `views.VIEWS`"""
     calibration: EnsembleCalibration
     trust: TrustInfo
     stages: dict[str, LookInfo] = field(default_factory=dict)
-    """early looks of the cascade (`schema.Look`) that could be fitted"""
+    """values fitted for early looks (classifications from few frames, named as in `schema.Look`); looks that could not
+    be fitted are absent"""
 
     @property
     def ensemble_id(self) -> str:
-        """Digest of everything that affects a prediction: features, classes, weights, calibration, trust."""
+        """Digest of everything that affects a prediction: features, classes, weights, calibration, trust scores. 16
+        hexadecimal digits."""
         looks = {name: asdict(look) for name, look in self.stages.items()}
         decisive = [
             [backbone.feature_spec.key for backbone in self.backbones],
@@ -169,25 +194,25 @@ class EnsembleInfo(MembersInfo):
         return hashlib.sha256(json.dumps(decisive).encode()).hexdigest()[:16]
 
     def as_json(self) -> dict[str, Any]:
-        """The content of `ensemble.json`."""
+        """The content of `ensemble.json` as a dictionary."""
         members = [member.as_json() for member in self.members]
         return {"ensemble_id": self.ensemble_id, **asdict(self), "members": members}
 
 
 def mode(tta: bool) -> str:
-    """Key of values that are fitted separately with test-time augmentation (`tta`) and without (`plain`)."""
+    """Name under which values with test-time augmentation (`tta`) or without it (`plain`) are stored."""
     return "tta" if tta else "plain"
 
 
 def write_info(directory: str, info: EnsembleInfo) -> None:
-    """Publish `ensemble.json`. Its presence marks the ensemble as complete."""
+    """Write `ensemble.json` into the ensemble's directory. Its presence marks the ensemble as complete."""
     storage.publish_json(storage.join(directory, ENSEMBLE_FILE), info.as_json())
 
 
 def read_info(directory: str) -> EnsembleInfo:
-    """`ensemble.json` of a finished ensemble.
+    """Read and check `ensemble.json` of a finished ensemble.
 
-    Raises ConfigError if the file is missing, is not such a file, was edited, or holds a value out of range.
+    Raises ConfigError if the file is missing, does not describe an ensemble, was edited, or holds a value out of range.
     """
     path = storage.join(directory, ENSEMBLE_FILE)
     if not storage.exists(path):
@@ -210,7 +235,10 @@ def read_info(directory: str) -> EnsembleInfo:
 
 
 def _parsed(values: dict[str, Any]) -> EnsembleInfo:
-    """The records in the values of `ensemble.json`; KeyError, TypeError or AttributeError if they are not such."""
+    """Build an `EnsembleInfo` from the JSON values of `ensemble.json`.
+
+    Raises KeyError, TypeError or AttributeError if the values do not have that structure.
+    """
     calibration, trust = values["calibration"], values["trust"]
     return EnsembleInfo(
         classes=values["classes"],
@@ -236,6 +264,7 @@ def _parsed(values: dict[str, Any]) -> EnsembleInfo:
 
 
 def _parsed_look(values: dict[str, Any]) -> LookInfo:
+    """Build a `LookInfo` from the JSON values of one early look (a classification from few frames)."""
     return LookInfo(
         **{
             **values,
@@ -248,16 +277,18 @@ def _parsed_look(values: dict[str, Any]) -> LookInfo:
 
 
 Rule = tuple[str, bool, str, Any]
-"""Name of a value, whether it is valid, the rule in words, and the value."""
+"""A check of one value: the name of the value, whether the value is valid, the rule in words, and the value itself."""
 
 
 def _first_invalid(info: EnsembleInfo) -> str:
-    """A message about the first value that is out of range, with its name and rule; empty if all are valid."""
+    """Message about the first value of an ensemble that is out of range, with its name and rule; empty text if all are
+    valid."""
     rules = itertools.chain(_ensemble_rules(info), _backbone_rules(info), _member_rules(info), _number_rules(info))
     return next((f"{name} must be {rule}, got {value!r}" for name, is_valid, rule, value in rules if not is_valid), "")
 
 
 def _ensemble_rules(info: EnsembleInfo) -> Iterator[Rule]:
+    """Checks of the values that exist once per ensemble, such as its classes and its temperature."""
     names, temperature = info.backbone_names, info.calibration.temperature
     yield "classes", len(set(info.classes)) == len(info.classes) >= 2, "at least 2, each once", info.classes
     yield "members", 1 <= len(info.members) <= MAX_MEMBERS, f"between 1 and {MAX_MEMBERS}", len(info.members)
@@ -266,7 +297,8 @@ def _ensemble_rules(info: EnsembleInfo) -> Iterator[Rule]:
 
 
 def _backbone_rules(info: EnsembleInfo) -> Iterator[Rule]:
-    """The rules of each backbone; there is at least one."""
+    """Checks of each backbone's values. The ensemble must have at least one backbone, which `_ensemble_rules` checks
+    first."""
     first = info.backbones[0].feature_spec
     with_members = {member.backbone for member in info.members}
     for fitted in info.backbones:
@@ -283,6 +315,7 @@ def _backbone_rules(info: EnsembleInfo) -> Iterator[Rule]:
 
 
 def _member_rules(info: EnsembleInfo) -> Iterator[Rule]:
+    """Checks of each member's backbone name and file name."""
     names, files = info.backbone_names, [member.file for member in info.members]
     for index, member in enumerate(info.members):
         file = member.file
@@ -292,6 +325,7 @@ def _member_rules(info: EnsembleInfo) -> Iterator[Rule]:
 
 
 def _number_rules(info: EnsembleInfo) -> Iterator[Rule]:
+    """A failed check for every fitted value that is NaN."""
     values = asdict(info)
     for part in ("calibration", "trust", "views", "stages"):
         for name in _nan_names(values[part], part):
@@ -299,7 +333,7 @@ def _number_rules(info: EnsembleInfo) -> Iterator[Rule]:
 
 
 def _nan_names(value: Any, name: str) -> Iterator[str]:
-    """Dotted names of the NaN values in `value`, whose own name is `name`."""
+    """Names of the NaN values inside `value`, a nested JSON value called `name`, with the levels joined by dots."""
     if isinstance(value, float) and math.isnan(value):
         yield name
     elif isinstance(value, dict):

@@ -1,9 +1,8 @@
-"""Checkpoints of the reference system as members of an ensemble.
+"""Import of checkpoints of an older system (here: the reference system) as members of an ensemble.
 
 `best_ensemble_model_<i>.pt` is a pickle of a dictionary with `model_state_dict` and `model_config` (feature_dim,
 hidden_dim, num_classes, num_lstm_layers, num_attention_heads, dropout, bidirectional). It is read by torch's unpickler
-for weights alone, which runs no code from the file.
-Its weights are translated by `reference_layers.py`.
+for weights alone, which runs no code from the file. Its weights are translated by `reference_layers.py`.
 """
 
 from __future__ import annotations
@@ -26,6 +25,7 @@ from vidclf.errors import ConfigError
 from vidclf.features import hdf5
 
 FILE_NAME = re.compile(r"best_ensemble_model_(\d+)\.pt")
+"""Pattern of the checkpoints' file names; the group is the number of the checkpoint."""
 
 CONFIG_TYPES: dict[str, type[Any]] = {
     "feature_dim": int,
@@ -36,26 +36,27 @@ CONFIG_TYPES: dict[str, type[Any]] = {
     "dropout": float,
     "bidirectional": bool,
 }
-"""Keys of `model_config` and the types of their values."""
+"""The keys that a checkpoint's `model_config` must have, and the types of their values."""
 
 _RULES = {int: "a whole number of at least 1", float: "a number", bool: "True or False"}
+"""For each type in `CONFIG_TYPES`, in words, the values that are allowed."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Checkpoint:
-    """The weights of one member."""
+    """The weights of one ensemble member, read from a checkpoint of the older system."""
 
     file: str
-    """name in the directory of the reference system"""
+    """name of the checkpoint file, without its directory"""
     digest: str
-    """SHA-256 of the file"""
+    """SHA-256 of the checkpoint file"""
     state: dict[str, Tensor]
-    """weights under the names of `TemporalClassifier`, float32"""
+    """weights in float32, under the names that `TemporalClassifier` gives them"""
 
 
 @dataclass(frozen=True, kw_only=True)
 class ReferenceEnsemble:
-    """The checkpoints of a directory. All have the same sizes."""
+    """All checkpoints of the older system in one directory. All have the same sizes."""
 
     feature_dim: int
     num_classes: int
@@ -64,12 +65,12 @@ class ReferenceEnsemble:
 
     @property
     def digest(self) -> str:
-        """Digest of all checkpoints in their order."""
+        """SHA-256 over the digests of all checkpoints, sorted by their numbers."""
         return hashlib.sha256("".join(checkpoint.digest for checkpoint in self.checkpoints).encode()).hexdigest()
 
 
 def read(directory: str) -> ReferenceEnsemble:
-    """Read all `best_ensemble_model_<i>.pt` of a directory, in the order of their numbers.
+    """Read all checkpoints `best_ensemble_model_<i>.pt` in a directory, sorted by their numbers.
 
     Raises ConfigError, naming file and key, if there is no checkpoint, or if one
 
@@ -108,12 +109,13 @@ def read(directory: str) -> ReferenceEnsemble:
 
 
 def class_names(given: tuple[str, ...], num_classes: int, labels: set[str]) -> list[str]:
-    """Class names in the order of the checkpoints' outputs.
+    """Class names, one per output of the checkpoints and in the same order.
 
-    `given` holds the names themselves, or the path of a reference feature file (`.h5`) with the mapping. No order is
-    assumed: a checkpoint does not contain it, and a wrong order would show only as low accuracy.
+    `given` (from `--reference-classes`) holds the names themselves, or the path of one HDF5 feature file of the older
+    system that maps names to outputs. No order is assumed: a checkpoint does not contain it, and a wrong order would
+    show only as low accuracy.
 
-    Raises ConfigError if the number of names differs from the number of outputs, or the names from the `labels` of the
+    Raises ConfigError if the names are not `num_classes` in number, or are not the same set as the `labels` of the
     features.
     """
     rule = f"the {num_classes} class names in the order of the checkpoints' outputs, or a feature file that maps them"
@@ -129,13 +131,14 @@ def class_names(given: tuple[str, ...], num_classes: int, labels: set[str]) -> l
 
 
 def _number(name: str) -> int:
+    """The number in a checkpoint's file name."""
     match = FILE_NAME.fullmatch(name)
     assert match is not None, "callers pass only names that match"
     return int(match[1])
 
 
 def _member(path: str) -> ReferenceEnsemble:
-    """Read and check one checkpoint, as an ensemble of one."""
+    """Read and check one checkpoint file. Returns it as a `ReferenceEnsemble` with one checkpoint."""
     content = storage.read_bytes(path)
     try:
         loaded = torch.load(io.BytesIO(content), map_location="cpu", weights_only=True)
@@ -191,7 +194,8 @@ def _member(path: str) -> ReferenceEnsemble:
 
 
 def _checked_sizes(path: str, config: Any) -> dict[str, Any]:
-    """`model_config`, with exactly the keys and types of `CONFIG_TYPES`."""
+    """Return a checkpoint's `model_config`. Raises ConfigError unless it has exactly the keys and types of
+    `CONFIG_TYPES`."""
     if not isinstance(config, dict) or config.keys() != CONFIG_TYPES.keys():
         keys = config.keys() if isinstance(config, dict) else set()
         raise ConfigError(
@@ -208,7 +212,8 @@ def _checked_sizes(path: str, config: Any) -> dict[str, Any]:
 
 
 def _checked_tensors(path: str, state: Any) -> dict[str, Tensor]:
-    """The state dict, with finite values as float32."""
+    """Return a checkpoint's `model_state_dict` with all tensors as float32. Raises ConfigError if a value is NaN or
+    infinite."""
     if not isinstance(state, dict) or not all(isinstance(tensor, Tensor) for tensor in state.values()):
         raise ConfigError(f"{path}: model_state_dict must map names to tensors")
     for name, tensor in state.items():

@@ -1,4 +1,4 @@
-"""Translation of a reference checkpoint's layers to those of `TemporalClassifier`.
+"""Translation of the layers in a checkpoint of the older system to the layers of `TemporalClassifier`.
 
 The modules have the same names in both. Layers inside an `nn.Sequential` are identified by the shapes of their tensors
 and by their order: their numbers depend on the layers without weights between them.
@@ -17,44 +17,47 @@ from torch import Tensor
 from vidclf.errors import ConfigError
 
 SEQUENTIAL = ("input_projection", "attention_pooling", "classifier")
-"""Modules that are an `nn.Sequential`."""
+"""Names of the modules that are an `nn.Sequential`."""
 
 BATCH_NORM_EPS = 1e-5
-"""torch's default. A state dict does not contain it."""
+"""The epsilon of batch normalisation: torch's default, because a checkpoint does not contain the value."""
 
 _KINDS = {
     (2, frozenset({"weight", "bias"})): "Linear",
     (1, frozenset({"weight", "bias"})): "LayerNorm",
     (1, frozenset({"weight", "bias", "running_mean", "running_var", "num_batches_tracked"})): "BatchNorm1d",
 }
-"""Kind of a layer by the number of dimensions of its weight and the names of its tensors."""
+"""Class name of a layer, by the number of dimensions of its weight and the names of its tensors."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class ClassifierShape:
-    """Shape of the classifier module."""
+    """Sizes of the `classifier` module, the final fully connected layers."""
 
     hidden_dims: tuple[int, ...]
+    """width of each hidden layer"""
     norm: Literal["none", "layer"]
-    """`layer` or `none`"""
+    """`layer` if a LayerNorm follows every hidden layer, `none` if none follows"""
 
 
 @dataclass
 class _Layer:
-    """A layer with weights inside an `nn.Sequential`."""
+    """A layer with weights inside an `nn.Sequential` of a checkpoint."""
 
     index: int
-    """number in the checkpoint's `nn.Sequential`"""
+    """position of the layer in the `nn.Sequential`"""
     kind: str
+    """class name of the layer, as in `_KINDS`"""
     names: dict[str, str]
-    """keys of its tensors in the checkpoint"""
+    """full name in the checkpoint of each tensor, by its short name such as `weight`"""
     tensors: dict[str, Tensor]
+    """the tensors by their short names"""
 
 
 def translate(path: str, tensors: dict[str, Tensor]) -> tuple[dict[str, Tensor], dict[str, str], ClassifierShape]:
-    """The weights under the names of `TemporalClassifier`, the name of each in the checkpoint, and the shape of the
-    classifier.
+    """Rename the tensors of a checkpoint to the names that `TemporalClassifier` gives them.
 
+    Returns the weights under the new names, the original name of each new name, and the sizes of the classifier module.
     `path` is the checkpoint's, for messages. Raises ConfigError if a module has other layers than `TemporalClassifier`.
     """
     layers = _layers_in_order(path, tensors)
@@ -79,13 +82,15 @@ def translate(path: str, tensors: dict[str, Tensor]) -> tuple[dict[str, Tensor],
 
 
 def _parts(name: str) -> tuple[str, int, str] | None:
-    """Module, number of the layer and name of the tensor; None if it is not in an `nn.Sequential`."""
+    """Split a tensor's name into module, position of the layer and short name; None if the tensor is not in an
+    `nn.Sequential`."""
     match = re.fullmatch(r"(\w+)\.(\d+)\.(\w+)", name)
     return (match[1], int(match[2]), match[3]) if match is not None and match[1] in SEQUENTIAL else None
 
 
 def _layers_in_order(path: str, tensors: dict[str, Tensor]) -> dict[str, list[_Layer]]:
-    """The layers of each `nn.Sequential` by their numbers. ConfigError if one is not a complete layer of `_KINDS`."""
+    """For each `nn.Sequential` of a checkpoint, its layers sorted by position. Raises ConfigError if a layer is not a
+    complete one of `_KINDS`."""
     layers: dict[str, dict[int, _Layer]] = {module: {} for module in SEQUENTIAL}
     for name, tensor in tensors.items():
         parts = _parts(name)
@@ -107,10 +112,10 @@ def _layers_in_order(path: str, tensors: dict[str, Tensor]) -> dict[str, list[_L
 
 
 def _classifier_shape(path: str, layers: list[_Layer]) -> ClassifierShape:
-    """Hidden widths and normalisation of the classifier's layers.
+    """Find the hidden widths and the normalisation of the classifier module from its layers.
 
-    Raises ConfigError unless they are a series of Linear, optional normalisation and activation, with a Linear at the
-    end.
+    Raises ConfigError unless the layers are a series of Linear, optional normalisation and activation, with a Linear at
+    the end.
     """
     hidden_dims: list[int] = []
     norms: list[Literal["none", "layer"]] = []
@@ -136,7 +141,8 @@ def _classifier_shape(path: str, layers: list[_Layer]) -> ClassifierShape:
 
 
 def _classifier_targets(classifier: ClassifierShape) -> list[tuple[str, int]]:
-    """Kinds and numbers of the layers with weights in the classifier of `TemporalClassifier`."""
+    """Class name and position of each layer with weights that the classifier of `TemporalClassifier` has with these
+    sizes."""
     norms = ["LayerNorm"] if classifier.norm == "layer" else []
     targets = []
     step = 3 + len(norms)  # Linear, optional LayerNorm, ReLU, Dropout
@@ -146,8 +152,10 @@ def _classifier_targets(classifier: ClassifierShape) -> list[tuple[str, int]]:
 
 
 def _without_batch_norm(path: str, layers: list[_Layer]) -> list[_Layer]:
-    """The layers with each BatchNorm1d folded into the Linear before it. At inference a BatchNorm1d only scales and
-    shifts each output by constants."""
+    """The layers with each BatchNorm1d merged into the Linear before it.
+
+    At inference a BatchNorm1d only scales and shifts each output by constants.
+    """
     folded: list[_Layer] = []
     for layer in layers:
         if layer.kind != "BatchNorm1d":

@@ -1,8 +1,8 @@
-"""The temporal model: a network from a sequence of frame features to class logits.
+"""The temporal model: a network that computes class logits from the sequence of a video's frame features.
 
-Its modules have the names of the reference system's, so that reference checkpoints load by name.
+Its modules have the same names as those of the older system whose checkpoints vidclf reads, so that these load by name.
 
-Shape suffixes: B videos, T frames, D features, H = 2 × hidden_dim, C classes.
+Shape suffixes: B videos, T frames, D features, H = 2 × hidden_dim, C classes, N chosen frames.
 """
 
 from __future__ import annotations
@@ -19,7 +19,11 @@ from vidclf.config import ModelConfig
 
 
 def pad(sequences: Sequence[npt.NDArray[np.float16]]) -> tuple[Tensor, Tensor]:
-    """Zero-padded features [B, T, D] float32 and lengths [B] int64."""
+    """Put sequences of different lengths into one tensor.
+
+    Returns the features, float32 [videos, frames, features] with zeros after the end of each sequence, and the lengths,
+    int64 [videos].
+    """
     lengths_B = torch.tensor([len(sequence) for sequence in sequences])
     features_BTD = torch.zeros(len(sequences), int(lengths_B.max()), sequences[0].shape[1])
     for row, sequence in enumerate(sequences):
@@ -28,15 +32,17 @@ def pad(sequences: Sequence[npt.NDArray[np.float16]]) -> tuple[Tensor, Tensor]:
 
 
 class TemporalOutput(NamedTuple):
-    """Output of the temporal model."""
+    """Result of `TemporalClassifier` for a batch of videos."""
 
     logits_BC: Tensor
+    """class logits of each video"""
     attention_BT: Tensor
-    """pooling weights: sum 1 over a video's frames, 0 on padding"""
+    """weights with which the frames of each video are averaged: they sum to 1, and are 0 on padding"""
 
 
 class TemporalClassifier(nn.Module):
-    """Linear ▶ BiLSTM ▶ self-attention with residual ▶ attention pooling ▶ MLP.
+    """Network for sequences of frame features: Linear ▶ BiLSTM ▶ self-attention with residual ▶ attention pooling ▶
+    MLP.
 
     Self-attention follows Vaswani et al. 2017 (arXiv:1706.03762), pooling Lin et al. 2017 (arXiv:1703.03130). Padding
     has no influence: if lengths differ, the LSTM runs on packed sequences, and attention and pooling are masked.
@@ -77,12 +83,14 @@ class TemporalClassifier(nn.Module):
 
     @property
     def dtype(self) -> torch.dtype:
-        """Number format of the weights, and of the features that the model takes."""
+        """Number format of the weights; features must be given in the same format."""
         return next(self.parameters()).dtype
 
     def forward(self, features_BTD: Tensor, lengths_B: Tensor) -> TemporalOutput:
-        """Logits and pooling weights of padded sequences; `lengths_B` (int64, on the CPU, at least 1) are the numbers
-        of real frames per row."""
+        """Class logits and frame weights of padded sequences.
+
+        `lengths_B` (int64, on the CPU, at least 1) holds the number of real frames of each sequence.
+        """
         if self._num_frames is not None and features_BTD.shape[1] > self._num_frames:
             return self._forward_thinned(features_BTD, lengths_B, self._num_frames)
         num_frames = features_BTD.shape[1]
@@ -107,7 +115,7 @@ class TemporalClassifier(nn.Module):
         return TemporalOutput(cast(Tensor, self.classifier(pooled_BH)), attention_BT)
 
     def _lstm_states(self, projected_BTH: Tensor, lengths_B: Tensor | None) -> Tensor:
-        """The LSTM's states [B, T, H], zero on padding; `lengths_B` is None if no row has padding.
+        """Outputs of the LSTM [videos, frames, H], zero on padding. `lengths_B` is None if no sequence has padding.
 
         Autocast is off here. On a GPU autocast runs the LSTM in float16, whatever type it is set to. Without loss
         scaling nearly all of the LSTM's gradients are subnormal in float16. cuDNN computes float32 weights in TF32,
@@ -129,7 +137,7 @@ class TemporalClassifier(nn.Module):
             return states_BTH.index_select(0, order_B.argsort().to(device, non_blocking=True))
 
     def _forward_thinned(self, features_BTD: Tensor, lengths_B: Tensor, num_frames: int) -> TemporalOutput:
-        """The output for `num_frames` frames of each row. The attention to all other frames is 0."""
+        """The model's output if it sees only `num_frames` frames of each video. The weight of all other frames is 0."""
         indices_BN, counts_B = chosen_frames(lengths_B, num_frames)
         indices_BN = indices_BN.to(features_BTD.device, non_blocking=True)
         output = self(features_BTD.gather(1, indices_BN[..., None].expand(-1, -1, features_BTD.shape[2])), counts_B)
@@ -138,10 +146,11 @@ class TemporalClassifier(nn.Module):
 
 
 def chosen_frames(lengths_B: Tensor, num_frames: int) -> tuple[Tensor, Tensor]:
-    """The frames that represent each row: ascending indices [B, num_frames], and how many of them count, [B].
+    """Choose `num_frames` frames to represent each video of a batch.
 
-    A row with more than `num_frames` frames is represented by those at the midpoints of `num_frames` equal spans. A
-    shorter row is represented by each of its frames once, followed by repetitions of the last one, which do not count.
+    Returns ascending frame indices [videos, `num_frames`], and how many of them count [videos]. Of a video with more
+    than `num_frames` frames, the frames at the midpoints of `num_frames` equal spans are chosen. Of a shorter video
+    each frame is chosen once, followed by repetitions of the last one, which do not count.
     """
     steps_N, lengths_B1 = torch.arange(num_frames), lengths_B[:, None]
     spread_BN = ((2 * steps_N + 1) * lengths_B1) // (2 * num_frames)
@@ -150,11 +159,11 @@ def chosen_frames(lengths_B: Tensor, num_frames: int) -> tuple[Tensor, Tensor]:
 
 
 def initialize(model: TemporalClassifier) -> None:
-    """Initialise the LSTM in place. Orthogonal recurrent weights (Saxe et al. 2014, arXiv:1312.6120), Xavier-uniform
-    input weights per gate (Glorot & Bengio 2010), forget gates opened by a bias of 1 (Jozefowicz et al. 2015).
+    """Initialise the weights of the model's LSTM in place.
 
-    torch draws all weights and biases from ±1/sqrt(hidden). A stack of such layers passes on little of the input and
-    little of the gradient.
+    Orthogonal recurrent weights (Saxe et al. 2014, arXiv:1312.6120), Xavier-uniform input weights per gate (Glorot &
+    Bengio 2010), forget gates opened by a bias of 1 (Jozefowicz et al. 2015). By default torch draws all weights and
+    biases from ±1/sqrt(hidden). A stack of such layers passes on little of the input and little of the gradient.
     """
     hidden_dim = model.lstm.hidden_size
     for name, parameter in model.lstm.named_parameters():
@@ -172,5 +181,5 @@ def initialize(model: TemporalClassifier) -> None:
 
 
 def num_parameters(model: nn.Module) -> int:
-    """Number of trainable values, over all parameters."""
+    """Number of values in all parameters of the model together."""
     return sum(parameter.numel() for parameter in model.parameters())

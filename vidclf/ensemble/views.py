@@ -1,9 +1,11 @@
-"""Views of a video for test-time augmentation, and the weights of their votes.
+"""Views (variants of a video for test-time augmentation), and the weights of their votes.
 
-A view is a pure function of the sequence of frame features. The weights are fitted on the validation split. A view gets
-weight 0 unless it helps by more than its standard error, so that noise in a few videos does not decide.
+The predictions from all views are averaged with these weights.
 
-Shape suffixes: B videos, T frames, D features, C classes, V views.
+A view is computed from the sequence of frame features alone. The weights are fitted on the validation split. A view
+gets weight 0 unless it helps by more than its standard error, so that noise in a few videos does not decide.
+
+Shape suffixes: B videos, T frames, D features, C classes, V views, K selected views.
 """
 
 from __future__ import annotations
@@ -18,27 +20,30 @@ import numpy.typing as npt
 Floats = npt.NDArray[np.floating[Any]]
 
 SLOWER = 1.5
-"""Frames of the slower view per frame of the original."""
+"""Number of frames of the slowed-down variant of a video for each frame of the original."""
 
 PRIOR_VIDEOS = 20
-"""Weight, in videos, of the prior that all views have the same weight."""
+"""Strength of the prior that all views (test-time variants of a video) have the same weight: it counts like this number
+of videos."""
 
 LEAST_PROBABILITY = 1e-12
+"""Floor of probabilities before logarithms are taken."""
 
 
 def reverse(features_TD: Floats) -> Floats:
-    """The frames in reverse order."""
+    """The frame features in reverse order."""
     # A copy, because torch takes no negative strides, not even of a single frame, which numpy calls contiguous.
     return features_TD[::-1].copy()
 
 
 def faster(features_TD: Floats) -> Floats:
-    """Every other frame, starting with the first."""
+    """The features of every other frame, starting with the first."""
     return features_TD[::2]
 
 
 def slower(features_TD: Floats) -> Floats:
-    """1.5 times as many frames, evenly spaced from the first to the last and interpolated linearly in time."""
+    """1.5 times as many frames, evenly spaced from the first to the last; their features are interpolated linearly in
+    time."""
     num_frames = len(features_TD)
     positions = np.linspace(0, num_frames - 1, int(SLOWER * num_frames))
     before = np.floor(positions).astype(int)
@@ -55,29 +60,38 @@ VIEWS: dict[str, Callable[[Floats], Floats]] = {
     "faster": faster,
     "slower": slower,
 }
-"""All views, in the order of a prediction's `view_probabilities`. The original is first."""
+"""All views (variants of a video for test-time augmentation): name and function that makes the view from the frame
+features.
+
+Their order is that of a prediction's `view_probabilities`. The original is first.
+"""
 
 PLAIN = ("original",)
-"""The views without test-time augmentation."""
+"""Names of the views (variants of a video) that are used without test-time augmentation."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class ViewWeight:
-    """The weight of a view's vote, with its evidence."""
+    """The weight of one view (variant of a video) when predictions are averaged, with the evidence for it."""
 
     name: str
+    """name of the variant, as in `VIEWS`"""
     weight: float
+    """share of the variant in the average, 0 to 1"""
     gain: float
-    """gain in log-likelihood per validation video from mixing the view half and half with the original, in nats, as a
-    mean over the sources"""
+    """gain in log-likelihood per validation video, in nats, if the variant is mixed half and half with the original;
+    averaged over sources (recordings)"""
     gain_se: float
-    """standard error of `gain` over the sources; infinite for a single source"""
+    """standard error of `gain` over the sources (recordings); infinite for a single source"""
 
 
 def fit_weights(
     probabilities_VBC: Floats, labels_B: npt.NDArray[np.integer[Any]], groups: Sequence[str]
 ) -> list[ViewWeight]:
-    """Weights of the `VIEWS`: not negative, with sum 1. `labels_B` are class indices, `groups` the videos' sources.
+    """Fit the weights with which predictions from the `VIEWS` (variants of a video) are averaged: not negative, with
+    sum 1.
+
+    `labels_B` holds the class index of each video, `groups` its source (recording).
 
     A view is selected if its gain is larger than one standard error over the sources, so that a few lucky videos do not
     decide. Every source counts once, since videos of one source resemble each other. The weights of the selected views
@@ -99,7 +113,12 @@ def fit_weights(
 
 
 def _gain(original_B: Floats, view_B: Floats, groups: Sequence[str]) -> tuple[float, float]:
-    """Mean gain over the sources and its standard error, which is infinite for a single source."""
+    """Gain in log-likelihood if a view (variant of a video) is mixed half and half with the original: mean over sources
+    and standard error.
+
+    `original_B` and `view_B` hold the probability of each video's true class, `groups` its source (recording). For a
+    single source the standard error is infinite.
+    """
     gain_B = np.log((original_B + view_B) / 2) - np.log(original_B)
     names = np.array(groups)
     per_source = np.array([gain_B[names == name].mean() for name in sorted(set(groups))])
@@ -109,7 +128,11 @@ def _gain(original_B: Floats, view_B: Floats, groups: Sequence[str]) -> tuple[fl
 
 
 def _mixture(true_KB: Floats) -> Floats:
-    """Proportions of the K selected views that best explain the true classes, with a prior for equal proportions."""
+    """Weights of the selected views (variants of a video), with sum 1, that best explain the true classes under a prior
+    for equal weights.
+
+    `true_KB` holds the probability of each video's true class by each view.
+    """
     num_selected, num_videos = true_KB.shape
     weights_K = np.full(num_selected, 1 / num_selected)
     for _ in range(200):

@@ -21,23 +21,25 @@ from vidclf.ensemble.temporal_model import TemporalClassifier
 from vidclf.errors import ConfigError
 
 MAX_HEADER_BYTES = 16 * 1024**2
-"""Largest header that is read. The header of a member has about 10 KB."""
+"""Largest header of a weights file that is read, in bytes. The header of a member has about 10 KB."""
 
 MAX_MEMBERS = 256
-"""Most members of an ensemble."""
+"""Largest number of members that an ensemble may have."""
 
 _PLAIN_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,254}")
 
 Shapes = dict[str, tuple[int, ...]]
+"""Shape of each tensor by its name."""
 
 
 def is_plain_name(name: object) -> bool:
-    """Whether `name` is a file name in the ensemble's own directory: no path and no hidden file."""
+    """Whether `name` is a plain file name, which cannot point outside the ensemble's directory: no path and no hidden
+    file."""
     return isinstance(name, str) and _PLAIN_NAME.fullmatch(name) is not None
 
 
 def check_member_file(location: str, feature_dim: int, num_classes: int, config: ModelConfig) -> None:
-    """Raise ConfigError unless the file's header lists the tensors of a member with these sizes.
+    """Raise ConfigError unless the header of a weights file lists exactly the tensors of a member with these sizes.
 
     Neither the tensors of the file nor those of the model are held in memory.
     """
@@ -70,14 +72,15 @@ def check_member_file(location: str, feature_dim: int, num_classes: int, config:
 
 
 def check_finite(location: str, state: Mapping[str, Tensor]) -> None:
-    """Raise ConfigError if a weight is NaN or infinite, since every probability would then be NaN."""
+    """Raise ConfigError if a weight in `state` is NaN or infinite, since every probability would then be NaN."""
     for name, tensor in state.items():
         if not bool(torch.isfinite(tensor).all()):
             raise ConfigError(f"--ensemble {location}: weights must be finite, {name} holds NaN or infinity")
 
 
 def _shapes(location: str) -> Shapes:
-    """Shape of each tensor, from the header alone."""
+    """Read the shape of each tensor from the header of a weights file. Raises ConfigError if the header cannot be
+    read."""
     filesystem, path = storage.resolve(location)
     try:
         with filesystem.open_input_file(path) as stream:
@@ -103,4 +106,5 @@ def _shapes(location: str) -> Shapes:
 
 
 def _text(shape: tuple[int, ...] | None) -> str:
+    """The shape as text for a message; `none` for a tensor that is absent."""
     return "none" if shape is None else str(list(shape))

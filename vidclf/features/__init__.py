@@ -1,4 +1,6 @@
-"""Feature vectors on disk: how they were made (the feature key), reading them back, HDF5 files.
+"""Feature vectors on disk: how they were made (feature key), reading them back, HDF5 files.
+
+The feature key is a digest of all settings that decide the features.
 
 May be imported from outside:
 

@@ -1,4 +1,4 @@
-"""Conversion between feature arrays and the Arrow column `features`.
+"""Conversion between NumPy arrays of frame features and the Arrow table column `features`.
 
 Shape suffixes: T frames, D features.
 """
@@ -15,9 +15,10 @@ from vidclf.arrow import nested_list
 
 
 def features_column(features_TD: Sequence[npt.NDArray[np.float16] | None], feature_dim: int) -> pa.Array:
-    """One [T, D] float16 array per row as an Arrow column of type list<fixed_size_list<float16, D>>; None becomes null.
+    """Build the Arrow column `features` from one float16 array [frames, features] per video; None becomes null.
 
-    Built from one concatenated buffer, without a Python loop over values.
+    Its type is list<fixed_size_list<float16, `feature_dim`>>. Built from one concatenated buffer, without a Python loop
+    over values.
     """
     present_TD = [rows_TD for rows_TD in features_TD if rows_TD is not None]
     values_TD = np.concatenate(present_TD or [np.empty((0, feature_dim), np.float16)])
@@ -31,7 +32,7 @@ def features_column(features_TD: Sequence[npt.NDArray[np.float16] | None], featu
 
 
 def features_TD(row: pa.ListScalar) -> npt.NDArray[np.float16]:
-    """One row of the `features` column as a [T, D] float16 array."""
+    """Convert one value of the Arrow column `features` (one video) to a float16 array [frames, features]."""
     frames = row.values
     flat: npt.NDArray[np.float16] = frames.flatten().to_numpy(zero_copy_only=False)
     return flat.reshape(len(frames), frames.type.list_size)

@@ -1,4 +1,4 @@
-"""All features of a run in memory, checked to have one feature key."""
+"""Reading all features in an extract output into memory, with a check that all were made alike."""
 
 from __future__ import annotations
 
@@ -18,30 +18,35 @@ from vidclf.runs.state import check_finished
 
 @dataclass(frozen=True, kw_only=True)
 class FeatureSet:
-    """The features of a run in memory, one entry per video in each list, sorted by location.
+    """All features in one output directory of extract, in memory. Each list has one entry per video; videos are sorted
+    by location.
 
     The random draws of training depend on this order. It stays the same when an archive moves to another root
     directory; an order by video id would change.
     """
 
     spec: FeatureSpec
+    """all settings that decide the features"""
     video_ids: list[str]
     video_uris: list[str]
     labels: list[str | None]
     sublabels: list[str | None]
     groups: list[str]
+    """the source (recording) of each video; videos of one source must stay in one split"""
     splits: list[str | None]
+    """the split (such as train or val) that the manifest states; None if it states none"""
     content_digests: list[str]
     """equal for files that are the same byte for byte (`vidclf/video/digest.py`)"""
     features: list[npt.NDArray[np.float16]]
-    """one [T, D] array per video"""
+    """one array [frames, features] per video"""
 
 
 def read_features(features: str) -> FeatureSet:
-    """Read a finished features directory into memory (73 × 1280 × 2 bytes per video: 0.19 GB per thousand videos).
+    """Read all features of a finished extract output into memory (73 × 1280 × 2 bytes per video: 0.19 GB per thousand
+    videos).
 
-    Raises ConfigError if the directory holds no features, has pending videos or several rows of a video, is empty, or
-    mixes feature keys.
+    Raises ConfigError if the directory holds no features, has pending videos (not done yet) or several rows of a video,
+    is empty, or mixes feature keys (digests of the settings).
     """
     spec = read_spec(features)
     state = check_finished(features, "--features", "jobs/extract.py")

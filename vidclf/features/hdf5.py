@@ -1,4 +1,6 @@
-"""Export and import of the reference system's feature files: one HDF5 file per split.
+"""Export and import of features as HDF5 files, one per split.
+
+The format is that of the older system whose files vidclf reads (the reference system).
 
 `{split}_features_multiscale.h5` holds the datasets
 
@@ -33,41 +35,42 @@ from vidclf.features.spec import read_spec
 from vidclf.runs.layout import Run
 
 GZIP_LEVEL = 4
-"""Compression level of the exported features, as in the reference system."""
+"""Compression level of the exported features, the same as in the files of the older system whose format this is."""
 
 MAX_SHAPE = (100_000_000, 100_000, 65_536)
-"""Largest numbers of videos, frames per video and features per frame in a file that is read."""
+"""Largest numbers of videos, of frames per video and of features per frame that are accepted in an HDF5 file."""
 
 MAX_COMPRESSION = 1100
-"""Largest ratio of a dataset's size to its stored bytes.
+"""Largest allowed ratio of the size of a dataset to the bytes that are stored for it in the HDF5 file.
 
 Deflate reaches at most 1,032 (zlib, Technical Details). With a larger ratio most of the data was never written, and
 HDF5 would fill memory with zeros.
 """
 
 UNCHECKED_BYTES = 64 * 1024**2
-"""Size in bytes up to which a dataset is read whatever its compression."""
+"""Size in bytes up to which a dataset is read without a check of its compression ratio."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class SplitFeatures:
-    """The content of one file, which is one split."""
+    """The content of one HDF5 feature file, which holds the videos of one split."""
 
     features: list[npt.NDArray[np.float32]]
-    """one [T, D] array per video, without the padding"""
+    """one array [frames, features] per video, without the padding"""
     labels: npt.NDArray[np.int64]
-    """[N], each an index into `classes`"""
+    """one index into `classes` per video"""
     classes: tuple[str, ...]
-    """class names in the order of their labels"""
+    """class names, each at the index that is its label"""
 
 
 def file_name(split: str) -> str:
-    """Name of the HDF5 file of a split, the same as in the reference system."""
+    """Name of the HDF5 file for a split, such as `train_features_multiscale.h5`; the older system whose format this is
+    uses the same names."""
     return f"{split}_features_multiscale.h5"
 
 
 def check_exportable(manifest: pa.Table) -> None:
-    """Raise ConfigError unless every video of the manifest has a label and a split."""
+    """Raise ConfigError unless every video of the manifest has a label and a split, which the HDF5 files need."""
     for column in ("label", "split"):
         missing = manifest[column].null_count
         if missing:
@@ -77,9 +80,11 @@ def check_exportable(manifest: pa.Table) -> None:
 
 
 def export(features: str) -> list[str]:
-    """Write one HDF5 file per split into a finished features directory; returns their locations.
+    """Write the features of a finished extract output as HDF5 files, one per split, into the same directory; returns
+    their locations.
 
-    Replaces the files of an earlier export. Videos keep the order of the shards. Only one shard at a time is in memory.
+    Replaces the files of an earlier export. Videos keep the order in which the result files list them. Only one result
+    file at a time is in memory.
     """
     run, spec = Run(features), read_spec(features)
     classes = sorted(set(storage.read_table(run.manifest_file, ["label"])["label"].to_pylist()))
@@ -105,7 +110,7 @@ def export(features: str) -> list[str]:
 
 
 def _create(file: h5py.File, num_videos: int, max_frames: int, feature_dim: int, classes: list[str]) -> None:
-    """Create the empty datasets and the attributes of one split's file."""
+    """Create the datasets, still empty, and the attributes in the HDF5 file of one split."""
     shape = (num_videos, max_frames, feature_dim)
     file.create_dataset(
         "features", shape, "float32", chunks=(1, *shape[1:]), compression="gzip", compression_opts=GZIP_LEVEL
@@ -122,7 +127,10 @@ def _create(file: h5py.File, num_videos: int, max_frames: int, feature_dim: int,
 
 
 def _append(file: h5py.File, row: int, table: pa.Table, split: str, classes: list[str]) -> int:
-    """Write the videos of `split` in a shard to the file from `row` on; returns the row after the last."""
+    """Write those videos of `table` that belong to `split` into the HDF5 file, at the rows from `row` on.
+
+    Returns the number of the next free row.
+    """
     for index in range(table.num_rows):
         if table["split"][index].as_py() != split:
             continue
@@ -135,10 +143,10 @@ def _append(file: h5py.File, row: int, table: pa.Table, split: str, classes: lis
 
 
 def read(location: str) -> SplitFeatures:
-    """Read one file, written by `export` or by the reference system.
+    """Read one HDF5 feature file, written by `export` or by the older system whose format this is.
 
     Raises ConfigError naming the rule that the file breaks. Data outside the file (links, external storage, virtual
-    datasets) and more data than the file can hold are refused before any of it is read.
+    datasets) and datasets that claim more data than is stored are refused before any data is read.
     """
     filesystem, path = storage.resolve(location)
     with filesystem.open_input_file(path) as stream:
@@ -151,7 +159,7 @@ def read(location: str) -> SplitFeatures:
 
 
 def read_classes(location: str) -> list[str]:
-    """The class names of a file in the order of their labels. Does not read its features.
+    """The class names in an HDF5 feature file, sorted by their label numbers. Does not read the features.
 
     Raises ConfigError if the file is no HDF5 file or does not number its classes from 0.
     """
@@ -171,13 +179,14 @@ _AXES = {
     "labels": ("videos",),
     "num_frames": ("videos",),
 }
-"""The names of the axes of each dataset."""
+"""Names of the axes of each dataset in an HDF5 feature file, for checks and messages."""
 
 
 def _own_dataset(location: str, file: h5py.File, name: str) -> h5py.Dataset:
-    """A dataset with checked shape and type whose numbers are stored in the file itself. Reads none of the numbers.
+    """Return the dataset `name` of an HDF5 file after checks of its shape, its number type and that its numbers are
+    stored in this file.
 
-    Raises ConfigError for any other dataset.
+    Reads none of the numbers. Raises ConfigError if a check fails.
     """
     # First the names, then the kind of link: opening the object would follow a link into another file.
     names = sorted(file.keys())
@@ -212,7 +221,7 @@ def _own_dataset(location: str, file: h5py.File, name: str) -> h5py.Dataset:
 
 
 def _checked(location: str, file: Any) -> SplitFeatures:
-    """The content of an open file. Raises ConfigError naming the first rule that it breaks."""
+    """Read the content of an open HDF5 feature file. Raises ConfigError naming the first rule that the file breaks."""
 
     def check(holds: bool, rule: str, value: object) -> None:
         if not holds:

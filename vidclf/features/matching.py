@@ -1,4 +1,6 @@
-"""Checks whether features by several backbones, or of a first look, belong to the same videos and frames.
+"""Checks that several sets of features belong to the same videos and frames.
+
+The sets are features by several backbones, or the features of fewer frames for a first look at the videos.
 
 Shape suffixes: T frames, D features.
 """
@@ -19,7 +21,10 @@ from vidclf.schema import VIDEO_ID
 
 
 def check_specs(locations: Sequence[str], specs: Sequence[FeatureSpec]) -> None:
-    """Raise ConfigError unless all features come from different backbones and from the same frames."""
+    """Raise ConfigError unless all `specs` have different backbones and the same sampling of frames.
+
+    `locations` are the directories of the features, for messages.
+    """
     names = [spec.backbone for spec in specs]
     if len(set(names)) != len(names):
         raise ConfigError(f"--features {','.join(locations)}: must be of different backbones, are of {names}")
@@ -34,7 +39,8 @@ def check_specs(locations: Sequence[str], specs: Sequence[FeatureSpec]) -> None:
 def check_videos(locations: Sequence[str], tables: Sequence[pa.Table]) -> None:
     """Raise ConfigError, naming a video, unless all tables hold the same videos with equal values in all columns.
 
-    Each table has one row per video and the same columns, `video_id` first. `locations` are for messages.
+    Each table has one row per video and the same columns, `video_id` first. The order of rows may differ. `locations`
+    are for messages.
     """
     first, first_location = tables[0], locations[0]
     first_ids = first[VIDEO_ID].combine_chunks()
@@ -56,7 +62,8 @@ def check_videos(locations: Sequence[str], tables: Sequence[pa.Table]) -> None:
 
 
 def _check_holds(other_location: str, other_ids: pa.Array, location: str, ids: pa.Array) -> None:
-    """Raise ConfigError if the features at `location` lack a video of the features at `other_location`."""
+    """Raise ConfigError if the features at `location` (video ids `ids`) lack a video that the features at
+    `other_location` (`other_ids`) hold."""
     missing = other_ids.filter(pc.invert(pc.is_in(other_ids, ids)))
     if len(missing):
         raise ConfigError(
@@ -66,20 +73,21 @@ def _check_holds(other_location: str, other_ids: pa.Array, location: str, ids: p
 
 
 def check_sets(locations: Sequence[str], sets: Sequence[FeatureSet]) -> None:
-    """Raise ConfigError unless an ensemble can be trained on the sets together.
+    """Raise ConfigError unless one ensemble can be trained on all feature sets together.
 
-    They must pass `check_specs` and hold the same videos with equal labels, sources, splits, contents and numbers of
-    frames. The videos of all sets are then in the same order.
+    The sets must pass `check_specs` and hold the same videos with equal labels, sources (recordings), splits, contents
+    and numbers of frames. The videos of all sets are then in the same order.
     """
     check_specs(locations, [features.spec for features in sets])
     check_videos(locations, [_compared_columns(features) for features in sets])
 
 
 def first_look(location: str, look: FeatureSet, features: FeatureSet) -> FeatureSet:
-    """The videos of `features`, in the same order, with their features from a first look.
+    """Return the features of a first look (`look`), restricted to the videos of `features` and in their order.
 
-    `look` holds features of other frames of the same videos, read from `location`. Raises ConfigError if it differs
-    from `features` in anything but the sampling, lacks a video, or was made from a changed file.
+    `look` holds features of fewer frames of the same videos, read from `location`; early decisions are fitted on them.
+    Raises ConfigError if it differs from `features` in any setting but the sampling of frames, lacks a video, or was
+    made from a file that has changed.
     """
     expected_spec = replace(features.spec, sampling=look.spec.sampling)
     if look.spec != expected_spec:
@@ -109,7 +117,7 @@ def first_look(location: str, look: FeatureSet, features: FeatureSet) -> Feature
 
 
 def _compared_columns(features: FeatureSet) -> pa.Table:
-    """One row per video with the columns that must be equal in all sets."""
+    """A table with one row per video and the columns that must be equal in all feature sets that train one ensemble."""
     return pa.table(
         {
             VIDEO_ID: features.video_ids,

@@ -1,6 +1,7 @@
-"""Feature spec and feature key: everything that decides the value of a feature, and a digest of it.
+"""Feature spec (all settings that decide the value of a feature) and feature key (a digest of the spec).
 
-Two sets of features may be mixed only if their keys are equal. The spec of a run is in its `run_identity.json`.
+Two sets of features may be mixed only if their keys are equal. Each output directory of extract or classify stores the
+spec in `run_identity.json`.
 """
 
 from __future__ import annotations
@@ -21,14 +22,15 @@ from vidclf.video.sampling import SamplingPlan
 
 @dataclass(frozen=True, kw_only=True)
 class FeatureSpec:
-    """Everything that decides the features of a video. Two sets may be mixed only if all of it is equal."""
+    """All settings that decide the features of a video. Two sets of features may be mixed only if all settings are
+    equal."""
 
     backbone: str
-    """name in `vidclf/backbones/catalog.py`"""
+    """name of the backbone (image network) in `vidclf/backbones/catalog.py`"""
     weights_digest: str
     """digest of the backbone's weights"""
     sampling: dict[str, Any]
-    """fields of `SamplingPlan`"""
+    """which frames are sampled: the fields of `SamplingPlan`"""
     transform: dict[str, Any]
     """preprocessing of a frame, as plain JSON values"""
     decoder: str
@@ -40,7 +42,11 @@ class FeatureSpec:
 
     @classmethod
     def of(cls, name: str, weights: str, digest: str, plan: SamplingPlan, repeat_tolerance: float = 0.0) -> FeatureSpec:
-        """The spec of features made on this machine by the backbone `name` with `weights`, whose digest is `digest`."""
+        """Collect the settings of features that this machine would make with the backbone `name`, whose weights are at
+        `weights` and have the digest `digest`.
+
+        `plan` says which frames are sampled.
+        """
         return cls(
             backbone=name,
             weights_digest=digest,
@@ -53,7 +59,8 @@ class FeatureSpec:
 
     @property
     def key(self) -> str:
-        """The feature key: the first 16 hexadecimal digits of the SHA-256 of the spec's canonical JSON."""
+        """The feature key, a digest of all these settings: the first 16 hexadecimal digits of the SHA-256 of their
+        canonical JSON."""
         values = asdict(self)
         if not self.repeat_tolerance:
             del values["repeat_tolerance"]  # left out when 0, so that keys of older features stay valid
@@ -61,29 +68,32 @@ class FeatureSpec:
 
     @property
     def plan(self) -> SamplingPlan:
-        """The sampling plan of the frames."""
+        """The plan by which frames were sampled."""
         return SamplingPlan(**self.sampling)
 
     @property
     def feature_dim(self) -> int:
-        """Number of features per frame (D)."""
+        """Number of features per frame."""
         return FEATURE_DIMS[self.backbone]
 
     @property
     def frames(self) -> dict[str, Any]:
-        """The part of the spec that decides which frames are sampled.
+        """The settings that decide which frames are sampled: sampling plan and decoder versions.
 
-        Features of several backbones may be combined only if this part is equal. Frame t then shows the same moment.
+        Features of several backbones may be combined only if these settings are equal. Frame t then shows the same
+        moment.
         """
         return {"sampling": self.sampling, "decoder": self.decoder}
 
     def differences(self, other: FeatureSpec) -> str:
-        """What differs, spelt out as `name: this != that`; empty where nothing does."""
+        """Text that lists the settings that differ from those of `other`, as `name: this != that`; empty if none
+        differ."""
         return differences(asdict(self), asdict(other))
 
 
 def read_spec(features: str) -> FeatureSpec:
-    """The spec of a features directory. Raises ConfigError if the directory holds no features."""
+    """Read the feature spec (all settings that decide the features) of an extract output. Raises ConfigError if the
+    directory holds no features."""
     run = Run(features)
     if not storage.exists(run.identity_file):
         raise ConfigError(
@@ -96,12 +106,17 @@ def read_spec(features: str) -> FeatureSpec:
 
 
 def specs_of(run: str, identity: dict[str, Any]) -> list[FeatureSpec]:
-    """The feature specs in a run's `run_identity.json`, one per backbone."""
+    """The feature specs (settings that decide the features) in `identity`, the content of a `run_identity.json`; one
+    per backbone.
+
+    Raises ConfigError if another version of vidclf wrote the file.
+    """
     if "feature_specs" not in identity:
         raise ConfigError(f"{run}: was written by another version of this software; run the job anew")
     return [FeatureSpec(**spec) for spec in identity["feature_specs"]]
 
 
 def read_weights_location(features: str) -> str:
-    """Location of the weights when these features were made. The spec holds their digest."""
+    """Location from which the backbone's weights were read when these features were made. `FeatureSpec` holds only
+    their digest."""
     return str(Run(features).identity()["weights"][0])

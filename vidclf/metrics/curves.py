@@ -1,5 +1,7 @@
 """Curves of a score over all thresholds: ROC, reliability, risk against coverage.
 
+Reliability is accuracy against confidence. Risk is the error among the accepted videos, coverage their share.
+
 Shape suffixes: B videos.
 """
 
@@ -15,21 +17,23 @@ from sklearn.metrics import roc_auc_score, roc_curve
 from vidclf.metrics.intervals import Interval, SourceIntervals
 
 MAX_POINTS = 200
-"""Most points of a stored curve. A screen cannot show more."""
+"""Largest number of points of a stored curve. A screen cannot show more."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Roc:
-    """ROC curve of one class against all others, by the probability of the class."""
+    """ROC curve of one class against all others, with the probability of the class as the score."""
 
     auc: float
+    """area under the curve, from all videos"""
     false_positive_rate: list[float]
     true_positive_rate: list[float]
 
 
 @dataclass(frozen=True, kw_only=True)
 class ReliabilityBin:
-    """Videos whose confidence is in (lower, upper]."""
+    """The videos whose confidence is above `lower` and at most `upper`, with their mean confidence and their
+    accuracy."""
 
     lower: float
     upper: float
@@ -37,22 +41,31 @@ class ReliabilityBin:
     mean_confidence: float
     accuracy: float
     accuracy_interval_95: Interval | None
+    """95 % interval of the accuracy; None if the videos are from too few sources (recordings)"""
 
 
 @dataclass(frozen=True, kw_only=True)
 class RiskCoverage:
-    """Error among the accepted videos against the share of accepted videos, over all thresholds."""
+    """Share of wrong labels among the accepted videos against the share of accepted videos, over all thresholds of a
+    score."""
 
     area: float
-    """mean risk over all coverages (AURC; Geifman & El-Yaniv 2017, arXiv:1705.08500); lower is better"""
+    """mean risk (share of wrong labels) over all coverages (AURC; Geifman & El-Yaniv 2017, arXiv:1705.08500); lower is
+    better"""
     perfect_area: float
-    """the lowest area possible at this accuracy: the score ranks every right video above every wrong one"""
+    """the lowest area possible at this accuracy: that of a score that ranks every right video above every wrong one"""
     coverage: list[float]
+    """share of accepted videos at each point of the curve"""
     risk: list[float]
+    """share of wrong labels among the accepted videos at each point"""
 
 
 def roc(score_B: npt.NDArray[np.floating], is_class_B: npt.NDArray[np.bool_]) -> Roc | None:
-    """ROC curve of a score for one class; None if all videos, or none, are of the class."""
+    """ROC curve of one class: `score_B` is the score of each video for the class, `is_class_B` whether the video
+    belongs to it.
+
+    Returns None if all videos, or none, belong to the class.
+    """
     if is_class_B.all() or not is_class_B.any():
         return None
     false_positive_rate, true_positive_rate, _ = roc_curve(is_class_B, score_B)
@@ -70,7 +83,12 @@ def reliability(
     groups: Sequence[str],
     num_bins: int = 10,
 ) -> list[ReliabilityBin]:
-    """The non-empty bins of `scores.expected_calibration_error`; `groups` are the sources of the videos."""
+    """Compare confidence and accuracy in `num_bins` bins of equal width, the same as in
+    `scores.expected_calibration_error`.
+
+    `correct_B` says whether each label is right, `groups` names the source (recording) of each video. Bins without
+    videos are left out.
+    """
     intervals = SourceIntervals(groups)
     bins_B = np.clip(np.ceil(confidence_B * num_bins).astype(int) - 1, 0, num_bins - 1)
     bins = []
@@ -91,7 +109,8 @@ def reliability(
 
 
 def risk_coverage(score_B: npt.NDArray[np.floating], correct_B: npt.NDArray[np.bool_]) -> RiskCoverage:
-    """Selective classification that accepts the videos with the highest scores first; needs at least one video.
+    """Curve of the error among accepted videos if the videos with the highest scores are accepted first. Needs at least
+    one video.
 
     Videos with equal scores are accepted together, so the curve has one point per distinct score. Within a tie the area
     counts the errors as evenly spread, which is their expectation over all orders.
@@ -116,9 +135,11 @@ def risk_coverage(score_B: npt.NDArray[np.floating], correct_B: npt.NDArray[np.b
 
 
 def _thinned(num_points: int) -> npt.NDArray[np.intp]:
-    """Indices of at most MAX_POINTS points, including the first and the last."""
+    """Indices of at most MAX_POINTS of the `num_points` points of a curve, evenly spaced, including the first and the
+    last."""
     return np.unique(np.linspace(0, num_points - 1, min(num_points, MAX_POINTS)).round().astype(np.intp))
 
 
 def _rounded(values: npt.NDArray[np.floating]) -> list[float]:
+    """The values as a list of floats with 5 decimals."""
     return [round(float(value), 5) for value in values]

@@ -1,5 +1,7 @@
 """95 % confidence intervals of accuracies and F1 scores, with sources as the sampling unit.
 
+A source is a recording from which videos were cut.
+
 Videos of one source resemble each other, so intervals that count videos would be too narrow. The variance is the one of
 ratios of totals over sources (Taylor linearisation: Cochran 1977, section 6.4). It yields an effective number of
 independent videos. The interval is the exact interval of a proportion for this number, with Student's correction for
@@ -9,7 +11,7 @@ A few sources may happen to differ little. Therefore one more source, whose vide
 If all videos are right, or none, each source counts as one video. With fewer than `MIN_SOURCES` sources there is no
 interval.
 
-Shape suffixes: B videos, G sources, K summed values.
+Shape suffixes: B videos, G sources, C classes, K summed values.
 """
 
 from __future__ import annotations
@@ -22,26 +24,28 @@ import numpy.typing as npt
 from scipy import stats
 
 MIN_SOURCES = 5
-"""Fewest sources for an interval."""
+"""Smallest number of sources (recordings) for which an interval is given."""
 
 Interval = tuple[float, float]
-"""Lower and upper end."""
+"""Lower and upper end of a confidence interval."""
 
 Floats = npt.NDArray[np.float64]
 
 
 class SourceIntervals:
-    """95 % intervals of shares of a set of videos with known sources."""
+    """Computes 95 % intervals of shares of a set of videos (such as accuracy), given the source (recording) of each
+    video."""
 
     def __init__(self, groups: Sequence[str]) -> None:
-        """`groups` are the sources of the videos. ValueError if there is no video."""
+        """`groups` names the source (recording) of each video. Raises ValueError if there is no video."""
         if len(groups) == 0:
             raise ValueError("intervals need at least one video")
         names, self._source_B = np.unique(np.asarray(groups), return_inverse=True)
         self.num_sources = len(names)
 
     def totals(self, values_BK: npt.NDArray[np.generic]) -> Floats:
-        """Sum of each column over the videos of each source, [G, K]."""
+        """Sum of each column of `values_BK` over the videos of each source (recording), as an array [sources,
+        columns]."""
         columns = [
             np.bincount(self._source_B, weights=column_B.astype(np.float64), minlength=self.num_sources)
             for column_B in values_BK.T
@@ -49,21 +53,27 @@ class SourceIntervals:
         return np.stack(columns, axis=1)
 
     def share(self, is_hit_B: npt.NDArray[np.bool_], is_in_B: npt.NDArray[np.bool_] | None = None) -> Interval | None:
-        """Interval of the share of hits, among all videos or among those of `is_in_B`."""
+        """95 % interval of the share of videos for which `is_hit_B` is True, among all videos or among those for which
+        `is_in_B` is True.
+
+        None if the videos are from too few sources (recordings).
+        """
         inside_B = np.ones(len(is_hit_B), bool) if is_in_B is None else is_in_B
         hit_G, num_G = self.totals(np.stack([is_hit_B & inside_B, inside_B], axis=1)).T
         return of_ratio(hit_G, num_G)
 
     def mean_of_sources(self, is_hit_B: npt.NDArray[np.bool_]) -> tuple[float, Interval | None]:
-        """Mean over sources of the share of hits per source, and its interval."""
+        """The share of hits (`is_hit_B`) in each source (recording), averaged over the sources; returns this mean and
+        its 95 % interval."""
         hit_G, num_G = self.totals(np.stack([is_hit_B, np.ones(len(is_hit_B))], axis=1)).T
         share_G = hit_G / num_G
         return float(share_G.mean()), of_ratio(share_G, np.ones(self.num_sources))
 
     def difference(self, is_hit_B: npt.NDArray[np.bool_], is_base_B: npt.NDArray[np.bool_]) -> Interval | None:
-        """Interval (Student's t) of the difference of two shares of hits among the same videos.
+        """95 % interval (Student's t) of the share of `is_hit_B` minus the share of `is_base_B` among the same videos.
 
-        If both hit the same videos, the interval is as wide on each side as the interval of a share of 0.
+        If both are equal for every video, the interval is as wide on each side as the interval of a share of 0. None if
+        there are too few sources (recordings).
         """
         gain_B = is_hit_B.astype(np.float64) - is_base_B
         gain_G, num_G = self.totals(np.stack([gain_B, np.ones(len(gain_B))], axis=1)).T
@@ -79,17 +89,24 @@ class SourceIntervals:
 
 @dataclass(frozen=True, kw_only=True)
 class F1Intervals:
-    """Intervals of F1 scores and of their means. A class that is neither present nor predicted has none."""
+    """95 % intervals of the F1 score of each class and of their means.
+
+    An interval is None if too few sources (recordings) contribute, or for a class that is neither present nor
+    predicted.
+    """
 
     per_class: list[Interval | None]
     macro: Interval | None
+    """of the unweighted mean over classes"""
     weighted: Interval | None
+    """of the mean over classes weighted by their numbers of videos"""
 
     @classmethod
     def of(
         cls, sources: SourceIntervals, is_label_BC: npt.NDArray[np.bool_], is_top_BC: npt.NDArray[np.bool_]
     ) -> F1Intervals:
         # F1 = 2 × hits / (videos of the class + videos predicted as the class).
+        """Compute the intervals from each video's true class and predicted class, both as one truth value per class."""
         hit_GC = 2 * sources.totals(is_label_BC & is_top_BC)
         label_GC = sources.totals(is_label_BC)
         sum_GC = label_GC + sources.totals(is_top_BC)
@@ -107,7 +124,11 @@ class F1Intervals:
 
 
 def of_ratio(hit_G: Floats, num_G: Floats) -> Interval | None:
-    """Interval of a ratio in [0, 1] of two totals over sources; None if fewer than `MIN_SOURCES` sources contribute."""
+    """95 % interval of the ratio of two totals over sources (recordings): the sum of `hit_G` divided by the sum of
+    `num_G`, in [0, 1].
+
+    None if fewer than `MIN_SOURCES` sources have a `num_G` above 0.
+    """
     contributes_G = num_G > 0
     hit_G, num_G = hit_G[contributes_G], num_G[contributes_G]
     if len(num_G) < MIN_SOURCES:
@@ -118,10 +139,10 @@ def of_ratio(hit_G: Floats, num_G: Floats) -> Interval | None:
 
 
 def of_value(value: float, influence_G: Floats, num_G: Floats) -> Interval | None:
-    """Interval of a value in [0, 1] that is a smooth function of totals over sources.
+    """95 % interval of a value in [0, 1] that is a smooth function of totals over sources (recordings).
 
-    `influence_G` are the contributions of the sources to its linearisation, with sum 0. `num_G` are the numbers of
-    videos per source.
+    `influence_G` holds the contribution of each source to the function's linear approximation, with sum 0. `num_G`
+    holds the number of videos of each source. None if there are fewer than `MIN_SOURCES` sources.
     """
     if len(num_G) < MIN_SOURCES:
         return None
@@ -140,19 +161,29 @@ def of_value(value: float, influence_G: Floats, num_G: Floats) -> Interval | Non
 
 
 def effective_sources(num_G: Floats) -> float:
-    """Number of equally large sources with the same amount of information (Kish 1965)."""
+    """Number of equally large sources (recordings) that would carry the same amount of information (Kish 1965).
+
+    `num_G` holds the number of videos of each source.
+    """
     return float(num_G.sum() ** 2 / (num_G**2).sum())
 
 
 def student_95(num_G: Floats) -> float:
-    """Half width of a 95 % interval in standard errors, by the effective number of sources."""
+    """Half width of a 95 % interval in standard errors, by Student's t for the effective number of sources
+    (recordings).
+
+    `num_G` holds the number of videos of each source.
+    """
     return _student_95(effective_sources(num_G))
 
 
 def _student_95(number: float) -> float:
+    """Half width of a 95 % interval in standard errors, by Student's t for `number` independent sources
+    (recordings)."""
     return float(stats.t.ppf(0.975, max(number - 1, 1.0)))
 
 
 def _standard_error(influence_G: Floats) -> float:
+    """Standard error of a value, from the contribution of each source (recording) to it."""
     number = len(influence_G)
     return float(np.sqrt(number / (number - 1) * ((influence_G - influence_G.mean()) ** 2).sum()))

@@ -17,33 +17,34 @@ from vidclf.metrics.intervals import Interval, SourceIntervals
 
 @dataclass(frozen=True, kw_only=True)
 class ClassMetrics:
-    """Scores of one class."""
+    """Precision, recall and F1 score of one class, with its number of videos."""
 
     precision: float
     recall: float
     f1: float
     support: int
-    """videos of the class"""
+    """number of videos whose true label is the class"""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Metrics:
-    """Scores over one set of videos."""
+    """Scores of a classification over one set of videos."""
 
     num_videos: int
     num_correct: int
     accuracy: float
     accuracy_interval_95: Interval | None
-    """by sources; None if they are unknown or fewer than `intervals.MIN_SOURCES`"""
+    """95 % interval, computed over sources (recordings); None if the sources are unknown or fewer than
+    `intervals.MIN_SOURCES`"""
     macro_f1: float
-    """unweighted mean over classes"""
+    """unweighted mean of F1 over the classes that are present or predicted"""
     weighted_f1: float
-    """mean over classes weighted by their videos"""
+    """mean of F1 over the classes, weighted by their numbers of videos"""
     per_class: dict[str, ClassMetrics]
     confusion: list[list[int]]
-    """`confusion[i][j]` counts videos of class i that are predicted as class j"""
+    """`confusion[i][j]` is the number of videos of class i that are predicted as class j"""
     expected_calibration_error: float | None
-    """None without confidences"""
+    """mean gap between confidence and accuracy; None without confidences"""
 
 
 def evaluate(
@@ -53,10 +54,10 @@ def evaluate(
     confidence_B: npt.NDArray[np.floating] | None = None,
     groups: Sequence[str] | None = None,
 ) -> Metrics:
-    """Scores of predictions against true labels, both as class indices; `groups` are the sources of the videos.
+    """Compute the scores of predicted labels against true labels, both given as indices into `classes`.
 
-    A class that is neither present nor predicted does not count in the macro average. A class that is present and never
-    predicted has F1 0. ValueError if there is no video.
+    `groups` names the source (recording) of each video. A class that is neither present nor predicted does not count in
+    the macro average. A class that is present and never predicted has F1 0. Raises ValueError if there is no video.
     """
     if len(truth_B) == 0:
         raise ValueError("metrics need at least one video")
@@ -90,9 +91,10 @@ def evaluate(
 def expected_calibration_error(
     confidence_B: npt.NDArray[np.floating], correct_B: npt.NDArray[np.bool_], num_bins: int = 10
 ) -> float:
-    """Mean gap between confidence and accuracy over bins of equal width (Guo et al. 2017, arXiv:1706.04599).
+    """Mean gap between confidence and accuracy over `num_bins` bins of equal width (Guo et al. 2017, arXiv:1706.04599).
 
-    Bins are (lower, upper], so a confidence of exactly 1 belongs to the last one.
+    Each bin includes its upper end, so a confidence of exactly 1 belongs to the last one. `correct_B` says whether each
+    label is right.
     """
     bins = np.clip(np.ceil(confidence_B * num_bins).astype(int) - 1, 0, num_bins - 1)
     error = 0.0

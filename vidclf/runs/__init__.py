@@ -1,4 +1,7 @@
-"""Run directories (files, state, audit, repair) and safe writing of outputs (leases, closed file lists).
+"""Run directories (outputs of extract and classify), and safe writing of any job's output.
+
+Run directories: their files, state, audit and repair. Safe writing: leases (only one job at a time may write into an
+output) and closed lists of the files that each job may write and delete.
 
 May be imported from outside:
 

@@ -1,4 +1,4 @@
-"""Audit of a run: proof, from its files alone, that every video is accounted for exactly once."""
+"""Audit of a run directory: proof from its files that every video has exactly one result row."""
 
 from __future__ import annotations
 
@@ -14,28 +14,31 @@ from vidclf.runs.state import RunState, Shards, manifest_ids, repeated, state_of
 from vidclf.schema import QUARANTINE, VIDEO_ID, RejectReason
 
 _CONSTANTS = ("feature_key", "ensemble_id")
-"""Columns whose value in every row must equal the value in `run_identity.json`."""
+"""Columns that hold the same value in every row of a run directory: the value under this name in
+`run_identity.json`."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Audit:
-    """Result of an audit: the counts and every difference found."""
+    """Result of an audit of a run directory: the numbers of videos by state, and all differences found."""
 
     state: RunState
+    """numbers of ok, quarantined (rejected) and pending videos"""
     differences: list[str] = field(default_factory=list)
-    """one sentence each; empty if the numbers add up"""
+    """one sentence for each contradiction between the files; empty if there is none"""
 
 
 def audit(run: str) -> Audit:
-    """Compare a run's manifest with its shards, quarantine, identity and summary.
+    """Compare the manifest of a run directory with its shards (Parquet files of result rows), its quarantine (rows of
+    rejected videos), its identity file and its summary.
 
     Reports as differences:
 
-    - a video in no place or in several places,
-    - a video that the manifest lacks,
+    - a video that is neither ok nor quarantined, or has several rows,
+    - a video with a row that is not in the manifest,
     - a reject reason outside the closed list,
     - a shard that cannot be read, has other columns than the run, or has rows of another feature key or ensemble,
-    - segments without their video, videos without segments, repeated segments,
+    - segments (time spans of a video) without their video, videos without segments, repeated segments,
     - a leftover temporary file,
     - a summary that is absent or has other counts.
 
@@ -65,7 +68,11 @@ def audit(run: str) -> Audit:
 
 
 def report(differences: list[str], videos: pa.Array, what: str) -> None:
-    """Append one difference that counts `videos` and names the first three. Append nothing if there are none."""
+    """Append to `differences` one sentence: the number of `videos` (ids), the words `what` that say what is wrong with
+    them, and the first three ids.
+
+    Appends nothing if `videos` is empty.
+    """
     if len(videos):
         ids = sorted(videos.unique().to_pylist())
         shown = ", ".join(ids[:3]) + (f" and {len(ids) - 3} more" if len(ids) > 3 else "")
@@ -73,7 +80,10 @@ def report(differences: list[str], videos: pa.Array, what: str) -> None:
 
 
 def _read_identity(run: str, differences: list[str]) -> dict[str, Any]:
-    """The content of `run_identity.json`. If it cannot be read: empty, and one difference more."""
+    """Return the content of `run_identity.json` as a dictionary.
+
+    If the file cannot be read, returns an empty dictionary and appends a sentence to `differences`.
+    """
     try:
         return Run(run).identity()
     except (OSError, ValueError) as error:
@@ -82,7 +92,8 @@ def _read_identity(run: str, differences: list[str]) -> dict[str, Any]:
 
 
 def _placement_differences(manifest: pa.Array, ok: Shards, rejected: Shards) -> list[str]:
-    """Videos that are not in exactly one place, or that the manifest lacks."""
+    """One sentence for each way in which videos have no row or several rows (ok or quarantined), or are missing from or
+    repeated in the manifest."""
     differences: list[str] = []
     row_ids = pa.concat_arrays([ok.ids, rejected.ids])
     report(differences, repeated(manifest), "in the manifest more than once")
@@ -95,10 +106,11 @@ def _placement_differences(manifest: pa.Array, ok: Shards, rejected: Shards) -> 
 
 
 def _segment_differences(run: str, types: dict[str, str]) -> list[str]:
-    """Differences between the shards and their segments.
+    """Sentences for the differences between the result files of the videos and the files with their segments (time
+    spans).
 
-    The segments of a shard must belong to its videos, cover all of them and not repeat. `types` maps the segment
-    columns to their Arrow types.
+    The segments in a file must belong to the videos in the result file of the same name, cover all of them and not
+    repeat. `types` maps the segment columns to their Arrow types.
     """
     differences: list[str] = []
     shards = {file_name(path): path for path in Run(run).shards()}
@@ -117,7 +129,8 @@ def _segment_differences(run: str, types: dict[str, str]) -> list[str]:
 
 
 def _summary_differences(run: str, state: RunState) -> list[str]:
-    """Differences between the counts in `summary.json` and the counts from the files."""
+    """Sentences for the counts in `summary.json` that differ from the counts in `state`, which come from the other
+    files."""
     if not Run(run).is_finished():
         return [f"no {SUMMARY_FILE}: the job has not ended"]
     try:

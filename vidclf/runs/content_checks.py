@@ -1,6 +1,7 @@
-"""Checks of a run's source files: files that changed after decoding, and files with identical content.
+"""Checks of the video files of a run directory: files changed after decoding, identical files.
 
-Both compare with the size, modification time and content digest that decoding stored in the run's rows.
+The checks compare with the file size, the modification time and the content digest that the run's rows have stored
+since decoding.
 """
 
 from __future__ import annotations
@@ -24,14 +25,16 @@ from vidclf.video.digest import is_same
 from vidclf.video.rejection import VideoRejected
 
 STAT_THREADS = 32
-"""Number of files checked at the same time. Each check is a round trip to a file server or an object store."""
+"""Number of video files checked at the same time. Each check waits for an answer from a file server or an object
+store."""
 
 
 def stale_videos(run: str) -> tuple[list[str], list[str]]:
-    """Ids of a run's ok videos whose file has changed, and ids of those whose file cannot be checked.
+    """Find the ok videos of a run directory whose files have changed since decoding.
 
-    A file with the same size and modification time counts as unchanged. For other files the content digest decides.
-    A file that is gone or not readable may or may not have changed.
+    Returns two lists of video ids: those whose file has changed, and those whose file is gone or not readable, so that
+    a change can be neither found nor excluded. A file with the same size and modification time counts as unchanged;
+    otherwise its content digest decides.
     """
     rows = _openable(run, rows_of(run, [VIDEO_ID, "video_uri", "size_bytes", "modified", "content_digest"]))
     stale_ids, unchecked_ids = [], []
@@ -50,9 +53,10 @@ def stale_videos(run: str) -> tuple[list[str], list[str]]:
 
 
 def _openable(run: str, rows: pa.Table) -> pa.Table:
-    """Rows of a run with locations that can be opened.
+    """The `rows` of a run directory as a table whose `video_uri` values can be used to open the files.
 
-    The rows hold locations without credentials; if any of these is masked, all locations are taken from the manifest.
+    The rows hold locations with credentials masked. If any location is masked, all locations are replaced by those in
+    the manifest of the run directory, which still has the credentials.
     """
     if not any(map(is_masked, rows["video_uri"].to_pylist())):
         return rows
@@ -62,9 +66,10 @@ def _openable(run: str, rows: pa.Table) -> pa.Table:
 
 
 def resized_videos(run: str, manifest: pa.Table) -> list[str]:
-    """Ids of a run's ok videos whose size in `manifest` differs from their size when they were decoded.
+    """Ids of the ok videos in a run directory whose file size in `manifest` differs from the size at decoding.
 
-    Needs no access to the video files: a new manifest from `jobs/index.py` holds the current sizes.
+    Opens no video file: a new manifest from `jobs/index.py` holds the current sizes. Videos without a size in
+    `manifest` are skipped.
     """
     rows = rows_of(run, [VIDEO_ID, "size_bytes"])
     sized = manifest.filter(pc.is_valid(manifest["size_bytes"]))
@@ -75,7 +80,8 @@ def resized_videos(run: str, manifest: pa.Table) -> list[str]:
 
 
 def _is_stale(row: dict[str, Any]) -> tuple[str, bool | None]:
-    """A video's id and whether its file has changed; None if the file cannot be opened."""
+    """Return the id of the video in a result row, and whether its file has changed since decoding; None instead of the
+    truth value if the file cannot be opened."""
     before = FileFingerprint(size_bytes=row["size_bytes"], modified=row["modified"], digest=row["content_digest"])
     try:
         with source.locate(row["video_uri"]) as file:
@@ -85,11 +91,12 @@ def _is_stale(row: dict[str, Any]) -> tuple[str, bool | None]:
 
 
 def publish_duplicates(run: str, rows: pa.Table) -> pa.Table:
-    """Publish `duplicates.parquet` of a run and return its rows (`schema.DUPLICATES`).
+    """Write `duplicates.parquet` of a run directory, which lists videos with the same content as another video, and
+    return its rows as a table (`schema.DUPLICATES`).
 
-    Of the videos with the same content digest, the first by location counts as the original; the others are the
-    duplicates. `rows` holds `video_id`, `video_uri` and `content_digest` of the run's ok videos. If there are no
-    duplicates, no file is written and an existing one is deleted.
+    Of several videos with the same content digest, the first by location counts as the original; the others are
+    duplicates. `rows` holds `video_id`, `video_uri` and `content_digest` of all ok videos. If there are no duplicates,
+    no file is written and an existing one is deleted.
     """
     path = Run(run).duplicates_file
     rows = rows.filter(pc.is_in(rows["content_digest"], repeated(one_array([rows], "content_digest"))))

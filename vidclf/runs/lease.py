@@ -1,8 +1,9 @@
-"""Leases: only one job at a time may write into an output.
+"""Leases: locks that let only one job at a time write into an output.
 
-A job holds the lease of its output while it writes there. The lease names the job and carries a heartbeat. A second
-job is refused while the heartbeat is fresh. It takes the lease over by itself if the first job's process is gone or
-its heartbeat has stopped. A job that has lost its lease stops before it writes more.
+A job holds the lease of its output while it writes there. The lease names the job and carries a heartbeat: the time at
+which the job last reported that it is alive. A second job is refused while the heartbeat is fresh. If the first job's
+process is gone or its heartbeat has stopped, the second job takes the lease over by itself. A job that has lost its
+lease stops before it writes more.
 """
 
 from __future__ import annotations
@@ -27,26 +28,30 @@ from vidclf.runs import lease_storage, process_identity
 from vidclf.runs.lease_storage import Claim, Place
 
 HEARTBEAT_S = 10.0
-"""Seconds between two heartbeats."""
+"""Seconds between two heartbeats (reports of a job that it is alive)."""
 
 STALE_S = 60.0
-"""Age in seconds of the last heartbeat from which a job counts as dead. A job that cannot renew stops before then."""
+"""Age of the last heartbeat, in seconds, from which a job counts as dead.
+
+A running job that cannot renew its heartbeat stops itself before that age.
+"""
 
 
 class LeaseLost(RunStopped):
-    """The run was stopped because another job has taken its output over."""
+    """Error that ends a job because another job has taken over its output directory or file."""
 
 
 class LeaseTaken(OSError):
-    """Raised by a worker instead of writing, after its job has lost the lease.
+    """Error that a worker raises instead of writing when its job no longer holds the lease (write lock) of the output.
 
-    An OSError, so that a hyperparameter search counts it as an error of the storage and not of the trial.
+    It is an OSError, so that a hyperparameter search counts it as an error of the storage and not of the settings
+    tried.
     """
 
 
 @dataclass(frozen=True, kw_only=True)
 class Output:
-    """A location that a job writes, and the flag that names it."""
+    """A directory or file that a job writes, with the command-line flag under which messages name it."""
 
     location: str
     flag: str = "--output"
@@ -55,31 +60,34 @@ class Output:
 
 @dataclass(frozen=True, kw_only=True)
 class Guard:
-    """Check by which workers find out whether their job still holds the lease of an output. Can be pickled."""
+    """The data with which a worker checks that its job still holds the lease (write lock) of an output. Can be pickled,
+    so that it can be sent to workers."""
 
     location: str
+    """canonical location of the output"""
     claim: Claim | None
-    """None if the job holds no lease, as in a program that calls the library"""
+    """the job's entry in the lease (write lock of the output); None if the job holds no lease, as in a program that
+    calls the library, so that `check` never raises"""
 
     def check(self) -> None:
-        """Raise LeaseTaken if another job holds the lease now."""
+        """Raise LeaseTaken if another job holds the lease (write lock) of the output now."""
         if self.claim is not None and not lease_storage.place(self.location).is_held(self.claim):
             raise LeaseTaken(f"{self.location}: another job has taken this output over")
 
 
 _held: dict[str, Claim] = {}
-"""The claims that this process holds, by canonical location of the output."""
+"""The claims (lease entries) that this process holds, by canonical location of the output."""
 
 
 def guard(output: str) -> Guard:
-    """The check that the workers of this job must make before they write into `output`."""
+    """The `Guard` of this job for `output`: workers call its `check` before they write there."""
     location = storage.canonical(output)
     return Guard(location=location, claim=_held.get(location))
 
 
 @contextmanager
 def held(outputs: Sequence[Output], job: str, *, take_over: bool = False) -> Iterator[None]:
-    """Hold the leases of `outputs` while the body runs, and release them however it ends.
+    """Hold the leases (write locks) of `outputs` while the `with` body runs, and release them however the body ends.
 
     Raises ConfigError if another job holds one of them, unless `take_over` is set. Raises LeaseLost if another job
     takes one over while the body runs. SIGTERM ends the body with RunStopped.
@@ -98,7 +106,10 @@ def held(outputs: Sequence[Output], job: str, *, take_over: bool = False) -> Ite
 
 @contextmanager
 def _one_held(output: Output, job: str, take_over: bool) -> Iterator[_Heart]:
-    """Hold the lease of one output; directories that were created only for the lease are removed at the end."""
+    """Hold the lease (write lock) of one output while the `with` body runs, and yield the thread that renews the lease.
+
+    Directories that were created only for the lease are removed at the end if they are empty.
+    """
     location = storage.canonical(output.location)
     with _writable(output):
         if not output.is_file and storage.exists(location) and not storage.is_dir(location):
@@ -123,7 +134,7 @@ def _one_held(output: Output, job: str, take_over: bool) -> Iterator[_Heart]:
 
 @contextmanager
 def _writable(output: Output) -> Iterator[None]:
-    """Turn errors of the filesystem in the body into a ConfigError that names `output`."""
+    """Turn filesystem errors in the `with` body into a ConfigError that says that `output` cannot be written."""
     try:
         yield
     except OSError as error:
@@ -133,7 +144,10 @@ def _writable(output: Output) -> Iterator[None]:
 
 
 def _acquire(output: Output, place: Place, claim: Claim, take_over: bool) -> None:
-    """Acquire a lease. Raises ConfigError if another job holds it."""
+    """Acquire the lease (write lock) of an output for `claim`, the entry of this job.
+
+    Raises ConfigError if a living job holds the lease and `take_over` is not set.
+    """
 
     def may_take(other: Claim) -> bool:
         return (take_over and other.is_held) or is_dead(other, place)
@@ -145,7 +159,8 @@ def _acquire(output: Output, place: Place, claim: Claim, take_over: bool) -> Non
 
 
 def _release(output: Output, place: Place, claim: Claim) -> None:
-    """Release a lease. An error is printed, not raised: it must not hide the error that ended the job."""
+    """Release the lease (write lock) of an output. A filesystem error is printed, not raised, so that the error that
+    ended the job stays visible."""
     try:
         place.release(claim)
     except OSError as error:
@@ -157,7 +172,7 @@ def _release(output: Output, place: Place, claim: Claim) -> None:
 
 
 def refusal(flag: str, location: str, claim: Claim) -> str:
-    """The message for a job whose output is held by the job of `claim`."""
+    """The error message for a job whose output is in use by another job: the one that made `claim`, its lease entry."""
     age_s = max(_age_s(claim), 0)
     return (
         f"{flag} {location}: {claim.job} of {claim.user} on {claim.host} (process {claim.pid}, since {claim.since}) "
@@ -167,7 +182,8 @@ def refusal(flag: str, location: str, claim: Claim) -> str:
 
 
 def _check_no_overlap(output: Output, location: str) -> None:
-    """Raise ConfigError if another job writes into the parent directory or into a directory inside `location`."""
+    """Raise ConfigError if another living job writes into the parent directory of `location` or into a directory inside
+    it."""
     parent = storage.parent(location)
     owners_here = {claim.owner for claim in _held.values()}
     for directory in ([parent] if parent is not None else []) + storage.list_dirs(location):
@@ -178,10 +194,11 @@ def _check_no_overlap(output: Output, location: str) -> None:
 
 
 def is_dead(claim: Claim, place: Place) -> bool:
-    """Whether the job of a claim has ended.
+    """Whether the job that made `claim` (its entry in a lease, the write lock of an output) has ended.
 
-    If the job ran on this machine, its process number gives the answer at once. Otherwise the age of the heartbeat
-    decides. Clocks of machines differ, so an old heartbeat is watched for two beats before the job counts as dead.
+    If the job ran on this machine, its process number gives the answer at once. Otherwise the age of its heartbeat
+    decides. Clocks of machines differ, so an old heartbeat is watched for the time of two beats before the job counts
+    as dead.
     """
     if (
         claim.machine
@@ -205,12 +222,14 @@ def is_dead(claim: Claim, place: Place) -> bool:
 
 
 def _age_s(claim: Claim) -> float:
-    """Seconds since the last heartbeat, negative if the other machine's clock is ahead."""
+    """Seconds since the job of `claim` last reported that it is alive; negative if the clock of that job's machine is
+    ahead."""
     return (datetime.fromisoformat(lease_storage.now()) - datetime.fromisoformat(claim.heartbeat)).total_seconds()
 
 
 class _Heart:
-    """Thread that renews a lease every `HEARTBEAT_S` and sends SIGTERM to the main thread if the lease is lost."""
+    """Background thread that renews a lease (write lock) every `HEARTBEAT_S` seconds and, if the lease is lost, sends
+    SIGTERM to the main thread."""
 
     def __init__(self, output: Output, place: Place, claim: Claim) -> None:
         self._output, self._place, self._claim = output, place, claim
@@ -227,7 +246,7 @@ class _Heart:
         self._thread.join()
 
     def loss(self) -> str | None:
-        """Cause of the loss of the lease, in one line. None if the lease is still held."""
+        """Return in one line why the lease (write lock) was lost; None if this job still holds it."""
         try:
             if self._loss is None and not self._place.is_held(self._claim):
                 self._loss = self._loss_text()
@@ -236,7 +255,7 @@ class _Heart:
         return self._loss
 
     def _beat(self) -> None:
-        """Renew the lease until the body ends or the lease is lost."""
+        """Body of the thread: renew the lease (write lock) until the job ends or the lease is lost."""
         last_renewal = time.monotonic()
         while not self._ended.wait(HEARTBEAT_S):
             loss = None
@@ -257,7 +276,8 @@ class _Heart:
                 return
 
     def _loss_text(self) -> str:
-        """The message for a lease that another job has taken; names that job if its claim can be read."""
+        """The error message for this job after another job has taken its lease (write lock); names that job if its
+        lease entry can be read."""
         try:
             others = [claim for claim in self._place.claims() if claim.is_held and claim.owner != self._claim.owner]
         except OSError:
@@ -268,7 +288,7 @@ class _Heart:
 
 @contextmanager
 def _stopped_by_sigterm() -> Iterator[None]:
-    """End the body with RunStopped on SIGTERM, also before Ray runs.
+    """End the `with` body with RunStopped on SIGTERM, also before Ray runs.
 
     Does nothing outside the main thread, because Python delivers signals to the main thread only.
     """
@@ -287,7 +307,7 @@ def _stopped_by_sigterm() -> Iterator[None]:
 
 
 def _claim(job: str) -> Claim:
-    """A new claim of this process."""
+    """A new `Claim` (lease entry) that identifies this process, with `job` as the name of the job."""
     now, pid = lease_storage.now(), os.getpid()
     return Claim(
         owner=uuid.uuid4().hex,
@@ -303,9 +323,10 @@ def _claim(job: str) -> Claim:
 
 
 def _make_directory(directory: str) -> list[str]:
-    """Create the local directory of a lease; return the directories that did not exist before, deepest first.
+    """Create the local directory that will hold a lease (write lock file), with its parents.
 
-    On an object store there is nothing to create.
+    Returns the directories that did not exist before, deepest first. On an object store nothing is created, and the
+    list is empty.
     """
     if storage.is_uri(directory):
         return []
@@ -316,7 +337,7 @@ def _make_directory(directory: str) -> list[str]:
 
 
 def _remove_empty(directories: Sequence[str]) -> None:
-    """Remove directories as long as they are empty."""
+    """Remove `directories` in the given order, up to the first that is not empty."""
     for directory in directories:
         try:
             os.rmdir(directory)
@@ -325,4 +346,5 @@ def _remove_empty(directories: Sequence[str]) -> None:
 
 
 def _first_line(error: Exception) -> str:
+    """First line of an error's text."""
     return str(error).partition("\n")[0]

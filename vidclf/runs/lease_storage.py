@@ -1,4 +1,7 @@
-"""Storage of a lease that only one job can hold: an exclusively created file, or claims in a bucket.
+"""Storage of a lease (write lock of an output): one exclusive file, or one object per claim.
+
+A lease lets one job at a time write into an output. On a local filesystem it is a file that is created exclusively. On
+an object store each job that wants the lease writes an object, its claim.
 
 Used only by `vidclf/runs/lease.py`.
 """
@@ -20,51 +23,58 @@ from pyarrow import fs
 from vidclf import storage
 
 SETTLE_S = 0.2
-"""Seconds between two reads of a file that is half written, or of claims that are not decided yet."""
+"""Seconds to wait before a lease (write lock) file that is half written, or a set of competing claims of jobs, is read
+again."""
 
 MOST_LOOKS = 25
-"""Number of reads after which a half-written file counts as left by a killed job."""
+"""Number of reads after which a half-written lease (write lock) file counts as left by a killed job."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Claim:
-    """A job's claim on an output: who wants to write, and since when."""
+    """Entry of one job in the lease (write lock) of an output: which process wants to write there, and since when."""
 
     owner: str
-    """unique identifier of this claim"""
+    """unique identifier of this entry"""
     job: str
+    """name of the job, for messages"""
     user: str
+    """name of the user who runs the job"""
     host: str
+    """host name of the job's machine"""
     pid: int
+    """process number of the job"""
     machine: str
-    """boot and process namespace in which `pid` counts; empty if the system does not tell them"""
+    """identifier of the machine's boot and of the process namespace to which `pid` belongs; empty if the system has
+    none"""
     started: str
     """start time of the process in clock ticks since boot; tells it from a later process with the same number"""
     since: str
-    """time of the claim, ISO 8601 in UTC, to the second"""
+    """time at which the entry was made, ISO 8601 in UTC, to the second"""
     heartbeat: str
-    """time of the last heartbeat, written like `since`"""
+    """time at which the job last reported that it is alive, written like `since`"""
     turn: int = 0
-    """greater than the turn of every claim that existed when this one was made"""
+    """number that is greater than the `turn` of every entry that existed when this one was made (object stores only)"""
     is_held: bool = True
-    """False until the job knows that no other job claims the same output"""
+    """whether the job holds the lease; False while the job still checks that no other job claims the same output"""
 
     def beating(self) -> Claim:
-        """The same claim with a heartbeat of now."""
+        """A copy of this lease entry with the current time as its heartbeat (last sign that the job is alive)."""
         return replace(self, heartbeat=now())
 
     def encoded(self) -> bytes:
-        """The claim as JSON."""
+        """This lease entry as JSON bytes. Inverse of `decoded`."""
         return json.dumps(asdict(self), indent=2).encode() + b"\n"
 
 
 def now() -> str:
-    """The current time, ISO 8601 in UTC, to the second."""
+    """The current time as text: ISO 8601 in UTC, to the second."""
     return datetime.now(UTC).isoformat(timespec="seconds")
 
 
 def decoded(content: bytes) -> Claim | None:
-    """The claim in a file's content; None if the content is no claim or only half of one."""
+    """The `Claim` (a job's lease entry) in the JSON bytes of a file; None if the bytes are not a claim or only part of
+    one."""
     try:
         values = json.loads(content)
         return Claim(**{field.name: values[field.name] for field in fields(Claim)})
@@ -73,40 +83,47 @@ def decoded(content: bytes) -> Claim | None:
 
 
 MayTake = Callable[[Claim], bool]
-"""Whether the lease may be taken over from the job of a claim."""
+"""Function that tells whether the lease (write lock) may be taken away from the job that made the given `Claim`."""
 
 
 class Place(Protocol):
-    """Storage of the lease of one output."""
+    """Storage of the lease (write lock) of one output. Each job that wants the lease makes a `Claim`, an entry with its
+    identity."""
 
     def acquire(self, claim: Claim, may_take: MayTake) -> Claim | None:
-        """Hold the lease from now on and return None; or return the claim of another job that prevents it.
+        """Try to hold the lease (write lock) for the job that made `claim`.
 
-        The lease is taken over from jobs for which `may_take` is true.
+        Returns None if that job now holds the lease; otherwise the claim of another job that prevents it. The lease is
+        taken away from jobs for whose claim `may_take` returns True.
         """
         ...
 
     def claims(self) -> list[Claim]:
-        """All claims on the output, by whatever job."""
+        """All claims on the output (entries of jobs that hold or want its write lock) that are stored now."""
         ...
 
     def is_held(self, claim: Claim) -> bool:
-        """Whether the lease is held by this claim."""
+        """Whether the job that made `claim` holds the lease (write lock) now."""
         ...
 
     def renew(self, claim: Claim) -> bool:
-        """Write a new heartbeat. Returns False, and writes nothing, if another job holds the lease now."""
+        """Store the current time as the heartbeat of `claim` (sign that its job is alive).
+
+        Returns True if it was stored. Returns False, and stores nothing, if that job no longer holds the lease (write
+        lock).
+        """
         ...
 
     def release(self, claim: Claim) -> None:
-        """Release the lease if it is still held."""
+        """End the lease (write lock) if the job that made `claim` still holds it; the lease of another job stays."""
         ...
 
 
 def place(output: str, *, is_file: bool = False) -> Place:
-    """Storage of the lease of an output: inside the directory, or beside a single file.
+    """The storage for the lease (write lock) of `output`: inside the output directory, or beside the output if it is a
+    single file.
 
-    A local output has an exclusively created file, an output on an object store has claims.
+    Returns an `ExclusiveFile` for a local output and `BucketClaims` for an output on an object store.
     """
     filesystem, path = storage.resolve(output)
     if isinstance(filesystem, fs.LocalFileSystem):
@@ -116,13 +133,15 @@ def place(output: str, *, is_file: bool = False) -> Place:
 
 @dataclass(frozen=True)
 class ExclusiveFile:
-    """A lease as one file, created with O_EXCL, which network filesystems support too.
+    """A lease (write lock) stored as one file that names the job, created with O_EXCL, which network filesystems
+    support too.
 
-    To take a lease over, a job first renames its file. If several jobs try, the rename of only one succeeds. A job that
-    renamed a newer lease than the one it had judged puts it back.
+    To take a lease over, a job first renames the file. If several jobs try, the rename of only one succeeds. If the
+    renamed file turns out to be of a newer job than the one that was judged dead, it is put back.
     """
 
     path: str
+    """path of the lease file"""
 
     def acquire(self, claim: Claim, may_take: MayTake) -> Claim | None:
         current: Claim | None = None
@@ -163,7 +182,8 @@ class ExclusiveFile:
         self._remove(claim)
 
     def _create(self, claim: Claim) -> bool:
-        """Create the file with this claim. Returns False if the file exists."""
+        """Create the lease (write lock) file with `claim` as its content. Returns False if the file exists already,
+        else True."""
         try:
             descriptor = os.open(self.path, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o644)
         except FileExistsError:
@@ -173,10 +193,10 @@ class ExclusiveFile:
         return True
 
     def _read(self) -> Claim | None:
-        """The claim in the file; None if there is no file.
+        """The claim (entry of a job) in the lease file; None if there is no file.
 
-        A file that stays half-written was left by a killed job. Its claim has no owner, and its heartbeat is the time
-        of the last write.
+        A file that stays half-written was left by a killed job. For such a file, returns a claim without an owner whose
+        heartbeat is the time of the last write.
         """
         for _ in range(MOST_LOOKS):
             try:
@@ -194,7 +214,7 @@ class ExclusiveFile:
         )
 
     def _remove(self, claim: Claim) -> None:
-        """Remove the file if it holds this claim."""
+        """Remove the lease (write lock) file if it holds `claim`; the file of another job stays."""
         if not self.is_held(claim):
             return
         renamed = f"{self.path}.{uuid.uuid4().hex}.tmp"
@@ -209,14 +229,17 @@ class ExclusiveFile:
 
 @dataclass(frozen=True)
 class BucketClaims:
-    """A lease as one object per claim, each written only by its own job.
+    """A lease (write lock) on an object store: one object per job that wants it (its claim), each written only by that
+    job.
 
-    The object store client (of Arrow) cannot write on the condition that an object does not exist. All stores promise
-    that a written object is listed. So a job first writes its claim, not yet held, and then lists the claims. Of two
-    jobs that claim at the same time, at least one sees the other; the smaller name goes first.
+    Arrow's object store client cannot write on the condition that an object does not exist, but every store lists an
+    object once it is written. Therefore a job first writes its claim as not yet held and then lists all claims. Of two
+    jobs that claim at the same time, at least one sees the other; the job whose claim has the smaller object name goes
+    first.
     """
 
     directory: str
+    """location of the directory that holds the claims (one object per job)"""
 
     def acquire(self, claim: Claim, may_take: MayTake) -> Claim | None:
         turn = 1 + max((other.turn for other in self.claims()), default=0)
@@ -264,7 +287,11 @@ class BucketClaims:
         self._delete(claim)
 
     def _current(self, claim: Claim) -> Claim | None:
-        """The stored version of a claim; None if it is gone, or if a claim with a later turn is held."""
+        """The stored copy of `claim` (entry of a job), with its latest heartbeat; None if its job no longer holds the
+        lease.
+
+        That is so if the object is gone, or if a claim with a greater `turn` is held.
+        """
         claims = self.claims()
         current = next((other for other in claims if other.owner == claim.owner), None)
         if current is None or any(other.is_held and other.turn > current.turn for other in claims):

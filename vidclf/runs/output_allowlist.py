@@ -1,8 +1,8 @@
 """Closed lists of the files that each job writes, and the marks that prove that a job wrote an output.
 
-A mark is a file with a certain name and content. It tells a job's own directory from a directory of the user in which
-files have the same names. `vidclf/runs/outputs.py` refuses and deletes by these lists. A job that writes a file with a
-new name must add the name here.
+A mark is a file with a certain name and content. It tells an output of a job from a user's own directory in which files
+happen to have the same names. `vidclf/runs/outputs.py` uses these lists to refuse an output and to delete its files. A
+job that writes a file with a new name must add the name here.
 """
 
 from __future__ import annotations
@@ -21,83 +21,95 @@ from vidclf import schema, storage
 from vidclf.runs.layout import SHARD_PATTERN
 
 BACKBONES = ("resnet50", "resnet101", "efficientnet_v2_s", "efficientnet_v2_m", "efficientnet_lite0")
-"""Names of the directories in the output of a job with several backbones; each holds one run."""
+"""Names of the subdirectories in the output of a job with several backbones (image networks); each holds the results of
+one backbone."""
 
 OUTPUT_FILE = "_vidclf.json"
-"""Mark of an output whose other files have common names, such as `index.html`."""
+"""Name of the file that marks an output directory as written by a job, if its other files have common names such as
+`index.html`."""
 
 TEMPORARY = r"\.[0-9a-f]{32}\.tmp"
-"""Regular expression of the ending of a temporary file, which `storage.publish` leaves if its job is killed."""
+"""Regular expression of the name ending of temporary files, which `storage.publish` leaves behind if its job is
+killed."""
 
 MAX_MARK_BYTES = 256 * 1024**2
-"""Largest size of a mark. A larger file is not read and does not count as a mark."""
+"""Largest size in bytes of a mark (a file that proves who wrote the directory). A larger file is not read and does not
+count as a mark."""
 
 _TRIAL = r"(?:[0-9a-f]{8}|[0-9a-f]{5}(?:_\d+)?_\d{5})"
-"""Regular expression of Ray Tune's trial ids: those of a search algorithm and those of Ray Tune itself."""
+"""Regular expression of the ids that Ray Tune gives to trials (single trainings of a hyperparameter search): those made
+by a search algorithm and those made by Ray Tune itself."""
 
 _RUN_FILES = (
     rf"(?:manifest|duplicates)\.parquet|run_identity\.json|summary\.json|(?:quarantine/)?{SHARD_PATTERN}"
     rf"|quarantine/part-features\.parquet"
 )
-"""Regular expression of the files of a run directory, relative to it."""
+"""Regular expression of the files in a run directory (output of extract or classify for one backbone or ensemble), as
+paths relative to it."""
 
 _JOB_FILES = r"run_config\.yaml|timeline\.json|pending\.parquet|_attempts\.parquet|_checkpoint/.+"
-"""Regular expression of the files of a pipeline job that fills one or several runs, relative to its output."""
+"""Regular expression of the files that extract and classify write once per job, however many run directories the job
+fills, as paths relative to the job's output."""
 
 _MEMBER_FILES = (
     r"member_\d+\.(?:json|safetensors)|ensemble\.json|trust\.safetensors|(?:splits|leakage)\.parquet"
     r"|_state/member_\d+-[0-9a-f]{16}\.pt|_ray_train/.+|tensorboard/member_\d+/events\.out\.tfevents\.[^/]+"
 )
-"""Regular expression of the files of an ensemble, relative to its directory."""
+"""Regular expression of the files of an ensemble, as paths relative to its directory."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Mark:
-    """A file that proves that a job wrote a directory: its name and a test of its content."""
+    """A file that proves that a job wrote the directory: the name of the file, and a test of its content."""
 
     name: str
+    """path of the file, relative to the directory"""
     is_genuine: Callable[[str], bool]
-    """whether the file at a location has the content that the job writes"""
+    """function that tells whether the file at a location has the content that the job writes"""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Part:
-    """A directory of an output that has its own marks."""
+    """The output directory itself, or a directory inside it, with its own list of files and its own marks (files that
+    prove who wrote it)."""
 
     at: str = ""
-    """regular expression of its path inside the output, with a slash at the end; empty for the output itself"""
+    """regular expression of the directory's path inside the output, with a slash at the end; empty for the output
+    itself"""
     files: str
-    """regular expression of the paths of its files inside this directory"""
+    """regular expression of the files that the job writes there, as paths relative to the directory"""
     marks: tuple[Mark, ...]
-    """any one of them is enough"""
+    """the possible marks; if one of them is there and genuine, the job wrote the directory"""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Kind:
-    """The closed list of files of an output directory, such as a run or a report."""
+    """The closed list of files for one kind of output directory, such as a run (output of extract or classify) or a
+    report."""
 
     name: str
-    """the name with its article, for messages"""
+    """name of the kind with its article, for messages"""
     parts: tuple[Part, ...]
+    """the output directory itself and the directories inside it that have their own marks"""
     shared: str = ""
-    """regular expression of files in the output itself that belong to all of its marked parts together"""
+    """regular expression of the files in the output itself that count as the job's as soon as any part is marked"""
     reads: str = ""
-    """regular expression of files that the job would read as its own, whoever wrote them. Foreign files with such
-    names are in its way"""
+    """regular expression of the files that the job would read as its own, whoever wrote them. Other programs' files
+    with such names stop the job"""
 
 
 @dataclass(frozen=True, kw_only=True)
 class FileKind:
-    """A single file that a job writes."""
+    """A kind of output that is a single file, such as a manifest."""
 
     name: str
-    """the name for messages"""
+    """name of the kind, for messages"""
     is_genuine: Callable[[str], bool]
-    """whether the file at a location was written by such a job"""
+    """function that tells whether the file at a location was written by such a job"""
 
 
 def _json(location: str) -> Any:
-    """The value in a JSON file; None if the file is too large or cannot be read."""
+    """The value in a JSON file; None if the file is larger than `MAX_MARK_BYTES` or cannot be read."""
     if storage.size(location) > MAX_MARK_BYTES:
         return None
     try:
@@ -107,7 +119,7 @@ def _json(location: str) -> Any:
 
 
 def _holds(*keys: str) -> Callable[[str], bool]:
-    """A test whether a JSON file holds an object with all of `keys`."""
+    """Return a function that tells whether the JSON file at a location holds an object with all of `keys`."""
 
     def is_genuine(location: str) -> bool:
         value = _json(location)
@@ -117,7 +129,8 @@ def _holds(*keys: str) -> Callable[[str], bool]:
 
 
 def _is_identity(of_predictions: bool) -> Callable[[str], bool]:
-    """A test whether a file is the `run_identity.json` of a run of predictions, or of features."""
+    """Return a function that tells whether the file at a location is the `run_identity.json` of predictions
+    (`of_predictions`) or else of features."""
 
     def is_genuine(location: str) -> bool:
         value = _json(location)
@@ -128,9 +141,10 @@ def _is_identity(of_predictions: bool) -> Callable[[str], bool]:
 
 
 def _is_member(of_search: bool) -> Callable[[str], bool]:
-    """A test whether the marker of an ensemble member was written by a search, or by training.
+    """Return a function that tells whether a `member_<i>.json` was written by a hyperparameter search (`of_search`) or
+    else by training.
 
-    The recipe of a member from a search begins with `trial `.
+    The file of a member from a search has a `recipe` that begins with `trial `.
     """
 
     def is_genuine(location: str) -> bool:
@@ -143,7 +157,8 @@ def _is_member(of_search: bool) -> Callable[[str], bool]:
 
 
 def _is_table(columns: pa.Schema) -> Callable[[str], bool]:
-    """A test whether a file is a Parquet file with these column names."""
+    """Return a function that tells whether the file at a location is a Parquet file whose column names are those of
+    `columns`."""
 
     def is_genuine(location: str) -> bool:
         filesystem, path = storage.resolve(location)
@@ -156,7 +171,8 @@ def _is_table(columns: pa.Schema) -> Callable[[str], bool]:
 
 
 def _is_kind(name: str) -> Callable[[str], bool]:
-    """A test whether a file is the mark that `outputs.begin` writes for the kind of this name."""
+    """Return a function that tells whether the file at a location was written by `outputs.begin` to mark an output of
+    the `Kind` with this name."""
 
     def is_genuine(location: str) -> bool:
         value = _json(location)
@@ -166,7 +182,8 @@ def _is_kind(name: str) -> Callable[[str], bool]:
 
 
 def _is_quantized(location: str) -> bool:
-    """Whether a safetensors file has the arrays of `vidclf/backbones/int8_weights.py`. Reads only its header."""
+    """Whether the file at a location is a safetensors file with the arrays of `vidclf/backbones/int8_weights.py`. Reads
+    only its header."""
     filesystem, path = storage.resolve(location)
     try:
         with filesystem.open_input_file(path) as stream:
@@ -178,7 +195,7 @@ def _is_quantized(location: str) -> bool:
 
 
 def _is_pools(location: str) -> bool:
-    """Whether a YAML file has exactly the keys that `jobs/plan.py --write` writes."""
+    """Whether the file at a location is a YAML file with exactly the keys that `jobs/plan.py --write` writes."""
     try:
         value = yaml.safe_load(storage.read_bytes(location)) if storage.size(location) < 2**20 else None
     except (OSError, ValueError, yaml.YAMLError):
@@ -188,7 +205,12 @@ def _is_pools(location: str) -> bool:
 
 
 def _run_parts(of_predictions: bool) -> tuple[Part, ...]:
-    """The parts of an output with runs: the output itself, and one part per backbone or per progressive pass."""
+    """The parts (directories with their own file lists) of an extract or classify output.
+
+    For features: the output itself and one directory per backbone. For predictions: the output itself and one directory
+    for each pass of a progressive classification (first the keyframes of all videos, then all frames of the undecided
+    ones).
+    """
     mark = (Mark(name="run_identity.json", is_genuine=_is_identity(of_predictions)),)
     names = "|".join(BACKBONES)
     if not of_predictions:
@@ -200,13 +222,14 @@ def _run_parts(of_predictions: bool) -> tuple[Part, ...]:
 
 
 _READ_SHARDS = rf"(?:(?:{'|'.join(BACKBONES)})/|_passes/\w+/)?(?:quarantine/|segments/)?part-[^/]*\.parquet"
-"""Regular expression of the shards that readers of a run would read, whatever job wrote them."""
+"""Regular expression of the result files in an extract or classify output that its readers would read, whatever program
+wrote them."""
 
 FEATURES = Kind(name="a run", parts=_run_parts(False), shared=_JOB_FILES, reads=_READ_SHARDS)
-"""Output of extract, and of classify with `--save-features`."""
+"""Output directory of extract, and the features that classify keeps with `--save-features`."""
 
 PREDICTIONS = Kind(name="a run", parts=_run_parts(True), shared=_JOB_FILES, reads=_READ_SHARDS)
-"""Output of classify."""
+"""Output directory of classify."""
 
 _SPLITS = Mark(name="splits.parquet", is_genuine=_is_table(schema.SPLIT_TABLE))
 
@@ -223,7 +246,7 @@ ENSEMBLE = Kind(
         ),
     ),
 )
-"""Output of train."""
+"""Output directory of train."""
 
 _CHOSEN = Part(
     files=rf"{_MEMBER_FILES}|_vidclf\.json",
@@ -234,7 +257,8 @@ _CHOSEN = Part(
 )
 
 CHOSEN = Kind(name="an ensemble of trials", parts=(_CHOSEN,))
-"""The ensemble of the best trials, which tune writes into `ensemble/` of its output."""
+"""The ensemble of the best trials (single trainings of a hyperparameter search), which tune writes into `ensemble/` of
+its output."""
 
 SEARCH = Kind(
     name="a search",
@@ -248,7 +272,7 @@ SEARCH = Kind(
         replace(_CHOSEN, at="ensemble/"),
     ),
 )
-"""Output of tune."""
+"""Output directory of tune (hyperparameter search)."""
 
 REPORT = Kind(
     name="a report",
@@ -263,7 +287,7 @@ REPORT = Kind(
         ),
     ),
 )
-"""Output of evaluate."""
+"""Output directory of evaluate."""
 
 COMPARISON = Kind(
     name="a comparison",
@@ -277,23 +301,24 @@ COMPARISON = Kind(
         ),
     ),
 )
-"""Output of diff."""
+"""Output directory of diff, which compares two classifications."""
 
 MANIFEST = FileKind(name="a manifest of jobs/index.py", is_genuine=_is_table(schema.MANIFEST))
-"""Output of index."""
+"""Output file of index: the list of videos."""
 
 QUANTIZED = FileKind(name="weights of jobs/quantize.py", is_genuine=_is_quantized)
-"""Output of quantize."""
+"""Output file of quantize: the int8 weights of a backbone."""
 
 POOLS = FileKind(name="pools of jobs/plan.py", is_genuine=_is_pools)
-"""Output of plan: the settings of its worker pools."""
+"""Output file of plan: the settings of the worker pools."""
 
 
 def is_lease(path: str) -> bool:
-    """Whether a path inside an output belongs to a lease."""
+    """Whether a path inside an output belongs to a lease (the lock of the job that writes there)."""
     return not storage.LEASE_NAMES.isdisjoint(path.split("/"))
 
 
 def matches(pattern: str, path: str) -> bool:
-    """Whether `path`, without the ending of a temporary file, matches a regular expression as a whole."""
+    """Whether a regular expression matches the whole of `path`, from which the ending of a temporary file is removed
+    first. An empty expression matches nothing."""
     return bool(pattern) and re.fullmatch(pattern, re.sub(rf"{TEMPORARY}$", "", path), re.DOTALL) is not None

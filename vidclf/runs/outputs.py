@@ -1,9 +1,9 @@
-"""Checks of output directories and files before a job writes there, and deletion for `--overwrite`.
+"""Checks of outputs before a job writes there, and deletion of their files for `--overwrite`.
 
-A job deletes and replaces only files from the closed list of its kind (`runs/output_allowlist.py`), and only in a
-directory with the kind's mark. All other files are foreign: a refusal names them, and no job touches them. Symbolic
-links are always foreign, because no job makes any. An output that is itself a link to a directory counts as that
-directory.
+A job deletes and replaces only files from the closed list for its kind of output (`runs/output_allowlist.py`), and only
+in a directory with a mark of that kind (a file that proves that such a job wrote it). All other files are foreign: a
+refusal names them, and no job touches them. Symbolic links are always foreign, because no job makes any. An output that
+is itself a link to a directory counts as that directory.
 """
 
 from __future__ import annotations
@@ -23,28 +23,30 @@ from vidclf.errors import ConfigError
 from vidclf.runs.output_allowlist import OUTPUT_FILE, TEMPORARY, FileKind, Kind, Part, is_lease, matches
 
 NUM_NAMED = 3
-"""Number of foreign files that a refusal names. The others are counted."""
+"""Number of foreign files (not written by the job) that an error message names. The others are counted."""
 
 MAX_MARKS = 16
-"""Upper bound on the number of marks in an output, those of its parts included."""
+"""Upper bound on the number of marks (files that prove who wrote a directory) in an output and the directories inside
+it."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Contents:
-    """The files in an output directory, as sorted paths relative to it."""
+    """The files in an output directory, sorted by who wrote them. Each list holds sorted paths relative to the
+    directory."""
 
     job_files: list[str] = field(default_factory=list)
-    """files that the job wrote, the marks last"""
+    """files that the job wrote; the marks, which prove that, come last"""
     foreign: list[str] = field(default_factory=list)
-    """all other files and links"""
+    """all other files, and all symbolic links"""
     in_the_way: list[str] = field(default_factory=list)
-    """foreign files that the job would read or replace as if it had written them"""
+    """those of `foreign` that the job would read or replace as if it had written them"""
 
 
 def contents(kind: Kind, location: str) -> Contents:
-    """Sort the files in a directory into the job's files and foreign ones; empty if there is no directory.
+    """Sort the files in the directory at `location` into those that a job of this kind wrote and all others (foreign).
 
-    Raises ConfigError if the directory cannot be listed.
+    If there is no directory, all lists are empty. Raises ConfigError if the directory cannot be listed.
     """
     entries = dict(_entries(location))
     has_mark = _marked_parts(kind, location, entries)
@@ -67,7 +69,11 @@ def contents(kind: Kind, location: str) -> Contents:
 
 
 def _marked_parts(kind: Kind, location: str, entries: Mapping[str, bool]) -> dict[tuple[Part, str], bool]:
-    """Whether each part of an output, with its directory, has a mark. `entries` are those of `_entries`."""
+    """For each part of an output (itself or a directory inside it), whether a file proves that the job wrote that part.
+
+    The keys are the parts with their directories. `entries` maps relative paths to whether they are plain files, as
+    from `_entries`.
+    """
     has_mark: dict[tuple[Part, str], bool] = {}
     for path, is_file in entries.items():
         for part, directory in _parts(kind, path):
@@ -81,11 +87,11 @@ def _marked_parts(kind: Kind, location: str, entries: Mapping[str, bool]) -> dic
 
 
 def check(kind: Kind, flag: str, location: str, *, overwrite: bool = False, can_overwrite: bool = True) -> Contents:
-    """The files in an output directory into which a job may write.
+    """Check that a job may write into the output directory at `location`, and return the files in it.
 
-    Raises ConfigError if the job must not write there: the location is a file, the directory holds foreign files and is
-    no output of this kind, or foreign files are in the way. With `overwrite`, any foreign file is an error.
-    `can_overwrite` tells whether the job has the flag, for the message.
+    Raises ConfigError if `location` is a file, if the directory holds foreign files (not written by such a job) and is
+    not an output of this kind, or if the job would take foreign files for its own. With `overwrite`, any foreign file
+    is an error. `can_overwrite` only changes the message: whether the job has the flag `--overwrite`.
     """
     if storage.exists(location) and not storage.is_dir(location):
         raise ConfigError(f"{flag} {location}: must be a directory, is a file; choose another name")
@@ -111,7 +117,8 @@ def check(kind: Kind, flag: str, location: str, *, overwrite: bool = False, can_
 
 
 def check_file(kind: FileKind, flag: str, location: str) -> None:
-    """Raise ConfigError if a job must not write a file at `location`: a directory or a foreign file is there."""
+    """Raise ConfigError if a job must not write a file at `location`, because a directory or another program's file is
+    there."""
     if storage.is_dir(location):
         raise ConfigError(f"{flag} {location}: must be a file, is a directory; choose another name")
     if storage.exists(location) and not kind.is_genuine(location):
@@ -121,51 +128,58 @@ def check_file(kind: FileKind, flag: str, location: str) -> None:
 def clear(kind: Kind, flag: str, location: str) -> None:
     """Delete the job's files from an output directory, and the directories inside it that become empty.
 
-    The output directory itself and the job's lease stay. Raises ConfigError, before anything is deleted, if the
-    directory holds any foreign file.
+    The output directory itself and the job's lease (its write lock) stay. Raises ConfigError, before anything is
+    deleted, if the directory holds any foreign file (not written by such a job).
     """
     files = check(kind, flag, location, overwrite=True)
     _delete(location, [path for path in files.job_files if not is_lease(path)])
 
 
 def clear_part(kind: Kind, location: str, under: str) -> None:
-    """Delete the job's files from the directory `under` of its output. Foreign files stay."""
+    """Delete the job's files from the subdirectory `under` of its output. Foreign files (not written by such a job)
+    stay."""
     job_files = contents(kind, location).job_files
     _delete(location, [path for path in job_files if path.startswith(f"{under.rstrip('/')}/")])
 
 
 def remedy(kind: Kind, location: str) -> str:
-    """Advice for a refusal. Names `--overwrite` only if the directory holds no foreign file, so that the flag works."""
+    """Advice for the end of an error message: to choose another directory, or else `--overwrite`.
+
+    `--overwrite` is named only if the directory holds only files that such a job wrote, because otherwise the flag
+    would be refused too.
+    """
     return "choose another directory" + ("" if contents(kind, location).foreign else " or --overwrite")
 
 
 def would_delete(kind: Kind, location: str) -> str:
-    """One line per file that `--overwrite` would delete, for `--dry-run`; empty if there are none."""
+    """Text for `--dry-run` with one line per file that `--overwrite` would delete; empty if there are none."""
     job_files = [path for path in contents(kind, location).job_files if not is_lease(path)]
     return "\n".join(f"would delete {shown(storage.join(location, path))}" for path in job_files)
 
 
 def begin(kind: Kind, location: str) -> None:
-    """Mark a directory as an output of this kind. Must be called before any other file is written there."""
+    """Write the file that marks a directory as an output of this kind. Must be called before any other file is written
+    there."""
     storage.publish_json(storage.join(location, OUTPUT_FILE), {"kind": kind.name})
 
 
 def real(location: str) -> str:
-    """The location with symbolic links resolved, so that a write replaces the file and not a link to it."""
+    """The location with symbolic links resolved, so that a write replaces the file and not a link that points to it."""
     location = storage.canonical(location)
     return location if storage.is_uri(location) else os.path.realpath(location)
 
 
 def lies_in(location: str, directory: str) -> bool:
-    """Whether a location equals a directory or is inside it. Symbolic links are resolved."""
+    """Whether `location` equals `directory` or is inside it. Symbolic links are resolved."""
     inner, outer = (real(each).split("?", 1)[0].rstrip("/") for each in (location, directory))
     return inner == outer or inner.startswith(f"{outer}/")
 
 
 def probe(flag: str, location: str, *, is_file: bool = False) -> None:
-    """Write and delete a temporary file where an output will be. Raises ConfigError if that fails.
+    """Test that an output can be written: write a temporary file at its place and delete it. Raises ConfigError if that
+    fails.
 
-    With `is_file` the output is a single file, and the temporary file goes beside it.
+    With `is_file` the output is a single file, and the temporary file is written beside it.
     """
     name = f".vidclf-{uuid.uuid4().hex}.probe"
     try:
@@ -192,7 +206,7 @@ def probe(flag: str, location: str, *, is_file: bool = False) -> None:
 
 
 def named(paths: Iterable[str]) -> str:
-    """The first few paths for a message, and the number of the others."""
+    """Text for a message: the first `NUM_NAMED` paths and the number of the others."""
     first, *others = list(paths)
     more = others[NUM_NAMED - 1 :]
     text = ", ".join(shown(path) for path in (first, *others[: NUM_NAMED - 1]))
@@ -200,12 +214,13 @@ def named(paths: Iterable[str]) -> str:
 
 
 def shown(path: str) -> str:
-    """A path with unprintable characters escaped."""
+    """The path as text in which unprintable characters are escaped."""
     return "".join(c if c.isprintable() else c.encode("unicode_escape", "surrogatepass").decode() for c in path)
 
 
 def _parts(kind: Kind, path: str) -> Iterator[tuple[Part, str]]:
-    """The parts of an output that contain a path, each with its directory (empty or with a slash at the end)."""
+    """Each part of an output that contains `path`, with the directory of the part (empty, or with a slash at the
+    end)."""
     for part in kind.parts:
         match = re.match(part.at, path)
         if match is not None:
@@ -213,14 +228,18 @@ def _parts(kind: Kind, path: str) -> Iterator[tuple[Part, str]]:
 
 
 def _names_job_directory(kind: Kind, path: str) -> bool:
-    """Whether a link has the name of a directory into which the job writes."""
+    """Whether `path`, a symbolic link in an output, has the name of a directory into which the job writes."""
     top = path.split("/", 1)[0]
     directories = "_checkpoint|_passes|_state|_ray_train|_ray_tune|quarantine|segments|tensorboard|trials|ensemble"
     return re.fullmatch(directories, top) is not None or any(re.fullmatch(part.at, f"{path}/") for part in kind.parts)
 
 
 def _entries(location: str) -> Iterator[tuple[str, bool]]:
-    """Relative paths of everything in a directory except directories, and whether each is a plain file, not a link."""
+    """Relative paths of all files and links in a directory and below, each with True for a plain file and False for a
+    link or special file.
+
+    Raises ConfigError if a directory cannot be listed.
+    """
     location = storage.canonical(location)
     if storage.is_uri(location):
         filesystem, base = storage.resolve(location)
@@ -246,7 +265,8 @@ def _entries(location: str) -> Iterator[tuple[str, bool]]:
 
 
 def _delete(location: str, paths: list[str]) -> None:
-    """Delete files of an output in this order, then the directories inside it that have become empty."""
+    """Delete the files at the relative `paths` of an output in this order, then the directories inside it that have
+    become empty."""
     location = storage.canonical(location)
     if storage.is_uri(location):
         # Each deletion is a round trip, so they run in parallel. The marks come last in `paths`: they are deleted after
@@ -268,6 +288,6 @@ def _delete(location: str, paths: list[str]) -> None:
 
 
 def _parents(path: str) -> Iterator[str]:
-    """The directories above a relative path, deepest first."""
+    """The directories above a relative path, deepest first, without the empty path."""
     while path := posixpath.dirname(path):
         yield path

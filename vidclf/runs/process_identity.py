@@ -1,4 +1,7 @@
-"""Identity of a process on a machine: user, boot, start time. Tells whether a lease's process still runs."""
+"""Identity of a process on a machine: its user, the machine's boot, its start time.
+
+A lease (write lock of a job) stores these facts, from which other jobs find out whether that job's process still runs.
+"""
 
 from __future__ import annotations
 
@@ -8,7 +11,7 @@ from pathlib import Path
 
 
 def user() -> str:
-    """Name of the user who runs this process."""
+    """Name of the user who runs this process, or `user` and the user number if the user has no name."""
     try:
         return getpass.getuser()
     except (KeyError, OSError):  # a user without a name, as in some containers
@@ -16,7 +19,8 @@ def user() -> str:
 
 
 def machine() -> str:
-    """Identifier of this boot of the machine and of its namespace of process numbers. Empty if the system has none."""
+    """Text that identifies this boot of the machine and the namespace to which its process numbers belong. Empty if the
+    system has none."""
     try:
         boot = Path("/proc/sys/kernel/random/boot_id").read_text().strip()
         return f"{boot} {os.readlink('/proc/self/ns/pid')}"
@@ -25,7 +29,7 @@ def machine() -> str:
 
 
 def started(pid: int) -> str | None:
-    """Start time of a process in clock ticks since boot; None if it has ended."""
+    """Start time of the process with number `pid`, in clock ticks since boot, as text; None if no such process runs."""
     try:
         # The process name stands in parentheses and may hold spaces. The state follows it, and 19 fields later the
         # start time (proc(5)).

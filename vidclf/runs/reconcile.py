@@ -1,7 +1,8 @@
-"""Repair of a run before a job continues it: afterwards each video has at most one row.
+"""Repair of a run directory before a job continues it: afterwards each video has at most one result row.
 
-Work that a killed job left half-done becomes pending, and so does work that the user wants done again. One job may
-fill several runs at once (one per backbone). A video is then finished only if it is in all of them.
+Videos that a killed job left half-done become pending (to be done), and so do videos that the user wants done again.
+One job may fill several run directories at once (one per backbone). A video is then finished only if it has a row in
+all of them.
 """
 
 from __future__ import annotations
@@ -20,36 +21,40 @@ from vidclf.runs.state import RunState, Shards, manifest_ids, repeated, state_of
 from vidclf.schema import VIDEO_ID
 
 CHECKPOINT_DIR = "_checkpoint"
-"""Directory in which Ray Data commits its write tasks. Emptied at the start, so that Ray Data skips no video."""
+"""Name of the directory in which Ray Data records its finished write tasks. Emptied at the start of a job, so that Ray
+Data skips no video."""
 
 PENDING_FILE = "pending.parquet"
-"""The manifest's rows of the pending videos; a continued job reads this file instead of the manifest.
+"""Name of the file with the manifest's rows of the pending videos. A continued job reads this file instead of the
+manifest.
 
 Ray Data could filter the whole manifest by its record of finished rows, but its filter is an actor that needs a whole
 CPU. On nodes that are full of decoders no CPU is free, and the job would wait for ever.
 """
 
 ATTEMPTS_FILE = "_attempts.parquet"
-"""Number of attempts of each video before it was taken out of quarantine."""
+"""Name of the file with the number of processing attempts that each video had when it was taken out of quarantine (the
+rejected videos) to be tried again."""
 
 
 def unfinished(runs: Sequence[str]) -> int:
-    """Number of videos that are not finished in all `runs` of one job."""
+    """Number of videos that are not yet ok or quarantined in all `runs` (run directories) of one job."""
     return len(without(manifest_ids(runs[0]), _finished([_read_shards(run) for run in runs])))
 
 
 def reconcile(output: str, runs: Sequence[str]) -> RunState:
-    """Make the `runs` of one job agree with each other and write their pending videos into `output`.
+    """Make the `runs` (run directories) of one job agree with each other, and write the list of their pending videos
+    into `output`.
 
-    Returns the state that all runs have afterwards. Removes
+    Returns the numbers of ok, quarantined and pending videos afterwards, which are those of each run. Removes
 
     - temporary files of a killed write,
-    - rows of videos that are not in all of the runs,
-    - segments of videos that are not done,
+    - rows of videos that do not have a row in all of the runs,
+    - segments (time spans) of videos that are not done,
     - additional rows of a video, which tasks of a killed job may write beside the next job's. The first ok row stays,
       or the first quarantine row if no row is ok.
 
-    Raises ConfigError if a shard cannot be read, because its videos are unknown.
+    Raises ConfigError if a shard (result file) cannot be read, because its videos are then unknown.
     """
     for path in storage.list_files(output, ".tmp", recursive=True):
         if re.search(rf"{TEMPORARY}$", path):  # other files may end in .tmp, too
@@ -76,13 +81,15 @@ def reconcile(output: str, runs: Sequence[str]) -> RunState:
 
 
 def to_read(output: str, runs: Sequence[str]) -> str:
-    """Location of the manifest that holds the pending videos of `runs`; call after `reconcile`."""
+    """Location of the manifest from which a job reads the videos that are still to be done in `runs`. Call after
+    `reconcile`."""
     pending = storage.join(output, PENDING_FILE)
     return pending if storage.exists(pending) else Run(runs[0]).manifest_file
 
 
 def _read_shards(run: str) -> tuple[Shards, Shards]:
-    """The ok and the quarantine shards of a run. Raises ConfigError if one cannot be read."""
+    """The ok rows and the quarantine rows (rejected videos) of a run directory. Raises ConfigError if a file cannot be
+    read."""
     problems: list[str] = []
     shards = (
         Shards.read(Run(run).shards(), [], None, problems),
@@ -94,7 +101,10 @@ def _read_shards(run: str) -> tuple[Shards, Shards]:
 
 
 def _finished(shards: Sequence[tuple[Shards, Shards]]) -> pa.Array:
-    """The ids that are ok or quarantined in every run of a job, each one time."""
+    """Ids of the videos that are done or rejected in every run directory of a job, each id once.
+
+    `shards` holds the rows of done and of rejected videos for each run directory.
+    """
     first, *others = [pa.concat_arrays([ok.ids, rejected.ids]) for ok, rejected in shards]
     for other in others:
         first = within(first, other)
@@ -102,7 +112,11 @@ def _finished(shards: Sequence[tuple[Shards, Shards]]) -> pa.Array:
 
 
 def _drop_surplus(run: str, surplus_ids: pa.Array, finished_ids: pa.Array) -> None:
-    """Remove the rows of the surplus videos from a run's shards, except the first row of each finished video."""
+    """Remove the rows of the videos `surplus_ids`, which have too many rows or are not finished, from the result files
+    of a run directory.
+
+    One row, the first, stays for each of these videos that is also in `finished_ids`.
+    """
     surplus = set(surplus_ids.to_pylist())
     wanted_once = set(within(surplus_ids, finished_ids).to_pylist())
     for path in Run(run).shards() + Run(run).quarantine_shards():
@@ -114,7 +128,8 @@ def _drop_surplus(run: str, surplus_ids: pa.Array, finished_ids: pa.Array) -> No
 
 
 def _trim_segments(run: str) -> None:
-    """Remove repeated segments, and segments whose video is not in the shard of the same name."""
+    """Remove repeated segments (time spans of a video), and segments whose video is not in the result file of the same
+    name."""
     shards = {file_name(path): path for path in Run(run).shards()}
     for path in Run(run).segment_shards():
         shard = shards.get(file_name(path))
@@ -129,13 +144,14 @@ def _trim_segments(run: str) -> None:
 
 
 def drop(run: str, videos: pa.Array) -> None:
-    """Remove videos from a run's ok rows, so that they are pending again."""
+    """Remove the ok rows of `videos` (ids) from a run directory, so that these videos will be processed again."""
     for path in Run(run).shards():
         _keep_rows(path, pc.invert(pc.is_in(storage.read_table(path, [VIDEO_ID])[VIDEO_ID], videos)))
 
 
 def _keep_rows(path: str, is_kept: pa.Array) -> None:
-    """Publish a shard again with only some of its rows. A shard without rows is deleted."""
+    """Replace a Parquet file by one with only the rows for which `is_kept` is True. If no row is left, the file is
+    deleted."""
     if pc.all(is_kept).as_py() is not False:
         return
     rows = storage.read_table(path).filter(is_kept)
@@ -146,7 +162,7 @@ def _keep_rows(path: str, is_kept: pa.Array) -> None:
 
 
 def quarantined_for(run: str, reasons: frozenset[str]) -> int:
-    """Number of videos in quarantine with one of the reject `reasons`."""
+    """Number of videos in a run directory that were rejected for one of the `reasons`."""
     tables = storage.iter_tables(Run(run).quarantine_shards(), ["reason"])
     return sum(
         pc.sum(pc.is_in(table["reason"], pa.array(sorted(reasons), pa.string()))).as_py() or 0 for table in tables
@@ -154,10 +170,10 @@ def quarantined_for(run: str, reasons: frozenset[str]) -> int:
 
 
 def release(output: str, runs: Sequence[str], reasons: frozenset[str]) -> None:
-    """Remove the videos with one of the reject `reasons` from the quarantine of one job's `runs`, so that they are
-    pending again.
+    """Remove the videos that were rejected for one of the `reasons` from the quarantine (list of rejected videos) of
+    one job's run directories `runs`, so that they will be processed again.
 
-    Their numbers of attempts are published first, so that a kill in between loses no count.
+    Their numbers of processing attempts are stored in `output` first, so that a kill in between loses no count.
     """
     for path in [path for run in runs for path in Run(run).quarantine_shards()] if reasons else []:
         table = storage.read_table(path)
@@ -170,11 +186,12 @@ def release(output: str, runs: Sequence[str], reasons: frozenset[str]) -> None:
 
 
 def read_attempts(output: str) -> dict[str, int]:
-    """Number of attempts, by video id, of the videos that were taken out of quarantine."""
+    """For each video that was taken out of quarantine (the rejected videos) to be tried again: its number of earlier
+    processing attempts, by video id."""
     path = storage.join(output, ATTEMPTS_FILE)
     return _attempts(storage.read_table(path)) if storage.exists(path) else {}
 
 
 def _attempts(table: pa.Table) -> dict[str, int]:
-    """The `attempts` of a table by video id."""
+    """The `attempts` column of a table as a dictionary with the video ids as keys."""
     return dict(zip(table[VIDEO_ID].to_pylist(), table["attempts"].to_pylist(), strict=True))

@@ -1,11 +1,11 @@
-"""State of a run: its ok, quarantined and pending videos, counted from the files of the run directory.
+"""State of a run directory: its ok, quarantined (rejected) and pending videos, counted from its files.
 
 A run directory holds
 
-- `manifest.parquet`: the videos to do, one row each,
-- `part-*.parquet`: the rows of the videos that are done (ok),
+- `manifest.parquet`: the videos to process, one row each,
+- `part-*.parquet` (the ok shards): the result rows of the videos that are done (ok),
 - `quarantine/part-*.parquet`: the rejected videos, each with its reason,
-- `segments/part-*.parquet`: the segments of the videos that are done (classification with segments only),
+- `segments/part-*.parquet`: the segments (time spans) of the videos that are done (classification with segments only),
 - `run_identity.json`: how the rows are made,
 - `summary.json`: counts and rates, present only after the job has ended.
 
@@ -34,28 +34,32 @@ from vidclf.schema import VIDEO_ID
 
 @dataclass(frozen=True, kw_only=True)
 class RunState:
-    """Number of videos of a run by state. `num_input_videos = num_ok + num_quarantined + num_pending`."""
+    """Number of videos of a run directory by state. `num_input_videos = num_ok + num_quarantined + num_pending`."""
 
     num_input_videos: int
-    """videos of the manifest"""
+    """videos in the manifest, each counted once"""
     num_ok: int
+    """videos with a result row"""
     num_quarantined: int
+    """rejected videos: those with a row in `quarantine/` and no result row"""
     num_pending: int
-    """videos of the manifest with neither an ok row nor a quarantine row"""
+    """videos in the manifest that are still to be done: without a result row and without a row in `quarantine/`"""
     reasons: dict[str, int]
-    """number of quarantined videos by reject reason"""
+    """number of rejected videos by reject reason"""
 
 
 def read_state(run: str) -> RunState:
-    """Count the videos of a run by state. Raises ConfigError if a shard cannot be read."""
+    """Count the ok, quarantined (rejected) and pending videos of a run directory. Raises ConfigError if a result file
+    cannot be read."""
     return state_of(manifest_ids(run), *_read_shards(run))
 
 
 def check_finished(run: str, flag: str, job: str) -> RunState:
-    """The state of a finished run: no video is pending and every video has one row.
+    """Check that no video of a run directory is pending and that every video has one row, and return the numbers of its
+    videos by state.
 
-    Otherwise raises ConfigError. Its message names the run by `flag` (as `--features`) and advises to run `job` (as
-    `jobs/extract.py`) again.
+    Otherwise raises ConfigError. Its message names the directory by the command-line flag `flag` (such as `--features`)
+    and, for pending videos, advises to run `job` (such as `jobs/extract.py`) again.
     """
     ok, rejected = _read_shards(run)
     state = state_of(manifest_ids(run), ok, rejected)
@@ -66,11 +70,16 @@ def check_finished(run: str, flag: str, job: str) -> RunState:
 
 
 def check_unique_rows(run: str, flag: str) -> None:
-    """Raise ConfigError if a video has several rows in a run, ok or quarantined: two jobs wrote at the same time."""
+    """Raise ConfigError if a video has several rows in a run directory, ok or quarantined. That happens if two jobs
+    write at the same time."""
     _check_unique(run, flag, *_read_shards(run))
 
 
 def _check_unique(run: str, flag: str, ok: Shards, rejected: Shards) -> None:
+    """Raise ConfigError if a video occurs several times in the rows of done (`ok`) and `rejected` videos together.
+
+    `run` and `flag` are for the message.
+    """
     repeated_ids = repeated(pa.concat_arrays([ok.ids, rejected.ids]))
     if len(repeated_ids):
         raise ConfigError(
@@ -81,12 +90,15 @@ def _check_unique(run: str, flag: str, ok: Shards, rejected: Shards) -> None:
 
 
 def manifest_ids(run: str) -> pa.Array:
-    """The video ids of a run's manifest, in its order."""
+    """The video ids in the manifest of a run directory, in the order of its rows."""
     return one_array([storage.read_table(Run(run).manifest_file, [VIDEO_ID])])
 
 
 def rows_of(run: str, columns: list[str]) -> pa.Table:
-    """Some columns of all ok rows of a run. Raises OSError or ArrowInvalid if a shard cannot be read."""
+    """The given `columns` of the result rows of all ok videos in a run directory, as one table.
+
+    Raises OSError or ArrowInvalid if a result file cannot be read.
+    """
     tables = []
     for _, shard in storage.read_all(Run(run).shards(), columns):
         if isinstance(shard, Exception):
@@ -97,10 +109,11 @@ def rows_of(run: str, columns: list[str]) -> pa.Table:
 
 @dataclass(frozen=True, kw_only=True)
 class Shards:
-    """The ids and some other columns of those shards that can be read."""
+    """The rows of several shards (Parquet files): the video ids and some other columns. Unreadable shards may be left
+    out."""
 
     tables: list[pa.Table]
-    """one per shard"""
+    """one table per file that could be read"""
 
     @classmethod
     def read(
@@ -110,10 +123,11 @@ class Shards:
         types: dict[str, str] | None = None,
         differences: list[str] | None = None,
     ) -> Shards:
-        """Read the ids and `columns` of some shards.
+        """Read the video ids and `columns` of the Parquet files at `paths`.
 
-        `types` maps each expected column to its Arrow type; None skips this check. Unreadable shards and unexpected
-        columns are appended to `differences`. Without that list the first one raises ConfigError.
+        `types` maps each column that a file must have to its Arrow type; None skips that comparison. Sentences about
+        unreadable files and other columns or types are appended to `differences`. If `differences` is None, the first
+        such problem raises ConfigError.
         """
         problems: list[str] = []
         tables = []
@@ -138,24 +152,26 @@ class Shards:
 
     @property
     def ids(self) -> pa.Array:
-        """The video ids of all rows, repeated ones included."""
+        """The video ids of all rows as one array; an id with several rows is repeated."""
         return one_array(self.tables)
 
     def counts(self, column: str) -> dict[str, int]:
-        """Number of rows by value of a text column, sorted by value."""
+        """Number of rows for each value of a text column, sorted by value."""
         entries = pc.value_counts(one_array(self.tables, column)).to_pylist()
         return dict(sorted((entry["values"], entry["counts"]) for entry in entries))
 
 
 def _read_shards(run: str) -> tuple[Shards, Shards]:
-    """The ok and the quarantine shards of a run. Raises ConfigError if one cannot be read."""
+    """The ok rows and the quarantine rows (rejected videos) of a run directory. Raises ConfigError if a file cannot be
+    read."""
     return Shards.read(Run(run).shards()), Shards.read(Run(run).quarantine_shards(), ["reason"])
 
 
 def state_of(manifest: pa.Array, ok: Shards, rejected: Shards) -> RunState:
-    """Count videos by state from the ids of the `manifest` and the rows of the shards.
+    """Count videos by state from the video ids of the `manifest`, the rows of done videos (`ok`) and the rows of
+    `rejected` videos.
 
-    A video with an ok row and a quarantine row counts as ok. Rows of videos that the manifest lacks do not count.
+    A video with rows of both kinds counts as ok. Rows of videos that are not in the manifest do not count.
     """
     manifest = manifest.unique()
     num_ok = len(within(manifest, ok.ids))
@@ -170,23 +186,23 @@ def state_of(manifest: pa.Array, ok: Shards, rejected: Shards) -> RunState:
 
 
 def one_array(tables: Sequence[pa.Table], column: str = VIDEO_ID) -> pa.Array:
-    """A text column of several tables as one array of strings."""
+    """One text column of several tables as a single array of strings."""
     chunks = [chunk for table in tables for chunk in table[column].chunks]
     # Shards may differ in how strings are encoded, and an empty list has no type.
     return pa.concat_arrays([chunk.cast(pa.string()) for chunk in chunks]) if chunks else pa.array([], pa.string())
 
 
 def within(ids: pa.Array, others: pa.Array) -> pa.Array:
-    """The `ids` that `others` contains."""
+    """The `ids` that are also in `others`."""
     return ids.filter(pc.is_in(ids, others))
 
 
 def without(ids: pa.Array, others: pa.Array) -> pa.Array:
-    """The `ids` that `others` does not contain."""
+    """The `ids` that are not in `others`."""
     return ids.filter(pc.invert(pc.is_in(ids, others)))
 
 
 def repeated(ids: pa.Array) -> pa.Array:
-    """The ids that occur more than once, each one time."""
+    """The ids that occur more than once in `ids`, each listed once."""
     counts = pc.value_counts(ids)
     return counts.field("values").filter(pc.greater(counts.field("counts"), 1))

@@ -1,4 +1,4 @@
-"""`summary.json` of a run, and the lines that a job prints at its end."""
+"""Content of `summary.json` in a run directory, and the lines that a job prints at its end."""
 
 from __future__ import annotations
 
@@ -16,22 +16,27 @@ from vidclf.runs.state import RunState, read_state, rows_of
 
 @dataclass(frozen=True, kw_only=True)
 class Performance:
-    """Measurements of one pipeline's work."""
+    """Measurements of the work of one pipeline (decoding, CNN, classification).
+
+    A stage here is a step of the pipeline, such as decoding.
+    """
 
     busy: dict[str, float]
-    """share of the workers' time spent at work, 0 to 1, by stage"""
+    """share of the workers' time spent at work, 0 to 1, by pipeline stage"""
     worker_s: dict[str, float] = field(default_factory=dict)
-    """seconds of work, summed over all workers, by stage"""
+    """seconds of work, summed over all workers, by pipeline stage"""
     cnn_engines: dict[str, int] = field(default_factory=dict)
-    """number of workers by CNN engine, such as `openvino bf16`"""
+    """number of workers by the engine that computes the CNN, such as `openvino bf16`"""
     head_engines: dict[str, int] = field(default_factory=dict)
-    """number of workers by engine of the head, such as `torch cpu bf16`"""
+    """number of workers by the engine that computes the ensemble (the last step of the pipeline), such as `torch cpu
+    bf16`"""
     passes: dict[str, dict[str, Any]] = field(default_factory=dict)
-    """progressive classification only: per pass its `num_videos`, `num_decided` by stage, and `worker_s_per_video`"""
+    """progressive classification only: for each pass (first the keyframes of all videos, then all frames of the
+    undecided ones) `num_videos`, `num_decided` by partial or full look at the frames, and `worker_s_per_video`"""
 
 
 def counted(counts: Mapping[str, float], kind: str) -> dict[str, int]:
-    """The entries of a pipeline's counts whose name begins with `kind:`, by the rest of their name."""
+    """The entries of `counts` whose name begins with `kind:`, as whole numbers under the name without that prefix."""
     names = {name: name.removeprefix(f"{kind}:") for name in sorted(counts)}
     return {short: int(counts[name]) for name, short in names.items() if short != name}
 
@@ -39,10 +44,10 @@ def counted(counts: Mapping[str, float], kind: str) -> dict[str, int]:
 def summarize(
     run: str, before: RunState, after: RunState, elapsed_s: float, performance: Performance
 ) -> dict[str, Any]:
-    """The content of `summary.json`; also publishes `duplicates.parquet`.
+    """Build the content of `summary.json` as a dictionary; also writes `duplicates.parquet`.
 
-    Counts are of the whole run and come from its files. Rates and busy shares are of this submission only, which took
-    `elapsed_s` seconds and brought the run from state `before` to `after`.
+    Counts are of the whole run directory and come from its files. Rates and busy shares are of this job submission
+    only, which took `elapsed_s` seconds and brought the run from state `before` to `after`.
     """
     rows = rows_of(run, [schema.VIDEO_ID, "video_uri", "content_digest", "duration_s"])
     duplicates = content_checks.publish_duplicates(run, rows)
@@ -71,7 +76,7 @@ def summarize(
 
 
 def summary_text(run: str, summary: dict[str, Any]) -> str:
-    """One line for the terminal from the summary of a finished job."""
+    """One line for the terminal about a finished job: the counts and the speed from its summary."""
     reasons = ", ".join(f"{reason} {count}" for reason, count in summary["reasons"].items())
     counts = (
         f"{run}: {summary['num_input_videos']} videos, {summary['num_ok']} ok, "
@@ -87,9 +92,10 @@ def summary_text(run: str, summary: dict[str, Any]) -> str:
 
 
 def stopped_text(output: str, runs: Sequence[str], why: str) -> str:
-    """One line for the terminal from the files of a stopped job's runs: why it stopped and how many videos are left.
+    """One line for the terminal about a stopped job: why it stopped and how many videos are left, counted from its
+    files.
 
-    The counts are those of the run with the most pending videos.
+    The counts are those of the one of its `runs` (run directories) with the most pending videos.
     """
     states = [read_state(run) for run in runs]
     state = max(states, key=lambda state: state.num_pending)

@@ -4,7 +4,7 @@ Public names:
 
 - `temperature`: `fit_temperature`, `tempered`
 - `trust_score`: `TrustScore`, `signs`, `disagreement`; `explanation`: `trust_parts`
-- `ood`: `OodLine`, `FeatureSpace`, `fit_space`, `fit_line`, `is_out_of_distribution`
+- `ood` (out of distribution): `OodLine`, `FeatureSpace`, `fit_space`, `fit_line`, `is_out_of_distribution`
 - `frame_agreement`: `FrameDiscriminant`, `frame_agreement`
 - `risk_threshold`: `RiskThreshold`, `choose`, `is_accepted`, `risk_statement`, `threshold_text`
 - `early_exit`: `ValidationScores`, `stage_thresholds`, `outcome`

@@ -1,4 +1,4 @@
-"""Early exit: deciding a video after a cheap look at it, if that look is certain enough.
+"""Early exit: deciding a video after a look at few of its frames, if that is certain enough.
 
 One ensemble classifies a video at up to three looks (a cascade: Viola & Jones 2001, doi:10.1109/CVPR.2001.990517; early
 exits: Teerapittayanon et al. 2016, arXiv:1709.01686):
@@ -8,8 +8,9 @@ exits: Teerapittayanon et al. 2016, arXiv:1709.01686):
 - `full`: all sampled frames. In float32 the result equals that of a classification without early exit. In bfloat16 it
   is nearly equal, since batches differ.
 
-Each early look has its own temperature, OOD line and trust score, fitted on the validation videos at that look. Its
-decision is final.
+Each early look has its own temperature (calibration), OOD line (distance beyond which a video is unlike the training
+videos) and trust score (estimated probability that the label is right), fitted on the validation videos at that look.
+The decision of an early look is final.
 
 The risk is the risk of the whole cascade: the share of wrong labels among all videos that are accepted at any look.
 Therefore the thresholds of all looks are chosen together, by running the whole cascade on the validation videos.
@@ -34,47 +35,64 @@ from vidclf.uncertainty import risk_threshold
 from vidclf.uncertainty.risk_threshold import THRESHOLDS, Acceptance, RiskThreshold, is_accepted
 
 EARLY_LOOKS = (Look.KEYFRAMES, Look.SUBSET)
+"""Names of the early looks (classifications from few frames that may decide a video), in the order in which they are
+taken."""
 
 SUBSET_FRAMES = 24
-"""Frames of the `subset` look. The look is left out if the full look has fewer than twice as many."""
+"""Number of frames of the `subset` look, an early classification from some of the sampled frames.
+
+The look is left out if fewer than twice as many frames are sampled.
+"""
 
 
 @dataclass(frozen=True, kw_only=True)
 class ValidationScores:
-    """Scores of the validation videos at one look, cross-fitted: no fit has seen the source of its video."""
+    """Scores of the validation videos at one look (a partial or full selection of their frames).
+
+    Cross-fitted: the score of a video comes from a fit that has not seen any video of the same source (recording).
+    """
 
     trust_B: npt.NDArray[np.float32]
+    """trust score: estimated probability that the most probable class is right"""
     correct_B: npt.NDArray[np.bool_]
-    """whether the most probable class is the label"""
+    """whether the most probable class is the true label"""
     ood_B: npt.NDArray[np.float32]
+    """OOD (out of distribution) score: distance from the training videos; above 1 a video is never accepted"""
     source_B: npt.NDArray[np.integer]
-    """index of each video's source, from 0"""
+    """number of each video's source (recording), from 0"""
 
     def threshold(self, risk: float, accept_uncertified: bool = False) -> RiskThreshold:
-        """The trust threshold of this look alone."""
+        """Choose the lowest trust score to accept for an allowed error `risk`, if videos are classified only from the
+        frames of this look.
+
+        With `accept_uncertified`, videos are accepted even if the validation data do not support the risk.
+        """
         return risk_threshold.choose([_path({}, self, [])], risk, len(self.trust_B), accept_uncertified)
 
     def accepts(self, threshold: float) -> npt.NDArray[np.bool_]:
-        """Whether each video is accepted at a trust threshold, [B]."""
+        """Whether each video is accepted at a trust threshold, as one truth value per video."""
         return is_accepted(self.trust_B, self.ood_B, threshold)
 
 
 @dataclass(frozen=True, kw_only=True)
 class CascadeOutcome:
-    """Result of a cascade on videos with known labels."""
+    """Result of a cascade of looks (first few frames, then all) on videos with known labels."""
 
     share: dict[str, float]
-    """share of the videos that each look decides"""
+    """share of all videos that are decided at each look (selection of frames), by its name"""
     accuracy: float
-    """of the most probable classes, including those of abstained videos"""
+    """share of all videos whose most probable class is right, videos without an accepted label included"""
     error_among_accepted: float
-    """0 if no video is accepted"""
+    """share of wrong labels among the accepted videos; 0 if no video is accepted"""
 
 
 def outcome(
     stages: Mapping[str, ValidationScores], full: ValidationScores, thresholds: RiskThreshold
 ) -> CascadeOutcome:
-    """Result of the cascade with these thresholds; `stages` are the early looks."""
+    """Result on the validation videos if early looks may decide videos by the given `thresholds`.
+
+    `stages` holds the scores at each early look (few frames), `full` those at the full look (all sampled frames).
+    """
     decided = _decided(stages, full, thresholds.early, thresholds.threshold)
     shares = {name: float(is_decided_B.mean()) for name, is_decided_B in decided.by_look.items()}
     num_accepted = int(decided.is_accepted_B.sum())
@@ -89,7 +107,12 @@ def outcome(
 def stage_thresholds(
     stages: Mapping[str, ValidationScores], full: ValidationScores, risk: float, accept_uncertified: bool = False
 ) -> RiskThreshold:
-    """Thresholds of the full look and of the early looks that may decide; `stages` are the early looks."""
+    """Choose the lowest trust scores to accept for an allowed error `risk`, if early looks may decide videos first.
+
+    The result holds a threshold for each early look that may decide, and one for the full look. `stages` holds the
+    scores of the validation videos at each early look (few frames), `full` those at the full look (all sampled frames).
+    With `accept_uncertified`, videos are accepted even if the validation data do not support the risk.
+    """
     names = [name for name in EARLY_LOOKS if name in stages]
     # The path with the most early decisions comes first. The last path has no early look: it is taken if the validation
     # data do not support any decision of an early look.
@@ -101,16 +124,24 @@ def stage_thresholds(
 
 @dataclass(frozen=True, kw_only=True)
 class _Decided:
+    """What happens to each validation video in the cascade of looks (first few frames, then all)."""
+
     by_look: dict[str, npt.NDArray[np.bool_]]
-    """videos that each early look decides"""
+    """for each early look (few frames), which videos it decides"""
     is_accepted_B: npt.NDArray[np.bool_]
+    """whether the video's label is accepted, from few frames or from all"""
     correct_B: npt.NDArray[np.bool_]
-    """whether the look that decides is right"""
+    """whether the label that the cascade gives to the video is right"""
 
 
 def _decided(
     stages: Mapping[str, ValidationScores], full: ValidationScores, early: Mapping[str, float], threshold: float
 ) -> _Decided:
+    """Run the cascade on the validation videos: early looks (few frames) decide by the trust thresholds `early`, the
+    full look by `threshold`.
+
+    `stages` holds the scores at the early looks, `full` those at the full look.
+    """
     is_undecided_B, correct_B = np.ones(len(full.correct_B), bool), full.correct_B.copy()
     by_look = {}
     for name in [look for look in EARLY_LOOKS if look in early]:
@@ -126,7 +157,12 @@ def _decided(
 
 
 def _path(stages: Mapping[str, ValidationScores], full: ValidationScores, names: Sequence[str]) -> list[Acceptance]:
-    """The cascade of the early looks `names` and the full look at each common threshold, from the highest down."""
+    """Accepted videos and errors at each candidate trust threshold, from the highest to the lowest, if early looks may
+    decide videos.
+
+    The early looks `names` (few frames) and the full look share each threshold. `stages` and `full` hold the validation
+    scores.
+    """
     path = []
     for threshold in THRESHOLDS[::-1].tolist():
         early = {str(name): threshold for name in names}

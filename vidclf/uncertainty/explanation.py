@@ -1,4 +1,8 @@
-"""Contributions of the confidence and of each sign to a trust score."""
+"""Explanation of a trust score: the contribution of each of its inputs.
+
+The trust score is the estimated probability that the label is right. The inputs are the confidence and the signs
+(measures of agreement, such as between ensemble members).
+"""
 
 from __future__ import annotations
 
@@ -12,23 +16,28 @@ from vidclf.uncertainty.trust_score import CERTAIN, SIGNS, TrustScore
 
 @dataclass(frozen=True, kw_only=True)
 class TrustPart:
-    """One term of the trust score's logit."""
+    """The contribution of one input to a video's trust score (estimated probability that the label is right).
+
+    The contributions are terms of the score's logit.
+    """
 
     name: str
-    """`confidence` or one of `trust_score.SIGNS`"""
+    """name of the input: `confidence` or one of `trust_score.SIGNS`"""
     value: float
-    """value for the video, in the sign's own unit"""
+    """value of the input for the video, in the input's own unit"""
     typical: float | None
-    """mean over the validation videos; None for the confidence"""
+    """mean of the input over the validation videos; None for the confidence"""
     effect: float
-    """contribution to the trust score in log-odds. Below 0 the confidence speaks against the top label, or the sign
-    does so more than for the typical video."""
+    """contribution to the trust score in log-odds. Below 0, a confidence speaks against the label; any other input
+    speaks against the label more than it does for the typical video"""
 
 
 def trust_parts(score: TrustScore, confidence: float, signs_K: Sequence[float]) -> list[TrustPart]:
-    """The terms of `score` for one video, from the one that speaks most against its label to the one most in favour.
+    """The contributions of all inputs to one video's trust score `score`, sorted from the one most against the label to
+    the one most in favour.
 
-    The effects and the score's intercept add up to the logit of the trust score. Signs without weight are left out.
+    `signs_K` are the values of the inputs `trust_score.SIGNS`. The effects and the score's intercept add up to the
+    logit of the trust score. Inputs with weight 0 are left out.
     """
     clipped = min(max(confidence, CERTAIN), 1 - CERTAIN)
     parts = [TrustPart(name="confidence", value=confidence, typical=None, effect=score.slope * float(logit(clipped)))]

@@ -1,4 +1,4 @@
-"""Cross-fitting: a value for each video from a fit that has not seen the video's source.
+"""Cross-fitting: a value for each video from a fit without videos of its source (recording).
 
 Shape suffixes: B videos.
 """
@@ -12,6 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 Fitted = TypeVar("Fitted")
+"""Whatever the `fit` function of `cross_fitted` returns."""
 
 
 def cross_fitted(
@@ -19,8 +20,12 @@ def cross_fitted(
     fit: Callable[[npt.NDArray[np.bool_]], Fitted],
     apply: Callable[[Fitted, npt.NDArray[np.bool_]], Any],
 ) -> npt.NDArray[np.floating[Any]]:
-    """A value per video, [B]: `fit` is called with the videos of the other folds (a mask [B]), `apply` with its result
-    and the videos of the fold. With a single fold the fit uses all videos."""
+    """Compute a value per video from a fit on videos of other folds (groups of videos for cross-fitting).
+
+    `folds_B` holds the fold number of each video. For each fold, `fit` gets a mask of the videos outside the fold;
+    `apply` gets the result of `fit` and a mask of the videos in the fold, and returns their values. With a single fold
+    the fit uses all videos. Returns an array with one number per video.
+    """
     values_B = np.empty(len(folds_B))
     for fold in np.unique(folds_B):
         outside = folds_B == fold
@@ -30,9 +35,10 @@ def cross_fitted(
 
 
 def group_folds(labels: Sequence[int], groups: Sequence[str], num_folds: int) -> npt.NDArray[np.int64]:
-    """A fold index per video, [B]; all videos of a source (`groups`) are in the same fold.
+    """Assign each video to a fold, so that all videos of a source (recording) are in the same one.
 
-    The sources are dealt to the folds class by class, in the order of their names. Each class continues at the fold
+    Returns an array with one fold number per video, from 0 to `num_folds` - 1. `groups` holds the sources, `labels` the
+    class indices. The sources are dealt to the folds class by class, sorted by name. Each class continues at the fold
     where the class before stopped. All videos of a source must have the same label.
     """
     label_of = dict(zip(groups, labels, strict=True))

@@ -1,6 +1,8 @@
-"""Frame agreement: the share of a video's frames that a linear classifier of single frames assigns to its top class.
+"""Frame agreement: share of a video's frames that a frame classifier assigns to its top class.
 
-It is evidence that is independent of the temporal model.
+The classifier is linear and sees single frames. The top class is the ensemble's most probable class for the video.
+
+It is evidence that is independent of the temporal model, which sees the sequence of frames.
 
 Shape suffixes: B videos, T frames, D features, C classes, R directions, S backbones.
 """
@@ -15,13 +17,16 @@ import numpy as np
 from vidclf.uncertainty.geometry import LEAST_VARIANCE, Floats, class_means, principal, signed_root, unit
 
 SHRINKAGE = 0.95
-"""Weight of a multiple of the identity in the covariance. It is high because a few hundred videos say little about a
-thousand dimensions."""
+"""Share of the covariance that is replaced by equal variance in all directions.
+
+The share is high because a few hundred videos say little about a thousand dimensions.
+"""
 
 
 @dataclass(frozen=True, kw_only=True)
 class FrameDiscriminant:
-    """Linear discriminant analysis of frames: the class with the nearest mean, under one shrunk covariance.
+    """Classifier of single frames by linear discriminant analysis: it chooses the class with the nearest mean, under
+    one shrunk covariance.
 
     Inputs are the signed square roots of a frame's features, scaled to unit length. Class means and covariance are
     fitted on the means of these inputs over each training video. The result equals scikit-learn's
@@ -31,13 +36,14 @@ class FrameDiscriminant:
     """
 
     towards_DC: Floats
-    """class means times the inverse covariance"""
+    """inverse covariance times class means; a frame's scores are its inputs times this matrix minus `offset_C`"""
     offset_C: Floats
-    """subtracted from the products of a frame with `towards_DC`"""
+    """constant that is subtracted from each class's score"""
 
     @classmethod
     def fit(cls, features: Sequence[Floats], labels: Sequence[int]) -> FrameDiscriminant:
-        """Fit from sequences [T, D] and class indices. Every class must have a sequence."""
+        """Fit the classifier on `features`, one array [frames, features] per video, and the videos' class indices.
+        Every class must have a video."""
         rows_BD = unit(np.stack([signed_root(features_TD).mean(axis=0) for features_TD in features]).astype(np.float64))
         labels_B = np.asarray(labels)
         means_CD = class_means(rows_BD, labels_B)
@@ -46,7 +52,11 @@ class FrameDiscriminant:
         return cls(towards_DC=towards_DC.astype(np.float32), offset_C=offset_C.astype(np.float32))
 
     def agreement(self, features: Sequence[Floats], top_B: Sequence[int]) -> Floats:
-        """Share of each sequence's frames whose nearest class is the sequence's top class, [B] in [0, 1]."""
+        """For each video the share of its frames, 0 to 1, that the classifier assigns to the video's most probable
+        class `top_B`.
+
+        `features` holds one array [frames, features] per video.
+        """
         return np.array(
             [
                 (np.argmax(unit(signed_root(features_TD)) @ self.towards_DC - self.offset_C, axis=1) == top).mean()
@@ -58,7 +68,11 @@ class FrameDiscriminant:
 def frame_agreement(
     discriminants: Sequence[FrameDiscriminant], sequences_S: Sequence[Sequence[Floats]], top_B: Sequence[int]
 ) -> Floats:
-    """Mean over the backbones of `FrameDiscriminant.agreement`, [B]."""
+    """For each video the share of its frames that frame classifiers assign to its most probable class `top_B`, averaged
+    over the backbones.
+
+    There is one classifier and one list of feature arrays per backbone.
+    """
     shares_SB = [
         discriminant.agreement(sequences, top_B)
         for discriminant, sequences in zip(discriminants, sequences_S, strict=True)
@@ -68,7 +82,8 @@ def frame_agreement(
 
 
 def _times_precision(centred_BD: Floats, rows_CD: Floats) -> Floats:
-    """The inverse covariance of the centred rows times `rows_CD`, [D, C].
+    """Multiply `rows_CD` by the inverse covariance of `centred_BD`, for `FrameDiscriminant.fit`. Returns an array [D,
+    C].
 
     A share `SHRINKAGE` of the covariance is replaced by the same total variance spread evenly over all directions
     (Ledoit & Wolf 2004).

@@ -1,4 +1,6 @@
-"""The OOD score: how far a video is from the training videos, relative to unseen videos of the same classes.
+"""The OOD (out of distribution) score: how far a video is from the training videos.
+
+The distance is relative to that of unseen videos of the same classes.
 
 A video is close to a class if it looks like the videos of the class and moves like them. Its distance is the distance
 to the nearest class, combined from two parts:
@@ -17,11 +19,11 @@ to the nearest class, combined from two parts:
 
 The OOD score is this distance divided by a line: the distance that a share `OOD_LEVEL` of unseen videos of the classes
 stay below. A video with a score above 1 is out of distribution, whatever its trust score. Each look of the cascade
-(`early_exit`) has its own feature space, since fewer frames are further apart. A comparison with other distances is in
-`benchmarks/RESULTS.md`.
+(classification from few frames first, then from all, `early_exit`) has its own feature space, since fewer frames are
+further apart. A comparison with other distances is in `benchmarks/RESULTS.md`.
 
-Shape suffixes: B videos, N videos of one class, T frames, D features, C classes, R directions, K motion numbers,
-S backbones.
+Shape suffixes: B videos, N videos of one class, T frames, D features, C classes, R directions, K motion numbers, S
+backbones.
 """
 
 from __future__ import annotations
@@ -38,86 +40,105 @@ from vidclf.uncertainty.geometry import LEAST_VARIANCE, Floats, class_means, cov
 Bools = npt.NDArray[np.bool_]
 
 OOD_LEVEL = 0.95
-"""Share of unseen videos of the known classes whose OOD score should be below 1. At 0.99, a few hundred videos would
-put the line at their one or two strangest videos, and hardly any video would be beyond it."""
+"""Share of unseen videos of the known classes whose OOD score (distance from the training videos) should be below 1.
+
+At 0.99, a few hundred videos would put the line at their one or two strangest videos, and hardly any video would be
+beyond it.
+"""
 
 OOD_LIMIT = 1.0
-"""Highest OOD score of a video that is not out of distribution."""
+"""OOD score (distance from the training videos) above which a video is out of distribution."""
 
 APPEARANCE_POWER = 1.5
-"""Above 1, so that the channels with the strongest response count most. This power, `APPEARANCE_WEIGHT` and the two
-motion numbers were chosen on splits 0 to 3 of `benchmarks/trust.py`. Powers of 1.25 to 1.75 and weights of 6 to 10 make
-little difference there."""
+"""Power to which the mean frame features are raised. It is above 1, so that the channels with the strongest response
+count most.
+
+This power, `APPEARANCE_WEIGHT` and the two motion numbers were chosen on splits 0 to 3 of `benchmarks/trust.py`. Powers
+of 1.25 to 1.75 and weights of 6 to 10 make little difference there.
+"""
 
 APPEARANCE_WEIGHT = 8.0
-"""Weight of the squared appearance distance, if squared motion distances have weight 1 and are scaled to the same
-interquartile range over unseen videos."""
+"""Weight of the squared appearance distance, relative to squared motion distances, which have weight 1 after they are
+scaled to the same interquartile range over unseen videos."""
 
 SHRINKAGE = 0.3
-"""Share of a class's variance that is spread evenly over all directions (Ledoit & Wolf 2004). Values from 0.1 to 0.6
-make little difference."""
+"""Share of the variance of a class that is spread evenly over all directions (Ledoit & Wolf 2004). Values from 0.1 to
+0.6 make little difference."""
 
 MAX_DIRECTIONS = 128
-"""Most directions in a class's covariance. A class with fewer videos has fewer."""
+"""Largest number of directions in which the spread of a class is measured. A class with fewer videos has fewer
+directions."""
 
 PRIOR_VIDEOS = 15
-"""Weight, in videos, of the prior that a class spreads like the average class. It gives a class with one video a
-spread."""
+"""Strength of the prior that a class spreads like the average class: it counts like this number of videos. The prior
+gives a class with one video a spread."""
 
 ENOUGH_VIDEOS = 512
-"""Class size above which more videos no longer improve the estimate of its directions."""
+"""Number of videos of a class above which more videos no longer improve the estimate of the directions in which the
+class varies."""
 
 MAX_THINNED = 8
-"""Number of the largest classes that `small_class_excess` thins."""
+"""Number of the largest classes from which `small_class_excess` draws few videos to imitate small classes."""
 
 LEAST_MOTION = 0.01
-"""Added to spread and roughness before taking logarithms: smaller values are noise."""
+"""Number that is added to spread and roughness (measures of motion) before logarithms are taken: smaller values are
+noise."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class OodLine:
-    """The distance that separates videos like those of training from videos out of distribution."""
+    """The fitted distance that separates videos like those of training from videos out of distribution."""
 
     distances: list[float]
-    """line of each backbone's feature space alone, in its own unit"""
+    """for each backbone, the line that its distances alone would have, in their own unit"""
     line: float
-    """line of the mean over backbones of distance / line; 1 for a single backbone"""
+    """line for the combined distance, which is the mean over backbones of distance / entry of `distances`; 1 for one
+    backbone"""
     level: float
-    """share of further videos of the known classes that stay below the line"""
+    """probability that a further video of the known classes stays below the line"""
     num_videos: int
-    """unseen videos that the line was fitted on"""
+    """number of unseen videos on which the line was fitted"""
 
     def score(self, distances_SB: Sequence[Floats]) -> Floats:
-        """OOD scores [B] of videos from their distances in each backbone's feature space; the line is at 1.
+        """Compute one OOD (out of distribution) score per video from its distances to the training videos, which are
+        given per backbone.
 
-        Each distance is divided by its own space's line, so that no backbone counts more because its space is
-        wider. The mean is taken over backbones: each space is estimated from few videos, and their errors are
-        independent. A maximum would leave the verdict to the space that is estimated worst.
+        A score above 1 is beyond the line. Each distance is divided by its own backbone's line, so that no backbone
+        counts more because its distances are wider. The mean is taken over backbones: each space is estimated from few
+        videos, and their errors are independent. A maximum would leave the verdict to the space that is estimated
+        worst.
         """
         return _mean_ratio(distances_SB, self.distances) / self.line
 
 
 @dataclass(frozen=True, kw_only=True)
 class FeatureSpace:
-    """The distribution of each class's videos in one backbone's features, by appearance and by motion."""
+    """The fitted distribution of the training videos in one backbone's features, for each class: appearance (mean of
+    the frames) and motion."""
 
     centres_CD: Floats
+    """mean appearance of each class"""
     directions_CRD: Floats
-    """scaled so that the squared components of a deviation along them are subtracted from its squared distance"""
+    """directions in which the videos of each class vary, scaled so that the squared components of a video's deviation
+    along them are subtracted from its squared distance"""
     inverse_variance_C: Floats
-    """inverse variance in all other directions"""
+    """inverse of each class's variance in all other directions"""
     motion_means_CK: Floats
+    """mean of the motion numbers of each class"""
     motion_precision_CKK: Floats
+    """inverse covariance of the motion numbers of each class"""
     motion_weight: Floats
-    """weight of the squared motion distance relative to the appearance distance, a scalar"""
+    """weight of the squared motion distance relative to the squared appearance distance, an array with one number"""
 
     @classmethod
     def fit(
         cls, appearance_BD: Floats, motion_BK: Floats, labels_B: npt.NDArray[np.int64], excess_C: Floats
     ) -> FeatureSpace:
-        """Fit from the `appearance` and `motion` of videos and their class indices. Every class must have a video.
+        """Fit the distribution on the appearance and motion of videos (from the functions of these names) and their
+        class indices.
 
-        Squared distances to a class are divided by its `excess_C` (`small_class_excess`).
+        Every class must have a video. Squared distances to a class will be divided by its entry in `excess_C` (from
+        `small_class_excess`).
         """
         num_classes = len(excess_C)
         centres_CD, motion_means_CK = class_means(appearance_BD, labels_B), class_means(motion_BK, labels_B)
@@ -144,17 +165,19 @@ class FeatureSpace:
         )
 
     def distances(self, features: Sequence[Floats]) -> Floats:
-        """Distance of each sequence [T, D] to the nearest class, [B]."""
+        """For each video its distance to the nearest class. `features` holds one array [frames, features] per video."""
         appearance_BC, motion_BC = self.squared_parts(appearance(features), motion(features))
         return self.nearest(appearance_BC, motion_BC)
 
     def nearest(self, appearance_BC: Floats, motion_BC: Floats) -> Floats:
-        """Distance to the nearest class from the two squared distances to each class, [B]."""
+        """For each video its distance to the nearest class, from its squared distances to each class by appearance and
+        by motion."""
         nearest_B: Floats = np.sqrt((appearance_BC + self.motion_weight * motion_BC).min(axis=1))
         return nearest_B
 
     def squared_parts(self, appearance_BD: Floats, motion_BK: Floats) -> tuple[Floats, Floats]:
-        """Squared distances of each video to each class, by appearance and by motion, both [B, C]."""
+        """Squared distances of each video to each class: one array [videos, classes] by appearance and one by
+        motion."""
         by_appearance, by_motion = [], []
         for index, centre_D in enumerate(self.centres_CD):
             deviation_BD, deviation_BK = appearance_BD - centre_D, motion_BK - self.motion_means_CK[index]
@@ -170,14 +193,16 @@ def fit_space(
     in_train: npt.NDArray[np.intp],
     in_val: npt.NDArray[np.intp],
 ) -> tuple[FeatureSpace, Floats]:
-    """The feature space of the training videos, and the distances of unseen videos to it.
+    """Fit the distribution of the training videos in one backbone's features, and measure the distances of unseen
+    videos to it.
 
-    The unseen videos are the validation videos, followed by the training videos in cross-fitting over `folds_B`.
+    Returns the fitted `FeatureSpace` and one distance per unseen video. The unseen videos are the validation videos,
+    followed by the training videos in cross-fitting (each fold is measured by a fit on the other folds of `folds_B`).
     Cross-fitted spaces have fewer videos to fit on, so their distances move the line slightly outwards. A fold is left
     out if a class has no video outside it.
 
-    `features` are the sequences of all videos. `labels` (class indices) and `folds_B` belong to the training videos, in
-    the order of their indices `in_train`.
+    `features` are the sequences [frames, features] of all videos; `in_train` and `in_val` are indices into them.
+    `labels` (class indices) and `folds_B` belong to the training videos, in the order of `in_train`.
     """
     rows_BD, motion_BK, labels_B = appearance(features), motion(features), np.asarray(labels)
     excess_C = small_class_excess(rows_BD[in_train], labels_B, folds_B)
@@ -201,7 +226,8 @@ def fit_space(
 def small_class_excess(
     appearance_BD: Floats, labels_B: npt.NDArray[np.int64], folds_B: npt.NDArray[np.int64]
 ) -> Floats:
-    """Factor by which the squared distances of a class's unseen videos are too large because it has few videos, [C].
+    """For each class the factor by which squared distances of its unseen videos come out too large because the class
+    has few videos.
 
     Few videos yield few directions. Without this correction small classes would be flagged for being small. The factor
     is 1 for classes that have more than half the size of the largest class, and for classes of `ENOUGH_VIDEOS`.
@@ -229,10 +255,11 @@ def small_class_excess(
 def _thinned_pairs(
     appearance_BD: Floats, labels_B: npt.NDArray[np.int64], folds_B: npt.NDArray[np.int64], sizes: Sequence[int]
 ) -> Iterator[tuple[int, float, float]]:
-    """The thinning experiments of `small_class_excess`: a size, the sum of the unseen videos' squared distances to a
-    class thinned to this size, and the sum of their squared distances to the whole class.
+    """The measurements for `small_class_excess`, which imitates small classes by drawing few videos from large ones.
 
-    One experiment per size, per fold and per class at least twice that size, on the `MAX_THINNED` largest classes.
+    Each measurement is a size, the sum of the unseen videos' squared distances to a class reduced to this size, and the
+    sum of their squared distances to the whole class. There is one per size, per fold and per class at least twice that
+    size, on the `MAX_THINNED` largest classes.
     """
     counts_C = np.bincount(labels_B)
     centred_BD = appearance_BD - class_means(appearance_BD, labels_B)[labels_B]
@@ -253,8 +280,13 @@ def _thinned_pairs(
 
 
 def _motion_weight(appearance_BC: Floats, motion_BC: Floats, motion_BK: Floats) -> float:
-    """The weight of motion from the interquartile ranges of unseen videos' squared distances. A few still videos among
-    them do not change these ranges."""
+    """Weight of squared motion distances, which brings them to the scale of appearance distances and then divides by
+    `APPEARANCE_WEIGHT`.
+
+    The scales are the interquartile ranges of the unseen videos' squared distances to the nearest class
+    (`appearance_BC`, `motion_BC`). A few still videos among them do not change these ranges. The weight is 0 if the
+    training videos (`motion_BK`) all move alike.
+    """
     appearance_range, motion_range = (
         float(np.subtract(*np.percentile(parts_BC.min(axis=1), [75, 25]))) for parts_BC in (appearance_BC, motion_BC)
     )
@@ -265,12 +297,17 @@ def _motion_weight(appearance_BC: Floats, motion_BC: Floats, motion_BK: Floats) 
 
 
 def is_out_of_distribution(ood_score: float | Floats) -> Bools:
-    """Whether each OOD score is above the line. NaN is out of distribution."""
+    """Whether each OOD score (distance from the training videos) is above `OOD_LIMIT`. NaN counts as out of
+    distribution."""
     return np.logical_not(np.asarray(ood_score) <= OOD_LIMIT)
 
 
 def fit_line(distances_SB: Sequence[Floats]) -> tuple[OodLine, Floats]:
-    """The OOD line from the distances of the same unseen videos in each backbone's space, and their OOD scores [B]."""
+    """Fit the OOD line (distance beyond which a video is out of distribution) on unseen videos.
+
+    `distances_SB` holds, for each backbone, the distances of the same videos to the training videos. Returns the line
+    and the OOD score of each video.
+    """
     scale_S = [conformal_quantile(distances_B, OOD_LEVEL)[0] for distances_B in distances_SB]
     value, level = conformal_quantile(_mean_ratio(distances_SB, scale_S), OOD_LEVEL)
     line = OodLine(distances=scale_S, line=value, level=level, num_videos=len(distances_SB[0]))
@@ -278,17 +315,18 @@ def fit_line(distances_SB: Sequence[Floats]) -> tuple[OodLine, Floats]:
 
 
 def _mean_ratio(distances_SB: Sequence[Floats], scale_S: Sequence[float]) -> Floats:
-    """Mean over backbones of distance / scale, [B]."""
+    """For each video the mean over backbones of its distance divided by that backbone's entry of `scale_S`."""
     ratios_SB = [distances_B / scale for distances_B, scale in zip(distances_SB, scale_S, strict=True)]
     mean_B: Floats = np.mean(ratios_SB, axis=0)
     return mean_B
 
 
 def conformal_quantile(scores_B: Floats, level: float) -> tuple[float, float]:
-    """The score that a further video of the same distribution stays below with probability `level`, and the
-    probability that the number of videos supports (split conformal prediction: Vovk et al. 2005).
+    """The score that a further video of the same distribution stays below with probability `level` (split conformal
+    prediction: Vovk et al. 2005).
 
-    With fewer than level / (1 - level) videos it is the highest score, with the probability of staying below it.
+    Returns that score and the probability. With fewer than level / (1 - level) videos the score is the highest one, and
+    the probability is that of staying below the highest one, which is less than `level`.
     """
     num = len(scores_B)
     rank = min(math.ceil((num + 1) * level), num)
@@ -296,7 +334,10 @@ def conformal_quantile(scores_B: Floats, level: float) -> tuple[float, float]:
 
 
 def appearance(features: Sequence[Floats]) -> Floats:
-    """The appearance of each sequence [T, D], as rows [B, D] float64 at unit length."""
+    """The appearance of each video: an array [videos, features] in float64 whose rows have length 1.
+
+    It is computed from the mean of the video's frames. `features` holds one array [frames, features] per video.
+    """
     means = [features_TD.astype(np.float32).mean(axis=0) for features_TD in features]
     # Scaled to unit length first, so that no power overflows.
     mean_BD = unit(np.stack(means).astype(np.float64))
@@ -304,7 +345,11 @@ def appearance(features: Sequence[Floats]) -> Floats:
 
 
 def motion(features: Sequence[Floats]) -> Floats:
-    """Logarithms of roughness and spread of each sequence [T, D], [B, 2] float64. Least for a single frame."""
+    """The motion of each video: the logarithms of its roughness and its spread (see the module), as an array [videos,
+    2] in float64.
+
+    Both have their least value for a single frame. `features` holds one array [frames, features] per video.
+    """
     rows_BK = np.empty((len(features), 2))
     for row_K, features_TD in zip(rows_BK, features, strict=True):
         frames_TD = unit(signed_root(features_TD))
@@ -316,10 +361,11 @@ def motion(features: Sequence[Floats]) -> Floats:
 
 
 def _scaled_directions(centred_ND: Floats, mean_variance: float) -> tuple[Floats, float]:
-    """A class's scaled directions [R, D] and the inverse variance in all other directions.
+    """The directions in which the videos of a class vary, scaled [R, D], and the inverse of the variance in all other
+    directions.
 
-    `centred_ND` are the deviations of its videos from the class mean. `mean_variance` is the mean squared deviation
-    over the videos of all classes.
+    `centred_ND` holds the videos' deviations from the class mean. `mean_variance` is the mean squared deviation over
+    the videos of all classes.
     """
     weight = _class_weight(centred_ND)
     variance = weight * float((centred_ND**2).sum() / len(centred_ND)) + (1 - weight) * mean_variance
@@ -331,18 +377,23 @@ def _scaled_directions(centred_ND: Floats, mean_variance: float) -> tuple[Floats
 
 
 def _squared_to_class(appearance_BD: Floats, class_ND: Floats, mean_variance: float) -> Floats:
-    """Squared distances [B] by appearance to the class that is fitted on `class_ND`."""
+    """Squared appearance distance of each row of `appearance_BD` to a class whose videos are the rows of `class_ND`."""
     centre_D = class_ND.mean(axis=0)
     return _squared(appearance_BD - centre_D, *_scaled_directions(class_ND - centre_D, mean_variance))
 
 
 def _squared(deviation_BD: Floats, directions_RD: Floats, inverse_variance: float) -> Floats:
-    """Squared distances [B] from deviations from a class's centre; at least 0, which rounding would violate."""
+    """Squared distance of each video to a class, from its deviation from the class centre and the class's scaled
+    directions.
+
+    Never below 0, which rounding would otherwise cause.
+    """
     along_B = ((deviation_BD @ directions_RD.T) ** 2).sum(axis=1)
     squared_B: Floats = np.maximum((deviation_BD**2).sum(axis=1) * inverse_variance - along_B, 0.0)
     return squared_B
 
 
 def _class_weight(rows_NK: Floats) -> float:
-    """Weight of a class's own spread against the average spread of all classes, in [0, 1)."""
+    """Weight, 0 to 1, of a class's own spread when it is mixed with the average spread of all classes. It grows with
+    the number of rows."""
     return len(rows_NK) / (len(rows_NK) + PRIOR_VIDEOS)

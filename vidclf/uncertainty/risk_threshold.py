@@ -1,6 +1,8 @@
-"""The trust threshold that keeps the error among accepted videos below a stated risk, and the rule of acceptance.
+"""The trust threshold (lowest trust score to accept) for a stated risk, and the acceptance rule.
 
-Shape suffixes: B videos, G sources.
+The threshold keeps the share of wrong labels among accepted videos below the risk.
+
+Shape suffixes: B videos, G sources (recordings; videos of one source resemble each other).
 """
 
 from __future__ import annotations
@@ -22,36 +24,42 @@ Bools = npt.NDArray[np.bool_]
 Ints = npt.NDArray[np.int64]
 
 CERTIFIED, ESTIMATED, NONE = BASES = ("certified", "estimated", "none")
-"""Grounds for a threshold: a statistical certificate, an estimate, or nothing."""
+"""Evidence that may support a trust threshold: a statistical certificate, an estimate, or nothing."""
 
 CONFIDENCE_LEVEL = 0.9
-"""Probability that a certified risk holds, over the draw of the validation sources."""
+"""Probability that the error stays below a certified risk, over the random choice of the validation sources
+(recordings)."""
 
 THRESHOLDS = np.arange(100) / 100
-"""Candidate thresholds."""
+"""Trust scores that are considered as thresholds of acceptance: 0 to 0.99 in steps of 0.01."""
 
 ABSTAIN_ON_ALL = 2.0
-"""A threshold above every trust score."""
+"""A threshold above every trust score, so that no video is accepted."""
 
 
 def is_accepted(trust_B: Floats, ood_B: Floats, threshold: float) -> Bools:
-    """Whether each video's label counts: its trust score reaches the threshold and it is not out of distribution."""
+    """Whether each video's label is accepted: its trust score is at least `threshold`, and the video is not out of
+    distribution."""
     accepted_B: Bools = (trust_B >= threshold) & ~is_out_of_distribution(ood_B)
     return accepted_B
 
 
 @dataclass(frozen=True, kw_only=True)
 class Acceptance:
-    """Accepted validation videos and errors per source, for one candidate threshold."""
+    """Numbers of accepted validation videos and of errors among them in each source (recording), for one candidate
+    threshold.
+
+    Sources without an accepted video are left out.
+    """
 
     threshold: float
     """lowest trust score that is accepted"""
     accepted_G: Ints
-    """accepted videos per source, of the sources with an accepted video"""
+    """number of accepted videos in each source"""
     errors_G: Ints
-    """wrong ones among them"""
+    """number of accepted videos with a wrong label in each source"""
     early: dict[str, float]
-    """threshold of each early look that decides"""
+    """threshold of each early look (classification from few frames) that may decide videos"""
 
     @classmethod
     def of(
@@ -62,6 +70,8 @@ class Acceptance:
         source_B: npt.NDArray[np.integer],
         early: dict[str, float] | None = None,
     ) -> Acceptance:
+        """Count accepted videos and errors per source (recording). `source_B` holds the number of each video's source,
+        from 0."""
         num_sources = int(source_B.max()) + 1 if len(source_B) else 0
         accepted_G = np.bincount(source_B[is_accepted_B], minlength=num_sources)
         errors_G = np.bincount(source_B[is_accepted_B & ~correct_B], minlength=num_sources)
@@ -75,72 +85,88 @@ class Acceptance:
 
     @property
     def num_sources(self) -> int:
+        """Number of sources (recordings) with an accepted video."""
         return len(self.accepted_G)
 
     @property
     def num_effective_sources(self) -> float:
-        """Number of equally large sources with the same amount of information (Kish 1965)."""
+        """Number of equally large sources (recordings) that would carry the same amount of information (Kish 1965). 0
+        if no video is accepted."""
         total = self.accepted_G.sum()
         return float(total**2 / (self.accepted_G**2).sum()) if total else 0.0
 
     @property
     def estimate(self) -> float:
-        """Expected risk, by the rule of succession over the effective number of sources."""
+        """Expected share of wrong labels among accepted videos, by the rule of succession over
+        `num_effective_sources`."""
         total = self.accepted_G.sum()
         share = self.errors_G.sum() / total if total else 0.0
         return float((share * self.num_effective_sources + 1) / (self.num_effective_sources + 2))
 
     def certifies(self, risk: float, error_rate: float, num_wrong: int | None = None) -> bool:
-        """Whether a binomial test with error probability `error_rate` shows that the share of wrong sources is at most
-        `risk`. A source is wrong if one of its accepted videos is. `num_wrong` replaces the number of wrong sources.
+        """Whether a binomial test with error probability `error_rate` shows that the share of wrong sources
+        (recordings) is at most `risk`.
+
+        A source is wrong if one of its accepted videos has a wrong label. `num_wrong`, if given, replaces the counted
+        number of wrong sources.
         """
         wrong = int((self.errors_G > 0).sum()) if num_wrong is None else num_wrong
         return self.num_sources > 0 and bool(binom.cdf(wrong, self.num_sources, risk) <= error_rate)
 
     def estimates(self, risk: float, num_wrong: int | None = None) -> bool:
-        """Whether the estimated risk is at most `risk`; `num_wrong` replaces the number of wrong effective sources."""
+        """Whether the expected share of wrong labels (`estimate`) is at most `risk`.
+
+        If `num_wrong` is given, it is computed as if this number of the effective sources (recordings) were wrong.
+        """
         number = self.num_effective_sources
         return (self.estimate if num_wrong is None else (num_wrong + 1) / (number + 2)) <= risk
 
 
 @dataclass(frozen=True, kw_only=True)
 class RiskThreshold:
-    """The lowest trust score that is accepted, with its evidence from the validation videos."""
+    """The lowest trust score that is accepted, and the numbers of validation videos and sources (recordings) that
+    support it."""
 
     threshold: float
-    """`ABSTAIN_ON_ALL` if the basis is `none`, unless the user accepts that"""
+    """lowest trust score that is accepted; `ABSTAIN_ON_ALL` if the validation data support none, unless the user
+    accepts videos all the same"""
     basis: str
-    """one of `BASES`"""
+    """`certified` by a statistical test, `estimated` (the expected error is small enough), or `none`"""
     num_accepted: int
-    """validation videos that the threshold accepts"""
+    """number of validation videos that are accepted"""
     num_errors: int
-    """accepted validation videos with a wrong label"""
+    """number of accepted validation videos with a wrong label"""
     num_sources: int
-    """sources of the accepted validation videos"""
+    """number of sources (recordings) with an accepted validation video"""
     num_wrong_sources: int
-    """sources with an accepted video whose label is wrong"""
+    """number of sources with an accepted validation video whose label is wrong"""
     num_videos: int
-    """all validation videos"""
+    """number of all validation videos"""
     estimate: float
-    """expected share of wrong labels among accepted videos; 0.5 if none is accepted"""
+    """expected share of wrong labels among accepted videos, by the rule of succession; 0.5 if none is accepted"""
     early: dict[str, float]
-    """threshold of each early look that decides; the counts above then cover all looks together"""
+    """threshold of each early look (classification from few frames) that decides videos; the counts above then cover
+    all looks together"""
 
     @property
     def abstains_on_all(self) -> bool:
+        """Whether no video at all is accepted."""
         return self.threshold >= ABSTAIN_ON_ALL
 
 
 def choose(
     paths: Sequence[Sequence[Acceptance]], risk: float, num_videos: int, accept_uncertified: bool
 ) -> RiskThreshold:
-    """The laxest threshold that the validation data support; each path runs from its strictest candidate to its laxest.
+    """Choose the laxest trust threshold that the validation data support for an allowed error `risk`.
+
+    Each of `paths` is a series of candidate thresholds, from the strictest to the laxest; paths differ in which early
+    looks (classifications from few frames) may decide.
 
     A certificate on any path takes precedence over every estimate. The paths share the probability of a false
     certificate (fixed-sequence testing within a path: Angelopoulos et al. 2021, Learn then Test, arXiv:2110.01052).
-    Among paths that accept at least nine tenths of the largest number of accepted videos, the first is taken.
-    Without a certificate and without an estimate below the risk no video is accepted. With `accept_uncertified` the
-    threshold is then the candidate with the lowest estimate, the highest one if several are equal.
+    Among paths that accept at least nine tenths of the largest number of accepted videos, the first is taken. Without a
+    certificate and without an estimate below the risk no video is accepted. With `accept_uncertified` the threshold is
+    then the candidate with the lowest estimate, the highest one if several are equal.
     """
     error_rate = (1 - CONFIDENCE_LEVEL) / len(paths)
     certified = [_last(path, lambda acceptance, wrong: acceptance.certifies(risk, error_rate, wrong)) for path in paths]
@@ -169,12 +195,13 @@ def choose(
 
 
 def sources_to_certify(risk: float) -> int:
-    """Number of sources without a wrong video that are needed to certify `risk`."""
+    """Number of validation sources (recordings), all without a wrong video, that are needed to certify an error of at
+    most `risk`."""
     return math.ceil(math.log(1 - CONFIDENCE_LEVEL) / math.log(1 - risk))
 
 
 def risk_statement(chosen: RiskThreshold, risk: float) -> dict[str, Any]:
-    """Entry `risk` of a run's `summary.json`: the stated risk and the threshold chosen for it."""
+    """Build the entry `risk` of `summary.json` as a dictionary: the allowed error and the threshold chosen for it."""
     return {
         "abstain_risk": risk,
         "confidence_level": CONFIDENCE_LEVEL if chosen.basis == CERTIFIED else None,
@@ -183,10 +210,12 @@ def risk_statement(chosen: RiskThreshold, risk: float) -> dict[str, Any]:
 
 
 def _last(path: Sequence[Acceptance], holds: Callable[[Acceptance, int | None], bool]) -> Acceptance | None:
-    """The last candidate of an unbroken series that holds, or None.
+    """The laxest candidate of a path that can be accepted, or None: the last of an unbroken series for which `holds` is
+    True.
 
-    The series starts at the first candidate that would hold with one wrong source, or if there is none, with no wrong
-    source: stricter candidates accept too few videos to hold with any number of errors.
+    `holds` tests a candidate, with its counted errors or with a given number of wrong sources (recordings). The series
+    starts at the first candidate that would hold with one wrong source, or if there is none, with no wrong source:
+    stricter candidates accept too few videos to hold with any number of errors.
     """
     for num_wrong in (1, 0):
         start = next((index for index, acceptance in enumerate(path) if holds(acceptance, num_wrong)), None)
@@ -203,6 +232,7 @@ def _last(path: Sequence[Acceptance], holds: Callable[[Acceptance, int | None], 
 
 
 def _threshold(acceptance: Acceptance, basis: str, num_videos: int) -> RiskThreshold:
+    """Build a `RiskThreshold` from the chosen candidate `acceptance`."""
     return RiskThreshold(
         threshold=acceptance.threshold,
         basis=basis,
@@ -217,7 +247,7 @@ def _threshold(acceptance: Acceptance, basis: str, num_videos: int) -> RiskThres
 
 
 def threshold_text(chosen: RiskThreshold, risk: float) -> str:
-    """One line for users about the threshold chosen for `--abstain-risk`."""
+    """One line for users about the trust threshold that was chosen for `--abstain-risk`."""
     needed = f"certifying it takes {sources_to_certify(risk)} accepted validation sources or more, and few wrong ones"
     if chosen.abstains_on_all:
         return (

@@ -1,4 +1,4 @@
-"""Temperature scaling of an ensemble's averaged probabilities.
+"""Temperature scaling (calibration by one number) of an ensemble's averaged probabilities.
 
 Probabilities are averaged first and calibrated afterwards (Rahaman & Thiery 2021, arXiv:2007.08792). If each member
 were calibrated instead, a temperature would run to its limit and correct little: the average of members that disagree
@@ -22,17 +22,21 @@ from scipy.special import log_softmax, softmax
 Floats = npt.NDArray[np.floating[Any]]
 
 PRIOR_SD = 1.0
-"""Standard deviation of the prior of the temperature's logarithm, around 0. Without a prior the most likely temperature
-of a validation split without errors would be 0."""
+"""Standard deviation of the prior of the temperature's logarithm; its mean is 0.
+
+Without a prior the most likely temperature of a validation split without errors would be 0.
+"""
 
 LOG_RANGE = (-4.0, 4.0)
-"""Search range of the temperature's logarithm. The prior keeps the result well within it."""
+"""Range in which the temperature's logarithm is searched. The prior keeps the result well within it."""
 
 LEAST_PROBABILITY = 1e-12
+"""Floor of probabilities before logarithms are taken."""
 
 
 def tempered(probabilities_BC: Floats, temperature: float | Floats) -> npt.NDArray[np.float32]:
-    """Probabilities [..., C] raised to the power 1 / temperature and normalised, so their logarithms serve as logits.
+    """Apply a temperature to probabilities [..., classes]: raise them to the power 1 / temperature and normalise. Their
+    logarithms serve as logits.
 
     The temperature is one number, or an array that broadcasts with [..., 1].
     """
@@ -42,8 +46,11 @@ def tempered(probabilities_BC: Floats, temperature: float | Floats) -> npt.NDArr
 
 
 def fit_temperature(probabilities_BC: Floats, labels_B: npt.NDArray[np.integer[Any]]) -> float:
-    """Maximum a posteriori temperature, from the likelihood of the tempered probabilities (Guo et al. 2017,
-    arXiv:1706.04599) and a log-normal prior around 1 with `PRIOR_SD`. `labels_B` are class indices."""
+    """Fit the calibration temperature of probabilities to the class indices `labels_B`.
+
+    It is the maximum a posteriori value, from the likelihood of the tempered probabilities (Guo et al. 2017,
+    arXiv:1706.04599) and a log-normal prior around 1 with `PRIOR_SD`.
+    """
     logarithms_BC = _logarithms(probabilities_BC)
 
     def loss(log_temperature: float) -> float:
@@ -55,4 +62,5 @@ def fit_temperature(probabilities_BC: Floats, labels_B: npt.NDArray[np.integer[A
 
 
 def _logarithms(probabilities: Floats) -> npt.NDArray[np.float64]:
+    """Logarithms of probabilities in float64; probabilities below `LEAST_PROBABILITY` count as that."""
     return np.log(np.maximum(probabilities.astype(np.float64), LEAST_PROBABILITY))

@@ -1,10 +1,11 @@
 """The trust score: the estimated probability that a video's most probable class is right.
 
-It is the calibrated confidence, corrected by a regularised logistic regression on signs of agreement (`SIGNS`). The
-prior is the calibrated confidence itself, so a validation split with few errors, or none, changes little. The choice of
-the lowest trust score to accept is in `risk_threshold.py`, the distance from the training videos in `ood.py`.
+It is the calibrated confidence, corrected by a regularised logistic regression on signs of agreement (`SIGNS`), such as
+the agreement of the ensemble's members. The prior is the calibrated confidence itself, so a validation split with few
+errors, or none, changes little. The choice of the lowest trust score to accept is in `risk_threshold.py`, the distance
+from the training videos in `ood.py`.
 
-Shape suffixes: B videos, C classes, M members, V views, K signs, N votes.
+Shape suffixes: B videos, C classes, M members, V views (test-time variants of a video), K signs, N votes.
 """
 
 from __future__ import annotations
@@ -22,19 +23,29 @@ Floats = npt.NDArray[np.floating[Any]]
 Bools = npt.NDArray[np.bool_]
 
 SIGNS = ("margin", "certainty", "member_agreement", "view_agreement", "frame_agreement", "closeness")
-"""Inputs of the trust score besides the confidence. A higher value of each means more trust. `view_agreement` is
-constant without test-time augmentation and has no weight there."""
+"""Names of the inputs of the trust score besides the confidence. A higher value of each means more trust.
+
+`view_agreement` compares test-time variants of a video; it is constant without test-time augmentation and has no weight
+there.
+"""
 
 PRIOR_SD = 0.5
-"""Standard deviation of the prior of the trust score's coefficients. The prior mean is 1 for the confidence and 0 for
-the intercept and the signs, whose weights cannot be negative."""
+"""Standard deviation of the prior of each coefficient of the trust score.
+
+The prior mean is 1 for the confidence and 0 for the intercept and the other inputs (`SIGNS`), whose weights cannot be
+negative.
+"""
 
 CERTAIN = 1e-4
 """Confidences are clipped to [CERTAIN, 1 - CERTAIN], so that their logits are finite."""
 
 
 def disagreement(probabilities_NBC: Floats, weights_N: Floats | None = None) -> npt.NDArray[np.float32]:
-    """Mean total variation distance of N votes (of members or views) to their weighted average, [B] in [0, 1]."""
+    """For each video how much its N votes differ, 0 to 1: their mean total variation distance to their weighted
+    average.
+
+    The votes are class probabilities by ensemble members, or from views (test-time variants of the video).
+    """
     mean_BC = np.average(probabilities_NBC, axis=0, weights=weights_N)
     distance_NB = 0.5 * np.abs(probabilities_NBC - mean_BC).sum(axis=2)
     return np.average(distance_NB, axis=0, weights=weights_N).astype(np.float32)
@@ -47,8 +58,12 @@ def signs(
     frame_agreement_B: Floats,
     ood_score_B: Floats,
 ) -> Floats:
-    """The `SIGNS` of each video, [B, K]. Units: probabilities and shares; for closeness minus the logarithm of the OOD
-    score."""
+    """Compute the inputs of the trust score besides the confidence (`SIGNS`) for each video, as an array [videos,
+    inputs].
+
+    All are probabilities or shares, except closeness, which is minus the logarithm of the OOD score (distance from the
+    training videos).
+    """
     sorted_BC = np.sort(probabilities_BC.astype(np.float64), axis=1)
     entropy_B = -(sorted_BC * np.log(np.maximum(sorted_BC, 1e-12))).sum(axis=1) / np.log(sorted_BC.shape[1])
     return np.stack(
@@ -66,19 +81,28 @@ def signs(
 
 @dataclass(frozen=True, kw_only=True)
 class TrustScore:
-    """logit(trust) = intercept + slope · logit(confidence) + Σ weights · (sign - mean) / sd."""
+    """Fitted formula of the trust score (estimated probability that the most probable class is right).
+
+    logit(trust) = intercept + slope · logit(confidence) + Σ weights · (sign - mean) / sd, summed over the inputs
+    `SIGNS`.
+    """
 
     intercept: float
     slope: float
     weights: dict[str, float]
+    """weight of each of `SIGNS`"""
     means: dict[str, float]
+    """mean of each of `SIGNS` over the videos of the fit"""
     sds: dict[str, float]
+    """standard deviation of each of `SIGNS` over the videos of the fit"""
 
     @classmethod
     def fit(cls, confidence_B: Floats, signs_BK: Floats, correct_B: Bools) -> TrustScore:
-        """Maximum a posteriori fit with normal priors of `PRIOR_SD`; slope and weights of the signs are at least 0.
+        """Fit the formula on videos with known labels: their confidence, the inputs `SIGNS`, and whether the most
+        probable class is right.
 
-        Without errors among the videos the fit stays near the prior: trust is the calibrated confidence.
+        Maximum a posteriori with normal priors of `PRIOR_SD`; slope and weights are at least 0. Without errors among
+        the videos the fit stays near the prior: trust is the calibrated confidence.
         """
         means_K = signs_BK.mean(axis=0)
         sds_K = np.maximum(signs_BK.std(axis=0), 1e-3)
@@ -103,7 +127,7 @@ class TrustScore:
         )
 
     def __call__(self, confidence_B: Floats, signs_BK: Floats) -> npt.NDArray[np.float32]:
-        """Trust scores [B] in [0, 1]."""
+        """Compute the trust score of each video, 0 to 1, from its confidence and its inputs `SIGNS`."""
         scaled_BK = (signs_BK - self._array(self.means)) / self._array(self.sds)
         logits_B = self.intercept + self.slope * _logit(confidence_B) + scaled_BK @ self._array(self.weights)
         trust_B: npt.NDArray[np.float32] = expit(logits_B).astype(np.float32)
@@ -111,13 +135,16 @@ class TrustScore:
 
     @staticmethod
     def _array(by_sign: dict[str, float]) -> Floats:
+        """Values by name as an array, in the order of `SIGNS`."""
         return np.array([by_sign[name] for name in SIGNS])
 
 
 def _by_sign(values_K: Floats) -> dict[str, float]:
+    """The values of an array, one per entry of `SIGNS`, as a dictionary by name."""
     return {name: float(value) for name, value in zip(SIGNS, values_K, strict=True)}
 
 
 def _logit(confidence_B: Floats) -> Floats:
+    """Log-odds of confidences, which are clipped to [CERTAIN, 1 - CERTAIN] first."""
     logits_B: Floats = logit(np.clip(confidence_B.astype(np.float64), CERTAIN, 1 - CERTAIN))
     return logits_B
