@@ -60,21 +60,37 @@ class Guard:
     location: str
     claim: Claim | None
     """None if the job holds no lease, as in a program that calls the library"""
+    is_file: bool = False
 
     def check(self) -> None:
         """Raise LeaseTaken if another job holds the lease now."""
-        if self.claim is not None and not lease_storage.place(self.location).is_held(self.claim):
+        if self.claim is None:
+            return
+        if not lease_storage.place(self.location, is_file=self.is_file).is_held(self.claim):
             raise LeaseTaken(f"{self.location}: another job has taken this output over")
 
 
-_held: dict[str, Claim] = {}
-"""The claims that this process holds, by canonical location of the output."""
+_held: dict[str, Guard] = {}
+"""The guards of the claims that this process holds, by `_key` of the output."""
 
 
 def guard(output: str) -> Guard:
-    """The check that the workers of this job must make before they write into `output`."""
-    location = storage.canonical(output)
-    return Guard(location=location, claim=_held.get(location))
+    """The check that the workers of this job must make before they write into `output`.
+
+    Without a lease of its own, a directory has that of the nearest directory above it.
+    """
+    directory: str | None = _key(output)
+    while directory is not None:
+        if directory in _held:
+            return _held[directory]
+        directory = storage.parent(directory)
+    return Guard(location=storage.canonical(output), claim=None)
+
+
+def _key(location: str) -> str:
+    """The canonical location without slashes at its end, so that it equals the parent of what is inside."""
+    location = storage.canonical(location)
+    return storage.sibling(location, storage.resolve(location)[1].rstrip("/"))
 
 
 @contextmanager
@@ -105,17 +121,17 @@ def _one_held(output: Output, job: str, take_over: bool) -> Iterator[_Heart]:
             raise ConfigError(f"{output.flag} {output.location}: must be a directory, is a file; choose another name")
         created = _make_directory(os.path.dirname(location) if output.is_file else location)
     place = lease_storage.place(location, is_file=output.is_file)
-    claim = _claim(job)
+    claim, key = _claim(job), _key(location)
     try:
         _acquire(output, place, claim, take_over)
         try:
-            _held[location] = claim
+            _held[key] = Guard(location=location, claim=claim, is_file=output.is_file)
             if not output.is_file:
                 _check_no_overlap(output, location)
             with _Heart(output, place, claim) as heart:
                 yield heart
         finally:
-            del _held[location]
+            del _held[key]
             _release(output, place, claim)
     finally:
         _remove_empty(created)
@@ -169,7 +185,7 @@ def refusal(flag: str, location: str, claim: Claim) -> str:
 def _check_no_overlap(output: Output, location: str) -> None:
     """Raise ConfigError if another job writes into the parent directory or into a directory inside `location`."""
     parent = storage.parent(location)
-    owners_here = {claim.owner for claim in _held.values()}
+    owners_here = {each.claim.owner for each in _held.values() if each.claim is not None}
     for directory in ([parent] if parent is not None else []) + storage.list_dirs(location):
         place = lease_storage.place(directory)
         for claim in place.claims():

@@ -216,6 +216,36 @@ def test_a_guard_refuses_after_a_take_over(tmp_path: Path) -> None:
             guard.check()
 
 
+@pytest.mark.parametrize("below", ["_passes/keyframes", "_passes/full", "quarantine"])
+def test_a_directory_inside_an_output_has_its_guard(tmp_path: Path, below: str) -> None:
+    output = Output(location=str(tmp_path / "run"))
+    with lease.held([output], "classify.py"):
+        guard = lease.guard(storage.join(output.location, below))
+        guard.check()
+        assert lease.guard(str(tmp_path / "runs" / below)).claim is None
+        assert lease_storage.place(output.location).acquire(fresh("b", job="train.py"), always) is None
+        with pytest.raises(LeaseTaken, match=f"^{output.location}: another job has taken this output over"):
+            guard.check()
+
+
+def test_a_bucket_output_with_a_slash_at_its_end_guards_what_is_inside(monkeypatch: pytest.MonkeyPatch) -> None:
+    held = Guard(location="mock://bucket/run/", claim=fresh())
+    monkeypatch.setitem(lease._held, lease._key("mock://bucket/run/"), held)
+    assert lease.guard("mock://bucket/run/_passes/full") == held
+    assert lease.guard("mock://bucket/run/") == held
+    assert lease.guard("mock://bucket/run2").claim is None
+
+
+def test_a_single_file_is_guarded_by_the_lease_beside_it(tmp_path: Path) -> None:
+    output = Output(location=str(tmp_path / "w.bin"), is_file=True)
+    with lease.held([output], "quantize.py"):
+        guard = lease.guard(output.location)
+        guard.check()
+        assert lease_storage.place(output.location, is_file=True).acquire(fresh("b"), always) is None
+        with pytest.raises(LeaseTaken):
+            guard.check()
+
+
 def test_take_over_is_told_by_the_flag(tmp_path: Path) -> None:
     write_lease(tmp_path / "run", fresh())
     with lease.held([Output(location=str(tmp_path / "run"))], "train.py", take_over=True):
