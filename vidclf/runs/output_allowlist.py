@@ -291,7 +291,7 @@ POOLS = FileKind(name="pools of jobs/plan.py", is_genuine=_is_pools)
 
 def is_lease(path: str) -> bool:
     """Whether a path inside an output belongs to a lease."""
-    return not storage.LEASE_NAMES.isdisjoint(path.split("/"))
+    return storage.is_lease(path)
 
 
 def matches(pattern: str, path: str) -> bool:
