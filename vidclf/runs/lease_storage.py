@@ -168,8 +168,14 @@ class ExclusiveFile:
             descriptor = os.open(self.path, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o644)
         except FileExistsError:
             return False
-        with open(descriptor, "wb") as file:
-            file.write(claim.encoded())
+        try:
+            with open(descriptor, "wb") as file:
+                file.write(claim.encoded())
+        except BaseException:
+            # An empty file, as on a full disk, would be the lease of an unknown job.
+            with suppress(FileNotFoundError):
+                os.unlink(self.path)
+            raise
         return True
 
     def _read(self) -> Claim | None:

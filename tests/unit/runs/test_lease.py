@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import resource
 import runpy
 import signal
 import subprocess
@@ -145,6 +146,18 @@ def test_a_half_written_file_is_a_dead_jobs(tmp_path: Path, quick: None) -> None
     place = ExclusiveFile(str(path))
     assert place.claims()[0].heartbeat == "1970-01-01T00:00:00+00:00"
     assert place.acquire(fresh("b"), lambda claim: claim.heartbeat < "2000") is None
+
+
+def test_a_lease_that_cannot_be_written_leaves_no_file(tmp_path: Path) -> None:
+    place = ExclusiveFile(str(tmp_path / "_lease.json"))
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (0, limits[1]))  # as on a full disk, a file can be made and not filled
+    try:
+        with pytest.raises(OSError, match="File too large"):
+            place.acquire(fresh(), never)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_a_fresh_lease_refuses_in_one_line_that_names_its_job(tmp_path: Path) -> None:
