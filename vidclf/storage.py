@@ -41,8 +41,7 @@ LEASE_NAMES = frozenset(("_lease.json", "_lease"))
 not content of the directory: listings omit them, and `delete_tree` keeps them."""
 
 _IN_FLIGHT = re.compile(r"_lease\.json\.[0-9a-f]{32}\.tmp|\.vidclf-[0-9a-f]{32}\.probe")
-"""Regular expression of the names of files that exist for a moment before a job holds its lease: a lease that is being
-removed, and the probe of `vidclf/runs/outputs.py`. They are treated like a lease."""
+"""Regular expression of the names of short-lived files that are treated like a lease: removed leases and probes."""
 
 READ_THREADS = 16
 """Number of files that are read at the same time, because on an object store latency takes more time than size."""

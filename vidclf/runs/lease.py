@@ -18,7 +18,6 @@ from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from datetime import datetime
-from pathlib import Path
 from types import FrameType
 
 from vidclf import storage
@@ -31,6 +30,10 @@ HEARTBEAT_S = 10.0
 
 STALE_S = 60.0
 """Age in seconds of the last heartbeat from which a job counts as dead. A job that cannot renew stops before then."""
+
+
+STOPPING_S = 2.0
+"""Seconds within which a job stops after a heartbeat has shown that its lease is lost."""
 
 
 class LeaseLost(RunStopped):
@@ -104,6 +107,7 @@ def held(outputs: Sequence[Output], job: str, *, take_over: bool = False) -> Ite
         stack.enter_context(_stopped_by_sigterm())
         hearts = [stack.enter_context(_one_held(output, job, take_over)) for output in outputs]
         try:
+            _wait_for_stops([heart.stopping for heart in hearts if heart.stopping is not None])
             yield
         except BaseException as error:
             losses = [text for heart in hearts if (text := heart.loss()) is not None]
@@ -119,22 +123,22 @@ def _one_held(output: Output, job: str, take_over: bool) -> Iterator[_Heart]:
     with _writable(output):
         if not output.is_file and storage.exists(location) and not storage.is_dir(location):
             raise ConfigError(f"{output.flag} {output.location}: must be a directory, is a file; choose another name")
-        created = _make_directory(os.path.dirname(location) if output.is_file else location)
+        created = lease_storage.make_directory(os.path.dirname(location) if output.is_file else location)
     place = lease_storage.place(location, is_file=output.is_file)
     claim, key = _claim(job), _key(location)
     try:
-        _acquire(output, place, claim, take_over)
+        stopping = _acquire(output, place, claim, take_over)
         try:
             _held[key] = Guard(location=location, claim=claim, is_file=output.is_file)
             if not output.is_file:
                 _check_no_overlap(output, location)
-            with _Heart(output, place, claim) as heart:
+            with _Heart(output, place, claim, stopping) as heart:
                 yield heart
         finally:
             del _held[key]
             _release(output, place, claim)
     finally:
-        _remove_empty(created)
+        lease_storage.remove_empty(created)
 
 
 @contextmanager
@@ -148,16 +152,34 @@ def _writable(output: Output) -> Iterator[None]:
         ) from error
 
 
-def _acquire(output: Output, place: Place, claim: Claim, take_over: bool) -> None:
-    """Acquire a lease. Raises ConfigError if another job holds it."""
+def _acquire(output: Output, place: Place, claim: Claim, take_over: bool) -> Claim | None:
+    """Acquire a lease. Returns the claim that was taken over from a job that may still run, or None.
+
+    Raises ConfigError if another job holds the lease.
+    """
+    stopping: list[Claim] = []
 
     def may_take(other: Claim) -> bool:
-        return (take_over and other.is_held) or is_dead(other, place)
+        if not take_over or not other.is_held:
+            return is_dead(other, place)
+        if not process_identity.is_gone(other.machine, other.pid, other.started):
+            stopping.append(other)
+        return True
 
     with _writable(output):
         blocking_claim = place.acquire(claim, may_take)
     if blocking_claim is not None:
         raise ConfigError(refusal(output.flag, output.location, blocking_claim))
+    return stopping[-1] if stopping else None
+
+
+def _wait_for_stops(stopping: Sequence[Claim]) -> None:
+    """Wait until jobs whose leases were taken over have noticed it at their next heartbeat and have stopped."""
+    if stopping:
+        wait_s = HEARTBEAT_S + STOPPING_S
+        jobs = ", ".join(dict.fromkeys(f"{claim.job} of {claim.user} on {claim.host}" for claim in stopping))
+        print(f"taken over from {jobs}: waiting {wait_s:.0f} s until it has stopped", file=sys.stderr)
+        time.sleep(wait_s)  # SIGTERM and Ctrl-C end it
 
 
 def _release(output: Output, place: Place, claim: Claim) -> None:
@@ -199,11 +221,7 @@ def is_dead(claim: Claim, place: Place) -> bool:
     If the job ran on this machine, its process number gives the answer at once. Otherwise the age of the heartbeat
     decides. Clocks of machines differ, so an old heartbeat is watched for two beats before the job counts as dead.
     """
-    if (
-        claim.machine
-        and claim.machine == process_identity.machine()
-        and process_identity.started(claim.pid) != claim.started
-    ):
+    if process_identity.is_gone(claim.machine, claim.pid, claim.started):
         return True
     if abs(_age_s(claim)) <= STALE_S:
         return False
@@ -228,7 +246,8 @@ def _age_s(claim: Claim) -> float:
 class _Heart:
     """Thread that renews a lease every `HEARTBEAT_S` and sends SIGTERM to the main thread if the lease is lost."""
 
-    def __init__(self, output: Output, place: Place, claim: Claim) -> None:
+    def __init__(self, output: Output, place: Place, claim: Claim, stopping: Claim | None) -> None:
+        self.stopping = stopping
         self._output, self._place, self._claim = output, place, claim
         self._ended = threading.Event()
         self._loss: str | None = None
@@ -316,28 +335,6 @@ def _claim(job: str) -> Claim:
         since=now,
         heartbeat=now,
     )
-
-
-def _make_directory(directory: str) -> list[str]:
-    """Create the local directory of a lease; return the directories that did not exist before, deepest first.
-
-    On an object store there is nothing to create.
-    """
-    if storage.is_uri(directory):
-        return []
-    path = Path(directory)
-    missing = [str(folder) for folder in (path, *path.parents) if not folder.exists()]
-    path.mkdir(parents=True, exist_ok=True)
-    return missing
-
-
-def _remove_empty(directories: Sequence[str]) -> None:
-    """Remove directories as long as they are empty."""
-    for directory in directories:
-        try:
-            os.rmdir(directory)
-        except OSError:
-            return
 
 
 def _first_line(error: Exception) -> str:

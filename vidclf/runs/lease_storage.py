@@ -9,10 +9,11 @@ import json
 import os
 import time
 import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass, fields, replace
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Protocol
 
 from pyarrow import fs
@@ -112,6 +113,28 @@ def place(output: str, *, is_file: bool = False) -> Place:
     if isinstance(filesystem, fs.LocalFileSystem):
         return ExclusiveFile(f"{path}.lease.json" if is_file else os.path.join(path, "_lease.json"))
     return BucketClaims(storage.appended(output, ".lease") if is_file else storage.join(output, "_lease"))
+
+
+def make_directory(directory: str) -> list[str]:
+    """Create the local directory of a lease; return the directories that did not exist before, deepest first.
+
+    On an object store there is nothing to create.
+    """
+    if storage.is_uri(directory):
+        return []
+    path = Path(directory)
+    missing = [str(folder) for folder in (path, *path.parents) if not folder.exists()]
+    path.mkdir(parents=True, exist_ok=True)
+    return missing
+
+
+def remove_empty(directories: Sequence[str]) -> None:
+    """Remove directories as long as they are empty."""
+    for directory in directories:
+        try:
+            os.rmdir(directory)
+        except OSError:
+            return
 
 
 @dataclass(frozen=True)

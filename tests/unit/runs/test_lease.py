@@ -259,10 +259,44 @@ def test_a_single_file_is_guarded_by_the_lease_beside_it(tmp_path: Path) -> None
             guard.check()
 
 
-def test_take_over_is_told_by_the_flag(tmp_path: Path) -> None:
+def test_take_over_is_told_by_the_flag(
+    tmp_path: Path, quick: None, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(lease, "STOPPING_S", 0.5)
     write_lease(tmp_path / "run", fresh())
+    start = time.monotonic()
     with lease.held([Output(location=str(tmp_path / "run"))], "train.py", take_over=True):
+        assert time.monotonic() - start >= 0.55
         assert json.loads((tmp_path / "run" / "_lease.json").read_bytes())["job"] == "train.py"
+    message = "taken over from extract.py of alice on node-7: waiting 1 s until it has stopped\n"
+    assert capsys.readouterr().err == message
+
+
+def test_a_job_that_takes_over_starts_after_the_first_has_stopped(tmp_path: Path, quick: None) -> None:
+    process = holder(tmp_path / "run")
+    with lease.held([Output(location=str(tmp_path / "run"))], "train.py", take_over=True):
+        assert process.poll() == 1
+    process.communicate()
+
+
+def test_a_gone_job_is_taken_over_from_without_a_wait(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    write_lease(tmp_path / "run", replace(lease._claim("extract.py"), started="1"))
+    with lease.held([Output(location=str(tmp_path / "run"))], "train.py", take_over=True):
+        pass
+    assert capsys.readouterr().err == ""
+
+
+def test_the_wait_after_a_take_over_ends_on_sigterm(tmp_path: Path) -> None:
+    write_lease(tmp_path / "run", fresh())
+    command = [sys.executable, "-c", HOLDER, str(tmp_path / "run"), "take over"]
+    process = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    assert process.stderr is not None
+    line = "taken over from extract.py of alice on node-7: waiting 2 s until it has stopped\n"
+    assert process.stderr.readline() == line
+    process.send_signal(signal.SIGTERM)
+    assert process.communicate(timeout=30) == ("", "stopped by SIGTERM\n")
+    assert process.returncode == 1
+    assert not (tmp_path / "run" / "_lease.json").exists()
 
 
 def test_without_a_lease_nothing_is_guarded() -> None:
@@ -327,7 +361,7 @@ from vidclf.errors import RunStopped
 from vidclf.runs import lease
 lease.HEARTBEAT_S = 0.05
 try:
-    with lease.held([lease.Output(location=sys.argv[1])], "holder.py"):
+    with lease.held([lease.Output(location=sys.argv[1])], "holder.py", take_over=len(sys.argv) > 2):
         print("held", flush=True)
         time.sleep(60)
 except RunStopped as stopped:
