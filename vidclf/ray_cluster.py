@@ -5,7 +5,9 @@ from __future__ import annotations
 
 import logging
 import os
+import signal
 import sys
+import threading
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -60,7 +62,8 @@ def connect() -> ClusterResources:
     if not ray.is_initialized():
         ray_address.check_ray()
         # The output of workers stays in their log files; their errors reach the driver as exceptions.
-        ray.init(include_dashboard=False, log_to_driver=False, logging_level=logging.ERROR)
+        with own_sigterm_handler():
+            ray.init(include_dashboard=False, log_to_driver=False, logging_level=logging.ERROR)
     logging.getLogger("ray.data").setLevel(logging.WARNING)
     # Ray Data logs each exception with its whole trace before it raises it. The code that catches it prints a message.
     for name in ("exceptions", "_internal.execution.streaming_executor_state"):
@@ -72,6 +75,21 @@ def connect() -> ClusterResources:
     detectors = context.issue_detectors_config
     detectors.detectors = [d for d in detectors.detectors if d.__name__ != "HighMemoryIssueDetector"]
     return resources_of(ray.cluster_resources(), ray._private.state.state.get_max_resources_from_cluster_config())
+
+
+@contextmanager
+def own_sigterm_handler() -> Iterator[None]:
+    """Set the handler of SIGTERM again that the program had before the body.
+
+    `ray.init` installs one that ends the program by `sys.exit`, without the message of a stopped job.
+    """
+    previous = signal.getsignal(signal.SIGTERM)
+    try:
+        yield
+    finally:
+        # A program without a handler keeps Ray's. Only the main thread may set one.
+        if callable(previous) and threading.current_thread() is threading.main_thread():
+            signal.signal(signal.SIGTERM, previous)
 
 
 def resources_of(now: Mapping[str, float], most: Mapping[str, int] | None) -> ClusterResources:

@@ -42,6 +42,9 @@ LEASE_NAMES = frozenset(("_lease.json", "_lease"))
 (`vidclf/runs/lease.py`). They do not count as content of the directory: listings omit them, and `delete_tree` keeps
 them."""
 
+_IN_FLIGHT = re.compile(r"_lease\.json\.[0-9a-f]{32}\.tmp|\.vidclf-[0-9a-f]{32}\.probe")
+"""Regular expression of the names of short-lived files that are treated like a lease: removed leases and probes."""
+
 READ_THREADS = 16
 """Number of files that are read at the same time. On an object store a file takes its time mostly for latency, so many
 at once are faster."""
@@ -213,13 +216,13 @@ def list_files(location: str, suffix: str = "", *, recursive: bool = False) -> l
     filesystem, path = resolve(location)
     selector = fs.FileSelector(path, recursive=recursive, allow_not_found=True)
     entries = [info.path for info in filesystem.get_file_info(selector) if info.type == fs.FileType.File]
-    entries = [entry for entry in entries if entry.endswith(suffix) and not _is_lease(entry.removeprefix(path))]
+    entries = [entry for entry in entries if entry.endswith(suffix) and not is_lease(entry.removeprefix(path))]
     return sorted(sibling(location, entry) for entry in entries)
 
 
-def _is_lease(relative_path: str) -> bool:
-    """Whether a path in a directory is, or lies in, a file of a lease (a job's claim on the directory)."""
-    return not LEASE_NAMES.isdisjoint(relative_path.split("/"))
+def is_lease(relative_path: str) -> bool:
+    """Whether a path relative to a directory belongs to a lease or to a job that is about to take one."""
+    return any(name in LEASE_NAMES or _IN_FLIGHT.fullmatch(name) for name in relative_path.split("/"))
 
 
 def list_dirs(location: str) -> list[str]:
@@ -230,7 +233,7 @@ def list_dirs(location: str) -> list[str]:
     filesystem, path = resolve(location)
     entries = filesystem.get_file_info(fs.FileSelector(path, allow_not_found=True))
     paths = [entry.path for entry in entries if entry.type == fs.FileType.Directory]
-    return sorted(sibling(location, entry) for entry in paths if not _is_lease(entry.removeprefix(path)))
+    return sorted(sibling(location, entry) for entry in paths if not is_lease(entry.removeprefix(path)))
 
 
 def publish(location: str, write: Callable[[Any], None]) -> None:
@@ -335,11 +338,11 @@ def delete_tree(location: str) -> None:
     if filesystem.get_file_info(path).type != fs.FileType.Directory:
         return
     entries = filesystem.get_file_info(fs.FileSelector(path))
-    if not any(entry.base_name in LEASE_NAMES for entry in entries):
+    if not any(is_lease(entry.base_name) for entry in entries):
         filesystem.delete_dir(path)
         return
     for entry in entries:
-        if entry.base_name in LEASE_NAMES:
+        if is_lease(entry.base_name):
             continue
         if entry.type == fs.FileType.Directory:
             filesystem.delete_dir(entry.path)

@@ -19,7 +19,6 @@ from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from datetime import datetime
-from pathlib import Path
 from types import FrameType
 
 from vidclf import storage
@@ -35,6 +34,10 @@ STALE_S = 60.0
 
 A running job that cannot renew its heartbeat stops itself before that age.
 """
+
+
+STOPPING_S = 2.0
+"""Seconds within which a job stops after a heartbeat has shown that its lease is lost."""
 
 
 class LeaseLost(RunStopped):
@@ -66,23 +69,38 @@ class Guard:
     location: str
     """canonical location of the output"""
     claim: Claim | None
-    """the job's entry in the lease (write lock of the output); None if the job holds no lease, as in a program that
-    calls the library, so that `check` never raises"""
+    """None if the job holds no lease, as in a program that calls the library"""
+    is_file: bool = False
 
     def check(self) -> None:
-        """Raise LeaseTaken if another job holds the lease (write lock) of the output now."""
-        if self.claim is not None and not lease_storage.place(self.location).is_held(self.claim):
+        """Raise LeaseTaken if another job holds the lease now."""
+        if self.claim is None:
+            return
+        if not lease_storage.place(self.location, is_file=self.is_file).is_held(self.claim):
             raise LeaseTaken(f"{self.location}: another job has taken this output over")
 
 
-_held: dict[str, Claim] = {}
-"""The claims (lease entries) that this process holds, by canonical location of the output."""
+_held: dict[str, Guard] = {}
+"""The guards of the claims that this process holds, by `_key` of the output."""
 
 
 def guard(output: str) -> Guard:
-    """The `Guard` of this job for `output`: workers call its `check` before they write there."""
-    location = storage.canonical(output)
-    return Guard(location=location, claim=_held.get(location))
+    """The check that the workers of this job must make before they write into `output`.
+
+    Without a lease of its own, a directory has that of the nearest directory above it.
+    """
+    directory: str | None = _key(output)
+    while directory is not None:
+        if directory in _held:
+            return _held[directory]
+        directory = storage.parent(directory)
+    return Guard(location=storage.canonical(output), claim=None)
+
+
+def _key(location: str) -> str:
+    """The canonical location without slashes at its end, so that it equals the parent of what is inside."""
+    location = storage.canonical(location)
+    return storage.sibling(location, storage.resolve(location)[1].rstrip("/"))
 
 
 @contextmanager
@@ -96,6 +114,7 @@ def held(outputs: Sequence[Output], job: str, *, take_over: bool = False) -> Ite
         stack.enter_context(_stopped_by_sigterm())
         hearts = [stack.enter_context(_one_held(output, job, take_over)) for output in outputs]
         try:
+            _wait_for_stops([heart.stopping for heart in hearts if heart.stopping is not None])
             yield
         except BaseException as error:
             losses = [text for heart in hearts if (text := heart.loss()) is not None]
@@ -114,22 +133,22 @@ def _one_held(output: Output, job: str, take_over: bool) -> Iterator[_Heart]:
     with _writable(output):
         if not output.is_file and storage.exists(location) and not storage.is_dir(location):
             raise ConfigError(f"{output.flag} {output.location}: must be a directory, is a file; choose another name")
-        created = _make_directory(os.path.dirname(location) if output.is_file else location)
+        created = lease_storage.make_directory(os.path.dirname(location) if output.is_file else location)
     place = lease_storage.place(location, is_file=output.is_file)
-    claim = _claim(job)
+    claim, key = _claim(job), _key(location)
     try:
-        _acquire(output, place, claim, take_over)
+        stopping = _acquire(output, place, claim, take_over)
         try:
-            _held[location] = claim
+            _held[key] = Guard(location=location, claim=claim, is_file=output.is_file)
             if not output.is_file:
                 _check_no_overlap(output, location)
-            with _Heart(output, place, claim) as heart:
+            with _Heart(output, place, claim, stopping) as heart:
                 yield heart
         finally:
-            del _held[location]
+            del _held[key]
             _release(output, place, claim)
     finally:
-        _remove_empty(created)
+        lease_storage.remove_empty(created)
 
 
 @contextmanager
@@ -143,19 +162,34 @@ def _writable(output: Output) -> Iterator[None]:
         ) from error
 
 
-def _acquire(output: Output, place: Place, claim: Claim, take_over: bool) -> None:
-    """Acquire the lease (write lock) of an output for `claim`, the entry of this job.
+def _acquire(output: Output, place: Place, claim: Claim, take_over: bool) -> Claim | None:
+    """Acquire a lease. Returns the claim that was taken over from a job that may still run, or None.
 
-    Raises ConfigError if a living job holds the lease and `take_over` is not set.
+    Raises ConfigError if another job holds the lease.
     """
+    stopping: list[Claim] = []
 
     def may_take(other: Claim) -> bool:
-        return (take_over and other.is_held) or is_dead(other, place)
+        if not take_over or not other.is_held:
+            return is_dead(other, place)
+        if not process_identity.is_gone(other.machine, other.pid, other.started):
+            stopping.append(other)
+        return True
 
     with _writable(output):
         blocking_claim = place.acquire(claim, may_take)
     if blocking_claim is not None:
         raise ConfigError(refusal(output.flag, output.location, blocking_claim))
+    return stopping[-1] if stopping else None
+
+
+def _wait_for_stops(stopping: Sequence[Claim]) -> None:
+    """Wait until jobs whose leases were taken over have noticed it at their next heartbeat and have stopped."""
+    if stopping:
+        wait_s = HEARTBEAT_S + STOPPING_S
+        jobs = ", ".join(dict.fromkeys(f"{claim.job} of {claim.user} on {claim.host}" for claim in stopping))
+        print(f"taken over from {jobs}: waiting {wait_s:.0f} s until it has stopped", file=sys.stderr)
+        time.sleep(wait_s)  # SIGTERM and Ctrl-C end it
 
 
 def _release(output: Output, place: Place, claim: Claim) -> None:
@@ -185,7 +219,7 @@ def _check_no_overlap(output: Output, location: str) -> None:
     """Raise ConfigError if another living job writes into the parent directory of `location` or into a directory inside
     it."""
     parent = storage.parent(location)
-    owners_here = {claim.owner for claim in _held.values()}
+    owners_here = {each.claim.owner for each in _held.values() if each.claim is not None}
     for directory in ([parent] if parent is not None else []) + storage.list_dirs(location):
         place = lease_storage.place(directory)
         for claim in place.claims():
@@ -200,11 +234,7 @@ def is_dead(claim: Claim, place: Place) -> bool:
     decides. Clocks of machines differ, so an old heartbeat is watched for the time of two beats before the job counts
     as dead.
     """
-    if (
-        claim.machine
-        and claim.machine == process_identity.machine()
-        and process_identity.started(claim.pid) != claim.started
-    ):
+    if process_identity.is_gone(claim.machine, claim.pid, claim.started):
         return True
     if abs(_age_s(claim)) <= STALE_S:
         return False
@@ -231,7 +261,8 @@ class _Heart:
     """Background thread that renews a lease (write lock) every `HEARTBEAT_S` seconds and, if the lease is lost, sends
     SIGTERM to the main thread."""
 
-    def __init__(self, output: Output, place: Place, claim: Claim) -> None:
+    def __init__(self, output: Output, place: Place, claim: Claim, stopping: Claim | None) -> None:
+        self.stopping = stopping
         self._output, self._place, self._claim = output, place, claim
         self._ended = threading.Event()
         self._loss: str | None = None
@@ -320,29 +351,6 @@ def _claim(job: str) -> Claim:
         since=now,
         heartbeat=now,
     )
-
-
-def _make_directory(directory: str) -> list[str]:
-    """Create the local directory that will hold a lease (write lock file), with its parents.
-
-    Returns the directories that did not exist before, deepest first. On an object store nothing is created, and the
-    list is empty.
-    """
-    if storage.is_uri(directory):
-        return []
-    path = Path(directory)
-    missing = [str(folder) for folder in (path, *path.parents) if not folder.exists()]
-    path.mkdir(parents=True, exist_ok=True)
-    return missing
-
-
-def _remove_empty(directories: Sequence[str]) -> None:
-    """Remove `directories` in the given order, up to the first that is not empty."""
-    for directory in directories:
-        try:
-            os.rmdir(directory)
-        except OSError:
-            return
 
 
 def _first_line(error: Exception) -> str:

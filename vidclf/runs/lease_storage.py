@@ -12,10 +12,11 @@ import json
 import os
 import time
 import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass, fields, replace
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Protocol
 
 from pyarrow import fs
@@ -131,6 +132,28 @@ def place(output: str, *, is_file: bool = False) -> Place:
     return BucketClaims(storage.appended(output, ".lease") if is_file else storage.join(output, "_lease"))
 
 
+def make_directory(directory: str) -> list[str]:
+    """Create the local directory of a lease; return the directories that did not exist before, deepest first.
+
+    On an object store there is nothing to create.
+    """
+    if storage.is_uri(directory):
+        return []
+    path = Path(directory)
+    missing = [str(folder) for folder in (path, *path.parents) if not folder.exists()]
+    path.mkdir(parents=True, exist_ok=True)
+    return missing
+
+
+def remove_empty(directories: Sequence[str]) -> None:
+    """Remove directories as long as they are empty."""
+    for directory in directories:
+        try:
+            os.rmdir(directory)
+        except OSError:
+            return
+
+
 @dataclass(frozen=True)
 class ExclusiveFile:
     """A lease (write lock) stored as one file that names the job, created with O_EXCL, which network filesystems
@@ -188,8 +211,14 @@ class ExclusiveFile:
             descriptor = os.open(self.path, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o644)
         except FileExistsError:
             return False
-        with open(descriptor, "wb") as file:
-            file.write(claim.encoded())
+        try:
+            with open(descriptor, "wb") as file:
+                file.write(claim.encoded())
+        except BaseException:
+            # An empty file, as on a full disk, would be the lease of an unknown job.
+            with suppress(FileNotFoundError):
+                os.unlink(self.path)
+            raise
         return True
 
     def _read(self) -> Claim | None:

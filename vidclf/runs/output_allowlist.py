@@ -314,8 +314,8 @@ POOLS = FileKind(name="pools of jobs/plan.py", is_genuine=_is_pools)
 
 
 def is_lease(path: str) -> bool:
-    """Whether a path inside an output belongs to a lease (the lock of the job that writes there)."""
-    return not storage.LEASE_NAMES.isdisjoint(path.split("/"))
+    """Whether a path inside an output belongs to a lease."""
+    return storage.is_lease(path)
 
 
 def matches(pattern: str, path: str) -> bool:

@@ -37,3 +37,8 @@ def started(pid: int) -> str | None:
     except OSError:
         return None
     return None if values[0] in "ZX" else values[19]
+
+
+def is_gone(machine_id: str, pid: int, start: str) -> bool:
+    """Whether a process ran in this boot and process namespace and has ended. False if it ran on another machine."""
+    return bool(machine_id) and machine_id == machine() and started(pid) != start

@@ -139,7 +139,9 @@ class LimitedFile:
         self.size_bytes = 0
         self._max_bytes = max_bytes
         self._is_wanted = is_wanted
-        self._file: IO[bytes] = os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb")
+        with _full_disk_refused():
+            descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+        self._file: IO[bytes] = os.fdopen(descriptor, "wb")
 
     def write(self, content: bytes) -> int:
         self.check(len(content))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import resource
 import runpy
 import signal
 import subprocess
@@ -147,6 +148,18 @@ def test_a_half_written_file_is_a_dead_jobs(tmp_path: Path, quick: None) -> None
     assert place.acquire(fresh("b"), lambda claim: claim.heartbeat < "2000") is None
 
 
+def test_a_lease_that_cannot_be_written_leaves_no_file(tmp_path: Path) -> None:
+    place = ExclusiveFile(str(tmp_path / "_lease.json"))
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (0, limits[1]))  # as on a full disk, a file can be made and not filled
+    try:
+        with pytest.raises(OSError, match="File too large"):
+            place.acquire(fresh(), never)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_a_fresh_lease_refuses_in_one_line_that_names_its_job(tmp_path: Path) -> None:
     write_lease(tmp_path / "run", fresh())
     with pytest.raises(ConfigError) as refused, lease.held([Output(location=str(tmp_path / "run"))], "train.py"):
@@ -216,10 +229,74 @@ def test_a_guard_refuses_after_a_take_over(tmp_path: Path) -> None:
             guard.check()
 
 
-def test_take_over_is_told_by_the_flag(tmp_path: Path) -> None:
+@pytest.mark.parametrize("below", ["_passes/keyframes", "_passes/full", "quarantine"])
+def test_a_directory_inside_an_output_has_its_guard(tmp_path: Path, below: str) -> None:
+    output = Output(location=str(tmp_path / "run"))
+    with lease.held([output], "classify.py"):
+        guard = lease.guard(storage.join(output.location, below))
+        guard.check()
+        assert lease.guard(str(tmp_path / "runs" / below)).claim is None
+        assert lease_storage.place(output.location).acquire(fresh("b", job="train.py"), always) is None
+        with pytest.raises(LeaseTaken, match=f"^{output.location}: another job has taken this output over"):
+            guard.check()
+
+
+def test_a_bucket_output_with_a_slash_at_its_end_guards_what_is_inside(monkeypatch: pytest.MonkeyPatch) -> None:
+    held = Guard(location="mock://bucket/run/", claim=fresh())
+    monkeypatch.setitem(lease._held, lease._key("mock://bucket/run/"), held)
+    assert lease.guard("mock://bucket/run/_passes/full") == held
+    assert lease.guard("mock://bucket/run/") == held
+    assert lease.guard("mock://bucket/run2").claim is None
+
+
+def test_a_single_file_is_guarded_by_the_lease_beside_it(tmp_path: Path) -> None:
+    output = Output(location=str(tmp_path / "w.bin"), is_file=True)
+    with lease.held([output], "quantize.py"):
+        guard = lease.guard(output.location)
+        guard.check()
+        assert lease_storage.place(output.location, is_file=True).acquire(fresh("b"), always) is None
+        with pytest.raises(LeaseTaken):
+            guard.check()
+
+
+def test_take_over_is_told_by_the_flag(
+    tmp_path: Path, quick: None, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(lease, "STOPPING_S", 0.5)
     write_lease(tmp_path / "run", fresh())
+    start = time.monotonic()
     with lease.held([Output(location=str(tmp_path / "run"))], "train.py", take_over=True):
+        assert time.monotonic() - start >= 0.55
         assert json.loads((tmp_path / "run" / "_lease.json").read_bytes())["job"] == "train.py"
+    message = "taken over from extract.py of alice on node-7: waiting 1 s until it has stopped\n"
+    assert capsys.readouterr().err == message
+
+
+def test_a_job_that_takes_over_starts_after_the_first_has_stopped(tmp_path: Path, quick: None) -> None:
+    process = holder(tmp_path / "run")
+    with lease.held([Output(location=str(tmp_path / "run"))], "train.py", take_over=True):
+        assert process.poll() == 1
+    process.communicate()
+
+
+def test_a_gone_job_is_taken_over_from_without_a_wait(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    write_lease(tmp_path / "run", replace(lease._claim("extract.py"), started="1"))
+    with lease.held([Output(location=str(tmp_path / "run"))], "train.py", take_over=True):
+        pass
+    assert capsys.readouterr().err == ""
+
+
+def test_the_wait_after_a_take_over_ends_on_sigterm(tmp_path: Path) -> None:
+    write_lease(tmp_path / "run", fresh())
+    command = [sys.executable, "-c", HOLDER, str(tmp_path / "run"), "take over"]
+    process = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    assert process.stderr is not None
+    line = "taken over from extract.py of alice on node-7: waiting 2 s until it has stopped\n"
+    assert process.stderr.readline() == line
+    process.send_signal(signal.SIGTERM)
+    assert process.communicate(timeout=30) == ("", "stopped by SIGTERM\n")
+    assert process.returncode == 1
+    assert not (tmp_path / "run" / "_lease.json").exists()
 
 
 def test_without_a_lease_nothing_is_guarded() -> None:
@@ -284,7 +361,7 @@ from vidclf.errors import RunStopped
 from vidclf.runs import lease
 lease.HEARTBEAT_S = 0.05
 try:
-    with lease.held([lease.Output(location=sys.argv[1])], "holder.py"):
+    with lease.held([lease.Output(location=sys.argv[1])], "holder.py", take_over=len(sys.argv) > 2):
         print("held", flush=True)
         time.sleep(60)
 except RunStopped as stopped:

@@ -13,7 +13,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from vidclf import preflight, schema
+from vidclf import preflight, schema, storage
 from vidclf.backbones.catalog import FEATURE_DIMS
 from vidclf.config import (
     ClassifyConfig,
@@ -108,6 +108,31 @@ MAKERS: list[tuple[Kind, Callable[[Path], list[str]]]] = [
 
 def files_in(path: Path) -> list[str]:
     return sorted(str(each.relative_to(path)) for each in path.rglob("*") if each.is_symlink() or each.is_file())
+
+
+IN_FLIGHT = [f"_lease.json.{'0a' * 16}.tmp", f".vidclf-{'0a' * 16}.probe"]
+
+
+@pytest.mark.parametrize("name", IN_FLIGHT)
+def test_a_file_of_a_job_that_takes_its_lease_is_not_foreign_and_stays(tmp_path: Path, name: str) -> None:
+    output = str(tmp_path / "run")
+    write(tmp_path / "run" / name)
+    assert outputs.check(output_allowlist.FEATURES, "--output", output).foreign == []
+    outputs.begin(output_allowlist.REPORT, output)
+    outputs.clear(output_allowlist.REPORT, "--output", output)
+    assert files_in(tmp_path / "run") == [name]
+    assert outputs.would_delete(output_allowlist.REPORT, output) == ""
+    assert storage.list_files(output) == []
+    write(tmp_path / "run" / "notes")
+    storage.delete_tree(output)
+    assert files_in(tmp_path / "run") == [name]
+
+
+@pytest.mark.parametrize("name", ["_lease.json.tmp", ".vidclf-0a.probe", f"x.vidclf-{'0a' * 16}.probe", ".vidclf"])
+def test_a_name_that_only_resembles_one_of_a_lease_is_foreign(tmp_path: Path, name: str) -> None:
+    write(tmp_path / name)
+    with pytest.raises(ConfigError, match=f"holds {name}; choose another"):
+        outputs.check(output_allowlist.FEATURES, "--output", str(tmp_path))
 
 
 @pytest.mark.parametrize(("kind", "make"), MAKERS)

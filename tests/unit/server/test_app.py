@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import stat
@@ -360,6 +361,23 @@ def test_a_full_disk_is_said_while_the_form_is_taken_apart(
         answer = upload(url, bytes(size))
         assert reason(answer) == (507, "insufficient_storage")
         assert answer.headers["Retry-After"] == "5"
+    assert service.folder.names() == []
+
+
+def test_a_disk_without_room_for_another_file_is_said(
+    url: str, service: Service, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real_open = os.open
+
+    def without_room(path: Any, *arguments: Any, **options: Any) -> int:
+        if str(path).startswith(service.folder.new_path().rsplit("/", 1)[0]):
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), path)
+        return real_open(path, *arguments, **options)
+
+    monkeypatch.setattr(os, "open", without_room)
+    answer = upload(url, bytes(10))
+    monkeypatch.undo()
+    assert reason(answer) == (507, "insufficient_storage")
     assert service.folder.names() == []
 
 
