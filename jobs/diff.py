@@ -16,7 +16,7 @@ from vidclf.runs.lease import Output
 
 
 def main(config: DiffConfig) -> int:
-    from vidclf.reports import diff  # imported here: it imports scipy and torch, which takes seconds
+    from vidclf.reports import diff  # imported here: it imports scipy, which takes a second
 
     result = diff.diff(config)
     if result is None:
