@@ -31,7 +31,7 @@ from vidclf.training.leakage import SplitAssignment
 from vidclf.training.member_plan import data_digest
 from vidclf.tuning import space as space_module
 from vidclf.tuning import trial_files
-from vidclf.tuning.ensemble_from_trials import publish_from_trials
+from vidclf.tuning.ensemble_from_trials import ENSEMBLE_DIR, publish_from_trials
 from vidclf.tuning.ray_search import METRIC, ray_domain, scheduler, searcher
 from vidclf.tuning.search_progress import SearchLog, TimeIsUp, begin_log
 from vidclf.tuning.search_progress import shown as shown  # reports import it from here
@@ -48,8 +48,6 @@ from vidclf.tuning.study import (
 )
 from vidclf.tuning.trial_files import BEST_FILE, TRIALS_DIR, TRIALS_FILE
 from vidclf.tuning.trial_worker import run_trial
-
-ENSEMBLE_DIR = "ensemble"
 
 SUMMARY_FILE = "summary.json"
 
