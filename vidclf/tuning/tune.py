@@ -21,6 +21,8 @@ from ray.tune import FailureConfig, RunConfig, Tuner
 
 from vidclf import gpu_worker, preflight, ray_cluster, storage, tally
 from vidclf.config import TuneConfig
+from vidclf.config.fields import check_named_once
+from vidclf.credentials import masked
 from vidclf.errors import RunStopped
 from vidclf.features.feature_set import FeatureSet
 from vidclf.progress import ProgressLine
@@ -113,7 +115,7 @@ def tune(config: TuneConfig, features: Mapping[str, FeatureSet], weights: Mappin
     """
     # Workers have other working directories, so no location may be relative.
     features = {storage.canonical(location): feature_set for location, feature_set in features.items()}
-    weights = {storage.canonical(location): source for location, source in weights.items()}
+    weights = {masked(storage.canonical(location)): source for location, source in weights.items()}
     search = prepare(config, features)
     study = search.study
     config = study.config
@@ -142,6 +144,11 @@ def prepare(config: TuneConfig, features: Mapping[str, FeatureSet]) -> PreparedS
     """Check everything that can be checked without Ray, and assign splits. Changes no file. Raises ConfigError."""
     config = replace(config, output=storage.canonical(config.output), features=tuple(features))
     preflight.check_outputs(config)
+    # The features are read by now. From here on their locations are names, which the search writes into its files: they
+    # have no credentials, so that a location with a new signature continues the same search.
+    features = {masked(location): feature_set for location, feature_set in features.items()}
+    check_named_once("features", tuple(map(masked, config.features)), "directory")
+    config = replace(config, features=tuple(features))
     space = read_space(config.space)
     study = Study(config=config, space=space, locations=locations(space, features), guard=lease.guard(config.output))
     check_grid_size(study)
