@@ -54,8 +54,8 @@ def run(config_class: type[Config], job: Callable[[Config], int], writes: Writes
     While the job runs, it holds the leases of the outputs that `writes` returns, unless it is a dry run.
 
     A ConfigError, from parsing or from the checks of the job, is one line on stderr and exit code 2. A job that stopped
-    before its end is one line too; the exit code is 3 if too many videos were rejected, otherwise 1. A full disk is one
-    line and 1. Any other exception is a bug or a broken cluster: traceback, exit code 1.
+    before its end is one line too; the exit code is 3 if too many videos were rejected, otherwise 1. A full disk and
+    Ctrl-C are one line and 1. Any other exception is a bug or a broken cluster: traceback, exit code 1.
     """
     with _masked_output():
         code = _run(config_class, job, writes)
@@ -78,6 +78,9 @@ def _run(config_class: type[Config], job: Callable[[Config], int], writes: Write
     except RunStopped as stopped:
         print(f"{name}: {stopped}", file=sys.stderr)
         return EXIT_ERROR_BUDGET if isinstance(stopped, ErrorBudgetExceeded) else EXIT_ERROR
+    except KeyboardInterrupt:
+        print(f"{name}: stopped by Ctrl-C; finished work is kept: submit the same job again", file=sys.stderr)
+        return EXIT_ERROR
     except Exception as error:
         if storage.is_disk_full(error):
             print(
