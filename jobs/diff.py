@@ -18,7 +18,7 @@ from vidclf.runs.lease import Output
 def main(config: DiffConfig) -> int:
     """Compare, write the report and print a summary. Returns the exit code: 1 if too many videos changed, otherwise
     0."""
-    from vidclf.reports import diff  # imported here: it imports scipy and torch, which takes seconds
+    from vidclf.reports import diff  # imported here: it imports scipy, which takes a second
 
     result = diff.diff(config)
     if result is None:

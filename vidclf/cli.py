@@ -60,8 +60,8 @@ def run(config_class: type[Config], job: Callable[[Config], int], writes: Writes
 
     A ConfigError, from parsing or from the job, is printed as one line on stderr; the exit code is 2. A job that
     stopped before its end also prints one line; the exit code is 3 if too many videos were rejected, otherwise 1. A
-    full disk gives one line and exit code 1. Any other exception is a bug or a broken cluster: traceback and exit code
-    1.
+    full disk and Ctrl-C give one line and exit code 1. Any other exception is a bug or a broken cluster: traceback and
+    exit code 1.
     """
     with _masked_output():
         code = _run(config_class, job, writes)
@@ -85,6 +85,9 @@ def _run(config_class: type[Config], job: Callable[[Config], int], writes: Write
     except RunStopped as stopped:
         print(f"{name}: {stopped}", file=sys.stderr)
         return EXIT_ERROR_BUDGET if isinstance(stopped, ErrorBudgetExceeded) else EXIT_ERROR
+    except KeyboardInterrupt:
+        print(f"{name}: stopped by Ctrl-C; finished work is kept: submit the same job again", file=sys.stderr)
+        return EXIT_ERROR
     except Exception as error:
         if storage.is_disk_full(error):
             print(

@@ -103,6 +103,8 @@ def needs_ray(config: Any) -> bool:
     """Whether the job with this configuration will start Ray or connect to a Ray cluster."""
     if isinstance(config, TrainConfig) and config.import_reference is not None:
         return False
+    if isinstance(config, EvaluateConfig):
+        return config.gpus > 0 and not config.dry_run
     is_of_ray = isinstance(config, ExtractConfig | ClassifyConfig | TrainConfig | TuneConfig | ServeConfig)
     return is_of_ray and not config.dry_run
 

@@ -61,6 +61,7 @@ SERVE: dict[str, Any] = {"ensemble": "e"}
         (EvaluateConfig, EVALUATE | {"split": "train"}, "--split must be left out with --predictions, got 'train'"),
         (EvaluateConfig, EVALUATE | {"split": "dev"}, "--split must be one of train, val, test, all, got 'dev'"),
         (EvaluateConfig, EVALUATE | {"tta": True}, "--tta must be left out with --predictions"),
+        (EvaluateConfig, EVALUATE | {"abstain_risk": 0.1}, "--abstain-risk must be left out with --predictions"),
         (DiffConfig, DIFF | {"max_flip_rate": 2.0}, "--max-flip-rate must be in [0, 1], got 2.0"),
         (TrainConfig, TRAIN | {"members": 0}, "--members must be at least 1, got 0"),
         (TrainConfig, TRAIN | {"lr": 0.0}, "--lr must be above 0, got 0.0"),

@@ -268,6 +268,21 @@ def test_a_full_disk_ends_a_run_in_one_line_with_what_is_left(tmp_path: Path) ->
     )
 
 
+def test_ctrl_c_ends_a_run_with_what_is_left(tmp_path: Path) -> None:
+    from vidclf.pipeline.driver import embed_videos
+
+    def pipeline(*_: object) -> Any:
+        raise KeyboardInterrupt
+
+    config = ExtractConfig(manifest="m", output=str(tmp_path / "run"))
+    with pytest.raises(RunStopped) as stopped:
+        embed_videos(config, manifest(Path("/a"), Path("/b")), empty_job(), pipeline)
+    assert str(stopped.value) == (
+        f"stopped by Ctrl-C; {tmp_path}/run: 0 ok, 0 quarantined, 2 left of 2 videos; submit the same job again to "
+        "continue"
+    )
+
+
 def test_a_full_disk_of_any_job_is_one_line(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -282,4 +297,20 @@ def test_a_full_disk_of_any_job_is_one_line(
     assert capsys.readouterr().err == (
         "diff.py: the disk is full ([Errno 28] No space left on device: 'x'); finished work is kept: free some space "
         "and submit the same job again\n"
+    )
+
+
+def test_ctrl_c_is_one_line(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def job(config: DiffConfig) -> int:
+        raise KeyboardInterrupt
+
+    argv = ["jobs/diff.py", "--before", "b", "--after", "a", "--output", str(tmp_path / "new")]
+    monkeypatch.setattr(sys, "argv", argv)
+    with pytest.raises(SystemExit) as stop:
+        cli.run(DiffConfig, job)
+    assert (stop.value.code, capsys.readouterr().err) == (
+        1,
+        "diff.py: stopped by Ctrl-C; finished work is kept: submit the same job again\n",
     )

@@ -77,11 +77,8 @@ def threshold(config: EvaluateConfig) -> RiskThreshold:
     return trust.threshold(mode(config.tta), config.abstain_risk, config.accept_uncertified)
 
 
-def predictions(
-    features: StoredFeatures, config: EvaluateConfig, risk_threshold: RiskThreshold, num_classes: int
-) -> pa.Table:
+def predictions(features: StoredFeatures, head: Callable[[list[pa.Table]], pa.Table], num_classes: int) -> pa.Table:
     """Table with one row of `schema.stored_predictions` per video of `features`; unknown columns are null."""
-    head = _head(config, risk_threshold)
     columns = schema.stored_predictions(num_classes)
     parts = []
     for batch in features.batches:
@@ -93,10 +90,11 @@ def predictions(
     return pa.concat_tables(parts)
 
 
-def _head(config: EvaluateConfig, risk_threshold: RiskThreshold) -> Callable[[list[pa.Table]], pa.Table]:
+def make_head(config: EvaluateConfig, risk_threshold: RiskThreshold) -> Callable[[list[pa.Table]], pa.Table]:
     """The ensemble as a callable from feature tables to predictions, as in a classification job with the same flags.
 
-    Without `--gpus` it runs in this process in float32, otherwise in a worker with that share of a GPU in TF32.
+    Without `--gpus` it runs in this process in float32, otherwise in a worker with that share of a GPU in TF32. Raises
+    ConfigError if the cluster has no such GPU.
     """
     assert config.ensemble is not None  # checked by EvaluateConfig
     directory = storage.canonical(config.ensemble)

@@ -61,6 +61,7 @@ class EvaluateConfig(ReportOptions, DecisionOptions):
             require(self.split == "test", "split", rule, self.split)
             require(not self.tta, "tta", f"{rule}, which were made with it or without", self.tta)
             made = f"{rule}, where it was decided which videos are accepted"
+            require(self.abstain_risk == DecisionOptions.abstain_risk, "abstain_risk", made, self.abstain_risk)
             require(not self.accept_uncertified, "accept_uncertified", made, self.accept_uncertified)
             require(not self.gpus, "gpus", f"{rule}, which need no computation", self.gpus)
 

@@ -86,6 +86,8 @@ def _run_until_done(
             performance = pipeline(config, job, state)
         except RunStopped as stopped:
             raise type(stopped)(stopped_text(config.output, runs, str(stopped))) from None
+        except KeyboardInterrupt:
+            raise RunStopped(stopped_text(config.output, runs, "stopped by Ctrl-C")) from None
         except Exception as error:
             if not storage.is_disk_full(error):
                 raise

@@ -257,7 +257,8 @@ def _relative(config: DiffConfig, tables: Sequence[pa.Table]) -> list[pa.Table]:
     The base is the directory that all videos share, or `--base-uri`.
     """
     columns = [table["video_uri"].to_pylist() for table in tables]
-    base = config.base_uri if config.base_uri is not None else common_base([uri for uris in columns for uri in uris])
+    given = config.base_uri
+    base = storage.canonical(given) if given is not None else common_base([uri for uris in columns for uri in uris])
     place = _COLUMNS.index("video_uri")
     return [
         table.set_column(place, "video_uri", pa.array([relative(uri, base) for uri in uris], pa.string()))

@@ -8,7 +8,7 @@ from typing import Any
 
 import yaml
 
-from vidclf import storage
+from vidclf import credentials, storage
 from vidclf.ensemble.info import ENSEMBLE_FILE, EnsembleInfo, read_info
 from vidclf.errors import ConfigError
 from vidclf.features.spec import FeatureSpec
@@ -43,6 +43,8 @@ def find_ensemble(predictions: str, given: str | None, ensemble_id: str) -> tupl
     if not storage.exists(run_config):
         return None, "the predictions do not record where their ensemble is; give --ensemble"
     directory = (yaml.safe_load(storage.read_bytes(run_config)) or {}).get("ensemble")
+    if directory and credentials.is_masked(directory):
+        return None, f"the ensemble at {directory} was read with credentials, which are not stored; give --ensemble"
     if not directory or not storage.exists(storage.join(directory, ENSEMBLE_FILE)):
         return None, f"the ensemble is no longer at {directory}; give --ensemble"
     try:

@@ -250,10 +250,11 @@ def _from_features(config: EvaluateConfig) -> _Source | None:
     if config.dry_run:
         print(f"would classify and score {features.manifest.num_rows} videos into {config.output}")
         return None
+    risk_threshold = stored_features.threshold(config)
+    head = stored_features.make_head(config, risk_threshold)  # refuses a wrong --gpus, so before the first write
     outputs.begin(output_allowlist.REPORT, config.output)
     file = storage.join(config.output, PREDICTIONS_FILE)
-    risk_threshold = stored_features.threshold(config)
-    storage.publish_table(file, stored_features.predictions(features, config, risk_threshold, len(info.classes)))
+    storage.publish_table(file, stored_features.predictions(features, head, len(info.classes)))
     shown = partial(provenance.shown, output=config.output)
     num_videos = features.manifest.num_rows
     spec_facts = (

@@ -14,6 +14,7 @@ from typing import Any
 from markupsafe import Markup
 
 from vidclf import storage
+from vidclf.credentials import is_masked
 from vidclf.pages import render, svg
 from vidclf.pages.svg import Axis, Line, Mark
 from vidclf.reports import provenance
@@ -136,7 +137,10 @@ def table(search: SearchResult) -> str:
     printed.append(f"page: {storage.join(output, PAGE_FILE)}")
     if search.ensemble is not None:
         printed.append(f"ensemble: {search.ensemble}")
-    printed.append(f"train it: python jobs/train.py --config {storage.join(output, trial_files.BEST_FILE)} --output …")
+    best_file = storage.join(output, trial_files.BEST_FILE)
+    printed.append(f"train it: {trial_files.train_command(rows[0], best_file)}")
+    if is_masked(rows[0]["features"]):
+        printed.append("give --features again: the credentials of its location are not stored")
     return "\n".join(printed)
 
 

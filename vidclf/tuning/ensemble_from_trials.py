@@ -26,6 +26,9 @@ from vidclf.tuning import trial_files
 from vidclf.tuning.greedy_selection import select
 from vidclf.tuning.trial_files import Trained
 
+ENSEMBLE_DIR = "ensemble"
+"""Directory of the ensemble in the output of a search."""
+
 
 def publish_from_trials(
     rows: Sequence[Mapping[str, Any]],
@@ -66,7 +69,7 @@ def publish_from_trials(
             f"{config.output}: {len(selected)} members, because only {len(candidates)} trials have the model sizes of "
             "the best"
         )
-    outputs.clear(output_allowlist.CHOSEN, "--output", config.output)
+    outputs.clear_part(output_allowlist.SEARCH, output, ENSEMBLE_DIR)
     outputs.begin(output_allowlist.CHOSEN, config.output)
     assignment.publish(config.output)
     for index, place in enumerate(selected):

@@ -24,6 +24,7 @@ from vidclf import storage
 from vidclf.config import FitConfig, SearchConfig
 from vidclf.config.fields import base_kind, check_known, convert
 from vidclf.config.train import RECIPES
+from vidclf.credentials import masked
 from vidclf.errors import ConfigError
 
 FEATURES, HEADS, HIDDEN = "features", "num_attention_heads", "hidden_dim"
@@ -293,7 +294,7 @@ def _parse_value(name: str, value: Any, suffix: str = "", is_exclusive: bool = F
             )
     except ConfigError as error:
         raise ConfigError(f"space.{name}{suffix}: {error}") from error
-    return converted
+    return masked(converted) if name == FEATURES else converted  # like the locations of the search, see `tune.prepare`
 
 
 def _restrict_heads(fixed: dict[str, Any], domains: dict[str, Domain]) -> tuple[int, ...] | None:

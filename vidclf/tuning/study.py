@@ -9,6 +9,7 @@ from typing import Any
 from vidclf import storage
 from vidclf.config import TrainConfig, TuneConfig
 from vidclf.config.fields import differences
+from vidclf.credentials import masked
 from vidclf.errors import ConfigError
 from vidclf.features.feature_set import FeatureSet
 from vidclf.runs import output_allowlist, outputs
@@ -73,7 +74,7 @@ def locations(space: Space, features: Mapping[str, FeatureSet]) -> dict[str | No
         matches = [
             location
             for location, feature_set in features.items()
-            if name == feature_set.spec.backbone or storage.canonical(name) == location
+            if name == feature_set.spec.backbone or masked(storage.canonical(name)) == location
         ]
         if len(matches) != 1:
             choices = ", ".join(

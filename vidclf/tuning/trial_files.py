@@ -28,6 +28,7 @@ from torch import Tensor
 from vidclf import arrow, schema, storage
 from vidclf.config import FitConfig
 from vidclf.config.fields import base_kind
+from vidclf.credentials import is_masked, masked_text
 from vidclf.schema import TrialStatus
 from vidclf.training.member_fit import write_snapshot
 from vidclf.training.member_state import Snapshot
@@ -131,7 +132,7 @@ def is_out_of_memory(error: str) -> bool:
 def error_text(error: BaseException) -> str:
     """The error as text: its message in the first line, then the traceback."""
     message = "".join(traceback.format_exception_only(error)).strip()
-    return f"{message}\n{''.join(traceback.format_exception(error))}"
+    return masked_text(f"{message}\n{''.join(traceback.format_exception(error))}")
 
 
 def first_line(text: str) -> str:
@@ -221,7 +222,13 @@ def best_yaml(entry: Mapping[str, Any], split: str, note: str) -> bytes:
     `split`, below a comment."""
     values = {"features": [entry["features"]], "split": split, **json.loads(entry["settings"])}
     head = f"# {note}\n# trial {entry['trial_id']}: macro F1 {entry['macro_f1']:.4f} on validation, epoch "
-    head += (
-        f"{entry['best_epoch']} of {entry['num_epochs']} run\n# python jobs/train.py --config best.yaml --output …\n"
-    )
+    head += f"{entry['best_epoch']} of {entry['num_epochs']} run\n# {train_command(entry, BEST_FILE)}\n"
+    if is_masked(entry["features"]):
+        head += "# --features must be given again, because the credentials of its location are not stored\n"
     return (head + yaml.safe_dump(values, sort_keys=False, allow_unicode=True)).encode()
+
+
+def train_command(entry: Mapping[str, Any], best_file: str) -> str:
+    """The command that trains a row's settings from `best_file`; masked features must be given again."""
+    again = " --features …" if is_masked(entry["features"]) else ""
+    return f"python jobs/train.py --config {best_file}{again} --output …"

@@ -21,6 +21,8 @@ from ray.tune import FailureConfig, RunConfig, Tuner
 
 from vidclf import gpu_worker, preflight, ray_cluster, storage, tally
 from vidclf.config import TuneConfig
+from vidclf.config.fields import check_named_once
+from vidclf.credentials import masked
 from vidclf.errors import RunStopped
 from vidclf.features.feature_set import FeatureSet
 from vidclf.progress import ProgressLine
@@ -31,7 +33,7 @@ from vidclf.training.leakage import SplitAssignment
 from vidclf.training.member_plan import data_digest
 from vidclf.tuning import space as space_module
 from vidclf.tuning import trial_files
-from vidclf.tuning.ensemble_from_trials import publish_from_trials
+from vidclf.tuning.ensemble_from_trials import ENSEMBLE_DIR, publish_from_trials
 from vidclf.tuning.ray_search import METRIC, ray_domain, scheduler, searcher
 from vidclf.tuning.search_progress import SearchLog, TimeIsUp, begin_log
 from vidclf.tuning.search_progress import shown as shown  # reports import it from here
@@ -48,9 +50,6 @@ from vidclf.tuning.study import (
 )
 from vidclf.tuning.trial_files import BEST_FILE, TRIALS_DIR, TRIALS_FILE
 from vidclf.tuning.trial_worker import run_trial
-
-ENSEMBLE_DIR = "ensemble"
-"""Directory in the output for the ensemble made from trials."""
 
 SUMMARY_FILE = "summary.json"
 
@@ -120,7 +119,7 @@ def tune(config: TuneConfig, features: Mapping[str, FeatureSet], weights: Mappin
     """
     # Workers have other working directories, so no location may be relative.
     features = {storage.canonical(location): feature_set for location, feature_set in features.items()}
-    weights = {storage.canonical(location): source for location, source in weights.items()}
+    weights = {masked(storage.canonical(location)): source for location, source in weights.items()}
     search = prepare(config, features)
     study = search.study
     config = study.config
@@ -150,6 +149,11 @@ def prepare(config: TuneConfig, features: Mapping[str, FeatureSet]) -> PreparedS
     file. Raises ConfigError if a check fails."""
     config = replace(config, output=storage.canonical(config.output), features=tuple(features))
     preflight.check_outputs(config)
+    # The features are read by now. From here on their locations are names, which the search writes into its files: they
+    # have no credentials, so that a location with a new signature continues the same search.
+    features = {masked(location): feature_set for location, feature_set in features.items()}
+    check_named_once("features", tuple(map(masked, config.features)), "directory")
+    config = replace(config, features=tuple(features))
     space = read_space(config.space)
     study = Study(config=config, space=space, locations=locations(space, features), guard=lease.guard(config.output))
     check_grid_size(study)

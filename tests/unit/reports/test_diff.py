@@ -156,3 +156,11 @@ def test_intervals_of_flips_count_the_sources_of_the_runs_manifest(tmp_path: Pat
         grouped.overall.interval_95 or (0, 0),
     )
     assert high - low < 0.25 < 0.5 < high_grouped - low_grouped
+
+
+def test_a_relative_base_uri_is_that_of_the_locations(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    before, after = (write_run(tmp_path / side, [Predicted(side, "A", 0.9), BEFORE[0]]) for side in ("before", "after"))
+    monkeypatch.chdir("/")
+    result = diff.diff(DiffConfig(before=before, after=after, output=str(tmp_path / "diff"), base_uri="./"))
+    assert result is not None
+    assert [video.video_uri for video in result.lonely] == ["none/before", "none/after"]
