@@ -115,7 +115,7 @@ class _MaskedStream:
 
 @contextmanager
 def _masked_output() -> Iterator[None]:
-    """Mask passwords, signatures and tokens in everything that is printed inside the `with` block, also by
+    """Mask passwords, signatures and tokens of URIs in everything that is printed inside the `with` block, also by
     libraries."""
     stdout, stderr = (typing.cast(TextIO, _MaskedStream(stream)) for stream in (sys.stdout, sys.stderr))
     with contextlib.redirect_stdout(stdout), contextlib.redirect_stderr(stderr):

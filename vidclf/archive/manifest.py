@@ -187,9 +187,9 @@ def _labels_of(relative: str) -> dict[str, str | None]:
 
 
 def _list_rows(location: str, labelled: bool) -> list[dict[str, Any]]:
-    """Return one row per entry of a list file; the rows lack ids and groups.
+    """Return one row per entry of a list file; ids are still missing, and groups unless the list has a column `group`.
 
-    Raises ConfigError at the first entries that repeat a location.
+    Raises ConfigError if a location is listed more than once.
     """
     rows: list[dict[str, Any]] = []
     listed_uris: set[str] = set()

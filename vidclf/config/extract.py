@@ -44,8 +44,8 @@ class PipelineConfig(OutputOptions, LimitOptions, PrecisionOptions, DecodeLimits
     max_video_gib: Annotated[float, above(0, "GiB")] = 64.0
     """Maximum size of a video file in GiB. A larger video is rejected without being opened."""
     max_error_rate: Annotated[float, within("[0, 1]")] = 0.5
-    """Maximum share of this job's videos that cannot be read or decoded (rejected videos). If more than this share of
-    the videos so far, at least 20, is rejected, the job stops with exit code 3. Videos on which the ensemble abstains
+    """Maximum share of this job's videos that cannot be read or decoded (rejected videos). After at
+    least 20 finished videos, the job stops with exit code 3 as soon as more than this share of them is rejected. Videos on which the ensemble abstains
     do not count."""
     retry_quarantined: str | None = None
     """Process videos again that an earlier job rejected (quarantined) for one of these reasons, comma-separated, or for
@@ -53,8 +53,8 @@ class PipelineConfig(OutputOptions, LimitOptions, PrecisionOptions, DecodeLimits
     redo_stale: bool = False
     """Process a video again if its file has changed since it was processed."""
     rows_per_shard: Annotated[int, at_least(1, "video")] = 128
-    """Maximum number of videos per output file. If a job is killed while it writes a file, the next job processes the
-    videos of that file again."""
+    """Approximate number of videos per output file: a file is closed at the first block of videos that reaches this
+    number. If a job is killed while it writes a file, the next job processes the videos of that file again."""
     json_logs: bool = False
     """Write a JSON line to the worker's log file each time a video has passed a stage of the pipeline, such as
     decoding. Its keys are time, stage, video_id, seconds and outcome."""

@@ -30,7 +30,7 @@ class PipelineMetrics:
     def observe(self, counts: dict[str, float]) -> None:
         """Add the counts of one report of a pipeline stage to the metrics.
 
-        The names of the counts are the same as for the progress line.
+        The keys of `counts` are those that the progress line uses, such as `decoded` and `cnn_s`.
         """
         run = {"run": self._run}
         if "decoded" in counts:

@@ -41,7 +41,10 @@ class FinishedJobs:
         del self._jobs[job.stage][job.id]
 
     def drop_old(self, now_s: float) -> None:
-        """Forget jobs that are too many or too old. `now_s` is the time on the queue's clock, in seconds."""
+        """Forget finished jobs that are too many (done and failed ones are counted apart) or ended too long ago.
+
+        `now_s` is the time on the queue's clock, in seconds.
+        """
         for stage, most in ((JobState.DONE, MAX_FINISHED), (JobState.FAILED, MAX_FAILED)):
             jobs = self._jobs[stage]
             while jobs:
