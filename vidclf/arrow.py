@@ -51,8 +51,8 @@ def combined(column: pa.ChunkedArray) -> pa.Array:
 
 
 class SchemaError(ValueError):
-    """A table does not match the schema of its file: a column is missing, unexpected, of another type, or null where the
-    schema allows no null."""
+    """A table does not match the schema of its file: a column is missing, unexpected, of another type, or null where
+    the schema allows no null."""
 
 
 def conform(table: pa.Table, schema: pa.Schema, what: str) -> pa.Table:

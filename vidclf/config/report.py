@@ -33,8 +33,8 @@ class EvaluateConfig(ReportOptions, DecisionOptions):
     ensemble: str | None = None
     """Directory of the trained ensemble, as jobs/train.py writes it. With --features, required: the ensemble that
     classifies them. With --predictions, optional: the ensemble that made the predictions; the report shows its
-    training curves, calibration, view weights and members. It need only be given if its directory has moved. (default with --predictions: the directory that the
-    predictions name)"""
+    training curves, calibration, view weights and members. It need only be given if its directory has moved.
+    (default with --predictions: the directory that the predictions name)"""
     split: Literal["train", "val", "test", "all"] = "test"
     """Split whose videos are evaluated with --features. An HDF5 file contains the videos of a single split, which must
     be stated here, also if the file name begins with it: train, val or test, not 'all'."""

@@ -89,7 +89,7 @@ class ConfusedPair:
 
 @dataclass(frozen=True, kw_only=True)
 class Detail:
-    """Figures of one split, in addition to those of `Metrics`."""
+    """Figures of one split beyond `Metrics`: by class, by kind of video, by member and view, and of accepted videos."""
 
     num_sources: int
     accuracy_interval_95: Interval | None
@@ -203,7 +203,7 @@ class _Sums:
         }
 
     def per_class(self, rocs: dict[str, Roc]) -> dict[str, ClassDetail]:
-        """Intervals, number of abstentions and area under the ROC curve (AUC) by class name."""
+        """Per class: intervals of precision, recall and F1, number of abstentions, area under the ROC curve (AUC)."""
         return {
             name: ClassDetail(
                 precision_interval_95=self.intervals.share(self.is_label_BC[:, index], self.is_top_BC[:, index]),
