@@ -9,6 +9,7 @@ Shape suffixes: B videos, L frames drawn, D features, C classes.
 from __future__ import annotations
 
 import io
+import math
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -19,6 +20,7 @@ from torch import Tensor
 
 from vidclf.config import FitConfig
 from vidclf.ensemble.temporal_model import TemporalClassifier, initialize
+from vidclf.errors import ConfigError
 from vidclf.metrics import scores
 from vidclf.training.augment import FramePlan, augmented
 from vidclf.training.averaged_weights import AveragedWeights
@@ -135,6 +137,12 @@ class MemberFit:
             val_f1=[measured.per_class[name].f1 for name in self._classes],
             duration_s=time.perf_counter() - started,
         )
+        if not math.isfinite(epoch.train_loss + epoch.val_loss):
+            raise ConfigError(
+                f"seed {self._seed}, attempt {epoch.attempt}, epoch {epoch.number}: the training loss is "
+                f"{epoch.train_loss} and the validation loss {epoch.val_loss}, so the member cannot be trained; "
+                "lower --lr or --feature-noise"
+            )
         self._record(epoch)
         return epoch
 

@@ -11,6 +11,7 @@ import torch
 
 from vidclf.config import FitConfig
 from vidclf.ensemble.temporal_model import TemporalClassifier
+from vidclf.errors import ConfigError
 from vidclf.training import member_fit
 from vidclf.training.averaged_weights import latest_share
 from vidclf.training.dataset import Batches, Sequences, TrainingData
@@ -160,6 +161,14 @@ def test_a_restored_member_keeps_its_attempt(data: TrainingData, monkeypatch: py
     while not second.is_done:
         second.run_epoch()
     assert untimed(list(second.history)) == untimed(fit_member(data, config, 0, CPU).history)
+
+
+def test_a_loss_that_is_not_finite_ends_the_member_at_once(data: TrainingData) -> None:
+    fit = MemberFit(data, CONFIG, 0, CPU)
+    with torch.no_grad():
+        next(fit._model.parameters()).fill_(float("nan"))
+    with pytest.raises(ConfigError, match=r"^seed 0, attempt 1, epoch 1: the training loss is nan and the "):
+        fit.run_epoch()
 
 
 def test_a_bootstrapped_member_differs_and_loses_no_class(data: TrainingData, fitted: FittedMember) -> None:
