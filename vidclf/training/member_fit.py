@@ -129,7 +129,10 @@ class MemberFit:
             lr=lr,
             train_loss=train_loss,
             train_accuracy=float(confusion.diagonal().sum() / confusion.sum()),
-            train_recall=(confusion.diagonal() / confusion.sum(dim=1).clamp(min=1)).tolist(),
+            train_recall=[
+                float(right / drawn) if drawn else None
+                for right, drawn in zip(confusion.diagonal(), confusion.sum(dim=1), strict=True)
+            ],
             val_loss=float(self._loss(logits_BC, labels_B, None)),
             val_accuracy=measured.accuracy,
             val_macro_f1=measured.macro_f1,
@@ -274,7 +277,8 @@ def has_collapsed(epoch: Epoch) -> bool:
 
     This is the mark of a member that has settled on a constant answer.
     """
-    return min(epoch.train_recall) < 0.5 / len(epoch.train_recall)
+    drawn = [recall for recall in epoch.train_recall if recall is not None]
+    return min(drawn) < 0.5 / len(epoch.train_recall)
 
 
 def predict(model: TemporalClassifier, batches: Batches, batch_size: int, device: torch.device) -> Tensor:

@@ -23,8 +23,8 @@ class Epoch:
     train_loss: float
     train_accuracy: float
     """accuracy on the augmented draws, while the weights change"""
-    train_recall: list[float]
-    """recall per class on the same draws"""
+    train_recall: list[float | None]
+    """recall per class on the same draws; None for a class that was not drawn"""
     val_loss: float
     """loss of the averaged weights; all scores below are scores of the averaged weights too"""
     val_accuracy: float

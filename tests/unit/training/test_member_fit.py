@@ -14,7 +14,7 @@ from vidclf.ensemble.temporal_model import TemporalClassifier
 from vidclf.errors import ConfigError
 from vidclf.training import member_fit
 from vidclf.training.averaged_weights import latest_share
-from vidclf.training.dataset import Batches, Sequences, TrainingData
+from vidclf.training.dataset import Batches, Sequences, TrainingData, class_balanced_order
 from vidclf.training.gpu_memory import Placement
 from vidclf.training.member_fit import FittedMember, MemberFit, fit_member, has_collapsed, predict, write_snapshot
 from vidclf.training.member_state import Epoch
@@ -123,12 +123,30 @@ def epoch(**values: object) -> Epoch:
 
 @pytest.mark.parametrize(
     ("recall", "collapsed"),
-    [([1.0, 0.0, 0.0, 0.0], True), ([0.9, 0.9, 0.12, 0.9], True), ([0.4, 0.4, 0.13, 0.4], False), ([0.6, 0.3], False)],
+    [
+        ([1.0, 0.0, 0.0, 0.0], True),
+        ([0.9, 0.9, 0.12, 0.9], True),
+        ([0.4, 0.4, 0.13, 0.4], False),
+        ([0.6, 0.3], False),
+        ([0.4, 0.4, 0.13, None], False),
+        ([0.4, 0.4, 0.12, None], True),
+    ],
 )
 def test_a_class_that_is_recognised_less_often_than_by_guessing_marks_a_collapse(
-    recall: list[float], collapsed: bool
+    recall: list[float | None], collapsed: bool
 ) -> None:
     assert has_collapsed(epoch(train_recall=recall)) is collapsed
+
+
+def test_a_class_that_is_not_drawn_in_an_epoch_has_no_recall() -> None:
+    classes = [f"{index}" for index in range(12)]
+    generator = np.random.default_rng(0)
+    split = Sequences.of([generator.normal(size=(2, 4)).astype(np.float16) for _ in classes], list(range(12)))
+    recall = MemberFit(TrainingData(classes=classes, train=split, val=split), CONFIG, 0, CPU).run_epoch().train_recall
+    order_B = class_balanced_order(split.labels, torch.Generator().manual_seed(member_fit.SEED_STRIDE))
+    drawn = {split.labels[index] for index in order_B.tolist()}
+    assert 0 < len(drawn) < 12
+    assert [value is not None for value in recall] == [index in drawn for index in range(12)]
 
 
 def test_a_collapsed_member_starts_again_from_other_weights_until_restarts_are_spent(
@@ -245,7 +263,7 @@ def test_features_are_not_measured_without_noise(data: TrainingData, monkeypatch
 
 def test_no_step_counts_in_a_way_that_reads_the_device(data: TrainingData, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(torch, "bincount", lambda *arguments, **options: pytest.fail("a GPU waits for it"))
-    assert sum(MemberFit(data, CONFIG, 0, CPU).run_epoch().train_recall) > 0
+    assert any(MemberFit(data, CONFIG, 0, CPU).run_epoch().train_recall)
 
 
 def test_a_snapshot_does_not_change_with_the_training(data: TrainingData) -> None:
