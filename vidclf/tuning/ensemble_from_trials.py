@@ -62,7 +62,7 @@ def publish_from_trials(
     if len(selected) < num_members:
         print(
             f"{config.output}: {len(selected)} members, because only {len(candidates)} trials have the model sizes of "
-            "the best"
+            f"the best{' and some of them are the same model' if len(selected) < len(candidates) else ''}"
         )
     outputs.clear(output_allowlist.CHOSEN, "--output", config.output)
     outputs.begin(output_allowlist.CHOSEN, config.output)
