@@ -6,6 +6,8 @@ by `***`. Scheme, host, path and all other parameters stay, so that a masked loc
 
 from __future__ import annotations
 
+import hashlib
+import json
 import re
 from collections.abc import Sequence
 
@@ -57,6 +59,22 @@ def _masked_in_text(match: re.Match[str]) -> str:
 def has_credentials(location: str) -> bool:
     """Whether `location`, a path or URI, contains a password, a signature or a token."""
     return masked(location) != location
+
+
+def hidden_digest(location: str) -> str:
+    """Digest of the values that `masked` hides in the query; empty if it hides none.
+
+    It tells apart locations that are equal when masked, such as `/clip?key=1` and `/clip?key=2`. The user and password
+    are left out: they do not name another video, and a password could be guessed from its digest.
+    """
+    values = [match[3] for match in _PARAMETER.finditer(_query(location)) if _masked_parameter(match) != match[0]]
+    return hashlib.sha256(json.dumps(values).encode()).hexdigest()[:32] if values else ""
+
+
+def _query(location: str) -> str:
+    """The query of a URI with its question mark; empty for a path and without a query."""
+    without_user = _USER.sub(lambda match: match[1], location)
+    return "".join(without_user.partition("?")[1:]) if "://" in location else ""
 
 
 def is_masked(location: str) -> bool:

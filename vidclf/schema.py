@@ -75,6 +75,7 @@ class RejectReason(StrEnum):
     OUT_OF_MEMORY = "out_of_memory"
     DECODE_TIMEOUT = "decode_timeout"
     DECODER_CRASHED = "decoder_crashed"
+    FEATURES_NOT_FINITE = "features_not_finite"
 
 
 MANIFEST = pa.schema(

@@ -27,7 +27,7 @@ from pyarrow import fs
 from vidclf import storage
 from vidclf.archive.parquet_list import bounded_batches
 from vidclf.arrow import conform
-from vidclf.credentials import masked
+from vidclf.credentials import hidden_digest, masked
 from vidclf.errors import ConfigError
 from vidclf.schema import MANIFEST, SPLITS, VIDEO_ID
 
@@ -122,7 +122,22 @@ def video_id(video_uri: str) -> str:
 
     Credentials are left out, so that a list with renewed signatures has the same video ids.
     """
-    return str(uuid.uuid5(uuid.NAMESPACE_URL, masked(video_uri)))
+    return _id_of_name(masked(video_uri))
+
+
+def _id_of_name(name: str) -> str:
+    return str(uuid.uuid5(uuid.NAMESPACE_URL, name))
+
+
+def _names(uris: list[str]) -> list[str]:
+    """Return a name per location that shows no credentials: the masked location.
+
+    In a list that has several videos of the same masked location, as in `/clip?key=1` and `/clip?key=2`, a digest of
+    the hidden values follows it.
+    """
+    shown = [masked(uri) for uri in uris]
+    count = Counter(shown)
+    return [f"{name}#{hidden_digest(uri)}" if count[name] > 1 else name for uri, name in zip(uris, shown, strict=True)]
 
 
 def _directory_rows(
@@ -284,7 +299,12 @@ def _table(rows: list[dict[str, Any]], group_pattern: str | None, location: str)
     `location`: the archive, named in error messages.
     """
     rows.sort(key=lambda row: row["video_uri"])
-    repeated = [uri for uri, count in Counter(masked(row["video_uri"]) for row in rows).items() if count > 1]
+    names = _names([row["video_uri"] for row in rows])
+    # Names are equal for the same location, and for locations that differ only in user and password.
+    count = Counter(names)
+    repeated = list(
+        dict.fromkeys(masked(row["video_uri"]) for row, name in zip(rows, names, strict=True) if count[name] > 1)
+    )
     if repeated:
         raise _repeated_error(location, repeated)
     _check_all_or_none(rows, "label", location)
@@ -294,22 +314,18 @@ def _table(rows: list[dict[str, Any]], group_pattern: str | None, location: str)
         raise ConfigError(
             f"--input {location}: split must be one of {', '.join(SPLITS)}, is not for {_first_uris(unknown)}"
         )
-    for row in rows:
-        row[VIDEO_ID] = video_id(row["video_uri"])
-        row["group"] = row.get("group") or _group(row, group_pattern)
+    for row, name in zip(rows, names, strict=True):
+        row[VIDEO_ID] = _id_of_name(name)
+        row["group"] = row.get("group") or _group(row, group_pattern) or name
     return conform(pa.Table.from_pylist(rows, schema=MANIFEST), MANIFEST, "manifest")
 
 
-def _group(row: dict[str, Any], pattern: str | None) -> str:
-    """Return the group of a video, which must stay in one split: `label:sublabel:match` or the video's own location.
-
-    `match` is the first parenthesised part of `pattern` in the file name. Without a match, the video is a group of
-    its own.
-    """
+def _group(row: dict[str, Any], pattern: str | None) -> str | None:
+    """Return `label:sublabel:match` for a file name that `pattern` matches, else None."""
     stem = posixpath.basename(row["video_uri"]).rsplit(".", 1)[0]
     match = re.search(pattern, stem) if pattern else None
     if match is None or match.group(1) is None:
-        return masked(str(row["video_uri"]))
+        return None
     return ":".join(part for part in (row.get("label"), row.get("sublabel"), match.group(1)) if part)
 
 

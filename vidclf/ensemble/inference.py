@@ -36,6 +36,10 @@ from vidclf.uncertainty.trust_score import TrustScore, signs
 MAX_SEQUENCES = 64
 """Largest number of sequences in one batch. Larger batches are no faster and take memory."""
 
+MAX_ATTENTION_BYTES = 256 << 20
+"""Largest attention weights of a batch (T² × heads × 4 bytes per sequence), so that long videos do not fill the memory.
+A single sequence may have larger ones."""
+
 BySpace = Sequence[Sequence[npt.NDArray[np.float16]]]
 """Input of an ensemble: for each backbone a list with one feature array [frames, features] per video.
 
@@ -215,7 +219,8 @@ def run_members(
     num_videos = len(sequences_S[0])
     logits_VMBC: Tensor | None = None
     attention: list[npt.NDArray[np.float32]] = [np.empty(0, np.float32)] * num_videos
-    for batch in _batches_by_length(sequences_S, view_names):
+    num_heads = max(member.attention.num_heads for member in members)
+    for batch in _batches_by_length(sequences_S, view_names, num_heads):
         logits_MBC, attention_BT = _run_batch(members, spaces_M, batch, device)
         if logits_VMBC is None:
             logits_VMBC = torch.empty(len(view_names), len(members), num_videos, logits_MBC.shape[2])
@@ -228,8 +233,13 @@ def run_members(
     return logits_VMBC, attention
 
 
-def _batches_by_length(sequences_S: BySpace, view_names: Sequence[str]) -> Iterator[_Batch]:
-    """All views (test-time variants) of all videos, in batches of at most `MAX_SEQUENCES` sequences of equal length.
+def _batch_size(num_frames: int, num_heads: int) -> int:
+    """Number of sequences of `num_frames` frames within `MAX_SEQUENCES` and `MAX_ATTENTION_BYTES`, at least 1."""
+    return max(1, min(MAX_SEQUENCES, MAX_ATTENTION_BYTES // (4 * num_heads * max(num_frames, 1) ** 2)))
+
+
+def _batches_by_length(sequences_S: BySpace, view_names: Sequence[str], num_heads: int) -> Iterator[_Batch]:
+    """All views of all videos in batches of at most `_batch_size` sequences of equal length.
 
     With equal lengths no sequence is padded or packed, which would cost more than the smaller batches do.
     """
@@ -238,9 +248,10 @@ def _batches_by_length(sequences_S: BySpace, view_names: Sequence[str]) -> Itera
         for video, of_backbones in enumerate(zip(*sequences_S, strict=True)):
             view_S = [VIEWS[name](sequence) for sequence in of_backbones]
             rows_of_length.setdefault(len(view_S[0]), []).append((view, video, view_S))
-    for rows in rows_of_length.values():
-        for start in range(0, len(rows), MAX_SEQUENCES):
-            views, videos, rows_S = zip(*rows[start : start + MAX_SEQUENCES], strict=True)
+    for length, rows in rows_of_length.items():
+        size = _batch_size(length, num_heads)
+        for start in range(0, len(rows), size):
+            views, videos, rows_S = zip(*rows[start : start + size], strict=True)
             by_backbone = [list(sequences) for sequences in zip(*rows_S, strict=True)]
             yield _Batch(views=list(views), videos=list(videos), sequences_S=by_backbone)
 

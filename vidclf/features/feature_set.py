@@ -45,8 +45,8 @@ def read_features(features: str) -> FeatureSet:
     """Read all features of a finished extract output into memory (73 × 1280 × 2 bytes per video: 0.19 GB per thousand
     videos).
 
-    Raises ConfigError if the directory holds no features, has pending videos (not done yet) or several rows of a video,
-    is empty, or mixes feature keys (digests of the settings).
+    Raises ConfigError if the directory holds no features, has pending videos or several rows of a video, is empty, has
+    values that are not finite, or mixes feature keys.
     """
     spec = read_spec(features)
     state = check_finished(features, "--features", "jobs/extract.py")
@@ -60,6 +60,12 @@ def read_features(features: str) -> FeatureSet:
         rows += zip(*values, [features_TD(row) for row in table["features"]], strict=True)
     if not rows:
         raise ConfigError(f"--features {features}: holds no video ({state.num_quarantined} are quarantined)")
+    not_finite = [str(row[0]) for row in rows if not np.isfinite(row[-1]).all()]
+    if not_finite:
+        raise ConfigError(
+            f"--features {features}: every value must be finite, is not for {len(not_finite)} videos (one is "
+            f"{not_finite[0]}); an earlier version wrote them: extract these features again"
+        )
     rows.sort(key=lambda row: row[0])
     uris, ids, labels, sublabels, groups, splits, digests, arrays = (list(column) for column in zip(*rows, strict=True))
     return FeatureSet(

@@ -18,6 +18,7 @@ from vidclf.pipeline.embedder import BackboneEmbedder, merge_by_position
 from vidclf.pipeline.engines import load_engine
 from vidclf.pipeline.job import Head, PipelineJob, RunSpec, StagedHead
 from vidclf.pipeline.sink import target_column, written_columns
+from vidclf.schema import RejectReason
 from vidclf.video.sampling import evenly_spread
 
 
@@ -85,7 +86,13 @@ class EmbedVideos:
             columns = {name: ok[name] for name in common_columns}
             for index, rows in enumerate(self._rows(ok)):
                 columns[target_column(index)] = pa.chunked_array([rows.to_struct_array().combine_chunks()])
-            tables.append(pa.table(columns).select(self._columns.names).cast(self._columns))
+            embedded = pa.table(columns).select(self._columns.names).cast(self._columns)
+            not_finite = {name: text for cnn in self._cnns.values() for name, text in cnn.take_not_finite().items()}
+            if not_finite:
+                is_finite = pc.invert(pc.is_in(ok[schema.VIDEO_ID], pa.array(list(not_finite), pa.string())))
+                rejected = pa.concat_tables([rejected, _rejected(ok.filter(pc.invert(is_finite)), not_finite)])
+                ok, embedded = ok.filter(is_finite), embedded.filter(is_finite)
+            tables.append(embedded)
         if rejected.num_rows:
             tables.append(_with_null_columns(rejected, self._columns))
         counts = {
@@ -180,6 +187,17 @@ def most_trusted(rows: pa.Table, others: pa.Table) -> pa.Table:
     is_better = pc.greater(others["trust_score"].take(index), rows["trust_score"])
     index = pc.if_else(pc.fill_null(is_better, False), pc.add(index, rows.num_rows), pa.array(np.arange(rows.num_rows)))
     return pa.concat_tables([rows, others]).take(index)
+
+
+def _rejected(videos: pa.Table, messages: dict[str, str]) -> pa.Table:
+    """`videos` as rejected rows, with the message of each video id."""
+    texts = [messages[video_id] for video_id in videos[schema.VIDEO_ID].to_pylist()]
+    values = {"reject_reason": [RejectReason.FEATURES_NOT_FINITE.value] * len(texts), "reject_message": texts}
+    for name, column in values.items():
+        videos = videos.set_column(
+            videos.column_names.index(name), videos.schema.field(name), pa.array(column, pa.string())
+        )
+    return videos
 
 
 def _with_null_columns(table: pa.Table, columns: pa.Schema) -> pa.Table:

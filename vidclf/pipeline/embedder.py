@@ -40,6 +40,7 @@ class BackboneEmbedder:
         self._cnn = cnn
         self._row_schema = schema.features(self._spec.feature_dim)
         self._num_frames = 0
+        self._not_finite: dict[str, str] = {}
 
     def __call__(self, ok: pa.Table, *, is_sharpened: bool = False) -> pa.Table:
         """Return a table `schema.features` with the features of all frames of the decoded videos `ok`.
@@ -51,10 +52,9 @@ class BackboneEmbedder:
     def features(
         self, ok: pa.Table, frames_B: Sequence[Indices] | None = None, *, is_sharpened: bool = False
     ) -> list[npt.NDArray[np.float16]]:
-        """Return the features of each video, one array [T, D] float16 per row of `ok`.
+        """Features [T, D] float16 per video, of the frames at `frames_B`, or of all frames.
 
-        `frames_B`: positions of the frames to use, per video; None for all frames. With `is_sharpened` the frames are
-        sharpened first.
+        Zeros stand for the features of a video with a value that is not finite; `take_not_finite` names it.
         """
         frames_THWC = frames_of(self._frames(ok)["frames"], self._side)
         lengths = ok["num_frames"].to_pylist()
@@ -68,8 +68,25 @@ class BackboneEmbedder:
         if not len(frames_THWC):
             return [np.empty((0, self._spec.feature_dim), np.float16) for _ in lengths]
         self._num_frames += len(frames_THWC)
-        features_TD = self._cnn(frames_THWC, lengths, self._spec.repeat_tolerance).astype(np.float16)
-        return np.split(features_TD, np.cumsum(lengths)[:-1])
+        with np.errstate(over="ignore"):  # a value beyond float16 is infinite, which is checked below
+            features_TD = self._cnn(frames_THWC, lengths, self._spec.repeat_tolerance).astype(np.float16)
+        features_B = np.split(features_TD, np.cumsum(lengths)[:-1])
+        if np.isfinite(features_TD).all():
+            return features_B
+        return [
+            self._finite(video, rows_TD) for video, rows_TD in zip(ok["video_id"].to_pylist(), features_B, strict=True)
+        ]
+
+    def _finite(self, video_id: str, features_TD: npt.NDArray[np.float16]) -> npt.NDArray[np.float16]:
+        """The features of a video if all are finite, else zeros; the video is then noted for `take_not_finite`."""
+        is_finite_T = np.isfinite(features_TD).all(axis=1)
+        if is_finite_T.all():
+            return features_TD
+        self._not_finite[video_id] = (
+            f"{self._spec.backbone} gives values that are not finite for {np.sum(~is_finite_T)} of "
+            f"{len(features_TD)} frames"
+        )
+        return np.zeros_like(features_TD)
 
     def rows(
         self, ok: pa.Table, features_B: Sequence[npt.NDArray[np.float16]], frames_B: Sequence[Indices] | None = None
@@ -87,6 +104,11 @@ class BackboneEmbedder:
         columns["features"] = features_column(features_B, self._spec.feature_dim)
         columns["feature_key"] = pa.array([self._spec.key] * ok.num_rows)
         return arrow.conform(pa.table(columns).select(self._row_schema.names), self._row_schema, "embedded rows")
+
+    def take_not_finite(self) -> dict[str, str]:
+        """Message by video id, of the videos with features that are not finite since the last call of this method."""
+        messages, self._not_finite = self._not_finite, {}
+        return messages
 
     def take_count(self) -> int:
         """Return the number of frames whose features were computed since the last call of this method."""

@@ -64,7 +64,10 @@ def progress(
     except OutdatedEnsembleError:
         return None
     risk = summary["risk"]
-    risk_threshold = RiskThreshold(**{field.name: risk[field.name] for field in fields(RiskThreshold)})
+    # An earlier version wrote no `num_paths`.
+    risk_threshold = RiskThreshold(
+        **{field.name: risk[field.name] for field in fields(RiskThreshold) if field.name in risk}
+    )
     decided: dict[str, int] = {}
     for one_pass in passes.values():
         decided.update(one_pass["num_decided"])

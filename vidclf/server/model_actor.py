@@ -155,7 +155,11 @@ class VideoClassifier:
         _, embed = self.load(parts)
         assert self._head is not None
         self._head.settings = replace(self._head.settings, segments_s=length_s)
-        row = embed(decoded)[target_column(0)][0].as_py()
+        embedded = embed(decoded)
+        reason = embedded["reject_reason"][0].as_py()
+        if reason is not None:
+            return {"rejected": reason}
+        row = embedded[target_column(0)][0].as_py()
         # The answer shows the frames of the first backbone.
         frames = pa.Table.from_struct_array(arrow.combined(decoded[schema.frames_name(0)]))
         context = ResponseContext(

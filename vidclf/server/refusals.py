@@ -71,6 +71,7 @@ STATUS: dict[Reason, int] = {
     RejectReason.OUT_OF_MEMORY: 422,
     RejectReason.DECODE_TIMEOUT: 422,
     RejectReason.DECODER_CRASHED: 422,
+    RejectReason.FEATURES_NOT_FINITE: 422,
 }
 """HTTP status of each reason."""
 
@@ -107,6 +108,7 @@ WORDS: dict[Reason, str] = {
     RejectReason.OUT_OF_MEMORY: "Decoding the video takes more memory than allowed.",
     RejectReason.DECODE_TIMEOUT: "Decoding the video took too long.",
     RejectReason.DECODER_CRASHED: "The video crashed the decoder.",
+    RejectReason.FEATURES_NOT_FINITE: "The network has no finite values for the video.",
 }
 """Message of each reason, for people."""
 

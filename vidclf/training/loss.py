@@ -22,7 +22,12 @@ def focal_loss(
     log_p_BC = logits_BC.log_softmax(dim=1)
     target_BC = torch.full_like(log_p_BC, smoothing / num_classes)
     target_BC.scatter_(1, labels_B[:, None], 1 - smoothing + smoothing / num_classes)
-    terms_BC = -target_BC * (1 - log_p_BC.exp()).pow(gamma) * log_p_BC
+    others_BC = 1 - log_p_BC.exp()
+    if 0 < gamma < 1:
+        # The power has an infinite slope at 0, which is NaN after a multiplication by 0. Where p rounds to 1, 1 - p is
+        # taken as half a unit of rounding, as a constant.
+        others_BC = others_BC.clamp(min=torch.finfo(others_BC.dtype).eps / 4)
+    terms_BC = -target_BC * others_BC.pow(gamma) * log_p_BC
     if class_weights_C is not None:
         terms_BC = terms_BC * class_weights_C
     return terms_BC.sum(dim=1).mean()

@@ -10,6 +10,7 @@ Shape suffixes: B videos, L frames drawn for a training step, D features, C clas
 from __future__ import annotations
 
 import io
+import math
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -20,6 +21,7 @@ from torch import Tensor
 
 from vidclf.config import FitConfig
 from vidclf.ensemble.temporal_model import TemporalClassifier, initialize
+from vidclf.errors import ConfigError
 from vidclf.metrics import scores
 from vidclf.training.augment import FramePlan, augmented
 from vidclf.training.averaged_weights import AveragedWeights
@@ -133,7 +135,10 @@ class MemberFit:
             lr=lr,
             train_loss=train_loss,
             train_accuracy=float(confusion.diagonal().sum() / confusion.sum()),
-            train_recall=(confusion.diagonal() / confusion.sum(dim=1).clamp(min=1)).tolist(),
+            train_recall=[
+                float(right / drawn) if drawn else None
+                for right, drawn in zip(confusion.diagonal(), confusion.sum(dim=1), strict=True)
+            ],
             val_loss=float(self._loss(logits_BC, labels_B, None)),
             val_accuracy=measured.accuracy,
             val_macro_f1=measured.macro_f1,
@@ -141,6 +146,12 @@ class MemberFit:
             val_f1=[measured.per_class[name].f1 for name in self._classes],
             duration_s=time.perf_counter() - started,
         )
+        if not math.isfinite(epoch.train_loss + epoch.val_loss):
+            raise ConfigError(
+                f"seed {self._seed}, attempt {epoch.attempt}, epoch {epoch.number}: the training loss is "
+                f"{epoch.train_loss} and the validation loss {epoch.val_loss}, so the member cannot be trained; "
+                "lower --lr or --feature-noise"
+            )
         self._record(epoch)
         return epoch
 
@@ -273,9 +284,12 @@ def score(epoch: Epoch, config: FitConfig) -> tuple[float, float]:
 
 
 def has_collapsed(epoch: Epoch) -> bool:
-    """Whether the member has settled on a constant answer (a collapse): some class is recognised in less than half as
-    many training draws as by guessing."""
-    return min(epoch.train_recall) < 0.5 / len(epoch.train_recall)
+    """Whether some class is recognised in less than half as many training draws as guessing would recognise.
+
+    This is the mark of a member that has settled on a constant answer.
+    """
+    drawn = [recall for recall in epoch.train_recall if recall is not None]
+    return min(drawn) < 0.5 / len(epoch.train_recall)
 
 
 def predict(model: TemporalClassifier, batches: Batches, batch_size: int, device: torch.device) -> Tensor:

@@ -22,9 +22,9 @@ class Epoch:
     lr: float
     train_loss: float
     train_accuracy: float
-    """accuracy on the augmented training videos, measured while the weights change"""
-    train_recall: list[float]
-    """recall per class on the same videos"""
+    """accuracy on the augmented draws, while the weights change"""
+    train_recall: list[float | None]
+    """recall per class on the same draws; None for a class that was not drawn"""
     val_loss: float
     """validation loss of the averaged weights; the scores below are also those of the averaged weights"""
     val_accuracy: float

@@ -14,6 +14,7 @@ from vidclf import storage, torch_gpu
 from vidclf.config import TrainConfig
 from vidclf.ensemble import files
 from vidclf.ensemble.member_record import MemberRecord
+from vidclf.errors import ConfigError
 from vidclf.runs.lease import Guard
 from vidclf.training import gpu_memory
 from vidclf.training.dataset import TrainingData
@@ -74,6 +75,10 @@ def train_member(values: dict[str, MemberLoop]) -> None:
         )
     except torch.OutOfMemoryError as error:
         loop.say(str(error).splitlines()[0])
+        return
+    except ConfigError as error:
+        # Not raised, because Ray would train the member again, with the same result.
+        ray.get(tally.refuse.remote(f"member {index}: {error}"))
         return
     tally.put.remote(f"epochs of {index}", config.epochs)  # after early stopping, the other epochs count as done
     digest = files.write_member(config.output, index, fitted.state)

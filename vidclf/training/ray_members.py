@@ -73,6 +73,8 @@ def train_members(
             ),
         ).fit()
         if not storage.exists(marker(config.output, index)):
+            if refusal := ray.get(tally.refusal.remote()):
+                raise RunStopped(refusal)
             raise RunStopped(
                 f"member {index} did not fit into its share of the GPU's memory, {SHARE_FLAG} {gpus:g}; give a larger "
                 "share, or smaller batches (--batch-size)"

@@ -67,7 +67,7 @@ def publish_from_trials(
     if len(selected) < num_members:
         print(
             f"{config.output}: {len(selected)} members, because only {len(candidates)} trials have the model sizes of "
-            "the best"
+            f"the best{' and some of them are the same model' if len(selected) < len(candidates) else ''}"
         )
     outputs.clear_part(output_allowlist.SEARCH, output, ENSEMBLE_DIR)
     outputs.begin(output_allowlist.CHOSEN, config.output)

@@ -21,14 +21,20 @@ from vidclf.metrics import scores
 def select(
     probabilities_NBC: npt.NDArray[np.floating], labels: Sequence[int], classes: Sequence[str], num_members: int
 ) -> list[int]:
-    """Indices of at most `num_members` candidate models for an ensemble, in the order of their selection.
+    """Indices of at most `num_members` candidates, in the order of their selection. Of identical ones one is taken.
 
     Candidate 0 must be the best single model; it is selected first. Each further one is the candidate that makes the
     macro F1 of the averaged probabilities highest, or at equal macro F1 the log-likelihood.
     """
     selected = [0]
-    while len(selected) < min(num_members, len(probabilities_NBC)):
-        remaining = [index for index in range(len(probabilities_NBC)) if index not in selected]
+    while len(selected) < num_members:
+        remaining = [
+            index
+            for index, probabilities_BC in enumerate(probabilities_NBC)
+            if not any(np.array_equal(probabilities_BC, probabilities_NBC[one]) for one in selected)
+        ]
+        if not remaining:
+            break
         selected.append(max(remaining, key=lambda index: vote(probabilities_NBC[[*selected, index]], labels, classes)))
     return selected
 

@@ -95,6 +95,8 @@ def _run_epochs(fit: MemberFit, config: TrainConfig, data: TrainingData, study: 
             tracker.log(epoch, data.classes)
         if fit.history:
             _update(progress, fit, num_recorded)
+            # The state may be one epoch newer than the progress: it is written first.
+            trial_files.publish_progress(config.output, progress)
             _report(fit, interval)
         while not fit.is_done:
             epoch = fit.run_epoch()

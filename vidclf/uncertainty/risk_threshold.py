@@ -147,6 +147,9 @@ class RiskThreshold:
     early: dict[str, float]
     """threshold of each early look (classification from few frames) that decides videos; the counts above then cover
     all looks together"""
+    num_paths: int = 1
+    """number of ways to use the early looks (all, the subset, none) that were tried; they share the probability of a
+    false certificate"""
 
     @property
     def abstains_on_all(self) -> bool:
@@ -176,7 +179,7 @@ def choose(
         if supported:
             counts = [acceptance.accepted_G.sum() for acceptance in supported]
             first = next(index for index, count in enumerate(counts) if count >= 0.9 * max(counts))
-            return _threshold(supported[first], basis, num_videos)
+            return _threshold(supported[first], basis, num_videos, len(paths))
     if not accept_uncertified:
         return RiskThreshold(
             threshold=ABSTAIN_ON_ALL,
@@ -188,16 +191,16 @@ def choose(
             num_videos=num_videos,
             estimate=0.5,
             early={},
+            num_paths=len(paths),
         )
     # `min` returns the first of equal candidates, and paths begin with their highest threshold.
     lowest = min((acceptance for path in paths for acceptance in path), key=lambda acceptance: acceptance.estimate)
-    return _threshold(lowest, NONE, num_videos)
+    return _threshold(lowest, NONE, num_videos, len(paths))
 
 
-def sources_to_certify(risk: float) -> int:
-    """Number of validation sources (recordings), all without a wrong video, that are needed to certify an error of at
-    most `risk`."""
-    return math.ceil(math.log(1 - CONFIDENCE_LEVEL) / math.log(1 - risk))
+def sources_to_certify(risk: float, num_paths: int = 1) -> int:
+    """Number of sources without a wrong video that are needed to certify `risk` on one of `num_paths` paths."""
+    return math.ceil(math.log((1 - CONFIDENCE_LEVEL) / num_paths) / math.log(1 - risk))
 
 
 def risk_statement(chosen: RiskThreshold, risk: float) -> dict[str, Any]:
@@ -231,7 +234,7 @@ def _last(path: Sequence[Acceptance], holds: Callable[[Acceptance, int | None], 
     return last
 
 
-def _threshold(acceptance: Acceptance, basis: str, num_videos: int) -> RiskThreshold:
+def _threshold(acceptance: Acceptance, basis: str, num_videos: int, num_paths: int) -> RiskThreshold:
     """Build a `RiskThreshold` from the chosen candidate `acceptance`."""
     return RiskThreshold(
         threshold=acceptance.threshold,
@@ -243,12 +246,14 @@ def _threshold(acceptance: Acceptance, basis: str, num_videos: int) -> RiskThres
         num_videos=num_videos,
         estimate=acceptance.estimate,
         early=acceptance.early,
+        num_paths=num_paths,
     )
 
 
 def threshold_text(chosen: RiskThreshold, risk: float) -> str:
-    """One line for users about the trust threshold that was chosen for `--abstain-risk`."""
-    needed = f"certifying it takes {sources_to_certify(risk)} accepted validation sources or more, and few wrong ones"
+    """One line for users about the threshold chosen for `--abstain-risk`."""
+    num_needed = sources_to_certify(risk, chosen.num_paths)
+    needed = f"certifying it takes {num_needed} accepted validation sources or more, and few wrong ones"
     if chosen.abstains_on_all:
         return (
             f"risk basis none: abstaining on every video, since the {chosen.num_videos} validation videos support no "

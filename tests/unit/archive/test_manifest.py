@@ -176,6 +176,31 @@ def test_a_group_in_the_list_stands_before_the_pattern(tmp_path: Path) -> None:
     assert column(tmp_path / "list.csv", "group", group_pattern=r"g(\d)") == ["tape", "2"]
 
 
+@pytest.mark.parametrize("parameter", ["key", "policy", "auth", "sig"])
+def test_videos_that_differ_only_in_a_masked_parameter_are_told_apart(tmp_path: Path, parameter: str) -> None:
+    uris = [f"https://h/clip?{parameter}={value}" for value in (1, 2)] + ["https://h/other?key=1", "https://h/plain"]
+    (tmp_path / "l.txt").write_text("\n".join(uris))
+    listed = manifest.list_archive(str(tmp_path / "l.txt"), labelled=False).manifest
+    assert listed["video_uri"].to_pylist() == uris
+    ids, groups = listed["video_id"].to_pylist(), listed["group"].to_pylist()
+    assert (len(set(ids)), len(set(groups))) == (4, 4)
+    assert ids[2:] == [manifest.video_id("https://h/other?key=***"), manifest.video_id("https://h/plain")]
+    assert groups[2:] == ["https://h/other?key=***", "https://h/plain"]
+    assert all(group.startswith(f"https://h/clip?{parameter}=***#") for group in groups[:2])
+    # A location and its id do not depend on the order of the list.
+    (tmp_path / "l.txt").write_text("\n".join(reversed(uris)))
+    assert manifest.list_archive(str(tmp_path / "l.txt"), labelled=False).manifest.equals(listed)
+
+
+@pytest.mark.parametrize(
+    "uris", [["https://h/c?key=1"] * 2, ["https://a:b@h/c?key=1", "https://a:d@h/c?key=1"], ["/a#1?x=2"] * 2]
+)
+def test_a_location_is_refused_when_only_the_user_differs_or_nothing(tmp_path: Path, uris: list[str]) -> None:
+    (tmp_path / "l.txt").write_text("\n".join(uris))
+    with pytest.raises(ConfigError, match=r"more than once; every video must be listed once"):
+        manifest.list_archive(str(tmp_path / "l.txt"), labelled=False)
+
+
 @pytest.mark.parametrize(
     ("name", "content", "message"),
     [

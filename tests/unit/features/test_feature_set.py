@@ -119,3 +119,16 @@ def test_features_with_a_video_twice_are_refused(tmp_path: Path) -> None:
     storage.publish_table(f"{run}/part-1.parquet", storage.read_table(f"{run}/part-0.parquet").slice(0, 1))
     with pytest.raises(ConfigError, match=r"every video must have one row, 1 have several .* `jobs/audit\.py --run"):
         read_features(run)
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
+def test_features_that_are_not_finite_are_refused(tmp_path: Path, value: float) -> None:
+    run = write_run(tmp_path, [SPEC.key] * 2)
+    table = pq.read_table(tmp_path / "part-0.parquet")
+    spoilt = np.zeros((2, 1280), np.float16)
+    spoilt[1, 7] = value
+    position = table.column_names.index("features")
+    column = features_column([np.zeros((2, 1280), np.float16), spoilt], 1280)
+    storage.publish_table(str(tmp_path / "part-0.parquet"), table.set_column(position, "features", column))
+    with pytest.raises(ConfigError, match=r"every value must be finite, is not for 1 videos \(one is /v/1\.mp4\); "):
+        read_features(run)

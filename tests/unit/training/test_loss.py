@@ -54,6 +54,40 @@ def test_focus_smoothing_and_class_weights_by_hand() -> None:
     assert loss.item() == pytest.approx((0.6065037 + 2.6686164) / 2, rel=1e-5)
 
 
+@pytest.mark.parametrize("gamma", [0.0, 0.25, 0.5, 0.99, 1.0, 2.0])
+@pytest.mark.parametrize("smoothing", [0.0, 0.1])
+def test_a_probability_that_rounds_to_one_has_finite_gradients(gamma: float, smoothing: float) -> None:
+    logits = torch.tensor([[40.0, 0.0, 0.0], [0.0, 200.0, 0.0]], requires_grad=True)
+    assert logits.softmax(dim=1).max(dim=1).values.tolist() == [1.0, 1.0]
+    loss = focal_loss(logits, torch.tensor([0, 1]), gamma=gamma, smoothing=smoothing)
+    loss.backward()
+    assert logits.grad is not None
+    assert loss.isfinite()
+    assert logits.grad.isfinite().all()
+
+
+@pytest.mark.parametrize("gamma", [0.0, 0.25, 0.5, 0.99, 1.0, 2.0])
+def test_elsewhere_the_loss_and_its_gradients_are_those_of_the_formula(gamma: float) -> None:
+    values = torch.randn(64, 5, generator=torch.Generator().manual_seed(0)) * 3
+    labels = torch.arange(64) % 5
+    gradients, losses = [], []
+    for is_formula in (False, True):
+        logits = values.clone().requires_grad_()
+        if is_formula:
+            log_p = logits.log_softmax(dim=1)
+            target = torch.full_like(log_p, 0.1 / 5).scatter_(1, labels[:, None], 1 - 0.1 + 0.1 / 5)
+            loss = (-target * (1 - log_p.exp()).pow(gamma) * log_p).sum(dim=1).mean()
+        else:
+            loss = focal_loss(logits, labels, gamma=gamma, smoothing=0.1)
+        loss.backward()
+        losses.append(loss)
+        gradients.append(logits.grad)
+    assert torch.equal(losses[0], losses[1])
+    assert gradients[0] is not None
+    assert gradients[1] is not None
+    assert torch.equal(gradients[0], gradients[1])
+
+
 def test_inverse_frequency_by_hand() -> None:
     # Ten videos of three classes: 10 / (3 × 5), 10 / (3 × 4), 10 / (3 × 1).
     assert inverse_frequency([0] * 5 + [1] * 4 + [2], 3).tolist() == pytest.approx([2 / 3, 5 / 6, 10 / 3])

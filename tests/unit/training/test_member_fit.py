@@ -11,9 +11,10 @@ import torch
 
 from vidclf.config import FitConfig
 from vidclf.ensemble.temporal_model import TemporalClassifier
+from vidclf.errors import ConfigError
 from vidclf.training import member_fit
 from vidclf.training.averaged_weights import latest_share
-from vidclf.training.dataset import Batches, Sequences, TrainingData
+from vidclf.training.dataset import Batches, Sequences, TrainingData, class_balanced_order
 from vidclf.training.gpu_memory import Placement
 from vidclf.training.member_fit import FittedMember, MemberFit, fit_member, has_collapsed, predict, write_snapshot
 from vidclf.training.member_state import Epoch
@@ -122,12 +123,30 @@ def epoch(**values: object) -> Epoch:
 
 @pytest.mark.parametrize(
     ("recall", "collapsed"),
-    [([1.0, 0.0, 0.0, 0.0], True), ([0.9, 0.9, 0.12, 0.9], True), ([0.4, 0.4, 0.13, 0.4], False), ([0.6, 0.3], False)],
+    [
+        ([1.0, 0.0, 0.0, 0.0], True),
+        ([0.9, 0.9, 0.12, 0.9], True),
+        ([0.4, 0.4, 0.13, 0.4], False),
+        ([0.6, 0.3], False),
+        ([0.4, 0.4, 0.13, None], False),
+        ([0.4, 0.4, 0.12, None], True),
+    ],
 )
 def test_a_class_that_is_recognised_less_often_than_by_guessing_marks_a_collapse(
-    recall: list[float], collapsed: bool
+    recall: list[float | None], collapsed: bool
 ) -> None:
     assert has_collapsed(epoch(train_recall=recall)) is collapsed
+
+
+def test_a_class_that_is_not_drawn_in_an_epoch_has_no_recall() -> None:
+    classes = [f"{index}" for index in range(12)]
+    generator = np.random.default_rng(0)
+    split = Sequences.of([generator.normal(size=(2, 4)).astype(np.float16) for _ in classes], list(range(12)))
+    recall = MemberFit(TrainingData(classes=classes, train=split, val=split), CONFIG, 0, CPU).run_epoch().train_recall
+    order_B = class_balanced_order(split.labels, torch.Generator().manual_seed(member_fit.SEED_STRIDE))
+    drawn = {split.labels[index] for index in order_B.tolist()}
+    assert 0 < len(drawn) < 12
+    assert [value is not None for value in recall] == [index in drawn for index in range(12)]
 
 
 def test_a_collapsed_member_starts_again_from_other_weights_until_restarts_are_spent(
@@ -160,6 +179,14 @@ def test_a_restored_member_keeps_its_attempt(data: TrainingData, monkeypatch: py
     while not second.is_done:
         second.run_epoch()
     assert untimed(list(second.history)) == untimed(fit_member(data, config, 0, CPU).history)
+
+
+def test_a_loss_that_is_not_finite_ends_the_member_at_once(data: TrainingData) -> None:
+    fit = MemberFit(data, CONFIG, 0, CPU)
+    with torch.no_grad():
+        next(fit._model.parameters()).fill_(float("nan"))
+    with pytest.raises(ConfigError, match=r"^seed 0, attempt 1, epoch 1: the training loss is nan and the "):
+        fit.run_epoch()
 
 
 def test_a_bootstrapped_member_differs_and_loses_no_class(data: TrainingData, fitted: FittedMember) -> None:
@@ -236,7 +263,7 @@ def test_features_are_not_measured_without_noise(data: TrainingData, monkeypatch
 
 def test_no_step_counts_in_a_way_that_reads_the_device(data: TrainingData, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(torch, "bincount", lambda *arguments, **options: pytest.fail("a GPU waits for it"))
-    assert sum(MemberFit(data, CONFIG, 0, CPU).run_epoch().train_recall) > 0
+    assert any(MemberFit(data, CONFIG, 0, CPU).run_epoch().train_recall)
 
 
 def test_a_snapshot_does_not_change_with_the_training(data: TrainingData) -> None:

@@ -34,5 +34,10 @@ def test_equal_scores_are_decided_by_the_likelihood() -> None:
     assert select(candidates([0.9, 0.9, 0.1, 0.1], [0.6, 0.6, 0.4, 0.4], [1, 1, 0, 0]), LABELS, CLASSES, 2) == [0, 2]
 
 
+def test_of_identical_candidates_one_is_taken() -> None:
+    assert select(candidates(BEST, BEST, OTHER, BEST, OTHER, WORST), LABELS, CLASSES, 6) == [0, 2, 5]
+    assert select(candidates(BEST, BEST), LABELS, CLASSES, 2) == [0]
+
+
 def test_there_are_no_more_members_than_candidates() -> None:
     assert select(candidates(BEST), LABELS, CLASSES, 4) == [0]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import nullcontext
 from dataclasses import asdict
 from pathlib import Path
 from types import SimpleNamespace
@@ -49,6 +50,37 @@ def test_epochs_that_are_trained_again_are_told_once() -> None:
     # A trial that takes over another's state takes its history.
     trial_worker._update(progress, at(1), num_recorded=0)
     assert (progress.ended_s, progress.best_epoch) == ([1.0], 1)
+
+
+def test_an_epoch_that_only_the_state_has_is_published_when_the_trial_goes_on(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A trial that was killed after it wrote its last state and before it wrote its progress."""
+    history = [epoch(number=number, val_macro_f1=0.1 * number) for number in (1, 2)]
+    progress = TrialRecord(
+        trial_id="a",
+        features="f",
+        settings={},
+        started_s=0.0,
+        history=[asdict(history[0])],
+        ended_s=[1.0],
+        best_epoch=1,
+    )
+    trial_files.publish_progress(str(tmp_path), progress)
+    trial_files.publish_state(str(tmp_path), "a", {"history": []})
+    tracker = nullcontext(SimpleNamespace(log=lambda *figures: None))
+    monkeypatch.setattr(trial_worker, "Tracker", lambda *values, **options: tracker)
+    monkeypatch.setattr(trial_worker.ray_tune, "get_checkpoint", lambda: None)
+    reported: list[Any] = []
+    monkeypatch.setattr(trial_worker.ray_tune, "report", reported.append)
+    fit: Any = SimpleNamespace(history=history, best=history[1], is_done=True, restore=lambda state: None)
+    study: Any = SimpleNamespace(space=SimpleNamespace(search=SearchConfig()), guard=None)
+    config: Any = SimpleNamespace(output=str(tmp_path))
+    trial_worker._run_epochs(fit, config, SimpleNamespace(classes=["A", "B"]), study, progress)  # type: ignore[arg-type]
+    published = trial_files.progress_of(str(tmp_path), "a")
+    assert published is not None
+    assert (len(published.history), published.best_epoch, published.is_done) == (2, 2, True)
+    assert [figures[trial_worker.TIME] for figures in reported] == [2]
 
 
 def test_weights_from_a_gpu_are_read_where_there_is_none(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -7,7 +7,7 @@ import pytest
 
 from vidclf.schema import Look
 from vidclf.uncertainty.early_exit import ValidationScores, outcome, stage_thresholds
-from vidclf.uncertainty.risk_threshold import ABSTAIN_ON_ALL, RiskThreshold
+from vidclf.uncertainty.risk_threshold import ABSTAIN_ON_ALL, RiskThreshold, threshold_text
 
 
 def scores(trust: list[float], correct: list[bool], ood: list[float] | None = None) -> ValidationScores:
@@ -36,6 +36,20 @@ def test_stages_that_are_right_all_decide() -> None:
     for num, basis in ((67, "certified"), (66, "estimated")):
         found = stage_thresholds({"keyframes": sure(num), "subset": sure(num)}, sure(num), 0.05)
         assert (found.basis, list(found.early), found.num_accepted) == (basis, ["keyframes", "subset"], num)
+
+
+@pytest.mark.parametrize(
+    ("early", "needed"), [((), 45), (("keyframes",), 59), (("keyframes", "subset"), 67)], ids=["full", "two", "three"]
+)
+def test_the_text_names_as_many_sources_as_certify_with_this_number_of_paths(
+    early: tuple[str, ...], needed: int
+) -> None:
+    found = stage_thresholds(dict.fromkeys(early, sure(44)), sure(44), 0.05)
+    assert f"certifying it takes {needed} accepted validation sources or more" in threshold_text(found, 0.05)
+    bases = [stage_thresholds(dict.fromkeys(early, sure(n)), sure(n), 0.05).basis for n in (needed - 1, needed)]
+    assert bases == ["estimated", "certified"]
+    wrong = scores([0.9], [False])
+    assert f" {needed} accepted" in threshold_text(stage_thresholds(dict.fromkeys(early, wrong), wrong, 0.05), 0.05)
 
 
 def test_the_risk_is_that_of_all_accepted_videos() -> None:
