@@ -26,7 +26,7 @@ from vidclf.reports.figures import Evaluation
 from vidclf.reports.held_out import by_record
 from vidclf.reports.labelled_predictions import PREDICTION_COLUMNS, UNSPLIT, ScoredVideos, score
 from vidclf.reports.stage_costs import PassCosts, progress
-from vidclf.runs import output_allowlist, outputs, state
+from vidclf.runs import lease, output_allowlist, outputs, state
 from vidclf.runs.layout import Run
 from vidclf.schema import Look
 from vidclf.uncertainty.risk_threshold import risk_statement
@@ -184,6 +184,7 @@ def _write(config: EvaluateConfig, source: _Source, result: Evaluation, videos: 
         },
         quarantine=_quarantine(source.quarantined_in, base),
     )
+    lease.guard(config.output).check()
     outputs.begin(output_allowlist.REPORT, config.output)
     for name, content in (
         (MISCLASSIFIED_FILE, error_lists.to_csv(wrong)),
@@ -241,7 +242,9 @@ def _from_features(config: EvaluateConfig) -> _Source | None:
     outputs.begin(output_allowlist.REPORT, config.output)
     file = storage.join(config.output, PREDICTIONS_FILE)
     risk_threshold = stored_features.threshold(config)
-    storage.publish_table(file, stored_features.predictions(features, config, risk_threshold, len(info.classes)))
+    predictions = stored_features.predictions(features, config, risk_threshold, len(info.classes))
+    lease.guard(config.output).check()
+    storage.publish_table(file, predictions)
     shown = partial(provenance.shown, output=config.output)
     num_videos = features.manifest.num_rows
     spec_facts = (

@@ -12,12 +12,14 @@ import pyarrow.parquet as pq
 import pytest
 
 from jobs.diff import main
+from tests.support.lost_lease import lost_lease
 from tests.support.predictions import Predicted, manifest, table, write_run
 from vidclf import schema, storage
 from vidclf.config import DiffConfig
 from vidclf.errors import ConfigError
 from vidclf.reports import diff
 from vidclf.runs.layout import Run
+from vidclf.runs.lease import LeaseLost
 
 BEFORE = [
     Predicted("1", "A", 0.9),
@@ -156,3 +158,9 @@ def test_intervals_of_flips_count_the_sources_of_the_runs_manifest(tmp_path: Pat
         grouped.overall.interval_95 or (0, 0),
     )
     assert high - low < 0.25 < 0.5 < high_grouped - low_grouped
+
+
+def test_a_job_that_has_lost_its_lease_writes_no_comparison(runs: dict[str, str]) -> None:
+    with pytest.raises(LeaseLost), lost_lease(runs["output"]):
+        diff.diff(DiffConfig(**runs))
+    assert storage.list_files(runs["output"]) == []
