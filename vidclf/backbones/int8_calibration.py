@@ -33,7 +33,7 @@ from vidclf.backbones.weights import load_weights
 from vidclf.config import QuantizeConfig
 from vidclf.errors import ConfigError
 from vidclf.progress import ProgressLine
-from vidclf.runs import outputs
+from vidclf.runs import lease, outputs
 from vidclf.video.decoder_process import DecodeLimits, SupervisedDecoder
 from vidclf.video.frame_transform import FrameTransforms
 from vidclf.video.rejection import VideoRejected
@@ -92,6 +92,7 @@ def quantize(config: QuantizeConfig, manifest: pa.Table) -> str:
     quantized = calibrated(full, config.backbone, calibration)
     drift = measure(full, quantized, held_out)
     arrays = {name: np.array(value) for name, value in quantized.state().items()}
+    lease.guard(config.output).check()
     storage.publish_bytes(outputs.real(config.output), safetensors.numpy.save(arrays))
     num_calibrated = len(videos) - len(videos[::held_out_every])
     return "\n".join(

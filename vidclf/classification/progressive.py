@@ -31,7 +31,7 @@ from vidclf.ensemble.info import EnsembleInfo
 from vidclf.errors import ConfigError
 from vidclf.pipeline.driver import embed_videos
 from vidclf.pipeline.job import BackboneSetup, PipelineJob, RunSpec
-from vidclf.runs import reconcile, state
+from vidclf.runs import lease, reconcile, state
 from vidclf.runs.layout import Run, shard_name
 from vidclf.runs.state import RunState
 from vidclf.runs.summary import Performance
@@ -236,6 +236,7 @@ class _ShardWriter:
         """Write the buffered rows, if any, as one shard."""
         if not self._buffered:
             return
+        lease.guard(self._directory).check()
         path = storage.join(self._directory, shard_name(self._name, self._num_shards))
         storage.publish_table(path, pa.concat_tables(self._buffered).combine_chunks())
         self._num_shards += 1

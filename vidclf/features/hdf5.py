@@ -32,6 +32,7 @@ from vidclf import storage
 from vidclf.errors import ConfigError
 from vidclf.features.columns import features_TD
 from vidclf.features.spec import read_spec
+from vidclf.runs import lease
 from vidclf.runs.layout import Run
 
 GZIP_LEVEL = 4
@@ -104,6 +105,7 @@ def export(features: str) -> list[str]:
                 row = 0
                 for table in storage.iter_tables(run.shards(), ["label", "split", "num_frames", "features"]):
                     row = _append(file, row, table, split, classes)
+            lease.guard(features).check()
             storage.publish(location, lambda stream: shutil.copyfileobj(local, stream))
         locations.append(location)
     return locations

@@ -16,7 +16,7 @@ from vidclf.pipeline.graph import run_pipeline
 from vidclf.pipeline.job import PipelineJob
 from vidclf.pipeline.pools import check_devices
 from vidclf.pipeline.run_directory import begin_run, check_run, would_delete, would_process
-from vidclf.runs import reconcile
+from vidclf.runs import lease, reconcile
 from vidclf.runs.layout import Run
 from vidclf.runs.state import RunState
 from vidclf.runs.summary import Performance, stopped_text, summarize
@@ -65,6 +65,7 @@ def embed_videos(
     summaries = {run: summarize(run, before, after, time.monotonic() - started, performance) for run in runs}
     for target in job.targets:
         summaries[target.run(config.output)].update(target.stated)
+    lease.guard(config.output).check()
     for location, summary in summaries.items():
         storage.publish_json(Run(location).summary_file, summary)
     return summaries

@@ -15,7 +15,7 @@ from vidclf.config import DiffConfig
 from vidclf.pages import render
 from vidclf.reports.comparison import Comparison, FlipRate, UnmatchedVideo, flip_rates, sources
 from vidclf.reports.provenance import command, now, shown, versions
-from vidclf.runs import output_allowlist, outputs
+from vidclf.runs import lease, output_allowlist, outputs
 
 DIFF_FILE = "diff.json"
 """File name of the figures; the file is written last and marks the comparison as complete."""
@@ -88,6 +88,7 @@ def diff(config: DiffConfig) -> Diff | None:
             "versions": versions(),
         },
     )
+    lease.guard(config.output).check()
     outputs.begin(output_allowlist.COMPARISON, config.output)
     storage.publish_table(storage.join(config.output, FLIPPED_FILE), changes)
     html = render.render(

@@ -26,7 +26,7 @@ from vidclf.reports.figures import Evaluation
 from vidclf.reports.held_out import by_record
 from vidclf.reports.labelled_predictions import PREDICTION_COLUMNS, UNSPLIT, ScoredVideos, score
 from vidclf.reports.stage_costs import PassCosts, progress
-from vidclf.runs import output_allowlist, outputs, state
+from vidclf.runs import lease, output_allowlist, outputs, state
 from vidclf.runs.layout import Run
 from vidclf.schema import Look
 from vidclf.uncertainty.risk_threshold import risk_statement
@@ -193,6 +193,7 @@ def _write(config: EvaluateConfig, source: _Source, result: Evaluation, videos: 
         },
         quarantine=_quarantine(source.quarantined_in, base),
     )
+    lease.guard(config.output).check()
     outputs.begin(output_allowlist.REPORT, config.output)
     for name, content in (
         (MISCLASSIFIED_FILE, error_lists.to_csv(wrong)),
@@ -254,7 +255,9 @@ def _from_features(config: EvaluateConfig) -> _Source | None:
     head = stored_features.make_head(config, risk_threshold)  # refuses a wrong --gpus, so before the first write
     outputs.begin(output_allowlist.REPORT, config.output)
     file = storage.join(config.output, PREDICTIONS_FILE)
-    storage.publish_table(file, stored_features.predictions(features, head, len(info.classes)))
+    predictions = stored_features.predictions(features, head, len(info.classes))
+    lease.guard(config.output).check()
+    storage.publish_table(file, predictions)
     shown = partial(provenance.shown, output=config.output)
     num_videos = features.manifest.num_rows
     spec_facts = (

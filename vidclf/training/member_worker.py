@@ -81,6 +81,7 @@ def train_member(values: dict[str, MemberLoop]) -> None:
         ray.get(tally.refuse.remote(f"member {index}: {error}"))
         return
     tally.put.remote(f"epochs of {index}", config.epochs)  # after early stopping, the other epochs count as done
+    loop.guard.check()
     digest = files.write_member(config.output, index, fitted.state)
     is_on_gpu = device.type == "cuda"
     member = MemberRecord(

@@ -13,6 +13,7 @@ from vidclf.config import ModelConfig, TrainConfig
 from vidclf.ensemble.info import FittedBackbone, MembersInfo, write_info
 from vidclf.features.feature_set import FeatureSet
 from vidclf.gpu_worker import OnWorker
+from vidclf.runs import lease
 from vidclf.training.calibrate import calibrate
 from vidclf.training.dataset import TrainingData
 from vidclf.training.member_plan import data_digest
@@ -59,4 +60,5 @@ def publish_ensemble(
     )
     run_votes = OnWorker(gpus, partial(Voting, gpus)) if gpus else Voting(0.0)
     info = calibrate(config.output, uncalibrated, features, first_looks or None, run_votes)
+    lease.guard(config.output).check()
     write_info(config.output, info)

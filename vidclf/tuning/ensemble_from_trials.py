@@ -16,7 +16,7 @@ from vidclf.ensemble import files
 from vidclf.ensemble.member_record import MemberRecord
 from vidclf.ensemble.temporal_model import TemporalClassifier
 from vidclf.gpu_worker import OnWorker
-from vidclf.runs import output_allowlist, outputs
+from vidclf.runs import lease, output_allowlist, outputs
 from vidclf.training.dataset import Batches, TrainingData
 from vidclf.training.leakage import SplitAssignment
 from vidclf.training.member_fit import predict
@@ -69,6 +69,7 @@ def publish_from_trials(
             f"{config.output}: {len(selected)} members, because only {len(candidates)} trials have the model sizes of "
             f"the best{' and some of them are the same model' if len(selected) < len(candidates) else ''}"
         )
+    lease.guard(config.output).check()
     outputs.clear_part(output_allowlist.SEARCH, output, ENSEMBLE_DIR)
     outputs.begin(output_allowlist.CHOSEN, config.output)
     assignment.publish(config.output)

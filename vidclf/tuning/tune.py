@@ -193,6 +193,7 @@ def _publish(study: Study, table: pa.Table, search: PreparedSearch, weights: Map
         raise RunStopped(f"{config.output}: none of {len(rows)} trials has a score; {reason}")
     note = f"best of {len(rows)} trials by {method(study.space)}, {config.space}"
     content = trial_files.best_yaml(best, config.split, note)
+    lease.guard(config.output).check()
     storage.publish_bytes(storage.join(config.output, BEST_FILE), content)
     location = best["features"]
     search.assignments[location].publish(config.output)
@@ -281,6 +282,7 @@ def _write_tables(study: Study, rows: Sequence[Mapping[str, Any]], is_complete: 
     """Write `trials.parquet`, then `summary.json`, whose entry `is_complete` says that no trial is left to run."""
     output = study.config.output
     table = trial_files.table(rows, space_module.searched(study.space))
+    lease.guard(output).check()
     storage.publish_table(storage.join(output, TRIALS_FILE), table)
     summary = {
         "is_complete": is_complete,

@@ -12,11 +12,13 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
+from tests.support.lost_lease import lost_lease
 from vidclf import schema, storage
 from vidclf.errors import ConfigError
 from vidclf.features import hdf5
 from vidclf.features.columns import features_column
 from vidclf.features.spec import FeatureSpec
+from vidclf.runs.lease import LeaseLost
 from vidclf.video.sampling import SamplingPlan
 
 SPEC = FeatureSpec.of("efficientnet_lite0", "DEFAULT", "digest", SamplingPlan(num_frames=3))
@@ -216,3 +218,9 @@ def test_classes_that_are_no_mapping_are_refused(tmp_path: Path, mapping: str) -
         file.attrs["category_mapping"] = mapping[:60_000]
     with pytest.raises(ConfigError, match="category_mapping must be a JSON object"):
         hdf5.read(str(tmp_path / "f.h5"))
+
+
+def test_a_job_that_has_lost_its_lease_exports_nothing(run: str) -> None:
+    with pytest.raises(LeaseLost), lost_lease(run):
+        hdf5.export(run)
+    assert storage.list_files(run, ".h5") == []

@@ -12,12 +12,14 @@ import pyarrow.parquet as pq
 import pytest
 
 from jobs.diff import main
+from tests.support.lost_lease import lost_lease
 from tests.support.predictions import Predicted, manifest, table, write_run
 from vidclf import schema, storage
 from vidclf.config import DiffConfig
 from vidclf.errors import ConfigError
 from vidclf.reports import diff
 from vidclf.runs.layout import Run
+from vidclf.runs.lease import LeaseLost
 
 BEFORE = [
     Predicted("1", "A", 0.9),
@@ -164,3 +166,9 @@ def test_a_relative_base_uri_is_that_of_the_locations(tmp_path: Path, monkeypatc
     result = diff.diff(DiffConfig(before=before, after=after, output=str(tmp_path / "diff"), base_uri="./"))
     assert result is not None
     assert [video.video_uri for video in result.lonely] == ["none/before", "none/after"]
+
+
+def test_a_job_that_has_lost_its_lease_writes_no_comparison(runs: dict[str, str]) -> None:
+    with pytest.raises(LeaseLost), lost_lease(runs["output"]):
+        diff.diff(DiffConfig(**runs))
+    assert storage.list_files(runs["output"]) == []
