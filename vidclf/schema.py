@@ -5,6 +5,8 @@ Every table that one job or pipeline stage writes and another reads has its sche
 read. All types are plain Arrow (no extension types): pandas, DuckDB and Polars read the files without vidclf.
 
 Letters in array shapes: T sampled frames of a video, D features per frame, C classes.
+
+The module is longer than 350 lines because all contracts between jobs are here, in one place.
 """
 
 from __future__ import annotations

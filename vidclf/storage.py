@@ -2,6 +2,8 @@
 
 A location is a path, a `file://` URI, an `http(s)://` URI, or the URI of an object store such as `s3://bucket/key`. To
 publish a file means to write it such that readers see the whole file or none.
+
+The module is longer than 350 lines because every access to files and object stores goes through it.
 """
 
 from __future__ import annotations

@@ -3,6 +3,8 @@
 A manifest has one row per video (`schema.MANIFEST`). It is made from a directory with the layout
 `[train|val|test/]<label>/[<sublabel>/]video`, or from a list: Parquet, CSV, JSON Lines, a JSON list or plain text,
 with the video's location in a column `video_uri`, `uri`, `path`, `filepath` or `url`.
+
+The module is longer than 350 lines because directories, lists and manifests share their checks.
 """
 
 from __future__ import annotations

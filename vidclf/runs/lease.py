@@ -4,6 +4,8 @@ A job holds the lease of its output while it writes there. The lease names the j
 which the job last reported that it is alive. A second job is refused while the heartbeat is fresh. If the first job's
 process is gone or its heartbeat has stopped, the second job takes the lease over by itself. A job that has lost its
 lease stops before it writes more.
+
+The module is longer than 350 lines because taking, keeping, losing and giving back a lease are one protocol.
 """
 
 from __future__ import annotations

@@ -24,6 +24,8 @@ further apart. A comparison with other distances is in `benchmarks/RESULTS.md`.
 
 Shape suffixes: B videos, N videos of one class, T frames, D features, C classes, R directions, K motion numbers, S
 backbones.
+
+The module is longer than 350 lines because the fit and the score share their formulas.
 """
 
 from __future__ import annotations
