@@ -3,7 +3,7 @@
     python benchmarks/classify.py --archive DIR [--backbone efficientnet_lite0] [--clips 6] [--rounds 3]
     python benchmarks/classify.py --ensemble DIR --features DIR[,DIR]
 
-Cost (`--archive`), in CPU seconds per video on fp32 core, compared with decoding and the CNN. The ensemble has four
+Cost (`--archive`), in CPU seconds per video on one core, compared with decoding and the CNN. The ensemble has four
 members with random weights, which do not influence the cost, and classifies 73 frames per video. The CNN runs in
 OpenVINO, in the precision that vidclf chooses on this machine. Columns of the table:
 
