@@ -7,7 +7,7 @@ Cost (`--archive`), in CPU seconds per video on one core, compared with decoding
 members with random weights, which do not influence the cost, and classifies 73 frames per video. The CNN runs in
 OpenVINO, in the precision that vidclf chooses on this machine. Columns of the table:
 
-- size: members of the size precision_members in the demo, or of full size; precision: that of the members;
+- size: members of the size used in the demo, or of full size; precision: that of the members;
 - views: number of test-time variants of a video that are classified and averaged (1 or 4);
 - sequences at a time: 1, 4 (as many videos as a CNN worker passes on at once) or 16. "one sequence" is a loop that
   computes each view of each video by itself;

@@ -14,7 +14,7 @@ over 2N videos. The cost of a video is the difference divided by N, so start and
   pipelines;
 - right: clips whose label is predicted correctly; accepted: clips that the ensemble does not leave to a person.
 
-Below the table: number of clips with different labels, number of clips per stage (part of the frames) that decided them,
+Below the table: number of clips with different labels, number of clips that each stage (part of the frames) decided,
 and the cost of each pass.
 """
 
@@ -106,7 +106,7 @@ def lengthened(features: FeatureSet, index: int, folder: Path) -> Path:
 
 
 def predicted(output: Path) -> dict[str, dict[str, Any]]:
-    """Predictions of a job by clip name, as rows. A clip that is listed several times has the same prediction each time."""
+    """Prediction of a job per clip name, as a row. All names of a clip have the same prediction."""
     columns = ["video_uri", "top_label", "verdict", "stage"]
     rows = [row for path in output.glob("part-*.parquet") for row in pq.read_table(path, columns=columns).to_pylist()]
     return {Path(row["video_uri"].removeprefix("file://")).resolve().name: row for row in rows}
@@ -142,7 +142,8 @@ def report(
     one_pass, in_stages = predictions["one pass"], predictions["in stages"]
     changed = sum(row["top_label"] != in_stages[clip]["top_label"] for clip, row in one_pass.items())
     print(
-        f"\n{changed} predicted labels differ; clips decided per stage: {dict(Counter(row['stage'] for row in in_stages.values()))}",
+        f"\n{changed} predicted labels differ; clips decided per stage: "
+        f"{dict(Counter(row['stage'] for row in in_stages.values()))}",
         flush=True,
     )
 
@@ -152,7 +153,8 @@ def print_passes(passes: dict[str, dict[str, Any]]) -> None:
     for name, figures in passes.items():
         seconds = ", ".join(f"{key} {value:.3f}" for key, value in figures["worker_s_per_video"].items())
         print(
-            f"{name}: {figures['num_videos']} videos, {figures['num_decided']} decided; worker seconds per video: {seconds}"
+            f"{name}: {figures['num_videos']} videos, {figures['num_decided']} decided; "
+            f"worker seconds per video: {seconds}"
         )
     if Look.KEYFRAMES not in passes:
         print("the keyframes decide no video, because the validation videos do not support an early decision")

@@ -7,15 +7,15 @@ frames/s, H.264) and concatenated from the videos of the archive. Each program r
 2N videos; the programs take turns. The cost of a video is the difference divided by N, so start and end do not count.
 N is so large that the variation of the start is small compared with N videos. Rows of the table:
 
-- ours: `jobs/extract.py`; ours, int8 (with `--int8`): the same with 8-bit integer weights, which are calibrated on frames
-  of these clips as in `jobs/quantize.py`;
+- ours: `jobs/extract.py`; ours, int8 (with `--int8`): the same with 8-bit integer weights, which are calibrated on
+  frames of these clips as in `jobs/quantize.py`;
 - first look: `jobs/extract.py` on 8 keyframes per video, the first pass of `jobs/classify.py --progressive`;
 - plain loop: a loop in `pipeline.py` with the same decoder and CNN, without Ray;
 - reference: `baseline.py`, which works like the older system whose checkpoints and HDF5 files vidclf reads;
 - Ray Data script, feature scripts, Daft: programs that users might write instead, see `peers.py`.
 
-Columns: median CPU seconds per video, the same relative to ours, elapsed seconds per video, and smallest and largest CPU
-seconds of the rounds.
+Columns: median CPU seconds per video, the same relative to ours, elapsed seconds per video, and smallest and largest
+CPU seconds of the rounds.
 
 The lower bound ("floor") adds two parts. Decoding: the decoder gets only the packets that the frames need. CNN: its
 number of floating point operations for all frames that differ, divided by the rate of a large matrix product on one

@@ -2,9 +2,9 @@
 
     python benchmarks/extract_memory.py --archive DIR [--clips 72] [--times 2,20] [--num-frames 73]
 
-The same clips are listed twice in one archive and twenty times in another (`--times`). Both archives are large enough to
-fill all queues of the pipeline on two cores. `jobs/extract.py` runs over each. Five times per second the script adds up
-the memory of all processes of the job: driver, processes of Ray, decode and CNN workers, decoder processes. It adds
+The same clips are listed twice in one archive and twenty times in another (`--times`). Both archives are large enough
+to fill all queues of the pipeline on two cores. `jobs/extract.py` runs over each. Five times per second the script adds
+up the memory of all processes of the job: driver, processes of Ray, decode and CNN workers, decoder processes. It adds
 proportional set sizes (PSS), in which a page that several processes share counts once. One row per kind of process; the
 columns are the peaks in MiB for the two archives. The exit code is 1 if the larger archive needs over 15 % more memory.
 """
