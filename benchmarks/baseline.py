@@ -1,10 +1,16 @@
-"""The reference system's way to embed an archive, written from its description, to compare with.
+"""CNN features of an archive, computed as the older system does it. A comparison for the speed of vidclf.
 
     python benchmarks/baseline.py MANIFEST OUTPUT [--backbone resnet50] [--weights random]
 
-One video after another: OpenCV is set to the position of each of 73 uniform frames and reads it, the frame
-goes to RGB and through PIL and torchvision's transform, the CNN takes 24 frames at a time in fp32, and in
-the end everything is in one HDF5 file. Both libraries use as many threads as they like.
+The older system is the one whose checkpoints and HDF5 files vidclf reads; this script was written from its description.
+It processes one video after the other:
+
+1. OpenCV seeks to each of 73 uniformly spaced frames and reads it.
+2. The frame is converted to RGB, then prepared with PIL and the transform of torchvision.
+3. The CNN computes features in float32, 24 frames per batch.
+
+At the end the features of all videos are written to one HDF5 file, `OUTPUT/features.h5`. The numbers of threads of
+OpenCV and torch are not limited. Nothing is printed; `end_to_end.py` and `peers.py` run or import this script.
 """
 
 from __future__ import annotations
@@ -34,17 +40,19 @@ BATCH_SIZE = 24
 
 
 class PerFrame:
-    """torchvision's transform of one frame, as its documentation has it, and the eager network."""
+    """The transform of torchvision, applied to one frame at a time, and the CNN in eager mode (not compiled)."""
 
     def __init__(self, name: str, weights: str) -> None:
         state = load_weights(name, weights)
         self.network = cnn.build(name, weights, state, "cpu").trunk.to(memory_format=torch.contiguous_format)
         prepared = preprocessing(name, weights)
-        how = prepared.transform
+        resize_and_crop = prepared.transform
         self.transform = transforms.Compose(
             [
-                transforms.Resize(how.resize_size, transforms.InterpolationMode(how.interpolation)),
-                transforms.CenterCrop(how.crop_size),
+                transforms.Resize(
+                    resize_and_crop.resize_size, transforms.InterpolationMode(resize_and_crop.interpolation)
+                ),
+                transforms.CenterCrop(resize_and_crop.crop_size),
                 transforms.ToTensor(),
                 transforms.Normalize(prepared.mean, prepared.std),
             ]
@@ -52,7 +60,7 @@ class PerFrame:
 
     @torch.inference_mode()
     def __call__(self, frames: list[npt.NDArray[Any]]) -> npt.NDArray[np.float32]:
-        """Features [T, D] of RGB frames."""
+        """Array of features [T frames, D dimensions] of a list of RGB frames."""
         prepared = [self.transform(Image.fromarray(frame)) for frame in frames]
         batches = [prepared[start : start + BATCH_SIZE] for start in range(0, len(prepared), BATCH_SIZE)]
         return np.concatenate([self.network(torch.stack(batch)).numpy() for batch in batches])
@@ -60,10 +68,10 @@ class PerFrame:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("manifest")
-    parser.add_argument("output")
-    parser.add_argument("--backbone", default="resnet50")
-    parser.add_argument("--weights", default="random")
+    parser.add_argument("manifest", help="manifest (table of videos) to read")
+    parser.add_argument("output", help="directory to create for features.h5")
+    parser.add_argument("--backbone", default="resnet50", help="name of the CNN")
+    parser.add_argument("--weights", default="random", help="weights of the CNN, as for jobs/extract.py")
     arguments = parser.parse_args()
     embed = PerFrame(arguments.backbone, arguments.weights)
     uris = storage.read_table(arguments.manifest, ["video_uri"])["video_uri"].to_pylist()
@@ -74,6 +82,7 @@ def main() -> None:
 
 
 def seek_frames(path: str) -> list[npt.NDArray[Any]]:
+    """The 73 uniformly spaced RGB frames of a video, each read after seeking to it."""
     capture = cv2.VideoCapture(path)
     count = int(capture.get(cv2.CAP_PROP_FRAME_COUNT))
     frames = []
@@ -81,7 +90,7 @@ def seek_frames(path: str) -> list[npt.NDArray[Any]]:
         capture.set(cv2.CAP_PROP_POS_FRAMES, number)
         is_read, frame = capture.read()
         if not is_read:
-            raise SystemExit(f"{path}: OpenCV does not give frame {number} of {count}")
+            raise SystemExit(f"{path}: OpenCV cannot read frame {number} of {count}")
         frames.append(cv2.cvtColor(frame, cv2.COLOR_BGR2RGB))
     return frames
 

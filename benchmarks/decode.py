@@ -1,12 +1,20 @@
-"""CPU seconds to get the 73 sampled frames of a video: ours against the ways others do it.
+"""CPU time to decode 73 sampled frames of a video: vidclf compared with other libraries.
 
-    python benchmarks/decode.py [--archive DIR] [--rounds 5] [--clips DIR]
+    python benchmarks/decode.py [--archive DIR] [--rounds 5] [--clips DIR] [--only NAME]
 
-The clips are made from the archive's own videos, cut one after another and encoded as web video is
-(H.264, x264's defaults at a streaming bit rate, 30 frames a second). Methods take turns, so that a
-noisy machine hurts all alike; the figure is the median over the rounds. Only `ours` brings the
-frames to model resolution; the others stop at RGB frames of the video's size, and `full decode` and
-`floor` at the decoder. Missing peers (`pip install torchcodec decord`) are left out.
+The test clips are made from the videos of the archive: these are concatenated and encoded as H.264, with the default
+settings of x264, a bit rate usual for streaming and 30 frames per second. The methods take turns, so that other work on
+the machine affects all of them. Each figure is the median over the rounds. One row per clip; columns of the table:
+
+- full decode: CPU seconds to decode all frames with PyAV on one thread. The next columns are ratios to this time;
+- ours: vidclf without replacement of black frames; "ours, avoiding black": with it, which is the default of vidclf;
+- floor: the decoder gets exactly the packets that the sampled frames need, and the frames are not converted;
+- OpenCV seek, OpenCV sequential, torchcodec, decord: other ways to get the same frames. The last two are skipped unless
+  installed (`pip install torchcodec decord`);
+- ours / floor, OpenCV seek / ours: ratios of CPU seconds.
+
+The methods stop at different points. Only `ours` scales frames to the input size of the CNN. The other libraries
+stop at RGB frames of the size of the video. `full decode` and `floor` stop at the output of the decoder.
 """
 
 from __future__ import annotations
@@ -46,20 +54,22 @@ from vidclf.video.source import open_video
 NUM_FRAMES = 73
 FPS = 30
 BITS_PER_S = {(640, 360): 730_000, (1280, 720): 3_000_000}
-"""What Apple's HLS Authoring Specification recommends for H.264 of these sizes."""
+"""Bit rates by video size, as recommended for H.264 by the HLS Authoring Specification of Apple."""
 RESNET50 = FrameTransform(resize_size=232, crop_size=224, interpolation="bilinear")
 
 
 @dataclass(frozen=True, kw_only=True)
 class Clip:
+    """A test clip to encode, and the number of frames to sample from it."""
+
     name: str
     duration_s: int
     size: tuple[int, int]
     gop: int = 250
-    """longest distance of keyframes, in frames; 250 is x264's default"""
+    """largest distance between two keyframes, in frames; 250 is the default of x264"""
     num_frames: int = NUM_FRAMES
     first: int = 0
-    """which of each class's videos it begins with"""
+    """index of the first video that is used of each class; other values give other content"""
 
 
 CLIPS = [
@@ -74,41 +84,42 @@ CLIPS = [
 
 @dataclass(frozen=True, kw_only=True)
 class Task:
-    """A file and what the methods that are told the frames beforehand are told."""
+    """A video file and the frames to decode, in the form that each method needs."""
 
     path: str
     plan: SamplingPlan
     frame_numbers: list[int]
-    """in order of presentation"""
+    """numbers of the wanted frames, counted in order of display"""
     wanted_ticks: npt.NDArray[np.int64]
     runs: list[PacketRange]
 
 
-def ours(task: Task) -> int:
+def decode_with_vidclf(task: Task) -> int:
+    """Decode with vidclf and scale the frames to the input size of ResNet-50; returns the number of frames."""
     return len(decode.decode_video(task.path, task.plan, RESNET50).frames_THWC)
 
 
-def ours_avoiding_black(task: Task) -> int:
-    """The default: other frames, beyond those the others decode, are looked at in place of black ones."""
+def decode_with_vidclf_avoiding_black(task: Task) -> int:
+    """Decode with vidclf and replace black frames by others, which is its default and takes additional frames."""
     return len(decode.decode_video(task.path, replace(task.plan, avoid_black=True), RESNET50).frames_THWC)
 
 
 def floor(task: Task) -> int:
-    """Feed the decoder the planned packets, known beforehand, and look at no frame."""
+    """Decode only the packets that the wanted frames need, and convert none; returns how many frames were found."""
     wanted = set(task.wanted_ticks.tolist())
     with open_video(task.path) as (container, stream):
-        shown = planned_reader.decoded_frames(container.demux(stream), stream.codec_context, task.runs, wanted)
-        return sum(frame.pts in wanted for frame in shown)
+        frames = planned_reader.decoded_frames(container.demux(stream), stream.codec_context, task.runs, wanted)
+        return sum(frame.pts in wanted for frame in frames)
 
 
 def full_decode(task: Task) -> int:
-    """What `ffmpeg -i video -f null -` does, on one thread."""
+    """Decode all frames on one thread, like `ffmpeg -i video -f null -`; returns how many there are."""
     with open_video(task.path) as (container, stream):
         return sum(1 for _ in container.decode(stream))
 
 
 def opencv_seek(task: Task) -> int:
-    """The reference system's way: set the position for every frame."""
+    """Seek to each wanted frame with OpenCV, as the older system does whose checkpoints vidclf reads."""
     capture = _capture(task)
     frames = []
     for number in task.frame_numbers:
@@ -120,6 +131,7 @@ def opencv_seek(task: Task) -> int:
 
 
 def opencv_sequential(task: Task) -> int:
+    """Decode from the start with OpenCV; convert only the wanted frames."""
     capture, wanted, frames = _capture(task), set(task.frame_numbers), []
     for number in range(max(wanted) + 1):
         if not capture.grab():
@@ -130,6 +142,7 @@ def opencv_sequential(task: Task) -> int:
 
 
 def torchcodec(task: Task) -> int:
+    """Decode the wanted frames with torchcodec on one thread, with exact seeking."""
     from torchcodec.decoders import VideoDecoder
 
     decoder = VideoDecoder(task.path, dimension_order="NHWC", num_ffmpeg_threads=1, seek_mode="exact")
@@ -137,6 +150,7 @@ def torchcodec(task: Task) -> int:
 
 
 def decord(task: Task) -> int:
+    """Decode the wanted frames with decord on one thread."""
     from decord import VideoReader
 
     return len(VideoReader(task.path, num_threads=1).get_batch(task.frame_numbers).asnumpy())
@@ -148,8 +162,8 @@ def _capture(task: Task) -> Any:
 
 METHODS: dict[str, Callable[[Task], int]] = {
     "full decode": full_decode,
-    "ours": ours,
-    "ours, avoiding black": ours_avoiding_black,
+    "ours": decode_with_vidclf,
+    "ours, avoiding black": decode_with_vidclf_avoiding_black,
     "floor": floor,
     "OpenCV seek": opencv_seek,
     "OpenCV sequential": opencv_sequential,
@@ -157,19 +171,31 @@ METHODS: dict[str, Callable[[Task], int]] = {
     "decord": decord,
 }
 PEERS = ("torchcodec", "decord")
-"""Methods whose packages are not in requirements.txt."""
+"""Methods that need a package outside requirements.txt; skipped unless it is installed."""
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--archive", type=Path, default=Path(__file__).resolve().parents[1] / "examples" / "archive")
-    parser.add_argument("--clips", type=Path, default=Path("benchmark_clips"), help="where the clips are kept")
-    parser.add_argument("--rounds", type=int, default=5, help="interleaved rounds, of which the median is taken")
-    parser.add_argument("--only", help="only clips whose name contains this")
+    parser.add_argument(
+        "--archive",
+        type=Path,
+        default=Path(__file__).resolve().parents[1] / "examples" / "archive",
+        help="archive of videos to make the test clips from",
+    )
+    parser.add_argument(
+        "--clips",
+        type=Path,
+        default=Path("benchmark_clips"),
+        help="directory in which the test clips are stored and reused",
+    )
+    parser.add_argument(
+        "--rounds", type=int, default=5, help="rounds in which the methods take turns; the median is printed"
+    )
+    parser.add_argument("--only", help="restrict the test clips to names that contain this text")
     arguments = parser.parse_args()
     methods = [name for name in METHODS if name not in PEERS or importlib.util.find_spec(name) is not None]
     print(describe("av", "opencv-python-headless", "torch", "torchcodec", "decord"), "\n")
-    print("CPU seconds of a full decode, and the ratio of each method to it\n")
+    print("CPU seconds of a full decode; for each method its CPU seconds divided by those of the full decode\n")
     print("| clip | full decode | " + " | ".join(methods[1:]) + " | ours / floor | OpenCV seek / ours |")
     print("|---|" + "---|" * (len(methods) + 2))
     for clip in CLIPS:
@@ -183,37 +209,41 @@ def main() -> None:
 
 
 def measure(task: Task, methods: list[str], rounds: int) -> dict[str, float]:
-    """Median CPU seconds (user and system, all threads) of each method, each in a process of its own,
-    one at a time, in turn."""
+    """Median CPU seconds per method: user and system time of all its threads.
+
+    Each method has its own process. The methods run one at a time and take turns.
+    """
     seconds: dict[str, list[float]] = {name: [] for name in methods}
-    os.environ["OMP_NUM_THREADS"] = "1"  # as the decoder's child process has it
+    os.environ["OMP_NUM_THREADS"] = "1"  # as in the decoder process of vidclf
     spawn = multiprocessing.get_context("spawn")
     with ExitStack() as stack:
         workers = {name: stack.enter_context(ProcessPoolExecutor(1, spawn, keep_freed_memory)) for name in methods}
         for number in range(rounds + 1):
             for name, worker in workers.items():
                 spent = worker.submit(cpu_seconds, name, task).result()
-                if number > 0:  # the first round loads libraries and the file
+                if number > 0:  # the first round only loads libraries and caches the file
                     seconds[name].append(spent)
     return {name: statistics.median(values) for name, values in seconds.items()}
 
 
 def cpu_seconds(name: str, task: Task) -> float:
+    """CPU seconds that the method `name` takes in this process; exits if it returns another number of frames."""
     cv2.setNumThreads(1)
     started = time.process_time()
     num_frames = METHODS[name](task)
     spent = time.process_time() - started
     if name != "full decode" and num_frames != len(task.frame_numbers):
-        raise SystemExit(f"{name} gave {num_frames} of {len(task.frame_numbers)} frames of {task.path}")
+        raise SystemExit(f"{name} returned {num_frames} instead of {len(task.frame_numbers)} frames of {task.path}")
     return spent
 
 
 def task_of(clip: Clip, path: Path) -> Task:
+    """The frames to decode from the file `path`: those on screen at the midpoints of equal parts of the video."""
     plan = SamplingPlan(num_frames=clip.num_frames, avoid_black=False)
     with open_video(str(path)) as (container, stream):
         index = packets.scan(container, stream)
     if index is None:
-        raise SystemExit(f"{path}: its packets do not tell when frames are shown")
+        raise SystemExit(f"{path}: its packets have no usable timestamps")
     times = np.sort(index.pts_ticks)
     numbers = sampling.on_screen_at_midpoints(times, int(times[0]), index.end_ticks, clip.num_frames)
     return Task(
@@ -226,6 +256,7 @@ def task_of(clip: Clip, path: Path) -> Task:
 
 
 def make_clip(clip: Clip, archive: Path, folder: Path) -> Path:
+    """Path of the encoded test clip in `folder`; encodes it first unless the file exists."""
     folder.mkdir(parents=True, exist_ok=True)
     width, height = clip.size
     path = folder / f"{clip.duration_s}s_{width}x{height}_gop{clip.gop}_{clip.first}.mp4"
@@ -245,13 +276,13 @@ def make_clip(clip: Clip, archive: Path, folder: Path) -> Path:
 
 
 def _frames(archive: Path, size: tuple[int, int], first: int) -> Iterator[Any]:
-    """Frames of the archive's videos, classes in turn, over and over."""
+    """Endless frames for a test clip: one video of each class in turn, beginning with the video of index `first`."""
     by_class: dict[str, list[Path]] = {}
     for path in sorted(archive.rglob("*.*")):
         if path.suffix[1:] in VIDEO_EXTENSIONS and "broken" not in str(path):
             by_class.setdefault(path.relative_to(archive).parts[0], []).append(path)
     if not by_class:
-        raise SystemExit(f"--archive {archive}: holds no video")
+        raise SystemExit(f"--archive {archive} contains no video")
     for number in itertools.count(first):
         for paths in by_class.values():
             with av.open(str(paths[number % len(paths)])) as container:

@@ -1,10 +1,10 @@
-"""Memory of a decode worker and its child process over many videos.
+"""Memory of a decode worker and its decoder process over many videos, to detect leaks.
 
     python benchmarks/decode_memory.py [--archive DIR] [--videos 500]
 
-Decodes the archive's videos over and over in one worker, whose child is not replaced, and prints
-the resident memory of both after every 50. Exit code 1 where it grew by more than a tenth between
-the 50th and the last.
+One worker decodes the videos of the archive over and over. Its child process, in which the decoder runs, is never
+replaced. After every 50 videos a row with the resident memory (MiB) of worker and child is printed. The exit code is 1
+if their sum grew by more than 10 % between the first and the last row.
 """
 
 from __future__ import annotations
@@ -27,8 +27,13 @@ from vidclf.video.sampling import SamplingPlan
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--archive", type=Path, default=Path(__file__).resolve().parents[1] / "examples" / "archive")
-    parser.add_argument("--videos", type=int, default=500)
+    parser.add_argument(
+        "--archive",
+        type=Path,
+        default=Path(__file__).resolve().parents[1] / "examples" / "archive",
+        help="archive of videos",
+    )
+    parser.add_argument("--videos", type=int, default=500, help="number of videos to decode, at least 50")
     arguments = parser.parse_args()
     videos = [path for path in sorted(arguments.archive.rglob("*.*")) if path.suffix[1:] in VIDEO_EXTENSIONS]
     transform = FrameTransform(resize_size=232, crop_size=224, interpolation="bilinear")
@@ -49,11 +54,12 @@ def main() -> int:
             print(f"| {number} | {worker:.0f} | {child:.0f} |", flush=True)
     decoder.close()
     growth = totals[-1] / totals[0]
-    print(f"\nafter {arguments.videos} videos {growth:.3f} of what it was after 50; {dict(outcomes)}")
+    print(f"\nafter {arguments.videos} videos memory is {growth:.3f} of that after 50; results: {dict(outcomes)}")
     return 0 if growth <= 1.1 else 1
 
 
 def _resident_mib(process: str) -> float:
+    """Resident memory in MiB of a process, given by its id or `self`."""
     for line in Path(f"/proc/{process}/status").read_text().splitlines():
         if line.startswith("VmRSS:"):
             return int(line.split()[1]) / 1024

@@ -1,11 +1,21 @@
-"""Classification in stages beside one of a single pass, as whole jobs.
+"""Cost of progressive classification compared with a single pass over all videos, measured on whole jobs.
 
     python benchmarks/early.py --features DIR --ensemble DIR [--clips DIR] [--sources 24] [--rounds 2]
 
-The videos are `--features`' test split, which the ensemble (`jobs/train.py --first-look`) has not seen, each shown over
-and over for 60 s at 640×360, 30 frames/s, H.264, and listed under several names. `jobs/classify.py` runs over N and
-over 2N of them with and without `--progressive`, in turn; what a video costs is the difference over N, so starting and
-stopping fall out, though a job in stages starts two pipelines. What a job costs once is printed beside it.
+Progressive classification (`jobs/classify.py --progressive`) first classifies each video from a few keyframes. Only
+uncertain videos are classified again from more frames. `--ensemble` must come from `jobs/train.py --first-look`.
+
+The videos are taken from the test split of `--features`, which the ensemble was not trained on. Each is repeated until
+it is 60 s long (640×360, 30 frames/s, H.264) and listed under several names. The two kinds of job take turns over N and
+over 2N videos. The cost of a video is the difference divided by N, so start and end of a job do not count. Columns:
+
+- CPU seconds a video, and the same relative to one pass; seconds a video: elapsed time;
+- CPU seconds of a job, once: the part that does not depend on the number of videos. A progressive job starts two
+  pipelines;
+- right: clips whose label is predicted correctly; accepted: clips that the ensemble does not leave to a person.
+
+Below the table: number of clips with different labels, number of clips that each stage (part of the frames) decided,
+and the cost of each pass.
 """
 
 from __future__ import annotations
@@ -38,12 +48,21 @@ WAYS: dict[str, list[str]] = {"one pass": [], "in stages": ["--progressive"]}
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--features", required=True)
-    parser.add_argument("--ensemble", required=True)
-    parser.add_argument("--clips", type=Path, default=Path("benchmark_clips"), help="where the clips are kept")
-    parser.add_argument("--sources", type=int, default=24, help="videos of the test split, at most")
-    parser.add_argument("--times", type=int, default=4, help="names that each is listed under in the smaller job")
-    parser.add_argument("--rounds", type=int, default=2)
+    parser.add_argument("--features", required=True, help="output directory of jobs/extract.py")
+    parser.add_argument("--ensemble", required=True, help="output directory of jobs/train.py --first-look")
+    parser.add_argument(
+        "--clips",
+        type=Path,
+        default=Path("benchmark_clips"),
+        help="directory in which the test clips are stored and reused",
+    )
+    parser.add_argument("--sources", type=int, default=24, help="largest number of videos to take from the test split")
+    parser.add_argument(
+        "--times", type=int, default=4, help="number of names under which the smaller job lists each clip"
+    )
+    parser.add_argument(
+        "--rounds", type=int, default=2, help="rounds in which the jobs take turns; the median is printed"
+    )
     arguments = parser.parse_args()
     features = read_features(arguments.features)
     tested = np.flatnonzero(np.array(features.splits) == "test")
@@ -59,9 +78,9 @@ def main() -> None:
         for number in range(arguments.rounds):
             for name, flags in WAYS.items():
                 for times in (1, 2):
-                    place = Path(folder) / f"{name.replace(' ', '-')}-{number}-{times}"
-                    manifest = repeat(clips, arguments.times * times, place / "archive")
-                    outputs[name] = place / "output"
+                    job_folder = Path(folder) / f"{name.replace(' ', '-')}-{number}-{times}"
+                    manifest = repeat(clips, arguments.times * times, job_folder / "archive")
+                    outputs[name] = job_folder / "output"
                     taken_s, used_s = run(
                         [
                             *[str(ROOT / "jobs/classify.py"), "--manifest", manifest, "--output", str(outputs[name])],
@@ -72,11 +91,11 @@ def main() -> None:
                     wall_s.setdefault((name, times), []).append(taken_s)
                     print(f"round {number}: {name} × {times}: {used_s.total():.1f} CPU s", file=sys.stderr, flush=True)
         report(num_videos, cpu_s, wall_s, {name: predicted(output) for name, output in outputs.items()}, labels)
-        tell_stages(json.loads((outputs["in stages"] / "summary.json").read_text())["passes"])
+        print_passes(json.loads((outputs["in stages"] / "summary.json").read_text())["passes"])
 
 
 def lengthened(features: FeatureSet, index: int, folder: Path) -> Path:
-    """A video of the features as a clip of 60 s, over and over."""
+    """Path of a clip of 60 s that repeats the video number `index` of the features."""
     source = Path(features.video_uris[index].removeprefix("file://"))
     alone = folder / "alone" / features.video_ids[index]
     alone.mkdir(parents=True, exist_ok=True)
@@ -87,7 +106,7 @@ def lengthened(features: FeatureSet, index: int, folder: Path) -> Path:
 
 
 def predicted(output: Path) -> dict[str, dict[str, Any]]:
-    """What was said of each clip; under all its names it is the same."""
+    """Prediction of a job per clip name, as a row. All names of a clip have the same prediction."""
     columns = ["video_uri", "top_label", "verdict", "stage"]
     rows = [row for path in output.glob("part-*.parquet") for row in pq.read_table(path, columns=columns).to_pylist()]
     return {Path(row["video_uri"].removeprefix("file://")).resolve().name: row for row in rows}
@@ -97,13 +116,17 @@ def report(
     num_videos: int,
     cpu_s: dict[tuple[str, int], list[float]],
     wall_s: dict[tuple[str, int], list[float]],
-    said: dict[str, dict[str, dict[str, Any]]],
+    predictions: dict[str, dict[str, dict[str, Any]]],
     labels: dict[str, str],
 ) -> None:
+    """Print the table of costs and correct predictions, and how the stages decided.
+
+    `cpu_s` and `wall_s` hold the times of the jobs, by way and by 1 (N videos) or 2 (2N videos).
+    """
     print("| | CPU seconds a video | of one pass | seconds a video | CPU seconds of a job, once | right | accepted |")
     print("|---|---|---|---|---|---|---|")
     found = {}
-    for name, rows in said.items():
+    for name, rows in predictions.items():
         cpu, wall = ([statistics.median(times[name, n]) for n in (1, 2)] for times in (cpu_s, wall_s))
         found[name] = (cpu[1] - cpu[0]) / num_videos
         cells = [
@@ -116,19 +139,25 @@ def report(
             f"{sum(row['verdict'] == 'accepted' for row in rows.values())}",
         ]
         print(f"| {' | '.join(cells)} |")
-    one, other = said["one pass"], said["in stages"]
-    changed = sum(row["top_label"] != other[clip]["top_label"] for clip, row in one.items())
-    print(f"\n{changed} classes differ; decided by {dict(Counter(row['stage'] for row in other.values()))}", flush=True)
+    one_pass, in_stages = predictions["one pass"], predictions["in stages"]
+    changed = sum(row["top_label"] != in_stages[clip]["top_label"] for clip, row in one_pass.items())
+    print(
+        f"\n{changed} predicted labels differ; clips decided per stage: "
+        f"{dict(Counter(row['stage'] for row in in_stages.values()))}",
+        flush=True,
+    )
 
 
-def tell_stages(passes: dict[str, dict[str, Any]]) -> None:
-    for name, told in passes.items():
-        seconds = ", ".join(f"{key} {value:.3f}" for key, value in told["worker_s_per_video"].items())
+def print_passes(passes: dict[str, dict[str, Any]]) -> None:
+    """Print number of videos and time per video of each pass of a progressive job, from its `summary.json`."""
+    for name, figures in passes.items():
+        seconds = ", ".join(f"{key} {value:.3f}" for key, value in figures["worker_s_per_video"].items())
         print(
-            f"{name}: {told['num_videos']} videos, {told['num_decided']} decided; workers' seconds a video: {seconds}"
+            f"{name}: {figures['num_videos']} videos, {figures['num_decided']} decided; "
+            f"worker seconds per video: {seconds}"
         )
     if Look.KEYFRAMES not in passes:
-        print("validation allows the keyframes no decision")
+        print("the keyframes decide no video, because the validation videos do not support an early decision")
 
 
 if __name__ == "__main__":

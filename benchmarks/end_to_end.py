@@ -1,26 +1,32 @@
-"""Videos to features on disk: `jobs/extract.py` beside the reference system's way, what users would write
-otherwise, and the least that the work takes.
+"""Time from videos to features on disk: `jobs/extract.py` compared with other programs and with a lower bound.
 
     python benchmarks/end_to_end.py --archive DIR [--backbones resnet50] [--rounds 3] [--quick] [--json FILE]
 
-The work: 73 frames of each of N videos of 60 s, 640×360, 30 frames/s, H.264, cut together from the archive's;
-random weights. Every way runs over N and over 2N videos in a process tree of its own, in turn; what a video
-costs is the difference over N, so starting and stopping fall out, and figures are medians over the rounds. N is
-such that what a start costs more in one run than in another is little beside N videos.
+Each program computes CNN features of 73 frames per video, with random weights. The videos are 60 s long (640×360, 30
+frames/s, H.264) and concatenated from the videos of the archive. Each program runs in its own processes over N and over
+2N videos; the programs take turns. The cost of a video is the difference divided by N, so start and end do not count.
+N is so large that the variation of the start is small compared with N videos. Rows of the table:
 
-The floor is feeding the decoder the packets that the frames need, plus the network's multiplications and
-additions at the rate of a large matrix product on one thread of this machine, in bf16 or in fp32 where that is
-faster, for the frames that differ. The plain loop is that of `pipeline.py`: the same decoder and engine without Ray.
+- ours: `jobs/extract.py`; ours, int8 (with `--int8`): the same with 8-bit integer weights, which are calibrated on
+  frames of these clips as in `jobs/quantize.py`;
+- first look: `jobs/extract.py` on 8 keyframes per video, the first pass of `jobs/classify.py --progressive`;
+- plain loop: a loop in `pipeline.py` with the same decoder and CNN, without Ray;
+- reference: `baseline.py`, which works like the older system whose checkpoints and HDF5 files vidclf reads;
+- Ray Data script, feature scripts, Daft: programs that users might write instead, see `peers.py`.
 
-`first look` is ours over 8 keyframes, the first pass of `jobs/classify.py --progressive`. With the share of videos
-that it decides (`--decided-early`, which `progressive.py` finds on real ones), progressive classification costs the
-first look at every video and a full pass of the others.
+Columns: median CPU seconds per video, the same relative to ours, elapsed seconds per video, and smallest and largest
+CPU seconds of the rounds.
 
-`--int8` adds ours with weights of 8-bit integers, calibrated on frames of these clips (`jobs/quantize.py`).
+The lower bound ("floor") adds two parts. Decoding: the decoder gets only the packets that the frames need. CNN: its
+number of floating point operations for all frames that differ, divided by the rate of a large matrix product on one
+thread of this machine, in bfloat16 or float32, whichever is faster.
 
-`--json` writes, for the last backbone, `ratio_vs_reference` (its CPU seconds a video over ours),
-`ratio_vs_floor` (the floor over ours), `ray_overhead` (ours over the plain loop's, less 1) and with
-`--decided-early` `progressive_ratio_vs_reference`, with `--int8` `int8_ratio_vs_reference`.
+`--decided-early` is the share of videos that progressive classification decides at the first look; `progressive.py`
+measures it on real videos. Its cost is then the first look for all videos and `ours` for the others.
+
+`--json` writes ratios of CPU seconds per video, of the last backbone: `ratio_vs_floor` (floor / ours),
+`ratio_vs_reference` (reference / ours), `ray_overhead` (ours / plain loop, less 1). With `--int8` also
+`int8_ratio_vs_reference`. With `--decided-early` also `progressive_s` (seconds) and `progressive_ratio_vs_reference`.
 """
 
 from __future__ import annotations
@@ -58,7 +64,7 @@ NUM_CLIPS = 8
 
 @dataclass(frozen=True, kw_only=True)
 class Way:
-    """A command that is given a manifest and an output, and how many videos it is measured over."""
+    """A program to measure: its command, in which MANIFEST and OUTPUT are replaced, and the number N of videos."""
 
     command: list[str]
     num_videos: int
@@ -66,17 +72,31 @@ class Way:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--archive", type=Path, default=ROOT / "examples" / "archive")
-    parser.add_argument("--clips", type=Path, default=Path("benchmark_clips"), help="where the clips are kept")
-    parser.add_argument("--backbones", default="resnet50")
-    parser.add_argument("--rounds", type=int, default=3, help="interleaved rounds, of which the median is taken")
     parser.add_argument(
-        "--quick", action="store_true", help="one round, and only ours, the first look, the loop and the reference"
+        "--archive",
+        type=Path,
+        default=ROOT / "examples" / "archive",
+        help="archive of videos to make the test clips from",
     )
-    parser.add_argument("--int8", action="store_true", help="ours with weights of 8-bit integers too")
-    parser.add_argument("--only", help="only the ways with these names, separated by semicolons")
-    parser.add_argument("--decided-early", type=float, help="share of videos that the first look decides")
-    parser.add_argument("--json", type=Path, help="write the ratios here")
+    parser.add_argument(
+        "--clips",
+        type=Path,
+        default=Path("benchmark_clips"),
+        help="directory in which the test clips are stored and reused",
+    )
+    parser.add_argument("--backbones", default="resnet50", help="names of the CNNs, comma-separated")
+    parser.add_argument(
+        "--rounds", type=int, default=3, help="rounds in which the programs take turns; the median is printed"
+    )
+    parser.add_argument(
+        "--quick", action="store_true", help="a single round with fewer videos, without the programs of peers.py"
+    )
+    parser.add_argument("--int8", action="store_true", help="measure vidclf with 8-bit integer weights too")
+    parser.add_argument("--only", help="names of the rows to measure, separated by semicolons; must contain ours")
+    parser.add_argument(
+        "--decided-early", type=float, help="share of videos (0 to 1) that are decided at the first look"
+    )
+    parser.add_argument("--json", type=Path, help="file to which the ratios are written")
     arguments = parser.parse_args()
     clips = [
         make_clip(replace(CLIP, first=2 * n), arguments.archive, arguments.clips).resolve() for n in range(NUM_CLIPS)
@@ -86,20 +106,20 @@ def main() -> None:
         int8 = quantized(name, clips, arguments.clips) if arguments.int8 else None
         ways = ways_for(name, int8, 2 if arguments.quick else 6)
         if arguments.quick:
-            few = ("ours", "ours, int8", "first look", "plain loop", "reference")
-            ways = {key: way for key, way in ways.items() if key in few}
+            quick_names = ("ours", "ours, int8", "first look", "plain loop", "reference")
+            ways = {key: way for key, way in ways.items() if key in quick_names}
         if arguments.only:
             ways = {key: way for key, way in ways.items() if key in arguments.only.split(";")}
-        found = compare(name, ways, clips, 1 if arguments.quick else arguments.rounds, arguments.decided_early)
+        ratios = compare(name, ways, clips, 1 if arguments.quick else arguments.rounds, arguments.decided_early)
         if arguments.json is not None:
-            arguments.json.write_text(json.dumps(found, indent=2) + "\n")
+            arguments.json.write_text(json.dumps(ratios, indent=2) + "\n")
 
 
 def quantized(name: str, clips: list[Path], folder: Path) -> Path:
-    """Weights of 8-bit integers, made of the random ones and calibrated on the clips."""
+    """Path of a file with 8-bit integer weights, made from random weights and calibrated on the clips."""
     weights = (folder / f"{name}-int8.safetensors").resolve()
-    with tempfile.TemporaryDirectory() as place:
-        manifest = repeat(clips, 1, Path(place) / "archive")
+    with tempfile.TemporaryDirectory() as job_folder:
+        manifest = repeat(clips, 1, Path(job_folder) / "archive")
         config = QuantizeConfig(
             input=manifest,
             backbone=name,
@@ -113,7 +133,11 @@ def quantized(name: str, clips: list[Path], folder: Path) -> Path:
 
 
 def ways_for(name: str, int8: Path | None, turns: int) -> dict[str, Way]:
-    """All there are; the faster ones go over the clips `turns` times, the reference's over `turns` of them."""
+    """All programs to measure, by the name of their row.
+
+    The number of videos depends on the speed of a program. `ours` and the plain loop process all clips `turns` times,
+    the first look twice as often. The slow program `reference` processes only `turns` videos.
+    """
     flags = ["--backbone", name, "--weights", "random"]
     peers = str(ROOT / "benchmarks/peers.py")
     ways = {
@@ -154,6 +178,7 @@ def ways_for(name: str, int8: Path | None, turns: int) -> dict[str, Way]:
 def compare(
     name: str, ways: dict[str, Way], clips: list[Path], rounds: int, decided_early: float | None
 ) -> dict[str, float]:
+    """Measure the programs with the CNN `name`, print the table, and return the ratios by name."""
     floor_s = floor(name, clips)
     cpu_s: dict[str, list[float]] = {key: [] for key in ways}
     wall_s: dict[str, list[float]] = {key: [] for key in ways}
@@ -163,40 +188,42 @@ def compare(
             for key, way in ways.items():
                 spent = []
                 for times in (1, 2):
-                    place = folder / f"{key.replace(' ', '-')}-{number}-{times}"
+                    job_folder = folder / f"{key.replace(' ', '-')}-{number}-{times}"
                     chosen = [clips[n % len(clips)] for n in range(way.num_videos * times)]
-                    manifest = repeat(chosen, 1, place / "archive")
-                    filled = {"MANIFEST": manifest, "OUTPUT": str(place / "output")}
-                    taken_s, used_s = pipeline.run([filled.get(word, word) for word in way.command])
+                    manifest = repeat(chosen, 1, job_folder / "archive")
+                    placeholders = {"MANIFEST": manifest, "OUTPUT": str(job_folder / "output")}
+                    taken_s, used_s = pipeline.run([placeholders.get(word, word) for word in way.command])
                     spent.append((used_s.total(), taken_s))
                 cpu_s[key].append((spent[1][0] - spent[0][0]) / way.num_videos)
                 wall_s[key].append((spent[1][1] - spent[0][1]) / way.num_videos)
-                print(f"{name}, round {number}: {key} {cpu_s[key][-1]:.2f} CPU s a video", file=sys.stderr, flush=True)
+                print(
+                    f"{name}, round {number}: {key} {cpu_s[key][-1]:.2f} CPU s per video", file=sys.stderr, flush=True
+                )
     median = {key: statistics.median(values) for key, values in cpu_s.items()}
-    print(f"{name}: the floor is {floor_s:.2f} CPU seconds a video\n")
+    print(f"{name}: the floor (lower bound) is {floor_s:.2f} CPU seconds per video\n")
     print("| | CPU seconds a video | times ours | seconds a video | spread of CPU seconds |\n|---|---|---|---|---|")
     for key, seconds in median.items():
         print(
             f"| {key} | {seconds:.2f} | {seconds / median['ours']:.2f} | {statistics.median(wall_s[key]):.2f} | "
             f"{min(cpu_s[key]):.2f} to {max(cpu_s[key]):.2f} |"
         )
-    found = {"ratio_vs_floor": floor_s / median["ours"]}
+    ratios = {"ratio_vs_floor": floor_s / median["ours"]}
     if "reference" in median:
-        found["ratio_vs_reference"] = median["reference"] / median["ours"]
+        ratios["ratio_vs_reference"] = median["reference"] / median["ours"]
         if "ours, int8" in median:
-            found["int8_ratio_vs_reference"] = median["reference"] / median["ours, int8"]
+            ratios["int8_ratio_vs_reference"] = median["reference"] / median["ours, int8"]
     if "plain loop" in median:
-        found["ray_overhead"] = median["ours"] / median["plain loop"] - 1
+        ratios["ray_overhead"] = median["ours"] / median["plain loop"] - 1
     if decided_early is not None:
-        found["progressive_s"] = median["first look"] + (1 - decided_early) * median["ours"]
+        ratios["progressive_s"] = median["first look"] + (1 - decided_early) * median["ours"]
         if "reference" in median:
-            found["progressive_ratio_vs_reference"] = median["reference"] / found["progressive_s"]
-    print("\n" + ", ".join(f"{key} {value:.3f}" for key, value in found.items()) + "\n", flush=True)
-    return found
+            ratios["progressive_ratio_vs_reference"] = median["reference"] / ratios["progressive_s"]
+    print("\n" + ", ".join(f"{key} {value:.3f}" for key, value in ratios.items()) + "\n", flush=True)
+    return ratios
 
 
 def floor(name: str, clips: list[Path]) -> float:
-    """CPU seconds for a video, on average over the clips."""
+    """Lower bound of the CPU seconds per video: decoding and CNN, mean over the clips."""
     transform = preprocessing(name, "random").transform
     network = Backbone(name, preprocessing(name, "random")).eval()
     side = transform.crop_size
@@ -213,7 +240,7 @@ def floor(name: str, clips: list[Path]) -> float:
 
 
 def flops_per_s(dtype: torch.dtype, size: int = 2048) -> float:
-    """Multiplications and additions a second of the best of some large matrix products on one thread."""
+    """Floating point operations per second: the fastest of ten large matrix products on one thread."""
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     a, b = (torch.randn(size, size).to(dtype) for _ in range(2))

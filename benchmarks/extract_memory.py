@@ -1,11 +1,12 @@
-"""Peak memory of an extraction, over few videos and over ten times as many.
+"""Peak memory of an extraction job, over few videos and over ten times as many.
 
     python benchmarks/extract_memory.py --archive DIR [--clips 72] [--times 2,20] [--num-frames 73]
 
-Lists the same clips twice and twenty times over (`--times`), both of which fill what may be in flight on two cores,
-extracts both, and samples five times a second the sum of the proportional set sizes of the job's processes: driver,
-Ray's own, decode workers, decoders, CNN workers. A page that several share, as those of the object store, counts once.
-Exit code 1 where the larger archive took over 15 % more.
+The same clips are listed twice in one archive and twenty times in another (`--times`). Both archives are large enough
+to fill all queues of the pipeline on two cores. `jobs/extract.py` runs over each. Five times per second the script adds
+up the memory of all processes of the job: driver, processes of Ray, decode and CNN workers, decoder processes. It adds
+proportional set sizes (PSS), in which a page that several processes share counts once. One row per kind of process; the
+columns are the peaks in MiB for the two archives. The exit code is 1 if the larger archive needs over 15 % more memory.
 """
 
 from __future__ import annotations
@@ -30,10 +31,16 @@ MOST_GROWTH = 1.15
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--archive", type=Path, default=ROOT / "examples" / "archive")
-    parser.add_argument("--clips", type=int, default=72, help="how many of the archive's clips, evenly chosen")
-    parser.add_argument("--times", default="2,20", help="how often they are listed: in the first run, in the second")
-    parser.add_argument("--num-frames", type=int, default=73)
+    parser.add_argument("--archive", type=Path, default=ROOT / "examples" / "archive", help="archive of videos")
+    parser.add_argument(
+        "--clips", type=int, default=72, help="number of videos to take from the archive, evenly spaced in its list"
+    )
+    parser.add_argument(
+        "--times",
+        default="2,20",
+        help="number of times that each video is listed, in the smaller and in the larger archive",
+    )
+    parser.add_argument("--num-frames", type=int, default=73, help="sampled frames per video")
     arguments = parser.parse_args()
     few, many = map(int, arguments.times.split(","))
     clips = clips_of(arguments.archive)
@@ -54,12 +61,12 @@ def main() -> int:
         print(f"| {kind} | " + " | ".join(f"{watch.peak_by_kind[kind] / 2**20:.0f}" for watch in peaks.values()) + " |")
     print("| together | " + " | ".join(f"{watch.peak_pss_bytes / 2**20:.0f}" for watch in peaks.values()) + " |")
     growth = peaks[many].peak_pss_bytes / peaks[few].peak_pss_bytes
-    print(f"\n{many * len(clips)} videos take {growth:.3f} of the memory that {few * len(clips)} take")
+    print(f"\nmemory for {many * len(clips)} videos is {growth:.3f} of that for {few * len(clips)} videos")
     return 0 if growth <= MOST_GROWTH else 1
 
 
 def extract(manifest: str, output: Path, num_frames: int) -> Watch:
-    """The memory of one job, its peak."""
+    """Run `jobs/extract.py` and return the watch that holds its peak memory; exits if the job fails."""
     command = [sys.executable, str(ROOT / "jobs/extract.py"), "--manifest", manifest, "--output", str(output)]
     process = subprocess.Popen(
         [*command, "--backbone", "efficientnet_lite0", "--num-frames", str(num_frames)],
@@ -69,9 +76,9 @@ def extract(manifest: str, output: Path, num_frames: int) -> Watch:
         text=True,
     )
     with Watch(process.pid, memory=True) as watch:
-        said = process.communicate()[0]
+        job_output = process.communicate()[0]
     if process.returncode != 0:
-        raise SystemExit(f"the job ended with {process.returncode}:\n{said}")
+        raise SystemExit(f"the job ended with exit code {process.returncode}:\n{job_output}")
     return watch
 
 

@@ -1,11 +1,14 @@
-"""What simple classifiers make of features: accuracy on sources that they have not seen.
+"""Accuracy of simple classifiers on CNN features of videos whose sources were not in training.
 
     python benchmarks/features.py --features DIR [DIR ...] [--seeds 0,...,11]
 
-No temporal model, no ensemble: each video is the mean of its frames' features, or of their square roots, and
-scikit-learn's classifiers are fitted to the training part of each seed's split (by source, as in `trust.py`)
-and asked about its test part. That says what the features hold, and whether another precision or tolerance
-has lost some of it; pooled over the seeds, since a split's test part has a few videos only.
+It shows how much the features themselves reveal, without the temporal model and the ensemble of vidclf. For example, it
+shows whether features of another precision are worse. Each video is represented by the mean of the features of its
+frames, or by the mean of their square roots. Classifiers of scikit-learn are trained on the training part of a split by
+source (videos cut from one recording), as in `trust.py`, and tested on the test part. A test part has few videos only,
+so the results of the splits of all seeds are pooled.
+
+Columns: directory of the features; pooling over frames; accuracy per classifier; number of test videos in all splits.
 """
 
 from __future__ import annotations
@@ -39,12 +42,16 @@ CLASSIFIERS: dict[str, Callable[[], Any]] = {
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--features", required=True, nargs="+", help="of the same videos")
-    parser.add_argument("--seeds", default="0,1,2,3,4,5,6,7,8,9,10,11")
+    parser.add_argument(
+        "--features", required=True, nargs="+", help="output directories of jobs/extract.py, all over the same videos"
+    )
+    parser.add_argument("--seeds", default="0,1,2,3,4,5,6,7,8,9,10,11", help="seeds of the splits, comma-separated")
     arguments = parser.parse_args()
     seeds = [int(seed) for seed in arguments.seeds.split(",")]
     print(describe("scikit-learn"), "\n")
-    print(f"| features | of | {' | '.join(CLASSIFIERS)} | videos |\n|---|---|{'---|' * (len(CLASSIFIERS) + 1)}")
+    print(
+        f"| features | pooling | {' | '.join(CLASSIFIERS)} | test videos |\n|---|---|{'---|' * (len(CLASSIFIERS) + 1)}"
+    )
     for directory in arguments.features:
         features = read_features(directory)
         means = {
@@ -54,22 +61,25 @@ def main() -> None:
             ),
         }
         for name, rows_BD in means.items():
-            right = {key: accuracy(features, rows_BD, make, seeds) for key, make in CLASSIFIERS.items()}
-            told = " | ".join(f"{hits.mean():.3f}" for hits in right.values())
-            print(f"| {directory} | {name} | {told} | {len(next(iter(right.values())))} |", flush=True)
+            correct = {key: accuracy(features, rows_BD, make, seeds) for key, make in CLASSIFIERS.items()}
+            accuracies = " | ".join(f"{hits.mean():.3f}" for hits in correct.values())
+            print(f"| {directory} | {name} | {accuracies} | {len(next(iter(correct.values())))} |", flush=True)
 
 
 def accuracy(
     features: FeatureSet, rows_BD: npt.NDArray[np.float32], make: Callable[[], Any], seeds: list[int]
 ) -> npt.NDArray[np.bool_]:
-    """Which test videos of all seeds are classified right."""
+    """Whether each test video of the splits of all seeds is classified correctly, as one array.
+
+    `rows_BD` holds one vector per video; `make` returns a new classifier of scikit-learn.
+    """
     labels = np.array(features.labels)
-    right = []
+    correct = []
     for seed in seeds:
         parts = np.array(split(features, seed).splits)
         classifier = make().fit(rows_BD[parts == "train"], labels[parts == "train"])
-        right.append(classifier.predict(rows_BD[parts == "test"]) == labels[parts == "test"])
-    return np.concatenate(right)
+        correct.append(classifier.predict(rows_BD[parts == "test"]) == labels[parts == "test"])
+    return np.concatenate(correct)
 
 
 if __name__ == "__main__":

@@ -1,13 +1,18 @@
-"""What a video costs in a small archive and in a large one, and short and long videos.
+"""Cost per video of `jobs/extract.py` in small and large archives, and for short and long videos.
 
-    python benchmarks/growth.py --archive DIR [--videos 100,500,2000] [--durations 10,60,240,600] [--rounds 1,1,1]
+    python benchmarks/growth.py --archive DIR [--videos 100,500,2000] [--durations 10,60,240,600] [--rounds 3,1,1]
 
-Videos of 60 s, 640×360, 30 frames/s, H.264, cut together from the archive's and listed under other names as often
-as it takes; `jobs/extract.py` in a process tree of its own. A job over a few videos (`--base`) is run as often
-as any, and what it costs is taken off the others: what is left is the cost of the videos beyond these, without
-starting and stopping. Memory is the peak of the sum of proportional set sizes (PSS) of the job's processes.
+The videos are concatenated from those of the archive (640×360, 30 frames/s, H.264) and listed under as many names as a
+job needs. Two measurements, with one table each:
 
-Durations: the same with `--videos-per-duration` of each, whose base are jobs over half as many.
+- Archive size: videos of 60 s. A job over only `--base` videos gives the cost of start and end. It is subtracted from
+  the jobs over `--base` plus 100, 500, ... videos (`--videos`). The remaining cost is divided by the number of
+  additional videos. The column "of the first" is the CPU time relative to the first of these numbers.
+- Duration: one row per length (`--durations`). The cost per video is the difference between a job over all
+  `--videos-per-duration` videos and a job over half of them, divided by half their number.
+
+Both tables have CPU seconds and elapsed seconds per video, and the peak memory of all processes of the job in MiB. The
+memory is the sum of proportional set sizes (PSS), in which a page that several processes share counts once.
 """
 
 from __future__ import annotations
@@ -35,6 +40,8 @@ ROOT = Path(__file__).resolve().parents[1]
 
 @dataclass(frozen=True, kw_only=True)
 class Cost:
+    """CPU time, elapsed time and peak memory (PSS) of one job."""
+
     cpu_s: float
     wall_s: float
     peak_bytes: int
@@ -42,15 +49,41 @@ class Cost:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--archive", type=Path, default=ROOT / "examples" / "archive")
-    parser.add_argument("--clips", type=Path, default=Path("benchmark_clips"), help="where the clips are kept")
-    parser.add_argument("--backbone", default="efficientnet_lite0")
-    parser.add_argument("--weights", default="random", help="as for extract; 'random' needs no network")
-    parser.add_argument("--base", type=int, default=20, help="videos whose cost is taken off")
-    parser.add_argument("--videos", default="100,500,2000", help="videos beyond these, in each job; empty for none")
-    parser.add_argument("--rounds", default="3,1,1", help="how often each of these is run, and the first for the base")
-    parser.add_argument("--durations", default="10,60,240,600", help="of the videos, in seconds; empty for none")
-    parser.add_argument("--videos-per-duration", default="192,96,48,32", help="more of the shorter ones")
+    parser.add_argument(
+        "--archive",
+        type=Path,
+        default=ROOT / "examples" / "archive",
+        help="archive of videos to make the test videos from",
+    )
+    parser.add_argument(
+        "--clips",
+        type=Path,
+        default=Path("benchmark_clips"),
+        help="directory in which the test videos are stored and reused",
+    )
+    parser.add_argument("--backbone", default="efficientnet_lite0", help="name of the CNN")
+    parser.add_argument(
+        "--weights", default="random", help="weights of the CNN, as for jobs/extract.py; random needs no download"
+    )
+    parser.add_argument("--base", type=int, default=20, help="number of videos in the job whose cost is subtracted")
+    parser.add_argument(
+        "--videos",
+        default="100,500,2000",
+        help="numbers of additional videos, one job each, comma-separated; empty: no such job",
+    )
+    parser.add_argument(
+        "--rounds",
+        default="3,1,1",
+        help="repetitions per entry of --videos; the job over --base videos repeats as often as the first",
+    )
+    parser.add_argument(
+        "--durations", default="10,60,240,600", help="lengths of the videos in seconds, comma-separated; empty: none"
+    )
+    parser.add_argument(
+        "--videos-per-duration",
+        default="192,96,48,32",
+        help="number of videos per entry of --durations, comma-separated",
+    )
     arguments = parser.parse_args()
     print(describe("ray", "openvino", "av"), "\n", flush=True)
     with tempfile.TemporaryDirectory() as folder:
@@ -61,6 +94,7 @@ def main() -> None:
 
 
 def with_size(arguments: argparse.Namespace, folder: Path) -> None:
+    """Measure and print the cost per video by size of the archive."""
     sizes = [0, *map(int, arguments.videos.split(","))]
     rounds = [int(number) for number in arguments.rounds.split(",")]
     rounds = [rounds[0], *rounds]
@@ -83,6 +117,7 @@ def with_size(arguments: argparse.Namespace, folder: Path) -> None:
 
 
 def with_duration(arguments: argparse.Namespace, folder: Path) -> None:
+    """Measure and print the cost per video by duration of the videos."""
     print("| length of a video, s | CPU seconds a video | CPU seconds a minute | seconds a video | peak PSS, MiB |")
     print("|---|---|---|---|---|")
     for duration_s, num_videos in zip(
@@ -99,15 +134,17 @@ def with_duration(arguments: argparse.Namespace, folder: Path) -> None:
 
 
 def minus(runs: list[Cost], base: list[Cost]) -> list[Cost]:
+    """Costs of `runs` less the median times of `base`; the memory stays unchanged."""
     cpu_s, wall_s = statistics.median(b.cpu_s for b in base), statistics.median(b.wall_s for b in base)
     return [replace(run, cpu_s=run.cpu_s - cpu_s, wall_s=run.wall_s - wall_s) for run in runs]
 
 
 def cost(arguments: argparse.Namespace, duration_s: int, num_videos: int, folder: Path) -> Cost:
-    """Of one job."""
-    num_clips = NUM_CLIPS if duration_s <= CLIP.duration_s else NUM_CLIPS // 4  # of the long ones encoding takes long
-    lengthened = [replace(CLIP, name="", duration_s=duration_s, first=2 * number) for number in range(num_clips)]
-    clips = [make_clip(clip, arguments.archive, arguments.clips) for clip in lengthened]
+    """Cost of one job over `num_videos` videos of `duration_s` seconds; exits if the job fails."""
+    # Fewer long clips, because encoding them takes long.
+    num_clips = NUM_CLIPS if duration_s <= CLIP.duration_s else NUM_CLIPS // 4
+    clip_specs = [replace(CLIP, name="", duration_s=duration_s, first=2 * number) for number in range(num_clips)]
+    clips = [make_clip(clip, arguments.archive, arguments.clips) for clip in clip_specs]
     manifest = repeat([clips[n % len(clips)].resolve() for n in range(num_videos)], 1, folder / "archive")
     output = folder / "features"
     command = [sys.executable, str(ROOT / "jobs/extract.py"), "--manifest", manifest, "--output", str(output)]
@@ -115,10 +152,10 @@ def cost(arguments: argparse.Namespace, duration_s: int, num_videos: int, folder
     started = time.perf_counter()
     process = subprocess.Popen([*command, *flags], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
     with Watch(process.pid, interval_s=1.0, memory=True) as watch:
-        said = process.communicate()[0]
+        job_output = process.communicate()[0]
     wall_s = time.perf_counter() - started
     if process.returncode != 0:
-        raise SystemExit(f"the job ended with {process.returncode}:\n{said}")
+        raise SystemExit(f"the job ended with exit code {process.returncode}:\n{job_output}")
     check(output, num_videos)
     return Cost(cpu_s=watch.cpu_s.total(), wall_s=wall_s, peak_bytes=watch.peak_pss_bytes)
 

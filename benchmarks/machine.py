@@ -1,4 +1,4 @@
-"""What a figure was measured on: goes into every result."""
+"""Description of the machine and the versions, printed above the results of every benchmark."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from pathlib import Path
 
 
 def describe(*packages: str) -> str:
-    """One line: CPU, number of cores, Python, and the versions of those `packages` that are installed."""
+    """One line of text: CPU, number of cores, version of Python, and version of each package or "not installed"."""
     model = next(
         (
             line.split(":", 1)[1].strip()

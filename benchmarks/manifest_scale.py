@@ -1,15 +1,21 @@
-"""How long a job over a manifest of a million videos takes to start, and what its driver holds.
+"""Start-up time and driver memory of `jobs/extract.py` over a manifest (table of videos) with a million rows.
 
     python benchmarks/manifest_scale.py [--archive DIR] [--rows 1000000] [--seconds 60]
 
-The manifest names a few short clips by distinct paths: a directory whose `0` to `9` are links to
-itself gives `…/0/1/2/3/4/5/clip.mp4`, so that a million paths need no million files. Three jobs:
-with `--limit 500` until its end, then without a limit until SIGTERM `--seconds` after its first
-shard, and that one submitted again until its own first shard.
+The manifest needs a million different paths but only four short clips. The script creates a directory in which `0` to
+`9` are links to the directory itself, so that `0/1/2/3/4/5/clip.mp4` and all similar paths lead to a clip. One row each
+for three jobs:
 
-The first video is known to be decoded when a shard (`--rows-per-shard 32`) is there, which takes in the
-CNN's start as well; the first decoder process is shown as the earliest moment that it could have been.
-Seconds count from the job's start; the driver's memory is its peak resident set.
+1. `--limit 500`, until its end;
+2. all videos, until the script sends SIGTERM `--seconds` after the first shard (file of features);
+3. the second job started again on the same output, until SIGTERM after its first new shard.
+
+Columns, with seconds counted from the start of the job:
+
+- first decoder, s: when the first decoder process used CPU time, the earliest possible moment of a decoded video;
+- first shard, s: when the first file of features exists. This includes the start of the CNN; a shard has 32 videos;
+- exit, s: duration of the job; of it after SIGTERM, s: the part of it between SIGTERM and exit;
+- driver, MiB: peak resident memory of the driver (main process); videos done: rows in the new shards.
 """
 
 from __future__ import annotations
@@ -43,14 +49,14 @@ DIGITS = 6
 
 @dataclass
 class Job:
-    """What was seen of one job."""
+    """Measurements of one job: a row of the table. Times are in seconds from the start of the job."""
 
     name: str
     first_decoder_s: float | None = None
     first_shard_s: float | None = None
     total_s: float = 0.0
     stop_s: float | None = None
-    """from SIGTERM to its exit"""
+    """seconds from SIGTERM to exit"""
     driver_mib: float = 0.0
     num_done: int = 0
     exit_code: int = 0
@@ -58,16 +64,14 @@ class Job:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--archive", type=Path, default=ROOT / "examples" / "archive")
-    parser.add_argument("--rows", type=int, default=1_000_000)
-    parser.add_argument("--limit", type=int, default=500, help="videos of the first job")
+    parser.add_argument("--archive", type=Path, default=ROOT / "examples" / "archive", help="archive with the clips")
+    parser.add_argument("--rows", type=int, default=1_000_000, help="rows of the manifest, at most a million")
+    parser.add_argument("--limit", type=int, default=500, help="number of videos in the first job")
     parser.add_argument(
-        "--seconds", type=float, default=60.0, help="how long the second job runs after its first shard"
+        "--seconds", type=float, default=60.0, help="seconds from the first shard of the second job to SIGTERM"
     )
-    parser.add_argument("--num-frames", type=int, default=4)
-    parser.add_argument(
-        "--work", type=Path, help="where the manifest and the output go (default: a temporary directory)"
-    )
+    parser.add_argument("--num-frames", type=int, default=4, help="sampled frames per video")
+    parser.add_argument("--work", type=Path, help="directory for manifest and outputs (default: a temporary directory)")
     arguments = parser.parse_args()
     print(describe("ray", "torch", "pyarrow"), "\n", flush=True)
     with tempfile.TemporaryDirectory() as temporary:
@@ -75,18 +79,18 @@ def main() -> None:
         manifest = make_manifest(arguments.rows, arguments.archive, folder)
         flags = ["--manifest", str(manifest), "--backbone", "efficientnet_lite0", "--rows-per-shard", "32"]
         flags += ["--num-frames", str(arguments.num_frames)]
-        limited, whole = folder / "limited", folder / "whole"
+        limited, all_videos = folder / "limited", folder / "whole"
         print(
             "| job | first decoder, s | first shard, s | exit, s | of it after SIGTERM, s | driver, MiB | videos done |"
         )
         print("|---|---|---|---|---|---|---|")
         show(watched(f"--limit {arguments.limit}", [*flags, "--limit", str(arguments.limit)], limited, None))
-        show(watched(f"{arguments.rows} videos", flags, whole, arguments.seconds))
-        show(watched("submitted again", flags, whole, 0.0))
+        show(watched(f"{arguments.rows} videos", flags, all_videos, arguments.seconds))
+        show(watched("submitted again", flags, all_videos, 0.0))
 
 
 def make_manifest(num_rows: int, archive: Path, folder: Path) -> Path:
-    """A manifest of distinct paths to four clips."""
+    """Path of a manifest with `num_rows` different paths to the four smallest clips of the archive; creates it."""
     if num_rows > 10**DIGITS:
         raise SystemExit(f"--rows must be at most {10**DIGITS}, got {num_rows}")
     tree = folder / "tree"
@@ -119,7 +123,11 @@ def make_manifest(num_rows: int, archive: Path, folder: Path) -> Path:
 
 
 def watched(name: str, flags: list[str], output: Path, stop_after_s: float | None) -> Job:
-    """Run a job to its end, or to SIGTERM `stop_after_s` seconds after its first new shard."""
+    """Run a job and return its measurements.
+
+    The job runs until its end if `stop_after_s` is None. Otherwise it gets SIGTERM that many seconds after its first
+    new shard.
+    """
     job = Job(name)
     before = set(shards(output))
     environment = {key: value for key, value in os.environ.items() if key != "RAY_ADDRESS"}
@@ -140,8 +148,8 @@ def watched(name: str, flags: list[str], output: Path, stop_after_s: float | Non
                     job.first_decoder_s = now - started
                 if job.first_shard_s is None and any(shard not in before for shard in shards(output)):
                     job.first_shard_s = now - started
-                due = job.first_shard_s is not None and stop_after_s is not None
-                if due and stopped is None and now - started >= job.first_shard_s + stop_after_s:
+                can_stop = job.first_shard_s is not None and stop_after_s is not None
+                if can_stop and stopped is None and now - started >= job.first_shard_s + stop_after_s:
                     process.send_signal(signal.SIGTERM)
                     stopped = now
                 time.sleep(0.05)
@@ -151,18 +159,20 @@ def watched(name: str, flags: list[str], output: Path, stop_after_s: float | Non
     job.num_done = sum(pq.read_metadata(output / shard).num_rows for shard in set(shards(output)) - before)
     job.exit_code = process.returncode
     if job.exit_code != (0 if stopped is None else 1):
-        raise SystemExit(f"{name} ended with {job.exit_code}:\n{log.read_text()}")
+        raise SystemExit(f"the job {name!r} ended with exit code {job.exit_code}:\n{log.read_text()}")
     return job
 
 
 def shards(output: Path) -> Iterator[str]:
-    """Names of the shards of features."""
+    """File names of the shards of features in a directory, which need not exist."""
     if output.exists():
         with os.scandir(output) as entries:
             yield from (entry.name for entry in entries if entry.name.startswith("part-"))
 
 
 def show(job: Job) -> None:
+    """Print the row of a job."""
+
     def text(seconds: float | None) -> str:
         return "–" if seconds is None else f"{seconds:.1f}"
 

@@ -1,13 +1,16 @@
-"""Frames per second of each backbone in bf16: this package's engine, plain torch loops, and the card's own rate.
+"""Frames per second of the CNNs on a GPU: the engine of vidclf, plain torch loops, and the peak rate of the GPU.
 
     python benchmarks/gpu/cnn.py --results results.jsonl [--small]
 
-The card's rate is measured: a product of two square bf16 matrices, in floating point operations per second. A
-backbone's share of it is frames per second times the operations of a frame (multiplications and additions count one
-each). A network of depthwise convolutions cannot come near it: they are bound by memory.
+The peak rate is measured too: floating point operations per second of a product of two square bfloat16 matrices. The
+result `roofline_share` of a CNN is its frames per second times the operations per frame, divided by the peak rate. A
+multiplication and an addition count as two operations. CNNs with depthwise convolutions cannot come near 1, because
+memory limits them.
 
-The peers have the frames on the GPU already, in bf16 and channels last; the engine starts from 8-bit frames in the
-host's memory, as a CNN worker does.
+For each CNN the field `how` has one of these ways to compute:
+
+- engine bf16, engine fp32: the engine of vidclf. It starts from 8-bit frames in main memory, as a CNN worker does;
+- plain bf16 channels_last, CUDA graph, torch.compile: torch alone. The frames are already on the GPU in bfloat16.
 """
 
 from __future__ import annotations
@@ -40,8 +43,8 @@ def main() -> None:
     peak = matrix_rate(own_device, 512 if arguments.small else 8192, seconds)
     results.add(arguments.results, "matrix_bf16", tflops=round(peak / 1e12, 1))
     chosen = BACKBONES[2 if arguments.small else 0 :]
-    # Compiled ones last, because compiling takes long, and a C compiler that a bare machine may not have.
-    ways = [(one, compiles) for compiles in (False, True)[: 1 if arguments.small else 2] for one in chosen]
+    # torch.compile comes last: it takes long and needs a C compiler, which a bare machine may lack.
+    ways = [(backbone, compiles) for compiles in (False, True)[: 1 if arguments.small else 2] for backbone in chosen]
     for (name, weights), compiles in ways:
         state = load_weights(name, weights)
         network = cnn.build(name, weights, state, own_device)
@@ -55,7 +58,7 @@ def main() -> None:
 def rates(
     name: str, weights: str, network: Backbone, batch: int, seconds: float, *, compiles: bool
 ) -> Iterator[tuple[str, float]]:
-    """Frames per second of each way."""
+    """Pairs of a way to compute (text) and its frames per second; only torch.compile if `compiles`, else all others."""
     own_device, side = network.scale.device, network.preprocessing.transform.crop_size
     frames_THWC = np.random.default_rng(0).integers(0, 256, (2 * batch, side, side, 3), np.uint8)
     state = load_weights(name, weights)
@@ -76,7 +79,10 @@ def rates(
 
 
 def rate_of(call: Callable[[], object], count: int, seconds: float) -> float:
-    """`count` things per call, as a rate; the first calls, which choose and compile, do not count."""
+    """Items per second of `call`, which processes `count` items. Three calls before the measurement warm up.
+
+    Libraries choose kernels and compile in the first calls.
+    """
     for _ in range(3):
         call()
     synchronize()
@@ -85,30 +91,32 @@ def rate_of(call: Callable[[], object], count: int, seconds: float) -> float:
         call()
         calls += 1
         if calls % 8 == 0:
-            synchronize()  # else the queue grows beyond the time
+            synchronize()  # otherwise calls queue up and the measurement ends late
     synchronize()
     return calls * count / (time.perf_counter() - started)
 
 
 def synchronize() -> None:
+    """Wait until the GPU, if there is one, has finished its work."""
     if torch.cuda.is_available():
         torch.cuda.synchronize()
 
 
 def matrix_rate(own_device: str, size: int, seconds: float) -> float:
-    one = torch.rand(size, size, device=own_device, dtype=torch.bfloat16)
-    return rate_of(lambda: one @ one, 2 * size**3, seconds)
+    """Floating point operations per second of a product of two bfloat16 matrices of `size` rows and columns."""
+    matrix = torch.rand(size, size, device=own_device, dtype=torch.bfloat16)
+    return rate_of(lambda: matrix @ matrix, 2 * size**3, seconds)
 
 
 def flops_of(network: Backbone, side: int) -> float:
-    """Of a frame."""
+    """Floating point operations of a CNN for one frame of `side` × `side` pixels."""
     with FlopCounterMode(display=False) as counter, torch.inference_mode():
         network.embed(torch.zeros(1, side, side, 3, dtype=torch.uint8, device=network.scale.device))
     return float(counter.get_total_flops())
 
 
 def graphed(trunk: torch.nn.Module, pixels: torch.Tensor) -> Callable[[], object]:
-    """The trunk's kernels for one batch, recorded once and replayed."""
+    """A function that replays the GPU kernels of the CNN for one batch, recorded here as a CUDA graph."""
     stream = torch.cuda.Stream()
     stream.wait_stream(torch.cuda.current_stream())
     with torch.cuda.stream(stream):

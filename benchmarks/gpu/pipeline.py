@@ -1,11 +1,15 @@
-"""`jobs/extract.py`'s pipeline on this machine's GPU, end to end.
+"""Speed of the pipeline of `jobs/extract.py` on the GPU of this machine.
 
     python benchmarks/gpu/pipeline.py synthetic|quarters|decoding --results results.jsonl [--small]
 
-`synthetic`: decode workers hand over frames that they did not decode, so that the CNN binds: how busy is the GPU?
-`quarters`: the same with four CNN workers at a quarter of the GPU each.
-`decoding`: videos of 30 s, 640 × 360, H.264, decoded as ever: videos/s of the machine, and the cores that would keep
-its GPU busy. Rates are of the whole job but for its start: from when the first 5 % of the videos were done.
+- `synthetic`: the decode workers return noise instead of decoding, so the CNN limits the speed. It shows how busy the
+  GPU is;
+- `quarters`: the same with four CNN workers, each on a quarter of the GPU;
+- `decoding`: videos of 30 s (640×360, H.264) are really decoded. The result `cores_per_gpu` is the number of CPU cores
+  that decode fast enough to keep the GPU busy.
+
+Rates (videos and frames per second) leave out the start of the job: they count from the moment when 5 % of the videos
+are done. `busy_share` is the share of time in which the workers of each stage were busy, `gpu_busy` that of the GPU.
 """
 
 from __future__ import annotations
@@ -40,11 +44,11 @@ from vidclf.video.decoded_video import DecodedVideo, FileFingerprint
 
 SIDE = 224
 DISTINCT = 16
-"""Videos that are really written; the archive has each many times."""
+"""Number of different videos that are written; the archive lists each under several names."""
 
 
 class InstantDecoder:
-    """Takes the place of `SupervisedDecoder`: frames of noise that differ between videos."""
+    """Substitute for `SupervisedDecoder` that returns frames of noise at once, other ones for each video."""
 
     def __init__(self, num_frames: int) -> None:
         self._num_frames = num_frames
@@ -52,7 +56,7 @@ class InstantDecoder:
         self._count = 0
 
     def decode(self, uri: str, seed: str) -> DecodedVideo:
-        # Different frames, because the CNN sees one that repeats once.
+        # All frames must differ, because the pipeline computes features of repeated frames only once.
         marks = np.arange(self._num_frames, dtype=np.int64) + self._count * self._num_frames
         self._noise[:, :8] = marks.view(np.uint8).reshape(-1, 8)
         self._count += 1
@@ -71,7 +75,7 @@ class InstantDecoder:
 
 def main() -> None:
     parser = results.parser(__doc__)
-    parser.add_argument("mode", choices=("synthetic", "quarters", "decoding"))
+    parser.add_argument("mode", choices=("synthetic", "quarters", "decoding"), help="measurement to run, see above")
     arguments = parser.parse_args()
     is_small = arguments.small
     if is_small:
@@ -112,14 +116,14 @@ def main() -> None:
         **watch.figures(),
     }
     if arguments.mode == "decoding":
-        # By what each video costs, whichever of the two binds.
+        # From the cost per video of both stages; so it does not matter which of them limits the speed.
         worker_s = summary["worker_s"]
         figures["cores_per_gpu"] = round(worker_s["decode"] / worker_s["cnn"] * pools.cnn_workers, 1)
     results.add(arguments.results, f"extract_{arguments.mode}", **figures)
 
 
 class Progress:
-    """The number of videos done, over time, as the job's tally has it."""
+    """Records how many videos a job has finished, over time, while the body runs; asks its tally actor (a counter)."""
 
     def __init__(self) -> None:
         self._seen: list[tuple[float, float]] = []
@@ -143,7 +147,7 @@ class Progress:
             self._seen.append((time.monotonic(), ray.get(tally.read.remote()).get("done", 0)))
 
     def rate(self, num_videos: int) -> float:
-        """Videos per second, without the first 5 % and what follows the last video."""
+        """Videos per second, from the moment when 5 % of the videos were done until the last one was."""
         begun = [(at, done) for at, done in self._seen if done >= max(1, 0.05 * num_videos)]
         ended = [(at, done) for at, done in begun if done >= num_videos] or begun[-1:]
         (first_at, first), (last_at, last) = begun[0], ended[0]
@@ -151,6 +155,8 @@ class Progress:
 
 
 def without_decoding(num_frames: int) -> None:
+    """Replace the decoder of the pipeline by `InstantDecoder`."""
+
     class DecodeVideos(decode_stage.DecodeVideos):
         def __init__(self, **values: Any) -> None:
             super().__init__(**values)
@@ -160,7 +166,7 @@ def without_decoding(num_frames: int) -> None:
 
 
 def archive(root: Path, is_small: bool) -> pa.Table:
-    """A manifest of videos."""
+    """Write videos to `root` and return their manifest (table of videos)."""
     root.mkdir()
     distinct, copies, num_frames = (2, 2, 30) if is_small else (DISTINCT, 40, 750)
     with ProcessPoolExecutor() as pool:
@@ -172,6 +178,7 @@ def archive(root: Path, is_small: bool) -> pa.Table:
 
 
 def write(path: Path, num_frames: int) -> None:
+    """Write a test video of noise with `num_frames` frames, as H.264 with 640×360 pixels."""
     write_video(path, num_frames, fps=25, size=(640, 360), gop=250, b_frames=2, noise=True)
 
 

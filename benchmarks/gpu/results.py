@@ -1,4 +1,7 @@
-"""Figures of a run on a GPU, written as they come: one JSON object per line, with the card's name."""
+"""Results file of the GPU benchmarks: one JSON object per line, appended as soon as a figure is known.
+
+Each line has the name of the measurement (`name`), the name of the GPU (`card`) and the figures.
+"""
 
 from __future__ import annotations
 
@@ -15,18 +18,24 @@ import torch
 
 
 def parser(text: str | None) -> argparse.ArgumentParser:
-    made = argparse.ArgumentParser(description=text, formatter_class=argparse.RawDescriptionHelpFormatter)
-    made.add_argument("--results", type=Path, required=True, help="file that the figures are added to")
-    made.add_argument("--small", action="store_true", help="a rehearsal on the CPU: sizes without meaning")
-    return made
+    """Argument parser with the options of all GPU benchmarks; `text` describes the script."""
+    argument_parser = argparse.ArgumentParser(description=text, formatter_class=argparse.RawDescriptionHelpFormatter)
+    argument_parser.add_argument(
+        "--results", type=Path, required=True, help="file to append the figures to, as JSON lines"
+    )
+    argument_parser.add_argument(
+        "--small", action="store_true", help="small sizes, to test the script without a GPU; the figures mean nothing"
+    )
+    return argument_parser
 
 
 def card() -> str:
+    """Name of the GPU, or a text that there is none."""
     return torch.cuda.get_device_name() if torch.cuda.is_available() else "none (CPU rehearsal)"
 
 
 def add(path: Path, name: str, **values: Any) -> None:
-    """Write a figure, and print it."""
+    """Append the measurement `name` with its figures to the results file `path`, and print it."""
     line = json.dumps({"name": name, "card": card(), **values})
     with path.open("a") as file:
         file.write(line + "\n")
@@ -34,7 +43,11 @@ def add(path: Path, name: str, **values: Any) -> None:
 
 
 class GpuWatch:
-    """Samples of `nvidia-smi` while the body runs: time since its start, busy share of the GPU, memory in MiB."""
+    """Records the load of the GPU with `nvidia-smi`, five times per second, while the body runs.
+
+    Each sample has seconds since the start, busy share of the GPU (0 to 1) and used memory in MiB. Without `nvidia-smi`
+    there are no samples.
+    """
 
     def __init__(self) -> None:
         self.samples: list[tuple[float, float, float]] = []
@@ -74,7 +87,10 @@ class GpuWatch:
             self._thread.join()
 
     def figures(self) -> dict[str, float | None]:
-        """Busy share over the middle 80 % of the time in which the GPU was used at all, and the peak of memory."""
+        """Mean busy share (`gpu_busy`) and peak memory (`gpu_memory_mib`) of the GPU; None if it was never used.
+
+        The mean covers the middle 80 % of the time between first and last use.
+        """
         used = [sample for sample in self.samples if sample[1] > 0]
         if not used:
             return {"gpu_busy": None, "gpu_memory_mib": None}

@@ -1,12 +1,17 @@
 #!/usr/bin/env bash
-# All that is asked of a GPU, in at most 8 minutes on a machine with one H100, 16 cores and no network:
+# Runs all tests and benchmarks that need a GPU. Takes at most 8 minutes on a machine with one H100 and 16 cores, and
+# needs no network.
 #
-#     benchmarks/gpu/run.sh OUT            # results in OUT, each written as it comes
-#     SMALL=1 benchmarks/gpu/run.sh OUT    # rehearsal at small size without a GPU: the made-up one computes on the CPU
+#     benchmarks/gpu/run.sh OUT            # writes each result to OUT as soon as it is known
+#     SMALL=1 benchmarks/gpu/run.sh OUT    # test of the script without a GPU: small sizes, computed on the CPU
 #
-# Each step has a time limit of its own and goes on where another failed. `OUT/steps.tsv` has name, exit code (124: out of
-# time) and seconds of each; `OUT/results.jsonl` the figures, one JSON object per line; `OUT/<step>.log` what a step said.
-# PYTHON is the interpreter to take (default: .venv/bin/python of the checkout, else python3).
+# Each step has a time limit. If a step fails, the next ones run nevertheless. Files in OUT:
+#
+#     steps.tsv        name, exit code (124: time limit reached) and seconds of each step
+#     results.jsonl    the figures, one JSON object per line
+#     <step>.log       output of the step
+#
+# The variable PYTHON selects the interpreter (default: .venv/bin/python of the checkout, otherwise python3).
 set -uo pipefail
 out=$(realpath -m "${1:?usage: benchmarks/gpu/run.sh OUT}")
 cd "$(dirname "$0")/../.."
@@ -18,14 +23,14 @@ fi
 small=()
 if [ -n "${SMALL:-}" ]; then
     small=(--small)
-    # Ray counts a GPU that no machine has.
+    # Ray needs a GPU to count, so this names one that does not exist.
     export VIDCLF_GPU_DEVICE=cpu CUDA_VISIBLE_DEVICES=GPU-made-up
 fi
 export RAY_AUTH_MODE=disabled RAY_USAGE_STATS_ENABLED=0 RAY_ADDRESS=local OMP_NUM_THREADS=1
 export VIDCLF_CACHE="$out/cache"
 results="$out/results.jsonl"
 
-# step NAME SECONDS COMMAND…
+# step NAME SECONDS COMMAND…: run the command with a time limit and record exit code and duration
 step() {
     local name=$1 limit=$2 started=$SECONDS code
     shift 2
@@ -40,7 +45,7 @@ step cnn 90 "$PYTHON" benchmarks/gpu/cnn.py --results "$results" "${small[@]}"
 step synthetic 60 "$PYTHON" benchmarks/gpu/pipeline.py synthetic --results "$results" "${small[@]}"
 step quarters 50 "$PYTHON" benchmarks/gpu/pipeline.py quarters --results "$results" "${small[@]}"
 step decoding 60 "$PYTHON" benchmarks/gpu/pipeline.py decoding --results "$results" "${small[@]}"
-# Four full-size members at once against one alone.
+# Training of four full-size ensemble members at once, compared with one.
 if [ -f benchmarks/gpu/train_members.py ]; then
     step members 80 "$PYTHON" benchmarks/gpu/train_members.py --results "$results" "${small[@]}"
 else

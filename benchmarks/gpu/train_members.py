@@ -1,11 +1,19 @@
-"""Four members at once on one GPU against one alone, and what each takes of its memory.
+"""Time and GPU memory of four ensemble members that train at once on one GPU, compared with a single member.
 
     python benchmarks/gpu/train_members.py --results OUT/results.jsonl [--small]
 
-Members of full size (65 M parameters) train on 2,600 synthetic videos of 73 × 1280 features, each in a process of its
-own with a quarter of the GPU, as in `jobs/train.py`. Seconds of an epoch are medians without the first one, which
-chooses cuDNN's algorithms, and over the time in which all processes train; the ratio is that of four to one. Beside
-each peak of memory stands the estimate by which members are placed. `--small` rehearses with a tiny model on the CPU.
+Members of full size (65 million parameters) train on 2,600 synthetic videos with features of 73 frames × 1280. Each
+member has its own process and a quarter of the GPU, as in `jobs/train.py`. The results are:
+
+- `members at once: 1` and `members at once: 4`: `epoch_s` is the median time of an epoch while all members train. It
+  leaves out the first epoch, in which cuDNN selects algorithms. `peak_bytes` is the peak of GPU memory,
+  `estimated_bytes` the estimate from which `jobs/train.py` chooses `placement`: whether the features are in GPU memory,
+  and in how many parts a batch is computed;
+- `members`: `epoch_ratio_of_four_to_one` is the time of an epoch with four members divided by that with one.
+  `seconds_of_150_epochs` is the time that four members would take for 150 epochs. The fields `goal` and `goal_s` state
+  what is wanted.
+
+`--small` tests the script with a tiny model on the CPU.
 """
 
 from __future__ import annotations
@@ -62,23 +70,27 @@ def main() -> None:
 
 
 def together(count: int, frames: dict[str, int], config: FitConfig) -> list[dict[str, Any]]:
-    """The figures of `count` members that train at the same time."""
+    """Figures of each of `count` members that train at the same time, one dict per member."""
     context = multiprocessing.get_context("spawn")
-    begin, found = context.Barrier(count), context.Queue()
+    begin, figures_queue = context.Barrier(count), context.Queue()
     processes = [
-        context.Process(target=member, args=(seed, 1 / NUM_MEMBERS, frames, config, begin, found))
+        context.Process(target=member, args=(seed, 1 / NUM_MEMBERS, frames, config, begin, figures_queue))
         for seed in range(count)
     ]
     for process in processes:
         process.start()
-    figures = [found.get(timeout=300) for _ in processes]
+    figures = [figures_queue.get(timeout=300) for _ in processes]
     for process in processes:
         process.join()
     return figures
 
 
-def member(seed: int, share: float, frames: dict[str, int], config: FitConfig, begin: Any, found: Any) -> None:
-    """One member in a process of its own, with its share of the GPU; its state is taken and serialized as in a job."""
+def member(seed: int, share: float, frames: dict[str, int], config: FitConfig, begin: Any, figures_queue: Any) -> None:
+    """Train one member in this process on its share of the GPU, and put its figures into the queue `figures_queue`.
+
+    Training starts when all members have reached the barrier `begin`. The state of the model is copied and serialized
+    as in a job.
+    """
     torch.set_num_threads(1)
     where = torch_gpu.take_share(share)
     data = synthetic(**frames)
@@ -92,7 +104,7 @@ def member(seed: int, share: float, frames: dict[str, int], config: FitConfig, b
             fit.run_epoch()
             states.offer(fit.snapshot)
     is_on_gpu = where.type == "cuda"
-    found.put(
+    figures_queue.put(
         {
             "precision": torch_gpu.precision(where.type),
             "num_parameters": sum(tensor.numel() for tensor in fit.result().state.values()),
@@ -108,7 +120,7 @@ def member(seed: int, share: float, frames: dict[str, int], config: FitConfig, b
 
 
 def synthetic(num_videos: int, num_frames: int) -> TrainingData:
-    """Four classes whose frames have means of their own; a fifth as many videos again are validation."""
+    """Synthetic features of classes with different means: `num_videos` to train on, a fifth as many to validate."""
     generator = np.random.default_rng(0)
     means_CD = generator.normal(0, 0.2, (len(CLASSES), 1280)).astype(np.float32)
 
