@@ -133,8 +133,8 @@ def write(path: Path, frames: Frames, rate: Any, crf: int, scale: int) -> None:
 
 
 def report(originals: FeatureSet, copies: FeatureSet) -> None:
-    """Print one table for centred and one for unchanged mean features: quantiles of the cosines per group of video pairs,
-    and numbers of pairs at or above each threshold."""
+    """Print one table for centred and one for unchanged mean features: quantiles of the cosines per group of video
+    pairs, and numbers of pairs at or above each threshold."""
     means_ND, copies_ND = (
         np.stack([video_TD.mean(axis=0, dtype=np.float32) for video_TD in features.features])
         for features in (originals, copies)

@@ -86,8 +86,8 @@ class EmbedBatch:
 
 
 def daft(manifest: str, output: str, name: str, weights: str) -> None:
-    """Extract features with Daft (backbone `name`). All videos are sampled at the interval that gives `NUM_FRAMES` frames
-    of the first one."""
+    """Extract features with Daft (backbone `name`). All videos are sampled at the interval that gives `NUM_FRAMES`
+    frames of the first one."""
     import daft as library
     import torch
     from daft.functions import video_file, video_frames

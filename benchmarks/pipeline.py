@@ -4,19 +4,19 @@
     python benchmarks/pipeline.py --archive DIR --clip-seconds 60 --videos 16 --backbone resnet50 --weights random
 
 The pipeline is `jobs/extract.py` with its default worker pools. The loop has one process per core with one torch thread
-each. A process takes the next video from a queue, decodes it with `decode_video`, runs the CNN on the frames and returns
-the features; at the end all features are written to one Parquet file. The loop does not restart crashed decoders, list
-rejected videos, write shards or resume, so its speed is the best that the cores can reach. Both use the same malloc
-settings.
+each. A process takes the next video from a queue, decodes it with `decode_video`, runs the CNN on the frames and
+returns the features; at the end all features are written to one Parquet file. The loop does not restart crashed
+decoders, list rejected videos, write shards or resume, so its speed is the best that the cores can reach. Both use the
+same malloc settings.
 
-Pipeline and loop take turns. In each round both process N and then 2N videos (the second N are the same clips under other
-names); the figures are medians over the rounds. With `--clip-seconds`, the videos are eight clips of that length (640×360,
-30 frames/s) assembled from videos of the archive.
+Pipeline and loop take turns. In each round both process N and then 2N videos (the second N are the same clips under
+other names); the figures are medians over the rounds. With `--clip-seconds`, the videos are eight clips of that length
+(640×360, 30 frames/s) assembled from videos of the archive.
 
 Rows of the first table:
 
-- steady: N / (t(2N) - t(N)) videos per second, where t is the wall time of a run. The difference removes the fixed cost of
-  a run (starting and stopping), even where that overlaps with work;
+- steady: N / (t(2N) - t(N)) videos per second, where t is the wall time of a run. The difference removes the fixed cost
+  of a run (starting and stopping), even where that overlaps with work;
 - 2N videos with start-up: 2N / t(2N) videos per second;
 - what a run costs once: 2 t(N) - t(2N), the fixed cost in seconds.
 
@@ -112,8 +112,8 @@ def compare(arguments: argparse.Namespace) -> None:
 
 
 def run(command: list[str]) -> tuple[float, Counter[str]]:
-    """Run a Python script with its arguments; return its wall-clock seconds from start to exit, and the CPU seconds of its
-    processes by kind. Exits with an error if the script fails."""
+    """Run a Python script with its arguments; return its wall-clock seconds from start to exit, and the CPU seconds of
+    its processes by kind. Exits with an error if the script fails."""
     from vidclf.ray_cluster import CPU_WORKER_ENV
 
     # `jobs/extract.py` sets these variables for Ray's workers; the processes of the loop inherit them from here.
@@ -143,8 +143,8 @@ def check(output: Path, num_videos: int) -> None:
 def report(
     num_videos: int, seconds: dict[tuple[str, int], list[float]], cpu: dict[tuple[str, int], list[Counter[str]]]
 ) -> None:
-    """Print both tables. The keys of `seconds` (wall time) and `cpu` (CPU seconds by kind of process) are "Ray" or "loop",
-    and 1 or 2 for runs over N or 2N videos; the values have one entry per round."""
+    """Print both tables. The keys of `seconds` (wall time) and `cpu` (CPU seconds by kind of process) are "Ray" or
+    "loop", and 1 or 2 for runs over N or 2N videos; the values have one entry per round."""
     median = {key: statistics.median(values) for key, values in seconds.items()}
     steady = {way: num_videos / (median[way, 2] - median[way, 1]) for way in ("Ray", "loop")}
     whole = {way: 2 * num_videos / median[way, 2] for way in ("Ray", "loop")}
@@ -180,8 +180,8 @@ def _median_cpu(rounds: list[Counter[str]], kind: str) -> float:
 
 
 def loop(manifest: str, output: str, name: str, weights: str, num_frames: int) -> None:
-    """The plain loop that the pipeline is compared with: extract features of the manifest's videos with one process per core
-    and write them to one Parquet file in the new directory `output`."""
+    """The plain loop that the pipeline is compared with: extract features of the manifest's videos with one process per
+    core and write them to one Parquet file in the new directory `output`."""
     import pyarrow as pa
 
     from vidclf import storage
