@@ -116,12 +116,12 @@ def main() -> None:
     parser.add_argument("--sources", default="30,100,300", help="numbers of sources per split, separated by commas")
     arguments = parser.parse_args()
     print(
-        f"{arguments.draws} draws per row, risk {arguments.risk:g}, allowed share of failures {1 - CONFIDENCE_LEVEL:.2f}; "
-        f"a certificate needs at least {sources_to_certify(arguments.risk)} sources\n"
+        f"{arguments.draws} draws a row, risk {arguments.risk:g}, allowed share of failures {1 - CONFIDENCE_LEVEL:.2f}. "
+        f"{sources_to_certify(arguments.risk)} sources without a wrong label are enough for a certificate.\n"
     )
     print(
-        "| world | sources | failures | certified | estimated | accepted of the most possible | cascade: failures | cascade: "
-        "certified | cascade: decided early | by videos: failures | by videos: certified |"
+        "| world | sources | failures | certified | estimated | accepted of the most possible | cascade: failures | "
+        "cascade: certified | cascade: decided early | by videos: failures | by videos: certified |"
     )
     print("|---|---|---|---|---|---|---|---|---|---|---|")
     for world in WORLDS:

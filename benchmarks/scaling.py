@@ -133,7 +133,7 @@ def measure(num_workers: int, arguments: argparse.Namespace) -> dict[str, float]
     first, last = max(times[0] for times in done), min(times[-1] for times in done)
     if len(done) != num_workers or last <= first:
         raise SystemExit(
-            f"{len(done)} of {num_workers} workers finished a video, never all at the same time; raise --videos-per-worker"
+            f"{len(done)} of {num_workers} workers worked, never all at the same time; raise --videos-per-worker"
         )
     num_steady = sum(first < one <= last for times in done for one in times)
     rate = num_steady / (last - first)
@@ -176,8 +176,8 @@ def extrapolate(rows: list[dict[str, float]], arguments: argparse.Namespace) -> 
     ceiling = (1 - rest) / video_s
     nodes_at_ceiling = ceiling * arguments.decode_seconds / arguments.cpus_per_node
     print(
-        f"\nThe driver, a single thread, takes {rest:.2f} of a core at rest and {1000 * video_s:.2f} ms per video: at most "
-        f"{ceiling:.0f} videos/s, the rate of {nodes_at_ceiling:.0f} nodes of {arguments.cpus_per_node} CPUs at "
+        f"\nThe driver, a single thread, takes {rest:.2f} of a core at rest and {1000 * video_s:.2f} ms per video: "
+        f"at most {ceiling:.0f} videos/s, the rate of {nodes_at_ceiling:.0f} nodes of {arguments.cpus_per_node} CPUs at "
         f"{arguments.decode_seconds:g} s per video. Its peak memory was {largest['mib']:.0f} MiB.\n"
     )
     manifest_bytes = bytes_a_row() * NUM_VIDEOS

@@ -130,16 +130,16 @@ def recipes(features: str, names: list[str], num_seeds: int, sizes: dict[str, An
         rows = [found[seed * len(names) + index] for index in range(len(names))]
         print(f"| {seed} | " + " | ".join(row["text"] for row in rows) + " |")
     for index, name in enumerate(names):
-        rows = found[index :: len(names)]
-        accuracies = [row["val"] for row in rows]
+        members = found[index :: len(names)]
+        accuracies = [row["val"] for row in members]
         num_collapsed = sum(accuracy < COLLAPSED * max(accuracies) for accuracy in accuracies)
         print(
             f"\n{name}: validation accuracy {min(accuracies):.3f} to {max(accuracies):.3f}, {num_collapsed} of "
             f"{num_seeds} under {COLLAPSED} of the best; epochs until half of the best accuracy's error was gone, "
-            f"median {statistics.median(row['settled'] for row in rows):.0f}; restarts "
-            f"{sum(row['attempts'] - 1 for row in rows)}; "
-            f"test accuracy, median {statistics.median(row['test'] for row in rows):.3f}; "
-            f"seconds a member, median {statistics.median(row['seconds'] for row in rows):.0f}"
+            f"median {statistics.median(row['settled'] for row in members):.0f}; restarts "
+            f"{sum(row['attempts'] - 1 for row in members)}; "
+            f"test accuracy, median {statistics.median(row['test'] for row in members):.3f}; "
+            f"seconds a member, median {statistics.median(row['seconds'] for row in members):.0f}"
         )
 
 

@@ -206,12 +206,12 @@ def scores(folder: str, directory: str, num_trials: int, seed: int, num_retraine
     print(f"\n| {num_retrained} seeds | validation macro F1 | mean | test macro F1 | mean | test accuracy, mean |")
     print("|---|---|---|---|---|---|")
     for index, name in enumerate(configs):
-        rows = measured[index * num_retrained : (index + 1) * num_retrained]
+        scores_of_seeds = measured[index * num_retrained : (index + 1) * num_retrained]
         cells = [
-            f"{', '.join(f'{row[key]:.3f}' for row in rows)} | {statistics.mean(row[key] for row in rows):.3f}"
+            f"{', '.join(f'{row[key]:.3f}' for row in scores_of_seeds)} | {statistics.mean(row[key] for row in scores_of_seeds):.3f}"
             for key in ("val", "test")
         ]
-        print(f"| {name} | {' | '.join(cells)} | {statistics.mean(row['accuracy'] for row in rows):.3f} |")
+        print(f"| {name} | {' | '.join(cells)} | {statistics.mean(row['accuracy'] for row in scores_of_seeds):.3f} |")
     assert with_asha.ensemble is not None
     ensemble_scores = of_ensemble(with_asha.ensemble, features[directory])
     print(
