@@ -116,7 +116,7 @@ def main() -> None:
     parser.add_argument("--sources", default="30,100,300", help="numbers of sources per split, separated by commas")
     arguments = parser.parse_args()
     print(
-        f"{arguments.draws} draws a row, risk {arguments.risk:g}, allowed share of failures {1 - CONFIDENCE_LEVEL:.2f}. "
+        f"{arguments.draws} draws per row, risk {arguments.risk:g}, allowed failures {1 - CONFIDENCE_LEVEL:.2f}. "
         f"{sources_to_certify(arguments.risk)} sources without a wrong label are enough for a certificate.\n"
     )
     print(
@@ -193,7 +193,7 @@ def mean(values: list[float]) -> str:
 
 
 def seeded(number: int) -> np.random.Generator:
-    """Random generator of a draw."""
+    """Random generator with the seed `number`."""
     return np.random.default_rng(number)
 
 

@@ -177,8 +177,8 @@ def extrapolate(rows: list[dict[str, float]], arguments: argparse.Namespace) -> 
     nodes_at_ceiling = ceiling * arguments.decode_seconds / arguments.cpus_per_node
     print(
         f"\nThe driver, a single thread, takes {rest:.2f} of a core at rest and {1000 * video_s:.2f} ms per video: "
-        f"at most {ceiling:.0f} videos/s, the rate of {nodes_at_ceiling:.0f} nodes of {arguments.cpus_per_node} CPUs at "
-        f"{arguments.decode_seconds:g} s per video. Its peak memory was {largest['mib']:.0f} MiB.\n"
+        f"at most {ceiling:.0f} videos/s, the rate of {nodes_at_ceiling:.0f} nodes of {arguments.cpus_per_node} CPUs "
+        f"at {arguments.decode_seconds:g} s per video. Its peak memory was {largest['mib']:.0f} MiB.\n"
     )
     manifest_bytes = bytes_a_row() * NUM_VIDEOS
     shards = math.ceil(NUM_VIDEOS / ExtractConfig(manifest="", output="").rows_per_shard)

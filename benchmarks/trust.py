@@ -24,15 +24,15 @@ Output:
 
 - one line per seed or fold, then a table with mean, lowest and highest value of each figure over the seeds. ECE is the
   expected calibration error; "views" are test-time variants of a video; "accepted" is the share of videos accepted at a
-  risk of `RISK`, "abstained on" the rest, "flagged" the share beyond the OOD line; AUROC is of telling test videos from
-  videos of no class.
+  risk of `RISK`, "abstained on" the rest, "flagged" the share beyond the OOD line; AUROC
+  measures how well a score separates test videos from videos of no class.
 - figures of all test videos together ("pooled"), with 95 % intervals that count sources. Few test videos show a
   calibration error of several points even if the model is calibrated perfectly; this lower limit is printed next to the
   ECE.
 - a table of risk over coverage: error among the given share (number) of videos with the highest score, by each score,
   and the area under that curve.
 
-Shape suffixes: B videos, N videos or table entries, M members, C classes, T frames.
+Shape suffixes: B videos, N numbers of accepted videos, M members, C classes, T frames.
 """
 
 from __future__ import annotations
