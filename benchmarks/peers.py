@@ -97,12 +97,15 @@ def daft(manifest: str, output: str, name: str, weights: str) -> None:
 
     @library.cls
     class Embed:
+        """Daft's user-defined function that computes the features of frames."""
+
         def __init__(self) -> None:
             state = load_weights(name, weights)
             self.network = cnn.build(name, weights, state, "cpu")
 
         @library.method.batch(return_dtype=library.DataType.list(library.DataType.float32()), batch_size=24)
         def embed(self, images: Any) -> Any:
+            """Features of a batch of frames, as a Daft series of lists."""
             with torch.inference_mode():
                 frames_THWC = torch.from_numpy(np.stack(images.to_pylist()))
                 return library.Series.from_pylist(self.network(frames_THWC).numpy().tolist())

@@ -167,6 +167,7 @@ def full_look(full: ValidationScores) -> Any:
     videos that are accepted."""
 
     def at(threshold: float) -> tuple[float, float]:
+        """Share of wrong labels among the accepted videos, and share of accepted videos."""
         accepted_B = full.accepts(threshold)
         return float((~full.correct_B[accepted_B]).mean()) if accepted_B.any() else 0.0, float(accepted_B.mean())
 

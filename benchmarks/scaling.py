@@ -263,15 +263,20 @@ def simulate(num_workers: int, folder: Path, arguments: argparse.Namespace) -> N
 
     # The classes have the names of the pipeline's own classes, by which `benchmarks/processes.py` recognises workers.
     class DecodeVideos(decode_stage.DecodeVideos):
+        """Decode worker of the pipeline with a decoder that sleeps."""
+
         def __init__(self, **values: Any) -> None:
             super().__init__(**values)
             self._decoder = AsleepDecoder(decode_s, num_frames, str(times))
 
     def embed_asleep(frames_THWC: Frames) -> Features:
+        """Sleep as long as the CNN would take for these frames; return features that are all zero."""
         time.sleep(frame_s * len(frames_THWC))
         return np.zeros((len(frames_THWC), feature_dim), np.float32)
 
     class EmbedVideos(graph.EmbedVideos):
+        """CNN worker of the pipeline with a CNN that sleeps."""
+
         def __init__(self, **values: Any) -> None:
             embed_stage.load_engine = lambda *_: Engine(name="asleep", run=embed_asleep)
             super().__init__(**values)

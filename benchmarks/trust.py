@@ -3,10 +3,11 @@
     python benchmarks/trust.py --archive DIR --features DIR [--seeds 0,1,2,3 | --folds N] [--ensembles DIR] ...
 
 For each seed, the script splits the videos by source (videos cut from one recording stay in one split), trains an
-ensemble on the training split, fits temperature (calibration), OOD line and trust score on the validation split and
-measures the test split. `--folds 12` cross-validates over the sources instead, so that every video is tested once.
-`--ensembles DIR` stores the trained members (models); a later run reuses them and only repeats the fits. `--archive`
-only gives the name of the archive for the heading.
+ensemble on the training split, fits temperature (calibration), OOD line (distance beyond which
+a video is unlike the training videos) and trust score on the validation split and measures the test split. `--folds 12`
+cross-validates over the sources instead, so that every video is tested once. `--ensembles DIR` stores the trained
+members (models); a later run reuses them and only repeats the fits. `--archive` only gives the name of the archive for
+the heading.
 
 Two kinds of videos belong to no class that the ensemble knows:
 
@@ -23,9 +24,9 @@ system (the older system whose checkpoints vidclf reads), computed from the same
 Output:
 
 - one line per seed or fold, then a table with mean, lowest and highest value of each figure over the seeds. ECE is the
-  expected calibration error; "views" are test-time variants of a video; "accepted" is the share of videos accepted at a
-  risk of `RISK`, "abstained on" the rest, "flagged" the share beyond the OOD line; AUROC
-  measures how well a score separates test videos from videos of no class.
+  expected calibration error; "views" are test-time variants of a video. "accepted" is the share of videos whose label
+  is accepted at a risk (allowed share of wrong labels) of `RISK`, "abstained on" the share of the others, "flagged" the
+  share beyond the OOD line. AUROC measures how well a score separates test videos from videos of no class.
 - figures of all test videos together ("pooled"), with 95 % intervals that count sources. Few test videos show a
   calibration error of several points even if the model is calibrated perfectly; this lower limit is printed next to the
   ECE.

@@ -206,7 +206,7 @@ def scores(folder: str, directory: str, num_trials: int, seed: int, num_retraine
     print(f"\n| {num_retrained} seeds | validation macro F1 | mean | test macro F1 | mean | test accuracy, mean |")
     print("|---|---|---|---|---|---|")
     for index, name in enumerate(configs):
-        trainings = measured[index * num_retrained : (index + 1) * num_retrained]
+        retrained = measured[index * num_retrained : (index + 1) * num_retrained]
         cells = [
             f"{', '.join(f'{row[key]:.3f}' for row in trainings)} | {statistics.mean(row[key] for row in trainings):.3f}"
             for key in ("val", "test")
