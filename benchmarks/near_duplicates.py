@@ -139,14 +139,14 @@ def report(originals: FeatureSet, copies: FeatureSet) -> None:
         np.stack([video_TD.mean(axis=0, dtype=np.float32) for video_TD in features.features])
         for features in (originals, copies)
     )
-    original_C = np.array([int(group) for group in copies.groups])
+    original_of_copy = np.array([int(group) for group in copies.groups])
     first, second = np.triu_indices(len(means_ND), 1)
     groups, labels = np.array(originals.groups), np.array(originals.labels)
     same = groups[first] == groups[second]
     same_label = labels[first] == labels[second]
     for title, centre_D in (("centred", means_ND.mean(axis=0)), ("as they are", np.zeros_like(means_ND[0]))):
         unit_ND, unit_copies_ND = (unit(rows - centre_D) for rows in (means_ND, copies_ND))
-        to_original = np.einsum("nd,nd->n", unit_copies_ND, unit_ND[original_C])
+        to_original = np.einsum("nd,nd->n", unit_copies_ND, unit_ND[original_of_copy])
         between = (unit_ND @ unit_ND.T)[first, second]
         rows = {
             f"a clip and its copy, {kind}": to_original[[sublabel == kind for sublabel in copies.sublabels]]

@@ -101,7 +101,7 @@ COVERAGES = (0.5, 0.6, 0.7, 0.8, 0.9, 0.95, 1.0)
 
 
 @dataclass(frozen=True, kw_only=True)
-class Seen:
+class VideoScores:
     """Scores and decisions of an ensemble for a list of videos."""
 
     confidence_B: npt.NDArray[Any]
@@ -158,7 +158,7 @@ def main() -> None:
     classes = sorted({str(label) for label in features.labels})
     held_out = {int(seed) for seed in arguments.held_out.split(",") if seed}
     rows: list[dict[str, float]] = []
-    pooled: list[Seen] = []
+    pooled: list[VideoScores] = []
     with tempfile.TemporaryDirectory() as scratch:
         train_in = partial(train, recipe=recipe, num_members=arguments.members, kept_in=arguments.ensembles or scratch)
         seeds = range(arguments.folds) if arguments.folds else map(int, arguments.seeds.split(","))
@@ -184,13 +184,15 @@ def main() -> None:
     report_pooled(pooled)
 
 
-def look(classifier: Ensemble, sequences: list[npt.NDArray[np.float16]], labelled: FeatureSet | None = None) -> Seen:
+def look(
+    classifier: Ensemble, sequences: list[npt.NDArray[np.float16]], labelled: FeatureSet | None = None
+) -> VideoScores:
     """Classify videos, given as feature sequences; `labelled` has their labels and sources, if they belong to classes.
     Acceptance is decided as by `jobs/classify.py --abstain-risk`, at `RISK`."""
     output, validation, mode = classifier([sequences]), classifier.trust, info_module.mode(False)
     found = validation.threshold(mode, RISK, accept_uncertified=True)
     truth = [classifier.info.classes.index(str(label)) for label in labelled.labels] if labelled else []
-    return Seen(
+    return VideoScores(
         confidence_B=output.probabilities_BC.max(axis=1),
         trust_B=output.trust_score_B,
         ood_B=output.ood_score_B,
@@ -201,7 +203,7 @@ def look(classifier: Ensemble, sequences: list[npt.NDArray[np.float16]], labelle
     )
 
 
-def measure(classifier: Ensemble, test: FeatureSet, known: Seen) -> dict[str, float]:
+def measure(classifier: Ensemble, test: FeatureSet, known: VideoScores) -> dict[str, float]:
     """Figures of one test split: accuracy, calibration and acceptance; `known` are the scores of the test videos."""
     calibration, tta = classifier.info.calibration, look_with_views(classifier, test)
     accepted_by_reference_B = known.reference_B >= REFERENCE_THRESHOLD
@@ -237,7 +239,7 @@ def members_alone(classifier: Ensemble, test: FeatureSet) -> dict[str, float]:
     return {"test accuracy, members' mean": accuracy_M.mean(), "test accuracy, least member": accuracy_M.min()}
 
 
-def against(known: Seen, unknown: Seen, name: str) -> dict[str, float]:
+def against(known: VideoScores, unknown: VideoScores, name: str) -> dict[str, float]:
     """How well the scores tell test videos (`known`) from videos of no class (`unknown`, described by `name`)."""
     return {
         f"AUROC of OOD score, {name}": auroc(known.ood_B, unknown.ood_B),
@@ -271,7 +273,7 @@ def space_without(features: FeatureSet, classes: list[str]) -> dict[str, float]:
     return found
 
 
-def report_pooled(of_splits: list[Seen]) -> None:
+def report_pooled(of_splits: list[VideoScores]) -> None:
     """Print the figures of the test videos of all splits together. Each video is classified by an ensemble that was not
     trained on its source."""
     correct_B = np.concatenate([split_scores.correct_B for split_scores in of_splits])

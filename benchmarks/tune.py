@@ -206,12 +206,12 @@ def scores(folder: str, directory: str, num_trials: int, seed: int, num_retraine
     print(f"\n| {num_retrained} seeds | validation macro F1 | mean | test macro F1 | mean | test accuracy, mean |")
     print("|---|---|---|---|---|---|")
     for index, name in enumerate(configs):
-        retrained = measured[index * num_retrained : (index + 1) * num_retrained]
+        results = measured[index * num_retrained : (index + 1) * num_retrained]
         cells = [
-            f"{', '.join(f'{row[key]:.3f}' for row in trainings)} | {statistics.mean(row[key] for row in trainings):.3f}"
+            f"{', '.join(f'{row[key]:.3f}' for row in results)} | {statistics.mean(row[key] for row in results):.3f}"
             for key in ("val", "test")
         ]
-        print(f"| {name} | {' | '.join(cells)} | {statistics.mean(row['accuracy'] for row in trainings):.3f} |")
+        print(f"| {name} | {' | '.join(cells)} | {statistics.mean(row['accuracy'] for row in results):.3f} |")
     assert with_asha.ensemble is not None
     ensemble_scores = of_ensemble(with_asha.ensemble, features[directory])
     print(
