@@ -1,12 +1,22 @@
-"""How near altered copies of a clip are to it, and how near clips of different sources are to each other.
+"""Cosine similarity between clips and altered copies of them, and between clips of different sources (recordings).
 
     python benchmarks/near_duplicates.py --features DIR [--clips 3] [--backbone efficientnet_lite0]
 
-Some of each sublabel's clips are written again with libx264: cut by a tenth at each end, only the first
-half, cropped by a twentieth at each side (CRF 28), and at half the width and height with CRF 36. The
-copies' features are extracted as the originals' were (`--features`, of `--backbone` and 73 frames), and the
-cosines of mean features counted, centred by the mean of the originals as `vidclf/training/leakage.py` does,
-and as they are. This is what the default of `--near-duplicate-cosine` rests on.
+The script takes `--clips` clips of each sublabel and encodes four altered copies of each with libx264:
+
+- without the first and last tenth of the frames;
+- the first half of the frames only;
+- cropped by a twentieth at each side, with CRF 28 (constant rate factor: higher means lower quality);
+- half the width and height, with CRF 36.
+
+It extracts the features of the copies with the settings of the originals: `--features` must have been made with
+`--backbone` and the defaults of `jobs/extract.py` (73 frames). Then it compares videos by the cosine of their mean
+features (mean over the frames).
+
+The output is two tables. In the first, the mean of the originals is subtracted from all mean features, as in
+`vidclf/training/leakage.py` ("centred"); in the second the mean features are unchanged ("as they are"). Each row is a
+group of video pairs. Columns: number of pairs, quantiles of their cosines, and number of pairs at or above each
+threshold. The default of `--near-duplicate-cosine` was chosen from these tables.
 """
 
 from __future__ import annotations
@@ -38,9 +48,11 @@ Frames = list[npt.NDArray[np.uint8]]
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--features", required=True, help="features of an archive whose clips are still there")
-    parser.add_argument("--clips", type=int, default=3, help="clips of each sublabel that are copied")
-    parser.add_argument("--backbone", default="efficientnet_lite0")
+    parser.add_argument(
+        "--features", required=True, help="features directory of an archive whose video files still exist"
+    )
+    parser.add_argument("--clips", type=int, default=3, help="number of clips per sublabel that are copied")
+    parser.add_argument("--backbone", default="efficientnet_lite0", help="backbone (CNN) of the features")
     arguments = parser.parse_args()
     originals = read_features(arguments.features)
     with tempfile.TemporaryDirectory() as work:
@@ -50,7 +62,11 @@ def main() -> None:
 
 
 def copies_of(originals: FeatureSet, arguments: argparse.Namespace, work: Path) -> FeatureSet:
-    """Features of the copies; `sublabels` say how each was altered, `groups` what it is a copy of."""
+    """Encode the altered copies in `work` and extract their features.
+
+    Returns a FeatureSet in which the sublabel of a copy names its alteration and the group is the index of its
+    original in `originals`, as text. Exits with an error if `originals` were made with other settings.
+    """
     by_kind = defaultdict(list)
     for index, (label, sublabel) in enumerate(zip(originals.labels, originals.sublabels, strict=True)):
         by_kind[label, sublabel].append(index)
@@ -77,13 +93,15 @@ def copies_of(originals: FeatureSet, arguments: argparse.Namespace, work: Path) 
 
 
 def run(job: str, *arguments: Any) -> None:
+    """Run the script `jobs/JOB.py` with these arguments; its output goes to standard error."""
     environment = {**os.environ, "RAY_AUTH_MODE": "disabled"}
     command = [sys.executable, str(ROOT / "jobs" / f"{job}.py"), *map(str, arguments)]
     subprocess.run(command, check=True, env=environment, stdout=sys.stderr)
 
 
 def write_copies(video: str, directory: Path) -> Iterator[tuple[str, Path]]:
-    """Write each copy of a clip; its kind and its path."""
+    """Encode the four altered copies of one video into `directory` (created here); yield the name of the alteration and
+    the path of each copy."""
     directory.mkdir()
     with av.open(video) as container:
         frames: Frames = [frame.to_ndarray(format="rgb24") for frame in container.decode(video=0)]
@@ -103,6 +121,7 @@ def write_copies(video: str, directory: Path) -> Iterator[tuple[str, Path]]:
 
 
 def write(path: Path, frames: Frames, rate: Any, crf: int, scale: int) -> None:
+    """Encode RGB frames as an H.264 file at `path`, with width and height divided by `scale`."""
     height, width = (side // scale // 2 * 2 for side in frames[0].shape[:2])
     with av.open(str(path), "w") as container:
         stream = container.add_stream("libx264", rate=rate, options={"crf": str(crf), "preset": "veryfast"})
@@ -114,22 +133,23 @@ def write(path: Path, frames: Frames, rate: Any, crf: int, scale: int) -> None:
 
 
 def report(originals: FeatureSet, copies: FeatureSet) -> None:
-    """A table for centred means and one for means as they are: quantiles, and shares above thresholds."""
+    """Print one table for centred and one for unchanged mean features: quantiles of the cosines per group of video
+    pairs, and numbers of pairs at or above each threshold."""
     means_ND, copies_ND = (
         np.stack([video_TD.mean(axis=0, dtype=np.float32) for video_TD in features.features])
         for features in (originals, copies)
     )
-    of = np.array([int(group) for group in copies.groups])
+    original_of_copy = np.array([int(group) for group in copies.groups])
     first, second = np.triu_indices(len(means_ND), 1)
     groups, labels = np.array(originals.groups), np.array(originals.labels)
     same = groups[first] == groups[second]
     same_label = labels[first] == labels[second]
     for title, centre_D in (("centred", means_ND.mean(axis=0)), ("as they are", np.zeros_like(means_ND[0]))):
         unit_ND, unit_copies_ND = (unit(rows - centre_D) for rows in (means_ND, copies_ND))
-        to_original = np.einsum("nd,nd->n", unit_copies_ND, unit_ND[of])
+        to_original = np.einsum("nd,nd->n", unit_copies_ND, unit_ND[original_of_copy])
         between = (unit_ND @ unit_ND.T)[first, second]
         rows = {
-            f"a clip and its copy, {kind}": to_original[[own == kind for own in copies.sublabels]]
+            f"a clip and its copy, {kind}": to_original[[sublabel == kind for sublabel in copies.sublabels]]
             for kind in sorted({str(kind) for kind in copies.sublabels})
         }
         rows["two clips of one source"] = between[same]
@@ -144,6 +164,7 @@ def report(originals: FeatureSet, copies: FeatureSet) -> None:
 
 
 def unit(rows_ND: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
+    """The rows scaled to length 1; rows of zeros stay zero."""
     lengths_N = np.linalg.norm(rows_ND, axis=1, keepdims=True)
     return rows_ND / np.maximum(lengths_N, np.finfo(np.float32).tiny)
 

@@ -1,13 +1,19 @@
-"""What users would write otherwise: short scripts in the style of the tools' own documentation.
+"""Three scripts that users might write instead of using vidclf, in the style of the tools' own documentation.
 
     python benchmarks/peers.py ray-data|daft|feature-scripts MANIFEST OUTPUT [--backbone resnet50]
 
-- `ray-data`: Ray Data as its guide to batch inference does it: a function that decodes a video with PyAV and
-  keeps 73 frames, `map_batches` with an actor per core that holds the torch network, Parquet.
-- `daft`: its expression for video frames, sampled evenly, and a class as user-defined function; Parquet.
-  Needs `pip install daft`.
-- `feature-scripts`: as collections of feature extraction scripts do it: OpenCV reads through the video, keeps
-  73 frames, each goes through PIL and torchvision's transform, eager network in fp32, one file a video.
+Each script extracts features of the videos listed in MANIFEST (a Parquet file with a column `video_uri`) into the new
+directory OUTPUT. The first argument chooses the script:
+
+- `ray-data`: follows Ray Data's guide to batch inference. A function decodes a video with PyAV and keeps 73 frames;
+  `map_batches` runs one actor per core that holds the torch network; the output is Parquet.
+- `daft`: uses Daft's expression for video frames, sampled at even intervals, and a class as a user-defined function;
+  the output is Parquet. Needs `pip install daft`.
+- `feature-scripts`: follows common collections of feature extraction scripts. OpenCV reads the whole video and keeps 73
+  frames; each frame goes through PIL and torchvision's transform and an eager torch network in fp32; the output is one
+  `.npy` file per video.
+
+The script prints nothing. `benchmarks/end_to_end.py` runs it and measures its time.
 """
 
 from __future__ import annotations
@@ -29,17 +35,18 @@ SIDE = 224
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("way", choices=WAYS)
-    parser.add_argument("manifest")
-    parser.add_argument("output")
-    parser.add_argument("--backbone", default="resnet50")
-    parser.add_argument("--weights", default="random")
+    parser.add_argument("way", choices=WAYS, help="script to run")
+    parser.add_argument("manifest", help="Parquet file with a column video_uri")
+    parser.add_argument("output", help="new directory for the features")
+    parser.add_argument("--backbone", default="resnet50", help="name of the CNN")
+    parser.add_argument("--weights", default="random", help="weights of the CNN; 'random' needs no download")
     arguments = parser.parse_args()
     Path(arguments.output).mkdir()
     WAYS[arguments.way](arguments.manifest, arguments.output, arguments.backbone, arguments.weights)
 
 
 def ray_data(manifest: str, output: str, name: str, weights: str) -> None:
+    """Extract features with a Ray Data pipeline (backbone `name`)."""
     import ray
 
     ray.init(include_dashboard=False, log_to_driver=False)
@@ -57,6 +64,7 @@ def ray_data(manifest: str, output: str, name: str, weights: str) -> None:
 
 
 def decode_whole(row: dict[str, Any]) -> dict[str, Any]:
+    """Decode all frames of the video of a manifest row; return the row with `NUM_FRAMES` frames at even intervals."""
     import av
 
     with av.open(row["video_uri"]) as container:
@@ -67,7 +75,7 @@ def decode_whole(row: dict[str, Any]) -> dict[str, Any]:
 
 
 class EmbedBatch:
-    """A batch of videos, as an actor of Ray Data's."""
+    """Ray Data actor that computes the features of each video in a batch."""
 
     def __init__(self, name: str, weights: str) -> None:
         self._embed = PerFrame(name, weights)
@@ -78,6 +86,8 @@ class EmbedBatch:
 
 
 def daft(manifest: str, output: str, name: str, weights: str) -> None:
+    """Extract features with Daft (backbone `name`). All videos are sampled at the interval that gives `NUM_FRAMES`
+    frames of the first one."""
     import daft as library
     import torch
     from daft.functions import video_file, video_frames
@@ -87,19 +97,22 @@ def daft(manifest: str, output: str, name: str, weights: str) -> None:
 
     @library.cls
     class Embed:
+        """Daft's user-defined function that computes the features of frames."""
+
         def __init__(self) -> None:
             state = load_weights(name, weights)
             self.network = cnn.build(name, weights, state, "cpu")
 
         @library.method.batch(return_dtype=library.DataType.list(library.DataType.float32()), batch_size=24)
         def embed(self, images: Any) -> Any:
+            """Features of a batch of frames, as a Daft series of lists."""
             with torch.inference_mode():
                 frames_THWC = torch.from_numpy(np.stack(images.to_pylist()))
                 return library.Series.from_pylist(self.network(frames_THWC).numpy().tolist())
 
     videos = library.read_parquet(manifest).select("video_uri")
     interval_s = duration_s(videos.limit(1).to_pydict()["video_uri"][0]) / NUM_FRAMES
-    # An expression, because `read_video_frames` of 0.7.26 waits for ever where files are local.
+    # The expression `video_frames` is used because `read_video_frames` of Daft 0.7.26 never returns for local files.
     frames = video_frames(
         video_file(library.col("video_uri")), width=SIDE, height=SIDE, sample_interval_seconds=interval_s
     )
@@ -109,6 +122,7 @@ def daft(manifest: str, output: str, name: str, weights: str) -> None:
 
 
 def duration_s(path: str) -> float:
+    """Duration of a video in seconds, from its container."""
     import av
 
     with av.open(path) as container:
@@ -116,6 +130,7 @@ def duration_s(path: str) -> float:
 
 
 def feature_scripts(manifest: str, output: str, name: str, weights: str) -> None:
+    """Extract features with OpenCV and an eager torch network (backbone `name`), one video after another."""
     import cv2
     import pyarrow.parquet as pq
 
@@ -134,6 +149,7 @@ def feature_scripts(manifest: str, output: str, name: str, weights: str) -> None
 
 
 WAYS = {"ray-data": ray_data, "daft": daft, "feature-scripts": feature_scripts}
+"""Function of each script, by its name on the command line."""
 
 if __name__ == "__main__":
     main()

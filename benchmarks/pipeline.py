@@ -1,18 +1,27 @@
-"""The Ray pipeline against a plain loop over processes that does the same work on the same videos.
+"""Speed of the extraction pipeline (on Ray) compared with a plain loop over processes that does the same work.
 
     python benchmarks/pipeline.py --archive DIR [--videos 60] [--rounds 3] [--backbone efficientnet_lite0]
     python benchmarks/pipeline.py --archive DIR --clip-seconds 60 --videos 16 --backbone resnet50 --weights random
 
-The pipeline is `jobs/extract.py` with its default pools, in a process tree of its own. The loop has
-one process a core, each with one torch thread: take the next video from a queue, `decode_video`, the
-CNN on its frames, keep the features; in the end they go to Parquet. It has no supervision, no
-quarantine, no shards and no resuming, so it is what the cores can do at best. Both run with the same
-malloc settings.
+The pipeline is `jobs/extract.py` with its default worker pools. The loop has one process per core with one torch thread
+each. A process takes the next video from a queue, decodes it with `decode_video`, runs the CNN on the frames and
+returns the features; at the end all features are written to one Parquet file. The loop does not restart crashed
+decoders, list rejected videos, write shards or resume, so its speed is the best that the cores can reach. Both use the
+same malloc settings.
 
-Each runs over N and over 2N videos (the second half are the same clips under other names), in turn;
-figures are medians over the rounds. With `--clip-seconds` the videos are eight of 640×360 at 30 frames/s, cut
-together from the archive's. Steady is N / (t(2N) - t(N)): whatever a run costs once, starting
-and stopping, falls out of it, however the two overlap it with work. CPU seconds are the same difference.
+Pipeline and loop take turns. In each round both process N and then 2N videos (the second N are the same clips under
+other names); the figures are medians over the rounds. With `--clip-seconds`, the videos are eight clips of that length
+(640×360, 30 frames/s) assembled from videos of the archive.
+
+Rows of the first table:
+
+- steady: N / (t(2N) - t(N)) videos per second, where t is the wall time of a run. The difference removes the fixed cost
+  of a run (starting and stopping), even where that overlaps with work;
+- 2N videos with start-up: 2N / t(2N) videos per second;
+- what a run costs once: 2 t(N) - t(2N), the fixed cost in seconds.
+
+The second table has the CPU seconds per video, also from the difference of the two run lengths, in total and by kind of
+process (named in `benchmarks/processes.py`). Its last column is the ratio to the total of the loop.
 """
 
 from __future__ import annotations
@@ -41,15 +50,21 @@ ROOT = Path(__file__).resolve().parents[1]
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--archive", type=Path, default=ROOT / "examples" / "archive")
-    parser.add_argument("--videos", type=int, default=60, help="N: the runs are over N and 2N videos")
-    parser.add_argument("--rounds", type=int, default=3, help="interleaved rounds, of which the median is taken")
-    parser.add_argument("--backbone", default="efficientnet_lite0")
-    parser.add_argument("--weights", default="DEFAULT", help="as for extract; 'random' needs no network")
-    parser.add_argument("--num-frames", type=int, default=73)
-    parser.add_argument("--clip-seconds", type=int, help="clips of that length (default: the archive's)")
-    parser.add_argument("--clips", type=Path, default=Path("benchmark_clips"), help="where these are kept")
-    parser.add_argument("--loop", nargs=2, metavar=("MANIFEST", "OUTPUT"), help="only the loop, as main() runs it")
+    parser.add_argument("--archive", type=Path, default=ROOT / "examples" / "archive", help="directory of videos")
+    parser.add_argument("--videos", type=int, default=60, help="N; each round has a run over N and one over 2N videos")
+    parser.add_argument("--rounds", type=int, default=3, help="number of rounds; the figures are medians over them")
+    parser.add_argument("--backbone", default="efficientnet_lite0", help="name of the CNN")
+    parser.add_argument(
+        "--weights", default="DEFAULT", help="like --weights of jobs/extract.py; 'random' needs no download"
+    )
+    parser.add_argument("--num-frames", type=int, default=73, help="frames sampled per video")
+    parser.add_argument(
+        "--clip-seconds", type=int, help="length of assembled clips (default: use the archive's videos)"
+    )
+    parser.add_argument(
+        "--clips", type=Path, default=Path("benchmark_clips"), help="directory in which assembled clips are kept"
+    )
+    parser.add_argument("--loop", nargs=2, metavar=("MANIFEST", "OUTPUT"), help="internal: run only the plain loop")
     arguments = parser.parse_args()
     if arguments.loop:
         loop(*arguments.loop, arguments.backbone, arguments.weights, arguments.num_frames)
@@ -58,6 +73,7 @@ def main() -> None:
 
 
 def compare(arguments: argparse.Namespace) -> None:
+    """Time pipeline and loop in turn over N and 2N videos, check their outputs and print the report."""
     flags = [
         f"--backbone={arguments.backbone}",
         f"--weights={arguments.weights}",
@@ -68,7 +84,7 @@ def compare(arguments: argparse.Namespace) -> None:
     else:
         lengthened = [Clip(name="", duration_s=arguments.clip_seconds, size=(640, 360), first=2 * n) for n in range(8)]
         clips = [make_clip(clip, arguments.archive, arguments.clips).resolve() for clip in lengthened]
-    # Evenly over the archive, so that every class has its share of them.
+    # At even intervals over the sorted archive, so that all classes are represented.
     clips = [clips[number * len(clips) // arguments.videos % len(clips)] for number in range(arguments.videos)]
     seconds: dict[tuple[str, int], list[float]] = {}
     cpu: dict[tuple[str, int], list[Counter[str]]] = {}
@@ -96,10 +112,11 @@ def compare(arguments: argparse.Namespace) -> None:
 
 
 def run(command: list[str]) -> tuple[float, Counter[str]]:
-    """Wall-clock seconds of a script from start to exit, and CPU seconds of its processes by kind."""
+    """Run a Python script with its arguments; return its wall-clock seconds from start to exit, and the CPU seconds of
+    its processes by kind. Exits with an error if the script fails."""
     from vidclf.ray_cluster import CPU_WORKER_ENV
 
-    # Ray's workers get these from the job; the loop's processes inherit them.
+    # `jobs/extract.py` sets these variables for Ray's workers; the processes of the loop inherit them from here.
     environment = {**os.environ, **CPU_WORKER_ENV} if "--loop" in command else dict(os.environ)
     environment.pop("RAY_ADDRESS", None)
     started = time.perf_counter()
@@ -107,34 +124,36 @@ def run(command: list[str]) -> tuple[float, Counter[str]]:
         [sys.executable, *command], env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
     )
     with Watch(process.pid) as watch:
-        said = process.communicate()[0]
+        printed = process.communicate()[0]
     taken_s = time.perf_counter() - started
     if process.returncode != 0:
-        raise SystemExit(f"{' '.join(command)} ended with {process.returncode}:\n{said}")
+        raise SystemExit(f"{' '.join(command)} ended with exit status {process.returncode}:\n{printed}")
     return taken_s, watch.cpu_s
 
 
 def check(output: Path, num_videos: int) -> None:
-    """Both did the whole work."""
+    """Exit with an error unless the feature files in `output` have `num_videos` rows in total."""
     import pyarrow.parquet as pq
 
     found = sum(pq.read_metadata(path).num_rows for path in output.glob("part-*.parquet"))
     if found != num_videos:
-        raise SystemExit(f"{output} holds features of {found} videos, not of {num_videos}")
+        raise SystemExit(f"{output} has features of {found} videos instead of {num_videos}")
 
 
 def report(
     num_videos: int, seconds: dict[tuple[str, int], list[float]], cpu: dict[tuple[str, int], list[Counter[str]]]
 ) -> None:
+    """Print both tables. The keys of `seconds` (wall time) and `cpu` (CPU seconds by kind of process) are "Ray" or
+    "loop", and 1 or 2 for runs over N or 2N videos; the values have one entry per round."""
     median = {key: statistics.median(values) for key, values in seconds.items()}
     steady = {way: num_videos / (median[way, 2] - median[way, 1]) for way in ("Ray", "loop")}
     whole = {way: 2 * num_videos / median[way, 2] for way in ("Ray", "loop")}
     start_s = {way: 2 * median[way, 1] - median[way, 2] for way in ("Ray", "loop")}
     print("| | Ray | loop | Ray / loop |\n|---|---|---|---|")
-    for name, of in (("steady, videos/s", steady), (f"{2 * num_videos} videos with start-up, videos/s", whole)):
-        print(f"| {name} | {of['Ray']:.3f} | {of['loop']:.3f} | {of['Ray'] / of['loop']:.2f} |")
+    for name, rates in (("steady, videos/s", steady), (f"{2 * num_videos} videos with start-up, videos/s", whole)):
+        print(f"| {name} | {rates['Ray']:.3f} | {rates['loop']:.3f} | {rates['Ray'] / rates['loop']:.2f} |")
     print(f"| what a run costs once, s | {start_s['Ray']:.1f} | {start_s['loop']:.1f} | |")
-    print(f"\nSpread of the rounds: {spread(seconds)}\n")
+    print(f"\nLowest and highest wall time over the rounds: {spread(seconds)}\n")
     per_video = {
         way: {
             kind: (_median_cpu(cpu[way, 2], kind) - _median_cpu(cpu[way, 1], kind)) / num_videos
@@ -151,15 +170,18 @@ def report(
 
 
 def spread(seconds: dict[tuple[str, int], list[float]]) -> str:
+    """Text with the lowest and highest wall time of each kind of run."""
     return "; ".join(f"{way} ×{times} {min(v):.1f} to {max(v):.1f} s" for (way, times), v in seconds.items())
 
 
 def _median_cpu(rounds: list[Counter[str]], kind: str) -> float:
+    """Median over the rounds of the CPU seconds that processes of one kind used."""
     return statistics.median(counts[kind] for counts in rounds)
 
 
 def loop(manifest: str, output: str, name: str, weights: str, num_frames: int) -> None:
-    """The peer: a queue of videos, one process a core, features to one Parquet file."""
+    """The plain loop that the pipeline is compared with: extract features of the manifest's videos with one process per
+    core and write them to one Parquet file in the new directory `output`."""
     import pyarrow as pa
 
     from vidclf import storage
@@ -176,8 +198,8 @@ def loop(manifest: str, output: str, name: str, weights: str, num_frames: int) -
     num_workers = os.cpu_count() or 1
     for item in [*uris, *[None] * num_workers]:
         todo.put(item)
-    given = (todo, done, network, name, weights, num_frames)
-    workers = [spawn.Process(target=decode_and_embed, args=given) for _ in range(num_workers)]
+    worker_arguments = (todo, done, network, name, weights, num_frames)
+    workers = [spawn.Process(target=decode_and_embed, args=worker_arguments) for _ in range(num_workers)]
     for worker in workers:
         worker.start()
     rows = [done.get() for _ in uris]
@@ -195,7 +217,8 @@ def loop(manifest: str, output: str, name: str, weights: str, num_frames: int) -
 
 
 def decode_and_embed(todo: Any, done: Any, network: Any, name: str, weights: str, num_frames: int) -> None:
-    """One process of the loop."""
+    """Work of one process of the plain loop: decode videos from the queue `todo` until it gives None, and put location,
+    features and frame times of each video into the queue `done`."""
     import numpy as np
     import torch
 

@@ -1,4 +1,7 @@
-"""A job's processes, Ray's included, watched from outside: CPU seconds by kind, and memory."""
+"""Measurement of a running job from outside: CPU seconds and memory of its processes, by kind of process.
+
+Used by other benchmark scripts. Linux only: all figures are read from /proc.
+"""
 
 from __future__ import annotations
 
@@ -23,19 +26,21 @@ KINDS = {
     "ray::": "other Ray workers (read, write, not yet assigned)",
     "_worker.py": "other Ray workers (read, write, not yet assigned)",
 }
-"""What stands in a process's command line; the first that does names its kind, and `driver` is the root.
+"""Kind of a process by a part of its command line. The first entry whose key occurs in the command line decides.
 
-A worker of Ray's takes its operator's name when it becomes its actor, so that starting Python and Ray
-counts as other."""
+The watched root process has the kind `driver`. A Ray worker process carries the name of its operator only after it has
+become the actor of that operator. Until then its CPU time (start of Python and Ray) counts as "other Ray workers".
+"""
 _TICKS_PER_S = os.sysconf("SC_CLK_TCK")
+"""Clock ticks per second, the unit of CPU time in /proc."""
 
 
 class Watch:
-    """Samples the process `root` and its descendants while the body runs.
+    """Context manager that samples the process `root` and its descendants every `interval_s` seconds.
 
-    What a process does in its last `interval_s` is missed, and with `memory` the sum of proportional
-    set sizes (PSS: a page shared by several, such as the object store's, counts once) is kept at its
-    peak. Use it before `root` starts anything, so that no child is orphaned unseen.
+    CPU time that a process uses after its last sample is missed. With `memory`, the peak of the summed proportional set
+    sizes is recorded (PSS: a page shared by several processes, for example in Ray's object store, counts once). Enter
+    the context before `root` starts child processes: a process whose parent ends before the first sample is not found.
     """
 
     def __init__(self, root: int, interval_s: float = 0.2, memory: bool = False) -> None:
@@ -47,11 +52,13 @@ class Watch:
         self._ended = threading.Event()
         self._thread = threading.Thread(target=self._run, daemon=True)
         self.cpu_s: Counter[str] = Counter()
+        """CPU seconds so far, by kind of process"""
         self.peak_pss_bytes = 0
+        """highest PSS of all processes together; 0 without `memory`"""
         self.peak_rss_bytes = 0
-        """of the root alone"""
+        """highest resident memory (RSS) of the root process alone"""
         self.peak_by_kind: Counter[str] = Counter()
-        """PSS of each kind at the moment of the peak, in bytes"""
+        """PSS in bytes by kind of process, at the moment of `peak_pss_bytes`"""
 
     def __enter__(self) -> Watch:
         self._thread.start()
@@ -64,12 +71,14 @@ class Watch:
         self._thread.join()
 
     def _run(self) -> None:
+        """Body of the sampling thread."""
         while not self._ended.is_set():
             started = time.monotonic()
             self._sample()
             self._ended.wait(max(0.0, started + self._interval_s - time.monotonic()))
 
     def _sample(self) -> None:
+        """Add the CPU time since the last sample and update the memory peaks."""
         pss: Counter[str] = Counter()
         for pid in self._family():
             try:
@@ -80,12 +89,13 @@ class Watch:
                 if pid == self._root:
                     self.peak_rss_bytes = max(self.peak_rss_bytes, _kib(pid, "status", "VmHWM:") * 1024)
             except (FileNotFoundError, ProcessLookupError):
-                continue  # it has ended meanwhile
+                continue  # the process has ended meanwhile
         if pss.total() > self.peak_pss_bytes:
             self.peak_pss_bytes, self.peak_by_kind = pss.total(), pss
 
     def _family(self) -> list[int]:
-        """The root and its descendants; who once was one stays one, so that orphans are not lost."""
+        """Process ids of the root and its descendants. Descendants found earlier are kept even if their parent has
+        ended."""
         parents: dict[int, int] = {}
         starts: dict[int, str] = {}
         for entry in os.listdir("/proc"):
@@ -108,12 +118,14 @@ class Watch:
         return list(known)
 
     def _kind(self, pid: int) -> str:
+        """Kind of a process: `driver` for the root, else by `KINDS`, else "other"."""
         if pid == self._root:
             return "driver"
         command = Path(f"/proc/{pid}/cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace")
         return next((kind for part, kind in KINDS.items() if part in command), "other")
 
     def _add_cpu(self, pid: int, kind: str) -> None:
+        """Add to `cpu_s` the CPU time that a process has used since its last sample."""
         fields = _stat(pid)
         ticks = int(fields[11]) + int(fields[12])
         process = (pid, fields[19])
@@ -122,12 +134,14 @@ class Watch:
 
 
 def _stat(pid: int) -> list[str]:
-    """/proc/PID/stat from the third field on: the second, the name, may hold spaces."""
+    """Fields of /proc/PID/stat from the third one on. The first two are dropped because the second, the name, may
+    contain spaces."""
     return Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()
 
 
 def _kib(pid: int, file: str, field: str) -> int:
+    """Value in KiB of a field in /proc/PID/FILE; 0 if the field is missing."""
     for line in Path(f"/proc/{pid}/{file}").read_text().splitlines():
         if line.startswith(field):
             return int(line.split()[1])
-    return 0  # a process that has ended and is not yet waited for has none
+    return 0  # a zombie (ended, but not yet waited for by its parent) has no such field

@@ -1,14 +1,28 @@
-"""What progressive classification decides early, and at what accuracy, over several splits by source.
+"""How many videos progressive classification decides early, and how accurately, over several splits by source.
 
     python benchmarks/progressive.py --features DIR --first-look DIR[,DIR] [--seeds 0,1,2,3] [--ensembles DIR]
 
-`--features` are of all sampled frames, each `--first-look` of a few keyframes of the same videos (`jobs/extract.py
---sampling keyframes --num-frames 8`). For each seed the videos are split by source, an ensemble is trained on train
-and its stages are fitted on validation; test's videos are then classified in stages, as `jobs/classify.py
---progressive` does, and in full. `--ensembles DIR` keeps the members, the same ones as `trust.py`.
+Progressive classification looks at a few keyframes of a video first, then at a subset of the sampled frames, then at
+all of them (the full look), and stops at the first look that is certain enough.
 
-Cost is in frames: those decoded alone (keyframes), those decoded in a full pass, and those the CNN sees.
-`end_to_end.py --decided-early SHARE` measures seconds.
+`--features` is a features directory of all sampled frames. Each directory of `--first-look` has features of a few
+keyframes of the same videos (made with `jobs/extract.py --sampling keyframes --num-frames 8`). For each seed, the
+script splits the videos by source (videos cut from one recording stay in one split), trains an ensemble on the training
+split and fits its early looks on the validation split. It then classifies the test videos progressively, as
+`jobs/classify.py --progressive` does, and once more with the full look alone. `--ensembles DIR` stores the trained
+members for later runs; `trust.py` uses the same ones.
+
+The output is one table row per directory of `--first-look`, pooled over the seeds. Columns:
+
+- most keyframes of a video, and number of test videos;
+- full look right, as decided right: accuracy of the full look alone and of progressive classification, followed by the
+  difference (progressive minus full) with its 95 % interval;
+- keyframe look right alone: accuracy if the keyframes decided every video;
+- decided by keyframes, decided by subset: number of videos that this look decided, and how many of them are right;
+- full look: number of videos that the full look decided;
+- CNN frames a video: mean number of frames per video that go through the CNN.
+
+The cost is counted in frames. For seconds, see `end_to_end.py --decided-early SHARE`.
 """
 
 from __future__ import annotations
@@ -40,12 +54,17 @@ from vidclf.video.sampling import evenly_spread
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--features", required=True)
-    parser.add_argument("--first-look", required=True)
-    parser.add_argument("--seeds", default="0,1,2,3")
-    parser.add_argument("--ensembles", type=Path, help="keep the members here, and take those that are here")
-    parser.add_argument("--members", type=int, default=4)
-    parser.add_argument("--risk", type=float, default=0.05, help="as --abstain-risk of jobs/classify.py")
+    parser.add_argument("--features", required=True, help="features directory of all sampled frames")
+    parser.add_argument("--first-look", required=True, help="features directories of keyframes, separated by commas")
+    parser.add_argument("--seeds", default="0,1,2,3", help="seeds of the splits, separated by commas")
+    parser.add_argument("--ensembles", type=Path, help="directory in which trained members are stored and reused")
+    parser.add_argument("--members", type=int, default=4, help="members per ensemble")
+    parser.add_argument(
+        "--risk",
+        type=float,
+        default=0.05,
+        help="largest share of wrong labels among accepted videos, like --abstain-risk of jobs/classify.py",
+    )
     arguments = parser.parse_args()
     recipe = FitConfig(
         hidden_dim=128, num_lstm_layers=2, num_attention_heads=4, classifier_dims=(64,), patience=15, epochs=40
@@ -53,23 +72,31 @@ def main() -> None:
     features = read_features(arguments.features)
     print(describe("torch"), f"\n{len(features.labels)} videos; {recipe}\n")
     print(
-        "| keyframes at most | test videos | full look right | as decided right | difference, 95 % interval | keyframe "
+        "| most keyframes | test videos | full look right | as decided right | difference, 95 % interval | keyframe "
         "look right alone | decided by keyframes, right | decided by subset, right | full look | CNN frames a video |"
     )
     print("|---|---|---|---|---|---|---|---|---|---|")
     for location in arguments.first_look.split(","):
         look = matching.first_look(location, read_features(location), features)
-        seen = []
+        results_of_seeds = []
         with tempfile.TemporaryDirectory() as scratch:
             for seed in map(int, arguments.seeds.split(",")):
                 fresh = split(features, seed)
                 classifier = train(fresh, recipe, arguments.members, arguments.ensembles or scratch, look)
-                seen.append(decide(classifier, fresh, look, arguments.risk))
-        report(look, {name: np.concatenate([part[name] for part in seen]) for name in seen[0]})
+                results_of_seeds.append(decide(classifier, fresh, look, arguments.risk))
+        report(
+            look,
+            {name: np.concatenate([results[name] for results in results_of_seeds]) for name in results_of_seeds[0]},
+        )
 
 
 def decide(classifier: Ensemble, features: FeatureSet, look: FeatureSet, risk: float) -> dict[str, npt.NDArray[Any]]:
-    """Test's videos: the stage that decides, and whether each look is right."""
+    """Classify the test videos progressively.
+
+    Returns arrays with one entry per test video, by name: `stage` (the look that decides the video), `right` (whether
+    that decision is right), `frames` (number of frames through the CNN), `groups` (source of the video) and, for each
+    look, `LOOK right` (whether that look alone is right).
+    """
     in_test = np.array(features.splits) == "test"
     test, first = of(features, in_test), of(look, in_test)
     labels_B = np.array([classifier.info.classes.index(str(label)) for label in test.labels])
@@ -92,7 +119,7 @@ def decide(classifier: Ensemble, features: FeatureSet, look: FeatureSet, risk: f
         if name != Look.FULL:
             is_sure_B = is_accepted(output.trust_score_B, output.ood_score_B, thresholds[name])
         lengths_B = np.array([len(rows_TD) for rows_TD in sequences])
-        # The subset's frames are among those of the full look.
+        # The full look includes the frames of the subset, which are not computed again.
         new_B = lengths_B - (np.array([len(rows_TD) for rows_TD in looks[Look.SUBSET]]) if name == Look.FULL else 0)
         frames_B[is_left_B] += new_B[is_left_B]
         is_decided_B = is_left_B & is_sure_B
@@ -101,20 +128,21 @@ def decide(classifier: Ensemble, features: FeatureSet, look: FeatureSet, risk: f
     return {**found, "stage": stage_B, "right": right_B, "frames": frames_B}
 
 
-def report(look: FeatureSet, seen: dict[str, npt.NDArray[Any]]) -> None:
-    right_B, full_B = seen["right"], seen[f"{Look.FULL} right"]
-    low, high = SourceIntervals(seen["groups"].tolist()).difference(right_B, full_B) or (-1.0, 1.0)
-    decided = {name: seen["stage"] == name for name in (Look.KEYFRAMES, Look.SUBSET, Look.FULL)}
+def report(look: FeatureSet, results: dict[str, npt.NDArray[Any]]) -> None:
+    """Print the table row of one keyframe look; `results` are arrays as returned by `decide`, of all seeds together."""
+    right_B, full_B = results["right"], results[f"{Look.FULL} right"]
+    low, high = SourceIntervals(results["groups"].tolist()).difference(right_B, full_B) or (-1.0, 1.0)
+    decided = {name: results["stage"] == name for name in (Look.KEYFRAMES, Look.SUBSET, Look.FULL)}
     cells = [
         str(look.spec.plan.num_frames),
         str(len(right_B)),
         f"{full_B.mean():.3f}",
         f"{right_B.mean():.3f}",
         f"{right_B.mean() - full_B.mean():+.3f} ({low:+.3f} to {high:+.3f})",
-        f"{seen[f'{Look.KEYFRAMES} right'].mean():.3f}",
+        f"{results[f'{Look.KEYFRAMES} right'].mean():.3f}",
         *[f"{int(is_in_B.sum())}, {int(right_B[is_in_B].sum())}" for is_in_B in list(decided.values())[:2]],
         str(int(decided[Look.FULL].sum())),
-        f"{seen['frames'].mean():.1f}",
+        f"{results['frames'].mean():.1f}",
     ]
     print(f"| {' | '.join(cells)} |", flush=True)
 

@@ -1,4 +1,7 @@
-"""Manifests of as many videos as a measurement needs, from the few that an archive has."""
+"""Manifests of any number of videos, made by listing the few videos of an archive several times.
+
+Used by other benchmark scripts.
+"""
 
 from __future__ import annotations
 
@@ -13,15 +16,17 @@ from vidclf.video.sampling import SamplingPlan
 
 
 def clips_of(archive: Path) -> list[Path]:
-    """The archive's videos that can be decoded: the sample archive has broken ones too."""
+    """Paths of the videos in an archive that can be decoded (the sample archive contains broken ones too). Exits with
+    an error if there is none."""
     clips = [path.resolve() for path in sorted(archive.rglob("*.*")) if path.suffix[1:] in VIDEO_EXTENSIONS]
     whole = [clip for clip in clips if _is_whole(clip)]
     if not whole:
-        raise SystemExit(f"--archive {archive}: holds no video")
+        raise SystemExit(f"--archive {archive}: contains no video that can be decoded")
     return whole
 
 
 def _is_whole(clip: Path) -> bool:
+    """Whether one frame of the video can be decoded."""
     transform = FrameTransform(resize_size=224, crop_size=224, interpolation="bilinear")
     try:
         decode_video(str(clip), SamplingPlan(num_frames=1), transform)
@@ -31,7 +36,8 @@ def _is_whole(clip: Path) -> bool:
 
 
 def repeat(clips: list[Path], times: int, folder: Path) -> str:
-    """A manifest that lists each clip `times` times, as symbolic links of distinct names below `folder`."""
+    """Write a manifest that lists each clip `times` times, under the distinct names of symbolic links in the new
+    directory `folder`. Returns the path of the manifest."""
     folder.mkdir(parents=True)
     for turn in range(times):
         (folder / f"turn{turn}").mkdir()

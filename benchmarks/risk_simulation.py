@@ -1,14 +1,31 @@
-"""How often a certified risk is exceeded, and how often one is certified, in worlds whose risk is known.
+"""Simulation of trust thresholds: how often a certified risk is exceeded, and how often a risk can be certified.
 
     python benchmarks/risk_simulation.py [--draws 400] [--risk 0.05]
 
-Each draw is a validation split. Videos have a trust score and are right or wrong; a video copies its source's score
-and answer with a probability whose square is the correlation within the source. A draw fails where a threshold is
-certified from which on the world's error among accepted videos is above the risk. The stated share of failures is
-1 - `CONFIDENCE_LEVEL`. By videos, the binomial test that does not know of sources, is shown beside it.
+A trust threshold is the lowest trust score at which a label is accepted. vidclf certifies a risk (share of wrong labels
+among accepted videos) if validation data show with confidence `CONFIDENCE_LEVEL` that the error stays below it. Here
+the validation data come from simulated worlds (distributions of videos) whose true error is known.
 
-In `graded` worlds the error falls with the trust score. In `flat` ones it is a tenth above the risk at every score, so
-that every certificate is a failure. The cascade has three looks at a video, each sees it with an error of its own.
+Each draw simulates one validation split. A video has a trust score and a right or wrong label, and belongs to a source
+(a recording; its videos resemble each other). A video copies score and outcome of its source with a probability whose
+square is the correlation within the source. A draw is a failure if a threshold is certified although the true error of
+the world among the videos that the threshold accepts is above the risk. At most the share 1 - `CONFIDENCE_LEVEL` of the
+draws should be failures.
+
+In ordinary worlds the error falls as the trust score rises. In worlds named "flat" it is 1.1 times the risk at every
+score, so every certificate is a failure. The cascade (early exit) looks at a video up to three times, and each look has
+its own error rate.
+
+The output is a table with one row per world and number of sources. All columns but the first two are shares, of all
+draws unless stated otherwise:
+
+- failures, certified, estimated: the full look alone; the last two are the draws whose threshold is certified, or only
+  estimated without a certificate;
+- accepted of the most possible: videos accepted by certified thresholds, relative to the largest share of videos that a
+  threshold can accept in this world without exceeding the risk (mean over the certified draws);
+- cascade: failures, certified, decided early: the same for the thresholds of all three looks together, and the share of
+  videos that an early look decides (mean over the certified draws);
+- by videos: failures, certified: a binomial test that treats videos as independent and ignores sources, for comparison.
 """
 
 from __future__ import annotations
@@ -31,33 +48,36 @@ from vidclf.uncertainty.risk_threshold import CERTIFIED, CONFIDENCE_LEVEL, ESTIM
 
 LOOKS = (*EARLY_LOOKS, Look.FULL)
 FACTOR = {"keyframes": 1.6, "subset": 1.2, Look.FULL: 1.0}
-"""How much more often than stated a look is wrong."""
+"""Error rate of each look, as a multiple of 1 - trust score."""
 NUM_TRUTH = 200_000
-"""Sources that a world's risk is computed from."""
+"""Number of videos (approximately) that are simulated to compute the true error of a world."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class World:
-    """Where validation's sources are drawn from."""
+    """A distribution of sources (recordings) from which validation splits are drawn."""
 
     name: str
     correlation: float
+    """correlation of the videos within a source"""
     sizes: tuple[int, ...] = (10,)
-    """videos of a source, each size as probable"""
+    """possible numbers of videos per source, all equally probable"""
     is_flat: bool = False
+    """whether the error is 1.1 times the risk at every trust score"""
     large_is_worse: bool = False
-    """the error of sources of the largest size is twice as high"""
+    """whether the error of sources of the largest size is doubled"""
 
     def draw(self, num_sources: int, risk: float, generator: np.random.Generator) -> dict[str, ValidationScores]:
-        """A validation split, as each look sees it."""
+        """Draw a validation split; return trust scores and outcomes of its videos at each look, by name of the look."""
         sizes_G = generator.choice(self.sizes, num_sources)
         source_B = np.repeat(np.arange(num_sources), sizes_G)
         copies_B = generator.uniform(size=len(source_B)) < self.correlation**0.5
 
         def of_source(values_G: npt.NDArray[Any], values_B: npt.NDArray[Any]) -> npt.NDArray[Any]:
+            """Value of the source for videos that copy it, else the video's own value."""
             return np.where(copies_B, values_G[source_B], values_B)
 
-        # The looks agree on which videos are hard, not on each score.
+        # How hard a video is (`ease_B`) is the same for all looks; each look adds noise of its own to the score.
         ease_B = of_source(generator.uniform(size=num_sources), generator.uniform(size=len(source_B)))
         luck_B = of_source(generator.uniform(size=num_sources), generator.uniform(size=len(source_B)))
         looks = {}
@@ -91,17 +111,17 @@ WORLDS = [
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--draws", type=int, default=400)
-    parser.add_argument("--risk", type=float, default=0.05)
-    parser.add_argument("--sources", default="30,100,300")
+    parser.add_argument("--draws", type=int, default=400, help="simulated validation splits per row")
+    parser.add_argument("--risk", type=float, default=0.05, help="allowed share of wrong labels among accepted videos")
+    parser.add_argument("--sources", default="30,100,300", help="numbers of sources per split, separated by commas")
     arguments = parser.parse_args()
     print(
-        f"{arguments.draws} draws a row, risk {arguments.risk:g}, failures stated: {1 - CONFIDENCE_LEVEL:.2f}; "
-        f"{sources_to_certify(arguments.risk)} right sources certify\n"
+        f"{arguments.draws} draws per row, risk {arguments.risk:g}, allowed failures {1 - CONFIDENCE_LEVEL:.2f}. "
+        f"{sources_to_certify(arguments.risk)} sources without a wrong label are enough for a certificate.\n"
     )
     print(
-        "| world | sources | fails | certified | estimated | accepted of what may be | cascade fails | certified | "
-        "decided early | by videos, fails | certified |"
+        "| world | sources | failures | certified | estimated | accepted of the most possible | cascade: failures | "
+        "cascade: certified | cascade: decided early | by videos: failures | by videos: certified |"
     )
     print("|---|---|---|---|---|---|---|---|---|---|---|")
     for world in WORLDS:
@@ -111,27 +131,28 @@ def main() -> None:
 
 
 def row(world: World, truth: dict[str, ValidationScores], num_sources: int, arguments: argparse.Namespace) -> str:
+    """Cells of one table row, from `arguments.draws` validation splits; `truth` is a large draw of the same world."""
     risk, full = arguments.risk, truth[Look.FULL]
     early = {name: truth[name] for name in EARLY_LOOKS}
     possible = [share for error, share in map(full_look(full), THRESHOLDS) if error <= risk]
     counts = dict.fromkeys(("fails", "certified", "estimated", "cascade fails", "cascade", "naive fails", "naive"), 0)
     shares, decided = [], []
     for number in range(arguments.draws):
-        seen = world.draw(num_sources, risk, seeded(number + 1))
-        alone = seen[Look.FULL].threshold(risk)
+        validation = world.draw(num_sources, risk, seeded(number + 1))
+        alone = validation[Look.FULL].threshold(risk)
         counts["estimated"] += alone.basis == ESTIMATED
         if alone.basis == CERTIFIED:
             error, share = full_look(full)(alone.threshold)
             counts["certified"] += 1
             counts["fails"] += error > risk
             shares.append(share / max(possible) if possible else 0.0)
-        joint = stage_thresholds({name: seen[name] for name in EARLY_LOOKS}, seen[Look.FULL], risk)
+        joint = stage_thresholds({name: validation[name] for name in EARLY_LOOKS}, validation[Look.FULL], risk)
         if joint.basis == CERTIFIED:
-            of_all = outcome(early, full, joint)
+            cascade = outcome(early, full, joint)
             counts["cascade"] += 1
-            counts["cascade fails"] += of_all.error_among_accepted > risk
-            decided.append(1 - of_all.share[Look.FULL])
-        naive = by_videos(seen[Look.FULL], risk)
+            counts["cascade fails"] += cascade.error_among_accepted > risk
+            decided.append(1 - cascade.share[Look.FULL])
+        naive = by_videos(validation[Look.FULL], risk)
         if naive is not None:
             counts["naive"] += 1
             counts["naive fails"] += full_look(full)(naive)[0] > risk
@@ -142,21 +163,23 @@ def row(world: World, truth: dict[str, ValidationScores], num_sources: int, argu
 
 
 def full_look(full: ValidationScores) -> Any:
-    """The world's error among the videos that a threshold accepts, and the share of these."""
+    """Function that gives, for a trust threshold, the share of wrong labels among the accepted videos and the share of
+    videos that are accepted."""
 
     def at(threshold: float) -> tuple[float, float]:
+        """Share of wrong labels among the accepted videos, and share of accepted videos."""
         accepted_B = full.accepts(threshold)
         return float((~full.correct_B[accepted_B]).mean()) if accepted_B.any() else 0.0, float(accepted_B.mean())
 
     return at
 
 
-def by_videos(seen: ValidationScores, risk: float) -> float | None:
-    """The threshold that a binomial test of the videos certifies."""
+def by_videos(validation: ValidationScores, risk: float) -> float | None:
+    """Lowest trust threshold certified by a binomial test that treats videos as independent; None if there is none."""
     last = None
     for threshold in THRESHOLDS[::-1]:
-        accepted_B = seen.accepts(threshold)
-        count, errors = int(accepted_B.sum()), int((~seen.correct_B[accepted_B]).sum())
+        accepted_B = validation.accepts(threshold)
+        count, errors = int(accepted_B.sum()), int((~validation.correct_B[accepted_B]).sum())
         if (1 - risk) ** count > 1 - CONFIDENCE_LEVEL:
             continue
         if binom.cdf(errors, count, risk) > 1 - CONFIDENCE_LEVEL:
@@ -166,10 +189,12 @@ def by_videos(seen: ValidationScores, risk: float) -> float | None:
 
 
 def mean(values: list[float]) -> str:
+    """Mean as text with two decimals; a dash if there are no values."""
     return f"{np.mean(values):.2f}" if values else "–"
 
 
 def seeded(number: int) -> np.random.Generator:
+    """Random generator with the seed `number`."""
     return np.random.default_rng(number)
 
 

@@ -1,19 +1,28 @@
-"""How the pipeline scales with decode workers, on a simulated cluster; and what that means for ten million videos.
+"""Scaling of the extraction pipeline with decode workers on a simulated cluster, extrapolated to ten million videos.
 
     python benchmarks/scaling.py [--decode-workers 1,2,4,8,16,32,64] [--decode-seconds 1.0] [--cnn-seconds 0.125]
 
-The pipeline is that of `jobs/extract.py` as it is: its graph, its manifest, its supervision of the run, its shards and
-checkpoints. Only the decoder and the CNN are asleep, for as long as they were measured to take, so that one machine
-can have the workers of many: `ray.cluster_utils.Cluster` with a head without CPUs and nodes of `--cpus-per-node`
-logical ones. There is one CNN worker for as many decode workers as it keeps up with. Frames are `--num-frames` of 224²
-(one by default: the memory traffic of 64 workers is not what this asks about). Blocks of the manifest are as large as
-those of a large archive, although the simulation has few videos.
+The script runs the real pipeline of `jobs/extract.py`: its graph, manifest, run supervision, shards and checkpoints.
+Only the decoder and the CNN are replaced: they sleep for `--decode-seconds` and `--cnn-seconds` per video, which should
+be measured values. Thus one machine can hold the workers of many nodes. The cluster is a `ray.cluster_utils.Cluster`: a
+head node without CPUs, and nodes of `--cpus-per-node` logical CPUs. The number of CNN workers is the smallest that
+keeps up with the decode workers. A video has `--num-frames` frames of 224×224 pixels; the default is one, because
+memory traffic is not measured. Blocks of the manifest (rows read by one task) have the size that a large archive would
+have.
 
-Steady rates count from when the last worker has done its first video to when the first has done its last, by the
-workers' own clocks. Efficiency is that rate over what sleeping alone would allow. CPU seconds a video, over the same
-time, are of this machine's cores: where all processes together want more than it has, it bends before the cluster
-would, which the column `cores` shows. What is done once for the whole cluster (the driver, and the head's GCS) bounds
-any cluster; the rest grows with the nodes.
+The first table has one row per number of decode workers. Columns:
+
+- videos/s: steady rate, counted from the moment when every worker has finished a video to the moment when the first
+  worker finishes its last one;
+- efficiency: that rate divided by the rate that the sleeping times alone would allow;
+- start, s: seconds until every worker has finished a video;
+- cores: CPU cores of this machine in use, of those that it has. If they are all in use, this machine is the limit, and
+  a real cluster would be more efficient;
+- driver, GCS, others: CPU milliseconds per video of the driver, of Ray's Global Control Service and of all other
+  processes. A cluster has one driver and one GCS, so these limit a cluster of any size; the others grow with its nodes.
+
+The second table is an extrapolation to ten million videos for clusters of 1 to 64 nodes: rate, days, number of blocks
+of the manifest, and whether the decode workers or the driver limit the rate ("bound by").
 """
 
 from __future__ import annotations
@@ -49,26 +58,31 @@ BACKBONE = "efficientnet_lite0"
 SIDE = 224
 NUM_VIDEOS = 10_000_000
 ONCE = ("driver", "GCS")
-"""Kinds of processes of which a cluster has one, whatever its size."""
+"""Kinds of processes that exist once per cluster, regardless of its size."""
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--decode-workers", default="1,2,4,8,16,32,64")
-    parser.add_argument("--decode-seconds", type=float, default=1.0, help="for a video, of a decode worker")
-    parser.add_argument("--cnn-seconds", type=float, default=0.125, help="for a video, of a CNN worker")
-    parser.add_argument("--videos-per-worker", type=int, default=128)
     parser.add_argument(
-        "--videos-per-block", type=int, default=32, help="of the manifest; 32 is what an archive of 1,024 a worker has"
+        "--decode-workers", default="1,2,4,8,16,32,64", help="numbers of decode workers, separated by commas"
     )
-    parser.add_argument("--cpus-per-node", type=int, default=16)
-    parser.add_argument("--num-frames", type=int, default=1)
-    parser.add_argument("--one", nargs=2, metavar=("WORKERS", "FOLDER"), help="one simulation, as main() runs it")
+    parser.add_argument("--decode-seconds", type=float, default=1.0, help="time of a decode worker per video")
+    parser.add_argument("--cnn-seconds", type=float, default=0.125, help="time of a CNN worker per video")
+    parser.add_argument("--videos-per-worker", type=int, default=128, help="videos per decode worker")
+    parser.add_argument(
+        "--videos-per-block",
+        type=int,
+        default=32,
+        help="rows per block of the manifest; 32 is the size for an archive of 1,024 videos per decode worker or more",
+    )
+    parser.add_argument("--cpus-per-node", type=int, default=16, help="logical CPUs of a simulated node")
+    parser.add_argument("--num-frames", type=int, default=1, help="frames per video")
+    parser.add_argument("--one", nargs=2, metavar=("WORKERS", "FOLDER"), help="internal: run one simulation")
     arguments = parser.parse_args()
     if arguments.one:
         simulate(int(arguments.one[0]), Path(arguments.one[1]), arguments)
         return
-    # The GCS is a kind of its own here.
+    # Count the GCS separately from the other Ray processes.
     KINDS.update({"gcs_server": "GCS"})
     print(describe("ray", "pyarrow"), "\n", flush=True)
     print(
@@ -80,11 +94,13 @@ def main() -> None:
 
 
 def num_cnn_workers(num_decode_workers: int, arguments: argparse.Namespace) -> int:
+    """Smallest number of CNN workers that keeps up with the decode workers."""
     return max(1, math.ceil(num_decode_workers * arguments.cnn_seconds / arguments.decode_seconds))
 
 
 def measure(num_workers: int, arguments: argparse.Namespace) -> dict[str, float]:
-    """One simulation in a process of its own, watched from here; prints its row."""
+    """Run one simulation in a separate process and measure it from here. Prints the table row and returns the figures
+    that `extrapolate` needs."""
     with tempfile.TemporaryDirectory() as folder:
         options = [
             f"--{name.replace('_', '-')}={getattr(arguments, name)}"
@@ -93,7 +109,7 @@ def measure(num_workers: int, arguments: argparse.Namespace) -> dict[str, float]
                 "num_frames",
             )
         ]
-        # On loopback, and gone in a minute.
+        # Without authentication: the cluster listens on loopback only, and ends within minutes.
         environment = {**os.environ, "RAY_AUTH_MODE": "disabled", "RAY_USAGE_STATS_ENABLED": "0"}
         started = time.time()
         process = subprocess.Popen(
@@ -103,7 +119,7 @@ def measure(num_workers: int, arguments: argparse.Namespace) -> dict[str, float]
             stderr=subprocess.STDOUT,
         )
         history: list[tuple[float, Counter[str]]] = []
-        # Seldom, because looking at a hundred processes takes the time of several videos.
+        # A long interval, because one sample of a hundred processes costs as much CPU time as several videos.
         with Watch(process.pid, interval_s=2.0) as watch:
             while process.poll() is None:
                 history.append((time.time(), Counter(watch.cpu_s)))
@@ -111,12 +127,14 @@ def measure(num_workers: int, arguments: argparse.Namespace) -> dict[str, float]
         assert process.stdout is not None
         if process.returncode:
             raise SystemExit(
-                f"{num_workers} workers ended with {process.returncode}:\n{process.stdout.read().decode()}"
+                f"{num_workers} workers ended with exit status {process.returncode}:\n{process.stdout.read().decode()}"
             )
         done = [[float(line) for line in path.read_text().split()] for path in Path(folder, "times").iterdir()]
     first, last = max(times[0] for times in done), min(times[-1] for times in done)
     if len(done) != num_workers or last <= first:
-        raise SystemExit(f"{len(done)} of {num_workers} workers were never all at work; raise --videos-per-worker")
+        raise SystemExit(
+            f"{len(done)} of {num_workers} workers worked, never all at the same time; raise --videos-per-worker"
+        )
     num_steady = sum(first < one <= last for times in done for one in times)
     rate = num_steady / (last - first)
     spent = used_between(history, first, last)
@@ -139,27 +157,32 @@ def measure(num_workers: int, arguments: argparse.Namespace) -> dict[str, float]
 
 
 def used_between(history: list[tuple[float, Counter[str]]], first: float, last: float) -> Counter[str]:
-    """CPU seconds by kind between two moments."""
+    """CPU seconds by kind of process between two moments, from the nearest entries of `history` (time and CPU seconds
+    so far)."""
     at_first, at_last = (min(history, key=lambda entry: abs(entry[0] - moment))[1] for moment in (first, last))
     return Counter({kind: at_last[kind] - at_first[kind] for kind in at_last})
 
 
 def extrapolate(rows: list[dict[str, float]], arguments: argparse.Namespace) -> None:
-    """A cluster's rate is what its workers do, at the efficiency of the largest simulation, up to what the driver
-    can keep up with on one core: it wants some of that at rest, and some for each video (a line through the rows)."""
+    """Print the rates of larger clusters for `NUM_VIDEOS` videos.
+
+    The rate grows with the number of workers, at the efficiency of the largest simulation, up to the limit of the
+    driver, which has one core. The share of that core that the driver needs is a straight line, fitted to `rows`: a
+    constant, plus CPU time per video.
+    """
     largest = max(rows, key=lambda row: row["workers"])
     rates, cores = [row["rate"] for row in rows], [row["driver_s"] * row["rate"] for row in rows]
     video_s, rest = np.polyfit(rates, cores, 1) if len(rows) > 1 else (largest["driver_s"], 0.0)
     ceiling = (1 - rest) / video_s
     nodes_at_ceiling = ceiling * arguments.decode_seconds / arguments.cpus_per_node
     print(
-        f"\nThe driver, one thread, takes {rest:.2f} of a core at rest and {1000 * video_s:.2f} ms more a video: "
-        f"{ceiling:.0f} videos/s at most, which {nodes_at_ceiling:.0f} nodes of {arguments.cpus_per_node} CPUs have at "
-        f"{arguments.decode_seconds:g} s a video. Its peak memory was {largest['mib']:.0f} MiB.\n"
+        f"\nThe driver, a single thread, takes {rest:.2f} of a core at rest and {1000 * video_s:.2f} ms per video: "
+        f"at most {ceiling:.0f} videos/s, the rate of {nodes_at_ceiling:.0f} nodes of {arguments.cpus_per_node} CPUs "
+        f"at {arguments.decode_seconds:g} s per video. Its peak memory was {largest['mib']:.0f} MiB.\n"
     )
     manifest_bytes = bytes_a_row() * NUM_VIDEOS
     shards = math.ceil(NUM_VIDEOS / ExtractConfig(manifest="", output="").rows_per_shard)
-    print(f"{NUM_VIDEOS} videos: a manifest of {manifest_bytes / 2**30:.1f} GiB in memory, {shards} shards, and\n")
+    print(f"{NUM_VIDEOS} videos: a manifest of {manifest_bytes / 2**30:.1f} GiB in memory, {shards} shards\n")
     print(f"| nodes of {arguments.cpus_per_node} CPUs | videos/s | days | blocks of the manifest | bound by |")
     print("|---|---|---|---|---|")
     for nodes in (1, 2, 4, 8, 16, 32, 64):
@@ -172,12 +195,12 @@ def extrapolate(rows: list[dict[str, float]], arguments: argparse.Namespace) -> 
 
 
 def bytes_a_row() -> float:
-    """Of a manifest in memory, with locations of 80 characters."""
+    """Memory size in bytes of one manifest row whose video location has about 80 characters."""
     return manifest_of(1000, "s3://bucket/" + "x" * 55).nbytes / 1000
 
 
 def manifest_of(num_videos: int, prefix: str) -> pa.Table:
-    """A manifest of videos that nobody opens."""
+    """A manifest of `num_videos` videos that do not exist, with locations that begin with `prefix`."""
     uris = [f"{prefix}/{number:08}.mp4" for number in range(num_videos)]
     columns = {
         schema.VIDEO_ID: [video_id(uri) for uri in uris],
@@ -191,11 +214,12 @@ def manifest_of(num_videos: int, prefix: str) -> pa.Table:
     )
 
 
-# The simulation.
+# Code that runs in the process of one simulation.
 
 
 class AsleepDecoder:
-    """Takes the place of `SupervisedDecoder`, and writes down when it was done with each video."""
+    """Replacement for `SupervisedDecoder` that sleeps and writes the time at which it finished each video to a file in
+    `folder`."""
 
     def __init__(self, seconds: float, num_frames: int, folder: str) -> None:
         self._seconds, self._num_frames = seconds, num_frames
@@ -203,9 +227,10 @@ class AsleepDecoder:
         self._done: list[float] = []
 
     def decode(self, uri: str, seed: str) -> DecodedVideo:
+        """Sleep, then return a made-up video."""
         time.sleep(self._seconds)
         frames_THWC = np.zeros((self._num_frames, SIDE, SIDE, 3), np.uint8)
-        # Frames that are all different, because the CNN sees one that repeats once.
+        # All frames differ, because the CNN skips frames that repeat an earlier one.
         marks = np.arange(self._num_frames, dtype=np.int64) + len(self._done) * self._num_frames
         frames_THWC.reshape(self._num_frames, -1)[:, :8] = marks.view(np.uint8).reshape(-1, 8)
         self._done.append(time.time())
@@ -225,7 +250,7 @@ class AsleepDecoder:
 
 
 def simulate(num_workers: int, folder: Path, arguments: argparse.Namespace) -> None:
-    """The pipeline on a cluster of its own, with workers that sleep."""
+    """Start a simulated cluster and run the pipeline on it, with a decoder and a CNN that sleep."""
     import ray
     from ray.cluster_utils import Cluster
 
@@ -236,17 +261,22 @@ def simulate(num_workers: int, folder: Path, arguments: argparse.Namespace) -> N
     frame_s = arguments.cnn_seconds / num_frames
     feature_dim = FEATURE_DIMS[BACKBONE]
 
-    # Of the names that the pipeline's own have, so that whoever watches knows them.
+    # The classes have the names of the pipeline's own classes, by which `benchmarks/processes.py` recognises workers.
     class DecodeVideos(decode_stage.DecodeVideos):
+        """Decode worker of the pipeline with a decoder that sleeps."""
+
         def __init__(self, **values: Any) -> None:
             super().__init__(**values)
             self._decoder = AsleepDecoder(decode_s, num_frames, str(times))
 
     def embed_asleep(frames_THWC: Frames) -> Features:
+        """Sleep as long as the CNN would take for these frames; return features that are all zero."""
         time.sleep(frame_s * len(frames_THWC))
         return np.zeros((len(frames_THWC), feature_dim), np.float32)
 
     class EmbedVideos(graph.EmbedVideos):
+        """CNN worker of the pipeline with a CNN that sleeps."""
+
         def __init__(self, **values: Any) -> None:
             embed_stage.load_engine = lambda *_: Engine(name="asleep", run=embed_asleep)
             super().__init__(**values)

@@ -1,9 +1,12 @@
-"""A process for each core with one thread, against one process with a thread for each core.
+"""CNN speed of one single-threaded process per core compared with one process that has a thread per core.
 
     python benchmarks/threads.py [--backbones resnet50,efficientnet_lite0] [--seconds 10] [--rounds 3]
 
-The CNN alone, in OpenVINO and the precision that extract takes, on 73 frames at a time as a video has; random
-weights. Frames a second of all processes together, in turn.
+Only the CNN is measured: in OpenVINO, with the precision that `jobs/extract.py` uses on this CPU, with random weights
+and 73 frames per call (the frames of one video). The two ways take turns in every round.
+
+The output is a table with one row per backbone: frames per second of all processes together, as medians over the
+rounds, for both ways, and the ratio of the first to the second.
 """
 
 from __future__ import annotations
@@ -31,9 +34,11 @@ NUM_FRAMES = 73
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--backbones", default="resnet50,efficientnet_v2_s,efficientnet_lite0")
-    parser.add_argument("--seconds", type=float, default=10.0, help="of each measurement")
-    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument(
+        "--backbones", default="resnet50,efficientnet_v2_s,efficientnet_lite0", help="separated by commas"
+    )
+    parser.add_argument("--seconds", type=float, default=10.0, help="duration of each measurement")
+    parser.add_argument("--rounds", type=int, default=3, help="number of rounds; the figures are medians over them")
     arguments = parser.parse_args()
     cores = os.cpu_count() or 1
     print(describe("openvino"), "\n")
@@ -49,6 +54,7 @@ def main() -> None:
 
 
 def measure(network: OpenVinoModel, num_processes: int, num_threads: int, seconds: float) -> float:
+    """Frames per second of `num_processes` processes together, each with `num_threads` threads."""
     spawn = multiprocessing.get_context("spawn")
     ready, counts = spawn.Barrier(num_processes), spawn.Queue()
     processes = [
@@ -63,7 +69,8 @@ def measure(network: OpenVinoModel, num_processes: int, num_threads: int, second
 
 
 def work(network: OpenVinoModel, num_threads: int, seconds: float, ready: Any, counts: Any) -> None:
-    """Frames a second of one process."""
+    """Work of one process: wait for the others, run the CNN for `seconds` and put its frames per second into
+    `counts`."""
     openvino_engine.THREADS = num_threads
     cnn = openvino_engine.openvino_engine(network, "bf16" if openvino_engine.has_bf16() else "fp32")
     frames_THWC = np.tile(network.probe_THWC, (NUM_FRAMES // len(network.probe_THWC) + 1, 1, 1, 1))[:NUM_FRAMES]

@@ -1,20 +1,32 @@
-"""Whether members collapse, by recipe; members in parallel beside one after another; a step beside its floor.
+"""Training benchmarks: collapsed members by recipe, the cures of a collapse, and the speed of training.
 
     python benchmarks/train.py --features DIR [--seeds 10] [--epochs 150]                    (recipes)
     python benchmarks/train.py --features DIR --ablation all --seeds 4 --epochs 40           (cures)
     python benchmarks/train.py --synthetic [--members 4] [--epochs 10]                       (speed)
 
-The first trains one member a seed with each recipe, in processes without Ray, one a core, and tells
-validation and test scores of every member. Sizes are `--hidden-dim` and so on; the default trains on a
-laptop. A member is taken for collapsed where its validation accuracy is under 0.9 of the best member's.
+A member is one model of an ensemble. It collapses if its training settles on a constant answer. A recipe is a set of
+training settings: `robust` is the default; `reference` repeats the training of the older system whose checkpoints
+vidclf reads, in which some members collapse.
 
-The second switches the robust recipe's cures on one at a time in the reference's recipe, and off one at a
-time in ours, and tells how many epochs a member stands on the plateau from which collapsed ones never
-come down. Its members run all their epochs; `--ablation` takes some of the `VARIANTS` as well.
+Recipes: trains one member per seed and recipe, in processes without Ray, one per core. The default sizes suit a laptop.
+The table has one row per seed and one column per recipe, with four values: validation accuracy, test accuracy, best
+epoch of the epochs trained, F1 of the worst class. A line per recipe summarises its members. A member counts as
+collapsed if its validation accuracy is below 0.9 of that of the recipe's best member.
 
-The third trains an ensemble with `jobs/train.py`'s own code on synthetic, learnable features
-(`--videos` × 73 × 1280), its members in parallel and then one at a time, and times single steps beside
-the matrix products that they need, measured alone at the same sizes.
+Cures: starts from the reference recipe and adds the cures (`CURES`, settings of the robust recipe) one at a time, and
+starts from the robust recipe and removes them one at a time. All members train for all epochs. `--ablation` also
+accepts names of `VARIANTS`. The table has one row per variant:
+
+- epochs on the plateau (a low accuracy on which a collapsed member stays for ever): median and maximum over the
+  members;
+- never off it: members that were still on the plateau after the last epoch;
+- collapsed by the draws: members that the check in training would have started again;
+- the last three columns: validation accuracy of the epoch that is kept as best by accuracy, the same if it is kept by
+  macro F1, and F1 of the worst class for the latter; each as median and minimum over the members.
+
+Speed: trains an ensemble with the code of `jobs/train.py` on synthetic features that can be learnt (`--videos` videos
+of 73 frames × 1280 numbers), first with all members in parallel, then one after another, and prints the wall times. It
+also prints the time of one training step next to the time of its matrix products alone.
 """
 
 from __future__ import annotations
@@ -50,7 +62,7 @@ from vidclf.training.member_fit import fit_member, has_collapsed, predict, score
 from vidclf.training.member_state import Epoch
 
 COLLAPSED = 0.9
-"""Share of the best member's validation accuracy under which a member counts as collapsed."""
+"""A member counts as collapsed if its validation accuracy is below this share of the best member's."""
 
 CURES: dict[str, dict[str, Any]] = {
     "warm-up": {"warmup_epochs": FitConfig.warmup_epochs},
@@ -58,8 +70,11 @@ CURES: dict[str, dict[str, Any]] = {
     "no class weights": {"class_weights": FitConfig.class_weights},
     "multi-scale": {"multi_scale": FitConfig.multi_scale},
 }
-"""Of the robust recipe, what changes the steps that a member takes. Selection on macro F1 changes only
-which of its epochs is kept, and a restart only what follows a collapse; both are told of every variant."""
+"""Settings of the robust recipe that change the training steps of a member, by name.
+
+Two more settings of that recipe are not listed. Selection by macro F1 only changes which epoch is kept, and a restart
+only what happens after a collapse; the table reports both for every variant.
+"""
 
 VARIANTS: dict[str, dict[str, Any]] = {
     "reference": RECIPES["reference"],
@@ -67,20 +82,23 @@ VARIANTS: dict[str, dict[str, Any]] = {
     "robust": {},
     **{f"robust - {name}": {field: RECIPES["reference"][field] for field in cure} for name, cure in CURES.items()},
 }
+"""Training settings of each row of the ablation table, as changes to the defaults of `FitConfig`."""
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--features", help="features directory with splits by source")
-    parser.add_argument("--synthetic", action="store_true", help="measure speed on synthetic features")
-    parser.add_argument("--seeds", type=int, default=10)
-    parser.add_argument("--members", type=int, default=4)
-    parser.add_argument("--videos", type=int, default=240, help="synthetic videos")
-    parser.add_argument("--epochs", type=int, default=150)
-    parser.add_argument("--patience", type=int, default=25)
-    parser.add_argument("--hidden-dim", type=int, default=96)
-    parser.add_argument("--recipes", default=",".join(RECIPES))
-    parser.add_argument("--ablation", help=f"all, or some of: {', '.join(VARIANTS)}")
+    parser.add_argument("--features", help="features directory split by source (videos of one recording in one split)")
+    parser.add_argument("--synthetic", action="store_true", help="measure the speed of training on synthetic features")
+    parser.add_argument("--seeds", type=int, default=10, help="members per recipe or variant")
+    parser.add_argument("--members", type=int, default=4, help="members of the synthetic ensemble")
+    parser.add_argument("--videos", type=int, default=240, help="number of synthetic videos")
+    parser.add_argument("--epochs", type=int, default=150, help="epochs per member, at most")
+    parser.add_argument("--patience", type=int, default=25, help="epochs without a better score before training stops")
+    parser.add_argument("--hidden-dim", type=int, default=96, help="units of the temporal model")
+    parser.add_argument("--recipes", default=",".join(RECIPES), help="recipes, separated by commas")
+    parser.add_argument(
+        "--ablation", help=f"measure the cures: all, or variants separated by commas: {', '.join(VARIANTS)}"
+    )
     arguments = parser.parse_args()
     sizes = {
         "hidden_dim": arguments.hidden_dim,
@@ -100,6 +118,7 @@ def main() -> None:
 
 
 def recipes(features: str, names: list[str], num_seeds: int, sizes: dict[str, Any]) -> None:
+    """Train `num_seeds` members with each recipe in `names` and print the table and a summary of each recipe."""
     jobs = [(features, name, seed, sizes) for seed in range(num_seeds) for name in names]
     with concurrent.futures.ProcessPoolExecutor(
         os.cpu_count(), mp_context=multiprocessing.get_context("spawn")
@@ -111,21 +130,26 @@ def recipes(features: str, names: list[str], num_seeds: int, sizes: dict[str, An
         rows = [found[seed * len(names) + index] for index in range(len(names))]
         print(f"| {seed} | " + " | ".join(row["text"] for row in rows) + " |")
     for index, name in enumerate(names):
-        own = found[index :: len(names)]
-        accuracies = [row["val"] for row in own]
+        members = found[index :: len(names)]
+        accuracies = [row["val"] for row in members]
         num_collapsed = sum(accuracy < COLLAPSED * max(accuracies) for accuracy in accuracies)
         print(
             f"\n{name}: validation accuracy {min(accuracies):.3f} to {max(accuracies):.3f}, {num_collapsed} of "
             f"{num_seeds} under {COLLAPSED} of the best; epochs until half of the best accuracy's error was gone, "
-            f"median {statistics.median(row['settled'] for row in own):.0f}; restarts "
-            f"{sum(row['attempts'] - 1 for row in own)}; "
-            f"test accuracy, median {statistics.median(row['test'] for row in own):.3f}; "
-            f"seconds a member, median {statistics.median(row['seconds'] for row in own):.0f}"
+            f"median {statistics.median(row['settled'] for row in members):.0f}; restarts "
+            f"{sum(row['attempts'] - 1 for row in members)}; "
+            f"test accuracy, median {statistics.median(row['test'] for row in members):.3f}; "
+            f"seconds a member, median {statistics.median(row['seconds'] for row in members):.0f}"
         )
 
 
 def member(features: str, recipe: str, seed: int, sizes: dict[str, Any]) -> dict[str, Any]:
-    """One member in a process of its own."""
+    """Train and test one member (run in a process of its own).
+
+    Returns `val` and `test` (accuracies), `settled` (first epoch whose accuracy is at least halfway from guessing to
+    the best), `attempts` (trainings begun, with restarts), `seconds` (time for all of this) and `text` (its table
+    cell).
+    """
     torch.set_num_threads(1)
     cpu = torch.device("cpu")
     found = read_features(features)
@@ -158,8 +182,11 @@ def member(features: str, recipe: str, seed: int, sizes: dict[str, Any]) -> dict
 
 
 def ablation(features: str, names: list[str], num_seeds: int, sizes: dict[str, Any]) -> None:
-    """One row a variant. A member is off the plateau from the epoch on that first reaches `COLLAPSED` of the
-    best accuracy that a member of the variant ever reached."""
+    """Train `num_seeds` members of each variant in `names` and print one table row per variant.
+
+    A member leaves the plateau at the first epoch that reaches `COLLAPSED` times the best accuracy of any member of its
+    variant.
+    """
     jobs = [(features, name, seed, sizes) for name in names for seed in range(num_seeds)]
     with concurrent.futures.ProcessPoolExecutor(
         os.cpu_count(), mp_context=multiprocessing.get_context("spawn")
@@ -174,7 +201,7 @@ def ablation(features: str, names: list[str], num_seeds: int, sizes: dict[str, A
     for start, name in zip(range(0, len(found), num_seeds), names, strict=True):
         members = found[start : start + num_seeds]
         goal = COLLAPSED * max(epoch.val_accuracy for history in members for epoch in history)
-        stood = [
+        plateau_epochs = [
             next((number for number, epoch in enumerate(history) if epoch.val_accuracy >= goal), math.inf)
             for history in members
         ]
@@ -186,8 +213,8 @@ def ablation(features: str, names: list[str], num_seeds: int, sizes: dict[str, A
         accuracies = {selection: [epoch.val_accuracy for epoch in epochs] for selection, epochs in kept.items()}
         worst_f1 = [min(epoch.val_f1) for epoch in kept["macro_f1"]]
         print(
-            f"| {name} | {_epochs(statistics.median(stood))}, {_epochs(max(stood))} | "
-            f"{stood.count(math.inf)} of {num_seeds} | {sum(map(has_collapsed, at_check))} of {num_seeds} | "
+            f"| {name} | {_epochs(statistics.median(plateau_epochs))}, {_epochs(max(plateau_epochs))} | "
+            f"{plateau_epochs.count(math.inf)} of {num_seeds} | {sum(map(has_collapsed, at_check))} of {num_seeds} | "
             + " | ".join(
                 f"{statistics.median(values):.3f}, {min(values):.3f}" for values in (*accuracies.values(), worst_f1)
             )
@@ -197,11 +224,12 @@ def ablation(features: str, names: list[str], num_seeds: int, sizes: dict[str, A
 
 
 def _epochs(number: float) -> str:
+    """Number of epochs as text; "all" for infinity."""
     return "all" if math.isinf(number) else f"{number:g}"
 
 
 def epochs_of(features: str, variant: str, seed: int, sizes: dict[str, Any]) -> list[Epoch]:
-    """The first attempt of one member, in a process of its own."""
+    """Train one member without restarts (run in a process of its own); return the figures of all its epochs."""
     torch.set_num_threads(1)
     config = FitConfig(**{**VARIANTS[variant], **sizes, "max_restarts": 0})
     fitted = fit_member(training_data(read_features(features)), config, seed, torch.device("cpu"))
@@ -211,20 +239,21 @@ def epochs_of(features: str, variant: str, seed: int, sizes: dict[str, Any]) -> 
 
 
 def in_parallel(num_members: int, num_videos: int, sizes: dict[str, Any]) -> None:
-    """Wall-clock seconds of an ensemble's training, Ray's start and calibration included."""
+    """Print the wall time of training an ensemble with its members in parallel and one after another, calibration
+    included."""
     from vidclf.training.train import train
 
     seconds: dict[str, float] = {}
     with tempfile.TemporaryDirectory() as folder:
         config = TrainConfig(features=("synthetic",), output=f"{folder}/warm-up", **sizes)
-        # Ray's start is in the first run only, which does not count.
+        # The first run starts Ray and is not timed.
         train(replace(config, members=1, epochs=1), [synthetic(num_videos)], ["DEFAULT"])
         started = time.perf_counter()
         train(replace(config, members=num_members, output=f"{folder}/together"), [synthetic(num_videos)], ["DEFAULT"])
         seconds["together"] = time.perf_counter() - started
         started = time.perf_counter()
         for count in range(1, num_members + 1):
-            # One more member in the same directory each time: only that one is trained.
+            # Each run asks for one member more in the same directory, and trains only that one.
             train(replace(config, members=count, output=f"{folder}/in turn"), [synthetic(num_videos)], ["DEFAULT"])
         seconds["in turn"] = time.perf_counter() - started
     together, in_turn = seconds["together"], seconds["in turn"]
@@ -235,7 +264,7 @@ def in_parallel(num_members: int, num_videos: int, sizes: dict[str, Any]) -> Non
 
 
 def synthetic(num_videos: int) -> FeatureSet:
-    """Four classes whose frames have means of their own, 73 × 1280."""
+    """Random features of `num_videos` videos (73 frames × 1280 numbers) in four classes, each with its own mean."""
     generator = np.random.default_rng(0)
     labels = ["ABCD"[index % 4] for index in range(num_videos)]
     means = generator.normal(0, 0.2, (4, 1280)).astype(np.float32)
@@ -258,7 +287,8 @@ def synthetic(num_videos: int) -> FeatureSet:
 
 
 def one_step(sizes: dict[str, Any], batch_size: int = 48, num_frames: int = 73, rounds: int = 5) -> None:
-    """An optimizer step beside the matrix products of its forward and backward pass alone, one thread."""
+    """Print the time of a training step and of the matrix products of its forward and backward pass alone, with one
+    thread."""
     torch.set_num_threads(1)
     config = FitConfig(**sizes)
     model = TemporalClassifier(1280, 4, config)
@@ -268,12 +298,14 @@ def one_step(sizes: dict[str, Any], batch_size: int = 48, num_frames: int = 73, 
     lengths_B, labels_B = torch.full((batch_size,), num_frames), torch.randint(4, (batch_size,))
 
     def step() -> None:
+        """Forward pass, backward pass and update of the weights."""
         loss = focal_loss(model(features_BTD, lengths_B).logits_BC, labels_B, gamma=2.0, smoothing=0.1)
         optimizer.zero_grad()
         loss.backward()  # type: ignore[no-untyped-call]
         optimizer.step()
 
-    # Rows, inner and columns of every product of the forward pass; the backward pass has each twice more.
+    # Rows, inner size, columns and count of each matrix product of the forward pass. The backward pass has two products
+    # of the same cost for each of them.
     width, frames = config.hidden_dim, batch_size * num_frames
     products = [(frames, 1280, width, 1)]
     for layer in range(config.num_lstm_layers):
@@ -283,6 +315,7 @@ def one_step(sizes: dict[str, Any], batch_size: int = 48, num_frames: int = 73, 
     operands = [(torch.randn(m, k), torch.randn(k, n), 3 * times) for m, k, n, times in products]
 
     def floor() -> None:
+        """Only the matrix products of a step: a lower bound of its time."""
         for left, right, times in operands:
             for _ in range(times):
                 left @ right

@@ -1,21 +1,39 @@
-"""Accuracy, calibration, out-of-distribution detection and risk of an ensemble, over several splits.
+"""Accuracy, calibration, out-of-distribution (OOD) detection and risk of ensembles, over several splits.
 
     python benchmarks/trust.py --archive DIR --features DIR [--seeds 0,1,2,3 | --folds N] [--ensembles DIR] ...
 
-For each seed the archive is split by source, an ensemble trained on train, fitted on validation and
-measured on test; `--folds 12` cross-validates over the sources instead, so that every video is tested once. The
-figures are then pooled: a test split of a few dozen videos has a calibration error of several points however
-well its model is calibrated, and this floor is printed beside it. Intervals count sources.
-`--ensembles DIR` keeps the members, so that only what is fitted to them is done again in a later run.
+For each seed, the script splits the videos by source (videos cut from one recording stay in one split), trains an
+ensemble on the training split, fits temperature (calibration), OOD line (distance beyond which
+a video is unlike the training videos) and trust score on the validation split and measures the test split. `--folds 12`
+cross-validates over the sources instead, so that every video is tested once. `--ensembles DIR` stores the trained
+members (models); a later run reuses them and only repeats the fits. `--archive` only gives the name of the archive for
+the heading.
 
-Videos of no class are clips that are made (noise, coarse noise, solid colours, bars, ramps and chequers,
-encoded as H.264 and sampled as the videos were), and the videos of a class that training lacked: each class
-in turn for the OOD score, which needs no members, and one class a seed (`--held-out`) with an ensemble trained
-without it, for what else is compared. `--archive` is named for what the features were made of.
+Two kinds of videos belong to no class that the ensemble knows:
 
-The reference system's fixed formula, which abstains below 0.45, is computed from the same predictions:
-0.25 · confidence + 0.20 · gap to the second class + 0.20 · (1 - entropy / log C) + 0.15 · focus of the
-attention + 0.20 · frame agreement; the focus is 1 - entropy of the pooling weights / log T.
+- made clips: noise, coarse noise, solid colours, bars, ramps and chequers, encoded as H.264 and sampled like the
+  videos;
+- videos of a class that is left out of training. Each class in turn is left out for the OOD score, which needs no
+  members. For the seeds of `--held-out`, an ensemble is also trained without one class, to compare the other scores.
+
+Trust score, confidence and the reference formula are compared. The last is the fixed trust formula of the reference
+system (the older system whose checkpoints vidclf reads), computed from the same predictions; that system abstains below
+0.45: 0.25 · confidence + 0.20 · gap to the second class + 0.20 · (1 - entropy / log C) + 0.15 · focus of the attention
++ 0.20 · frame agreement, where the focus is 1 - entropy of the pooling weights / log T, for C classes and T frames.
+
+Output:
+
+- one line per seed or fold, then a table with mean, lowest and highest value of each figure over the seeds. ECE is the
+  expected calibration error; "views" are test-time variants of a video. "accepted" is the share of videos whose label
+  is accepted at a risk (allowed share of wrong labels) of `RISK`, "abstained on" the share of the others, "flagged" the
+  share beyond the OOD line. AUROC measures how well a score separates test videos from videos of no class.
+- figures of all test videos together ("pooled"), with 95 % intervals that count sources. Few test videos show a
+  calibration error of several points even if the model is calibrated perfectly; this lower limit is printed next to the
+  ECE.
+- a table of risk over coverage: error among the given share (number) of videos with the highest score, by each score,
+  and the area under that curve.
+
+Shape suffixes: B videos, N numbers of accepted videos, M members, C classes, T frames.
 """
 
 from __future__ import annotations
@@ -67,42 +85,68 @@ from vidclf.uncertainty.risk_threshold import is_accepted
 from vidclf.video.decode import decode_video
 
 FRACTIONS = (0.7, 0.2, 0.1)
+"""Shares of the videos in the training, validation and test split."""
 REFERENCE_THRESHOLD = 0.45
+"""Score of the reference formula below which the reference system (the older system) abstains."""
 RISK = 0.05
+"""Allowed share of wrong labels among accepted videos."""
 SIDE = 256
+"""Width and height of made clips, in pixels."""
 NUM_FRAMES = 40
+"""Frames of a made clip."""
 CLIPS_A_KIND = 6
+"""Made clips of each kind."""
 COVERAGES = (0.5, 0.6, 0.7, 0.8, 0.9, 0.95, 1.0)
+"""Shares of the videos, most trusted first, whose error is printed."""
 
 
 @dataclass(frozen=True, kw_only=True)
-class Seen:
-    """What an ensemble says of some videos, and the reference's formula of that."""
+class VideoScores:
+    """Scores and decisions of an ensemble for a list of videos."""
 
     confidence_B: npt.NDArray[Any]
+    """highest class probability"""
     trust_B: npt.NDArray[Any]
+    """trust score"""
     ood_B: npt.NDArray[Any]
+    """OOD score; above 1 a video is flagged"""
     reference_B: npt.NDArray[Any]
+    """score of the reference formula"""
     accepted_B: npt.NDArray[Any]
+    """whether the label is accepted at `RISK`"""
     correct_B: npt.NDArray[Any]
-    """empty for videos of no class"""
+    """whether the label is right; empty for videos of no class"""
     groups: list[str]
+    """source (recording) of each video; empty for videos of no class"""
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--archive", type=Path, required=True)
-    parser.add_argument("--features", required=True)
-    parser.add_argument("--seeds", default="0,1,2,3")
-    parser.add_argument("--folds", type=int, default=0, help="test every video once, in so many folds, and no seeds")
-    parser.add_argument("--ensembles", type=Path, help="keep the members here, and take those that are here")
-    parser.add_argument("--held-out", default="", help="seeds to train an ensemble without a class for as well")
-    parser.add_argument("--members", type=int, default=4)
-    parser.add_argument("--hidden-dim", type=int, default=128)
-    parser.add_argument("--num-lstm-layers", type=int, default=2)
-    parser.add_argument("--num-attention-heads", type=int, default=4)
-    parser.add_argument("--epochs", type=int, default=40)
-    parser.add_argument("--lr", type=float, default=1e-3)
+    parser.add_argument(
+        "--archive", type=Path, required=True, help="archive of the features; only its name is used, in the heading"
+    )
+    parser.add_argument("--features", required=True, help="features directory of labelled videos")
+    parser.add_argument("--seeds", default="0,1,2,3", help="seeds of the splits, separated by commas")
+    parser.add_argument(
+        "--folds",
+        type=int,
+        default=0,
+        help="cross-validate with this number of folds instead of --seeds (0: no cross-validation)",
+    )
+    parser.add_argument("--ensembles", type=Path, help="directory in which trained members are stored and reused")
+    parser.add_argument(
+        "--held-out",
+        default="",
+        help="seeds for which an ensemble without one class is also trained, separated by commas",
+    )
+    parser.add_argument("--members", type=int, default=4, help="members per ensemble")
+    parser.add_argument("--hidden-dim", type=int, default=128, help="like --hidden-dim of jobs/train.py")
+    parser.add_argument("--num-lstm-layers", type=int, default=2, help="like --num-lstm-layers of jobs/train.py")
+    parser.add_argument(
+        "--num-attention-heads", type=int, default=4, help="like --num-attention-heads of jobs/train.py"
+    )
+    parser.add_argument("--epochs", type=int, default=40, help="epochs per member, at most")
+    parser.add_argument("--lr", type=float, default=1e-3, help="highest learning rate")
     arguments = parser.parse_args()
     if 0 < arguments.folds < 4:
         parser.error(f"--folds must be at least 4 (one for test, two for validation), got {arguments.folds}")
@@ -114,7 +158,7 @@ def main() -> None:
     classes = sorted({str(label) for label in features.labels})
     held_out = {int(seed) for seed in arguments.held_out.split(",") if seed}
     rows: list[dict[str, float]] = []
-    pooled: list[Seen] = []
+    pooled: list[VideoScores] = []
     with tempfile.TemporaryDirectory() as scratch:
         train_in = partial(train, recipe=recipe, num_members=arguments.members, kept_in=arguments.ensembles or scratch)
         seeds = range(arguments.folds) if arguments.folds else map(int, arguments.seeds.split(","))
@@ -140,12 +184,15 @@ def main() -> None:
     report_pooled(pooled)
 
 
-def look(classifier: Ensemble, sequences: list[npt.NDArray[np.float16]], labelled: FeatureSet | None = None) -> Seen:
-    """Every figure of some videos, accepted as `classify --abstain-risk` would."""
+def look(
+    classifier: Ensemble, sequences: list[npt.NDArray[np.float16]], labelled: FeatureSet | None = None
+) -> VideoScores:
+    """Classify videos, given as feature sequences; `labelled` has their labels and sources, if they belong to classes.
+    Acceptance is decided as by `jobs/classify.py --abstain-risk`, at `RISK`."""
     output, validation, mode = classifier([sequences]), classifier.trust, info_module.mode(False)
     found = validation.threshold(mode, RISK, accept_uncertified=True)
     truth = [classifier.info.classes.index(str(label)) for label in labelled.labels] if labelled else []
-    return Seen(
+    return VideoScores(
         confidence_B=output.probabilities_BC.max(axis=1),
         trust_B=output.trust_score_B,
         ood_B=output.ood_score_B,
@@ -156,26 +203,28 @@ def look(classifier: Ensemble, sequences: list[npt.NDArray[np.float16]], labelle
     )
 
 
-def measure(classifier: Ensemble, test: FeatureSet, known: Seen) -> dict[str, float]:
+def measure(classifier: Ensemble, test: FeatureSet, known: VideoScores) -> dict[str, float]:
+    """Figures of one test split: accuracy, calibration and acceptance; `known` are the scores of the test videos."""
     calibration, tta = classifier.info.calibration, look_with_views(classifier, test)
-    accepted_theirs_B = known.reference_B >= REFERENCE_THRESHOLD
+    accepted_by_reference_B = known.reference_B >= REFERENCE_THRESHOLD
     return {
         "test accuracy": float(known.correct_B.mean()),
         "test ECE": expected_calibration_error(known.confidence_B, known.correct_B),
-        "test ECE of a calibrated model": calibrated_ece(known.confidence_B),
+        "test ECE if calibrated perfectly": calibrated_ece(known.confidence_B),
         **tta,
         **members_alone(classifier, test),
         "validation ECE before": calibration.ece_before,
         "validation ECE after": calibration.ece_after,
         "test accepted": float(known.accepted_B.mean()),
         "test error of accepted": error_of(known.correct_B[known.accepted_B]),
-        "reference: test accepted": float(accepted_theirs_B.mean()),
-        "reference: test error of accepted": error_of(known.correct_B[accepted_theirs_B]),
+        "reference formula: test accepted": float(accepted_by_reference_B.mean()),
+        "reference formula: test error of accepted": error_of(known.correct_B[accepted_by_reference_B]),
         "test flagged as OOD": float((known.ood_B > 1).mean()),
     }
 
 
 def look_with_views(classifier: Ensemble, test: FeatureSet) -> dict[str, float]:
+    """Accuracy and calibration error on the test videos, each classified in several views (test-time variants)."""
     probabilities_BC = classifier([test.features], tta=True).probabilities_BC
     correct_B = probabilities_BC.argmax(axis=1) == [classifier.info.classes.index(str(name)) for name in test.labels]
     error = expected_calibration_error(probabilities_BC.max(axis=1), correct_B)
@@ -183,26 +232,28 @@ def look_with_views(classifier: Ensemble, test: FeatureSet) -> dict[str, float]:
 
 
 def members_alone(classifier: Ensemble, test: FeatureSet) -> dict[str, float]:
+    """Mean and lowest test accuracy of the single members (models) of the ensemble."""
     truth = [classifier.info.classes.index(str(name)) for name in test.labels]
     correct_MB = classifier([test.features]).member_probabilities_MBC.argmax(axis=2) == truth
     accuracy_M = correct_MB.mean(axis=1)
     return {"test accuracy, members' mean": accuracy_M.mean(), "test accuracy, least member": accuracy_M.min()}
 
 
-def against(known: Seen, unknown: Seen, name: str) -> dict[str, float]:
-    """Test's videos beside videos of no class."""
+def against(known: VideoScores, unknown: VideoScores, name: str) -> dict[str, float]:
+    """How well the scores tell test videos (`known`) from videos of no class (`unknown`, described by `name`)."""
     return {
         f"AUROC of OOD score, {name}": auroc(known.ood_B, unknown.ood_B),
         f"AUROC of 1 - trust, {name}": auroc(-known.trust_B, -unknown.trust_B),
-        f"AUROC of reference's formula, {name}": auroc(-known.reference_B, -unknown.reference_B),
+        f"AUROC of 1 - reference formula, {name}": auroc(-known.reference_B, -unknown.reference_B),
         f"flagged as OOD, {name}": float((unknown.ood_B > 1).mean()),
         f"abstained on, {name}": float(1 - unknown.accepted_B.mean()),
-        f"reference: abstained on, {name}": float((unknown.reference_B < REFERENCE_THRESHOLD).mean()),
+        f"reference formula: abstained on, {name}": float((unknown.reference_B < REFERENCE_THRESHOLD).mean()),
     }
 
 
 def space_without(features: FeatureSet, classes: list[str]) -> dict[str, float]:
-    """The OOD score against each class in turn that the space was fitted without."""
+    """How well the distance behind the OOD score finds the videos of an unknown class: each class in turn is left out
+    when the distribution of the training videos is fitted."""
     found = {}
     for label in classes:
         is_held = np.array(features.labels) == label
@@ -211,8 +262,8 @@ def space_without(features: FeatureSet, classes: list[str]) -> dict[str, float]:
         known = [name for name in classes if name != label]
         of_train = [known.index(str(others.labels[index])) for index in in_train]
         folds_B = group_folds(of_train, [others.groups[index] for index in in_train], NUM_FOLDS)
-        space, seen_B = fit_space(others.features, of_train, folds_B, in_train, in_val)
-        ood, _ = fit_line([seen_B])
+        space, unseen_distances_B = fit_space(others.features, of_train, folds_B, in_train, in_val)
+        ood, _ = fit_line([unseen_distances_B])
         known_B = space.distances(of(others, splits_B == "test").features)
         unknown_B = space.distances(of(features, is_held).features)
         found[f"AUROC of OOD score, {label} held out"] = auroc(known_B, unknown_B)
@@ -222,57 +273,65 @@ def space_without(features: FeatureSet, classes: list[str]) -> dict[str, float]:
     return found
 
 
-def report_pooled(seen: list[Seen]) -> None:
-    """Figures of all splits' test videos together, each by an ensemble that had not seen its source."""
-    correct_B = np.concatenate([part.correct_B for part in seen])
+def report_pooled(of_splits: list[VideoScores]) -> None:
+    """Print the figures of the test videos of all splits together. Each video is classified by an ensemble that was not
+    trained on its source."""
+    correct_B = np.concatenate([split_scores.correct_B for split_scores in of_splits])
     confidence_B, trust_B, reference_B = (
-        np.concatenate([getattr(part, name) for part in seen]) for name in ("confidence_B", "trust_B", "reference_B")
+        np.concatenate([getattr(split_scores, name) for split_scores in of_splits])
+        for name in ("confidence_B", "trust_B", "reference_B")
     )
-    sources = SourceIntervals([group for part in seen for group in part.groups])
+    sources = SourceIntervals([group for split_scores in of_splits for group in split_scores.groups])
     low, high = sources.share(correct_B) or (0.0, 1.0)
     of_sources, of_sources_95 = sources.mean_of_sources(correct_B)
     between = " to ".join(f"{bound:.3f}" for bound in of_sources_95 or (0.0, 1.0))
     print(
         f"\n{len(correct_B)} test videos of {sources.num_sources} sources, all splits together: accuracy "
         f"{correct_B.mean():.3f} ({low:.3f} to {high:.3f}), mean of the sources {of_sources:.3f} ({between}); ECE "
-        f"{expected_calibration_error(confidence_B, correct_B):.3f}, of a "
-        f"calibrated model {calibrated_ece(confidence_B):.3f}; mean confidence {confidence_B.mean():.3f}"
+        f"{expected_calibration_error(confidence_B, correct_B):.3f}, "
+        f"if calibrated perfectly {calibrated_ece(confidence_B):.3f}; mean confidence {confidence_B.mean():.3f}"
     )
-    scores = {"trust score": trust_B, "confidence": confidence_B, "reference's formula": reference_B}
+    scores = {"trust score": trust_B, "confidence": confidence_B, "reference formula": reference_B}
     errors = {}
     for name, score_B in scores.items():
         wrong_B = ~correct_B[np.argsort(-score_B, kind="stable")]
         errors[name] = np.cumsum(wrong_B) / np.arange(1, len(wrong_B) + 1)
     print("\n| error among the most trusted, by | " + " | ".join(errors) + " |\n|---|" + "---|" * len(errors))
-    accepted_theirs = int((reference_B >= REFERENCE_THRESHOLD).sum())
-    accepted_ours = int(np.concatenate([part.accepted_B for part in seen]).sum())
+    accepted_by_reference = int((reference_B >= REFERENCE_THRESHOLD).sum())
+    accepted_by_vidclf = int(np.concatenate([split_scores.accepted_B for split_scores in of_splits]).sum())
     counts = {f"{share:.2f}": max(1, round(share * len(correct_B))) for share in COVERAGES}
-    counts |= {"as many as we accept": accepted_ours, "as many as the reference accepts": accepted_theirs}
+    counts |= {
+        "as many as vidclf accepts": accepted_by_vidclf,
+        "as many as the reference formula accepts": accepted_by_reference,
+    }
     for name, count in counts.items():
         print(f"| {name} ({count}) | " + " | ".join(f"{risk_N[count - 1]:.3f}" for risk_N in errors.values()) + " |")
     print("| area under this curve | " + " | ".join(f"{risk_N.mean():.4f}" for risk_N in errors.values()) + " |")
 
 
 def calibrated_ece(confidence_B: npt.NDArray[Any], num_draws: int = 1000) -> float:
-    """What the calibration error is on average where each video is right with the probability that is its
-    confidence."""
+    """Expected calibration error that a perfectly calibrated model would show on so few videos: the mean over random
+    draws in which each video is right with the probability of its confidence."""
     generator = np.random.default_rng(0)
     draws = generator.uniform(size=(num_draws, len(confidence_B))) < confidence_B
     return float(np.mean([expected_calibration_error(confidence_B, correct_B) for correct_B in draws]))
 
 
 def error_of(correct_B: npt.NDArray[Any]) -> float:
+    """Share of wrong labels; 0 if there are no videos."""
     return float(1 - correct_B.mean()) if len(correct_B) else 0.0
 
 
 def split(features: FeatureSet, seed: int) -> FeatureSet:
+    """The same features, split anew by source (recording) into training, validation and test."""
     labels = [str(label) for label in features.labels]
     names = splits.assign(labels, features.sublabels, features.groups, FRACTIONS, seed)
     return replace(features, splits=list(names))
 
 
 def fold(features: FeatureSet, number: int, num_folds: int) -> FeatureSet:
-    """One fold of a cross-validation over the sources: this fold is test, the two after it are validation."""
+    """The same features, split for round `number` of a cross-validation over the sources: that fold is the test split,
+    the next two folds are the validation split."""
     labels = sorted({str(label) for label in features.labels})
     folds_B = group_folds([labels.index(str(label)) for label in features.labels], features.groups, num_folds)
     names = np.array(["test", "val", "val", *["train"] * (num_folds - 3)])[(folds_B - number) % num_folds]
@@ -280,6 +339,7 @@ def fold(features: FeatureSet, number: int, num_folds: int) -> FeatureSet:
 
 
 def of(features: FeatureSet, keep: npt.NDArray[np.bool_]) -> FeatureSet:
+    """The features of only those videos for which `keep` is True."""
     chosen = np.flatnonzero(keep).tolist()
     lists = [field.name for field in fields(FeatureSet) if field.name != "spec"]
     kept: dict[str, Any] = {name: [getattr(features, name)[index] for index in chosen] for name in lists}
@@ -293,7 +353,12 @@ def train(
     kept_in: str | Path,
     first_look: FeatureSet | None = None,
 ) -> Ensemble:
-    """The ensemble of these features, of which only the members that `kept_in` lacks are trained, one a core."""
+    """Train an ensemble, one member per core, and fit it on the validation split.
+
+    Members are stored below the directory `kept_in`; those that are there already are not trained again. With
+    `first_look` (features of a few keyframes of the same videos), the early looks of progressive classification are
+    fitted too.
+    """
     data = training_data(features)
     key = hashlib.sha256(json.dumps([asdict(recipe), data_digest([features])]).encode()).hexdigest()[:16]
     directory = Path(kept_in) / key
@@ -325,19 +390,21 @@ def train(
 
 
 def train_member(directory: str, data: TrainingData, recipe: FitConfig, index: int) -> None:
-    """In a process of its own."""
+    """Train one member (model) in a process of its own and write it into `directory`."""
     torch.set_num_threads(1)
     write_member(directory, index, fit_member(data, recipe, index, torch.device("cpu")).state)
 
 
 def auroc(known_B: npt.NDArray[Any], unknown_B: npt.NDArray[Any]) -> float:
+    """Area under the ROC curve (probability that a random unknown video has a higher score than a known one)."""
     return float(roc_auc_score([0] * len(known_B) + [1] * len(unknown_B), np.concatenate([known_B, unknown_B])))
 
 
 def reference(
     classifier: Ensemble, output: EnsembleOutput, sequences: list[npt.NDArray[np.float16]]
 ) -> npt.NDArray[np.float64]:
-    """The reference system's trust score, [B]."""
+    """Trust score by the formula of the reference system (the older system), as an array [videos]; see the module's
+    docstring."""
     sorted_BC = np.sort(output.probabilities_BC.astype(np.float64), axis=1)
     entropy_B = -(sorted_BC * np.log(np.maximum(sorted_BC, 1e-12))).sum(axis=1) / np.log(sorted_BC.shape[1])
     focus_B = np.array([focus(weights_T.astype(np.float64)) for weights_T in output.attention])
@@ -350,13 +417,15 @@ def reference(
 
 
 def focus(weights_T: npt.NDArray[np.float64]) -> float:
+    """Focus of the attention on few frames: 1 - entropy of the pooling weights / log T; 1 for a single frame."""
     if len(weights_T) < 2:
         return 1.0
     return float(1 + (weights_T * np.log(np.maximum(weights_T, 1e-12))).sum() / np.log(len(weights_T)))
 
 
 def clips_of_no_class(features: FeatureSet, weights: str) -> list[npt.NDArray[np.float16]]:
-    """Features of made clips, through a file, the decoder and the backbone as those of any video."""
+    """Features of the made clips. Each clip is encoded to a file, decoded and put through the backbone, like the videos
+    of `features`."""
     state = load_weights(features.spec.backbone, weights)
     network = cnn.build(features.spec.backbone, weights, state, "cpu")
     found = []
@@ -370,6 +439,7 @@ def clips_of_no_class(features: FeatureSet, weights: str) -> list[npt.NDArray[np
 
 
 def made_clips() -> list[npt.NDArray[np.uint8]]:
+    """Frames of the made clips: noise, coarse noise, solid colours, bars, ramps and chequers."""
     generator = np.random.default_rng(0)
     clips: list[npt.NDArray[np.uint8]] = []
     y, x = np.mgrid[:SIDE, :SIDE]
@@ -388,6 +458,7 @@ def made_clips() -> list[npt.NDArray[np.uint8]]:
 
 
 def encode(path: Path, frames_THWC: npt.NDArray[np.uint8]) -> None:
+    """Encode frames as an H.264 file at `path`, with 10 frames per second."""
     with av.open(str(path), "w") as container:
         stream = container.add_stream("libx264", rate=10)
         stream.width, stream.height, stream.pix_fmt = SIDE, SIDE, "yuv420p"

@@ -1,14 +1,21 @@
-"""What a search costs and what it brings: overhead a trial, trials in parallel, ASHA, the best beside the default.
+"""Costs and benefits of a hyperparameter search: overhead per trial, parallel trials, ASHA, best trial against default.
 
     python benchmarks/tune.py --synthetic [--trials 32]                  (overhead, parallel)
     python benchmarks/tune.py --features DIR [--trials 32]               (scores)
 
-The first searches synthetic features with `jobs/tune.py`'s own code: trials of one epoch, whose wall time is
-nearly all overhead, then trials of some length, one at a time with all cores and one on each core.
+A trial is the training of one model with one choice of hyperparameters. ASHA is a scheduler that stops poor trials
+early.
 
-The second searches a space of sizes that train on a laptop with ASHA, then without it for as long, both from
-the same seed. The best of each, and the default recipe at the default of these sizes, are then trained anew
-with several seeds, so that the validation score which chose them does not flatter them, and measured on test.
+Overhead: searches on synthetic features with the code of `jobs/tune.py`. First it runs trials of one epoch, whose wall
+time is almost all overhead; then longer trials (`--epochs`), one at a time with all cores and again with one trial on
+each core. It prints the wall times, the seconds of training and the ratio of the two ways.
+
+Scores: searches `SPACE` (small models that train on a laptop) with ASHA, then without ASHA for the same wall time, with
+the same seed. The first table has one row per search: trials begun, epochs of all trials together, wall time, best
+macro F1 on the validation split, and the number of the trial that reached it (in order of their start). Then the script
+trains the best trial of each search and the default settings (`SIZES`) again with `--retrained` seeds, because the
+validation score by which a trial was chosen is too optimistic. The second table has the validation and test scores of
+these trainings. The last line has the test scores of an ensemble of the four trials chosen from the ASHA search.
 """
 
 from __future__ import annotations
@@ -45,7 +52,7 @@ from vidclf.tuning import trial_files
 from vidclf.tuning.tune import SearchResult, tune
 
 SIZES = {"hidden_dim": 64, "num_lstm_layers": 2, "num_attention_heads": 4, "classifier_dims": [64, 32], "epochs": 40}
-"""What stands for the default here: full sizes take hours on two cores."""
+"""Model sizes and epochs used as the default settings here, because the real default sizes take hours on two cores."""
 
 SPACE: dict[str, Any] = {
     "hidden_dim": {"type": "choice", "categories": [32, 48, 64, 96]},
@@ -64,16 +71,24 @@ SPACE: dict[str, Any] = {
     "multi_scale": {"type": "choice", "categories": [[1.0], [0.85, 1.0, 1.15]]},
     "epochs": 40,
 }
+"""Search space of the scores benchmark, in the format of a `--space` file."""
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--features", help="features directory with splits by source")
-    parser.add_argument("--synthetic", action="store_true", help="measure speed on synthetic features")
-    parser.add_argument("--trials", type=int, default=32)
-    parser.add_argument("--epochs", type=int, default=8, help="of a synthetic trial, of which a quarter as many run")
-    parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--retrained", type=int, default=5, help="seeds that the best and the default are trained with")
+    parser.add_argument("--features", help="features directory split by source (videos of one recording in one split)")
+    parser.add_argument("--synthetic", action="store_true", help="measure overhead on synthetic features")
+    parser.add_argument(
+        "--trials", type=int, default=32, help="trials per search; a quarter as many of the longer synthetic ones"
+    )
+    parser.add_argument("--epochs", type=int, default=8, help="epochs of a longer synthetic trial")
+    parser.add_argument("--seed", type=int, default=0, help="seed of the searches")
+    parser.add_argument(
+        "--retrained",
+        type=int,
+        default=5,
+        help="number of seeds with which the best trials and the default are trained again",
+    )
     arguments = parser.parse_args()
     print(describe("torch", "ray", "optuna", "numpy"), "\n")
     ray_cluster.connect()
@@ -92,7 +107,9 @@ def searched(
     search: dict[str, Any],
     **flags: Any,
 ) -> tuple[SearchResult, float]:
-    """A search into `folder`/`name`, and its wall seconds, without Ray's start."""
+    """Run a search with the output directory `folder`/`name`; return its result and its wall time in seconds, without
+    the start of Ray. `space` and `search` are the two parts of a `--space` file, `flags` further options of
+    `jobs/tune.py`."""
     file = Path(folder, f"{name}.yaml")
     file.write_text(yaml.safe_dump({"search": search, "space": space}))
     config = TuneConfig(features=tuple(features), space=str(file), output=f"{folder}/{name}", **flags)
@@ -106,6 +123,7 @@ def searched(
 
 
 def overhead(folder: str, num_trials: int, epochs: int) -> None:
+    """Measure overhead and parallel trials on synthetic features and print the figures."""
     num_cores = os.cpu_count() or 1
     features = {f"{folder}/features": synthetic(120)}
     tiny = {
@@ -130,9 +148,9 @@ def overhead(folder: str, num_trials: int, epochs: int) -> None:
     found, seconds = searched(folder, "tiny", features, tiny, fifo, num_samples=num_trials)
     busy = sum(found.trials["duration_s"].to_pylist())
     print(
-        f"{num_trials} trials of one epoch on {num_cores} cores: {seconds:.1f} s, training {busy:.1f} s of "
-        f"a core; overhead {(seconds * num_cores - busy) / num_trials:.2f} s of a core a trial, "
-        f"{seconds / num_trials:.2f} s of wall time"
+        f"{num_trials} trials of one epoch on {num_cores} cores: {seconds:.1f} s, training {busy:.1f} core "
+        f"seconds; per trial {(seconds * num_cores - busy) / num_trials:.2f} core seconds of overhead and "
+        f"{seconds / num_trials:.2f} s of wall time in total"
     )
     taken, num_longer = {}, max(num_trials // 4, 2)
     for name, cpus in (("one after another", num_cores), ("in parallel", 1)):
@@ -142,10 +160,11 @@ def overhead(folder: str, num_trials: int, epochs: int) -> None:
         busy = sum(found.trials["duration_s"].to_pylist())
         print(f"{num_longer} trials of {epochs} epochs {name}: {taken[name]:.1f} s, of which training {busy:.1f} s")
     ratio = taken["one after another"] / taken["in parallel"]
-    print(f"ratio {ratio:.2f}, on {num_cores} cores")
+    print(f"wall time one after another / in parallel: {ratio:.2f}, on {num_cores} cores")
 
 
 def scores(folder: str, directory: str, num_trials: int, seed: int, num_retrained: int) -> None:
+    """Search with and without ASHA on the features in `directory`, train the winners again and print both tables."""
     features = {directory: read_features(directory)}
     asha = {"algorithm": "tpe", "scheduler": "asha", "grace_epochs": 5, "reduction_factor": 3.0}
     with_asha, seconds = searched(
@@ -187,21 +206,23 @@ def scores(folder: str, directory: str, num_trials: int, seed: int, num_retraine
     print(f"\n| {num_retrained} seeds | validation macro F1 | mean | test macro F1 | mean | test accuracy, mean |")
     print("|---|---|---|---|---|---|")
     for index, name in enumerate(configs):
-        own = measured[index * num_retrained : (index + 1) * num_retrained]
+        results = measured[index * num_retrained : (index + 1) * num_retrained]
         cells = [
-            f"{', '.join(f'{row[key]:.3f}' for row in own)} | {statistics.mean(row[key] for row in own):.3f}"
+            f"{', '.join(f'{row[key]:.3f}' for row in results)} | {statistics.mean(row[key] for row in results):.3f}"
             for key in ("val", "test")
         ]
-        print(f"| {name} | {' | '.join(cells)} | {statistics.mean(row['accuracy'] for row in own):.3f} |")
+        print(f"| {name} | {' | '.join(cells)} | {statistics.mean(row['accuracy'] for row in results):.3f} |")
     assert with_asha.ensemble is not None
-    told = of_ensemble(with_asha.ensemble, features[directory])
+    ensemble_scores = of_ensemble(with_asha.ensemble, features[directory])
     print(
-        f"\nensemble of {told['members']:.0f} trials: test macro F1 {told['test']:.3f}, accuracy {told['accuracy']:.3f}"
+        f"\nensemble of {ensemble_scores['members']:.0f} trials: test macro F1 {ensemble_scores['test']:.3f}, "
+        f"accuracy {ensemble_scores['accuracy']:.3f}"
     )
 
 
 def trained(directory: str, config: FitConfig, seed: int) -> dict[str, float]:
-    """One member with another seed, in a process of its own."""
+    """Train one model with the given settings and seed (run in a process of its own); return its macro F1 on the
+    validation (`val`) and test (`test`) split and its test accuracy."""
     torch.set_num_threads(1)
     cpu = torch.device("cpu")
     features = read_features(directory)
@@ -216,6 +237,7 @@ def trained(directory: str, config: FitConfig, seed: int) -> dict[str, float]:
 
 
 def of_ensemble(directory: str, features: FeatureSet) -> dict[str, float]:
+    """Number of members of the ensemble in `directory`, its macro F1 (`test`) and its accuracy on the test split."""
     loaded = files.load(directory, torch.device("cpu"))
     sequences, labels = of_test(features, loaded.info.classes)
     found = loaded([sequences]).probabilities_BC.argmax(axis=1).tolist()
@@ -224,6 +246,7 @@ def of_ensemble(directory: str, features: FeatureSet) -> dict[str, float]:
 
 
 def of_test(features: FeatureSet, classes: list[str]) -> tuple[list[Any], list[int]]:
+    """Features and class indices of the test videos."""
     chosen = [index for index, split in enumerate(features.splits) if split == "test"]
     return [features.features[i] for i in chosen], [classes.index(str(features.labels[i])) for i in chosen]
 
