@@ -182,6 +182,9 @@ def test_classify_and_evaluate(archive: Path, ensemble: Path, work: Path) -> Non
         "quarantined",
         "videos per second",
         "accuracy on held-out sources",
+        "mean of the sources",
+        "accepted",
+        "risk basis",
         "report",
     ]
     metrics = json.loads((report / "metrics.json").read_text())
