@@ -7,6 +7,7 @@ When the script is run again, it finds them there, finished.
 
 from __future__ import annotations
 
+import os
 import runpy
 import shlex
 import sys
@@ -33,6 +34,8 @@ STEPS = (
 
 def main() -> None:
     """Run all steps in order. Stop with the exit code of the first step that fails."""
+    # A Ray of the demonstration's own, whatever cluster this machine has or had.
+    os.environ.setdefault("RAY_ADDRESS", "local")
     started = time.monotonic()
     for step in STEPS:
         print(f"\n$ python {step}", flush=True)
