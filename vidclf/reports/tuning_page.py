@@ -21,7 +21,8 @@ from vidclf.reports import provenance
 from vidclf.schema import TrialStatus
 from vidclf.tuning import trial_files
 from vidclf.tuning.parameter_importance import importances
-from vidclf.tuning.tune import SearchResult, shown
+from vidclf.tuning.search_progress import shown
+from vidclf.tuning.tune import SearchResult
 
 PAGE_FILE = "index.html"
 """File name of the HTML page."""

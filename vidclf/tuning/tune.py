@@ -36,7 +36,6 @@ from vidclf.tuning import trial_files
 from vidclf.tuning.ensemble_from_trials import ENSEMBLE_DIR, publish_from_trials
 from vidclf.tuning.ray_search import METRIC, ray_domain, scheduler, searcher
 from vidclf.tuning.search_progress import SearchLog, TimeIsUp, begin_log
-from vidclf.tuning.search_progress import shown as shown  # reports import it from here
 from vidclf.tuning.space import POINT, read_space
 from vidclf.tuning.study import (
     STUDY_FILE,
