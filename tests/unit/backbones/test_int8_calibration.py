@@ -32,7 +32,10 @@ LITE0 = "efficientnet_lite0"
 
 def config(output: Path, **values: Any) -> QuantizeConfig:
     return QuantizeConfig(
-        input=str(ARCHIVE), backbone=LITE0, output=str(output), **{"weights": "random", "sample": 4, **values}
+        input=str(ARCHIVE),
+        backbone=LITE0,
+        output=str(output),
+        **{"weights": "random", "sample": 8, "frames_per_video": 2, **values},
     )
 
 
@@ -62,10 +65,10 @@ def state(written: tuple[Path, str]) -> State:
 def test_it_is_calibrated_on_some_videos_and_measured_on_others(written: tuple[Path, str]) -> None:
     path, text = written
     calibrated, agreement, speed, weights = text.splitlines()
-    assert calibrated == "calibrated  24 frames of 3 videos"
+    assert calibrated == "calibrated  12 frames of 6 videos"
     match = re.fullmatch(
         r"agreement   int8 (0\.\d{4})(; bf16 0\.\d{4})? "
-        r"\(mean cosine of centred features with fp32, 8 frames of other videos\)",
+        r"\(mean cosine of centred features with fp32, 4 frames of other videos\)",
         agreement,
     )
     assert match is not None, agreement

@@ -8,7 +8,6 @@ from typing import Any
 
 import av
 import numpy as np
-import numpy.typing as npt
 import pytest
 
 from tests.support.videos import (
@@ -64,14 +63,14 @@ PLANS = [
 ]
 
 
-def every_frame(path: Path) -> tuple[list[int], list[npt.NDArray[np.uint8]]]:
-    """Decode all frames in sequence with PyAV alone, as the reference: their times and RGB pixels."""
+def every_frame(path: Path) -> tuple[list[int], list[av.VideoFrame]]:
+    """Decode all frames in sequence with PyAV alone, as the reference: their times and the frames."""
     with av.open(str(path)) as container:
         shown = list(container.decode(video=0))
         pts = [frame.pts for frame in shown]
         if pts != sorted(pts):  # AVI with reordered frames: the times are FFmpeg's guess, the order is right
             pts = list(range(len(pts)))
-        return pts, [frame.to_ndarray(format="rgb24") for frame in shown]
+        return pts, shown
 
 
 def assert_planned_equals_sequence(path: Path, *plans: SamplingPlan) -> None:
@@ -86,7 +85,7 @@ def assert_planned_equals_sequence(path: Path, *plans: SamplingPlan) -> None:
         assert planned.pts_s.tolist() == pytest.approx([float((pts[i] - pts[0]) * time_base) for i in chosen])
         assert len(planned.frames_THWC) == len(chosen)
         for frame, index in zip(planned.frames_THWC, chosen, strict=True):
-            assert np.array_equal(frame, frames[index])
+            assert np.array_equal(frame, frames[index].to_ndarray(format="rgb24"))
 
 
 @pytest.mark.parametrize(("container", "codec", "options"), MATRIX)
@@ -146,10 +145,10 @@ def test_alpha(tmp_path: Path) -> None:
         assert_planned_equals_sequence(path, SamplingPlan(num_frames=4))
 
 
-@pytest.mark.parametrize("duration_ms", [100, 500, 3_000, 30_000])
-def test_from_a_tenth_of_a_second_to_thirty_seconds(tmp_path: Path, duration_ms: int) -> None:
+@pytest.mark.parametrize(("duration_ms", "fps"), [(100, 30), (500, 30), (3_000, 30), (30_000, 10)])
+def test_from_a_tenth_of_a_second_to_thirty_seconds(tmp_path: Path, duration_ms: int, fps: int) -> None:
     for container in ("mp4", "mkv", "ts"):
-        path = write_video(tmp_path / f"v.{container}", duration_ms * 30 // 1000, fps=30, noise=True, **OPEN_GOP)
+        path = write_video(tmp_path / f"v.{container}", duration_ms * fps // 1000, fps=fps, noise=True, **OPEN_GOP)
         assert_planned_equals_sequence(path, SamplingPlan(num_frames=73))
 
 
