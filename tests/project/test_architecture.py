@@ -6,6 +6,7 @@ import ast
 import importlib
 import re
 import sys
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -55,6 +56,7 @@ RAY_MODULES = {
 }
 
 
+@cache
 def modules() -> dict[str, Path]:
     """The files of all modules of vidclf, by module name."""
     return {
@@ -63,6 +65,7 @@ def modules() -> dict[str, Path]:
     }
 
 
+@cache
 def imports(path: Path) -> set[str]:
     """All names that a file imports, also inside functions: `a.b` and `a.b.c` for `from a.b import c`."""
     names: set[str] = set()
