@@ -15,7 +15,6 @@ from vidclf import storage
 from vidclf.config import EvaluateConfig
 from vidclf.errors import ConfigError
 from vidclf.reports import evaluate
-from vidclf.reports.figures import Evaluation
 from vidclf.runs.layout import Run
 
 VIDEOS = [
@@ -34,29 +33,15 @@ TRUTH = {
 }
 
 
-def finished_classification(folder: Path) -> EvaluateConfig:
-    """The configuration of a report on a finished classification of VIDEOS, which this function writes."""
-    storage.publish_table(str(folder / "manifest.parquet"), manifest(TRUTH))
-    return EvaluateConfig(
-        predictions=write_run(folder / "predictions", VIDEOS),
-        manifest=str(folder / "manifest.parquet"),
-        output=str(folder / "report"),
-    )
-
-
 @pytest.fixture
 def config(tmp_path: Path) -> EvaluateConfig:
-    """Without example frames, for which each report would start a decoder process."""
-    return replace(finished_classification(tmp_path), max_examples=0)
-
-
-@pytest.fixture(scope="module")
-def report(tmp_path_factory: pytest.TempPathFactory) -> tuple[Evaluation, Path]:
-    """A report with the default settings, and its directory. The videos do not exist."""
-    config = finished_classification(tmp_path_factory.mktemp("evaluate"))
-    evaluation = evaluate.evaluate(config)
-    assert evaluation is not None
-    return evaluation, Path(config.output)
+    """A finished classification of VIDEOS."""
+    storage.publish_table(str(tmp_path / "manifest.parquet"), manifest(TRUTH))
+    return EvaluateConfig(
+        predictions=write_run(tmp_path / "predictions", VIDEOS),
+        manifest=str(tmp_path / "manifest.parquet"),
+        output=str(tmp_path / "report"),
+    )
 
 
 def page_of(config: EvaluateConfig) -> str:
@@ -64,10 +49,11 @@ def page_of(config: EvaluateConfig) -> str:
     return (Path(config.output) / "index.html").read_text()
 
 
-def test_figures_are_those_of_the_held_out_split(report: tuple[Evaluation, Path]) -> None:
-    evaluation, output = report
+def test_figures_are_those_of_the_held_out_split(config: EvaluateConfig) -> None:
+    evaluation = evaluate.evaluate(config)
+    assert evaluation is not None
     assert evaluation.headline == "test"
-    written = json.loads((output / "metrics.json").read_text())
+    written = json.loads((Path(config.output) / "metrics.json").read_text())
     test = written["per_split"]["test"]
     assert test["confusion"] == [[1, 1], [0, 1]]
     assert (test["num_correct"], test["macro_f1"], test["weighted_f1"]) == (2, *[pytest.approx(2 / 3)] * 2)
@@ -80,8 +66,10 @@ def test_figures_are_those_of_the_held_out_split(report: tuple[Evaluation, Path]
     assert written["detail"]["risk_coverage"]["trust_score"]["risk"] == [0.0, 0.5, 0.33333]
 
 
-def test_the_table_for_a_terminal(report: tuple[Evaluation, Path]) -> None:
-    assert evaluate.table(report[0], "out").splitlines() == [
+def test_the_table_for_a_terminal(config: EvaluateConfig) -> None:
+    evaluation = evaluate.evaluate(config)
+    assert evaluation is not None
+    assert evaluate.table(evaluation, "out").splitlines() == [
         "videos                        6",
         "ok                            5",
         "quarantined                   1 (truncated 1)",
@@ -93,28 +81,28 @@ def test_the_table_for_a_terminal(report: tuple[Evaluation, Path]) -> None:
     ]
 
 
-def test_names_from_the_archive_are_escaped(report: tuple[Evaluation, Path]) -> None:
-    page = (report[1] / "index.html").read_text()
+def test_names_from_the_archive_are_escaped(config: EvaluateConfig) -> None:
+    page = page_of(config)
     assert "<script>alert" not in page
     assert "&lt;script&gt;alert(1)&lt;/script&gt;" in page
     assert "cut &lt;b&gt;off&lt;/b&gt;" in page
 
 
-def test_the_page_loads_nothing(report: tuple[Evaluation, Path]) -> None:
-    page = (report[1] / "index.html").read_text()
+def test_the_page_loads_nothing(config: EvaluateConfig) -> None:
+    page = page_of(config)
     targets = re.findall(r"""(?:src|href|url\()\s*=?\s*["']?([^"'\s>)]+)""", page)
     assert len(targets) > 10
     assert [target for target in targets if not target.startswith(("#", "data:"))] == []
     assert "@import" not in page
 
 
-def test_mistakes_on_held_out_sources_come_first_and_say_when_a_video_is_gone(report: tuple[Evaluation, Path]) -> None:
-    page = (report[1] / "index.html").read_text()
+def test_mistakes_on_held_out_sources_come_first_and_say_when_a_video_is_gone(config: EvaluateConfig) -> None:
+    page = page_of(config)
     assert "Misclassified (2, all splits)" in page
     assert "Abstained (1, all splits)" in page
     assert page.index('<div class="uri">2<') < page.index('<div class="uri">&lt;script')
     assert page.count("the video can no longer be read: not_found") == 3
-    with (report[1] / "misclassified.csv").open() as stream:
+    with (Path(config.output) / "misclassified.csv").open() as stream:
         rows = list(csv.DictReader(stream))
     assert [(row["split"], row["label"], row["top_label"], row["video_uri"]) for row in rows] == [
         ("test", "A", "B", "2"),
@@ -122,9 +110,11 @@ def test_mistakes_on_held_out_sources_come_first_and_say_when_a_video_is_gone(re
     ]
 
 
-def test_frames_are_shown_of_as_many_videos_as_asked(config: EvaluateConfig) -> None:
-    assert config.max_examples == 0
-    assert page_of(config).count("can no longer be read") == 0
+def test_frames_are_shown_of_as_many_videos_as_asked(tmp_path: Path, config: EvaluateConfig) -> None:
+    fewer = EvaluateConfig(
+        predictions=config.predictions, manifest=config.manifest, output=config.output, max_examples=0
+    )
+    assert page_of(fewer).count("can no longer be read") == 0
 
 
 def test_training_curves_say_why_they_are_missing(config: EvaluateConfig) -> None:
@@ -134,8 +124,9 @@ def test_training_curves_say_why_they_are_missing(config: EvaluateConfig) -> Non
     assert "the ensemble is no longer at /none/ensemble" in page_of(config)
 
 
-def test_the_page_tells_the_command_that_made_it(report: tuple[Evaluation, Path]) -> None:
-    evaluation, _ = report
+def test_the_page_tells_the_command_that_made_it(config: EvaluateConfig) -> None:
+    evaluation = evaluate.evaluate(config)
+    assert evaluation is not None
     assert evaluation.provenance["command"] == (
         "python jobs/evaluate.py --predictions ../predictions --manifest ../manifest.parquet --output ."
     )
@@ -200,7 +191,7 @@ def test_a_report_names_no_absolute_path_and_no_credentials(tmp_path: Path, conf
         rows = storage.read_table(path)
         uris = [signed.format(video_id) for video_id in rows["video_id"].to_pylist()]
         storage.publish_table(path, rows.set_column(rows.column_names.index("video_uri"), "video_uri", [uris]))
-    evaluate.evaluate(config)
+    evaluate.evaluate(replace(config, max_examples=0))  # examples would be fetched from there
     files = sorted(path for path in Path(config.output).iterdir() if path.suffix != ".parquet")
     assert [path.name for path in files] == [
         "_vidclf.json",

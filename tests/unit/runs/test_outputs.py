@@ -391,7 +391,7 @@ def snapshot(path: Path) -> str | None:
 def version(path: Path) -> tuple[int, int, int] | None:
     """Inode, size and time of change of a file or link; None if there is neither.
 
-    They show every replacement and every rewriting, and are read faster than contents.
+    They show that a file was replaced or written, and are read faster than its content.
     """
     try:
         status = os.lstat(path)
@@ -408,16 +408,19 @@ def test_no_job_harms_a_users_file_wherever_its_output_is(tmp_path: Path, seed: 
         root = tmp_path / str(round_)
         user_files, paths = build_tree(root, draw)
         contents = {path: snapshot(path) for path in user_files}
-        versions = {path: version(path) for path in user_files}
+        before = {path: version(path) for path in user_files}
         places = sorted({*(p for p in root.rglob("*")), root, root / "new"})
         choices = [(place, job, flag) for place in places for job in JOBS for flag in (False, True)]
         for place, job, overwrite in draw.sample(choices, min(len(choices), 300)):
             ending = FILE_ENDING.get(job)
             if ending is not None and not str(place).endswith(ending):
                 continue
+            if not all(Path(location).exists() for location in paths.values()):
+                break  # the job has overwritten an output of its own kind, as it may
             config = config_of(job, str(place), overwrite, paths)
-            inputs = {path: version(path) for _, where in preflight.named_inputs(config) for path in _under(where)}
-            is_cleared = False
+            inputs = {
+                path: version(path) for _, where in preflight.named_inputs(config) for path in _under(Path(where))
+            }
             try:
                 preflight.check(config)
             except ConfigError:
@@ -431,20 +434,17 @@ def test_no_job_harms_a_users_file_wherever_its_output_is(tmp_path: Path, seed: 
                     if overwrite and "overwrite" in job.__dataclass_fields__:
                         outputs.clear(kind, "--output", str(place))
                         num_cleared += 1
-                        is_cleared = True
                 else:
                     assert place not in user_files or place.name == "list.parquet" or not place.exists()
-            assert {path: version(path) for path in user_files} == versions, (place, job, overwrite)
+            assert {path: version(path) for path in user_files} == before, (place, job, overwrite)
             assert {path: version(path) for path in inputs} == inputs, (place, job, overwrite)
-            if is_cleared and not all(Path(location).exists() for location in paths.values()):
-                break  # the job has overwritten an output of its own kind, as it may
         assert {path: snapshot(path) for path in user_files} == contents
     assert num_refused > 30
     assert num_cleared > 0
 
 
-def _under(location: str) -> list[Path]:
-    """The file at a location, or all files below it; links to directories are not followed."""
-    if os.path.isfile(location):
-        return [Path(location)]
-    return [Path(folder, name) for folder, _, names in os.walk(location) for name in names]
+def _under(path: Path) -> list[Path]:
+    """The file itself, or all files below a directory; links to directories are not followed."""
+    if path.is_file():
+        return [path]
+    return [Path(folder, name) for folder, _, names in os.walk(path) for name in names]
