@@ -381,14 +381,14 @@ def build_tree(root: Path, draw: random.Random) -> tuple[set[Path], dict[str, st
     return user_files, paths
 
 
-def snapshot(path: Path) -> str | None:
+def content(path: Path) -> str | None:
     """The content of a file or the target of a link; None if there is neither."""
     if path.is_symlink():
         return f"link to {os.readlink(path)}"
     return path.read_text("latin-1") if path.is_file() else None
 
 
-def version(path: Path) -> tuple[int, int, int] | None:
+def snapshot(path: Path) -> tuple[int, int, int] | None:
     """Inode, size and time of change of a file or link; None if there is neither.
 
     They show that a file was replaced or written, and are read faster than its content.
@@ -407,8 +407,8 @@ def test_no_job_harms_a_users_file_wherever_its_output_is(tmp_path: Path, seed: 
     for round_ in range(3):
         root = tmp_path / str(round_)
         user_files, paths = build_tree(root, draw)
-        contents = {path: snapshot(path) for path in user_files}
-        before = {path: version(path) for path in user_files}
+        contents = {path: content(path) for path in user_files}
+        before = {path: snapshot(path) for path in user_files}
         places = sorted({*(p for p in root.rglob("*")), root, root / "new"})
         choices = [(place, job, flag) for place in places for job in JOBS for flag in (False, True)]
         for place, job, overwrite in draw.sample(choices, min(len(choices), 300)):
@@ -419,7 +419,7 @@ def test_no_job_harms_a_users_file_wherever_its_output_is(tmp_path: Path, seed: 
                 break  # the job has overwritten an output of its own kind, as it may
             config = config_of(job, str(place), overwrite, paths)
             inputs = {
-                path: version(path) for _, where in preflight.named_inputs(config) for path in _under(Path(where))
+                path: snapshot(path) for _, where in preflight.named_inputs(config) for path in _under(Path(where))
             }
             try:
                 preflight.check(config)
@@ -436,9 +436,9 @@ def test_no_job_harms_a_users_file_wherever_its_output_is(tmp_path: Path, seed: 
                         num_cleared += 1
                 else:
                     assert place not in user_files or place.name == "list.parquet" or not place.exists()
-            assert {path: version(path) for path in user_files} == before, (place, job, overwrite)
-            assert {path: version(path) for path in inputs} == inputs, (place, job, overwrite)
-        assert {path: snapshot(path) for path in user_files} == contents
+            assert {path: snapshot(path) for path in user_files} == before, (place, job, overwrite)
+            assert {path: snapshot(path) for path in inputs} == inputs, (place, job, overwrite)
+        assert {path: content(path) for path in user_files} == contents
     assert num_refused > 30
     assert num_cleared > 0
 
