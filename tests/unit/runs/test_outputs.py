@@ -339,6 +339,25 @@ def names_of(kind: Kind, path: Path) -> bool:
     return any(output_allowlist.matches(f"{part.at}(?:{part.files})", str(path)) for part in kind.parts)
 
 
+def content(path: Path) -> str | None:
+    """The content of a file or the target of a link; None if there is neither."""
+    if path.is_symlink():
+        return f"link to {os.readlink(path)}"
+    return path.read_text("latin-1") if path.is_file() else None
+
+
+def snapshot(path: Path) -> tuple[int, int, int] | None:
+    """Inode, size and time of change of a file or link; None if there is neither.
+
+    They show that a file was replaced or written, and are read faster than its content.
+    """
+    try:
+        status = os.lstat(path)
+    except (FileNotFoundError, NotADirectoryError):
+        return None
+    return status.st_ino, status.st_size, status.st_mtime_ns
+
+
 def build_tree(root: Path, draw: random.Random) -> tuple[set[Path], dict[str, str]]:
     """Write nested directories of users, runs and ensembles at random; return the users' files and the jobs' inputs."""
     folders = [root]
@@ -379,25 +398,6 @@ def build_tree(root: Path, draw: random.Random) -> tuple[set[Path], dict[str, st
     archive = draw.choice([folder for folder in folders if folder.exists()] + [root / "videos"])
     paths |= {"archive": str(archive), "manifest": str(root / "list.parquet"), "space": str(root / "space.yaml")}
     return user_files, paths
-
-
-def content(path: Path) -> str | None:
-    """The content of a file or the target of a link; None if there is neither."""
-    if path.is_symlink():
-        return f"link to {os.readlink(path)}"
-    return path.read_text("latin-1") if path.is_file() else None
-
-
-def snapshot(path: Path) -> tuple[int, int, int] | None:
-    """Inode, size and time of change of a file or link; None if there is neither.
-
-    They show that a file was replaced or written, and are read faster than its content.
-    """
-    try:
-        status = os.lstat(path)
-    except (FileNotFoundError, NotADirectoryError):
-        return None
-    return status.st_ino, status.st_size, status.st_mtime_ns
 
 
 @pytest.mark.parametrize("seed", range(6))
