@@ -11,6 +11,7 @@ import pytest
 import torch
 import torchvision
 
+from tests.support.tiny_cnn import TINY, use_tiny_cnn
 from vidclf.backbones import cnn
 from vidclf.backbones import weights as weights_module
 from vidclf.backbones.catalog import FEATURE_DIMS, preprocessing
@@ -39,8 +40,9 @@ def test_lite0_gives_the_packages_own_features(lite0_state: State) -> None:
     torch.testing.assert_close(features_TD, expected, atol=1e-4, rtol=1e-4)
 
 
-def test_frames_are_embedded_one_by_one_whatever_their_number(lite0_state: State) -> None:
-    net = cnn.build("efficientnet_lite0", "DEFAULT", lite0_state, "cpu")
+def test_frames_are_embedded_one_by_one_whatever_their_number(monkeypatch: pytest.MonkeyPatch) -> None:
+    use_tiny_cnn(monkeypatch)
+    net = cnn.build(*TINY, load_weights(*TINY), "cpu")
     frames_THWC = torch.randint(0, 256, (cnn.FRAMES_PER_FORWARD + 1, 64, 64, 3), dtype=torch.uint8)
     torch.testing.assert_close(net(frames_THWC)[-1:], net(frames_THWC[-1:]), atol=1e-4, rtol=1e-4)
 
