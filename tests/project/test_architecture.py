@@ -37,7 +37,6 @@ LAYERS = [
 
 RAY_MODULES = {
     "vidclf.classification.from_features",
-    "vidclf.pipeline.decode_embed_stage",
     "vidclf.pipeline.embed_stage",
     "vidclf.pipeline.engines",
     "vidclf.pipeline.graph",

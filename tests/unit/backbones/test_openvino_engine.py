@@ -248,7 +248,7 @@ def test_a_gpu_with_little_memory_gives_the_same_features_in_smaller_batches(fra
 
 def test_a_worker_that_decodes_and_embeds_does_without_torch() -> None:
     code = (
-        "import sys, vidclf.pipeline.decode_embed_stage; from vidclf.backbones import openvino_engine; "
+        "import sys, vidclf.pipeline.embed_stage; from vidclf.backbones import openvino_engine; "
         "openvino_engine.openvino(); print({0})"
     )
     loaded = "[name for name in ('torch', 'torchvision', 'sklearn') if name in sys.modules]"
