@@ -46,11 +46,12 @@ def own_stderr() -> TextIO:
     If Python's stderr does not write to file descriptor 2, as in tests that capture it, it is returned as it is.
     """
     global _own
+    encoding = sys.stderr.encoding
     if sys.stderr is not sys.__stderr__:
         return sys.stderr
     if _own is None:
         # Written line by line, as Python's stderr is.
-        _own = os.fdopen(os.dup(2), "w", buffering=1, encoding=sys.stderr.encoding, errors="backslashreplace")
+        _own = os.fdopen(os.dup(2), "w", buffering=1, encoding=encoding, errors="backslashreplace")
     return _own
 
 
