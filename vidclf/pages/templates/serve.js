@@ -163,9 +163,10 @@ function follow(number, urls, from) {
       const response = await fetch(urls.url, { method: "DELETE" });
       const job = await response.json();
       if (number !== current) return;
-      // A job that ended in the meantime has been shown by its last event, and is unknown from now on.
-      if (response.ok) update(job);
       events.close();
+      // A job that ended in the meantime is answered with its result.
+      if (response.ok) update(job);
+      else fail(job.error, $("progress-name").textContent);
     } catch {
       if (number === current) fail(NO_CONNECTION, $("progress-name").textContent);
     }
