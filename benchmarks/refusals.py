@@ -2,7 +2,8 @@
 
 Each job is started with each kind of wrong argument that it can have. A refusal must have exit code 2 and one line of
 text; anything else ends the script. The runs of all jobs are interleaved, so that a busy minute of the machine hits all
-of them. CPU time (user and system) hardly depends on what else runs, in contrast to wall-clock time.
+of them. CPU time (user and system) depends less on what else runs than wall-clock time. Ctrl-C ends the measurement and
+prints what there is.
 
     python benchmarks/refusals.py [--repeats 5] [--job extract]
 """
@@ -17,6 +18,7 @@ import sys
 import tempfile
 import time
 from collections import defaultdict
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -140,8 +142,8 @@ def main() -> None:
         folder = Path(name)
         write_inputs(folder)
         before = sorted(folder.rglob("*"))
-        for _ in range(arguments.repeats):
-            for job, wrong in cases:
+        with suppress(KeyboardInterrupt):
+            for job, wrong in cases * arguments.repeats:
                 wall, cpu, texts[job, wrong.kind] = measure(job, wrong, folder)
                 wall_s[job, wrong.kind].append(wall)
                 cpu_s[job, wrong.kind].append(cpu)
