@@ -17,7 +17,6 @@ from vidclf.config import AuditConfig
 from vidclf.runs import audit as audit_module
 from vidclf.runs import layout
 from vidclf.runs.audit import report
-from vidclf.runs.content_checks import stale_videos
 
 
 def main(config: AuditConfig) -> int:
@@ -31,6 +30,8 @@ def main(config: AuditConfig) -> int:
             f"+ {state.num_pending} pending"
         )
         if config.stale:
+            from vidclf.runs.content_checks import stale_videos  # imported here: it imports PyAV, which takes longer
+
             stale, gone = stale_videos(run)
             report(differences, pa.array(stale, pa.string()), "stale: changed since they were done")
             if gone:

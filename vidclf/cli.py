@@ -22,7 +22,7 @@ from typing import Any, Literal, TextIO, TypeVar
 
 import yaml
 
-from vidclf import credentials, preflight, storage
+from vidclf import credentials, preflight, stderr_filter, storage
 from vidclf.config.fields import Rule, base_kind, check_known, convert, field_rules
 from vidclf.config.train import RECIPES
 from vidclf.errors import ConfigError, ErrorBudgetExceeded, RunStopped
@@ -117,7 +117,8 @@ class _MaskedStream:
 def _masked_output() -> Iterator[None]:
     """Mask passwords, signatures and tokens of URIs in everything that is printed inside the `with` block, also by
     libraries."""
-    stdout, stderr = (typing.cast(TextIO, _MaskedStream(stream)) for stream in (sys.stdout, sys.stderr))
+    streams = (sys.stdout, stderr_filter.own_stderr())
+    stdout, stderr = (typing.cast(TextIO, _MaskedStream(stream)) for stream in streams)
     with contextlib.redirect_stdout(stdout), contextlib.redirect_stderr(stderr):
         yield
 

@@ -17,7 +17,7 @@ from typing import Any
 import ray
 import ray.data
 
-from vidclf import ray_address
+from vidclf import ray_address, stderr_filter
 from vidclf.config.fields import ONE_GPU, require
 from vidclf.errors import ConfigError
 
@@ -61,6 +61,7 @@ def connect() -> ClusterResources:
     os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, (root, os.environ.get("PYTHONPATH"))))
     if not ray.is_initialized():
         ray_address.check_ray()
+        stderr_filter.start()
         # The output of workers stays in their log files; their errors reach the driver as exceptions.
         with own_sigterm_handler():
             ray.init(include_dashboard=False, log_to_driver=False, logging_level=logging.ERROR)

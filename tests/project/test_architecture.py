@@ -17,7 +17,7 @@ LAYERS = [
     {"errors", "schema", "arrow", "credentials"},
     {"config"},
     {"device"},
-    {"storage", "progress", "event_log", "ray_address"},
+    {"storage", "progress", "event_log", "ray_address", "stderr_filter"},
     {"archive", "video"},
     {"runs"},
     {"ray_cluster", "metrics", "torch_gpu"},

@@ -101,3 +101,18 @@ def test_the_page_on_licences_says_what_the_installed_files_say() -> None:
     of_nvidia = [name for name in locked() if name.startswith("nvidia-")]
     assert f"asks for {len(of_nvidia)} packages `nvidia-*`" in page
     assert all(entry.marker is not None for name in of_nvidia for entry in locked()[name]), "wanted on Linux alone"
+
+
+def test_the_page_on_licences_names_every_package_whose_terms_are_not_permissive() -> None:
+    """Judged by the metadata of the installed packages. Those of NVIDIA are counted by the test above."""
+    page = (ROOT / "docs/licences.md").read_text()
+    for distribution in importlib.metadata.distributions():
+        metadata = distribution.metadata
+        stated = [
+            metadata.get("License-Expression") or metadata.get("License") or "",
+            *metadata.get_all("Classifier", []),
+        ]
+        words = " ".join(text.partition("\n")[0] for text in stated if "::" not in text or text.startswith("License"))
+        name = canonicalize_name(distribution.name)
+        if re.search(r"GPL|MPL|Mozilla|EUPL|CDDL|Proprietary", words) and not name.startswith("nvidia-"):
+            assert f"`{name}`" in page, f"{name}: {words}"

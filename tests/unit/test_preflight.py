@@ -53,7 +53,8 @@ for line in sys.stdin.read().splitlines():
         runpy.run_path(sys.argv[0], run_name="__main__")
     except SystemExit as stop:
         print(stop.code)
-print(sorted({"torch", "ray", "openvino", "h5py", "scipy"} & set(sys.modules)))
+heavy = {"torch", "ray", "openvino", "h5py", "scipy", "av", "aiohttp", "cv2", "sklearn", "flask"}
+print(sorted(heavy & set(sys.modules)))
 """
 
 

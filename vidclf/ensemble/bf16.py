@@ -72,6 +72,17 @@ class PrecisionProbe:
         lengths_B = np.array([len(sequence) for sequence in self.sequences_S[0]], np.int64)
         return {**features, "probe.num_frames_B": lengths_B, "probe.probabilities_VBC": self.probabilities_VBC}
 
+    @staticmethod
+    def first_invalid(arrays: dict[str, npt.NDArray[Any]]) -> str | None:
+        """Message about numbers of frames in the named arrays of a file that do not fit its features; None if all
+        fit."""
+        if "probe.probabilities_VBC" not in arrays:
+            return None
+        lengths_B, num_frames = arrays["probe.num_frames_B"], len(arrays["0.probe_TD"])
+        if len(lengths_B) and lengths_B.min() >= 1 and int(lengths_B.sum()) == num_frames:
+            return None
+        return f"probe.num_frames_B must be at least 1 each and {num_frames} in all, got {lengths_B.tolist()}"
+
     @classmethod
     def read(cls, arrays: dict[str, npt.NDArray[Any]], num_backbones: int) -> PrecisionProbe | None:
         """The probe (bfloat16 test data) in the named arrays of a file; None if the file has none."""

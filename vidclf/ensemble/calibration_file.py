@@ -16,6 +16,8 @@ import safetensors.numpy
 from vidclf import storage
 from vidclf.ensemble.bf16 import PrecisionProbe
 from vidclf.ensemble.info import ENSEMBLE_FILE, EnsembleInfo, mode
+from vidclf.ensemble.trust_file_check import check_trust_file
+from vidclf.ensemble.weights_file_check import Header, read_header
 from vidclf.errors import ConfigError
 from vidclf.schema import Look
 from vidclf.uncertainty.early_exit import EARLY_LOOKS, ValidationScores, stage_thresholds
@@ -101,10 +103,13 @@ def write_trust(directory: str, data: TrustData) -> str:
 def read_trust(directory: str, info: EnsembleInfo) -> TrustData:
     """Read `trust.safetensors` of the ensemble that `info` describes.
 
-    Raises ConfigError if the file cannot be read, is not the one that `ensemble.json` lists, or holds NaN, and
-    OutdatedEnsembleError if an earlier version wrote it.
+    Raises ConfigError if the file cannot be read, is not the one that `ensemble.json` lists, has arrays of other shapes
+    than the sizes there, or holds NaN, and OutdatedEnsembleError if an earlier version wrote it.
     """
     path = storage.join(directory, TRUST_FILE)
+    header = read_header(path)
+    _check_version(path, header)
+    check_trust_file(path, header, info)
     try:
         content = storage.read_bytes(path)
     except OSError as error:
@@ -118,17 +123,9 @@ def read_trust(directory: str, info: EnsembleInfo) -> TrustData:
     for name, array in arrays.items():
         if array.dtype.kind == "f" and np.isnan(array).any():
             raise ConfigError(f"--ensemble {path}: values must be numbers, {name} holds NaN")
+    if (probe := PrecisionProbe.first_invalid(arrays)) is not None:
+        raise ConfigError(f"--ensemble {path}: {probe}")
     modes, indices = [mode(tta) for tta in (False, True)], range(len(info.backbones))
-    if f"{Look.FULL}.0.centres_CD" not in arrays:
-        raise OutdatedEnsembleError(
-            f"--ensemble {path}: was calibrated by an earlier version with a different OOD score; run jobs/train.py "
-            "again with the same flags, which recalibrates and keeps the members"
-        )
-    if f"{modes[0]}.source_B" not in arrays:
-        raise OutdatedEnsembleError(
-            f"--ensemble {path}: must hold the source of each validation video, which earlier versions did not store; "
-            "run jobs/train.py again with the same flags, which recalibrates and keeps the members"
-        )
     return TrustData(
         spaces={
             name: [_read(FeatureSpace, arrays, f"{name}.{index}.") for index in indices]
@@ -139,6 +136,20 @@ def read_trust(directory: str, info: EnsembleInfo) -> TrustData:
         stages={name: _scores(arrays, name) for name in EARLY_LOOKS if name in info.stages},
         probe=PrecisionProbe.read(arrays, len(info.backbones)),
     )
+
+
+def _check_version(path: str, header: Header) -> None:
+    """Raise OutdatedEnsembleError if the header of the file at `path` is that of an earlier version."""
+    if f"{Look.FULL}.0.centres_CD" not in header.shapes:
+        raise OutdatedEnsembleError(
+            f"--ensemble {path}: was calibrated by an earlier version with a different OOD score; run jobs/train.py "
+            "again with the same flags, which recalibrates and keeps the members"
+        )
+    if f"{mode(False)}.source_B" not in header.shapes:
+        raise OutdatedEnsembleError(
+            f"--ensemble {path}: must hold the source of each validation video, which earlier versions did not store; "
+            "run jobs/train.py again with the same flags, which recalibrates and keeps the members"
+        )
 
 
 def _arrays(fitted: FeatureSpace | FrameDiscriminant, prefix: str) -> dict[str, npt.NDArray[Any]]:

@@ -17,10 +17,11 @@ from vidclf import storage
 from vidclf.backbones.catalog import FEATURE_DIMS
 from vidclf.config import ModelConfig
 from vidclf.ensemble.member_record import MemberRecord
-from vidclf.ensemble.views import ViewWeight
+from vidclf.ensemble.views import VIEWS, ViewWeight
 from vidclf.ensemble.weights_file_check import MAX_MEMBERS, is_plain_name
 from vidclf.errors import ConfigError
 from vidclf.features.spec import FeatureSpec
+from vidclf.uncertainty.early_exit import EARLY_LOOKS
 from vidclf.uncertainty.ood import OodLine
 from vidclf.uncertainty.trust_score import TrustScore
 
@@ -294,6 +295,9 @@ def _ensemble_rules(info: EnsembleInfo) -> Iterator[Rule]:
     yield "members", 1 <= len(info.members) <= MAX_MEMBERS, f"between 1 and {MAX_MEMBERS}", len(info.members)
     yield "temperature", 0 < temperature < math.inf, "above 0 and finite", temperature
     yield "backbones", len(set(names)) == len(names) >= 1, "at least 1, each once", names
+    views = [view.name for view in info.views]
+    yield "views", len(set(views) & set(VIEWS)) == len(views), f"of {', '.join(VIEWS)}, each once", views
+    yield "stages", set(info.stages) <= set(EARLY_LOOKS), f"of {', '.join(EARLY_LOOKS)}", list(info.stages)
 
 
 def _backbone_rules(info: EnsembleInfo) -> Iterator[Rule]:
@@ -325,7 +329,9 @@ def _member_rules(info: EnsembleInfo) -> Iterator[Rule]:
 
 
 def _number_rules(info: EnsembleInfo) -> Iterator[Rule]:
-    """A failed check for every fitted value that is NaN."""
+    """A check of the number of OOD distances, and a failed check for every fitted value that is NaN."""
+    num_distances, num_backbones = len(info.trust.ood.distances), len(info.backbones)
+    yield "trust.ood.distances", num_distances == num_backbones, f"{num_backbones}, one per backbone", num_distances
     values = asdict(info)
     for part in ("calibration", "trust", "views", "stages"):
         for name in _nan_names(values[part], part):

@@ -1,6 +1,6 @@
-"""Checks of a member's weights file, which may come from an untrusted source.
+"""Checks of a member's weights file, which may come from an untrusted source, and the header of any safetensors file.
 
-The file's header is compared with the sizes in `ensemble.json` before memory is allocated for either. A safetensors
+The header is compared with the sizes in `ensemble.json` before memory is allocated for either. A safetensors
 file begins with 8 bytes for the length of the header (little-endian), followed by the header: JSON that maps the name
 of each tensor to its `dtype`, `shape` and `data_offsets` (huggingface/safetensors, README, Format).
 """
@@ -8,8 +8,10 @@ of each tensor to its `dtype`, `shape` and `data_offsets` (huggingface/safetenso
 from __future__ import annotations
 
 import json
+import math
 import re
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -28,8 +30,20 @@ MAX_MEMBERS = 256
 
 _PLAIN_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,254}")
 
+ITEM_BYTES = {"BOOL": 1, "U8": 1, "I8": 1, "F16": 2, "BF16": 2, "I32": 4, "F32": 4, "I64": 8, "F64": 8}
+"""Bytes per number of each number format of safetensors that an ensemble's files use."""
+
 Shapes = dict[str, tuple[int, ...]]
 """Shape of each tensor by its name."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Header:
+    """Names, shapes and number formats in a safetensors file, without its numbers."""
+
+    shapes: Shapes
+    dtypes: dict[str, str]
+    """number format of each tensor by its name, as safetensors names it: a key of `ITEM_BYTES`"""
 
 
 def is_plain_name(name: object) -> bool:
@@ -43,7 +57,7 @@ def check_member_file(location: str, feature_dim: int, num_classes: int, config:
 
     Neither the tensors of the file nor those of the model are held in memory.
     """
-    shapes = _shapes(location)
+    shapes = read_header(location).shapes
     for field, number in (
         ("num_lstm_layers", config.num_lstm_layers),
         ("classifier_dims", len(config.classifier_dims)),
@@ -78,9 +92,12 @@ def check_finite(location: str, state: Mapping[str, Tensor]) -> None:
             raise ConfigError(f"--ensemble {location}: weights must be finite, {name} holds NaN or infinity")
 
 
-def _shapes(location: str) -> Shapes:
-    """Read the shape of each tensor from the header of a weights file. Raises ConfigError if the header cannot be
-    read."""
+def read_header(location: str) -> Header:
+    """Read the header of a safetensors file of an ensemble.
+
+    Raises ConfigError if it cannot be read, if it states a number format that no such file has, or if the file does not
+    have the length of the tensors in the header. So reading the file afterwards takes as much memory as they do.
+    """
     filesystem, path = storage.resolve(location)
     try:
         with filesystem.open_input_file(path) as stream:
@@ -91,18 +108,35 @@ def _shapes(location: str) -> Shapes:
                     f"--ensemble {location}: its header must have at most {MAX_HEADER_BYTES} bytes and lie in the "
                     f"file, states {num_bytes} in a file of {file_bytes}"
                 )
-            header: dict[str, Any] = json.loads(stream.read(num_bytes))
-        return {
-            name: tuple(int(size) for size in entry["shape"])
-            for name, entry in header.items()
-            if name != "__metadata__"
-        }
+            entries: dict[str, Any] = json.loads(stream.read(num_bytes))
+        entries.pop("__metadata__", None)
+        header = Header(
+            shapes={name: tuple(_size(size) for size in entry["shape"]) for name, entry in entries.items()},
+            dtypes={name: str(entry["dtype"]) for name, entry in entries.items()},
+        )
+        stated_bytes = (
+            8
+            + num_bytes
+            + sum(math.prod(shape) * ITEM_BYTES[header.dtypes[name]] for name, shape in header.shapes.items())
+        )
     except ConfigError:
         raise
     except OSError as error:
         raise ConfigError(f"--ensemble {location}: cannot be loaded ({str(error).splitlines()[0]})") from error
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise ConfigError(f"--ensemble {location}: not a safetensors file ({error!r})") from error
+    if file_bytes != stated_bytes:
+        raise ConfigError(
+            f"--ensemble {location}: must have {stated_bytes} bytes by the shapes in its header, has {file_bytes}"
+        )
+    return header
+
+
+def _size(value: Any) -> int:
+    """A size in a header. Raises ValueError unless it is a number from 0."""
+    if not isinstance(value, int) or value < 0:
+        raise ValueError(f"a size must be a number from 0, got {value!r}")
+    return value
 
 
 def _text(shape: tuple[int, ...] | None) -> str:

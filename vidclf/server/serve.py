@@ -37,8 +37,15 @@ THREADS = 8 + MAX_STREAMS
 POLL_S = 0.5
 """Seconds between two checks that the server's threads are alive, and between two looks at an empty queue."""
 
-JOIN_S = 1.0
+JOIN_S = 0.5
 """Seconds that a stopping server waits for each of its threads."""
+
+NUM_THREADS = 2
+"""Number of threads that a stopping server waits for: one for HTTP, one for the videos."""
+
+MAX_STOP_S = 2 * wsgi_server.STOP_S + NUM_THREADS * JOIN_S
+"""Most seconds that a stopping server waits in all, whatever its clients, its model and its threads do. That leaves 2 s
+of 5 s for the end of Ray, which waits at most 1 s for each process that it has started before it kills it."""
 
 RESTART_S = 30.0
 """Seconds that a video has beyond --decode-timeout, in case the actor or the decoder must be started again."""

@@ -52,7 +52,7 @@ CHANNEL_TIMEOUT_S = 60
 SPARE_CONNECTIONS = 64
 """Connections beyond `MAX_CONNECTIONS`, for those being closed. At its own limit waitress lets clients wait."""
 
-STOP_S = 1.5
+STOP_S = 1.0
 """Seconds that a stopping server waits for its answers to be written, and again for them to be sent."""
 
 DISCARDED_BODIES = 2

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import hashlib
 import itertools
 import json
 import math
+import os
+import re
 import resource
 import struct
 from dataclasses import replace
@@ -13,6 +16,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import safetensors.numpy
 import torch
 
 from tests.support.ensembles import (
@@ -26,6 +30,7 @@ from tests.support.ensembles import (
 )
 from vidclf.config import ModelConfig
 from vidclf.ensemble import calibration_file, files, inference, views
+from vidclf.ensemble.bf16 import PrecisionProbe
 from vidclf.ensemble.calibration_file import TrustData
 from vidclf.ensemble.info import (
     EnsembleCalibration,
@@ -315,6 +320,14 @@ def test_a_damaged_description_is_refused(directory: str, text: str) -> None:
             "members must be between 1 and 256, got 5000",
         ),
         ({"members": [record("f", "vgg")]}, "members of efficientnet_lite0 must be at"),
+        (
+            {"views": [*EVEN_VIEWS, replace(EVEN_VIEWS[0], name="sideways")]},
+            r"views must be of original, reverse, faster, slower, each once, got \[.*'sideways'\]",
+        ),
+        (
+            {"backbones": [LITE0, RESNET], "members": [record("f"), record("g", "resnet50")]},
+            r"trust\.ood\.distances must be 2, one per backbone, got 1",
+        ),
         ({"backbones": [LITE0, RESNET]}, "members of resnet50 must be at least 1, got 0"),
         (
             {"backbones": [LITE0, replace(RESNET, feature_spec=replace(RESNET.feature_spec, decoder="e"))]},
@@ -407,3 +420,95 @@ def test_trust_data_that_is_no_number_is_refused(directory: str) -> None:
     write_info(directory, with_digest(info, digest))
     with pytest.raises(ConfigError, match=r"trust\.safetensors: values must be numbers, 0\.offset_C holds NaN"):
         files.load(directory, CPU)
+
+
+def with_trust_header(directory: str, changes: dict[str, Any], length: int | None = None) -> None:
+    """Write `trust.safetensors` with entries of its header changed, or removed by None, as an attacker would.
+
+    The file gets the length of the arrays in the header, or else `length` bytes, without taking room on the disk.
+    """
+    path = Path(directory) / "trust.safetensors"
+    content = path.read_bytes()
+    header = json.loads(content[8 : 8 + int.from_bytes(content[:8], "little")])
+    header = {name: entry for name, entry in {**header, **changes}.items() if entry is not None}
+    encoded = json.dumps(header).encode()
+    path.write_bytes(struct.pack("<Q", len(encoded)) + encoded)
+    item_bytes = {"F32": 4, "F64": 8, "U8": 1, "I64": 8}
+    num_bytes = sum(math.prod(entry["shape"]) * item_bytes[entry["dtype"]] for entry in header.values())
+    os.truncate(path, 8 + len(encoded) + num_bytes if length is None else length)
+
+
+def entry(dtype: str, *shape: int) -> dict[str, Any]:
+    """An array in a safetensors header."""
+    return {"dtype": dtype, "shape": list(shape), "data_offsets": [0, 0]}
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        (
+            {"full.0.centres_CD": entry("F32", 10**7, 1280)},
+            "full.0.centres_CD must have the shape [3, 1280] by the sizes in ensemble.json, has [10000000, 1280]",
+        ),
+        (
+            {"full.0.directions_CRD": entry("F32", 3, 129, 1280)},
+            "full.0.directions_CRD must have the shape [3, at most 128, 1280] by the sizes in ensemble.json, has "
+            "[3, 129, 1280]",
+        ),
+        (
+            {"0.towards_DC": entry("F32", 3, 1280)},
+            "0.towards_DC must have the shape [1280, 3] by the sizes in ensemble.json, has [3, 1280]",
+        ),
+        (
+            {"plain.trust_B": entry("F32", 2)},
+            "plain.trust_B must have the shape [0] by the sizes in ensemble.json, has [2]",
+        ),
+        (
+            {"tta.correct_B": entry("F32", 0)},
+            "tta.correct_B must have one of the number formats BOOL, U8, I32, I64, has F32",
+        ),
+        ({"evil": entry("U8", 10**11)}, "holds 'evil', which is no array of this ensemble"),
+        ({"0.offset_C": None}, "must hold 0.offset_C, which is missing"),
+        (
+            {"probe.probabilities_VBC": entry("F32", 4, 2, 3), "probe.num_frames_B": entry("I64", 2)},
+            "must hold 0.probe_TD, which is missing",
+        ),
+        ({"0.offset_C": entry("F32", -3)}, "not a safetensors file (ValueError('a size must be a number from 0, got"),
+    ],
+)
+def test_arrays_of_trust_data_are_checked_in_the_header_before_memory_is_taken(
+    directory: str, changes: dict[str, Any], message: str
+) -> None:
+    with_trust_header(directory, changes)
+    info = read_info(directory)
+    before_kib = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    with pytest.raises(ConfigError, match=re.escape(f"--ensemble {directory}/trust.safetensors: {message}")):
+        calibration_file.read_trust(directory, info)
+    assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before_kib < 50_000
+
+
+@pytest.mark.parametrize("name", ["trust.safetensors", "member_1.safetensors"])
+def test_a_file_longer_than_its_arrays_is_refused_before_it_is_read(directory: str, name: str) -> None:
+    os.truncate(Path(directory) / name, 50 * 1024**3)
+    before_kib = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    with pytest.raises(ConfigError, match=rf"{name}: must have \d+ bytes by the shapes in its header, has 53687091200"):
+        files.load(directory, CPU)
+    assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before_kib < 50_000
+
+
+def test_numbers_of_frames_that_do_not_fit_the_probed_features_are_refused(directory: str) -> None:
+    info = read_info(directory)
+    probe = PrecisionProbe(
+        sequences_S=[[np.zeros((2, 1280), np.float16), np.zeros((3, 1280), np.float16)]],
+        probabilities_VBC=np.full((4, 2, 3), 1 / 3, np.float32),
+    )
+    data = replace(calibration_file.read_trust(directory, info), probe=probe)
+    digest = calibration_file.write_trust(directory, data)
+    assert calibration_file.read_trust(directory, with_digest(info, digest)).probe is not None
+    arrays = safetensors.numpy.load_file(Path(directory) / "trust.safetensors")
+    arrays["probe.num_frames_B"] = np.array([2, 4000])
+    content = safetensors.numpy.save(arrays)
+    (Path(directory) / "trust.safetensors").write_bytes(content)
+    edited = with_digest(info, hashlib.sha256(content).hexdigest())
+    with pytest.raises(ConfigError, match=r"probe\.num_frames_B must be at least 1 each and 5 in all, got \[2, 4000\]"):
+        calibration_file.read_trust(directory, edited)

@@ -296,8 +296,8 @@ def test_files_are_replaced_only_where_the_job_wrote_them(tmp_path: Path) -> Non
         outputs.check_file(output_allowlist.POOLS, "--write", str(tmp_path))
 
 
-def config_of(job: type, output: str, overwrite: bool, paths: dict[str, str]) -> Any:
-    """A configuration of a job that reads `paths` and writes `output`."""
+def config_of(job: type, field: str, output: str, overwrite: bool, paths: dict[str, str]) -> Any:
+    """A configuration of a job that reads `paths` and writes `output`, which its `field` names."""
     values: dict[type, dict[str, Any]] = {
         IndexConfig: {"input": paths["archive"]},
         ExtractConfig: {"manifest": paths["manifest"]},
@@ -309,21 +309,16 @@ def config_of(job: type, output: str, overwrite: bool, paths: dict[str, str]) ->
         QuantizeConfig: {"input": paths["archive"], "backbone": "resnet50"},
         PlanConfig: {"input": paths["archive"]},
     }
-    flags = {"overwrite": True} if overwrite and "overwrite" in job.__dataclass_fields__ else {}
-    return job(**values[job], **{"write" if job is PlanConfig else "output": output}, **flags)
+    flags: dict[str, Any] = {"overwrite": True} if overwrite and "overwrite" in job.__dataclass_fields__ else {}
+    if field == "save_features":
+        values[ClassifyConfig] = {"input": paths["archive"], "ensemble": paths["ensemble"]}
+        flags["output"] = paths["elsewhere"]
+    return job(**values[job], **{field: output}, **flags)
 
 
-JOBS: list[type] = [
-    IndexConfig,
-    ExtractConfig,
-    ClassifyConfig,
-    TrainConfig,
-    TuneConfig,
-    EvaluateConfig,
-    DiffConfig,
-    QuantizeConfig,
-    PlanConfig,
-]
+OUTPUT_FIELDS = [(job, field) for job, fields in preflight.OUTPUTS.items() for field in fields]
+"""Every output of every job that has one."""
+
 FILE_ENDING = {IndexConfig: ".parquet", QuantizeConfig: ".safetensors", PlanConfig: ""}
 
 USER_NAMES = (
@@ -397,7 +392,13 @@ def build_tree(root: Path, draw: random.Random) -> tuple[set[Path], dict[str, st
     user_files |= {root / "videos/v.mp4", root / "space.yaml", root / "list.parquet"}
     archive = draw.choice([folder for folder in folders if folder.exists()] + [root / "videos"])
     paths |= {"archive": str(archive), "manifest": str(root / "list.parquet"), "space": str(root / "space.yaml")}
+    paths["elsewhere"] = str(root.parent / f"{root.name}-elsewhere")
     return user_files, paths
+
+
+def test_every_job_that_writes_has_a_closed_list() -> None:
+    jobs = {path.stem for path in (Path(__file__).resolve().parents[3] / "jobs").glob("*.py")}
+    assert {job.__name__.removesuffix("Config").lower() for job in preflight.OUTPUTS} == jobs - {"audit", "serve"}
 
 
 @pytest.mark.parametrize("seed", range(6))
@@ -410,14 +411,18 @@ def test_no_job_harms_a_users_file_wherever_its_output_is(tmp_path: Path, seed: 
         contents = {path: content(path) for path in user_files}
         before = {path: snapshot(path) for path in user_files}
         places = sorted({*(p for p in root.rglob("*")), root, root / "new"})
-        choices = [(place, job, flag) for place in places for job in JOBS for flag in (False, True)]
-        for place, job, overwrite in draw.sample(choices, min(len(choices), 300)):
+        choices = [(place, output, flag) for place in places for output in OUTPUT_FIELDS for flag in (False, True)]
+        drawn = draw.sample(choices, min(len(choices), 300))
+        # Last come outputs of the job's own kind, which it may clear unless the tree has put something into them.
+        own = ((TuneConfig, "search"), (TrainConfig, "ensemble"), (ClassifyConfig, "predictions"))
+        drawn += [(Path(paths[name]), (job, "output"), True) for job, name in own]
+        for place, (job, field), overwrite in drawn:
             ending = FILE_ENDING.get(job)
             if ending is not None and not str(place).endswith(ending):
                 continue
-            if not all(Path(location).exists() for location in paths.values()):
+            if not all(Path(location).exists() for name, location in paths.items() if name != "elsewhere"):
                 break  # the job has overwritten an output of its own kind, as it may
-            config = config_of(job, str(place), overwrite, paths)
+            config = config_of(job, field, str(place), overwrite, paths)
             inputs = {
                 path: snapshot(path) for _, where in preflight.named_inputs(config) for path in _under(Path(where))
             }
@@ -427,7 +432,7 @@ def test_no_job_harms_a_users_file_wherever_its_output_is(tmp_path: Path, seed: 
                 num_refused += 1
             else:
                 if ending is None:
-                    kind = preflight.OUTPUTS[job]["output"]
+                    kind = preflight.OUTPUTS[job][field]
                     assert isinstance(kind, Kind)
                     # No user's file has a name that the job would write.
                     assert not [p for p in user_files if place in p.parents and names_of(kind, p.relative_to(place))]

@@ -11,7 +11,7 @@ const STEPS = ["uploading", "queued", "fetching", "decoding", "classifying"];
 const TITLES = {
   too_large: "Too large", not_a_video: "Not a video", unsupported_codec: "Codec not supported", empty_file: "Empty file", truncated: "Incomplete",
   decode_error: "Damaged", decode_timeout: "Took too long", fetch_timeout: "Took too long", queue_full: "Busy", loading: "Not ready yet",
-  uri_not_allowed: "URI not allowed", unknown_job: "Result no longer available", no_connection: "No connection",
+  uri_not_allowed: "URI not allowed", cancelled: "Cancelled", unknown_job: "Result no longer available", no_connection: "No connection",
 };
 const PARTS = {
   confidence: ["Confidence", "calibrated probability of the class"],
@@ -53,12 +53,21 @@ function clock(seconds) {
 
 // One video at a time. `current` numbers them, so that late messages about an earlier one are dropped.
 let current = 0, source = null, sending = null;
+// What the Cancel button does; null while nothing can be cancelled.
+let cancel = null;
+
+function cancellable(action) {
+  cancel = action;
+  $("cancel").hidden = action === null;
+  $("cancel").disabled = false;
+}
 
 function begin(name, hasUpload) {
   current += 1;
   if (source) source.close();
   if (sending) sending.abort();
   source = sending = null;
+  cancellable(null);
   $("error").hidden = $("result").hidden = true;
   $("progress").hidden = false;
   $("progress-name").textContent = name;
@@ -112,6 +121,10 @@ function sendFile(file) {
   sending.onerror = () => number === current && fail(NO_CONNECTION, file.name);
   sending.onload = () => number === current && accepted(number, sending.status, sending.responseText, file.name, SENT_SHARE);
   sending.send(form);
+  cancellable(() => {
+    sending.abort();
+    fail({ reason: "cancelled", message: "The upload was cancelled." }, file.name);
+  });
 }
 
 async function sendUri(uri) {
@@ -128,6 +141,7 @@ async function sendUri(uri) {
 
 function accepted(number, status, text, name, from) {
   let answer;
+  cancellable(null);
   try { answer = JSON.parse(text); } catch { return fail(NO_CONNECTION, name); }
   if (status !== 202) return fail(answer.error, name);
   follow(number, answer, from);
@@ -144,6 +158,19 @@ function follow(number, urls, from) {
   };
   const events = new EventSource(urls.events);
   source = events;
+  cancellable(async () => {
+    try {
+      const response = await fetch(urls.url, { method: "DELETE" });
+      const job = await response.json();
+      if (number !== current) return;
+      events.close();
+      // A job that ended in the meantime is answered with its result.
+      if (response.ok) update(job);
+      else fail(job.error, $("progress-name").textContent);
+    } catch {
+      if (number === current) fail(NO_CONNECTION, $("progress-name").textContent);
+    }
+  });
   for (const name of ["progress", "done", "failed"]) {
     events.addEventListener(name, (event) => update(JSON.parse(event.data)) && events.close());
   }
@@ -369,6 +396,12 @@ if ($("uri-form")) {
     sendUri($("uri").value.trim());
   });
 }
+$("cancel").addEventListener("click", () => {
+  $("cancel").disabled = true;
+  cancel();
+  // The button disappears: who works by keyboard goes on at the field for the next video.
+  $("file").focus({ preventScroll: true });
+});
 $("forget").addEventListener("click", () => keep([]));
 list();
 watchServer();
