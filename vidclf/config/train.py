@@ -137,9 +137,9 @@ class FitConfig(ModelConfig):
     classes, or accuracy. Of epochs with equal scores the one with the lower validation loss is taken."""
     collapse_epoch: Annotated[int, at_least(1)] = 15
     """Number of the one epoch after which a member (model) is checked for a collapse, again after each restart.
-    Collapsed means that it gives nearly the same answer for every video: in that epoch it recognised some class less
-    than half as often as guessing would. A collapsed member starts again from new random weights, at most
-    --max-restarts times."""
+    Collapsed means that it leaves out classes in its answers: in that epoch it recognised them less than half as often
+    as guessing would, although they were drawn so often that guessing would have recognised 2 of their videos. A
+    collapsed member starts again from new random weights, at most --max-restarts times."""
     max_restarts: Annotated[int, at_least(0)] = 2
     """How often a member that collapsed (see --collapse-epoch) may start again from new random weights. After that it
     trains on without checks. 0 disables restarts."""
