@@ -16,6 +16,7 @@ import safetensors.numpy
 from vidclf import storage
 from vidclf.ensemble.bf16 import PrecisionProbe
 from vidclf.ensemble.info import ENSEMBLE_FILE, EnsembleInfo, mode
+from vidclf.ensemble.outdated import OutdatedEnsembleError
 from vidclf.errors import ConfigError
 from vidclf.schema import Look
 from vidclf.uncertainty.early_exit import EARLY_LOOKS, ValidationScores, stage_thresholds
@@ -28,11 +29,6 @@ TRUST_FILE = "trust.safetensors"
 
 FittedArrays = TypeVar("FittedArrays", FeatureSpace, FrameDiscriminant)
 """One of the records of arrays that `_read` can build."""
-
-
-class OutdatedEnsembleError(ConfigError):
-    """Raised for an ensemble whose members are usable, but whose calibration is from an earlier version and must be
-    made anew."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -120,15 +116,9 @@ def read_trust(directory: str, info: EnsembleInfo) -> TrustData:
             raise ConfigError(f"--ensemble {path}: values must be numbers, {name} holds NaN")
     modes, indices = [mode(tta) for tta in (False, True)], range(len(info.backbones))
     if f"{Look.FULL}.0.centres_CD" not in arrays:
-        raise OutdatedEnsembleError(
-            f"--ensemble {path}: was calibrated by an earlier version with a different OOD score; run jobs/train.py "
-            "again with the same flags, which recalibrates and keeps the members"
-        )
+        raise OutdatedEnsembleError(path, "with a different OOD score")
     if f"{modes[0]}.source_B" not in arrays:
-        raise OutdatedEnsembleError(
-            f"--ensemble {path}: must hold the source of each validation video, which earlier versions did not store; "
-            "run jobs/train.py again with the same flags, which recalibrates and keeps the members"
-        )
+        raise OutdatedEnsembleError(path, "which did not store the source of each validation video")
     return TrustData(
         spaces={
             name: [_read(FeatureSpace, arrays, f"{name}.{index}.") for index in indices]

@@ -17,6 +17,9 @@ from vidclf import storage
 from vidclf.backbones.catalog import FEATURE_DIMS
 from vidclf.config import ModelConfig
 from vidclf.ensemble.member_record import MemberRecord
+from vidclf.ensemble.nan_values import nan_names
+from vidclf.ensemble.outdated import OutdatedEnsembleError
+from vidclf.ensemble.segment_temperature import SegmentCalibration
 from vidclf.ensemble.views import ViewWeight
 from vidclf.ensemble.weights_file_check import MAX_MEMBERS, is_plain_name
 from vidclf.errors import ConfigError
@@ -175,21 +178,25 @@ class EnsembleInfo(MembersInfo):
     stages: dict[str, LookInfo] = field(default_factory=dict)
     """values fitted for early looks (classifications from few frames, named as in `schema.Look`); looks that could not
     be fitted are absent"""
+    segments: list[SegmentCalibration] = field(default_factory=list)
+    """temperatures of segments (parts of a video), by increasing number of frames"""
 
     @property
     def ensemble_id(self) -> str:
-        """Digest of everything that affects a prediction: features, classes, weights, calibration, trust scores. 16
-        hexadecimal digits."""
-        looks = {name: asdict(look) for name, look in self.stages.items()}
+        """Digest of everything that affects a prediction: features, classes, model sizes, weights, calibration, trust
+        scores. 16 hexadecimal digits."""
+        sizes = {name: value for name, value in asdict(self.model).items() if name != "dropout"}
         decisive = [
             [backbone.feature_spec.key for backbone in self.backbones],
             self.classes,
+            # Some sizes leave no trace in the weights: attention heads, number of frames.
+            sizes,
             [[member.backbone, member.digest] for member in self.members],
             [[view.name, view.weight] for view in self.views],
             asdict(self.calibration),
             asdict(self.trust),
-            # Left out when empty, so that ensembles without early looks keep their earlier id.
-            *([looks] if looks else []),
+            {name: asdict(look) for name, look in self.stages.items()},
+            [[segment.num_frames, segment.temperature] for segment in self.segments],
         ]
         return hashlib.sha256(json.dumps(decisive).encode()).hexdigest()[:16]
 
@@ -209,10 +216,12 @@ def write_info(directory: str, info: EnsembleInfo) -> None:
     storage.publish_json(storage.join(directory, ENSEMBLE_FILE), info.as_json())
 
 
-def read_info(directory: str) -> EnsembleInfo:
-    """Read and check `ensemble.json` of a finished ensemble.
+def read_info(directory: str, *, accepts_outdated: bool = False) -> EnsembleInfo:
+    """Read and check `ensemble.json` of a finished ensemble. With `accepts_outdated`, one that an earlier version
+    calibrated is read too.
 
-    Raises ConfigError if the file is missing, does not describe an ensemble, was edited, or holds a value out of range.
+    Raises ConfigError if the file is missing, does not describe an ensemble, was edited, or holds a value out of range,
+    and OutdatedEnsembleError if an earlier version wrote it.
     """
     path = storage.join(directory, ENSEMBLE_FILE)
     if not storage.exists(path):
@@ -227,9 +236,13 @@ def read_info(directory: str) -> EnsembleInfo:
         violation = _first_invalid(info)
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise ConfigError(f"--ensemble {path}: not an ensemble that jobs/train.py wrote ({error!r})") from error
+    is_outdated = "segments" not in values
+    if is_outdated and not accepts_outdated:
+        raise OutdatedEnsembleError(path, "without temperatures of segments")
     if violation:
         raise ConfigError(f"--ensemble {path}: {violation}")
-    if not is_unchanged:
+    # Earlier versions had another digest.
+    if not is_unchanged and not is_outdated:
         raise ConfigError(f"--ensemble {path}: was changed since it was written (its ensemble_id is {stated_id!r})")
     return info
 
@@ -260,6 +273,7 @@ def _parsed(values: dict[str, Any]) -> EnsembleInfo:
         ),
         # Ensembles written before there were early looks have no `stages`.
         stages={name: _parsed_look(look) for name, look in values.get("stages", {}).items()},
+        segments=[SegmentCalibration(**segment) for segment in values.get("segments", [])],
     )
 
 
@@ -280,6 +294,10 @@ Rule = tuple[str, bool, str, Any]
 """A check of one value: the name of the value, whether the value is valid, the rule in words, and the value itself."""
 
 
+FINITE = "above 0 and finite"
+"""The rule for a temperature."""
+
+
 def _first_invalid(info: EnsembleInfo) -> str:
     """Message about the first value of an ensemble that is out of range, with its name and rule; empty text if all are
     valid."""
@@ -292,7 +310,9 @@ def _ensemble_rules(info: EnsembleInfo) -> Iterator[Rule]:
     names, temperature = info.backbone_names, info.calibration.temperature
     yield "classes", len(set(info.classes)) == len(info.classes) >= 2, "at least 2, each once", info.classes
     yield "members", 1 <= len(info.members) <= MAX_MEMBERS, f"between 1 and {MAX_MEMBERS}", len(info.members)
-    yield "temperature", 0 < temperature < math.inf, "above 0 and finite", temperature
+    yield "temperature", 0 < temperature < math.inf, FINITE, temperature
+    for index, segment in enumerate(info.segments):
+        yield f"temperature of segments {index}", 0 < segment.temperature < math.inf, FINITE, segment.temperature
     yield "backbones", len(set(names)) == len(names) >= 1, "at least 1, each once", names
 
 
@@ -327,18 +347,6 @@ def _member_rules(info: EnsembleInfo) -> Iterator[Rule]:
 def _number_rules(info: EnsembleInfo) -> Iterator[Rule]:
     """A failed check for every fitted value that is NaN."""
     values = asdict(info)
-    for part in ("calibration", "trust", "views", "stages"):
-        for name in _nan_names(values[part], part):
+    for part in ("calibration", "trust", "views", "stages", "segments"):
+        for name in nan_names(values[part], part):
             yield name, False, "a number", math.nan
-
-
-def _nan_names(value: Any, name: str) -> Iterator[str]:
-    """Names of the NaN values inside `value`, a nested JSON value called `name`, with the levels joined by dots."""
-    if isinstance(value, float) and math.isnan(value):
-        yield name
-    elif isinstance(value, dict):
-        for key, item in value.items():
-            yield from _nan_names(item, f"{name}.{key}")
-    elif isinstance(value, list):
-        for index, item in enumerate(value):
-            yield from _nan_names(item, f"{name}.{index}")
