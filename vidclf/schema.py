@@ -292,7 +292,7 @@ def segments(num_classes: int) -> pa.Schema:
 
     A segment without a sampled frame has no row; every video has at least one. Segment `segment_index` covers the
     seconds from `start_s` to before `end_s`, the last one up to the end of the video. `probabilities` [C] are computed
-    from the `num_frames` frames in the segment alone, and calibrated like those of the video.
+    from the `num_frames` frames in the segment alone, and calibrated for segments of so many frames.
     """
     return pa.schema(
         [
