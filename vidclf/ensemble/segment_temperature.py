@@ -1,7 +1,7 @@
 """Calibration temperatures of segments (parts of a video), by their number of frames.
 
-Members were trained on whole videos. From a few frames they are right less often than from all frames, and hardly less
-sure of it. So a segment needs a higher temperature than its video, the fewer frames it has.
+Members are trained on whole videos. From a few frames they are right less often, and less sure or not, depending on the
+archive. So the temperature of whole videos does not fit segments; segments have temperatures of their own.
 """
 
 from __future__ import annotations
