@@ -69,6 +69,9 @@ CURES: dict[str, dict[str, Any]] = {
     "orthogonal initialisation": {"initialization": FitConfig.initialization},
     "no class weights": {"class_weights": FitConfig.class_weights},
     "multi-scale": {"multi_scale": FitConfig.multi_scale},
+    "other augmentation": {
+        name: getattr(FitConfig, name) for name in ("min_kept_frames", "max_shift", "feature_noise")
+    },
 }
 """Settings of the robust recipe that change the training steps of a member, by name.
 

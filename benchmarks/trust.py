@@ -79,6 +79,7 @@ from vidclf.training.calibration_fit import NUM_FOLDS
 from vidclf.training.dataset import TrainingData, training_data
 from vidclf.training.member_fit import fit_member
 from vidclf.training.member_plan import data_digest
+from vidclf.training.publish import prior_temperature
 from vidclf.uncertainty.folds import group_folds
 from vidclf.uncertainty.ood import fit_line, fit_space
 from vidclf.uncertainty.risk_threshold import is_accepted
@@ -385,7 +386,9 @@ def train(
         training={},
         versions={},
     )
-    write_info(str(directory), calibrate(str(directory), info, [features], [first_look] if first_look else None))
+    first_looks = [first_look] if first_look else None
+    prior = prior_temperature(recipe, members, len(data.classes))
+    write_info(str(directory), calibrate(str(directory), info, [features], first_looks, prior_temperature=prior))
     return load(str(directory), torch.device("cpu"))
 
 

@@ -301,7 +301,7 @@ def segments(num_classes: int) -> pa.Schema:
 
     A segment without a sampled frame has no row; every video has at least one. Segment `segment_index` covers the
     seconds from `start_s` to before `end_s`, the last one up to the end of the video. `probabilities` [C] are computed
-    from the `num_frames` frames in the segment alone, and calibrated like those of the video.
+    from the `num_frames` frames in the segment alone, and calibrated for segments of so many frames.
     """
     return pa.schema(
         [
@@ -384,7 +384,9 @@ def trials(parameters: dict[str, pa.DataType]) -> pa.Schema:
     its first epoch. Epochs are counted from 1, also for the lists `epoch_…`, and the count goes on when a training
     starts again after a collapse (a constant answer for all videos). `started_s` and `ended_s` (one entry per epoch)
     are Unix times in seconds. `duration_s` excludes the time during which the job was not running. `settings` is JSON
-    with all fields of `FitConfig`; `parameters` holds the names and types of the columns for the varied settings.
+    with all fields of `FitConfig`; `parameters` holds the names and types of the columns for the varied settings. Both
+    are those in force in epoch `best_epoch`. `schedule` is a JSON list of `first_epoch` and `settings`, which hold from
+    that epoch on; it has several entries only if population-based training changed the settings.
     """
     return pa.schema(
         [
@@ -401,6 +403,7 @@ def trials(parameters: dict[str, pa.DataType]) -> pa.Schema:
             pa.field("features", pa.string()),
             *[pa.field(name, kind) for name, kind in parameters.items()],
             pa.field("settings", pa.string()),
+            pa.field("schedule", pa.string()),
             pa.field("epoch_macro_f1", pa.list_(pa.float64()), nullable=False),
             pa.field("epoch_val_loss", pa.list_(pa.float64()), nullable=False),
             pa.field("epoch_train_loss", pa.list_(pa.float64()), nullable=False),

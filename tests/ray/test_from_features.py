@@ -11,6 +11,7 @@ from typing import Any
 import h5py
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 import pytest
 import ray
@@ -25,12 +26,13 @@ from tests.support.ensembles import (
     ood_line,
 )
 from vidclf import arrow, schema, storage
+from vidclf.classification import stored_features
 from vidclf.classification.from_features import ClassifyFeatures
 from vidclf.classification.head import EnsembleHead, HeadSettings
 from vidclf.config import EvaluateConfig, ModelConfig
 from vidclf.ensemble import calibration_file, files
 from vidclf.ensemble.calibration_file import TrustData
-from vidclf.ensemble.info import EnsembleCalibration, EnsembleInfo, FittedBackbone, TrustInfo, write_info
+from vidclf.ensemble.info import EnsembleCalibration, EnsembleInfo, FittedBackbone, TrustInfo, read_info, write_info
 from vidclf.ensemble.member_record import MemberRecord
 from vidclf.ensemble.temporal_model import TemporalClassifier
 from vidclf.errors import ConfigError
@@ -38,6 +40,7 @@ from vidclf.features.columns import features_column
 from vidclf.features.lookup import FeatureLookup
 from vidclf.features.spec import FeatureSpec
 from vidclf.pipeline.job import BackboneSetup, RunSpec
+from vidclf.pipeline.sink import written_columns
 from vidclf.reports import evaluate as evaluate_module
 from vidclf.reports.evaluate import Evaluation
 from vidclf.runs.layout import Run
@@ -307,3 +310,89 @@ def test_a_job_over_two_runs_of_features_classifies_the_same(run: str, tmp_path:
     expected = loaded([[sequences(dim)[i] for i in (0, 2)] for dim in (1280, 2048)])
     np.testing.assert_allclose(rows["probabilities"].to_pylist(), expected.probabilities_BC, atol=1e-6)
     np.testing.assert_allclose(rows["ood_score"].to_pylist(), expected.ood_score_B, rtol=1e-6)
+
+
+class UsedHead:
+    """A head that returns the first feature of each video, and remembers the videos that it got."""
+
+    def __init__(self) -> None:
+        self.video_ids: list[list[str]] = []
+
+    def __call__(self, embedded_S: list[pa.Table]) -> pa.Table:
+        self.video_ids.append(embedded_S[0]["video_id"].to_pylist())
+        assert {table.num_rows for table in embedded_S} == {len(self.video_ids[-1])}
+        return pa.table({"first": pa.array([float(row[0][0].as_py()) for row in embedded_S[0]["features"]])})
+
+
+def features_stage(spoilt_S: list[set[str]], counts: dict[str, Any]) -> tuple[ClassifyFeatures, UsedHead, pa.Table]:
+    """A worker of two backbones, its head and a batch of the four videos.
+
+    The features of the backbone S of the videos in `spoilt_S[S]` are not finite.
+    """
+    ids = [f"id{i}" for i in range(4)]
+    tables = []
+    for spec, spoilt in zip((SPEC, RESNET), spoilt_S, strict=True):
+        rows = sequences(spec.feature_dim)
+        for index, video_id in enumerate(ids):
+            if video_id in spoilt:
+                rows[index][-1, 3] = np.inf
+        columns = {field.name: pa.nulls(4, field.type) for field in schema.features(spec.feature_dim)}
+        columns |= {"video_id": pa.array(ids), "video_uri": pa.array(ids)}
+        tables.append(pa.table({**columns, "features": features_column(rows, spec.feature_dim)}))
+    stage, head = ClassifyFeatures.__new__(ClassifyFeatures), UsedHead()
+    row_schema = pa.schema([("first", pa.float64())])
+    stage._target = SimpleNamespace(specs=[SPEC, RESNET], row_schema=row_schema)  # type: ignore[assignment]
+    stage._head, stage._logs_events = head, False  # type: ignore[assignment]
+    stage._lookups = [lambda video_ids: tables[1].take(pc.index_in(video_ids, tables[1]["video_id"]))]  # type: ignore[list-item]
+    stage._pending_ids = pa.array(ids[:3])
+    stage._tally = SimpleNamespace(add=SimpleNamespace(remote=counts.update))
+    stage._columns = written_columns([row_schema])
+    return stage, head, tables[0]
+
+
+def test_a_video_with_stored_features_that_are_not_finite_is_rejected_and_the_others_are_classified(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(arrow, "conform", lambda table, columns, what: table)
+    counts: dict[str, Any] = {}
+    stage, head, batch = features_stage([{"id0"}, {"id2", "id3"}], counts)
+    rows = stage(batch)
+    assert rows.schema == stage._columns
+    assert [(row["video_id"], row["target_0"], row["reject_reason"]) for row in rows.to_pylist()] == [
+        ("id1", {"first": pytest.approx(0.1, abs=1e-4)}, None),
+        ("id0", None, "features_not_finite"),
+        ("id2", None, "features_not_finite"),
+    ]
+    assert rows["reject_message"].to_pylist() == [
+        None,
+        "the stored features of efficientnet_lite0 have values that are not finite",
+        "the stored features of resnet50 have values that are not finite",
+    ]
+    assert head.video_ids == [["id1"]]
+    assert (counts["done"], counts["ok"], counts["rejected:features_not_finite"]) == (3, 1, 2)
+
+
+def test_a_batch_in_which_no_video_has_finite_features_needs_no_head(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(arrow, "conform", lambda table, columns, what: table)
+    counts: dict[str, Any] = {}
+    stage, head, batch = features_stage([{"id0", "id1", "id2"}, set()], counts)
+    assert stage(batch)["reject_reason"].to_pylist() == ["features_not_finite"] * 3
+    assert head.video_ids == []
+    assert (counts["done"], counts["ok"]) == (3, 0)
+
+
+def test_stored_features_that_are_not_finite_are_not_evaluated(run: str, trained: str, tmp_path: Path) -> None:
+    info = read_info(trained)
+    (table,) = next(stored_features.open_features([run], "all", info).batches)
+    spoilt = sequences()[:2]
+    spoilt[1][1, 5] = np.nan
+    table = table.set_column(
+        table.column_names.index("features"), "features", features_column(spoilt, SPEC.feature_dim)
+    )
+    with pytest.raises(ConfigError, match=r"--features f: every value must be finite in float16, .* video id1; "):
+        next(stored_features._finite(["f"], iter([[table]])))
+    file = hdf5_file(tmp_path / "test_features_multiscale.h5", ["A", "B"])
+    with h5py.File(file, "r+") as content:
+        content["features"][2, 1, 7] = 70_000.0  # finite in float32, infinite in float16
+    with pytest.raises(ConfigError, match=r"every value must be finite in float16, is not for video "):
+        evaluate(file, trained, tmp_path / "report")

@@ -25,6 +25,7 @@ from vidclf.training.member_fit import fit_member
 from vidclf.training.member_state import Epoch
 from vidclf.tuning import search_progress, trial_files
 from vidclf.tuning.ray_search import ContinuedASHA
+from vidclf.tuning.settings_schedule import settings_at
 from vidclf.tuning.space import parse_space
 from vidclf.tuning.study import check_comparable, locations
 from vidclf.tuning.trial_files import TrialRecord
@@ -155,6 +156,13 @@ def test_population_based_training_ends_within_its_domains(ray_session: None, tm
     rows = result.trials.to_pylist()
     assert [row["num_epochs"] for row in rows] == [4, 4]
     assert all(0.1 <= row["dropout"] <= 0.3 for row in rows)
+    for row in rows:
+        # The settings of a row are those that were in force in its best epoch.
+        schedule = json.loads(row["schedule"])
+        assert [entry["first_epoch"] for entry in schedule] in ([1], [1, 3])
+        settings = settings_at(schedule, row["best_epoch"])
+        assert settings == json.loads(row["settings"])
+        assert (row["lr"], row["dropout"]) == (settings["lr"], settings["dropout"])
 
 
 def test_a_killed_worker_and_a_killed_search_cost_no_epoch_but_the_one_in_flight(tmp_path: Path) -> None:

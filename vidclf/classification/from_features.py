@@ -9,6 +9,7 @@ import time
 from collections.abc import Sequence
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 import ray
@@ -16,6 +17,7 @@ import ray.data
 
 from vidclf import arrow, device, event_log, ray_cluster, schema, storage
 from vidclf.config import PipelineConfig
+from vidclf.features.columns import are_finite
 from vidclf.features.lookup import FeatureLookup
 from vidclf.pipeline import graph
 from vidclf.pipeline.job import PipelineJob, RunSpec
@@ -25,6 +27,7 @@ from vidclf.runs import reconcile
 from vidclf.runs.layout import Run
 from vidclf.runs.state import RunState, manifest_ids, one_array
 from vidclf.runs.summary import Performance
+from vidclf.schema import RejectReason
 
 VIDEOS_PER_BATCH = 64
 """Number of videos that the ensemble classifies per call: 12 MB of features."""
@@ -82,7 +85,8 @@ def run_over_features(
 class ClassifyFeatures:
     """Ray worker that classifies stored features: the second stage of the job.
 
-    In: rows of `schema.features`. Out: `written_columns`, 1 row per video that is not finished yet.
+    In: rows of `schema.features`. Out: `written_columns`, 1 row per video that is not finished yet. A video with a
+    feature that is not finite is rejected as `features_not_finite`.
     """
 
     def __init__(
@@ -118,18 +122,57 @@ class ClassifyFeatures:
             return self._columns.empty_table()
         batch = arrow.conform(batch, schema.features(self._target.specs[0].feature_dim), "features")
         ids = batch[schema.VIDEO_ID].combine_chunks()
-        rows = self._head([batch.drop_columns(schema.CARRIED), *(lookup(ids) for lookup in self._lookups)])
-        rows = arrow.conform(rows, self._target.row_schema, "output")
-        columns = {name: batch[name] for name in (schema.VIDEO_ID, *schema.CARRIED)}
-        columns[target_column(0)] = pa.chunked_array([rows.to_struct_array().combine_chunks()])
-        for name in ("reject_reason", "reject_message"):
-            columns[name] = pa.nulls(batch.num_rows, pa.string())
-        taken_s = time.perf_counter() - started
-        self._tally.add.remote({"done": batch.num_rows, "ok": batch.num_rows, "cnn_s": taken_s})
+        embedded_S = [batch.drop_columns(schema.CARRIED), *(lookup(ids) for lookup in self._lookups)]
+        carried = batch.select([schema.VIDEO_ID, *schema.CARRIED])
+        reject_message_B = self._reject_messages(embedded_S)
+        is_ok = pa.array([message is None for message in reject_message_B], pa.bool_())
+        num_ok = pc.sum(is_ok).as_py()
+        tables = []
+        if num_ok:
+            ok = carried
+            # Filtering copies the features, so a batch without rejected rows is not filtered.
+            if num_ok < batch.num_rows:
+                embedded_S = [table.filter(is_ok) for table in embedded_S]
+                ok = carried.filter(is_ok)
+            rows = arrow.conform(self._head(embedded_S), self._target.row_schema, "output")
+            columns = {name: ok[name] for name in ok.column_names}
+            columns[target_column(0)] = pa.chunked_array([rows.to_struct_array().combine_chunks()])
+            tables.append(self._written(columns))
+        if num_ok < batch.num_rows:
+            rejected = carried.filter(pc.invert(is_ok))
+            columns = {name: rejected[name] for name in rejected.column_names}
+            messages = [message for message in reject_message_B if message is not None]
+            columns["reject_reason"] = pa.array([RejectReason.FEATURES_NOT_FINITE.value] * len(messages))
+            columns["reject_message"] = pa.array(messages)
+            tables.append(self._written(columns))
+        self._count(batch[schema.VIDEO_ID].to_pylist(), reject_message_B, time.perf_counter() - started)
+        return pa.concat_tables(tables)
+
+    def _reject_messages(self, embedded_S: Sequence[pa.Table]) -> list[str | None]:
+        """Per video of the tables, one per backbone, the message why it is rejected; None for a video that is not."""
+        messages: list[str | None] = [None] * embedded_S[0].num_rows
+        for spec, table in zip(self._target.specs, embedded_S, strict=True):
+            for index in np.flatnonzero(~are_finite(table["features"])).tolist():
+                messages[index] = f"the stored features of {spec.backbone} have values that are not finite"
+        return messages
+
+    def _written(self, columns: dict[str, pa.ChunkedArray | pa.Array]) -> pa.Table:
+        """Table with `written_columns`; those that `columns` lacks are null."""
+        num_rows = len(columns[schema.VIDEO_ID])
+        return pa.table(
+            {field.name: columns.get(field.name, pa.nulls(num_rows, field.type)) for field in self._columns}
+        ).cast(self._columns)
+
+    def _count(self, ids: Sequence[str], reject_message_B: Sequence[str | None], taken_s: float) -> None:
+        """Add the videos `ids` of a batch to the counts of the job, and log an event for each of them."""
+        outcomes = ["ok" if message is None else RejectReason.FEATURES_NOT_FINITE.value for message in reject_message_B]
+        counts = {"done": len(ids), "ok": outcomes.count("ok"), "cnn_s": taken_s}
+        if counts["ok"] < len(ids):
+            counts[f"rejected:{RejectReason.FEATURES_NOT_FINITE}"] = len(ids) - counts["ok"]
+        self._tally.add.remote(counts)
         if self._logs_events:
-            for video_id in batch[schema.VIDEO_ID].to_pylist():
-                event_log.write("head", video_id, taken_s / batch.num_rows, "ok")
-        return pa.table(columns).select(self._columns.names).cast(self._columns)
+            for video_id, outcome in zip(ids, outcomes, strict=True):
+                event_log.write("head", video_id, taken_s / len(ids), outcome)
 
 
 def _copy_quarantine(features: str, run: str, video_ids: pa.Array) -> None:

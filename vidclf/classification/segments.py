@@ -61,7 +61,7 @@ def segments_column(
     """
     per_video = [segments_of(times, length, segments_s) for times, length in zip(pts_s, duration_s, strict=True)]
     numbered = [(video, segment) for video, segments in enumerate(per_video) for segment in segments]
-    probabilities_PC = classifier.probabilities(
+    probabilities_PC = classifier.segment_probabilities(
         [[sequences[video][segment.frames] for video, segment in numbered] for sequences in sequences_S]
     )
     flat = [segment for _, segment in numbered]

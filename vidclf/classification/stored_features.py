@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
@@ -23,7 +24,7 @@ from vidclf.ensemble import calibration_file
 from vidclf.ensemble.info import EnsembleInfo, mode, read_info
 from vidclf.errors import ConfigError
 from vidclf.features import hdf5
-from vidclf.features.columns import features_column
+from vidclf.features.columns import are_finite, features_column
 from vidclf.features.hdf5 import SplitFeatures
 from vidclf.features.lookup import FeatureLookup
 from vidclf.features.spec import FeatureSpec, read_spec
@@ -42,7 +43,7 @@ class StoredFeatures:
 
     batches: Iterator[list[pa.Table]]
     """lists of tables of `schema.features`, one table per backbone of the ensemble, all of the same videos; columns
-    that the files do not hold are missing"""
+    that the files do not hold are missing. The next batch raises ConfigError if it has a value that is not finite."""
     manifest: pa.Table
     """table of `schema.MANIFEST` with all videos of `batches`"""
     specs: list[FeatureSpec]
@@ -125,7 +126,7 @@ def _open_runs(runs: Sequence[str], split: str) -> StoredFeatures:
         splits = sorted({str(name) for name in rows["split"].to_pylist()})
         raise ConfigError(f"--split {split}: no video of {location} is in it; its splits are {', '.join(splits)}")
     return StoredFeatures(
-        batches=_run_batches(files, split, [FeatureLookup(Run(run).shards()) for run in runs[1:]]),
+        batches=_finite(runs, _run_batches(files, split, [FeatureLookup(Run(run).shards()) for run in runs[1:]])),
         manifest=manifest,
         specs=[read_spec(run) for run in runs],
         summary=Run(location).summary() if Run(location).is_finished() else None,
@@ -182,7 +183,24 @@ def _open_hdf5(location: str, split: str, info: EnsembleInfo) -> StoredFeatures:
         },
         schema=schema.MANIFEST,
     )
-    return StoredFeatures(batches=_hdf5_batches(content, manifest), manifest=manifest, specs=[], summary=None)
+    batches = _finite([location], _hdf5_batches(content, manifest))
+    return StoredFeatures(batches=batches, manifest=manifest, specs=[], summary=None)
+
+
+def _finite(locations: Sequence[str], batches: Iterator[list[pa.Table]]) -> Iterator[list[pa.Table]]:
+    """The `batches`, with a check of every value. `locations` holds the one of each backbone's features.
+
+    Raises ConfigError at the first batch with a value that is not finite; values beyond float16 count as such.
+    """
+    for batch in batches:
+        for location, table in zip(locations, batch, strict=True):
+            spoilt = table.filter(pa.array(~are_finite(table["features"])))
+            if spoilt.num_rows:
+                raise ConfigError(
+                    f"--features {location}: every value must be finite in float16, is not for video "
+                    f"{spoilt[schema.VIDEO_ID][0]}; extract these features again"
+                )
+        yield batch
 
 
 def _hdf5_batches(content: SplitFeatures, manifest: pa.Table) -> Iterator[list[pa.Table]]:
@@ -191,5 +209,6 @@ def _hdf5_batches(content: SplitFeatures, manifest: pa.Table) -> Iterator[list[p
         rows = content.features[start : start + VIDEOS_AT_A_TIME]
         table = manifest.slice(start, len(rows)).drop_columns(["size_bytes"])
         table = table.append_column("num_frames", pa.array([len(rows_TD) for rows_TD in rows], pa.int32()))
-        halves = [rows_TD.astype("float16") for rows_TD in rows]
+        with np.errstate(over="ignore"):  # a value beyond float16 is infinite, which `_finite` refuses
+            halves = [rows_TD.astype("float16") for rows_TD in rows]
         yield [table.append_column("features", features_column(halves, rows[0].shape[1]))]

@@ -63,6 +63,9 @@ RECIPES: dict[str, dict[str, Any]] = {
         "class_weights": True,
         "selection": "accuracy",
         "multi_scale": (1.0,),
+        "min_kept_frames": 1.0,
+        "max_shift": 0,
+        "feature_noise": 0.0,
         "averaged_epochs": 0.0,
         "max_restarts": 0,
     },
@@ -84,8 +87,9 @@ class FitConfig(ModelConfig):
     recipe: Literal["robust", "reference"] = "robust"
     """Set of defaults for the training. robust: the defaults shown on this page. reference: those of the reference
     system (the older system whose checkpoints vidclf reads), which are --initialization uniform, --warmup-epochs 0,
-    --class-weights, --selection accuracy, --multi-scale 1, --averaged-epochs 0 and --max-restarts 0; the others are as
-    shown. Options that are given override both."""
+    --class-weights, --selection accuracy, no augmentation (--multi-scale 1, --min-kept-frames 1, --max-shift 0 and
+    --feature-noise 0), --averaged-epochs 0 and --max-restarts 0; the others are as shown. Options that are given
+    override both."""
     epochs: Annotated[int, at_least(1)] = 150
     """Maximum number of epochs, in each of which the training draws as many videos as the training split has."""
     patience: Annotated[int, at_least(1)] = 25
@@ -137,9 +141,9 @@ class FitConfig(ModelConfig):
     classes, or accuracy. Of epochs with equal scores the one with the lower validation loss is taken."""
     collapse_epoch: Annotated[int, at_least(1)] = 15
     """Number of the one epoch after which a member (model) is checked for a collapse, again after each restart.
-    Collapsed means that it gives nearly the same answer for every video: in that epoch it recognised some class less
-    than half as often as guessing would. A collapsed member starts again from new random weights, at most
-    --max-restarts times."""
+    Collapsed means that it leaves out classes in its answers: in that epoch it recognised them less than half as often
+    as guessing would, although they were drawn so often that guessing would have recognised 2 of their videos. A
+    collapsed member starts again from new random weights, at most --max-restarts times."""
     max_restarts: Annotated[int, at_least(0)] = 2
     """How often a member that collapsed (see --collapse-epoch) may start again from new random weights. After that it
     trains on without checks. 0 disables restarts."""

@@ -17,7 +17,7 @@ class SearchConfig(Options):
     algorithm: Literal["tpe", "random", "grid", "pbt"] = "tpe"
     """How the settings of the next trial (one training) are chosen. tpe: Optuna's tree-structured Parzen estimator,
     which learns from earlier trials. random: at random. grid: every combination. pbt: population-based training, in
-    which the worse half of the trials continues from the weights of the better half."""
+    which the worst quarter of the trials continues from the weights of the best quarter, with changed settings."""
     scheduler: Literal["asha", "none"] = "asha"
     """Early stopping of trials (single trainings). asha: stop a trial whose score is behind that of other trials at the
     same epoch. none: every trial runs to its end."""
@@ -29,8 +29,8 @@ class SearchConfig(Options):
     startup_trials: Annotated[int, at_least(1)] = 10
     """Number of trials with random settings before tpe chooses settings from the scores of earlier trials."""
     perturbation_epochs: Annotated[int, at_least(1)] = 5
-    """Number of epochs after which pbt, again and again, lets the worse half of the trials continue from the weights of
-    the better half."""
+    """Number of epochs after which pbt, again and again, lets the worst quarter of the trials continue from the weights
+    of the best quarter."""
 
     def __post_init__(self) -> None:
         super().__post_init__()

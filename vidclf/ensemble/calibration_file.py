@@ -16,6 +16,7 @@ import safetensors.numpy
 from vidclf import storage
 from vidclf.ensemble.bf16 import PrecisionProbe
 from vidclf.ensemble.info import ENSEMBLE_FILE, EnsembleInfo, mode
+from vidclf.ensemble.outdated import OutdatedEnsembleError
 from vidclf.ensemble.trust_file_check import check_trust_file
 from vidclf.ensemble.weights_file_check import Header, read_header
 from vidclf.errors import ConfigError
@@ -30,11 +31,6 @@ TRUST_FILE = "trust.safetensors"
 
 FittedArrays = TypeVar("FittedArrays", FeatureSpace, FrameDiscriminant)
 """One of the records of arrays that `_read` can build."""
-
-
-class OutdatedEnsembleError(ConfigError):
-    """Raised for an ensemble whose members are usable, but whose calibration is from an earlier version and must be
-    made anew."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -141,15 +137,9 @@ def read_trust(directory: str, info: EnsembleInfo) -> TrustData:
 def _check_version(path: str, header: Header) -> None:
     """Raise OutdatedEnsembleError if the header of the file at `path` is that of an earlier version."""
     if f"{Look.FULL}.0.centres_CD" not in header.shapes:
-        raise OutdatedEnsembleError(
-            f"--ensemble {path}: was calibrated by an earlier version with a different OOD score; run jobs/train.py "
-            "again with the same flags, which recalibrates and keeps the members"
-        )
+        raise OutdatedEnsembleError(path, "with a different OOD score")
     if f"{mode(False)}.source_B" not in header.shapes:
-        raise OutdatedEnsembleError(
-            f"--ensemble {path}: must hold the source of each validation video, which earlier versions did not store; "
-            "run jobs/train.py again with the same flags, which recalibrates and keeps the members"
-        )
+        raise OutdatedEnsembleError(path, "which did not store the source of each validation video")
 
 
 def _arrays(fitted: FeatureSpace | FrameDiscriminant, prefix: str) -> dict[str, npt.NDArray[Any]]:

@@ -25,6 +25,7 @@ from torch import Tensor
 from vidclf import torch_gpu
 from vidclf.ensemble.calibration_file import TrustData
 from vidclf.ensemble.info import EnsembleInfo
+from vidclf.ensemble.segment_temperature import segment_temperatures
 from vidclf.ensemble.temporal_model import TemporalClassifier, pad
 from vidclf.ensemble.views import PLAIN, VIEWS
 from vidclf.schema import Look
@@ -134,11 +135,17 @@ class Ensemble:
             signs_BK=signs_BK,
         )
 
-    def probabilities(self, sequences_S: BySpace) -> npt.NDArray[np.float32]:
-        """Calibrated class probabilities [videos, classes] of the sequences as they are, without test-time
-        augmentation. Meant for segments (time spans) of videos."""
+    def segment_probabilities(self, sequences_S: BySpace) -> npt.NDArray[np.float32]:
+        """Calibrated class probabilities [segments, classes] of segments (parts of videos), without test-time
+        augmentation. The temperature of a segment depends on its number of frames."""
         logits_VMBC, _ = run_members(self._members, self.info.spaces_M, sequences_S, PLAIN, self._device)
-        return tempered(logits_VMBC[0].softmax(dim=2).mean(0).numpy(), self.fitted(False).temperature)
+        temperature_B = segment_temperatures(
+            self.info.segments,
+            self.info.backbones[0].feature_spec.plan.num_frames,
+            self.info.calibration.temperature,
+            [len(sequence) for sequence in sequences_S[0]],
+        )
+        return tempered(logits_VMBC[0].softmax(dim=2).mean(0).numpy(), temperature_B[:, None])
 
     def fitted(self, tta: bool, stage: str = Look.FULL) -> FittedCalibration:
         """The fitted calibration values for the look `stage` (partial or full selection of a video's frames).

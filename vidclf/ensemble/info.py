@@ -6,30 +6,24 @@ The file is the JSON of `EnsembleInfo`, with keys in the order of the fields: th
 from __future__ import annotations
 
 import hashlib
-import itertools
 import json
-import math
-from collections.abc import Iterator
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from vidclf import storage
-from vidclf.backbones.catalog import FEATURE_DIMS
 from vidclf.config import ModelConfig
+from vidclf.ensemble.info_rules import first_invalid
 from vidclf.ensemble.member_record import MemberRecord
-from vidclf.ensemble.views import VIEWS, ViewWeight
-from vidclf.ensemble.weights_file_check import MAX_MEMBERS, is_plain_name
+from vidclf.ensemble.outdated import OutdatedEnsembleError
+from vidclf.ensemble.segment_temperature import SegmentCalibration
+from vidclf.ensemble.views import ViewWeight
 from vidclf.errors import ConfigError
 from vidclf.features.spec import FeatureSpec
-from vidclf.uncertainty.early_exit import EARLY_LOOKS
 from vidclf.uncertainty.ood import OodLine
 from vidclf.uncertainty.trust_score import TrustScore
 
 ENSEMBLE_FILE = "ensemble.json"
 """Name of the file in an ensemble's directory."""
-
-MAX_FRAMES = 4096
-"""Largest number of frames per video that `ensemble.json` may state."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -176,21 +170,25 @@ class EnsembleInfo(MembersInfo):
     stages: dict[str, LookInfo] = field(default_factory=dict)
     """values fitted for early looks (classifications from few frames, named as in `schema.Look`); looks that could not
     be fitted are absent"""
+    segments: list[SegmentCalibration] = field(default_factory=list)
+    """temperatures of segments (parts of a video), by increasing number of frames"""
 
     @property
     def ensemble_id(self) -> str:
-        """Digest of everything that affects a prediction: features, classes, weights, calibration, trust scores. 16
-        hexadecimal digits."""
-        looks = {name: asdict(look) for name, look in self.stages.items()}
+        """Digest of everything that affects a prediction: features, classes, model sizes, weights, calibration, trust
+        scores. 16 hexadecimal digits."""
+        sizes = {name: value for name, value in asdict(self.model).items() if name != "dropout"}
         decisive = [
             [backbone.feature_spec.key for backbone in self.backbones],
             self.classes,
+            # Some sizes leave no trace in the weights: attention heads, number of frames.
+            sizes,
             [[member.backbone, member.digest] for member in self.members],
             [[view.name, view.weight] for view in self.views],
             asdict(self.calibration),
             asdict(self.trust),
-            # Left out when empty, so that ensembles without early looks keep their earlier id.
-            *([looks] if looks else []),
+            {name: asdict(look) for name, look in self.stages.items()},
+            [[segment.num_frames, segment.temperature] for segment in self.segments],
         ]
         return hashlib.sha256(json.dumps(decisive).encode()).hexdigest()[:16]
 
@@ -210,10 +208,12 @@ def write_info(directory: str, info: EnsembleInfo) -> None:
     storage.publish_json(storage.join(directory, ENSEMBLE_FILE), info.as_json())
 
 
-def read_info(directory: str) -> EnsembleInfo:
-    """Read and check `ensemble.json` of a finished ensemble.
+def read_info(directory: str, *, accepts_outdated: bool = False) -> EnsembleInfo:
+    """Read and check `ensemble.json` of a finished ensemble. With `accepts_outdated`, one that an earlier version
+    calibrated is read too.
 
-    Raises ConfigError if the file is missing, does not describe an ensemble, was edited, or holds a value out of range.
+    Raises ConfigError if the file is missing, does not describe an ensemble, was edited, or holds a value out of range,
+    and OutdatedEnsembleError if an earlier version wrote it.
     """
     path = storage.join(directory, ENSEMBLE_FILE)
     if not storage.exists(path):
@@ -225,12 +225,16 @@ def read_info(directory: str) -> EnsembleInfo:
         stated_id = values["ensemble_id"]
         info = _parsed(values)
         is_unchanged = info.ensemble_id == stated_id
-        violation = _first_invalid(info)
+        violation = first_invalid(info)
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise ConfigError(f"--ensemble {path}: not an ensemble that jobs/train.py wrote ({error!r})") from error
+    is_outdated = "segments" not in values
+    if is_outdated and not accepts_outdated:
+        raise OutdatedEnsembleError(path, "without temperatures of segments")
     if violation:
         raise ConfigError(f"--ensemble {path}: {violation}")
-    if not is_unchanged:
+    # Earlier versions had another digest.
+    if not is_unchanged and not is_outdated:
         raise ConfigError(f"--ensemble {path}: was changed since it was written (its ensemble_id is {stated_id!r})")
     return info
 
@@ -261,6 +265,7 @@ def _parsed(values: dict[str, Any]) -> EnsembleInfo:
         ),
         # Ensembles written before there were early looks have no `stages`.
         stages={name: _parsed_look(look) for name, look in values.get("stages", {}).items()},
+        segments=[SegmentCalibration(**segment) for segment in values.get("segments", [])],
     )
 
 
@@ -275,76 +280,3 @@ def _parsed_look(values: dict[str, Any]) -> LookInfo:
             "trust": TrustScore(**values["trust"]),
         }
     )
-
-
-Rule = tuple[str, bool, str, Any]
-"""A check of one value: the name of the value, whether the value is valid, the rule in words, and the value itself."""
-
-
-def _first_invalid(info: EnsembleInfo) -> str:
-    """Message about the first value of an ensemble that is out of range, with its name and rule; empty text if all are
-    valid."""
-    rules = itertools.chain(_ensemble_rules(info), _backbone_rules(info), _member_rules(info), _number_rules(info))
-    return next((f"{name} must be {rule}, got {value!r}" for name, is_valid, rule, value in rules if not is_valid), "")
-
-
-def _ensemble_rules(info: EnsembleInfo) -> Iterator[Rule]:
-    """Checks of the values that exist once per ensemble, such as its classes and its temperature."""
-    names, temperature = info.backbone_names, info.calibration.temperature
-    yield "classes", len(set(info.classes)) == len(info.classes) >= 2, "at least 2, each once", info.classes
-    yield "members", 1 <= len(info.members) <= MAX_MEMBERS, f"between 1 and {MAX_MEMBERS}", len(info.members)
-    yield "temperature", 0 < temperature < math.inf, "above 0 and finite", temperature
-    yield "backbones", len(set(names)) == len(names) >= 1, "at least 1, each once", names
-    views = [view.name for view in info.views]
-    yield "views", len(set(views) & set(VIEWS)) == len(views), f"of {', '.join(VIEWS)}, each once", views
-    yield "stages", set(info.stages) <= set(EARLY_LOOKS), f"of {', '.join(EARLY_LOOKS)}", list(info.stages)
-
-
-def _backbone_rules(info: EnsembleInfo) -> Iterator[Rule]:
-    """Checks of each backbone's values. The ensemble must have at least one backbone, which `_ensemble_rules` checks
-    first."""
-    first = info.backbones[0].feature_spec
-    with_members = {member.backbone for member in info.members}
-    for fitted in info.backbones:
-        spec, name = fitted.feature_spec, fitted.name
-        dim, num_frames = FEATURE_DIMS.get(name), spec.sampling.get("num_frames", 1)
-        transform = f"its feature_spec's transform {spec.transform}"
-        yield "backbone", dim is not None, f"one of {', '.join(FEATURE_DIMS)}", name
-        yield f"num_frames of {name}", 1 <= num_frames <= MAX_FRAMES, f"between 1 and {MAX_FRAMES}", num_frames
-        yield f"feature_dim of {name}", fitted.feature_dim == dim, str(dim), fitted.feature_dim
-        yield f"preprocessing of {name}", fitted.preprocessing == spec.transform, transform, fitted.preprocessing
-        is_like_first = spec.frames == first.frames
-        yield f"sampling and decoder of {name}", is_like_first, f"those of {first.backbone} {first.frames}", spec.frames
-        yield f"members of {name}", name in with_members, "at least 1", 0
-
-
-def _member_rules(info: EnsembleInfo) -> Iterator[Rule]:
-    """Checks of each member's backbone name and file name."""
-    names, files = info.backbone_names, [member.file for member in info.members]
-    for index, member in enumerate(info.members):
-        file = member.file
-        yield f"backbone of member {index}", member.backbone in names, f"one of {names}", member.backbone
-        yield f"file of member {index}", is_plain_name(file), "the name of a file in the ensemble's directory", file
-        yield f"file of member {index}", files.count(file) == 1, "of no other member", file
-
-
-def _number_rules(info: EnsembleInfo) -> Iterator[Rule]:
-    """A check of the number of OOD distances, and a failed check for every fitted value that is NaN."""
-    num_distances, num_backbones = len(info.trust.ood.distances), len(info.backbones)
-    yield "trust.ood.distances", num_distances == num_backbones, f"{num_backbones}, one per backbone", num_distances
-    values = asdict(info)
-    for part in ("calibration", "trust", "views", "stages"):
-        for name in _nan_names(values[part], part):
-            yield name, False, "a number", math.nan
-
-
-def _nan_names(value: Any, name: str) -> Iterator[str]:
-    """Names of the NaN values inside `value`, a nested JSON value called `name`, with the levels joined by dots."""
-    if isinstance(value, float) and math.isnan(value):
-        yield name
-    elif isinstance(value, dict):
-        for key, item in value.items():
-            yield from _nan_names(item, f"{name}.{key}")
-    elif isinstance(value, list):
-        for index, item in enumerate(value):
-            yield from _nan_names(item, f"{name}.{index}")

@@ -12,7 +12,8 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
 from vidclf.ensemble.bf16 import NUM_PROBED
-from vidclf.ensemble.info import MAX_FRAMES, EnsembleInfo, mode
+from vidclf.ensemble.info import EnsembleInfo, mode
+from vidclf.ensemble.info_rules import MAX_FRAMES
 from vidclf.ensemble.weights_file_check import Header
 from vidclf.errors import ConfigError
 from vidclf.schema import Look

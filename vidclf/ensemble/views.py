@@ -3,7 +3,7 @@
 The predictions from all views are averaged with these weights.
 
 A view is computed from the sequence of frame features alone. The weights are fitted on the validation split. A view
-gets weight 0 unless it helps by more than its standard error, so that noise in a few videos does not decide.
+gets weight 0 unless it helps significantly, so that noise in a few videos does not decide.
 
 Shape suffixes: B videos, T frames, D features, C classes, V views, K selected views.
 """
@@ -16,6 +16,7 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+from scipy.special import stdtrit
 
 Floats = npt.NDArray[np.floating[Any]]
 
@@ -25,6 +26,9 @@ SLOWER = 1.5
 PRIOR_VIDEOS = 20
 """Strength of the prior that all views (test-time variants of a video) have the same weight: it counts like this number
 of videos."""
+
+WORTHLESS_RATE = 0.05
+"""Largest probability that any view without a gain is let in, of all views together."""
 
 LEAST_PROBABILITY = 1e-12
 """Floor of probabilities before logarithms are taken."""
@@ -93,23 +97,37 @@ def fit_weights(
 
     `labels_B` holds the class index of each video, `groups` its source (recording).
 
-    A view is selected if its gain is larger than one standard error over the sources, so that a few lucky videos do not
-    decide. Every source counts once, since videos of one source resemble each other. The weights of the selected views
+    A view is selected if its gain is significantly above 0, by a one-sided t-test over the sources (Student 1908). The
+    level of a test is `WORTHLESS_RATE` divided by the number of views besides the original (Bonferroni), so that at
+    most this share of ensembles lets in any view that is worthless. Every source counts once, since videos of one
+    source resemble each other. The weights of the selected views
     maximise the posterior of their mixture, with a prior of `PRIOR_VIDEOS` for equal weights (expectation-maximisation
-    for mixture proportions: Dempster et al. 1977). With one source there is no evidence, and only the original has
-    weight.
+    for mixture proportions: Dempster et al. 1977). With fewer than 6 sources there is too little evidence, and only the
+    original has weight.
     """
     true_VB = np.take_along_axis(probabilities_VBC, labels_B[None, :, None], axis=2)[:, :, 0].astype(np.float64)
     true_VB = np.maximum(true_VB, LEAST_PROBABILITY)
     names = list(VIEWS)
     gains = [_gain(true_VB[0], true_B, groups) for true_B in true_VB]
-    selected = [index for index, (gain, error) in enumerate(gains) if index == 0 or gain > error]
+    least = least_standard_errors(len(set(groups)), len(names) - 1)
+    selected = [index for index, (gain, error) in enumerate(gains) if index == 0 or gain > least * error]
     weights = np.zeros(len(names))
     weights[selected] = _mixture(true_VB[selected])
     return [
         ViewWeight(name=name, weight=round(float(weight), 6), gain=gain, gain_se=error)
         for name, weight, (gain, error) in zip(names, weights, gains, strict=True)
     ]
+
+
+def least_standard_errors(num_sources: int, num_candidates: int) -> float:
+    """Number of standard errors that the gain of a view must exceed, if one of `num_candidates` views is to be chosen
+    over the original on `num_sources` sources.
+
+    It is infinite for so few sources that all of them gain by chance too often, even if gains and losses are equally
+    likely: below 6 sources for three candidates. The t-test would rely on normal gains there.
+    """
+    level = WORTHLESS_RATE / num_candidates
+    return float(stdtrit(num_sources - 1, 1 - level)) if 0.5**num_sources <= level else float("inf")
 
 
 def _gain(original_B: Floats, view_B: Floats, groups: Sequence[str]) -> tuple[float, float]:

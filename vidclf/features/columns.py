@@ -1,4 +1,4 @@
-"""Conversion between NumPy arrays of frame features and the Arrow table column `features`.
+"""Conversion between NumPy arrays of frame features and the Arrow table column `features`, and a check of its values.
 
 Shape suffixes: T frames, D features.
 """
@@ -36,3 +36,8 @@ def features_TD(row: pa.ListScalar) -> npt.NDArray[np.float16]:
     frames = row.values
     flat: npt.NDArray[np.float16] = frames.flatten().to_numpy(zero_copy_only=False)
     return flat.reshape(len(frames), frames.type.list_size)
+
+
+def are_finite(column: pa.ChunkedArray | pa.Array) -> npt.NDArray[np.bool_]:
+    """Whether all values of a video are finite, for each video of the Arrow column `features`."""
+    return np.array([np.isfinite(features_TD(row)).all() for row in column], bool)

@@ -91,6 +91,7 @@ class EmbedVideos:
         rejected = batch.filter(pc.invert(is_ok))
         common_columns = [name for name in self._columns.names if name in batch.column_names]
         tables = []
+        not_finite: dict[str, str] = {}
         if ok.num_rows:
             columns = {name: ok[name] for name in common_columns}
             for index, rows in enumerate(self._rows(ok.drop_columns(schema.CARRIED))):
@@ -115,8 +116,10 @@ class EmbedVideos:
             counts[f"rejected:{reason}"] = counts.get(f"rejected:{reason}", 0) + 1
         self._tally.add.remote(counts)
         if self._logs_events:
-            for video_id in ok[schema.VIDEO_ID].to_pylist():
-                event_log.write("cnn", video_id, counts["cnn_s"] / ok.num_rows, "ok")
+            outcomes = dict.fromkeys(ok[schema.VIDEO_ID].to_pylist(), "ok")
+            outcomes |= dict.fromkeys(not_finite, RejectReason.FEATURES_NOT_FINITE.value)
+            for video_id, outcome in outcomes.items():
+                event_log.write("cnn", video_id, counts["cnn_s"] / len(outcomes), outcome)
         return pa.concat_tables(tables) if tables else self._columns.empty_table()
 
     def _rows(self, ok: pa.Table) -> list[pa.Table]:

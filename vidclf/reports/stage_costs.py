@@ -11,8 +11,8 @@ from typing import Any
 
 from vidclf.classification.passes import PASS_OF
 from vidclf.ensemble import calibration_file
-from vidclf.ensemble.calibration_file import OutdatedEnsembleError
 from vidclf.ensemble.info import EnsembleInfo, mode
+from vidclf.ensemble.outdated import OutdatedEnsembleError
 from vidclf.schema import Look
 from vidclf.uncertainty import early_exit
 from vidclf.uncertainty.risk_threshold import RiskThreshold

@@ -30,8 +30,10 @@ from vidclf.features.feature_set import FeatureSet
 from vidclf.features.spec import FeatureSpec
 from vidclf.metrics.scores import evaluate
 from vidclf.schema import Look
+from vidclf.training import segment_calibration
 from vidclf.training.calibration_fit import CalibrationFit, CalibrationFitter, LabelledVideos, VideoSequences
 from vidclf.training.member_votes import RunVotes, VoteRequest, Voting
+from vidclf.training.segment_calibration import SegmentSample
 from vidclf.uncertainty import early_exit
 from vidclf.uncertainty.early_exit import ValidationScores
 from vidclf.uncertainty.frame_agreement import FrameDiscriminant
@@ -46,13 +48,15 @@ def calibrate(
     features_S: Sequence[FeatureSet],
     first_look_S: Sequence[FeatureSet] | None = None,
     run_votes: RunVotes | None = None,
+    prior_temperature: float = 1.0,
 ) -> EnsembleInfo:
     """Calibrate the ensemble of the trained models (members) in `directory`, and return its description.
 
     `trust.safetensors` is written next to the members. `features_S` holds the features from each of the ensemble's
     backbones, all of the same videos. `first_look_S` holds their features of a few keyframes per video, for fast first
     predictions; without them the ensemble cannot make such predictions. `run_votes` computes the members'
-    probabilities; by default they are computed in this process on the CPU.
+    probabilities; by default they are computed in this process on the CPU. `prior_temperature` is the temperature that
+    corrects the loss with which the members were trained.
     """
     videos = LabelledVideos.of(features_S[0], info.classes)
     fitter = CalibrationFitter(
@@ -61,12 +65,14 @@ def calibrate(
             FrameDiscriminant.fit([features.features[index] for index in videos.in_train], videos.train_labels)
             for features in features_S
         ],
+        prior_temperature=prior_temperature,
     )
     sequences = {
         Look.FULL: [features.features for features in features_S],
         **_early_sequences(features_S, first_look_S),
     }
-    votes = _votes(directory, info, videos, sequences, run_votes or Voting(0.0))
+    samples = segment_calibration.samples(videos.validation(sequences[Look.FULL]))
+    votes, segment_votes = _votes(directory, info, videos, sequences, samples, run_votes or Voting(0.0))
     full = _full_look(fitter, sequences[Look.FULL], votes[Look.FULL])
     specs = {Look.KEYFRAMES: [features.spec for features in first_look_S or ()], Look.SUBSET: []}
     early = {
@@ -92,6 +98,7 @@ def calibrate(
         calibration=EnsembleCalibration.of(len(videos.labels_B), full.plain.calibration, full.tta.calibration),
         trust=TrustInfo(digest=digest, ood=full.ood, plain=full.plain.score, tta=full.tta.score),
         stages={look: fitted.info for look, fitted in early.items()},
+        segments=segment_calibration.fit_segments(fitter, samples, segment_votes),
     )
 
 
@@ -116,15 +123,19 @@ def _votes(
     info: MembersInfo,
     videos: LabelledVideos,
     sequences: Mapping[Look, list[VideoSequences]],
+    samples: Sequence[SegmentSample],
     run_votes: RunVotes,
-) -> dict[Look, npt.NDArray[np.float32]]:
+) -> tuple[dict[Look, npt.NDArray[np.float32]], list[npt.NDArray[np.float32]]]:
     """Probabilities [V views, M members, B videos, C classes] of the validation videos, per look (full or partial view
-    of a video's frames). One call computes those of all looks, so that a GPU worker starts only once."""
+    of a video's frames), and of their segments, per sample. One call computes all, so that a GPU worker starts only
+    once."""
     requests = [
         VoteRequest(sequences_S=videos.validation(sequences_S), views=tuple(VIEWS if look == Look.FULL else PLAIN))
         for look, sequences_S in sequences.items()
     ]
-    return dict(zip(sequences, run_votes(directory, info, requests), strict=True))
+    requests += [VoteRequest(sequences_S=sample.sequences_S, views=PLAIN) for sample in samples]
+    votes = run_votes(directory, info, requests)
+    return dict(zip(sequences, votes[: len(sequences)], strict=True)), votes[len(sequences) :]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -166,7 +177,7 @@ def _full_look(
     out-of-distribution scores, and videos for a check of half precision."""
     videos = fitter.videos
     view_VBC = probabilities_VMBC.mean(axis=1)
-    temperature = fit_temperature(view_VBC[0], videos.labels_B)
+    temperature = fit_temperature(view_VBC[0], videos.labels_B, fitter.prior_temperature)
     view_weights = fit_weights(tempered(view_VBC, temperature), videos.labels_B, videos.groups)
     spaces, ood, ood_score_B = fitter.ood(sequences_S)
     val_sequences_S = videos.validation(sequences_S)

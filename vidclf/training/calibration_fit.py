@@ -105,6 +105,8 @@ class CalibrationFitter:
     videos: LabelledVideos
     discriminants: list[FrameDiscriminant]
     """per backbone, the classifier of single frames, whose agreement with the ensemble enters the trust score"""
+    prior_temperature: float = 1.0
+    """temperature that corrects the loss of training, the centre of the prior of every temperature"""
 
     def ood(
         self, sequences_S: Sequence[VideoSequences]
@@ -134,7 +136,7 @@ class CalibrationFitter:
         the validation videos, with the views (test-time variants of a video) weighted by `weights_V`."""
         labels_B, folds_B = self.videos.labels_B, self.videos.folds_B
         # Cross-fitted, so that signs and confidences belong to videos that the temperature was not fitted on.
-        calibration, votes = fit_calibration(probabilities_VMBC, weights_V, labels_B, folds_B)
+        calibration, votes = fit_calibration(probabilities_VMBC, weights_V, labels_B, folds_B, self.prior_temperature)
         top_B = votes.probabilities_BC.argmax(axis=1)
         agreement_B = frame_agreement(self.discriminants, sequences_S, top_B.tolist())
         signs_BK = trust_score.signs(votes.probabilities_BC, votes.member_MBC, votes.view_VBC, agreement_B, ood_score_B)
@@ -158,6 +160,7 @@ def fit_calibration(
     weights_V: npt.NDArray[np.float32],
     labels_B: npt.NDArray[np.int64],
     folds_B: npt.NDArray[np.int64],
+    prior_temperature: float = 1.0,
 ) -> tuple[Calibration, Votes]:
     """The fitted temperature with the calibration error before and after, and the votes with cross-fitted temperatures.
 
@@ -169,7 +172,7 @@ def fit_calibration(
 
     def fit(inside: npt.NDArray[np.bool_]) -> float:
         """The temperature fitted on the videos for which `inside` is true."""
-        return fit_temperature(pooled_BC[inside], labels_B[inside])
+        return fit_temperature(pooled_BC[inside], labels_B[inside], prior_temperature)
 
     def ece(votes: Votes) -> float:
         """The expected calibration error of the averaged probabilities, a number."""

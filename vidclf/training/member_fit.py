@@ -1,8 +1,8 @@
 """Training of one member (model of an ensemble), with early stopping and new starts after a collapse, without Ray.
 
 A collapse is a training that has settled on a constant answer. An epoch depends only on the weights, the optimizer and
-the numbers (seed, attempt, epoch). A member that continues from its checkpoint therefore takes exactly the steps that
-it would have taken without the interruption.
+the numbers (seed, attempt, epoch), from which `random_streams` derives the seed of each generator. A member that
+continues from its checkpoint therefore takes exactly the steps that it would have taken without the interruption.
 
 Shape suffixes: B videos, L frames drawn for a training step, D features, C classes.
 """
@@ -23,6 +23,7 @@ from vidclf.config import FitConfig
 from vidclf.ensemble.temporal_model import TemporalClassifier, initialize
 from vidclf.errors import ConfigError
 from vidclf.metrics import scores
+from vidclf.training import random_streams
 from vidclf.training.augment import FramePlan, augmented
 from vidclf.training.averaged_weights import AveragedWeights
 from vidclf.training.dataset import Batches, TrainingData, bootstrap_sample, class_balanced_order
@@ -31,9 +32,14 @@ from vidclf.training.half_precision_std import standard_deviation
 from vidclf.training.learning_rate import learning_rate
 from vidclf.training.loss import focal_loss, inverse_frequency
 from vidclf.training.member_state import Epoch, MemberState, Snapshot
+from vidclf.training.random_streams import Stream, stream_seed
 
-SEED_STRIDE = 1_000_003
-"""Distance between the random seeds of two attempts or epochs; a prime above any seed that people choose."""
+LEAST_GUESSED = 2
+"""Number of training draws that guessing would recognise, from which classes without recognised draws show a collapse.
+
+With 46 classes of 3 videos, a member that recognises half of its draws misses 6 classes by chance, of whose draws
+guessing would recognise 0.4. A member with a constant answer misses 45 classes, where guessing would recognise 2.9.
+"""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -64,7 +70,7 @@ class MemberFit:
         self._feature_dim, self._parts_per_batch = data.feature_dim, placement.parts_per_batch
         train = data.train
         if config.bootstrap:
-            train = bootstrap_sample(train, torch.Generator().manual_seed(seed))
+            train = bootstrap_sample(train, random_streams.generator(seed, Stream.BOOTSTRAP))
         self._train_labels = train.labels
         self._train, self._val = (
             Batches(split, device, is_on_device=placement.features_on_device) for split in (train, data.val)
@@ -79,7 +85,7 @@ class MemberFit:
 
     def _begin(self) -> None:
         """Draw new random weights and make a new optimizer for an attempt: the first, or a new one after a collapse."""
-        torch.manual_seed(self._seed_of(0))
+        torch.manual_seed(stream_seed(self._seed, Stream.WEIGHTS, attempt=self._state.attempt))
         self._model = TemporalClassifier(self._feature_dim, len(self._classes), self._config)
         if self._config.initialization == "orthogonal":
             initialize(self._model)
@@ -91,10 +97,6 @@ class MemberFit:
             weight_decay=self._config.weight_decay,
             fused=self._device.type == "cuda",
         )
-
-    def _seed_of(self, epoch: int) -> int:
-        """The random seed for an epoch of the present attempt; epoch 0 is the drawing of its first weights."""
-        return self._seed + SEED_STRIDE * (epoch + SEED_STRIDE * (self._state.attempt - 1))
 
     @property
     def is_done(self) -> bool:
@@ -119,8 +121,8 @@ class MemberFit:
         answer), the next epoch starts from new random weights."""
         state, started = self._state, time.perf_counter()
         state.number += 1
-        torch.manual_seed(self._seed_of(state.number))
-        generator = torch.Generator().manual_seed(self._seed_of(state.number))
+        torch.manual_seed(stream_seed(self._seed, Stream.MODEL, attempt=state.attempt, epoch=state.number))
+        generator = random_streams.generator(self._seed, Stream.SAMPLER, attempt=state.attempt, epoch=state.number)
         lr = learning_rate(state.number, self._config)
         for group in self._optimizer.param_groups:
             group["lr"] = lr
@@ -139,6 +141,7 @@ class MemberFit:
                 float(right / drawn) if drawn else None
                 for right, drawn in zip(confusion.diagonal(), confusion.sum(dim=1), strict=True)
             ],
+            train_draws=[int(drawn) for drawn in confusion.sum(dim=1)],
             val_loss=float(self._loss(logits_BC, labels_B, None)),
             val_accuracy=measured.accuracy,
             val_macro_f1=measured.macro_f1,
@@ -284,12 +287,19 @@ def score(epoch: Epoch, config: FitConfig) -> tuple[float, float]:
 
 
 def has_collapsed(epoch: Epoch) -> bool:
-    """Whether some class is recognised in less than half as many training draws as guessing would recognise.
+    """Whether the member has settled on a constant answer, or on answers that leave out some classes.
 
-    This is the mark of a member that has settled on a constant answer.
+    A class is missed if it is recognised in less than half as many of its training draws as guessing would recognise.
+    The member has collapsed if guessing would recognise at least `LEAST_GUESSED` of the draws of all missed classes
+    together. A class of few draws may be missed by chance, so it is no evidence by itself.
     """
-    drawn = [recall for recall in epoch.train_recall if recall is not None]
-    return min(drawn) < 0.5 / len(epoch.train_recall)
+    num_classes = len(epoch.train_recall)
+    num_missed = sum(
+        drawn
+        for recall, drawn in zip(epoch.train_recall, epoch.train_draws, strict=True)
+        if recall is not None and recall < 0.5 / num_classes
+    )
+    return num_missed >= LEAST_GUESSED * num_classes
 
 
 def predict(model: TemporalClassifier, batches: Batches, batch_size: int, device: torch.device) -> Tensor:

@@ -25,6 +25,8 @@ class Epoch:
     """accuracy on the augmented draws, while the weights change"""
     train_recall: list[float | None]
     """recall per class on the same draws; None for a class that was not drawn"""
+    train_draws: list[int] = field(default_factory=list)
+    """number of draws per class; empty in a checkpoint of an earlier version"""
     val_loss: float
     """validation loss of the averaged weights; the scores below are also those of the averaged weights"""
     val_accuracy: float

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import math
 import platform
 from collections.abc import Sequence
 from dataclasses import fields
 from functools import partial
 from importlib import metadata
+from typing import Any
 
 import vidclf
-from vidclf.config import ModelConfig, TrainConfig
+from vidclf.config import FitConfig, ModelConfig, TrainConfig
 from vidclf.ensemble.info import FittedBackbone, MembersInfo, write_info
+from vidclf.ensemble.member_record import MemberRecord
 from vidclf.features.feature_set import FeatureSet
 from vidclf.gpu_worker import OnWorker
 from vidclf.runs import lease
@@ -19,6 +22,7 @@ from vidclf.training.dataset import TrainingData
 from vidclf.training.member_plan import data_digest
 from vidclf.training.member_votes import Voting
 from vidclf.training.member_worker import read_record
+from vidclf.uncertainty.focal_optimum import optimal_temperature
 
 
 def publish_ensemble(
@@ -38,11 +42,12 @@ def publish_ensemble(
     """
     members = [read_record(config.output, index) for index in range(config.members)]
     model = ModelConfig(**{field.name: getattr(config, field.name) for field in fields(ModelConfig)})
-    training = {
+    training: dict[str, Any] = {
         "num_train_videos": len(data.train.labels),
         "num_val_videos": len(data.val.labels),
         "data_digest": data_digest(features),
         "recipe": config.recipe if config.import_reference is None else "imported",
+        "prior_temperature": prior_temperature(config, members, len(data.classes)),
     }
     uncalibrated = MembersInfo(
         classes=data.classes,
@@ -59,6 +64,25 @@ def publish_ensemble(
         },
     )
     run_votes = OnWorker(gpus, partial(Voting, gpus)) if gpus else Voting(0.0)
-    info = calibrate(config.output, uncalibrated, features, first_looks or None, run_votes)
+    info = calibrate(
+        config.output, uncalibrated, features, first_looks or None, run_votes, training["prior_temperature"]
+    )
     lease.guard(config.output).check()
     write_info(config.output, info)
+
+
+def prior_temperature(config: FitConfig, members: Sequence[MemberRecord], num_classes: int) -> float:
+    """The temperature that corrects the focal loss of the members: the geometric mean over them.
+
+    A member that is a trial of a hyperparameter search was trained with settings of its own, all others with `config`.
+    """
+    logarithms = []
+    for member in members:
+        settings = {
+            "focal_gamma": config.focal_gamma,
+            "label_smoothing": config.label_smoothing,
+            **(member.trial or {}),
+        }
+        temperature = optimal_temperature(settings["focal_gamma"], settings["label_smoothing"], num_classes)
+        logarithms.append(math.log(temperature))
+    return math.exp(sum(logarithms) / len(logarithms))

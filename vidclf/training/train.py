@@ -239,17 +239,19 @@ def _is_calibrated(output: str, first_looks: Sequence[FeatureSet]) -> bool:
     """
     if not storage.exists(storage.join(output, ENSEMBLE_FILE)):
         return False
-    info = read_info(output)
-    keyframes = info.stages.get(Look.KEYFRAMES)
-    fitted_specs = keyframes.feature_specs if keyframes is not None else []
+    outdated: ConfigError | None = None
     try:
-        calibration_file.read_trust(output, info)
+        calibration_file.read_trust(output, read_info(output))
     except ConfigError as error:
+        outdated = error
+    keyframes = read_info(output, accepts_outdated=True).stages.get(Look.KEYFRAMES)
+    fitted_specs = keyframes.feature_specs if keyframes is not None else []
+    if outdated is not None:
         if fitted_specs and not first_looks:
             raise ConfigError(
                 f"--first-look must be given again, since the ensemble in {output} has one and must be calibrated "
-                f"again ({error})"
-            ) from error
+                f"again ({outdated})"
+            ) from outdated
         return False
     return not first_looks or fitted_specs == [look.spec for look in first_looks]
 

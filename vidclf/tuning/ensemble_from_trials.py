@@ -24,6 +24,7 @@ from vidclf.training.member_worker import publish_record
 from vidclf.training.publish import publish_ensemble
 from vidclf.tuning import trial_files
 from vidclf.tuning.greedy_selection import select
+from vidclf.tuning.settings_schedule import settings_at
 from vidclf.tuning.trial_files import Trained
 
 ENSEMBLE_DIR = "ensemble"
@@ -122,14 +123,15 @@ def _publish_member(directory: str, index: int, output: str, row: Mapping[str, A
     progress, trained = trial_files.progress_of(output, row["trial_id"]), trial_files.trained(output, row["trial_id"])
     assert progress is not None, "a trial with a score has written its progress"
     assert trained is not None, "it was selected by the weights in its state"
+    settings = settings_at(progress.schedule, trained.history.index(trained.best) + 1)
     member = MemberRecord(
         file=files.member_file(index),
         backbone=backbone,
         num_parameters=sum(tensor.numel() for tensor in trained.weights.values()),
-        seed=progress.settings["seed"],
+        seed=settings["seed"],
         digest=files.write_member(directory, index, trained.weights),
         recipe=f"trial {row['trial_id']}",
-        trial=progress.settings,
+        trial=settings,
         attempts=max(epoch["attempt"] for epoch in trained.history),
         epochs=len(trained.history),
         duration_s=float(sum(epoch["duration_s"] for epoch in trained.history)),

@@ -18,8 +18,8 @@ from vidclf.tuning.study import Study
 from vidclf.tuning.trial_files import TrialRecord
 
 METRIC, TIME = "macro_f1", "epochs"
-"""Names under which trials report to Ray Tune: their best macro F1 on the validation split so far, and their number of
-epochs."""
+"""Names under which trials report to Ray Tune: their best macro F1 on the validation split so far (in population-based
+training that of the last epoch), and their number of epochs."""
 
 
 def ray_domain(domain: Domain) -> Any:

@@ -32,6 +32,7 @@ from vidclf.credentials import is_masked, masked_text
 from vidclf.schema import TrialStatus
 from vidclf.training.member_fit import write_snapshot
 from vidclf.training.member_state import Snapshot
+from vidclf.tuning.settings_schedule import Schedule, continued, described
 from vidclf.tuning.space import FEATURES, KINDS
 
 TRIALS_DIR = "trials"
@@ -56,19 +57,25 @@ class TrialRecord:
     features: str
     """location of the features that the trial is trained on"""
     settings: dict[str, Any]
-    """settings of the training: fields of FitConfig"""
+    """settings in force in the best epoch so far, or at the start of the training: fields of FitConfig"""
     started_s: float
     """start of the trial in Unix time"""
     history: list[dict[str, Any]] = field(default_factory=list)
     """the epochs so far, each as the fields of `Epoch`"""
     ended_s: list[float] = field(default_factory=list)
     """end of each epoch in the history, in Unix time"""
+    schedule: Schedule = field(default_factory=list)
+    """settings by the epoch from which they were in force; several only in population-based training"""
     best_epoch: int | None = None
     """number of the epoch with the best weights so far, counted from 1 in the history"""
     is_done: bool = False
     """whether training has ended, because its epochs or its patience are used up"""
     error: str | None = None
     """the error that ended the trial, with the traceback; it would occur again"""
+
+    def __post_init__(self) -> None:
+        # A record of an earlier version has no schedule.
+        self.schedule = self.schedule or continued([], 0, self.settings)
 
     @property
     def best(self) -> dict[str, Any] | None:
@@ -147,7 +154,17 @@ def row(output: str, trial_id: str, error: str | None, searched: Sequence[str]) 
     error = (progress.error if progress is not None else None) or error
     columns: dict[str, Any] = {"trial_id": trial_id, "error": error, "status": _status(progress, error)}
     if progress is None:  # its worker died before it wrote any progress
-        absent = ("macro_f1", "accuracy", "val_loss", "best_epoch", "started_s", "features", "settings", *searched)
+        absent = (
+            "macro_f1",
+            "accuracy",
+            "val_loss",
+            "best_epoch",
+            "started_s",
+            "features",
+            "settings",
+            "schedule",
+            *searched,
+        )
         return {**dict.fromkeys(absent), **columns, "num_epochs": 0, "duration_s": 0.0, **{name: [] for name in _LISTS}}
     best = progress.best or {}
     history = progress.history
@@ -163,6 +180,7 @@ def row(output: str, trial_id: str, error: str | None, searched: Sequence[str]) 
         **{name: progress.settings[name] for name in searched if name != FEATURES},
         "features": progress.features,
         "settings": json.dumps(progress.settings),
+        "schedule": json.dumps(progress.schedule),
         "epoch_macro_f1": [epoch["val_macro_f1"] for epoch in history],
         "epoch_val_loss": [epoch["val_loss"] for epoch in history],
         "epoch_train_loss": [epoch["train_loss"] for epoch in history],
@@ -219,10 +237,21 @@ def settings_of(config: FitConfig) -> dict[str, Any]:
 
 def best_yaml(entry: Mapping[str, Any], split: str, note: str) -> bytes:
     """The content of a file for `jobs/train.py --config`: the features and settings of the trial in `entry`, and
-    `split`, below a comment."""
+    `split`, below a comment.
+
+    The settings are those of the trial's best epoch. If they changed during the training, the comment has all of them.
+    """
     values = {"features": [entry["features"]], "split": split, **json.loads(entry["settings"])}
     head = f"# {note}\n# trial {entry['trial_id']}: macro F1 {entry['macro_f1']:.4f} on validation, epoch "
-    head += f"{entry['best_epoch']} of {entry['num_epochs']} run\n# {train_command(entry, BEST_FILE)}\n"
+    head += f"{entry['best_epoch']} of {entry['num_epochs']} run\n"
+    changes = described(json.loads(entry.get("schedule") or "[]"))
+    if changes:
+        head += (
+            f"# The settings changed during this training. Those below were in force in epoch {entry['best_epoch']}:\n"
+        )
+        head += "# a training with them from its start on is another one and may score differently.\n"
+        head += "".join(f"#   {change}\n" for change in changes)
+    head += f"# {train_command(entry, BEST_FILE)}\n"
     if is_masked(entry["features"]):
         head += "# --features must be given again, because the credentials of its location are not stored\n"
     return (head + yaml.safe_dump(values, sort_keys=False, allow_unicode=True)).encode()

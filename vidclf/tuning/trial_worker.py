@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 import tempfile
 import time
@@ -25,11 +26,15 @@ from vidclf.training.state_writer import StateWriter
 from vidclf.training.tracking import Tracker
 from vidclf.tuning import trial_files
 from vidclf.tuning.ray_search import METRIC, TIME
+from vidclf.tuning.settings_schedule import Schedule, continued, settings_at
 from vidclf.tuning.space import FEATURES
 from vidclf.tuning.study import Study, train_config
 from vidclf.tuning.trial_files import TrialRecord
 
 STATE_FILE = "state.pt"
+
+SCHEDULE_FILE = "schedule.json"
+"""File in a checkpoint of Ray with the settings by the epoch from which they were in force."""
 
 SHARE_FLAG = "--gpus-per-trial"
 """Flag that sets the share of a GPU, for messages."""
@@ -50,7 +55,9 @@ def run_trial(point: dict[str, Any], *, study: Study, data: dict[str, TrainingDa
     if progress.error is None:
         try:
             trial_config = replace(train_config(study, location), **settings)
-            progress.settings = trial_files.settings_of(trial_config)
+            if progress.best is None:
+                progress.settings = trial_files.settings_of(trial_config)
+                progress.schedule = continued([], 0, progress.settings)
             trial_files.publish_progress(config.output, progress)
             _train(trial_config, data[location], study, progress)
         except (ray.exceptions.RayError, OSError):
@@ -82,9 +89,12 @@ def _run_epochs(fit: MemberFit, config: TrainConfig, data: TrainingData, study: 
     search, trial_id = study.space.search, progress.trial_id
     interval = search.perturbation_epochs if search.algorithm == "pbt" else None
     checkpoint = ray_tune.get_checkpoint()  # only in population-based training: of a better trial, or its own
-    state = _state_in(checkpoint) if checkpoint is not None else trial_files.state_of(config.output, trial_id)
+    state, schedule = trial_files.state_of(config.output, trial_id), progress.schedule
+    if checkpoint is not None:
+        state, schedule = _content_of(checkpoint)
     if state is not None:
         fit.restore(state)
+    progress.schedule = continued(schedule, len(fit.history), trial_files.settings_of(config))
     # Epochs in progress.json that are newer than the state are trained again, with the same result.
     num_recorded = len(progress.history) if checkpoint is None else 0
     with (
@@ -97,7 +107,9 @@ def _run_epochs(fit: MemberFit, config: TrainConfig, data: TrainingData, study: 
             _update(progress, fit, num_recorded)
             # The state may be one epoch newer than the progress: it is written first.
             trial_files.publish_progress(config.output, progress)
-            _report(fit, interval)
+            if checkpoint is None or fit.is_done:
+                # Otherwise the last epoch may be another trial's, whose score is no result of these settings.
+                _report(fit, progress, interval)
         while not fit.is_done:
             epoch = fit.run_epoch()
             if study.guard is not None:
@@ -110,7 +122,7 @@ def _run_epochs(fit: MemberFit, config: TrainConfig, data: TrainingData, study: 
             tracker.log(epoch, data.classes)
             _update(progress, fit, num_recorded)
             trial_files.publish_progress(config.output, progress)
-            _report(fit, interval)
+            _report(fit, progress, interval)
 
 
 def is_rung(search: SearchConfig, num_epochs: int) -> bool:
@@ -134,25 +146,29 @@ def _update(progress: TrialRecord, fit: MemberFit, num_recorded: int) -> None:
     progress.history = [asdict(epoch) for epoch in fit.history]
     progress.ended_s = [*progress.ended_s, *[time.time()] * num_epochs][:num_epochs]
     progress.best_epoch = list(fit.history).index(fit.best) + 1
+    progress.settings = settings_at(progress.schedule, progress.best_epoch)
     progress.is_done = fit.is_done
 
 
-def _report(fit: MemberFit, interval: int | None) -> None:
-    """Report the figures of a trial's last epoch to Ray Tune.
+def _report(fit: MemberFit, progress: TrialRecord, interval: int | None) -> None:
+    """Report the figures of a trial to Ray Tune: its best epoch so far or, with an `interval`, its last epoch.
 
-    With an `interval`, every so many epochs and after the last epoch the report includes the trial's state, which Ray
-    may pass on to another trial.
+    The `interval` belongs to population-based training, which compares settings by what they have just achieved: the
+    best epoch so far may be one of another trial. Every so many epochs and after the last epoch the report includes the
+    trial's state and the schedule of its settings, which Ray may pass on to another trial.
     """
-    figures = {METRIC: fit.best.val_macro_f1, TIME: len(fit.history), "val_loss": fit.best.val_loss}
+    epoch = fit.best if interval is None else fit.history[-1]
+    figures = {METRIC: epoch.val_macro_f1, TIME: len(fit.history), "val_loss": epoch.val_loss}
     if interval is None or (len(fit.history) % interval and not fit.is_done):
         ray_tune.report(figures)
         return
     with tempfile.TemporaryDirectory() as folder:
         Path(folder, STATE_FILE).write_bytes(fit.checkpoint())
+        Path(folder, SCHEDULE_FILE).write_text(json.dumps(progress.schedule))
         ray_tune.report(figures, checkpoint=Checkpoint.from_directory(folder))
 
 
-def _state_in(checkpoint: Checkpoint) -> bytes:
-    """The bytes of a trial's state, read from a checkpoint of Ray."""
+def _content_of(checkpoint: Checkpoint) -> tuple[bytes, Schedule]:
+    """The bytes of a trial's state and the schedule of its settings, read from a checkpoint of Ray."""
     with checkpoint.as_directory() as folder:
-        return Path(folder, STATE_FILE).read_bytes()
+        return Path(folder, STATE_FILE).read_bytes(), json.loads(Path(folder, SCHEDULE_FILE).read_text())

@@ -2,7 +2,7 @@
 
 Public names:
 
-- `temperature`: `fit_temperature`, `tempered`
+- `temperature`: `fit_temperature`, `tempered`; `focal_optimum`: `optimal_temperature`
 - `trust_score`: `TrustScore`, `signs`, `disagreement`; `explanation`: `trust_parts`
 - `ood` (out of distribution): `OodLine`, `FeatureSpace`, `fit_space`, `fit_line`, `is_out_of_distribution`
 - `frame_agreement`: `FrameDiscriminant`, `frame_agreement`

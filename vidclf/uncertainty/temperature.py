@@ -22,13 +22,14 @@ from scipy.special import log_softmax, softmax
 Floats = npt.NDArray[np.floating[Any]]
 
 PRIOR_SD = 1.0
-"""Standard deviation of the prior of the temperature's logarithm; its mean is 0.
+"""Standard deviation of the prior of the temperature's logarithm.
 
 Without a prior the most likely temperature of a validation split without errors would be 0.
 """
 
-LOG_RANGE = (-4.0, 4.0)
-"""Range in which the temperature's logarithm is searched. The prior keeps the result well within it."""
+LOG_RANGE = 4.0
+"""Distance from the prior's mean within which the temperature's logarithm is searched. The prior keeps the result well
+within it."""
 
 LEAST_PROBABILITY = 1e-12
 """Floor of probabilities before logarithms are taken."""
@@ -45,20 +46,24 @@ def tempered(probabilities_BC: Floats, temperature: float | Floats) -> npt.NDArr
     return tempered_BC
 
 
-def fit_temperature(probabilities_BC: Floats, labels_B: npt.NDArray[np.integer[Any]]) -> float:
+def fit_temperature(
+    probabilities_BC: Floats, labels_B: npt.NDArray[np.integer[Any]], prior_temperature: float = 1.0
+) -> float:
     """Fit the calibration temperature of probabilities to the class indices `labels_B`.
 
     It is the maximum a posteriori value, from the likelihood of the tempered probabilities (Guo et al. 2017,
-    arXiv:1706.04599) and a log-normal prior around 1 with `PRIOR_SD`.
+    arXiv:1706.04599) and a log-normal prior around `prior_temperature` with `PRIOR_SD`. The prior temperature is that
+    which corrects the loss of training (`focal_optimum.optimal_temperature`).
     """
-    logarithms_BC = _logarithms(probabilities_BC)
+    logarithms_BC, centre = _logarithms(probabilities_BC), np.log(prior_temperature)
 
     def loss(log_temperature: float) -> float:
         log_p_BC = log_softmax(logarithms_BC / np.exp(log_temperature), axis=1)
         true_B = np.take_along_axis(log_p_BC, labels_B[:, None], axis=1)
-        return float(-true_B.sum() + 0.5 * (log_temperature / PRIOR_SD) ** 2)
+        return float(-true_B.sum() + 0.5 * ((log_temperature - centre) / PRIOR_SD) ** 2)
 
-    return round(float(np.exp(minimize_scalar(loss, bounds=LOG_RANGE, method="bounded").x)), 4)
+    bounds = (centre - LOG_RANGE, centre + LOG_RANGE)
+    return round(float(np.exp(minimize_scalar(loss, bounds=bounds, method="bounded").x)), 4)
 
 
 def _logarithms(probabilities: Floats) -> npt.NDArray[np.float64]:

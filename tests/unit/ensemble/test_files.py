@@ -41,6 +41,7 @@ from vidclf.ensemble.info import (
     write_info,
 )
 from vidclf.ensemble.member_record import MemberRecord
+from vidclf.ensemble.segment_temperature import SegmentCalibration
 from vidclf.ensemble.temporal_model import TemporalClassifier
 from vidclf.errors import ConfigError
 from vidclf.features.spec import FeatureSpec
@@ -96,6 +97,13 @@ def directory(tmp_path: Path) -> str:
 def calibrated(temperature: float, tta: float = 1.0) -> EnsembleCalibration:
     """The calibration with these temperatures."""
     return EnsembleCalibration.of(20, replace(MEASURED, temperature=temperature), replace(MEASURED, temperature=tta))
+
+
+def segments_of(num_frames: int, temperature: float) -> SegmentCalibration:
+    """The calibration of segments with this number of frames."""
+    return SegmentCalibration(
+        num_frames=num_frames, num_segments=9, temperature=temperature, ece_before=0.2, ece_after=0.1
+    )
 
 
 def record(file: str, backbone: str = SPEC.backbone) -> MemberRecord:
@@ -212,6 +220,24 @@ def test_each_member_sees_the_features_of_its_backbone(tmp_path: Path) -> None:
     assert moved.ensemble_id != info.ensemble_id
 
 
+def test_a_segment_has_the_temperature_of_its_number_of_frames(directory: str) -> None:
+    # The plan samples 73 frames per video at temperature 2. One frame has temperature 8, four have temperature 4.
+    info = replace(read_info(directory), segments=[segments_of(1, 8.0), segments_of(4, 4.0)])
+    write_info(directory, info)
+    loaded = files.load(directory, CPU)
+    generator = np.random.default_rng(0)
+    sequences = [generator.normal(size=(length, 1280)).astype(np.float16) for length in (1, 2, 4, 73, 80)]
+    logits_VMBC, _ = inference.run_members(
+        [files.load_member(directory, info, index).eval() for index in range(2)], [0, 0], [sequences], ["original"], CPU
+    )
+    mean_BC = logits_VMBC[0].softmax(dim=2).mean(dim=0).numpy()
+    # Halfway between 1 and 4 frames on a logarithmic scale lies 2, and between 8 and 4 the temperature 4 √2.
+    for row, temperature in enumerate([8.0, 4 * 2**0.5, 4.0, 2.0, 2.0]):
+        expected_C = mean_BC[row] ** (1 / temperature)
+        found_C = loaded.segment_probabilities([sequences])[row]
+        np.testing.assert_allclose(found_C, expected_C / expected_C.sum(), rtol=1e-5)
+
+
 def test_with_views_probabilities_are_their_weighted_mean_at_a_temperature_of_their_own(directory: str) -> None:
     loaded = files.load(directory, CPU)
     sequences = [np.random.default_rng(1).normal(size=(4, 1280)).astype(np.float16)]
@@ -233,8 +259,11 @@ def test_the_id_changes_with_what_decides_a_prediction(directory: str) -> None:
         replace(info, classes=["B", "A", "C"]),
         replace(info, backbones=[replace(LITE0, feature_spec=replace(SPEC, weights_digest="1"))]),
         replace(info, members=[*info.members[:1], replace(info.members[1], digest="x")]),
+        replace(info, model=replace(info.model, num_attention_heads=1)),
+        replace(info, segments=[segments_of(1, 3.0)]),
+        replace(info, segments=[segments_of(1, 4.0)]),
     ]
-    assert len({other.ensemble_id for other in [info, *others]}) == 7
+    assert len({other.ensemble_id for other in [info, *others]}) == 10
     assert replace(info, training={"a": 1}).ensemble_id == info.ensemble_id
 
 
@@ -298,6 +327,14 @@ def test_a_damaged_description_is_refused(directory: str, text: str) -> None:
         (
             {"calibration": calibrated(math.nan)},
             "temperature must be above 0 and finite, got nan",
+        ),
+        (
+            {"segments": [segments_of(1, 0.0)]},
+            "temperature of segments 0 must be above 0 and finite, got 0.0",
+        ),
+        (
+            {"segments": [segments_of(1, math.inf)]},
+            "temperature of segments 0 must be above 0 and finite, got inf",
         ),
         (
             {"calibration": calibrated(1.0, tta=math.nan)},

@@ -20,14 +20,17 @@ from vidclf.ensemble.info import (
     write_info,
 )
 from vidclf.ensemble.member_record import MemberRecord
+from vidclf.ensemble.outdated import OutdatedEnsembleError
+from vidclf.ensemble.segment_temperature import SegmentCalibration
 from vidclf.ensemble.views import ViewWeight
 from vidclf.errors import ConfigError
 from vidclf.features.spec import FeatureSpec
 from vidclf.uncertainty.ood import OodLine
 from vidclf.uncertainty.trust_score import SIGNS, TrustScore
 
-WRITTEN_BEFORE_RECORDS = Path(__file__).with_name("ensemble_of_three_origins.json")
-"""Written by the version whose members, calibration, trust and looks were plain dictionaries."""
+OF_THREE_ORIGINS = Path(__file__).with_name("ensemble_of_three_origins.json")
+"""Written by the version whose members, calibration, trust and looks were plain dictionaries. The segments and the id,
+which was computed from the JSON alone, were added by hand."""
 
 SPEC = FeatureSpec(
     backbone="efficientnet_lite0",
@@ -104,17 +107,20 @@ INFO = EnsembleInfo(
             val_accuracy=0.5,
         )
     },
+    segments=[
+        SegmentCalibration(num_frames=1, num_segments=36, temperature=2.5, ece_before=0.25, ece_after=0.0625),
+    ],
 )
 
 
-def test_the_file_is_byte_identical_to_the_one_before_records(tmp_path: Path) -> None:
+def test_the_file_is_byte_identical_to_the_stored_one(tmp_path: Path) -> None:
     write_info(str(tmp_path), INFO)
-    assert (tmp_path / "ensemble.json").read_bytes() == WRITTEN_BEFORE_RECORDS.read_bytes()
-    assert INFO.ensemble_id == "9bb69a43c34e4489"
+    assert (tmp_path / "ensemble.json").read_bytes() == OF_THREE_ORIGINS.read_bytes()
+    assert INFO.ensemble_id == "ec5e4c4b0258682a"
 
 
-def test_a_file_from_before_records_is_read(tmp_path: Path) -> None:
-    (tmp_path / "ensemble.json").write_bytes(WRITTEN_BEFORE_RECORDS.read_bytes())
+def test_the_stored_file_is_read(tmp_path: Path) -> None:
+    (tmp_path / "ensemble.json").write_bytes(OF_THREE_ORIGINS.read_bytes())
     assert read_info(str(tmp_path)) == INFO
 
 
@@ -143,7 +149,40 @@ def test_an_ensemble_without_early_looks_is_read_and_keeps_its_id(tmp_path: Path
     assert read_info(str(tmp_path)) == info
 
 
-@pytest.mark.parametrize("part", ["views", "calibration", "trust", "stages", "members"])
+def test_an_ensemble_without_temperatures_of_segments_must_be_calibrated_again(tmp_path: Path) -> None:
+    # As the version before wrote it, with its id.
+    values = {**replace(INFO, segments=[]).as_json(), "ensemble_id": "9bb69a43c34e4489"}
+    del values["segments"]
+    storage.publish_json(str(tmp_path / "ensemble.json"), values)
+    expected = r"ensemble\.json: was calibrated by an earlier version without temperatures of segments; run jobs/train"
+    with pytest.raises(OutdatedEnsembleError, match=expected):
+        read_info(str(tmp_path))
+    assert read_info(str(tmp_path), accepts_outdated=True) == replace(INFO, segments=[])
+
+
+@pytest.mark.parametrize(
+    ("size", "value"),
+    [
+        ("hidden_dim", 6),
+        ("num_lstm_layers", 2),
+        ("num_attention_heads", 4),
+        ("projection_dim", 5),
+        ("pooling_dim", 5),
+        ("num_frames", 2),
+        ("classifier_dims", (4, 4)),
+        ("classifier_norm", "layer"),
+    ],
+)
+def test_every_size_of_the_model_changes_the_id(size: str, value: object) -> None:
+    resized = replace(INFO, model=replace(INFO.model, **{size: value}))  # type: ignore[arg-type]
+    assert resized.ensemble_id != INFO.ensemble_id
+
+
+def test_dropout_is_off_when_a_model_classifies_and_does_not_change_the_id() -> None:
+    assert replace(INFO, model=replace(INFO.model, dropout=0.9)).ensemble_id == INFO.ensemble_id
+
+
+@pytest.mark.parametrize("part", ["views", "calibration", "trust", "stages", "segments", "members"])
 def test_a_part_of_another_form_is_refused(tmp_path: Path, part: str) -> None:
     storage.publish_json(str(tmp_path / "ensemble.json"), {**INFO.as_json(), part: ["x"]})
     with pytest.raises(ConfigError, match=r"not an ensemble that jobs/train\.py wrote"):

@@ -22,9 +22,9 @@ from tests.support.ensembles import MEASURED, NEUTRAL_TRUST, ood_line, with_dige
 from vidclf import storage
 from vidclf.config import ModelConfig, TrainConfig
 from vidclf.ensemble import reference_checkpoints
-from vidclf.ensemble.calibration_file import OutdatedEnsembleError
 from vidclf.ensemble.files import load
 from vidclf.ensemble.info import LookInfo, read_info, write_info
+from vidclf.ensemble.outdated import OutdatedEnsembleError
 from vidclf.ensemble.temporal_model import TemporalClassifier
 from vidclf.errors import ConfigError
 from vidclf.features.feature_set import FeatureSet
@@ -389,6 +389,25 @@ def test_an_ensemble_that_an_earlier_version_calibrated_is_calibrated_again(tmp_
     assert again is not None
     assert (again["num_trained"], again["was_calibrated"]) == (0, True)
     assert again["ensemble_id"] == summary["ensemble_id"]
+
+
+def test_an_ensemble_without_temperatures_of_segments_is_calibrated_again(tmp_path: Path) -> None:
+    directory, output, features = write(tmp_path / "reference", checkpoint(0)), tmp_path / "ensemble", feature_set()
+    summary = train(config(directory, output), [features], ["DEFAULT"])
+    assert summary is not None
+    path = str(output / "ensemble.json")
+    values = storage.read_json(path)
+    # The version before had no segments, and another digest as its id.
+    del values["segments"]
+    storage.publish_json(path, {**values, "ensemble_id": "0123456789abcdef"})
+    with pytest.raises(OutdatedEnsembleError, match="was calibrated by an earlier version without temperatures of"):
+        load(str(output), torch.device("cpu"))
+    again = train(config(directory, output), [features], ["DEFAULT"])
+    assert again is not None
+    assert (again["num_trained"], again["was_calibrated"]) == (0, True)
+    assert again["ensemble_id"] == summary["ensemble_id"] == read_info(str(output)).ensemble_id
+    # The focal loss with gamma 2 and smoothing 0.1, for three classes.
+    assert read_info(str(output)).training["prior_temperature"] == pytest.approx(0.4845, abs=1e-4)
 
 
 def test_features_of_another_width_are_refused(tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from types import SimpleNamespace
 from typing import Any
 
@@ -35,11 +36,13 @@ def decoded(ids: list[str]) -> pa.Table:
 
 
 @pytest.mark.parametrize("value", [np.nan, np.inf, 70_000.0])
-def test_a_video_with_a_value_that_is_not_finite_is_rejected_and_the_others_are_kept(value: float) -> None:
+def test_a_video_with_a_value_that_is_not_finite_is_rejected_and_the_others_are_kept(
+    value: float, capsys: pytest.CaptureFixture[str]
+) -> None:
     cnn = embedder(np.array([[1, 2], [3, 4], [5, 6], [value, 8], [9, 10], [11, 12]], np.float32))
     counts: dict[str, Any] = {}
     stage = EmbedVideos.__new__(EmbedVideos)
-    stage._cnns, stage._logs_events = {"key": cnn}, False
+    stage._cnns, stage._logs_events = {"key": cnn}, True
     stage._tally = SimpleNamespace(add=SimpleNamespace(remote=counts.update))
     stage._columns = written_columns([pa.schema([("first", pa.float32())])])
     stage._rows = lambda ok: [  # type: ignore[method-assign]
@@ -54,3 +57,9 @@ def test_a_video_with_a_value_that_is_not_finite_is_rejected_and_the_others_are_
     assert rows[2]["reject_message"] == "net gives values that are not finite for 1 of 2 frames"
     assert (counts["done"], counts["ok"], counts["rejected:features_not_finite"]) == (3, 2, 1)
     assert cnn.take_not_finite() == {}
+    events = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+    assert {event["video_id"]: event["outcome"] for event in events} == {
+        "a": "ok",
+        "c": "ok",
+        "b": "features_not_finite",
+    }

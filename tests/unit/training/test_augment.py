@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from vidclf.config import FitConfig
+from vidclf.config import RECIPES, FitConfig
 from vidclf.training.augment import FramePlan, augmented, every_frame, resampled, shifted, thinned
 
 
@@ -84,3 +84,14 @@ def test_without_augmentation_a_step_sees_every_frame() -> None:
     config = FitConfig(multi_scale=(1.0,), min_kept_frames=1.0, max_shift=0)
     plan = augmented(lengths(4, 2), config, torch.Generator().manual_seed(0))
     assert plan.positions_BL.tolist() == [[0, 1, 2, 3], [0, 1, 1, 1]]
+
+
+def test_the_reference_recipe_reads_every_frame_as_it_is() -> None:
+    config = FitConfig(**RECIPES["reference"])
+    generator = torch.Generator().manual_seed(0)
+    for _ in range(5):
+        plan = augmented(torch.tensor([3, 2]), config, generator)
+        assert (plan.positions_BL.tolist(), plan.lengths_B.tolist()) == ([[0, 1, 2], [0, 1, 1]], [3, 2])
+    assert config.feature_noise == 0
+    # The robust recipe has all three kinds of augmentation.
+    assert (FitConfig().min_kept_frames, FitConfig().max_shift, FitConfig().feature_noise) == (0.7, 3, 0.02)

@@ -60,7 +60,12 @@ def assert_probes(loaded: Ensemble) -> None:
     assert probabilities_VBC.shape == (4, 8, 2)
 
 
-def calibrated(directory: Path, sets: list[FeatureSet], first_look: list[FeatureSet] | None = None) -> Ensemble:
+def calibrated(
+    directory: Path,
+    sets: list[FeatureSet],
+    first_look: list[FeatureSet] | None = None,
+    prior_temperature: float = 1.0,
+) -> Ensemble:
     """An ensemble of one member with random weights per backbone, calibrated on these features and read back."""
     members = []
     for index, features in enumerate(sets):
@@ -76,7 +81,7 @@ def calibrated(directory: Path, sets: list[FeatureSet], first_look: list[Feature
         training={},
         versions={},
     )
-    info = calibrate(str(directory), uncalibrated, sets, first_look)
+    info = calibrate(str(directory), uncalibrated, sets, first_look, prior_temperature=prior_temperature)
     write_info(str(directory), info)
     loaded = files.load(str(directory), torch.device("cpu"))
     assert loaded.info == info
@@ -99,10 +104,34 @@ def test_an_ensemble_is_calibrated_and_read_back(tmp_path: Path) -> None:
     assert loaded.trust.full["plain"].correct_B.tolist() == correct_B.tolist()
     assert info.training["val_accuracy"] == correct_B.mean()
     assert output.ood_score_B.max() <= 1 < loaded([[-features.features[12]]]).ood_score_B[0]
+    # 12 validation videos of 3 frames: 3 segments of 1 frame, 1 segment of 2 frames.
+    assert [(one.num_frames, one.num_segments) for one in info.segments] == [(1, 36), (2, 12)]
     assert_probes(loaded)
     # Frames show their class, whatever the member predicts for them.
     agreement_B = loaded.trust.discriminants[0].agreement(features.features[12:], [0, 1] * 6)
     assert agreement_B.tolist() == pytest.approx([1.0] * 12)
+
+
+def test_every_temperature_has_the_prior_of_the_loss_of_training(tmp_path: Path) -> None:
+    generator = np.random.default_rng(0)
+    features = half_and_half(
+        replace(SPEC, sampling=asdict(SamplingPlan(num_frames=48))),
+        [generator.normal(size=(48, 1280)).astype(np.float16) for _ in range(24)],
+    )
+
+    def temperatures(prior_temperature: float) -> dict[str, float]:
+        info = calibrated(tmp_path / str(prior_temperature), [features], prior_temperature=prior_temperature).info
+        return {
+            "plain": info.calibration.temperature,
+            "tta": info.calibration.tta.temperature,
+            **{name: look.calibration.temperature for name, look in info.stages.items()},
+            **{f"{one.num_frames} frames": one.temperature for one in info.segments},
+        }
+
+    # Members with random weights give all videos nearly the same probabilities, so the prior decides much.
+    low, high = temperatures(0.01), temperatures(1.0)
+    assert list(low) == ["plain", "tta", "subset", *(f"{2**power} frames" for power in range(6))]
+    assert all(0.01 < low[name] < 0.9 * high[name] for name in low)
 
 
 def test_each_look_has_a_space_of_its_own(tmp_path: Path) -> None:

@@ -12,12 +12,13 @@ import torch
 from vidclf.config import FitConfig
 from vidclf.ensemble.temporal_model import TemporalClassifier
 from vidclf.errors import ConfigError
-from vidclf.training import member_fit
+from vidclf.training import member_fit, random_streams
 from vidclf.training.averaged_weights import latest_share
 from vidclf.training.dataset import Batches, Sequences, TrainingData, class_balanced_order
 from vidclf.training.gpu_memory import Placement
 from vidclf.training.member_fit import FittedMember, MemberFit, fit_member, has_collapsed, predict, write_snapshot
 from vidclf.training.member_state import Epoch
+from vidclf.training.random_streams import Stream
 
 CONFIG = FitConfig(
     hidden_dim=8,
@@ -122,31 +123,71 @@ def epoch(**values: object) -> Epoch:
 
 
 @pytest.mark.parametrize(
-    ("recall", "collapsed"),
+    ("recall", "draws", "collapsed"),
     [
-        ([1.0, 0.0, 0.0, 0.0], True),
-        ([0.9, 0.9, 0.12, 0.9], True),
-        ([0.4, 0.4, 0.13, 0.4], False),
-        ([0.6, 0.3], False),
-        ([0.4, 0.4, 0.13, None], False),
-        ([0.4, 0.4, 0.12, None], True),
+        ([1.0, 0.0, 0.0, 0.0], [8] * 4, True),
+        ([0.9, 0.9, 0.12, 0.9], [8] * 4, True),
+        ([0.4, 0.4, 0.13, 0.4], [8] * 4, False),
+        ([0.6, 0.3], [8, 8], False),
+        ([0.4, 0.4, 0.13, None], [8, 8, 8, 0], False),
+        ([0.4, 0.4, 0.12, None], [8, 8, 8, 0], True),
+        # Guessing recognises one of 4 draws: 2 of the 8 draws of missed classes, but fewer than 2 of 7.
+        ([1.0, 0.0, 0.0, 1.0], [8, 4, 4, 8], True),
+        ([1.0, 0.0, 0.0, 1.0], [8, 4, 3, 8], False),
+        # 46 classes of 3 videos: 7 classes whose few draws were missed by chance, and a constant answer.
+        ([0.0] * 7 + [0.5] * 35 + [None] * 4, [3] * 42 + [0] * 4, False),
+        ([1.0] + [0.0] * 45, [3] * 46, True),
     ],
 )
-def test_a_class_that_is_recognised_less_often_than_by_guessing_marks_a_collapse(
-    recall: list[float | None], collapsed: bool
+def test_classes_that_are_recognised_less_often_than_by_guessing_mark_a_collapse(
+    recall: list[float | None], draws: list[int], collapsed: bool
 ) -> None:
-    assert has_collapsed(epoch(train_recall=recall)) is collapsed
+    assert has_collapsed(epoch(train_recall=recall, train_draws=draws)) is collapsed
+
+
+def test_a_member_that_learns_many_classes_of_few_videos_has_not_collapsed() -> None:
+    # 46 classes of 3 videos, each draw recognised with probability 1/2: no epoch of 500 counts as collapsed.
+    generator = np.random.default_rng(0)
+    for _ in range(500):
+        draws = np.bincount(generator.integers(46, size=138), minlength=46)
+        right = generator.binomial(draws, 0.5)
+        recall = [float(r / n) if n else None for r, n in zip(right, draws, strict=True)]
+        assert not has_collapsed(epoch(train_recall=recall, train_draws=draws.tolist()))
 
 
 def test_a_class_that_is_not_drawn_in_an_epoch_has_no_recall() -> None:
     classes = [f"{index}" for index in range(12)]
     generator = np.random.default_rng(0)
     split = Sequences.of([generator.normal(size=(2, 4)).astype(np.float16) for _ in classes], list(range(12)))
-    recall = MemberFit(TrainingData(classes=classes, train=split, val=split), CONFIG, 0, CPU).run_epoch().train_recall
-    order_B = class_balanced_order(split.labels, torch.Generator().manual_seed(member_fit.SEED_STRIDE))
-    drawn = {split.labels[index] for index in order_B.tolist()}
-    assert 0 < len(drawn) < 12
-    assert [value is not None for value in recall] == [index in drawn for index in range(12)]
+    first = MemberFit(TrainingData(classes=classes, train=split, val=split), CONFIG, 0, CPU).run_epoch()
+    order_B = class_balanced_order(split.labels, random_streams.generator(0, Stream.SAMPLER, attempt=1, epoch=1))
+    drawn = [split.labels[index] for index in order_B.tolist()]
+    assert 0 < len(set(drawn)) < 12
+    assert [value is not None for value in first.train_recall] == [index in drawn for index in range(12)]
+    assert first.train_draws == [drawn.count(index) for index in range(12)]
+
+
+def test_dropout_and_the_choice_of_videos_have_streams_of_their_own(
+    data: TrainingData, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    drawn: list[list[float]] = []
+
+    def of_an_epoch(fit: MemberFit, generator: torch.Generator) -> None:
+        drawn.extend([torch.rand(64).tolist(), torch.rand(64, generator=generator).tolist()])
+        raise StopIteration
+
+    monkeypatch.setattr(MemberFit, "_train_epoch", of_an_epoch)
+    for seed in (0, 1):
+        fit = MemberFit(data, CONFIG, seed, CPU)
+        drawn.append(torch.rand(64, generator=random_streams.generator(seed, Stream.BOOTSTRAP)).tolist())
+        for attempt in (1, 2):
+            fit._state.attempt, fit._state.number = attempt, 0
+            for _ in range(2):
+                with pytest.raises(StopIteration):
+                    fit.run_epoch()
+    assert len({numbers[0] for numbers in drawn}) == len(drawn) == 18
+    correlations = np.corrcoef(drawn)[~np.eye(18, dtype=bool)]
+    assert abs(correlations).max() < 0.5
 
 
 def test_a_collapsed_member_starts_again_from_other_weights_until_restarts_are_spent(

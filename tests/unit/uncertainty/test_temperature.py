@@ -30,3 +30,20 @@ def test_without_an_error_it_stays_near_the_prior() -> None:
     probabilities_BC = np.array([[0.7, 0.3]] * 30)
     few, many = (fit_temperature(probabilities_BC[:num], np.zeros(num, np.int64)) for num in (2, 30))
     assert 0.1 < many < few < 1
+
+
+def test_few_videos_leave_the_temperature_near_its_prior() -> None:
+    # One video at one half tells nothing.
+    nothing_BC, labels_B = np.array([[0.5, 0.5]]), np.array([0])
+    assert fit_temperature(nothing_BC, labels_B) == pytest.approx(1, abs=1e-3)
+    assert fit_temperature(nothing_BC, labels_B, 0.5431) == pytest.approx(0.5431, abs=1e-3)
+    assert fit_temperature(nothing_BC, labels_B, 0.01) == pytest.approx(0.01, abs=1e-4)
+
+
+def test_the_prior_counts_as_one_standard_deviation() -> None:
+    # One video of class 0 at p = 0.7, so that d = ln(7/3). At temperature t the derivative by ln t of the loss
+    # ln(1 + exp(-d/t)) + (ln t - ln c)^2 / 2 is 0: (d/t) / (1 + exp(d/t)) + ln t - ln c = 0.
+    for prior in (1.0, 0.5431):
+        found = fit_temperature(np.array([[0.7, 0.3]]), np.array([0]), prior)
+        ratio = np.log(7 / 3) / found
+        assert ratio / (1 + np.exp(ratio)) + np.log(found / prior) == pytest.approx(0, abs=1e-3)
