@@ -17,15 +17,14 @@ from vidclf import storage
 from vidclf.backbones.catalog import FEATURE_DIMS
 from vidclf.config import ModelConfig
 from vidclf.ensemble.member_record import MemberRecord
+from vidclf.ensemble.split_record import ENSEMBLE_FILE as ENSEMBLE_FILE
+from vidclf.ensemble.split_record import SplitsInfo
 from vidclf.ensemble.views import ViewWeight
 from vidclf.ensemble.weights_file_check import MAX_MEMBERS, is_plain_name
 from vidclf.errors import ConfigError
 from vidclf.features.spec import FeatureSpec
 from vidclf.uncertainty.ood import OodLine
 from vidclf.uncertainty.trust_score import TrustScore
-
-ENSEMBLE_FILE = "ensemble.json"
-"""Name of the file in an ensemble's directory."""
 
 MAX_FRAMES = 4096
 """Largest number of frames per video that `ensemble.json` may state."""
@@ -175,6 +174,8 @@ class EnsembleInfo(MembersInfo):
     stages: dict[str, LookInfo] = field(default_factory=dict)
     """values fitted for early looks (classifications from few frames, named as in `schema.Look`); looks that could not
     be fitted are absent"""
+    splits: SplitsInfo | None = None
+    """digest of `splits.parquet`, the record of the videos and their splits; None in ensembles of earlier versions"""
 
     @property
     def ensemble_id(self) -> str:
@@ -196,7 +197,10 @@ class EnsembleInfo(MembersInfo):
     def as_json(self) -> dict[str, Any]:
         """The content of `ensemble.json` as a dictionary."""
         members = [member.as_json() for member in self.members]
-        return {"ensemble_id": self.ensemble_id, **asdict(self), "members": members}
+        values = {"ensemble_id": self.ensemble_id, **asdict(self), "members": members}
+        if self.splits is None:
+            del values["splits"]
+        return values
 
 
 def mode(tta: bool) -> str:
@@ -260,6 +264,7 @@ def _parsed(values: dict[str, Any]) -> EnsembleInfo:
         ),
         # Ensembles written before there were early looks have no `stages`.
         stages={name: _parsed_look(look) for name, look in values.get("stages", {}).items()},
+        splits=SplitsInfo(**values["splits"]) if values.get("splits") is not None else None,
     )
 
 
