@@ -135,8 +135,7 @@ def _open_runs(runs: Sequence[str], split: str, record: SplitRecord) -> StoredFe
         found = ", ".join(f"{name} {count}" for name, count in sorted(splits.items()))
         moved = decision.facts(decision.video_ids).moved_words
         raise ConfigError(
-            f"--split {split}: no video of {location} is in it by the record of the ensemble; its splits are {found}"
-            f"{f'; {moved}' if moved else ''}"
+            f"--split {split}: no video of {location} is in it; its splits are {found}{f'; {moved}' if moved else ''}"
         )
     video_ids = manifest[schema.VIDEO_ID].combine_chunks()
     return StoredFeatures(

@@ -165,6 +165,15 @@ def decide(videos: pa.Table, record: SplitRecord, means_of: MeansOf | None = Non
     )
 
 
+def used_contents(record: SplitRecord) -> dict[str, str]:
+    """The split train or val by content digest, of the videos that were used in training or validation."""
+    used: dict[str, str] = {}
+    for row in record.rows.select(["split", "content_digest"]).to_pylist():
+        if row["split"] in USED and row["content_digest"] and used.get(row["content_digest"]) != USED[0]:
+            used[row["content_digest"]] = row["split"]
+    return used
+
+
 def held_out_rows(features: FeatureSet, record: SplitRecord) -> list[int]:
     """Indices of the videos of a feature set that are test by the record of an ensemble."""
     videos = pa.table(
