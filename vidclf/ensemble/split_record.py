@@ -126,10 +126,11 @@ def read_record(directory: str, flag: str = "--ensemble", ensemble_id: str | Non
     return SplitRecord.of(table, listed.near_duplicate_cosine, first_spec.key, doubt=IMPORTED if is_imported else "")
 
 
-def check_record(directory: str) -> None:
-    """Raise ConfigError unless the ensemble's `splits.parquet` is the one that its `ensemble.json` lists."""
-    if read_record(directory).doubt in (NO_RECORD, EARLIER_VERSION):
+def check_record(directory: str, listed: SplitsInfo | None) -> None:
+    """Raise ConfigError unless `splits.parquet` is the file that `ensemble.json` in the same directory lists."""
+    if listed is None:
         raise ConfigError(f"--ensemble {directory}: {EARLIER_VERSION}")
+    read_record(directory)
 
 
 def _checked_content(path: str, listed: SplitsInfo | None, flag: str) -> bytes:

@@ -44,21 +44,18 @@ def stated_means(predictions: str, feature_key: str) -> MeansOf | None:
     """
     config = _run_config(predictions) if storage.exists(storage.join(predictions, RUN_CONFIG)) else {}
     saved = config.get("save_features")
-    features = config.get("features") or ()
-    for location in [*features, *([saved, *_directories(saved)] if saved else [])]:
-        if not credentials.is_masked(location) and Run(location).exists() and _key(location) == feature_key:
-            return partial(means_in, Run(location).shards())
+    locations = [*(config.get("features") or ()), *([saved] if saved else [])]
+    for given in [location for location in locations if not credentials.is_masked(location)]:
+        # Features of several backbones have a directory each.
+        for location in [given, *storage.list_dirs(given)]:
+            if Run(location).exists() and _key(location) == feature_key:
+                return partial(means_in, Run(location).shards())
     return None
 
 
 def _run_config(directory: str) -> dict[str, Any]:
     """Content of the `run_config.yaml` in a directory."""
     return dict(yaml.safe_load(storage.read_bytes(storage.join(directory, RUN_CONFIG))) or {})
-
-
-def _directories(location: str) -> list[str]:
-    """Directories in a directory: features of several backbones have one each."""
-    return storage.list_dirs(location) if storage.exists(location) else []
 
 
 def _key(location: str) -> str | None:

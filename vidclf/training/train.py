@@ -245,7 +245,7 @@ def _is_calibrated(output: str, first_looks: Sequence[FeatureSet]) -> bool:
     fitted_specs = keyframes.feature_specs if keyframes is not None else []
     try:
         calibration_file.read_trust(output, info)
-        split_record.check_record(output)
+        split_record.check_record(output, info.splits)
     except ConfigError as error:
         if fitted_specs and not first_looks:
             raise ConfigError(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 
 import pyarrow.parquet as pq
@@ -11,10 +12,11 @@ from tests.support.predictions import SPEC
 from tests.support.split_records import COSINE, recorded, table, write_ensemble
 from vidclf import schema, storage
 from vidclf.ensemble import split_record
-from vidclf.ensemble.split_record import check_record, read_record
+from vidclf.ensemble.split_record import SplitsInfo, check_record, read_record
 from vidclf.errors import ConfigError
 
 ROWS = (recorded("1", "train", mean_features=[0.5, 2.0]), recorded("2", "test", cluster=3))
+LISTED = SplitsInfo(digest="of another test", near_duplicate_cosine=COSINE)
 REMEDY = "restore it from a copy, or run jobs/train.py again with the same flags, which keeps the members"
 
 
@@ -23,14 +25,14 @@ def test_what_is_written_is_read(tmp_path: Path) -> None:
     assert found.rows.to_pylist() == table(*ROWS).drop_columns(["mean_features"]).to_pylist()
     assert found.means_ND.tolist() == [[0.5, 2.0], [0.0, 0.0]]
     assert (found.near_duplicate_cosine, found.feature_key, found.doubt) == (COSINE, SPEC.key, "")
-    check_record(str(tmp_path))
+    check_record(str(tmp_path), LISTED)
 
 
 def test_a_swapped_or_missing_record_is_refused_in_one_line(tmp_path: Path) -> None:
     directory = write_ensemble(tmp_path, *ROWS)
     # An edited record: the training video is now a test video.
     split_record.write(directory, table(recorded("1", "test", mean_features=[0.5, 2.0]), ROWS[1]))
-    for read in (read_record, check_record):
+    for read in (read_record, partial(check_record, listed=LISTED)):
         with pytest.raises(ConfigError) as error:
             read(directory)
         refusal = f"is not the file that ensemble.json lists (digest differs); {REMEDY}"
@@ -52,7 +54,7 @@ def test_an_ensemble_without_a_record_or_of_an_earlier_version_is_doubted(tmp_pa
         {"split": "test", "source": "source of 2", "content_digest": None},
     ]
     with pytest.raises(ConfigError, match="earlier version"):
-        check_record(directory)  # so that `train` writes a new record
+        check_record(directory, None)  # so that `train` writes a new record
     storage.delete_file(f"{directory}/splits.parquet")
     assert read_record(directory).doubt == "the ensemble has no record of its splits"
     assert read_record(directory).rows.num_rows == 0
@@ -66,7 +68,7 @@ def test_an_imported_ensemble_is_doubted(tmp_path: Path) -> None:
     )
     # What calibration used is known.
     assert found.rows["split"].to_pylist() == ["train", "test"]
-    check_record(str(tmp_path))
+    check_record(str(tmp_path), LISTED)
 
 
 def test_another_ensemble_than_that_of_the_predictions_is_doubted(tmp_path: Path) -> None:
