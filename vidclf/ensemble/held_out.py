@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import pyarrow as pa
 from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
@@ -23,7 +24,7 @@ from scipy.sparse.csgraph import connected_components
 from vidclf import schema
 from vidclf.ensemble.split_record import SplitRecord
 from vidclf.features.feature_set import FeatureSet
-from vidclf.features.near_duplicates import Means, near_to, unit_vectors, video_means
+from vidclf.features.near_duplicates import Means, nearest, unit_vectors, video_means
 
 USED = ("train", "val")
 """Splits whose videos are never test. A video that is related to both counts as `train`."""
@@ -150,7 +151,7 @@ def decide(videos: pa.Table, record: SplitRecord, means_of: MeansOf | None = Non
     if candidates and means_of is not None and len(record.means_ND):
         ids, means_ND = means_of(candidates)
         searched = {candidates[video_id] for video_id in ids}
-        links = [(row, candidates[ids[place]]) for place, row in _near_used(record, means_ND)] if ids else []
+        links = [(row, candidates[ids[video]]) for row, video in _near_used(record, means_ND)] if ids else []
         splits = sides.splits(links)
     return Decision(
         video_ids=sides.video_ids,
@@ -292,16 +293,20 @@ class _Sides:
         return components
 
 
-def _near_used(record: SplitRecord, means_ND: Any) -> list[Link]:
-    """Near duplicates in train and val of the record: pairs (row of `means_ND`, row of the record)."""
+def _near_used(record: SplitRecord, means_ND: npt.NDArray[np.float32]) -> list[Link]:
+    """Near duplicates in train and val of the record: pairs (row of the record, row of `means_ND`).
+
+    Each video has at most one pair per split: that with the nearest video.
+    """
     centre_D = record.means_ND.mean(axis=0)
-    used = [index for index, split in enumerate(record.rows["split"].to_pylist()) if split in USED]
-    pairs = near_to(
-        unit_vectors(means_ND, centre_D),
-        unit_vectors(record.means_ND[used], centre_D),
-        record.near_duplicate_cosine,
-    )
-    return [(place, used[row]) for place, row in pairs]
+    units_ND = unit_vectors(means_ND, centre_D)
+    splits = np.array(record.rows["split"].to_pylist(), dtype=object)
+    links: list[Link] = []
+    for name in USED:
+        rows = np.flatnonzero(splits == name)
+        nearest_N = nearest(units_ND, unit_vectors(record.means_ND[rows], centre_D), record.near_duplicate_cosine)
+        links += [(int(rows[row]), video) for video, row in enumerate(nearest_N) if row >= 0]
+    return links
 
 
 def _videos(count: int) -> str:

@@ -41,17 +41,24 @@ def unit_vectors(means_ND: npt.NDArray[np.float32], centre_D: npt.NDArray[np.flo
     return units_ND
 
 
-def near_to(
+def nearest(
     units_ND: npt.NDArray[np.float32], others_MD: npt.NDArray[np.float32], cosine: float, tile: int = TILE
-) -> list[tuple[int, int]]:
-    """Pairs (row of `units_ND`, row of `others_MD`) of videos whose cosine similarity is at least `cosine`."""
-    pairs: list[tuple[int, int]] = []
+) -> npt.NDArray[np.int64]:
+    """For each row of `units_ND` the row of `others_MD` with the largest cosine similarity, as an array [N].
+
+    The row is -1 if that similarity is below `cosine`.
+    """
+    nearest_N = np.full(len(units_ND), -1)
     for row in range(0, len(units_ND), tile):
+        largest = np.full(len(units_ND[row : row + tile]), cosine, np.float32)
         for column in range(0, len(others_MD), tile):
             cosines = units_ND[row : row + tile] @ others_MD[column : column + tile].T
-            first, second = np.nonzero(cosines >= cosine)
-            pairs += zip((first + row).tolist(), (second + column).tolist(), strict=True)
-    return pairs
+            best = cosines.argmax(axis=1)
+            found = np.take_along_axis(cosines, best[:, None], axis=1)[:, 0]
+            is_nearer = found >= largest
+            nearest_N[row : row + tile][is_nearer] = best[is_nearer] + column
+            largest = np.maximum(largest, found)
+    return nearest_N
 
 
 def means_in(shards: list[str], video_ids: Collection[str]) -> Means:

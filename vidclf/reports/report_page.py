@@ -30,8 +30,8 @@ LARGE_MATRIX = 12
 """Largest number of classes of a confusion matrix with wide cells."""
 
 SPLIT_MEANINGS = {
-    "train": "training saw these videos: no evidence about new videos",
-    "val": "used for selection and calibration: optimistic",
+    "train": "training saw these or related videos, or the manifest keeps them for it: no evidence about new videos",
+    "val": "selection and calibration used these or related videos, or the manifest keeps them for it: optimistic",
     "test": "sources that training never saw",
 }
 """For each split, how far its figures tell about new videos, if the ensemble's record of its splits is known."""
