@@ -30,10 +30,10 @@ USED = ("train", "val")
 """Splits whose videos are never test. A video that is related to both counts as `train`."""
 
 REASONS = {
-    "recorded": "are recorded with another split",
-    "content": "have the content of a video with that split",
-    "near_duplicate": "are near duplicates of one",
-    "source": "share a source with one, or with a copy of one",
+    "recorded": "recorded with that split",
+    "content": "content of a video with that split",
+    "near_duplicate": "near duplicate of one",
+    "source": "source of one or of a copy of one",
 }
 """Reasons for which the record gives a video another split than the manifest, with words for reports. The first that
 holds is stated."""
@@ -68,7 +68,7 @@ class SplitFacts:
         """A sentence about the moved videos; empty if there are none."""
         if not self.num_moved:
             return ""
-        parts = ", ".join(f"{count} {REASONS[reason]}" for reason, count in self.reasons.items())
+        parts = ", ".join(f"{REASONS[reason]}: {count}" for reason, count in self.reasons.items())
         return (
             f"{_videos(self.num_moved)} {'has' if self.num_moved == 1 else 'have'} another split by the ensemble's own "
             f"record than in the manifest, {self.num_no_test} of them no longer test ({parts})"

@@ -136,8 +136,7 @@ def test_the_facts_say_how_many_videos_the_manifest_has_wrong() -> None:
     assert facts.reasons == {"recorded": 3, "content": 1, "source": 1}
     assert facts.moved_words == (
         "5 videos have another split by the ensemble's own record than in the manifest, 4 of them no longer test "
-        "(3 are recorded with another split, 1 have the content of a video with that split, 1 share a source with one, "
-        "or with a copy of one)"
+        "(recorded with that split: 3, content of a video with that split: 1, source of one or of a copy of one: 1)"
     )
     assert decide(found, known).facts(["4"]).moved_words == ""
 

@@ -250,7 +250,7 @@ def test_the_ensembles_record_decides_what_is_held_out(config: EvaluateConfig, m
     assert evaluation.is_held_out
     moved = (
         "1 video has another split by the ensemble's own record than in the manifest, 1 of them no longer test "
-        "(1 are recorded with another split)"
+        "(recorded with that split: 1)"
     )
     assert evaluate.table(evaluation, "out").splitlines()[4:6] == [
         "accuracy on held-out sources  0.500 (1 of 2 videos, no interval: fewer than 5 sources; chance 0.50)",
