@@ -60,6 +60,7 @@ import numpy.typing as npt
 import torch
 from sklearn.metrics import roc_auc_score
 
+from benchmarks.held_out import joined_groups
 from benchmarks.machine import describe
 from vidclf.archive import splits
 from vidclf.backbones import cnn
@@ -324,7 +325,9 @@ def error_of(correct_B: npt.NDArray[Any]) -> float:
 
 
 def split(features: FeatureSet, seed: int) -> FeatureSet:
-    """The same features, split anew by source (recording) into training, validation and test."""
+    """The same features, split anew by source (recording) into training, validation and test. Sources that share near
+    duplicates count as one."""
+    features = replace(features, groups=joined_groups(features))
     labels = [str(label) for label in features.labels]
     names = splits.assign(labels, features.sublabels, features.groups, FRACTIONS, seed)
     return replace(features, splits=list(names))
@@ -332,7 +335,8 @@ def split(features: FeatureSet, seed: int) -> FeatureSet:
 
 def fold(features: FeatureSet, number: int, num_folds: int) -> FeatureSet:
     """The same features, split for round `number` of a cross-validation over the sources: that fold is the test split,
-    the next two folds are the validation split."""
+    the next two folds are the validation split. Sources that share near duplicates count as one."""
+    features = replace(features, groups=joined_groups(features))
     labels = sorted({str(label) for label in features.labels})
     folds_B = group_folds([labels.index(str(label)) for label in features.labels], features.groups, num_folds)
     names = np.array(["test", "val", "val", *["train"] * (num_folds - 3)])[(folds_B - number) % num_folds]

@@ -164,12 +164,21 @@ SPLIT_TABLE = pa.schema(
         pa.field("split", pa.string()),
         pa.field("group", pa.string(), nullable=False),
         pa.field("cluster", pa.int32()),
+        pa.field("source", pa.string(), nullable=False),
+        pa.field("content_digest", pa.string(), nullable=False),
+        pa.field("mean_features", pa.list_(pa.float16()), nullable=False),
     ]
 )
-"""Columns of the table of splits of an ensemble, with one row per video on which it was trained or measured.
+"""Columns of the table of splits of an ensemble, with one row per video that training was given, whatever its split.
 
-`group` names the source (recording) of the video. `cluster` numbers the set of near duplicates to which the video
-belongs; null if it has none. Videos with the same group or cluster are in the same split."""
+`source` names the source (recording) of the video in the manifest. `group` is the same, or the name of several sources
+that training kept together because they share near duplicates. `cluster` numbers the set of near duplicates to which
+the video belongs; null if it has none. `content_digest` is equal for files with the same content. `mean_features` is
+the mean of the video's frame features from the ensemble's first backbone. New splits keep videos with the same group or
+cluster together; those of a manifest need not."""
+
+EARLIER_SPLIT_TABLE = pa.schema([SPLIT_TABLE.field(index) for index in range(6)])
+"""Columns of the table of splits in ensembles of earlier versions."""
 
 LEAKAGE = pa.schema(
     [

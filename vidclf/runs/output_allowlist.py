@@ -231,7 +231,10 @@ FEATURES = Kind(name="a run", parts=_run_parts(False), shared=_JOB_FILES, reads=
 PREDICTIONS = Kind(name="a run", parts=_run_parts(True), shared=_JOB_FILES, reads=_READ_SHARDS)
 """Output directory of classify."""
 
-_SPLITS = Mark(name="splits.parquet", is_genuine=_is_table(schema.SPLIT_TABLE))
+_SPLITS = tuple(
+    Mark(name="splits.parquet", is_genuine=_is_table(columns))
+    for columns in (schema.SPLIT_TABLE, schema.EARLIER_SPLIT_TABLE)
+)
 
 ENSEMBLE = Kind(
     name="an ensemble",
@@ -239,7 +242,7 @@ ENSEMBLE = Kind(
         Part(
             files=rf"{_MEMBER_FILES}|run_config\.yaml",
             marks=(
-                _SPLITS,
+                *_SPLITS,
                 Mark(name="member_0.json", is_genuine=_is_member(of_search=False)),
                 Mark(name="ensemble.json", is_genuine=_holds("ensemble_id", "classes", "members")),
             ),

@@ -26,6 +26,8 @@ from vidclf.classification.head import EnsembleHead, HeadSettings
 from vidclf.config import ServeConfig
 from vidclf.ensemble import files
 from vidclf.ensemble import info as info_module
+from vidclf.ensemble.held_out import used_contents
+from vidclf.ensemble.split_record import SPLITS_FILE, read_record
 from vidclf.errors import ConfigError
 from vidclf.pipeline.decode_stage import DecodeVideos, limits_from_flags
 from vidclf.pipeline.embed_stage import EmbedVideos
@@ -53,6 +55,8 @@ class ServedModel:
     """columns and backbones of the predictions; without the ensemble itself, which the actor adds"""
     trust_score: TrustScore
     threshold: RiskThreshold
+    used_contents: dict[str, str]
+    """split train or val by content digest, of the videos that training and validation used; empty without a record"""
 
     @property
     def classes(self) -> list[str]:
@@ -82,7 +86,18 @@ def served_model(config: ServeConfig) -> ServedModel:
         target=target,
         trust_score=info.trust.score(config.tta),
         threshold=found,
+        used_contents=_used_contents(config.ensemble),
     )
+
+
+def _used_contents(directory: str) -> dict[str, str]:
+    """`held_out.used_contents` of the ensemble in a directory; empty if `splits.parquet` was not copied to the server.
+
+    Raises ConfigError if the file is not the one that `ensemble.json` lists.
+    """
+    if not storage.exists(storage.join(directory, SPLITS_FILE)):
+        return {}
+    return used_contents(read_record(directory))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -167,6 +182,7 @@ class VideoClassifier:
             trust_score=self._model.trust_score,
             trust_threshold=self._model.threshold.threshold,
             segment_length_s=length_s,
+            used_contents=self._model.used_contents,
         )
         side = self._job.transforms().transforms[0].crop_size
         return {"answer": answer(row, frames_of(frames["frames"], side), context)}

@@ -5,13 +5,14 @@ from __future__ import annotations
 import math
 import platform
 from collections.abc import Sequence
-from dataclasses import fields
+from dataclasses import fields, replace
 from functools import partial
 from importlib import metadata
 from typing import Any
 
 import vidclf
 from vidclf.config import FitConfig, ModelConfig, TrainConfig
+from vidclf.ensemble import split_record
 from vidclf.ensemble.info import FittedBackbone, MembersInfo, write_info
 from vidclf.ensemble.member_record import MemberRecord
 from vidclf.features.feature_set import FeatureSet
@@ -36,9 +37,10 @@ def publish_ensemble(
 ) -> None:
     """Calibrate the trained members (models of the ensemble) in `config.output`, and write `ensemble.json`.
 
-    Each member must have its marker file. `features`, `weights` (where each backbone's weights were) and `first_looks`
-    (features of a few keyframes per video; may be empty) have one entry per backbone. The members classify the
-    validation split in this process, or in a worker with the fraction `gpus` of a GPU.
+    Each member must have its marker file, and `splits.parquet` must be there. `features`, `weights` (where each
+    backbone's weights were) and `first_looks` (features of a few keyframes per video; may be empty) have one entry per
+    backbone. The members classify the validation split in this process, or in a worker with the fraction `gpus` of a
+    GPU.
     """
     members = [read_record(config.output, index) for index in range(config.members)]
     model = ModelConfig(**{field.name: getattr(config, field.name) for field in fields(ModelConfig)})
@@ -68,7 +70,8 @@ def publish_ensemble(
         config.output, uncalibrated, features, first_looks or None, run_votes, training["prior_temperature"]
     )
     lease.guard(config.output).check()
-    write_info(config.output, info)
+    splits = split_record.describe(config.output, config.near_duplicate_cosine)
+    write_info(config.output, replace(info, splits=splits))
 
 
 def prior_temperature(config: FitConfig, members: Sequence[MemberRecord], num_classes: int) -> float:

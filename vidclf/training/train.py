@@ -14,7 +14,7 @@ import torch
 
 from vidclf import gpu_worker, preflight, ray_cluster, storage
 from vidclf.config import TrainConfig
-from vidclf.ensemble import calibration_file, files, reference_checkpoints
+from vidclf.ensemble import calibration_file, files, reference_checkpoints, split_record
 from vidclf.ensemble.info import ENSEMBLE_FILE, read_info
 from vidclf.ensemble.member_record import MemberRecord
 from vidclf.ensemble.reference_checkpoints import ReferenceEnsemble
@@ -231,7 +231,8 @@ def _share(config: TrainConfig, data: Sequence[TrainingData]) -> float:
 
 
 def _is_calibrated(output: str, first_looks: Sequence[FeatureSet]) -> bool:
-    """Whether `output` holds a complete ensemble in this version's format that was calibrated with these first looks.
+    """Whether `output` holds a complete ensemble in this version's format that was calibrated with these first looks,
+    with the record of its splits.
 
     `first_looks` are features of a few keyframes per video. If there are none, an ensemble with or without such
     features counts as complete. Raises ConfigError if the ensemble must be calibrated again and would lose its keyframe
@@ -241,7 +242,9 @@ def _is_calibrated(output: str, first_looks: Sequence[FeatureSet]) -> bool:
         return False
     outdated: ConfigError | None = None
     try:
-        calibration_file.read_trust(output, read_info(output))
+        info = read_info(output)
+        calibration_file.read_trust(output, info)
+        split_record.check_record(output, info.splits)
     except ConfigError as error:
         outdated = error
     keyframes = read_info(output, accepts_outdated=True).stages.get(Look.KEYFRAMES)
