@@ -13,9 +13,9 @@ import pytest
 ROOT = Path(__file__).resolve().parents[2]
 
 LAYERS = [
-    {"errors", "schema", "arrow", "credentials"},
+    {"errors", "schema", "arrow", "credentials", "installation"},
     {"config"},
-    {"device"},
+    {"device", "extras"},
     {"storage", "progress", "event_log", "ray_address"},
     {"archive", "video"},
     {"runs"},
@@ -31,6 +31,8 @@ LAYERS = [
     {"pages"},
     {"reports", "server"},
     {"cli"},
+    {"command"},
+    {"completion", "__main__"},
 ]
 """Layers from the bottom up. A package may import itself and lower layers, but not the other packages of its layer."""
 
