@@ -79,8 +79,8 @@ def forget_partial_packages(environment: Path) -> None:
     whose name begins with `~` are old versions that pip had moved away.
     """
     for site_packages in environment.glob("lib/python3*/site-packages"):
-        partial = [path for path in site_packages.glob("*.dist-info") if not (path / "RECORD").exists()]
-        for path in [*partial, *site_packages.glob("~*")]:
+        partial = {path for path in site_packages.glob("*.dist-info") if not (path / "RECORD").exists()}
+        for path in sorted(partial | set(site_packages.glob("~*"))):
             shutil.rmtree(path)
             print(f"{path.name}: incomplete, will be installed again", flush=True)
 
@@ -94,15 +94,15 @@ def size_gb(environment: Path) -> float:
 def install(python: str, requirements: Path) -> int:
     """Install the requirements with pip. Large downloads are printed as they begin. Returns pip's exit code."""
     command = [python, "-m", "pip", "install", "--disable-pip-version-check", "--progress-bar", "off"]
-    process = subprocess.Popen([*command, "-r", str(requirements)], stdout=subprocess.PIPE, text=True)
-    assert process.stdout is not None
-    for line in process.stdout:
-        words = line.split()
-        if words[:1] == ["Downloading"] and words[-1:] == ["MB)"] and float(words[-2].strip("(")) >= SHOWN_MB:
-            print(f"  {line.strip()}", flush=True)
-        elif words[:2] == ["Installing", "collected"]:
-            print(f"  Installing {len(words) - 3} packages", flush=True)
-    return process.wait()
+    with subprocess.Popen([*command, "-r", str(requirements)], stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        for line in process.stdout:
+            words = line.split()
+            if words[:1] == ["Downloading"] and words[-1:] == ["MB)"] and float(words[-2].strip("(")) >= SHOWN_MB:
+                print(f"  {line.strip()}", flush=True)
+            elif words[:2] == ["Installing", "collected"]:
+                print(f"  Installing {len(words) - 3} packages", flush=True)
+    return process.returncode
 
 
 def set_up(environment: Path, requirements: Path) -> int:

@@ -104,7 +104,8 @@ def _print_completion(arguments: list[str]) -> int:
     code."""
     shell = arguments[0] if arguments else os.path.basename(os.environ.get("SHELL", ""))
     if len(arguments) > 1 or shell not in SHELLS:
-        return _refuse(f"vidclf completion needs one of {', '.join(SHELLS)}, got {' '.join(arguments) or shell!r}")
+        got = " ".join(arguments) or shell
+        return _refuse(f"vidclf completion needs one of {', '.join(SHELLS)}, got {got!r}")
     from vidclf.completion import script  # imported here: it imports the configuration classes, which takes a second
 
     print(script(shell))
