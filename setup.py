@@ -4,12 +4,15 @@ They stand beside vidclf/ in a checkout, so that `python jobs/extract.py` works 
 else about the wheel is in pyproject.toml, which cannot place a directory elsewhere while it searches for packages.
 """
 
-from setuptools import find_packages, setup
+from setuptools import find_namespace_packages, setup
 
 BUNDLED = ("jobs", "tune_configs")
 """Directories of the checkout that the wheel contains inside vidclf/bundled/."""
 
+# Also directories of data files, which have no __init__.py, count as packages.
+PACKAGES = find_namespace_packages(include=["vidclf", "vidclf.*"], exclude=["*.__pycache__"])
+
 setup(
-    packages=[*find_packages(include=["vidclf", "vidclf.*"]), *(f"vidclf.bundled.{name}" for name in BUNDLED)],
+    packages=[*PACKAGES, *(f"vidclf.bundled.{name}" for name in BUNDLED)],
     package_dir={f"vidclf.bundled.{name}": name for name in BUNDLED},
 )

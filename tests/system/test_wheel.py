@@ -28,6 +28,7 @@ def build(hook: str, source: Path, output: Path) -> Path:
     program = f"from setuptools import build_meta; print(build_meta.{hook}({str(output)!r}))"
     command = [sys.executable, "-c", program]
     done = subprocess.run(command, cwd=source, capture_output=True, text=True, timeout=120, check=True)
+    assert "would be ignored" not in done.stdout + done.stderr  # setuptools warns about a directory it leaves out
     return output / done.stdout.split()[-1]
 
 
