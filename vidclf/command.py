@@ -64,9 +64,14 @@ def summary(path: Path) -> str:
     return " ".join(docstring.split("\n\n")[0].split())
 
 
+def summaries() -> dict[str, str]:
+    """Line of help for each job, by its name, in the order of `ORDER`."""
+    return {name: summary(path) for name, path in jobs().items()}
+
+
 def help_text(width: int) -> str:
     """Text of `vidclf --help`, wrapped to `width` characters: every job with the first paragraph of its docstring."""
-    lines = {name: summary(path) for name, path in jobs().items()}
+    lines = summaries()
     lines["completion"] = f"Print the script with which a shell ({', '.join(SHELLS)}) completes jobs, flags and values."
     indent = max(map(len, lines)) + 4
     wrapped = [
@@ -108,7 +113,7 @@ def _print_completion(arguments: list[str]) -> int:
         return _refuse(f"vidclf completion needs one of {', '.join(SHELLS)}, got {got!r}")
     from vidclf.completion import script  # imported here: it imports the configuration classes, which takes a second
 
-    print(script(shell))
+    print(script(shell, summaries(), SHELLS))
     return 0
 
 

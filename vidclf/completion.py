@@ -8,31 +8,35 @@ from __future__ import annotations
 
 import argparse
 import typing
+from collections.abc import Mapping, Sequence
 from typing import Any, Literal
 
 import shtab
 
-from vidclf import cli, command, preflight
+from vidclf import cli, preflight
 from vidclf import config as configs
 
 
-def script(shell: str) -> str:
-    """The completion script for `shell`: bash, zsh or fish."""
-    return str(shtab.complete(parser(), shell)).rstrip()
+def script(shell: str, summaries: Mapping[str, str], shells: Sequence[str]) -> str:
+    """The completion script for `shell`.
+
+    `summaries` holds the line of help for each job, by its name; `shells` are the values of `vidclf completion`.
+    """
+    return str(shtab.complete(parser(summaries, shells), shell)).rstrip()
 
 
-def parser() -> argparse.ArgumentParser:
+def parser(summaries: Mapping[str, str], shells: Sequence[str]) -> argparse.ArgumentParser:
     """A parser that describes the whole command line of `vidclf`. It parses nothing: every job has its own parser."""
     root = argparse.ArgumentParser(prog="vidclf")
     root.add_argument("--version", action="version", version="")
     subparsers = root.add_subparsers()
-    for name, path in command.jobs().items():
+    for name, summary in summaries.items():
         config_class = getattr(configs, f"{name.capitalize()}Config")
         of_job = cli.flag_parser(config_class, f"vidclf {name}")
         _describe_values(of_job, config_class)
-        subparsers.add_parser(name, parents=[of_job], add_help=False, help=command.summary(path))
+        subparsers.add_parser(name, parents=[of_job], add_help=False, help=summary)
     completion = subparsers.add_parser("completion", help="Print the completion script of a shell.")
-    completion.add_argument("shell", choices=command.SHELLS)
+    completion.add_argument("shell", choices=shells)
     return root
 
 

@@ -31,8 +31,9 @@ LAYERS = [
     {"pages"},
     {"reports", "server"},
     {"cli"},
+    {"completion"},
     {"command"},
-    {"completion", "__main__"},
+    {"__main__"},
 ]
 """Layers from the bottom up. A package may import itself and lower layers, but not the other packages of its layer."""
 

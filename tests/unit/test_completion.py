@@ -8,13 +8,13 @@ from pathlib import Path
 
 import pytest
 
-from vidclf import completion
+from vidclf import command, completion
 from vidclf.config import TrainConfig
 
 
 @pytest.fixture(scope="module")
 def bash_script() -> str:
-    return completion.script("bash")
+    return completion.script("bash", command.summaries(), command.SHELLS)
 
 
 @pytest.mark.parametrize(
@@ -45,7 +45,7 @@ def test_bash_completes(words: list[str], proposed: list[str], bash_script: str,
 
 @pytest.mark.parametrize("shell", ["zsh", "fish"])
 def test_scripts_for_other_shells_hold_every_flag_of_a_job(shell: str) -> None:
-    script = completion.script(shell)
+    script = completion.script(shell, command.summaries(), command.SHELLS)
     for field in fields(TrainConfig):
         name = field.name.replace("_", "-")
         assert f"--{name}" in script or f"-l {name} " in script, name
