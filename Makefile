@@ -6,7 +6,7 @@
 # make chaos  50 kills of an extraction's driver, workers, decoders and nodes, with counts (about 30 minutes)
 # make lock   requirements.lock and constraints.txt anew from requirements.txt (needs uv and the registry)
 # make check-pins   whether every package has a wheel for every supported Python (needs uv and the registry)
-# Each sets up .venv (7.2 GB) when it is missing, incomplete or older than requirements.txt. tools/set_up.py does it with
+# Each sets up .venv (7.6 GB) when it is missing, incomplete or older than requirements.txt. tools/set_up.py does it with
 # the first of these interpreters that fits; `make PYTHON=python3.12 …` names another.
 
 PYTHON ?= python3 python3.14 python3.13 python3.12 python3.11

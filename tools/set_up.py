@@ -18,7 +18,7 @@ from pathlib import Path
 OLDEST, NEWEST = (3, 11), (3, 14)
 """First and last version of Python for which every package of requirements.txt has a wheel (`make check-pins`)."""
 
-DOWNLOAD_GB, INSTALLED_GB = 3.2, 7.2
+DOWNLOAD_GB, INSTALLED_GB = 3.5, 7.6
 """Sizes of all packages, as files to download and installed. Most of it are the CUDA libraries of torch."""
 
 SHOWN_MB = 50

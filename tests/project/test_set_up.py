@@ -90,7 +90,7 @@ def test_too_little_room_is_refused_before_anything_is_made(
     usage = shutil.disk_usage(tmp_path)._replace(free=3_000_000_000)
     monkeypatch.setattr(set_up.shutil, "disk_usage", lambda path: usage)
     assert set_up.set_up(tmp_path / "env", tmp_path / "requirements.txt") == 2
-    assert capsys.readouterr().err == f"set-up needs 7.2 GB for {tmp_path}/env, 3.0 GB are free\n"
+    assert capsys.readouterr().err == f"set-up needs 7.6 GB for {tmp_path}/env, 3.0 GB are free\n"
     assert list(tmp_path.iterdir()) == []
 
 
