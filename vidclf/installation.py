@@ -18,6 +18,11 @@ def directory(name: str) -> Path:
     return bundled if bundled.is_dir() else PACKAGE.parent / name
 
 
+def program(job: str) -> str:
+    """Words with which a command line starts a job: `python jobs/train.py` in a checkout, otherwise `vidclf train`."""
+    return f"python jobs/{job}.py" if directory("jobs").parent == PACKAGE.parent else f"vidclf {job}"
+
+
 def is_installed() -> bool:
     """Whether pip knows vidclf, so that it can add an extra. False if the jobs run from a checkout that is not
     installed."""

@@ -92,7 +92,7 @@ def test_the_supported_versions_of_python_are_the_same_everywhere() -> None:
     assert "\nPYTHON ?= python3 python3.14 python3.13 python3.12 python3.11\n" in makefile
     assert "\nVERSIONS := 3.11 3.12 3.13 3.14\n" in makefile
     assert "OLDEST, NEWEST = (3, 11), (3, 14)" in (ROOT / "tools" / "set_up.py").read_text()
-    for path in ("requirements.txt", "requirements.lock", "docs/laptop.md", "docs/guides/install.md", "Makefile"):
+    for path in ("requirements.txt", "requirements.lock", "docs/guides/install.md", "Makefile"):
         assert "Python 3.11 to 3.14" in (ROOT / path).read_text(), path
 
 
