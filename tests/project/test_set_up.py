@@ -174,3 +174,22 @@ def test_a_half_made_environment_is_completed(
     monkeypatch.setattr(set_up.subprocess, "run", run)
     set_up.make_environment(Path("env"))
     assert commands[-1] == remedy
+
+
+def test_large_downloads_are_shown(set_up: ModuleType, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    pip = tmp_path / "python"
+    pip.write_text(
+        "#!/bin/sh\n"
+        "echo 'Collecting torch==2.15.0'\n"
+        "echo '  Downloading torch-2.15.0-cp311-manylinux_2_28_x86_64.whl.metadata (27 kB)'\n"
+        "echo 'Downloading torch-2.15.0-cp311-manylinux_2_28_x86_64.whl (873.2 MB)'\n"
+        "echo 'Downloading numpy-2.4.6-cp311-manylinux_2_28_x86_64.whl (16.9 MB)'\n"
+        "echo 'Installing collected packages: numpy, torch'\n"
+        "exit 3\n"
+    )
+    pip.chmod(0o755)
+    assert set_up.install(str(pip), tmp_path / "requirements.txt") == 3
+    assert capsys.readouterr().out.splitlines() == [
+        "  Downloading torch-2.15.0-cp311-manylinux_2_28_x86_64.whl (873.2 MB)",
+        "  Installing 2 packages",
+    ]
