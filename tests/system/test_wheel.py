@@ -84,6 +84,7 @@ def test_the_wheel_holds_every_module_job_template_and_search_space(wheel: Path)
 
 
 def test_an_installed_vidclf_classifies_a_video(command: Path, tmp_path: Path) -> None:
+    (tmp_path / "clips").mkdir()
     write_video(tmp_path / "clips" / "one.mp4", num_frames=12, size=(64, 64))
     (tmp_path / "ensemble").mkdir()
     write_small_ensemble(tmp_path / "ensemble", ["Animation", "Gaming"], num_frames=4)
