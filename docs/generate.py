@@ -6,6 +6,7 @@
 - `reference/jobs.md`: the flags of every job, from the configuration classes
 - `reference/columns.md`: the columns of every table, from `vidclf/schema.py`
 - `reference/reject-reasons.md`: the reasons for which a video is rejected, from `vidclf/schema.py`
+- `reference/http-api.md`: the API of the server, from its OpenAPI document
 
 A test compares the pages with what this script would write.
 """
@@ -29,6 +30,7 @@ sys.path.insert(0, str(ROOT))
 
 from vidclf import cli, config, schema
 from vidclf.config.fields import field_rules
+from vidclf.server import openapi, refusals
 
 DOCS = ROOT / "docs"
 ARCHITECTURE = DOCS / "development" / "architecture.md"
@@ -178,6 +180,27 @@ def reasons_page() -> str:
     )
 
 
+def http_api_page() -> str:
+    """The page on the HTTP API of the server."""
+    rows = []
+    for path, item in openapi.document(["A", "B"])["paths"].items():
+        for method, operation in item.items():
+            if method != "parameters":
+                statuses = ", ".join(operation["responses"])
+                rows.append(f"| `{method.upper()} {path}` | {cell(operation['summary'])} | {statuses} |")
+    reasons = sorted(refusals.STATUS, key=lambda reason: (refusals.STATUS[reason], reason.value))
+    reason_rows = "\n".join(
+        f"| {refusals.STATUS[reason]} | `{reason.value}` | {cell(refusals.WORDS[reason])} |" for reason in reasons
+    )
+    return (
+        f"# HTTP API\n\n{NOTICE}The API of [the server](../guides/serve.md). `/api/openapi.json` describes every field "
+        "of every answer.\n\n| request | what it does | statuses |\n|---|---|---|\n" + "\n".join(rows) + "\n\n"
+        "## Reasons\n\nA refused request and a failed job have a reason from this list. A failed job has its reason in "
+        "`problem`, with the status that a refused request would have.\n\n"
+        f"| status | reason | message |\n|---|---|---|\n{reason_rows}\n"
+    )
+
+
 def pages() -> dict[Path, str]:
     """Text of every generated page, by its path."""
     return {
@@ -185,6 +208,7 @@ def pages() -> dict[Path, str]:
         DOCS / "reference" / "jobs.md": jobs_page(),
         DOCS / "reference" / "columns.md": columns_page(),
         DOCS / "reference" / "reject-reasons.md": reasons_page(),
+        DOCS / "reference" / "http-api.md": http_api_page(),
     }
 
 
