@@ -60,24 +60,42 @@ manifest (table of videos), and the same in every job."""
 class RejectReason(StrEnum):
     """Reasons for which a video is rejected, so that it has neither features nor a prediction.
 
-    `jobs/audit.py` reports any other reason in a file as an error.
+    `jobs/audit.py` reports any other reason in a file as an error. The text below each reason states its cause, then
+    the remedy; the page `docs/reference/reject-reasons.md` is generated from these texts.
     """
 
     NOT_FOUND = "not_found"
+    """No file is at the location, or it was deleted while it was decoded. Correct the list or mount the storage, and
+    retry."""
     PERMISSION_DENIED = "permission_denied"
+    """The storage refuses access to the file. Give the job's user or its credentials the right to read, and retry."""
     EMPTY_FILE = "empty_file"
+    """The file has 0 bytes. Copy it again."""
     TOO_LARGE = "too_large"
+    """The file is larger than `--max-video-gib`. Raise the limit, and retry."""
     NOT_A_VIDEO = "not_a_video"
+    """The file has no signature of a known container, or the location is not a regular file. Remove it from the
+    archive."""
     NO_VIDEO_STREAM = "no_video_stream"
+    """The container holds sound or data, but no video stream. Remove it from the archive."""
     UNSUPPORTED_CODEC = "unsupported_codec"
+    """No decoder exists for the codec of the video stream. Convert the video."""
     TRUNCATED = "truncated"
+    """The file ends before its video does, and no frame could be decoded. Copy it again."""
     DECODE_ERROR = "decode_error"
+    """The video is damaged: none of the needed frames could be decoded. Copy it again, or repair it."""
     TOO_FEW_FRAMES = "too_few_frames"
+    """The file can be opened, but it holds no frame. Check the recording."""
     READ_ERROR = "read_error"
+    """Reading failed, after up to five attempts for remote storage. Check the network, and retry."""
     OUT_OF_MEMORY = "out_of_memory"
+    """Decoding takes more memory than `--decode-memory-gib`. Raise the limit, and retry."""
     DECODE_TIMEOUT = "decode_timeout"
+    """Decoding took longer than `--decode-timeout` and one second per second of video. Raise the limit, and retry."""
     DECODER_CRASHED = "decoder_crashed"
+    """The video ended the decoder's process, by a signal or an exit code. Convert the video, or report the file."""
     FEATURES_NOT_FINITE = "features_not_finite"
+    """The CNN gave a value that is NaN or infinite. Extract with `--precision fp32`, and check the weights."""
 
 
 MANIFEST = pa.schema(
