@@ -19,6 +19,7 @@ from vidclf.ensemble.info import EnsembleInfo, read_info
 from vidclf.ensemble.views import VIEWS
 from vidclf.errors import ConfigError
 from vidclf.features.spec import specs_of
+from vidclf.metrics.intervals import TOO_FEW_SOURCES
 from vidclf.pages.render import risk_words
 from vidclf.reports import ensemble_facts, error_lists, figures, provenance, report_page
 from vidclf.reports.attended_frames import strips
@@ -143,7 +144,7 @@ def evaluate(config: EvaluateConfig) -> Evaluation | None:
 def table(evaluation: Evaluation, output: str) -> str:
     """Text of a few lines for a terminal: the main figures of an evaluation and where its page is."""
     summary, headline, detail = evaluation.summary, evaluation.per_split[evaluation.headline], evaluation.detail
-    interval = "no interval: fewer than 5 sources"
+    interval = TOO_FEW_SOURCES
     if headline.accuracy_interval_95 is not None:
         interval = "95 % interval {:.2f} to {:.2f}".format(*headline.accuracy_interval_95)
     accuracy_name = (

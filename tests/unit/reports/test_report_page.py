@@ -74,7 +74,7 @@ def test_the_table_for_a_terminal(config: EvaluateConfig) -> None:
         "ok                            5",
         "quarantined                   1 (truncated 1)",
         "videos per second             2.50",
-        "accuracy on held-out sources  0.667 (2 of 3 videos, no interval: fewer than 5 sources; chance 0.50)",
+        "accuracy on held-out sources  0.667 (2 of 3 videos, no interval: fewer than 5 effective sources; chance 0.50)",
         "mean of the sources           0.667 (3 sources)",
         "accepted                      2 of 3 videos, 1 of them right",
         "report                        out/index.html",
