@@ -40,7 +40,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 import numpy as np
 import numpy.typing as npt
-from scipy.stats import binom
+from scipy.special import bdtr
 
 from vidclf.schema import Look
 from vidclf.uncertainty.early_exit import EARLY_LOOKS, ValidationScores, outcome, stage_thresholds
@@ -64,8 +64,10 @@ class World:
     """possible numbers of videos per source, all equally probable"""
     is_flat: bool = False
     """whether the error is 1.1 times the risk at every trust score"""
-    large_is_worse: bool = False
-    """whether the error of sources of the largest size is doubled"""
+    error_of_large: float = 1.0
+    """factor of the error of the sources of the largest size"""
+    error_of_small: float = 1.0
+    """factor of the error of all other sources"""
 
     def draw(self, num_sources: int, risk: float, generator: np.random.Generator) -> dict[str, ValidationScores]:
         """Draw a validation split; return trust scores and outcomes of its videos at each look, by name of the look."""
@@ -81,7 +83,7 @@ class World:
         ease_B = of_source(generator.uniform(size=num_sources), generator.uniform(size=len(source_B)))
         luck_B = of_source(generator.uniform(size=num_sources), generator.uniform(size=len(source_B)))
         looks = {}
-        worse_B = np.where(self.large_is_worse & (sizes_G[source_B] == max(self.sizes)), 2.0, 1.0)
+        worse_B = np.where(sizes_G[source_B] == max(self.sizes), self.error_of_large, self.error_of_small)
         for name in LOOKS:
             noise_B = of_source(generator.uniform(size=num_sources), generator.uniform(size=len(source_B)))
             trust_B = np.clip(0.8 * ease_B + 0.2 * noise_B, 0, 1) ** (1 / 6)
@@ -104,7 +106,11 @@ WORLDS = [
         ("10 per source, correlation 0.5", {"correlation": 0.5}),
         ("10 per source, correlation 0.9", {"correlation": 0.9}),
         ("few large sources, correlation 0.5", {"correlation": 0.5, "sizes": FEW_LARGE}),
-        ("few large sources, twice as often wrong", {"correlation": 0.5, "sizes": FEW_LARGE, "large_is_worse": True}),
+        ("few large sources, twice as often wrong", {"correlation": 0.5, "sizes": FEW_LARGE, "error_of_large": 2.0}),
+        (
+            "few large sources, which alone are wrong",
+            {"correlation": 0.9, "sizes": FEW_LARGE, "error_of_large": 81 / 60, "error_of_small": 0.0},
+        ),
     )
 ]
 
@@ -182,7 +188,7 @@ def by_videos(validation: ValidationScores, risk: float) -> float | None:
         count, errors = int(accepted_B.sum()), int((~validation.correct_B[accepted_B]).sum())
         if (1 - risk) ** count > 1 - CONFIDENCE_LEVEL:
             continue
-        if binom.cdf(errors, count, risk) > 1 - CONFIDENCE_LEVEL:
+        if bdtr(errors, count, risk) > 1 - CONFIDENCE_LEVEL:
             break
         last = float(threshold)
     return last
