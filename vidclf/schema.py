@@ -167,6 +167,21 @@ SPLIT_TABLE = pa.schema(
 `group` names the source (recording) of the video. `cluster` numbers the set of near duplicates to which the video
 belongs; null if it has none. Videos with the same group or cluster are in the same split."""
 
+FOLD_TABLE = pa.schema(
+    [
+        pa.field(VIDEO_ID, pa.string(), nullable=False),
+        pa.field("video_uri", pa.string(), nullable=False),
+        pa.field("label", pa.string(), nullable=False),
+        pa.field("group", pa.string(), nullable=False),
+        pa.field("fold", pa.int32(), nullable=False),
+        pa.field("top_label", pa.string(), nullable=False),
+    ]
+)
+"""Columns of the table of a cross-validation, with one row per video.
+
+`top_label` is the most probable class by members that were trained without the videos of the same `fold`. Videos with
+the same `group` (source) are in the same fold."""
+
 LEAKAGE = pa.schema(
     [
         *[

@@ -17,6 +17,7 @@ import numpy as np
 import numpy.typing as npt
 from scipy.cluster import hierarchy
 
+from vidclf.ensemble.cross_validation import CrossValidation
 from vidclf.metrics import curves, scores
 from vidclf.metrics.curves import ReliabilityBin, RiskCoverage, Roc
 from vidclf.metrics.intervals import F1Intervals, Interval, SourceIntervals
@@ -157,6 +158,9 @@ class Evaluation:
     earlier version"""
     progress: PassCosts | None = None
     """costs of the stages of a progressive classification; None for one that is not progressive"""
+    cross_validation: CrossValidation | None = None
+    """cross-validation of the ensemble's recipe by `jobs/train.py --folds`; None if there was none, or the ensemble is
+    unknown"""
 
 
 def split_metrics(videos: ScoredVideos, classes: Sequence[str]) -> Metrics:

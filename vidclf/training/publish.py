@@ -17,7 +17,7 @@ from vidclf.runs import lease
 from vidclf.training.calibrate import calibrate
 from vidclf.training.dataset import TrainingData
 from vidclf.training.member_plan import data_digest
-from vidclf.training.member_votes import Voting
+from vidclf.training.member_votes import RunVotes, Voting
 from vidclf.training.member_worker import read_record
 
 
@@ -36,29 +36,42 @@ def publish_ensemble(
     (features of a few keyframes per video; may be empty) have one entry per backbone. The members classify the
     validation split in this process, or in a worker with the fraction `gpus` of a GPU.
     """
-    members = [read_record(config.output, index) for index in range(config.members)]
-    model = ModelConfig(**{field.name: getattr(config, field.name) for field in fields(ModelConfig)})
-    training = {
-        "num_train_videos": len(data.train.labels),
-        "num_val_videos": len(data.val.labels),
-        "data_digest": data_digest(features),
-        "recipe": config.recipe if config.import_reference is None else "imported",
-    }
-    uncalibrated = MembersInfo(
+    uncalibrated = members_info(config, features, data, weights)
+    info = calibrate(config.output, uncalibrated, features, first_looks or None, votes_on(gpus))
+    lease.guard(config.output).check()
+    write_info(config.output, info)
+
+
+def members_info(
+    config: TrainConfig, features: Sequence[FeatureSet], data: TrainingData, weights: Sequence[str]
+) -> MembersInfo:
+    """What is known of the trained members (models) in `config.output` before calibration.
+
+    `features` and `weights` (where each backbone's weights were) have one entry per backbone. Each member must have its
+    marker file.
+    """
+    return MembersInfo(
         classes=data.classes,
         backbones=[
             FittedBackbone.of(backbone.spec, source) for backbone, source in zip(features, weights, strict=True)
         ],
-        model=model,
-        members=members,
-        training=training,
+        model=ModelConfig(**{field.name: getattr(config, field.name) for field in fields(ModelConfig)}),
+        members=[read_record(config.output, index) for index in range(config.members)],
+        training={
+            "num_train_videos": len(data.train.labels),
+            "num_val_videos": len(data.val.labels),
+            "data_digest": data_digest(features),
+            "recipe": config.recipe if config.import_reference is None else "imported",
+        },
         versions={
             "vidclf": vidclf.__version__,
             "python": platform.python_version(),
             **{name: metadata.version(name) for name in ("torch", "torchvision", "numpy", "ray")},
         },
     )
-    run_votes = OnWorker(gpus, partial(Voting, gpus)) if gpus else Voting(0.0)
-    info = calibrate(config.output, uncalibrated, features, first_looks or None, run_votes)
-    lease.guard(config.output).check()
-    write_info(config.output, info)
+
+
+def votes_on(gpus: float) -> RunVotes:
+    """Function that computes the probabilities of members in a worker with the fraction `gpus` of a GPU, or, if it is
+    0, in this process on the CPU."""
+    return OnWorker(gpus, partial(Voting, gpus)) if gpus else Voting(0.0)

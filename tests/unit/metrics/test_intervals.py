@@ -63,8 +63,8 @@ def test_a_few_large_sources_count_for_no_more_than_they_are() -> None:
 
 
 def test_an_interval_allows_for_sources_that_are_wrong_and_were_not_seen() -> None:
-    """No source is wrong here but for one video each in three. At a true accuracy of 0.9, none of 25 sources is wrong as
-    a whole with a probability of 0.07."""
+    """One video each of three sources is wrong. At a true accuracy of 0.9, no source of 25 is wrong as a whole with a
+    probability of 0.07."""
     right_GV = np.ones((25, 10), bool)
     right_GV[:3, 0] = False
     low, high = SourceIntervals([str(i // 10) for i in range(250)]).share(right_GV.ravel()) or (0, 0)
