@@ -33,6 +33,7 @@ from __future__ import annotations
 import argparse
 import sys
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -138,9 +139,9 @@ def main() -> None:
 
 def row(world: World, truth: dict[str, ValidationScores], num_sources: int, arguments: argparse.Namespace) -> str:
     """Cells of one table row, from `arguments.draws` validation splits; `truth` is a large draw of the same world."""
-    risk, full = arguments.risk, truth[Look.FULL]
+    risk, at = arguments.risk, full_look(truth[Look.FULL])
     early = {name: truth[name] for name in EARLY_LOOKS}
-    possible = [share for error, share in map(full_look(full), THRESHOLDS) if error <= risk]
+    possible = [share for error, share in map(at, THRESHOLDS.tolist()) if error <= risk]
     counts = dict.fromkeys(("fails", "certified", "estimated", "cascade fails", "cascade", "naive fails", "naive"), 0)
     shares, decided = [], []
     for number in range(arguments.draws):
@@ -148,20 +149,20 @@ def row(world: World, truth: dict[str, ValidationScores], num_sources: int, argu
         alone = validation[Look.FULL].threshold(risk)
         counts["estimated"] += alone.basis == ESTIMATED
         if alone.basis == CERTIFIED:
-            error, share = full_look(full)(alone.threshold)
+            error, share = at(alone.threshold)
             counts["certified"] += 1
             counts["fails"] += error > risk
             shares.append(share / max(possible) if possible else 0.0)
         joint = stage_thresholds({name: validation[name] for name in EARLY_LOOKS}, validation[Look.FULL], risk)
         if joint.basis == CERTIFIED:
-            cascade = outcome(early, full, joint)
+            cascade = outcome(early, truth[Look.FULL], joint)
             counts["cascade"] += 1
             counts["cascade fails"] += cascade.error_among_accepted > risk
             decided.append(1 - cascade.share[Look.FULL])
         naive = by_videos(validation[Look.FULL], risk)
         if naive is not None:
             counts["naive"] += 1
-            counts["naive fails"] += full_look(full)(naive)[0] > risk
+            counts["naive fails"] += at(naive)[0] > risk
     share = {name: f"{count / arguments.draws:.3f}" for name, count in counts.items()}
     cells = [share["fails"], share["certified"], share["estimated"], mean(shares)]
     cells += [share["cascade fails"], share["cascade"], mean(decided), share["naive fails"], share["naive"]]
@@ -172,6 +173,7 @@ def full_look(full: ValidationScores) -> Any:
     """Function that gives, for a trust threshold, the share of wrong labels among the accepted videos and the share of
     videos that are accepted."""
 
+    @lru_cache
     def at(threshold: float) -> tuple[float, float]:
         """Share of wrong labels among the accepted videos, and share of accepted videos."""
         accepted_B = full.accepts(threshold)
@@ -182,16 +184,13 @@ def full_look(full: ValidationScores) -> Any:
 
 def by_videos(validation: ValidationScores, risk: float) -> float | None:
     """Lowest trust threshold certified by a binomial test that treats videos as independent; None if there is none."""
-    last = None
-    for threshold in THRESHOLDS[::-1]:
-        accepted_B = validation.accepts(threshold)
-        count, errors = int(accepted_B.sum()), int((~validation.correct_B[accepted_B]).sum())
-        if (1 - risk) ** count > 1 - CONFIDENCE_LEVEL:
-            continue
-        if bdtr(errors, count, risk) > 1 - CONFIDENCE_LEVEL:
-            break
-        last = float(threshold)
-    return last
+    thresholds = THRESHOLDS[::-1]
+    accepted_NB = validation.trust_B >= thresholds.astype(np.float32)[:, None]
+    count_N, errors_N = accepted_NB.sum(axis=1), (accepted_NB & ~validation.correct_B).sum(axis=1)
+    holds_N = bdtr(errors_N, count_N, risk) <= 1 - CONFIDENCE_LEVEL
+    start = int(np.argmax((1 - risk) ** count_N <= 1 - CONFIDENCE_LEVEL))
+    num_held = int(np.argmin([*holds_N[start:], False]))
+    return float(thresholds[start + num_held - 1]) if num_held else None
 
 
 def mean(values: list[float]) -> str:

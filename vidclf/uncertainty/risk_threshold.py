@@ -37,9 +37,9 @@ ABSTAIN_ON_ALL = 2.0
 """A threshold above every trust score, so that no video is accepted."""
 
 
-def is_accepted(trust_B: Floats, ood_B: Floats, threshold: float) -> Bools:
+def is_accepted(trust_B: Floats, ood_B: Floats, threshold: float | npt.NDArray[np.float32]) -> Bools:
     """Whether each video's label is accepted: its trust score is at least `threshold`, and the video is not out of
-    distribution."""
+    distribution. Several thresholds, as an array [thresholds, 1], give an array [thresholds, videos]."""
     accepted_B: Bools = (trust_B >= threshold) & ~is_out_of_distribution(ood_B)
     return accepted_B
 

@@ -8,13 +8,15 @@ import re
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from tests.support.predictions import Predicted, manifest, write_run
 from vidclf import storage
 from vidclf.config import EvaluateConfig
+from vidclf.ensemble.cross_validation import CrossValidation
 from vidclf.errors import ConfigError
-from vidclf.reports import evaluate
+from vidclf.reports import ensemble_facts, evaluate
 from vidclf.runs.layout import Run
 
 VIDEOS = [
@@ -79,6 +81,22 @@ def test_the_table_for_a_terminal(config: EvaluateConfig) -> None:
         "accepted                      2 of 3 videos, 1 of them right",
         "report                        out/index.html",
     ]
+
+
+def test_a_cross_validation_is_shown(config: EvaluateConfig, monkeypatch: pytest.MonkeyPatch) -> None:
+    # 30 of 40 videos, all wrong ones from one of 21 sources.
+    groups = ["large"] * 20 + [str(index) for index in range(20)]
+    record = CrossValidation.of(np.arange(40) >= 10, groups, 5, "digest")
+    monkeypatch.setattr(ensemble_facts, "cross_validation", lambda info: record)
+    evaluation = evaluate.evaluate(config)
+    assert evaluation is not None
+    assert (
+        "cross-validation              0.750 (30 of 40 videos, no interval: fewer than 5 effective sources); mean of "
+        "the 21 sources 0.976 (95 % interval 0.80 to 1.00); 5 folds"
+    ) in evaluate.table(evaluation, "out").splitlines()
+    page = (Path(config.output) / "index.html").read_text()
+    assert "30 of 40 videos, each classified by members trained without its source, 5 folds" in page
+    assert json.loads((Path(config.output) / "metrics.json").read_text())["cross_validation"]["num_correct"] == 30
 
 
 def test_names_from_the_archive_are_escaped(config: EvaluateConfig) -> None:
