@@ -65,7 +65,7 @@ class Folds:
     recipe: str
     """digest of the settings, the data and the folds"""
 
-    def splits(self, fold: int) -> list[str]:
+    def splits(self, fold: int) -> list[str | None]:
         """The split of each video when `fold` is tested: the next fold is val, all others are train."""
         names = np.full(len(self.fold_B), "train", dtype=object)
         names[self.fold_B == (fold + 1) % self.num_folds] = "val"

@@ -68,7 +68,7 @@ def config(output: Path, folds: int = 3) -> TrainConfig:
         num_lstm_layers=1,
         num_attention_heads=2,
         classifier_dims=(8,),
-        epochs=12,
+        epochs=8,
         warmup_epochs=0,
         lr=1e-2,
         batch_size=8,
@@ -179,11 +179,16 @@ def test_every_video_is_classified_by_members_that_have_not_seen_its_source(
     # The ensemble is the same, and the members of the folds are gone.
     assert read_info(str(output)).ensemble_id == ensemble_id
     assert not (output / "_folds").exists()
-    # A job that is submitted again has nothing to do, and one that calibrates anew keeps the figures.
+    # A job that is submitted again has nothing to do.
     assert run(made, config(output)) == {**summary, "num_trained": 0, "was_calibrated": False}
-    (output / "ensemble.json").unlink()
-    assert run(made, config(output))["cross_validation"] == summary["cross_validation"]
     assert len(trained) == 4
+    # The figures are kept with the folds, for an ensemble that is calibrated anew.
+    folds = folds_of(made, config(output))
+    assert folds is not None
+    record = fold_training.recorded(str(output), folds)
+    assert record is not None
+    assert record.num_correct == 24
+    assert fold_training.recorded(str(output), replace(folds, recipe="other")) is None
 
 
 def test_a_cross_validation_continues(tmp_path: Path, trained: Sequence[str], monkeypatch: pytest.MonkeyPatch) -> None:
