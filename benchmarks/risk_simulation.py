@@ -152,7 +152,8 @@ def row(world: World, truth: dict[str, ValidationScores], num_sources: int, argu
             error, share = at(alone.threshold)
             counts["certified"] += 1
             counts["fails"] += error > risk
-            shares.append(share / max(possible) if possible else 0.0)
+            if not world.is_flat:  # in a flat world no threshold should be certified
+                shares.append(share / max(possible) if possible else 0.0)
         joint = stage_thresholds({name: validation[name] for name in EARLY_LOOKS}, validation[Look.FULL], risk)
         if joint.basis == CERTIFIED:
             cascade = outcome(early, truth[Look.FULL], joint)

@@ -27,7 +27,8 @@ Output:
   expected calibration error; "views" are test-time variants of a video. "accepted" is the share of videos whose label
   is accepted at a risk (allowed share of wrong labels) of `RISK`, even if validation does not support the risk. "risk
   certified" and "risk estimated" are the shares of the seeds in which it does. "abstained on" is the share of the
-  videos that are not accepted, "flagged" the share beyond the OOD line. AUROC measures how well a score separates test videos from videos of no class.
+  videos that are not accepted, "flagged" the share beyond the OOD line. AUROC measures how well a score separates test
+  videos from videos of no class.
 - figures of all test videos together ("pooled"), with 95 % intervals that count sources. Few test videos show a
   calibration error of several points even if the model is calibrated perfectly; this lower limit is printed next to the
   ECE.
