@@ -25,8 +25,10 @@ Output:
 
 - one line per seed or fold, then a table with mean, lowest and highest value of each figure over the seeds. ECE is the
   expected calibration error; "views" are test-time variants of a video. "accepted" is the share of videos whose label
-  is accepted at a risk (allowed share of wrong labels) of `RISK`, "abstained on" the share of the others, "flagged" the
-  share beyond the OOD line. AUROC measures how well a score separates test videos from videos of no class.
+  is accepted at a risk (allowed share of wrong labels) of `RISK`, even if validation does not support the risk. "risk
+  certified" and "risk estimated" are the shares of the seeds in which it does. "abstained on" is the share of the
+  videos that are not accepted, "flagged" the share beyond the OOD line. AUROC measures how well a score separates test
+  videos from videos of no class.
 - figures of all test videos together ("pooled"), with 95 % intervals that count sources. Few test videos show a
   calibration error of several points even if the model is calibrated perfectly; this lower limit is printed next to the
   ECE.
@@ -83,7 +85,7 @@ from vidclf.training.member_plan import data_digest
 from vidclf.training.publish import prior_temperature
 from vidclf.uncertainty.folds import group_folds
 from vidclf.uncertainty.ood import fit_line, fit_space
-from vidclf.uncertainty.risk_threshold import is_accepted
+from vidclf.uncertainty.risk_threshold import CERTIFIED, ESTIMATED, is_accepted
 from vidclf.video.decode import decode_video
 
 FRACTIONS = (0.7, 0.2, 0.1)
@@ -209,6 +211,7 @@ def measure(classifier: Ensemble, test: FeatureSet, known: VideoScores) -> dict[
     """Figures of one test split: accuracy, calibration and acceptance; `known` are the scores of the test videos."""
     calibration, tta = classifier.info.calibration, look_with_views(classifier, test)
     accepted_by_reference_B = known.reference_B >= REFERENCE_THRESHOLD
+    basis = classifier.trust.threshold(info_module.mode(False), RISK).basis
     return {
         "test accuracy": float(known.correct_B.mean()),
         "test ECE": expected_calibration_error(known.confidence_B, known.correct_B),
@@ -217,6 +220,8 @@ def measure(classifier: Ensemble, test: FeatureSet, known: VideoScores) -> dict[
         **members_alone(classifier, test),
         "validation ECE before": calibration.ece_before,
         "validation ECE after": calibration.ece_after,
+        f"risk {CERTIFIED}": float(basis == CERTIFIED),
+        f"risk {ESTIMATED}": float(basis == ESTIMATED),
         "test accepted": float(known.accepted_B.mean()),
         "test error of accepted": error_of(known.correct_B[known.accepted_B]),
         "reference formula: test accepted": float(accepted_by_reference_B.mean()),

@@ -198,6 +198,21 @@ cluster together; those of a manifest need not."""
 EARLIER_SPLIT_TABLE = pa.schema([SPLIT_TABLE.field(index) for index in range(6)])
 """Columns of the table of splits in ensembles of earlier versions."""
 
+FOLD_TABLE = pa.schema(
+    [
+        pa.field(VIDEO_ID, pa.string(), nullable=False),
+        pa.field("video_uri", pa.string(), nullable=False),
+        pa.field("label", pa.string(), nullable=False),
+        pa.field("group", pa.string(), nullable=False),
+        pa.field("fold", pa.int32(), nullable=False),
+        pa.field("top_label", pa.string(), nullable=False),
+    ]
+)
+"""Columns of the table of a cross-validation, with one row per video.
+
+`top_label` is the most probable class by members that were trained without the videos of the same `fold`. Videos with
+the same `group` (source) are in the same fold."""
+
 LEAKAGE = pa.schema(
     [
         *[

@@ -12,6 +12,7 @@ import pyarrow as pa
 
 from vidclf import preflight, storage
 from vidclf.config import DiffConfig
+from vidclf.metrics.intervals import TOO_FEW_SOURCES
 from vidclf.pages import render
 from vidclf.reports import video_kinds
 from vidclf.reports.comparison import SIDES, Comparison, FlipRate, UnmatchedVideo, flip_rates, sources
@@ -111,7 +112,7 @@ def diff(config: DiffConfig) -> Diff | None:
 
 def table(result: Diff, output: str) -> str:
     """Text of a few lines for a terminal: the main figures of a comparison and where its page is."""
-    overall, interval = result.overall, "no interval: fewer than 5 sources"
+    overall, interval = result.overall, TOO_FEW_SOURCES
     if overall.interval_95 is not None:
         interval = "95 % interval {:.4f} to {:.4f}".format(*overall.interval_95)
     limit = ""

@@ -7,6 +7,7 @@ from dataclasses import asdict
 from typing import Any
 
 from vidclf import storage
+from vidclf.ensemble.cross_validation import RECORD, CrossValidation
 from vidclf.ensemble.info import EnsembleInfo, read_info
 from vidclf.errors import ConfigError
 from vidclf.features.spec import FeatureSpec
@@ -68,6 +69,11 @@ def calibration(info: EnsembleInfo | None, has_views: bool) -> dict[str, Any]:
     if info is None:
         return {}
     return {"num_videos": info.calibration.num_videos, **asdict(info.calibration.of_mode(has_views))}
+
+
+def cross_validation(info: EnsembleInfo | None) -> CrossValidation | None:
+    """Figures of the cross-validation of the ensemble's recipe; None if there was none, or the ensemble is unknown."""
+    return CrossValidation.read(info.training.get(RECORD)) if info is not None else None
 
 
 def member_names(info: EnsembleInfo | None, num_members: int) -> list[str]:

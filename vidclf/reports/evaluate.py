@@ -21,6 +21,7 @@ from vidclf.ensemble.split_record import SplitRecord, read_record
 from vidclf.ensemble.views import VIEWS
 from vidclf.errors import ConfigError
 from vidclf.features.spec import specs_of
+from vidclf.metrics.intervals import TOO_FEW_SOURCES
 from vidclf.pages.render import risk_words
 from vidclf.reports import ensemble_facts, error_lists, figures, provenance, report_page
 from vidclf.reports.attended_frames import strips
@@ -139,6 +140,7 @@ def evaluate(config: EvaluateConfig) -> Evaluation | None:
         },
         risk=source.risk,
         progress=source.progress,
+        cross_validation=ensemble_facts.cross_validation(source.info),
     )
     _write(config, source, result, videos, base)
     return result
@@ -147,7 +149,7 @@ def evaluate(config: EvaluateConfig) -> Evaluation | None:
 def table(evaluation: Evaluation, output: str) -> str:
     """Text of a few lines for a terminal: the main figures of an evaluation and where its page is."""
     summary, headline, detail = evaluation.summary, evaluation.per_split[evaluation.headline], evaluation.detail
-    interval = "no interval: fewer than 5 sources"
+    interval = TOO_FEW_SOURCES
     if headline.accuracy_interval_95 is not None:
         interval = "95 % interval {:.2f} to {:.2f}".format(*headline.accuracy_interval_95)
     facts = evaluation.split_facts
@@ -172,6 +174,8 @@ def table(evaluation: Evaluation, output: str) -> str:
     if evaluation.headline == "test" and facts.doubt:
         rows.append(("held out", f"not known: {facts.doubt}"))
     rows.append(("mean of the sources", f"{detail.source_accuracy:.3f} ({detail.num_sources} sources)"))
+    if evaluation.cross_validation is not None:
+        rows.append(("cross-validation", evaluation.cross_validation.text))
     if detail.num_accepted < headline.num_videos:
         share = f" {detail.num_accepted_correct} of them right" if detail.num_accepted else ""
         rows.append(("accepted", f"{detail.num_accepted} of {headline.num_videos} videos,{share}".rstrip(",")))

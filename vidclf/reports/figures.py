@@ -17,6 +17,7 @@ import numpy as np
 import numpy.typing as npt
 from scipy.cluster import hierarchy
 
+from vidclf.ensemble.cross_validation import CrossValidation
 from vidclf.ensemble.held_out import SplitFacts
 from vidclf.metrics import curves, scores
 from vidclf.metrics.curves import ReliabilityBin, RiskCoverage, Roc
@@ -160,6 +161,9 @@ class Evaluation:
     earlier version"""
     progress: PassCosts | None = None
     """costs of the stages of a progressive classification; None for one that is not progressive"""
+    cross_validation: CrossValidation | None = None
+    """cross-validation of the ensemble's recipe by `jobs/train.py --folds`; None if there was none, or the ensemble is
+    unknown"""
 
     @property
     def is_held_out(self) -> bool:

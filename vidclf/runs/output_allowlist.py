@@ -52,8 +52,9 @@ _JOB_FILES = r"run_config\.yaml|timeline\.json|pending\.parquet|_attempts\.parqu
 fills, as paths relative to the job's output."""
 
 _MEMBER_FILES = (
-    r"member_\d+\.(?:json|safetensors)|ensemble\.json|trust\.safetensors|(?:splits|leakage)\.parquet"
+    r"member_\d+\.(?:json|safetensors)|ensemble\.json|trust\.safetensors|(?:splits|leakage|folds)\.parquet"
     r"|_state/member_\d+-[0-9a-f]{16}\.pt|_ray_train/.+|tensorboard/member_\d+/events\.out\.tfevents\.[^/]+"
+    r"|_folds/fold_\d+/.+"
 )
 """Regular expression of the files of an ensemble, as paths relative to its directory."""
 

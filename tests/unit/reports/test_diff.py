@@ -156,7 +156,7 @@ def test_the_exit_code_is_the_gate(
 ) -> None:
     assert main(DiffConfig(**runs, max_flip_rate=max_flip_rate)) == code
     assert capsys.readouterr().out.splitlines()[1] == (
-        "flipped                        2 (0.5000, no interval: fewer than 5 sources"
+        "flipped                        2 (0.5000, no interval: fewer than 5 effective sources"
         + {None: ")", 0.5: "; within --max-flip-rate 0.5)", 0.49: "; ABOVE --max-flip-rate 0.49)"}[max_flip_rate]
     )
 

@@ -9,6 +9,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 from tests.support.predictions import Predicted, manifest, write_run
@@ -17,6 +18,7 @@ from tests.support.split_records import table as split_table
 from vidclf import storage
 from vidclf.config import EvaluateConfig
 from vidclf.ensemble import split_record
+from vidclf.ensemble.cross_validation import CrossValidation
 from vidclf.errors import ConfigError
 from vidclf.reports import ensemble_facts, evaluate
 from vidclf.runs.layout import Run
@@ -78,12 +80,28 @@ def test_the_table_for_a_terminal(config: EvaluateConfig) -> None:
         "ok                   5",
         "quarantined          1 (truncated 1)",
         "videos per second    2.50",
-        "accuracy (test)      0.667 (2 of 3 videos, no interval: fewer than 5 sources; chance 0.50)",
+        "accuracy (test)      0.667 (2 of 3 videos, no interval: fewer than 5 effective sources; chance 0.50)",
         "held out             not known: the predictions do not record where their ensemble is; give --ensemble",
         "mean of the sources  0.667 (3 sources)",
         "accepted             2 of 3 videos, 1 of them right",
         "report               out/index.html",
     ]
+
+
+def test_a_cross_validation_is_shown(config: EvaluateConfig, monkeypatch: pytest.MonkeyPatch) -> None:
+    # 30 of 40 videos, all wrong ones from one of 21 sources.
+    groups = ["large"] * 20 + [str(index) for index in range(20)]
+    record = CrossValidation.of(np.arange(40) >= 10, groups, 5, "digest")
+    monkeypatch.setattr(ensemble_facts, "cross_validation", lambda info: record)
+    evaluation = evaluate.evaluate(config)
+    assert evaluation is not None
+    assert (
+        "cross-validation     0.750 (30 of 40 videos, no interval: fewer than 5 effective sources); mean of "
+        "the 21 sources 0.976 (95 % interval 0.80 to 1.00); 5 folds"
+    ) in evaluate.table(evaluation, "out").splitlines()
+    page = (Path(config.output) / "index.html").read_text()
+    assert "30 of 40 videos, each classified by members trained without its source, 5 folds" in page
+    assert json.loads((Path(config.output) / "metrics.json").read_text())["cross_validation"]["num_correct"] == 30
 
 
 def test_names_from_the_archive_are_escaped(config: EvaluateConfig) -> None:
@@ -253,7 +271,7 @@ def test_the_ensembles_record_decides_what_is_held_out(config: EvaluateConfig, m
         "(recorded with that split: 1)"
     )
     assert evaluate.table(evaluation, "out").splitlines()[4:6] == [
-        "accuracy on held-out sources  0.500 (1 of 2 videos, no interval: fewer than 5 sources; chance 0.50)",
+        "accuracy on held-out sources  0.500 (1 of 2 videos, no interval: fewer than 5 effective sources; chance 0.50)",
         f"splits                        {moved}",
     ]
     written = json.loads((Path(config.output) / "metrics.json").read_text())
