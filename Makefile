@@ -1,5 +1,6 @@
 # make demo   the main job on the embedded sample archive, into demo/
-# make test   the tests
+# make test   the tests without kills and clusters of their own, in two processes (about 6 minutes on 2 cores)
+# make test-system   all other tests: kills, S3, a cluster, a browser, damaged videos (about 10 minutes)
 # make check  formatting, lint, types
 # make docs   the generated part of docs/development/architecture.md
 # make fuzz   10,000 damaged videos through the decoder, with counts
@@ -10,13 +11,16 @@
 PYTHON ?= python3
 VENV := .venv/bin
 
-.PHONY: demo test check docs fuzz chaos lock
+.PHONY: demo test test-system check docs fuzz chaos lock
 
 demo: .venv/installed
 	$(VENV)/python examples/demo.py
 
 test: .venv/installed
-	$(VENV)/python -m pytest
+	$(VENV)/python -m pytest -m "unit or ray" -n 2 --dist loadgroup
+
+test-system: .venv/installed
+	$(VENV)/python -m pytest -m system
 
 docs: .venv/installed
 	$(VENV)/python docs/generate.py
