@@ -1,5 +1,5 @@
 # make demo   the main job on the embedded sample archive, into demo/
-# make test   the tests without kills and clusters of their own, in two processes (about 6 minutes on 2 cores)
+# make test   the tests without kills and clusters of their own (about 6 minutes on 2 cores)
 # make test-system   all other tests: kills, S3, a cluster, a browser, damaged videos (about 10 minutes)
 # make check  formatting, lint, types
 # make docs   the generated part of docs/development/architecture.md
@@ -16,11 +16,12 @@ VENV := .venv/bin
 demo: .venv/installed
 	$(VENV)/python examples/demo.py
 
+# Two processes, of which one runs all tests that share a Ray.
 test: .venv/installed
 	$(VENV)/python -m pytest -m "unit or ray" -n 2 --dist loadgroup
 
 test-system: .venv/installed
-	$(VENV)/python -m pytest -m system
+	$(VENV)/python -m pytest -m system -n 2 --dist loadgroup
 
 docs: .venv/installed
 	$(VENV)/python docs/generate.py

@@ -70,10 +70,10 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
         # The markers alone: the keywords of a test contain the names of its directories, too.
         if not {marker.name for marker in item.iter_markers()} & {*TIERS.values()}:
             item.add_marker(TIERS[item.path.relative_to(tests).parts[0]])
-        # With pytest-xdist, all tests with Ray run in one process, so that they share a cluster, and the other tests of
-        # a file run in one process, so that they share its fixtures.
-        is_unit = item.get_closest_marker("unit") is not None
-        item.add_marker(pytest.mark.xdist_group(item.path.stem if is_unit else "ray"))
+        # With pytest-xdist, all tests that use the Ray of the session run in one process, so that they share it. The
+        # other tests of a file run in one process, so that they share its fixtures.
+        uses_ray = "ray_session" in getattr(item, "fixturenames", ())
+        item.add_marker(pytest.mark.xdist_group("ray" if uses_ray else item.path.stem))
     skip_gpu_tests(config, items)
 
 

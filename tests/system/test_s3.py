@@ -28,6 +28,8 @@ from vidclf.video.rejection import VideoRejected
 from vidclf.video.remote_file import RangedFile
 from vidclf.video.sampling import SamplingPlan
 
+pytestmark = pytest.mark.usefixtures("ray_session")
+
 BACKBONE = ("--backbone", "efficientnet_lite0", "--num-frames", "4", "--rows-per-shard", "2")
 
 
@@ -163,7 +165,6 @@ def test_what_is_not_there_is_not_found(endpoint: str, location: str, reason: st
     assert rejected.value.reason == reason
 
 
-@pytest.mark.usefixtures("ray_session")
 def test_an_extraction_in_a_bucket_is_killed_and_continued(endpoint: str, tmp_path: Path) -> None:
     (tmp_path / "archive" / "A").mkdir(parents=True)
     for number in range(40):
