@@ -153,9 +153,8 @@ def test_the_server_and_the_batch_job_give_the_same_probabilities(running: Runni
     write_video(tmp_path / "archive/other.mp4", num_frames=20, size=(96, 64), noise=True)
     content = (tmp_path / "archive/other.mp4").read_bytes()
     served = outcome(running.url, upload(running.url, content))["result"]["prediction"]
-    arguments = ["--input", tmp_path / "archive", "--ensemble", running.ensemble, "--output", tmp_path / "predictions"]
-    workers = ["--decode-workers", "1", "--cnn-workers", "1"]
-    succeed("classify", *arguments, *workers)
+    where = ("--input", tmp_path / "archive", "--ensemble", running.ensemble, "--output", tmp_path / "predictions")
+    succeed("classify", *where, "--decode-workers", "1", "--cnn-workers", "1")
     (part,) = (tmp_path / "predictions").glob("part-*.parquet")
     (row,) = pq.read_table(part).to_pylist()
     same = ("probabilities", "member_probabilities", "confidence", "trust_score", "ood_score", "attention", "pts_s")
