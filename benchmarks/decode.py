@@ -49,7 +49,7 @@ from vidclf.video.decoder_child import keep_freed_memory
 from vidclf.video.frame_transform import FrameTransform
 from vidclf.video.packets import PacketRange
 from vidclf.video.sampling import SamplingPlan
-from vidclf.video.source import open_video
+from vidclf.video.source import LocalFile, open_video
 
 NUM_FRAMES = 73
 FPS = 30
@@ -107,14 +107,14 @@ def decode_with_vidclf_avoiding_black(task: Task) -> int:
 def floor(task: Task) -> int:
     """Decode only the packets that the wanted frames need, and convert none; returns how many frames were found."""
     wanted = set(task.wanted_ticks.tolist())
-    with open_video(task.path) as (container, stream):
+    with open_video(LocalFile(task.path)) as (container, stream):
         frames = planned_reader.decoded_frames(container.demux(stream), stream.codec_context, task.runs, wanted)
         return sum(frame.pts in wanted for frame in frames)
 
 
 def full_decode(task: Task) -> int:
     """Decode all frames on one thread, like `ffmpeg -i video -f null -`; returns how many there are."""
-    with open_video(task.path) as (container, stream):
+    with open_video(LocalFile(task.path)) as (container, stream):
         return sum(1 for _ in container.decode(stream))
 
 
@@ -240,7 +240,7 @@ def cpu_seconds(name: str, task: Task) -> float:
 def task_of(clip: Clip, path: Path) -> Task:
     """The frames to decode from the file `path`: those on screen at the midpoints of equal parts of the video."""
     plan = SamplingPlan(num_frames=clip.num_frames, avoid_black=False)
-    with open_video(str(path)) as (container, stream):
+    with open_video(LocalFile(str(path))) as (container, stream):
         index = packets.scan(container, stream)
     if index is None:
         raise SystemExit(f"{path}: its packets have no usable timestamps")

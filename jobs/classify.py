@@ -28,9 +28,11 @@ def main(config: ClassifyConfig) -> int:
     else:
         assert config.input is not None  # ClassifyConfig requires one of the three
         manifest = list_archive(config.input, labelled=False).manifest
-    from vidclf.classification.classify import classify  # imported here: it imports torch and Ray, which takes seconds
+    # Imported here, because both import Ray and the first also torch, which takes seconds.
+    from vidclf.classification.classify import classification
+    from vidclf.pipeline.driver import embed_videos
 
-    return cli.finish(config, classify(config, manifest))
+    return cli.finish(config, embed_videos(config, manifest, *classification(config)))
 
 
 def writes(config: ClassifyConfig) -> list[Output]:

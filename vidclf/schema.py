@@ -96,6 +96,10 @@ MANIFEST = pa.schema(
 `group` names the source of the video, such as the recording from which it was cut; all videos of a source are in one
 split. `label`, `sublabel` (a finer class), `split` and `size_bytes` are null if they are unknown."""
 
+CARRIED = ("video_uri", "label", "sublabel", "group", "split")
+"""Columns of the manifest that a row of the pipeline carries unchanged from reading to writing. No CNN and no ensemble
+sees them; the sink adds them to the rows that it writes."""
+
 QUARANTINE = pa.schema(
     [
         pa.field(VIDEO_ID, pa.string(), nullable=False),
@@ -216,6 +220,11 @@ def decoded(sides: Sequence[int]) -> pa.Schema:
             pa.field("reject_message", pa.string()),
         ]
     )
+
+
+def embedded(feature_dim: int) -> pa.Schema:
+    """Schema of the rows that a CNN computes inside the pipeline: those of `features` without the columns `CARRIED`."""
+    return pa.schema([field for field in features(feature_dim) if field.name not in CARRIED])
 
 
 def features(feature_dim: int) -> pa.Schema:

@@ -6,6 +6,7 @@ import ast
 import importlib
 import re
 import sys
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -36,7 +37,6 @@ LAYERS = [
 
 RAY_MODULES = {
     "vidclf.classification.from_features",
-    "vidclf.pipeline.decode_embed_stage",
     "vidclf.pipeline.embed_stage",
     "vidclf.pipeline.engines",
     "vidclf.pipeline.graph",
@@ -55,6 +55,7 @@ RAY_MODULES = {
 }
 
 
+@cache
 def modules() -> dict[str, Path]:
     """The files of all modules of vidclf, by module name."""
     return {
@@ -63,6 +64,7 @@ def modules() -> dict[str, Path]:
     }
 
 
+@cache
 def imports(path: Path) -> set[str]:
     """All names that a file imports, also inside functions: `a.b` and `a.b.c` for `from a.b import c`."""
     names: set[str] = set()

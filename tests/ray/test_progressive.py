@@ -16,7 +16,7 @@ import torch
 from tests.support.ensembles import MEASURED, ood_line, with_digest, write_small_ensemble
 from tests.support.videos import write_video
 from vidclf.archive.manifest import list_archive
-from vidclf.classification.classify import classify
+from vidclf.classification.classify import classification
 from vidclf.classification.progressive import ProgressivePlan
 from vidclf.config import ClassifyConfig, EvaluateConfig, ExtractConfig
 from vidclf.ensemble import calibration_file, files
@@ -24,6 +24,7 @@ from vidclf.ensemble.inference import Ensemble
 from vidclf.ensemble.info import LookInfo, read_info, write_info
 from vidclf.errors import ConfigError
 from vidclf.features.feature_set import FeatureSet, read_features
+from vidclf.pipeline.driver import embed_videos
 from vidclf.pipeline.extract import extract
 from vidclf.pipeline.job import RunSpec
 from vidclf.reports.evaluate import evaluate
@@ -156,7 +157,7 @@ def run(archive: Path, directory: str, output: Path, **values: Any) -> dict[str,
     config = ClassifyConfig(
         ensemble=directory, input=str(archive), output=str(output), precision="fp32", rows_per_shard=3, **values
     )
-    summaries = classify(config, manifest_of(archive))
+    summaries = embed_videos(config, manifest_of(archive), *classification(config))
     assert summaries is not None
     return summaries[str(output)]
 

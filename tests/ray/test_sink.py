@@ -16,7 +16,9 @@ from ray.data.block import BlockAccessor
 
 from vidclf.pipeline.sink import RunSink, target_column, written_columns
 
-PAIR = pa.schema([pa.field("video_id", pa.string(), False), pa.field("video_uri", pa.string(), False)])
+COMPUTED = pa.schema([pa.field("video_id", pa.string(), False), pa.field("value", pa.string())])
+
+WRITTEN = pa.schema([*COMPUTED, pa.field("video_uri", pa.string(), False)])
 
 
 def write(tmp_path: Path, *rows: tuple[str, str | None]) -> None:
@@ -25,9 +27,10 @@ def write(tmp_path: Path, *rows: tuple[str, str | None]) -> None:
         [
             {
                 "video_id": video,
-                "video_uri": video,
+                "video_uri": f"{video}.mp4",
+                "group": "g",
                 **{
-                    target_column(i): {"video_id": video, "video_uri": name}
+                    target_column(i): {"video_id": video, "value": name}
                     for i, name in enumerate(("x", "y"))
                     if not reason
                 },
@@ -36,23 +39,23 @@ def write(tmp_path: Path, *rows: tuple[str, str | None]) -> None:
             }
             for video, reason in rows
         ],
-        schema=written_columns([PAIR, PAIR]),
+        schema=written_columns([COMPUTED, COMPUTED]),
     )
     context: Any = SimpleNamespace(kwargs={"write_uuid": "u"}, task_idx=7)
-    sink = RunSink(str(tmp_path), {f"{tmp_path}/one": PAIR, f"{tmp_path}/two": PAIR}, 8, [ray.put({"2": 1})])
+    sink = RunSink(str(tmp_path), {f"{tmp_path}/one": WRITTEN, f"{tmp_path}/two": WRITTEN}, 8, [ray.put({"2": 1})])
     sink.write_block(BlockAccessor.for_block(table), 0, context)
 
 
 @pytest.mark.usefixtures("ray_session")
-def test_the_sink_separates_ok_rows_from_rejected_ones_in_every_run(tmp_path: Path) -> None:
+def test_the_sink_separates_ok_rows_from_rejected_ones_in_every_run_and_adds_their_locations(tmp_path: Path) -> None:
     write(tmp_path, ("1", None), ("2", "truncated"), ("3", None))
-    for name, uri in (("one", "x"), ("two", "y")):
+    for name, value in (("one", "x"), ("two", "y")):
         assert pq.read_table(tmp_path / name / "part-u-000007.parquet").to_pylist() == [
-            {"video_id": "1", "video_uri": uri},
-            {"video_id": "3", "video_uri": uri},
+            {"video_id": "1", "value": value, "video_uri": "1.mp4"},
+            {"video_id": "3", "value": value, "video_uri": "3.mp4"},
         ]
         assert pq.read_table(tmp_path / name / "quarantine/part-u-000007.parquet").to_pylist() == [
-            {"video_id": "2", "video_uri": "2", "reason": "truncated", "message": "cut", "attempts": 2}
+            {"video_id": "2", "video_uri": "2.mp4", "reason": "truncated", "message": "cut", "attempts": 2}
         ]
 
 

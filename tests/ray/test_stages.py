@@ -26,10 +26,9 @@ from vidclf.config import ExtractConfig
 from vidclf.errors import ConfigError, ErrorBudgetExceeded
 from vidclf.features.columns import features_column, features_TD
 from vidclf.features.spec import FeatureSpec
-from vidclf.pipeline.decode_embed_stage import DecodeAndEmbed
 from vidclf.pipeline.decode_stage import DecodeVideos
 from vidclf.pipeline.driver import embed_videos
-from vidclf.pipeline.embed_stage import EmbedVideos, most_trusted
+from vidclf.pipeline.embed_stage import DecodeAndEmbed, EmbedVideos, most_trusted
 from vidclf.pipeline.graph import check_error_rate, limit_frames_in_flight
 from vidclf.pipeline.job import BackboneSetup, PipelineJob, RunSpec
 from vidclf.pipeline.pools import pool_sizes
@@ -131,11 +130,11 @@ def test_embedding_keeps_frames_with_their_video(tmp_path: Path) -> None:
 
     def features(table: pa.Table) -> list[Any]:
         written = pa.Table.from_struct_array(table.filter(pc.is_null(table["reject_reason"]))["target_0"])
-        assert written.schema == whole.targets[0].output_schema
+        assert written.schema == whole.targets[0].row_schema == schema.embedded(1280)
         return [features_TD(row) for row in written["features"]]
 
     together = embed(pa.concat_tables(rows))
-    assert together.schema == written_columns([whole.targets[0].output_schema])
+    assert together.schema == written_columns([whole.targets[0].row_schema])
     assert [None if row is None else row["num_frames"] for row in together["target_0"].to_pylist()] == [4, 2, None]
     assert together["reject_reason"].to_pylist() == [None, None, "not_a_video"]
     counts = {name: count for name, count in tally.reports[0].items() if name != "cnn_s"}

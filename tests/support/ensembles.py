@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from functools import cache
 from pathlib import Path
 
 import numpy as np
@@ -77,14 +78,19 @@ def even_discriminant(num_classes: int, dim: int) -> FrameDiscriminant:
     )
 
 
+@cache
+def lite0_digest() -> str:
+    """Digest of the packaged weights of efficientnet_lite0. Reading them takes some tenths of a second."""
+    return weights.weights_digest(weights.load_weights("efficientnet_lite0", "DEFAULT"))
+
+
 def write_small_ensemble(directory: Path, classes: list[str], num_frames: int, num_members: int = 2) -> str:
     """Write an ensemble for efficientnet_lite0 with its packaged weights and return its directory.
 
     Its trust score is close to the confidence, and no video is out of distribution.
     """
-    weights_digest = weights.weights_digest(weights.load_weights("efficientnet_lite0", "DEFAULT"))
     plan = SamplingPlan(num_frames=num_frames)
-    spec = FeatureSpec.of("efficientnet_lite0", "DEFAULT", weights_digest, plan)
+    spec = FeatureSpec.of("efficientnet_lite0", "DEFAULT", lite0_digest(), plan)
     members = []
     for index in range(num_members):
         torch.manual_seed(index)

@@ -11,7 +11,6 @@ import pyarrow as pa
 import pytest
 import yaml
 
-from tests.system.test_jobs import ROOT
 from vidclf import cli, storage
 from vidclf.archive.manifest import list_archive, video_id
 from vidclf.config import ClassifyConfig, IndexConfig
@@ -20,6 +19,8 @@ from vidclf.pipeline import sink
 from vidclf.runs import content_checks
 from vidclf.schema import RejectReason
 from vidclf.video.rejection import VideoRejected
+
+ROOT = Path(__file__).resolve().parents[2]
 
 SIGNED = "https://user:pass@media.example/a/{}.mp4?X-Amz-Signature={}"
 SHOWN = "https://***@media.example/a/{}.mp4?X-Amz-Signature=***"

@@ -156,9 +156,9 @@ def _called(config: Any) -> Callable[[], object]:
 
         return lambda: extract(config, manifest(Path("/a")))
     if isinstance(config, ClassifyConfig):
-        from vidclf.classification.classify import classify
+        from vidclf.classification.classify import classification
 
-        return lambda: classify(config, manifest(Path("/a")))
+        return lambda: classification(config)
     if isinstance(config, TrainConfig):
         from vidclf.training.train import train
 

@@ -5,11 +5,13 @@ from __future__ import annotations
 import signal
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
-from tests.system.test_jobs import ROOT
 from vidclf import ray_cluster
+
+ROOT = Path(__file__).resolve().parents[2]
 
 STOPPED_AFTER_RAY_INIT = """
 import signal, sys

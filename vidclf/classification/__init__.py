@@ -4,7 +4,7 @@ It classifies all videos once, or progressively: first from a few keyframes, the
 
 Public names, by module:
 
-- `classify`: `classify`, the whole job
+- `classify`: `classification`, the pipeline job of a configuration and the function that runs it
 - `head`: `EnsembleHead`, `HeadSettings`: the ensemble as the last step of the pipeline
 - `compatibility`: `fitted_embeddings`, `fitted_runs`, `first_embeddings`: checks that features fit the ensemble
 - `passes`: `PASSES_DIR`, `PASS_OF`, `plans_of`: where a progressive job keeps its two rounds

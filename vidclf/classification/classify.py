@@ -1,4 +1,4 @@
-"""Classification of all videos of a manifest: the feature extraction pipeline with the ensemble as its last step.
+"""Description of a classification for the pipeline: feature extraction with the ensemble as its last step.
 
 With `--features` no video is decoded, and only the ensemble runs, over stored features (`from_features`). With
 `--progressive` a quick round over a few keyframes decides the easy videos, and a second one the others (`progressive`).
@@ -10,30 +10,29 @@ import sys
 from collections.abc import Sequence
 from dataclasses import asdict
 from functools import partial
-from typing import Any
 
-import pyarrow as pa
 import torch
 
 from vidclf import preflight, schema, storage
 from vidclf.classification.compatibility import fitted_embeddings, fitted_runs
 from vidclf.classification.from_features import run_over_features
 from vidclf.classification.head import EnsembleHead, HeadSettings
-from vidclf.classification.progressive import ProgressivePlan, classify_in_passes, require_first_look
+from vidclf.classification.progressive import ProgressivePlan, require_first_look, run_passes
 from vidclf.config import ClassifyConfig
 from vidclf.ensemble import files
 from vidclf.ensemble import info as info_module
 from vidclf.ensemble.info import EnsembleInfo
 from vidclf.features.spec import read_weights_location
-from vidclf.pipeline.driver import embed_videos
+from vidclf.pipeline.driver import Pipeline
+from vidclf.pipeline.graph import run_pipeline
 from vidclf.pipeline.job import BackboneSetup, PipelineJob, RunSpec
 from vidclf.uncertainty.risk_threshold import RiskThreshold, risk_statement, threshold_text
 
 
-def classify(config: ClassifyConfig, manifest: pa.Table) -> dict[str, dict[str, Any]] | None:
-    """Classify every video of the table `manifest` and write the predictions into the directory `config.output`.
+def classification(config: ClassifyConfig) -> tuple[PipelineJob, Pipeline]:
+    """The pipeline job that writes predictions into the directory `config.output`, and the function that runs it.
 
-    Returns the summary of each output directory as a dict by directory, like `embed_videos`; None after a dry run.
+    Both are arguments of `embed_videos`, together with the manifest (table of the videos).
 
     Raises ConfigError before any work starts if the features to classify are not those that the ensemble was fitted on:
     stored features with another feature key (digest of their settings), or a backbone, weights or decoder that would
@@ -62,10 +61,10 @@ def classify(config: ClassifyConfig, manifest: pa.Table) -> dict[str, dict[str, 
     predictions = target_of(settings, embeddings)
     if config.progressive:
         passes = ProgressivePlan.plan(info, settings, risk_threshold, predictions, target_of)
-        return classify_in_passes(config, manifest, passes)
+        print(passes.describe(), file=sys.stderr)
+        return PipelineJob(targets=(passes.target,)), partial(run_passes, passes)
     if runs:
-        pipeline = partial(run_over_features, runs)
-        return embed_videos(config, manifest, PipelineJob(targets=(predictions,)), pipeline)
+        return PipelineJob(targets=(predictions,)), partial(run_over_features, runs)
     targets = [predictions]
     if config.save_features is not None:
         features_dir = storage.canonical(config.save_features)
@@ -77,7 +76,7 @@ def classify(config: ClassifyConfig, manifest: pa.Table) -> dict[str, dict[str, 
             )
             for embedding in embeddings
         ]
-    return embed_videos(config, manifest, PipelineJob(targets=tuple(targets)))
+    return PipelineJob(targets=tuple(targets)), run_pipeline
 
 
 def prediction_target(

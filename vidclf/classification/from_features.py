@@ -118,9 +118,9 @@ class ClassifyFeatures:
             return self._columns.empty_table()
         batch = arrow.conform(batch, schema.features(self._target.specs[0].feature_dim), "features")
         ids = batch[schema.VIDEO_ID].combine_chunks()
-        rows = self._head([batch, *(lookup(ids) for lookup in self._lookups)])
+        rows = self._head([batch.drop_columns(schema.CARRIED), *(lookup(ids) for lookup in self._lookups)])
         rows = arrow.conform(rows, self._target.row_schema, "output")
-        columns = {name: batch[name] for name in (schema.VIDEO_ID, "video_uri")}
+        columns = {name: batch[name] for name in (schema.VIDEO_ID, *schema.CARRIED)}
         columns[target_column(0)] = pa.chunked_array([rows.to_struct_array().combine_chunks()])
         for name in ("reject_reason", "reject_message"):
             columns[name] = pa.nulls(batch.num_rows, pa.string())

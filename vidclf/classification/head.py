@@ -46,9 +46,10 @@ class HeadSettings:
 class EnsembleHead:
     """Last step of the pipeline: classifies videos from their features, one output row per input row.
 
-    In: one table of `schema.features` per backbone of the ensemble, all of the same videos. Out: a table of
-    `schema.predictions`. It also has the column `schema.segments_field` if parts of a video are classified separately,
-    and `schema.SIGNS_FIELD` (the indicators behind the trust score) with `shows_signs`.
+    In: one table of `schema.embedded` or `schema.features` per backbone of the ensemble, all of the same videos. Out:
+    a table of `schema.predictions`, without the facts about a video that the input lacks. It also has the column
+    `schema.segments_field` if parts of a video are classified separately, and `schema.SIGNS_FIELD` (the indicators
+    behind the trust score) with `shows_signs`.
 
     The ensemble abstains on a video if its trust score is below the threshold or its OOD score (distance from the
     training data) is above 1. With `subset_threshold` the object is a `StagedHead`: it can decide from 24 of the frames

@@ -15,7 +15,6 @@ import uuid
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
-from functools import partial
 from typing import Any
 
 import pyarrow as pa
@@ -26,7 +25,7 @@ from vidclf.archive.manifest import read_manifest
 from vidclf.classification.compatibility import first_embeddings
 from vidclf.classification.head import HeadSettings
 from vidclf.classification.passes import PASSES_DIR
-from vidclf.config import ClassifyConfig, PipelineConfig
+from vidclf.config import PipelineConfig
 from vidclf.ensemble.info import EnsembleInfo
 from vidclf.errors import ConfigError
 from vidclf.pipeline.driver import embed_videos
@@ -105,18 +104,7 @@ def require_first_look(info: EnsembleInfo) -> None:
         )
 
 
-def classify_in_passes(
-    config: ClassifyConfig, manifest: pa.Table, passes: ProgressivePlan
-) -> dict[str, dict[str, Any]] | None:
-    """Classify every video of `manifest` into `config.output`, in the rounds of `passes`.
-
-    Returns the same as `embed_videos`: the summary of each output directory, or None after a dry run.
-    """
-    print(passes.describe(), file=sys.stderr)
-    return embed_videos(config, manifest, PipelineJob(targets=(passes.target,)), partial(_run_passes, passes))
-
-
-def _run_passes(passes: ProgressivePlan, config: PipelineConfig, job: PipelineJob, before: RunState) -> Performance:
+def run_passes(passes: ProgressivePlan, config: PipelineConfig, job: PipelineJob, before: RunState) -> Performance:
     """Run or continue both rounds of a progressive job and merge their rows into the output.
 
     Returns the performance figures of both rounds together.

@@ -1,22 +1,31 @@
-"""The main loop of a pipeline job: run the pipeline until no video is left to do, then write the summaries."""
+"""The course of a pipeline job: begin its run, run the pipeline until no video is left, write the summaries."""
 
 from __future__ import annotations
 
+import sys
 import time
 from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
 import pyarrow as pa
+import pyarrow.compute as pc
 
-from vidclf import storage
+from vidclf import schema, storage
 from vidclf.config import PipelineConfig
 from vidclf.errors import RunStopped
 from vidclf.pipeline.graph import run_pipeline
 from vidclf.pipeline.job import PipelineJob
 from vidclf.pipeline.pools import check_devices
-from vidclf.pipeline.run_directory import begin_run, check_run, would_delete, would_process
-from vidclf.runs import lease, reconcile
+from vidclf.pipeline.run_directory import (
+    check_run,
+    foreign_run,
+    job_outputs,
+    stale_ids,
+    would_delete,
+    would_process,
+)
+from vidclf.runs import content_checks, lease, outputs, reconcile
 from vidclf.runs.layout import Run
 from vidclf.runs.state import RunState
 from vidclf.runs.summary import Performance, stopped_text, summarize
@@ -46,9 +55,10 @@ def embed_videos(
     runs = job.runs(config.output)
     if config.limit is not None:
         manifest = manifest.slice(0, config.limit)
-    check_run(config, manifest, job)
+    check_run(config, job)
+    check_manifest(config, manifest, job)
     if config.dry_run:
-        num_videos = would_process(config, manifest, job)
+        num_videos = would_process(config, manifest.num_rows, job)
         print(f"would process {num_videos} of {manifest.num_rows} videos into {', '.join(runs)}")
         if config.overwrite:
             print(would_delete(config, job), end="")
@@ -69,6 +79,86 @@ def embed_videos(
     for location, summary in summaries.items():
         storage.publish_json(Run(location).summary_file, summary)
     return summaries
+
+
+def check_manifest(config: PipelineConfig, manifest: pa.Table, job: PipelineJob) -> None:
+    """Raise ConfigError if the output holds a run to continue whose videos contradict those of `manifest`."""
+    for target, run in zip(job.targets, job.runs(config.output), strict=True):
+        if Run(run).exists() and not config.overwrite:
+            difference = _manifest_difference(run, manifest)
+            if difference is not None:
+                raise foreign_run(target, run, difference)
+
+
+def _manifest_difference(run: str, manifest: pa.Table) -> str | None:
+    """Return a text on how the videos of an existing run contradict those of a new job; None if they do not.
+
+    `run`: location of the existing output directory. `manifest`: the new job's table of videos, which must hold at
+    least the same rows. Compared are the video id and the columns that are copied into result rows. The location is
+    not one of them: a list with renewed signatures names the same videos.
+    """
+    columns = [schema.VIDEO_ID, "label", "sublabel", "group", "split"]
+    before = storage.read_table(Run(run).manifest_file, columns)
+    if before.equals(manifest.select(columns)):
+        return None
+    index = pc.index_in(before[schema.VIDEO_ID], manifest[schema.VIDEO_ID].combine_chunks())
+    is_missing = pc.is_null(index)
+    if pc.any(is_missing).as_py():
+        missing = before[schema.VIDEO_ID].filter(is_missing)
+        return (
+            f"was started with {len(missing)} videos that this manifest does not hold (for one {missing[0]}), and a "
+            "run can grow but not shrink"
+        )
+    now = manifest.select(columns).take(index)
+    is_changed = pa.chunked_array([[False] * before.num_rows])
+    for name in columns[1:]:
+        is_equal = pc.or_(
+            pc.fill_null(pc.equal(before[name], now[name]), False),
+            pc.and_(pc.is_null(before[name]), pc.is_null(now[name])),
+        )
+        is_changed = pc.or_(is_changed, pc.invert(is_equal))
+    if pc.any(is_changed).as_py():
+        old_rows, new_row = before.filter(is_changed).to_pylist(), now.filter(is_changed).slice(0, 1).to_pylist()[0]
+        return (
+            f"label, group or split of {len(old_rows)} videos differ from those it was started with "
+            f"(for one {old_rows[0]}, now {new_row})"
+        )
+    return None
+
+
+def begin_run(config: PipelineConfig, manifest: pa.Table, job: PipelineJob) -> RunState:
+    """Create the job's runs (output directories), or prepare existing ones so that they can be continued.
+
+    Returns the numbers of finished and pending videos. `--overwrite` deletes the old runs first.
+    `--retry-quarantined` and `--redo-stale` make finished videos pending again: rejected ones, and those whose file
+    has changed.
+    """
+    if config.overwrite:
+        directories = job_outputs(config, job)
+        for kind, flag, location in directories:
+            outputs.check(kind, flag, location, overwrite=True)  # all outputs, before any is cleared
+        for kind, flag, location in directories:
+            outputs.clear(kind, flag, location)
+    runs = job.runs(config.output)
+    for target, run in zip(job.targets, runs, strict=True):
+        storage.create_dir(run)
+        storage.publish_json(Run(run).identity_file, target.identity())
+        # The manifest last, because a directory with a manifest counts as a run.
+        storage.publish_table(Run(run).manifest_file, manifest)
+    reconcile.release(config.output, runs, config.retried_reasons())
+    if config.redo_stale:
+        stale = pa.array(stale_ids(runs), pa.string())
+        for run in runs:
+            reconcile.drop(run, stale)
+    else:
+        resized = content_checks.resized_videos(runs[0], manifest.select([schema.VIDEO_ID, "size_bytes"]))
+        if resized:
+            print(
+                f"{config.output}: {len(resized)} finished videos have changed in size since they were decoded (for "
+                f"one {resized[0]}); --redo-stale does them again",
+                file=sys.stderr,
+            )
+    return reconcile.reconcile(config.output, runs)
 
 
 def _run_until_done(

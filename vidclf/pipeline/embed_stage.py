@@ -1,4 +1,4 @@
-"""The CNN stage of the pipeline: decoded frames in, features or predictions out. [Ray]
+"""The CNN stage of the pipeline, alone or in one worker with the decode stage: features or predictions out. [Ray]
 
 Shape suffixes: B videos, T frames, H W pixels, D features, S backbones (pretrained CNNs).
 """
@@ -6,6 +6,7 @@ Shape suffixes: B videos, T frames, H W pixels, D features, S backbones (pretrai
 from __future__ import annotations
 
 import time
+from collections.abc import Iterator
 from typing import Any, cast
 
 import numpy as np
@@ -14,12 +15,20 @@ import pyarrow.compute as pc
 import ray
 
 from vidclf import arrow, device, event_log, ray_cluster, schema
+from vidclf.pipeline.decode_stage import DecodeVideos
 from vidclf.pipeline.embedder import BackboneEmbedder, merge_by_position
 from vidclf.pipeline.engines import load_engine
 from vidclf.pipeline.job import Head, PipelineJob, RunSpec, StagedHead
 from vidclf.pipeline.sink import target_column, written_columns
 from vidclf.schema import RejectReason
+from vidclf.video.decoder_process import DecodeLimits
 from vidclf.video.sampling import evenly_spread
+
+VIDEOS_AT_ONCE = 4
+"""Number of videos per batch for the CNN and the head (the step from features to predictions) in `DecodeAndEmbed`.
+
+The head's small matrix products cost almost as much as large ones.
+"""
 
 
 class EmbedVideos:
@@ -84,7 +93,7 @@ class EmbedVideos:
         tables = []
         if ok.num_rows:
             columns = {name: ok[name] for name in common_columns}
-            for index, rows in enumerate(self._rows(ok)):
+            for index, rows in enumerate(self._rows(ok.drop_columns(schema.CARRIED))):
                 columns[target_column(index)] = pa.chunked_array([rows.to_struct_array().combine_chunks()])
             embedded = pa.table(columns).select(self._columns.names).cast(self._columns)
             not_finite = {name: text for cnn in self._cnns.values() for name, text in cnn.take_not_finite().items()}
@@ -111,9 +120,9 @@ class EmbedVideos:
         return pa.concat_tables(tables) if tables else self._columns.empty_table()
 
     def _rows(self, ok: pa.Table) -> list[pa.Table]:
-        """Return one table per run (output directory) of the job, with its rows for the decoded videos `ok`.
+        """Return one table per run (output directory) of the job, with its computed rows for the decoded videos `ok`.
 
-        Runs with the same CNN share its features.
+        The columns are those of `RunSpec.row_schema`. Runs with the same CNN share its features.
         """
         embedded: dict[str, pa.Table] = {}
         written = []
@@ -176,6 +185,44 @@ class EmbedVideos:
         position = sharpened.column_names.index("sharpened")
         sharpened = sharpened.set_column(position, "sharpened", pa.array([True] * sharpened.num_rows))
         return most_trusted(rows, sharpened)
+
+
+class DecodeAndEmbed:
+    """Stages 2 and 3 of the pipeline (decoding, then CNN and head) in one worker. 1 row out per row in.
+
+    In: `schema.MANIFEST`. Out: the columns of `EmbedVideos`, one table per group of `VIDEOS_AT_ONCE` videos.
+
+    It serves pipelines without GPUs. There, one process that alternates between decoding and the CNN keeps its core's
+    caches and passes its frames to no other process. A decode worker and a CNN worker per core, with the object store
+    between them, took a quarter more CPU time for the same videos. With GPUs the stages are separate, because CPUs of
+    other machines can decode for them.
+    """
+
+    def __init__(
+        self,
+        *,
+        job: PipelineJob,
+        limits: DecodeLimits,
+        networks: dict[str, Any],
+        precision: str,
+        num_gpus: float,
+        tally: Any,
+        logs_events: bool = False,
+    ) -> None:
+        """The arguments of `DecodeVideos` and `EmbedVideos`; sampling plan and frame transforms come from `job`."""
+        # The decoder process comes first, so that it starts while the CNN loads.
+        self._decode = DecodeVideos(job.plan, job.transforms(), limits, tally, logs_events)
+        self._embed = EmbedVideos(job, networks, precision, num_gpus, tally, logs_events)
+
+    def __call__(self, batch: pa.Table) -> Iterator[pa.Table]:
+        waiting: list[pa.Table] = []
+        for row in self._decode(batch):
+            waiting.append(row)
+            if len(waiting) == VIDEOS_AT_ONCE:
+                yield self._embed(pa.concat_tables(waiting))
+                waiting = []
+        if waiting:
+            yield self._embed(pa.concat_tables(waiting))
 
 
 def most_trusted(rows: pa.Table, others: pa.Table) -> pa.Table:

@@ -26,7 +26,7 @@ Indices = npt.NDArray[np.intp]
 class BackboneEmbedder:
     """One backbone (pretrained CNN), ready to compute the features of videos, 1 row out per video in.
 
-    In: rows of decoded videos, `schema.decoded`. Out: `schema.features`.
+    In: rows of decoded videos, `schema.decoded` without `schema.CARRIED`. Out: `schema.embedded`.
     """
 
     def __init__(self, setup: BackboneSetup, cnn: Engine, transforms: FrameTransforms) -> None:
@@ -38,12 +38,12 @@ class BackboneEmbedder:
         self._frames_column = schema.frames_name(transforms.transforms.index(setup.transform))
         self._side = setup.transform.crop_size
         self._cnn = cnn
-        self._row_schema = schema.features(self._spec.feature_dim)
+        self._row_schema = schema.embedded(self._spec.feature_dim)
         self._num_frames = 0
         self._not_finite: dict[str, str] = {}
 
     def __call__(self, ok: pa.Table, *, is_sharpened: bool = False) -> pa.Table:
-        """Return a table `schema.features` with the features of all frames of the decoded videos `ok`.
+        """Return a table `schema.embedded` with the features of all frames of the decoded videos `ok`.
 
         With `is_sharpened` the frames are sharpened first.
         """
@@ -91,7 +91,7 @@ class BackboneEmbedder:
     def rows(
         self, ok: pa.Table, features_B: Sequence[npt.NDArray[np.float16]], frames_B: Sequence[Indices] | None = None
     ) -> pa.Table:
-        """Make the table `schema.features` of the videos `ok` from their features, one array [T, D] per video.
+        """Make the table `schema.embedded` of the videos `ok` from their features, one array [T, D] per video.
 
         With `frames_B`, positions of frames per video, the features are of these frames only. Every other column with
         one entry per frame is then cut to these frames too.

@@ -23,9 +23,8 @@ from ray.data.checkpoint import CheckpointConfig
 from vidclf import ray_cluster, schema, storage
 from vidclf.config import PipelineConfig
 from vidclf.errors import ErrorBudgetExceeded
-from vidclf.pipeline.decode_embed_stage import DecodeAndEmbed
 from vidclf.pipeline.decode_stage import DecodeVideos, limits_from_flags
-from vidclf.pipeline.embed_stage import EmbedVideos
+from vidclf.pipeline.embed_stage import DecodeAndEmbed, EmbedVideos
 from vidclf.pipeline.engines import put_engine_source
 from vidclf.pipeline.job import PipelineJob
 from vidclf.pipeline.pools import (

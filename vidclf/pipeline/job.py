@@ -22,9 +22,9 @@ from vidclf.video.sampling import SamplingPlan
 class Head(Protocol):
     """Last step of the pipeline, such as an ensemble: turns the features of videos into the rows to write.
 
-    A head is called with one table of `schema.features` per backbone of the run, with the same videos in the same
-    order, and returns 1 row per video. Facts about a video come from the first table. From the other tables only
-    `features` is used.
+    A head is called with one table of `schema.embedded` per backbone of the run, with the same videos in the same
+    order, and returns 1 row of `RunSpec.row_schema` per video. Facts about a video come from the first table. From the
+    other tables only `features` is used.
     """
 
     @property
@@ -123,10 +123,16 @@ class RunSpec:
 
     @property
     def row_schema(self) -> pa.Schema:
-        """Columns of a row inside the pipeline: `output_schema`, and a column for segments if the run has segments."""
+        """Columns of a row as the CNN or the head computes it.
+
+        They are those of `output_schema` except the columns that the row carries anyway (`schema.CARRIED`), and a
+        column for segments if the run has segments. The label is a computed column if the head has classes.
+        """
+        carried = [name for name in schema.CARRIED if not (name == "label" and self.classes)]
+        computed = pa.schema([column for column in self.output_schema if column.name not in carried])
         if self.segments_schema is None:
-            return self.output_schema
-        return self.output_schema.append(schema.segments_field(len(self.classes)))
+            return computed
+        return computed.append(schema.segments_field(len(self.classes)))
 
 
 @dataclass(frozen=True, kw_only=True)

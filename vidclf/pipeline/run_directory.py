@@ -1,16 +1,11 @@
-"""Checks and preparation of a job's output directory: start a run, continue it, or refuse that of another job.
+"""Checks of a job's output directory, which must be free or hold a run of the same job. Nothing is written here.
 
 A run is an output directory with results of one job.
 """
 
 from __future__ import annotations
 
-import sys
-
-import pyarrow as pa
-import pyarrow.compute as pc
-
-from vidclf import schema, storage
+from vidclf import storage
 from vidclf.config import PipelineConfig
 from vidclf.errors import ConfigError
 from vidclf.features.spec import FeatureSpec, specs_of
@@ -18,16 +13,16 @@ from vidclf.pipeline.job import PipelineJob, RunSpec
 from vidclf.runs import content_checks, output_allowlist, outputs, reconcile
 from vidclf.runs.layout import Run
 from vidclf.runs.output_allowlist import Kind
-from vidclf.runs.state import RunState, manifest_ids
+from vidclf.runs.state import manifest_ids
 
 
-def check_run(config: PipelineConfig, manifest: pa.Table, job: PipelineJob) -> None:
+def check_run(config: PipelineConfig, job: PipelineJob) -> None:
     """Raise ConfigError unless the output directory is free or holds a run of this same job, finished or not.
 
-    A run is an output directory with results. `manifest`: the table of videos of the new job. `--overwrite` makes
-    room for another job, but never deletes files that no job wrote.
+    A run is an output directory with results. Its videos are not compared here (`driver.check_manifest`).
+    `--overwrite` makes room for another job, but never deletes files that no job wrote.
     """
-    for kind, flag, location in _outputs(config, job):
+    for kind, flag, location in job_outputs(config, job):
         outputs.check(kind, flag, location, overwrite=config.overwrite)
     apart = [target.directory for target in job.targets if target.directory is not None]
     # A directory without a manifest does not count: its job was killed before it had begun.
@@ -42,13 +37,18 @@ def check_run(config: PipelineConfig, manifest: pa.Table, job: PipelineJob) -> N
     for target in job.targets:
         run = target.run(config.output)
         if run in begun:
-            difference = _identity_difference(target, run) or _manifest_difference(run, manifest)
+            difference = _identity_difference(target, run)
             if difference is not None:
-                raise _foreign(run, difference, outputs.remedy(_kind(target), run))
+                raise foreign_run(target, run, difference)
         elif any(Run(other).shards() for other in begun):
             reason = f"of this job's runs only {', '.join(begun)} holds videos, and {run} none"
             remedy = f"the runs of a job grow together, {outputs.remedy(_kind(target), config.output)}"
             raise _foreign(config.output, reason, remedy)
+
+
+def foreign_run(target: RunSpec, run: str, difference: str) -> ConfigError:
+    """Return the error for the run at `run`, which differs from what the job would write there as `target`."""
+    return _foreign(run, difference, outputs.remedy(_kind(target), run))
 
 
 def _foreign(location: str, reason: str, remedy: str) -> ConfigError:
@@ -63,7 +63,7 @@ def _kind(target: RunSpec) -> Kind:
     return output_allowlist.FEATURES if target.ensemble_id is None else output_allowlist.PREDICTIONS
 
 
-def _outputs(config: PipelineConfig, job: PipelineJob) -> list[tuple[Kind, str, str]]:
+def job_outputs(config: PipelineConfig, job: PipelineJob) -> list[tuple[Kind, str, str]]:
     """Return the directories that a job writes to, each as (type of output, flag that names it, location).
 
     The type is features or predictions.
@@ -117,93 +117,23 @@ def _spec_difference(saved_specs: list[FeatureSpec], job_specs: list[FeatureSpec
     return "; ".join(saved.differences(spec) for saved, spec in pairs if saved != spec)
 
 
-def _manifest_difference(run: str, manifest: pa.Table) -> str | None:
-    """Return a text on how the videos of an existing run contradict those of a new job; None if they do not.
-
-    `run`: location of the existing output directory. `manifest`: the new job's table of videos, which must hold at
-    least the same rows. Compared are the video id and the columns that are copied into result rows.
-    """
-    columns = [schema.VIDEO_ID, "label", "sublabel", "group", "split"]
-    before = storage.read_table(Run(run).manifest_file, columns)
-    if before.equals(manifest.select(columns)):
-        return None
-    index = pc.index_in(before[schema.VIDEO_ID], manifest[schema.VIDEO_ID].combine_chunks())
-    is_missing = pc.is_null(index)
-    if pc.any(is_missing).as_py():
-        missing = before[schema.VIDEO_ID].filter(is_missing)
-        return (
-            f"was started with {len(missing)} videos that this manifest does not hold (for one {missing[0]}), and a "
-            "run can grow but not shrink"
-        )
-    now = manifest.select(columns).take(index)
-    is_changed = pa.chunked_array([[False] * before.num_rows])
-    for name in columns[1:]:
-        is_equal = pc.or_(
-            pc.fill_null(pc.equal(before[name], now[name]), False),
-            pc.and_(pc.is_null(before[name]), pc.is_null(now[name])),
-        )
-        is_changed = pc.or_(is_changed, pc.invert(is_equal))
-    if pc.any(is_changed).as_py():
-        old_rows, new_row = before.filter(is_changed).to_pylist(), now.filter(is_changed).slice(0, 1).to_pylist()[0]
-        return (
-            f"label, group or split of {len(old_rows)} videos differ from those it was started with "
-            f"(for one {old_rows[0]}, now {new_row})"
-        )
-    return None
-
-
-def would_process(config: PipelineConfig, manifest: pa.Table, job: PipelineJob) -> int:
-    """Return the number of videos left to do for a job that `check_run` accepts, for a dry run."""
+def would_process(config: PipelineConfig, num_videos: int, job: PipelineJob) -> int:
+    """Return how many of its `num_videos` videos a job that `check_run` accepts has left to do, for a dry run."""
     runs = job.runs(config.output)
     if config.overwrite or not all(Run(run).exists() for run in runs):
-        return int(manifest.num_rows)
-    num_new = manifest.num_rows - len(manifest_ids(runs[0]))
-    num_stale = len(_stale(runs)) if config.redo_stale else 0
+        return num_videos
+    num_new = num_videos - len(manifest_ids(runs[0]))
+    num_stale = len(stale_ids(runs)) if config.redo_stale else 0
     num_retried = reconcile.quarantined_for(runs[0], config.retried_reasons())
-    return int(num_new) + num_stale + reconcile.unfinished(runs) + num_retried
+    return num_new + num_stale + reconcile.unfinished(runs) + num_retried
 
 
 def would_delete(config: PipelineConfig, job: PipelineJob) -> str:
     """Return a text with the files that a job with `--overwrite` would delete, one per line, for a dry run."""
-    lines = [outputs.would_delete(kind, location) for kind, _, location in _outputs(config, job)]
+    lines = [outputs.would_delete(kind, location) for kind, _, location in job_outputs(config, job)]
     return "".join(f"{line}\n" for line in lines if line)
 
 
-def begin_run(config: PipelineConfig, manifest: pa.Table, job: PipelineJob) -> RunState:
-    """Create the job's runs (output directories), or prepare existing ones so that they can be continued.
-
-    Returns the numbers of finished and pending videos. `--overwrite` deletes the old runs first.
-    `--retry-quarantined` and `--redo-stale` make finished videos pending again: rejected ones, and those whose file
-    has changed.
-    """
-    if config.overwrite:
-        job_outputs = _outputs(config, job)
-        for kind, flag, location in job_outputs:
-            outputs.check(kind, flag, location, overwrite=True)  # all outputs, before any is cleared
-        for kind, flag, location in job_outputs:
-            outputs.clear(kind, flag, location)
-    runs = job.runs(config.output)
-    for target, run in zip(job.targets, runs, strict=True):
-        storage.create_dir(run)
-        storage.publish_json(Run(run).identity_file, target.identity())
-        # The manifest last, because a directory with a manifest counts as a run.
-        storage.publish_table(Run(run).manifest_file, manifest)
-    reconcile.release(config.output, runs, config.retried_reasons())
-    if config.redo_stale:
-        stale = pa.array(_stale(runs), pa.string())
-        for run in runs:
-            reconcile.drop(run, stale)
-    else:
-        resized = content_checks.resized_videos(runs[0], manifest)
-        if resized:
-            print(
-                f"{config.output}: {len(resized)} finished videos have changed in size since they were decoded (for "
-                f"one {resized[0]}); --redo-stale does them again",
-                file=sys.stderr,
-            )
-    return reconcile.reconcile(config.output, runs)
-
-
-def _stale(runs: list[str]) -> list[str]:
+def stale_ids(runs: list[str]) -> list[str]:
     """Return the ids of finished videos whose file has changed since it was decoded, for the runs of one job."""
     return content_checks.stale_videos(runs[0])[0]

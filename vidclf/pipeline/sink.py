@@ -22,24 +22,24 @@ from vidclf.runs.layout import Run, shard_name
 def target_column(index: int) -> str:
     """Return the name of the column that carries the rows for the run (output directory) number `index` of a job.
 
-    The column exists between stages 3 (CNN) and 4 (writing). Each value is a struct with the columns of the run; null
-    for a rejected video.
+    The column exists between stages 3 (CNN) and 4 (writing). Each value is a struct with the columns `row_schema` of
+    the run (`RunSpec`); null for a rejected video.
     """
     return f"target_{index}"
 
 
-def written_columns(output_schemas: Sequence[pa.Schema]) -> pa.Schema:
-    """Return the columns between stages 3 (CNN) and 4 (writing), for a job whose runs have the schemas given.
+def written_columns(row_schemas: Sequence[pa.Schema]) -> pa.Schema:
+    """Return the columns between stages 3 (CNN) and 4 (writing), for a job whose runs have the `row_schemas` given.
 
-    A run is an output directory. The columns are `video_id`, `video_uri`, one `target_column` per run, and reject
-    reason and message, which are null for videos that were not rejected.
+    A run is an output directory. The columns are `video_id`, those of `schema.CARRIED`, one `target_column` per run,
+    and reject reason and message, which are null for videos that were not rejected.
     """
+    manifest = [schema.MANIFEST.field(name) for name in (schema.VIDEO_ID, *schema.CARRIED)]
     targets = [
-        pa.field(target_column(index), pa.struct(list(output_schema)))
-        for index, output_schema in enumerate(output_schemas)
+        pa.field(target_column(index), pa.struct(list(row_schema))) for index, row_schema in enumerate(row_schemas)
     ]
     reject = [pa.field(name, pa.string()) for name in ("reject_reason", "reject_message")]
-    return pa.schema([schema.MANIFEST.field(schema.VIDEO_ID), schema.MANIFEST.field("video_uri"), *targets, *reject])
+    return pa.schema([*manifest, *targets, *reject])
 
 
 class RunSink(BlockBasedFileDatasink):
@@ -85,9 +85,7 @@ class RunSink(BlockBasedFileDatasink):
         is_ok = pc.is_null(table["reject_reason"])
         ok = table.filter(is_ok)
         for index, (run, output_schema) in enumerate(self._runs.items()):
-            rows = (
-                _masked(pa.Table.from_struct_array(arrow.combined(ok[target_column(index)]))) if ok.num_rows else None
-            )
+            rows = _with_carried(ok, target_column(index), output_schema) if ok.num_rows else None
             if run in self._segments:
                 # Segments are written before the rows of their videos. A finished video therefore has its segments.
                 # Segments without a video come from a killed task; `vidclf/runs/reconcile.py` removes them.
@@ -104,6 +102,15 @@ class RunSink(BlockBasedFileDatasink):
             quarantined = rejected.rename_columns(schema.QUARANTINE.names)
         for run in self._runs:
             _publish(storage.join(Run(run).quarantine_dir, name), quarantined, schema.QUARANTINE)
+
+
+def _with_carried(ok: pa.Table, target: str, output_schema: pa.Schema) -> pa.Table:
+    """Return the rows of one run: the computed ones in the column `target`, with the carried columns of the run."""
+    rows = pa.Table.from_struct_array(arrow.combined(ok[target]))
+    for name in output_schema.names:
+        if name not in rows.column_names:
+            rows = rows.append_column(name, ok[name])
+    return rows
 
 
 def _masked(rows: pa.Table) -> pa.Table:

@@ -6,14 +6,13 @@ protect against somebody who constructs two files with the same hash.
 
 from __future__ import annotations
 
-import os
-from datetime import UTC, datetime, timedelta
+from datetime import datetime
 
 import xxhash
 
 from vidclf.video.decoded_video import FileFingerprint
 from vidclf.video.remote_file import BLOCK_BYTES, RangedFile
-from vidclf.video.source import Source
+from vidclf.video.source import LocalFile, Source
 
 SAMPLED_BLOCKS = 4
 """Number of blocks of a remote file that are hashed, evenly spread from its first to its last byte."""
@@ -45,18 +44,14 @@ def is_same(source: Source, before: FileFingerprint) -> bool:
 
 def _size_and_time(source: Source) -> tuple[int, datetime | None]:
     """Return a video file's size in bytes and its modification time; the time is None if the storage reports none."""
-    if not isinstance(source, str):
-        return source.size_bytes, source.modified
-    status = os.stat(source)
-    # Whole microseconds, which is the resolution of the shards' column.
-    return status.st_size, datetime.fromtimestamp(0, UTC) + timedelta(microseconds=status.st_mtime_ns // 1000)
+    return source.size_and_time() if isinstance(source, LocalFile) else (source.size_bytes, source.modified)
 
 
 def _digest(source: Source) -> str:
-    if not isinstance(source, str):
+    if not isinstance(source, LocalFile):
         return _sampled_digest(source)
     digest = xxhash.xxh3_128()
-    with open(source, "rb") as file:
+    with source.open() as file:
         while block := file.read(BLOCK_BYTES):
             digest.update(block)
     return f"xxh3:{digest.hexdigest()}"

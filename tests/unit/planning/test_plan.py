@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 import yaml
 
+from tests.support.tiny_cnn import TINY, use_tiny_cnn
 from tests.support.videos import write_video
 from vidclf import cli
 from vidclf.archive.manifest import list_archive, sample_of
@@ -74,7 +75,11 @@ def test_a_sample_has_no_video_twice_and_depends_on_the_seed() -> None:
     assert sample_of(1000, 200, 0) == sample_of(1000, 200, 0) != sample_of(1000, 200, 1)
 
 
-def test_an_archive_is_measured_and_its_pools_are_taken_by_other_jobs(tmp_path: Path) -> None:
+def test_an_archive_is_measured_and_its_pools_are_taken_by_other_jobs(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    use_tiny_cnn(monkeypatch)
+    backbone, weights = TINY
     archive = tmp_path / "archive"
     archive.mkdir()
     for index in range(3):
@@ -82,7 +87,8 @@ def test_an_archive_is_measured_and_its_pools_are_taken_by_other_jobs(tmp_path: 
     (archive / "3.mp4").write_text("not a video\n")
     config = PlanConfig(
         input=str(archive),
-        backbone="efficientnet_lite0",
+        backbone=backbone,
+        weights=weights,
         num_frames=4,
         num_videos=1000,
         cpus=12,

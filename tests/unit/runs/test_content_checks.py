@@ -9,13 +9,14 @@ import pyarrow as pa
 from vidclf import schema, storage
 from vidclf.runs import content_checks
 from vidclf.video import digest
+from vidclf.video.source import LocalFile
 
 
 def test_stale_videos_are_those_that_changed_under_their_name(tmp_path: Path) -> None:
     rows = []
     for name in ("a", "b", "c"):
         (tmp_path / name).write_text(name)
-        fingerprint = vars(digest.identify(str(tmp_path / name)))
+        fingerprint = vars(digest.identify(LocalFile(str(tmp_path / name))))
         rows.append(
             {
                 "video_id": name,

@@ -18,13 +18,14 @@ from pathlib import Path
 
 import pytest
 
-from tests.system.test_jobs import ROOT
 from vidclf import cli, storage
 from vidclf.config import DiffConfig
 from vidclf.errors import ConfigError, RunStopped
 from vidclf.runs import lease, lease_storage, process_identity
 from vidclf.runs.lease import Guard, LeaseLost, LeaseTaken, Output
 from vidclf.runs.lease_storage import BucketClaims, Claim, ExclusiveFile, Place
+
+ROOT = Path(__file__).resolve().parents[3]
 
 ELSEWHERE = Claim(
     owner="f" * 32,

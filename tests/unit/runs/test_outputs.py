@@ -339,6 +339,25 @@ def names_of(kind: Kind, path: Path) -> bool:
     return any(output_allowlist.matches(f"{part.at}(?:{part.files})", str(path)) for part in kind.parts)
 
 
+def content(path: Path) -> str | None:
+    """The content of a file or the target of a link; None if there is neither."""
+    if path.is_symlink():
+        return f"link to {os.readlink(path)}"
+    return path.read_text("latin-1") if path.is_file() else None
+
+
+def snapshot(path: Path) -> tuple[int, int, int] | None:
+    """Inode, size and time of change of a file or link; None if there is neither.
+
+    They show that a file was replaced or written, and are read faster than its content.
+    """
+    try:
+        status = os.lstat(path)
+    except (FileNotFoundError, NotADirectoryError):
+        return None
+    return status.st_ino, status.st_size, status.st_mtime_ns
+
+
 def build_tree(root: Path, draw: random.Random) -> tuple[set[Path], dict[str, str]]:
     """Write nested directories of users, runs and ensembles at random; return the users' files and the jobs' inputs."""
     folders = [root]
@@ -381,13 +400,6 @@ def build_tree(root: Path, draw: random.Random) -> tuple[set[Path], dict[str, st
     return user_files, paths
 
 
-def snapshot(path: Path) -> str | None:
-    """The content of a file or the target of a link; None if there is neither."""
-    if path.is_symlink():
-        return f"link to {os.readlink(path)}"
-    return path.read_text("latin-1") if path.is_file() else None
-
-
 @pytest.mark.parametrize("seed", range(6))
 def test_no_job_harms_a_users_file_wherever_its_output_is(tmp_path: Path, seed: int) -> None:
     draw = random.Random(seed)
@@ -395,6 +407,7 @@ def test_no_job_harms_a_users_file_wherever_its_output_is(tmp_path: Path, seed: 
     for round_ in range(3):
         root = tmp_path / str(round_)
         user_files, paths = build_tree(root, draw)
+        contents = {path: content(path) for path in user_files}
         before = {path: snapshot(path) for path in user_files}
         places = sorted({*(p for p in root.rglob("*")), root, root / "new"})
         choices = [(place, job, flag) for place in places for job in JOBS for flag in (False, True)]
@@ -425,9 +438,13 @@ def test_no_job_harms_a_users_file_wherever_its_output_is(tmp_path: Path, seed: 
                     assert place not in user_files or place.name == "list.parquet" or not place.exists()
             assert {path: snapshot(path) for path in user_files} == before, (place, job, overwrite)
             assert {path: snapshot(path) for path in inputs} == inputs, (place, job, overwrite)
+        assert {path: content(path) for path in user_files} == contents
     assert num_refused > 30
     assert num_cleared > 0
 
 
 def _under(path: Path) -> list[Path]:
-    return [path] if path.is_file() else [each for each in path.rglob("*") if each.is_file()]
+    """The file itself, or all files below a directory; links to directories are not followed."""
+    if path.is_file():
+        return [path]
+    return [Path(folder, name) for folder, _, names in os.walk(path) for name in names]

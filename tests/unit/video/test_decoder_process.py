@@ -8,7 +8,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -36,39 +36,46 @@ def video(tmp_path: Path) -> str:
     return str(write_video(tmp_path / "v.mp4", 12))
 
 
+@pytest.fixture(scope="module")
+def keeping() -> Iterator[SupervisedDecoder]:
+    """One decoder that decodes as usual, for all tests that need no limits of their own: a child takes a second."""
+    supervised = decoder(hostile.keep)
+    yield supervised
+    supervised.close()
+
+
 def reason(supervised: SupervisedDecoder, uri: str) -> tuple[RejectReason, str]:
     with pytest.raises(VideoRejected) as rejected:
         supervised.decode(uri, "")
     return rejected.value.reason, rejected.value.message
 
 
-def test_frames_come_back_whole(video: str) -> None:
-    supervised = decoder(hostile.keep)
-    first = supervised.decode(video, "")
-    second = supervised.decode(video, "")
+def test_frames_come_back_whole(keeping: SupervisedDecoder, video: str) -> None:
+    first = keeping.decode(video, "")
+    second = keeping.decode(video, "")
     assert [read_index(frame) for frame in first.frames_THWC] == [2, 6, 10]
     assert np.array_equal(first.frames_THWC, second.frames_THWC)
     assert first.pts_s.tolist() == pytest.approx([0.2, 0.6, 1.0])
-    supervised.close()
 
 
-def test_a_video_that_claims_to_last_for_centuries_has_a_deadline_all_the_same(tmp_path: Path) -> None:
+def test_a_video_that_claims_to_last_for_centuries_has_a_deadline_all_the_same(
+    keeping: SupervisedDecoder, tmp_path: Path
+) -> None:
     path = write_video(tmp_path / "v.mkv", 3, pts_ms=[0, 100, 10**13])
-    supervised = decoder(hostile.keep)
-    assert supervised.decode(str(path), "").duration_s > 9e9
-    supervised.close()
+    assert keeping.decode(str(path), "").duration_s > 9e9
 
 
-def test_a_rejection_passes_through_and_the_child_lives_on(video: str, tmp_path: Path) -> None:
-    supervised = decoder(hostile.keep)
+def test_a_rejection_passes_through_and_the_child_lives_on(
+    keeping: SupervisedDecoder, video: str, tmp_path: Path
+) -> None:
     (tmp_path / "text.mp4").write_text("no video")
-    supervised.decode(video, "")
-    child = supervised._child
-    assert reason(supervised, str(tmp_path / "text.mp4"))[0] == RejectReason.NOT_A_VIDEO
-    assert reason(supervised, str(tmp_path / "none.mp4")) == (RejectReason.NOT_FOUND, "no such file")
-    assert len(supervised.decode(video, "").frames_THWC) == 3
-    assert supervised._child is child
-    supervised.close()
+    keeping.decode(video, "")
+    child = keeping._child
+    assert child is not None
+    assert reason(keeping, str(tmp_path / "text.mp4"))[0] == RejectReason.NOT_A_VIDEO
+    assert reason(keeping, str(tmp_path / "none.mp4")) == (RejectReason.NOT_FOUND, "no such file")
+    assert len(keeping.decode(video, "").frames_THWC) == 3
+    assert keeping._child is child
 
 
 def test_a_child_that_sleeps_for_ever_costs_the_deadline(video: str) -> None:
@@ -101,14 +108,12 @@ def test_after_a_crash_the_next_video_is_decoded(video: str, tmp_path: Path) -> 
     supervised.close()
 
 
-def test_a_child_that_died_between_two_videos_costs_neither(video: str) -> None:
-    supervised = decoder(hostile.keep)
-    supervised.decode(video, "")
-    assert supervised._child is not None
-    supervised._child.kill()
-    supervised._child.wait()
-    assert len(supervised.decode(video, "").frames_THWC) == 3
-    supervised.close()
+def test_a_child_that_died_between_two_videos_costs_neither(keeping: SupervisedDecoder, video: str) -> None:
+    keeping.decode(video, "")
+    assert keeping._child is not None
+    keeping._child.kill()
+    keeping._child.wait()
+    assert len(keeping.decode(video, "").frames_THWC) == 3
 
 
 def test_a_child_that_was_killed_at_its_start_is_started_again(video: str, tmp_path: Path) -> None:
@@ -220,13 +225,11 @@ def _is_alive(pid: int) -> bool:
         return False
 
 
-def test_the_childs_command_line_names_its_module(video: str) -> None:
+def test_the_childs_command_line_names_its_module(keeping: SupervisedDecoder, video: str) -> None:
     """Benchmarks and the chaos test find decoder processes by it."""
-    supervised = decoder(hostile.keep)
-    supervised.decode(video, "")
-    with open(f"/proc/{supervised.child_pid}/cmdline") as command:
+    keeping.decode(video, "")
+    with open(f"/proc/{keeping.child_pid}/cmdline") as command:
         assert "vidclf.video.decoder_child" in command.read()
-    supervised.close()
 
 
 def test_the_parent_needs_neither_torch_nor_pyav() -> None:

@@ -8,13 +8,14 @@ from pathlib import Path
 
 from vidclf.video import digest
 from vidclf.video.remote_file import RangedFile
+from vidclf.video.source import LocalFile
 
 
 def test_a_local_file_is_hashed_whole(tmp_path: Path) -> None:
     path = tmp_path / "v"
     path.write_bytes(b"vidclf")
     os.utime(path, ns=(0, 1_700_000_000_123_456_789))
-    fingerprint = digest.identify(str(path))
+    fingerprint = digest.identify(LocalFile(str(path)))
     assert fingerprint.digest == "xxh3:530c8b656a6a45b1b3bea092d40eaf7f"
     assert fingerprint.size_bytes == 6
     assert fingerprint.modified == datetime(2023, 11, 14, 22, 13, 20, 123456, tzinfo=UTC)
@@ -23,14 +24,14 @@ def test_a_local_file_is_hashed_whole(tmp_path: Path) -> None:
 def test_a_file_is_the_same_by_its_time_or_by_its_bytes(tmp_path: Path) -> None:
     path = tmp_path / "v"
     path.write_bytes(b"vidclf")
-    before = digest.identify(str(path))
-    assert digest.is_same(str(path), before)
+    before = digest.identify(LocalFile(str(path)))
+    assert digest.is_same(LocalFile(str(path)), before)
     os.utime(path, ns=(0, 0))
-    assert digest.is_same(str(path), before)
+    assert digest.is_same(LocalFile(str(path)), before)
     path.write_bytes(b"vidclg")
-    assert not digest.is_same(str(path), before)
+    assert not digest.is_same(LocalFile(str(path)), before)
     path.write_bytes(b"vidclf longer")
-    assert not digest.is_same(str(path), before)
+    assert not digest.is_same(LocalFile(str(path)), before)
 
 
 def remote(data: bytes) -> RangedFile:

@@ -21,7 +21,7 @@ from vidclf.video import decode, packets, planned_reader, remote_file, retry
 from vidclf.video.rejection import VideoRejected
 from vidclf.video.remote_file import RangedFile
 from vidclf.video.sampling import SamplingPlan
-from vidclf.video.source import open_video
+from vidclf.video.source import LocalFile, open_video
 
 
 class Server:
@@ -166,7 +166,7 @@ def test_the_header_tells_the_same_as_the_packets(tmp_path: Path, codec: str, op
     file = RangedFile(lambda start, stop: content[start:stop], len(content))
     with open_video(file) as (container, stream):
         from_header = planned_reader.read_index(file, container, stream)
-    with open_video(str(path)) as (container, stream):
+    with open_video(LocalFile(str(path))) as (container, stream):
         from_packets = packets.scan(container, stream)
     assert from_header is not None
     assert from_packets is not None
