@@ -36,6 +36,7 @@ from vidclf.ensemble import calibration_file, files, split_record
 from vidclf.ensemble.calibration_file import TrustData
 from vidclf.ensemble.info import EnsembleCalibration, EnsembleInfo, FittedBackbone, TrustInfo, read_info, write_info
 from vidclf.ensemble.member_record import MemberRecord
+from vidclf.ensemble.split_record import read_record
 from vidclf.ensemble.temporal_model import TemporalClassifier
 from vidclf.errors import ConfigError
 from vidclf.features.columns import features_column
@@ -337,6 +338,7 @@ def test_a_job_over_two_runs_of_features_classifies_the_same(run: str, tmp_path:
         embeddings=tuple(BackboneSetup(spec=spec, weights="DEFAULT", state={}) for spec in (SPEC, RESNET)),
         output_schema=schema.predictions(2),
         make_head=partial(EnsembleHead, both, settings, precision="fp32"),
+        classes=tuple(CLASSES),
     )
     others = [FeatureLookup(Run(wide).shards())]
     tally = SimpleNamespace(add=SimpleNamespace(remote=lambda counts: None))
@@ -375,7 +377,7 @@ def features_stage(spoilt_S: list[set[str]], counts: dict[str, Any]) -> tuple[Cl
             if video_id in spoilt:
                 rows[index][-1, 3] = np.inf
         columns = {field.name: pa.nulls(4, field.type) for field in schema.features(spec.feature_dim)}
-        columns |= {"video_id": pa.array(ids), "video_uri": pa.array(ids)}
+        columns |= {name: pa.array(ids) for name in ("video_id", "video_uri", "group")}
         tables.append(pa.table({**columns, "features": features_column(rows, spec.feature_dim)}))
     stage, head = ClassifyFeatures.__new__(ClassifyFeatures), UsedHead()
     row_schema = pa.schema([("first", pa.float64())])
@@ -421,7 +423,7 @@ def test_a_batch_in_which_no_video_has_finite_features_needs_no_head(monkeypatch
 
 def test_stored_features_that_are_not_finite_are_not_evaluated(run: str, trained: str, tmp_path: Path) -> None:
     info = read_info(trained)
-    (table,) = next(stored_features.open_features([run], "all", info).batches)
+    (table,) = next(stored_features.open_features([run], "all", info, read_record(trained)).batches)
     spoilt = sequences()[:2]
     spoilt[1][1, 5] = np.nan
     table = table.set_column(
