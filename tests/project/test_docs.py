@@ -13,7 +13,13 @@ from vidclf import cli
 from vidclf import config as config
 
 ROOT = Path(__file__).resolve().parents[2]
-PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").rglob("*.md"))]
+MEASUREMENTS = sorted((ROOT / "docs" / "benchmarks").glob("*.md"))
+"""Pages with measurements. Their commands are of benchmarks, and of the version that was measured."""
+PAGES = [
+    path
+    for path in (ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").rglob("*.md")))
+    if path not in MEASUREMENTS
+]
 MANIFESTS = [ROOT / "cluster.yaml", *sorted((ROOT / "deploy").glob("*.yaml"))]
 CONFIGS = {path.stem: getattr(config, f"{path.stem.capitalize()}Config") for path in (ROOT / "jobs").glob("*.py")}
 OF_OTHER_TOOLS = {
@@ -60,7 +66,7 @@ def test_flags_in_the_text_exist(path: Path) -> None:
     assert mentioned <= known
 
 
-@pytest.mark.parametrize("path", PAGES, ids=lambda path: path.name)
+@pytest.mark.parametrize("path", [*PAGES, *MEASUREMENTS], ids=lambda path: path.name)
 def test_files_that_are_named_exist(path: Path) -> None:
     text = path.read_text()
     links = [link.split("#")[0] for link in re.findall(r"\]\(([^)]+)\)", text) if not link.startswith("http")]
