@@ -14,7 +14,7 @@ import pytest
 ROOT = Path(__file__).resolve().parents[2]
 
 LAYERS = [
-    {"errors", "schema", "arrow", "credentials"},
+    {"errors", "schema", "arrow", "credentials", "container_signature"},
     {"config"},
     {"device"},
     {"storage", "progress", "event_log", "ray_address", "stderr_filter"},

@@ -227,7 +227,7 @@ def test_a_location_is_refused_when_only_the_user_differs_or_nothing(tmp_path: P
         ),
         ("l.txt", "\n\n", "holds no video (it is empty)"),
         ("l.json", "[]", "holds no video (it is empty)"),
-        ("l.doc", "a.mp4", "must be a directory, a video or a list (csv, json, jsonl, ndjson, parquet, txt)"),
+        ("l.doc", "a.mp4", "must be a directory, a video or a list (csv, json, jsonl, ndjson, parquet, tsv, txt)"),
     ],
 )
 def test_a_list_at_fault_is_refused_with_its_message(tmp_path: Path, name: str, content: str, message: str) -> None:
