@@ -17,6 +17,7 @@ import pyarrow as pa
 
 from vidclf import cli, credentials, preflight, storage
 from vidclf.archive.directory import FileRules
+from vidclf.archive.existence import none_found
 from vidclf.archive.limit import spread
 from vidclf.archive.manifest import Listing, ListingOptions, list_archive, read_manifest
 from vidclf.config import IndexConfig
@@ -84,6 +85,12 @@ def summary(config: IndexConfig, manifest: pa.Table, listing: Listing, unchanged
         )
     if listing.ignored:
         lines.append("  ignored, by extension: " + ", ".join(f"{ext} {n}" for ext, n in listing.ignored.items()))
+    if listing.unread_columns:
+        hint = "" if manifest["label"].null_count == 0 else "; classes must be in a column label"
+        lines.append(f"  columns not read: {', '.join(map(repr, listing.unread_columns))}{hint}")
+    missing = none_found(manifest["video_uri"].to_pylist())
+    if missing is not None:
+        lines.append(f"  {missing}")
     lines += [f"  passed over: {entry.count} {reason} ({entry})" for reason, entry in listing.passed_over.items()]
     return "\n".join(lines)
 

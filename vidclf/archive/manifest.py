@@ -1,44 +1,35 @@
 """Manifests: the table of the videos of an archive, made from a directory or a list, or read from a file.
 
 A manifest has one row per video (`schema.MANIFEST`). It is made from a directory with the layout
-`[train|val|test/]<label>/[<sublabel>/]video`, or from a list: Parquet, CSV, JSON Lines, a JSON list or plain text,
-with the video's location in a column `video_uri`, `uri`, `path`, `filepath` or `url`.
-
-The module is longer than 350 lines because directories, lists and manifests share their checks.
+`[train|val|test/]<label>/[<sublabel>/]video` (`directory.py`), or from a list (`video_list.py`).
 """
 
 from __future__ import annotations
 
-import json
 import posixpath
 import re
 import uuid
 from collections import Counter
-from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.csv
 from pyarrow import fs
 
 from vidclf import storage
 from vidclf.archive.directory import Contents, FileRules, PassedOver, list_directory
 from vidclf.archive.directory_labels import labels_of
 from vidclf.archive.label_spelling import canonical_name, check_spelling
+from vidclf.archive.list_values import TEXT_COLUMNS
 from vidclf.archive.parquet_list import bounded_batches
+from vidclf.archive.video_list import VideoList, first_uris, parquet_files, read_list, repeated_error
 from vidclf.archive.video_names import LIST_EXTENSIONS, VIDEO_EXTENSIONS, extension
 from vidclf.arrow import conform
 from vidclf.credentials import hidden_digest, masked
 from vidclf.errors import ConfigError
 from vidclf.schema import MANIFEST, SPLITS, VIDEO_ID
-
-LOCATION_COLUMNS = ("video_uri", "uri", "path", "filepath", "url")
-"""Columns of a list file that may hold the location of a video; the first of them with a value is used."""
-
-_TEXT_COLUMNS = ("label", "sublabel", "group", "split")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -67,6 +58,8 @@ class Listing:
     """number of files of the directory that are not videos, by file name extension"""
     passed_over: dict[str, PassedOver] = field(default_factory=dict)
     """files and directories that were passed over, by reason"""
+    unread_columns: tuple[str, ...] = ()
+    """names of the columns of a list that are not read"""
 
 
 def list_archive(
@@ -101,21 +94,27 @@ def list_archive(
     contents = Contents()
     if kind == fs.FileType.Directory:
         contents = list_directory(location, filesystem, path, options.files)
-        rows = _directory_rows(location, contents, options)
+        files = parquet_files(location) if not contents.videos and contents.ignored["parquet"] else []
+        if files:
+            listed = read_list(location, files, labelled=options.labelled)
+            del contents.ignored["parquet"]
+        else:
+            listed = VideoList(rows=_directory_rows(location, contents, options))
     elif extension(path) in LIST_EXTENSIONS:
-        rows = _list_rows(location, options.labelled)
+        listed = read_list(location, [location], labelled=options.labelled)
     elif extension(path) in VIDEO_EXTENSIONS:
-        rows = [{"video_uri": location}]
+        listed = VideoList(rows=[{"video_uri": location}])
     else:
         raise ConfigError(
             f"--input {location}: must be a directory, a video or a list ({', '.join(sorted(LIST_EXTENSIONS))})"
         )
-    if not rows:
+    if not listed.rows:
         raise ConfigError(f"--input {location}: holds no video ({_left_out_text(contents) or 'it is empty'})")
     return Listing(
-        manifest=_table(rows, options, location),
+        manifest=_table(listed.rows, options, location),
         ignored=dict(sorted(contents.ignored.items())),
         passed_over=contents.passed_over,
+        unread_columns=tuple(listed.unread_columns),
     )
 
 
@@ -181,98 +180,6 @@ def _directory_rows(location: str, contents: Contents, options: ListingOptions) 
     return rows
 
 
-def _list_rows(location: str, labelled: bool) -> list[dict[str, Any]]:
-    """Return one row per entry of a list file; ids are still missing, and groups unless the list has a column `group`.
-
-    Raises ConfigError if a location is listed more than once.
-    """
-    rows: list[dict[str, Any]] = []
-    listed_uris: set[str] = set()
-    number = 0
-    for records in _records(location):
-        repeated: list[str] = []
-        for record in records:
-            number += 1
-            row = _listed_row(location, number, record, labelled)
-            if row["video_uri"] in listed_uris:
-                repeated.append(row["video_uri"])
-            listed_uris.add(row["video_uri"])
-            rows.append(row)
-        if repeated:
-            raise _repeated_error(location, list(dict.fromkeys(repeated)))
-    return rows
-
-
-def _listed_row(location: str, number: int, record: Any, labelled: bool) -> dict[str, Any]:
-    """Return the manifest row for one entry `record` of the list file at `location`.
-
-    `number` counts the entries from 1, for the error message.
-    """
-    if isinstance(record, str):
-        record = {"video_uri": record}
-    column = next((name for name in LOCATION_COLUMNS if isinstance(record, dict) and record.get(name)), None)
-    if column is None:
-        raise ConfigError(f"--input {location}: row {number} names no video in any of {', '.join(LOCATION_COLUMNS)}")
-    row = {"video_uri": storage.canonical(str(record[column]), base=posixpath.dirname(location))}
-    if labelled:
-        row.update({name: str(record[name]) for name in _TEXT_COLUMNS if record.get(name) not in (None, "")})
-    return row
-
-
-def _records(location: str) -> Iterator[list[Any]]:
-    """Yield the entries of a list file in batches; a Parquet file is never in memory as a whole.
-
-    An entry is a text with the video's location or a dictionary of columns.
-    """
-    form = extension(location)
-    records: Any
-    try:
-        if form == "parquet":
-            for batch in bounded_batches(
-                location, (*LOCATION_COLUMNS, *_TEXT_COLUMNS), LOCATION_COLUMNS, flag="--input"
-            ):
-                yield batch.to_pylist()
-            return
-        content = _file_bytes(location)
-        if form == "csv":
-            # All columns are read as text: a label "1" or a path "007" must not become a number.
-            records = _read_csv(content)
-        elif form in ("jsonl", "ndjson"):
-            records = [json.loads(line) for line in _lines(content)]
-        elif form == "json":
-            records = json.loads(content)
-        else:
-            records = _lines(content)
-    except ConfigError:
-        raise
-    except (ValueError, pa.ArrowInvalid) as error:
-        raise ConfigError(f"--input {location}: not readable as {form} ({error})") from error
-    if not isinstance(records, list):
-        raise ConfigError(f"--input {location}: must hold a list of videos, holds {type(records).__name__}")
-    yield records
-
-
-def _lines(content: bytes) -> list[str]:
-    """Split the content of a UTF-8 text file into its non-empty lines, with or without a byte order mark.
-
-    Only a line feed ends a line: a file name may contain the other characters at which `splitlines` splits.
-    """
-    return [line.removesuffix("\r") for line in content.decode("utf-8-sig").split("\n") if line.strip()]
-
-
-def _file_bytes(location: str) -> bytes:
-    try:
-        return storage.read_bytes(location)
-    except OSError as error:
-        raise ConfigError(f"--input {location}: cannot be read ({error})") from None
-
-
-def _read_csv(content: bytes) -> list[dict[str, Any]]:
-    names = pa.csv.read_csv(pa.BufferReader(content)).column_names
-    options = pa.csv.ConvertOptions(column_types={name: pa.string() for name in names})
-    return list(pa.csv.read_csv(pa.BufferReader(content), convert_options=options).to_pylist())
-
-
 def _table(rows: list[dict[str, Any]], options: ListingOptions, location: str) -> pa.Table:
     """Check the rows of an archive, add video ids and groups, and return the manifest, sorted by video location.
 
@@ -280,7 +187,7 @@ def _table(rows: list[dict[str, Any]], options: ListingOptions, location: str) -
     """
     rows.sort(key=lambda row: row["video_uri"])
     for row in rows:
-        row.update({name: canonical_name(row[name]) for name in _TEXT_COLUMNS if row.get(name) is not None})
+        row.update({name: canonical_name(row[name]) for name in TEXT_COLUMNS if row.get(name) is not None})
     names = _names([row["video_uri"] for row in rows])
     # Names are equal for the same location, and for locations that differ only in user and password.
     count = Counter(names)
@@ -288,7 +195,7 @@ def _table(rows: list[dict[str, Any]], options: ListingOptions, location: str) -
         dict.fromkeys(masked(row["video_uri"]) for row, name in zip(rows, names, strict=True) if count[name] > 1)
     )
     if repeated:
-        raise _repeated_error(location, repeated)
+        raise repeated_error(location, repeated)
     _check_all_or_none(rows, "label", location)
     _check_all_or_none(rows, "split", location)
     if not options.keep_label_spelling:
@@ -296,7 +203,7 @@ def _table(rows: list[dict[str, Any]], options: ListingOptions, location: str) -
     unknown = [row["video_uri"] for row in rows if row.get("split") not in (None, *SPLITS)]
     if unknown:
         raise ConfigError(
-            f"--input {location}: split must be one of {', '.join(SPLITS)}, is not for {_first_uris(unknown)}"
+            f"--input {location}: split must be one of {', '.join(SPLITS)}, is not for {first_uris(unknown)}"
         )
     for row, name in zip(rows, names, strict=True):
         row[VIDEO_ID] = _id_of_name(name)
@@ -319,19 +226,8 @@ def _check_all_or_none(rows: list[dict[str, Any]], column: str, location: str) -
     if without_value and len(without_value) < len(rows):
         raise ConfigError(
             f"--input {location}: {column} must be given for every video or for none, is missing for "
-            f"{_first_uris(without_value)}"
+            f"{first_uris(without_value)}; fill it in, or leave these videos out"
         )
-
-
-def _repeated_error(location: str, repeated: list[str]) -> ConfigError:
-    return ConfigError(
-        f"--input {location}: lists {_first_uris(repeated)} more than once; every video must be listed once"
-    )
-
-
-def _first_uris(uris: list[str]) -> str:
-    """Return the first three locations and the number of the others as text for an error message."""
-    return ", ".join(repr(uri) for uri in uris[:3]) + (f" and {len(uris) - 3} more" if len(uris) > 3 else "")
 
 
 def _left_out_text(contents: Contents) -> str:

@@ -87,3 +87,21 @@ def test_flags_reach_the_listing(job: ModuleType, capsys: pytest.CaptureFixture[
         "  passed over: 1 excluded by --exclude ('cat/d.mov')",
     ]
     assert run(job, capsys, root, include=("cat",), sniff=False)[1:2] == ["  cat: 2"]
+
+
+def test_unread_columns_and_missing_videos_are_named(
+    job: ModuleType, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    path = tmp_path / "l.csv"
+    path.write_text("path,category\n/no/a.mp4,cat\n/no/b.mp4,dog\n")
+    missing = (
+        "  not found: none of the first 2 locations exists, such as '/no/a.mp4'; correct the paths, or mount the "
+        "archive on this machine"
+    )
+    assert run(job, capsys, path) == [
+        "m: 2 videos from 2 sources, written",
+        "  columns not read: 'category'; classes must be in a column label",
+        missing,
+    ]
+    path.write_text("path,label,colour\n/no/a.mp4,cat,red\n/no/b.mp4,dog,red\n")
+    assert run(job, capsys, path)[3:] == ["  columns not read: 'colour'", missing]
