@@ -63,7 +63,7 @@ def options(config: IndexConfig) -> ListingOptions:
 
 def summary(config: IndexConfig, manifest: pa.Table, listing: Listing, unchanged: bool) -> str:
     """Text that the job prints at its end: numbers of videos per label and split, of locations with credentials, and of
-    ignored files. `unchanged` says that the manifest had the same content before."""
+    files that are left out. `unchanged` says that the manifest had the same content before."""
     state = "would be written" if config.dry_run else "unchanged" if unchanged else "written"
     lines = [
         f"{config.output}: {manifest.num_rows} videos from {len(set(manifest['group'].to_pylist()))} sources, {state}"
@@ -83,15 +83,10 @@ def summary(config: IndexConfig, manifest: pa.Table, listing: Listing, unchanged
             f"{config.output}, because jobs need them to read the videos; to keep it free of them, list s3:// or gs:// "
             "locations and give credentials by the environment or a profile (AWS_PROFILE)"
         )
-    if listing.ignored:
-        lines.append("  ignored, by extension: " + ", ".join(f"{ext} {n}" for ext, n in listing.ignored.items()))
-    if listing.unread_columns:
-        hint = "" if manifest["label"].null_count == 0 else "; classes must be in a column label"
-        lines.append(f"  columns not read: {', '.join(map(repr, listing.unread_columns))}{hint}")
     missing = none_found(manifest["video_uri"].to_pylist())
     if missing is not None:
         lines.append(f"  {missing}")
-    lines += [f"  passed over: {entry.count} {reason} ({entry})" for reason, entry in listing.passed_over.items()]
+    lines += [f"  {line}" for line in listing.left_out()]
     return "\n".join(lines)
 
 

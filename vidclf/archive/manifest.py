@@ -61,6 +61,17 @@ class Listing:
     unread_columns: tuple[str, ...] = ()
     """names of the columns of a list that are not read"""
 
+    def left_out(self) -> list[str]:
+        """Return a line for each kind of file, directory and column that is not in the manifest."""
+        lines = []
+        if self.unread_columns:
+            hint = "" if self.manifest["label"].null_count == 0 else "; classes must be in a column label"
+            lines.append(f"columns not read: {', '.join(map(repr, self.unread_columns))}{hint}")
+        lines += [f"passed over: {entry.count} {reason} ({entry})" for reason, entry in self.passed_over.items()]
+        if self.ignored:
+            lines.append("ignored, by extension: " + ", ".join(f"{name} {n}" for name, n in self.ignored.items()))
+        return lines
+
 
 def list_archive(
     location: str,

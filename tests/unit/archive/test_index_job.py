@@ -49,10 +49,10 @@ def test_what_was_passed_over_is_counted_and_named(
         "m: 4 videos from 4 sources, written",
         "  cat: 2",
         "  dog: 2",
-        "  ignored, by extension: txt 1",
         "  passed over: 1 recycle bins ('#recycle')",
         "  passed over: 1 previews of a NAS ('cat/@eaDir')",
         "  passed over: 1 links to directories that are listed elsewhere ('cat/all')",
+        "  ignored, by extension: txt 1",
     ]
 
 
@@ -100,8 +100,8 @@ def test_unread_columns_and_missing_videos_are_named(
     )
     assert run(job, capsys, path) == [
         "m: 2 videos from 2 sources, written",
-        "  columns not read: 'category'; classes must be in a column label",
         missing,
+        "  columns not read: 'category'; classes must be in a column label",
     ]
     path.write_text("path,label,colour\n/no/a.mp4,cat,red\n/no/b.mp4,dog,red\n")
-    assert run(job, capsys, path)[3:] == ["  columns not read: 'colour'", missing]
+    assert run(job, capsys, path)[3:] == [missing, "  columns not read: 'colour'"]

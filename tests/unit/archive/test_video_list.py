@@ -69,7 +69,7 @@ def test_a_table_is_read_whatever_its_separator_and_header(tmp_path: Path, name:
     [
         "/data/cat/0.mp4 \n /data/dog/1.mp4\r\n",
         '"/data/cat/0.mp4"\n"/data/dog/1.mp4"\n',
-        "path\n/data/cat/0.mp4\n'/data/dog/1.mp4'\n",
+        'path\n/data/cat/0.mp4\n"/data/dog/1.mp4"\n',
     ],
 )
 def test_spaces_and_quotation_marks_around_a_line_are_no_part_of_it(tmp_path: Path, content: str) -> None:
