@@ -7,6 +7,6 @@ Names to import:
     `video_names`: VIDEO_EXTENSIONS
     `splits`: assign
 
-May import `errors`, `schema`, `arrow`, `credentials`, `container_signature`, `config`, `storage` and `progress`, but not
-`video`.
+May import `errors`, `schema`, `arrow`, `credentials`, `container_signature`, `config`, `storage` and `progress`, but
+not `video`.
 """

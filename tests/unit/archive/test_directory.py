@@ -242,3 +242,15 @@ def test_a_name_that_is_not_utf8_matters_only_for_a_video(tmp_path: Path) -> Non
     with pytest.raises(ConfigError) as error:
         listed(tmp_path)
     assert str(error.value) == (f"--input {tmp_path}: file names must be UTF-8, rename b'{tmp_path}/cat/b\\xff.mp4'")
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root may list every directory")
+def test_a_directory_without_permission_is_counted(tmp_path: Path) -> None:
+    touch(tmp_path, "cat/a.mp4", "dog/b.mp4")
+    (tmp_path / "dog").chmod(0)
+    try:
+        contents = listed(tmp_path)
+    finally:
+        (tmp_path / "dog").chmod(0o700)
+    assert names(contents) == ["cat/a.mp4"]
+    assert passed_over(contents) == {"directories that cannot be read": "1: 'dog'"}
