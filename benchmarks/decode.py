@@ -43,7 +43,7 @@ import numpy.typing as npt
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from benchmarks.machine import describe
-from vidclf.archive.manifest import VIDEO_EXTENSIONS
+from vidclf.archive.video_names import VIDEO_EXTENSIONS
 from vidclf.video import decode, packets, planned_reader, sampling
 from vidclf.video.decoder_child import keep_freed_memory
 from vidclf.video.frame_transform import FrameTransform

@@ -18,7 +18,7 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from benchmarks.machine import describe
-from vidclf.archive.manifest import VIDEO_EXTENSIONS
+from vidclf.archive.video_names import VIDEO_EXTENSIONS
 from vidclf.video.decoder_process import DecodeLimits, SupervisedDecoder
 from vidclf.video.frame_transform import FrameTransform
 from vidclf.video.rejection import VideoRejected

@@ -8,7 +8,8 @@ from __future__ import annotations
 from pathlib import Path
 
 from vidclf import storage
-from vidclf.archive.manifest import VIDEO_EXTENSIONS, list_archive
+from vidclf.archive.manifest import list_archive
+from vidclf.archive.video_names import VIDEO_EXTENSIONS
 from vidclf.video.decode import decode_video
 from vidclf.video.frame_transform import FrameTransform
 from vidclf.video.rejection import VideoRejected

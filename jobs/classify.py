@@ -27,7 +27,9 @@ def main(config: ClassifyConfig) -> int:
         manifest = read_manifest(config.manifest, config.limit)
     else:
         assert config.input is not None  # ClassifyConfig requires one of the three
-        manifest = list_archive(config.input, labelled=False).manifest
+        listing = list_archive(config.input, labelled=False)
+        print("".join(f"{line}\n" for line in listing.left_out()), end="", file=sys.stderr)
+        manifest = listing.manifest
     # Imported here, because both import Ray and the first also torch, which takes seconds.
     from vidclf.classification.classify import classification
     from vidclf.pipeline.driver import embed_videos

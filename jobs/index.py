@@ -16,7 +16,10 @@ from collections import Counter
 import pyarrow as pa
 
 from vidclf import cli, credentials, preflight, storage
-from vidclf.archive.manifest import Listing, list_archive, read_manifest
+from vidclf.archive.directory import FileRules
+from vidclf.archive.existence import none_found
+from vidclf.archive.limit import spread
+from vidclf.archive.manifest import Listing, ListingOptions, list_archive, read_manifest
 from vidclf.config import IndexConfig
 from vidclf.config.fields import parse_fractions
 from vidclf.errors import ConfigError
@@ -26,8 +29,10 @@ from vidclf.schema import SPLITS
 
 def main(config: IndexConfig) -> int:
     """List the videos, assign splits, write the manifest and print a summary. Returns the exit code 0."""
-    listing = list_archive(config.input, group_pattern=config.group_pattern)
-    manifest = listing.manifest if config.limit is None else listing.manifest.slice(0, config.limit)
+    listing = list_archive(config.input, options=options(config))
+    manifest = listing.manifest
+    if config.limit is not None:
+        manifest = manifest.take(spread(manifest["label"].to_pylist(), manifest["split"].to_pylist(), config.limit))
     fractions = parse_fractions(config.split)
     has_labels = manifest["label"].null_count == 0
     if fractions is not None and has_labels and manifest["split"].null_count:
@@ -46,13 +51,27 @@ def main(config: IndexConfig) -> int:
     return cli.EXIT_OK
 
 
+def options(config: IndexConfig) -> ListingOptions:
+    """Return the configuration's choices about how the archive is read."""
+    return ListingOptions(
+        group_pattern=config.group_pattern,
+        find_splits=config.split_directories == "auto",
+        keep_label_spelling=config.keep_label_spelling,
+        files=FileRules(include=config.include, exclude=config.exclude, sniff=config.sniff, strict=config.strict),
+    )
+
+
 def summary(config: IndexConfig, manifest: pa.Table, listing: Listing, unchanged: bool) -> str:
     """Text that the job prints at its end: numbers of videos per label and split, of locations with credentials, and of
-    ignored files. `unchanged` says that the manifest had the same content before."""
+    files that are left out. `unchanged` says that the manifest had the same content before."""
     state = "would be written" if config.dry_run else "unchanged" if unchanged else "written"
     lines = [
         f"{config.output}: {manifest.num_rows} videos from {len(set(manifest['group'].to_pylist()))} sources, {state}"
     ]
+    if manifest.num_rows < listing.manifest.num_rows:
+        num_labels = len(set(manifest["label"].to_pylist()) - {None})
+        spread_text = f", spread over {num_labels} classes" if num_labels else ""
+        lines.append(f"  --limit: {manifest.num_rows} of {listing.manifest.num_rows} videos{spread_text}")
     rows = Counter(zip(manifest["label"].to_pylist(), manifest["split"].to_pylist(), strict=True))
     for label in sorted({label for label, _ in rows if label}):
         shares = ", ".join(f"{split} {rows[label, split]}" for split in SPLITS if rows[label, split])
@@ -64,8 +83,10 @@ def summary(config: IndexConfig, manifest: pa.Table, listing: Listing, unchanged
             f"{config.output}, because jobs need them to read the videos; to keep it free of them, list s3:// or gs:// "
             "locations and give credentials by the environment or a profile (AWS_PROFILE)"
         )
-    if listing.ignored:
-        lines.append("  ignored, by extension: " + ", ".join(f"{ext} {n}" for ext, n in listing.ignored.items()))
+    missing = none_found(manifest["video_uri"].to_pylist())
+    if missing is not None:
+        lines.append(f"  {missing}")
+    lines += [f"  {line}" for line in listing.left_out()]
     return "\n".join(lines)
 
 

@@ -16,7 +16,9 @@ from vidclf.config import PlanConfig
 
 def main(config: PlanConfig) -> int:
     """List the videos, measure, and print the estimate. Returns the exit code 0."""
-    manifest = list_archive(config.input, labelled=False).manifest
+    listing = list_archive(config.input, labelled=False)
+    print("".join(f"{line}\n" for line in listing.left_out()), end="", file=sys.stderr)
+    manifest = listing.manifest
     from vidclf.planning.plan import plan  # imported here: it imports torch, which takes seconds
 
     print(plan(config, manifest))

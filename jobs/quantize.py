@@ -18,7 +18,9 @@ from vidclf.runs.lease import Output
 
 def main(config: QuantizeConfig) -> int:
     """Convert the weights, write the file and print how much features change. Returns the exit code 0."""
-    manifest = list_archive(config.input, labelled=False).manifest
+    listing = list_archive(config.input, labelled=False)
+    print("".join(f"{line}\n" for line in listing.left_out()), end="", file=sys.stderr)
+    manifest = listing.manifest
     from vidclf.backbones.int8_calibration import quantize  # imported here: it imports torch, which takes seconds
 
     print(quantize(config, manifest))

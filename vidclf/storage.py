@@ -21,6 +21,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any, cast
+from urllib.parse import unquote
 
 import fsspec
 import pyarrow as pa
@@ -68,13 +69,29 @@ def canonical(location: str, base: str | None = None) -> str:
     Other URIs stay as they are. A relative path is relative to `base`, a directory or URI, by default the working
     directory.
     """
-    if location.startswith("file://"):
-        location = fs.FileSystem.from_uri(location)[1]
+    if location.startswith("file:/"):
+        location = _path_of_file_uri(location)
     if is_uri(location):
         return location
     if base is not None and is_uri(base) and not os.path.isabs(location):
         return f"{base.rstrip('/')}/{location}"
     return os.path.abspath(os.path.join(base or os.getcwd(), os.path.expanduser(location)))
+
+
+def _path_of_file_uri(uri: str) -> str:
+    """Path in a URI `file:///path`, `file://localhost/path` (RFC 8089) or `file:/path`.
+
+    Percent codes are decoded. Characters that should be percent codes, such as spaces, are taken as they are, because
+    many programs write them. Raises ConfigError if the URI names another machine.
+    """
+    rest = uri.removeprefix("file:")
+    host, slash, path = rest[2:].partition("/") if rest.startswith("//") else ("", "/", rest[1:])
+    if host not in ("", "localhost") or not slash:
+        raise ConfigError(f"{uri}: names the host {host!r}; a file on this machine is file:///path, with three slashes")
+    try:
+        return "/" + unquote(path, errors="strict")
+    except UnicodeDecodeError:
+        return "/" + path
 
 
 def resolve(location: str) -> tuple[fs.FileSystem, str]:

@@ -14,7 +14,7 @@ import pytest
 ROOT = Path(__file__).resolve().parents[2]
 
 LAYERS = [
-    {"errors", "schema", "arrow", "credentials", "installation"},
+    {"errors", "schema", "arrow", "credentials", "installation", "container_signature"},
     {"config"},
     {"device", "extras"},
     {"storage", "progress", "event_log", "ray_address", "stderr_filter"},

@@ -2,8 +2,11 @@
 
 Names to import:
 
-    `manifest`: list_archive, read_manifest, Listing, video_id, sample_of, VIDEO_EXTENSIONS
+    `manifest`: list_archive, read_manifest, Listing, ListingOptions, video_id, sample_of
+    `directory`: FileRules
+    `video_names`: VIDEO_EXTENSIONS
     `splits`: assign
 
-May import `errors`, `schema`, `arrow`, `credentials`, `config`, `storage` and `progress`, but not `video`.
+May import `errors`, `schema`, `arrow`, `credentials`, `container_signature`, `config`, `storage` and `progress`, but
+not `video`.
 """

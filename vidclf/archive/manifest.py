@@ -1,53 +1,51 @@
 """Manifests: the table of the videos of an archive, made from a directory or a list, or read from a file.
 
 A manifest has one row per video (`schema.MANIFEST`). It is made from a directory with the layout
-`[train|val|test/]<label>/[<sublabel>/]video`, or from a list: Parquet, CSV, JSON Lines, a JSON list or plain text,
-with the video's location in a column `video_uri`, `uri`, `path`, `filepath` or `url`.
-
-The module is longer than 350 lines because directories, lists and manifests share their checks.
+`[train|val|test/]<label>/[<sublabel>/]video` (`directory.py`), or from a list (`video_list.py`).
 """
 
 from __future__ import annotations
 
-import itertools
-import json
-import os
 import posixpath
 import re
 import uuid
 from collections import Counter
-from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.csv
 from pyarrow import fs
 
 from vidclf import storage
+from vidclf.archive.directory import Contents, FileRules, PassedOver, list_directory
+from vidclf.archive.directory_labels import labels_of
+from vidclf.archive.label_spelling import canonical_name, check_spelling
+from vidclf.archive.list_values import TEXT_COLUMNS
 from vidclf.archive.parquet_list import bounded_batches
+from vidclf.archive.video_list import VideoList, first_uris, parquet_files, read_list, repeated_error
+from vidclf.archive.video_names import LIST_EXTENSIONS, VIDEO_EXTENSIONS, extension
 from vidclf.arrow import conform
 from vidclf.credentials import hidden_digest, masked
 from vidclf.errors import ConfigError
 from vidclf.schema import MANIFEST, SPLITS, VIDEO_ID
 
-# fmt: off
-VIDEO_EXTENSIONS = frozenset((
-    "3g2", "3gp", "asf", "avi", "f4v", "flv", "m2ts", "m4v", "mkv", "mov", "mp4",
-    "mpeg", "mpg", "mts", "mxf", "ogv", "ts", "vob", "webm", "wmv",
-))
-# fmt: on
-"""File name extensions, in lower case, of the files that count as videos when a directory is listed."""
 
-LIST_EXTENSIONS = frozenset(("parquet", "csv", "jsonl", "ndjson", "json", "txt"))
-"""File name extensions of the files that are read as a list of videos."""
+@dataclass(frozen=True, kw_only=True)
+class ListingOptions:
+    """Choices about how an archive is read."""
 
-LOCATION_COLUMNS = ("video_uri", "uri", "path", "filepath", "url")
-"""Columns of a list file that may hold the location of a video; the first of them with a value is used."""
-
-_TEXT_COLUMNS = ("label", "sublabel", "group", "split")
+    group_pattern: str | None = None
+    """regular expression that is searched in each file name without extension; its first group names the source"""
+    labelled: bool = True
+    """read labels and splits; an archive to classify needs none, and its directories may have any layout"""
+    find_splits: bool = True
+    """take directories such as `train` and `Validation` above the labels as splits"""
+    keep_label_spelling: bool = False
+    """allow classes that differ only in case or spaces"""
+    files: FileRules = field(default_factory=FileRules)
+    """rules that decide which files of a directory are videos"""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -58,9 +56,30 @@ class Listing:
     """table with one row per video and the columns `schema.MANIFEST`, sorted by location"""
     ignored: dict[str, int]
     """number of files of the directory that are not videos, by file name extension"""
+    passed_over: dict[str, PassedOver] = field(default_factory=dict)
+    """files and directories that were passed over, by reason"""
+    unread_columns: tuple[str, ...] = ()
+    """names of the columns of a list that are not read"""
+
+    def left_out(self) -> list[str]:
+        """Return a line for each kind of file, directory and column that is not in the manifest."""
+        lines = []
+        if self.unread_columns:
+            hint = "" if self.manifest["label"].null_count == 0 else "; classes must be in a column label"
+            lines.append(f"columns not read: {', '.join(map(repr, self.unread_columns))}{hint}")
+        lines += [f"passed over: {entry.count} {reason} ({entry})" for reason, entry in self.passed_over.items()]
+        if self.ignored:
+            lines.append("ignored, by extension: " + ", ".join(f"{name} {n}" for name, n in self.ignored.items()))
+        return lines
 
 
-def list_archive(location: str, *, group_pattern: str | None = None, labelled: bool = True) -> Listing:
+def list_archive(
+    location: str,
+    *,
+    group_pattern: str | None = None,
+    labelled: bool = True,
+    options: ListingOptions | None = None,
+) -> Listing:
     """Make a manifest (table of videos) of the videos of a directory, a list file or a single video.
 
     A row's `group` names the videos that must stay in one split, for example because they are cut from one recording.
@@ -69,10 +88,12 @@ def list_archive(location: str, *, group_pattern: str | None = None, labelled: b
     precedence. A video for which neither gives a group is a group of its own.
 
     With `labelled=False` the directories are not read as labels, because an archive to classify may have any layout.
+    `options` replaces both.
 
     Raises ConfigError if the location does not exist, the archive has no videos, a list has no location column, a
     location is listed twice, a split is unknown, or only some of the rows have a label or a split.
     """
+    options = options or ListingOptions(group_pattern=group_pattern, labelled=labelled)
     location = storage.canonical(location)
     filesystem, path = storage.resolve(location)
     try:
@@ -81,20 +102,31 @@ def list_archive(location: str, *, group_pattern: str | None = None, labelled: b
         raise ConfigError(f"--input {location}: cannot be read ({error})") from error
     if kind == fs.FileType.NotFound:
         raise ConfigError(f"--input {location}: no such directory or list file")
-    ignored: dict[str, int] = {}
+    contents = Contents()
     if kind == fs.FileType.Directory:
-        rows, ignored = _directory_rows(location, filesystem, path, labelled)
-    elif _extension(path) in LIST_EXTENSIONS:
-        rows = _list_rows(location, labelled)
-    elif _extension(path) in VIDEO_EXTENSIONS:
-        rows = [{"video_uri": location}]
+        contents = list_directory(location, filesystem, path, options.files)
+        files = parquet_files(location) if not contents.videos and contents.ignored["parquet"] else []
+        if files:
+            listed = read_list(location, files, labelled=options.labelled)
+            del contents.ignored["parquet"]
+        else:
+            listed = VideoList(rows=_directory_rows(location, contents, options))
+    elif extension(path) in LIST_EXTENSIONS:
+        listed = read_list(location, [location], labelled=options.labelled)
+    elif extension(path) in VIDEO_EXTENSIONS:
+        listed = VideoList(rows=[{"video_uri": location}])
     else:
         raise ConfigError(
             f"--input {location}: must be a directory, a video or a list ({', '.join(sorted(LIST_EXTENSIONS))})"
         )
-    if not rows:
-        raise ConfigError(f"--input {location}: holds no video ({_ignored_text(ignored) or 'it is empty'})")
-    return Listing(manifest=_table(rows, group_pattern, location), ignored=ignored)
+    if not listed.rows:
+        raise ConfigError(f"--input {location}: holds no video ({_left_out_text(contents) or 'it is empty'})")
+    return Listing(
+        manifest=_table(listed.rows, options, location),
+        ignored=dict(sorted(contents.ignored.items())),
+        passed_over=contents.passed_over,
+        unread_columns=tuple(listed.unread_columns),
+    )
 
 
 def read_manifest(location: str, limit: int | None = None) -> pa.Table:
@@ -142,165 +174,31 @@ def _names(uris: list[str]) -> list[str]:
     return [f"{name}#{hidden_digest(uri)}" if count[name] > 1 else name for uri, name in zip(uris, shown, strict=True)]
 
 
-def _directory_rows(
-    location: str, filesystem: fs.FileSystem, root: str, labelled: bool
-) -> tuple[list[dict[str, Any]], dict[str, int]]:
-    """Return one row per video below a directory, and the number of ignored files by file name extension.
+def _directory_rows(location: str, contents: Contents, options: ListingOptions) -> list[dict[str, Any]]:
+    """Return one row per video below a directory. The rows lack ids and groups.
 
-    The rows lack ids and groups. With `labelled`, the names of the directories give split, label and sublabel.
+    With `options.labelled`, the names of the directories give split, label and sublabel.
     """
-    rows: list[dict[str, Any]] = []
-    ignored: Counter[str] = Counter()
-    try:
-        entries = [(info, info.path) for info in filesystem.get_file_info(fs.FileSelector(root, recursive=True))]
-    except UnicodeDecodeError:
-        paths = ", ".join(repr(os.fsencode(path)) for path in _paths_not_utf8(root))
-        raise ConfigError(f"--input {location}: file names must be UTF-8, rename {paths}") from None
-    except OSError as error:
-        raise ConfigError(
-            f"--input {location}: a directory in it cannot be listed ({error}); make it readable, or list the "
-            "videos in a file"
-        ) from None
-    for info, path in entries:
-        relative = posixpath.relpath(path, root)
-        if info.type != fs.FileType.File or any(part.startswith(".") for part in relative.split("/")):
-            continue
-        if _extension(path) not in VIDEO_EXTENSIONS:
-            ignored[_extension(path) or "no extension"] += 1
-            continue
-        row: dict[str, Any] = {"video_uri": storage.sibling(location, path), "size_bytes": info.size}
-        if labelled:
-            row.update(_labels_of(relative))
-        rows.append(row)
-    return rows, dict(sorted(ignored.items()))
-
-
-def _paths_not_utf8(root: str) -> list[str]:
-    """Return the first three paths below a local directory that are not valid UTF-8 text, for an error message.
-
-    A manifest can hold only UTF-8.
-    """
-    paths = (os.path.join(folder, name) for folder, *names in os.walk(root) for name in itertools.chain(*names))
-    return list(itertools.islice((path for path in paths if not _is_utf8(path)), 3))
-
-
-def _is_utf8(path: str) -> bool:
-    try:
-        path.encode()
-    except UnicodeEncodeError:
-        return False
-    return True
-
-
-def _labels_of(relative: str) -> dict[str, str | None]:
-    """Return the split, label and sublabel that the directories in a path give: `[split/]label/[sublabel/…/]file`.
-
-    `relative`: the path of a video below the archive's directory.
-    """
-    *directories, _ = relative.split("/")
-    split = directories.pop(0) if directories and directories[0] in SPLITS else None
-    label = directories.pop(0) if directories else None
-    return {"split": split, "label": label, "sublabel": "/".join(directories) or None}
-
-
-def _list_rows(location: str, labelled: bool) -> list[dict[str, Any]]:
-    """Return one row per entry of a list file; ids are still missing, and groups unless the list has a column `group`.
-
-    Raises ConfigError if a location is listed more than once.
-    """
-    rows: list[dict[str, Any]] = []
-    listed_uris: set[str] = set()
-    number = 0
-    for records in _records(location):
-        repeated: list[str] = []
-        for record in records:
-            number += 1
-            row = _listed_row(location, number, record, labelled)
-            if row["video_uri"] in listed_uris:
-                repeated.append(row["video_uri"])
-            listed_uris.add(row["video_uri"])
-            rows.append(row)
-        if repeated:
-            raise _repeated_error(location, list(dict.fromkeys(repeated)))
+    path = storage.resolve(location)[1]
+    rows: list[dict[str, Any]] = [
+        {"video_uri": storage.sibling(location, posixpath.join(path, relative)), "size_bytes": size_bytes}
+        for relative, size_bytes in contents.videos
+    ]
+    if options.labelled:
+        relatives = [relative for relative, _ in contents.videos]
+        for row, labels in zip(rows, labels_of(location, relatives, find_splits=options.find_splits), strict=True):
+            row.update(labels)
     return rows
 
 
-def _listed_row(location: str, number: int, record: Any, labelled: bool) -> dict[str, Any]:
-    """Return the manifest row for one entry `record` of the list file at `location`.
-
-    `number` counts the entries from 1, for the error message.
-    """
-    if isinstance(record, str):
-        record = {"video_uri": record}
-    column = next((name for name in LOCATION_COLUMNS if isinstance(record, dict) and record.get(name)), None)
-    if column is None:
-        raise ConfigError(f"--input {location}: row {number} names no video in any of {', '.join(LOCATION_COLUMNS)}")
-    row = {"video_uri": storage.canonical(str(record[column]), base=posixpath.dirname(location))}
-    if labelled:
-        row.update({name: str(record[name]) for name in _TEXT_COLUMNS if record.get(name) not in (None, "")})
-    return row
-
-
-def _records(location: str) -> Iterator[list[Any]]:
-    """Yield the entries of a list file in batches; a Parquet file is never in memory as a whole.
-
-    An entry is a text with the video's location or a dictionary of columns.
-    """
-    extension = _extension(location)
-    records: Any
-    try:
-        if extension == "parquet":
-            for batch in bounded_batches(
-                location, (*LOCATION_COLUMNS, *_TEXT_COLUMNS), LOCATION_COLUMNS, flag="--input"
-            ):
-                yield batch.to_pylist()
-            return
-        content = _file_bytes(location)
-        if extension == "csv":
-            # All columns are read as text: a label "1" or a path "007" must not become a number.
-            records = _read_csv(content)
-        elif extension in ("jsonl", "ndjson"):
-            records = [json.loads(line) for line in _lines(content)]
-        elif extension == "json":
-            records = json.loads(content)
-        else:
-            records = _lines(content)
-    except ConfigError:
-        raise
-    except (ValueError, pa.ArrowInvalid) as error:
-        raise ConfigError(f"--input {location}: not readable as {extension} ({error})") from error
-    if not isinstance(records, list):
-        raise ConfigError(f"--input {location}: must hold a list of videos, holds {type(records).__name__}")
-    yield records
-
-
-def _lines(content: bytes) -> list[str]:
-    """Split the content of a UTF-8 text file into its non-empty lines, with or without a byte order mark.
-
-    Only a line feed ends a line: a file name may contain the other characters at which `splitlines` splits.
-    """
-    return [line.removesuffix("\r") for line in content.decode("utf-8-sig").split("\n") if line.strip()]
-
-
-def _file_bytes(location: str) -> bytes:
-    try:
-        return storage.read_bytes(location)
-    except OSError as error:
-        raise ConfigError(f"--input {location}: cannot be read ({error})") from None
-
-
-def _read_csv(content: bytes) -> list[dict[str, Any]]:
-    names = pa.csv.read_csv(pa.BufferReader(content)).column_names
-    options = pa.csv.ConvertOptions(column_types={name: pa.string() for name in names})
-    return list(pa.csv.read_csv(pa.BufferReader(content), convert_options=options).to_pylist())
-
-
-def _table(rows: list[dict[str, Any]], group_pattern: str | None, location: str) -> pa.Table:
+def _table(rows: list[dict[str, Any]], options: ListingOptions, location: str) -> pa.Table:
     """Check the rows of an archive, add video ids and groups, and return the manifest, sorted by video location.
 
     `location`: the archive, named in error messages.
     """
     rows.sort(key=lambda row: row["video_uri"])
+    for row in rows:
+        row.update({name: canonical_name(row[name]) for name in TEXT_COLUMNS if row.get(name) is not None})
     names = _names([row["video_uri"] for row in rows])
     # Names are equal for the same location, and for locations that differ only in user and password.
     count = Counter(names)
@@ -308,17 +206,19 @@ def _table(rows: list[dict[str, Any]], group_pattern: str | None, location: str)
         dict.fromkeys(masked(row["video_uri"]) for row, name in zip(rows, names, strict=True) if count[name] > 1)
     )
     if repeated:
-        raise _repeated_error(location, repeated)
+        raise repeated_error(location, repeated)
     _check_all_or_none(rows, "label", location)
     _check_all_or_none(rows, "split", location)
+    if not options.keep_label_spelling:
+        check_spelling(location, (row.get("label") for row in rows))
     unknown = [row["video_uri"] for row in rows if row.get("split") not in (None, *SPLITS)]
     if unknown:
         raise ConfigError(
-            f"--input {location}: split must be one of {', '.join(SPLITS)}, is not for {_first_uris(unknown)}"
+            f"--input {location}: split must be one of {', '.join(SPLITS)}, is not for {first_uris(unknown)}"
         )
     for row, name in zip(rows, names, strict=True):
         row[VIDEO_ID] = _id_of_name(name)
-        row["group"] = row.get("group") or _group(row, group_pattern) or name
+        row["group"] = row.get("group") or _group(row, options.group_pattern) or name
     return conform(pa.Table.from_pylist(rows, schema=MANIFEST), MANIFEST, "manifest")
 
 
@@ -337,28 +237,13 @@ def _check_all_or_none(rows: list[dict[str, Any]], column: str, location: str) -
     if without_value and len(without_value) < len(rows):
         raise ConfigError(
             f"--input {location}: {column} must be given for every video or for none, is missing for "
-            f"{_first_uris(without_value)}"
+            f"{first_uris(without_value)}; fill it in, or leave these videos out"
         )
 
 
-def _repeated_error(location: str, repeated: list[str]) -> ConfigError:
-    return ConfigError(
-        f"--input {location}: lists {_first_uris(repeated)} more than once; every video must be listed once"
-    )
-
-
-def _first_uris(uris: list[str]) -> str:
-    """Return the first three locations and the number of the others as text for an error message."""
-    return ", ".join(repr(uri) for uri in uris[:3]) + (f" and {len(uris) - 3} more" if len(uris) > 3 else "")
-
-
-def _ignored_text(ignored: dict[str, int]) -> str:
-    return ", ".join(f"{count} ignored with extension {extension}" for extension, count in ignored.items())
-
-
-def _extension(path: str) -> str:
-    name = posixpath.basename(path)
-    return name.rsplit(".", 1)[1].lower() if "." in name else ""
+def _left_out_text(contents: Contents) -> str:
+    ignored = [f"{count} ignored with extension {name}" for name, count in sorted(contents.ignored.items())]
+    return ", ".join([*ignored, *(f"{entry.count} {reason}" for reason, entry in contents.passed_over.items())])
 
 
 def sample_of(num_rows: int, size: int, seed: int) -> list[int]:

@@ -4,10 +4,14 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
+from typing import Annotated, Literal
 
-from vidclf.config.fields import parse_fractions, require
+from vidclf.config.fields import at_least, parse_fractions, require
 from vidclf.config.options import DryRunOptions, LimitOptions
 from vidclf.errors import ConfigError
+
+SplitDirectories = Literal["auto", "never"]
+"""Values of `--split-directories`, whether directories such as `train` are splits."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -32,6 +36,23 @@ class IndexConfig(LimitOptions, DryRunOptions):
     """Regular expression that is searched in each file name without extension. The text in its first pair of brackets
     names the source of the video, for example the recording from which it was cut. All videos of a source get the same
     split. (default: every video is its own source)"""
+    split_directories: SplitDirectories = "auto"
+    """Whether directories above the labels are splits. auto: train, training, val, valid, validation, dev, test and
+    testing, in any case; refused if other directories stand beside them. never: all directories are labels."""
+    include: tuple[str, ...] = ()
+    """Glob patterns; only files of the directory that match one of them are listed. A pattern without a slash is
+    compared with every name in the path below the directory, one with a slash with the whole path. (default: all
+    videos)"""
+    exclude: tuple[str, ...] = ()
+    """Glob patterns of files and directories that are passed over, compared like --include. (default: none)"""
+    sniff: bool = False
+    """Recognise the videos of a directory by their first bytes, not by their file name extensions."""
+    strict: bool = False
+    """Refuse a directory in which a directory cannot be read. Without it, such directories are counted and named."""
+    keep_label_spelling: bool = False
+    """Allow classes whose names differ only in case or spaces."""
+    limit: Annotated[int, at_least(1, "video")] | None = None
+    """Number of videos to list for a trial, spread evenly over the classes. (default: all videos)"""
     overwrite: bool = False
     """Replace an existing manifest whose content differs from the new one. A file that is not a manifest is never
     replaced."""

@@ -14,6 +14,7 @@ import av.error
 from pyarrow import fs
 
 from vidclf import storage
+from vidclf.container_signature import SIGNATURE_BYTES, looks_like_a_video
 from vidclf.errors import ConfigError
 from vidclf.schema import RejectReason
 from vidclf.video import remote_file
@@ -22,8 +23,6 @@ from vidclf.video.remote_file import RangedFile
 
 NO_LIMIT = 2**63
 """A file size in bytes that no file exceeds; it stands for "any size is allowed"."""
-
-_SNIFF_BYTES = 4096
 
 _CONTAINERS = "mov,mp4,matroska,webm,avi,mpegts,mpeg,mpegvideo,m4v,flv,asf,ogg,mxf"
 """Video file formats that may be opened, by their FFmpeg names.
@@ -140,7 +139,7 @@ def rejection(source: Source, error: Exception) -> VideoRejected:
             is_cut = _mp4_is_cut(file, head, size_bytes)
     except OSError as unreadable:
         return VideoRejected(RejectReason.READ_ERROR, f"{message}; then {unreadable}")
-    if not _looks_like_a_video(head):
+    if not looks_like_a_video(head):
         return VideoRejected(RejectReason.NOT_A_VIDEO, f"no known container signature ({message})")
     if is_cut:
         return VideoRejected(RejectReason.TRUNCATED, f"the file ends inside a box at {size_bytes} bytes ({message})")
@@ -181,20 +180,7 @@ def _head(file: IO[bytes] | RangedFile) -> tuple[bytes, int]:
     """Return the first bytes of a file, and the file's size in bytes."""
     size_bytes = file.seek(0, 2)
     file.seek(0)
-    return file.read(_SNIFF_BYTES), size_bytes
-
-
-def _looks_like_a_video(head: bytes) -> bool:
-    """Return whether a file's first bytes `head` are those of a common video format.
-
-    The formats are ISO BMFF, Matroska, AVI, TS, FLV, ASF, PS and Ogg.
-    """
-    return (
-        head[4:8] in (b"ftyp", b"moov", b"mdat", b"free", b"wide", b"skip")
-        or head.startswith((b"\x1aE\xdf\xa3", b"FLV\x01", b"\x30\x26\xb2\x75", b"\x00\x00\x01\xba", b"OggS"))
-        or (head[:4] == b"RIFF" and head[8:12] == b"AVI ")
-        or (len(head) > 376 and head[0] == head[188] == head[376] == 0x47)
-    )
+    return file.read(SIGNATURE_BYTES), size_bytes
 
 
 def _mp4_is_cut(file: IO[bytes] | RangedFile, head: bytes, size_bytes: int) -> bool:

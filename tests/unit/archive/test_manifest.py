@@ -206,28 +206,33 @@ def test_a_location_is_refused_when_only_the_user_differs_or_nothing(tmp_path: P
     [
         ("l.json", '{"uri": "a.mp4"}', "must hold a list of videos, holds dict"),
         ("l.csv", "uri,label\na.mp4,x\n,x\n", f"row 2 {NO_LOCATION}"),
-        ("l.csv", "name\na.mp4\n", f"row 1 {NO_LOCATION}"),
+        (
+            "l.csv",
+            "name\na.mp4\n",
+            "must have a column video_uri, uri, path, filepath, url, has 'name'; name it in the first line",
+        ),
         ("l.json", "[3]", f"row 1 {NO_LOCATION}"),
         ("l.txt", "a.mp4\n./a.mp4\nb.mp4\n", "lists '{0}/a.mp4' more than once; every video must be listed once"),
         (
             "l.csv",
             "uri,label\na.mp4,x\nb.mp4,\nc.mp4,\nd.mp4,\ne.mp4,\n",
             "label must be given for every video or for none, is missing for "
-            "'{0}/b.mp4', '{0}/c.mp4', '{0}/d.mp4' and 1 more",
+            "'{0}/b.mp4', '{0}/c.mp4', '{0}/d.mp4' and 1 more; fill it in, or leave these videos out",
         ),
         (
             "l.csv",
             "uri,split\na.mp4,train\nb.mp4,\n",
-            "split must be given for every video or for none, is missing for '{0}/b.mp4'",
+            "split must be given for every video or for none, is missing for '{0}/b.mp4'; fill it in, or leave these "
+            "videos out",
         ),
         (
             "l.csv",
-            "uri,split\na.mp4,train\nb.mp4,dev\n",
+            "uri,split\na.mp4,train\nb.mp4,sometimes\n",
             "split must be one of train, val, test, is not for '{0}/b.mp4'",
         ),
         ("l.txt", "\n\n", "holds no video (it is empty)"),
         ("l.json", "[]", "holds no video (it is empty)"),
-        ("l.doc", "a.mp4", "must be a directory, a video or a list (csv, json, jsonl, ndjson, parquet, txt)"),
+        ("l.doc", "a.mp4", "must be a directory, a video or a list (csv, json, jsonl, ndjson, parquet, tsv, txt)"),
     ],
 )
 def test_a_list_at_fault_is_refused_with_its_message(tmp_path: Path, name: str, content: str, message: str) -> None:
@@ -237,7 +242,7 @@ def test_a_list_at_fault_is_refused_with_its_message(tmp_path: Path, name: str, 
 
 @pytest.mark.parametrize(
     ("name", "content"),
-    [("l.json", b"[1,"), ("l.jsonl", b"{]"), ("l.parquet", b"PAR"), ("l.csv", b""), ("l.txt", b"\xff\xfe")],
+    [("l.json", b"[1,"), ("l.jsonl", b"{]"), ("l.parquet", b"PAR"), ("l.ndjson", b"[")],
 )
 def test_a_list_that_is_not_of_its_format_is_refused(tmp_path: Path, name: str, content: bytes) -> None:
     (tmp_path / name).write_bytes(content)
@@ -252,7 +257,8 @@ def test_a_directory_at_fault_is_refused_with_its_message(tmp_path: Path) -> Non
     assert refusal(tmp_path) == f"--input {tmp_path}: holds no video ({ignored})"
     touch(tmp_path, "cat/a.mp4", "b.mp4")
     assert refusal(tmp_path) == (
-        f"--input {tmp_path}: label must be given for every video or for none, is missing for '{tmp_path}/b.mp4'"
+        f"--input {tmp_path}: label must be given for every video or for none, is missing for '{tmp_path}/b.mp4'; "
+        "fill it in, or leave these videos out"
     )
 
 

@@ -1,0 +1,107 @@
+"""Output of `jobs/index.py`: what it counts, what it names, and what it refuses."""
+
+from __future__ import annotations
+
+import importlib.util
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import pytest
+
+from vidclf.archive.manifest import read_manifest
+from vidclf.config import IndexConfig
+
+ROOT = Path(__file__).resolve().parents[3]
+
+
+@pytest.fixture(scope="module")
+def job() -> ModuleType:
+    spec = importlib.util.spec_from_file_location("index_job", ROOT / "jobs" / "index.py")
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def touch(root: Path, *names: str) -> None:
+    for name in names:
+        (root / name).parent.mkdir(parents=True, exist_ok=True)
+        (root / name).write_bytes(b"12345")
+
+
+def run(job: ModuleType, capsys: pytest.CaptureFixture[str], root: Path, **options: Any) -> list[str]:
+    """Index a directory or list without splits; the printed lines without the path of the manifest."""
+    output = str(root.parent / "m.parquet")
+    assert job.main(IndexConfig(input=str(root), output=output, split="none", overwrite=True, **options)) == 0
+    return capsys.readouterr().out.replace(output, "m").splitlines()
+
+
+def test_what_was_passed_over_is_counted_and_named(
+    job: ModuleType, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    root = tmp_path / "archive"
+    touch(root, "cat/a.mp4", "cat/b.mp4", "dog/c.mp4", "#recycle/cat/old.mp4", "cat/@eaDir/a.mp4/P.mp4", "dog/n.txt")
+    (root / "cat" / "all").symlink_to("..")
+    (root / "dog" / "d.mp4").symlink_to("nowhere")
+    assert run(job, capsys, root) == [
+        "m: 4 videos from 4 sources, written",
+        "  cat: 2",
+        "  dog: 2",
+        "  passed over: 1 recycle bins ('#recycle')",
+        "  passed over: 1 previews of a NAS ('cat/@eaDir')",
+        "  passed over: 1 links to directories that are listed elsewhere ('cat/all')",
+        "  ignored, by extension: txt 1",
+    ]
+
+
+def test_three_splits_of_two_classes(job: ModuleType, capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    root = tmp_path / "archive"
+    touch(root, *(f"{word}/{label}/v.mp4" for word in ("training", "validation", "testing") for label in "ab"))
+    assert run(job, capsys, root)[1:] == ["  a: train 1, val 1, test 1", "  b: train 1, val 1, test 1"]
+
+
+def test_a_limit_spreads_over_the_classes_and_says_so(
+    job: ModuleType, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    root = tmp_path / "archive"
+    touch(root, *(f"{label}/{number}.mp4" for label in ("cat", "dog") for number in range(4)))
+    assert run(job, capsys, root, limit=4) == [
+        "m: 4 videos from 4 sources, written",
+        "  --limit: 4 of 8 videos, spread over 2 classes",
+        "  cat: 2",
+        "  dog: 2",
+    ]
+    assert read_manifest(str(tmp_path / "m.parquet"))["label"].to_pylist() == ["cat", "cat", "dog", "dog"]
+
+
+def test_flags_reach_the_listing(job: ModuleType, capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    root = tmp_path / "archive"
+    touch(root, "test/a.mp4", "Test/b.mp4", "cat/c.mp4", "cat/d.mov")
+    flags = {"split_directories": "never", "keep_label_spelling": True, "exclude": ("*.mov",), "strict": True}
+    assert run(job, capsys, root, **flags)[1:] == [
+        "  Test: 1",
+        "  cat: 1",
+        "  test: 1",
+        "  passed over: 1 excluded by --exclude ('cat/d.mov')",
+    ]
+    assert run(job, capsys, root, include=("cat",), sniff=False)[1:2] == ["  cat: 2"]
+
+
+def test_unread_columns_and_missing_videos_are_named(
+    job: ModuleType, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    path = tmp_path / "l.csv"
+    path.write_text("path,category\n/no/a.mp4,cat\n/no/b.mp4,dog\n")
+    missing = (
+        "  not found: none of the first 2 locations exists, such as '/no/a.mp4'; correct the paths, or mount the "
+        "archive on this machine"
+    )
+    assert run(job, capsys, path) == [
+        "m: 2 videos from 2 sources, written",
+        missing,
+        "  columns not read: 'category'; classes must be in a column label",
+    ]
+    path.write_text("path,label,colour\n/no/a.mp4,cat,red\n/no/b.mp4,dog,red\n")
+    assert run(job, capsys, path)[3:] == [missing, "  columns not read: 'colour'"]

@@ -1,0 +1,40 @@
+"""Spelling of class names: one form of each name, and a refusal of classes that differ only in case or spaces."""
+
+from __future__ import annotations
+
+import unicodedata
+from collections import Counter, defaultdict
+from collections.abc import Iterable
+
+from vidclf.errors import ConfigError
+
+
+def canonical_name(name: str) -> str:
+    """Return a name without spaces at its ends and with composed accents (Unicode NFC).
+
+    macOS writes file names with decomposed accents, so that one name has two forms that look the same.
+    """
+    return unicodedata.normalize("NFC", name).strip()
+
+
+def check_spelling(location: str, labels: Iterable[str | None]) -> None:
+    """Raise ConfigError if two classes differ only in upper and lower case or in spaces.
+
+    `location`: the archive, named in the message.
+    """
+    count = Counter(label for label in labels if label is not None)
+    spellings = defaultdict(list)
+    for label in sorted(count):
+        spellings["".join(unicodedata.normalize("NFKC", label).casefold().split())].append(label)
+    alike = [names for names in spellings.values() if len(names) > 1]
+    if alike:
+        shown = "; ".join(" and ".join(f"{name!r} ({_videos(count[name])})" for name in names) for names in alike[:3])
+        more = f"; and {len(alike) - 3} more" if len(alike) > 3 else ""
+        raise ConfigError(
+            f"--input {location}: classes must differ in more than case and spaces, do not: {shown}{more}; write each "
+            "in one way, or keep them apart with --keep-label-spelling"
+        )
+
+
+def _videos(count: int) -> str:
+    return "1 video" if count == 1 else f"{count} videos"

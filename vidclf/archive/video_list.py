@@ -1,0 +1,191 @@
+"""Lists of videos: Parquet, CSV, JSON Lines, JSON and plain text, as rows of a manifest without ids.
+
+The location of a video is in a column `video_uri`, `uri`, `path`, `filepath` or `url`. The columns `label`, `sublabel`,
+`group` and `split` are read too, whatever the case of their names.
+"""
+
+from __future__ import annotations
+
+import json
+import posixpath
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from vidclf import storage
+from vidclf.archive import text_list
+from vidclf.archive.directory_labels import split_of
+from vidclf.archive.list_values import (
+    LOCATION_COLUMNS,
+    TEXT_COLUMNS,
+    column_name,
+    location_of,
+    text_of,
+    twice,
+    without_fractions,
+)
+from vidclf.archive.parquet_list import bounded_batches
+from vidclf.archive.video_names import extension
+from vidclf.errors import ConfigError
+
+_READ = frozenset((*LOCATION_COLUMNS, *TEXT_COLUMNS))
+
+
+@dataclass
+class VideoList:
+    """Content of a list of videos."""
+
+    rows: list[dict[str, Any]] = field(default_factory=list)
+    """one row per video with `video_uri` and those of `TEXT_COLUMNS` that have a value"""
+    unread_columns: dict[str, None] = field(default_factory=dict)
+    """names of the columns that are not read, in the order of the list"""
+
+
+def read_list(location: str, files: list[str], *, labelled: bool) -> VideoList:
+    """Read the list of videos at `location`, which consists of one or several files.
+
+    Without `labelled`, only the locations are read. Raises ConfigError if a location is listed more than once, or a
+    value cannot be read.
+    """
+    content = VideoList()
+    base = location if location not in files else posixpath.dirname(location)
+    listed_uris: set[str] = set()
+    number = 0
+    for file in files:
+        for records in _records(file, content):
+            repeated: list[str] = []
+            for record in records:
+                number += 1
+                row = _listed_row(location, number, record, base, content if labelled else None)
+                if row["video_uri"] in listed_uris:
+                    repeated.append(row["video_uri"])
+                listed_uris.add(row["video_uri"])
+                content.rows.append(row)
+            if repeated:
+                raise repeated_error(location, list(dict.fromkeys(repeated)))
+    for column in ("label", "sublabel"):
+        without_fractions(content.rows, column)
+    return content
+
+
+def parquet_files(directory: str) -> list[str]:
+    """Return the Parquet files of a directory that is one list, as Spark and `extract` write it."""
+    files = storage.list_files(directory, ".parquet")
+    return [file for file in files if not posixpath.basename(file).startswith((".", "_"))]
+
+
+def repeated_error(location: str, repeated: list[str]) -> ConfigError:
+    """Return the error for locations that a list holds more than once."""
+    return ConfigError(
+        f"--input {location}: lists {first_uris(repeated)} more than once; every video must be listed once"
+    )
+
+
+def first_uris(uris: list[str]) -> str:
+    """Return the first three locations and the number of the others as text for an error message."""
+    return ", ".join(repr(uri) for uri in uris[:3]) + (f" and {len(uris) - 3} more" if len(uris) > 3 else "")
+
+
+def _listed_row(location: str, number: int, record: Any, base: str, content: VideoList | None) -> dict[str, Any]:
+    """Return the manifest row for one entry `record` of the list file at `location`.
+
+    `number` counts the entries from 1, for the error message. Columns that are not read are noted in `content`, which
+    is None if only locations are wanted.
+    """
+    record = {"video_uri": record} if isinstance(record, str) else record
+    values = {column_name(name): value for name, value in record.items()} if isinstance(record, dict) else {}
+    row: dict[str, Any] = {}
+    column = "video_uri"
+    try:
+        column = next((name for name in LOCATION_COLUMNS if text_of(values.get(name)) is not None), "")
+        if not column:
+            raise ConfigError(
+                f"--input {location}: row {number} names no video in any of {', '.join(LOCATION_COLUMNS)}"
+            )
+        row["video_uri"] = location_of(values[column], base)
+        for column in TEXT_COLUMNS if content is not None else ():
+            text = text_of(values.get(column))
+            if text is not None:
+                row[column] = (split_of(text) or text) if column == "split" else text
+    except ConfigError as error:
+        text = str(error)
+        raise (
+            error if text.startswith("--input") else ConfigError(f"--input {location}: row {number}: {text}")
+        ) from None
+    except ValueError as error:
+        raise ConfigError(f"--input {location}: row {number}: {column} {error}") from None
+    if content is not None and len(values.keys() - _READ):
+        content.unread_columns.update({name: None for name in record if column_name(name) not in _READ})
+    return row
+
+
+def _records(location: str, content: VideoList) -> Iterator[list[Any]]:
+    """Yield the entries of a list file in batches; a Parquet file is never in memory as a whole.
+
+    An entry is a text with the video's location or a dictionary of columns. Unread columns of a Parquet file are noted
+    in `content`.
+    """
+    form = extension(location)
+    try:
+        if form == "parquet":
+            names = _parquet_columns(location)
+            read = tuple(name for name in names if column_name(name) in _READ)
+            content.unread_columns.update({name: None for name in names if name not in read})
+            key = tuple(name for name in read if column_name(name) in LOCATION_COLUMNS)
+            for batch in bounded_batches(location, read, key, flag="--input"):
+                yield batch.to_pylist()
+            return
+        text = text_list.decoded(storage.read_bytes(location), posixpath.basename(location))
+    except (ValueError, pa.ArrowInvalid) as error:
+        raise _fault(location, error) from error
+    except OSError as error:
+        raise ConfigError(f"--input {location}: cannot be read ({error})") from None
+    try:
+        records: Any
+        if form in ("csv", "tsv"):
+            records = text_list.read_table(text, "\t" if form == "tsv" else None)
+        elif form == "txt":
+            records = text_list.read_lines(text)
+        elif form == "json":
+            records = json.loads(text, object_pairs_hook=_object)
+        else:
+            records = [json.loads(line, object_pairs_hook=_object) for line in text.split("\n") if line.strip()]
+    except ValueError as error:
+        raise _fault(location, error) from error
+    if not isinstance(records, list):
+        raise ConfigError(f"--input {location}: must hold a list of videos, holds {type(records).__name__}")
+    yield records
+
+
+def _fault(location: str, error: Exception) -> ConfigError:
+    """Return the error for a list that cannot be read; our own messages name the remedy and stay as they are."""
+    if isinstance(error, ConfigError):
+        return error
+    if type(error) is ValueError:
+        return ConfigError(f"--input {location}: {error}")
+    return ConfigError(f"--input {location}: not readable as {extension(location)} ({error})")
+
+
+def _parquet_columns(location: str) -> list[str]:
+    """Return the names of the columns of a Parquet file. Raises ValueError if a column that is read is there twice."""
+    filesystem, path = storage.resolve(location)
+    with filesystem.open_input_file(path) as stream:
+        names = [str(name) for name in pq.read_schema(stream).names]
+    name = twice(name for name in names if column_name(name) in _READ)
+    if name is not None:
+        raise ValueError(f"names the column {name!r} twice; rename or remove one")
+    if not any(column_name(name) in LOCATION_COLUMNS for name in names):
+        shown = ", ".join(map(repr, names))
+        raise ValueError(f"must have a column {', '.join(LOCATION_COLUMNS)}, has {shown}; rename the column")
+    return names
+
+
+def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """Return a JSON object as a dictionary. Raises ValueError if it has a name twice: the first value would be lost."""
+    name = twice(name for name, _ in pairs)
+    if name is not None:
+        raise ValueError(f"names the column {name!r} twice; rename or remove one")
+    return dict(pairs)
