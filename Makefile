@@ -4,13 +4,16 @@
 # make docs   the generated part of docs/development/architecture.md
 # make fuzz   10,000 damaged videos through the decoder, with counts
 # make chaos  50 kills of an extraction's driver, workers, decoders and nodes, with counts (about 30 minutes)
-# make lock   requirements.lock anew from requirements.txt (needs uv on the path)
-# Each sets up .venv (about 2 minutes, 7.1 GB) when it is missing or requirements.txt has changed.
+# make lock   requirements.lock and constraints.txt anew from requirements.txt (needs uv and the registry)
+# make check-pins   whether every package has a wheel for every supported Python (needs uv and the registry)
+# Each sets up .venv (7.6 GB) when it is missing, incomplete or older than requirements.txt. tools/set_up.py does it with
+# the first of these interpreters that fits; `make PYTHON=python3.12 …` names another.
 
-PYTHON ?= python3
+PYTHON ?= python3 python3.14 python3.13 python3.12 python3.11
+VERSIONS := 3.11 3.12 3.13 3.14
 VENV := .venv/bin
 
-.PHONY: demo test check docs fuzz chaos lock
+.PHONY: demo test check docs fuzz chaos lock check-pins
 
 demo: .venv/installed
 	$(VENV)/python examples/demo.py
@@ -32,13 +35,27 @@ check: .venv/installed
 	$(VENV)/ruff check .
 	$(VENV)/mypy
 
+# Versions in the lock that still fit are kept. `check-pins` follows, because a version may lack a wheel for one Python.
 lock:
-	sed -n '1,3p' requirements.lock > requirements.lock.new
-	uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-header --no-annotate requirements.txt >> requirements.lock.new
-	mv requirements.lock.new requirements.lock
+	cp requirements.lock requirements.lock.new
+	uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-header --no-annotate --output-file requirements.lock.new requirements.txt
+	(sed -n '1,3p' requirements.lock; cat requirements.lock.new) > requirements.lock.newer
+	mv requirements.lock.newer requirements.lock
+	rm requirements.lock.new
+	(sed -n '1,3p' constraints.txt; grep -v '^ \|^#' requirements.lock | sed 's/ *\\$$//') > constraints.txt.new
+	mv constraints.txt.new constraints.txt
+	$(MAKE) check-pins
+
+check-pins:
+	for version in $(VERSIONS); do \
+	    uv pip compile --quiet --python-version $$version --python-platform x86_64-manylinux_2_28 --only-binary :all: \
+	        --no-header --no-annotate --output-file /dev/null requirements.lock || exit 1; \
+	    echo "Python $$version: every package of requirements.lock has a wheel"; \
+	done
 
 .venv/installed: requirements.txt
-	$(PYTHON) -c 'import sys; v = sys.version_info[:2]; sys.exit(None if (3, 11) <= v <= (3, 13) else f"vidclf needs Python 3.11 to 3.13, this is {v[0]}.{v[1]}: make PYTHON=python3.12 ...")'
-	$(PYTHON) -m venv .venv
-	$(VENV)/python -m pip install --quiet --disable-pip-version-check -r requirements.txt
-	touch $@
+	@for python in $(PYTHON); do \
+	    if reason=$$("$$python" tools/set_up.py --check 2> /dev/null); then exec "$$python" tools/set_up.py; fi; \
+	    reasons="$$reasons$$python $${reason:-does not run}; "; \
+	done; \
+	echo "vidclf needs Python 3.11 to 3.14: $${reasons}install one, or name it: make PYTHON=/path/to/python3.12" >&2; exit 2

@@ -142,7 +142,7 @@ def parse(config_class: type[Config], argv: list[str], prog: str | None = None) 
 def _parsed(config_class: type[Config], argv: list[str], prog: str | None) -> tuple[Config, str | None]:
     """Configuration as `parse` returns it, and the path given with `--config` (None if the flag is not given)."""
     kinds = typing.get_type_hints(config_class)
-    flags = vars(_parser(config_class, prog).parse_args(argv))
+    flags = vars(flag_parser(config_class, prog).parse_args(argv))
     config_file = flags.pop("config", None)
     values = _read_yaml(config_file, list(kinds)) if config_file else {}
     values.update(flags)
@@ -155,7 +155,7 @@ def _parsed(config_class: type[Config], argv: list[str], prog: str | None) -> tu
     return config_class(**values), config_file
 
 
-def _parser(config_class: type, prog: str | None) -> _Parser:
+def flag_parser(config_class: type, prog: str | None) -> _Parser:
     """Parser of a job's flags. Fields that the job inherits from a mix-in (a base class with shared options) are listed
     in `--help` under the heading of the mix-in."""
     parser = _Parser(

@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
-from vidclf import ray_address, storage
+from vidclf import extras, ray_address, storage
 from vidclf.config import (
     ClassifyConfig,
     DiffConfig,
@@ -90,6 +90,7 @@ def check(config: Any, config_file: str | None = None) -> None:
 
     `config_file` is the path given with `--config`, None without the flag.
     """
+    extras.check(config)
     for field, location in named_inputs(config):
         _check_input(field, location)
     check_outputs(config, config_file)
@@ -156,13 +157,13 @@ def named_outputs(config: Any) -> Iterator[Output]:
 def named_inputs(config: Any) -> Iterator[tuple[str, str]]:
     """Yield the inputs that the configuration of a job names, as pairs of field name and location.
 
-    Left out are values that are no locations: names of published weights, and class names.
+    Left out are values that are no locations: names of published weights, of classes and of search spaces.
     """
     for field in INPUTS:
         value = getattr(config, field, None)
         for location in (value,) if isinstance(value, str) else value or ():
             is_name = "/" not in location and not os.path.exists(location)
-            if location and not (field in ("weights", "reference_classes") and is_name):
+            if location and not (field in ("weights", "reference_classes", "space") and is_name):
                 yield field, location
 
 

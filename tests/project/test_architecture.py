@@ -14,9 +14,9 @@ import pytest
 ROOT = Path(__file__).resolve().parents[2]
 
 LAYERS = [
-    {"errors", "schema", "arrow", "credentials"},
+    {"errors", "schema", "arrow", "credentials", "installation"},
     {"config"},
-    {"device"},
+    {"device", "extras"},
     {"storage", "progress", "event_log", "ray_address", "stderr_filter"},
     {"archive", "video"},
     {"runs"},
@@ -32,6 +32,9 @@ LAYERS = [
     {"pages"},
     {"reports", "server"},
     {"cli"},
+    {"completion"},
+    {"command"},
+    {"__main__"},
 ]
 """Layers from the bottom up. A package may import itself and lower layers, but not the other packages of its layer."""
 

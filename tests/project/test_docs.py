@@ -16,17 +16,22 @@ ROOT = Path(__file__).resolve().parents[2]
 PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").rglob("*.md"))]
 MANIFESTS = [ROOT / "cluster.yaml", *sorted((ROOT / "deploy").glob("*.yaml"))]
 CONFIGS = {path.stem: getattr(config, f"{path.stem.capitalize()}Config") for path in (ROOT / "jobs").glob("*.py")}
-OF_OTHER_TOOLS = {"--address", "--head", "--num-cpus", "--num-gpus", "--port", "--runtime-env-json", "--working-dir"}
+OF_OTHER_TOOLS = {
+    *("--address", "--head", "--num-cpus", "--num-gpus", "--port", "--runtime-env-json", "--working-dir"),
+    "--version",  # of the command vidclf itself
+}
 """Flags of other programs that the pages mention."""
 
 
 def commands(path: Path) -> list[list[str]]:
-    """Name of the job and arguments of every `python jobs/….py` on a page; `…` and `[…]` mean omitted arguments."""
+    """Name of the job and arguments of every `python jobs/….py` and `vidclf …` on a page; `…` and `[…]` mean omitted
+    arguments."""
     text = path.read_text()
     if path.suffix == ".yaml":
         text = re.sub(r"^# ?", "", text, flags=re.MULTILINE)
     text = re.sub(r"\\\n\s*", " ", text)
     matches = re.findall(r"python (?:/home/ray/vidclf/)?jobs/(\w+)\.py([^\n`]*)", text)
+    matches += re.findall(rf"\bvidclf ({'|'.join(CONFIGS)}) (-[^\n`]*)", text)
     return [[job, *shlex.split(rest, comments=True)] for job, rest in matches]
 
 

@@ -1,9 +1,11 @@
-"""requirements.lock agrees with requirements.txt, and lists every package with its digests."""
+"""The lists of packages agree: ranges in pyproject.toml, pins in requirements.txt, requirements.lock with digests, and
+constraints.txt."""
 
 from __future__ import annotations
 
 import importlib.metadata
 import re
+import tomllib
 from pathlib import Path
 
 import pytest
@@ -14,6 +16,7 @@ from packaging.utils import canonicalize_name
 
 ROOT = Path(__file__).resolve().parents[2]
 LOCK = (ROOT / "requirements.lock").read_text()
+PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
 
 
 def pinned() -> list[Requirement]:
@@ -55,6 +58,42 @@ def test_every_locked_package_has_a_version_and_digests() -> None:
         assert re.match(r"[a-z0-9][a-z0-9._-]*(\[[a-z,]+\])?==\S+", name), entry
         assert digests, entry
         assert all(re.fullmatch(r"    --hash=sha256:[0-9a-f]{64}\n?", digest) for digest in digests), entry
+
+
+def test_the_constraints_are_the_lock_without_digests() -> None:
+    constraints = [line for line in (ROOT / "constraints.txt").read_text().splitlines() if not line.startswith("#")]
+    assert constraints == [
+        line.removesuffix("\\").strip() for line in LOCK.splitlines() if line and not line.startswith((" ", "#"))
+    ]
+    # pip refuses constraints with extras.
+    assert [line for line in constraints if "[" in line] == []
+
+
+def test_every_pin_lies_in_the_range_of_pyproject_and_the_other_way_round() -> None:
+    declared = [
+        *PROJECT["dependencies"],
+        *(text for texts in PROJECT["optional-dependencies"].values() for text in texts),
+    ]
+    ranges: dict[str, list[Requirement]] = {}
+    for requirement in map(Requirement, declared):
+        if requirement.name != "vidclf":
+            ranges.setdefault(canonicalize_name(requirement.name), []).append(requirement)
+    pins = {canonicalize_name(requirement.name): requirement for requirement in pinned()}
+    assert sorted(ranges) == sorted(pins)
+    for name, pin in pins.items():
+        (version,) = [specifier.version for specifier in pin.specifier]
+        assert all(requirement.specifier.contains(version) for requirement in ranges[name]), name
+        assert {extra for requirement in ranges[name] for extra in requirement.extras} >= pin.extras - {"tune"}, name
+
+
+def test_the_supported_versions_of_python_are_the_same_everywhere() -> None:
+    assert PROJECT["requires-python"] == ">=3.11,<3.15"
+    makefile = (ROOT / "Makefile").read_text()
+    assert "\nPYTHON ?= python3 python3.14 python3.13 python3.12 python3.11\n" in makefile
+    assert "\nVERSIONS := 3.11 3.12 3.13 3.14\n" in makefile
+    assert "OLDEST, NEWEST = (3, 11), (3, 14)" in (ROOT / "tools" / "set_up.py").read_text()
+    for path in ("requirements.txt", "requirements.lock", "docs/guides/install.md", "Makefile"):
+        assert "Python 3.11 to 3.14" in (ROOT / path).read_text(), path
 
 
 def test_the_lock_names_no_registry() -> None:

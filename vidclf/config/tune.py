@@ -52,7 +52,7 @@ class TuneConfig(SplitOptions, MlflowOptions, OutputOptions):
     comma-separated, if the search is to choose between them."""
     space: str
     """YAML file with the settings to vary, their ranges and the search algorithm, for example
-    tune_configs/default.yaml."""
+    tune_configs/default.yaml. The name alone, 'default', means the file in tune_configs/ that comes with vidclf."""
     output: str
     """Directory for the results: best.yaml, trials.parquet and index.html. A job that is submitted again with the same
     directory continues the search."""

@@ -11,7 +11,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 import vidclf
-from vidclf import storage
+from vidclf import installation, storage
 from vidclf.credentials import masked
 
 LIBRARIES = ("torch", "numpy", "scikit-learn", "pyarrow", "av")
@@ -24,7 +24,7 @@ def command(job: str, config: Any) -> str:
     It contains no credentials. Absolute paths become relative to the output, so that a shared report names no home
     directory.
     """
-    words = ["python", f"jobs/{job}.py"]
+    words = installation.program(job).split()
     for field in fields(config):
         value = getattr(config, field.name)
         if field.default is not MISSING and value == field.default:

@@ -15,12 +15,13 @@ from __future__ import annotations
 
 import itertools
 import math
+import os
 import typing
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
 from typing import Any
 
-from vidclf import storage
+from vidclf import installation, storage
 from vidclf.config import FitConfig, SearchConfig
 from vidclf.config.fields import base_kind, check_known, convert
 from vidclf.config.train import RECIPES
@@ -164,13 +165,30 @@ def dividing(heads: Sequence[int], hidden_dim: int) -> list[int]:
 
 
 def read_space(location: str) -> Space:
-    """The search space in a YAML file at a path or URI. ConfigError with file, key, rule and value if it is not
-    valid."""
-    values = storage.read_yaml(location, "--space")
+    """The search space in a YAML file at a path or URI, or one that comes with vidclf, by its name, such as `default`.
+
+    Raises ConfigError with file, key, rule and value if it is not valid.
+    """
+    values = storage.read_yaml(_file(location), "--space")
     try:
         return parse_space(values)
     except ConfigError as error:
         raise ConfigError(f"--space {location}: {error}") from error
+
+
+def _file(location: str) -> str:
+    """Location of the YAML file for a value of --space: that of the search space with this name, if no file has it.
+
+    Raises ConfigError if there is neither.
+    """
+    if "/" in location or os.path.exists(location):
+        return location
+    known = {path.stem: str(path) for path in sorted(installation.directory("tune_configs").glob("*.yaml"))}
+    if location not in known:
+        raise ConfigError(
+            f"--space must be a readable YAML file or one of {', '.join(known)}, got {location!r} (no such file)"
+        )
+    return known[location]
 
 
 def parse_space(values: Any) -> Space:

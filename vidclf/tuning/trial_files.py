@@ -25,7 +25,7 @@ import torch
 import yaml
 from torch import Tensor
 
-from vidclf import arrow, schema, storage
+from vidclf import arrow, installation, schema, storage
 from vidclf.config import FitConfig
 from vidclf.config.fields import base_kind
 from vidclf.credentials import is_masked, masked_text
@@ -260,4 +260,4 @@ def best_yaml(entry: Mapping[str, Any], split: str, note: str) -> bytes:
 def train_command(entry: Mapping[str, Any], best_file: str) -> str:
     """The command that trains a row's settings from `best_file`; masked features must be given again."""
     again = " --features …" if is_masked(entry["features"]) else ""
-    return f"python jobs/train.py --config {best_file}{again} --output …"
+    return f"{installation.program('train')} --config {best_file}{again} --output …"

@@ -234,3 +234,21 @@ def test_the_spaces_that_come_along_can_be_read(name: str) -> None:
     assert space.domains
     assert space.max_epochs >= space.search.grace_epochs
     assert math.isfinite(space.search.reduction_factor)
+
+
+def test_a_name_means_the_space_that_comes_along(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert read_space("smoke") == read_space(str(ROOT / "tune_configs" / "smoke.yaml"))
+    with pytest.raises(ConfigError) as refused:
+        read_space("smok")
+    expected = "--space must be a readable YAML file or one of backbones, default, smoke, got 'smok' (no such file)"
+    assert str(refused.value) == expected
+
+
+def test_a_file_without_a_directory_comes_before_the_space_of_that_name(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "smoke").write_text("space: {lr: x}")
+    with pytest.raises(ConfigError, match=r"--space smoke: space\.lr: --lr must be a number, got 'x'"):
+        read_space("smoke")

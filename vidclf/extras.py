@@ -1,0 +1,44 @@
+"""Extras: optional packages that some jobs need, and the check that they are installed.
+
+`pip install 'vidclf[serve]'` installs the extra `serve`. pyproject.toml lists the packages of every extra.
+"""
+
+from __future__ import annotations
+
+from importlib.util import find_spec
+from typing import Any
+
+from vidclf import installation
+from vidclf.config import QuantizeConfig, ServeConfig, TuneConfig
+from vidclf.errors import ConfigError
+
+MODULES = {
+    "serve": ("flask", "waitress", "prometheus_client"),
+    "tune": ("optuna",),
+    "int8": ("nncf",),
+    "mlflow": ("mlflow",),
+}
+"""Modules that each extra provides and a job imports. The extra `cluster` is missing here, because no job imports its
+packages: they are for Ray's dashboard and job server."""
+
+OF_JOBS = {ServeConfig: "serve", TuneConfig: "tune", QuantizeConfig: "int8"}
+"""Extra that a job always needs, by the class of its configuration."""
+
+
+def needed(config: Any) -> list[str]:
+    """Extras that the job with this configuration needs."""
+    extras = [OF_JOBS[type(config)]] if type(config) in OF_JOBS else []
+    if getattr(config, "mlflow", None) is not None:
+        extras.append("mlflow")
+    return extras
+
+
+def check(config: Any) -> None:
+    """Raise ConfigError if a package of an extra that the job needs is not installed."""
+    missing = {extra: [name for name in MODULES[extra] if find_spec(name) is None] for extra in needed(config)}
+    missing = {extra: names for extra, names in missing.items() if names}
+    if not missing:
+        return
+    names = ", ".join(name for extra in missing.values() for name in extra)
+    what = f"'vidclf[{','.join(missing)}]'" if installation.is_installed() else "-r requirements.txt"
+    raise ConfigError(f"the job needs packages that are not installed ({names}): pip install {what}")
