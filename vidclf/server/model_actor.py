@@ -32,7 +32,7 @@ from vidclf.pipeline.embed_stage import EmbedVideos
 from vidclf.pipeline.embedder import frames_of
 from vidclf.pipeline.engines import put_engine_source
 from vidclf.pipeline.job import PipelineJob, RunSpec
-from vidclf.pipeline.sink import target_column
+from vidclf.pipeline.stage_columns import target_column
 from vidclf.server.response import ResponseContext, answer, segment_length_s
 from vidclf.tally import Tally
 from vidclf.uncertainty.risk_threshold import RiskThreshold

@@ -13,7 +13,7 @@ import pytest
 from vidclf import schema
 from vidclf.pipeline.embed_stage import EmbedVideos
 from vidclf.pipeline.embedder import BackboneEmbedder
-from vidclf.pipeline.sink import target_column, written_columns
+from vidclf.pipeline.stage_columns import target_column, written_columns
 
 TEXT = pa.string()
 
