@@ -88,7 +88,7 @@ def test_a_location_passes_ten_files(tmp_path: Path, monkeypatch: pytest.MonkeyP
     passed = [path for path in log.read_text().splitlines() if path.count("/") > 1 or path.startswith("jobs/")]
     assert passed == [
         "vidclf/archive/manifest.py",
-        "jobs/classify.py",
+        "vidclf/classification/archive_job.py",
         "vidclf/pipeline/driver.py",
         "vidclf/pipeline/embed_stage.py",
         "vidclf/pipeline/decode_stage.py",

@@ -40,7 +40,7 @@ from vidclf.features.columns import features_column
 from vidclf.features.lookup import FeatureLookup
 from vidclf.features.spec import FeatureSpec
 from vidclf.pipeline.job import BackboneSetup, RunSpec
-from vidclf.pipeline.stage_columns import written_columns
+from vidclf.pipeline.sink import written_columns
 from vidclf.reports import evaluate as evaluate_module
 from vidclf.reports.evaluate import Evaluation
 from vidclf.runs.layout import Run

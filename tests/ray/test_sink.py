@@ -14,8 +14,7 @@ import pytest
 import ray
 from ray.data.block import BlockAccessor
 
-from vidclf.pipeline.sink import RunSink
-from vidclf.pipeline.stage_columns import target_column, written_columns
+from vidclf.pipeline.sink import RunSink, target_column, written_columns
 
 COMPUTED = pa.schema([pa.field("video_id", pa.string(), False), pa.field("value", pa.string())])
 

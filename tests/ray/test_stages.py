@@ -32,7 +32,7 @@ from vidclf.pipeline.embed_stage import DecodeAndEmbed, EmbedVideos
 from vidclf.pipeline.graph import check_error_rate, limit_frames_in_flight
 from vidclf.pipeline.job import BackboneSetup, PipelineJob, RunSpec
 from vidclf.pipeline.pools import pool_sizes
-from vidclf.pipeline.stage_columns import written_columns
+from vidclf.pipeline.sink import written_columns
 from vidclf.pipeline.video_embedder import most_trusted
 from vidclf.ray_cluster import ClusterResources
 from vidclf.video.decoder_process import DecodeLimits

@@ -22,7 +22,7 @@ from vidclf.features.lookup import FeatureLookup
 from vidclf.pipeline import graph
 from vidclf.pipeline.job import PipelineJob, RunSpec
 from vidclf.pipeline.pools import pool_sizes
-from vidclf.pipeline.stage_columns import target_column, written_columns
+from vidclf.pipeline.sink import target_column, written_columns
 from vidclf.runs import reconcile
 from vidclf.runs.layout import Run
 from vidclf.runs.state import RunState, manifest_ids, one_array

@@ -14,7 +14,7 @@ Names for other packages:
 - `decode_stage.DecodeVideos` and `embed_stage.EmbedVideos`: the stages, for callers that have no Ray Data (the server).
 - `engines`: `put_engine_source` and `load_engine` bring a backbone into a worker.
 - `video_embedder.VideoEmbedder`: the CNNs and the head of a job in a program without Ray.
-- `stage_columns`: `written_columns` and `target_column`, the columns between the last stage and the shards.
+- `sink`: `written_columns` and `target_column`, the columns between the last stage and the shards.
 
 May import: `backbones`, `features`, `runs`, `video`, `archive`, `tally`, `ray_cluster` and everything below them.
 Never: `planning`, `uncertainty`, `ensemble`, `classification`, `server`. A head reaches the pipeline as a function.

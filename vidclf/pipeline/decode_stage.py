@@ -63,8 +63,7 @@ class DecodeVideos:
         """`plan`: the frames to sample. `transforms`: scalings of a frame; each frame is kept once per scaling.
 
         `limits`: bounds above which a video is rejected. `tally`: a `Tally` actor that counts finished work; None in a
-        program without Ray.
-        `logs_events`: write a JSON line per video to standard output.
+        program without Ray. `logs_events`: write a JSON line per video to standard output.
         """
         self._decoder = SupervisedDecoder(plan, transforms, transforms.frame_bytes, limits)
         self._decoder.start()

@@ -7,13 +7,15 @@ from collections.abc import Iterator
 from typing import Any
 
 import pyarrow as pa
+import pyarrow.compute as pc
 import ray
 
-from vidclf import device, event_log, ray_cluster
+from vidclf import device, event_log, ray_cluster, schema
 from vidclf.backbones.engine import Engine
 from vidclf.pipeline.decode_stage import DecodeVideos
 from vidclf.pipeline.engines import load_engine
 from vidclf.pipeline.job import BackboneSetup, PipelineJob
+from vidclf.pipeline.sink import target_column, written_columns
 from vidclf.pipeline.video_embedder import VideoEmbedder
 from vidclf.schema import RejectReason
 from vidclf.video.decoder_process import DecodeLimits
@@ -50,6 +52,7 @@ class EmbedVideos(VideoEmbedder):
         super().__init__(job)
         self._tally = tally
         self._logs_events = logs_events
+        self._columns = written_columns([target.row_schema for target in job.targets])
         with ray_cluster.refusals_told(tally):
             self._load(device.claim(num_gpus), networks, precision)
 
@@ -73,22 +76,41 @@ class EmbedVideos(VideoEmbedder):
 
     def _embed_batch(self, batch: pa.Table) -> pa.Table:
         started = time.perf_counter()
-        outcome = self.embed(batch)
+        is_ok = pc.is_null(batch["reject_reason"])
+        # Filtering copies the frames, so a batch without rejected rows is not filtered.
+        ok = batch if pc.all(is_ok).as_py() else batch.filter(is_ok)
+        rejected = batch.filter(pc.invert(is_ok))
+        common_columns = [name for name in self._columns.names if name in batch.column_names]
+        tables = []
+        not_finite: dict[str, str] = {}
+        if ok.num_rows:
+            columns = {name: ok[name] for name in common_columns}
+            for index, rows in enumerate(self.rows(ok.drop_columns(schema.CARRIED))):
+                columns[target_column(index)] = pa.chunked_array([rows.to_struct_array().combine_chunks()])
+            embedded = pa.table(columns).select(self._columns.names).cast(self._columns)
+            not_finite = self.take_not_finite()
+            if not_finite:
+                is_finite = pc.invert(pc.is_in(ok[schema.VIDEO_ID], pa.array(list(not_finite), pa.string())))
+                rejected = pa.concat_tables([rejected, _rejected(ok.filter(pc.invert(is_finite)), not_finite)])
+                ok, embedded = ok.filter(is_finite), embedded.filter(is_finite)
+            tables.append(embedded)
+        if rejected.num_rows:
+            tables.append(_with_null_columns(rejected, self._columns))
         counts = {
             "done": batch.num_rows,
-            "ok": len(outcome.ok_ids),
+            "ok": ok.num_rows,
             "cnn_s": time.perf_counter() - started,
             "frames_embedded": self.take_num_frames(),
         }
-        for reason in outcome.rejected["reject_reason"].to_pylist():
+        for reason in rejected["reject_reason"].to_pylist():
             counts[f"rejected:{reason}"] = counts.get(f"rejected:{reason}", 0) + 1
         self._tally.add.remote(counts)
         if self._logs_events:
-            events = dict.fromkeys(outcome.ok_ids, "ok")
-            events |= dict.fromkeys(outcome.not_finite, RejectReason.FEATURES_NOT_FINITE.value)
-            for video_id, event in events.items():
-                event_log.write("cnn", video_id, counts["cnn_s"] / len(events), event)
-        return outcome.rows
+            outcomes = dict.fromkeys(ok[schema.VIDEO_ID].to_pylist(), "ok")
+            outcomes |= dict.fromkeys(not_finite, RejectReason.FEATURES_NOT_FINITE.value)
+            for video_id, outcome in outcomes.items():
+                event_log.write("cnn", video_id, counts["cnn_s"] / len(outcomes), outcome)
+        return pa.concat_tables(tables) if tables else self._columns.empty_table()
 
 
 class DecodeAndEmbed:
@@ -127,3 +149,22 @@ class DecodeAndEmbed:
                 waiting = []
         if waiting:
             yield self._embed(pa.concat_tables(waiting))
+
+
+def _rejected(videos: pa.Table, messages: dict[str, str]) -> pa.Table:
+    """`videos` as rejected rows, with the message of each video id."""
+    texts = [messages[video_id] for video_id in videos[schema.VIDEO_ID].to_pylist()]
+    values = {"reject_reason": [RejectReason.FEATURES_NOT_FINITE.value] * len(texts), "reject_message": texts}
+    for name, column in values.items():
+        videos = videos.set_column(
+            videos.column_names.index(name), videos.schema.field(name), pa.array(column, pa.string())
+        )
+    return videos
+
+
+def _with_null_columns(table: pa.Table, columns: pa.Schema) -> pa.Table:
+    """Return `table` with exactly the columns `columns`; those that `table` lacks are filled with nulls."""
+    return pa.table(
+        [table[f.name] if f.name in table.column_names else pa.nulls(table.num_rows, f.type) for f in columns],
+        schema=columns,
+    )

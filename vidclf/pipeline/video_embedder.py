@@ -1,4 +1,4 @@
-"""The CNNs and the optional head (from features to predictions) of a job, for a batch of decoded videos. Free of Ray.
+"""The CNNs and the optional head (from features to predictions) of a job, for decoded videos. Free of Ray.
 
 Shape suffixes: B videos, T frames, D features, S backbones (pretrained CNNs).
 """
@@ -6,7 +6,6 @@ Shape suffixes: B videos, T frames, D features, S backbones (pretrained CNNs).
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import cast
 
 import numpy as np
@@ -17,32 +16,15 @@ from vidclf import arrow, schema
 from vidclf.backbones.engine import Engine
 from vidclf.pipeline.embedder import BackboneEmbedder, merge_by_position
 from vidclf.pipeline.job import BackboneSetup, Head, PipelineJob, RunSpec, StagedHead
-from vidclf.pipeline.stage_columns import target_column, written_columns
-from vidclf.schema import RejectReason
 from vidclf.video.sampling import evenly_spread
-
-
-@dataclass(frozen=True, kw_only=True)
-class EmbeddedBatch:
-    """The outcome of a batch of videos: its rows, and which videos have a result or were rejected."""
-
-    rows: pa.Table
-    """rows of `written_columns`; those with a result come first, then those of rejected videos"""
-    ok_ids: list[str]
-    """ids of the videos with a result"""
-    rejected: pa.Table
-    """the rejected videos of the batch, those rejected by decoding and those by the CNN"""
-    not_finite: dict[str, str]
-    """message by id of each video that the CNN rejected, because its features are not finite"""
 
 
 class VideoEmbedder:
     """The loaded CNNs and heads of a job. A head, such as an ensemble, turns features into the row to write."""
 
     def __init__(self, job: PipelineJob) -> None:
-        """`job`: the runs (output directories) whose rows are computed. `load_models` must follow."""
+        """`job`: the runs (output directories) whose rows are computed. A call of `load_models` must follow."""
         self._job = job
-        self._columns = written_columns([target.row_schema for target in job.targets])
         self._heads: list[Head | None] = []
         self._cnns: dict[str, BackboneEmbedder] = {}
 
@@ -55,41 +37,19 @@ class VideoEmbedder:
         for setup in self._job.embeddings:
             self._cnns[setup.spec.key] = BackboneEmbedder(setup, engine_of(setup), transforms)
 
-    def embed(self, batch: pa.Table) -> EmbeddedBatch:
-        """Compute the rows of the videos in `batch`, a table of `schema.decoded`. 1 row out per row in."""
-        is_ok = pc.is_null(batch["reject_reason"])
-        # Filtering copies the frames, so a batch without rejected rows is not filtered.
-        ok = batch if pc.all(is_ok).as_py() else batch.filter(is_ok)
-        rejected = batch.filter(pc.invert(is_ok))
-        common_columns = [name for name in self._columns.names if name in batch.column_names]
-        tables = []
-        not_finite: dict[str, str] = {}
-        if ok.num_rows:
-            columns = {name: ok[name] for name in common_columns}
-            for index, rows in enumerate(self._rows(ok.drop_columns(schema.CARRIED))):
-                columns[target_column(index)] = pa.chunked_array([rows.to_struct_array().combine_chunks()])
-            embedded = pa.table(columns).select(self._columns.names).cast(self._columns)
-            not_finite = {name: text for cnn in self._cnns.values() for name, text in cnn.take_not_finite().items()}
-            if not_finite:
-                is_finite = pc.invert(pc.is_in(ok[schema.VIDEO_ID], pa.array(list(not_finite), pa.string())))
-                rejected = pa.concat_tables([rejected, _rejected(ok.filter(pc.invert(is_finite)), not_finite)])
-                ok, embedded = ok.filter(is_finite), embedded.filter(is_finite)
-            tables.append(embedded)
-        if rejected.num_rows:
-            tables.append(_with_null_columns(rejected, self._columns))
-        return EmbeddedBatch(
-            rows=pa.concat_tables(tables) if tables else self._columns.empty_table(),
-            ok_ids=ok[schema.VIDEO_ID].to_pylist(),
-            rejected=rejected,
-            not_finite=not_finite,
-        )
+    def take_not_finite(self) -> dict[str, str]:
+        """Message by video id, of the videos with features that are not finite since the last call of this method.
+        Their rows must not be used."""
+        return {name: text for cnn in self._cnns.values() for name, text in cnn.take_not_finite().items()}
 
     def take_num_frames(self) -> int:
-        """Number of frames whose features were computed since the last call. A frame counts once, for any number of
-        backbones."""
+        """Number of frames whose features were computed since the last call of this method.
+
+        A frame counts once, for any number of backbones.
+        """
         return max(cnn.take_count() for cnn in self._cnns.values())
 
-    def _rows(self, ok: pa.Table) -> list[pa.Table]:
+    def rows(self, ok: pa.Table) -> list[pa.Table]:
         """Return one table per run (output directory) of the job, with its computed rows for the decoded videos `ok`.
 
         The columns are those of `RunSpec.row_schema`. Runs with the same CNN share its features.
@@ -166,22 +126,3 @@ def most_trusted(rows: pa.Table, others: pa.Table) -> pa.Table:
     is_better = pc.greater(others["trust_score"].take(index), rows["trust_score"])
     index = pc.if_else(pc.fill_null(is_better, False), pc.add(index, rows.num_rows), pa.array(np.arange(rows.num_rows)))
     return pa.concat_tables([rows, others]).take(index)
-
-
-def _rejected(videos: pa.Table, messages: dict[str, str]) -> pa.Table:
-    """`videos` as rejected rows, with the message of each video id."""
-    texts = [messages[video_id] for video_id in videos[schema.VIDEO_ID].to_pylist()]
-    values = {"reject_reason": [RejectReason.FEATURES_NOT_FINITE.value] * len(texts), "reject_message": texts}
-    for name, column in values.items():
-        videos = videos.set_column(
-            videos.column_names.index(name), videos.schema.field(name), pa.array(column, pa.string())
-        )
-    return videos
-
-
-def _with_null_columns(table: pa.Table, columns: pa.Schema) -> pa.Table:
-    """Return `table` with exactly the columns `columns`; those that `table` lacks are filled with nulls."""
-    return pa.table(
-        [table[f.name] if f.name in table.column_names else pa.nulls(table.num_rows, f.type) for f in columns],
-        schema=columns,
-    )
