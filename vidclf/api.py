@@ -102,7 +102,7 @@ def read_predictions(run: str) -> pa.Table:
     with _masked():
         directory = Run(storage.canonical(run))
         identity = directory.identity() if storage.exists(directory.identity_file) else {}
-        if not identity.get("ensemble_id"):
+        if not identity.get("ensemble_id") or not directory.exists():
             raise ConfigError(f"run must be a directory with the output of vidclf classify, got {run!r}")
         if not directory.is_finished():
             raise ConfigError(f"run {run}: the job has not ended; run vidclf classify again")
