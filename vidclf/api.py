@@ -188,6 +188,7 @@ def _masked() -> Iterator[None]:
             yield
     except (ConfigError, RunStopped) as error:
         text = masked_text(str(error))
-        if text == str(error):
-            raise
-        raise type(error)(text) from None
+        if text != str(error):
+            error.args = (text,)
+            error.__cause__, error.__suppress_context__ = None, True  # their messages may hold the same location
+        raise

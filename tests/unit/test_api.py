@@ -3,6 +3,7 @@ ensemble."""
 
 from __future__ import annotations
 
+import re
 import shutil
 import subprocess
 import sys
@@ -18,9 +19,10 @@ import vidclf
 from tests.support.ensembles import write_small_ensemble
 from tests.support.predictions import Predicted, manifest, write_run
 from tests.support.videos import write_video
-from vidclf import cli, schema, storage
+from vidclf import api, cli, schema, storage
 from vidclf.classification.archive_job import written
 from vidclf.config import ClassifyConfig
+from vidclf.ensemble.outdated import OutdatedEnsembleError
 from vidclf.errors import ConfigError
 from vidclf.runs import lease
 from vidclf.runs.layout import Run
@@ -74,10 +76,14 @@ def test_classify_refuses_an_output_that_another_job_writes(tmp_path: Path) -> N
         vidclf.classify(input=config.input, ensemble=str(tmp_path / "ensemble"), output=config.output)
 
 
-def test_errors_show_no_credentials(tmp_path: Path) -> None:
-    with pytest.raises(ConfigError) as refused:
+def test_errors_show_no_credentials() -> None:
+    with pytest.raises(OutdatedEnsembleError) as refused, api._masked():
+        raise OutdatedEnsembleError("s3://key:secret@bucket/ensemble", "without views") from OSError("secret")
+    assert str(refused.value).startswith("--ensemble s3://***@bucket/ensemble: was calibrated by an earlier version")
+    assert refused.value.__cause__ is None
+    with pytest.raises(ConfigError) as refused_location:
         vidclf.read_predictions("s3://key:secret@bucket/run?token=abc")
-    assert "secret" not in str(refused.value)
+    assert not {"secret", "abc"} & set(re.split(r"\W", str(refused_location.value)))
 
 
 def finished(run: Path, *videos: Predicted) -> Path:
