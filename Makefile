@@ -1,5 +1,6 @@
 # make demo   the main job on the embedded sample archive, into demo/
-# make test   the tests
+# make test   the tests without kills and clusters of their own (about 6 minutes on 2 cores)
+# make test-system   all other tests: kills, S3, a cluster, a browser, damaged videos (about 10 minutes)
 # make check  formatting, lint, types
 # make docs   the generated part of docs/development/architecture.md
 # make fuzz   10,000 damaged videos through the decoder, with counts
@@ -13,13 +14,17 @@ PYTHON ?= python3 python3.14 python3.13 python3.12 python3.11
 VERSIONS := 3.11 3.12 3.13 3.14
 VENV := .venv/bin
 
-.PHONY: demo test check docs fuzz chaos lock check-pins
+.PHONY: demo test test-system check docs fuzz chaos lock check-pins
 
 demo: .venv/installed
 	$(VENV)/python examples/demo.py
 
+# Two processes, of which one runs all tests that share a Ray.
 test: .venv/installed
-	$(VENV)/python -m pytest
+	$(VENV)/python -m pytest -m "unit or ray" -n 2 --dist loadgroup
+
+test-system: .venv/installed
+	$(VENV)/python -m pytest -m system -n 2 --dist loadgroup
 
 docs: .venv/installed
 	$(VENV)/python docs/generate.py

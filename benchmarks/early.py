@@ -5,7 +5,7 @@
 Progressive classification (`jobs/classify.py --progressive`) first classifies each video from a few keyframes. Only
 uncertain videos are classified again from more frames. `--ensemble` must come from `jobs/train.py --first-look`.
 
-The videos are taken from the test split of `--features`, which the ensemble was not trained on. Each is repeated until
+The videos are those of `--features` that the ensemble's own record shows to be held out. Each is repeated until
 it is 60 s long (640×360, 30 frames/s, H.264) and listed under several names. The two kinds of job take turns over N and
 over 2N videos. The cost of a video is the difference divided by N, so start and end of a job do not count. Columns:
 
@@ -40,6 +40,8 @@ from benchmarks.end_to_end import CLIP, ROOT
 from benchmarks.machine import describe
 from benchmarks.pipeline import run
 from benchmarks.repeated import repeat
+from vidclf.ensemble.held_out import held_out_rows
+from vidclf.ensemble.split_record import read_record
 from vidclf.features.feature_set import FeatureSet, read_features
 from vidclf.schema import Look
 
@@ -56,7 +58,7 @@ def main() -> None:
         default=Path("benchmark_clips"),
         help="directory in which the test clips are stored and reused",
     )
-    parser.add_argument("--sources", type=int, default=24, help="largest number of videos to take from the test split")
+    parser.add_argument("--sources", type=int, default=24, help="largest number of held-out videos to take")
     parser.add_argument(
         "--times", type=int, default=4, help="number of names under which the smaller job lists each clip"
     )
@@ -65,7 +67,7 @@ def main() -> None:
     )
     arguments = parser.parse_args()
     features = read_features(arguments.features)
-    tested = np.flatnonzero(np.array(features.splits) == "test")
+    tested = np.array(held_out_rows(features, read_record(arguments.ensemble)))
     chosen = tested[np.linspace(0, len(tested) - 1, min(arguments.sources, len(tested))).astype(int)]
     clips = [lengthened(features, index, arguments.clips).resolve() for index in chosen]
     labels = {clip.name: str(features.labels[index]) for clip, index in zip(clips, chosen, strict=True)}

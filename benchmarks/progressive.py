@@ -65,10 +65,13 @@ def main() -> None:
         default=0.05,
         help="largest share of wrong labels among accepted videos, like --abstain-risk of jobs/classify.py",
     )
+    parser.add_argument("--hidden-dim", type=int, default=128, help="like --hidden-dim of jobs/train.py")
+    parser.add_argument("--num-lstm-layers", type=int, default=2, help="like --num-lstm-layers of jobs/train.py")
+    parser.add_argument("--epochs", type=int, default=40, help="epochs per member")
     arguments = parser.parse_args()
-    recipe = FitConfig(
-        hidden_dim=128, num_lstm_layers=2, num_attention_heads=4, classifier_dims=(64,), patience=15, epochs=40
-    )
+    names = ("hidden_dim", "num_lstm_layers", "epochs")
+    sizes = {name: getattr(arguments, name) for name in names}
+    recipe = FitConfig(num_attention_heads=4, classifier_dims=(64,), patience=15, **sizes)
     features = read_features(arguments.features)
     print(describe("torch"), f"\n{len(features.labels)} videos; {recipe}\n")
     print(

@@ -50,6 +50,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 import numpy as np
 import torch
 
+from benchmarks.held_out import held_out
 from benchmarks.machine import describe
 from vidclf.config import FitConfig, TrainConfig
 from vidclf.config.train import RECIPES
@@ -157,7 +158,7 @@ def member(features: str, recipe: str, seed: int, sizes: dict[str, Any]) -> dict
     cpu = torch.device("cpu")
     found = read_features(features)
     data = training_data(found)
-    chosen = [index for index, split in enumerate(found.splits) if split == "test"]
+    chosen = held_out(found)
     test = Batches(
         Sequences.of([found.features[i] for i in chosen], [data.classes.index(str(found.labels[i])) for i in chosen]),
         cpu,

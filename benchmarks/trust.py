@@ -25,8 +25,10 @@ Output:
 
 - one line per seed or fold, then a table with mean, lowest and highest value of each figure over the seeds. ECE is the
   expected calibration error; "views" are test-time variants of a video. "accepted" is the share of videos whose label
-  is accepted at a risk (allowed share of wrong labels) of `RISK`, "abstained on" the share of the others, "flagged" the
-  share beyond the OOD line. AUROC measures how well a score separates test videos from videos of no class.
+  is accepted at a risk (allowed share of wrong labels) of `RISK`, even if validation does not support the risk. "risk
+  certified" and "risk estimated" are the shares of the seeds in which it does. "abstained on" is the share of the
+  videos that are not accepted, "flagged" the share beyond the OOD line. AUROC measures how well a score separates test
+  videos from videos of no class.
 - figures of all test videos together ("pooled"), with 95 % intervals that count sources. Few test videos show a
   calibration error of several points even if the model is calibrated perfectly; this lower limit is printed next to the
   ECE.
@@ -60,6 +62,7 @@ import numpy.typing as npt
 import torch
 from sklearn.metrics import roc_auc_score
 
+from benchmarks.held_out import joined_groups
 from benchmarks.machine import describe
 from vidclf.archive import splits
 from vidclf.backbones import cnn
@@ -82,7 +85,7 @@ from vidclf.training.member_plan import data_digest
 from vidclf.training.publish import prior_temperature
 from vidclf.uncertainty.folds import group_folds
 from vidclf.uncertainty.ood import fit_line, fit_space
-from vidclf.uncertainty.risk_threshold import is_accepted
+from vidclf.uncertainty.risk_threshold import CERTIFIED, ESTIMATED, is_accepted
 from vidclf.video.decode import decode_video
 
 FRACTIONS = (0.7, 0.2, 0.1)
@@ -208,6 +211,7 @@ def measure(classifier: Ensemble, test: FeatureSet, known: VideoScores) -> dict[
     """Figures of one test split: accuracy, calibration and acceptance; `known` are the scores of the test videos."""
     calibration, tta = classifier.info.calibration, look_with_views(classifier, test)
     accepted_by_reference_B = known.reference_B >= REFERENCE_THRESHOLD
+    basis = classifier.trust.threshold(info_module.mode(False), RISK).basis
     return {
         "test accuracy": float(known.correct_B.mean()),
         "test ECE": expected_calibration_error(known.confidence_B, known.correct_B),
@@ -216,6 +220,8 @@ def measure(classifier: Ensemble, test: FeatureSet, known: VideoScores) -> dict[
         **members_alone(classifier, test),
         "validation ECE before": calibration.ece_before,
         "validation ECE after": calibration.ece_after,
+        f"risk {CERTIFIED}": float(basis == CERTIFIED),
+        f"risk {ESTIMATED}": float(basis == ESTIMATED),
         "test accepted": float(known.accepted_B.mean()),
         "test error of accepted": error_of(known.correct_B[known.accepted_B]),
         "reference formula: test accepted": float(accepted_by_reference_B.mean()),
@@ -324,7 +330,9 @@ def error_of(correct_B: npt.NDArray[Any]) -> float:
 
 
 def split(features: FeatureSet, seed: int) -> FeatureSet:
-    """The same features, split anew by source (recording) into training, validation and test."""
+    """The same features, split anew by source (recording) into training, validation and test. Sources that share near
+    duplicates count as one."""
+    features = replace(features, groups=joined_groups(features))
     labels = [str(label) for label in features.labels]
     names = splits.assign(labels, features.sublabels, features.groups, FRACTIONS, seed)
     return replace(features, splits=list(names))
@@ -332,7 +340,8 @@ def split(features: FeatureSet, seed: int) -> FeatureSet:
 
 def fold(features: FeatureSet, number: int, num_folds: int) -> FeatureSet:
     """The same features, split for round `number` of a cross-validation over the sources: that fold is the test split,
-    the next two folds are the validation split."""
+    the next two folds are the validation split. Sources that share near duplicates count as one."""
+    features = replace(features, groups=joined_groups(features))
     labels = sorted({str(label) for label in features.labels})
     folds_B = group_folds([labels.index(str(label)) for label in features.labels], features.groups, num_folds)
     names = np.array(["test", "val", "val", *["train"] * (num_folds - 3)])[(folds_B - number) % num_folds]

@@ -37,11 +37,14 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 import torch
 import yaml
 
+from benchmarks.held_out import held_out
 from benchmarks.machine import describe
 from benchmarks.train import synthetic
 from vidclf import ray_cluster
 from vidclf.config import FitConfig, TuneConfig
 from vidclf.ensemble import files
+from vidclf.ensemble.held_out import held_out_rows
+from vidclf.ensemble.split_record import read_record
 from vidclf.ensemble.temporal_model import TemporalClassifier
 from vidclf.features.feature_set import FeatureSet, read_features
 from vidclf.features.spec import read_weights_location
@@ -230,7 +233,7 @@ def trained(directory: str, config: FitConfig, seed: int) -> dict[str, float]:
     fitted = fit_member(data, config, seed, cpu)
     model = TemporalClassifier(data.feature_dim, len(data.classes), config)
     model.load_state_dict(fitted.state)
-    sequences, labels = of_test(features, data.classes)
+    sequences, labels = of_videos(features, held_out(features), data.classes)
     found = predict(model, Batches(Sequences.of(sequences, labels), cpu), config.batch_size, cpu).argmax(dim=1).tolist()
     test = evaluate(labels, found, data.classes)
     return {"val": fitted.best.val_macro_f1, "test": test.macro_f1, "accuracy": test.accuracy}
@@ -239,15 +242,14 @@ def trained(directory: str, config: FitConfig, seed: int) -> dict[str, float]:
 def of_ensemble(directory: str, features: FeatureSet) -> dict[str, float]:
     """Number of members of the ensemble in `directory`, its macro F1 (`test`) and its accuracy on the test split."""
     loaded = files.load(directory, torch.device("cpu"))
-    sequences, labels = of_test(features, loaded.info.classes)
+    sequences, labels = of_videos(features, held_out_rows(features, read_record(directory)), loaded.info.classes)
     found = loaded([sequences]).probabilities_BC.argmax(axis=1).tolist()
     test = evaluate(labels, found, loaded.info.classes)
     return {"members": float(len(loaded.info.members)), "test": test.macro_f1, "accuracy": test.accuracy}
 
 
-def of_test(features: FeatureSet, classes: list[str]) -> tuple[list[Any], list[int]]:
-    """Features and class indices of the test videos."""
-    chosen = [index for index, split in enumerate(features.splits) if split == "test"]
+def of_videos(features: FeatureSet, chosen: list[int], classes: list[str]) -> tuple[list[Any], list[int]]:
+    """Features and class indices of the videos with the indices `chosen`."""
     return [features.features[i] for i in chosen], [classes.index(str(features.labels[i])) for i in chosen]
 
 

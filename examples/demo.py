@@ -18,7 +18,7 @@ ROOT = Path(__file__).resolve().parents[1]
 """Directory of the repository."""
 
 STEPS = (
-    r"jobs/index.py --input examples/archive --group-pattern '^(.+)-\d+$' --split 0.7,0.1,0.2"
+    r"jobs/index.py --input examples/archive --group-pattern '^(.+)-\d+$' --split 0.6,0.2,0.2"
     " --output demo/manifest.parquet",
     "jobs/extract.py --manifest demo/manifest.parquet --output demo/features"
     " --backbone efficientnet_lite0 --num-frames 16",

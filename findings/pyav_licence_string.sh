@@ -6,7 +6,7 @@
 # a build with them is "GPL …". A check of licences that reads this string takes the wheel for LGPL.
 # Seen: every library reports "LGPL version 3 or later"; the configuration has --enable-libx264 and --enable-libx265, no
 # --enable-gpl; both encoders encode a picture.
-# What follows for vidclf: docs/licences.md. vidclf itself only decodes.
+# What follows for vidclf: docs/reference/licences.md. vidclf itself only decodes.
 #
 # Usage: findings/pyav_licence_string.sh   (installs av==18.1.0 in a temporary directory; exit code 1 if this changes)
 set -euo pipefail

@@ -1,6 +1,6 @@
 """Train an ensemble: several models that classify videos from the features of their frames.
 
-python jobs/train.py --features features/ --output ensemble/ [--members 4] [--gpus-per-member 0.25]
+python jobs/train.py --features features/ --output ensemble/ [--members 4] [--gpus-per-member 0.25] [--folds 5]
 python jobs/train.py --features features/resnet50,features/efficientnet_v2_s --output ensemble/
 python jobs/train.py --features features/ --output ensemble/ --import-reference DIR --reference-classes A,B,C,D
 """
@@ -13,6 +13,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from vidclf import cli
 from vidclf.config import TrainConfig
+from vidclf.ensemble.cross_validation import RECORD, CrossValidation
 from vidclf.runs.lease import Output
 
 
@@ -53,6 +54,9 @@ def summary_text(config: TrainConfig, summary: dict[str, Any]) -> str:
         f1_by_class = dict(zip(summary["val_f1"], best["val_f1"], strict=True))
         backbone = f" ({member['backbone']})" if has_several_backbones else ""
         lines.append(f"  member {index}{backbone}: {_scores({**best, 'val_f1': f1_by_class})}; {_origin(member)}")
+    record = CrossValidation.read(summary.get(RECORD))
+    if record is not None:
+        lines.append(f"  cross-validation: accuracy {record.text}")
     return "\n".join(lines)
 
 

@@ -1,6 +1,14 @@
-"""Environment of all tests, and one Ray cluster for the tests that need it.
+"""Environment of all tests, their tiers, and one Ray cluster for the tests that need it.
 
 The cluster runs on loopback without a token. `pytest -m gpu` runs the GPU tests only; all other tests see no GPU.
+
+The tier of a test is a marker, which follows from its directory unless the test or its file is marked itself:
+
+- `unit` (tests/unit, tests/project): no Ray.
+- `ray` (tests/ray): the Ray of this session.
+- `system` (tests/system): processes that are killed, clusters of their own, S3, a browser, damaged videos.
+
+`make test` runs the first two, `make test-system` the third.
 """
 
 from __future__ import annotations
@@ -10,6 +18,7 @@ import os
 import shutil
 import tempfile
 from collections.abc import Iterator
+from pathlib import Path
 
 # Ray reads these variables on import; jobs that tests start inherit them.
 os.environ["RAY_AUTH_MODE"] = "disabled"
@@ -22,14 +31,18 @@ os.environ["OMP_NUM_THREADS"] = "1"
 # Each test that needs a pretended GPU sets this variable itself.
 os.environ.pop("VIDCLF_GPU_DEVICE", None)
 
-# A cache of converted backbones for the tests and their workers, separate from the cache of the user.
-os.environ["VIDCLF_CACHE"] = tempfile.mkdtemp(prefix="vidclf-tests-")
-
 import pytest
 import torch
 
+TIERS = {"unit": "unit", "project": "unit", "ray": "ray", "system": "system"}
+"""Tier of the tests in each directory below tests/."""
+
 
 def pytest_configure(config: pytest.Config) -> None:
+    if not is_xdist_worker(config):
+        # A cache of converted backbones for the tests and their workers, separate from the cache of the user. The
+        # processes of pytest-xdist start later and share it.
+        os.environ["VIDCLF_CACHE"] = tempfile.mkdtemp(prefix="vidclf-tests-")
     if not is_of_gpu(config):
         # Many tests expect a machine without GPUs. CUDA reads the variable at its first use, which comes later.
         os.environ["CUDA_VISIBLE_DEVICES"] = ""
@@ -40,11 +53,32 @@ def is_of_gpu(config: pytest.Config) -> bool:
     return str(config.option.markexpr).strip() == "gpu"
 
 
-def pytest_sessionfinish() -> None:
-    shutil.rmtree(os.environ["VIDCLF_CACHE"], ignore_errors=True)
+def is_xdist_worker(config: pytest.Config) -> bool:
+    """Whether another process, of pytest-xdist, hands tests to this one."""
+    return hasattr(config, "workerinput")
 
 
+def pytest_sessionfinish(session: pytest.Session) -> None:
+    if not is_xdist_worker(session.config):
+        shutil.rmtree(os.environ["VIDCLF_CACHE"], ignore_errors=True)
+
+
+@pytest.hookimpl(tryfirst=True)  # before pytest selects tests by their markers
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    tests = Path(__file__).parent
+    for item in items:
+        # The markers alone: the keywords of a test contain the names of its directories, too.
+        if not {marker.name for marker in item.iter_markers()} & {*TIERS.values()}:
+            item.add_marker(TIERS[item.path.relative_to(tests).parts[0]])
+        # With pytest-xdist, all tests that use the Ray of the session run in one process, so that they share it. The
+        # other tests of a file run in one process, so that they share its fixtures.
+        uses_ray = "ray_session" in getattr(item, "fixturenames", ())
+        item.add_marker(pytest.mark.xdist_group("ray" if uses_ray else item.path.stem))
+    skip_gpu_tests(config, items)
+
+
+def skip_gpu_tests(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Skip the tests that need a GPU, unless only they were selected and there is one."""
     if is_of_gpu(config) and torch.cuda.is_available():
         return
     reason = "no CUDA device on this machine" if is_of_gpu(config) else "runs with -m gpu alone"
@@ -54,10 +88,10 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 
 
 @pytest.fixture(scope="session")
-def ray_session() -> Iterator[None]:
-    """Ray in this process, started once for all tests that use it."""
+def ray_session() -> Iterator[str]:
+    """Ray in this process, started once for all tests that use it; its address, for processes that attach to it."""
     import ray
 
-    ray.init(num_cpus=2, include_dashboard=False, log_to_driver=False, logging_level=logging.ERROR)
-    yield
+    context = ray.init(num_cpus=2, include_dashboard=False, log_to_driver=False, logging_level=logging.ERROR)
+    yield str(context.address_info["gcs_address"])
     ray.shutdown()

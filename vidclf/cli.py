@@ -188,7 +188,7 @@ def flag_parser(config_class: type, prog: str | None) -> _Parser:
     parser.add_argument("--config", metavar="FILE", help="YAML file with any of the options below; flags override it.")
     kinds, rules, docs = typing.get_type_hints(config_class), field_rules(config_class), field_docs(config_class)
     by_name = {field.name: field for field in fields(config_class)}
-    for title, names in _titled_fields(config_class).items():
+    for title, names in titled_fields(config_class).items():
         group = parser.add_argument_group(title) if title else parser
         for name in names:
             field, kind, rule = by_name[name], kinds[name], rules.get(name)
@@ -198,7 +198,7 @@ def flag_parser(config_class: type, prog: str | None) -> _Parser:
             if kind is bool:
                 group.add_argument(flag, action=argparse.BooleanOptionalAction, default=argparse.SUPPRESS, help=text)
             else:
-                group.add_argument(flag, metavar=_metavar(kind), default=argparse.SUPPRESS, help=text)
+                group.add_argument(flag, metavar=metavar(kind), default=argparse.SUPPRESS, help=text)
     return parser
 
 
@@ -209,7 +209,7 @@ class _Parser(argparse.ArgumentParser):
         raise ConfigError(f"{message}; see --help")
 
 
-def _titled_fields(config_class: type) -> dict[str, list[str]]:
+def titled_fields(config_class: type) -> dict[str, list[str]]:
     """Field names of a configuration class, grouped by heading for `--help`.
 
     The heading is that of the mix-in (a base class with shared options) which declares the fields. The fields that the
@@ -225,7 +225,7 @@ def _titled_fields(config_class: type) -> dict[str, list[str]]:
     return titles
 
 
-def _metavar(kind: Any) -> str:
+def metavar(kind: Any) -> str:
     """Placeholder for the value of a flag in `--help`: its choices, such as `{a,b}`, or its type, such as `INT`."""
     if typing.get_origin(kind) is Literal:
         return "{" + ",".join(typing.get_args(kind)) + "}"

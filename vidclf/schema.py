@@ -60,24 +60,42 @@ manifest (table of videos), and the same in every job."""
 class RejectReason(StrEnum):
     """Reasons for which a video is rejected, so that it has neither features nor a prediction.
 
-    `jobs/audit.py` reports any other reason in a file as an error.
+    `jobs/audit.py` reports any other reason in a file as an error. The text below each reason states its cause, then
+    the remedy; the page `docs/reference/reject-reasons.md` is generated from these texts.
     """
 
     NOT_FOUND = "not_found"
+    """No file is at the location, or it was deleted while it was decoded. Correct the list or mount the storage, and
+    retry."""
     PERMISSION_DENIED = "permission_denied"
+    """The storage refuses access to the file. Give the job's user or its credentials the right to read, and retry."""
     EMPTY_FILE = "empty_file"
+    """The file has 0 bytes. Copy it again."""
     TOO_LARGE = "too_large"
+    """The file is larger than `--max-video-gib`. Raise the limit, and retry."""
     NOT_A_VIDEO = "not_a_video"
+    """The file has no signature of a known container, or the location is not a regular file. Remove it from the
+    archive."""
     NO_VIDEO_STREAM = "no_video_stream"
+    """The container holds sound or data, but no video stream. Remove it from the archive."""
     UNSUPPORTED_CODEC = "unsupported_codec"
+    """No decoder exists for the codec of the video stream. Convert the video."""
     TRUNCATED = "truncated"
+    """The file ends before its video does, and no frame could be decoded. Copy it again."""
     DECODE_ERROR = "decode_error"
+    """The video is damaged: none of the needed frames could be decoded. Copy it again, or repair it."""
     TOO_FEW_FRAMES = "too_few_frames"
+    """The file can be opened, but it holds no frame. Check the recording."""
     READ_ERROR = "read_error"
+    """Reading failed, after up to five attempts for remote storage. Check the network, and retry."""
     OUT_OF_MEMORY = "out_of_memory"
+    """Decoding takes more memory than `--decode-memory-gib`. Raise the limit, and retry."""
     DECODE_TIMEOUT = "decode_timeout"
+    """Decoding took longer than `--decode-timeout` and one second per second of video. Raise the limit, and retry."""
     DECODER_CRASHED = "decoder_crashed"
+    """The video ended the decoder's process, by a signal or an exit code. Convert the video, or report the file."""
     FEATURES_NOT_FINITE = "features_not_finite"
+    """The CNN gave a value that is NaN or infinite. Extract with `--precision fp32`, and check the weights."""
 
 
 MANIFEST = pa.schema(
@@ -164,12 +182,36 @@ SPLIT_TABLE = pa.schema(
         pa.field("split", pa.string()),
         pa.field("group", pa.string(), nullable=False),
         pa.field("cluster", pa.int32()),
+        pa.field("source", pa.string(), nullable=False),
+        pa.field("content_digest", pa.string(), nullable=False),
+        pa.field("mean_features", pa.list_(pa.float16()), nullable=False),
     ]
 )
-"""Columns of the table of splits of an ensemble, with one row per video on which it was trained or measured.
+"""Columns of the table of splits of an ensemble, with one row per video that training was given, whatever its split.
 
-`group` names the source (recording) of the video. `cluster` numbers the set of near duplicates to which the video
-belongs; null if it has none. Videos with the same group or cluster are in the same split."""
+`source` names the source (recording) of the video in the manifest. `group` is the same, or the name of several sources
+that training kept together because they share near duplicates. `cluster` numbers the set of near duplicates to which
+the video belongs; null if it has none. `content_digest` is equal for files with the same content. `mean_features` is
+the mean of the video's frame features from the ensemble's first backbone. New splits keep videos with the same group or
+cluster together; those of a manifest need not."""
+
+EARLIER_SPLIT_TABLE = pa.schema([SPLIT_TABLE.field(index) for index in range(6)])
+"""Columns of the table of splits in ensembles of earlier versions."""
+
+FOLD_TABLE = pa.schema(
+    [
+        pa.field(VIDEO_ID, pa.string(), nullable=False),
+        pa.field("video_uri", pa.string(), nullable=False),
+        pa.field("label", pa.string(), nullable=False),
+        pa.field("group", pa.string(), nullable=False),
+        pa.field("fold", pa.int32(), nullable=False),
+        pa.field("top_label", pa.string(), nullable=False),
+    ]
+)
+"""Columns of the table of a cross-validation, with one row per video.
+
+`top_label` is the most probable class by members that were trained without the videos of the same `fold`. Videos with
+the same `group` (source) are in the same fold."""
 
 LEAKAGE = pa.schema(
     [

@@ -72,7 +72,7 @@ def test_the_aws_machines_with_gpus_have_an_image_whose_driver_torch_can_use() -
     assert image == f"resolve:ssm:{parameter}"
     # The minimum driver for CUDA 13, with which torch is built: in the message and wherever machines are described.
     assert (str(torch.version.cuda).split(".")[0], LEAST_DRIVER) == ("13", "580")
-    for path in ("cluster.yaml", "deploy/onprem.yaml", "docs/cluster.md", "docs/mig.md"):
+    for path in ("cluster.yaml", "deploy/onprem.yaml", "docs/guides/cluster.md", "docs/guides/mig.md"):
         assert f"driver {LEAST_DRIVER} or later" in (ROOT / path).read_text(), path
 
 
@@ -200,7 +200,7 @@ def test_network_policies_let_ray_nodes_the_operator_and_prometheus_in_and_nobod
 
 
 def test_the_token_is_the_users_alone_wherever_it_is_copied() -> None:
-    for name in ("docs/cluster.md", "deploy/onprem.yaml", "cluster.yaml"):
+    for name in ("docs/guides/cluster.md", "deploy/onprem.yaml", "cluster.yaml"):
         assert "chmod 600 ~/.ray/auth_token" in (ROOT / name).read_text(), name
 
 

@@ -129,7 +129,7 @@ def test_what_the_pinned_packages_need_is_locked_in_a_version_that_fits() -> Non
 
 
 def test_the_page_on_licences_says_what_the_installed_files_say() -> None:
-    page = (ROOT / "docs/licences.md").read_text()
+    page = (ROOT / "docs/reference/licences.md").read_text()
     configured = library_meta["libavcodec"]
     for flag in ("--enable-version3", "--enable-libx264", "--enable-libx265"):
         assert flag in page

@@ -25,15 +25,18 @@ from tests.support.ensembles import (
     even_space,
     ood_line,
 )
+from tests.support.split_records import COSINE, recorded
+from tests.support.split_records import table as split_table
 from vidclf import arrow, schema, storage
 from vidclf.classification import stored_features
 from vidclf.classification.from_features import ClassifyFeatures
 from vidclf.classification.head import EnsembleHead, HeadSettings
 from vidclf.config import EvaluateConfig, ModelConfig
-from vidclf.ensemble import calibration_file, files
+from vidclf.ensemble import calibration_file, files, split_record
 from vidclf.ensemble.calibration_file import TrustData
 from vidclf.ensemble.info import EnsembleCalibration, EnsembleInfo, FittedBackbone, TrustInfo, read_info, write_info
 from vidclf.ensemble.member_record import MemberRecord
+from vidclf.ensemble.split_record import read_record
 from vidclf.ensemble.temporal_model import TemporalClassifier
 from vidclf.errors import ConfigError
 from vidclf.features.columns import features_column
@@ -124,7 +127,7 @@ def extract(directory: str, spec: FeatureSpec, order: list[int], content: str = 
     facts: dict[str, Any] = {
         "size_bytes": [1] * 4,
         "modified": [None] * 4,
-        "content_digest": [content] * 4,
+        "content_digest": [f"{content}{i}" for i in range(4)],
         "num_frames": num_frames,
         "duration_s": [9.0] * 4,
         "width": [640] * 4,
@@ -225,6 +228,42 @@ def test_hdf5_gives_the_same_probabilities_and_no_facts_that_it_does_not_hold(
     assert "HDF5 files do not record which videos could not be read" in page
 
 
+def with_record(directory: Path) -> str:
+    """An ensemble that was trained on video id0 of the features; its mean of all videos is 0."""
+    ensemble = train(str(directory), [SPEC, SPEC])
+    rows = [
+        recorded("id0", "train", content_digest="xxh3:00", mean_features=[0.5] * 1280),
+        recorded("x", "test", mean_features=[-0.5] * 1280),
+    ]
+    split_record.write(ensemble, split_table(*rows))
+    write_info(ensemble, replace(read_info(ensemble), splits=split_record.describe(ensemble, COSINE)))
+    return ensemble
+
+
+def test_the_ensembles_record_decides_which_features_are_test(run: str, tmp_path: Path) -> None:
+    ensemble = with_record(tmp_path / "ensemble")
+    result, rows = evaluate(run, ensemble, tmp_path / "report")
+    # The features have id0, id2 and id3 in test. Those of id2 point where those of id0 do; id3 is the mean of all.
+    assert rows["video_id"].to_pylist() == ["id3"]
+    assert result.is_held_out
+    facts = result.split_facts
+    assert (facts.num_moved, facts.num_no_test, facts.num_unsearched) == (2, 2, 0)
+    assert facts.reasons == {"recorded": 1, "near_duplicate": 1}
+    of_all, _ = evaluate(run, ensemble, tmp_path / "all", split="all")
+    assert {split: scores.num_videos for split, scores in of_all.per_split.items()} == {"train": 3, "test": 1}
+    with pytest.raises(ConfigError) as error:
+        evaluate(run, ensemble, tmp_path / "val", split="val")
+    assert "is in it; its splits are test 1, train 3; 2 videos have another split" in str(error.value)
+
+
+def test_a_file_without_names_is_compared_by_its_features_and_not_called_held_out(tmp_path: Path) -> None:
+    file = hdf5_file(tmp_path / "test_features_multiscale.h5", ["A", "B"])
+    result, _ = evaluate(file, with_record(tmp_path / "ensemble"), tmp_path / "report")
+    assert {split: scores.num_videos for split, scores in result.per_split.items()} == {"train": 2, "test": 1}
+    assert not result.is_held_out
+    assert result.split_facts.doubt.startswith("neither the names nor the contents of the test videos are known")
+
+
 def test_what_does_not_fit_is_refused(run: str, trained: str, tmp_path: Path) -> None:
     def refused(features: str, **options: Any) -> str:
         with pytest.raises(ConfigError) as error:
@@ -235,7 +274,7 @@ def test_what_does_not_fit_is_refused(run: str, trained: str, tmp_path: Path) ->
     file = hdf5_file(tmp_path / "test_features_multiscale.h5", ["A", "B"])
     assert refused(file, split="val").startswith("--split must be test, as in the name of")
     assert refused(file, split="all").startswith("--split must be one of train, val, test for the file")
-    assert "is in it; its splits are test, train" in refused(run, split="val")
+    assert "is in it; its splits are test 3, train 1" in refused(run, split="val")
     assert "no such file" in refused(str(tmp_path / "none.h5"))
     other = tmp_path / "other"
     storage.publish_json(f"{other}/run_identity.json", {"feature_specs": [asdict(replace(SPEC, weights_digest="x"))]})
@@ -299,6 +338,7 @@ def test_a_job_over_two_runs_of_features_classifies_the_same(run: str, tmp_path:
         embeddings=tuple(BackboneSetup(spec=spec, weights="DEFAULT", state={}) for spec in (SPEC, RESNET)),
         output_schema=schema.predictions(2),
         make_head=partial(EnsembleHead, both, settings, precision="fp32"),
+        classes=tuple(CLASSES),
     )
     others = [FeatureLookup(Run(wide).shards())]
     tally = SimpleNamespace(add=SimpleNamespace(remote=lambda counts: None))
@@ -337,7 +377,7 @@ def features_stage(spoilt_S: list[set[str]], counts: dict[str, Any]) -> tuple[Cl
             if video_id in spoilt:
                 rows[index][-1, 3] = np.inf
         columns = {field.name: pa.nulls(4, field.type) for field in schema.features(spec.feature_dim)}
-        columns |= {"video_id": pa.array(ids), "video_uri": pa.array(ids)}
+        columns |= {name: pa.array(ids) for name in ("video_id", "video_uri", "group")}
         tables.append(pa.table({**columns, "features": features_column(rows, spec.feature_dim)}))
     stage, head = ClassifyFeatures.__new__(ClassifyFeatures), UsedHead()
     row_schema = pa.schema([("first", pa.float64())])
@@ -383,7 +423,7 @@ def test_a_batch_in_which_no_video_has_finite_features_needs_no_head(monkeypatch
 
 def test_stored_features_that_are_not_finite_are_not_evaluated(run: str, trained: str, tmp_path: Path) -> None:
     info = read_info(trained)
-    (table,) = next(stored_features.open_features([run], "all", info).batches)
+    (table,) = next(stored_features.open_features([run], "all", info, read_record(trained)).batches)
     spoilt = sequences()[:2]
     spoilt[1][1, 5] = np.nan
     table = table.set_column(

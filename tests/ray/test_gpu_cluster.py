@@ -17,6 +17,9 @@ import yaml
 
 from tests.support.gpu_cluster_job import JOBS, ROOT
 
+# The jobs need a cluster that counts a GPU, in a process of its own.
+pytestmark = pytest.mark.system
+
 UNUSABLE = ("extract", "serve")
 """Names in `JOBS` that run with a GPU that torch cannot use."""
 

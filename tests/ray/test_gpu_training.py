@@ -31,6 +31,7 @@ def small() -> FitConfig:
     return replace(training_job.config("unused"), epochs=2, batch_size=24)
 
 
+@pytest.mark.system
 def test_train_and_tune_run_on_a_cluster_that_counts_a_gpu(tmp_path: Path) -> None:
     job = subprocess.run(
         [sys.executable, "-m", "tests.support.made_up_gpu_training", str(tmp_path)],

@@ -13,8 +13,8 @@ import torch
 import yaml
 
 from tests.support import tuning_job
+from tests.support.processes import DEADLINE_S, Job
 from tests.support.training_job import features
-from tests.system.test_killed_training import Job
 from vidclf import cli, storage
 from vidclf.config import FitConfig, TrainConfig, TuneConfig
 from vidclf.ensemble import files
@@ -165,7 +165,10 @@ def test_population_based_training_ends_within_its_domains(ray_session: None, tm
         assert (row["lr"], row["dropout"]) == (settings["lr"], settings["dropout"])
 
 
-def test_a_killed_worker_and_a_killed_search_cost_no_epoch_but_the_one_in_flight(tmp_path: Path) -> None:
+@pytest.mark.system
+def test_a_killed_worker_and_a_killed_search_cost_no_epoch_but_the_one_in_flight(
+    tmp_path: Path, ray_session: str
+) -> None:
     output = tmp_path / "search"
     first = Job(output, tmp_path / "first.log", "tests.support.tuning_job")
     try:
@@ -179,8 +182,8 @@ def test_a_killed_worker_and_a_killed_search_cost_no_epoch_but_the_one_in_flight
         first.kill()
     at_kill = {path.parent.name: path.read_bytes() for path in output.glob("trials/*/progress.json")}
     assert not (output / "trials.parquet").exists()
-    second = Job(output, tmp_path / "second.log", "tests.support.tuning_job")
-    assert second.process.wait(timeout=120) == 0, (tmp_path / "second.log").read_text()
+    second = Job(output, tmp_path / "second.log", "tests.support.tuning_job", ray_address=ray_session)
+    assert second.process.wait(timeout=DEADLINE_S) == 0, (tmp_path / "second.log").read_text()
 
     rows = {row["trial_id"]: row for row in storage.read_table(str(output / "trials.parquet")).to_pylist()}
     assert len(rows) == 3

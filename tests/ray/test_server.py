@@ -5,10 +5,8 @@ from __future__ import annotations
 import json
 import os
 import resource
-import runpy
 import signal
 import socket
-import sys
 import threading
 from collections import Counter
 from collections.abc import Iterator
@@ -30,6 +28,7 @@ from schemathesis.checks import positive_data_acceptance
 from tests.support.browser import Browser, find_browser
 from tests.support.ensembles import write_small_ensemble
 from tests.support.http import events, form, outcome, reason, send, upload
+from tests.support.jobs import succeed
 from tests.support.videos import write_video
 from vidclf.config import ServeConfig
 from vidclf.errors import ConfigError
@@ -39,7 +38,6 @@ from vidclf.server.model_actor import decode_limits, served_model
 from vidclf.server.openapi import document
 from vidclf.server.serve import Server
 
-ROOT = Path(__file__).resolve().parents[2]
 CLASSES = ["Animation", "Gaming", "Natural_Content"]
 NUM_FRAMES = 6
 MAX_BYTES = 2_000_000
@@ -150,19 +148,13 @@ def test_a_good_video_is_classified_and_deleted(running: Running) -> None:
     assert folder_is_empty(running)
 
 
-def test_the_server_and_the_batch_job_give_the_same_probabilities(
-    running: Running, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_the_server_and_the_batch_job_give_the_same_probabilities(running: Running, tmp_path: Path) -> None:
     (tmp_path / "archive").mkdir()
     write_video(tmp_path / "archive/other.mp4", num_frames=20, size=(96, 64), noise=True)
     content = (tmp_path / "archive/other.mp4").read_bytes()
     served = outcome(running.url, upload(running.url, content))["result"]["prediction"]
-    arguments = ["--input", tmp_path / "archive", "--ensemble", running.ensemble, "--output", tmp_path / "predictions"]
-    workers = ["--decode-workers", "1", "--cnn-workers", "1"]
-    monkeypatch.setattr(sys, "argv", ["classify.py", *map(str, arguments), *workers])
-    with pytest.raises(SystemExit) as ended:
-        runpy.run_path(str(ROOT / "jobs/classify.py"), run_name="__main__")
-    assert ended.value.code == 0
+    where = ("--input", tmp_path / "archive", "--ensemble", running.ensemble, "--output", tmp_path / "predictions")
+    succeed("classify", *where, "--decode-workers", "1", "--cnn-workers", "1")
     (part,) = (tmp_path / "predictions").glob("part-*.parquet")
     (row,) = pq.read_table(part).to_pylist()
     same = ("probabilities", "member_probabilities", "confidence", "trust_score", "ood_score", "attention", "pts_s")
@@ -348,6 +340,7 @@ def is_shown(selector: str) -> str:
     return f"document.querySelector({selector!r})?.checkVisibility() === true"
 
 
+@pytest.mark.system
 def test_the_page_takes_a_video_shows_its_progress_and_its_result(running: Running, browser: Browser) -> None:
     browser.size(1280, 900, is_phone=False, scheme="light")
     browser.open(running.url)
@@ -380,6 +373,7 @@ def test_the_page_takes_a_video_shows_its_progress_and_its_result(running: Runni
     assert browser.complaints == []
 
 
+@pytest.mark.system
 def test_the_page_says_what_is_wrong_and_works_by_keyboard_on_a_phone(
     running: Running, browser: Browser, tmp_path: Path
 ) -> None:

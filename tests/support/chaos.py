@@ -20,6 +20,7 @@ from pathlib import Path
 import pyarrow.parquet as pq
 from ray.thirdparty_files import psutil  # Ray brings its own copy
 
+from tests.support.jobs import job
 from tests.support.process_facts import end_together, open_videos, parent, title
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -305,8 +306,7 @@ class Round:
 
     def check(self, output: Path, expected: set[str]) -> None:
         """Check that the audit passes, and that every video is ok except those that a killed decoder had open."""
-        audit = [sys.executable, str(ROOT / "jobs/audit.py"), "--run", str(output)]
-        done = subprocess.run(audit, capture_output=True, text=True, check=False)
+        done = job("audit", "--run", output)
         print(done.stdout.strip())
         assert done.returncode == 0, done.stdout + done.stderr
         self.outcome.audits_passed += 1

@@ -63,7 +63,7 @@ def row(video: Predicted) -> dict[str, Any]:
         "stage": video.stage,
         "sharpened": False,
         "size_bytes": 1 if has_facts else None,
-        "content_digest": "xxh3:0" if has_facts else None,
+        "content_digest": f"digest of {video.video}" if has_facts else None,
         "num_frames": 2,
         "duration_s": 10.0 if has_facts else None,
         "width": 640 if has_facts else None,

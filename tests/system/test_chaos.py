@@ -11,8 +11,8 @@ import time
 from pathlib import Path
 
 from tests.support.chaos import VICTIMS, ChaosCluster, Outcome, Round
+from tests.support.jobs import succeed
 from tests.support.videos import write_video
-from tests.system.test_jobs import succeed
 
 NUM_ROUNDS = int(os.environ.get("VIDCLF_CHAOS_ROUNDS", "1"))
 RACE_EVERY = 3

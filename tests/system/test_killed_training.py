@@ -3,74 +3,18 @@
 from __future__ import annotations
 
 import json
-import os
-import subprocess
-import sys
-import time
-from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import torch
-from ray.thirdparty_files import psutil  # Ray brings its own copy
 from safetensors.torch import load_file
 
 from tests.support import training_job
+from tests.support.processes import DEADLINE_S, Job
 from vidclf.training.dataset import training_data
 from vidclf.training.member_fit import fit_member
 from vidclf.training.member_state import Epoch
-
-ROOT = Path(__file__).resolve().parents[2]
-DEADLINE_S = 120.0
-
-
-class Job:
-    """A running `python -m tests.support.training_job`, or another module, with its own Ray."""
-
-    def __init__(self, output: Path, log: Path, module: str = "tests.support.training_job") -> None:
-        self._log = log
-        with log.open("w") as file:
-            self.process = psutil.Popen(
-                [sys.executable, "-m", module, str(output)],
-                cwd=ROOT,
-                stdout=file,
-                stderr=subprocess.STDOUT,
-                env={**os.environ, "RAY_ADDRESS": "local"},
-            )
-
-    def until(self, holds: Callable[[], object]) -> None:
-        """Wait until `holds()`; fail if the job ends before or takes too long."""
-        deadline = time.monotonic() + DEADLINE_S
-        while not holds():
-            assert self.process.poll() is None, f"ended too early: {self._log.read_text()}"
-            assert time.monotonic() < deadline, f"not in {DEADLINE_S:.0f} s: {self._log.read_text()}"
-            time.sleep(0.02)
-
-    def descendants(self) -> list[psutil.Process]:
-        try:
-            return list(self.process.children(recursive=True))
-        except psutil.NoSuchProcess:  # one of them ended in between
-            return self.descendants() if self.process.poll() is None else []
-
-    def worker(self, name: str = "RayTrainWorker") -> psutil.Process | None:
-        """The process that trains; None if there is none."""
-        for process in self.descendants():
-            try:
-                if name in " ".join(process.cmdline()):
-                    return process
-            except psutil.NoSuchProcess:
-                continue
-        return None
-
-    def kill(self) -> None:
-        """Kill the driver and the Ray that it started, at the same time."""
-        for process in [self.process, *self.descendants()]:
-            try:
-                process.kill()
-            except psutil.NoSuchProcess:
-                continue
-        self.process.wait()
 
 
 def epochs_done(output: Path) -> int:
@@ -79,7 +23,9 @@ def epochs_done(output: Path) -> int:
     return torch.load(states[0], weights_only=True)["number"] if states else 0
 
 
-def test_a_killed_worker_and_a_killed_driver_cost_no_epoch_but_the_one_in_flight(tmp_path: Path) -> None:
+def test_a_killed_worker_and_a_killed_driver_cost_no_epoch_but_the_one_in_flight(
+    tmp_path: Path, ray_session: str
+) -> None:
     output = tmp_path / "ensemble"
     first = Job(output, tmp_path / "first.log")
     try:
@@ -96,7 +42,7 @@ def test_a_killed_worker_and_a_killed_driver_cost_no_epoch_but_the_one_in_flight
     at_driver = epochs_done(output)
     assert 4 <= at_driver < 40
     assert not (output / "ensemble.json").exists()
-    second = Job(output, tmp_path / "second.log")
+    second = Job(output, tmp_path / "second.log", ray_address=ray_session)
     assert second.process.wait(timeout=DEADLINE_S) == 0, (tmp_path / "second.log").read_text()
 
     marker = json.loads((output / "member_0.json").read_text())

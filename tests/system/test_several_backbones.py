@@ -10,9 +10,11 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 
+from tests.support.jobs import ids, job, killed_when, succeed
 from tests.support.videos import write_video
-from tests.system.test_jobs import ids, job, killed_when, succeed
 from vidclf.features.feature_set import read_features
+
+pytestmark = pytest.mark.usefixtures("ray_session")
 
 LITE0 = ("--backbone", "efficientnet_lite0", "--num-frames", "4", "--rows-per-shard", "2")
 BOTH = ("--backbone", "efficientnet_lite0,resnet50", "--weights", "DEFAULT,random", *LITE0[2:])
@@ -32,7 +34,7 @@ def manifest(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def both(manifest: Path) -> Path:
+def both(ray_session: str, manifest: Path) -> Path:
     output = manifest.with_name("both")
     arguments = ("--manifest", manifest, "--output", output, *BOTH)
     killed_when(lambda: len(ids(output, "resnet50")) >= 2, "extract", *arguments)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import shutil
 import signal
@@ -13,8 +14,12 @@ from pathlib import Path
 import pyarrow.parquet as pq
 import pytest
 
+from tests.support.jobs import ROOT, START_TIMEOUT_S, ids, job, succeed
 from tests.support.videos import write_video
-from tests.system.test_jobs import BACKBONE, ROOT, ids, job, succeed
+
+pytestmark = pytest.mark.usefixtures("ray_session")
+
+BACKBONE = ("--backbone", "efficientnet_lite0", "--num-frames", "4")
 
 
 @pytest.fixture
@@ -63,17 +68,20 @@ def test_a_wrong_mount_stops_the_job_and_its_return_is_all_it_takes(archive: Pat
     assert "the numbers add up" in succeed("audit", "--run", tmp_path / "run")
 
 
-def test_sigterm_ends_the_job_with_what_is_left_and_it_continues(archive: Path, tmp_path: Path) -> None:
+def test_sigterm_ends_the_job_with_what_is_left_and_it_continues(
+    archive: Path, tmp_path: Path, ray_session: str
+) -> None:
     arguments = ("--manifest", index(archive), "--output", tmp_path / "run", *BACKBONE, "--rows-per-shard", "2")
     command = [sys.executable, str(ROOT / "jobs" / "extract.py"), *map(str, arguments)]
-    process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True, start_new_session=True)
-    deadline = time.monotonic() + 120
+    environment = {**os.environ, "RAY_ADDRESS": ray_session}
+    process = subprocess.Popen(command, env=environment, stderr=subprocess.PIPE, text=True, start_new_session=True)
+    deadline = time.monotonic() + START_TIMEOUT_S
     while not ids(tmp_path / "run", "."):
         assert process.poll() is None
         assert time.monotonic() < deadline
         time.sleep(0.02)
     process.send_signal(signal.SIGTERM)
-    stderr = process.communicate(timeout=60)[1]
+    stderr = process.communicate(timeout=240)[1]
     num_done = len(ids(tmp_path / "run", "."))
     assert process.returncode == 1
     message = re.search(r"extract\.py: stopped by SIGTERM; (\S+): (\d+) ok, 0 quarantined, (\d+) left", stderr)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import shutil
-import subprocess
 import sys
 import tempfile
 import time
@@ -16,7 +15,8 @@ from pathlib import Path
 import pyarrow.parquet as pq
 import pytest
 
-from tests.support.ray_nodes import ROOT, RayNodes
+from tests.support.jobs import succeed
+from tests.support.ray_nodes import RayNodes
 from tests.support.videos import write_video
 from vidclf.ray_cluster import ClusterResources, resources_of
 
@@ -38,8 +38,7 @@ def manifest(tmp_path_factory: pytest.TempPathFactory) -> Path:
         copy = root / "archive" / ("Animation", "Gaming")[index % 2] / "made" / f"source{index}-00.mp4"
         copy.parent.mkdir(parents=True, exist_ok=True)
         shutil.copy(video, copy)
-    command = ("index.py", "--input", root / "archive", "--output", root / "manifest.parquet")
-    subprocess.run([sys.executable, ROOT / "jobs" / command[0], *command[1:]], check=True, capture_output=True)
+    succeed("index", "--input", root / "archive", "--output", root / "manifest.parquet")
     return root / "manifest.parquet"
 
 
@@ -132,10 +131,7 @@ def test_an_ensemble_is_trained_and_classifies_on_the_cluster(nodes: RayNodes, m
 
 def audited(run: Path) -> list[str]:
     """The lines that `audit` prints for a run; it must pass."""
-    command = [sys.executable, ROOT / "jobs/audit.py", "--run", run]
-    audit = subprocess.run(command, capture_output=True, text=True, check=False)
-    assert audit.returncode == 0, audit.stdout + audit.stderr
-    return audit.stdout.splitlines()
+    return succeed("audit", "--run", run).splitlines()
 
 
 def test_the_exit_code_of_a_failed_job_reaches_the_api(nodes: RayNodes, manifest: Path) -> None:

@@ -26,6 +26,8 @@ from vidclf.classification.head import EnsembleHead, HeadSettings
 from vidclf.config import PredictConfig, ServeConfig
 from vidclf.ensemble import files
 from vidclf.ensemble import info as info_module
+from vidclf.ensemble.held_out import used_contents
+from vidclf.ensemble.split_record import SPLITS_FILE, read_record
 from vidclf.pipeline.decode_stage import DecodeVideos, limits_from_flags
 from vidclf.pipeline.engines import converted_or_state, load_engine
 from vidclf.pipeline.job import BackboneSetup, PipelineJob, RunSpec
@@ -46,6 +48,9 @@ class VideoModel:
     """columns and backbones of the predictions; without the ensemble itself, which `job` adds"""
     trust_score: TrustScore
     threshold: RiskThreshold
+    used_contents: dict[str, str]
+    """split train or val by content digest, of the videos that training and validation used; empty without a record,
+    or unless predictions are to be explained"""
 
     @property
     def classes(self) -> list[str]:
@@ -66,7 +71,7 @@ def video_model(
     """The ensemble of `config` with the settings that a classification job would use, ready to be loaded.
 
     `segments_s`: length in seconds of the parts of a video that are classified separately. With `is_explained`, rows
-    also have the signs behind the trust score and segments. Raises ConfigError, like the `classify` job, if this
+    also have the signs behind the trust score and segments, and the model names the videos of its training. Raises ConfigError, like the `classify` job, if this
     machine cannot make the features that the ensemble was fitted on.
     """
     loaded = files.load(config.ensemble, torch.device("cpu"))
@@ -87,7 +92,18 @@ def video_model(
         target=target,
         trust_score=info.trust.score(config.tta),
         threshold=found,
+        used_contents=_used_contents(config.ensemble) if is_explained else {},
     )
+
+
+def _used_contents(directory: str) -> dict[str, str]:
+    """`held_out.used_contents` of the ensemble in a directory; empty if `splits.parquet` was not copied to the server.
+
+    Raises ConfigError if the file is not the one that `ensemble.json` lists.
+    """
+    if not storage.exists(storage.join(directory, SPLITS_FILE)):
+        return {}
+    return used_contents(read_record(directory))
 
 
 def decoded_row(decode: DecodeVideos, path: str, identity: str) -> pa.Table:

@@ -6,7 +6,8 @@ The ensemble classifies them as in a classification job. No video is decoded.
 from __future__ import annotations
 
 import posixpath
-from collections.abc import Callable, Iterator, Sequence
+from collections import Counter
+from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -21,12 +22,15 @@ from vidclf.classification.compatibility import fitted_runs
 from vidclf.classification.head import EnsembleHead, HeadSettings
 from vidclf.config import EvaluateConfig
 from vidclf.ensemble import calibration_file
+from vidclf.ensemble.held_out import Decision, decide
 from vidclf.ensemble.info import EnsembleInfo, mode, read_info
+from vidclf.ensemble.split_record import SplitRecord
 from vidclf.errors import ConfigError
 from vidclf.features import hdf5
 from vidclf.features.columns import are_finite, features_column
 from vidclf.features.hdf5 import SplitFeatures
 from vidclf.features.lookup import FeatureLookup
+from vidclf.features.near_duplicates import Means, means_in, video_means
 from vidclf.features.spec import FeatureSpec, read_spec
 from vidclf.gpu_worker import OnWorker
 from vidclf.runs.layout import Run
@@ -45,30 +49,33 @@ class StoredFeatures:
     """lists of tables of `schema.features`, one table per backbone of the ensemble, all of the same videos; columns
     that the files do not hold are missing. The next batch raises ConfigError if it has a value that is not finite."""
     manifest: pa.Table
-    """table of `schema.MANIFEST` with all videos of `batches`"""
+    """table of `schema.MANIFEST` with all videos of `batches`, and the splits of `decision`"""
+    decision: Decision
+    """splits of all videos in the files by the record of the ensemble"""
     specs: list[FeatureSpec]
     """how the features were made, one entry per backbone; empty for HDF5 files, which do not record this"""
     summary: dict[str, Any] | None
     """content of `summary.json` of the extraction; None if there is none"""
 
 
-def open_features(locations: Sequence[str], split: str, info: EnsembleInfo) -> StoredFeatures:
+def open_features(locations: Sequence[str], split: str, info: EnsembleInfo, record: SplitRecord) -> StoredFeatures:
     """Open stored features for the ensemble of `info`, from one feature directory per backbone or from one HDF5 file.
 
-    `split` is one of `schema.SPLITS` or `all`; an HDF5 file needs one of `schema.SPLITS`.
+    `split` is one of `schema.SPLITS` or `all`; an HDF5 file needs one of `schema.SPLITS`. The videos of a directory are
+    in the splits that `record`, the record of the ensemble, gives them. An HDF5 file is read whole.
 
     Raises ConfigError if the extraction has not finished, if no video is in the split, or if the ensemble was fitted on
     other features.
     """
     files = [location for location in locations if location.endswith((".h5", ".hdf5"))]
     if not files:
-        return _open_runs(fitted_runs(locations, info), split)
+        return _open_runs(fitted_runs(locations, info), split, record)
     if len(locations) > 1 or len(info.backbones) > 1:
         raise ConfigError(
             f"--features {','.join(locations)}: an HDF5 file must be given alone, for an ensemble of one backbone; "
             f"this one has {', '.join(info.backbone_names)}; give one directory of features per backbone"
         )
-    return _open_hdf5(files[0], split, info)
+    return _open_hdf5(files[0], split, info, record)
 
 
 def threshold(config: EvaluateConfig) -> RiskThreshold:
@@ -112,45 +119,48 @@ def _head_on(gpus: float, directory: str, settings: HeadSettings) -> EnsembleHea
     return EnsembleHead(directory, settings, device.claim(gpus), precision="fp32")
 
 
-def _open_runs(runs: Sequence[str], split: str) -> StoredFeatures:
+def _open_runs(runs: Sequence[str], split: str, record: SplitRecord) -> StoredFeatures:
     """Features of `split` from feature directories, one per backbone; the table of videos comes from the first one.
 
     Raises ConfigError if no video is in `split`.
     """
     location = runs[0]
     files = Run(location).shards()
-    names = [name for name in schema.MANIFEST.names if name != "size_bytes"]
-    rows = pa.concat_tables([storage.read_table(path, [*names, "size_bytes"]) for path in files])
-    manifest = rows.select(schema.MANIFEST.names).filter(_in_split(rows, split))
+    rows = pa.concat_tables([storage.read_table(path, [*schema.MANIFEST.names, "content_digest"]) for path in files])
+    decision = decide(rows, record, partial(means_in, files))
+    manifest = decision.corrected(rows.select(schema.MANIFEST.names))
+    if split != "all":
+        manifest = manifest.filter(pc.equal(manifest["split"], split))
     if not manifest.num_rows:
-        splits = sorted({str(name) for name in rows["split"].to_pylist()})
-        raise ConfigError(f"--split {split}: no video of {location} is in it; its splits are {', '.join(splits)}")
+        splits = Counter(str(name) for name in decision.splits)
+        found = ", ".join(f"{name} {count}" for name, count in sorted(splits.items()))
+        moved = decision.facts(decision.video_ids).moved_words
+        raise ConfigError(
+            f"--split {split}: no video of {location} is in it; its splits are {found}{f'; {moved}' if moved else ''}"
+        )
+    video_ids = manifest[schema.VIDEO_ID].combine_chunks()
     return StoredFeatures(
-        batches=_finite(runs, _run_batches(files, split, [FeatureLookup(Run(run).shards()) for run in runs[1:]])),
+        batches=_finite(runs, _run_batches(files, video_ids, [FeatureLookup(Run(run).shards()) for run in runs[1:]])),
         manifest=manifest,
+        decision=decision,
         specs=[read_spec(run) for run in runs],
         summary=Run(location).summary() if Run(location).is_finished() else None,
     )
 
 
-def _run_batches(files: list[str], split: str, others: Sequence[FeatureLookup]) -> Iterator[list[pa.Table]]:
-    """Iterator of batches, each a list with one table per backbone.
+def _run_batches(files: list[str], video_ids: pa.Array, others: Sequence[FeatureLookup]) -> Iterator[list[pa.Table]]:
+    """Iterator of batches of the videos `video_ids`, each a list with one table per backbone.
 
     `others` find the rows of the other backbones by video id.
     """
     for table in storage.iter_tables(files, schema.features(1).names):
-        selected = table.filter(_in_split(table, split))
+        selected = table.filter(pc.is_in(table[schema.VIDEO_ID], video_ids))
         for start in range(0, selected.num_rows, VIDEOS_AT_A_TIME):
             rows = selected.slice(start, VIDEOS_AT_A_TIME).combine_chunks()
             yield [rows, *(lookup(rows[schema.VIDEO_ID].combine_chunks()) for lookup in others)]
 
 
-def _in_split(table: pa.Table, split: str) -> pa.Array:
-    """Boolean mask of the rows in `split`; all rows for `all`."""
-    return pc.equal(table["split"], split) if split != "all" else pc.is_valid(table[schema.VIDEO_ID])
-
-
-def _open_hdf5(location: str, split: str, info: EnsembleInfo) -> StoredFeatures:
+def _open_hdf5(location: str, split: str, info: EnsembleInfo, record: SplitRecord) -> StoredFeatures:
     """Features of one split from an HDF5 file, as the older system wrote them whose checkpoints vidclf reads.
 
     Raises ConfigError if the file is missing, or does not match `split` or the ensemble.
@@ -183,8 +193,20 @@ def _open_hdf5(location: str, split: str, info: EnsembleInfo) -> StoredFeatures:
         },
         schema=schema.MANIFEST,
     )
-    batches = _finite([location], _hdf5_batches(content, manifest))
-    return StoredFeatures(batches=batches, manifest=manifest, specs=[], summary=None)
+    row_of = {video: row for row, video in enumerate(manifest[schema.VIDEO_ID].to_pylist())}
+
+    def means_of(video_ids: Collection[str]) -> Means:
+        return list(video_ids), video_means([content.features[row_of[video]] for video in video_ids])
+
+    videos = manifest.append_column("content_digest", pa.nulls(len(uris), pa.string()))
+    decision = decide(videos, record, means_of)
+    return StoredFeatures(
+        batches=_finite([location], _hdf5_batches(content, manifest)),
+        manifest=decision.corrected(manifest),
+        decision=decision,
+        specs=[],
+        summary=None,
+    )
 
 
 def _finite(locations: Sequence[str], batches: Iterator[list[pa.Table]]) -> Iterator[list[pa.Table]]:

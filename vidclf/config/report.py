@@ -23,8 +23,9 @@ class EvaluateConfig(ReportOptions, DecisionOptions):
     """Directory with the predictions to evaluate, as jobs/classify.py writes it. Requires --manifest. (default: none;
     give --features instead)"""
     manifest: str | None = None
-    """Table with the true labels of the videos, as jobs/index.py writes it. Required with --predictions, not allowed
-    with --features. (default: none)"""
+    """Table with the true labels of the videos, as jobs/index.py writes it. Its splits count only for videos that the
+    ensemble's record of splits does not decide. Required with --predictions, not allowed with --features. (default:
+    none)"""
     features: tuple[str, ...] = ()
     """Features of videos with true labels, which the job classifies and evaluates: a directory that jobs/extract.py
     wrote, or an HDF5 file of the reference system (the older system whose files vidclf reads). For an ensemble of
@@ -32,12 +33,15 @@ class EvaluateConfig(ReportOptions, DecisionOptions):
     --predictions instead)"""
     ensemble: str | None = None
     """Directory of the trained ensemble, as jobs/train.py writes it. With --features, required: the ensemble that
-    classifies them. With --predictions, optional: the ensemble that made the predictions; the report shows its
-    training curves, calibration, view weights and members. It need only be given if its directory has moved.
+    classifies them. With --predictions, optional: the ensemble that made the predictions; its record of splits decides
+    which videos are held out, and the report shows its training curves, calibration, view weights and members. It need
+    only be given if its directory has moved.
     (default with --predictions: the directory that the predictions name)"""
     split: Literal["train", "val", "test", "all"] = "test"
-    """Split whose videos are evaluated with --features. An HDF5 file contains the videos of a single split, which must
-    be stated here, also if the file name begins with it: train, val or test, not 'all'."""
+    """Split whose videos are evaluated with --features. The ensemble's own record of its splits decides which videos
+    are in it; for videos that are neither in the record nor related to one of its videos the features do. An HDF5 file
+    contains the videos of a single split, which must be stated here, also if the file name begins with it: train, val
+    or test, not 'all'."""
     gpus: GpuShare = 0.0
     """Share of one GPU of the Ray cluster on which --features are classified. 0 uses the CPUs of this machine instead,
     without Ray."""

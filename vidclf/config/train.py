@@ -185,6 +185,12 @@ class TrainConfig(FitConfig, SplitOptions, MlflowOptions, OutputOptions):
     """Names of the classes in the order of the outputs of the checkpoints of --import-reference, comma-separated, or a
     feature file (.h5) of the reference system that contains these names. Required with --import-reference. (default:
     none)"""
+    folds: Annotated[int, Rule("0 or at least 3", lambda folds: folds == 0 or folds >= 3)] = 0
+    """Cross-validate with this number of folds, after the ensemble itself: the sources of all videos are divided into
+    folds; for each fold, --members new members are trained on the other folds (one of which selects their best epochs)
+    and classify its videos. So every source is tested once, however large it is. The ensemble stays the same. Each
+    class must have at least as many sources. Takes about as many times as long as the training of the ensemble. 0: no
+    cross-validation."""
     near_duplicate_cosine: Annotated[float, within("(0, 1]")] = 0.95
     """Similarity from which two videos count as near duplicates (almost the same content): the cosine between their
     mean features, after the mean over all videos is subtracted from both. A higher value finds fewer. With
@@ -205,6 +211,7 @@ class TrainConfig(FitConfig, SplitOptions, MlflowOptions, OutputOptions):
         if self.import_reference is not None:
             rule = "one directory with --import-reference, whose members are of one backbone"
             require(num_sets == 1, "features", rule, ",".join(self.features))
+            require(self.folds == 0, "folds", "0 with --import-reference, which trains no members", self.folds)
             rule = "left out with --import-reference, whose members are of one backbone"
             require(not self.member_backbones, "member_backbones", rule, ",".join(self.member_backbones))
         else:

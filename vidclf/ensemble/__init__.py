@@ -7,8 +7,10 @@ Public names:
 - `info`: `EnsembleInfo`, `MembersInfo`, `read_info`, `write_info`; `member_record`: `MemberRecord`
 - `calibration_file`: `TrustData`, `read_trust`, `write_trust`
 - `temporal_model`: `TemporalClassifier`, `pad`; `views`: `VIEWS`, `fit_weights`; `bf16`: `PrecisionProbe`
+- `split_record`: `SplitRecord`, `read_record`; `held_out`: `decide`, `held_out_rows` (which videos are held out)
 - `reference_checkpoints` (models of an older system): `read`, `class_names`
 
 The package may import features, backbones (never a network), uncertainty, storage, config and schema. It knows nothing
-of training and of Ray. Most modules import torch; `views` and `member_record` do not.
+of training and of Ray. Most modules import torch; `views`, `member_record`,
+`split_record` and `held_out` do not.
 """

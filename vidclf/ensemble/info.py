@@ -16,14 +16,13 @@ from vidclf.ensemble.info_rules import first_invalid
 from vidclf.ensemble.member_record import MemberRecord
 from vidclf.ensemble.outdated import OutdatedEnsembleError
 from vidclf.ensemble.segment_temperature import SegmentCalibration
+from vidclf.ensemble.split_record import ENSEMBLE_FILE as ENSEMBLE_FILE
+from vidclf.ensemble.split_record import SplitsInfo
 from vidclf.ensemble.views import ViewWeight
 from vidclf.errors import ConfigError
 from vidclf.features.spec import FeatureSpec
 from vidclf.uncertainty.ood import OodLine
 from vidclf.uncertainty.trust_score import TrustScore
-
-ENSEMBLE_FILE = "ensemble.json"
-"""Name of the file in an ensemble's directory."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -172,6 +171,8 @@ class EnsembleInfo(MembersInfo):
     be fitted are absent"""
     segments: list[SegmentCalibration] = field(default_factory=list)
     """temperatures of segments (parts of a video), by increasing number of frames"""
+    splits: SplitsInfo | None = None
+    """digest of `splits.parquet`, the record of the videos and their splits; None in ensembles of earlier versions"""
 
     @property
     def ensemble_id(self) -> str:
@@ -195,7 +196,10 @@ class EnsembleInfo(MembersInfo):
     def as_json(self) -> dict[str, Any]:
         """The content of `ensemble.json` as a dictionary."""
         members = [member.as_json() for member in self.members]
-        return {"ensemble_id": self.ensemble_id, **asdict(self), "members": members}
+        values = {"ensemble_id": self.ensemble_id, **asdict(self), "members": members}
+        if self.splits is None:
+            del values["splits"]
+        return values
 
 
 def mode(tta: bool) -> str:
@@ -266,6 +270,7 @@ def _parsed(values: dict[str, Any]) -> EnsembleInfo:
         # Ensembles written before there were early looks have no `stages`.
         stages={name: _parsed_look(look) for name, look in values.get("stages", {}).items()},
         segments=[SegmentCalibration(**segment) for segment in values.get("segments", [])],
+        splits=SplitsInfo(**values["splits"]) if values.get("splits") is not None else None,
     )
 
 

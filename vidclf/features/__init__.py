@@ -9,6 +9,7 @@ May be imported from outside:
 - `lookup`: `FeatureLookup`
 - `matching`: `check_specs`, `check_videos`, `check_sets`, `first_look`
 - `columns`: `features_column`, `features_TD`
+- `near_duplicates`: `video_means`, `unit_vectors`, `nearest`, `means_in`
 - `hdf5`: `export`, `read`, `read_classes`, `check_exportable`, `SplitFeatures`
 
 Imports `runs`, `backbones.catalog` (without torch), `video` and the packages below these. Must not import Ray or torch:

@@ -5,11 +5,15 @@ A source is a recording from which videos were cut.
 Videos of one source resemble each other, so intervals that count videos would be too narrow. The variance is the one of
 ratios of totals over sources (Taylor linearisation: Cochran 1977, section 6.4). It yields an effective number of
 independent videos. The interval is the exact interval of a proportion for this number, with Student's correction for
-the number of sources (Korn & Graubard 1998).
+the degrees of freedom (Korn & Graubard 1998). There are few degrees of freedom if a few large sources make most of the
+variance (Satterthwaite 1946).
 
-A few sources may happen to differ little. Therefore one more source, whose videos all agree, is added to the variance.
-If all videos are right, or none, each source counts as one video. With fewer than `MIN_SOURCES` sources there is no
-interval.
+The sources that go wrong may be missing from a sample. Then the others differ little, and the variance is far too
+small. Therefore half a source is added to the variance, whose videos are all wrong, or all right if most videos are
+wrong. (Jeffreys' prior of a proportion adds half a video in the same way.) No interval is wider than if all videos of a
+source agreed. With fewer than `MIN_SOURCES` effective sources there is no interval.
+
+The coverage of these intervals is measured in `benchmarks/interval_coverage.py`.
 
 Shape suffixes: B videos, G sources, C classes, K summed values.
 """
@@ -24,7 +28,14 @@ import numpy.typing as npt
 from scipy import stats
 
 MIN_SOURCES = 5
-"""Smallest number of sources (recordings) for which an interval is given."""
+"""Smallest effective number of sources (recordings, see `effective_sources`), rounded, for which an interval is
+given."""
+
+TOO_FEW_SOURCES = f"no interval: fewer than {MIN_SOURCES} effective sources"
+"""Text in place of an interval that is None."""
+
+ADDED_SOURCES = 0.5
+"""Number of sources (recordings) that contradict all others and are added to the variance."""
 
 Interval = tuple[float, float]
 """Lower and upper end of a confidence interval."""
@@ -70,21 +81,29 @@ class SourceIntervals:
         return float(share_G.mean()), of_ratio(share_G, np.ones(self.num_sources))
 
     def difference(self, is_hit_B: npt.NDArray[np.bool_], is_base_B: npt.NDArray[np.bool_]) -> Interval | None:
-        """95 % interval (Student's t) of the share of `is_hit_B` minus the share of `is_base_B` among the same videos.
+        """95 % interval of the share of `is_hit_B` minus the share of `is_base_B` among the same videos.
 
-        If both are equal for every video, the interval is as wide on each side as the interval of a share of 0. None if
-        there are too few sources (recordings).
+        It is made of the intervals of two shares: of the videos that are hits only by `is_hit_B`, and of those that are
+        hits only by `is_base_B` (Zou & Donner 2008, doi:10.1002/sim.3095). If no video differs, it is as wide on each
+        side as the interval of a share of 0. None if the videos are from too few sources (recordings).
         """
-        gain_B = is_hit_B.astype(np.float64) - is_base_B
-        gain_G, num_G = self.totals(np.stack([gain_B, np.ones(len(gain_B))], axis=1)).T
-        if self.num_sources < MIN_SOURCES:
+        gained_B, lost_B = is_hit_B & ~is_base_B, is_base_B & ~is_hit_B
+        gained_G, lost_G, num_G = self.totals(np.stack([gained_B, lost_B, np.ones(len(gained_B))], axis=1)).T
+        gained_95, lost_95 = of_ratio(gained_G, num_G), of_ratio(lost_G, num_G)
+        if gained_95 is None or lost_95 is None:
             return None
-        if not gain_B.any():
-            _, high = of_ratio(np.zeros(self.num_sources), num_G) or (0.0, 1.0)
-            return -high, high
-        gain = float(gain_B.mean())
-        half = student_95(num_G) * _standard_error(gain_G / num_G.sum() - gain * num_G / num_G.sum())
-        return max(-1.0, gain - half), min(1.0, gain + half)
+        gained, lost = float(gained_B.mean()), float(lost_B.mean())
+        influence_G, lost_influence_G = gained_G - gained * num_G, lost_G - lost * num_G
+        norm = float(np.linalg.norm(influence_G) * np.linalg.norm(lost_influence_G))
+        correlation = float(influence_G @ lost_influence_G) / norm if norm else 0.0
+
+        def width(of_gained: float, of_lost: float) -> float:
+            """Distance of one end of the interval from the difference, given that of an end of each share."""
+            return float(np.sqrt(max(of_gained**2 + of_lost**2 - 2 * correlation * of_gained * of_lost, 0.0)))
+
+        low = gained - lost - width(gained - gained_95[0], lost_95[1] - lost)
+        high = gained - lost + width(gained_95[1] - gained, lost - lost_95[0])
+        return max(-1.0, low), min(1.0, high)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -127,13 +146,13 @@ def of_ratio(hit_G: Floats, num_G: Floats) -> Interval | None:
     """95 % interval of the ratio of two totals over sources (recordings): the sum of `hit_G` divided by the sum of
     `num_G`, in [0, 1].
 
-    None if fewer than `MIN_SOURCES` sources have a `num_G` above 0.
+    None if too few sources have a `num_G` above 0.
     """
     contributes_G = num_G > 0
     hit_G, num_G = hit_G[contributes_G], num_G[contributes_G]
-    if len(num_G) < MIN_SOURCES:
-        return None
     total = num_G.sum()
+    if total == 0:
+        return None
     value = float(hit_G.sum() / total)
     return of_value(value, (hit_G - value * num_G) / total, num_G)
 
@@ -142,18 +161,18 @@ def of_value(value: float, influence_G: Floats, num_G: Floats) -> Interval | Non
     """95 % interval of a value in [0, 1] that is a smooth function of totals over sources (recordings).
 
     `influence_G` holds the contribution of each source to the function's linear approximation, with sum 0. `num_G`
-    holds the number of videos of each source. None if there are fewer than `MIN_SOURCES` sources.
+    holds the number of videos of each source. None if there are fewer than `MIN_SOURCES` effective sources.
     """
-    if len(num_G) < MIN_SOURCES:
+    sources = effective_sources(num_G)
+    if round(sources) < MIN_SOURCES:
         return None
-    total = float(num_G.sum())
-    sources = number = effective_sources(num_G)
-    if 1e-12 < value < 1 - 1e-12:
-        share = (value * sources + 1) / (sources + 2)
-        added = share * (1 - share) / sources
-        variance = ((sources - 1) * _standard_error(influence_G) ** 2 + added) / sources
-        # A source carries at most as much information as if each of its videos were a source.
-        number = min(value * (1 - value) / variance, total) * (_student_95(total) / _student_95(sources)) ** 2
+    total, freedom = float(num_G.sum()), degrees_of_freedom(num_G)
+    added = ADDED_SOURCES * (max(value, 1 - value) / (freedom + 1)) ** 2
+    variance = _standard_error(influence_G) ** 2 + added
+    # The videos carry as much information as the effective sources if all videos of a source agree, and as much as
+    # independent videos at most.
+    number = min(value * (1 - value) / variance, total) * (_student_95(max(total - 1, 1.0)) / _student_95(freedom)) ** 2
+    number = min(max(number, sources), total)
     hits = number * value
     low = float(stats.beta.ppf(0.025, hits, number - hits + 1)) if hits > 1e-9 else 0.0
     high = float(stats.beta.ppf(0.975, hits + 1, number - hits)) if number - hits > 1e-9 else 1.0
@@ -168,19 +187,19 @@ def effective_sources(num_G: Floats) -> float:
     return float(num_G.sum() ** 2 / (num_G**2).sum())
 
 
-def student_95(num_G: Floats) -> float:
-    """Half width of a 95 % interval in standard errors, by Student's t for the effective number of sources
-    (recordings).
+def degrees_of_freedom(num_G: Floats) -> float:
+    """Degrees of freedom of a variance over sources (recordings), at least 1 (Satterthwaite 1946, doi:10.2307/3002019).
 
-    `num_G` holds the number of videos of each source.
+    It is 1 less than the number of equally large sources whose variance would be as uncertain. `num_G` holds the number
+    of videos of each source. A source's part of the variance grows with the square of its number of videos.
     """
-    return _student_95(effective_sources(num_G))
+    part_G = num_G**2
+    return max(float(part_G.sum() ** 2 / (part_G**2).sum()) - 1, 1.0)
 
 
-def _student_95(number: float) -> float:
-    """Half width of a 95 % interval in standard errors, by Student's t for `number` independent sources
-    (recordings)."""
-    return float(stats.t.ppf(0.975, max(number - 1, 1.0)))
+def _student_95(freedom: float) -> float:
+    """Half width of a 95 % interval in standard errors, by Student's t with `freedom` degrees of freedom."""
+    return float(stats.t.ppf(0.975, freedom))
 
 
 def _standard_error(influence_G: Floats) -> float:

@@ -34,8 +34,8 @@ class Metrics:
     num_correct: int
     accuracy: float
     accuracy_interval_95: Interval | None
-    """95 % interval, computed over sources (recordings); None if the sources are unknown or fewer than
-    `intervals.MIN_SOURCES`"""
+    """95 % interval, computed over sources (recordings); None if the sources are unknown or their
+    effective number is below `intervals.MIN_SOURCES`"""
     macro_f1: float
     """unweighted mean of F1 over the classes that are present or predicted"""
     weighted_f1: float

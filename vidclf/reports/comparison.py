@@ -43,6 +43,7 @@ _COLUMNS = [
     "video_codec",
     "width",
     "height",
+    "content_digest",
     "ensemble_id",
 ]
 """Columns of a classification that the comparison reads."""
@@ -173,12 +174,13 @@ class Comparison:
         rows = rows.append_column("is_same_class", is_same_class.cast(pa.int8())).filter(is_changed).sort_by(order)
         return arrow.conform(rows.select(schema.FLIPS.names), schema.FLIPS, "flips")
 
-    def flip_rates(self, groups: Sequence[str]) -> dict[str, list[FlipRate]]:
-        """Lists of flip rates under the names `class`, `codec` and `resolution`, one flip rate per group of videos.
+    def flip_rates(self, groups: Sequence[str], splits: Sequence[str]) -> dict[str, list[FlipRate]]:
+        """Lists of flip rates under the names `class`, `codec`, `resolution` and `training`, one per group of videos.
 
-        `groups` names the source (recording) of each video that is in both classifications.
+        `groups` names the source (recording) of each video that is in both classifications, `splits` its use in the
+        training of the two ensembles (`trained_on.uses`).
         """
-        names = {"class": self.labels[0], "codec": self.codecs, "resolution": self.resolutions}
+        names = {"class": self.labels[0], "codec": self.codecs, "resolution": self.resolutions, "training": splits}
         return {kind: flip_rates(kind, values, self.is_flipped, groups) for kind, values in names.items()}
 
     def unmatched(self, config: DiffConfig) -> list[UnmatchedVideo]:

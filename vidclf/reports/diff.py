@@ -12,9 +12,12 @@ import pyarrow as pa
 
 from vidclf import preflight, storage
 from vidclf.config import DiffConfig
+from vidclf.metrics.intervals import TOO_FEW_SOURCES
 from vidclf.pages import render
-from vidclf.reports.comparison import Comparison, FlipRate, UnmatchedVideo, flip_rates, sources
+from vidclf.reports import video_kinds
+from vidclf.reports.comparison import SIDES, Comparison, FlipRate, UnmatchedVideo, flip_rates, sources
 from vidclf.reports.provenance import command, now, shown, versions
+from vidclf.reports.trained_on import uses
 from vidclf.runs import lease, output_allowlist, outputs
 
 DIFF_FILE = "diff.json"
@@ -37,7 +40,8 @@ class Diff:
     overall: FlipRate
     """flip rate (share of videos whose class changed) of all videos in both classifications"""
     by: dict[str, list[FlipRate]]
-    """flip rates per group, under the names `class` (the one before), `codec` and `resolution`"""
+    """flip rates per group, under the names `class` (the one before), `codec`, `resolution` and `training` (whether the
+    ensembles were trained on the videos)"""
     transitions: list[dict[str, Any]]
     """number of videos per pair of different classes before and after; the most frequent pair first"""
     verdicts: dict[str, int]
@@ -70,9 +74,10 @@ def diff(config: DiffConfig) -> Diff | None:
     changes = comparison.changes
     groups = sources(comparison.both, [config.before, config.after])
     overall = flip_rates("overall", ["all videos"] * num_videos, comparison.is_flipped, groups)[0]
+    used = uses(comparison.both, groups, {side: getattr(config, side) for side in SIDES})
     result = Diff(
         overall=overall,
-        by=comparison.flip_rates(groups),
+        by=comparison.flip_rates(groups, used.names),
         transitions=comparison.transitions,
         verdicts=comparison.verdicts,
         num_only_before=comparison.before.num_rows - num_videos,
@@ -85,6 +90,7 @@ def diff(config: DiffConfig) -> Diff | None:
             "date": now(),
             "before": _run_facts(config.before, config, comparison.before),
             "after": _run_facts(config.after, config, comparison.after),
+            **{f"held out {side}": f"not known: {doubt}" for side, doubt in used.doubts.items() if doubt},
             "versions": versions(),
         },
     )
@@ -106,7 +112,7 @@ def diff(config: DiffConfig) -> Diff | None:
 
 def table(result: Diff, output: str) -> str:
     """Text of a few lines for a terminal: the main figures of a comparison and where its page is."""
-    overall, interval = result.overall, "no interval: fewer than 5 sources"
+    overall, interval = result.overall, TOO_FEW_SOURCES
     if overall.interval_95 is not None:
         interval = "95 % interval {:.4f} to {:.4f}".format(*overall.interval_95)
     limit = ""
@@ -117,6 +123,11 @@ def table(result: Diff, output: str) -> str:
         (
             "flipped",
             f"{overall.num_flipped} ({overall.rate:.4f}, {interval}{limit})",
+        ),
+        *(
+            (f"flipped, {row.name}", f"{row.num_flipped} of {row.num_videos} ({row.rate:.4f})")
+            for row in result.by["training"]
+            if row.name != video_kinds.UNKNOWN
         ),
         *((f"verdict {name}", str(count)) for name, count in result.verdicts.items()),
         ("only before, only after", f"{result.num_only_before}, {result.num_only_after}"),

@@ -6,12 +6,12 @@ from collections.abc import Sequence
 from dataclasses import asdict
 from typing import Any
 
-import yaml
-
-from vidclf import credentials, storage
-from vidclf.ensemble.info import ENSEMBLE_FILE, EnsembleInfo, read_info
+from vidclf import storage
+from vidclf.ensemble.cross_validation import RECORD, CrossValidation
+from vidclf.ensemble.info import EnsembleInfo, read_info
 from vidclf.errors import ConfigError
 from vidclf.features.spec import FeatureSpec
+from vidclf.reports.stated_locations import stated_ensemble
 
 
 def feature_facts(specs: Sequence[FeatureSpec]) -> dict[str, str]:
@@ -39,14 +39,9 @@ def find_ensemble(predictions: str, given: str | None, ensemble_id: str) -> tupl
         if given_id != ensemble_id:
             raise ConfigError(f"--ensemble {given}: is ensemble {given_id}, but {ensemble_id} made the predictions")
         return given, ""
-    run_config = storage.join(predictions, "run_config.yaml")
-    if not storage.exists(run_config):
-        return None, "the predictions do not record where their ensemble is; give --ensemble"
-    directory = (yaml.safe_load(storage.read_bytes(run_config)) or {}).get("ensemble")
-    if directory and credentials.is_masked(directory):
-        return None, f"the ensemble at {directory} was read with credentials, which are not stored; give --ensemble"
-    if not directory or not storage.exists(storage.join(directory, ENSEMBLE_FILE)):
-        return None, f"the ensemble is no longer at {directory}; give --ensemble"
+    directory, note = stated_ensemble(predictions)
+    if directory is None:
+        return None, note
     try:
         current_id = read_info(directory).ensemble_id
     except ConfigError as error:
@@ -74,6 +69,11 @@ def calibration(info: EnsembleInfo | None, has_views: bool) -> dict[str, Any]:
     if info is None:
         return {}
     return {"num_videos": info.calibration.num_videos, **asdict(info.calibration.of_mode(has_views))}
+
+
+def cross_validation(info: EnsembleInfo | None) -> CrossValidation | None:
+    """Figures of the cross-validation of the ensemble's recipe; None if there was none, or the ensemble is unknown."""
+    return CrossValidation.read(info.training.get(RECORD)) if info is not None else None
 
 
 def member_names(info: EnsembleInfo | None, num_members: int) -> list[str]:

@@ -17,7 +17,7 @@ from vidclf import schema
 from vidclf.reports.labelled_predictions import UNSPLIT, ScoredVideos
 
 SPLIT_ORDER = ("test", UNSPLIT, "val", "train")
-"""Splits from first to last in a list: held-out videos come first, because their errors predict those on new videos."""
+"""Splits from first to last in a list: test videos come first, because their errors predict those on new videos."""
 
 NUM_PROBABILITIES = 3
 """Number of class probabilities shown per video."""
@@ -54,7 +54,7 @@ class ListedVideo:
 def misclassified(videos: ScoredVideos, classes: Sequence[str]) -> list[ListedVideo]:
     """List of the misclassified videos, whether the ensemble accepted them or abstained (gave no class).
 
-    Held-out videos come first, then the list is sorted by falling confidence.
+    Videos of the test split come first, then the list is sorted by falling confidence.
     """
     return _listed(videos, ~videos.is_correct_B, -videos.confidence_B, classes)
 
@@ -62,7 +62,7 @@ def misclassified(videos: ScoredVideos, classes: Sequence[str]) -> list[ListedVi
 def abstained(videos: ScoredVideos, classes: Sequence[str]) -> list[ListedVideo]:
     """List of the videos that the ensemble gave no class (abstained on).
 
-    Held-out videos come first, then the list is sorted by falling trust score.
+    Videos of the test split come first, then the list is sorted by falling trust score.
     """
     return _listed(videos, ~videos.is_accepted_B, -videos.trust_B, classes)
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from dataclasses import asdict, dataclass, replace
 from functools import partial
 from typing import Any
@@ -15,17 +15,20 @@ from vidclf.classification import stored_features
 from vidclf.classification.passes import plans_of
 from vidclf.config import EvaluateConfig
 from vidclf.credentials import common_base, relative, relative_text
+from vidclf.ensemble.held_out import Decision, decide
 from vidclf.ensemble.info import EnsembleInfo, read_info
+from vidclf.ensemble.split_record import SplitRecord, read_record
 from vidclf.ensemble.views import VIEWS
 from vidclf.errors import ConfigError
 from vidclf.features.spec import specs_of
+from vidclf.metrics.intervals import TOO_FEW_SOURCES
 from vidclf.pages.render import risk_words
 from vidclf.reports import ensemble_facts, error_lists, figures, provenance, report_page
 from vidclf.reports.attended_frames import strips
 from vidclf.reports.figures import Evaluation
-from vidclf.reports.held_out import by_record
-from vidclf.reports.labelled_predictions import PREDICTION_COLUMNS, UNSPLIT, ScoredVideos, score
+from vidclf.reports.labelled_predictions import PREDICTION_COLUMNS, UNSPLIT, ScoredVideos, score, with_digests
 from vidclf.reports.stage_costs import PassCosts, progress
+from vidclf.reports.stated_locations import stated_means
 from vidclf.runs import lease, output_allowlist, outputs, state
 from vidclf.runs.layout import Run
 from vidclf.schema import Look
@@ -47,9 +50,6 @@ ABSTAINED_FILE = "abstained.csv"
 PREDICTIONS_FILE = "predictions.parquet"
 """File name of the predictions that the job made from stored features."""
 
-MOVED = "to the split that the ensemble's own splits.parquet records for them or their source"
-"""End of a sentence in the report about videos whose split in the manifest was wrong."""
-
 
 @dataclass(frozen=True, kw_only=True)
 class _Source:
@@ -58,7 +58,12 @@ class _Source:
     files: list[str]
     """Parquet files of `schema.stored_predictions`"""
     manifest: pa.Table
-    """table with the true labels and splits of the videos"""
+    """table with the true labels of the videos, and their splits by the record of the ensemble"""
+    decision: Decision
+    """how these splits were decided"""
+    concerned: Collection[str] | None
+    """ids of the videos in the split to evaluate, by the record of the ensemble or by the features; None for those that
+    are scored"""
     classes: list[str]
     ensemble_id: str
     ensemble: str | None
@@ -92,8 +97,7 @@ def evaluate(config: EvaluateConfig) -> Evaluation | None:
     source = _from_predictions(config) if config.predictions is not None else _from_features(config)
     if source is None:
         return None
-    manifest, num_moved = by_record(source.manifest, source.ensemble)
-    scoring = score(storage.iter_tables(source.files, PREDICTION_COLUMNS), manifest, source.classes)
+    scoring = score(storage.iter_tables(source.files, PREDICTION_COLUMNS), source.manifest, source.classes)
     uris = source.manifest["video_uri"].to_pylist()
     base = storage.canonical(config.base_uri) if config.base_uri is not None else common_base(uris)
     videos = scoring.videos.relative_to(base)
@@ -110,8 +114,10 @@ def evaluate(config: EvaluateConfig) -> Evaluation | None:
     member_names = ensemble_facts.member_names(source.info, videos.member_top_BM.shape[1])
     view_names = list(VIEWS)[: videos.view_top_BV.shape[1]]
     has_views = len(view_names) > 1
+    concerned = videos.video_ids.tolist() if source.concerned is None else source.concerned
     result = Evaluation(
         headline=headline,
+        split_facts=source.decision.facts(concerned),
         per_split=per_split,
         detail=figures.detail(
             videos.take(in_split[headline]), per_split[headline], source.classes, member_names, view_names
@@ -130,11 +136,11 @@ def evaluate(config: EvaluateConfig) -> Evaluation | None:
             "paths": "absolute paths are relative to this report, paths of videos to their common directory",
             "date": provenance.now(),
             **source.facts,
-            **({"splits": f"{num_moved} videos moved {MOVED}"} if num_moved else {}),
             "versions": provenance.versions(),
         },
         risk=source.risk,
         progress=source.progress,
+        cross_validation=ensemble_facts.cross_validation(source.info),
     )
     _write(config, source, result, videos, base)
     return result
@@ -143,12 +149,11 @@ def evaluate(config: EvaluateConfig) -> Evaluation | None:
 def table(evaluation: Evaluation, output: str) -> str:
     """Text of a few lines for a terminal: the main figures of an evaluation and where its page is."""
     summary, headline, detail = evaluation.summary, evaluation.per_split[evaluation.headline], evaluation.detail
-    interval = "no interval: fewer than 5 sources"
+    interval = TOO_FEW_SOURCES
     if headline.accuracy_interval_95 is not None:
         interval = "95 % interval {:.2f} to {:.2f}".format(*headline.accuracy_interval_95)
-    accuracy_name = (
-        "accuracy on held-out sources" if evaluation.headline == "test" else f"accuracy ({evaluation.headline})"
-    )
+    facts = evaluation.split_facts
+    accuracy_name = "accuracy on held-out sources" if evaluation.is_held_out else f"accuracy ({evaluation.headline})"
     rows = []
     if summary is not None:
         reasons = ", ".join(f"{reason} {count}" for reason, count in summary["reasons"].items())
@@ -165,7 +170,12 @@ def table(evaluation: Evaluation, output: str) -> str:
             f"{interval}; chance {1 / len(evaluation.classes):.2f})",
         )
     )
+    rows += [("splits", words) for words in (facts.moved_words, facts.unsearched_words) if words]
+    if evaluation.headline == "test" and facts.doubt:
+        rows.append(("held out", f"not known: {facts.doubt}"))
     rows.append(("mean of the sources", f"{detail.source_accuracy:.3f} ({detail.num_sources} sources)"))
+    if evaluation.cross_validation is not None:
+        rows.append(("cross-validation", evaluation.cross_validation.text))
     if detail.num_accepted < headline.num_videos:
         share = f" {detail.num_accepted_correct} of them right" if detail.num_accepted else ""
         rows.append(("accepted", f"{detail.num_accepted} of {headline.num_videos} videos,{share}".rstrip(",")))
@@ -215,11 +225,17 @@ def _from_predictions(config: EvaluateConfig) -> _Source:
     specs = specs_of(config.predictions, identity)
     directory, note = ensemble_facts.find_ensemble(config.predictions, config.ensemble, identity["ensemble_id"])
     info = read_info(directory) if directory is not None else None
+    record = read_record(directory) if directory is not None else SplitRecord.unknown(note)
+    files = Run(config.predictions).shards()
+    means_of = stated_means(config.predictions, record.feature_key)
+    decision = decide(with_digests(manifest, files), record, means_of)
     settings = identity.get("settings", {})
     shown = partial(provenance.shown, output=config.output)
     return _Source(
-        files=Run(config.predictions).shards(),
-        manifest=manifest,
+        files=files,
+        manifest=decision.corrected(manifest),
+        decision=decision,
+        concerned=None,
         classes=identity["classes"],
         ensemble_id=identity["ensemble_id"],
         ensemble=directory,
@@ -247,7 +263,7 @@ def _from_features(config: EvaluateConfig) -> _Source | None:
     """
     assert config.ensemble is not None  # checked by EvaluateConfig
     info = read_info(config.ensemble)
-    features = stored_features.open_features(config.features, config.split, info)
+    features = stored_features.open_features(config.features, config.split, info, read_record(config.ensemble))
     if config.dry_run:
         print(f"would classify and score {features.manifest.num_rows} videos into {config.output}")
         return None
@@ -270,6 +286,8 @@ def _from_features(config: EvaluateConfig) -> _Source | None:
     return _Source(
         files=[file],
         manifest=features.manifest,
+        decision=features.decision,
+        concerned=features.decision.in_split(config.split) if features.specs else None,
         classes=info.classes,
         ensemble_id=info.ensemble_id,
         ensemble=config.ensemble,

@@ -17,6 +17,8 @@ import numpy as np
 import numpy.typing as npt
 from scipy.cluster import hierarchy
 
+from vidclf.ensemble.cross_validation import CrossValidation
+from vidclf.ensemble.held_out import SplitFacts
 from vidclf.metrics import curves, scores
 from vidclf.metrics.curves import ReliabilityBin, RiskCoverage, Roc
 from vidclf.metrics.intervals import F1Intervals, Interval, SourceIntervals
@@ -130,6 +132,8 @@ class Evaluation:
 
     headline: str
     """the split that represents the ensemble: test if there is one, because training saw train and selected by val"""
+    split_facts: SplitFacts
+    """how the splits were decided, and whether the test videos are known to be held out"""
     per_split: dict[str, Metrics]
     detail: Detail
     """further figures of the headline split"""
@@ -157,6 +161,14 @@ class Evaluation:
     earlier version"""
     progress: PassCosts | None = None
     """costs of the stages of a progressive classification; None for one that is not progressive"""
+    cross_validation: CrossValidation | None = None
+    """cross-validation of the ensemble's recipe by `jobs/train.py --folds`; None if there was none, or the ensemble is
+    unknown"""
+
+    @property
+    def is_held_out(self) -> bool:
+        """Whether the headline split holds only sources that the ensemble's record shows to be held out."""
+        return self.headline == "test" and not self.split_facts.doubt
 
 
 def split_metrics(videos: ScoredVideos, classes: Sequence[str]) -> Metrics:

@@ -13,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-from vidclf import arrow, credentials, schema
+from vidclf import arrow, credentials, schema, storage
 from vidclf.errors import ConfigError
 from vidclf.reports import video_kinds
 
@@ -113,6 +113,15 @@ class Scoring:
     """classified videos without a label in the manifest"""
     num_unmatched: int
     """classified videos that are not in the manifest"""
+
+
+def with_digests(manifest: pa.Table, files: list[str]) -> pa.Table:
+    """A manifest with the column `content_digest` of the predictions in `files`; null for a video without one."""
+    digest_of: dict[str, str | None] = {}
+    for table in storage.iter_tables(files, [schema.VIDEO_ID, "content_digest"]):
+        digest_of.update(zip(table[schema.VIDEO_ID].to_pylist(), table["content_digest"].to_pylist(), strict=True))
+    digests = [digest_of.get(video_id) for video_id in manifest[schema.VIDEO_ID].to_pylist()]
+    return manifest.append_column("content_digest", pa.array(digests, pa.string()))
 
 
 def score(tables: Iterable[pa.Table], manifest: pa.Table, classes: Sequence[str]) -> Scoring:

@@ -30,11 +30,11 @@ LARGE_MATRIX = 12
 """Largest number of classes of a confusion matrix with wide cells."""
 
 SPLIT_MEANINGS = {
-    "train": "training saw these videos: no evidence about new videos",
-    "val": "used for selection and calibration: optimistic",
+    "train": "training saw these or related videos, or the manifest keeps them for it: no evidence about new videos",
+    "val": "selection and calibration used these or related videos, or the manifest keeps them for it: optimistic",
     "test": "sources that training never saw",
 }
-"""For each split, how far its figures tell about new videos."""
+"""For each split, how far its figures tell about new videos, if the ensemble's record of its splits is known."""
 
 
 def report(
@@ -49,7 +49,7 @@ def report(
     `wrong` are misclassified and `undecided` abstained videos. `strips` holds the most attended frames by video id, for
     those of them that are shown with frames. `quarantine` lists rejected videos.
     """
-    headline = result.per_split[result.headline]
+    headline, doubt = result.per_split[result.headline], result.split_facts.doubt
     return render(
         "report.html.j2",
         result=result,
@@ -73,7 +73,7 @@ def report(
         undecided_csv=download(to_csv(undecided)),
         quarantine=quarantine,
         max_quarantine_rows=MAX_QUARANTINE_ROWS,
-        split_meanings=SPLIT_MEANINGS,
+        split_meanings={**SPLIT_MEANINGS, **({"test": f"not known to be held out: {doubt}"} if doubt else {})},
     )
 
 

@@ -9,6 +9,12 @@ from vidclf.schema import Look
 UNKNOWN = "unknown"
 """Name of the group of videos whose property is not known."""
 
+HELD_OUT = "held out"
+"""Name of the group of videos that neither of two compared ensembles used in training or validation."""
+
+TRAINING_USES = {"train": "trained on", "val": "validated on", "test": HELD_OUT}
+"""Name of the group of videos by the split that the ensembles' records give them."""
+
 RESOLUTIONS = (
     (0, "below 240p"),
     (240, "240p"),
@@ -34,6 +40,7 @@ ORDER: dict[str, list[str]] = {
     "resolution": [name for _, name in RESOLUTIONS],
     "duration": [name for _, name in DURATIONS],
     "stage": list(Look),
+    "training": list(TRAINING_USES.values()),
 }
 """Names of groups in the order of display, for each type of group; types that are missing here are sorted
 alphabetically."""

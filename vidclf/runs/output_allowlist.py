@@ -52,8 +52,9 @@ _JOB_FILES = r"run_config\.yaml|timeline\.json|pending\.parquet|_attempts\.parqu
 fills, as paths relative to the job's output."""
 
 _MEMBER_FILES = (
-    r"member_\d+\.(?:json|safetensors)|ensemble\.json|trust\.safetensors|(?:splits|leakage)\.parquet"
+    r"member_\d+\.(?:json|safetensors)|ensemble\.json|trust\.safetensors|(?:splits|leakage|folds)\.parquet"
     r"|_state/member_\d+-[0-9a-f]{16}\.pt|_ray_train/.+|tensorboard/member_\d+/events\.out\.tfevents\.[^/]+"
+    r"|_folds/fold_\d+/.+"
 )
 """Regular expression of the files of an ensemble, as paths relative to its directory."""
 
@@ -231,7 +232,10 @@ FEATURES = Kind(name="a run", parts=_run_parts(False), shared=_JOB_FILES, reads=
 PREDICTIONS = Kind(name="a run", parts=_run_parts(True), shared=_JOB_FILES, reads=_READ_SHARDS)
 """Output directory of classify."""
 
-_SPLITS = Mark(name="splits.parquet", is_genuine=_is_table(schema.SPLIT_TABLE))
+_SPLITS = tuple(
+    Mark(name="splits.parquet", is_genuine=_is_table(columns))
+    for columns in (schema.SPLIT_TABLE, schema.EARLIER_SPLIT_TABLE)
+)
 
 ENSEMBLE = Kind(
     name="an ensemble",
@@ -239,7 +243,7 @@ ENSEMBLE = Kind(
         Part(
             files=rf"{_MEMBER_FILES}|run_config\.yaml",
             marks=(
-                _SPLITS,
+                *_SPLITS,
                 Mark(name="member_0.json", is_genuine=_is_member(of_search=False)),
                 Mark(name="ensemble.json", is_genuine=_holds("ensemble_id", "classes", "members")),
             ),

@@ -124,6 +124,7 @@ class ServedClassifier:
             trust_score=self._model.trust_score,
             trust_threshold=self._model.threshold.threshold,
             segment_length_s=length_s,
+            used_contents=self._model.used_contents,
         )
         side = self._job.transforms().transforms[0].crop_size
         return {"answer": answer(row, frames_of(frames["frames"], side), context)}

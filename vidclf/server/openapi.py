@@ -7,6 +7,7 @@ from typing import Any
 import pyarrow as pa
 
 from vidclf import schema
+from vidclf.ensemble.held_out import USED
 from vidclf.server.fetch import MAX_URI
 from vidclf.server.finished_jobs import MAX_FAILED, MAX_FINISHED
 from vidclf.server.job import JobState
@@ -159,6 +160,11 @@ def _schemas(classes: list[str]) -> Schema:
                 "quality": {
                     "type": "array",
                     "items": {"enum": ["all_black", "some_black", "blurry", "mostly_repeated"]},
+                },
+                "used_in": {
+                    "enum": [*USED, None],
+                    "description": "Split of the same content in the ensemble's own record, if training or validation "
+                    "used it; otherwise null.",
                 },
             }
         ),

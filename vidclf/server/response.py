@@ -40,6 +40,8 @@ class ResponseContext:
     trust_threshold: float
     """lowest trust score of an accepted video"""
     segment_length_s: float
+    used_contents: dict[str, str]
+    """split train or val by content digest, of the videos that training and validation used"""
 
 
 def segment_length_s(duration_s: float, num_frames: int) -> float:
@@ -80,6 +82,7 @@ def answer(row: dict[str, Any], frames_THWC: npt.NDArray[np.uint8], context: Res
             for index in chosen
         ],
         "quality": quality_flags(row),
+        "used_in": context.used_contents.get(row["content_digest"]),
     }
 
 

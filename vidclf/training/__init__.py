@@ -5,7 +5,7 @@ Import from here:
 - `train`: `train` (the job)
 - `member_fit`: `MemberFit`, `fit_member`, `predict` (one member, without Ray)
 - `dataset`: `training_data`, `TrainingData`, `Batches`
-- `leakage`: `assign_splits`, `SplitAssignment`, `SPLITS_FILE` (splits and near duplicates)
+- `leakage`: `assign_splits`, `SplitAssignment` (splits and near duplicates)
 - `calibrate`: `calibrate`; `publish`: `publish_ensemble`
 - `gpu_memory`, `tracking`, `state_writer`: used by `vidclf.tuning` too
 

@@ -23,18 +23,17 @@ from scipy.sparse.csgraph import connected_components
 
 from vidclf import storage
 from vidclf.archive import splits
-from vidclf.arrow import conform
+from vidclf.arrow import conform, nested_list
 from vidclf.config import TrainConfig
 from vidclf.config.fields import parse_fractions
+from vidclf.ensemble import split_record
 from vidclf.errors import ConfigError
 from vidclf.features.feature_set import FeatureSet
+from vidclf.features.near_duplicates import unit_vectors, video_means
 from vidclf.schema import LEAKAGE, SPLIT_TABLE, VIDEO_ID
 
 LEAKAGE_FILE = "leakage.parquet"
 """File with the pairs of near duplicates in different splits; its columns are `schema.LEAKAGE`."""
-
-SPLITS_FILE = "splits.parquet"
-"""File with the splits that training uses; its columns are `schema.SPLIT_TABLE`."""
 
 TILE = 2048
 """Number of rows, and of columns, of the cosine matrix that are in memory at a time (16 MB)."""
@@ -54,6 +53,8 @@ class SplitAssignment:
     splits."""
 
     features: FeatureSet
+    sources: list[str]
+    """source of each video in the manifest; `features.groups` may hold the name of several sources that were joined"""
     clusters: list[int | None]
     """number of each video's cluster of near duplicates; None for a video without near duplicates"""
     leaks: pa.Table
@@ -71,9 +72,10 @@ class SplitAssignment:
             f"{'is' if self.num_leaks == 1 else 'are'} in different splits, see {LEAKAGE_FILE}"
         )
 
-    def publish(self, directory: str) -> None:
-        """Write `splits.parquet` and `leakage.parquet` to a directory; the latter even if there are no pairs."""
+    def table(self) -> pa.Table:
+        """The content of `splits.parquet`, the record of all videos and their splits, as a table."""
         features = self.features
+        means_ND = video_means(features.features).astype(np.float16)
         table = pa.table(
             {
                 VIDEO_ID: features.video_ids,
@@ -82,9 +84,16 @@ class SplitAssignment:
                 "split": pa.array(features.splits, pa.string()),
                 "group": features.groups,
                 "cluster": pa.array(self.clusters, pa.int32()),
+                "source": self.sources,
+                "content_digest": features.content_digests,
+                "mean_features": nested_list([means_ND.shape[1]] * len(means_ND), pa.array(means_ND.reshape(-1))),
             }
         )
-        storage.publish_table(storage.join(directory, SPLITS_FILE), conform(table, SPLIT_TABLE, "splits"))
+        return conform(table, SPLIT_TABLE, "splits")
+
+    def publish(self, directory: str) -> None:
+        """Write `splits.parquet` and `leakage.parquet` to a directory; the latter even if there are no pairs."""
+        split_record.write(directory, self.table())
         storage.publish_table(storage.join(directory, LEAKAGE_FILE), self.leaks)
 
 
@@ -101,7 +110,13 @@ def assign_splits(features: FeatureSet, config: TrainConfig) -> SplitAssignment:
     fractions = parse_fractions(config.split, "manifest")
     if fractions is None:
         scan = _scan(unit_ND, features, config.near_duplicate_cosine)
-        return SplitAssignment(features=features, clusters=scan.clusters, leaks=scan.leaks, num_leaks=scan.num_leaks)
+        return SplitAssignment(
+            features=features,
+            sources=features.groups,
+            clusters=scan.clusters,
+            leaks=scan.leaks,
+            num_leaks=scan.num_leaks,
+        )
     if any(label is None for label in features.labels):
         raise ConfigError("--features: must hold labelled videos, to be split by label")
     # Without splits, so that no pair counts as a leak.
@@ -120,20 +135,15 @@ def assign_splits(features: FeatureSet, config: TrainConfig) -> SplitAssignment:
             "a higher --near-duplicate-cosine joins fewer)"
         ) from error
     assigned = replace(features, groups=groups, splits=list(names))
-    return SplitAssignment(features=assigned, clusters=scan.clusters, leaks=scan.leaks, num_leaks=0)
+    return SplitAssignment(
+        features=assigned, sources=features.groups, clusters=scan.clusters, leaks=scan.leaks, num_leaks=0
+    )
 
 
 def unit_means(features: Sequence[npt.NDArray[np.float16]]) -> npt.NDArray[np.float32]:
-    """The mean of each video's frame features as an array [N, D], minus the mean of all videos, scaled to length 1.
-
-    Without the subtraction, the part that all videos share dominates; with some backbones all videos would then be near
-    each other. A video that equals the mean of all stays 0 and is near no other.
-    """
-    means_ND: npt.NDArray[np.float32] = np.stack([video_TD.mean(axis=0, dtype=np.float32) for video_TD in features])
-    means_ND -= means_ND.mean(axis=0)
-    lengths_N = np.linalg.norm(means_ND, axis=1, keepdims=True)
-    np.divide(means_ND, lengths_N, out=means_ND, where=lengths_N > 0)
-    return means_ND
+    """The mean features of each video minus the mean of all videos, scaled to length 1, as an array [N, D]."""
+    means_ND = video_means(features)
+    return unit_vectors(means_ND, means_ND.mean(axis=0))
 
 
 def near_pairs(unit_ND: npt.NDArray[np.float32], cosine: float, tile: int) -> Iterator[Pairs]:

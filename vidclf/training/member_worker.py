@@ -129,18 +129,23 @@ def _fit(
             tracker.log(epoch, data.classes)
             tally.put.remote(f"epochs of {index}", epoch.number)
             tally.put.remote(f"member {index}", epoch.val_macro_f1)
-            loop.say(epoch_text(epoch, fit.best, config))
+            loop.say(epoch_text(epoch, fit.best, config, len(data.val.labels)))
     return fit.result(), placement
 
 
-def epoch_text(epoch: Epoch, best: Epoch, config: TrainConfig) -> str:
+def epoch_text(epoch: Epoch, best: Epoch, config: TrainConfig, num_val: int) -> str:
     """A line for the log about an epoch. The time left in it is an upper bound, because early stopping may end the
-    training."""
+    training.
+
+    `num_val` is the number of validation videos. The line states how many of them are right: among a few videos, one
+    more error changes the accuracy a lot.
+    """
     left_s = (config.epochs - epoch.number) * epoch.duration_s
     attempt = f" of attempt {epoch.attempt}" if epoch.attempt > 1 else ""
     return (
         f"epoch {epoch.number}/{config.epochs}{attempt}, loss {epoch.train_loss:.3f}, validation loss "
-        f"{epoch.val_loss:.3f}, accuracy {epoch.val_accuracy:.3f}, macro F1 {epoch.val_macro_f1:.3f} "
+        f"{epoch.val_loss:.3f}, accuracy {epoch.val_accuracy:.3f} ({round(epoch.val_accuracy * num_val)} of {num_val} "
+        f"videos), macro F1 {epoch.val_macro_f1:.3f} "
         f"(best {best.val_macro_f1:.3f} at {best.number}), {epoch.duration_s:.1f} s, at most {left_s:.0f} s "
         "left"
     )

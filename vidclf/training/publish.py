@@ -5,13 +5,13 @@ from __future__ import annotations
 import math
 import platform
 from collections.abc import Sequence
-from dataclasses import fields
+from dataclasses import fields, replace
 from functools import partial
 from importlib import metadata
-from typing import Any
 
 import vidclf
 from vidclf.config import FitConfig, ModelConfig, TrainConfig
+from vidclf.ensemble import split_record
 from vidclf.ensemble.info import FittedBackbone, MembersInfo, write_info
 from vidclf.ensemble.member_record import MemberRecord
 from vidclf.features.feature_set import FeatureSet
@@ -20,7 +20,7 @@ from vidclf.runs import lease
 from vidclf.training.calibrate import calibrate
 from vidclf.training.dataset import TrainingData
 from vidclf.training.member_plan import data_digest
-from vidclf.training.member_votes import Voting
+from vidclf.training.member_votes import RunVotes, Voting
 from vidclf.training.member_worker import read_record
 from vidclf.uncertainty.focal_optimum import optimal_temperature
 
@@ -36,39 +36,48 @@ def publish_ensemble(
 ) -> None:
     """Calibrate the trained members (models of the ensemble) in `config.output`, and write `ensemble.json`.
 
-    Each member must have its marker file. `features`, `weights` (where each backbone's weights were) and `first_looks`
-    (features of a few keyframes per video; may be empty) have one entry per backbone. The members classify the
-    validation split in this process, or in a worker with the fraction `gpus` of a GPU.
+    Each member must have its marker file, and `splits.parquet` must be there. `features`, `weights` (where each
+    backbone's weights were) and `first_looks` (features of a few keyframes per video; may be empty) have one entry per
+    backbone. The members classify the validation split in this process, or in a worker with the fraction `gpus` of a
+    GPU.
+    """
+    uncalibrated = members_info(config, features, data, weights)
+    prior = uncalibrated.training["prior_temperature"]
+    info = calibrate(config.output, uncalibrated, features, first_looks or None, votes_on(gpus), prior)
+    lease.guard(config.output).check()
+    splits = split_record.describe(config.output, config.near_duplicate_cosine)
+    write_info(config.output, replace(info, splits=splits))
+
+
+def members_info(
+    config: TrainConfig, features: Sequence[FeatureSet], data: TrainingData, weights: Sequence[str]
+) -> MembersInfo:
+    """What is known of the trained members (models) in `config.output` before calibration.
+
+    `features` and `weights` (where each backbone's weights were) have one entry per backbone. Each member must have its
+    marker file.
     """
     members = [read_record(config.output, index) for index in range(config.members)]
-    model = ModelConfig(**{field.name: getattr(config, field.name) for field in fields(ModelConfig)})
-    training: dict[str, Any] = {
-        "num_train_videos": len(data.train.labels),
-        "num_val_videos": len(data.val.labels),
-        "data_digest": data_digest(features),
-        "recipe": config.recipe if config.import_reference is None else "imported",
-        "prior_temperature": prior_temperature(config, members, len(data.classes)),
-    }
-    uncalibrated = MembersInfo(
+    return MembersInfo(
         classes=data.classes,
         backbones=[
             FittedBackbone.of(backbone.spec, source) for backbone, source in zip(features, weights, strict=True)
         ],
-        model=model,
+        model=ModelConfig(**{field.name: getattr(config, field.name) for field in fields(ModelConfig)}),
         members=members,
-        training=training,
+        training={
+            "num_train_videos": len(data.train.labels),
+            "num_val_videos": len(data.val.labels),
+            "data_digest": data_digest(features),
+            "recipe": config.recipe if config.import_reference is None else "imported",
+            "prior_temperature": prior_temperature(config, members, len(data.classes)),
+        },
         versions={
             "vidclf": vidclf.__version__,
             "python": platform.python_version(),
             **{name: metadata.version(name) for name in ("torch", "torchvision", "numpy", "ray")},
         },
     )
-    run_votes = OnWorker(gpus, partial(Voting, gpus)) if gpus else Voting(0.0)
-    info = calibrate(
-        config.output, uncalibrated, features, first_looks or None, run_votes, training["prior_temperature"]
-    )
-    lease.guard(config.output).check()
-    write_info(config.output, info)
 
 
 def prior_temperature(config: FitConfig, members: Sequence[MemberRecord], num_classes: int) -> float:
@@ -86,3 +95,9 @@ def prior_temperature(config: FitConfig, members: Sequence[MemberRecord], num_cl
         temperature = optimal_temperature(settings["focal_gamma"], settings["label_smoothing"], num_classes)
         logarithms.append(math.log(temperature))
     return math.exp(sum(logarithms) / len(logarithms))
+
+
+def votes_on(gpus: float) -> RunVotes:
+    """Function that computes the probabilities of members in a worker with the fraction `gpus` of a GPU, or, if it is
+    0, in this process on the CPU."""
+    return OnWorker(gpus, partial(Voting, gpus)) if gpus else Voting(0.0)

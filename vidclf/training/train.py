@@ -14,7 +14,7 @@ import torch
 
 from vidclf import gpu_worker, preflight, ray_cluster, storage
 from vidclf.config import TrainConfig
-from vidclf.ensemble import calibration_file, files, reference_checkpoints
+from vidclf.ensemble import calibration_file, files, reference_checkpoints, split_record
 from vidclf.ensemble.info import ENSEMBLE_FILE, read_info
 from vidclf.ensemble.member_record import MemberRecord
 from vidclf.ensemble.reference_checkpoints import ReferenceEnsemble
@@ -25,14 +25,15 @@ from vidclf.features.feature_set import FeatureSet
 from vidclf.metrics.scores import evaluate
 from vidclf.runs import output_allowlist, outputs
 from vidclf.schema import Look
-from vidclf.training import gpu_memory, leakage, tracking
+from vidclf.training import fold_training, gpu_memory, leakage, tracking
 from vidclf.training.dataset import Batches, TrainingData, training_data
+from vidclf.training.fold_training import Folds
 from vidclf.training.gpu_memory import WHOLE
 from vidclf.training.leakage import SplitAssignment
 from vidclf.training.member_fit import predict
 from vidclf.training.member_plan import MemberPlan, plan_members
 from vidclf.training.member_worker import SHARE_FLAG, marker, publish_record, read_record
-from vidclf.training.publish import publish_ensemble
+from vidclf.training.publish import publish_ensemble, votes_on
 from vidclf.training.ray_members import train_members
 
 
@@ -58,6 +59,8 @@ class Plan:
     """indices of the members that are not finished yet"""
     needs_calibration: bool
     """whether members are missing, or the output has no complete ensemble that was calibrated with these first looks"""
+    folds: Folds | None
+    """folds of the cross-validation; None if none is wanted"""
 
 
 def train(
@@ -80,6 +83,8 @@ def train(
     if config.dry_run:
         verb = "train" if plan.imported is None else "import"
         print(f"would {verb} members {plan.missing} of {plan.config.members} into {plan.config.output}")
+        if plan.folds is not None:
+            print(f"would cross-validate with {plan.folds.num_folds} folds of {plan.config.members} members")
         print(*filter(None, [preflight.would_delete(plan.config)]), sep="\n", end="")
         return None
     execute(plan)
@@ -129,21 +134,31 @@ def prepare(
         imported=imported,
         missing=missing,
         needs_calibration=bool(missing) or not _is_calibrated(config.output, matched_looks),
+        folds=fold_training.plan_folds(config, assignment, members),
     )
 
 
 def execute(plan: Plan) -> None:
     """Train or import the missing members (models of the ensemble), then calibrate and publish the ensemble.
 
-    Does nothing if the ensemble is complete. Raises ConfigError before it changes any file if a member does not fit
-    into its share of a GPU.
+    With `--folds`, a cross-validation follows. Nothing is done twice: complete members, ensembles and cross-validations
+    are kept. Raises ConfigError before it changes any file if a member does not fit into its share of a GPU.
     """
-    config = plan.config
-    gpus = _share(config, plan.data) if plan.missing and plan.imported is None else 0.0
+    config, folds = plan.config, plan.folds
+    trains_folds = folds is not None and (config.overwrite or fold_training.recorded(config.output, folds) is None)
+    gpus = _share(config, plan.data) if (plan.missing or trains_folds) and plan.imported is None else 0.0
     if config.overwrite:
         outputs.clear(output_allowlist.ENSEMBLE, "--output", config.output)
-    if not plan.needs_calibration:
-        return
+    if plan.needs_calibration:
+        _make_ensemble(plan, gpus)
+    if folds is not None:
+        fold_training.cross_validate(config, folds, plan.features, plan.weights, gpus, votes_on(gpus))
+
+
+def _make_ensemble(plan: Plan, gpus: float) -> None:
+    """Train or import the missing members (models of the ensemble), calibrate the ensemble and publish it. Each member
+    has the fraction `gpus` of a GPU."""
+    config = plan.config
     ensemble_file = storage.join(config.output, ENSEMBLE_FILE)
     if storage.exists(ensemble_file):
         storage.delete_file(ensemble_file)
@@ -231,7 +246,8 @@ def _share(config: TrainConfig, data: Sequence[TrainingData]) -> float:
 
 
 def _is_calibrated(output: str, first_looks: Sequence[FeatureSet]) -> bool:
-    """Whether `output` holds a complete ensemble in this version's format that was calibrated with these first looks.
+    """Whether `output` holds a complete ensemble in this version's format that was calibrated with these first looks,
+    with the record of its splits.
 
     `first_looks` are features of a few keyframes per video. If there are none, an ensemble with or without such
     features counts as complete. Raises ConfigError if the ensemble must be calibrated again and would lose its keyframe
@@ -241,7 +257,9 @@ def _is_calibrated(output: str, first_looks: Sequence[FeatureSet]) -> bool:
         return False
     outdated: ConfigError | None = None
     try:
-        calibration_file.read_trust(output, read_info(output))
+        info = read_info(output)
+        calibration_file.read_trust(output, info)
+        split_record.check_record(output, info.splits)
     except ConfigError as error:
         outdated = error
     keyframes = read_info(output, accepts_outdated=True).stages.get(Look.KEYFRAMES)

@@ -19,7 +19,7 @@ early looks take part. `risk_threshold.choose` picks the point that the validati
 
 In this package and in files a look is also called a stage (column `stage`).
 
-Shape suffixes: B videos.
+Shape suffixes: B videos, G sources (recordings), N thresholds.
 """
 
 from __future__ import annotations
@@ -163,9 +163,34 @@ def _path(stages: Mapping[str, ValidationScores], full: ValidationScores, names:
     The early looks `names` (few frames) and the full look share each threshold. `stages` and `full` hold the validation
     scores.
     """
-    path = []
-    for threshold in THRESHOLDS[::-1].tolist():
-        early = {str(name): threshold for name in names}
-        decided = _decided(stages, full, early, threshold)
-        path.append(Acceptance.of(threshold, decided.is_accepted_B, decided.correct_B, full.source_B, early))
-    return path
+    thresholds = THRESHOLDS[::-1].tolist()
+    # As float32, like a single threshold that is compared with float32 scores.
+    threshold_N1 = np.array(thresholds, np.float32)[:, None]
+    is_undecided_NB = np.ones((len(thresholds), len(full.correct_B)), bool)
+    is_error_NB = np.broadcast_to(~full.correct_B, is_undecided_NB.shape).copy()
+    for name in [look for look in EARLY_LOOKS if look in names]:
+        scores = stages[name]
+        decides_NB = is_undecided_NB & is_accepted(scores.trust_B, scores.ood_B, threshold_N1)
+        is_error_NB = np.where(decides_NB, ~scores.correct_B, is_error_NB)
+        is_undecided_NB &= ~decides_NB
+    is_accepted_NB = ~is_undecided_NB | is_accepted(full.trust_B, full.ood_B, threshold_N1)
+    accepted_NG = _per_source(is_accepted_NB, full.source_B)
+    errors_NG = _per_source(is_accepted_NB & is_error_NB, full.source_B)
+    return [
+        Acceptance(
+            threshold=threshold,
+            accepted_G=accepted_G[accepted_G > 0],
+            errors_G=errors_G[accepted_G > 0],
+            early={str(name): threshold for name in names},
+        )
+        for threshold, accepted_G, errors_G in zip(thresholds, accepted_NG, errors_NG, strict=True)
+    ]
+
+
+def _per_source(is_counted_NB: npt.NDArray[np.bool_], source_B: npt.NDArray[np.integer]) -> npt.NDArray[np.int64]:
+    """Number of counted videos in each source (recording), per threshold, as an array [thresholds, sources]."""
+    if len(source_B) == 0:
+        return np.zeros((len(is_counted_NB), 0), np.int64)
+    order_B = np.argsort(source_B, kind="stable")
+    starts_G = np.flatnonzero(np.diff(source_B[order_B], prepend=-1))
+    return np.add.reduceat(is_counted_NB[:, order_B], starts_G, axis=1, dtype=np.int64)

@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from scipy.stats import binom
+from scipy.special import bdtr, betainc
 
 from vidclf.uncertainty.geometry import Floats
 from vidclf.uncertainty.ood import is_out_of_distribution
@@ -37,9 +37,9 @@ ABSTAIN_ON_ALL = 2.0
 """A threshold above every trust score, so that no video is accepted."""
 
 
-def is_accepted(trust_B: Floats, ood_B: Floats, threshold: float) -> Bools:
+def is_accepted(trust_B: Floats, ood_B: Floats, threshold: float | npt.NDArray[np.float32]) -> Bools:
     """Whether each video's label is accepted: its trust score is at least `threshold`, and the video is not out of
-    distribution."""
+    distribution. Several thresholds, as an array [thresholds, 1], give an array [thresholds, videos]."""
     accepted_B: Bools = (trust_B >= threshold) & ~is_out_of_distribution(ood_B)
     return accepted_B
 
@@ -104,14 +104,20 @@ class Acceptance:
         return float((share * self.num_effective_sources + 1) / (self.num_effective_sources + 2))
 
     def certifies(self, risk: float, error_rate: float, num_wrong: int | None = None) -> bool:
-        """Whether a binomial test with error probability `error_rate` shows that the share of wrong sources
-        (recordings) is at most `risk`.
+        """Whether binomial tests with error probability `error_rate` show that the share of wrong sources (recordings)
+        and the share of wrong labels are at most `risk`.
 
-        A source is wrong if one of its accepted videos has a wrong label. `num_wrong`, if given, replaces the counted
-        number of wrong sources.
+        A source is wrong if one of its accepted videos has a wrong label. The test of labels counts
+        `num_effective_sources`. It matters only if sources differ in size: then few large sources can hold most wrong
+        labels. `num_wrong`, if given, replaces the counted number of wrong sources in both tests.
         """
         wrong = int((self.errors_G > 0).sum()) if num_wrong is None else num_wrong
-        return self.num_sources > 0 and bool(binom.cdf(wrong, self.num_sources, risk) <= error_rate)
+        if self.num_sources == 0 or bdtr(wrong, self.num_sources, risk) > error_rate:
+            return False
+        number = self.num_effective_sources
+        labels = number * self.errors_G.sum() / self.accepted_G.sum() if num_wrong is None else num_wrong
+        # P(at most `labels` of `number` are wrong), by the beta distribution, which takes numbers that are not whole.
+        return bool(labels < number and betainc(number - labels, labels + 1, 1 - risk) <= error_rate)
 
     def estimates(self, risk: float, num_wrong: int | None = None) -> bool:
         """Whether the expected share of wrong labels (`estimate`) is at most `risk`.

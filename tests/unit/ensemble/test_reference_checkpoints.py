@@ -25,6 +25,7 @@ from vidclf.ensemble import reference_checkpoints
 from vidclf.ensemble.files import load
 from vidclf.ensemble.info import LookInfo, read_info, write_info
 from vidclf.ensemble.outdated import OutdatedEnsembleError
+from vidclf.ensemble.split_record import read_record
 from vidclf.ensemble.temporal_model import TemporalClassifier
 from vidclf.errors import ConfigError
 from vidclf.features.feature_set import FeatureSet
@@ -408,6 +409,26 @@ def test_an_ensemble_without_temperatures_of_segments_is_calibrated_again(tmp_pa
     assert again["ensemble_id"] == summary["ensemble_id"] == read_info(str(output)).ensemble_id
     # The focal loss with gamma 2 and smoothing 0.1, for three classes.
     assert read_info(str(output)).training["prior_temperature"] == pytest.approx(0.4845, abs=1e-4)
+
+
+def test_a_record_of_splits_that_was_changed_or_is_missing_is_written_again(tmp_path: Path) -> None:
+    directory, output, features = write(tmp_path / "reference", checkpoint(0)), tmp_path / "ensemble", feature_set()
+    summary = train(config(directory, output), [features], ["DEFAULT"])
+    assert summary is not None
+    listed, file = read_info(str(output)).splits, output / "splits.parquet"
+    assert listed is not None
+    assert listed.digest == hashlib.sha256(file.read_bytes()).hexdigest()
+    assert listed.near_duplicate_cosine == 0.95
+    assert read_record(str(output)).rows["split"].to_pylist() == ["train"] * 12 + ["val"] * 6
+    file.write_bytes(b"edited")
+    for _ in range(2):
+        again = train(config(directory, output), [features], ["DEFAULT"])
+        assert again is not None
+        assert (again["num_trained"], again["was_calibrated"]) == (0, True)
+        assert again["ensemble_id"] == summary["ensemble_id"]
+        assert read_info(str(output)).splits == listed
+        # The description of an earlier version does not list the record.
+        write_info(str(output), replace(read_info(str(output)), splits=None))
 
 
 def test_features_of_another_width_are_refused(tmp_path: Path) -> None:

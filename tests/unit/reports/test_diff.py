@@ -14,8 +14,11 @@ import pytest
 from jobs.diff import main
 from tests.support.lost_lease import lost_lease
 from tests.support.predictions import Predicted, manifest, table, write_run
+from tests.support.split_records import recorded, write_ensemble
+from tests.support.split_records import table as split_table
 from vidclf import schema, storage
 from vidclf.config import DiffConfig
+from vidclf.ensemble import split_record
 from vidclf.errors import ConfigError
 from vidclf.reports import diff
 from vidclf.runs.layout import Run
@@ -56,12 +59,59 @@ def test_flips_are_counted_by_class_codec_and_resolution(runs: dict[str, str]) -
         "class": [("A", 2, 1), ("B", 2, 1)],
         "codec": [("h264", 3, 1), ("vp9", 1, 1)],
         "resolution": [("360p", 4, 2)],
+        # Neither run records where its ensemble is.
+        "training": [("unknown", 4, 2)],
     }
     assert result.transitions == [
         {"before": "A", "after": "B", "num_videos": 1},
         {"before": "B", "after": "A", "num_videos": 1},
     ]
     assert json.loads((Path(runs["output"]) / "diff.json").read_text())["overall"]["rate"] == 0.5
+
+
+def test_videos_that_an_ensemble_was_trained_on_are_counted_apart(runs: dict[str, str], tmp_path: Path) -> None:
+    records = {
+        "before": [recorded("1", "train"), recorded("2", "test"), recorded("x", "val", source="4")],
+        # Video 3 is known under another name.
+        "after": [recorded("1", "test"), recorded("y", "train", content_digest="digest of 3")],
+    }
+    for side, rows in records.items():
+        directory = write_ensemble(tmp_path / f"ensemble-{side}", *rows)
+        storage.publish_bytes(f"{runs[side]}/run_config.yaml", f"ensemble: {directory}\n".encode())
+        sources = {**dict.fromkeys("1234", ("A", "test")), "q": ("A", "test")}
+        storage.publish_table(Run(runs[side]).manifest_file, manifest(sources))
+    result = diff.diff(DiffConfig(**runs))
+    assert result is not None
+    assert [(row.name, row.num_videos, row.num_flipped) for row in result.by["training"]] == [
+        ("trained on", 2, 1),
+        ("validated on", 1, 0),
+        ("held out", 1, 1),
+    ]
+    assert diff.table(result, "out").splitlines()[2:5] == [
+        "flipped, trained on            1 of 2 (0.5000)",
+        "flipped, validated on          0 of 1 (0.0000)",
+        "flipped, held out              1 of 1 (1.0000)",
+    ]
+
+
+def test_videos_whose_ensemble_is_not_known_are_not_called_held_out(runs: dict[str, str], tmp_path: Path) -> None:
+    directory = write_ensemble(tmp_path / "ensemble", recorded("1", "train"))
+    storage.publish_bytes(f"{runs['before']}/run_config.yaml", f"ensemble: {directory}\n".encode())
+    result = diff.diff(DiffConfig(**runs))
+    assert result is not None
+    assert [(row.name, row.num_videos) for row in result.by["training"]] == [("trained on", 1), ("unknown", 3)]
+    doubt = "not known: the predictions do not record where their ensemble is"
+    assert {name: text for name, text in result.provenance.items() if "held out" in name} == {"held out after": doubt}
+    page = (Path(runs["output"]) / "index.html").read_text()
+    assert doubt in page
+
+
+def test_an_edited_record_of_splits_is_refused(runs: dict[str, str], tmp_path: Path) -> None:
+    directory = write_ensemble(tmp_path / "ensemble", recorded("1", "train"))
+    split_record.write(directory, split_table(recorded("1", "test")))
+    storage.publish_bytes(f"{runs['after']}/run_config.yaml", f"ensemble: {directory}\n".encode())
+    with pytest.raises(ConfigError, match=r"^--after .*/splits\.parquet: is not the file that ensemble\.json lists"):
+        diff.diff(DiffConfig(**runs))
 
 
 def test_a_change_of_verdict_is_no_flip(runs: dict[str, str]) -> None:
@@ -106,7 +156,7 @@ def test_the_exit_code_is_the_gate(
 ) -> None:
     assert main(DiffConfig(**runs, max_flip_rate=max_flip_rate)) == code
     assert capsys.readouterr().out.splitlines()[1] == (
-        "flipped                        2 (0.5000, no interval: fewer than 5 sources"
+        "flipped                        2 (0.5000, no interval: fewer than 5 effective sources"
         + {None: ")", 0.5: "; within --max-flip-rate 0.5)", 0.49: "; ABOVE --max-flip-rate 0.49)"}[max_flip_rate]
     )
 

@@ -7,14 +7,20 @@ import json
 import re
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import pytest
 
 from tests.support.predictions import Predicted, manifest, write_run
+from tests.support.split_records import recorded, write_ensemble
+from tests.support.split_records import table as split_table
 from vidclf import storage
 from vidclf.config import EvaluateConfig
+from vidclf.ensemble import split_record
+from vidclf.ensemble.cross_validation import CrossValidation
 from vidclf.errors import ConfigError
-from vidclf.reports import evaluate
+from vidclf.reports import ensemble_facts, evaluate
 from vidclf.runs.layout import Run
 
 VIDEOS = [
@@ -49,7 +55,7 @@ def page_of(config: EvaluateConfig) -> str:
     return (Path(config.output) / "index.html").read_text()
 
 
-def test_figures_are_those_of_the_held_out_split(config: EvaluateConfig) -> None:
+def test_figures_are_those_of_the_test_split(config: EvaluateConfig) -> None:
     evaluation = evaluate.evaluate(config)
     assert evaluation is not None
     assert evaluation.headline == "test"
@@ -70,15 +76,32 @@ def test_the_table_for_a_terminal(config: EvaluateConfig) -> None:
     evaluation = evaluate.evaluate(config)
     assert evaluation is not None
     assert evaluate.table(evaluation, "out").splitlines() == [
-        "videos                        6",
-        "ok                            5",
-        "quarantined                   1 (truncated 1)",
-        "videos per second             2.50",
-        "accuracy on held-out sources  0.667 (2 of 3 videos, no interval: fewer than 5 sources; chance 0.50)",
-        "mean of the sources           0.667 (3 sources)",
-        "accepted                      2 of 3 videos, 1 of them right",
-        "report                        out/index.html",
+        "videos               6",
+        "ok                   5",
+        "quarantined          1 (truncated 1)",
+        "videos per second    2.50",
+        "accuracy (test)      0.667 (2 of 3 videos, no interval: fewer than 5 effective sources; chance 0.50)",
+        "held out             not known: the predictions do not record where their ensemble is; give --ensemble",
+        "mean of the sources  0.667 (3 sources)",
+        "accepted             2 of 3 videos, 1 of them right",
+        "report               out/index.html",
     ]
+
+
+def test_a_cross_validation_is_shown(config: EvaluateConfig, monkeypatch: pytest.MonkeyPatch) -> None:
+    # 30 of 40 videos, all wrong ones from one of 21 sources.
+    groups = ["large"] * 20 + [str(index) for index in range(20)]
+    record = CrossValidation.of(np.arange(40) >= 10, groups, 5, "digest")
+    monkeypatch.setattr(ensemble_facts, "cross_validation", lambda info: record)
+    evaluation = evaluate.evaluate(config)
+    assert evaluation is not None
+    assert (
+        "cross-validation     0.750 (30 of 40 videos, no interval: fewer than 5 effective sources); mean of "
+        "the 21 sources 0.976 (95 % interval 0.80 to 1.00); 5 folds"
+    ) in evaluate.table(evaluation, "out").splitlines()
+    page = (Path(config.output) / "index.html").read_text()
+    assert "30 of 40 videos, each classified by members trained without its source, 5 folds" in page
+    assert json.loads((Path(config.output) / "metrics.json").read_text())["cross_validation"]["num_correct"] == 30
 
 
 def test_names_from_the_archive_are_escaped(config: EvaluateConfig) -> None:
@@ -96,7 +119,7 @@ def test_the_page_loads_nothing(config: EvaluateConfig) -> None:
     assert "@import" not in page
 
 
-def test_mistakes_on_held_out_sources_come_first_and_say_when_a_video_is_gone(config: EvaluateConfig) -> None:
+def test_mistakes_in_the_test_split_come_first_and_say_when_a_video_is_gone(config: EvaluateConfig) -> None:
     page = page_of(config)
     assert "Misclassified (2, all splits)" in page
     assert "Abstained (1, all splits)" in page
@@ -211,3 +234,100 @@ def test_locations_are_relative_to_the_base_that_is_given(config: EvaluateConfig
     assert ",none/2\n" in (Path(config.output) / "misclassified.csv").read_text()
     evaluate.evaluate(replace(config, base_uri="/elsewhere"))
     assert ",/none/2\n" in (Path(config.output) / "misclassified.csv").read_text()
+
+
+ROWS = (
+    recorded("1", "train"),
+    recorded("2", "test"),
+    recorded("3", "test"),
+    recorded("4", "train"),
+)
+"""The record of an ensemble, which has another split for video 1 than the manifest."""
+
+
+def with_ensemble(config: EvaluateConfig, monkeypatch: pytest.MonkeyPatch, *rows: dict[str, Any], **values: Any) -> str:
+    """Give the predictions of `config` an ensemble with the record `rows`; return its directory."""
+    directory = write_ensemble(Path(config.output).parent / "ensemble", *rows, **values)
+    storage.publish_bytes(f"{config.predictions}/run_config.yaml", f"ensemble: {directory}\n".encode())
+    # Of the ensemble's description the report needs no more here.
+    monkeypatch.setattr(ensemble_facts, "find_ensemble", lambda *_: (directory, ""))
+    monkeypatch.setattr(evaluate, "read_info", lambda _: None)
+    return directory
+
+
+def test_the_ensembles_record_decides_what_is_held_out(config: EvaluateConfig, monkeypatch: pytest.MonkeyPatch) -> None:
+    with_ensemble(config, monkeypatch, *ROWS)
+    evaluation = evaluate.evaluate(config)
+    assert evaluation is not None
+    # The manifest has video 1 in test, the ensemble was trained on it.
+    assert {split: scores.num_videos for split, scores in evaluation.per_split.items()} == {
+        "train": 2,
+        "val": 1,
+        "test": 2,
+    }
+    assert evaluation.is_held_out
+    moved = (
+        "1 video has another split by the ensemble's own record than in the manifest, 1 of them no longer test "
+        "(recorded with that split: 1)"
+    )
+    assert evaluate.table(evaluation, "out").splitlines()[4:6] == [
+        "accuracy on held-out sources  0.500 (1 of 2 videos, no interval: fewer than 5 effective sources; chance 0.50)",
+        f"splits                        {moved}",
+    ]
+    written = json.loads((Path(config.output) / "metrics.json").read_text())
+    assert written["split_facts"] == {
+        "doubt": "",
+        "num_moved": 1,
+        "num_no_test": 1,
+        "reasons": {"recorded": 1},
+        "num_unsearched": 0,
+    }
+    page = (Path(config.output) / "index.html").read_text()
+    assert moved.replace("'", "&#39;") in page
+    assert "held-out sources (test)" in page
+
+
+def test_the_content_of_a_training_video_is_never_test(config: EvaluateConfig, monkeypatch: pytest.MonkeyPatch) -> None:
+    copied = [recorded(f"old name of {name}", "train", content_digest=f"digest of {name}") for name in "23"]
+    with_ensemble(config, monkeypatch, ROWS[0], *copied)
+    evaluation = evaluate.evaluate(config)
+    assert evaluation is not None
+    assert {split: scores.num_videos for split, scores in evaluation.per_split.items()} == {"train": 4, "val": 1}
+    assert evaluation.split_facts.reasons == {"recorded": 1, "content": 2}
+    assert evaluate.table(evaluation, "out").splitlines()[4].startswith("accuracy (val)")
+
+
+@pytest.mark.parametrize(
+    ("values", "doubt"),
+    [
+        (
+            {"members": [{"imported_from": "best_ensemble_model_0.pt"}]},
+            "the ensemble's members were imported, and the videos that they were trained on are not known",
+        ),
+        (
+            {"splits": None},
+            "an earlier version of vidclf trained the ensemble, and its record of the splits cannot be checked",
+        ),
+    ],
+)
+def test_without_a_record_that_can_be_trusted_nothing_is_called_held_out(
+    config: EvaluateConfig, monkeypatch: pytest.MonkeyPatch, values: dict[str, Any], doubt: str
+) -> None:
+    with_ensemble(config, monkeypatch, recorded("4", "train"), **values)
+    evaluation = evaluate.evaluate(config)
+    assert evaluation is not None
+    assert not evaluation.is_held_out
+    lines = evaluate.table(evaluation, "out").splitlines()
+    assert lines[4].startswith("accuracy (test)      0.667 (2 of 3 videos")
+    assert f"held out             not known: {doubt}" in lines
+    page = (Path(config.output) / "index.html").read_text()
+    assert "held-out sources" not in page
+    assert f"not known to be held out: {doubt}".replace("'", "&#39;") in page
+
+
+def test_an_edited_record_is_refused(config: EvaluateConfig, monkeypatch: pytest.MonkeyPatch) -> None:
+    directory = with_ensemble(config, monkeypatch, *ROWS)
+    split_record.write(directory, split_table(recorded("1", "test")))
+    with pytest.raises(ConfigError, match=r"^--ensemble .*/splits\.parquet: is not the file that ensemble\.json lists"):
+        evaluate.evaluate(config)
+    assert not Path(config.output).exists()

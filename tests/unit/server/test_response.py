@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import numpy as np
 import pytest
 
+from tests.support.split_records import record, recorded
+from vidclf.ensemble.held_out import used_contents
 from vidclf.schema import RejectReason
 from vidclf.server.refusals import STATUS, WORDS, Problem
-from vidclf.server.response import quality_flags, segment_length_s
+from vidclf.server.response import ResponseContext, answer, quality_flags, segment_length_s
 from vidclf.uncertainty.explanation import trust_parts
 from vidclf.uncertainty.trust_score import SIGNS, TrustScore
 
@@ -53,6 +56,25 @@ def test_quality_flags_say_what_is_wrong_with_the_pictures() -> None:
     assert quality_flags({**fine, "is_blurry": True}) == ["blurry"]
     assert quality_flags({**fine, "is_near_duplicate": [False, True, True, False]}) == ["mostly_repeated"]
     assert quality_flags({**fine, "is_near_duplicate": [False]}) == []
+
+
+@pytest.mark.parametrize(("digest", "split"), [("digest of 1", "train"), ("digest of 2", "val"), ("new", None)])
+def test_the_answer_says_whether_training_used_the_video(digest: str, split: str | None) -> None:
+    known = record(
+        recorded("1", "train"),
+        recorded("2", "val"),
+        recorded("3", "test", content_digest="new"),
+        recorded("copy", "val", content_digest="digest of 1"),
+    )
+    row = {
+        **{"attention": [0.25, 0.75], "pts_s": [0.0, 1.5], "confidence": 0.5, "trust_score": 0.5, "ood_score": 0.5},
+        **{"is_black": [False] * 2, "all_black": False, "is_blurry": False, "is_near_duplicate": [False] * 2},
+        **{"trust_signs": [0.0] * len(SIGNS), "segments": [], "content_digest": digest},
+    }
+    context = ResponseContext(
+        classes=["A"], trust_score=SCORE, trust_threshold=0.5, segment_length_s=1.0, used_contents=used_contents(known)
+    )
+    assert answer(row, np.zeros((2, 8, 8, 3), np.uint8), context)["used_in"] == split
 
 
 def test_every_reason_has_its_status_and_words() -> None:

@@ -183,9 +183,20 @@ def test_what_is_written_is_the_split_that_was_used(tmp_path: Path) -> None:
         "split": "val",
         "group": "s08",
         "cluster": 0,
+        "source": "s08",
+        "content_digest": "digest8",
+        # Copied from video 0, with a tenth of the original.
+        "mean_features": [1.0, *[0.0] * 7, float(np.float16(0.1)), *[0.0] * 3],
     }
     assert len(rows) == NUM_VIDEOS
     assert pq.read_table(tmp_path / "leakage.parquet")["other_video_id"].to_pylist() == ["id8"]
+
+
+def test_what_is_written_keeps_the_source_of_a_joined_group(tmp_path: Path) -> None:
+    features = with_copy(feature_set(splits=[None] * NUM_VIDEOS), of=0, at=8)
+    leakage.assign_splits(features, config(split="0.5,0.3,0.2")).publish(str(tmp_path))
+    row = pq.read_table(tmp_path / "splits.parquet").to_pylist()[8]
+    assert (row["group"], row["source"]) == ("s00", "s08")
 
 
 def test_many_links_are_reduced_on_the_way(monkeypatch: pytest.MonkeyPatch) -> None:

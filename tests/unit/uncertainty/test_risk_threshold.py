@@ -65,6 +65,40 @@ def test_a_source_with_one_wrong_video_counts_as_wrong() -> None:
     assert (found.basis, found.num_wrong_sources) == ("estimated", 2)
 
 
+@pytest.mark.parametrize(
+    ("num_wrong", "number", "p_value"),
+    [
+        (0, 44, 0.104674),
+        (0, 45, 0.099440),
+        (1, 77, 0.097327),
+        (2, 105, 0.099187),
+        (5, 185, 0.095510),
+        (10, 300, 0.112301),
+    ],
+)
+def test_a_certificate_agrees_with_mapie(num_wrong: int, number: int, p_value: float) -> None:
+    """The p-values for a risk of 0.05 are those of `compute_hoeffding_bentkus_p_value` in MAPIE 1.6.0."""
+    everything_B, right_B = np.ones(number, bool), np.arange(number) >= num_wrong
+    acceptance = Acceptance.of(0.5, everything_B, right_B, np.arange(number))
+    found = [acceptance.certifies(0.05, error_rate) for error_rate in (p_value - 1e-6, p_value + 1e-6)]
+    assert found == [False, True]
+
+
+def test_few_large_sources_do_not_certify_for_many_small_ones() -> None:
+    # 8 sources of 60 videos and 92 of 3: 756² / (8 · 60² + 92 · 3²) = 19.3 effective sources, 45 are needed.
+    sizes = [60] * 8 + [3] * 92
+    sources = [source for source, size in enumerate(sizes) for _ in range(size)]
+    found = scores([0.9] * len(sources), [True] * len(sources), sources).threshold(0.05)
+    assert (found.basis, found.num_sources, found.num_wrong_sources) == ("estimated", 100, 0)
+    # 50 large ones are enough, but not if one of them is wrong as a whole: 60 of 3450 videos, in 1 of 200 sources.
+    sizes = [60] * 50 + [3] * 150
+    sources = [source for source, size in enumerate(sizes) for _ in range(size)]
+    accepted_B, right_B = np.ones(len(sources), bool), np.ones(len(sources), bool)
+    assert Acceptance.of(0.5, accepted_B, right_B, np.array(sources)).certifies(0.05, 0.1)
+    right_B[:60] = False
+    assert not Acceptance.of(0.5, accepted_B, right_B, np.array(sources)).certifies(0.05, 0.1)
+
+
 def test_the_threshold_lies_above_the_errors() -> None:
     # 60 right videos above 0.505, 10 wrong ones around 0.3.
     trust = [*np.linspace(0.505, 0.995, 60).tolist(), *[0.305] * 10]

@@ -228,6 +228,7 @@ function verdict({ id, name, result }) {
     h("div", { class: "files" }, h("span", {}, name), h("a", { href: `/api/jobs/${id}`, class: "button" }, "JSON")),
     h("h2", { class: "verdict", id: "verdict", tabindex: "-1" }, h("b", {}, row.top_label), h("span", { class: `tag ${isAccepted ? "good" : "warn"}` }, row.verdict)),
     h("p", { class: "why" }, why),
+    result.used_in ? h("p", { class: "why" }, `The ensemble has seen this video in its ${result.used_in === "train" ? "training" : "validation"}: its confidence and trust score say nothing about new videos.`) : null,
     h("div", { class: "cards" },
       card("Confidence", percent(row.confidence), "calibrated", false),
       card("Trust", score.toFixed(2), threshold > 1 ? "no video is accepted" : `accepted from ${threshold.toFixed(2)}`, score < threshold),
