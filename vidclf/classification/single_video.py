@@ -71,8 +71,10 @@ def video_model(
     """The ensemble of `config` with the settings that a classification job would use, ready to be loaded.
 
     `segments_s`: length in seconds of the parts of a video that are classified separately. With `is_explained`, rows
-    also have the signs behind the trust score and segments, and the model names the videos of its training. Raises ConfigError, like the `classify` job, if this
-    machine cannot make the features that the ensemble was fitted on.
+    also have the signs behind the trust score and segments, and the model names the videos of its training.
+
+    Raises ConfigError, like the `classify` job, if this machine cannot make the features that the ensemble was fitted
+    on.
     """
     loaded = files.load(config.ensemble, torch.device("cpu"))
     info, trust, num_classes = loaded.info, loaded.trust, len(loaded.info.classes)
