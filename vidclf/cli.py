@@ -63,7 +63,7 @@ def run(config_class: type[Config], job: Callable[[Config], int], writes: Writes
     full disk and Ctrl-C give one line and exit code 1. Any other exception is a bug or a broken cluster: traceback and
     exit code 1.
     """
-    with _masked_output():
+    with masked_output(stderr_filter.own_stderr()):
         code = _run(config_class, job, writes)
     sys.exit(code)
 
@@ -74,10 +74,7 @@ def _run(config_class: type[Config], job: Callable[[Config], int], writes: Write
     name = sys.argv[0].rsplit("/", 1)[-1]
     try:
         config, config_file = _parsed(config_class, sys.argv[1:], name)
-        # Checked before the job imports torch and Ray, which takes seconds.
-        preflight.check(config, config_file)
-        outputs = writes(config) if writes is not None and not getattr(config, "dry_run", False) else []
-        with lease.held(outputs, name, take_over=getattr(config, "take_over", False)):
+        with checked_and_held(config, name, writes, config_file):
             return job(config)
     except ConfigError as error:
         print(f"{name}: error: {error}", file=sys.stderr)
@@ -100,6 +97,22 @@ def _run(config_class: type[Config], job: Callable[[Config], int], writes: Write
         return EXIT_ERROR
 
 
+@contextmanager
+def checked_and_held(
+    config: Config, name: str, writes: Writes[Config] | None, config_file: str | None = None
+) -> Iterator[None]:
+    """Check the configuration of a job, then hold the leases on its outputs while the `with` body runs.
+
+    `name`: the job's name in its leases. `config_file`: the file of `--config`, if one was given. Raises ConfigError
+    if the job must not start.
+    """
+    # Checked before the job imports torch and Ray, which takes seconds.
+    preflight.check(config, config_file)
+    outputs = writes(config) if writes is not None and not getattr(config, "dry_run", False) else []
+    with lease.held(outputs, name, take_over=getattr(config, "take_over", False)):
+        yield
+
+
 class _MaskedStream:
     """A text stream that replaces passwords, signatures and tokens in every text written to it, then passes it on."""
 
@@ -114,11 +127,10 @@ class _MaskedStream:
 
 
 @contextmanager
-def _masked_output() -> Iterator[None]:
+def masked_output(stderr: TextIO) -> Iterator[None]:
     """Mask passwords, signatures and tokens of URIs in everything that is printed inside the `with` block, also by
-    libraries."""
-    streams = (sys.stdout, stderr_filter.own_stderr())
-    stdout, stderr = (typing.cast(TextIO, _MaskedStream(stream)) for stream in streams)
+    libraries. What is printed to stderr goes to `stderr`."""
+    stdout, stderr = (typing.cast(TextIO, _MaskedStream(stream)) for stream in (sys.stdout, stderr))
     with contextlib.redirect_stdout(stdout), contextlib.redirect_stderr(stderr):
         yield
 
@@ -146,13 +158,22 @@ def _parsed(config_class: type[Config], argv: list[str], prog: str | None) -> tu
     config_file = flags.pop("config", None)
     values = _read_yaml(config_file, list(kinds)) if config_file else {}
     values.update(flags)
+    return configured(config_class, values), config_file
+
+
+def configured(config_class: type[Config], values: Mapping[str, Any]) -> Config:
+    """Configuration of a job from the values of its options by field name, as flags, YAML files and Python give them.
+
+    Raises ConfigError for a value of the wrong type or out of range, and a missing required field.
+    """
+    kinds = typing.get_type_hints(config_class)
     values = {key: convert(key, value, kinds[key]) for key, value in values.items()}
     values = {**RECIPES.get(values.get("recipe", ""), {}), **values}
     missing = [f.name for f in fields(config_class) if f.default is MISSING and f.name not in values]  # type: ignore[arg-type]
     if missing:
         names = ", ".join(f"--{name.replace('_', '-')}" for name in missing)
         raise ConfigError(f"{names} must be given (as a flag or in --config); see --help")
-    return config_class(**values), config_file
+    return config_class(**values)
 
 
 def flag_parser(config_class: type, prog: str | None) -> _Parser:

@@ -32,7 +32,7 @@ LAYERS = [
     {"pages"},
     {"reports", "server"},
     {"cli"},
-    {"completion"},
+    {"completion", "api"},
     {"command"},
     {"__main__"},
 ]

@@ -58,8 +58,8 @@ def run_in_this_process(config: PipelineConfig, job: PipelineJob, before: RunSta
 
 
 def test_a_location_passes_ten_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    location = str(write_video(tmp_path / "video.mp4", 4))
-    (tmp_path / "list.csv").write_text(f"path\n{location}\n")
+    (tmp_path / "archive").mkdir()
+    location = str(write_video(tmp_path / "archive" / "video.mp4", 4))
     log = tmp_path / "log"
     (tmp_path / "hook").mkdir()
     location_trace.write_child_hook(tmp_path / "hook", location, str(log))
@@ -69,7 +69,7 @@ def test_a_location_passes_ten_files(tmp_path: Path, monkeypatch: pytest.MonkeyP
     cnn = Engine(name="zeros", run=lambda frames_THWC: np.zeros((len(frames_THWC), 1280), np.float32))
     monkeypatch.setattr(embed_stage, "load_engine", lambda *_: cnn)
     config = ClassifyConfig(
-        input=str(tmp_path / "list.csv"),
+        input=str(tmp_path / "archive"),
         ensemble=write_small_ensemble(tmp_path / "ensemble", ["A", "B"], num_frames=2),
         output=str(tmp_path / "predictions"),
         accept_uncertified=True,
@@ -88,7 +88,7 @@ def test_a_location_passes_ten_files(tmp_path: Path, monkeypatch: pytest.MonkeyP
     passed = [path for path in log.read_text().splitlines() if path.count("/") > 1 or path.startswith("jobs/")]
     assert passed == [
         "vidclf/archive/manifest.py",
-        "jobs/classify.py",
+        "vidclf/classification/archive_job.py",
         "vidclf/pipeline/driver.py",
         "vidclf/pipeline/embed_stage.py",
         "vidclf/pipeline/decode_stage.py",

@@ -144,7 +144,7 @@ def test_the_page_on_licences_says_what_the_installed_files_say() -> None:
 
 def test_the_page_on_licences_names_every_package_whose_terms_are_not_permissive() -> None:
     """Judged by the metadata of the installed packages. Those of NVIDIA are counted by the test above."""
-    page = (ROOT / "docs/licences.md").read_text()
+    page = (ROOT / "docs/reference/licences.md").read_text()
     for distribution in importlib.metadata.distributions():
         metadata = distribution.metadata
         stated = [

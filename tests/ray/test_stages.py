@@ -28,11 +28,12 @@ from vidclf.features.columns import features_column, features_TD
 from vidclf.features.spec import FeatureSpec
 from vidclf.pipeline.decode_stage import DecodeVideos
 from vidclf.pipeline.driver import embed_videos
-from vidclf.pipeline.embed_stage import DecodeAndEmbed, EmbedVideos, most_trusted
+from vidclf.pipeline.embed_stage import DecodeAndEmbed, EmbedVideos
 from vidclf.pipeline.graph import check_error_rate, limit_frames_in_flight
 from vidclf.pipeline.job import BackboneSetup, PipelineJob, RunSpec
 from vidclf.pipeline.pools import pool_sizes
 from vidclf.pipeline.sink import written_columns
+from vidclf.pipeline.video_embedder import most_trusted
 from vidclf.ray_cluster import ClusterResources
 from vidclf.video.decoder_process import DecodeLimits
 from vidclf.video.frame_transform import FrameTransform, FrameTransforms

@@ -172,23 +172,23 @@ class _Walk:
             self._contents.pass_over(DEAD_LINKS, relative)
         elif self._rules.include and not matches(relative, self._rules.include):
             self._contents.pass_over(NOT_INCLUDED, relative)
-        elif self._is_video(entry.path, status.st_size if is_file else None):
+        elif self._is_video(entry, status.st_size if is_file else None):
             self._contents.videos.append((relative, status.st_size if is_file else None))
         else:
             self._contents.ignore(relative)
 
-    def _is_video(self, path: str, size_bytes: int | None) -> bool:
+    def _is_video(self, entry: os.DirEntry[str], size_bytes: int | None) -> bool:
         """Return whether a file is a video. What has no bytes to read is judged by its name: it may be a lost video.
 
-        `size_bytes` is None if `path` is no regular file.
+        `size_bytes` is None if `entry` is no regular file.
         """
         if self._rules.sniff and size_bytes:
             try:
-                with open(path, "rb") as file:
+                with open(entry.path, "rb") as file:
                     return looks_like_a_video(file.read(SIGNATURE_BYTES))
             except OSError:
                 pass  # its row will have the reason
-        return extension(path) in VIDEO_EXTENSIONS
+        return extension(entry.name) in VIDEO_EXTENSIONS
 
 
 def _list_store(filesystem: fs.FileSystem, root: str, rules: FileRules) -> Contents:

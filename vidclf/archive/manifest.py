@@ -210,7 +210,7 @@ def _table(rows: list[dict[str, Any]], options: ListingOptions, location: str) -
     _check_all_or_none(rows, "label", location)
     _check_all_or_none(rows, "split", location)
     if not options.keep_label_spelling:
-        check_spelling(location, (row.get("label") for row in rows))
+        check_spelling(location, [row.get("label") for row in rows])
     unknown = [row["video_uri"] for row in rows if row.get("split") not in (None, *SPLITS)]
     if unknown:
         raise ConfigError(

@@ -5,6 +5,8 @@ It classifies all videos once, or progressively: first from a few keyframes, the
 Public names, by module:
 
 - `classify`: `classification`, the pipeline job of a configuration and the function that runs it
+- `archive_job`: `classify_archive`, the whole job of a configuration; `written`, its output directories
+- `single_video`: `VideoClassifier` and its parts: one video at a time, without Ray
 - `head`: `EnsembleHead`, `HeadSettings`: the ensemble as the last step of the pipeline
 - `compatibility`: `fitted_embeddings`, `fitted_runs`, `first_embeddings`: checks that features fit the ensemble
 - `passes`: `PASSES_DIR`, `PASS_OF`, `plans_of`: where a progressive job keeps its two rounds

@@ -12,7 +12,7 @@ from dataclasses import replace
 from vidclf import credentials
 from vidclf.backbones import int8_weights
 from vidclf.backbones.weights import load_weights, weights_digest
-from vidclf.config import ClassifyConfig, ServeConfig
+from vidclf.config import ClassifyConfig, PredictConfig, ServeConfig
 from vidclf.ensemble.info import EnsembleInfo
 from vidclf.errors import ConfigError
 from vidclf.features import matching
@@ -22,7 +22,7 @@ from vidclf.runs.state import check_finished, rows_of
 from vidclf.schema import VIDEO_ID, Look
 
 
-def fitted_embeddings(config: ClassifyConfig | ServeConfig, info: EnsembleInfo) -> list[BackboneSetup]:
+def fitted_embeddings(config: ClassifyConfig | PredictConfig | ServeConfig, info: EnsembleInfo) -> list[BackboneSetup]:
     """List of the ensemble's backbones with their weights loaded, sorted as in the ensemble.
 
     Weights come from `config.weights`, else from the locations that the ensemble recorded.

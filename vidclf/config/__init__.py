@@ -10,6 +10,7 @@ Modules here may import `vidclf.errors` and `vidclf.schema`, but neither torch n
 from vidclf.config.archive import AuditConfig, IndexConfig
 from vidclf.config.classify import ClassifyConfig
 from vidclf.config.extract import ExtractConfig, PipelineConfig, PlanConfig, QuantizeConfig
+from vidclf.config.predict import PredictConfig
 from vidclf.config.report import DiffConfig, EvaluateConfig
 from vidclf.config.serve import ServeConfig
 from vidclf.config.train import RECIPES, FitConfig, ModelConfig, TrainConfig
@@ -27,6 +28,7 @@ __all__ = [
     "ModelConfig",
     "PipelineConfig",
     "PlanConfig",
+    "PredictConfig",
     "QuantizeConfig",
     "SearchConfig",
     "ServeConfig",

@@ -13,6 +13,7 @@ Names for other packages:
 - `pools.pool_sizes`: the number of workers per stage, and their CPUs and GPUs.
 - `decode_stage.DecodeVideos` and `embed_stage.EmbedVideos`: the stages, for callers that have no Ray Data (the server).
 - `engines`: `put_engine_source` and `load_engine` bring a backbone into a worker.
+- `video_embedder.VideoEmbedder`: the CNNs and the head of a job in a program without Ray.
 - `sink`: `written_columns` and `target_column`, the columns between the last stage and the shards.
 
 May import: `backbones`, `features`, `runs`, `video`, `archive`, `tally`, `ray_cluster` and everything below them.

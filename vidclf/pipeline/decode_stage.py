@@ -62,8 +62,8 @@ class DecodeVideos:
     ) -> None:
         """`plan`: the frames to sample. `transforms`: scalings of a frame; each frame is kept once per scaling.
 
-        `limits`: bounds above which a video is rejected. `tally`: a `Tally` actor that counts finished work.
-        `logs_events`: write a JSON line per video to standard output.
+        `limits`: bounds above which a video is rejected. `tally`: a `Tally` actor that counts finished work; None in a
+        program without Ray. `logs_events`: write a JSON line per video to standard output.
         """
         self._decoder = SupervisedDecoder(plan, transforms, transforms.frame_bytes, limits)
         self._decoder.start()
@@ -96,8 +96,13 @@ class DecodeVideos:
                 event_log.write("decode", video_id, seconds, outcome)
             yield decoded
 
+    def close(self) -> None:
+        """End the decoder process. The next video starts another one."""
+        self._decoder.close()
+
     def _report(self) -> None:
-        self._tally.add.remote(*self._unreported)
+        if self._tally is not None:
+            self._tally.add.remote(*self._unreported)
         self._unreported, self._reported_at = [], time.monotonic()
 
     def _decoded_row(self, row: pa.Table, video: DecodedVideo) -> pa.Table:

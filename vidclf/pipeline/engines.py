@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
-
-import ray
 
 from vidclf.backbones import int8_weights, openvino_engine
 from vidclf.backbones.engine import Engine
@@ -22,6 +21,9 @@ def put_engine_source(setup: BackboneSetup, num_gpus: float, tally: Any) -> Any:
     weights. `num_gpus`: the share of a GPU per CNN worker. `tally`: the actor that shows messages to the user. Raises
     ConfigError for 8-bit weights on a GPU.
     """
+    # Imported here, because a program that classifies single videos loads an engine without Ray.
+    import ray
+
     int8_weights.check_device(setup.state, setup.weights, num_gpus)
     state = ray.put(setup.state)
     if num_gpus:
@@ -39,14 +41,21 @@ def conversion_source(spec: FeatureSpec) -> Source:
 
 
 def _converted_or_state(spec: FeatureSpec, weights: str, state: State, tally: Any) -> OpenVinoModel | State:
+    """Return `converted_or_state` in a Ray task, whose messages `tally` shows to the user."""
+    return converted_or_state(spec, weights, state, tally.say.remote)
+
+
+def converted_or_state(
+    spec: FeatureSpec, weights: str, state: State, say: Callable[[str], None]
+) -> OpenVinoModel | State:
     """Return the backbone converted to OpenVINO, or its state dict (for torch) where OpenVINO cannot run it.
 
-    In the second case, `tally` shows a message to the user.
+    In the second case, `say` receives a message for the user.
     """
     try:
         return converted(conversion_source(spec), weights, state)
     except ConversionError as error:
-        tally.say.remote(f"{spec.backbone} runs in torch, several times slower, because OpenVINO cannot: {error}")
+        say(f"{spec.backbone} runs in torch, several times slower, because OpenVINO cannot: {error}")
         return state
 
 

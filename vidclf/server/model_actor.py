@@ -2,9 +2,7 @@
 
     path ─▶ decode (child process, deadline, memory limit) ─▶ CNN ▶ ensemble, trust score ─▶ answer
 
-Decoding and classifying are those of the `classify` job, so a video has the same probabilities here and there:
-identical in float32, and nearly in bfloat16, where the products of one video are rounded differently from those of
-several videos.
+`vidclf/classification/single_video.py` decodes and classifies; this module adds the Ray actor, segments and the answer.
 """
 
 from __future__ import annotations
@@ -16,88 +14,39 @@ from typing import Any
 
 import pyarrow as pa
 import ray
-import torch
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
-from vidclf import arrow, ray_cluster, schema, storage
-from vidclf.archive.manifest import video_id
-from vidclf.classification.compatibility import fitted_embeddings
-from vidclf.classification.head import EnsembleHead, HeadSettings
+from vidclf import arrow, ray_cluster, schema
+from vidclf.classification.head import EnsembleHead
+from vidclf.classification.single_video import (
+    VideoModel,
+    check_decoded,
+    decoded_row,
+    prediction_row,
+    video_model,
+)
 from vidclf.config import ServeConfig
-from vidclf.ensemble import files
-from vidclf.ensemble import info as info_module
-from vidclf.ensemble.held_out import used_contents
-from vidclf.ensemble.split_record import SPLITS_FILE, read_record
 from vidclf.errors import ConfigError
 from vidclf.pipeline.decode_stage import DecodeVideos, limits_from_flags
 from vidclf.pipeline.embed_stage import EmbedVideos
 from vidclf.pipeline.embedder import frames_of
 from vidclf.pipeline.engines import put_engine_source
-from vidclf.pipeline.job import PipelineJob, RunSpec
-from vidclf.pipeline.sink import target_column
+from vidclf.pipeline.job import PipelineJob
 from vidclf.server.response import ResponseContext, answer, segment_length_s
 from vidclf.tally import Tally
-from vidclf.uncertainty.risk_threshold import RiskThreshold
-from vidclf.uncertainty.trust_score import TrustScore
 from vidclf.video.decoder_process import DecodeLimits
+from vidclf.video.rejection import VideoRejected
 
 DEFAULT_GPU_SHARE = 0.25
 """Share of a GPU that the actor reserves by default: the model takes a few GB and is idle most of the time."""
 
 
-@dataclass(frozen=True, kw_only=True)
-class ServedModel:
-    """The ensemble of a server with its settings, after all checks, but not loaded yet."""
-
-    directory: str
-    settings: HeadSettings
-    target: RunSpec
-    """columns and backbones of the predictions; without the ensemble itself, which the actor adds"""
-    trust_score: TrustScore
-    threshold: RiskThreshold
-    used_contents: dict[str, str]
-    """split train or val by content digest, of the videos that training and validation used; empty without a record"""
-
-    @property
-    def classes(self) -> list[str]:
-        return list(self.target.classes)
-
-
-def served_model(config: ServeConfig) -> ServedModel:
+def served_model(config: ServeConfig) -> VideoModel:
     """The ensemble of `config` with the settings that a classification job would use, ready to be loaded.
 
     Raises ConfigError, like `classify`, if this machine cannot make the features that the ensemble was fitted on.
     """
-    loaded = files.load(config.ensemble, torch.device("cpu"))
-    info, mode = loaded.info, info_module.mode(config.tta)
-    trust = loaded.trust
-    found = trust.threshold(mode, config.abstain_risk, config.accept_uncertified)
-    target = RunSpec(
-        embeddings=tuple(fitted_embeddings(config, info)),
-        output_schema=schema.predictions(len(info.classes)).append(schema.SIGNS_FIELD),
-        ensemble_id=info.ensemble_id,
-        classes=tuple(info.classes),
-        segments_schema=schema.segments(len(info.classes)),
-        sharpen_blurry=config.sharpen_blurry,
-    )
-    return ServedModel(
-        directory=storage.canonical(config.ensemble),
-        settings=HeadSettings(tta=config.tta, trust_threshold=found.threshold, segments_s=config.segments),
-        target=target,
-        trust_score=info.trust.score(config.tta),
-        threshold=found,
-        used_contents=_used_contents(config.ensemble),
-    )
-
-
-def _used_contents(directory: str) -> dict[str, str]:
-    """`held_out.used_contents` of the ensemble in a directory; empty if `splits.parquet` was not copied to the server.
-
-    Raises ConfigError if the file is not the one that `ensemble.json` lists.
-    """
-    if not storage.exists(storage.join(directory, SPLITS_FILE)):
-        return {}
-    return used_contents(read_record(directory))
+    return video_model(config, segments_s=config.segments, is_explained=True)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -114,15 +63,15 @@ class ActorRefs:
     """counter actor to which the workers report"""
 
 
-class VideoClassifier:
+class ServedClassifier:
     """Class of the Ray actor that runs the model: decodes and classifies one video.
 
     It keeps no state of a video, so that Ray may call a method again after a crash.
     """
 
-    def __init__(self, model: ServedModel, limits: DecodeLimits, precision: str, num_gpus: float) -> None:
+    def __init__(self, model: VideoModel, limits: DecodeLimits, precision: str, num_gpus: float) -> None:
         self._model, self._limits, self._precision, self._num_gpus = model, limits, precision, num_gpus
-        self._job = PipelineJob(targets=(replace(model.target, make_head=self._make_head),))
+        self._job = model.job(self._make_head)
         self._head: EnsembleHead | None = None
         self._stages: tuple[DecodeVideos, EmbedVideos] | None = None
 
@@ -137,8 +86,7 @@ class VideoClassifier:
         return self._stages
 
     def _make_head(self, device: str) -> EnsembleHead:
-        model = self._model
-        self._head = EnsembleHead(model.directory, model.settings, device, precision=self._precision, shows_signs=True)
+        self._head = self._model.head(device, self._precision, shows_signs=True)
         return self._head
 
     def is_ready(self, parts: ActorRefs) -> bool:
@@ -151,30 +99,24 @@ class VideoClassifier:
 
         `identity` seeds a random sampling plan. In a classification job it is the video's URI.
         """
-        empty = {"label": None, "sublabel": None, "split": None, "size_bytes": None}
-        row = {schema.VIDEO_ID: video_id(identity), "video_uri": path, "group": path, **empty}
         decode, _ = self.load(parts)
-        (decoded,) = decode(pa.Table.from_pylist([row], schema=schema.MANIFEST))
-        return decoded
+        return decoded_row(decode, path, identity)
 
     def classify(self, parts: ActorRefs, decoded: pa.Table) -> dict[str, Any]:
         """Classify a decoded video, a table with one row of `schema.decoded`.
 
         Returns `{"answer": …}`, or `{"rejected": reason}` if the video could not be decoded.
         """
-        reason = decoded["reject_reason"][0].as_py()
-        if reason is not None:
-            return {"rejected": reason}
-        duration_s, num_frames = decoded["duration_s"][0].as_py(), decoded["num_frames"][0].as_py()
-        length_s = self._model.settings.segments_s or segment_length_s(duration_s, num_frames)
-        _, embed = self.load(parts)
-        assert self._head is not None
-        self._head.settings = replace(self._head.settings, segments_s=length_s)
-        embedded = embed(decoded)
-        reason = embedded["reject_reason"][0].as_py()
-        if reason is not None:
-            return {"rejected": reason}
-        row = embedded[target_column(0)][0].as_py()
+        try:
+            check_decoded(decoded)  # only a decoded video has a duration
+            duration_s, num_frames = decoded["duration_s"][0].as_py(), decoded["num_frames"][0].as_py()
+            length_s = self._model.settings.segments_s or segment_length_s(duration_s, num_frames)
+            _, embed = self.load(parts)
+            assert self._head is not None
+            self._head.settings = replace(self._head.settings, segments_s=length_s)
+            row = prediction_row(embed, decoded)
+        except VideoRejected as rejected:
+            return {"rejected": rejected.reason.value}
         # The answer shows the frames of the first backbone.
         frames = pa.Table.from_struct_array(arrow.combined(decoded[schema.frames_name(0)]))
         context = ResponseContext(
@@ -226,7 +168,7 @@ class ModelActor:
     def classify(self, decoded: Any) -> dict[str, Any]:
         """Classify a video, given the Ray reference to its decoded row.
 
-        Returns the dict of `VideoClassifier.classify`.
+        Returns the dict of `ServedClassifier.classify`.
         """
         assert self.handle is not None
         outcome: dict[str, Any] = ray.get(self.handle.classify.remote(self._parts, decoded))
@@ -254,7 +196,7 @@ def decode_limits(config: ServeConfig) -> DecodeLimits:
 
 
 @contextmanager
-def started(config: ServeConfig, model: ServedModel) -> Iterator[ModelActor]:
+def started(config: ServeConfig, model: VideoModel) -> Iterator[ModelActor]:
     """Context with the model's Ray actor on this machine, where the uploads are. The actor ends with the context.
 
     The actor is still loading when the context begins. It reserves no CPU: a server waits most of the time, and must
@@ -281,7 +223,7 @@ def started(config: ServeConfig, model: ServedModel) -> Iterator[ModelActor]:
     parts = ActorRefs(networks={e.spec.key: put_engine_source(e, num_gpus, tally) for e in job.embeddings}, tally=tally)
     bare = replace(model, target=job.without_states().targets[0])
     actor = ModelActor(
-        ray.remote(VideoClassifier).options(**options).remote(bare, limits, config.precision, num_gpus), parts
+        ray.remote(ServedClassifier).options(**options).remote(bare, limits, config.precision, num_gpus), parts
     )
     try:
         yield actor

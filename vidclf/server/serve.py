@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
+from vidclf.classification.single_video import VideoModel
 from vidclf.config import ServeConfig
 from vidclf.schema import RejectReason
 from vidclf.server import model_actor, wsgi_server
@@ -23,7 +24,7 @@ from vidclf.server.app import ANSWER_HEADERS, LOOPBACK, MAX_STREAMS, STRICT_CSP,
 from vidclf.server.fetch import Connect, UriPolicy, fetch
 from vidclf.server.job import Job, JobState
 from vidclf.server.job_queue import JobQueue
-from vidclf.server.model_actor import ModelActor, ServedModel
+from vidclf.server.model_actor import ModelActor
 from vidclf.server.openapi import document
 from vidclf.server.page import served_page
 from vidclf.server.prometheus import ServeMetrics
@@ -96,7 +97,7 @@ class Server:
 
 @contextmanager
 def running(
-    config: ServeConfig, served: ServedModel, policy: UriPolicy | None = None, connect: Connect | None = None
+    config: ServeConfig, served: VideoModel, policy: UriPolicy | None = None, connect: Connect | None = None
 ) -> Iterator[Server]:
     """Context with a running server for `config`.
 
@@ -134,7 +135,7 @@ def running(
         yield Server(url=url, service=service, model=model, threads=tuple(threads))
 
 
-def _service(config: ServeConfig, served: ServedModel, policy: UriPolicy) -> Service:
+def _service(config: ServeConfig, served: VideoModel, policy: UriPolicy) -> Service:
     folder = PrivateFolder()
     return Service(
         queue=JobQueue(config.queue, config.keep_results, discard=folder.delete),

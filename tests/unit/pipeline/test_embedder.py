@@ -45,7 +45,7 @@ def test_a_video_with_a_value_that_is_not_finite_is_rejected_and_the_others_are_
     stage._cnns, stage._logs_events = {"key": cnn}, True
     stage._tally = SimpleNamespace(add=SimpleNamespace(remote=counts.update))
     stage._columns = written_columns([pa.schema([("first", pa.float32())])])
-    stage._rows = lambda ok: [  # type: ignore[method-assign]
+    stage.rows = lambda ok: [  # type: ignore[method-assign]
         pa.table({"first": pa.array([float(rows[0, 0]) for rows in cnn.features(ok)], pa.float32())})
     ]
     rows = stage._embed_batch(decoded(["a", "b", "c"])).to_pylist()
