@@ -4,6 +4,7 @@ Names to import:
 
     `manifest`: list_archive, read_manifest, Listing, video_id, sample_of, VIDEO_EXTENSIONS
     `splits`: assign
+    `continuation`: continued, kept_splits, num_other_splits, Continuation
 
 May import `errors`, `schema`, `arrow`, `credentials`, `config`, `storage` and `progress`, but not `video`.
 """

@@ -1,8 +1,8 @@
 """Assignment of videos to train, validation and test, such that related videos stay together.
 
-The result depends only on labels, groups, a seed and the splits that groups keep. A group is a set of videos that must not be divided between
-splits, because they come from one source (for example cut from one recording). A stratum is a label with one of its
-sublabels.
+The result depends only on labels, groups, a seed and the splits that groups keep. A group is a set of videos that must
+not be divided between splits, because they come from one source (for example cut from one recording). A stratum is a
+label with one of its sublabels.
 """
 
 from __future__ import annotations
@@ -165,7 +165,7 @@ class _Assignment:
         }
 
     def kept_imbalance(self) -> dict[str, float]:
-        """Return for each split what it lacks of its fraction of all videos assigned so far, less than half a video.
+        """Return for each split what it lacks of its fraction of all videos assigned so far, at most one video.
 
         So little decides only where a label's own videos leave two splits about equal. Without groups that keep their
         split it is 0: a new archive is split label by label.
@@ -174,7 +174,7 @@ class _Assignment:
             return dict.fromkeys(self.fractions, 0.0)
         num_in = {name: self._videos_in[name].total() for name in SPLITS}
         lacking = {name: share * sum(num_in.values()) - num_in[name] for name, share in self.fractions.items()}
-        return {name: min(max(number, -0.49), 0.49) for name, number in lacking.items()}
+        return {name: min(max(number, -1.0), 1.0) for name, number in lacking.items()}
 
     def assign(self, group: str, deficit: dict[str, float]) -> None:
         """Assign a group to the split with the largest deficit, the number of videos that it lacks.
@@ -209,8 +209,10 @@ class _Assignment:
         return [name for name in self.fractions if label not in self._labels_in[name]]
 
     def check_enough_groups(self) -> None:
-        """Raise ConfigError if a label has fewer groups than there are splits to fill, and none keeps its split. Call it
-        before `assign`."""
+        """Raise ConfigError if a label has fewer groups than there are splits to fill, and none keeps its split.
+
+        Call it before `assign`.
+        """
         for label in sorted(self._num_unassigned.keys() - self._labels_kept):
             if self._num_unassigned[label] < len(self.fractions):
                 raise ConfigError(
