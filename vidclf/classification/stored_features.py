@@ -30,6 +30,7 @@ from vidclf.features.lookup import FeatureLookup
 from vidclf.features.spec import FeatureSpec, read_spec
 from vidclf.gpu_worker import OnWorker
 from vidclf.runs.layout import Run
+from vidclf.runs.newest_manifest import NewestManifest
 from vidclf.uncertainty.risk_threshold import RiskThreshold
 
 VIDEOS_AT_A_TIME = 128
@@ -120,25 +121,32 @@ def _open_runs(runs: Sequence[str], split: str) -> StoredFeatures:
     location = runs[0]
     files = Run(location).shards()
     names = [name for name in schema.MANIFEST.names if name != "size_bytes"]
-    rows = pa.concat_tables([storage.read_table(path, [*names, "size_bytes"]) for path in files])
+    newest = NewestManifest(location)
+    rows = newest.join(pa.concat_tables([storage.read_table(path, [*names, "size_bytes"]) for path in files]))
     manifest = rows.select(schema.MANIFEST.names).filter(_in_split(rows, split))
     if not manifest.num_rows:
         splits = sorted({str(name) for name in rows["split"].to_pylist()})
         raise ConfigError(f"--split {split}: no video of {location} is in it; its splits are {', '.join(splits)}")
     return StoredFeatures(
-        batches=_finite(runs, _run_batches(files, split, [FeatureLookup(Run(run).shards()) for run in runs[1:]])),
+        batches=_finite(
+            runs, _run_batches(files, split, newest, [FeatureLookup(Run(run).shards()) for run in runs[1:]])
+        ),
         manifest=manifest,
         specs=[read_spec(run) for run in runs],
         summary=Run(location).summary() if Run(location).is_finished() else None,
     )
 
 
-def _run_batches(files: list[str], split: str, others: Sequence[FeatureLookup]) -> Iterator[list[pa.Table]]:
+def _run_batches(
+    files: list[str], split: str, newest: NewestManifest, others: Sequence[FeatureLookup]
+) -> Iterator[list[pa.Table]]:
     """Iterator of batches, each a list with one table per backbone.
+
+    Splits, labels and locations are those of the `newest` manifest.
 
     `others` find the rows of the other backbones by video id.
     """
-    for table in storage.iter_tables(files, schema.features(1).names):
+    for table in map(newest.join, storage.iter_tables(files, schema.features(1).names)):
         selected = table.filter(_in_split(table, split))
         for start in range(0, selected.num_rows, VIDEOS_AT_A_TIME):
             rows = selected.slice(start, VIDEOS_AT_A_TIME).combine_chunks()
