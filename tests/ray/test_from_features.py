@@ -44,6 +44,7 @@ from vidclf.pipeline.sink import written_columns
 from vidclf.reports import evaluate as evaluate_module
 from vidclf.reports.evaluate import Evaluation
 from vidclf.runs.layout import Run
+from vidclf.runs.newest_manifest import NewestManifest
 from vidclf.schema import Look
 from vidclf.uncertainty.early_exit import ValidationScores
 from vidclf.video.sampling import SamplingPlan
@@ -302,7 +303,8 @@ def test_a_job_over_two_runs_of_features_classifies_the_same(run: str, tmp_path:
     )
     others = [FeatureLookup(Run(wide).shards())]
     tally = SimpleNamespace(add=SimpleNamespace(remote=lambda counts: None))
-    stage = ClassifyFeatures(target, 0, [ray.put(others)], [ray.put(pa.array(["id0", "id2"]))], tally)
+    references = [[ray.put(value)] for value in (others, NewestManifest(run), pa.array(["id0", "id2"]))]
+    stage = ClassifyFeatures(target, 0, *references, tally)
     batch = pa.concat_tables(pq.read_table(path) for path in Run(run).shards())
     rows = pa.Table.from_struct_array(stage(batch)["target_0"])
     assert rows["video_id"].to_pylist() == ["id0", "id2"]
