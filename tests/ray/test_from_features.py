@@ -347,6 +347,7 @@ def features_stage(spoilt_S: list[set[str]], counts: dict[str, Any]) -> tuple[Cl
     stage._head, stage._logs_events = head, False  # type: ignore[assignment]
     stage._lookups = [lambda video_ids: tables[1].take(pc.index_in(video_ids, tables[1]["video_id"]))]  # type: ignore[list-item]
     stage._pending_ids = pa.array(ids[:3])
+    stage._newest = SimpleNamespace(join=lambda rows: rows)  # type: ignore[assignment]
     stage._tally = SimpleNamespace(add=SimpleNamespace(remote=counts.update))
     stage._columns = written_columns([row_schema])
     return stage, head, tables[0]
