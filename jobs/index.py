@@ -1,7 +1,8 @@
 """List the videos of an archive in a manifest (a table with one row per video), and split them into train, val and
 test.
 
-Videos of one source, such as clips of the same recording, get the same split.
+Videos of one source, such as clips of the same recording, get the same split. When the archive is indexed again, every
+known video keeps its split.
 
 python jobs/index.py --input DIR|URI|LIST --output manifest.parquet [--split 0.7,0.2,0.1] [--seed 0]
 """
@@ -16,6 +17,7 @@ from collections import Counter
 import pyarrow as pa
 
 from vidclf import cli, credentials, preflight, storage
+from vidclf.archive import continuation, splits
 from vidclf.archive.directory import FileRules
 from vidclf.archive.existence import none_found
 from vidclf.archive.limit import spread
@@ -30,24 +32,24 @@ from vidclf.schema import SPLITS
 def main(config: IndexConfig) -> int:
     """List the videos, assign splits, write the manifest and print a summary. Returns the exit code 0."""
     listing = list_archive(config.input, options=options(config))
-    manifest = listing.manifest
+    preflight.check_outputs(config)
+    earlier = _earlier_manifest(config)
+    manifest, notes = listing.manifest, []
+    if earlier is not None:
+        found = continuation.continued(manifest, earlier, config.root)
+        manifest = found.manifest
+        notes.append(f"  compared with {config.continue_from or config.output}: {found.text}")
     if config.limit is not None:
         manifest = manifest.take(spread(manifest["label"].to_pylist(), manifest["split"].to_pylist(), config.limit))
-    fractions = parse_fractions(config.split)
-    has_labels = manifest["label"].null_count == 0
-    if fractions is not None and has_labels and manifest["split"].null_count:
-        from vidclf.archive import splits
-
-        labels, sublabels, groups = (manifest[name].to_pylist() for name in ("label", "sublabel", "group"))
-        names = splits.assign(labels, sublabels, groups, fractions, config.seed)
-        manifest = manifest.set_column(manifest.column_names.index("split"), "split", pa.array(names))
-    preflight.check_outputs(config)
+    manifest = _split(config, manifest, earlier)
+    if earlier is not None and (num_changed := continuation.num_other_splits(manifest, earlier)):
+        notes.append(f"  {num_changed} known videos are in another split than before")
     unchanged = storage.exists(config.output) and read_manifest(config.output).equals(manifest)
     if not unchanged and storage.exists(config.output) and not config.overwrite:
         raise ConfigError(f"--output {config.output}: holds another manifest; choose another name or --overwrite")
     if not config.dry_run and not unchanged:
         storage.publish_table(outputs.real(config.output), manifest)
-    print(summary(config, manifest, listing, unchanged))
+    print(summary(config, manifest, listing, unchanged), *notes, sep="\n")
     return cli.EXIT_OK
 
 
@@ -59,6 +61,33 @@ def options(config: IndexConfig) -> ListingOptions:
         keep_label_spelling=config.keep_label_spelling,
         files=FileRules(include=config.include, exclude=config.exclude, sniff=config.sniff, strict=config.strict),
     )
+
+
+def _earlier_manifest(config: IndexConfig) -> pa.Table | None:
+    """The manifest whose videos keep their ids and splits: `--continue-from`, or the existing output; None if there is
+    none. Raises ConfigError if it cannot be read, or if `--root` is given without one."""
+    location = config.continue_from or (config.output if storage.exists(config.output) else "none")
+    if location != "none" and not storage.exists(location):
+        raise ConfigError(f"--continue-from {location}: no such file; name a manifest of jobs/index.py, or 'none'")
+    if location != "none":
+        return read_manifest(location)
+    if config.root is not None:
+        raise ConfigError(
+            f"--root {config.root}: needs an earlier manifest of the archive; name it with --continue-from"
+        )
+    return None
+
+
+def _split(config: IndexConfig, manifest: pa.Table, earlier: pa.Table | None) -> pa.Table:
+    """The manifest with a split for every video, if all are labelled and none has one. Known sources keep theirs."""
+    fractions = parse_fractions(config.split)
+    has_labels = manifest["label"].null_count == 0
+    if fractions is None or not has_labels or not manifest["split"].null_count:
+        return manifest
+    labels, sublabels, groups = (manifest[name].to_pylist() for name in ("label", "sublabel", "group"))
+    kept = continuation.kept_splits(manifest, earlier) if earlier is not None else None
+    names = splits.assign(labels, sublabels, groups, fractions, config.seed, kept)
+    return manifest.set_column(manifest.column_names.index("split"), "split", pa.array(names, pa.string()))
 
 
 def summary(config: IndexConfig, manifest: pa.Table, listing: Listing, unchanged: bool) -> str:

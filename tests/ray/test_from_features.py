@@ -47,6 +47,7 @@ from vidclf.pipeline.sink import written_columns
 from vidclf.reports import evaluate as evaluate_module
 from vidclf.reports.evaluate import Evaluation
 from vidclf.runs.layout import Run
+from vidclf.runs.newest_manifest import NewestManifest
 from vidclf.schema import Look
 from vidclf.uncertainty.early_exit import ValidationScores
 from vidclf.video.sampling import SamplingPlan
@@ -342,7 +343,8 @@ def test_a_job_over_two_runs_of_features_classifies_the_same(run: str, tmp_path:
     )
     others = [FeatureLookup(Run(wide).shards())]
     tally = SimpleNamespace(add=SimpleNamespace(remote=lambda counts: None))
-    stage = ClassifyFeatures(target, 0, [ray.put(others)], [ray.put(pa.array(["id0", "id2"]))], tally)
+    references = [[ray.put(value)] for value in (others, NewestManifest(run), pa.array(["id0", "id2"]))]
+    stage = ClassifyFeatures(target, 0, *references, tally)
     batch = pa.concat_tables(pq.read_table(path) for path in Run(run).shards())
     rows = pa.Table.from_struct_array(stage(batch)["target_0"])
     assert rows["video_id"].to_pylist() == ["id0", "id2"]
@@ -385,6 +387,7 @@ def features_stage(spoilt_S: list[set[str]], counts: dict[str, Any]) -> tuple[Cl
     stage._head, stage._logs_events = head, False  # type: ignore[assignment]
     stage._lookups = [lambda video_ids: tables[1].take(pc.index_in(video_ids, tables[1]["video_id"]))]  # type: ignore[list-item]
     stage._pending_ids = pa.array(ids[:3])
+    stage._newest = SimpleNamespace(join=lambda rows: rows)  # type: ignore[assignment]
     stage._tally = SimpleNamespace(add=SimpleNamespace(remote=counts.update))
     stage._columns = written_columns([row_schema])
     return stage, head, tables[0]

@@ -6,6 +6,7 @@ Names to import:
     `directory`: FileRules
     `video_names`: VIDEO_EXTENSIONS
     `splits`: assign
+    `continuation`: continued, kept_splits, num_other_splits, Continuation
 
 May import `errors`, `schema`, `arrow`, `credentials`, `container_signature`, `config`, `storage` and `progress`, but
 not `video`.

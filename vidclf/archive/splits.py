@@ -1,15 +1,15 @@
 """Assignment of videos to train, validation and test, such that related videos stay together.
 
-The result depends only on labels, groups and a seed. A group is a set of videos that must not be divided between
-splits, because they come from one source (for example cut from one recording). A stratum is a label with one of its
-sublabels.
+The result depends only on labels, groups, a seed and the splits that groups keep. A group is a set of videos that must
+not be divided between splits, because they come from one source (for example cut from one recording). A stratum is a
+label with one of its sublabels.
 """
 
 from __future__ import annotations
 
 import random
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 from vidclf.errors import ConfigError
 from vidclf.schema import SPLITS
@@ -24,8 +24,12 @@ def assign(
     groups: Sequence[str],
     fractions: tuple[float, float, float],
     seed: int,
+    kept: Mapping[str, str] | None = None,
 ) -> list[str]:
     """Return the split of each video, as a list of the names train, val and test.
+
+    `kept` gives the splits that groups already have, by group: these groups stay where they are, and the others fill
+    what is lacking. A label with such a group need not reach every split.
 
     No group (videos from one source) is divided between splits. Every label and sublabel is distributed over the
     splits like `fractions` (train, val, test), as far as its groups allow.
@@ -46,7 +50,7 @@ def assign(
     Raises ConfigError if a label has fewer groups than there are splits to fill, or if groups of several labels keep
     a label out of a split.
     """
-    assignment = _Assignment(labels, sublabels, groups, fractions)
+    assignment = _Assignment(labels, sublabels, groups, fractions, kept or {})
     assignment.check_enough_groups()
     for group in assignment.shuffled(assignment.mixed_groups, f"{seed}"):
         assignment.assign(group, assignment.deficit(assignment.videos_of[group]))
@@ -65,12 +69,13 @@ def _assign_label(assignment: _Assignment, label: str, seed: int) -> None:
     groups_of = assignment.pure_groups[label]
     # Sublabels with the fewest groups come first: the largest sublabels, which come last, can compensate for them.
     strata = sorted(groups_of, key=lambda stratum: (len(groups_of[stratum]), stratum))
-    carry_over = dict.fromkeys(assignment.fractions, 0.0)
+    carry_over = assignment.kept_imbalance()
     for stratum in strata:
         groups = groups_of[stratum]
         num_videos, num_groups = assignment.num_videos[stratum], assignment.num_groups[stratum]
-        if len(groups) == 1 and num_groups == 1:
-            assignment.assign(groups[0], {name: float(name == "train") for name in assignment.fractions})
+        if num_groups == 1:
+            for group in groups:  # none if the group keeps its split
+                assignment.assign(group, {name: float(name == "train") for name in assignment.fractions})
             continue
         mean_videos = num_videos / num_groups
         carried = {name: min(max(carry_over[name], -mean_videos), mean_videos) for name in carry_over}
@@ -94,6 +99,7 @@ class _Assignment:
         sublabels: Sequence[str | None],
         groups: Sequence[str],
         fractions: tuple[float, float, float],
+        kept: Mapping[str, str],
     ) -> None:
         self.fractions = {name: fraction for name, fraction in zip(SPLITS, fractions, strict=True) if fraction > 0}
         """fraction of the videos that each split should get, by split name; only splits with a fraction above 0"""
@@ -104,24 +110,32 @@ class _Assignment:
         self.num_videos: Counter[Stratum] = Counter()
         self.num_groups: Counter[Stratum] = Counter()
         self.mixed_groups: list[str] = []
-        """groups with videos of several labels or sublabels"""
+        """groups with videos of several labels or sublabels whose split is not kept"""
         self.pure_groups: dict[str, dict[Stratum, list[str]]] = defaultdict(lambda: defaultdict(list))
-        """groups of a single label and sublabel, by label and by (label, sublabel)"""
+        """groups of a single label and sublabel whose split is not kept, by label and by (label, sublabel)"""
         self.split_of: dict[str, str] = {}
         """name of the split of each group that has been assigned"""
         self._num_unassigned: Counter[str] = Counter()
         """number of groups of each label that have not been assigned yet"""
+        # A kept split may have a fraction of 0 now.
+        self._videos_in: dict[str, Counter[Stratum]] = {name: Counter() for name in SPLITS}
+        self._labels_in: dict[str, set[str]] = {name: set() for name in SPLITS}
+        self._labels_kept: set[str] = set()
+        """labels of the groups that keep their split"""
         for group, videos in sorted(self.videos_of.items()):
             self.num_videos.update(videos)
             self.num_groups.update(videos.keys())
-            self._num_unassigned.update({label for label, _ in videos})
+            labels_of_group = {label for label, _ in videos}
+            strata_of_label = [self.pure_groups[label][label, sublabel] for label, sublabel in videos]
+            if group in kept:
+                self._place(group, kept[group])
+                self._labels_kept |= labels_of_group
+                continue
+            self._num_unassigned.update(labels_of_group)
             if len(videos) > 1:
                 self.mixed_groups.append(group)
             else:
-                stratum = next(iter(videos))
-                self.pure_groups[stratum[0]][stratum].append(group)
-        self._videos_in: dict[str, Counter[Stratum]] = {name: Counter() for name in self.fractions}
-        self._labels_in: dict[str, set[str]] = {name: set() for name in self.fractions}
+                strata_of_label[0].append(group)
 
     def shuffled(self, groups: Sequence[str], seed: str) -> list[str]:
         """Return the groups sorted from large to small; `seed` decides the random order of groups of equal size."""
@@ -150,6 +164,18 @@ class _Assignment:
             for name, fraction in self.fractions.items()
         }
 
+    def kept_imbalance(self) -> dict[str, float]:
+        """Return for each split what it lacks of its fraction of all videos assigned so far, at most one video.
+
+        So little decides only where a label's own videos leave two splits about equal. Without groups that keep their
+        split it is 0: a new archive is split label by label.
+        """
+        if not self._labels_kept:
+            return dict.fromkeys(self.fractions, 0.0)
+        num_in = {name: self._videos_in[name].total() for name in SPLITS}
+        lacking = {name: share * sum(num_in.values()) - num_in[name] for name, share in self.fractions.items()}
+        return {name: min(max(number, -1.0), 1.0) for name, number in lacking.items()}
+
     def assign(self, group: str, deficit: dict[str, float]) -> None:
         """Assign a group to the split with the largest deficit, the number of videos that it lacks.
 
@@ -172,16 +198,22 @@ class _Assignment:
                 -SPLITS.index(name),
             ),
         )
+        self._place(group, split)
+
+    def _place(self, group: str, split: str) -> None:
         self._videos_in[split].update(self.videos_of[group])
-        self._labels_in[split].update(labels)
+        self._labels_in[split].update(label for label, _ in self.videos_of[group])
         self.split_of[group] = split
 
     def _splits_without(self, label: str) -> list[str]:
         return [name for name in self.fractions if label not in self._labels_in[name]]
 
     def check_enough_groups(self) -> None:
-        """Raise ConfigError if a label has fewer groups than there are splits to fill. Call it before `assign`."""
-        for label in sorted(self._num_unassigned):
+        """Raise ConfigError if a label has fewer groups than there are splits to fill, and none keeps its split.
+
+        Call it before `assign`.
+        """
+        for label in sorted(self._num_unassigned.keys() - self._labels_kept):
             if self._num_unassigned[label] < len(self.fractions):
                 raise ConfigError(
                     f"--split: class {label!r} must have at least {len(self.fractions)} sources to be in "
@@ -190,8 +222,9 @@ class _Assignment:
                 )
 
     def check_complete(self) -> None:
-        """Raise ConfigError if a split has no group of some label. Call it when all groups are assigned."""
-        for label in sorted(self._num_unassigned):
+        """Raise ConfigError if a split has no group of some label, and none of the label's groups keeps its split. Call
+        it when all groups are assigned."""
+        for label in sorted(self._num_unassigned.keys() - self._labels_kept):
             if self._splits_without(label):
                 raise ConfigError(
                     f"--split: class {label!r} cannot be in {', '.join(self._splits_without(label))}, since its "

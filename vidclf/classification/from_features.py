@@ -25,6 +25,7 @@ from vidclf.pipeline.pools import pool_sizes
 from vidclf.pipeline.sink import target_column, written_columns
 from vidclf.runs import reconcile
 from vidclf.runs.layout import Run
+from vidclf.runs.newest_manifest import NewestManifest
 from vidclf.runs.state import RunState, manifest_ids, one_array
 from vidclf.runs.summary import Performance
 from vidclf.schema import RejectReason
@@ -68,6 +69,7 @@ def run_over_features(
             "target": target,
             "num_gpus": pools.cnn_gpus,
             "lookups": [ray.put(lookups)],
+            "newest": [ray.put(NewestManifest(features[0]))],
             "pending_ids": [ray.put(pending_ids)],
             "tally": tally,
             "logs_events": config.json_logs,
@@ -94,15 +96,17 @@ class ClassifyFeatures:
         target: RunSpec,
         num_gpus: float,
         lookups: list[Any],
+        newest: list[Any],
         pending_ids: list[Any],
         tally: Any,
         logs_events: bool = False,
     ) -> None:
         """Load the ensemble of `target` onto the GPU, or onto the CPU if `num_gpus` is 0.
 
-        `num_gpus` is the share of a GPU that Ray reserved for this worker. `lookups` and `pending_ids` are lists with
-        one Ray reference each: to the rows of the other backbones and to the ids of the videos to classify. The
-        references are in lists, so that Ray passes them on instead of the objects.
+        `num_gpus` is the share of a GPU that Ray reserved for this worker. `lookups`, `newest` and `pending_ids` are
+        lists with one Ray reference each: to the rows of the other backbones, to the newest manifest of the features
+        and to the ids of the videos to classify. The references are in lists, so that Ray passes them on instead of the
+        objects.
         """
         assert target.make_head is not None
         with ray_cluster.refusals_told(tally):
@@ -110,6 +114,7 @@ class ClassifyFeatures:
         tally.add.remote({f"head_engine:{self._head.engine}": 1})
         self._target = target
         self._lookups: list[FeatureLookup] = ray.get(lookups[0])
+        self._newest: NewestManifest = ray.get(newest[0])
         self._pending_ids = ray.get(pending_ids[0])
         self._tally = tally
         self._logs_events = logs_events
@@ -117,7 +122,7 @@ class ClassifyFeatures:
 
     def __call__(self, batch: pa.Table) -> pa.Table:
         started = time.perf_counter()
-        batch = batch.filter(pc.is_in(batch[schema.VIDEO_ID], self._pending_ids))
+        batch = self._newest.join(batch.filter(pc.is_in(batch[schema.VIDEO_ID], self._pending_ids)))
         if not batch.num_rows:
             return self._columns.empty_table()
         batch = arrow.conform(batch, schema.features(self._target.specs[0].feature_dim), "features")

@@ -34,6 +34,7 @@ from vidclf.features.near_duplicates import Means, means_in, video_means
 from vidclf.features.spec import FeatureSpec, read_spec
 from vidclf.gpu_worker import OnWorker
 from vidclf.runs.layout import Run
+from vidclf.runs.newest_manifest import NewestManifest
 from vidclf.uncertainty.risk_threshold import RiskThreshold
 
 VIDEOS_AT_A_TIME = 128
@@ -126,7 +127,9 @@ def _open_runs(runs: Sequence[str], split: str, record: SplitRecord) -> StoredFe
     """
     location = runs[0]
     files = Run(location).shards()
-    rows = pa.concat_tables([storage.read_table(path, [*schema.MANIFEST.names, "content_digest"]) for path in files])
+    newest = NewestManifest(location)
+    columns = [*schema.MANIFEST.names, "content_digest"]
+    rows = newest.join(pa.concat_tables([storage.read_table(path, columns) for path in files]))
     decision = decide(rows, record, partial(means_in, files))
     manifest = decision.corrected(rows.select(schema.MANIFEST.names))
     if split != "all":
@@ -140,7 +143,9 @@ def _open_runs(runs: Sequence[str], split: str, record: SplitRecord) -> StoredFe
         )
     video_ids = manifest[schema.VIDEO_ID].combine_chunks()
     return StoredFeatures(
-        batches=_finite(runs, _run_batches(files, video_ids, [FeatureLookup(Run(run).shards()) for run in runs[1:]])),
+        batches=_finite(
+            runs, _run_batches(files, video_ids, newest, [FeatureLookup(Run(run).shards()) for run in runs[1:]])
+        ),
         manifest=manifest,
         decision=decision,
         specs=[read_spec(run) for run in runs],
@@ -148,12 +153,16 @@ def _open_runs(runs: Sequence[str], split: str, record: SplitRecord) -> StoredFe
     )
 
 
-def _run_batches(files: list[str], video_ids: pa.Array, others: Sequence[FeatureLookup]) -> Iterator[list[pa.Table]]:
+def _run_batches(
+    files: list[str], video_ids: pa.Array, newest: NewestManifest, others: Sequence[FeatureLookup]
+) -> Iterator[list[pa.Table]]:
     """Iterator of batches of the videos `video_ids`, each a list with one table per backbone.
+
+    Splits, labels and locations are those of the `newest` manifest.
 
     `others` find the rows of the other backbones by video id.
     """
-    for table in storage.iter_tables(files, schema.features(1).names):
+    for table in map(newest.join, storage.iter_tables(files, schema.features(1).names)):
         selected = table.filter(pc.is_in(table[schema.VIDEO_ID], video_ids))
         for start in range(0, selected.num_rows, VIDEOS_AT_A_TIME):
             rows = selected.slice(start, VIDEOS_AT_A_TIME).combine_chunks()

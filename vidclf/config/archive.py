@@ -53,6 +53,13 @@ class IndexConfig(LimitOptions, DryRunOptions):
     """Allow classes whose names differ only in case or spaces."""
     limit: Annotated[int, at_least(1, "video")] | None = None
     """Number of videos to list for a trial, spread evenly over the classes. (default: all videos)"""
+    continue_from: str | None = None
+    """Earlier manifest of the archive. Its videos keep their ids and their splits, and new videos fill what is lacking
+    in each split. A file that was moved is recognised by name and size. 'none' draws all splits anew. (default: the
+    file at --output, if there is one)"""
+    root: str | None = None
+    """Old and new directory, as OLD=NEW, of an archive that is now mounted elsewhere than in the earlier manifest.
+    (default: none)"""
     overwrite: bool = False
     """Replace an existing manifest whose content differs from the new one. A file that is not a manifest is never
     replaced."""
@@ -61,6 +68,8 @@ class IndexConfig(LimitOptions, DryRunOptions):
         super().__post_init__()
         require(self.output.endswith(".parquet"), "output", "a .parquet file", self.output)
         parse_fractions(self.split)
+        rule = "OLD=NEW, two directories or URIs"
+        require(self.root is None or all(self.root.partition("=")), "root", rule, self.root)
         if self.group_pattern is not None:
             try:
                 groups = re.compile(self.group_pattern).groups

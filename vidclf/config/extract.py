@@ -52,6 +52,8 @@ class PipelineConfig(OutputOptions, LimitOptions, PrecisionOptions, DecodeLimits
     any reason with 'all'. (default: none)"""
     redo_stale: bool = False
     """Process a video again if its file has changed since it was processed."""
+    drop_removed: bool = False
+    """Delete the results of videos that an earlier job processed into the output and the input no longer holds."""
     rows_per_shard: Annotated[int, at_least(1, "video")] = 128
     """Approximate number of videos per output file: a file is closed at the first block of videos that reaches this
     number. If a job is killed while it writes a file, the next job processes the videos of that file again."""

@@ -13,6 +13,7 @@ from vidclf.errors import ConfigError
 from vidclf.features.columns import features_TD
 from vidclf.features.spec import FeatureSpec, read_spec
 from vidclf.runs.layout import Run
+from vidclf.runs.newest_manifest import NewestManifest
 from vidclf.runs.state import check_finished
 
 
@@ -45,6 +46,8 @@ def read_features(features: str) -> FeatureSet:
     """Read all features of a finished extract output into memory (73 × 1280 × 2 bytes per video: 0.19 GB per thousand
     videos).
 
+    Labels, sources, splits and locations are those of the run's newest manifest.
+
     Raises ConfigError if the directory holds no features, has pending videos or several rows of a video, is empty, has
     values that are not finite, or mixes feature keys.
     """
@@ -52,10 +55,12 @@ def read_features(features: str) -> FeatureSet:
     state = check_finished(features, "--features", "jobs/extract.py")
     text_columns = ("video_uri", "video_id", "label", "sublabel", "group", "split", "content_digest")
     rows: list[tuple[Any, ...]] = []
+    newest = NewestManifest(features)
     for table in storage.iter_tables(Run(features).shards(), [*text_columns, "feature_key", "features"]):
         keys = set(table["feature_key"].unique().to_pylist())
         if keys != {spec.key}:
             raise ConfigError(f"--features {features}: must hold one feature key {spec.key}, holds {sorted(keys)}")
+        table = newest.join(table)
         values = [table[name].to_pylist() for name in text_columns]
         rows += zip(*values, [features_TD(row) for row in table["features"]], strict=True)
     if not rows:

@@ -34,6 +34,7 @@ from vidclf.features.columns import features_TD
 from vidclf.features.spec import read_spec
 from vidclf.runs import lease
 from vidclf.runs.layout import Run
+from vidclf.runs.newest_manifest import NewestManifest
 
 GZIP_LEVEL = 4
 """Compression level of the exported features, the same as in the files of the older system whose format this is."""
@@ -91,7 +92,8 @@ def export(features: str) -> list[str]:
     classes = sorted(set(storage.read_table(run.manifest_file, ["label"])["label"].to_pylist()))
     num_videos: dict[str, int] = {}
     max_frames: dict[str, int] = {}
-    for table in storage.iter_tables(run.shards(), ["split", "num_frames"]):
+    newest = NewestManifest(features, ("label", "split"))
+    for table in map(newest.join, storage.iter_tables(run.shards(), ["video_id", "split", "num_frames"])):
         for split, num_frames in zip(table["split"].to_pylist(), table["num_frames"].to_pylist(), strict=True):
             num_videos[split] = num_videos.get(split, 0) + 1
             max_frames[split] = max(max_frames.get(split, 0), num_frames)
@@ -103,7 +105,8 @@ def export(features: str) -> list[str]:
             with h5py.File(local.name, "w") as file:
                 _create(file, num_videos[split], max_frames[split], spec.feature_dim, classes)
                 row = 0
-                for table in storage.iter_tables(run.shards(), ["label", "split", "num_frames", "features"]):
+                columns = ["video_id", "label", "split", "num_frames", "features"]
+                for table in map(newest.join, storage.iter_tables(run.shards(), columns)):
                     row = _append(file, row, table, split, classes)
             lease.guard(features).check()
             storage.publish(location, lambda stream: shutil.copyfileobj(local, stream))

@@ -9,7 +9,6 @@ from dataclasses import replace
 from typing import Any
 
 import pyarrow as pa
-import pyarrow.compute as pc
 
 from vidclf import schema, storage
 from vidclf.config import PipelineConfig
@@ -19,13 +18,12 @@ from vidclf.pipeline.job import PipelineJob
 from vidclf.pipeline.pools import check_devices
 from vidclf.pipeline.run_directory import (
     check_run,
-    foreign_run,
     job_outputs,
     stale_ids,
     would_delete,
     would_process,
 )
-from vidclf.runs import content_checks, lease, outputs, reconcile
+from vidclf.runs import content_checks, lease, outputs, reconcile, relocated
 from vidclf.runs.layout import Run
 from vidclf.runs.state import RunState
 from vidclf.runs.summary import Performance, stopped_text, summarize
@@ -82,48 +80,38 @@ def embed_videos(
 
 
 def check_manifest(config: PipelineConfig, manifest: pa.Table, job: PipelineJob) -> None:
-    """Raise ConfigError if the output holds a run to continue whose videos contradict those of `manifest`."""
-    for target, run in zip(job.targets, job.runs(config.output), strict=True):
-        if Run(run).exists() and not config.overwrite:
-            difference = _manifest_difference(run, manifest)
-            if difference is not None:
-                raise foreign_run(target, run, difference)
+    """Raise ConfigError if `manifest` lacks videos of a run to continue, unless `--drop-removed` lets them go.
 
-
-def _manifest_difference(run: str, manifest: pa.Table) -> str | None:
-    """Return a text on how the videos of an existing run contradict those of a new job; None if they do not.
-
-    `run`: location of the existing output directory. `manifest`: the new job's table of videos, which must hold at
-    least the same rows. Compared are the video id and the columns that are copied into result rows. The location is
-    not one of them: a list with renewed signatures names the same videos.
+    Labels, sources, splits and locations may differ: the newest manifest holds.
     """
-    columns = [schema.VIDEO_ID, "label", "sublabel", "group", "split"]
-    before = storage.read_table(Run(run).manifest_file, columns)
-    if before.equals(manifest.select(columns)):
-        return None
-    index = pc.index_in(before[schema.VIDEO_ID], manifest[schema.VIDEO_ID].combine_chunks())
-    is_missing = pc.is_null(index)
-    if pc.any(is_missing).as_py():
-        missing = before[schema.VIDEO_ID].filter(is_missing)
-        return (
-            f"was started with {len(missing)} videos that this manifest does not hold (for one {missing[0]}), and a "
-            "run can grow but not shrink"
-        )
-    now = manifest.select(columns).take(index)
-    is_changed = pa.chunked_array([[False] * before.num_rows])
-    for name in columns[1:]:
-        is_equal = pc.or_(
-            pc.fill_null(pc.equal(before[name], now[name]), False),
-            pc.and_(pc.is_null(before[name]), pc.is_null(now[name])),
-        )
-        is_changed = pc.or_(is_changed, pc.invert(is_equal))
-    if pc.any(is_changed).as_py():
-        old_rows, new_row = before.filter(is_changed).to_pylist(), now.filter(is_changed).slice(0, 1).to_pylist()[0]
-        return (
-            f"label, group or split of {len(old_rows)} videos differ from those it was started with "
-            f"(for one {old_rows[0]}, now {new_row})"
-        )
-    return None
+    for run in job.runs(config.output):
+        if Run(run).exists() and not config.overwrite:
+            relocated.check_removed(run, manifest, drops_removed=config.drop_removed)
+
+
+def _let_go(config: PipelineConfig, manifest: pa.Table, runs: list[str]) -> None:
+    """Remove the rows that the newer `manifest` makes void from the `runs` that exist, before it replaces theirs.
+
+    These are the rows of removed videos, and of videos whose file at a new location is not the one that was decoded.
+    """
+    num_removed = num_replaced = 0
+    for run in runs:
+        if not Run(run).exists():
+            continue
+        before = storage.read_table(Run(run).manifest_file)
+        if before.equals(manifest):
+            continue
+        replaced = relocated.replaced_videos(run, manifest)
+        removed = relocated.removed_videos(run, manifest)[schema.VIDEO_ID].to_pylist()
+        if Run(run).is_finished():
+            storage.delete_file(Run(run).summary_file)  # its counts are those of the earlier manifest
+        if replaced or removed:
+            reconcile.let_go(run, pa.array([*replaced, *removed], pa.string()))
+        num_removed, num_replaced = max(num_removed, len(removed)), max(num_replaced, len(replaced))
+    if num_removed:
+        print(f"{config.output}: {num_removed} removed videos were let go (--drop-removed)", file=sys.stderr)
+    if num_replaced:
+        print(f"{config.output}: {num_replaced} moved videos have other content and are done again", file=sys.stderr)
 
 
 def begin_run(config: PipelineConfig, manifest: pa.Table, job: PipelineJob) -> RunState:
@@ -140,6 +128,7 @@ def begin_run(config: PipelineConfig, manifest: pa.Table, job: PipelineJob) -> R
         for kind, flag, location in directories:
             outputs.clear(kind, flag, location)
     runs = job.runs(config.output)
+    _let_go(config, manifest, runs)
     for target, run in zip(job.targets, runs, strict=True):
         storage.create_dir(run)
         storage.publish_json(Run(run).identity_file, target.identity())

@@ -10,6 +10,8 @@ May be imported from outside:
 - `audit`: `audit`, `Audit`, `report`
 - `reconcile`: `reconcile`, `release`, `drop`, `unfinished`, `to_read`
 - `content_checks`: `stale_videos`, `resized_videos`
+- `newest_manifest`: `NewestManifest`
+- `relocated`: `check_removed`, `removed_videos`, `replaced_videos`
 - `summary`: `Performance`, `summarize`, `summary_text`, `stopped_text`
 - `lease`: `held`, `guard`, `Guard`, `Output`, `LeaseTaken`
 - `outputs`: `check`, `check_file`, `clear`, `begin`, `remedy`; `output_allowlist`: one `Kind` per job

@@ -14,9 +14,9 @@ import pyarrow.compute as pc
 
 from vidclf import storage
 from vidclf.arrow import conform
-from vidclf.credentials import is_masked
 from vidclf.progress import ProgressLine
 from vidclf.runs.layout import Run
+from vidclf.runs.newest_manifest import NewestManifest
 from vidclf.runs.state import one_array, repeated, rows_of
 from vidclf.schema import DUPLICATES, VIDEO_ID
 from vidclf.video import source
@@ -42,10 +42,10 @@ def stale_videos(run: str) -> tuple[list[str], list[str]]:
     with ProgressLine("files", rows.num_rows, "checked") as line, ThreadPoolExecutor(STAT_THREADS) as pool:
         # One batch at a time: the pool queues everything that `map` gets, which would be the whole run in memory.
         for batch in rows.to_batches(max_chunksize=1024):
-            for video_id, is_stale in pool.map(_is_stale, batch.to_pylist()):
-                if is_stale is None:
+            for video_id, has_changed in pool.map(is_stale, batch.to_pylist()):
+                if has_changed is None:
                     unchecked_ids.append(video_id)
-                elif is_stale:
+                elif has_changed:
                     stale_ids.append(video_id)
             num_checked += batch.num_rows
             line.update(num_checked)
@@ -55,12 +55,13 @@ def stale_videos(run: str) -> tuple[list[str], list[str]]:
 def _openable(run: str, rows: pa.Table) -> pa.Table:
     """The `rows` of a run directory as a table whose `video_uri` values can be used to open the files.
 
-    The rows hold locations with credentials masked. If any location is masked, all locations are replaced by those in
-    the manifest of the run directory, which still has the credentials.
+    They are those of the run's manifest: the rows hold locations with credentials masked, and of the day on which the
+    video was decoded.
     """
-    if not any(map(is_masked, rows["video_uri"].to_pylist())):
+    if not rows.num_rows:
         return rows
     manifest = storage.read_table(Run(run).manifest_file, [VIDEO_ID, "video_uri"])
+    rows = rows.filter(pc.is_in(rows[VIDEO_ID], manifest[VIDEO_ID].combine_chunks()))
     position = pc.index_in(rows[VIDEO_ID], manifest[VIDEO_ID].combine_chunks())
     return rows.set_column(rows.column_names.index("video_uri"), "video_uri", manifest["video_uri"].take(position))
 
@@ -79,7 +80,7 @@ def resized_videos(run: str, manifest: pa.Table) -> list[str]:
     return list(rows[VIDEO_ID].filter(is_resized).to_pylist())
 
 
-def _is_stale(row: dict[str, Any]) -> tuple[str, bool | None]:
+def is_stale(row: dict[str, Any]) -> tuple[str, bool | None]:
     """Return the id of the video in a result row, and whether its file has changed since decoding; None instead of the
     truth value if the file cannot be opened."""
     before = FileFingerprint(size_bytes=row["size_bytes"], modified=row["modified"], digest=row["content_digest"])
@@ -99,6 +100,7 @@ def publish_duplicates(run: str, rows: pa.Table) -> pa.Table:
     no file is written and an existing one is deleted.
     """
     path = Run(run).duplicates_file
+    rows = NewestManifest(run, ("video_uri",)).join(rows)
     rows = rows.filter(pc.is_in(rows["content_digest"], repeated(one_array([rows], "content_digest"))))
     rows = rows.sort_by([("content_digest", "ascending"), ("video_uri", "ascending")])
     digests = rows["content_digest"].to_pylist()

@@ -149,6 +149,12 @@ def drop(run: str, videos: pa.Array) -> None:
         _keep_rows(path, pc.invert(pc.is_in(storage.read_table(path, [VIDEO_ID])[VIDEO_ID], videos)))
 
 
+def let_go(run: str, videos: pa.Array) -> None:
+    """Remove all rows of `videos` (ids), ok and quarantined, from a run directory."""
+    for path in Run(run).shards() + Run(run).quarantine_shards():
+        _keep_rows(path, pc.invert(pc.is_in(storage.read_table(path, [VIDEO_ID])[VIDEO_ID], videos)))
+
+
 def _keep_rows(path: str, is_kept: pa.Array) -> None:
     """Replace a Parquet file by one with only the rows for which `is_kept` is True. If no row is left, the file is
     deleted."""

@@ -26,6 +26,7 @@ from vidclf.metrics.scores import evaluate
 from vidclf.runs import output_allowlist, outputs
 from vidclf.schema import Look
 from vidclf.training import fold_training, gpu_memory, leakage, tracking
+from vidclf.training.changed_sides import changed_sides
 from vidclf.training.dataset import Batches, TrainingData, training_data
 from vidclf.training.fold_training import Folds
 from vidclf.training.gpu_memory import WHOLE
@@ -80,6 +81,8 @@ def train(
     """
     plan = prepare(config, features, weights, first_looks)
     print(plan.assignment.summary)
+    changed = changed_sides(plan.assignment.features, plan.config.output) if config.overwrite else None
+    print(*filter(None, [changed]), sep="\n", end="\n" if changed else "")
     if config.dry_run:
         verb = "train" if plan.imported is None else "import"
         print(f"would {verb} members {plan.missing} of {plan.config.members} into {plan.config.output}")

@@ -26,7 +26,9 @@ def write_run(run: Path, keys: list[str], uris: list[str] | None = None, num_pen
     uris = uris or [f"/v/{number}.mp4" for number in range(len(keys))]
     ids = [f"id{number}" for number in range(len(keys) + num_pending)]
     storage.publish_json(str(run / "run_identity.json"), {"feature_specs": [asdict(SPEC)]})
-    storage.publish_table(Run(str(run)).manifest_file, pa.table({"video_id": ids}))
+    places = [*uris, *["/v/pending"] * num_pending]
+    texts = {"label": ["A"] * len(ids), "sublabel": ["a"] * len(ids), "group": places, "split": ["train"] * len(ids)}
+    storage.publish_table(Run(str(run)).manifest_file, pa.table({"video_id": ids, "video_uri": places, **texts}))
     arrays = [np.full((2, 1280), number, np.float16) for number in range(len(keys))]
     columns = {
         "video_id": ids[: len(keys)],
@@ -132,3 +134,15 @@ def test_features_that_are_not_finite_are_refused(tmp_path: Path, value: float) 
     storage.publish_table(str(tmp_path / "part-0.parquet"), table.set_column(position, "features", column))
     with pytest.raises(ConfigError, match=r"every value must be finite, is not for 1 videos \(one is /v/1\.mp4\); "):
         read_features(run)
+
+
+def test_labels_splits_and_locations_are_those_of_the_newest_manifest(tmp_path: Path) -> None:
+    run = write_run(tmp_path, [SPEC.key] * 2)
+    manifest = {"video_uri": ["/v/z.mp4", "/v/1.mp4"], "label": ["B", "A"], "sublabel": [None, "a"]}
+    manifest |= {"group": ["film", "g"], "split": ["val", None], "video_id": ["id0", "id1"]}
+    storage.publish_table(Run(run).manifest_file, pa.table(manifest))
+    features = read_features(run)
+    assert (features.video_ids, features.video_uris) == (["id1", "id0"], ["/v/1.mp4", "/v/z.mp4"])
+    assert (features.labels, features.sublabels) == (["A", "B"], ["a", None])
+    assert (features.groups, features.splits) == (["g", "film"], [None, "val"])
+    assert [int(rows[0, 0]) for rows in features.features] == [1, 0]

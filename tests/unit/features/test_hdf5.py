@@ -36,11 +36,15 @@ def run(tmp_path: Path) -> str:
     identity = {"feature_specs": [vars(SPEC)]}
     storage.publish_json(f"{tmp_path}/run_identity.json", identity)
     labels, splits, frames = (list(column) for column in zip(*VIDEOS, strict=True))
-    storage.publish_table(f"{tmp_path}/manifest.parquet", pa.table({"label": labels, "split": splits}))
+    storage.publish_table(
+        f"{tmp_path}/manifest.parquet", pa.table({"video_id": list("abcd"), "label": labels, "split": splits})
+    )
+    # The rows were written before a label and a split changed: the manifest holds.
     table = pa.table(
         {
-            "label": labels,
-            "split": splits,
+            "video_id": list("abcd"),
+            "label": ["Animation", *labels[1:]],
+            "split": ["val", *splits[1:]],
             "num_frames": pa.array(frames, pa.int32()),
             "features": features_column([features_of(i, n) for i, n in enumerate(frames)], 1280),
         }

@@ -16,7 +16,9 @@ from vidclf.features.spec import FeatureSpec
 from vidclf.pipeline.driver import begin_run, check_manifest
 from vidclf.pipeline.job import BackboneSetup, PipelineJob, RunSpec
 from vidclf.pipeline.run_directory import check_run, would_process
+from vidclf.video import digest
 from vidclf.video.sampling import SamplingPlan
+from vidclf.video.source import LocalFile
 
 
 def manifest(*paths: Path) -> pa.Table:
@@ -57,14 +59,18 @@ def test_a_run_may_be_continued_and_grow(tmp_path: Path) -> None:
     assert would_process(replace(config, overwrite=True), rows.num_rows, empty_job()) == 3
 
 
-def test_a_run_of_other_features_videos_or_labels_is_refused(tmp_path: Path) -> None:
+def test_a_run_of_other_features_or_videos_is_refused(tmp_path: Path) -> None:
     config = ExtractConfig(manifest="m", output=str(tmp_path / "run"))
     rows = manifest(Path("/a"), Path("/b"))
     begin_run(config, rows, empty_job())
     with pytest.raises(ConfigError, match=r"sampling.num_frames: 4 != 5\); choose another directory or --overwrite"):
         check(config, rows, empty_job(num_frames=5))
-    with pytest.raises(ConfigError, match="was started with 1 videos that this manifest does not hold"):
+    with pytest.raises(ConfigError) as error:
         check(config, rows.slice(0, 1), empty_job())
+    assert str(error.value) == (
+        f"--output {config.output}: holds 1 videos that this manifest does not (for one /b); --drop-removed deletes "
+        "their results. If the archive was moved, index it again with --continue-from and --root"
+    )
     spec = FeatureSpec.of("efficientnet_lite0", "DEFAULT", "digest", SamplingPlan(num_frames=4))
     without_a_column = RunSpec(
         embeddings=(BackboneSetup(spec=spec, weights="DEFAULT", state={}),),
@@ -72,10 +78,6 @@ def test_a_run_of_other_features_videos_or_labels_is_refused(tmp_path: Path) -> 
     )
     with pytest.raises(ConfigError, match="another version of this software, whose rows have other columns"):
         check(config, rows, PipelineJob(targets=(without_a_column,)))
-    relabelled = rows.set_column(rows.column_names.index("label"), schema.MANIFEST.field("label"), [["A", "B"]])
-    with pytest.raises(ConfigError, match="label, group or split of 1 videos differ"):
-        check(config, relabelled, empty_job())
-    check(ExtractConfig(manifest="m", output=config.output, overwrite=True), relabelled, empty_job())
 
 
 def test_a_directory_of_other_files_is_refused(tmp_path: Path) -> None:
@@ -136,3 +138,64 @@ def test_a_new_size_in_the_manifest_is_reported(tmp_path: Path, capsys: pytest.C
         f"{config.output}: 1 finished videos have changed in size since they were decoded (for one {video_id('/b')}); "
         "--redo-stale does them again\n"
     )
+
+
+def finished_run(tmp_path: Path, names: str) -> tuple[ExtractConfig, pa.Table, str]:
+    """A run whose videos, files of one byte, are all done: its configuration, manifest and shard."""
+    config = ExtractConfig(manifest="m", output=str(tmp_path / "run"))
+    for name in names:
+        (tmp_path / name).write_text(name)
+    rows = manifest(*[tmp_path / name for name in names])
+    begin_run(config, rows, empty_job())
+    prints = [digest.identify(LocalFile(str(tmp_path / name))) for name in names]
+    facts = {
+        "size_bytes": pa.array([found.size_bytes for found in prints], pa.int64()),
+        "modified": pa.array([found.modified for found in prints], pa.timestamp("us", tz="UTC")),
+        "content_digest": [found.digest for found in prints],
+    }
+    shard = f"{config.output}/part-{'0' * 32}-000000.parquet"
+    storage.publish_table(shard, pa.table({"video_id": rows["video_id"], **facts}))
+    storage.publish_json(f"{config.output}/summary.json", {})
+    return config, rows, shard
+
+
+def with_column(rows: pa.Table, name: str, values: list[str]) -> pa.Table:
+    return rows.set_column(rows.column_names.index(name), schema.MANIFEST.field(name), [values])
+
+
+def test_new_labels_splits_and_sources_leave_nothing_to_do(tmp_path: Path) -> None:
+    config, rows, shard = finished_run(tmp_path, "ab")
+    before = Path(shard).read_bytes()
+    newer = with_column(with_column(rows, "label", ["A", "B"]), "split", ["val", "train"])
+    check(config, newer, empty_job())
+    assert begin_run(config, newer, empty_job()).num_pending == 0
+    assert Path(shard).read_bytes() == before
+    assert storage.read_table(f"{config.output}/manifest.parquet").equals(newer)
+    assert not storage.exists(f"{config.output}/summary.json")  # it is written anew, for the new splits
+
+
+def test_a_moved_file_keeps_its_features_and_another_file_in_its_place_does_not(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    config, rows, shard = finished_run(tmp_path, "ab")
+    places = [str(tmp_path / name) for name in ("moved", "b")]
+    newer = with_column(rows, "video_uri", places)
+    with pytest.raises(ConfigError, match=r"1 videos are at a new location that cannot be read .* make it readable"):
+        begin_run(config, newer, empty_job())
+    (tmp_path / "a").rename(tmp_path / "moved")
+    assert begin_run(config, newer, empty_job()).num_pending == 0
+    (tmp_path / "other").write_text("c")
+    other = with_column(rows, "video_uri", [str(tmp_path / "other"), str(tmp_path / "b")])
+    assert begin_run(config, other, empty_job()).num_pending == 1
+    assert storage.read_table(shard)["video_id"].to_pylist() == [video_id(str(tmp_path / "b"))]
+    assert capsys.readouterr().err == f"{config.output}: 1 moved videos have other content and are done again\n"
+
+
+def test_removed_videos_are_let_go_on_demand(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    config, rows, shard = finished_run(tmp_path, "abc")
+    dropping = replace(config, drop_removed=True)
+    check(dropping, rows.slice(1), empty_job())
+    state = begin_run(dropping, rows.slice(1), empty_job())
+    assert (state.num_input_videos, state.num_ok, state.num_pending) == (2, 2, 0)
+    assert storage.read_table(shard)["video_id"].to_pylist() == rows["video_id"].to_pylist()[1:]
+    assert capsys.readouterr().err == f"{config.output}: 1 removed videos were let go (--drop-removed)\n"

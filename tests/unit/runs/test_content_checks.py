@@ -28,6 +28,8 @@ def test_stale_videos_are_those_that_changed_under_their_name(tmp_path: Path) ->
     columns = [field for field in schema.features(1) if field.name in rows[0]]
     run = str(tmp_path / "run")
     storage.publish_table(f"{run}/part-0.parquet", pa.Table.from_pylist(rows, schema=pa.schema(columns)))
+    places = {"video_id": ["a", "b", "c"], "video_uri": [str(tmp_path / name) for name in "abc"]}
+    storage.publish_table(f"{run}/manifest.parquet", pa.table(places))
     assert content_checks.stale_videos(run) == ([], [])
     (tmp_path / "b").write_text("B")
     (tmp_path / "c").unlink()
@@ -41,6 +43,7 @@ def test_a_run_without_videos_has_no_stale_ones(tmp_path: Path) -> None:
 def test_duplicates_name_the_first_by_location_and_both_splits(tmp_path: Path) -> None:
     run = str(tmp_path)
     manifest = {"video_id": ["1", "2", "3", "4", "5"], "split": ["train", "test", "train", None, "val"]}
+    manifest["video_uri"] = ["e", "d", "c", "b", "a"]
     storage.publish_table(f"{run}/manifest.parquet", pa.table(manifest))
     rows = pa.table(
         {
