@@ -303,13 +303,8 @@ def _parse_value(name: str, value: Any, suffix: str = "", is_exclusive: bool = F
         if name != FEATURES:
             checked = converted - 1 if is_exclusive else converted
             # Whether heads and width fit each other is checked later, when both are known.
-            FitConfig(
-                **{HIDDEN: checked, HEADS: 1}
-                if name == HIDDEN
-                else {HIDDEN: 1 if checked < 1 else checked, HEADS: checked}
-                if name == HEADS
-                else {name: checked}
-            )
+            other = {HEADS: 1} if name == HIDDEN else {HIDDEN: max(checked, 1)} if name == HEADS else {}
+            FitConfig(**{name: checked, **other})
     except ConfigError as error:
         raise ConfigError(f"space.{name}{suffix}: {error}") from error
     return masked(converted) if name == FEATURES else converted  # like the locations of the search, see `tune.prepare`

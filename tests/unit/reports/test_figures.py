@@ -5,7 +5,6 @@ from __future__ import annotations
 import csv
 from dataclasses import replace
 
-import numpy as np
 import pytest
 
 from tests.support.predictions import CLASSES, Predicted, manifest, table
@@ -80,26 +79,6 @@ def test_kinds_of_video(detail: Detail) -> None:
         ("unknown", 1, 1, 1),
     ]
     assert set(detail.by) == {"sublabel", "codec", "resolution", "duration"}
-
-
-def test_the_most_frequent_confusions_come_first() -> None:
-    pairs = figures.confused_pairs([[5, 1, 0], [3, 1, 0], [0, 1, 9]], ["x", "y", "z"])
-    assert [(pair.label, pair.predicted, pair.num_videos, pair.share) for pair in pairs] == [
-        ("y", "x", 3, 0.75),
-        ("x", "y", 1, pytest.approx(1 / 6)),
-        ("z", "y", 1, 0.1),
-    ]
-
-
-def test_few_classes_keep_their_order_and_many_stand_by_what_they_are_taken_for() -> None:
-    confusion = (np.eye(13, dtype=int) * 10).tolist()
-    assert figures.class_order(confusion) == list(range(13))
-    confusion[0][12] = confusion[12][0] = 6
-    confusion[3][9] = 4
-    order = figures.class_order(confusion)
-    assert sorted(order) == list(range(13))
-    assert abs(order.index(0) - order.index(12)) == abs(order.index(3) - order.index(9)) == 1
-    assert figures.class_order([row[:12] for row in confusion[:12]]) == list(range(12))
 
 
 def test_cases_are_sorted_and_written(videos: ScoredVideos) -> None:
