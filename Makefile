@@ -21,10 +21,10 @@ demo: .venv/installed
 
 # Two processes, of which one runs all tests that share a Ray.
 test: .venv/installed
-	$(VENV)/python -m pytest -m "unit or ray" -n 2 --dist loadgroup
+	$(VENV)/python -m pytest -m "unit or ray" -n 2
 
 test-system: .venv/installed
-	$(VENV)/python -m pytest -m system -n 2 --dist loadgroup
+	$(VENV)/python -m pytest -m system -n 2
 
 docs: .venv/installed
 	$(VENV)/python docs/generate.py

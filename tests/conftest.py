@@ -19,6 +19,7 @@ import shutil
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 # Ray reads these variables on import; jobs that tests start inherit them.
 os.environ["RAY_AUTH_MODE"] = "disabled"
@@ -36,6 +37,12 @@ import torch
 
 TIERS = {"unit": "unit", "project": "unit", "ray": "ray", "system": "system"}
 """Tier of the tests in each directory below tests/."""
+
+
+SESSION_RAY = tuple(
+    f"tests/system/test_{name}.py" for name in ("jobs", "killed_training", "s3", "several_backbones", "stopping")
+)
+"""Files outside of tests/ray/ whose tests use the Ray of the session."""
 
 
 def pytest_configure(config: pytest.Config) -> None:
@@ -70,11 +77,24 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
         # The markers alone: the keywords of a test contain the names of its directories, too.
         if not {marker.name for marker in item.iter_markers()} & {*TIERS.values()}:
             item.add_marker(TIERS[item.path.relative_to(tests).parts[0]])
-        # With pytest-xdist, all tests that use the Ray of the session run in one process, so that they share it. The
-        # other tests of a file run in one process, so that they share its fixtures.
-        uses_ray = "ray_session" in getattr(item, "fixturenames", ())
-        item.add_marker(pytest.mark.xdist_group("ray" if uses_ray else item.path.stem))
     skip_gpu_tests(config, items)
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
+    """Share the tests out among the processes of pytest-xdist by file, so that the tests of a file share its fixtures.
+
+    All files that use the Ray of the session are one unit, so that one process runs them with one Ray. pytest-xdist's own
+    `--dist loadgroup` cannot do that: with pytest 9.2 it has no effect (`findings/xdist_loadgroup.sh`).
+    """
+    from xdist.scheduler import LoadScopeScheduling
+
+    class ByFile(LoadScopeScheduling):
+        def _split_scope(self, nodeid: str) -> str:
+            path = nodeid.split("::")[0]
+            return "ray" if path.startswith("tests/ray/") or path in SESSION_RAY else path
+
+    return ByFile(config, log)
 
 
 def skip_gpu_tests(config: pytest.Config, items: list[pytest.Item]) -> None:
