@@ -84,8 +84,8 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
     """Share the tests out among the processes of pytest-xdist by file, so that the tests of a file share its fixtures.
 
-    All files that use the Ray of the session are one unit, so that one process runs them with one Ray. pytest-xdist's own
-    `--dist loadgroup` cannot do that: with pytest 9.2 it has no effect (`findings/xdist_loadgroup.sh`).
+    All files that use the Ray of the session are one unit, so that one process runs them with one Ray. The option
+    `--dist loadgroup` of pytest-xdist cannot do that: with pytest 9.2 it has no effect (`findings/xdist_loadgroup.sh`).
     """
     from xdist.scheduler import LoadScopeScheduling
 
