@@ -13,7 +13,6 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from vidclf import cli
 from vidclf.config import TrainConfig
-from vidclf.ensemble.cross_validation import RECORD, CrossValidation
 from vidclf.runs.lease import Output
 
 
@@ -40,6 +39,8 @@ def main(config: TrainConfig) -> int:
 
 def summary_text(config: TrainConfig, summary: dict[str, Any]) -> str:
     """Text that the job prints at its end: one line for the ensemble, then one for each member (model)."""
+    from vidclf.ensemble.cross_validation import RECORD, CrossValidation  # imported here: it imports scipy
+
     verb = "trained" if config.import_reference is None else "imported"
     calibrated = "calibrated anew" if summary["was_calibrated"] else "everything was done already"
     work = f"{summary['num_trained']} {verb}" if summary["num_trained"] else calibrated

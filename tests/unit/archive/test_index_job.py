@@ -104,4 +104,8 @@ def test_unread_columns_and_missing_videos_are_named(
         "  columns not read: 'category'; classes must be in a column label",
     ]
     path.write_text("path,label,colour\n/no/a.mp4,cat,red\n/no/b.mp4,dog,red\n")
-    assert run(job, capsys, path)[3:] == [missing, "  columns not read: 'colour'"]
+    assert run(job, capsys, path)[3:] == [
+        missing,
+        "  columns not read: 'colour'",
+        "  compared with m: 2 known (0 of them at a new location), 0 new, 0 gone",
+    ]
