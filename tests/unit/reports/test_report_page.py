@@ -20,6 +20,7 @@ from vidclf.config import EvaluateConfig
 from vidclf.ensemble import split_record
 from vidclf.ensemble.cross_validation import CrossValidation
 from vidclf.errors import ConfigError
+from vidclf.metrics.intervals import TOO_FEW_SOURCES
 from vidclf.reports import ensemble_facts, evaluate
 from vidclf.runs.layout import Run
 
@@ -102,6 +103,13 @@ def test_a_cross_validation_is_shown(config: EvaluateConfig, monkeypatch: pytest
     page = (Path(config.output) / "index.html").read_text()
     assert "30 of 40 videos, each classified by members trained without its source, 5 folds" in page
     assert json.loads((Path(config.output) / "metrics.json").read_text())["cross_validation"]["num_correct"] == 30
+
+
+def test_a_missing_interval_is_explained(config: EvaluateConfig) -> None:
+    page = page_of(config)
+    assert TOO_FEW_SOURCES == "no interval: fewer than 5 effective sources"
+    assert page.count(f"<span>{TOO_FEW_SOURCES}</span>") == 4
+    assert "95 % interval <" not in page
 
 
 def test_names_from_the_archive_are_escaped(config: EvaluateConfig) -> None:
