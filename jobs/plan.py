@@ -10,15 +10,13 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from vidclf import cli
-from vidclf.archive.manifest import list_archive
+from vidclf.archive.manifest import list_unlabelled
 from vidclf.config import PlanConfig
 
 
 def main(config: PlanConfig) -> int:
     """List the videos, measure, and print the estimate. Returns the exit code 0."""
-    listing = list_archive(config.input, labelled=False)
-    print("".join(f"{line}\n" for line in listing.left_out()), end="", file=sys.stderr)
-    manifest = listing.manifest
+    manifest = list_unlabelled(config.input)
     from vidclf.planning.plan import plan  # imported here: it imports torch, which takes seconds
 
     print(plan(config, manifest))

@@ -11,16 +11,14 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from vidclf import cli
-from vidclf.archive.manifest import list_archive
+from vidclf.archive.manifest import list_unlabelled
 from vidclf.config import QuantizeConfig
 from vidclf.runs.lease import Output
 
 
 def main(config: QuantizeConfig) -> int:
     """Convert the weights, write the file and print how much features change. Returns the exit code 0."""
-    listing = list_archive(config.input, labelled=False)
-    print("".join(f"{line}\n" for line in listing.left_out()), end="", file=sys.stderr)
-    manifest = listing.manifest
+    manifest = list_unlabelled(config.input)
     from vidclf.backbones.int8_calibration import quantize  # imported here: it imports torch, which takes seconds
 
     print(quantize(config, manifest))

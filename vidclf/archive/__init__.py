@@ -2,7 +2,7 @@
 
 Names to import:
 
-    `manifest`: list_archive, read_manifest, Listing, ListingOptions, video_id, sample_of
+    `manifest`: list_archive, list_unlabelled, read_manifest, Listing, ListingOptions, video_id, sample_of
     `directory`: FileRules
     `video_names`: VIDEO_EXTENSIONS
     `splits`: assign

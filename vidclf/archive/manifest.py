@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import posixpath
 import re
+import sys
 import uuid
 from collections import Counter
 from dataclasses import dataclass, field
@@ -127,6 +128,13 @@ def list_archive(
         passed_over=contents.passed_over,
         unread_columns=tuple(listed.unread_columns),
     )
+
+
+def list_unlabelled(location: str) -> pa.Table:
+    """Return the manifest of an archive that needs no labels, and print on stderr what is not in it, a line each."""
+    listing = list_archive(location, labelled=False)
+    print("".join(f"{line}\n" for line in listing.left_out()), end="", file=sys.stderr)
+    return listing.manifest
 
 
 def read_manifest(location: str, limit: int | None = None) -> pa.Table:

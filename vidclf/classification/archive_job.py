@@ -5,12 +5,11 @@
 
 from __future__ import annotations
 
-import sys
 from typing import Any
 
 import pyarrow as pa
 
-from vidclf.archive.manifest import list_archive, read_manifest
+from vidclf.archive.manifest import list_unlabelled, read_manifest
 from vidclf.config import ClassifyConfig
 from vidclf.features.spec import read_spec
 from vidclf.runs.layout import Run
@@ -47,6 +46,4 @@ def _listed(config: ClassifyConfig) -> pa.Table:
     if config.manifest is not None:
         return read_manifest(config.manifest, config.limit)
     assert config.input is not None  # ClassifyConfig requires one of the three
-    listing = list_archive(config.input, labelled=False)
-    print("".join(f"{line}\n" for line in listing.left_out()), end="", file=sys.stderr)
-    return listing.manifest
+    return list_unlabelled(config.input)
