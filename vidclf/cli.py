@@ -13,6 +13,7 @@ import inspect
 import itertools
 import sys
 import textwrap
+import threading
 import traceback
 import typing
 from collections.abc import Callable, Iterator, Mapping
@@ -114,13 +115,19 @@ def checked_and_held(
 
 
 class _MaskedStream:
-    """A text stream that replaces passwords, signatures and tokens in every text written to it, then passes it on."""
+    """A text stream that replaces passwords, signatures and tokens in every text written to it, then passes it on.
 
-    def __init__(self, stream: TextIO) -> None:
+    What Ray's own threads write goes to `for_ray` instead of `stream`. Ray prints its warnings to stdout, where the
+    results of a job are read by other programs.
+    """
+
+    def __init__(self, stream: TextIO, for_ray: TextIO) -> None:
         self._stream = stream
+        self._for_ray = for_ray
 
     def write(self, text: str) -> int:
-        return self._stream.write(credentials.masked_text(text))
+        is_ray = threading.current_thread().name.startswith("ray_")
+        return (self._for_ray if is_ray else self._stream).write(credentials.masked_text(text))
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._stream, name)
@@ -129,9 +136,11 @@ class _MaskedStream:
 @contextmanager
 def masked_output(stderr: TextIO) -> Iterator[None]:
     """Mask passwords, signatures and tokens of URIs in everything that is printed inside the `with` block, also by
-    libraries. What is printed to stderr goes to `stderr`."""
-    stdout, stderr = (typing.cast(TextIO, _MaskedStream(stream)) for stream in (sys.stdout, stderr))
-    with contextlib.redirect_stdout(stdout), contextlib.redirect_stderr(stderr):
+    libraries. What is printed to stderr, and Ray's own messages, go to `stderr`."""
+    masked_stdout, masked_stderr = (
+        typing.cast(TextIO, _MaskedStream(stream, for_ray=stderr)) for stream in (sys.stdout, stderr)
+    )
+    with contextlib.redirect_stdout(masked_stdout), contextlib.redirect_stderr(masked_stderr):
         yield
 
 
