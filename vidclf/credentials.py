@@ -24,8 +24,9 @@ with letters only."""
 _SECRET_PARTS = ("signature", "token", "secret", "password", "credential")
 """Words in the names of query parameters that grant access, as in X-Amz-Signature, X-Amz-Security-Token, secret_key."""
 
-_URI = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://[^\s'\"<>`]+")
-"""Pattern of a URI in running text; a match includes punctuation that directly follows the URI."""
+_URI = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://[^\s'\"<>`]+|/[^\s'\"<>`?]*\?[^\s'\"<>`]+")
+"""Pattern of a URI in running text, or of the path and query of one, as HTTP libraries name a request that failed. A
+match includes punctuation that directly follows the URI."""
 
 _USER = re.compile(r"^([A-Za-z][A-Za-z0-9+.-]*://)[^/?#]*@")
 """Pattern of the scheme and the user information (`user:password@`) at the start of a URI."""
@@ -36,24 +37,29 @@ _PARAMETER = re.compile(r"([?&;])([^=&;#?]+)=([^&;#\s]*)")
 
 def masked(location: str) -> str:
     """`location`, a path or URI, with passwords, signatures and tokens replaced by `***`; unchanged if it has none."""
-    if "://" not in location:
-        return location
-    shown = _USER.sub(lambda match: f"{match[1]}{HIDDEN}@", location)
-    if "?" not in shown:
-        return shown
-    path, mark, query = shown.partition("?")
+    return _masked_query(_without_user(location)) if "://" in location else location
+
+
+def _without_user(location: str) -> str:
+    """`location` with its user information replaced by `***`."""
+    return _USER.sub(lambda match: f"{match[1]}{HIDDEN}@", location)
+
+
+def _masked_query(location: str) -> str:
+    """`location` with the secrets in its query replaced by `***`."""
+    path, mark, query = location.partition("?")
     return path + _PARAMETER.sub(_masked_parameter, mark + query)
 
 
 def masked_text(text: str) -> str:
     """`text` with the passwords, signatures and tokens in all of its URIs replaced by `***`."""
-    return _URI.sub(_masked_in_text, text) if "://" in text else text
+    return _URI.sub(_masked_in_text, text) if "://" in text or "?" in text else text
 
 
 def _masked_in_text(match: re.Match[str]) -> str:
     """Replacement for a match of `_URI`: the URI with credentials masked, then the punctuation that followed it."""
     location = match[0].rstrip(".,:;!)]}")
-    return masked(location) + match[0][len(location) :]
+    return _masked_query(_without_user(location)) + match[0][len(location) :]
 
 
 def has_credentials(location: str) -> bool:

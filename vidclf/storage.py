@@ -40,6 +40,10 @@ SPOOLED_BYTES = 16 * 1024**2
 """Maximum size in bytes of a file that waits for its upload in memory; a larger one waits on disk. Uploads are made in
 parts of this size."""
 
+MOST_TEXT_BYTES = 64 * 1024**2
+"""Maximum size in bytes of a JSON or YAML file that is read. Such a file, once parsed, takes many times its size in
+memory, and may come from others. Our own are smaller than 1 MB."""
+
 LEASE_NAMES = frozenset(("_lease.json", "_lease"))
 """Names of the file and the directory of a lease: the claim of a job on a directory in which it writes
 (`vidclf/runs/lease.py`). They do not count as content of the directory: listings omit them, and `delete_tree` keeps
@@ -186,21 +190,38 @@ def read_bytes(location: str) -> bytes:
 
 
 def read_json(location: str) -> Any:
-    """Parsed content of the JSON file at `location`."""
-    return json.loads(read_bytes(location))
+    """Parsed content of the JSON file at `location`.
+
+    Raises ValueError if it is not JSON, larger than `MOST_TEXT_BYTES` or nested too deeply.
+    """
+    try:
+        return json.loads(_read_text_bytes(location))
+    except RecursionError as error:
+        raise ValueError(f"{location}: nested too deeply") from error
+
+
+def _read_text_bytes(location: str) -> bytes:
+    """Bytes of a JSON or YAML file. Raises ValueError if it is larger than `MOST_TEXT_BYTES`."""
+    num_bytes = size(location)
+    if num_bytes > MOST_TEXT_BYTES:
+        raise ValueError(f"{location}: must be at most {MOST_TEXT_BYTES} bytes, is {num_bytes}")
+    return read_bytes(location)
 
 
 def read_yaml(location: str, flag: str) -> Any:
-    """Parsed content of the YAML file at `location`. Raises ConfigError if it cannot be read or is not YAML.
+    """Parsed content of the YAML file at `location`. Raises ConfigError if it cannot be read, is not YAML, or is larger
+    than `MOST_TEXT_BYTES`.
 
     `flag` is the flag with which the user named the file, for the message.
     """
     try:
-        return yaml.safe_load(read_bytes(location))
+        return yaml.safe_load(_read_text_bytes(location))
     except OSError as error:
         raise ConfigError(f"{flag} must be a readable YAML file, got {location!r} ({error})") from error
-    except yaml.YAMLError as error:
+    except (yaml.YAMLError, RecursionError) as error:
         raise ConfigError(f"{flag} {location}: not YAML ({' '.join(str(error).split())})") from error
+    except ValueError as error:
+        raise ConfigError(f"{flag} {error}") from error
 
 
 def read_table(location: str, columns: list[str] | None = None) -> pa.Table:

@@ -64,6 +64,9 @@ def test_locations_in_running_text_are_masked() -> None:
         f"--input {SHOWN}: no such list ('https://***@host/x'), see (ftp://***@h/y); mail a@b.example or s3://c/d?sig"
     )
     assert masked_text("sig=1 and token=2 without a location") == "sig=1 and token=2 without a location"
+    # The words of urllib3 about a failed request.
+    assert masked_text("Retrying: /?token=t0ken/api/search (Caused by ...)") == "Retrying: /?token=*** (Caused by ...)"
+    assert masked_text("is it a/b? token=1") == "is it a/b? token=1"
 
 
 @pytest.mark.parametrize(

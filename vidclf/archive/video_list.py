@@ -153,7 +153,7 @@ def _records(location: str, content: VideoList) -> Iterator[list[Any]]:
             records = json.loads(text, object_pairs_hook=_object)
         else:
             records = [json.loads(line, object_pairs_hook=_object) for line in text.split("\n") if line.strip()]
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise _fault(location, error) from error
     if not isinstance(records, list):
         raise ConfigError(f"--input {location}: must hold a list of videos, holds {type(records).__name__}")

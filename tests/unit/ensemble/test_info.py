@@ -187,3 +187,15 @@ def test_a_part_of_another_form_is_refused(tmp_path: Path, part: str) -> None:
     storage.publish_json(str(tmp_path / "ensemble.json"), {**INFO.as_json(), part: ["x"]})
     with pytest.raises(ConfigError, match=r"not an ensemble that jobs/train\.py wrote"):
         read_info(str(tmp_path))
+
+
+def test_a_file_that_is_too_large_or_too_deep_is_refused_before_it_takes_memory(tmp_path: Path) -> None:
+    path = tmp_path / "ensemble.json"
+    with path.open("wb") as file:
+        file.truncate(64 * 1024**2 + 1)  # a sparse file: it takes no space on the disk
+    expected = r"not an ensemble that jobs/train\.py wrote \(.*must be at most 67108864 bytes, is 67108865"
+    with pytest.raises(ConfigError, match=expected):
+        read_info(str(tmp_path))
+    path.write_text("[" * 100_000 + "]" * 100_000)
+    with pytest.raises(ConfigError, match=r"not an ensemble that jobs/train\.py wrote \(.*nested too deeply"):
+        read_info(str(tmp_path))

@@ -10,12 +10,14 @@ from typing import Any
 import pytest
 
 from tests.support import training_job
+from vidclf import cli
 from vidclf.config import TrainConfig
 from vidclf.errors import ConfigError
 from vidclf.training.member_state import Epoch
 from vidclf.training.tracking import (
     LAST_SCALAR,
     MLFLOW_RETRIES,
+    MlflowRun,
     Tracker,
     check_mlflow,
     metric_name,
@@ -108,6 +110,44 @@ def test_a_server_that_does_not_answer_is_a_configuration_error(monkeypatch: pyt
     with pytest.raises(ConfigError, match=r"--mlflow http://127.0.0.1:9: does not answer .*Connection refused"):
         check_mlflow("http://127.0.0.1:9")
     assert os.environ[MLFLOW_RETRIES] == "7"
+
+
+def test_passwords_and_tokens_stay_out_of_what_mlflow_stores(
+    tmp_path: Path, config: TrainConfig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # The file store takes no password, so the tests' store answers at the address of a server with one.
+    server = "https://user:pa55word@mlflow.example.org/api?token=t0ken"
+    store = mlflow_client(str(config.mlflow))
+    monkeypatch.setattr("vidclf.training.tracking.mlflow_client", lambda uri: store)
+    config = replace(config, mlflow=server, output="s3://key:secr3t@bucket/ensemble")
+    MlflowRun(config, config.output, 0, 0).end(failed=False)
+    experiment = store.get_experiment_by_name("vidclf").experiment_id
+    (run,) = store.search_runs([experiment])
+    assert run.data.params["mlflow"] == "https://***@mlflow.example.org/api?token=***"
+    assert run.data.params["output"] == run.data.tags["vidclf.output"] == "s3://***@bucket/ensemble"
+    written = "".join(path.read_text() for path in (tmp_path / "mlflow").rglob("*") if path.is_file())
+    assert "mlflow.example.org" in written
+    assert not any(secret in written for secret in ("pa55word", "t0ken", "secr3t"))
+
+
+def test_a_password_stays_out_of_the_refusal_of_a_server(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("sys.argv", ["train.py"])
+
+    def job(config: TrainConfig) -> int:
+        check_mlflow("http://user:pa55word@127.0.0.1:9/?token=t0ken")
+        return 0
+
+    monkeypatch.setattr(cli, "_parsed", lambda *arguments: (object(), None))
+    monkeypatch.setattr(cli.preflight, "check", lambda *arguments: None)
+    with pytest.raises(SystemExit) as stopped:
+        cli.run(TrainConfig, job)
+    stderr = capsys.readouterr().err
+    assert stopped.value.code == 2
+    assert "--mlflow http://***@127.0.0.1:9/?token=***" in stderr
+    assert "pa55word" not in stderr
+    assert "t0ken" not in stderr
 
 
 def test_names_that_mlflow_refuses_are_spelt_out() -> None:
