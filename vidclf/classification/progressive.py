@@ -52,6 +52,8 @@ class ProgressivePlan:
     """round over all sampled frames; tries 24 of them first (`subset`) if validation supports that"""
     risk_threshold: RiskThreshold
     """trust threshold for predictions from all frames and, in `early`, for the earlier stages that may decide"""
+    fitted: frozenset[str]
+    """earlier stages that the ensemble was calibrated for"""
 
     @classmethod
     def plan(
@@ -75,7 +77,7 @@ class ProgressivePlan:
         if Look.SUBSET in risk_threshold.early:
             settings = replace(settings, subset_threshold=risk_threshold.early[Look.SUBSET])
             full = replace(target_of(settings, full.embeddings), early_frames=SUBSET_FRAMES)
-        return cls(first=first, full=full, risk_threshold=risk_threshold)
+        return cls(first=first, full=full, risk_threshold=risk_threshold, fitted=frozenset(info.stages))
 
     @property
     def target(self) -> RunSpec:
@@ -87,10 +89,14 @@ class ProgressivePlan:
         unused.
         """
         early = self.risk_threshold.early
+        why_unused = {
+            True: "left out, because validation does not support it, or supports more without it",
+            False: "left out, because the ensemble was not calibrated for it",
+        }
         return "\n".join(
             f"stage {name}: decides videos with a trust score of at least {early[name]:.2f}"
             if name in early
-            else f"stage {name}: left out, because validation does not support deciding by it"
+            else f"stage {name}: {why_unused[name in self.fitted]}"
             for name in (Look.KEYFRAMES, Look.SUBSET)
         )
 

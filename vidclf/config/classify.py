@@ -26,9 +26,9 @@ class ClassifyConfig(DecisionOptions, EnsembleOptions, PipelineConfig):
     one directory per backbone, comma-separated. Give exactly one of --input, --manifest and --features. (default:
     none)"""
     progressive: bool = False
-    """Classify each video from a few keyframes first. Only for videos on which the ensemble is then too uncertain to
-    keep the error below --abstain-risk, decode more frames and classify again. Requires an ensemble that was trained
-    with --first-look."""
+    """Classify each video from a few keyframes first, if validation supports that. Only for videos that are then not
+    accepted, decode more frames and classify again. --abstain-risk is about all accepted videos together. Requires an
+    ensemble that was trained with --first-look."""
     segments: Annotated[float, above(0, "seconds")] | None = None
     """Length in seconds of the segments into which each video is cut. Each segment is classified by itself, in addition
     to the whole video, from the sampled frames that lie in it; the results are written to segments/ in the output. A

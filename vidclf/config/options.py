@@ -164,7 +164,8 @@ class EnsembleOptions(Options):
     extraction)"""
     sharpen_blurry: bool = False
     """Classify each blurry video twice, from its frames as they are and from sharpened frames, and keep the prediction
-    with the higher trust score (estimated probability of being right)."""
+    with the higher trust score (estimated probability of being right). The validation videos, which support
+    --abstain-risk, are not sharpened."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -178,12 +179,14 @@ class DecisionOptions(Options):
     """Test-time augmentation: also classify each video reversed, faster and slower, and average these predictions with
     the one for the original, by weights that training fitted on the validation split."""
     abstain_risk: Annotated[float, within("(0, 1)")] = 0.05
-    """Maximum share of wrong labels among the accepted videos. A video is accepted if its trust score (estimated
-    probability that the label is right) reaches a threshold; on the others the job abstains, giving no label. The
-    threshold is chosen on the validation videos: certified with 90 % confidence if they come from enough sources
-    (recordings), otherwise only estimated. If no threshold keeps this share there, the job abstains on every video."""
+    """Maximum share of wrong labels among the accepted videos, as far as the validation videos support it. A video is
+    accepted if its trust score (estimated probability that the label is right) reaches a threshold, and the video is
+    not too unlike the training data; on the others the job abstains, giving no label. The threshold is chosen on the
+    validation videos: certified with 90 % confidence, for sources (recordings) like theirs, if enough sources are
+    right; otherwise only estimated, which promises nothing. If they support no threshold, the job abstains on every
+    video."""
     accept_uncertified: bool = False
-    """Accept videos even if no threshold of the trust score keeps --abstain-risk on the validation videos. The
+    """Accept videos even if the validation videos support no threshold of the trust score for --abstain-risk. The
     threshold with the lowest estimated error there is then used."""
 
 

@@ -73,8 +73,9 @@ RECIPES: dict[str, dict[str, Any]] = {
 """Values of a recipe (`--recipe`) by field name, for the fields that the user does not set.
 
 `robust` changes nothing, because its values are the defaults of `FitConfig`. `reference` repeats the training of the
-reference system (the older system whose checkpoints vidclf reads), in which some members collapse to a constant answer.
-The reference system averages over several scales when it makes its feature files, so they already contain that."""
+reference system (the older system whose checkpoints vidclf reads), in which some members never learn one of the
+classes. The reference system averages over several scales when it makes its feature files, so they already contain
+that."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -175,7 +176,7 @@ class TrainConfig(FitConfig, SplitOptions, MlflowOptions, OutputOptions):
     first_look: tuple[str, ...] = ()
     """Directory with features of a few keyframes of the same videos, made with jobs/extract.py --sampling keyframes
     --num-frames 8; needed for jobs/classify.py --progressive. Give one directory per directory of --features, in the
-    same order. How certain a prediction from these few frames must be is fitted on the validation videos. (default:
+    same order. The calibration of predictions from these few frames is fitted on the validation videos. (default:
     none)"""
     import_reference: str | None = None
     """Directory with checkpoints best_ensemble_model_<i>.pt of the reference system (the older system whose checkpoints
@@ -194,8 +195,8 @@ class TrainConfig(FitConfig, SplitOptions, MlflowOptions, OutputOptions):
     near_duplicate_cosine: Annotated[float, within("(0, 1]")] = 0.95
     """Similarity from which two videos count as near duplicates (almost the same content): the cosine between their
     mean features, after the mean over all videos is subtracted from both. A higher value finds fewer. With
-    efficientnet_lite0, 0.95 finds trimmed copies, most cropped copies, and, wrongly, a few videos of unrelated pages of
-    text."""
+    efficientnet_lite0, 0.95 finds trimmed copies, more than half of cropped copies and hardly any of low quality, and,
+    wrongly, a few videos of unrelated pages of text."""
     cpus_per_member: Annotated[float, above(0, "CPUs")] = 0.5
     """Number of CPUs that Ray reserves per member (model); a fraction such as 0.5 lets members share a CPU."""
     gpus_per_member: GpuShare = 0.25

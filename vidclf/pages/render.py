@@ -68,7 +68,8 @@ def risk_words(risk: Mapping[str, Any]) -> str:
     )
     if risk["basis"] == CERTIFIED:
         return (
-            f"certified: at most {target} of accepted videos wrong, confidence {risk['confidence_level']:g}; {counts}"
+            f"certified: at most {target} of accepted videos wrong on sources like those of validation, confidence "
+            f"{risk['confidence_level']:g}; {counts}"
         )
     if risk["basis"] == ESTIMATED:
         return (

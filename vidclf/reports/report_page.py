@@ -32,7 +32,7 @@ LARGE_MATRIX = 12
 SPLIT_MEANINGS = {
     "train": "training saw these or related videos, or the manifest keeps them for it: no evidence about new videos",
     "val": "selection and calibration used these or related videos, or the manifest keeps them for it: optimistic",
-    "test": "sources that training never saw",
+    "test": "sources that neither training nor validation used, by the ensemble's own record",
 }
 """For each split, how far its figures tell about new videos, if the ensemble's record of its splits is known."""
 

@@ -123,6 +123,7 @@ class ServedClassifier:
             classes=self._model.classes,
             trust_score=self._model.trust_score,
             trust_threshold=self._model.threshold.threshold,
+            risk_basis=self._model.threshold.basis,
             segment_length_s=length_s,
             used_contents=self._model.used_contents,
         )

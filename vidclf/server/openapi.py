@@ -13,6 +13,7 @@ from vidclf.server.finished_jobs import MAX_FAILED, MAX_FINISHED
 from vidclf.server.job import JobState
 from vidclf.server.refusals import STATUS, Problem, Reason
 from vidclf.server.response import NOT_ANSWERED
+from vidclf.uncertainty.risk_threshold import BASES
 
 JOB_ID = r"^[A-Za-z0-9_-]{22}$"
 """Regular expression for the id of a job."""
@@ -127,6 +128,11 @@ def _schemas(classes: list[str]) -> Schema:
         {
             "score": share,
             "threshold": number,
+            "basis": {
+                "enum": list(BASES),
+                "description": "Support of the threshold by the validation videos: a certificate, only an estimate, or "
+                "none.",
+            },
             "is_out_of_distribution": {"type": "boolean"},
             "parts": {"type": "array", "items": part},
         }
@@ -164,7 +170,8 @@ def _schemas(classes: list[str]) -> Schema:
                 "used_in": {
                     "enum": [*USED, None],
                     "description": "Split of the same content in the ensemble's own record, if training or validation "
-                    "used it; otherwise null.",
+                    "used it; otherwise null. A video with null need not be held out: sources and near duplicates are "
+                    "not compared.",
                 },
             }
         ),

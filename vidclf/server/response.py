@@ -39,6 +39,8 @@ class ResponseContext:
     trust_score: TrustScore
     trust_threshold: float
     """lowest trust score of an accepted video"""
+    risk_basis: str
+    """support of the threshold by the validation videos, one of `risk_threshold.BASES`"""
     segment_length_s: float
     used_contents: dict[str, str]
     """split train or val by content digest, of the videos that training and validation used"""
@@ -68,6 +70,7 @@ def answer(row: dict[str, Any], frames_THWC: npt.NDArray[np.uint8], context: Res
         "trust": {
             "score": row["trust_score"],
             "threshold": context.trust_threshold,
+            "basis": context.risk_basis,
             "is_out_of_distribution": bool(is_out_of_distribution(row["ood_score"])),
             "parts": [asdict(part) for part in parts],
         },

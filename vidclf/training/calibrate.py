@@ -4,9 +4,10 @@ Fitted are the temperature (which makes probabilities match the accuracy), the w
 of a video), the trust score (probability that the answer is right) and the OOD line (limit beyond which a video counts
 as out of distribution, unlike the training videos).
 
-The validation split has also chosen the best epoch of each member (model of the ensemble), so scores measured on it are
-slightly too high. Everything fitted here is therefore evaluated by cross-fitting: each source (videos cut from one
-recording) is scored by a fit on the other sources.
+Everything fitted here is evaluated by cross-fitting: each source (videos cut from one recording) is scored by a fit on
+the other sources. Cross-fitting does not allow for one more choice: the validation split has also chosen the best
+epoch of each member (model of the ensemble), so scores measured on it are slightly too high. Only test videos are free
+of that.
 
 Shape suffixes: B videos, T frames, D features, C classes, M members, V views, K signs (indicators that enter the trust
 score), S backbones.

@@ -20,7 +20,7 @@ to the nearest class, combined from two parts:
 The OOD score is this distance divided by a line: the distance that a share `OOD_LEVEL` of unseen videos of the classes
 stay below. A video with a score above 1 is out of distribution, whatever its trust score. Each look of the cascade
 (classification from few frames first, then from all, `early_exit`) has its own feature space, since fewer frames are
-further apart. A comparison with other distances is in `benchmarks/RESULTS.md`.
+further apart. A comparison with other distances is in `docs/benchmarks/classification.md`.
 
 Shape suffixes: B videos, N videos of one class, T frames, D features, C classes, R directions, K motion numbers, S
 backbones.

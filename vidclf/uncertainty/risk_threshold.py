@@ -1,8 +1,10 @@
 """The trust threshold (lowest trust score to accept) for a stated risk, and the acceptance rule.
 
-The threshold keeps the share of wrong labels among accepted videos below the risk.
+The threshold is chosen such that the validation videos support a share of wrong labels among accepted videos of at most
+the risk: by statistical tests, or only by an estimate. Both hold for sources (recordings) like those of validation.
+They do not allow for the choice of each member's best epoch, which the same videos made.
 
-Shape suffixes: B videos, G sources (recordings; videos of one source resemble each other).
+Shape suffixes: B videos, G sources (videos of one source resemble each other).
 """
 
 from __future__ import annotations
@@ -259,7 +261,9 @@ def _threshold(acceptance: Acceptance, basis: str, num_videos: int, num_paths: i
 def threshold_text(chosen: RiskThreshold, risk: float) -> str:
     """One line for users about the threshold chosen for `--abstain-risk`."""
     num_needed = sources_to_certify(risk, chosen.num_paths)
-    needed = f"certifying it takes {num_needed} accepted validation sources or more, and few wrong ones"
+    needed = (
+        f"certifying it takes at least {num_needed} accepted validation sources without a wrong video, more with one"
+    )
     if chosen.abstains_on_all:
         return (
             f"risk basis none: abstaining on every video, since the {chosen.num_videos} validation videos support no "

@@ -10,12 +10,13 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
 import pytest
 
 from tests.support.predictions import Predicted, manifest, write_run
 from tests.support.split_records import recorded, write_ensemble
 from tests.support.split_records import table as split_table
-from vidclf import storage
+from vidclf import schema, storage
 from vidclf.config import EvaluateConfig
 from vidclf.ensemble import split_record
 from vidclf.ensemble.cross_validation import CrossValidation
@@ -110,6 +111,32 @@ def test_a_missing_interval_is_explained(config: EvaluateConfig) -> None:
     assert TOO_FEW_SOURCES == "no interval: fewer than 5 effective sources"
     assert page.count(f"<span>{TOO_FEW_SOURCES}</span>") == 4
     assert "95 % interval <" not in page
+
+
+def test_unnamed_sources_are_pointed_out(config: EvaluateConfig) -> None:
+    warning = "Each video counts as a source of its own: if several are of one recording, the intervals are too narrow."
+    assert warning in page_of(config)
+    # Videos 1 and 2 are of one recording: 3 test videos of 2 sources.
+    groups = pa.array(["r", "r", "3", "4", "5"])
+    place = schema.MANIFEST.get_field_index("group")
+    named = manifest(TRUTH).set_column(place, schema.MANIFEST.field("group"), groups)
+    storage.publish_table(str(config.manifest), named)
+    assert warning not in page_of(config)
+
+
+def test_the_page_states_for_which_sources_a_certificate_holds(config: EvaluateConfig) -> None:
+    risk = {
+        **{"abstain_risk": 0.05, "confidence_level": 0.9, "threshold": 0.6, "basis": "certified", "num_accepted": 50},
+        **{"num_errors": 0, "num_sources": 50, "num_wrong_sources": 0, "num_videos": 60, "estimate": 0.02},
+        "early": {},
+    }
+    assert config.predictions is not None
+    summary = Run(config.predictions).summary_file
+    storage.publish_json(summary, {**storage.read_json(summary), "risk": risk})
+    assert (
+        "Basis of --abstain-risk: certified: at most 5 % of accepted videos wrong on sources like those of validation, "
+        "confidence 0.9; 0 of 50 accepted validation videos wrong, in 0 of their 50 sources."
+    ) in page_of(config)
 
 
 def test_names_from_the_archive_are_escaped(config: EvaluateConfig) -> None:
@@ -293,6 +320,7 @@ def test_the_ensembles_record_decides_what_is_held_out(config: EvaluateConfig, m
     page = (Path(config.output) / "index.html").read_text()
     assert moved.replace("'", "&#39;") in page
     assert "held-out sources (test)" in page
+    assert "sources that neither training nor validation used, by the ensemble&#39;s own record" in page
 
 
 def test_the_content_of_a_training_video_is_never_test(config: EvaluateConfig, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -72,9 +72,16 @@ def test_the_answer_says_whether_training_used_the_video(digest: str, split: str
         **{"trust_signs": [0.0] * len(SIGNS), "segments": [], "content_digest": digest},
     }
     context = ResponseContext(
-        classes=["A"], trust_score=SCORE, trust_threshold=0.5, segment_length_s=1.0, used_contents=used_contents(known)
+        classes=["A"],
+        trust_score=SCORE,
+        trust_threshold=0.5,
+        risk_basis="estimated",
+        segment_length_s=1.0,
+        used_contents=used_contents(known),
     )
-    assert answer(row, np.zeros((2, 8, 8, 3), np.uint8), context)["used_in"] == split
+    found = answer(row, np.zeros((2, 8, 8, 3), np.uint8), context)
+    assert found["used_in"] == split
+    assert (found["trust"]["threshold"], found["trust"]["basis"]) == (0.5, "estimated")
 
 
 def test_every_reason_has_its_status_and_words() -> None:

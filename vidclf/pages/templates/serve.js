@@ -17,10 +17,16 @@ const PARTS = {
   confidence: ["Confidence", "calibrated probability of the class"],
   margin: ["Lead over the second class", "small if two classes are close"],
   certainty: ["Concentration", "low if the probability is spread over many classes"],
-  member_agreement: ["Agreement of the members", "low if the members of the ensemble predict different classes"],
+  member_agreement: ["Agreement of the members", "low if the members of the ensemble give different probabilities"],
   view_agreement: ["Agreement of the views", "low if the video is classified differently backwards, faster or slower"],
   frame_agreement: ["Agreement of single frames", "low if single frames look like another class"],
-  closeness: ["Closeness to the training data", "low if the video differs from the videos of its class"],
+  closeness: ["Closeness to the training data", "low if the video differs from the training videos of every class"],
+};
+// What supports the threshold of the trust score.
+const BASES = {
+  certified: "Validation certifies the threshold with 90 % confidence, for videos of sources like those of validation.",
+  estimated: "Validation supports the threshold only by an estimate, which promises nothing.",
+  none: "Validation does not support the threshold: the server accepts videos without support.",
 };
 const QUALITY = {
   all_black: "every sampled frame is black", some_black: "some sampled frames are black", blurry: "blurry", mostly_repeated: "most frames repeat the previous one",
@@ -216,13 +222,13 @@ function section(title, note, ...children) {
 }
 
 function verdict({ id, name, result }) {
-  const row = result.prediction, { score, threshold } = result.trust, isFar = result.trust.is_out_of_distribution;
+  const row = result.prediction, { score, threshold, basis } = result.trust, isFar = result.trust.is_out_of_distribution;
   const isAccepted = row.verdict === "accepted";
   const reasons = [];
   if (threshold > 1) reasons.push("validation supports no trust score, so that every video is abstained on");
   else if (score < threshold) reasons.push(`its trust score ${score.toFixed(2)} is below the threshold ${threshold.toFixed(2)}`);
-  if (isFar) reasons.push("it is unlike the training data");
-  const why = isAccepted ? "Accepted: the trust score is high enough, and the video is like the training data." : `Abstained, because ${reasons.join(", and ")}. ${row.top_label} is only the most probable class.`;
+  if (isFar) reasons.push("its distance from the training data is above 1");
+  const why = isAccepted ? `Accepted: the trust score is at least ${threshold.toFixed(2)}, and the distance from the training data at most 1. ${BASES[basis]}` : `Abstained, because ${reasons.join(", and ")}. ${row.top_label} is only the most probable class.`;
   const card = (title, value, note, isLow) => h("div", { class: "card" }, h("span", {}, title), h("b", { class: isLow ? "low" : "" }, value), h("span", {}, note));
   return h("section", {},
     h("div", { class: "files" }, h("span", {}, name), h("a", { href: `/api/jobs/${id}`, class: "button" }, "JSON")),
@@ -232,7 +238,7 @@ function verdict({ id, name, result }) {
     h("div", { class: "cards" },
       card("Confidence", percent(row.confidence), "calibrated", false),
       card("Trust", score.toFixed(2), threshold > 1 ? "no video is accepted" : `accepted from ${threshold.toFixed(2)}`, score < threshold),
-      card("Distance", row.ood_score.toFixed(2), "above 1: unlike training data", isFar),
+      card("Distance", row.ood_score.toFixed(2), "from the training data, accepted up to 1", isFar),
       card("Disagreement", percent(row.member_disagreement), `between ${row.member_probabilities.length} members`, row.member_disagreement > 0.25)));
 }
 
