@@ -55,6 +55,9 @@ class Watch:
         """CPU seconds so far, by kind of process"""
         self.peak_pss_bytes = 0
         """highest PSS of all processes together; 0 without `memory`"""
+        self.peak_unbacked_bytes = 0
+        """highest memory of all processes together that no file on a disk backs: anonymous and shared memory, by PSS; 0
+        without `memory`"""
         self.peak_rss_bytes = 0
         """highest resident memory (RSS) of the root process alone"""
         self.peak_by_kind: Counter[str] = Counter()
@@ -80,16 +83,19 @@ class Watch:
     def _sample(self) -> None:
         """Add the CPU time since the last sample and update the memory peaks."""
         pss: Counter[str] = Counter()
+        unbacked = 0
         for pid in self._family():
             try:
                 kind = self._kind(pid)
                 self._add_cpu(pid, kind)
                 if self._memory:
                     pss[kind] += _kib(pid, "smaps_rollup", "Pss:") * 1024
+                    unbacked += sum(_kib(pid, "smaps_rollup", field) for field in ("Pss_Anon:", "Pss_Shmem:")) * 1024
                 if pid == self._root:
                     self.peak_rss_bytes = max(self.peak_rss_bytes, _kib(pid, "status", "VmHWM:") * 1024)
             except (FileNotFoundError, ProcessLookupError):
                 continue  # the process has ended meanwhile
+        self.peak_unbacked_bytes = max(self.peak_unbacked_bytes, unbacked)
         if pss.total() > self.peak_pss_bytes:
             self.peak_pss_bytes, self.peak_by_kind = pss.total(), pss
 

@@ -126,11 +126,11 @@ def synthetic(num_videos: int, num_frames: int) -> TrainingData:
 
     def split(number: int) -> Sequences:
         labels = [index % len(CLASSES) for index in range(number)]
-        frames_ND = np.empty((number * num_frames, 1280), np.float16)
-        for index, label in enumerate(labels):
-            noise_TD = generator.standard_normal((num_frames, 1280), np.float32)
-            frames_ND[index * num_frames : (index + 1) * num_frames] = means_CD[label] + noise_TD
-        return Sequences(frames_ND=frames_ND, lengths=[num_frames] * number, labels=labels)
+        noise_BTD = (generator.standard_normal((num_frames, 1280), np.float32) for _ in labels)
+        features = [
+            (means_CD[label] + noise_TD).astype(np.float16) for label, noise_TD in zip(labels, noise_BTD, strict=True)
+        ]
+        return Sequences.of(features, labels)
 
     return TrainingData(classes=CLASSES, train=split(num_videos), val=split(num_videos // 5))
 

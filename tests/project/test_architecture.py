@@ -17,7 +17,7 @@ LAYERS = [
     {"errors", "schema", "arrow", "credentials", "installation", "container_signature"},
     {"config"},
     {"device", "extras"},
-    {"storage", "progress", "event_log", "ray_address", "stderr_filter"},
+    {"storage", "progress", "event_log", "ray_address", "stderr_filter", "private_folder"},
     {"archive", "video"},
     {"runs"},
     {"ray_cluster", "metrics", "torch_gpu"},

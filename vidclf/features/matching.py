@@ -17,6 +17,7 @@ import pyarrow.compute as pc
 from vidclf.errors import ConfigError
 from vidclf.features.feature_set import FeatureSet
 from vidclf.features.spec import FeatureSpec
+from vidclf.features.video_frames import VideoFrames
 from vidclf.schema import VIDEO_ID
 
 
@@ -103,9 +104,9 @@ def first_look(location: str, look: FeatureSet, features: FeatureSet) -> Feature
             f"{missing[0]}); extract it from the same manifest, or continue that"
         )
     rows = [row_of[video_id] for video_id in features.video_ids]
-    names = [field.name for field in fields(FeatureSet) if field.name != "spec"]
+    names = [field.name for field in fields(FeatureSet) if field.name not in ("spec", "features")]
     columns: dict[str, Any] = {name: [getattr(look, name)[row] for row in rows] for name in names}
-    matched = replace(look, **columns)
+    matched = replace(look, features=VideoFrames.of(look.features).select(rows), **columns)
     digests = zip(features.video_ids, matched.content_digests, features.content_digests, strict=True)
     changed = [video_id for video_id, look_digest, digest in digests if look_digest != digest]
     if changed:

@@ -26,7 +26,7 @@ from vidclf.server.job_queue import JobQueue
 from vidclf.server.page import Page
 from vidclf.server.prometheus import CONTENT_TYPE, ServeMetrics
 from vidclf.server.refusals import STATUS, Problem, Reason, Refused, problem, problem_headers
-from vidclf.server.uploads import FORM_BYTES, MAX_PARTS, PrivateFolder, UploadRequest, shown_name
+from vidclf.server.uploads import FORM_BYTES, MAX_PARTS, UploadFolder, UploadRequest, shown_name
 
 CLASSIFY = "/api/classify"
 """Path of requests that submit a video."""
@@ -77,7 +77,7 @@ class Service:
     """State of a server that all its requests share."""
 
     queue: JobQueue
-    folder: PrivateFolder
+    folder: UploadFolder
     policy: UriPolicy
     metrics: ServeMetrics
     page: Page

@@ -29,7 +29,7 @@ from vidclf.server.openapi import document
 from vidclf.server.page import served_page
 from vidclf.server.prometheus import ServeMetrics
 from vidclf.server.refusals import Problem, Reason, Refused
-from vidclf.server.uploads import FORM_BYTES, LimitedFile, PrivateFolder
+from vidclf.server.uploads import FORM_BYTES, LimitedFile, UploadFolder
 from vidclf.uncertainty.risk_threshold import threshold_text
 
 THREADS = 8 + MAX_STREAMS
@@ -136,7 +136,7 @@ def running(
 
 
 def _service(config: ServeConfig, served: VideoModel, policy: UriPolicy) -> Service:
-    folder = PrivateFolder()
+    folder = UploadFolder()
     return Service(
         queue=JobQueue(config.queue, config.keep_results, discard=folder.delete),
         folder=folder,

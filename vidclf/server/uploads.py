@@ -3,20 +3,15 @@
 from __future__ import annotations
 
 import errno
-import fcntl
-import logging
 import os
 import secrets
-import shutil
-import stat
-import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from typing import IO, Any
 
 from flask import Request
 
-from vidclf.errors import ConfigError
+from vidclf.private_folder import PrivateFolder
 from vidclf.schema import RejectReason
 from vidclf.server.refusals import Problem, Refused
 
@@ -32,99 +27,27 @@ MAX_NAME = 120
 PREFIX = "vidclf-serve-"
 """Beginning of the names of private folders."""
 
-LOCK_FILE = "lock"
-"""Name of the file in its folder that a server keeps locked while it runs.
-
-The kernel releases the lock however the process ends.
-"""
-
 NO_SPACE = (errno.ENOSPC, errno.EDQUOT)
 """Error numbers of the operating system for a full disk or an exceeded quota."""
 
-log = logging.getLogger("vidclf.serve")
 
+class UploadFolder(PrivateFolder):
+    """Private folder for uploads, with random file names.
 
-class PrivateFolder:
-    """New folder for uploads that no other user may read. Its file names are random.
-
-    Making one first deletes the folders of servers that ended without closing theirs. Raises ConfigError if the
-    temporary directory is not writable.
+    Raises ConfigError if the temporary directory is not writable.
     """
 
     def __init__(self) -> None:
-        try:
-            sweep_orphans()
-            self._path = tempfile.mkdtemp(prefix=PREFIX)
-            self._lock = _locked(self._path)
-        except OSError as error:
-            raise ConfigError(
-                f"the directory for uploads must be writable, {tempfile.gettempdir()!r} is not ({error.strerror}); "
-                "TMPDIR names another one"
-            ) from error
+        super().__init__(PREFIX, purpose="uploads")
 
     def new_path(self) -> str:
         """Unused path in the folder, with a random file name."""
-        return os.path.join(self._path, secrets.token_hex(16))
+        return os.path.join(self.path, secrets.token_hex(16))
 
     def delete(self, path: str) -> None:
         """Delete the file at `path`; do nothing if it does not exist."""
         with suppress(FileNotFoundError):
             os.remove(path)
-
-    def names(self) -> list[str]:
-        """File names of the videos in the folder."""
-        return [name for name in os.listdir(self._path) if name != LOCK_FILE]
-
-    def close(self) -> None:
-        """Delete the folder and release its lock."""
-        shutil.rmtree(self._path, ignore_errors=True)
-        os.close(self._lock)
-
-
-def sweep_orphans() -> None:
-    """Delete the private folders of this user's servers that no longer run.
-
-    The folder of a running server is locked and stays. A folder without a lock file stays too: it belongs to another
-    version or is being made.
-    """
-    parent = tempfile.gettempdir()
-    for name in os.listdir(parent):
-        path = os.path.join(parent, name)
-        if not name.startswith(PREFIX) or not _is_own_folder(path):
-            continue
-        try:
-            lock = os.open(os.path.join(path, LOCK_FILE), os.O_RDWR | os.O_NOFOLLOW | os.O_CLOEXEC)
-        except OSError:
-            continue
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            continue
-        else:
-            log.warning("deleting %s, the folder of a server that has ended", path)
-            shutil.rmtree(path, ignore_errors=True)
-        finally:
-            os.close(lock)
-
-
-def _is_own_folder(path: str) -> bool:
-    try:
-        status = os.lstat(path)
-    except FileNotFoundError:
-        return False
-    return stat.S_ISDIR(status.st_mode) and status.st_uid == os.geteuid()
-
-
-def _locked(folder: str) -> int:
-    """Make the lock file of a private folder, lock it, and return its file descriptor.
-
-    The file is locked before it gets the name that other servers look for.
-    """
-    new, path = os.path.join(folder, f"{LOCK_FILE}.new"), os.path.join(folder, LOCK_FILE)
-    lock = os.open(new, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
-    fcntl.flock(lock, fcntl.LOCK_EX)
-    os.rename(new, path)
-    return lock
 
 
 class LimitedFile:
@@ -196,7 +119,7 @@ class UploadRequest(Request):
     list.
     """
 
-    folder: PrivateFolder
+    folder: UploadFolder
     """set by a subclass for each server"""
     max_bytes: int
     """largest size of an uploaded file"""

@@ -32,7 +32,7 @@ from vidclf.uncertainty.trust_score import TrustScore
 NUM_FOLDS = 5
 """Parts into which the videos are divided for cross-fitting; fewer if there are fewer sources (recordings)."""
 
-VideoSequences = list[npt.NDArray[np.float16]]
+VideoSequences = Sequence[npt.NDArray[np.float16]]
 """A list with the features of each video, as an array [T frames, D features]."""
 
 
@@ -77,7 +77,7 @@ class LabelledVideos:
             folds_B=folds.group_folds(labels, groups, min(NUM_FOLDS, len(set(groups)))),
         )
 
-    def validation(self, sequences_S: Sequence[VideoSequences]) -> list[VideoSequences]:
+    def validation(self, sequences_S: Sequence[VideoSequences]) -> list[list[npt.NDArray[np.float16]]]:
         """The feature arrays of the validation videos only, taken from `sequences_S` (per backbone, the arrays of all
         videos)."""
         return [[sequences[index] for index in self.in_val.tolist()] for sequences in sequences_S]

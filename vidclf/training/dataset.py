@@ -17,6 +17,7 @@ from torch import Tensor
 from vidclf.arrow import writable_view
 from vidclf.errors import ConfigError
 from vidclf.features.feature_set import FeatureSet
+from vidclf.features.video_frames import VideoFrames
 from vidclf.training.augment import FramePlan, every_frame
 
 
@@ -24,31 +25,28 @@ from vidclf.training.augment import FramePlan, every_frame
 class Sequences:
     """Features and labels of the videos of one split.
 
-    The frames of all videos are in one array, so that the workers of a node can share it and one copy takes it to a
-    GPU.
+    The frames are not copied from the feature set: they stay in its file, which the workers of a machine share.
     """
 
-    frames_ND: npt.NDArray[np.float16]
-    """features of the frames of all videos, one video after the other"""
-    lengths: list[int]
-    """number of frames per video"""
+    videos: VideoFrames
+    """features of the frames of each video"""
     labels: list[int]
     """class index per video"""
 
     @classmethod
     def of(cls, features: Sequence[npt.NDArray[np.float16]], labels: Sequence[int]) -> Sequences:
         """The split made from one feature array [T, D] and one class index per video."""
-        return cls(frames_ND=np.concatenate(features), lengths=[len(rows) for rows in features], labels=list(labels))
+        return cls(videos=VideoFrames.of(features), labels=list(labels))
 
     @property
-    def features(self) -> list[npt.NDArray[np.float16]]:
-        """One feature array [T, D] per video, as views into the common array, without a copy."""
-        return np.split(self.frames_ND, np.cumsum(self.lengths)[:-1])
+    def lengths(self) -> list[int]:
+        """Number of frames per video."""
+        return [int(length) for length in self.videos.lengths_B]
 
     @property
     def num_bytes(self) -> int:
         """Size of the features of all videos, in bytes."""
-        return self.frames_ND.nbytes
+        return self.videos.num_bytes
 
 
 class Batches:
@@ -59,13 +57,16 @@ class Batches:
     """
 
     def __init__(self, sequences: Sequences, device: torch.device, *, is_on_device: bool = True) -> None:
+        videos = sequences.videos
         self.labels_B = torch.tensor(sequences.labels)
-        self.lengths_B = torch.tensor(sequences.lengths)
-        self._frames_ND = torch.from_numpy(writable_view(sequences.frames_ND))
+        self.lengths_B = torch.from_numpy(videos.lengths_B)
         self._is_on_device = is_on_device
-        if is_on_device:
-            self._frames_ND = self._frames_ND.to(device)
-        self._starts_B = self.lengths_B.cumsum(0) - self.lengths_B
+        if is_on_device and device.type != "cpu":
+            self._frames_ND = _copied(videos, device)
+            self._starts_B = self.lengths_B.cumsum(0) - self.lengths_B
+        else:
+            self._frames_ND = torch.from_numpy(writable_view(videos.frames_ND))
+            self._starts_B = torch.from_numpy(videos.starts_B)
         self._device = device
 
     def __len__(self) -> int:
@@ -125,7 +126,7 @@ class TrainingData:
     @property
     def feature_dim(self) -> int:
         """Number of features per frame."""
-        return int(self.train.frames_ND.shape[1])
+        return int(self.train.videos.frames_ND.shape[1])
 
 
 def training_data(features: FeatureSet, classes: list[str] | None = None) -> TrainingData:
@@ -170,12 +171,12 @@ def bootstrap_sample(sequences: Sequences, generator: torch.Generator) -> Sequen
 
     Videos are drawn with replacement within each class, so that no class is lost.
     """
-    features, labels = sequences.features, torch.tensor(sequences.labels)
+    labels = torch.tensor(sequences.labels)
     drawn: list[int] = []
     for label in sorted(set(sequences.labels)):
         members = torch.nonzero(labels == label).flatten()
         drawn += members[torch.randint(len(members), (len(members),), generator=generator)].tolist()
-    return Sequences.of([features[i] for i in drawn], [sequences.labels[i] for i in drawn])
+    return Sequences(videos=sequences.videos.select(drawn), labels=[sequences.labels[i] for i in drawn])
 
 
 def _split(features: FeatureSet, name: str, classes: list[str]) -> Sequences:
@@ -183,4 +184,15 @@ def _split(features: FeatureSet, name: str, classes: list[str]) -> Sequences:
     rows = [index for index, split in enumerate(features.splits) if split == name]
     if not rows:
         raise ConfigError(f"--features: the {name} split must hold at least one video, is empty")
-    return Sequences.of([features.features[i] for i in rows], [classes.index(str(features.labels[i])) for i in rows])
+    labels = [classes.index(str(features.labels[i])) for i in rows]
+    return Sequences(videos=VideoFrames.of(features.features).select(rows), labels=labels)
+
+
+def _copied(videos: VideoFrames, device: torch.device) -> Tensor:
+    """The frames of the videos on a device, one video after the other."""
+    frames_ND = torch.empty((videos.num_frames, videos.frames_ND.shape[1]), dtype=torch.float16, device=device)
+    start = 0
+    for rows_TD in videos:
+        frames_ND[start : start + len(rows_TD)].copy_(torch.from_numpy(writable_view(rows_TD)))
+        start += len(rows_TD)
+    return frames_ND

@@ -76,7 +76,7 @@ class MemberFit:
             Batches(split, device, is_on_device=placement.features_on_device) for split in (train, data.val)
         )
         # Measured only if noise is used, because the measurement reads all features.
-        self._noise = config.feature_noise and config.feature_noise * standard_deviation(train.frames_ND)
+        self._noise = config.feature_noise and config.feature_noise * standard_deviation(train.videos)
         self._weights_C = (
             inverse_frequency(train.labels, len(data.classes)).to(device) if config.class_weights else None
         )

@@ -22,7 +22,7 @@ from vidclf.ensemble.info import MembersInfo
 class VoteRequest:
     """Videos that the members classify, and the views (test-time variants of each video) in which they see them."""
 
-    sequences_S: list[list[npt.NDArray[np.float16]]]
+    sequences_S: Sequence[Sequence[npt.NDArray[np.float16]]]
     """per backbone, a list with the features [T, D] of each video"""
     views: tuple[str, ...]
     """names of the views"""

@@ -29,7 +29,7 @@ from vidclf.server.job_queue import JobQueue
 from vidclf.server.openapi import document
 from vidclf.server.page import served_page
 from vidclf.server.prometheus import ServeMetrics
-from vidclf.server.uploads import FORM_BYTES, LimitedFile, PrivateFolder
+from vidclf.server.uploads import FORM_BYTES, LimitedFile, UploadFolder
 
 CLASSES = ["Animation", "Gaming"]
 MAX_BYTES = 2_000_000
@@ -38,7 +38,7 @@ QUEUE = 3
 
 @pytest.fixture
 def service() -> Iterator[Service]:
-    folder = PrivateFolder()
+    folder = UploadFolder()
     policy = UriPolicy(["https://videos.example"], lambda host, port: ["93.184.216.34"])
     yield Service(
         queue=JobQueue(QUEUE, keep_s=60, discard=folder.delete),
@@ -409,20 +409,20 @@ def orphan(parent: Path, name: str) -> Path:
 def test_folders_of_dead_servers_are_swept_and_no_others(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
     script = (
-        "import os, tempfile; from vidclf.server.uploads import PrivateFolder\n"
+        "import os, tempfile; from vidclf.server.uploads import UploadFolder\n"
         f"tempfile.tempdir = {str(tmp_path)!r}\n"
-        "folder = PrivateFolder(); open(folder.new_path(), 'w').close(); os.kill(os.getpid(), 9)\n"
+        "folder = UploadFolder(); open(folder.new_path(), 'w').close(); os.kill(os.getpid(), 9)\n"
     )
     subprocess.run([sys.executable, "-c", script], check=False)
     (dead,) = tmp_path.iterdir()
     assert len(list(dead.iterdir())) == 2
-    alive = PrivateFolder()
+    alive = UploadFolder()
     assert not dead.exists()
     # A folder of another version or just being made; a foreign folder with a lock; a link to another folder.
     unlocked, other = orphan(tmp_path, "vidclf-serve-unlocked"), orphan(tmp_path, "videos")
     (other / "lock").touch()
     (tmp_path / "vidclf-serve-link").symlink_to(other)
-    second = PrivateFolder()
+    second = UploadFolder()
     assert len(list(unlocked.iterdir())) == 1
     assert len(list(other.iterdir())) == 2
     assert alive.names() == []
@@ -441,7 +441,7 @@ def test_a_directory_for_uploads_that_cannot_be_written_is_said(
 ) -> None:
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "none"))
     with pytest.raises(ConfigError, match=r"the directory for uploads must be writable, '.*none' is not"):
-        PrivateFolder()
+        UploadFolder()
 
 
 def test_the_application_loads_neither_torch_nor_ray_nor_scipy() -> None:

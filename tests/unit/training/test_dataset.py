@@ -39,7 +39,7 @@ def test_classes_are_alphabetical_and_splits_are_taken_apart() -> None:
     data = training_data(feature_set())
     assert data.classes == ["A", "B"]
     assert (data.train.labels, data.val.labels) == ([1, 0], [1, 0])
-    assert [float(sequence[0, 0]) for sequence in data.val.features] == [2.0, 3.0]
+    assert [float(sequence[0, 0]) for sequence in data.val.videos] == [2.0, 3.0]
     assert data.feature_dim == 3
 
 
@@ -85,7 +85,7 @@ def test_frames_between_two_are_interpolated_and_padding_is_zero() -> None:
 
 def test_a_read_only_array_as_the_object_store_has_it_is_taken_without_a_copy() -> None:
     sequences = two_videos()
-    sequences.frames_ND.flags.writeable = False
+    sequences.videos.frames_ND.flags.writeable = False
     features_BTD, _ = Batches(sequences, torch.device("cpu")).whole(torch.tensor([0]))
     assert features_BTD[..., 0].tolist() == [[0, 10, 20]]
 
@@ -95,7 +95,7 @@ def test_a_bootstrap_sample_keeps_the_size_of_each_class() -> None:
     sequences = Sequences.of(features, [0] * 30 + [1] * 10)
     sample = bootstrap_sample(sequences, torch.Generator().manual_seed(0))
     assert (sample.labels.count(0), sample.labels.count(1)) == (30, 10)
-    values = sample.frames_ND[:, 0].tolist()
+    values = [int(rows_TD[0, 0]) for rows_TD in sample.videos]
     assert 10 < len(set(values)) < 35  # with replacement
     assert all((value >= 30) == (label == 1) for value, label in zip(values, sample.labels, strict=True))
 

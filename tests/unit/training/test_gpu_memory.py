@@ -20,11 +20,7 @@ FLAG = "--gpus-per-member"
 
 def data(num_train: int, num_val: int, num_frames: int) -> TrainingData:
     splits = [
-        Sequences(
-            frames_ND=np.empty((number * num_frames, 1280), np.float16),
-            lengths=[num_frames] * number,
-            labels=[0] * number,
-        )
+        Sequences.of([np.empty((num_frames, 1280), np.float16)] * number, [0] * number)
         for number in (num_train, num_val)
     ]
     return TrainingData(classes=["A", "B", "C", "D"], train=splits[0], val=splits[1])
