@@ -84,17 +84,29 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
     """Share the tests out among the processes of pytest-xdist by file, so that the tests of a file share its fixtures.
 
-    All files that use the Ray of the session are one unit, so that one process runs them with one Ray. The option
-    `--dist loadgroup` of pytest-xdist cannot do that: with pytest 9.2 it has no effect (`findings/xdist_loadgroup.sh`).
+    One process runs the files that use the Ray of the session, with one Ray, and the others run the other files.
+    A process that has none of its files left takes one of the other kind, so that all processes end together. The
+    option `--dist loadgroup` of pytest-xdist cannot do that: with pytest 9.2 it has no effect
+    (`findings/xdist_loadgroup.sh`).
     """
     from xdist.scheduler import LoadScopeScheduling
 
     class ByFile(LoadScopeScheduling):
         def _split_scope(self, nodeid: str) -> str:
-            path = nodeid.split("::")[0]
-            return "ray" if path.startswith("tests/ray/") or path in SESSION_RAY else path
+            return nodeid.split("::")[0]
+
+        def _assign_work_unit(self, node: Any) -> None:
+            runs_ray = node is self.nodes[0]
+            fitting = (file for file in self.workqueue if uses_session_ray(file) == runs_ray)
+            self.workqueue.move_to_end(next(fitting, next(iter(self.workqueue))), last=False)
+            super()._assign_work_unit(node)
 
     return ByFile(config, log)
+
+
+def uses_session_ray(file: str) -> bool:
+    """Whether tests of this file use the Ray of the session."""
+    return file.startswith("tests/ray/") or file in SESSION_RAY
 
 
 def skip_gpu_tests(config: pytest.Config, items: list[pytest.Item]) -> None:
