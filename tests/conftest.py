@@ -44,6 +44,14 @@ SESSION_RAY = tuple(
 )
 """Files outside of tests/ray/ whose tests use the Ray of the session."""
 
+LONGEST = (
+    "tests/ray/test_progressive.py",
+    "tests/ray/test_search.py",
+    "tests/ray/test_server.py",
+    "tests/system/test_jobs.py",
+)
+"""The files that take a minute or so. They are begun first, so that no process is left with one of them in the end."""
+
 
 def pytest_configure(config: pytest.Config) -> None:
     if not is_xdist_worker(config):
@@ -97,8 +105,8 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
 
         def _assign_work_unit(self, node: Any) -> None:
             runs_ray = node is self.nodes[0]
-            fitting = (file for file in self.workqueue if uses_session_ray(file) == runs_ray)
-            self.workqueue.move_to_end(next(fitting, next(iter(self.workqueue))), last=False)
+            best = min(self.workqueue, key=lambda file: (uses_session_ray(file) != runs_ray, file not in LONGEST))
+            self.workqueue.move_to_end(best, last=False)
             super()._assign_work_unit(node)
 
     return ByFile(config, log)

@@ -57,9 +57,10 @@ def run_all(scheduler: Any, node: Node) -> None:
 
 def test_the_process_of_the_ray_files_begins_with_them_and_helps_in_the_end() -> None:
     scheduler, (first, second) = started(2)
-    assert (first.files, second.files) == (["tests/ray/test_b.py"], ["tests/project/test_docs.py"])
+    assert (first.files, second.files) == (["tests/system/test_jobs.py"], ["tests/project/test_docs.py"])
     run_all(scheduler, first)
-    ray_files = ["tests/ray/test_b.py", "tests/system/test_jobs.py", "tests/ray/test_a.py"]
+    # The longest one, and then those with most tests.
+    ray_files = ["tests/system/test_jobs.py", "tests/ray/test_b.py", "tests/ray/test_a.py"]
     assert first.files == [*ray_files, "tests/unit/test_c.py"]
     assert first.shutting_down
 
@@ -68,7 +69,7 @@ def test_a_process_without_other_files_left_takes_ray_files() -> None:
     scheduler, (_, second) = started(2)
     run_all(scheduler, second)
     others = ["tests/project/test_docs.py", "tests/unit/test_c.py"]
-    assert second.files == [*others, "tests/system/test_jobs.py", "tests/ray/test_a.py"]
+    assert second.files == [*others, "tests/ray/test_b.py", "tests/ray/test_a.py"]
 
 
 def test_one_process_runs_every_file() -> None:
