@@ -147,11 +147,11 @@ def test_embedding_keeps_frames_with_their_video(tmp_path: Path) -> None:
     assert together["reject_reason"].to_pylist() == [None, None, "not_a_video"]
     counts = {name: count for name, count in tally.reports[0].items() if name != "cnn_s"}
     assert counts == {"done": 3, "ok": 2, "frames_embedded": 6, "rejected:not_a_video": 1}
-    # Each video alone, and both as a slice of a larger table, give the same features.
+    # Each video alone, and both as a slice of a larger table, give the same features. Frames differ by 5 times as much.
     for index, row in ((0, rows[0]), (1, rows[2])):
-        np.testing.assert_allclose(features(together)[index], features(embed(row))[0], atol=2e-2)
+        np.testing.assert_allclose(features(together)[index], features(embed(row))[0], atol=1e-3)
     sliced = embed(pa.concat_tables(rows).combine_chunks().slice(2, 1))
-    np.testing.assert_allclose(features(sliced)[0], features(together)[1], atol=2e-2)
+    np.testing.assert_allclose(features(sliced)[0], features(together)[1], atol=1e-3)
 
 
 @pytest.mark.usefixtures("ray_session", "tiny_cnn")
@@ -233,7 +233,7 @@ def test_a_head_gets_the_features_of_each_of_its_backbones_from_one_decoding(tmp
             {"cnn_workers": 3},
             "--cnn-workers must be at most 2 with --gpus-per-cnn-worker 1 on a cluster of 2",
         ),
-        (1, True, {}, "--weights DEFAULT: are quantized and run only on CPUs (--gpus-per-cnn-worker 0)"),
+        (1, True, {}, "--weights random: are quantized and run only on CPUs (--gpus-per-cnn-worker 0)"),
     ],
 )
 def test_what_the_clusters_gpus_cannot_do_is_refused_before_the_output_is_there(
