@@ -33,7 +33,7 @@ from vidclf.tuning.tune import SearchResult
 
 SMOKE = yaml.safe_load((Path(__file__).resolve().parents[2] / "tune_configs" / "smoke.yaml").read_text())
 TINY = {**tuning_job.SPACE, "epochs": 2, "batch_size": 48}
-NUM_TRIALS = 4
+NUM_TRIALS = 5
 
 
 @pytest.fixture(scope="module")
