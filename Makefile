@@ -19,7 +19,7 @@ VENV := .venv/bin
 demo: .venv/installed
 	$(VENV)/python examples/demo.py
 
-# Two processes, of which one runs all tests that share a Ray.
+# Two processes, of which one begins with the tests that share a Ray.
 test: .venv/installed
 	$(VENV)/python -m pytest -m "unit or ray" -n 2
 

@@ -44,6 +44,14 @@ SESSION_RAY = tuple(
 )
 """Files outside of tests/ray/ whose tests use the Ray of the session."""
 
+LONGEST = (
+    "tests/ray/test_progressive.py",
+    "tests/ray/test_search.py",
+    "tests/ray/test_server.py",
+    "tests/system/test_jobs.py",
+)
+"""The files that take a minute or so. They are begun first, so that no process is left with one of them in the end."""
+
 
 def pytest_configure(config: pytest.Config) -> None:
     if not is_xdist_worker(config):
@@ -84,17 +92,29 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
     """Share the tests out among the processes of pytest-xdist by file, so that the tests of a file share its fixtures.
 
-    All files that use the Ray of the session are one unit, so that one process runs them with one Ray. The option
-    `--dist loadgroup` of pytest-xdist cannot do that: with pytest 9.2 it has no effect (`findings/xdist_loadgroup.sh`).
+    One process runs the files that use the Ray of the session, with one Ray, and the others run the other files.
+    A process that has none of its files left takes one of the other kind, so that all processes end together. The
+    option `--dist loadgroup` of pytest-xdist cannot do that: with pytest 9.2 it has no effect
+    (`findings/xdist_loadgroup.sh`).
     """
     from xdist.scheduler import LoadScopeScheduling
 
     class ByFile(LoadScopeScheduling):
         def _split_scope(self, nodeid: str) -> str:
-            path = nodeid.split("::")[0]
-            return "ray" if path.startswith("tests/ray/") or path in SESSION_RAY else path
+            return nodeid.split("::")[0]
+
+        def _assign_work_unit(self, node: Any) -> None:
+            runs_ray = node is self.nodes[0]
+            best = min(self.workqueue, key=lambda file: (uses_session_ray(file) != runs_ray, file not in LONGEST))
+            self.workqueue.move_to_end(best, last=False)
+            super()._assign_work_unit(node)
 
     return ByFile(config, log)
+
+
+def uses_session_ray(file: str) -> bool:
+    """Whether tests of this file use the Ray of the session."""
+    return file.startswith("tests/ray/") or file in SESSION_RAY
 
 
 def skip_gpu_tests(config: pytest.Config, items: list[pytest.Item]) -> None:

@@ -42,7 +42,7 @@ def make(directory: Path, *interpreters: Path) -> subprocess.CompletedProcess[st
     shutil.copy(ROOT / "Makefile", directory)
     (directory / "requirements.txt").touch()
     command = ["make", "--no-print-directory", f"PYTHON={' '.join(map(str, interpreters))}", ".venv/installed"]
-    return subprocess.run(command, capture_output=True, text=True, check=False, cwd=directory, timeout=60)
+    return subprocess.run(command, capture_output=True, text=True, check=False, cwd=directory, timeout=300)
 
 
 def test_make_takes_the_first_interpreter_that_fits(tmp_path: Path) -> None:

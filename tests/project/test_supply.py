@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import importlib.metadata
 import re
+import sysconfig
 import tomllib
 from pathlib import Path
 
@@ -145,7 +146,9 @@ def test_the_page_on_licences_says_what_the_installed_files_say() -> None:
 def test_the_page_on_licences_names_every_package_whose_terms_are_not_permissive() -> None:
     """Judged by the metadata of the installed packages. Those of NVIDIA are counted by the test above."""
     page = (ROOT / "docs/reference/licences.md").read_text()
-    for distribution in importlib.metadata.distributions():
+    # Only the directory of the installation: setuptools puts its own copies of other packages on the path of a process
+    # that imports it.
+    for distribution in importlib.metadata.distributions(path=[sysconfig.get_path("purelib")]):
         metadata = distribution.metadata
         stated = [
             metadata.get("License-Expression") or metadata.get("License") or "",

@@ -31,7 +31,7 @@ def write_archive(directory: Path) -> Path:
 def test_the_function_the_job_and_single_videos_agree(tmp_path: Path) -> None:
     archive = write_archive(tmp_path / "archive")
     directory = write_small_ensemble(tmp_path / "ensemble", ["A", "B", "C"], num_frames=3)
-    options = {"accept_uncertified": True, "precision": "fp32", "max_error_rate": 1.0}
+    options = {"accept_uncertified": True, "precision": "fp32", "max_error_rate": 1.0, "decode_workers": 1}
     result = vidclf.classify(input=str(archive), ensemble=directory, output=str(tmp_path / "of_function"), **options)
     assert (result.location, result.summary["num_ok"]) == (str(tmp_path / "of_function"), 2)
     assert result.summary == {**Run(result.location).summary()}

@@ -18,7 +18,7 @@ def test_warnings_of_ray_go_to_stderr(capsys: pytest.CaptureFixture[str]) -> Non
         print("run: 3 videos, 3 ok")
         push_error_to_driver(global_worker, "worker_pool_large", "WARNING: 8 PYTHON worker processes have been started")
         stdout = stderr = ""
-        deadline = time.monotonic() + 30
+        deadline = time.monotonic() + 120
         while "worker processes" not in stdout + stderr and time.monotonic() < deadline:
             time.sleep(0.05)
             captured = capsys.readouterr()

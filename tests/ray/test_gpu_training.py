@@ -39,7 +39,7 @@ def test_train_and_tune_run_on_a_cluster_that_counts_a_gpu(tmp_path: Path) -> No
         env={**os.environ, "VIDCLF_GPU_DEVICE": "cpu", "CUDA_VISIBLE_DEVICES": "GPU-made-up", "RAY_ADDRESS": "local"},
         capture_output=True,
         text=True,
-        timeout=400,
+        timeout=600,
         check=False,
     )
     assert job.returncode == 0, job.stderr
@@ -118,7 +118,7 @@ def test_a_search_and_its_ensemble_run_on_a_gpu(tmp_path: Path) -> None:
         env={**os.environ, "RAY_ADDRESS": "local"},
         capture_output=True,
         text=True,
-        timeout=200,
+        timeout=600,
         check=False,
     )
     assert job.returncode == 0, job.stderr

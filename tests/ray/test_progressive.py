@@ -3,30 +3,40 @@
 from __future__ import annotations
 
 import json
-from dataclasses import replace
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 import pytest
+import ray
 import torch
 
 from tests.support.ensembles import MEASURED, ood_line, with_digest, write_small_ensemble
+from tests.support.tiny_cnn import TINY, use_tiny_cnn
 from tests.support.videos import write_video
+from vidclf import schema
 from vidclf.archive.manifest import list_archive
+from vidclf.backbones.openvino_cache import converted
+from vidclf.backbones.weights import load_weights, weights_digest
 from vidclf.classification.classify import classification
 from vidclf.classification.progressive import ProgressivePlan
-from vidclf.config import ClassifyConfig, EvaluateConfig, ExtractConfig
+from vidclf.config import ClassifyConfig, EvaluateConfig
 from vidclf.ensemble import calibration_file, files
 from vidclf.ensemble.inference import Ensemble
 from vidclf.ensemble.info import LookInfo, read_info, write_info
 from vidclf.errors import ConfigError
-from vidclf.features.feature_set import FeatureSet, read_features
+from vidclf.features.columns import features_TD
+from vidclf.features.spec import FeatureSpec
 from vidclf.pipeline.driver import embed_videos
-from vidclf.pipeline.extract import extract
-from vidclf.pipeline.job import RunSpec
+from vidclf.pipeline.embed_stage import DecodeAndEmbed
+from vidclf.pipeline.engines import conversion_source
+from vidclf.pipeline.job import BackboneSetup, PipelineJob, RunSpec
 from vidclf.reports.evaluate import evaluate
 from vidclf.runs import audit as audit_module
 from vidclf.runs.layout import Run
@@ -34,7 +44,8 @@ from vidclf.schema import Look
 from vidclf.uncertainty.early_exit import SUBSET_FRAMES, ValidationScores
 from vidclf.uncertainty.risk_threshold import RiskThreshold
 from vidclf.uncertainty.trust_score import TrustScore
-from vidclf.video.sampling import evenly_spread
+from vidclf.video.decoder_process import DecodeLimits
+from vidclf.video.sampling import SamplingPlan, evenly_spread
 
 pytestmark = pytest.mark.usefixtures("ray_session")
 
@@ -59,29 +70,49 @@ def manifest_of(archive: Path) -> pa.Table:
 
 
 @pytest.fixture(scope="module")
-def looks(archive: Path, tmp_path_factory: pytest.TempPathFactory, ray_session: None) -> dict[str, FeatureSet]:
-    """The features of the first look and of the full look."""
-    work = tmp_path_factory.mktemp("looks")
-    features = {}
-    for name, mode, num_frames in ((Look.KEYFRAMES, "keyframes", 4), (Look.FULL, "uniform", NUM_FRAMES)):
-        config = ExtractConfig(
-            manifest="",
-            output=str(work / name),
-            backbone=("efficientnet_lite0",),
-            sampling=mode,
-            num_frames=num_frames,
-            precision="fp32",
-        )
-        assert extract(config, manifest_of(archive)) is not None
-        features[name] = read_features(config.output)
-    return features
+def tiny_cnn() -> Iterator[None]:
+    """A tiny CNN in the place of the backbone: which stage decides is tested, not the features."""
+    with pytest.MonkeyPatch.context() as monkeypatch:
+        use_tiny_cnn(monkeypatch, full_width=True)
+        yield
+
+
+@dataclass(frozen=True)
+class Looked:
+    """Features of the good videos in one look, computed in this process."""
+
+    spec: FeatureSpec
+    features: list[Any]
+    """one array [frames, features] per video"""
 
 
 @pytest.fixture(scope="module")
-def staged(looks: dict[str, FeatureSet], tmp_path_factory: pytest.TempPathFactory) -> str:
+def looks(archive: Path, tiny_cnn: None, ray_session: str) -> dict[str, Looked]:
+    """The features of the first look and of the full look."""
+    state = load_weights(*TINY)
+    tally = SimpleNamespace(add=SimpleNamespace(remote=lambda *reports: None))
+    looked = {}
+    for name, mode, num_frames in ((Look.KEYFRAMES, "keyframes", 4), (Look.FULL, "uniform", NUM_FRAMES)):
+        spec = FeatureSpec.of(*TINY, weights_digest(state), SamplingPlan(mode=mode, num_frames=num_frames))
+        setup = BackboneSetup(spec=spec, weights=TINY[1], state=state)
+        job = PipelineJob(targets=(RunSpec(embeddings=(setup,), output_schema=schema.features(spec.feature_dim)),))
+        # The conversion is then in the cache of the tests, where workers find it. They know no tiny CNN.
+        network = ray.put(converted(conversion_source(spec), TINY[1], state))
+        worker = DecodeAndEmbed(
+            job=job, limits=DecodeLimits(), networks={spec.key: network}, precision="fp32", num_gpus=0, tally=tally
+        )
+        rows = pa.concat_tables(worker(manifest_of(archive)))
+        embedded = pa.Table.from_struct_array(rows.filter(pc.is_null(rows["reject_reason"]))["target_0"])
+        looked[name] = Looked(spec, [features_TD(row) for row in embedded["features"]])
+    assert [len(look.features) for look in looked.values()] == [NUM_VIDEOS, NUM_VIDEOS]
+    return looked
+
+
+@pytest.fixture(scope="module")
+def staged(looks: dict[str, Looked], tmp_path_factory: pytest.TempPathFactory) -> str:
     """A small ensemble whose early stages each decide half of the videos that reach them."""
     directory = tmp_path_factory.mktemp("ensemble")
-    write_small_ensemble(directory, ["A", "B"], NUM_FRAMES)
+    write_small_ensemble(directory, ["A", "B"], NUM_FRAMES, is_tiny=True)
     info = read_info(str(directory))
     trust = calibration_file.read_trust(str(directory), info)
     stages = neutral_stages(info.trust.plain, looks[Look.KEYFRAMES])
@@ -107,7 +138,7 @@ def staged(looks: dict[str, FeatureSet], tmp_path_factory: pytest.TempPathFactor
     return str(directory)
 
 
-def neutral_stages(plain: TrustScore, keyframes: FeatureSet) -> dict[str, LookInfo]:
+def neutral_stages(plain: TrustScore, keyframes: Looked) -> dict[str, LookInfo]:
     """The early stages of `ensemble.json`, with a neutral calibration and the trust fit `plain`."""
     return {
         name: LookInfo(
@@ -122,7 +153,7 @@ def neutral_stages(plain: TrustScore, keyframes: FeatureSet) -> dict[str, LookIn
     }
 
 
-def halving_fits(ensemble: Ensemble, plain: TrustScore, looks: dict[str, FeatureSet]) -> dict[str, TrustScore]:
+def halving_fits(ensemble: Ensemble, plain: TrustScore, looks: dict[str, Looked]) -> dict[str, TrustScore]:
     """Trust fits with which each early stage trusts half of the videos that the stage before it leaves undecided."""
     sequences_of = {
         Look.KEYFRAMES: looks[Look.KEYFRAMES].features,
@@ -155,7 +186,13 @@ def logit(values_B: Any) -> Any:
 
 def run(archive: Path, directory: str, output: Path, **values: Any) -> dict[str, Any]:
     config = ClassifyConfig(
-        ensemble=directory, input=str(archive), output=str(output), precision="fp32", rows_per_shard=3, **values
+        ensemble=directory,
+        input=str(archive),
+        output=str(output),
+        precision="fp32",
+        rows_per_shard=3,
+        decode_workers=1,  # a second one would only take longer to start
+        **values,
     )
     summaries = embed_videos(config, manifest_of(archive), *classification(config))
     assert summaries is not None
@@ -306,7 +343,7 @@ def test_other_settings_or_ensembles_are_refused(
 ) -> None:
     with pytest.raises(ConfigError, match="holds a run with"):
         run(archive, staged, outputs["progressive"])
-    bare = write_small_ensemble(tmp_path / "bare", ["A", "B"], NUM_FRAMES)
+    bare = write_small_ensemble(tmp_path / "bare", ["A", "B"], NUM_FRAMES, is_tiny=True)
     with pytest.raises(ConfigError, match="--progressive needs an ensemble with a first look"):
         run(archive, bare, tmp_path / "out", progressive=True)
     for name, value in (("features", ("f",)), ("save_features", "f"), ("segments", 1.0)):

@@ -19,7 +19,7 @@ RUN = "s3://bucket/features"
 def scraped() -> dict[str, float]:
     """Metrics of `RUN` on this node, by name and those labels that Ray does not add."""
     port = ray.nodes()[0]["MetricsExportPort"]
-    with urllib.request.urlopen(f"http://127.0.0.1:{port}/metrics", timeout=5) as answer:
+    with urllib.request.urlopen(f"http://127.0.0.1:{port}/metrics", timeout=30) as answer:
         text = answer.read().decode()
     metrics = {}
     for name, labels, value in re.findall(r"^ray_(vidclf_\w+)\{(.*)\} (\S+)$", text, re.MULTILINE):
@@ -38,9 +38,9 @@ def test_counters_histograms_and_the_gauge_reach_prometheus() -> None:
     tally.add.remote({"decoded": 1, "decode_s": 3.0, "frames_decoded": 50})
     tally.add.remote({"done": 2, "ok": 1, "rejected:truncated": 1, "cnn_s": 0.5, "frames_embedded": 73})
     ray.get(tally.read.remote())
-    deadline = time.monotonic() + 60
+    deadline = time.monotonic() + 300
     while 'vidclf_failures_total{reason="truncated"}' not in scraped():
-        assert time.monotonic() < deadline, "no vidclf metric was exported in 60 s"
+        assert time.monotonic() < deadline, "no vidclf metric was exported in 300 s"
         time.sleep(1)
     metrics = scraped()
     assert metrics['vidclf_videos_total{state="ok"}'] == 1

@@ -17,6 +17,7 @@ import pytest
 import ray
 import ray.data
 
+from tests.support.tiny_cnn import TINY, use_tiny_cnn
 from tests.support.videos import write_video
 from vidclf import ray_cluster, schema
 from vidclf.archive.manifest import video_id
@@ -107,15 +108,21 @@ def test_every_transform_has_a_rendition_of_the_same_frames(decoded: pa.Table) -
             assert np.array_equal(np.frombuffer(cropped, np.uint8).reshape(32, 32, 3), whole[16:48, 16:48])
 
 
+@pytest.fixture
+def tiny_cnn(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Tiny CNNs in the place of the backbones: their rows are tested, not the features."""
+    use_tiny_cnn(monkeypatch, full_width=True)
+
+
 def job() -> PipelineJob:
-    state = weights.load_weights("efficientnet_lite0", "DEFAULT")
-    spec = FeatureSpec.of("efficientnet_lite0", "DEFAULT", weights.weights_digest(state), SamplingPlan(num_frames=4))
-    setup = BackboneSetup(spec=spec, weights="DEFAULT", state=state)
+    state = weights.load_weights(*TINY)
+    spec = FeatureSpec.of(*TINY, weights.weights_digest(state), SamplingPlan(num_frames=4))
+    setup = BackboneSetup(spec=spec, weights=TINY[1], state=state)
     target = RunSpec(embeddings=(setup,), output_schema=schema.features(1280))
     return PipelineJob(targets=(target,))
 
 
-@pytest.mark.usefixtures("ray_session")
+@pytest.mark.usefixtures("ray_session", "tiny_cnn")
 def test_embedding_keeps_frames_with_their_video(tmp_path: Path) -> None:
     paths = [write_video(tmp_path / f"{name}.mp4", count) for name, count in (("a", 12), ("b", 2))]
     (tmp_path / "t.mp4").write_text("text")
@@ -140,14 +147,14 @@ def test_embedding_keeps_frames_with_their_video(tmp_path: Path) -> None:
     assert together["reject_reason"].to_pylist() == [None, None, "not_a_video"]
     counts = {name: count for name, count in tally.reports[0].items() if name != "cnn_s"}
     assert counts == {"done": 3, "ok": 2, "frames_embedded": 6, "rejected:not_a_video": 1}
-    # Each video alone, and both as a slice of a larger table, give the same features.
+    # Each video alone, and both as a slice of a larger table, give the same features. Frames differ by 5 times as much.
     for index, row in ((0, rows[0]), (1, rows[2])):
-        np.testing.assert_allclose(features(together)[index], features(embed(row))[0], atol=2e-2)
+        np.testing.assert_allclose(features(together)[index], features(embed(row))[0], atol=1e-3)
     sliced = embed(pa.concat_tables(rows).combine_chunks().slice(2, 1))
-    np.testing.assert_allclose(features(sliced)[0], features(together)[1], atol=2e-2)
+    np.testing.assert_allclose(features(sliced)[0], features(together)[1], atol=1e-3)
 
 
-@pytest.mark.usefixtures("ray_session")
+@pytest.mark.usefixtures("ray_session", "tiny_cnn")
 def test_a_worker_that_decodes_and_embeds_does_what_two_would(tmp_path: Path) -> None:
     paths = [write_video(tmp_path / f"{number}.mp4", 5) for number in range(5)]
     (tmp_path / "t.mp4").write_text("text")
@@ -184,7 +191,7 @@ class Concatenation:
         return table.append_column("features", features_column(rows, 1280 + 2048)).select(embedded[0].column_names)
 
 
-@pytest.mark.usefixtures("ray_session")
+@pytest.mark.usefixtures("ray_session", "tiny_cnn")
 def test_a_head_gets_the_features_of_each_of_its_backbones_from_one_decoding(tmp_path: Path) -> None:
     embeddings = [job().embeddings[0]]
     state = weights.load_weights("resnet50", "random")
@@ -215,6 +222,7 @@ def test_a_head_gets_the_features_of_each_of_its_backbones_from_one_decoding(tmp
     assert np.array_equal(joined, np.concatenate([lite0, resnet], axis=1))
 
 
+@pytest.mark.usefixtures("tiny_cnn")
 @pytest.mark.parametrize(
     ("num_gpus", "is_quantized", "values", "message"),
     [
@@ -225,7 +233,7 @@ def test_a_head_gets_the_features_of_each_of_its_backbones_from_one_decoding(tmp
             {"cnn_workers": 3},
             "--cnn-workers must be at most 2 with --gpus-per-cnn-worker 1 on a cluster of 2",
         ),
-        (1, True, {}, "--weights DEFAULT: are quantized and run only on CPUs (--gpus-per-cnn-worker 0)"),
+        (1, True, {}, "--weights random: are quantized and run only on CPUs (--gpus-per-cnn-worker 0)"),
     ],
 )
 def test_what_the_clusters_gpus_cannot_do_is_refused_before_the_output_is_there(

@@ -107,7 +107,7 @@ class Browser:
         assert "exceptionDetails" not in answer, f"{expression}: {answer['exceptionDetails']}"
         return answer["result"].get("value")
 
-    def wait_for(self, expression: str, timeout_s: float = 30) -> None:
+    def wait_for(self, expression: str, timeout_s: float = 120) -> None:
         deadline = time.monotonic() + timeout_s
         while not self.evaluate(expression):
             assert time.monotonic() < deadline, f"never became true: {expression}"

@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from tests.support.tiny_cnn import TINY
 from vidclf.backbones import weights
 from vidclf.config import ModelConfig
 from vidclf.ensemble import calibration_file, files, views
@@ -84,13 +85,22 @@ def lite0_digest() -> str:
     return weights.weights_digest(weights.load_weights("efficientnet_lite0", "DEFAULT"))
 
 
-def write_small_ensemble(directory: Path, classes: list[str], num_frames: int, num_members: int = 2) -> str:
+def tiny_digest() -> str:
+    """Digest of the weights of the tiny CNN that has the place of efficientnet_lite0 (`tiny_cnn.use_tiny_cnn`)."""
+    return weights.weights_digest(weights.load_weights(*TINY))
+
+
+def write_small_ensemble(
+    directory: Path, classes: list[str], num_frames: int, num_members: int = 2, *, is_tiny: bool = False
+) -> str:
     """Write an ensemble for efficientnet_lite0 with its packaged weights and return its directory.
 
-    Its trust score is close to the confidence, and no video is out of distribution.
+    Its trust score is close to the confidence, and no video is out of distribution. With `is_tiny` it is for the tiny
+    CNN in the place of efficientnet_lite0.
     """
-    plan = SamplingPlan(num_frames=num_frames)
-    spec = FeatureSpec.of("efficientnet_lite0", "DEFAULT", lite0_digest(), plan)
+    name, location = TINY if is_tiny else ("efficientnet_lite0", "DEFAULT")
+    digest = tiny_digest() if is_tiny else lite0_digest()
+    spec = FeatureSpec.of(name, location, digest, SamplingPlan(num_frames=num_frames))
     members = []
     for index in range(num_members):
         torch.manual_seed(index)
@@ -112,7 +122,7 @@ def write_small_ensemble(directory: Path, classes: list[str], num_frames: int, n
     digest = calibration_file.write_trust(str(directory), data)
     info = EnsembleInfo(
         classes=classes,
-        backbones=[FittedBackbone.of(spec, "DEFAULT")],
+        backbones=[FittedBackbone.of(spec, location)],
         model=MODEL,
         members=members,
         training={},

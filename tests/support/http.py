@@ -32,7 +32,7 @@ def upload(url: str, content: bytes, **part: str) -> requests.Response:
 
 def send(url: str, body: bytes) -> requests.Response:
     """Post a body that `form` has made."""
-    return requests.post(f"{url}/api/classify", data=body, headers=FORM, timeout=60)
+    return requests.post(f"{url}/api/classify", data=body, headers=FORM, timeout=300)
 
 
 def reason(response: requests.Response) -> tuple[int, str]:
@@ -45,7 +45,7 @@ def reason(response: requests.Response) -> tuple[int, str]:
 
 def events(url: str, path: str) -> Iterator[tuple[str, dict[str, Any]]]:
     """Names and data of a job's events until the server ends them."""
-    with requests.get(f"{url}{path}", stream=True, timeout=60) as response:
+    with requests.get(f"{url}{path}", stream=True, timeout=300) as response:
         assert response.headers["Content-Type"].startswith("text/event-stream")
         name = ""
         for line in response.iter_lines(decode_unicode=True):
@@ -67,7 +67,7 @@ def outcome(url: str, accepted: requests.Response) -> dict[str, Any]:
 def raw_connection(url: str) -> Iterator[socket.socket]:
     parts = urlsplit(url)
     assert parts.hostname is not None
-    with socket.create_connection((parts.hostname, parts.port or 80), timeout=30) as connection:
+    with socket.create_connection((parts.hostname, parts.port or 80), timeout=120) as connection:
         yield connection
 
 
@@ -79,7 +79,7 @@ def received(connection: socket.socket) -> str:
 def header_only(url: str, length: int, **headers: str) -> tuple[int, dict[str, Any]]:
     """The answer to the header of an upload of `length` bytes; the body is never sent."""
     parts = urlsplit(url)
-    connection = http.client.HTTPConnection(str(parts.hostname), parts.port, timeout=30)
+    connection = http.client.HTTPConnection(str(parts.hostname), parts.port, timeout=120)
     connection.putrequest("POST", "/api/classify")
     for name, value in {**FORM, "Content-Length": str(length), **headers}.items():
         connection.putheader(name.replace("_", "-"), value)

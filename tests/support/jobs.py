@@ -23,7 +23,7 @@ import pyarrow.parquet as pq
 import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
-START_TIMEOUT_S = 240.0
+START_TIMEOUT_S = 480.0
 """Longest wait for the first output of a job process, which is seconds on a quiet machine."""
 
 
@@ -70,7 +70,7 @@ def job_process(name: str, *arguments: str | Path, ray_address: str) -> subproce
     """Run a job to its end in a process of its own. `ray_address`: a cluster, or `local` for a Ray of its own."""
     command = [sys.executable, str(ROOT / "jobs" / f"{name}.py"), *map(str, arguments)]
     environment = {**os.environ, "RAY_ADDRESS": ray_address}
-    return subprocess.run(command, env=environment, capture_output=True, text=True, timeout=480, check=False)
+    return subprocess.run(command, env=environment, capture_output=True, text=True, timeout=900, check=False)
 
 
 def killed_when(condition: Callable[[], bool], name: str, *arguments: str | Path) -> None:

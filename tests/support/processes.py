@@ -12,7 +12,7 @@ from pathlib import Path
 from ray.thirdparty_files import psutil  # Ray brings its own copy
 
 ROOT = Path(__file__).resolve().parents[2]
-DEADLINE_S = 240.0
+DEADLINE_S = 480.0
 """Longest wait for a job; seconds on a quiet machine."""
 
 

@@ -22,8 +22,8 @@ from types import TracebackType
 from typing import Any
 
 ROOT = Path(__file__).resolve().parents[2]
-START_TIMEOUT_S = 120.0
-JOB_TIMEOUT_S = 240.0
+START_TIMEOUT_S = 300.0
+JOB_TIMEOUT_S = 480.0
 
 
 class RayNodes:
@@ -73,7 +73,7 @@ class RayNodes:
         request = urllib.request.Request(self.dashboard + path, method=method)
         request.add_header("Authorization", f"Bearer {self.token}")
         try:
-            with urllib.request.urlopen(request, timeout=30) as answer:
+            with urllib.request.urlopen(request, timeout=120) as answer:
                 return json.loads(answer.read())
         except urllib.error.HTTPError as error:
             error.close()
@@ -83,7 +83,7 @@ class RayNodes:
         """Standard output of the command `ray`, run in the checkout; it must succeed."""
         command = [sys.executable, "-m", "ray.scripts.scripts", *arguments]
         done = subprocess.run(
-            command, cwd=ROOT, env=self.environment, capture_output=True, text=True, timeout=120, check=False
+            command, cwd=ROOT, env=self.environment, capture_output=True, text=True, timeout=300, check=False
         )
         assert done.returncode == 0, done.stdout + done.stderr
         return done.stdout

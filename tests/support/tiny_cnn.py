@@ -11,6 +11,7 @@ import pytest
 from torch import Tensor, nn
 
 from vidclf.backbones import cnn
+from vidclf.backbones.catalog import FEATURE_DIMS
 
 TINY = ("efficientnet_lite0", "random")
 """Backbone and weights of the tiny CNN: the name decides the preprocessing, and `random` means seeded weights."""
@@ -29,6 +30,13 @@ class TinyTrunk(nn.Module):
         return cast(Tensor, self.layers(x).relu().mean((2, 3)))
 
 
-def use_tiny_cnn(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Let every backbone of this process be a `TinyTrunk` until the end of the test."""
-    monkeypatch.setattr(cnn, "_architecture", lambda name: TinyTrunk())
+def use_tiny_cnn(monkeypatch: pytest.MonkeyPatch, *, full_width: bool = False) -> None:
+    """Let every backbone of this process be a `TinyTrunk` until the end of the test.
+
+    With `full_width` it has as many features as the backbone, for tests of the schemas around it.
+    """
+
+    def architecture(name: str) -> nn.Module:
+        return nn.Sequential(TinyTrunk(), nn.Linear(32, FEATURE_DIMS[name])) if full_width else TinyTrunk()
+
+    monkeypatch.setattr(cnn, "_architecture", architecture)

@@ -51,10 +51,10 @@ def endpoint() -> Iterator[str]:
     before = dict(os.environ)
     os.environ.update(environment)
     try:
-        deadline = time.monotonic() + 60
+        deadline = time.monotonic() + 300
         while True:
             try:
-                urllib.request.urlopen(f"http://127.0.0.1:{port}/moto-api/", timeout=5).close()
+                urllib.request.urlopen(f"http://127.0.0.1:{port}/moto-api/", timeout=30).close()
                 break
             except OSError:
                 assert time.monotonic() < deadline, "the S3 server did not start"

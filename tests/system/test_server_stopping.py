@@ -35,12 +35,12 @@ def test_sigterm_ends_a_server_and_its_listeners_hear_why(tmp_path: Path) -> Non
             assert process.stdout is not None
             url = process.stdout.readline().split(": ", 1)[0]
             *_, last = [upload(url, content).json() for _ in range(6)]
-            with requests.get(url + last["events"], stream=True, timeout=30) as listener:
+            with requests.get(url + last["events"], stream=True, timeout=300) as listener:
                 lines = listener.iter_lines(decode_unicode=True)
                 assert next(lines) == "event: progress"
                 process.send_signal(signal.SIGTERM)
                 rest = [line for line in lines if line]
-            process.wait(timeout=30)  # 5 s on a quiet machine
+            process.wait(timeout=300)  # 5 s on a quiet machine
         finally:
             process.kill()
             process.communicate()

@@ -81,7 +81,7 @@ def test_sigterm_ends_the_job_with_what_is_left_and_it_continues(
         assert time.monotonic() < deadline
         time.sleep(0.02)
     process.send_signal(signal.SIGTERM)
-    stderr = process.communicate(timeout=240)[1]
+    stderr = process.communicate(timeout=480)[1]
     num_done = len(ids(tmp_path / "run", "."))
     assert process.returncode == 1
     message = re.search(r"extract\.py: stopped by SIGTERM; (\S+): (\d+) ok, 0 quarantined, (\d+) left", stderr)

@@ -27,7 +27,7 @@ def build(hook: str, source: Path, output: Path) -> Path:
     """The file that a hook of setuptools makes from the source tree: build_sdist or build_wheel."""
     program = f"from setuptools import build_meta; print(build_meta.{hook}({str(output)!r}))"
     command = [sys.executable, "-c", program]
-    done = subprocess.run(command, cwd=source, capture_output=True, text=True, timeout=120, check=True)
+    done = subprocess.run(command, cwd=source, capture_output=True, text=True, timeout=300, check=True)
     assert "would be ignored" not in done.stdout + done.stderr  # setuptools warns about a directory it leaves out
     return output / done.stdout.split()[-1]
 
@@ -58,7 +58,7 @@ def command(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     (site_packages / "packages.pth").write_text(sysconfig.get_path("purelib"))
     python = environment / "bin" / "python"
     pip = [python, "-m", "pip", "install", "--quiet", "--no-index", "--no-deps", "--disable-pip-version-check", wheel]
-    subprocess.run(pip, check=True, timeout=120, cwd=environment)
+    subprocess.run(pip, check=True, timeout=300, cwd=environment)
     return environment / "bin" / "vidclf"
 
 
@@ -70,7 +70,7 @@ def bare() -> dict[str, str]:
 def run(command: Path, *arguments: str | Path, cwd: Path) -> subprocess.CompletedProcess[str]:
     """The command, run to its end in a directory outside the checkout."""
     return subprocess.run(
-        [command, *arguments], capture_output=True, text=True, timeout=240, check=False, cwd=cwd, env=bare()
+        [command, *arguments], capture_output=True, text=True, timeout=300, check=False, cwd=cwd, env=bare()
     )
 
 

@@ -38,7 +38,7 @@ except RunStopped as stopped:
 
 def test_sigterm_after_the_connection_to_ray_stops_the_job_in_one_line() -> None:
     command = [sys.executable, "-c", STOPPED_AFTER_RAY_INIT]
-    ended = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=60, check=False)
+    ended = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=300, check=False)
     assert (ended.returncode, ended.stderr) == (1, "stopped by SIGTERM\n")
 
 

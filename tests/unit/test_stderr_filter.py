@@ -102,7 +102,7 @@ os.write(2, b"the last words")
 )
 def test_nothing_is_lost_however_the_job_ends(end: str, code: int) -> None:
     program = JOB.format(root=str(ROOT), harmless=HARMLESS, end=end)
-    done = subprocess.run([sys.executable, "-c", program], capture_output=True, timeout=120, check=False)
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, timeout=300, check=False)
     assert done.returncode == code
     lines = done.stderr.split(b"\n")
     assert lines.count(b"of Python False False") == 1
@@ -114,7 +114,7 @@ def test_nothing_is_lost_however_the_job_ends(end: str, code: int) -> None:
 def test_a_signal_to_the_group_of_the_job_does_not_end_the_filter() -> None:
     program = JOB.format(root=str(ROOT), harmless=HARMLESS, end="os.killpg(0, signal.SIGTERM)")
     job = subprocess.Popen([sys.executable, "-c", program], stderr=subprocess.PIPE, process_group=0)
-    _, errors = job.communicate(timeout=120)
+    _, errors = job.communicate(timeout=300)
     assert job.returncode == -signal.SIGTERM
     assert errors.count(b"of C++\n") == 1000
     assert errors.endswith(b"the last words")

@@ -214,7 +214,7 @@ def test_take_over_stops_the_job_that_held_the_lease(tmp_path: Path, quick: None
     process = holder(output)
     place = lease_storage.place(str(output))
     assert place.acquire(fresh("b", job="train.py"), always) is None
-    assert process.communicate(timeout=30)[1] == f"stopped: train.py of alice on node-7 has taken {output} over\n"
+    assert process.communicate(timeout=300)[1] == f"stopped: train.py of alice on node-7 has taken {output} over\n"
     assert process.returncode == 1
     assert [claim.job for claim in place.claims()] == ["train.py"]
 
@@ -295,7 +295,7 @@ def test_the_wait_after_a_take_over_ends_on_sigterm(tmp_path: Path) -> None:
     line = "taken over from extract.py of alice on node-7: waiting 2 s until it has stopped\n"
     assert process.stderr.readline() == line
     process.send_signal(signal.SIGTERM)
-    assert process.communicate(timeout=30) == ("", "stopped by SIGTERM\n")
+    assert process.communicate(timeout=300) == ("", "stopped by SIGTERM\n")
     assert process.returncode == 1
     assert not (tmp_path / "run" / "_lease.json").exists()
 
@@ -381,7 +381,7 @@ def holder(output: Path) -> subprocess.Popen[str]:
 def test_sigterm_gives_the_lease_back(tmp_path: Path) -> None:
     process = holder(tmp_path / "run")
     process.send_signal(signal.SIGTERM)
-    assert process.communicate(timeout=30)[1] == "stopped by SIGTERM\n"
+    assert process.communicate(timeout=300)[1] == "stopped by SIGTERM\n"
     assert process.returncode == 1
     assert not (tmp_path / "run").exists()
 

@@ -91,7 +91,7 @@ def test_105_clients_that_hardly_send_do_not_silence_the_server() -> None:
         for _ in range(105):
             stack.enter_context(raw_connection(url)).sendall(b"G")
         started = time.monotonic()
-        assert requests.get(url, timeout=20).status_code == 200
+        assert requests.get(url, timeout=60).status_code == 200
         assert time.monotonic() - started < 2
 
 
@@ -141,7 +141,7 @@ def test_a_body_that_hardly_comes_is_ended_and_one_that_comes_is_not(hurried: No
 
 def test_a_connection_that_waits_for_its_next_request_stays(hurried: None) -> None:
     with served() as url:
-        client = http.client.HTTPConnection(url.removeprefix("http://"), timeout=10)
+        client = http.client.HTTPConnection(url.removeprefix("http://"), timeout=60)
         client.connect()
         opened = client.sock
         client.request("GET", "/")
@@ -166,7 +166,7 @@ def test_an_address_holds_so_many_bodies_and_the_next_is_turned_away() -> None:
         for connection in (one, two):
             connection.sendall(b"bc")
             assert received(connection).endswith("3")
-        assert requests.get(url, timeout=10).text == "0"
+        assert requests.get(url, timeout=60).text == "0"
 
 
 def test_what_is_being_answered_is_sent_before_the_end() -> None:
