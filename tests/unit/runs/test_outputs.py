@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import random
@@ -267,6 +268,22 @@ def test_a_dry_run_lists_what_would_be_deleted(tmp_path: Path) -> None:
     assert text == "\n".join(
         f"would delete {tmp_path}/{name}" for name in ("flipped.parquet", "index.html", "diff.json")
     )
+
+
+def test_a_directory_that_cannot_be_listed_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    make_run(tmp_path)
+    scandir = os.scandir
+
+    def denied(path: str) -> Any:
+        if path.rstrip("/").endswith("quarantine"):
+            raise PermissionError(errno.EACCES, "Permission denied")
+        return scandir(path)
+
+    monkeypatch.setattr(outputs.os, "scandir", denied)
+    for overwrite in (False, True):
+        with pytest.raises(ConfigError) as error:
+            outputs.check(output_allowlist.FEATURES, "--output", str(tmp_path), overwrite=overwrite)
+        assert str(error.value) == f"{tmp_path}/quarantine/: cannot be listed (Permission denied)"
 
 
 def test_a_lease_is_of_every_output_and_outlives_its_deletion(tmp_path: Path) -> None:
