@@ -36,7 +36,7 @@ from vidclf.ensemble import calibration_file, files, split_record
 from vidclf.ensemble.calibration_file import TrustData
 from vidclf.ensemble.info import EnsembleCalibration, EnsembleInfo, FittedBackbone, TrustInfo, read_info, write_info
 from vidclf.ensemble.member_record import MemberRecord
-from vidclf.ensemble.split_record import read_record
+from vidclf.ensemble.split_record import SplitRecord, read_record
 from vidclf.ensemble.temporal_model import TemporalClassifier
 from vidclf.errors import ConfigError
 from vidclf.features import hdf5
@@ -235,10 +235,10 @@ def test_credentials_of_an_hdf5_file_stay_out_of_its_predictions(
 ) -> None:
     file = hdf5_file(tmp_path / "test_features_multiscale.h5", ["B", "A"])
     location = "s3://KEY:SECRET@bucket/test_features_multiscale.h5"
-    read = hdf5.read
-    monkeypatch.setattr(stored_features.hdf5, "read", lambda _: read(file))
+    content, info, record = hdf5.read(file), read_info(trained), SplitRecord.unknown("no record")
+    monkeypatch.setattr(stored_features.hdf5, "read", lambda _: content)
     monkeypatch.setattr(stored_features.storage, "exists", lambda _: True)
-    opened = stored_features.open_features((location,), "test", read_info(trained), read_record(trained))
+    opened = stored_features.open_features((location,), "test", info, record)
     shown = [f"s3://***@bucket/test_features_multiscale.h5#{row}" for row in range(3)]
     assert opened.manifest["video_uri"].to_pylist() == opened.manifest["group"].to_pylist() == shown
 
