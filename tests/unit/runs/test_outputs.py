@@ -284,7 +284,7 @@ def test_a_directory_that_cannot_be_listed_is_refused(tmp_path: Path, monkeypatc
     for overwrite in (False, True):
         with pytest.raises(ConfigError) as error:
             outputs.check(output_allowlist.FEATURES, "--output", str(tmp_path), overwrite=overwrite)
-        assert str(error.value) == f"{tmp_path}/quarantine/: cannot be listed (Permission denied)"
+        assert str(error.value) == f"--output {tmp_path}/quarantine/: cannot be listed (Permission denied)"
 
 
 def test_a_lease_is_of_every_output_and_outlives_its_deletion(tmp_path: Path) -> None:
