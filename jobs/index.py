@@ -66,11 +66,12 @@ def options(config: IndexConfig) -> ListingOptions:
 def _earlier_manifest(config: IndexConfig) -> pa.Table | None:
     """The manifest whose videos keep their ids and splits: `--continue-from`, or the existing output; None if there is
     none. Raises ConfigError if it cannot be read, or if `--root` is given without one."""
+    flag = "--continue-from" if config.continue_from else "--output"
     location = config.continue_from or (config.output if storage.exists(config.output) else "none")
     if location != "none" and not storage.exists(location):
         raise ConfigError(f"--continue-from {location}: no such file; name a manifest of jobs/index.py, or 'none'")
     if location != "none":
-        return read_manifest(location)
+        return read_manifest(location, flag=flag)
     if config.root is not None:
         raise ConfigError(
             f"--root {config.root}: needs an earlier manifest of the archive; name it with --continue-from"
@@ -93,7 +94,8 @@ def _split(config: IndexConfig, manifest: pa.Table, earlier: pa.Table | None) ->
 def summary(config: IndexConfig, manifest: pa.Table, listing: Listing, unchanged: bool) -> str:
     """Text that the job prints at its end: numbers of videos per label and split, of locations with credentials, and of
     files that are left out. `unchanged` says that the manifest had the same content before."""
-    state = "would be written" if config.dry_run else "unchanged" if unchanged else "written"
+    would = "would be replaced" if storage.exists(config.output) else "would be written"
+    state = "unchanged" if unchanged else would if config.dry_run else "written"
     lines = [
         f"{config.output}: {manifest.num_rows} videos from {len(set(manifest['group'].to_pylist()))} sources, {state}"
     ]

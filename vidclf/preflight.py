@@ -34,6 +34,7 @@ DIRECTORY, FILE, EITHER = "a directory", "a file", "a file or a directory"
 INPUTS = {
     "input": EITHER,
     "manifest": FILE,
+    "continue_from": FILE,
     "features": DIRECTORY,
     "first_look": DIRECTORY,
     "ensemble": DIRECTORY,
@@ -49,6 +50,10 @@ INPUTS = {
 }
 """Configuration fields, of all jobs, that name an input, and whether an input on this machine must be a file or a
 directory."""
+
+NAMES = ("weights", "reference_classes", "space", "continue_from")
+"""Fields of `INPUTS` whose value may also be a word that is no location: a name of published weights, of a class or of
+a search space, or `none`."""
 
 FILE_ENDINGS = (".h5", ".hdf5", ".parquet")
 """Endings of file names that are accepted where `INPUTS` demands a directory: HDF5 for features, Parquet for
@@ -124,7 +129,9 @@ def check_outputs(config: Any, config_file: str | None = None) -> None:
     for output in all_outputs:
         if isinstance(output.kind, FileKind):
             for name, location in inputs:
-                if outputs.real(location) == outputs.real(output.location):
+                # The new manifest of an archive may replace the one that it continues.
+                is_same = name != "--continue-from" and outputs.real(location) == outputs.real(output.location)
+                if is_same:
                     raise ConfigError(
                         f"{output.flag} {output.location}: is also the file of {name}; choose another name"
                     )
@@ -157,13 +164,13 @@ def named_outputs(config: Any) -> Iterator[Output]:
 def named_inputs(config: Any) -> Iterator[tuple[str, str]]:
     """Yield the inputs that the configuration of a job names, as pairs of field name and location.
 
-    Left out are values that are no locations: names of published weights, of classes and of search spaces.
+    Left out are values that are no locations (`NAMES`).
     """
     for field in INPUTS:
         value = getattr(config, field, None)
         for location in (value,) if isinstance(value, str) else value or ():
             is_name = "/" not in location and not os.path.exists(location)
-            if location and not (field in ("weights", "reference_classes", "space") and is_name):
+            if location and not (field in NAMES and is_name):
                 yield field, location
 
 
@@ -173,13 +180,16 @@ def flag(field: str) -> str:
 
 
 def would_delete(config: Any) -> str:
-    """Text that lists the files that `--overwrite` would delete, one per line; empty if the flag is not given."""
+    """Text that lists the files that `--overwrite` would delete, one per line; empty if the flag is not given.
+
+    Every line, also the last one, ends with a newline.
+    """
     lines = [
         outputs.would_delete(output.kind, output.location)
         for output in named_outputs(config)
         if output.overwrite and isinstance(output.kind, Kind)
     ]
-    return "\n".join(filter(None, lines))
+    return "".join(f"{line}\n" for line in lines if line)
 
 
 def _check_apart(output: Output, name: str, location: str) -> None:

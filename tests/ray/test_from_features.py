@@ -36,9 +36,10 @@ from vidclf.ensemble import calibration_file, files, split_record
 from vidclf.ensemble.calibration_file import TrustData
 from vidclf.ensemble.info import EnsembleCalibration, EnsembleInfo, FittedBackbone, TrustInfo, read_info, write_info
 from vidclf.ensemble.member_record import MemberRecord
-from vidclf.ensemble.split_record import read_record
+from vidclf.ensemble.split_record import SplitRecord, read_record
 from vidclf.ensemble.temporal_model import TemporalClassifier
 from vidclf.errors import ConfigError
+from vidclf.features import hdf5
 from vidclf.features.columns import features_column
 from vidclf.features.lookup import FeatureLookup
 from vidclf.features.spec import FeatureSpec
@@ -227,6 +228,19 @@ def test_hdf5_gives_the_same_probabilities_and_no_facts_that_it_does_not_hold(
     assert [share.name for share in of_file.detail.by["codec"]] == ["unknown"]
     page = (tmp_path / "file/index.html").read_text()
     assert "HDF5 files do not record which videos could not be read" in page
+
+
+def test_credentials_of_an_hdf5_file_stay_out_of_its_predictions(
+    trained: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file = hdf5_file(tmp_path / "test_features_multiscale.h5", ["B", "A"])
+    location = "s3://KEY:SECRET@bucket/test_features_multiscale.h5"
+    content, info, record = hdf5.read(file), read_info(trained), SplitRecord.unknown("no record")
+    monkeypatch.setattr(stored_features.hdf5, "read", lambda _: content)
+    monkeypatch.setattr(stored_features.storage, "exists", lambda _: True)
+    opened = stored_features.open_features((location,), "test", info, record)
+    shown = [f"s3://***@bucket/test_features_multiscale.h5#{row}" for row in range(3)]
+    assert opened.manifest["video_uri"].to_pylist() == opened.manifest["group"].to_pylist() == shown
 
 
 def with_record(directory: Path) -> str:

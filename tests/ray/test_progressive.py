@@ -39,7 +39,9 @@ from vidclf.pipeline.engines import conversion_source
 from vidclf.pipeline.job import BackboneSetup, PipelineJob, RunSpec
 from vidclf.reports.evaluate import evaluate
 from vidclf.runs import audit as audit_module
+from vidclf.runs import output_allowlist
 from vidclf.runs.layout import Run
+from vidclf.runs.outputs import contents
 from vidclf.schema import Look
 from vidclf.uncertainty.early_exit import SUBSET_FRAMES, ValidationScores
 from vidclf.uncertainty.risk_threshold import RiskThreshold
@@ -316,6 +318,7 @@ def test_every_video_ends_in_one_state(outputs: dict[str, Path]) -> None:
     for output in outputs.values():
         audit = audit_module.audit(str(output))
         assert (audit.differences, audit.state.reasons) == ([], {"not_a_video": 1, "truncated": 1})
+        assert contents(output_allowlist.PREDICTIONS, str(output)).foreign == []
 
 
 def test_what_is_lost_is_taken_over_again_and_new_videos_are_added(

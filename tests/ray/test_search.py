@@ -20,6 +20,7 @@ from vidclf.config import FitConfig, TrainConfig, TuneConfig
 from vidclf.ensemble import files
 from vidclf.errors import ConfigError, RunStopped
 from vidclf.reports import tuning_page
+from vidclf.runs import output_allowlist, outputs
 from vidclf.training.dataset import training_data
 from vidclf.training.member_fit import fit_member
 from vidclf.training.member_state import Epoch
@@ -62,6 +63,10 @@ def test_every_trial_has_its_row_and_its_curve(search: SearchResult, output: Pat
         assert row["macro_f1"] == row["epoch_macro_f1"][row["best_epoch"] - 1] == max(row["epoch_macro_f1"])
         assert (2 * row["hidden_dim"]) % row["num_attention_heads"] == 0
         assert len(list((output / "tensorboard" / f"trial_{row['trial_id']}").glob("events*"))) == 1
+
+
+def test_a_search_holds_only_files_of_its_closed_list(search: SearchResult, output: Path) -> None:
+    assert outputs.contents(output_allowlist.SEARCH, str(output)).foreign == []
 
 
 def test_the_best_trains_as_its_trial_did(search: SearchResult, output: Path) -> None:

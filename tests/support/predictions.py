@@ -85,14 +85,16 @@ def table(videos: list[Predicted]) -> pa.Table:
     return pa.Table.from_pylist([row(video) for video in videos], schema.stored_predictions(len(CLASSES)))
 
 
-def write_run(run: Path, videos: list[Predicted]) -> str:
-    """Write a finished classification of `videos` and one quarantined video; return its location."""
+def write_run(run: Path, videos: list[Predicted], *, rejected: bool = True) -> str:
+    """Write a finished classification of `videos` and, unless `rejected` is false, of the quarantined video q; return
+    its location."""
     identity = {"feature_specs": [asdict(SPEC)], "ensemble_id": "e0", "classes": CLASSES}
     storage.publish_json(Run(str(run)).identity_file, identity)
     storage.publish_json(Run(str(run)).summary_file, SUMMARY)
     storage.publish_table(str(run / "part-0.parquet"), table(videos))
-    rejected = {"video_uri": "/none/q", "reason": "truncated", "message": "cut <b>off</b>", "attempts": 1}
-    quarantine = pa.Table.from_pylist([{schema.VIDEO_ID: "q", **rejected}], schema.QUARANTINE)
+    values = {"video_uri": "/none/q", "reason": "truncated", "message": "cut <b>off</b>", "attempts": 1}
+    rows = [{schema.VIDEO_ID: "q", **values}] if rejected else []
+    quarantine = pa.Table.from_pylist(rows, schema.QUARANTINE)
     storage.publish_table(str(run / "quarantine/part-0.parquet"), quarantine)
     return str(run)
 

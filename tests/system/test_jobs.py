@@ -13,6 +13,7 @@ import pytest
 
 from tests.support.jobs import ids, job, job_process, killed_when, refuse, succeed
 from tests.support.videos import write_video
+from vidclf.runs import output_allowlist, outputs
 
 # The one file of this directory that `make test` runs, too.
 pytestmark = [pytest.mark.ray, pytest.mark.usefixtures("ray_session")]
@@ -190,6 +191,19 @@ def refuse_last(name: str, *arguments: str | Path) -> str:
     done = job(name, *arguments)
     assert (done.returncode, done.stdout) == (2, ""), done.stdout + done.stderr
     return done.stderr.splitlines()[-1]
+
+
+def test_every_job_writes_only_files_of_its_closed_list(features: Path, ensemble: Path, work: Path) -> None:
+    kinds = {
+        "features": output_allowlist.FEATURES,
+        "saved": output_allowlist.FEATURES,
+        "ensemble": output_allowlist.ENSEMBLE,
+        "predictions": output_allowlist.PREDICTIONS,
+        "again": output_allowlist.PREDICTIONS,
+        "report": output_allowlist.REPORT,
+    }
+    for name, kind in kinds.items():
+        assert outputs.contents(kind, str(work / name)).foreign == [], name
 
 
 def test_wrong_arguments_are_refused_before_any_work(archive: Path, ensemble: Path, features: Path, work: Path) -> None:

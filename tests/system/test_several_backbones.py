@@ -13,6 +13,8 @@ import pytest
 from tests.support.jobs import ids, job, killed_when, succeed
 from tests.support.videos import write_video
 from vidclf.features.feature_set import read_features
+from vidclf.runs import output_allowlist
+from vidclf.runs.outputs import contents
 
 pytestmark = pytest.mark.usefixtures("ray_session")
 
@@ -58,6 +60,7 @@ def test_every_backbone_has_a_run_of_its_own_with_every_video_once(both: Path) -
         "the numbers add up",
     ]
     assert read_features(str(both / "resnet50")).features[0].shape == (4, 2048)
+    assert contents(output_allowlist.FEATURES, str(both)).foreign == []
 
 
 def test_the_features_are_those_that_one_backbone_alone_gives(both: Path, manifest: Path) -> None:

@@ -7,27 +7,33 @@ import os
 import socket
 import subprocess
 import sys
+import typing
 from collections.abc import Callable
+from dataclasses import fields
 from pathlib import Path
 from typing import Any, cast
 
 import pytest
 
 from tests.unit.pipeline.test_run_directory import empty_job, manifest
-from tests.unit.runs.test_outputs import make_ensemble, make_run, write
+from tests.unit.runs.test_outputs import FILE_ENDING, make_ensemble, make_run, write
 from vidclf import cli, preflight, ray_address, storage
 from vidclf.config import (
+    AuditConfig,
     ClassifyConfig,
     DiffConfig,
     EvaluateConfig,
     ExtractConfig,
+    IndexConfig,
     PlanConfig,
     QuantizeConfig,
+    ServeConfig,
     TrainConfig,
     TuneConfig,
 )
 from vidclf.errors import ConfigError, RunStopped
 from vidclf.features.feature_set import FeatureSet
+from vidclf.runs.output_allowlist import FileKind
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -148,6 +154,154 @@ def test_a_configuration_in_the_output_is_refused_only_where_it_would_be_deleted
     with pytest.raises(ConfigError, match=f"holds --config {file}"):
         preflight.check(config, file)
     preflight.check(TrainConfig(features=config.features, output=config.output, dry_run=True), file)
+
+
+ELSEWHERE: list[tuple[type, dict[str, Any]]] = [
+    (IndexConfig, {"input": "/else/i", "continue_from": "/else/c"}),
+    (ExtractConfig, {"manifest": "/else/m", "backbone": ("resnet50",), "weights": ("/else/w",)}),
+    (ClassifyConfig, {"input": "/else/i", "ensemble": "/else/e", "weights": ("/else/w",)}),
+    (ClassifyConfig, {"manifest": "/else/m", "ensemble": "/else/e"}),
+    (ClassifyConfig, {"features": ("/else/f",), "ensemble": "/else/e"}),
+    (TrainConfig, {"features": ("/else/f",), "first_look": ("/else/l",)}),
+    (TrainConfig, {"features": ("/else/f",), "import_reference": "/else/r", "reference_classes": ("/else/c",)}),
+    (TuneConfig, {"features": ("/else/f",), "space": "/else/s"}),
+    (EvaluateConfig, {"predictions": "/else/p", "manifest": "/else/m", "ensemble": "/else/e"}),
+    (EvaluateConfig, {"features": ("/else/f",), "ensemble": "/else/e"}),
+    (DiffConfig, {"before": "/else/b", "after": "/else/a"}),
+    (QuantizeConfig, {"input": "/else/i", "backbone": "resnet50", "weights": "/else/w"}),
+    (PlanConfig, {"input": "/else/i", "weights": "/else/w", "prices": "/else/p", "deadline": 1.0}),
+    (AuditConfig, {"run": "/else/r"}),
+    (ServeConfig, {"ensemble": "/else/e", "weights": ("/else/w",)}),
+]
+"""Every job with each of its inputs somewhere else than its output."""
+
+NO_LOCATIONS = {
+    *("allow_uri", "allowed_hosts", "backbone", "base_uri", "exclude", "group_pattern", "host", "include"),
+    *("max_upload", "member_backbones", "mlflow", "mlflow_experiment", "retry_quarantined", "root", "split"),
+}
+"""Fields that hold text but name no file or directory that a job reads or writes."""
+
+
+def with_input(values: dict[str, Any], field: str, location: str) -> dict[str, Any]:
+    return {**values, field: (location,) if isinstance(values[field], tuple) else location}
+
+
+EACH_INPUT = [
+    (job, values, field) for job, values in ELSEWHERE for field in preflight.INPUTS if str(values.get(field)) != "None"
+]
+EACH_OUTPUT = [
+    (job, values, field)
+    for job, values in ELSEWHERE
+    for field in preflight.OUTPUTS.get(job, {})
+    if not (field == "save_features" and "features" in values)
+]
+
+
+def test_every_field_that_names_a_location_is_checked() -> None:
+    fields_of_jobs: dict[type, set[str]] = {}
+    for job in {job for job, _ in ELSEWHERE}:
+        kinds = typing.get_type_hints(job)
+        texts = {field.name for field in fields(job) if kinds[field.name] in (str, str | None, tuple[str, ...])}
+        fields_of_jobs[job] = texts - NO_LOCATIONS - preflight.OUTPUTS.get(job, {}).keys()
+    checked: dict[type, set[str]] = {job: set() for job in fields_of_jobs}
+    for job, _, field in EACH_INPUT:
+        checked[job].add(field)
+    assert checked == fields_of_jobs
+
+
+@pytest.mark.parametrize("overwrite", [False, True])
+@pytest.mark.parametrize(("location", "words"), [("out", "is"), ("out/x", "holds"), (".", "lies in")])
+def test_no_output_is_holds_or_lies_in_any_input(tmp_path: Path, location: str, words: str, overwrite: bool) -> None:
+    num_checked = 0
+    for job, values, field in EACH_INPUT:
+        for output, kind in preflight.OUTPUTS.get(job, {}).items():
+            if isinstance(kind, FileKind) or (output == "save_features" and "features" in values):
+                continue
+            flags: dict[str, Any] = {"overwrite": overwrite} if hasattr(job, "overwrite") else {}
+            place = {"output": "/else/o", output: f"{tmp_path}/out"}
+            config = job(**with_input(values, field, str(tmp_path / location)), **place, **flags)
+            with pytest.raises(ConfigError) as error:
+                preflight.check_outputs(config)
+            assert str(error.value) == (
+                f"{preflight.flag(output)} {tmp_path}/out: {words} {preflight.flag(field)} {tmp_path / location}; "
+                "choose a directory apart from it"
+            )
+            num_checked += 1
+    assert num_checked == 28
+
+
+def test_no_file_is_written_over_an_input(tmp_path: Path) -> None:
+    num_checked = 0
+    for job, values, field in EACH_INPUT:
+        for output, kind in preflight.OUTPUTS.get(job, {}).items():
+            # The manifest that a new one continues may be replaced.
+            if isinstance(kind, FileKind) and field != "continue_from":
+                file = f"{tmp_path}/file{FILE_ENDING[job]}"
+                write(Path(file))
+                with pytest.raises(ConfigError) as error:
+                    preflight.check_outputs(job(**with_input(values, field, file), **{output: file}))
+                flag = preflight.flag(field)
+                assert str(error.value) == (
+                    f"{preflight.flag(output)} {file}: is also the file of {flag}; choose another name"
+                )
+                num_checked += 1
+    assert num_checked == 6
+
+
+@pytest.mark.parametrize(("job", "values", "field"), EACH_OUTPUT)
+def test_every_job_refuses_an_output_that_cannot_be_written(
+    tmp_path: Path, job: type, values: dict[str, Any], field: str
+) -> None:
+    write(tmp_path / "file")
+    is_file, ending = isinstance(preflight.OUTPUTS[job][field], FileKind), FILE_ENDING.get(job, "")
+    (tmp_path / f"directory{ending}").mkdir()
+    flags: dict[str, Any] = {"dry_run": True} if hasattr(job, "dry_run") else {}
+    flags |= {"output": f"{tmp_path}/o"} if field == "save_features" else {}
+
+    def refused(output: str) -> str:
+        with pytest.raises(ConfigError) as error:
+            preflight.check(job(**{**values, **flags, field: output}))
+        return str(error.value).removeprefix(f"{preflight.flag(field)} {output}: ")
+
+    below = f"is below {tmp_path}/file, which is not a directory; choose another place"
+    assert refused(f"{tmp_path}/file/x/y{ending}") == below
+    assert refused(f"/proc/no{ending}").startswith("cannot be written (")
+    if is_file:
+        assert refused(f"{tmp_path}/directory{ending}") == "must be a file, is a directory; choose another name"
+    else:
+        assert refused(f"{tmp_path}/file") == "must be a directory, is a file; choose another name"
+    assert sorted(path.name for path in tmp_path.iterdir()) == [f"directory{ending}", "file"]
+
+
+@pytest.mark.parametrize(("job", "values", "field"), EACH_INPUT)
+def test_every_job_refuses_an_input_of_the_wrong_sort_or_that_cannot_be_read(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, job: type, values: dict[str, Any], field: str
+) -> None:
+    write(tmp_path / "file")
+    (tmp_path / "directory").mkdir()
+
+    def refused(location: Path) -> str:
+        new = f"{tmp_path}/new{FILE_ENDING.get(job, '')}"
+        output = {name: new for name in preflight.OUTPUTS.get(job, {}) if name != "save_features"}
+        with pytest.raises(ConfigError) as error:
+            preflight.check(job(**with_input(values, field, str(location)), **output))
+        return str(error.value).removeprefix(f"{preflight.flag(field)} {location}: ")
+
+    expected = preflight.INPUTS[field]
+    if expected == preflight.FILE:
+        assert refused(tmp_path / "directory") == "must be a file, is a directory"
+    elif expected == preflight.DIRECTORY:
+        assert refused(tmp_path / "file") == "must be a directory, is a file"
+
+    def denied(*_: object) -> int:
+        raise PermissionError(errno.EACCES, "Permission denied")
+
+    monkeypatch.setattr(preflight.os, "open", denied)
+    monkeypatch.setattr(preflight.os, "scandir", denied)
+    if expected != preflight.DIRECTORY:
+        assert refused(tmp_path / "file") == "cannot be read (Permission denied)"
+    if expected != preflight.FILE:
+        assert refused(tmp_path / "directory") == "cannot be read (Permission denied)"
 
 
 def _called(config: Any) -> Callable[[], object]:

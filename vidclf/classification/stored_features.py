@@ -21,6 +21,7 @@ from vidclf.archive.manifest import video_id
 from vidclf.classification.compatibility import fitted_runs
 from vidclf.classification.head import EnsembleHead, HeadSettings
 from vidclf.config import EvaluateConfig
+from vidclf.credentials import masked
 from vidclf.ensemble import calibration_file
 from vidclf.ensemble.held_out import Decision, decide
 from vidclf.ensemble.info import EnsembleInfo, mode, read_info
@@ -188,7 +189,7 @@ def _open_hdf5(location: str, split: str, info: EnsembleInfo, record: SplitRecor
             f"--features {location}: must hold features of {fitted.feature_dim} dimensions, like those of the "
             f"ensemble's backbone ({fitted.name}), got {dims}"
         )
-    uris = [f"{storage.canonical(location)}#{row}" for row in range(len(content.labels))]
+    uris = [f"{masked(storage.canonical(location))}#{row}" for row in range(len(content.labels))]
     manifest = pa.table(
         {
             schema.VIDEO_ID: [video_id(uri) for uri in uris],

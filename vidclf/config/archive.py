@@ -53,7 +53,7 @@ class IndexConfig(LimitOptions, DryRunOptions):
     """Allow classes whose names differ only in case or spaces."""
     limit: Annotated[int, at_least(1, "video")] | None = None
     """Number of videos to list for a trial, spread evenly over the classes. (default: all videos)"""
-    continue_from: str | None = None
+    continue_from: str = ""
     """Earlier manifest of the archive. Its videos keep their ids and their splits, and new videos fill what is lacking
     in each split. A file that was moved is recognised by name and size. 'none' draws all splits anew. (default: the
     file at --output, if there is one)"""

@@ -23,6 +23,7 @@ from vidclf.errors import ConfigError
 from vidclf.metrics.intervals import Interval, SourceIntervals
 from vidclf.reports import video_kinds
 from vidclf.runs.layout import Run
+from vidclf.runs.state import check_unique_rows
 
 MAX_UNMATCHED = 200
 """Largest number of listed videos, in diff.json and on the page, that only one of the two classifications contains."""
@@ -248,8 +249,10 @@ def _read(flag: str, location: str) -> pa.Table:
             f"--{flag} must be a directory that jobs/classify.py wrote, or a predictions.parquet of "
             f"jobs/evaluate.py, got {location!r}"
         )
-    if pc.count_distinct(rows[schema.VIDEO_ID]).as_py() != rows.num_rows:
-        raise ConfigError(f"--{flag} {location}: must hold each video once; run jobs/audit.py")
+    if not location.endswith(".parquet"):
+        check_unique_rows(location, f"--{flag}")
+    elif pc.count_distinct(rows[schema.VIDEO_ID]).as_py() != rows.num_rows:
+        raise ConfigError(f"--{flag} {location}: every video must have one row, some have several; evaluate again")
     return rows
 
 

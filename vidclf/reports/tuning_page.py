@@ -9,6 +9,7 @@ import math
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 from markupsafe import Markup
@@ -22,6 +23,7 @@ from vidclf.schema import TrialStatus
 from vidclf.tuning import trial_files
 from vidclf.tuning.parameter_importance import importances
 from vidclf.tuning.search_progress import shown
+from vidclf.tuning.space import FEATURES
 from vidclf.tuning.tune import SearchResult
 
 PAGE_FILE = "index.html"
@@ -73,13 +75,19 @@ class _Path:
 
 def publish(search: SearchResult) -> None:
     """Write the page of a finished hyperparameter search, index.html, next to trials.parquet."""
-    rows = search.trials.to_pylist()
+    # A page that is shared names no home directory, so paths are relative to it.
+    place = partial(provenance.shown, output=search.config.output)
+    rows = [{**row, FEATURES: place(row[FEATURES])} for row in search.trials.to_pylist()]
+    fixed = {name: value for name, value in search.space["space"].items() if name not in search.searched}
+    if isinstance(fixed.get(FEATURES), str):
+        fixed[FEATURES] = place(fixed[FEATURES])
     scored = [row for row in rows if row["best_epoch"]]
     best = scored[0]
     shares = importances([{name: row[name] for name in search.searched} for row in scored], scores(scored))
     html = render.render(
         "tuning.html.j2",
         search=search,
+        ensemble=place(search.ensemble) if search.ensemble is not None else None,
         rows=rows[:MAX_LISTED],
         num_rows=len(rows),
         scored=scored,
@@ -98,12 +106,12 @@ def publish(search: SearchResult) -> None:
         shown=shown,
         first_line=trial_files.first_line,
         searched=search.searched,
-        fixed=[(name, shown(value)) for name, value in search.space["space"].items() if name not in search.searched],
+        fixed=[(name, shown(value)) for name, value in fixed.items()],
         method=search.space["search"],
         provenance={
             "command": provenance.command("tune", search.config),
             "date": provenance.now(),
-            "features": ", ".join(provenance.shown(at, search.config.output) for at in search.config.features),
+            "features": ", ".join(map(place, search.config.features)),
             "seed": str(search.config.seed),
             "versions": provenance.versions(),
         },

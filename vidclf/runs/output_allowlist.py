@@ -18,7 +18,7 @@ import pyarrow.parquet as pq
 import yaml
 
 from vidclf import schema, storage
-from vidclf.runs.layout import SHARD_PATTERN
+from vidclf.runs.layout import SHARD_PATTERN, Run
 
 BACKBONES = ("resnet50", "resnet101", "efficientnet_v2_s", "efficientnet_v2_m", "efficientnet_lite0")
 """Names of the subdirectories in the output of a job with several backbones (image networks); each holds the results of
@@ -171,6 +171,14 @@ def _is_table(columns: pa.Schema) -> Callable[[str], bool]:
     return is_genuine
 
 
+def _is_indexed(location: str) -> bool:
+    """Whether the file at a location is a manifest outside of a run. A run keeps its own copy of its manifest, which no
+    other job may replace."""
+    directory = storage.parent(location)
+    is_in_run = directory is not None and storage.exists(Run(directory).identity_file)
+    return not is_in_run and _is_table(schema.MANIFEST)(location)
+
+
 def _is_kind(name: str) -> Callable[[str], bool]:
     """Return a function that tells whether the file at a location was written by `outputs.begin` to mark an output of
     the `Kind` with this name."""
@@ -307,7 +315,7 @@ COMPARISON = Kind(
 )
 """Output directory of diff, which compares two classifications."""
 
-MANIFEST = FileKind(name="a manifest of jobs/index.py", is_genuine=_is_table(schema.MANIFEST))
+MANIFEST = FileKind(name="a manifest of jobs/index.py", is_genuine=_is_indexed)
 """Output file of index: the list of videos."""
 
 QUANTIZED = FileKind(name="weights of jobs/quantize.py", is_genuine=_is_quantized)

@@ -95,7 +95,10 @@ def check(kind: Kind, flag: str, location: str, *, overwrite: bool = False, can_
     """
     if storage.exists(location) and not storage.is_dir(location):
         raise ConfigError(f"{flag} {location}: must be a directory, is a file; choose another name")
-    files = contents(kind, location)
+    try:
+        files = contents(kind, location)
+    except ConfigError as error:  # names a directory that cannot be listed, without the flag
+        raise ConfigError(f"{flag} {error}") from None
     is_begun = any(not is_lease(path) and not re.search(rf"{TEMPORARY}$", path) for path in files.job_files)
     verb = "to continue or to overwrite" if can_overwrite else "to replace"
     if files.foreign and not is_begun:

@@ -88,7 +88,7 @@ def train(
         print(f"would {verb} members {plan.missing} of {plan.config.members} into {plan.config.output}")
         if plan.folds is not None:
             print(f"would cross-validate with {plan.folds.num_folds} folds of {plan.config.members} members")
-        print(*filter(None, [preflight.would_delete(plan.config)]), sep="\n", end="")
+        print(preflight.would_delete(plan.config), end="")
         return None
     execute(plan)
     return summary(plan)

@@ -127,7 +127,7 @@ def tune(config: TuneConfig, features: Mapping[str, FeatureSet], weights: Mappin
         names = ", ".join(space_module.searched(study.space))
         verb = "continue with" if search.is_begun else "search"
         print(f"would {verb} {study.num_trials} trials over {names} by {method(study.space)} into {config.output}")
-        print(*filter(None, [preflight.would_delete(config)]), sep="\n", end="")
+        print(preflight.would_delete(config), end="")
         return None
     is_complete = search.is_begun and _is_complete(study)
     if not is_complete:

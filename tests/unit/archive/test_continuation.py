@@ -10,7 +10,7 @@ import pyarrow as pa
 import pytest
 
 from jobs import index
-from vidclf import schema, storage
+from vidclf import cli, schema, storage
 from vidclf.archive import continuation, splits
 from vidclf.archive.manifest import video_id
 from vidclf.config import IndexConfig
@@ -141,7 +141,18 @@ def test_index_keeps_the_splits_of_the_manifest_that_it_replaces(
     assert len(new.keys() - old.keys()) == 1
     index.main(IndexConfig(input=str(tmp_path / "a"), output=str(tmp_path / "n.parquet"), continue_from=output))
     assert of("n.parquet") == new
-    index.main(IndexConfig(input=str(tmp_path / "a"), output=output, continue_from="none", overwrite=True, seed=3))
+    flags = [
+        "--input",
+        str(tmp_path / "a"),
+        "--output",
+        output,
+        "--continue-from",
+        "none",
+        "--overwrite",
+        "--seed",
+        "3",
+    ]
+    index.main(cli.parse(IndexConfig, flags))
     assert of("m.parquet") != new
     with pytest.raises(ConfigError, match=r"--continue-from x.parquet: no such file; name a manifest of jobs/index.py"):
         index.main(IndexConfig(input=str(tmp_path / "a"), output=output, continue_from="x.parquet"))

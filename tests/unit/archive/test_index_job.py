@@ -11,6 +11,7 @@ import pytest
 
 from vidclf.archive.manifest import read_manifest
 from vidclf.config import IndexConfig
+from vidclf.errors import ConfigError
 
 ROOT = Path(__file__).resolve().parents[3]
 
@@ -74,6 +75,29 @@ def test_a_limit_spreads_over_the_classes_and_says_so(
         "  dog: 2",
     ]
     assert read_manifest(str(tmp_path / "m.parquet"))["label"].to_pylist() == ["cat", "cat", "dog", "dog"]
+
+
+def test_a_dry_run_says_which_manifest_would_be_replaced(
+    job: ModuleType, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    root = tmp_path / "archive"
+    touch(root, "cat/a.mp4")
+    assert run(job, capsys, root, dry_run=True)[0] == "m: 1 videos from 1 sources, would be written"
+    assert run(job, capsys, root)[0] == "m: 1 videos from 1 sources, written"
+    before = (tmp_path / "m.parquet").read_bytes()
+    assert run(job, capsys, root, dry_run=True)[0] == "m: 1 videos from 1 sources, unchanged"
+    touch(root, "cat/b.mp4")
+    assert run(job, capsys, root, dry_run=True)[0] == "m: 2 videos from 2 sources, would be replaced"
+    assert (tmp_path / "m.parquet").read_bytes() == before
+
+
+def test_an_earlier_manifest_that_is_none_is_refused_by_its_flag(job: ModuleType, tmp_path: Path) -> None:
+    root = tmp_path / "archive"
+    touch(root, "cat/a.mp4")
+    (tmp_path / "notes").write_text("mine")
+    config = IndexConfig(input=str(root), output=str(tmp_path / "m.parquet"), continue_from=str(tmp_path / "notes"))
+    with pytest.raises(ConfigError, match=rf"^--continue-from {tmp_path}/notes: not a manifest that jobs/index"):
+        job.main(config)
 
 
 def test_flags_reach_the_listing(job: ModuleType, capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:

@@ -13,7 +13,7 @@ from vidclf.archive.manifest import video_id
 from vidclf.config import ExtractConfig
 from vidclf.errors import ConfigError
 from vidclf.features.spec import FeatureSpec
-from vidclf.pipeline.driver import begin_run, check_manifest
+from vidclf.pipeline.driver import begin_run, check_manifest, embed_videos
 from vidclf.pipeline.job import BackboneSetup, PipelineJob, RunSpec
 from vidclf.pipeline.run_directory import check_run, would_process
 from vidclf.video import digest
@@ -78,6 +78,27 @@ def test_a_run_of_other_features_or_videos_is_refused(tmp_path: Path) -> None:
     )
     with pytest.raises(ConfigError, match="another version of this software, whose rows have other columns"):
         check(config, rows, PipelineJob(targets=(without_a_column,)))
+
+
+def test_a_dry_run_lists_what_overwrite_would_delete_in_every_output(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    config = ExtractConfig(manifest="m", output=str(tmp_path / "run"), overwrite=True, dry_run=True)
+    rows = manifest(Path("/a"))
+    saved = replace(empty_job().targets[0], directory=str(tmp_path / "saved"))
+    job = PipelineJob(targets=(*empty_job().targets, saved))
+    begin_run(replace(config, overwrite=False), rows, job)
+    files = sorted(path for path in tmp_path.rglob("*") if path.is_file())
+    assert embed_videos(config, rows, job) is None
+    assert capsys.readouterr().out.splitlines() == [
+        f"would process 1 of 1 videos into {tmp_path}/run, {tmp_path}/saved",
+        *(
+            f"would delete {tmp_path}/{run}/{name}"
+            for run in ("run", "saved")
+            for name in ("manifest.parquet", "run_identity.json")
+        ),
+    ]
+    assert sorted(path for path in tmp_path.rglob("*") if path.is_file()) == files
 
 
 def test_a_directory_of_other_files_is_refused(tmp_path: Path) -> None:

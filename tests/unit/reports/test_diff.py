@@ -21,6 +21,7 @@ from vidclf.config import DiffConfig
 from vidclf.ensemble import split_record
 from vidclf.errors import ConfigError
 from vidclf.reports import diff
+from vidclf.runs import output_allowlist, outputs
 from vidclf.runs.layout import Run
 from vidclf.runs.lease import LeaseLost
 
@@ -43,7 +44,8 @@ AFTER = [
 
 @pytest.fixture
 def runs(tmp_path: Path) -> dict[str, str]:
-    before, after = write_run(tmp_path / "before", BEFORE), write_run(tmp_path / "after", AFTER)
+    before = write_run(tmp_path / "before", BEFORE, rejected=False)
+    after = write_run(tmp_path / "after", AFTER)
     return {"before": before, "after": after, "output": str(tmp_path / "diff")}
 
 
@@ -112,6 +114,34 @@ def test_an_edited_record_of_splits_is_refused(runs: dict[str, str], tmp_path: P
     storage.publish_bytes(f"{runs['after']}/run_config.yaml", f"ensemble: {directory}\n".encode())
     with pytest.raises(ConfigError, match=r"^--after .*/splits\.parquet: is not the file that ensemble\.json lists"):
         diff.diff(DiffConfig(**runs))
+
+
+def test_a_comparison_holds_only_files_of_its_closed_list(runs: dict[str, str]) -> None:
+    assert main(DiffConfig(**runs)) == 0
+    written = outputs.contents(output_allowlist.COMPARISON, runs["output"])
+    assert sorted(written.job_files) == [
+        "_vidclf.json",
+        "diff.json",
+        "flipped.parquet",
+        "index.html",
+        "run_config.yaml",
+    ]
+    assert written.foreign == []
+
+
+def test_a_comparison_shows_no_credentials(runs: dict[str, str]) -> None:
+    signed = "https://user:pass@media.example/archive/{}.mp4?X-Amz-Signature=0a1b"
+    for side in ("before", "after"):
+        for path in Run(runs[side]).shards():
+            rows = storage.read_table(path)
+            uris = [signed.format(video_id) for video_id in rows["video_id"].to_pylist()]
+            storage.publish_table(path, rows.set_column(rows.column_names.index("video_uri"), "video_uri", [uris]))
+    assert main(DiffConfig(**runs)) == 0
+    written = [path for path in Path(runs["output"]).iterdir() if path.suffix != ".parquet"]
+    texts = [path.read_text() for path in written]
+    texts.append(str(pq.read_table(f"{runs['output']}/flipped.parquet").to_pylist()))
+    assert not any(secret in text for secret in ("user:pass", "0a1b") for text in texts)
+    assert "only-before.mp4?X-Amz-Signature=***" in "".join(texts)
 
 
 def test_a_change_of_verdict_is_no_flip(runs: dict[str, str]) -> None:
@@ -183,9 +213,30 @@ def test_what_cannot_be_compared_is_refused(runs: dict[str, str], tmp_path: Path
         diff.diff(DiffConfig(**{**runs, "after": other}))
     with pytest.raises(ConfigError, match="--after must be a directory that jobs/classify"):
         diff.diff(DiffConfig(**{**runs, "after": f"{tmp_path}/none"}))
-    twice = write_run(tmp_path / "twice", [BEFORE[0], BEFORE[0]])
-    with pytest.raises(ConfigError, match="must hold each video once"):
-        diff.diff(DiffConfig(**{**runs, "after": twice}))
+
+
+@pytest.mark.parametrize("side", ["before", "after"])
+@pytest.mark.parametrize("repeated", ["1", "q"])
+def test_a_classification_with_a_video_twice_is_refused(
+    runs: dict[str, str], tmp_path: Path, side: str, repeated: str
+) -> None:
+    # `write_run` rejects the video q, so that it is classified and rejected here.
+    videos = ["1", "1"] if repeated == "1" else ["1", "q"]
+    twice = write_run(tmp_path / "twice", [Predicted(video, "A", 0.9) for video in videos])
+    with pytest.raises(ConfigError) as error:
+        diff.diff(DiffConfig(**{**runs, side: twice}))
+    assert str(error.value) == (
+        f"--{side} {twice}: every video must have one row, 1 have several (for example {repeated}); `jobs/audit.py "
+        f"--run {twice}` names them. Submit the job that wrote the run again: it removes the additional rows"
+    )
+
+
+def test_predictions_of_a_report_with_a_video_twice_are_refused(runs: dict[str, str], tmp_path: Path) -> None:
+    file = str(tmp_path / "predictions.parquet")
+    storage.publish_table(file, table([BEFORE[0], BEFORE[0]]))
+    with pytest.raises(ConfigError) as error:
+        diff.diff(DiffConfig(**{**runs, "after": file}))
+    assert str(error.value) == f"--after {file}: every video must have one row, some have several; evaluate again"
 
 
 def test_intervals_of_flips_count_the_sources_of_the_runs_manifest(tmp_path: Path) -> None:

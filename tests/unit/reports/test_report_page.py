@@ -13,6 +13,7 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
+from jobs.evaluate import main
 from tests.support.predictions import Predicted, manifest, write_run
 from tests.support.split_records import recorded, write_ensemble
 from tests.support.split_records import table as split_table
@@ -23,6 +24,7 @@ from vidclf.ensemble.cross_validation import CrossValidation
 from vidclf.errors import ConfigError
 from vidclf.metrics.intervals import TOO_FEW_SOURCES
 from vidclf.reports import ensemble_facts, evaluate
+from vidclf.runs import output_allowlist, outputs
 from vidclf.runs.layout import Run
 
 VIDEOS = [
@@ -237,6 +239,20 @@ def test_predictions_with_a_video_twice_are_refused(config: EvaluateConfig) -> N
     storage.publish_table(f"{config.predictions}/part-twice.parquet", storage.read_table(first).slice(0, 1))
     with pytest.raises(ConfigError, match=r"--predictions .*: every video must have one row, 1 have several .*audit"):
         evaluate.evaluate(config)
+
+
+def test_a_report_holds_only_files_of_its_closed_list(config: EvaluateConfig) -> None:
+    assert main(config) == 0
+    written = outputs.contents(output_allowlist.REPORT, config.output)
+    assert sorted(written.job_files) == [
+        "_vidclf.json",
+        "abstained.csv",
+        "index.html",
+        "metrics.json",
+        "misclassified.csv",
+        "run_config.yaml",
+    ]
+    assert written.foreign == []
 
 
 def test_a_report_names_no_absolute_path_and_no_credentials(tmp_path: Path, config: EvaluateConfig) -> None:

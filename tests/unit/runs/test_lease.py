@@ -431,6 +431,22 @@ def test_every_job_refuses_a_directory_that_is_written(
     assert message.startswith(f"{name}.py: error: --output {output}: extract.py of alice on node-7")
 
 
+def test_the_directory_of_saved_features_has_a_lease_too(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("m.parquet").touch()
+    write_lease(tmp_path / "saved", fresh())
+    arguments = ["--manifest", "m.parquet", "--ensemble", "e", "--output", "run", "--save-features", "saved"]
+    monkeypatch.setattr(sys, "argv", ["classify.py", *arguments])
+    with pytest.raises(SystemExit) as ended:
+        runpy.run_path(str(ROOT / "jobs" / "classify.py"), run_name="__main__")
+    message = capsys.readouterr().err
+    assert (ended.value.code, message.count("\n")) == (2, 1)
+    assert message.startswith("classify.py: error: --save-features saved: extract.py of alice on node-7 (process 123")
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["m.parquet", "saved"]
+
+
 def test_take_over_is_of_one_submission(tmp_path: Path) -> None:
     config = DiffConfig(before="p", after="q", output=str(tmp_path), take_over=True)
     cli.write_run_config(config, config.output)

@@ -6,6 +6,8 @@ import threading
 
 import pytest
 
+from vidclf import cli
+from vidclf.config import ServeConfig
 from vidclf.schema import RejectReason
 from vidclf.server.finished_jobs import MAX_FAILED, MAX_FINISHED
 from vidclf.server.job import WORK, Job, JobState
@@ -92,6 +94,11 @@ def test_results_are_forgotten_by_age_and_by_number() -> None:
     with pytest.raises(Refused):
         queue.find(jobs[0].id)
     assert queue.find(jobs[1].id) is jobs[1]
+
+
+def test_the_help_states_how_many_results_and_failures_are_kept() -> None:
+    text = f"At most {MAX_FINISHED} results and {MAX_FAILED} failures are kept."
+    assert text in cli.field_docs(ServeConfig)["keep_results"]
 
 
 def test_who_waits_for_a_change_hears_of_it() -> None:

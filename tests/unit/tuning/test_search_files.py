@@ -43,10 +43,11 @@ def prepared(tmp_path: Path, *locations: str, **space: object) -> PreparedSearch
     return prepare(config, {location: training_job.features() for location in locations})
 
 
-def write_trial(search: PreparedSearch) -> None:
-    """Train the only trial and write its files and the tables, like a search whose trials have ended."""
+def write_trial(search: PreparedSearch, **values: object) -> None:
+    """Train the only trial, with `values` beside lr and dropout, and write its files and the tables, like a search
+    whose trials have ended."""
     study, output = search.study, search.study.config.output
-    settings = study.space.settings({"lr": 0.005, "dropout": 0.2})
+    settings = study.space.settings({"lr": 0.005, "dropout": 0.2, **values})
     location = study.locations[settings.pop("features", None)]
     config = replace(train_config(study, location), **settings)
     fit = MemberFit(search.data[location], config, config.seed, torch.device("cpu"))
@@ -58,7 +59,26 @@ def write_trial(search: PreparedSearch) -> None:
     trial_files.publish_progress(output, progress)
     trial_files.publish_state(output, TRIAL_ID, fit.snapshot())
     storage.publish_json(storage.join(output, STUDY_FILE), search.identity)
-    _write_tables(study, [trial_files.row(output, TRIAL_ID, None, ["dropout", "lr"])], is_complete=True)
+    searched = ["dropout", "lr", *values]
+    _write_tables(study, [trial_files.row(output, TRIAL_ID, None, searched)], is_complete=True)
+
+
+@pytest.mark.parametrize("is_searched", [True, False])
+def test_the_page_of_a_search_names_no_absolute_path(tmp_path: Path, is_searched: bool) -> None:
+    location, other = f"{tmp_path}/features", f"{tmp_path}/others"
+    if is_searched:
+        categories: dict[str, Any] = {"type": "choice", "categories": [location, other]}
+        search = prepared(tmp_path, location, other, features=categories)
+    else:
+        search = prepared(tmp_path, location, features=location)
+    write_trial(search, **({"features": location} if is_searched else {}))
+    table = storage.read_table(f"{tmp_path}/tune/trials.parquet")
+    tuning_page.publish(_publish(search.study, table, search, {location: "DEFAULT"}))
+    html = (tmp_path / "tune/index.html").read_text()
+    assert str(tmp_path) not in html
+    value = "<dt>features</dt><dd>../features</dd>" if is_searched else "../features (fixed)</dd>"
+    assert value in html
+    assert "<span>ensemble</span>" in html
 
 
 def test_no_file_of_a_search_has_credentials_and_a_users_file_stays(tmp_path: Path) -> None:
