@@ -154,8 +154,14 @@ def read_manifest(location: str, limit: int | None = None) -> pa.Table:
         raise
     except (pa.ArrowInvalid, ValueError, OSError) as error:
         raise ConfigError(f"--manifest {location}: not a manifest that jobs/index.py wrote ({error})") from error
-    if pc.count_distinct(table[VIDEO_ID]).as_py() != table.num_rows:
-        raise ConfigError(f"--manifest {location}: every {VIDEO_ID} must be unique, some are repeated")
+    num_repeated = table.num_rows - pc.count_distinct(table[VIDEO_ID]).as_py()
+    if num_repeated:
+        count = Counter(table[VIDEO_ID].to_pylist())
+        first = next(row for row, video in enumerate(table[VIDEO_ID].to_pylist()) if count[video] > 1)
+        raise ConfigError(
+            f"--manifest {location}: every {VIDEO_ID} must be unique, {num_repeated} rows repeat one (for one "
+            f"{masked(table['video_uri'][first].as_py())}); index the archive again"
+        )
     return table
 
 

@@ -228,8 +228,8 @@ def _finite(locations: Sequence[str], batches: Iterator[list[pa.Table]]) -> Iter
             spoilt = table.filter(pa.array(~are_finite(table["features"])))
             if spoilt.num_rows:
                 raise ConfigError(
-                    f"--features {location}: every value must be finite in float16, is not for video "
-                    f"{spoilt[schema.VIDEO_ID][0]}; extract these features again"
+                    f"--features {location}: every value must be finite in float16, is not for "
+                    f"{spoilt['video_uri'][0]}; extract these features again"
                 )
         yield batch
 

@@ -25,7 +25,7 @@ from vidclf.pipeline.run_directory import (
 )
 from vidclf.runs import content_checks, lease, outputs, reconcile, relocated
 from vidclf.runs.layout import Run
-from vidclf.runs.state import RunState
+from vidclf.runs.state import RunState, locations_of
 from vidclf.runs.summary import Performance, stopped_text, summarize
 
 Pipeline = Callable[[PipelineConfig, PipelineJob, RunState], Performance]
@@ -144,7 +144,7 @@ def begin_run(config: PipelineConfig, manifest: pa.Table, job: PipelineJob) -> R
         if resized:
             print(
                 f"{config.output}: {len(resized)} finished videos have changed in size since they were decoded (for "
-                f"one {resized[0]}); --redo-stale does them again",
+                f"one {locations_of(runs[0], resized[:1])[0]}); --redo-stale does them again",
                 file=sys.stderr,
             )
     return reconcile.reconcile(config.output, runs)
