@@ -32,6 +32,7 @@ from pyarrow import fs
 
 from vidclf.arrow import column_types
 from vidclf.errors import ConfigError
+from vidclf.json_text import json_text
 
 _URI = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*://[^/?]*)(/.*?)?(\?\w+=[^&?]*(?:&\w+=[^&?]*)*)?", re.DOTALL)
 """Pattern of a URI: scheme and host or bucket; path; options at the end, such as `?region=…`."""
@@ -292,7 +293,7 @@ def publish_bytes(location: str, content: bytes) -> None:
 def publish_json(location: str, value: Any) -> None:
     """Write `value` as a file of indented JSON, with keys in their present order, visible as a whole only (see
     `publish`)."""
-    publish_bytes(location, json.dumps(value, indent=2, sort_keys=False).encode() + b"\n")
+    publish_bytes(location, json_text(value, indent=2).encode() + b"\n")
 
 
 def publish_table(location: str, table: pa.Table) -> None:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, fields, replace
 from typing import Any
 
 import numpy as np
@@ -40,6 +41,12 @@ class FeatureSet:
     """equal for files that are the same byte for byte (`vidclf/video/digest.py`)"""
     features: list[npt.NDArray[np.float16]]
     """one array [frames, features] per video"""
+
+    def take(self, rows: Sequence[int]) -> FeatureSet:
+        """Return the set of the videos with these indices, in this order."""
+        names = [field.name for field in fields(self) if field.name != "spec"]
+        columns: dict[str, Any] = {name: [getattr(self, name)[row] for row in rows] for name in names}
+        return replace(self, **columns)
 
 
 def read_features(features: str) -> FeatureSet:

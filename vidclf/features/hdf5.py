@@ -32,6 +32,7 @@ from vidclf import storage
 from vidclf.errors import ConfigError
 from vidclf.features.columns import features_TD
 from vidclf.features.spec import read_spec
+from vidclf.json_text import json_text
 from vidclf.runs import lease
 from vidclf.runs.layout import Run
 from vidclf.runs.newest_manifest import NewestManifest
@@ -126,7 +127,7 @@ def _create(file: h5py.File, num_videos: int, max_frames: int, feature_dim: int,
         num_videos=num_videos,
         max_frames=max_frames,
         feature_dim=feature_dim,
-        category_mapping=json.dumps({name: index for index, name in enumerate(classes)}),
+        category_mapping=json_text({name: index for index, name in enumerate(classes)}),
         multi_scale=False,
     )
 

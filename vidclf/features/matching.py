@@ -8,8 +8,7 @@ Shape suffixes: T frames, D features.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import fields, replace
-from typing import Any
+from dataclasses import replace
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -102,10 +101,7 @@ def first_look(location: str, look: FeatureSet, features: FeatureSet) -> Feature
             f"--first-look {location}: must hold the videos of --features, lacks {len(missing)} of them (for example "
             f"{missing[0]}); extract it from the same manifest, or continue that"
         )
-    rows = [row_of[video_id] for video_id in features.video_ids]
-    names = [field.name for field in fields(FeatureSet) if field.name != "spec"]
-    columns: dict[str, Any] = {name: [getattr(look, name)[row] for row in rows] for name in names}
-    matched = replace(look, **columns)
+    matched = look.take([row_of[video_id] for video_id in features.video_ids])
     digests = zip(features.video_uris, matched.content_digests, features.content_digests, strict=True)
     changed = [uri for uri, look_digest, digest in digests if look_digest != digest]
     if changed:

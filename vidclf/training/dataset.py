@@ -136,8 +136,13 @@ def training_data(features: FeatureSet, classes: list[str] | None = None) -> Tra
     Raises ConfigError if labels or splits are missing, a split is empty, a source (videos cut from one recording) is in
     two splits, there are fewer than 2 classes, or a class is missing in the train split.
     """
-    if any(label is None for label in features.labels):
-        raise ConfigError("--features: must hold labelled videos; index an archive laid out <label>/<sublabel>/video")
+    num_unlabelled = features.labels.count(None)
+    if num_unlabelled:
+        example = features.video_uris[features.labels.index(None)]
+        raise ConfigError(
+            f"--features: must hold labelled videos, {num_unlabelled} of {len(features.labels)} have no label (for one "
+            f"{example}); index an archive laid out <label>/<sublabel>/video"
+        )
     if any(split is None for split in features.splits):
         raise ConfigError("--features: videos have no split; give fractions, such as --split 0.7,0.2,0.1")
     split_of: dict[str, str] = {}
@@ -153,8 +158,24 @@ def training_data(features: FeatureSet, classes: list[str] | None = None) -> Tra
     train, val = (_split(features, name, classes) for name in ("train", "val"))
     absent = [name for index, name in enumerate(classes) if index not in train.labels]
     if absent:
-        raise ConfigError(f"--features: the train split must hold every class, lacks {absent}")
+        example = features.video_uris[features.labels.index(absent[0])]
+        raise ConfigError(
+            f"--features: the train split must hold every class, lacks {absent} (a video of the first is {example}); "
+            "move a source of each to train, or give fractions to assign new splits, such as --split 0.7,0.2,0.1"
+        )
+    _check_videos_differ(features)
     return TrainingData(classes=classes, train=train, val=val)
+
+
+def _check_videos_differ(features: FeatureSet) -> None:
+    """Raise ConfigError if every frame of every video has the same features, so that no model can tell two apart."""
+    first_D = features.features[0][0]
+    # Ends at the first video that differs, which is the second one in any real archive.
+    if all(np.array_equal(rows_TD, np.broadcast_to(first_D, rows_TD.shape)) for rows_TD in features.features):
+        raise ConfigError(
+            f"--features: videos must differ, all {len(features.features)} have equal features in every frame (for one "
+            f"{features.video_uris[0]}); look whether they all show one picture, or extract them with other weights"
+        )
 
 
 def class_balanced_order(labels: Sequence[int], generator: torch.Generator) -> Tensor:
