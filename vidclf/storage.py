@@ -213,19 +213,6 @@ def read_table(location: str, columns: list[str] | None = None) -> pa.Table:
     return pq.read_table(path, columns=columns, filesystem=filesystem, partitioning=None)
 
 
-def read_first_rows(location: str, num_rows: int) -> pa.Table:
-    """Table with the first `num_rows` rows of a Parquet file, or all if it has fewer. The rest of the file is not
-    read."""
-    filesystem, path = resolve(location)
-    with filesystem.open_input_file(path) as stream, pq.ParquetFile(stream) as file:
-        batches = []
-        for batch in file.iter_batches(batch_size=num_rows):
-            batches.append(batch)
-            if sum(len(batch) for batch in batches) >= num_rows:
-                break
-        return pa.Table.from_batches(batches, file.schema_arrow).slice(0, num_rows)
-
-
 def list_files(location: str, suffix: str = "", *, recursive: bool = False) -> list[str]:
     """Sorted locations of the files in the directory `location` whose names end in `suffix`; with `recursive` also
     below it.

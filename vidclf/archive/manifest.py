@@ -137,19 +137,17 @@ def list_unlabelled(location: str) -> pa.Table:
     return listing.manifest
 
 
-def read_manifest(location: str, limit: int | None = None) -> pa.Table:
-    """Read a manifest (table of videos) that `jobs/index.py` wrote, or its first `limit` rows.
+def read_manifest(location: str) -> pa.Table:
+    """Read a manifest (table of videos) that `jobs/index.py` wrote.
 
     Raises ConfigError if the file is not such a manifest.
     """
     if not storage.exists(location):
         raise ConfigError(f"--manifest {location}: no such file; `jobs/index.py` writes one")
     try:
-        if limit is None:
-            for _ in bounded_batches(location, (VIDEO_ID,), (VIDEO_ID,), flag="--manifest"):
-                pass  # only for the check: a small file that repeats one id could fill the memory
-        table = storage.read_table(location) if limit is None else storage.read_first_rows(location, limit)
-        table = conform(table, MANIFEST, location)
+        for _ in bounded_batches(location, (VIDEO_ID,), (VIDEO_ID,), flag="--manifest"):
+            pass  # only for the check: a small file that repeats one id could fill the memory
+        table = conform(storage.read_table(location), MANIFEST, location)
     except ConfigError:
         raise
     except (pa.ArrowInvalid, ValueError, OSError) as error:

@@ -39,13 +39,15 @@ def assign(
     - Every split with a fraction above 0 gets at least one group of every label.
     - Groups with videos of several labels or sublabels are assigned first.
     - Then follow the labels one by one, each with its sublabels one by one, those with the fewest groups
-      first, so that the largest can compensate. The groups of a sublabel follow in seeded random order, larger ones first.
+      first, so that the largest can compensate. The groups of a sublabel follow in seeded random order, larger
+      ones first.
     - If a sublabel has only one group, that group goes to train.
     - A group that is larger than the mean group of its sublabel, and larger than the smallest split's share of that
       sublabel, goes to a split drawn at random with the fractions as probabilities. So large sources are tested too.
     - Every other group goes to the split that is furthest below its share of the sublabel's videos.
     - What a sublabel with few groups leaves uneven is carried over to the next sublabels of the label, and what a
-      label leaves uneven to the next labels, at most one mean group per split. Without this, five sublabels of two groups could all go to train.
+      label leaves uneven to the next labels, at most one mean group per split. Without this, five sublabels of two
+      groups could all go to train.
 
     Raises ConfigError if a label has fewer groups than there are splits to fill, or if groups of several labels keep
     a label out of a split.
@@ -179,7 +181,7 @@ class _Assignment:
         return sorted(num_left, key=lambda label: (num_left[label], label))
 
     def imbalance(self, most: float) -> dict[str, float]:
-        """Return for each split what it lacks of its fraction of the videos that have their place, at most `most` videos.
+        """Return for each split what it lacks of its fraction of the videos that have their place, at most `most`.
 
         These are the videos of finished labels and of groups that keep their split.
 

@@ -11,6 +11,7 @@ from typing import Any
 import pyarrow as pa
 
 from vidclf import schema, storage
+from vidclf.archive.limit import limited
 from vidclf.config import PipelineConfig
 from vidclf.errors import RunStopped
 from vidclf.pipeline.graph import run_pipeline
@@ -52,7 +53,8 @@ def embed_videos(
     config = replace(config, output=storage.canonical(config.output))
     runs = job.runs(config.output)
     if config.limit is not None:
-        manifest = manifest.slice(0, config.limit)
+        manifest, text = limited(manifest, config.limit)
+        print(text, file=sys.stderr, end="\n" if text else "")
     check_run(config, job)
     check_manifest(config, manifest, job)
     if config.dry_run:
