@@ -119,8 +119,8 @@ def tune(config: TuneConfig, features: Mapping[str, FeatureSet], weights: Mappin
     # Workers have other working directories, so no location may be relative.
     features = {storage.canonical(location): feature_set for location, feature_set in features.items()}
     weights = {masked(storage.canonical(location)): source for location, source in weights.items()}
-    notes = {line for feature_set in features.values() if (line := class_gaps.unlabelled_line(feature_set))}
     search = prepare(config, features)
+    notes = {line for feature_set in features.values() if (line := class_gaps.unlabelled_line(feature_set))}
     study = search.study
     config = study.config
     notes |= {line for assignment in search.assignments.values() for line in class_gaps.gap_lines(assignment.features)}
