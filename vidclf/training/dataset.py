@@ -168,14 +168,21 @@ def training_data(features: FeatureSet, classes: list[str] | None = None) -> Tra
 
 
 def _check_videos_differ(features: FeatureSet) -> None:
-    """Raise ConfigError if every frame of every video has the same features, so that no model can tell two apart."""
-    first_D = features.features[0][0]
-    # Ends at the first video that differs, which is the second one in any real archive.
-    if all(np.array_equal(rows_TD, np.broadcast_to(first_D, rows_TD.shape)) for rows_TD in features.features):
-        raise ConfigError(
-            f"--features: videos must differ, all {len(features.features)} have equal features in every frame (for one "
-            f"{features.video_uris[0]}); look whether they all show one picture, or extract them with other weights"
-        )
+    """Raise ConfigError if in each class every frame of every video has the same features.
+
+    No model can learn from such videos, and no distance from them can be measured: each is 0.
+    """
+    first_of: dict[str | None, npt.NDArray[np.float16]] = {}
+    # Ends at the first video that differs, which is among the first ones in any real archive.
+    for label, rows_TD in zip(features.labels, features.features, strict=True):
+        first_D = first_of.setdefault(label, rows_TD[0])
+        if not np.array_equal(rows_TD, np.broadcast_to(first_D, rows_TD.shape)):
+            return
+    raise ConfigError(
+        f"--features: videos of a class must differ, all {len(features.features)} have the same features in every "
+        f"frame as the others of their class (for one {features.video_uris[0]}); look whether they show one picture, "
+        "or extract them with other weights"
+    )
 
 
 def class_balanced_order(labels: Sequence[int], generator: torch.Generator) -> Tensor:

@@ -80,9 +80,12 @@ def test_videos_that_are_all_alike_are_said_so_in_words() -> None:
     with pytest.raises(ConfigError) as error:
         training_data(alike)
     assert str(error.value) == (
-        "--features: videos must differ, all 4 have equal features in every frame (for one /v/0.mp4); look whether "
-        "they all show one picture, or extract them with other weights"
+        "--features: videos of a class must differ, all 4 have the same features in every frame as the others of their "
+        "class (for one /v/0.mp4); look whether they show one picture, or extract them with other weights"
     )
+    by_class = [np.full((2, 3), number % 2, np.float16) for number in range(4)]
+    with pytest.raises(ConfigError, match="videos of a class must differ, all 4 have the same features"):
+        training_data(replace(features, features=by_class))
     training_data(features)
 
 
