@@ -439,5 +439,5 @@ def test_stored_features_that_are_not_finite_are_not_evaluated(run: str, trained
     file = hdf5_file(tmp_path / "test_features_multiscale.h5", ["A", "B"])
     with h5py.File(file, "r+") as content:
         content["features"][2, 1, 7] = 70_000.0  # finite in float32, infinite in float16
-    with pytest.raises(ConfigError, match=r"every value must be finite in float16, is not for video "):
+    with pytest.raises(ConfigError, match=r"every value must be finite in float16, is not for /.*#2; "):
         evaluate(file, trained, tmp_path / "report")
