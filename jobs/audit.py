@@ -17,6 +17,7 @@ from vidclf.config import AuditConfig
 from vidclf.runs import audit as audit_module
 from vidclf.runs import layout
 from vidclf.runs.audit import report
+from vidclf.runs.state import locations_of
 
 
 def main(config: AuditConfig) -> int:
@@ -33,9 +34,9 @@ def main(config: AuditConfig) -> int:
             from vidclf.runs.content_checks import stale_videos  # imported here: it imports PyAV, which takes longer
 
             stale, gone = stale_videos(run)
-            report(differences, pa.array(stale, pa.string()), "stale: changed since they were done")
+            report(run, differences, pa.array(stale, pa.string()), "stale: changed since they were done")
             if gone:
-                print(f"  {len(gone)} of the ok videos cannot be read now (for one {gone[0]})")
+                print(f"  {len(gone)} of the ok videos cannot be read now (for one {locations_of(run, gone[:1])[0]})")
         for difference in differences:
             print(f"  {difference}")
         num_differences += len(differences)

@@ -18,7 +18,7 @@ from vidclf.runs.lease import Output
 
 def main(config: ExtractConfig) -> int:
     """Compute the features, and print a summary of each output directory. Returns the exit code."""
-    manifest = read_manifest(config.manifest, config.limit)
+    manifest = read_manifest(config.manifest)
     from vidclf.pipeline.extract import extract  # imported here: it imports torch and Ray, which takes seconds
 
     return cli.finish(config, extract(config, manifest))

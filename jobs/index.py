@@ -20,7 +20,7 @@ from vidclf import cli, credentials, preflight, storage
 from vidclf.archive import continuation, splits
 from vidclf.archive.directory import FileRules
 from vidclf.archive.existence import none_found
-from vidclf.archive.limit import spread
+from vidclf.archive.limit import limited
 from vidclf.archive.manifest import Listing, ListingOptions, list_archive, read_manifest
 from vidclf.config import IndexConfig
 from vidclf.config.fields import parse_fractions
@@ -34,13 +34,13 @@ def main(config: IndexConfig) -> int:
     listing = list_archive(config.input, options=options(config))
     preflight.check_outputs(config)
     earlier = _earlier_manifest(config)
-    manifest, notes = listing.manifest, []
+    manifest, notes, choice = listing.manifest, [], ""
     if earlier is not None:
         found = continuation.continued(manifest, earlier, config.root)
         manifest = found.manifest
         notes.append(f"  compared with {config.continue_from or config.output}: {found.text}")
     if config.limit is not None:
-        manifest = manifest.take(spread(manifest["label"].to_pylist(), manifest["split"].to_pylist(), config.limit))
+        manifest, choice = limited(manifest, config.limit)
     manifest = _split(config, manifest, earlier)
     if earlier is not None and (num_changed := continuation.num_other_splits(manifest, earlier)):
         notes.append(f"  {num_changed} known videos are in another split than before")
@@ -49,7 +49,7 @@ def main(config: IndexConfig) -> int:
         raise ConfigError(f"--output {config.output}: holds another manifest; choose another name or --overwrite")
     if not config.dry_run and not unchanged:
         storage.publish_table(outputs.real(config.output), manifest)
-    print(summary(config, manifest, listing, unchanged), *notes, sep="\n")
+    print(summary(config, manifest, listing, unchanged, choice), *notes, sep="\n")
     return cli.EXIT_OK
 
 
@@ -91,18 +91,17 @@ def _split(config: IndexConfig, manifest: pa.Table, earlier: pa.Table | None) ->
     return manifest.set_column(manifest.column_names.index("split"), "split", pa.array(names, pa.string()))
 
 
-def summary(config: IndexConfig, manifest: pa.Table, listing: Listing, unchanged: bool) -> str:
-    """Text that the job prints at its end: numbers of videos per label and split, of locations with credentials, and of
-    files that are left out. `unchanged` says that the manifest had the same content before."""
+def summary(config: IndexConfig, manifest: pa.Table, listing: Listing, unchanged: bool, choice: str = "") -> str:
+    """Text that the job prints at its end: numbers of videos per label and split, of locations with credentials, and
+    of files that are left out. `unchanged` says that the manifest had the same content before, `choice` how `--limit`
+    chose the videos."""
     would = "would be replaced" if storage.exists(config.output) else "would be written"
     state = "unchanged" if unchanged else would if config.dry_run else "written"
     lines = [
         f"{config.output}: {manifest.num_rows} videos from {len(set(manifest['group'].to_pylist()))} sources, {state}"
     ]
-    if manifest.num_rows < listing.manifest.num_rows:
-        num_labels = len(set(manifest["label"].to_pylist()) - {None})
-        spread_text = f", spread over {num_labels} classes" if num_labels else ""
-        lines.append(f"  --limit: {manifest.num_rows} of {listing.manifest.num_rows} videos{spread_text}")
+    if choice:
+        lines.append(f"  {choice}")
     rows = Counter(zip(manifest["label"].to_pylist(), manifest["split"].to_pylist(), strict=True))
     for label in sorted({label for label, _ in rows if label}):
         shares = ", ".join(f"{split} {rows[label, split]}" for split in SPLITS if rows[label, split])

@@ -44,17 +44,20 @@ def summary_text(config: TrainConfig, summary: dict[str, Any]) -> str:
     verb = "trained" if config.import_reference is None else "imported"
     calibrated = "calibrated anew" if summary["was_calibrated"] else "everything was done already"
     work = f"{summary['num_trained']} {verb}" if summary["num_trained"] else calibrated
+    measured = summary["classes_with_val"]
     sizes = sorted({f"{member['num_parameters'] / 1e6:.1f}" for member in summary["members"]}, key=float)
     lines = [
         f"{config.output}: {len(summary['members'])} members of {' or '.join(sizes)} M parameters, {work}; "
-        f"on {summary['num_val_videos']} validation videos: {_scores(summary)}"
+        f"on {summary['num_val_videos']} validation videos: {_scores(summary, measured)}"
     ]
     has_several_backbones = len({member["backbone"] for member in summary["members"]}) > 1
     for index, member in enumerate(summary["members"]):
         best = member["best"]
         f1_by_class = dict(zip(summary["val_f1"], best["val_f1"], strict=True))
         backbone = f" ({member['backbone']})" if has_several_backbones else ""
-        lines.append(f"  member {index}{backbone}: {_scores({**best, 'val_f1': f1_by_class})}; {_origin(member)}")
+        lines.append(
+            f"  member {index}{backbone}: {_scores({**best, 'val_f1': f1_by_class}, measured)}; {_origin(member)}"
+        )
     record = CrossValidation.read(summary.get(RECORD))
     if record is not None:
         lines.append(f"  cross-validation: accuracy {record.text}")
@@ -70,9 +73,10 @@ def _origin(member: dict[str, Any]) -> str:
     return f"epoch {member['best']['number']}{attempt}, {member['epochs']} run in {member['duration_s']:.0f} s"
 
 
-def _scores(values: dict[str, Any]) -> str:
-    """Text with the accuracy, the mean F1 scores and the class with the lowest F1, all on the validation split."""
-    worst = min(values["val_f1"], key=values["val_f1"].__getitem__)
+def _scores(values: dict[str, Any], classes: list[str]) -> str:
+    """Text with the accuracy, the mean F1 scores and the one of `classes` (those with validation videos) with the
+    lowest F1, all on the validation split."""
+    worst = min(classes, key=values["val_f1"].__getitem__)
     return (
         f"accuracy {values['val_accuracy']:.3f}, macro F1 {values['val_macro_f1']:.3f}, weighted F1 "
         f"{values['val_weighted_f1']:.3f}, worst class {worst} {values['val_f1'][worst]:.3f}"

@@ -282,14 +282,16 @@ def finish(config: Any, summaries: Mapping[str, dict[str, Any]] | None) -> int:
     """Last step of `extract` and `classify`: write their configuration, and print a summary of each output directory.
 
     `summaries` holds the summary of each output directory (run), by its location; None after a dry run, for which
-    nothing is written. Returns the exit code 0.
+    nothing is written. Returns the exit code 0. Raises ErrorBudgetExceeded if every video of a run was rejected.
     """
     if summaries is not None:
-        from vidclf.runs.summary import summary_text  # only the two jobs that write runs need it
+        from vidclf.runs.summary import check_any_ok, summary_text  # only the two jobs that write runs need it
 
         write_run_config(config, config.output)
         for run, summary in summaries.items():
             print(summary_text(run, summary))
+        for run, summary in summaries.items():
+            check_any_ok(run, summary, config.max_error_rate)
     return EXIT_OK
 
 

@@ -7,9 +7,10 @@ by `***`. Scheme, host, path and all other parameters stay, so that a masked loc
 from __future__ import annotations
 
 import hashlib
-import json
 import re
 from collections.abc import Sequence
+
+from vidclf.json_text import json_text
 
 HIDDEN = "***"
 """Text that replaces a password, a signature or a token."""
@@ -74,7 +75,7 @@ def hidden_digest(location: str) -> str:
     are left out: they do not name another video, and a password could be guessed from its digest.
     """
     values = [match[3] for match in _PARAMETER.finditer(_query(location)) if _masked_parameter(match) != match[0]]
-    return hashlib.sha256(json.dumps(values).encode()).hexdigest()[:32] if values else ""
+    return hashlib.sha256(json_text(values).encode()).hexdigest()[:32] if values else ""
 
 
 def _query(location: str) -> str:

@@ -6,8 +6,9 @@ collectors find them.
 
 from __future__ import annotations
 
-import json
 from datetime import UTC, datetime
+
+from vidclf.json_text import json_text
 
 
 def write(stage: str, video_id: str, seconds: float, outcome: str) -> None:
@@ -23,4 +24,4 @@ def write(stage: str, video_id: str, seconds: float, outcome: str) -> None:
         "seconds": round(seconds, 4),
         "outcome": outcome,
     }
-    print(json.dumps(event), flush=True)
+    print(json_text(event), flush=True)

@@ -32,6 +32,7 @@ from pyarrow import fs
 
 from vidclf.arrow import column_types
 from vidclf.errors import ConfigError
+from vidclf.json_text import json_text
 
 _URI = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*://[^/?]*)(/.*?)?(\?\w+=[^&?]*(?:&\w+=[^&?]*)*)?", re.DOTALL)
 """Pattern of a URI: scheme and host or bucket; path; options at the end, such as `?region=…`."""
@@ -233,19 +234,6 @@ def read_table(location: str, columns: list[str] | None = None) -> pa.Table:
     return pq.read_table(path, columns=columns, filesystem=filesystem, partitioning=None)
 
 
-def read_first_rows(location: str, num_rows: int) -> pa.Table:
-    """Table with the first `num_rows` rows of a Parquet file, or all if it has fewer. The rest of the file is not
-    read."""
-    filesystem, path = resolve(location)
-    with filesystem.open_input_file(path) as stream, pq.ParquetFile(stream) as file:
-        batches = []
-        for batch in file.iter_batches(batch_size=num_rows):
-            batches.append(batch)
-            if sum(len(batch) for batch in batches) >= num_rows:
-                break
-        return pa.Table.from_batches(batches, file.schema_arrow).slice(0, num_rows)
-
-
 def list_files(location: str, suffix: str = "", *, recursive: bool = False) -> list[str]:
     """Sorted locations of the files in the directory `location` whose names end in `suffix`; with `recursive` also
     below it.
@@ -313,7 +301,7 @@ def publish_bytes(location: str, content: bytes) -> None:
 def publish_json(location: str, value: Any) -> None:
     """Write `value` as a file of indented JSON, with keys in their present order, visible as a whole only (see
     `publish`)."""
-    publish_bytes(location, json.dumps(value, indent=2, sort_keys=False).encode() + b"\n")
+    publish_bytes(location, json_text(value, indent=2).encode() + b"\n")
 
 
 def publish_table(location: str, table: pa.Table) -> None:

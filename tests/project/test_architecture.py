@@ -14,6 +14,7 @@ import pytest
 ROOT = Path(__file__).resolve().parents[2]
 
 LAYERS = [
+    {"json_text"},
     {"errors", "schema", "arrow", "credentials", "installation", "container_signature"},
     {"config"},
     {"device", "extras"},
@@ -148,3 +149,8 @@ def test_the_generated_pages_are_up_to_date() -> None:
     generate = importlib.import_module("generate")
     stale = [path.name for path, text in generate.pages().items() if path.read_text() != text]
     assert stale == [], "run `make docs`"
+
+
+def test_json_is_written_in_one_module_so_that_no_nan_reaches_a_file() -> None:
+    writers = {name for name, path in modules().items() if re.search(r"\bjson\.dumps?\b", path.read_text())}
+    assert writers == {"vidclf.json_text"}

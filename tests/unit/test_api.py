@@ -111,7 +111,7 @@ def test_read_predictions_refuses_what_is_no_finished_classification(tmp_path: P
     run = finished(tmp_path / "run", Predicted("1", "A", 0.75), Predicted("2", "B", 0.5))
     (shard,) = Run(str(run)).shards()
     shutil.copy(shard, str(run / f"part-{'0' * 32}-000009.parquet"))
-    with pytest.raises(ConfigError, match=r"every video must have one row, 2 have several \(for example 1\)"):
+    with pytest.raises(ConfigError, match=r"every video must have one row, 2 have several \(for example /none/1\)"):
         vidclf.read_predictions(str(run))
     for path in Run(str(run)).shards():
         pq.write_table(pq.read_table(path).slice(0, 0), path)

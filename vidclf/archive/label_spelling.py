@@ -17,6 +17,11 @@ def canonical_name(name: str) -> str:
     return unicodedata.normalize("NFC", name).strip()
 
 
+def spelling_key(name: str) -> str:
+    """Return a text that is equal for names that differ only in upper and lower case or in spaces."""
+    return "".join(unicodedata.normalize("NFKC", name).casefold().split())
+
+
 def check_spelling(location: str, labels: Iterable[str | None]) -> None:
     """Raise ConfigError if two classes differ only in upper and lower case or in spaces.
 
@@ -25,7 +30,7 @@ def check_spelling(location: str, labels: Iterable[str | None]) -> None:
     count = Counter(label for label in labels if label is not None)
     spellings = defaultdict(list)
     for label in sorted(count):
-        spellings["".join(unicodedata.normalize("NFKC", label).casefold().split())].append(label)
+        spellings[spelling_key(label)].append(label)
     alike = [names for names in spellings.values() if len(names) > 1]
     if alike:
         shown = "; ".join(" and ".join(f"{name!r} ({_videos(count[name])})" for name in names) for names in alike[:3])

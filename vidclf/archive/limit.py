@@ -1,9 +1,11 @@
-"""Choice of a few videos of an archive for a trial, spread over its classes."""
+"""Choice of a few videos of an archive for a trial (`--limit`), spread over its classes and their splits."""
 
 from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Hashable, Sequence
+
+import pyarrow as pa
 
 
 def spread(classes: Sequence[Hashable], splits: Sequence[Hashable], limit: int) -> list[int]:
@@ -16,6 +18,22 @@ def spread(classes: Sequence[Hashable], splits: Sequence[Hashable], limit: int) 
     for row, (label, split) in enumerate(zip(classes, splits, strict=True)):
         rows_of[label][split].append(row)
     return sorted(_in_turn([_in_turn(list(of_split.values())) for of_split in rows_of.values()])[:limit])
+
+
+def limited(manifest: pa.Table, limit: int) -> tuple[pa.Table, str]:
+    """Return the chosen rows of a manifest, and a line that says how they were chosen; empty if they are all.
+
+    A larger limit chooses these rows and more, so that a job can be continued with it.
+    """
+    if limit >= manifest.num_rows:
+        return manifest, ""
+    labels = manifest["label"].to_pylist()
+    chosen = manifest.take(spread(labels, manifest["split"].to_pylist(), limit))
+    num_labels = len(set(chosen["label"].to_pylist()) - {None})
+    if not num_labels:
+        return chosen, f"--limit: the first {limit} of {manifest.num_rows} videos; without labels they are not spread"
+    of_all = f" of {num_all}" if (num_all := len(set(labels) - {None})) > num_labels else ""
+    return chosen, f"--limit: {limit} of {manifest.num_rows} videos, spread over {num_labels}{of_all} classes"
 
 
 def _in_turn(lists: Sequence[Sequence[int]]) -> list[int]:

@@ -137,25 +137,29 @@ def list_unlabelled(location: str) -> pa.Table:
     return listing.manifest
 
 
-def read_manifest(location: str, limit: int | None = None, flag: str = "--manifest") -> pa.Table:
-    """Read a manifest (table of videos) that `jobs/index.py` wrote, or its first `limit` rows.
+def read_manifest(location: str, flag: str = "--manifest") -> pa.Table:
+    """Read a manifest (table of videos) that `jobs/index.py` wrote.
 
     `flag`: the flag that names the file, for error messages. Raises ConfigError if the file is not such a manifest.
     """
     if not storage.exists(location):
         raise ConfigError(f"{flag} {location}: no such file; `jobs/index.py` writes one")
     try:
-        if limit is None:
-            for _ in bounded_batches(location, (VIDEO_ID,), (VIDEO_ID,), flag=flag):
-                pass  # only for the check: a small file that repeats one id could fill the memory
-        table = storage.read_table(location) if limit is None else storage.read_first_rows(location, limit)
-        table = conform(table, MANIFEST, location)
+        for _ in bounded_batches(location, (VIDEO_ID,), (VIDEO_ID,), flag=flag):
+            pass  # only for the check: a small file that repeats one id could fill the memory
+        table = conform(storage.read_table(location), MANIFEST, location)
     except ConfigError:
         raise
     except (pa.ArrowInvalid, ValueError, OSError) as error:
         raise ConfigError(f"{flag} {location}: not a manifest that jobs/index.py wrote ({error})") from error
-    if pc.count_distinct(table[VIDEO_ID]).as_py() != table.num_rows:
-        raise ConfigError(f"{flag} {location}: every {VIDEO_ID} must be unique, some are repeated")
+    num_repeated = table.num_rows - pc.count_distinct(table[VIDEO_ID]).as_py()
+    if num_repeated:
+        count = Counter(table[VIDEO_ID].to_pylist())
+        first = next(row for row, video in enumerate(table[VIDEO_ID].to_pylist()) if count[video] > 1)
+        raise ConfigError(
+            f"{flag} {location}: every {VIDEO_ID} must be unique, {num_repeated} rows repeat one (for one "
+            f"{masked(table['video_uri'][first].as_py())}); index the archive again"
+        )
     return table
 
 

@@ -39,13 +39,15 @@ def assign(
     - Every split with a fraction above 0 gets at least one group of every label.
     - Groups with videos of several labels or sublabels are assigned first.
     - Then follow the labels one by one, each with its sublabels one by one, those with the fewest groups
-      first. The groups of a sublabel follow in seeded random order, larger ones first.
+      first, so that the largest can compensate. The groups of a sublabel follow in seeded random order, larger
+      ones first.
     - If a sublabel has only one group, that group goes to train.
     - A group that is larger than the mean group of its sublabel, and larger than the smallest split's share of that
       sublabel, goes to a split drawn at random with the fractions as probabilities. So large sources are tested too.
     - Every other group goes to the split that is furthest below its share of the sublabel's videos.
-    - What a sublabel with few groups leaves uneven is carried over to the next sublabels of the label, at most
-      one mean group per split. Without this, five sublabels of two groups could all go to train.
+    - What a sublabel with few groups leaves uneven is carried over to the next sublabels of the label, and what a
+      label leaves uneven to the next labels, at most one mean group per split. Without this, five sublabels of two
+      groups could all go to train.
 
     Raises ConfigError if a label has fewer groups than there are splits to fill, or if groups of several labels keep
     a label out of a split.
@@ -54,7 +56,7 @@ def assign(
     assignment.check_enough_groups()
     for group in assignment.shuffled(assignment.mixed_groups, f"{seed}"):
         assignment.assign(group, assignment.deficit(assignment.videos_of[group]))
-    for label in sorted({label for label, _ in assignment.num_videos}):
+    for label in assignment.labels():
         _assign_label(assignment, label, seed)
     assignment.check_complete()
     return [assignment.split_of[group] for group in groups]
@@ -69,7 +71,10 @@ def _assign_label(assignment: _Assignment, label: str, seed: int) -> None:
     groups_of = assignment.pure_groups[label]
     # Sublabels with the fewest groups come first: the largest sublabels, which come last, can compensate for them.
     strata = sorted(groups_of, key=lambda stratum: (len(groups_of[stratum]), stratum))
-    carry_over = assignment.kept_imbalance()
+    num_videos = sum(assignment.num_videos[stratum] for stratum in strata)
+    num_groups = sum(assignment.num_groups[stratum] for stratum in strata)
+    carry_over = assignment.imbalance(most=num_videos / max(num_groups, 1))
+    assignment.finished |= set(groups_of)
     for stratum in strata:
         groups = groups_of[stratum]
         num_videos, num_groups = assignment.num_videos[stratum], assignment.num_groups[stratum]
@@ -115,10 +120,14 @@ class _Assignment:
         """groups of a single label and sublabel whose split is not kept, by label and by (label, sublabel)"""
         self.split_of: dict[str, str] = {}
         """name of the split of each group that has been assigned"""
+        self.finished: set[Stratum] = set()
+        """pairs (label, sublabel) of the labels whose groups have all been assigned"""
         self._num_unassigned: Counter[str] = Counter()
         """number of groups of each label that have not been assigned yet"""
         # A kept split may have a fraction of 0 now.
         self._videos_in: dict[str, Counter[Stratum]] = {name: Counter() for name in SPLITS}
+        self._kept_in: dict[str, Counter[Stratum]] = {name: Counter() for name in SPLITS}
+        """number of videos whose group keeps its split, by split and by (label, sublabel)"""
         self._labels_in: dict[str, set[str]] = {name: set() for name in SPLITS}
         self._labels_kept: set[str] = set()
         """labels of the groups that keep their split"""
@@ -129,6 +138,7 @@ class _Assignment:
             strata_of_label = [self.pure_groups[label][label, sublabel] for label, sublabel in videos]
             if group in kept:
                 self._place(group, kept[group])
+                self._kept_in[kept[group]].update(videos)
                 self._labels_kept |= labels_of_group
                 continue
             self._num_unassigned.update(labels_of_group)
@@ -164,17 +174,31 @@ class _Assignment:
             for name, fraction in self.fractions.items()
         }
 
-    def kept_imbalance(self) -> dict[str, float]:
-        """Return for each split what it lacks of its fraction of all videos assigned so far, at most one video.
+    def labels(self) -> list[str]:
+        """Return all labels in the order in which their groups are assigned: those with the most left come last, since
+        they can make up for the others."""
+        num_left = {label: sum(map(len, self.pure_groups[label].values())) for label, _ in self.num_videos}
+        return sorted(num_left, key=lambda label: (num_left[label], label))
 
-        So little decides only where a label's own videos leave two splits about equal. Without groups that keep their
-        split it is 0: a new archive is split label by label.
+    def imbalance(self, most: float) -> dict[str, float]:
+        """Return for each split what it lacks of its fraction of the videos that have their place, at most `most`.
+
+        These are the videos of finished labels and of groups that keep their split.
+
+        With the size of a group as `most`, it decides only where a label's own videos leave two splits about equal.
+        Without it all labels of one size would be rounded alike, and an archive of 60 videos would be 3 points off.
         """
-        if not self._labels_kept:
-            return dict.fromkeys(self.fractions, 0.0)
-        num_in = {name: self._videos_in[name].total() for name in SPLITS}
-        lacking = {name: share * sum(num_in.values()) - num_in[name] for name, share in self.fractions.items()}
-        return {name: min(max(number, -1.0), 1.0) for name, number in lacking.items()}
+        kept = {name: self._num_kept_in(name) for name in self.fractions}
+        num_kept = sum(self._num_kept_in(name) for name in SPLITS)
+        lacking = {
+            name: number + self.fractions[name] * num_kept - kept[name]
+            for name, number in self.deficit(self.finished).items()
+        }
+        return {name: min(max(number, -most), most) for name, number in lacking.items()}
+
+    def _num_kept_in(self, name: str) -> int:
+        """Return how many videos of unfinished labels are in a split because their group keeps it."""
+        return sum(number for stratum, number in self._kept_in[name].items() if stratum not in self.finished)
 
     def assign(self, group: str, deficit: dict[str, float]) -> None:
         """Assign a group to the split with the largest deficit, the number of videos that it lacks.

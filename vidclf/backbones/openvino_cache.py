@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
-import json
 import os
 import sys
 from dataclasses import dataclass
@@ -26,6 +25,7 @@ from safetensors import SafetensorError
 from vidclf import storage
 from vidclf.backbones.int8_weights import State
 from vidclf.backbones.openvino_engine import OpenVinoModel
+from vidclf.json_text import json_text
 
 MAX_FILES = 8
 """Largest number of files in the cache; beyond this number the least recently used ones are deleted."""
@@ -83,7 +83,7 @@ def _key(source: Source) -> str:
     """Return a digest, as text, of everything that decides the result of a conversion; it names the cached file."""
     versions = [_version(name) for name in ("openvino", "torch", "torchvision")]
     inputs = [VERSION, source.backbone, source.weights_digest, source.preprocessing, versions]
-    return hashlib.sha256(json.dumps(inputs, sort_keys=True).encode()).hexdigest()[:16]
+    return hashlib.sha256(json_text(inputs, sort_keys=True).encode()).hexdigest()[:16]
 
 
 def _version(name: str) -> str | None:

@@ -42,8 +42,8 @@ def _listed(config: ClassifyConfig) -> pa.Table:
     """The manifest (table of the videos) of the input that `config` names."""
     if config.features:
         read_spec(config.features[0])  # raises ConfigError unless it is a directory of features
-        return read_manifest(Run(config.features[0]).manifest_file, config.limit)
+        return read_manifest(Run(config.features[0]).manifest_file)
     if config.manifest is not None:
-        return read_manifest(config.manifest, config.limit)
+        return read_manifest(config.manifest)
     assert config.input is not None  # ClassifyConfig requires one of the three
     return list_unlabelled(config.input)

@@ -84,8 +84,8 @@ def fitted_runs(locations: Sequence[str], info: EnsembleInfo) -> list[str]:
         check_finished(location, "--features", "jobs/extract.py")
     runs = [run_of[name][0] for name in names]
     if len(runs) > 1:
-        columns = [VIDEO_ID, "content_digest", "num_frames"]
-        matching.check_videos(runs, [rows_of(run, columns) for run in runs])
+        compared = ["content_digest", "num_frames"]
+        matching.check_videos(runs, [rows_of(run, [VIDEO_ID, "video_uri", *compared]) for run in runs], compared)
     return runs
 
 

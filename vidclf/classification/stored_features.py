@@ -182,6 +182,11 @@ def _open_hdf5(location: str, split: str, info: EnsembleInfo, record: SplitRecor
         raise ConfigError(f"--split must be {split_in_name}, as in the name of {location}, got {split!r}")
     if not storage.exists(location):
         raise ConfigError(f"--features {location}: no such file")
+    if hdf5.is_stale(location):
+        raise ConfigError(
+            f"--features {location}: was exported before its run was continued or relabelled; export it again with "
+            f"jobs/extract.py --format hdf5, or evaluate --features {posixpath.dirname(location)}"
+        )
     content, (fitted,) = hdf5.read(location), info.backbones
     dims = sorted({rows_TD.shape[1] for rows_TD in content.features})
     if dims != [fitted.feature_dim]:
@@ -229,8 +234,8 @@ def _finite(locations: Sequence[str], batches: Iterator[list[pa.Table]]) -> Iter
             spoilt = table.filter(pa.array(~are_finite(table["features"])))
             if spoilt.num_rows:
                 raise ConfigError(
-                    f"--features {location}: every value must be finite in float16, is not for video "
-                    f"{spoilt[schema.VIDEO_ID][0]}; extract these features again"
+                    f"--features {location}: every value must be finite in float16, is not for "
+                    f"{spoilt['video_uri'][0]}; extract these features again"
                 )
         yield batch
 

@@ -45,8 +45,8 @@ class PipelineConfig(OutputOptions, LimitOptions, PrecisionOptions, DecodeLimits
     """Maximum size of a video file in GiB. A larger video is rejected without being opened."""
     max_error_rate: Annotated[float, within("[0, 1]")] = 0.5
     """Maximum share of this job's videos that cannot be read or decoded (rejected videos). After at least 20 finished
-    videos, the job stops with exit code 3 as soon as more than this share of them is rejected. Videos on which the
-    ensemble abstains do not count."""
+    videos, the job stops with exit code 3 as soon as more than this share of them is rejected. If all videos are
+    rejected, however few, the exit code is 3 unless this is 1. Videos on which the ensemble abstains do not count."""
     retry_quarantined: str | None = None
     """Process videos again that an earlier job rejected (quarantined) for one of these reasons, comma-separated, or for
     any reason with 'all'. (default: none)"""

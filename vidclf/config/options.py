@@ -73,8 +73,8 @@ class LimitOptions(Options):
     """
 
     limit: Annotated[int, at_least(1, "video")] | None = None
-    """Number of videos after which the rest of the input is ignored: only the first ones are processed. (default: all
-    videos)"""
+    """Number of videos to process for a trial, spread evenly over the classes and splits of the manifest, or the first
+    ones of an input without labels. (default: all videos)"""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -48,6 +48,10 @@ class EvaluateConfig(ReportOptions, DecisionOptions):
     output: str
     """Directory for the report: index.html, metrics.json, misclassified.csv and abstained.csv; with --features also
     predictions.parquet."""
+    strict: bool = False
+    """Refuse an evaluation in which a video cannot be scored: its label is missing or is no class of the ensemble, it
+    is not in the manifest, or it has a label but was not classified. Without it, such videos are left out, counted and
+    named."""
     max_examples: Annotated[int, at_least(0, "videos")] = 24
     """Maximum number of misclassified videos that the report shows, each with the frames to which the models gave most
     weight (attention). The same maximum applies to the videos on which the ensemble abstained."""

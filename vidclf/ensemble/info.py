@@ -6,13 +6,12 @@ The file is the JSON of `EnsembleInfo`, with keys in the order of the fields: th
 from __future__ import annotations
 
 import hashlib
-import json
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from vidclf import storage
 from vidclf.config import ModelConfig
-from vidclf.ensemble.info_rules import first_invalid
+from vidclf.ensemble.info_rules import first_invalid, first_not_finite
 from vidclf.ensemble.member_record import MemberRecord
 from vidclf.ensemble.outdated import OutdatedEnsembleError
 from vidclf.ensemble.segment_temperature import SegmentCalibration
@@ -21,6 +20,7 @@ from vidclf.ensemble.split_record import SplitsInfo
 from vidclf.ensemble.views import ViewWeight
 from vidclf.errors import ConfigError
 from vidclf.features.spec import FeatureSpec
+from vidclf.json_text import json_text
 from vidclf.uncertainty.ood import OodLine
 from vidclf.uncertainty.trust_score import TrustScore
 
@@ -191,7 +191,7 @@ class EnsembleInfo(MembersInfo):
             {name: asdict(look) for name, look in self.stages.items()},
             [[segment.num_frames, segment.temperature] for segment in self.segments],
         ]
-        return hashlib.sha256(json.dumps(decisive).encode()).hexdigest()[:16]
+        return hashlib.sha256(json_text(decisive).encode()).hexdigest()[:16]
 
     def as_json(self) -> dict[str, Any]:
         """The content of `ensemble.json` as a dictionary."""
@@ -208,7 +208,16 @@ def mode(tta: bool) -> str:
 
 
 def write_info(directory: str, info: EnsembleInfo) -> None:
-    """Write `ensemble.json` into the ensemble's directory. Its presence marks the ensemble as complete."""
+    """Write `ensemble.json` into the ensemble's directory. Its presence marks the ensemble as complete.
+
+    Raises ConfigError if a fitted value is not finite: JSON has no such numbers, and the file could not be read.
+    """
+    violation = first_not_finite(info)
+    if violation:
+        raise ConfigError(
+            f"the ensemble cannot be published: {violation}; look for videos with equal features, or for classes with "
+            "a single source"
+        )
     storage.publish_json(storage.join(directory, ENSEMBLE_FILE), info.as_json())
 
 

@@ -9,7 +9,7 @@ from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 from vidclf.backbones.catalog import FEATURE_DIMS
-from vidclf.ensemble.nan_values import nan_names
+from vidclf.ensemble.nan_values import names_where
 from vidclf.ensemble.views import VIEWS
 from vidclf.ensemble.weights_file_check import MAX_MEMBERS, is_plain_name
 from vidclf.uncertainty.early_exit import EARLY_LOOKS
@@ -83,5 +83,19 @@ def _number_rules(info: EnsembleInfo) -> Iterator[Rule]:
     yield "trust.ood.distances", num_distances == num_backbones, f"{num_backbones}, one per backbone", num_distances
     values = asdict(info)
     for part in ("calibration", "trust", "views", "stages", "segments"):
-        for name in nan_names(values[part], part):
+        for name in names_where(math.isnan, values[part], part):
             yield name, False, "a number", math.nan
+
+
+def first_not_finite(info: EnsembleInfo) -> str:
+    """Message about the first fitted value that is not finite, for an ensemble to be written; empty if there is none.
+
+    A file of an earlier version may hold an infinite standard error, so that reading cannot refuse it.
+    """
+    values = asdict(info)
+    names = (
+        name
+        for part in ("calibration", "trust", "views", "stages", "segments")
+        for name in names_where(lambda number: not math.isfinite(number), values[part], part)
+    )
+    return next((f"{name} must be finite" for name in names), "")

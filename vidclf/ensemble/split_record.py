@@ -126,6 +126,18 @@ def read_record(directory: str, flag: str = "--ensemble", ensemble_id: str | Non
     return SplitRecord.of(table, listed.near_duplicate_cosine, first_spec.key, doubt=IMPORTED if is_imported else "")
 
 
+def recorded_splits(directory: str) -> dict[str, str]:
+    """The split of each video, by its id, in the `splits.parquet` of a directory; empty if there is no such file.
+
+    For a line to the user: the ensemble need not be finished, and the record is not checked.
+    """
+    path = storage.join(directory, SPLITS_FILE)
+    if not storage.exists(path):
+        return {}
+    record = storage.read_table(path, [schema.VIDEO_ID, "split"])
+    return dict(zip(record[schema.VIDEO_ID].to_pylist(), record["split"].to_pylist(), strict=True))
+
+
 def check_record(directory: str, listed: SplitsInfo | None) -> None:
     """Raise ConfigError unless `splits.parquet` is the file that `ensemble.json` in the same directory lists."""
     if listed is None:

@@ -10,6 +10,7 @@ Shape suffixes: B videos, T frames, D features, C classes, V views, K selected v
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -85,8 +86,8 @@ class ViewWeight:
     gain: float
     """gain in log-likelihood per validation video, in nats, if the variant is mixed half and half with the original;
     averaged over sources (recordings)"""
-    gain_se: float
-    """standard error of `gain` over the sources (recordings); infinite for a single source"""
+    gain_se: float | None
+    """standard error of `gain` over the sources (recordings); None for a single source"""
 
 
 def fit_weights(
@@ -113,9 +114,10 @@ def fit_weights(
     selected = [index for index, (gain, error) in enumerate(gains) if index == 0 or gain > least * error]
     weights = np.zeros(len(names))
     weights[selected] = _mixture(true_VB[selected])
+    known = [(gain, error if math.isfinite(error) else None) for gain, error in gains]
     return [
         ViewWeight(name=name, weight=round(float(weight), 6), gain=gain, gain_se=error)
-        for name, weight, (gain, error) in zip(names, weights, gains, strict=True)
+        for name, weight, (gain, error) in zip(names, weights, known, strict=True)
     ]
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields, replace
 from typing import Any
 
 import numpy as np
@@ -42,6 +42,12 @@ class FeatureSet:
     """equal for files that are the same byte for byte (`vidclf/video/digest.py`)"""
     features: Sequence[npt.NDArray[np.float16]]
     """one array [frames, features] per video; from `read_features` a `VideoFrames`, whose frames stay on the disk"""
+
+    def take(self, rows: Sequence[int]) -> FeatureSet:
+        """Return the set of the videos with these indices, in this order."""
+        names = [field.name for field in fields(self) if field.name not in ("spec", "features")]
+        columns: dict[str, Any] = {name: [getattr(self, name)[row] for row in rows] for name in names}
+        return replace(self, features=VideoFrames.of(self.features).select(rows), **columns)
 
 
 def read_features(features: str) -> FeatureSet:

@@ -9,15 +9,18 @@ The format is that of the older system whose files vidclf reads (the reference s
 - `num_frames` [N] int32,
 
 and the attributes `num_videos`, `max_frames`, `feature_dim`, `category_mapping` (JSON, class name to label) and
-`multi_scale`. Files from others are untrusted: location, shape and size of the data are checked before it is read.
+`multi_scale`. Our files also have `content_digest`, the state of the run that was exported. Files from others are
+untrusted: location, shape and size of the data are checked before it is read.
 
 Shape suffixes: N videos, T frames, D features.
 """
 
 from __future__ import annotations
 
+import hashlib
 import json
 import math
+import posixpath
 import shutil
 import tempfile
 from dataclasses import dataclass
@@ -32,9 +35,11 @@ from vidclf import storage
 from vidclf.errors import ConfigError
 from vidclf.features.columns import features_TD
 from vidclf.features.spec import read_spec
+from vidclf.json_text import json_text
 from vidclf.runs import lease
 from vidclf.runs.layout import Run
 from vidclf.runs.newest_manifest import NewestManifest
+from vidclf.schema import SPLITS
 
 GZIP_LEVEL = 4
 """Compression level of the exported features, the same as in the files of the older system whose format this is."""
@@ -48,6 +53,9 @@ MAX_COMPRESSION = 1100
 Deflate reaches at most 1,032 (zlib, Technical Details). With a larger ratio most of the data was never written, and
 HDF5 would fill memory with zeros.
 """
+
+CONTENT_DIGEST = "content_digest"
+"""Name of the attribute with the digest of the state of the run that was exported."""
 
 UNCHECKED_BYTES = 64 * 1024**2
 """Size in bytes up to which a dataset is read without a check of its compression ratio."""
@@ -98,12 +106,14 @@ def export(features: str) -> list[str]:
             num_videos[split] = num_videos.get(split, 0) + 1
             max_frames[split] = max(max_frames.get(split, 0), num_frames)
     locations = []
+    digest = content_digest(features)
     for split in sorted(num_videos):
         location = storage.join(features, file_name(split))
         # HDF5 seeks while it writes, which object stores cannot do: write a local file, then copy it as a whole.
         with tempfile.NamedTemporaryFile(suffix=".h5") as local:
             with h5py.File(local.name, "w") as file:
                 _create(file, num_videos[split], max_frames[split], spec.feature_dim, classes)
+                file.attrs[CONTENT_DIGEST] = digest
                 row = 0
                 columns = ["video_id", "label", "split", "num_frames", "features"]
                 for table in map(newest.join, storage.iter_tables(run.shards(), columns)):
@@ -112,6 +122,47 @@ def export(features: str) -> list[str]:
             storage.publish(location, lambda stream: shutil.copyfileobj(local, stream))
         locations.append(location)
     return locations
+
+
+def content_digest(features: str) -> str:
+    """Digest of all that an export of an extract output holds: the feature key, and the id, label and split of each
+    video with features.
+
+    A file with another digest was exported before the run was continued or its manifest changed.
+    """
+    run = Run(features)
+    newest = NewestManifest(features, ("label", "split"))
+    digest = hashlib.sha256(read_spec(features).key.encode())
+    lines: list[str] = []
+    for table in map(newest.join, storage.iter_tables(run.shards(), ["video_id", "label", "split"])):
+        columns = (table[name].to_pylist() for name in ("video_id", "label", "split"))
+        lines += ["\t".join(map(str, row)) for row in zip(*columns, strict=True)]
+    for line in sorted(lines):
+        digest.update(f"{line}\n".encode())
+    return digest.hexdigest()
+
+
+def is_stale(location: str) -> bool:
+    """Whether an HDF5 file in an extract output was exported from an earlier state of it.
+
+    Of a file elsewhere, or without the attribute `content_digest`, this is not known: then it counts as current.
+    """
+    directory = posixpath.dirname(location)
+    if not Run(directory).exists():
+        return False
+    filesystem, path = storage.resolve(location)
+    try:
+        with filesystem.open_input_file(path) as stream, h5py.File(stream, "r") as file:
+            exported = file.attrs.get(CONTENT_DIGEST)
+    except (OSError, ValueError, TypeError):
+        return False  # `read` says what is wrong with the file
+    return exported is not None and exported != content_digest(directory)
+
+
+def stale_exports(features: str) -> list[str]:
+    """Locations of the HDF5 files in an extract output that were exported from an earlier state of it."""
+    files = (storage.join(features, file_name(split)) for split in SPLITS)
+    return [location for location in files if storage.exists(location) and is_stale(location)]
 
 
 def _create(file: h5py.File, num_videos: int, max_frames: int, feature_dim: int, classes: list[str]) -> None:
@@ -126,7 +177,7 @@ def _create(file: h5py.File, num_videos: int, max_frames: int, feature_dim: int,
         num_videos=num_videos,
         max_frames=max_frames,
         feature_dim=feature_dim,
-        category_mapping=json.dumps({name: index for index, name in enumerate(classes)}),
+        category_mapping=json_text({name: index for index, name in enumerate(classes)}),
         multi_scale=False,
     )
 

@@ -8,8 +8,7 @@ Shape suffixes: T frames, D features.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import fields, replace
-from typing import Any
+from dataclasses import replace
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -17,7 +16,6 @@ import pyarrow.compute as pc
 from vidclf.errors import ConfigError
 from vidclf.features.feature_set import FeatureSet
 from vidclf.features.spec import FeatureSpec
-from vidclf.features.video_frames import VideoFrames
 from vidclf.schema import VIDEO_ID
 
 
@@ -37,39 +35,37 @@ def check_specs(locations: Sequence[str], specs: Sequence[FeatureSpec]) -> None:
             )
 
 
-def check_videos(locations: Sequence[str], tables: Sequence[pa.Table]) -> None:
-    """Raise ConfigError, naming a video, unless all tables hold the same videos with equal values in all columns.
+def check_videos(locations: Sequence[str], tables: Sequence[pa.Table], columns: Sequence[str]) -> None:
+    """Raise ConfigError, naming a video, unless all tables hold the same videos with equal values in `columns`.
 
-    Each table has one row per video and the same columns, `video_id` first. The order of rows may differ. `locations`
-    are for messages.
+    Each table has one row per video and the columns `video_id`, `video_uri` and `columns`. The order of rows may
+    differ. `locations` are for messages.
     """
     first, first_location = tables[0], locations[0]
-    first_ids = first[VIDEO_ID].combine_chunks()
     for location, table in zip(locations[1:], tables[1:], strict=True):
-        ids = table[VIDEO_ID].combine_chunks()
-        _check_holds(location, ids, first_location, first_ids)
-        _check_holds(first_location, first_ids, location, ids)
-        table = table.take(pc.index_in(first_ids, ids))
-        for name in first.column_names[1:]:
+        _check_holds(location, table, first_location, first)
+        _check_holds(first_location, first, location, table)
+        table = table.take(pc.index_in(first[VIDEO_ID].combine_chunks(), table[VIDEO_ID].combine_chunks()))
+        for name in columns:
             pairs = zip(first[name].to_pylist(), table[name].to_pylist(), strict=True)
             differing = [(row, expected, value) for row, (expected, value) in enumerate(pairs) if expected != value]
             if differing:
                 row, expected, value = differing[0]
                 raise ConfigError(
                     f"--features {location}: {name} must equal that of {first_location}, differs for {len(differing)} "
-                    f"videos (for example {first_ids[row]}: {value!r}, there {expected!r}); extract both from one "
-                    "archive and manifest"
+                    f"videos (for example {first['video_uri'][row]}: {value!r}, there {expected!r}); extract both from "
+                    "one archive and manifest"
                 )
 
 
-def _check_holds(other_location: str, other_ids: pa.Array, location: str, ids: pa.Array) -> None:
-    """Raise ConfigError if the features at `location` (video ids `ids`) lack a video that the features at
-    `other_location` (`other_ids`) hold."""
-    missing = other_ids.filter(pc.invert(pc.is_in(other_ids, ids)))
-    if len(missing):
+def _check_holds(other_location: str, other: pa.Table, location: str, videos: pa.Table) -> None:
+    """Raise ConfigError if the features at `location` (table `videos`) lack a video that the features at
+    `other_location` (table `other`) hold."""
+    missing = other.filter(pc.invert(pc.is_in(other[VIDEO_ID], videos[VIDEO_ID].combine_chunks())))
+    if missing.num_rows:
         raise ConfigError(
-            f"--features {location}: must hold the videos of {other_location}, lacks {len(missing)} of them (for "
-            f"example {missing[0]}); extract all backbones in one job, or continue it"
+            f"--features {location}: must hold the videos of {other_location}, lacks {missing.num_rows} of them (for "
+            f"example {missing['video_uri'][0]}); extract all backbones in one job, or continue it"
         )
 
 
@@ -80,7 +76,8 @@ def check_sets(locations: Sequence[str], sets: Sequence[FeatureSet]) -> None:
     and numbers of frames. The videos of all sets are then in the same order.
     """
     check_specs(locations, [features.spec for features in sets])
-    check_videos(locations, [_compared_columns(features) for features in sets])
+    tables = [_compared_columns(features) for features in sets]
+    check_videos(locations, tables, tables[0].column_names[1:])
 
 
 def first_look(location: str, look: FeatureSet, features: FeatureSet) -> FeatureSet:
@@ -97,18 +94,16 @@ def first_look(location: str, look: FeatureSet, features: FeatureSet) -> Feature
             f"{look.spec.differences(expected_spec)}"
         )
     row_of = {video_id: row for row, video_id in enumerate(look.video_ids)}
-    missing = [video_id for video_id in features.video_ids if video_id not in row_of]
+    videos = zip(features.video_ids, features.video_uris, strict=True)
+    missing = [uri for video_id, uri in videos if video_id not in row_of]
     if missing:
         raise ConfigError(
             f"--first-look {location}: must hold the videos of --features, lacks {len(missing)} of them (for example "
             f"{missing[0]}); extract it from the same manifest, or continue that"
         )
-    rows = [row_of[video_id] for video_id in features.video_ids]
-    names = [field.name for field in fields(FeatureSet) if field.name not in ("spec", "features")]
-    columns: dict[str, Any] = {name: [getattr(look, name)[row] for row in rows] for name in names}
-    matched = replace(look, features=VideoFrames.of(look.features).select(rows), **columns)
-    digests = zip(features.video_ids, matched.content_digests, features.content_digests, strict=True)
-    changed = [video_id for video_id, look_digest, digest in digests if look_digest != digest]
+    matched = look.take([row_of[video_id] for video_id in features.video_ids])
+    digests = zip(features.video_uris, matched.content_digests, features.content_digests, strict=True)
+    changed = [uri for uri, look_digest, digest in digests if look_digest != digest]
     if changed:
         raise ConfigError(
             f"--first-look {location}: content_digest must equal that of --features, differs for {len(changed)} videos "

@@ -15,6 +15,7 @@ from vidclf import storage
 from vidclf.backbones.catalog import FEATURE_DIMS, preprocessing
 from vidclf.config.fields import differences
 from vidclf.errors import ConfigError
+from vidclf.json_text import json_text
 from vidclf.runs.layout import IDENTITY_FILE, Run
 from vidclf.video.decoder_version import decoder_version
 from vidclf.video.sampling import SamplingPlan
@@ -51,7 +52,7 @@ class FeatureSpec:
             backbone=name,
             weights_digest=digest,
             sampling=asdict(plan),
-            transform=json.loads(json.dumps(asdict(preprocessing(name, weights)))),
+            transform=json.loads(json_text(asdict(preprocessing(name, weights)))),
             decoder=decoder_version(),
             dtype="float16",
             repeat_tolerance=repeat_tolerance,
@@ -64,7 +65,7 @@ class FeatureSpec:
         values = asdict(self)
         if not self.repeat_tolerance:
             del values["repeat_tolerance"]  # left out when 0, so that keys of older features stay valid
-        return hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()[:16]
+        return hashlib.sha256(json_text(values, sort_keys=True).encode()).hexdigest()[:16]
 
     @property
     def plan(self) -> SamplingPlan:

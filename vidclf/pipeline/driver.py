@@ -11,6 +11,7 @@ from typing import Any
 import pyarrow as pa
 
 from vidclf import schema, storage
+from vidclf.archive.limit import limited
 from vidclf.config import PipelineConfig
 from vidclf.errors import RunStopped
 from vidclf.pipeline.graph import run_pipeline
@@ -25,7 +26,7 @@ from vidclf.pipeline.run_directory import (
 )
 from vidclf.runs import content_checks, lease, outputs, reconcile, relocated
 from vidclf.runs.layout import Run
-from vidclf.runs.state import RunState
+from vidclf.runs.state import RunState, locations_of
 from vidclf.runs.summary import Performance, stopped_text, summarize
 
 Pipeline = Callable[[PipelineConfig, PipelineJob, RunState], Performance]
@@ -52,7 +53,8 @@ def embed_videos(
     config = replace(config, output=storage.canonical(config.output))
     runs = job.runs(config.output)
     if config.limit is not None:
-        manifest = manifest.slice(0, config.limit)
+        manifest, text = limited(manifest, config.limit)
+        print(text, file=sys.stderr, end="\n" if text else "")
     check_run(config, job)
     check_manifest(config, manifest, job)
     if config.dry_run:
@@ -144,7 +146,7 @@ def begin_run(config: PipelineConfig, manifest: pa.Table, job: PipelineJob) -> R
         if resized:
             print(
                 f"{config.output}: {len(resized)} finished videos have changed in size since they were decoded (for "
-                f"one {resized[0]}); --redo-stale does them again",
+                f"one {locations_of(runs[0], resized[:1])[0]}); --redo-stale does them again",
                 file=sys.stderr,
             )
     return reconcile.reconcile(config.output, runs)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from typing import Any
 
 import pyarrow as pa
@@ -41,4 +42,7 @@ def extract(config: ExtractConfig, manifest: pa.Table) -> dict[str, dict[str, An
     if summaries is not None and config.format == "hdf5":
         for run in summaries:
             hdf5.export(run)
+    elif summaries is not None:
+        for stale in (location for run in summaries for location in hdf5.stale_exports(run)):
+            print(f"{stale}: is of an earlier state of this run; --format hdf5 exports it again", file=sys.stderr)
     return summaries

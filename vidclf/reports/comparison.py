@@ -90,12 +90,14 @@ class Comparison:
 
         Raises ConfigError if one of them is not a finished classification, or if they share no video.
         """
-        before, after = _relative(config, [_read(flag, getattr(config, flag)) for flag in SIDES])
+        tables = [_read(flag, getattr(config, flag)) for flag in SIDES]
+        before, after = _relative(config, tables)
         comparison = cls(before=before, after=after)
         if not comparison.num_videos:
             raise ConfigError(
-                f"--after {config.after}: shares no video with {config.before}; videos are matched by video_id, a "
-                "digest of their location"
+                f"--after {config.after}: must share a video with {config.before}, shares none; one holds "
+                f"{_example(tables[1])}, the other {_example(tables[0])}; videos are matched by video_id, which a "
+                "moved archive keeps: classify the same archive, or index it with --continue-from and --root OLD=NEW"
             )
         return comparison
 
@@ -269,6 +271,11 @@ def _relative(config: DiffConfig, tables: Sequence[pa.Table]) -> list[pa.Table]:
         table.set_column(place, "video_uri", pa.array([relative(uri, base) for uri in uris], pa.string()))
         for table, uris in zip(tables, columns, strict=True)
     ]
+
+
+def _example(videos: pa.Table) -> str:
+    """Location of one of the videos in a table, for a message."""
+    return str(pc.min(videos["video_uri"]).as_py() or "no video")
 
 
 def _unmatched(side: str, rows: pa.Table, other_rows: pa.Table, other_location: str) -> list[UnmatchedVideo]:

@@ -1,4 +1,4 @@
-"""Lists of the misclassified and the abstained videos of a report, and their CSV files.
+"""Lists of the misclassified, the abstained and the rejected videos of a report, and the CSV files of the first two.
 
 Abstained videos are those for which the ensemble gave no class. Shape suffixes: B videos, C classes.
 """
@@ -7,14 +7,18 @@ from __future__ import annotations
 
 import csv
 import io
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, fields
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+import pyarrow as pa
 
-from vidclf import schema
+from vidclf import schema, storage
+from vidclf.credentials import relative, relative_text
 from vidclf.reports.labelled_predictions import UNSPLIT, ScoredVideos
+from vidclf.runs.layout import Run
 
 SPLIT_ORDER = ("test", UNSPLIT, "val", "train")
 """Splits from first to last in a list: test videos come first, because their errors predict those on new videos."""
@@ -78,6 +82,22 @@ def to_csv(listed: Sequence[ListedVideo]) -> bytes:
     writer.writerow(names)
     writer.writerows([[_cell(getattr(video, name)) for name in names] for video in listed])
     return stream.getvalue().encode()
+
+
+def rejected(run: str | None, base: str) -> list[dict[str, Any]]:
+    """List of the rejected videos of the directory `run` as dicts, sorted by reason and location.
+
+    Locations are relative to `base`. The list is empty if `run` is None.
+    """
+    if run is None:
+        return []
+    rows: Iterable[pa.Table] = storage.iter_tables(Run(run).quarantine_shards(), schema.QUARANTINE.names)
+    listed = [
+        {**row, "video_uri": relative(row["video_uri"], base), "message": relative_text(row["message"], base)}
+        for part in rows
+        for row in part.to_pylist()
+    ]
+    return sorted(listed, key=lambda row: (row["reason"], row["video_uri"]))
 
 
 def _listed(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable
+from collections.abc import Collection
 from dataclasses import asdict, dataclass, replace
 from functools import partial
 from typing import Any
@@ -14,7 +14,7 @@ from vidclf.archive.manifest import read_manifest
 from vidclf.classification import stored_features
 from vidclf.classification.passes import plans_of
 from vidclf.config import EvaluateConfig
-from vidclf.credentials import common_base, relative, relative_text
+from vidclf.credentials import common_base, relative_text
 from vidclf.ensemble.held_out import Decision, decide
 from vidclf.ensemble.info import EnsembleInfo, read_info
 from vidclf.ensemble.split_record import SplitRecord, read_record
@@ -23,10 +23,17 @@ from vidclf.errors import ConfigError
 from vidclf.features.spec import specs_of
 from vidclf.metrics.intervals import TOO_FEW_SOURCES
 from vidclf.pages.render import risk_words
-from vidclf.reports import ensemble_facts, error_lists, figures, provenance, report_page
+from vidclf.reports import ensemble_facts, error_lists, figures, left_out, provenance, report_page
 from vidclf.reports.attended_frames import strips
 from vidclf.reports.figures import Evaluation
-from vidclf.reports.labelled_predictions import PREDICTION_COLUMNS, UNSPLIT, ScoredVideos, score, with_digests
+from vidclf.reports.labelled_predictions import (
+    PREDICTION_COLUMNS,
+    UNSPLIT,
+    ScoredVideos,
+    check_labels,
+    score,
+    with_digests,
+)
 from vidclf.reports.stage_costs import PassCosts, progress
 from vidclf.reports.stated_locations import stated_means
 from vidclf.runs import lease, output_allowlist, outputs, state
@@ -78,6 +85,8 @@ class _Source:
     """sampling plan by stage (set of frames that decided a video); empty if unknown"""
     quarantined_in: str | None
     """output directory whose rejected videos the report lists; None for no list"""
+    rejected: Collection[str]
+    """ids of the videos that have a reject reason instead of a prediction"""
     facts: dict[str, str]
     """rows of the report's table about how the predictions were made"""
     risk: dict[str, Any] | None
@@ -97,7 +106,10 @@ def evaluate(config: EvaluateConfig) -> Evaluation | None:
     source = _from_predictions(config) if config.predictions is not None else _from_features(config)
     if source is None:
         return None
-    scoring = score(storage.iter_tables(source.files, PREDICTION_COLUMNS), source.manifest, source.classes)
+    tables = storage.iter_tables(source.files, PREDICTION_COLUMNS)
+    scoring = score(tables, source.manifest, source.classes, source.rejected)
+    if config.strict:
+        left_out.check_none(scoring.left_out, f"--manifest {config.manifest}")
     uris = source.manifest["video_uri"].to_pylist()
     base = storage.canonical(config.base_uri) if config.base_uri is not None else common_base(uris)
     videos = scoring.videos.relative_to(base)
@@ -123,8 +135,9 @@ def evaluate(config: EvaluateConfig) -> Evaluation | None:
             videos.take(in_split[headline]), per_split[headline], source.classes, member_names, view_names
         ),
         classes=source.classes,
-        num_unlabelled=scoring.num_unlabelled,
-        num_unmatched=scoring.num_unmatched,
+        num_unlabelled=scoring.num_left_out(left_out.NO_LABEL),
+        num_unmatched=scoring.num_left_out(left_out.NOT_IN_MANIFEST),
+        left_out=[entry.words(base) for entry in scoring.left_out],
         summary=source.summary,
         ensemble_id=source.ensemble_id,
         calibration=ensemble_facts.calibration(source.info, has_views),
@@ -170,6 +183,7 @@ def table(evaluation: Evaluation, output: str) -> str:
             f"{interval}; chance {1 / len(evaluation.classes):.2f})",
         )
     )
+    rows += [("not scored", words) for words in evaluation.left_out]
     rows += [("splits", words) for words in (facts.moved_words, facts.unsearched_words) if words]
     if evaluation.headline == "test" and facts.doubt:
         rows.append(("held out", f"not known: {facts.doubt}"))
@@ -201,7 +215,7 @@ def _write(config: EvaluateConfig, source: _Source, result: Evaluation, videos: 
             video_id: replace(strip, reason=relative_text(strip.reason, base) if strip.reason else None)
             for video_id, strip in strip_of.items()
         },
-        quarantine=_quarantine(source.quarantined_in, base),
+        quarantine=error_lists.rejected(source.quarantined_in, base),
     )
     lease.guard(config.output).check()
     outputs.begin(output_allowlist.REPORT, config.output)
@@ -244,6 +258,7 @@ def _from_predictions(config: EvaluateConfig) -> _Source:
         summary=summary,
         plans=plans_of(config.predictions, specs[0].plan),
         quarantined_in=config.predictions,
+        rejected=state.rejected_ids(config.predictions),
         facts={
             "ensemble": f"{identity['ensemble_id']}{f' in {shown(directory)}' if directory else ''}",
             "predictions": shown(config.predictions),
@@ -264,6 +279,7 @@ def _from_features(config: EvaluateConfig) -> _Source | None:
     assert config.ensemble is not None  # checked by EvaluateConfig
     info = read_info(config.ensemble)
     features = stored_features.open_features(config.features, config.split, info, read_record(config.ensemble))
+    check_labels(features.manifest, info.classes, f"--features {config.features[0]}", strict=config.strict)
     if config.dry_run:
         print(f"would classify and score {features.manifest.num_rows} videos into {config.output}")
         return None
@@ -296,6 +312,7 @@ def _from_features(config: EvaluateConfig) -> _Source | None:
         summary=features.summary,
         plans={Look.FULL: features.specs[0].plan} if features.specs else {},
         quarantined_in=config.features[0] if features.summary is not None else None,
+        rejected=(),
         facts={
             "ensemble": f"{info.ensemble_id} in {shown(config.ensemble)}",
             "features": f"{', '.join(map(shown, config.features))}, split {config.split}, {num_videos} videos",
@@ -317,19 +334,3 @@ def _finished(predictions: str) -> tuple[dict[str, Any], dict[str, Any]]:
     if not run.is_finished():
         raise ConfigError(f"--predictions {predictions}: the job has not ended; run jobs/classify.py again")
     return identity, run.summary()
-
-
-def _quarantine(run: str | None, base: str) -> list[dict[str, Any]]:
-    """List of the rejected videos of the directory `run` as dicts, sorted by reason and location.
-
-    Locations are relative to `base`. The list is empty if `run` is None.
-    """
-    if run is None:
-        return []
-    rows: Iterable[pa.Table] = storage.iter_tables(Run(run).quarantine_shards(), schema.QUARANTINE.names)
-    listed = [
-        {**row, "video_uri": relative(row["video_uri"], base), "message": relative_text(row["message"], base)}
-        for part in rows
-        for row in part.to_pylist()
-    ]
-    return sorted(listed, key=lambda row: (row["reason"], row["video_uri"]))

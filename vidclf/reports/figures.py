@@ -125,6 +125,8 @@ class Evaluation:
     """predicted videos without a label in the manifest"""
     num_unmatched: int
     """predicted videos that are not in the manifest"""
+    left_out: list[str]
+    """a sentence per reason for which videos are not scored: their number, the reason and one location"""
     summary: dict[str, Any] | None
     """`summary.json` of the job that read the videos; None for HDF5 features"""
     ensemble_id: str

@@ -5,7 +5,8 @@ Shape suffixes: B videos, C classes, M ensemble members, V test-time views (vari
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections import defaultdict
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass, fields, replace
 from typing import Any
 
@@ -16,6 +17,15 @@ import pyarrow as pa
 from vidclf import arrow, credentials, schema, storage
 from vidclf.errors import ConfigError
 from vidclf.reports import video_kinds
+from vidclf.reports.left_out import (
+    NO_LABEL,
+    NOT_CLASSIFIED,
+    NOT_IN_MANIFEST,
+    LeftOut,
+    check_none,
+    nothing_to_score,
+    unknown_label,
+)
 
 UNSPLIT = "all"
 """Split name of labelled videos without a split."""
@@ -106,13 +116,15 @@ class ScoredVideos:
 
 @dataclass(frozen=True, kw_only=True)
 class Scoring:
-    """Videos that have a prediction and a label, sorted by location, and the numbers of those that lack a label."""
+    """Videos that have a prediction and a label, sorted by location, and those that are left out."""
 
     videos: ScoredVideos
-    num_unlabelled: int
-    """classified videos without a label in the manifest"""
-    num_unmatched: int
-    """classified videos that are not in the manifest"""
+    left_out: list[LeftOut]
+    """videos that are not scored, one entry per reason"""
+
+    def num_left_out(self, reason: str) -> int:
+        """Number of videos that are left out for one reason."""
+        return sum(entry.num_videos for entry in self.left_out if entry.reason == reason)
 
 
 def with_digests(manifest: pa.Table, files: list[str]) -> pa.Table:
@@ -124,29 +136,38 @@ def with_digests(manifest: pa.Table, files: list[str]) -> pa.Table:
     return manifest.append_column("content_digest", pa.array(digests, pa.string()))
 
 
-def score(tables: Iterable[pa.Table], manifest: pa.Table, classes: Sequence[str]) -> Scoring:
+def score(
+    tables: Iterable[pa.Table], manifest: pa.Table, classes: Sequence[str], rejected: Collection[str] = ()
+) -> Scoring:
     """Join rows of `schema.predictions` (at least `PREDICTION_COLUMNS`) with the labels of a manifest, by video id.
 
-    Raises ConfigError if they share no labelled video, if a label is not a class of the ensemble, or if the rows have
-    different numbers of ensemble members or test-time views (variants of a video).
+    `rejected` has the ids of the videos that have a reject reason instead of a prediction. Videos whose label is no
+    class of the ensemble are left out, like videos without a label.
+
+    Raises ConfigError if no video can be scored, or if the rows have different numbers of ensemble members or
+    test-time views (variants of a video).
     """
-    labelled = manifest.select([schema.VIDEO_ID, "label", "sublabel", "group", "split"]).to_pylist()
-    truth: dict[str, Any] = {row[schema.VIDEO_ID]: row for row in labelled}
+    columns = [schema.VIDEO_ID, "video_uri", "label", "sublabel", "group", "split"]
+    truth: dict[str, Any] = {row[schema.VIDEO_ID]: row for row in manifest.select(columns).to_pylist()}
     index_of = {name: index for index, name in enumerate(classes)}
-    num_unlabelled = num_unmatched = 0
+    unscored: dict[str, list[str]] = defaultdict(list)
+    unclassified = {video_id for video_id, row in truth.items() if row["label"] is not None} - set(rejected)
     parts: list[ScoredVideos] = []
     for table in tables:
-        matches: list[Any] = [truth.get(video_id) for video_id in table[schema.VIDEO_ID].to_pylist()]
-        num_unmatched += matches.count(None)
-        num_unlabelled += sum(row is not None and row["label"] is None for row in matches)
-        indices = [index for index, row in enumerate(matches) if row is not None and row["label"] is not None]
-        foreign = sorted({matches[index]["label"] for index in indices} - index_of.keys())
-        if foreign:
-            raise ConfigError(f"labels {foreign} are not classes of the ensemble ({list(classes)})")
+        ids, uris = table[schema.VIDEO_ID].to_pylist(), table["video_uri"].to_pylist()
+        unclassified.difference_update(ids)
+        matches: list[Any] = [truth.get(video_id) for video_id in ids]
+        reasons = [_reason(row, index_of, classes) for row in matches]
+        for uri, reason in zip(uris, reasons, strict=True):
+            if reason is not None:
+                unscored[reason].append(uri)
+        indices = [index for index, reason in enumerate(reasons) if reason is None]
         if indices:
             parts.append(_joined(table.take(indices), [matches[index] for index in indices], index_of))
+    unscored[NOT_CLASSIFIED] = [credentials.masked(truth[video_id]["video_uri"]) for video_id in unclassified]
+    left_out = _counted(unscored)
     if not parts:
-        raise ConfigError("no labelled video has a prediction")
+        raise nothing_to_score(left_out, classes)
     for name in ("member_top_BM", "view_top_BV"):
         counts = sorted({getattr(part, name).shape[1] for part in parts})
         if len(counts) > 1:
@@ -154,11 +175,41 @@ def score(tables: Iterable[pa.Table], manifest: pa.Table, classes: Sequence[str]
     joined = ScoredVideos(
         **{f.name: np.concatenate([getattr(part, f.name) for part in parts]) for f in fields(ScoredVideos)}
     )
-    return Scoring(
-        videos=joined.take(np.argsort(joined.video_uris, kind="stable")),
-        num_unlabelled=num_unlabelled,
-        num_unmatched=num_unmatched,
-    )
+    return Scoring(videos=joined.take(np.argsort(joined.video_uris, kind="stable")), left_out=left_out)
+
+
+def check_labels(manifest: pa.Table, classes: Sequence[str], flag: str, *, strict: bool) -> None:
+    """Raise ConfigError if no video of a manifest can be scored, or, if `strict`, some cannot. `flag` names the labels.
+
+    For videos that are yet to be classified.
+    """
+    index_of = {name: index for index, name in enumerate(classes)}
+    unscored: dict[str, list[str]] = defaultdict(list)
+    for row in manifest.select(["video_uri", "label"]).to_pylist():
+        reason = _reason(row, index_of, classes)
+        if reason is not None:
+            unscored[reason].append(credentials.masked(row["video_uri"]))
+    left_out = _counted(unscored)
+    if sum(entry.num_videos for entry in left_out) == manifest.num_rows:
+        raise nothing_to_score(left_out, classes)
+    if strict:
+        check_none(left_out, flag)
+
+
+def _counted(unscored: dict[str, list[str]]) -> list[LeftOut]:
+    """Return the videos that are left out, from their locations by reason."""
+    return [
+        LeftOut(reason=reason, num_videos=len(uris), video_uri=min(uris)) for reason, uris in unscored.items() if uris
+    ]
+
+
+def _reason(row: dict[str, Any] | None, index_of: dict[str, int], classes: Sequence[str]) -> str | None:
+    """Return why a classified video with the manifest row `row` cannot be scored; None if it can be."""
+    if row is None:
+        return NOT_IN_MANIFEST
+    if row["label"] is None:
+        return NO_LABEL
+    return None if row["label"] in index_of else unknown_label(row["label"], classes)
 
 
 def _joined(table: pa.Table, truth: Sequence[Any], index_of: dict[str, int]) -> ScoredVideos:

@@ -10,7 +10,7 @@ import pyarrow as pa
 from vidclf import storage
 from vidclf.arrow import column_types
 from vidclf.runs.layout import IDENTITY_FILE, SEGMENTS_DIR, SUMMARY_FILE, Run, file_name, runs_in
-from vidclf.runs.state import RunState, Shards, manifest_ids, repeated, state_of, within, without
+from vidclf.runs.state import RunState, Shards, locations_of, manifest_ids, repeated, state_of, within, without
 from vidclf.schema import QUARANTINE, VIDEO_ID, RejectReason
 
 _CONSTANTS = ("feature_key", "ensemble_id")
@@ -53,7 +53,7 @@ def audit(run: str) -> Audit:
     rejected = Shards.read(Run(run).quarantine_shards(), ["reason"], column_types(QUARANTINE), differences)
     state = state_of(manifest, ok, rejected)
 
-    differences += _placement_differences(manifest, ok, rejected)
+    differences += _placement_differences(run, manifest, ok, rejected)
     known = {reason.value for reason in RejectReason}
     differences += [f"reject reason {name!r} is not in the closed list" for name in state.reasons if name not in known]
     for name in constants:
@@ -67,15 +67,15 @@ def audit(run: str) -> Audit:
     return Audit(state=state, differences=differences)
 
 
-def report(differences: list[str], videos: pa.Array, what: str) -> None:
+def report(run: str, differences: list[str], videos: pa.Array, what: str) -> None:
     """Append to `differences` one sentence: the number of `videos` (ids), the words `what` that say what is wrong with
-    them, and the first three ids.
+    them, and the locations of the first three.
 
     Appends nothing if `videos` is empty.
     """
     if len(videos):
         ids = sorted(videos.unique().to_pylist())
-        shown = ", ".join(ids[:3]) + (f" and {len(ids) - 3} more" if len(ids) > 3 else "")
+        shown = ", ".join(locations_of(run, ids[:3])) + (f" and {len(ids) - 3} more" if len(ids) > 3 else "")
         differences.append(f"{len(ids)} video(s) {what}: {shown}")
 
 
@@ -91,17 +91,17 @@ def _read_identity(run: str, differences: list[str]) -> dict[str, Any]:
         return {}
 
 
-def _placement_differences(manifest: pa.Array, ok: Shards, rejected: Shards) -> list[str]:
+def _placement_differences(run: str, manifest: pa.Array, ok: Shards, rejected: Shards) -> list[str]:
     """One sentence for each way in which videos have no row or several rows (ok or quarantined), or are missing from or
     repeated in the manifest."""
     differences: list[str] = []
     row_ids = pa.concat_arrays([ok.ids, rejected.ids])
-    report(differences, repeated(manifest), "in the manifest more than once")
-    report(differences, without(manifest, row_ids), "pending: neither done nor quarantined")
-    report(differences, repeated(ok.ids), "done more than once")
-    report(differences, repeated(rejected.ids), "quarantined more than once")
-    report(differences, within(ok.ids, rejected.ids), "both done and quarantined")
-    report(differences, without(row_ids, manifest), "done or quarantined but not in the manifest")
+    report(run, differences, repeated(manifest), "in the manifest more than once")
+    report(run, differences, without(manifest, row_ids), "pending: neither done nor quarantined")
+    report(run, differences, repeated(ok.ids), "done more than once")
+    report(run, differences, repeated(rejected.ids), "quarantined more than once")
+    report(run, differences, within(ok.ids, rejected.ids), "both done and quarantined")
+    report(run, differences, without(row_ids, manifest), "done or quarantined but not in the manifest")
     return differences
 
 
@@ -119,8 +119,10 @@ def _segment_differences(run: str, types: dict[str, str]) -> list[str]:
         videos = Shards.read([shards[name]] if name in shards else [], (), None, []).ids
         segment_paths = [segment_shards[name]] if name in segment_shards else []
         segments = Shards.read(segment_paths, ["segment_index"], types, differences)
-        report(differences, without(videos, segments.ids), f"of {name} without segments")
-        report(differences, without(segments.ids, videos), f"with segments in {SEGMENTS_DIR}/{name} but not in {name}")
+        report(run, differences, without(videos, segments.ids), f"of {name} without segments")
+        report(
+            run, differences, without(segments.ids, videos), f"with segments in {SEGMENTS_DIR}/{name} but not in {name}"
+        )
         for table in segments.tables:
             num_distinct = table.group_by([VIDEO_ID, "segment_index"]).aggregate([]).num_rows
             if num_distinct != table.num_rows:

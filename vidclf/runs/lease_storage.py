@@ -22,6 +22,7 @@ from typing import Protocol
 from pyarrow import fs
 
 from vidclf import storage
+from vidclf.json_text import json_text
 
 SETTLE_S = 0.2
 """Seconds to wait before a lease (write lock) file that is half written, or a set of competing claims of jobs, is read
@@ -65,7 +66,7 @@ class Claim:
 
     def encoded(self) -> bytes:
         """This lease entry as JSON bytes. Inverse of `decoded`."""
-        return json.dumps(asdict(self), indent=2).encode() + b"\n"
+        return json_text(asdict(self), indent=2).encode() + b"\n"
 
 
 def now() -> str:

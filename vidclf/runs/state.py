@@ -27,6 +27,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from vidclf import schema, storage
+from vidclf.credentials import masked
 from vidclf.errors import ConfigError
 from vidclf.runs.layout import Run
 from vidclf.schema import VIDEO_ID
@@ -82,9 +83,10 @@ def _check_unique(run: str, flag: str, ok: Shards, rejected: Shards) -> None:
     """
     repeated_ids = repeated(pa.concat_arrays([ok.ids, rejected.ids]))
     if len(repeated_ids):
+        example = locations_of(run, [min(repeated_ids.to_pylist())])[0]
         raise ConfigError(
             f"{flag} {run}: every video must have one row, {len(repeated_ids)} have several (for example "
-            f"{min(repeated_ids.to_pylist())}); `jobs/audit.py --run {run}` names them. Submit the job that wrote the "
+            f"{example}); `jobs/audit.py --run {run}` names them. Submit the job that wrote the "
             "run again: it removes the additional rows"
         )
 
@@ -92,6 +94,24 @@ def _check_unique(run: str, flag: str, ok: Shards, rejected: Shards) -> None:
 def manifest_ids(run: str) -> pa.Array:
     """The video ids in the manifest of a run directory, in the order of its rows."""
     return one_array([storage.read_table(Run(run).manifest_file, [VIDEO_ID])])
+
+
+def rejected_ids(run: str) -> list[str]:
+    """The ids of the rejected videos in the quarantine of a run directory."""
+    ids: list[str] = Shards.read(Run(run).quarantine_shards()).ids.to_pylist()
+    return ids
+
+
+def locations_of(run: str, video_ids: Sequence[str]) -> list[str]:
+    """The location of each of a few videos in the manifest of a run directory, without credentials, for messages.
+
+    A video that the manifest does not hold is named by its id.
+    """
+    columns = [VIDEO_ID, "video_uri"]
+    manifest = storage.read_table(Run(run).manifest_file, columns)
+    rows = manifest.filter(pc.is_in(manifest[VIDEO_ID], pa.array(video_ids, pa.string())))
+    location = dict(zip(rows[VIDEO_ID].to_pylist(), rows["video_uri"].to_pylist(), strict=True))
+    return [masked(location[video_id]) if video_id in location else video_id for video_id in video_ids]
 
 
 def rows_of(run: str, columns: list[str]) -> pa.Table:

@@ -9,9 +9,10 @@ from typing import Any
 import pyarrow.compute as pc
 
 from vidclf import schema
+from vidclf.errors import ErrorBudgetExceeded
 from vidclf.runs import content_checks
-from vidclf.runs.layout import DUPLICATES_FILE
-from vidclf.runs.state import RunState, read_state, rows_of
+from vidclf.runs.layout import DUPLICATES_FILE, Run
+from vidclf.runs.state import RunState, Shards, read_state, rows_of
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -89,6 +90,24 @@ def summary_text(run: str, summary: dict[str, Any]) -> str:
     if summary["num_processed"] == 0:
         return f"{counts}; everything was done already"
     return f"{counts}; {summary['videos_per_s']:.2f} videos/s, bound by {summary['binding_resource']}"
+
+
+def check_any_ok(run: str, summary: dict[str, Any], max_error_rate: float) -> None:
+    """Raise ErrorBudgetExceeded if every video of a finished run was rejected, which `max_error_rate` below 1 forbids.
+
+    Below 20 videos a job does not stop early, so that a few damaged files do not end it. If none can be read, the
+    paths, the storage or a setting is wrong.
+    """
+    num_rejected = summary["num_quarantined"]
+    if summary["num_ok"] or not num_rejected or max_error_rate >= 1:
+        return
+    first = Shards.read(Run(run).quarantine_shards(), ["video_uri", "reason"]).tables[0].slice(0, 1).to_pylist()[0]
+    reasons = ", ".join(f"{reason} {count}" for reason, count in summary["reasons"].items())
+    raise ErrorBudgetExceeded(
+        f"{run}: {num_rejected} of {num_rejected} videos were rejected ({reasons}; for one {first['video_uri']}), a "
+        f"share above --max-error-rate {max_error_rate:g}; correct the locations or the storage, then submit again "
+        "with --retry-quarantined all"
+    )
 
 
 def stopped_text(output: str, runs: Sequence[str], why: str) -> str:

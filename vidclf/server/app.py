@@ -6,7 +6,6 @@ list in `refusals.py`. Importing this module loads neither torch nor Ray nor sci
 
 from __future__ import annotations
 
-import json
 import logging
 import threading
 from collections.abc import Iterator
@@ -18,6 +17,7 @@ from flask import Blueprint, Flask, Response, current_app, request
 from werkzeug.datastructures import Headers
 from werkzeug.exceptions import HTTPException, MethodNotAllowed
 
+from vidclf.json_text import json_text
 from vidclf.schema import RejectReason
 from vidclf.server.fetch import UriPolicy
 from vidclf.server.host_names import is_known_host
@@ -278,14 +278,14 @@ def event_stream(queue: JobQueue, job: Job) -> Iterator[bytes]:
     while True:
         version, description = job.version, queue.describe(job)
         name = description["stage"] if description["stage"] in ("done", "failed") else "progress"
-        yield f"event: {name}\ndata: {json.dumps(description, allow_nan=False)}\n\n".encode()
+        yield f"event: {name}\ndata: {json_text(description)}\n\n".encode()
         if name != "progress":
             return
         queue.wait_for_change(job, version, TICK_S)
 
 
 def json_answer(value: Any, status: int = 200, headers: list[tuple[str, str]] | None = None) -> Response:
-    content = json.dumps(value, allow_nan=False)
+    content = json_text(value)
     return Response(content, status=status, mimetype="application/json", headers=headers)
 
 

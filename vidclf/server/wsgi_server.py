@@ -19,7 +19,6 @@ module overrides `HTTPRequestParser.received`, `HTTPChannel.__init__`, `.receive
 
 from __future__ import annotations
 
-import json
 import logging
 import socket
 import time
@@ -38,6 +37,7 @@ from waitress.task import ErrorTask
 from waitress.utilities import Error
 
 from vidclf.errors import ConfigError
+from vidclf.json_text import json_text
 from vidclf.schema import RejectReason
 from vidclf.server.body_buffers import DiscardingBuffer, SpaceGuard
 from vidclf.server.client_limits import MAX_CONNECTIONS, ClientPace, client_of
@@ -221,7 +221,7 @@ class _ErrorTask(ErrorTask):
     def execute(self) -> None:
         error = self.request.error
         reason = getattr(error, "problem_reason", None) or REASONS.get(error.code, Problem.BAD_REQUEST)
-        body = json.dumps({"error": problem(reason)}).encode()
+        body = json_text({"error": problem(reason)}).encode()
         self.status = _status(reason)
         self.response_headers.extend([("Content-Type", "application/json"), *problem_headers(reason), *self.headers])
         self.set_close_on_finish()
@@ -309,7 +309,7 @@ def _channel_class(
     """
 
     def refused(reason: Reason) -> bytes:
-        body = json.dumps({"error": problem(reason)})
+        body = json_text({"error": problem(reason)})
         lines = [f"HTTP/1.1 {_status(reason)}", "Content-Type: application/json", f"Content-Length: {len(body)}"]
         lines += [f"{name}: {value}" for name, value in (*problem_headers(reason), *headers)]
         answered(STATUS[reason])

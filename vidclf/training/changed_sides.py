@@ -4,20 +4,14 @@ from __future__ import annotations
 
 from collections import Counter
 
-from vidclf import storage
-from vidclf.ensemble.split_record import SPLITS_FILE
+from vidclf.ensemble.split_record import recorded_splits
 from vidclf.features.feature_set import FeatureSet
-from vidclf.schema import VIDEO_ID
 
 
 def changed_sides(features: FeatureSet, ensemble: str) -> str | None:
     """A line on the videos whose split differs from that in the `splits.parquet` of the directory `ensemble`; None if
     there is no such file or no such video."""
-    path = storage.join(ensemble, SPLITS_FILE)
-    if not storage.exists(path):
-        return None
-    record = storage.read_table(path, [VIDEO_ID, "split"])
-    before = dict(zip(record[VIDEO_ID].to_pylist(), record["split"].to_pylist(), strict=True))
+    before = recorded_splits(ensemble)
     videos = zip(features.video_ids, features.video_uris, features.splits, strict=True)
     moves = [(f"{before[video]} to {split}", uri) for video, uri, split in videos if before.get(video, split) != split]
     if not moves:

@@ -137,8 +137,13 @@ def training_data(features: FeatureSet, classes: list[str] | None = None) -> Tra
     Raises ConfigError if labels or splits are missing, a split is empty, a source (videos cut from one recording) is in
     two splits, there are fewer than 2 classes, or a class is missing in the train split.
     """
-    if any(label is None for label in features.labels):
-        raise ConfigError("--features: must hold labelled videos; index an archive laid out <label>/<sublabel>/video")
+    num_unlabelled = features.labels.count(None)
+    if num_unlabelled:
+        example = features.video_uris[features.labels.index(None)]
+        raise ConfigError(
+            f"--features: must hold labelled videos, {num_unlabelled} of {len(features.labels)} have no label (for one "
+            f"{example}); index an archive laid out <label>/<sublabel>/video"
+        )
     if any(split is None for split in features.splits):
         raise ConfigError("--features: videos have no split; give fractions, such as --split 0.7,0.2,0.1")
     split_of: dict[str, str] = {}
@@ -154,8 +159,31 @@ def training_data(features: FeatureSet, classes: list[str] | None = None) -> Tra
     train, val = (_split(features, name, classes) for name in ("train", "val"))
     absent = [name for index, name in enumerate(classes) if index not in train.labels]
     if absent:
-        raise ConfigError(f"--features: the train split must hold every class, lacks {absent}")
+        example = features.video_uris[features.labels.index(absent[0])]
+        raise ConfigError(
+            f"--features: the train split must hold every class, lacks {absent} (a video of the first is {example}); "
+            "move a source of each to train, or give fractions to assign new splits, such as --split 0.7,0.2,0.1"
+        )
+    _check_videos_differ(features)
     return TrainingData(classes=classes, train=train, val=val)
+
+
+def _check_videos_differ(features: FeatureSet) -> None:
+    """Raise ConfigError if in each class every frame of every video has the same features.
+
+    No model can learn from such videos, and no distance from them can be measured: each is 0.
+    """
+    first_of: dict[str | None, npt.NDArray[np.float16]] = {}
+    # Ends at the first video that differs, which is among the first ones in any real archive.
+    for label, rows_TD in zip(features.labels, features.features, strict=True):
+        first_D = first_of.setdefault(label, rows_TD[0])
+        if not np.array_equal(rows_TD, np.broadcast_to(first_D, rows_TD.shape)):
+            return
+    raise ConfigError(
+        f"--features: videos of a class must differ, all {len(features.features)} have the same features in every "
+        f"frame as the others of their class (for one {features.video_uris[0]}); look whether they show one picture, "
+        "or extract them with other weights"
+    )
 
 
 def class_balanced_order(labels: Sequence[int], generator: torch.Generator) -> Tensor:

@@ -30,6 +30,7 @@ from vidclf.ensemble.info import read_info, write_info
 from vidclf.ensemble.views import PLAIN
 from vidclf.errors import ConfigError
 from vidclf.features.feature_set import FeatureSet
+from vidclf.json_text import json_text
 from vidclf.runs import lease
 from vidclf.schema import FOLD_TABLE, VIDEO_ID
 from vidclf.training import leakage
@@ -98,7 +99,7 @@ def plan_folds(config: TrainConfig, assignment: SplitAssignment, members: Sequen
         num_folds=config.folds,
         fold_B=fold_B,
         groups=groups,
-        recipe=hashlib.sha256(json.dumps(decisive).encode()).hexdigest(),
+        recipe=hashlib.sha256(json_text(decisive).encode()).hexdigest(),
     )
     for fold in range(config.folds):
         absent = set(classes) - {
@@ -205,6 +206,6 @@ def _publish(output: str, folds: Folds, features: FeatureSet, top_B: npt.NDArray
         }
     )
     lease.guard(output).check()
-    table = conform(table, FOLD_TABLE, "folds").replace_schema_metadata({METADATA: json.dumps(asdict(record))})
+    table = conform(table, FOLD_TABLE, "folds").replace_schema_metadata({METADATA: json_text(asdict(record))})
     storage.publish_table(storage.join(output, FOLDS_FILE), table)
     return record

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass, fields
 
@@ -11,6 +10,7 @@ from vidclf.config import FitConfig, TrainConfig
 from vidclf.ensemble.reference_checkpoints import ReferenceEnsemble
 from vidclf.errors import ConfigError
 from vidclf.features.feature_set import FeatureSet
+from vidclf.json_text import json_text
 from vidclf.training.dataset import TrainingData
 
 
@@ -48,7 +48,7 @@ def plan_members(
         recipe.update(classes=backbone_data.classes, data=data_digest([feature_set]))
         if imported is not None:
             recipe["imported"] = imported.digest
-        recipes.append(hashlib.sha256(json.dumps(recipe, sort_keys=True).encode()).hexdigest())
+        recipes.append(hashlib.sha256(json_text(recipe, sort_keys=True).encode()).hexdigest())
     spaces = [names.index(name) for name in backbones]
     return [MemberPlan(space=space, backbone=names[space], recipe=recipes[space]) for space in spaces]
 
@@ -60,4 +60,4 @@ def data_digest(features: Sequence[FeatureSet]) -> str:
         *(feature_set.spec.key for feature_set in features),
         *zip(first.video_ids, first.labels, first.splits, strict=True),
     ]
-    return hashlib.sha256(json.dumps(rows).encode()).hexdigest()
+    return hashlib.sha256(json_text(rows).encode()).hexdigest()

@@ -25,7 +25,7 @@ from vidclf.features.feature_set import FeatureSet
 from vidclf.metrics.scores import evaluate
 from vidclf.runs import output_allowlist, outputs
 from vidclf.schema import Look
-from vidclf.training import fold_training, gpu_memory, leakage, tracking
+from vidclf.training import class_gaps, fold_training, gpu_memory, leakage, tracking
 from vidclf.training.changed_sides import changed_sides
 from vidclf.training.dataset import Batches, TrainingData, training_data
 from vidclf.training.fold_training import Folds
@@ -62,6 +62,8 @@ class Plan:
     """whether members are missing, or the output has no complete ensemble that was calibrated with these first looks"""
     folds: Folds | None
     """folds of the cross-validation; None if none is wanted"""
+    notes: list[str]
+    """lines for the log about videos without a label and about classes that a split lacks"""
 
 
 def train(
@@ -80,7 +82,7 @@ def train(
     trained on or the directory holds members of another ensemble.
     """
     plan = prepare(config, features, weights, first_looks)
-    print(plan.assignment.summary)
+    print(plan.assignment.summary, *plan.notes, sep="\n")
     changed = changed_sides(plan.assignment.features, plan.config.output) if config.overwrite else None
     print(*filter(None, [changed]), sep="\n", end="\n" if changed else "")
     if config.dry_run:
@@ -105,6 +107,8 @@ def prepare(
     config = replace(config, output=storage.canonical(config.output))
     preflight.check_outputs(config)
     matching.check_sets(config.features, features)
+    unlabelled = class_gaps.unlabelled_line(features[0])
+    features = [class_gaps.labelled(feature_set) for feature_set in features]
     assignment = leakage.assign_splits(features[0], config)
     groups, splits = assignment.features.groups, assignment.features.splits
     split_features = [replace(feature_set, groups=groups, splits=splits) for feature_set in features]
@@ -138,6 +142,7 @@ def prepare(
         missing=missing,
         needs_calibration=bool(missing) or not _is_calibrated(config.output, matched_looks),
         folds=fold_training.plan_folds(config, assignment, members),
+        notes=[*([unlabelled] if unlabelled else []), *class_gaps.gap_lines(assignment.features)],
     )
 
 
@@ -180,6 +185,7 @@ def summary(plan: Plan) -> dict[str, Any]:
     return {
         "num_trained": len(plan.missing),
         "was_calibrated": plan.needs_calibration,
+        "classes_with_val": [name for index, name in enumerate(info.classes) if index in plan.data[0].val.labels],
         **info.training,
         "members": [member.as_json() for member in info.members],
         "ensemble_id": info.ensemble_id,

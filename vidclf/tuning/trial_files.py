@@ -29,6 +29,7 @@ from vidclf import arrow, installation, schema, storage
 from vidclf.config import FitConfig
 from vidclf.config.fields import base_kind
 from vidclf.credentials import is_masked, masked_text
+from vidclf.json_text import json_text
 from vidclf.schema import TrialStatus
 from vidclf.training.member_fit import write_snapshot
 from vidclf.training.member_state import Snapshot
@@ -179,8 +180,8 @@ def row(output: str, trial_id: str, error: str | None, searched: Sequence[str]) 
         "duration_s": float(sum(epoch["duration_s"] for epoch in history)),
         **{name: progress.settings[name] for name in searched if name != FEATURES},
         "features": progress.features,
-        "settings": json.dumps(progress.settings),
-        "schedule": json.dumps(progress.schedule),
+        "settings": json_text(progress.settings),
+        "schedule": json_text(progress.schedule),
         "epoch_macro_f1": [epoch["val_macro_f1"] for epoch in history],
         "epoch_val_loss": [epoch["val_loss"] for epoch in history],
         "epoch_train_loss": [epoch["train_loss"] for epoch in history],

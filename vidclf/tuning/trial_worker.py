@@ -18,6 +18,7 @@ from ray.tune import Checkpoint
 
 from vidclf import torch_gpu
 from vidclf.config import SearchConfig, TrainConfig
+from vidclf.json_text import json_text
 from vidclf.training import gpu_memory
 from vidclf.training.dataset import TrainingData
 from vidclf.training.gpu_memory import Placement
@@ -164,7 +165,7 @@ def _report(fit: MemberFit, progress: TrialRecord, interval: int | None) -> None
         return
     with tempfile.TemporaryDirectory() as folder:
         Path(folder, STATE_FILE).write_bytes(fit.checkpoint())
-        Path(folder, SCHEDULE_FILE).write_text(json.dumps(progress.schedule))
+        Path(folder, SCHEDULE_FILE).write_text(json_text(progress.schedule))
         ray_tune.report(figures, checkpoint=Checkpoint.from_directory(folder))
 
 

@@ -27,7 +27,7 @@ from vidclf.errors import RunStopped
 from vidclf.features.feature_set import FeatureSet
 from vidclf.progress import ProgressLine
 from vidclf.runs import lease, output_allowlist, outputs
-from vidclf.training import leakage, tracking
+from vidclf.training import class_gaps, leakage, tracking
 from vidclf.training.dataset import TrainingData, training_data
 from vidclf.training.leakage import SplitAssignment
 from vidclf.training.member_plan import data_digest
@@ -120,9 +120,11 @@ def tune(config: TuneConfig, features: Mapping[str, FeatureSet], weights: Mappin
     features = {storage.canonical(location): feature_set for location, feature_set in features.items()}
     weights = {masked(storage.canonical(location)): source for location, source in weights.items()}
     search = prepare(config, features)
+    notes = {line for feature_set in features.values() if (line := class_gaps.unlabelled_line(feature_set))}
     study = search.study
     config = study.config
-    print(*sorted({assignment.summary for assignment in search.assignments.values()}), sep="\n")
+    notes |= {line for assignment in search.assignments.values() for line in class_gaps.gap_lines(assignment.features)}
+    print(*sorted({assignment.summary for assignment in search.assignments.values()}), *sorted(notes), sep="\n")
     if config.dry_run:
         names = ", ".join(space_module.searched(study.space))
         verb = "continue with" if search.is_begun else "search"
@@ -150,7 +152,7 @@ def prepare(config: TuneConfig, features: Mapping[str, FeatureSet]) -> PreparedS
     preflight.check_outputs(config)
     # The features are read by now. From here on their locations are names, which the search writes into its files: they
     # have no credentials, so that a location with a new signature continues the same search.
-    features = {masked(location): feature_set for location, feature_set in features.items()}
+    features = {masked(location): class_gaps.labelled(feature_set) for location, feature_set in features.items()}
     check_named_once("features", tuple(map(masked, config.features)), "directory")
     config = replace(config, features=tuple(features))
     space = read_space(config.space)

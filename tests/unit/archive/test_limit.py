@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from vidclf.archive.limit import spread
+import pyarrow as pa
+
+from vidclf.archive.limit import limited, spread
 
 
 def test_every_class_gets_its_turn() -> None:
@@ -19,3 +21,24 @@ def test_every_split_of_a_class_gets_its_turn() -> None:
 
 def test_without_classes_the_first_videos_are_taken() -> None:
     assert spread([None] * 4, [None] * 4, 2) == [0, 1]
+
+
+def rows_of(labels: list[str | None]) -> pa.Table:
+    ids = list(map(str, range(len(labels))))
+    return pa.table({"video_id": ids, "label": pa.array(labels, pa.string()), "split": pa.nulls(len(ids), pa.string())})
+
+
+def test_the_choice_is_said_in_words_and_a_larger_limit_keeps_it() -> None:
+    manifest = rows_of(["cat"] * 5 + ["dog"] * 5 + ["eel"])
+    few, text = limited(manifest, 2)
+    assert (few["video_id"].to_pylist(), text) == (
+        ["0", "5"],
+        "--limit: 2 of 11 videos, spread over 2 of 3 classes",
+    )
+    more, text = limited(manifest, 6)
+    assert set(few["video_id"].to_pylist()) < set(more["video_id"].to_pylist())
+    assert text == "--limit: 6 of 11 videos, spread over 3 classes"
+    assert limited(manifest, 11) == (manifest, "")
+    first, text = limited(rows_of([None] * 4), 2)
+    assert first["video_id"].to_pylist() == ["0", "1"]
+    assert text == "--limit: the first 2 of 4 videos; without labels they are not spread"

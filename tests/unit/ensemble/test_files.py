@@ -373,9 +373,24 @@ def test_a_damaged_description_is_refused(directory: str, text: str) -> None:
     ],
 )
 def test_values_that_cannot_be_are_named(directory: str, values: dict[str, Any], message: str) -> None:
-    write_info(directory, replace(read_info(directory), **values))
+    # As an earlier version wrote it, with NaN and Infinity.
+    edited = replace(read_info(directory), **values)
+    Path(directory, "ensemble.json").write_text(json.dumps(edited.as_json()))
     with pytest.raises(ConfigError, match=message):
         read_info(directory)
+
+
+def test_an_ensemble_with_a_value_that_is_not_finite_is_not_written(directory: str) -> None:
+    info = read_info(directory)
+    trust = replace(info.trust, ood=ood_line(line=math.nan))
+    before = Path(directory, "ensemble.json").read_text()
+    with pytest.raises(ConfigError) as error:
+        write_info(directory, replace(info, trust=trust))
+    assert str(error.value) == (
+        "the ensemble cannot be published: trust.ood.line must be finite; look for videos with equal features, or for "
+        "classes with a single source"
+    )
+    assert Path(directory, "ensemble.json").read_text() == before
 
 
 def test_a_description_that_was_edited_is_refused(directory: str) -> None:

@@ -12,8 +12,12 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
+from tests.support.ensembles import write_small_ensemble
 from tests.support.lost_lease import lost_lease
 from vidclf import schema, storage
+from vidclf.classification import stored_features
+from vidclf.ensemble.info import read_info
+from vidclf.ensemble.split_record import SplitRecord
 from vidclf.errors import ConfigError
 from vidclf.features import hdf5
 from vidclf.features.columns import features_column
@@ -64,6 +68,7 @@ def test_a_reader_that_knows_only_the_contract_reads_ours(run: str) -> None:
         assert (file["num_frames"][:].tolist(), file["num_frames"].dtype) == ([3, 1, 2], np.int32)
         attributes = dict(file.attrs)
     assert json.loads(attributes.pop("category_mapping")) == {"Animation": 0, "Gaming": 1}
+    assert len(attributes.pop("content_digest")) == 64
     assert attributes == {"num_videos": 3, "max_frames": 3, "feature_dim": 1280, "multi_scale": False}
 
 
@@ -228,3 +233,29 @@ def test_a_job_that_has_lost_its_lease_exports_nothing(run: str) -> None:
     with pytest.raises(LeaseLost), lost_lease(run):
         hdf5.export(run)
     assert storage.list_files(run, ".h5") == []
+
+
+def test_a_file_is_stale_when_its_run_was_continued_or_relabelled(run: str) -> None:
+    assert hdf5.stale_exports(run) == []
+    files = hdf5.export(run)
+    assert hdf5.stale_exports(run) == []
+    columns = storage.read_table(f"{run}/manifest.parquet").to_pydict()
+    storage.publish_table(f"{run}/manifest.parquet", pa.table({**columns, "label": ["Animation"] * 4}))
+    assert sorted(hdf5.stale_exports(run)) == files
+    hdf5.export(run)
+    assert hdf5.stale_exports(run) == []
+    storage.delete_file(f"{run}/part-1.parquet")
+    assert hdf5.is_stale(f"{run}/train_features_multiscale.h5")
+
+
+def test_evaluation_refuses_a_stale_file(run: str, tmp_path: Path) -> None:
+    hdf5.export(run)
+    location = f"{run}/test_features_multiscale.h5"
+    storage.delete_file(f"{run}/part-0.parquet")
+    info = read_info(write_small_ensemble(tmp_path / "e", ["Animation", "Gaming"], num_frames=3))
+    with pytest.raises(ConfigError) as error:
+        stored_features.open_features([location], "test", info, SplitRecord.unknown(""))
+    assert str(error.value) == (
+        f"--features {location}: was exported before its run was continued or relabelled; export it again with "
+        f"jobs/extract.py --format hdf5, or evaluate --features {run}"
+    )

@@ -156,8 +156,8 @@ def test_a_new_size_in_the_manifest_is_reported(tmp_path: Path, capsys: pytest.C
     assert capsys.readouterr().err == ""
     begin_run(config, new, empty_job())
     assert capsys.readouterr().err == (
-        f"{config.output}: 1 finished videos have changed in size since they were decoded (for one {video_id('/b')}); "
-        "--redo-stale does them again\n"
+        f"{config.output}: 1 finished videos have changed in size since they were decoded (for one /b); --redo-stale "
+        "does them again\n"
     )
 
 

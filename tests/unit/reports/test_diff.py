@@ -209,7 +209,8 @@ def test_importing_the_comparison_loads_no_heavy_library() -> None:
 
 def test_what_cannot_be_compared_is_refused(runs: dict[str, str], tmp_path: Path) -> None:
     other = write_run(tmp_path / "other", [Predicted("x", "A", 0.9)])
-    with pytest.raises(ConfigError, match="shares no video with"):
+    one_of_each = "shares none; one holds /none/x, the other /none/1; videos are matched by video_id"
+    with pytest.raises(ConfigError, match=one_of_each):
         diff.diff(DiffConfig(**{**runs, "after": other}))
     with pytest.raises(ConfigError, match="--after must be a directory that jobs/classify"):
         diff.diff(DiffConfig(**{**runs, "after": f"{tmp_path}/none"}))

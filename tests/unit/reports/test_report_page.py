@@ -199,19 +199,54 @@ def test_unlabelled_and_unlisted_videos_are_counted_not_scored(config: EvaluateC
     evaluation = evaluate.evaluate(config)
     assert evaluation is not None
     assert (evaluation.num_unlabelled, evaluation.num_unmatched) == (1, 2)
+    assert evaluation.left_out == ["1 video without a label (for one 2)", "2 videos not in the manifest (for one 4)"]
     assert evaluation.per_split["test"].num_videos == 2
 
 
 def test_a_manifest_of_other_videos_is_refused(config: EvaluateConfig) -> None:
     storage.publish_table(str(config.manifest), manifest({"other": ("A", "test")}))
-    with pytest.raises(ConfigError, match="no labelled video has a prediction"):
+    with pytest.raises(ConfigError) as error:
         evaluate.evaluate(config)
+    assert str(error.value) == (
+        "no classified video is in the manifest: it has /none/other, the predictions have /none/1; give the manifest "
+        "of the classified archive, or, if the archive is mounted elsewhere now, index it with --continue-from and "
+        "--root OLD=NEW"
+    )
 
 
-def test_labels_the_ensemble_does_not_know_are_refused(config: EvaluateConfig) -> None:
-    storage.publish_table(str(config.manifest), manifest({**TRUTH, "1": ("Z", "test")}))
-    with pytest.raises(ConfigError, match=r"labels \['Z'\] are not classes of the ensemble \(\['A', 'B'\]\)"):
+def test_unknown_and_misspelt_labels_are_left_out_and_named(config: EvaluateConfig) -> None:
+    labels = {**TRUTH, "1": ("Sport", "test"), "2": ("a", "test"), "5": ("A", "test"), "q": ("A", "test")}
+    storage.publish_table(str(config.manifest), manifest(labels))
+    evaluation = evaluate.evaluate(config)
+    assert evaluation is not None
+    assert evaluation.per_split["test"].num_videos == 1
+    expected = [
+        "1 video with the label 'Sport', which is no class of the ensemble (for one 1)",
+        "1 video with the label 'a', which is no class of the ensemble; did you mean 'A'? (for one 2)",
+        "1 video with a label but without a prediction or a reject reason (for one 5)",
+    ]
+    assert evaluation.left_out == expected
+    lines = evaluate.table(evaluation, "out").splitlines()
+    assert [line.removeprefix("not scored           ") for line in lines if line.startswith("not scored")] == expected
+    assert "did you mean &#39;A&#39;? (for one 2)." in (Path(config.output) / "index.html").read_text()
+    with pytest.raises(ConfigError) as error:
+        evaluate.evaluate(replace(config, strict=True))
+    assert str(error.value) == (
+        f"--manifest {config.manifest}: with --strict every video must be scored, which is not possible for 1 video "
+        "with the label 'Sport', which is no class of the ensemble (for one /none/1), 1 video with the label 'a', "
+        "which is no class of the ensemble; did you mean 'A'? (for one /none/2), 1 video with a label but without a "
+        "prediction or a reject reason (for one /none/5); correct the labels, or leave out --strict"
+    )
+
+
+def test_labels_of_other_classes_alone_are_refused(config: EvaluateConfig) -> None:
+    storage.publish_table(str(config.manifest), manifest(dict.fromkeys(TRUTH, ("Z", "test"))))
+    with pytest.raises(ConfigError) as error:
         evaluate.evaluate(config)
+    assert str(error.value) == (
+        "no video can be scored: 5 videos with the label 'Z', which is no class of the ensemble (for one /none/1); the "
+        "classes of the ensemble are A, B"
+    )
 
 
 def test_an_unfinished_classification_is_refused(config: EvaluateConfig) -> None:
@@ -236,8 +271,12 @@ def test_a_dry_run_writes_nothing(config: EvaluateConfig, capsys: pytest.Capture
 def test_predictions_with_a_video_twice_are_refused(config: EvaluateConfig) -> None:
     assert config.predictions is not None
     first = Run(config.predictions).shards()[0]
+    storage.publish_table(Run(config.predictions).manifest_file, manifest(TRUTH))
     storage.publish_table(f"{config.predictions}/part-twice.parquet", storage.read_table(first).slice(0, 1))
-    with pytest.raises(ConfigError, match=r"--predictions .*: every video must have one row, 1 have several .*audit"):
+    with pytest.raises(
+        ConfigError,
+        match=r"--predictions .*: every video must have one row, 1 have several \(for example /none/1\).*audit",
+    ):
         evaluate.evaluate(config)
 
 

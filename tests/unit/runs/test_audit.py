@@ -37,7 +37,8 @@ def write_run(
     summary: dict[str, Any] | None = CLEAN_SUMMARY,
 ) -> str:
     """Write a run directory: ids of the manifest, ok ids by shard, (id, reason) by quarantine shard."""
-    storage.publish_table(f"{run}/manifest.parquet", pa.table({"video_id": pa.array(manifest, pa.string())}))
+    ids = pa.array(manifest, pa.string())
+    storage.publish_table(f"{run}/manifest.parquet", pa.table({"video_id": ids, "video_uri": ids}))
     for number, ids in enumerate(parts):
         storage.publish_table(f"{run}/part-{number}.parquet", pa.table({"video_id": pa.array(ids, pa.string())}))
     for number, rows in enumerate(quarantine):

@@ -36,7 +36,8 @@ def test_released_videos_are_pending_and_their_attempts_are_remembered(tmp_path:
 
 
 def begin(run: str, *manifest: str) -> None:
-    storage.publish_table(f"{run}/manifest.parquet", pa.table({"video_id": pa.array(manifest, pa.string())}))
+    ids = pa.array(manifest, pa.string())
+    storage.publish_table(f"{run}/manifest.parquet", pa.table({"video_id": ids, "video_uri": ids}))
 
 
 def part(run: str, name: str, *ids: str) -> None:

@@ -103,7 +103,7 @@ def test_a_bootstrap_sample_keeps_the_size_of_each_class() -> None:
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"labels": ["B", None, "B", "A"]}, "must hold labelled videos"),
+        ({"labels": ["B", None, "B", "A"]}, r"must hold labelled videos, 1 of 4 have no label \(for one /v/2\)"),
         ({"splits": [None] * 4}, "videos have no split"),
         ({"splits": ["train", "train", "test", "test"]}, "the val split must hold at least one video, is empty"),
         ({"groups": ["g", "x", "g", "y"]}, "source 'g' must be in one split, is in train and val"),

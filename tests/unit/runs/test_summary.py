@@ -1,0 +1,29 @@
+"""A run in which every video was rejected ends with the exit code of the error budget."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from tests.unit.runs.test_audit import write_run
+from vidclf.errors import ErrorBudgetExceeded
+from vidclf.runs.summary import check_any_ok
+
+
+def test_eight_of_eight_videos_that_were_not_found_exceed_the_budget(tmp_path: Path) -> None:
+    rows = [(f"/data/{number}.mp4", "not_found") for number in range(8)]
+    run = write_run(tmp_path, manifest=[uri for uri, _ in rows], parts=[], quarantine=[rows])
+    summary = {"num_ok": 0, "num_quarantined": 8, "reasons": {"not_found": 8}}
+    with pytest.raises(ErrorBudgetExceeded) as error:
+        check_any_ok(run, summary, 0.5)
+    assert str(error.value) == (
+        f"{run}: 8 of 8 videos were rejected (not_found 8; for one /data/0.mp4), a share above --max-error-rate 0.5; "
+        "correct the locations or the storage, then submit again with --retry-quarantined all"
+    )
+
+
+def test_one_result_or_an_allowed_rate_of_one_is_enough(tmp_path: Path) -> None:
+    check_any_ok(str(tmp_path), {"num_ok": 1, "num_quarantined": 8}, 0.0)
+    check_any_ok(str(tmp_path), {"num_ok": 0, "num_quarantined": 8}, 1.0)
+    check_any_ok(str(tmp_path), {"num_ok": 0, "num_quarantined": 0}, 0.5)
