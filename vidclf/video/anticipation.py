@@ -1,4 +1,4 @@
-"""Choice of frames while a video is decoded from its first to its last packet, before the times of all frames are known.
+"""Choice of frames while a whole video is decoded, before the times of all its frames are known.
 
 The packets tell beforehand how many frames there will be, and mostly at which times. The frames that the plan picks
 from these expected times are kept as they come. If the video turns out otherwise, another pass gets the other frames.

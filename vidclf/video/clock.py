@@ -6,6 +6,7 @@ every part of the video between two jumps is moved to where the part before it e
 
 from __future__ import annotations
 
+import itertools
 from dataclasses import dataclass
 from fractions import Fraction
 
@@ -31,6 +32,7 @@ class PacketTimes:
     has_pts: npt.NDArray[np.bool_]
     durations_ticks: npt.NDArray[np.int64]
     """time for which the packet's frame is shown; 0 if it is not known"""
+    is_keyframe: npt.NDArray[np.bool_]
     is_shown: npt.NDArray[np.bool_]
     """false for a frame that the file's edit list cuts from display"""
     time_base: Fraction
@@ -70,17 +72,20 @@ def close_jumps(times: PacketTimes) -> ClosedClock:
     limit = max(int(MAX_STEP_S * second), MAX_STEPS * usual)
     playing = int(ordinary[ordinary <= limit].sum())
     longest = limit if times.may_restart else max(limit, playing)
-    is_back = steps < -usual
-    if not times.may_restart:
-        # No frame is shown before the frame that is decoded before it. Elsewhere FFmpeg has guessed the decoding times.
-        is_back &= pts_ticks[1:] < dts_ticks[:-1]
+    if times.may_restart:
+        # A recording that is joined to another one begins with a keyframe. Elsewhere, small steps backwards come from
+        # FFmpeg, which guesses some decoding times.
+        is_back = (steps <= -usual) | (times.is_keyframe[timed][1:] & (steps <= 0))
+    else:
+        # No frame is shown before the frame that is decoded before it.
+        is_back = (steps < -usual) & (pts_ticks[1:] < dts_ticks[:-1])
     is_jump = is_back | (steps > longest)
     is_wild = pts_ticks - dts_ticks > max(int(MAX_STEP_S * second), MAX_REORDERED * usual)
 
     closed = pts_ticks.copy()
     starts = [0, *(np.flatnonzero(is_jump) + 1).tolist(), len(closed)]
     end = _end(closed[: starts[1]], is_wild[: starts[1]], usual)
-    for first, last in zip(starts[1:], starts[2:], strict=False):
+    for first, last in itertools.pairwise(starts[1:]):
         part = slice(first, last)
         if not is_wild[part].all():
             closed[part] += end - closed[part][~is_wild[part]].min()

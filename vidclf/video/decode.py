@@ -25,7 +25,7 @@ from vidclf.video.planned_reader import PlannedReader
 from vidclf.video.rejection import VideoRejected
 from vidclf.video.sampling import SamplingPlan
 from vidclf.video.sequential_reader import SequentialReader
-from vidclf.video.source import NO_LIMIT, Source, locate, rejection
+from vidclf.video.source import NO_LIMIT, locate, rejection
 
 
 def decode_video(

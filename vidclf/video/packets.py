@@ -197,6 +197,7 @@ def _closed_clock(table: Any, time_base: Fraction, may_restart: bool, are_times_
             dts_ticks=table["dts_ticks"].copy(),
             has_pts=has_pts,
             durations_ticks=table["duration_ticks"].copy(),
+            is_keyframe=table["is_keyframe"].copy(),
             is_shown=is_shown,
             time_base=time_base,
             may_restart=may_restart,
