@@ -150,7 +150,7 @@ _VIDEO_FIELDS = [
 
 `size_bytes`, `modified` (time of the last change; null if the storage does not report it) and `content_digest`
 (`vidclf/video/digest.py`) describe the file at the time of decoding. `time_jumps` counts the jumps of the video's clock that were closed, as in
-joined recordings; `duration_s` and `pts_s` are times without them. `pts_s` is the time of each frame in seconds."""
+joined recordings. `duration_s` and `pts_s` (the time of each frame) are in seconds, without these jumps."""
 
 _PICTURE_FIELDS = [
     pa.field("luma_mean", pa.list_(pa.float32()), nullable=False),

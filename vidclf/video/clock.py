@@ -28,7 +28,8 @@ class PacketTimes:
     pts_ticks: npt.NDArray[np.int64]
     """presentation time in ticks of `time_base` seconds; it does not count if the packet has none"""
     dts_ticks: npt.NDArray[np.int64]
-    """decoding time; if the packet has none, its presentation time"""
+    """decoding time; it does not count if the packet has none"""
+    has_dts: npt.NDArray[np.bool_]
     has_pts: npt.NDArray[np.bool_]
     durations_ticks: npt.NDArray[np.int64]
     """time for which the packet's frame is shown; 0 if it is not known"""
@@ -64,7 +65,8 @@ def close_jumps(times: PacketTimes) -> ClosedClock:
     last frame. A presentation time that lies much later than its decoding time is wrong, and counts as missing.
     """
     timed = np.flatnonzero(times.has_pts)
-    pts_ticks, dts_ticks = times.pts_ticks[timed], times.dts_ticks[timed]
+    pts_ticks = times.pts_ticks[timed]
+    dts_ticks = _with_missing_filled(times.dts_ticks[timed], times.has_dts[timed], pts_ticks)
     steps = np.diff(dts_ticks)
     ordinary = steps[steps > 0]
     usual = int(np.median(ordinary)) if len(ordinary) else max(1, int(times.durations_ticks.max()))
@@ -108,3 +110,21 @@ def _end(pts_ticks: npt.NDArray[np.int64], is_wild: npt.NDArray[np.bool_], usual
     """Return the time at which a part of the video ends, in ticks."""
     times_ticks = pts_ticks if is_wild.all() else pts_ticks[~is_wild]
     return int(times_ticks.max()) + usual
+
+
+def _with_missing_filled(
+    dts_ticks: npt.NDArray[np.int64], has_dts: npt.NDArray[np.bool_], pts_ticks: npt.NDArray[np.int64]
+) -> npt.NDArray[np.int64]:
+    """Return decoding times where each missing one is replaced by a time shortly before the next one that is known.
+
+    FFmpeg does not know the first decoding times of a Matroska file with reordered frames. After the last known one,
+    the presentation times take their place.
+    """
+    numbers = np.arange(len(dts_ticks))
+    known = np.flatnonzero(has_dts)
+    following = np.searchsorted(known, numbers)
+    is_followed = following < len(known)
+    filled = pts_ticks.copy()
+    after = known[following[is_followed]]
+    filled[is_followed] = dts_ticks[after] - (after - numbers[is_followed])
+    return filled

@@ -79,6 +79,7 @@ _PACKET = np.dtype(
         ("pts_ticks", np.int64),
         ("dts_ticks", np.int64),
         ("has_pts", np.bool_),
+        ("has_dts", np.bool_),
         ("duration_ticks", np.int64),
         ("position", np.int64),
         ("size_bytes", np.int64),
@@ -119,7 +120,7 @@ def scan(container: Any, stream: Any, keep_bytes: int = 0) -> PacketTable:
 
     The table keeps the packets if all of them together have at most `keep_bytes` bytes.
     """
-    entries: list[tuple[int, int, bool, int, int, int, bool, bool]] = []
+    entries: list[tuple[int, int, bool, bool, int, int, int, bool, bool]] = []
     kept: list[Any] = []
     num_bytes = 0
     for packet in demuxed(container, stream):
@@ -130,12 +131,12 @@ def scan(container: Any, stream: Any, keep_bytes: int = 0) -> PacketTable:
             kept.clear()
         pts, dts = packet.pts, packet.dts
         position = -1 if packet.pos is None else packet.pos
-        known = pts if pts is not None else dts or 0
         entries.append(
             (
-                known,
-                known if dts is None else dts,
+                pts or 0,
+                dts or 0,
                 pts is not None,
+                dts is not None,
                 packet.duration or 0,
                 position,
                 packet.size,
@@ -195,6 +196,7 @@ def _closed_clock(table: Any, time_base: Fraction, may_restart: bool, are_times_
         PacketTimes(
             pts_ticks=pts_ticks,
             dts_ticks=table["dts_ticks"].copy(),
+            has_dts=table["has_dts"].copy(),
             has_pts=has_pts,
             durations_ticks=table["duration_ticks"].copy(),
             is_keyframe=table["is_keyframe"].copy(),
