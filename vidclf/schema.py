@@ -149,8 +149,9 @@ _VIDEO_FIELDS = [
 """Columns with facts about a video that are known from decoding it. Lists have one entry per sampled frame.
 
 `size_bytes`, `modified` (time of the last change; null if the storage does not report it) and `content_digest`
-(`vidclf/video/digest.py`) describe the file at the time of decoding. `time_jumps` counts the jumps of the video's clock that were closed, as in
-joined recordings. `duration_s` and `pts_s` (the time of each frame) are in seconds, without these jumps."""
+(`vidclf/video/digest.py`) describe the file at the time of decoding. `time_jumps` counts the jumps of the video's clock
+that were closed, as in joined recordings. `duration_s` and `pts_s` (the time of each frame) are in seconds, without
+these jumps."""
 
 _PICTURE_FIELDS = [
     pa.field("luma_mean", pa.list_(pa.float32()), nullable=False),
