@@ -90,7 +90,15 @@ def test_a_small_step_backwards_that_begins_no_recording_is_no_jump() -> None:
     assert (closed.pts_ticks.tolist(), closed.num_jumps) == ([0, 100, 300, 200, 400], 0)
 
 
-def test_a_frame_shown_an_hour_after_its_decoding_has_no_time() -> None:
-    closed = close([0, 3_600_000, 100, 200], [-200, -100, 0, 100])
-    assert closed.has_pts.tolist() == [True, False, True, True]
-    assert closed.num_jumps == 1
+def test_a_time_whose_place_is_unknown_counts_as_missing() -> None:
+    decoding: list[int | None] = list(range(0, 10_000, 100))
+    pts: list[int | None] = [*range(200, 5_000, 100), 3_600_000, 5_000, *range(5_200, 10_200, 100)]
+    for may_restart in (False, True):
+        closed = close(pts, decoding, may_restart=may_restart)
+        assert np.flatnonzero(~closed.has_pts).tolist() == [48]
+        assert closed.num_jumps == 1
+
+
+def test_a_last_still_lasts_as_long_as_the_others() -> None:
+    closed = close([0, 1_800_000], last_duration=100)
+    assert (closed.last_duration_ticks, closed.num_jumps) == (1_800_000, 0)
