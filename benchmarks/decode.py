@@ -241,7 +241,7 @@ def task_of(clip: Clip, path: Path) -> Task:
     """The frames to decode from the file `path`: those on screen at the midpoints of equal parts of the video."""
     plan = SamplingPlan(num_frames=clip.num_frames, avoid_black=False)
     with open_video(LocalFile(str(path))) as (container, stream):
-        index = packets.scan(container, stream)
+        index = packets.index_of(packets.scan(container, stream))
     if index is None:
         raise SystemExit(f"{path}: its packets have no usable timestamps")
     times = np.sort(index.pts_ticks)

@@ -141,6 +141,7 @@ _VIDEO_FIELDS = [
     pa.field("height", pa.int32(), nullable=False),
     pa.field("framerate", pa.float64()),
     pa.field("video_codec", pa.string(), nullable=False),
+    pa.field("time_jumps", pa.int32(), nullable=False),
     pa.field("pts_s", pa.list_(pa.float64()), nullable=False),
     pa.field("is_black", pa.list_(pa.bool_()), nullable=False),
     pa.field("all_black", pa.bool_(), nullable=False),
@@ -148,7 +149,9 @@ _VIDEO_FIELDS = [
 """Columns with facts about a video that are known from decoding it. Lists have one entry per sampled frame.
 
 `size_bytes`, `modified` (time of the last change; null if the storage does not report it) and `content_digest`
-(`vidclf/video/digest.py`) describe the file at the time of decoding. `pts_s` is the time of each frame in seconds."""
+(`vidclf/video/digest.py`) describe the file at the time of decoding. `time_jumps` counts the jumps of the video's clock
+that were closed, as in joined recordings. `duration_s` and `pts_s` (the time of each frame) are in seconds, without
+these jumps."""
 
 _PICTURE_FIELDS = [
     pa.field("luma_mean", pa.list_(pa.float32()), nullable=False),

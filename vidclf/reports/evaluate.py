@@ -176,6 +176,8 @@ def table(evaluation: Evaluation, output: str) -> str:
             ("quarantined", f"{summary['num_quarantined']}{f' ({reasons})' if reasons else ''}"),
             ("videos per second", f"{summary['videos_per_s']:.2f}"),
         ]
+        if summary.get("num_with_time_jumps"):
+            rows.append(("clock jumps closed", f"{summary['num_with_time_jumps']} videos"))
     rows.append(
         (
             accuracy_name,

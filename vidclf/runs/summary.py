@@ -8,7 +8,7 @@ from typing import Any
 
 import pyarrow.compute as pc
 
-from vidclf import schema
+from vidclf import schema, storage
 from vidclf.errors import ErrorBudgetExceeded
 from vidclf.runs import content_checks
 from vidclf.runs.layout import DUPLICATES_FILE, Run
@@ -63,6 +63,7 @@ def summarize(
         "num_processed": num_processed,
         "num_duplicates": duplicates.num_rows,
         "num_duplicates_across_splits": pc.sum(is_across_splits).as_py() or 0,
+        "num_with_time_jumps": num_with_time_jumps(run),
         "total_video_duration_s": round(total_duration_s, 3),
         "pipeline_run_time_s": round(elapsed_s, 3),
         "videos_per_s": round(videos_per_s, 4),
@@ -76,6 +77,21 @@ def summarize(
     }
 
 
+def num_with_time_jumps(run: str) -> int:
+    """Count the ok videos of a run directory whose clock jumps, so that the jumps were closed.
+
+    The result files of earlier versions have no column `time_jumps`; their videos do not count.
+    """
+    count = 0
+    for _, shard in storage.read_all(Run(run).shards(), ["time_jumps"]):
+        if isinstance(shard, KeyError):
+            continue
+        if isinstance(shard, Exception):
+            raise shard
+        count += pc.sum(pc.greater(shard.table["time_jumps"], 0)).as_py() or 0
+    return count
+
+
 def summary_text(run: str, summary: dict[str, Any]) -> str:
     """One line for the terminal about a finished job: the counts and the speed from its summary."""
     reasons = ", ".join(f"{reason} {count}" for reason, count in summary["reasons"].items())
@@ -87,6 +103,8 @@ def summary_text(run: str, summary: dict[str, Any]) -> str:
         num_across_splits = summary["num_duplicates_across_splits"]
         counts += f", {summary['num_duplicates']} duplicates of another video"
         counts += f" ({num_across_splits} of them in another split, see {DUPLICATES_FILE})" if num_across_splits else ""
+    if summary.get("num_with_time_jumps"):
+        counts += f", {summary['num_with_time_jumps']} with jumps of their clock closed (column time_jumps)"
     if summary["num_processed"] == 0:
         return f"{counts}; everything was done already"
     return f"{counts}; {summary['videos_per_s']:.2f} videos/s, bound by {summary['binding_resource']}"

@@ -20,11 +20,12 @@ from vidclf.video.decoded_video import DecodedVideo
 from vidclf.video.digest import identify
 from vidclf.video.frame_reader import FrameReader
 from vidclf.video.frame_transform import Transform
-from vidclf.video.planned_reader import open_planned
+from vidclf.video.indexed_video import IndexedVideo, open_indexed
+from vidclf.video.planned_reader import PlannedReader
 from vidclf.video.rejection import VideoRejected
 from vidclf.video.sampling import SamplingPlan
 from vidclf.video.sequential_reader import SequentialReader
-from vidclf.video.source import NO_LIMIT, Source, locate, rejection
+from vidclf.video.source import NO_LIMIT, locate, rejection
 
 
 def decode_video(
@@ -46,8 +47,9 @@ def decode_video(
     """
     with locate(uri, max_bytes) as source:
         try:
-            decoded = _decode_planned(source, plan, transform, seed, on_duration)
-            decoded = decoded or _decode_sequentially(source, plan, transform, seed)
+            with open_indexed(source) as video:
+                decoded = _decode_planned(video, plan, transform, seed, on_duration)
+                decoded = decoded or _decode_sequentially(video, plan, transform, seed)
             return replace(decoded, content=identify(source))
         except VideoRejected:
             raise
@@ -58,22 +60,22 @@ def decode_video(
 
 
 def _decode_planned(
-    source: Source, plan: SamplingPlan, transform: Transform, seed: str, on_duration: Callable[[float], None]
+    video: IndexedVideo, plan: SamplingPlan, transform: Transform, seed: str, on_duration: Callable[[float], None]
 ) -> DecodedVideo | None:
     """Decode only the packets that the picked frames need.
 
     Returns None if that cannot be done, so that the caller must decode the whole video.
     """
-    with open_planned(source, transform) as reader:
-        if reader is None:
-            return None
-        on_duration(reader.timeline.duration_s)
-        return _pick(reader, plan, seed)
+    if video.index is None:
+        return None
+    reader = PlannedReader(video, video.index, transform)
+    on_duration(reader.timeline.duration_s)
+    return _pick(reader, plan, seed)
 
 
-def _decode_sequentially(source: Source, plan: SamplingPlan, transform: Transform, seed: str) -> DecodedVideo:
+def _decode_sequentially(video: IndexedVideo, plan: SamplingPlan, transform: Transform, seed: str) -> DecodedVideo:
     """Decode the whole video from its first to its last packet, and return the frames that `plan` picks."""
-    decoded = _pick(SequentialReader(source, transform), plan, seed)
+    decoded = _pick(SequentialReader(video, plan, seed, transform), plan, seed)
     if decoded is None:
         raise VideoRejected(RejectReason.DECODE_ERROR, "two decoding passes showed different numbers of frames")
     return decoded
@@ -98,6 +100,7 @@ def _pick(reader: FrameReader, plan: SamplingPlan, seed: str) -> DecodedVideo | 
         height=reader.size[1],
         framerate=timeline.framerate,
         video_codec=timeline.video_codec,
+        time_jumps=timeline.time_jumps,
     )
 
 

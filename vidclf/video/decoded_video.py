@@ -44,5 +44,7 @@ class DecodedVideo:
     framerate: float | None
     """average frames per second; None if the video file does not state the rate"""
     video_codec: str
+    time_jumps: int = 0
+    """number of jumps of the video's clock that were closed; 0 for a clock that runs evenly"""
     content: FileFingerprint | None = None
     """fingerprint of the video file; None until decoding has succeeded"""

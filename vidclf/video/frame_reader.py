@@ -35,6 +35,8 @@ class VideoTimeline:
     framerate: float | None
     """average frames per second; None if the video file does not state the rate"""
     video_codec: str
+    time_jumps: int = 0
+    """number of jumps of the clock that were closed"""
 
 
 class FrameReader(ABC):

@@ -2,11 +2,48 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
+from fractions import Fraction
 from typing import Any
 
+import av.error
 import numpy as np
 import numpy.typing as npt
+
+from vidclf.video import clock
+from vidclf.video.clock import ClosedClock, PacketTimes
+
+_CLOCK_MAY_RESTART = 0x200
+"""FFmpeg's flag AVFMT_TS_DISCONT of a container whose clock may start again in the middle of a file."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class PacketTable:
+    """The P packets (compressed pieces) of a video stream in decoding order; each array has shape [P]."""
+
+    pts_ticks: npt.NDArray[np.int64]
+    """presentation time of the packet's frame, in ticks of the stream's time base, after jumps of the clock were
+    closed; it does not count if the packet has none"""
+    has_pts: npt.NDArray[np.bool_]
+    """whether the packet has a presentation time that can be true"""
+    is_keyframe: npt.NDArray[np.bool_]
+    is_shown: npt.NDArray[np.bool_]
+    """false for a frame that the file's edit list cuts from display"""
+    positions: npt.NDArray[np.int64]
+    """offset of each packet's first byte in the file; -1 if the file does not state the offset"""
+    sizes: npt.NDArray[np.int64]
+    """size of each packet in bytes"""
+    kept: list[Any] | None
+    """the packets themselves, so that they can be decoded without reading the file again; None if they are too large"""
+    are_times_guessed: bool
+    """whether FFmpeg made up the presentation times, in decoding order, so that they belong to other frames"""
+    time_jumps: int
+    """number of jumps of the clock that were closed; if there are any, `pts_ticks` differ from the file's times"""
+    last_duration_ticks: int
+    """time for which the frame that is shown last is shown; 0 if it is not known"""
+    time_base: Fraction
+    """length of a tick in seconds"""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -14,7 +51,8 @@ class PacketIndex:
     """Table of the P packets (compressed pieces) of a video stream in decoding order; each array has shape [P]."""
 
     pts_ticks: npt.NDArray[np.int64]
-    """presentation time of the packet's frame, in ticks of the stream's time base"""
+    """presentation time of the packet's frame, in ticks of the stream's time base, after jumps of the clock were
+    closed"""
     is_keyframe: npt.NDArray[np.bool_]
     is_shown: npt.NDArray[np.bool_]
     """false for a frame that the file's edit list cuts from display; other frames may still need it for decoding"""
@@ -26,8 +64,6 @@ class PacketIndex:
     """size of each packet in bytes"""
     is_from_header: bool = False
     """whether the table comes from the file's header alone, without reading the packets"""
-    kept: list[Any] | None = None
-    """the packets themselves, so that they can be decoded without reading the file again; None if they are too large"""
 
 
 @dataclass(frozen=True)
@@ -41,6 +77,9 @@ class PacketRange:
 _PACKET = np.dtype(
     [
         ("pts_ticks", np.int64),
+        ("dts_ticks", np.int64),
+        ("has_pts", np.bool_),
+        ("has_dts", np.bool_),
         ("duration_ticks", np.int64),
         ("position", np.int64),
         ("size_bytes", np.int64),
@@ -48,49 +87,123 @@ _PACKET = np.dtype(
         ("is_shown", np.bool_),
     ]
 )
-"""NumPy type of one packet's entry while `scan` builds the index."""
+"""NumPy type of one packet's entry while `scan` builds the table."""
 
 
-def scan(container: Any, stream: Any, keep_bytes: int = 0) -> PacketIndex | None:
-    """Index every packet of `stream`; returns None if the packets do not give the times of all frames.
+def demuxed(container: Any, stream: Any) -> Iterator[Any]:
+    """Yield the packets of `stream` that hold data, up to the end of what can be read of the file.
 
-    Returns None if presentation times are missing or repeated, or if FFmpeg made them up in decoding order (AVI). The
-    index keeps the packets if all of them together have at most `keep_bytes` bytes.
+    A file that is damaged in the middle ends there, as for FFmpeg's own program, if a packet came before.
     """
-    entries: list[tuple[int, int, int, int, bool, bool]] = []
+    packets = container.demux(stream)
+    is_first = True
+    while True:
+        try:
+            packet = next(packets, None)
+        except IndexError:
+            # PyAV fails behind the last packet if a stream began after the part of the file that FFmpeg probes. By then
+            # every packet has come (PyAV issue 692).
+            return
+        except av.error.InvalidDataError:
+            if is_first:
+                raise
+            return
+        if packet is None:
+            return
+        if packet.size:
+            is_first = False
+            yield packet
+
+
+def scan(container: Any, stream: Any, keep_bytes: int = 0) -> PacketTable:
+    """Read every packet of `stream` without decoding it.
+
+    The table keeps the packets if all of them together have at most `keep_bytes` bytes.
+    """
+    entries: list[tuple[int, int, bool, bool, int, int, int, bool, bool]] = []
     kept: list[Any] = []
     num_bytes = 0
-    for packet in container.demux(stream):
-        if packet.size == 0:
-            continue
-        if packet.pts is None:
-            return None
+    for packet in demuxed(container, stream):
         num_bytes += packet.size
         if num_bytes <= keep_bytes:
             kept.append(packet)
         else:
             kept.clear()
+        pts, dts = packet.pts, packet.dts
         position = -1 if packet.pos is None else packet.pos
-        is_shown = not packet.is_discard
-        entries.append((packet.pts, packet.duration or 0, position, packet.size, packet.is_keyframe, is_shown))
+        entries.append(
+            (
+                pts or 0,
+                dts or 0,
+                pts is not None,
+                dts is not None,
+                packet.duration or 0,
+                position,
+                packet.size,
+                packet.is_keyframe,
+                not packet.is_discard,
+            )
+        )
     table = np.array(entries, dtype=_PACKET)
-    pts_ticks, is_shown_P = table["pts_ticks"].copy(), table["is_shown"].copy()
-    if not is_shown_P.any() or len(np.unique(pts_ticks)) != len(pts_ticks):
-        return None
     # AVI stores no presentation times. If frames are reordered, times that increase in decoding order are
     # FFmpeg's guess and belong to other frames.
-    if container.format.name == "avi" and stream.codec_context.has_b_frames and np.all(np.diff(pts_ticks) > 0):
-        return None
-    times_ticks = np.sort(pts_ticks[is_shown_P])
-    last_shown = int(np.flatnonzero(pts_ticks == times_ticks[-1])[0])
-    return PacketIndex(
-        pts_ticks=pts_ticks,
+    is_reordered_avi = container.format.name == "avi" and bool(stream.codec_context.has_b_frames)
+    are_times_guessed = is_reordered_avi and bool(np.all(np.diff(table["pts_ticks"]) > 0))
+    time_base = stream.time_base or Fraction(1, 1000)
+    may_restart = bool(container.format.flags & _CLOCK_MAY_RESTART)
+    closed = _closed_clock(table, time_base, may_restart, are_times_guessed)
+    return PacketTable(
+        pts_ticks=closed.pts_ticks,
+        has_pts=closed.has_pts,
         is_keyframe=table["is_keyframe"].copy(),
-        is_shown=is_shown_P,
-        end_ticks=end_of(times_ticks, int(table["duration_ticks"][last_shown])),
+        is_shown=table["is_shown"].copy(),
         positions=table["position"].copy(),
         sizes=table["size_bytes"].copy(),
         kept=kept if num_bytes <= keep_bytes else None,
+        are_times_guessed=are_times_guessed,
+        time_jumps=closed.num_jumps,
+        last_duration_ticks=closed.last_duration_ticks,
+        time_base=time_base,
+    )
+
+
+def index_of(table: PacketTable) -> PacketIndex | None:
+    """Return the index of the packets in `table`, or None if they do not give the times of all frames.
+
+    Returns None if presentation times are missing, repeated or guessed.
+    """
+    if not table.is_shown.any() or not table.has_pts.all() or table.are_times_guessed:
+        return None
+    if len(np.unique(table.pts_ticks)) != len(table.pts_ticks):
+        return None
+    times_ticks = np.sort(table.pts_ticks[table.is_shown])
+    return PacketIndex(
+        pts_ticks=table.pts_ticks,
+        is_keyframe=table.is_keyframe,
+        is_shown=table.is_shown,
+        end_ticks=end_of(times_ticks, table.last_duration_ticks),
+        positions=table.positions,
+        sizes=table.sizes,
+    )
+
+
+def _closed_clock(table: Any, time_base: Fraction, may_restart: bool, are_times_guessed: bool) -> ClosedClock:
+    """Close the jumps of the clock in the times of the packets in `table` (`_PACKET`)."""
+    pts_ticks, has_pts, is_shown = (table[name].copy() for name in ("pts_ticks", "has_pts", "is_shown"))
+    if are_times_guessed or not (has_pts & is_shown).any():
+        return ClosedClock(pts_ticks=pts_ticks, has_pts=has_pts)
+    return clock.close_jumps(
+        PacketTimes(
+            pts_ticks=pts_ticks,
+            dts_ticks=table["dts_ticks"].copy(),
+            has_dts=table["has_dts"].copy(),
+            has_pts=has_pts,
+            durations_ticks=table["duration_ticks"].copy(),
+            is_keyframe=table["is_keyframe"].copy(),
+            is_shown=is_shown,
+            time_base=time_base,
+            may_restart=may_restart,
+        )
     )
 
 

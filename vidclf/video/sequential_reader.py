@@ -1,4 +1,4 @@
-"""Decoding of a whole video to get some of its frames, for videos whose packets do not give the frame times.
+"""Decoding of a whole video to get some of its frames, for videos whose packets do not give every frame.
 
 This is slower than `planned_reader`, but it needs no frame times and gets past damaged packets.
 """
@@ -7,57 +7,55 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Iterator
-from fractions import Fraction
 from typing import Any
 
 import av.error
-import numpy as np
 
-from vidclf.video import packets
-from vidclf.video.frame_reader import FrameReader, VideoTimeline, average_framerate
+from vidclf.video import sampling
+from vidclf.video.anticipation import Anticipation, ExpectedFrame, expected_frames
+from vidclf.video.expected_times import DecodedTime, ExpectedTimes
+from vidclf.video.frame_reader import FrameReader, VideoTimeline
 from vidclf.video.frame_transform import Transform
-from vidclf.video.source import Source, no_frames, open_video
+from vidclf.video.indexed_video import IndexedVideo
+from vidclf.video.packets import PacketRange
+from vidclf.video.sampling import SamplingPlan
+from vidclf.video.source import no_frames
 
 
 class SequentialReader(FrameReader):
-    """Reader that decodes the whole video once to learn the frame times, and once more per call of `read`.
+    """Reader that decodes the whole video once, and once more only if the frames are not those that were expected.
 
     Frames that are damaged or cannot be decoded do not count. If the times of the frames are missing or do not
     increase, the frames get evenly spaced times at the average rate.
     """
 
-    def __init__(self, source: Source, transform: Transform) -> None:
-        """Decode the whole video for its frame times. Raises VideoRejected if no frame can be decoded."""
+    def __init__(self, video: IndexedVideo, plan: SamplingPlan, seed: str, transform: Transform) -> None:
+        """Decode the whole video and keep the frames that `plan` is expected to pick.
+
+        Raises VideoRejected if no frame can be decoded. `seed` decides the position of a randomly placed clip.
+        """
+        expected = ExpectedTimes.of(video) if len(video.table.sizes) else None
+        if expected is None:
+            raise no_frames(video.source, [])
+        super().__init__(expected.timeline, transform)
+        self._video = video
         damage: list[str] = []
-        with open_video(source) as (container, stream):
-            frames = [(frame.pts, bool(frame.key_frame)) for frame in _undamaged_frames(container, stream, damage)]
-            time_base = stream.time_base or Fraction(1, 1000)
-            rate = stream.average_rate
-            framerate, video_codec = average_framerate(stream), stream.codec_context.name
-        if not frames:
-            raise no_frames(source, damage)
-        times = [pts for pts, _ in frames]
-        if None in times or any(after <= before for before, after in itertools.pairwise(times)):
-            step = max(1, round(1 / (rate * time_base))) if rate else 1
-            times = [step * number for number in range(len(frames))]
-        times_ticks = np.array(times, dtype=np.int64)
-        end_ticks = packets.end_of(times_ticks, 0)
-        timeline = VideoTimeline(
-            times_ticks=times_ticks,
-            is_keyframe=np.array([is_keyframe for _, is_keyframe in frames], dtype=np.bool_),
-            end_ticks=end_ticks,
-            time_base=time_base,
-            duration_s=float(end_ticks - times_ticks[0]) * float(time_base),
-            framerate=framerate,
-            video_codec=video_codec,
-        )
-        super().__init__(timeline, transform)
-        self._source = source
+        decoded: list[DecodedTime] = []
+        anticipation = Anticipation(_picked(expected.timeline, plan, seed), self._collect, self.is_black)
+        for slot, frame in self._undamaged_frames(damage):
+            ticks = slot * expected.step_ticks if expected.are_slots else frame.pts
+            if ticks is not None:
+                anticipation.offer(len(decoded), ticks, frame)
+            decoded.append(DecodedTime(frame.pts, slot, bool(frame.key_frame)))
+        if not decoded:
+            raise no_frames(video.source, damage)
+        anticipation.finish()
+        self.timeline = expected.decoded(decoded)
 
     def read(self, indices: list[int]) -> bool:
-        missing = set(indices)
-        with open_video(self._source) as (container, stream):
-            for index, frame in enumerate(_undamaged_frames(container, stream, [])):
+        missing = {index for index in indices if index not in self._frames}
+        if missing:
+            for index, (_, frame) in enumerate(self._undamaged_frames([])):
                 if index in missing:
                     self._collect(index, frame)
                     missing.remove(index)
@@ -65,20 +63,32 @@ class SequentialReader(FrameReader):
                     break
         return not missing
 
+    def _undamaged_frames(self, damage: list[str]) -> Iterator[tuple[int, Any]]:
+        """Yield every frame that can be decoded undamaged, with the number of frames before it, damaged ones included.
 
-def _undamaged_frames(container: Any, stream: Any, damage: list[str]) -> Iterator[Any]:
-    """Yield every frame of the stream that can be decoded undamaged.
+        For each packet or frame that is damaged, a message is appended to `damage`.
+        """
+        slot = 0
+        everything = [PacketRange(0, len(self._video.table.sizes) - 1)]
+        with self._video.packets(everything) as (all_packets, codec):
+            codec.skip_frame = "DEFAULT"
+            for packet in itertools.chain(all_packets, [None]):
+                try:
+                    frames = codec.decode(packet)
+                except av.error.InvalidDataError as error:
+                    damage.append(str(error.strerror))
+                    slot += 1
+                    continue
+                for frame in frames:
+                    if frame.is_corrupt:
+                        damage.append("corrupt frame")
+                    else:
+                        yield slot, frame
+                    slot += 1
 
-    For each packet or frame that is damaged, a message is appended to `damage`.
-    """
-    for packet in container.demux(stream):
-        try:
-            frames = packet.decode()
-        except av.error.InvalidDataError as error:
-            damage.append(str(error.strerror))
-            continue
-        for frame in frames:
-            if frame.is_corrupt:
-                damage.append("corrupt frame")
-            else:
-                yield frame
+
+def _picked(timeline: VideoTimeline, plan: SamplingPlan, seed: str) -> list[ExpectedFrame]:
+    """Return the frames that `plan` picks from the expected times of a video."""
+    times_ticks = timeline.times_ticks
+    chosen = sampling.choose(times_ticks, timeline.end_ticks, timeline.is_keyframe, timeline.time_base, plan, seed)
+    return expected_frames(times_ticks, timeline.is_keyframe, chosen, plan)

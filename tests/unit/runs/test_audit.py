@@ -245,6 +245,8 @@ def test_summaries_for_people_name_the_reasons_and_the_rate() -> None:
     assert "2 duplicates of another video (1 of them in another split, see duplicates.parquet);" in (
         summary_text("out", leaking)
     )
+    joined = {**summary, "num_with_time_jumps": 2}
+    assert "(truncated 1), 2 with jumps of their clock closed (column time_jumps); 12.35" in summary_text("out", joined)
     clean = {**CLEAN_SUMMARY, "num_ok": 3, "num_quarantined": 0, "reasons": {}, "num_processed": 0}
     assert summary_text("out", clean) == "out: 3 videos, 3 ok, 0 quarantined; everything was done already"
 

@@ -22,7 +22,7 @@ from tests.support.videos import (
     read_index,
     write_video,
 )
-from vidclf.video import decode, planned_reader, sampling
+from vidclf.video import decode, indexed_video, sampling
 from vidclf.video.sampling import SamplingPlan
 
 MATRIX: list[tuple[str, str, dict[str, Any]]] = [
@@ -176,7 +176,7 @@ def test_a_video_that_is_black_throughout_is_kept_as_it_is(tmp_path: Path) -> No
 
 
 def test_packets_too_many_to_keep_are_read_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(planned_reader, "KEEP_PACKETS_BYTES", 1000)
+    monkeypatch.setattr(indexed_video, "KEEP_PACKETS_BYTES", 1000)
     path = write_video(tmp_path / "v.mp4", 50, noise=True, **OPEN_GOP)
     assert_planned_equals_sequence(path, *PLANS)
 

@@ -17,7 +17,8 @@ from tests.support.videos import B_FRAMES, FRAGMENTED, OPEN_GOP, SVT, VP9, X265,
 from vidclf.archive.manifest import list_archive
 from vidclf.errors import ConfigError
 from vidclf.schema import RejectReason
-from vidclf.video import decode, packets, planned_reader, remote_file, retry
+from vidclf.video import decode, packets, remote_file, retry
+from vidclf.video.indexed_video import open_indexed
 from vidclf.video.rejection import VideoRejected
 from vidclf.video.remote_file import RangedFile
 from vidclf.video.sampling import SamplingPlan
@@ -164,10 +165,10 @@ def test_the_header_tells_the_same_as_the_packets(tmp_path: Path, codec: str, op
     path = write_video(tmp_path / "v.mp4", 50, codec=codec, noise=True, pts_ms=range(-200, 4800, 100), **options)
     content = path.read_bytes()
     file = RangedFile(lambda start, stop: content[start:stop], len(content))
-    with open_video(file) as (container, stream):
-        from_header = planned_reader.read_index(file, container, stream)
+    with open_indexed(file) as video:
+        from_header = video.index
     with open_video(LocalFile(str(path))) as (container, stream):
-        from_packets = packets.scan(container, stream)
+        from_packets = packets.index_of(packets.scan(container, stream))
     assert from_header is not None
     assert from_packets is not None
     assert from_header.is_from_header
