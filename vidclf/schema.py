@@ -139,6 +139,7 @@ _VIDEO_FIELDS = [
     pa.field("duration_s", pa.float64(), nullable=False),
     pa.field("width", pa.int32(), nullable=False),
     pa.field("height", pa.int32(), nullable=False),
+    pa.field("sample_aspect_ratio", pa.float64()),
     pa.field("framerate", pa.float64()),
     pa.field("video_codec", pa.string(), nullable=False),
     pa.field("pts_s", pa.list_(pa.float64()), nullable=False),
@@ -148,7 +149,9 @@ _VIDEO_FIELDS = [
 """Columns with facts about a video that are known from decoding it. Lists have one entry per sampled frame.
 
 `size_bytes`, `modified` (time of the last change; null if the storage does not report it) and `content_digest`
-(`vidclf/video/digest.py`) describe the file at the time of decoding. `pts_s` is the time of each frame in seconds."""
+(`vidclf/video/digest.py`) describe the file at the time of decoding. `pts_s` is the time of each frame in seconds.
+`width` and `height` are those of the picture as displayed. `sample_aspect_ratio` is the width of a stored pixel divided
+by its height; null if the file does not state it."""
 
 _PICTURE_FIELDS = [
     pa.field("luma_mean", pa.list_(pa.float32()), nullable=False),

@@ -19,6 +19,7 @@ from vidclf.video.frame_reader import FrameReader, VideoTimeline, average_framer
 from vidclf.video.frame_transform import Transform
 from vidclf.video.packets import PacketIndex, PacketRange
 from vidclf.video.remote_file import RangedFile, merged_ranges
+from vidclf.video.shown_picture import pixel_aspect
 from vidclf.video.source import Source, has_complete_index, open_video
 
 KEEP_PACKETS_BYTES = 64 * 1024**2
@@ -44,6 +45,7 @@ class PlannedReader(FrameReader):
             duration_s=float((index.end_ticks - int(times_ticks[0])) * stream.time_base),
             framerate=average_framerate(stream),
             video_codec=stream.codec_context.name,
+            pixel_aspect=pixel_aspect(stream),
         )
         super().__init__(timeline, transform)
         self._source = source

@@ -16,6 +16,7 @@ import numpy as np
 from vidclf.video import packets
 from vidclf.video.frame_reader import FrameReader, VideoTimeline, average_framerate
 from vidclf.video.frame_transform import Transform
+from vidclf.video.shown_picture import pixel_aspect
 from vidclf.video.source import Source, no_frames, open_video
 
 
@@ -34,6 +35,7 @@ class SequentialReader(FrameReader):
             time_base = stream.time_base or Fraction(1, 1000)
             rate = stream.average_rate
             framerate, video_codec = average_framerate(stream), stream.codec_context.name
+            aspect = pixel_aspect(stream)
         if not frames:
             raise no_frames(source, damage)
         times = [pts for pts, _ in frames]
@@ -50,6 +52,7 @@ class SequentialReader(FrameReader):
             duration_s=float(end_ticks - times_ticks[0]) * float(time_base),
             framerate=framerate,
             video_codec=video_codec,
+            pixel_aspect=aspect,
         )
         super().__init__(timeline, transform)
         self._source = source
