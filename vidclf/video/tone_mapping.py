@@ -6,7 +6,7 @@ The conversion has the steps below, each from a published formula:
 
 1. Signal to light: PQ by SMPTE ST 2084; HLG by BT.2100 with the system gamma 1.2 of a display of 1,000 cd/m².
 2. Light of up to 1,000 cd/m² to that of an SDR display, whose white is 203 cd/m² (BT.2408): the curve of BT.2390,
-   section 5.4 (EETF). It leaves light below 95 cd/m² as it is and bends what is brighter. The largest of red, green and
+   section 5.4 (EETF). It leaves light below 88 cd/m² as it is and bends what is brighter. The largest of red, green and
    blue decides the factor for all three, so that the hue stays.
 3. Primaries to those of BT.709 by a matrix (BT.2087). Colours that BT.709 cannot show are clipped.
 4. Light to signal: the inverse of BT.1886 (gamma 2.4).
