@@ -243,6 +243,7 @@ class AsleepDecoder:
             duration_s=float(self._num_frames),
             width=SIDE,
             height=SIDE,
+            sample_aspect_ratio=None,
             framerate=1.0,
             video_codec="asleep",
             content=FileFingerprint(size_bytes=0, modified=None, digest=f"asleep:{uri}"),

@@ -108,7 +108,7 @@ def read_predictions(run: str) -> pa.Table:
             raise ConfigError(f"run {run}: the job has not ended; run vidclf classify again")
         check_finished(run, "run", "vidclf classify")
         columns = schema.predictions(len(identity["classes"]))
-        tables = list(storage.iter_tables(directory.shards(), columns.names))
+        tables = list(storage.iter_tables_of(directory.shards(), columns))
         return arrow.conform(pa.concat_tables(tables), columns, "predictions") if tables else columns.empty_table()
 
 

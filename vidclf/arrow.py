@@ -73,3 +73,14 @@ def conform(table: pa.Table, schema: pa.Schema, what: str) -> pa.Table:
         if not field.nullable and column.null_count:
             raise SchemaError(f"{what}: column {field.name!r} has {column.null_count} nulls")
     return table.cast(schema)
+
+
+def completed(table: pa.Table, schema: pa.Schema) -> pa.Table:
+    """`table` with a column of nulls for each column of `schema` that it lacks, if that column may be null.
+
+    An earlier version of vidclf wrote the table, before the column was added.
+    """
+    for field in schema:
+        if field.nullable and field.name not in table.column_names:
+            table = table.append_column(field, pa.nulls(table.num_rows, field.type))
+    return table

@@ -139,6 +139,7 @@ _VIDEO_FIELDS = [
     pa.field("duration_s", pa.float64(), nullable=False),
     pa.field("width", pa.int32(), nullable=False),
     pa.field("height", pa.int32(), nullable=False),
+    pa.field("sample_aspect_ratio", pa.float64()),
     pa.field("framerate", pa.float64()),
     pa.field("video_codec", pa.string(), nullable=False),
     pa.field("time_jumps", pa.int32(), nullable=False),
@@ -151,7 +152,8 @@ _VIDEO_FIELDS = [
 `size_bytes`, `modified` (time of the last change; null if the storage does not report it) and `content_digest`
 (`vidclf/video/digest.py`) describe the file at the time of decoding. `time_jumps` counts the jumps of the video's clock
 that were closed, as in joined recordings. `duration_s` and `pts_s` (the time of each frame) are in seconds, without
-these jumps."""
+these jumps. `width` and `height` are those of the picture as displayed. `sample_aspect_ratio` is the width of a stored
+pixel divided by its height; null if the file does not state it."""
 
 _PICTURE_FIELDS = [
     pa.field("luma_mean", pa.list_(pa.float32()), nullable=False),

@@ -30,7 +30,7 @@ import pyarrow.parquet as pq
 import yaml
 from pyarrow import fs
 
-from vidclf.arrow import column_types
+from vidclf.arrow import column_types, completed
 from vidclf.errors import ConfigError
 from vidclf.json_text import json_text
 
@@ -415,3 +415,15 @@ def iter_tables(locations: list[str], columns: list[str]) -> Iterator[pa.Table]:
     a time."""
     for location in locations:
         yield read_table(location, columns)
+
+
+def iter_tables_of(locations: list[str], columns: pa.Schema) -> Iterator[pa.Table]:
+    """Yield the columns `columns` of each Parquet file like `iter_tables`, also of files by earlier versions of vidclf.
+
+    A column that such a file lacks holds nulls. Raises pyarrow.ArrowInvalid if that column must not be null.
+    """
+    for location in locations:
+        filesystem, path = resolve(location)
+        known = pq.read_schema(path, filesystem=filesystem).names
+        names = [field.name for field in columns if field.name in known or not field.nullable]
+        yield completed(read_table(location, names), columns)

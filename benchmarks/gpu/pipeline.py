@@ -67,6 +67,7 @@ class InstantDecoder:
             duration_s=float(self._num_frames),
             width=SIDE,
             height=SIDE,
+            sample_aspect_ratio=None,
             framerate=1.0,
             video_codec="none",
             content=FileFingerprint(size_bytes=0, modified=None, digest=f"none:{uri}"),

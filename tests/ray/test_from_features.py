@@ -134,6 +134,7 @@ def extract(directory: str, spec: FeatureSpec, order: list[int], content: str = 
         "duration_s": [9.0] * 4,
         "width": [640] * 4,
         "height": [360] * 4,
+        "sample_aspect_ratio": [None] * 4,
         "framerate": [30.0] * 4,
         "video_codec": ["h264"] * 4,
         "time_jumps": [0] * 4,

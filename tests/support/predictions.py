@@ -68,6 +68,7 @@ def row(video: Predicted) -> dict[str, Any]:
         "duration_s": 10.0 if has_facts else None,
         "width": 640 if has_facts else None,
         "height": 360 if has_facts else None,
+        "sample_aspect_ratio": 1.0 if has_facts else None,
         "video_codec": video.codec,
         "time_jumps": 0 if has_facts else None,
         "pts_s": [0.0, 1.5] if has_facts else None,

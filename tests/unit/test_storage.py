@@ -132,6 +132,17 @@ def test_a_table_is_published_and_single_columns_are_read_back(tmp_path: Path) -
     assert [table.to_pydict() for table in storage.iter_tables([target, target], ["a"])] == [{"a": [1, 2]}] * 2
 
 
+def test_a_file_by_an_earlier_version_gives_nulls_for_a_column_added_since(tmp_path: Path) -> None:
+    location = str(tmp_path / "part-0.parquet")
+    storage.publish_table(location, pa.table({"a": [1, 2], "b": ["x", "y"]}))
+    columns = pa.schema([pa.field("a", pa.int64(), nullable=False), pa.field("c", pa.float64())])
+    (table,) = storage.iter_tables_of([location], columns)
+    assert table.to_pydict() == {"a": [1, 2], "c": [None, None]}
+    needed = pa.schema([pa.field("d", pa.int64(), nullable=False)])
+    with pytest.raises(pa.ArrowInvalid, match=r"No match for FieldRef.Name\(d\)"):
+        list(storage.iter_tables_of([location], needed))
+
+
 def test_a_directory_named_like_a_partition_adds_no_column(tmp_path: Path) -> None:
     target = str(tmp_path / "year=2020" / "a.parquet")
     storage.publish_table(target, pa.table({"a": [1]}))

@@ -125,7 +125,8 @@ class ClassifyFeatures:
         batch = self._newest.join(batch.filter(pc.is_in(batch[schema.VIDEO_ID], self._pending_ids)))
         if not batch.num_rows:
             return self._columns.empty_table()
-        batch = arrow.conform(batch, schema.features(self._target.specs[0].feature_dim), "features")
+        columns = schema.features(self._target.specs[0].feature_dim)
+        batch = arrow.conform(arrow.completed(batch, columns), columns, "features")
         ids = batch[schema.VIDEO_ID].combine_chunks()
         embedded_S = [batch.drop_columns(schema.CARRIED), *(lookup(ids) for lookup in self._lookups)]
         carried = batch.select([schema.VIDEO_ID, *schema.CARRIED])

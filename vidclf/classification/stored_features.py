@@ -163,7 +163,7 @@ def _run_batches(
 
     `others` find the rows of the other backbones by video id.
     """
-    for table in map(newest.join, storage.iter_tables(files, schema.features(1).names)):
+    for table in map(newest.join, storage.iter_tables_of(files, schema.features(1))):
         selected = table.filter(pc.is_in(table[schema.VIDEO_ID], video_ids))
         for start in range(0, selected.num_rows, VIDEOS_AT_A_TIME):
             rows = selected.slice(start, VIDEOS_AT_A_TIME).combine_chunks()

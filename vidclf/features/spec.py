@@ -35,7 +35,7 @@ class FeatureSpec:
     transform: dict[str, Any]
     """preprocessing of a frame, as plain JSON values"""
     decoder: str
-    """versions of the decoder's libraries"""
+    """versions of the decoder's libraries, and of the rules by which decoded frames become pictures"""
     dtype: str
     """NumPy type of the stored features"""
     repeat_tolerance: float = 0.0

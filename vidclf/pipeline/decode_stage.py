@@ -118,6 +118,7 @@ class DecodeVideos:
             duration_s=video.duration_s,
             width=video.width,
             height=video.height,
+            sample_aspect_ratio=video.sample_aspect_ratio,
             framerate=video.framerate,
             video_codec=video.video_codec,
             time_jumps=video.time_jumps,

@@ -13,6 +13,6 @@ The package uses neither Ray nor neural networks. Names to import:
     `source`, `digest`: locate, is_same (is a file still the one that was decoded?)
 
 May import `errors`, `schema`, `arrow`, `credentials`, `config`, `storage`, `progress` and `event_log`, but not
-`archive`. Only `frame_reader`, `packets`, `planned_reader`, `sequential_reader`, `source` and the modules that
-import them (`decode`, `decoder_child`, `digest`, `expected_times`, `indexed_video`) load PyAV.
+`archive`. Only `frame_reader`, `shown_picture`, `packets`, `planned_reader`, `sequential_reader`, `source` and the
+modules that import them (`decode`, `decoder_child`, `digest`, `expected_times`, `indexed_video`) load PyAV.
 """

@@ -98,6 +98,7 @@ def _pick(reader: FrameReader, plan: SamplingPlan, seed: str) -> DecodedVideo | 
         duration_s=timeline.duration_s,
         width=reader.size[0],
         height=reader.size[1],
+        sample_aspect_ratio=None if timeline.pixel_aspect is None else float(timeline.pixel_aspect),
         framerate=timeline.framerate,
         video_codec=timeline.video_codec,
         time_jumps=timeline.time_jumps,

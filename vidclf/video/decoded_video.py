@@ -38,9 +38,11 @@ class DecodedVideo:
     duration_s: float
     """seconds from the time of the first frame to the end of the last frame"""
     width: int
-    """width of the displayed picture in pixels, after any rotation"""
+    """width of the displayed picture in pixels: after any rotation, with square pixels"""
     height: int
-    """height of the displayed picture in pixels, after any rotation"""
+    """height of the displayed picture in pixels: after any rotation, with square pixels"""
+    sample_aspect_ratio: float | None
+    """width divided by height of a pixel as stored; None if the video file does not state it"""
     framerate: float | None
     """average frames per second; None if the video file does not state the rate"""
     video_codec: str

@@ -8,13 +8,22 @@ from __future__ import annotations
 
 from functools import cache
 
+PICTURE_RULES = 2
+"""Version of the rules by which vidclf makes pictures of decoded frames and chooses among them.
+
+It must be raised by every change that gives other pixels or other frames for any video. Version 1, which the text of
+`decoder_version` did not state, took HD without a colour tag for SD, neither stretched pixels nor mirrored pictures nor
+converted HDR, and called a frame black by its mean brightness. Features of version 1 keep their key.
+"""
+
 
 @cache
 def decoder_version() -> str:
-    """Return the versions of PyAV and its library libavcodec as text.
+    """Return the versions of PyAV, of its library libavcodec and of `PICTURE_RULES` as text.
 
     They identify the decoder, because another version may round colours differently.
     """
     import av
 
-    return f"pyav-{av.__version__}/libavcodec-{'.'.join(map(str, av.library_versions['libavcodec']))}"
+    libavcodec = ".".join(map(str, av.library_versions["libavcodec"]))
+    return f"pyav-{av.__version__}/libavcodec-{libavcodec}/pictures-{PICTURE_RULES}"

@@ -12,6 +12,7 @@ import numpy.typing as npt
 from vidclf.video import packets
 from vidclf.video.frame_reader import VideoTimeline, average_framerate
 from vidclf.video.indexed_video import IndexedVideo
+from vidclf.video.shown_picture import pixel_aspect
 
 
 @dataclass(frozen=True)
@@ -103,6 +104,7 @@ def _timeline(
         duration_s=float((end_ticks - int(times_ticks[0])) * time_base),
         framerate=average_framerate(video.stream),
         video_codec=video.stream.codec_context.name,
+        pixel_aspect=pixel_aspect(video.stream),
         time_jumps=video.table.time_jumps,
     )
 

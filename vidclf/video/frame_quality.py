@@ -14,13 +14,23 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
-BLACK_LUMA = 25.0
-"""Mean brightness (luma, 0 to 255) below which a frame counts as black."""
+DARK_LUMA = 25
+"""Brightness (luma, 0 to 255) up to which a pixel counts as dark: 0.10 of the range."""
 
-BLACK_ROWS = 100
-"""Approximate number of rows, and of columns equally far apart, whose pixels `is_black` averages.
+BLACK_SHARE = 0.98
+"""Share of dark pixels from which a frame counts as black. This and `DARK_LUMA` are the defaults of FFmpeg's filter
+blackdetect.
 
-More pixels would hardly change the mean.
+The mean brightness would not do: a bright ship on a black sky has a low mean and is no black frame.
+"""
+
+GRID_ROWS = 100
+"""Approximate number of rows, and of columns equally far apart, whose pixels `is_black` looks at first."""
+
+GRID_SHARE = 0.9
+"""Share of dark pixels in this grid below which `is_black` looks at no other pixel.
+
+It is so much lower than `BLACK_SHARE` that the grid does not decide in doubtful cases.
 """
 
 DUPLICATE_DIFFERENCE = 1.0
@@ -59,10 +69,17 @@ class FrameQuality:
 
 
 def is_black(frame_HWC: npt.NDArray[np.uint8]) -> bool:
-    """Return whether an RGB frame of any size is black, judged by the mean brightness of a grid of its pixels."""
-    step = max(1, frame_HWC.shape[0] // BLACK_ROWS)
-    sampled_pixels = np.ascontiguousarray(frame_HWC[::step, ::step])
-    return bool(cv2.cvtColor(sampled_pixels, cv2.COLOR_RGB2GRAY).mean() < BLACK_LUMA)
+    """Return whether an RGB frame of any size is black: whether at least `BLACK_SHARE` of its pixels are dark."""
+    step = max(1, frame_HWC.shape[0] // GRID_ROWS)
+    if _dark_share(np.ascontiguousarray(frame_HWC[::step, ::step])) < GRID_SHARE:
+        return False
+    return _dark_share(frame_HWC) >= BLACK_SHARE
+
+
+def _dark_share(frame_HWC: npt.NDArray[np.uint8]) -> float:
+    """Return the share of the pixels of an RGB frame that are dark."""
+    luma = cv2.cvtColor(frame_HWC, cv2.COLOR_RGB2GRAY)
+    return float(np.count_nonzero(luma <= DARK_LUMA) / luma.size)
 
 
 def sharpened(frames_THWC: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint8]:

@@ -9,14 +9,14 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from fractions import Fraction
-from typing import Any, cast
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from av.video.reformatter import VideoReformatter
 
 from vidclf.video import frame_quality
 from vidclf.video.frame_transform import Transform
+from vidclf.video.shown_picture import ShownPictures
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -35,6 +35,8 @@ class VideoTimeline:
     framerate: float | None
     """average frames per second; None if the video file does not state the rate"""
     video_codec: str
+    pixel_aspect: Fraction | None
+    """width divided by height of a pixel as stored; None if the video file does not state it"""
     time_jumps: int = 0
     """number of jumps of the clock that were closed"""
 
@@ -52,7 +54,7 @@ class FrameReader(ABC):
         self._transform = transform
         self._frames: dict[int, npt.NDArray[np.uint8]] = {}
         self._is_black: dict[int, bool] = {}
-        self._reformatter = VideoReformatter()
+        self._pictures = ShownPictures(timeline.pixel_aspect)
 
     @abstractmethod
     def read(self, indices: list[int]) -> bool:
@@ -68,7 +70,7 @@ class FrameReader(ABC):
 
     def _collect(self, index: int, frame: Any) -> None:
         """Convert a decoded frame to RGB, scale and crop it, and keep the result as frame number `index`."""
-        rgb_HWC = _upright(frame, self._reformatter)
+        rgb_HWC = self._pictures.picture(frame)
         self.size = (rgb_HWC.shape[1], rgb_HWC.shape[0])
         self._frames[index] = self._transform(rgb_HWC)
         self._is_black[index] = frame_quality.is_black(rgb_HWC)
@@ -77,17 +79,3 @@ class FrameReader(ABC):
 def average_framerate(stream: Any) -> float | None:
     """Return the average frames per second that a video stream states, or None if it states none."""
     return float(stream.average_rate) if stream.average_rate else None
-
-
-def _upright(frame: Any, reformatter: VideoReformatter) -> npt.NDArray[np.uint8]:
-    """Return a decoded frame as RGB [H, W, 3], rotated as the video file says it must be displayed.
-
-    PyAV does not apply this rotation. `reformatter` converts the colours.
-    """
-    # One reformatter per video, with one thread: by default every frame sets up its own reformatter and
-    # threads, which costs as much as the conversion. The plane is viewed, not copied.
-    plane = reformatter.reformat(frame, format="rgb24", threads=1).planes[0]
-    rows: npt.NDArray[np.uint8] = np.frombuffer(cast("Any", plane), np.uint8).reshape(plane.height, plane.line_size)
-    rgb = rows[:, : plane.width * 3].reshape(plane.height, plane.width, 3)
-    quarter_turns = round(frame.rotation / 90) % 4
-    return np.ascontiguousarray(np.rot90(rgb, quarter_turns))

@@ -14,6 +14,7 @@ from vidclf import schema, storage
 from vidclf.errors import ConfigError
 from vidclf.features.columns import features_column, features_TD
 from vidclf.features.feature_set import read_features
+from vidclf.features.matching import check_specs
 from vidclf.features.spec import FeatureSpec
 from vidclf.runs.layout import Run
 from vidclf.video.sampling import SamplingPlan
@@ -70,11 +71,25 @@ def test_a_key_stands_for_everything_that_decides_a_feature() -> None:
         FeatureSpec.of("resnet50", "random", "digest", SamplingPlan(num_frames=4)),
         FeatureSpec.of("efficientnet_lite0", "DEFAULT", "digest", SamplingPlan(num_frames=4), repeat_tolerance=1.0),
         replace(SPEC, decoder="another"),
+        replace(SPEC, decoder=SPEC.decoder.removesuffix("/pictures-2")),
     ]
-    assert len({spec.key for spec in [SPEC, *others]}) == 7
+    assert len({spec.key for spec in [SPEC, *others]}) == 8
     assert SPEC.differences(others[0]) == "sampling.num_frames: 4 != 5"
     assert SPEC.differences(others[2]) == "weights_digest: digest != other"
     assert SPEC.differences(SPEC) == ""
+
+
+def test_earlier_features_keep_their_key_and_do_not_mix_with_others() -> None:
+    # As version 1 of the rules for pictures wrote it.
+    earlier = replace(SPEC, decoder="pyav-18.1.0/libavcodec-62.28.102")
+    assert earlier.key == "91117816eaab5967"
+    new = replace(earlier, decoder="pyav-18.1.0/libavcodec-62.28.102/pictures-2")
+    assert new.key != earlier.key
+    assert earlier.differences(new) == (
+        "decoder: pyav-18.1.0/libavcodec-62.28.102 != pyav-18.1.0/libavcodec-62.28.102/pictures-2"
+    )
+    with pytest.raises(ConfigError, match=r"pictures-2.* is not "):
+        check_specs(["old", "new"], [replace(earlier, backbone="resnet50"), new])
 
 
 def test_features_are_read_in_order_of_their_location(tmp_path: Path) -> None:

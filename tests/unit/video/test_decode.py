@@ -13,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 
-from tests.support.videos import draw_index, read_index, write_video
+from tests.support.videos import as_it_is, draw_index, read_index, write_video
 from vidclf.schema import RejectReason
 from vidclf.video.decode import decode_video
 from vidclf.video.decoded_video import DecodedVideo
@@ -125,16 +125,33 @@ def test_cover_art_is_not_the_video_even_if_it_is_larger(tmp_path: Path) -> None
     assert indices(decode(tmp_path / "a.mp4")) == [1, 4, 7, 10]
 
 
-def test_a_display_rotation_is_applied(tmp_path: Path) -> None:
-    content = bytearray(write_video(tmp_path / "a.mp4", 2, size=(96, 64)).read_bytes())
+def with_display_matrix(path: Path, a: int, b: int, c: int, d: int) -> Path:
+    """Write the matrix [a, b; c, d] (16.16 fixed point) into the track header of an MP4 file (ISO/IEC 14496-12)."""
+    content = bytearray(path.read_bytes())
     matrix = content.index(b"tkhd") + 44
-    # ISO/IEC 14496-12: the matrix for a quarter turn clockwise.
-    content[matrix : matrix + 36] = struct.pack(">9i", 0, 1 << 16, 0, -(1 << 16), 0, 0, 0, 0, 1 << 30)
-    (tmp_path / "turned.mp4").write_bytes(content)
-    video = decode_video(str(tmp_path / "turned.mp4"), SamplingPlan(num_frames=2), lambda frame: frame)
-    assert (video.width, video.height) == (64, 96)
-    expected = [np.rot90(draw_index(index, 96, 64), -1) for index in range(2)]
-    assert np.abs(video.frames_THWC.astype(int) - np.stack(expected)).mean() < 8
+    content[matrix : matrix + 36] = struct.pack(">9i", a, b, 0, c, d, 0, 0, 0, 1 << 30)
+    path.write_bytes(content)
+    return path
+
+
+@pytest.mark.parametrize(
+    ("matrix", "expected"),
+    [
+        ((0, 1, -1, 0), lambda picture: np.rot90(picture, -1)),  # a quarter turn clockwise
+        ((-1, 0, 0, 1), np.fliplr),
+        ((1, 0, 0, -1), np.flipud),
+        ((0, 0, 0, 0), lambda picture: picture),
+    ],
+)
+def test_a_picture_is_turned_and_mirrored_as_its_file_says(
+    tmp_path: Path, matrix: tuple[int, int, int, int], expected: Callable[[npt.NDArray[np.uint8]], Any]
+) -> None:
+    path = write_video(tmp_path / "a.mp4", 2, size=(96, 64))
+    with_display_matrix(path, *((1 << 16) * value for value in matrix))
+    video = decode_video(str(path), SamplingPlan(num_frames=2), as_it_is)
+    pictures = np.stack([expected(draw_index(index, 96, 64)) for index in range(2)])
+    assert (video.height, video.width) == pictures.shape[1:3]
+    assert np.abs(video.frames_THWC.astype(int) - pictures).mean() < 8
 
 
 def test_the_largest_of_several_video_streams_is_the_video(tmp_path: Path) -> None:
