@@ -80,6 +80,9 @@ class RejectReason(StrEnum):
     """The container holds sound or data, but no video stream. Remove it from the archive."""
     UNSUPPORTED_CODEC = "unsupported_codec"
     """No decoder exists for the codec of the video stream. Convert the video."""
+    ENCRYPTED = "encrypted"
+    """The video stream is encrypted or scrambled, so that a decoder sees noise. Decrypt it with the key, or remove it
+    from the archive."""
     TRUNCATED = "truncated"
     """The file ends before its video does, and no frame could be decoded. Copy it again."""
     DECODE_ERROR = "decode_error"

@@ -19,7 +19,7 @@ from vidclf.video.frame_reader import FrameReader, VideoTimeline, average_framer
 from vidclf.video.frame_transform import Transform
 from vidclf.video.packets import PacketIndex, PacketRange
 from vidclf.video.remote_file import RangedFile, merged_ranges
-from vidclf.video.source import Source, has_complete_index, open_video
+from vidclf.video.source import Source, codec_name, has_complete_index, open_video
 
 KEEP_PACKETS_BYTES = 64 * 1024**2
 """Size of the compressed video in bytes up to which its packets stay in memory, so that the file is read only once."""
@@ -43,7 +43,7 @@ class PlannedReader(FrameReader):
             time_base=stream.time_base,
             duration_s=float((index.end_ticks - int(times_ticks[0])) * stream.time_base),
             framerate=average_framerate(stream),
-            video_codec=stream.codec_context.name,
+            video_codec=codec_name(stream),
         )
         super().__init__(timeline, transform)
         self._source = source

@@ -18,6 +18,7 @@ from vidclf.container_signature import SIGNATURE_BYTES, looks_like_a_video
 from vidclf.errors import ConfigError
 from vidclf.schema import RejectReason
 from vidclf.video import remote_file
+from vidclf.video.encryption import Encryption, find_encryption, names_a_drm_system
 from vidclf.video.rejection import VideoRejected
 from vidclf.video.remote_file import RangedFile
 
@@ -31,7 +32,7 @@ A playlist or a script under the name of a video would otherwise make FFmpeg ope
 machine and on others.
 """
 
-_UNPARSED_CODECS = ("h264", "hevc", "vp9", "libdav1d", "av1")
+_UNPARSED_CODECS = ("h264", "hevc", "vp9", "av1")
 """Video codecs, by FFmpeg name, whose packets FFmpeg takes from an MP4 file without parsing their content."""
 
 
@@ -85,7 +86,7 @@ def open_video(source: Source) -> Iterator[tuple[Any, Any]]:
     """Open a video and yield its container (the open file) and its main video stream.
 
     The main stream is the largest one that is not an attached picture. Raises VideoRejected if there is no such
-    stream or no decoder for it. PyAV's other errors pass through.
+    stream, if it is encrypted, or if there is no decoder for it. PyAV's other errors pass through.
     """
     if isinstance(source, RangedFile):
         source.seek(0)
@@ -94,13 +95,20 @@ def open_video(source: Source) -> Iterator[tuple[Any, Any]]:
         # FFmpeg presents an attached picture (cover art) as a video stream, but it is not the video.
         attached = av.stream.Disposition.attached_pic
         streams = [stream for stream in container.streams.video if not stream.disposition & attached]
+        encryption = _encryption(source)
         if not streams:
+            if encryption is not None:
+                raise VideoRejected(RejectReason.ENCRYPTED, f"the video is encrypted: {encryption.kind}")
             raise VideoRejected(RejectReason.NO_VIDEO_STREAM, "the container holds no video stream")
         # PyAV gives a stream without a decoder no codec context, and hence no size.
         decodable = [stream for stream in streams if stream.codec_context is not None]
         if not decodable:
+            if encryption is not None:
+                raise VideoRejected(RejectReason.ENCRYPTED, f"the video is encrypted: {encryption.kind}")
             raise VideoRejected(RejectReason.UNSUPPORTED_CODEC, "no decoder for the video stream's codec")
         stream = max(decodable, key=lambda s: (s.width or 0) * (s.height or 0))
+        if encryption is not None and encryption.covers(streams.index(stream), len(streams)):
+            raise VideoRejected(RejectReason.ENCRYPTED, f"the video is encrypted: {encryption.kind}")
         # One thread per decoder and one decoder per core: threads inside a decoder cost more than they gain.
         stream.thread_type = "NONE"
         stream.thread_count = 1
@@ -113,10 +121,15 @@ def has_complete_index(source: Source, container: Any, stream: Any) -> bool:
     True for an ISO base media file (MP4, MOV) with one index and no fragments, if FFmpeg does not parse the packets
     of its codec.
     """
-    if "mp4" not in container.format.name or stream.codec_context.name not in _UNPARSED_CODECS or not stream.frames:
+    if "mp4" not in container.format.name or codec_name(stream) not in _UNPARSED_CODECS or not stream.frames:
         return False
     with _opened(source) as file:
         return all(kind != b"moof" for kind, _ in _top_level_boxes(file, _head(file)[1]))
+
+
+def codec_name(stream: Any) -> str:
+    """Return the name of a video stream's codec, such as "av1", whichever decoder decodes it ("libdav1d")."""
+    return str(stream.codec_context.codec.canonical_name)
 
 
 def rejection(source: Source, error: Exception) -> VideoRejected:
@@ -125,20 +138,21 @@ def rejection(source: Source, error: Exception) -> VideoRejected:
     The beginning and structure of the file help to find the reason.
     """
     message = f"{type(error).__name__}: {getattr(error, 'strerror', None) or error}"
-    if isinstance(error, PermissionError):
-        return VideoRejected(RejectReason.PERMISSION_DENIED, message)
-    if isinstance(error, FileNotFoundError):
-        return VideoRejected(RejectReason.NOT_FOUND, message)
     if isinstance(error, av.error.DecoderNotFoundError):
         return VideoRejected(RejectReason.UNSUPPORTED_CODEC, message)
     if isinstance(error, OSError) and not isinstance(error, av.error.FFmpegError):
-        return VideoRejected(RejectReason.READ_ERROR, message)
+        return _unreadable(error, message)
+    # FFmpeg's errors do not tell the state of the file: its decoders return -1 for damage, which is the number of
+    # "operation not permitted". Opening and reading the file tells whether it can be read.
     try:
         with _opened(source) as file:
             head, size_bytes = _head(file)
             is_cut = _mp4_is_cut(file, head, size_bytes)
+            encryption = find_encryption(file)
     except OSError as unreadable:
-        return VideoRejected(RejectReason.READ_ERROR, f"{message}; then {unreadable}")
+        return _unreadable(unreadable, f"{message}; then {unreadable}")
+    if encryption is not None:
+        return VideoRejected(RejectReason.ENCRYPTED, f"the video is encrypted: {encryption.kind} ({message})")
     if not looks_like_a_video(head):
         return VideoRejected(RejectReason.NOT_A_VIDEO, f"no known container signature ({message})")
     if is_cut:
@@ -146,6 +160,15 @@ def rejection(source: Source, error: Exception) -> VideoRejected:
     if isinstance(error, av.error.EOFError):
         return VideoRejected(RejectReason.TRUNCATED, message)
     return VideoRejected(RejectReason.DECODE_ERROR, message)
+
+
+def _unreadable(error: OSError, message: str) -> VideoRejected:
+    """Return the VideoRejected for an error of the operating system or of the storage."""
+    if isinstance(error, PermissionError):
+        return VideoRejected(RejectReason.PERMISSION_DENIED, message)
+    if isinstance(error, FileNotFoundError):
+        return VideoRejected(RejectReason.NOT_FOUND, message)
+    return VideoRejected(RejectReason.READ_ERROR, message)
 
 
 def no_frames(source: Source, damage: list[str]) -> VideoRejected:
@@ -157,10 +180,18 @@ def no_frames(source: Source, damage: list[str]) -> VideoRejected:
         head, size_bytes = _head(file)
         if _mp4_is_cut(file, head, size_bytes):
             return VideoRejected(RejectReason.TRUNCATED, f"the file ends inside a box at {size_bytes} bytes")
+        if names_a_drm_system(file):
+            message = "none of its packets could be decoded, and the file names a DRM system (pssh)"
+            return VideoRejected(RejectReason.ENCRYPTED, message)
     if damage:
         message = f"none of its packets could be decoded: {len(damage)} damaged, the first with {damage[0]!r}"
         return VideoRejected(RejectReason.DECODE_ERROR, message)
     return VideoRejected(RejectReason.TOO_FEW_FRAMES, "no frame could be decoded")
+
+
+def _encryption(source: Source) -> Encryption | None:
+    with _opened(source) as file:
+        return find_encryption(file)
 
 
 @contextmanager
