@@ -84,7 +84,8 @@ class RejectReason(StrEnum):
     """The video stream is encrypted or scrambled, so that a decoder sees noise. Decrypt it with the key, or remove it
     from the archive."""
     TRUNCATED = "truncated"
-    """The file ends before its video does, and no frame could be decoded. Copy it again."""
+    """The file ends before its video does, and no frame could be decoded. Copy it again. A file that is cut but gives
+    frames is not rejected; its row states the missing seconds in `missing_s`."""
     DECODE_ERROR = "decode_error"
     """The video is damaged: none of the needed frames could be decoded. Copy it again, or repair it."""
     TOO_FEW_FRAMES = "too_few_frames"
@@ -144,6 +145,7 @@ _VIDEO_FIELDS = [
     pa.field("height", pa.int32(), nullable=False),
     pa.field("framerate", pa.float64()),
     pa.field("video_codec", pa.string(), nullable=False),
+    pa.field("missing_s", pa.float64(), nullable=False),
     pa.field("pts_s", pa.list_(pa.float64()), nullable=False),
     pa.field("is_black", pa.list_(pa.bool_()), nullable=False),
     pa.field("all_black", pa.bool_(), nullable=False),
@@ -151,7 +153,10 @@ _VIDEO_FIELDS = [
 """Columns with facts about a video that are known from decoding it. Lists have one entry per sampled frame.
 
 `size_bytes`, `modified` (time of the last change; null if the storage does not report it) and `content_digest`
-(`vidclf/video/digest.py`) describe the file at the time of decoding. `pts_s` is the time of each frame in seconds."""
+(`vidclf/video/digest.py`) describe the file at the time of decoding. `pts_s` is the time of each frame in seconds.
+`missing_s` is the number of seconds, at least, that the file of an incomplete or damaged video promises or once held,
+but that no frame shows; 0 if the file is whole, and if it does not state how long the video is
+(`vidclf/video/completeness.py`)."""
 
 _PICTURE_FIELDS = [
     pa.field("luma_mean", pa.list_(pa.float32()), nullable=False),

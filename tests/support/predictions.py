@@ -69,6 +69,7 @@ def row(video: Predicted) -> dict[str, Any]:
         "width": 640 if has_facts else None,
         "height": 360 if has_facts else None,
         "video_codec": video.codec,
+        "missing_s": 0.0 if has_facts else None,
         "pts_s": [0.0, 1.5] if has_facts else None,
         "is_black": [False, False] if has_facts else None,
         "all_black": False if has_facts else None,

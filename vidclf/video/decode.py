@@ -16,6 +16,7 @@ import numpy.typing as npt
 
 from vidclf.schema import RejectReason
 from vidclf.video import sampling
+from vidclf.video.completeness import gaps_s
 from vidclf.video.decoded_video import DecodedVideo
 from vidclf.video.digest import identify
 from vidclf.video.frame_reader import FrameReader
@@ -24,7 +25,7 @@ from vidclf.video.planned_reader import open_planned
 from vidclf.video.rejection import VideoRejected
 from vidclf.video.sampling import SamplingPlan
 from vidclf.video.sequential_reader import SequentialReader
-from vidclf.video.source import NO_LIMIT, Source, locate, rejection
+from vidclf.video.source import NO_LIMIT, Source, locate, missing_s, rejection
 
 
 def decode_video(
@@ -48,7 +49,8 @@ def decode_video(
         try:
             decoded = _decode_planned(source, plan, transform, seed, on_duration)
             decoded = decoded or _decode_sequentially(source, plan, transform, seed)
-            return replace(decoded, content=identify(source))
+            lacking_s = missing_s(source, decoded.duration_s, decoded.gaps_s, is_damaged=decoded.num_damaged > 0)
+            return replace(decoded, missing_s=lacking_s, content=identify(source))
         except VideoRejected:
             raise
         except MemoryError as error:
@@ -98,6 +100,8 @@ def _pick(reader: FrameReader, plan: SamplingPlan, seed: str) -> DecodedVideo | 
         height=reader.size[1],
         framerate=timeline.framerate,
         video_codec=timeline.video_codec,
+        num_damaged=reader.num_damaged,
+        gaps_s=gaps_s(times_ticks, float(timeline.time_base)),
     )
 
 

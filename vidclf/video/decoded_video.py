@@ -44,5 +44,11 @@ class DecodedVideo:
     framerate: float | None
     """average frames per second; None if the video file does not state the rate"""
     video_codec: str
+    num_damaged: int = 0
+    """number of packets and frames that were passed over because they are damaged"""
+    gaps_s: float = 0.0
+    """seconds in wide gaps between the frames, which also whole videos with a variable frame rate have"""
+    missing_s: float = 0.0
+    """seconds of the video, at least, that its file promises or once held, but that no frame shows"""
     content: FileFingerprint | None = None
     """fingerprint of the video file; None until decoding has succeeded"""

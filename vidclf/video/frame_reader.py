@@ -43,6 +43,9 @@ class FrameReader(ABC):
     `read` may be called several times. Frames stay in memory after `transform` has scaled and cropped them.
     """
 
+    num_damaged = 0
+    """number of packets and frames that were passed over because they are damaged"""
+
     def __init__(self, timeline: VideoTimeline, transform: Transform) -> None:
         self.timeline = timeline
         self.size = (0, 0)

@@ -53,6 +53,7 @@ class SequentialReader(FrameReader):
         )
         super().__init__(timeline, transform)
         self._source = source
+        self.num_damaged = len(damage)
 
     def read(self, indices: list[int]) -> bool:
         missing = set(indices)

@@ -17,7 +17,15 @@ from vidclf import storage
 from vidclf.container_signature import SIGNATURE_BYTES, looks_like_a_video
 from vidclf.errors import ConfigError
 from vidclf.schema import RejectReason
-from vidclf.video import remote_file
+from vidclf.video import completeness, remote_file
+from vidclf.video.completeness import (
+    asf_duration_s,
+    cut_message,
+    ends_in_zeros,
+    has_hole,
+    is_fragmented,
+    top_level_boxes,
+)
 from vidclf.video.encryption import Encryption, find_encryption, names_a_drm_system
 from vidclf.video.rejection import VideoRejected
 from vidclf.video.remote_file import RangedFile
@@ -124,7 +132,30 @@ def has_complete_index(source: Source, container: Any, stream: Any) -> bool:
     if "mp4" not in container.format.name or codec_name(stream) not in _UNPARSED_CODECS or not stream.frames:
         return False
     with _opened(source) as file:
-        return all(kind != b"moof" for kind, _ in _top_level_boxes(file, _head(file)[1]))
+        boxes = top_level_boxes(file, _head(file)[1], stops_at_fragments=True)
+        return all(kind != b"moof" for kind, _ in boxes)
+
+
+def missing_s(source: Source, duration_s: float, gaps_s: float, *, is_damaged: bool) -> float:
+    """Return the seconds that a video lacks, at least, if its file is damaged or incomplete; else 0.
+
+    `duration_s`: seconds from the first decoded frame to the end of the last one. `gaps_s`: seconds in wide gaps
+    between its frames. `is_damaged`: whether packets or frames were passed over. The file is opened again only if it is
+    incomplete, and read again only if it is a local file with gaps.
+    """
+    with _opened(source) as file:
+        is_cut = cut_message(file) is not None or ends_in_zeros(file)
+        has_index = _head(file)[0][4:8] == b"ftyp"  # its packets are found by index, so that a hole makes no gap
+        lacks_inside = is_damaged
+        if gaps_s > 0 and not is_damaged and not has_index and isinstance(source, LocalFile):
+            lacks_inside = has_hole(file)
+        asf_s = asf_duration_s(file)
+        is_incomplete = is_cut or lacks_inside or is_fragmented(file)
+    if not is_incomplete:
+        return 0.0
+    with open_video(source) as (container, stream):
+        at_end_s = completeness.missing_at_end_s(container, stream, duration_s, asf_s)
+    return at_end_s + (gaps_s if lacks_inside else 0.0)
 
 
 def codec_name(stream: Any) -> str:
@@ -146,17 +177,24 @@ def rejection(source: Source, error: Exception) -> VideoRejected:
     # "operation not permitted". Opening and reading the file tells whether it can be read.
     try:
         with _opened(source) as file:
-            head, size_bytes = _head(file)
-            is_cut = _mp4_is_cut(file, head, size_bytes)
+            head, _ = _head(file)
+            cut = cut_message(file)
+            is_empty_at_end = ends_in_zeros(file)
             encryption = find_encryption(file)
     except OSError as unreadable:
         return _unreadable(unreadable, f"{message}; then {unreadable}")
     if encryption is not None:
         return VideoRejected(RejectReason.ENCRYPTED, f"the video is encrypted: {encryption.kind} ({message})")
+    if not any(head):
+        return VideoRejected(
+            RejectReason.TRUNCATED, f"the file begins with {len(head)} zeros: no copy arrived ({message})"
+        )
     if not looks_like_a_video(head):
         return VideoRejected(RejectReason.NOT_A_VIDEO, f"no known container signature ({message})")
-    if is_cut:
-        return VideoRejected(RejectReason.TRUNCATED, f"the file ends inside a box at {size_bytes} bytes ({message})")
+    if cut is not None:
+        return VideoRejected(RejectReason.TRUNCATED, f"{cut} ({message})")
+    if is_empty_at_end:
+        return VideoRejected(RejectReason.TRUNCATED, f"the last bytes of the file are zeros ({message})")
     if isinstance(error, av.error.EOFError):
         return VideoRejected(RejectReason.TRUNCATED, message)
     return VideoRejected(RejectReason.DECODE_ERROR, message)
@@ -177,9 +215,11 @@ def no_frames(source: Source, damage: list[str]) -> VideoRejected:
     `damage` has one message per damaged packet.
     """
     with _opened(source) as file:
-        head, size_bytes = _head(file)
-        if _mp4_is_cut(file, head, size_bytes):
-            return VideoRejected(RejectReason.TRUNCATED, f"the file ends inside a box at {size_bytes} bytes")
+        cut = cut_message(file)
+        if cut is not None:
+            return VideoRejected(RejectReason.TRUNCATED, cut)
+        if ends_in_zeros(file):
+            return VideoRejected(RejectReason.TRUNCATED, "the last bytes of the file are zeros")
         if names_a_drm_system(file):
             message = "none of its packets could be decoded, and the file names a DRM system (pssh)"
             return VideoRejected(RejectReason.ENCRYPTED, message)
@@ -212,34 +252,3 @@ def _head(file: IO[bytes] | RangedFile) -> tuple[bytes, int]:
     size_bytes = file.seek(0, 2)
     file.seek(0)
     return file.read(SIGNATURE_BYTES), size_bytes
-
-
-def _mp4_is_cut(file: IO[bytes] | RangedFile, head: bytes, size_bytes: int) -> bool:
-    """Return whether an MP4-like file (ISO base media) is cut off: a top-level box (section) ends after the file."""
-    if head[4:8] != b"ftyp":
-        return False
-    *_, (_, end) = _top_level_boxes(file, size_bytes)
-    return end is None or end > size_bytes
-
-
-def _top_level_boxes(file: IO[bytes] | RangedFile, size_bytes: int) -> Iterator[tuple[bytes, int | None]]:
-    """Yield the type and end of each top-level box (section) of an MP4-like file (ISO/IEC 14496-12).
-
-    The end, an offset in bytes, is None if the file ends inside the box's header. A box of size 0 reaches to the end
-    of the file. A box that is smaller than its own header is the last one yielded.
-    """
-    position = 0
-    while position < size_bytes:
-        file.seek(position)
-        header = file.read(16)
-        if len(header) < 8:
-            yield b"", None
-            return
-        box_bytes = int.from_bytes(header[:4], "big")
-        if box_bytes == 1:
-            box_bytes = int.from_bytes(header[8:16], "big")
-        if box_bytes < 8:
-            yield header[4:8], size_bytes
-            return
-        position += box_bytes
-        yield header[4:8], position
