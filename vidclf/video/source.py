@@ -40,6 +40,12 @@ A playlist or a script under the name of a video would otherwise make FFmpeg ope
 machine and on others.
 """
 
+_RESYNC_BYTES = 2**31 - 1
+"""Bytes of an MPEG-2 transport stream that may be unreadable before packets follow again; the largest value of FFmpeg.
+
+By default FFmpeg gives up after 64 KiB, which is less than the hole that an unfinished download leaves.
+"""
+
 _UNPARSED_CODECS = ("h264", "hevc", "vp9", "av1")
 """Video codecs, by FFmpeg name, whose packets FFmpeg takes from an MP4 file without parsing their content."""
 
@@ -99,7 +105,8 @@ def open_video(source: Source) -> Iterator[tuple[Any, Any]]:
     if isinstance(source, RangedFile):
         source.seek(0)
     file = source.path if isinstance(source, LocalFile) else source
-    with av.open(file, metadata_errors="ignore", options={"format_whitelist": _CONTAINERS}) as container:
+    options = {"format_whitelist": _CONTAINERS, "resync_size": str(_RESYNC_BYTES)}
+    with av.open(file, metadata_errors="ignore", options=options) as container:
         # FFmpeg presents an attached picture (cover art) as a video stream, but it is not the video.
         attached = av.stream.Disposition.attached_pic
         streams = [stream for stream in container.streams.video if not stream.disposition & attached]
