@@ -80,6 +80,8 @@ class RejectReason(StrEnum):
     """The container holds sound or data, but no video stream. Remove it from the archive."""
     UNSUPPORTED_CODEC = "unsupported_codec"
     """No decoder exists for the codec of the video stream. Convert the video."""
+    UNSUPPORTED_CONTAINER = "unsupported_container"
+    """The file is a video of a format that is not opened. Convert the video."""
     ENCRYPTED = "encrypted"
     """The video stream is encrypted or scrambled, so that a decoder sees noise. Decrypt it with the key, or remove it
     from the archive."""

@@ -88,6 +88,7 @@ def test_the_reject_reasons_are_these() -> None:
         "too_large",
         "truncated",
         "unsupported_codec",
+        "unsupported_container",
     ]
 
 

@@ -106,7 +106,8 @@ def missing_at_end_s(container: Any, stream: Any, duration_s: float, asf_s: floa
     promised_s = _promised_s(container, stream) if asf_s is None else asf_s
     if promised_s is None:
         return 0.0
-    start_s = float((stream.start_time or 0) * stream.time_base) if "matroska" in container.format.name else 0.0
+    # Some formats count the duration from zero, and others from the first frame: at least so much is missing.
+    start_s = max(0.0, float((stream.start_time or 0) * stream.time_base))
     missing_s = promised_s - start_s - duration_s
     frame_s = float(1 / stream.average_rate) if stream.average_rate else 0.0
     # The header may round to whole frames or milliseconds.

@@ -14,7 +14,7 @@ import av.error
 from pyarrow import fs
 
 from vidclf import storage
-from vidclf.container_signature import SIGNATURE_BYTES, looks_like_a_video
+from vidclf.container_signature import SIGNATURE_BYTES, looks_like_a_video, unopened_format
 from vidclf.errors import ConfigError
 from vidclf.schema import RejectReason
 from vidclf.video import completeness, remote_file
@@ -33,7 +33,10 @@ from vidclf.video.remote_file import RangedFile
 NO_LIMIT = 2**63
 """A file size in bytes that no file exceeds; it stands for "any size is allowed"."""
 
-_CONTAINERS = "mov,mp4,matroska,webm,avi,mpegts,mpeg,mpegvideo,m4v,flv,asf,ogg,mxf"
+_CONTAINERS = (
+    "mov,mp4,matroska,webm,avi,mpegts,mpeg,mpegvideo,m4v,flv,asf,ogg,mxf,"
+    "gif,apng,rm,swf,dv,h264,hevc,ivf,obu,av1,yuv4mpegpipe"
+)
 """Video file formats that may be opened, by their FFmpeg names.
 
 A playlist or a script under the name of a video would otherwise make FFmpeg open every file that it names, on this
@@ -99,8 +102,9 @@ def locate(uri: str, max_bytes: int = NO_LIMIT) -> Iterator[Source]:
 def open_video(source: Source) -> Iterator[tuple[Any, Any]]:
     """Open a video and yield its container (the open file) and its main video stream.
 
-    The main stream is the largest one that is not an attached picture. Raises VideoRejected if there is no such
-    stream, if it is encrypted, or if there is no decoder for it. PyAV's other errors pass through.
+    The main stream is the largest one that is not an attached picture; one of several frames comes before a still
+    picture. Raises VideoRejected if there is no such stream, if it is encrypted, or if there is no decoder for it.
+    PyAV's other errors pass through.
     """
     if isinstance(source, RangedFile):
         source.seek(0)
@@ -121,7 +125,8 @@ def open_video(source: Source) -> Iterator[tuple[Any, Any]]:
             if encryption is not None:
                 raise VideoRejected(RejectReason.ENCRYPTED, f"the video is encrypted: {encryption.kind}")
             raise VideoRejected(RejectReason.UNSUPPORTED_CODEC, "no decoder for the video stream's codec")
-        stream = max(decodable, key=lambda s: (s.width or 0) * (s.height or 0))
+        # A still picture of the same size may come first: an animated AVIF file has one for programs that show no more.
+        stream = max(decodable, key=lambda s: (s.frames != 1, (s.width or 0) * (s.height or 0)))
         if encryption is not None and encryption.covers(streams.index(stream), len(streams)):
             raise VideoRejected(RejectReason.ENCRYPTED, f"the video is encrypted: {encryption.kind}")
         # One thread per decoder and one decoder per core: threads inside a decoder cost more than they gain.
@@ -196,6 +201,9 @@ def rejection(source: Source, error: Exception) -> VideoRejected:
         return VideoRejected(
             RejectReason.TRUNCATED, f"the file begins with {len(head)} zeros: no copy arrived ({message})"
         )
+    unopened = unopened_format(head)
+    if unopened is not None:
+        return VideoRejected(RejectReason.UNSUPPORTED_CONTAINER, f"{unopened} is not opened ({message})")
     if not looks_like_a_video(head):
         return VideoRejected(RejectReason.NOT_A_VIDEO, f"no known container signature ({message})")
     if cut is not None:
