@@ -17,6 +17,7 @@ from av.video.reformatter import VideoReformatter
 
 from vidclf.video import frame_quality
 from vidclf.video.frame_transform import Transform
+from vidclf.video.source import frame_rate
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -77,7 +78,8 @@ class FrameReader(ABC):
 
 def average_framerate(stream: Any) -> float | None:
     """Return the average frames per second that a video stream states, or None if it states none."""
-    return float(stream.average_rate) if stream.average_rate else None
+    rate = frame_rate(stream)
+    return float(rate) if rate else None
 
 
 def _upright(frame: Any, reformatter: VideoReformatter) -> npt.NDArray[np.uint8]:

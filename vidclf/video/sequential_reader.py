@@ -16,7 +16,7 @@ import numpy as np
 from vidclf.video import packets
 from vidclf.video.frame_reader import FrameReader, VideoTimeline, average_framerate
 from vidclf.video.frame_transform import Transform
-from vidclf.video.source import Source, codec_name, no_frames, open_video
+from vidclf.video.source import Source, codec_name, frame_rate, no_frames, open_video
 
 
 class SequentialReader(FrameReader):
@@ -32,7 +32,7 @@ class SequentialReader(FrameReader):
         with open_video(source) as (container, stream):
             frames = [(frame.pts, bool(frame.key_frame)) for frame in _undamaged_frames(container, stream, damage)]
             time_base = stream.time_base or Fraction(1, 1000)
-            rate = stream.average_rate
+            rate = frame_rate(stream)
             framerate, video_codec = average_framerate(stream), codec_name(stream)
         if not frames:
             raise no_frames(source, damage)

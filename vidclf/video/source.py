@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from fractions import Fraction
 from typing import IO, Any
 
 import av
@@ -51,6 +52,10 @@ By default FFmpeg gives up after 64 KiB, which is less than the hole that an unf
 
 _UNPARSED_CODECS = ("h264", "hevc", "vp9", "av1")
 """Video codecs, by FFmpeg name, whose packets FFmpeg takes from an MP4 file without parsing their content."""
+
+
+_RATE_STATED_BY_CODEC = ("h264", "hevc", "dv")
+"""Formats, by FFmpeg name, whose frame rate only the coded frames state."""
 
 
 @dataclass(frozen=True)
@@ -173,6 +178,15 @@ def missing_s(source: Source, duration_s: float, gaps_s: float, *, is_damaged: b
 def codec_name(stream: Any) -> str:
     """Return the name of a video stream's codec, such as "av1", whichever decoder decodes it ("libdav1d")."""
     return str(stream.codec_context.codec.canonical_name)
+
+
+def frame_rate(stream: Any) -> Fraction | None:
+    """Return the average frames per second that a video stream states; None if it states none."""
+    # Raw streams have no times, so that FFmpeg assumes 25 frames per second, and for DV it counts ticks instead of
+    # frames. For both, the rate that the codec states is right.
+    is_assumed = stream.container.format.name in _RATE_STATED_BY_CODEC
+    rate: Fraction | None = stream.guessed_rate if is_assumed else stream.average_rate
+    return rate or None
 
 
 def rejection(source: Source, error: Exception) -> VideoRejected:

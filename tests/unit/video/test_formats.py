@@ -93,6 +93,28 @@ def test_the_formats_of_archives(
     assert video.missing_s == 0.0
 
 
+@pytest.mark.parametrize(
+    ("name", "container", "encoder", "options"),
+    [
+        ("a.h264", "h264", "libx264", {}),
+        ("a.hevc", "hevc", "libx265", X265),
+        ("a.y4m", "yuv4mpegpipe", "rawvideo", {}),
+    ],
+)
+def test_a_raw_stream_runs_at_the_rate_that_its_frames_state(
+    tmp_path: Path, name: str, container: str, encoder: str, options: dict[str, Any]
+) -> None:
+    video = decode(write(tmp_path / name, encoder, container, rate=10, **options))
+    assert video.framerate == pytest.approx(10.0)
+    assert video.duration_s == pytest.approx(1.2)
+    assert video.pts_s.tolist() == pytest.approx([0.1, 0.4, 0.7, 1.0])
+
+
+def test_dv_has_the_rate_of_its_frames(tmp_path: Path) -> None:
+    video = decode(write(tmp_path / "a.dv", "dvvideo", "dv", size=(720, 576)))
+    assert (video.framerate, video.duration_s) == (pytest.approx(25.0), pytest.approx(0.48))
+
+
 def test_a_still_gif_is_a_video_of_one_frame(tmp_path: Path) -> None:
     video = decode(write(tmp_path / "a.gif", "gif", "gif", pix_fmt="rgb8", num_frames=1))
     assert [read_index(frame) for frame in video.frames_THWC] == [0]
