@@ -176,7 +176,22 @@ def reasons_page() -> str:
     return (
         f"# Reject reasons\n\n{NOTICE}A video that gives no features and no prediction has a row in `quarantine/` with "
         "one of these reasons. `--retry-quarantined REASON,…` tries such videos again.\n\n"
-        f"| reason | cause and remedy |\n|---|---|\n{rows}\n"
+        f"| reason | cause and remedy |\n|---|---|\n{rows}\n\n"
+        "## Incomplete videos that are not rejected\n\nA video that is cut off or damaged and still gives a frame is "
+        "not rejected. Its row has the seconds that are missing, at least, in the column `missing_s`; 0 means that "
+        "nothing is known to be missing.\n\n"
+        "| file | result |\n|---|---|\n"
+        "| MP4, MOV, index first, cut | ok; `missing_s` is the duration of the index less that of the frames |\n"
+        "| MP4, MOV, index last, cut | `truncated`: the index is lost |\n"
+        "| MP4, MOV in fragments, cut | ok; `missing_s` is what the last fragment promises, and nothing promises the "
+        "fragments behind it |\n"
+        "| Matroska, WebM, AVI, ASF, FLV, cut | ok; `missing_s` is the duration of the header less that of the "
+        "frames |\n"
+        "| MPEG-2 TS and PS, raw streams, live recordings, cut | ok; `missing_s` is 0: no header promises more |\n"
+        "| hole of zeros at the end | as a file that is cut there |\n"
+        "| hole of zeros inside | ok; `missing_s` is the gap between the frames. In an MP4 it counts if a needed "
+        "packet lies in the hole, in other remote files if a packet is damaged |\n"
+        "| cut before the first frame ends, or zeros from the first byte | `truncated` |\n"
     )
 
 

@@ -80,8 +80,14 @@ class RejectReason(StrEnum):
     """The container holds sound or data, but no video stream. Remove it from the archive."""
     UNSUPPORTED_CODEC = "unsupported_codec"
     """No decoder exists for the codec of the video stream. Convert the video."""
+    UNSUPPORTED_CONTAINER = "unsupported_container"
+    """The file is a video of a format that is not opened. Convert the video."""
+    ENCRYPTED = "encrypted"
+    """The video stream is encrypted or scrambled, so that a decoder sees noise. Decrypt it with the key, or remove it
+    from the archive."""
     TRUNCATED = "truncated"
-    """The file ends before its video does, and no frame could be decoded. Copy it again."""
+    """The file ends before its video does, and no frame could be decoded. Copy it again. A file that is cut but gives
+    frames is not rejected; its row states the missing seconds in `missing_s`."""
     DECODE_ERROR = "decode_error"
     """The video is damaged: none of the needed frames could be decoded. Copy it again, or repair it."""
     TOO_FEW_FRAMES = "too_few_frames"
@@ -143,6 +149,7 @@ _VIDEO_FIELDS = [
     pa.field("framerate", pa.float64()),
     pa.field("video_codec", pa.string(), nullable=False),
     pa.field("time_jumps", pa.int32(), nullable=False),
+    pa.field("missing_s", pa.float64(), nullable=False),
     pa.field("pts_s", pa.list_(pa.float64()), nullable=False),
     pa.field("is_black", pa.list_(pa.bool_()), nullable=False),
     pa.field("all_black", pa.bool_(), nullable=False),
@@ -152,8 +159,10 @@ _VIDEO_FIELDS = [
 `size_bytes`, `modified` (time of the last change; null if the storage does not report it) and `content_digest`
 (`vidclf/video/digest.py`) describe the file at the time of decoding. `time_jumps` counts the jumps of the video's clock
 that were closed, as in joined recordings. `duration_s` and `pts_s` (the time of each frame) are in seconds, without
-these jumps. `width` and `height` are those of the picture as displayed. `sample_aspect_ratio` is the width of a stored
-pixel divided by its height; null if the file does not state it."""
+these jumps. `missing_s` is the number of seconds, at least, that the file of an incomplete or damaged video promises or
+once held, but that no frame shows; 0 if the file is whole, if it does not state how long the video is, and if jumps of
+the clock were closed (`vidclf/video/completeness.py`). `width` and `height` are those of the picture as displayed.
+`sample_aspect_ratio` is the width of a stored pixel divided by its height; null if the file does not state it."""
 
 _PICTURE_FIELDS = [
     pa.field("luma_mean", pa.list_(pa.float32()), nullable=False),

@@ -138,6 +138,7 @@ def extract(directory: str, spec: FeatureSpec, order: list[int], content: str = 
         "framerate": [30.0] * 4,
         "video_codec": ["h264"] * 4,
         "time_jumps": [0] * 4,
+        "missing_s": [0.0] * 4,
         "pts_s": [[0.5 * i for i in range(n)] for n in num_frames],
         "is_black": [[False] * n for n in num_frames],
         "all_black": [False] * 4,

@@ -71,6 +71,7 @@ def row(video: Predicted) -> dict[str, Any]:
         "sample_aspect_ratio": 1.0 if has_facts else None,
         "video_codec": video.codec,
         "time_jumps": 0 if has_facts else None,
+        "missing_s": 0.0 if has_facts else None,
         "pts_s": [0.0, 1.5] if has_facts else None,
         "is_black": [False, False] if has_facts else None,
         "all_black": False if has_facts else None,

@@ -76,6 +76,7 @@ def test_the_reject_reasons_are_these() -> None:
         "decode_timeout",
         "decoder_crashed",
         "empty_file",
+        "encrypted",
         "features_not_finite",
         "no_video_stream",
         "not_a_video",
@@ -87,6 +88,7 @@ def test_the_reject_reasons_are_these() -> None:
         "too_large",
         "truncated",
         "unsupported_codec",
+        "unsupported_container",
     ]
 
 

@@ -18,7 +18,7 @@ from pyarrow import fs
 
 from vidclf import storage
 from vidclf.archive.video_names import VIDEO_EXTENSIONS, extension, matches, system_kind
-from vidclf.container_signature import SIGNATURE_BYTES, looks_like_a_video
+from vidclf.container_signature import SIGNATURE_BYTES, looks_like_a_video, unopened_format
 from vidclf.errors import ConfigError
 
 UNREADABLE = "directories that cannot be read"
@@ -185,7 +185,7 @@ class _Walk:
         if self._rules.sniff and size_bytes:
             try:
                 with open(entry.path, "rb") as file:
-                    return looks_like_a_video(file.read(SIGNATURE_BYTES))
+                    return _has_signature(file.read(SIGNATURE_BYTES))
             except OSError:
                 pass  # its row will have the reason
         return extension(entry.name) in VIDEO_EXTENSIONS
@@ -200,7 +200,7 @@ def _list_store(filesystem: fs.FileSystem, root: str, rules: FileRules) -> Conte
         if not rules.sniff or not info.size:
             return extension(info.path) in VIDEO_EXTENSIONS
         with filesystem.open_input_stream(info.path, compression=None) as stream:
-            return looks_like_a_video(stream.read(SIGNATURE_BYTES))
+            return _has_signature(stream.read(SIGNATURE_BYTES))
 
     with ThreadPoolExecutor(storage.READ_THREADS) as pool:
         for info, is_taken in zip(infos, pool.map(is_video, infos), strict=True):
@@ -233,6 +233,11 @@ def _files_below(filesystem: fs.FileSystem, root: str, rules: FileRules, content
                 contents.pass_over(NOT_INCLUDED, relative)
             else:
                 yield info
+
+
+def _has_signature(head: bytes) -> bool:
+    """Return whether a file's first bytes are those of a video, also of a format that is not opened."""
+    return looks_like_a_video(head) or unopened_format(head) is not None
 
 
 def _relative(path: str, root: str) -> str:

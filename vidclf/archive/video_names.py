@@ -7,8 +7,12 @@ import posixpath
 
 # fmt: off
 VIDEO_EXTENSIONS = frozenset((
-    "3g2", "3gp", "asf", "avi", "f4v", "flv", "m2ts", "m4v", "mkv", "mov", "mp4",
-    "mpeg", "mpg", "mts", "mxf", "ogv", "ts", "vob", "webm", "wmv",
+    "264", "265", "3g2", "3gp", "3gpp", "apng", "asf", "avi", "avif", "divx", "dv", "evo", "f4v", "flv", "gif",
+    "h264", "h265", "hevc", "insv", "ismv", "ivf", "lrv", "m1v", "m2t", "m2ts", "m2v", "m4s", "m4v", "mk3d", "mkv",
+    "mod", "mov", "mp4", "mpeg", "mpg", "mts", "mxf", "obu", "ogm", "ogv", "ps", "qt", "rm", "rmvb", "swf", "tod",
+    "trp", "ts", "vob", "webm", "wmv", "y4m",
+    # Formats that are not opened: each of their files gets a row with the reason.
+    "bik", "dav", "gxf", "nsv", "nut", "r3d", "smk", "wtv",
 ))
 # fmt: on
 """File name extensions, in lower case, of the files that count as videos when a directory is listed."""

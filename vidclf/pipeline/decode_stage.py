@@ -122,6 +122,7 @@ class DecodeVideos:
             framerate=video.framerate,
             video_codec=video.video_codec,
             time_jumps=video.time_jumps,
+            missing_s=video.missing_s,
             pts_s=nested_list([num_frames], pa.array(video.pts_s)),
             is_black=nested_list([num_frames], pa.array(video.is_black)),
             all_black=bool(video.is_black.all()),

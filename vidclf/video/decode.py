@@ -16,6 +16,7 @@ import numpy.typing as npt
 
 from vidclf.schema import RejectReason
 from vidclf.video import sampling
+from vidclf.video.completeness import gaps_s
 from vidclf.video.decoded_video import DecodedVideo
 from vidclf.video.digest import identify
 from vidclf.video.frame_reader import FrameReader
@@ -25,7 +26,7 @@ from vidclf.video.planned_reader import PlannedReader
 from vidclf.video.rejection import VideoRejected
 from vidclf.video.sampling import SamplingPlan
 from vidclf.video.sequential_reader import SequentialReader
-from vidclf.video.source import NO_LIMIT, locate, rejection
+from vidclf.video.source import NO_LIMIT, locate, missing_s, rejection
 
 
 def decode_video(
@@ -50,7 +51,10 @@ def decode_video(
             with open_indexed(source) as video:
                 decoded = _decode_planned(video, plan, transform, seed, on_duration)
                 decoded = decoded or _decode_sequentially(video, plan, transform, seed)
-            return replace(decoded, content=identify(source))
+            lacking_s = 0.0
+            if not decoded.time_jumps:  # otherwise the duration that the file states includes the jumps
+                lacking_s = missing_s(source, decoded.duration_s, decoded.gaps_s, is_damaged=decoded.num_damaged > 0)
+            return replace(decoded, missing_s=lacking_s, content=identify(source))
         except VideoRejected:
             raise
         except MemoryError as error:
@@ -102,6 +106,8 @@ def _pick(reader: FrameReader, plan: SamplingPlan, seed: str) -> DecodedVideo | 
         framerate=timeline.framerate,
         video_codec=timeline.video_codec,
         time_jumps=timeline.time_jumps,
+        num_damaged=reader.num_damaged,
+        gaps_s=gaps_s(times_ticks, float(timeline.time_base)),
     )
 
 

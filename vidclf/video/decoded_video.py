@@ -48,5 +48,11 @@ class DecodedVideo:
     video_codec: str
     time_jumps: int = 0
     """number of jumps of the video's clock that were closed; 0 for a clock that runs evenly"""
+    num_damaged: int = 0
+    """number of packets and frames that were passed over because they are damaged"""
+    gaps_s: float = 0.0
+    """seconds in wide gaps between the frames, which also whole videos with a variable frame rate have"""
+    missing_s: float = 0.0
+    """seconds of the video, at least, that its file promises or once held, but that no frame shows"""
     content: FileFingerprint | None = None
     """fingerprint of the video file; None until decoding has succeeded"""

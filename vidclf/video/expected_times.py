@@ -13,6 +13,7 @@ from vidclf.video import packets
 from vidclf.video.frame_reader import VideoTimeline, average_framerate
 from vidclf.video.indexed_video import IndexedVideo
 from vidclf.video.shown_picture import pixel_aspect
+from vidclf.video.source import codec_name, frame_rate
 
 
 @dataclass(frozen=True)
@@ -40,7 +41,7 @@ class ExpectedTimes:
     def of(cls, video: IndexedVideo) -> ExpectedTimes:
         """Return the times that the packets of `video` let expect; it must have at least one packet."""
         table = video.table
-        rate = video.stream.average_rate
+        rate = frame_rate(video.stream)
         step = max(1, round(1 / (rate * table.time_base))) if rate else 1
         is_timed = table.is_shown & table.has_pts
         are_slots = table.are_times_guessed or not is_timed.any()
@@ -103,7 +104,7 @@ def _timeline(
         time_base=time_base,
         duration_s=float((end_ticks - int(times_ticks[0])) * time_base),
         framerate=average_framerate(video.stream),
-        video_codec=video.stream.codec_context.name,
+        video_codec=codec_name(video.stream),
         pixel_aspect=pixel_aspect(video.stream),
         time_jumps=video.table.time_jumps,
     )

@@ -17,6 +17,7 @@ import numpy.typing as npt
 from vidclf.video import frame_quality
 from vidclf.video.frame_transform import Transform
 from vidclf.video.shown_picture import ShownPictures
+from vidclf.video.source import frame_rate
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -46,6 +47,9 @@ class FrameReader(ABC):
 
     `read` may be called several times. Frames stay in memory after `transform` has scaled and cropped them.
     """
+
+    num_damaged = 0
+    """number of packets and frames that were passed over because they are damaged"""
 
     def __init__(self, timeline: VideoTimeline, transform: Transform) -> None:
         self.timeline = timeline
@@ -78,4 +82,5 @@ class FrameReader(ABC):
 
 def average_framerate(stream: Any) -> float | None:
     """Return the average frames per second that a video stream states, or None if it states none."""
-    return float(stream.average_rate) if stream.average_rate else None
+    rate = frame_rate(stream)
+    return float(rate) if rate else None

@@ -51,6 +51,7 @@ class SequentialReader(FrameReader):
             raise no_frames(video.source, damage)
         anticipation.finish()
         self.timeline = expected.decoded(decoded)
+        self.num_damaged = len(damage)
 
     def read(self, indices: list[int]) -> bool:
         missing = {index for index in indices if index not in self._frames}

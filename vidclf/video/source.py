@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from fractions import Fraction
 from typing import IO, Any
 
 import av
@@ -14,25 +15,47 @@ import av.error
 from pyarrow import fs
 
 from vidclf import storage
-from vidclf.container_signature import SIGNATURE_BYTES, looks_like_a_video
+from vidclf.container_signature import SIGNATURE_BYTES, looks_like_a_video, unopened_format
 from vidclf.errors import ConfigError
 from vidclf.schema import RejectReason
-from vidclf.video import remote_file
+from vidclf.video import completeness, remote_file
+from vidclf.video.completeness import (
+    asf_duration_s,
+    cut_message,
+    ends_in_zeros,
+    has_hole,
+    is_fragmented,
+    top_level_boxes,
+)
+from vidclf.video.encryption import Encryption, find_encryption, names_a_drm_system
 from vidclf.video.rejection import VideoRejected
 from vidclf.video.remote_file import RangedFile
 
 NO_LIMIT = 2**63
 """A file size in bytes that no file exceeds; it stands for "any size is allowed"."""
 
-_CONTAINERS = "mov,mp4,matroska,webm,avi,mpegts,mpeg,mpegvideo,m4v,flv,asf,ogg,mxf"
+_CONTAINERS = (
+    "mov,mp4,matroska,webm,avi,mpegts,mpeg,mpegvideo,m4v,flv,asf,ogg,mxf,"
+    "gif,apng,rm,swf,dv,h264,hevc,ivf,obu,av1,yuv4mpegpipe"
+)
 """Video file formats that may be opened, by their FFmpeg names.
 
 A playlist or a script under the name of a video would otherwise make FFmpeg open every file that it names, on this
 machine and on others.
 """
 
-_UNPARSED_CODECS = ("h264", "hevc", "vp9", "libdav1d", "av1")
+_RESYNC_BYTES = 2**31 - 1
+"""Bytes of an MPEG-2 transport stream that may be unreadable before packets follow again; the largest value of FFmpeg.
+
+By default FFmpeg gives up after 64 KiB, which is less than the hole that an unfinished download leaves.
+"""
+
+_UNPARSED_CODECS = ("h264", "hevc", "vp9", "av1")
 """Video codecs, by FFmpeg name, whose packets FFmpeg takes from an MP4 file without parsing their content."""
+
+
+_RATE_STATED_BY_CODEC = ("h264", "hevc", "dv")
+"""Formats, by FFmpeg name, whose frame rate only the coded frames state."""
 
 
 @dataclass(frozen=True)
@@ -84,23 +107,33 @@ def locate(uri: str, max_bytes: int = NO_LIMIT) -> Iterator[Source]:
 def open_video(source: Source) -> Iterator[tuple[Any, Any]]:
     """Open a video and yield its container (the open file) and its main video stream.
 
-    The main stream is the largest one that is not an attached picture. Raises VideoRejected if there is no such
-    stream or no decoder for it. PyAV's other errors pass through.
+    The main stream is the largest one that is not an attached picture; one of several frames comes before a still
+    picture. Raises VideoRejected if there is no such stream, if it is encrypted, or if there is no decoder for it.
+    PyAV's other errors pass through.
     """
     if isinstance(source, RangedFile):
         source.seek(0)
     file = source.path if isinstance(source, LocalFile) else source
-    with av.open(file, metadata_errors="ignore", options={"format_whitelist": _CONTAINERS}) as container:
+    options = {"format_whitelist": _CONTAINERS, "resync_size": str(_RESYNC_BYTES)}
+    with av.open(file, metadata_errors="ignore", options=options) as container:
         # FFmpeg presents an attached picture (cover art) as a video stream, but it is not the video.
         attached = av.stream.Disposition.attached_pic
         streams = [stream for stream in container.streams.video if not stream.disposition & attached]
+        encryption = _encryption(source)
         if not streams:
+            if encryption is not None:
+                raise VideoRejected(RejectReason.ENCRYPTED, f"the video is encrypted: {encryption.kind}")
             raise VideoRejected(RejectReason.NO_VIDEO_STREAM, "the container holds no video stream")
         # PyAV gives a stream without a decoder no codec context, and hence no size.
         decodable = [stream for stream in streams if stream.codec_context is not None]
         if not decodable:
+            if encryption is not None:
+                raise VideoRejected(RejectReason.ENCRYPTED, f"the video is encrypted: {encryption.kind}")
             raise VideoRejected(RejectReason.UNSUPPORTED_CODEC, "no decoder for the video stream's codec")
-        stream = max(decodable, key=lambda s: (s.width or 0) * (s.height or 0))
+        # A still picture of the same size may come first: an animated AVIF file has one for programs that show no more.
+        stream = max(decodable, key=lambda s: (s.frames != 1, (s.width or 0) * (s.height or 0)))
+        if encryption is not None and encryption.covers(streams.index(stream), len(streams)):
+            raise VideoRejected(RejectReason.ENCRYPTED, f"the video is encrypted: {encryption.kind}")
         # One thread per decoder and one decoder per core: threads inside a decoder cost more than they gain.
         stream.thread_type = "NONE"
         stream.thread_count = 1
@@ -113,10 +146,47 @@ def has_complete_index(source: Source, container: Any, stream: Any) -> bool:
     True for an ISO base media file (MP4, MOV) with one index and no fragments, if FFmpeg does not parse the packets
     of its codec.
     """
-    if "mp4" not in container.format.name or stream.codec_context.name not in _UNPARSED_CODECS or not stream.frames:
+    if "mp4" not in container.format.name or codec_name(stream) not in _UNPARSED_CODECS or not stream.frames:
         return False
     with _opened(source) as file:
-        return all(kind != b"moof" for kind, _ in _top_level_boxes(file, _head(file)[1]))
+        boxes = top_level_boxes(file, _head(file)[1], stops_at_fragments=True)
+        return all(kind != b"moof" for kind, _ in boxes)
+
+
+def missing_s(source: Source, duration_s: float, gaps_s: float, *, is_damaged: bool) -> float:
+    """Return the seconds that a video lacks, at least, if its file is damaged or incomplete; else 0.
+
+    `duration_s`: seconds from the first decoded frame to the end of the last one. `gaps_s`: seconds in wide gaps
+    between its frames. `is_damaged`: whether packets or frames were passed over. The file is opened again only if it is
+    incomplete, and read again only if it is a local file with gaps.
+    """
+    with _opened(source) as file:
+        is_cut = cut_message(file) is not None or ends_in_zeros(file)
+        has_index = _head(file)[0][4:8] == b"ftyp"  # its packets are found by index, so that a hole makes no gap
+        lacks_inside = is_damaged
+        if gaps_s > 0 and not is_damaged and not has_index and isinstance(source, LocalFile):
+            lacks_inside = has_hole(file)
+        asf_s = asf_duration_s(file)
+        is_incomplete = is_cut or lacks_inside or is_fragmented(file)
+    if not is_incomplete:
+        return 0.0
+    with open_video(source) as (container, stream):
+        at_end_s = completeness.missing_at_end_s(container, stream, duration_s, asf_s)
+    return at_end_s + (gaps_s if lacks_inside else 0.0)
+
+
+def codec_name(stream: Any) -> str:
+    """Return the name of a video stream's codec, such as "av1", whichever decoder decodes it ("libdav1d")."""
+    return str(stream.codec_context.codec.canonical_name)
+
+
+def frame_rate(stream: Any) -> Fraction | None:
+    """Return the average frames per second that a video stream states; None if it states none."""
+    # Raw streams have no times, so that FFmpeg assumes 25 frames per second, and for DV it counts ticks instead of
+    # frames. For both, the rate that the codec states is right.
+    is_assumed = stream.container.format.name in _RATE_STATED_BY_CODEC
+    rate: Fraction | None = stream.guessed_rate if is_assumed else stream.average_rate
+    return rate or None
 
 
 def rejection(source: Source, error: Exception) -> VideoRejected:
@@ -125,27 +195,47 @@ def rejection(source: Source, error: Exception) -> VideoRejected:
     The beginning and structure of the file help to find the reason.
     """
     message = f"{type(error).__name__}: {getattr(error, 'strerror', None) or error}"
+    if isinstance(error, av.error.DecoderNotFoundError):
+        return VideoRejected(RejectReason.UNSUPPORTED_CODEC, message)
+    if isinstance(error, OSError) and not isinstance(error, av.error.FFmpegError):
+        return _unreadable(error, message)
+    # FFmpeg's errors do not tell the state of the file: its decoders return -1 for damage, which is the number of
+    # "operation not permitted". Opening and reading the file tells whether it can be read.
+    try:
+        with _opened(source) as file:
+            head, _ = _head(file)
+            cut = cut_message(file)
+            is_empty_at_end = ends_in_zeros(file)
+            encryption = find_encryption(file)
+    except OSError as unreadable:
+        return _unreadable(unreadable, f"{message}; then {unreadable}")
+    if encryption is not None:
+        return VideoRejected(RejectReason.ENCRYPTED, f"the video is encrypted: {encryption.kind} ({message})")
+    if not any(head):
+        return VideoRejected(
+            RejectReason.TRUNCATED, f"the file begins with {len(head)} zeros: no copy arrived ({message})"
+        )
+    unopened = unopened_format(head)
+    if unopened is not None:
+        return VideoRejected(RejectReason.UNSUPPORTED_CONTAINER, f"{unopened} is not opened ({message})")
+    if not looks_like_a_video(head):
+        return VideoRejected(RejectReason.NOT_A_VIDEO, f"no known container signature ({message})")
+    if cut is not None:
+        return VideoRejected(RejectReason.TRUNCATED, f"{cut} ({message})")
+    if is_empty_at_end:
+        return VideoRejected(RejectReason.TRUNCATED, f"the last bytes of the file are zeros ({message})")
+    if isinstance(error, av.error.EOFError):
+        return VideoRejected(RejectReason.TRUNCATED, message)
+    return VideoRejected(RejectReason.DECODE_ERROR, message)
+
+
+def _unreadable(error: OSError, message: str) -> VideoRejected:
+    """Return the VideoRejected for an error of the operating system or of the storage."""
     if isinstance(error, PermissionError):
         return VideoRejected(RejectReason.PERMISSION_DENIED, message)
     if isinstance(error, FileNotFoundError):
         return VideoRejected(RejectReason.NOT_FOUND, message)
-    if isinstance(error, av.error.DecoderNotFoundError):
-        return VideoRejected(RejectReason.UNSUPPORTED_CODEC, message)
-    if isinstance(error, OSError) and not isinstance(error, av.error.FFmpegError):
-        return VideoRejected(RejectReason.READ_ERROR, message)
-    try:
-        with _opened(source) as file:
-            head, size_bytes = _head(file)
-            is_cut = _mp4_is_cut(file, head, size_bytes)
-    except OSError as unreadable:
-        return VideoRejected(RejectReason.READ_ERROR, f"{message}; then {unreadable}")
-    if not looks_like_a_video(head):
-        return VideoRejected(RejectReason.NOT_A_VIDEO, f"no known container signature ({message})")
-    if is_cut:
-        return VideoRejected(RejectReason.TRUNCATED, f"the file ends inside a box at {size_bytes} bytes ({message})")
-    if isinstance(error, av.error.EOFError):
-        return VideoRejected(RejectReason.TRUNCATED, message)
-    return VideoRejected(RejectReason.DECODE_ERROR, message)
+    return VideoRejected(RejectReason.READ_ERROR, message)
 
 
 def no_frames(source: Source, damage: list[str]) -> VideoRejected:
@@ -154,13 +244,23 @@ def no_frames(source: Source, damage: list[str]) -> VideoRejected:
     `damage` has one message per damaged packet.
     """
     with _opened(source) as file:
-        head, size_bytes = _head(file)
-        if _mp4_is_cut(file, head, size_bytes):
-            return VideoRejected(RejectReason.TRUNCATED, f"the file ends inside a box at {size_bytes} bytes")
+        cut = cut_message(file)
+        if cut is not None:
+            return VideoRejected(RejectReason.TRUNCATED, cut)
+        if ends_in_zeros(file):
+            return VideoRejected(RejectReason.TRUNCATED, "the last bytes of the file are zeros")
+        if names_a_drm_system(file):
+            message = "none of its packets could be decoded, and the file names a DRM system (pssh)"
+            return VideoRejected(RejectReason.ENCRYPTED, message)
     if damage:
         message = f"none of its packets could be decoded: {len(damage)} damaged, the first with {damage[0]!r}"
         return VideoRejected(RejectReason.DECODE_ERROR, message)
     return VideoRejected(RejectReason.TOO_FEW_FRAMES, "no frame could be decoded")
+
+
+def _encryption(source: Source) -> Encryption | None:
+    with _opened(source) as file:
+        return find_encryption(file)
 
 
 @contextmanager
@@ -181,34 +281,3 @@ def _head(file: IO[bytes] | RangedFile) -> tuple[bytes, int]:
     size_bytes = file.seek(0, 2)
     file.seek(0)
     return file.read(SIGNATURE_BYTES), size_bytes
-
-
-def _mp4_is_cut(file: IO[bytes] | RangedFile, head: bytes, size_bytes: int) -> bool:
-    """Return whether an MP4-like file (ISO base media) is cut off: a top-level box (section) ends after the file."""
-    if head[4:8] != b"ftyp":
-        return False
-    *_, (_, end) = _top_level_boxes(file, size_bytes)
-    return end is None or end > size_bytes
-
-
-def _top_level_boxes(file: IO[bytes] | RangedFile, size_bytes: int) -> Iterator[tuple[bytes, int | None]]:
-    """Yield the type and end of each top-level box (section) of an MP4-like file (ISO/IEC 14496-12).
-
-    The end, an offset in bytes, is None if the file ends inside the box's header. A box of size 0 reaches to the end
-    of the file. A box that is smaller than its own header is the last one yielded.
-    """
-    position = 0
-    while position < size_bytes:
-        file.seek(position)
-        header = file.read(16)
-        if len(header) < 8:
-            yield b"", None
-            return
-        box_bytes = int.from_bytes(header[:4], "big")
-        if box_bytes == 1:
-            box_bytes = int.from_bytes(header[8:16], "big")
-        if box_bytes < 8:
-            yield header[4:8], size_bytes
-            return
-        position += box_bytes
-        yield header[4:8], position

@@ -9,7 +9,7 @@ const RECENT = "vidclf.recent", MOST_RECENT = 12, SENT_SHARE = 30;
 
 const STEPS = ["uploading", "queued", "fetching", "decoding", "classifying"];
 const TITLES = {
-  too_large: "Too large", not_a_video: "Not a video", unsupported_codec: "Codec not supported", empty_file: "Empty file", truncated: "Incomplete",
+  too_large: "Too large", not_a_video: "Not a video", unsupported_codec: "Codec not supported", unsupported_container: "Format not supported", encrypted: "Encrypted", empty_file: "Empty file", truncated: "Incomplete",
   decode_error: "Damaged", decode_timeout: "Took too long", fetch_timeout: "Took too long", queue_full: "Busy", loading: "Not ready yet",
   uri_not_allowed: "URI not allowed", cancelled: "Cancelled", unknown_job: "Result no longer available", no_connection: "No connection",
 };
