@@ -30,7 +30,7 @@ LAYERS = [
     {"training", "classification"},
     {"tuning"},
     {"pages"},
-    {"reports", "server"},
+    {"reports", "server", "export"},
     {"cli"},
     {"completion", "api"},
     {"command"},
