@@ -86,6 +86,8 @@ def _with_removals(rows: RunRows, change: Change) -> Iterator[pa.RecordBatch]:
             part if name == VIDEO_ID else pa.nulls(len(part), rows.columns.field(name).type)
             for name in rows.columns.names
         ]
-        yield pa.RecordBatch.from_arrays([*values, pa.array([True] * len(part))], schema=schema)
+        yield pa.RecordBatch.from_arrays([*values, pa.array([True] * len(part), pa.bool_())], schema=schema)
     for batch in rows.batches(change.written):
-        yield pa.RecordBatch.from_arrays([*batch.columns, pa.array([False] * batch.num_rows)], schema=schema)
+        yield pa.RecordBatch.from_arrays(
+            [*batch.columns, pa.array([False] * batch.num_rows, pa.bool_())], schema=schema
+        )

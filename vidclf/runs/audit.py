@@ -152,7 +152,7 @@ def _not_finite(paths: list[str], types: dict[str, str]) -> pa.Array:
         for _, shard in storage.read_all([path], [VIDEO_ID, *names]):
             if isinstance(shard, Exception):
                 continue
-            is_wrong = pa.array([False] * shard.table.num_rows)
+            is_wrong = pa.array([False] * shard.table.num_rows, pa.bool_())
             for name in names:
                 is_wrong = pc.or_(is_wrong, _has_wrong(shard.table[name].combine_chunks()))
             found.append(shard.table[VIDEO_ID].filter(is_wrong).cast(pa.string()).combine_chunks())

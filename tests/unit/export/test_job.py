@@ -69,7 +69,7 @@ def iceberg_table(path: Path) -> Any:
 
     if not (path / "catalog.db").exists():
         return None
-    catalog = SqlCatalog("test", uri=f"sqlite:///{path}/catalog.db", warehouse=f"file://{path}")
+    catalog = SqlCatalog("vidclf", uri=f"sqlite:///{path}/catalog.db", warehouse=f"file://{path}")
     try:
         return catalog.load_table("vidclf.predictions") if catalog.table_exists("vidclf.predictions") else None
     finally:
@@ -410,6 +410,8 @@ def test_a_wrong_argument_is_named(arguments: tuple[str, ...], message: str) -> 
 
 
 def test_features_are_no_classification(tmp_path: Path) -> None:
-    run = write_audited_run(tmp_path / "run", ensemble_id=None)  # type: ignore[arg-type]
-    done = job("export", "--run", run, "--to", "csv", "--output", tmp_path / "out.csv")
-    assert done.returncode == 2
+    run = write_audited_run(tmp_path / "run")
+    identity = json.loads((tmp_path / "run/run_identity.json").read_text())
+    (tmp_path / "run/run_identity.json").write_text(json.dumps({**identity, "ensemble_id": None, "classes": []}))
+    message = refuse("export", "--run", run, "--to", "csv", "--output", tmp_path / "out.csv")
+    assert "must pass its audit" in message or "must be a classification" in message
