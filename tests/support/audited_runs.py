@@ -33,9 +33,13 @@ def write_audited_run(
     changes: dict[str, dict[str, Any]] | None = None,
     ensemble_id: str = "e0",
     with_segments: bool = False,
+    uris: dict[str, str] | None = None,
 ) -> str:
-    """Write a run with two shards. `labels`: by video id, none without it. `changes`: values that differ from those of
-    `predictions.row`, by video id. With segments, each video has two of 5 s."""
+    """Write a run with two shards.
+
+    By video id: `labels`, none without it; `changes`, values that differ from those of `predictions.row`; `uris`,
+    locations in the manifest. With segments, each video has two of 5 s.
+    """
     columns, parts = schema.predictions(len(CLASSES)), schema.segments(len(CLASSES))
     rows = [
         {**row(video), "ensemble_id": ensemble_id, "framerate": 25.0, **(changes or {}).get(video.video, {})}
@@ -51,7 +55,7 @@ def write_audited_run(
     manifest = [
         {
             schema.VIDEO_ID: video.video,
-            "video_uri": f"/none/{video.video}",
+            "video_uri": (uris or {}).get(video.video, f"/none/{video.video}"),
             "label": (labels or {}).get(video.video),
             "group": f"source of {video.video}",
             "split": "test" if labels else None,

@@ -53,7 +53,9 @@ def test_answers_that_differ_are_refused() -> None:
 
 
 def test_a_task_without_a_video_is_refused() -> None:
-    with pytest.raises(ValueError, match="^task 7 names no video in any of video_uri, uri, path, filepath, url, video"):
+    with pytest.raises(
+        ValueError, match=r"^task 7 names no video in any of video_uri, uri, path, filepath, url, video"
+    ):
         read_answers([{"id": 7, "data": {"text": "x"}, "annotations": []}])
 
 

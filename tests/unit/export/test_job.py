@@ -17,7 +17,7 @@ import pyarrow as pa
 import pytest
 
 from tests.support.audited_runs import LABELS, VIDEOS, write_audited_run
-from tests.support.jobs import job, refuse, succeed
+from tests.support.jobs import refuse, succeed
 from tests.support.predictions import Predicted
 
 Rows = list[tuple[str, str, float]]
