@@ -2,8 +2,8 @@
 
     python benchmarks/export.py [--videos 100000] [--classes 10]
 
-Prints a Markdown table. Each job is a process of its own; its memory is the peak of its resident set. `again` is a second
-export, which finds that nothing is to be done. `replaced` is an export of another run of the same videos, which
+Prints a Markdown table. Each job is a process of its own; its memory is the peak of its resident set. `again` is a
+second export, which finds that nothing is to be done. `replaced` is an export of another run of the same videos, which
 replaces every row.
 """
 
