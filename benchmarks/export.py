@@ -2,9 +2,9 @@
 
     python benchmarks/export.py [--videos 100000] [--classes 10]
 
-Prints a Markdown table. Each job is a process of its own; its memory is the peak of its resident set. `again` is a
-second export, which finds that nothing is to be done. `replaced` is an export of another run of the same videos, which
-replaces every row.
+Prints a Markdown table. Each job is a process of its own. Its CPU seconds hold on a busy machine too; its memory is the
+peak of its resident set. `again` is a second export, which finds that nothing is to be done. `replaced` is an export of
+another run of the same videos, which replaces every row.
 """
 
 from __future__ import annotations
@@ -103,14 +103,14 @@ def _predictions(
     return pa.table(values).select(columns.names).cast(columns)
 
 
-def measured(*arguments: str) -> tuple[float, float]:
-    """Seconds and GiB of memory of one export."""
+def measured(*arguments: str) -> tuple[float, float, float]:
+    """Seconds, CPU seconds and GiB of memory of one export."""
     started = time.perf_counter()
     command = [sys.executable, str(ROOT / "jobs/export.py"), *arguments]
     process = subprocess.Popen(command, stdout=subprocess.DEVNULL)
     _, status, usage = os.wait4(process.pid, 0)
     assert status == 0, arguments
-    return time.perf_counter() - started, usage.ru_maxrss / 2**20
+    return time.perf_counter() - started, usage.ru_utime + usage.ru_stime, usage.ru_maxrss / 2**20
 
 
 def main() -> None:
@@ -132,7 +132,9 @@ def main() -> None:
             (work / target).mkdir()
             common = ("--to", target, "--output", str(place))
             cells = [
-                "{:.1f} s, {:.2f} GiB".format(*measured("--run", str(work / run), *common, "--mode", mode))
+                "{:.1f} s, {:.1f} CPU s, {:.2f} GiB".format(
+                    *measured("--run", str(work / run), *common, "--mode", mode)
+                )
                 for run, mode in (("run", "append"), ("run", "append"), ("other", "replace-by-video"))
             ]
             paths = [path for path in (work / target).rglob("*") if path.is_file()]
