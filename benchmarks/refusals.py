@@ -37,6 +37,7 @@ INPUTS = {
     "classify": ["--input=films", "--ensemble=ensemble"],
     "evaluate": ["--predictions=predictions", "--manifest=list.csv"],
     "diff": ["--before=predictions", "--after=predictions"],
+    "export": ["--run=predictions", "--to=fiftyone"],
     "audit": ["--run=predictions"],
     "serve": ["--ensemble=ensemble"],
 }

@@ -67,7 +67,8 @@ def architecture_page() -> str:
 
 def job_names() -> list[str]:
     """Names of the jobs in the order in which a user meets them; jobs added later come last, by name."""
-    order = ["index", "extract", "train", "tune", "classify", "audit", "evaluate", "diff", "serve", "plan", "quantize"]
+    order = ["index", "extract", "train", "tune", "classify", "audit", "evaluate", "diff", "export", "serve"]
+    order += ["plan", "quantize"]
     names = {path.stem for path in (ROOT / "jobs").glob("*.py")}
     return [name for name in order if name in names] + sorted(names - set(order))
 

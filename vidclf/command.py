@@ -18,8 +18,8 @@ import vidclf
 from vidclf import installation
 
 ORDER = (
-    *("index", "plan", "extract", "train", "tune", "classify", "audit", "evaluate", "diff", "quantize"),
-    "serve",
+    *("index", "plan", "extract", "train", "tune", "classify", "audit", "evaluate", "diff", "export"),
+    *("quantize", "serve"),
 )
 """Jobs in the order in which a user needs them, for `--help`."""
 

@@ -9,7 +9,7 @@ from importlib.util import find_spec
 from typing import Any
 
 from vidclf import installation
-from vidclf.config import QuantizeConfig, ServeConfig, TuneConfig
+from vidclf.config import ExportConfig, QuantizeConfig, ServeConfig, TuneConfig
 from vidclf.errors import ConfigError
 
 MODULES = {
@@ -17,6 +17,9 @@ MODULES = {
     "tune": ("optuna",),
     "int8": ("nncf",),
     "mlflow": ("mlflow",),
+    "delta": ("deltalake",),
+    "iceberg": ("pyiceberg", "sqlalchemy"),
+    "lance": ("lance",),
 }
 """Modules that each extra provides and a job imports. The extra `cluster` is missing here, because no job imports its
 packages: they are for Ray's dashboard and job server."""
@@ -25,11 +28,20 @@ OF_JOBS = {ServeConfig: "serve", TuneConfig: "tune", QuantizeConfig: "int8"}
 """Extra that a job always needs, by the class of its configuration."""
 
 
+OF_TARGETS = ("delta", "iceberg", "lance")
+"""Targets of the job `export` that need an extra, which has the same name."""
+
+NOT_PINNED = {"lance": "'pylance>=14.0.2,<15'"}
+"""Packages of the extras that requirements.txt leaves out because of their size, as arguments of pip."""
+
+
 def needed(config: Any) -> list[str]:
     """Extras that the job with this configuration needs."""
     extras = [OF_JOBS[type(config)]] if type(config) in OF_JOBS else []
     if getattr(config, "mlflow", None) is not None:
         extras.append("mlflow")
+    if isinstance(config, ExportConfig) and config.to in OF_TARGETS:
+        extras.append(config.to)
     return extras
 
 
@@ -40,5 +52,8 @@ def check(config: Any) -> None:
     if not missing:
         return
     names = ", ".join(name for extra in missing.values() for name in extra)
-    what = f"'vidclf[{','.join(missing)}]'" if installation.is_installed() else "-r requirements.txt"
+    if installation.is_installed():
+        what = f"'vidclf[{','.join(missing)}]'"
+    else:
+        what = " ".join(dict.fromkeys(NOT_PINNED.get(extra, "-r requirements.txt") for extra in missing))
     raise ConfigError(f"the job needs packages that are not installed ({names}): pip install {what}")

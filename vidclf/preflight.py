@@ -16,6 +16,7 @@ from vidclf.config import (
     ClassifyConfig,
     DiffConfig,
     EvaluateConfig,
+    ExportConfig,
     ExtractConfig,
     IndexConfig,
     PlanConfig,
@@ -86,8 +87,11 @@ OUTPUTS: dict[type, dict[str, Kind | FileKind]] = {
     DiffConfig: {"output": output_allowlist.COMPARISON},
     QuantizeConfig: {"output": output_allowlist.QUANTIZED},
     PlanConfig: {"write": output_allowlist.POOLS},
+    ExportConfig: {},
 }
-"""Configuration fields that name an output, for each job, with the list of the files that the job may write there."""
+"""Configuration fields that name an output, for each job, with the list of the files that the job may write there.
+
+The output of `export` is of another kind for each target: `output_allowlist.EXPORTS`."""
 
 
 def check(config: Any, config_file: str | None = None) -> None:
@@ -151,7 +155,10 @@ def check_outputs(config: Any, config_file: str | None = None) -> None:
 
 def named_outputs(config: Any) -> Iterator[Output]:
     """Yield the outputs that the configuration of a job names."""
-    for field, kind in OUTPUTS.get(type(config), {}).items():
+    kinds = OUTPUTS.get(type(config), {})
+    if isinstance(config, ExportConfig) and not config.is_catalog:
+        kinds = {"output": output_allowlist.EXPORTS[config.to]}
+    for field, kind in kinds.items():
         location = getattr(config, field)
         if location is not None:
             overwrite = getattr(config, "overwrite", False)

@@ -31,7 +31,7 @@ LAYERS = [
     {"training", "classification"},
     {"tuning"},
     {"pages"},
-    {"reports", "server"},
+    {"reports", "server", "export"},
     {"cli"},
     {"completion", "api"},
     {"command"},

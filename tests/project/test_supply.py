@@ -19,6 +19,9 @@ ROOT = Path(__file__).resolve().parents[2]
 LOCK = (ROOT / "requirements.lock").read_text()
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
 
+NOT_PINNED = ("pylance",)
+"""Packages of extras that requirements.txt leaves out because of their size: tests of them are skipped."""
+
 
 def pinned() -> list[Requirement]:
     """The requirements in requirements.txt."""
@@ -80,7 +83,7 @@ def test_every_pin_lies_in_the_range_of_pyproject_and_the_other_way_round() -> N
         if requirement.name != "vidclf":
             ranges.setdefault(canonicalize_name(requirement.name), []).append(requirement)
     pins = {canonicalize_name(requirement.name): requirement for requirement in pinned()}
-    assert sorted(ranges) == sorted(pins)
+    assert sorted(ranges) == sorted([*pins, *NOT_PINNED])
     for name, pin in pins.items():
         (version,) = [specifier.version for specifier in pin.specifier]
         assert all(requirement.specifier.contains(version) for requirement in ranges[name]), name

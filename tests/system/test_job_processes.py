@@ -9,9 +9,22 @@ from tests.support.jobs import ROOT, job_process
 JOBS = sorted(path.stem for path in (ROOT / "jobs").glob("*.py"))
 
 
-def test_there_are_eleven_jobs() -> None:
+def test_there_are_twelve_jobs() -> None:
     assert [
-        *("audit", "classify", "diff", "evaluate", "extract", "index", "plan", "quantize", "serve", "train", "tune")
+        *(
+            "audit",
+            "classify",
+            "diff",
+            "evaluate",
+            "export",
+            "extract",
+            "index",
+            "plan",
+            "quantize",
+            "serve",
+            "train",
+            "tune",
+        )
     ] == JOBS
 
 

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from vidclf import extras, installation, preflight
-from vidclf.config import IndexConfig, QuantizeConfig, ServeConfig, TrainConfig, TuneConfig
+from vidclf.config import ExportConfig, IndexConfig, QuantizeConfig, ServeConfig, TrainConfig, TuneConfig
 from vidclf.errors import ConfigError
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -20,6 +20,11 @@ QUANTIZE = QuantizeConfig(input="nowhere", backbone="resnet50", output="out.safe
 TRAIN = TrainConfig(features=("nowhere",), output="out")
 TRAIN_WITH_MLFLOW = TrainConfig(features=("nowhere",), output="out", mlflow="http://localhost:5000")
 TUNE_WITH_MLFLOW = TuneConfig(features=("nowhere",), space="default", output="out", mlflow="http://localhost:5000")
+
+
+def exported(to: Any) -> ExportConfig:
+    """The configuration of an export in the format `to`."""
+    return ExportConfig(run="nowhere", to=to, output="out.csv")
 
 
 @pytest.fixture(autouse=True)
@@ -37,6 +42,9 @@ def absent(monkeypatch: pytest.MonkeyPatch) -> set[str]:
         (TUNE, "(optuna): pip install 'vidclf[tune]'"),
         (QUANTIZE, "(nncf): pip install 'vidclf[int8]'"),
         (TRAIN_WITH_MLFLOW, "(mlflow): pip install 'vidclf[mlflow]'"),
+        (exported("delta"), "(deltalake): pip install 'vidclf[delta]'"),
+        (exported("iceberg"), "(pyiceberg, sqlalchemy): pip install 'vidclf[iceberg]'"),
+        (exported("lance"), "(lance): pip install 'vidclf[lance]'"),
         (TUNE_WITH_MLFLOW, "(optuna, mlflow): pip install 'vidclf[tune,mlflow]'"),
     ],
 )
@@ -60,7 +68,15 @@ def test_a_checkout_that_is_not_installed_gets_its_packages_from_requirements(
     assert str(refused.value) == expected
 
 
-@pytest.mark.parametrize("config", [TRAIN, IndexConfig(input="nowhere", output="out.parquet")])
+def test_a_package_that_is_not_pinned_is_named_itself(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(installation, "is_installed", lambda: False)
+    with pytest.raises(ConfigError) as refused:
+        extras.check(exported("lance"))
+    message = "the job needs packages that are not installed (lance): pip install 'pylance>=14.0.2,<15'"
+    assert str(refused.value) == message
+
+
+@pytest.mark.parametrize("config", [TRAIN, exported("csv"), IndexConfig(input="nowhere", output="out.parquet")])
 def test_other_jobs_need_no_extra(config: Any) -> None:
     extras.check(config)
 
@@ -73,5 +89,8 @@ def test_installed_extras_pass(absent: set[str]) -> None:
 def test_pyproject_has_the_same_extras() -> None:
     declared = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["optional-dependencies"]
     assert set(declared) == {*extras.MODULES, "cluster", "all", "dev"}
-    assert declared["all"] == ["vidclf[cluster,serve,tune,int8,mlflow]"]
+    assert declared["all"] == ["vidclf[cluster,serve,tune,int8,mlflow,delta,iceberg]"]
+    assert {text for extra in extras.NOT_PINNED for text in declared[extra]} == {
+        text.strip("'") for text in extras.NOT_PINNED.values()
+    }
     assert "vidclf[all]" in declared["dev"]

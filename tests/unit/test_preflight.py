@@ -45,6 +45,7 @@ REFUSED = {
     "classify": "--features {run} --ensemble {file} --output {new}",
     "evaluate": "--features {run} --ensemble {run} --output {new}/../list.txt/report",
     "diff": "--before {file} --after {run} --output {new}",
+    "export": "--run {file} --to csv --output {new}.csv",
     "quantize": "--input {file} --backbone resnet50 --output /proc/no.safetensors",
     "plan": "--input {file} --write {file}",
     "serve": "--ensemble {file}",

@@ -120,12 +120,15 @@ def list_archive(
         raise ConfigError(
             f"--input {location}: must be a directory, a video or a list ({', '.join(sorted(LIST_EXTENSIONS))})"
         )
+    if listed.unanswered and not listed.rows:
+        raise ConfigError(f"--input {location}: none of its {len(listed.unanswered)} tasks has an answer")
     if not listed.rows:
         raise ConfigError(f"--input {location}: holds no video ({_left_out_text(contents) or 'it is empty'})")
+    unanswered = PassedOver(count=len(listed.unanswered), examples=listed.unanswered[:3])
     return Listing(
         manifest=_table(listed.rows, options, location),
         ignored=dict(sorted(contents.ignored.items())),
-        passed_over=contents.passed_over,
+        passed_over=contents.passed_over | ({"tasks without an answer": unanswered} if unanswered.count else {}),
         unread_columns=tuple(listed.unread_columns),
     )
 

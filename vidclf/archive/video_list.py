@@ -1,4 +1,5 @@
-"""Lists of videos: Parquet, CSV, JSON Lines, JSON and plain text, as rows of a manifest without ids.
+"""Lists of videos: Parquet, CSV, JSON Lines, JSON, plain text and answers of Label Studio, as rows of a manifest
+without ids.
 
 The location of a video is in a column `video_uri`, `uri`, `path`, `filepath` or `url`. The columns `label`, `sublabel`,
 `group` and `split` are read too, whatever the case of their names.
@@ -16,7 +17,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from vidclf import storage
-from vidclf.archive import text_list
+from vidclf.archive import label_studio, text_list
 from vidclf.archive.directory_labels import split_of
 from vidclf.archive.list_values import (
     LOCATION_COLUMNS,
@@ -42,6 +43,8 @@ class VideoList:
     """one row per video with `video_uri` and those of `TEXT_COLUMNS` that have a value"""
     unread_columns: dict[str, None] = field(default_factory=dict)
     """names of the columns that are not read, in the order of the list"""
+    unanswered: list[str] = field(default_factory=list)
+    """locations of the tasks of Label Studio without an answer, which give no row"""
 
 
 def read_list(location: str, files: list[str], *, labelled: bool) -> VideoList:
@@ -157,6 +160,13 @@ def _records(location: str, content: VideoList) -> Iterator[list[Any]]:
         raise _fault(location, error) from error
     if not isinstance(records, list):
         raise ConfigError(f"--input {location}: must hold a list of videos, holds {type(records).__name__}")
+    if label_studio.is_export(records):
+        try:
+            answers = label_studio.read_answers(records)
+        except ValueError as error:
+            raise _fault(location, error) from error
+        content.unanswered += answers.unanswered
+        records = answers.records
     yield records
 
 

@@ -9,6 +9,7 @@ Modules here may import `vidclf.errors` and `vidclf.schema`, but neither torch n
 
 from vidclf.config.archive import AuditConfig, IndexConfig
 from vidclf.config.classify import ClassifyConfig
+from vidclf.config.export import ExportConfig
 from vidclf.config.extract import ExtractConfig, PipelineConfig, PlanConfig, QuantizeConfig
 from vidclf.config.predict import PredictConfig
 from vidclf.config.report import DiffConfig, EvaluateConfig
@@ -22,6 +23,7 @@ __all__ = [
     "ClassifyConfig",
     "DiffConfig",
     "EvaluateConfig",
+    "ExportConfig",
     "ExtractConfig",
     "FitConfig",
     "IndexConfig",

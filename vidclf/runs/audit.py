@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from vidclf import storage
 from vidclf.arrow import column_types
@@ -16,6 +17,12 @@ from vidclf.schema import QUARANTINE, VIDEO_ID, RejectReason
 _CONSTANTS = ("feature_key", "ensemble_id")
 """Columns that hold the same value in every row of a run directory: the value under this name in
 `run_identity.json`."""
+
+_FINITE = (
+    *("confidence", "probabilities", "trust_score", "ood_score", "member_disagreement"),
+    *("member_probabilities", "view_probabilities", "attention"),
+)
+"""Columns of predictions that must hold no NaN and no infinity."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -38,6 +45,7 @@ def audit(run: str) -> Audit:
     - a video with a row that is not in the manifest,
     - a reject reason outside the closed list,
     - a shard that cannot be read, has other columns than the run, or has rows of another feature key or ensemble,
+    - a prediction of a video or segment that is NaN or infinite,
     - segments (time spans of a video) without their video, videos without segments, repeated segments,
     - a leftover temporary file,
     - a summary that is absent or has other counts.
@@ -60,6 +68,10 @@ def audit(run: str) -> Audit:
         others = [value for table in ok.tables for value in table[name].unique().to_pylist() if value != identity[name]]
         if others:
             differences.append(f"{name} of this run is {identity[name]}, shards hold {', '.join(sorted(set(others)))}")
+    if identity.get("ensemble_id") is not None:
+        columns = [identity.get("columns", {}), identity.get("segment_columns", {})]
+        for paths, types in zip((Run(run).shards(), Run(run).segment_shards()), columns, strict=True):
+            report(differences, _not_finite(paths, types), "with a prediction that is NaN or infinite")
     if "segment_columns" in identity:
         differences += _segment_differences(run, identity["segment_columns"])
     differences += [f"leftover temporary file {path}" for path in storage.list_files(run, ".tmp", recursive=True)]
@@ -128,6 +140,33 @@ def _segment_differences(run: str, types: dict[str, str]) -> list[str]:
             if num_distinct != table.num_rows:
                 differences.append(f"{table.num_rows - num_distinct} segment(s) twice in {SEGMENTS_DIR}/{name}")
     return differences
+
+
+def _not_finite(paths: list[str], types: dict[str, str]) -> pa.Array:
+    """Ids of the videos whose rows in the files at `paths` hold a number of `_FINITE` that is not finite.
+
+    `types` names the columns of the files. Files that cannot be read or lack a column are left out: they are reported
+    on their own.
+    """
+    names = [name for name in _FINITE if name in types]
+    found = [pa.array([], pa.string())]
+    for path in paths if names else ():
+        for _, shard in storage.read_all([path], [VIDEO_ID, *names]):
+            if isinstance(shard, Exception):
+                continue
+            is_wrong = pa.array([False] * shard.table.num_rows, pa.bool_())
+            for name in names:
+                is_wrong = pc.or_(is_wrong, _has_wrong(shard.table[name].combine_chunks()))
+            found.append(shard.table[VIDEO_ID].filter(is_wrong).cast(pa.string()).combine_chunks())
+    return pa.concat_arrays(found)
+
+
+def _has_wrong(column: pa.Array) -> pa.Array:
+    """Whether each value of a column, or a value in its list, is NaN or infinite. Null counts as finite."""
+    if not pa.types.is_list(column.type) and not pa.types.is_fixed_size_list(column.type):
+        return pc.invert(pc.is_finite(column)).fill_null(False)
+    parents = pc.list_parent_indices(column).filter(_has_wrong(pc.list_flatten(column)))
+    return pc.is_in(pa.array(range(len(column)), pa.int64()), parents.cast(pa.int64()))
 
 
 def _summary_differences(run: str, state: RunState) -> list[str]:

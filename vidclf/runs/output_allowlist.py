@@ -325,6 +325,39 @@ POOLS = FileKind(name="pools of jobs/plan.py", is_genuine=_is_pools)
 """Output file of plan: the settings of the worker pools."""
 
 
+def _begins_with(*starts: bytes) -> Callable[[str], bool]:
+    """Return a function that tells whether the file at a location begins with one of `starts`."""
+
+    def is_genuine(location: str) -> bool:
+        filesystem, path = storage.resolve(location)
+        with filesystem.open_input_stream(path, compression=None) as stream:
+            return bool(stream.read(max(map(len, starts))).startswith(starts))
+
+    return is_genuine
+
+
+def _table(name: str, *marks: str) -> Kind:
+    """A directory that a table format fills with files of its own names. `marks` are files that the format writes."""
+    genuine = (Mark(name=OUTPUT_FILE, is_genuine=_is_kind(name)),)
+    given = tuple(Mark(name=mark, is_genuine=storage.exists) for mark in marks)
+    return Kind(name=name, parts=(Part(files=".+", marks=(*genuine, *given)),))
+
+
+EXPORTS: dict[str, Kind | FileKind] = {
+    "csv": FileKind(name="a CSV file of jobs/export.py", is_genuine=_begins_with(b"run_id,video_id,")),
+    "label-studio": FileKind(
+        name="tasks of jobs/export.py", is_genuine=_begins_with(b'[\n{"data": {"run_id": ', b"[\n]")
+    ),
+    "activitynet": FileKind(name="results of jobs/export.py", is_genuine=_begins_with(b'{"version": "vidclf')),
+    "fiftyone": _table("a FiftyOne dataset"),
+    "delta": _table("a Delta table", "_delta_log/00000000000000000000.json", "_delta_log/_last_checkpoint"),
+    "iceberg": _table("an Iceberg catalog"),
+    "lance": _table("a Lance dataset"),
+}
+"""Outputs of export, by its target (`--to`). The job deletes no file there, so the lists of the table formats are
+open."""
+
+
 def is_lease(path: str) -> bool:
     """Whether a path inside an output belongs to a lease."""
     return storage.is_lease(path)

@@ -10,6 +10,7 @@ from typing import Any
 import pyarrow as pa
 import pytest
 
+from tests.support.audited_runs import write_audited_run
 from vidclf import schema, storage
 from vidclf.errors import ConfigError
 from vidclf.runs import audit as audit_module
@@ -278,3 +279,19 @@ def test_readers_refuse_a_run_with_pending_videos_and_name_the_job_to_run(tmp_pa
     with pytest.raises(ConfigError) as refused:
         check_finished(run, "--features", "jobs/extract.py")
     assert str(refused.value) == f"--features {run}: 1 videos are pending; run jobs/extract.py again"
+
+
+@pytest.mark.parametrize(
+    ("column", "value"),
+    [
+        ("confidence", float("nan")),
+        ("ood_score", float("inf")),
+        ("probabilities", [0.5, float("nan")]),
+        ("member_probabilities", [[0.5, 0.5], [float("-inf"), 0.5]]),
+    ],
+)
+def test_a_prediction_that_is_not_finite_is_reported(column: str, value: Any, tmp_path: Path) -> None:
+    run = write_audited_run(tmp_path / "run", with_segments=True)
+    assert audit_module.audit(run).differences == []
+    run = write_audited_run(tmp_path / "other", changes={"v1": {column: value}})
+    assert audit_module.audit(run).differences == ["1 video(s) with a prediction that is NaN or infinite: v1"]

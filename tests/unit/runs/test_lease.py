@@ -406,6 +406,7 @@ def test_a_killed_jobs_lease_is_the_next_ones_at_once(tmp_path: Path) -> None:
         ("tune", ("--features", "f", "--space", "s.yaml")),
         ("evaluate", ("--predictions", "p", "--manifest", "m.parquet")),
         ("diff", ("--before", "p", "--after", "q")),
+        ("export", ("--run", "p", "--to", "fiftyone")),
         ("quantize", ("--input", "i", "--backbone", "resnet50")),
     ],
 )
