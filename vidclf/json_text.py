@@ -11,12 +11,12 @@ import math
 from typing import Any
 
 
-def json_text(value: Any, *, indent: int | None = None, sort_keys: bool = False) -> str:
+def json_text(value: Any, *, indent: int | None = None, sort_keys: bool = False, ensure_ascii: bool = True) -> str:
     """Return a value as JSON, with null for every number that is not finite: it is not known.
 
-    `indent` and `sort_keys` are those of `json.dumps`. Raises TypeError if the value has no JSON form.
+    `indent`, `sort_keys` and `ensure_ascii` are those of `json.dumps`. Raises TypeError if the value has no JSON form.
     """
-    return json.dumps(finite(value), indent=indent, sort_keys=sort_keys, allow_nan=False)
+    return json.dumps(finite(value), indent=indent, sort_keys=sort_keys, ensure_ascii=ensure_ascii, allow_nan=False)
 
 
 def finite(value: Any) -> Any:

@@ -23,6 +23,7 @@ from vidclf.config import (
     ClassifyConfig,
     DiffConfig,
     EvaluateConfig,
+    ExportConfig,
     ExtractConfig,
     IndexConfig,
     PlanConfig,
@@ -172,6 +173,7 @@ ELSEWHERE: list[tuple[type, dict[str, Any]]] = [
     (QuantizeConfig, {"input": "/else/i", "backbone": "resnet50", "weights": "/else/w"}),
     (PlanConfig, {"input": "/else/i", "weights": "/else/w", "prices": "/else/p", "deadline": 1.0}),
     (AuditConfig, {"run": "/else/r"}),
+    (ExportConfig, {"run": "/else/r", "to": "delta"}),
     (ServeConfig, {"ensemble": "/else/e", "weights": ("/else/w",)}),
 ]
 """Every job with each of its inputs somewhere else than its output."""
@@ -179,8 +181,14 @@ ELSEWHERE: list[tuple[type, dict[str, Any]]] = [
 NO_LOCATIONS = {
     *("allow_uri", "allowed_hosts", "backbone", "base_uri", "exclude", "group_pattern", "host", "include"),
     *("max_upload", "member_backbones", "mlflow", "mlflow_experiment", "retry_quarantined", "root", "split"),
+    *("columns", "only", "table"),
 }
 """Fields that hold text but name no file or directory that a job reads or writes."""
+
+
+def outputs_of(job: type) -> set[str]:
+    """Fields that name an output. The output of `export` is of another kind for each target."""
+    return {"output"} if job is ExportConfig else set(preflight.OUTPUTS.get(job, {}))
 
 
 def with_input(values: dict[str, Any], field: str, location: str) -> dict[str, Any]:
@@ -203,7 +211,7 @@ def test_every_field_that_names_a_location_is_checked() -> None:
     for job in {job for job, _ in ELSEWHERE}:
         kinds = typing.get_type_hints(job)
         texts = {field.name for field in fields(job) if kinds[field.name] in (str, str | None, tuple[str, ...])}
-        fields_of_jobs[job] = texts - NO_LOCATIONS - preflight.OUTPUTS.get(job, {}).keys()
+        fields_of_jobs[job] = texts - NO_LOCATIONS - outputs_of(job)
     checked: dict[type, set[str]] = {job: set() for job in fields_of_jobs}
     for job, _, field in EACH_INPUT:
         checked[job].add(field)
@@ -283,7 +291,7 @@ def test_every_job_refuses_an_input_of_the_wrong_sort_or_that_cannot_be_read(
 
     def refused(location: Path) -> str:
         new = f"{tmp_path}/new{FILE_ENDING.get(job, '')}"
-        output = {name: new for name in preflight.OUTPUTS.get(job, {}) if name != "save_features"}
+        output = {name: new for name in outputs_of(job) if name != "save_features"}
         with pytest.raises(ConfigError) as error:
             preflight.check(job(**with_input(values, field, str(location)), **output))
         return str(error.value).removeprefix(f"{preflight.flag(field)} {location}: ")

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import csv
 import io
-import json
 from collections.abc import Iterator
 from typing import Any
 
@@ -16,6 +15,7 @@ from vidclf.errors import ConfigError
 from vidclf.export.change import KEYS, Change, Present
 from vidclf.export.rows import RunRows
 from vidclf.export.target import Existing
+from vidclf.json_text import json_text
 from vidclf.runs import outputs
 
 FORMULA_STARTS = ("=", "+", "-", "@")
@@ -97,7 +97,7 @@ def _cell(value: Any, kind: pa.DataType) -> str:
     if isinstance(value, float):
         return str(short(value, kind))
     if isinstance(value, list):
-        return json.dumps(short(value, kind), ensure_ascii=False)
+        return json_text(short(value, kind), ensure_ascii=False)
     return value.isoformat() if hasattr(value, "isoformat") else str(value)
 
 

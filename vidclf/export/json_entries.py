@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable, Iterator
 from typing import Any
 
@@ -11,6 +10,7 @@ from vidclf.errors import ConfigError
 from vidclf.export.change import Change
 from vidclf.export.csv_file import short
 from vidclf.export.rows import RunRows
+from vidclf.json_text import json_text
 
 
 def load(location: str) -> Any:
@@ -49,5 +49,5 @@ def publish(location: str, head: str, entries: Iterable[str], tail: str) -> None
 
 
 def text(value: Any) -> str:
-    """A value as JSON on one line. Raises ValueError for NaN and infinity, which JSON cannot hold."""
-    return json.dumps(value, ensure_ascii=False, allow_nan=False)
+    """A value as JSON on one line."""
+    return json_text(value, ensure_ascii=False)

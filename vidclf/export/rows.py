@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import json
 from collections.abc import Iterator, Sequence, Set
 from dataclasses import dataclass, field
 
@@ -14,6 +13,7 @@ from vidclf import schema, storage
 from vidclf.arrow import combined
 from vidclf.credentials import masked
 from vidclf.errors import ConfigError
+from vidclf.json_text import json_text
 from vidclf.runs.layout import Run, file_name
 from vidclf.schema import VIDEO_ID
 from vidclf.uncertainty.ood import is_out_of_distribution
@@ -159,9 +159,9 @@ def _run_id(run: str, columns: pa.Schema) -> str:
     digest = hashlib.sha256()
     paths = [*Run(run).shards(), *Run(run).segment_shards()]
     shards = sorted((file_name(path), storage.size(path)) for path in paths)
-    digest.update(json.dumps([Run(run).identity(), shards, columns.names], sort_keys=True).encode())
+    digest.update(json_text([Run(run).identity(), shards, columns.names], sort_keys=True).encode())
     for row in _manifest(run).sort_by(VIDEO_ID).to_pylist():
-        digest.update(json.dumps(list(row.values())).encode())
+        digest.update(json_text(list(row.values())).encode())
     return digest.hexdigest()[:32]
 
 

@@ -71,7 +71,7 @@ def audit(run: str) -> Audit:
     if identity.get("ensemble_id") is not None:
         columns = [identity.get("columns", {}), identity.get("segment_columns", {})]
         for paths, types in zip((Run(run).shards(), Run(run).segment_shards()), columns, strict=True):
-            report(differences, _not_finite(paths, types), "with a prediction that is NaN or infinite")
+            report(run, differences, _not_finite(paths, types), "with a prediction that is NaN or infinite")
     if "segment_columns" in identity:
         differences += _segment_differences(run, identity["segment_columns"])
     differences += [f"leftover temporary file {path}" for path in storage.list_files(run, ".tmp", recursive=True)]

@@ -105,8 +105,10 @@ def rejected_ids(run: str) -> list[str]:
 def locations_of(run: str, video_ids: Sequence[str]) -> list[str]:
     """The location of each of a few videos in the manifest of a run directory, without credentials, for messages.
 
-    A video that the manifest does not hold is named by its id.
+    A video that the manifest does not hold is named by its id, and every video if there is no manifest.
     """
+    if not storage.exists(Run(run).manifest_file):
+        return list(video_ids)
     columns = [VIDEO_ID, "video_uri"]
     manifest = storage.read_table(Run(run).manifest_file, columns)
     rows = manifest.filter(pc.is_in(manifest[VIDEO_ID], pa.array(video_ids, pa.string())))

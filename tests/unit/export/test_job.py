@@ -278,7 +278,7 @@ def test_a_run_that_the_audit_refuses_is_not_exported(tmp_path: Path) -> None:
     message = refuse("export", "--run", run, "--to", "csv", "--output", tmp_path / "out.csv")
     assert message == (
         f"export.py: error: --run {run}: must pass its audit, which finds: 1 video(s) with a prediction that is NaN or "
-        f"infinite: v1; `jobs/audit.py --run {run}` names all. Submit the job that wrote the run again\n"
+        f"infinite: /none/v1; `jobs/audit.py --run {run}` names all. Submit the job that wrote the run again\n"
     )
     assert not (tmp_path / "out.csv").exists()
 

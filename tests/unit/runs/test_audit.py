@@ -294,4 +294,4 @@ def test_a_prediction_that_is_not_finite_is_reported(column: str, value: Any, tm
     run = write_audited_run(tmp_path / "run", with_segments=True)
     assert audit_module.audit(run).differences == []
     run = write_audited_run(tmp_path / "other", changes={"v1": {column: value}})
-    assert audit_module.audit(run).differences == ["1 video(s) with a prediction that is NaN or infinite: v1"]
+    assert audit_module.audit(run).differences == ["1 video(s) with a prediction that is NaN or infinite: /none/v1"]
