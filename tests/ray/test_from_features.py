@@ -240,6 +240,7 @@ def test_credentials_of_an_hdf5_file_stay_out_of_its_predictions(
     location = "s3://KEY:SECRET@bucket/test_features_multiscale.h5"
     content, info, record = hdf5.read(file), read_info(trained), SplitRecord.unknown("no record")
     monkeypatch.setattr(stored_features.hdf5, "read", lambda _: content)
+    monkeypatch.setattr(stored_features.hdf5, "is_stale", lambda _: False)
     monkeypatch.setattr(stored_features.storage, "exists", lambda _: True)
     opened = stored_features.open_features((location,), "test", info, record)
     shown = [f"s3://***@bucket/test_features_multiscale.h5#{row}" for row in range(3)]
