@@ -5,8 +5,8 @@
 # needs, "DEFAULT" before the others.
 # Seen: libdav1d reads it once, when the decoder opens. "NONREF" before the first packet alone loses about half of the
 # frames of the whole stream. "NONREF" before every packet but the first skips nothing.
-# What follows for vidclf: skipping by packet, as in `vidclf/video/planned_reader.py`, does not work for AV1. Wanted
-# frames are missing then, and the video is decoded in sequence instead.
+# What follows for vidclf: `decoded_frames` in `vidclf/video/planned_reader.py` leaves `skip_frame` alone for decoders of
+# other libraries, libdav1d among them.
 #
 # Usage: findings/pyav_av1_skip_frame.sh   (installs into a temporary directory; exit code 1 if this changes)
 set -euo pipefail
