@@ -23,7 +23,7 @@ import ray
 import requests
 import schemathesis
 from hypothesis import HealthCheck, Phase, settings
-from schemathesis.checks import positive_data_acceptance
+from schemathesis.checks import negative_data_rejection, positive_data_acceptance
 
 from tests.support.browser import Browser, find_browser
 from tests.support.ensembles import write_small_ensemble
@@ -290,7 +290,11 @@ described = schemathesis.openapi.from_dict(document(CLASSES))
 )
 def test_every_answer_is_as_the_document_says(case: schemathesis.Case, running: Running) -> None:
     # A well-formed request may still be refused: its URI is not allowed, or the queue is full.
-    case.call_and_validate(base_url=running.url, excluded_checks=[positive_data_acceptance], timeout=60)
+    excluded = [positive_data_acceptance]
+    if case.media_type == "multipart/form-data":
+        # A form is sent as text, so that a value of the wrong type cannot be told from a file: `true` is four bytes.
+        excluded.append(negative_data_rejection)
+    case.call_and_validate(base_url=running.url, excluded_checks=excluded, timeout=60)
 
 
 def test_a_model_that_dies_is_started_again_and_its_video_is_not_lost(running: Running) -> None:

@@ -95,7 +95,9 @@ def _run_epochs(fit: MemberFit, config: TrainConfig, data: TrainingData, study: 
         state, schedule = _content_of(checkpoint)
     if state is not None:
         fit.restore(state)
-    progress.schedule = continued(schedule, len(fit.history), trial_files.settings_of(config))
+    # Settings with which no epoch will run are no part of the schedule.
+    settings = settings_at(schedule, len(fit.history)) if fit.is_done else trial_files.settings_of(config)
+    progress.schedule = continued(schedule, len(fit.history), settings)
     # Epochs in progress.json that are newer than the state are trained again, with the same result.
     num_recorded = len(progress.history) if checkpoint is None else 0
     with (
