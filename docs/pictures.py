@@ -21,7 +21,7 @@ sys.path.insert(0, str(ROOT))
 from tests.support.browser import Browser, find_browser
 
 ASSETS = ROOT / "docs" / "assets"
-VIDEO = ROOT / "examples" / "archive" / "Gaming" / "doom" / "freedoom2-00.mp4"
+VIDEO = ROOT / "examples" / "archive" / "Gaming" / "pyxel" / "megaball-00.mkv"
 PORT = 5123
 SIZE = (1100, 820)
 """Width and height of each picture in pixels."""
