@@ -15,7 +15,7 @@ ROOT = Path(__file__).resolve().parents[2]
 
 LAYERS = [
     {"json_text"},
-    {"errors", "schema", "arrow", "credentials", "installation", "container_signature"},
+    {"errors", "schema", "arrow", "credentials", "installation", "container_signature", "csv_text"},
     {"config"},
     {"device", "extras"},
     {"storage", "progress", "event_log", "ray_address", "stderr_filter", "private_folder"},

@@ -11,15 +11,13 @@ import numpy as np
 import pyarrow as pa
 
 from vidclf import storage
+from vidclf.csv_text import plain_text
 from vidclf.errors import ConfigError
 from vidclf.export.change import KEYS, Change, Present
 from vidclf.export.rows import RunRows
 from vidclf.export.target import Existing
 from vidclf.json_text import json_text
 from vidclf.runs import outputs
-
-FORMULA_STARTS = ("=", "+", "-", "@")
-"""First characters of a spreadsheet formula (OWASP, CSV injection)."""
 
 
 class CsvFile:
@@ -90,8 +88,7 @@ def _cell(value: Any, kind: pa.DataType) -> str:
     if value is None:
         return ""
     if isinstance(value, str):
-        # A spreadsheet skips leading white space when it looks for a formula.
-        return f"'{value}" if value.lstrip().startswith(FORMULA_STARTS) or value.startswith(("\t", "\r")) else value
+        return plain_text(value)
     if isinstance(value, bool):
         return "true" if value else "false"
     if isinstance(value, float):

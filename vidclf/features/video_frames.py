@@ -11,9 +11,7 @@ from typing import Any, overload
 import numpy as np
 import numpy.typing as npt
 
-from vidclf.features.frame_file import FrameFile
-
-Halves = npt.NDArray[np.float16]
+from vidclf.features.frame_file import FrameFile, Halves
 
 
 class VideoFrames(Sequence[Halves]):

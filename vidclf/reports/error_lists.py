@@ -17,6 +17,7 @@ import pyarrow as pa
 
 from vidclf import schema, storage
 from vidclf.credentials import relative, relative_text
+from vidclf.csv_text import plain_text
 from vidclf.reports.labelled_predictions import UNSPLIT, ScoredVideos
 from vidclf.runs.layout import Run
 
@@ -25,9 +26,6 @@ SPLIT_ORDER = ("test", UNSPLIT, "val", "train")
 
 NUM_PROBABILITIES = 3
 """Number of class probabilities shown per video."""
-
-FORMULA_STARTS = ("=", "+", "-", "@")
-"""First characters of a spreadsheet formula (OWASP, CSV injection)."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -138,5 +136,4 @@ def _cell(value: str | float) -> str:
     """Text of one CSV cell: numbers with six decimals, and an apostrophe before text that looks like a formula."""
     if not isinstance(value, str):
         return f"{value:.6f}"
-    # A spreadsheet skips leading white space when it looks for a formula.
-    return f"'{value}" if value.lstrip().startswith(FORMULA_STARTS) or value.startswith(("\t", "\r")) else value
+    return plain_text(value)
