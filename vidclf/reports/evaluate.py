@@ -144,19 +144,24 @@ def evaluate(config: EvaluateConfig) -> Evaluation | None:
         view_weights=ensemble_facts.view_weights(source.info) if has_views else {},
         training=ensemble_facts.histories(source.ensemble, source.info) if source.ensemble and source.info else [],
         training_note=source.note,
-        provenance={
-            "command": provenance.command("evaluate", config),
-            "paths": "absolute paths are relative to this report, paths of videos to their common directory",
-            "date": provenance.now(),
-            **source.facts,
-            "versions": provenance.versions(),
-        },
+        provenance=_provenance(config, source.facts),
         risk=source.risk,
         progress=source.progress,
         cross_validation=ensemble_facts.cross_validation(source.info),
     )
     _write(config, source, result, videos, base)
     return result
+
+
+def _provenance(config: EvaluateConfig, facts: dict[str, str]) -> dict[str, Any]:
+    """How the report was made, by name: command, date, versions and the `facts` of what it was made from."""
+    return {
+        "command": provenance.command("evaluate", config),
+        "paths": "absolute paths are relative to this report, paths of videos to their common directory",
+        "date": provenance.now(),
+        **facts,
+        "versions": provenance.versions(),
+    }
 
 
 def table(evaluation: Evaluation, output: str) -> str:

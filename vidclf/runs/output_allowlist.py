@@ -3,6 +3,8 @@
 A mark is a file with a certain name and content. It tells an output of a job from a user's own directory in which files
 happen to have the same names. `vidclf/runs/outputs.py` uses these lists to refuse an output and to delete its files. A
 job that writes a file with a new name must add the name here.
+
+The module is longer than 350 lines because it holds the lists of all jobs.
 """
 
 from __future__ import annotations
