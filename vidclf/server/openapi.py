@@ -116,15 +116,10 @@ def _operation(name: str, summary: str, answers: Schema, reasons: list[Reason] |
     return {"operationId": name, "summary": summary, "responses": {**answers, **refused}}
 
 
-def _schemas(classes: list[str]) -> Schema:
-    row = [field for field in schema.predictions(len(classes)) if field.name not in NOT_ANSWERED]
-    segment = list(schema.segments_field(len(classes)).type.value_type)
-    reasons = [reason.value for reason in STATUS]
-    share: Schema = {"type": "number", "minimum": 0, "maximum": 1}
-    number: Schema = {"type": "number"}
+def _trust(share: Schema, number: Schema) -> Schema:
+    """The trust score of an answer with its parts, its threshold and the basis of the threshold."""
     part = _object({"name": _TEXT, "value": number, "typical": _or_null(number), "effect": number})
-    frame = _object({"index": _COUNT, "pts_s": number, "weight": share, "image": _TEXT})
-    trust = _object(
+    return _object(
         {
             "score": share,
             "threshold": number,
@@ -137,6 +132,16 @@ def _schemas(classes: list[str]) -> Schema:
             "parts": {"type": "array", "items": part},
         }
     )
+
+
+def _schemas(classes: list[str]) -> Schema:
+    row = [field for field in schema.predictions(len(classes)) if field.name not in NOT_ANSWERED]
+    segment = list(schema.segments_field(len(classes)).type.value_type)
+    reasons = [reason.value for reason in STATUS]
+    share: Schema = {"type": "number", "minimum": 0, "maximum": 1}
+    number: Schema = {"type": "number"}
+    frame = _object({"index": _COUNT, "pts_s": number, "weight": share, "image": _TEXT})
+    trust = _trust(share, number)
     timeline = _object({"segment_length_s": number, "segments": {"type": "array", "items": _struct(segment)}})
     problem = _object({"reason": {"enum": reasons}, "message": _TEXT, "status": {"type": "integer"}})
     job = _object(
