@@ -15,6 +15,7 @@ def index_of(pts: list[int], keyframes: list[int]) -> PacketIndex:
         is_keyframe=np.isin(np.arange(len(pts)), keyframes),
         is_shown=np.ones(len(pts), bool),
         end_ticks=max(pts) + 1,
+        complete_from=np.arange(len(pts)),
         positions=np.full(len(pts), -1),
         sizes=np.ones(len(pts), int),
     )
