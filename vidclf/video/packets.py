@@ -253,10 +253,11 @@ def needed_ranges(index: PacketIndex, wanted_ticks: npt.NDArray[np.int64]) -> li
         while group >= 0 and not _gives(index, int(keyframes[group]), int(packet)):
             group -= 1
         first = int(keyframes[group]) if group >= 0 else 0
-        if ranges and first <= ranges[-1].last + 1:
-            ranges[-1] = PacketRange(ranges[-1].first, max(ranges[-1].last, int(packet)))
-        else:
-            ranges.append(PacketRange(first, int(packet)))
+        last = int(packet)
+        while ranges and first <= ranges[-1].last + 1:
+            joined = ranges.pop()
+            first, last = min(first, joined.first), max(last, joined.last)
+        ranges.append(PacketRange(first, last))
     return ranges
 
 
