@@ -72,7 +72,7 @@ class ExpectedTimes:
         if times_ticks is None:
             times_ticks = np.array([frame.slot for frame in frames], dtype=np.int64) * self.step_ticks
             end_ticks = int(times_ticks[-1]) + self.step_ticks
-            if self._lacks_only_the_last_frames(int(times_ticks[-1])):
+            if self.are_slots and self._lacks_only_the_last_frames(int(times_ticks[-1])):
                 end_ticks = expected.end_ticks
         elif times_ticks[-1] == expected.times_ticks[-1]:
             end_ticks = expected.end_ticks
