@@ -53,6 +53,9 @@ _JOB_FILES = r"run_config\.yaml|timeline\.json|pending\.parquet|_attempts\.parqu
 """Regular expression of the files that extract and classify write once per job, however many run directories the job
 fills, as paths relative to the job's output."""
 
+_CARD = r"README\.md"
+"""Regular expression of the model card in an ensemble's directory. Users write files with this name too."""
+
 _MEMBER_FILES = (
     r"member_\d+\.(?:json|safetensors)|ensemble\.json|trust\.safetensors|(?:splits|leakage|folds)\.parquet"
     r"|_state/member_\d+-[0-9a-f]{16}\.pt|_ray_train/.+|tensorboard/member_\d+/events\.out\.tfevents\.[^/]+"
@@ -83,6 +86,9 @@ class Part:
     """regular expression of the files that the job writes there, as paths relative to the directory"""
     marks: tuple[Mark, ...]
     """the possible marks; if one of them is there and genuine, the job wrote the directory"""
+    signed: str = ""
+    """regular expression of the signed files (`vidclf/runs/signed_text.py`) that the job writes there. One that
+    somebody else wrote or edited is foreign, but the job goes on beside it"""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -252,6 +258,7 @@ ENSEMBLE = Kind(
     parts=(
         Part(
             files=rf"{_MEMBER_FILES}|run_config\.yaml",
+            signed=_CARD,
             marks=(
                 *_SPLITS,
                 Mark(name="member_0.json", is_genuine=_is_member(of_search=False)),
@@ -264,6 +271,7 @@ ENSEMBLE = Kind(
 
 _CHOSEN = Part(
     files=rf"{_MEMBER_FILES}|_vidclf\.json",
+    signed=_CARD,
     marks=(
         Mark(name=OUTPUT_FILE, is_genuine=_is_kind("an ensemble of trials")),
         Mark(name="member_0.json", is_genuine=_is_member(of_search=True)),
