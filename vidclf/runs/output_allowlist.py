@@ -353,18 +353,30 @@ def _table(name: str, *marks: str) -> Kind:
     return Kind(name=name, parts=(Part(files=".+", marks=(*genuine, *given)),))
 
 
+_HUB_PART = Part(
+    files=r"_vidclf\.json|member_\d+\.safetensors|ensemble\.json|trust\.safetensors",
+    signed=_CARD,
+    marks=(Mark(name=OUTPUT_FILE, is_genuine=_is_kind("an ensemble for a hub")),),
+)
+
 EXPORTS: dict[str, Kind | FileKind] = {
     "csv": FileKind(name="a CSV file of jobs/export.py", is_genuine=_begins_with(b"run_id,video_id,")),
     "label-studio": FileKind(
         name="tasks of jobs/export.py", is_genuine=_begins_with(b'[\n{"data": {"run_id": ', b"[\n]")
     ),
     "activitynet": FileKind(name="results of jobs/export.py", is_genuine=_begins_with(b'{"version": "vidclf')),
+    "onnx": FileKind(
+        name="an ONNX file of jobs/export.py",
+        # The fields of a model are stored by their numbers: version of the format (1), producer (2).
+        is_genuine=_begins_with(b"\x08\x08\x12\x06vidclf"),
+    ),
+    "hub-directory": Kind(name="an ensemble for a hub", parts=(_HUB_PART,)),
     "fiftyone": _table("a FiftyOne dataset"),
     "delta": _table("a Delta table", "_delta_log/00000000000000000000.json", "_delta_log/_last_checkpoint"),
     "iceberg": _table("an Iceberg catalog"),
     "lance": _table("a Lance dataset"),
 }
-"""Outputs of export, by its target (`--to`). The job deletes no file there, so the lists of the table formats are
+"""Outputs of export, by its target (`--to`). The job deletes no file in those of the table formats, so their lists are
 open."""
 
 
