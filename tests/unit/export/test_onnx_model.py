@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -83,21 +84,29 @@ def write_ensemble(directory: Path, model: ModelConfig, *, num_backbones: int = 
     return info
 
 
-def run_openvino(path: Path, inputs: dict[str, npt.NDArray[Any]]) -> dict[str, npt.NDArray[Any]]:
+Run = Callable[[dict[str, npt.NDArray[Any]]], dict[str, npt.NDArray[Any]]]
+"""Function that computes the outputs of a model from its inputs, both by name."""
+
+
+def openvino_of(path: Path) -> Run:
     openvino = pytest.importorskip("openvino")
     compiled = openvino.Core().compile_model(str(path), "CPU", {"INFERENCE_PRECISION_HINT": "f32"})
-    results = compiled(inputs)
-    return {output.any_name: results[output] for output in compiled.outputs}
+
+    def run(inputs: dict[str, npt.NDArray[Any]]) -> dict[str, npt.NDArray[Any]]:
+        results = compiled(inputs)
+        return {output.any_name: results[output] for output in compiled.outputs}
+
+    return run
 
 
-def run_onnxruntime(path: Path, inputs: dict[str, npt.NDArray[Any]]) -> dict[str, npt.NDArray[Any]]:
+def onnxruntime_of(path: Path) -> Run:
     runtime = pytest.importorskip("onnxruntime")
     session = runtime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
     names = [output.name for output in session.get_outputs()]
-    return dict(zip(names, session.run(names, inputs), strict=True))
+    return lambda inputs: dict(zip(names, session.run(names, inputs), strict=True))
 
 
-@pytest.mark.parametrize("run", [run_openvino, run_onnxruntime])
+@pytest.mark.parametrize("loaded", [openvino_of, onnxruntime_of])
 @pytest.mark.parametrize("tta", [False, True])
 @pytest.mark.parametrize(
     ("model", "num_backbones"),
@@ -105,7 +114,7 @@ def run_onnxruntime(path: Path, inputs: dict[str, npt.NDArray[Any]]) -> dict[str
     ids=["small", "deep, two backbones", "few frames"],
 )
 def test_probabilities_are_those_of_the_ensemble(
-    tmp_path: Path, model: ModelConfig, num_backbones: int, tta: bool, run: Any
+    tmp_path: Path, model: ModelConfig, num_backbones: int, tta: bool, loaded: Callable[[Path], Run]
 ) -> None:
     info = write_ensemble(tmp_path / "e", model, num_backbones=num_backbones)
     output = tmp_path / "e.onnx"
@@ -116,6 +125,7 @@ def test_probabilities_are_those_of_the_ensemble(
         for backbone in info.backbones
     ]
     expected = files.load(str(tmp_path / "e"), torch.device("cpu"))(sequences_S, tta=tta)
+    run = loaded(output)
     # One batch of all videos with padding, which must not matter, and each video alone.
     for chosen in (range(len(LENGTHS)), *([index] for index in range(len(LENGTHS)))):
         lengths = [LENGTHS[index] for index in chosen]
@@ -125,7 +135,7 @@ def test_probabilities_are_those_of_the_ensemble(
             for row, index in enumerate(chosen):
                 padded[row, : LENGTHS[index]] = sequences[index]
             inputs[name] = padded
-        results = run(output, inputs)
+        results = run(inputs)
         picked = list(chosen)
         assert np.abs(results["probabilities"] - expected.probabilities_BC[picked]).max() < 1e-4
         of_members = expected.member_probabilities_MBC[:, picked]
