@@ -143,6 +143,7 @@ def main() -> None:
         default="",
         help="seeds for which an ensemble without one class is also trained, separated by commas",
     )
+    parser.add_argument("--linear-member", default="auto", help="like --linear-member of jobs/train.py: auto or none")
     parser.add_argument("--members", type=int, default=4, help="members per ensemble")
     parser.add_argument("--hidden-dim", type=int, default=128, help="like --hidden-dim of jobs/train.py")
     parser.add_argument("--num-lstm-layers", type=int, default=2, help="like --num-lstm-layers of jobs/train.py")
@@ -164,7 +165,13 @@ def main() -> None:
     rows: list[dict[str, float]] = []
     pooled: list[VideoScores] = []
     with tempfile.TemporaryDirectory() as scratch:
-        train_in = partial(train, recipe=recipe, num_members=arguments.members, kept_in=arguments.ensembles or scratch)
+        train_in = partial(
+            train,
+            recipe=recipe,
+            num_members=arguments.members,
+            kept_in=arguments.ensembles or scratch,
+            has_linear_member=arguments.linear_member == "auto",
+        )
         seeds = range(arguments.folds) if arguments.folds else map(int, arguments.seeds.split(","))
         for seed in seeds:
             fresh = fold(features, seed, arguments.folds) if arguments.folds else split(features, seed)
@@ -239,11 +246,21 @@ def look_with_views(classifier: Ensemble, test: FeatureSet) -> dict[str, float]:
 
 
 def members_alone(classifier: Ensemble, test: FeatureSet) -> dict[str, float]:
-    """Mean and lowest test accuracy of the single members (models) of the ensemble."""
+    """Mean and lowest test accuracy of the single members (models) of the ensemble; with a linear member also its
+    accuracy, that of the temporal members together, and its weight."""
     truth = [classifier.info.classes.index(str(name)) for name in test.labels]
-    correct_MB = classifier([test.features]).member_probabilities_MBC.argmax(axis=2) == truth
-    accuracy_M = correct_MB.mean(axis=1)
-    return {"test accuracy, members' mean": accuracy_M.mean(), "test accuracy, least member": accuracy_M.min()}
+    votes_MBC = classifier([test.features]).member_probabilities_MBC
+    accuracy_M = (votes_MBC.argmax(axis=2) == truth).mean(axis=1)
+    num_temporal, linear = len(classifier.info.members), classifier.info.linear
+    temporal_M = accuracy_M[:num_temporal]
+    found = {"test accuracy, members' mean": temporal_M.mean(), "test accuracy, least member": temporal_M.min()}
+    if linear is not None:
+        # All votes have the same temperature, which hardly changes which class their average prefers.
+        is_right_B = votes_MBC[:num_temporal].mean(axis=0).argmax(axis=1) == truth
+        found["test accuracy, temporal members"] = is_right_B.mean()
+        found["test accuracy, linear member"] = accuracy_M[-1]
+        found["weight of the linear member"] = linear.looks["full"].weight
+    return found
 
 
 def against(known: VideoScores, unknown: VideoScores, name: str) -> dict[str, float]:
@@ -362,12 +379,14 @@ def train(
     num_members: int,
     kept_in: str | Path,
     first_look: FeatureSet | None = None,
+    *,
+    has_linear_member: bool = False,
 ) -> Ensemble:
     """Train an ensemble, one member per core, and fit it on the validation split.
 
     Members are stored below the directory `kept_in`; those that are there already are not trained again. With
     `first_look` (features of a few keyframes of the same videos), the early looks of progressive classification are
-    fitted too.
+    fitted too; with `has_linear_member` the ensemble gets a linear member.
     """
     data = training_data(features)
     key = hashlib.sha256(json.dumps([asdict(recipe), data_digest([features])]).encode()).hexdigest()[:16]
@@ -397,7 +416,10 @@ def train(
     )
     first_looks = [first_look] if first_look else None
     prior = prior_temperature(recipe, members, len(data.classes))
-    write_info(str(directory), calibrate(str(directory), info, [features], first_looks, prior_temperature=prior))
+    info = calibrate(
+        str(directory), info, [features], first_looks, prior_temperature=prior, has_linear_member=has_linear_member
+    )
+    write_info(str(directory), info)
     return load(str(directory), torch.device("cpu"))
 
 

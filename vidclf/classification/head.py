@@ -119,7 +119,7 @@ def _decision_columns(output: EnsembleOutput, classes: Sequence[str], trust_thre
         "probabilities": vectors(output.probabilities_BC),
         "trust_score": pa.array(output.trust_score_B),
         "ood_score": pa.array(output.ood_score_B),
-        "member_disagreement": pa.array(disagreement(output.member_probabilities_MBC)),
+        "member_disagreement": pa.array(disagreement(output.member_probabilities_MBC, output.member_weights_M)),
         "member_probabilities": _votes(output.member_probabilities_MBC),
         "view_probabilities": _votes(output.view_probabilities_VBC),
         "attention": nested_list([len(weights_T) for weights_T in output.attention], attention),

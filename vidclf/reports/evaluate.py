@@ -148,6 +148,7 @@ def evaluate(config: EvaluateConfig) -> Evaluation | None:
         risk=source.risk,
         progress=source.progress,
         cross_validation=ensemble_facts.cross_validation(source.info),
+        linear=ensemble_facts.linear_weight(source.info),
     )
     _write(config, source, result, videos, base)
     return result
@@ -197,6 +198,8 @@ def table(evaluation: Evaluation, output: str) -> str:
     rows.append(("mean of the sources", f"{detail.source_accuracy:.3f} ({detail.num_sources} sources)"))
     if evaluation.cross_validation is not None:
         rows.append(("cross-validation", evaluation.cross_validation.text))
+    if evaluation.linear is not None:
+        rows.append(("linear member", evaluation.linear_words))
     if detail.num_accepted < headline.num_videos:
         share = f" {detail.num_accepted_correct} of them right" if detail.num_accepted else ""
         rows.append(("accepted", f"{detail.num_accepted} of {headline.num_videos} videos,{share}".rstrip(",")))

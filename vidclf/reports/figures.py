@@ -18,6 +18,7 @@ import numpy.typing as npt
 
 from vidclf.ensemble.cross_validation import CrossValidation
 from vidclf.ensemble.held_out import SplitFacts
+from vidclf.ensemble.linear_member import LinearWeight
 from vidclf.metrics import curves, scores
 from vidclf.metrics.curves import ReliabilityBin, RiskCoverage, Roc
 from vidclf.metrics.intervals import F1Intervals, Interval, SourceIntervals
@@ -149,6 +150,25 @@ class Evaluation:
     cross_validation: CrossValidation | None = None
     """cross-validation of the ensemble's recipe by `jobs/train.py --folds`; None if there was none, or the ensemble is
     unknown"""
+    linear: LinearWeight | None = None
+    """weight of the linear member, which is the last of `detail.members`; None if the ensemble has none, or is
+    unknown"""
+
+    @property
+    def linear_words(self) -> str:
+        """A sentence that compares the linear member with the whole ensemble; empty without a linear member."""
+        if self.linear is None:
+            return ""
+        alone = self.detail.members[-1]
+        interval = alone.gain_interval_95
+        between = (
+            f", 95 % interval {-100 * interval[1]:+.1f} to {-100 * interval[0]:+.1f}" if interval is not None else ""
+        )
+        return (
+            f"the linear member alone (mean and spread of the frames) is right on {alone.accuracy:.3f}; the whole "
+            f"ensemble, in which it has weight {self.linear.weight:.2f}, adds {-100 * alone.gain:+.1f} percentage "
+            f"points{between}"
+        )
 
     @property
     def is_held_out(self) -> bool:

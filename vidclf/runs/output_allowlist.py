@@ -54,7 +54,7 @@ _JOB_FILES = r"run_config\.yaml|timeline\.json|pending\.parquet|_attempts\.parqu
 fills, as paths relative to the job's output."""
 
 _MEMBER_FILES = (
-    r"member_\d+\.(?:json|safetensors)|ensemble\.json|trust\.safetensors|(?:splits|leakage|folds)\.parquet"
+    r"member_\d+\.(?:json|safetensors)|ensemble\.json|(?:trust|linear_member)\.safetensors|(?:splits|leakage|folds)\.parquet"
     r"|_state/member_\d+-[0-9a-f]{16}\.pt|_ray_train/.+|tensorboard/member_\d+/events\.out\.tfevents\.[^/]+"
     r"|_folds/fold_\d+/.+"
 )
