@@ -27,10 +27,10 @@ from vidclf.reports import ensemble_facts, error_lists, figures, left_out, prove
 from vidclf.reports.attended_frames import strips
 from vidclf.reports.figures import Evaluation
 from vidclf.reports.labelled_predictions import (
-    PREDICTION_COLUMNS,
     UNSPLIT,
     ScoredVideos,
     check_labels,
+    columns_of_report,
     score,
     with_digests,
 )
@@ -106,7 +106,7 @@ def evaluate(config: EvaluateConfig) -> Evaluation | None:
     source = _from_predictions(config) if config.predictions is not None else _from_features(config)
     if source is None:
         return None
-    tables = storage.iter_tables(source.files, PREDICTION_COLUMNS)
+    tables = storage.iter_tables_of(source.files, columns_of_report(len(source.classes)))
     scoring = score(tables, source.manifest, source.classes, source.rejected)
     if config.strict:
         left_out.check_none(scoring.left_out, f"--manifest {config.manifest}")
@@ -203,6 +203,8 @@ def table(evaluation: Evaluation, output: str) -> str:
     if detail.num_accepted < headline.num_videos:
         share = f" {detail.num_accepted_correct} of them right" if detail.num_accepted else ""
         rows.append(("accepted", f"{detail.num_accepted} of {headline.num_videos} videos,{share}".rstrip(",")))
+    if detail.sets is not None:
+        rows.append(("prediction sets", detail.sets.words))
     if evaluation.risk is not None:
         rows.append(("risk basis", risk_words(evaluation.risk)))
     rows.append(("report", storage.join(output, PAGE_FILE)))

@@ -23,9 +23,10 @@ from vidclf.metrics import curves, scores
 from vidclf.metrics.curves import ReliabilityBin, RiskCoverage, Roc
 from vidclf.metrics.intervals import F1Intervals, Interval, SourceIntervals
 from vidclf.metrics.scores import Metrics
-from vidclf.reports import video_kinds
+from vidclf.reports import set_figures, video_kinds
 from vidclf.reports.confusion import ConfusedPair, class_order, confused_pairs
 from vidclf.reports.labelled_predictions import ScoredVideos
+from vidclf.reports.set_figures import SetFigures
 from vidclf.reports.stage_costs import PassCosts
 
 ORIGINAL_VIEW = 0
@@ -104,6 +105,8 @@ class Detail:
     of frames that decided)"""
     members: list[Voter]
     """each ensemble member alone; `gain` is relative to the whole ensemble"""
+    sets: SetFigures | None
+    """figures of the prediction sets; None without them"""
     views: list[Voter]
     """each test-time view (variant of a video) alone, and as the last entry their weighted average; `gain` is relative
     to the unchanged video; empty without test-time views
@@ -287,6 +290,7 @@ def detail(
         },
         by={kind: shares(kind, names_B, videos) for kind, names_B in videos.kinds().items()},
         members=sums.members(member_names, videos.member_top_BM == videos.label_B[:, None]),
+        sets=set_figures.of_videos(videos),
         views=sums.views(view_names, videos.view_top_BV == videos.label_B[:, None]),
     )
 

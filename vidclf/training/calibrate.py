@@ -99,6 +99,7 @@ def calibrate(
                 mode(True): fitter.validation_scores(full.tta, full.ood_score_B),
             },
             stages={look: fitted.scores for look, fitted in early.items()},
+            truth={mode(False): fitter.truth_scores(full.plain), mode(True): fitter.truth_scores(full.tta)},
             probe=full.probe,
         ),
     )

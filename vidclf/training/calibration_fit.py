@@ -27,6 +27,7 @@ from vidclf.uncertainty.early_exit import ValidationScores
 from vidclf.uncertainty.folds import cross_fitted
 from vidclf.uncertainty.frame_agreement import FrameDiscriminant, frame_agreement
 from vidclf.uncertainty.ood import FeatureSpace, OodLine, fit_line, fit_space
+from vidclf.uncertainty.prediction_sets import TruthScores
 from vidclf.uncertainty.temperature import fit_temperature
 from vidclf.uncertainty.trust_score import TrustScore
 
@@ -101,6 +102,8 @@ class CalibrationFit:
     """trust score of each validation video, from a fit without its source"""
     top_B: npt.NDArray[np.intp]
     """index of the most probable class of each validation video"""
+    truth_B: npt.NDArray[np.float32]
+    """probability of the true class of each validation video, with a temperature fitted without its source"""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -155,7 +158,12 @@ class CalibrationFitter:
         )
         confidence_B = votes.probabilities_BC.max(axis=1)
         score, trust_B = fit_trust(confidence_B, signs_BK, top_B == labels_B, folds_B)
-        return CalibrationFit(calibration=calibration, score=score, trust_B=trust_B, top_B=top_B)
+        truth_B = np.take_along_axis(votes.probabilities_BC, labels_B[:, None], axis=1)[:, 0]
+        return CalibrationFit(calibration=calibration, score=score, trust_B=trust_B, top_B=top_B, truth_B=truth_B)
+
+    def truth_scores(self, fit: CalibrationFit) -> TruthScores:
+        """The probabilities of the true classes, from which prediction sets are made."""
+        return TruthScores(truth_B=fit.truth_B, label_B=self.videos.labels_B, source_B=self.videos.source_B)
 
     def validation_scores(self, fit: CalibrationFit, ood_score_B: npt.NDArray[np.floating[Any]]) -> ValidationScores:
         """Trust score, correctness, OOD score (how unlike the training videos) and source of each validation video.

@@ -269,7 +269,8 @@ def _is_calibrated(config: TrainConfig, first_looks: Sequence[FeatureSet]) -> bo
     outdated: ConfigError | None = None
     try:
         info = read_info(output)
-        calibration_file.read_trust(output, info)
+        if not calibration_file.read_trust(output, info).truth:
+            outdated = ConfigError("it lacks what prediction sets are made from")
         split_record.check_record(output, info.splits)
         files.load_linear(output, info)
         if (info.linear is not None) != config.fits_linear_member:

@@ -114,6 +114,15 @@ def test_an_ensemble_is_calibrated_and_read_back(tmp_path: Path) -> None:
     correct_B = output.probabilities_BC.argmax(axis=1) == [0, 1] * 6
     assert loaded.trust.full["plain"].correct_B.tolist() == correct_B.tolist()
     assert info.training["val_accuracy"] == correct_B.mean()
+    # The class of a set has the probability that the member gives to the true class, if the temperature is the same.
+    truth = loaded.trust.truth["plain"]
+    assert (truth.label_B.tolist(), sorted(set(truth.source_B.tolist()))) == ([0, 1] * 6, list(range(12)))
+    np.testing.assert_allclose(
+        truth.truth_B, np.take_along_axis(output.probabilities_BC, truth.label_B[:, None], axis=1)[:, 0], atol=0.1
+    )
+    sets = loaded.trust.set_thresholds("plain", 2, 0.8)
+    assert sets is not None
+    assert (sets.num_sources_C, min(sets.lowest_C) > 0) == ((6, 6), True)
     assert output.ood_score_B.max() <= 1 < loaded([[-features.features[12]]]).ood_score_B[0]
     # 12 validation videos of 3 frames: 3 segments of 1 frame, 1 segment of 2 frames.
     assert [(one.num_frames, one.num_segments) for one in info.segments] == [(1, 36), (2, 12)]
