@@ -85,6 +85,7 @@ from vidclf.training.member_plan import data_digest
 from vidclf.training.publish import prior_temperature
 from vidclf.uncertainty.folds import group_folds
 from vidclf.uncertainty.ood import fit_line, fit_space
+from vidclf.uncertainty.prediction_sets import in_sets
 from vidclf.uncertainty.risk_threshold import CERTIFIED, ESTIMATED, is_accepted
 from vidclf.video.decode import decode_video
 
@@ -94,6 +95,8 @@ REFERENCE_THRESHOLD = 0.45
 """Score of the reference formula below which the reference system (the older system) abstains."""
 RISK = 0.05
 """Allowed share of wrong labels among accepted videos."""
+COVERAGE = 0.95
+"""Asked probability that a prediction set holds the true class."""
 SIDE = 256
 """Width and height of made clips, in pixels."""
 NUM_FRAMES = 40
@@ -120,6 +123,12 @@ class VideoScores:
     """whether the label is accepted at `RISK`"""
     correct_B: npt.NDArray[Any]
     """whether the label is right; empty for videos of no class"""
+    is_held_B: npt.NDArray[Any]
+    """whether the prediction set holds the class; empty for videos of no class"""
+    set_size_B: npt.NDArray[Any]
+    """number of classes in the prediction set"""
+    linear_correct_B: npt.NDArray[Any]
+    """whether the linear member alone is right; empty for videos of no class, and without a linear member"""
     groups: list[str]
     """source (recording) of each video; empty for videos of no class"""
 
@@ -203,7 +212,14 @@ def look(
     output, validation, mode = classifier([sequences]), classifier.trust, info_module.mode(False)
     found = validation.threshold(mode, RISK, accept_uncertified=True)
     truth = [classifier.info.classes.index(str(label)) for label in labelled.labels] if labelled else []
+    sets = validation.set_thresholds(mode, len(classifier.info.classes), COVERAGE)
+    assert sets is not None
+    inside_BC = in_sets(output.probabilities_BC, sets.lowest_C)
+    linear_BC = output.member_probabilities_MBC[len(classifier.info.members) :]
     return VideoScores(
+        is_held_B=inside_BC[np.arange(len(truth)), truth] if truth else np.zeros(0, bool),
+        set_size_B=inside_BC.sum(axis=1),
+        linear_correct_B=(linear_BC.argmax(axis=2) == truth)[0] if truth and len(linear_BC) else np.zeros(0, bool),
         confidence_B=output.probabilities_BC.max(axis=1),
         trust_B=output.trust_score_B,
         ood_B=output.ood_score_B,
@@ -229,6 +245,8 @@ def measure(classifier: Ensemble, test: FeatureSet, known: VideoScores) -> dict[
         "validation ECE after": calibration.ece_after,
         f"risk {CERTIFIED}": float(basis == CERTIFIED),
         f"risk {ESTIMATED}": float(basis == ESTIMATED),
+        "test coverage of sets": float(known.is_held_B.mean()),
+        "test size of sets": float(known.set_size_B.mean()),
         "test accepted": float(known.accepted_B.mean()),
         "test error of accepted": error_of(known.correct_B[known.accepted_B]),
         "reference formula: test accepted": float(accepted_by_reference_B.mean()),
@@ -315,6 +333,7 @@ def report_pooled(of_splits: list[VideoScores]) -> None:
         f"{expected_calibration_error(confidence_B, correct_B):.3f}, "
         f"if calibrated perfectly {calibrated_ece(confidence_B):.3f}; mean confidence {confidence_B.mean():.3f}"
     )
+    report_decisions(of_splits)
     scores = {"trust score": trust_B, "confidence": confidence_B, "reference formula": reference_B}
     errors = {}
     for name, score_B in scores.items():
@@ -331,6 +350,28 @@ def report_pooled(of_splits: list[VideoScores]) -> None:
     for name, count in counts.items():
         print(f"| {name} ({count}) | " + " | ".join(f"{risk_N[count - 1]:.3f}" for risk_N in errors.values()) + " |")
     print("| area under this curve | " + " | ".join(f"{risk_N.mean():.4f}" for risk_N in errors.values()) + " |")
+
+
+def report_decisions(of_splits: list[VideoScores]) -> None:
+    """Print what was accepted, how often prediction sets hold the class, and the accuracy of the linear member, for the
+    test videos of all splits together."""
+    sources = SourceIntervals([group for split_scores in of_splits for group in split_scores.groups])
+    correct_B, accepted_B, held_B, size_B, linear_B = (
+        np.concatenate([getattr(split_scores, name) for split_scores in of_splits])
+        for name in ("correct_B", "accepted_B", "is_held_B", "set_size_B", "linear_correct_B")
+    )
+    lines = [
+        ("error among accepted", ~correct_B, accepted_B),
+        ("accepted", accepted_B, None),
+        (f"coverage of the sets ({COVERAGE:g} asked)", held_B, None),
+    ]
+    if len(linear_B):
+        lines.append(("accuracy of the linear member alone", linear_B, None))
+    for name, counted_B, inside_B in lines:
+        share = counted_B.mean() if inside_B is None else error_of(~counted_B[inside_B])
+        low, high = sources.share(counted_B, inside_B) or (0.0, 1.0)
+        print(f"{name} {share:.3f} ({low:.3f} to {high:.3f})")
+    print(f"mean size of the sets {size_B.mean():.2f}, share of sets of one class {(size_B == 1).mean():.3f}")
 
 
 def calibrated_ece(confidence_B: npt.NDArray[Any], num_draws: int = 1000) -> float:
