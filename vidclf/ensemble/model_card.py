@@ -19,9 +19,10 @@ from vidclf import storage
 from vidclf.credentials import masked
 from vidclf.ensemble.cross_validation import RECORD, CrossValidation
 from vidclf.ensemble.info import EnsembleInfo, FittedBackbone, mode
+from vidclf.ensemble.linear_member import LINEAR_FILE
 from vidclf.metrics.intervals import TOO_FEW_SOURCES, Interval, SourceIntervals
 from vidclf.runs import signed_text
-from vidclf.schema import SPLITS
+from vidclf.schema import SPLITS, Look
 from vidclf.uncertainty.early_exit import ValidationScores
 
 CARD_FILE = "README.md"
@@ -69,11 +70,12 @@ def card(info: EnsembleInfo, scores: Mapping[str, ValidationScores], videos: pa.
     head = yaml.safe_dump(_head(info, scores), sort_keys=False, allow_unicode=True)
     frames = info.backbones[0].feature_spec.sampling.get("num_frames", NOT_RECORDED)
     names = " and ".join(info.backbone_names)
+    linear = "; a linear model of mean and spread of the features votes beside them" if info.linear is not None else ""
     intro = (
         f"# Video classification: ensemble `{info.ensemble_id}`\n\n"
         f"{len(info.members)} temporal models classify a video into {len(info.classes)} classes, from the features of "
-        f"{names} in its frames (frames per video: at most {frames}). Their averaged probabilities are calibrated, and "
-        "videos on which they are not reliable get no label.\n\n"
+        f"{names} in its frames (frames per video: at most {frames}){linear}. Their averaged probabilities are "
+        "calibrated, and videos on which they are not reliable get no label.\n\n"
         "vidclf wrote this card from the records of the ensemble. Numbers that the records lack are marked as "
         f"{NOT_RECORDED}."
     )
@@ -280,6 +282,11 @@ def _weights(info: EnsembleInfo) -> str:
         best = (member.best or {}).get("val_accuracy")
         cells = [_code(member.file), member.backbone, str(member.num_parameters or NOT_RECORDED), _code(member.digest)]
         rows.append([*cells, str(NOT_RECORDED if member.epochs is None else member.epochs), _number(best)])
+    if info.linear is not None:
+        best, weight = info.linear.best["val_accuracy"], info.linear.looks[Look.FULL].weight
+        name = f"{_code(LINEAR_FILE)} (linear, weight {weight:.2f})"
+        size = (2 * sum(backbone.feature_dim for backbone in info.backbones) + 1) * len(info.classes)
+        rows.append([name, " and ".join(info.backbone_names), str(size), _code(info.linear.digest), "–", _number(best)])
     head = ["member", "backbone", "parameters", "SHA-256", "epochs", "accuracy on validation"]
     versions = ", ".join(f"{name} {version}" for name, version in info.versions.items()) or NOT_RECORDED
     sizes = ", ".join(f"{name} {value}" for name, value in vars(info.model).items())

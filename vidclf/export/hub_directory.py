@@ -9,8 +9,9 @@ from __future__ import annotations
 from vidclf import storage
 from vidclf.ensemble import model_card, split_record
 from vidclf.ensemble.calibration_file import TRUST_FILE, read_trust
-from vidclf.ensemble.files import load_member
+from vidclf.ensemble.files import load_linear, load_member
 from vidclf.ensemble.info import ENSEMBLE_FILE, EnsembleInfo, read_info
+from vidclf.ensemble.linear_member import LINEAR_FILE
 from vidclf.runs import output_allowlist, outputs, signed_text
 from vidclf.runs.output_allowlist import Kind
 
@@ -24,12 +25,14 @@ def export_ensemble(directory: str, location: str, *, dry_run: bool) -> str:
     info = read_info(directory)
     for index in range(len(info.members)):
         load_member(directory, info, index)
-    names = [*(member.file for member in info.members), TRUST_FILE, ENSEMBLE_FILE]
+    load_linear(directory, info)
+    linear = [LINEAR_FILE] if info.linear is not None else []
+    names = [*(member.file for member in info.members), *linear, TRUST_FILE, ENSEMBLE_FILE]
     card = _card(directory, info)
     kind = output_allowlist.EXPORTS["hub-directory"]
     assert isinstance(kind, Kind)
     there = outputs.contents(kind, location).job_files
-    stale = [name for name in there if name.startswith("member_") and name not in names]
+    stale = [name for name in there if name.startswith(("member_", LINEAR_FILE)) and name not in names]
     head = f"{location}: ensemble {info.ensemble_id} with {len(info.members)} members"
     card_there = storage.join(location, model_card.CARD_FILE)
     keeps_card = storage.exists(card_there) and not signed_text.is_unchanged(card_there)

@@ -9,6 +9,7 @@ Shape suffixes: B videos, T frames, D features, H = 2 × hidden_dim, C classes, 
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -17,6 +18,7 @@ import onnx
 from onnx import helper, numpy_helper
 from torch import Tensor, nn
 
+from vidclf.ensemble.linear_member import LinearMember
 from vidclf.ensemble.temporal_model import TemporalClassifier
 
 OPSET = 17
@@ -100,6 +102,31 @@ def member_logits(graph: Graph, model: TemporalClassifier, features_BTD: str, le
     weighted_BTH = graph.add("Mul", attention_BT1, context_BTH)
     pooled_BH = graph.add("ReduceSum", weighted_BTH, graph.constant([1]), keepdims=0)
     return _sequential(graph, model.classifier, pooled_BH)
+
+
+def linear_logits(graph: Graph, member: LinearMember, features_SBTD: Sequence[str], lengths_B: str) -> str:
+    """Class logits [B, C] of padded sequences by the linear member, from mean and spread of the real frames.
+
+    `features_SBTD` are the features of each backbone.
+    """
+    number, one = onnx.TensorProto.FLOAT, graph.constant(1)
+    count_B1 = graph.column(lengths_B)
+    others_B1 = graph.add("Cast", graph.add("Max", graph.add("Sub", count_B1, one), one), to=number)
+    columns = []
+    for features_BTD in features_SBTD:
+        frames = graph.positions(graph.axis_size(features_BTD, 1))
+        is_padding_BT1 = graph.add("Unsqueeze", graph.add("GreaterOrEqual", frames, count_B1), graph.constant([2]))
+        nothing, axis = graph.constant(np.float32(0), np.float32), graph.constant([1])
+        real_BTD = graph.add("Where", is_padding_BT1, nothing, features_BTD)
+        sum_BD = graph.add("ReduceSum", real_BTD, axis, keepdims=0)
+        mean_BD = graph.add("Div", sum_BD, graph.add("Cast", count_B1, to=number))
+        deviation_BTD = graph.add("Sub", features_BTD, graph.add("Unsqueeze", mean_BD, axis))
+        real_BTD = graph.add("Where", is_padding_BT1, nothing, deviation_BTD)
+        squares_BD = graph.add("ReduceSum", graph.add("Mul", real_BTD, real_BTD), axis, keepdims=0)
+        columns += [mean_BD, graph.add("Sqrt", graph.add("Div", squares_BD, others_B1))]
+    rows_BK = graph.add("Concat", *columns, axis=1)
+    product_BC = graph.add("MatMul", rows_BK, graph.constant(member.weights_KC, np.float32))
+    return graph.add("Add", product_BC, graph.constant(member.offset_C, np.float32))
 
 
 def _thinned(graph: Graph, features_BTD: str, lengths_B: str, num_frames: int) -> tuple[str, str]:

@@ -1,8 +1,8 @@
 """An ensemble as one ONNX file: all members, the views of test-time augmentation, the average and the calibration.
 
 Inputs are the padded features of a video's frames, one input per backbone, and the numbers of real frames. Outputs are
-the calibrated probabilities of the ensemble and of each member alone. Scores of trust and out-of-distribution are not
-part of the file, so it gives no verdict.
+the calibrated probabilities of the ensemble and of each member alone, the linear member last. Scores of trust and
+out-of-distribution are not part of the file, so it gives no verdict.
 
 Shape suffixes: B videos, T frames, D features, C classes, M members.
 """
@@ -17,10 +17,12 @@ import vidclf
 from vidclf import storage
 from vidclf.ensemble import calibration_file, files
 from vidclf.ensemble.info import EnsembleInfo, read_info
+from vidclf.ensemble.linear_member import member_weights
 from vidclf.ensemble.views import PLAIN
 from vidclf.errors import ConfigError
-from vidclf.export.onnx_graph import IR_VERSION, OPSET, Graph, member_logits, mirrored
+from vidclf.export.onnx_graph import IR_VERSION, OPSET, Graph, linear_logits, member_logits, mirrored
 from vidclf.json_text import json_text
+from vidclf.schema import Look
 from vidclf.uncertainty.temperature import LEAST_PROBABILITY
 
 MAX_BYTES = 2**31 - 1
@@ -66,7 +68,8 @@ def onnx_bytes(directory: str, info: EnsembleInfo, *, tta: bool) -> bytes:
     graph = Graph()
     inputs = input_names(info)
     views = [(view.name, view.weight) for view in info.views] if tta else [(name, 1.0) for name in PLAIN]
-    weighted: list[list[str]] = [[] for _ in info.members]
+    linear = files.load_linear(directory, info)
+    weighted: list[list[str]] = [[] for _ in range(num_votes(info))]
     members = [files.load_member(directory, info, index).eval() for index in range(len(info.members))]
     for name, weight in views:
         if not weight:
@@ -75,19 +78,33 @@ def onnx_bytes(directory: str, info: EnsembleInfo, *, tta: bool) -> bytes:
         lengths_B = _view_lengths(graph, name)
         for index, (record, model) in enumerate(zip(info.members, members, strict=True)):
             logits_BC = member_logits(graph, model, shown[record.backbone], lengths_B)
-            share = graph.constant(np.float32(weight), np.float32)
-            weighted[index].append(graph.add("Mul", graph.add("Softmax", logits_BC, axis=1), share))
+            weighted[index].append(_share(graph, logits_BC, weight))
+        if linear is not None:
+            logits_BC = linear_logits(graph, linear, list(shown.values()), lengths_B)
+            weighted[-1].append(_share(graph, logits_BC, weight))
     zero = graph.constant([0])
     stacked = [
         graph.add("Unsqueeze", graph.add("Sum", *terms) if len(terms) > 1 else terms[0], zero) for terms in weighted
     ]
     member_MBC = graph.add("Concat", *stacked, axis=0)
     temperature = float(info.calibration.of_mode(tta).temperature)
-    mean_BC = graph.add("ReduceMean", member_MBC, axes=[0], keepdims=0)
+    weights_M = member_weights(len(members), info.linear.looks[Look.FULL].weight if info.linear is not None else None)
+    shares_MBC = graph.add("Mul", member_MBC, graph.constant(weights_M[:, None, None], np.float32))
+    mean_BC = graph.add("ReduceSum", shares_MBC, zero, keepdims=0)
     _tempered(graph, mean_BC, temperature, "probabilities")
     _tempered(graph, member_MBC, temperature, "member_probabilities")
     model_proto = _model(graph, info, inputs, tta)
     return bytes(model_proto.SerializeToString(deterministic=True))
+
+
+def num_votes(info: EnsembleInfo) -> int:
+    """Number of members that vote: the temporal members, and the linear member if there is one."""
+    return len(info.members) + (info.linear is not None)
+
+
+def _share(graph: Graph, logits_BC: str, weight: float) -> str:
+    """Probabilities from logits, times the weight of a view."""
+    return graph.add("Mul", graph.add("Softmax", logits_BC, axis=1), graph.constant(np.float32(weight), np.float32))
 
 
 def input_names(info: EnsembleInfo) -> dict[str, str]:
@@ -154,7 +171,7 @@ def _tempered(graph: Graph, probabilities: str, temperature: float, output: str)
 def _model(graph: Graph, info: EnsembleInfo, inputs: dict[str, str], tta: bool) -> onnx.ModelProto:
     """The checked model with its inputs, outputs and metadata."""
     number, whole = onnx.TensorProto.FLOAT, onnx.TensorProto.INT64
-    num_classes, num_members = len(info.classes), len(info.members)
+    num_classes, num_members = len(info.classes), num_votes(info)
     given = [
         helper.make_tensor_value_info(inputs[backbone.name], number, ["videos", "frames", backbone.feature_dim])
         for backbone in info.backbones

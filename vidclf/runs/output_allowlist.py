@@ -57,7 +57,7 @@ _CARD = r"README\.md"
 """Regular expression of the model card in an ensemble's directory. Users write files with this name too."""
 
 _MEMBER_FILES = (
-    r"member_\d+\.(?:json|safetensors)|ensemble\.json|trust\.safetensors|(?:splits|leakage|folds)\.parquet"
+    r"member_\d+\.(?:json|safetensors)|ensemble\.json|(?:trust|linear_member)\.safetensors|(?:splits|leakage|folds)\.parquet"
     r"|_state/member_\d+-[0-9a-f]{16}\.pt|_ray_train/.+|tensorboard/member_\d+/events\.out\.tfevents\.[^/]+"
     r"|_folds/fold_\d+/.+"
 )
@@ -354,7 +354,7 @@ def _table(name: str, *marks: str) -> Kind:
 
 
 _HUB_PART = Part(
-    files=r"_vidclf\.json|member_\d+\.safetensors|ensemble\.json|trust\.safetensors",
+    files=r"_vidclf\.json|member_\d+\.safetensors|ensemble\.json|(?:trust|linear_member)\.safetensors",
     signed=_CARD,
     marks=(Mark(name=OUTPUT_FILE, is_genuine=_is_kind("an ensemble for a hub")),),
 )

@@ -45,7 +45,15 @@ def publish_ensemble(
     """
     uncalibrated = members_info(config, features, data, weights)
     prior = uncalibrated.training["prior_temperature"]
-    info = calibrate(config.output, uncalibrated, features, first_looks or None, votes_on(gpus), prior)
+    info = calibrate(
+        config.output,
+        uncalibrated,
+        features,
+        first_looks or None,
+        votes_on(gpus),
+        prior,
+        has_linear_member=config.fits_linear_member,
+    )
     lease.guard(config.output).check()
     info = replace(info, splits=split_record.describe(config.output, config.near_duplicate_cosine))
     publish_card(config.output, info)

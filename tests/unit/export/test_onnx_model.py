@@ -18,6 +18,7 @@ from tests.support.jobs import refuse, succeed
 from vidclf.config import ModelConfig
 from vidclf.ensemble import calibration_file, files
 from vidclf.ensemble.info import Calibration, EnsembleCalibration, EnsembleInfo, FittedBackbone, read_info, write_info
+from vidclf.ensemble.linear_member import LinearInfo, LinearMember, LinearWeight, write_linear
 from vidclf.ensemble.member_record import MemberRecord
 from vidclf.ensemble.temporal_model import TemporalClassifier
 from vidclf.ensemble.views import ViewWeight
@@ -43,8 +44,11 @@ DEEP = ModelConfig(
 )
 
 
-def write_ensemble(directory: Path, model: ModelConfig, *, num_backbones: int = 1) -> EnsembleInfo:
-    """An ensemble of two members with random weights that are large enough to make decided predictions."""
+def write_ensemble(
+    directory: Path, model: ModelConfig, *, num_backbones: int = 1, has_linear_member: bool = False
+) -> EnsembleInfo:
+    """An ensemble of two members with random weights that are large enough to make decided predictions; with
+    `has_linear_member` also a linear member of random weights."""
     write_small_ensemble(directory, ["A", "B", "C"], 73, is_tiny=True)
     info = read_info(str(directory))
     spec = info.backbones[0].feature_spec
@@ -80,6 +84,19 @@ def write_ensemble(directory: Path, model: ModelConfig, *, num_backbones: int = 
             ood=replace(info.trust.ood, distances=[1e6] * len(specs)),
         ),
     )
+    if has_linear_member:
+        num_weights = 2 * sum(each.feature_dim for each in specs)
+        weights_KC = np.random.default_rng(1).normal(size=(num_weights, 3)).astype(np.float32) / 20
+        member = LinearMember(weights_KC=weights_KC, offset_C=np.array([0.1, 0, -0.1], np.float32))
+        weight = LinearWeight(weight=0.7, gain=0.1, gain_se=0.01)
+        linear = LinearInfo(
+            digest=write_linear(str(directory), member),
+            looks={Look.FULL: weight},
+            segments=[],
+            best={"val_accuracy": 0.5},
+            members_val_accuracy=0.5,
+        )
+        info = replace(info, linear=linear)
     write_info(str(directory), info)
     return info
 
@@ -109,14 +126,19 @@ def onnxruntime_of(path: Path) -> Run:
 @pytest.mark.parametrize("loaded", [openvino_of, onnxruntime_of])
 @pytest.mark.parametrize("tta", [False, True])
 @pytest.mark.parametrize(
-    ("model", "num_backbones"),
-    [(MODEL, 1), (DEEP, 2), (replace(DEEP, num_frames=8), 1)],
-    ids=["small", "deep, two backbones", "few frames"],
+    ("model", "num_backbones", "has_linear_member"),
+    [(MODEL, 1, False), (DEEP, 2, True), (replace(DEEP, num_frames=8), 1, False)],
+    ids=["small", "deep, two backbones, linear member", "few frames"],
 )
 def test_probabilities_are_those_of_the_ensemble(
-    tmp_path: Path, model: ModelConfig, num_backbones: int, tta: bool, loaded: Callable[[Path], Run]
+    tmp_path: Path,
+    model: ModelConfig,
+    num_backbones: int,
+    has_linear_member: bool,
+    tta: bool,
+    loaded: Callable[[Path], Run],
 ) -> None:
-    info = write_ensemble(tmp_path / "e", model, num_backbones=num_backbones)
+    info = write_ensemble(tmp_path / "e", model, num_backbones=num_backbones, has_linear_member=has_linear_member)
     output = tmp_path / "e.onnx"
     onnx_model.export_ensemble(str(tmp_path / "e"), str(output), tta=tta, dry_run=False)
     generator = np.random.default_rng(0)
