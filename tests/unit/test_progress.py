@@ -19,12 +19,11 @@ def test_the_line_says_rate_and_time_left_of_this_run() -> None:
 def test_the_time_until_the_first_unit_does_not_count(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    clock = SimpleNamespace(monotonic=lambda: now)
-    monkeypatch.setattr(progress, "time", clock)
-    now = 0.0
+    clock = SimpleNamespace(now=0.0)
+    monkeypatch.setattr(progress, "time", SimpleNamespace(monotonic=lambda: clock.now))
     line = ProgressLine("epochs", total=120, unit="epochs")
     # The workers start for 80 seconds. Then an epoch takes half a second.
-    for now, done in ((80.0, 1), (90.0, 21), (95.0, 31), (100.0, 41)):
+    for clock.now, done in ((80.0, 1), (90.0, 21), (95.0, 31), (100.0, 41)):
         line.update(done)
     assert capsys.readouterr().err.splitlines() == [
         "epochs: 1/120 epochs, 0.00/s, time left unknown",
