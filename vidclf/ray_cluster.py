@@ -49,9 +49,9 @@ class ClusterResources:
 def connect() -> ClusterResources:
     """Connect to the Ray cluster of the job, or start Ray on this machine if there is none; returns its CPUs and GPUs.
 
-    Raises ConfigError if the cluster does not answer, and RunStopped if Ray does not start in time. Ray authenticates by
-    token unless the environment variable `RAY_AUTH_MODE` sets another mode. Ray reads this variable when it is imported,
-    so it must be set before that (as in the tests), not in this function.
+    Raises ConfigError if the cluster does not answer, and RunStopped if Ray does not start in time. Ray authenticates
+    by token unless the environment variable `RAY_AUTH_MODE` sets another mode. Ray reads this variable when it is
+    imported, so it must be set before that (as in the tests), not in this function.
     """
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     # Ray starts the workers of a node a few at a time, and warns at each multiple of that number. One pool per operator
