@@ -48,6 +48,7 @@ import multiprocessing
 import os
 import sys
 import tempfile
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, fields, replace
 from functools import partial
 from pathlib import Path
@@ -189,7 +190,7 @@ def main() -> None:
 
 
 def look(
-    classifier: Ensemble, sequences: list[npt.NDArray[np.float16]], labelled: FeatureSet | None = None
+    classifier: Ensemble, sequences: Sequence[npt.NDArray[np.float16]], labelled: FeatureSet | None = None
 ) -> VideoScores:
     """Classify videos, given as feature sequences; `labelled` has their labels and sources, if they belong to classes.
     Acceptance is decided as by `jobs/classify.py --abstain-risk`, at `RISK`."""
@@ -211,7 +212,7 @@ def measure(classifier: Ensemble, test: FeatureSet, known: VideoScores) -> dict[
     """Figures of one test split: accuracy, calibration and acceptance; `known` are the scores of the test videos."""
     calibration, tta = classifier.info.calibration, look_with_views(classifier, test)
     accepted_by_reference_B = known.reference_B >= REFERENCE_THRESHOLD
-    basis = classifier.trust.threshold(info_module.mode(False), RISK).basis
+    basis = classifier.trust.threshold(info_module.mode(False), RISK, accept_uncertified=False).basis
     return {
         "test accuracy": float(known.correct_B.mean()),
         "test ECE": expected_calibration_error(known.confidence_B, known.correct_B),
@@ -298,6 +299,11 @@ def report_pooled(of_splits: list[VideoScores]) -> None:
         f"{expected_calibration_error(confidence_B, correct_B):.3f}, "
         f"if calibrated perfectly {calibrated_ece(confidence_B):.3f}; mean confidence {confidence_B.mean():.3f}"
     )
+    accepted_B = np.concatenate([split_scores.accepted_B for split_scores in of_splits])
+    print(
+        f"accepted at a risk of {RISK:g}, certified or not: {accepted_B.sum()} of {len(accepted_B)} "
+        f"({accepted_B.mean():.3f}), error among them {error_of(correct_B[accepted_B]):.3f}"
+    )
     scores = {"trust score": trust_B, "confidence": confidence_B, "reference formula": reference_B}
     errors = {}
     for name, score_B in scores.items():
@@ -305,10 +311,9 @@ def report_pooled(of_splits: list[VideoScores]) -> None:
         errors[name] = np.cumsum(wrong_B) / np.arange(1, len(wrong_B) + 1)
     print("\n| error among the most trusted, by | " + " | ".join(errors) + " |\n|---|" + "---|" * len(errors))
     accepted_by_reference = int((reference_B >= REFERENCE_THRESHOLD).sum())
-    accepted_by_vidclf = int(np.concatenate([split_scores.accepted_B for split_scores in of_splits]).sum())
     counts = {f"{share:.2f}": max(1, round(share * len(correct_B))) for share in COVERAGES}
     counts |= {
-        "as many as vidclf accepts": accepted_by_vidclf,
+        "as many as vidclf accepts": int(accepted_B.sum()),
         "as many as the reference formula accepts": accepted_by_reference,
     }
     for name, count in counts.items():
@@ -413,7 +418,7 @@ def auroc(known_B: npt.NDArray[Any], unknown_B: npt.NDArray[Any]) -> float:
 
 
 def reference(
-    classifier: Ensemble, output: EnsembleOutput, sequences: list[npt.NDArray[np.float16]]
+    classifier: Ensemble, output: EnsembleOutput, sequences: Sequence[npt.NDArray[np.float16]]
 ) -> npt.NDArray[np.float64]:
     """Trust score by the formula of the reference system (the older system), as an array [videos]; see the module's
     docstring."""

@@ -212,13 +212,18 @@ def write_info(directory: str, info: EnsembleInfo) -> None:
 
     Raises ConfigError if a fitted value is not finite: JSON has no such numbers, and the file could not be read.
     """
+    check_finite(info)
+    storage.publish_json(storage.join(directory, ENSEMBLE_FILE), info.as_json())
+
+
+def check_finite(info: EnsembleInfo) -> None:
+    """Raise ConfigError if a fitted value of an ensemble is not finite."""
     violation = first_not_finite(info)
     if violation:
         raise ConfigError(
             f"the ensemble cannot be published: {violation}; look for videos with equal features, or for classes with "
             "a single source"
         )
-    storage.publish_json(storage.join(directory, ENSEMBLE_FILE), info.as_json())
 
 
 def read_info(directory: str, *, accepts_outdated: bool = False) -> EnsembleInfo:

@@ -39,7 +39,7 @@ from vidclf.training.leakage import SplitAssignment
 from vidclf.training.member_plan import MemberPlan, plan_members
 from vidclf.training.member_votes import RunVotes, VoteRequest
 from vidclf.training.member_worker import marker, read_record
-from vidclf.training.publish import members_info
+from vidclf.training.publish import members_info, publish_card
 from vidclf.training.ray_members import train_members
 from vidclf.uncertainty.folds import group_folds
 
@@ -151,7 +151,9 @@ def cross_validate(
     info = read_info(config.output)
     if CrossValidation.read(info.training.get(RECORD)) != record:
         lease.guard(config.output).check()
-        write_info(config.output, replace(info, training={**info.training, RECORD: asdict(record)}))
+        info = replace(info, training={**info.training, RECORD: asdict(record)})
+        publish_card(config.output, info)
+        write_info(config.output, info)
 
 
 def _tested(
