@@ -134,6 +134,16 @@ def test_joined_recordings_come_one_after_the_other(
     assert video.pts_s.tolist() == pytest.approx([0.2, 0.6, 1.0, 1.4, 1.8, 2.2, 2.6, 3.0], abs=0.001)
 
 
+def test_a_recording_goes_on_behind_a_gap_of_zeros(tmp_path: Path) -> None:
+    # FFmpeg reports "resource temporarily unavailable" after each 64 KiB of the gap.
+    parts = [write_recording(tmp_path / f"{first}.ts", range(first, first + 40), fps=25) for first in (0, 40)]
+    path = tmp_path / "gap.ts"
+    path.write_bytes(parts[0].read_bytes() + bytes(200_000) + parts[1].read_bytes())
+    video = decoded(path, 8)
+    assert indices(video) == [5, 15, 25, 35, 45, 55, 65, 75]
+    assert video.duration_s == pytest.approx(3.2, abs=0.001)
+
+
 @pytest.mark.parametrize("b_frames", [0, 2])
 @pytest.mark.parametrize("is_wild", [lambda place: place == 99, lambda place: place > 0, lambda place: place >= 50])
 def test_a_wild_time_leaves_all_frames_within_reach(
