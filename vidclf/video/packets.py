@@ -97,13 +97,6 @@ _PACKET = np.dtype(
 """NumPy type of one packet's entry while `scan` builds the table."""
 
 
-GAP_BYTES = 64 * 1024
-"""Bytes of a transport stream without a packet after which FFmpeg gives up once."""
-
-MAX_GAP_BYTES = 2**30
-"""Longest gap in a transport stream that is read past. A file ends at a longer one."""
-
-
 def demuxed(container: Any, stream: Any, *, has_content: bool = True) -> Iterator[Any]:
     """Yield the packets of `stream` that hold data, up to the end of what can be read of the file.
 
@@ -117,17 +110,10 @@ def demuxed(container: Any, stream: Any, *, has_content: bool = True) -> Iterato
 
 def _demuxed(container: Any, stream: Any) -> Iterator[Any]:
     packets = container.demux(stream)
-    is_first, num_gaps = True, 0
+    is_first = True
     while True:
         try:
             packet = next(packets, None)
-        except BlockingIOError:
-            # FFmpeg gives up after 64 KiB of a transport stream without a packet. The next call goes on behind them.
-            num_gaps += 1
-            if num_gaps > MAX_GAP_BYTES // GAP_BYTES:
-                return
-            packets = container.demux(stream)
-            continue
         except IndexError:
             # PyAV fails behind the last packet if a stream began after the part of the file that FFmpeg probes. By then
             # every packet has come (PyAV issue 692).
@@ -139,7 +125,7 @@ def _demuxed(container: Any, stream: Any) -> Iterator[Any]:
         if packet is None:
             return
         if packet.size:
-            is_first, num_gaps = False, 0
+            is_first = False
             yield packet
 
 
