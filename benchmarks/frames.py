@@ -214,7 +214,7 @@ def is_video(path: Path) -> bool:
 
 def decode_reference(ffmpeg: str, path: Path) -> tuple[Reference | None, str]:
     """Decode all frames of a video with ffmpeg; returns None without frames, and its first complaint or ''."""
-    command = [ffmpeg, "-hide_banner", "-nostdin", "-threads", "1", "-i", str(path), "-map", "0:V:0?", "-vf"]
+    command = [ffmpeg, "-hide_banner", "-nostdin", "-threads", "1", "-i", str(path), "-an", "-sn", "-dn", "-vf"]
     command += [f"showinfo=checksum=0,scale={SIDE}:{SIDE}:flags=area", "-fps_mode", "passthrough"]
     command += ["-pix_fmt", "rgb24", "-f", "rawvideo", "-"]
     finished = subprocess.run(command, capture_output=True, check=False)

@@ -30,6 +30,17 @@ _SWSCALE_MATRICES = frozenset({0, 1, 4, 5, 6, 7, 9})
 _UNSPECIFIED, _BT2020_CONSTANT_LUMINANCE = 2, 10
 
 
+def _unlisted(cls: type[SideData], value: int) -> SideData:
+    member = object.__new__(cls)
+    vars(member).update(_name_=f"TYPE_{value}", _value_=value)
+    return member
+
+
+# A frame may carry data of kinds that PyAV 18.1 does not list, such as EXIF in JPEG and AVIF pictures. PyAV then gives
+# none of the frame's data, so that neither its picture could be turned nor the video be decoded.
+SideData._missing_ = classmethod(_unlisted)  # type: ignore[assignment]
+
+
 def pixel_aspect(stream: Any) -> Fraction | None:
     """Return width divided by height of a video stream's pixels, or None if it states none or an impossible one.
 

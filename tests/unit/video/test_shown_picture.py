@@ -6,6 +6,7 @@ rounds, so that a difference of one or two grey levels is expected.
 
 from __future__ import annotations
 
+import struct
 from collections.abc import Sequence
 from fractions import Fraction
 from pathlib import Path
@@ -16,7 +17,7 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 
-from tests.support.videos import as_it_is
+from tests.support.videos import as_it_is, write_video
 from vidclf.video.decode import decode_video
 from vidclf.video.decoded_video import DecodedVideo
 from vidclf.video.sampling import SamplingPlan
@@ -165,3 +166,35 @@ def test_a_picture_grows_to_its_displayed_size() -> None:
     assert displayed_size(1440, 1080, Fraction(4, 3)) == (1920, 1080)
     assert displayed_size(720, 480, Fraction(8, 9)) == (720, 540)
     assert displayed_size(640, 360, Fraction(1)) == (640, 360)
+
+
+def jpeg_with_orientation(jpeg: bytes, orientation: int) -> bytes:
+    """Return a JPEG picture with an EXIF segment that states its orientation."""
+    exif = b"Exif\0\0II*\0" + struct.pack("<IHHHIHHI", 8, 1, 0x112, 3, 1, orientation, 0, 0)
+    return jpeg[:2] + b"\xff\xe1" + struct.pack(">H", len(exif) + 2) + exif + jpeg[2:]
+
+
+@pytest.mark.parametrize(
+    ("orientation", "turned"),
+    [
+        (1, lambda rgb: rgb),
+        (2, lambda rgb: rgb[:, ::-1]),
+        (3, lambda rgb: rgb[::-1, ::-1]),
+        (6, lambda rgb: np.rot90(rgb, 3)),
+    ],
+)
+def test_camera_videos_whose_pictures_have_exif(tmp_path: Path, orientation: int, turned: Any) -> None:
+    # PyAV 18.1 lists no such data of a frame and fails when any data of the frame are read.
+    plain = write_video(tmp_path / "plain.avi", 4, codec="mjpeg", pix_fmt="yuvj420p", size=(64, 48))
+    with av.open(str(plain)) as source, av.open(str(tmp_path / "a.avi"), "w") as container:
+        stream = container.add_stream_from_template(source.streams.video[0])
+        for packet in source.demux(video=0):
+            if packet.size:
+                changed = av.Packet(jpeg_with_orientation(bytes(packet), orientation))
+                changed.pts, changed.dts, changed.time_base = packet.pts, packet.dts, packet.time_base
+                changed.stream, changed.is_keyframe = stream, True
+                container.mux(changed)
+    plan = SamplingPlan(num_frames=4, avoid_black=False)
+    expected = decode_video(str(plain), plan, as_it_is).frames_THWC
+    frames = decode_video(str(tmp_path / "a.avi"), plan, as_it_is).frames_THWC
+    assert all(np.array_equal(frame, turned(rgb)) for frame, rgb in zip(frames, expected, strict=True))
