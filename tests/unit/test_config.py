@@ -44,7 +44,11 @@ SERVE: dict[str, Any] = {"ensemble": "e"}
         (ServeConfig, SERVE | {"keep_results": 0.0}, "--keep-results must be above 0 seconds, got 0.0"),
         (ServeConfig, SERVE | {"fetch_timeout": 0.0}, "--fetch-timeout must be above 0 seconds, got 0.0"),
         (IndexConfig, INDEX | {"limit": 0}, "--limit must be at least 1 video, got 0"),
-        (IndexConfig, INDEX | {"group_pattern": "x"}, "--group-pattern must be a pattern with one (group), got 'x'"),
+        (
+            IndexConfig,
+            INDEX | {"group_pattern": "x"},
+            "--group-pattern must be a pattern with one (group), auto or",
+        ),
         (IndexConfig, INDEX | {"group_pattern": "("}, "--group-pattern must be a regular expression, got '('"),
         (ExtractConfig, EXTRACT | {"num_frames": 0}, "--num-frames must be between 1 and 4096 frames, got 0"),
         (ExtractConfig, EXTRACT | {"rows_per_shard": 0}, "--rows-per-shard must be at least 1 video, got 0"),

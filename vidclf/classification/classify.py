@@ -22,6 +22,7 @@ from vidclf.config import ClassifyConfig
 from vidclf.ensemble import files
 from vidclf.ensemble import info as info_module
 from vidclf.ensemble.info import EnsembleInfo
+from vidclf.ensemble.known_sources import caveat_of
 from vidclf.features.spec import read_weights_location
 from vidclf.pipeline.driver import Pipeline
 from vidclf.pipeline.graph import run_pipeline
@@ -62,7 +63,7 @@ def classification(config: ClassifyConfig) -> tuple[PipelineJob, Pipeline]:
         ]
     else:
         runs, embeddings = [], fitted_embeddings(config, info)
-    print(threshold_text(risk_threshold, config.abstain_risk), file=sys.stderr)
+    print(threshold_text(risk_threshold, config.abstain_risk, caveat_of(info.training)), file=sys.stderr)
     if sets is not None:
         print(sets.text(info.classes), file=sys.stderr)
     target_of = partial(prediction_target, config, info, risk_threshold)
@@ -113,7 +114,7 @@ def prediction_target(
             "risk_basis": risk_threshold.basis,
             "sharpen_blurry": config.sharpen_blurry,
         },
-        stated={"risk": risk_statement(risk_threshold, config.abstain_risk), **sets},
+        stated={"risk": risk_statement(risk_threshold, config.abstain_risk, caveat_of(info.training)), **sets},
         segments_schema=schema.segments(len(info.classes)) if config.segments is not None else None,
         sharpen_blurry=config.sharpen_blurry,
     )

@@ -9,6 +9,7 @@ from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 from vidclf.backbones.catalog import FEATURE_DIMS
+from vidclf.ensemble.known_sources import are_counts
 from vidclf.ensemble.nan_values import names_where
 from vidclf.ensemble.views import VIEWS
 from vidclf.ensemble.weights_file_check import MAX_MEMBERS, is_plain_name
@@ -49,6 +50,8 @@ def _ensemble_rules(info: EnsembleInfo) -> Iterator[Rule]:
     yield "temperature", 0 < temperature < math.inf, FINITE, temperature
     for index, segment in enumerate(info.segments):
         yield f"temperature of segments {index}", 0 < segment.temperature < math.inf, FINITE, segment.temperature
+    sources = info.training.get("sources")
+    yield "training.sources", are_counts(sources), "two counts, num_videos and num_unknown", sources
     yield "backbones", len(set(names)) == len(names) >= 1, "at least 1, each once", names
     views = [view.name for view in info.views]
     yield "views", len(set(views) & set(VIEWS)) == len(views), f"of {', '.join(VIEWS)}, each once", views

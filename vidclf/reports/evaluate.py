@@ -17,6 +17,7 @@ from vidclf.config import EvaluateConfig
 from vidclf.credentials import common_base, relative_text
 from vidclf.ensemble.held_out import Decision, decide
 from vidclf.ensemble.info import EnsembleInfo, read_info
+from vidclf.ensemble.known_sources import caveat_of
 from vidclf.ensemble.split_record import SplitRecord, read_record
 from vidclf.ensemble.views import VIEWS
 from vidclf.errors import ConfigError
@@ -330,7 +331,7 @@ def _from_features(config: EvaluateConfig) -> _Source | None:
             "features": f"{', '.join(map(shown, config.features))}, split {config.split}, {num_videos} videos",
             **spec_facts,
         },
-        risk=risk_statement(risk_threshold, config.abstain_risk),
+        risk=risk_statement(risk_threshold, config.abstain_risk, caveat_of(info.training)),
     )
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import platform
 from collections.abc import Sequence
-from dataclasses import fields, replace
+from dataclasses import asdict, fields, replace
 from functools import partial
 from importlib import metadata
 
@@ -14,6 +14,7 @@ from vidclf import storage
 from vidclf.config import FitConfig, ModelConfig, TrainConfig
 from vidclf.ensemble import calibration_file, model_card, split_record
 from vidclf.ensemble.info import EnsembleInfo, FittedBackbone, MembersInfo, check_finite, write_info
+from vidclf.ensemble.known_sources import KnownSources
 from vidclf.ensemble.member_record import MemberRecord
 from vidclf.features.feature_set import FeatureSet
 from vidclf.gpu_worker import OnWorker
@@ -88,6 +89,7 @@ def members_info(
         training={
             "num_train_videos": len(data.train.labels),
             "num_val_videos": len(data.val.labels),
+            "sources": asdict(known_sources(features[0])),
             "data_digest": data_digest(features),
             "recipe": config.recipe if config.import_reference is None else "imported",
             "prior_temperature": prior_temperature(config, members, len(data.classes)),
@@ -98,6 +100,11 @@ def members_info(
             **{name: metadata.version(name) for name in ("torch", "torchvision", "numpy", "ray")},
         },
     )
+
+
+def known_sources(features: FeatureSet) -> KnownSources:
+    """How many of the train and validation videos have a known source (recording)."""
+    return KnownSources.of(features.video_uris, features.groups, features.splits)
 
 
 def prior_temperature(config: FitConfig, members: Sequence[MemberRecord], num_classes: int) -> float:

@@ -34,7 +34,7 @@ from vidclf.training.leakage import SplitAssignment
 from vidclf.training.member_fit import predict
 from vidclf.training.member_plan import MemberPlan, plan_members
 from vidclf.training.member_worker import SHARE_FLAG, marker, publish_record, read_record
-from vidclf.training.publish import publish_ensemble, votes_on
+from vidclf.training.publish import known_sources, publish_ensemble, votes_on
 from vidclf.training.ray_members import train_members
 
 
@@ -63,7 +63,7 @@ class Plan:
     folds: Folds | None
     """folds of the cross-validation; None if none is wanted"""
     notes: list[str]
-    """lines for the log about videos without a label and about classes that a split lacks"""
+    """lines for the log about videos without a label, classes that a split lacks, and videos of unknown sources"""
 
 
 def train(
@@ -142,7 +142,11 @@ def prepare(
         missing=missing,
         needs_calibration=bool(missing) or not _is_calibrated(config, matched_looks),
         folds=fold_training.plan_folds(config, assignment, members),
-        notes=[*([unlabelled] if unlabelled else []), *class_gaps.gap_lines(assignment.features)],
+        notes=[
+            *([unlabelled] if unlabelled else []),
+            *class_gaps.gap_lines(assignment.features),
+            *([f"accuracy and risk: {caveat}"] if (caveat := known_sources(assignment.features).caveat) else []),
+        ],
     )
 
 
