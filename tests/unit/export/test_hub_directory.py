@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -14,6 +15,7 @@ from tests.unit.ensemble.test_model_card import head_of, trained
 from vidclf import storage
 from vidclf.ensemble import files
 from vidclf.ensemble.info import EnsembleInfo, write_info
+from vidclf.ensemble.linear_member import LinearInfo, LinearMember, LinearWeight, write_linear
 from vidclf.export import hub_directory
 from vidclf.training.publish import publish_card
 
@@ -55,6 +57,33 @@ def test_the_directory_classifies_and_a_second_export_changes_nothing(tmp_path: 
     times = {name: os.stat(tmp_path / "hub" / name).st_mtime_ns for name in FILES}
     assert export(tmp_path) == f"{head}: unchanged, it is there already\n"
     assert {name: os.stat(tmp_path / "hub" / name).st_mtime_ns for name in FILES} == times
+
+
+def test_the_linear_member_is_copied_and_an_ensemble_without_one_leaves_none(tmp_path: Path) -> None:
+    info = write_trained(tmp_path / "e")
+    num_weights = 2 * info.backbones[0].feature_dim
+    member = LinearMember(
+        weights_KC=np.zeros((num_weights, len(info.classes)), np.float32),
+        offset_C=np.zeros(len(info.classes), np.float32),
+    )
+    linear = LinearInfo(
+        digest=write_linear(str(tmp_path / "e"), member),
+        looks={name: LinearWeight(weight=0.5, gain=0.1, gain_se=0.01) for name in ("full", *map(str, info.stages))},
+        segments=[0.5] * len(info.segments),
+        best={"val_accuracy": 0.75},
+        members_val_accuracy=0.5,
+    )
+    joined = replace(info, linear=linear)
+    publish_card(str(tmp_path / "e"), joined)
+    write_info(str(tmp_path / "e"), joined)
+    assert export(tmp_path).endswith(": written\n")
+    assert names(tmp_path / "hub") == sorted([*FILES, "linear_member.safetensors"])
+    card = (tmp_path / "hub" / "README.md").read_text()
+    assert "a linear model of mean and spread of the features votes beside them" in card
+    assert f"| `linear_member.safetensors` (linear, weight 0.50) | {info.backbone_names[0]} |" in card
+    write_info(str(tmp_path / "e"), info)
+    assert export(tmp_path).endswith(": written\n")
+    assert names(tmp_path / "hub") == FILES
 
 
 def test_a_killed_export_leaves_no_ensemble_and_the_next_one_completes_it(
