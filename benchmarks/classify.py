@@ -28,6 +28,7 @@ import time
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
@@ -146,13 +147,13 @@ def report_drift(directory: str, locations: list[str]) -> None:
     print(f"{len(all_features_S[0])} videos")
 
 
-def batched(members: list, sequences: list, views: list[str], at_a_time: int) -> None:
+def batched(members: list[Any], sequences: list[Any], views: list[str], at_a_time: int) -> None:
     """Classify the sequences in batches of `at_a_time`, all views of a batch together."""
     for start in range(0, len(sequences), at_a_time):
         run_members(members, [0] * len(members), [sequences[start : start + at_a_time]], views, torch.device("cpu"))
 
 
-def one_by_one(members: list, sequences: list, views: list[str]) -> None:
+def one_by_one(members: list[Any], sequences: list[Any], views: list[str]) -> None:
     """Classify each view (test-time variant) of each sequence in a batch of its own."""
     for sequence in sequences:
         for view in views:

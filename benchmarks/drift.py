@@ -14,6 +14,7 @@ import argparse
 import sys
 import tempfile
 from collections import Counter, defaultdict
+from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -77,9 +78,9 @@ def main() -> None:
         print(f"| {name} | {' | '.join(map(str, cells))} | {beyond:.2f} |")
 
 
-def compared(classifier: Ensemble, sequences: list[npt.NDArray[np.float16]], groups: list[str]) -> Drift:
+def compared(classifier: Ensemble, sequences: Sequence[npt.NDArray[Any]], groups: list[str]) -> Drift:
     """Comparison of videos, given as feature sequences with their sources, with the calibration videos."""
-    output: Any = classifier([sequences])
+    output: Any = classifier([list(sequences)])
     validation, line = classifier.trust.full["plain"], classifier.info.trust.ood
     return drift.compare(
         Scores.of(validation.trust_B, validation.ood_B, validation.source_B.tolist()),

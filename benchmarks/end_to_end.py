@@ -56,6 +56,7 @@ from vidclf.backbones.cnn import Backbone
 from vidclf.backbones.int8_calibration import quantize
 from vidclf.backbones.repeated_frames import distinct
 from vidclf.config import QuantizeConfig
+from vidclf.video.decode import decode_video
 
 ROOT = Path(__file__).resolve().parents[1]
 CLIP = Clip(name="60 s 360p", duration_s=60, size=(640, 360))
@@ -234,7 +235,7 @@ def floor(name: str, clips: list[Path]) -> float:
     for clip in clips:
         task = decode.task_of(CLIP, clip)
         decode_s = statistics.median(decode.cpu_seconds("floor", task) for _ in range(3))
-        frames_THWC = decode.decode.decode_video(task.path, task.plan, transform).frames_THWC
+        frames_THWC = decode_video(task.path, task.plan, transform).frames_THWC
         total += decode_s + len(distinct(frames_THWC, [len(frames_THWC)])[0]) * cnn_s
     return total / len(clips)
 

@@ -74,8 +74,8 @@ def main() -> None:
                 generator = np.random.default_rng(num_sources)
                 num_DG = generator.choice(sizes, (draws, num_sources)).astype(float)
                 gained_DG, lost_DG = draw(num_DG, correlation, gained, lost, generator)
-                methods = (differences(gained_DG, lost_DG, num_DG), student(gained_DG - lost_DG, num_DG))
-                cells = " | ".join(covered(ends_D2, gained - lost) for ends_D2 in methods)
+                both = (differences(gained_DG, lost_DG, num_DG), student(gained_DG - lost_DG, num_DG))
+                cells = " | ".join(covered(ends_D2, gained - lost) for ends_D2 in both)
                 print(f"| {name} | {gained}, {lost} | {num_sources} | {cells} |", flush=True)
 
 
@@ -108,7 +108,8 @@ def differences(gained_DG: Floats, lost_DG: Floats, num_DG: Floats) -> Floats:
         place_B = np.concatenate([np.arange(num) for num in num_G])
         gains_B = place_B < gained_G[source_B]
         loses_B = ~gains_B & (place_B < (gained_G + lost_G)[source_B])
-        found.append(SourceIntervals(source_B.tolist()).difference(gains_B, loses_B) or (np.nan, np.nan))
+        sources = SourceIntervals([str(source) for source in source_B])
+        found.append(sources.difference(gains_B, loses_B) or (np.nan, np.nan))
     return np.array(found)
 
 

@@ -148,8 +148,8 @@ def watched(name: str, flags: list[str], output: Path, stop_after_s: float | Non
                     job.first_decoder_s = now - started
                 if job.first_shard_s is None and any(shard not in before for shard in shards(output)):
                     job.first_shard_s = now - started
-                can_stop = job.first_shard_s is not None and stop_after_s is not None
-                if can_stop and stopped is None and now - started >= job.first_shard_s + stop_after_s:
+                can_stop = job.first_shard_s is not None and stop_after_s is not None and stopped is None
+                if can_stop and now - started >= (job.first_shard_s or 0.0) + (stop_after_s or 0.0):
                     process.send_signal(signal.SIGTERM)
                     stopped = now
                 time.sleep(0.05)

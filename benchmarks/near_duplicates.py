@@ -166,7 +166,8 @@ def report(originals: FeatureSet, copies: FeatureSet) -> None:
 def unit(rows_ND: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
     """The rows scaled to length 1; rows of zeros stay zero."""
     lengths_N = np.linalg.norm(rows_ND, axis=1, keepdims=True)
-    return rows_ND / np.maximum(lengths_N, np.finfo(np.float32).tiny)
+    unit_ND: npt.NDArray[np.float32] = rows_ND / np.maximum(lengths_N, np.finfo(np.float32).tiny)
+    return unit_ND
 
 
 if __name__ == "__main__":

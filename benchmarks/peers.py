@@ -103,7 +103,9 @@ def daft(manifest: str, output: str, name: str, weights: str) -> None:
             state = load_weights(name, weights)
             self.network = cnn.build(name, weights, state, "cpu")
 
-        @library.method.batch(return_dtype=library.DataType.list(library.DataType.float32()), batch_size=24)
+        @library.method.batch(  # type: ignore[untyped-decorator]
+            return_dtype=library.DataType.list(library.DataType.float32()), batch_size=24
+        )
         def embed(self, images: Any) -> Any:
             """Features of a batch of frames, as a Daft series of lists."""
             with torch.inference_mode():

@@ -67,7 +67,8 @@ def main() -> None:
     parser.add_argument("--loop", nargs=2, metavar=("MANIFEST", "OUTPUT"), help="internal: run only the plain loop")
     arguments = parser.parse_args()
     if arguments.loop:
-        loop(*arguments.loop, arguments.backbone, arguments.weights, arguments.num_frames)
+        manifest, output = arguments.loop
+        loop(manifest, output, arguments.backbone, arguments.weights, arguments.num_frames)
     else:
         compare(arguments)
 

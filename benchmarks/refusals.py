@@ -156,8 +156,10 @@ def main() -> None:
     for job in dict.fromkeys(job for job, _ in texts):
         own = [kind for each, kind in texts if each == job and not kind.startswith("cluster")]
         wall, cpu = (max(statistics.median(seconds[job, kind]) for kind in own) for seconds in (wall_s, cpu_s))
-        least = max(min(cpu_s[job, kind]) for kind in own)
-        print(f"{job:9} slowest refusal without a cluster: wall {wall:.2f} s, CPU {cpu:.2f} s, least CPU {least:.2f} s")
+        least_s = max(min(cpu_s[job, kind]) for kind in own)
+        print(
+            f"{job:9} slowest refusal without a cluster: wall {wall:.2f} s, CPU {cpu:.2f} s, least CPU {least_s:.2f} s"
+        )
 
 
 if __name__ == "__main__":

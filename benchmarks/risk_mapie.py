@@ -69,7 +69,7 @@ def main() -> None:
 
 def mapie(validation: ValidationScores, risk: float) -> float | None:
     """Lowest trust threshold that MAPIE certifies; None if there is none."""
-    candidates = []
+    candidates: list[float] = []
     for threshold in THRESHOLDS[::-1].tolist():
         accepted_B = validation.accepts(threshold)
         acceptance = Acceptance.of(threshold, accepted_B, validation.correct_B, validation.source_B)

@@ -83,7 +83,7 @@ class World:
         # How hard a video is (`ease_B`) is the same for all looks; each look adds noise of its own to the score.
         ease_B = of_source(generator.uniform(size=num_sources), generator.uniform(size=len(source_B)))
         luck_B = of_source(generator.uniform(size=num_sources), generator.uniform(size=len(source_B)))
-        looks = {}
+        looks: dict[str, ValidationScores] = {}
         worse_B = np.where(sizes_G[source_B] == max(self.sizes), self.error_of_large, self.error_of_small)
         for name in LOOKS:
             noise_B = of_source(generator.uniform(size=num_sources), generator.uniform(size=len(source_B)))
@@ -140,7 +140,7 @@ def main() -> None:
 def row(world: World, truth: dict[str, ValidationScores], num_sources: int, arguments: argparse.Namespace) -> str:
     """Cells of one table row, from `arguments.draws` validation splits; `truth` is a large draw of the same world."""
     risk, at = arguments.risk, full_look(truth[Look.FULL])
-    early = {name: truth[name] for name in EARLY_LOOKS}
+    early: dict[str, ValidationScores] = {name: truth[name] for name in EARLY_LOOKS}
     possible = [share for error, share in map(at, THRESHOLDS.tolist()) if error <= risk]
     counts = dict.fromkeys(("fails", "certified", "estimated", "cascade fails", "cascade", "naive fails", "naive"), 0)
     shares, decided = [], []

@@ -95,7 +95,8 @@ def main() -> None:
 
 def num_cnn_workers(num_decode_workers: int, arguments: argparse.Namespace) -> int:
     """Smallest number of CNN workers that keeps up with the decode workers."""
-    return max(1, math.ceil(num_decode_workers * arguments.cnn_seconds / arguments.decode_seconds))
+    cnn_share: float = arguments.cnn_seconds / arguments.decode_seconds
+    return max(1, math.ceil(num_decode_workers * cnn_share))
 
 
 def measure(num_workers: int, arguments: argparse.Namespace) -> dict[str, float]:
@@ -196,7 +197,7 @@ def extrapolate(rows: list[dict[str, float]], arguments: argparse.Namespace) -> 
 
 def bytes_a_row() -> float:
     """Memory size in bytes of one manifest row whose video location has about 80 characters."""
-    return manifest_of(1000, "s3://bucket/" + "x" * 55).nbytes / 1000
+    return float(manifest_of(1000, "s3://bucket/" + "x" * 55).nbytes) / 1000
 
 
 def manifest_of(num_videos: int, prefix: str) -> pa.Table:
@@ -268,24 +269,27 @@ def simulate(num_workers: int, folder: Path, arguments: argparse.Namespace) -> N
 
         def __init__(self, **values: Any) -> None:
             super().__init__(**values)
-            self._decoder = AsleepDecoder(decode_s, num_frames, str(times))
+            self._decoder = AsleepDecoder(decode_s, num_frames, str(times))  # type: ignore[assignment]
 
     def embed_asleep(frames_THWC: Frames) -> Features:
         """Sleep as long as the CNN would take for these frames; return features that are all zero."""
         time.sleep(frame_s * len(frames_THWC))
         return np.zeros((len(frames_THWC), feature_dim), np.float32)
 
-    class EmbedVideos(graph.EmbedVideos):
+    class EmbedVideos(embed_stage.EmbedVideos):
         """CNN worker of the pipeline with a CNN that sleeps."""
 
         def __init__(self, **values: Any) -> None:
-            embed_stage.load_engine = lambda *_: Engine(name="asleep", run=embed_asleep)
+            vars(embed_stage)["load_engine"] = lambda *_: Engine(name="asleep", run=embed_asleep)
             super().__init__(**values)
 
-    graph.DecodeVideos = DecodeVideos
-    graph.EmbedVideos = EmbedVideos
+    # `graph` imports these names, so they are replaced there.
+    vars(graph).update(
+        DecodeVideos=DecodeVideos,
+        EmbedVideos=EmbedVideos,
+        put_engine_source=lambda embedding, num_gpus, tally: ray.put({}),
+    )
     pools.VIDEOS_PER_BLOCK = (arguments.videos_per_block,) * 2
-    graph.put_engine_source = lambda embedding, num_gpus, tally: ray.put({})
 
     manifest = folder / "manifest.parquet"
     storage.publish_table(str(manifest), manifest_of(num_workers * arguments.videos_per_worker, "/asleep"))

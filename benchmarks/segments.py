@@ -31,8 +31,7 @@ import torch
 from benchmarks.machine import describe
 from benchmarks.trust import fold, of, train
 from vidclf.config import FitConfig
-from vidclf.ensemble import files
-from vidclf.ensemble.info import EnsembleInfo
+from vidclf.ensemble.info import EnsembleInfo, read_info
 from vidclf.ensemble.segment_temperature import segment_temperatures
 from vidclf.features.feature_set import FeatureSet, read_features
 from vidclf.metrics.scores import expected_calibration_error
@@ -126,7 +125,7 @@ def _ece(parts: list[tuple[npt.NDArray[Any], npt.NDArray[Any]]]) -> float:
 
 def _is_of(directory: Path, info: EnsembleInfo) -> bool:
     """Whether `directory` holds the ensemble that `info` describes."""
-    return files.read_info(str(directory)).ensemble_id == info.ensemble_id
+    return read_info(str(directory)).ensemble_id == info.ensemble_id
 
 
 if __name__ == "__main__":

@@ -113,11 +113,12 @@ def train(checkout: str, features: Path, output: Path, members: int, epochs: int
         *("--features", str(features), "--output", str(output), "--members", str(members), "--epochs", str(epochs)),
         *small.split(),
     ]
-    environment = {key: value for key, value in os.environ.items() if key not in ("RAY_ADDRESS", "PYTHONPATH")}
+    # PYTHONPATH, because a shared environment holds the package of another checkout, which Ray's workers would import.
+    environment = {**os.environ, "RAY_ADDRESS": "local", "PYTHONPATH": str(Path(checkout).resolve())}
     started = time.monotonic()
     process = subprocess.Popen(
         command,
-        env={**environment, "RAY_ADDRESS": "local"},
+        env=environment,
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,

@@ -91,7 +91,7 @@ def rates(world: World, gain: float, draws: int, seed: int = 0) -> Rates:
         probabilities_VBC = np.stack([true_VB, 1 - true_VB], axis=2)
         fitted = fit_weights(probabilities_VBC, np.zeros(len(groups), int), groups)[1:]
         is_in[index, 0] = [view.weight > 0 for view in fitted]
-        is_in[index, 1] = [view.gain > view.gain_se for view in fitted]
+        is_in[index, 1] = [view.gain > (view.gain_se or 0.0) for view in fitted]
     any_view, views = is_in.any(axis=2).mean(axis=0), is_in.mean(axis=(0, 2))
     return Rates(any_view=(float(any_view[0]), float(any_view[1])), views=(float(views[0]), float(views[1])))
 

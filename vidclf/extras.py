@@ -20,6 +20,7 @@ MODULES = {
     "delta": ("deltalake",),
     "iceberg": ("pyiceberg", "sqlalchemy"),
     "lance": ("lance",),
+    "onnx": ("onnx",),
 }
 """Modules that each extra provides and a job imports. The extra `cluster` is missing here, because no job imports its
 packages: they are for Ray's dashboard and job server."""
@@ -28,7 +29,7 @@ OF_JOBS = {ServeConfig: "serve", TuneConfig: "tune", QuantizeConfig: "int8"}
 """Extra that a job always needs, by the class of its configuration."""
 
 
-OF_TARGETS = ("delta", "iceberg", "lance")
+OF_TARGETS = ("delta", "iceberg", "lance", "onnx")
 """Targets of the job `export` that need an extra, which has the same name."""
 
 NOT_PINNED = {"lance": "'pylance>=14.0.2,<15'"}

@@ -117,7 +117,7 @@ def flops_of(network: Backbone, side: int) -> float:
 
 def graphed(trunk: torch.nn.Module, pixels: torch.Tensor) -> Callable[[], object]:
     """A function that replays the GPU kernels of the CNN for one batch, recorded here as a CUDA graph."""
-    stream = torch.cuda.Stream()
+    stream = torch.cuda.Stream()  # type: ignore[no-untyped-call]
     stream.wait_stream(torch.cuda.current_stream())
     with torch.cuda.stream(stream):
         for _ in range(3):

@@ -137,7 +137,7 @@ class Progress:
             threading.Thread(target=self._poll, args=(tally,), daemon=True).start()
             return watch(tally, *arguments)
 
-        tally_module.watch = watched
+        vars(graph)["watch"] = watched
         return self
 
     def __exit__(self, *error: object) -> None:
@@ -163,7 +163,7 @@ def without_decoding(num_frames: int) -> None:
             super().__init__(**values)
             self._decoder = InstantDecoder(num_frames)  # type: ignore[assignment]
 
-    graph.DecodeVideos = DecodeVideos  # type: ignore[misc]
+    vars(graph)["DecodeVideos"] = DecodeVideos
 
 
 def archive(root: Path, is_small: bool) -> pa.Table:

@@ -156,3 +156,12 @@ def test_sizes_are_decimal_or_binary_as_their_unit_says(size: str, num_bytes: in
 def test_what_is_no_size_is_said(size: str) -> None:
     with pytest.raises(ConfigError, match="--max-upload must be a number with one of B, KB, MB, GB, KiB, MiB, GiB"):
         parse_size("max_upload", size)
+
+
+def test_prediction_sets_are_refused_where_they_would_not_hold() -> None:
+    with pytest.raises(ConfigError, match=r"coverage must be in \(0, 1\), got 95"):
+        ClassifyConfig(input="i", ensemble="e", output="o", coverage=95.0)
+    with pytest.raises(ConfigError, match="coverage must be left out with --progressive, which decides easy videos"):
+        ClassifyConfig(input="i", ensemble="e", output="o", coverage=0.95, progressive=True)
+    with pytest.raises(ConfigError, match="coverage must be left out with --predictions, which have their prediction"):
+        EvaluateConfig(predictions="p", manifest="m", output="o", coverage=0.95)

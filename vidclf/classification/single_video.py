@@ -82,6 +82,9 @@ def video_model(
     loaded = files.load(config.ensemble, torch.device("cpu"))
     info, trust, num_classes = loaded.info, loaded.trust, len(loaded.info.classes)
     found = trust.threshold(info_module.mode(config.tta), config.abstain_risk, config.accept_uncertified)
+    sets = trust.set_thresholds(info_module.mode(config.tta), num_classes, config.coverage)
+    if sets is not None:
+        print(sets.text(info.classes), file=sys.stderr)
     columns = schema.predictions(num_classes)
     target = RunSpec(
         embeddings=tuple(fitted_embeddings(config, info)),
@@ -93,7 +96,12 @@ def video_model(
     )
     return VideoModel(
         directory=storage.canonical(config.ensemble),
-        settings=HeadSettings(tta=config.tta, trust_threshold=found.threshold, segments_s=segments_s),
+        settings=HeadSettings(
+            tta=config.tta,
+            trust_threshold=found.threshold,
+            segments_s=segments_s,
+            set_thresholds=sets.lowest_C if sets is not None else None,
+        ),
         target=target,
         trust_score=info.trust.score(config.tta),
         threshold=found,

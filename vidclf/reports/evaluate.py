@@ -28,10 +28,10 @@ from vidclf.reports import ensemble_facts, error_lists, figures, left_out, prove
 from vidclf.reports.attended_frames import strips
 from vidclf.reports.figures import Evaluation
 from vidclf.reports.labelled_predictions import (
-    PREDICTION_COLUMNS,
     UNSPLIT,
     ScoredVideos,
     check_labels,
+    columns_of_report,
     score,
     with_digests,
 )
@@ -107,7 +107,7 @@ def evaluate(config: EvaluateConfig) -> Evaluation | None:
     source = _from_predictions(config) if config.predictions is not None else _from_features(config)
     if source is None:
         return None
-    tables = storage.iter_tables(source.files, PREDICTION_COLUMNS)
+    tables = storage.iter_tables_of(source.files, columns_of_report(len(source.classes)))
     scoring = score(tables, source.manifest, source.classes, source.rejected)
     if config.strict:
         left_out.check_none(scoring.left_out, f"--manifest {config.manifest}")
@@ -150,6 +150,7 @@ def evaluate(config: EvaluateConfig) -> Evaluation | None:
         drift=(source.summary or {}).get("drift"),
         progress=source.progress,
         cross_validation=ensemble_facts.cross_validation(source.info),
+        linear=ensemble_facts.linear_weight(source.info),
     )
     _write(config, source, result, videos, base)
     return result
@@ -199,9 +200,13 @@ def table(evaluation: Evaluation, output: str) -> str:
     rows.append(("mean of the sources", f"{detail.source_accuracy:.3f} ({detail.num_sources} sources)"))
     if evaluation.cross_validation is not None:
         rows.append(("cross-validation", evaluation.cross_validation.text))
+    if evaluation.linear is not None:
+        rows.append(("linear member", evaluation.linear_words))
     if detail.num_accepted < headline.num_videos:
         share = f" {detail.num_accepted_correct} of them right" if detail.num_accepted else ""
         rows.append(("accepted", f"{detail.num_accepted} of {headline.num_videos} videos,{share}".rstrip(",")))
+    if detail.sets is not None:
+        rows.append(("prediction sets", detail.sets.words))
     if evaluation.risk is not None:
         rows.append(("risk basis", risk_words(evaluation.risk)))
     if evaluation.drift is not None:

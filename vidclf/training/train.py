@@ -7,7 +7,7 @@ small cluster trains the members in turns instead of waiting for room for all of
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 import torch
@@ -141,7 +141,7 @@ def prepare(
         members=members,
         imported=imported,
         missing=missing,
-        needs_calibration=bool(missing) or not _is_calibrated(config.output, matched_looks),
+        needs_calibration=bool(missing) or not _is_calibrated(config, matched_looks),
         folds=fold_training.plan_folds(config, assignment, members),
         notes=[
             *([unlabelled] if unlabelled else []),
@@ -194,6 +194,7 @@ def summary(plan: Plan) -> dict[str, Any]:
         "classes_with_val": [name for index, name in enumerate(info.classes) if index in plan.data[0].val.labels],
         **info.training,
         "members": [member.as_json() for member in info.members],
+        "linear_member": asdict(info.linear) if info.linear is not None else None,
         "ensemble_id": info.ensemble_id,
     }
 
@@ -260,21 +261,29 @@ def _share(config: TrainConfig, data: Sequence[TrainingData]) -> float:
     return gpus
 
 
-def _is_calibrated(output: str, first_looks: Sequence[FeatureSet]) -> bool:
-    """Whether `output` holds a complete ensemble in this version's format that was calibrated with these first looks,
-    with the record of its splits.
+def _is_calibrated(config: TrainConfig, first_looks: Sequence[FeatureSet]) -> bool:
+    """Whether the output holds a complete ensemble in this version's format that was calibrated with these first looks,
+    with the record of its splits, and that has a linear member exactly if `config` wants one.
 
     `first_looks` are features of a few keyframes per video. If there are none, an ensemble with or without such
     features counts as complete. Raises ConfigError if the ensemble must be calibrated again and would lose its keyframe
     features because `first_looks` is empty.
     """
+    output = config.output
     if not storage.exists(storage.join(output, ENSEMBLE_FILE)):
         return False
     outdated: ConfigError | None = None
     try:
         info = read_info(output)
-        calibration_file.read_trust(output, info)
+        if not calibration_file.read_trust(output, info).truth:
+            outdated = ConfigError("it lacks what prediction sets are made from")
         split_record.check_record(output, info.splits)
+        files.load_linear(output, info)
+        if (info.linear is not None) != config.fits_linear_member:
+            has, wants = ("a", "none") if info.linear is not None else ("no", "one")
+            outdated = ConfigError(
+                f"it has {has} linear member, and --linear-member {config.linear_member} wants {wants}"
+            )
     except ConfigError as error:
         outdated = error
     keyframes = read_info(output, accepts_outdated=True).stages.get(Look.KEYFRAMES)

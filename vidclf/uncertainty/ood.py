@@ -51,6 +51,9 @@ beyond it.
 OOD_LIMIT = 1.0
 """OOD score (distance from the training videos) above which a video is out of distribution."""
 
+MIN_DISTANCE = 1e-12
+"""Lowest OOD line of a backbone. It keeps scores finite where nearly all distances are 0."""
+
 APPEARANCE_POWER = 1.5
 """Power to which the mean frame features are raised. It is above 1, so that the channels with the strongest response
 count most.
@@ -308,11 +311,12 @@ def fit_line(distances_SB: Sequence[Floats]) -> tuple[OodLine, Floats]:
     """Fit the OOD line (distance beyond which a video is out of distribution) on unseen videos.
 
     `distances_SB` holds, for each backbone, the distances of the same videos to the training videos. Returns the line
-    and the OOD score of each video.
+    and the OOD score of each video. Where nearly all unseen videos equal a training video, their distances are 0: then
+    such a video has the score 0, and any other is far beyond the line.
     """
-    scale_S = [conformal_quantile(distances_B, OOD_LEVEL)[0] for distances_B in distances_SB]
+    scale_S = [max(conformal_quantile(distances_B, OOD_LEVEL)[0], MIN_DISTANCE) for distances_B in distances_SB]
     value, level = conformal_quantile(_mean_ratio(distances_SB, scale_S), OOD_LEVEL)
-    line = OodLine(distances=scale_S, line=value, level=level, num_videos=len(distances_SB[0]))
+    line = OodLine(distances=scale_S, line=value or 1.0, level=level, num_videos=len(distances_SB[0]))
     return line, line.score(distances_SB)
 
 

@@ -161,6 +161,13 @@ def test_the_line_of_several_backbones_is_that_of_their_mean() -> None:
     assert both_B.tolist() == pytest.approx([1.0] * 199)
 
 
+def test_where_all_unseen_videos_equal_training_videos_another_one_is_far_out() -> None:
+    line, score_B = fit_line([np.zeros(20), np.zeros(20)])
+    assert score_B.tolist() == [0.0] * 20
+    # The mean over both backbones of 0.5 / 1e-12 and 0.
+    assert line.score([np.array([0.0, 0.5]), np.array([0.0, 0.0])]).tolist() == [0.0, 2.5e11]
+
+
 @pytest.mark.parametrize(
     ("num", "quantile", "level"),
     [(9, 9.0, 0.9), (99, 99.0, 0.99), (100, 100.0, 0.99), (199, 198.0, 0.99)],
