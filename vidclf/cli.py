@@ -290,6 +290,8 @@ def finish(config: Any, summaries: Mapping[str, dict[str, Any]] | None) -> int:
         write_run_config(config, config.output)
         for run, summary in summaries.items():
             print(summary_text(run, summary))
+            if "drift" in summary:
+                print(summary["drift"]["sentence"])
         for run, summary in summaries.items():
             check_any_ok(run, summary, config.max_error_rate)
     return EXIT_OK

@@ -18,6 +18,7 @@ from vidclf.classification.compatibility import fitted_embeddings, fitted_runs
 from vidclf.classification.from_features import run_over_features
 from vidclf.classification.head import EnsembleHead, HeadSettings
 from vidclf.classification.progressive import ProgressivePlan, require_first_look, run_passes
+from vidclf.classification.run_drift import RunDrift
 from vidclf.config import ClassifyConfig
 from vidclf.ensemble import files
 from vidclf.ensemble import info as info_module
@@ -66,7 +67,8 @@ def classification(config: ClassifyConfig) -> tuple[PipelineJob, Pipeline]:
     print(threshold_text(risk_threshold, config.abstain_risk, caveat_of(info.training)), file=sys.stderr)
     if sets is not None:
         print(sets.text(info.classes), file=sys.stderr)
-    target_of = partial(prediction_target, config, info, risk_threshold)
+    conclude = RunDrift.of(info, trust, risk_threshold, tta=config.tta)
+    target_of = partial(prediction_target, config, info, risk_threshold, conclude)
     predictions = target_of(settings, embeddings)
     if config.progressive:
         passes = ProgressivePlan.plan(info, settings, risk_threshold, predictions, target_of)
@@ -92,12 +94,14 @@ def prediction_target(
     config: ClassifyConfig,
     info: EnsembleInfo,
     risk_threshold: RiskThreshold,
+    conclude: RunDrift,
     settings: HeadSettings,
     embeddings: Sequence[BackboneSetup],
 ) -> RunSpec:
     """Description of an output directory for predictions: its columns, its settings and the ensemble that fills it.
 
-    The ensemble is the one of `info`; it classifies the features that the backbones `embeddings` make.
+    The ensemble is the one of `info`; it classifies the features that the backbones `embeddings` make. `conclude`
+    compares the finished run with calibration.
     """
     # Left out without prediction sets, so that a run of an earlier version can be continued.
     own = {name: value for name, value in asdict(settings).items() if name != "set_thresholds" or value is not None}
@@ -115,6 +119,7 @@ def prediction_target(
             "sharpen_blurry": config.sharpen_blurry,
         },
         stated={"risk": risk_statement(risk_threshold, config.abstain_risk, caveat_of(info.training)), **sets},
+        conclude=conclude,
         segments_schema=schema.segments(len(info.classes)) if config.segments is not None else None,
         sharpen_blurry=config.sharpen_blurry,
     )

@@ -20,18 +20,14 @@ class KnownSources:
     num_videos: int
     """number of train and validation videos"""
     num_unknown: int
-    """number of those that no list, file name or comparison of features gave a source"""
+    """number of those whose source neither a list nor a file name gives"""
 
     @classmethod
     def of(cls, video_uris: Sequence[str], groups: Sequence[str], splits: Sequence[str | None]) -> KnownSources:
         """Count the train and validation videos whose group is only the location of a video."""
-        own_names = {masked(uri) for uri in video_uris}
-        used = [group for group, split in zip(groups, splits, strict=True) if split in ("train", "val")]
-        # Videos that differ only in hidden credentials have a digest behind their location.
-        return cls(
-            num_videos=len(used),
-            num_unknown=sum(group in own_names or group.rsplit("#", 1)[0] in own_names for group in used),
-        )
+        unknown = are_unknown(video_uris, groups)
+        used = [is_unknown for is_unknown, split in zip(unknown, splits, strict=True) if split in ("train", "val")]
+        return cls(num_videos=len(used), num_unknown=sum(used))
 
     @property
     def caveat(self) -> str:
@@ -43,6 +39,13 @@ class KnownSources:
             "training and validation videos are unknown, and parts of one recording among them make accuracy and risk "
             "look too good; name sources in the column group or with --group-pattern of jobs/index.py"
         )
+
+
+def are_unknown(video_uris: Sequence[str], groups: Sequence[str]) -> list[bool]:
+    """Whether the source of each video is unknown: its group is only the location of a video."""
+    own_names = {masked(uri) for uri in video_uris}
+    # Videos that differ only in hidden credentials have a digest behind their location.
+    return [group in own_names or group.rsplit("#", 1)[0] in own_names for group in groups]
 
 
 def caveat_of(training: Mapping[str, Any]) -> str:

@@ -74,7 +74,10 @@ def embed_videos(
     after, performance = _run_until_done(config, job, before, pipeline)
     summaries = {run: summarize(run, before, after, time.monotonic() - started, performance) for run in runs}
     for target in job.targets:
-        summaries[target.run(config.output)].update(target.stated)
+        location = target.run(config.output)
+        summaries[location].update(target.stated)
+        if target.conclude is not None:
+            summaries[location].update(target.conclude(location))
     lease.guard(config.output).check()
     for location, summary in summaries.items():
         storage.publish_json(Run(location).summary_file, summary)

@@ -84,6 +84,8 @@ class RunSpec:
     """further settings that decide the rows that the head gives; a run is continued only with equal settings"""
     stated: dict[str, Any] = field(default_factory=dict)
     """further entries for the run's `summary.json`"""
+    conclude: Callable[[str], dict[str, Any]] | None = None
+    """function that computes further entries for `summary.json` from the finished run at a location; None for none"""
     segments_schema: pa.Schema | None = None
     """columns of the run's `segments/` files, 1 row per segment (part) of a video; None without segments. Until they
     are written, the column `schema.SEGMENTS_COLUMN` carries the segments of a video."""

@@ -147,6 +147,7 @@ def evaluate(config: EvaluateConfig) -> Evaluation | None:
         training_note=source.note,
         provenance=_provenance(config, source.facts),
         risk=source.risk,
+        drift=(source.summary or {}).get("drift"),
         progress=source.progress,
         cross_validation=ensemble_facts.cross_validation(source.info),
         linear=ensemble_facts.linear_weight(source.info),
@@ -208,6 +209,8 @@ def table(evaluation: Evaluation, output: str) -> str:
         rows.append(("prediction sets", detail.sets.words))
     if evaluation.risk is not None:
         rows.append(("risk basis", risk_words(evaluation.risk)))
+    if evaluation.drift is not None:
+        rows.append(("drift", evaluation.drift["sentence"].removeprefix("drift: ")))
     rows.append(("report", storage.join(output, PAGE_FILE)))
     width = max(len(name) for name, _ in rows)
     return "\n".join(f"{name:<{width}}  {value}" for name, value in rows)

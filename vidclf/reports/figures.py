@@ -148,6 +148,9 @@ class Evaluation:
     risk: dict[str, Any] | None = None
     """`risk_threshold.risk_statement`: how far validation supports the trust threshold; None for predictions by an
     earlier version"""
+    drift: dict[str, Any] | None = None
+    """the entry `drift` of `summary.json`: whether the videos are like those of calibration; None if it was not
+    measured"""
     progress: PassCosts | None = None
     """costs of the stages of a progressive classification; None for one that is not progressive"""
     cross_validation: CrossValidation | None = None

@@ -37,6 +37,7 @@ from vidclf.schema import FOLD_TABLE, VIDEO_ID
 from vidclf.training import leakage
 from vidclf.training.calibration_fit import LabelledVideos
 from vidclf.training.dataset import training_data
+from vidclf.training.feature_sources import found_sources
 from vidclf.training.leakage import SplitAssignment
 from vidclf.training.linear_fit import WeighedVotes, fit_linear, weigh
 from vidclf.training.member_plan import MemberPlan, plan_members
@@ -88,6 +89,7 @@ def plan_folds(config: TrainConfig, assignment: SplitAssignment, members: Sequen
         return None
     features = assignment.features
     groups = leakage.join_groups(features.groups, assignment.clusters)
+    groups = leakage.join_groups(groups, found_sources(features).clusters)
     labels = [str(label) for label in features.labels]
     classes = sorted(set(labels))
     for name in classes:

@@ -31,6 +31,7 @@ from vidclf.errors import ConfigError
 from vidclf.features.feature_set import FeatureSet
 from vidclf.features.near_duplicates import unit_vectors, video_means
 from vidclf.schema import LEAKAGE, SPLIT_TABLE, VIDEO_ID
+from vidclf.training.feature_sources import found_sources
 
 LEAKAGE_FILE = "leakage.parquet"
 """File with the pairs of near duplicates in different splits; its columns are `schema.LEAKAGE`."""
@@ -122,7 +123,7 @@ def assign_splits(features: FeatureSet, config: TrainConfig) -> SplitAssignment:
     # Without splits, so that no pair counts as a leak.
     unsplit = replace(features, splits=[None] * len(features.splits))
     scan = _scan(unit_ND, unsplit, config.near_duplicate_cosine)
-    groups = join_groups(features.groups, scan.clusters)
+    groups = join_groups(join_groups(features.groups, scan.clusters), found_sources(features).clusters)
     labels = [str(label) for label in features.labels]
     try:
         names = splits.assign(labels, features.sublabels, groups, fractions, config.seed)

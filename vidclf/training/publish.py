@@ -9,6 +9,8 @@ from dataclasses import asdict, fields, replace
 from functools import partial
 from importlib import metadata
 
+import numpy as np
+
 import vidclf
 from vidclf import storage
 from vidclf.config import FitConfig, ModelConfig, TrainConfig
@@ -90,6 +92,7 @@ def members_info(
             "num_train_videos": len(data.train.labels),
             "num_val_videos": len(data.val.labels),
             "sources": asdict(known_sources(features[0])),
+            "class_videos": np.bincount([*data.train.labels, *data.val.labels], minlength=len(data.classes)).tolist(),
             "data_digest": data_digest(features),
             "recipe": config.recipe if config.import_reference is None else "imported",
             "prior_temperature": prior_temperature(config, members, len(data.classes)),

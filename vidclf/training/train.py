@@ -28,6 +28,7 @@ from vidclf.schema import Look
 from vidclf.training import class_gaps, fold_training, gpu_memory, leakage, tracking
 from vidclf.training.changed_sides import changed_sides
 from vidclf.training.dataset import Batches, TrainingData, training_data
+from vidclf.training.feature_sources import found_sources
 from vidclf.training.fold_training import Folds
 from vidclf.training.gpu_memory import WHOLE
 from vidclf.training.leakage import SplitAssignment
@@ -145,6 +146,7 @@ def prepare(
         notes=[
             *([unlabelled] if unlabelled else []),
             *class_gaps.gap_lines(assignment.features),
+            *([line] if (line := found_sources(assignment.features).line) else []),
             *([f"accuracy and risk: {caveat}"] if (caveat := known_sources(assignment.features).caveat) else []),
         ],
     )

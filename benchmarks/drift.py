@@ -1,0 +1,94 @@
+"""How often drift is found: in test videos of random splits, in made clips, and in the videos of a class held out.
+
+    python benchmarks/drift.py --features DIR [--folds 12] [--seeds 0,1,2,3] [--ensembles DIR]
+
+The ensembles are those of `benchmarks/trust.py`, with the same directory for `--ensembles`. For each of the `--folds`
+of a cross-validation over the sources, the test videos and the made clips are compared with the calibration videos. For
+each of the `--seeds`, an ensemble is trained without one class, and the videos of that class are compared; so are the
+test videos of the other classes.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+import tempfile
+from collections import Counter, defaultdict
+from collections.abc import Sequence
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+import numpy as np
+import numpy.typing as npt
+
+from benchmarks import trust
+from benchmarks.machine import describe
+from vidclf.config import FitConfig
+from vidclf.ensemble.inference import Ensemble
+from vidclf.features.feature_set import read_features
+from vidclf.features.spec import read_weights_location
+from vidclf.uncertainty import drift
+from vidclf.uncertainty.drift import Drift, Scores
+
+RECIPE = FitConfig(
+    classifier_dims=(64,), patience=15, hidden_dim=128, num_lstm_layers=2, num_attention_heads=4, epochs=40, lr=1e-3
+)
+"""Training settings: the defaults of `benchmarks/trust.py`."""
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--features", required=True, help="features directory of labelled videos")
+    parser.add_argument("--folds", type=int, default=12, help="number of folds")
+    parser.add_argument(
+        "--seeds", default="0,1,2,3", help="seeds of the splits with a class held out, or an empty text"
+    )
+    parser.add_argument("--ensembles", type=Path, help="directory in which trained members are stored and reused")
+    arguments = parser.parse_args()
+    features = read_features(arguments.features)
+    made = trust.clips_of_no_class(features, read_weights_location(arguments.features))
+    classes = sorted({str(label) for label in features.labels})
+    results: dict[str, list[Drift]] = defaultdict(list)
+    print(describe("torch", "scipy"))
+    with tempfile.TemporaryDirectory() as scratch:
+        train_in = partial(trust.train, recipe=RECIPE, num_members=4, kept_in=arguments.ensembles or scratch)
+        for number in range(arguments.folds):
+            fold = trust.fold(features, number, arguments.folds)
+            classifier = train_in(fold)
+            test = trust.of(fold, np.array(fold.splits) == "test")
+            results["test videos of a fold"].append(compared(classifier, test.features, test.groups))
+            results["made clips"].append(compared(classifier, made, [str(index) for index in range(len(made))]))
+        for seed in [int(seed) for seed in arguments.seeds.split(",") if seed]:
+            split = trust.split(features, seed)
+            is_held = np.array(split.labels) == classes[seed % len(classes)]
+            classifier = train_in(trust.of(split, ~is_held))
+            held, rest = trust.of(split, is_held), trust.of(split, ~is_held & (np.array(split.splits) == "test"))
+            results["videos of a class held out"].append(compared(classifier, held.features, held.groups))
+            results["test videos of the other classes"].append(compared(classifier, rest.features, rest.groups))
+    print("| videos | comparisons | drift found | by OOD line | by OOD score | by trust score | beyond the line |")
+    print("|---|---|---|---|---|---|---|")
+    for name, found in results.items():
+        tests = Counter(test for result in found for test in result.found)
+        beyond = np.mean([result.beyond for result in found])
+        cells = [len(found), sum(bool(result.found) for result in found)]
+        cells += [tests[test] for test in (drift.BEYOND, drift.OOD, drift.TRUST)]
+        print(f"| {name} | {' | '.join(map(str, cells))} | {beyond:.2f} |")
+
+
+def compared(classifier: Ensemble, sequences: Sequence[npt.NDArray[Any]], groups: list[str]) -> Drift:
+    """Comparison of videos, given as feature sequences with their sources, with the calibration videos."""
+    output: Any = classifier([list(sequences)])
+    validation, line = classifier.trust.full["plain"], classifier.info.trust.ood
+    return drift.compare(
+        Scores.of(validation.trust_B, validation.ood_B, validation.source_B.tolist()),
+        Scores.of(output.trust_score_B, output.ood_score_B, groups),
+        line.level,
+        line.num_videos,
+    )
+
+
+if __name__ == "__main__":
+    main()

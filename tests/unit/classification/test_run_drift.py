@@ -1,0 +1,91 @@
+"""Drift of a finished run, from files of the layout that the pipeline writes."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pytest
+
+from vidclf import storage
+from vidclf.classification import run_drift
+from vidclf.classification.run_drift import RunDrift
+from vidclf.ensemble.info import EnsembleInfo
+from vidclf.runs.layout import Run
+from vidclf.uncertainty.drift import Scores
+from vidclf.uncertainty.ood import OodLine
+
+
+def described(**training: Any) -> EnsembleInfo:
+    """What `RunDrift` reads of an ensemble's description."""
+    line = OodLine(distances=[1.0], line=1.0, level=0.95, num_videos=40)
+    info: Any = SimpleNamespace(classes=["cat", "dog"], training=training, trust=SimpleNamespace(ood=line))
+    described_info: EnsembleInfo = info
+    return described_info
+
+
+def measured(run: str, info: EnsembleInfo | None = None) -> dict[str, Any]:
+    calibration = Scores.of(np.linspace(0.5, 1, 40), np.linspace(0.2, 1.02, 40), list(range(40)))
+    return RunDrift(info=info or described(class_videos=[30, 10]), calibration=calibration)(run)
+
+
+def write(directory: Path, ood_B: np.ndarray, cats: int, sources: int) -> str:
+    """A run with two shards, whose videos are from `sources` sources in turn; the first `cats` are cats."""
+    ids = [f"{index:08x}" for index in range(len(ood_B))]
+    storage.publish_table(
+        Run(str(directory)).manifest_file,
+        pa.table({"video_id": ids, "group": [f"source {index % sources}" for index in range(len(ids))]}),
+    )
+    rows = pa.table(
+        {
+            "video_id": ids,
+            "trust_score": pa.array(np.linspace(0.5, 1, len(ids)), pa.float32()),
+            "ood_score": pa.array(ood_B, pa.float32()),
+            "probabilities": pa.array(
+                [[0.99, 0.01] if index < cats else [0.01, 0.99] for index in range(len(ids))], pa.list_(pa.float32(), 2)
+            ),
+        }
+    )
+    half = len(ids) // 2
+    for number, part in enumerate((rows.slice(half), rows.slice(0, half))):
+        storage.publish_table(f"{directory}/part-{number:06d}.parquet", part)
+    return str(directory)
+
+
+def test_a_run_like_calibration(tmp_path: Path) -> None:
+    entry = measured(write(tmp_path, np.linspace(0.2, 1.02, 60), cats=45, sources=60))["drift"]
+    assert entry["found"] == []
+    assert entry["num_videos"] == 60
+    assert entry["num_effective_sources"] == 60
+    assert entry["beyond_ood_line"]["share"] == pytest.approx(2 / 60)
+    assert entry["sentence"].startswith("drift: none found, 3.3 % of 60 videos are beyond the OOD line")
+    cats = entry["class_shares"]["cat"]
+    assert cats["calibration"] == 0.75
+    assert cats["estimated"] == pytest.approx(0.75, abs=0.02)
+    assert cats["interval_95"][0] < 0.7 < 0.8 < cats["interval_95"][1]
+
+
+def test_a_run_beyond_the_line(tmp_path: Path) -> None:
+    entry = measured(write(tmp_path, np.linspace(0.9, 2, 60), cats=6, sources=30))["drift"]
+    assert entry["found"] == ["beyond_ood_line", "ood_score"]
+    assert entry["num_effective_sources"] == 30
+    assert entry["class_shares"]["dog"]["estimated"] == pytest.approx(0.9, abs=0.03)
+
+
+def test_a_sample_of_the_smallest_ids_is_compared(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(run_drift, "MAX_VIDEOS", 20)
+    entry = measured(write(tmp_path, np.r_[np.full(20, 0.5), np.full(40, 3.0)], cats=45, sources=60))["drift"]
+    assert entry["num_videos"] == 20
+    assert entry["beyond_ood_line"]["share"] == 0
+
+
+def test_an_ensemble_without_numbers_per_class_gives_no_class_shares(tmp_path: Path) -> None:
+    entry = measured(write(tmp_path, np.linspace(0.2, 1.02, 60), cats=45, sources=60), described())["drift"]
+    assert entry["class_shares"] is None
+
+
+def test_a_run_without_a_video_has_no_drift(tmp_path: Path) -> None:
+    assert measured(str(tmp_path)) == {}

@@ -1,0 +1,116 @@
+"""Drift of a finished classification: the entry `drift` of its `summary.json`.
+
+The rows of the run are read shard by shard. The comparison uses a sample of at most `MAX_VIDEOS` videos: those with the
+smallest ids. Ids are uniformly distributed digests, so this sample is random, and it does not depend on the order of
+the rows.
+
+Shape suffixes: B videos, C classes.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from vidclf import storage
+from vidclf.ensemble import info as info_module
+from vidclf.ensemble.calibration_file import TrustData
+from vidclf.ensemble.info import EnsembleInfo
+from vidclf.runs.layout import Run
+from vidclf.schema import VIDEO_ID
+from vidclf.uncertainty import drift
+from vidclf.uncertainty.drift import Scores
+from vidclf.uncertainty.early_exit import EARLY_LOOKS
+from vidclf.uncertainty.label_shift import shares_with_intervals
+from vidclf.uncertainty.risk_threshold import RiskThreshold
+
+MAX_VIDEOS = 10_000
+"""Largest number of videos that are compared."""
+
+MAX_PROBABILITIES = 100_000
+"""Largest number of class probabilities from which class shares are estimated; it bounds the time of the bootstrap."""
+
+_COLUMNS = [VIDEO_ID, "trust_score", "ood_score", "probabilities"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class RunDrift:
+    """Comparison of a finished run with the calibration of the ensemble that made it. A call returns the entries for
+    the run's `summary.json`."""
+
+    info: EnsembleInfo
+    calibration: Scores
+    """scores of the validation videos"""
+
+    @classmethod
+    def of(cls, info: EnsembleInfo, trust: TrustData, threshold: RiskThreshold, *, tta: bool) -> RunDrift:
+        """For runs of the ensemble of `info` and `trust` with this trust threshold, with test-time augmentation or
+        without."""
+        return cls(info=info, calibration=_validation(trust, threshold, info_module.mode(tta)))
+
+    def __call__(self, run: str) -> dict[str, Any]:
+        rows = _sampled(run)
+        if rows.num_rows == 0:
+            return {}
+        groups = _groups(run, rows[VIDEO_ID])
+        archive = Scores.of(rows["trust_score"].to_numpy(), rows["ood_score"].to_numpy(), groups)
+        line = self.info.trust.ood
+        found = drift.compare(self.calibration, archive, line.level, line.num_videos)
+        return {"drift": {**found.as_json(), "class_shares": self._class_shares(rows, groups)}}
+
+    def _class_shares(self, rows: pa.Table, groups: list[str]) -> dict[str, dict[str, Any]] | None:
+        """Share of each class in training and validation, and its estimate for the run with a 95 % interval.
+
+        None if an earlier version wrote the ensemble, without the numbers of videos per class.
+        """
+        classes, counts = self.info.classes, self.info.training.get("class_videos")
+        if not isinstance(counts, list) or len(counts) != len(classes):
+            return None
+        prior_C = np.array(counts, np.float64) / sum(counts)
+        rows = rows.slice(0, max(MAX_PROBABILITIES // len(classes), 1))
+        flat = rows["probabilities"].combine_chunks().flatten().to_numpy(zero_copy_only=False)
+        probabilities_BC = flat.astype(np.float64).reshape(rows.num_rows, len(classes))
+        shares = shares_with_intervals(probabilities_BC, prior_C, groups[: rows.num_rows])
+        values = zip(prior_C, shares.estimated_C, shares.low_C, shares.high_C, strict=True)
+        return {
+            name: {
+                "calibration": round(float(prior), 4),
+                "estimated": round(float(estimated), 4),
+                "interval_95": [round(float(low), 4), round(float(high), 4)],
+            }
+            for name, (prior, estimated, low, high) in zip(classes, values, strict=True)
+        }
+
+
+def _validation(trust: TrustData, threshold: RiskThreshold, mode: str) -> Scores:
+    """Scores of the validation videos, each from the look that decides it: an early one where `threshold` has one."""
+    full = trust.full[mode]
+    trust_B, ood_B = full.trust_B.copy(), full.ood_B.copy()
+    is_open_B = np.ones(len(trust_B), bool)
+    for look in [look for look in EARLY_LOOKS if look in threshold.early]:
+        scores = trust.stages[look]
+        decides_B = is_open_B & scores.accepts(threshold.early[look])
+        trust_B[decides_B], ood_B[decides_B] = scores.trust_B[decides_B], scores.ood_B[decides_B]
+        is_open_B &= ~decides_B
+    return Scores.of(trust_B, ood_B, full.source_B.tolist())
+
+
+def _sampled(run: str) -> pa.Table:
+    """The rows of at most `MAX_VIDEOS` videos of a run, sorted by id."""
+    kept: pa.Table | None = None
+    for table in storage.iter_tables(Run(run).shards(), _COLUMNS):
+        both = table if kept is None else pa.concat_tables([kept, table])
+        kept = both.sort_by(VIDEO_ID).slice(0, MAX_VIDEOS).combine_chunks()
+    return kept if kept is not None else pa.table({name: [] for name in _COLUMNS})
+
+
+def _groups(run: str, video_ids: pa.ChunkedArray) -> list[str]:
+    """The source of each of these videos, by the manifest of the run."""
+    manifest = storage.read_table(Run(run).manifest_file, [VIDEO_ID, "group"])
+    rows = manifest.filter(pc.is_in(manifest[VIDEO_ID], pa.array(video_ids.to_pylist(), pa.string())))
+    group_of = dict(zip(rows[VIDEO_ID].to_pylist(), rows["group"].to_pylist(), strict=True))
+    return [group_of[video] for video in video_ids.to_pylist()]

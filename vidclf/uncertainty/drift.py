@@ -1,0 +1,201 @@
+"""Drift: whether the videos of an archive are like those on which an ensemble was calibrated.
+
+Three tests compare scores of the archive with those of the calibration videos. Each is one-sided: an archive that is
+easier than calibration breaks no promise.
+
+- The share of videos beyond the OOD line. In calibration about 5 % were beyond it. The line was fitted on few videos,
+  so the number of others beyond it has a beta-binomial distribution (Vovk 2012, arXiv:1209.2673).
+- The distribution of OOD scores, and that of trust scores: two-sample tests of Smirnov (1939), with the tail
+  probability exp(-2 D² n m / (n + m)) for the largest distance D of the distribution functions.
+
+All sample sizes are effective numbers of sources (Kish 1965), because videos of one source resemble each other. The
+three tests share the probability `FALSE_ALARM`.
+
+Shape suffixes: B videos.
+"""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from scipy import stats
+
+from vidclf.uncertainty.geometry import Floats
+from vidclf.uncertainty.ood import is_out_of_distribution
+
+FALSE_ALARM = 0.05
+"""Probability that drift is found in an archive that is like calibration."""
+
+MIN_SOURCES = 5
+"""Smallest effective number of sources, in calibration and in the archive, for which drift is tested."""
+
+BEYOND, OOD, TRUST = "beyond_ood_line", "ood_score", "trust_score"
+"""Names of the three tests."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Scores:
+    """Scores of some videos, and how many independent videos they are worth."""
+
+    trust_B: Floats
+    """trust score (estimated probability that the label is right)"""
+    ood_B: Floats
+    """OOD score (distance from the training videos); above 1 a video is beyond the line"""
+    num_sources: float
+    """effective number of sources"""
+
+    @classmethod
+    def of(cls, trust_B: npt.NDArray[Any], ood_B: npt.NDArray[Any], sources: Sequence[Any]) -> Scores:
+        """Scores of videos whose sources are named by `sources`. An OOD score that is NaN counts as infinite."""
+        ood = np.asarray(ood_B, np.float64)
+        return cls(
+            trust_B=np.asarray(trust_B, np.float64),
+            ood_B=np.where(np.isnan(ood), math.inf, ood),
+            num_sources=effective_number(sources),
+        )
+
+
+@dataclass(frozen=True, kw_only=True)
+class Drift:
+    """Comparison of an archive with calibration."""
+
+    num_videos: int
+    """number of videos that were compared"""
+    num_sources: float
+    """effective number of their sources"""
+    beyond: float
+    """share of the videos beyond the OOD line"""
+    beyond_95: tuple[float, float]
+    """95 % interval of that share (Clopper & Pearson 1934) for the effective number of sources"""
+    expected: float
+    """share beyond the line that calibration expects"""
+    distances: dict[str, float]
+    """largest distance of the distribution functions, by the name of the score, in the harmful direction"""
+    p_values: dict[str, float]
+    """probability of a difference at least as large without drift, by the name of the test; empty if there are too few
+    sources for a test"""
+
+    @property
+    def found(self) -> list[str]:
+        """Names of the tests that found drift."""
+        return [name for name, value in self.p_values.items() if value <= FALSE_ALARM / 3]
+
+    @property
+    def sentence(self) -> str:
+        """Whether the stated risk may be relied on for the archive, and what to do."""
+        low, high = self.beyond_95
+        share = (
+            f"{_percent(self.beyond)} of {self.num_videos} videos are beyond the OOD line (95 % interval "
+            f"{_percent(low)} to {_percent(high)}, expected {_percent(self.expected)})"
+        )
+        if not self.p_values:
+            return (
+                f"drift: not tested, too few sources here or in calibration; {share}; the stated risk cannot be "
+                "checked for this archive: label some of its videos and evaluate them"
+            )
+        if not self.found:
+            return f"drift: none found, {share}; the stated risk may be relied on for this archive"
+        words = {OOD: "OOD scores are higher", TRUST: "trust scores are lower"}
+        parts = [words[name] for name in self.found if name in words]
+        scores = f", {' and '.join(parts)} than in calibration" if parts else ""
+        return (
+            f"drift: found, {share}{scores}; do not rely on the stated risk for this archive: label videos of it, add "
+            "them to the training archive and train again"
+        )
+
+    def as_json(self) -> dict[str, Any]:
+        """The values for the entry `drift` of `summary.json`."""
+        return {
+            "sentence": self.sentence,
+            "found": self.found,
+            "num_videos": self.num_videos,
+            "num_effective_sources": round(self.num_sources, 1),
+            "beyond_ood_line": {
+                "share": self.beyond,
+                "interval_95": list(self.beyond_95),
+                "expected": self.expected,
+            },
+            "distances": self.distances,
+            "p_values": self.p_values,
+        }
+
+
+def compare(calibration: Scores, archive: Scores, level: float, num_line_videos: int) -> Drift:
+    """Compare the scores of an archive with those of the calibration videos.
+
+    `level`: probability that a further video stays below the OOD line. `num_line_videos`: number of videos on which the
+    line was fitted.
+    """
+    num_videos, number = len(archive.ood_B), archive.num_sources
+    beyond = float(is_out_of_distribution(archive.ood_B).mean())
+    distances = {
+        OOD: excess(calibration.ood_B, archive.ood_B),
+        TRUST: excess(-calibration.trust_B, -archive.trust_B),
+    }
+    p_values = {}
+    if min(round(number), round(calibration.num_sources)) >= MIN_SOURCES:
+        # The line's videos are worth as many independent ones as the calibration videos, in proportion.
+        num_line = num_line_videos * calibration.num_sources / len(calibration.ood_B)
+        p_values = {
+            BEYOND: beyond_p_value(beyond, number, level, num_line),
+            OOD: smirnov_p_value(distances[OOD], calibration.num_sources, number),
+            TRUST: smirnov_p_value(distances[TRUST], calibration.num_sources, number),
+        }
+    return Drift(
+        num_videos=num_videos,
+        num_sources=number,
+        beyond=beyond,
+        beyond_95=clopper_pearson(beyond, number),
+        expected=1 - level,
+        distances=distances,
+        p_values=p_values,
+    )
+
+
+def effective_number(sources: Sequence[Any]) -> float:
+    """Number of equally large sources that would carry the same amount of information (Kish 1965)."""
+    sizes = np.array(list(Counter(sources).values()), np.float64)
+    return float(sizes.sum() ** 2 / (sizes**2).sum())
+
+
+def excess(reference_B: Floats, values_B: Floats) -> float:
+    """By how much the share of `values_B` above some limit exceeds that share of `reference_B`, at most over all
+    limits."""
+    limits = np.concatenate([reference_B, values_B])
+    below_reference = np.searchsorted(np.sort(reference_B), limits, side="right") / len(reference_B)
+    below_values = np.searchsorted(np.sort(values_B), limits, side="right") / len(values_B)
+    return max(0.0, float((below_reference - below_values).max()))
+
+
+def smirnov_p_value(distance: float, number: float, other_number: float) -> float:
+    """Probability of a one-sided distance of two distribution functions at least as large, for samples of these sizes
+    from one distribution (asymptotic)."""
+    return math.exp(-2 * distance**2 * number * other_number / (number + other_number))
+
+
+def beyond_p_value(share: float, number: float, level: float, num_line: float) -> float:
+    """Probability that at least this share of `number` videos is beyond a line that was fitted on `num_line` others.
+
+    The share of the population beyond such a line has the distribution Beta((n + 1)(1 - level), (n + 1) level).
+    """
+    count = math.floor(share * number + 1e-9)
+    scale = num_line + 1
+    return float(stats.betabinom.sf(count - 1, max(round(number), count), scale * (1 - level), scale * level))
+
+
+def clopper_pearson(share: float, number: float) -> tuple[float, float]:
+    """95 % interval of a proportion (Clopper & Pearson 1934); `number` need not be whole."""
+    hits = share * number
+    low = float(stats.beta.ppf(0.025, hits, number - hits + 1)) if hits > 1e-9 else 0.0
+    high = float(stats.beta.ppf(0.975, hits + 1, number - hits)) if number - hits > 1e-9 else 1.0
+    return low, high
+
+
+def _percent(share: float) -> str:
+    return f"{100 * share:.1f} %"
