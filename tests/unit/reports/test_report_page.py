@@ -321,9 +321,9 @@ def test_a_report_names_no_absolute_path_and_no_credentials(tmp_path: Path, conf
 
 def test_locations_are_relative_to_the_base_that_is_given(config: EvaluateConfig) -> None:
     evaluate.evaluate(replace(config, base_uri="/"))
-    assert ",none/2\n" in (Path(config.output) / "misclassified.csv").read_text()
+    assert ",none/2,\n" in (Path(config.output) / "misclassified.csv").read_text()
     evaluate.evaluate(replace(config, base_uri="/elsewhere"))
-    assert ",/none/2\n" in (Path(config.output) / "misclassified.csv").read_text()
+    assert ",/none/2,\n" in (Path(config.output) / "misclassified.csv").read_text()
 
 
 ROWS = (
