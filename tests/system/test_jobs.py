@@ -132,7 +132,7 @@ def test_classify_and_evaluate(archive: Path, ensemble: Path, work: Path) -> Non
         assert (len(row["member_probabilities"]), len(row["view_probabilities"])) == (3, 4)
         # Too few sources were held out for another set than that of all classes.
         assert row["prediction_set"][0] == row["top_label"]
-        assert sorted(row["prediction_set"]) == CLASSES
+        assert sorted(row["prediction_set"]) == list(CLASSES)
         assert 0 <= row["trust_score"] <= 1
         assert len(row["attention"]) == len(row["pts_s"]) == row["num_frames"] == 4
     table = succeed(

@@ -402,7 +402,10 @@ def test_a_sample_of_fiftyone_has_classification_detections_and_metadata(tmp_pat
             "--only must be one or several of abstained, drifted",
         ),
         (("--to", "delta", "--output", "out", "--table", "a.b"), "--table must be left out unless --to is iceberg"),
-        (("--to", "fiftyone", "--output", "out", "--rows", "segments"), "--rows must be 'videos' with --to fiftyone"),
+        (
+            ("--to", "fiftyone", "--output", "out", "--rows", "segments"),
+            "--rows must be 'videos' unless --to is a table or csv",
+        ),
     ],
 )
 def test_a_wrong_argument_is_named(arguments: tuple[str, ...], message: str) -> None:
