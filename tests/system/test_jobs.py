@@ -151,6 +151,7 @@ def test_classify_and_evaluate(archive: Path, ensemble: Path, work: Path) -> Non
         "accepted",
         "prediction sets",
         "risk basis",
+        "drift",
         "report",
     ]
     metrics = json.loads((report / "metrics.json").read_text())
