@@ -1,6 +1,6 @@
 """How many videos progressive classification decides early, and how accurately, over several splits by source.
 
-    python benchmarks/progressive.py --features DIR --first-look DIR[,DIR] [--seeds 0,1,2,3] [--ensembles DIR]
+    python benchmarks/progressive.py --features DIR --first-look DIR[,DIR] [--seeds 0,1,2,3 | --folds N] ...
 
 Progressive classification looks at a few keyframes of a video first, then at a subset of the sampled frames, then at
 all of them (the full look), and stops at the first look that is certain enough.
@@ -9,8 +9,9 @@ all of them (the full look), and stops at the first look that is certain enough.
 keyframes of the same videos (made with `jobs/extract.py --sampling keyframes --num-frames 8`). For each seed, the
 script splits the videos by source (videos cut from one recording stay in one split), trains an ensemble on the training
 split and fits its early looks on the validation split. It then classifies the test videos progressively, as
-`jobs/classify.py --progressive` does, and once more with the full look alone. `--ensembles DIR` stores the trained
-members for later runs; `trust.py` uses the same ones.
+`jobs/classify.py --progressive` does, and once more with the full look alone. `--folds 12` cross-validates over the
+sources instead, so that every video is tested once. `--ensembles DIR` stores the trained members for later runs;
+`trust.py` uses the same ones.
 
 The output is one table row per directory of `--first-look`, pooled over the seeds. Columns:
 
@@ -20,6 +21,8 @@ The output is one table row per directory of `--first-look`, pooled over the see
 - keyframe look right alone: accuracy if the keyframes decided every video;
 - decided by keyframes, decided by subset: number of videos that this look decided, and how many of them are right;
 - full look: number of videos that the full look decided;
+- accepted, full look alone accepts: number of videos whose label is accepted at `--risk`, even if validation does not
+  support the risk, and how many of these labels are wrong;
 - CNN frames a video: mean number of frames per video that go through the CNN.
 
 The cost is counted in frames. For seconds, see `end_to_end.py --decided-early SHARE`.
@@ -39,7 +42,7 @@ import numpy as np
 import numpy.typing as npt
 
 from benchmarks.machine import describe
-from benchmarks.trust import of, split, train
+from benchmarks.trust import fold, of, split, train
 from vidclf.config import FitConfig
 from vidclf.ensemble import info
 from vidclf.ensemble.inference import Ensemble
@@ -57,6 +60,12 @@ def main() -> None:
     parser.add_argument("--features", required=True, help="features directory of all sampled frames")
     parser.add_argument("--first-look", required=True, help="features directories of keyframes, separated by commas")
     parser.add_argument("--seeds", default="0,1,2,3", help="seeds of the splits, separated by commas")
+    parser.add_argument(
+        "--folds",
+        type=int,
+        default=0,
+        help="cross-validate with this number of folds instead of --seeds (0: no cross-validation)",
+    )
     parser.add_argument("--ensembles", type=Path, help="directory in which trained members are stored and reused")
     parser.add_argument("--members", type=int, default=4, help="members per ensemble")
     parser.add_argument(
@@ -76,15 +85,17 @@ def main() -> None:
     print(describe("torch"), f"\n{len(features.labels)} videos; {recipe}\n")
     print(
         "| most keyframes | test videos | full look right | as decided right | difference, 95 % interval | keyframe "
-        "look right alone | decided by keyframes, right | decided by subset, right | full look | CNN frames a video |"
+        "look right alone | decided by keyframes, right | decided by subset, right | full look | accepted, wrong | "
+        "full look alone accepts, wrong | CNN frames a video |"
     )
-    print("|---|---|---|---|---|---|---|---|---|---|")
+    print("|---|---|---|---|---|---|---|---|---|---|---|---|")
     for location in arguments.first_look.split(","):
         look = matching.first_look(location, read_features(location), features)
         results_of_seeds = []
+        seeds = range(arguments.folds) if arguments.folds else map(int, arguments.seeds.split(","))
         with tempfile.TemporaryDirectory() as scratch:
-            for seed in map(int, arguments.seeds.split(",")):
-                fresh = split(features, seed)
+            for seed in seeds:
+                fresh = fold(features, seed, arguments.folds) if arguments.folds else split(features, seed)
                 classifier = train(fresh, recipe, arguments.members, arguments.ensembles or scratch, look)
                 results_of_seeds.append(decide(classifier, fresh, look, arguments.risk))
         report(
@@ -97,8 +108,9 @@ def decide(classifier: Ensemble, features: FeatureSet, look: FeatureSet, risk: f
     """Classify the test videos progressively.
 
     Returns arrays with one entry per test video, by name: `stage` (the look that decides the video), `right` (whether
-    that decision is right), `frames` (number of frames through the CNN), `groups` (source of the video) and, for each
-    look, `LOOK right` (whether that look alone is right).
+    that decision is right), `frames` (number of frames through the CNN), `groups` (source of the video), `accepted` and
+    `full accepted` (whether the label of the cascade, or of the full look alone, is accepted) and, for each look,
+    `LOOK right` (whether that look alone is right).
     """
     in_test = np.array(features.splits) == "test"
     test, first = of(features, in_test), of(look, in_test)
@@ -108,7 +120,9 @@ def decide(classifier: Ensemble, features: FeatureSet, look: FeatureSet, risk: f
         Look.SUBSET: [rows_TD[evenly_spread(len(rows_TD), SUBSET_FRAMES)] for rows_TD in test.features],
         Look.FULL: test.features,
     }
-    thresholds = classifier.trust.stage_thresholds(info.mode(False), risk, accept_uncertified=True).early
+    joint = classifier.trust.stage_thresholds(info.mode(False), risk, accept_uncertified=True)
+    alone = classifier.trust.threshold(info.mode(False), risk, accept_uncertified=True)
+    thresholds = joint.early
     stage_B, right_B = np.full(len(labels_B), Look.FULL, dtype=object), np.zeros(len(labels_B), bool)
     frames_B = np.zeros(len(labels_B))
     is_left_B = np.ones(len(labels_B), bool)
@@ -121,6 +135,9 @@ def decide(classifier: Ensemble, features: FeatureSet, look: FeatureSet, risk: f
         is_sure_B = np.ones(len(labels_B), bool)
         if name != Look.FULL:
             is_sure_B = is_accepted(output.trust_score_B, output.ood_score_B, thresholds[name])
+        else:
+            found["full accepted"] = is_accepted(output.trust_score_B, output.ood_score_B, alone.threshold)
+            found["accepted"] = ~is_left_B | is_accepted(output.trust_score_B, output.ood_score_B, joint.threshold)
         lengths_B = np.array([len(rows_TD) for rows_TD in sequences])
         # The full look includes the frames of the subset, which are not computed again.
         new_B = lengths_B - (np.array([len(rows_TD) for rows_TD in looks[Look.SUBSET]]) if name == Look.FULL else 0)
@@ -145,6 +162,8 @@ def report(look: FeatureSet, results: dict[str, npt.NDArray[Any]]) -> None:
         f"{results[f'{Look.KEYFRAMES} right'].mean():.3f}",
         *[f"{int(is_in_B.sum())}, {int(right_B[is_in_B].sum())}" for is_in_B in list(decided.values())[:2]],
         str(int(decided[Look.FULL].sum())),
+        f"{int(results['accepted'].sum())}, {int((results['accepted'] & ~right_B).sum())}",
+        f"{int(results['full accepted'].sum())}, {int((results['full accepted'] & ~full_B).sum())}",
         f"{results['frames'].mean():.1f}",
     ]
     print(f"| {' | '.join(cells)} |", flush=True)

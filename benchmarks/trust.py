@@ -87,6 +87,7 @@ from vidclf.training.member_plan import data_digest
 from vidclf.training.publish import prior_temperature
 from vidclf.uncertainty.folds import group_folds
 from vidclf.uncertainty.ood import fit_line, fit_space
+from vidclf.uncertainty.prediction_sets import in_sets
 from vidclf.uncertainty.risk_threshold import CERTIFIED, ESTIMATED, is_accepted
 from vidclf.video.decode import decode_video
 
@@ -96,6 +97,8 @@ REFERENCE_THRESHOLD = 0.45
 """Score of the reference formula below which the reference system (the older system) abstains."""
 RISK = 0.05
 """Allowed share of wrong labels among accepted videos."""
+COVERAGE = 0.95
+"""Asked probability that a prediction set holds the true class."""
 SIDE = 256
 """Width and height of made clips, in pixels."""
 NUM_FRAMES = 40
@@ -122,6 +125,12 @@ class VideoScores:
     """whether the label is accepted at `RISK`"""
     correct_B: npt.NDArray[Any]
     """whether the label is right; empty for videos of no class"""
+    is_held_B: npt.NDArray[Any]
+    """whether the prediction set holds the class; empty for videos of no class"""
+    set_size_B: npt.NDArray[Any]
+    """number of classes in the prediction set"""
+    linear_correct_B: npt.NDArray[Any]
+    """whether the linear member alone is right; empty for videos of no class, and without a linear member"""
     groups: list[str]
     """source (recording) of each video; empty for videos of no class"""
 
@@ -145,6 +154,7 @@ def main() -> None:
         default="",
         help="seeds for which an ensemble without one class is also trained, separated by commas",
     )
+    parser.add_argument("--linear-member", default="auto", help="like --linear-member of jobs/train.py: auto or none")
     parser.add_argument("--members", type=int, default=4, help="members per ensemble")
     parser.add_argument("--hidden-dim", type=int, default=128, help="like --hidden-dim of jobs/train.py")
     parser.add_argument("--num-lstm-layers", type=int, default=2, help="like --num-lstm-layers of jobs/train.py")
@@ -166,7 +176,13 @@ def main() -> None:
     rows: list[dict[str, float]] = []
     pooled: list[VideoScores] = []
     with tempfile.TemporaryDirectory() as scratch:
-        train_in = partial(train, recipe=recipe, num_members=arguments.members, kept_in=arguments.ensembles or scratch)
+        train_in = partial(
+            train,
+            recipe=recipe,
+            num_members=arguments.members,
+            kept_in=arguments.ensembles or scratch,
+            has_linear_member=arguments.linear_member == "auto",
+        )
         seeds = range(arguments.folds) if arguments.folds else map(int, arguments.seeds.split(","))
         for seed in seeds:
             fresh = fold(features, seed, arguments.folds) if arguments.folds else split(features, seed)
@@ -198,7 +214,14 @@ def look(
     output, validation, mode = classifier([sequences]), classifier.trust, info_module.mode(False)
     found = validation.threshold(mode, RISK, accept_uncertified=True)
     truth = [classifier.info.classes.index(str(label)) for label in labelled.labels] if labelled else []
+    sets = validation.set_thresholds(mode, len(classifier.info.classes), COVERAGE)
+    assert sets is not None
+    inside_BC = in_sets(output.probabilities_BC, sets.lowest_C)
+    linear_BC = output.member_probabilities_MBC[len(classifier.info.members) :]
     return VideoScores(
+        is_held_B=inside_BC[np.arange(len(truth)), truth] if truth else np.zeros(0, bool),
+        set_size_B=inside_BC.sum(axis=1),
+        linear_correct_B=(linear_BC.argmax(axis=2) == truth)[0] if truth and len(linear_BC) else np.zeros(0, bool),
         confidence_B=output.probabilities_BC.max(axis=1),
         trust_B=output.trust_score_B,
         ood_B=output.ood_score_B,
@@ -224,6 +247,8 @@ def measure(classifier: Ensemble, test: FeatureSet, known: VideoScores) -> dict[
         "validation ECE after": calibration.ece_after,
         f"risk {CERTIFIED}": float(basis == CERTIFIED),
         f"risk {ESTIMATED}": float(basis == ESTIMATED),
+        "test coverage of sets": float(known.is_held_B.mean()),
+        "test size of sets": float(known.set_size_B.mean()),
         "test accepted": float(known.accepted_B.mean()),
         "test error of accepted": error_of(known.correct_B[known.accepted_B]),
         "reference formula: test accepted": float(accepted_by_reference_B.mean()),
@@ -241,11 +266,21 @@ def look_with_views(classifier: Ensemble, test: FeatureSet) -> dict[str, float]:
 
 
 def members_alone(classifier: Ensemble, test: FeatureSet) -> dict[str, float]:
-    """Mean and lowest test accuracy of the single members (models) of the ensemble."""
+    """Mean and lowest test accuracy of the single members (models) of the ensemble; with a linear member also its
+    accuracy, that of the temporal members together, and its weight."""
     truth = [classifier.info.classes.index(str(name)) for name in test.labels]
-    correct_MB = classifier([test.features]).member_probabilities_MBC.argmax(axis=2) == truth
-    accuracy_M = correct_MB.mean(axis=1)
-    return {"test accuracy, members' mean": accuracy_M.mean(), "test accuracy, least member": accuracy_M.min()}
+    votes_MBC = classifier([test.features]).member_probabilities_MBC
+    accuracy_M = (votes_MBC.argmax(axis=2) == truth).mean(axis=1)
+    num_temporal, linear = len(classifier.info.members), classifier.info.linear
+    temporal_M = accuracy_M[:num_temporal]
+    found = {"test accuracy, members' mean": temporal_M.mean(), "test accuracy, least member": temporal_M.min()}
+    if linear is not None:
+        # All votes have the same temperature, which hardly changes which class their average prefers.
+        is_right_B = votes_MBC[:num_temporal].mean(axis=0).argmax(axis=1) == truth
+        found["test accuracy, temporal members"] = is_right_B.mean()
+        found["test accuracy, linear member"] = accuracy_M[-1]
+        found["weight of the linear member"] = linear.looks["full"].weight
+    return found
 
 
 def against(known: VideoScores, unknown: VideoScores, name: str) -> dict[str, float]:
@@ -300,6 +335,7 @@ def report_pooled(of_splits: list[VideoScores]) -> None:
         f"{expected_calibration_error(confidence_B, correct_B):.3f}, "
         f"if calibrated perfectly {calibrated_ece(confidence_B):.3f}; mean confidence {confidence_B.mean():.3f}"
     )
+    report_decisions(of_splits)
     accepted_B = np.concatenate([split_scores.accepted_B for split_scores in of_splits])
     print(
         f"accepted at a risk of {RISK:g}, certified or not: {accepted_B.sum()} of {len(accepted_B)} "
@@ -320,6 +356,28 @@ def report_pooled(of_splits: list[VideoScores]) -> None:
     for name, count in counts.items():
         print(f"| {name} ({count}) | " + " | ".join(f"{risk_N[count - 1]:.3f}" for risk_N in errors.values()) + " |")
     print("| area under this curve | " + " | ".join(f"{risk_N.mean():.4f}" for risk_N in errors.values()) + " |")
+
+
+def report_decisions(of_splits: list[VideoScores]) -> None:
+    """Print what was accepted, how often prediction sets hold the class, and the accuracy of the linear member, for the
+    test videos of all splits together."""
+    sources = SourceIntervals([group for split_scores in of_splits for group in split_scores.groups])
+    correct_B, accepted_B, held_B, size_B, linear_B = (
+        np.concatenate([getattr(split_scores, name) for split_scores in of_splits])
+        for name in ("correct_B", "accepted_B", "is_held_B", "set_size_B", "linear_correct_B")
+    )
+    lines = [
+        (f"error among accepted at a risk of {RISK:g}", ~correct_B, accepted_B),
+        ("accepted", accepted_B, None),
+        (f"coverage of the sets ({COVERAGE:g} asked)", held_B, None),
+    ]
+    if len(linear_B):
+        lines.append(("accuracy of the linear member alone", linear_B, None))
+    for name, counted_B, inside_B in lines:
+        share = counted_B.mean() if inside_B is None else error_of(~counted_B[inside_B])
+        low, high = sources.share(counted_B, inside_B) or (0.0, 1.0)
+        print(f"{name} {share:.3f} ({low:.3f} to {high:.3f})")
+    print(f"mean size of the sets {size_B.mean():.2f}, share of sets of one class {(size_B == 1).mean():.3f}")
 
 
 def calibrated_ece(confidence_B: npt.NDArray[Any], num_draws: int = 1000) -> float:
@@ -368,12 +426,14 @@ def train(
     num_members: int,
     kept_in: str | Path,
     first_look: FeatureSet | None = None,
+    *,
+    has_linear_member: bool = False,
 ) -> Ensemble:
     """Train an ensemble, one member per core, and fit it on the validation split.
 
     Members are stored below the directory `kept_in`; those that are there already are not trained again. With
     `first_look` (features of a few keyframes of the same videos), the early looks of progressive classification are
-    fitted too.
+    fitted too; with `has_linear_member` the ensemble gets a linear member.
     """
     data = training_data(features)
     key = hashlib.sha256(json.dumps([asdict(recipe), data_digest([features])]).encode()).hexdigest()[:16]
@@ -403,7 +463,10 @@ def train(
     )
     first_looks = [first_look] if first_look else None
     prior = prior_temperature(recipe, members, len(data.classes))
-    write_info(str(directory), calibrate(str(directory), info, [features], first_looks, prior_temperature=prior))
+    info = calibrate(
+        str(directory), info, [features], first_looks, prior_temperature=prior, has_linear_member=has_linear_member
+    )
+    write_info(str(directory), info)
     return load(str(directory), torch.device("cpu"))
 
 

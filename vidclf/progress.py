@@ -25,6 +25,7 @@ class ProgressLine:
     def __init__(self, title: str, total: int, unit: str, initial: int = 0) -> None:
         self._title, self._total, self._unit, self._initial = title, total, unit, initial
         self._done, self._note = initial, ""
+        self._has_begun = False
         self._start = self._printed = time.monotonic()
         self._bar = (
             tqdm(total=total, initial=initial, desc=title, unit=f" {unit}", smoothing=0.1, leave=False)
@@ -34,6 +35,9 @@ class ProgressLine:
 
     def update(self, done: int, note: str = "") -> None:
         """Show that `done` units are finished, counting those from before this job, followed by a short `note`."""
+        if done > self._initial and not self._has_begun:
+            # The speed counts from the first finished units on. Until then, workers were started.
+            self._has_begun, self._initial, self._start = True, done, time.monotonic()
         if self._bar is not None:
             self._bar.set_postfix_str(note, refresh=False)
             self._bar.update(max(done - self._done, 0))
@@ -52,7 +56,7 @@ class ProgressLine:
     def line(self, done: int, note: str, elapsed_s: float) -> str:
         """Text of the progress line: `done` and all units, units per second, remaining time, and `note`.
 
-        `elapsed_s` is the time since the start of the job, in seconds.
+        `elapsed_s` is the time in seconds since the first units were finished.
         """
         rate = (done - self._initial) / elapsed_s if elapsed_s > 0 else 0.0
         left = f"{(self._total - done) / rate:.0f} s left" if rate > 0 else "time left unknown"

@@ -19,7 +19,7 @@ import ray.data
 
 from vidclf import ray_address, stderr_filter
 from vidclf.config.fields import ONE_GPU, require
-from vidclf.errors import ConfigError
+from vidclf.errors import ConfigError, RunStopped
 
 CPU_WORKER_ENV = {
     # Freed activations stay in the process. Returning them to the kernel after each layer would halve the speed of a
@@ -31,6 +31,10 @@ CPU_WORKER_ENV = {
 }
 """Environment variables, with values, of worker processes that run a CNN on a CPU. They keep freed memory in the
 process, which is faster."""
+
+
+RAY_STARTS_TOO_SLOWLY = "timed out during startup"
+"""Part of the message of the bare `Exception` that Ray raises if its processes do not start in time."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -45,9 +49,9 @@ class ClusterResources:
 def connect() -> ClusterResources:
     """Connect to the Ray cluster of the job, or start Ray on this machine if there is none; returns its CPUs and GPUs.
 
-    Raises ConfigError if the cluster does not answer. Ray authenticates by token unless the environment variable
-    `RAY_AUTH_MODE` sets another mode. Ray reads this variable when it is imported, so it must be set before that (as
-    in the tests), not in this function.
+    Raises ConfigError if the cluster does not answer, and RunStopped if Ray does not start in time. Ray authenticates
+    by token unless the environment variable `RAY_AUTH_MODE` sets another mode. Ray reads this variable when it is
+    imported, so it must be set before that (as in the tests), not in this function.
     """
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     # Ray starts the workers of a node a few at a time, and warns at each multiple of that number. One pool per operator
@@ -62,9 +66,8 @@ def connect() -> ClusterResources:
     if not ray.is_initialized():
         ray_address.check_ray()
         stderr_filter.start()
-        # The output of workers stays in their log files; their errors reach the driver as exceptions.
         with own_sigterm_handler():
-            ray.init(include_dashboard=False, log_to_driver=False, logging_level=logging.ERROR)
+            attach_or_start()
     logging.getLogger("ray.data").setLevel(logging.WARNING)
     # Ray Data logs each exception with its whole trace before it raises it. The code that catches it prints a message.
     for name in ("exceptions", "_internal.execution.streaming_executor_state"):
@@ -76,6 +79,21 @@ def connect() -> ClusterResources:
     detectors = context.issue_detectors_config
     detectors.detectors = [d for d in detectors.detectors if d.__name__ != "HighMemoryIssueDetector"]
     return resources_of(ray.cluster_resources(), ray._private.state.state.get_max_resources_from_cluster_config())
+
+
+def attach_or_start() -> None:
+    """Attach to the cluster, or start Ray on this machine. Raises RunStopped if its processes take longer to start than
+    Ray waits, which is 30 seconds on any machine."""
+    try:
+        # The output of workers stays in their log files; their errors reach the driver as exceptions.
+        ray.init(include_dashboard=False, log_to_driver=False, logging_level=logging.ERROR)
+    except Exception as error:
+        if RAY_STARTS_TOO_SLOWLY not in str(error):
+            raise
+        raise RunStopped(
+            "Ray did not start within 30 seconds, because this machine is too busy; finished work is kept: submit the "
+            "same job again"
+        ) from error
 
 
 @contextmanager

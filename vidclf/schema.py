@@ -304,15 +304,16 @@ def predictions(num_classes: int) -> pa.Schema:
     """Schema of predictions, with one row per classified video.
 
     `top_label` is the most probable class. `label` is the same, or null if `verdict` is `abstained`. `probabilities`
-    [C] are calibrated and in the class order of the ensemble; `confidence` is their maximum. `trust_score` in [0, 1] is
-    the estimated probability that `top_label` is right. `ood_score` is the distance of the video from the training data
-    (`vidclf/uncertainty/ood.py` defines the unit). `member_disagreement` is the mean total-variation distance of the
-    members (models of the ensemble) from their average: 0 if all agree, 1 if they share nothing. `member_probabilities`
-    holds C probabilities per member, averaged over the views (versions of the video in test-time augmentation);
-    `view_probabilities` holds C probabilities per view, averaged over the members. `attention` [T] is the weight of
-    each sampled frame in the prediction, with its time in `pts_s`; the weights sum to 1. `stage` names the `Look` (part
-    of the frames) that the prediction is based on, always `full` unless the job was progressive; the row holds these
-    frames only. `sharpened` is true if the frames were sharpened (`--sharpen-blurry`).
+    [C] are calibrated and in the class order of the ensemble; `confidence` is their maximum. `prediction_set` lists the
+    classes that hold the true one with the probability `--coverage`, the most probable first; null without that option.
+    `trust_score` in [0, 1] is the estimated probability that `top_label` is right. `ood_score` is the distance of the
+    video from the training data (`vidclf/uncertainty/ood.py` defines the unit). `member_disagreement` is the mean
+    total-variation distance of the members (models of the ensemble) from their average: 0 if all agree, 1 if they share
+    nothing. `member_probabilities` holds C probabilities per member, averaged over the views (versions of the video in
+    test-time augmentation); `view_probabilities` holds C probabilities per view, averaged over the members. `attention`
+    [T] is the weight of each sampled frame in the prediction, with its time in `pts_s`; the weights sum to 1. `stage`
+    names the `Look` (part of the frames) that the prediction is based on, always `full` unless the job was progressive;
+    the row holds these frames only. `sharpened` is true if the frames were sharpened (`--sharpen-blurry`).
     """
     return pa.schema(
         [
@@ -323,6 +324,7 @@ def predictions(num_classes: int) -> pa.Schema:
             pa.field("top_label", pa.string(), nullable=False),
             pa.field("confidence", pa.float32(), nullable=False),
             pa.field("probabilities", pa.list_(pa.float32(), num_classes), nullable=False),
+            pa.field("prediction_set", pa.list_(pa.string())),
             pa.field("trust_score", pa.float32(), nullable=False),
             pa.field("ood_score", pa.float32(), nullable=False),
             pa.field("member_disagreement", pa.float32(), nullable=False),

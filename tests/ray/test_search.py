@@ -35,6 +35,9 @@ from vidclf.tuning.tune import SearchResult
 SMOKE = yaml.safe_load((Path(__file__).resolve().parents[2] / "tune_configs" / "smoke.yaml").read_text())
 TINY = {**tuning_job.SPACE, "epochs": 2, "batch_size": 48}
 NUM_TRIALS = 5
+ONE_AT_A_TIME = 1.5
+"""CPUs per trial that leave no room for a second trial on the two CPUs of the test session. A trial then has one thread
+and takes over the worker of the trial before it. Two threads of a model this small only wait for each other."""
 
 
 @pytest.fixture(scope="module")
@@ -44,9 +47,7 @@ def output(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def search(ray_session: None, output: Path) -> SearchResult:
-    result = tuning_job.run(
-        output, SMOKE["space"], SMOKE["search"], num_samples=NUM_TRIALS, cpus_per_trial=0.5, ensemble_from_trials=2
-    )
+    result = tuning_job.run(output, SMOKE["space"], SMOKE["search"], num_samples=NUM_TRIALS, ensemble_from_trials=2)
     assert result is not None
     tuning_page.publish(result)
     return result
@@ -106,13 +107,12 @@ def test_the_page_has_every_trial(search: SearchResult, output: Path) -> None:
 
 def test_the_same_job_again_does_nothing_and_another_is_refused(search: SearchResult, output: Path) -> None:
     before = (output / "trials.parquet").stat().st_mtime_ns
-    flags: dict[str, Any] = {"num_samples": NUM_TRIALS, "cpus_per_trial": 0.5}
-    again = tuning_job.run(output, SMOKE["space"], SMOKE["search"], **flags)
+    again = tuning_job.run(output, SMOKE["space"], SMOKE["search"], num_samples=NUM_TRIALS)
     assert again is not None
     assert again.trials.equals(search.trials)
     assert (output / "trials.parquet").stat().st_mtime_ns == before
     with pytest.raises(ConfigError) as error:
-        tuning_job.run(output, {**SMOKE["space"], "epochs": 7}, SMOKE["search"], **{**flags, "num_samples": 6})
+        tuning_job.run(output, {**SMOKE["space"], "epochs": 7}, SMOKE["search"], num_samples=6)
     assert f"--output {output}: holds another search (num_samples: 5 != 6; space.epochs: 6 != 7); " in str(error.value)
 
 
@@ -133,7 +133,7 @@ def test_trials_that_want_too_much_memory_are_marked_and_the_others_end(ray_sess
     widths = {"type": "choice", "categories": [2**31, 8]}
     grid = {"algorithm": "grid", "scheduler": "none"}
     space = {**TINY, "lr": 0.01, "dropout": 0.1, "hidden_dim": widths}
-    result = tuning_job.run(tmp_path / "search", space, grid, num_samples=2)
+    result = tuning_job.run(tmp_path / "search", space, grid, num_samples=2, cpus_per_trial=ONE_AT_A_TIME)
     assert result is not None
     rows = result.trials.to_pylist()
     assert [(row["hidden_dim"], row["status"], row["num_epochs"]) for row in rows] == [
@@ -236,13 +236,15 @@ def test_a_search_whose_time_is_up_goes_on_when_submitted_again(
             monotonic=lambda: float(len(storage.list_files(str(output / "trials"), "state.pt", recursive=True)))
         )
         patch.setattr(search_progress, "time", clock)
-        first = tuning_job.run(output, space, tuning_job.SEARCH, num_samples=2, cpus_per_trial=2.0, time_budget=1.5)
+        first = tuning_job.run(
+            output, space, tuning_job.SEARCH, num_samples=2, cpus_per_trial=ONE_AT_A_TIME, time_budget=1.5
+        )
     assert first is not None
     assert not json.loads((output / "summary.json").read_text())["is_complete"]
     before = {row["trial_id"]: row["epoch_val_loss"] for row in first.trials.to_pylist()}
     assert [row["num_epochs"] for row in first.trials.to_pylist() if row["status"] == "finished"] == [8]
     assert len(before) == 2
-    second = tuning_job.run(output, space, tuning_job.SEARCH, num_samples=2, cpus_per_trial=2.0)
+    second = tuning_job.run(output, space, tuning_job.SEARCH, num_samples=2, cpus_per_trial=ONE_AT_A_TIME)
     assert second is not None
     after = {row["trial_id"]: row["epoch_val_loss"] for row in second.trials.to_pylist()}
     assert [len(losses) for losses in after.values()] == [8, 8]

@@ -37,6 +37,7 @@ class Predicted:
     views: tuple[str, ...] | None = None
     """class by view; None: one view, which votes for the top label"""
     stage: str = "full"
+    prediction_set: tuple[str, ...] | None = None
 
 
 def row(video: Predicted) -> dict[str, Any]:
@@ -54,6 +55,7 @@ def row(video: Predicted) -> dict[str, Any]:
         "top_label": video.top_label,
         "confidence": video.confidence,
         "probabilities": probabilities(video.top_label),
+        "prediction_set": list(video.prediction_set) if video.prediction_set is not None else None,
         "trust_score": video.confidence / 2,
         "ood_score": 0.5,
         "member_disagreement": 0.0,

@@ -116,7 +116,7 @@ def test_audit_fails_when_a_shard_is_gone(features: Path, work: Path) -> None:
 
 def test_classify_and_evaluate(archive: Path, ensemble: Path, work: Path) -> None:
     predictions, report = work / "predictions", work / "report"
-    arguments = ("--ensemble", ensemble, "--tta", "--segments", "0.5")
+    arguments = ("--ensemble", ensemble, "--tta", "--segments", "0.5", "--coverage", "0.9")
     saved = ("--save-features", work / "saved")
     stdout = succeed("classify", "--input", archive, *arguments, *saved, "--output", predictions)
     assert stdout.startswith(f"{predictions}: 12 videos, 10 ok, 2 quarantined (not_a_video 1, truncated 1)")
@@ -128,7 +128,11 @@ def test_classify_and_evaluate(archive: Path, ensemble: Path, work: Path) -> Non
         assert row["confidence"] == max(row["probabilities"])
         assert CLASSES[row["probabilities"].index(row["confidence"])] == row["top_label"]
         assert row["label"] == (row["top_label"] if row["verdict"] == "accepted" else None)
-        assert (len(row["member_probabilities"]), len(row["view_probabilities"])) == (2, 4)
+        # Two temporal members and the linear one.
+        assert (len(row["member_probabilities"]), len(row["view_probabilities"])) == (3, 4)
+        # Too few sources were held out for another set than that of all classes.
+        assert row["prediction_set"][0] == row["top_label"]
+        assert sorted(row["prediction_set"]) == CLASSES
         assert 0 <= row["trust_score"] <= 1
         assert len(row["attention"]) == len(row["pts_s"]) == row["num_frames"] == 4
     table = succeed(
@@ -143,7 +147,9 @@ def test_classify_and_evaluate(archive: Path, ensemble: Path, work: Path) -> Non
         "accuracy (val)",
         "splits",
         "mean of the sources",
+        "linear member",
         "accepted",
+        "prediction sets",
         "risk basis",
         "report",
     ]

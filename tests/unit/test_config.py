@@ -44,7 +44,11 @@ SERVE: dict[str, Any] = {"ensemble": "e"}
         (ServeConfig, SERVE | {"keep_results": 0.0}, "--keep-results must be above 0 seconds, got 0.0"),
         (ServeConfig, SERVE | {"fetch_timeout": 0.0}, "--fetch-timeout must be above 0 seconds, got 0.0"),
         (IndexConfig, INDEX | {"limit": 0}, "--limit must be at least 1 video, got 0"),
-        (IndexConfig, INDEX | {"group_pattern": "x"}, "--group-pattern must be a pattern with one (group), got 'x'"),
+        (
+            IndexConfig,
+            INDEX | {"group_pattern": "x"},
+            "--group-pattern must be a pattern with one (group), auto or",
+        ),
         (IndexConfig, INDEX | {"group_pattern": "("}, "--group-pattern must be a regular expression, got '('"),
         (ExtractConfig, EXTRACT | {"num_frames": 0}, "--num-frames must be between 1 and 4096 frames, got 0"),
         (ExtractConfig, EXTRACT | {"rows_per_shard": 0}, "--rows-per-shard must be at least 1 video, got 0"),
@@ -152,3 +156,12 @@ def test_sizes_are_decimal_or_binary_as_their_unit_says(size: str, num_bytes: in
 def test_what_is_no_size_is_said(size: str) -> None:
     with pytest.raises(ConfigError, match="--max-upload must be a number with one of B, KB, MB, GB, KiB, MiB, GiB"):
         parse_size("max_upload", size)
+
+
+def test_prediction_sets_are_refused_where_they_would_not_hold() -> None:
+    with pytest.raises(ConfigError, match=r"coverage must be in \(0, 1\), got 95"):
+        ClassifyConfig(input="i", ensemble="e", output="o", coverage=95.0)
+    with pytest.raises(ConfigError, match="coverage must be left out with --progressive, which decides easy videos"):
+        ClassifyConfig(input="i", ensemble="e", output="o", coverage=0.95, progressive=True)
+    with pytest.raises(ConfigError, match="coverage must be left out with --predictions, which have their prediction"):
+        EvaluateConfig(predictions="p", manifest="m", output="o", coverage=0.95)

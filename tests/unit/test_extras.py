@@ -24,6 +24,8 @@ TUNE_WITH_MLFLOW = TuneConfig(features=("nowhere",), space="default", output="ou
 
 def exported(to: Any) -> ExportConfig:
     """The configuration of an export in the format `to`."""
+    if to == "onnx":
+        return ExportConfig(ensemble="nowhere", to=to, output="out.onnx")
     return ExportConfig(run="nowhere", to=to, output="out.csv")
 
 
@@ -45,6 +47,7 @@ def absent(monkeypatch: pytest.MonkeyPatch) -> set[str]:
         (exported("delta"), "(deltalake): pip install 'vidclf[delta]'"),
         (exported("iceberg"), "(pyiceberg, sqlalchemy): pip install 'vidclf[iceberg]'"),
         (exported("lance"), "(lance): pip install 'vidclf[lance]'"),
+        (exported("onnx"), "(onnx): pip install 'vidclf[onnx]'"),
         (TUNE_WITH_MLFLOW, "(optuna, mlflow): pip install 'vidclf[tune,mlflow]'"),
     ],
 )
@@ -89,7 +92,7 @@ def test_installed_extras_pass(absent: set[str]) -> None:
 def test_pyproject_has_the_same_extras() -> None:
     declared = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["optional-dependencies"]
     assert set(declared) == {*extras.MODULES, "cluster", "all", "dev"}
-    assert declared["all"] == ["vidclf[cluster,serve,tune,int8,mlflow,delta,iceberg]"]
+    assert declared["all"] == ["vidclf[cluster,serve,tune,int8,mlflow,delta,iceberg,onnx]"]
     assert {text for extra in extras.NOT_PINNED for text in declared[extra]} == {
         text.strip("'") for text in extras.NOT_PINNED.values()
     }

@@ -174,6 +174,7 @@ ELSEWHERE: list[tuple[type, dict[str, Any]]] = [
     (PlanConfig, {"input": "/else/i", "weights": "/else/w", "prices": "/else/p", "deadline": 1.0}),
     (AuditConfig, {"run": "/else/r"}),
     (ExportConfig, {"run": "/else/r", "to": "delta"}),
+    (ExportConfig, {"ensemble": "/else/e", "to": "hub-directory"}),
     (ServeConfig, {"ensemble": "/else/e", "weights": ("/else/w",)}),
 ]
 """Every job with each of its inputs somewhere else than its output."""

@@ -8,8 +8,10 @@ import sys
 from pathlib import Path
 
 import pytest
+import ray
 
 from vidclf import ray_cluster
+from vidclf.errors import RunStopped
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -51,3 +53,27 @@ def test_a_program_without_a_handler_keeps_rays(handler: signal.Handlers) -> Non
         assert signal.getsignal(signal.SIGTERM) is signal.default_int_handler
     finally:
         signal.signal(signal.SIGTERM, before)
+
+
+def test_a_machine_too_busy_to_start_ray_gives_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
+    def init(**options: object) -> None:
+        raise Exception(
+            "The current node timed out during startup. This could happen because some of the raylet failed"
+        )
+
+    monkeypatch.setattr(ray, "init", init)
+    with pytest.raises(RunStopped) as stopped:
+        ray_cluster.attach_or_start()
+    assert str(stopped.value) == (
+        "Ray did not start within 30 seconds, because this machine is too busy; finished work is kept: submit the same "
+        "job again"
+    )
+
+
+def test_another_error_of_ray_is_not_hidden(monkeypatch: pytest.MonkeyPatch) -> None:
+    def init(**options: object) -> None:
+        raise ValueError("another error")
+
+    monkeypatch.setattr(ray, "init", init)
+    with pytest.raises(ValueError, match="another error"):
+        ray_cluster.attach_or_start()

@@ -54,6 +54,7 @@ def continued(manifest: pa.Table, earlier: pa.Table, root: str | None = None) ->
     - its location, after `root` has been replaced,
     - otherwise by its file name and size, or its size alone, if exactly one new and one vanished video have it.
 
+    A list has no sizes; a known video then keeps the size that it has in `earlier`.
     Every other video is new. Size and name are no proof: `vidclf/runs/relocated.py` compares the content before
     features are used again.
 
@@ -64,19 +65,22 @@ def continued(manifest: pa.Table, earlier: pa.Table, root: str | None = None) ->
     if root is not None:
         place = _mounted(place, root)
     known = _known_by_location(rows, place)
-    gone = [row for row in before if row[VIDEO_ID] not in set(known.values())]
+    gone = _without(before, known.values())
     for key in (_name_and_size, _size):
         unknown = [row for row in rows if row["video_uri"] not in known]
         found = _unique_pairs(unknown, gone, key)
         known.update(found)
-        gone = [row for row in gone if row[VIDEO_ID] not in set(found.values())]
+        gone = _without(gone, found.values())
     taken = {row[VIDEO_ID] for row in before}
     num_moved = 0
-    old_place = {row[VIDEO_ID]: masked(row["video_uri"]) for row in before}
+    old_row = {row[VIDEO_ID]: row for row in before}
     for row in rows:
         if row["video_uri"] in known:
-            row[VIDEO_ID] = known[row["video_uri"]]
-            num_moved += old_place[row[VIDEO_ID]] != masked(row["video_uri"])
+            old = old_row[known[row["video_uri"]]]
+            row[VIDEO_ID] = old[VIDEO_ID]
+            num_moved += masked(old["video_uri"]) != masked(row["video_uri"])
+            # Lists have no sizes. The next listing of the directory still knows moved files by them.
+            row["size_bytes"] = old["size_bytes"] if row["size_bytes"] is None else row["size_bytes"]
         else:
             row[VIDEO_ID] = _free_id(row, taken)
             taken.add(row[VIDEO_ID])
@@ -114,6 +118,12 @@ def num_other_splits(manifest: pa.Table, earlier: pa.Table) -> int:
     before = dict(zip(earlier[VIDEO_ID].to_pylist(), earlier["split"].to_pylist(), strict=True))
     pairs = zip(manifest[VIDEO_ID].to_pylist(), manifest["split"].to_pylist(), strict=True)
     return sum(before.get(video) not in (None, split) for video, split in pairs)
+
+
+def _without(rows: Iterable[Row], videos: Iterable[str]) -> list[Row]:
+    """Return the rows of other videos than those with the ids `videos`."""
+    left_out = set(videos)
+    return [row for row in rows if row[VIDEO_ID] not in left_out]
 
 
 def _mounted(place: dict[str, str], root: str) -> dict[str, str]:

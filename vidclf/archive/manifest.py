@@ -25,6 +25,7 @@ from vidclf.archive.directory_labels import labels_of
 from vidclf.archive.label_spelling import canonical_name, check_spelling
 from vidclf.archive.list_values import TEXT_COLUMNS
 from vidclf.archive.parquet_list import bounded_batches
+from vidclf.archive.source_names import DIRECTORIES, find_sources
 from vidclf.archive.video_list import VideoList, first_uris, parquet_files, read_list, repeated_error
 from vidclf.archive.video_names import LIST_EXTENSIONS, VIDEO_EXTENSIONS, extension
 from vidclf.arrow import conform
@@ -39,6 +40,8 @@ class ListingOptions:
 
     group_pattern: str | None = None
     """regular expression that is searched in each file name without extension; its first group names the source"""
+    find_sources: bool = False
+    """find sources in file names and directories, if no video has a group and there is no pattern"""
     labelled: bool = True
     """read labels and splits; an archive to classify needs none, and its directories may have any layout"""
     find_splits: bool = True
@@ -61,6 +64,8 @@ class Listing:
     """files and directories that were passed over, by reason"""
     unread_columns: tuple[str, ...] = ()
     """names of the columns of a list that are not read"""
+    source_lines: tuple[str, ...] | None = None
+    """lines about the sources that file names show, empty if they show none; None if none were looked for"""
 
     def left_out(self) -> list[str]:
         """Return a line for each kind of file, directory and column that is not in the manifest."""
@@ -125,11 +130,13 @@ def list_archive(
     if not listed.rows:
         raise ConfigError(f"--input {location}: holds no video ({_left_out_text(contents) or 'it is empty'})")
     unanswered = PassedOver(count=len(listed.unanswered), examples=listed.unanswered[:3])
+    table, source_lines = _table(listed.rows, options, location, in_directories=bool(contents.videos))
     return Listing(
-        manifest=_table(listed.rows, options, location),
+        manifest=table,
         ignored=dict(sorted(contents.ignored.items())),
         passed_over=contents.passed_over | ({"tasks without an answer": unanswered} if unanswered.count else {}),
         unread_columns=tuple(listed.unread_columns),
+        source_lines=source_lines,
     )
 
 
@@ -206,10 +213,13 @@ def _directory_rows(location: str, contents: Contents, options: ListingOptions) 
     return rows
 
 
-def _table(rows: list[dict[str, Any]], options: ListingOptions, location: str) -> pa.Table:
-    """Check the rows of an archive, add video ids and groups, and return the manifest, sorted by video location.
+def _table(
+    rows: list[dict[str, Any]], options: ListingOptions, location: str, *, in_directories: bool
+) -> tuple[pa.Table, tuple[str, ...] | None]:
+    """Check the rows of an archive, add video ids and groups, and return the manifest, sorted by video location, with
+    lines about the sources in file names (see `Listing.source_lines`).
 
-    `location`: the archive, named in error messages.
+    `location`: the archive, named in error messages. `in_directories`: sublabels are names of directories.
     """
     rows.sort(key=lambda row: row["video_uri"])
     for row in rows:
@@ -231,10 +241,27 @@ def _table(rows: list[dict[str, Any]], options: ListingOptions, location: str) -
         raise ConfigError(
             f"--input {location}: split must be one of {', '.join(SPLITS)}, is not for {first_uris(unknown)}"
         )
+    lines = _add_found_sources(rows, in_directories=in_directories) if options.find_sources else None
     for row, name in zip(rows, names, strict=True):
         row[VIDEO_ID] = _id_of_name(name)
         row["group"] = row.get("group") or _group(row, options.group_pattern) or name
-    return conform(pa.Table.from_pylist(rows, schema=MANIFEST), MANIFEST, "manifest")
+    return conform(pa.Table.from_pylist(rows, schema=MANIFEST), MANIFEST, "manifest"), lines
+
+
+def _add_found_sources(rows: list[dict[str, Any]], *, in_directories: bool) -> tuple[str, ...] | None:
+    """Add to each row the group that its file name or directory shows, and return lines about these groups. If a row
+    has a group already, nothing is added, and the result is None.
+
+    A directory that is a source is not part of the sublabel.
+    """
+    if any(row.get("group") for row in rows):
+        return None
+    names = find_sources(rows, in_directories=in_directories)
+    for row, source in zip(rows, names.found, strict=True):
+        row["group"] = source.name if source is not None else None
+        if source is not None and source.kind == DIRECTORIES:
+            row["sublabel"] = posixpath.dirname(row["sublabel"]) or None
+    return tuple(names.lines)
 
 
 def _group(row: dict[str, Any], pattern: str | None) -> str | None:

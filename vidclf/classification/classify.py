@@ -23,6 +23,7 @@ from vidclf.config import ClassifyConfig
 from vidclf.ensemble import files
 from vidclf.ensemble import info as info_module
 from vidclf.ensemble.info import EnsembleInfo
+from vidclf.ensemble.known_sources import caveat_of
 from vidclf.features.spec import read_weights_location
 from vidclf.pipeline.driver import Pipeline
 from vidclf.pipeline.graph import run_pipeline
@@ -48,7 +49,13 @@ def classification(config: ClassifyConfig) -> tuple[PipelineJob, Pipeline]:
         require_first_look(info)
     threshold_of = trust.stage_thresholds if config.progressive else trust.threshold
     risk_threshold = threshold_of(mode, config.abstain_risk, config.accept_uncertified)
-    settings = HeadSettings(tta=config.tta, trust_threshold=risk_threshold.threshold, segments_s=config.segments)
+    sets = trust.set_thresholds(mode, len(info.classes), config.coverage)
+    settings = HeadSettings(
+        tta=config.tta,
+        trust_threshold=risk_threshold.threshold,
+        segments_s=config.segments,
+        set_thresholds=sets.lowest_C if sets is not None else None,
+    )
     if config.features:
         runs = fitted_runs([storage.canonical(run) for run in config.features], info)
         embeddings = [
@@ -57,7 +64,9 @@ def classification(config: ClassifyConfig) -> tuple[PipelineJob, Pipeline]:
         ]
     else:
         runs, embeddings = [], fitted_embeddings(config, info)
-    print(threshold_text(risk_threshold, config.abstain_risk), file=sys.stderr)
+    print(threshold_text(risk_threshold, config.abstain_risk, caveat_of(info.training)), file=sys.stderr)
+    if sets is not None:
+        print(sets.text(info.classes), file=sys.stderr)
     target_of = partial(prediction_target, config, info, risk_threshold)
     predictions = target_of(settings, embeddings)
     if config.progressive:
@@ -93,6 +102,9 @@ def prediction_target(
 
     The ensemble is the one of `info`; it classifies the features that the backbones `embeddings` make.
     """
+    # Left out without prediction sets, so that a run of an earlier version can be continued.
+    own = {name: value for name, value in asdict(settings).items() if name != "set_thresholds" or value is not None}
+    sets = {"prediction_sets": {"coverage": config.coverage}} if config.coverage is not None else {}
     return RunSpec(
         embeddings=tuple(embeddings),
         output_schema=schema.predictions(len(info.classes)),
@@ -100,12 +112,12 @@ def prediction_target(
         ensemble_id=info.ensemble_id,
         classes=tuple(info.classes),
         settings={
-            **asdict(settings),
+            **own,
             "abstain_risk": config.abstain_risk,
             "risk_basis": risk_threshold.basis,
             "sharpen_blurry": config.sharpen_blurry,
         },
-        stated={"risk": risk_statement(risk_threshold, config.abstain_risk)},
+        stated={"risk": risk_statement(risk_threshold, config.abstain_risk, caveat_of(info.training)), **sets},
         segments_schema=schema.segments(len(info.classes)) if config.segments is not None else None,
         sharpen_blurry=config.sharpen_blurry,
     )

@@ -21,6 +21,7 @@ from vidclf.ensemble import files
 from vidclf.ensemble.inference import EnsembleOutput
 from vidclf.features.columns import features_TD
 from vidclf.schema import Look, Verdict
+from vidclf.uncertainty.prediction_sets import names_in_sets
 from vidclf.uncertainty.risk_threshold import is_accepted
 from vidclf.uncertainty.trust_score import disagreement
 
@@ -38,6 +39,8 @@ class HeadSettings:
     stage: str = Look.FULL
     """the set of frames that the ensemble receives: `keyframes` (a few), `subset` (24) or `full` (all sampled
     frames)"""
+    set_thresholds: tuple[float, ...] | None = None
+    """lowest probability with which each class is in the prediction set; None for no prediction sets"""
     subset_threshold: float | None = None
     """smallest trust score with which a video is accepted from its `subset` of 24 frames; None to always use all
     frames"""
@@ -82,10 +85,10 @@ class EnsembleHead:
 
     def _rows(self, embedded_S: Sequence[pa.Table], stage: str, trust_threshold: float, tta: bool) -> pa.Table:
         """Table of predictions from the frames of one `stage`; `tta` averages over test-time variants of a video."""
-        info, embedded = self._ensemble.info, embedded_S[0]
+        info, settings, embedded = self._ensemble.info, self.settings, embedded_S[0]
         sequences_S = [[features_TD(row) for row in table["features"]] for table in embedded_S]
         output = self._ensemble(sequences_S, tta=tta, stage=stage)
-        decided = _decision_columns(output, info.classes, trust_threshold)
+        decided = _decision_columns(output, info.classes, trust_threshold, settings.set_thresholds)
         decided["stage"] = pa.array([stage] * embedded.num_rows)
         decided["sharpened"] = pa.array([False] * embedded.num_rows)
         decided["ensemble_id"] = pa.array([info.ensemble_id] * embedded.num_rows)
@@ -94,21 +97,26 @@ class EnsembleHead:
         columns = {name: decided[name] if name in decided else embedded[name] for name in names}
         if self._shows_signs:
             columns[schema.SIGNS_FIELD.name] = pa.array(list(output.signs_BK))
-        if self.settings.segments_s is not None:
+        if settings.segments_s is not None:
             columns[schema.SEGMENTS_COLUMN] = segments_column(
                 self._ensemble,
                 sequences_S,
                 [np.array(row.as_py()) for row in embedded["pts_s"]],
                 embedded["duration_s"].to_pylist(),
-                self.settings.segments_s,
+                settings.segments_s,
             )
         return pa.table(columns)
 
 
-def _decision_columns(output: EnsembleOutput, classes: Sequence[str], trust_threshold: float) -> dict[str, pa.Array]:
+def _decision_columns(
+    output: EnsembleOutput, classes: Sequence[str], trust_threshold: float, set_thresholds: Sequence[float] | None
+) -> dict[str, pa.Array]:
     """The columns of `schema.predictions` that come from the ensemble's output, as arrow arrays by column name."""
     top = [classes[index] for index in output.probabilities_BC.argmax(axis=1)]
     is_accepted_B = is_accepted(output.trust_score_B, output.ood_score_B, trust_threshold)
+    sets: Sequence[list[str] | None] = [None] * len(top)
+    if set_thresholds is not None:
+        sets = names_in_sets(output.probabilities_BC, set_thresholds, classes)
     labels = [name if accepted else None for name, accepted in zip(top, is_accepted_B, strict=True)]
     attention = pa.array(np.concatenate(output.attention))
     return {
@@ -117,9 +125,10 @@ def _decision_columns(output: EnsembleOutput, classes: Sequence[str], trust_thre
         "top_label": pa.array(top),
         "confidence": pa.array(output.probabilities_BC.max(axis=1)),
         "probabilities": vectors(output.probabilities_BC),
+        "prediction_set": pa.array(sets, pa.list_(pa.string())),
         "trust_score": pa.array(output.trust_score_B),
         "ood_score": pa.array(output.ood_score_B),
-        "member_disagreement": pa.array(disagreement(output.member_probabilities_MBC)),
+        "member_disagreement": pa.array(disagreement(output.member_probabilities_MBC, output.member_weights_M)),
         "member_probabilities": _votes(output.member_probabilities_MBC),
         "view_probabilities": _votes(output.view_probabilities_VBC),
         "attention": nested_list([len(weights_T) for weights_T in output.attention], attention),

@@ -27,6 +27,7 @@ from vidclf.config import PredictConfig, ServeConfig
 from vidclf.ensemble import files
 from vidclf.ensemble import info as info_module
 from vidclf.ensemble.held_out import used_contents
+from vidclf.ensemble.known_sources import caveat_of
 from vidclf.ensemble.split_record import SPLITS_FILE, read_record
 from vidclf.pipeline.decode_stage import DecodeVideos, limits_from_flags
 from vidclf.pipeline.engines import converted_or_state, described, load_engine
@@ -48,6 +49,8 @@ class VideoModel:
     """columns and backbones of the predictions; without the ensemble itself, which `job` adds"""
     trust_score: TrustScore
     threshold: RiskThreshold
+    caveat: str
+    """sentence about the videos for which the risk does not hold; empty if there are none"""
     used_contents: dict[str, str]
     """split train or val by content digest, of the videos that training and validation used; empty without a record,
     or unless predictions are to be explained"""
@@ -79,6 +82,9 @@ def video_model(
     loaded = files.load(config.ensemble, torch.device("cpu"))
     info, trust, num_classes = loaded.info, loaded.trust, len(loaded.info.classes)
     found = trust.threshold(info_module.mode(config.tta), config.abstain_risk, config.accept_uncertified)
+    sets = trust.set_thresholds(info_module.mode(config.tta), num_classes, config.coverage)
+    if sets is not None:
+        print(sets.text(info.classes), file=sys.stderr)
     columns = schema.predictions(num_classes)
     target = RunSpec(
         embeddings=tuple(fitted_embeddings(config, info)),
@@ -90,10 +96,16 @@ def video_model(
     )
     return VideoModel(
         directory=storage.canonical(config.ensemble),
-        settings=HeadSettings(tta=config.tta, trust_threshold=found.threshold, segments_s=segments_s),
+        settings=HeadSettings(
+            tta=config.tta,
+            trust_threshold=found.threshold,
+            segments_s=segments_s,
+            set_thresholds=sets.lowest_C if sets is not None else None,
+        ),
         target=target,
         trust_score=info.trust.score(config.tta),
         threshold=found,
+        caveat=caveat_of(info.training),
         used_contents=_used_contents(config.ensemble) if is_explained else {},
     )
 
@@ -147,7 +159,7 @@ class VideoClassifier:
         """Load the ensemble and its CNNs. Raises ConfigError if this machine cannot make the ensemble's features."""
         with one_torch_thread():
             model = video_model(config)
-            print(threshold_text(model.threshold, config.abstain_risk), file=sys.stderr)
+            print(threshold_text(model.threshold, config.abstain_risk, model.caveat), file=sys.stderr)
 
             def make_head(device: str) -> EnsembleHead:
                 return model.head(device, config.precision, shows_signs=False)

@@ -6,6 +6,7 @@ The ensemble classifies them as in a classification job. No video is decoded.
 from __future__ import annotations
 
 import posixpath
+import sys
 from collections import Counter
 from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass
@@ -108,7 +109,17 @@ def make_head(config: EvaluateConfig, risk_threshold: RiskThreshold) -> Callable
     """
     assert config.ensemble is not None  # checked by EvaluateConfig
     directory = storage.canonical(config.ensemble)
-    settings = HeadSettings(tta=config.tta, trust_threshold=risk_threshold.threshold, segments_s=None)
+    info = read_info(directory)
+    trust = calibration_file.read_trust(directory, info)
+    sets = trust.set_thresholds(mode(config.tta), len(info.classes), config.coverage)
+    if sets is not None:
+        print(sets.text(info.classes), file=sys.stderr)
+    settings = HeadSettings(
+        tta=config.tta,
+        trust_threshold=risk_threshold.threshold,
+        segments_s=None,
+        set_thresholds=sets.lowest_C if sets is not None else None,
+    )
     make = partial(_head_on, config.gpus, directory, settings)
     if not config.gpus:
         return make()

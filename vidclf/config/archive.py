@@ -32,10 +32,12 @@ class IndexConfig(LimitOptions, DryRunOptions):
     are kept. An archive without labels gets no splits."""
     seed: int = 0
     """Random seed for assigning the videos to splits."""
-    group_pattern: str | None = None
+    group_pattern: str = "auto"
     """Regular expression that is searched in each file name without extension. The text in its first pair of brackets
     names the source of the video, for example the recording from which it was cut. All videos of a source get the same
-    split. (default: every video is its own source)"""
+    split. auto: sources are found in file names (film_001, v_Biking_g01_c02, ID_000010_000020) and in directories of
+    clips, unless the list file names sources; a line says what was found. none: every video without a source in the
+    list file is its own source."""
     split_directories: SplitDirectories = "auto"
     """Whether directories above the labels are splits. auto: train, training, val, valid, validation, dev, test and
     testing, in any case; refused if other directories stand beside them. never: all directories are labels."""
@@ -70,14 +72,14 @@ class IndexConfig(LimitOptions, DryRunOptions):
         parse_fractions(self.split)
         rule = "OLD=NEW, two directories or URIs"
         require(self.root is None or all(self.root.partition("=")), "root", rule, self.root)
-        if self.group_pattern is not None:
+        if self.group_pattern not in ("auto", "none"):
             try:
                 groups = re.compile(self.group_pattern).groups
             except re.error as error:
                 raise ConfigError(
                     f"--group-pattern must be a regular expression, got {self.group_pattern!r} ({error})"
                 ) from error
-            require(groups >= 1, "group_pattern", "a pattern with one (group)", self.group_pattern)
+            require(groups >= 1, "group_pattern", "a pattern with one (group), auto or none", self.group_pattern)
 
 
 @dataclass(frozen=True, kw_only=True)

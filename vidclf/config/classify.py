@@ -51,3 +51,7 @@ class ClassifyConfig(DecisionOptions, EnsembleOptions, PipelineConfig):
             for name in ("features", "save_features", "segments"):
                 rule = "left out with --progressive, which does not decode all frames of every video"
                 require(not getattr(self, name), name, rule, getattr(self, name))
+            rule = (
+                "left out with --progressive, which decides easy videos early, so that hard ones would be covered less"
+            )
+            require(self.coverage is None, "coverage", rule, self.coverage)

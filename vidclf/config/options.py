@@ -185,6 +185,11 @@ class DecisionOptions(Options):
     validation videos: certified with 90 % confidence, for sources (recordings) like theirs, if enough sources are
     right; otherwise only estimated, which promises nothing. If they support no threshold, the job abstains on every
     video."""
+    coverage: Annotated[float, within("(0, 1)")] | None = None
+    """Probability with which the prediction set of a video shall hold its true class, such as 0.95. The set lists the
+    classes that are possible for the video, as few as the held-out videos of each class support, for sources
+    (recordings) like theirs. A class of which too few sources were held out is in every set. (default: no prediction
+    sets)"""
     accept_uncertified: bool = False
     """Accept videos even if the validation videos support no threshold of the trust score for --abstain-risk. The
     threshold with the lowest estimated error there is then used."""

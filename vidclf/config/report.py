@@ -71,6 +71,7 @@ class EvaluateConfig(ReportOptions, DecisionOptions):
             made = f"{rule}, where it was decided which videos are accepted"
             require(self.abstain_risk == DecisionOptions.abstain_risk, "abstain_risk", made, self.abstain_risk)
             require(not self.accept_uncertified, "accept_uncertified", made, self.accept_uncertified)
+            require(self.coverage is None, "coverage", f"{rule}, which have their prediction sets", self.coverage)
             require(not self.gpus, "gpus", f"{rule}, which need no computation", self.gpus)
 
 

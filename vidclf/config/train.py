@@ -192,6 +192,10 @@ class TrainConfig(FitConfig, SplitOptions, MlflowOptions, OutputOptions):
     and classify its videos. So every source is tested once, however large it is. The ensemble stays the same. Each
     class must have at least as many sources. Takes about as many times as long as the training of the ensemble. 0: no
     cross-validation."""
+    linear_member: Literal["auto", "none"] = "auto"
+    """Linear member: a logistic regression on mean and spread of each video's features, fitted in seconds. It votes
+    beside the other members, with a weight that is fitted on the validation videos and is 0 where it does not help.
+    auto: fit one, except with --recipe reference and with --import-reference. none: fit none."""
     near_duplicate_cosine: Annotated[float, within("(0, 1]")] = 0.95
     """Similarity from which two videos count as near duplicates (almost the same content): the cosine between their
     mean features, after the mean over all videos is subtracted from both. A higher value finds fewer. With
@@ -227,3 +231,9 @@ class TrainConfig(FitConfig, SplitOptions, MlflowOptions, OutputOptions):
             "given only with --import-reference",
             ",".join(self.reference_classes),
         )
+
+    @property
+    def fits_linear_member(self) -> bool:
+        """Whether the ensemble gets a linear member."""
+        is_of_reference = self.recipe == "reference" or self.import_reference is not None
+        return self.linear_member == "auto" and not is_of_reference

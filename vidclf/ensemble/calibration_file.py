@@ -21,9 +21,11 @@ from vidclf.ensemble.trust_file_check import check_trust_file
 from vidclf.ensemble.weights_file_check import Header, read_header
 from vidclf.errors import ConfigError
 from vidclf.schema import Look
+from vidclf.uncertainty import prediction_sets
 from vidclf.uncertainty.early_exit import EARLY_LOOKS, ValidationScores, stage_thresholds
 from vidclf.uncertainty.frame_agreement import FrameDiscriminant
 from vidclf.uncertainty.ood import FeatureSpace
+from vidclf.uncertainty.prediction_sets import SetThresholds, TruthScores
 from vidclf.uncertainty.risk_threshold import RiskThreshold
 
 TRUST_FILE = "trust.safetensors"
@@ -52,6 +54,9 @@ class TrustData:
     augmentation)"""
     stages: dict[str, ValidationScores] = field(default_factory=dict)
     """scores of the validation videos at each early look (classification from few frames), by its name"""
+    truth: dict[str, TruthScores] = field(default_factory=dict)
+    """probabilities of the true classes of the held-out videos with all sampled frames, by mode; empty in ensembles of
+    earlier versions"""
     probe: PrecisionProbe | None = None
     """videos on which a worker tests bfloat16; if None, members are computed in fp32 unless `--precision bf16` is
     given"""
@@ -64,6 +69,20 @@ class TrustData:
         the validation data do not support the risk.
         """
         return self.full[mode].threshold(risk, accept_uncertified)
+
+    def set_thresholds(self, mode: str, num_classes: int, coverage: float | None) -> SetThresholds | None:
+        """Choose the lowest probabilities of the classes in prediction sets for a stated `coverage`; None without one.
+
+        Raises ConfigError for an ensemble of an earlier version, which lacks the probabilities of the true classes.
+        """
+        if coverage is None:
+            return None
+        if mode not in self.truth:
+            raise ConfigError(
+                "--coverage needs an ensemble that this version has calibrated; run jobs/train.py again with its "
+                "--features and --output, which keeps the members"
+            )
+        return prediction_sets.set_thresholds(self.truth[mode], num_classes, coverage)
 
     def stage_thresholds(self, mode: str, risk: float, accept_uncertified: bool) -> RiskThreshold:
         """Choose the lowest trust scores to accept for an allowed error `risk`, if early looks (with few frames) may
@@ -88,6 +107,9 @@ def write_trust(directory: str, data: TrustData) -> str:
         arrays[f"{name}.correct_B"] = scores.correct_B.astype(np.uint8)
         arrays[f"{name}.ood_B"] = scores.ood_B
         arrays[f"{name}.source_B"] = scores.source_B.astype(np.int64)
+    for name, truth in data.truth.items():
+        arrays[f"{name}.truth_B"] = truth.truth_B
+        arrays[f"{name}.label_B"] = truth.label_B.astype(np.int64)
     if data.probe is not None:
         arrays.update(data.probe.arrays())
     # safetensors writes memory as it is, without regard to strides.
@@ -130,6 +152,7 @@ def read_trust(directory: str, info: EnsembleInfo) -> TrustData:
         discriminants=[_read(FrameDiscriminant, arrays, f"{index}.") for index in indices],
         full={name: _scores(arrays, name) for name in modes},
         stages={name: _scores(arrays, name) for name in EARLY_LOOKS if name in info.stages},
+        truth={name: _truth(arrays, name) for name in modes if f"{name}.truth_B" in arrays},
         probe=PrecisionProbe.read(arrays, len(info.backbones)),
     )
 
@@ -151,6 +174,13 @@ def _read(kind: type[FittedArrays], arrays: dict[str, npt.NDArray[Any]], prefix:
     """Build a record of the class `kind` from the arrays whose names are `prefix` and a field name. Inverse of
     `_arrays`."""
     return kind(**{field.name: arrays[prefix + field.name] for field in fields(kind)})
+
+
+def _truth(arrays: dict[str, npt.NDArray[Any]], name: str) -> TruthScores:
+    """The probabilities of the true classes stored under `name`: `plain` or `tta` (with test-time augmentation)."""
+    return TruthScores(
+        truth_B=arrays[f"{name}.truth_B"], label_B=arrays[f"{name}.label_B"], source_B=arrays[f"{name}.source_B"]
+    )
 
 
 def _scores(arrays: dict[str, npt.NDArray[Any]], name: str) -> ValidationScores:

@@ -13,7 +13,8 @@ from vidclf.backbones.openvino_engine import has_bf16
 from vidclf.ensemble.bf16 import PrecisionProbe, to_bf16
 from vidclf.ensemble.calibration_file import read_trust
 from vidclf.ensemble.inference import Ensemble
-from vidclf.ensemble.info import ENSEMBLE_FILE, MembersInfo, read_info
+from vidclf.ensemble.info import ENSEMBLE_FILE, EnsembleInfo, MembersInfo, read_info
+from vidclf.ensemble.linear_member import LinearMember, read_linear
 from vidclf.ensemble.temporal_model import TemporalClassifier
 from vidclf.ensemble.weights_file_check import check_finite, check_member_file
 from vidclf.errors import ConfigError
@@ -45,15 +46,23 @@ def load(directory: str, device: torch.device, precision: str = "fp32") -> Ensem
     for index in range(len(info.members)):
         _check_member(directory, info, index)
     members = [load_member(directory, info, index).eval() for index in range(len(info.members))]
-    trust = read_trust(directory, info)
+    trust, linear = read_trust(directory, info), load_linear(directory, info)
     # The device is checked first: `has_bf16` loads OpenVINO, which a worker on a GPU does not need.
     is_on_cpu = device.type == "cpu"
     may_choose = is_on_cpu and precision == "auto" and trust.probe is not None and has_bf16()
     if is_on_cpu and (precision == "bf16" or may_choose):
-        in_bf16 = Ensemble(info, [to_bf16(member) for member in members], trust, device)
+        in_bf16 = Ensemble(info, [to_bf16(member) for member in members], trust, device, linear)
         if precision == "bf16" or (trust.probe is not None and _agrees(in_bf16, trust.probe)):
             return in_bf16
-    return Ensemble(info, members, trust, device)
+    return Ensemble(info, members, trust, device, linear)
+
+
+def load_linear(directory: str, info: EnsembleInfo) -> LinearMember | None:
+    """Load the linear member; None if the ensemble has none. Raises ConfigError if its file does not match `info`."""
+    if info.linear is None:
+        return None
+    num_features = sum(backbone.feature_dim for backbone in info.backbones)
+    return read_linear(directory, info.linear.digest, num_features, len(info.classes))
 
 
 def _agrees(in_bf16: Ensemble, probe: PrecisionProbe) -> bool:

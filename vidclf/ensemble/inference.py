@@ -25,7 +25,8 @@ from torch import Tensor
 from vidclf import torch_gpu
 from vidclf.ensemble.calibration_file import TrustData
 from vidclf.ensemble.info import EnsembleInfo
-from vidclf.ensemble.segment_temperature import segment_temperatures
+from vidclf.ensemble.linear_member import LinearMember, member_weights
+from vidclf.ensemble.segment_temperature import segment_linear_weights, segment_temperatures
 from vidclf.ensemble.temporal_model import TemporalClassifier, pad
 from vidclf.ensemble.views import PLAIN, VIEWS
 from vidclf.schema import Look
@@ -55,7 +56,10 @@ class EnsembleOutput:
     probabilities_BC: npt.NDArray[np.float32]
     """class probabilities of each video"""
     member_probabilities_MBC: npt.NDArray[np.float32]
-    """probabilities by each member alone: the weighted average over the views (test-time variants of the video)"""
+    """probabilities by each member alone: the weighted average over the views (test-time variants of the video). The
+    linear member, if there is one, comes last"""
+    member_weights_M: npt.NDArray[np.float64]
+    """weight of each member in the average"""
     view_probabilities_VBC: npt.NDArray[np.float32]
     """probabilities from each view (test-time variant of the video) alone: the average over the members; a single view
     without test-time augmentation"""
@@ -76,6 +80,8 @@ class FittedCalibration:
 
     weights_V: npt.NDArray[np.float32]
     """weights with which the views (test-time variants of a video) are averaged"""
+    linear_weight: float | None
+    """weight of the linear member in the average of the members; None if there is no linear member"""
     temperature: float
     ood: OodLine
     trust_score: TrustScore
@@ -88,9 +94,16 @@ class Ensemble:
     """
 
     def __init__(
-        self, info: EnsembleInfo, members: Sequence[TemporalClassifier], trust: TrustData, device: torch.device
+        self,
+        info: EnsembleInfo,
+        members: Sequence[TemporalClassifier],
+        trust: TrustData,
+        device: torch.device,
+        linear: LinearMember | None = None,
     ) -> None:
+        """`linear` is the linear member; it is there if, and only if, `info` describes one."""
         self.info = info
+        self._linear = linear
         self.trust = trust
         self._members = [member.eval().to(device) for member in members]
         self._device = device
@@ -118,16 +131,22 @@ class Ensemble:
         names = list(VIEWS) if tta else list(PLAIN)
         fitted = self.fitted(tta, stage)
         logits_VMBC, attention = run_members(self._members, self.info.spaces_M, sequences_S, names, self._device)
-        votes = vote(logits_VMBC.softmax(dim=3).numpy(), fitted.weights_V, fitted.temperature)
+        probabilities_VMBC = logits_VMBC.softmax(dim=3).numpy()
+        weights_M = member_weights(len(self._members), fitted.linear_weight)
+        if self._linear is not None:
+            linear_V1BC = self._linear.in_views(sequences_S, names)
+            probabilities_VMBC = np.concatenate([probabilities_VMBC, linear_V1BC], axis=1)
+        votes = vote(probabilities_VMBC, fitted.weights_V, fitted.temperature, weights_M)
         probabilities_BC = votes.probabilities_BC
         spaces = self.trust.spaces[stage]
         distances_SB = [space.distances(sequences) for space, sequences in zip(spaces, sequences_S, strict=True)]
         ood_B = fitted.ood.score(distances_SB).astype(np.float32)
         agreement_B = frame_agreement(self.trust.discriminants, sequences_S, probabilities_BC.argmax(axis=1))
-        signs_BK = signs(probabilities_BC, votes.member_MBC, votes.view_VBC, agreement_B, ood_B)
+        signs_BK = signs(probabilities_BC, votes.member_MBC, votes.view_VBC, agreement_B, ood_B, weights_M)
         return EnsembleOutput(
             probabilities_BC=probabilities_BC,
             member_probabilities_MBC=votes.member_MBC,
+            member_weights_M=weights_M,
             view_probabilities_VBC=votes.view_VBC,
             trust_score_B=fitted.trust_score(probabilities_BC.max(axis=1), signs_BK),
             ood_score_B=ood_B,
@@ -137,15 +156,20 @@ class Ensemble:
 
     def segment_probabilities(self, sequences_S: BySpace) -> npt.NDArray[np.float32]:
         """Calibrated class probabilities [segments, classes] of segments (parts of videos), without test-time
-        augmentation. The temperature of a segment depends on its number of frames."""
+        augmentation. The temperature of a segment and the weight of the linear member depend on its number of
+        frames."""
         logits_VMBC, _ = run_members(self._members, self.info.spaces_M, sequences_S, PLAIN, self._device)
-        temperature_B = segment_temperatures(
-            self.info.segments,
-            self.info.backbones[0].feature_spec.plan.num_frames,
-            self.info.calibration.temperature,
-            [len(sequence) for sequence in sequences_S[0]],
-        )
-        return tempered(logits_VMBC[0].softmax(dim=2).mean(0).numpy(), temperature_B[:, None])
+        pooled_BC = logits_VMBC[0].softmax(dim=2).mean(0).numpy()
+        info, lengths_B = self.info, [len(sequence) for sequence in sequences_S[0]]
+        num_frames = info.backbones[0].feature_spec.plan.num_frames
+        if self._linear is not None and info.linear is not None:
+            weight = info.linear.looks[Look.FULL].weight
+            weight_B1 = segment_linear_weights(info.segments, info.linear.segments, num_frames, weight, lengths_B)[
+                :, None
+            ]
+            pooled_BC = (1 - weight_B1) * pooled_BC + weight_B1 * self._linear(sequences_S)
+        temperature_B = segment_temperatures(info.segments, num_frames, info.calibration.temperature, lengths_B)
+        return tempered(pooled_BC, temperature_B[:, None])
 
     def fitted(self, tta: bool, stage: str = Look.FULL) -> FittedCalibration:
         """The fitted calibration values for the look `stage` (partial or full selection of a video's frames).
@@ -153,16 +177,19 @@ class Ensemble:
         For the full look `tta` chooses the values with or without test-time augmentation. Early looks never use it.
         """
         info = self.info
+        linear_weight = info.linear.looks[stage].weight if info.linear is not None else None
         if stage != Look.FULL:
             early = info.stages[stage]
             return FittedCalibration(
                 weights_V=np.ones(1, np.float32),
+                linear_weight=linear_weight,
                 temperature=float(early.calibration.temperature),
                 ood=early.ood,
                 trust_score=early.trust,
             )
         return FittedCalibration(
             weights_V=np.array([view.weight for view in info.views] if tta else [1.0], np.float32),
+            linear_weight=linear_weight,
             temperature=float(info.calibration.of_mode(tta).temperature),
             ood=info.trust.ood,
             trust_score=info.trust.score(tta),
@@ -183,17 +210,18 @@ def vote(
     probabilities_VMBC: npt.NDArray[np.float32],
     weights_V: npt.NDArray[np.float32],
     temperature: float | npt.NDArray[np.floating[Any]],
+    weights_M: npt.NDArray[np.float64],
 ) -> Votes:
-    """Average probabilities over the views (with `weights_V`) and the members (equally), then apply the calibration
-    temperature.
+    """Average probabilities over the views (with `weights_V`) and the members (with `weights_M`), then apply the
+    calibration temperature.
 
     `temperature` is one number, or an array [videos, 1] with one per video.
     """
     member_MBC = np.tensordot(weights_V, probabilities_VMBC, axes=1)
     return Votes(
-        probabilities_BC=tempered(member_MBC.mean(axis=0), temperature),
+        probabilities_BC=tempered(np.tensordot(weights_M, member_MBC, axes=1), temperature),
         member_MBC=tempered(member_MBC, temperature),
-        view_VBC=tempered(probabilities_VMBC.mean(axis=1), temperature),
+        view_VBC=tempered(np.tensordot(weights_M, probabilities_VMBC, axes=(0, 1)), temperature),
     )
 
 

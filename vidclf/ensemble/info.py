@@ -12,6 +12,7 @@ from typing import Any
 from vidclf import storage
 from vidclf.config import ModelConfig
 from vidclf.ensemble.info_rules import first_invalid, first_not_finite
+from vidclf.ensemble.linear_member import LinearInfo, LinearWeight
 from vidclf.ensemble.member_record import MemberRecord
 from vidclf.ensemble.outdated import OutdatedEnsembleError
 from vidclf.ensemble.segment_temperature import SegmentCalibration
@@ -177,13 +178,15 @@ class EnsembleInfo(MembersInfo):
     """temperatures of segments (parts of a video), by increasing number of frames"""
     splits: SplitsInfo | None = None
     """digest of `splits.parquet`, the record of the videos and their splits; None in ensembles of earlier versions"""
+    linear: LinearInfo | None = None
+    """the linear member; None if the ensemble has none"""
 
     @property
     def ensemble_id(self) -> str:
         """Digest of everything that affects a prediction: features, classes, model sizes, weights, calibration, trust
         scores. 16 hexadecimal digits."""
         sizes = {name: value for name, value in asdict(self.model).items() if name != "dropout"}
-        decisive = [
+        decisive: list[Any] = [
             [backbone.feature_spec.key for backbone in self.backbones],
             self.classes,
             # Some sizes leave no trace in the weights: attention heads, number of frames.
@@ -195,6 +198,10 @@ class EnsembleInfo(MembersInfo):
             {name: look.as_json() for name, look in self.stages.items()},
             [[segment.num_frames, segment.temperature] for segment in self.segments],
         ]
+        # Left out without a linear member, so that ensembles of earlier versions keep their digest.
+        if self.linear is not None:
+            weights = {name: look.weight for name, look in self.linear.looks.items()}
+            decisive.append([self.linear.digest, weights, self.linear.segments])
         return hashlib.sha256(json_text(decisive).encode()).hexdigest()[:16]
 
     def as_json(self) -> dict[str, Any]:
@@ -209,8 +216,9 @@ class EnsembleInfo(MembersInfo):
             "members": members,
             "stages": {name: look.as_json() for name, look in self.stages.items()},
         }
-        if self.splits is None:
-            del values["splits"]
+        for name in ("splits", "linear"):
+            if values[name] is None:
+                del values[name]
         return values
 
 
@@ -224,13 +232,18 @@ def write_info(directory: str, info: EnsembleInfo) -> None:
 
     Raises ConfigError if a fitted value is not finite: JSON has no such numbers, and the file could not be read.
     """
+    check_finite(info)
+    storage.publish_json(storage.join(directory, ENSEMBLE_FILE), info.as_json())
+
+
+def check_finite(info: EnsembleInfo) -> None:
+    """Raise ConfigError if a fitted value of an ensemble is not finite."""
     violation = first_not_finite(info)
     if violation:
         raise ConfigError(
             f"the ensemble cannot be published: {violation}; look for videos with equal features, or for classes with "
             "a single source"
         )
-    storage.publish_json(storage.join(directory, ENSEMBLE_FILE), info.as_json())
 
 
 def read_info(directory: str, *, accepts_outdated: bool = False) -> EnsembleInfo:
@@ -292,7 +305,13 @@ def _parsed(values: dict[str, Any]) -> EnsembleInfo:
         stages={name: _parsed_look(look) for name, look in values.get("stages", {}).items()},
         segments=[SegmentCalibration(**segment) for segment in values.get("segments", [])],
         splits=SplitsInfo(**values["splits"]) if values.get("splits") is not None else None,
+        linear=_parsed_linear(values["linear"]) if values.get("linear") is not None else None,
     )
+
+
+def _parsed_linear(values: dict[str, Any]) -> LinearInfo:
+    """Build a `LinearInfo` from the JSON values of the linear member."""
+    return LinearInfo(**{**values, "looks": {name: LinearWeight(**look) for name, look in values["looks"].items()}})
 
 
 def _parsed_look(values: dict[str, Any]) -> LookInfo:

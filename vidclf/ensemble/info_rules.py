@@ -9,10 +9,12 @@ from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 from vidclf.backbones.catalog import FEATURE_DIMS
+from vidclf.ensemble.known_sources import are_counts
 from vidclf.ensemble.nan_values import names_where
 from vidclf.ensemble.views import VIEWS
 from vidclf.ensemble.weights_file_check import MAX_MEMBERS, is_plain_name
 from vidclf.features.spec import FeatureSpec
+from vidclf.schema import Look
 from vidclf.uncertainty.early_exit import EARLY_LOOKS
 
 if TYPE_CHECKING:
@@ -28,6 +30,9 @@ Rule = tuple[str, bool, str, Any]
 """A check of one value: the name of the value, whether the value is valid, the rule in words, and the value itself."""
 
 
+FITTED_PARTS = ("calibration", "trust", "views", "stages", "segments", "linear")
+"""Names of the fields of `EnsembleInfo` with fitted values, which must all be numbers."""
+
 FINITE = "above 0 and finite"
 """The rule for a temperature."""
 
@@ -35,7 +40,9 @@ FINITE = "above 0 and finite"
 def first_invalid(info: EnsembleInfo) -> str:
     """Message about the first value of an ensemble that is out of range, with its name and rule; empty text if all are
     valid."""
-    rules = itertools.chain(_ensemble_rules(info), _backbone_rules(info), _member_rules(info), _number_rules(info))
+    rules = itertools.chain(
+        _ensemble_rules(info), _backbone_rules(info), _member_rules(info), _linear_rules(info), _number_rules(info)
+    )
     return next((f"{name} must be {rule}, got {value!r}" for name, is_valid, rule, value in rules if not is_valid), "")
 
 
@@ -47,6 +54,8 @@ def _ensemble_rules(info: EnsembleInfo) -> Iterator[Rule]:
     yield "temperature", 0 < temperature < math.inf, FINITE, temperature
     for index, segment in enumerate(info.segments):
         yield f"temperature of segments {index}", 0 < segment.temperature < math.inf, FINITE, segment.temperature
+    sources = info.training.get("sources")
+    yield "training.sources", are_counts(sources), "two counts, num_videos and num_unknown", sources
     yield "backbones", len(set(names)) == len(names) >= 1, "at least 1, each once", names
     views = [view.name for view in info.views]
     yield "views", len(set(views) & set(VIEWS)) == len(views), f"of {', '.join(VIEWS)}, each once", views
@@ -90,12 +99,29 @@ def _member_rules(info: EnsembleInfo) -> Iterator[Rule]:
         yield f"file of member {index}", files.count(file) == 1, "of no other member", file
 
 
+def _linear_rules(info: EnsembleInfo) -> Iterator[Rule]:
+    """Checks of the weights of the linear member, if the ensemble has one."""
+    if info.linear is None:
+        return
+    looks, segments = info.linear.looks, info.linear.segments
+    needed = {str(Look.FULL), *map(str, info.stages)}
+    yield "looks of the linear member", set(looks) == needed, f"{', '.join(sorted(needed))}", sorted(looks)
+    count = len(info.segments)
+    yield "segments of the linear member", len(segments) == count, f"{count}, one per segment length", len(segments)
+    weights = {
+        **{name: look.weight for name, look in looks.items()},
+        **{f"segments {i}": w for i, w in enumerate(segments)},
+    }
+    for name, weight in weights.items():
+        yield f"weight of the linear member for {name}", 0 <= weight <= 1, "between 0 and 1", weight
+
+
 def _number_rules(info: EnsembleInfo) -> Iterator[Rule]:
     """A check of the number of OOD distances, and a failed check for every fitted value that is NaN."""
     num_distances, num_backbones = len(info.trust.ood.distances), len(info.backbones)
     yield "trust.ood.distances", num_distances == num_backbones, f"{num_backbones}, one per backbone", num_distances
     values = asdict(info)
-    for part in ("calibration", "trust", "views", "stages", "segments"):
+    for part in FITTED_PARTS:
         for name in names_where(math.isnan, values[part], part):
             yield name, False, "a number", math.nan
 
@@ -108,7 +134,7 @@ def first_not_finite(info: EnsembleInfo) -> str:
     values = asdict(info)
     names = (
         name
-        for part in ("calibration", "trust", "views", "stages", "segments")
+        for part in FITTED_PARTS
         for name in names_where(lambda number: not math.isfinite(number), values[part], part)
     )
     return next((f"{name} must be finite" for name in names), "")

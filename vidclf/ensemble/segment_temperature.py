@@ -1,4 +1,4 @@
-"""Calibration temperatures of segments (parts of a video), by their number of frames.
+"""Calibration temperatures of segments (parts of a video) and weights of the linear member, by numbers of frames.
 
 Members are trained on whole videos. From a few frames they are right less often, and less sure or not, depending on the
 archive. So the temperature of whole videos does not fit segments; segments have temperatures of their own.
@@ -43,3 +43,22 @@ def segment_temperatures(
     frames, temperatures = np.log([*known, (num_frames, temperature)]).T
     temperature_B: npt.NDArray[np.float64] = np.exp(np.interp(np.log(lengths_B), frames, temperatures))
     return temperature_B
+
+
+def segment_linear_weights(
+    fitted: Sequence[SegmentCalibration],
+    weights: Sequence[float],
+    num_frames: int,
+    weight: float,
+    lengths_B: Sequence[int],
+) -> npt.NDArray[np.float64]:
+    """Weight of the linear member for each segment (part of a video), for its number of frames in `lengths_B`.
+
+    `weights` holds the fitted weight for each entry of `fitted`. A whole video has `num_frames` frames and `weight`; a
+    segment of at least that many frames gets the same weight. Between fitted numbers of frames, the weight is
+    interpolated over the logarithm of the number.
+    """
+    known = [(one.num_frames, w) for one, w in zip(fitted, weights, strict=True) if one.num_frames < num_frames]
+    frames, known_weights = np.array([*known, (num_frames, weight)], np.float64).T
+    weight_B: npt.NDArray[np.float64] = np.interp(np.log(lengths_B), np.log(frames), known_weights)
+    return weight_B

@@ -86,6 +86,11 @@ class TemporalClassifier(nn.Module):
         """Number format of the weights; features must be given in the same format."""
         return next(self.parameters()).dtype
 
+    @property
+    def num_frames(self) -> int | None:
+        """Largest number of frames per video that the model uses; None if it uses all."""
+        return self._num_frames
+
     def forward(self, features_BTD: Tensor, lengths_B: Tensor) -> TemporalOutput:
         """Class logits and frame weights of padded sequences.
 

@@ -127,3 +127,7 @@ def _score_arrays(is_needed: Mapping[str, bool]) -> Iterator[Array]:
         videos = Size(name=f"videos of {name}", most=MAX_VALIDATION_VIDEOS)
         for field, dtypes in (("trust_B", FLOATS), ("correct_B", INTEGERS), ("ood_B", FLOATS), ("source_B", INTEGERS)):
             yield Array(name=f"{name}.{field}", shape=(videos,), dtypes=dtypes, is_needed=needed)
+        # Ensembles of earlier versions lack these.
+        if name not in EARLY_LOOKS:
+            yield Array(name=f"{name}.truth_B", shape=(videos,), is_needed=False)
+            yield Array(name=f"{name}.label_B", shape=(videos,), dtypes=INTEGERS, is_needed=False)

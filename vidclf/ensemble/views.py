@@ -109,11 +109,11 @@ def fit_weights(
     true_VB = np.take_along_axis(probabilities_VBC, labels_B[None, :, None], axis=2)[:, :, 0].astype(np.float64)
     true_VB = np.maximum(true_VB, LEAST_PROBABILITY)
     names = list(VIEWS)
-    gains = [_gain(true_VB[0], true_B, groups) for true_B in true_VB]
+    gains = [mixing_gain(true_VB[0], true_B, groups) for true_B in true_VB]
     least = least_standard_errors(len(set(groups)), len(names) - 1)
     selected = [index for index, (gain, error) in enumerate(gains) if index == 0 or gain > least * error]
     weights = np.zeros(len(names))
-    weights[selected] = _mixture(true_VB[selected])
+    weights[selected] = mixture_weights(true_VB[selected])
     known = [(gain, error if math.isfinite(error) else None) for gain, error in gains]
     return [
         ViewWeight(name=name, weight=round(float(weight), 6), gain=gain, gain_se=error)
@@ -132,7 +132,7 @@ def least_standard_errors(num_sources: int, num_candidates: int) -> float:
     return float(stdtrit(num_sources - 1, 1 - level)) if 0.5**num_sources <= level else float("inf")
 
 
-def _gain(original_B: Floats, view_B: Floats, groups: Sequence[str]) -> tuple[float, float]:
+def mixing_gain(original_B: Floats, view_B: Floats, groups: Sequence[str]) -> tuple[float, float]:
     """Gain in log-likelihood if a view (variant of a video) is mixed half and half with the original: mean over sources
     and standard error.
 
@@ -147,7 +147,7 @@ def _gain(original_B: Floats, view_B: Floats, groups: Sequence[str]) -> tuple[fl
     return float(per_source.mean()), float(per_source.std(ddof=1) / np.sqrt(len(per_source)))
 
 
-def _mixture(true_KB: Floats) -> Floats:
+def mixture_weights(true_KB: Floats) -> Floats:
     """Weights of the selected views (variants of a video), with sum 1, that best explain the true classes under a prior
     for equal weights.
 

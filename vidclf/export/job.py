@@ -1,4 +1,5 @@
-"""The `export` job: checks a run, and writes its rows into a table, a labelling tool or another format."""
+"""The `export` job: checks a run, and writes its rows into a table, a labelling tool or another format; or writes an
+ensemble in another format."""
 
 from __future__ import annotations
 
@@ -15,7 +16,9 @@ from vidclf.runs.output_allowlist import Kind
 
 
 def export(config: ExportConfig) -> str:
-    """Write the selected rows of a run into the output in one commit, and return a line about it.
+    """Write the selected rows of a run, or an ensemble, into the output in one commit, and return a line about it.
+
+    For a run:
 
     1. The run must pass its audit.
     2. The rows that the output has are compared with those of the run.
@@ -24,10 +27,14 @@ def export(config: ExportConfig) -> str:
     Raises ConfigError if the run or the output does not allow the export.
     """
     preflight.check_outputs(config)
-    if not Run(config.run).exists():
-        raise ConfigError(f"--run {config.run}: must be an output of jobs/classify.py, has no {MANIFEST_FILE}")
-    _check_audited(config.run)
-    rows = RunRows.read(config.run, only=config.only, extra=config.columns, is_of_segments=config.rows == "segments")
+    if config.ensemble is not None:
+        return _export_ensemble(config, config.ensemble)
+    assert config.run is not None, "the configuration requires one of the two"
+    run = config.run
+    if not Run(run).exists():
+        raise ConfigError(f"--run {run}: must be an output of jobs/classify.py, has no {MANIFEST_FILE}")
+    _check_audited(run)
+    rows = RunRows.read(run, only=config.only, extra=config.columns, is_of_segments=config.rows == "segments")
     target = target_of(config)
     existing = target.read()
     if existing is not None and existing.columns is not None:
@@ -58,8 +65,21 @@ def export(config: ExportConfig) -> str:
     return line
 
 
+def _export_ensemble(config: ExportConfig, ensemble: str) -> str:
+    """Write an ensemble into the output, and return a line about it. The libraries of the formats are imported here."""
+    if not config.dry_run:
+        lease.guard(config.output).check()
+    if config.to == "onnx":
+        from vidclf.export import onnx_model
+
+        return onnx_model.export_ensemble(ensemble, config.output, tta=config.tta, dry_run=config.dry_run)
+    from vidclf.export import hub_directory
+
+    return hub_directory.export_ensemble(ensemble, config.output, dry_run=config.dry_run)
+
+
 def target_of(config: ExportConfig) -> Target:
-    """The output of a configuration. The library of its format is imported here."""
+    """The output of a configuration for the rows of a run. The library of its format is imported here."""
     if config.to == "csv":
         from vidclf.export.csv_file import CsvFile
 

@@ -56,8 +56,18 @@ def clock(seconds: float) -> str:
 def risk_words(risk: Mapping[str, Any]) -> str:
     """Sentence about how many accepted videos may be wrong, from the dict that `risk_threshold.risk_statement` makes.
 
-    It tells whether validation certifies the target error rate, estimates it, or does not support it.
+    It tells whether validation certifies the target error rate, estimates it, or does not support it, and for which
+    videos it does not hold.
     """
+    # Imported here: the server's page needs no scipy, which this import loads.
+    from vidclf.uncertainty.risk_threshold import ABSTAIN_ON_ALL
+
+    caveat = risk.get("caveat") if risk["threshold"] < ABSTAIN_ON_ALL else None  # earlier versions have none
+    return f"{_basis_words(risk)}{f'; {caveat}' if caveat else ''}"
+
+
+def _basis_words(risk: Mapping[str, Any]) -> str:
+    """The sentence of `risk_words` without a caveat."""
     # Imported here: the server's page needs no scipy, which this import loads.
     from vidclf.uncertainty.risk_threshold import ABSTAIN_ON_ALL, CERTIFIED, ESTIMATED
 

@@ -9,9 +9,11 @@ from typing import Any
 from vidclf import storage
 from vidclf.ensemble.cross_validation import RECORD, CrossValidation
 from vidclf.ensemble.info import EnsembleInfo, read_info
+from vidclf.ensemble.linear_member import LINEAR_NAME, LinearWeight
 from vidclf.errors import ConfigError
 from vidclf.features.spec import FeatureSpec
 from vidclf.reports.stated_locations import stated_ensemble
+from vidclf.schema import Look
 
 
 def feature_facts(specs: Sequence[FeatureSpec]) -> dict[str, str]:
@@ -81,11 +83,18 @@ def cross_validation(info: EnsembleInfo | None) -> CrossValidation | None:
 
 
 def member_names(info: EnsembleInfo | None, num_members: int) -> list[str]:
-    """Names of the ensemble members for display: `member 0` and so on, plus the backbone if there are several."""
-    names = [f"member {index}" for index in range(num_members)]
-    if info is None or len(info.backbones) == 1:
-        return names
-    return [f"{name}, {member.backbone}" for name, member in zip(names, info.members, strict=True)]
+    """Names of the ensemble members for display: `member 0` and so on, plus the backbone if there are several. The
+    linear member, if there is one, comes last."""
+    if info is None:
+        return [f"member {index}" for index in range(num_members)]
+    has_several = len(info.backbones) > 1
+    names = [f"member {index}{f', {one.backbone}' if has_several else ''}" for index, one in enumerate(info.members)]
+    return [*names, LINEAR_NAME] if info.linear is not None else names
+
+
+def linear_weight(info: EnsembleInfo | None) -> LinearWeight | None:
+    """Weight of the linear member in the average over all frames, with its evidence; None if there is none."""
+    return info.linear.looks[Look.FULL] if info is not None and info.linear is not None else None
 
 
 def view_weights(info: EnsembleInfo | None) -> dict[str, float]:

@@ -51,6 +51,8 @@ class ListedVideo:
     video_uri: str
     probabilities: list[tuple[str, float]]
     """class names with probabilities: the most probable classes, and always the true class"""
+    prediction_set: str
+    """classes of the prediction set, joined by `or`, the most probable first; empty without prediction sets"""
 
 
 def misclassified(videos: ScoredVideos, classes: Sequence[str]) -> list[ListedVideo]:
@@ -129,6 +131,9 @@ def _listed_video(videos: ScoredVideos, index: int, classes: Sequence[str]) -> L
         video_id=videos.video_ids[index],
         video_uri=videos.video_uris[index],
         probabilities=[(classes[i], float(probabilities_C[i])) for i in top],
+        prediction_set=" or ".join(
+            classes[i] for i in np.argsort(-probabilities_C, kind="stable") if videos.in_set_BC[index, i]
+        ),
     )
 
 

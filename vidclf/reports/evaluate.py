@@ -17,6 +17,7 @@ from vidclf.config import EvaluateConfig
 from vidclf.credentials import common_base, relative_text
 from vidclf.ensemble.held_out import Decision, decide
 from vidclf.ensemble.info import EnsembleInfo, read_info
+from vidclf.ensemble.known_sources import caveat_of
 from vidclf.ensemble.split_record import SplitRecord, read_record
 from vidclf.ensemble.views import VIEWS
 from vidclf.errors import ConfigError
@@ -27,10 +28,10 @@ from vidclf.reports import ensemble_facts, error_lists, figures, left_out, prove
 from vidclf.reports.attended_frames import strips
 from vidclf.reports.figures import Evaluation
 from vidclf.reports.labelled_predictions import (
-    PREDICTION_COLUMNS,
     UNSPLIT,
     ScoredVideos,
     check_labels,
+    columns_of_report,
     score,
     with_digests,
 )
@@ -106,7 +107,7 @@ def evaluate(config: EvaluateConfig) -> Evaluation | None:
     source = _from_predictions(config) if config.predictions is not None else _from_features(config)
     if source is None:
         return None
-    tables = storage.iter_tables(source.files, PREDICTION_COLUMNS)
+    tables = storage.iter_tables_of(source.files, columns_of_report(len(source.classes)))
     scoring = score(tables, source.manifest, source.classes, source.rejected)
     if config.strict:
         left_out.check_none(scoring.left_out, f"--manifest {config.manifest}")
@@ -148,6 +149,7 @@ def evaluate(config: EvaluateConfig) -> Evaluation | None:
         risk=source.risk,
         progress=source.progress,
         cross_validation=ensemble_facts.cross_validation(source.info),
+        linear=ensemble_facts.linear_weight(source.info),
     )
     _write(config, source, result, videos, base)
     return result
@@ -197,9 +199,13 @@ def table(evaluation: Evaluation, output: str) -> str:
     rows.append(("mean of the sources", f"{detail.source_accuracy:.3f} ({detail.num_sources} sources)"))
     if evaluation.cross_validation is not None:
         rows.append(("cross-validation", evaluation.cross_validation.text))
+    if evaluation.linear is not None:
+        rows.append(("linear member", evaluation.linear_words))
     if detail.num_accepted < headline.num_videos:
         share = f" {detail.num_accepted_correct} of them right" if detail.num_accepted else ""
         rows.append(("accepted", f"{detail.num_accepted} of {headline.num_videos} videos,{share}".rstrip(",")))
+    if detail.sets is not None:
+        rows.append(("prediction sets", detail.sets.words))
     if evaluation.risk is not None:
         rows.append(("risk basis", risk_words(evaluation.risk)))
     rows.append(("report", storage.join(output, PAGE_FILE)))
@@ -325,7 +331,7 @@ def _from_features(config: EvaluateConfig) -> _Source | None:
             "features": f"{', '.join(map(shown, config.features))}, split {config.split}, {num_videos} videos",
             **spec_facts,
         },
-        risk=risk_statement(risk_threshold, config.abstain_risk),
+        risk=risk_statement(risk_threshold, config.abstain_risk, caveat_of(info.training)),
     )
 
 

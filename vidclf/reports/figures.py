@@ -18,13 +18,15 @@ import numpy.typing as npt
 
 from vidclf.ensemble.cross_validation import CrossValidation
 from vidclf.ensemble.held_out import SplitFacts
+from vidclf.ensemble.linear_member import LinearWeight
 from vidclf.metrics import curves, scores
 from vidclf.metrics.curves import ReliabilityBin, RiskCoverage, Roc
 from vidclf.metrics.intervals import F1Intervals, Interval, SourceIntervals
 from vidclf.metrics.scores import Metrics
-from vidclf.reports import video_kinds
+from vidclf.reports import set_figures, video_kinds
 from vidclf.reports.confusion import ConfusedPair, class_order, confused_pairs
 from vidclf.reports.labelled_predictions import ScoredVideos
+from vidclf.reports.set_figures import SetFigures
 from vidclf.reports.stage_costs import PassCosts
 
 ORIGINAL_VIEW = 0
@@ -103,6 +105,8 @@ class Detail:
     of frames that decided)"""
     members: list[Voter]
     """each ensemble member alone; `gain` is relative to the whole ensemble"""
+    sets: SetFigures | None
+    """figures of the prediction sets; None without them"""
     views: list[Voter]
     """each test-time view (variant of a video) alone, and as the last entry their weighted average; `gain` is relative
     to the unchanged video; empty without test-time views
@@ -149,6 +153,25 @@ class Evaluation:
     cross_validation: CrossValidation | None = None
     """cross-validation of the ensemble's recipe by `jobs/train.py --folds`; None if there was none, or the ensemble is
     unknown"""
+    linear: LinearWeight | None = None
+    """weight of the linear member, which is the last of `detail.members`; None if the ensemble has none, or is
+    unknown"""
+
+    @property
+    def linear_words(self) -> str:
+        """A sentence that compares the linear member with the whole ensemble; empty without a linear member."""
+        if self.linear is None:
+            return ""
+        alone = self.detail.members[-1]
+        interval = alone.gain_interval_95
+        between = (
+            f", 95 % interval {-100 * interval[1]:+.1f} to {-100 * interval[0]:+.1f}" if interval is not None else ""
+        )
+        return (
+            f"the linear member alone (mean and spread of the frames) is right on {alone.accuracy:.3f}; the whole "
+            f"ensemble, in which it has weight {self.linear.weight:.2f}, adds {-100 * alone.gain:+.1f} percentage "
+            f"points{between}"
+        )
 
     @property
     def is_held_out(self) -> bool:
@@ -267,6 +290,7 @@ def detail(
         },
         by={kind: shares(kind, names_B, videos) for kind, names_B in videos.kinds().items()},
         members=sums.members(member_names, videos.member_top_BM == videos.label_B[:, None]),
+        sets=set_figures.of_videos(videos),
         views=sums.views(view_names, videos.view_top_BV == videos.label_B[:, None]),
     )
 

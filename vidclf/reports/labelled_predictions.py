@@ -37,6 +37,7 @@ PREDICTION_COLUMNS = [
     "top_label",
     "confidence",
     "probabilities",
+    "prediction_set",
     "trust_score",
     "ood_score",
     "member_probabilities",
@@ -48,6 +49,12 @@ PREDICTION_COLUMNS = [
     "stage",
 ]
 """Columns of the predictions that a report reads."""
+
+
+def columns_of_report(num_classes: int) -> pa.Schema:
+    """Schema of the columns of the predictions that a report reads."""
+    columns = schema.stored_predictions(num_classes)
+    return pa.schema([columns.field(name) for name in PREDICTION_COLUMNS])
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -74,6 +81,8 @@ class ScoredVideos:
     trust_B: npt.NDArray[np.float32]
     ood_B: npt.NDArray[np.float32]
     probabilities_BC: npt.NDArray[np.float32]
+    in_set_BC: npt.NDArray[np.bool_]
+    """whether each class is in the prediction set of each video; all False without prediction sets"""
     member_top_BM: npt.NDArray[np.int64]
     """index of the most probable class of each ensemble member"""
     view_top_BV: npt.NDArray[np.int64]
@@ -236,9 +245,18 @@ def _joined(table: pa.Table, truth: Sequence[Any], index_of: dict[str, int]) -> 
         trust_B=table["trust_score"].to_numpy(),
         ood_B=table["ood_score"].to_numpy(),
         probabilities_BC=_values(table["probabilities"]).reshape(num_videos, -1),
+        in_set_BC=_in_sets(table["prediction_set"], index_of),
         member_top_BM=_top(table["member_probabilities"], num_videos),
         view_top_BV=_top(table["view_probabilities"], num_videos),
     )
+
+
+def _in_sets(column: pa.ChunkedArray, index_of: dict[str, int]) -> npt.NDArray[np.bool_]:
+    """Whether each class is in each prediction set, as an array [B, C]; rows without a set are all False."""
+    inside_BC = np.zeros((len(column), len(index_of)), bool)
+    for inside_C, names in zip(inside_BC, column.to_pylist(), strict=True):
+        inside_C[[index_of[name] for name in names or ()]] = True
+    return inside_BC
 
 
 def _top(column: pa.ChunkedArray, num_videos: int) -> npt.NDArray[np.int64]:

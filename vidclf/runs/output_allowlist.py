@@ -59,8 +59,11 @@ _JOB_FILES = r"run_config\.yaml|timeline\.json|pending\.parquet|_attempts\.parqu
 """Regular expression of the files that extract and classify write once per job, however many run directories the job
 fills, as paths relative to the job's output."""
 
+_CARD = r"README\.md"
+"""Regular expression of the model card in an ensemble's directory. Users write files with this name too."""
+
 _MEMBER_FILES = (
-    r"member_\d+\.(?:json|safetensors)|ensemble\.json|trust\.safetensors|(?:splits|leakage|folds)\.parquet"
+    r"member_\d+\.(?:json|safetensors)|ensemble\.json|(?:trust|linear_member)\.safetensors|(?:splits|leakage|folds)\.parquet"
     r"|_state/member_\d+-[0-9a-f]{16}\.pt|_ray_train/.+|tensorboard/member_\d+/events\.out\.tfevents\.[^/]+"
     r"|_folds/fold_\d+/.+"
 )
@@ -89,6 +92,9 @@ class Part:
     """regular expression of the files that the job writes there, as paths relative to the directory"""
     marks: tuple[Mark, ...]
     """the possible marks; if one of them is there and genuine, the job wrote the directory"""
+    signed: str = ""
+    """regular expression of the signed files (`vidclf/runs/signed_text.py`) that the job writes there. One that
+    somebody else wrote or edited is foreign, but the job goes on beside it"""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -259,6 +265,7 @@ ENSEMBLE = Kind(
     parts=(
         Part(
             files=rf"{_MEMBER_FILES}|run_config\.yaml",
+            signed=_CARD,
             marks=(
                 *_SPLITS,
                 Mark(name="member_0.json", is_genuine=_is_member(of_search=False)),
@@ -271,6 +278,7 @@ ENSEMBLE = Kind(
 
 _CHOSEN = Part(
     files=rf"{_MEMBER_FILES}|_vidclf\.json",
+    signed=_CARD,
     marks=(
         Mark(name=OUTPUT_FILE, is_genuine=_is_kind("an ensemble of trials")),
         Mark(name="member_0.json", is_genuine=_is_member(of_search=True)),
@@ -352,18 +360,30 @@ def _table(name: str, *marks: str) -> Kind:
     return Kind(name=name, parts=(Part(files=".+", marks=(*genuine, *given)),))
 
 
+_HUB_PART = Part(
+    files=r"_vidclf\.json|member_\d+\.safetensors|ensemble\.json|(?:trust|linear_member)\.safetensors",
+    signed=_CARD,
+    marks=(Mark(name=OUTPUT_FILE, is_genuine=_is_kind("an ensemble for a hub")),),
+)
+
 EXPORTS: dict[str, Kind | FileKind] = {
     "csv": FileKind(name="a CSV file of jobs/export.py", is_genuine=_begins_with(b"run_id,video_id,")),
     "label-studio": FileKind(
         name="tasks of jobs/export.py", is_genuine=_begins_with(b'[\n{"data": {"run_id": ', b"[\n]")
     ),
     "activitynet": FileKind(name="results of jobs/export.py", is_genuine=_begins_with(b'{"version": "vidclf')),
+    "onnx": FileKind(
+        name="an ONNX file of jobs/export.py",
+        # The fields of a model are stored by their numbers: version of the format (1), producer (2).
+        is_genuine=_begins_with(b"\x08\x08\x12\x06vidclf"),
+    ),
+    "hub-directory": Kind(name="an ensemble for a hub", parts=(_HUB_PART,)),
     "fiftyone": _table("a FiftyOne dataset"),
     "delta": _table("a Delta table", "_delta_log/00000000000000000000.json", "_delta_log/_last_checkpoint"),
     "iceberg": _table("an Iceberg catalog"),
     "lance": _table("a Lance dataset"),
 }
-"""Outputs of export, by its target (`--to`). The job deletes no file there, so the lists of the table formats are
+"""Outputs of export, by its target (`--to`). The job deletes no file in those of the table formats, so their lists are
 open."""
 
 

@@ -20,6 +20,7 @@ from pyarrow import fs
 
 from vidclf import storage
 from vidclf.errors import ConfigError
+from vidclf.runs import signed_text
 from vidclf.runs.output_allowlist import OUTPUT_FILE, TEMPORARY, FileKind, Kind, Part, is_lease, matches
 
 NUM_NAMED = 3
@@ -56,7 +57,8 @@ def contents(kind: Kind, location: str) -> Contents:
         listing_parts = [key for key in _parts(kind, path) if matches(key[0].files, path.removeprefix(key[1]))]
         is_temporary = bool(listing_parts) and re.search(rf"{TEMPORARY}$", path) is not None
         is_shared = is_output and matches(kind.shared, path)
-        if is_file and (is_lease(path) or is_temporary or is_shared or any(has_mark.get(key) for key in listing_parts)):
+        is_own = is_lease(path) or is_temporary or is_shared or any(has_mark.get(key) for key in listing_parts)
+        if is_file and (is_own or _is_signed(kind, location, path, has_mark)):
             job_files.append(path)
             continue
         foreign.append(path)
@@ -84,6 +86,17 @@ def _marked_parts(kind: Kind, location: str, entries: Mapping[str, bool]) -> dic
                     for mark in part.marks
                 )
     return has_mark
+
+
+def _is_signed(kind: Kind, location: str, path: str, has_mark: Mapping[tuple[Part, str], bool]) -> bool:
+    """Whether `path` is a signed file that the job wrote and nobody edited, or a temporary file of one.
+
+    `has_mark` tells which parts of the output a job wrote (`_marked_parts`).
+    """
+    if not any(has_mark.get(key) and matches(key[0].signed, path.removeprefix(key[1])) for key in _parts(kind, path)):
+        return False
+    is_temporary = re.search(rf"{TEMPORARY}$", path) is not None
+    return is_temporary or signed_text.is_unchanged(storage.join(location, path))
 
 
 def check(kind: Kind, flag: str, location: str, *, overwrite: bool = False, can_overwrite: bool = True) -> Contents:

@@ -66,7 +66,7 @@ def serve(config: ServeConfig) -> None:
         UriPolicy(config.allow_uri)
         print(f"would serve {summary} at {_url(config.host, config.port)}")
         return
-    print(threshold_text(model.threshold, config.abstain_risk), file=sys.stderr)
+    print(threshold_text(model.threshold, config.abstain_risk, model.caveat), file=sys.stderr)
     if config.host not in LOOPBACK:
         print(f"--host {config.host}: anyone who reaches this address may use the server", file=sys.stderr)
     print("loading the model …", file=sys.stderr)

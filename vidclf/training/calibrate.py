@@ -16,7 +16,7 @@ score), S backbones.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from typing import Any
 
 import numpy as np
@@ -26,6 +26,7 @@ from vidclf.ensemble import calibration_file
 from vidclf.ensemble.bf16 import PrecisionProbe
 from vidclf.ensemble.calibration_file import TrustData
 from vidclf.ensemble.info import EnsembleCalibration, EnsembleInfo, LookInfo, MembersInfo, TrustInfo, mode
+from vidclf.ensemble.linear_member import LinearInfo, write_linear
 from vidclf.ensemble.views import PLAIN, VIEWS, ViewWeight, fit_weights
 from vidclf.features.feature_set import FeatureSet
 from vidclf.features.spec import FeatureSpec
@@ -33,6 +34,7 @@ from vidclf.metrics.scores import evaluate
 from vidclf.schema import Look
 from vidclf.training import segment_calibration
 from vidclf.training.calibration_fit import CalibrationFit, CalibrationFitter, LabelledVideos, VideoSequences
+from vidclf.training.linear_fit import WeighedVotes, fit_linear, weigh
 from vidclf.training.member_votes import RunVotes, VoteRequest, Voting
 from vidclf.training.segment_calibration import SegmentSample
 from vidclf.uncertainty import early_exit
@@ -50,6 +52,7 @@ def calibrate(
     first_look_S: Sequence[FeatureSet] | None = None,
     run_votes: RunVotes | None = None,
     prior_temperature: float = 1.0,
+    has_linear_member: bool = False,
 ) -> EnsembleInfo:
     """Calibrate the ensemble of the trained models (members) in `directory`, and return its description.
 
@@ -57,7 +60,8 @@ def calibrate(
     backbones, all of the same videos. `first_look_S` holds their features of a few keyframes per video, for fast first
     predictions; without them the ensemble cannot make such predictions. `run_votes` computes the members'
     probabilities; by default they are computed in this process on the CPU. `prior_temperature` is the temperature that
-    corrects the loss with which the members were trained.
+    corrects the loss with which the members were trained. With `has_linear_member`, a linear member is fitted too, and
+    its file is written.
     """
     videos = LabelledVideos.of(features_S[0], info.classes)
     fitter = CalibrationFitter(
@@ -73,11 +77,17 @@ def calibrate(
         **_early_sequences(features_S, first_look_S),
     }
     samples = segment_calibration.samples(videos.validation(sequences[Look.FULL]))
-    votes, segment_votes = _votes(directory, info, videos, sequences, samples, run_votes or Voting(0.0))
-    full = _full_look(fitter, sequences[Look.FULL], votes[Look.FULL])
+    temporal_votes = _votes(directory, info, videos, sequences, samples, run_votes or Voting(0.0))
+    if has_linear_member:
+        votes, linear = _join_linear(directory, info, fitter, sequences, samples, temporal_votes)
+    else:
+        votes, linear = temporal_votes, None
+    full = _full_look(fitter, sequences[Look.FULL], votes.looks[Look.FULL])
     specs = {Look.KEYFRAMES: [features.spec for features in first_look_S or ()], Look.SUBSET: []}
     early = {
-        look: _early_look(fitter, sequences[look], votes[look], specs[look]) for look in sequences if look != Look.FULL
+        look: _early_look(fitter, sequences[look], votes.looks[look], specs[look])
+        for look in sequences
+        if look != Look.FULL
     }
     digest = calibration_file.write_trust(
         directory,
@@ -89,17 +99,19 @@ def calibrate(
                 mode(True): fitter.validation_scores(full.tta, full.ood_score_B),
             },
             stages={look: fitted.scores for look, fitted in early.items()},
+            truth={mode(False): fitter.truth_scores(full.plain), mode(True): fitter.truth_scores(full.tta)},
             probe=full.probe,
         ),
     )
     members = {field.name: getattr(info, field.name) for field in fields(MembersInfo)}
     return EnsembleInfo(
-        **{**members, "training": {**info.training, **_validation_figures(videos, full.plain, info.classes)}},
+        **{**members, "training": {**info.training, **_validation_figures(videos, full.plain.top_B, info.classes)}},
         views=full.view_weights,
         calibration=EnsembleCalibration.of(len(videos.labels_B), full.plain.calibration, full.tta.calibration),
         trust=TrustInfo(digest=digest, ood=full.ood, plain=full.plain.score, tta=full.tta.score),
         stages={look: fitted.info for look, fitted in early.items()},
-        segments=segment_calibration.fit_segments(fitter, samples, segment_votes),
+        segments=segment_calibration.fit_segments(fitter, samples, votes.segments),
+        linear=linear,
     )
 
 
@@ -119,6 +131,15 @@ def _early_sequences(
     return looks
 
 
+@dataclass(frozen=True, kw_only=True)
+class _AllVotes:
+    """Votes of the members for the validation videos, per look (full or partial view of a video's frames), and for
+    their segments, per sample."""
+
+    looks: dict[Look, WeighedVotes]
+    segments: list[WeighedVotes]
+
+
 def _votes(
     directory: str,
     info: MembersInfo,
@@ -126,17 +147,53 @@ def _votes(
     sequences: Mapping[Look, list[VideoSequences]],
     samples: Sequence[SegmentSample],
     run_votes: RunVotes,
-) -> tuple[dict[Look, npt.NDArray[np.float32]], list[npt.NDArray[np.float32]]]:
-    """Probabilities [V views, M members, B videos, C classes] of the validation videos, per look (full or partial view
-    of a video's frames), and of their segments, per sample. One call computes all, so that a GPU worker starts only
-    once."""
+) -> _AllVotes:
+    """The votes of the temporal members. One call computes all, so that a GPU worker starts only once."""
     requests = [
         VoteRequest(sequences_S=videos.validation(sequences_S), views=tuple(VIEWS if look == Look.FULL else PLAIN))
         for look, sequences_S in sequences.items()
     ]
     requests += [VoteRequest(sequences_S=sample.sequences_S, views=PLAIN) for sample in samples]
-    votes = run_votes(directory, info, requests)
-    return dict(zip(sequences, votes[: len(sequences)], strict=True)), votes[len(sequences) :]
+    votes = [WeighedVotes.equal(probabilities_VMBC) for probabilities_VMBC in run_votes(directory, info, requests)]
+    return _AllVotes(looks=dict(zip(sequences, votes[: len(sequences)], strict=True)), segments=votes[len(sequences) :])
+
+
+def _join_linear(
+    directory: str,
+    info: MembersInfo,
+    fitter: CalibrationFitter,
+    sequences: Mapping[Look, list[VideoSequences]],
+    samples: Sequence[SegmentSample],
+    temporal: _AllVotes,
+) -> tuple[_AllVotes, LinearInfo]:
+    """Fit the linear member to the training videos, write its file, and join its votes to those of the temporal
+    members."""
+    videos, prior = fitter.videos, fitter.prior_temperature
+    labels_B, train = videos.labels_B, videos.training(sequences[Look.FULL])
+    fitted = fit_linear(train, videos.train_labels, videos.train_folds_B, len(info.classes))
+    temporal_BC = temporal.looks[Look.FULL].probabilities_VMBC[0].mean(axis=0)
+    # Scaled such that the temperature of the temporal members calibrates the linear member too.
+    member = fitted.scaled(fit_temperature(temporal_BC, labels_B, prior))
+    looks, look_weights, segments, segment_weights = {}, {}, [], []
+    for look, votes in temporal.looks.items():
+        views = tuple(VIEWS if look == Look.FULL else PLAIN)
+        linear_V1BC = member.in_views(videos.validation(sequences[look]), views)
+        looks[look], look_weights[str(look)] = weigh(linear_V1BC, votes, labels_B, videos.groups, prior)
+    for sample, votes in zip(samples, temporal.segments, strict=True):
+        groups = [videos.groups[video] for video in sample.video_P]
+        linear_V1PC = member.in_views(sample.sequences_S, PLAIN)
+        joined, fitted_weight = weigh(linear_V1PC, votes, labels_B[sample.video_P], groups, prior)
+        segments.append(joined)
+        segment_weights.append(fitted_weight.weight)
+    top_B = looks[Look.FULL].probabilities_VMBC[0, -1].argmax(axis=1)
+    linear = LinearInfo(
+        digest=write_linear(directory, member),
+        looks=look_weights,
+        segments=segment_weights,
+        best=_validation_figures(videos, top_B, info.classes),
+        members_val_accuracy=float((temporal_BC.argmax(axis=1) == labels_B).mean()),
+    )
+    return _AllVotes(looks=looks, segments=segments), linear
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -170,21 +227,24 @@ class _EarlyLook:
     """results of the validation videos, from which thresholds are chosen later"""
 
 
-def _full_look(
-    fitter: CalibrationFitter, sequences_S: list[VideoSequences], probabilities_VMBC: npt.NDArray[np.float32]
-) -> _FullLook:
+def _full_look(fitter: CalibrationFitter, sequences_S: list[VideoSequences], votes: WeighedVotes) -> _FullLook:
     """Everything fitted for predictions from all frames: weights of the views (test-time variants of a video),
     temperature and trust score (probability that the answer is right) with and without those views, limit of
     out-of-distribution scores, and videos for a check of half precision."""
     videos = fitter.videos
-    view_VBC = probabilities_VMBC.mean(axis=1)
+    view_VBC = np.tensordot(votes.weights_M, votes.probabilities_VMBC, axes=(0, 1))
     temperature = fit_temperature(view_VBC[0], videos.labels_B, fitter.prior_temperature)
     view_weights = fit_weights(tempered(view_VBC, temperature), videos.labels_B, videos.groups)
     spaces, ood, ood_score_B = fitter.ood(sequences_S)
     val_sequences_S = videos.validation(sequences_S)
     weights_V = np.array([view.weight for view in view_weights], np.float32)
-    plain = fitter.fit(probabilities_VMBC[:1], np.ones(1, np.float32), val_sequences_S, ood_score_B)
-    tta = fitter.fit(probabilities_VMBC, weights_V, val_sequences_S, ood_score_B)
+    plain = fitter.fit(
+        replace(votes, probabilities_VMBC=votes.probabilities_VMBC[:1]),
+        np.ones(1, np.float32),
+        val_sequences_S,
+        ood_score_B,
+    )
+    tta = fitter.fit(votes, weights_V, val_sequences_S, ood_score_B)
     return _FullLook(
         view_weights=view_weights,
         plain=plain,
@@ -199,7 +259,7 @@ def _full_look(
 def _early_look(
     fitter: CalibrationFitter,
     sequences_S: list[VideoSequences],
-    probabilities_VMBC: npt.NDArray[np.float32],
+    votes: WeighedVotes,
     specs: list[FeatureSpec],
 ) -> _EarlyLook:
     """Everything fitted for predictions from only a part of a video's frames.
@@ -209,7 +269,7 @@ def _early_look(
     features are a selection of the full video's.
     """
     spaces, ood, ood_score_B = fitter.ood(sequences_S)
-    fit = fitter.fit(probabilities_VMBC, np.ones(1, np.float32), fitter.videos.validation(sequences_S), ood_score_B)
+    fit = fitter.fit(votes, np.ones(1, np.float32), fitter.videos.validation(sequences_S), ood_score_B)
     info = LookInfo(
         num_frames=max(len(rows_TD) for rows_TD in sequences_S[0]),
         feature_specs=specs,
@@ -221,10 +281,10 @@ def _early_look(
     return _EarlyLook(info=info, spaces=spaces, scores=fitter.validation_scores(fit, ood_score_B))
 
 
-def _validation_figures(videos: LabelledVideos, plain: CalibrationFit, classes: list[str]) -> dict[str, Any]:
-    """Accuracy and F1 scores of the ensemble on the validation split, without test-time augmentation, by name as in
-    `ensemble.json`."""
-    scores = evaluate(videos.labels_B.tolist(), plain.top_B.tolist(), classes)
+def _validation_figures(videos: LabelledVideos, top_B: npt.NDArray[np.intp], classes: list[str]) -> dict[str, Any]:
+    """Accuracy and F1 scores on the validation split, by name as in `ensemble.json`, from the most probable class of
+    each video."""
+    scores = evaluate(videos.labels_B.tolist(), top_B.tolist(), classes)
     return {
         "val_accuracy": scores.accuracy,
         "val_macro_f1": scores.macro_f1,

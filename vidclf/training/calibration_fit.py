@@ -21,11 +21,13 @@ from vidclf.ensemble.inference import BySpace, Votes, vote
 from vidclf.ensemble.info import Calibration
 from vidclf.features.feature_set import FeatureSet
 from vidclf.metrics.scores import expected_calibration_error
+from vidclf.training.linear_fit import WeighedVotes
 from vidclf.uncertainty import folds, trust_score
 from vidclf.uncertainty.early_exit import ValidationScores
 from vidclf.uncertainty.folds import cross_fitted
 from vidclf.uncertainty.frame_agreement import FrameDiscriminant, frame_agreement
 from vidclf.uncertainty.ood import FeatureSpace, OodLine, fit_line, fit_space
+from vidclf.uncertainty.prediction_sets import TruthScores
 from vidclf.uncertainty.temperature import fit_temperature
 from vidclf.uncertainty.trust_score import TrustScore
 
@@ -77,6 +79,11 @@ class LabelledVideos:
             folds_B=folds.group_folds(labels, groups, min(NUM_FOLDS, len(set(groups)))),
         )
 
+    def training(self, sequences_S: Sequence[VideoSequences]) -> list[list[npt.NDArray[np.float16]]]:
+        """The feature arrays of the train videos only, taken from `sequences_S` (per backbone, the arrays of all
+        videos)."""
+        return [[sequences[index] for index in self.in_train.tolist()] for sequences in sequences_S]
+
     def validation(self, sequences_S: Sequence[VideoSequences]) -> list[list[npt.NDArray[np.float16]]]:
         """The feature arrays of the validation videos only, taken from `sequences_S` (per backbone, the arrays of all
         videos)."""
@@ -95,6 +102,8 @@ class CalibrationFit:
     """trust score of each validation video, from a fit without its source"""
     top_B: npt.NDArray[np.intp]
     """index of the most probable class of each validation video"""
+    truth_B: npt.NDArray[np.float32]
+    """probability of the true class of each validation video, with a temperature fitted without its source"""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -127,22 +136,34 @@ class CalibrationFitter:
 
     def fit(
         self,
-        probabilities_VMBC: npt.NDArray[np.float32],
+        member_votes: WeighedVotes,
         weights_V: npt.NDArray[np.float32],
         sequences_S: BySpace,
         ood_score_B: npt.NDArray[np.floating[Any]],
     ) -> CalibrationFit:
-        """Temperature and trust score (probability that the answer is right), fitted on the members' probabilities for
-        the validation videos, with the views (test-time variants of a video) weighted by `weights_V`."""
+        """Temperature and trust score (probability that the answer is right), fitted on the members' votes for the
+        validation videos, with the views (test-time variants of a video) weighted by `weights_V`."""
         labels_B, folds_B = self.videos.labels_B, self.videos.folds_B
         # Cross-fitted, so that signs and confidences belong to videos that the temperature was not fitted on.
-        calibration, votes = fit_calibration(probabilities_VMBC, weights_V, labels_B, folds_B, self.prior_temperature)
+        calibration, votes = fit_calibration(member_votes, weights_V, labels_B, folds_B, self.prior_temperature)
         top_B = votes.probabilities_BC.argmax(axis=1)
         agreement_B = frame_agreement(self.discriminants, sequences_S, top_B.tolist())
-        signs_BK = trust_score.signs(votes.probabilities_BC, votes.member_MBC, votes.view_VBC, agreement_B, ood_score_B)
+        signs_BK = trust_score.signs(
+            votes.probabilities_BC,
+            votes.member_MBC,
+            votes.view_VBC,
+            agreement_B,
+            ood_score_B,
+            member_votes.weights_M,
+        )
         confidence_B = votes.probabilities_BC.max(axis=1)
         score, trust_B = fit_trust(confidence_B, signs_BK, top_B == labels_B, folds_B)
-        return CalibrationFit(calibration=calibration, score=score, trust_B=trust_B, top_B=top_B)
+        truth_B = np.take_along_axis(votes.probabilities_BC, labels_B[:, None], axis=1)[:, 0]
+        return CalibrationFit(calibration=calibration, score=score, trust_B=trust_B, top_B=top_B, truth_B=truth_B)
+
+    def truth_scores(self, fit: CalibrationFit) -> TruthScores:
+        """The probabilities of the true classes, from which prediction sets are made."""
+        return TruthScores(truth_B=fit.truth_B, label_B=self.videos.labels_B, source_B=self.videos.source_B)
 
     def validation_scores(self, fit: CalibrationFit, ood_score_B: npt.NDArray[np.floating[Any]]) -> ValidationScores:
         """Trust score, correctness, OOD score (how unlike the training videos) and source of each validation video.
@@ -156,7 +177,7 @@ class CalibrationFitter:
 
 
 def fit_calibration(
-    probabilities_VMBC: npt.NDArray[np.float32],
+    member_votes: WeighedVotes,
     weights_V: npt.NDArray[np.float32],
     labels_B: npt.NDArray[np.int64],
     folds_B: npt.NDArray[np.int64],
@@ -168,7 +189,8 @@ def fit_calibration(
     variant of a video). The temperature in each video's votes is fitted without the videos of its source (cut from the
     same recording).
     """
-    pooled_BC = np.tensordot(weights_V, probabilities_VMBC, axes=1).mean(axis=0)
+    probabilities_VMBC, weights_M = member_votes.probabilities_VMBC, member_votes.weights_M
+    pooled_BC = np.tensordot(weights_M, np.tensordot(weights_V, probabilities_VMBC, axes=1), axes=1)
 
     def fit(inside: npt.NDArray[np.bool_]) -> float:
         """The temperature fitted on the videos for which `inside` is true."""
@@ -180,10 +202,10 @@ def fit_calibration(
         return expected_calibration_error(votes.probabilities_BC.max(axis=1), top_B == labels_B)
 
     crossed_B = cross_fitted(folds_B, fit, lambda temperature, inside: temperature)
-    crossed = vote(probabilities_VMBC, weights_V, crossed_B[:, None])
+    crossed = vote(probabilities_VMBC, weights_V, crossed_B[:, None], weights_M)
     calibration = Calibration(
         temperature=fit(np.ones(len(labels_B), bool)),
-        ece_before=ece(vote(probabilities_VMBC, weights_V, 1.0)),
+        ece_before=ece(vote(probabilities_VMBC, weights_V, 1.0, weights_M)),
         ece_after=ece(crossed),
     )
     return calibration, crossed

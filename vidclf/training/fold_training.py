@@ -16,6 +16,7 @@ import hashlib
 import json
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -34,14 +35,17 @@ from vidclf.json_text import json_text
 from vidclf.runs import lease
 from vidclf.schema import FOLD_TABLE, VIDEO_ID
 from vidclf.training import leakage
+from vidclf.training.calibration_fit import LabelledVideos
 from vidclf.training.dataset import training_data
 from vidclf.training.leakage import SplitAssignment
+from vidclf.training.linear_fit import WeighedVotes, fit_linear, weigh
 from vidclf.training.member_plan import MemberPlan, plan_members
 from vidclf.training.member_votes import RunVotes, VoteRequest
 from vidclf.training.member_worker import marker, read_record
-from vidclf.training.publish import members_info
+from vidclf.training.publish import members_info, publish_card
 from vidclf.training.ray_members import train_members
 from vidclf.uncertainty.folds import group_folds
+from vidclf.uncertainty.temperature import fit_temperature
 
 FOLDS_FILE = "folds.parquet"
 """File with the class that each video got in the cross-validation; its columns are `schema.FOLD_TABLE`. The figures are
@@ -94,7 +98,9 @@ def plan_folds(config: TrainConfig, assignment: SplitAssignment, members: Sequen
                 f"{num_sources} (near duplicates count as one source); give a lower number, or add sources"
             )
     fold_B = group_folds([classes.index(label) for label in labels], groups, config.folds)
-    decisive = [[member.recipe for member in members], config.folds, features.video_ids, fold_B.tolist()]
+    decisive: list[Any] = [[member.recipe for member in members], config.folds, features.video_ids, fold_B.tolist()]
+    if config.fits_linear_member:
+        decisive.append("linear member")
     folds = Folds(
         num_folds=config.folds,
         fold_B=fold_B,
@@ -151,7 +157,9 @@ def cross_validate(
     info = read_info(config.output)
     if CrossValidation.read(info.training.get(RECORD)) != record:
         lease.guard(config.output).check()
-        write_info(config.output, replace(info, training={**info.training, RECORD: asdict(record)}))
+        info = replace(info, training={**info.training, RECORD: asdict(record)})
+        publish_card(config.output, info)
+        write_info(config.output, info)
 
 
 def _tested(
@@ -176,11 +184,26 @@ def _tested(
         train_members(config, data, members, missing, gpus)
     info = members_info(config, fold_features, data[0], weights)
     inside = np.flatnonzero(folds.fold_B == fold).tolist()
-    request = VoteRequest(
-        sequences_S=[[space.features[index] for index in inside] for space in features], views=tuple(PLAIN)
-    )
-    (probabilities_VMBC,) = run_votes(directory, info, [request])
-    top_B: npt.NDArray[np.int64] = probabilities_VMBC[0].mean(axis=0).argmax(axis=1)
+    tested_S = [[space.features[index] for index in inside] for space in features]
+    videos, sequences_S = LabelledVideos.of(fold_features[0], info.classes), [space.features for space in features]
+    requests = [
+        VoteRequest(sequences_S=one_S, views=tuple(PLAIN)) for one_S in (tested_S, videos.validation(sequences_S))
+    ]
+    tested_VMBC, validated_VMBC = run_votes(directory, info, requests)
+    pooled_BC = tested_VMBC[0].mean(axis=0)
+    if config.fits_linear_member:
+        prior = info.training["prior_temperature"]
+        fitted = fit_linear(videos.training(sequences_S), videos.train_labels, videos.train_folds_B, len(info.classes))
+        linear = fitted.scaled(fit_temperature(validated_VMBC[0].mean(axis=0), videos.labels_B, prior))
+        _, found = weigh(
+            linear.in_views(videos.validation(sequences_S), PLAIN),
+            WeighedVotes.equal(validated_VMBC),
+            videos.labels_B,
+            videos.groups,
+            prior,
+        )
+        pooled_BC = (1 - found.weight) * pooled_BC + found.weight * linear(tested_S)
+    top_B: npt.NDArray[np.int64] = pooled_BC.argmax(axis=1)
     return top_B
 
 

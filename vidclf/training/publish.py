@@ -5,14 +5,16 @@ from __future__ import annotations
 import math
 import platform
 from collections.abc import Sequence
-from dataclasses import fields, replace
+from dataclasses import asdict, fields, replace
 from functools import partial
 from importlib import metadata
 
 import vidclf
+from vidclf import storage
 from vidclf.config import FitConfig, ModelConfig, TrainConfig
-from vidclf.ensemble import split_record
-from vidclf.ensemble.info import FittedBackbone, MembersInfo, write_info
+from vidclf.ensemble import calibration_file, model_card, split_record
+from vidclf.ensemble.info import EnsembleInfo, FittedBackbone, MembersInfo, check_finite, write_info
+from vidclf.ensemble.known_sources import KnownSources
 from vidclf.ensemble.member_record import MemberRecord
 from vidclf.features.feature_set import FeatureSet
 from vidclf.gpu_worker import OnWorker
@@ -36,17 +38,36 @@ def publish_ensemble(
 ) -> None:
     """Calibrate the trained members (models of the ensemble) in `config.output`, and write `ensemble.json`.
 
-    Each member must have its marker file, and `splits.parquet` must be there. `features`, `weights` (where each
-    backbone's weights were) and `first_looks` (features of a few keyframes per video; may be empty) have one entry per
-    backbone. The members classify the validation split in this process, or in a worker with the fraction `gpus` of a
-    GPU.
+    The model card is written before it. Each member must have its marker file, and `splits.parquet` must be there.
+    `features`, `weights` (where each backbone's weights were) and `first_looks` (features of a few keyframes per video;
+    may be empty) have one entry per backbone. The members classify the validation split in this process, or in a worker
+    with the fraction `gpus` of a GPU.
     """
     uncalibrated = members_info(config, features, data, weights)
     prior = uncalibrated.training["prior_temperature"]
-    info = calibrate(config.output, uncalibrated, features, first_looks or None, votes_on(gpus), prior)
+    info = calibrate(
+        config.output,
+        uncalibrated,
+        features,
+        first_looks or None,
+        votes_on(gpus),
+        prior,
+        has_linear_member=config.fits_linear_member,
+    )
     lease.guard(config.output).check()
-    splits = split_record.describe(config.output, config.near_duplicate_cosine)
-    write_info(config.output, replace(info, splits=splits))
+    info = replace(info, splits=split_record.describe(config.output, config.near_duplicate_cosine))
+    publish_card(config.output, info)
+    write_info(config.output, info)
+
+
+def publish_card(directory: str, info: EnsembleInfo) -> None:
+    """Write the model card of the ensemble that `info` describes into its directory. `trust.safetensors` and
+    `splits.parquet` must be there. A card that was edited stays."""
+    check_finite(info)
+    videos = storage.read_table(storage.join(directory, split_record.SPLITS_FILE), ["label", "split", "source"])
+    text = model_card.card(info, calibration_file.read_trust(directory, info).full, videos)
+    if not model_card.publish(directory, text):
+        print(f"{directory}: {model_card.CARD_FILE} was edited or is not of this job, so it stays as it is")
 
 
 def members_info(
@@ -68,6 +89,7 @@ def members_info(
         training={
             "num_train_videos": len(data.train.labels),
             "num_val_videos": len(data.val.labels),
+            "sources": asdict(known_sources(features[0])),
             "data_digest": data_digest(features),
             "recipe": config.recipe if config.import_reference is None else "imported",
             "prior_temperature": prior_temperature(config, members, len(data.classes)),
@@ -78,6 +100,11 @@ def members_info(
             **{name: metadata.version(name) for name in ("torch", "torchvision", "numpy", "ray")},
         },
     )
+
+
+def known_sources(features: FeatureSet) -> KnownSources:
+    """How many of the train and validation videos have a known source (recording)."""
+    return KnownSources.of(features.video_uris, features.groups, features.splits)
 
 
 def prior_temperature(config: FitConfig, members: Sequence[MemberRecord], num_classes: int) -> float:

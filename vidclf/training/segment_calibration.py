@@ -16,6 +16,7 @@ import numpy.typing as npt
 
 from vidclf.ensemble.segment_temperature import SegmentCalibration
 from vidclf.training.calibration_fit import CalibrationFitter, VideoSequences, fit_calibration
+from vidclf.training.linear_fit import WeighedVotes
 
 SEGMENTS_PER_VIDEO = 3
 """Largest number of segments of one length that are taken from a validation video. They do not overlap.
@@ -74,16 +75,16 @@ def _starts(length: int, num_frames: int) -> list[int]:
 def fit_segments(
     fitter: CalibrationFitter,
     samples: Sequence[SegmentSample],
-    votes: Sequence[npt.NDArray[np.float32]],
+    votes: Sequence[WeighedVotes],
 ) -> list[SegmentCalibration]:
-    """Temperature of each sample of segments. `votes` holds the probabilities [1, M, P, C] of its segments.
+    """Temperature of each sample of segments. `votes` holds the members' votes for its segments, in one view.
 
     Cross-fitting is by source, like that of whole videos.
     """
     fitted = []
-    for sample, probabilities_VMPC in zip(samples, votes, strict=True):
+    for sample, sample_votes in zip(samples, votes, strict=True):
         calibration, _ = fit_calibration(
-            probabilities_VMPC,
+            sample_votes,
             np.ones(1, np.float32),
             fitter.videos.labels_B[sample.video_P],
             fitter.videos.folds_B[sample.video_P],

@@ -7,7 +7,7 @@ small cluster trains the members in turns instead of waiting for room for all of
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 import torch
@@ -34,7 +34,7 @@ from vidclf.training.leakage import SplitAssignment
 from vidclf.training.member_fit import predict
 from vidclf.training.member_plan import MemberPlan, plan_members
 from vidclf.training.member_worker import SHARE_FLAG, marker, publish_record, read_record
-from vidclf.training.publish import publish_ensemble, votes_on
+from vidclf.training.publish import known_sources, publish_ensemble, votes_on
 from vidclf.training.ray_members import train_members
 
 
@@ -63,7 +63,7 @@ class Plan:
     folds: Folds | None
     """folds of the cross-validation; None if none is wanted"""
     notes: list[str]
-    """lines for the log about videos without a label and about classes that a split lacks"""
+    """lines for the log about videos without a label, classes that a split lacks, and videos of unknown sources"""
 
 
 def train(
@@ -140,9 +140,13 @@ def prepare(
         members=members,
         imported=imported,
         missing=missing,
-        needs_calibration=bool(missing) or not _is_calibrated(config.output, matched_looks),
+        needs_calibration=bool(missing) or not _is_calibrated(config, matched_looks),
         folds=fold_training.plan_folds(config, assignment, members),
-        notes=[*([unlabelled] if unlabelled else []), *class_gaps.gap_lines(assignment.features)],
+        notes=[
+            *([unlabelled] if unlabelled else []),
+            *class_gaps.gap_lines(assignment.features),
+            *([f"accuracy and risk: {caveat}"] if (caveat := known_sources(assignment.features).caveat) else []),
+        ],
     )
 
 
@@ -188,6 +192,7 @@ def summary(plan: Plan) -> dict[str, Any]:
         "classes_with_val": [name for index, name in enumerate(info.classes) if index in plan.data[0].val.labels],
         **info.training,
         "members": [member.as_json() for member in info.members],
+        "linear_member": asdict(info.linear) if info.linear is not None else None,
         "ensemble_id": info.ensemble_id,
     }
 
@@ -254,21 +259,29 @@ def _share(config: TrainConfig, data: Sequence[TrainingData]) -> float:
     return gpus
 
 
-def _is_calibrated(output: str, first_looks: Sequence[FeatureSet]) -> bool:
-    """Whether `output` holds a complete ensemble in this version's format that was calibrated with these first looks,
-    with the record of its splits.
+def _is_calibrated(config: TrainConfig, first_looks: Sequence[FeatureSet]) -> bool:
+    """Whether the output holds a complete ensemble in this version's format that was calibrated with these first looks,
+    with the record of its splits, and that has a linear member exactly if `config` wants one.
 
     `first_looks` are features of a few keyframes per video. If there are none, an ensemble with or without such
     features counts as complete. Raises ConfigError if the ensemble must be calibrated again and would lose its keyframe
     features because `first_looks` is empty.
     """
+    output = config.output
     if not storage.exists(storage.join(output, ENSEMBLE_FILE)):
         return False
     outdated: ConfigError | None = None
     try:
         info = read_info(output)
-        calibration_file.read_trust(output, info)
+        if not calibration_file.read_trust(output, info).truth:
+            outdated = ConfigError("it lacks what prediction sets are made from")
         split_record.check_record(output, info.splits)
+        files.load_linear(output, info)
+        if (info.linear is not None) != config.fits_linear_member:
+            has, wants = ("a", "none") if info.linear is not None else ("no", "one")
+            outdated = ConfigError(
+                f"it has {has} linear member, and --linear-member {config.linear_member} wants {wants}"
+            )
     except ConfigError as error:
         outdated = error
     keyframes = read_info(output, accepts_outdated=True).stages.get(Look.KEYFRAMES)

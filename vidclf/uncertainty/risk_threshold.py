@@ -211,12 +211,16 @@ def sources_to_certify(risk: float, num_paths: int = 1) -> int:
     return math.ceil(math.log((1 - CONFIDENCE_LEVEL) / num_paths) / math.log(1 - risk))
 
 
-def risk_statement(chosen: RiskThreshold, risk: float) -> dict[str, Any]:
-    """Build the entry `risk` of `summary.json` as a dictionary: the allowed error and the threshold chosen for it."""
+def risk_statement(chosen: RiskThreshold, risk: float, caveat: str = "") -> dict[str, Any]:
+    """Build the entry `risk` of `summary.json` as a dictionary: the allowed error and the threshold chosen for it.
+
+    `caveat`: sentence about the videos for which the risk does not hold (`ensemble/known_sources.py`).
+    """
     return {
         "abstain_risk": risk,
         "confidence_level": CONFIDENCE_LEVEL if chosen.basis == CERTIFIED else None,
         **asdict(chosen),
+        "caveat": caveat,
     }
 
 
@@ -258,8 +262,15 @@ def _threshold(acceptance: Acceptance, basis: str, num_videos: int, num_paths: i
     )
 
 
-def threshold_text(chosen: RiskThreshold, risk: float) -> str:
-    """One line for users about the threshold chosen for `--abstain-risk`."""
+def threshold_text(chosen: RiskThreshold, risk: float, caveat: str = "") -> str:
+    """One line for users about the threshold chosen for `--abstain-risk`, with the sentence `caveat` at its end if a
+    threshold was found."""
+    text = _threshold_text(chosen, risk)
+    return f"{text}; {caveat}" if caveat and not chosen.abstains_on_all else text
+
+
+def _threshold_text(chosen: RiskThreshold, risk: float) -> str:
+    """The line of `threshold_text` without a caveat."""
     num_needed = sources_to_certify(risk, chosen.num_paths)
     needed = (
         f"certifying it takes at least {num_needed} accepted validation sources without a wrong video, more with one"

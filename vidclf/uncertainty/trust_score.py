@@ -57,9 +57,10 @@ def signs(
     view_probabilities_VBC: Floats,
     frame_agreement_B: Floats,
     ood_score_B: Floats,
+    weights_M: Floats | None = None,
 ) -> Floats:
     """Compute the inputs of the trust score besides the confidence (`SIGNS`) for each video, as an array [videos,
-    inputs].
+    inputs]. `weights_M` are the weights of the members; None for equal ones.
 
     All are probabilities or shares, except closeness, which is minus the logarithm of the OOD score (distance from the
     training videos).
@@ -70,7 +71,7 @@ def signs(
         [
             sorted_BC[:, -1] - sorted_BC[:, -2],
             1 - entropy_B,
-            1 - disagreement(member_probabilities_MBC),
+            1 - disagreement(member_probabilities_MBC, weights_M),
             1 - disagreement(view_probabilities_VBC),
             frame_agreement_B,
             -np.log(np.maximum(ood_score_B, 1e-6)),

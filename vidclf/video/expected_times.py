@@ -15,6 +15,11 @@ from vidclf.video.indexed_video import IndexedVideo
 from vidclf.video.shown_picture import pixel_aspect
 from vidclf.video.source import codec_name, frame_rate
 
+MAX_LACKING = 2
+"""Number of frames that may be lacking at the end of a video of any length, so that it still ends as expected."""
+MAX_LACKING_SHARE = 50
+"""One of this number of frames may be lacking at the end of a longer video."""
+
 
 @dataclass(frozen=True)
 class DecodedTime:
@@ -67,6 +72,8 @@ class ExpectedTimes:
         if times_ticks is None:
             times_ticks = np.array([frame.slot for frame in frames], dtype=np.int64) * self.step_ticks
             end_ticks = int(times_ticks[-1]) + self.step_ticks
+            if self.are_slots and self._lacks_only_the_last_frames(int(times_ticks[-1])):
+                end_ticks = expected.end_ticks
         elif times_ticks[-1] == expected.times_ticks[-1]:
             end_ticks = expected.end_ticks
         else:
@@ -82,6 +89,17 @@ class ExpectedTimes:
             end_ticks=end_ticks,
             duration_s=float((end_ticks - int(times_ticks[0])) * expected.time_base),
         )
+
+    def _lacks_only_the_last_frames(self, last_ticks: int) -> bool:
+        """Return whether a video without times, whose last frame is at `last_ticks`, is as long as its packets say.
+
+        At most a few frames may be lacking. The last packets of a file that was cut often give none. The frame before
+        them then stays on screen, as before every other frame that is lost.
+        """
+        expected_ticks = self.timeline.times_ticks
+        num_lacking = int((expected_ticks > last_ticks).sum())
+        is_within = expected_ticks[0] <= last_ticks <= expected_ticks[-1]
+        return bool(is_within) and num_lacking <= max(MAX_LACKING, len(expected_ticks) // MAX_LACKING_SHARE)
 
 
 def timeline_of(video: IndexedVideo) -> VideoTimeline:

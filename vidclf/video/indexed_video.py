@@ -47,7 +47,10 @@ class IndexedVideo:
             yield self._with_closed_times(self.table.kept), self.stream.codec_context
         else:
             with open_video(self.source) as (container, stream), self._fetching_only(ranges):
-                yield self._with_closed_times(packets.demuxed(container, stream)), stream.codec_context
+                yield (
+                    self._with_closed_times(packets.demuxed(container, stream, has_content=self.table.has_content)),
+                    stream.codec_context,
+                )
 
     def _with_closed_times(self, all_packets: Iterable[Any]) -> Iterable[Any]:
         """Return the packets, with the times of the table if jumps of the clock were closed."""
@@ -71,7 +74,7 @@ def open_indexed(source: Source) -> Iterator[IndexedVideo]:
         is_in_header = has_complete_index(source, container, stream)
         if isinstance(source, RangedFile) and is_in_header:
             with source.fetching_only([]):
-                table = packets.scan(container, stream)
+                table = packets.scan(container, stream, has_content=False)
         else:
             table = packets.scan(container, stream, KEEP_PACKETS_BYTES)
         index = packets.index_of(table)

@@ -11,7 +11,8 @@ import av.error
 import numpy as np
 import numpy.typing as npt
 
-from vidclf.video import clock
+from vidclf.video import access_units, clock
+from vidclf.video.access_units import CompletePictures
 from vidclf.video.clock import ClosedClock, PacketTimes
 
 _CLOCK_MAY_RESTART = 0x200
@@ -30,12 +31,16 @@ class PacketTable:
     is_keyframe: npt.NDArray[np.bool_]
     is_shown: npt.NDArray[np.bool_]
     """false for a frame that the file's edit list cuts from display"""
+    complete_from: npt.NDArray[np.int64]
+    """number of the first packet whose picture is complete if decoding begins with this packet; counts for keyframes"""
     positions: npt.NDArray[np.int64]
     """offset of each packet's first byte in the file; -1 if the file does not state the offset"""
     sizes: npt.NDArray[np.int64]
     """size of each packet in bytes"""
     kept: list[Any] | None
     """the packets themselves, so that they can be decoded without reading the file again; None if they are too large"""
+    has_content: bool
+    """false if the table was made without the content of the packets, so that fields of a picture were not joined"""
     are_times_guessed: bool
     """whether FFmpeg made up the presentation times, in decoding order, so that they belong to other frames"""
     time_jumps: int
@@ -56,6 +61,8 @@ class PacketIndex:
     is_keyframe: npt.NDArray[np.bool_]
     is_shown: npt.NDArray[np.bool_]
     """false for a frame that the file's edit list cuts from display; other frames may still need it for decoding"""
+    complete_from: npt.NDArray[np.int64]
+    """number of the first packet whose picture is complete if decoding begins with this packet; counts for keyframes"""
     end_ticks: int
     """time at which the last shown frame ends, in ticks"""
     positions: npt.NDArray[np.int64]
@@ -90,11 +97,18 @@ _PACKET = np.dtype(
 """NumPy type of one packet's entry while `scan` builds the table."""
 
 
-def demuxed(container: Any, stream: Any) -> Iterator[Any]:
+def demuxed(container: Any, stream: Any, *, has_content: bool = True) -> Iterator[Any]:
     """Yield the packets of `stream` that hold data, up to the end of what can be read of the file.
 
-    A file that is damaged in the middle ends there, as for FFmpeg's own program, if a packet came before.
+    A file that is damaged in the middle ends there, as for FFmpeg's own program, if a packet came before. Fields of one
+    picture are joined, unless the table of the packets is made without their content (`has_content`).
     """
+    reader = access_units.reader_of(stream) if has_content else None
+    packets = _demuxed(container, stream)
+    return packets if reader is None else access_units.joined(packets, reader)
+
+
+def _demuxed(container: Any, stream: Any) -> Iterator[Any]:
     packets = container.demux(stream)
     is_first = True
     while True:
@@ -115,15 +129,18 @@ def demuxed(container: Any, stream: Any) -> Iterator[Any]:
             yield packet
 
 
-def scan(container: Any, stream: Any, keep_bytes: int = 0) -> PacketTable:
+def scan(container: Any, stream: Any, keep_bytes: int = 0, *, has_content: bool = True) -> PacketTable:
     """Read every packet of `stream` without decoding it.
 
-    The table keeps the packets if all of them together have at most `keep_bytes` bytes.
+    The table keeps the packets if all of them together have at most `keep_bytes` bytes. Without `has_content`, the
+    packets have their sizes and times, but zeros in place of their content, which is not downloaded.
     """
+    complete = CompletePictures(access_units.reader_of(stream) if has_content else None)
     entries: list[tuple[int, int, bool, bool, int, int, int, bool, bool]] = []
     kept: list[Any] = []
     num_bytes = 0
-    for packet in demuxed(container, stream):
+    for packet in demuxed(container, stream, has_content=has_content):
+        complete.add(packet)
         num_bytes += packet.size
         if num_bytes <= keep_bytes:
             kept.append(packet)
@@ -157,9 +174,11 @@ def scan(container: Any, stream: Any, keep_bytes: int = 0) -> PacketTable:
         has_pts=closed.has_pts,
         is_keyframe=table["is_keyframe"].copy(),
         is_shown=table["is_shown"].copy(),
+        complete_from=np.array(complete.complete_from, dtype=np.int64),
         positions=table["position"].copy(),
         sizes=table["size_bytes"].copy(),
         kept=kept if num_bytes <= keep_bytes else None,
+        has_content=has_content,
         are_times_guessed=are_times_guessed,
         time_jumps=closed.num_jumps,
         last_duration_ticks=closed.last_duration_ticks,
@@ -181,6 +200,7 @@ def index_of(table: PacketTable) -> PacketIndex | None:
         pts_ticks=table.pts_ticks,
         is_keyframe=table.is_keyframe,
         is_shown=table.is_shown,
+        complete_from=table.complete_from,
         end_ticks=end_of(times_ticks, table.last_duration_ticks),
         positions=table.positions,
         sizes=table.sizes,
@@ -223,17 +243,25 @@ def needed_ranges(index: PacketIndex, wanted_ticks: npt.NDArray[np.int64]) -> li
     The packets are as few as possible, in decoding order. A frame needs the packets of its group of pictures, from the
     keyframe (decodable alone) to its own packet. A leading picture is shown before the keyframe that it follows, for
     example at the beginning of an open group. A leading picture also refers to the previous group, so its range begins
-    one keyframe earlier. Ranges that touch are merged, because the decoder need not be reset between them.
+    one keyframe earlier. So does the range of a picture that precedes the first complete one of its group. Ranges that
+    touch are merged, because the decoder need not be reset between them.
     """
     keyframes = np.flatnonzero(index.is_keyframe)
     ranges: list[PacketRange] = []
     for packet in np.flatnonzero(np.isin(index.pts_ticks, wanted_ticks)):
         group = int(np.searchsorted(keyframes, packet, side="right")) - 1
-        if group >= 0 and index.pts_ticks[packet] < index.pts_ticks[keyframes[group]]:
+        while group >= 0 and not _gives(index, int(keyframes[group]), int(packet)):
             group -= 1
         first = int(keyframes[group]) if group >= 0 else 0
-        if ranges and first <= ranges[-1].last + 1:
-            ranges[-1] = PacketRange(ranges[-1].first, max(ranges[-1].last, int(packet)))
-        else:
-            ranges.append(PacketRange(first, int(packet)))
+        last = int(packet)
+        while ranges and first <= ranges[-1].last + 1:
+            joined = ranges.pop()
+            first, last = min(first, joined.first), max(last, joined.last)
+        ranges.append(PacketRange(first, last))
     return ranges
+
+
+def _gives(index: PacketIndex, keyframe: int, packet: int) -> bool:
+    """Return whether decoding that begins with `keyframe` gives the picture of `packet`."""
+    complete = int(index.complete_from[keyframe])
+    return complete <= packet and bool(index.pts_ticks[packet] >= index.pts_ticks[complete])

@@ -6,12 +6,12 @@ the decoder only the packets that the chosen frames need.
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Iterable, Iterator, Set
 from contextlib import suppress
 from typing import Any
 
 import av.error
-import numpy as np
 from av.video.frame import PictureType
 
 from vidclf.video import packets
@@ -40,20 +40,19 @@ class PlannedReader(FrameReader):
         wanted_ticks = self.timeline.times_ticks[indices]
         missing = dict(zip(wanted_ticks.tolist(), indices, strict=True))
         ranges = packets.needed_ranges(self._index, wanted_ticks)
-        range_of = _range_numbers(self._index, ranges, wanted_ticks)
         first_ticks = {int(self._index.pts_ticks[part.first]) for part in ranges if part.first > 0}
-        current = 0
+        awaited = deque(sorted(missing))
         with self._video.packets(ranges) as (all_packets, codec), suppress(av.error.InvalidDataError):
             for frame in decoded_frames(all_packets, codec, ranges, missing.keys()):
                 if frame.pts in first_ticks and not is_decodable_alone(frame):
                     return False
+                # Frames come in order of presentation. One that is overdue comes no more, so that the rest would be
+                # decoded in vain.
+                if frame.pts is not None and awaited and awaited[0] < frame.pts:
+                    return False
                 if frame.pts not in missing or frame.is_corrupt:
                     continue
-                if range_of[frame.pts] > current:
-                    current = range_of[frame.pts]
-                    # A frame of an earlier range comes no more. The rest would be decoded in vain.
-                    if any(range_of[ticks] < current for ticks in missing):
-                        return False
+                awaited.popleft()
                 self._collect(missing.pop(frame.pts), frame)
         return not missing
 
@@ -65,14 +64,6 @@ def is_decodable_alone(frame: Any) -> bool:
     nothing without calling it damaged. That the picture is no keyframe is all that reveals it.
     """
     return bool(frame.key_frame) or frame.pict_type == PictureType.I
-
-
-def _range_numbers(index: PacketIndex, ranges: list[PacketRange], wanted_ticks: Any) -> dict[int, int]:
-    """Return the number of the range that gives each wanted frame, by the time of the frame."""
-    lasts = [part.last for part in ranges]
-    wanted = np.flatnonzero(np.isin(index.pts_ticks, wanted_ticks))
-    numbers = np.searchsorted(lasts, wanted)
-    return dict(zip(index.pts_ticks[wanted].tolist(), numbers.tolist(), strict=True))
 
 
 def decoded_frames(

@@ -79,6 +79,14 @@ def test_a_moved_file_keeps_its_id_and_split_and_a_file_at_its_old_place_is_new(
     assert again.manifest[schema.VIDEO_ID].to_pylist() == ids
 
 
+def test_a_file_that_is_renamed_after_a_list_without_sizes_was_indexed_keeps_its_id() -> None:
+    of_directory = table(row("/a/cat/1.mp4", 7), row("/a/cat/2.mp4", 8))
+    of_list = continuation.continued(table(row("/a/cat/1.mp4"), row("/a/cat/2.mp4")), of_directory)
+    assert of_list.manifest["size_bytes"].to_pylist() == [7, 8]
+    moved = continuation.continued(table(row("/a/dog/was_cat.mp4", 7), row("/a/cat/2.mp4", 8)), of_list.manifest)
+    assert moved.text == "2 known (1 of them at a new location), 0 new, 0 gone"
+
+
 def test_files_of_one_size_are_told_apart_by_name_and_else_are_new() -> None:
     before = table(row("/a/cat/1.mp4", 7), row("/a/cat/2.mp4", 7), row("/a/cat/3.mp4"))
     named = continuation.continued(table(row("/a/dog/1.mp4", 7), row("/a/dog/2.mp4", 7)), before)

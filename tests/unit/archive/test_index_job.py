@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+from dataclasses import replace
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -60,7 +61,43 @@ def test_what_was_passed_over_is_counted_and_named(
 def test_three_splits_of_two_classes(job: ModuleType, capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
     root = tmp_path / "archive"
     touch(root, *(f"{word}/{label}/v.mp4" for word in ("training", "validation", "testing") for label in "ab"))
-    assert run(job, capsys, root)[1:] == ["  a: train 1, val 1, test 1", "  b: train 1, val 1, test 1"]
+    assert run(job, capsys, root)[1:] == [
+        "  sources: file names show none, so every video counts as its own; where several are cut from one recording, "
+        "name it (column group, or --group-pattern REGEX), or accuracy and risk are stated too well",
+        "  a: train 1, val 1, test 1",
+        "  b: train 1, val 1, test 1",
+    ]
+    assert not any("sources:" in line for line in run(job, capsys, root, group_pattern="none"))
+
+
+def test_sources_in_file_names_are_stated_and_kept_in_one_split(
+    job: ModuleType, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    root = tmp_path / "archive"
+    touch(root, *(f"train/cat/{name}.mp4" for name in ("tabby-00", "tabby-01", "a", "b")))
+    touch(root, *(f"{split}/cat/{name}.mp4" for split, name in (("val", "tabby-02"), ("val", "c"), ("test", "d"))))
+    assert run(job, capsys, root) == [
+        "m: 7 videos from 5 sources, written",
+        "  sources in file names: 1 source of 3 videos by running numbers ('tabby-00' is of source 'cat:tabby', 3 "
+        "videos); 4 other videos count as their own source; --group-pattern REGEX reads them otherwise, "
+        "--group-pattern none takes none",
+        "  cat: train 4, val 2, test 1",
+        "  1 of these sources is in several splits (one is 'cat:tabby'), so that the test repeats training; "
+        "jobs/train.py --split assigns splits anew",
+    ]
+
+
+def test_a_split_that_found_sources_prevent_names_the_way_out(job: ModuleType, tmp_path: Path) -> None:
+    names = [f"{label}/{name}_0010_0020.mp4" for label in ("cat", "dog") for name in ("one", "two", "three")]
+    touch(tmp_path / "archive", *names)
+    config = IndexConfig(input=str(tmp_path / "archive"), output=str(tmp_path / "m.parquet"), split="0.4,0.3,0.3")
+    assert job.main(config) == 0
+    assert len(set(read_manifest(config.output)["group"].to_pylist())) == 3
+    touch(tmp_path / "archive", "owl/one_0030_0040.mp4", "owl/four_0030_0040.mp4", "owl/five_0030_0040.mp4")
+    touch(tmp_path / "archive", "owl/one_0050_0060.mp4", "dog/five_0050_0060.mp4", "cat/four_0050_0060.mp4")
+    again = replace(config, overwrite=True, continue_from="none", split="0.9,0.05,0.05")
+    with pytest.raises(ConfigError, match="sources were found in file names: --group-pattern none takes every video"):
+        job.main(again)
 
 
 def test_a_limit_spreads_over_the_classes_and_says_so(

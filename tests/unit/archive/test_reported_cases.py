@@ -70,7 +70,7 @@ def test_split_directories_above_the_labels(
 ) -> None:
     words = ("training", "validation", "testing")
     touch(tmp_path / "a", *(f"{word}/{label}/v{n}.mp4" for label in ("cat", "dog") for n, word in enumerate(words)))
-    assert run(job, capsys, tmp_path / "a") == [
+    assert run(job, capsys, tmp_path / "a", group_pattern="none") == [
         "m: 6 videos from 6 sources, written",
         "  cat: train 1, val 1, test 1",
         "  dog: train 1, val 1, test 1",

@@ -87,8 +87,8 @@ def test_cases_are_sorted_and_written(videos: ScoredVideos) -> None:
     assert [case.video_id for case in error_lists.abstained(videos, CLASSES)] == ["3", "4"]
     assert error_lists.to_csv([wrong]).decode().splitlines() == [
         "split,label,top_label,verdict,confidence,trust_score,ood_score,sublabel,codec,resolution,duration,group,"
-        "video_id,video_uri",
-        "test,A,B,accepted,0.800000,0.400000,0.500000,s,vp9,360p,5 to 15 s,2,2,/none/2",
+        "video_id,video_uri,prediction_set",
+        "test,A,B,accepted,0.800000,0.400000,0.500000,s,vp9,360p,5 to 15 s,2,2,/none/2,",
     ]
 
 

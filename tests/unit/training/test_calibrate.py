@@ -20,6 +20,7 @@ from vidclf.features.feature_set import FeatureSet
 from vidclf.features.spec import FeatureSpec
 from vidclf.training.calibrate import calibrate
 from vidclf.training.calibration_fit import fit_calibration
+from vidclf.training.linear_fit import WeighedVotes
 from vidclf.uncertainty.folds import cross_fitted
 from vidclf.uncertainty.frame_agreement import frame_agreement
 from vidclf.uncertainty.ood import motion
@@ -43,7 +44,9 @@ def test_the_error_after_is_that_of_videos_the_temperature_has_not_seen() -> Non
     sure = 1 / (1 + np.exp(-4))
     probabilities_VMBC = np.tile(np.array([sure, 1 - sure], np.float32), (1, 1, 8000, 1))
     labels_B, folds_B = np.array(([0] * 3000 + [1] * 1000) * 2), np.repeat([0, 1], 4000)
-    measured, votes = fit_calibration(probabilities_VMBC, np.array([1.0], np.float32), labels_B, folds_B)
+    measured, votes = fit_calibration(
+        WeighedVotes.equal(probabilities_VMBC), np.array([1.0], np.float32), labels_B, folds_B
+    )
     assert measured.temperature == pytest.approx(4 / np.log(3), abs=1e-2)
     assert measured.ece_before == pytest.approx(sure - 0.75, abs=1e-5)
     assert measured.ece_after == pytest.approx(0, abs=1e-3)
@@ -65,6 +68,7 @@ def calibrated(
     sets: list[FeatureSet],
     first_look: list[FeatureSet] | None = None,
     prior_temperature: float = 1.0,
+    has_linear_member: bool = False,
 ) -> Ensemble:
     """An ensemble of one member with random weights per backbone, calibrated on these features and read back."""
     members = []
@@ -81,7 +85,14 @@ def calibrated(
         training={},
         versions={},
     )
-    info = calibrate(str(directory), uncalibrated, sets, first_look, prior_temperature=prior_temperature)
+    info = calibrate(
+        str(directory),
+        uncalibrated,
+        sets,
+        first_look,
+        prior_temperature=prior_temperature,
+        has_linear_member=has_linear_member,
+    )
     write_info(str(directory), info)
     loaded = files.load(str(directory), torch.device("cpu"))
     assert loaded.info == info
@@ -103,6 +114,15 @@ def test_an_ensemble_is_calibrated_and_read_back(tmp_path: Path) -> None:
     correct_B = output.probabilities_BC.argmax(axis=1) == [0, 1] * 6
     assert loaded.trust.full["plain"].correct_B.tolist() == correct_B.tolist()
     assert info.training["val_accuracy"] == correct_B.mean()
+    # The class of a set has the probability that the member gives to the true class, if the temperature is the same.
+    truth = loaded.trust.truth["plain"]
+    assert (truth.label_B.tolist(), sorted(set(truth.source_B.tolist()))) == ([0, 1] * 6, list(range(12)))
+    np.testing.assert_allclose(
+        truth.truth_B, np.take_along_axis(output.probabilities_BC, truth.label_B[:, None], axis=1)[:, 0], atol=0.1
+    )
+    sets = loaded.trust.set_thresholds("plain", 2, 0.8)
+    assert sets is not None
+    assert (sets.num_sources_C, min(sets.lowest_C) > 0) == ((6, 6), True)
     assert output.ood_score_B.max() <= 1 < loaded([[-features.features[12]]]).ood_score_B[0]
     # 12 validation videos of 3 frames: 3 segments of 1 frame, 1 segment of 2 frames.
     assert [(one.num_frames, one.num_segments) for one in info.segments] == [(1, 36), (2, 12)]
@@ -110,6 +130,38 @@ def test_an_ensemble_is_calibrated_and_read_back(tmp_path: Path) -> None:
     # Frames show their class, whatever the member predicts for them.
     agreement_B = loaded.trust.discriminants[0].agreement(features.features[12:], [0, 1] * 6)
     assert agreement_B.tolist() == pytest.approx([1.0] * 12)
+
+
+def test_a_linear_member_that_is_right_gets_weight_in_every_look_and_a_wrong_one_gets_none(tmp_path: Path) -> None:
+    # Class B varies four times as much as class A, which the random member does not see.
+    generator = np.random.default_rng(0)
+    features = half_and_half(
+        replace(SPEC, sampling=asdict(SamplingPlan(num_frames=48))),
+        [generator.normal(scale=(1, 4)[index % 2], size=(48, 1280)).astype(np.float16) for index in range(80)],
+    )
+    loaded = calibrated(tmp_path / "spread", [features], has_linear_member=True)
+    linear = loaded.info.linear
+    assert linear is not None
+    assert linear.best["val_accuracy"] == loaded.info.training["val_accuracy"] == 1.0
+    assert linear.members_val_accuracy < 1.0
+    assert [look for look, one in linear.looks.items() if one.weight > 0.5] == ["full", "subset"]
+    assert linear.looks["full"].gain > 0.3
+    # Segments of 1 to 32 frames; a single frame has no spread.
+    assert linear.segments[0] < 0.5 < linear.segments[5]
+    assert_probes(loaded)
+    output = loaded([features.features[40:]])
+    weight = linear.looks["full"].weight
+    assert output.member_weights_M.tolist() == [1 - weight, weight]
+    assert output.member_probabilities_MBC.shape == (2, 40, 2)
+    assert output.member_probabilities_MBC[1].argmax(axis=1).tolist() == [0, 1] * 20
+    shares_PC = loaded.segment_probabilities([[rows_TD[:24] for rows_TD in features.features[40:]]])
+    assert shares_PC.argmax(axis=1).tolist() == [0, 1] * 20
+
+    noise = half_and_half(SPEC, [generator.normal(size=(3, 1280)).astype(np.float16) for _ in range(80)])
+    found = calibrated(tmp_path / "noise", [noise], has_linear_member=True).info
+    assert found.linear is not None
+    assert found.linear.looks["full"].weight == 0.0
+    assert found.ensemble_id != replace(found, linear=None).ensemble_id
 
 
 def test_every_temperature_has_the_prior_of_the_loss_of_training(tmp_path: Path) -> None:

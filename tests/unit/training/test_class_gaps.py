@@ -70,6 +70,9 @@ def test_a_training_job_names_both_and_trains_on_the_rest(tmp_path: Path, capsys
     assert capsys.readouterr().out.splitlines() == [
         "leakage: no near duplicates are in different splits",
         "labels: 1 of 24 videos has no label and is left out (for one train00)",
+        "accuracy and risk: this holds for videos of known sources only: the sources of 23 of the 23 training and "
+        "validation videos are unknown, and parts of one recording among them make accuracy and risk look too good; "
+        "name sources in the column group or with --group-pattern of jobs/index.py",
         f"would train members [0, 1] of 2 into {tmp_path}/ensemble",
     ]
 

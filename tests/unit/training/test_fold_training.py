@@ -6,6 +6,7 @@ import re
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow.parquet as pq
@@ -207,3 +208,37 @@ def test_a_cross_validation_continues(tmp_path: Path, trained: Sequence[str], mo
     monkeypatch.setattr(fold_training, "train_members", train_here)
     run(made, config(output))
     assert trained == ["out", "fold_0", "fold_1", "fold_2"]
+
+
+def test_the_linear_member_is_named_in_the_summary_and_comes_and_goes_without_training(
+    tmp_path: Path, trained: Sequence[str]
+) -> None:
+    made, output = features(), tmp_path / "out"
+    summary = run(made, config(output, folds=0))
+    line = summary_text(config(output), summary).splitlines()[-1]
+    assert re.fullmatch(
+        r"  linear member: accuracy \d\.\d{3}, macro F1 \d\.\d{3}, weighted F1 \d\.\d{3}, worst class [AB] \d\.\d{3}; "
+        r"weight \d\.\d\d in the average, accuracy without it \d\.\d{3}",
+        line,
+    ), line
+    with_linear = read_info(str(output)).ensemble_id
+    assert not train.prepare(config(output, folds=0), [made], ["DEFAULT"], ()).needs_calibration
+    without = replace(config(output, folds=0), linear_member="none")
+    assert run(made, without)["linear_member"] is None
+    assert read_info(str(output)).ensemble_id != with_linear
+    run(made, config(output, folds=0))
+    assert read_info(str(output)).ensemble_id == with_linear
+    assert trained == ["out"]
+
+
+@pytest.mark.parametrize(
+    ("values", "fits"),
+    [
+        ({}, True),
+        ({"linear_member": "none"}, False),
+        ({"recipe": "reference"}, False),
+        ({"import_reference": "d", "reference_classes": ("A", "B")}, False),
+    ],
+)
+def test_the_reference_system_has_no_linear_member(values: dict[str, Any], fits: bool) -> None:
+    assert TrainConfig(features=("f",), output="o", **values).fits_linear_member == fits

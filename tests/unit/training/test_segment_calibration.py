@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from vidclf.training import segment_calibration
+from vidclf.training.linear_fit import WeighedVotes
 
 
 def numbered(length: int) -> np.ndarray:
@@ -44,7 +45,7 @@ def test_segments_of_few_frames_that_are_too_sure_get_a_high_temperature() -> No
     assert [(sample.num_frames, len(sample.video_P)) for sample in samples] == [(1, 6000), (2, 2000)]
     sure = 1 / (1 + np.exp(-4))
     votes = [
-        np.tile(np.array([p, 1 - p], np.float32), (1, 1, len(sample.video_P), 1))
+        WeighedVotes.equal(np.tile(np.array([p, 1 - p], np.float32), (1, 1, len(sample.video_P), 1)))
         for sample, p in zip(samples, (sure, 0.75), strict=True)
     ]
     one, two = segment_calibration.fit_segments(fitter, samples, votes)

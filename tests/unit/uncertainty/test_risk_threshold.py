@@ -155,6 +155,17 @@ def words(found: RiskThreshold) -> tuple[str, str]:
     return threshold_text(found, 0.05), risk_words(risk_threshold.risk_statement(found, 0.05))
 
 
+def test_a_caveat_follows_every_stated_risk() -> None:
+    found, none = right(45, 10).threshold(0.05), right(2).threshold(0.05)
+    assert threshold_text(found, 0.05, "only on Sundays") == f"{threshold_text(found, 0.05)}; only on Sundays"
+    statement = risk_threshold.risk_statement(found, 0.05, "only on Sundays")
+    assert statement["caveat"] == "only on Sundays"
+    assert risk_words(statement) == f"{words(found)[1]}; only on Sundays"
+    # Where nothing is accepted, nothing is promised.
+    assert threshold_text(none, 0.05, "only on Sundays") == threshold_text(none, 0.05)
+    assert "Sundays" not in risk_words(risk_threshold.risk_statement(none, 0.05, "only on Sundays"))
+
+
 def test_the_basis_is_stated() -> None:
     assert words(right(45, 10).threshold(0.05)) == (
         "risk basis certified: accepting trust scores from 0.00 (450 of 450 validation videos, 0 of them wrong; 45 "

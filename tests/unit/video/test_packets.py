@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 
 from vidclf.video import packets
@@ -15,6 +17,7 @@ def index_of(pts: list[int], keyframes: list[int]) -> PacketIndex:
         is_keyframe=np.isin(np.arange(len(pts)), keyframes),
         is_shown=np.ones(len(pts), bool),
         end_ticks=max(pts) + 1,
+        complete_from=np.arange(len(pts)),
         positions=np.full(len(pts), -1),
         sizes=np.ones(len(pts), int),
     )
@@ -35,3 +38,17 @@ def test_a_leading_picture_needs_the_group_before() -> None:
 
 def test_frames_before_the_first_keyframe_are_decoded_from_the_beginning() -> None:
     assert packets.needed_ranges(index_of([0, 1, 2, 3], keyframes=[2]), np.array([1, 3])) == [PacketRange(0, 3)]
+
+
+def test_a_leading_picture_and_its_keyframe_are_one_range_from_the_group_before() -> None:
+    # Packet 5 is shown at time 7, before its keyframe (packet 4), which is shown at time 8.
+    index = index_of([0, 1, 2, 3, 8, 7, 9], keyframes=[0, 4])
+    assert packets.needed_ranges(index, np.array([7, 8])) == [PacketRange(0, 5)]
+
+
+def test_a_picture_before_the_end_of_a_round_of_intra_refresh_needs_the_round_before() -> None:
+    # Decoding that begins with packet 2 gives pictures from packet 4 on, with packet 5 from 7 on.
+    index = replace(index_of(list(range(9)), keyframes=[0, 2, 5]), complete_from=np.array([0, 1, 4, 3, 4, 7, 6, 7, 8]))
+    assert packets.needed_ranges(index, np.array([3])) == [PacketRange(0, 3)]
+    assert packets.needed_ranges(index, np.array([6])) == [PacketRange(2, 6)]
+    assert packets.needed_ranges(index, np.array([8])) == [PacketRange(5, 8)]

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from tests.support.videos import SVT, as_it_is, draw_index, read_index, write_video
-from vidclf.video import decode
+from vidclf.video import decode, planned_reader
 from vidclf.video.decoded_video import DecodedVideo
 from vidclf.video.sampling import SamplingPlan
 from vidclf.video.sequential_reader import SequentialReader
@@ -207,3 +207,53 @@ def test_a_damaged_video_is_decoded_once(tmp_path: Path, passes: list[Sequential
     # Frame 30 is damaged, so that frame 29 stays on screen.
     assert (indices(video), video.duration_s) == ([10, 29, 50], pytest.approx(6.0))
     assert len(passes) == 1
+
+
+@pytest.fixture
+def num_frames_decoded(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
+    """Times of all frames that decoders return, over all attempts to decode a video."""
+    frames: list[Any] = []
+    by_packet, in_sequence = planned_reader.decoded_frames, SequentialReader._undamaged_frames
+
+    def planned(*arguments: Any) -> Iterator[Any]:
+        for frame in by_packet(*arguments):
+            frames.append(frame.pts)
+            yield frame
+
+    def sequential(self: SequentialReader, damage: list[str]) -> Iterator[tuple[int, Any]]:
+        for slot, frame in in_sequence(self, damage):
+            frames.append(frame.pts)
+            yield slot, frame
+
+    monkeypatch.setattr(planned_reader, "decoded_frames", planned)
+    monkeypatch.setattr(SequentialReader, "_undamaged_frames", sequential)
+    return frames
+
+
+@pytest.mark.parametrize("b_frames", [0, 2])
+def test_a_cut_avi_without_times_is_decoded_once(tmp_path: Path, b_frames: int, num_frames_decoded: list[Any]) -> None:
+    path = write_video(tmp_path / "a.avi", 60, b_frames=b_frames, noise=True, gop=10)
+    content = path.read_bytes()
+    with av.open(str(path)) as container:
+        last = [packet for packet in container.demux(video=0) if packet.size][-5]
+    assert last.pos is not None
+    # The file ends in the middle of its fifth packet from the end, which gives no frame.
+    path.write_bytes(content[: last.pos + last.size // 2])
+    video = decoded(path, 20)
+    assert video.duration_s == pytest.approx(5.6, abs=0.001)
+    assert indices(video)[:4] == [1, 4, 7, 9]
+    # Without reordered frames the packets have times, so that only the groups up to the picked frames are decoded.
+    assert len(num_frames_decoded) == (55 if b_frames else 32)
+
+
+def test_a_video_with_damage_is_planned_up_to_the_damage(tmp_path: Path, num_frames_decoded: list[Any]) -> None:
+    path = write_video(tmp_path / "a.mp4", 100, gop=100, codec_options={"x264-params": "scenecut=0"})
+    with av.open(str(path)) as container:
+        packets = [(packet.pos, packet.size) for packet in container.demux(video=0) if packet.size]
+    content = bytearray(path.read_bytes())
+    position, size = packets[5]
+    content[position : position + size] = b"\xff" * size
+    path.write_bytes(content)
+    assert decoded(path, 10).num_damaged > 0
+    # Five frames before the damage, which ends the plan, and then the 99 undamaged frames in sequence.
+    assert len(num_frames_decoded) == 104

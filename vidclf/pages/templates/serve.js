@@ -228,11 +228,11 @@ function verdict({ id, name, result }) {
   if (threshold > 1) reasons.push("validation supports no trust score, so that every video is abstained on");
   else if (score < threshold) reasons.push(`its trust score ${score.toFixed(2)} is below the threshold ${threshold.toFixed(2)}`);
   if (isFar) reasons.push("its distance from the training data is above 1");
-  const why = isAccepted ? `Accepted: the trust score is at least ${threshold.toFixed(2)}, and the distance from the training data at most 1. ${BASES[basis]}` : `Abstained, because ${reasons.join(", and ")}. ${row.top_label} is only the most probable class.`;
+  const why = isAccepted ? `Accepted: the trust score is at least ${threshold.toFixed(2)}, and the distance from the training data at most 1. ${BASES[basis]}` : `Abstained, because ${reasons.join(", and ")}. ${row.prediction_set ? `Possible: ${row.prediction_set.join(" or ")}.` : `${row.top_label} is only the most probable class.`}`;
   const card = (title, value, note, isLow) => h("div", { class: "card" }, h("span", {}, title), h("b", { class: isLow ? "low" : "" }, value), h("span", {}, note));
   return h("section", {},
     h("div", { class: "files" }, h("span", {}, name), h("a", { href: `/api/jobs/${id}`, class: "button" }, "JSON")),
-    h("h2", { class: "verdict", id: "verdict", tabindex: "-1" }, h("b", {}, row.top_label), h("span", { class: `tag ${isAccepted ? "good" : "warn"}` }, row.verdict)),
+    h("h2", { class: "verdict", id: "verdict", tabindex: "-1" }, h("b", {}, !isAccepted && row.prediction_set ? row.prediction_set.join(" or ") : row.top_label), h("span", { class: `tag ${isAccepted ? "good" : "warn"}` }, row.verdict)),
     h("p", { class: "why" }, why),
     result.used_in ? h("p", { class: "why" }, `The ensemble has seen this video in its ${result.used_in === "train" ? "training" : "validation"}: its confidence and trust score say nothing about new videos.`) : null,
     h("div", { class: "cards" },
