@@ -23,6 +23,7 @@ from vidclf.backbones.resolve import resolve
 from vidclf.backbones.weights import read_weights, weights_digest
 from vidclf.errors import ConfigError
 from vidclf.features.spec import FeatureSpec
+from vidclf.runs.output_allowlist import is_backbone
 from vidclf.video.frame_transform import FrameTransform
 from vidclf.video.sampling import SamplingPlan
 
@@ -135,7 +136,9 @@ def test_a_directory_that_moves_keeps_its_key_and_other_weights_change_it(tmp_pa
     assert key(resolve(f"local-dir:{moved}", "random")) != before
     spec = FeatureSpec.of_model(resolve(f"local-dir:{moved}", "random"), "0", SamplingPlan())
     assert FeatureSpec(**json.loads(json.dumps(spec.as_json()))) == spec
-    assert spec.feature_dim == 24
+    assert (spec.feature_dim, spec.licence) == (24, "cc-by-nc-4.0")
+    assert spec.network is not None
+    assert replace(spec, network={**spec.network, "licence": None}).key == spec.key
 
 
 def test_random_weights_of_a_name_of_timm_need_no_network() -> None:
@@ -294,6 +297,9 @@ def test_names_without_directories() -> None:
     assert short_name("hf-hub:org/net@main") == "hf-hub:org/net@main"
     assert directory_name("hf-hub:org/net@main") == "hf-hub_org_net_main"
     assert directory_name("timm/vit_tiny_patch16_224.augreg") == "timm_vit_tiny_patch16_224.augreg"
+    assert is_backbone("hf-hub_org_net_main")
+    assert is_backbone("resnet50")
+    assert not is_backbone("my_resnet50")
 
 
 def test_the_licence_of_a_model_card() -> None:
