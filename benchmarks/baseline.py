@@ -33,6 +33,7 @@ from torchvision import transforms
 from vidclf import storage
 from vidclf.backbones import cnn
 from vidclf.backbones.catalog import preprocessing
+from vidclf.backbones.resolve import resolve
 from vidclf.backbones.weights import load_weights
 
 NUM_FRAMES = 73
@@ -44,7 +45,7 @@ class PerFrame:
 
     def __init__(self, name: str, weights: str) -> None:
         state = load_weights(name, weights)
-        self.network = cnn.build(name, weights, state, "cpu").trunk.to(memory_format=torch.contiguous_format)
+        self.network = cnn.build(resolve(name, weights), state, "cpu").trunk.to(memory_format=torch.contiguous_format)
         prepared = preprocessing(name, weights)
         resize_and_crop = prepared.transform
         self.transform = transforms.Compose(

@@ -32,7 +32,8 @@ from benchmarks.machine import describe
 from benchmarks.trust import split, train
 from vidclf.archive.manifest import read_manifest
 from vidclf.backbones import cnn
-from vidclf.backbones.weights import load_weights
+from vidclf.backbones.resolve import resolve
+from vidclf.backbones.weights import read_weights
 from vidclf.config import FitConfig
 from vidclf.features.feature_set import read_features
 from vidclf.features.spec import read_weights_location
@@ -64,7 +65,8 @@ def main() -> None:
     uri_of = dict(zip(manifest["video_id"].to_pylist(), manifest["video_uri"].to_pylist(), strict=True))
     names = ("hidden_dim", "num_lstm_layers", "num_attention_heads", "epochs")
     recipe = FitConfig(classifier_dims=(64,), patience=15, **{name: getattr(arguments, name) for name in names})
-    network = cnn.build(features.spec.backbone, weights, load_weights(features.spec.backbone, weights), "cpu")
+    model = resolve(features.spec.backbone, weights)
+    network = cnn.build(model, read_weights(model), "cpu")
     print(describe("torch", "opencv-python-headless"), f"\n{len(features.labels)} videos; {recipe}\n")
     print("| seed | blur | videos | flagged blurry | untouched | blurred | sharpened | more trusted | replaced |")
     print("|---|---|---|---|---|---|---|---|---|")
@@ -81,7 +83,7 @@ def main() -> None:
                 with tempfile.TemporaryDirectory() as folder:
                     path = Path(folder) / "blurred.mp4"
                     blur(uri_of[split_features.video_ids[index]], path, sigma)
-                    video = decode_video(str(path), features.spec.plan, network.preprocessing.transform)
+                    video = decode_video(str(path), features.spec.plan, model.preprocessing.transform)
                 frames_THWC = video.frames_THWC
                 flagged.append(frame_quality.measure(frames_THWC).is_blurry(video.is_black))
                 blurred_features.append(network(torch.from_numpy(frames_THWC)).numpy().astype(np.float16))

@@ -40,6 +40,7 @@ from benchmarks.repeated import clips_of
 from vidclf.backbones import openvino_engine
 from vidclf.backbones.catalog import FEATURE_DIMS, preprocessing
 from vidclf.backbones.openvino_convert import convert
+from vidclf.backbones.resolve import resolve
 from vidclf.backbones.weights import load_weights
 from vidclf.classification.compatibility import fitted_runs
 from vidclf.config import ModelConfig
@@ -87,7 +88,7 @@ def main() -> None:
 def report_cost(arguments: argparse.Namespace) -> None:
     """Measure and print the CPU time of the ensemble per video."""
     name, weights = arguments.backbone, arguments.weights
-    cnn = openvino_engine.load(convert(name, weights, load_weights(name, weights)), name, weights, "auto")
+    cnn = openvino_engine.load(convert(resolve(name, weights), load_weights(name, weights)), name, weights, "auto")
     clips = clips_of(arguments.archive)[: arguments.clips]
     plan, transform = SamplingPlan(), preprocessing(name, weights).transform
     videos = [decode_video(str(clip), plan, transform) for clip in clips]

@@ -51,10 +51,10 @@ from benchmarks.decode import Clip, make_clip
 from benchmarks.machine import describe
 from benchmarks.repeated import repeat
 from vidclf import storage
-from vidclf.backbones.catalog import preprocessing
 from vidclf.backbones.cnn import Backbone
 from vidclf.backbones.int8_calibration import quantize
 from vidclf.backbones.repeated_frames import distinct
+from vidclf.backbones.resolve import resolve
 from vidclf.config import QuantizeConfig
 from vidclf.video.decode import decode_video
 
@@ -225,8 +225,9 @@ def compare(
 
 def floor(name: str, clips: list[Path]) -> float:
     """Lower bound of the CPU seconds per video: decoding and CNN, mean over the clips."""
-    transform = preprocessing(name, "random").transform
-    network = Backbone(name, preprocessing(name, "random")).eval()
+    model = resolve(name, "random")
+    transform = model.preprocessing.transform
+    network = Backbone(model).eval()
     side = transform.crop_size
     with FlopCounterMode(display=False) as counter:
         network(torch.zeros(1, side, side, 3, dtype=torch.uint8))

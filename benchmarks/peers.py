@@ -93,6 +93,7 @@ def daft(manifest: str, output: str, name: str, weights: str) -> None:
     from daft.functions import video_file, video_frames
 
     from vidclf.backbones import cnn
+    from vidclf.backbones.resolve import resolve
     from vidclf.backbones.weights import load_weights
 
     @library.cls
@@ -101,7 +102,7 @@ def daft(manifest: str, output: str, name: str, weights: str) -> None:
 
         def __init__(self) -> None:
             state = load_weights(name, weights)
-            self.network = cnn.build(name, weights, state, "cpu")
+            self.network = cnn.build(resolve(name, weights), state, "cpu")
 
         @library.method.batch(  # type: ignore[untyped-decorator]
             return_dtype=library.DataType.list(library.DataType.float32()), batch_size=24

@@ -187,10 +187,11 @@ def loop(manifest: str, output: str, name: str, weights: str, num_frames: int) -
 
     from vidclf import storage
     from vidclf.backbones.openvino_convert import convert
+    from vidclf.backbones.resolve import resolve
     from vidclf.backbones.weights import load_weights
     from vidclf.features.columns import features_column
 
-    network = convert(name, weights, load_weights(name, weights))
+    network = convert(resolve(name, weights), load_weights(name, weights))
 
     spawn = multiprocessing.get_context("spawn")
     todo: Any = spawn.Queue()

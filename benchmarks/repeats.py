@@ -29,6 +29,7 @@ from vidclf.backbones import openvino_engine, weights
 from vidclf.backbones.catalog import preprocessing
 from vidclf.backbones.openvino_convert import convert
 from vidclf.backbones.repeated_frames import distinct
+from vidclf.backbones.resolve import resolve
 from vidclf.video.decode import decode_video
 from vidclf.video.rejection import VideoRejected
 from vidclf.video.sampling import SamplingPlan
@@ -44,7 +45,7 @@ def main() -> None:
     parser.add_argument("--tolerances", default="0,0.5,1,2", help="tolerances in grey levels, separated by commas")
     arguments = parser.parse_args()
     tolerances = [float(word) for word in arguments.tolerances.split(",")]
-    cnn = openvino_engine.load(convert(*LITE0, weights.load_weights(*LITE0)), *LITE0, "fp32")
+    cnn = openvino_engine.load(convert(resolve(*LITE0), weights.load_weights(*LITE0)), *LITE0, "fp32")
     transform = preprocessing(*LITE0).transform
     rows = list_archive(str(arguments.archive)).manifest.to_pylist()[:: arguments.every]
     own: list[npt.NDArray[np.float32]] = []

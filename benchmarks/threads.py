@@ -28,6 +28,7 @@ from benchmarks.machine import describe
 from vidclf.backbones import openvino_engine, weights
 from vidclf.backbones.openvino_convert import convert
 from vidclf.backbones.openvino_engine import OpenVinoModel
+from vidclf.backbones.resolve import resolve
 
 NUM_FRAMES = 73
 
@@ -44,7 +45,7 @@ def main() -> None:
     print(describe("openvino"), "\n")
     print("| frames/s | a process a core, one thread | one process, a thread a core | ratio |\n|---|---|---|---|")
     for name in arguments.backbones.split(","):
-        network = convert(name, "random", weights.load_weights(name, "random"))
+        network = convert(resolve(name, "random"), weights.load_weights(name, "random"))
         rates: dict[int, list[float]] = {1: [], cores: []}
         for _ in range(arguments.rounds):
             for num_threads, found in rates.items():

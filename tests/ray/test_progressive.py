@@ -23,6 +23,7 @@ from tests.support.videos import write_video
 from vidclf import schema
 from vidclf.archive.manifest import list_archive
 from vidclf.backbones.openvino_cache import converted
+from vidclf.backbones.resolve import resolve
 from vidclf.backbones.weights import load_weights, weights_digest
 from vidclf.classification.classify import classification
 from vidclf.classification.progressive import ProgressivePlan
@@ -96,7 +97,7 @@ def looks(archive: Path, tiny_cnn: None, ray_session: str) -> dict[str, Looked]:
     looked = {}
     for name, mode, num_frames in ((Look.KEYFRAMES, "keyframes", 4), (Look.FULL, "uniform", NUM_FRAMES)):
         spec = FeatureSpec.of(*TINY, weights_digest(state), SamplingPlan(mode=mode, num_frames=num_frames))
-        setup = BackboneSetup(spec=spec, weights=TINY[1], state=state)
+        setup = BackboneSetup(spec=spec, weights=TINY[1], state=state, model=resolve(*TINY))
         job = PipelineJob(targets=(RunSpec(embeddings=(setup,), output_schema=schema.features(spec.feature_dim)),))
         # The conversion is then in the cache of the tests, where workers find it. They know no tiny CNN.
         network = ray.put(converted(conversion_source(spec), TINY[1], state))

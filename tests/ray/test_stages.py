@@ -23,6 +23,7 @@ from vidclf import ray_cluster, schema
 from vidclf.archive.manifest import video_id
 from vidclf.backbones import int8_weights, weights
 from vidclf.backbones.openvino_convert import convert
+from vidclf.backbones.resolve import resolve
 from vidclf.config import ExtractConfig
 from vidclf.errors import ConfigError, ErrorBudgetExceeded
 from vidclf.features.columns import features_column, features_TD
@@ -30,6 +31,7 @@ from vidclf.features.spec import FeatureSpec
 from vidclf.pipeline.decode_stage import DecodeVideos
 from vidclf.pipeline.driver import embed_videos
 from vidclf.pipeline.embed_stage import DecodeAndEmbed, EmbedVideos
+from vidclf.pipeline.engines import described
 from vidclf.pipeline.graph import check_error_rate, limit_frames_in_flight
 from vidclf.pipeline.job import BackboneSetup, PipelineJob, RunSpec
 from vidclf.pipeline.pools import pool_sizes
@@ -117,7 +119,7 @@ def tiny_cnn(monkeypatch: pytest.MonkeyPatch) -> None:
 def job() -> PipelineJob:
     state = weights.load_weights(*TINY)
     spec = FeatureSpec.of(*TINY, weights.weights_digest(state), SamplingPlan(num_frames=4))
-    setup = BackboneSetup(spec=spec, weights=TINY[1], state=state)
+    setup = BackboneSetup(spec=spec, weights=TINY[1], state=state, model=resolve(*TINY))
     target = RunSpec(embeddings=(setup,), output_schema=schema.features(1280))
     return PipelineJob(targets=(target,))
 
@@ -131,7 +133,7 @@ def test_embedding_keeps_frames_with_their_video(tmp_path: Path) -> None:
     rows = list(decode(manifest(paths[0], tmp_path / "t.mp4", paths[1])))
     tally = Counting()
     (setup,) = whole.embeddings
-    network = convert(setup.spec.backbone, setup.weights, setup.state)
+    network = convert(described(setup), setup.state)
     embed = EmbedVideos(whole, {setup.spec.key: ray.put(network)}, "fp32", 0, tally)
     assert tally.reports == [{"cnn_engine:openvino fp32": 1}]
     tally.reports.clear()
@@ -161,7 +163,7 @@ def test_a_worker_that_decodes_and_embeds_does_what_two_would(tmp_path: Path) ->
     rows = manifest(paths[0], tmp_path / "t.mp4", *paths[1:])
     whole = job()
     (setup,) = whole.embeddings
-    networks = {setup.spec.key: ray.put(convert(setup.spec.backbone, setup.weights, setup.state))}
+    networks = {setup.spec.key: ray.put(convert(described(setup), setup.state))}
     tally = Counting()
     limits = DecodeLimits()
     fused = DecodeAndEmbed(job=whole, limits=limits, networks=networks, precision="fp32", num_gpus=0, tally=tally)
@@ -196,7 +198,7 @@ def test_a_head_gets_the_features_of_each_of_its_backbones_from_one_decoding(tmp
     embeddings = [job().embeddings[0]]
     state = weights.load_weights("resnet50", "random")
     spec = FeatureSpec.of("resnet50", "random", weights.weights_digest(state), embeddings[0].spec.plan)
-    embeddings.append(BackboneSetup(spec=spec, weights="random", state=state))
+    embeddings.append(BackboneSetup(spec=spec, weights="random", state=state, model=resolve("resnet50", "random")))
     both = RunSpec(
         embeddings=tuple(embeddings),
         output_schema=schema.features(1280 + 2048),
@@ -212,7 +214,7 @@ def test_a_head_gets_the_features_of_each_of_its_backbones_from_one_decoding(tmp
     assert [e.state for e in whole.without_states().embeddings] == [{}, {}]
     decode = DecodeVideos(spec.plan, whole.transforms(), DecodeLimits(), Counting())
     (rows,) = decode(manifest(write_video(tmp_path / "a.mp4", 2)))
-    networks = {e.spec.key: convert(e.spec.backbone, e.weights, e.state) for e in whole.embeddings}
+    networks = {e.spec.key: convert(described(e), e.state) for e in whole.embeddings}
     references = {key: ray.put(network) for key, network in networks.items()}
     embed = EmbedVideos(whole, references, "fp32", 0, Counting())
     resnet, joined, lite0 = (

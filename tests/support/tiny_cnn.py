@@ -11,7 +11,7 @@ import pytest
 from torch import Tensor, nn
 
 from vidclf.backbones import cnn
-from vidclf.backbones.catalog import FEATURE_DIMS
+from vidclf.backbones.backbone_model import BackboneModel
 
 TINY = ("efficientnet_lite0", "random")
 """Backbone and weights of the tiny CNN: the name decides the preprocessing, and `random` means seeded weights."""
@@ -36,7 +36,7 @@ def use_tiny_cnn(monkeypatch: pytest.MonkeyPatch, *, full_width: bool = False) -
     With `full_width` it has as many features as the backbone, for tests of the schemas around it.
     """
 
-    def architecture(name: str) -> nn.Module:
-        return nn.Sequential(TinyTrunk(), nn.Linear(32, FEATURE_DIMS[name])) if full_width else TinyTrunk()
+    def architecture(model: BackboneModel) -> nn.Module:
+        return nn.Sequential(TinyTrunk(), nn.Linear(32, model.feature_dim)) if full_width else TinyTrunk()
 
     monkeypatch.setattr(cnn, "_architecture", architecture)

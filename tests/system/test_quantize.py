@@ -12,6 +12,7 @@ import numpy as np
 from vidclf.backbones import openvino_engine
 from vidclf.backbones.agreement import agreement, reference_photos
 from vidclf.backbones.openvino_convert import convert
+from vidclf.backbones.resolve import resolve
 from vidclf.backbones.weights import load_weights, weights_digest
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -36,8 +37,8 @@ def test_lite0_in_8_bits_keeps_its_features(tmp_path: Path) -> None:
     assert float(match[1]) > 0.9
     exact, state = load_weights(LITE0, "DEFAULT"), load_weights(LITE0, weights)
     assert weights_digest(state) != weights_digest(exact)
-    full = openvino_engine.load(convert(LITE0, "DEFAULT", exact), LITE0, "DEFAULT", "fp32")
-    cnn = openvino_engine.load(convert(LITE0, weights, state), LITE0, weights, "auto")
+    full = openvino_engine.load(convert(resolve(LITE0, "DEFAULT"), exact), LITE0, "DEFAULT", "fp32")
+    cnn = openvino_engine.load(convert(resolve(LITE0, weights), state), LITE0, weights, "auto")
     assert cnn.name == "openvino int8"
     frames_THWC = reference_photos(224)
     features_TD = cnn(frames_THWC)

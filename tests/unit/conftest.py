@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict
-
 import pytest
 
 from vidclf.backbones import openvino_cache
@@ -11,6 +9,7 @@ from vidclf.backbones.catalog import LITE0, preprocessing
 from vidclf.backbones.int8_weights import State
 from vidclf.backbones.openvino_cache import Source
 from vidclf.backbones.openvino_engine import OpenVinoModel
+from vidclf.backbones.resolve import resolve
 from vidclf.backbones.weights import load_weights, weights_digest
 
 
@@ -26,6 +25,6 @@ def lite0_model(lite0_state: State) -> OpenVinoModel:
     source = Source(
         backbone=LITE0,
         weights_digest=weights_digest(lite0_state),
-        preprocessing=asdict(preprocessing(LITE0, "DEFAULT")),
+        preprocessing=preprocessing(LITE0, "DEFAULT").as_json(),
     )
-    return openvino_cache.converted(source, "DEFAULT", lite0_state)
+    return openvino_cache.converted(source, resolve(LITE0, "DEFAULT"), lite0_state)

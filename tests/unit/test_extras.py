@@ -92,7 +92,7 @@ def test_installed_extras_pass(absent: set[str]) -> None:
 def test_pyproject_has_the_same_extras() -> None:
     declared = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["optional-dependencies"]
     assert set(declared) == {*extras.MODULES, "cluster", "all", "dev"}
-    assert declared["all"] == ["vidclf[cluster,serve,tune,int8,mlflow,delta,iceberg,onnx]"]
+    assert declared["all"] == ["vidclf[cluster,serve,tune,int8,mlflow,delta,iceberg,onnx,timm,open_clip,lite]"]
     assert {text for extra in extras.NOT_PINNED for text in declared[extra]} == {
         text.strip("'") for text in extras.NOT_PINNED.values()
     }

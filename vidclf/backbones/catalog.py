@@ -1,13 +1,16 @@
-"""List of the backbones (pretrained CNNs), with the length of the feature vectors and the preprocessing of each.
+"""Catalog of the backbones (pretrained CNNs) with short names: length of the feature vectors, and preprocessing.
 
-This module does not load torch, because code that only reads or writes features needs to know no more of a backbone.
+`resolve` also takes names of other libraries. This module does not load torch, because code that only reads or writes
+features needs to know no more of a backbone.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import json
+from dataclasses import asdict, dataclass, fields
 from typing import Any
 
+from vidclf.json_text import json_text
 from vidclf.video.frame_transform import FrameTransform
 
 FEATURE_DIMS = {
@@ -16,10 +19,15 @@ FEATURE_DIMS = {
     "efficientnet_v2_s": 1280,
     "efficientnet_v2_m": 1280,
     "efficientnet_lite0": 1280,
+    "efficientnet_lite1": 1280,
+    "efficientnet_lite2": 1280,
 }
 """Names of the backbones, each with the number D of features that it computes per frame."""
 
 LITE0 = "efficientnet_lite0"
+
+LITE = {LITE0: 224, "efficientnet_lite1": 240, "efficientnet_lite2": 260}
+"""Names of the backbones whose weights come in Python packages, each with the side of its frames in pixels."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -32,6 +40,16 @@ class Preprocessing:
     std: tuple[float, float, float]
     """standard deviation of each colour channel (red, green, blue), on a scale of 0 to 1"""
 
+    def as_json(self) -> dict[str, Any]:
+        """Return the preprocessing as plain JSON values, as feature specs store it.
+
+        Settings of the transform that have their default value are left out, so that keys of older features stay valid.
+        """
+        defaults = {item.name: item.default for item in fields(FrameTransform)}
+        transform = {name: value for name, value in asdict(self.transform).items() if value != defaults[name]}
+        values: dict[str, Any] = json.loads(json_text({**asdict(self), "transform": transform}))
+        return values
+
 
 def preprocessing(name: str, weights: str) -> Preprocessing:
     """Return the preprocessing with which the weights of the backbone `name` were trained.
@@ -39,8 +57,8 @@ def preprocessing(name: str, weights: str) -> Preprocessing:
     `name` must be in `FEATURE_DIMS`; `weights` is a value of `--weights`. For files and random weights, the
     preprocessing is that of `DEFAULT`.
     """
-    if name == LITE0:
-        side, mean, std = 224, 127 / 255, 128 / 255
+    if name in LITE:
+        side, mean, std = LITE[name], 127 / 255, 128 / 255
         transform = FrameTransform(resize_size=side, crop_size=side, interpolation="bicubic")
         return Preprocessing(transform=transform, mean=(mean,) * 3, std=(std,) * 3)
     enum = torchvision_models().get_model_weights(name)
@@ -54,7 +72,7 @@ def preprocessing(name: str, weights: str) -> Preprocessing:
 def torchvision_models() -> Any:
     """Return the module `torchvision.models`, imported on first use.
 
-    The import costs 1.5 s, and EfficientNet-Lite0 works without it.
+    The import costs 1.5 s, and EfficientNet-Lite works without it.
     """
     import torchvision.models
 

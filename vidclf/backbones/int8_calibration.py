@@ -24,12 +24,13 @@ from vidclf import preflight, schema, storage
 from vidclf.archive.manifest import sample_of
 from vidclf.backbones import int8_weights, openvino_engine
 from vidclf.backbones.agreement import Frames, agreement, reference_photos
-from vidclf.backbones.catalog import preprocessing
+from vidclf.backbones.backbone_model import BackboneModel
 from vidclf.backbones.engine import Engine
 from vidclf.backbones.int8_weights import Int8Weights
 from vidclf.backbones.openvino_convert import convert, unpacked
 from vidclf.backbones.openvino_engine import OpenVinoModel, OpenVinoSession
-from vidclf.backbones.weights import load_weights
+from vidclf.backbones.resolve import resolve
+from vidclf.backbones.weights import read_weights
 from vidclf.config import QuantizeConfig
 from vidclf.errors import ConfigError
 from vidclf.progress import ProgressLine
@@ -69,17 +70,17 @@ def quantize(config: QuantizeConfig, manifest: pa.Table) -> str:
     preflight.check_outputs(config)
     if storage.exists(config.output) and not config.overwrite:
         raise ConfigError(f"--output {config.output}: exists already; choose another name or --overwrite")
-    state = load_weights(config.backbone, config.weights)
+    model = resolve(config.backbone, config.weights)
+    state = read_weights(model)
     if int8_weights.is_quantized(state):
         raise ConfigError(f"--weights {config.weights}: are quantized already")
-    trained_with, used_with = (preprocessing(config.backbone, weights) for weights in (config.weights, config.output))
-    if trained_with != used_with:
+    if model.preprocessing != resolve(config.backbone, config.output).preprocessing:
         raise ConfigError(
             f"--weights {config.weights}: were trained with other transforms than DEFAULT's, and weights from a file "
             "are used with DEFAULT's"
         )
     torch.set_num_threads(1)
-    videos, num_rejected = _sampled_frames(config, manifest)
+    videos, num_rejected = _sampled_frames(config, model, manifest)
     if len(videos) < 2:
         raise ConfigError(
             f"--input {config.input}: {len(videos)} of {num_rejected + len(videos)} sampled videos could be decoded, "
@@ -88,8 +89,8 @@ def quantize(config: QuantizeConfig, manifest: pa.Table) -> str:
     held_out_every = min(HELD_OUT, len(videos))
     held_out = np.concatenate(videos[::held_out_every])
     calibration = np.concatenate([frames for index, frames in enumerate(videos) if index % held_out_every])
-    full = convert(config.backbone, config.weights, state)
-    quantized = calibrated(full, config.backbone, calibration)
+    full = convert(model, state)
+    quantized = calibrated(full, model.label, calibration)
     drift = measure(full, quantized, held_out)
     arrays = {name: np.array(value) for name, value in quantized.state().items()}
     lease.guard(config.output).check()
@@ -117,9 +118,9 @@ def drift_lines(drift: Drift) -> list[str]:
 
 
 def calibrated(full: OpenVinoModel, name: str, frames_THWC: Frames) -> Int8Weights:
-    """Return the backbone `name` with 8-bit weights, with the ranges of its activations taken from `frames_THWC`.
+    """Return a backbone with 8-bit weights, with the ranges of its activations taken from `frames_THWC`.
 
-    `full`: the same backbone in OpenVINO's format before quantization.
+    `name`: its `BackboneModel.label`. `full`: the same backbone in OpenVINO's format before quantization.
     """
     model, weights = openvino_engine.read(full.graph, full.weights)
     quantized_model = _nncf_quantize(model, frames_THWC)
@@ -181,13 +182,12 @@ def _nncf_quantize(model: Any, frames_THWC: Frames) -> Any:
         )
 
 
-def _sampled_frames(config: QuantizeConfig, manifest: pa.Table) -> tuple[list[Frames], int]:
-    """Decode a sample of the videos in `manifest`.
+def _sampled_frames(config: QuantizeConfig, model: BackboneModel, manifest: pa.Table) -> tuple[list[Frames], int]:
+    """Decode a sample of the videos in `manifest` for the backbone `model`.
 
     Returns a list with the frames [T, H, W, 3] of each decodable video, and the number of videos that were rejected.
     """
-    transform = preprocessing(config.backbone, config.weights).transform
-    transforms = FrameTransforms((transform,))
+    transforms = FrameTransforms((model.preprocessing.transform,))
     plan = SamplingPlan(num_frames=config.frames_per_video)
     rows = manifest.take(sample_of(manifest.num_rows, config.sample, config.seed))
     decoder = SupervisedDecoder(plan, transforms, transforms.frame_bytes, DecodeLimits(timeout_s=config.decode_timeout))

@@ -11,7 +11,9 @@ that.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -29,7 +31,7 @@ class Int8Weights:
     """Content of a file with 8-bit weights of a backbone."""
 
     backbone: str
-    """name of the backbone, as in `catalog.FEATURE_DIMS`"""
+    """name of the backbone, `BackboneModel.label`"""
     graph: bytes
     """structure of the CNN: the XML of OpenVINO's intermediate representation"""
     constants: npt.NDArray[np.uint8]
@@ -47,8 +49,8 @@ class Int8Weights:
         }
 
 
-def is_quantized(state: State) -> bool:
-    """Return whether `state` is the content of a file with 8-bit weights, rather than a torch state dict."""
+def is_quantized(state: Mapping[str, Any]) -> bool:
+    """Return whether `state`, arrays or tensors by name, is the content of a file with 8-bit weights."""
     return _GRAPH in state
 
 

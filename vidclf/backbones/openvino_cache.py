@@ -23,6 +23,7 @@ import safetensors.numpy
 from safetensors import SafetensorError
 
 from vidclf import storage
+from vidclf.backbones.backbone_model import BackboneModel, directory_name
 from vidclf.backbones.int8_weights import State
 from vidclf.backbones.openvino_engine import OpenVinoModel
 from vidclf.json_text import json_text
@@ -44,15 +45,18 @@ class Source:
     backbone: str
     weights_digest: str
     preprocessing: dict[str, Any]
+    network: dict[str, Any] | None = None
+    """structure of a backbone that is not in the catalog (`BackboneModel.network`)"""
 
 
-def converted(source: Source, weights: str, state: State) -> OpenVinoModel:
+def converted(source: Source, model: BackboneModel, state: State) -> OpenVinoModel:
     """Return the backbone of `source`, converted to OpenVINO: from the cache, or converted now and cached.
 
-    `state`: the state dict, read from `weights`. Raises ConversionError where OpenVINO cannot run the backbone.
+    `model`: its description, from which it is built. `state`: its weights. Raises ConversionError where OpenVINO
+    cannot run the backbone.
     """
     folder = _folder()
-    file = folder / f"{source.backbone}-{_key(source)}.safetensors" if folder is not None else None
+    file = folder / f"{directory_name(source.backbone)}-{_key(source)}.safetensors" if folder is not None else None
     cached = _read(file) if file is not None else None
     if cached is not None:
         return cached
@@ -62,11 +66,11 @@ def converted(source: Source, weights: str, state: State) -> OpenVinoModel:
     from vidclf.backbones.openvino_convert import convert
 
     torch.set_num_threads(1)
-    model = convert(source.backbone, weights, state)
+    network = convert(model, state)
     # An 8-bit weights file holds the converted backbone already.
-    if file is not None and not model.is_quantized:
-        _write(file, model)
-    return model
+    if file is not None and not network.is_quantized:
+        _write(file, network)
+    return network
 
 
 def _folder() -> Path | None:
@@ -82,7 +86,9 @@ def _folder() -> Path | None:
 def _key(source: Source) -> str:
     """Return a digest, as text, of everything that decides the result of a conversion; it names the cached file."""
     versions = [_version(name) for name in ("openvino", "torch", "torchvision")]
-    inputs = [VERSION, source.backbone, source.weights_digest, source.preprocessing, versions]
+    inputs: list[Any] = [VERSION, source.backbone, source.weights_digest, source.preprocessing, versions]
+    if source.network is not None:
+        inputs += [source.network, [_version(name) for name in ("timm", "open_clip_torch")]]
     return hashlib.sha256(json_text(inputs, sort_keys=True).encode()).hexdigest()[:16]
 
 

@@ -12,37 +12,38 @@ import numpy.typing as npt
 import torch
 from torch import Tensor, nn
 
-from vidclf.backbones import cnn, int8_weights, openvino_engine
+from vidclf.backbones import cnn, int8_weights, onnx_models, openvino_engine
 from vidclf.backbones.agreement import LEAST_EQUALITY, agreement, reference_photos
-from vidclf.backbones.catalog import preprocessing
+from vidclf.backbones.backbone_model import BackboneModel
 from vidclf.backbones.cnn import Backbone
 from vidclf.backbones.int8_weights import Int8Weights
 from vidclf.backbones.openvino_engine import ConversionError, OpenVinoModel, OpenVinoSession
 from vidclf.backbones.torch_engine import eager
 
 
-def convert(name: str, weights: str, state: dict[str, npt.NDArray[np.generic]]) -> OpenVinoModel:
-    """Convert the backbone `name` with the state dict `state`, which was read from `weights`, to OpenVINO.
+def convert(model: BackboneModel, state: dict[str, npt.NDArray[np.generic]]) -> OpenVinoModel:
+    """Convert the backbone `model` with the weights `state`, from `weights.read_weights`, to OpenVINO.
 
     8-bit weights are a converted model already and are only unpacked. Raises ConversionError where OpenVINO is not
     installed, cannot read the backbone, or computes other features than torch.
     """
     if int8_weights.is_quantized(state):
-        side = preprocessing(name, weights).transform.crop_size
-        return unpacked(int8_weights.unpack(state, name, f"--weights {weights}"), side)
-    network = cnn.build(name, weights, state, "cpu")
-    side = network.preprocessing.transform.crop_size
+        return unpacked(int8_weights.unpack(state, model.label, f"--weights {model.weights}"), model.side)
+    if model.library == "onnx":
+        return onnx_models.converted(model, state)
+    network = cnn.build(model, state, "cpu")
+    side = model.side
     probe_THWC = reference_photos(side)
     try:
         with warnings.catch_warnings(), torch.no_grad():
             # OpenVINO's converter traces the module, and torch warns that tracing is deprecated.
             warnings.simplefilter("ignore")
-            model = openvino_engine.openvino().convert_model(
+            converted = openvino_engine.openvino().convert_model(
                 _WithNormalisation(network).eval(),
                 example_input=torch.zeros(2, side, side, 3, dtype=torch.uint8),
                 input=[openvino_engine.openvino().PartialShape([-1, side, side, 3])],
             )
-        graph, constants = openvino_engine.saved(model)
+        graph, constants = openvino_engine.saved(converted)
         probed_TD = OpenVinoSession(graph, constants, "fp32")(probe_THWC)
         equality = agreement(probed_TD, eager(network)(probe_THWC))
     except Exception as error:  # OpenVINO's converter raises errors of many types

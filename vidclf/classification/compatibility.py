@@ -11,7 +11,9 @@ from dataclasses import replace
 
 from vidclf import credentials
 from vidclf.backbones import int8_weights
-from vidclf.backbones.weights import load_weights, weights_digest
+from vidclf.backbones.backbone_model import short_name
+from vidclf.backbones.resolve import resolve
+from vidclf.backbones.weights import read_weights, weights_digest
 from vidclf.config import ClassifyConfig, PredictConfig, ServeConfig
 from vidclf.ensemble.info import EnsembleInfo
 from vidclf.errors import ConfigError
@@ -31,7 +33,8 @@ def fitted_embeddings(config: ClassifyConfig | PredictConfig | ServeConfig, info
     weights) than those that the ensemble was fitted on.
     """
     names = info.backbone_names
-    if config.backbone and list(config.backbone) != names:
+    given = config.backbone or tuple(names)
+    if [short_name(name) for name in given] != [short_name(name) for name in names]:
         raise ConfigError(
             f"--backbone must be {','.join(names)}, as for the ensemble's training, got {','.join(config.backbone)!r}"
         )
@@ -42,21 +45,22 @@ def fitted_embeddings(config: ClassifyConfig | PredictConfig | ServeConfig, info
         )
     setups = []
     locations = config.weights or tuple(fitted.weights for fitted in info.backbones)
-    for fitted, weights in zip(info.backbones, locations, strict=True):
+    for fitted, name, weights in zip(info.backbones, given, locations, strict=True):
         if credentials.is_masked(weights):
             raise ConfigError(
                 f"--weights must be given: the ensemble's weights were at {weights}, and credentials are not stored; "
                 "give a location without credentials, and put the credentials into the environment"
             )
-        spec, state = fitted.feature_spec, load_weights(fitted.name, weights)
+        spec, model = fitted.feature_spec, resolve(name, weights)
+        state = read_weights(model)
         int8_weights.check_precision(state, weights, config.precision)
-        job_spec = FeatureSpec.of(fitted.name, weights, weights_digest(state), spec.plan, spec.repeat_tolerance)
+        job_spec = FeatureSpec.of_model(model, weights_digest(state), spec.plan, spec.repeat_tolerance)
         if job_spec.key != spec.key:
             raise ConfigError(
                 f"--ensemble {config.ensemble}: was fitted on features of key {spec.key}, this cluster makes "
                 f"{job_spec.key} ({spec.differences(job_spec)}); give --weights, match the versions, or train again"
             )
-        setups.append(BackboneSetup(spec=spec, weights=weights, state=state))
+        setups.append(BackboneSetup(spec=spec, weights=weights, state=state, model=model))
     return setups
 
 
@@ -66,16 +70,16 @@ def fitted_runs(locations: Sequence[str], info: EnsembleInfo) -> list[str]:
     Raises ConfigError unless there is one finished directory per backbone, all hold the same videos, and each has the
     feature key (digest of the features' settings) that the ensemble members were fitted on.
     """
-    names = info.backbone_names
+    names = [short_name(name) for name in info.backbone_names]
     specs = [read_spec(location) for location in locations]
-    if sorted(spec.backbone for spec in specs) != sorted(names):
+    if sorted(short_name(spec.backbone) for spec in specs) != sorted(names):
         raise ConfigError(
             f"--features {','.join(locations)}: must name one directory per backbone of the ensemble "
             f"({', '.join(names)}), got features of {', '.join(spec.backbone for spec in specs)}"
         )
-    run_of = {spec.backbone: (location, spec) for location, spec in zip(locations, specs, strict=True)}
+    run_of = {short_name(spec.backbone): (location, spec) for location, spec in zip(locations, specs, strict=True)}
     for fitted in info.backbones:
-        location, spec = run_of[fitted.name]
+        location, spec = run_of[short_name(fitted.name)]
         if spec.key != fitted.feature_spec.key:
             raise ConfigError(
                 f"--features {location}: have key {spec.key}, the ensemble was fitted on {fitted.feature_spec.key} "

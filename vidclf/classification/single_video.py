@@ -30,7 +30,7 @@ from vidclf.ensemble.held_out import used_contents
 from vidclf.ensemble.known_sources import caveat_of
 from vidclf.ensemble.split_record import SPLITS_FILE, read_record
 from vidclf.pipeline.decode_stage import DecodeVideos, limits_from_flags
-from vidclf.pipeline.engines import converted_or_state, load_engine
+from vidclf.pipeline.engines import converted_or_state, described, load_engine
 from vidclf.pipeline.job import BackboneSetup, PipelineJob, RunSpec
 from vidclf.pipeline.video_embedder import VideoEmbedder
 from vidclf.schema import RejectReason
@@ -165,8 +165,8 @@ class VideoClassifier:
                 return model.head(device, config.precision, shows_signs=False)
 
             def engine_of(setup: BackboneSetup) -> Engine:
-                network = converted_or_state(setup.spec, setup.weights, setup.state, _print_message)
-                return load_engine(network, setup.spec.backbone, setup.weights, "cpu", config.precision)
+                network = converted_or_state(setup.spec, described(setup), setup.state, _print_message)
+                return load_engine(network, described(setup), "cpu", config.precision)
 
             job = model.job(make_head)
             self.model = model

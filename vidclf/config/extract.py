@@ -87,11 +87,13 @@ class ExtractConfig(SamplingOptions, PipelineConfig):
     manifest: str
     """Table of the videos, as jobs/index.py writes it (a manifest)."""
     backbone: tuple[str, ...] = ("efficientnet_v2_s",)
-    """Pretrained CNN: resnet50 or resnet101 (2048 features per frame); efficientnet_v2_s, efficientnet_v2_m or
-    efficientnet_lite0 (1280 features per frame). Several may be given, comma-separated: each video is then decoded once
-    for all of them, and the output gets one subdirectory per CNN."""
+    """Pretrained image network: resnet50 or resnet101 (2048 features per frame); efficientnet_v2_s, efficientnet_v2_m
+    or efficientnet_lite0 to efficientnet_lite2 (1280 features per frame). Networks of other libraries are named
+    timm/NAME[.TAG], hf-hub:ORG/NAME[@REVISION], local-dir:DIR, open_clip/MODEL:TAG or onnx:FILE. Several may be given,
+    comma-separated: each video is then decoded once for all of them, and the output gets one subdirectory per
+    network."""
     weights: tuple[str, ...] = ("DEFAULT",)
-    """Weights of the --backbone: DEFAULT for the published ImageNet weights, the file or URI of a state dict or of
+    """Weights of the --backbone: DEFAULT for the published weights, the file or URI of a state dict or of
     weights that jobs/quantize.py wrote, or 'random'. For several backbones give one value for all, or one per backbone,
     comma-separated."""
     repeat_tolerance: Annotated[float, within("[0, 255]")] = 0.0
@@ -120,8 +122,7 @@ class QuantizeConfig(DecodeTimeoutOptions, LeaseOptions):
     """Videos on whose frames the value ranges are calibrated: a directory, a URI or a list file, for example a manifest
     that jobs/index.py wrote."""
     backbone: str
-    """Pretrained CNN whose weights are converted: resnet50, resnet101, efficientnet_v2_s, efficientnet_v2_m or
-    efficientnet_lite0."""
+    """Pretrained image network whose weights are converted, by a name as for jobs/extract.py."""
     weights: str = "DEFAULT"
     """Weights to convert: DEFAULT for the published ImageNet weights, the file or URI of a state dict, or 'random'."""
     output: str
@@ -157,8 +158,7 @@ class PlanConfig(SamplingOptions, PrecisionOptions, DecodeTimeoutOptions):
     """Number of videos for which time and cost are estimated, if the input is only a part of the archive. (default:
     number of videos in the input)"""
     backbone: str = "efficientnet_v2_s"
-    """Pretrained CNN that is to compute features: resnet50, resnet101, efficientnet_v2_s, efficientnet_v2_m or
-    efficientnet_lite0."""
+    """Pretrained image network that is to compute features, by a name as for jobs/extract.py."""
     weights: str = "DEFAULT"
     """Weights of the backbone: DEFAULT for the published ImageNet weights, the file or URI of a state dict, or
     'random'. With random weights nothing is downloaded and the CNN takes the same time, but --precision auto may choose

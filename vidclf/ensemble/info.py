@@ -130,6 +130,10 @@ class LookInfo:
     val_accuracy: float
     """accuracy on the validation split if every video were decided from the frames of this look"""
 
+    def as_json(self) -> dict[str, Any]:
+        """The values as a dictionary for `ensemble.json`."""
+        return {**asdict(self), "feature_specs": [spec.as_json() for spec in self.feature_specs]}
+
 
 @dataclass(frozen=True, kw_only=True)
 class MembersInfo:
@@ -191,7 +195,7 @@ class EnsembleInfo(MembersInfo):
             [[view.name, view.weight] for view in self.views],
             asdict(self.calibration),
             asdict(self.trust),
-            {name: asdict(look) for name, look in self.stages.items()},
+            {name: look.as_json() for name, look in self.stages.items()},
             [[segment.num_frames, segment.temperature] for segment in self.segments],
         ]
         # Left out without a linear member, so that ensembles of earlier versions keep their digest.
@@ -203,7 +207,15 @@ class EnsembleInfo(MembersInfo):
     def as_json(self) -> dict[str, Any]:
         """The content of `ensemble.json` as a dictionary."""
         members = [member.as_json() for member in self.members]
-        values = {"ensemble_id": self.ensemble_id, **asdict(self), "members": members}
+        values = {
+            "ensemble_id": self.ensemble_id,
+            **asdict(self),
+            "backbones": [
+                {**asdict(backbone), "feature_spec": backbone.feature_spec.as_json()} for backbone in self.backbones
+            ],
+            "members": members,
+            "stages": {name: look.as_json() for name, look in self.stages.items()},
+        }
         for name in ("splits", "linear"):
             if values[name] is None:
                 del values[name]

@@ -13,6 +13,7 @@ from vidclf.ensemble.known_sources import are_counts
 from vidclf.ensemble.nan_values import names_where
 from vidclf.ensemble.views import VIEWS
 from vidclf.ensemble.weights_file_check import MAX_MEMBERS, is_plain_name
+from vidclf.features.spec import FeatureSpec
 from vidclf.schema import Look
 from vidclf.uncertainty.early_exit import EARLY_LOOKS
 
@@ -21,6 +22,9 @@ if TYPE_CHECKING:
 
 MAX_FRAMES = 4096
 """Largest number of frames per video that `ensemble.json` may state."""
+
+MAX_DIM = 65536
+"""Largest number of features per frame that `ensemble.json` may state."""
 
 Rule = tuple[str, bool, str, Any]
 """A check of one value: the name of the value, whether the value is valid, the rule in words, and the value itself."""
@@ -65,15 +69,24 @@ def _backbone_rules(info: EnsembleInfo) -> Iterator[Rule]:
     with_members = {member.backbone for member in info.members}
     for fitted in info.backbones:
         spec, name = fitted.feature_spec, fitted.name
-        dim, num_frames = FEATURE_DIMS.get(name), spec.sampling.get("num_frames", 1)
+        dim, num_frames = _known_dim(spec), spec.sampling.get("num_frames", 1)
         transform = f"its feature_spec's transform {spec.transform}"
-        yield "backbone", dim is not None, f"one of {', '.join(FEATURE_DIMS)}", name
+        yield "backbone", dim is not None, f"one of {', '.join(FEATURE_DIMS)}, or have a described network", name
+        yield f"feature_dim of {name}", dim is None or 1 <= dim <= MAX_DIM, f"between 1 and {MAX_DIM}", dim
         yield f"num_frames of {name}", 1 <= num_frames <= MAX_FRAMES, f"between 1 and {MAX_FRAMES}", num_frames
         yield f"feature_dim of {name}", fitted.feature_dim == dim, str(dim), fitted.feature_dim
         yield f"preprocessing of {name}", fitted.preprocessing == spec.transform, transform, fitted.preprocessing
         is_like_first = spec.frames == first.frames
         yield f"sampling and decoder of {name}", is_like_first, f"those of {first.backbone} {first.frames}", spec.frames
         yield f"members of {name}", name in with_members, "at least 1", 0
+
+
+def _known_dim(spec: FeatureSpec) -> int | None:
+    """Number of features per frame that a feature spec states, or that its backbone has; None if neither is known."""
+    if spec.network is None:
+        return FEATURE_DIMS.get(spec.backbone)
+    stated = spec.network.get("feature_dim")
+    return stated if isinstance(stated, int) else None
 
 
 def _member_rules(info: EnsembleInfo) -> Iterator[Rule]:

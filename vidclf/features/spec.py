@@ -7,12 +7,12 @@ spec in `run_identity.json`.
 from __future__ import annotations
 
 import hashlib
-import json
 from dataclasses import asdict, dataclass
 from typing import Any
 
 from vidclf import storage
-from vidclf.backbones.catalog import FEATURE_DIMS, preprocessing
+from vidclf.backbones.backbone_model import BackboneModel, catalog_model, short_name
+from vidclf.backbones.catalog import FEATURE_DIMS
 from vidclf.config.fields import differences
 from vidclf.errors import ConfigError
 from vidclf.json_text import json_text
@@ -27,7 +27,7 @@ class FeatureSpec:
     equal."""
 
     backbone: str
-    """name of the backbone (image network) in `vidclf/backbones/catalog.py`"""
+    """name of the backbone (image network), the value of `--backbone`"""
     weights_digest: str
     """digest of the backbone's weights"""
     sampling: dict[str, Any]
@@ -40,29 +40,55 @@ class FeatureSpec:
     """NumPy type of the stored features"""
     repeat_tolerance: float = 0.0
     """largest difference, in grey levels, between two frames that share features; 0 computes every frame"""
+    network: dict[str, Any] | None = None
+    """library, architecture, arguments, number of features, revision and licence of the backbone; None for a backbone
+    in `vidclf/backbones/catalog.py`"""
 
     @classmethod
     def of(cls, name: str, weights: str, digest: str, plan: SamplingPlan, repeat_tolerance: float = 0.0) -> FeatureSpec:
         """Collect the settings of features that this machine would make with the backbone `name`, whose weights are at
         `weights` and have the digest `digest`.
 
+        `plan` says which frames are sampled. The backbone must be one of the catalog.
+        """
+        return cls.of_model(catalog_model(name, weights), digest, plan, repeat_tolerance)
+
+    @classmethod
+    def of_model(
+        cls, model: BackboneModel, digest: str, plan: SamplingPlan, repeat_tolerance: float = 0.0
+    ) -> FeatureSpec:
+        """Collect the settings of features that this machine would make with the backbone `model`, whose weights have
+        the digest `digest`.
+
         `plan` says which frames are sampled.
         """
         return cls(
-            backbone=name,
+            backbone=model.name,
             weights_digest=digest,
             sampling=asdict(plan),
-            transform=json.loads(json_text(asdict(preprocessing(name, weights)))),
+            transform=model.preprocessing.as_json(),
             decoder=decoder_version(),
             dtype="float16",
             repeat_tolerance=repeat_tolerance,
+            network=model.network(),
         )
+
+    def as_json(self) -> dict[str, Any]:
+        """The settings as a dictionary for files. `network` is left out where it is None, as in older files."""
+        values = asdict(self)
+        if self.network is None:
+            del values["network"]
+        return values
 
     @property
     def key(self) -> str:
         """The feature key, a digest of all these settings: the first 16 hexadecimal digits of the SHA-256 of their
-        canonical JSON."""
-        values = asdict(self)
+        canonical JSON.
+
+        The directories of a backbone's files are no part of it, so that files may move, and neither is the licence."""
+        values = {**self.as_json(), "backbone": short_name(self.backbone)}
+        if self.network is not None:
+            values["network"] = {name: value for name, value in self.network.items() if name != "licence"}
         if not self.repeat_tolerance:
             del values["repeat_tolerance"]  # left out when 0, so that keys of older features stay valid
         return hashlib.sha256(json_text(values, sort_keys=True).encode()).hexdigest()[:16]
@@ -74,8 +100,13 @@ class FeatureSpec:
 
     @property
     def feature_dim(self) -> int:
-        """Number of features per frame."""
-        return FEATURE_DIMS[self.backbone]
+        """Number of features per frame. Raises KeyError if the backbone is neither in the catalog nor described."""
+        return FEATURE_DIMS[self.backbone] if self.network is None else int(self.network["feature_dim"])
+
+    @property
+    def licence(self) -> str | None:
+        """Licence of the backbone's weights that their publisher states; None if none is known."""
+        return None if self.network is None else self.network.get("licence")
 
     @property
     def frames(self) -> dict[str, Any]:

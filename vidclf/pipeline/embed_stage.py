@@ -13,7 +13,7 @@ import ray
 from vidclf import device, event_log, ray_cluster, schema
 from vidclf.backbones.engine import Engine
 from vidclf.pipeline.decode_stage import DecodeVideos
-from vidclf.pipeline.engines import load_engine
+from vidclf.pipeline.engines import described, load_engine
 from vidclf.pipeline.job import BackboneSetup, PipelineJob
 from vidclf.pipeline.sink import target_column, written_columns
 from vidclf.pipeline.video_embedder import VideoEmbedder
@@ -61,7 +61,7 @@ class EmbedVideos(VideoEmbedder):
             # The references are in a dictionary, so that Ray passes them on unresolved. All workers of a node then
             # share the arrays.
             network = ray.get(networks[setup.spec.key])
-            cnn = load_engine(network, setup.spec.backbone, setup.weights, device_name, precision)
+            cnn = load_engine(network, described(setup), device_name, precision)
             self._tally.add.remote({f"cnn_engine:{cnn.name}": 1})
             return cnn
 

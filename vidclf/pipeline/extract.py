@@ -3,19 +3,34 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Sequence
 from typing import Any
 
 import pyarrow as pa
 
 from vidclf import preflight, schema
 from vidclf.backbones import int8_weights
-from vidclf.backbones.weights import load_weights, weights_digest
+from vidclf.backbones.backbone_model import directory_name
+from vidclf.backbones.resolve import resolve
+from vidclf.backbones.weights import read_weights, weights_digest
 from vidclf.config import ExtractConfig
+from vidclf.errors import ConfigError
 from vidclf.features import hdf5
 from vidclf.features.spec import FeatureSpec
 from vidclf.pipeline.driver import embed_videos
 from vidclf.pipeline.job import BackboneSetup, PipelineJob, RunSpec
 from vidclf.video.sampling import SamplingPlan
+
+
+def check_directories(backbones: Sequence[str]) -> None:
+    """Raise ConfigError if the features of two of these backbones would get the same directory."""
+    directories = [directory_name(name) for name in backbones]
+    for name, directory in zip(backbones, directories, strict=True):
+        if directories.count(directory) > 1:
+            raise ConfigError(
+                f"--backbone {','.join(backbones)}: two of them would write to the directory {directory}; give {name} "
+                "in a job of its own, or rename its file"
+            )
 
 
 def extract(config: ExtractConfig, manifest: pa.Table) -> dict[str, dict[str, Any]] | None:
@@ -27,15 +42,17 @@ def extract(config: ExtractConfig, manifest: pa.Table) -> dict[str, dict[str, An
     preflight.check_outputs(config)
     if config.format == "hdf5":
         hdf5.check_exportable(manifest)
+    check_directories(config.backbone)
     plan = SamplingPlan.of(config)
     weights = config.weights * len(config.backbone) if len(config.weights) == 1 else config.weights
     targets = []
     for name, location in zip(config.backbone, weights, strict=True):
-        state = load_weights(name, location)
+        model = resolve(name, location)
+        state = read_weights(model)
         int8_weights.check_precision(state, location, config.precision)
-        spec = FeatureSpec.of(name, location, weights_digest(state), plan, config.repeat_tolerance)
-        directory = name if len(config.backbone) > 1 else ""
-        setup = BackboneSetup(spec=spec, weights=location, state=state)
+        spec = FeatureSpec.of_model(model, weights_digest(state), plan, config.repeat_tolerance)
+        directory = directory_name(name) if len(config.backbone) > 1 else ""
+        setup = BackboneSetup(spec=spec, weights=location, state=state, model=model)
         output_schema = schema.features(spec.feature_dim)
         targets.append(RunSpec(name=directory, embeddings=(setup,), output_schema=output_schema))
     summaries = embed_videos(config, manifest, PipelineJob(targets=tuple(targets)))

@@ -13,6 +13,7 @@ from typing import Any, Protocol
 import pyarrow as pa
 
 from vidclf import arrow, schema, storage
+from vidclf.backbones.backbone_model import BackboneModel
 from vidclf.credentials import masked
 from vidclf.features.spec import FeatureSpec
 from vidclf.video.frame_transform import FrameTransform, FrameTransforms
@@ -54,11 +55,16 @@ class BackboneSetup:
     """the value of `--weights`: a name, file or URI"""
     state: dict[str, Any]
     """the backbone's weights as arrays by name"""
+    model: BackboneModel | None = None
+    """the description from which workers build the backbone; None where stored features are read"""
 
     @property
     def transform(self) -> FrameTransform:
         """Scaling and cropping of frames that the backbone expects."""
-        return FrameTransform(**self.spec.transform["transform"])
+        values = dict(self.spec.transform["transform"])
+        if "fill" in values:
+            values["fill"] = tuple(values["fill"])  # JSON has lists, and a transform must be hashable
+        return FrameTransform(**values)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -114,7 +120,7 @@ class RunSpec:
         """
         return {
             "feature_key": "+".join(spec.key for spec in self.specs),
-            "feature_specs": [vars(spec) for spec in self.specs],
+            "feature_specs": [spec.as_json() for spec in self.specs],
             "weights": [masked(setup.weights) for setup in self.embeddings],
             "ensemble_id": self.ensemble_id,
             "classes": list(self.classes),

@@ -78,7 +78,7 @@ def _possible_runs(output: str) -> list[str]:
 
     They are `output` itself and the directories in it that are named after a backbone.
     """
-    return [output, *(path for path in storage.list_dirs(output) if _name(path) in output_allowlist.BACKBONES)]
+    return [output, *(path for path in storage.list_dirs(output) if output_allowlist.is_backbone(_name(path)))]
 
 
 def _name(path: str) -> str:

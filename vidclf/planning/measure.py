@@ -19,16 +19,17 @@ import torch
 
 from vidclf import device, schema
 from vidclf.archive.manifest import sample_of
-from vidclf.backbones import int8_weights, weights
+from vidclf.backbones import int8_weights, onnx_models, weights
 from vidclf.backbones.agreement import Frames
-from vidclf.backbones.catalog import preprocessing
+from vidclf.backbones.backbone_model import BackboneModel
 from vidclf.backbones.engine import Engine
 from vidclf.backbones.openvino_convert import convert
 from vidclf.backbones.openvino_engine import ConversionError, OpenVinoModel
+from vidclf.backbones.resolve import resolve
 from vidclf.config import PlanConfig
 from vidclf.errors import ConfigError
 from vidclf.pipeline.decode_stage import DecodeVideos
-from vidclf.pipeline.engines import load_engine
+from vidclf.pipeline.engines import check_device, load_engine
 from vidclf.video.decode import decode_video
 from vidclf.video.decoder_process import DecodeLimits
 from vidclf.video.frame_transform import FrameTransforms
@@ -82,10 +83,11 @@ def measure(config: PlanConfig, manifest: pa.Table, is_gpu: bool) -> SampleMeasu
     `is_gpu`: whether the CNN runs on a GPU. Raises ConfigError for an unknown backbone, weights that cannot be read,
     and a sample in which no video can be decoded.
     """
-    state = weights.load_weights(config.backbone, config.weights)
+    model = resolve(config.backbone, config.weights)
+    state = weights.read_weights(model)
     int8_weights.check_precision(state, config.weights, config.precision)
-    int8_weights.check_device(state, config.weights, float(is_gpu))
-    transform = preprocessing(config.backbone, config.weights).transform
+    check_device(state, model, float(is_gpu))
+    transform = model.preprocessing.transform
     plan = SamplingPlan.of(config)
     rows = manifest.take(sample_of(manifest.num_rows, config.sample, config.seed))
     decode_counts: list[dict[str, float]] = []
@@ -101,7 +103,7 @@ def measure(config: PlanConfig, manifest: pa.Table, is_gpu: bool) -> SampleMeasu
     videos = [decode_video(row["video_uri"], plan, transform, row[schema.VIDEO_ID]) for row in ok[:CNN_VIDEOS]]
     if not videos:
         raise ConfigError(f"--input {config.input}: none of {len(decoded)} sampled videos could be decoded")
-    cnn_s, chosen = _measure_cnn(config, state, [video.frames_THWC for video in videos], is_gpu)
+    cnn_s, chosen = _measure_cnn(config, model, state, [video.frames_THWC for video in videos], is_gpu)
     return SampleMeasurement(
         num_videos=len(decoded),
         reasons=dict(Counter(str(row["reject_reason"]) for row in decoded if row["reject_reason"] is not None)),
@@ -113,7 +115,11 @@ def measure(config: PlanConfig, manifest: pa.Table, is_gpu: bool) -> SampleMeasu
 
 
 def _measure_cnn(
-    config: PlanConfig, state: dict[str, npt.NDArray[np.generic]], videos: list[Frames], is_gpu: bool
+    config: PlanConfig,
+    model: BackboneModel,
+    state: dict[str, npt.NDArray[np.generic]],
+    videos: list[Frames],
+    is_gpu: bool,
 ) -> tuple[dict[str, float], str]:
     """Measure the CNN on the frames of some videos.
 
@@ -125,11 +131,13 @@ def _measure_cnn(
     network: OpenVinoModel | dict[str, npt.NDArray[np.generic]] = state
     if not is_gpu:
         try:
-            network = convert(config.backbone, config.weights, state)
+            network = convert(model, state)
         except ConversionError as error:
+            if onnx_models.is_onnx(state):
+                raise ConfigError(f"--backbone {model.name}: {error}") from error
             print(f"OpenVINO cannot run {config.backbone}: {error}", file=sys.stderr)
-    chosen = load_engine(network, config.backbone, config.weights, device_name, config.precision)
-    full = load_engine(network, config.backbone, config.weights, device_name, "fp32")
+    chosen = load_engine(network, model, device_name, config.precision)
+    full = load_engine(network, model, device_name, "fp32")
     engines = {engine.name: engine for engine in (chosen, full)}
     return {name: _seconds_per_video(engine, videos) for name, engine in engines.items()}, chosen.name
 

@@ -24,7 +24,11 @@ def feature_facts(specs: Sequence[FeatureSpec]) -> dict[str, str]:
     sampling = ", ".join(f"{name} {value}" for name, value in specs[0].sampling.items() if value is not None)
     return {
         "feature key": ", ".join(spec.key for spec in specs),
-        "backbone": "; ".join(f"{spec.backbone}, weights {spec.weights_digest[:16]}" for spec in specs),
+        "backbone": "; ".join(
+            f"{spec.backbone}, weights {spec.weights_digest[:16]}"
+            + (f", their licence {spec.licence}" if spec.licence is not None else "")
+            for spec in specs
+        ),
         "sampling": sampling,
         "decoder": specs[0].decoder,
     }

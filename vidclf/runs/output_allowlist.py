@@ -22,9 +22,15 @@ import yaml
 from vidclf import schema, storage
 from vidclf.runs.layout import SHARD_PATTERN, Run
 
-BACKBONES = ("resnet50", "resnet101", "efficientnet_v2_s", "efficientnet_v2_m", "efficientnet_lite0")
-"""Names of the subdirectories in the output of a job with several backbones (image networks); each holds the results of
-one backbone."""
+BACKBONES = (
+    *("resnet50", "resnet101", "efficientnet_v2_s", "efficientnet_v2_m"),
+    *("efficientnet_lite0", "efficientnet_lite1", "efficientnet_lite2"),
+)
+"""Names of backbones (image networks) of the catalog."""
+
+BACKBONE_DIRECTORY = rf"{'|'.join(BACKBONES)}|(?:timm|hf-hub|local-dir|open_clip|onnx)_[A-Za-z0-9._-]+"
+"""Regular expression of the names of the subdirectories in the output of a job with several backbones; each holds the
+results of one backbone."""
 
 OUTPUT_FILE = "_vidclf.json"
 """Name of the file that marks an output directory as written by a job, if its other files have common names such as
@@ -229,16 +235,17 @@ def _run_parts(of_predictions: bool) -> tuple[Part, ...]:
     ones).
     """
     mark = (Mark(name="run_identity.json", is_genuine=_is_identity(of_predictions)),)
-    names = "|".join(BACKBONES)
     if not of_predictions:
         files = rf"{_RUN_FILES}|\w+_features_multiscale\.h5"
-        return Part(files=f"{files}|{_JOB_FILES}", marks=mark), Part(at=rf"(?:{names})/", files=files, marks=mark)
+        return Part(files=f"{files}|{_JOB_FILES}", marks=mark), Part(
+            at=rf"(?:{BACKBONE_DIRECTORY})/", files=files, marks=mark
+        )
     files = rf"{_RUN_FILES}|segments/{SHARD_PATTERN}"
     passes = r"_passes/(?:keyframes|full)/"
     return tuple(Part(at=at, files=f"{files}|{_JOB_FILES}", marks=mark) for at in ("", passes))
 
 
-_READ_SHARDS = rf"(?:(?:{'|'.join(BACKBONES)})/|_passes/\w+/)?(?:quarantine/|segments/)?part-[^/]*\.parquet"
+_READ_SHARDS = rf"(?:(?:{BACKBONE_DIRECTORY})/|_passes/\w+/)?(?:quarantine/|segments/)?part-[^/]*\.parquet"
 """Regular expression of the result files in an extract or classify output that its readers would read, whatever program
 wrote them."""
 
@@ -378,6 +385,11 @@ EXPORTS: dict[str, Kind | FileKind] = {
 }
 """Outputs of export, by its target (`--to`). The job deletes no file in those of the table formats, so their lists are
 open."""
+
+
+def is_backbone(directory: str) -> bool:
+    """Whether a directory's name is one that a job with several backbones gives to the results of a backbone."""
+    return re.fullmatch(BACKBONE_DIRECTORY, directory) is not None
 
 
 def is_lease(path: str) -> bool:

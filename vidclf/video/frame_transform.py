@@ -1,4 +1,5 @@
-"""Scaling and cropping of a frame for a CNN: the short side to `resize_size`, then the central square.
+"""Scaling and cropping of a frame for a backbone (image network): by default the short side to `resize_size`, then the
+central square.
 
 This runs where videos are decoded, so that only small 8-bit frames are passed on. They are normalised to floats on
 the CNN's device. Kernels and arithmetic are those of torchvision's v2 `resize` and `center_crop` (a test compares
@@ -30,11 +31,16 @@ class FrameTransform:
     """Scaling and cropping of frames as a backbone (a pretrained CNN) saw them when its weights were trained."""
 
     resize_size: int
-    """short side of the frame after scaling, in pixels"""
+    """side of the frame after scaling, in pixels; `crop_mode` says which side"""
     crop_size: int
     """side of the central square that is cut out after scaling, in pixels"""
     interpolation: str
     """method of scaling: `bilinear` or `bicubic`, both antialiased"""
+    crop_mode: str = "center"
+    """`center`: the short side is scaled to `resize_size`. `squash`: both sides are, whatever their ratio. `border`:
+    the long side is, and a frame smaller than the crop is padded on both sides. The names are timm's."""
+    fill: tuple[int, int, int] = (0, 0, 0)
+    """colour of the padding (red, green, blue) from 0 to 255"""
 
     def __call__(self, frame_HWC: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint8]:
         """Scale and crop one RGB frame [H, W, 3] to [crop_size, crop_size, 3] uint8."""
@@ -47,14 +53,26 @@ class FrameTransform:
         # permutation: added afterwards, its stride hides the layout, which costs three times as much.
         image_NCHW = torch.from_numpy(frame_HWC).unsqueeze(0).permute(0, 3, 1, 2)
         height, width, _ = frame_HWC.shape
-        short = min(height, width)
-        size = [int(self.resize_size * height / short), int(self.resize_size * width / short)]
+        size = self._scaled_size(height, width)
+        if self.crop_mode == "border":
+            image_NCHW = _padded(_interpolated(image_NCHW, size, self.interpolation), self.crop_size, self.fill)
+            height, width = size = list(image_NCHW.shape[2:])
         top = round((size[0] - self.crop_size) / 2)
         left = round((size[1] - self.crop_size) / 2)
         if size != [height, width]:
             image_NCHW = _resized(image_NCHW, size, [top + self.crop_size, left + self.crop_size], self.interpolation)
         cropped = image_NCHW[0, :, top : top + self.crop_size, left : left + self.crop_size]
         return np.ascontiguousarray(cropped.permute(1, 2, 0).numpy())
+
+    def _scaled_size(self, height: int, width: int) -> list[int]:
+        """Return height and width after scaling, rounded as torchvision and timm do."""
+        if self.crop_mode == "squash":
+            return [self.resize_size, self.resize_size]
+        if self.crop_mode == "border":
+            ratio = max(height, width) / self.resize_size
+            return [max(1, round(height / ratio)), max(1, round(width / ratio))]
+        short = min(height, width)
+        return [int(self.resize_size * height / short), int(self.resize_size * width / short)]
 
     @property
     def frame_bytes(self) -> int:
@@ -96,19 +114,41 @@ class FrameTransforms:
         self(np.zeros((8, 8, 3), np.uint8))
 
 
+def _interpolated(image_NCHW: torch.Tensor, size: list[int], mode: str) -> torch.Tensor:
+    """Scale an image to `size` (height, width), antialiased; an image of that size is returned as it is."""
+    from torch.nn.functional import interpolate
+
+    if size == list(image_NCHW.shape[2:]):
+        return image_NCHW
+    return interpolate(image_NCHW, size, mode=mode, antialias=True, align_corners=False)
+
+
+def _padded(image_NCHW: torch.Tensor, side: int, fill: tuple[int, int, int]) -> torch.Tensor:
+    """Pad an image on both sides with the colour `fill`, so that neither its height nor its width is below `side`."""
+    import torch
+
+    height, width = image_NCHW.shape[2:]
+    if min(height, width) >= side:
+        return image_NCHW
+    padded_NCHW = torch.tensor(fill, dtype=image_NCHW.dtype).view(1, 3, 1, 1)
+    padded_NCHW = padded_NCHW.repeat(1, 1, max(height, side), max(width, side))
+    top, left = max(side - height, 0) // 2, max(side - width, 0) // 2
+    padded_NCHW[:, :, top : top + height, left : left + width] = image_NCHW
+    return padded_NCHW
+
+
 def _resized(image_NCHW: torch.Tensor, size: list[int], corner: list[int], mode: str) -> torch.Tensor:
     """Scale an image to `size` (height, width), but compute only the part above and left of `corner` (y, x).
 
     For a crop from a 16:9 frame, that is a quarter less work.
     """
     import torch
-    from torch.nn.functional import interpolate
 
     height, width = image_NCHW.shape[2:]
     # The operator does not scale a direction in which input and output have the same size, whatever scale is
     # given. So neither coordinate of the corner may equal the input's size.
     if corner[0] == height or corner[1] == width:
-        return interpolate(image_NCHW, size, mode=mode, antialias=True, align_corners=False)
+        return _interpolated(image_NCHW, size, mode)
     # The operator behind `interpolate`, which cannot pass on a scale together with a size.
     resize = getattr(torch.ops.aten, f"_upsample_{mode}2d_aa")
     scaled: torch.Tensor = resize(image_NCHW, corner, False, size[0] / height, size[1] / width)

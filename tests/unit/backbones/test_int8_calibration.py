@@ -21,6 +21,7 @@ from vidclf.backbones.int8_calibration import Drift, drift_lines, quantize
 from vidclf.backbones.int8_weights import State
 from vidclf.backbones.openvino_convert import convert
 from vidclf.backbones.openvino_engine import ConversionError
+from vidclf.backbones.resolve import resolve
 from vidclf.backbones.weights import load_weights, weights_digest
 from vidclf.config import ExtractConfig, QuantizeConfig
 from vidclf.errors import ConfigError
@@ -89,10 +90,12 @@ def test_the_lines_on_a_drift() -> None:
 def test_8_bit_weights_have_their_own_digest_and_run_in_int8(state: State) -> None:
     exact = load_weights(*TINY)
     assert weights_digest(state) != weights_digest(exact)
-    full = openvino_engine.load(convert(*TINY, exact), *TINY, "fp32")
+    full = openvino_engine.load(convert(resolve(*TINY), exact), *TINY, "fp32")
     frames_THWC = reference_photos(224)
     for precision in ("auto", "int8"):
-        cnn = openvino_engine.load(convert(LITE0, "int8.safetensors", state), LITE0, "int8.safetensors", precision)
+        cnn = openvino_engine.load(
+            convert(resolve(LITE0, "int8.safetensors"), state), LITE0, "int8.safetensors", precision
+        )
         assert cnn.name == "openvino int8"
         features_TD = cnn(frames_THWC)
         assert 0.5 < agreement(features_TD, full(frames_THWC)) < 0.99999
@@ -100,7 +103,7 @@ def test_8_bit_weights_have_their_own_digest_and_run_in_int8(state: State) -> No
 
 
 def test_a_processor_that_gives_other_features_is_refused(state: State) -> None:
-    network = convert(LITE0, "w.safetensors", state)
+    network = convert(resolve(LITE0, "w.safetensors"), state)
     quantized_elsewhere = replace(network, probed_TD=network.probed_TD[::-1])
     with pytest.raises(ConversionError, match=r"--weights w\.safetensors: this processor computes other features"):
         openvino_engine.load(quantized_elsewhere, LITE0, "w.safetensors", "auto")

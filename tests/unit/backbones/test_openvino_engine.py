@@ -19,6 +19,7 @@ from vidclf.backbones.cnn import Backbone
 from vidclf.backbones.engine import Engine
 from vidclf.backbones.int8_weights import State
 from vidclf.backbones.openvino_engine import ConversionError, OpenVinoModel
+from vidclf.backbones.resolve import resolve
 from vidclf.backbones.torch_engine import Halving
 from vidclf.backbones.weights import load_weights
 from vidclf.errors import ConfigError
@@ -37,7 +38,7 @@ def frames_THWC() -> Frames:
 
 
 def test_openvino_gives_torchs_features(lite0_model: OpenVinoModel, lite0_state: State, frames_THWC: Frames) -> None:
-    network = cnn_module.build(*LITE0, lite0_state, "cpu")
+    network = cnn_module.build(resolve(*LITE0), lite0_state, "cpu")
     cnn = openvino_engine.load(lite0_model, *LITE0, "fp32")
     assert cnn.name == "openvino fp32"
     np.testing.assert_allclose(cnn(frames_THWC), network(torch.from_numpy(frames_THWC)).numpy(), atol=1e-3)
@@ -86,7 +87,7 @@ def test_bf16_without_instructions_for_it_gives_a_warning(
     warnings: int,
 ) -> None:
     monkeypatch.setattr(openvino_engine, "has_bf16", lambda: has_bf16)
-    converted = openvino_convert.convert(*TINY, load_weights(*TINY))
+    converted = openvino_convert.convert(resolve(*TINY), load_weights(*TINY))
     assert openvino_engine.load(converted, *TINY, "bf16").name == "openvino bf16"
     assert capsys.readouterr().err.count("--precision bf16: this processor has no bf16 instructions") == warnings
 
@@ -108,7 +109,7 @@ def test_the_reference_photos_are_photographs_and_flat_pictures(frames_THWC: Fra
 
 
 def test_torch_runs_what_is_not_converted(lite0_state: State, frames_THWC: Frames) -> None:
-    load = partial(torch_engine.load, *LITE0, lite0_state, "cpu")
+    load = partial(torch_engine.load, resolve(*LITE0), lite0_state, "cpu")
     exact, half = load("auto"), load("bf16")
     assert (exact.name, half.name) == ("torch cpu fp32", "torch cpu bf16")
     assert 0.9 < agreement(half(frames_THWC), exact(frames_THWC)) < 1
@@ -116,7 +117,7 @@ def test_torch_runs_what_is_not_converted(lite0_state: State, frames_THWC: Frame
 
 @pytest.mark.parametrize(("name", "weights"), [LITE0, ("resnet50", "random"), ("efficientnet_v2_s", "random")])
 def test_batch_norms_are_folded_into_convolutions(name: str, weights: str) -> None:
-    network = cnn_module.build(name, weights, load_weights(name, weights), "cpu")
+    network = cnn_module.build(resolve(name, weights), load_weights(name, weights), "cpu")
     frames_THWC = reference_photos(64)[:2]  # at full size the layers are the same
     exact_TD = torch_engine.eager(network)(frames_THWC)
     network.trunk = torch_engine.folded(network.trunk)
@@ -127,7 +128,7 @@ def test_batch_norms_are_folded_into_convolutions(name: str, weights: str) -> No
 
 
 def test_on_a_gpu_weights_are_bf16_and_the_frames_normalised_in_fp32(lite0_state: State, frames_THWC: Frames) -> None:
-    network = cnn_module.build(*LITE0, lite0_state, "cpu")
+    network = cnn_module.build(resolve(*LITE0), lite0_state, "cpu")
     half = torch_engine.in_bf16(network)
     assert {parameter.dtype for parameter in half.trunk.parameters()} == {torch.bfloat16}
     assert (half.scale.dtype, network.dtype, half.dtype) == (torch.float32, torch.float32, torch.bfloat16)
@@ -171,7 +172,7 @@ def test_a_gpu_takes_the_fastest_precision_that_agrees_with_ieee_fp32(
     monkeypatch.setattr(torch_engine, "OnGpu", OnGpu)
     monkeypatch.setattr(torch_engine, "build", lambda *arguments: build(*arguments[:3], "cpu"))
     monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda including_emulation: has_bf16)
-    cnn = torch_engine.load(*TINY, load_weights(*TINY), "cuda", precision)
+    cnn = torch_engine.load(resolve(*TINY), load_weights(*TINY), "cuda", precision)
     assert cnn.name == f"torch cuda {chosen}"
     used = engines[0] if precision == "auto" and chosen == "fp32" else engines[-1]
     assert used == (torch.bfloat16 if chosen == "bf16" else torch.float32, convolutions)
@@ -214,7 +215,7 @@ def test_a_share_of_a_gpu_that_does_not_hold_one_frame_is_refused(
         Halving(run, 128, lambda: None)(frames_THWC)
     monkeypatch.setattr(torch_engine, "build", run)
     with pytest.raises(ConfigError, match=rule):
-        torch_engine.load(*LITE0, {}, "cuda", "auto")
+        torch_engine.load(resolve(*LITE0), {}, "cuda", "auto")
 
 
 @pytest.mark.gpu
@@ -222,7 +223,7 @@ def test_a_share_of_a_gpu_that_does_not_hold_one_frame_is_refused(
 def test_a_gpu_gives_the_cpus_features(lite0_model: OpenVinoModel, frames_THWC: Frames, precision: str) -> None:
     state = load_weights(*LITE0)
     many = np.concatenate([frames_THWC, frames_THWC[::-1]] * 20)  # 320 frames: 128, 128 and 64
-    cnn = torch_engine.load(*LITE0, state, "cuda", precision)
+    cnn = torch_engine.load(resolve(*LITE0), state, "cuda", precision)
     exact_TD = openvino_engine.load(lite0_model, *LITE0, "fp32")(many)
     assert cnn.name == f"torch cuda {'fp32' if precision == 'fp32' else 'bf16'}"
     assert agreement(cnn.run(many), exact_TD) > (0.9999 if precision == "fp32" else 0.99)
@@ -230,7 +231,7 @@ def test_a_gpu_gives_the_cpus_features(lite0_model: OpenVinoModel, frames_THWC: 
 
 @pytest.mark.gpu
 def test_a_gpu_with_little_memory_gives_the_same_features_in_smaller_batches(frames_THWC: Frames) -> None:
-    cnn = torch_engine.load(*LITE0, load_weights(*LITE0), "cuda", "fp32")
+    cnn = torch_engine.load(resolve(*LITE0), load_weights(*LITE0), "cuda", "fp32")
     many = np.concatenate([frames_THWC] * 32)
     exact_TD = cnn.run(many)
     torch.cuda.empty_cache()
@@ -259,7 +260,7 @@ def test_a_worker_that_decodes_and_embeds_does_without_torch() -> None:
 def test_a_conversion_that_computes_other_features_is_refused(monkeypatch: pytest.MonkeyPatch, tiny_cnn: None) -> None:
     monkeypatch.setattr(openvino_convert, "agreement", lambda some_TD, reference_TD: 0.5)
     with pytest.raises(ConversionError, match=r"differ from torch's: mean cosine 0\.50000, must be at least 0\.9999"):
-        openvino_convert.convert(*TINY, load_weights(*TINY))
+        openvino_convert.convert(resolve(*TINY), load_weights(*TINY))
 
 
 def test_a_conversion_without_openvino_names_the_missing_package(
@@ -267,7 +268,7 @@ def test_a_conversion_without_openvino_names_the_missing_package(
 ) -> None:
     monkeypatch.setitem(sys.modules, "openvino", None)
     with pytest.raises(ConversionError, match="openvino"):
-        openvino_convert.convert(*TINY, load_weights(*TINY))
+        openvino_convert.convert(resolve(*TINY), load_weights(*TINY))
 
 
 def test_openvino_runs_without_its_telemetry() -> None:

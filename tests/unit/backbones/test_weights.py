@@ -10,12 +10,14 @@ import numpy as np
 import pytest
 import torch
 import torchvision
+from torch import nn
 
 from tests.support.tiny_cnn import TINY, use_tiny_cnn
 from vidclf.backbones import cnn
 from vidclf.backbones import weights as weights_module
 from vidclf.backbones.catalog import FEATURE_DIMS, preprocessing
 from vidclf.backbones.int8_weights import State
+from vidclf.backbones.resolve import resolve
 from vidclf.backbones.weights import load_weights, weights_digest
 from vidclf.errors import ConfigError
 
@@ -30,7 +32,7 @@ def test_lite0_gives_the_packages_own_features(lite0_state: State) -> None:
     from efficientnet_lite_pytorch import EfficientNet
 
     frames_THWC = torch.randint(0, 256, (3, 224, 224, 3), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
-    features_TD = cnn.build("efficientnet_lite0", "DEFAULT", lite0_state, "cpu")(frames_THWC)
+    features_TD = cnn.build(resolve("efficientnet_lite0", "DEFAULT"), lite0_state, "cpu")(frames_THWC)
     reference = EfficientNet.from_name("efficientnet-lite0").eval()
     reference.load_state_dict(torch.load(EfficientnetLite0ModelFile.get_model_file_path(), weights_only=True))
     x = (frames_THWC.permute(0, 3, 1, 2) / 255 - 127 / 255) / (128 / 255)
@@ -42,14 +44,14 @@ def test_lite0_gives_the_packages_own_features(lite0_state: State) -> None:
 
 def test_frames_are_embedded_one_by_one_whatever_their_number(monkeypatch: pytest.MonkeyPatch) -> None:
     use_tiny_cnn(monkeypatch)
-    net = cnn.build(*TINY, load_weights(*TINY), "cpu")
+    net = cnn.build(resolve(*TINY), load_weights(*TINY), "cpu")
     frames_THWC = torch.randint(0, 256, (cnn.FRAMES_PER_FORWARD + 1, 64, 64, 3), dtype=torch.uint8)
     torch.testing.assert_close(net(frames_THWC)[-1:], net(frames_THWC[-1:]), atol=1e-4, rtol=1e-4)
 
 
 @pytest.mark.parametrize(("name", "dim"), [("resnet50", 2048), ("efficientnet_v2_s", 1280)])
 def test_torchvision_backbones_have_the_feature_dimension_of_the_catalog(name: str, dim: int) -> None:
-    net = cnn.build(name, "random", load_weights(name, "random"), "cpu")
+    net = cnn.build(resolve(name, "random"), load_weights(name, "random"), "cpu")
     assert net(torch.zeros((1, 64, 64, 3), dtype=torch.uint8)).shape == (1, dim)
     assert FEATURE_DIMS[name] == dim
 
@@ -79,13 +81,15 @@ def test_a_state_dict_with_or_without_its_classification_layer_is_loaded(
     np.testing.assert_array_equal(loaded["conv1.weight"], state["conv1.weight"].numpy())
 
 
-architecture = cache(cnn.seeded_architecture)
-"""Refusals compare files with the same architectures, whose random weights take a third of a second each."""
+@cache
+def architecture_of(name: str) -> nn.Module:
+    """Refusals compare files with the same architectures, whose random weights take a third of a second each."""
+    return cnn.seeded_architecture(resolve(name, "random"))
 
 
 def refusal(name: str, weights: str) -> str:
     with pytest.MonkeyPatch.context() as monkeypatch:
-        monkeypatch.setattr(weights_module, "seeded_architecture", architecture)
+        monkeypatch.setattr(weights_module, "seeded_architecture", lambda model: architecture_of(model.name))
         with pytest.raises(ConfigError) as error:
             load_weights(name, weights)
     assert "\n" not in str(error.value)
@@ -94,8 +98,9 @@ def refusal(name: str, weights: str) -> str:
 
 def test_an_unknown_backbone_is_refused() -> None:
     assert refusal("vgg", "random") == (
-        "--backbone must be one of resnet50, resnet101, efficientnet_v2_s, efficientnet_v2_m, "
-        "efficientnet_lite0, got 'vgg'"
+        "--backbone must be one of resnet50, resnet101, efficientnet_v2_s, efficientnet_v2_m, efficientnet_lite0, "
+        "efficientnet_lite1, efficientnet_lite2, timm/NAME[.TAG], hf-hub:ORG/NAME[@REVISION], local-dir:DIR, "
+        "open_clip/MODEL:TAG, onnx:FILE, got 'vgg'"
     )
 
 
