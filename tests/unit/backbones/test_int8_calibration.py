@@ -125,7 +125,7 @@ def test_other_backbones_and_precisions_are_refused(written: tuple[Path, str], s
             ExtractConfig(manifest="m", output="o", backbone=(LITE0,), weights=("random",), precision="int8"),
             list_archive(str(ARCHIVE), labelled=False).manifest,
         )
-    setup = SimpleNamespace(state=state, weights=weights)
+    setup = SimpleNamespace(state=state, weights=weights, model=resolve(LITE0, weights))
     with pytest.raises(ConfigError, match="run only on CPUs"):
         engines.put_engine_source(setup, 1.0, None)  # type: ignore[arg-type]
 

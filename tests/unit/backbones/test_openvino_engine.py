@@ -170,7 +170,7 @@ def test_a_gpu_takes_the_fastest_precision_that_agrees_with_ieee_fp32(
 
     build = cnn_module.build
     monkeypatch.setattr(torch_engine, "OnGpu", OnGpu)
-    monkeypatch.setattr(torch_engine, "build", lambda *arguments: build(*arguments[:3], "cpu"))
+    monkeypatch.setattr(torch_engine, "build", lambda *arguments: build(*arguments[:2], "cpu"))
     monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda including_emulation: has_bf16)
     cnn = torch_engine.load(resolve(*TINY), load_weights(*TINY), "cuda", precision)
     assert cnn.name == f"torch cuda {chosen}"
