@@ -13,6 +13,7 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from collections import Counter, defaultdict
+from dataclasses import replace
 
 import pyarrow as pa
 
@@ -35,7 +36,15 @@ def main(config: IndexConfig) -> int:
     listing = list_archive(config.input, options=options(config))
     preflight.check_outputs(config)
     earlier = _earlier_manifest(config)
-    manifest, notes, choice = listing.manifest, [], ""
+    notes, choice = [], ""
+    if earlier is not None and listing.source_lines and not _has_sources(earlier):
+        # Joining known videos would move some of them to another split.
+        listing = list_archive(config.input, options=replace(options(config), find_sources=False))
+        notes.append(
+            "  sources in file names are not taken, because the earlier manifest has none and its videos keep their "
+            "splits; --continue-from none takes them and draws all splits anew"
+        )
+    manifest = listing.manifest
     if earlier is not None:
         found = continuation.continued(manifest, earlier, config.root)
         manifest = found.manifest
@@ -53,6 +62,11 @@ def main(config: IndexConfig) -> int:
         storage.publish_table(outputs.real(config.output), manifest)
     print(summary(config, manifest, listing, unchanged, choice), *notes, sep="\n")
     return cli.EXIT_OK
+
+
+def _has_sources(manifest: pa.Table) -> bool:
+    """Whether any source of the manifest has more than one video."""
+    return bool(len(set(manifest["group"].to_pylist())) < manifest.num_rows)
 
 
 def options(config: IndexConfig) -> ListingOptions:

@@ -45,12 +45,14 @@ class RunDrift:
     info: EnsembleInfo
     calibration: Scores
     """scores of the validation videos"""
+    basis: str
+    """basis of the threshold for the stated risk: certified, estimated or none"""
 
     @classmethod
     def of(cls, info: EnsembleInfo, trust: TrustData, threshold: RiskThreshold, *, tta: bool) -> RunDrift:
         """For runs of the ensemble of `info` and `trust` with this trust threshold, with test-time augmentation or
         without."""
-        return cls(info=info, calibration=_validation(trust, threshold, info_module.mode(tta)))
+        return cls(info=info, calibration=_validation(trust, threshold, info_module.mode(tta)), basis=threshold.basis)
 
     def __call__(self, run: str) -> dict[str, Any]:
         rows = _sampled(run)
@@ -60,7 +62,7 @@ class RunDrift:
         archive = Scores.of(rows["trust_score"].to_numpy(), rows["ood_score"].to_numpy(), groups)
         line = self.info.trust.ood
         found = drift.compare(self.calibration, archive, line.level, line.num_videos)
-        return {"drift": {**found.as_json(), "class_shares": self._class_shares(rows, groups)}}
+        return {"drift": {**found.as_json(self.basis), "class_shares": self._class_shares(rows, groups)}}
 
     def _class_shares(self, rows: pa.Table, groups: list[str]) -> dict[str, dict[str, Any]] | None:
         """Share of each class in training and validation, and its estimate for the run with a 95 % interval.

@@ -28,6 +28,7 @@ from scipy import stats
 
 from vidclf.uncertainty.geometry import Floats
 from vidclf.uncertainty.ood import is_out_of_distribution
+from vidclf.uncertainty.risk_threshold import CERTIFIED, ESTIMATED, NONE
 
 FALSE_ALARM = 0.05
 """Probability that drift is found in an archive that is like calibration."""
@@ -61,6 +62,14 @@ class Scores:
         )
 
 
+_WITHOUT_DRIFT = {
+    CERTIFIED: "the certified risk may be relied on for this archive",
+    ESTIMATED: "nothing speaks against the estimated risk, which promises nothing",
+    NONE: "there is no risk to rely on, because validation supports none: label more videos",
+}
+"""What follows where no drift is found, by the basis of the risk's threshold."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class Drift:
     """Comparison of an archive with calibration."""
@@ -86,9 +95,9 @@ class Drift:
         """Names of the tests that found drift."""
         return [name for name, value in self.p_values.items() if value <= FALSE_ALARM / 3]
 
-    @property
-    def sentence(self) -> str:
-        """Whether the stated risk may be relied on for the archive, and what to do."""
+    def sentence(self, basis: str) -> str:
+        """Whether the stated risk may be relied on for the archive, and what to do. `basis` is that of the risk's
+        threshold."""
         low, high = self.beyond_95
         share = (
             f"{_percent(self.beyond)} of {self.num_videos} videos are beyond the OOD line (95 % interval "
@@ -100,7 +109,7 @@ class Drift:
                 "checked for this archive: label some of its videos and evaluate them"
             )
         if not self.found:
-            return f"drift: none found, {share}; the stated risk may be relied on for this archive"
+            return f"drift: none found, {share}; {_WITHOUT_DRIFT[basis]}"
         words = {OOD: "OOD scores are higher", TRUST: "trust scores are lower"}
         parts = [words[name] for name in self.found if name in words]
         scores = f", {' and '.join(parts)} than in calibration" if parts else ""
@@ -109,10 +118,10 @@ class Drift:
             "them to the training archive and train again"
         )
 
-    def as_json(self) -> dict[str, Any]:
-        """The values for the entry `drift` of `summary.json`."""
+    def as_json(self, basis: str) -> dict[str, Any]:
+        """The values for the entry `drift` of `summary.json`. `basis` is that of the risk's threshold."""
         return {
-            "sentence": self.sentence,
+            "sentence": self.sentence(basis),
             "found": self.found,
             "num_videos": self.num_videos,
             "num_effective_sources": round(self.num_sources, 1),

@@ -87,6 +87,25 @@ def test_sources_in_file_names_are_stated_and_kept_in_one_split(
     ]
 
 
+def test_an_archive_that_was_indexed_without_sources_keeps_its_splits(
+    job: ModuleType, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    root, output = tmp_path / "archive", str(tmp_path / "m.parquet")
+    films = ("harbour", "meadow", "station", "orchard", "glacier", "lantern")
+    touch(root, *(f"{label}/{film}-{label}_{part:03}.mp4" for label in "AB" for film in films for part in range(3)))
+    config = IndexConfig(input=str(root), output=output, overwrite=True)
+    job.main(replace(config, group_pattern="none"))
+    before = read_manifest(output)
+    capsys.readouterr()
+    job.main(config)
+    assert read_manifest(output).equals(before)
+    assert "  sources in file names are not taken, because the earlier manifest has none" in capsys.readouterr().out
+    job.main(replace(config, continue_from="none"))
+    assert len(set(read_manifest(output)["group"].to_pylist())) == 12
+    job.main(config)
+    assert len(set(read_manifest(output)["group"].to_pylist())) == 12
+
+
 def test_a_split_that_found_sources_prevent_names_the_way_out(job: ModuleType, tmp_path: Path) -> None:
     names = [f"{label}/{name}_0010_0020.mp4" for label in ("cat", "dog") for name in ("one", "two", "three")]
     touch(tmp_path / "archive", *names)

@@ -29,7 +29,7 @@ def described(**training: Any) -> EnsembleInfo:
 
 def measured(run: str, info: EnsembleInfo | None = None) -> dict[str, Any]:
     calibration = Scores.of(np.linspace(0.5, 1, 40), np.linspace(0.2, 1.02, 40), list(range(40)))
-    return RunDrift(info=info or described(class_videos=[30, 10]), calibration=calibration)(run)
+    return RunDrift(info=info or described(class_videos=[30, 10]), calibration=calibration, basis="certified")(run)
 
 
 def write(directory: Path, ood_B: np.ndarray, cats: int, sources: int) -> str:
