@@ -1,4 +1,4 @@
-"""The way of an ensemble of attentive probes: trained, cross-validated, loaded, exported, described."""
+"""The way of an ensemble of attentive probes: trained, loaded, exported, described."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def test_attentive_probes_go_the_way_of_all_members(tmp_path: Path, capsys: pyte
     pytest.importorskip("onnx", reason="the extra onnx is not installed")
     onnxruntime = pytest.importorskip("onnxruntime")
     output, videos = str(tmp_path / "e"), features()
-    settings = replace(config(output), model="attentive", members=2, epochs=4, lr=1e-2, folds=3)
+    settings = replace(config(output), model="attentive", members=2, epochs=4, lr=1e-2)
     result = train(settings, [videos], ["DEFAULT"])
     assert result is not None
     assert "--model attentive does not use num_lstm_layers, classifier_dims\n" in capsys.readouterr().out
@@ -32,7 +32,6 @@ def test_attentive_probes_go_the_way_of_all_members(tmp_path: Path, capsys: pyte
     width, dim = 128, 1280
     num_weights = width + 2 * dim + 2 * width + 2 * width * (width + 1) + 2 * width * (dim + 1) + 3 * (width + 1)
     assert [member.num_parameters for member in info.members] == [num_weights] * 2
-    assert info.training["cross_validation"]["num_videos"] == 60
     card = storage.read_bytes(f"{output}/README.md").decode()
     assert "2 temporal models (attentive probes) classify a video into 3 classes" in card
     assert "Sizes of the model: model attentive, hidden_dim 64, num_attention_heads 4, num_frames None, dropout" in card

@@ -20,10 +20,9 @@ class ModelConfig(Options):
     system whose checkpoints vidclf reads.
     """
 
-    model: Literal["bilstm", "attentive"] = "bilstm"
-    """Kind of the temporal model. bilstm: a bidirectional LSTM with self-attention, attention pooling and an MLP.
-    attentive: an attentive probe, in which one learned query attends to the frames, followed by a linear layer. It is
-    several times as small and as fast to train, and does not use the order of the frames."""
+    model: Literal["bilstm", "attentive", "words"] = "bilstm"
+    """Kind of the temporal model: a BiLSTM, an attentive probe, or similarities to descriptions (words), which are not
+    trained."""
     hidden_dim: Annotated[int, at_least(1)] = 768
     """Width of the bidirectional LSTM per direction. The attention, in both kinds of models, and the pooling have twice
     this width."""
@@ -71,7 +70,9 @@ class ModelConfig(Options):
 
         The kind is left out for a BiLSTM, the only kind of earlier versions, so that digests stay as they were.
         """
-        left_out = ("dropout", "model") if self.model == "bilstm" else ("dropout", *BILSTM_ONLY)
+        left_out = ["dropout", *(BILSTM_ONLY if self.model != "bilstm" else ["model"])]
+        if self.model == "words":
+            left_out += ["hidden_dim", "num_attention_heads"]
         return {entry.name: getattr(self, entry.name) for entry in fields(ModelConfig) if entry.name not in left_out}
 
     @property
@@ -110,6 +111,11 @@ class FitConfig(ModelConfig):
 
     Settings of the training of one model of the ensemble.
     """
+
+    model: Literal["bilstm", "attentive"] = "bilstm"
+    """Kind of the temporal model. bilstm: a bidirectional LSTM with self-attention, attention pooling and an MLP.
+    attentive: an attentive probe, in which one learned query attends to the frames, followed by a linear layer. It is
+    several times as small and as fast to train, and does not use the order of the frames."""
 
     recipe: Literal["robust", "reference"] = "robust"
     """Set of defaults for the training. robust: the defaults shown on this page. reference: those of the reference

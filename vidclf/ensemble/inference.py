@@ -254,7 +254,7 @@ def run_members(
     num_videos = len(sequences_S[0])
     logits_VMBC: Tensor | None = None
     attention: list[npt.NDArray[np.float32]] = [np.empty(0, np.float32)] * num_videos
-    num_heads = max(member.attention.num_heads for member in members)
+    num_heads = max(member.num_heads for member in members)
     for batch in _batches_by_length(sequences_S, view_names, num_heads):
         logits_MBC, attention_BT = _run_batch(members, spaces_M, batch, device)
         if logits_VMBC is None:

@@ -49,7 +49,11 @@ def publish(directory: str, text: str) -> bool:
     return True
 
 
-MODEL_NAMES = {"bilstm": "bidirectional LSTMs", "attentive": "attentive probes"}
+MODEL_NAMES = {
+    "bilstm": "bidirectional LSTMs",
+    "attentive": "attentive probes",
+    "words": "similarities to descriptions",
+}
 """Words for each kind of temporal model, several of them."""
 
 

@@ -5,10 +5,12 @@ from __future__ import annotations
 from vidclf.config import ModelConfig
 from vidclf.ensemble.attentive_probe import AttentiveProbe
 from vidclf.ensemble.temporal_model import TemporalClassifier, TemporalModel
+from vidclf.ensemble.word_model import WordModel
 
-KINDS: dict[str, type[AttentiveProbe] | type[TemporalClassifier]] = {
+KINDS: dict[str, type[AttentiveProbe] | type[TemporalClassifier] | type[WordModel]] = {
     "bilstm": TemporalClassifier,
     "attentive": AttentiveProbe,
+    "words": WordModel,
 }
 """Class of each kind of temporal model, by its name in `ModelConfig.model`."""
 

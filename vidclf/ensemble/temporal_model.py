@@ -59,6 +59,11 @@ class TemporalModel(nn.Module):
         return next(self.parameters()).dtype
 
     @property
+    def num_heads(self) -> int:
+        """Number of heads of the attention between frames, which bounds the size of a batch."""
+        return int(self.attention.num_heads)
+
+    @property
     def num_frames(self) -> int | None:
         """Largest number of frames per video that the model uses; None if it uses all."""
         return self._num_frames

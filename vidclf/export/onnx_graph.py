@@ -21,6 +21,7 @@ from torch import Tensor, nn
 from vidclf.ensemble.attentive_probe import AttentiveProbe
 from vidclf.ensemble.linear_member import LinearMember
 from vidclf.ensemble.temporal_model import TemporalClassifier, TemporalModel
+from vidclf.ensemble.word_model import WordModel
 
 OPSET = 17
 """Version of the ONNX operators. It is the first with LayerNormalization, so that old runtimes read the file too."""
@@ -94,6 +95,8 @@ def member_logits(graph: Graph, model: TemporalModel, features_BTD: str, lengths
     is_padding_BT = graph.add("GreaterOrEqual", frames, graph.column(lengths_B))
     if isinstance(model, AttentiveProbe):
         return _probe_logits(graph, model, features_BTD, is_padding_BT)
+    if isinstance(model, WordModel):
+        return _word_logits(graph, model, features_BTD, lengths_B, is_padding_BT)
     assert isinstance(model, TemporalClassifier), model
     return _bilstm_logits(graph, model, features_BTD, lengths_B, is_padding_BT)
 
@@ -126,6 +129,18 @@ def _probe_logits(graph: Graph, model: AttentiveProbe, features_BTD: str, is_pad
     pooled_B1W = _attention(graph, model.attention, projected, is_padding_BT)
     pooled_BW = graph.add("Squeeze", pooled_B1W, graph.constant([1]))
     return _linear(graph, model.classifier.weight, model.classifier.bias, _norm(graph, model.pooled_norm, pooled_BW))
+
+
+def _word_logits(graph: Graph, model: WordModel, features_BTD: str, lengths_B: str, is_padding_BT: str) -> str:
+    """Class logits [B, C] of padded sequences by similarities to descriptions."""
+    padding_BT1 = graph.add("Unsqueeze", is_padding_BT, graph.constant([2]))
+    real_BTD = graph.add("Where", padding_BT1, graph.constant(np.float32(0), np.float32), features_BTD)
+    least = graph.constant(np.float32(1e-12), np.float32)
+    length_BT1 = graph.add("Max", graph.add("ReduceL2", real_BTD, axes=[2], keepdims=1), least)
+    scaled_CD = model.logit_scale * model.texts
+    logits_BTC = graph.add("MatMul", graph.add("Div", real_BTD, length_BT1), graph.weights(scaled_CD.T))
+    sum_BC = graph.add("ReduceSum", logits_BTC, graph.constant([1]), keepdims=0)
+    return graph.add("Div", sum_BC, graph.add("Cast", graph.column(lengths_B), to=onnx.TensorProto.FLOAT))
 
 
 def linear_logits(graph: Graph, member: LinearMember, features_SBTD: Sequence[str], lengths_B: str) -> str:
