@@ -4,5 +4,6 @@ A model of pictures and texts (open_clip) embeds frames and descriptions into on
 whose description its frames are most similar to (CLIP, Radford et al. 2021, arXiv:2103.00020).
 
 - `labels`: `read_labels`; `text_embeddings`: `embed_texts`
-- `head`: `WordHead`; `calibration`: `calibrated_ensemble`; `archive_job`: `classify_videos`
+- `head`: `WordHead`; `calibration`: `calibrated_ensemble`
+- `word_job`: `word_classification`; `archive_job`: `classify_videos`
 """

@@ -59,6 +59,8 @@ def write_ensemble(
         torch.manual_seed(index)
         state = build_model(own.feature_dim, 3, model).state_dict()
         state = {name: value * (3 if name.startswith("classifier") else 1) for name, value in state.items()}
+        if model.model == "words":
+            state = {"texts": torch.randn(state["texts"].shape), "logit_scale": torch.tensor(20.0)}
         digest = files.write_member(str(directory), index, state)
         members.append(MemberRecord(file=files.member_file(index), backbone=own.backbone, digest=digest))
     trust = calibration_file.read_trust(str(directory), info)
@@ -133,6 +135,7 @@ def onnxruntime_of(path: Path) -> Run:
         (replace(DEEP, num_frames=8), 1, False),
         (replace(DEEP, model="attentive"), 2, True),
         (ModelConfig(model="attentive", hidden_dim=640, num_attention_heads=4, num_frames=8), 1, False),
+        (ModelConfig(model="words", num_frames=8), 1, False),
     ],
     ids=[
         "small",
@@ -140,6 +143,7 @@ def onnxruntime_of(path: Path) -> Run:
         "few frames",
         "probe, two backbones",
         "probe as wide as features",
+        "words",
     ],
 )
 def test_probabilities_are_those_of_the_ensemble(
