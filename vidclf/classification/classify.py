@@ -122,6 +122,8 @@ def prediction_target(
     """
     # Left out without prediction sets, so that a run of an earlier version can be continued.
     own = {name: value for name, value in asdict(settings).items() if name != "set_thresholds" or value is not None}
+    if settings.set_thresholds is not None:
+        own["set_thresholds"] = list(settings.set_thresholds)  # as JSON gives it back, for the run to be continued
     sets = {"prediction_sets": {"coverage": config.coverage}} if config.coverage is not None else {}
     return RunSpec(
         embeddings=tuple(embeddings),

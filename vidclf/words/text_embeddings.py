@@ -5,9 +5,11 @@ Shape suffixes: N texts, C classes, D features.
 
 from __future__ import annotations
 
+import logging
 import os
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -63,7 +65,8 @@ def embed_texts(model: BackboneModel, texts: Sequence[str]) -> tuple[npt.NDArray
     source = _source(model)
     try:
         # The weights of both towers are loaded below; without these arguments open_clip would download some.
-        network = open_clip.create_model(source, load_weights=False, pretrained_text=False)
+        with _without_warning():
+            network = open_clip.create_model(source, load_weights=False, pretrained_text=False)
         tokenizer = open_clip.get_tokenizer(_tokenizer_source(model, source))
         _load(network, str(model.checkpoint) if model.weights == "DEFAULT" else model.weights)
     except ConfigError:
@@ -80,6 +83,22 @@ def embed_texts(model: BackboneModel, texts: Sequence[str]) -> tuple[npt.NDArray
     if not np.isfinite(vectors_ND).all() or not np.isfinite(logit_scale):
         raise ConfigError(f"--backbone {model.name}: its text tower gives values that are not finite")
     return vectors_ND, logit_scale
+
+
+@contextmanager
+def _without_warning() -> Iterator[None]:
+    """Drop open_clip's warning of a model without weights, which it logs with the root logger: they are loaded
+    later."""
+
+    def is_shown(record: logging.LogRecord) -> bool:
+        return not record.getMessage().startswith("No pretrained weights loaded")
+
+    root = logging.getLogger()
+    root.addFilter(is_shown)
+    try:
+        yield
+    finally:
+        root.removeFilter(is_shown)
 
 
 def _source(model: BackboneModel) -> str:

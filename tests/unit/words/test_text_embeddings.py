@@ -37,6 +37,11 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return write_open_clip(tmp_path_factory.mktemp("models") / "clip", vocab_size=49408, context_length=12)
 
 
+def test_no_message_says_that_the_weights_are_random(folder: Path, caplog: pytest.LogCaptureFixture) -> None:
+    embed_texts(resolve(f"local-dir:{folder}", "DEFAULT"), ["a cat"])
+    assert [record.getMessage() for record in caplog.records if record.levelname == "WARNING"] == []
+
+
 def test_texts_and_probabilities_are_those_of_open_clip(folder: Path) -> None:
     import open_clip
 
