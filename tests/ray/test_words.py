@@ -145,8 +145,8 @@ def test_labelled_features_calibrate_it(work: Path, run: Path) -> None:
 def test_what_does_not_fit_is_refused_in_one_line(work: Path, run: Path, tmp_path: Path) -> None:
     videos = ("--manifest", work / "manifest.parquet", "--output", tmp_path / "out")
     assert refuse(*words(work, *videos, "--abstain-risk", "0.1")) == (
-        "error: --abstain-risk must be left out with --labels until --calibrate-with FEATURES says how far confidence "
-        "can be trusted, got 0.1\n"
+        "classify.py: error: --abstain-risk must be left out with --labels until --calibrate-with FEATURES says how "
+        "far confidence can be trusted, got 0.1\n"
     )
     assert "--ensemble must be left out with --labels" in refuse(*words(work, *videos, "--ensemble", work / "run"))
     assert "--ensemble must be given, or --labels, got None" in refuse("classify", *videos)
