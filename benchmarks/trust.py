@@ -46,6 +46,7 @@ import hashlib
 import json
 import multiprocessing
 import os
+import resource
 import sys
 import tempfile
 from collections.abc import Sequence
@@ -155,6 +156,7 @@ def main() -> None:
         help="seeds for which an ensemble without one class is also trained, separated by commas",
     )
     parser.add_argument("--linear-member", default="auto", help="like --linear-member of jobs/train.py: auto or none")
+    parser.add_argument("--model", default="bilstm", help="like --model of jobs/train.py: bilstm or attentive")
     parser.add_argument("--members", type=int, default=4, help="members per ensemble")
     parser.add_argument("--hidden-dim", type=int, default=128, help="like --hidden-dim of jobs/train.py")
     parser.add_argument("--num-lstm-layers", type=int, default=2, help="like --num-lstm-layers of jobs/train.py")
@@ -167,7 +169,7 @@ def main() -> None:
     if 0 < arguments.folds < 4:
         parser.error(f"--folds must be at least 4 (one for test, two for validation), got {arguments.folds}")
     features = read_features(arguments.features)
-    names = ("hidden_dim", "num_lstm_layers", "num_attention_heads", "epochs", "lr")
+    names = ("model", "hidden_dim", "num_lstm_layers", "num_attention_heads", "epochs", "lr")
     recipe = FitConfig(classifier_dims=(64,), patience=15, **{name: getattr(arguments, name) for name in names})
     print(describe("torch", "scikit-learn"), f"\n{len(features.labels)} videos of {arguments.archive.name}; {recipe}\n")
     made = clips_of_no_class(features, read_weights_location(arguments.features))
@@ -432,15 +434,20 @@ def train(
     fitted too; with `has_linear_member` the ensemble gets a linear member.
     """
     data = training_data(features)
-    key = hashlib.sha256(json.dumps([asdict(recipe), data_digest([features])]).encode()).hexdigest()[:16]
+    settings = asdict(recipe)
+    if recipe.model == "bilstm":
+        del settings["model"]  # members that were stored before there was a choice are found again
+    key = hashlib.sha256(json.dumps([settings, data_digest([features])]).encode()).hexdigest()[:16]
     directory = Path(kept_in) / key
     files = [directory / member_file(index) for index in range(num_members)]
     missing = [index for index, file in enumerate(files) if not file.exists()]
     if missing:
         directory.mkdir(parents=True, exist_ok=True)
         spawn = multiprocessing.get_context("spawn")
+        before_s = cpu_of_children_s()
         with concurrent.futures.ProcessPoolExecutor(min(len(missing), os.cpu_count() or 1), spawn) as pool:
             list(pool.map(partial(train_member, str(directory), data, recipe), missing))
+        print(f"{len(missing)} members trained in {cpu_of_children_s() - before_s:.1f} CPU seconds", flush=True)
     members = [
         MemberRecord(
             file=file.name,
@@ -464,6 +471,12 @@ def train(
     )
     write_info(str(directory), info)
     return load(str(directory), torch.device("cpu"))
+
+
+def cpu_of_children_s() -> float:
+    """CPU seconds of all processes that this process has started and that have ended."""
+    used = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return used.ru_utime + used.ru_stime
 
 
 def train_member(directory: str, data: TrainingData, recipe: FitConfig, index: int) -> None:

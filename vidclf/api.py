@@ -16,13 +16,14 @@ from typing import TYPE_CHECKING, Any
 import pyarrow as pa
 
 from vidclf import arrow, cli, preflight, schema, storage
-from vidclf.classification.archive_job import classify_archive, written
+from vidclf.classification.archive_job import written
 from vidclf.config import ClassifyConfig, PredictConfig
 from vidclf.config.fields import check_known
 from vidclf.credentials import masked_text
 from vidclf.errors import ConfigError, RunStopped
 from vidclf.runs.layout import Run
 from vidclf.runs.state import check_finished
+from vidclf.words.archive_job import classify_videos
 
 if TYPE_CHECKING:
     from vidclf.classification.single_video import VideoClassifier
@@ -85,7 +86,7 @@ def classify(**options: Any) -> Classification:
                 "dry_run must be left out, because it gives no predictions; use vidclf classify --dry-run"
             )
         with cli.checked_and_held(config, "vidclf.classify", written):
-            summaries = classify_archive(config)
+            summaries = classify_videos(config)
             assert summaries is not None  # only a dry run has none
             cli.write_run_config(config, config.output)
     location = storage.canonical(config.output)
@@ -107,7 +108,9 @@ def read_predictions(run: str) -> pa.Table:
         if not directory.is_finished():
             raise ConfigError(f"run {run}: the job has not ended; run vidclf classify again")
         check_finished(run, "run", "vidclf classify")
-        columns = schema.predictions(len(identity["classes"]))
+        is_calibrated = identity.get("settings", {}).get("calibrated", True)
+        of_run = schema.predictions if is_calibrated else schema.uncalibrated_predictions
+        columns = of_run(len(identity["classes"]))
         tables = list(storage.iter_tables_of(directory.shards(), columns))
         return arrow.conform(pa.concat_tables(tables), columns, "predictions") if tables else columns.empty_table()
 

@@ -39,6 +39,8 @@ INPUTS = {
     "features": DIRECTORY,
     "first_look": DIRECTORY,
     "ensemble": DIRECTORY,
+    "labels": FILE,
+    "calibrate_with": DIRECTORY,
     "predictions": DIRECTORY,
     "before": DIRECTORY,
     "after": DIRECTORY,

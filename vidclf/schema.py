@@ -340,6 +340,18 @@ def predictions(num_classes: int) -> pa.Schema:
     )
 
 
+def uncalibrated_predictions(num_classes: int) -> pa.Schema:
+    """Schema of predictions of labels from words without `--calibrate-with`.
+
+    It is that of `predictions`, except that `trust_score` and `ood_score` are null: nothing is known of the labels'
+    accuracy or of known videos. `confidence` and `probabilities` are not calibrated, and every verdict is `accepted`.
+    """
+    unknown = ("trust_score", "ood_score")
+    return pa.schema(
+        [field.with_nullable(field.nullable or field.name in unknown) for field in predictions(num_classes)]
+    )
+
+
 def _segment_fields(num_classes: int) -> list[pa.Field]:
     """Columns that describe a segment (part) of a video and its prediction; `segments` explains them."""
     return [
@@ -389,11 +401,14 @@ def stored_predictions(num_classes: int) -> pa.Schema:
 
     It is that of `predictions`, except that the facts from decoding may be null, because the features may lack them. Of
     these facts an HDF5 file has only `num_frames`. It does not name its videos either, so `video_uri` is the file and
-    the row number (`FILE#ROW`).
+    the row number (`FILE#ROW`). Scores that `uncalibrated_predictions` lacks may be null too.
     """
     unknown = {field.name for field in (*_VIDEO_FIELDS, *_PICTURE_FIELDS)} - {"num_frames"}
     return pa.schema(
-        [field.with_nullable(field.nullable or field.name in unknown) for field in predictions(num_classes)]
+        [
+            field.with_nullable(field.nullable or field.name in unknown)
+            for field in uncalibrated_predictions(num_classes)
+        ]
     )
 
 
@@ -405,8 +420,8 @@ FLIPS = pa.schema(
         pa.field("label_after", pa.string(), nullable=False),
         pa.field("confidence_before", pa.float32(), nullable=False),
         pa.field("confidence_after", pa.float32(), nullable=False),
-        pa.field("trust_before", pa.float32(), nullable=False),
-        pa.field("trust_after", pa.float32(), nullable=False),
+        pa.field("trust_before", pa.float32()),
+        pa.field("trust_after", pa.float32()),
         pa.field("verdict_before", pa.string(), nullable=False),
         pa.field("verdict_after", pa.string(), nullable=False),
         pa.field("codec", pa.string(), nullable=False),
@@ -418,7 +433,8 @@ FLIPS = pa.schema(
 
 Videos whose most probable class (`label_…`) differs come first, then those where only the verdict (accepted or
 abstained) differs; both are sorted by `confidence_after`, the highest first. `codec` and `resolution` are from the
-first classification, 'unknown' if it did not decode the video."""
+first classification, 'unknown' if it did not decode the video. `trust_…` is null in a classification by words that was
+not calibrated."""
 
 
 class TrialStatus(StrEnum):

@@ -29,9 +29,11 @@ def use_tf32() -> None:
     torch.set_float32_matmul_precision("high")
 
 
-def precision(kind: str) -> str:
+def precision(kind: str, *, has_lstm: bool = True) -> str:
     """Text that names the number formats in which a training computes on the device type `kind`, `cuda` or `cpu`."""
-    return "bf16, its LSTM in tf32" if kind == "cuda" else "fp32"
+    if kind != "cuda":
+        return "fp32"
+    return "bf16, its LSTM in tf32" if has_lstm else "bf16"
 
 
 def memory_bytes(where: torch.device) -> int | None:

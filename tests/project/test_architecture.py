@@ -29,7 +29,7 @@ LAYERS = [
     {"planning", "uncertainty"},
     {"ensemble"},
     {"training", "classification"},
-    {"tuning"},
+    {"tuning", "words"},
     {"pages"},
     {"reports", "server", "export"},
     {"cli"},

@@ -46,8 +46,11 @@ def write_timm(
     return folder
 
 
-def write_open_clip(folder: Path, **preprocess: Any) -> Path:
-    """Write a directory in open_clip's form: `open_clip_config.json` and the weights of both towers."""
+def write_open_clip(folder: Path, vocab_size: int = 100, context_length: int = 8, **preprocess: Any) -> Path:
+    """Write a directory in open_clip's form: `open_clip_config.json` and the weights of both towers.
+
+    open_clip's own tokenizer, which such a configuration names by naming no other, has 49,408 words.
+    """
     import open_clip
 
     folder.mkdir(parents=True)
@@ -55,7 +58,7 @@ def write_open_clip(folder: Path, **preprocess: Any) -> Path:
         "embed_dim": 16,
         "quick_gelu": True,
         "vision_cfg": {"image_size": 32, "layers": 2, "width": 32, "head_width": 16, "patch_size": 8},
-        "text_cfg": {"context_length": 8, "vocab_size": 100, "width": 16, "heads": 2, "layers": 1},
+        "text_cfg": {"context_length": context_length, "vocab_size": vocab_size, "width": 16, "heads": 2, "layers": 1},
     }
     torch.manual_seed(1)
     state = open_clip.CLIP(**json.loads(json.dumps(config))).state_dict()

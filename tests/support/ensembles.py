@@ -23,7 +23,7 @@ from vidclf.ensemble.info import (
     write_info,
 )
 from vidclf.ensemble.member_record import MemberRecord
-from vidclf.ensemble.temporal_model import TemporalClassifier
+from vidclf.ensemble.model_kinds import build_model
 from vidclf.ensemble.views import ViewWeight
 from vidclf.features.spec import FeatureSpec
 from vidclf.schema import Look
@@ -91,7 +91,13 @@ def tiny_digest() -> str:
 
 
 def write_small_ensemble(
-    directory: Path, classes: list[str], num_frames: int, num_members: int = 2, *, is_tiny: bool = False
+    directory: Path,
+    classes: list[str],
+    num_frames: int,
+    num_members: int = 2,
+    *,
+    is_tiny: bool = False,
+    model: ModelConfig = MODEL,
 ) -> str:
     """Write an ensemble for efficientnet_lite0 with its packaged weights and return its directory.
 
@@ -104,7 +110,7 @@ def write_small_ensemble(
     members = []
     for index in range(num_members):
         torch.manual_seed(index)
-        state = TemporalClassifier(spec.feature_dim, len(classes), MODEL).state_dict()
+        state = build_model(spec.feature_dim, len(classes), model).state_dict()
         digest = files.write_member(str(directory), index, state)
         members.append(MemberRecord(file=files.member_file(index), backbone=spec.backbone, digest=digest))
     trust_B = np.linspace(0.5, 1, 20, dtype=np.float32)
@@ -123,7 +129,7 @@ def write_small_ensemble(
     info = EnsembleInfo(
         classes=classes,
         backbones=[FittedBackbone.of(spec, location)],
-        model=MODEL,
+        model=model,
         members=members,
         training={},
         versions={},

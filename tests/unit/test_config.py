@@ -165,3 +165,43 @@ def test_prediction_sets_are_refused_where_they_would_not_hold() -> None:
         ClassifyConfig(input="i", ensemble="e", output="o", coverage=0.95, progressive=True)
     with pytest.raises(ConfigError, match="coverage must be left out with --predictions, which have their prediction"):
         EvaluateConfig(predictions="p", manifest="m", output="o", coverage=0.95)
+
+
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [
+        ({}, "--ensemble must be given, or --labels, got None"),
+        ({"ensemble": "e", "num_frames": 8}, "--num-frames must be given only with --labels, got 8"),
+        ({"ensemble": "e", "calibrate_with": "f"}, "--calibrate-with must be given only with --labels, got 'f'"),
+        ({"labels": "l"}, "--backbone must be one model with --labels, got None"),
+        ({"labels": "l", "backbone": ("a", "b")}, "--backbone must be one model with --labels, got 'a,b'"),
+        (
+            {"labels": "l", "backbone": ("a",), "ensemble": "e"},
+            "--ensemble must be left out with --labels, which needs none, got 'e'",
+        ),
+        (
+            {"labels": "l", "backbone": ("a",), "progressive": True},
+            "--progressive must be left out with --labels, got True",
+        ),
+        (
+            {"labels": "l", "backbone": ("a",), "abstain_risk": 0.1},
+            "--abstain-risk must be left out with --labels until --calibrate-with FEATURES says how far confidence can "
+            "be trusted, got 0.1",
+        ),
+        (
+            {"labels": "l", "backbone": ("a",), "calibrate_with": "f", "num_frames": 8},
+            "--num-frames must be left out with --features or --calibrate-with, whose frames decide, got 8",
+        ),
+    ],
+)
+def test_labels_from_words_replace_an_ensemble(values: dict[str, Any], message: str) -> None:
+    with pytest.raises(ConfigError) as error:
+        ClassifyConfig(input="i", output="o", **values)
+    assert str(error.value) == message
+
+
+def test_labels_from_words_may_abstain_once_they_are_calibrated() -> None:
+    config = ClassifyConfig(
+        input="i", output="o", labels="l", backbone=("a",), calibrate_with="f", abstain_risk=0.1, coverage=0.9
+    )
+    assert (config.ensemble, config.abstain_risk) == ("", 0.1)

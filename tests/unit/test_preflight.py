@@ -164,6 +164,10 @@ ELSEWHERE: list[tuple[type, dict[str, Any]]] = [
     (ClassifyConfig, {"input": "/else/i", "ensemble": "/else/e", "weights": ("/else/w",)}),
     (ClassifyConfig, {"manifest": "/else/m", "ensemble": "/else/e"}),
     (ClassifyConfig, {"features": ("/else/f",), "ensemble": "/else/e"}),
+    (
+        ClassifyConfig,
+        {"input": "/else/i", "labels": "/else/l", "calibrate_with": "/else/c", "backbone": ("open_clip/RN50:openai",)},
+    ),
     (TrainConfig, {"features": ("/else/f",), "first_look": ("/else/l",)}),
     (TrainConfig, {"features": ("/else/f",), "import_reference": "/else/r", "reference_classes": ("/else/c",)}),
     (TuneConfig, {"features": ("/else/f",), "space": "/else/s"}),
@@ -237,7 +241,7 @@ def test_no_output_is_holds_or_lies_in_any_input(tmp_path: Path, location: str, 
                 "choose a directory apart from it"
             )
             num_checked += 1
-    assert num_checked == 28
+    assert num_checked == 34
 
 
 def test_no_file_is_written_over_an_input(tmp_path: Path) -> None:

@@ -60,6 +60,12 @@ def named(name: str, weights: str) -> BackboneModel:
     if tag not in tags:
         raise ConfigError(f"--backbone {name}: MODEL:TAG must have one of the tags {tags} of {architecture}")
     published = open_clip.get_pretrained_cfg(architecture, tag)
+    if published.get("quick_gelu", False) and not config.get("quick_gelu", False):
+        # open_clip only warns, and computes other features than those that the weights were trained for.
+        raise ConfigError(
+            f"--backbone {name}: the weights {tag} were trained with the activation QuickGELU, which {architecture} "
+            f"does not have; give open_clip/{architecture}-quickgelu:{tag}"
+        )
     if weights != "DEFAULT":
         return _described(name, weights, architecture, config, published)
     # Either ORG/NAME/, with a file of a usual name, or ORG/NAME/FILE.

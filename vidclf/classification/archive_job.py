@@ -1,7 +1,4 @@
-"""The `classify` job as a whole: lists the videos of its input and classifies them.
-
-`jobs/classify.py` and `vidclf.classify` call it.
-"""
+"""The `classify` job with a trained ensemble as a whole: lists the videos of its input and classifies them."""
 
 from __future__ import annotations
 
@@ -22,7 +19,7 @@ def classify_archive(config: ClassifyConfig) -> dict[str, dict[str, Any]] | None
     Returns the summary of each output directory by its location, or None after a dry run. Raises ConfigError before any
     work if the job must not start, and RunStopped if it ends with videos left.
     """
-    manifest = _listed(config)
+    manifest = listed(config)
     # Imported here, because both import Ray and the first also torch, which takes seconds.
     from vidclf.classification.classify import classification
     from vidclf.pipeline.driver import embed_videos
@@ -38,7 +35,7 @@ def written(config: ClassifyConfig) -> list[Output]:
     return outputs
 
 
-def _listed(config: ClassifyConfig) -> pa.Table:
+def listed(config: ClassifyConfig) -> pa.Table:
     """The manifest (table of the videos) of the input that `config` names."""
     if config.features:
         read_spec(config.features[0])  # raises ConfigError unless it is a directory of features

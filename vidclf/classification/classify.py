@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from functools import partial
 
 import torch
@@ -32,10 +32,11 @@ from vidclf.pipeline.job import BackboneSetup, PipelineJob, RunSpec
 from vidclf.uncertainty.risk_threshold import RiskThreshold, risk_statement, threshold_text
 
 
-def classification(config: ClassifyConfig) -> tuple[PipelineJob, Pipeline]:
+def classification(config: ClassifyConfig, head_directory: str | None = None) -> tuple[PipelineJob, Pipeline]:
     """The pipeline job that writes predictions into the directory `config.output`, and the function that runs it.
 
-    Both are arguments of `embed_videos`, together with the manifest (table of the videos).
+    Both are arguments of `embed_videos`, together with the manifest (table of the videos). `head_directory`: the place
+    where workers will find the ensemble, if it is another one than `config.ensemble`.
 
     Raises ConfigError before any work starts if the features to classify are not those that the ensemble was fitted on:
     stored features with another feature key (digest of their settings), or a backbone, weights or decoder that would
@@ -69,6 +70,7 @@ def classification(config: ClassifyConfig) -> tuple[PipelineJob, Pipeline]:
     if sets is not None:
         print(sets.text(info.classes), file=sys.stderr)
     conclude = RunDrift.of(info, trust, risk_threshold, tta=config.tta)
+    config = replace(config, ensemble=head_directory or config.ensemble)
     target_of = partial(prediction_target, config, info, risk_threshold, conclude)
     predictions = target_of(settings, embeddings)
     if config.progressive:
@@ -77,20 +79,32 @@ def classification(config: ClassifyConfig) -> tuple[PipelineJob, Pipeline]:
         return PipelineJob(targets=(passes.target,)), partial(run_passes, passes)
     if runs:
         return PipelineJob(targets=(predictions,)), partial(run_over_features, runs)
-    targets = [predictions]
-    if config.save_features is not None:
-        features_dir = storage.canonical(config.save_features)
-        targets += [
-            RunSpec(
-                embeddings=(embedding,),
-                output_schema=schema.features(embedding.spec.feature_dim),
-                directory=storage.join(features_dir, directory_name(embedding.spec.backbone))
-                if len(embeddings) > 1
-                else features_dir,
-            )
-            for embedding in embeddings
-        ]
-    return PipelineJob(targets=tuple(targets)), run_pipeline
+    return PipelineJob(targets=(predictions, *save_targets(config, embeddings))), run_pipeline
+
+
+def over(config: ClassifyConfig, predictions: RunSpec, saved: Sequence[RunSpec]) -> tuple[PipelineJob, Pipeline]:
+    """The job that fills `predictions` from stored features, or else from videos, whose features fill `saved`."""
+    if config.features:
+        runs = [storage.canonical(run) for run in config.features]
+        return PipelineJob(targets=(predictions,)), partial(run_over_features, runs)
+    return PipelineJob(targets=(predictions, *saved)), run_pipeline
+
+
+def save_targets(config: ClassifyConfig, embeddings: Sequence[BackboneSetup]) -> list[RunSpec]:
+    """Description of the directories of `--save-features`, one per backbone; empty without it."""
+    if config.save_features is None:
+        return []
+    features_dir = storage.canonical(config.save_features)
+    return [
+        RunSpec(
+            embeddings=(embedding,),
+            output_schema=schema.features(embedding.spec.feature_dim),
+            directory=storage.join(features_dir, directory_name(embedding.spec.backbone))
+            if len(embeddings) > 1
+            else features_dir,
+        )
+        for embedding in embeddings
+    ]
 
 
 def prediction_target(
@@ -108,6 +122,8 @@ def prediction_target(
     """
     # Left out without prediction sets, so that a run of an earlier version can be continued.
     own = {name: value for name, value in asdict(settings).items() if name != "set_thresholds" or value is not None}
+    if settings.set_thresholds is not None:
+        own["set_thresholds"] = list(settings.set_thresholds)  # as JSON gives it back, for the run to be continued
     sets = {"prediction_sets": {"coverage": config.coverage}} if config.coverage is not None else {}
     return RunSpec(
         embeddings=tuple(embeddings),

@@ -2,18 +2,32 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import Annotated
 
 from vidclf.config.extract import PipelineConfig
-from vidclf.config.fields import above, require
+from vidclf.config.fields import above, between, require
 from vidclf.config.options import DecisionOptions, EnsembleOptions
 
 
 @dataclass(frozen=True, kw_only=True)
 class ClassifyConfig(DecisionOptions, EnsembleOptions, PipelineConfig):
-    """Classify every video of an archive with a trained ensemble (several models whose predictions are averaged)."""
+    """Classify every video of an archive with a trained ensemble (several models whose predictions are averaged), or by
+    labels in words."""
 
+    ensemble: str = ""
+    """Directory of the trained ensemble, as jobs/train.py writes it. Required without --labels. (default: none)"""
+    labels: str | None = None
+    """YAML file of labels with one or more descriptions each, such as `cooking: a video of someone cooking`. No
+    ensemble is needed: a video gets the label whose descriptions its frames are most similar to, by the --backbone,
+    which must be a model of pictures and texts (open_clip/MODEL:TAG, or hf-hub: or local-dir: in open_clip's form).
+    (default: none)"""
+    calibrate_with: str | None = None
+    """Directory of features of a few labelled videos, by the same --backbone, as jobs/extract.py or --save-features
+    writes it. Temperature, trust score and OOD score of --labels are fitted on them; without them the confidence is not
+    calibrated and no video is abstained on. (default: none)"""
+    num_frames: Annotated[int, between(1, 4096, "frames")] | None = None
+    """Maximum number of frames sampled per video, with --labels only. (default: as in the stored features, else 16)"""
     input: str | None = None
     """Videos to classify: a directory, a URI or a list file (.csv, .jsonl, .json, .txt or .parquet). Give exactly one
     of --input, --manifest and --features. (default: none)"""
@@ -43,6 +57,7 @@ class ClassifyConfig(DecisionOptions, EnsembleOptions, PipelineConfig):
         inputs = [name for name in ("input", "manifest", "features") if getattr(self, name)]
         rule = "given, or --manifest, or --features, and only one of them"
         require(len(inputs) == 1, "input", rule, ", ".join(inputs) or None)
+        self._check_labels()
         if self.features:
             for name in ("save_features", "sharpen_blurry", "redo_stale", "retry_quarantined"):
                 rule = "left out with --features, which decodes nothing"
@@ -55,3 +70,24 @@ class ClassifyConfig(DecisionOptions, EnsembleOptions, PipelineConfig):
                 "left out with --progressive, which decides easy videos early, so that hard ones would be covered less"
             )
             require(self.coverage is None, "coverage", rule, self.coverage)
+
+    def _check_labels(self) -> None:
+        """Check the options of labels from words against the others."""
+        if self.labels is None:
+            require(bool(self.ensemble), "ensemble", "given, or --labels", self.ensemble or None)
+            for name in ("calibrate_with", "num_frames"):
+                require(getattr(self, name) is None, name, "given only with --labels", getattr(self, name))
+            return
+        require(not self.ensemble, "ensemble", "left out with --labels, which needs none", self.ensemble)
+        require(len(self.backbone) == 1, "backbone", "one model with --labels", ",".join(self.backbone) or None)
+        require(len(self.weights) <= 1, "weights", "one location with --labels", ",".join(self.weights))
+        require(len(self.features) <= 1, "features", "one directory with --labels", ",".join(self.features))
+        require(not self.progressive, "progressive", "left out with --labels", self.progressive)
+        rule = "left out with --features or --calibrate-with, whose frames decide"
+        is_free = not self.features and self.calibrate_with is None
+        require(self.num_frames is None or is_free, "num_frames", rule, self.num_frames)
+        if self.calibrate_with is None:
+            by_default = {field.name: field.default for field in fields(self)}
+            for name in ("abstain_risk", "accept_uncertified", "coverage", "segments", "sharpen_blurry", "tta"):
+                rule = "left out with --labels until --calibrate-with FEATURES says how far confidence can be trusted"
+                require(getattr(self, name) == by_default[name], name, rule, getattr(self, name))

@@ -2,33 +2,41 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import Annotated, Any, Literal
 
 from vidclf.config.fields import GpuShare, Rule, above, at_least, check_named_once, require, within
 from vidclf.config.options import MlflowOptions, Options, OutputOptions, SplitOptions
 
+BILSTM_ONLY = ("num_lstm_layers", "projection_dim", "pooling_dim", "classifier_dims", "classifier_norm")
+"""Fields of `ModelConfig` that only the BiLSTM uses."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class ModelConfig(Options):
-    """Sizes of the temporal model (defaults: those of the reference system)
+    """Kind and sizes of the temporal model (defaults: those of the reference system)
 
     The temporal model turns the frame features of a video into class probabilities. The reference system is the older
     system whose checkpoints vidclf reads.
     """
 
+    model: Literal["bilstm", "attentive", "words"] = "bilstm"
+    """Kind of the temporal model: a BiLSTM, an attentive probe, or similarities to descriptions (words), which are not
+    trained."""
     hidden_dim: Annotated[int, at_least(1)] = 768
-    """Width of the bidirectional LSTM per direction. The layers after it (attention and pooling) have twice this
-    width."""
+    """Width of the bidirectional LSTM per direction. The attention, in both kinds of models, and the pooling have twice
+    this width."""
     num_lstm_layers: Annotated[int, at_least(1)] = 4
-    """Number of stacked bidirectional LSTM layers."""
+    """Number of stacked bidirectional LSTM layers. Only for --model bilstm."""
     num_attention_heads: int = 12
-    """Number of heads of the self-attention after the LSTM. 2 × hidden_dim must be a multiple of it."""
+    """Number of heads of the attention: of the self-attention after the LSTM, or of the attentive probe's query. 2 ×
+    hidden_dim must be a multiple of it."""
     projection_dim: Annotated[int, at_least(1)] | None = None
-    """Width to which a linear layer brings the features of a frame before the LSTM. (default: hidden_dim)"""
+    """Width to which a linear layer brings the features of a frame before the LSTM. Only for --model bilstm. (default:
+    hidden_dim)"""
     pooling_dim: Annotated[int, at_least(1)] | None = None
     """Width of the hidden layer in the attention pooling, which averages the frames of a video with learned weights.
-    (default: hidden_dim)"""
+    Only for --model bilstm. (default: hidden_dim)"""
     num_frames: Annotated[int, at_least(1)] | None = None
     """Maximum number of frames per video that the model uses, chosen evenly from the frames whose features were
     extracted. (default: all of these frames)"""
@@ -37,10 +45,11 @@ class ModelConfig(Options):
         512,
         256,
     )
-    """Widths of the hidden layers between pooling and class probabilities, comma-separated."""
+    """Widths of the hidden layers between pooling and class probabilities, comma-separated. Only for --model
+    bilstm."""
     classifier_norm: Literal["none", "layer"] = "none"
     """Normalisation before each activation of the classifier (the layers of --classifier-dims): none, or layer for
-    LayerNorm."""
+    LayerNorm. Only for --model bilstm."""
     dropout: Annotated[float, within("[0, 1)")] = 0.4
     """Probability of dropout in training, in all parts of the model."""
 
@@ -53,6 +62,24 @@ class ModelConfig(Options):
             f"a divisor of 2 × hidden_dim = {2 * self.hidden_dim}",
             heads,
         )
+
+    @property
+    def sizes(self) -> dict[str, Any]:
+        """Kind and sizes that decide what a trained model computes, by field name: without dropout, and without the
+        sizes that this kind of model does not have.
+
+        The kind is left out for a BiLSTM, the only kind of earlier versions, so that digests stay as they were.
+        """
+        left_out = ["dropout", *(BILSTM_ONLY if self.model != "bilstm" else ["model"])]
+        if self.model == "words":
+            left_out += ["hidden_dim", "num_attention_heads"]
+        return {entry.name: getattr(self, entry.name) for entry in fields(ModelConfig) if entry.name not in left_out}
+
+    @property
+    def unused(self) -> dict[str, Any]:
+        """Fields that do not have their default value although this kind of model does not use them, by name."""
+        ignored = () if self.model == "bilstm" else BILSTM_ONLY
+        return {name: getattr(self, name) for name in ignored if getattr(self, name) != getattr(ModelConfig, name)}
 
 
 RECIPES: dict[str, dict[str, Any]] = {
@@ -85,6 +112,11 @@ class FitConfig(ModelConfig):
     Settings of the training of one model of the ensemble.
     """
 
+    model: Literal["bilstm", "attentive"] = "bilstm"
+    """Kind of the temporal model. bilstm: a bidirectional LSTM with self-attention, attention pooling and an MLP.
+    attentive: an attentive probe, in which one learned query attends to the frames, followed by a linear layer. It is
+    several times as small and as fast to train, and does not use the order of the frames."""
+
     recipe: Literal["robust", "reference"] = "robust"
     """Set of defaults for the training. robust: the defaults shown on this page. reference: those of the reference
     system (the older system whose checkpoints vidclf reads), which are --initialization uniform, --warmup-epochs 0,
@@ -109,7 +141,7 @@ class FitConfig(ModelConfig):
     Then it jumps back to --lr and falls again, each time over twice as many epochs as before."""
     initialization: Literal["orthogonal", "uniform"] = "orthogonal"
     """Weights of the LSTM at the start. orthogonal: orthogonal recurrent weights and open forget gates. uniform:
-    PyTorch's default."""
+    PyTorch's default. Only for --model bilstm."""
     focal_gamma: Annotated[float, at_least(0)] = 2.0
     """Exponent of the focal loss: the higher, the less videos count that are already classified well. 0 gives
     cross-entropy."""
@@ -219,6 +251,8 @@ class TrainConfig(FitConfig, SplitOptions, MlflowOptions, OutputOptions):
             require(self.folds == 0, "folds", "0 with --import-reference, which trains no members", self.folds)
             rule = "left out with --import-reference, whose members are of one backbone"
             require(not self.member_backbones, "member_backbones", rule, ",".join(self.member_backbones))
+            rule = "bilstm with --import-reference, whose members are BiLSTMs"
+            require(self.model == "bilstm", "model", rule, self.model)
         else:
             rule = f"at least {num_sets}, one for each of --features"
             require(self.members >= num_sets, "members", rule, self.members)

@@ -21,7 +21,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from vidclf.ensemble.temporal_model import TemporalClassifier
+from vidclf.ensemble.temporal_model import TemporalModel
 
 NUM_PROBED = 8
 """Number of validation videos on which a worker tests bfloat16."""
@@ -95,6 +95,6 @@ class PrecisionProbe:
         )
 
 
-def to_bf16(member: TemporalClassifier) -> TemporalClassifier:
+def to_bf16(member: TemporalModel) -> TemporalModel:
     """A copy of the ensemble member with bfloat16 weights."""
     return copy.deepcopy(member).to(torch.bfloat16)

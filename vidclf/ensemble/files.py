@@ -15,7 +15,8 @@ from vidclf.ensemble.calibration_file import read_trust
 from vidclf.ensemble.inference import Ensemble
 from vidclf.ensemble.info import ENSEMBLE_FILE, EnsembleInfo, MembersInfo, read_info
 from vidclf.ensemble.linear_member import LinearMember, read_linear
-from vidclf.ensemble.temporal_model import TemporalClassifier
+from vidclf.ensemble.model_kinds import build_model
+from vidclf.ensemble.temporal_model import TemporalModel
 from vidclf.ensemble.weights_file_check import check_finite, check_member_file
 from vidclf.errors import ConfigError
 
@@ -71,7 +72,7 @@ def _agrees(in_bf16: Ensemble, probe: PrecisionProbe) -> bool:
     return probe.agrees(in_bf16(probe.sequences_S, tta=True).view_probabilities_VBC)
 
 
-def load_member(directory: str, info: MembersInfo, index: int) -> TemporalClassifier:
+def load_member(directory: str, info: MembersInfo, index: int) -> TemporalModel:
     """Load the member with this index, on the CPU.
 
     Raises ConfigError if its file is missing, is not the one that `ensemble.json` lists, does not have the sizes stated
@@ -79,7 +80,7 @@ def load_member(directory: str, info: MembersInfo, index: int) -> TemporalClassi
     """
     path = storage.join(directory, info.members[index].file)
     _check_member(directory, info, index)
-    model = TemporalClassifier(_feature_dim(info, index), len(info.classes), info.model)
+    model = build_model(_feature_dim(info, index), len(info.classes), info.model)
     try:
         content = storage.read_bytes(path)
         if hashlib.sha256(content).hexdigest() != info.members[index].digest:

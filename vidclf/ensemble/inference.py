@@ -27,7 +27,7 @@ from vidclf.ensemble.calibration_file import TrustData
 from vidclf.ensemble.info import EnsembleInfo
 from vidclf.ensemble.linear_member import LinearMember, member_weights
 from vidclf.ensemble.segment_temperature import segment_linear_weights, segment_temperatures
-from vidclf.ensemble.temporal_model import TemporalClassifier, pad
+from vidclf.ensemble.temporal_model import TemporalModel, pad
 from vidclf.ensemble.views import PLAIN, VIEWS
 from vidclf.schema import Look
 from vidclf.uncertainty.frame_agreement import frame_agreement
@@ -96,7 +96,7 @@ class Ensemble:
     def __init__(
         self,
         info: EnsembleInfo,
-        members: Sequence[TemporalClassifier],
+        members: Sequence[TemporalModel],
         trust: TrustData,
         device: torch.device,
         linear: LinearMember | None = None,
@@ -239,7 +239,7 @@ class _Batch:
 
 @torch.inference_mode()
 def run_members(
-    members: Sequence[TemporalClassifier],
+    members: Sequence[TemporalModel],
     spaces_M: Sequence[int],
     sequences_S: BySpace,
     view_names: Sequence[str],
@@ -254,7 +254,7 @@ def run_members(
     num_videos = len(sequences_S[0])
     logits_VMBC: Tensor | None = None
     attention: list[npt.NDArray[np.float32]] = [np.empty(0, np.float32)] * num_videos
-    num_heads = max(member.attention.num_heads for member in members)
+    num_heads = max(member.num_heads for member in members)
     for batch in _batches_by_length(sequences_S, view_names, num_heads):
         logits_MBC, attention_BT = _run_batch(members, spaces_M, batch, device)
         if logits_VMBC is None:
@@ -292,7 +292,7 @@ def _batches_by_length(sequences_S: BySpace, view_names: Sequence[str], num_head
 
 
 def _run_batch(
-    members: Sequence[TemporalClassifier], spaces_M: Sequence[int], batch: _Batch, device: torch.device
+    members: Sequence[TemporalModel], spaces_M: Sequence[int], batch: _Batch, device: torch.device
 ) -> tuple[Tensor, npt.NDArray[np.float32]]:
     """Run all members on one batch.
 

@@ -144,7 +144,7 @@ class MembersInfo:
     backbones: list[FittedBackbone]
     """each backbone once; all with the same sampling plan of frames and the same decoder"""
     model: ModelConfig
-    """layer sizes, which all members share"""
+    """kind and layer sizes, which all members share"""
     members: list[MemberRecord]
     training: dict[str, Any]
     """numbers of videos, digest of the data, digest of the training settings; after calibration also validation
@@ -185,12 +185,11 @@ class EnsembleInfo(MembersInfo):
     def ensemble_id(self) -> str:
         """Digest of everything that affects a prediction: features, classes, model sizes, weights, calibration, trust
         scores. 16 hexadecimal digits."""
-        sizes = {name: value for name, value in asdict(self.model).items() if name != "dropout"}
         decisive: list[Any] = [
             [backbone.feature_spec.key for backbone in self.backbones],
             self.classes,
             # Some sizes leave no trace in the weights: attention heads, number of frames.
-            sizes,
+            self.model.sizes,
             [[member.backbone, member.digest] for member in self.members],
             [[view.name, view.weight] for view in self.views],
             asdict(self.calibration),

@@ -49,6 +49,14 @@ def publish(directory: str, text: str) -> bool:
     return True
 
 
+MODEL_NAMES = {
+    "bilstm": "bidirectional LSTMs",
+    "attentive": "attentive probes",
+    "words": "similarities to descriptions",
+}
+"""Words for each kind of temporal model, several of them."""
+
+
 def card(info: EnsembleInfo, scores: Mapping[str, ValidationScores], videos: pa.Table | None) -> str:
     """Text of the card.
 
@@ -73,7 +81,8 @@ def card(info: EnsembleInfo, scores: Mapping[str, ValidationScores], videos: pa.
     linear = "; a linear model of mean and spread of the features votes beside them" if info.linear is not None else ""
     intro = (
         f"# Video classification: ensemble `{info.ensemble_id}`\n\n"
-        f"{len(info.members)} temporal models classify a video into {len(info.classes)} classes, from the features of "
+        f"{len(info.members)} temporal models ({MODEL_NAMES[info.model.model]}) classify a video into "
+        f"{len(info.classes)} classes, from the features of "
         f"{names} in its frames (frames per video: at most {frames}){linear}. Their averaged probabilities are "
         "calibrated, and videos on which they are not reliable get no label.\n\n"
         "vidclf wrote this card from the records of the ensemble. Numbers that the records lack are marked as "
@@ -289,7 +298,8 @@ def _weights(info: EnsembleInfo) -> str:
         rows.append([name, " and ".join(info.backbone_names), str(size), _code(info.linear.digest), "–", _number(best)])
     head = ["member", "backbone", "parameters", "SHA-256", "epochs", "accuracy on validation"]
     versions = ", ".join(f"{name} {version}" for name, version in info.versions.items()) or NOT_RECORDED
-    sizes = ", ".join(f"{name} {value}" for name, value in vars(info.model).items())
+    values = {"model": info.model.model, **info.model.sizes, "dropout": info.model.dropout}
+    sizes = ", ".join(f"{name} {value}" for name, value in values.items())
     return f"{_table(head, rows)}\n\nSizes of the model: {sizes}. Versions: {versions}."
 
 

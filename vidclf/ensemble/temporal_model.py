@@ -1,12 +1,15 @@
 """The temporal model: a network that computes class logits from the sequence of a video's frame features.
 
-Its modules have the same names as those of the older system whose checkpoints vidclf reads, so that these load by name.
+`TemporalModel` is what all kinds of temporal models share. `TemporalClassifier` is the BiLSTM; `attentive_probe.py` has
+the other kind. The modules of the BiLSTM have the same names as those of the older system whose checkpoints vidclf
+reads, so that these load by name.
 
 Shape suffixes: B videos, T frames, D features, H = 2 × hidden_dim, C classes, N chosen frames.
 """
 
 from __future__ import annotations
 
+from abc import abstractmethod
 from collections.abc import Sequence
 from typing import NamedTuple, cast
 
@@ -32,7 +35,7 @@ def pad(sequences: Sequence[npt.NDArray[np.float16]]) -> tuple[Tensor, Tensor]:
 
 
 class TemporalOutput(NamedTuple):
-    """Result of `TemporalClassifier` for a batch of videos."""
+    """Result of a temporal model for a batch of videos."""
 
     logits_BC: Tensor
     """class logits of each video"""
@@ -40,7 +43,54 @@ class TemporalOutput(NamedTuple):
     """weights with which the frames of each video are averaged: they sum to 1, and are 0 on padding"""
 
 
-class TemporalClassifier(nn.Module):
+class TemporalModel(nn.Module):
+    """Base of the kinds of temporal models. With `num_frames`, the model uses at most this number of frames per
+    video."""
+
+    attention: nn.MultiheadAttention
+
+    def __init__(self, num_frames: int | None) -> None:
+        super().__init__()
+        self._num_frames = num_frames
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """Number format of the weights; features must be given in the same format."""
+        return next(self.parameters()).dtype
+
+    @property
+    def num_heads(self) -> int:
+        """Number of heads of the attention between frames, which bounds the size of a batch."""
+        return int(self.attention.num_heads)
+
+    @property
+    def num_frames(self) -> int | None:
+        """Largest number of frames per video that the model uses; None if it uses all."""
+        return self._num_frames
+
+    def forward(self, features_BTD: Tensor, lengths_B: Tensor) -> TemporalOutput:
+        """Class logits and frame weights of padded sequences.
+
+        `lengths_B` (int64, on the CPU, at least 1) holds the number of real frames of each sequence.
+        """
+        if self._num_frames is not None and features_BTD.shape[1] > self._num_frames:
+            return self._forward_thinned(features_BTD, lengths_B, self._num_frames)
+        return self._classify(features_BTD, lengths_B)
+
+    @abstractmethod
+    def _classify(self, features_BTD: Tensor, lengths_B: Tensor) -> TemporalOutput:
+        """Class logits and frame weights of padded sequences with at most `num_frames` frames."""
+
+    def _forward_thinned(self, features_BTD: Tensor, lengths_B: Tensor, num_frames: int) -> TemporalOutput:
+        """The model's output if it sees only `num_frames` frames of each video. The weight of all other frames is 0."""
+        indices_BN, counts_B = chosen_frames(lengths_B, num_frames)
+        indices_BN = indices_BN.to(features_BTD.device, non_blocking=True)
+        output = self(features_BTD.gather(1, indices_BN[..., None].expand(-1, -1, features_BTD.shape[2])), counts_B)
+        all_BT = output.attention_BT.new_zeros(features_BTD.shape[:2])
+        return TemporalOutput(output.logits_BC, all_BT.scatter_add(1, indices_BN, output.attention_BT))
+
+
+class TemporalClassifier(TemporalModel):
     """Network for sequences of frame features: Linear ▶ BiLSTM ▶ self-attention with residual ▶ attention pooling ▶
     MLP.
 
@@ -49,10 +99,9 @@ class TemporalClassifier(nn.Module):
     """
 
     def __init__(self, feature_dim: int, num_classes: int, config: ModelConfig) -> None:
-        super().__init__()
+        super().__init__(config.num_frames)
         hidden_dim, wide, dropout = config.hidden_dim, 2 * config.hidden_dim, config.dropout
         projected, pooling = config.projection_dim or hidden_dim, config.pooling_dim or hidden_dim
-        self._num_frames = config.num_frames
         self.input_projection = nn.Sequential(
             nn.Linear(feature_dim, projected), nn.LayerNorm(projected), nn.ReLU(), nn.Dropout(dropout)
         )
@@ -81,23 +130,8 @@ class TemporalClassifier(nn.Module):
             width = next_width
         self.classifier = nn.Sequential(*layers, nn.Linear(width, num_classes))
 
-    @property
-    def dtype(self) -> torch.dtype:
-        """Number format of the weights; features must be given in the same format."""
-        return next(self.parameters()).dtype
-
-    @property
-    def num_frames(self) -> int | None:
-        """Largest number of frames per video that the model uses; None if it uses all."""
-        return self._num_frames
-
-    def forward(self, features_BTD: Tensor, lengths_B: Tensor) -> TemporalOutput:
-        """Class logits and frame weights of padded sequences.
-
-        `lengths_B` (int64, on the CPU, at least 1) holds the number of real frames of each sequence.
-        """
-        if self._num_frames is not None and features_BTD.shape[1] > self._num_frames:
-            return self._forward_thinned(features_BTD, lengths_B, self._num_frames)
+    def _classify(self, features_BTD: Tensor, lengths_B: Tensor) -> TemporalOutput:
+        """See `TemporalModel`."""
         num_frames = features_BTD.shape[1]
         projected_BTH = self.input_projection(features_BTD)
         if int(lengths_B.min()) == num_frames:
@@ -106,8 +140,7 @@ class TemporalClassifier(nn.Module):
             padding_BT = None
         else:
             states_BTH = self._lstm_states(projected_BTH, lengths_B)
-            padding_BT = torch.arange(num_frames)[None, :] >= lengths_B[:, None]
-            padding_BT = padding_BT.to(features_BTD.device, non_blocking=True)
+            padding_BT = padding(lengths_B, num_frames).to(features_BTD.device, non_blocking=True)
         attended_BTH, _ = self.attention(
             states_BTH, states_BTH, states_BTH, key_padding_mask=padding_BT, need_weights=False
         )
@@ -141,13 +174,10 @@ class TemporalClassifier(nn.Module):
             states_BTH, _ = nn.utils.rnn.pad_packed_sequence(states, batch_first=True, total_length=num_frames)
             return states_BTH.index_select(0, order_B.argsort().to(device, non_blocking=True))
 
-    def _forward_thinned(self, features_BTD: Tensor, lengths_B: Tensor, num_frames: int) -> TemporalOutput:
-        """The model's output if it sees only `num_frames` frames of each video. The weight of all other frames is 0."""
-        indices_BN, counts_B = chosen_frames(lengths_B, num_frames)
-        indices_BN = indices_BN.to(features_BTD.device, non_blocking=True)
-        output = self(features_BTD.gather(1, indices_BN[..., None].expand(-1, -1, features_BTD.shape[2])), counts_B)
-        all_BT = output.attention_BT.new_zeros(features_BTD.shape[:2])
-        return TemporalOutput(output.logits_BC, all_BT.scatter_add(1, indices_BN, output.attention_BT))
+
+def padding(lengths_B: Tensor, num_frames: int) -> Tensor:
+    """Boolean mask [videos, `num_frames`] that is True on padding: the frames after the end of each sequence."""
+    return torch.arange(num_frames)[None, :] >= lengths_B[:, None]
 
 
 def chosen_frames(lengths_B: Tensor, num_frames: int) -> tuple[Tensor, Tensor]:

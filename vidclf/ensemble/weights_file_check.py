@@ -19,7 +19,7 @@ from torch import Tensor
 
 from vidclf import storage
 from vidclf.config import ModelConfig
-from vidclf.ensemble.temporal_model import TemporalClassifier
+from vidclf.ensemble.model_kinds import build_model
 from vidclf.errors import ConfigError
 
 MAX_HEADER_BYTES = 16 * 1024**2
@@ -58,11 +58,9 @@ def check_member_file(location: str, feature_dim: int, num_classes: int, config:
     Neither the tensors of the file nor those of the model are held in memory.
     """
     shapes = read_header(location).shapes
-    for field, number in (
-        ("num_lstm_layers", config.num_lstm_layers),
-        ("classifier_dims", len(config.classifier_dims)),
-    ):
-        if number > len(shapes):
+    stacked = {"num_lstm_layers": config.num_lstm_layers, "classifier_dims": len(config.classifier_dims)}
+    for field, number in stacked.items():
+        if field in config.sizes and number > len(shapes):
             raise ConfigError(
                 f"--ensemble {location}: must hold the weights of {number} layers ({field} in ensemble.json), "
                 f"holds {len(shapes)} tensors"
@@ -71,7 +69,7 @@ def check_member_file(location: str, feature_dim: int, num_classes: int, config:
         with torch.device("meta"):
             expected = {
                 name: tuple(tensor.shape)
-                for name, tensor in TemporalClassifier(feature_dim, num_classes, config).state_dict().items()
+                for name, tensor in build_model(feature_dim, num_classes, config).state_dict().items()
             }
     except (RuntimeError, TypeError, ValueError, OverflowError, MemoryError) as error:
         raise ConfigError(

@@ -3,7 +3,7 @@
 The graph is written node by node. torch's own exporters are no help: the present one (torch 2.15) refuses packed
 sequences, and the one that takes them is to be removed.
 
-Shape suffixes: B videos, T frames, D features, H = 2 × hidden_dim, C classes, A attention heads.
+Shape suffixes: B videos, T frames, Q queries, D features, H and W = 2 × hidden_dim, E any width, C classes.
 """
 
 from __future__ import annotations
@@ -18,8 +18,10 @@ import onnx
 from onnx import helper, numpy_helper
 from torch import Tensor, nn
 
+from vidclf.ensemble.attentive_probe import AttentiveProbe
 from vidclf.ensemble.linear_member import LinearMember
-from vidclf.ensemble.temporal_model import TemporalClassifier
+from vidclf.ensemble.temporal_model import TemporalClassifier, TemporalModel
+from vidclf.ensemble.word_model import WordModel
 
 OPSET = 17
 """Version of the ONNX operators. It is the first with LayerNormalization, so that old runtimes read the file too."""
@@ -85,15 +87,28 @@ class Graph:
         return self.add("Unsqueeze", lengths_B, self.constant([1]))
 
 
-def member_logits(graph: Graph, model: TemporalClassifier, features_BTD: str, lengths_B: str) -> str:
-    """Class logits [B, C] of padded sequences by one member, as `TemporalClassifier` computes them."""
+def member_logits(graph: Graph, model: TemporalModel, features_BTD: str, lengths_B: str) -> str:
+    """Class logits [B, C] of padded sequences by one member, as its temporal model computes them."""
     if model.num_frames is not None:
         features_BTD, lengths_B = _thinned(graph, features_BTD, lengths_B, model.num_frames)
     frames = graph.positions(graph.axis_size(features_BTD, 1))
     is_padding_BT = graph.add("GreaterOrEqual", frames, graph.column(lengths_B))
+    if isinstance(model, AttentiveProbe):
+        return _probe_logits(graph, model, features_BTD, is_padding_BT)
+    if isinstance(model, WordModel):
+        return _word_logits(graph, model, features_BTD, lengths_B, is_padding_BT)
+    assert isinstance(model, TemporalClassifier), model
+    return _bilstm_logits(graph, model, features_BTD, lengths_B, is_padding_BT)
+
+
+def _bilstm_logits(
+    graph: Graph, model: TemporalClassifier, features_BTD: str, lengths_B: str, is_padding_BT: str
+) -> str:
+    """Class logits [B, C] of padded sequences by a BiLSTM."""
     projected_BTH = _sequential(graph, model.input_projection, features_BTD)
     states_BTH = _lstm(graph, model.lstm, projected_BTH, lengths_B)
-    attended_BTH = _self_attention(graph, model.attention, states_BTH, is_padding_BT)
+    projected = _projected(graph, model.attention, states_BTH, states_BTH)
+    attended_BTH = _attention(graph, model.attention, projected, is_padding_BT)
     context_BTH = _norm(graph, model.attention_norm, graph.add("Add", states_BTH, attended_BTH))
     scores_BT1 = _sequential(graph, model.attention_pooling, context_BTH)
     padding_BT1 = graph.add("Unsqueeze", is_padding_BT, graph.constant([2]))
@@ -102,6 +117,30 @@ def member_logits(graph: Graph, model: TemporalClassifier, features_BTD: str, le
     weighted_BTH = graph.add("Mul", attention_BT1, context_BTH)
     pooled_BH = graph.add("ReduceSum", weighted_BTH, graph.constant([1]), keepdims=0)
     return _sequential(graph, model.classifier, pooled_BH)
+
+
+def _probe_logits(graph: Graph, model: AttentiveProbe, features_BTD: str, is_padding_BT: str) -> str:
+    """Class logits [B, C] of padded sequences by an attentive probe."""
+    padding_BT1 = graph.add("Unsqueeze", is_padding_BT, graph.constant([2]))
+    # A weight of 0 times a NaN in the padding would be NaN.
+    real_BTD = graph.add("Where", padding_BT1, graph.constant(np.float32(0), np.float32), features_BTD)
+    frames_BTD = _norm(graph, model.frame_norm, real_BTD)
+    projected = _projected(graph, model.attention, graph.weights(model.query), frames_BTD)
+    pooled_B1W = _attention(graph, model.attention, projected, is_padding_BT)
+    pooled_BW = graph.add("Squeeze", pooled_B1W, graph.constant([1]))
+    return _linear(graph, model.classifier.weight, model.classifier.bias, _norm(graph, model.pooled_norm, pooled_BW))
+
+
+def _word_logits(graph: Graph, model: WordModel, features_BTD: str, lengths_B: str, is_padding_BT: str) -> str:
+    """Class logits [B, C] of padded sequences by similarities to descriptions."""
+    padding_BT1 = graph.add("Unsqueeze", is_padding_BT, graph.constant([2]))
+    real_BTD = graph.add("Where", padding_BT1, graph.constant(np.float32(0), np.float32), features_BTD)
+    least = graph.constant(np.float32(1e-12), np.float32)
+    length_BT1 = graph.add("Max", graph.add("ReduceL2", real_BTD, axes=[2], keepdims=1), least)
+    scaled_CD = model.logit_scale * model.texts
+    logits_BTC = graph.add("MatMul", graph.add("Div", real_BTD, length_BT1), graph.weights(scaled_CD.T))
+    sum_BC = graph.add("ReduceSum", logits_BTC, graph.constant([1]), keepdims=0)
+    return graph.add("Div", sum_BC, graph.add("Cast", graph.column(lengths_B), to=onnx.TensorProto.FLOAT))
 
 
 def linear_logits(graph: Graph, member: LinearMember, features_SBTD: Sequence[str], lengths_B: str) -> str:
@@ -208,14 +247,26 @@ def _gates(weight: Tensor) -> npt.NDArray[np.float32]:
     return gates
 
 
-def _self_attention(graph: Graph, layer: nn.MultiheadAttention, states_BTH: str, is_padding_BT: str) -> str:
-    """Self-attention with several heads, to which padding does not contribute."""
+def _projected(graph: Graph, layer: nn.MultiheadAttention, queries_BQE: str, frames_BTE: str) -> list[str]:
+    """Queries, keys and values of an attention layer, before they are divided among its heads."""
+    if layer.in_proj_weight is not None:
+        weights = list(layer.in_proj_weight.chunk(3))
+    else:  # queries and frames have different widths
+        weights = [layer.q_proj_weight, layer.k_proj_weight, layer.v_proj_weight]
+    inputs = (queries_BQE, frames_BTE, frames_BTE)
+    return [
+        _linear(graph, weight, bias, value)
+        for weight, bias, value in zip(weights, layer.in_proj_bias.chunk(3), inputs, strict=True)
+    ]
+
+
+def _attention(graph: Graph, layer: nn.MultiheadAttention, projected: Sequence[str], is_padding_BT: str) -> str:
+    """Attention with several heads, to which padding does not contribute. `projected` holds queries, keys and values;
+    the queries may be the same for all videos."""
     size = layer.embed_dim // layer.num_heads
-    assert layer.in_proj_weight is not None
     heads = []
-    for weight, bias in zip(layer.in_proj_weight.chunk(3), layer.in_proj_bias.chunk(3), strict=True):
-        projected_BTH = _linear(graph, weight, bias, states_BTH)
-        split = graph.add("Reshape", projected_BTH, graph.constant([0, 0, layer.num_heads, size]))
+    for value in projected:
+        split = graph.add("Reshape", value, graph.constant([0, 0, layer.num_heads, size]))
         heads.append(graph.add("Transpose", split, perm=[0, 2, 1, 3]))
     query, key, value = heads
     scale = graph.constant(np.float32(size**-0.5), np.float32)

@@ -182,7 +182,7 @@ def _selected(run: str, only: Sequence[str]) -> set[str]:
             label = labels.get(row[VIDEO_ID])
             sorts = {
                 "abstained": row["verdict"] == schema.Verdict.ABSTAINED,
-                "drifted": bool(is_out_of_distribution(row["ood_score"])),
+                "drifted": row["ood_score"] is not None and bool(is_out_of_distribution(row["ood_score"])),
                 "misclassified": label is not None and label != row["top_label"],
             }
             if not only or any(sorts[name] for name in only):

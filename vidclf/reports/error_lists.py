@@ -39,8 +39,9 @@ class ListedVideo:
     """most probable class"""
     verdict: str
     confidence: float
-    trust_score: float
-    ood_score: float
+    trust_score: float | None
+    ood_score: float | None
+    """both None for labels from words that were not calibrated"""
     sublabel: str
     codec: str
     resolution: str
@@ -121,8 +122,8 @@ def _listed_video(videos: ScoredVideos, index: int, classes: Sequence[str]) -> L
         top_label=classes[videos.top_B[index]],
         verdict=schema.Verdict.ACCEPTED if videos.is_accepted_B[index] else schema.Verdict.ABSTAINED,
         confidence=float(videos.confidence_B[index]),
-        trust_score=float(videos.trust_B[index]),
-        ood_score=float(videos.ood_B[index]),
+        trust_score=_known(videos.trust_B[index]),
+        ood_score=_known(videos.ood_B[index]),
         sublabel=videos.sublabels[index],
         codec=videos.codecs[index],
         resolution=videos.resolutions[index],
@@ -137,8 +138,16 @@ def _listed_video(videos: ScoredVideos, index: int, classes: Sequence[str]) -> L
     )
 
 
-def _cell(value: str | float) -> str:
-    """Text of one CSV cell: numbers with six decimals, and an apostrophe before text that looks like a formula."""
+def _known(score: np.float32) -> float | None:
+    """A score as a number; None for NaN, which stands for a score that the predictions lack."""
+    return None if np.isnan(score) else float(score)
+
+
+def _cell(value: str | float | None) -> str:
+    """Text of one CSV cell: numbers with six decimals, and an apostrophe before text that looks like a formula; empty
+    for None."""
+    if value is None:
+        return ""
     if not isinstance(value, str):
         return f"{value:.6f}"
     return plain_text(value)

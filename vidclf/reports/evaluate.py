@@ -209,6 +209,8 @@ def table(evaluation: Evaluation, output: str) -> str:
         rows.append(("prediction sets", detail.sets.words))
     if evaluation.risk is not None:
         rows.append(("risk basis", risk_words(evaluation.risk)))
+    if summary is not None and "calibration_note" in summary:
+        rows.append(("calibration", summary["calibration_note"]))
     if evaluation.drift is not None:
         rows.append(("drift", evaluation.drift["sentence"].removeprefix("drift: ")))
     rows.append(("report", storage.join(output, PAGE_FILE)))

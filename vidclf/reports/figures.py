@@ -288,7 +288,10 @@ def detail(
         roc=rocs,
         reliability=curves.reliability(videos.confidence_B, is_correct_B, videos.groups.tolist()),
         risk_coverage={
-            "trust_score": curves.risk_coverage(videos.trust_B, is_correct_B),
+            # Without calibration there is no trust score, and videos can only be ranked by their confidence.
+            "trust_score": curves.risk_coverage(
+                np.where(np.isnan(videos.trust_B), videos.confidence_B, videos.trust_B), is_correct_B
+            ),
             "confidence": curves.risk_coverage(videos.confidence_B, is_correct_B),
         },
         by={kind: shares(kind, names_B, videos) for kind, names_B in videos.kinds().items()},

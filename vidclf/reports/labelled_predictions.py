@@ -79,7 +79,9 @@ class ScoredVideos:
     is_accepted_B: npt.NDArray[np.bool_]
     confidence_B: npt.NDArray[np.float32]
     trust_B: npt.NDArray[np.float32]
+    """trust score; NaN for labels from words that were not calibrated"""
     ood_B: npt.NDArray[np.float32]
+    """OOD score; NaN likewise"""
     probabilities_BC: npt.NDArray[np.float32]
     in_set_BC: npt.NDArray[np.bool_]
     """whether each class is in the prediction set of each video; all False without prediction sets"""

@@ -28,7 +28,12 @@ def stated_ensemble(predictions: str) -> tuple[str | None, str]:
     """
     if not storage.exists(storage.join(predictions, RUN_CONFIG)):
         return None, "the predictions do not record where their ensemble is; give --ensemble"
-    directory = _run_config(predictions).get("ensemble")
+    config = _run_config(predictions)
+    directory = config.get("ensemble")
+    if config.get("labels"):
+        if not config.get("calibrate_with"):
+            return None, "the labels are from words, without an ensemble; their confidence is not calibrated"
+        directory = storage.join(predictions, "ensemble")
     if directory and credentials.is_masked(directory):
         return None, f"the ensemble at {directory} was read with credentials, which are not stored; give --ensemble"
     if not directory or not storage.exists(storage.join(directory, ENSEMBLE_FILE)):

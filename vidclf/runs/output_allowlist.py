@@ -240,7 +240,9 @@ def _run_parts(of_predictions: bool) -> tuple[Part, ...]:
         return Part(files=f"{files}|{_JOB_FILES}", marks=mark), Part(
             at=rf"(?:{BACKBONE_DIRECTORY})/", files=files, marks=mark
         )
-    files = rf"{_RUN_FILES}|segments/{SHARD_PATTERN}"
+    files = (
+        rf"{_RUN_FILES}|segments/{SHARD_PATTERN}|ensemble/(?:ensemble\.json|member_0\.safetensors|trust\.safetensors)"
+    )
     passes = r"_passes/(?:keyframes|full)/"
     return tuple(Part(at=at, files=f"{files}|{_JOB_FILES}", marks=mark) for at in ("", passes))
 

@@ -6,7 +6,7 @@ import copy
 
 import torch
 
-from vidclf.ensemble.temporal_model import TemporalClassifier
+from vidclf.ensemble.temporal_model import TemporalModel
 
 
 class AveragedWeights:
@@ -16,7 +16,7 @@ class AveragedWeights:
     model after the first step, whereas this average begins with the initial weights.
     """
 
-    def __init__(self, model: TemporalClassifier, device: torch.device, averaged_epochs: float) -> None:
+    def __init__(self, model: TemporalModel, device: torch.device, averaged_epochs: float) -> None:
         self._model, self._averaged_epochs = model, averaged_epochs
         # Copied before the model moves to a GPU. Only that move lays an LSTM's weights side by side, as cuDNN needs.
         self.model = copy.deepcopy(model).to(device) if averaged_epochs else model

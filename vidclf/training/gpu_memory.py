@@ -16,6 +16,7 @@ import torch
 
 from vidclf import device, torch_gpu
 from vidclf.config import FitConfig
+from vidclf.ensemble.model_kinds import build_model
 from vidclf.ensemble.temporal_model import TemporalClassifier, num_parameters
 from vidclf.errors import ConfigError
 from vidclf.training.dataset import TrainingData
@@ -94,9 +95,10 @@ def member_memory(config: FitConfig, data: TrainingData) -> MemberMemory:
     """GPU memory that one training with these settings needs on the given data."""
     num_frames = max(*data.train.lengths, *data.val.lengths)
     with torch.device("meta"):
-        model = TemporalClassifier(data.feature_dim, len(data.classes), config)
+        model = build_model(data.feature_dim, len(data.classes), config)
+    num_in_lstm = num_parameters(model.lstm) if isinstance(model, TemporalClassifier) else 0
     return MemberMemory(
-        weights_bytes=weights_bytes(num_parameters(model), num_parameters(model.lstm), config),
+        weights_bytes=weights_bytes(num_parameters(model), num_in_lstm, config),
         activations_bytes=activations_bytes(config, data.feature_dim, num_frames),
         features_bytes=data.train.num_bytes + data.val.num_bytes,
     )
@@ -116,18 +118,34 @@ def activations_bytes(config: FitConfig, feature_dim: int, num_frames: int) -> i
     """Estimated bytes that a training step keeps for one whole batch of videos with `num_frames` frames each."""
     num_drawn = max(1, round(num_frames * max(config.multi_scale)))
     num_used = min(num_drawn, config.num_frames) if config.num_frames is not None else num_drawn
+    # Features: gathered, interpolated, with noise, and as input of the first linear layer.
+    feature_bytes = 3 * FLOAT * feature_dim + HALF * feature_dim
+    bytes_per_used = (
+        _bilstm_frame_bytes(config) if config.model == "bilstm" else _probe_frame_bytes(config, feature_dim)
+    )
+    return config.batch_size * (num_drawn * feature_bytes + num_used * bytes_per_used)
+
+
+def _bilstm_frame_bytes(config: FitConfig) -> int:
+    """Estimated bytes that a training step of a BiLSTM keeps for one frame, besides the frame's features."""
     hidden, wide = config.hidden_dim, 2 * config.hidden_dim
     projected, pooling = config.projection_dim or hidden, config.pooling_dim or hidden
-    # Features: gathered, interpolated, with noise, and as input of the projection.
-    feature_bytes = 3 * FLOAT * feature_dim + HALF * feature_dim
     # Linear, input and output of LayerNorm, ReLU, dropout and its mask; the pooling has Tanh instead of ReLU.
     block_bytes = HALF + 4 * FLOAT + 1
     # Per direction and layer: four gates, the cell and its Tanh, and the output; then the gradients of one layer.
     lstm_bytes = config.num_lstm_layers * 2 * 7 * FLOAT * hidden + 2 * 5 * FLOAT * hidden
     # Input, query, key, value, attended, output, in half precision; residual and LayerNorm; their gradients.
     attention_bytes = 6 * HALF * wide + 2 * FLOAT * wide + 6 * HALF * wide + HALF * wide
-    bytes_per_used = block_bytes * (projected + pooling) + lstm_bytes + attention_bytes
-    return config.batch_size * (num_drawn * feature_bytes + num_used * bytes_per_used)
+    return block_bytes * (projected + pooling) + lstm_bytes + attention_bytes
+
+
+def _probe_frame_bytes(config: FitConfig, feature_dim: int) -> int:
+    """Estimated bytes that a training step of an attentive probe keeps for one frame, besides the frame's features."""
+    # Output of LayerNorm, and its gradient; keys and values in half precision, and their gradients; per head the score,
+    # the weight, dropout and its mask.
+    norm_bytes = 2 * FLOAT * feature_dim
+    attention_bytes = 4 * HALF * 2 * config.hidden_dim + config.num_attention_heads * (3 * FLOAT + 1)
+    return norm_bytes + attention_bytes
 
 
 def share_bytes(share: float, gpu_bytes: int) -> int:

@@ -20,7 +20,8 @@ import torch
 from torch import Tensor
 
 from vidclf.config import FitConfig
-from vidclf.ensemble.temporal_model import TemporalClassifier, initialize
+from vidclf.ensemble.model_kinds import build_model
+from vidclf.ensemble.temporal_model import TemporalClassifier, TemporalModel, initialize
 from vidclf.errors import ConfigError
 from vidclf.metrics import scores
 from vidclf.training import random_streams
@@ -86,8 +87,8 @@ class MemberFit:
     def _begin(self) -> None:
         """Draw new random weights and make a new optimizer for an attempt: the first, or a new one after a collapse."""
         torch.manual_seed(stream_seed(self._seed, Stream.WEIGHTS, attempt=self._state.attempt))
-        self._model = TemporalClassifier(self._feature_dim, len(self._classes), self._config)
-        if self._config.initialization == "orthogonal":
+        self._model = build_model(self._feature_dim, len(self._classes), self._config)
+        if isinstance(self._model, TemporalClassifier) and self._config.initialization == "orthogonal":
             initialize(self._model)
         self._averaged = AveragedWeights(self._model, self._device, self._config.averaged_epochs)
         self._model.to(self._device)
@@ -302,7 +303,7 @@ def has_collapsed(epoch: Epoch) -> bool:
     return num_missed >= LEAST_GUESSED * num_classes
 
 
-def predict(model: TemporalClassifier, batches: Batches, batch_size: int, device: torch.device) -> Tensor:
+def predict(model: TemporalModel, batches: Batches, batch_size: int, device: torch.device) -> Tensor:
     """Logits of all videos in `batches`, in their order: a float32 tensor [B, C] on the CPU."""
     model.eval()
     logits = []

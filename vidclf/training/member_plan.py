@@ -45,6 +45,8 @@ def plan_members(
     recipes = []
     for feature_set, backbone_data in zip(features, data, strict=True):
         recipe = {field.name: getattr(config, field.name) for field in fields(FitConfig)}
+        if config.model == "bilstm":
+            del recipe["model"]  # the only kind of earlier versions, whose unfinished trainings continue
         recipe.update(classes=backbone_data.classes, data=data_digest([feature_set]))
         if imported is not None:
             recipe["imported"] = imported.digest

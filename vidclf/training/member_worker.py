@@ -94,7 +94,7 @@ def train_member(values: dict[str, MemberLoop]) -> None:
         attempts=fitted.num_attempts,
         epochs=len(fitted.history),
         duration_s=sum(epoch.duration_s for epoch in fitted.history),
-        precision=torch_gpu.precision(device.type),
+        precision=torch_gpu.precision(device.type, has_lstm=config.model == "bilstm"),
         placement=asdict(placement) if is_on_gpu else None,
         peak_gpu_memory_bytes=torch.cuda.max_memory_allocated(device) if is_on_gpu else None,
         best=asdict(fitted.best),

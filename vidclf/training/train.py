@@ -17,8 +17,9 @@ from vidclf.config import TrainConfig
 from vidclf.ensemble import calibration_file, files, reference_checkpoints, split_record
 from vidclf.ensemble.info import ENSEMBLE_FILE, read_info
 from vidclf.ensemble.member_record import MemberRecord
+from vidclf.ensemble.model_kinds import build_model
 from vidclf.ensemble.reference_checkpoints import ReferenceEnsemble
-from vidclf.ensemble.temporal_model import TemporalClassifier, num_parameters
+from vidclf.ensemble.temporal_model import num_parameters
 from vidclf.errors import ConfigError
 from vidclf.features import matching
 from vidclf.features.feature_set import FeatureSet
@@ -64,7 +65,8 @@ class Plan:
     folds: Folds | None
     """folds of the cross-validation; None if none is wanted"""
     notes: list[str]
-    """lines for the log about videos without a label, classes that a split lacks, and videos of unknown sources"""
+    """lines for the log about sizes that the model does not have, videos without a label, classes that a split lacks,
+    and videos of unknown sources"""
 
 
 def train(
@@ -144,6 +146,7 @@ def prepare(
         needs_calibration=bool(missing) or not _is_calibrated(config, matched_looks),
         folds=fold_training.plan_folds(config, assignment, members),
         notes=[
+            *([f"--model {config.model} does not use {', '.join(config.unused)}"] if config.unused else []),
             *([unlabelled] if unlabelled else []),
             *class_gaps.gap_lines(assignment.features),
             *([line] if (line := found_sources(assignment.features).line) else []),
@@ -224,7 +227,7 @@ def _import_members(
     cpu = torch.device("cpu")
     for index in missing:
         checkpoint = imported.checkpoints[index]
-        model = TemporalClassifier(data.feature_dim, len(data.classes), config)
+        model = build_model(data.feature_dim, len(data.classes), config)
         model.load_state_dict(checkpoint.state)
         predicted_B = predict(model, Batches(data.val, cpu), config.batch_size, cpu).argmax(dim=1)
         measured = evaluate(data.val.labels, predicted_B.tolist(), data.classes)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import fields, replace
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
@@ -11,10 +11,10 @@ import numpy as np
 import numpy.typing as npt
 
 from vidclf import torch_gpu
-from vidclf.config import FitConfig, ModelConfig, TrainConfig
+from vidclf.config import FitConfig, TrainConfig
 from vidclf.ensemble import files
 from vidclf.ensemble.member_record import MemberRecord
-from vidclf.ensemble.temporal_model import TemporalClassifier
+from vidclf.ensemble.model_kinds import build_model
 from vidclf.gpu_worker import OnWorker
 from vidclf.runs import lease, output_allowlist, outputs
 from vidclf.training.dataset import Batches, TrainingData
@@ -100,7 +100,7 @@ class TrialVotes:
         model."""
         if trained is None:
             return None
-        model = TemporalClassifier(self._data.feature_dim, len(self._data.classes), config)
+        model = build_model(self._data.feature_dim, len(self._data.classes), config)
         model.load_state_dict(trained.weights)
         logits_BC = predict(model.to(self._device), self._val, self._batch_size, self._device)
         probabilities_BC: npt.NDArray[np.float32] = logits_BC.softmax(dim=1).numpy()
@@ -108,13 +108,9 @@ class TrialVotes:
 
 
 def has_sizes_of(one: FitConfig, other: FitConfig) -> bool:
-    """Whether two training configurations have equal model sizes. Dropout may differ, because it is off when a model
-    classifies."""
-    return all(
-        getattr(one, field.name) == getattr(other, field.name)
-        for field in fields(ModelConfig)
-        if field.name != "dropout"
-    )
+    """Whether two training configurations have models of the same kind and sizes. Dropout may differ, because it is off
+    when a model classifies."""
+    return one.sizes == other.sizes
 
 
 def _publish_member(directory: str, index: int, output: str, row: Mapping[str, Any], backbone: str) -> None:

@@ -233,9 +233,17 @@ def test_names_of_open_clip() -> None:
         "--backbone open_clip/ViT-B-33:openai: open_clip has no such model; near are ViT-B-32"
     )
     assert "must have one of the tags ['openai', 'yfcc15m', 'cc12m'] of RN50" in refusal("open_clip/RN50:laion2b")
-    model = resolve("open_clip/RN50:openai", "random")
+    model = resolve("open_clip/RN50-quickgelu:openai", "random")
     assert (model.library, model.feature_dim, model.side) == ("open_clip", 1024, 224)
-    assert "--local-dir DIR" in refusal("open_clip/RN50:openai")
+    assert "--local-dir DIR" in refusal("open_clip/RN50-quickgelu:openai")
+
+
+def test_weights_are_not_loaded_into_a_model_with_another_activation() -> None:
+    assert refusal("open_clip/ViT-B-32:openai") == (
+        "--backbone open_clip/ViT-B-32:openai: the weights openai were trained with the activation QuickGELU, which "
+        "ViT-B-32 does not have; give open_clip/ViT-B-32-quickgelu:openai"
+    )
+    assert resolve("open_clip/ViT-B-32-quickgelu:openai", "random").arguments["quick_gelu"] is True
 
 
 def test_features_of_an_onnx_file_are_those_of_its_operators(tmp_path: Path) -> None:

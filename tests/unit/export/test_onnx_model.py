@@ -20,7 +20,7 @@ from vidclf.ensemble import calibration_file, files
 from vidclf.ensemble.info import Calibration, EnsembleCalibration, EnsembleInfo, FittedBackbone, read_info, write_info
 from vidclf.ensemble.linear_member import LinearInfo, LinearMember, LinearWeight, write_linear
 from vidclf.ensemble.member_record import MemberRecord
-from vidclf.ensemble.temporal_model import TemporalClassifier
+from vidclf.ensemble.model_kinds import build_model
 from vidclf.ensemble.views import ViewWeight
 from vidclf.errors import ConfigError
 from vidclf.features.spec import FeatureSpec
@@ -57,8 +57,10 @@ def write_ensemble(
     for index in range(2):
         own = specs[index % num_backbones]
         torch.manual_seed(index)
-        state = TemporalClassifier(own.feature_dim, 3, model).state_dict()
+        state = build_model(own.feature_dim, 3, model).state_dict()
         state = {name: value * (3 if name.startswith("classifier") else 1) for name, value in state.items()}
+        if model.model == "words":
+            state = {"texts": torch.randn(state["texts"].shape), "logit_scale": torch.tensor(20.0)}
         digest = files.write_member(str(directory), index, state)
         members.append(MemberRecord(file=files.member_file(index), backbone=own.backbone, digest=digest))
     trust = calibration_file.read_trust(str(directory), info)
@@ -127,8 +129,22 @@ def onnxruntime_of(path: Path) -> Run:
 @pytest.mark.parametrize("tta", [False, True])
 @pytest.mark.parametrize(
     ("model", "num_backbones", "has_linear_member"),
-    [(MODEL, 1, False), (DEEP, 2, True), (replace(DEEP, num_frames=8), 1, False)],
-    ids=["small", "deep, two backbones, linear member", "few frames"],
+    [
+        (MODEL, 1, False),
+        (DEEP, 2, True),
+        (replace(DEEP, num_frames=8), 1, False),
+        (replace(DEEP, model="attentive"), 2, True),
+        (ModelConfig(model="attentive", hidden_dim=640, num_attention_heads=4, num_frames=8), 1, False),
+        (ModelConfig(model="words", num_frames=8), 1, False),
+    ],
+    ids=[
+        "small",
+        "deep, two backbones, linear member",
+        "few frames",
+        "probe, two backbones",
+        "probe as wide as features",
+        "words",
+    ],
 )
 def test_probabilities_are_those_of_the_ensemble(
     tmp_path: Path,

@@ -59,6 +59,16 @@ def test_a_full_size_member() -> None:
     )
 
 
+def test_a_full_size_attentive_probe() -> None:
+    # 8,670,212 weights, none of them in an LSTM. For 48 × 84 drawn frames: the features four times, LayerNorm and its
+    # gradient, keys and values with their gradients, and 12 heads.
+    assert gpu_memory.member_memory(FitConfig(model="attentive"), data(8, 2, 73)) == MemberMemory(
+        weights_bytes=(5 * 4 + 2) * 8_670_212,
+        activations_bytes=48 * 84 * (1280 * 14 + 1280 * 8 + 1536 * 8 + 12 * 13),
+        features_bytes=10 * 73 * FRAME_BYTES,
+    )
+
+
 @pytest.mark.parametrize(
     ("share_bytes", "expected"),
     [

@@ -34,12 +34,12 @@ CONFIG = FitConfig(
 CPU = torch.device("cpu")
 
 
-def sequences(seed: int) -> Sequences:
-    """Two classes whose frames have means -1 and +1; lengths from 2 to 5 frames."""
+def sequences(seed: int, direction: tuple[float, ...] = (1.0, 1.0, 1.0, 1.0)) -> Sequences:
+    """Two classes whose frames have means -`direction` and +`direction`; lengths from 2 to 5 frames."""
     generator = np.random.default_rng(seed)
     labels = [index % 2 for index in range(24)]
     features = [
-        (generator.normal(2.0 * label - 1.0, 0.5, (2 + index % 4, 4))).astype(np.float16)
+        ((2.0 * label - 1.0) * np.array(direction) + generator.normal(0.0, 0.5, (2 + index % 4, 4))).astype(np.float16)
         for index, label in enumerate(labels)
     ]
     return Sequences.of(features, labels)
@@ -63,6 +63,25 @@ def test_a_separable_toy_is_learned(fitted: FittedMember) -> None:
     assert fitted.best.val_accuracy == fitted.best.val_macro_f1 == fitted.best.val_weighted_f1 == 1.0
     assert fitted.best.val_f1 == [1.0, 1.0]
     assert fitted.num_attempts == 1
+
+
+def test_an_attentive_probe_learns_it_and_continues() -> None:
+    # The LayerNorm of its input would remove what all features have in common.
+    across = (1.0, -1.0, 1.0, -1.0)
+    data = TrainingData(classes=["A", "B"], train=sequences(0, across), val=sequences(1, across))
+    config = replace(CONFIG, model="attentive", epochs=6)
+    fit = MemberFit(data, config, 0, CPU)
+    for _ in range(3):
+        fit.run_epoch()
+    resumed = MemberFit(data, config, 0, CPU)
+    resumed.restore(fit.checkpoint())
+    for training in (fit, resumed):
+        while not training.is_done:
+            training.run_epoch()
+    assert fit.result().best.val_accuracy == 1.0
+    assert untimed(fit.result().history) == untimed(resumed.result().history)
+    assert set(fit.result().state) >= {"query", "frame_norm.weight", "attention.out_proj.weight", "classifier.weight"}
+    assert all(torch.equal(resumed.result().state[key], value) for key, value in fit.result().state.items())
 
 
 def test_the_state_returned_is_that_of_the_best_epoch(data: TrainingData, fitted: FittedMember) -> None:

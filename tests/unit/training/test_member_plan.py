@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+import hashlib
+from dataclasses import fields, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import pytest
 
 from tests.support.features import LITE0, RESNET, pair
 from vidclf import storage
-from vidclf.config import TrainConfig
+from vidclf.config import FitConfig, TrainConfig
 from vidclf.errors import ConfigError
+from vidclf.json_text import json_text
 from vidclf.training.dataset import training_data
-from vidclf.training.member_plan import plan_members
+from vidclf.training.member_plan import data_digest, plan_members
 from vidclf.training.train import train
 
 
@@ -37,6 +39,19 @@ def test_members_take_the_backbones_in_turn_or_as_named() -> None:
     assert alone[0].recipe == dealt[1].recipe != dealt[0].recipe == dealt[2].recipe
 
 
+def test_the_kind_of_model_is_part_of_the_recipe_except_for_the_only_kind_of_earlier_versions() -> None:
+    sets = pair()[:1]
+    data = [training_data(sets[0])]
+    kinds: tuple[Literal["bilstm", "attentive"], ...] = ("bilstm", "attentive")
+    bilstm, attentive = (
+        plan_members(config(features=("one",), model=kind), sets, data, None)[0].recipe for kind in kinds
+    )
+    settings = {field.name: getattr(FitConfig(), field.name) for field in fields(FitConfig) if field.name != "model"}
+    settings.update(classes=["A", "B"], data=data_digest(sets))
+    assert bilstm == hashlib.sha256(json_text(settings, sort_keys=True).encode()).hexdigest()
+    assert attentive != bilstm
+
+
 @pytest.mark.parametrize("given", [("resnet50", "resnet50"), ("resnet50", "vgg")])
 def test_every_backbone_has_a_member(given: tuple[str, ...]) -> None:
     sets = pair()
@@ -58,6 +73,11 @@ def test_every_backbone_has_a_member(given: tuple[str, ...]) -> None:
             "--member-backbones must be one for each of the 4 members, got 'resnet50'",
         ),
         ({"import_reference": "d"}, "--features must be one directory with --import-reference"),
+        (
+            {"features": ("f",), "import_reference": "d", "reference_classes": ("A",), "model": "attentive"},
+            "--model must be bilstm with --import-reference, whose members are BiLSTMs, got 'attentive'",
+        ),
+        ({"model": "mlp"}, "--model must be bilstm or attentive, got 'mlp'"),
     ],
 )
 def test_what_cannot_be_is_refused(values: dict[str, Any], message: str) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ from ray import tune as ray_tune
 from vidclf.config import FitConfig, TuneConfig
 from vidclf.config.train import RECIPES
 from vidclf.errors import ConfigError
+from vidclf.tuning.ensemble_from_trials import has_sizes_of
 from vidclf.tuning.ray_search import ray_domain, searcher, within
 from vidclf.tuning.space import Domain, parse_space, read_space, searched
 from vidclf.tuning.study import Study
@@ -116,6 +118,18 @@ def test_no_searcher_draws_an_invalid_combination(algorithm: str) -> None:
         search.on_trial_complete(str(number), {"macro_f1": point.hidden_dim / 8, "training_iteration": 1})
     assert drawn <= {(5, 2), (6, 2), (6, 3), (6, 4), (8, 2), (8, 4), (8, 8)}
     assert len(drawn) >= 5
+
+
+def test_the_kind_of_model_is_searched_and_ensembles_are_of_one_kind() -> None:
+    kinds = {"type": "choice", "categories": ["bilstm", "attentive"]}
+    space = parse_space({"search": {"algorithm": "grid"}, **space_of(model=kinds, hidden_dim=6, num_attention_heads=3)})
+    bilstm, probe = (space.fit_config({"point": point}, seed=0) for point in space.grid())
+    assert (bilstm.model, probe.model) == ("bilstm", "attentive")
+    assert not has_sizes_of(bilstm, probe)
+    # Layers that a probe does not have make no difference.
+    assert has_sizes_of(probe, replace(probe, num_lstm_layers=1, dropout=0.1))
+    with pytest.raises(ConfigError, match=r"space.model.categories: --model must be bilstm or attentive, got 'mlp'"):
+        parse_space(space_of(model={"type": "choice", "categories": ["mlp"]}))
 
 
 def test_a_grid_has_every_valid_combination_once() -> None:

@@ -1,0 +1,108 @@
+"""Embeddings of texts and probabilities of labels equal those of open_clip's own forward pass. No network is asked."""
+
+from __future__ import annotations
+
+import socket
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from tests.support.checkpoints import put_into_hub_cache, write_open_clip, write_timm
+from vidclf.backbones.agreement import reference_photos
+from vidclf.backbones.resolve import resolve
+from vidclf.ensemble.inference import run_members
+from vidclf.ensemble.views import PLAIN
+from vidclf.errors import ConfigError
+from vidclf.words.head import word_model
+from vidclf.words.text_embeddings import WordEmbeddings, embed_labels, embed_texts
+
+LABELS = {"cooking": ("a video of someone cooking",), "football": ("a football match", "people on a field")}
+
+
+@pytest.fixture(autouse=True)
+def no_network(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    def refuse(*_: object) -> None:
+        raise OSError("a test asks the network")
+
+    monkeypatch.setattr(socket.socket, "connect", refuse)
+    monkeypatch.setattr(socket, "getaddrinfo", refuse)
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path / "hf" / "hub"))
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_open_clip(tmp_path_factory.mktemp("models") / "clip", vocab_size=49408, context_length=12)
+
+
+def test_no_message_says_that_the_weights_are_random(folder: Path, caplog: pytest.LogCaptureFixture) -> None:
+    embed_texts(resolve(f"local-dir:{folder}", "DEFAULT"), ["a cat"])
+    assert [record.getMessage() for record in caplog.records if record.levelname == "WARNING"] == []
+
+
+def test_texts_and_probabilities_are_those_of_open_clip(folder: Path) -> None:
+    import open_clip
+
+    network, preprocess = open_clip.create_model_from_pretrained(f"local-dir:{folder}")
+    tokenizer = open_clip.get_tokenizer(f"local-dir:{folder}")
+    model = resolve(f"local-dir:{folder}", "DEFAULT")
+    texts = [text for descriptions in LABELS.values() for text in descriptions]
+    vectors_ND, logit_scale = embed_texts(model, texts)
+    photos = torch.from_numpy(reference_photos(32)).permute(0, 3, 1, 2) / 255
+    mean, std = (torch.tensor(values)[:, None, None] for values in ([0.5, 0.4, 0.3], [0.3, 0.2, 0.25]))
+    with torch.inference_mode():
+        expected_ND = network.eval().encode_text(tokenizer(texts))
+        frames_TD = network.encode_image((photos - mean) / std)
+    cosines_N = torch.nn.functional.cosine_similarity(torch.from_numpy(vectors_ND), expected_ND)
+    assert [f"{cosine:.4f}" for cosine in cosines_N.tolist()] == ["1.0000"] * 3
+    assert logit_scale == pytest.approx(1 / 0.07, rel=1e-5)
+
+    words = embed_labels(model, LABELS)
+    unit_ND = torch.nn.functional.normalize(expected_ND, dim=1)
+    football_D = torch.nn.functional.normalize((unit_ND[1] + unit_ND[2]) / 2, dim=0)
+    classes_CD = torch.stack([unit_ND[0], football_D])
+    similarity_TC = torch.nn.functional.normalize(frames_TD, dim=1) @ classes_CD.T / 0.07
+    expected_C = similarity_TC.mean(dim=0).softmax(dim=0).numpy()
+    sequence = frames_TD.numpy().astype(np.float16)
+    logits_VMBC, attention = run_members([word_model(words)], [0], [[sequence]], PLAIN, torch.device("cpu"))
+    np.testing.assert_allclose(logits_VMBC[0, 0, 0].softmax(dim=0).numpy(), expected_C, atol=1e-3)
+    np.testing.assert_allclose(attention[0], 1 / len(sequence), rtol=1e-6)
+    assert preprocess is not None
+
+
+def test_padding_has_no_influence_on_labels_from_words() -> None:
+    words = WordEmbeddings(texts_CD=np.eye(2, 3, dtype=np.float32), logit_scale=10.0)
+    features_BTD = torch.full((2, 3, 3), float("nan"))
+    features_BTD[0] = torch.tensor([[1.0, 0, 0], [0, 2.0, 0], [3.0, 0, 0]])
+    features_BTD[1, 0] = torch.tensor([3.0, 4.0, 0])
+    output = word_model(words)(features_BTD, torch.tensor([3, 1]))
+    np.testing.assert_allclose(output.logits_BC, [[20 / 3, 10 / 3], [6.0, 8.0]], rtol=1e-6)
+    np.testing.assert_allclose(output.attention_BT, [[1 / 3] * 3, [1, 0, 0]], rtol=1e-6)
+
+
+def test_a_repository_in_the_cache_has_its_text_tower_too(folder: Path, tmp_path: Path) -> None:
+    put_into_hub_cache(tmp_path / "hf", "org/clip", folder)
+    of_hub, of_directory = (
+        embed_texts(resolve(name, "DEFAULT"), ["a cat"]) for name in ("hf-hub:org/clip", f"local-dir:{folder}")
+    )
+    assert of_hub[0].tolist() == of_directory[0].tolist()
+    assert np.linalg.norm(of_hub[0]) == pytest.approx(1, abs=1e-6)
+
+
+def test_what_has_no_text_tower_is_refused(folder: Path, tmp_path: Path) -> None:
+    def refusal(name: str, weights: str, texts: list[str]) -> str:
+        with pytest.raises(ConfigError) as error:
+            embed_texts(resolve(name, weights), texts)
+        return str(error.value)
+
+    timm = write_timm(tmp_path / "timm")
+    assert refusal(f"local-dir:{timm}", "DEFAULT", ["a"]).startswith(
+        "--backbone must be a model of pictures and texts with --labels, open_clip/MODEL:TAG or a directory"
+    )
+    assert "--weights must be DEFAULT or a file" in refusal(f"local-dir:{folder}", "random", ["a"])
+    long = "one two three four five six seven eight nine ten eleven"
+    assert refusal(f"local-dir:{folder}", "DEFAULT", [long]) == (
+        f"--labels: a description must have at most 10 tokens (pieces of words), {long!r} has 11; shorten it"
+    )
