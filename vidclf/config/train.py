@@ -177,7 +177,7 @@ class TrainConfig(FitConfig, SplitOptions, MlflowOptions, OutputOptions):
     first_look: tuple[str, ...] = ()
     """Directory with features of a few keyframes of the same videos, made with jobs/extract.py --sampling keyframes
     --num-frames 8; needed for jobs/classify.py --progressive. Give one directory per directory of --features, in the
-    same order. The calibration of predictions from these few frames is fitted on the validation videos. (default:
+    same order. The calibration of predictions from these few frames is fitted on the held-out videos. (default:
     none)"""
     import_reference: str | None = None
     """Directory with checkpoints best_ensemble_model_<i>.pt of the reference system (the older system whose checkpoints
@@ -195,7 +195,7 @@ class TrainConfig(FitConfig, SplitOptions, MlflowOptions, OutputOptions):
     cross-validation."""
     linear_member: Literal["auto", "none"] = "auto"
     """Linear member: a logistic regression on mean and spread of each video's features, fitted in seconds. It votes
-    beside the other members, with a weight that is fitted on the validation videos and is 0 where it does not help.
+    beside the other members, with a weight that is fitted on the held-out videos and is 0 where it does not help.
     auto: fit one, except with --recipe reference and with --import-reference. none: fit none."""
     calibration: Literal["validation", "cross"] = "validation"
     """Videos that the calibration is fitted to: probabilities, trust scores, their thresholds, prediction sets and the
