@@ -35,7 +35,7 @@ from vidclf.schema import Look
 from vidclf.training import segment_calibration
 from vidclf.training.calibration_fit import CalibrationFit, CalibrationFitter, LabelledVideos, VideoSequences
 from vidclf.training.linear_crossing import fit_linear_members
-from vidclf.training.linear_fit import WeighedVotes, weigh
+from vidclf.training.linear_fit import STANDARD_ERRORS, WeighedVotes, weigh
 from vidclf.training.member_folds import MemberFolds, out_of_fold
 from vidclf.training.member_votes import RunVotes, VoteRequest, Voting
 from vidclf.training.segment_calibration import SegmentSample
@@ -204,14 +204,17 @@ def _join_linear(
     # Scaled such that the temperature of the temporal members calibrates the linear member too.
     fits = fit_linear_members(videos, train, len(info.classes), scale=fit_temperature(temporal_BC, labels_B, prior))
     looks, look_weights, segments, segment_weights = {}, {}, [], []
+    standard_errors = 0.0 if videos.is_crossed else STANDARD_ERRORS
     for look, votes in temporal.looks.items():
         views = tuple(VIEWS if look == Look.FULL else PLAIN)
         linear_V1BC = fits.in_views(videos.validation(sequences[look]), views, videos.folds_B)
-        looks[look], look_weights[str(look)] = weigh(linear_V1BC, votes, labels_B, videos.groups, prior)
+        looks[look], look_weights[str(look)] = weigh(
+            linear_V1BC, votes, labels_B, videos.groups, prior, standard_errors
+        )
     for sample, votes in zip(samples, temporal.segments, strict=True):
         groups = [videos.groups[video] for video in sample.video_P]
         linear_V1PC = fits.in_views(sample.sequences_S, PLAIN, videos.folds_B[sample.video_P])
-        joined, fitted_weight = weigh(linear_V1PC, votes, labels_B[sample.video_P], groups, prior)
+        joined, fitted_weight = weigh(linear_V1PC, votes, labels_B[sample.video_P], groups, prior, standard_errors)
         segments.append(joined)
         segment_weights.append(fitted_weight.weight)
     top_B = looks[Look.FULL].probabilities_VMBC[0, -1].argmax(axis=1)
