@@ -84,6 +84,8 @@ from vidclf.training.calibrate import calibrate
 from vidclf.training.calibration_fit import NUM_FOLDS
 from vidclf.training.dataset import TrainingData, training_data
 from vidclf.training.member_fit import fit_member
+from vidclf.training.member_folds import plan_member_folds
+from vidclf.training.member_folds import recipe as fold_recipe
 from vidclf.training.member_plan import data_digest
 from vidclf.training.publish import prior_temperature
 from vidclf.uncertainty.folds import group_folds
@@ -155,6 +157,9 @@ def main() -> None:
         default="",
         help="seeds for which an ensemble without one class is also trained, separated by commas",
     )
+    parser.add_argument(
+        "--calibration", default="validation", help="like --calibration of jobs/train.py: validation or cross"
+    )
     parser.add_argument("--linear-member", default="auto", help="like --linear-member of jobs/train.py: auto or none")
     parser.add_argument("--model", default="bilstm", help="like --model of jobs/train.py: bilstm or attentive")
     parser.add_argument("--members", type=int, default=4, help="members per ensemble")
@@ -184,6 +189,7 @@ def main() -> None:
             num_members=arguments.members,
             kept_in=arguments.ensembles or scratch,
             has_linear_member=arguments.linear_member == "auto",
+            is_crossed=arguments.calibration == "cross",
         )
         seeds = range(arguments.folds) if arguments.folds else map(int, arguments.seeds.split(","))
         for seed in seeds:
@@ -426,18 +432,28 @@ def train(
     first_look: FeatureSet | None = None,
     *,
     has_linear_member: bool = False,
+    is_crossed: bool = False,
 ) -> Ensemble:
-    """Train an ensemble, one member per core, and fit it on the validation split.
+    """Train an ensemble, one member per core, and fit it on the validation split, or with `is_crossed` by a cross
+    calibration on train and validation videos.
 
     Members are stored below the directory `kept_in`; those that are there already are not trained again. With
     `first_look` (features of a few keyframes of the same videos), the early looks of progressive classification are
     fitted too; with `has_linear_member` the ensemble gets a linear member.
     """
-    data = training_data(features)
+    member_folds = plan_member_folds(features, num_members) if is_crossed else None
+    if member_folds is None:
+        data = [training_data(features)] * num_members
+    else:
+        recipe = fold_recipe(recipe)
+        data = [member_folds.data(features, member_folds.left_out_by(index)) for index in range(num_members)]
     settings = asdict(recipe)
     if recipe.model == "bilstm":
         del settings["model"]  # members that were stored before there was a choice are found again
-    key = hashlib.sha256(json.dumps([settings, data_digest([features])]).encode()).hexdigest()[:16]
+    classes, decisive = data[0].classes, [settings, data_digest([features])]
+    if member_folds is not None:
+        decisive.append(member_folds.fold_N.tolist())
+    key = hashlib.sha256(json.dumps(decisive).encode()).hexdigest()[:16]
     directory = Path(kept_in) / key
     files = [directory / member_file(index) for index in range(num_members)]
     missing = [index for index, file in enumerate(files) if not file.exists()]
@@ -457,7 +473,7 @@ def train(
         for file in files
     ]
     info = MembersInfo(
-        classes=data.classes,
+        classes=classes,
         backbones=[FittedBackbone.of(features.spec, "")],
         model=ModelConfig(**{name: getattr(recipe, name) for name in ModelConfig.__dataclass_fields__}),
         members=members,
@@ -465,9 +481,14 @@ def train(
         versions={},
     )
     first_looks = [first_look] if first_look else None
-    prior = prior_temperature(recipe, members, len(data.classes))
     info = calibrate(
-        str(directory), info, [features], first_looks, prior_temperature=prior, has_linear_member=has_linear_member
+        str(directory),
+        info,
+        [features],
+        first_looks,
+        prior_temperature=prior_temperature(recipe, members, len(classes)),
+        has_linear_member=has_linear_member,
+        member_folds=member_folds,
     )
     write_info(str(directory), info)
     return load(str(directory), torch.device("cpu"))
@@ -479,10 +500,11 @@ def cpu_of_children_s() -> float:
     return used.ru_utime + used.ru_stime
 
 
-def train_member(directory: str, data: TrainingData, recipe: FitConfig, index: int) -> None:
-    """Train one member (model) in a process of its own and write it into `directory`."""
+def train_member(directory: str, data: Sequence[TrainingData], recipe: FitConfig, index: int) -> None:
+    """Train one member (model) in a process of its own and write it into `directory`. `data` has one entry per
+    member."""
     torch.set_num_threads(1)
-    write_member(directory, index, fit_member(data, recipe, index, torch.device("cpu")).state)
+    write_member(directory, index, fit_member(data[index], recipe, index, torch.device("cpu")).state)
 
 
 def auroc(known_B: npt.NDArray[Any], unknown_B: npt.NDArray[Any]) -> float:

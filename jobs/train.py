@@ -46,9 +46,12 @@ def summary_text(config: TrainConfig, summary: dict[str, Any]) -> str:
     work = f"{summary['num_trained']} {verb}" if summary["num_trained"] else calibrated
     measured = summary["classes_with_val"]
     sizes = sorted({f"{member['num_parameters'] / 1e6:.1f}" for member in summary["members"]}, key=float)
+    judged = f"{summary['num_val_videos']} validation videos"
+    if summary.get("calibration") == "cross":
+        judged = f"{summary['num_train_videos']} videos, each judged by the members that left it out"
     lines = [
         f"{config.output}: {len(summary['members'])} members of {' or '.join(sizes)} M parameters, {work}; "
-        f"on {summary['num_val_videos']} validation videos: {_scores(summary, measured)}"
+        f"on {judged}: {_scores(summary, measured)}"
     ]
     has_several_backbones = len({member["backbone"] for member in summary["members"]}) > 1
     for index, member in enumerate(summary["members"]):

@@ -164,7 +164,7 @@ class EnsembleOptions(Options):
     extraction)"""
     sharpen_blurry: bool = False
     """Classify each blurry video twice, from its frames as they are and from sharpened frames, and keep the prediction
-    with the higher trust score (estimated probability of being right). The validation videos, which support
+    with the higher trust score (estimated probability of being right). The held-out videos, which support
     --abstain-risk, are not sharpened."""
 
 
@@ -177,12 +177,12 @@ class DecisionOptions(Options):
 
     tta: bool = False
     """Test-time augmentation: also classify each video reversed, faster and slower, and average these predictions with
-    the one for the original, by weights that training fitted on the validation split."""
+    the one for the original, by weights that training fitted on held-out videos."""
     abstain_risk: Annotated[float, within("(0, 1)")] = 0.05
-    """Maximum share of wrong labels among the accepted videos, as far as the validation videos support it. A video is
+    """Maximum share of wrong labels among the accepted videos, as far as the held-out videos support it. A video is
     accepted if its trust score (estimated probability that the label is right) reaches a threshold, and the video is
     not too unlike the training data; on the others the job abstains, giving no label. The threshold is chosen on the
-    validation videos: certified with 90 % confidence, for sources (recordings) like theirs, if enough sources are
+    held-out videos: certified with 90 % confidence, for sources (recordings) like theirs, if enough sources are
     right; otherwise only estimated, which promises nothing. If they support no threshold, the job abstains on every
     video."""
     coverage: Annotated[float, within("(0, 1)")] | None = None
@@ -191,7 +191,7 @@ class DecisionOptions(Options):
     (recordings) like theirs. A class of which too few sources were held out is in every set. (default: no prediction
     sets)"""
     accept_uncertified: bool = False
-    """Accept videos even if the validation videos support no threshold of the trust score for --abstain-risk. The
+    """Accept videos even if the held-out videos support no threshold of the trust score for --abstain-risk. The
     threshold with the lowest estimated error there is then used."""
 
 

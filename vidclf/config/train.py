@@ -169,9 +169,10 @@ class FitConfig(ModelConfig):
     averaged_epochs: Annotated[float, at_least(0)] = 2.5
     """Number of epochs over which the weights of a member (model) are averaged, with exponentially decaying influence
     of older ones. Validation and the finished member use the averaged weights. 0 uses the weights of the last step."""
-    selection: Literal["macro_f1", "accuracy"] = "macro_f1"
+    selection: Literal["macro_f1", "accuracy", "last"] = "macro_f1"
     """Validation score by which the best epoch is selected, whose weights the member keeps: F1 averaged over the
-    classes, or accuracy. Of epochs with equal scores the one with the lower validation loss is taken."""
+    classes, or accuracy. Of epochs with equal scores the one with the lower validation loss is taken. last: the member
+    keeps the weights of its last epoch and trains for all --epochs, without early stopping."""
     collapse_epoch: Annotated[int, at_least(1)] = 15
     """Number of the one epoch after which a member (model) is checked for a collapse, again after each restart.
     Collapsed means that it leaves out classes in its answers: in that epoch it recognised them less than half as often
@@ -208,7 +209,7 @@ class TrainConfig(FitConfig, SplitOptions, MlflowOptions, OutputOptions):
     first_look: tuple[str, ...] = ()
     """Directory with features of a few keyframes of the same videos, made with jobs/extract.py --sampling keyframes
     --num-frames 8; needed for jobs/classify.py --progressive. Give one directory per directory of --features, in the
-    same order. The calibration of predictions from these few frames is fitted on the validation videos. (default:
+    same order. The calibration of predictions from these few frames is fitted on the held-out videos. (default:
     none)"""
     import_reference: str | None = None
     """Directory with checkpoints best_ensemble_model_<i>.pt of the reference system (the older system whose checkpoints
@@ -226,8 +227,15 @@ class TrainConfig(FitConfig, SplitOptions, MlflowOptions, OutputOptions):
     cross-validation."""
     linear_member: Literal["auto", "none"] = "auto"
     """Linear member: a logistic regression on mean and spread of each video's features, fitted in seconds. It votes
-    beside the other members, with a weight that is fitted on the validation videos and is 0 where it does not help.
+    beside the other members, with a weight that is fitted on the held-out videos and is 0 where it does not help.
     auto: fit one, except with --recipe reference and with --import-reference. none: fit none."""
+    calibration: Literal["validation", "cross"] = "validation"
+    """Videos that the calibration is fitted to: probabilities, trust scores, their thresholds, prediction sets and the
+    weight of the linear member. validation: those of the validation split, which also selects the members' best epochs.
+    cross: all videos of the training and the validation split, which make one pool. It is divided into as many folds by
+    source as there are members, at most 5; each member leaves out a fold, and every video is judged by the members that
+    left it out. Members then train without early stopping, with --selection last, until the learning rate first reaches
+    0 (--warmup-epochs and --warm-restart-epochs, at most --epochs). Needs at least 2 members."""
     near_duplicate_cosine: Annotated[float, within("(0, 1]")] = 0.95
     """Similarity from which two videos count as near duplicates (almost the same content): the cosine between their
     mean features, after the mean over all videos is subtracted from both. A higher value finds fewer. With
@@ -259,6 +267,12 @@ class TrainConfig(FitConfig, SplitOptions, MlflowOptions, OutputOptions):
             rule = f"one for each of the {self.members} members"
             backbones = self.member_backbones
             require(len(backbones) in (0, self.members), "member_backbones", rule, ",".join(backbones))
+        if self.calibration == "cross":
+            is_trained_here = self.import_reference is None and self.recipe != "reference"
+            rule = "validation with --recipe reference and with --import-reference, whose members stay as they are"
+            require(is_trained_here, "calibration", rule, self.calibration)
+            rule = "at least 2 with --calibration cross, so that each video is left out by one and used by another"
+            require(self.members >= 2, "members", rule, self.members)
         require(
             self.import_reference is not None or not self.reference_classes,
             "reference_classes",

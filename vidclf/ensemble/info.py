@@ -153,6 +153,12 @@ class MembersInfo:
     """versions of Python and of the packages that trained the members"""
 
     @property
+    def is_cross_calibrated(self) -> bool:
+        """Whether calibration is fitted to all train and validation videos, each as judged by the members that left it
+        out, instead of the validation split."""
+        return self.training.get("calibration") == "cross"
+
+    @property
     def backbone_names(self) -> list[str]:
         """Names of the backbones, in the order of `backbones`."""
         return [backbone.name for backbone in self.backbones]

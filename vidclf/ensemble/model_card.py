@@ -108,7 +108,10 @@ def _head(info: EnsembleInfo, scores: Mapping[str, ValidationScores]) -> dict[st
         if info.training.get(key) is not None
     ]
     if metrics:
-        dataset = {"name": "validation split of the training archive", "type": "private", "split": "validation"}
+        name = (
+            "training archive, out of fold" if info.is_cross_calibrated else "validation split of the training archive"
+        )
+        dataset = {"name": name, "type": "private", "split": "train" if info.is_cross_calibrated else "validation"}
         task = {"type": "video-classification"}
         head["model-index"] = [
             {
@@ -171,16 +174,17 @@ def _data(info: EnsembleInfo, videos: pa.Table | None) -> str:
 def _accuracy(info: EnsembleInfo, scores: Mapping[str, ValidationScores]) -> str:
     """Table of accuracies with their 95 % intervals, counted by sources as `jobs/evaluate.py` does."""
     rows = []
+    held_out = "out of fold" if info.is_cross_calibrated else "validation"
     for name, words in _MODES.items():
         correct_B = scores[name].correct_B
         if not len(correct_B):
-            rows.append([f"validation, {words}", *[NOT_RECORDED] * 4])
+            rows.append([f"{held_out}, {words}", *[NOT_RECORDED] * 4])
             continue
         sources = SourceIntervals([str(source) for source in scores[name].source_B])
         share, count = float(correct_B.mean()), f"{int(correct_B.sum())} of {len(correct_B)}"
         rows.append(
             [
-                f"validation, {words}",
+                f"{held_out}, {words}",
                 f"{share:.3f}",
                 _interval(sources.share(correct_B)),
                 count,
@@ -203,9 +207,14 @@ def _accuracy(info: EnsembleInfo, scores: Mapping[str, ValidationScores]) -> str
             ]
         )
     table = _table(["videos of", "accuracy", "95 % interval", "right", "sources"], rows)
+    doubt = (
+        "Out of fold: each training video is judged by the members that left out its source, not by their average."
+        if info.is_cross_calibrated
+        else "The validation videos have also chosen the best epoch of each member, so their accuracy is slightly too "
+        "high."
+    )
     return (
-        f"{table}\n\nIntervals count sources, not videos. The validation videos have also chosen the best epoch of "
-        "each member, so their accuracy is slightly too high. Test videos: training does not look at them; "
+        f"{table}\n\nIntervals count sources, not videos. {doubt} Test videos: training does not look at them; "
         "`vidclf evaluate --features … --ensemble … --split test` measures them."
     )
 

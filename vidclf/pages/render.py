@@ -73,7 +73,7 @@ def _basis_words(risk: Mapping[str, Any]) -> str:
 
     target = f"{100 * risk['abstain_risk']:g} %"
     counts = (
-        f"{risk['num_errors']} of {risk['num_accepted']} accepted validation videos wrong, in "
+        f"{risk['num_errors']} of {risk['num_accepted']} accepted held-out videos wrong, in "
         f"{risk['num_wrong_sources']} of their {risk['num_sources']} sources"
     )
     if risk["basis"] == CERTIFIED:

@@ -125,7 +125,7 @@ def _trust(share: Schema, number: Schema) -> Schema:
             "threshold": number,
             "basis": {
                 "enum": list(BASES),
-                "description": "Support of the threshold by the validation videos: a certificate, only an estimate, or "
+                "description": "Support of the threshold by the held-out videos: a certificate, only an estimate, or "
                 "none.",
             },
             "is_out_of_distribution": {"type": "boolean"},

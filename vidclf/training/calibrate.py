@@ -26,7 +26,7 @@ from vidclf.ensemble import calibration_file
 from vidclf.ensemble.bf16 import PrecisionProbe
 from vidclf.ensemble.calibration_file import TrustData
 from vidclf.ensemble.info import EnsembleCalibration, EnsembleInfo, LookInfo, MembersInfo, TrustInfo, mode
-from vidclf.ensemble.linear_member import LinearInfo, write_linear
+from vidclf.ensemble.linear_member import LinearInfo, member_weights, write_linear
 from vidclf.ensemble.views import PLAIN, VIEWS, ViewWeight, fit_weights
 from vidclf.features.feature_set import FeatureSet
 from vidclf.features.spec import FeatureSpec
@@ -34,7 +34,9 @@ from vidclf.metrics.scores import evaluate
 from vidclf.schema import Look
 from vidclf.training import segment_calibration
 from vidclf.training.calibration_fit import CalibrationFit, CalibrationFitter, LabelledVideos, VideoSequences
-from vidclf.training.linear_fit import WeighedVotes, fit_linear, weigh
+from vidclf.training.linear_crossing import fit_linear_members
+from vidclf.training.linear_fit import STANDARD_ERRORS, WeighedVotes, weigh
+from vidclf.training.member_folds import MemberFolds, out_of_fold
 from vidclf.training.member_votes import RunVotes, VoteRequest, Voting
 from vidclf.training.segment_calibration import SegmentSample
 from vidclf.uncertainty import early_exit
@@ -53,6 +55,7 @@ def calibrate(
     run_votes: RunVotes | None = None,
     prior_temperature: float = 1.0,
     has_linear_member: bool = False,
+    member_folds: MemberFolds | None = None,
 ) -> EnsembleInfo:
     """Calibrate the ensemble of the trained models (members) in `directory`, and return its description.
 
@@ -61,28 +64,25 @@ def calibrate(
     predictions; without them the ensemble cannot make such predictions. `run_votes` computes the members'
     probabilities; by default they are computed in this process on the CPU. `prior_temperature` is the temperature that
     corrects the loss with which the members were trained. With `has_linear_member`, a linear member is fitted too, and
-    its file is written.
+    its file is written. With `member_folds`, the calibration is a cross calibration: it is fitted to the out-of-fold
+    probabilities of all train and validation videos instead of the validation split.
     """
-    videos = LabelledVideos.of(features_S[0], info.classes)
-    fitter = CalibrationFitter(
-        videos=videos,
-        discriminants=[
-            FrameDiscriminant.fit([features.features[index] for index in videos.in_train], videos.train_labels)
-            for features in features_S
-        ],
-        prior_temperature=prior_temperature,
-    )
+    if member_folds is None:
+        videos = LabelledVideos.of(features_S[0], info.classes)
+    else:
+        videos = LabelledVideos.of_folds(features_S[0], info.classes, member_folds)
+    fitter = _fitter(videos, [features.features for features in features_S], prior_temperature)
     sequences = {
         Look.FULL: [features.features for features in features_S],
         **_early_sequences(features_S, first_look_S),
     }
     samples = segment_calibration.samples(videos.validation(sequences[Look.FULL]))
-    temporal_votes = _votes(directory, info, videos, sequences, samples, run_votes or Voting(0.0))
+    temporal_votes = _votes(directory, info, fitter, sequences, samples, run_votes or Voting(0.0))
     if has_linear_member:
         votes, linear = _join_linear(directory, info, fitter, sequences, samples, temporal_votes)
     else:
         votes, linear = temporal_votes, None
-    full = _full_look(fitter, sequences[Look.FULL], votes.looks[Look.FULL])
+    full = _full_look(fitter, sequences[Look.FULL], votes.looks[Look.FULL], votes.whole)
     specs = {Look.KEYFRAMES: [features.spec for features in first_look_S or ()], Look.SUBSET: []}
     early = {
         look: _early_look(fitter, sequences[look], votes.looks[look], specs[look])
@@ -115,6 +115,26 @@ def calibrate(
     )
 
 
+def _fitter(
+    videos: LabelledVideos, sequences_S: Sequence[VideoSequences], prior_temperature: float
+) -> CalibrationFitter:
+    """The fitter of the calibration, with its classifiers of single frames. `sequences_S` holds, per backbone, the
+    features of all videos."""
+    labels_B = np.array(videos.train_labels)
+
+    def discriminants(inside: npt.NDArray[np.bool_]) -> list[FrameDiscriminant]:
+        """Per backbone, the classifier fitted to the train videos for which `inside` is true."""
+        rows, labels = videos.in_train[inside], labels_B[inside].tolist()
+        return [FrameDiscriminant.fit([sequences[row] for row in rows], labels) for sequences in sequences_S]
+
+    return CalibrationFitter(
+        videos=videos,
+        discriminants=discriminants(np.ones(len(labels_B), bool)),
+        fold_discriminants={fold: discriminants(videos.train_folds_B != fold) for fold in videos.member_folds.tolist()},
+        prior_temperature=prior_temperature,
+    )
+
+
 def _early_sequences(
     features_S: Sequence[FeatureSet], first_look_S: Sequence[FeatureSet] | None
 ) -> dict[Look, list[VideoSequences]]:
@@ -134,28 +154,38 @@ def _early_sequences(
 @dataclass(frozen=True, kw_only=True)
 class _AllVotes:
     """Votes of the members for the validation videos, per look (full or partial view of a video's frames), and for
-    their segments, per sample."""
+    their segments, per sample. In a cross calibration they are out of fold."""
 
     looks: dict[Look, WeighedVotes]
     segments: list[WeighedVotes]
+    whole: WeighedVotes
+    """votes of all members for the full look, in a cross calibration too"""
 
 
 def _votes(
     directory: str,
     info: MembersInfo,
-    videos: LabelledVideos,
+    fitter: CalibrationFitter,
     sequences: Mapping[Look, list[VideoSequences]],
     samples: Sequence[SegmentSample],
     run_votes: RunVotes,
 ) -> _AllVotes:
     """The votes of the temporal members. One call computes all, so that a GPU worker starts only once."""
+    videos = fitter.videos
     requests = [
         VoteRequest(sequences_S=videos.validation(sequences_S), views=tuple(VIEWS if look == Look.FULL else PLAIN))
         for look, sequences_S in sequences.items()
     ]
     requests += [VoteRequest(sequences_S=sample.sequences_S, views=PLAIN) for sample in samples]
-    votes = [WeighedVotes.equal(probabilities_VMBC) for probabilities_VMBC in run_votes(directory, info, requests)]
-    return _AllVotes(looks=dict(zip(sequences, votes[: len(sequences)], strict=True)), segments=votes[len(sequences) :])
+    found = run_votes(directory, info, requests)
+    whole = WeighedVotes.equal(found[list(sequences).index(Look.FULL)])
+    if videos.is_crossed:
+        left_out_M = videos.member_folds[np.arange(len(info.members)) % len(videos.member_folds)]
+        folds = [videos.folds_B] * len(sequences) + [videos.folds_B[sample.video_P] for sample in samples]
+        found = [out_of_fold(votes_VMBC, fold_B, left_out_M) for votes_VMBC, fold_B in zip(found, folds, strict=True)]
+    votes = [WeighedVotes.equal(probabilities_VMBC) for probabilities_VMBC in found]
+    looks = dict(zip(sequences, votes[: len(sequences)], strict=True))
+    return _AllVotes(looks=looks, segments=votes[len(sequences) :], whole=whole)
 
 
 def _join_linear(
@@ -170,30 +200,38 @@ def _join_linear(
     members."""
     videos, prior = fitter.videos, fitter.prior_temperature
     labels_B, train = videos.labels_B, videos.training(sequences[Look.FULL])
-    fitted = fit_linear(train, videos.train_labels, videos.train_folds_B, len(info.classes))
     temporal_BC = temporal.looks[Look.FULL].probabilities_VMBC[0].mean(axis=0)
     # Scaled such that the temperature of the temporal members calibrates the linear member too.
-    member = fitted.scaled(fit_temperature(temporal_BC, labels_B, prior))
+    fits = fit_linear_members(videos, train, len(info.classes), scale=fit_temperature(temporal_BC, labels_B, prior))
     looks, look_weights, segments, segment_weights = {}, {}, [], []
+    standard_errors = 0.0 if videos.is_crossed else STANDARD_ERRORS
     for look, votes in temporal.looks.items():
         views = tuple(VIEWS if look == Look.FULL else PLAIN)
-        linear_V1BC = member.in_views(videos.validation(sequences[look]), views)
-        looks[look], look_weights[str(look)] = weigh(linear_V1BC, votes, labels_B, videos.groups, prior)
+        linear_V1BC = fits.in_views(videos.validation(sequences[look]), views, videos.folds_B)
+        looks[look], look_weights[str(look)] = weigh(
+            linear_V1BC, votes, labels_B, videos.groups, prior, standard_errors
+        )
     for sample, votes in zip(samples, temporal.segments, strict=True):
         groups = [videos.groups[video] for video in sample.video_P]
-        linear_V1PC = member.in_views(sample.sequences_S, PLAIN)
-        joined, fitted_weight = weigh(linear_V1PC, votes, labels_B[sample.video_P], groups, prior)
+        linear_V1PC = fits.in_views(sample.sequences_S, PLAIN, videos.folds_B[sample.video_P])
+        joined, fitted_weight = weigh(linear_V1PC, votes, labels_B[sample.video_P], groups, prior, standard_errors)
         segments.append(joined)
         segment_weights.append(fitted_weight.weight)
     top_B = looks[Look.FULL].probabilities_VMBC[0, -1].argmax(axis=1)
     linear = LinearInfo(
-        digest=write_linear(directory, member),
+        digest=write_linear(directory, fits.member),
         looks=look_weights,
         segments=segment_weights,
         best=_validation_figures(videos, top_B, info.classes),
         members_val_accuracy=float((temporal_BC.argmax(axis=1) == labels_B).mean()),
     )
-    return _AllVotes(looks=looks, segments=segments), linear
+    linear_V1BC = fits.member.in_views(videos.validation(sequences[Look.FULL]), tuple(VIEWS))
+    num_temporal = temporal.whole.probabilities_VMBC.shape[1]
+    whole = WeighedVotes(
+        probabilities_VMBC=np.concatenate([temporal.whole.probabilities_VMBC, linear_V1BC], axis=1),
+        weights_M=member_weights(num_temporal, look_weights[str(Look.FULL)].weight),
+    )
+    return _AllVotes(looks=looks, segments=segments, whole=whole), linear
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -227,12 +265,15 @@ class _EarlyLook:
     """results of the validation videos, from which thresholds are chosen later"""
 
 
-def _full_look(fitter: CalibrationFitter, sequences_S: list[VideoSequences], votes: WeighedVotes) -> _FullLook:
+def _full_look(
+    fitter: CalibrationFitter, sequences_S: list[VideoSequences], votes: WeighedVotes, whole: WeighedVotes
+) -> _FullLook:
     """Everything fitted for predictions from all frames: weights of the views (test-time variants of a video),
     temperature and trust score (probability that the answer is right) with and without those views, limit of
-    out-of-distribution scores, and videos for a check of half precision."""
+    out-of-distribution scores, and videos for a check of half precision. `votes` are out of fold in a cross
+    calibration, `whole` are those of all members."""
     videos = fitter.videos
-    view_VBC = np.tensordot(votes.weights_M, votes.probabilities_VMBC, axes=(0, 1))
+    view_VBC = _views(votes)
     temperature = fit_temperature(view_VBC[0], videos.labels_B, fitter.prior_temperature)
     view_weights = fit_weights(tempered(view_VBC, temperature), videos.labels_B, videos.groups)
     spaces, ood, ood_score_B = fitter.ood(sequences_S)
@@ -252,8 +293,14 @@ def _full_look(fitter: CalibrationFitter, sequences_S: list[VideoSequences], vot
         spaces=spaces,
         ood=ood,
         ood_score_B=ood_score_B,
-        probe=PrecisionProbe.of_least_sure(val_sequences_S, tempered(view_VBC, tta.calibration.temperature)),
+        probe=PrecisionProbe.of_least_sure(val_sequences_S, tempered(_views(whole), tta.calibration.temperature)),
     )
+
+
+def _views(votes: WeighedVotes) -> npt.NDArray[np.float64]:
+    """The average of the members' votes in each view, an array [views, videos, classes]."""
+    view_VBC: npt.NDArray[np.float64] = np.tensordot(votes.weights_M, votes.probabilities_VMBC, axes=(0, 1))
+    return view_VBC
 
 
 def _early_look(

@@ -11,7 +11,7 @@ Shape suffixes: B videos, T frames, D features, C classes, M members, V views (t
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -22,6 +22,7 @@ from vidclf.ensemble.info import Calibration
 from vidclf.features.feature_set import FeatureSet
 from vidclf.metrics.scores import expected_calibration_error
 from vidclf.training.linear_fit import WeighedVotes
+from vidclf.training.member_folds import NO_FOLD, MemberFolds
 from vidclf.uncertainty import folds, trust_score
 from vidclf.uncertainty.early_exit import ValidationScores
 from vidclf.uncertainty.folds import cross_fitted
@@ -29,7 +30,7 @@ from vidclf.uncertainty.frame_agreement import FrameDiscriminant, frame_agreemen
 from vidclf.uncertainty.ood import FeatureSpace, OodLine, fit_line, fit_space
 from vidclf.uncertainty.prediction_sets import TruthScores
 from vidclf.uncertainty.temperature import fit_temperature
-from vidclf.uncertainty.trust_score import TrustScore
+from vidclf.uncertainty.trust_score import SIGNS, TrustScore
 
 NUM_FOLDS = 5
 """Parts into which the videos are divided for cross-fitting; fewer if there are fewer sources (recordings)."""
@@ -41,7 +42,11 @@ VideoSequences = Sequence[npt.NDArray[np.float16]]
 @dataclass(frozen=True, kw_only=True)
 class LabelledVideos:
     """Row numbers of the train and the validation videos in a feature set, with their labels as class indices, their
-    sources (recordings that videos were cut from) and their cross-fitting folds."""
+    sources (recordings that videos were cut from) and their cross-fitting folds.
+
+    In a cross calibration (`of_folds`) all of them are both: each is a train video of the members that do not leave it
+    out, and a validation video of those that do.
+    """
 
     in_train: npt.NDArray[np.intp]
     """row numbers of the train videos in the feature set"""
@@ -57,7 +62,27 @@ class LabelledVideos:
     source_B: npt.NDArray[np.int64]
     """each video's source as a number, from 0"""
     folds_B: npt.NDArray[np.int64]
-    """cross-fitting fold of each video"""
+    """cross-fitting fold of each video; in a cross calibration the fold that members leave out"""
+    is_crossed: bool = False
+    """whether the calibration is a cross calibration"""
+
+    @classmethod
+    def of_folds(cls, features: FeatureSet, classes: list[str], member_folds: MemberFolds) -> LabelledVideos:
+        """The videos of a cross calibration: all that are in a fold."""
+        rows = np.flatnonzero(member_folds.fold_N != NO_FOLD)
+        labels, fold_B = [classes.index(str(features.labels[index])) for index in rows], member_folds.fold_N[rows]
+        groups = [member_folds.groups[index] for index in rows]
+        return cls(
+            in_train=rows,
+            train_labels=labels,
+            train_folds_B=fold_B,
+            in_val=rows,
+            labels_B=np.array(labels),
+            groups=groups,
+            source_B=np.unique(groups, return_inverse=True)[1],
+            folds_B=fold_B,
+            is_crossed=True,
+        )
 
     @classmethod
     def of(cls, features: FeatureSet, classes: list[str]) -> LabelledVideos:
@@ -78,6 +103,11 @@ class LabelledVideos:
             source_B=np.unique(groups, return_inverse=True)[1],
             folds_B=folds.group_folds(labels, groups, min(NUM_FOLDS, len(set(groups)))),
         )
+
+    @property
+    def member_folds(self) -> npt.NDArray[np.int64]:
+        """The folds that members leave out, in a cross calibration; empty otherwise."""
+        return np.unique(self.folds_B) if self.is_crossed else self.folds_B[:0]
 
     def training(self, sequences_S: Sequence[VideoSequences]) -> list[list[npt.NDArray[np.float16]]]:
         """The feature arrays of the train videos only, taken from `sequences_S` (per backbone, the arrays of all
@@ -114,6 +144,8 @@ class CalibrationFitter:
     videos: LabelledVideos
     discriminants: list[FrameDiscriminant]
     """per backbone, the classifier of single frames, whose agreement with the ensemble enters the trust score"""
+    fold_discriminants: dict[int, list[FrameDiscriminant]] = field(default_factory=dict)
+    """in a cross calibration, per fold the classifiers of single frames that were fitted without it"""
     prior_temperature: float = 1.0
     """temperature that corrects the loss of training, the centre of the prior of every temperature"""
 
@@ -127,12 +159,19 @@ class CalibrationFitter:
         because the distributions are fitted on the train split.
         """
         videos = self.videos
+        in_val = videos.in_val[:0] if videos.is_crossed else videos.in_val
         fitted = [
-            fit_space(sequences, videos.train_labels, videos.train_folds_B, videos.in_train, videos.in_val)
+            fit_space(sequences, videos.train_labels, videos.train_folds_B, videos.in_train, in_val)
             for sequences in sequences_S
         ]
         line, unseen_score_B = fit_line([distances_B for _, distances_B in fitted])
-        return [space for space, _ in fitted], line, unseen_score_B[: len(videos.in_val)]
+        spaces = [space for space, _ in fitted]
+        if not videos.is_crossed:
+            return spaces, line, unseen_score_B[: len(videos.in_val)]
+        # `fit_space` returns the cross-fitted distances fold by fold.
+        score_B = np.empty_like(unseen_score_B)
+        score_B[np.argsort(videos.train_folds_B, kind="stable")] = unseen_score_B
+        return spaces, line, score_B
 
     def fit(
         self,
@@ -147,7 +186,7 @@ class CalibrationFitter:
         # Cross-fitted, so that signs and confidences belong to videos that the temperature was not fitted on.
         calibration, votes = fit_calibration(member_votes, weights_V, labels_B, folds_B, self.prior_temperature)
         top_B = votes.probabilities_BC.argmax(axis=1)
-        agreement_B = frame_agreement(self.discriminants, sequences_S, top_B.tolist())
+        agreement_B = self._frame_agreement(sequences_S, top_B)
         signs_BK = trust_score.signs(
             votes.probabilities_BC,
             votes.member_MBC,
@@ -156,10 +195,25 @@ class CalibrationFitter:
             ood_score_B,
             member_votes.weights_M,
         )
+        if self.videos.is_crossed:
+            # One member judges a video here, and all together do later: the agreement of members is another one.
+            signs_BK[:, SIGNS.index("member_agreement")] = 1.0
         confidence_B = votes.probabilities_BC.max(axis=1)
         score, trust_B = fit_trust(confidence_B, signs_BK, top_B == labels_B, folds_B)
         truth_B = np.take_along_axis(votes.probabilities_BC, labels_B[:, None], axis=1)[:, 0]
         return CalibrationFit(calibration=calibration, score=score, trust_B=trust_B, top_B=top_B, truth_B=truth_B)
+
+    def _frame_agreement(self, sequences_S: BySpace, top_B: npt.NDArray[np.intp]) -> npt.NDArray[np.floating[Any]]:
+        """The share of each validation video's frames that classifiers of single frames assign to its most probable
+        class `top_B`; in a cross calibration by the classifiers that were fitted without its fold."""
+        if not self.videos.is_crossed:
+            return frame_agreement(self.discriminants, sequences_S, top_B.tolist())
+        agreement_B = np.empty(len(top_B))
+        for fold, discriminants in self.fold_discriminants.items():
+            rows = np.flatnonzero(self.videos.folds_B == fold)
+            chosen_S = [[sequences[row] for row in rows.tolist()] for sequences in sequences_S]
+            agreement_B[rows] = frame_agreement(discriminants, chosen_S, top_B[rows].tolist())
+        return agreement_B
 
     def truth_scores(self, fit: CalibrationFit) -> TruthScores:
         """The probabilities of the true classes, from which prediction sets are made."""

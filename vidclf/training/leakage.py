@@ -32,6 +32,7 @@ from vidclf.features.feature_set import FeatureSet
 from vidclf.features.near_duplicates import unit_vectors, video_means
 from vidclf.schema import LEAKAGE, SPLIT_TABLE, VIDEO_ID
 from vidclf.training.feature_sources import found_sources
+from vidclf.training.pooled_splits import pooled_splits
 
 LEAKAGE_FILE = "leakage.parquet"
 """File with the pairs of near duplicates in different splits; its columns are `schema.LEAKAGE`."""
@@ -105,8 +106,12 @@ def assign_splits(features: FeatureSet, config: TrainConfig) -> SplitAssignment:
     cut from one recording) and clusters of near duplicates together. Sources that share a cluster are joined into one
     group, named after its alphabetically first source.
 
+    With `--calibration cross`, validation videos are train videos: most members are trained on each of them.
+
     Raises ConfigError if new splits are to be assigned and videos have no label, or a class has too few sources.
     """
+    if config.calibration == "cross":
+        features = replace(features, splits=pooled_splits(features.splits))
     unit_ND = unit_means(features.features)
     fractions = parse_fractions(config.split, "manifest")
     if fractions is None:
@@ -135,7 +140,11 @@ def assign_splits(features: FeatureSet, config: TrainConfig) -> SplitAssignment:
             f"{error} (near duplicates join {num_sources} sources into {num_groups}; "
             "a higher --near-duplicate-cosine joins fewer)"
         ) from error
-    assigned = replace(features, groups=groups, splits=list(names))
+    assigned = replace(
+        features,
+        groups=groups,
+        splits=pooled_splits(names) if config.calibration == "cross" else list(names),
+    )
     return SplitAssignment(
         features=assigned, sources=features.groups, clusters=scan.clusters, leaks=scan.leaks, num_leaks=0
     )

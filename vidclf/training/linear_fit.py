@@ -35,7 +35,11 @@ LEAST_SPREAD = 1e-6
 """Smallest standard deviation over the training videos with which a descriptor is used. A smaller one is rounding."""
 
 STANDARD_ERRORS = 1.0
-"""Number of standard errors over the sources that the gain must exceed, or else the weight is 0."""
+"""Number of standard errors over the sources that the gain must exceed, or else the weight is 0.
+
+A cross calibration measures the gain on all videos instead of few; there any gain is enough
+(`docs/benchmarks/classification.md`).
+"""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -110,6 +114,7 @@ def weigh(
     labels_B: npt.NDArray[np.int64],
     groups: Sequence[str],
     prior_temperature: float,
+    standard_errors: float = STANDARD_ERRORS,
 ) -> tuple[WeighedVotes, LinearWeight]:
     """Join the votes of the linear member to those of the temporal members, and fit its weight.
 
@@ -117,7 +122,7 @@ def weigh(
     `groups` its source (recording). The probabilities are compared at the temperature that calibrates the temporal
     members, with its prior around `prior_temperature`.
 
-    The weight is above 0 only if mixing half and half gains more than `STANDARD_ERRORS` over the sources. It is then
+    The weight is above 0 only if mixing half and half gains more than `standard_errors` over the sources. It is then
     the maximum a posteriori of the mixture (`views.mixture_weights`), whose prior is half and half.
     """
     temporal_VMBC = temporal.probabilities_VMBC
@@ -126,7 +131,7 @@ def weigh(
     true_NB = np.take_along_axis(tempered(both, temperature), labels_B[None, :, None], axis=2)[:, :, 0]
     true_NB = np.maximum(true_NB.astype(np.float64), LEAST_PROBABILITY)
     gain, error = mixing_gain(true_NB[0], true_NB[1], groups)
-    weight = round(float(mixture_weights(true_NB)[1]), 6) if gain > STANDARD_ERRORS * error else 0.0
+    weight = round(float(mixture_weights(true_NB)[1]), 6) if gain > standard_errors * error else 0.0
     votes = WeighedVotes(
         probabilities_VMBC=np.concatenate([temporal_VMBC, linear_V1BC], axis=1),
         weights_M=member_weights(temporal_VMBC.shape[1], weight),

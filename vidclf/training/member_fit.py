@@ -282,8 +282,11 @@ def fit_member(
 def score(epoch: Epoch, config: FitConfig) -> tuple[float, float]:
     """Sort key by which two epochs are compared; the best epoch has the greatest key.
 
-    The validation score named by `config.selection` comes first, then a low validation loss.
+    The validation score named by `config.selection` comes first, then a low validation loss. With the selection `last`
+    it is the later epoch, of the later attempt.
     """
+    if config.selection == "last":
+        return epoch.attempt, epoch.number
     return (epoch.val_macro_f1 if config.selection == "macro_f1" else epoch.val_accuracy), -epoch.val_loss
 
 

@@ -12,6 +12,7 @@ from vidclf.errors import ConfigError
 from vidclf.features.feature_set import FeatureSet
 from vidclf.json_text import json_text
 from vidclf.training.dataset import TrainingData
+from vidclf.training.member_folds import MemberFolds
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -21,6 +22,8 @@ class MemberPlan:
     space: int
     """position of its features in `--features`, from 0"""
     backbone: str
+    data: int
+    """position of its training data in the list of the job"""
     recipe: str
     """digest of settings and data, which together with the member's index decide its weights"""
 
@@ -30,8 +33,11 @@ def plan_members(
     features: Sequence[FeatureSet],
     data: Sequence[TrainingData],
     imported: ReferenceEnsemble | None,
+    member_folds: MemberFolds | None = None,
 ) -> list[MemberPlan]:
     """The features and the digest of the settings for each member (model of the ensemble).
+
+    `data` has one entry per backbone, or with `member_folds` one per backbone and fold.
 
     Raises ConfigError unless `--member-backbones` names exactly the backbones of `--features`.
     """
@@ -42,17 +48,24 @@ def plan_members(
             f"--member-backbones must name those of --features ({', '.join(names)}), each at least once, "
             f"got {','.join(backbones)}"
         )
+    num_folds = member_folds.num_folds if member_folds is not None else 1
     recipes = []
-    for feature_set, backbone_data in zip(features, data, strict=True):
+    for position, member_data in enumerate(data):
         recipe = {field.name: getattr(config, field.name) for field in fields(FitConfig)}
         if config.model == "bilstm":
             del recipe["model"]  # the only kind of earlier versions, whose unfinished trainings continue
-        recipe.update(classes=backbone_data.classes, data=data_digest([feature_set]))
+        recipe.update(classes=member_data.classes, data=data_digest([features[position // num_folds]]))
         if imported is not None:
             recipe["imported"] = imported.digest
+        if member_folds is not None:
+            recipe.update(left_out=position % num_folds, folds=member_folds.fold_N.tolist())
         recipes.append(hashlib.sha256(json_text(recipe, sort_keys=True).encode()).hexdigest())
-    spaces = [names.index(name) for name in backbones]
-    return [MemberPlan(space=space, backbone=names[space], recipe=recipes[space]) for space in spaces]
+    members = []
+    for index, name in enumerate(backbones):
+        space = names.index(name)
+        place = space * num_folds + (member_folds.left_out_by(index) if member_folds is not None else 0)
+        members.append(MemberPlan(space=space, backbone=name, data=place, recipe=recipes[place]))
+    return members
 
 
 def data_digest(features: Sequence[FeatureSet]) -> str:

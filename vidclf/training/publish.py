@@ -23,6 +23,7 @@ from vidclf.gpu_worker import OnWorker
 from vidclf.runs import lease
 from vidclf.training.calibrate import calibrate
 from vidclf.training.dataset import TrainingData
+from vidclf.training.member_folds import MemberFolds
 from vidclf.training.member_plan import data_digest
 from vidclf.training.member_votes import RunVotes, Voting
 from vidclf.training.member_worker import read_record
@@ -37,15 +38,24 @@ def publish_ensemble(
     first_looks: Sequence[FeatureSet] = (),
     *,
     gpus: float,
+    member_folds: MemberFolds | None = None,
 ) -> None:
     """Calibrate the trained members (models of the ensemble) in `config.output`, and write `ensemble.json`.
 
     The model card is written before it. Each member must have its marker file, and `splits.parquet` must be there.
     `features`, `weights` (where each backbone's weights were) and `first_looks` (features of a few keyframes per video;
     may be empty) have one entry per backbone. The members classify the validation split in this process, or in a worker
-    with the fraction `gpus` of a GPU.
+    with the fraction `gpus` of a GPU. With `member_folds`, they classify the videos that they left out instead.
     """
     uncalibrated = members_info(config, features, data, weights)
+    if member_folds is not None:
+        crossed = {
+            "num_train_videos": member_folds.num_videos,
+            "num_val_videos": 0,
+            "calibration": "cross",
+            "num_left_out_folds": member_folds.num_folds,
+        }
+        uncalibrated = replace(uncalibrated, training={**uncalibrated.training, **crossed})
     prior = uncalibrated.training["prior_temperature"]
     info = calibrate(
         config.output,
@@ -55,6 +65,7 @@ def publish_ensemble(
         votes_on(gpus),
         prior,
         has_linear_member=config.fits_linear_member,
+        member_folds=member_folds,
     )
     lease.guard(config.output).check()
     info = replace(info, splits=split_record.describe(config.output, config.near_duplicate_cosine))

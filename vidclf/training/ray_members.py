@@ -32,7 +32,7 @@ def train_members(
 ) -> None:
     """Train the members (models of the ensemble) with the indices `missing` in parallel, and wait for all of them.
 
-    Each has the fraction `gpus` of a GPU. `data` has one entry per backbone, `members` one per member. Raises
+    Each has the fraction `gpus` of a GPU. `members` has one entry per member, each with its position in `data`. Raises
     RunStopped if a member does not fit into its share of the GPU's memory, and the error of Ray Train if a member fails
     for good.
     """
@@ -43,7 +43,7 @@ def train_members(
     cpus = min(config.cpus_per_member, max(resources.num_cpus - 1, 0.5) / len(missing))
     tally = Tally.start()
     # The members on a node share one copy in its object store.
-    data_refs = [ray.put(backbone_data) for backbone_data in data]
+    data_refs = [ray.put(member_data) for member_data in data]
     total = len(missing) * config.epochs
     line = ProgressLine("epochs", total, f"epochs of {len(missing)} members")
 
@@ -54,7 +54,7 @@ def train_members(
             index=index,
             config=config,
             plan=members[index],
-            data=[data_refs[members[index].space]],
+            data=[data_refs[members[index].data]],
             gpus=gpus,
             tally=tally,
             guard=lease.guard(config.output),

@@ -34,6 +34,8 @@ from vidclf.training.fold_training import Folds
 from vidclf.training.gpu_memory import WHOLE
 from vidclf.training.leakage import SplitAssignment
 from vidclf.training.member_fit import predict
+from vidclf.training.member_folds import MemberFolds, plan_member_folds
+from vidclf.training.member_folds import recipe as fold_recipe
 from vidclf.training.member_plan import MemberPlan, plan_members
 from vidclf.training.member_worker import SHARE_FLAG, marker, publish_record, read_record
 from vidclf.training.publish import known_sources, publish_ensemble, votes_on
@@ -54,7 +56,9 @@ class Plan:
     first_looks: list[FeatureSet]
     """features of a few keyframes per video, one set per backbone; empty without such features"""
     data: list[TrainingData]
-    """train and val splits, one entry per backbone"""
+    """train and val splits, one entry per backbone, or with `member_folds` one per backbone and fold"""
+    member_folds: MemberFolds | None
+    """folds that members leave out, for `--calibration cross`; None if they are calibrated on the validation split"""
     members: list[MemberPlan]
     imported: ReferenceEnsemble | None
     """checkpoints of the older system that become members; None if members are trained"""
@@ -127,8 +131,16 @@ def prepare(
         imported = reference_checkpoints.read(config.import_reference)
         classes = _reference_classes(config, imported, assignment.features)
         config = replace(config, members=len(imported.checkpoints), **vars(imported.model))
-    data = [training_data(feature_set, classes) for feature_set in split_features]
-    members = plan_members(config, split_features, data, imported)
+    member_folds: MemberFolds | None = None
+    if config.calibration == "cross":
+        config = fold_recipe(config)
+        found = found_sources(assignment.features).clusters
+        member_folds = plan_member_folds(assignment.features, config.members, [assignment.clusters, found])
+        folds = range(member_folds.num_folds)
+        data = [member_folds.data(feature_set, fold) for feature_set in split_features for fold in folds]
+    else:
+        data = [training_data(feature_set, classes) for feature_set in split_features]
+    members = plan_members(config, split_features, data, imported, member_folds)
     if config.mlflow is not None:
         tracking.check_mlflow(config.mlflow)
     finished = [] if config.overwrite else _finished_members(config, members)
@@ -140,6 +152,7 @@ def prepare(
         weights=weights,
         first_looks=matched_looks,
         data=data,
+        member_folds=member_folds,
         members=members,
         imported=imported,
         missing=missing,
@@ -185,16 +198,26 @@ def _make_ensemble(plan: Plan, gpus: float) -> None:
         _import_members(config, plan.data[0], plan.imported, plan.members, plan.missing)
     elif plan.missing:
         train_members(config, plan.data, plan.members, plan.missing, gpus)
-    publish_ensemble(config, plan.features, plan.data[0], plan.weights, plan.first_looks, gpus=gpus)
+    publish_ensemble(
+        config,
+        plan.features,
+        plan.data[0],
+        plan.weights,
+        plan.first_looks,
+        gpus=gpus,
+        member_folds=plan.member_folds,
+    )
 
 
 def summary(plan: Plan) -> dict[str, Any]:
     """The result that the job prints: figures of the published ensemble and its members, by name."""
     info = read_info(plan.config.output)
+    measured = plan.data[: plan.member_folds.num_folds if plan.member_folds is not None else 1]
+    measured_labels = {label for member_data in measured for label in member_data.val.labels}
     return {
         "num_trained": len(plan.missing),
         "was_calibrated": plan.needs_calibration,
-        "classes_with_val": [name for index, name in enumerate(info.classes) if index in plan.data[0].val.labels],
+        "classes_with_val": [name for index, name in enumerate(info.classes) if index in measured_labels],
         **info.training,
         "members": [member.as_json() for member in info.members],
         "linear_member": asdict(info.linear) if info.linear is not None else None,

@@ -272,17 +272,15 @@ def threshold_text(chosen: RiskThreshold, risk: float, caveat: str = "") -> str:
 def _threshold_text(chosen: RiskThreshold, risk: float) -> str:
     """The line of `threshold_text` without a caveat."""
     num_needed = sources_to_certify(risk, chosen.num_paths)
-    needed = (
-        f"certifying it takes at least {num_needed} accepted validation sources without a wrong video, more with one"
-    )
+    needed = f"certifying it takes at least {num_needed} accepted held-out sources without a wrong video, more with one"
     if chosen.abstains_on_all:
         return (
-            f"risk basis none: abstaining on every video, since the {chosen.num_videos} validation videos support no "
+            f"risk basis none: abstaining on every video, since the {chosen.num_videos} held-out videos support no "
             f"trust score for --abstain-risk {risk:g}; {needed}; --accept-uncertified accepts videos all the same"
         )
     start = (
         f"risk basis {chosen.basis}: accepting trust scores from {chosen.threshold:.2f} ({chosen.num_accepted} of "
-        f"{chosen.num_videos} validation videos, {chosen.num_errors} of them wrong; {chosen.num_sources} sources, "
+        f"{chosen.num_videos} held-out videos, {chosen.num_errors} of them wrong; {chosen.num_sources} sources, "
         f"{chosen.num_wrong_sources} of them with a wrong one)"
     )
     if chosen.basis == CERTIFIED:

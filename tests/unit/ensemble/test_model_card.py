@@ -95,6 +95,18 @@ def test_the_numbers_are_those_of_the_records(tmp_path: Path) -> None:
     assert f"`{info.backbones[0].feature_spec.key}`" in text
 
 
+def test_the_figures_of_a_cross_calibration_are_out_of_fold(tmp_path: Path) -> None:
+    info = trained(tmp_path)
+    info = replace(info, training={**info.training, "num_train_videos": 6, "num_val_videos": 0, "calibration": "cross"})
+    publish_card(str(tmp_path), info)
+    text = (tmp_path / "README.md").read_text()
+    assert "| out of fold, without test-time augmentation | 0.800 | 0.563 to 0.943 | 16 of 20 | 20 |" in text
+    assert "judged by the members that left out its source" in text
+    assert "validation videos have also chosen" not in text
+    dataset = head_of(text)["model-index"][0]["results"][0]["dataset"]
+    assert dataset == {"name": "training archive, out of fold", "type": "private", "split": "train"}
+
+
 def test_a_cross_validation_is_stated_and_missing_records_are_said_to_be_missing(tmp_path: Path) -> None:
     info = trained(tmp_path)
     correct_B, groups = np.array([True] * 9 + [False]), [f"r{number}" for number in range(10)]

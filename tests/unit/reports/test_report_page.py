@@ -137,7 +137,7 @@ def test_the_page_states_for_which_sources_a_certificate_holds(config: EvaluateC
     storage.publish_json(summary, {**storage.read_json(summary), "risk": risk})
     assert (
         "Basis of --abstain-risk: certified: at most 5 % of accepted videos wrong on sources like those of validation, "
-        "confidence 0.9; 0 of 50 accepted validation videos wrong, in 0 of their 50 sources."
+        "confidence 0.9; 0 of 50 accepted held-out videos wrong, in 0 of their 50 sources."
     ) in page_of(config)
 
 

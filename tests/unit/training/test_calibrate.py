@@ -14,16 +14,19 @@ from vidclf.config import ModelConfig
 from vidclf.ensemble import files
 from vidclf.ensemble.inference import Ensemble
 from vidclf.ensemble.info import FittedBackbone, MembersInfo, write_info
+from vidclf.ensemble.linear_member import LinearMember
 from vidclf.ensemble.member_record import MemberRecord
 from vidclf.ensemble.temporal_model import TemporalClassifier
 from vidclf.features.feature_set import FeatureSet
 from vidclf.features.spec import FeatureSpec
 from vidclf.training.calibrate import calibrate
 from vidclf.training.calibration_fit import fit_calibration
+from vidclf.training.linear_crossing import LinearFits
 from vidclf.training.linear_fit import WeighedVotes
+from vidclf.training.member_folds import plan_member_folds
 from vidclf.uncertainty.folds import cross_fitted
 from vidclf.uncertainty.frame_agreement import frame_agreement
-from vidclf.uncertainty.ood import motion
+from vidclf.uncertainty.ood import FeatureSpace, appearance, motion
 from vidclf.video.sampling import SamplingPlan, evenly_spread
 
 SPEC = FeatureSpec(
@@ -69,10 +72,14 @@ def calibrated(
     first_look: list[FeatureSet] | None = None,
     prior_temperature: float = 1.0,
     has_linear_member: bool = False,
+    num_folds: int = 0,
 ) -> Ensemble:
-    """An ensemble of one member with random weights per backbone, calibrated on these features and read back."""
+    """An ensemble of one member with random weights per backbone, calibrated on these features and read back.
+
+    With `num_folds` there is one member per fold, and the calibration is a cross calibration.
+    """
     members = []
-    for index, features in enumerate(sets):
+    for index, features in enumerate(sets * max(num_folds, 1)):
         torch.manual_seed(index)
         state = TemporalClassifier(features.spec.feature_dim, 2, MODEL).state_dict()
         digest = files.write_member(str(directory), index, state)
@@ -92,6 +99,7 @@ def calibrated(
         first_look,
         prior_temperature=prior_temperature,
         has_linear_member=has_linear_member,
+        member_folds=plan_member_folds(sets[0], num_folds) if num_folds else None,
     )
     write_info(str(directory), info)
     loaded = files.load(str(directory), torch.device("cpu"))
@@ -162,6 +170,47 @@ def test_a_linear_member_that_is_right_gets_weight_in_every_look_and_a_wrong_one
     assert found.linear is not None
     assert found.linear.looks["full"].weight == 0.0
     assert found.ensemble_id != replace(found, linear=None).ensemble_id
+
+
+def test_a_cross_calibration_fits_everything_out_of_fold(tmp_path: Path) -> None:
+    # Class B varies four times as much as class A, except in the last video of each class, which looks like the other.
+    generator = np.random.default_rng(0)
+    scales = [1, 4] * 39 + [4, 1]
+    features = half_and_half(
+        replace(SPEC, sampling=asdict(SamplingPlan(num_frames=48))),
+        [generator.normal(scale=scale, size=(48, 1280)).astype(np.float16) for scale in scales],
+    )
+    loaded = calibrated(tmp_path, [features], has_linear_member=True, num_folds=4)
+    info = loaded.info
+    assert (info.calibration.num_videos, info.trust.ood.num_videos, len(info.members)) == (80, 80, 4)
+    assert info.linear is not None
+    assert info.linear.best["val_accuracy"] == 78 / 80
+    assert info.linear.looks["full"].weight > 0.5
+    assert loaded.trust.full["plain"].correct_B.tolist() == [True] * 78 + [False] * 2
+    # The OOD score of each video is that of a space without its fold, in the order of the videos.
+    in_folds = plan_member_folds(features, 4).fold_N
+    inside = np.flatnonzero(in_folds != 1)
+    outside = np.flatnonzero(in_folds == 1)
+    labels_B = np.array([0, 1] * 40)
+    rows_BD, motion_BK = appearance(features.features), motion(features.features)
+    space = FeatureSpace.fit(rows_BD[inside], motion_BK[inside], labels_B[inside], np.ones(2))
+    space = replace(space, motion_weight=loaded.trust.spaces["full"][0].motion_weight)
+    expected_B = info.trust.ood.score([space.distances([features.features[row] for row in outside])])
+    np.testing.assert_allclose(loaded.trust.full["plain"].ood_B[outside], expected_B, rtol=1e-5)
+    assert_probes(loaded)
+
+
+def test_a_video_gets_the_vote_of_the_linear_fit_without_its_fold() -> None:
+    def always(label: int) -> LinearMember:
+        return LinearMember(weights_KC=np.zeros((2, 2), np.float32), offset_C=np.eye(2, dtype=np.float32)[label] * 50)
+
+    fits = LinearFits(member=always(0), without_fold={0: always(0), 1: always(1)})
+    rows_TD = np.ones((3, 1), np.float16)
+    votes_V1BC = fits.in_views([[rows_TD] * 3], ("original", "reverse"), np.array([1, 0, 1]))
+    assert votes_V1BC.shape == (2, 1, 3, 2)
+    assert votes_V1BC[:, 0].argmax(axis=2).tolist() == [[1, 0, 1], [1, 0, 1]]
+    whole_V1BC = LinearFits(member=always(0)).in_views([[rows_TD] * 3], ("original",), np.array([1, 0, 1]))
+    assert whole_V1BC[0, 0].argmax(axis=1).tolist() == [0, 0, 0]
 
 
 def test_every_temperature_has_the_prior_of_the_loss_of_training(tmp_path: Path) -> None:

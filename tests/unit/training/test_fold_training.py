@@ -89,7 +89,7 @@ def trained(monkeypatch: pytest.MonkeyPatch) -> list[str]:
         outputs.append(Path(config.output).name)
         for index in missing:
             plan = members[index]
-            fitted = fit_member(data[plan.space], config, config.seed + index, torch.device("cpu"))
+            fitted = fit_member(data[plan.data], config, config.seed + index, torch.device("cpu"))
             best = {"val_accuracy": 1.0, "val_macro_f1": 1.0, "val_weighted_f1": 1.0, "val_f1": [1.0, 1.0], "number": 1}
             member = MemberRecord(
                 file=files.member_file(index),
@@ -229,6 +229,55 @@ def test_the_linear_member_is_named_in_the_summary_and_comes_and_goes_without_tr
     run(made, config(output, folds=0))
     assert read_info(str(output)).ensemble_id == with_linear
     assert trained == ["out"]
+
+
+def test_a_cross_calibration_judges_every_video_by_members_that_left_it_out(
+    tmp_path: Path, trained: Sequence[str]
+) -> None:
+    made, output = features(), tmp_path / "out"
+    chosen = replace(config(output, folds=0), members=3, calibration="cross")
+    plan = train.prepare(chosen, [made], ["DEFAULT"], ())
+    assert (plan.config.selection, plan.config.epochs) == ("last", 8)
+    assert [member.data for member in plan.members] == [0, 1, 2]
+    assert len({member.recipe for member in plan.members}) == 3
+    summary = run(made, chosen)
+    # Members that were trained on the source `odd` know it; those that left it out take its four videos for class B.
+    assert summary_text(chosen, summary).splitlines()[0].split("; ")[1] == (
+        "on 28 videos, each judged by the members that left it out: accuracy 0.857, macro F1 0.857, weighted F1 0.857, "
+        "worst class A 0.857"
+    )
+    info = read_info(str(output))
+    assert (info.training["calibration"], info.training["num_left_out_folds"]) == ("cross", 3)
+    assert (info.training["num_train_videos"], info.training["num_val_videos"]) == (28, 0)
+    assert (info.calibration.num_videos, info.trust.ood.num_videos) == (28, 28)
+    ensemble = files.load(str(output), torch.device("cpu"))
+    scores, truth = ensemble.trust.full["plain"], ensemble.trust.truth["plain"]
+    judged = dict(zip(made.groups, scores.correct_B.tolist(), strict=True))
+    assert [group for group, is_correct in judged.items() if not is_correct] == ["odd"]
+    assert len(set(scores.source_B.tolist())) == len(set(truth.source_B.tolist())) == 13
+    # One member judges a video out of fold, so that the agreement of members says nothing.
+    assert info.trust.plain.weights["member_agreement"] == 0.0
+    assert pq.read_table(output / "splits.parquet")["split"].to_pylist() == ["train"] * 28
+    # A job that is submitted again has nothing to do, and no other calibration takes over these members.
+    assert run(made, chosen) == {**summary, "num_trained": 0, "was_calibrated": False}
+    with pytest.raises(ConfigError, match="member 0 was trained on other features or with other settings"):
+        train.prepare(replace(chosen, calibration="validation"), [made], ["DEFAULT"], ())
+
+
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [
+        ({"members": 1}, "--members must be at least 2 with --calibration cross, so that"),
+        ({"recipe": "reference"}, "--calibration must be validation with --recipe reference and with --import-ref"),
+        (
+            {"import_reference": "d", "reference_classes": ("A", "B")},
+            "--calibration must be validation with --recipe reference and with --import-reference, whose members",
+        ),
+    ],
+)
+def test_a_cross_calibration_that_cannot_be_is_refused(values: dict[str, Any], message: str) -> None:
+    with pytest.raises(ConfigError, match=re.escape(message)):
+        TrainConfig(features=("f",), output="o", calibration="cross", **values)
 
 
 @pytest.mark.parametrize(

@@ -45,7 +45,7 @@ def test_the_text_names_as_many_sources_as_certify_with_this_number_of_paths(
     early: tuple[str, ...], needed: int
 ) -> None:
     found = stage_thresholds(dict.fromkeys(early, sure(44)), sure(44), 0.05)
-    assert f"certifying it takes at least {needed} accepted validation sources" in threshold_text(found, 0.05)
+    assert f"certifying it takes at least {needed} accepted held-out sources" in threshold_text(found, 0.05)
     bases = [stage_thresholds(dict.fromkeys(early, sure(n)), sure(n), 0.05).basis for n in (needed - 1, needed)]
     assert bases == ["estimated", "certified"]
     wrong = scores([0.9], [False])

@@ -168,20 +168,20 @@ def test_a_caveat_follows_every_stated_risk() -> None:
 
 def test_the_basis_is_stated() -> None:
     assert words(right(45, 10).threshold(0.05)) == (
-        "risk basis certified: accepting trust scores from 0.00 (450 of 450 validation videos, 0 of them wrong; 45 "
+        "risk basis certified: accepting trust scores from 0.00 (450 of 450 held-out videos, 0 of them wrong; 45 "
         "sources, 0 of them with a wrong one): an error of at most 0.05 on sources like these, with confidence 0.9",
         "certified: at most 5 % of accepted videos wrong on sources like those of validation, confidence 0.9; 0 of 450 "
-        "accepted validation videos wrong, in 0 of their 45 sources",
+        "accepted held-out videos wrong, in 0 of their 45 sources",
     )
     log, stated = words(right(44).threshold(0.05))
     assert "an estimated error of 0.022, which promises nothing for --abstain-risk 0.05" in log
     assert log.endswith(
-        "certifying it takes at least 45 accepted validation sources without a wrong video, more with one"
+        "certifying it takes at least 45 accepted held-out sources without a wrong video, more with one"
     )
     assert stated.startswith("estimated: 2.2 % of accepted videos wrong, target 5 %, not certified")
     assert words(right(2).threshold(0.05)) == (
-        "risk basis none: abstaining on every video, since the 2 validation videos support no trust score for "
-        "--abstain-risk 0.05; certifying it takes at least 45 accepted validation sources without a wrong video, more "
+        "risk basis none: abstaining on every video, since the 2 held-out videos support no trust score for "
+        "--abstain-risk 0.05; certifying it takes at least 45 accepted held-out sources without a wrong video, more "
         "with one; --accept-uncertified accepts videos all the same",
         "none: validation does not support 5 %, so every video is abstained on",
     )
