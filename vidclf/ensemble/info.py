@@ -221,6 +221,8 @@ class EnsembleInfo(MembersInfo):
             "members": members,
             "stages": {name: look.as_json() for name, look in self.stages.items()},
         }
+        if self.model.model == "bilstm":
+            del values["model"]["model"]  # the only kind of earlier versions, which read such an ensemble too
         for name in ("splits", "linear"):
             if values[name] is None:
                 del values[name]

@@ -60,7 +60,8 @@ def write_ensemble(
         state = build_model(own.feature_dim, 3, model).state_dict()
         state = {name: value * (3 if name.startswith("classifier") else 1) for name, value in state.items()}
         if model.model == "words":
-            state = {"texts": torch.randn(state["texts"].shape), "logit_scale": torch.tensor(20.0)}
+            texts_CD = torch.nn.functional.normalize(torch.randn(state["texts"].shape), dim=1)
+            state = {"texts": texts_CD, "logit_scale": torch.tensor(20.0)}
         digest = files.write_member(str(directory), index, state)
         members.append(MemberRecord(file=files.member_file(index), backbone=own.backbone, digest=digest))
     trust = calibration_file.read_trust(str(directory), info)
