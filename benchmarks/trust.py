@@ -5,7 +5,8 @@
 For each seed, the script splits the videos by source (videos cut from one recording stay in one split), trains an
 ensemble on the training split, fits temperature (calibration), OOD line (distance beyond which
 a video is unlike the training videos) and trust score on the validation split and measures the test split. `--folds 12`
-cross-validates over the sources instead, so that every video is tested once. `--ensembles DIR` stores the trained
+cross-validates over the sources instead, so that every video is tested once. `--calibration cross` fits to out-of-fold
+probabilities of the train and validation videos instead of the validation split. `--ensembles DIR` stores the trained
 members (models); a later run reuses them and only repeats the fits. `--archive` only gives the name of the archive for
 the heading.
 

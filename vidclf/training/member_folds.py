@@ -1,14 +1,11 @@
 """Folds that the members of an ensemble leave out of training, so that every video is judged out of fold.
 
 The train and validation videos are divided into folds by source (recording), class by class. Member i is trained on all
-folds but one. So every video has out-of-fold probabilities, from the members that left
-out its fold. Calibration is fitted on all of them, and holds for the average of all members. That is the construction
-of CV+ (Barber, Candès, Ramdas & Tibshirani 2021, Predictive inference with the jackknife+, arXiv:1905.02928) and of
-cross-conformal prediction (Vovk 2015, arXiv:1208.0806).
+folds but one. So every video has out-of-fold probabilities, from the members that left out its fold. Calibration is
+fitted to all of them. That is the construction of CV+ (Barber, Candès, Ramdas & Tibshirani 2021, Predictive inference
+with the jackknife+, arXiv:1905.02928) and of cross-conformal prediction (Vovk 2015, arXiv:1208.0806).
 
-What it does not allow for:
-
-- The average of all members is judged by single members.
+Single members judge the videos, and the average of all members answers later. So what is promised holds only nearly.
 
 The fold that a member leaves out selects nothing: `recipe` fixes the number of epochs. Early stopping on it would make
 its probabilities too good. On 215 clips, members that stopped early were right on 0.90 of their own folds and on 0.86

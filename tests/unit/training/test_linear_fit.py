@@ -56,6 +56,19 @@ def test_the_weight_is_above_0_only_if_the_gain_is_more_than_noise(linear: tuple
     assert joined.probabilities_VMBC.shape == (1, 2, 40, 2)
 
 
+def test_any_gain_gives_weight_without_standard_errors() -> None:
+    # Sources gain log(0.8 / 0.5) and lose log(0.3 / 0.5) by turns; half and half: log(0.65 / 0.5) and log(0.4 / 0.5).
+    labels_B, groups = np.zeros(40, np.int64), [str(index) for index in range(40)]
+    linear_V1BC, temporal = votes(*[0.8, 0.3] * 20), WeighedVotes.equal(votes(0.5))
+    _, strict = weigh(linear_V1BC, temporal, labels_B, groups, 1.0)
+    _, lenient = weigh(linear_V1BC, temporal, labels_B, groups, 1.0, 0.0)
+    assert lenient.gain == strict.gain == pytest.approx((np.log(1.3) + np.log(0.8)) / 2, abs=1e-3)
+    assert strict.weight == 0.0
+    assert 0.1 < lenient.weight < 0.5
+    # A loss gives none.
+    assert weigh(votes(0.4), temporal, labels_B, groups, 1.0, 0.0)[1].weight == 0.0
+
+
 def test_a_single_source_gives_no_weight() -> None:
     _, found = weigh(votes(0.9), WeighedVotes.equal(votes(0.5)), np.zeros(40, np.int64), ["one"] * 40, 1.0)
     assert (found.weight, found.gain_se) == (0.0, None)
