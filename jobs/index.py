@@ -5,6 +5,7 @@ Videos of one source, such as clips of the same recording, get the same split. W
 known video keeps its split.
 
 python jobs/index.py --input DIR|URI|LIST --output manifest.parquet [--split 0.7,0.2,0.1] [--seed 0]
+python jobs/index.py --labels answers.json --continue-from manifest.parquet --output labelled.parquet
 """
 
 import sys
@@ -21,6 +22,7 @@ from vidclf import cli, credentials, preflight, storage
 from vidclf.archive import continuation, splits
 from vidclf.archive.directory import FileRules
 from vidclf.archive.existence import none_found
+from vidclf.archive.label_overlay import relabelled
 from vidclf.archive.limit import limited
 from vidclf.archive.manifest import Listing, ListingOptions, list_archive, read_manifest
 from vidclf.archive.source_names import NONE_FOUND
@@ -33,22 +35,29 @@ from vidclf.schema import SPLITS
 
 def main(config: IndexConfig) -> int:
     """List the videos, assign splits, write the manifest and print a summary. Returns the exit code 0."""
-    listing = list_archive(config.input, options=options(config))
+    listing = list_archive(config.input, options=options(config)) if config.input else None
     preflight.check_outputs(config)
     earlier = _earlier_manifest(config)
     notes, choice = [], ""
-    if earlier is not None and listing.source_lines and not _has_sources(earlier):
-        # Joining known videos would move some of them to another split.
-        listing = list_archive(config.input, options=replace(options(config), find_sources=False))
-        notes.append(
-            "  sources in file names are not taken, because the earlier manifest has none and its videos keep their "
-            "splits; --continue-from none takes them and draws all splits anew"
-        )
-    manifest = listing.manifest
-    if earlier is not None:
-        found = continuation.continued(manifest, earlier, config.root)
-        manifest = found.manifest
+    if listing is None:
+        assert earlier is not None, "without --input, an earlier manifest is required"
+        listing = Listing(manifest=earlier, ignored={})
+    elif earlier is not None:
+        if listing.source_lines and not _has_sources(earlier):
+            # Joining known videos would move some of them to another split.
+            listing = list_archive(config.input, options=replace(options(config), find_sources=False))
+            notes.append(
+                "  sources in file names are not taken, because the earlier manifest has none and its videos keep "
+                "their splits; --continue-from none takes them and draws all splits anew"
+            )
+        found = continuation.continued(listing.manifest, earlier, config.root)
+        listing = replace(listing, manifest=found.manifest)
         notes.append(f"  compared with {config.continue_from or config.output}: {found.text}")
+    manifest = listing.manifest
+    if config.labels:
+        changed = relabelled(manifest, config.labels, keep_spelling=config.keep_label_spelling)
+        manifest = changed.manifest
+        notes += [f"  {line}" for line in changed.lines]
     if config.limit is not None:
         manifest, choice = limited(manifest, config.limit)
     manifest = _split(config, manifest, earlier, found_sources=bool(listing.source_lines))
@@ -82,13 +91,18 @@ def options(config: IndexConfig) -> ListingOptions:
 
 def _earlier_manifest(config: IndexConfig) -> pa.Table | None:
     """The manifest whose videos keep their ids and splits: `--continue-from`, or the existing output; None if there is
-    none. Raises ConfigError if it cannot be read, or if `--root` is given without one."""
+    none. Raises ConfigError if it cannot be read, or if there is none although `--root` or `--labels` needs one."""
     flag = "--continue-from" if config.continue_from else "--output"
     location = config.continue_from or (config.output if storage.exists(config.output) else "none")
     if location != "none" and not storage.exists(location):
         raise ConfigError(f"--continue-from {location}: no such file; name a manifest of jobs/index.py, or 'none'")
     if location != "none":
         return read_manifest(location, flag=flag)
+    if not config.input:
+        raise ConfigError(
+            f"--labels {config.labels}: needs a manifest whose labels it changes; name one with --continue-from, or "
+            "the archive with --input"
+        )
     if config.root is not None:
         raise ConfigError(
             f"--root {config.root}: needs an earlier manifest of the archive; name it with --continue-from"
@@ -97,15 +111,16 @@ def _earlier_manifest(config: IndexConfig) -> pa.Table | None:
 
 
 def _split(config: IndexConfig, manifest: pa.Table, earlier: pa.Table | None, *, found_sources: bool) -> pa.Table:
-    """The manifest with a split for every video, if all are labelled and none has one. Known sources keep theirs.
+    """The manifest with a split for every labelled video, if not all videos have one. Known sources keep theirs.
 
-    `found_sources`: file names gave sources, which an error message must say.
+    Only `--labels` leaves videos without a label. `found_sources`: file names gave sources, which an error message must
+    say.
     """
     fractions = parse_fractions(config.split)
-    has_labels = manifest["label"].null_count == 0
-    if fractions is None or not has_labels or not manifest["split"].null_count:
+    labelled = manifest.filter(manifest["label"].is_valid())
+    if fractions is None or not labelled.num_rows or not labelled["split"].null_count:
         return manifest
-    labels, sublabels, groups = (manifest[name].to_pylist() for name in ("label", "sublabel", "group"))
+    labels, sublabels, groups = (labelled[name].to_pylist() for name in ("label", "sublabel", "group"))
     kept = continuation.kept_splits(manifest, earlier) if earlier is not None else None
     try:
         names = splits.assign(labels, sublabels, groups, fractions, config.seed, kept)
@@ -115,7 +130,10 @@ def _split(config: IndexConfig, manifest: pa.Table, earlier: pa.Table | None, *,
         raise ConfigError(
             f"{error}; sources were found in file names: --group-pattern none takes every video for its own"
         ) from error
-    return manifest.set_column(manifest.column_names.index("split"), "split", pa.array(names, pa.string()))
+    assigned = iter(names)
+    pairs = zip(manifest["label"].to_pylist(), manifest["split"].to_pylist(), strict=True)
+    values = [(split or name) if label is not None and (name := next(assigned)) else split for label, split in pairs]
+    return manifest.set_column(manifest.column_names.index("split"), "split", pa.array(values, pa.string()))
 
 
 def _sources_across_splits(manifest: pa.Table) -> list[str]:

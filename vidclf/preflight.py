@@ -36,6 +36,7 @@ INPUTS = {
     "input": EITHER,
     "manifest": FILE,
     "continue_from": FILE,
+    "labels": FILE,
     "features": DIRECTORY,
     "first_look": DIRECTORY,
     "ensemble": DIRECTORY,

@@ -190,13 +190,13 @@ def read_bytes(location: str) -> bytes:
         return bytes(stream.read())
 
 
-def read_json(location: str) -> Any:
+def read_json(location: str, *, is_bounded: bool = True) -> Any:
     """Parsed content of the JSON file at `location`.
 
-    Raises ValueError if it is not JSON, larger than `MOST_TEXT_BYTES` or nested too deeply.
+    Raises ValueError if it is not JSON, nested too deeply or, with `is_bounded`, larger than `MOST_TEXT_BYTES`.
     """
     try:
-        return json.loads(_read_text_bytes(location))
+        return json.loads(_read_text_bytes(location) if is_bounded else read_bytes(location))
     except RecursionError as error:
         raise ValueError(f"{location}: nested too deeply") from error
 

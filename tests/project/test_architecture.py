@@ -14,7 +14,7 @@ import pytest
 ROOT = Path(__file__).resolve().parents[2]
 
 LAYERS = [
-    {"json_text"},
+    {"json_text", "number_words"},
     {"errors", "schema", "arrow", "credentials", "installation", "container_signature", "csv_text"},
     {"config"},
     {"device", "extras"},

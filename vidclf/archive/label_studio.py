@@ -6,12 +6,14 @@ The format is that of https://labelstud.io/guide/export: a list of tasks, each w
 
 from __future__ import annotations
 
+from collections import defaultdict
 from dataclasses import dataclass, field
 from typing import Any
 
 from vidclf.archive.list_values import LOCATION_COLUMNS
+from vidclf.schema import VIDEO_ID
 
-_CARRIED = ("group", "split")
+_CARRIED = (VIDEO_ID, "group", "split")
 """Columns of a list that the data of a task may hold. The label is the answer, so an earlier sublabel may be wrong."""
 
 
@@ -20,9 +22,9 @@ class Answers:
     """Content of an export of Label Studio."""
 
     records: list[dict[str, Any]] = field(default_factory=list)
-    """one entry per task with an answer: the location of its video, its label, its group and split if known"""
+    """one entry per video with an answer: its location and label, and its id, group and split if known"""
     unanswered: list[str] = field(default_factory=list)
-    """locations of the videos of the other tasks"""
+    """locations of the other videos"""
 
 
 def is_export(records: list[Any]) -> bool:
@@ -38,31 +40,49 @@ def is_export(records: list[Any]) -> bool:
 def read_answers(tasks: list[dict[str, Any]]) -> Answers:
     """The answers of the tasks.
 
-    An annotation that is marked as ground truth decides; otherwise all annotations of a task must agree. Cancelled
-    annotations and those without a choice do not count. Raises ValueError if a task names no video, or has several
-    answers.
+    An annotation that is marked as ground truth decides; otherwise all annotations of a video must agree. Cancelled
+    annotations and those without a choice do not count. A video has several tasks if the results of several ensembles
+    were exported. Raises ValueError if a task names no video, or if a video has several answers.
     """
-    answers = Answers()
+    tasks_of: dict[str, list[tuple[str, dict[str, Any]]]] = defaultdict(list)
     for number, task in enumerate(tasks, 1):
         name = f"task {task.get('id', number)}"
         data = task["data"]
         uri = next((data[column] for column in (*LOCATION_COLUMNS, "video") if data.get(column)), None)
         if uri is None:
             raise ValueError(f"{name} names no video in any of {', '.join(LOCATION_COLUMNS)}, video of its data")
-        valid = [each for each in task["annotations"] if not each.get("was_cancelled") and _choices(each)]
-        chosen = [each for each in valid if each.get("ground_truth")] or valid
-        labels = sorted({label for annotation in chosen for label in _choices(annotation)})
-        if len(labels) > 1:
-            raise ValueError(
-                f"{name} has several answers ({', '.join(map(repr, labels))}); mark one annotation as ground truth in "
-                "Label Studio"
-            )
-        if not labels:
-            answers.unanswered.append(str(uri))
+        # Locations without their credentials may be equal, ids are not.
+        tasks_of[str(data.get(VIDEO_ID) or uri)].append((name, {**task, "uri": str(uri)}))
+    answers = Answers()
+    for named_tasks in tasks_of.values():
+        uri, data = named_tasks[0][1]["uri"], named_tasks[0][1]["data"]
+        label = _answer(named_tasks)
+        if label is None:
+            answers.unanswered.append(uri)
             continue
         carried = {column: data[column] for column in _CARRIED if data.get(column) is not None}
-        answers.records.append({"video_uri": uri, "label": labels[0], **carried})
+        answers.records.append({"video_uri": uri, "label": label, **carried})
     return answers
+
+
+def _answer(named_tasks: list[tuple[str, dict[str, Any]]]) -> str | None:
+    """The label that the tasks of one video give it; None if none of them has an answer."""
+    valid = [
+        (name, annotation)
+        for name, task in named_tasks
+        for annotation in task["annotations"]
+        if not annotation.get("was_cancelled") and _choices(annotation)
+    ]
+    chosen = [(name, annotation) for name, annotation in valid if annotation.get("ground_truth")] or valid
+    labels = sorted({label for _, annotation in chosen for label in _choices(annotation)})
+    if len(labels) > 1:
+        names = list(dict.fromkeys(name for name, _ in chosen))
+        subject = f"{names[0]} has" if len(names) == 1 else f"{', '.join(names)}, which are of one video, have"
+        raise ValueError(
+            f"{subject} several answers ({', '.join(map(repr, labels))}); mark one annotation as ground truth in "
+            "Label Studio"
+        )
+    return labels[0] if labels else None
 
 
 def _choices(annotation: dict[str, Any]) -> list[str]:

@@ -31,6 +31,7 @@ from vidclf.archive.list_values import (
 from vidclf.archive.parquet_list import bounded_batches
 from vidclf.archive.video_names import extension
 from vidclf.errors import ConfigError
+from vidclf.schema import VIDEO_ID
 
 _READ = frozenset((*LOCATION_COLUMNS, *TEXT_COLUMNS))
 
@@ -45,6 +46,10 @@ class VideoList:
     """names of the columns that are not read, in the order of the list"""
     unanswered: list[str] = field(default_factory=list)
     """locations of the tasks of Label Studio without an answer, which give no row"""
+    flag: str = "--input"
+    """flag that names the list, for error messages"""
+    is_of_labels: bool = False
+    """whether the list changes labels of videos that are known, so that their ids are read too"""
 
 
 def read_list(location: str, files: list[str], *, labelled: bool) -> VideoList:
@@ -53,7 +58,19 @@ def read_list(location: str, files: list[str], *, labelled: bool) -> VideoList:
     Without `labelled`, only the locations are read. Raises ConfigError if a location is listed more than once, or a
     value cannot be read.
     """
-    content = VideoList()
+    return _read(VideoList(), location, files, labelled=labelled)
+
+
+def read_labels(location: str) -> VideoList:
+    """Read the list of labels at `location`, one file, which may name a video several times.
+
+    A row also has the `video_id` that the list gives. Raises ConfigError if a value cannot be read.
+    """
+    return _read(VideoList(flag="--labels", is_of_labels=True), location, [location], labelled=True)
+
+
+def _read(content: VideoList, location: str, files: list[str], *, labelled: bool) -> VideoList:
+    """Read the list of videos at `location` into `content`, and return it."""
     base = location if location not in files else posixpath.dirname(location)
     listed_uris: set[str] = set()
     number = 0
@@ -62,8 +79,8 @@ def read_list(location: str, files: list[str], *, labelled: bool) -> VideoList:
             repeated: list[str] = []
             for record in records:
                 number += 1
-                row = _listed_row(location, number, record, base, content if labelled else None)
-                if row["video_uri"] in listed_uris:
+                row = _listed_row(location, number, record, base, content, labelled=labelled)
+                if row["video_uri"] in listed_uris and not content.is_of_labels:
                     repeated.append(row["video_uri"])
                 listed_uris.add(row["video_uri"])
                 content.rows.append(row)
@@ -92,12 +109,15 @@ def first_uris(uris: list[str]) -> str:
     return ", ".join(repr(uri) for uri in uris[:3]) + (f" and {len(uris) - 3} more" if len(uris) > 3 else "")
 
 
-def _listed_row(location: str, number: int, record: Any, base: str, content: VideoList | None) -> dict[str, Any]:
+def _listed_row(
+    location: str, number: int, record: Any, base: str, content: VideoList, *, labelled: bool
+) -> dict[str, Any]:
     """Return the manifest row for one entry `record` of the list file at `location`.
 
-    `number` counts the entries from 1, for the error message. Columns that are not read are noted in `content`, which
-    is None if only locations are wanted.
+    `number` counts the entries from 1, for the error message. Columns that are not read are noted in `content`. Without
+    `labelled`, only locations are wanted.
     """
+    ids = (VIDEO_ID,) if content.is_of_labels else ()
     record = {"video_uri": record} if isinstance(record, str) else record
     values = {column_name(name): value for name, value in record.items()} if isinstance(record, dict) else {}
     row: dict[str, Any] = {}
@@ -106,21 +126,21 @@ def _listed_row(location: str, number: int, record: Any, base: str, content: Vid
         column = next((name for name in LOCATION_COLUMNS if text_of(values.get(name)) is not None), "")
         if not column:
             raise ConfigError(
-                f"--input {location}: row {number} names no video in any of {', '.join(LOCATION_COLUMNS)}"
+                f"{content.flag} {location}: row {number} names no video in any of {', '.join(LOCATION_COLUMNS)}"
             )
         row["video_uri"] = location_of(values[column], base)
-        for column in TEXT_COLUMNS if content is not None else ():
+        for column in (*ids, *TEXT_COLUMNS) if labelled else ():
             text = text_of(values.get(column))
             if text is not None:
                 row[column] = (split_of(text) or text) if column == "split" else text
     except ConfigError as error:
         text = str(error)
         raise (
-            error if text.startswith("--input") else ConfigError(f"--input {location}: row {number}: {text}")
+            error if text.startswith(content.flag) else ConfigError(f"{content.flag} {location}: row {number}: {text}")
         ) from None
     except ValueError as error:
-        raise ConfigError(f"--input {location}: row {number}: {column} {error}") from None
-    if content is not None and len(values.keys() - _READ):
+        raise ConfigError(f"{content.flag} {location}: row {number}: {column} {error}") from None
+    if labelled and len(values.keys() - _READ):
         content.unread_columns.update({name: None for name in record if column_name(name) not in _READ})
     return row
 
@@ -135,17 +155,18 @@ def _records(location: str, content: VideoList) -> Iterator[list[Any]]:
     try:
         if form == "parquet":
             names = _parquet_columns(location)
-            read = tuple(name for name in names if column_name(name) in _READ)
+            wanted = _READ | {VIDEO_ID} if content.is_of_labels else _READ
+            read = tuple(name for name in names if column_name(name) in wanted)
             content.unread_columns.update({name: None for name in names if name not in read})
             key = tuple(name for name in read if column_name(name) in LOCATION_COLUMNS)
-            for batch in bounded_batches(location, read, key, flag="--input"):
+            for batch in bounded_batches(location, read, key, flag=content.flag):
                 yield batch.to_pylist()
             return
         text = text_list.decoded(storage.read_bytes(location), posixpath.basename(location))
     except (ValueError, pa.ArrowInvalid) as error:
-        raise _fault(location, error) from error
+        raise _fault(location, error, content.flag) from error
     except OSError as error:
-        raise ConfigError(f"--input {location}: cannot be read ({error})") from None
+        raise ConfigError(f"{content.flag} {location}: cannot be read ({error})") from None
     try:
         records: Any
         if form in ("csv", "tsv"):
@@ -157,26 +178,26 @@ def _records(location: str, content: VideoList) -> Iterator[list[Any]]:
         else:
             records = [json.loads(line, object_pairs_hook=_object) for line in text.split("\n") if line.strip()]
     except (ValueError, RecursionError) as error:
-        raise _fault(location, error) from error
+        raise _fault(location, error, content.flag) from error
     if not isinstance(records, list):
-        raise ConfigError(f"--input {location}: must hold a list of videos, holds {type(records).__name__}")
+        raise ConfigError(f"{content.flag} {location}: must hold a list of videos, holds {type(records).__name__}")
     if label_studio.is_export(records):
         try:
             answers = label_studio.read_answers(records)
         except ValueError as error:
-            raise _fault(location, error) from error
+            raise _fault(location, error, content.flag) from error
         content.unanswered += answers.unanswered
         records = answers.records
     yield records
 
 
-def _fault(location: str, error: Exception) -> ConfigError:
+def _fault(location: str, error: Exception, flag: str) -> ConfigError:
     """Return the error for a list that cannot be read; our own messages name the remedy and stay as they are."""
     if isinstance(error, ConfigError):
         return error
     if type(error) is ValueError:
-        return ConfigError(f"--input {location}: {error}")
-    return ConfigError(f"--input {location}: not readable as {extension(location)} ({error})")
+        return ConfigError(f"{flag} {location}: {error}")
+    return ConfigError(f"{flag} {location}: not readable as {extension(location)} ({error})")
 
 
 def _parquet_columns(location: str) -> list[str]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import Annotated, Literal
 
 from vidclf.config.fields import at_least, parse_fractions, require
@@ -14,6 +14,10 @@ SplitDirectories = Literal["auto", "never"]
 """Values of `--split-directories`, whether directories such as `train` are splits."""
 
 
+_OF_LISTING = ("group_pattern", "split_directories", "include", "exclude", "sniff", "strict", "root")
+"""Fields of `IndexConfig` that are about the listing of an archive."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class IndexConfig(LimitOptions, DryRunOptions):
     """List the videos of an archive in a manifest (a table with one row per video), and split them into train, val and
@@ -22,8 +26,9 @@ class IndexConfig(LimitOptions, DryRunOptions):
     Videos of one source (cut from the same recording) get the same split.
     """
 
-    input: str
-    """Videos to list: a directory, a URI, or a list file (.csv, .jsonl, .json, .txt or .parquet)."""
+    input: str = ""
+    """Videos to list: a directory, a URI, or a list file (.csv, .jsonl, .json, .txt or .parquet). Required unless
+    --labels is given. (default: with --labels, the videos of the earlier manifest, without listing any directory)"""
     output: str
     """Manifest file to write: a Parquet table with one row per video. Its name must end in .parquet."""
     split: str = "0.7,0.2,0.1"
@@ -62,6 +67,10 @@ class IndexConfig(LimitOptions, DryRunOptions):
     root: str | None = None
     """Old and new directory, as OLD=NEW, of an archive that is now mounted elsewhere than in the earlier manifest.
     (default: none)"""
+    labels: str = ""
+    """Labels that replace those of the listed videos: the answers of Label Studio in JSON, or a list file with a column
+    label. Videos are known by video_id, otherwise by location. Only labels change, so features stay valid and nothing
+    is decoded again. (default: none)"""
     overwrite: bool = False
     """Replace an existing manifest whose content differs from the new one. A file that is not a manifest is never
     replaced."""
@@ -70,6 +79,11 @@ class IndexConfig(LimitOptions, DryRunOptions):
         super().__post_init__()
         require(self.output.endswith(".parquet"), "output", "a .parquet file", self.output)
         parse_fractions(self.split)
+        require(bool(self.input or self.labels), "input", "given, or --labels", self.input or None)
+        for name in _OF_LISTING if not self.input else ():
+            default = next(field.default for field in fields(self) if field.name == name)
+            value = getattr(self, name)
+            require(value == default, name, "left out without --input, because no archive is listed", value)
         rule = "OLD=NEW, two directories or URIs"
         require(self.root is None or all(self.root.partition("=")), "root", rule, self.root)
         if self.group_pattern not in ("auto", "none"):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 
 import pyarrow as pa
@@ -23,12 +24,13 @@ class DeltaOutput:
 
     def __init__(self, location: str) -> None:
         self._location = location_of(location)
+        self._options = storage_options(self._location)
 
     def read(self) -> Existing | None:
         """Keys and columns of the newest version; None if there is no table."""
-        if not DeltaTable.is_deltatable(self._location):
+        if not DeltaTable.is_deltatable(self._location, self._options):
             return None
-        table = DeltaTable(self._location)
+        table = DeltaTable(self._location, storage_options=self._options)
         columns = pa.schema(table.schema().to_arrow())
         if not set(KEYS) <= set(columns.names):
             return Existing(Present(), columns)
@@ -45,6 +47,7 @@ class DeltaOutput:
                 mode="overwrite" if change.removes_all else "append",
                 schema_mode="merge",
                 commit_properties=commit,
+                storage_options=self._options,
             )
             return
         names = rows.columns.names
@@ -53,7 +56,7 @@ class DeltaOutput:
         )
         # One video may have several rows, so a merge cannot update them: it removes those of the matched ids and
         # inserts the new rows, which match nothing.
-        merger = DeltaTable(self._location).merge(
+        merger = DeltaTable(self._location, storage_options=self._options).merge(
             stream,
             predicate=f"s.{_IS_REMOVAL} AND t.{VIDEO_ID} = s.{VIDEO_ID}",
             source_alias="s",
@@ -74,6 +77,16 @@ def location_of(location: str) -> str:
             "environment (AWS_REGION, AWS_ENDPOINT_URL, AWS_PROFILE)"
         )
     return location
+
+
+def storage_options(location: str) -> dict[str, str] | None:
+    """Options of an object store for the libraries of the table formats, which read the rest from the environment.
+
+    They refuse a server without TLS, such as a MinIO in a local network, unless the program allows it. The other jobs
+    accept the address in `AWS_ENDPOINT_URL` as it is, so this one does too.
+    """
+    is_plain = os.environ.get("AWS_ENDPOINT_URL", "").startswith("http://")
+    return {"allow_http": "true"} if location.startswith("s3://") and is_plain else None
 
 
 def _with_removals(rows: RunRows, change: Change) -> Iterator[pa.RecordBatch]:

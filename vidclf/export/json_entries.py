@@ -14,11 +14,14 @@ from vidclf.json_text import json_text
 
 
 def load(location: str) -> Any:
-    """The content of a JSON file; None if there is none. Raises ConfigError if it is not JSON."""
+    """The content of a JSON file; None if there is none. Raises ConfigError if it is not JSON.
+
+    The file may be of any size: an export of 100,000 videos has about 90 MB.
+    """
     if not storage.exists(location):
         return None
     try:
-        return storage.read_json(location)
+        return storage.read_json(location, is_bounded=False)
     except ValueError as error:
         raise ConfigError(f"--output {location}: is not JSON ({error}); choose another name") from error
 

@@ -10,7 +10,7 @@ import pyarrow.compute as pc
 
 from vidclf import storage
 from vidclf.export.change import KEYS, Change, Present
-from vidclf.export.delta import location_of
+from vidclf.export.delta import location_of, storage_options
 from vidclf.export.rows import RunRows
 from vidclf.export.target import Existing
 from vidclf.schema import VIDEO_ID
@@ -25,13 +25,14 @@ class LanceOutput:
 
     def __init__(self, location: str) -> None:
         self._location = location_of(location)
+        self._options = storage_options(self._location)
         self._columns: pa.Schema | None = None
 
     def read(self) -> Existing | None:
         """Keys and columns of the newest version; None if there is no dataset."""
         if not storage.exists(storage.join(self._location, "_versions")):
             return None
-        dataset = lance.dataset(self._location)
+        dataset = lance.dataset(self._location, storage_options=self._options)
         self._columns = dataset.schema
         if not set(KEYS) <= set(self._columns.names):
             return Existing(Present(), self._columns)
@@ -43,7 +44,7 @@ class LanceOutput:
         there = self._columns
         if there is None:
             stream = rows.reader(change.written)
-            lance.write_dataset(stream, self._location, mode="create", transaction_properties=properties)
+            self._write(stream, "create", properties)
             return
         new = [column for column in rows.columns if column.name not in there.names]
         columns = pa.schema([*there, *new])
@@ -53,14 +54,19 @@ class LanceOutput:
             batches = _both(_aligned(self._kept(change), columns), batches)
         stream = pa.RecordBatchReader.from_batches(columns, batches)
         mode = "append" if is_appended else "overwrite"
-        lance.write_dataset(stream, self._location, mode=mode, transaction_properties=properties)
+        self._write(stream, mode, properties)
+
+    def _write(self, stream: pa.RecordBatchReader, mode: str, properties: dict[str, str]) -> None:
+        lance.write_dataset(
+            stream, self._location, mode=mode, transaction_properties=properties, storage_options=self._options
+        )
 
     def _kept(self, change: Change) -> Iterator[pa.RecordBatch]:
         """The rows of the newest version that stay."""
         if change.removes_all:
             return
         removed = pa.array(sorted(change.removed), pa.string())
-        for batch in lance.dataset(self._location).to_batches():
+        for batch in lance.dataset(self._location, storage_options=self._options).to_batches():
             yield batch.filter(pc.invert(pc.is_in(batch[VIDEO_ID], removed)))
 
 

@@ -39,6 +39,19 @@ def test_the_chosen_class_is_the_label() -> None:
     assert answers.unanswered == []
 
 
+def test_the_tasks_of_one_video_give_one_answer() -> None:
+    """Results of two ensembles are two tasks; one of them may be left without an answer."""
+    same = {"video_uri": "/v/1.mp4", "video_id": "v1"}
+    assert read_answers([task(1, **same), task(2, choice("A"), **same)]).records == [
+        {"video_uri": "/v/1.mp4", "label": "A", "video_id": "v1"}
+    ]
+    assert read_answers([task(1, choice("B"), **same), task(2, choice("A", ground_truth=True), **same)]).records == [
+        {"video_uri": "/v/1.mp4", "label": "A", "video_id": "v1"}
+    ]
+    with pytest.raises(ValueError, match=r"^task 1, task 2, which are of one video, have several answers \('A', 'B'\)"):
+        read_answers([task(1, choice("B"), **same), task(2, choice("A"), **same)])
+
+
 def test_a_task_without_an_answer_gives_no_row() -> None:
     answers = read_answers([task(1), task(2, choice("A", was_cancelled=True)), task(3, choice())])
     assert answers.records == []

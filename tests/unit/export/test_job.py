@@ -145,6 +145,20 @@ def test_rows_are_replaced_by_video_and_by_a_new_snapshot(to: str, tmp_path: Pat
     assert "unchanged" in succeed("export", "--run", first, *export, "--mode", "new-snapshot")
 
 
+@pytest.mark.parametrize("to", ["label-studio", "fiftyone", "activitynet"])
+def test_a_json_file_may_be_larger_than_other_files_of_json(
+    to: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    output, read = place(to, tmp_path)
+    run = write_audited_run(tmp_path / "run", [Predicted(f"v{number}", "A", 0.9) for number in range(100)])
+    export = ("export", "--run", run, "--to", to, "--output", output)
+    succeed(*export)
+    monkeypatch.setattr("vidclf.storage.MOST_TEXT_BYTES", 16_000)
+    assert max(path.stat().st_size for path in (output, *output.glob("*")) if path.is_file()) > 16_000
+    assert "unchanged" in succeed(*export)
+    assert len(read(output)) == 100
+
+
 @pytest.mark.parametrize("to", ["label-studio", "fiftyone", *TABLES])
 def test_another_ensemble_is_appended_and_other_rows_of_the_same_one_are_refused(to: str, tmp_path: Path) -> None:
     output, read = place(to, tmp_path)

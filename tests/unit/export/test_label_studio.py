@@ -147,6 +147,34 @@ def test_answers_become_labels_of_features_and_nothing_is_decoded(tmp_path: Path
     assert [float(rows_TD[0, 0]) for rows_TD in labelled.features] == [1.0, 2.0]
 
 
+def test_answers_laid_over_the_manifest_change_labels_and_no_file_of_features(tmp_path: Path) -> None:
+    """The videos do not exist, so any attempt to decode one would fail."""
+    uris = [f"/none/{name}.mp4" for name in "abc"]
+    ids = [video_id(uri) for uri in uris]
+    videos = [Predicted(ids[0], "A", 0.9), *(Predicted(video, "A", 0.6, is_accepted=False) for video in ids[1:])]
+    run = write_audited_run(tmp_path / "run", videos, uris=dict(zip(ids, uris, strict=True)))
+    features = write_features(tmp_path / "features", ids, uris)
+    shard = (tmp_path / "features/part-0.parquet").read_bytes()
+    keys = read_features(features).spec.key
+
+    tasks_file, answers_file = tmp_path / "tasks.json", tmp_path / "answers.json"
+    succeed("export", "--run", run, "--to", "label-studio", "--only", "abstained", "--output", tasks_file)
+    tasks = json.loads(tasks_file.read_text())
+    answers_file.write_text(json.dumps([annotated(number, task, "B") for number, task in enumerate(tasks)]))
+    laid_over = ("--labels", answers_file, "--continue-from", f"{run}/manifest.parquet", "--split", "none")
+    assert "  without a label: 1 video; `train` leaves these out\n" in succeed(
+        "index", *laid_over, "--output", tmp_path / "labelled.parquet"
+    )
+
+    continue_with(features, read_manifest(f"{tmp_path}/labelled.parquet"))
+    labelled = read_features(features)
+    assert labelled.video_ids == ids
+    assert labelled.labels == [None, "B", "B"]
+    assert [float(rows_TD[0, 0]) for rows_TD in labelled.features] == [0.0, 1.0, 2.0]
+    assert labelled.spec.key == keys
+    assert (tmp_path / "features/part-0.parquet").read_bytes() == shard
+
+
 def annotated(number: int, task: dict[str, Any], label: str) -> dict[str, Any]:
     """A task as Label Studio exports it in JSON after one person chose `label`."""
     result = {**task["predictions"][0]["result"][0], "value": {"choices": [label]}, "origin": "manual"}

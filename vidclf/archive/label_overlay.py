@@ -1,0 +1,134 @@
+"""Labels from a list laid over a manifest: only labels change; ids, locations, sources and splits stay.
+
+Features are stored by video id and do not depend on labels, so no video is decoded again. The list is an export of
+Label Studio (`label_studio.py`) or any list of videos with labels (`video_list.py`).
+"""
+
+from __future__ import annotations
+
+from collections import Counter, defaultdict
+from dataclasses import dataclass
+from typing import Any
+
+import pyarrow as pa
+
+from vidclf.archive.directory import PassedOver
+from vidclf.archive.label_spelling import check_spelling
+from vidclf.archive.video_list import VideoList, first_uris, read_labels
+from vidclf.archive.video_names import LIST_EXTENSIONS, extension
+from vidclf.credentials import masked
+from vidclf.errors import ConfigError
+from vidclf.number_words import counted
+from vidclf.schema import MANIFEST, VIDEO_ID
+
+
+@dataclass(frozen=True, kw_only=True)
+class Relabelled:
+    """A manifest whose labels a list has changed."""
+
+    manifest: pa.Table
+    """table with the columns `schema.MANIFEST`; videos without a label have null"""
+    lines: tuple[str, ...]
+    """lines about the labels that changed, and about what of the list was passed over"""
+
+
+def relabelled(manifest: pa.Table, location: str, *, keep_spelling: bool = False) -> Relabelled:
+    """Give the videos of `manifest` the labels in the list `location`.
+
+    A video is known by its `video_id`, otherwise by its location. A video whose label changes loses its sublabel, which
+    belonged to the earlier label.
+
+    `keep_spelling`: allow classes that differ only in case or spaces. Raises ConfigError if the list cannot be read, if
+    it gives a video two labels, or if it has no label of a video of the manifest.
+    """
+    if extension(location) not in LIST_EXTENSIONS:
+        raise ConfigError(f"--labels {location}: must be a list ({', '.join(sorted(LIST_EXTENSIONS))})")
+    listed = read_labels(location)
+    found, unknown = _labels_by_row(manifest, listed, location)
+    rows = manifest.to_pylist()
+    classes = {row["label"] for row in rows} - {None}
+    kinds: Counter[str] = Counter()
+    for number, label in found.items():
+        before = rows[number]["label"]
+        kinds["first" if before is None else "same" if before == label else "other"] += 1
+        if before != label:
+            rows[number] |= {"label": label, "sublabel": None}
+    if not keep_spelling:
+        check_spelling(location, [row["label"] for row in rows], flag="--labels")
+    lines = [
+        f"labels of {location}: {counted(len(found), 'video')}, of which {kinds['other']} had another label, "
+        f"{kinds['first']} had none, {kinds['same']} had the same"
+    ]
+    new = Counter(label for label in found.values() if classes and label not in classes)
+    if new:
+        names = ", ".join(f"{label!r} ({counted(new[label], 'video')})" for label in sorted(new))
+        lines.append(f"classes that no video had before: {names}")
+    num_without = sum(row["label"] is None for row in rows)
+    if num_without:
+        lines.append(f"without a label: {counted(num_without, 'video')}; `train` leaves these out")
+    lines += _passed_over(listed, unknown)
+    return Relabelled(manifest=pa.Table.from_pylist(rows, schema=MANIFEST), lines=tuple(lines))
+
+
+def _labels_by_row(manifest: pa.Table, listed: VideoList, location: str) -> tuple[dict[int, str], list[str]]:
+    """Return the label that the list gives each row of the manifest, by row number, and the locations of the labelled
+    videos that the manifest lacks.
+
+    Rows of the list without a label are moved to `listed.unanswered`.
+    """
+    ids = {video: number for number, video in enumerate(manifest[VIDEO_ID].to_pylist())}
+    numbers = _by_location(manifest["video_uri"].to_pylist())
+    labels: dict[int, dict[str, None]] = defaultdict(dict)
+    unknown = []
+    for row in listed.rows:
+        number = ids.get(row.get(VIDEO_ID), numbers.get(row["video_uri"], numbers.get(masked(row["video_uri"]))))
+        if row.get("label") is None:
+            listed.unanswered.append(row["video_uri"])
+        elif number is None:
+            unknown.append(masked(row["video_uri"]))
+        else:
+            labels[number][row["label"]] = None
+    if not labels:
+        _refuse(location, listed, unknown)
+    several = [number for number, names in labels.items() if len(names) > 1]
+    if several:
+        names = ", ".join(map(repr, labels[several[0]]))
+        uris = [masked(manifest["video_uri"][number].as_py()) for number in several]
+        raise ConfigError(
+            f"--labels {location}: must give a video one label, gives several to {first_uris(uris)} (the first has "
+            f"{names}); leave one"
+        )
+    return {number: next(iter(names)) for number, names in labels.items()}, unknown
+
+
+def _by_location(uris: list[str]) -> dict[str, int]:
+    """Return row numbers by location, and by location without credentials where that is unique."""
+    shown = [masked(uri) for uri in uris]
+    count = Counter(shown)
+    unique = {name: number for number, name in enumerate(shown) if count[name] == 1}
+    return unique | {uri: number for number, uri in enumerate(uris)}
+
+
+def _refuse(location: str, listed: VideoList, unknown: list[str]) -> None:
+    """Raise ConfigError for a list without any label of a video of the manifest."""
+    if unknown:
+        raise ConfigError(
+            f"--labels {location}: must name videos of the manifest, names none of them but {first_uris(unknown)}; "
+            "look whether it belongs to this archive"
+        )
+    if listed.unanswered:
+        raise ConfigError(f"--labels {location}: none of its {counted(len(listed.unanswered), 'video')} has a label")
+    raise ConfigError(f"--labels {location}: must hold labels, is empty")
+
+
+def _passed_over(listed: VideoList, unknown: list[str]) -> list[str]:
+    """Return lines about what the list names and the manifest does not take from it."""
+    texts: list[tuple[list[str], Any]] = [
+        (listed.unanswered, ("video without an answer", "videos without an answer")),
+        (unknown, ("label of a video that the manifest lacks", "labels of videos that the manifest lacks")),
+    ]
+    return [
+        f"passed over: {counted(len(uris), *words)} ({PassedOver(count=len(uris), examples=uris[:3])})"
+        for uris, words in texts
+        if uris
+    ]
