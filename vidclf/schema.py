@@ -148,8 +148,8 @@ _VIDEO_FIELDS = [
     pa.field("sample_aspect_ratio", pa.float64()),
     pa.field("framerate", pa.float64()),
     pa.field("video_codec", pa.string(), nullable=False),
-    pa.field("time_jumps", pa.int32(), nullable=False),
-    pa.field("missing_s", pa.float64(), nullable=False),
+    pa.field("time_jumps", pa.int32()),
+    pa.field("missing_s", pa.float64()),
     pa.field("pts_s", pa.list_(pa.float64()), nullable=False),
     pa.field("is_black", pa.list_(pa.bool_()), nullable=False),
     pa.field("all_black", pa.bool_(), nullable=False),
@@ -162,7 +162,9 @@ that were closed, as in joined recordings. `duration_s` and `pts_s` (the time of
 these jumps. `missing_s` is the number of seconds, at least, that the file of an incomplete or damaged video promises or
 once held, but that no frame shows; 0 if the file is whole, if it does not state how long the video is, and if jumps of
 the clock were closed (`vidclf/video/completeness.py`). `width` and `height` are those of the picture as displayed.
-`sample_aspect_ratio` is the width of a stored pixel divided by its height; null if the file does not state it."""
+`sample_aspect_ratio` is the width of a stored pixel divided by its height; null if the file does not state it. Files
+of earlier versions lack `sample_aspect_ratio`, `time_jumps` and `missing_s`, which are null wherever such files are
+read."""
 
 _PICTURE_FIELDS = [
     pa.field("luma_mean", pa.list_(pa.float32()), nullable=False),
