@@ -29,6 +29,7 @@ from vidclf.archive.source_names import NONE_FOUND
 from vidclf.config import IndexConfig
 from vidclf.config.fields import parse_fractions
 from vidclf.errors import ConfigError
+from vidclf.number_words import counted
 from vidclf.runs import outputs
 from vidclf.schema import SPLITS
 
@@ -63,7 +64,8 @@ def main(config: IndexConfig) -> int:
     manifest = _split(config, manifest, earlier, found_sources=bool(listing.source_lines))
     notes += _sources_across_splits(manifest) if listing.source_lines else []
     if earlier is not None and (num_changed := continuation.num_other_splits(manifest, earlier)):
-        notes.append(f"  {num_changed} known videos are in another split than before")
+        are = "is" if num_changed == 1 else "are"
+        notes.append(f"  {counted(num_changed, 'known video')} {are} in another split than before")
     unchanged = storage.exists(config.output) and read_manifest(config.output).equals(manifest)
     if not unchanged and storage.exists(config.output) and not config.overwrite:
         raise ConfigError(f"--output {config.output}: holds another manifest; choose another name or --overwrite")
@@ -157,7 +159,8 @@ def summary(config: IndexConfig, manifest: pa.Table, listing: Listing, unchanged
     would = "would be replaced" if storage.exists(config.output) else "would be written"
     state = "unchanged" if unchanged else would if config.dry_run else "written"
     lines = [
-        f"{config.output}: {manifest.num_rows} videos from {len(set(manifest['group'].to_pylist()))} sources, {state}"
+        f"{config.output}: {counted(manifest.num_rows, 'video')} from "
+        f"{counted(len(set(manifest['group'].to_pylist())), 'source')}, {state}"
     ]
     if choice:
         lines.append(f"  {choice}")
@@ -171,7 +174,8 @@ def summary(config: IndexConfig, manifest: pa.Table, listing: Listing, unchanged
     num_with_credentials = sum(map(credentials.has_credentials, manifest["video_uri"].to_pylist()))
     if num_with_credentials:
         lines.append(
-            f"  credentials: {num_with_credentials} locations contain a password, a signature or a token, and so does "
+            f"  credentials: {counted(num_with_credentials, 'location contains', 'locations contain')} a password, a "
+            "signature or a token, and so does "
             f"{config.output}, because jobs need them to read the videos; to keep it free of them, list s3:// or gs:// "
             "locations and give credentials by the environment or a profile (AWS_PROFILE)"
         )

@@ -17,15 +17,29 @@ from dataclasses import dataclass, field
 from pyarrow import fs
 
 from vidclf import storage
-from vidclf.archive.video_names import VIDEO_EXTENSIONS, extension, matches, system_kind
+from vidclf.archive.video_names import HIDDEN, VIDEO_EXTENSIONS, extension, matches, system_kind
 from vidclf.container_signature import SIGNATURE_BYTES, looks_like_a_video, unopened_format
 from vidclf.errors import ConfigError
+from vidclf.number_words import counted
 
 UNREADABLE = "directories that cannot be read"
 LISTED_ELSEWHERE = "links to directories that are listed elsewhere"
 DEAD_LINKS = "links that lead nowhere"
 EXCLUDED = "excluded by --exclude"
 NOT_INCLUDED = "not matched by --include"
+
+_SINGULARS = {
+    HIDDEN: "hidden file or directory",
+    "recycle bins": "recycle bin",
+    "previews of a NAS": "preview of a NAS",
+    "system directories": "system directory",
+    "snapshots": "snapshot",
+    UNREADABLE: "directory that cannot be read",
+    LISTED_ELSEWHERE: "link to a directory that is listed elsewhere",
+    DEAD_LINKS: "link that leads nowhere",
+    "videos without an answer": "video without an answer",
+}
+"""Reasons to pass over one file or directory, by the reason to pass over several. Other reasons are no nouns."""
 
 _NUM_EXAMPLES = 3
 
@@ -56,6 +70,11 @@ class PassedOver:
     def __str__(self) -> str:
         more = f" and {self.count - len(self.examples)} more" if self.count > len(self.examples) else ""
         return ", ".join(map(repr, self.examples)) + more
+
+
+def counted_reason(reason: str, entry: PassedOver) -> str:
+    """Return how many files and directories were passed over for a reason, such as "1 recycle bin"."""
+    return counted(entry.count, _SINGULARS.get(reason, reason), reason)
 
 
 @dataclass
@@ -103,8 +122,8 @@ def list_directory(location: str, filesystem: fs.FileSystem, root: str, rules: F
     unreadable = contents.passed_over.get(UNREADABLE)
     if unreadable is not None and rules.strict:
         raise ConfigError(
-            f"--input {location}: holds {unreadable.count} {UNREADABLE}: {unreadable}; make them readable, "
-            "--exclude them, or leave out --strict"
+            f"--input {location}: holds {counted(unreadable.count, _SINGULARS[UNREADABLE], UNREADABLE)}: {unreadable}; "
+            "make them readable, --exclude them, or leave out --strict"
         )
     return contents
 

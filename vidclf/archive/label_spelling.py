@@ -7,6 +7,7 @@ from collections import Counter, defaultdict
 from collections.abc import Iterable
 
 from vidclf.errors import ConfigError
+from vidclf.number_words import counted
 
 
 def canonical_name(name: str) -> str:
@@ -33,13 +34,11 @@ def check_spelling(location: str, labels: Iterable[str | None], flag: str = "--i
         spellings[spelling_key(label)].append(label)
     alike = [names for names in spellings.values() if len(names) > 1]
     if alike:
-        shown = "; ".join(" and ".join(f"{name!r} ({_videos(count[name])})" for name in names) for names in alike[:3])
+        shown = "; ".join(
+            " and ".join(f"{name!r} ({counted(count[name], 'video')})" for name in names) for names in alike[:3]
+        )
         more = f"; and {len(alike) - 3} more" if len(alike) > 3 else ""
         raise ConfigError(
             f"{flag} {location}: classes must differ in more than case and spaces, do not: {shown}{more}; write each "
             "in one way, or keep them apart with --keep-label-spelling"
         )
-
-
-def _videos(count: int) -> str:
-    return "1 video" if count == 1 else f"{count} videos"

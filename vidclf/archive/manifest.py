@@ -20,7 +20,7 @@ import pyarrow.compute as pc
 from pyarrow import fs
 
 from vidclf import storage
-from vidclf.archive.directory import Contents, FileRules, PassedOver, list_directory
+from vidclf.archive.directory import Contents, FileRules, PassedOver, counted_reason, list_directory
 from vidclf.archive.directory_labels import labels_of
 from vidclf.archive.label_spelling import canonical_name, check_spelling
 from vidclf.archive.list_values import TEXT_COLUMNS
@@ -31,6 +31,7 @@ from vidclf.archive.video_names import LIST_EXTENSIONS, VIDEO_EXTENSIONS, extens
 from vidclf.arrow import conform
 from vidclf.credentials import hidden_digest, masked
 from vidclf.errors import ConfigError
+from vidclf.number_words import counted
 from vidclf.schema import MANIFEST, SPLITS, VIDEO_ID
 
 
@@ -73,7 +74,9 @@ class Listing:
         if self.unread_columns:
             hint = "" if self.manifest["label"].null_count == 0 else "; classes must be in a column label"
             lines.append(f"columns not read: {', '.join(map(repr, self.unread_columns))}{hint}")
-        lines += [f"passed over: {entry.count} {reason} ({entry})" for reason, entry in self.passed_over.items()]
+        lines += [
+            f"passed over: {counted_reason(reason, entry)} ({entry})" for reason, entry in self.passed_over.items()
+        ]
         if self.ignored:
             lines.append("ignored, by extension: " + ", ".join(f"{name} {n}" for name, n in self.ignored.items()))
         return lines
@@ -126,7 +129,7 @@ def list_archive(
             f"--input {location}: must be a directory, a video or a list ({', '.join(sorted(LIST_EXTENSIONS))})"
         )
     if listed.unanswered and not listed.rows:
-        raise ConfigError(f"--input {location}: none of its {len(listed.unanswered)} tasks has an answer")
+        raise ConfigError(f"--input {location}: none of its {counted(len(listed.unanswered), 'video')} has an answer")
     if not listed.rows:
         raise ConfigError(f"--input {location}: holds no video ({_left_out_text(contents) or 'it is empty'})")
     unanswered = PassedOver(count=len(listed.unanswered), examples=listed.unanswered[:3])
@@ -134,7 +137,7 @@ def list_archive(
     return Listing(
         manifest=table,
         ignored=dict(sorted(contents.ignored.items())),
-        passed_over=contents.passed_over | ({"tasks without an answer": unanswered} if unanswered.count else {}),
+        passed_over=contents.passed_over | ({"videos without an answer": unanswered} if unanswered.count else {}),
         unread_columns=tuple(listed.unread_columns),
         source_lines=source_lines,
     )
@@ -285,7 +288,7 @@ def _check_all_or_none(rows: list[dict[str, Any]], column: str, location: str) -
 
 def _left_out_text(contents: Contents) -> str:
     ignored = [f"{count} ignored with extension {name}" for name, count in sorted(contents.ignored.items())]
-    return ", ".join([*ignored, *(f"{entry.count} {reason}" for reason, entry in contents.passed_over.items())])
+    return ", ".join([*ignored, *(counted_reason(reason, entry) for reason, entry in contents.passed_over.items())])
 
 
 def sample_of(num_rows: int, size: int, seed: int) -> list[int]:

@@ -16,7 +16,7 @@ from vidclf.json_text import json_text
 def load(location: str) -> Any:
     """The content of a JSON file; None if there is none. Raises ConfigError if it is not JSON.
 
-    The file may be of any size: an export of 100,000 videos has about 90 MB.
+    The file may be of any size: an export of 100,000 videos has 60 MB and more.
     """
     if not storage.exists(location):
         return None

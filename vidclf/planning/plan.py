@@ -10,6 +10,7 @@ import yaml
 from vidclf import device, preflight, storage
 from vidclf.config import PlanConfig
 from vidclf.errors import ConfigError
+from vidclf.number_words import counted
 from vidclf.planning import measure, sizing
 from vidclf.planning.measure import SampleMeasurement
 from vidclf.planning.sizing import Cost, Machine, Mix, Pools
@@ -132,18 +133,14 @@ def pools_yaml(pools: Pools, config: PlanConfig) -> str:
 
 
 def _resources(cpus: int, gpus: int) -> str:
-    return f"{_plural(cpus, 'CPU')} and {_plural(gpus, 'GPU')}"
+    return f"{counted(cpus, 'CPU')} and {counted(gpus, 'GPU')}"
 
 
 def _workers(pools: Pools) -> str:
     if not pools.is_gpu:
-        return f"{_plural(pools.decode_workers, 'worker')} for decoding and the CNN"
-    decode = _plural(pools.decode_workers, "decode worker")
-    return f"{decode}, {_plural(pools.cnn_workers, 'CNN worker')} on GPUs"
-
-
-def _plural(number: int, noun: str) -> str:
-    return f"{number} {noun}{'' if number == 1 else 's'}"
+        return f"{counted(pools.decode_workers, 'worker')} for decoding and the CNN"
+    decode = counted(pools.decode_workers, "decode worker")
+    return f"{decode}, {counted(pools.cnn_workers, 'CNN worker')} on GPUs"
 
 
 def _bottleneck(pools: Pools) -> str:

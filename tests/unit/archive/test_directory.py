@@ -108,17 +108,17 @@ def test_files_that_are_no_files_are_rows_that_end_as_not_a_video(tmp_path: Path
 @pytest.mark.parametrize(
     ("name", "reason"),
     [
-        ("cat/._a.mp4", "1 hidden files and directories ('cat/._a.mp4')"),
-        (".Trash-1000/files/a.mp4", "1 hidden files and directories ('.Trash-1000')"),
-        (".git/annex/a.mp4", "1 hidden files and directories ('.git')"),
-        ("#recycle/cat/old.mp4", "1 recycle bins ('#recycle')"),
-        ("$RECYCLE.BIN/S-1-5/$R1.mp4", "1 recycle bins ('$RECYCLE.BIN')"),
-        ("cat/@Recycle/a.mp4", "1 recycle bins ('cat/@Recycle')"),
-        ("cat/@eaDir/v0.mp4/SYNOVIDEO_PREVIEW.mp4", "1 previews of a NAS ('cat/@eaDir')"),
-        ("#snapshot/cat/a.mp4", "1 snapshots ('#snapshot')"),
-        ("lost+found/a.mp4", "1 system directories ('lost+found')"),
-        ("System Volume Information/a.mp4", "1 system directories ('System Volume Information')"),
-        ("__MACOSX/cat/a.mp4", "1 system directories ('__MACOSX')"),
+        ("cat/._a.mp4", "1 hidden file or directory ('cat/._a.mp4')"),
+        (".Trash-1000/files/a.mp4", "1 hidden file or directory ('.Trash-1000')"),
+        (".git/annex/a.mp4", "1 hidden file or directory ('.git')"),
+        ("#recycle/cat/old.mp4", "1 recycle bin ('#recycle')"),
+        ("$RECYCLE.BIN/S-1-5/$R1.mp4", "1 recycle bin ('$RECYCLE.BIN')"),
+        ("cat/@Recycle/a.mp4", "1 recycle bin ('cat/@Recycle')"),
+        ("cat/@eaDir/v0.mp4/SYNOVIDEO_PREVIEW.mp4", "1 preview of a NAS ('cat/@eaDir')"),
+        ("#snapshot/cat/a.mp4", "1 snapshot ('#snapshot')"),
+        ("lost+found/a.mp4", "1 system directory ('lost+found')"),
+        ("System Volume Information/a.mp4", "1 system directory ('System Volume Information')"),
+        ("__MACOSX/cat/a.mp4", "1 system directory ('__MACOSX')"),
     ],
 )
 @pytest.mark.parametrize("is_local", [True, False])
@@ -129,7 +129,9 @@ def test_what_the_system_made_is_passed_over_and_counted(
     filesystem = fs.LocalFileSystem() if is_local else fs.SubTreeFileSystem("/", fs.LocalFileSystem())
     contents = directory.list_directory("archive", filesystem, str(tmp_path), FileRules())
     assert contents.videos == [("cat/a.mp4", 5)]
-    assert [f"{entry.count} {kind} ({entry})" for kind, entry in contents.passed_over.items()] == [reason]
+    assert [f"{directory.counted_reason(kind, entry)} ({entry})" for kind, entry in contents.passed_over.items()] == [
+        reason
+    ]
 
 
 @pytest.mark.parametrize(
@@ -212,7 +214,7 @@ def test_unreadable_directories_are_counted_and_named_or_refused(
     with pytest.raises(ConfigError) as error:
         listed(tmp_path, FileRules(strict=True))
     assert str(error.value) == (
-        f"--input {tmp_path}: holds 1 directories that cannot be read: 'dog/private'; make them readable, --exclude "
+        f"--input {tmp_path}: holds 1 directory that cannot be read: 'dog/private'; make them readable, --exclude "
         "them, or leave out --strict"
     )
     assert names(listed(tmp_path, FileRules(strict=True, exclude=("private",)))) == ["cat/a.mp4", "dog/b.mp4"]

@@ -51,9 +51,9 @@ def test_what_was_passed_over_is_counted_and_named(
         "m: 4 videos from 4 sources, written",
         "  cat: 2",
         "  dog: 2",
-        "  passed over: 1 recycle bins ('#recycle')",
-        "  passed over: 1 previews of a NAS ('cat/@eaDir')",
-        "  passed over: 1 links to directories that are listed elsewhere ('cat/all')",
+        "  passed over: 1 recycle bin ('#recycle')",
+        "  passed over: 1 preview of a NAS ('cat/@eaDir')",
+        "  passed over: 1 link to a directory that is listed elsewhere ('cat/all')",
         "  ignored, by extension: txt 1",
     ]
 
@@ -138,10 +138,10 @@ def test_a_dry_run_says_which_manifest_would_be_replaced(
 ) -> None:
     root = tmp_path / "archive"
     touch(root, "cat/a.mp4")
-    assert run(job, capsys, root, dry_run=True)[0] == "m: 1 videos from 1 sources, would be written"
-    assert run(job, capsys, root)[0] == "m: 1 videos from 1 sources, written"
+    assert run(job, capsys, root, dry_run=True)[0] == "m: 1 video from 1 source, would be written"
+    assert run(job, capsys, root)[0] == "m: 1 video from 1 source, written"
     before = (tmp_path / "m.parquet").read_bytes()
-    assert run(job, capsys, root, dry_run=True)[0] == "m: 1 videos from 1 sources, unchanged"
+    assert run(job, capsys, root, dry_run=True)[0] == "m: 1 video from 1 source, unchanged"
     touch(root, "cat/b.mp4")
     assert run(job, capsys, root, dry_run=True)[0] == "m: 2 videos from 2 sources, would be replaced"
     assert (tmp_path / "m.parquet").read_bytes() == before

@@ -83,8 +83,8 @@ def test_index_lists_the_answers_and_names_what_is_left_out(tmp_path: Path) -> N
     file.write_text(json.dumps([task(1, choice("A"), video_uri="/v/1.mp4"), task(2, video_uri="/v/2.mp4")]))
     listing = list_archive(str(file))
     assert listing.manifest.select(["video_uri", "label"]).to_pylist() == [{"video_uri": "/v/1.mp4", "label": "A"}]
-    assert listing.left_out() == ["passed over: 1 tasks without an answer ('/v/2.mp4')"]
+    assert listing.left_out() == ["passed over: 1 video without an answer ('/v/2.mp4')"]
     file.write_text(json.dumps([task(1)]))
     with pytest.raises(ConfigError) as refused:
         list_archive(str(file))
-    assert str(refused.value) == f"--input {file}: none of its 1 tasks has an answer"
+    assert str(refused.value) == f"--input {file}: none of its 1 video has an answer"

@@ -35,7 +35,7 @@ def test_a_link_to_the_parent_directory(job: ModuleType, capsys: pytest.CaptureF
     assert run(job, capsys, base) == [
         "m: 8 videos from 8 sources, written",
         *COUNTED,
-        "  passed over: 1 links to directories that are listed elsewhere ('cat/all')",
+        "  passed over: 1 link to a directory that is listed elsewhere ('cat/all')",
     ]
 
 
@@ -54,7 +54,7 @@ def test_recycle_bins_and_previews_of_a_nas(job: ModuleType, capsys: pytest.Capt
         "  passed over: 2 recycle bins ('#recycle', '$RECYCLE.BIN')",
         "  passed over: 2 hidden files and directories ('.Trash-1000', 'cat/._v0.mp4')",
         "  passed over: 2 system directories ('System Volume Information', 'lost+found')",
-        "  passed over: 1 previews of a NAS ('cat/@eaDir')",
+        "  passed over: 1 preview of a NAS ('cat/@eaDir')",
     ]
 
 
@@ -110,12 +110,12 @@ READ = ["m: 8 videos from 8 sources, written", *COUNTED, missing()]
         (
             "14_file_uri_space.csv",
             "path\nfile:///data/cat/my clip.mp4\n",
-            ["m: 1 videos from 1 sources, written", missing("/data/cat/my clip.mp4", 1)],
+            ["m: 1 video from 1 source, written", missing("/data/cat/my clip.mp4", 1)],
         ),
         (
             "15_file_uri_percent.txt",
             "file:///data/cat/100%.mp4\n",
-            ["m: 1 videos from 1 sources, written", missing("/data/cat/100%.mp4", 1)],
+            ["m: 1 video from 1 source, written", missing("/data/cat/100%.mp4", 1)],
         ),
         (
             "19_accents_two_ways.csv",
