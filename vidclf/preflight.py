@@ -40,7 +40,6 @@ INPUTS = {
     "features": DIRECTORY,
     "first_look": DIRECTORY,
     "ensemble": DIRECTORY,
-    "labels": FILE,
     "calibrate_with": DIRECTORY,
     "predictions": DIRECTORY,
     "before": DIRECTORY,
