@@ -97,10 +97,11 @@ def looks(archive: Path, tiny_cnn: None, ray_session: str) -> dict[str, Looked]:
     looked = {}
     for name, mode, num_frames in ((Look.KEYFRAMES, "keyframes", 4), (Look.FULL, "uniform", NUM_FRAMES)):
         spec = FeatureSpec.of(*TINY, weights_digest(state), SamplingPlan(mode=mode, num_frames=num_frames))
-        setup = BackboneSetup(spec=spec, weights=TINY[1], state=state, model=resolve(*TINY))
+        model = resolve(*TINY)
+        setup = BackboneSetup(spec=spec, weights=TINY[1], state=state, model=model)
         job = PipelineJob(targets=(RunSpec(embeddings=(setup,), output_schema=schema.features(spec.feature_dim)),))
         # The conversion is then in the cache of the tests, where workers find it. They know no tiny CNN.
-        network = ray.put(converted(conversion_source(spec), TINY[1], state))
+        network = ray.put(converted(conversion_source(spec), model, state))
         worker = DecodeAndEmbed(
             job=job, limits=DecodeLimits(), networks={spec.key: network}, precision="fp32", num_gpus=0, tally=tally
         )
