@@ -37,6 +37,7 @@ from vidclf.training.calibration_fit import CalibrationFit, CalibrationFitter, L
 from vidclf.training.linear_fit import WeighedVotes, fit_linear, weigh
 from vidclf.training.member_votes import RunVotes, VoteRequest, Voting
 from vidclf.training.segment_calibration import SegmentSample
+from vidclf.training.sublabel_calibration import fit_sublabels, look_votes
 from vidclf.uncertainty import early_exit
 from vidclf.uncertainty.early_exit import ValidationScores
 from vidclf.uncertainty.frame_agreement import FrameDiscriminant
@@ -89,6 +90,12 @@ def calibrate(
         for look in sequences
         if look != Look.FULL
     }
+    sublabels, sublabel_scores = None, {}
+    if votes.sublabels:
+        weights_V = np.array([view.weight for view in full.view_weights], np.float32)
+        early_fits = {look: fitted.fit for look, fitted in early.items()}
+        by_look = look_votes(votes.sublabels, weights_V, full.plain, full.tta, early_fits)
+        sublabels, sublabel_scores = fit_sublabels(info.hierarchy, features_S[0], videos, by_look)
     digest = calibration_file.write_trust(
         directory,
         TrustData(
@@ -99,6 +106,7 @@ def calibrate(
                 mode(True): fitter.validation_scores(full.tta, full.ood_score_B),
             },
             stages={look: fitted.scores for look, fitted in early.items()},
+            sublabels=sublabel_scores,
             truth={mode(False): fitter.truth_scores(full.plain), mode(True): fitter.truth_scores(full.tta)},
             probe=full.probe,
         ),
@@ -112,6 +120,7 @@ def calibrate(
         stages={look: fitted.info for look, fitted in early.items()},
         segments=segment_calibration.fit_segments(fitter, samples, votes.segments),
         linear=linear,
+        sublabels=sublabels,
     )
 
 
@@ -138,6 +147,8 @@ class _AllVotes:
 
     looks: dict[Look, WeighedVotes]
     segments: list[WeighedVotes]
+    sublabels: dict[Look, npt.NDArray[np.float32]]
+    """conditional probabilities of the sublabels [V, M, B, L] by look; empty without sublabels"""
 
 
 def _votes(
@@ -154,8 +165,15 @@ def _votes(
         for look, sequences_S in sequences.items()
     ]
     requests += [VoteRequest(sequences_S=sample.sequences_S, views=PLAIN) for sample in samples]
-    votes = [WeighedVotes.equal(probabilities_VMBC) for probabilities_VMBC in run_votes(directory, info, requests)]
-    return _AllVotes(looks=dict(zip(sequences, votes[: len(sequences)], strict=True)), segments=votes[len(sequences) :])
+    num_classes, num_looks = len(info.classes), len(sequences)
+    outputs = run_votes(directory, info, requests)
+    votes = [WeighedVotes.equal(probabilities[..., :num_classes]) for probabilities in outputs]
+    sublabels = [probabilities[..., num_classes:] for probabilities in outputs[:num_looks]]
+    return _AllVotes(
+        looks=dict(zip(sequences, votes[:num_looks], strict=True)),
+        segments=votes[num_looks:],
+        sublabels=dict(zip(sequences, sublabels, strict=True)) if info.taxonomy else {},
+    )
 
 
 def _join_linear(
@@ -193,7 +211,7 @@ def _join_linear(
         best=_validation_figures(videos, top_B, info.classes),
         members_val_accuracy=float((temporal_BC.argmax(axis=1) == labels_B).mean()),
     )
-    return _AllVotes(looks=looks, segments=segments), linear
+    return replace(temporal, looks=looks, segments=segments), linear
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -225,6 +243,8 @@ class _EarlyLook:
     """per backbone, the distribution of the training videos' features"""
     scores: ValidationScores
     """results of the validation videos, from which thresholds are chosen later"""
+    fit: CalibrationFit
+    """temperature and trust score"""
 
 
 def _full_look(fitter: CalibrationFitter, sequences_S: list[VideoSequences], votes: WeighedVotes) -> _FullLook:
@@ -278,7 +298,7 @@ def _early_look(
         trust=fit.score,
         val_accuracy=float((fit.top_B == fitter.videos.labels_B).mean()),
     )
-    return _EarlyLook(info=info, spaces=spaces, scores=fitter.validation_scores(fit, ood_score_B))
+    return _EarlyLook(info=info, spaces=spaces, scores=fitter.validation_scores(fit, ood_score_B), fit=fit)
 
 
 def _validation_figures(videos: LabelledVideos, top_B: npt.NDArray[np.intp], classes: list[str]) -> dict[str, Any]:

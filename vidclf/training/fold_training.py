@@ -178,7 +178,7 @@ def _tested(
     # These members are no part of the ensemble, so they are not logged to MLflow.
     config = replace(config, output=directory, mlflow=None)
     fold_features = [replace(space, groups=folds.groups, splits=folds.splits(fold)) for space in features]
-    data = [training_data(space) for space in fold_features]
+    data = [training_data(space, has_sublabels=config.fits_sublabels) for space in fold_features]
     members = plan_members(config, fold_features, data, None)
     missing = [index for index, member in enumerate(members) if not _is_finished(directory, index, member)]
     if missing:
@@ -191,7 +191,7 @@ def _tested(
     requests = [
         VoteRequest(sequences_S=one_S, views=tuple(PLAIN)) for one_S in (tested_S, videos.validation(sequences_S))
     ]
-    tested_VMBC, validated_VMBC = run_votes(directory, info, requests)
+    tested_VMBC, validated_VMBC = (votes[..., : len(info.classes)] for votes in run_votes(directory, info, requests))
     pooled_BC = tested_VMBC[0].mean(axis=0)
     if config.fits_linear_member:
         prior = info.training["prior_temperature"]

@@ -94,7 +94,7 @@ def member_memory(config: FitConfig, data: TrainingData) -> MemberMemory:
     """GPU memory that one training with these settings needs on the given data."""
     num_frames = max(*data.train.lengths, *data.val.lengths)
     with torch.device("meta"):
-        model = TemporalClassifier(data.feature_dim, len(data.classes), config)
+        model = TemporalClassifier(data.feature_dim, data.hierarchy.num_outputs, config)
     return MemberMemory(
         weights_bytes=weights_bytes(num_parameters(model), num_parameters(model.lstm), config),
         activations_bytes=activations_bytes(config, data.feature_dim, num_frames),

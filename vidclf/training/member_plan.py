@@ -46,6 +46,10 @@ def plan_members(
     for feature_set, backbone_data in zip(features, data, strict=True):
         recipe = {field.name: getattr(config, field.name) for field in fields(FitConfig)}
         recipe.update(classes=backbone_data.classes, data=data_digest([feature_set]))
+        # Left out without sublabels, so that members of earlier versions keep their digest.
+        if backbone_data.taxonomy:
+            splits = (backbone_data.train, backbone_data.val)
+            recipe["sublabels"] = [backbone_data.taxonomy, [split.sublabels for split in splits]]
         if imported is not None:
             recipe["imported"] = imported.digest
         recipes.append(hashlib.sha256(json_text(recipe, sort_keys=True).encode()).hexdigest())

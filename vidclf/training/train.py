@@ -37,6 +37,7 @@ from vidclf.training.member_plan import MemberPlan, plan_members
 from vidclf.training.member_worker import SHARE_FLAG, marker, publish_record, read_record
 from vidclf.training.publish import known_sources, publish_ensemble, votes_on
 from vidclf.training.ray_members import train_members
+from vidclf.training.sublabels import taxonomy_line
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -125,7 +126,7 @@ def prepare(
         imported = reference_checkpoints.read(config.import_reference)
         classes = _reference_classes(config, imported, assignment.features)
         config = replace(config, members=len(imported.checkpoints), **vars(imported.model))
-    data = [training_data(feature_set, classes) for feature_set in split_features]
+    data = [training_data(one, classes, has_sublabels=config.fits_sublabels) for one in split_features]
     members = plan_members(config, split_features, data, imported)
     if config.mlflow is not None:
         tracking.check_mlflow(config.mlflow)
@@ -147,6 +148,7 @@ def prepare(
             *([unlabelled] if unlabelled else []),
             *class_gaps.gap_lines(assignment.features),
             *([line] if (line := found_sources(assignment.features).line) else []),
+            *([line] if (line := _sublabel_line(config, assignment.features, data[0])) else []),
             *([f"accuracy and risk: {caveat}"] if (caveat := known_sources(assignment.features).caveat) else []),
         ],
     )
@@ -210,6 +212,11 @@ def _reference_classes(config: TrainConfig, imported: ReferenceEnsemble, feature
         )
     labels = {label for label in features.labels if label is not None}
     return reference_checkpoints.class_names(config.reference_classes, imported.num_classes, labels)
+
+
+def _sublabel_line(config: TrainConfig, features: FeatureSet, data: TrainingData) -> str | None:
+    """A line for the log about the sublabels that the ensemble predicts; None if there are none to predict."""
+    return taxonomy_line(features, data.hierarchy) if config.fits_sublabels else None
 
 
 def _import_members(
