@@ -24,6 +24,7 @@ from vidclf.archive.existence import none_found
 from vidclf.archive.limit import limited
 from vidclf.archive.manifest import Listing, ListingOptions, list_archive, read_manifest
 from vidclf.archive.source_names import NONE_FOUND
+from vidclf.archive.taxonomy_file import TaxonomyFile
 from vidclf.config import IndexConfig
 from vidclf.config.fields import parse_fractions
 from vidclf.errors import ConfigError
@@ -33,6 +34,7 @@ from vidclf.schema import SPLITS
 
 def main(config: IndexConfig) -> int:
     """List the videos, assign splits, write the manifest and print a summary. Returns the exit code 0."""
+    taxonomy = TaxonomyFile.read(config.taxonomy) if config.taxonomy is not None else None
     listing = list_archive(config.input, options=options(config))
     preflight.check_outputs(config)
     earlier = _earlier_manifest(config)
@@ -45,6 +47,9 @@ def main(config: IndexConfig) -> int:
             "splits; --continue-from none takes them and draws all splits anew"
         )
     manifest = listing.manifest
+    if taxonomy is not None:
+        manifest, line = taxonomy.apply(manifest, keep_spelling=config.keep_label_spelling)
+        notes.append(f"  {line}")
     if earlier is not None:
         found = continuation.continued(manifest, earlier, config.root)
         manifest = found.manifest

@@ -22,10 +22,10 @@ def spelling_key(name: str) -> str:
     return "".join(unicodedata.normalize("NFKC", name).casefold().split())
 
 
-def check_spelling(location: str, labels: Iterable[str | None]) -> None:
+def check_spelling(location: str, labels: Iterable[str | None], flag: str = "--input") -> None:
     """Raise ConfigError if two classes differ only in upper and lower case or in spaces.
 
-    `location`: the archive, named in the message.
+    `location`: the archive or the file that `flag` names, for the message.
     """
     count = Counter(label for label in labels if label is not None)
     spellings = defaultdict(list)
@@ -36,7 +36,7 @@ def check_spelling(location: str, labels: Iterable[str | None]) -> None:
         shown = "; ".join(" and ".join(f"{name!r} ({_videos(count[name])})" for name in names) for names in alike[:3])
         more = f"; and {len(alike) - 3} more" if len(alike) > 3 else ""
         raise ConfigError(
-            f"--input {location}: classes must differ in more than case and spaces, do not: {shown}{more}; write each "
+            f"{flag} {location}: classes must differ in more than case and spaces, do not: {shown}{more}; write each "
             "in one way, or keep them apart with --keep-label-spelling"
         )
 

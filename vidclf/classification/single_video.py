@@ -48,6 +48,8 @@ class VideoModel:
     settings: HeadSettings
     target: RunSpec
     """columns and backbones of the predictions; without the ensemble itself, which `job` adds"""
+    taxonomy: dict[str, list[str]]
+    """sublabels by class; empty if the ensemble predicts none"""
     trust_score: TrustScore
     threshold: RiskThreshold
     caveat: str
@@ -110,6 +112,7 @@ def video_model(
             sublabel_threshold=sublabels.threshold if sublabels is not None else None,
         ),
         target=target,
+        taxonomy=info.taxonomy,
         trust_score=info.trust.score(config.tta),
         threshold=found,
         caveat=caveat_of(info.training),
