@@ -30,6 +30,7 @@ from vidclf.pipeline.driver import Pipeline
 from vidclf.pipeline.graph import run_pipeline
 from vidclf.pipeline.job import BackboneSetup, PipelineJob, RunSpec
 from vidclf.uncertainty import sublabel_threshold
+from vidclf.uncertainty.prediction_sets import SetThresholds
 from vidclf.uncertainty.risk_threshold import RiskThreshold, risk_statement, threshold_text
 
 
@@ -68,11 +69,7 @@ def classification(config: ClassifyConfig) -> tuple[PipelineJob, Pipeline]:
         ]
     else:
         runs, embeddings = [], fitted_embeddings(config, info)
-    print(threshold_text(risk_threshold, config.abstain_risk, caveat_of(info.training)), file=sys.stderr)
-    if sublabels is not None:
-        print(sublabel_threshold.text(sublabels, config.abstain_risk), file=sys.stderr)
-    if sets is not None:
-        print(sets.text(info.classes), file=sys.stderr)
+    _print_thresholds(config.abstain_risk, info, risk_threshold, sublabels, sets)
     conclude = RunDrift.of(info, trust, risk_threshold, tta=config.tta)
     target_of = partial(prediction_target, config, info, risk_threshold, sublabels, conclude)
     predictions = target_of(settings, embeddings)
@@ -96,6 +93,20 @@ def classification(config: ClassifyConfig) -> tuple[PipelineJob, Pipeline]:
             for embedding in embeddings
         ]
     return PipelineJob(targets=tuple(targets)), run_pipeline
+
+
+def _print_thresholds(
+    risk: float,
+    info: EnsembleInfo,
+    risk_threshold: RiskThreshold,
+    sublabels: RiskThreshold | None,
+    sets: SetThresholds | None,
+) -> None:
+    """Print on stderr, a line each, from which scores classes and sublabels are answered, and what sets hold."""
+    lines = [threshold_text(risk_threshold, risk, caveat_of(info.training))]
+    lines += [sublabel_threshold.text(sublabels, risk)] if sublabels is not None else []
+    lines += [sets.text(info.classes)] if sets is not None else []
+    print(*lines, sep="\n", file=sys.stderr)
 
 
 def prediction_target(

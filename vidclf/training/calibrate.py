@@ -27,6 +27,7 @@ from vidclf.ensemble.bf16 import PrecisionProbe
 from vidclf.ensemble.calibration_file import TrustData
 from vidclf.ensemble.info import EnsembleCalibration, EnsembleInfo, LookInfo, MembersInfo, TrustInfo, mode
 from vidclf.ensemble.linear_member import LinearInfo, write_linear
+from vidclf.ensemble.sublabels import SublabelInfo
 from vidclf.ensemble.views import PLAIN, VIEWS, ViewWeight, fit_weights
 from vidclf.features.feature_set import FeatureSet
 from vidclf.features.spec import FeatureSpec
@@ -42,6 +43,7 @@ from vidclf.uncertainty import early_exit
 from vidclf.uncertainty.early_exit import ValidationScores
 from vidclf.uncertainty.frame_agreement import FrameDiscriminant
 from vidclf.uncertainty.ood import FeatureSpace, OodLine
+from vidclf.uncertainty.sublabel_threshold import SublabelScores
 from vidclf.uncertainty.temperature import fit_temperature, tempered
 from vidclf.video.sampling import evenly_spread
 
@@ -90,12 +92,7 @@ def calibrate(
         for look in sequences
         if look != Look.FULL
     }
-    sublabels, sublabel_scores = None, {}
-    if votes.sublabels:
-        weights_V = np.array([view.weight for view in full.view_weights], np.float32)
-        early_fits = {look: fitted.fit for look, fitted in early.items()}
-        by_look = look_votes(votes.sublabels, weights_V, full.plain, full.tta, early_fits)
-        sublabels, sublabel_scores = fit_sublabels(info.hierarchy, features_S[0], videos, by_look)
+    sublabels, sublabel_scores = _calibrated_sublabels(info, features_S[0], videos, votes.sublabels, full, early)
     digest = calibration_file.write_trust(
         directory,
         TrustData(
@@ -299,6 +296,24 @@ def _early_look(
         val_accuracy=float((fit.top_B == fitter.videos.labels_B).mean()),
     )
     return _EarlyLook(info=info, spaces=spaces, scores=fitter.validation_scores(fit, ood_score_B), fit=fit)
+
+
+def _calibrated_sublabels(
+    info: MembersInfo,
+    features: FeatureSet,
+    videos: LabelledVideos,
+    conditional_VMBL: Mapping[Look, npt.NDArray[np.float32]],
+    full: _FullLook,
+    early: Mapping[Look, _EarlyLook],
+) -> tuple[SublabelInfo | None, dict[str, SublabelScores]]:
+    """Calibration of the sublabels and scores of the validation videos' sublabels; None and nothing without votes on
+    sublabels."""
+    if not conditional_VMBL:
+        return None, {}
+    weights_V = np.array([view.weight for view in full.view_weights], np.float32)
+    early_fits = {look: fitted.fit for look, fitted in early.items()}
+    votes = look_votes(conditional_VMBL, weights_V, full.plain, full.tta, early_fits)
+    return fit_sublabels(info.hierarchy, features, videos, votes)
 
 
 def _validation_figures(videos: LabelledVideos, top_B: npt.NDArray[np.intp], classes: list[str]) -> dict[str, Any]:
