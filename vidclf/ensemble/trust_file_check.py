@@ -118,8 +118,8 @@ def _arrays(info: EnsembleInfo, has_probe: bool) -> Iterator[Array]:
                 yield Array(name=f"{look}.{index}.{name}", shape=shape, is_needed=is_needed)
     yield Array(name="probe.num_frames_B", shape=(probed,), dtypes=INTEGERS, is_needed=has_probe)
     yield Array(name=PROBED, shape=(len(info.views), probed, num_classes), is_needed=False)
-    is_needed = {mode(False): True, mode(True): True, **{str(look): has_look[look] for look in EARLY_LOOKS}}
-    yield from _score_arrays(is_needed, has_sublabels=info.sublabels is not None)
+    has_scores = {mode(False): True, mode(True): True, **{str(look): has_look[look] for look in EARLY_LOOKS}}
+    yield from _score_arrays(has_scores, has_sublabels=info.sublabels is not None)
 
 
 def _score_arrays(is_needed: Mapping[str, bool], has_sublabels: bool) -> Iterator[Array]:

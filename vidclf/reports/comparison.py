@@ -274,12 +274,14 @@ def _read(flag: str, location: str) -> pa.Table:
         if Run(location).exists() and not Run(location).is_finished():
             raise ConfigError(f"--{flag} {location}: the job has not ended; run jobs/classify.py again")
         files = Run(location).shards()
+    names, known = [*_COLUMNS, *_SUBLABEL_COLUMNS], schema.stored_predictions(1)
+    columns = pa.schema([known.field(name).with_nullable(name in _SUBLABEL_COLUMNS) for name in names])
     try:
-        tables = [_completed(storage.read_table(path, [*_COLUMNS, *_SUBLABEL_COLUMNS])) for path in files]
+        tables = [table.select(columns.names) for table in storage.iter_tables_of(files, columns)]
         rows = pa.concat_tables(tables).combine_chunks() if tables else None
     except (pa.ArrowInvalid, KeyError) as error:
         raise ConfigError(f"--{flag} {location}: holds no predictions ({error})") from error
-    if rows is None or rows.column_names != [*_COLUMNS, *_SUBLABEL_COLUMNS]:
+    if rows is None or rows.column_names != names:
         raise ConfigError(
             f"--{flag} must be a directory that jobs/classify.py wrote, or a predictions.parquet of "
             f"jobs/evaluate.py, got {location!r}"
@@ -288,14 +290,6 @@ def _read(flag: str, location: str) -> pa.Table:
         check_unique_rows(location, f"--{flag}")
     elif pc.count_distinct(rows[schema.VIDEO_ID]).as_py() != rows.num_rows:
         raise ConfigError(f"--{flag} {location}: every video must have one row, some have several; evaluate again")
-    return rows
-
-
-def _completed(rows: pa.Table) -> pa.Table:
-    """The rows with nulls in the columns of sublabels, if an earlier version wrote them without."""
-    for name in _SUBLABEL_COLUMNS:
-        if name not in rows.column_names:
-            rows = rows.append_column(name, pa.nulls(rows.num_rows, pa.string()))
     return rows
 
 

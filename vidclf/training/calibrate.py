@@ -304,7 +304,7 @@ def _calibrated_sublabels(
     videos: LabelledVideos,
     conditional_VMBL: Mapping[Look, npt.NDArray[np.float32]],
     full: _FullLook,
-    early: Mapping[Look, _EarlyLook],
+    early: Mapping[Any, _EarlyLook],
 ) -> tuple[SublabelInfo | None, dict[str, SublabelScores]]:
     """Calibration of the sublabels and scores of the validation videos' sublabels; None and nothing without votes on
     sublabels."""

@@ -148,7 +148,7 @@ def prepare(
             *([unlabelled] if unlabelled else []),
             *class_gaps.gap_lines(assignment.features),
             *([line] if (line := found_sources(assignment.features).line) else []),
-            *([line] if (line := _sublabel_line(config, assignment.features, data[0])) else []),
+            *_sublabel_lines(config, assignment.features, data[0]),
             *([f"accuracy and risk: {caveat}"] if (caveat := known_sources(assignment.features).caveat) else []),
         ],
     )
@@ -214,9 +214,10 @@ def _reference_classes(config: TrainConfig, imported: ReferenceEnsemble, feature
     return reference_checkpoints.class_names(config.reference_classes, imported.num_classes, labels)
 
 
-def _sublabel_line(config: TrainConfig, features: FeatureSet, data: TrainingData) -> str | None:
-    """A line for the log about the sublabels that the ensemble predicts; None if there are none to predict."""
-    return taxonomy_line(features, data.hierarchy) if config.fits_sublabels else None
+def _sublabel_lines(config: TrainConfig, features: FeatureSet, data: TrainingData) -> list[str]:
+    """A line for the log about the sublabels that the ensemble predicts; none if there are none to predict."""
+    line = taxonomy_line(features, data.hierarchy) if config.fits_sublabels else None
+    return [line] if line is not None else []
 
 
 def _import_members(
