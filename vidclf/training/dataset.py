@@ -19,7 +19,6 @@ from vidclf.errors import ConfigError
 from vidclf.features.feature_set import FeatureSet
 from vidclf.features.video_frames import VideoFrames
 from vidclf.training.augment import FramePlan, every_frame
-from vidclf.training.sublabels import taxonomy_of
 from vidclf.uncertainty.hierarchy import Hierarchy
 
 
@@ -146,12 +145,12 @@ class TrainingData:
 
 
 def training_data(
-    features: FeatureSet, classes: list[str] | None = None, *, has_sublabels: bool = False
+    features: FeatureSet, classes: list[str] | None = None, *, taxonomy: dict[str, list[str]] | None = None
 ) -> TrainingData:
     """The train and val splits of a labelled feature set, with labels as class indices.
 
-    These are indices into `classes` or, if it is None, into the alphabetical list of labels. With `has_sublabels`, the
-    sublabels are learnt too, as far as there are enough (`sublabels.taxonomy_of`).
+    These are indices into `classes` or, if it is None, into the alphabetical list of labels. The sublabels of `taxonomy` are
+    learnt too (`sublabels.taxonomy_of`); none without it.
 
     Raises ConfigError if labels or splits are missing, a split is empty, a source (videos cut from one recording) is in
     two splits, there are fewer than 2 classes, or a class is missing in the train split.
@@ -175,8 +174,7 @@ def training_data(
     classes = classes or sorted({str(label) for label in features.labels})
     if len(classes) < 2:
         raise ConfigError(f"--features: must hold at least 2 classes, holds {classes}")
-    taxonomy = taxonomy_of(features, classes) if has_sublabels else {}
-    hierarchy = Hierarchy(classes=classes, sublabels=taxonomy)
+    hierarchy = Hierarchy(classes=classes, sublabels=taxonomy or {})
     train, val = (_split(features, name, hierarchy) for name in ("train", "val"))
     absent = [name for index, name in enumerate(classes) if index not in train.labels]
     if absent:
@@ -186,7 +184,7 @@ def training_data(
             "move a source of each to train, or give fractions to assign new splits, such as --split 0.7,0.2,0.1"
         )
     _check_videos_differ(features)
-    return TrainingData(classes=classes, train=train, val=val, taxonomy=taxonomy)
+    return TrainingData(classes=classes, train=train, val=val, taxonomy=taxonomy or {})
 
 
 def _check_videos_differ(features: FeatureSet) -> None:

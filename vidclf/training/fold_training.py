@@ -45,6 +45,7 @@ from vidclf.training.member_votes import RunVotes, VoteRequest
 from vidclf.training.member_worker import marker, read_record
 from vidclf.training.publish import members_info, publish_card
 from vidclf.training.ray_members import train_members
+from vidclf.training.sublabels import taxonomy_of
 from vidclf.uncertainty.folds import group_folds
 from vidclf.uncertainty.temperature import fit_temperature
 
@@ -178,7 +179,8 @@ def _tested(
     # These members are no part of the ensemble, so they are not logged to MLflow.
     config = replace(config, output=directory, mlflow=None)
     fold_features = [replace(space, groups=folds.groups, splits=folds.splits(fold)) for space in features]
-    data = [training_data(space, has_sublabels=config.fits_sublabels) for space in fold_features]
+    taxonomy = taxonomy_of(fold_features[0]) if config.fits_sublabels else {}
+    data = [training_data(space, taxonomy=taxonomy) for space in fold_features]
     members = plan_members(config, fold_features, data, None)
     missing = [index for index, member in enumerate(members) if not _is_finished(directory, index, member)]
     if missing:

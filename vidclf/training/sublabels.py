@@ -23,8 +23,10 @@ MIN_SUBLABELS = 2
 """Smallest number of such sublabels with which a class has sublabels."""
 
 
-def taxonomy_of(features: FeatureSet, classes: Sequence[str]) -> dict[str, list[str]]:
-    """The sublabels that are learnt, by class, from the train split of a labelled feature set."""
+def taxonomy_of(features: FeatureSet, classes: Sequence[str] | None = None) -> dict[str, list[str]]:
+    """The sublabels that are learnt, by class, from the train split of a labelled feature set; in the order of
+    `classes` or, if it is None, in alphabetical order. All members of an ensemble must have the same ones."""
+    classes = classes if classes is not None else sorted({label for label in features.labels if label is not None})
     sources: dict[str, dict[str, set[str]]] = {name: defaultdict(set) for name in classes}
     rows = zip(features.labels, features.sublabels, features.groups, features.splits, strict=True)
     for label, sublabel, group, split in rows:

@@ -37,7 +37,7 @@ from vidclf.training.member_plan import MemberPlan, plan_members
 from vidclf.training.member_worker import SHARE_FLAG, marker, publish_record, read_record
 from vidclf.training.publish import known_sources, publish_ensemble, votes_on
 from vidclf.training.ray_members import train_members
-from vidclf.training.sublabels import taxonomy_line
+from vidclf.training.sublabels import taxonomy_line, taxonomy_of
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -126,7 +126,8 @@ def prepare(
         imported = reference_checkpoints.read(config.import_reference)
         classes = _reference_classes(config, imported, assignment.features)
         config = replace(config, members=len(imported.checkpoints), **vars(imported.model))
-    data = [training_data(one, classes, has_sublabels=config.fits_sublabels) for one in split_features]
+    taxonomy = taxonomy_of(assignment.features, classes) if config.fits_sublabels else {}
+    data = [training_data(feature_set, classes, taxonomy=taxonomy) for feature_set in split_features]
     members = plan_members(config, split_features, data, imported)
     if config.mlflow is not None:
         tracking.check_mlflow(config.mlflow)

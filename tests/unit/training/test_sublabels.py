@@ -60,7 +60,7 @@ def test_a_class_has_sublabels_if_two_of_them_have_two_sources_in_train() -> Non
 
 def test_videos_carry_the_index_of_their_sublabel() -> None:
     features = videos(16)
-    data = training_data(features, has_sublabels=True)
+    data = training_data(features, taxonomy=taxonomy_of(features))
     assert (data.taxonomy, data.train.sublabels) == ({"A": ["a1", "a2"]}, [0, -1, 1, -1] * 2)
     drawn = bootstrap_sample(data.train, torch.Generator().manual_seed(0))
     assert [sublabel == -1 for sublabel in drawn.sublabels] == [label == 1 for label in drawn.labels]
@@ -86,7 +86,7 @@ def test_a_video_without_a_known_sublabel_has_no_gradient() -> None:
 
 
 def test_a_member_learns_classes_and_sublabels() -> None:
-    data = training_data(videos(), has_sublabels=True)
+    data = training_data(videos(), taxonomy=taxonomy_of(videos()))
     fitted = fit_member(data, CONFIG, 0, CPU)
     model = TemporalClassifier(4, 4, CONFIG)
     model.load_state_dict(fitted.state)
@@ -105,7 +105,7 @@ def test_sublabels_decide_the_digest_of_a_member_and_their_absence_does_not() ->
     config = TrainConfig(features=("f",), output="o", members=1)
 
     def recipe(features: FeatureSet, *, has_sublabels: bool) -> str:
-        data = training_data(features, has_sublabels=has_sublabels)
+        data = training_data(features, taxonomy=taxonomy_of(features) if has_sublabels else None)
         return plan_members(config, [features], [data], None)[0].recipe
 
     unnamed = replace(features, sublabels=[None] * 16)
