@@ -149,8 +149,8 @@ def training_data(
 ) -> TrainingData:
     """The train and val splits of a labelled feature set, with labels as class indices.
 
-    These are indices into `classes` or, if it is None, into the alphabetical list of labels. The sublabels of `taxonomy` are
-    learnt too (`sublabels.taxonomy_of`); none without it.
+    These are indices into `classes` or, if it is None, into the alphabetical list of labels. The sublabels of
+    `taxonomy` are learnt too (`sublabels.taxonomy_of`); none without it.
 
     Raises ConfigError if labels or splits are missing, a split is empty, a source (videos cut from one recording) is in
     two splits, there are fewer than 2 classes, or a class is missing in the train split.
