@@ -23,7 +23,7 @@ from vidclf.config import FitConfig
 from vidclf.ensemble.temporal_model import TemporalClassifier, initialize
 from vidclf.errors import ConfigError
 from vidclf.metrics import scores
-from vidclf.training import random_streams
+from vidclf.training import random_streams, sublabels
 from vidclf.training.augment import FramePlan, augmented
 from vidclf.training.averaged_weights import AveragedWeights
 from vidclf.training.dataset import Batches, TrainingData, bootstrap_sample, class_balanced_order
@@ -242,7 +242,8 @@ class MemberFit:
     def _gradients(self, indices_B: Tensor, plan: FramePlan, share: float) -> tuple[Tensor, Tensor]:
         """Add the gradients of the videos `indices_B`, which are the fraction `share` of a batch, to the model.
 
-        Returns the mean loss of these videos, and per video an index [B] into the flattened confusion matrix.
+        Returns the mean loss of these videos, that of the classes alone, and per video an index [B] into the flattened
+        confusion matrix.
         """
         features_BLD, lengths_B = self._train.at(indices_B, plan)
         if self._noise:
@@ -253,9 +254,11 @@ class MemberFit:
             outputs = self._model(features_BLD, lengths_B).logits_BC.float()
         logits_BC = outputs[:, :num_classes]
         loss = self._loss(logits_BC, labels_B, self._weights_C)
+        total = loss
         if hierarchy.names:
-            loss = loss + sublabel_loss(outputs[:, num_classes:], self._train.sublabels_at(indices_B), hierarchy)
-        (loss * share).backward()  # type: ignore[no-untyped-call]
+            below = sublabel_loss(outputs[:, num_classes:], self._train.sublabels_at(indices_B), hierarchy)
+            total = loss + sublabels.LOSS_WEIGHT * below
+        (total * share).backward()  # type: ignore[no-untyped-call]
         return loss.detach(), labels_B * num_classes + logits_BC.detach().argmax(dim=1)
 
     def _loss(self, logits_BC: Tensor, labels_B: Tensor, weights_C: Tensor | None) -> Tensor:

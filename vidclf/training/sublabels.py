@@ -23,6 +23,10 @@ MIN_SUBLABELS = 2
 """Smallest number of such sublabels with which a class has sublabels."""
 
 
+LOSS_WEIGHT = 0.3
+"""Weight of the loss of the sublabels beside that of the classes. With a higher one the classes suffer."""
+
+
 def taxonomy_of(features: FeatureSet, classes: Sequence[str] | None = None) -> dict[str, list[str]]:
     """The sublabels that are learnt, by class, from the train split of a labelled feature set; in the order of
     `classes` or, if it is None, in alphabetical order. All members of an ensemble must have the same ones."""
