@@ -26,6 +26,7 @@ from vidclf.archive.label_overlay import relabelled
 from vidclf.archive.limit import limited
 from vidclf.archive.manifest import Listing, ListingOptions, list_archive, read_manifest
 from vidclf.archive.source_names import NONE_FOUND
+from vidclf.archive.taxonomy_file import TaxonomyFile
 from vidclf.config import IndexConfig
 from vidclf.config.fields import parse_fractions
 from vidclf.errors import ConfigError
@@ -36,6 +37,7 @@ from vidclf.schema import SPLITS
 
 def main(config: IndexConfig) -> int:
     """List the videos, assign splits, write the manifest and print a summary. Returns the exit code 0."""
+    taxonomy = TaxonomyFile.read(config.taxonomy) if config.taxonomy is not None else None
     listing = list_archive(config.input, options=options(config)) if config.input else None
     preflight.check_outputs(config)
     earlier = _earlier_manifest(config)
@@ -43,14 +45,18 @@ def main(config: IndexConfig) -> int:
     if listing is None:
         assert earlier is not None, "without --input, an earlier manifest is required"
         listing = Listing(manifest=earlier, ignored={})
-    elif earlier is not None:
-        if listing.source_lines and not _has_sources(earlier):
-            # Joining known videos would move some of them to another split.
-            listing = list_archive(config.input, options=replace(options(config), find_sources=False))
-            notes.append(
-                "  sources in file names are not taken, because the earlier manifest has none and its videos keep "
-                "their splits; --continue-from none takes them and draws all splits anew"
-            )
+    elif earlier is not None and listing.source_lines and not _has_sources(earlier):
+        # Joining known videos would move some of them to another split.
+        listing = list_archive(config.input, options=replace(options(config), find_sources=False))
+        notes.append(
+            "  sources in file names are not taken, because the earlier manifest has none and its videos keep their "
+            "splits; --continue-from none takes them and draws all splits anew"
+        )
+    if taxonomy is not None:
+        renamed, line = taxonomy.apply(listing.manifest, keep_spelling=config.keep_label_spelling)
+        listing = replace(listing, manifest=renamed)
+        notes.append(f"  {line}")
+    if config.input and earlier is not None:
         found = continuation.continued(listing.manifest, earlier, config.root)
         listing = replace(listing, manifest=found.manifest)
         notes.append(f"  compared with {config.continue_from or config.output}: {found.text}")

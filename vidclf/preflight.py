@@ -49,6 +49,7 @@ INPUTS = {
     "reference_classes": FILE,
     "space": FILE,
     "prices": FILE,
+    "taxonomy": FILE,
     "weights": FILE,
 }
 """Configuration fields, of all jobs, that name an input, and whether an input on this machine must be a file or a

@@ -34,6 +34,17 @@ VERDICTS = tuple(Verdict)
 """All verdicts, in the order in which they are always listed."""
 
 
+class AnswerLevel(StrEnum):
+    """Level at which a video is answered (column `answer_level`): the deepest one that keeps the risk."""
+
+    SUBLABEL = "sublabel"
+    """Its sublabel (finer class) is accepted, and so is its class."""
+    CLASS = "class"
+    """Its class is accepted."""
+    ABSTAINED = "abstained"
+    """The video gets neither."""
+
+
 class Look(StrEnum):
     """Part of a video's frames from which its prediction was made (column `stage`), from the smallest to all frames.
 
@@ -316,6 +327,14 @@ def predictions(num_classes: int) -> pa.Schema:
     [T] is the weight of each sampled frame in the prediction, with its time in `pts_s`; the weights sum to 1. `stage`
     names the `Look` (part of the frames) that the prediction is based on, always `full` unless the job was progressive;
     the row holds these frames only. `sharpened` is true if the frames were sharpened (`--sharpen-blurry`).
+
+    The columns of sublabels (finer classes) are null if the ensemble predicts none, or none for `top_label`.
+    `top_sublabel` is the most probable sublabel of `top_label`. `sublabel` is the same, or null if it is not accepted.
+    `sublabel_confidence` is its probability: P(`top_label`) · P(`top_sublabel` given `top_label`). `sublabel_trust` is
+    the estimated probability that it is right: `trust_score` times the same conditional probability.
+    `sublabel_probabilities` are the calibrated conditional probabilities of all sublabels, which sum to 1 within each
+    class, in the order of `taxonomy` in `ensemble.json`. `answer_level` is the deepest level that keeps the risk
+    (`AnswerLevel`); null in files of earlier versions.
     """
     return pa.schema(
         [
@@ -327,6 +346,12 @@ def predictions(num_classes: int) -> pa.Schema:
             pa.field("confidence", pa.float32(), nullable=False),
             pa.field("probabilities", pa.list_(pa.float32(), num_classes), nullable=False),
             pa.field("prediction_set", pa.list_(pa.string())),
+            pa.field("sublabel", pa.string()),
+            pa.field("top_sublabel", pa.string()),
+            pa.field("sublabel_confidence", pa.float32()),
+            pa.field("sublabel_trust", pa.float32()),
+            pa.field("sublabel_probabilities", pa.list_(pa.float32())),
+            pa.field("answer_level", pa.string()),
             pa.field("trust_score", pa.float32(), nullable=False),
             pa.field("ood_score", pa.float32(), nullable=False),
             pa.field("member_disagreement", pa.float32(), nullable=False),

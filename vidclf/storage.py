@@ -209,14 +209,28 @@ def _read_text_bytes(location: str) -> bytes:
     return read_bytes(location)
 
 
+class _UniqueKeys(yaml.SafeLoader):
+    """Loader that refuses a mapping with a key that stands twice, of which YAML would silently drop the first."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+        seen = set()
+        for key, _ in node.value:
+            if not isinstance(key, yaml.ScalarNode):
+                continue
+            if key.value in seen:
+                raise yaml.constructor.ConstructorError(None, None, f"key {key.value!r} stands twice", key.start_mark)
+            seen.add(key.value)
+        return super().construct_mapping(node, deep)
+
+
 def read_yaml(location: str, flag: str) -> Any:
-    """Parsed content of the YAML file at `location`. Raises ConfigError if it cannot be read, is not YAML, or is larger
-    than `MOST_TEXT_BYTES`.
+    """Parsed content of the YAML file at `location`. Raises ConfigError if it cannot be read, is not YAML, has a key
+    twice, or is larger than `MOST_TEXT_BYTES`.
 
     `flag` is the flag with which the user named the file, for the message.
     """
     try:
-        return yaml.safe_load(_read_text_bytes(location))
+        return yaml.load(_read_text_bytes(location), Loader=_UniqueKeys)
     except OSError as error:
         raise ConfigError(f"{flag} must be a readable YAML file, got {location!r} ({error})") from error
     except (yaml.YAMLError, RecursionError) as error:

@@ -38,6 +38,8 @@ class Predicted:
     """class by view; None: one view, which votes for the top label"""
     stage: str = "full"
     prediction_set: tuple[str, ...] | None = None
+    top_sublabel: str | None = None
+    answer_level: str | None = None
 
 
 def row(video: Predicted) -> dict[str, Any]:
@@ -56,6 +58,10 @@ def row(video: Predicted) -> dict[str, Any]:
         "confidence": video.confidence,
         "probabilities": probabilities(video.top_label),
         "prediction_set": list(video.prediction_set) if video.prediction_set is not None else None,
+        "top_sublabel": video.top_sublabel,
+        "sublabel": video.top_sublabel if video.answer_level == "sublabel" else None,
+        "sublabel_trust": video.confidence / 4 if video.top_sublabel is not None else None,
+        "answer_level": video.answer_level,
         "trust_score": video.confidence / 2,
         "ood_score": 0.5,
         "member_disagreement": 0.0,

@@ -159,7 +159,10 @@ def test_a_configuration_in_the_output_is_refused_only_where_it_would_be_deleted
 
 
 ELSEWHERE: list[tuple[type, dict[str, Any]]] = [
-    (IndexConfig, {"input": "/else/i", "continue_from": "/else/c", "labels": "/else/l"}),
+    (
+        IndexConfig,
+        {"input": "/else/i", "continue_from": "/else/c", "labels": "/else/l", "taxonomy": "/else/t"},
+    ),
     (ExtractConfig, {"manifest": "/else/m", "backbone": ("resnet50",), "weights": ("/else/w",)}),
     (ClassifyConfig, {"input": "/else/i", "ensemble": "/else/e", "weights": ("/else/w",)}),
     (ClassifyConfig, {"manifest": "/else/m", "ensemble": "/else/e"}),

@@ -26,7 +26,7 @@ def spelling_key(name: str) -> str:
 def check_spelling(location: str, labels: Iterable[str | None], flag: str = "--input") -> None:
     """Raise ConfigError if two classes differ only in upper and lower case or in spaces.
 
-    `location`: the archive, named in the message with its `flag`.
+    `location`: the archive or the file that `flag` names, for the message.
     """
     count = Counter(label for label in labels if label is not None)
     spellings = defaultdict(list)

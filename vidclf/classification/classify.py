@@ -29,6 +29,8 @@ from vidclf.features.spec import read_weights_location
 from vidclf.pipeline.driver import Pipeline
 from vidclf.pipeline.graph import run_pipeline
 from vidclf.pipeline.job import BackboneSetup, PipelineJob, RunSpec
+from vidclf.uncertainty import sublabel_threshold
+from vidclf.uncertainty.prediction_sets import SetThresholds
 from vidclf.uncertainty.risk_threshold import RiskThreshold, risk_statement, threshold_text
 
 
@@ -51,12 +53,14 @@ def classification(config: ClassifyConfig, head_directory: str | None = None) ->
         require_first_look(info)
     threshold_of = trust.stage_thresholds if config.progressive else trust.threshold
     risk_threshold = threshold_of(mode, config.abstain_risk, config.accept_uncertified)
+    sublabels = trust.sublabel_threshold(mode, risk_threshold, config.abstain_risk, config.accept_uncertified)
     sets = trust.set_thresholds(mode, len(info.classes), config.coverage)
     settings = HeadSettings(
         tta=config.tta,
         trust_threshold=risk_threshold.threshold,
         segments_s=config.segments,
         set_thresholds=sets.lowest_C if sets is not None else None,
+        sublabel_threshold=sublabels.threshold if sublabels is not None else None,
     )
     if config.features:
         runs = fitted_runs([storage.canonical(run) for run in config.features], info)
@@ -66,12 +70,10 @@ def classification(config: ClassifyConfig, head_directory: str | None = None) ->
         ]
     else:
         runs, embeddings = [], fitted_embeddings(config, info)
-    print(threshold_text(risk_threshold, config.abstain_risk, caveat_of(info.training)), file=sys.stderr)
-    if sets is not None:
-        print(sets.text(info.classes), file=sys.stderr)
+    _print_thresholds(config.abstain_risk, info, risk_threshold, sublabels, sets)
     conclude = RunDrift.of(info, trust, risk_threshold, tta=config.tta)
     config = replace(config, ensemble=head_directory or config.ensemble)
-    target_of = partial(prediction_target, config, info, risk_threshold, conclude)
+    target_of = partial(prediction_target, config, info, risk_threshold, sublabels, conclude)
     predictions = target_of(settings, embeddings)
     if config.progressive:
         passes = ProgressivePlan.plan(info, settings, risk_threshold, predictions, target_of)
@@ -107,10 +109,25 @@ def save_targets(config: ClassifyConfig, embeddings: Sequence[BackboneSetup]) ->
     ]
 
 
+def _print_thresholds(
+    risk: float,
+    info: EnsembleInfo,
+    risk_threshold: RiskThreshold,
+    sublabels: RiskThreshold | None,
+    sets: SetThresholds | None,
+) -> None:
+    """Print on stderr, a line each, from which scores classes and sublabels are answered, and what sets hold."""
+    lines = [threshold_text(risk_threshold, risk, caveat_of(info.training))]
+    lines += [sublabel_threshold.text(sublabels, risk)] if sublabels is not None else []
+    lines += [sets.text(info.classes)] if sets is not None else []
+    print(*lines, sep="\n", file=sys.stderr)
+
+
 def prediction_target(
     config: ClassifyConfig,
     info: EnsembleInfo,
     risk_threshold: RiskThreshold,
+    sublabels: RiskThreshold | None,
     conclude: RunDrift,
     settings: HeadSettings,
     embeddings: Sequence[BackboneSetup],
@@ -118,13 +135,19 @@ def prediction_target(
     """Description of an output directory for predictions: its columns, its settings and the ensemble that fills it.
 
     The ensemble is the one of `info`; it classifies the features that the backbones `embeddings` make. `conclude`
-    compares the finished run with calibration.
+    compares the finished run with calibration. `sublabels` is the threshold of the sublabels; None if the ensemble
+    predicts none.
     """
-    # Left out without prediction sets, so that a run of an earlier version can be continued.
-    own = {name: value for name, value in asdict(settings).items() if name != "set_thresholds" or value is not None}
+    # Left out without prediction sets and sublabels, so that a run of an earlier version can be continued.
+    later = ("set_thresholds", "sublabel_threshold")
+    own = {name: value for name, value in asdict(settings).items() if name not in later or value is not None}
     if settings.set_thresholds is not None:
         own["set_thresholds"] = list(settings.set_thresholds)  # as JSON gives it back, for the run to be continued
-    sets = {"prediction_sets": {"coverage": config.coverage}} if config.coverage is not None else {}
+    stated = {"risk": risk_statement(risk_threshold, config.abstain_risk, caveat_of(info.training))}
+    if sublabels is not None:
+        stated["sublabel_risk"] = risk_statement(sublabels, config.abstain_risk, caveat_of(info.training))
+    if config.coverage is not None:
+        stated["prediction_sets"] = {"coverage": config.coverage}
     return RunSpec(
         embeddings=tuple(embeddings),
         output_schema=schema.predictions(len(info.classes)),
@@ -137,7 +160,7 @@ def prediction_target(
             "risk_basis": risk_threshold.basis,
             "sharpen_blurry": config.sharpen_blurry,
         },
-        stated={"risk": risk_statement(risk_threshold, config.abstain_risk, caveat_of(info.training)), **sets},
+        stated=stated,
         conclude=conclude,
         segments_schema=schema.segments(len(info.classes)) if config.segments is not None else None,
         sharpen_blurry=config.sharpen_blurry,

@@ -34,6 +34,7 @@ from vidclf.pipeline.engines import converted_or_state, described, load_engine
 from vidclf.pipeline.job import BackboneSetup, PipelineJob, RunSpec
 from vidclf.pipeline.video_embedder import VideoEmbedder
 from vidclf.schema import RejectReason
+from vidclf.uncertainty import sublabel_threshold
 from vidclf.uncertainty.risk_threshold import RiskThreshold, threshold_text
 from vidclf.uncertainty.trust_score import TrustScore
 from vidclf.video.rejection import VideoRejected
@@ -47,6 +48,8 @@ class VideoModel:
     settings: HeadSettings
     target: RunSpec
     """columns and backbones of the predictions; without the ensemble itself, which `job` adds"""
+    taxonomy: dict[str, list[str]]
+    """sublabels by class; empty if the ensemble predicts none"""
     trust_score: TrustScore
     threshold: RiskThreshold
     caveat: str
@@ -85,6 +88,11 @@ def video_model(
     sets = trust.set_thresholds(info_module.mode(config.tta), num_classes, config.coverage)
     if sets is not None:
         print(sets.text(info.classes), file=sys.stderr)
+    sublabels = trust.sublabel_threshold(
+        info_module.mode(config.tta), found, config.abstain_risk, config.accept_uncertified
+    )
+    if sublabels is not None:
+        print(sublabel_threshold.text(sublabels, config.abstain_risk), file=sys.stderr)
     columns = schema.predictions(num_classes)
     target = RunSpec(
         embeddings=tuple(fitted_embeddings(config, info)),
@@ -101,8 +109,10 @@ def video_model(
             trust_threshold=found.threshold,
             segments_s=segments_s,
             set_thresholds=sets.lowest_C if sets is not None else None,
+            sublabel_threshold=sublabels.threshold if sublabels is not None else None,
         ),
         target=target,
+        taxonomy=info.taxonomy,
         trust_score=info.trust.score(config.tta),
         threshold=found,
         caveat=caveat_of(info.training),

@@ -37,6 +37,7 @@ from vidclf.features.spec import FeatureSpec, read_spec
 from vidclf.gpu_worker import OnWorker
 from vidclf.runs.layout import Run
 from vidclf.runs.newest_manifest import NewestManifest
+from vidclf.uncertainty import sublabel_threshold
 from vidclf.uncertainty.risk_threshold import RiskThreshold
 
 VIDEOS_AT_A_TIME = 128
@@ -114,11 +115,17 @@ def make_head(config: EvaluateConfig, risk_threshold: RiskThreshold) -> Callable
     sets = trust.set_thresholds(mode(config.tta), len(info.classes), config.coverage)
     if sets is not None:
         print(sets.text(info.classes), file=sys.stderr)
+    sublabels = trust.sublabel_threshold(
+        mode(config.tta), risk_threshold, config.abstain_risk, config.accept_uncertified
+    )
+    if sublabels is not None:
+        print(sublabel_threshold.text(sublabels, config.abstain_risk), file=sys.stderr)
     settings = HeadSettings(
         tta=config.tta,
         trust_threshold=risk_threshold.threshold,
         segments_s=None,
         set_thresholds=sets.lowest_C if sets is not None else None,
+        sublabel_threshold=sublabels.threshold if sublabels is not None else None,
     )
     make = partial(_head_on, config.gpus, directory, settings)
     if not config.gpus:

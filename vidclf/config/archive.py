@@ -56,6 +56,10 @@ class IndexConfig(LimitOptions, DryRunOptions):
     """Recognise the videos of a directory by their first bytes, not by their file name extensions."""
     strict: bool = False
     """Refuse a directory in which a directory cannot be read. Without it, such directories are counted and named."""
+    taxonomy: str | None = None
+    """YAML file that renames and groups labels and sublabels: class → {sublabel: [names in the archive]}, where a name
+    is label or label/sublabel. Sources and features do not depend on it, so an archive can be indexed again with
+    another one and its features continued. (default: labels and sublabels as they are)"""
     keep_label_spelling: bool = False
     """Allow classes whose names differ only in case or spaces."""
     limit: Annotated[int, at_least(1, "video")] | None = None

@@ -236,6 +236,10 @@ class TrainConfig(FitConfig, SplitOptions, MlflowOptions, OutputOptions):
     source as there are members, at most 5; each member leaves out a fold, and every video is judged by the members that
     left it out. Members then train without early stopping, with --selection last, until the learning rate first reaches
     0 (--warmup-epochs and --warm-restart-epochs, at most --epochs). Needs at least 2 members."""
+    sublabels: Literal["auto", "none"] = "auto"
+    """Sublabels: finer classes, from the column of that name in the manifest. auto: predict them below each class that
+    has at least 2 sublabels with at least 2 sources each in the train split, except with --recipe reference and with
+    --import-reference. none: predict none."""
     near_duplicate_cosine: Annotated[float, within("(0, 1]")] = 0.95
     """Similarity from which two videos count as near duplicates (almost the same content): the cosine between their
     mean features, after the mean over all videos is subtracted from both. A higher value finds fewer. With
@@ -283,5 +287,14 @@ class TrainConfig(FitConfig, SplitOptions, MlflowOptions, OutputOptions):
     @property
     def fits_linear_member(self) -> bool:
         """Whether the ensemble gets a linear member."""
-        is_of_reference = self.recipe == "reference" or self.import_reference is not None
-        return self.linear_member == "auto" and not is_of_reference
+        return self.linear_member == "auto" and not self._is_of_reference
+
+    @property
+    def fits_sublabels(self) -> bool:
+        """Whether the ensemble may predict sublabels."""
+        return self.sublabels == "auto" and not self._is_of_reference
+
+    @property
+    def _is_of_reference(self) -> bool:
+        """Whether the members are those of the reference system, or trained like them."""
+        return self.recipe == "reference" or self.import_reference is not None

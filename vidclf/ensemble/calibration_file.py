@@ -21,12 +21,13 @@ from vidclf.ensemble.trust_file_check import check_trust_file
 from vidclf.ensemble.weights_file_check import Header, read_header
 from vidclf.errors import ConfigError
 from vidclf.schema import Look
-from vidclf.uncertainty import prediction_sets
+from vidclf.uncertainty import prediction_sets, sublabel_threshold
 from vidclf.uncertainty.early_exit import EARLY_LOOKS, ValidationScores, stage_thresholds
 from vidclf.uncertainty.frame_agreement import FrameDiscriminant
 from vidclf.uncertainty.ood import FeatureSpace
 from vidclf.uncertainty.prediction_sets import SetThresholds, TruthScores
 from vidclf.uncertainty.risk_threshold import RiskThreshold
+from vidclf.uncertainty.sublabel_threshold import SublabelScores
 
 TRUST_FILE = "trust.safetensors"
 """Name of the file in an ensemble's directory."""
@@ -57,6 +58,8 @@ class TrustData:
     truth: dict[str, TruthScores] = field(default_factory=dict)
     """probabilities of the true classes of the held-out videos with all sampled frames, by mode; empty in ensembles of
     earlier versions"""
+    sublabels: dict[str, SublabelScores] = field(default_factory=dict)
+    """scores of the validation videos' sublabels, by mode and by early look; empty without sublabels"""
     probe: PrecisionProbe | None = None
     """videos on which a worker tests bfloat16; if None, members are computed in fp32 unless `--precision bf16` is
     given"""
@@ -84,6 +87,19 @@ class TrustData:
             )
         return prediction_sets.set_thresholds(self.truth[mode], num_classes, coverage)
 
+    def sublabel_threshold(
+        self, mode: str, classes: RiskThreshold, risk: float, accept_uncertified: bool
+    ) -> RiskThreshold | None:
+        """Choose the lowest trust of a sublabel for an allowed error `risk`; None if the ensemble predicts none.
+
+        `classes`: the thresholds that `threshold` or `stage_thresholds` chose for the classes.
+        """
+        if mode not in self.sublabels:
+            return None
+        stages = {name: (scores, self.sublabels[name]) for name, scores in self.stages.items()}
+        full = (self.full[mode], self.sublabels[mode])
+        return sublabel_threshold.choose(classes, full, stages, risk, accept_uncertified)
+
     def stage_thresholds(self, mode: str, risk: float, accept_uncertified: bool) -> RiskThreshold:
         """Choose the lowest trust scores to accept for an allowed error `risk`, if early looks (with few frames) may
         decide videos first.
@@ -110,6 +126,9 @@ def write_trust(directory: str, data: TrustData) -> str:
     for name, truth in data.truth.items():
         arrays[f"{name}.truth_B"] = truth.truth_B
         arrays[f"{name}.label_B"] = truth.label_B.astype(np.int64)
+    for name, sublabels in data.sublabels.items():
+        arrays[f"{name}.sublabel_trust_B"] = sublabels.trust_B
+        arrays[f"{name}.sublabel_right_B"] = sublabels.right_B.astype(np.int64)
     if data.probe is not None:
         arrays.update(data.probe.arrays())
     # safetensors writes memory as it is, without regard to strides.
@@ -153,6 +172,9 @@ def read_trust(directory: str, info: EnsembleInfo) -> TrustData:
         full={name: _scores(arrays, name) for name in modes},
         stages={name: _scores(arrays, name) for name in EARLY_LOOKS if name in info.stages},
         truth={name: _truth(arrays, name) for name in modes if f"{name}.truth_B" in arrays},
+        sublabels={
+            name: _sublabels(arrays, name) for name in (*modes, *EARLY_LOOKS) if f"{name}.sublabel_trust_B" in arrays
+        },
         probe=PrecisionProbe.read(arrays, len(info.backbones)),
     )
 
@@ -181,6 +203,11 @@ def _truth(arrays: dict[str, npt.NDArray[Any]], name: str) -> TruthScores:
     return TruthScores(
         truth_B=arrays[f"{name}.truth_B"], label_B=arrays[f"{name}.label_B"], source_B=arrays[f"{name}.source_B"]
     )
+
+
+def _sublabels(arrays: dict[str, npt.NDArray[Any]], name: str) -> SublabelScores:
+    """The scores of the validation videos' sublabels stored under `name`: a mode, or an early look."""
+    return SublabelScores(trust_B=arrays[f"{name}.sublabel_trust_B"], right_B=arrays[f"{name}.sublabel_right_B"])
 
 
 def _scores(arrays: dict[str, npt.NDArray[Any]], name: str) -> ValidationScores:

@@ -80,7 +80,7 @@ def load_member(directory: str, info: MembersInfo, index: int) -> TemporalModel:
     """
     path = storage.join(directory, info.members[index].file)
     _check_member(directory, info, index)
-    model = build_model(_feature_dim(info, index), len(info.classes), info.model)
+    model = build_model(_feature_dim(info, index), info.hierarchy.num_outputs, info.model)
     try:
         content = storage.read_bytes(path)
         if hashlib.sha256(content).hexdigest() != info.members[index].digest:
@@ -97,7 +97,7 @@ def _check_member(directory: str, info: MembersInfo, index: int) -> None:
     """Raise ConfigError unless the weights file of a member has tensors of the sizes in `ensemble.json`. Reads only the
     file's header."""
     path = storage.join(directory, info.members[index].file)
-    check_member_file(path, _feature_dim(info, index), len(info.classes), info.model)
+    check_member_file(path, _feature_dim(info, index), info.hierarchy.num_outputs, info.model)
 
 
 def _feature_dim(info: MembersInfo, index: int) -> int:

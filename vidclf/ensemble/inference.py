@@ -24,9 +24,10 @@ from torch import Tensor
 
 from vidclf import torch_gpu
 from vidclf.ensemble.calibration_file import TrustData
-from vidclf.ensemble.info import EnsembleInfo
+from vidclf.ensemble.info import EnsembleInfo, mode
 from vidclf.ensemble.linear_member import LinearMember, member_weights
 from vidclf.ensemble.segment_temperature import segment_linear_weights, segment_temperatures
+from vidclf.ensemble.sublabels import average, split_probabilities
 from vidclf.ensemble.temporal_model import TemporalModel, pad
 from vidclf.ensemble.views import PLAIN, VIEWS
 from vidclf.schema import Look
@@ -71,6 +72,8 @@ class EnsembleOutput:
     """per video one weight per frame of the unchanged video: the members' mean attention when they pool frames"""
     signs_BK: npt.NDArray[np.floating[Any]]
     """inputs of the trust score besides the confidence (measures of agreement), in the order of `trust_score.SIGNS`"""
+    conditional_BL: npt.NDArray[np.float32] | None
+    """conditional probabilities of the sublabels within their classes; None if the ensemble predicts no sublabels"""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -131,7 +134,7 @@ class Ensemble:
         names = list(VIEWS) if tta else list(PLAIN)
         fitted = self.fitted(tta, stage)
         logits_VMBC, attention = run_members(self._members, self.info.spaces_M, sequences_S, names, self._device)
-        probabilities_VMBC = logits_VMBC.softmax(dim=3).numpy()
+        probabilities_VMBC, conditional_VMBL = split_probabilities(logits_VMBC, self.info.hierarchy)
         weights_M = member_weights(len(self._members), fitted.linear_weight)
         if self._linear is not None:
             linear_V1BC = self._linear.in_views(sequences_S, names)
@@ -152,14 +155,28 @@ class Ensemble:
             ood_score_B=ood_B,
             attention=attention,
             signs_BK=signs_BK,
+            conditional_BL=self._conditional(conditional_VMBL, fitted.weights_V, tta, stage),
         )
+
+    def _conditional(
+        self,
+        conditional_VMBL: npt.NDArray[np.float32] | None,
+        weights_V: npt.NDArray[np.float32],
+        tta: bool,
+        stage: str,
+    ) -> npt.NDArray[np.float32] | None:
+        """Calibrated conditional probabilities of the sublabels, averaged over the views and the temporal members."""
+        if conditional_VMBL is None or self.info.sublabels is None:
+            return None
+        temperature = self.info.sublabels.temperatures[mode(tta) if stage == Look.FULL else stage]
+        return self.info.hierarchy.tempered(average(conditional_VMBL, weights_V), temperature)
 
     def segment_probabilities(self, sequences_S: BySpace) -> npt.NDArray[np.float32]:
         """Calibrated class probabilities [segments, classes] of segments (parts of videos), without test-time
         augmentation. The temperature of a segment and the weight of the linear member depend on its number of
         frames."""
         logits_VMBC, _ = run_members(self._members, self.info.spaces_M, sequences_S, PLAIN, self._device)
-        pooled_BC = logits_VMBC[0].softmax(dim=2).mean(0).numpy()
+        pooled_BC = split_probabilities(logits_VMBC[0], self.info.hierarchy)[0].mean(axis=0)
         info, lengths_B = self.info, [len(sequence) for sequence in sequences_S[0]]
         num_frames = info.backbones[0].feature_spec.plan.num_frames
         if self._linear is not None and info.linear is not None:

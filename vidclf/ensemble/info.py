@@ -18,10 +18,12 @@ from vidclf.ensemble.outdated import OutdatedEnsembleError
 from vidclf.ensemble.segment_temperature import SegmentCalibration
 from vidclf.ensemble.split_record import ENSEMBLE_FILE as ENSEMBLE_FILE
 from vidclf.ensemble.split_record import SplitsInfo
+from vidclf.ensemble.sublabels import SublabelInfo
 from vidclf.ensemble.views import ViewWeight
 from vidclf.errors import ConfigError
 from vidclf.features.spec import FeatureSpec
 from vidclf.json_text import json_text
+from vidclf.uncertainty.hierarchy import Hierarchy
 from vidclf.uncertainty.ood import OodLine
 from vidclf.uncertainty.trust_score import TrustScore
 
@@ -151,6 +153,13 @@ class MembersInfo:
     scores"""
     versions: dict[str, str]
     """versions of Python and of the packages that trained the members"""
+    taxonomy: dict[str, list[str]] = field(default_factory=dict)
+    """sublabels (finer classes) by class, in the order of the members' outputs; empty if the members predict none"""
+
+    @property
+    def hierarchy(self) -> Hierarchy:
+        """The classes with their sublabels."""
+        return Hierarchy(classes=self.classes, sublabels=self.taxonomy)
 
     @property
     def is_cross_calibrated(self) -> bool:
@@ -186,6 +195,8 @@ class EnsembleInfo(MembersInfo):
     """digest of `splits.parquet`, the record of the videos and their splits; None in ensembles of earlier versions"""
     linear: LinearInfo | None = None
     """the linear member; None if the ensemble has none"""
+    sublabels: SublabelInfo | None = None
+    """calibration of the sublabels; None without a taxonomy"""
 
     @property
     def ensemble_id(self) -> str:
@@ -207,6 +218,8 @@ class EnsembleInfo(MembersInfo):
         if self.linear is not None:
             weights = {name: look.weight for name, look in self.linear.looks.items()}
             decisive.append([self.linear.digest, weights, self.linear.segments])
+        if self.sublabels is not None:
+            decisive.append([self.taxonomy, self.sublabels.temperatures])
         return hashlib.sha256(json_text(decisive).encode()).hexdigest()[:16]
 
     def as_json(self) -> dict[str, Any]:
@@ -223,8 +236,8 @@ class EnsembleInfo(MembersInfo):
         }
         if self.model.model == "bilstm":
             del values["model"]["model"]  # the only kind of earlier versions, which read such an ensemble too
-        for name in ("splits", "linear"):
-            if values[name] is None:
+        for name in ("splits", "linear", "taxonomy", "sublabels"):
+            if not values[name]:
                 del values[name]
         return values
 
@@ -313,6 +326,8 @@ def _parsed(values: dict[str, Any]) -> EnsembleInfo:
         segments=[SegmentCalibration(**segment) for segment in values.get("segments", [])],
         splits=SplitsInfo(**values["splits"]) if values.get("splits") is not None else None,
         linear=_parsed_linear(values["linear"]) if values.get("linear") is not None else None,
+        taxonomy=values.get("taxonomy", {}),
+        sublabels=SublabelInfo(**values["sublabels"]) if values.get("sublabels") is not None else None,
     )
 
 

@@ -26,11 +26,14 @@ MAX_FRAMES = 4096
 MAX_DIM = 65536
 """Largest number of features per frame that `ensemble.json` may state."""
 
+MAX_SUBLABELS = 65536
+"""Largest number of sublabels that `ensemble.json` may state."""
+
 Rule = tuple[str, bool, str, Any]
 """A check of one value: the name of the value, whether the value is valid, the rule in words, and the value itself."""
 
 
-FITTED_PARTS = ("calibration", "trust", "views", "stages", "segments", "linear")
+FITTED_PARTS = ("calibration", "trust", "views", "stages", "segments", "linear", "sublabels")
 """Names of the fields of `EnsembleInfo` with fitted values, which must all be numbers."""
 
 FINITE = "above 0 and finite"
@@ -41,7 +44,12 @@ def first_invalid(info: EnsembleInfo) -> str:
     """Message about the first value of an ensemble that is out of range, with its name and rule; empty text if all are
     valid."""
     rules = itertools.chain(
-        _ensemble_rules(info), _backbone_rules(info), _member_rules(info), _linear_rules(info), _number_rules(info)
+        _ensemble_rules(info),
+        _backbone_rules(info),
+        _member_rules(info),
+        _linear_rules(info),
+        _sublabel_rules(info),
+        _number_rules(info),
     )
     return next((f"{name} must be {rule}, got {value!r}" for name, is_valid, rule, value in rules if not is_valid), "")
 
@@ -114,6 +122,24 @@ def _linear_rules(info: EnsembleInfo) -> Iterator[Rule]:
     }
     for name, weight in weights.items():
         yield f"weight of the linear member for {name}", 0 <= weight <= 1, "between 0 and 1", weight
+
+
+def _sublabel_rules(info: EnsembleInfo) -> Iterator[Rule]:
+    """Checks of the taxonomy and of the temperatures of its sublabels."""
+    taxonomy, sublabels = info.taxonomy, info.sublabels
+    yield "sublabels", (sublabels is None) == (not taxonomy), "present exactly with a taxonomy", taxonomy
+    yield "classes of the taxonomy", set(taxonomy) <= set(info.classes), f"of {info.classes}", list(taxonomy)
+    num_sublabels = sum(map(len, taxonomy.values()))
+    yield "taxonomy", num_sublabels <= MAX_SUBLABELS, f"of at most {MAX_SUBLABELS} sublabels", num_sublabels
+    for name, names in taxonomy.items():
+        yield f"sublabels of {name}", len(set(names)) == len(names) >= 2, "at least 2, each once", names
+    if sublabels is None:
+        return
+    temperatures = sublabels.temperatures
+    needed = {"plain", "tta", *map(str, info.stages)}
+    yield "temperatures of sublabels", set(temperatures) == needed, f"{', '.join(sorted(needed))}", sorted(temperatures)
+    for name, temperature in temperatures.items():
+        yield f"temperature of sublabels, {name}", 0 < temperature < math.inf, FINITE, temperature
 
 
 def _number_rules(info: EnsembleInfo) -> Iterator[Rule]:

@@ -118,15 +118,19 @@ def _arrays(info: EnsembleInfo, has_probe: bool) -> Iterator[Array]:
                 yield Array(name=f"{look}.{index}.{name}", shape=shape, is_needed=is_needed)
     yield Array(name="probe.num_frames_B", shape=(probed,), dtypes=INTEGERS, is_needed=has_probe)
     yield Array(name=PROBED, shape=(len(info.views), probed, num_classes), is_needed=False)
-    yield from _score_arrays({mode(False): True, mode(True): True, **{look: has_look[look] for look in EARLY_LOOKS}})
+    has_scores = {mode(False): True, mode(True): True, **{str(look): has_look[look] for look in EARLY_LOOKS}}
+    yield from _score_arrays(has_scores, has_sublabels=info.sublabels is not None)
 
 
-def _score_arrays(is_needed: Mapping[str, bool]) -> Iterator[Array]:
+def _score_arrays(is_needed: Mapping[str, bool], has_sublabels: bool) -> Iterator[Array]:
     """The arrays of the validation videos' scores, for each name in `is_needed`: a mode, or an early look."""
     for name, needed in is_needed.items():
         videos = Size(name=f"videos of {name}", most=MAX_VALIDATION_VIDEOS)
         for field, dtypes in (("trust_B", FLOATS), ("correct_B", INTEGERS), ("ood_B", FLOATS), ("source_B", INTEGERS)):
             yield Array(name=f"{name}.{field}", shape=(videos,), dtypes=dtypes, is_needed=needed)
+        if has_sublabels:
+            yield Array(name=f"{name}.sublabel_trust_B", shape=(videos,), is_needed=needed)
+            yield Array(name=f"{name}.sublabel_right_B", shape=(videos,), dtypes=INTEGERS, is_needed=needed)
         # Ensembles of earlier versions lack these.
         if name not in EARLY_LOOKS:
             yield Array(name=f"{name}.truth_B", shape=(videos,), is_needed=False)

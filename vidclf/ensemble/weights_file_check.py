@@ -52,7 +52,7 @@ def is_plain_name(name: object) -> bool:
     return isinstance(name, str) and _PLAIN_NAME.fullmatch(name) is not None
 
 
-def check_member_file(location: str, feature_dim: int, num_classes: int, config: ModelConfig) -> None:
+def check_member_file(location: str, feature_dim: int, num_outputs: int, config: ModelConfig) -> None:
     """Raise ConfigError unless the header of a weights file lists exactly the tensors of a member with these sizes.
 
     Neither the tensors of the file nor those of the model are held in memory.
@@ -69,7 +69,7 @@ def check_member_file(location: str, feature_dim: int, num_classes: int, config:
         with torch.device("meta"):
             expected = {
                 name: tuple(tensor.shape)
-                for name, tensor in build_model(feature_dim, num_classes, config).state_dict().items()
+                for name, tensor in build_model(feature_dim, num_outputs, config).state_dict().items()
             }
     except (RuntimeError, TypeError, ValueError, OverflowError, MemoryError) as error:
         raise ConfigError(

@@ -77,7 +77,8 @@ def onnx_bytes(directory: str, info: EnsembleInfo, *, tta: bool) -> bytes:
         shown = {backbone: _view(graph, name, value) for backbone, value in inputs.items()}
         lengths_B = _view_lengths(graph, name)
         for index, (record, model) in enumerate(zip(info.members, members, strict=True)):
-            logits_BC = member_logits(graph, model, shown[record.backbone], lengths_B)
+            outputs = member_logits(graph, model, shown[record.backbone], lengths_B)
+            logits_BC = _class_logits(graph, outputs, info)
             weighted[index].append(_share(graph, logits_BC, weight))
         if linear is not None:
             logits_BC = linear_logits(graph, linear, list(shown.values()), lengths_B)
@@ -95,6 +96,14 @@ def onnx_bytes(directory: str, info: EnsembleInfo, *, tta: bool) -> bytes:
     _tempered(graph, member_MBC, temperature, "member_probabilities")
     model_proto = _model(graph, info, inputs, tta)
     return bytes(model_proto.SerializeToString(deterministic=True))
+
+
+def _class_logits(graph: Graph, outputs: str, info: EnsembleInfo) -> str:
+    """The logits of the classes among the outputs of a member. The file predicts no sublabels, whose logits follow."""
+    if not info.taxonomy:
+        return outputs
+    bounds = (graph.constant([0]), graph.constant([len(info.classes)]), graph.constant([1]))
+    return graph.add("Slice", outputs, *bounds)
 
 
 def num_votes(info: EnsembleInfo) -> int:

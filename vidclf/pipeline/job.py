@@ -134,9 +134,10 @@ class RunSpec:
         """Columns of a row as the CNN or the head computes it.
 
         They are those of `output_schema` except the columns that the row carries anyway (`schema.CARRIED`), and a
-        column for segments if the run has segments. The label is a computed column if the head has classes.
+        column for segments if the run has segments. Label and sublabel are computed columns if the head has classes.
         """
-        carried = [name for name in schema.CARRIED if not (name == "label" and self.classes)]
+        of_head = ("label", "sublabel") if self.classes else ()
+        carried = [name for name in schema.CARRIED if name not in of_head]
         computed = pa.schema([column for column in self.output_schema if column.name not in carried])
         if self.segments_schema is None:
             return computed

@@ -49,6 +49,9 @@ _COLUMNS = [
 ]
 """Columns of a classification that the comparison reads."""
 
+_SUBLABEL_COLUMNS = ["top_sublabel", "answer_level"]
+"""Further columns, which classifications of earlier versions lack."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class FlipRate:
@@ -75,6 +78,18 @@ class UnmatchedVideo:
     reason: str
     """why the other classification has no prediction: the reason of its rejection, or that the video was not in its
     input"""
+
+
+@dataclass(frozen=True, kw_only=True)
+class SublabelChanges:
+    """Changes of the sublabels (finer classes below a class) between the two classifications."""
+
+    num_videos: int
+    """number of videos with the same most probable class and a most probable sublabel in both"""
+    num_changed: int
+    """number of these whose most probable sublabel changed"""
+    levels: dict[str, int]
+    """number of videos per change of the level of the answer, such as `sublabel → class`; the others are absent"""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -150,6 +165,24 @@ class Comparison:
         pairs = zip(self.both["verdict_before"].to_pylist(), self.both["verdict_after"].to_pylist(), strict=True)
         counts = Counter(pairs)
         return {f"{a} → {b}": counts[a, b] for a in schema.Verdict for b in schema.Verdict}
+
+    @property
+    def sublabels(self) -> SublabelChanges:
+        """Changes of the sublabels (finer classes) and of the levels at which videos are answered."""
+        names = zip(
+            self.both["top_sublabel_before"].to_pylist(), self.both["top_sublabel_after"].to_pylist(), strict=True
+        )
+        pairs = [(*pair, is_other) for pair, is_other in zip(names, self.is_flipped, strict=True)]
+        compared = [before != after for before, after, is_other in pairs if before and after and not is_other]
+        levels = zip(
+            self.both["answer_level_before"].to_pylist(), self.both["answer_level_after"].to_pylist(), strict=True
+        )
+        counts = Counter(pair for pair in levels if None not in pair and pair[0] != pair[1])
+        return SublabelChanges(
+            num_videos=len(compared),
+            num_changed=sum(compared),
+            levels={f"{a} → {b}": counts[a, b] for a in schema.AnswerLevel for b in schema.AnswerLevel if counts[a, b]},
+        )
 
     @property
     def changes(self) -> pa.Table:
@@ -241,12 +274,14 @@ def _read(flag: str, location: str) -> pa.Table:
         if Run(location).exists() and not Run(location).is_finished():
             raise ConfigError(f"--{flag} {location}: the job has not ended; run jobs/classify.py again")
         files = Run(location).shards()
+    names, known = [*_COLUMNS, *_SUBLABEL_COLUMNS], schema.stored_predictions(1)
+    columns = pa.schema([known.field(name).with_nullable(name in _SUBLABEL_COLUMNS) for name in names])
     try:
-        tables = [storage.read_table(path, _COLUMNS) for path in files]
+        tables = [table.select(columns.names) for table in storage.iter_tables_of(files, columns)]
         rows = pa.concat_tables(tables).combine_chunks() if tables else None
     except (pa.ArrowInvalid, KeyError) as error:
         raise ConfigError(f"--{flag} {location}: holds no predictions ({error})") from error
-    if rows is None or rows.column_names != _COLUMNS:
+    if rows is None or rows.column_names != names:
         raise ConfigError(
             f"--{flag} must be a directory that jobs/classify.py wrote, or a predictions.parquet of "
             f"jobs/evaluate.py, got {location!r}"

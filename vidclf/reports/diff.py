@@ -15,7 +15,7 @@ from vidclf.config import DiffConfig
 from vidclf.metrics.intervals import TOO_FEW_SOURCES
 from vidclf.pages import render
 from vidclf.reports import video_kinds
-from vidclf.reports.comparison import SIDES, Comparison, FlipRate, UnmatchedVideo, flip_rates, sources
+from vidclf.reports.comparison import SIDES, Comparison, FlipRate, SublabelChanges, UnmatchedVideo, flip_rates, sources
 from vidclf.reports.provenance import command, now, shown, versions
 from vidclf.reports.trained_on import uses
 from vidclf.runs import lease, output_allowlist, outputs
@@ -46,6 +46,8 @@ class Diff:
     """number of videos per pair of different classes before and after; the most frequent pair first"""
     verdicts: dict[str, int]
     """number of videos per `before → after` pair of verdicts, such as `accepted → abstained`"""
+    sublabels: SublabelChanges
+    """changes of the sublabels, and of the levels at which videos are answered"""
     num_only_before: int
     """number of videos that only the first classification contains"""
     num_only_after: int
@@ -80,6 +82,7 @@ def diff(config: DiffConfig) -> Diff | None:
         by=comparison.flip_rates(groups, used.names),
         transitions=comparison.transitions,
         verdicts=comparison.verdicts,
+        sublabels=comparison.sublabels,
         num_only_before=comparison.before.num_rows - num_videos,
         num_only_after=comparison.after.num_rows - num_videos,
         lonely=comparison.unmatched(config),
@@ -130,6 +133,11 @@ def table(result: Diff, output: str) -> str:
             if row.name != video_kinds.UNKNOWN
         ),
         *((f"verdict {name}", str(count)) for name, count in result.verdicts.items()),
+        *(
+            [("other sublabel", f"{result.sublabels.num_changed} of {result.sublabels.num_videos} with the same class")]
+            if result.sublabels.num_videos
+            else []
+        ),
         ("only before, only after", f"{result.num_only_before}, {result.num_only_after}"),
         ("page", storage.join(output, PAGE_FILE)),
     ]

@@ -207,6 +207,8 @@ def table(evaluation: Evaluation, output: str) -> str:
         rows.append(("accepted", f"{detail.num_accepted} of {headline.num_videos} videos,{share}".rstrip(",")))
     if detail.sets is not None:
         rows.append(("prediction sets", detail.sets.words))
+    if detail.sublabels is not None:
+        rows.append(("sublabels", detail.sublabels.words))
     if evaluation.risk is not None:
         rows.append(("risk basis", risk_words(evaluation.risk)))
     if summary is not None and "calibration_note" in summary:

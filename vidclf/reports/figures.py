@@ -23,11 +23,12 @@ from vidclf.metrics import curves, scores
 from vidclf.metrics.curves import ReliabilityBin, RiskCoverage, Roc
 from vidclf.metrics.intervals import F1Intervals, Interval, SourceIntervals
 from vidclf.metrics.scores import Metrics
-from vidclf.reports import set_figures, video_kinds
+from vidclf.reports import set_figures, sublabel_figures, video_kinds
 from vidclf.reports.confusion import ConfusedPair, class_order, confused_pairs
 from vidclf.reports.labelled_predictions import ScoredVideos
 from vidclf.reports.set_figures import SetFigures
 from vidclf.reports.stage_costs import PassCosts
+from vidclf.reports.sublabel_figures import SublabelFigures
 
 ORIGINAL_VIEW = 0
 """Index of the unchanged video among its test-time views (variants)."""
@@ -107,6 +108,8 @@ class Detail:
     """each ensemble member alone; `gain` is relative to the whole ensemble"""
     sets: SetFigures | None
     """figures of the prediction sets; None without them"""
+    sublabels: SublabelFigures | None
+    """figures of the sublabels; None if none are predicted, or none are known"""
     views: list[Voter]
     """each test-time view (variant of a video) alone, and as the last entry their weighted average; `gain` is relative
     to the unchanged video; empty without test-time views
@@ -297,6 +300,7 @@ def detail(
         by={kind: shares(kind, names_B, videos) for kind, names_B in videos.kinds().items()},
         members=sums.members(member_names, videos.member_top_BM == videos.label_B[:, None]),
         sets=set_figures.of_videos(videos),
+        sublabels=sublabel_figures.of_videos(videos, classes),
         views=sums.views(view_names, videos.view_top_BV == videos.label_B[:, None]),
     )
 

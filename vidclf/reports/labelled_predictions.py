@@ -38,6 +38,9 @@ PREDICTION_COLUMNS = [
     "confidence",
     "probabilities",
     "prediction_set",
+    "top_sublabel",
+    "sublabel_trust",
+    "answer_level",
     "trust_score",
     "ood_score",
     "member_probabilities",
@@ -67,6 +70,11 @@ class ScoredVideos:
     groups: npt.NDArray[np.str_]
     """name of the source, the recording that a video was cut from"""
     sublabels: npt.NDArray[np.str_]
+    """true sublabel (finer class) of each video"""
+    top_sublabels: npt.NDArray[np.str_]
+    """most probable sublabel; an empty text if the ensemble predicts none for the most probable class"""
+    levels: npt.NDArray[np.str_]
+    """level at which each video is answered (`schema.AnswerLevel`); an empty text in predictions of earlier versions"""
     codecs: npt.NDArray[np.str_]
     resolutions: npt.NDArray[np.str_]
     durations: npt.NDArray[np.str_]
@@ -80,6 +88,8 @@ class ScoredVideos:
     confidence_B: npt.NDArray[np.float32]
     trust_B: npt.NDArray[np.float32]
     """trust score; NaN for labels from words that were not calibrated"""
+    sublabel_trust_B: npt.NDArray[np.float32]
+    """estimated probability that the most probable sublabel is right; NaN if there is none"""
     ood_B: npt.NDArray[np.float32]
     """OOD score; NaN likewise"""
     probabilities_BC: npt.NDArray[np.float32]
@@ -236,6 +246,8 @@ def _joined(table: pa.Table, truth: Sequence[Any], index_of: dict[str, int]) -> 
         splits=_text([row["split"] or UNSPLIT for row in truth]),
         groups=_text([row["group"] for row in truth]),
         sublabels=_text([row["sublabel"] or video_kinds.UNKNOWN for row in truth]),
+        top_sublabels=_text([name or "" for name in table["top_sublabel"].to_pylist()]),
+        levels=_text([level or "" for level in table["answer_level"].to_pylist()]),
         codecs=_text([codec or video_kinds.UNKNOWN for codec in table["video_codec"].to_pylist()]),
         resolutions=_text([video_kinds.resolution(*size) for size in zip(widths, heights, strict=True)]),
         durations=_text([video_kinds.duration(seconds) for seconds in table["duration_s"].to_pylist()]),
@@ -245,6 +257,7 @@ def _joined(table: pa.Table, truth: Sequence[Any], index_of: dict[str, int]) -> 
         is_accepted_B=np.array([verdict == schema.Verdict.ACCEPTED for verdict in table["verdict"].to_pylist()]),
         confidence_B=table["confidence"].to_numpy(),
         trust_B=table["trust_score"].to_numpy(),
+        sublabel_trust_B=table["sublabel_trust"].to_numpy(),
         ood_B=table["ood_score"].to_numpy(),
         probabilities_BC=_values(table["probabilities"]).reshape(num_videos, -1),
         in_set_BC=_in_sets(table["prediction_set"], index_of),

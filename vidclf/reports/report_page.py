@@ -5,6 +5,7 @@ The page is a single file that contains its styles, script, drawings and video f
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Sequence
 from typing import Any
 
@@ -17,8 +18,9 @@ from vidclf.pages.render import download, percent, render
 from vidclf.pages.svg import Bar, Line, Mark
 from vidclf.reports.attended_frames import FrameStrip
 from vidclf.reports.error_lists import ListedVideo, to_csv
-from vidclf.reports.figures import Evaluation
+from vidclf.reports.figures import Detail, Evaluation
 from vidclf.reports.stage_costs import PassCosts
+from vidclf.reports.sublabel_figures import SublabelFigures
 
 MAX_QUARANTINE_ROWS = 200
 """Largest number of rejected videos on the page."""
@@ -61,6 +63,8 @@ def report(
         reliability_chart=reliability_chart(result.detail.reliability),
         confidence_chart=confidence_chart(result.detail.reliability),
         risk_chart=risk_chart(result.detail.risk_coverage),
+        sublabel_blocks=class_blocks(result.detail.sublabels),
+        sublabel_chart=sublabel_chart(result.detail),
         training_charts=training_charts(result.training),
         cost_chart=cost_chart(result.progress) if result.progress is not None else None,
         tones=[svg.tone(index) for index in range(max(len(result.classes), len(result.training)))],
@@ -151,6 +155,27 @@ def risk_chart(by_score: dict[str, RiskCoverage]) -> Markup:
     ]
     ends = [Mark(name="all accepted", x=curve.coverage[-1], y=curve.risk[-1]) for curve in by_score.values()]
     return svg.plot("Error among accepted videos against coverage", x, y, lines, ends[:1])
+
+
+def class_blocks(figures: SublabelFigures | None) -> list[tuple[str, int]]:
+    """Each class of the rows of the confusion matrix of sublabels, with its number of rows."""
+    leaves = figures.leaves if figures is not None else []
+    return [(name, len(list(block))) for name, block in itertools.groupby(leaves, key=lambda leaf: leaf[0])]
+
+
+def sublabel_chart(detail: Detail) -> Markup | None:
+    """Chart of the error among answers against the share of answered videos, with a curve for sublabels and one for
+    classes; None without sublabels."""
+    if detail.sublabels is None:
+        return None
+    by_level = {"sublabels": detail.sublabels.curve, "classes": detail.risk_coverage["trust_score"]}
+    highest = max(max(curve.risk) for curve in by_level.values())
+    x, y = svg.share_axis("answered"), svg.share_axis("error among answers", 0, _error_limit(highest))
+    lines = [
+        Line(name=name, x=curve.coverage, y=curve.risk, tone=svg.tone(index))
+        for index, (name, curve) in enumerate(by_level.items())
+    ]
+    return svg.plot("Error among answers against the share answered", x, y, lines)
 
 
 def cost_chart(progress: PassCosts) -> Markup:

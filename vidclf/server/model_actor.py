@@ -121,6 +121,7 @@ class ServedClassifier:
         frames = pa.Table.from_struct_array(arrow.combined(decoded[schema.frames_name(0)]))
         context = ResponseContext(
             classes=self._model.classes,
+            taxonomy=self._model.taxonomy,
             trust_score=self._model.trust_score,
             trust_threshold=self._model.threshold.threshold,
             risk_basis=self._model.threshold.basis,

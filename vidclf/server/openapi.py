@@ -165,6 +165,11 @@ def _schemas(classes: list[str]) -> Schema:
             {
                 "prediction": _struct(row),
                 "classes": {"const": classes},
+                "taxonomy": {
+                    "type": "object",
+                    "additionalProperties": {"type": "array", "items": _TEXT},
+                    "description": "Sublabels (finer classes) by class, in the order of `sublabel_probabilities`.",
+                },
                 "trust": trust,
                 "timeline": timeline,
                 "attended_frames": {"type": "array", "items": frame},

@@ -36,6 +36,8 @@ class ResponseContext:
     """Facts about the ensemble and the job that an answer needs besides the video's prediction."""
 
     classes: list[str]
+    taxonomy: dict[str, list[str]]
+    """sublabels by class, in the order of the column `sublabel_probabilities`; empty if the ensemble predicts none"""
     trust_score: TrustScore
     trust_threshold: float
     """lowest trust score of an accepted video"""
@@ -67,6 +69,7 @@ def answer(row: dict[str, Any], frames_THWC: npt.NDArray[np.uint8], context: Res
     return {
         "prediction": {name: value for name, value in row.items() if name not in NOT_ANSWERED},
         "classes": context.classes,
+        "taxonomy": context.taxonomy,
         "trust": {
             "score": row["trust_score"],
             "threshold": context.trust_threshold,

@@ -27,6 +27,7 @@ from vidclf.ensemble.bf16 import PrecisionProbe
 from vidclf.ensemble.calibration_file import TrustData
 from vidclf.ensemble.info import EnsembleCalibration, EnsembleInfo, LookInfo, MembersInfo, TrustInfo, mode
 from vidclf.ensemble.linear_member import LinearInfo, member_weights, write_linear
+from vidclf.ensemble.sublabels import SublabelInfo
 from vidclf.ensemble.views import PLAIN, VIEWS, ViewWeight, fit_weights
 from vidclf.features.feature_set import FeatureSet
 from vidclf.features.spec import FeatureSpec
@@ -39,10 +40,12 @@ from vidclf.training.linear_fit import STANDARD_ERRORS, WeighedVotes, weigh
 from vidclf.training.member_folds import MemberFolds, out_of_fold
 from vidclf.training.member_votes import RunVotes, VoteRequest, Voting
 from vidclf.training.segment_calibration import SegmentSample
+from vidclf.training.sublabel_calibration import fit_sublabels, look_votes
 from vidclf.uncertainty import early_exit
 from vidclf.uncertainty.early_exit import ValidationScores
 from vidclf.uncertainty.frame_agreement import FrameDiscriminant
 from vidclf.uncertainty.ood import FeatureSpace, OodLine
+from vidclf.uncertainty.sublabel_threshold import SublabelScores
 from vidclf.uncertainty.temperature import fit_temperature, tempered
 from vidclf.video.sampling import evenly_spread
 
@@ -89,6 +92,7 @@ def calibrate(
         for look in sequences
         if look != Look.FULL
     }
+    sublabels, sublabel_scores = _calibrated_sublabels(info, features_S[0], videos, votes.sublabels, full, early)
     digest = calibration_file.write_trust(
         directory,
         TrustData(
@@ -99,6 +103,7 @@ def calibrate(
                 mode(True): fitter.validation_scores(full.tta, full.ood_score_B),
             },
             stages={look: fitted.scores for look, fitted in early.items()},
+            sublabels=sublabel_scores,
             truth={mode(False): fitter.truth_scores(full.plain), mode(True): fitter.truth_scores(full.tta)},
             probe=full.probe,
         ),
@@ -112,6 +117,7 @@ def calibrate(
         stages={look: fitted.info for look, fitted in early.items()},
         segments=segment_calibration.fit_segments(fitter, samples, votes.segments),
         linear=linear,
+        sublabels=sublabels,
     )
 
 
@@ -160,6 +166,8 @@ class _AllVotes:
     segments: list[WeighedVotes]
     whole: WeighedVotes
     """votes of all members for the full look, in a cross calibration too"""
+    sublabels: dict[Look, npt.NDArray[np.float32]]
+    """conditional probabilities of the sublabels [V, M, B, L] by look; empty without sublabels"""
 
 
 def _votes(
@@ -177,15 +185,21 @@ def _votes(
         for look, sequences_S in sequences.items()
     ]
     requests += [VoteRequest(sequences_S=sample.sequences_S, views=PLAIN) for sample in samples]
-    found = run_votes(directory, info, requests)
-    whole = WeighedVotes.equal(found[list(sequences).index(Look.FULL)])
+    outputs = run_votes(directory, info, requests)
+    num_classes, num_looks = len(info.classes), len(sequences)
+    whole = WeighedVotes.equal(outputs[list(sequences).index(Look.FULL)][..., :num_classes])
     if videos.is_crossed:
         left_out_M = videos.member_folds[np.arange(len(info.members)) % len(videos.member_folds)]
-        folds = [videos.folds_B] * len(sequences) + [videos.folds_B[sample.video_P] for sample in samples]
-        found = [out_of_fold(votes_VMBC, fold_B, left_out_M) for votes_VMBC, fold_B in zip(found, folds, strict=True)]
-    votes = [WeighedVotes.equal(probabilities_VMBC) for probabilities_VMBC in found]
-    looks = dict(zip(sequences, votes[: len(sequences)], strict=True))
-    return _AllVotes(looks=looks, segments=votes[len(sequences) :], whole=whole)
+        folds = [videos.folds_B] * num_looks + [videos.folds_B[sample.video_P] for sample in samples]
+        outputs = [out_of_fold(found, fold_B, left_out_M) for found, fold_B in zip(outputs, folds, strict=True)]
+    votes = [WeighedVotes.equal(probabilities[..., :num_classes]) for probabilities in outputs]
+    sublabels = [probabilities[..., num_classes:] for probabilities in outputs[:num_looks]]
+    return _AllVotes(
+        looks=dict(zip(sequences, votes[:num_looks], strict=True)),
+        segments=votes[num_looks:],
+        whole=whole,
+        sublabels=dict(zip(sequences, sublabels, strict=True)) if info.taxonomy else {},
+    )
 
 
 def _join_linear(
@@ -231,7 +245,7 @@ def _join_linear(
         probabilities_VMBC=np.concatenate([temporal.whole.probabilities_VMBC, linear_V1BC], axis=1),
         weights_M=member_weights(num_temporal, look_weights[str(Look.FULL)].weight),
     )
-    return _AllVotes(looks=looks, segments=segments, whole=whole), linear
+    return replace(temporal, looks=looks, segments=segments, whole=whole), linear
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -263,6 +277,8 @@ class _EarlyLook:
     """per backbone, the distribution of the training videos' features"""
     scores: ValidationScores
     """results of the validation videos, from which thresholds are chosen later"""
+    fit: CalibrationFit
+    """temperature and trust score"""
 
 
 def _full_look(
@@ -325,7 +341,25 @@ def _early_look(
         trust=fit.score,
         val_accuracy=float((fit.top_B == fitter.videos.labels_B).mean()),
     )
-    return _EarlyLook(info=info, spaces=spaces, scores=fitter.validation_scores(fit, ood_score_B))
+    return _EarlyLook(info=info, spaces=spaces, scores=fitter.validation_scores(fit, ood_score_B), fit=fit)
+
+
+def _calibrated_sublabels(
+    info: MembersInfo,
+    features: FeatureSet,
+    videos: LabelledVideos,
+    conditional_VMBL: Mapping[Look, npt.NDArray[np.float32]],
+    full: _FullLook,
+    early: Mapping[Any, _EarlyLook],
+) -> tuple[SublabelInfo | None, dict[str, SublabelScores]]:
+    """Calibration of the sublabels and scores of the validation videos' sublabels; None and nothing without votes on
+    sublabels."""
+    if not conditional_VMBL:
+        return None, {}
+    weights_V = np.array([view.weight for view in full.view_weights], np.float32)
+    early_fits = {look: fitted.fit for look, fitted in early.items()}
+    votes = look_votes(conditional_VMBL, weights_V, full.plain, full.tta, early_fits)
+    return fit_sublabels(info.hierarchy, features, videos, votes)
 
 
 def _validation_figures(videos: LabelledVideos, top_B: npt.NDArray[np.intp], classes: list[str]) -> dict[str, Any]:

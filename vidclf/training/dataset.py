@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 import numpy.typing as npt
@@ -19,6 +19,7 @@ from vidclf.errors import ConfigError
 from vidclf.features.feature_set import FeatureSet
 from vidclf.features.video_frames import VideoFrames
 from vidclf.training.augment import FramePlan, every_frame
+from vidclf.uncertainty.hierarchy import Hierarchy
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -32,6 +33,8 @@ class Sequences:
     """features of the frames of each video"""
     labels: list[int]
     """class index per video"""
+    sublabels: list[int] = field(default_factory=list)
+    """index of the sublabel per video, `UNKNOWN` for a video without one; empty if no sublabels are learnt"""
 
     @classmethod
     def of(cls, features: Sequence[npt.NDArray[np.float16]], labels: Sequence[int]) -> Sequences:
@@ -59,6 +62,7 @@ class Batches:
     def __init__(self, sequences: Sequences, device: torch.device, *, is_on_device: bool = True) -> None:
         videos = sequences.videos
         self.labels_B = torch.tensor(sequences.labels)
+        self._sublabels_B = torch.tensor(sequences.sublabels)
         self.lengths_B = torch.from_numpy(videos.lengths_B)
         self._is_on_device = is_on_device
         if is_on_device and device.type != "cpu":
@@ -99,6 +103,10 @@ class Batches:
         """Class indices of the videos `indices_B`, as a tensor [B] on the device."""
         return self.labels_B[indices_B].to(self._device, non_blocking=True)
 
+    def sublabels_at(self, indices_B: Tensor) -> Tensor:
+        """Indices of the sublabels of the videos `indices_B`, as a tensor [B] on the device."""
+        return self._sublabels_B[indices_B].to(self._device, non_blocking=True)
+
     def _gather(self, rows_BL: Tensor) -> Tensor:
         """Features [B, L, D] as float32 on the device, for frames given by their row numbers in the array of all
         videos."""
@@ -122,6 +130,13 @@ class TrainingData:
     classes: list[str]
     train: Sequences
     val: Sequences
+    taxonomy: dict[str, list[str]] = field(default_factory=dict)
+    """sublabels that are learnt, by class; empty for none"""
+
+    @property
+    def hierarchy(self) -> Hierarchy:
+        """The classes with their sublabels."""
+        return Hierarchy(classes=self.classes, sublabels=self.taxonomy)
 
     @property
     def feature_dim(self) -> int:
@@ -129,10 +144,13 @@ class TrainingData:
         return int(self.train.videos.frames_ND.shape[1])
 
 
-def training_data(features: FeatureSet, classes: list[str] | None = None) -> TrainingData:
+def training_data(
+    features: FeatureSet, classes: list[str] | None = None, *, taxonomy: dict[str, list[str]] | None = None
+) -> TrainingData:
     """The train and val splits of a labelled feature set, with labels as class indices.
 
-    These are indices into `classes` or, if it is None, into the alphabetical list of labels.
+    These are indices into `classes` or, if it is None, into the alphabetical list of labels. The sublabels of
+    `taxonomy` are learnt too (`sublabels.taxonomy_of`); none without it.
 
     Raises ConfigError if labels or splits are missing, a split is empty, a source (videos cut from one recording) is in
     two splits, there are fewer than 2 classes, or a class is missing in the train split.
@@ -156,7 +174,8 @@ def training_data(features: FeatureSet, classes: list[str] | None = None) -> Tra
     classes = classes or sorted({str(label) for label in features.labels})
     if len(classes) < 2:
         raise ConfigError(f"--features: must hold at least 2 classes, holds {classes}")
-    train, val = (_split(features, name, classes) for name in ("train", "val"))
+    hierarchy = Hierarchy(classes=classes, sublabels=taxonomy or {})
+    train, val = (_split(features, name, hierarchy) for name in ("train", "val"))
     absent = [name for index, name in enumerate(classes) if index not in train.labels]
     if absent:
         example = features.video_uris[features.labels.index(absent[0])]
@@ -165,7 +184,7 @@ def training_data(features: FeatureSet, classes: list[str] | None = None) -> Tra
             "move a source of each to train, or give fractions to assign new splits, such as --split 0.7,0.2,0.1"
         )
     _check_videos_differ(features)
-    return TrainingData(classes=classes, train=train, val=val)
+    return TrainingData(classes=classes, train=train, val=val, taxonomy=taxonomy or {})
 
 
 def _check_videos_differ(features: FeatureSet) -> None:
@@ -204,16 +223,22 @@ def bootstrap_sample(sequences: Sequences, generator: torch.Generator) -> Sequen
     for label in sorted(set(sequences.labels)):
         members = torch.nonzero(labels == label).flatten()
         drawn += members[torch.randint(len(members), (len(members),), generator=generator)].tolist()
-    return Sequences(videos=sequences.videos.select(drawn), labels=[sequences.labels[i] for i in drawn])
+    return Sequences(
+        videos=sequences.videos.select(drawn),
+        labels=[sequences.labels[i] for i in drawn],
+        sublabels=[sequences.sublabels[i] for i in drawn] if sequences.sublabels else [],
+    )
 
 
-def _split(features: FeatureSet, name: str, classes: list[str]) -> Sequences:
-    """The videos of the split `name`, with labels as indices into `classes`. ConfigError if the split is empty."""
+def _split(features: FeatureSet, name: str, hierarchy: Hierarchy) -> Sequences:
+    """The videos of the split `name`, with labels and sublabels as indices into `hierarchy`. ConfigError if the split
+    is empty."""
     rows = [index for index, split in enumerate(features.splits) if split == name]
     if not rows:
         raise ConfigError(f"--features: the {name} split must hold at least one video, is empty")
-    labels = [classes.index(str(features.labels[i])) for i in rows]
-    return Sequences(videos=VideoFrames.of(features.features).select(rows), labels=labels)
+    labels = [hierarchy.classes.index(str(features.labels[i])) for i in rows]
+    sublabels = [hierarchy.index(features.labels[i], features.sublabels[i]) for i in rows] if hierarchy.names else []
+    return Sequences(videos=VideoFrames.of(features.features).select(rows), labels=labels, sublabels=sublabels)
 
 
 def _copied(videos: VideoFrames, device: torch.device) -> Tensor:

@@ -45,6 +45,7 @@ from vidclf.training.member_votes import RunVotes, VoteRequest
 from vidclf.training.member_worker import marker, read_record
 from vidclf.training.publish import members_info, publish_card
 from vidclf.training.ray_members import train_members
+from vidclf.training.sublabels import taxonomy_of
 from vidclf.uncertainty.folds import group_folds
 from vidclf.uncertainty.temperature import fit_temperature
 
@@ -178,7 +179,8 @@ def _tested(
     # These members are no part of the ensemble, so they are not logged to MLflow.
     config = replace(config, output=directory, mlflow=None)
     fold_features = [replace(space, groups=folds.groups, splits=folds.splits(fold)) for space in features]
-    data = [training_data(space) for space in fold_features]
+    taxonomy = taxonomy_of(fold_features[0]) if config.fits_sublabels else {}
+    data = [training_data(space, taxonomy=taxonomy) for space in fold_features]
     members = plan_members(config, fold_features, data, None)
     missing = [index for index, member in enumerate(members) if not _is_finished(directory, index, member)]
     if missing:
@@ -191,7 +193,7 @@ def _tested(
     requests = [
         VoteRequest(sequences_S=one_S, views=tuple(PLAIN)) for one_S in (tested_S, videos.validation(sequences_S))
     ]
-    tested_VMBC, validated_VMBC = run_votes(directory, info, requests)
+    tested_VMBC, validated_VMBC = (votes[..., : len(info.classes)] for votes in run_votes(directory, info, requests))
     pooled_BC = tested_VMBC[0].mean(axis=0)
     if config.fits_linear_member:
         prior = info.training["prior_temperature"]

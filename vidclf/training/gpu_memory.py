@@ -95,7 +95,7 @@ def member_memory(config: FitConfig, data: TrainingData) -> MemberMemory:
     """GPU memory that one training with these settings needs on the given data."""
     num_frames = max(*data.train.lengths, *data.val.lengths)
     with torch.device("meta"):
-        model = build_model(data.feature_dim, len(data.classes), config)
+        model = build_model(data.feature_dim, data.hierarchy.num_outputs, config)
     num_in_lstm = num_parameters(model.lstm) if isinstance(model, TemporalClassifier) else 0
     return MemberMemory(
         weights_bytes=weights_bytes(num_parameters(model), num_in_lstm, config),

@@ -24,7 +24,7 @@ from vidclf.ensemble.model_kinds import build_model
 from vidclf.ensemble.temporal_model import TemporalClassifier, TemporalModel, initialize
 from vidclf.errors import ConfigError
 from vidclf.metrics import scores
-from vidclf.training import random_streams
+from vidclf.training import random_streams, sublabels
 from vidclf.training.augment import FramePlan, augmented
 from vidclf.training.averaged_weights import AveragedWeights
 from vidclf.training.dataset import Batches, TrainingData, bootstrap_sample, class_balanced_order
@@ -34,6 +34,7 @@ from vidclf.training.learning_rate import learning_rate
 from vidclf.training.loss import focal_loss, inverse_frequency
 from vidclf.training.member_state import Epoch, MemberState, Snapshot
 from vidclf.training.random_streams import Stream, stream_seed
+from vidclf.training.sublabels import sublabel_loss
 
 LEAST_GUESSED = 2
 """Number of training draws that guessing would recognise, from which classes without recognised draws show a collapse.
@@ -68,6 +69,7 @@ class MemberFit:
         placement: Placement = WHOLE,
     ) -> None:
         self._classes, self._config, self._seed, self._device = data.classes, config, seed, device
+        self._hierarchy = data.hierarchy
         self._feature_dim, self._parts_per_batch = data.feature_dim, placement.parts_per_batch
         train = data.train
         if config.bootstrap:
@@ -87,7 +89,7 @@ class MemberFit:
     def _begin(self) -> None:
         """Draw new random weights and make a new optimizer for an attempt: the first, or a new one after a collapse."""
         torch.manual_seed(stream_seed(self._seed, Stream.WEIGHTS, attempt=self._state.attempt))
-        self._model = build_model(self._feature_dim, len(self._classes), self._config)
+        self._model = build_model(self._feature_dim, self._hierarchy.num_outputs, self._config)
         if isinstance(self._model, TemporalClassifier) and self._config.initialization == "orthogonal":
             initialize(self._model)
         self._averaged = AveragedWeights(self._model, self._device, self._config.averaged_epochs)
@@ -129,7 +131,7 @@ class MemberFit:
             group["lr"] = lr
         train_loss, confusion = self._train_epoch(generator)
         part_size = -(-self._config.batch_size // self._parts_per_batch)
-        logits_BC = predict(self._averaged.model, self._val, part_size, self._device)
+        logits_BC = predict(self._averaged.model, self._val, part_size, self._device)[:, : len(self._classes)]
         labels_B = self._val.labels_B
         measured = scores.evaluate(labels_B.tolist(), logits_BC.argmax(dim=1).tolist(), self._classes)
         epoch = Epoch(
@@ -241,17 +243,24 @@ class MemberFit:
     def _gradients(self, indices_B: Tensor, plan: FramePlan, share: float) -> tuple[Tensor, Tensor]:
         """Add the gradients of the videos `indices_B`, which are the fraction `share` of a batch, to the model.
 
-        Returns the mean loss of these videos, and per video an index [B] into the flattened confusion matrix.
+        Returns the mean loss of these videos, that of the classes alone, and per video an index [B] into the flattened
+        confusion matrix.
         """
         features_BLD, lengths_B = self._train.at(indices_B, plan)
         if self._noise:
             features_BLD = features_BLD + self._noise * torch.randn_like(features_BLD)
         labels_B = self._train.labels_at(indices_B)
+        num_classes, hierarchy = len(self._classes), self._hierarchy
         with autocast(self._device):
-            logits_BC = self._model(features_BLD, lengths_B).logits_BC
-        loss = self._loss(logits_BC.float(), labels_B, self._weights_C)
-        (loss * share).backward()  # type: ignore[no-untyped-call]
-        return loss.detach(), labels_B * len(self._classes) + logits_BC.detach().argmax(dim=1)
+            outputs = self._model(features_BLD, lengths_B).logits_BC.float()
+        logits_BC = outputs[:, :num_classes]
+        loss = self._loss(logits_BC, labels_B, self._weights_C)
+        total = loss
+        if hierarchy.names:
+            below = sublabel_loss(outputs[:, num_classes:], self._train.sublabels_at(indices_B), hierarchy)
+            total = loss + sublabels.LOSS_WEIGHT * below
+        (total * share).backward()  # type: ignore[no-untyped-call]
+        return loss.detach(), labels_B * num_classes + logits_BC.detach().argmax(dim=1)
 
     def _loss(self, logits_BC: Tensor, labels_B: Tensor, weights_C: Tensor | None) -> Tensor:
         """The focal loss with the settings of this training, a scalar tensor."""
@@ -307,7 +316,8 @@ def has_collapsed(epoch: Epoch) -> bool:
 
 
 def predict(model: TemporalModel, batches: Batches, batch_size: int, device: torch.device) -> Tensor:
-    """Logits of all videos in `batches`, in their order: a float32 tensor [B, C] on the CPU."""
+    """Logits of all videos in `batches`, in their order: a float32 tensor [B, C] on the CPU. The logits of sublabels
+    follow those of the classes."""
     model.eval()
     logits = []
     with torch.inference_mode(), autocast(device):

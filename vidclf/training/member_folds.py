@@ -61,13 +61,20 @@ class MemberFolds:
         """The folds that the members of an ensemble leave out."""
         return np.arange(num_members) % self.num_folds
 
-    def data(self, features: FeatureSet, fold: int, classes: list[str] | None = None) -> TrainingData:
+    def data(
+        self,
+        features: FeatureSet,
+        fold: int,
+        classes: list[str] | None = None,
+        *,
+        taxonomy: dict[str, list[str]] | None = None,
+    ) -> TrainingData:
         """Training data of a member that leaves out a fold: the other folds to fit its weights, the fold itself as its
         validation split."""
         names = np.array(features.splits, dtype=object)
         names[self.fold_N != NO_FOLD] = "train"
         names[self.fold_N == fold] = "val"
-        return training_data(replace(features, groups=self.groups, splits=names.tolist()), classes)
+        return training_data(replace(features, groups=self.groups, splits=names.tolist()), classes, taxonomy=taxonomy)
 
 
 Recipe = TypeVar("Recipe", bound=FitConfig)

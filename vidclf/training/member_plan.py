@@ -55,6 +55,10 @@ def plan_members(
         if config.model == "bilstm":
             del recipe["model"]  # the only kind of earlier versions, whose unfinished trainings continue
         recipe.update(classes=member_data.classes, data=data_digest([features[position // num_folds]]))
+        # Left out without sublabels, so that members of earlier versions keep their digest.
+        if member_data.taxonomy:
+            splits = (member_data.train, member_data.val)
+            recipe["sublabels"] = [member_data.taxonomy, [split.sublabels for split in splits]]
         if imported is not None:
             recipe["imported"] = imported.digest
         if member_folds is not None:

@@ -94,6 +94,7 @@ def members_info(
     members = [read_record(config.output, index) for index in range(config.members)]
     return MembersInfo(
         classes=data.classes,
+        taxonomy=data.taxonomy,
         backbones=[
             FittedBackbone.of(backbone.spec, source) for backbone, source in zip(features, weights, strict=True)
         ],

@@ -40,6 +40,7 @@ from vidclf.training.member_plan import MemberPlan, plan_members
 from vidclf.training.member_worker import SHARE_FLAG, marker, publish_record, read_record
 from vidclf.training.publish import known_sources, publish_ensemble, votes_on
 from vidclf.training.ray_members import train_members
+from vidclf.training.sublabels import taxonomy_line, taxonomy_of
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -131,15 +132,18 @@ def prepare(
         imported = reference_checkpoints.read(config.import_reference)
         classes = _reference_classes(config, imported, assignment.features)
         config = replace(config, members=len(imported.checkpoints), **vars(imported.model))
+    taxonomy = taxonomy_of(assignment.features, classes) if config.fits_sublabels else {}
     member_folds: MemberFolds | None = None
     if config.calibration == "cross":
         config = fold_recipe(config)
         found = found_sources(assignment.features).clusters
         member_folds = plan_member_folds(assignment.features, config.members, [assignment.clusters, found])
         folds = range(member_folds.num_folds)
-        data = [member_folds.data(feature_set, fold) for feature_set in split_features for fold in folds]
+        data = [
+            member_folds.data(feature_set, fold, taxonomy=taxonomy) for feature_set in split_features for fold in folds
+        ]
     else:
-        data = [training_data(feature_set, classes) for feature_set in split_features]
+        data = [training_data(feature_set, classes, taxonomy=taxonomy) for feature_set in split_features]
     members = plan_members(config, split_features, data, imported, member_folds)
     if config.mlflow is not None:
         tracking.check_mlflow(config.mlflow)
@@ -163,6 +167,7 @@ def prepare(
             *([unlabelled] if unlabelled else []),
             *class_gaps.gap_lines(assignment.features),
             *([line] if (line := found_sources(assignment.features).line) else []),
+            *_sublabel_lines(config, assignment.features, data[0]),
             *([f"accuracy and risk: {caveat}"] if (caveat := known_sources(assignment.features).caveat) else []),
         ],
     )
@@ -236,6 +241,12 @@ def _reference_classes(config: TrainConfig, imported: ReferenceEnsemble, feature
         )
     labels = {label for label in features.labels if label is not None}
     return reference_checkpoints.class_names(config.reference_classes, imported.num_classes, labels)
+
+
+def _sublabel_lines(config: TrainConfig, features: FeatureSet, data: TrainingData) -> list[str]:
+    """A line for the log about the sublabels that the ensemble predicts; none if there are none to predict."""
+    line = taxonomy_line(features, data.hierarchy) if config.fits_sublabels else None
+    return [line] if line is not None else []
 
 
 def _import_members(

@@ -93,7 +93,7 @@ def outcome(
 
     `stages` holds the scores at each early look (few frames), `full` those at the full look (all sampled frames).
     """
-    decided = _decided(stages, full, thresholds.early, thresholds.threshold)
+    decided = decide(stages, full, thresholds.early, thresholds.threshold)
     shares = {name: float(is_decided_B.mean()) for name, is_decided_B in decided.by_look.items()}
     num_accepted = int(decided.is_accepted_B.sum())
     num_errors = int((decided.is_accepted_B & ~decided.correct_B).sum())
@@ -123,7 +123,7 @@ def stage_thresholds(
 
 
 @dataclass(frozen=True, kw_only=True)
-class _Decided:
+class Decided:
     """What happens to each validation video in the cascade of looks (first few frames, then all)."""
 
     by_look: dict[str, npt.NDArray[np.bool_]]
@@ -134,9 +134,9 @@ class _Decided:
     """whether the label that the cascade gives to the video is right"""
 
 
-def _decided(
+def decide(
     stages: Mapping[str, ValidationScores], full: ValidationScores, early: Mapping[str, float], threshold: float
-) -> _Decided:
+) -> Decided:
     """Run the cascade on the validation videos: early looks (few frames) decide by the trust thresholds `early`, the
     full look by `threshold`.
 
@@ -149,7 +149,7 @@ def _decided(
         by_look[name] = is_undecided_B & scores.accepts(early[name])
         correct_B[by_look[name]] = scores.correct_B[by_look[name]]
         is_undecided_B &= ~by_look[name]
-    return _Decided(
+    return Decided(
         by_look={str(name): is_decided_B for name, is_decided_B in by_look.items()},
         is_accepted_B=~is_undecided_B | full.accepts(threshold),
         correct_B=correct_B,

@@ -189,3 +189,22 @@ def test_unread_columns_and_missing_videos_are_named(
         "  columns not read: 'colour'",
         "  compared with m: 2 known (0 of them at a new location), 0 new, 0 gone",
     ]
+
+
+def test_a_taxonomy_renames_the_labels_of_the_manifest_and_leaves_its_sources(
+    job: ModuleType, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    root = tmp_path / "archive"
+    touch(root, *(f"{name}.mp4" for name in ("cat/tabby-00", "cat/tabby-01", "dog/a", "dog/b", "bird/c")))
+    (tmp_path / "t.yaml").write_text("pets: {cats: [cat], dogs: [dog]}")
+    lines = run(job, capsys, root, taxonomy=str(tmp_path / "t.yaml"), group_pattern="^([a-z]+)")
+    assert {"  pets: 4", "  bird: 1"} <= set(lines)
+    assert (
+        lines[-1] == f"  taxonomy: 4 videos named by {tmp_path}/t.yaml, 1 keep their names; 2 classes and 2 sublabels"
+    )
+    table = read_manifest(str(tmp_path / "m.parquet"))
+    rows = zip(*(table[name].to_pylist() for name in ("label", "sublabel", "group")), strict=True)
+    assert [row for row in rows if row[0] == "pets"][:2] == [("pets", "cats", "cat:tabby")] * 2
+    (tmp_path / "t.yaml").write_text("pets: {cats: [lion]}")
+    with pytest.raises(ConfigError, match="'lion' below 'pets/cats' must be a label or label/sublabel of the archive"):
+        run(job, capsys, root, taxonomy=str(tmp_path / "t.yaml"))

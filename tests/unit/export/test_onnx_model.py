@@ -21,10 +21,12 @@ from vidclf.ensemble.info import Calibration, EnsembleCalibration, EnsembleInfo,
 from vidclf.ensemble.linear_member import LinearInfo, LinearMember, LinearWeight, write_linear
 from vidclf.ensemble.member_record import MemberRecord
 from vidclf.ensemble.model_kinds import build_model
+from vidclf.ensemble.sublabels import SublabelInfo
 from vidclf.ensemble.views import ViewWeight
 from vidclf.errors import ConfigError
 from vidclf.features.spec import FeatureSpec
 from vidclf.schema import Look
+from vidclf.uncertainty.sublabel_threshold import SublabelScores
 
 onnx = pytest.importorskip("onnx", reason="the extra onnx is not installed")
 
@@ -45,10 +47,15 @@ DEEP = ModelConfig(
 
 
 def write_ensemble(
-    directory: Path, model: ModelConfig, *, num_backbones: int = 1, has_linear_member: bool = False
+    directory: Path,
+    model: ModelConfig,
+    *,
+    num_backbones: int = 1,
+    has_linear_member: bool = False,
+    has_sublabels: bool = False,
 ) -> EnsembleInfo:
     """An ensemble of two members with random weights that are large enough to make decided predictions; with
-    `has_linear_member` also a linear member of random weights."""
+    `has_linear_member` also a linear member of random weights. With `has_sublabels` class B has two sublabels."""
     write_small_ensemble(directory, ["A", "B", "C"], 73, is_tiny=True)
     info = read_info(str(directory))
     spec = info.backbones[0].feature_spec
@@ -57,7 +64,7 @@ def write_ensemble(
     for index in range(2):
         own = specs[index % num_backbones]
         torch.manual_seed(index)
-        state = build_model(own.feature_dim, 3, model).state_dict()
+        state = build_model(own.feature_dim, 5 if has_sublabels else 3, model).state_dict()
         state = {name: value * (3 if name.startswith("classifier") else 1) for name, value in state.items()}
         if model.model == "words":
             texts_CD = torch.nn.functional.normalize(torch.randn(state["texts"].shape), dim=1)
@@ -100,6 +107,13 @@ def write_ensemble(
             members_val_accuracy=0.5,
         )
         info = replace(info, linear=linear)
+    if has_sublabels:
+        sublabels = SublabelInfo(temperatures={"plain": 0.5, "tta": 1.0}, num_videos=4, val_accuracy=0.5)
+        info = replace(info, taxonomy={"B": ["b1", "b2"]}, sublabels=sublabels)
+        scores = SublabelScores(trust_B=np.zeros(20, np.float32), right_B=np.zeros(20, np.int64))
+        trust = replace(trust, sublabels={"plain": scores, "tta": scores})
+        digest = calibration_file.write_trust(str(directory), trust)
+        info = replace(info, trust=replace(info.trust, digest=digest))
     write_info(str(directory), info)
     return info
 
@@ -129,20 +143,22 @@ def onnxruntime_of(path: Path) -> Run:
 @pytest.mark.parametrize("loaded", [openvino_of, onnxruntime_of])
 @pytest.mark.parametrize("tta", [False, True])
 @pytest.mark.parametrize(
-    ("model", "num_backbones", "has_linear_member"),
+    ("model", "num_backbones", "has_linear_member", "has_sublabels"),
     [
-        (MODEL, 1, False),
-        (DEEP, 2, True),
-        (replace(DEEP, num_frames=8), 1, False),
-        (replace(DEEP, model="attentive"), 2, True),
-        (ModelConfig(model="attentive", hidden_dim=640, num_attention_heads=4, num_frames=8), 1, False),
-        (ModelConfig(model="words", num_frames=8), 1, False),
+        (MODEL, 1, False, False),
+        (DEEP, 2, True, False),
+        (replace(DEEP, num_frames=8), 1, False, False),
+        (MODEL, 1, True, True),
+        (replace(DEEP, model="attentive"), 2, True, True),
+        (ModelConfig(model="attentive", hidden_dim=640, num_attention_heads=4, num_frames=8), 1, False, False),
+        (ModelConfig(model="words", num_frames=8), 1, False, False),
     ],
     ids=[
         "small",
         "deep, two backbones, linear member",
         "few frames",
-        "probe, two backbones",
+        "linear member, sublabels",
+        "probe, two backbones, sublabels",
         "probe as wide as features",
         "words",
     ],
@@ -152,10 +168,17 @@ def test_probabilities_are_those_of_the_ensemble(
     model: ModelConfig,
     num_backbones: int,
     has_linear_member: bool,
+    has_sublabels: bool,
     tta: bool,
     loaded: Callable[[Path], Run],
 ) -> None:
-    info = write_ensemble(tmp_path / "e", model, num_backbones=num_backbones, has_linear_member=has_linear_member)
+    info = write_ensemble(
+        tmp_path / "e",
+        model,
+        num_backbones=num_backbones,
+        has_linear_member=has_linear_member,
+        has_sublabels=has_sublabels,
+    )
     output = tmp_path / "e.onnx"
     onnx_model.export_ensemble(str(tmp_path / "e"), str(output), tta=tta, dry_run=False)
     generator = np.random.default_rng(0)

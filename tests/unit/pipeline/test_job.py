@@ -17,6 +17,8 @@ def test_the_label_of_a_prediction_is_computed_and_its_location_is_carried() -> 
     run = RunSpec(embeddings=(), output_schema=schema.predictions(2), classes=("A", "B"))
     assert run.row_schema.names[:3] == ["video_id", "label", "verdict"]
     assert set(run.output_schema.names) - set(run.row_schema.names) == {"video_uri"}
+    # So is the sublabel: never that of the manifest.
+    assert "sublabel" in run.row_schema.names
 
 
 def test_segments_are_a_computed_column() -> None:

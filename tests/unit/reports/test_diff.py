@@ -274,3 +274,46 @@ def test_a_job_that_has_lost_its_lease_writes_no_comparison(runs: dict[str, str]
     with pytest.raises(LeaseLost), lost_lease(runs["output"]):
         diff.diff(DiffConfig(**runs))
     assert storage.list_files(runs["output"]) == []
+
+
+def test_changes_of_sublabels_and_of_the_level_of_the_answer_are_counted(tmp_path: Path) -> None:
+    def one(video: str, label: str, sublabel: str | None, level: str | None) -> Predicted:
+        return Predicted(video, label, 0.9, top_sublabel=sublabel, answer_level=level)
+
+    before = [
+        one("1", "A", "a1", "sublabel"),
+        one("2", "A", "a1", "sublabel"),
+        one("3", "A", "a1", "class"),
+        one("4", "B", None, "class"),
+        one("5", "B", None, None),
+    ]
+    after = [
+        one("1", "A", "a2", "class"),
+        one("2", "A", "a1", "sublabel"),
+        one("3", "B", None, "class"),
+        one("4", "A", "a1", "sublabel"),
+        one("5", "B", None, "class"),
+    ]
+    config = DiffConfig(
+        before=write_run(tmp_path / "b", before, rejected=False),
+        after=write_run(tmp_path / "a", after, rejected=False),
+        output=str(tmp_path / "diff"),
+    )
+    result = diff.diff(config)
+    assert result is not None
+    # Video 3 and 4 have another class. Video 5 was classified by an earlier version before.
+    assert (result.sublabels.num_videos, result.sublabels.num_changed) == (2, 1)
+    assert result.sublabels.levels == {"sublabel → class": 1, "class → sublabel": 1}
+    assert "1 of 2 with the same class" in diff.table(result, "d")
+    page = (tmp_path / "diff" / diff.PAGE_FILE).read_text()
+    assert "Sublabels and levels of the answers" in page
+    assert "sublabel → class" in page
+
+
+def test_a_classification_of_an_earlier_version_without_sublabels_is_compared(runs: dict[str, str]) -> None:
+    path = f"{runs['before']}/part-0.parquet"
+    rows = storage.read_table(path)
+    storage.publish_table(path, rows.drop_columns(["top_sublabel", "answer_level"]))
+    result = diff.diff(DiffConfig(**runs))
+    assert result is not None
+    assert (result.overall.num_flipped, result.sublabels.num_videos, result.sublabels.levels) == (2, 0, {})

@@ -92,6 +92,35 @@ def test_the_table_for_a_terminal(config: EvaluateConfig) -> None:
     ]
 
 
+def test_sublabels_are_shown_as_a_tree(tmp_path: Path) -> None:
+    rows = [
+        Predicted("1", "A", 0.9, top_sublabel="a1", answer_level="sublabel"),
+        Predicted("2", "A", 0.8, top_sublabel="a2", answer_level="class"),
+        Predicted("3", "B", 0.7, is_accepted=False, answer_level="abstained"),
+    ]
+    truth = manifest({video: (label, "test") for video, label in {"1": "A", "2": "A", "3": "B"}.items()})
+    place = truth.column_names.index("sublabel")
+    truth = truth.set_column(place, "sublabel", pa.array(["a1", "a<1>", None], pa.string()))
+    storage.publish_table(str(tmp_path / "m.parquet"), truth)
+    config = EvaluateConfig(
+        predictions=write_run(tmp_path / "p", rows), manifest=str(tmp_path / "m.parquet"), output=str(tmp_path / "r")
+    )
+    page = page_of(config)
+    assert '<section id="sublabels">' in page
+    assert "50.0 % of the 2 videos with a known sublabel get the right class and sublabel" in page
+    # Class A has the sublabels a1, a2 and a<1>, of which the ensemble does not predict the last; B has none.
+    assert page.count('<tbody>\n    <tr><th scope="row" title="A / a1"><b>A</b> a1</th>') == 1
+    assert "<span>A / a&lt;1&gt;</span>" in page
+    assert 'title="A / a&lt;1&gt; classified as A / a2: 1, 100.0 %"' in page
+    written = json.loads((tmp_path / "r" / "metrics.json").read_text())["detail"]["sublabels"]
+    assert written["confusion"] == [[1, 0, 0, 0], [0, 0, 0, 0], [0, 1, 0, 0], [0, 0, 0, 1]]
+    assert [row["num_videos"] for row in written["levels"]] == [1, 1, 1]
+
+
+def test_a_report_without_sublabels_has_no_section_of_them(config: EvaluateConfig) -> None:
+    assert "sublabels" not in re.sub(r"<style>.*?</style>", "", page_of(config), flags=re.DOTALL)
+
+
 def test_a_cross_validation_is_shown(config: EvaluateConfig, monkeypatch: pytest.MonkeyPatch) -> None:
     # 30 of 40 videos, all wrong ones from one of 21 sources.
     groups = ["large"] * 20 + [str(index) for index in range(20)]

@@ -73,6 +73,7 @@ def test_the_answer_says_whether_training_used_the_video(digest: str, split: str
     }
     context = ResponseContext(
         classes=["A"],
+        taxonomy={"A": ["a1", "a2"]},
         trust_score=SCORE,
         trust_threshold=0.5,
         risk_basis="estimated",
@@ -81,6 +82,7 @@ def test_the_answer_says_whether_training_used_the_video(digest: str, split: str
     )
     found = answer(row, np.zeros((2, 8, 8, 3), np.uint8), context)
     assert found["used_in"] == split
+    assert found["taxonomy"] == {"A": ["a1", "a2"]}
     assert (found["trust"]["threshold"], found["trust"]["basis"]) == (0.5, "estimated")
 
 

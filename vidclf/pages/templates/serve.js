@@ -232,8 +232,9 @@ function verdict({ id, name, result }) {
   const card = (title, value, note, isLow) => h("div", { class: "card" }, h("span", {}, title), h("b", { class: isLow ? "low" : "" }, value), h("span", {}, note));
   return h("section", {},
     h("div", { class: "files" }, h("span", {}, name), h("a", { href: `/api/jobs/${id}`, class: "button" }, "JSON")),
-    h("h2", { class: "verdict", id: "verdict", tabindex: "-1" }, h("b", {}, !isAccepted && row.prediction_set ? row.prediction_set.join(" or ") : row.top_label), h("span", { class: `tag ${isAccepted ? "good" : "warn"}` }, row.verdict)),
+    h("h2", { class: "verdict", id: "verdict", tabindex: "-1" }, h("b", {}, !isAccepted && row.prediction_set ? row.prediction_set.join(" or ") : row.sublabel ? `${row.top_label} / ${row.sublabel}` : row.top_label), h("span", { class: `tag ${isAccepted ? "good" : "warn"}` }, row.verdict)),
     h("p", { class: "why" }, why),
+    row.top_sublabel ? h("p", { class: "why" }, row.sublabel ? "Its sublabel is answered too: its trust keeps the risk." : `The most probable sublabel of ${row.top_label} is ${row.top_sublabel}, which is not answered: its trust ${row.sublabel_trust.toFixed(2)} is too low${isAccepted ? "" : ", or its class is not accepted"}.`) : null,
     result.used_in ? h("p", { class: "why" }, `The ensemble has seen this video in its ${result.used_in === "train" ? "training" : "validation"}: its confidence and trust score say nothing about new videos.`) : null,
     h("div", { class: "cards" },
       card("Confidence", percent(row.confidence), "calibrated", false),
@@ -250,7 +251,21 @@ function odds(result) {
     list.append(h("span", { class: isTop ? "top-name" : "", title: name }, name), h("i", { class: isTop ? "top" : "", "--p": (100 * share).toFixed(2), "aria-hidden": "true" }), h("span", { class: "n" }, percent(share)));
   }
   const rest = ranked.slice(12).reduce((sum, [, share]) => sum + share, 0);
-  return section("Probabilities", "Probability of each class, calibrated on the validation split.", list, ranked.length > 12 ? h("p", { class: "soft small after" }, `and ${ranked.length - 12} more, ${percent(rest)} together`) : null);
+  return section("Probabilities", "Probability of each class, calibrated on the validation split.", list, ranked.length > 12 ? h("p", { class: "soft small after" }, `and ${ranked.length - 12} more, ${percent(rest)} together`) : null, ...sublabelOdds(result));
+}
+
+// Probabilities of the sublabels of the most probable class: that of the class times the conditional one.
+function sublabelOdds(result) {
+  const row = result.prediction, list = h("div", { class: "odds big" });
+  if (!row.top_sublabel) return [];
+  const pairs = result.classes.flatMap((name) => (result.taxonomy[name] || []).map((sublabel) => [name, sublabel]));
+  const ranked = pairs.map(([name, sublabel], index) => [name, sublabel, row.confidence * row.sublabel_probabilities[index]]).filter(([name]) => name === row.top_label).sort((a, b) => b[2] - a[2]);
+  for (const [, name, share] of ranked.slice(0, 12)) {
+    const isTop = name === row.top_sublabel;
+    list.append(h("span", { class: isTop ? "top-name" : "", title: name }, name), h("i", { class: isTop ? "top" : "", "--p": (100 * share).toFixed(2), "aria-hidden": "true" }), h("span", { class: "n" }, percent(share)));
+  }
+  const rest = ranked.slice(12).reduce((sum, [, , share]) => sum + share, 0);
+  return [h("h3", {}, `Sublabels of ${row.top_label}`), list, ranked.length > 12 ? h("p", { class: "soft small after" }, `and ${ranked.length - 12} more, ${percent(rest)} together`) : null].filter(Boolean);
 }
 
 function trust(result) {

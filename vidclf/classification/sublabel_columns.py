@@ -1,0 +1,48 @@
+"""The columns of sublabels (finer classes below a class) in a table of predictions.
+
+Shape suffixes: B videos, C classes, L sublabels of all classes.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import pyarrow as pa
+
+from vidclf.ensemble.inference import EnsembleOutput
+from vidclf.schema import Verdict
+from vidclf.uncertainty.hierarchy import UNKNOWN, Hierarchy, SublabelAnswers, answer_levels
+
+
+def sublabel_columns(
+    output: EnsembleOutput, hierarchy: Hierarchy, verdicts: pa.Array, threshold: float | None
+) -> dict[str, pa.Array]:
+    """The columns of sublabels of `schema.predictions`, as arrow arrays by name; all but `answer_level` are null if the
+    ensemble predicts no sublabels.
+
+    `verdicts`: the decisions about the classes. `threshold`: smallest trust with which a sublabel is answered.
+    """
+    is_accepted_B = np.array([verdict == Verdict.ACCEPTED for verdict in verdicts.to_pylist()], bool)
+    num_videos, text, number = len(is_accepted_B), pa.string(), pa.float32()
+    if output.conditional_BL is None:
+        levels = answer_levels(is_accepted_B, np.zeros(num_videos, bool))
+        return {
+            "sublabel": pa.nulls(num_videos, text),
+            "top_sublabel": pa.nulls(num_videos, text),
+            "sublabel_confidence": pa.nulls(num_videos, number),
+            "sublabel_trust": pa.nulls(num_videos, number),
+            "sublabel_probabilities": pa.nulls(num_videos, pa.list_(number)),
+            "answer_level": pa.array(levels, text),
+        }
+    answers = SublabelAnswers.of(hierarchy, output.probabilities_BC, output.conditional_BL, output.trust_score_B)
+    has_none_B = answers.top_B == UNKNOWN
+    names = [None if index == UNKNOWN else hierarchy.names[index][1] for index in answers.top_B.tolist()]
+    is_answered_B = answers.accepts(is_accepted_B, threshold)
+    answered = [name if is_answered else None for name, is_answered in zip(names, is_answered_B, strict=True)]
+    return {
+        "sublabel": pa.array(answered, text),
+        "top_sublabel": pa.array(names, text),
+        "sublabel_confidence": pa.array(answers.confidence_B, number, mask=has_none_B),
+        "sublabel_trust": pa.array(answers.trust_B, number, mask=has_none_B),
+        "sublabel_probabilities": pa.array(output.conditional_BL.tolist(), pa.list_(number)),
+        "answer_level": pa.array(answer_levels(is_accepted_B, is_answered_B), text),
+    }
