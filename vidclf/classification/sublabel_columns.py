@@ -6,11 +6,28 @@ Shape suffixes: B videos, C classes, L sublabels of all classes.
 from __future__ import annotations
 
 import numpy as np
+import numpy.typing as npt
 import pyarrow as pa
 
 from vidclf.ensemble.inference import EnsembleOutput
 from vidclf.schema import Verdict
 from vidclf.uncertainty.hierarchy import UNKNOWN, Hierarchy, SublabelAnswers, answer_levels
+
+
+def no_sublabels(is_accepted_B: npt.NDArray[np.bool_]) -> dict[str, pa.Array]:
+    """The columns of sublabels of videos for which none is predicted: all but `answer_level` are null.
+
+    `is_accepted_B` says which videos' classes are accepted.
+    """
+    num_videos, text, number = len(is_accepted_B), pa.string(), pa.float32()
+    return {
+        "sublabel": pa.nulls(num_videos, text),
+        "top_sublabel": pa.nulls(num_videos, text),
+        "sublabel_confidence": pa.nulls(num_videos, number),
+        "sublabel_trust": pa.nulls(num_videos, number),
+        "sublabel_probabilities": pa.nulls(num_videos, pa.list_(number)),
+        "answer_level": pa.array(answer_levels(is_accepted_B, np.zeros(num_videos, bool)), text),
+    }
 
 
 def sublabel_columns(
@@ -22,17 +39,9 @@ def sublabel_columns(
     `verdicts`: the decisions about the classes. `threshold`: smallest trust with which a sublabel is answered.
     """
     is_accepted_B = np.array([verdict == Verdict.ACCEPTED for verdict in verdicts.to_pylist()], bool)
-    num_videos, text, number = len(is_accepted_B), pa.string(), pa.float32()
     if output.conditional_BL is None:
-        levels = answer_levels(is_accepted_B, np.zeros(num_videos, bool))
-        return {
-            "sublabel": pa.nulls(num_videos, text),
-            "top_sublabel": pa.nulls(num_videos, text),
-            "sublabel_confidence": pa.nulls(num_videos, number),
-            "sublabel_trust": pa.nulls(num_videos, number),
-            "sublabel_probabilities": pa.nulls(num_videos, pa.list_(number)),
-            "answer_level": pa.array(levels, text),
-        }
+        return no_sublabels(is_accepted_B)
+    text, number = pa.string(), pa.float32()
     answers = SublabelAnswers.of(hierarchy, output.probabilities_BC, output.conditional_BL, output.trust_score_B)
     has_none_B = answers.top_B == UNKNOWN
     names = [None if index == UNKNOWN else hierarchy.names[index][1] for index in answers.top_B.tolist()]

@@ -38,6 +38,7 @@ from vidclf.training.member_folds import MemberFolds, plan_member_folds
 from vidclf.training.member_folds import recipe as fold_recipe
 from vidclf.training.member_plan import MemberPlan, plan_members
 from vidclf.training.member_worker import SHARE_FLAG, marker, publish_record, read_record
+from vidclf.training.pooled_splits import pooled_splits
 from vidclf.training.publish import known_sources, publish_ensemble, votes_on
 from vidclf.training.ray_members import train_members
 from vidclf.training.sublabels import taxonomy_line, taxonomy_of
@@ -132,7 +133,10 @@ def prepare(
         imported = reference_checkpoints.read(config.import_reference)
         classes = _reference_classes(config, imported, assignment.features)
         config = replace(config, members=len(imported.checkpoints), **vars(imported.model))
-    taxonomy = taxonomy_of(assignment.features, classes) if config.fits_sublabels else {}
+    pool = assignment.features
+    if config.calibration == "cross":
+        pool = replace(pool, splits=pooled_splits(pool.splits))
+    taxonomy = taxonomy_of(pool, classes) if config.fits_sublabels else {}
     member_folds: MemberFolds | None = None
     if config.calibration == "cross":
         config = fold_recipe(config)
@@ -167,7 +171,7 @@ def prepare(
             *([unlabelled] if unlabelled else []),
             *class_gaps.gap_lines(assignment.features),
             *([line] if (line := found_sources(assignment.features).line) else []),
-            *_sublabel_lines(config, assignment.features, data[0]),
+            *_sublabel_lines(config, pool, data[0]),
             *([f"accuracy and risk: {caveat}"] if (caveat := known_sources(assignment.features).caveat) else []),
         ],
     )

@@ -13,6 +13,7 @@ import torch
 
 from vidclf import schema
 from vidclf.arrow import nested_list, vectors
+from vidclf.classification.sublabel_columns import no_sublabels
 from vidclf.config import ModelConfig
 from vidclf.ensemble.inference import run_members
 from vidclf.ensemble.views import PLAIN
@@ -77,6 +78,7 @@ class WordHead:
             "stage": pa.array([Look.FULL] * num_videos),
             "sharpened": pa.array([False] * num_videos),
             "ensemble_id": pa.array([self._ensemble_id] * num_videos),
+            **no_sublabels(np.ones(num_videos, bool)),
         }
         names = [name for name in schema.predictions(1).names if name in decided or name in embedded.column_names]
         return pa.table({name: decided[name] if name in decided else embedded[name] for name in names})
