@@ -147,7 +147,7 @@ def test_the_package_holds_what_a_job_needs_and_nothing_else(nodes: RayNodes) ->
     assert {"jobs", "vidclf"} <= top
     assert top & {".git", ".venv", "examples", "tests", "benchmarks", "docs", "demo"} == set()
     size_bytes = sum(path.stat().st_size for path in package.rglob("*") if path.suffix != ".pyc" and path.is_file())
-    assert size_bytes < 2_000_000
+    assert size_bytes < 2_500_000  # the source of vidclf itself is 2.0 MB
 
 
 def test_a_client_without_the_token_is_refused(nodes: RayNodes) -> None:
