@@ -209,17 +209,24 @@ def _read_text_bytes(location: str) -> bytes:
     return read_bytes(location)
 
 
+class _RepeatedKeyError(Exception):
+    """A mapping in a YAML file has a key twice. The text names the key and both lines."""
+
+
 class _UniqueKeys(yaml.SafeLoader):
     """Loader that refuses a mapping with a key that stands twice, of which YAML would silently drop the first."""
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
-        seen = set()
+        lines: dict[str, int] = {}
         for key, _ in node.value:
             if not isinstance(key, yaml.ScalarNode):
                 continue
-            if key.value in seen:
-                raise yaml.constructor.ConstructorError(None, None, f"key {key.value!r} stands twice", key.start_mark)
-            seen.add(key.value)
+            line = key.start_mark.line + 1
+            if key.value in lines:
+                raise _RepeatedKeyError(
+                    f"{key.value}: must stand once, stands in lines {lines[key.value]} and {line}; join the entries"
+                )
+            lines[key.value] = line
         return super().construct_mapping(node, deep)
 
 
@@ -233,6 +240,8 @@ def read_yaml(location: str, flag: str) -> Any:
         return yaml.load(_read_text_bytes(location), Loader=_UniqueKeys)
     except OSError as error:
         raise ConfigError(f"{flag} must be a readable YAML file, got {location!r} ({error})") from error
+    except _RepeatedKeyError as error:
+        raise ConfigError(f"{flag} {location}: {error}") from error
     except (yaml.YAMLError, RecursionError) as error:
         raise ConfigError(f"{flag} {location}: not YAML ({' '.join(str(error).split())})") from error
     except ValueError as error:

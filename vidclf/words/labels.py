@@ -9,8 +9,6 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-import yaml
-
 from vidclf import storage
 from vidclf.errors import ConfigError
 
@@ -28,7 +26,6 @@ def read_labels(location: str) -> Labels:
     """
     values = storage.read_yaml(location, "--labels")
     try:
-        _check_unique(storage.read_bytes(location))
         return parse_labels(values)
     except ConfigError as error:
         raise ConfigError(f"--labels {location}: {error}") from error
@@ -78,22 +75,6 @@ def _descriptions(name: str, value: Any) -> tuple[str, ...]:
         if not text.strip():
             raise ConfigError(f"{name}: a description must not be empty, got {text!r}")
     return tuple(" ".join(text.split()) for text in given)
-
-
-def _check_unique(content: bytes) -> None:
-    """Raise ConfigError if the file names a label twice, of which YAML would silently keep the last."""
-    node = yaml.compose(content.decode(), Loader=yaml.SafeLoader)
-    if not isinstance(node, yaml.MappingNode):
-        return
-    lines: dict[str, int] = {}
-    for key, _ in node.value:
-        line = key.start_mark.line + 1
-        if key.value in lines:
-            raise ConfigError(
-                f"{key.value}: must stand once, stands in lines {lines[key.value]} and {line}; give its descriptions "
-                "as one list"
-            )
-        lines[key.value] = line
 
 
 def described(labels: Mapping[str, tuple[str, ...]]) -> dict[str, list[str]]:

@@ -66,7 +66,7 @@ def test_labels_are_renamed_and_grouped(tmp_path: Path) -> None:
             "[a]",
             "must be a mapping of classes to sublabels, and of sublabels to lists of names in the archive, got list",
         ),
-        ("A: {a: [x], a: [y]}", "key 'a' stands twice"),
+        ("A: {a: [x], a: [y]}", "a: must stand once, stands in lines 1 and 1; join the entries"),
         ("A: {a: x}", "'A/a' must have a list of at least one name in the archive, got 'x'"),
         ("A: []", "'A' must have a list of at least one name in the archive, got \\[\\]"),
         ("A: {}", "class 'A' must have a sublabel or a list of names, has none"),

@@ -24,6 +24,6 @@ def test_the_identity_of_a_run_is_equal_after_it_was_written(tmp_path: Path) -> 
     config = ClassifyConfig(input="i", ensemble=location, output="o", coverage=0.9)
     settings = HeadSettings(tta=False, trust_threshold=0.5, segments_s=None, set_thresholds=(0.25, 0.5))
     conclude = RunDrift.of(loaded.info, loaded.trust, threshold, tta=False)
-    target = prediction_target(config, loaded.info, threshold, conclude, settings, [])
+    target = prediction_target(config, loaded.info, threshold, None, conclude, settings, [])
     assert target.settings["set_thresholds"] == [0.25, 0.5]
     assert json.loads(json_text(target.settings)) == target.settings

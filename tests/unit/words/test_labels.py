@@ -42,7 +42,7 @@ def test_descriptions_are_one_text_or_a_list(tmp_path: Path) -> None:
             "a: [b, c]\nd: c\n",
             "d: each description must stand once in the file, 'c' stands under 'a' too; describe what tells them apart",
         ),
-        ("a: b\nc: d\na: e\n", "a: must stand once, stands in lines 1 and 3; give its descriptions as one list"),
+        ("a: b\nc: d\na: e\n", "a: must stand once, stands in lines 1 and 3; join the entries"),
         ("a: b\n' a': c\n", "must name each label once, apart from spaces around it"),
     ],
 )
