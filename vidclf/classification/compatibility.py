@@ -101,7 +101,7 @@ def first_embeddings(info: EnsembleInfo, embeddings: Sequence[BackboneSetup]) ->
     setups = []
     for embedding, spec in zip(embeddings, info.stages[Look.KEYFRAMES].feature_specs, strict=True):
         job_spec = replace(embedding.spec, sampling=spec.sampling)
-        if job_spec != spec:
+        if job_spec.key != spec.key:
             raise ConfigError(
                 f"--ensemble: its first look was fitted on features of key {spec.key}, this cluster makes "
                 f"{job_spec.key} ({spec.differences(job_spec)}); extract the keyframes and train again"

@@ -88,7 +88,7 @@ def first_look(location: str, look: FeatureSet, features: FeatureSet) -> Feature
     made from a file that has changed.
     """
     expected_spec = replace(features.spec, sampling=look.spec.sampling)
-    if look.spec != expected_spec:
+    if look.spec.key != expected_spec.key:
         raise ConfigError(
             f"--first-look {location}: must be made like --features except for the sampling, differs in "
             f"{look.spec.differences(expected_spec)}"

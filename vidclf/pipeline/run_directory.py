@@ -92,8 +92,8 @@ def _identity_difference(target: RunSpec, run: str) -> str | None:
     """
     identity = Run(run).identity()
     saved_specs = specs_of(run, identity)
-    if saved_specs != target.specs:
-        saved_key, key = ("+".join(spec.key for spec in specs) for specs in (saved_specs, target.specs))
+    saved_key, key = ("+".join(spec.key for spec in specs) for specs in (saved_specs, target.specs))
+    if saved_key != key:
         difference = _spec_difference(saved_specs, target.specs)
         return f"holds a run of feature key {saved_key}, this job's is {key} ({difference})"
     if identity["ensemble_id"] != target.ensemble_id:

@@ -120,8 +120,10 @@ def of_videos(videos: ScoredVideos, classes: Sequence[str]) -> SublabelFigures |
     intervals = SourceIntervals(kept.groups.tolist())
     per_sublabel, confusion = _per_sublabel(leaves, true_B, top_B, intervals)
     scored = SourceIntervals(kept.groups[is_scored_B].tolist())
-    is_trusted_B = is_scored_B & (kept.top_sublabels != "")
-    curve = risk_coverage(np.where(is_trusted_B, kept.sublabel_trust_B, 0.0)[is_scored_B], is_right_B[is_scored_B])
+    # A sublabel that is predicted for a video of a class without any is an error, too.
+    is_trusted_B = kept.top_sublabels != ""
+    is_on_curve_B = is_scored_B | is_trusted_B
+    curve = risk_coverage(np.where(is_trusted_B, kept.sublabel_trust_B, 0.0)[is_on_curve_B], is_right_B[is_on_curve_B])
     return SublabelFigures(
         num_videos=int(is_scored_B.sum()),
         num_correct=int(is_right_B[is_scored_B].sum()),
@@ -131,7 +133,7 @@ def of_videos(videos: ScoredVideos, classes: Sequence[str]) -> SublabelFigures |
         per_sublabel=per_sublabel,
         leaves=leaves,
         confusion=confusion,
-        levels=_levels(videos, classes),
+        levels=_levels(videos, is_known_B),
         curve=curve,
         by_risk=_by_risk(curve, risk_coverage(videos.trust_B, videos.is_correct_B)),
     )
@@ -168,12 +170,12 @@ def _per_sublabel(
     return found, measured.confusion
 
 
-def _levels(videos: ScoredVideos, classes: Sequence[str]) -> list[LevelFigures]:
-    """The videos that are answered at each level. An answer with a sublabel is wrong if class or sublabel is."""
+def _levels(videos: ScoredVideos, is_known_B: npt.NDArray[np.bool_]) -> list[LevelFigures]:
+    """The videos that are answered at each level. An answer with a sublabel is wrong if class or sublabel is; it is
+    judged where `is_known_B`."""
     intervals = SourceIntervals(videos.groups.tolist())
     is_class_right_B = videos.is_correct_B
     is_sublabel_right_B = is_class_right_B & (videos.top_sublabels == videos.sublabels)
-    is_known_B = ~is_class_right_B | (videos.sublabels != video_kinds.UNKNOWN)
     every_B = np.ones(len(videos), bool)
     rows = []
     for level, is_right_B, is_judged_B in (

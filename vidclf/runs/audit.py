@@ -21,6 +21,7 @@ _CONSTANTS = ("feature_key", "ensemble_id")
 _FINITE = (
     *("confidence", "probabilities", "trust_score", "ood_score", "member_disagreement"),
     *("member_probabilities", "view_probabilities", "attention"),
+    *("sublabel_confidence", "sublabel_trust", "sublabel_probabilities"),
 )
 """Columns of predictions that must hold no NaN and no infinity."""
 

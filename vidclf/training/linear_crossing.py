@@ -36,10 +36,11 @@ class LinearFits:
             return self.member.in_views(sequences_S, views)
         parts, rows = [], []
         for fold, member in self.without_fold.items():
-            rows.append(np.flatnonzero(fold_B == fold))
-            parts.append(
-                member.in_views([[sequences[row] for row in rows[-1].tolist()] for sequences in sequences_S], views)
-            )
+            inside = np.flatnonzero(fold_B == fold)
+            if not len(inside):  # no video of the fold is long enough for a segment of this length
+                continue
+            rows.append(inside)
+            parts.append(member.in_views([[rows_TD[row] for row in inside.tolist()] for rows_TD in sequences_S], views))
         return np.concatenate(parts, axis=2)[:, :, np.argsort(np.concatenate(rows))]
 
 

@@ -93,7 +93,8 @@ def _scores(
     tempered_BL = hierarchy.tempered(conditional_BL, temperature_B[:, None])
     top_B = hierarchy.top_sublabels(tempered_BL, fit.top_B)
     within_B = np.take_along_axis(tempered_BL, np.maximum(top_B, 0)[:, None], axis=1)[:, 0]
-    is_unknown_B = (fit.top_B == videos.labels_B) & ~is_named_B
+    has_sublabels_C = np.array([bool(hierarchy.sublabels.get(name)) for name in hierarchy.classes], bool)
+    is_unknown_B = has_sublabels_C[videos.labels_B] & ~is_named_B
     is_right_B = (top_B != UNKNOWN) & (top_B == truth_B)
     return SublabelScores(
         trust_B=np.where(top_B == UNKNOWN, 0, fit.trust_B * within_B).astype(np.float32),

@@ -151,7 +151,7 @@ def prepare(
     members = plan_members(config, split_features, data, imported, member_folds)
     if config.mlflow is not None:
         tracking.check_mlflow(config.mlflow)
-    finished = [] if config.overwrite else _finished_members(config, members)
+    finished = [] if config.overwrite else _finished_members(config, members, has_sublabels=bool(taxonomy))
     missing = [index for index in range(config.members) if index not in finished]
     return Plan(
         config=config,
@@ -336,10 +336,10 @@ def _is_calibrated(config: TrainConfig, first_looks: Sequence[FeatureSet]) -> bo
                 f"again ({outdated})"
             ) from outdated
         return False
-    return not first_looks or fitted_specs == [look.spec for look in first_looks]
+    return not first_looks or [spec.key for spec in fitted_specs] == [look.spec.key for look in first_looks]
 
 
-def _finished_members(config: TrainConfig, members: list[MemberPlan]) -> list[int]:
+def _finished_members(config: TrainConfig, members: list[MemberPlan], *, has_sublabels: bool) -> list[int]:
     """Indices of the members (models of the ensemble) that are already in the output. ConfigError if one was trained on
     other features or with other settings."""
     finished = []
@@ -347,9 +347,12 @@ def _finished_members(config: TrainConfig, members: list[MemberPlan]) -> list[in
         if not storage.exists(marker(config.output, index)):
             continue
         if read_record(config.output, index).recipe != members[index].recipe:
+            remedy = outputs.remedy(output_allowlist.ENSEMBLE, config.output)
+            if has_sublabels:
+                remedy += "; an earlier version trained without sublabels, whose members --sublabels none keeps"
             raise ConfigError(
                 f"--output {config.output}: member {index} was trained on other features or with other settings; "
-                f"{outputs.remedy(output_allowlist.ENSEMBLE, config.output)}"
+                f"{remedy}"
             )
         finished.append(index)
     return finished

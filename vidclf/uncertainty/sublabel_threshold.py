@@ -34,8 +34,10 @@ class SublabelScores:
     trust_B: npt.NDArray[np.float32]
     """estimated probability that the sublabel is right; 0 if the most probable class has no sublabels"""
     right_B: npt.NDArray[np.int64]
-    """`RIGHT`, `WRONG`, or `NOT_KNOWN` if the class is right and the video's sublabel is not known. A sublabel is wrong
-    if its class is, and if the true sublabel is not in the taxonomy."""
+    """`RIGHT`, `WRONG`, or `NOT_KNOWN` if the true class has sublabels and that of the video is not known.
+
+    A sublabel is wrong if its class is, and if the true sublabel is not in the taxonomy. Whether a video is `NOT_KNOWN`
+    does not depend on the prediction: otherwise leaving such videos out would change the shares of errors."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -43,7 +45,7 @@ class LevelAcceptance(Acceptance):
     """Videos that are answered with a sublabel at one candidate threshold, and the answers at all levels."""
 
     answers: Acceptance
-    """all answered videos, where an error is a wrong answer at the level of the answer"""
+    """all answered videos but those of unknown sublabels; an error is a wrong answer at the level of the answer"""
 
     def certifies(self, risk: float, error_rate: float, num_wrong: int | None = None) -> bool:
         """Whether tests show that both shares of wrong answers are at most `risk`; see `Acceptance.certifies`.
@@ -80,13 +82,14 @@ def choose(
     for name, is_decided_B in decided.by_look.items():
         early = stages[name][1]
         trust_B[is_decided_B], right_B[is_decided_B] = early.trust_B[is_decided_B], early.right_B[is_decided_B]
-    is_candidate_B = decided.is_accepted_B & (right_B != NOT_KNOWN) & (trust_B > 0)
+    is_judged_B = decided.is_accepted_B & (right_B != NOT_KNOWN)
+    is_candidate_B = is_judged_B & (trust_B > 0)
     path = []
     for threshold in THRESHOLDS[::-1].tolist():
         is_sublabel_B = is_candidate_B & (trust_B >= np.float32(threshold))
         is_right_B = np.where(is_sublabel_B, right_B == RIGHT, decided.correct_B)
         own = Acceptance.of(threshold, is_sublabel_B, is_right_B, scores.source_B)
-        answers = Acceptance.of(threshold, decided.is_accepted_B, is_right_B, scores.source_B)
+        answers = Acceptance.of(threshold, is_judged_B, is_right_B, scores.source_B)
         path.append(
             LevelAcceptance(
                 threshold=threshold,
@@ -103,11 +106,11 @@ def text(chosen: RiskThreshold, risk: float) -> str:
     """One line for users about the threshold of the sublabels."""
     if chosen.abstains_on_all:
         return (
-            f"sublabels: none is answered, since the {chosen.num_videos} validation videos with a known sublabel "
+            f"sublabels: none is answered, since the {chosen.num_videos} held-out videos whose sublabel is known "
             f"support no trust for --abstain-risk {risk:g}; top_sublabel holds the most probable one"
         )
     return (
         f"sublabels: risk basis {chosen.basis}, answered from trust {chosen.threshold:.2f} ({chosen.num_accepted} of "
-        f"{chosen.num_videos} validation videos with a known sublabel, {chosen.num_errors} of them wrong; "
+        f"{chosen.num_videos} held-out videos whose sublabel is known, {chosen.num_errors} of them wrong; "
         f"{chosen.num_sources} sources)"
     )

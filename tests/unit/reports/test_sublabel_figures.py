@@ -57,9 +57,10 @@ def test_answers_are_judged_at_their_level() -> None:
     assert found.words == (
         "0.667 right (2 of 3 videos); answered with: sublabel 50.0 %, class 33.3 %, abstained 16.7 %"
     )
-    # By trust: video 1 is right, 2 wrong, 6 right. Of all videos by class: 1 and 4 (equal trust), 2, 3 (wrong), 5, 6.
-    assert found.by_risk[0] == AnswerableShares(risk=0.01, sublabel=pytest.approx(1 / 3, abs=1e-4), label=0.5)
-    assert found.by_risk[-1] == AnswerableShares(risk=0.2, sublabel=pytest.approx(1 / 3, abs=1e-4), label=1.0)
+    # By trust: video 1 is right, 2 wrong, 3 wrong (its class has no sublabels), 6 right.
+    # Of all videos by class: 1 and 4 (equal trust), 2, 3 (wrong), 5, 6.
+    assert found.by_risk[0] == AnswerableShares(risk=0.01, sublabel=0.25, label=0.5)
+    assert found.by_risk[-1] == AnswerableShares(risk=0.2, sublabel=0.25, label=1.0)
 
 
 def test_a_report_without_sublabels_has_no_figures_of_them() -> None:

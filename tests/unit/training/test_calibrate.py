@@ -209,6 +209,8 @@ def test_a_video_gets_the_vote_of_the_linear_fit_without_its_fold() -> None:
     votes_V1BC = fits.in_views([[rows_TD] * 3], ("original", "reverse"), np.array([1, 0, 1]))
     assert votes_V1BC.shape == (2, 1, 3, 2)
     assert votes_V1BC[:, 0].argmax(axis=2).tolist() == [[1, 0, 1], [1, 0, 1]]
+    # No video of fold 1, as for segments that only videos of fold 0 are long enough for.
+    assert fits.in_views([[rows_TD] * 2], ("original",), np.array([0, 0])).shape == (1, 1, 2, votes_V1BC.shape[3])
     whole_V1BC = LinearFits(member=always(0)).in_views([[rows_TD] * 3], ("original",), np.array([1, 0, 1]))
     assert whole_V1BC[0, 0].argmax(axis=1).tolist() == [0, 0, 0]
 

@@ -55,6 +55,19 @@ def test_finer_answers_must_not_make_all_answers_together_less_reliable() -> Non
     assert (chosen.threshold, chosen.num_accepted, chosen.num_errors) == (0.41, 95, 0)
 
 
+def test_errors_do_not_hide_behind_videos_whose_sublabel_is_not_known() -> None:
+    # 7.5 % of the classes and 6 % of the sublabels of the others are wrong: with sublabels 13 % of answers would be.
+    generator = np.random.default_rng(1)
+    scores = class_scores(2000, num_wrong=150)
+    is_right_B = scores.correct_B & (generator.random(2000) > 0.06)
+    for share_known in (1.0, 0.2):
+        is_known_B = generator.random(2000) < share_known
+        found = sublabels([0.8] * 2000, np.where(is_known_B, is_right_B, -1).tolist())
+        chosen = sublabel_threshold.choose(scores.threshold(0.1), (scores, found), {}, 0.1)
+        assert chosen.abstains_on_all
+        assert chosen.num_videos == is_known_B.sum()
+
+
 def test_no_sublabel_is_answered_where_no_class_is() -> None:
     scores = class_scores(3)
     chosen = sublabel_threshold.choose(scores.threshold(0.05), (scores, sublabels([0.8] * 3, [1] * 3)), {}, 0.05)
