@@ -76,3 +76,12 @@ def test_rows_are_found_by_id_in_whatever_shard_and_order(tmp_path: Path, monkey
         assert [float(features_TD(row)[0, 1]) for row in rows["features"]] == numbers
     with pytest.raises(KeyError, match="lack v7"):
         lookup(pa.array(["v0", "v7"]))
+
+
+def test_a_backbone_whose_files_moved_is_the_same_and_so_is_one_whose_licence_is_not_known() -> None:
+    features = pair()[0]
+    network = {"library": "timm", "feature_dim": 1280, "licence": "mit"}
+    here = replace(features.spec, backbone="local-dir:/a/vit", network=network)
+    there = replace(here, backbone="local-dir:/b/vit", network={**network, "licence": None})
+    look = matching.first_look("look", replace(features, spec=there), replace(features, spec=here))
+    assert look.video_ids == features.video_ids
