@@ -201,3 +201,32 @@ def test_flags_that_do_not_fit_are_refused(flags: tuple[str, ...], message: str,
     given = [flag.format(answers=file) for flag in flags]
     text = refuse("index", *given, "--output", tmp_path / "m.parquet")
     assert text.startswith(f"index.py: error: {message.format(answers=file)}")
+
+
+def test_a_taxonomy_applies_to_the_labels_of_the_list_too(tmp_path: Path) -> None:
+    for name in ("cat/a.mp4", "cat/b.mp4", "dog/c.mp4", "lion/d.mp4"):
+        (tmp_path / "archive" / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / "archive" / name).write_bytes(b"12345")
+    (tmp_path / "t.yaml").write_text("pets: {cats: [cat], dogs: [dog]}")
+    # No video is a dog any more, and the spelling is one that only the taxonomy makes right.
+    (tmp_path / "labels.csv").write_text("path,label\narchive/dog/c.mp4,cat\narchive/lion/d.mp4,Pets\n")
+    named = ("--taxonomy", tmp_path / "t.yaml", "--split", "none", "--output", tmp_path / "m.parquet")
+    text = refuse("index", "--input", tmp_path / "archive", *named, "--labels", tmp_path / "labels.csv")
+    assert text.startswith(f"index.py: error: --taxonomy {tmp_path}/t.yaml: classes must differ in more than case")
+    (tmp_path / "labels.csv").write_text("path,label\narchive/dog/c.mp4,cat\n")
+    succeed("index", "--input", tmp_path / "archive", *named, "--labels", tmp_path / "labels.csv")
+    assert pairs(tmp_path / "m.parquet") == [("pets", "cats")] * 3 + [("lion", None)]
+    # The manifest is renamed already, and the list has a name that the archive had.
+    (tmp_path / "labels.csv").write_text("path,label\narchive/lion/d.mp4,dog\n")
+    succeed("index", "--labels", tmp_path / "labels.csv", *named, "--overwrite")
+    assert pairs(tmp_path / "m.parquet") == [("pets", "cats")] * 3 + [("pets", "dogs")]
+    # A plain listing takes the names of the directories and renames them.
+    (tmp_path / "t.yaml").write_text("pets: {cats: [cat], dogs: [dog]}\nwild: [lion]")
+    succeed("index", "--input", tmp_path / "archive", *named, "--overwrite")
+    assert pairs(tmp_path / "m.parquet") == [("pets", "cats"), ("pets", "cats"), ("pets", "dogs"), ("wild", None)]
+
+
+def pairs(path: Path) -> list[tuple[str | None, str | None]]:
+    """The label and sublabel of each video of a manifest."""
+    table = read_manifest(str(path))
+    return list(zip(table["label"].to_pylist(), table["sublabel"].to_pylist(), strict=True))
