@@ -62,6 +62,7 @@ def test_only_labels_change_and_every_answer_is_counted(tmp_path: Path) -> None:
     assert changed.manifest.drop_columns(["label", "sublabel"]).equals(LABELLED.drop_columns(["label", "sublabel"]))
     assert changed.lines == (
         f"labels of {file}: 3 videos, of which 2 had another label, 0 had none, 1 had the same",
+        "lost sublabels: 2 videos, because the label changed and the list gives no sublabel",
         "classes that no video had before: 'owl' (1 video)",
         "passed over: 1 video without an answer ('/v/5.mp4')",
         "passed over: 1 label of a video that the manifest lacks ('/v/4.mp4')",
@@ -85,9 +86,23 @@ def test_a_list_of_labels_may_name_a_video_twice_with_one_label(tmp_path: Path) 
     (tmp_path / "labels.csv").write_text("path,label,sublabel\n/v/1.mp4,B,other\n/v/2.mp4,,\n")
     changed = relabelled(LABELLED, str(tmp_path / "labels.csv"))
     assert changed.manifest["label"].to_pylist() == ["B", "A", "B"]
+    assert changed.manifest["sublabel"].to_pylist() == ["other", "s", "s"]
     assert changed.lines[-1] == "passed over: 1 video without an answer ('/v/2.mp4')"
     pq.write_table(pa.table({VIDEO_ID: ["id of /v/2.mp4"], "url": ["/x"], "label": ["B"]}), tmp_path / "labels.parquet")
     assert relabelled(LABELLED, f"{tmp_path}/labels.parquet").manifest["label"].to_pylist() == ["A", "B", "B"]
+
+
+def test_a_list_gives_sublabels_and_those_that_are_lost_are_counted(tmp_path: Path) -> None:
+    file = tmp_path / "labels.csv"
+    file.write_text("path,label,sublabel\n/v/1.mp4,B,new\n/v/2.mp4,A,finer\n/v/2.mp4,A,\n/v/3.mp4,A,\n")
+    changed = relabelled(LABELLED, str(file))
+    assert changed.manifest["label"].to_pylist() == ["B", "A", "A"]
+    assert changed.manifest["sublabel"].to_pylist() == ["new", "finer", None]
+    assert changed.lines == (
+        f"labels of {file}: 3 videos, of which 2 had another label, 0 had none, 1 had the same",
+        "new sublabels: 2 videos",
+        "lost sublabels: 1 video, because the label changed and the list gives no sublabel",
+    )
 
 
 def test_videos_whose_locations_differ_in_credentials_only_are_told_apart_by_their_ids(tmp_path: Path) -> None:
@@ -107,6 +122,10 @@ def test_videos_whose_locations_differ_in_credentials_only_are_told_apart_by_the
         (
             [{"path": "/v/1.mp4", "label": "A"}, {"path": "/v/1.mp4", "label": "B"}],
             "must give a video one label, gives several to '/v/1.mp4' (the first has 'A', 'B'); leave one",
+        ),
+        (
+            [{"path": "/v/1.mp4", "label": "A", "sublabel": name} for name in "xy"],
+            "must give a video one sublabel, gives several to '/v/1.mp4' (the first has 'x', 'y'); leave one",
         ),
         ([answered(1, "A", "B")], "task 1 has several answers ('A', 'B'); mark one annotation as ground truth in "),
         ([answered(9, "A")], "must name videos of the manifest, names none of them but '/v/9.mp4'; look whether it "),
@@ -152,6 +171,7 @@ def test_index_changes_the_labels_of_the_manifest_that_exists(tmp_path: Path) ->
         "  not found: none of the first 3 locations exists, such as '/v/1.mp4'; correct the paths, or mount the "
         "archive on this machine",
         f"  labels of {file}: 1 video, of which 1 had another label, 0 had none, 0 had the same",
+        "  lost sublabels: 1 video, because the label changed and the list gives no sublabel",
     ]
     assert read_manifest(str(output))["split"].to_pylist() == ["train", "val", "test"]
     assert "3 videos from 3 sources, unchanged" in succeed("index", *command)
