@@ -83,7 +83,7 @@ def _labels_by_row(
     manifest: pa.Table, listed: VideoList, location: str
 ) -> tuple[dict[int, tuple[str, str | None]], list[str]]:
     """Return the label and sublabel that the list gives each row of the manifest, by row number, and the locations of
-    the labelled videos that the manifest lacks.
+    the labelled videos that the manifest lacks, or their ids where the list has no location.
 
     Rows of the list without a label are moved to `listed.unanswered`.
     """
@@ -93,11 +93,15 @@ def _labels_by_row(
     sublabels: dict[int, dict[str, None]] = defaultdict(dict)
     unknown = []
     for row in listed.rows:
-        number = ids.get(row.get(VIDEO_ID), numbers.get(row["video_uri"], numbers.get(masked(row["video_uri"]))))
+        uri = row.get("video_uri")
+        named = uri if uri is not None else row[VIDEO_ID]
+        number = ids.get(row.get(VIDEO_ID))
+        if number is None and uri is not None:
+            number = numbers.get(uri, numbers.get(masked(uri)))
         if row.get("label") is None:
-            listed.unanswered.append(row["video_uri"])
+            listed.unanswered.append(named)
         elif number is None:
-            unknown.append(masked(row["video_uri"]))
+            unknown.append(masked(named))
         else:
             labels[number][row["label"]] = None
             if row.get("sublabel") is not None:

@@ -105,6 +105,35 @@ def test_a_list_gives_sublabels_and_those_that_are_lost_are_counted(tmp_path: Pa
     )
 
 
+def test_a_list_may_name_its_videos_by_id_alone(tmp_path: Path) -> None:
+    lines = [("id of /v/1.mp4", "B"), ("id of /v/2.mp4", ""), ("gone", "A")]
+    for name, header, separator in (
+        ("l.csv", "video_id,label", ","),
+        ("l.txt", "Video_ID;label", ";"),
+        ("l.tsv", "label\tvideo_id", "\t"),
+    ):
+        swapped = header.startswith("label")
+        rows = [separator.join(pair[::-1] if swapped else pair) for pair in lines]
+        (tmp_path / name).write_text("\n".join([header, *rows, ""]))
+    pq.write_table(
+        pa.table({VIDEO_ID: [video for video, _ in lines], "label": [label or None for _, label in lines]}),
+        tmp_path / "l.parquet",
+    )
+    answers(tmp_path / "l.json", *({VIDEO_ID: video, "path": "", "label": label} for video, label in lines))
+    for name in ("l.csv", "l.txt", "l.tsv", "l.parquet", "l.json"):
+        changed = relabelled(LABELLED, str(tmp_path / name))
+        assert changed.manifest["label"].to_pylist() == ["B", "A", "B"], name
+        assert changed.lines[-2:] == (
+            "passed over: 1 video without an answer ('id of /v/2.mp4')",
+            "passed over: 1 label of a video that the manifest lacks ('gone')",
+        )
+    (tmp_path / "l.csv").write_text("id,label\n1,A\n")
+    with pytest.raises(
+        ConfigError, match=r"must have a column video_uri, uri, path, filepath, url, video_id, has 'id', 'label'; name"
+    ):
+        relabelled(LABELLED, f"{tmp_path}/l.csv")
+
+
 def test_videos_whose_locations_differ_in_credentials_only_are_told_apart_by_their_ids(tmp_path: Path) -> None:
     signed = manifest(("https://h/v?token=a", None, None), ("https://h/v?token=b", None, None))
     shown = "https://h/v?token=***"
@@ -132,7 +161,7 @@ def test_videos_whose_locations_differ_in_credentials_only_are_told_apart_by_the
         ([answered(1), answered(2)], "none of its 2 videos has a label"),
         ([], "must hold labels, is empty"),
         ([answered(1, "b")], "classes must differ in more than case and spaces, do not: 'B' (1 video) and 'b' (1 vid"),
-        ([{"label": "A"}], "row 1 names no video in any of video_uri, uri, path, filepath, url"),
+        ([{"label": "A"}], "row 1 names no video in any of video_uri, uri, path, filepath, url, video_id"),
         ([{"path": "/v/1.mp4", "label": ["A"]}], "row 1: label must be one value, is ['A']"),
     ],
 )
