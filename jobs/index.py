@@ -52,19 +52,25 @@ def main(config: IndexConfig) -> int:
             "  sources in file names are not taken, because the earlier manifest has none and its videos keep their "
             "splits; --continue-from none takes them and draws all splits anew"
         )
-    if taxonomy is not None:
-        renamed, line = taxonomy.apply(listing.manifest, keep_spelling=config.keep_label_spelling)
-        listing = replace(listing, manifest=renamed)
-        notes.append(f"  {line}")
     if config.input and earlier is not None:
         found = continuation.continued(listing.manifest, earlier, config.root)
         listing = replace(listing, manifest=found.manifest)
         notes.append(f"  compared with {config.continue_from or config.output}: {found.text}")
     manifest = listing.manifest
     if config.labels:
-        changed = relabelled(manifest, config.labels, keep_spelling=config.keep_label_spelling)
+        # With a taxonomy, spellings are checked after it has renamed them.
+        keep_spelling = config.keep_label_spelling or taxonomy is not None
+        changed = relabelled(manifest, config.labels, keep_spelling=keep_spelling)
         manifest = changed.manifest
         notes += [f"  {line}" for line in changed.lines]
+    if taxonomy is not None:
+        manifest, line = taxonomy.apply(
+            manifest,
+            keep_spelling=config.keep_label_spelling,
+            before=listing.manifest,
+            is_renamed=not config.input,
+        )
+        notes.append(f"  {line}")
     if config.limit is not None:
         manifest, choice = limited(manifest, config.limit)
     manifest = _split(config, manifest, earlier, found_sources=bool(listing.source_lines))

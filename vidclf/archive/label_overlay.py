@@ -1,7 +1,7 @@
 """Labels from a list laid over a manifest: only labels change; ids, locations, sources and splits stay.
 
 Features are stored by video id and do not depend on labels, so no video is decoded again. The list is an export of
-Label Studio (`label_studio.py`) or any list of videos with labels (`video_list.py`).
+Label Studio (`label_studio.py`) or any list of videos with labels, and perhaps sublabels (`video_list.py`).
 """
 
 from __future__ import annotations
@@ -35,11 +35,11 @@ class Relabelled:
 def relabelled(manifest: pa.Table, location: str, *, keep_spelling: bool = False) -> Relabelled:
     """Give the videos of `manifest` the labels in the list `location`.
 
-    A video is known by its `video_id`, otherwise by its location. A video whose label changes loses its sublabel, which
-    belonged to the earlier label.
+    A video is known by its `video_id`, otherwise by its location. A label may come with a sublabel. If the list gives
+    none, a video whose label changes loses its sublabel, which belonged to the earlier label; the others keep theirs.
 
     `keep_spelling`: allow classes that differ only in case or spaces. Raises ConfigError if the list cannot be read, if
-    it gives a video two labels, or if it has no label of a video of the manifest.
+    it gives a video two labels or sublabels, or if it has no label of a video of the manifest.
     """
     if extension(location) not in LIST_EXTENSIONS:
         raise ConfigError(f"--labels {location}: must be a list ({', '.join(sorted(LIST_EXTENSIONS))})")
@@ -48,18 +48,27 @@ def relabelled(manifest: pa.Table, location: str, *, keep_spelling: bool = False
     rows = manifest.to_pylist()
     classes = {row["label"] for row in rows} - {None}
     kinds: Counter[str] = Counter()
-    for number, label in found.items():
-        before = rows[number]["label"]
+    for number, (label, sublabel) in found.items():
+        before, sublabel_before = rows[number]["label"], rows[number]["sublabel"]
         kinds["first" if before is None else "same" if before == label else "other"] += 1
-        if before != label:
-            rows[number] |= {"label": label, "sublabel": None}
+        if sublabel is not None or before != label:
+            kinds["new sublabel"] += sublabel not in (None, sublabel_before)
+            kinds["lost sublabel"] += sublabel is None and sublabel_before is not None
+            rows[number] |= {"label": label, "sublabel": sublabel}
     if not keep_spelling:
         check_spelling(location, [row["label"] for row in rows], flag="--labels")
     lines = [
         f"labels of {location}: {counted(len(found), 'video')}, of which {kinds['other']} had another label, "
         f"{kinds['first']} had none, {kinds['same']} had the same"
     ]
-    new = Counter(label for label in found.values() if classes and label not in classes)
+    if kinds["new sublabel"]:
+        lines.append(f"new sublabels: {counted(kinds['new sublabel'], 'video')}")
+    if kinds["lost sublabel"]:
+        lines.append(
+            f"lost sublabels: {counted(kinds['lost sublabel'], 'video')}, because the label changed and the list gives "
+            "no sublabel"
+        )
+    new = Counter(label for label, _ in found.values() if classes and label not in classes)
     if new:
         names = ", ".join(f"{label!r} ({counted(new[label], 'video')})" for label in sorted(new))
         lines.append(f"classes that no video had before: {names}")
@@ -70,35 +79,47 @@ def relabelled(manifest: pa.Table, location: str, *, keep_spelling: bool = False
     return Relabelled(manifest=pa.Table.from_pylist(rows, schema=MANIFEST), lines=tuple(lines))
 
 
-def _labels_by_row(manifest: pa.Table, listed: VideoList, location: str) -> tuple[dict[int, str], list[str]]:
-    """Return the label that the list gives each row of the manifest, by row number, and the locations of the labelled
-    videos that the manifest lacks.
+def _labels_by_row(
+    manifest: pa.Table, listed: VideoList, location: str
+) -> tuple[dict[int, tuple[str, str | None]], list[str]]:
+    """Return the label and sublabel that the list gives each row of the manifest, by row number, and the locations of
+    the labelled videos that the manifest lacks, or their ids where the list has no location.
 
     Rows of the list without a label are moved to `listed.unanswered`.
     """
     ids = {video: number for number, video in enumerate(manifest[VIDEO_ID].to_pylist())}
     numbers = _by_location(manifest["video_uri"].to_pylist())
     labels: dict[int, dict[str, None]] = defaultdict(dict)
+    sublabels: dict[int, dict[str, None]] = defaultdict(dict)
     unknown = []
     for row in listed.rows:
-        number = ids.get(row.get(VIDEO_ID), numbers.get(row["video_uri"], numbers.get(masked(row["video_uri"]))))
+        uri = row.get("video_uri")
+        named = uri if uri is not None else row[VIDEO_ID]
+        number = ids.get(row.get(VIDEO_ID))
+        if number is None and uri is not None:
+            number = numbers.get(uri, numbers.get(masked(uri)))
         if row.get("label") is None:
-            listed.unanswered.append(row["video_uri"])
+            listed.unanswered.append(named)
         elif number is None:
-            unknown.append(masked(row["video_uri"]))
+            unknown.append(masked(named))
         else:
             labels[number][row["label"]] = None
+            if row.get("sublabel") is not None:
+                sublabels[number][row["sublabel"]] = None
     if not labels:
         _refuse(location, listed, unknown)
-    several = [number for number, names in labels.items() if len(names) > 1]
-    if several:
-        names = ", ".join(map(repr, labels[several[0]]))
-        uris = [masked(manifest["video_uri"][number].as_py()) for number in several]
-        raise ConfigError(
-            f"--labels {location}: must give a video one label, gives several to {first_uris(uris)} (the first has "
-            f"{names}); leave one"
-        )
-    return {number: next(iter(names)) for number, names in labels.items()}, unknown
+    for what, values in (("label", labels), ("sublabel", sublabels)):
+        several = [number for number, names in values.items() if len(names) > 1]
+        if several:
+            names = ", ".join(map(repr, values[several[0]]))
+            uris = [masked(manifest["video_uri"][number].as_py()) for number in several]
+            raise ConfigError(
+                f"--labels {location}: must give a video one {what}, gives several to {first_uris(uris)} (the first "
+                f"has {names}); leave one"
+            )
+    return {
+        number: (next(iter(names)), next(iter(sublabels[number]), None)) for number, names in labels.items()
+    }, unknown
 
 
 def _by_location(uris: list[str]) -> dict[str, int]:

@@ -14,7 +14,6 @@ does not name stay as they are.
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
@@ -29,6 +28,9 @@ FLAG = "--taxonomy"
 
 FORM = "a mapping of classes to sublabels, and of sublabels to lists of names in the archive"
 """The form of the file in words."""
+
+Pair = tuple[str | None, str | None]
+"""Label and sublabel of a video; None where it has none."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -68,30 +70,38 @@ class TaxonomyFile:
                 targets[text] = target
         return cls(location=location, targets=targets)
 
-    def apply(self, manifest: pa.Table, *, keep_spelling: bool) -> tuple[pa.Table, str]:
+    def apply(
+        self, manifest: pa.Table, *, keep_spelling: bool, before: pa.Table | None = None, is_renamed: bool = False
+    ) -> tuple[pa.Table, str]:
         """Rename labels and sublabels of a manifest; returns it, and a line about what was renamed.
 
-        Raises ConfigError if the archive has no labels, lacks a name of the file, or, without `keep_spelling`, has then
-        classes that differ only in case or spaces.
+        `before`: the same videos before `--labels` changed labels; their names need no longer be there. `is_renamed`:
+        these videos may be renamed already. Those whose names did not change and are names that the file gives then
+        stay as they are, so that nothing is renamed twice.
+
+        Raises ConfigError if no video has a label, if the archive lacks a name of the file, or, without
+        `keep_spelling`, if it has then classes that differ only in case or spaces.
         """
-        labels, sublabels = manifest["label"].to_pylist(), manifest["sublabel"].to_pylist()
-        if None in labels:
-            raise ConfigError(f"{FLAG} {self.location}: needs an archive with labels, this one has none")
-        whole = Counter(labels)
-        below = Counter(f"{label}/{sublabel}" for label, sublabel in zip(labels, sublabels, strict=True) if sublabel)
-        for name, target in self.targets.items():
-            if name not in whole and name not in below:
-                raise ConfigError(
-                    f"{FLAG} {self.location}: {name!r} below {_words(target)} must be a label or label/sublabel of the "
-                    f"archive, is none; its labels are {_listed(sorted(whole))}"
-                )
-        found = [self._target(*pair) for pair in zip(labels, sublabels, strict=True)]
+        pairs = _pairs(manifest)
+        old_pairs = _pairs(before) if before is not None else []
+        labels = {label for label, _ in pairs if label is not None}
+        if not labels:
+            raise ConfigError(
+                f"{FLAG} {self.location}: needs an archive with labels, this one has none; give them with --labels"
+            )
+        self._check_names(labels, {*pairs, *old_pairs}, is_renamed=is_renamed)
+        found = [self._target(*pair) for pair in pairs]
+        if is_renamed:
+            given = {(target.label, target.sublabel) for target in self.targets.values()}
+            for number, (pair, old) in enumerate(zip(pairs, old_pairs, strict=True)):
+                if pair == old and (pair in given or (pair[0], None) in given):
+                    found[number] = None
         new_labels = [
-            target.label if target is not None else label for target, label in zip(found, labels, strict=True)
+            target.label if target is not None else pair[0] for target, pair in zip(found, pairs, strict=True)
         ]
         new_sublabels = [
-            target.sublabel if target is not None and target.sublabel is not None else sublabel
-            for target, sublabel in zip(found, sublabels, strict=True)
+            target.sublabel if target is not None and target.sublabel is not None else pair[1]
+            for target, pair in zip(found, pairs, strict=True)
         ]
         if not keep_spelling:
             check_spelling(self.location, new_labels, FLAG)
@@ -99,16 +109,37 @@ class TaxonomyFile:
             place = manifest.column_names.index(column)
             manifest = manifest.set_column(place, manifest.schema.field(column), pa.array(values, pa.string()))
         num_named = sum(target is not None for target in found)
+        num_without = sum(label is None for label, _ in pairs)
         num_pairs = len({pair for pair in zip(new_labels, new_sublabels, strict=True) if pair[1]})
+        without = f", {num_without} have no label" if num_without else ""
         return manifest, (
-            f"taxonomy: {num_named} videos named by {self.location}, {len(found) - num_named} keep their names; "
-            f"{len(set(new_labels))} classes and {num_pairs} sublabels"
+            f"taxonomy: {num_named} videos named by {self.location}, {len(found) - num_named - num_without} keep their "
+            f"names{without}; {len(set(new_labels) - {None})} classes and {num_pairs} sublabels"
         )
 
-    def _target(self, label: str, sublabel: str | None) -> Target | None:
+    def _check_names(self, labels: set[str], pairs: set[Pair], *, is_renamed: bool) -> None:
+        """Raise ConfigError for a name of the file that is none of the archive. If names `is_renamed` already, perhaps,
+        it is enough that the archive has the name that the file gives instead."""
+        known = {label for label, _ in pairs} | {f"{label}/{sublabel}" for label, sublabel in pairs if sublabel}
+        for name, target in self.targets.items():
+            new = target.label if target.sublabel is None else f"{target.label}/{target.sublabel}"
+            if name not in known and not (is_renamed and new in known):
+                raise ConfigError(
+                    f"{FLAG} {self.location}: {name!r} below {_words(target)} must be a label or label/sublabel of the "
+                    f"archive, is none; its labels are {_listed(sorted(labels))}"
+                )
+
+    def _target(self, label: str | None, sublabel: str | None) -> Target | None:
         """What the videos of a label and sublabel become; None if they stay as they are."""
+        if label is None:
+            return None
         own = self.targets.get(f"{label}/{sublabel}") if sublabel else None
         return own or self.targets.get(label)
+
+
+def _pairs(manifest: pa.Table) -> list[Pair]:
+    """The label and sublabel of each video."""
+    return list(zip(manifest["label"].to_pylist(), manifest["sublabel"].to_pylist(), strict=True))
 
 
 def _entries(location: str, values: Any) -> Iterator[tuple[Target, Any]]:

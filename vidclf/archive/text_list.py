@@ -17,7 +17,6 @@ from vidclf.archive.list_values import (
 from vidclf.archive.video_names import VIDEO_EXTENSIONS, extension
 
 _SEPARATORS = ",;\t|"
-_READ = (*LOCATION_COLUMNS, *TEXT_COLUMNS)
 
 _PATH_AND_LABEL = re.compile(rf"(.*\.(?:{'|'.join(sorted(VIDEO_EXTENSIONS))}))[\"']?(\s*[,;\t|]\s*|\s+)(\S.*)", re.I)
 """Pattern of a line of an annotation file: a path with the extension of a video, a separator, and a label."""
@@ -40,26 +39,28 @@ def decoded(content: bytes, file_name: str) -> str:
         ) from None
 
 
-def read_table(text: str, separator: str | None = None) -> list[dict[str, Any]]:
+def read_table(
+    text: str, separator: str | None = None, naming: tuple[str, ...] = LOCATION_COLUMNS
+) -> list[dict[str, Any]]:
     """Return the rows of a table, by column name. Raises ValueError if it is not a table of videos.
 
     The separator is the one that gives the columns of the first line. Without a header, a table of one column holds
-    locations, and one of two columns locations and labels.
+    locations, and one of two columns locations and labels. `naming`: columns that may name the video; a header has one.
     """
     lead = re.match(r"sep=(.)\r?\n", text)  # Excel writes and reads this line
     if lead:
         text, separator = text[lead.end() :], lead[1]
     first_line = next((line for line in text.split("\n") if line.strip()), "")
     if separator is None:
-        separator = max(_SEPARATORS, key=lambda candidate: _columns_found(first_line, candidate))
+        separator = max(_SEPARATORS, key=lambda candidate: _columns_found(first_line, candidate, naming))
     rows = [row for row in _cells(text, separator) if any(cell.strip() for cell in row)]
     if not rows:
         raise ValueError("is empty")
-    header, rows = _header(rows)
+    header, rows = _header(rows, naming)
     records = []
     names = [column_name(name) for name in header]
     for number, row in enumerate(rows, 1):
-        if [column_name(cell) for cell in row] == names and set(names) & set(LOCATION_COLUMNS):
+        if [column_name(cell) for cell in row] == names and set(names) & set(naming):
             raise ValueError(f"row {number} repeats the header; remove it")
         if len(row) < len(header) or any(cell.strip() for cell in row[len(header) :]):
             raise ValueError(
@@ -77,19 +78,19 @@ def _cells(text: str, separator: str) -> list[list[str]]:
         raise ValueError(f"not a table with the separator {separator!r} ({error})") from None
 
 
-def _columns_found(line: str, separator: str) -> tuple[int, int]:
+def _columns_found(line: str, separator: str, naming: tuple[str, ...]) -> tuple[int, int]:
     """Return how well a separator fits the first line: the numbers of known column names and of columns."""
     try:
         cells = next(csv.reader([line.rstrip("\r")], delimiter=separator, skipinitialspace=True), [])
     except csv.Error:
         return 0, 0
-    return sum(column_name(cell) in _READ for cell in cells), len(cells)
+    return sum(column_name(cell) in (*naming, *TEXT_COLUMNS) for cell in cells), len(cells)
 
 
-def _header(rows: list[list[str]]) -> tuple[list[str], list[list[str]]]:
-    """Return the column names and the rows below them. Raises ValueError if there is no location column."""
+def _header(rows: list[list[str]], naming: tuple[str, ...]) -> tuple[list[str], list[list[str]]]:
+    """Return the column names and the rows below them. Raises ValueError if no column of `naming` is there."""
     first = rows[0]
-    if set(map(column_name, first)) & set(LOCATION_COLUMNS):
+    if set(map(column_name, first)) & set(naming):
         name = twice(first)
         if name is not None:
             raise ValueError(f"names the column {name!r} twice; rename or remove one")
@@ -97,22 +98,23 @@ def _header(rows: list[list[str]]) -> tuple[list[str], list[list[str]]]:
     places = [place for place, cell in enumerate(first) if looks_like_a_location(cell)]
     if not places:
         shown = ", ".join(repr(cell) for cell in first)
-        raise ValueError(f"must have a column {', '.join(LOCATION_COLUMNS)}, has {shown}; name it in the first line")
+        raise ValueError(f"must have a column {', '.join(naming)}, has {shown}; name it in the first line")
     if len(first) > 2:
         raise ValueError(f"must name its {len(first)} columns in the first line, such as path,label,split")
     return ["path" if place == places[0] else "label" for place in range(len(first))], rows
 
 
-def read_lines(text: str) -> list[Any]:
+def read_lines(text: str, naming: tuple[str, ...] = LOCATION_COLUMNS) -> list[Any]:
     """Return the entries of a plain text list: a location per line, or a location and a label.
 
-    A first line with column names makes it a table. Only a line feed ends a line: a file name may contain the other
-    characters at which `splitlines` splits. Raises ValueError if only some of the lines have a label.
+    A first line with column names, one of them of `naming`, makes it a table. Only a line feed ends a line: a file name
+    may contain the other characters at which `splitlines` splits. Raises ValueError if only some of the lines have a
+    label.
     """
     lines = [line.removesuffix("\r") for line in text.split("\n") if line.strip()]
-    separator = _header_separator(lines[0]) if lines else None
+    separator = _header_separator(lines[0], naming) if lines else None
     if separator is not None:
-        return read_table(text, separator)
+        return read_table(text, separator, naming)
     matches = [_PATH_AND_LABEL.fullmatch(line.strip()) for line in lines]
     labelled = [bool(match and extension(match[3]) not in VIDEO_EXTENSIONS) for match in matches]
     if not any(labelled):
@@ -127,11 +129,11 @@ def read_lines(text: str) -> list[Any]:
     return records
 
 
-def _header_separator(line: str) -> str | None:
+def _header_separator(line: str, naming: tuple[str, ...]) -> str | None:
     """Return the separator of a first line that holds only column names; None if it is no such line."""
     for separator in _SEPARATORS + " ":
         names = [column_name(name) for name in line.split(separator)]
-        if set(names) <= set(_READ) and set(names) & set(LOCATION_COLUMNS):
+        if set(names) <= {*naming, *TEXT_COLUMNS} and set(names) & set(naming):
             return separator
     return None
 

@@ -33,15 +33,14 @@ from vidclf.archive.video_names import extension
 from vidclf.errors import ConfigError
 from vidclf.schema import VIDEO_ID
 
-_READ = frozenset((*LOCATION_COLUMNS, *TEXT_COLUMNS))
-
 
 @dataclass
 class VideoList:
     """Content of a list of videos."""
 
     rows: list[dict[str, Any]] = field(default_factory=list)
-    """one row per video with `video_uri` and those of `TEXT_COLUMNS` that have a value"""
+    """one row per video with `video_uri` and those of `TEXT_COLUMNS` that have a value; in a list of labels, the
+    `video_id` may stand for the location"""
     unread_columns: dict[str, None] = field(default_factory=dict)
     """names of the columns that are not read, in the order of the list"""
     unanswered: list[str] = field(default_factory=list)
@@ -50,6 +49,11 @@ class VideoList:
     """flag that names the list, for error messages"""
     is_of_labels: bool = False
     """whether the list changes labels of videos that are known, so that their ids are read too"""
+
+    @property
+    def naming(self) -> tuple[str, ...]:
+        """Columns that may name a video; the list must have one of them."""
+        return (*LOCATION_COLUMNS, VIDEO_ID) if self.is_of_labels else LOCATION_COLUMNS
 
 
 def read_list(location: str, files: list[str], *, labelled: bool) -> VideoList:
@@ -80,10 +84,12 @@ def _read(content: VideoList, location: str, files: list[str], *, labelled: bool
             for record in records:
                 number += 1
                 row = _listed_row(location, number, record, base, content, labelled=labelled)
-                if row["video_uri"] in listed_uris and not content.is_of_labels:
+                content.rows.append(row)
+                if content.is_of_labels:
+                    continue
+                if row["video_uri"] in listed_uris:
                     repeated.append(row["video_uri"])
                 listed_uris.add(row["video_uri"])
-                content.rows.append(row)
             if repeated:
                 raise repeated_error(location, list(dict.fromkeys(repeated)))
     for column in ("label", "sublabel"):
@@ -118,17 +124,19 @@ def _listed_row(
     `labelled`, only locations are wanted.
     """
     ids = (VIDEO_ID,) if content.is_of_labels else ()
+    read = {*content.naming, *TEXT_COLUMNS}
     record = {"video_uri": record} if isinstance(record, str) else record
     values = {column_name(name): value for name, value in record.items()} if isinstance(record, dict) else {}
     row: dict[str, Any] = {}
     column = "video_uri"
     try:
-        column = next((name for name in LOCATION_COLUMNS if text_of(values.get(name)) is not None), "")
+        column = next((name for name in content.naming if text_of(values.get(name)) is not None), "")
         if not column:
             raise ConfigError(
-                f"{content.flag} {location}: row {number} names no video in any of {', '.join(LOCATION_COLUMNS)}"
+                f"{content.flag} {location}: row {number} names no video in any of {', '.join(content.naming)}"
             )
-        row["video_uri"] = location_of(values[column], base)
+        if column != VIDEO_ID:
+            row["video_uri"] = location_of(values[column], base)
         for column in (*ids, *TEXT_COLUMNS) if labelled else ():
             text = text_of(values.get(column))
             if text is not None:
@@ -140,8 +148,8 @@ def _listed_row(
         ) from None
     except ValueError as error:
         raise ConfigError(f"{content.flag} {location}: row {number}: {column} {error}") from None
-    if labelled and len(values.keys() - _READ):
-        content.unread_columns.update({name: None for name in record if column_name(name) not in _READ})
+    if labelled and len(values.keys() - read):
+        content.unread_columns.update({name: None for name in record if column_name(name) not in read})
     return row
 
 
@@ -154,11 +162,11 @@ def _records(location: str, content: VideoList) -> Iterator[list[Any]]:
     form = extension(location)
     try:
         if form == "parquet":
-            names = _parquet_columns(location)
-            wanted = _READ | {VIDEO_ID} if content.is_of_labels else _READ
+            names = _parquet_columns(location, content.naming)
+            wanted = {*content.naming, *TEXT_COLUMNS}
             read = tuple(name for name in names if column_name(name) in wanted)
             content.unread_columns.update({name: None for name in names if name not in read})
-            key = tuple(name for name in read if column_name(name) in LOCATION_COLUMNS)
+            key = tuple(name for name in read if column_name(name) in content.naming)
             for batch in bounded_batches(location, read, key, flag=content.flag):
                 yield batch.to_pylist()
             return
@@ -170,9 +178,9 @@ def _records(location: str, content: VideoList) -> Iterator[list[Any]]:
     try:
         records: Any
         if form in ("csv", "tsv"):
-            records = text_list.read_table(text, "\t" if form == "tsv" else None)
+            records = text_list.read_table(text, "\t" if form == "tsv" else None, content.naming)
         elif form == "txt":
-            records = text_list.read_lines(text)
+            records = text_list.read_lines(text, content.naming)
         elif form == "json":
             records = json.loads(text, object_pairs_hook=_object)
         else:
@@ -200,17 +208,18 @@ def _fault(location: str, error: Exception, flag: str) -> ConfigError:
     return ConfigError(f"{flag} {location}: not readable as {extension(location)} ({error})")
 
 
-def _parquet_columns(location: str) -> list[str]:
-    """Return the names of the columns of a Parquet file. Raises ValueError if a column that is read is there twice."""
+def _parquet_columns(location: str, naming: tuple[str, ...]) -> list[str]:
+    """Return the names of the columns of a Parquet file. Raises ValueError if a column that is read is there twice, or
+    if none of `naming` is there."""
     filesystem, path = storage.resolve(location)
     with filesystem.open_input_file(path) as stream:
         names = [str(name) for name in pq.read_schema(stream).names]
-    name = twice(name for name in names if column_name(name) in _READ)
+    name = twice(name for name in names if column_name(name) in (*naming, *TEXT_COLUMNS))
     if name is not None:
         raise ValueError(f"names the column {name!r} twice; rename or remove one")
-    if not any(column_name(name) in LOCATION_COLUMNS for name in names):
+    if not any(column_name(name) in naming for name in names):
         shown = ", ".join(map(repr, names))
-        raise ValueError(f"must have a column {', '.join(LOCATION_COLUMNS)}, has {shown}; rename the column")
+        raise ValueError(f"must have a column {', '.join(naming)}, has {shown}; rename the column")
     return names
 
 

@@ -21,14 +21,18 @@ from vidclf.uncertainty.ood import is_out_of_distribution
 BATCH_ROWS = 8192
 """Largest number of rows that are handed to a library at once."""
 
-_FROM_MANIFEST = {"video_uri": "video_uri", "label": "true_label"} | {
-    name: name for name in ("sublabel", "group", "split")
+_FROM_MANIFEST = {
+    "video_uri": "video_uri",
+    "label": "true_label",
+    "sublabel": "true_sublabel",
+    "group": "group",
+    "split": "split",
 }
-"""Columns of the manifest and their names in an export. `label` is the class that the ensemble gave, so the label of
-the manifest is `true_label`."""
+"""Columns of the manifest and their names in an export. `label` and `sublabel` are what the ensemble gave, so those of
+the manifest are `true_label` and `true_sublabel`."""
 
 _VIDEO_COLUMNS = (
-    *("label", "verdict", "top_label", "confidence", "probabilities", "trust_score", "ood_score"),
+    *("label", "sublabel", "verdict", "top_label", "confidence", "probabilities", "trust_score", "ood_score"),
     *("member_disagreement", "stage", "sharpened", "num_frames", "duration_s", "width", "height", "framerate"),
     *("video_codec", "all_black", "is_blurry", "size_bytes", "modified", "content_digest"),
 )
@@ -113,6 +117,8 @@ class RunRows:
                 value = pa.array([self.classes] * rows.num_rows, column.type)
             elif column.name in self.manifest.column_names:
                 value = self.manifest[column.name].take(position)
+            elif column.name == "sublabel" and column.name not in rows.column_names:
+                value = pa.nulls(rows.num_rows, column.type)  # a file of a version without sublabels
             else:
                 value = rows[column.name].cast(column.type)
             values.append(value)
@@ -128,7 +134,7 @@ def _columns(num_classes: int, is_of_segments: bool, extra: Sequence[str]) -> pa
     return pa.schema(
         [
             *((name, text) for name in ("run_id", VIDEO_ID, "ensemble_id", "video_uri", "true_label")),
-            *((name, text) for name in ("sublabel", "group", "split")),
+            *((name, text) for name in ("true_sublabel", "group", "split")),
             *((name, _list_type(of_run.field(name).type)) for name in names),
             ("classes", pa.list_(text)),
         ]

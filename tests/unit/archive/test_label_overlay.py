@@ -62,6 +62,7 @@ def test_only_labels_change_and_every_answer_is_counted(tmp_path: Path) -> None:
     assert changed.manifest.drop_columns(["label", "sublabel"]).equals(LABELLED.drop_columns(["label", "sublabel"]))
     assert changed.lines == (
         f"labels of {file}: 3 videos, of which 2 had another label, 0 had none, 1 had the same",
+        "lost sublabels: 2 videos, because the label changed and the list gives no sublabel",
         "classes that no video had before: 'owl' (1 video)",
         "passed over: 1 video without an answer ('/v/5.mp4')",
         "passed over: 1 label of a video that the manifest lacks ('/v/4.mp4')",
@@ -85,9 +86,52 @@ def test_a_list_of_labels_may_name_a_video_twice_with_one_label(tmp_path: Path) 
     (tmp_path / "labels.csv").write_text("path,label,sublabel\n/v/1.mp4,B,other\n/v/2.mp4,,\n")
     changed = relabelled(LABELLED, str(tmp_path / "labels.csv"))
     assert changed.manifest["label"].to_pylist() == ["B", "A", "B"]
+    assert changed.manifest["sublabel"].to_pylist() == ["other", "s", "s"]
     assert changed.lines[-1] == "passed over: 1 video without an answer ('/v/2.mp4')"
     pq.write_table(pa.table({VIDEO_ID: ["id of /v/2.mp4"], "url": ["/x"], "label": ["B"]}), tmp_path / "labels.parquet")
     assert relabelled(LABELLED, f"{tmp_path}/labels.parquet").manifest["label"].to_pylist() == ["A", "B", "B"]
+
+
+def test_a_list_gives_sublabels_and_those_that_are_lost_are_counted(tmp_path: Path) -> None:
+    file = tmp_path / "labels.csv"
+    file.write_text("path,label,sublabel\n/v/1.mp4,B,new\n/v/2.mp4,A,finer\n/v/2.mp4,A,\n/v/3.mp4,A,\n")
+    changed = relabelled(LABELLED, str(file))
+    assert changed.manifest["label"].to_pylist() == ["B", "A", "A"]
+    assert changed.manifest["sublabel"].to_pylist() == ["new", "finer", None]
+    assert changed.lines == (
+        f"labels of {file}: 3 videos, of which 2 had another label, 0 had none, 1 had the same",
+        "new sublabels: 2 videos",
+        "lost sublabels: 1 video, because the label changed and the list gives no sublabel",
+    )
+
+
+def test_a_list_may_name_its_videos_by_id_alone(tmp_path: Path) -> None:
+    lines = [("id of /v/1.mp4", "B"), ("id of /v/2.mp4", ""), ("gone", "A")]
+    for name, header, separator in (
+        ("l.csv", "video_id,label", ","),
+        ("l.txt", "Video_ID;label", ";"),
+        ("l.tsv", "label\tvideo_id", "\t"),
+    ):
+        swapped = header.startswith("label")
+        rows = [separator.join(pair[::-1] if swapped else pair) for pair in lines]
+        (tmp_path / name).write_text("\n".join([header, *rows, ""]))
+    pq.write_table(
+        pa.table({VIDEO_ID: [video for video, _ in lines], "label": [label or None for _, label in lines]}),
+        tmp_path / "l.parquet",
+    )
+    answers(tmp_path / "l.json", *({VIDEO_ID: video, "path": "", "label": label} for video, label in lines))
+    for name in ("l.csv", "l.txt", "l.tsv", "l.parquet", "l.json"):
+        changed = relabelled(LABELLED, str(tmp_path / name))
+        assert changed.manifest["label"].to_pylist() == ["B", "A", "B"], name
+        assert changed.lines[-2:] == (
+            "passed over: 1 video without an answer ('id of /v/2.mp4')",
+            "passed over: 1 label of a video that the manifest lacks ('gone')",
+        )
+    (tmp_path / "l.csv").write_text("id,label\n1,A\n")
+    with pytest.raises(
+        ConfigError, match=r"must have a column video_uri, uri, path, filepath, url, video_id, has 'id', 'label'; name"
+    ):
+        relabelled(LABELLED, f"{tmp_path}/l.csv")
 
 
 def test_videos_whose_locations_differ_in_credentials_only_are_told_apart_by_their_ids(tmp_path: Path) -> None:
@@ -108,12 +152,16 @@ def test_videos_whose_locations_differ_in_credentials_only_are_told_apart_by_the
             [{"path": "/v/1.mp4", "label": "A"}, {"path": "/v/1.mp4", "label": "B"}],
             "must give a video one label, gives several to '/v/1.mp4' (the first has 'A', 'B'); leave one",
         ),
+        (
+            [{"path": "/v/1.mp4", "label": "A", "sublabel": name} for name in "xy"],
+            "must give a video one sublabel, gives several to '/v/1.mp4' (the first has 'x', 'y'); leave one",
+        ),
         ([answered(1, "A", "B")], "task 1 has several answers ('A', 'B'); mark one annotation as ground truth in "),
         ([answered(9, "A")], "must name videos of the manifest, names none of them but '/v/9.mp4'; look whether it "),
         ([answered(1), answered(2)], "none of its 2 videos has a label"),
         ([], "must hold labels, is empty"),
         ([answered(1, "b")], "classes must differ in more than case and spaces, do not: 'B' (1 video) and 'b' (1 vid"),
-        ([{"label": "A"}], "row 1 names no video in any of video_uri, uri, path, filepath, url"),
+        ([{"label": "A"}], "row 1 names no video in any of video_uri, uri, path, filepath, url, video_id"),
         ([{"path": "/v/1.mp4", "label": ["A"]}], "row 1: label must be one value, is ['A']"),
     ],
 )
@@ -152,6 +200,7 @@ def test_index_changes_the_labels_of_the_manifest_that_exists(tmp_path: Path) ->
         "  not found: none of the first 3 locations exists, such as '/v/1.mp4'; correct the paths, or mount the "
         "archive on this machine",
         f"  labels of {file}: 1 video, of which 1 had another label, 0 had none, 0 had the same",
+        "  lost sublabels: 1 video, because the label changed and the list gives no sublabel",
     ]
     assert read_manifest(str(output))["split"].to_pylist() == ["train", "val", "test"]
     assert "3 videos from 3 sources, unchanged" in succeed("index", *command)
@@ -201,3 +250,32 @@ def test_flags_that_do_not_fit_are_refused(flags: tuple[str, ...], message: str,
     given = [flag.format(answers=file) for flag in flags]
     text = refuse("index", *given, "--output", tmp_path / "m.parquet")
     assert text.startswith(f"index.py: error: {message.format(answers=file)}")
+
+
+def test_a_taxonomy_applies_to_the_labels_of_the_list_too(tmp_path: Path) -> None:
+    for name in ("cat/a.mp4", "cat/b.mp4", "dog/c.mp4", "lion/d.mp4"):
+        (tmp_path / "archive" / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / "archive" / name).write_bytes(b"12345")
+    (tmp_path / "t.yaml").write_text("pets: {cats: [cat], dogs: [dog]}")
+    # No video is a dog any more, and the spelling is one that only the taxonomy makes right.
+    (tmp_path / "labels.csv").write_text("path,label\narchive/dog/c.mp4,cat\narchive/lion/d.mp4,Pets\n")
+    named = ("--taxonomy", tmp_path / "t.yaml", "--split", "none", "--output", tmp_path / "m.parquet")
+    text = refuse("index", "--input", tmp_path / "archive", *named, "--labels", tmp_path / "labels.csv")
+    assert text.startswith(f"index.py: error: --taxonomy {tmp_path}/t.yaml: classes must differ in more than case")
+    (tmp_path / "labels.csv").write_text("path,label\narchive/dog/c.mp4,cat\n")
+    succeed("index", "--input", tmp_path / "archive", *named, "--labels", tmp_path / "labels.csv")
+    assert pairs(tmp_path / "m.parquet") == [("pets", "cats")] * 3 + [("lion", None)]
+    # The manifest is renamed already, and the list has a name that the archive had.
+    (tmp_path / "labels.csv").write_text("path,label\narchive/lion/d.mp4,dog\n")
+    succeed("index", "--labels", tmp_path / "labels.csv", *named, "--overwrite")
+    assert pairs(tmp_path / "m.parquet") == [("pets", "cats")] * 3 + [("pets", "dogs")]
+    # A plain listing takes the names of the directories and renames them.
+    (tmp_path / "t.yaml").write_text("pets: {cats: [cat], dogs: [dog]}\nwild: [lion]")
+    succeed("index", "--input", tmp_path / "archive", *named, "--overwrite")
+    assert pairs(tmp_path / "m.parquet") == [("pets", "cats"), ("pets", "cats"), ("pets", "dogs"), ("wild", None)]
+
+
+def pairs(path: Path) -> list[tuple[str | None, str | None]]:
+    """The label and sublabel of each video of a manifest."""
+    table = read_manifest(str(path))
+    return list(zip(table["label"].to_pylist(), table["sublabel"].to_pylist(), strict=True))

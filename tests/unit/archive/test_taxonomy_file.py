@@ -97,3 +97,35 @@ def test_new_classes_that_differ_only_in_spelling_are_refused_unless_allowed(tmp
     with pytest.raises(ConfigError, match="classes must differ in more than case and spaces"):
         read.apply(archive(), keep_spelling=False)
     assert "talk" in read.apply(archive(), keep_spelling=True)[0]["label"].to_pylist()
+
+
+def names(table: pa.Table) -> list[tuple[str | None, str | None]]:
+    return list(zip(table["label"].to_pylist(), table["sublabel"].to_pylist(), strict=True))
+
+
+def test_videos_without_a_label_pass(tmp_path: Path) -> None:
+    read = taxonomy(tmp_path, "Music: [Musik]")
+    found, line = read.apply(archive([(None, None), ("Musik", "rock"), ("Talk", None)]), keep_spelling=False)
+    assert names(found) == [(None, None), ("Music", "rock"), ("Talk", None)]
+    assert line == (
+        f"taxonomy: 1 videos named by {tmp_path}/t.yaml, 1 keep their names, 1 have no label; 2 classes and 1 sublabels"
+    )
+    with pytest.raises(ConfigError, match=r"its labels are Talk$"):
+        read.apply(archive([(None, None), ("Talk", None)]), keep_spelling=False)
+
+
+def test_what_is_renamed_already_is_not_renamed_again(tmp_path: Path) -> None:
+    read = taxonomy(tmp_path, "Sport: {ball: [Sport/soccer], other: [Sport, Fitness]}\nMusic: [Musik]\nTalk: [Speech]")
+    before = archive([("Sport", "ball"), ("Sport", "other"), ("Music", "rock"), ("News", None), (None, None)])
+    after = archive([("Sport", "ball"), ("Sport", None), ("Music", "rock"), ("News", None), ("Fitness", None)])
+    with pytest.raises(ConfigError, match="'Speech' below 'Talk' must be a label"):
+        read.apply(after, keep_spelling=False, before=before, is_renamed=True)
+    read = taxonomy(tmp_path, "Sport: {ball: [Sport/soccer], other: [Sport, Fitness]}\nMusic: [Musik]")
+    found, _ = read.apply(after, keep_spelling=False, before=before, is_renamed=True)
+    assert names(found) == [
+        ("Sport", "ball"),
+        ("Sport", "other"),
+        ("Music", "rock"),
+        ("News", None),
+        ("Sport", "other"),
+    ]

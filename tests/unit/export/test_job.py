@@ -19,6 +19,8 @@ import pytest
 from tests.support.audited_runs import LABELS, VIDEOS, write_audited_run
 from tests.support.jobs import refuse, succeed
 from tests.support.predictions import Predicted
+from vidclf import storage
+from vidclf.export.rows import RunRows
 
 Rows = list[tuple[str, str, float]]
 """Video, ensemble and confidence of each row, sorted."""
@@ -323,8 +325,6 @@ def test_a_column_of_another_type_is_refused(to: str, tmp_path: Path) -> None:
 
 def test_credentials_are_not_exported(tmp_path: Path) -> None:
     run = write_audited_run(tmp_path / "run")
-    from vidclf import storage
-
     manifest = storage.read_table(f"{run}/manifest.parquet")
     uris = pa.array([f"https://user:secret@host/{video}.mp4?token=abc" for video in manifest["video_id"].to_pylist()])
     storage.publish_table(f"{run}/manifest.parquet", manifest.set_column(1, "video_uri", uris))
@@ -345,6 +345,76 @@ def test_a_csv_file_has_short_numbers_and_no_formulas(tmp_path: Path) -> None:
     assert row["classes"] == '["A", "B"]'
     assert row["true_label"] == "'=1+1"
     assert row["modified"] == ""
+
+
+SUBLABELS = [
+    ("v0", "A", "A", "a1", "from the archive"),
+    ("v1", None, "A", None, None),
+    ("v2", "B", "B", None, "from the archive"),
+]
+"""Video, `label`, `true_label`, `sublabel` and `true_sublabel`."""
+
+
+def run_with_sublabels(run: Path) -> str:
+    """A run whose manifest has sublabels of `v0` and `v2`, of which the ensemble answers that of `v0` with another."""
+    videos = [
+        Predicted("v0", "A", 0.9, top_sublabel="a1", answer_level="sublabel"),
+        Predicted("v1", "A", 0.6, is_accepted=False, top_sublabel="a2", answer_level="abstained"),
+        Predicted("v2", "B", 0.8, top_sublabel="b1", answer_level="class"),
+    ]
+    write_audited_run(run, videos, labels={"v0": "A", "v1": "A", "v2": "B"}, with_segments=True)
+    manifest = storage.read_table(f"{run}/manifest.parquet")
+    place = manifest.column_names.index("sublabel")
+    values = pa.array([None if video == "v1" else "from the archive" for video in manifest["video_id"].to_pylist()])
+    storage.publish_table(f"{run}/manifest.parquet", manifest.set_column(place, "sublabel", values))
+    return str(run)
+
+
+def rows_of(to: str, output: Path) -> list[dict[str, Any]]:
+    """The rows of a table; texts of a CSV file that are empty are None."""
+    if to == "csv":
+        with output.open(newline="") as file:
+            return [{name: value or None for name, value in row.items()} for row in csv.DictReader(file)]
+    if to == "delta":
+        from deltalake import DeltaTable
+
+        rows: list[dict[str, Any]] = DeltaTable(output).to_pyarrow_table().to_pylist()
+        return rows
+    if to == "iceberg":
+        found: list[dict[str, Any]] = iceberg_table(output).scan().to_arrow().to_pylist()
+        return found
+    import lance
+
+    values: list[dict[str, Any]] = lance.dataset(str(output)).to_table().to_pylist()
+    return values
+
+
+@pytest.mark.parametrize("to", TABLES)
+def test_sublabel_is_the_predicted_one_and_true_sublabel_that_of_the_manifest(to: str, tmp_path: Path) -> None:
+    output, _ = place(to, tmp_path)
+    run = run_with_sublabels(tmp_path / "run")
+    succeed("export", "--run", run, "--to", to, "--output", output)
+    names = ("video_id", "label", "true_label", "sublabel", "true_sublabel")
+    assert sorted(tuple(row[name] for name in names) for row in rows_of(to, output)) == SUBLABELS
+
+
+def test_segments_have_the_sublabel_of_the_manifest_only(tmp_path: Path) -> None:
+    run, output = run_with_sublabels(tmp_path / "run"), tmp_path / "out.csv"
+    succeed("export", "--run", run, "--to", "csv", "--output", output, "--rows", "segments")
+    rows = rows_of("csv", output)
+    assert [(row["video_id"], row["true_sublabel"]) for row in rows if row["video_id"] != "v2"] == [
+        *[("v0", "from the archive")] * 2,
+        *[("v1", None)] * 2,
+    ]
+    assert "sublabel" not in rows[0]
+
+
+def test_a_run_of_a_version_without_sublabels_has_none(tmp_path: Path) -> None:
+    run = run_with_sublabels(tmp_path / "run")
+    for path in Path(run).glob("part-*.parquet"):
+        storage.publish_table(str(path), storage.read_table(str(path)).drop_columns(["sublabel"]))
+    rows = RunRows.read(run)
+    assert [value for batch in rows.batches(rows.videos) for value in batch["sublabel"].to_pylist()] == [None] * 3
 
 
 def test_activitynet_has_the_segments(tmp_path: Path) -> None:
