@@ -22,7 +22,10 @@ from vidclf.export.target import Existing
 SAMPLES_FILE, METADATA_FILE, FRAMES_FILE = "samples.json", "metadata.json", "frames/none.json"
 """Files of the directory. All samples name the same file of frame labels, which has none."""
 
-_FIELDS = (*KEYS, "verdict", "trust_score", "ood_score", "member_disagreement", "sublabel", "split", "group")
+_FIELDS = (
+    *(*KEYS, "verdict", "trust_score", "ood_score", "member_disagreement"),
+    *("sublabel", "true_sublabel", "split", "group"),
+)
 """Columns of a row that become fields of a sample. Null values are left out."""
 
 
