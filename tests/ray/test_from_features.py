@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from dataclasses import asdict, replace
 from functools import partial
 from pathlib import Path
@@ -200,6 +201,24 @@ def test_a_features_directory_is_classified_and_scored(run: str, trained: str, t
     page = (tmp_path / "index.html").read_text()
     assert "member 0, 1 epochs" in page
     assert "No test-time views were used" in page
+
+
+def test_features_of_an_earlier_version_lack_columns_that_are_null_then(run: str, trained: str, tmp_path: Path) -> None:
+    old = tmp_path / "old"
+    shutil.copytree(run, old)
+    for path in old.glob("part-*.parquet"):
+        table = pq.read_table(path).drop_columns(["sample_aspect_ratio", "time_jumps", "missing_s"])
+        pq.write_table(table, path)
+    _, before = evaluate(run, trained, tmp_path / "new")
+    result, rows = evaluate(str(old), trained, tmp_path / "report")
+    assert result.per_split["test"].num_videos == 3
+    assert rows["probabilities"].to_pylist() == before["probabilities"].to_pylist()
+    assert (rows["time_jumps"].to_pylist(), rows["missing_s"].to_pylist()) == ([None] * 3, [None] * 3)
+    # As a job classifies them, in whose results the columns are null, too.
+    columns = schema.features(1280)
+    stored = pa.concat_tables(pq.read_table(path) for path in Run(str(old)).shards())
+    assert arrow.conform(arrow.completed(stored, columns), columns, "features").num_rows == 4
+    assert arrow.conform(rows, schema.predictions(2), "predictions").num_rows == 3
 
 
 def test_views_vote_with_tta(run: str, trained: str, tmp_path: Path) -> None:
