@@ -177,9 +177,11 @@ class Ensemble:
 
 def _configured(config_class: type[cli.Config], options: dict[str, Any]) -> cli.Config:
     """Configuration from keyword arguments, checked like flags. Raises ConfigError for an unknown or wrong one."""
-    known = [field.name for field in fields(config_class)]  # type: ignore[arg-type]
+    known = [field.name for field in fields(config_class)]
     check_known(options, known, lambda key: f"unknown option {key!r}")
-    return cli.configured(config_class, options)
+    config = cli.configured(config_class, options)
+    config.check_given(options)
+    return config
 
 
 @contextmanager

@@ -25,12 +25,13 @@ import yaml
 
 from vidclf import credentials, preflight, stderr_filter, storage
 from vidclf.config.fields import Rule, base_kind, check_known, convert, field_rules
+from vidclf.config.options import Options
 from vidclf.config.train import RECIPES
 from vidclf.errors import ConfigError, ErrorBudgetExceeded, RunStopped
 from vidclf.runs import lease
 from vidclf.runs.lease import Output
 
-Config = TypeVar("Config")
+Config = TypeVar("Config", bound=Options)
 """Configuration dataclass of a job, such as `TrainConfig`."""
 
 Writes = Callable[[Config], list[Output]]
@@ -167,7 +168,9 @@ def _parsed(config_class: type[Config], argv: list[str], prog: str | None) -> tu
     config_file = flags.pop("config", None)
     values = _read_yaml(config_file, list(kinds)) if config_file else {}
     values.update(flags)
-    return configured(config_class, values), config_file
+    config = configured(config_class, values)
+    config.check_given(flags)
+    return config, config_file
 
 
 def configured(config_class: type[Config], values: Mapping[str, Any]) -> Config:
@@ -178,7 +181,7 @@ def configured(config_class: type[Config], values: Mapping[str, Any]) -> Config:
     kinds = typing.get_type_hints(config_class)
     values = {key: convert(key, value, kinds[key]) for key, value in values.items()}
     values = {**RECIPES.get(values.get("recipe", ""), {}), **values}
-    missing = [f.name for f in fields(config_class) if f.default is MISSING and f.name not in values]  # type: ignore[arg-type]
+    missing = [f.name for f in fields(config_class) if f.default is MISSING and f.name not in values]
     if missing:
         names = ", ".join(f"--{name.replace('_', '-')}" for name in missing)
         raise ConfigError(f"{names} must be given (as a flag or in --config); see --help")

@@ -20,7 +20,7 @@ CONFIGS = [kind for name, kind in vars(configs).items() if name.endswith("Config
 
 
 @dataclass(frozen=True, kw_only=True)
-class Toy:
+class Toy(Options):
     """A toy job."""
 
     name: str

@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 
+from vidclf import cli
 from vidclf.config import (
     ClassifyConfig,
     DiffConfig,
@@ -205,3 +206,15 @@ def test_labels_from_words_may_abstain_once_they_are_calibrated() -> None:
         input="i", output="o", labels="l", backbone=("a",), calibrate_with="f", abstain_risk=0.1, coverage=0.9
     )
     assert (config.ensemble, config.abstain_risk) == ("", 0.1)
+
+
+def test_a_risk_that_is_the_default_is_refused_too_where_it_has_no_effect() -> None:
+    uncalibrated = ["--input", "i", "--output", "o", "--labels", "l", "--backbone", "a", "--abstain-risk", "0.05"]
+    with pytest.raises(ConfigError) as error:
+        cli.parse(ClassifyConfig, uncalibrated)
+    assert str(error.value) == (
+        "--abstain-risk must be left out with --labels until --calibrate-with FEATURES says how far confidence can be "
+        "trusted, got 0.05"
+    )
+    assert cli.parse(ClassifyConfig, [*uncalibrated, "--calibrate-with", "f"]).abstain_risk == 0.05
+    assert cli.parse(ClassifyConfig, uncalibrated[:-2]).abstain_risk == 0.05

@@ -7,7 +7,7 @@ from dataclasses import dataclass, fields
 from typing import Annotated, Literal
 
 from vidclf.config.fields import at_least, parse_fractions, require
-from vidclf.config.options import DryRunOptions, LimitOptions
+from vidclf.config.options import DryRunOptions, LimitOptions, Options
 from vidclf.errors import ConfigError
 
 SplitDirectories = Literal["auto", "never"]
@@ -101,7 +101,7 @@ class IndexConfig(LimitOptions, DryRunOptions):
 
 
 @dataclass(frozen=True, kw_only=True)
-class AuditConfig:
+class AuditConfig(Options):
     """Prove from the output files alone that every video has exactly one result: a row of output or a reject reason."""
 
     run: str

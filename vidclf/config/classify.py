@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import dataclass, fields
 from typing import Annotated
 
 from vidclf.config.extract import PipelineConfig
 from vidclf.config.fields import above, between, require
 from vidclf.config.options import DecisionOptions, EnsembleOptions
+
+UNTIL_CALIBRATED = "left out with --labels until --calibrate-with FEATURES says how far confidence can be trusted"
+"""Rule for the options that need calibrated confidence."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -87,7 +91,12 @@ class ClassifyConfig(DecisionOptions, EnsembleOptions, PipelineConfig):
         is_free = not self.features and self.calibrate_with is None
         require(self.num_frames is None or is_free, "num_frames", rule, self.num_frames)
         if self.calibrate_with is None:
+            rule = UNTIL_CALIBRATED
             by_default = {field.name: field.default for field in fields(self)}
             for name in ("abstain_risk", "accept_uncertified", "coverage", "segments", "sharpen_blurry", "tta"):
-                rule = "left out with --labels until --calibrate-with FEATURES says how far confidence can be trusted"
                 require(getattr(self, name) == by_default[name], name, rule, getattr(self, name))
+
+    def check_given(self, names: Collection[str]) -> None:
+        """Check that `--abstain-risk` is not given with labels from words that are not calibrated."""
+        is_uncalibrated = self.labels is not None and self.calibrate_with is None
+        require(not (is_uncalibrated and "abstain_risk" in names), "abstain_risk", UNTIL_CALIBRATED, self.abstain_risk)

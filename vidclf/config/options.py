@@ -7,6 +7,7 @@ which an option means something else declares the field again.
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import dataclass
 from typing import Annotated, Literal
 
@@ -26,6 +27,13 @@ class Options:
 
     def __post_init__(self) -> None:
         check(self)
+
+    def check_given(self, names: Collection[str]) -> None:
+        """Check that no option is among `names` that has no effect here, even if its value is the default.
+
+        `names`: the options on the command line or in a call from Python. Those of `--config` are not among them, since
+        a `run_config.yaml` holds every option. Raises ConfigError.
+        """
 
 
 @dataclass(frozen=True, kw_only=True)
