@@ -14,6 +14,7 @@ import yaml
 from vidclf import cli, storage
 from vidclf.archive.manifest import list_archive, video_id
 from vidclf.config import ClassifyConfig, IndexConfig
+from vidclf.config.options import Options
 from vidclf.errors import ConfigError
 from vidclf.pipeline import sink
 from vidclf.runs import content_checks
@@ -27,7 +28,7 @@ SHOWN = "https://***@media.example/a/{}.mp4?X-Amz-Signature=***"
 
 
 @dataclass(frozen=True, kw_only=True)
-class Config:
+class Config(Options):
     """A job that fails."""
 
     input: str
