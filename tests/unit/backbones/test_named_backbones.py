@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import socket
 from dataclasses import replace
 from pathlib import Path
 
@@ -14,6 +13,7 @@ import torch
 from PIL import Image
 
 from tests.support.checkpoints import COMMIT, put_into_hub_cache, write_onnx, write_open_clip, write_timm
+from tests.support.no_network import forbid_network
 from vidclf import extras, installation
 from vidclf.backbones import checkpoint_files, openvino_engine, torch_engine
 from vidclf.backbones.agreement import Features, agreement, reference_photos
@@ -33,13 +33,7 @@ SIZES = [(64, 64), (90, 160), (160, 90), (35, 61), (20, 500)]
 
 @pytest.fixture(autouse=True)
 def no_network(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    def refuse(*_: object) -> None:
-        raise OSError("a test asks the network")
-
-    monkeypatch.setattr(socket.socket, "connect", refuse)
-    monkeypatch.setattr(socket, "getaddrinfo", refuse)
-    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path / "hf" / "hub"))
-    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
+    forbid_network(monkeypatch, tmp_path)
 
 
 def frame(height: int, width: int) -> npt.NDArray[np.uint8]:

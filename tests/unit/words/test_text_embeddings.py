@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import socket
 from pathlib import Path
 
 import numpy as np
@@ -10,6 +9,7 @@ import pytest
 import torch
 
 from tests.support.checkpoints import put_into_hub_cache, write_open_clip, write_timm
+from tests.support.no_network import forbid_network
 from vidclf.backbones.agreement import reference_photos
 from vidclf.backbones.resolve import resolve
 from vidclf.ensemble.inference import run_members
@@ -23,13 +23,7 @@ LABELS = {"cooking": ("a video of someone cooking",), "football": ("a football m
 
 @pytest.fixture(autouse=True)
 def no_network(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    def refuse(*_: object) -> None:
-        raise OSError("a test asks the network")
-
-    monkeypatch.setattr(socket.socket, "connect", refuse)
-    monkeypatch.setattr(socket, "getaddrinfo", refuse)
-    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path / "hf" / "hub"))
-    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
+    forbid_network(monkeypatch, tmp_path)
 
 
 @pytest.fixture(scope="module")
