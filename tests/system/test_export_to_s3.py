@@ -15,7 +15,6 @@ import pytest
 from tests.support.audited_runs import write_audited_run
 from tests.support.jobs import succeed
 from tests.support.predictions import Predicted
-from tests.system.test_s3 import endpoint  # noqa: F401
 from tests.unit.export.test_job import ALL, KILLED, MODULES, Rows, of_table
 
 ROOT = Path(__file__).resolve().parents[2]

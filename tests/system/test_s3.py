@@ -2,18 +2,11 @@
 
 from __future__ import annotations
 
-import os
-import socket
-import subprocess
-import sys
 import time
-import urllib.request
-from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 import pytest
-from pyarrow import fs
 
 from tests.support.jobs import job, job_process, killed_when, refuse, succeed
 from tests.support.videos import write_video
@@ -31,41 +24,6 @@ from vidclf.video.sampling import SamplingPlan
 pytestmark = pytest.mark.usefixtures("ray_session")
 
 BACKBONE = ("--backbone", "efficientnet_lite0", "--num-frames", "4", "--rows-per-shard", "2")
-
-
-@pytest.fixture(scope="module")
-def endpoint() -> Iterator[str]:
-    """Address of the server; jobs and their workers inherit environment variables that point to it."""
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    command = [sys.executable, "-m", "moto.server", "-H", "127.0.0.1", "-p", str(port)]
-    server = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-    environment = {
-        "AWS_ENDPOINT_URL": f"http://127.0.0.1:{port}",
-        "AWS_ACCESS_KEY_ID": "key",
-        "AWS_SECRET_ACCESS_KEY": "secret",
-        "AWS_DEFAULT_REGION": "us-east-1",
-        "AWS_EC2_METADATA_DISABLED": "true",
-    }
-    before = dict(os.environ)
-    os.environ.update(environment)
-    try:
-        deadline = time.monotonic() + 300
-        while True:
-            try:
-                urllib.request.urlopen(f"http://127.0.0.1:{port}/moto-api/", timeout=30).close()
-                break
-            except OSError:
-                assert time.monotonic() < deadline, "the S3 server did not start"
-                time.sleep(0.1)
-        fs.FileSystem.from_uri("s3://archive?allow_bucket_creation=true")[0].create_dir("archive")
-        yield f"127.0.0.1:{port}"
-    finally:
-        server.kill()
-        server.wait()
-        os.environ.clear()
-        os.environ.update(before)
 
 
 def put(path: Path, location: str) -> None:
