@@ -8,10 +8,10 @@ from contextlib import AbstractContextManager, contextmanager, nullcontext, supp
 from dataclasses import dataclass, replace
 from typing import Any
 
-import av.error
 import numpy as np
 
 from vidclf.video import access_units, packets
+from vidclf.video.frame_reader import DamagedPacket, frames_of
 from vidclf.video.packets import PacketIndex, PacketRange, PacketTable
 from vidclf.video.remote_file import RangedFile, merged_ranges
 from vidclf.video.source import Source, has_complete_index, open_video
@@ -138,8 +138,8 @@ def _first_picture_ticks(video: IndexedVideo, index: PacketIndex) -> int | None:
     with video.packets([head]) as (all_packets, codec):
         try:
             for packet in itertools.chain(itertools.islice(all_packets, head.last + 1), [None]):
-                with suppress(av.error.InvalidDataError):
-                    for frame in codec.decode(packet):
+                with suppress(DamagedPacket):
+                    for frame in frames_of(codec, packet):
                         if not frame.is_corrupt and frame.pts is not None:
                             return int(frame.pts)
         finally:
