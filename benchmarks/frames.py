@@ -61,6 +61,9 @@ UNLIKE = 40.0
 Decoders differ by up to 8 levels in colour, and tone mapping of HDR changes a picture by more.
 """
 
+RAW_FORMATS = "h264|hevc|mpegvideo|m4v|obu|av1"
+"""Formats, by their FFmpeg names, that are nothing but the packets of a video, without times."""
+
 Thumbnails = npt.NDArray[np.float32]
 """Grey pictures, [N, SIDE, SIDE]."""
 
@@ -72,6 +75,8 @@ class Reference:
     thumbnails: Thumbnails
     times_s: npt.NDArray[np.float64]
     """time of each frame in seconds after the first one, in order of display"""
+    has_times: bool = True
+    """whether the file gives the times; for a raw stream, each program assumes a frame rate of its own"""
 
     def expected(self, num_frames: int) -> list[int]:
         """Numbers of the frames on screen in the middle of `num_frames` equal parts of the video."""
@@ -108,14 +113,14 @@ def thumbnail(rgb_HWC: npt.NDArray[np.uint8]) -> npt.NDArray[np.float32]:
     return np.asarray(cv2.cvtColor(small, cv2.COLOR_RGB2GRAY), np.float32)
 
 
-def ours(path: str, numbers: list[int]) -> tuple[list[Any], list[float] | None]:
-    """Decode with vidclf, as many frames as `numbers`."""
-    plan = SamplingPlan(num_frames=len(numbers), avoid_black=False)
+def ours(path: str, numbers: list[int], num_frames: int) -> tuple[list[Any], list[float] | None]:
+    """Decode with vidclf by a plan of `num_frames` frames; one that is on screen at two of its times comes once."""
+    plan = SamplingPlan(num_frames=num_frames, avoid_black=False)
     video = decode_video(path, plan, lambda frame: thumbnail(frame).astype(np.uint8)[:, :, None])
     return [frame[:, :, 0].astype(np.float32) for frame in video.frames_THWC], video.pts_s.tolist()
 
 
-def torchcodec(path: str, numbers: list[int]) -> tuple[list[Any], list[float] | None]:
+def torchcodec(path: str, numbers: list[int], num_frames: int) -> tuple[list[Any], list[float] | None]:
     """Decode the frames `numbers` with torchcodec on one thread, with exact seeking."""
     from torchcodec.decoders import VideoDecoder
 
@@ -123,14 +128,14 @@ def torchcodec(path: str, numbers: list[int]) -> tuple[list[Any], list[float] | 
     return [thumbnail(frame.numpy()) for frame in decoder.get_frames_at(indices=numbers).data], None
 
 
-def decord(path: str, numbers: list[int]) -> tuple[list[Any], list[float] | None]:
+def decord(path: str, numbers: list[int], num_frames: int) -> tuple[list[Any], list[float] | None]:
     """Decode the frames `numbers` with decord on one thread."""
     from decord import VideoReader
 
     return [thumbnail(frame) for frame in VideoReader(path, num_threads=1).get_batch(numbers).asnumpy()], None
 
 
-def opencv(path: str, numbers: list[int]) -> tuple[list[Any], list[float] | None]:
+def opencv(path: str, numbers: list[int], num_frames: int) -> tuple[list[Any], list[float] | None]:
     """Seek to each of the frames `numbers` with OpenCV."""
     capture = cv2.VideoCapture(path, cv2.CAP_FFMPEG, [cv2.CAP_PROP_N_THREADS, 1])
     frames = []
@@ -144,7 +149,7 @@ def opencv(path: str, numbers: list[int]) -> tuple[list[Any], list[float] | None
     return frames, None
 
 
-METHODS: dict[str, Callable[[str, list[int]], tuple[list[Any], list[float] | None]]] = {
+METHODS: dict[str, Callable[[str, list[int], int], tuple[list[Any], list[float] | None]]] = {
     "vidclf": ours,
     "torchcodec": torchcodec,
     "decord": decord,
@@ -178,7 +183,7 @@ def main() -> None:
         num_whole += reference is not None and not complaint
         numbers = reference.expected(arguments.frames) if reference is not None else list(range(arguments.frames))
         for name, worker in workers.items():
-            answer = worker.ask(str(path), numbers)
+            answer = worker.ask(str(path), numbers, arguments.frames)
             outcome, detail = judge(reference, numbers, answer)
             scores[name].outcomes[outcome] += 1
             scores[name].cpu_s += answer.cpu_s if isinstance(answer, Answer) else 0.0
@@ -230,7 +235,8 @@ def decode_reference(ffmpeg: str, path: Path) -> tuple[Reference | None, str]:
         rate = re.search(r"([\d.]+) fps", log)
         times = (np.arange(len(frames)) / (float(rate.group(1)) if rate else 25.0)).tolist()
     grey = np.stack([thumbnail(frame) for frame in frames])
-    return Reference(grey, np.array(times) - times[0]), words
+    is_raw = re.search(rf"^Input #0, (?:{RAW_FORMATS}), from", log, re.MULTILINE) is not None
+    return Reference(grey, np.array(times) - times[0], not is_raw), words
 
 
 def judge(reference: Reference | None, numbers: list[int], answer: Answer | str) -> tuple[str, str]:
@@ -241,7 +247,9 @@ def judge(reference: Reference | None, numbers: list[int], answer: Answer | str)
         return (answer, "") if answer in OUTCOMES else ("refused", answer)
     if len(answer.thumbnails) < len(numbers):
         return "some wrong", f"{len(answer.thumbnails)} frames instead of {len(numbers)}"
-    expected = numbers if answer.times_s is None else [reference.at(time_s) for time_s in answer.times_s]
+    expected = numbers
+    if answer.times_s is not None and reference.has_times:
+        expected = [reference.at(time_s) for time_s in answer.times_s]
     if any(abs(found - number) > 1 for found, number in zip(expected, numbers, strict=False)):
         return "some wrong", f"frames {expected} instead of {numbers}"
     wrong = [
@@ -267,11 +275,14 @@ class Worker:
         self._process: Any = None
         self._connection: Connection | None = None
 
-    def ask(self, path: str, numbers: list[int]) -> Answer | str:
-        """Frames of a file; or "crashed", "too slow", or the text of an error."""
+    def ask(self, path: str, numbers: list[int], num_frames: int) -> Answer | str:
+        """Frames of a file; or "crashed", "too slow", or the text of an error.
+
+        `numbers` are those of the frames; `num_frames` is how many were asked for, before repeated ones were dropped.
+        """
         if self._connection is None:
             self._connection = self._start()
-        self._connection.send((path, numbers))
+        self._connection.send((path, numbers, num_frames))
         try:
             if self._connection.poll(self._timeout_s):
                 answer: Answer | str = self._connection.recv()
@@ -312,12 +323,12 @@ def serve(name: str, connection: Connection) -> None:
     connection.send("ready")
     while True:
         try:
-            path, numbers = connection.recv()
+            path, numbers, num_frames = connection.recv()
         except EOFError:
             return
         started = time.process_time()
         try:
-            thumbnails, times_s = METHODS[name](path, numbers)
+            thumbnails, times_s = METHODS[name](path, numbers, num_frames)
             connection.send(Answer(thumbnails, times_s, time.process_time() - started))
         except VideoRejected as rejected:
             connection.send(f"{rejected.reason.value}: {rejected.message}")

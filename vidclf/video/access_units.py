@@ -14,11 +14,19 @@ from collections.abc import Iterable, Iterator
 from typing import Any
 
 import av
+import numpy as np
+import numpy.typing as npt
 
 from vidclf.video.h264 import H264Reader, Slice
 
 NEVER = 2**62
 """Number of a packet that no stream has."""
+
+HEAD_BYTES = 4096
+"""Bytes of a packet that surely hold the header of its first slice."""
+
+_SAME_STEP = 1.25
+"""Largest ratio of two times from one field to the next: whole ticks make them differ. To the next picture it is 2."""
 
 
 def reader_of(stream: Any) -> H264Reader | None:
@@ -50,6 +58,47 @@ def joined(packets: Iterable[Any], reader: H264Reader) -> Iterator[Any]:
             held = packet, field
     if held is not None:
         yield held[0]
+
+
+def begins_with_fields(stream: Any, first: bytes, second: bytes) -> bool:
+    """Return whether the first two packets of a video stream are the two fields of one picture.
+
+    `first` and `second` are the beginnings of these packets, of `HEAD_BYTES` each if the packets are longer.
+    """
+    reader = reader_of(stream)
+    if reader is None:
+        return False
+    fields = reader.lone_field(first), reader.lone_field(second)
+    return fields[0] is not None and fields[1] is not None and _are_one_picture(fields[0], fields[1])
+
+
+def second_fields(pts_ticks: npt.NDArray[np.int64], is_shown: npt.NDArray[np.bool_]) -> npt.NDArray[np.bool_]:
+    """Return which of the P packets of a stream that begins with two fields are the second field of a picture.
+
+    The arrays have shape [P] and are in decoding order. The content of the packets is not known, so the times decide:
+    the second field comes half a picture after the first one, and no picture comes so soon after another.
+    """
+    is_second = np.zeros(len(pts_ticks), np.bool_)
+    steps = np.diff(pts_ticks)
+    may_join = (steps > 0) & (steps <= _SAME_STEP * steps[0]) & is_shown[1:] & is_shown[:-1]
+    for place in np.flatnonzero(may_join).tolist():
+        is_second[place + 1] = not is_second[place]
+    return is_second
+
+
+def joined_by_table(packets: Iterable[Any], is_second: npt.NDArray[np.bool_]) -> Iterator[Any]:
+    """Yield the packets, where each one for which `is_second` [P] is true is joined to the one before it."""
+    held: Any = None
+    for packet, is_joined in zip(packets, is_second.tolist(), strict=False):
+        if is_joined:
+            yield _joined(held, packet)
+            held = None
+            continue
+        if held is not None:
+            yield held
+        held = packet
+    if held is not None:
+        yield held
 
 
 def _are_one_picture(first: Slice, second: Slice) -> bool:

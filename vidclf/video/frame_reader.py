@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from fractions import Fraction
 from typing import Any
 
+import av.error
 import numpy as np
 import numpy.typing as npt
 
@@ -18,6 +19,25 @@ from vidclf.video import frame_quality
 from vidclf.video.frame_transform import Transform
 from vidclf.video.shown_picture import ShownPictures
 from vidclf.video.source import frame_rate
+
+
+class DamagedPacket(Exception):
+    """A packet that its decoder cannot decode; the message is that of FFmpeg."""
+
+
+def frames_of(codec: Any, packet: Any) -> list[Any]:
+    """Return the frames that the decoder `codec` gives when it is fed `packet`, or its last frames for None.
+
+    Raises DamagedPacket if it cannot decode the packet. Most decoders then report invalid data. Some report -1, which
+    PyAV takes for a denied permission, or a feature that they do not have. FFmpeg's program goes on after all of them.
+    """
+    try:
+        frames: list[Any] = codec.decode(packet)
+    except (MemoryError, LookupError):  # of the machine, and of a codec without a decoder
+        raise
+    except av.error.FFmpegError as error:
+        raise DamagedPacket(str(error.strerror)) from error
+    return frames
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -8,10 +8,10 @@ from contextlib import AbstractContextManager, contextmanager, nullcontext, supp
 from dataclasses import dataclass, replace
 from typing import Any
 
-import av.error
 import numpy as np
 
-from vidclf.video import packets
+from vidclf.video import access_units, packets
+from vidclf.video.frame_reader import DamagedPacket, frames_of
 from vidclf.video.packets import PacketIndex, PacketRange, PacketTable
 from vidclf.video.remote_file import RangedFile, merged_ranges
 from vidclf.video.source import Source, has_complete_index, open_video
@@ -47,10 +47,10 @@ class IndexedVideo:
             yield self._with_closed_times(self.table.kept), self.stream.codec_context
         else:
             with open_video(self.source) as (container, stream), self._fetching_only(ranges):
-                yield (
-                    self._with_closed_times(packets.demuxed(container, stream, has_content=self.table.has_content)),
-                    stream.codec_context,
-                )
+                all_packets = packets.demuxed(container, stream, has_content=self.table.has_content)
+                if self.table.is_second_field is not None:
+                    all_packets = access_units.joined_by_table(all_packets, self.table.is_second_field)
+                yield self._with_closed_times(all_packets), stream.codec_context
 
     def _with_closed_times(self, all_packets: Iterable[Any]) -> Iterable[Any]:
         """Return the packets, with the times of the table if jumps of the clock were closed."""
@@ -73,26 +73,46 @@ def open_indexed(source: Source) -> Iterator[IndexedVideo]:
     with open_video(source) as (container, stream):
         is_in_header = has_complete_index(source, container, stream)
         if isinstance(source, RangedFile) and is_in_header:
+            has_fields = _begins_with_fields(source, stream)
             with source.fetching_only([]):
-                table = packets.scan(container, stream, has_content=False)
+                table = packets.scan(container, stream, has_content=False, has_fields=has_fields)
         else:
             table = packets.scan(container, stream, KEEP_PACKETS_BYTES)
         index = packets.index_of(table)
         if index is not None and is_in_header:
-            index = _with_keyframes_of_header(index, stream, isinstance(source, RangedFile))
+            index = _with_keyframes_of_header(index, table, stream, isinstance(source, RangedFile))
         video = IndexedVideo(source=source, stream=stream, table=table, index=index)
         if index is not None:
             video = replace(video, index=_from_first_picture(video, index))
         yield video
 
 
-def _with_keyframes_of_header(index: PacketIndex, stream: Any, is_remote: bool) -> PacketIndex | None:
+def _begins_with_fields(source: RangedFile, stream: Any) -> bool:
+    """Return whether the first two packets of a remote MP4 file are the fields of one picture."""
+    entries = list(itertools.islice(stream.index_entries, 2))
+    if len(entries) < 2:
+        return False
+    position = source.tell()  # FFmpeg relies on it
+    heads = []
+    for entry in entries:
+        source.seek(entry.pos)
+        heads.append(source.read(min(entry.size, access_units.HEAD_BYTES)))
+    source.seek(position)
+    return access_units.begins_with_fields(stream, heads[0], heads[1])
+
+
+def _with_keyframes_of_header(
+    index: PacketIndex, table: PacketTable, stream: Any, is_remote: bool
+) -> PacketIndex | None:
     """Return the index with the keyframes that the header of the file names, or None if that cannot be done.
 
     FFmpeg marks more packets as keyframes than the header does: it also looks at their content, which is not fetched
     from a remote file. The frames of a video must not depend on where the file is, so the header decides.
     """
     is_keyframe = {entry.pos: entry.is_keyframe for entry in stream.index_entries}
+    if table.is_second_field is not None:
+        is_picture = ~table.is_second_field
+        is_keyframe = dict(itertools.compress(is_keyframe.items(), is_picture.tolist()))
     if index.positions.tolist() != list(is_keyframe):
         return None if is_remote else index
     return replace(index, is_keyframe=np.array(list(is_keyframe.values())), is_from_header=is_remote)
@@ -118,8 +138,8 @@ def _first_picture_ticks(video: IndexedVideo, index: PacketIndex) -> int | None:
     with video.packets([head]) as (all_packets, codec):
         try:
             for packet in itertools.chain(itertools.islice(all_packets, head.last + 1), [None]):
-                with suppress(av.error.InvalidDataError):
-                    for frame in codec.decode(packet):
+                with suppress(DamagedPacket):
+                    for frame in frames_of(codec, packet):
                         if not frame.is_corrupt and frame.pts is not None:
                             return int(frame.pts)
         finally:

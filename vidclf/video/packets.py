@@ -40,7 +40,10 @@ class PacketTable:
     kept: list[Any] | None
     """the packets themselves, so that they can be decoded without reading the file again; None if they are too large"""
     has_content: bool
-    """false if the table was made without the content of the packets, so that fields of a picture were not joined"""
+    """false if the table was made without the content of the packets"""
+    is_second_field: npt.NDArray[np.bool_] | None
+    """which packets of the file are joined to the one before them in this table, if it was made without content and
+    the file begins with two fields of one picture; else None"""
     are_times_guessed: bool
     """whether FFmpeg made up the presentation times, in decoding order, so that they belong to other frames"""
     time_jumps: int
@@ -129,11 +132,14 @@ def _demuxed(container: Any, stream: Any) -> Iterator[Any]:
             yield packet
 
 
-def scan(container: Any, stream: Any, keep_bytes: int = 0, *, has_content: bool = True) -> PacketTable:
+def scan(
+    container: Any, stream: Any, keep_bytes: int = 0, *, has_content: bool = True, has_fields: bool = False
+) -> PacketTable:
     """Read every packet of `stream` without decoding it.
 
     The table keeps the packets if all of them together have at most `keep_bytes` bytes. Without `has_content`, the
-    packets have their sizes and times, but zeros in place of their content, which is not downloaded.
+    packets have their sizes and times, but zeros in place of their content, which is not downloaded. With
+    `has_fields`, the first two packets are known to be the fields of one picture, so that the times tell the others.
     """
     complete = CompletePictures(access_units.reader_of(stream) if has_content else None)
     entries: list[tuple[int, int, bool, bool, int, int, int, bool, bool]] = []
@@ -162,6 +168,11 @@ def scan(container: Any, stream: Any, keep_bytes: int = 0, *, has_content: bool 
             )
         )
     table = np.array(entries, dtype=_PACKET)
+    complete_from = np.array(complete.complete_from, dtype=np.int64)
+    is_second = None
+    if has_fields:
+        is_second = access_units.second_fields(table["pts_ticks"], table["is_shown"])
+        table, complete_from = _of_pictures(table, is_second), np.arange(int((~is_second).sum()))
     # AVI stores no presentation times. If frames are reordered, times that increase in decoding order are
     # FFmpeg's guess and belong to other frames.
     is_reordered_avi = container.format.name == "avi" and bool(stream.codec_context.has_b_frames)
@@ -174,16 +185,29 @@ def scan(container: Any, stream: Any, keep_bytes: int = 0, *, has_content: bool 
         has_pts=closed.has_pts,
         is_keyframe=table["is_keyframe"].copy(),
         is_shown=table["is_shown"].copy(),
-        complete_from=np.array(complete.complete_from, dtype=np.int64),
+        complete_from=complete_from,
         positions=table["position"].copy(),
         sizes=table["size_bytes"].copy(),
         kept=kept if num_bytes <= keep_bytes else None,
         has_content=has_content,
+        is_second_field=is_second,
         are_times_guessed=are_times_guessed,
         time_jumps=closed.num_jumps,
         last_duration_ticks=closed.last_duration_ticks,
         time_base=time_base,
     )
+
+
+def _of_pictures(table: Any, is_second: npt.NDArray[np.bool_]) -> Any:
+    """Return the table (`_PACKET`) with a packet per picture, whose bytes reach to the end of its second field."""
+    firsts = np.flatnonzero(~is_second)
+    lasts = np.append(firsts[1:], len(table)) - 1
+    pictures = table[firsts]
+    is_pair = lasts > firsts
+    ends = table["position"][lasts] + table["size_bytes"][lasts]
+    pictures["size_bytes"][is_pair] = (ends - pictures["position"])[is_pair]
+    pictures["duration_ticks"][is_pair] += table["duration_ticks"][lasts][is_pair]
+    return pictures
 
 
 def index_of(table: PacketTable) -> PacketIndex | None:

@@ -16,7 +16,7 @@ from av.video.frame import PictureType
 
 from vidclf.video import packets
 from vidclf.video.expected_times import timeline_of
-from vidclf.video.frame_reader import FrameReader
+from vidclf.video.frame_reader import DamagedPacket, FrameReader, frames_of
 from vidclf.video.frame_transform import Transform
 from vidclf.video.indexed_video import IndexedVideo
 from vidclf.video.packets import PacketIndex, PacketRange
@@ -42,7 +42,7 @@ class PlannedReader(FrameReader):
         ranges = packets.needed_ranges(self._index, wanted_ticks)
         first_ticks = {int(self._index.pts_ticks[part.first]) for part in ranges if part.first > 0}
         awaited = deque(sorted(missing))
-        with self._video.packets(ranges) as (all_packets, codec), suppress(av.error.InvalidDataError):
+        with self._video.packets(ranges) as (all_packets, codec), suppress(av.error.InvalidDataError, DamagedPacket):
             for frame in decoded_frames(all_packets, codec, ranges, missing.keys()):
                 if frame.pts in first_ticks and not is_decodable_alone(frame):
                     return False
@@ -92,10 +92,10 @@ def decoded_frames(
         needed_mode = "DEFAULT" if packet.pts in wanted_ticks else "NONREF"
         if may_skip and needed_mode != skip_mode:
             codec.skip_frame = skip_mode = needed_mode
-        yield from codec.decode(packet)
+        yield from frames_of(codec, packet)
         if position == current.last:
             if may_skip:
                 codec.skip_frame = skip_mode = "DEFAULT"
-            yield from codec.decode(None)
+            yield from frames_of(codec, None)
             codec.flush_buffers()
             current = next(remaining, None)

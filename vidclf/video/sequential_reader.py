@@ -9,12 +9,10 @@ import itertools
 from collections.abc import Iterator
 from typing import Any
 
-import av.error
-
 from vidclf.video import sampling
 from vidclf.video.anticipation import Anticipation, ExpectedFrame, expected_frames
 from vidclf.video.expected_times import DecodedTime, ExpectedTimes
-from vidclf.video.frame_reader import FrameReader, VideoTimeline
+from vidclf.video.frame_reader import DamagedPacket, FrameReader, VideoTimeline, frames_of
 from vidclf.video.frame_transform import Transform
 from vidclf.video.indexed_video import IndexedVideo
 from vidclf.video.packets import PacketRange
@@ -75,9 +73,9 @@ class SequentialReader(FrameReader):
             codec.skip_frame = "DEFAULT"
             for packet in itertools.chain(all_packets, [None]):
                 try:
-                    frames = codec.decode(packet)
-                except av.error.InvalidDataError as error:
-                    damage.append(str(error.strerror))
+                    frames = frames_of(codec, packet)
+                except DamagedPacket as error:
+                    damage.append(str(error))
                     slot += 1
                     continue
                 for frame in frames:

@@ -13,7 +13,7 @@ import pytest
 from tests.support.field_pictures import field_pictures, write_field_pictures
 from tests.support.videos import as_it_is, read_index, write_video
 from vidclf.video import decode, indexed_video, planned_reader
-from vidclf.video.access_units import NEVER, CompletePictures, reader_of
+from vidclf.video.access_units import NEVER, CompletePictures, reader_of, second_fields
 from vidclf.video.decoded_video import DecodedVideo
 from vidclf.video.h264 import H264Reader
 from vidclf.video.packets import demuxed, scan
@@ -100,6 +100,20 @@ def test_a_recording_cut_between_two_fields_begins_with_the_next_keyframe(tmp_pa
     whole = path.read_bytes()
     path.write_bytes(whole[len(whole) // 8 // 188 * 188 :])
     assert indices(decoded(path, 73)) == list(range(10, 40))
+
+
+@pytest.mark.parametrize(
+    ("pts_ticks", "expected"),
+    [
+        ([0, 1, 2, 3, 4, 5], [0, 1, 0, 1, 0, 1]),
+        ([2, 3, 6, 7, 4, 5, 8, 9], [0, 1, 0, 1, 0, 1, 0, 1]),
+        ([0, 1, 2, 4, 5, 6, 7], [0, 1, 0, 0, 1, 0, 1]),  # a whole picture at 2
+        ([0, 1501, 3003, 4505, 6006, 7507], [0, 1, 0, 1, 0, 1]),  # 59.94 fields per second, in whole ticks
+    ],
+)
+def test_the_times_tell_second_fields(pts_ticks: list[int], expected: list[int]) -> None:
+    is_shown = np.ones(len(pts_ticks), np.bool_)
+    assert second_fields(np.array(pts_ticks), is_shown).tolist() == [bool(number) for number in expected]
 
 
 def test_a_field_without_its_other_half_stays_a_packet() -> None:

@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
+import errno
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
 import av
+import av.error
 import numpy as np
 import pytest
 
 from tests.support.videos import SVT, as_it_is, draw_index, read_index, write_video
 from vidclf.video import decode, planned_reader
 from vidclf.video.decoded_video import DecodedVideo
+from vidclf.video.frame_reader import DamagedPacket, frames_of
 from vidclf.video.sampling import SamplingPlan
 from vidclf.video.sequential_reader import SequentialReader
 
@@ -132,6 +136,29 @@ def test_joined_recordings_come_one_after_the_other(
     assert indices(video) == [5, 15, 25, 35, 45, 55, 65, 75]
     assert (video.duration_s, video.time_jumps, passes) == (pytest.approx(3.2, abs=0.001), 1, [])
     assert video.pts_s.tolist() == pytest.approx([0.2, 0.6, 1.0, 1.4, 1.8, 2.2, 2.6, 3.0], abs=0.001)
+
+
+@dataclass(frozen=True)
+class FailingDecoder:
+    """Decoder that fails with a number of FFmpeg."""
+
+    number: int
+
+    def decode(self, packet: Any) -> list[Any]:
+        av.error.err_check(-self.number)
+        return []
+
+
+# -1, "operation not permitted", is what the decoder of Theora reports for the headers of a recording that is joined.
+@pytest.mark.parametrize("number", [1, errno.EINVAL, *map(av.error.tag_to_code, (b"PAWE", b"INDA"))])
+def test_any_number_that_a_decoder_reports_is_a_damaged_packet(number: int) -> None:
+    with pytest.raises(DamagedPacket):
+        frames_of(FailingDecoder(number), None)
+
+
+def test_a_decoder_without_memory_is_no_damaged_packet() -> None:
+    with pytest.raises(MemoryError):
+        frames_of(FailingDecoder(errno.ENOMEM), None)
 
 
 def test_a_recording_goes_on_behind_a_gap_of_zeros(tmp_path: Path, passes: list[SequentialReader]) -> None:

@@ -13,12 +13,14 @@ from urllib.parse import unquote
 import numpy as np
 import pytest
 
-from tests.support.videos import B_FRAMES, FRAGMENTED, OPEN_GOP, SVT, VP9, X265, as_it_is, write_video
+from tests.support.field_pictures import write_field_pictures
+from tests.support.videos import B_FRAMES, FRAGMENTED, OPEN_GOP, SVT, VP9, X265, as_it_is, read_index, write_video
 from vidclf.archive.manifest import list_archive
 from vidclf.errors import ConfigError
 from vidclf.schema import RejectReason
 from vidclf.video import decode, packets, remote_file, retry
 from vidclf.video.indexed_video import open_indexed
+from vidclf.video.planned_reader import PlannedReader
 from vidclf.video.rejection import VideoRejected
 from vidclf.video.remote_file import RangedFile
 from vidclf.video.sampling import SamplingPlan
@@ -156,6 +158,27 @@ def test_of_a_long_mp4_only_the_index_and_the_wanted_groups_are_fetched(
     assert video.pts_s.tolist() == [5.0, 15.0]
     # FFmpeg reads the beginning of a file when it opens it, and a frame needs its group. The rest is not fetched.
     assert server.bytes_sent < size_bytes // 3
+
+
+@pytest.mark.parametrize("is_reordered", [False, True])
+@pytest.mark.parametrize("fields_per_packet", [1, 2])
+def test_of_an_mp4_whose_packets_are_fields_only_the_wanted_groups_are_fetched(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, fields_per_packet: int, is_reordered: bool
+) -> None:
+    monkeypatch.setattr(remote_file, "BLOCK_BYTES", 16 * 1024)
+    monkeypatch.setattr(remote_file, "MERGE_GAP_BYTES", 4 * 1024)
+    path = tmp_path / "v.mp4"
+    content = write_field_pictures(
+        path, 200, is_reordered=is_reordered, fields_per_packet=fields_per_packet
+    ).read_bytes()
+    file = RangedFile(lambda start, stop: content[start:stop], len(content))
+    with open_indexed(file) as video:
+        assert video.index is not None
+        reader = PlannedReader(video, video.index, as_it_is)
+        assert (len(reader.timeline.times_ticks), reader.timeline.duration_s) == (200, 20.0)
+        assert reader.read([50, 150])
+    assert [read_index(reader.frame(index)) for index in (50, 150)] == [50, 150]
+    assert file.bytes_fetched < len(content) // 2 > 100_000
 
 
 @pytest.mark.parametrize(
