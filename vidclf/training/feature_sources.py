@@ -19,6 +19,7 @@ from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 
 from vidclf.ensemble.known_sources import are_unknown
+from vidclf.features.computed_frames import select
 from vidclf.features.feature_set import FeatureSet
 from vidclf.features.near_duplicates import unit_vectors, video_means
 
@@ -86,7 +87,7 @@ def _clusters(features: FeatureSet, indices: list[int]) -> list[list[int]]:
     """The sources of several videos among the videos `indices` of one class."""
     if len(indices) <= MIN_SOURCES:
         return []
-    means_ND = video_means([features.features[index] for index in indices])
+    means_ND = video_means(select(features.features, indices))
     units_ND = unit_vectors(means_ND, means_ND.mean(axis=0))
     first, second = [], []
     for row in range(0, len(units_ND), TILE):
