@@ -83,7 +83,7 @@ def write_list(work: Path, num_rows: int) -> None:
 def measure(checkout: str, work: Path, num_rows: int, num_frames: int, first: dict[tuple[str, str], Any]) -> None:
     """Run the jobs of one build and print a row of the table for each."""
     manifest, before, after = work / "manifest.parquet", work / "before", work / "after"
-    jobs = {
+    jobs: dict[str, list[Path | str]] = {
         "index": ["--input", work / "list.csv", "--output", manifest, "--split", "0.7,0.2,0.1"],
         "audit": ["--run", before],
         "evaluate": ["--predictions", before, "--manifest", manifest, "--output", work / "report"],
