@@ -39,8 +39,10 @@ def unit_vectors(means_ND: npt.NDArray[np.float32], centre_D: npt.NDArray[np.flo
     other.
     """
     units_ND: npt.NDArray[np.float32] = means_ND - centre_D
-    lengths_N = np.linalg.norm(units_ND, axis=1, keepdims=True)
-    np.divide(units_ND, lengths_N, out=units_ND, where=lengths_N > 0)
+    for start in range(0, len(units_ND), TILE):  # the squares of all rows would be as large as the rows
+        rows_ND = units_ND[start : start + TILE]
+        lengths_N = np.linalg.norm(rows_ND, axis=1, keepdims=True)
+        np.divide(rows_ND, lengths_N, out=rows_ND, where=lengths_N > 0)
     return units_ND
 
 

@@ -34,7 +34,7 @@ number of features. `benchmarks/linear_member.py` compares values.
 LEAST_SPREAD = 1e-6
 """Smallest standard deviation over the training videos with which a descriptor is used. A smaller one is rounding."""
 
-COLUMNS_AT_A_TIME = 64
+COLUMNS_AT_A_TIME = 32
 """Number of columns of the descriptors that are converted to float64 together."""
 
 STANDARD_ERRORS = 1.0

@@ -137,23 +137,33 @@ class FeatureSpace:
 
     @classmethod
     def fit(
-        cls, appearance_BD: Floats, motion_BK: Floats, labels_B: npt.NDArray[np.int64], excess_C: Floats
+        cls,
+        appearance_BD: Floats,
+        motion_BK: Floats,
+        labels_B: npt.NDArray[np.int64],
+        excess_C: Floats,
+        inside_B: Bools | None = None,
     ) -> FeatureSpace:
         """Fit the distribution on the appearance and motion of videos (from the functions of these names) and their
-        class indices.
+        class indices; with `inside_B`, on the videos for which it is true.
 
         Every class must have a video. Squared distances to a class will be divided by its entry in `excess_C` (from
         `small_class_excess`).
         """
         num_classes = len(excess_C)
-        centres_CD, motion_means_CK = class_means(appearance_BD, labels_B), class_means(motion_BK, labels_B)
-        centred_BK = motion_BK - motion_means_CK[labels_B]
-        mean_variance = _mean_variance(appearance_BD, labels_B, centres_CD)
+        inside_B = np.ones(len(labels_B), bool) if inside_B is None else inside_B
+        members_C = [np.flatnonzero(inside_B & (labels_B == index)) for index in range(num_classes)]
+        centres_CD, motion_means_CK = (
+            np.stack([rows_BX[members].mean(axis=0) for members in members_C]) for rows_BX in (appearance_BD, motion_BK)
+        )
+        mean_variance = _mean_variance(appearance_BD, members_C, centres_CD)
+        centred_BK = (motion_BK - motion_means_CK[labels_B])[inside_B]
         mean_covariance_KK = covariance(centred_BK) + LEAST_MOTION**2 * np.eye(centred_BK.shape[1])
         directions, inverse_variance_C, precisions = [], np.empty(num_classes), []
-        for index in range(num_classes):
+        for index, members in enumerate(members_C):
             # Class by class, because the rows of many videos fill much of the memory.
-            centred_ND, centred_NK = appearance_BD[labels_B == index] - centres_CD[index], centred_BK[labels_B == index]
+            centred_ND = appearance_BD[members] - centres_CD[index]
+            centred_NK = motion_BK[members] - motion_means_CK[index]
             directions_RD, inverse_variance = _scaled_directions(centred_ND, mean_variance)
             directions.append(directions_RD / math.sqrt(excess_C[index]))
             inverse_variance_C[index] = inverse_variance / excess_C[index]
@@ -218,7 +228,7 @@ def fit_space(
     for fold in np.unique(folds_B):
         is_inside_B = folds_B != fold
         if len(np.unique(labels_B[is_inside_B])) == len(excess_C):
-            crossed = FeatureSpace.fit(rows_BD[is_inside_B], motion_BK[is_inside_B], labels_B[is_inside_B], excess_C)
+            crossed = FeatureSpace.fit(rows_BD, motion_BK, labels_B, excess_C, is_inside_B)
             parts.append(crossed.squared_parts(rows_BD[~is_inside_B], motion_BK[~is_inside_B]))
     appearance_BC, motion_BC = (np.concatenate(distances) for distances in zip(*parts, strict=True))
     space = replace(space, motion_weight=np.array(_motion_weight(appearance_BC, motion_BC, motion_BK)))
@@ -266,7 +276,8 @@ def _thinned_pairs(
     size, on the `MAX_THINNED` largest classes.
     """
     counts_C = np.bincount(labels_B)
-    mean_variance = _mean_variance(appearance_BD, labels_B, class_means(appearance_BD, labels_B))
+    members_C = [np.flatnonzero(labels_B == index) for index in range(len(counts_C))]
+    mean_variance = _mean_variance(appearance_BD, members_C, class_means(appearance_BD, labels_B))
     generator = np.random.default_rng(0)
     for index in np.argsort(-counts_C, kind="stable")[:MAX_THINNED]:
         for fold in np.unique(folds_B[labels_B == index]):
@@ -282,12 +293,15 @@ def _thinned_pairs(
                 yield size, _squared_to_class(unseen_ND, thinned_ND, mean_variance).sum(), whole_sum
 
 
-def _mean_variance(appearance_BD: Floats, labels_B: npt.NDArray[np.int64], centres_CD: Floats) -> float:
-    """The mean over all videos of the squared distance to the centre of their class."""
-    sums = [
-        float(((appearance_BD[labels_B == index] - centre_D) ** 2).sum()) for index, centre_D in enumerate(centres_CD)
-    ]
-    return math.fsum(sums) / len(labels_B)
+def _mean_variance(appearance_BD: Floats, members_C: Sequence[npt.NDArray[np.intp]], centres_CD: Floats) -> float:
+    """The mean over all videos of the squared distance to the centre of their class. `members_C` holds the indices of
+    the videos of each class."""
+    sums = []
+    for members, centre_D in zip(members_C, centres_CD, strict=True):
+        centred_ND = appearance_BD[members]
+        centred_ND -= centre_D
+        sums.append(float(np.einsum("nd,nd->", centred_ND, centred_ND)))
+    return math.fsum(sums) / sum(map(len, members_C))
 
 
 def _motion_weight(appearance_BC: Floats, motion_BC: Floats, motion_BK: Floats) -> float:
