@@ -22,9 +22,14 @@ def main(config: TrainConfig) -> int:
     from vidclf.features.feature_set import read_features
     from vidclf.features.spec import read_spec, read_weights_location
 
-    for directory in (*config.features, *config.first_look):
-        read_spec(directory)  # raises ConfigError unless it is a directory of features
+    # ConfigError unless they are directories of features
+    specs = [read_spec(directory) for directory in (*config.features, *config.first_look)]
+    from vidclf.runs.state import manifest_ids
+    from vidclf.training import host_memory
     from vidclf.training.train import train
+
+    num_videos = len(manifest_ids(config.features[0]))
+    print(host_memory.check(config, specs[: len(config.features)], num_videos), flush=True)
 
     features = [read_features(directory) for directory in config.features]
     first_looks = [read_features(directory) for directory in config.first_look]

@@ -30,6 +30,7 @@ from vidclf.ensemble.segment_temperature import segment_linear_weights, segment_
 from vidclf.ensemble.sublabels import average, split_probabilities
 from vidclf.ensemble.temporal_model import TemporalModel, pad
 from vidclf.ensemble.views import PLAIN, VIEWS
+from vidclf.features.computed_frames import ComputedFrames
 from vidclf.schema import Look
 from vidclf.uncertainty.frame_agreement import frame_agreement
 from vidclf.uncertainty.ood import OodLine
@@ -295,17 +296,20 @@ def _batches_by_length(sequences_S: BySpace, view_names: Sequence[str], num_head
 
     With equal lengths no sequence is padded or packed, which would cost more than the smaller batches do.
     """
-    rows_of_length: dict[int, list[tuple[int, int, list[npt.NDArray[np.float16]]]]] = {}
-    for view, name in enumerate(view_names):
-        for video, of_backbones in enumerate(zip(*sequences_S, strict=True)):
-            view_S = [VIEWS[name](sequence) for sequence in of_backbones]
-            rows_of_length.setdefault(len(view_S[0]), []).append((view, video, view_S))
+    views_SV = [[ComputedFrames(sequences, VIEWS[name]) for name in view_names] for sequences in sequences_S]
+    rows_of_length: dict[int, list[tuple[int, int]]] = {}
+    for view, sequences in enumerate(views_SV[0]):
+        for video, length in enumerate(sequences.lengths):
+            rows_of_length.setdefault(length, []).append((view, video))
     for length, rows in rows_of_length.items():
         size = _batch_size(length, num_heads)
         for start in range(0, len(rows), size):
-            views, videos, rows_S = zip(*rows[start : start + size], strict=True)
-            by_backbone = [list(sequences) for sequences in zip(*rows_S, strict=True)]
-            yield _Batch(views=list(views), videos=list(videos), sequences_S=by_backbone)
+            batch = rows[start : start + size]
+            # Computed here, because the views of all videos together may be larger than the memory.
+            by_backbone = [[views_V[view][video] for view, video in batch] for views_V in views_SV]
+            yield _Batch(
+                views=[view for view, _ in batch], videos=[video for _, video in batch], sequences_S=by_backbone
+            )
 
 
 def _run_batch(

@@ -140,8 +140,9 @@ def mixing_gain(original_B: Floats, view_B: Floats, groups: Sequence[str]) -> tu
     single source the standard error is infinite.
     """
     gain_B = np.log((original_B + view_B) / 2) - np.log(original_B)
-    names = np.array(groups)
-    per_source = np.array([gain_B[names == name].mean() for name in sorted(set(groups))])
+    _, source_B, sizes = np.unique(np.array(groups), return_inverse=True, return_counts=True)
+    of_sources = np.split(gain_B[np.argsort(source_B, kind="stable")], np.cumsum(sizes)[:-1])
+    per_source = np.array([gains.mean() for gains in of_sources])
     if len(per_source) < 2:
         return float(per_source.mean()), float("inf")
     return float(per_source.mean()), float(per_source.std(ddof=1) / np.sqrt(len(per_source)))

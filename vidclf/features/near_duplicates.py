@@ -25,7 +25,10 @@ Means = tuple[list[str], npt.NDArray[np.float32]]
 
 def video_means(features: Sequence[npt.NDArray[np.floating]]) -> npt.NDArray[np.float32]:
     """The mean of the frame features [T, D] of each video, as an array [N, D]."""
-    return np.stack([video_TD.mean(axis=0, dtype=np.float32) for video_TD in features])
+    means_ND = np.empty((len(features), features[0].shape[1]), np.float32)
+    for mean_D, video_TD in zip(means_ND, features, strict=True):
+        video_TD.mean(axis=0, dtype=np.float32, out=mean_D)
+    return means_ND
 
 
 def unit_vectors(means_ND: npt.NDArray[np.float32], centre_D: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
@@ -36,8 +39,10 @@ def unit_vectors(means_ND: npt.NDArray[np.float32], centre_D: npt.NDArray[np.flo
     other.
     """
     units_ND: npt.NDArray[np.float32] = means_ND - centre_D
-    lengths_N = np.linalg.norm(units_ND, axis=1, keepdims=True)
-    np.divide(units_ND, lengths_N, out=units_ND, where=lengths_N > 0)
+    for start in range(0, len(units_ND), TILE):  # the squares of all rows would be as large as the rows
+        rows_ND = units_ND[start : start + TILE]
+        lengths_N = np.linalg.norm(rows_ND, axis=1, keepdims=True)
+        np.divide(rows_ND, lengths_N, out=rows_ND, where=lengths_N > 0)
     return units_ND
 
 

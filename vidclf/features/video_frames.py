@@ -49,7 +49,7 @@ class VideoFrames(Sequence[Halves]):
         """The list of the videos in a file, each given by the row of its first frame and its number of frames."""
         return cls(file.frames_ND, np.array(starts, np.int64), np.array(lengths, np.int64), file)
 
-    def select(self, rows: Sequence[int]) -> VideoFrames:
+    def select(self, rows: Sequence[int] | npt.NDArray[np.integer[Any]]) -> VideoFrames:
         """The list of the videos at these positions, in this order. Positions may repeat. Nothing is copied."""
         indices = np.asarray(rows, np.int64)
         return VideoFrames(self.frames_ND, self.starts_B[indices], self.lengths_B[indices], self._file)

@@ -29,6 +29,7 @@ from vidclf.ensemble.info import EnsembleCalibration, EnsembleInfo, LookInfo, Me
 from vidclf.ensemble.linear_member import LinearInfo, member_weights, write_linear
 from vidclf.ensemble.sublabels import SublabelInfo
 from vidclf.ensemble.views import PLAIN, VIEWS, ViewWeight, fit_weights
+from vidclf.features.computed_frames import ComputedFrames, lengths, select
 from vidclf.features.feature_set import FeatureSet
 from vidclf.features.spec import FeatureSpec
 from vidclf.metrics.scores import evaluate
@@ -131,7 +132,7 @@ def _fitter(
     def discriminants(inside: npt.NDArray[np.bool_]) -> list[FrameDiscriminant]:
         """Per backbone, the classifier fitted to the train videos for which `inside` is true."""
         rows, labels = videos.in_train[inside], labels_B[inside].tolist()
-        return [FrameDiscriminant.fit([sequences[row] for row in rows], labels) for sequences in sequences_S]
+        return [FrameDiscriminant.fit(select(sequences, rows), labels) for sequences in sequences_S]
 
     return CalibrationFitter(
         videos=videos,
@@ -150,11 +151,13 @@ def _early_sequences(
     if first_look_S is not None:
         looks[Look.KEYFRAMES] = [features.features for features in first_look_S]
     if features_S[0].spec.plan.num_frames >= 2 * early_exit.SUBSET_FRAMES:
-        looks[Look.SUBSET] = [
-            [rows_TD[evenly_spread(len(rows_TD), early_exit.SUBSET_FRAMES)] for rows_TD in features.features]
-            for features in features_S
-        ]
+        looks[Look.SUBSET] = [ComputedFrames(features.features, _subset) for features in features_S]
     return looks
+
+
+def _subset(features_TD: npt.NDArray[np.float16]) -> npt.NDArray[np.float16]:
+    """The frames of a video that a prediction from some of its frames uses."""
+    return features_TD[evenly_spread(len(features_TD), early_exit.SUBSET_FRAMES)]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -334,7 +337,7 @@ def _early_look(
     spaces, ood, ood_score_B = fitter.ood(sequences_S)
     fit = fitter.fit(votes, np.ones(1, np.float32), fitter.videos.validation(sequences_S), ood_score_B)
     info = LookInfo(
-        num_frames=max(len(rows_TD) for rows_TD in sequences_S[0]),
+        num_frames=max(lengths(sequences_S[0])),
         feature_specs=specs,
         calibration=fit.calibration,
         ood=ood,

@@ -19,6 +19,7 @@ import numpy.typing as npt
 
 from vidclf.ensemble.inference import BySpace, Votes, vote
 from vidclf.ensemble.info import Calibration
+from vidclf.features.computed_frames import select
 from vidclf.features.feature_set import FeatureSet
 from vidclf.metrics.scores import expected_calibration_error
 from vidclf.training.linear_fit import WeighedVotes
@@ -36,7 +37,10 @@ NUM_FOLDS = 5
 """Parts into which the videos are divided for cross-fitting; fewer if there are fewer sources (recordings)."""
 
 VideoSequences = Sequence[npt.NDArray[np.float16]]
-"""A list with the features of each video, as an array [T frames, D features]."""
+"""A list with the features of each video, as an array [T frames, D features].
+
+A `VideoFrames` or `ComputedFrames` has them on the disk.
+"""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -109,15 +113,15 @@ class LabelledVideos:
         """The folds that members leave out, in a cross calibration; empty otherwise."""
         return np.unique(self.folds_B) if self.is_crossed else self.folds_B[:0]
 
-    def training(self, sequences_S: Sequence[VideoSequences]) -> list[list[npt.NDArray[np.float16]]]:
+    def training(self, sequences_S: Sequence[VideoSequences]) -> list[VideoSequences]:
         """The feature arrays of the train videos only, taken from `sequences_S` (per backbone, the arrays of all
         videos)."""
-        return [[sequences[index] for index in self.in_train.tolist()] for sequences in sequences_S]
+        return [select(sequences, self.in_train) for sequences in sequences_S]
 
-    def validation(self, sequences_S: Sequence[VideoSequences]) -> list[list[npt.NDArray[np.float16]]]:
+    def validation(self, sequences_S: Sequence[VideoSequences]) -> list[VideoSequences]:
         """The feature arrays of the validation videos only, taken from `sequences_S` (per backbone, the arrays of all
         videos)."""
-        return [[sequences[index] for index in self.in_val.tolist()] for sequences in sequences_S]
+        return [select(sequences, self.in_val) for sequences in sequences_S]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -211,7 +215,7 @@ class CalibrationFitter:
         agreement_B = np.empty(len(top_B))
         for fold, discriminants in self.fold_discriminants.items():
             rows = np.flatnonzero(self.videos.folds_B == fold)
-            chosen_S = [[sequences[row] for row in rows.tolist()] for sequences in sequences_S]
+            chosen_S = [select(sequences, rows) for sequences in sequences_S]
             agreement_B[rows] = frame_agreement(discriminants, chosen_S, top_B[rows].tolist())
         return agreement_B
 

@@ -14,22 +14,17 @@ from __future__ import annotations
 from collections import defaultdict
 from dataclasses import dataclass
 
-import numpy as np
-from scipy.sparse import coo_array
-from scipy.sparse.csgraph import connected_components
-
 from vidclf.ensemble.known_sources import are_unknown
+from vidclf.features.computed_frames import select
 from vidclf.features.feature_set import FeatureSet
 from vidclf.features.near_duplicates import unit_vectors, video_means
+from vidclf.features.near_pairs import clusters_of
 
 COSINE = 0.85
 """Cosine of mean features, minus the mean of their class, from which two videos of a class are of one source."""
 
 MIN_SOURCES = 3
 """Smallest number of sources that a class must keep; in a class that would keep fewer, none are found."""
-
-TILE = 2048
-"""Number of rows of the cosine matrix that are in memory at a time."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -86,16 +81,10 @@ def _clusters(features: FeatureSet, indices: list[int]) -> list[list[int]]:
     """The sources of several videos among the videos `indices` of one class."""
     if len(indices) <= MIN_SOURCES:
         return []
-    means_ND = video_means([features.features[index] for index in indices])
+    means_ND = video_means(select(features.features, indices))
     units_ND = unit_vectors(means_ND, means_ND.mean(axis=0))
-    first, second = [], []
-    for row in range(0, len(units_ND), TILE):
-        pairs = np.nonzero(units_ND[row : row + TILE] @ units_ND.T >= COSINE)
-        first.append(pairs[0] + row)
-        second.append(pairs[1])
-    rows, columns = np.concatenate(first), np.concatenate(second)
-    graph = coo_array((np.ones(len(rows), np.int8), (rows, columns)), shape=(len(indices), len(indices)))
-    num_sources, source_N = connected_components(graph, directed=False)
+    source_N = clusters_of(units_ND, COSINE)
+    num_sources = len(set(source_N.tolist()))
     if num_sources < MIN_SOURCES:
         return []
     found: dict[int, list[int]] = defaultdict(list)

@@ -94,14 +94,18 @@ class MemberMemory:
 def member_memory(config: FitConfig, data: TrainingData) -> MemberMemory:
     """GPU memory that one training with these settings needs on the given data."""
     num_frames = max(*data.train.lengths, *data.val.lengths)
-    with torch.device("meta"):
-        model = build_model(data.feature_dim, data.hierarchy.num_outputs, config)
-    num_in_lstm = num_parameters(model.lstm) if isinstance(model, TemporalClassifier) else 0
     return MemberMemory(
-        weights_bytes=weights_bytes(num_parameters(model), num_in_lstm, config),
+        weights_bytes=weights_bytes(*model_sizes(config, data.feature_dim, data.hierarchy.num_outputs), config),
         activations_bytes=activations_bytes(config, data.feature_dim, num_frames),
         features_bytes=data.train.num_bytes + data.val.num_bytes,
     )
+
+
+def model_sizes(config: FitConfig, feature_dim: int, num_outputs: int) -> tuple[int, int]:
+    """Number of weights of a model, and number of those in its LSTM."""
+    with torch.device("meta"):
+        model = build_model(feature_dim, num_outputs, config)
+    return num_parameters(model), num_parameters(model.lstm) if isinstance(model, TemporalClassifier) else 0
 
 
 def weights_bytes(num_weights: int, num_in_lstm: int, config: FitConfig) -> int:

@@ -4,7 +4,7 @@ A model that was trained on one copy of a video knows the other copy. If the cop
 are too high. Copies, trims and crops of a clip are found by their features. Clips that only share a source (the
 recording that they were cut from) mostly look different, so sources are kept together by their names in `group`.
 
-All pairs of videos are compared, so the time grows with the square of their number.
+All pairs of videos are compared (`features/near_pairs.py`), so the time grows with the square of their number.
 
 Shape suffixes: N videos, T frames, D features.
 """
@@ -18,8 +18,6 @@ from dataclasses import dataclass, replace
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
-from scipy.sparse import coo_array
-from scipy.sparse.csgraph import connected_components
 
 from vidclf import storage
 from vidclf.archive import splits
@@ -30,6 +28,7 @@ from vidclf.ensemble import split_record
 from vidclf.errors import ConfigError
 from vidclf.features.feature_set import FeatureSet
 from vidclf.features.near_duplicates import unit_vectors, video_means
+from vidclf.features.near_pairs import MAX_PAIRS_IN_MEMORY, Pairs, components, joined, near_pairs
 from vidclf.schema import LEAKAGE, SPLIT_TABLE, VIDEO_ID
 from vidclf.training.feature_sources import found_sources
 from vidclf.training.pooled_splits import pooled_splits
@@ -37,16 +36,8 @@ from vidclf.training.pooled_splits import pooled_splits
 LEAKAGE_FILE = "leakage.parquet"
 """File with the pairs of near duplicates in different splits; its columns are `schema.LEAKAGE`."""
 
-TILE = 2048
-"""Number of rows, and of columns, of the cosine matrix that are in memory at a time (16 MB)."""
-
-MAX_PAIRS_IN_MEMORY = 1_000_000
-"""Number of pairs of near duplicates that are collected before they are reduced to clusters. Also the largest number of
-pairs in `leakage.parquet`, which lists the nearest first."""
-
-Pairs = tuple[npt.NDArray[np.int64], npt.NDArray[np.int64], npt.NDArray[np.float32]]
-"""Pairs of videos: index of the first and of the second video of each pair (first < second), and their cosine
-similarity."""
+MAX_LISTED_PAIRS = 1_000_000
+"""Largest number of pairs in `leakage.parquet`, which lists the nearest first."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -156,17 +147,6 @@ def unit_means(features: Sequence[npt.NDArray[np.float16]]) -> npt.NDArray[np.fl
     return unit_vectors(means_ND, means_ND.mean(axis=0))
 
 
-def near_pairs(unit_ND: npt.NDArray[np.float32], cosine: float, tile: int) -> Iterator[Pairs]:
-    """Pairs of rows (videos) whose cosine similarity is at least `cosine`. The matrix of all cosines is computed in
-    squares of `tile` rows and columns."""
-    for row in range(0, len(unit_ND), tile):
-        for column in range(row, len(unit_ND), tile):
-            cosines = unit_ND[row : row + tile] @ unit_ND[column : column + tile].T
-            first, second = np.nonzero(np.triu(cosines, 1) >= cosine if row == column else cosines >= cosine)
-            if len(first):
-                yield first + row, second + column, cosines[first, second]
-
-
 def join_groups(groups: Sequence[str], clusters: Sequence[int | None]) -> list[str]:
     """The group name of each video after groups that share a cluster of near duplicates are joined.
 
@@ -179,11 +159,11 @@ def join_groups(groups: Sequence[str], clusters: Sequence[int | None]) -> list[s
         for group, cluster in zip(group_of, clusters, strict=True)
         if cluster is not None
     ]
-    joined = _components(*_columns(links), len(names))
+    component_of = components(*_columns(links), len(names))
     name_of: dict[int, str] = {}
-    for name, component in zip(names, joined, strict=True):
+    for name, component in zip(names, component_of, strict=True):
         name_of.setdefault(int(component), str(name))
-    return [name_of[int(joined[group])] for group in group_of]
+    return [name_of[int(component_of[group])] for group in group_of]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -214,14 +194,14 @@ def _scan(unit_ND: npt.NDArray[np.float32], features: FeatureSet, cosine: float)
     for pairs in _with_same_content(unit_ND, features.content_digests, cosine):
         links.append(pairs)
         if sum(len(first) for first, _, _ in links) > MAX_PAIRS_IN_MEMORY:
-            clusters, links = _joined(clusters, links), []
+            clusters, links = joined(clusters, links), []
         crossing = split_N[pairs[0]] != split_N[pairs[1]]
         if crossing.any():
             num_leaks += int(crossing.sum())
             leaks.append((pairs[0][crossing], pairs[1][crossing], pairs[2][crossing]))
-            if sum(len(first) for first, _, _ in leaks) > MAX_PAIRS_IN_MEMORY:
+            if sum(len(first) for first, _, _ in leaks) > MAX_LISTED_PAIRS:
                 leaks = [_nearest(leaks)]
-    clusters = _joined(clusters, links)
+    clusters = joined(clusters, links)
     first, second, cosines = _nearest(leaks)
     return _Scan(
         clusters=_numbered(clusters),
@@ -233,7 +213,7 @@ def _scan(unit_ND: npt.NDArray[np.float32], features: FeatureSet, cosine: float)
 def _with_same_content(unit_ND: npt.NDArray[np.float32], digests: Sequence[str], cosine: float) -> Iterator[Pairs]:
     """Pairs of near duplicates: first the pairs whose features have at least this cosine, then pairs of files with
     identical content (equal `digests`) whose features are less similar."""
-    yield from near_pairs(unit_ND, cosine, TILE)
+    yield from near_pairs(unit_ND, cosine)
     copies: dict[str, list[int]] = defaultdict(list)
     for index, digest in enumerate(digests):
         copies[digest].append(index)
@@ -252,24 +232,6 @@ def _columns(links: list[tuple[int, int]]) -> tuple[npt.NDArray[np.int64], npt.N
     return array[:, 0], array[:, 1]
 
 
-def _components(first: npt.NDArray[np.int64], second: npt.NDArray[np.int64], num_nodes: int) -> npt.NDArray[np.int32]:
-    """The number of each node's connected component in the graph with edges `first[i]`–`second[i]`, counted from 0 in
-    the order of the components' first nodes."""
-    graph = coo_array((np.ones(len(first), np.int8), (first, second)), shape=(num_nodes, num_nodes))
-    components: npt.NDArray[np.int32] = connected_components(graph, directed=False)[1]
-    return components
-
-
-def _joined(clusters: npt.NDArray[np.int64], links: list[Pairs]) -> npt.NDArray[np.int64]:
-    """The cluster of each video after clusters that are connected by pairs in `links` have been joined. A cluster is
-    named by the index of its first video."""
-    first = np.concatenate([clusters, *[pairs[0] for pairs in links]])
-    second = np.concatenate([np.arange(len(clusters)), *[pairs[1] for pairs in links]])
-    components = _components(first, second, len(clusters))
-    _, first_video = np.unique(components, return_index=True)
-    return first_video[components]
-
-
 def _numbered(clusters: npt.NDArray[np.int64]) -> list[int | None]:
     """Clusters numbered from 0 for the output file: each video's cluster number, or None for a video that is alone in
     its cluster."""
@@ -279,11 +241,11 @@ def _numbered(clusters: npt.NDArray[np.int64]) -> list[int | None]:
 
 
 def _nearest(pairs: list[Pairs]) -> Pairs:
-    """The MAX_PAIRS_IN_MEMORY most similar pairs, the most similar first; equally similar pairs are sorted by the
+    """The MAX_LISTED_PAIRS most similar pairs, the most similar first; equally similar pairs are sorted by the
     indices of their videos."""
     empty = (np.empty(0, np.int64), np.empty(0, np.int64), np.empty(0, np.float32))
     first, second, cosines = (np.concatenate(column) for column in zip(empty, *pairs, strict=True))
-    order = np.lexsort((second, first, -cosines))[:MAX_PAIRS_IN_MEMORY]
+    order = np.lexsort((second, first, -cosines))[:MAX_LISTED_PAIRS]
     return first[order], second[order], cosines[order]
 
 

@@ -13,6 +13,7 @@ import numpy.typing as npt
 
 from vidclf.ensemble.inference import BySpace
 from vidclf.ensemble.linear_member import LinearMember
+from vidclf.features.computed_frames import select
 from vidclf.training.calibration_fit import NUM_FOLDS, LabelledVideos
 from vidclf.training.linear_fit import fit_linear
 from vidclf.uncertainty.folds import group_folds
@@ -40,7 +41,7 @@ class LinearFits:
             if not len(inside):  # no video of the fold is long enough for a segment of this length
                 continue
             rows.append(inside)
-            parts.append(member.in_views([[rows_TD[row] for row in inside.tolist()] for rows_TD in sequences_S], views))
+            parts.append(member.in_views([select(sequences, inside) for sequences in sequences_S], views))
         return np.concatenate(parts, axis=2)[:, :, np.argsort(np.concatenate(rows))]
 
 
@@ -58,7 +59,7 @@ def fit_linear_members(
         rows = np.flatnonzero(videos.train_folds_B != fold)
         labels = labels_B[rows].tolist()
         crossing_B = group_folds(labels, [videos.groups[row] for row in rows.tolist()], NUM_FOLDS)
-        chosen_S = [[sequences[row] for row in rows.tolist()] for sequences in train_S]
+        chosen_S = [select(sequences, rows) for sequences in train_S]
         return fit_linear(chosen_S, labels, crossing_B, num_classes).scaled(scale)
 
     return LinearFits(

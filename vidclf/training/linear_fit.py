@@ -34,6 +34,9 @@ number of features. `benchmarks/linear_member.py` compares values.
 LEAST_SPREAD = 1e-6
 """Smallest standard deviation over the training videos with which a descriptor is used. A smaller one is rounding."""
 
+COLUMNS_AT_A_TIME = 32
+"""Number of columns of the descriptors that are converted to float64 together."""
+
 STANDARD_ERRORS = 1.0
 """Number of standard errors over the sources that the gain must exceed, or else the weight is 0.
 
@@ -74,12 +77,12 @@ def fit_descriptors(
     num_classes: int,
 ) -> LinearMember:
     """Fit the linear member as `fit_linear` does, from the descriptors of the training videos."""
-    member = _regression(rows_BK, labels_B, num_classes)
+    member = _regression(rows_BK, np.arange(len(labels_B)), labels_B, num_classes)
     parts, truth = [], []
     for fold in np.unique(folds_B):
         inside = folds_B != fold
         if len(np.unique(labels_B[inside])) == num_classes:
-            crossed = _regression(rows_BK[inside], labels_B[inside], num_classes)
+            crossed = _regression(rows_BK, np.flatnonzero(inside), labels_B[inside], num_classes)
             parts.append(crossed.of_descriptors(rows_BK[~inside]))
             truth.append(labels_B[~inside])
     if not parts:
@@ -88,16 +91,18 @@ def fit_descriptors(
 
 
 def _regression(
-    rows_BK: npt.NDArray[np.float32], labels_B: npt.NDArray[np.integer[Any]], num_classes: int
+    rows_BK: npt.NDArray[np.float32],
+    chosen: npt.NDArray[np.intp],
+    labels_B: npt.NDArray[np.integer[Any]],
+    num_classes: int,
 ) -> LinearMember:
-    """Logistic regression on standardised descriptors, with the standardisation folded into its weights."""
-    mean_K, spread_K = rows_BK.mean(axis=0, dtype=np.float64), rows_BK.std(axis=0, dtype=np.float64)
-    is_used_K = spread_K > LEAST_SPREAD
-    scale_K = np.where(is_used_K, 1 / np.maximum(spread_K, LEAST_SPREAD), 0.0)
-    strength = PRIOR_VARIANCE / max(int(is_used_K.sum()), 1)
-    fitted = LogisticRegression(C=strength, max_iter=1000).fit(
-        ((rows_BK - mean_K) * scale_K).astype(np.float32), labels_B
-    )
+    """Logistic regression on standardised descriptors, with the standardisation folded into its weights.
+
+    It is fitted to the rows `chosen`, whose class indices are `labels_B`.
+    """
+    standardised_BK, mean_K, scale_K = _standardised(rows_BK, chosen)
+    strength = PRIOR_VARIANCE / max(int((scale_K > 0).sum()), 1)
+    fitted = LogisticRegression(C=strength, max_iter=1000).fit(standardised_BK, labels_B)
     weights_CK, offset_C = fitted.coef_.astype(np.float64), fitted.intercept_.astype(np.float64)
     if num_classes == 2:
         # For two classes there is one row of weights, whose logit is that of the second class.
@@ -106,6 +111,27 @@ def _regression(
     return LinearMember(
         weights_KC=weights_KC.astype(np.float32), offset_C=(offset_C - mean_K @ weights_KC).astype(np.float32)
     )
+
+
+def _standardised(
+    rows_BK: npt.NDArray[np.float32], chosen: npt.NDArray[np.intp]
+) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.float64], npt.NDArray[np.float64]]:
+    """The rows `chosen` with mean 0 and standard deviation 1 in each column, the subtracted means [K], and the factors
+    [K], which are 0 for a column that does not vary.
+
+    Means and deviations are computed in float64, in blocks of columns: a float64 copy of all rows would take four times
+    the memory of the result.
+    """
+    standardised_BK = np.empty((len(chosen), rows_BK.shape[1]), np.float32)
+    mean_K, scale_K = np.empty(rows_BK.shape[1]), np.empty(rows_BK.shape[1])
+    for start in range(0, rows_BK.shape[1], COLUMNS_AT_A_TIME):
+        block = slice(start, start + COLUMNS_AT_A_TIME)
+        wide_BK = rows_BK[chosen, block].astype(np.float64)
+        mean_K[block], spread_K = wide_BK.mean(axis=0), wide_BK.std(axis=0)
+        scale_K[block] = np.where(spread_K > LEAST_SPREAD, 1 / np.maximum(spread_K, LEAST_SPREAD), 0.0)
+        wide_BK -= mean_K[block]
+        standardised_BK[:, block] = wide_BK * scale_K[block]
+    return standardised_BK, mean_K, scale_K
 
 
 def weigh(

@@ -15,6 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 from vidclf.ensemble.segment_temperature import SegmentCalibration
+from vidclf.features.computed_frames import lengths
 from vidclf.training.calibration_fit import CalibrationFitter, VideoSequences, fit_calibration
 from vidclf.training.linear_fit import WeighedVotes
 
@@ -41,7 +42,7 @@ def samples(sequences_S: Sequence[VideoSequences]) -> list[SegmentSample]:
 
     `sequences_S` holds, per backbone, the features of the validation videos.
     """
-    lengths_B = [len(rows_TD) for rows_TD in sequences_S[0]]
+    lengths_B = lengths(sequences_S[0])
     found = []
     for num_frames in (2**power for power in range(max(lengths_B).bit_length())):
         parts = [

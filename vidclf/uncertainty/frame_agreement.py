@@ -44,10 +44,15 @@ class FrameDiscriminant:
     def fit(cls, features: Sequence[Floats], labels: Sequence[int]) -> FrameDiscriminant:
         """Fit the classifier on `features`, one array [frames, features] per video, and the videos' class indices.
         Every class must have a video."""
-        rows_BD = unit(np.stack([signed_root(features_TD).mean(axis=0) for features_TD in features]).astype(np.float64))
+        rows_BD = np.empty((len(features), features[0].shape[1]))
+        for row_D, features_TD in zip(rows_BD, features, strict=True):
+            row_D[:] = unit(signed_root(features_TD).mean(axis=0)[None].astype(np.float64))[0]
         labels_B = np.asarray(labels)
         means_CD = class_means(rows_BD, labels_B)
-        towards_DC = _times_precision(rows_BD - means_CD[labels_B], means_CD)
+        # In place and row by row, because the rows of many videos fill much of the memory.
+        for row_D, label in zip(rows_BD, labels, strict=True):
+            row_D -= means_CD[label]
+        towards_DC = _times_precision(rows_BD, means_CD)
         offset_C = 0.5 * np.einsum("cd,dc->c", means_CD, towards_DC)
         return cls(towards_DC=towards_DC.astype(np.float32), offset_C=offset_C.astype(np.float32))
 

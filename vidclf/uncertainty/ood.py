@@ -137,22 +137,33 @@ class FeatureSpace:
 
     @classmethod
     def fit(
-        cls, appearance_BD: Floats, motion_BK: Floats, labels_B: npt.NDArray[np.int64], excess_C: Floats
+        cls,
+        appearance_BD: Floats,
+        motion_BK: Floats,
+        labels_B: npt.NDArray[np.int64],
+        excess_C: Floats,
+        inside_B: Bools | None = None,
     ) -> FeatureSpace:
         """Fit the distribution on the appearance and motion of videos (from the functions of these names) and their
-        class indices.
+        class indices; with `inside_B`, on the videos for which it is true.
 
         Every class must have a video. Squared distances to a class will be divided by its entry in `excess_C` (from
         `small_class_excess`).
         """
         num_classes = len(excess_C)
-        centres_CD, motion_means_CK = class_means(appearance_BD, labels_B), class_means(motion_BK, labels_B)
-        centred_BD, centred_BK = appearance_BD - centres_CD[labels_B], motion_BK - motion_means_CK[labels_B]
-        mean_variance = float((centred_BD**2).sum() / len(labels_B))
+        inside_B = np.ones(len(labels_B), bool) if inside_B is None else inside_B
+        members_C = [np.flatnonzero(inside_B & (labels_B == index)) for index in range(num_classes)]
+        centres_CD, motion_means_CK = (
+            np.stack([rows_BX[members].mean(axis=0) for members in members_C]) for rows_BX in (appearance_BD, motion_BK)
+        )
+        mean_variance = _mean_variance(appearance_BD, members_C, centres_CD)
+        centred_BK = (motion_BK - motion_means_CK[labels_B])[inside_B]
         mean_covariance_KK = covariance(centred_BK) + LEAST_MOTION**2 * np.eye(centred_BK.shape[1])
         directions, inverse_variance_C, precisions = [], np.empty(num_classes), []
-        for index in range(num_classes):
-            centred_ND, centred_NK = centred_BD[labels_B == index], centred_BK[labels_B == index]
+        for index, members in enumerate(members_C):
+            # Class by class, because the rows of many videos fill much of the memory.
+            centred_ND = appearance_BD[members] - centres_CD[index]
+            centred_NK = motion_BK[members] - motion_means_CK[index]
             directions_RD, inverse_variance = _scaled_directions(centred_ND, mean_variance)
             directions.append(directions_RD / math.sqrt(excess_C[index]))
             inverse_variance_C[index] = inverse_variance / excess_C[index]
@@ -209,22 +220,18 @@ def fit_space(
     `features` are the sequences [frames, features] of all videos; `in_train` and `in_val` are indices into them.
     `labels` (class indices) and `folds_B` belong to the training videos, in the order of `in_train`.
     """
-    rows_BD, motion_BK, labels_B = appearance(features), motion(features), np.asarray(labels)
-    excess_C = small_class_excess(rows_BD[in_train], labels_B, folds_B)
-
-    def fit(indices: npt.NDArray[np.intp], classes_B: npt.NDArray[np.int64]) -> FeatureSpace:
-        return FeatureSpace.fit(rows_BD[indices], motion_BK[indices], classes_B, excess_C)
-
-    space = fit(in_train, labels_B)
-    parts = [space.squared_parts(rows_BD[in_val], motion_BK[in_val])]
+    labels_B = np.asarray(labels)
+    rows_BD, motion_BK = appearance(features, in_train), motion(features, in_train)
+    excess_C = small_class_excess(rows_BD, labels_B, folds_B)
+    space = FeatureSpace.fit(rows_BD, motion_BK, labels_B, excess_C)
+    parts = [space.squared_parts(appearance(features, in_val), motion(features, in_val))]
     for fold in np.unique(folds_B):
         is_inside_B = folds_B != fold
         if len(np.unique(labels_B[is_inside_B])) == len(excess_C):
-            outside = in_train[~is_inside_B]
-            crossed = fit(in_train[is_inside_B], labels_B[is_inside_B])
-            parts.append(crossed.squared_parts(rows_BD[outside], motion_BK[outside]))
+            crossed = FeatureSpace.fit(rows_BD, motion_BK, labels_B, excess_C, is_inside_B)
+            parts.append(crossed.squared_parts(rows_BD[~is_inside_B], motion_BK[~is_inside_B]))
     appearance_BC, motion_BC = (np.concatenate(distances) for distances in zip(*parts, strict=True))
-    space = replace(space, motion_weight=np.array(_motion_weight(appearance_BC, motion_BC, motion_BK[in_train])))
+    space = replace(space, motion_weight=np.array(_motion_weight(appearance_BC, motion_BC, motion_BK)))
     return space, space.nearest(appearance_BC, motion_BC)
 
 
@@ -249,6 +256,8 @@ def small_class_excess(
     """
     counts_C = np.bincount(labels_B)
     sizes = sorted({int(count) for count in counts_C if count < ENOUGH_VIDEOS})
+    if not sizes:
+        return np.ones(len(counts_C))
     thinned_sums, whole_sums = dict.fromkeys(sizes, 0.0), dict.fromkeys(sizes, 0.0)
     for size, thinned_sum, whole_sum in _thinned_pairs(appearance_BD, labels_B, folds_B, sizes):
         thinned_sums[size] += thinned_sum
@@ -267,8 +276,8 @@ def _thinned_pairs(
     size, on the `MAX_THINNED` largest classes.
     """
     counts_C = np.bincount(labels_B)
-    centred_BD = appearance_BD - class_means(appearance_BD, labels_B)[labels_B]
-    mean_variance = float((centred_BD**2).sum() / len(labels_B))
+    members_C = [np.flatnonzero(labels_B == index) for index in range(len(counts_C))]
+    mean_variance = _mean_variance(appearance_BD, members_C, class_means(appearance_BD, labels_B))
     generator = np.random.default_rng(0)
     for index in np.argsort(-counts_C, kind="stable")[:MAX_THINNED]:
         for fold in np.unique(folds_B[labels_B == index]):
@@ -282,6 +291,17 @@ def _thinned_pairs(
             for size in smaller:
                 thinned_ND = generator.choice(fitted_ND, size, replace=False)
                 yield size, _squared_to_class(unseen_ND, thinned_ND, mean_variance).sum(), whole_sum
+
+
+def _mean_variance(appearance_BD: Floats, members_C: Sequence[npt.NDArray[np.intp]], centres_CD: Floats) -> float:
+    """The mean over all videos of the squared distance to the centre of their class. `members_C` holds the indices of
+    the videos of each class."""
+    sums = []
+    for members, centre_D in zip(members_C, centres_CD, strict=True):
+        centred_ND = appearance_BD[members]
+        centred_ND -= centre_D
+        sums.append(float(np.einsum("nd,nd->", centred_ND, centred_ND)))
+    return math.fsum(sums) / sum(map(len, members_C))
 
 
 def _motion_weight(appearance_BC: Floats, motion_BC: Floats, motion_BK: Floats) -> float:
@@ -339,26 +359,33 @@ def conformal_quantile(scores_B: Floats, level: float) -> tuple[float, float]:
     return float(np.sort(scores_B)[rank - 1]), min(level, num / (num + 1))
 
 
-def appearance(features: Sequence[Floats]) -> Floats:
+def appearance(features: Sequence[Floats], chosen: npt.NDArray[np.intp] | None = None) -> Floats:
     """The appearance of each video: an array [videos, features] in float64 whose rows have length 1.
 
-    It is computed from the mean of the video's frames. `features` holds one array [frames, features] per video.
+    It is computed from the mean of the video's frames. `features` holds one array [frames, features] per video; with
+    `chosen`, only the videos with these indices are computed.
     """
-    means = [features_TD.astype(np.float32).mean(axis=0) for features_TD in features]
-    # Scaled to unit length first, so that no power overflows.
-    mean_BD = unit(np.stack(means).astype(np.float64))
-    return unit(np.sign(mean_BD) * np.abs(mean_BD) ** APPEARANCE_POWER)
+    indices = range(len(features)) if chosen is None else chosen.tolist()
+    rows_BD = np.empty((len(indices), features[0].shape[1]))
+    for row_D, index in zip(rows_BD, indices, strict=True):
+        features_TD = features[index]
+        # Scaled to unit length first, so that no power overflows.
+        mean_1D = unit(features_TD.astype(np.float32).mean(axis=0)[None].astype(np.float64))
+        row_D[:] = unit(np.sign(mean_1D) * np.abs(mean_1D) ** APPEARANCE_POWER)[0]
+    return rows_BD
 
 
-def motion(features: Sequence[Floats]) -> Floats:
+def motion(features: Sequence[Floats], chosen: npt.NDArray[np.intp] | None = None) -> Floats:
     """The motion of each video: the logarithms of its roughness and its spread (see the module), as an array [videos,
     2] in float64.
 
-    Both have their least value for a single frame. `features` holds one array [frames, features] per video.
+    Both have their least value for a single frame. `features` holds one array [frames, features] per video; with
+    `chosen`, only the videos with these indices are computed.
     """
-    rows_BK = np.empty((len(features), 2))
-    for row_K, features_TD in zip(rows_BK, features, strict=True):
-        frames_TD = unit(signed_root(features_TD))
+    indices = range(len(features)) if chosen is None else chosen.tolist()
+    rows_BK = np.empty((len(indices), 2))
+    for row_K, index in zip(rows_BK, indices, strict=True):
+        frames_TD = unit(signed_root(features[index]))
         spread = math.sqrt(float(((frames_TD - frames_TD.mean(axis=0)) ** 2).sum(axis=1).mean()))
         steps_T = np.linalg.norm(np.diff(frames_TD, axis=0), axis=1)
         step = float(steps_T.mean()) if len(steps_T) else 0.0

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ import pytest
 from vidclf.config import TrainConfig
 from vidclf.errors import ConfigError
 from vidclf.features.feature_set import FeatureSet
+from vidclf.features.near_pairs import near_pairs
 from vidclf.features.spec import FeatureSpec
 from vidclf.training import leakage
 
@@ -66,7 +68,7 @@ def test_means_are_centred_and_of_length_one() -> None:
 def test_a_video_that_is_the_mean_is_near_to_nothing() -> None:
     one = np.ones((1, 3), np.float16)
     assert leakage.unit_means([one, one]).tolist() == [[0, 0, 0], [0, 0, 0]]
-    assert list(leakage.near_pairs(leakage.unit_means([one, one]), 0.95, 2)) == []
+    assert list(near_pairs(leakage.unit_means([one, one]), 0.95, 2)) == []
 
 
 @pytest.mark.parametrize("tile", [1, 2, 3, 100])
@@ -76,7 +78,7 @@ def test_near_pairs_are_the_same_whatever_the_tile(tile: int) -> None:
     # cos 5° = 0.996, cos 10° = 0.985, cos 15° = 0.966; everything else is beyond 70°.
     near = {
         (int(i), int(j)): round(float(cosine), 3)
-        for pairs in leakage.near_pairs(unit_ND, 0.97, tile)
+        for pairs in near_pairs(unit_ND, 0.97, tile)
         for i, j, cosine in zip(*pairs, strict=True)
     }
     assert near == {(0, 1): 0.985, (1, 4): 0.996, (2, 3): 0.985}
@@ -205,7 +207,8 @@ def test_many_links_are_reduced_on_the_way(monkeypatch: pytest.MonkeyPatch) -> N
         features = with_copy(features, of=0, at=at)
     whole = leakage.assign_splits(features, config())
     monkeypatch.setattr(leakage, "MAX_PAIRS_IN_MEMORY", 3)
-    monkeypatch.setattr(leakage, "TILE", 2)
+    monkeypatch.setattr(leakage, "MAX_LISTED_PAIRS", 3)
+    monkeypatch.setattr(leakage, "near_pairs", partial(near_pairs, tile=2))
     reduced = leakage.assign_splits(features, config())
     assert reduced.clusters == whole.clusters == [0] * 6 + [None] * 6
     # Four of the six are in train and two in val: eight pairs cross, the three nearest are named.

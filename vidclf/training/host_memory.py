@@ -1,0 +1,148 @@
+"""Memory that a training job takes on its machine, stated before the features are read, and refused if it is not there.
+
+Counted is memory that no file on a disk backs. Features are mapped from a file (`features/frame_file.py`); the system
+keeps as much of it in memory as is free. So the number of videos counts little: for its columns and, while the
+ensemble is calibrated, for a few numbers per feature instead of the frames.
+
+Bytes of fixed parts were measured with Ray 2.60 and torch 2.15; `docs/benchmarks/scale.md` compares stated and measured
+memory.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from vidclf import ray_address, storage
+from vidclf.config import TrainConfig
+from vidclf.errors import ConfigError
+from vidclf.features.spec import FeatureSpec
+from vidclf.number_words import counted
+from vidclf.training import gpu_memory
+from vidclf.training.member_worker import marker
+
+JOB_BYTES = 610_000_000
+"""Memory of the process of the job, with torch and Ray."""
+
+RAY_BYTES = 500_000_000
+"""Memory of the processes of Ray on a machine where it starts for the job."""
+
+MEMBER_BYTES = 1_500_000_000
+"""Memory of the processes of Ray Train for a member: its worker with torch, the controller of its run, and four
+actors. The model comes on top of it."""
+
+VIDEO_BYTES = 3_000
+"""Memory per video for its columns (location, id, label, source), lists and scores."""
+
+CALIBRATION_BYTES_PER_FEATURE = 16
+"""Memory per video and feature during the calibration: mean and standard deviation in float32, and both once more
+standardised. The search for near duplicates and the fit of the OOD score, at other times, take less."""
+
+CGROUP = Path("/sys/fs/cgroup")
+"""Directory in which Linux states the limits of a container."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Machine:
+    """Memory of a machine or container, in bytes."""
+
+    total_bytes: int
+    available_bytes: int
+    """memory that new processes can take without swapping"""
+
+
+@dataclass(frozen=True, kw_only=True)
+class HostMemory:
+    """Memory, in bytes, that a training job takes on the machine on which it was started."""
+
+    fixed_bytes: int
+    """the process of the job, and Ray if it starts on this machine"""
+    member_bytes: int
+    """the training of one member (model of the ensemble); 0 if members are trained on other machines"""
+    num_members: int
+    """members that are trained at the same time"""
+    calibration_bytes: int
+    """rows of all videos that calibration has in memory, after the members have been trained"""
+    columns_bytes: int
+    """columns of all videos"""
+
+    @property
+    def peak_bytes(self) -> int:
+        """Bytes of the part of the job that takes the most: the training of the members, or the calibration."""
+        largest = max(self.num_members * self.member_bytes, self.calibration_bytes)
+        return self.fixed_bytes + self.columns_bytes + largest
+
+    def line(self, num_videos: int, machine: Machine) -> str:
+        """A line for the log: how much memory the job takes, what for, and how much the machine has."""
+        parts = [f"{_gb(self.fixed_bytes)} for the job"]
+        if self.num_members and self.member_bytes:
+            parts.append(f"{_gb(self.num_members * self.member_bytes)} for {counted(self.num_members, 'member')}")
+        rows_bytes = self.columns_bytes + self.calibration_bytes
+        parts.append(f"{_gb(rows_bytes)} for {counted(num_videos, 'video')} while they are calibrated")
+        text = f"memory: about {_gb(self.peak_bytes)} of {_gb(machine.total_bytes)}: {', '.join(parts)}"
+        if self.peak_bytes > machine.available_bytes:
+            text += f"; other processes leave {_gb(machine.available_bytes)}, which may be too little"
+        return text
+
+
+def host_memory(config: TrainConfig, specs: Sequence[FeatureSpec], num_videos: int) -> HostMemory:
+    """Memory of a training job over the features of `num_videos` videos, from one backbone per entry of `specs`.
+
+    Members that the output already holds are not trained again. They are trained on this machine unless the environment
+    names a cluster.
+    """
+    is_here = ray_address.named_cluster(os.environ) is None
+    is_imported = config.import_reference is not None
+    done = [] if config.overwrite else [storage.exists(marker(config.output, i)) for i in range(config.members)]
+    num_missing = 0 if is_imported else config.members - sum(done)
+    largest_model = max(_model_bytes(config, spec.feature_dim, spec.plan.num_frames) for spec in specs)
+    # The folds of a cross-validation are trained one after the other, each with all its members at once.
+    num_trained = max(num_missing, config.members if config.folds else 0)
+    return HostMemory(
+        fixed_bytes=JOB_BYTES + (RAY_BYTES if is_here else 0),
+        member_bytes=MEMBER_BYTES + largest_model if is_here else 0,
+        num_members=num_trained,
+        calibration_bytes=CALIBRATION_BYTES_PER_FEATURE * sum(spec.feature_dim for spec in specs) * num_videos,
+        columns_bytes=VIDEO_BYTES * num_videos,
+    )
+
+
+def check(config: TrainConfig, specs: Sequence[FeatureSpec], num_videos: int) -> str:
+    """The line on the memory that the job takes. Raises ConfigError if this machine does not have so much, whatever
+    other processes take of it at the moment."""
+    memory, machine = host_memory(config, specs, num_videos), this_machine()
+    if memory.peak_bytes > machine.total_bytes:
+        raise ConfigError(
+            f"--members {config.members}: the job takes about {_gb(memory.peak_bytes)} of memory on this machine "
+            f"({_gb(memory.member_bytes)} per member that is trained), which has {_gb(machine.total_bytes)}; give "
+            "fewer --members, a smaller --batch-size or a smaller --hidden-dim, or train on a cluster (RAY_ADDRESS)"
+        )
+    return memory.line(num_videos, machine)
+
+
+def this_machine() -> Machine:
+    """The memory of this machine, or of its container if that is limited to less."""
+    fields = dict(line.split(":") for line in Path("/proc/meminfo").read_text().splitlines())
+    total, available = (int(fields[name].split()[0]) * 1024 for name in ("MemTotal", "MemAvailable"))
+    try:
+        limit = (CGROUP / "memory.max").read_text().strip()
+        statistics = dict(line.split() for line in (CGROUP / "memory.stat").read_text().splitlines())
+    except OSError:  # no container with limits (cgroup v2)
+        limit = "max"
+    if limit == "max":
+        return Machine(total_bytes=total, available_bytes=available)
+    left = int(limit) - int(statistics["anon"]) - int(statistics.get("shmem", 0))
+    return Machine(total_bytes=min(total, int(limit)), available_bytes=min(available, left))
+
+
+def _model_bytes(config: TrainConfig, feature_dim: int, num_frames: int) -> int:
+    """Memory of the model of one member during its training on a CPU."""
+    weights_bytes = gpu_memory.weights_bytes(*gpu_memory.model_sizes(config, feature_dim, num_outputs=1), config)
+    return weights_bytes + gpu_memory.activations_bytes(config, feature_dim, num_frames)
+
+
+def _gb(num_bytes: int) -> str:
+    """Text of a number of bytes in GB."""
+    return f"{num_bytes / 1e9:.1f} GB"
