@@ -3,12 +3,12 @@
 #
 # Expected: `container.seek(t, stream=…)`, whose default is backward, leads to the keyframe at or before t, so that
 # decoding from there gives the frame at t.
-# Seen: so it is in MP4, MOV and Matroska. An MPEG transport stream has no index. There the seek leads to the packet whose
+# Seen: so it is in MP4, MOV and Matroska. An MPEG transport stream has no index: there the seek leads to the packet whose
 # decoding time is t. It lies behind the packet of the frame at t, and the decoder waits for the next keyframe. Of 120
 # frames with a keyframe at most every 30, none is reached, not even a keyframe. In AVI and FLV the index has decoding
 # times, so that the frames right before a keyframe are missed.
-# What follows for vidclf: `vidclf/video/planned_reader.py` does not seek by time: it notes the time of every packet once, and
-# then feeds the decoder from the keyframe before the frame.
+# What follows for vidclf: `vidclf/video/planned_reader.py` does not seek by time. It notes the time of every packet
+# once, and then feeds the decoder from the keyframe before the frame.
 #
 # Usage: findings/pyav_seek_lands_late.sh   (installs into a temporary directory; exit code 1 if this changes)
 set -euo pipefail
