@@ -1,10 +1,10 @@
 """Time and memory of an export of many made-up predictions, for each format whose library is installed.
 
-    python benchmarks/export.py [--videos 100000] [--classes 10]
+    python benchmarks/export.py [--videos 25000 50000 100000] [--classes 10] [--targets csv lance]
 
-Prints a Markdown table. Each job is a process of its own. Its CPU seconds hold on a busy machine too; its memory is the
-peak of its resident set. `again` is a second export, which finds that nothing is to be done. `replaced` is an export of
-another run of the same videos, which replaces every row.
+Prints a Markdown table per number of videos. Each job is a process of its own. Its CPU seconds hold on a busy machine
+too; its memory is the peak of its resident set. `again` is a second export, which finds that nothing is to be done.
+`replaced` is an export of another run of the same videos, which replaces every row.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Sequence
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -116,31 +117,36 @@ def measured(*arguments: str) -> tuple[float, float, float]:
 def main() -> None:
     """Measure every format and print the table."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--videos", type=int, default=100_000)
+    parser.add_argument("--videos", type=int, nargs="+", default=[100_000])
     parser.add_argument("--classes", type=int, default=10)
+    parser.add_argument("--targets", nargs="+", choices=TARGETS, default=[*TARGETS])
     options = parser.parse_args()
-    with tempfile.TemporaryDirectory() as folder:
-        work = Path(folder)
-        for run, ensemble_id in (("run", "e0"), ("other", "e1")):
-            write_run(work / run, options.videos, options.classes, ensemble_id)
-        print(f"{options.videos} videos, {options.classes} classes; {describe('pyarrow')}\n")
-        print("| target | first export | again | replaced | size |\n|---|---|---|---|---|")
-        for target, (name, module, package) in TARGETS.items():
-            if module is not None and find_spec(module) is None:
-                continue
-            place = work / target / name
-            (work / target).mkdir()
-            common = ("--to", target, "--output", str(place))
-            cells = [
-                "{:.1f} s, {:.1f} CPU s, {:.2f} GiB".format(
-                    *measured("--run", str(work / run), *common, "--mode", mode)
-                )
-                for run, mode in (("run", "append"), ("run", "append"), ("other", "replace-by-video"))
-            ]
-            paths = [path for path in (work / target).rglob("*") if path.is_file()]
-            version = f" ({package} {importlib.metadata.version(package)})" if package else ""
-            size = sum(path.stat().st_size for path in paths) / 2**20
-            print(f"| {target}{version} | {' | '.join(cells)} | {size:.0f} MiB |", flush=True)
+    for num_videos in options.videos:
+        with tempfile.TemporaryDirectory() as folder:
+            measure(Path(folder), num_videos, options.classes, options.targets)
+
+
+def measure(work: Path, num_videos: int, num_classes: int, targets: Sequence[str]) -> None:
+    """Measure the exports of one number of videos and print their table."""
+    for run, ensemble_id in (("run", "e0"), ("other", "e1")):
+        write_run(work / run, num_videos, num_classes, ensemble_id)
+    print(f"{num_videos} videos, {num_classes} classes; {describe('pyarrow')}\n")
+    print("| target | first export | again | replaced | size |\n|---|---|---|---|---|", flush=True)
+    for target in targets:
+        name, module, package = TARGETS[target]
+        if module is not None and find_spec(module) is None:
+            continue
+        place = work / target / name
+        (work / target).mkdir()
+        common = ("--to", target, "--output", str(place))
+        cells = [
+            "{:.1f} s, {:.1f} CPU s, {:.2f} GiB".format(*measured("--run", str(work / run), *common, "--mode", mode))
+            for run, mode in (("run", "append"), ("run", "append"), ("other", "replace-by-video"))
+        ]
+        paths = [path for path in (work / target).rglob("*") if path.is_file()]
+        version = f" ({package} {importlib.metadata.version(package)})" if package else ""
+        size = sum(path.stat().st_size for path in paths) / 2**20
+        print(f"| {target}{version} | {' | '.join(cells)} | {size:.0f} MiB |", flush=True)
 
 
 if __name__ == "__main__":

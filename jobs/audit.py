@@ -14,6 +14,7 @@ import pyarrow as pa
 
 from vidclf import cli
 from vidclf.config import AuditConfig
+from vidclf.number_words import counted
 from vidclf.runs import audit as audit_module
 from vidclf.runs import layout
 from vidclf.runs.audit import report
@@ -27,8 +28,8 @@ def main(config: AuditConfig) -> int:
         audit = audit_module.audit(run)
         state, differences = audit.state, list(audit.differences)
         print(
-            f"{run}: {state.num_input_videos} videos = {state.num_ok} ok + {state.num_quarantined} quarantined "
-            f"+ {state.num_pending} pending"
+            f"{run}: {counted(state.num_input_videos, 'video')} = {state.num_ok} ok + "
+            f"{state.num_quarantined} quarantined + {state.num_pending} pending"
         )
         if config.stale:
             from vidclf.runs.content_checks import stale_videos  # imported here: it imports PyAV, which takes longer

@@ -38,16 +38,17 @@ from vidclf.schema import SPLITS
 def main(config: IndexConfig) -> int:
     """List the videos, assign splits, write the manifest and print a summary. Returns the exit code 0."""
     taxonomy = TaxonomyFile.read(config.taxonomy) if config.taxonomy is not None else None
-    listing = list_archive(config.input, options=options(config)) if config.input else None
     preflight.check_outputs(config)
     earlier = _earlier_manifest(config)
+    # With sources of file names, some known videos would move to another split.
+    take_sources = earlier is None or _has_sources(earlier)
+    listing = list_archive(config.input, options=options(config, take_sources=take_sources)) if config.input else None
     notes, choice = [], ""
     if listing is None:
         assert earlier is not None, "without --input, an earlier manifest is required"
         listing = Listing(manifest=earlier, ignored={})
-    elif earlier is not None and listing.source_lines and not _has_sources(earlier):
-        # Joining known videos would move some of them to another split.
-        listing = list_archive(config.input, options=replace(options(config), find_sources=False))
+    elif listing.source_lines and not take_sources:
+        listing = replace(listing, source_lines=None)
         notes.append(
             "  sources in file names are not taken, because the earlier manifest has none and its videos keep their "
             "splits; --continue-from none takes them and draws all splits anew"
@@ -92,11 +93,12 @@ def _has_sources(manifest: pa.Table) -> bool:
     return bool(len(set(manifest["group"].to_pylist())) < manifest.num_rows)
 
 
-def options(config: IndexConfig) -> ListingOptions:
-    """Return the configuration's choices about how the archive is read."""
+def options(config: IndexConfig, *, take_sources: bool) -> ListingOptions:
+    """Return the configuration's choices about how the archive is read. `take_sources`: as in `ListingOptions`."""
     return ListingOptions(
         group_pattern=config.group_pattern if config.group_pattern not in ("auto", "none") else None,
         find_sources=config.group_pattern == "auto",
+        take_sources=take_sources,
         find_splits=config.split_directories == "auto",
         keep_label_spelling=config.keep_label_spelling,
         files=FileRules(include=config.include, exclude=config.exclude, sniff=config.sniff, strict=config.strict),

@@ -92,7 +92,7 @@ def test_an_installed_vidclf_classifies_a_video(command: Path, tmp_path: Path) -
     flags = ("--input", "clips", "--ensemble", "ensemble", "--output", "predictions", "--accept-uncertified")
     done = run(command, "classify", *flags, cwd=tmp_path)
     assert done.returncode == 0, done.stderr
-    assert done.stdout.startswith(f"{tmp_path}/predictions: 1 videos, 1 ok, 0 quarantined")
+    assert done.stdout.startswith(f"{tmp_path}/predictions: 1 video, 1 ok, 0 quarantined")
     (shard,) = (tmp_path / "predictions").glob("part-*.parquet")
     (row,) = pq.read_table(shard).to_pylist()
     assert row["video_uri"].endswith("/clips/one.mp4")

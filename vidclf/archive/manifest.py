@@ -43,6 +43,8 @@ class ListingOptions:
     """regular expression that is searched in each file name without extension; its first group names the source"""
     find_sources: bool = False
     """find sources in file names and directories, if no video has a group and there is no pattern"""
+    take_sources: bool = True
+    """take the sources that are found; without it, they are only described, and every video is its own source"""
     labelled: bool = True
     """read labels and splits; an archive to classify needs none, and its directories may have any layout"""
     find_splits: bool = True
@@ -244,22 +246,26 @@ def _table(
         raise ConfigError(
             f"--input {location}: split must be one of {', '.join(SPLITS)}, is not for {first_uris(unknown)}"
         )
-    lines = _add_found_sources(rows, in_directories=in_directories) if options.find_sources else None
+    lines = _found_sources(rows, options, in_directories=in_directories) if options.find_sources else None
     for row, name in zip(rows, names, strict=True):
         row[VIDEO_ID] = _id_of_name(name)
         row["group"] = row.get("group") or _group(row, options.group_pattern) or name
     return conform(pa.Table.from_pylist(rows, schema=MANIFEST), MANIFEST, "manifest"), lines
 
 
-def _add_found_sources(rows: list[dict[str, Any]], *, in_directories: bool) -> tuple[str, ...] | None:
-    """Add to each row the group that its file name or directory shows, and return lines about these groups. If a row
-    has a group already, nothing is added, and the result is None.
+def _found_sources(
+    rows: list[dict[str, Any]], options: ListingOptions, *, in_directories: bool
+) -> tuple[str, ...] | None:
+    """Find the sources that file names and directories show, and return lines about them. With `options.take_sources`,
+    each row gets its source as group. If a row has a group already, none are looked for, and the result is None.
 
-    A directory that is a source is not part of the sublabel.
+    A directory that is taken as a source is not part of the sublabel.
     """
     if any(row.get("group") for row in rows):
         return None
     names = find_sources(rows, in_directories=in_directories)
+    if not options.take_sources:
+        return tuple(names.lines)
     for row, source in zip(rows, names.found, strict=True):
         row["group"] = source.name if source is not None else None
         if source is not None and source.kind == DIRECTORIES:

@@ -28,6 +28,7 @@ from vidclf.classification.passes import PASSES_DIR
 from vidclf.config import PipelineConfig
 from vidclf.ensemble.info import EnsembleInfo
 from vidclf.errors import ConfigError
+from vidclf.number_words import counted
 from vidclf.pipeline.driver import embed_videos
 from vidclf.pipeline.job import BackboneSetup, PipelineJob, RunSpec
 from vidclf.runs import lease, reconcile, state
@@ -121,7 +122,7 @@ def run_passes(passes: ProgressivePlan, config: PipelineConfig, job: PipelineJob
     decided = pa.array([], pa.string())
     first_run, full_run = (storage.join(output, PASSES_DIR, name) for name in (Look.KEYFRAMES, Look.FULL))
     if passes.first is not None:
-        print(f"first look: keyframes of {before.num_pending} videos", file=sys.stderr)
+        print(f"first look: keyframes of {counted(before.num_pending, 'video')}", file=sys.stderr)
         summaries[Look.KEYFRAMES] = _pass(pass_config, first_run, _manifest_without(output, None), passes.first)
         rejected = storage.iter_tables(Run(first_run).quarantine_shards(), [schema.VIDEO_ID])
         accepted = (_only_accepted(rows) for rows in _decisions(first_run))
@@ -130,7 +131,7 @@ def run_passes(passes: ProgressivePlan, config: PipelineConfig, job: PipelineJob
     in_full_pass = state.manifest_ids(full_run) if Run(full_run).exists() else pa.array([], pa.string())
     undecided = _manifest_without(output, state.without(decided, in_full_pass))
     if undecided.num_rows:
-        print(f"full look: {undecided.num_rows} undecided videos", file=sys.stderr)
+        print(f"full look: {counted(undecided.num_rows, 'undecided video')}", file=sys.stderr)
         summaries[Look.FULL] = _pass(pass_config, full_run, undecided, passes.full)
     _collect_decided(output, [run for run in (full_run, first_run) if Run(run).exists()], config.rows_per_shard)
     last = summaries.get(Look.FULL) or summaries[Look.KEYFRAMES]

@@ -57,9 +57,10 @@ class IndexConfig(LimitOptions, DryRunOptions):
     strict: bool = False
     """Refuse a directory in which a directory cannot be read. Without it, such directories are counted and named."""
     taxonomy: str | None = None
-    """YAML file that renames and groups labels and sublabels: class → {sublabel: [names in the archive]}, where a name
-    is label or label/sublabel. Sources and features do not depend on it, so an archive can be indexed again with
-    another one and its features continued. (default: labels and sublabels as they are)"""
+    """YAML file that renames and groups labels. A line has a class and its names in the archive, such as
+    'Music: [Musik, Concerts]', or with sublabels 'Sport: {ball games: [Sport/soccer, Sport/tennis]}', where a name is
+    label or label/sublabel. Labels that it does not name stay. Features stay valid, so nothing is decoded again.
+    (default: labels and sublabels as they are)"""
     keep_label_spelling: bool = False
     """Allow classes whose names differ only in case or spaces."""
     limit: Annotated[int, at_least(1, "video")] | None = None
@@ -72,9 +73,9 @@ class IndexConfig(LimitOptions, DryRunOptions):
     """Old and new directory, as OLD=NEW, of an archive that is now mounted elsewhere than in the earlier manifest.
     (default: none)"""
     labels: str = ""
-    """Labels that replace those of the listed videos: the answers of Label Studio in JSON, or a list file with a column
-    label. Videos are known by video_id, otherwise by location. Only labels change, so features stay valid and nothing
-    is decoded again. (default: none)"""
+    """File with labels that replace those of the listed videos: the answers of Label Studio in JSON, or a list, such as
+    a CSV file with the lines 'video_uri,label' and '/archive/a.mp4,goal'. Videos are matched by video_id where the
+    list has it, otherwise by location. Features stay valid, so nothing is decoded again. (default: none)"""
     overwrite: bool = False
     """Replace an existing manifest whose content differs from the new one. A file that is not a manifest is never
     replaced."""

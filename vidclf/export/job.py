@@ -9,6 +9,7 @@ from vidclf.errors import ConfigError
 from vidclf.export.change import Present, change
 from vidclf.export.rows import RunRows
 from vidclf.export.target import Target, check_columns
+from vidclf.number_words import counted
 from vidclf.runs import lease, output_allowlist, outputs
 from vidclf.runs.audit import audit
 from vidclf.runs.layout import MANIFEST_FILE, Run
@@ -42,7 +43,7 @@ def export(config: ExportConfig) -> str:
     present = existing.present if existing is not None else Present()
     difference = change(config.mode, rows.videos, rows.run_id, rows.ensemble_id, present, config.output)
     sorts = f" ({', '.join(config.only)})" if config.only else ""
-    head = f"{config.output}: {len(rows.videos)} videos{sorts} of run {rows.run_id}"
+    head = f"{config.output}: {counted(len(rows.videos), 'video')}{sorts} of run {rows.run_id}"
     if not rows.videos and not difference.removes_all:
         return f"{head}: nothing to export"
     if difference.is_nothing:

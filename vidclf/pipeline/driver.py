@@ -14,6 +14,7 @@ from vidclf import schema, storage
 from vidclf.archive.limit import limited
 from vidclf.config import PipelineConfig
 from vidclf.errors import RunStopped
+from vidclf.number_words import counted
 from vidclf.pipeline.graph import run_pipeline
 from vidclf.pipeline.job import PipelineJob
 from vidclf.pipeline.pools import check_devices
@@ -60,7 +61,7 @@ def embed_videos(
     check_manifest(config, manifest, job)
     if config.dry_run:
         num_videos = would_process(config, manifest.num_rows, job)
-        print(f"would process {num_videos} of {manifest.num_rows} videos into {', '.join(runs)}")
+        print(f"would process {num_videos} of {counted(manifest.num_rows, 'video')} into {', '.join(runs)}")
         if config.overwrite:
             print(would_delete(config, job), end="")
         return None
@@ -115,9 +116,10 @@ def _let_go(config: PipelineConfig, manifest: pa.Table, runs: list[str]) -> None
             reconcile.let_go(run, pa.array([*replaced, *removed], pa.string()))
         num_removed, num_replaced = max(num_removed, len(removed)), max(num_replaced, len(replaced))
     if num_removed:
-        print(f"{config.output}: {num_removed} removed videos were let go (--drop-removed)", file=sys.stderr)
+        print(f"{config.output}: {counted(num_removed, 'removed video')} let go (--drop-removed)", file=sys.stderr)
     if num_replaced:
-        print(f"{config.output}: {num_replaced} moved videos have other content and are done again", file=sys.stderr)
+        moved = counted(num_replaced, "moved video has", "moved videos have")
+        print(f"{config.output}: {moved} other content, which is decoded again", file=sys.stderr)
 
 
 def begin_run(config: PipelineConfig, manifest: pa.Table, job: PipelineJob) -> RunState:
@@ -148,8 +150,9 @@ def begin_run(config: PipelineConfig, manifest: pa.Table, job: PipelineJob) -> R
     else:
         resized = content_checks.resized_videos(runs[0], manifest.select([schema.VIDEO_ID, "size_bytes"]))
         if resized:
+            changed = counted(len(resized), "finished video has", "finished videos have")
             print(
-                f"{config.output}: {len(resized)} finished videos have changed in size since they were decoded (for "
+                f"{config.output}: {changed} changed in size since the decoding (for "
                 f"one {locations_of(runs[0], resized[:1])[0]}); --redo-stale does them again",
                 file=sys.stderr,
             )

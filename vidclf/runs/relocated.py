@@ -10,6 +10,7 @@ import pyarrow.compute as pc
 from vidclf import storage
 from vidclf.credentials import masked
 from vidclf.errors import ConfigError
+from vidclf.number_words import counted
 from vidclf.runs.content_checks import STAT_THREADS, is_stale
 from vidclf.runs.layout import Run
 from vidclf.runs.state import rows_of, without
@@ -27,7 +28,7 @@ def check_removed(run: str, manifest: pa.Table, *, drops_removed: bool) -> None:
     removed = removed_videos(run, manifest)
     if removed.num_rows and not drops_removed:
         raise ConfigError(
-            f"--output {run}: holds {removed.num_rows} videos that this manifest does not (for one "
+            f"--output {run}: holds {counted(removed.num_rows, 'video')} that this manifest does not (for one "
             f"{masked(removed['video_uri'][0].as_py())}); --drop-removed deletes their results. If the archive was "
             "moved, index it again with --continue-from and --root"
         )
@@ -54,7 +55,7 @@ def replaced_videos(run: str, manifest: pa.Table) -> list[str]:
     unreadable = [masked(uri_of[video]) for video, stale in checked if stale is None]
     if unreadable:
         raise ConfigError(
-            f"--output {run}: {len(unreadable)} videos are at a new location that cannot be read (for one "
-            f"{unreadable[0]}); make it readable, or index the archive as it is now"
+            f"--output {run}: {counted(len(unreadable), 'video is', 'videos are')} at a new location that cannot be "
+            f"read (for one {unreadable[0]}); make it readable, or index the archive as it is now"
         )
     return [video for video, stale in checked if stale]

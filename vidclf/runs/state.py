@@ -29,6 +29,7 @@ import pyarrow.compute as pc
 from vidclf import schema, storage
 from vidclf.credentials import masked
 from vidclf.errors import ConfigError
+from vidclf.number_words import counted
 from vidclf.runs.layout import Run
 from vidclf.schema import VIDEO_ID
 
@@ -65,7 +66,9 @@ def check_finished(run: str, flag: str, job: str) -> RunState:
     ok, rejected = _read_shards(run)
     state = state_of(manifest_ids(run), ok, rejected)
     if state.num_pending:
-        raise ConfigError(f"{flag} {run}: {state.num_pending} videos are pending; run {job} again")
+        raise ConfigError(
+            f"{flag} {run}: {counted(state.num_pending, 'video is', 'videos are')} pending; run {job} again"
+        )
     _check_unique(run, flag, ok, rejected)
     return state
 

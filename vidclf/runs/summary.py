@@ -8,7 +8,7 @@ from typing import Any
 
 import pyarrow.compute as pc
 
-from vidclf import schema, storage
+from vidclf import number_words, schema, storage
 from vidclf.errors import ErrorBudgetExceeded
 from vidclf.runs import content_checks
 from vidclf.runs.layout import DUPLICATES_FILE, Run
@@ -96,12 +96,12 @@ def summary_text(run: str, summary: dict[str, Any]) -> str:
     """One line for the terminal about a finished job: the counts and the speed from its summary."""
     reasons = ", ".join(f"{reason} {count}" for reason, count in summary["reasons"].items())
     counts = (
-        f"{run}: {summary['num_input_videos']} videos, {summary['num_ok']} ok, "
+        f"{run}: {number_words.counted(summary['num_input_videos'], 'video')}, {summary['num_ok']} ok, "
         f"{summary['num_quarantined']} quarantined{f' ({reasons})' if reasons else ''}"
     )
     if summary.get("num_duplicates"):
         num_across_splits = summary["num_duplicates_across_splits"]
-        counts += f", {summary['num_duplicates']} duplicates of another video"
+        counts += f", {number_words.counted(summary['num_duplicates'], 'duplicate')} of another video"
         counts += f" ({num_across_splits} of them in another split, see {DUPLICATES_FILE})" if num_across_splits else ""
     if summary.get("num_with_time_jumps"):
         counts += f", {summary['num_with_time_jumps']} with jumps of their clock closed (column time_jumps)"
@@ -121,8 +121,9 @@ def check_any_ok(run: str, summary: dict[str, Any], max_error_rate: float) -> No
         return
     first = Shards.read(Run(run).quarantine_shards(), ["video_uri", "reason"]).tables[0].slice(0, 1).to_pylist()[0]
     reasons = ", ".join(f"{reason} {count}" for reason, count in summary["reasons"].items())
+    rejected = "the only video was" if num_rejected == 1 else f"{num_rejected} of {num_rejected} videos were"
     raise ErrorBudgetExceeded(
-        f"{run}: {num_rejected} of {num_rejected} videos were rejected ({reasons}; for one {first['video_uri']}), a "
+        f"{run}: {rejected} rejected ({reasons}; for one {first['video_uri']}), a "
         f"share above --max-error-rate {max_error_rate:g}; correct the locations or the storage, then submit again "
         "with --retry-quarantined all"
     )
@@ -138,5 +139,5 @@ def stopped_text(output: str, runs: Sequence[str], why: str) -> str:
     state = max(states, key=lambda state: state.num_pending)
     return (
         f"{why}; {output}: {state.num_ok} ok, {state.num_quarantined} quarantined, {state.num_pending} left of "
-        f"{state.num_input_videos} videos; submit the same job again to continue"
+        f"{number_words.counted(state.num_input_videos, 'video')}; submit the same job again to continue"
     )

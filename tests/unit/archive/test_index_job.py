@@ -10,6 +10,8 @@ from typing import Any
 
 import pytest
 
+from vidclf.archive import manifest
+from vidclf.archive.directory import Contents, list_directory
 from vidclf.archive.manifest import read_manifest
 from vidclf.config import IndexConfig
 from vidclf.errors import ConfigError
@@ -87,8 +89,8 @@ def test_sources_in_file_names_are_stated_and_kept_in_one_split(
     ]
 
 
-def test_an_archive_that_was_indexed_without_sources_keeps_its_splits(
-    job: ModuleType, capsys: pytest.CaptureFixture[str], tmp_path: Path
+def test_an_archive_that_was_indexed_without_sources_keeps_its_splits_and_is_listed_once(
+    job: ModuleType, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     root, output = tmp_path / "archive", str(tmp_path / "m.parquet")
     films = ("harbour", "meadow", "station", "orchard", "glacier", "lantern")
@@ -97,7 +99,15 @@ def test_an_archive_that_was_indexed_without_sources_keeps_its_splits(
     job.main(replace(config, group_pattern="none"))
     before = read_manifest(output)
     capsys.readouterr()
+    listed: list[str] = []
+
+    def counting(location: str, *given: Any) -> Contents:
+        listed.append(location)
+        return list_directory(location, *given)
+
+    monkeypatch.setattr(manifest, "list_directory", counting)
     job.main(config)
+    assert listed == [str(root)]
     assert read_manifest(output).equals(before)
     assert "  sources in file names are not taken, because the earlier manifest has none" in capsys.readouterr().out
     job.main(replace(config, continue_from="none"))

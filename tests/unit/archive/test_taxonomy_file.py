@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import pyarrow as pa
@@ -9,6 +10,8 @@ import pytest
 
 from vidclf import schema
 from vidclf.archive.taxonomy_file import TaxonomyFile
+from vidclf.cli import field_docs
+from vidclf.config import IndexConfig
 from vidclf.errors import ConfigError
 
 PAIRS = [
@@ -128,4 +131,16 @@ def test_what_is_renamed_already_is_not_renamed_again(tmp_path: Path) -> None:
         ("Music", "rock"),
         ("News", None),
         ("Sport", "other"),
+    ]
+
+
+def test_the_examples_in_the_help_are_valid(tmp_path: Path) -> None:
+    help_text = " ".join(field_docs(IndexConfig)["taxonomy"].split())
+    examples = re.findall(r"'([^']+: [^']+)'", help_text)
+    assert examples == ["Music: [Musik, Concerts]", "Sport: {ball games: [Sport/soccer, Sport/tennis]}"]
+    assert sorted(taxonomy(tmp_path, "\n".join(examples)).targets) == [
+        "Concerts",
+        "Musik",
+        "Sport/soccer",
+        "Sport/tennis",
     ]

@@ -68,7 +68,7 @@ def test_a_run_of_other_features_or_videos_is_refused(tmp_path: Path) -> None:
     with pytest.raises(ConfigError) as error:
         check(config, rows.slice(0, 1), empty_job())
     assert str(error.value) == (
-        f"--output {config.output}: holds 1 videos that this manifest does not (for one /b); --drop-removed deletes "
+        f"--output {config.output}: holds 1 video that this manifest does not (for one /b); --drop-removed deletes "
         "their results. If the archive was moved, index it again with --continue-from and --root"
     )
     spec = FeatureSpec.of("efficientnet_lite0", "DEFAULT", "digest", SamplingPlan(num_frames=4))
@@ -91,7 +91,7 @@ def test_a_dry_run_lists_what_overwrite_would_delete_in_every_output(
     files = sorted(path for path in tmp_path.rglob("*") if path.is_file())
     assert embed_videos(config, rows, job) is None
     assert capsys.readouterr().out.splitlines() == [
-        f"would process 1 of 1 videos into {tmp_path}/run, {tmp_path}/saved",
+        f"would process 1 of 1 video into {tmp_path}/run, {tmp_path}/saved",
         *(
             f"would delete {tmp_path}/{run}/{name}"
             for run in ("run", "saved")
@@ -156,7 +156,7 @@ def test_a_new_size_in_the_manifest_is_reported(tmp_path: Path, capsys: pytest.C
     assert capsys.readouterr().err == ""
     begin_run(config, new, empty_job())
     assert capsys.readouterr().err == (
-        f"{config.output}: 1 finished videos have changed in size since they were decoded (for one /b); --redo-stale "
+        f"{config.output}: 1 finished video has changed in size since the decoding (for one /b); --redo-stale "
         "does them again\n"
     )
 
@@ -201,7 +201,7 @@ def test_a_moved_file_keeps_its_features_and_another_file_in_its_place_does_not(
     config, rows, shard = finished_run(tmp_path, "ab")
     places = [str(tmp_path / name) for name in ("moved", "b")]
     newer = with_column(rows, "video_uri", places)
-    with pytest.raises(ConfigError, match=r"1 videos are at a new location that cannot be read .* make it readable"):
+    with pytest.raises(ConfigError, match=r"1 video is at a new location that cannot be read .* make it readable"):
         begin_run(config, newer, empty_job())
     (tmp_path / "a").rename(tmp_path / "moved")
     assert begin_run(config, newer, empty_job()).num_pending == 0
@@ -209,7 +209,7 @@ def test_a_moved_file_keeps_its_features_and_another_file_in_its_place_does_not(
     other = with_column(rows, "video_uri", [str(tmp_path / "other"), str(tmp_path / "b")])
     assert begin_run(config, other, empty_job()).num_pending == 1
     assert storage.read_table(shard)["video_id"].to_pylist() == [video_id(str(tmp_path / "b"))]
-    assert capsys.readouterr().err == f"{config.output}: 1 moved videos have other content and are done again\n"
+    assert capsys.readouterr().err == f"{config.output}: 1 moved video has other content, which is decoded again\n"
 
 
 def test_removed_videos_are_let_go_on_demand(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -219,4 +219,4 @@ def test_removed_videos_are_let_go_on_demand(tmp_path: Path, capsys: pytest.Capt
     state = begin_run(dropping, rows.slice(1), empty_job())
     assert (state.num_input_videos, state.num_ok, state.num_pending) == (2, 2, 0)
     assert storage.read_table(shard)["video_id"].to_pylist() == rows["video_id"].to_pylist()[1:]
-    assert capsys.readouterr().err == f"{config.output}: 1 removed videos were let go (--drop-removed)\n"
+    assert capsys.readouterr().err == f"{config.output}: 1 removed video let go (--drop-removed)\n"

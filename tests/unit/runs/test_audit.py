@@ -278,7 +278,7 @@ def test_readers_refuse_a_run_with_pending_videos_and_name_the_job_to_run(tmp_pa
     run = write_run(tmp_path, parts=[["a"]])
     with pytest.raises(ConfigError) as refused:
         check_finished(run, "--features", "jobs/extract.py")
-    assert str(refused.value) == f"--features {run}: 1 videos are pending; run jobs/extract.py again"
+    assert str(refused.value) == f"--features {run}: 1 video is pending; run jobs/extract.py again"
 
 
 @pytest.mark.parametrize(

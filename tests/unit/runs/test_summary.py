@@ -11,15 +11,16 @@ from vidclf.errors import ErrorBudgetExceeded
 from vidclf.runs.summary import check_any_ok
 
 
-def test_eight_of_eight_videos_that_were_not_found_exceed_the_budget(tmp_path: Path) -> None:
-    rows = [(f"/data/{number}.mp4", "not_found") for number in range(8)]
+@pytest.mark.parametrize(("num_videos", "rejected"), [(8, "8 of 8 videos were"), (1, "the only video was")])
+def test_videos_of_which_none_was_found_exceed_the_budget(tmp_path: Path, num_videos: int, rejected: str) -> None:
+    rows = [(f"/data/{number}.mp4", "not_found") for number in range(num_videos)]
     run = write_run(tmp_path, manifest=[uri for uri, _ in rows], parts=[], quarantine=[rows])
-    summary = {"num_ok": 0, "num_quarantined": 8, "reasons": {"not_found": 8}}
+    summary = {"num_ok": 0, "num_quarantined": num_videos, "reasons": {"not_found": num_videos}}
     with pytest.raises(ErrorBudgetExceeded) as error:
         check_any_ok(run, summary, 0.5)
     assert str(error.value) == (
-        f"{run}: 8 of 8 videos were rejected (not_found 8; for one /data/0.mp4), a share above --max-error-rate 0.5; "
-        "correct the locations or the storage, then submit again with --retry-quarantined all"
+        f"{run}: {rejected} rejected (not_found {num_videos}; for one /data/0.mp4), a share above --max-error-rate "
+        "0.5; correct the locations or the storage, then submit again with --retry-quarantined all"
     )
 
 
