@@ -37,7 +37,7 @@ from vidclf.training import segment_calibration
 from vidclf.training.calibration_fit import CalibrationFit, CalibrationFitter, LabelledVideos, VideoSequences
 from vidclf.training.linear_crossing import fit_linear_members
 from vidclf.training.linear_fit import STANDARD_ERRORS, WeighedVotes, weigh
-from vidclf.training.member_folds import MemberFolds, out_of_fold
+from vidclf.training.member_folds import MemberFolds, folds_left_out, out_of_fold
 from vidclf.training.member_votes import RunVotes, VoteRequest, Voting
 from vidclf.training.segment_calibration import SegmentSample
 from vidclf.training.sublabel_calibration import fit_sublabels, look_votes
@@ -189,7 +189,7 @@ def _votes(
     num_classes, num_looks = len(info.classes), len(sequences)
     whole = WeighedVotes.equal(outputs[list(sequences).index(Look.FULL)][..., :num_classes])
     if videos.is_crossed:
-        left_out_M = videos.member_folds[np.arange(len(info.members)) % len(videos.member_folds)]
+        left_out_M = folds_left_out(len(info.members), len(videos.member_folds))
         folds = [videos.folds_B] * num_looks + [videos.folds_B[sample.video_P] for sample in samples]
         outputs = [out_of_fold(found, fold_B, left_out_M) for found, fold_B in zip(outputs, folds, strict=True)]
     votes = [WeighedVotes.equal(probabilities[..., :num_classes]) for probabilities in outputs]

@@ -55,11 +55,7 @@ class MemberFolds:
 
     def left_out_by(self, member: int) -> int:
         """The fold that a member leaves out, by the member's index."""
-        return member % self.num_folds
-
-    def left_out_M(self, num_members: int) -> npt.NDArray[np.int64]:
-        """The folds that the members of an ensemble leave out."""
-        return np.arange(num_members) % self.num_folds
+        return int(folds_left_out(member + 1, self.num_folds)[member])
 
     def data(
         self,
@@ -75,6 +71,11 @@ class MemberFolds:
         names[self.fold_N != NO_FOLD] = "train"
         names[self.fold_N == fold] = "val"
         return training_data(replace(features, groups=self.groups, splits=names.tolist()), classes, taxonomy=taxonomy)
+
+
+def folds_left_out(num_members: int, num_folds: int) -> npt.NDArray[np.int64]:
+    """The fold that each member of an ensemble leaves out, as an array [members]."""
+    return np.arange(num_members) % num_folds
 
 
 Recipe = TypeVar("Recipe", bound=FitConfig)

@@ -101,7 +101,8 @@ class Drift:
         low, high = self.beyond_95
         share = (
             f"{_percent(self.beyond)} of {self.num_videos} videos are beyond the OOD line (95 % interval "
-            f"{_percent(low)} to {_percent(high)}, expected {_percent(self.expected)})"
+            f"{_percent(low)} to {_percent(high)} for {round(self.num_sources, 1):g} effective sources, expected "
+            f"{_percent(self.expected)})"
         )
         if not self.p_values:
             return (
