@@ -25,6 +25,7 @@ import numpy.typing as npt
 from vidclf.ensemble import calibration_file
 from vidclf.ensemble.bf16 import PrecisionProbe
 from vidclf.ensemble.calibration_file import TrustData
+from vidclf.ensemble.fold_confidence import folds_left_out
 from vidclf.ensemble.info import EnsembleCalibration, EnsembleInfo, LookInfo, MembersInfo, TrustInfo, mode
 from vidclf.ensemble.linear_member import LinearInfo, member_weights, write_linear
 from vidclf.ensemble.sublabels import SublabelInfo
@@ -37,7 +38,7 @@ from vidclf.training import segment_calibration
 from vidclf.training.calibration_fit import CalibrationFit, CalibrationFitter, LabelledVideos, VideoSequences
 from vidclf.training.linear_crossing import fit_linear_members
 from vidclf.training.linear_fit import STANDARD_ERRORS, WeighedVotes, weigh
-from vidclf.training.member_folds import MemberFolds, folds_left_out, out_of_fold
+from vidclf.training.member_folds import MemberFolds, out_of_fold
 from vidclf.training.member_votes import RunVotes, VoteRequest, Voting
 from vidclf.training.segment_calibration import SegmentSample
 from vidclf.training.sublabel_calibration import fit_sublabels, look_votes

@@ -25,6 +25,7 @@ import numpy as np
 import numpy.typing as npt
 
 from vidclf.config import FitConfig
+from vidclf.ensemble.fold_confidence import folds_left_out
 from vidclf.errors import ConfigError
 from vidclf.features.feature_set import FeatureSet
 from vidclf.training.dataset import TrainingData, training_data
@@ -71,11 +72,6 @@ class MemberFolds:
         names[self.fold_N != NO_FOLD] = "train"
         names[self.fold_N == fold] = "val"
         return training_data(replace(features, groups=self.groups, splits=names.tolist()), classes, taxonomy=taxonomy)
-
-
-def folds_left_out(num_members: int, num_folds: int) -> npt.NDArray[np.int64]:
-    """The fold that each member of an ensemble leaves out, as an array [members]."""
-    return np.arange(num_members) % num_folds
 
 
 Recipe = TypeVar("Recipe", bound=FitConfig)

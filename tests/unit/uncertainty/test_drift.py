@@ -139,3 +139,13 @@ def test_an_ood_score_that_is_no_number_is_beyond_the_line() -> None:
     result = compare(calibration, scores(np.full(20, 0.9), np.full(20, np.nan)), 0.95, 100)
     assert result.beyond == 1
     assert BEYOND in result.found
+
+
+def test_scores_of_trust_by_different_measures_are_not_compared() -> None:
+    ood_B = np.linspace(0.2, 1.05, 100)
+    by_fold = Scores.of(np.full(100, 0.9), ood_B, range(100), drift.CONFIDENCE)
+    result = compare(by_fold, scores(np.full(100, 0.1), ood_B), 0.95, 100)
+    assert (result.p_values.keys(), result.found) == ({BEYOND, OOD}, [])
+    lower = compare(by_fold, Scores.of(np.full(100, 0.1), ood_B, range(100), drift.CONFIDENCE), 0.95, 100)
+    assert lower.found == [drift.CONFIDENCE]
+    assert ", confidences are lower than in calibration; " in lower.sentence("none")
