@@ -478,7 +478,9 @@ def train(
         backbones=[FittedBackbone.of(features.spec, "")],
         model=ModelConfig(**{name: getattr(recipe, name) for name in ModelConfig.__dataclass_fields__}),
         members=members,
-        training={},
+        training=(
+            {"calibration": "cross", "num_left_out_folds": member_folds.num_folds} if member_folds is not None else {}
+        ),
         versions={},
     )
     first_looks = [first_look] if first_look else None

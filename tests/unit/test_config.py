@@ -218,3 +218,25 @@ def test_a_risk_that_is_the_default_is_refused_too_where_it_has_no_effect() -> N
     )
     assert cli.parse(ClassifyConfig, [*uncalibrated, "--calibrate-with", "f"]).abstain_risk == 0.05
     assert cli.parse(ClassifyConfig, uncalibrated[:-2]).abstain_risk == 0.05
+
+
+@pytest.mark.parametrize(
+    ("flags", "message"),
+    [
+        (
+            ["--abstain-risk", "0.05"],
+            "--abstain-risk must be left out with --predictions, where it was decided which videos are accepted, "
+            "got 0.05",
+        ),
+        (["--split", "test"], "--split must be left out with --predictions, got 'test'"),
+        (["--gpus", "0"], "--gpus must be left out with --predictions, which need no computation, got 0.0"),
+    ],
+)
+def test_an_option_for_features_is_refused_with_predictions_even_if_it_is_the_default(
+    flags: list[str], message: str
+) -> None:
+    output = ["--output", "o"]
+    with pytest.raises(ConfigError) as error:
+        cli.parse(EvaluateConfig, ["--predictions", "p", "--manifest", "m", *output, *flags])
+    assert str(error.value) == message
+    assert cli.parse(EvaluateConfig, ["--features", "f", "--ensemble", "e", *output, *flags]).features == ("f",)

@@ -25,11 +25,13 @@ def assign(
     fractions: tuple[float, float, float],
     seed: int,
     kept: Mapping[str, str] | None = None,
+    option: str = "--split",
 ) -> list[str]:
     """Return the split of each video, as a list of the names train, val and test.
 
     `kept` gives the splits that groups already have, by group: these groups stay where they are, and the others fill
-    what is lacking. A label with such a group need not reach every split.
+    what is lacking. A label with such a group need not reach every split. `option` is the option that errors name, with
+    its value if that helps.
 
     No group (videos from one source) is divided between splits. Every label and sublabel is distributed over the
     splits like `fractions` (train, val, test), as far as its groups allow.
@@ -52,7 +54,7 @@ def assign(
     Raises ConfigError if a label has fewer groups than there are splits to fill, or if groups of several labels keep
     a label out of a split.
     """
-    assignment = _Assignment(labels, sublabels, groups, fractions, kept or {})
+    assignment = _Assignment(labels, sublabels, groups, fractions, kept or {}, option)
     assignment.check_enough_groups()
     for group in assignment.shuffled(assignment.mixed_groups, f"{seed}"):
         assignment.assign(group, assignment.deficit(assignment.videos_of[group]))
@@ -105,7 +107,10 @@ class _Assignment:
         groups: Sequence[str],
         fractions: tuple[float, float, float],
         kept: Mapping[str, str],
+        option: str,
     ) -> None:
+        self._option = option
+        self._or_no_share = ", or give a share of 0 to a split" if option == "--split" else ""
         self.fractions = {name: fraction for name, fraction in zip(SPLITS, fractions, strict=True) if fraction > 0}
         """fraction of the videos that each split should get, by split name; only splits with a fraction above 0"""
         self.videos_of: dict[str, Counter[Stratum]] = defaultdict(Counter)
@@ -240,9 +245,8 @@ class _Assignment:
         for label in sorted(self._num_unassigned.keys() - self._labels_kept):
             if self._num_unassigned[label] < len(self.fractions):
                 raise ConfigError(
-                    f"--split: class {label!r} must have at least {len(self.fractions)} sources to be in "
-                    f"{', '.join(self.fractions)}, has {self._num_unassigned[label]}; "
-                    "add sources, or give a share of 0 to a split"
+                    f"{self._option}: class {label!r} must have at least {len(self.fractions)} sources to be in "
+                    f"{', '.join(self.fractions)}, has {self._num_unassigned[label]}; add sources{self._or_no_share}"
                 )
 
     def check_complete(self) -> None:
@@ -251,6 +255,6 @@ class _Assignment:
         for label in sorted(self._num_unassigned.keys() - self._labels_kept):
             if self._splits_without(label):
                 raise ConfigError(
-                    f"--split: class {label!r} cannot be in {', '.join(self._splits_without(label))}, since its "
-                    "sources hold other classes too; add sources of this class alone, or give a share of 0 to a split"
+                    f"{self._option}: class {label!r} cannot be in {', '.join(self._splits_without(label))}, since "
+                    f"its sources hold other classes too; add sources of this class alone{self._or_no_share}"
                 )

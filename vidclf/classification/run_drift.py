@@ -9,22 +9,25 @@ Shape suffixes: B videos, C classes.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
 from vidclf import storage
 from vidclf.ensemble import info as info_module
 from vidclf.ensemble.calibration_file import TrustData
+from vidclf.ensemble.fold_confidence import FoldConfidence, fold_of_run
 from vidclf.ensemble.info import EnsembleInfo
 from vidclf.runs.layout import Run
-from vidclf.schema import VIDEO_ID
+from vidclf.schema import VIDEO_ID, Look
 from vidclf.uncertainty import drift
 from vidclf.uncertainty.drift import Scores
-from vidclf.uncertainty.early_exit import EARLY_LOOKS
+from vidclf.uncertainty.early_exit import EARLY_LOOKS, ValidationScores
 from vidclf.uncertainty.label_shift import shares_with_intervals
 from vidclf.uncertainty.risk_threshold import RiskThreshold
 
@@ -34,7 +37,9 @@ MAX_VIDEOS = 10_000
 MAX_PROBABILITIES = 100_000
 """Largest number of class probabilities from which class shares are estimated; it bounds the time of the bootstrap."""
 
-_COLUMNS = [VIDEO_ID, "trust_score", "ood_score", "probabilities"]
+_COLUMNS = [VIDEO_ID, "ood_score", "probabilities"]
+
+_VOTE_COLUMNS = ["member_probabilities", "stage"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -47,22 +52,48 @@ class RunDrift:
     """scores of the validation videos"""
     basis: str
     """basis of the threshold for the stated risk: certified, estimated or none"""
+    confidences: Mapping[str, FoldConfidence] = field(default_factory=dict)
+    """after a cross calibration, the confidence of the members of one fold by look; otherwise empty"""
 
     @classmethod
     def of(cls, info: EnsembleInfo, trust: TrustData, threshold: RiskThreshold, *, tta: bool) -> RunDrift:
         """For runs of the ensemble of `info` and `trust` with this trust threshold, with test-time augmentation or
         without."""
-        return cls(info=info, calibration=_validation(trust, threshold, info_module.mode(tta)), basis=threshold.basis)
+        looks = [str(look) for look in (Look.FULL, *info.stages)]
+        found = {look: FoldConfidence.of(info, look, tta=tta) for look in looks}
+        return cls(
+            info=info,
+            calibration=calibration_scores(
+                trust, threshold, info_module.mode(tta), is_crossed=info.is_cross_calibrated
+            ),
+            basis=threshold.basis,
+            confidences={look: confidence for look, confidence in found.items() if confidence is not None},
+        )
 
     def __call__(self, run: str) -> dict[str, Any]:
-        rows = _sampled(run)
+        rows = self._sampled(run)
         if rows.num_rows == 0:
             return {}
         groups = _groups(run, rows[VIDEO_ID])
-        archive = Scores.of(rows["trust_score"].to_numpy(), rows["ood_score"].to_numpy(), groups)
+        measure = drift.CONFIDENCE if self.confidences else drift.TRUST
+        archive = Scores.of(rows[measure].to_numpy(), rows["ood_score"].to_numpy(), groups, measure)
         line = self.info.trust.ood
         found = drift.compare(self.calibration, archive, line.level, line.num_videos)
         return {"drift": {**found.as_json(self.basis), "class_shares": self._class_shares(rows, groups)}}
+
+    def _sampled(self, run: str) -> pa.Table:
+        """The rows of at most `MAX_VIDEOS` videos of a run, sorted by id, with the column of the score of trust."""
+        kept: pa.Table | None = None
+        scored_from = _VOTE_COLUMNS if self.confidences else [drift.TRUST]
+        for table in storage.iter_tables(Run(run).shards(), [*_COLUMNS, *scored_from]):
+            if kept is not None and kept.num_rows == MAX_VIDEOS:
+                table = table.filter(pc.less(table[VIDEO_ID], kept[VIDEO_ID][-1]))
+            if self.confidences:
+                confidence_B = pa.array(fold_confidences(table, self.confidences))
+                table = table.select(_COLUMNS).append_column(drift.CONFIDENCE, confidence_B)
+            both = table if kept is None else pa.concat_tables([kept, table])
+            kept = both.sort_by(VIDEO_ID).slice(0, MAX_VIDEOS).combine_chunks()
+        return kept if kept is not None else pa.table({name: [] for name in _COLUMNS})
 
     def _class_shares(self, rows: pa.Table, groups: list[str]) -> dict[str, dict[str, Any]] | None:
         """Share of each class in training and validation, and its estimate for the run with a 95 % interval.
@@ -88,26 +119,39 @@ class RunDrift:
         }
 
 
-def _validation(trust: TrustData, threshold: RiskThreshold, mode: str) -> Scores:
-    """Scores of the validation videos, each from the look that decides it: an early one where `threshold` has one."""
+def fold_confidences(rows: pa.Table, confidences: Mapping[str, FoldConfidence]) -> npt.NDArray[np.float32]:
+    """For each row of predictions, the confidence of the members of one fold. `confidences` holds it by look."""
+    looks_B, found_B = np.array(rows["stage"].to_pylist()), np.empty(rows.num_rows, np.float32)
+    for look, confidence in confidences.items():
+        inside = np.flatnonzero(looks_B == look)
+        if len(inside):
+            chosen = rows.take(pa.array(inside))
+            folds_B = fold_of_run(chosen[VIDEO_ID].to_pylist(), confidence.num_folds)
+            votes = chosen["member_probabilities"].combine_chunks().flatten().flatten()
+            num_members = confidence.num_members + (confidence.linear_weight is not None)
+            votes_BMC = votes.to_numpy(zero_copy_only=False).reshape(len(inside), num_members, -1)
+            found_B[inside] = confidence(votes_BMC.transpose(1, 0, 2), folds_B)
+    return found_B
+
+
+def calibration_scores(trust: TrustData, threshold: RiskThreshold, mode: str, *, is_crossed: bool) -> Scores:
+    """Scores of the validation videos, each from the look that decides it: an early one where `threshold` has one.
+    With `is_crossed`, the confidence of the members that left a video out stands in place of the trust score."""
+
+    def score_of_trust(scores: ValidationScores) -> npt.NDArray[np.float32]:
+        found_B = scores.confidence_B if is_crossed else scores.trust_B
+        return found_B if found_B is not None else np.full(len(scores.trust_B), np.nan, np.float32)
+
     full = trust.full[mode]
-    trust_B, ood_B = full.trust_B.copy(), full.ood_B.copy()
+    trust_B, ood_B = score_of_trust(full).copy(), full.ood_B.copy()
     is_open_B = np.ones(len(trust_B), bool)
     for look in [look for look in EARLY_LOOKS if look in threshold.early]:
         scores = trust.stages[look]
         decides_B = is_open_B & scores.accepts(threshold.early[look])
-        trust_B[decides_B], ood_B[decides_B] = scores.trust_B[decides_B], scores.ood_B[decides_B]
+        trust_B[decides_B], ood_B[decides_B] = score_of_trust(scores)[decides_B], scores.ood_B[decides_B]
         is_open_B &= ~decides_B
-    return Scores.of(trust_B, ood_B, full.source_B.tolist())
-
-
-def _sampled(run: str) -> pa.Table:
-    """The rows of at most `MAX_VIDEOS` videos of a run, sorted by id."""
-    kept: pa.Table | None = None
-    for table in storage.iter_tables(Run(run).shards(), _COLUMNS):
-        both = table if kept is None else pa.concat_tables([kept, table])
-        kept = both.sort_by(VIDEO_ID).slice(0, MAX_VIDEOS).combine_chunks()
-    return kept if kept is not None else pa.table({name: [] for name in _COLUMNS})
+    measure, is_known = drift.CONFIDENCE if is_crossed else drift.TRUST, not np.isnan(trust_B).any()
+    return Scores.of(trust_B if is_known else None, ood_B, full.source_B.tolist(), measure)
 
 
 def _groups(run: str, video_ids: pa.ChunkedArray) -> list[str]:

@@ -170,7 +170,8 @@ class PlanConfig(SamplingOptions, PrecisionOptions, DecodeTimeoutOptions):
     of a GPU that appears as a device of its own) counts as one GPU. (default: the GPUs of this machine)"""
     efficiency: Annotated[float, within("(0, 1]")] = 0.75
     """Speed of a whole job as a fraction of the speed measured for single workers, used in the estimate. It is below 1
-    because workers on a busy machine slow each other down and Ray needs CPU time. 0.75 was measured on 2 cores."""
+    because workers on a busy machine slow each other down and Ray needs CPU time. The default is a rule of thumb:
+    compare the estimate with the rate in the summary.json of a finished job."""
     deadline: Annotated[float, above(0, "hours")] | None = None
     """Hours within which all videos must be processed. The job then prints how many CPUs and GPUs are needed. (default:
     print how long the cluster given by --cpus and --gpus takes)"""

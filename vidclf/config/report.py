@@ -3,11 +3,24 @@ classifications)."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Collection, Iterable
+from dataclasses import dataclass, fields
 from typing import Annotated, Literal
 
 from vidclf.config.fields import GpuShare, at_least, require, within
 from vidclf.config.options import DecisionOptions, ReportOptions
+
+_ACCEPTED_THERE = ", where it was decided which videos are accepted"
+
+WITHOUT_EFFECT = {
+    "split": "",
+    "tta": ", which were made with it or without",
+    "abstain_risk": _ACCEPTED_THERE,
+    "accept_uncertified": _ACCEPTED_THERE,
+    "coverage": ", which have their prediction sets",
+    "gpus": ", which need no computation",
+}
+"""Options of `evaluate` that are for `--features` only, each with the reason why predictions do not need it."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -65,14 +78,18 @@ class EvaluateConfig(ReportOptions, DecisionOptions):
         require((self.manifest is not None) == has_predictions, "manifest", rule, self.manifest)
         require(has_predictions or self.ensemble is not None, "ensemble", "given with --features", self.ensemble)
         if has_predictions:
-            rule = "left out with --predictions"
-            require(self.split == "test", "split", rule, self.split)
-            require(not self.tta, "tta", f"{rule}, which were made with it or without", self.tta)
-            made = f"{rule}, where it was decided which videos are accepted"
-            require(self.abstain_risk == DecisionOptions.abstain_risk, "abstain_risk", made, self.abstain_risk)
-            require(not self.accept_uncertified, "accept_uncertified", made, self.accept_uncertified)
-            require(self.coverage is None, "coverage", f"{rule}, which have their prediction sets", self.coverage)
-            require(not self.gpus, "gpus", f"{rule}, which need no computation", self.gpus)
+            by_default = {field.name: field.default for field in fields(self)}
+            self._refuse(name for name in WITHOUT_EFFECT if getattr(self, name) != by_default[name])
+
+    def check_given(self, names: Collection[str]) -> None:
+        """Check that no option of `WITHOUT_EFFECT` is given with `--predictions`."""
+        if self.predictions is not None:
+            self._refuse(name for name in WITHOUT_EFFECT if name in names)
+
+    def _refuse(self, names: Iterable[str]) -> None:
+        """Refuse the first of these options, which have no effect on predictions that exist."""
+        for name in names:
+            require(False, name, f"left out with --predictions{WITHOUT_EFFECT[name]}", getattr(self, name))
 
 
 @dataclass(frozen=True, kw_only=True)

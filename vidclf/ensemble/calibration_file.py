@@ -123,6 +123,8 @@ def write_trust(directory: str, data: TrustData) -> str:
         arrays[f"{name}.correct_B"] = scores.correct_B.astype(np.uint8)
         arrays[f"{name}.ood_B"] = scores.ood_B
         arrays[f"{name}.source_B"] = scores.source_B.astype(np.int64)
+        if scores.confidence_B is not None:
+            arrays[f"{name}.confidence_B"] = scores.confidence_B
     for name, truth in data.truth.items():
         arrays[f"{name}.truth_B"] = truth.truth_B
         arrays[f"{name}.label_B"] = truth.label_B.astype(np.int64)
@@ -218,4 +220,5 @@ def _scores(arrays: dict[str, npt.NDArray[Any]], name: str) -> ValidationScores:
         correct_B=arrays[f"{name}.correct_B"].astype(bool),
         ood_B=arrays[f"{name}.ood_B"],
         source_B=arrays[f"{name}.source_B"],
+        confidence_B=arrays.get(f"{name}.confidence_B"),
     )

@@ -131,6 +131,8 @@ def _score_arrays(is_needed: Mapping[str, bool], has_sublabels: bool) -> Iterato
         if has_sublabels:
             yield Array(name=f"{name}.sublabel_trust_B", shape=(videos,), is_needed=needed)
             yield Array(name=f"{name}.sublabel_right_B", shape=(videos,), dtypes=INTEGERS, is_needed=needed)
+        # Only a cross calibration has it.
+        yield Array(name=f"{name}.confidence_B", shape=(videos,), is_needed=False)
         # Ensembles of earlier versions lack these.
         if name not in EARLY_LOOKS:
             yield Array(name=f"{name}.truth_B", shape=(videos,), is_needed=False)

@@ -42,8 +42,10 @@ def percent(value: float | None, digits: int = 1) -> str:
 
 
 def points(value: float) -> str:
-    """Text of a difference of two shares in percentage points with its sign, such as `+1.2`."""
-    return f"{100 * value:+.1f}".replace("-", "−")
+    """Text of a difference of two shares in percentage points with its sign, such as `+1.2`; `+0.0` for one that
+    rounds to 0."""
+    rounded = round(100 * value, 1) + 0.0  # -0.0 + 0.0 is 0.0
+    return f"{rounded:+.1f}".replace("-", "−")
 
 
 def clock(seconds: float) -> str:

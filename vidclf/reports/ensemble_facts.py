@@ -84,9 +84,10 @@ def cross_validation(info: EnsembleInfo | None) -> CrossValidation | None:
 
 def member_names(info: EnsembleInfo | None, num_members: int) -> list[str]:
     """Names of the ensemble members for display: `member 0` and so on, plus the backbone if there are several. The
-    linear member, if there is one, comes last."""
+    linear member, if there is one, comes last. If the ensemble is unknown, any of the `num_members` may be it, and they
+    are called `vote 0` and so on."""
     if info is None:
-        return [f"member {index}" for index in range(num_members)]
+        return [f"vote {index}" for index in range(num_members)]
     has_several = len(info.backbones) > 1
     names = [f"member {index}{f', {one.backbone}' if has_several else ''}" for index, one in enumerate(info.members)]
     return [*names, LINEAR_NAME] if info.linear is not None else names

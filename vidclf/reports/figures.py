@@ -23,6 +23,7 @@ from vidclf.metrics import curves, scores
 from vidclf.metrics.curves import ReliabilityBin, RiskCoverage, Roc
 from vidclf.metrics.intervals import F1Intervals, Interval, SourceIntervals
 from vidclf.metrics.scores import Metrics
+from vidclf.pages.render import points
 from vidclf.reports import set_figures, sublabel_figures, video_kinds
 from vidclf.reports.confusion import ConfusedPair, class_order, confused_pairs
 from vidclf.reports.labelled_predictions import ScoredVideos
@@ -170,13 +171,11 @@ class Evaluation:
             return ""
         alone = self.detail.members[-1]
         interval = alone.gain_interval_95
-        between = (
-            f", 95 % interval {-100 * interval[1]:+.1f} to {-100 * interval[0]:+.1f}" if interval is not None else ""
-        )
+        between = f", 95 % interval {points(-interval[1])} to {points(-interval[0])}" if interval is not None else ""
         return (
             f"the linear member alone (mean and spread of the frames) is right on {alone.accuracy:.3f}; the whole "
-            f"ensemble, in which it has weight {self.linear.weight:.2f}, adds {-100 * alone.gain:+.1f} percentage "
-            f"points{between}"
+            f"ensemble, in which it has weight {self.linear.weight:.2f}, adds {points(-alone.gain)} percentage points"
+            f"{between}"
         )
 
     @property

@@ -25,6 +25,7 @@ import numpy.typing as npt
 from vidclf.ensemble import calibration_file
 from vidclf.ensemble.bf16 import PrecisionProbe
 from vidclf.ensemble.calibration_file import TrustData
+from vidclf.ensemble.fold_confidence import folds_left_out
 from vidclf.ensemble.info import EnsembleCalibration, EnsembleInfo, LookInfo, MembersInfo, TrustInfo, mode
 from vidclf.ensemble.linear_member import LinearInfo, member_weights, write_linear
 from vidclf.ensemble.sublabels import SublabelInfo
@@ -192,7 +193,7 @@ def _votes(
     num_classes, num_looks = len(info.classes), len(sequences)
     whole = WeighedVotes.equal(outputs[list(sequences).index(Look.FULL)][..., :num_classes])
     if videos.is_crossed:
-        left_out_M = videos.member_folds[np.arange(len(info.members)) % len(videos.member_folds)]
+        left_out_M = folds_left_out(len(info.members), len(videos.member_folds))
         folds = [videos.folds_B] * num_looks + [videos.folds_B[sample.video_P] for sample in samples]
         outputs = [out_of_fold(found, fold_B, left_out_M) for found, fold_B in zip(outputs, folds, strict=True)]
     votes = [WeighedVotes.equal(probabilities[..., :num_classes]) for probabilities in outputs]

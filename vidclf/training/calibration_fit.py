@@ -138,6 +138,8 @@ class CalibrationFit:
     """index of the most probable class of each validation video"""
     truth_B: npt.NDArray[np.float32]
     """probability of the true class of each validation video, with a temperature fitted without its source"""
+    confidence_B: npt.NDArray[np.float32]
+    """probability of its most probable class, likewise"""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -205,7 +207,14 @@ class CalibrationFitter:
         confidence_B = votes.probabilities_BC.max(axis=1)
         score, trust_B = fit_trust(confidence_B, signs_BK, top_B == labels_B, folds_B)
         truth_B = np.take_along_axis(votes.probabilities_BC, labels_B[:, None], axis=1)[:, 0]
-        return CalibrationFit(calibration=calibration, score=score, trust_B=trust_B, top_B=top_B, truth_B=truth_B)
+        return CalibrationFit(
+            calibration=calibration,
+            score=score,
+            trust_B=trust_B,
+            top_B=top_B,
+            truth_B=truth_B,
+            confidence_B=confidence_B,
+        )
 
     def _frame_agreement(self, sequences_S: BySpace, top_B: npt.NDArray[np.intp]) -> npt.NDArray[np.floating[Any]]:
         """The share of each validation video's frames that classifiers of single frames assign to its most probable
@@ -231,6 +240,7 @@ class CalibrationFitter:
             correct_B=fit.top_B == self.videos.labels_B,
             ood_B=ood_score_B.astype(np.float32),
             source_B=self.videos.source_B,
+            confidence_B=fit.confidence_B if self.videos.is_crossed else None,
         )
 
 

@@ -145,12 +145,17 @@ class TrainingData:
 
 
 def training_data(
-    features: FeatureSet, classes: list[str] | None = None, *, taxonomy: dict[str, list[str]] | None = None
+    features: FeatureSet,
+    classes: list[str] | None = None,
+    *,
+    taxonomy: dict[str, list[str]] | None = None,
+    option: str = "--features",
 ) -> TrainingData:
     """The train and val splits of a labelled feature set, with labels as class indices.
 
     These are indices into `classes` or, if it is None, into the alphabetical list of labels. The sublabels of
-    `taxonomy` are learnt too (`sublabels.taxonomy_of`); none without it.
+    `taxonomy` are learnt too (`sublabels.taxonomy_of`); none without it. `option` is the option that gave the features,
+    which errors name.
 
     Raises ConfigError if labels or splits are missing, a split is empty, a source (videos cut from one recording) is in
     two splits, there are fewer than 2 classes, or a class is missing in the train split.
@@ -159,35 +164,35 @@ def training_data(
     if num_unlabelled:
         example = features.video_uris[features.labels.index(None)]
         raise ConfigError(
-            f"--features: must hold labelled videos, {num_unlabelled} of {len(features.labels)} have no label (for one "
+            f"{option}: must hold labelled videos, {num_unlabelled} of {len(features.labels)} have no label (for one "
             f"{example}); index an archive laid out <label>/<sublabel>/video"
         )
     if any(split is None for split in features.splits):
-        raise ConfigError("--features: videos have no split; give fractions, such as --split 0.7,0.2,0.1")
+        raise ConfigError(f"{option}: videos have no split; give fractions, such as --split 0.7,0.2,0.1")
     split_of: dict[str, str] = {}
     for group, split in zip(features.groups, features.splits, strict=True):
         if split_of.setdefault(group, str(split)) != split:
             raise ConfigError(
-                f"--features: source {group!r} must be in one split, is in {split_of[group]} and {split}; "
+                f"{option}: source {group!r} must be in one split, is in {split_of[group]} and {split}; "
                 "give fractions to assign new splits, such as --split 0.7,0.2,0.1"
             )
     classes = classes or sorted({str(label) for label in features.labels})
     if len(classes) < 2:
-        raise ConfigError(f"--features: must hold at least 2 classes, holds {classes}")
+        raise ConfigError(f"{option}: must hold at least 2 classes, holds {classes}")
     hierarchy = Hierarchy(classes=classes, sublabels=taxonomy or {})
     train, val = (_split(features, name, hierarchy) for name in ("train", "val"))
     absent = [name for index, name in enumerate(classes) if index not in train.labels]
     if absent:
         example = features.video_uris[features.labels.index(absent[0])]
         raise ConfigError(
-            f"--features: the train split must hold every class, lacks {absent} (a video of the first is {example}); "
+            f"{option}: the train split must hold every class, lacks {absent} (a video of the first is {example}); "
             "move a source of each to train, or give fractions to assign new splits, such as --split 0.7,0.2,0.1"
         )
-    _check_videos_differ(features)
+    _check_videos_differ(features, option)
     return TrainingData(classes=classes, train=train, val=val, taxonomy=taxonomy or {})
 
 
-def _check_videos_differ(features: FeatureSet) -> None:
+def _check_videos_differ(features: FeatureSet, option: str) -> None:
     """Raise ConfigError if in each class every frame of every video has the same features.
 
     No model can learn from such videos, and no distance from them can be measured: each is 0.
@@ -199,7 +204,7 @@ def _check_videos_differ(features: FeatureSet) -> None:
         if not np.array_equal(rows_TD, np.broadcast_to(first_D, rows_TD.shape)):
             return
     raise ConfigError(
-        f"--features: videos of a class must differ, all {len(features.features)} have the same features in every "
+        f"{option}: videos of a class must differ, all {len(features.features)} have the same features in every "
         f"frame as the others of their class (for one {features.video_uris[0]}); look whether they show one picture, "
         "or extract them with other weights"
     )

@@ -25,6 +25,7 @@ import numpy as np
 import numpy.typing as npt
 
 from vidclf.config import FitConfig
+from vidclf.ensemble.fold_confidence import folds_left_out
 from vidclf.errors import ConfigError
 from vidclf.features.feature_set import FeatureSet
 from vidclf.training.dataset import TrainingData, training_data
@@ -55,11 +56,7 @@ class MemberFolds:
 
     def left_out_by(self, member: int) -> int:
         """The fold that a member leaves out, by the member's index."""
-        return member % self.num_folds
-
-    def left_out_M(self, num_members: int) -> npt.NDArray[np.int64]:
-        """The folds that the members of an ensemble leave out."""
-        return np.arange(num_members) % self.num_folds
+        return int(folds_left_out(member + 1, self.num_folds)[member])
 
     def data(
         self,

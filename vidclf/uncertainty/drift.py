@@ -8,6 +8,9 @@ easier than calibration breaks no promise.
 - The distribution of OOD scores, and that of trust scores: two-sample tests of Smirnov (1939), with the tail
   probability exp(-2 D² n m / (n + m)) for the largest distance D of the distribution functions.
 
+After a cross calibration, the confidence of the members of one fold takes the place of the trust score
+(`ensemble/fold_confidence.py`).
+
 All sample sizes are effective numbers of sources (Kish 1965), because videos of one source resemble each other. The
 three tests share the probability `FALSE_ALARM`.
 
@@ -36,27 +39,37 @@ FALSE_ALARM = 0.05
 MIN_SOURCES = 5
 """Smallest effective number of sources, in calibration and in the archive, for which drift is tested."""
 
-BEYOND, OOD, TRUST = "beyond_ood_line", "ood_score", "trust_score"
-"""Names of the three tests."""
+BEYOND, OOD, TRUST, CONFIDENCE = "beyond_ood_line", "ood_score", "trust_score", "fold_confidence"
+"""Names of the tests. An ensemble has one of the last two."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Scores:
     """Scores of some videos, and how many independent videos they are worth."""
 
-    trust_B: Floats
-    """trust score (estimated probability that the label is right)"""
+    trust_B: Floats | None
+    """trust score (estimated probability that the label is right), or what `measure` says; None if it is unknown"""
     ood_B: Floats
     """OOD score (distance from the training videos); above 1 a video is beyond the line"""
     num_sources: float
     """effective number of sources"""
+    measure: str = TRUST
+    """name of the test that compares `trust_B`: `TRUST`, or `CONFIDENCE` for the confidence of the members of one fold
+    (in a cross calibration, and in runs of such an ensemble)"""
 
     @classmethod
-    def of(cls, trust_B: npt.NDArray[Any], ood_B: npt.NDArray[Any], sources: Sequence[Any]) -> Scores:
+    def of(
+        cls,
+        trust_B: npt.NDArray[Any] | None,
+        ood_B: npt.NDArray[Any],
+        sources: Sequence[Any],
+        measure: str = TRUST,
+    ) -> Scores:
         """Scores of videos whose sources are named by `sources`. An OOD score that is NaN counts as infinite."""
         ood = np.asarray(ood_B, np.float64)
         return cls(
-            trust_B=np.asarray(trust_B, np.float64),
+            trust_B=np.asarray(trust_B, np.float64) if trust_B is not None else None,
+            measure=measure,
             ood_B=np.where(np.isnan(ood), math.inf, ood),
             num_sources=effective_number(sources),
         )
@@ -93,7 +106,7 @@ class Drift:
     @property
     def found(self) -> list[str]:
         """Names of the tests that found drift."""
-        return [name for name, value in self.p_values.items() if value <= FALSE_ALARM / 3]
+        return [name for name, value in self.p_values.items() if value <= FALSE_ALARM / len(self.p_values)]
 
     def sentence(self, basis: str) -> str:
         """Whether the stated risk may be relied on for the archive, and what to do. `basis` is that of the risk's
@@ -101,7 +114,8 @@ class Drift:
         low, high = self.beyond_95
         share = (
             f"{_percent(self.beyond)} of {self.num_videos} videos are beyond the OOD line (95 % interval "
-            f"{_percent(low)} to {_percent(high)}, expected {_percent(self.expected)})"
+            f"{_percent(low)} to {_percent(high)} for {round(self.num_sources, 1):g} effective sources, expected "
+            f"{_percent(self.expected)})"
         )
         if not self.p_values:
             return (
@@ -110,7 +124,7 @@ class Drift:
             )
         if not self.found:
             return f"drift: none found, {share}; {_WITHOUT_DRIFT[basis]}"
-        words = {OOD: "OOD scores are higher", TRUST: "trust scores are lower"}
+        words = {OOD: "OOD scores are higher", TRUST: "trust scores are lower", CONFIDENCE: "confidences are lower"}
         parts = [words[name] for name in self.found if name in words]
         scores = f", {' and '.join(parts)} than in calibration" if parts else ""
         return (
@@ -139,22 +153,22 @@ def compare(calibration: Scores, archive: Scores, level: float, num_line_videos:
     """Compare the scores of an archive with those of the calibration videos.
 
     `level`: probability that a further video stays below the OOD line. `num_line_videos`: number of videos on which the
-    line was fitted.
+    line was fitted. Scores of trust are compared if both have them by the same measure.
     """
     num_videos, number = len(archive.ood_B), archive.num_sources
     beyond = float(is_out_of_distribution(archive.ood_B).mean())
-    distances = {
-        OOD: excess(calibration.ood_B, archive.ood_B),
-        TRUST: excess(-calibration.trust_B, -archive.trust_B),
-    }
-    p_values = {}
+    distances, p_values = {OOD: excess(calibration.ood_B, archive.ood_B)}, {}
+    known_B, seen_B = calibration.trust_B, archive.trust_B
+    if known_B is not None and seen_B is not None and calibration.measure == archive.measure:
+        distances[archive.measure] = excess(-known_B, -seen_B)
     if min(round(number), round(calibration.num_sources)) >= MIN_SOURCES:
         # The line's videos are worth as many independent ones as the calibration videos, in proportion.
         num_line = num_line_videos * calibration.num_sources / len(calibration.ood_B)
         p_values = {
             BEYOND: beyond_p_value(beyond, number, level, num_line),
-            OOD: smirnov_p_value(distances[OOD], calibration.num_sources, number),
-            TRUST: smirnov_p_value(distances[TRUST], calibration.num_sources, number),
+            **{
+                name: smirnov_p_value(distance, calibration.num_sources, number) for name, distance in distances.items()
+            },
         }
     return Drift(
         num_videos=num_videos,

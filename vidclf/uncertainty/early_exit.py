@@ -60,6 +60,9 @@ class ValidationScores:
     """OOD (out of distribution) score: distance from the training videos; above 1 a video is never accepted"""
     source_B: npt.NDArray[np.integer]
     """number of each video's source (recording), from 0"""
+    confidence_B: npt.NDArray[np.float32] | None = None
+    """in a cross calibration, the confidence (probability of the most probable class) of the members that left the
+    video out; otherwise None, and in ensembles of earlier versions"""
 
     def threshold(self, risk: float, accept_uncertified: bool = False) -> RiskThreshold:
         """Choose the lowest trust score to accept for an allowed error `risk`, if videos are classified only from the

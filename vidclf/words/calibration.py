@@ -46,7 +46,7 @@ def calibrated_ensemble(
     """
     features = _halved(location, labels, _of_tower(location, spec))
     classes = list(labels)
-    data = training_data(features, classes)
+    data = training_data(features, classes, option=f"--calibrate-with {location}")
     model = word_model(words)
     digest = files.write_member(directory, 0, model.state_dict())
     member = MemberRecord(
@@ -117,8 +117,6 @@ def _halved(location: str, labels: Labels, features: FeatureSet) -> FeatureSet:
                 f"--calibrate-with {location}: must hold at least {LEAST_SOURCES} sources (recordings) of each label "
                 f"outside the test split, holds {sources[label]} of {label!r}; add videos"
             )
-    names = [str(label) for label in features.labels]
-    return replace(
-        features,
-        splits=list(splits.assign(names, [None] * len(names), features.groups, (0.5, 0.5, 0.0), 0)),
-    )
+    names, option = [str(label) for label in features.labels], f"--calibrate-with {location}"
+    halves = splits.assign(names, [None] * len(names), features.groups, (0.5, 0.5, 0.0), 0, option=option)
+    return replace(features, splits=list(halves))

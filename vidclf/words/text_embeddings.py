@@ -71,6 +71,11 @@ def embed_texts(model: BackboneModel, texts: Sequence[str]) -> tuple[npt.NDArray
         _load(network, str(model.checkpoint) if model.weights == "DEFAULT" else model.weights)
     except ConfigError:
         raise
+    except ModuleNotFoundError as error:  # open_clip does not need transformers unless the tokenizer or tower is its
+        raise ConfigError(
+            f"--backbone {model.name}: its text tower needs the package {error.name}, which is not installed; run "
+            f"pip install {error.name}"
+        ) from error
     except Exception as error:  # open_clip raises errors of many types, also those of its tokenizers' libraries
         reason = (str(error).splitlines() or [""])[0]
         raise ConfigError(
@@ -138,13 +143,27 @@ def _load(network: Any, location: str) -> None:
 
 def _check_lengths(tokenizer: Any, texts: Sequence[str]) -> None:
     """Raise ConfigError for a text that the tokenizer would cut, as far as the tokenizer counts tokens."""
-    if not hasattr(tokenizer, "encode") or not hasattr(tokenizer, "context_length"):
+    if not hasattr(tokenizer, "context_length"):
         return
-    most = int(tokenizer.context_length) - 2  # of its places, two mark the begin and the end of a text
     for text in texts:
-        num_tokens = len(tokenizer.encode(text))
+        num_tokens, num_marks = _count_tokens(tokenizer, text)
+        most = int(tokenizer.context_length) - num_marks
         if num_tokens > most:
             raise ConfigError(
                 f"--labels: a description must have at most {most} tokens (pieces of words), {text!r} has "
                 f"{num_tokens}; shorten it"
             )
+
+
+def _count_tokens(tokenizer: Any, text: str) -> tuple[int, int]:
+    """Number of tokens of a text, and of the tokens that mark its begin and end.
+
+    open_clip's own tokenizer counts by `encode`. Its wrappers of a tokenizer of the library transformers hold that one
+    as `tokenizer`, and clean texts by `clean_fn` before it.
+    """
+    if hasattr(tokenizer, "encode"):
+        return len(tokenizer.encode(text)), 2
+    inner, clean = getattr(tokenizer, "tokenizer", None), getattr(tokenizer, "clean_fn", str)
+    if inner is None or not hasattr(inner, "num_special_tokens_to_add"):
+        return 0, 0
+    return len(inner(clean(text), add_special_tokens=False)["input_ids"]), int(inner.num_special_tokens_to_add())

@@ -118,6 +118,11 @@ def test_sources_that_tie_classes_together_are_named() -> None:
     groups = ["ab", "ab", "bc", "bc", "ca", "ca"]
     with pytest.raises(ConfigError, match=r"class '[ABC]' cannot be in (train|val), since its sources hold other"):
         splits.assign(labels, [None] * 6, groups, (0.5, 0.5, 0.0), seed=0)
+    # A job without the option --split names the option that it has, and no remedy that needs fractions.
+    with pytest.raises(ConfigError) as error:
+        splits.assign(labels, [None] * 6, groups, (0.5, 0.5, 0.0), seed=0, option="--calibrate-with f")
+    assert str(error.value).startswith("--calibrate-with f: class ")
+    assert str(error.value).endswith("since its sources hold other classes too; add sources of this class alone")
 
 
 def test_the_largest_source_is_tested_as_often_as_any() -> None:

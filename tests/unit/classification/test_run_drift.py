@@ -13,9 +13,12 @@ import pytest
 from vidclf import storage
 from vidclf.classification import run_drift
 from vidclf.classification.run_drift import RunDrift
+from vidclf.ensemble.fold_confidence import FoldConfidence, fold_of_run
 from vidclf.ensemble.info import EnsembleInfo
 from vidclf.runs.layout import Run
+from vidclf.uncertainty import drift
 from vidclf.uncertainty.drift import Scores
+from vidclf.uncertainty.early_exit import ValidationScores
 from vidclf.uncertainty.ood import OodLine
 
 
@@ -89,3 +92,51 @@ def test_an_ensemble_without_numbers_per_class_gives_no_class_shares(tmp_path: P
 
 def test_a_run_without_a_video_has_no_drift(tmp_path: Path) -> None:
     assert measured(str(tmp_path)) == {}
+
+
+def test_after_a_cross_calibration_the_members_of_one_fold_judge(tmp_path: Path) -> None:
+    # Each member is sure of its own class: the average of both is not sure at all, as no member alone ever is.
+    run = write(tmp_path, np.linspace(0.2, 1.02, 60), cats=45, sources=60)
+    for shard in Run(run).shards():
+        rows = storage.read_table(shard)
+        votes = pa.array([[[0.9, 0.1], [0.2, 0.8]]] * rows.num_rows, pa.list_(pa.list_(pa.float32(), 2)))
+        with_votes = rows.append_column("member_probabilities", votes)
+        storage.publish_table(shard, with_votes.append_column("stage", pa.array(["full"] * rows.num_rows)))
+    confidence = FoldConfidence(num_members=2, num_folds=2, linear_weight=None, temperature=1.0)
+    measured_B = run_drift.fold_confidences(
+        pa.table({"video_id": ["a", "b"], "stage": ["full"] * 2, "member_probabilities": votes[:2]}),
+        {"full": confidence},
+    )
+    expected_B = [0.9 if fold == 0 else 0.8 for fold in fold_of_run(["a", "b"], 2)]
+    np.testing.assert_allclose(measured_B, expected_B, rtol=1e-6)
+    calibration = Scores.of(np.full(40, 0.8), np.linspace(0.2, 1.02, 40), list(range(40)), drift.CONFIDENCE)
+    compared = RunDrift(info=described(), calibration=calibration, basis="certified", confidences={"full": confidence})(
+        run
+    )["drift"]
+    assert compared["p_values"].keys() == {"beyond_ood_line", "ood_score", "fold_confidence"}
+    assert (compared["found"], compared["distances"]["fold_confidence"]) == ([], 0)
+
+
+@pytest.mark.parametrize(
+    ("is_crossed", "confidence_B", "expected"),
+    [
+        (False, None, ("trust_score", [0.1, 0.2])),
+        (True, np.array([0.7, 0.8], np.float32), ("fold_confidence", [0.7, 0.8])),
+        (True, None, ("fold_confidence", None)),  # by an earlier version: two tests remain
+    ],
+)
+def test_the_scores_of_the_calibration(
+    is_crossed: bool, confidence_B: np.ndarray | None, expected: tuple[str, list[float] | None]
+) -> None:
+    full = ValidationScores(
+        trust_B=np.array([0.1, 0.2], np.float32),
+        correct_B=np.ones(2, bool),
+        ood_B=np.array([0.5, 0.6], np.float32),
+        source_B=np.arange(2),
+        confidence_B=confidence_B,
+    )
+    trust: Any = SimpleNamespace(full={"plain": full}, stages={})
+    threshold: Any = SimpleNamespace(early={})
+    scores = run_drift.calibration_scores(trust, threshold, "plain", is_crossed=is_crossed)
+    assert scores.measure == expected[0]
+    assert scores.trust_B is None if expected[1] is None else np.allclose(scores.trust_B, expected[1])

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from vidclf.reports.ensemble_facts import find_ensemble
+from vidclf.reports.ensemble_facts import find_ensemble, member_names
 
 
 def test_a_location_without_its_credentials_is_not_opened(tmp_path: Path) -> None:
@@ -13,3 +13,7 @@ def test_a_location_without_its_credentials_is_not_opened(tmp_path: Path) -> Non
         None,
         "the ensemble at s3://***@bucket/ensemble was read with credentials, which are not stored; give --ensemble",
     )
+
+
+def test_the_votes_of_an_unknown_ensemble_are_not_called_members_since_one_may_be_the_linear_member() -> None:
+    assert member_names(None, 3) == ["vote 0", "vote 1", "vote 2"]

@@ -187,6 +187,11 @@ def test_a_cross_calibration_fits_everything_out_of_fold(tmp_path: Path) -> None
     assert info.linear.best["val_accuracy"] == 78 / 80
     assert info.linear.looks["full"].weight > 0.5
     assert loaded.trust.full["plain"].correct_B.tolist() == [True] * 78 + [False] * 2
+    # Drift compares the confidences of the members that left a video out, at each look.
+    for scores in (*loaded.trust.full.values(), *loaded.trust.stages.values()):
+        assert scores.confidence_B is not None
+        assert scores.confidence_B.shape == (80,)
+        assert 0.5 <= scores.confidence_B.min() < scores.confidence_B.max() < 1
     # The OOD score of each video is that of a space without its fold, in the order of the videos.
     in_folds = plan_member_folds(features, 4).fold_N
     inside = np.flatnonzero(in_folds != 1)

@@ -114,3 +114,8 @@ def test_a_bootstrap_sample_keeps_the_size_of_each_class() -> None:
 def test_what_cannot_be_trained_on_is_refused(change: dict[str, list[str | None]], message: str) -> None:
     with pytest.raises(ConfigError, match=message):
         training_data(replace(feature_set(), **change))
+
+
+def test_the_option_that_gave_the_features_is_named() -> None:
+    with pytest.raises(ConfigError, match=r"^--calibrate-with f: must hold at least 2 classes, holds \['A'\]$"):
+        training_data(replace(feature_set(), labels=["A"] * 4), option="--calibrate-with f")

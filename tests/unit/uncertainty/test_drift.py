@@ -108,7 +108,8 @@ def test_few_large_sources_are_weak_evidence() -> None:
 def test_the_sentences() -> None:
     calibration = scores(np.linspace(0.3, 1, 100), np.linspace(0.2, 1.05, 100))
     alike = compare(calibration, calibration, 0.95, 100)
-    counts = "6.0 % of 100 videos are beyond the OOD line (95 % interval 2.2 % to 12.6 %, expected 5.0 %)"
+    counts = "6.0 % of 100 videos are beyond the OOD line (95 % interval 2.2 % to 12.6 % for "
+    counts += "100 effective sources, expected 5.0 %)"
     assert [alike.sentence(basis) for basis in ("certified", "estimated", "none")] == [
         f"drift: none found, {counts}; the certified risk may be relied on for this archive",
         f"drift: none found, {counts}; nothing speaks against the estimated risk, which promises nothing",
@@ -119,16 +120,17 @@ def test_the_sentences() -> None:
     result = compare(calibration, shifted, 0.95, 100)
     assert result.found == [BEYOND, OOD, TRUST]
     assert result.sentence("certified") == (
-        "drift: found, 84.0 % of 50 videos are beyond the OOD line (95 % interval 70.9 % to 92.8 %, expected 5.0 %), "
-        "OOD scores are higher and trust scores are lower than in calibration; do not rely on the stated risk for this "
-        "archive: label videos of it, add them to the training archive and train again"
+        "drift: found, 84.0 % of 50 videos are beyond the OOD line (95 % interval 70.9 % to 92.8 % for 50 "
+        "effective sources, expected 5.0 %), OOD scores are higher and trust scores are lower than in calibration; do "
+        "not rely on the stated risk for this archive: label videos of it, add them to the training archive and train "
+        "again"
     )
     few = compare(calibration, scores(np.full(4, 0.5), np.full(4, 2.0)), 0.95, 100)
     assert few.p_values == {}
     assert few.sentence("none") == (
         "drift: not tested, too few sources here or in calibration; 100.0 % of 4 videos are beyond the OOD line (95 % "
-        "interval 39.8 % to 100.0 %, expected 5.0 %); the stated risk cannot be checked for this archive: label some "
-        "of its videos and evaluate them"
+        "interval 39.8 % to 100.0 % for 4 effective sources, expected 5.0 %); the stated risk cannot be checked for "
+        "this archive: label some of its videos and evaluate them"
     )
 
 
@@ -137,3 +139,13 @@ def test_an_ood_score_that_is_no_number_is_beyond_the_line() -> None:
     result = compare(calibration, scores(np.full(20, 0.9), np.full(20, np.nan)), 0.95, 100)
     assert result.beyond == 1
     assert BEYOND in result.found
+
+
+def test_scores_of_trust_by_different_measures_are_not_compared() -> None:
+    ood_B = np.linspace(0.2, 1.05, 100)
+    by_fold = Scores.of(np.full(100, 0.9), ood_B, range(100), drift.CONFIDENCE)
+    result = compare(by_fold, scores(np.full(100, 0.1), ood_B), 0.95, 100)
+    assert (result.p_values.keys(), result.found) == ({BEYOND, OOD}, [])
+    lower = compare(by_fold, Scores.of(np.full(100, 0.1), ood_B, range(100), drift.CONFIDENCE), 0.95, 100)
+    assert lower.found == [drift.CONFIDENCE]
+    assert ", confidences are lower than in calibration; " in lower.sentence("none")

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -100,3 +102,53 @@ def test_what_has_no_text_tower_is_refused(folder: Path, tmp_path: Path) -> None
     assert refusal(f"local-dir:{folder}", "DEFAULT", [long]) == (
         f"--labels: a description must have at most 10 tokens (pieces of words), {long!r} has 11; shorten it"
     )
+
+
+def with_hugging_face_tokenizer(folder: Path) -> Path:
+    """A directory in open_clip's form whose tokenizer is one of the library transformers."""
+    write_open_clip(folder, vocab_size=200, context_length=12)
+    file = folder / "open_clip_config.json"
+    config = json.loads(file.read_text())
+    config["model_cfg"]["text_cfg"]["hf_tokenizer_name"] = "org/any"
+    file.write_text(json.dumps(config))
+    return folder
+
+
+def test_a_tokenizer_whose_library_is_not_installed_is_one_line(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = with_hugging_face_tokenizer(tmp_path / "clip")
+    monkeypatch.setitem(sys.modules, "transformers", None)
+    with pytest.raises(ConfigError) as error:
+        embed_texts(resolve(f"local-dir:{folder}", "DEFAULT"), ["a cat"])
+    assert str(error.value) == (
+        f"--backbone local-dir:{folder}: its text tower needs the package transformers, which is not installed; run "
+        "pip install transformers"
+    )
+
+
+def test_a_tokenizer_of_transformers_gives_what_it_gives_in_open_clip(tmp_path: Path) -> None:
+    transformers = pytest.importorskip("transformers")
+    tokenizers = pytest.importorskip("tokenizers")
+    import open_clip
+
+    folder = with_hugging_face_tokenizer(tmp_path / "clip")
+    words = ["<pad>", "<s>", "</s>", "<unk>", "a", "football", "match"]
+    inner = tokenizers.Tokenizer(
+        tokenizers.models.WordLevel({word: index for index, word in enumerate(words)}, unk_token="<unk>")
+    )
+    inner.pre_tokenizer = tokenizers.pre_tokenizers.Whitespace()
+    inner.post_processor = tokenizers.processors.TemplateProcessing(
+        single="<s> $A </s>", special_tokens=[("<s>", 1), ("</s>", 2)]
+    )
+    marks = {"pad_token": "<pad>", "bos_token": "<s>", "eos_token": "</s>", "unk_token": "<unk>"}
+    transformers.PreTrainedTokenizerFast(tokenizer_object=inner, **marks).save_pretrained(str(folder))
+    network, _ = open_clip.create_model_from_pretrained(f"local-dir:{folder}")
+    tokens_NT = open_clip.get_tokenizer(f"local-dir:{folder}")(["a football match"])
+    assert tokens_NT[0].tolist() == [1, 4, 5, 6, 2, 0, 0, 0, 0, 0, 0, 0]
+    with torch.inference_mode():
+        expected_ND = network.eval().encode_text(tokens_NT, normalize=True)
+    model = resolve(f"local-dir:{folder}", "DEFAULT")
+    np.testing.assert_allclose(embed_texts(model, ["a football match"])[0], expected_ND, atol=1e-6)
+    with pytest.raises(ConfigError, match=r"at most 10 tokens \(pieces of words\), .* has 11; shorten it"):
+        embed_texts(model, ["a " * 11])
