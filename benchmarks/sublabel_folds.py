@@ -30,6 +30,7 @@ import torch
 from benchmarks.machine import describe
 from benchmarks.sublabels import RECIPE
 from benchmarks.trust import fold, of
+from vidclf.classification.sublabel_columns import sublabel_sets_column
 from vidclf.config import ModelConfig
 from vidclf.ensemble import info as info_module
 from vidclf.ensemble.files import load, member_file, write_member
@@ -51,6 +52,9 @@ from vidclf.uncertainty.risk_threshold import is_accepted
 
 RISKS = (0.05, 0.1, 0.2)
 """Allowed shares of wrong answers for which levels are printed."""
+
+COVERAGE = 0.9
+"""Asked probability that a set of sublabels holds the true one."""
 
 CPU = torch.device("cpu")
 
@@ -125,6 +129,9 @@ def scored(ensemble: Ensemble, test: FeatureSet, classes: list[str], risk: float
     answers = SublabelAnswers.of(info.hierarchy, output.probabilities_BC, output.conditional_BL, output.trust_score_B)
     accepted_B = is_accepted(output.trust_score_B, output.ood_score_B, threshold.threshold)
     names = info.hierarchy.names
+    found = ensemble.trust.sublabel_set_thresholds(mode, info.hierarchy, COVERAGE)
+    assert found is not None
+    sets = sublabel_sets_column(output, info.hierarchy, found.lowest_N)
     num = len(test.labels)
     text = np.array([""] * num)
     return ScoredVideos(
@@ -135,6 +142,7 @@ def scored(ensemble: Ensemble, test: FeatureSet, classes: list[str], risk: float
         sublabels=np.array([name or video_kinds.UNKNOWN for name in test.sublabels]),
         top_sublabels=np.array(["" if index == UNKNOWN else names[index][1] for index in answers.top_B.tolist()]),
         levels=np.array([str(level) for level in answers.levels(accepted_B, fine.threshold)]),
+        sublabel_sets=np.array([frozenset(names) for names in sets.to_pylist()], object),
         codecs=text,
         resolutions=text,
         durations=text,
@@ -169,6 +177,8 @@ def print_sublabels(videos: ScoredVideos, classes: list[str]) -> None:
         f"sublabels, class included: {found.num_correct} of {found.num_videos} videos right, {found.accuracy:.3f} "
         f"{between(found.accuracy_interval_95)}; macro F1 {found.macro_f1:.3f}\n"
     )
+    assert found.sets is not None
+    print(f"asked coverage {COVERAGE:g}: {found.sets.words('sublabel', 'sublabels')}\n")
     print("| class | sublabel | videos | sources | accuracy | 95 % | F1 | 95 % |\n|---|---|---|---|---|---|---|---|")
     for row in found.per_sublabel:
         inside_B = (videos.sublabels == row.sublabel) & (videos.label_B == classes.index(row.label))
