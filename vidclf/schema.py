@@ -334,7 +334,9 @@ def predictions(num_classes: int) -> pa.Schema:
     the estimated probability that it is right: `trust_score` times the same conditional probability.
     `sublabel_probabilities` are the calibrated conditional probabilities of all sublabels, which sum to 1 within each
     class, in the order of `taxonomy` in `ensemble.json`. `answer_level` is the deepest level that keeps the risk
-    (`AnswerLevel`); null in files of earlier versions.
+    (`AnswerLevel`); null in files of earlier versions. `sublabel_set` lists the sublabels, as `class/sublabel` or
+    `class` for a class without any, that hold the true one with the probability `--coverage`, the most probable first;
+    null without that option.
     """
     return pa.schema(
         [
@@ -352,6 +354,7 @@ def predictions(num_classes: int) -> pa.Schema:
             pa.field("sublabel_trust", pa.float32()),
             pa.field("sublabel_probabilities", pa.list_(pa.float32())),
             pa.field("answer_level", pa.string()),
+            pa.field("sublabel_set", pa.list_(pa.string())),
             pa.field("trust_score", pa.float32(), nullable=False),
             pa.field("ood_score", pa.float32(), nullable=False),
             pa.field("member_disagreement", pa.float32(), nullable=False),

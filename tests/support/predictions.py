@@ -40,6 +40,7 @@ class Predicted:
     prediction_set: tuple[str, ...] | None = None
     top_sublabel: str | None = None
     answer_level: str | None = None
+    sublabel_set: tuple[str, ...] | None = None
 
 
 def row(video: Predicted) -> dict[str, Any]:
@@ -62,6 +63,7 @@ def row(video: Predicted) -> dict[str, Any]:
         "sublabel": video.top_sublabel if video.answer_level == "sublabel" else None,
         "sublabel_trust": video.confidence / 4 if video.top_sublabel is not None else None,
         "answer_level": video.answer_level,
+        "sublabel_set": list(video.sublabel_set) if video.sublabel_set is not None else None,
         "trust_score": video.confidence / 2,
         "ood_score": 0.5,
         "member_disagreement": 0.0,

@@ -7,6 +7,7 @@ from typing import Any
 import pyarrow as pa
 
 from vidclf.archive.manifest import list_unlabelled, read_manifest
+from vidclf.classification.label_next import check_unlabelled, publish_label_next
 from vidclf.config import ClassifyConfig
 from vidclf.features.spec import read_spec
 from vidclf.runs.layout import Run
@@ -20,11 +21,14 @@ def classify_archive(config: ClassifyConfig) -> dict[str, dict[str, Any]] | None
     work if the job must not start, and RunStopped if it ends with videos left.
     """
     manifest = listed(config)
+    check_unlabelled(config, manifest)
     # Imported here, because both import Ray and the first also torch, which takes seconds.
     from vidclf.classification.classify import classification
     from vidclf.pipeline.driver import embed_videos
 
-    return embed_videos(config, manifest, *classification(config))
+    summaries = embed_videos(config, manifest, *classification(config))
+    publish_label_next(config, summaries)
+    return summaries
 
 
 def written(config: ClassifyConfig) -> list[Output]:

@@ -55,12 +55,14 @@ def classification(config: ClassifyConfig, head_directory: str | None = None) ->
     risk_threshold = threshold_of(mode, config.abstain_risk, config.accept_uncertified)
     sublabels = trust.sublabel_threshold(mode, risk_threshold, config.abstain_risk, config.accept_uncertified)
     sets = trust.set_thresholds(mode, len(info.classes), config.coverage)
+    fine_sets = trust.sublabel_set_thresholds(mode, info.hierarchy, config.coverage)
     settings = HeadSettings(
         tta=config.tta,
         trust_threshold=risk_threshold.threshold,
         segments_s=config.segments,
         set_thresholds=sets.lowest_C if sets is not None else None,
         sublabel_threshold=sublabels.threshold if sublabels is not None else None,
+        sublabel_set_thresholds=fine_sets.lowest_N if fine_sets is not None else None,
     )
     if config.features:
         runs = fitted_runs([storage.canonical(run) for run in config.features], info)
@@ -71,6 +73,8 @@ def classification(config: ClassifyConfig, head_directory: str | None = None) ->
     else:
         runs, embeddings = [], fitted_embeddings(config, info)
     _print_thresholds(config.abstain_risk, info, risk_threshold, sublabels, sets)
+    if fine_sets is not None:
+        print(fine_sets.text(), file=sys.stderr)
     conclude = RunDrift.of(info, trust, risk_threshold, tta=config.tta)
     config = replace(config, ensemble=head_directory or config.ensemble)
     target_of = partial(prediction_target, config, info, risk_threshold, sublabels, conclude)
@@ -139,10 +143,11 @@ def prediction_target(
     predicts none.
     """
     # Left out without prediction sets and sublabels, so that a run of an earlier version can be continued.
-    later = ("set_thresholds", "sublabel_threshold")
+    later = ("set_thresholds", "sublabel_threshold", "sublabel_set_thresholds")
     own = {name: value for name, value in asdict(settings).items() if name not in later or value is not None}
-    if settings.set_thresholds is not None:
-        own["set_thresholds"] = list(settings.set_thresholds)  # as JSON gives it back, for the run to be continued
+    for name in ("set_thresholds", "sublabel_set_thresholds"):
+        if own.get(name) is not None:
+            own[name] = list(own[name])  # as JSON gives it back, for the run to be continued
     stated = {"risk": risk_statement(risk_threshold, config.abstain_risk, caveat_of(info.training))}
     if sublabels is not None:
         stated["sublabel_risk"] = risk_statement(sublabels, config.abstain_risk, caveat_of(info.training))

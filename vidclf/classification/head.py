@@ -17,7 +17,7 @@ import torch
 from vidclf import schema
 from vidclf.arrow import nested_list, vectors
 from vidclf.classification.segments import segments_column
-from vidclf.classification.sublabel_columns import sublabel_columns
+from vidclf.classification.sublabel_columns import sublabel_columns, sublabel_sets_column
 from vidclf.ensemble import files
 from vidclf.ensemble.inference import EnsembleOutput
 from vidclf.features.columns import features_TD
@@ -44,6 +44,9 @@ class HeadSettings:
     """lowest probability with which each class is in the prediction set; None for no prediction sets"""
     sublabel_threshold: float | None = None
     """smallest trust with which a sublabel is answered; None if the ensemble predicts no sublabels"""
+    sublabel_set_thresholds: tuple[float, ...] | None = None
+    """lowest probability with which each leaf (sublabel, or class without sublabels) is in the set of sublabels; None
+    for no such sets"""
     subset_threshold: float | None = None
     """smallest trust score with which a video is accepted from its `subset` of 24 frames; None to always use all
     frames"""
@@ -93,6 +96,7 @@ class EnsembleHead:
         output = self._ensemble(sequences_S, tta=tta, stage=stage)
         decided = _decision_columns(output, info.classes, trust_threshold, settings.set_thresholds)
         decided |= sublabel_columns(output, info.hierarchy, decided["verdict"], settings.sublabel_threshold)
+        decided["sublabel_set"] = sublabel_sets_column(output, info.hierarchy, settings.sublabel_set_thresholds)
         decided["stage"] = pa.array([stage] * embedded.num_rows)
         decided["sharpened"] = pa.array([False] * embedded.num_rows)
         decided["ensemble_id"] = pa.array([info.ensemble_id] * embedded.num_rows)

@@ -86,8 +86,11 @@ def video_model(
     info, trust, num_classes = loaded.info, loaded.trust, len(loaded.info.classes)
     found = trust.threshold(info_module.mode(config.tta), config.abstain_risk, config.accept_uncertified)
     sets = trust.set_thresholds(info_module.mode(config.tta), num_classes, config.coverage)
+    fine_sets = trust.sublabel_set_thresholds(info_module.mode(config.tta), info.hierarchy, config.coverage)
     if sets is not None:
         print(sets.text(info.classes), file=sys.stderr)
+    if fine_sets is not None:
+        print(fine_sets.text(), file=sys.stderr)
     sublabels = trust.sublabel_threshold(
         info_module.mode(config.tta), found, config.abstain_risk, config.accept_uncertified
     )
@@ -109,6 +112,7 @@ def video_model(
             trust_threshold=found.threshold,
             segments_s=segments_s,
             set_thresholds=sets.lowest_C if sets is not None else None,
+            sublabel_set_thresholds=fine_sets.lowest_N if fine_sets is not None else None,
             sublabel_threshold=sublabels.threshold if sublabels is not None else None,
         ),
         target=target,

@@ -113,6 +113,7 @@ def make_head(config: EvaluateConfig, risk_threshold: RiskThreshold) -> Callable
     info = read_info(directory)
     trust = calibration_file.read_trust(directory, info)
     sets = trust.set_thresholds(mode(config.tta), len(info.classes), config.coverage)
+    fine_sets = trust.sublabel_set_thresholds(mode(config.tta), info.hierarchy, config.coverage)
     if sets is not None:
         print(sets.text(info.classes), file=sys.stderr)
     sublabels = trust.sublabel_threshold(
@@ -125,6 +126,7 @@ def make_head(config: EvaluateConfig, risk_threshold: RiskThreshold) -> Callable
         trust_threshold=risk_threshold.threshold,
         segments_s=None,
         set_thresholds=sets.lowest_C if sets is not None else None,
+        sublabel_set_thresholds=fine_sets.lowest_N if fine_sets is not None else None,
         sublabel_threshold=sublabels.threshold if sublabels is not None else None,
     )
     make = partial(_head_on, config.gpus, directory, settings)

@@ -5,6 +5,8 @@ Shape suffixes: B videos, C classes, L sublabels of all classes.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
@@ -12,6 +14,8 @@ import pyarrow as pa
 from vidclf.ensemble.inference import EnsembleOutput
 from vidclf.schema import Verdict
 from vidclf.uncertainty.hierarchy import UNKNOWN, Hierarchy, SublabelAnswers, answer_levels
+from vidclf.uncertainty.prediction_sets import names_in_sets
+from vidclf.uncertainty.sublabel_sets import leaf_names, leaf_probabilities
 
 
 def no_sublabels(is_accepted_B: npt.NDArray[np.bool_]) -> dict[str, pa.Array]:
@@ -27,6 +31,7 @@ def no_sublabels(is_accepted_B: npt.NDArray[np.bool_]) -> dict[str, pa.Array]:
         "sublabel_trust": pa.nulls(num_videos, number),
         "sublabel_probabilities": pa.nulls(num_videos, pa.list_(number)),
         "answer_level": pa.array(answer_levels(is_accepted_B, np.zeros(num_videos, bool)), text),
+        "sublabel_set": pa.nulls(num_videos, pa.list_(text)),
     }
 
 
@@ -55,3 +60,15 @@ def sublabel_columns(
         "sublabel_probabilities": pa.array(output.conditional_BL.tolist(), pa.list_(number)),
         "answer_level": pa.array(answer_levels(is_accepted_B, is_answered_B), text),
     }
+
+
+def sublabel_sets_column(output: EnsembleOutput, hierarchy: Hierarchy, lowest_N: Sequence[float] | None) -> pa.Array:
+    """The column `sublabel_set` of `schema.predictions`; null without sublabels or thresholds.
+
+    `lowest_N`: lowest probability of each leaf (`sublabel_sets.leaf_names`) in a set.
+    """
+    kind = pa.list_(pa.string())
+    if output.conditional_BL is None or lowest_N is None:
+        return pa.nulls(len(output.probabilities_BC), kind)
+    leaves_BN = leaf_probabilities(hierarchy, output.probabilities_BC, output.conditional_BL)
+    return pa.array(names_in_sets(leaves_BN, lowest_N, leaf_names(hierarchy)), kind)

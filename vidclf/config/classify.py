@@ -7,7 +7,7 @@ from dataclasses import dataclass, fields
 from typing import Annotated
 
 from vidclf.config.extract import PipelineConfig
-from vidclf.config.fields import above, between, require
+from vidclf.config.fields import above, at_least, between, require
 from vidclf.config.options import DecisionOptions, EnsembleOptions
 
 UNTIL_CALIBRATED = "left out with --labels until --calibrate-with FEATURES says how far confidence can be trusted"
@@ -56,6 +56,11 @@ class ClassifyConfig(DecisionOptions, EnsembleOptions, PipelineConfig):
     ensemble has several backbones (CNNs), one subdirectory per backbone is written. --overwrite deletes this directory
     as well as the output. (default: features are not saved)"""
 
+    label_next: Annotated[int, at_least(1, "video")] | None = None
+    """Number of videos to list in label_next.csv of the output: those whose labels would teach the ensemble most, the
+    most informative first. They are chosen by trust score, classes and, with --features or --save-features, features.
+    Also for a classification that is finished already. (default: no list)"""
+
     def __post_init__(self) -> None:
         super().__post_init__()
         inputs = [name for name in ("input", "manifest", "features") if getattr(self, name)]
@@ -93,7 +98,16 @@ class ClassifyConfig(DecisionOptions, EnsembleOptions, PipelineConfig):
         if self.calibrate_with is None:
             rule = UNTIL_CALIBRATED
             by_default = {field.name: field.default for field in fields(self)}
-            for name in ("abstain_risk", "accept_uncertified", "coverage", "segments", "sharpen_blurry", "tta"):
+            needing = (
+                "abstain_risk",
+                "accept_uncertified",
+                "coverage",
+                "label_next",
+                "segments",
+                "sharpen_blurry",
+                "tta",
+            )
+            for name in needing:
                 require(getattr(self, name) == by_default[name], name, rule, getattr(self, name))
 
     def check_given(self, names: Collection[str]) -> None:

@@ -21,7 +21,7 @@ Mode = Literal["append", "replace-by-video", "new-snapshot"]
 FILE_ENDINGS = {"csv": ".csv", "label-studio": ".json", "activitynet": ".json", "onnx": ".onnx"}
 """Ending of the output's name, for the targets that are one file. The output of the others is a directory."""
 
-SELECTIONS = ("abstained", "drifted", "misclassified")
+SELECTIONS = ("abstained", "drifted", "label-next", "misclassified")
 """Values of `--only`, the sorts of videos that may be selected."""
 
 COLUMNS = (
@@ -65,8 +65,9 @@ class ExportConfig(LeaseOptions, DryRunOptions):
     fiftyone and activitynet always contain the segments if there are any."""
     only: tuple[str, ...] = ()
     """Sorts of videos to export, comma-separated; a video of any of these sorts is exported. abstained: the ensemble
-    gave no label. drifted: the video is out of distribution (OOD score above 1). misclassified: the most probable class
-    differs from the label in the run's manifest. (default: all videos)"""
+    gave no label. drifted: the video is out of distribution (OOD score above 1). label-next: the video is in
+    label_next.csv, which jobs/classify.py --label-next wrote; label-studio lists them in its order. misclassified: the
+    most probable class differs from the label in the run's manifest. (default: all videos)"""
     columns: tuple[str, ...] = ()
     """Further columns of the predictions to export, comma-separated: attention, pts_s, is_black, luma_mean, sharpness,
     is_near_duplicate, member_probabilities, view_probabilities. A table that lacks them gets them. (default: none)"""

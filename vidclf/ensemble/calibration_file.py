@@ -21,16 +21,23 @@ from vidclf.ensemble.trust_file_check import check_trust_file
 from vidclf.ensemble.weights_file_check import Header, read_header
 from vidclf.errors import ConfigError
 from vidclf.schema import Look
-from vidclf.uncertainty import prediction_sets, sublabel_threshold
+from vidclf.uncertainty import prediction_sets, sublabel_sets, sublabel_threshold
 from vidclf.uncertainty.early_exit import EARLY_LOOKS, ValidationScores, stage_thresholds
 from vidclf.uncertainty.frame_agreement import FrameDiscriminant
+from vidclf.uncertainty.hierarchy import Hierarchy
 from vidclf.uncertainty.ood import FeatureSpace
 from vidclf.uncertainty.prediction_sets import SetThresholds, TruthScores
 from vidclf.uncertainty.risk_threshold import RiskThreshold
+from vidclf.uncertainty.sublabel_sets import SublabelSetThresholds
 from vidclf.uncertainty.sublabel_threshold import SublabelScores
 
 TRUST_FILE = "trust.safetensors"
 """Name of the file in an ensemble's directory."""
+
+_NOT_CALIBRATED = (
+    "--coverage needs an ensemble that this version has calibrated; run jobs/train.py again with its --features and "
+    "--output, which keeps the members"
+)
 
 FittedArrays = TypeVar("FittedArrays", FeatureSpace, FrameDiscriminant)
 """One of the records of arrays that `_read` can build."""
@@ -60,6 +67,9 @@ class TrustData:
     earlier versions"""
     sublabels: dict[str, SublabelScores] = field(default_factory=dict)
     """scores of the validation videos' sublabels, by mode and by early look; empty without sublabels"""
+    leaves: dict[str, TruthScores] = field(default_factory=dict)
+    """probabilities and indices of the held-out videos' true leaves (sublabels, or classes without any), by mode; empty
+    without sublabels, and in ensembles of earlier versions"""
     probe: PrecisionProbe | None = None
     """videos on which a worker tests bfloat16; if None, members are computed in fp32 unless `--precision bf16` is
     given"""
@@ -81,11 +91,22 @@ class TrustData:
         if coverage is None:
             return None
         if mode not in self.truth:
-            raise ConfigError(
-                "--coverage needs an ensemble that this version has calibrated; run jobs/train.py again with its "
-                "--features and --output, which keeps the members"
-            )
+            raise ConfigError(_NOT_CALIBRATED)
         return prediction_sets.set_thresholds(self.truth[mode], num_classes, coverage)
+
+    def sublabel_set_thresholds(
+        self, mode: str, hierarchy: Hierarchy, coverage: float | None
+    ) -> SublabelSetThresholds | None:
+        """Choose the lowest probabilities of the sublabels in prediction sets for a stated `coverage`; None without
+        one, and for an ensemble that predicts no sublabels.
+
+        Raises ConfigError for an ensemble of an earlier version, which lacks the probabilities of the true sublabels.
+        """
+        if coverage is None or mode not in self.sublabels:
+            return None
+        if mode not in self.leaves:
+            raise ConfigError(_NOT_CALIBRATED)
+        return sublabel_sets.choose(self.leaves[mode], len(sublabel_sets.leaf_names(hierarchy)), coverage)
 
     def sublabel_threshold(
         self, mode: str, classes: RiskThreshold, risk: float, accept_uncertified: bool
@@ -131,6 +152,9 @@ def write_trust(directory: str, data: TrustData) -> str:
     for name, sublabels in data.sublabels.items():
         arrays[f"{name}.sublabel_trust_B"] = sublabels.trust_B
         arrays[f"{name}.sublabel_right_B"] = sublabels.right_B.astype(np.int64)
+    for name, leaves in data.leaves.items():
+        arrays[f"{name}.leaf_truth_B"] = leaves.truth_B
+        arrays[f"{name}.leaf_B"] = leaves.label_B.astype(np.int64)
     if data.probe is not None:
         arrays.update(data.probe.arrays())
     # safetensors writes memory as it is, without regard to strides.
@@ -177,6 +201,7 @@ def read_trust(directory: str, info: EnsembleInfo) -> TrustData:
         sublabels={
             name: _sublabels(arrays, name) for name in (*modes, *EARLY_LOOKS) if f"{name}.sublabel_trust_B" in arrays
         },
+        leaves={name: _leaves(arrays, name) for name in modes if f"{name}.leaf_B" in arrays},
         probe=PrecisionProbe.read(arrays, len(info.backbones)),
     )
 
@@ -204,6 +229,13 @@ def _truth(arrays: dict[str, npt.NDArray[Any]], name: str) -> TruthScores:
     """The probabilities of the true classes stored under `name`: `plain` or `tta` (with test-time augmentation)."""
     return TruthScores(
         truth_B=arrays[f"{name}.truth_B"], label_B=arrays[f"{name}.label_B"], source_B=arrays[f"{name}.source_B"]
+    )
+
+
+def _leaves(arrays: dict[str, npt.NDArray[Any]], name: str) -> TruthScores:
+    """The probabilities of the true leaves stored under `name`: `plain` or `tta` (with test-time augmentation)."""
+    return TruthScores(
+        truth_B=arrays[f"{name}.leaf_truth_B"], label_B=arrays[f"{name}.leaf_B"], source_B=arrays[f"{name}.source_B"]
     )
 
 

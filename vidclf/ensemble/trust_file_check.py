@@ -137,3 +137,6 @@ def _score_arrays(is_needed: Mapping[str, bool], has_sublabels: bool) -> Iterato
         if name not in EARLY_LOOKS:
             yield Array(name=f"{name}.truth_B", shape=(videos,), is_needed=False)
             yield Array(name=f"{name}.label_B", shape=(videos,), dtypes=INTEGERS, is_needed=False)
+            if has_sublabels:
+                yield Array(name=f"{name}.leaf_truth_B", shape=(videos,), is_needed=False)
+                yield Array(name=f"{name}.leaf_B", shape=(videos,), dtypes=INTEGERS, is_needed=False)

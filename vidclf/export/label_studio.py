@@ -6,7 +6,7 @@ read by `vidclf/archive/label_studio.py`.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 from xml.sax.saxutils import quoteattr
 
@@ -56,7 +56,11 @@ def _tasks(kept: Sequence[dict[str, Any]], rows: RunRows, change: Change) -> Ite
     for entry in kept:
         if entry["data"]["video_id"] not in change.removed:
             yield json_entries.text(entry)
-    for row in json_entries.values(rows, change):
+    new: Iterable[dict[str, Any]] = json_entries.values(rows, change)
+    if rows.ranks:
+        # A labelling tool shows tasks in the order of the file. Others than those of the list come last.
+        new = sorted(new, key=lambda row: rows.ranks.get(row["video_id"], len(rows.ranks) + 1))
+    for row in new:
         yield json_entries.text(task(row))
 
 

@@ -1,13 +1,16 @@
 """An ensemble as one ONNX file: all members, the views of test-time augmentation, the average and the calibration.
 
 Inputs are the padded features of a video's frames, one input per backbone, and the numbers of real frames. Outputs are
-the calibrated probabilities of the ensemble and of each member alone, the linear member last. Scores of trust and
+the calibrated probabilities of the ensemble and of each member alone, the linear member last, and the conditional
+probabilities of the sublabels within their classes, if the ensemble predicts any. Scores of trust and
 out-of-distribution are not part of the file, so it gives no verdict.
 
 Shape suffixes: B videos, T frames, D features, C classes, M members.
 """
 
 from __future__ import annotations
+
+import itertools
 
 import numpy as np
 import onnx
@@ -16,7 +19,7 @@ from onnx import helper
 import vidclf
 from vidclf import storage
 from vidclf.ensemble import calibration_file, files
-from vidclf.ensemble.info import EnsembleInfo, read_info
+from vidclf.ensemble.info import EnsembleInfo, mode, read_info
 from vidclf.ensemble.linear_member import member_weights
 from vidclf.ensemble.views import PLAIN
 from vidclf.errors import ConfigError
@@ -70,6 +73,7 @@ def onnx_bytes(directory: str, info: EnsembleInfo, *, tta: bool) -> bytes:
     views = [(view.name, view.weight) for view in info.views] if tta else [(name, 1.0) for name in PLAIN]
     linear = files.load_linear(directory, info)
     weighted: list[list[str]] = [[] for _ in range(num_votes(info))]
+    conditional: list[list[str]] = []
     members = [files.load_member(directory, info, index).eval() for index in range(len(info.members))]
     for name, weight in views:
         if not weight:
@@ -80,6 +84,7 @@ def onnx_bytes(directory: str, info: EnsembleInfo, *, tta: bool) -> bytes:
             outputs = member_logits(graph, model, shown[record.backbone], lengths_B)
             logits_BC = _class_logits(graph, outputs, info)
             weighted[index].append(_share(graph, logits_BC, weight))
+            conditional += _sublabel_shares(graph, outputs, info, weight / len(members))
         if linear is not None:
             logits_BC = linear_logits(graph, linear, list(shown.values()), lengths_B)
             weighted[-1].append(_share(graph, logits_BC, weight))
@@ -94,16 +99,40 @@ def onnx_bytes(directory: str, info: EnsembleInfo, *, tta: bool) -> bytes:
     mean_BC = graph.add("ReduceSum", shares_MBC, zero, keepdims=0)
     _tempered(graph, mean_BC, temperature, "probabilities")
     _tempered(graph, member_MBC, temperature, "member_probabilities")
+    if info.sublabels is not None:
+        _sublabel_output(graph, conditional, info.sublabels.temperatures[mode(tta)])
     model_proto = _model(graph, info, inputs, tta)
     return bytes(model_proto.SerializeToString(deterministic=True))
 
 
 def _class_logits(graph: Graph, outputs: str, info: EnsembleInfo) -> str:
-    """The logits of the classes among the outputs of a member. The file predicts no sublabels, whose logits follow."""
+    """The logits of the classes among the outputs of a member. Those of the sublabels follow."""
     if not info.taxonomy:
         return outputs
-    bounds = (graph.constant([0]), graph.constant([len(info.classes)]), graph.constant([1]))
-    return graph.add("Slice", outputs, *bounds)
+    return _columns(graph, outputs, 0, len(info.classes))
+
+
+def _columns(graph: Graph, values: str, start: int, end: int) -> str:
+    """The columns from `start` to just before `end`."""
+    return graph.add("Slice", values, graph.constant([start]), graph.constant([end]), graph.constant([1]))
+
+
+def _sublabel_shares(graph: Graph, outputs: str, info: EnsembleInfo, weight: float) -> list[list[str]]:
+    """The conditional probabilities of the sublabels by one member in one view, times the weight of this vote: a list
+    with one value per class that has sublabels; empty without sublabels."""
+    ends = [len(info.classes), *np.cumsum(info.hierarchy.sizes) + len(info.classes)]
+    blocks = [_columns(graph, outputs, int(start), int(end)) for start, end in itertools.pairwise(ends)]
+    return [[_share(graph, block, weight) for block in blocks]] if blocks else []
+
+
+def _sublabel_output(graph: Graph, votes: list[list[str]], temperature: float) -> None:
+    """The output `sublabel_probabilities`: the votes added up, at the temperature of the sublabels."""
+    blocks = []
+    for number, terms in enumerate(zip(*votes, strict=True)):
+        mean = graph.add("Sum", *terms) if len(terms) > 1 else terms[0]
+        blocks.append(f"sublabels_{number}")
+        _tempered(graph, mean, temperature, blocks[-1])
+    graph.nodes.append(helper.make_node("Concat", blocks, ["sublabel_probabilities"], axis=1))
 
 
 def num_votes(info: EnsembleInfo) -> int:
@@ -190,6 +219,9 @@ def _model(graph: Graph, info: EnsembleInfo, inputs: dict[str, str], tta: bool) 
         helper.make_tensor_value_info("probabilities", number, ["videos", num_classes]),
         helper.make_tensor_value_info("member_probabilities", number, [num_members, "videos", num_classes]),
     ]
+    if info.sublabels is not None:
+        shape = ["videos", len(info.hierarchy.names)]
+        outputs.append(helper.make_tensor_value_info("sublabel_probabilities", number, shape))
     proto = helper.make_model(
         helper.make_graph(graph.nodes, "ensemble", given, outputs, graph.tensors),
         ir_version=IR_VERSION,
@@ -205,6 +237,8 @@ def _model(graph: Graph, info: EnsembleInfo, inputs: dict[str, str], tta: bool) 
         "views": json_text({view.name: view.weight for view in info.views} if tta else dict.fromkeys(PLAIN, 1.0)),
         "sampling": json_text(info.backbones[0].feature_spec.sampling),
     }
+    if info.sublabels is not None:
+        metadata["taxonomy"] = json_text(info.taxonomy)
     helper.set_model_props(proto, metadata)
     onnx.checker.check_model(proto, full_check=True)
     return proto

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import csv
 import hashlib
-from collections.abc import Iterator, Sequence, Set
+import io
+from collections.abc import Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass, field
 
 import pyarrow as pa
@@ -53,6 +55,8 @@ class RunRows:
     videos: Set[str]
     """ids of the videos that are exported"""
     is_of_segments: bool = False
+    ranks: Mapping[str, int] = field(default_factory=dict)
+    """rank of the videos of `label_next.csv` by id, if these are selected; else empty"""
     manifest: pa.Table = field(repr=False)
     """manifest of the run, with the columns of `_FROM_MANIFEST` under their names in the export"""
 
@@ -72,13 +76,15 @@ class RunRows:
         if is_of_segments and "segment_columns" not in identity:
             raise ConfigError(f"--rows segments: {run} has none; classify the videos with --segments")
         columns = _columns(len(classes), is_of_segments, extra)
+        ranks = label_ranks(run) if "label-next" in only else {}
         return cls(
             run=run,
             run_id=_run_id(run, columns),
             ensemble_id=identity["ensemble_id"],
             classes=classes,
             columns=columns,
-            videos=_selected(run, only),
+            videos=_selected(run, only, ranks),
+            ranks=ranks,
             is_of_segments=is_of_segments,
             manifest=_manifest(run),
         )
@@ -171,8 +177,11 @@ def _run_id(run: str, columns: pa.Schema) -> str:
     return digest.hexdigest()[:32]
 
 
-def _selected(run: str, only: Sequence[str]) -> set[str]:
-    """Ids of the videos of the sorts `only`, or of all classified videos. Raises ConfigError if labels are lacking."""
+def _selected(run: str, only: Sequence[str], ranks: Mapping[str, int]) -> set[str]:
+    """Ids of the videos of the sorts `only`, or of all classified videos. `ranks` are those of the sort `label-next`.
+
+    Raises ConfigError if labels are lacking.
+    """
     labels: dict[str, str | None] = {}
     if "misclassified" in only:
         manifest = storage.read_table(Run(run).manifest_file, [VIDEO_ID, "label"])
@@ -189,8 +198,24 @@ def _selected(run: str, only: Sequence[str]) -> set[str]:
             sorts = {
                 "abstained": row["verdict"] == schema.Verdict.ABSTAINED,
                 "drifted": row["ood_score"] is not None and bool(is_out_of_distribution(row["ood_score"])),
+                "label-next": row[VIDEO_ID] in ranks,
                 "misclassified": label is not None and label != row["top_label"],
             }
             if not only or any(sorts[name] for name in only):
                 ids.add(row[VIDEO_ID])
     return ids
+
+
+def label_ranks(run: str) -> dict[str, int]:
+    """Rank from 1 of each video of the run's `label_next.csv`, by video id, the most informative first.
+
+    Raises ConfigError if there is no such file.
+    """
+    location = Run(run).label_next_file
+    if not storage.exists(location):
+        raise ConfigError(
+            f"--only label-next: {run} has no {file_name(location)}; run jobs/classify.py again with --label-next N, "
+            "which classifies nothing again"
+        )
+    rows = csv.DictReader(io.StringIO(storage.read_bytes(location).decode("utf-8-sig"), newline=""))
+    return {row[VIDEO_ID]: int(row["rank"]) for row in rows}

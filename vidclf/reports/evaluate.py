@@ -206,9 +206,11 @@ def table(evaluation: Evaluation, output: str) -> str:
         share = f" {detail.num_accepted_correct} of them right" if detail.num_accepted else ""
         rows.append(("accepted", f"{detail.num_accepted} of {headline.num_videos} videos,{share}".rstrip(",")))
     if detail.sets is not None:
-        rows.append(("prediction sets", detail.sets.words))
+        rows.append(("prediction sets", detail.sets.words()))
     if detail.sublabels is not None:
         rows.append(("sublabels", detail.sublabels.words))
+        if detail.sublabels.sets is not None:
+            rows.append(("sublabel sets", detail.sublabels.sets.words("sublabel", "sublabels")))
     if evaluation.risk is not None:
         rows.append(("risk basis", risk_words(evaluation.risk)))
     if summary is not None and "calibration_note" in summary:

@@ -41,6 +41,7 @@ PREDICTION_COLUMNS = [
     "top_sublabel",
     "sublabel_trust",
     "answer_level",
+    "sublabel_set",
     "trust_score",
     "ood_score",
     "member_probabilities",
@@ -75,6 +76,8 @@ class ScoredVideos:
     """most probable sublabel; an empty text if the ensemble predicts none for the most probable class"""
     levels: npt.NDArray[np.str_]
     """level at which each video is answered (`schema.AnswerLevel`); an empty text in predictions of earlier versions"""
+    sublabel_sets: npt.NDArray[np.object_]
+    """names of the leaves in the set of sublabels of each video, as a frozenset; empty without such sets"""
     codecs: npt.NDArray[np.str_]
     resolutions: npt.NDArray[np.str_]
     durations: npt.NDArray[np.str_]
@@ -248,6 +251,7 @@ def _joined(table: pa.Table, truth: Sequence[Any], index_of: dict[str, int]) -> 
         sublabels=_text([row["sublabel"] or video_kinds.UNKNOWN for row in truth]),
         top_sublabels=_text([name or "" for name in table["top_sublabel"].to_pylist()]),
         levels=_text([level or "" for level in table["answer_level"].to_pylist()]),
+        sublabel_sets=_sublabel_sets(table["sublabel_set"]),
         codecs=_text([codec or video_kinds.UNKNOWN for codec in table["video_codec"].to_pylist()]),
         resolutions=_text([video_kinds.resolution(*size) for size in zip(widths, heights, strict=True)]),
         durations=_text([video_kinds.duration(seconds) for seconds in table["duration_s"].to_pylist()]),
@@ -272,6 +276,16 @@ def _in_sets(column: pa.ChunkedArray, index_of: dict[str, int]) -> npt.NDArray[n
     for inside_C, names in zip(inside_BC, column.to_pylist(), strict=True):
         inside_C[[index_of[name] for name in names or ()]] = True
     return inside_BC
+
+
+def _sublabel_sets(column: pa.ChunkedArray) -> npt.NDArray[np.object_]:
+    """The set of sublabels of each video as a frozenset. Equal sets are stored once."""
+    known: dict[frozenset[str], frozenset[str]] = {}
+    sets = np.empty(len(column), object)
+    for index, names in enumerate(column.to_pylist()):
+        found = frozenset(names or ())
+        sets[index] = known.setdefault(found, found)
+    return sets
 
 
 def _top(column: pa.ChunkedArray, num_videos: int) -> npt.NDArray[np.int64]:

@@ -17,8 +17,9 @@ import numpy.typing as npt
 from vidclf.metrics.curves import RiskCoverage, risk_coverage
 from vidclf.metrics.intervals import F1Intervals, Interval, SourceIntervals
 from vidclf.metrics.scores import evaluate
-from vidclf.reports import video_kinds
+from vidclf.reports import set_figures, video_kinds
 from vidclf.reports.labelled_predictions import ScoredVideos
+from vidclf.reports.set_figures import SetFigures
 from vidclf.schema import AnswerLevel
 
 RISKS = (0.01, 0.02, 0.05, 0.1, 0.2)
@@ -87,6 +88,8 @@ class SublabelFigures:
     curve: RiskCoverage
     """share of wrong sublabels among the most trusted ones against their number"""
     by_risk: list[AnswerableShares]
+    sets: SetFigures | None
+    """prediction sets of sublabels, of the videos whose leaf is known; None without such sets"""
 
     @property
     def words(self) -> str:
@@ -136,7 +139,20 @@ def of_videos(videos: ScoredVideos, classes: Sequence[str]) -> SublabelFigures |
         levels=_levels(videos, is_known_B),
         curve=curve,
         by_risk=_by_risk(curve, risk_coverage(videos.trust_B, videos.is_correct_B)),
+        sets=_sets(kept, classes),
     )
+
+
+def _sets(videos: ScoredVideos, classes: Sequence[str]) -> SetFigures | None:
+    """The figures of the sets of sublabels. They hold a video by its class and sublabel, or by its class without
+    sublabels."""
+    if not any(videos.sublabel_sets):
+        return None
+    labels = [classes[index] for index in videos.label_B.tolist()]
+    rows = zip(labels, videos.sublabels, videos.sublabel_sets, strict=True)
+    held = [label in found or f"{label}/{sublabel}" in found for label, sublabel, found in rows]
+    sizes = [len(found) for found in videos.sublabel_sets]
+    return set_figures.measured(np.array(held), np.array(sizes), videos.groups)
 
 
 def _leaf(name: str, sublabel: str, parents: set[str]) -> Leaf:

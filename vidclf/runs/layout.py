@@ -28,6 +28,9 @@ DUPLICATES_FILE = "duplicates.parquet"
 """File that lists the videos with the same content as another video in the same run directory. Absent if there are
 none."""
 
+LABEL_NEXT_FILE = "label_next.csv"
+"""List of the videos to label next (`classify --label-next`). Absent if it was not asked for."""
+
 QUARANTINE_DIR = "quarantine"
 """Directory of the Parquet files with one row per rejected video and its reject reason."""
 
@@ -81,6 +84,11 @@ class Run:
     def duplicates_file(self) -> str:
         """Location of `duplicates.parquet`, the list of videos with the same content."""
         return storage.join(self.location, DUPLICATES_FILE)
+
+    @property
+    def label_next_file(self) -> str:
+        """Location of `label_next.csv`, the list of the videos to label next."""
+        return storage.join(self.location, LABEL_NEXT_FILE)
 
     @property
     def quarantine_dir(self) -> str:

@@ -20,7 +20,7 @@ import pyarrow.parquet as pq
 import yaml
 
 from vidclf import schema, storage
-from vidclf.runs.layout import SHARD_PATTERN, Run
+from vidclf.runs.layout import LABEL_NEXT_FILE, SHARD_PATTERN, Run
 
 BACKBONES = (
     *("resnet50", "resnet101", "efficientnet_v2_s", "efficientnet_v2_m"),
@@ -241,7 +241,8 @@ def _run_parts(of_predictions: bool) -> tuple[Part, ...]:
             at=rf"(?:{BACKBONE_DIRECTORY})/", files=files, marks=mark
         )
     files = (
-        rf"{_RUN_FILES}|segments/{SHARD_PATTERN}|ensemble/(?:ensemble\.json|member_0\.safetensors|trust\.safetensors)"
+        rf"{_RUN_FILES}|segments/{SHARD_PATTERN}|{re.escape(LABEL_NEXT_FILE)}"
+        r"|ensemble/(?:ensemble\.json|member_0\.safetensors|trust\.safetensors)"
     )
     passes = r"_passes/(?:keyframes|full)/"
     return tuple(Part(at=at, files=f"{files}|{_JOB_FILES}", marks=mark) for at in ("", passes))

@@ -28,7 +28,6 @@ from vidclf.ensemble.calibration_file import TrustData
 from vidclf.ensemble.fold_confidence import folds_left_out
 from vidclf.ensemble.info import EnsembleCalibration, EnsembleInfo, LookInfo, MembersInfo, TrustInfo, mode
 from vidclf.ensemble.linear_member import LinearInfo, member_weights, write_linear
-from vidclf.ensemble.sublabels import SublabelInfo
 from vidclf.ensemble.views import PLAIN, VIEWS, ViewWeight, fit_weights
 from vidclf.features.computed_frames import ComputedFrames, lengths, select
 from vidclf.features.feature_set import FeatureSet
@@ -42,12 +41,11 @@ from vidclf.training.linear_fit import STANDARD_ERRORS, WeighedVotes, weigh
 from vidclf.training.member_folds import MemberFolds, out_of_fold
 from vidclf.training.member_votes import RunVotes, VoteRequest, Voting
 from vidclf.training.segment_calibration import SegmentSample
-from vidclf.training.sublabel_calibration import fit_sublabels, look_votes
+from vidclf.training.sublabel_calibration import FittedSublabels, fit_sublabels, look_votes
 from vidclf.uncertainty import early_exit
 from vidclf.uncertainty.early_exit import ValidationScores
 from vidclf.uncertainty.frame_agreement import FrameDiscriminant
 from vidclf.uncertainty.ood import FeatureSpace, OodLine
-from vidclf.uncertainty.sublabel_threshold import SublabelScores
 from vidclf.uncertainty.temperature import fit_temperature, tempered
 from vidclf.video.sampling import evenly_spread
 
@@ -94,7 +92,7 @@ def calibrate(
         for look in sequences
         if look != Look.FULL
     }
-    sublabels, sublabel_scores = _calibrated_sublabels(info, features_S[0], videos, votes.sublabels, full, early)
+    sublabels = _calibrated_sublabels(info, features_S[0], videos, votes.sublabels, full, early)
     digest = calibration_file.write_trust(
         directory,
         TrustData(
@@ -105,7 +103,8 @@ def calibrate(
                 mode(True): fitter.validation_scores(full.tta, full.ood_score_B),
             },
             stages={look: fitted.scores for look, fitted in early.items()},
-            sublabels=sublabel_scores,
+            sublabels=sublabels.scores,
+            leaves=sublabels.leaves,
             truth={mode(False): fitter.truth_scores(full.plain), mode(True): fitter.truth_scores(full.tta)},
             probe=full.probe,
         ),
@@ -119,7 +118,7 @@ def calibrate(
         stages={look: fitted.info for look, fitted in early.items()},
         segments=segment_calibration.fit_segments(fitter, samples, votes.segments),
         linear=linear,
-        sublabels=sublabels,
+        sublabels=sublabels.info,
     )
 
 
@@ -355,11 +354,10 @@ def _calibrated_sublabels(
     conditional_VMBL: Mapping[Look, npt.NDArray[np.float32]],
     full: _FullLook,
     early: Mapping[Any, _EarlyLook],
-) -> tuple[SublabelInfo | None, dict[str, SublabelScores]]:
-    """Calibration of the sublabels and scores of the validation videos' sublabels; None and nothing without votes on
-    sublabels."""
+) -> FittedSublabels:
+    """Calibration of the sublabels, which is empty without votes on sublabels."""
     if not conditional_VMBL:
-        return None, {}
+        return FittedSublabels()
     weights_V = np.array([view.weight for view in full.view_weights], np.float32)
     early_fits = {look: fitted.fit for look, fitted in early.items()}
     votes = look_votes(conditional_VMBL, weights_V, full.plain, full.tta, early_fits)

@@ -128,8 +128,8 @@ class Drift:
         parts = [words[name] for name in self.found if name in words]
         scores = f", {' and '.join(parts)} than in calibration" if parts else ""
         return (
-            f"drift: found, {share}{scores}; do not rely on the stated risk for this archive: label videos of it, add "
-            "them to the training archive and train again"
+            f"drift: found, {share}{scores}; do not rely on the stated risk for this archive: label videos of it "
+            "(--label-next N lists the most informative ones), add them to the training archive and train again"
         )
 
     def as_json(self, basis: str) -> dict[str, Any]:

@@ -51,25 +51,21 @@ class SetThresholds:
     num_sources_C: tuple[int, ...]
     """number of held-out sources (recordings) of each class"""
 
-    @property
-    def sources_needed(self) -> int:
-        """Number of held-out sources of a class below which the class is in every set."""
-        return int(np.ceil(self.coverage / (1 - self.coverage) - ROUNDING))
-
     def text(self, classes: Sequence[str]) -> str:
         """One line for users about the sets."""
         start = f"prediction sets: hold the true class with probability {self.coverage:g}, class by class"
+        needed = sources_needed(self.coverage)
         lacking = [
-            f"{name} ({count})"
-            for name, count in zip(classes, self.num_sources_C, strict=True)
-            if count < self.sources_needed
+            f"{name} ({count})" for name, count in zip(classes, self.num_sources_C, strict=True) if count < needed
         ]
         if not lacking:
             return start
-        return (
-            f"{start}; classes with fewer than {self.sources_needed} held-out sources are in every set: "
-            f"{', '.join(lacking)}"
-        )
+        return f"{start}; classes with fewer than {needed} held-out sources are in every set: {', '.join(lacking)}"
+
+
+def sources_needed(coverage: float) -> int:
+    """Number of held-out sources of a class below which the class is in every set."""
+    return int(np.ceil(coverage / (1 - coverage) - ROUNDING))
 
 
 def set_thresholds(scores: TruthScores, num_classes: int, coverage: float) -> SetThresholds:

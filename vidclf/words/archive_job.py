@@ -8,6 +8,7 @@ from typing import Any
 
 from vidclf import preflight
 from vidclf.classification.archive_job import classify_archive, listed
+from vidclf.classification.label_next import check_unlabelled, publish_label_next
 from vidclf.config import ClassifyConfig
 from vidclf.words.labels import read_labels
 
@@ -23,12 +24,14 @@ def classify_videos(config: ClassifyConfig) -> dict[str, dict[str, Any]] | None:
     labels = read_labels(config.labels)
     preflight.check_outputs(config)
     manifest = listed(config)
+    check_unlabelled(config, manifest)
     # Imported here, because both import Ray and torch, which takes seconds.
     from vidclf.pipeline.driver import embed_videos
     from vidclf.words.word_job import word_classification
 
     with tempfile.TemporaryDirectory() as scratch:
         summaries = embed_videos(config, manifest, *word_classification(config, labels, scratch))
+    publish_label_next(config, summaries)
     for summary in (summaries or {}).values():
         if "calibration_note" in summary:
             print(f"{config.output}: {summary['calibration_note']}")

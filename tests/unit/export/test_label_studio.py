@@ -12,7 +12,7 @@ import numpy as np
 import pyarrow as pa
 
 from tests.support.audited_runs import LABELS, VIDEOS, write_audited_run
-from tests.support.jobs import succeed
+from tests.support.jobs import job, succeed
 from tests.support.predictions import SPEC, Predicted
 from vidclf import storage
 from vidclf.archive.manifest import read_manifest, video_id
@@ -208,3 +208,15 @@ def test_the_sorts_of_a_video_are_in_its_task(tmp_path: Path) -> None:
     succeed("export", "--run", run, "--to", "label-studio", *selected, "--output", tmp_path / "tasks.json")
     (task,) = json.loads((tmp_path / "tasks.json").read_text())
     assert (task["data"]["true_label"], task["predictions"][0]["result"][0]["value"]) == ("A", {"choices": ["B"]})
+
+
+def test_tasks_of_the_list_to_label_next_are_in_its_order(tmp_path: Path) -> None:
+    run, output = write_audited_run(tmp_path / "run"), tmp_path / "tasks.json"
+    arguments = ("--run", run, "--to", "label-studio", "--only", "label-next", "--output", output)
+    refused = job("export", *arguments)
+    assert refused.returncode == 2
+    assert f"--only label-next: {run} has no label_next.csv; run jobs/classify.py again" in refused.stderr
+    # v0 is in the first shard; the list has it last.
+    Path(run, "label_next.csv").write_text("rank,video_id,label\n1,v1,\n2,v0,\n")
+    succeed("export", *arguments)
+    assert [entry["data"]["video_id"] for entry in json.loads(output.read_text())] == ["v1", "v0"]

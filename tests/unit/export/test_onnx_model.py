@@ -55,7 +55,8 @@ def write_ensemble(
     has_sublabels: bool = False,
 ) -> EnsembleInfo:
     """An ensemble of two members with random weights that are large enough to make decided predictions; with
-    `has_linear_member` also a linear member of random weights. With `has_sublabels` class B has two sublabels."""
+    `has_linear_member` also a linear member of random weights. With `has_sublabels` class A has two sublabels and class
+    C three."""
     write_small_ensemble(directory, ["A", "B", "C"], 73, is_tiny=True)
     info = read_info(str(directory))
     spec = info.backbones[0].feature_spec
@@ -64,7 +65,7 @@ def write_ensemble(
     for index in range(2):
         own = specs[index % num_backbones]
         torch.manual_seed(index)
-        state = build_model(own.feature_dim, 5 if has_sublabels else 3, model).state_dict()
+        state = build_model(own.feature_dim, 8 if has_sublabels else 3, model).state_dict()
         state = {name: value * (3 if name.startswith("classifier") else 1) for name, value in state.items()}
         if model.model == "words":
             texts_CD = torch.nn.functional.normalize(torch.randn(state["texts"].shape), dim=1)
@@ -109,7 +110,7 @@ def write_ensemble(
         info = replace(info, linear=linear)
     if has_sublabels:
         sublabels = SublabelInfo(temperatures={"plain": 0.5, "tta": 1.0}, num_videos=4, val_accuracy=0.5)
-        info = replace(info, taxonomy={"B": ["b1", "b2"]}, sublabels=sublabels)
+        info = replace(info, taxonomy={"A": ["a1", "a2"], "C": ["c1", "c2", "c3"]}, sublabels=sublabels)
         scores = SublabelScores(trust_B=np.zeros(20, np.float32), right_B=np.zeros(20, np.int64))
         trust = replace(trust, sublabels={"plain": scores, "tta": scores})
         digest = calibration_file.write_trust(str(directory), trust)
@@ -202,6 +203,11 @@ def test_probabilities_are_those_of_the_ensemble(
         assert np.abs(results["probabilities"] - expected.probabilities_BC[picked]).max() < 1e-4
         of_members = expected.member_probabilities_MBC[:, picked]
         assert np.abs(results["member_probabilities"] - of_members).max() < 1e-4
+        assert ("sublabel_probabilities" in results) == has_sublabels
+        if expected.conditional_BL is not None:
+            assert np.abs(results["sublabel_probabilities"] - expected.conditional_BL[picked]).max() < 1e-4
+    if expected.conditional_BL is not None:
+        assert np.ptp(expected.conditional_BL, axis=0).max() > 0.01
     # The videos differ, so that a graph that returned a constant would not pass.
     assert np.ptp(expected.probabilities_BC, axis=0).max() > 0.01
 

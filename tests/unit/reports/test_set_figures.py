@@ -20,7 +20,7 @@ def test_coverage_and_size_are_counted_and_an_abstained_video_names_its_set() ->
     found = set_figures.of_videos(videos)
     assert found is not None
     assert (found.coverage, found.mean_size, found.interval_95) == (0.75, 1.25, None)
-    assert found.words == (
+    assert found.words() == (
         "the prediction sets hold the true class of 0.750 of the videos; they have 1.25 classes on average"
     )
     (case,) = error_lists.abstained(videos, CLASSES)

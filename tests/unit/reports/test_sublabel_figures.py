@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import replace
+
 import pyarrow as pa
 import pytest
 
@@ -23,12 +26,12 @@ ROWS = [
 TRUTH = {"1": ("A", "a1"), "2": ("A", "a2"), "3": ("B", None), "4": ("B", None), "5": ("A", None), "6": ("A", "a1")}
 
 
-def videos() -> ScoredVideos:
+def videos(rows: Sequence[Predicted] = ROWS) -> ScoredVideos:
     """Class A has the sublabels a1 and a2, class B none; the sublabel of video 5 is not known."""
     truth = manifest({name: (label, "test") for name, (label, _) in TRUTH.items()})
     sublabels = pa.array([sublabel for _, sublabel in TRUTH.values()], pa.string())
     truth = truth.set_column(truth.column_names.index("sublabel"), "sublabel", sublabels)
-    return score([table(ROWS)], truth, CLASSES).videos
+    return score([table(list(rows))], truth, CLASSES).videos
 
 
 def test_each_sublabel_is_scored_on_the_videos_whose_own_one_is_known() -> None:
@@ -61,6 +64,22 @@ def test_answers_are_judged_at_their_level() -> None:
     # Of all videos by class: 1 and 4 (equal trust), 2, 3 (wrong), 5, 6.
     assert found.by_risk[0] == AnswerableShares(risk=0.01, sublabel=0.25, label=0.5)
     assert found.by_risk[-1] == AnswerableShares(risk=0.2, sublabel=0.25, label=1.0)
+
+
+def test_sets_of_sublabels_are_judged_on_known_leaves() -> None:
+    # Video 5 is left out. The set of video 2 holds another sublabel, that of video 3 not its class.
+    sets = [("A/a1",), ("A/a1",), ("A/a2", "A/a1"), ("B",), ("A/a2",), ("A/a2", "A/a1", "B")]
+    rows = [replace(video, sublabel_set=found) for video, found in zip(ROWS, sets, strict=True)]
+    found = sublabel_figures.of_videos(videos(rows), CLASSES)
+    assert found is not None
+    assert found.sets is not None
+    assert (found.sets.num_videos, found.sets.coverage, found.sets.mean_size) == (5, 0.6, pytest.approx(8 / 5))
+    assert found.sets.words("sublabel", "sublabels").startswith(
+        "the prediction sets hold the true sublabel of 0.600 of the videos, 95 % interval"
+    )
+    without = sublabel_figures.of_videos(videos(), CLASSES)
+    assert without is not None
+    assert without.sets is None
 
 
 def test_a_report_without_sublabels_has_no_figures_of_them() -> None:

@@ -83,6 +83,12 @@ def test_sublabels_are_calibrated_read_back_and_written_as_columns(tmp_path: Pat
     assert ((scores.trust_B > 0) == (class_B == 0)).all()
     assert (scores.trust_B <= loaded.trust.full["plain"].trust_B).all()
 
+    leaves = loaded.trust.leaves["plain"]
+    assert leaves.label_B.tolist() == [0, 3, 1, 3, 2, 3, -1, 3, -1, 3, 0, 3]  # A/a1, A/a2, A/a3 and B
+    of_B = leaves.label_B == 3
+    np.testing.assert_array_equal(leaves.truth_B[of_B], loaded.trust.truth["plain"].truth_B[of_B])
+    assert (leaves.truth_B[leaves.label_B == 0] < loaded.trust.truth["plain"].truth_B[leaves.label_B == 0]).all()
+
     settings = HeadSettings(tta=False, trust_threshold=0.0, segments_s=None, sublabel_threshold=0.0)
     table = pa.table({"features": features_column(list(features.features[12:]), 1280)})
     rows = EnsembleHead(str(tmp_path), settings, "cpu", precision="fp32")([table]).to_pylist()
@@ -98,6 +104,20 @@ def test_sublabels_are_calibrated_read_back_and_written_as_columns(tmp_path: Pat
             assert row["sublabel_trust"] == pytest.approx(row["trust_score"] * within, rel=1e-5)
             assert row["answer_level"] == ("sublabel" if accepted else "abstained")
         assert row["sublabel"] == (row["top_sublabel"] if accepted else None)
+    assert {row["sublabel_set"] for row in rows} == {None}
+    # All leaves, or only the most probable one.
+    for lowest, size in ((0.0, 4), (1.0, 1)):
+        with_sets = replace(settings, sublabel_set_thresholds=(lowest,) * 4)
+        rows = EnsembleHead(str(tmp_path), with_sets, "cpu", precision="fp32")([table]).to_pylist()
+        assert {len(row["sublabel_set"]) for row in rows} == {size}
+    # Six sources of B; three known ones of A together, where 0.5 takes one.
+    sets = loaded.trust.sublabel_set_thresholds("plain", info.hierarchy, 0.5)
+    assert sets is not None
+    assert sets.num_sources_N == (2, 1, 1, 6)
+    earlier = replace(loaded.trust, leaves={})
+    assert earlier.sublabel_set_thresholds("plain", info.hierarchy, None) is None
+    with pytest.raises(ConfigError, match="--coverage needs an ensemble that this version has calibrated"):
+        earlier.sublabel_set_thresholds("plain", info.hierarchy, 0.5)
     strict = replace(settings, sublabel_threshold=2.0)
     rows = EnsembleHead(str(tmp_path), strict, "cpu", precision="fp32")([table]).to_pylist()
     assert {row["answer_level"] for row in rows} <= {"class", "abstained"}

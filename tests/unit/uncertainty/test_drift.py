@@ -122,8 +122,8 @@ def test_the_sentences() -> None:
     assert result.sentence("certified") == (
         "drift: found, 84.0 % of 50 videos are beyond the OOD line (95 % interval 70.9 % to 92.8 % for 50 "
         "effective sources, expected 5.0 %), OOD scores are higher and trust scores are lower than in calibration; do "
-        "not rely on the stated risk for this archive: label videos of it, add them to the training archive and train "
-        "again"
+        "not rely on the stated risk for this archive: label videos of it (--label-next N lists the most informative "
+        "ones), add them to the training archive and train again"
     )
     few = compare(calibration, scores(np.full(4, 0.5), np.full(4, 2.0)), 0.95, 100)
     assert few.p_values == {}

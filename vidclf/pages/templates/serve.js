@@ -235,6 +235,7 @@ function verdict({ id, name, result }) {
     h("h2", { class: "verdict", id: "verdict", tabindex: "-1" }, h("b", {}, !isAccepted && row.prediction_set ? row.prediction_set.join(" or ") : row.sublabel ? `${row.top_label} / ${row.sublabel}` : row.top_label), h("span", { class: `tag ${isAccepted ? "good" : "warn"}` }, row.verdict)),
     h("p", { class: "why" }, why),
     row.top_sublabel ? h("p", { class: "why" }, row.sublabel ? "Its sublabel is answered too: its trust keeps the risk." : `The most probable sublabel of ${row.top_label} is ${row.top_sublabel}, which is not answered: its trust ${row.sublabel_trust.toFixed(2)} is too low${isAccepted ? "" : ", or its class is not accepted"}.`) : null,
+    row.sublabel_set && !row.sublabel ? h("p", { class: "why" }, `Possible sublabels: ${row.sublabel_set.slice(0, 12).join(", ")}${row.sublabel_set.length > 12 ? ` and ${row.sublabel_set.length - 12} more` : ""}.`) : null,
     result.used_in ? h("p", { class: "why" }, `The ensemble has seen this video in its ${result.used_in === "train" ? "training" : "validation"}: its confidence and trust score say nothing about new videos.`) : null,
     h("div", { class: "cards" },
       card("Confidence", percent(row.confidence), "calibrated", false),
