@@ -30,6 +30,7 @@ from vidclf.config.train import RECIPES
 from vidclf.errors import ConfigError, ErrorBudgetExceeded, RunStopped
 from vidclf.runs import lease
 from vidclf.runs.lease import Output
+from vidclf.shortage import shortage
 
 Config = TypeVar("Config", bound=Options)
 """Configuration dataclass of a job, such as `TrainConfig`."""
@@ -62,8 +63,8 @@ def run(config_class: type[Config], job: Callable[[Config], int], writes: Writes
 
     A ConfigError, from parsing or from the job, is printed as one line on stderr; the exit code is 2. A job that
     stopped before its end also prints one line; the exit code is 3 if too many videos were rejected, otherwise 1. A
-    full disk and Ctrl-C give one line and exit code 1. Any other exception is a bug or a broken cluster: traceback and
-    exit code 1.
+    full disk, too little memory and Ctrl-C give one line and exit code 1. Any other exception is a bug or a broken
+    cluster: traceback and exit code 1.
     """
     with masked_output(stderr_filter.own_stderr()):
         code = _run(config_class, job, writes)
@@ -88,10 +89,9 @@ def _run(config_class: type[Config], job: Callable[[Config], int], writes: Write
         print(f"{name}: stopped by Ctrl-C; finished work is kept: submit the same job again", file=sys.stderr)
         return EXIT_ERROR
     except Exception as error:
-        if storage.is_disk_full(error):
+        if lack := shortage(error):
             print(
-                f"{name}: the disk is full ({_last_line(error)}); finished work is kept: free some space and submit "
-                "the same job again",
+                f"{name}: {lack.what}; finished work is kept: {lack.remedy} and submit the same job again",
                 file=sys.stderr,
             )
             return EXIT_ERROR
@@ -143,11 +143,6 @@ def masked_output(stderr: TextIO) -> Iterator[None]:
     )
     with contextlib.redirect_stdout(masked_stdout), contextlib.redirect_stderr(masked_stderr):
         yield
-
-
-def _last_line(error: BaseException) -> str:
-    """Last line of the text of `error`. In an error from a Ray worker the lines above it are a traceback."""
-    return (str(error).strip().splitlines() or [type(error).__name__])[-1].strip()
 
 
 def parse(config_class: type[Config], argv: list[str], prog: str | None = None) -> Config:

@@ -8,7 +8,6 @@ The module is longer than 350 lines because every access to files and object sto
 
 from __future__ import annotations
 
-import errno
 import json
 import os
 import posixpath
@@ -351,21 +350,6 @@ def publish_filtered(location: str, source: str, column: str, unwanted: pa.Array
                 writer.write_batch(batch.filter(pc.invert(pc.is_in(batch[column], unwanted))))
 
     publish(location, write)
-
-
-def is_disk_full(error: BaseException) -> bool:
-    """Whether `error` was caused by a full disk or an exceeded quota, here or in the worker process from which it
-    came."""
-    checked: list[BaseException] = []
-    while error is not None and error not in checked:
-        if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
-            return True
-        # A worker's error arrives as text, and Arrow's errors contain the system's error number in their text only.
-        if any(os.strerror(number) in str(error) for number in (errno.ENOSPC, errno.EDQUOT)):
-            return True
-        checked.append(error)
-        error = error.__cause__ or error.__context__  # type: ignore[assignment]
-    return False
 
 
 def create_dir(location: str) -> None:

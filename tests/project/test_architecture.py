@@ -18,7 +18,7 @@ LAYERS = [
     {"errors", "schema", "arrow", "credentials", "installation", "container_signature", "csv_text"},
     {"config"},
     {"device", "extras"},
-    {"storage", "progress", "event_log", "ray_address", "stderr_filter", "private_folder"},
+    {"storage", "progress", "event_log", "ray_address", "stderr_filter", "private_folder", "shortage"},
     {"archive", "video"},
     {"runs"},
     {"ray_cluster", "metrics", "torch_gpu"},

@@ -28,6 +28,7 @@ from vidclf.runs import content_checks, lease, outputs, reconcile, relocated
 from vidclf.runs.layout import Run
 from vidclf.runs.state import RunState, locations_of
 from vidclf.runs.summary import Performance, stopped_text, summarize
+from vidclf.shortage import shortage
 
 Pipeline = Callable[[PipelineConfig, PipelineJob, RunState], Performance]
 """Function that processes the pending (not finished) videos of a job once and writes their rows.
@@ -174,10 +175,10 @@ def _run_until_done(
         except KeyboardInterrupt:
             raise RunStopped(stopped_text(config.output, runs, "stopped by Ctrl-C")) from None
         except Exception as error:
-            if not storage.is_disk_full(error):
+            lack = shortage(error)
+            if lack is None:
                 raise
-            reason = "the disk is full; free some of it"
-            raise RunStopped(stopped_text(config.output, runs, reason)) from None
+            raise RunStopped(stopped_text(config.output, runs, f"{lack.what}; {lack.remedy}")) from None
         state = reconcile.reconcile(config.output, runs)
         if state.num_pending == num_pending:
             raise RunStopped(stopped_text(config.output, runs, "the pipeline ended without its videos"))
