@@ -18,7 +18,8 @@ from vidclf.training.member_worker import MemberLoop
 
 
 def train_here(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Let the `train` job train its members one after the other in this process until the end of the test."""
+    """Let the `train` job train its members one after the other in this process, without Ray and without a GPU, until
+    the end of the test."""
 
     def nothing(*arguments: object, **named: object) -> None:
         """Stands for reports to the progress line and to Ray Train."""
@@ -41,5 +42,6 @@ def train_here(monkeypatch: pytest.MonkeyPatch) -> None:
             member_worker.train_member({"loop": loop})
 
     monkeypatch.setattr(train, "train_members", train_members)
+    monkeypatch.setattr(train, "_share", lambda config, data: 0.0)  # it asks the cluster for its GPUs
     here = SimpleNamespace(get=lambda value: value, train=SimpleNamespace(report=nothing))
     monkeypatch.setattr(member_worker, "ray", here)
