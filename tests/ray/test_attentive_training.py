@@ -10,6 +10,7 @@ import pytest
 import torch
 
 from tests.support.jobs import succeed
+from tests.support.train_here import train_here
 from tests.support.training_job import config, features
 from vidclf import storage
 from vidclf.ensemble import files
@@ -17,12 +18,14 @@ from vidclf.ensemble.info import read_info
 from vidclf.training.train import train
 
 
-@pytest.mark.usefixtures("ray_session")
-def test_attentive_probes_go_the_way_of_all_members(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_attentive_probes_go_the_way_of_all_members(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
     pytest.importorskip("onnx", reason="the extra onnx is not installed")
     onnxruntime = pytest.importorskip("onnxruntime")
     output, videos = str(tmp_path / "e"), features()
     settings = replace(config(output), model="attentive", members=2, epochs=4, lr=1e-2)
+    train_here(monkeypatch)
     result = train(settings, [videos], ["DEFAULT"])
     assert result is not None
     assert "--model attentive does not use num_lstm_layers, classifier_dims\n" in capsys.readouterr().out

@@ -9,13 +9,12 @@ from urllib.error import URLError
 import numpy as np
 import pytest
 import torch
-import torchvision
 from torch import nn
 
 from tests.support.tiny_cnn import TINY, use_tiny_cnn
 from vidclf.backbones import cnn
 from vidclf.backbones import weights as weights_module
-from vidclf.backbones.catalog import FEATURE_DIMS, preprocessing
+from vidclf.backbones.catalog import FEATURE_DIMS, preprocessing, torchvision_models
 from vidclf.backbones.int8_weights import State
 from vidclf.backbones.resolve import resolve
 from vidclf.backbones.weights import load_weights, weights_digest
@@ -24,7 +23,7 @@ from vidclf.errors import ConfigError
 
 @pytest.fixture(scope="module")
 def resnet50_state() -> dict[str, torch.Tensor]:
-    return dict(torchvision.models.resnet50(weights=None).state_dict())
+    return dict(torchvision_models().resnet50(weights=None).state_dict())
 
 
 def test_lite0_gives_the_packages_own_features(lite0_state: State) -> None:
@@ -118,7 +117,7 @@ def test_a_file_that_is_no_state_dict_is_refused(tmp_path: Path) -> None:
 
 
 def test_another_backbones_weights_are_refused(tmp_path: Path) -> None:
-    torch.save(torchvision.models.resnet101(weights=None).state_dict(), tmp_path / "weights.pth")
+    torch.save(torchvision_models().resnet101(weights=None).state_dict(), tmp_path / "weights.pth")
     message = refusal("resnet50", str(tmp_path / "weights.pth"))
     assert "0 tensors missing [], 306 unknown ['layer3.10.bn1.bias'" in message
 

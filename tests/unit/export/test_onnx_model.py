@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +17,7 @@ from tests.support.ensembles import MODEL, even_space, write_small_ensemble
 from tests.support.jobs import refuse, succeed
 from vidclf.config import ModelConfig
 from vidclf.ensemble import calibration_file, files
+from vidclf.ensemble.inference import EnsembleOutput
 from vidclf.ensemble.info import Calibration, EnsembleCalibration, EnsembleInfo, FittedBackbone, read_info, write_info
 from vidclf.ensemble.linear_member import LinearInfo, LinearMember, LinearWeight, write_linear
 from vidclf.ensemble.member_record import MemberRecord
@@ -141,59 +142,69 @@ def onnxruntime_of(path: Path) -> Run:
     return lambda inputs: dict(zip(names, session.run(names, inputs), strict=True))
 
 
-@pytest.mark.parametrize("loaded", [openvino_of, onnxruntime_of])
-@pytest.mark.parametrize("tta", [False, True])
-@pytest.mark.parametrize(
-    ("model", "num_backbones", "has_linear_member", "has_sublabels"),
-    [
-        (MODEL, 1, False, False),
-        (DEEP, 2, True, False),
-        (replace(DEEP, num_frames=8), 1, False, False),
-        (MODEL, 1, True, True),
-        (replace(DEEP, model="attentive"), 2, True, True),
-        (ModelConfig(model="attentive", hidden_dim=640, num_attention_heads=4, num_frames=8), 1, False, False),
-        (ModelConfig(model="words", num_frames=8), 1, False, False),
-    ],
-    ids=[
-        "small",
-        "deep, two backbones, linear member",
-        "few frames",
-        "linear member, sublabels",
-        "probe, two backbones, sublabels",
-        "probe as wide as features",
-        "words",
+@dataclass(frozen=True)
+class Exported:
+    """An ensemble as ONNX, videos of all `LENGTHS`, and what the ensemble itself predicts for them."""
+
+    info: EnsembleInfo
+    file: Path
+    sequences_S: list[list[npt.NDArray[np.float16]]]
+    """one list per backbone"""
+    expected: EnsembleOutput
+
+
+@pytest.fixture(
+    scope="module",
+    params=[
+        pytest.param((*ensemble, tta), id=f"{name}-{tta}")
+        for name, ensemble in {
+            "small": (MODEL, 1, False, False),
+            "deep, two backbones, linear member": (DEEP, 2, True, False),
+            "few frames": (replace(DEEP, num_frames=8), 1, False, False),
+            "linear member, sublabels": (MODEL, 1, True, True),
+            "probe, two backbones, sublabels": (replace(DEEP, model="attentive"), 2, True, True),
+            "probe as wide as features": (
+                ModelConfig(model="attentive", hidden_dim=640, num_attention_heads=4, num_frames=8),
+                1,
+                False,
+                False,
+            ),
+            "words": (ModelConfig(model="words", num_frames=8), 1, False, False),
+        }.items()
+        for tta in (False, True)
     ],
 )
-def test_probabilities_are_those_of_the_ensemble(
-    tmp_path: Path,
-    model: ModelConfig,
-    num_backbones: int,
-    has_linear_member: bool,
-    has_sublabels: bool,
-    tta: bool,
-    loaded: Callable[[Path], Run],
-) -> None:
+def exported(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Exported:
+    """Each ensemble, exported once for both engines."""
+    model, num_backbones, has_linear_member, has_sublabels, tta = request.param
+    directory = tmp_path_factory.mktemp("exported")
     info = write_ensemble(
-        tmp_path / "e",
+        directory / "e",
         model,
         num_backbones=num_backbones,
         has_linear_member=has_linear_member,
         has_sublabels=has_sublabels,
     )
-    output = tmp_path / "e.onnx"
-    onnx_model.export_ensemble(str(tmp_path / "e"), str(output), tta=tta, dry_run=False)
+    onnx_model.export_ensemble(str(directory / "e"), str(directory / "e.onnx"), tta=tta, dry_run=False)
     generator = np.random.default_rng(0)
     sequences_S = [
         [generator.normal(size=(length, backbone.feature_dim)).astype(np.float16) for length in LENGTHS]
         for backbone in info.backbones
     ]
-    expected = files.load(str(tmp_path / "e"), torch.device("cpu"))(sequences_S, tta=tta)
-    run = loaded(output)
+    expected = files.load(str(directory / "e"), torch.device("cpu"))(sequences_S, tta=tta)
+    return Exported(info, directory / "e.onnx", sequences_S, expected)
+
+
+@pytest.mark.parametrize("loaded", [openvino_of, onnxruntime_of])
+def test_probabilities_are_those_of_the_ensemble(exported: Exported, loaded: Callable[[Path], Run]) -> None:
+    expected = exported.expected
+    run = loaded(exported.file)
     # One batch of all videos with padding, which must not matter, and each video alone.
     for chosen in (range(len(LENGTHS)), *([index] for index in range(len(LENGTHS)))):
         lengths = [LENGTHS[index] for index in chosen]
         inputs: dict[str, npt.NDArray[Any]] = {"num_frames": np.array(lengths)}
-        for name, sequences in zip(onnx_model.input_names(info).values(), sequences_S, strict=True):
+        names = onnx_model.input_names(exported.info).values()
+        for name, sequences in zip(names, exported.sequences_S, strict=True):
             padded = np.full((len(lengths), max(lengths), sequences[0].shape[1]), 99, np.float32)
             for row, index in enumerate(chosen):
                 padded[row, : LENGTHS[index]] = sequences[index]

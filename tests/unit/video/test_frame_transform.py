@@ -2,20 +2,27 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import numpy.typing as npt
 import pytest
 import torch
 from PIL import Image
-from torchvision.transforms.v2 import functional
-from torchvision.transforms.v2.functional import InterpolationMode
 
 from vidclf.video.frame_transform import FrameTransform, FrameTransforms
 
 SIZES = [(64, 64), (240, 320), (320, 240), (97, 131), (360, 202), (40, 57), (33, 500)]
 """Heights and widths; of the last two, one is scaled up and one is very wide."""
-MODES = {"bilinear": InterpolationMode.BILINEAR, "bicubic": InterpolationMode.BICUBIC}
 PIL_MODES = {"bilinear": Image.Resampling.BILINEAR, "bicubic": Image.Resampling.BICUBIC}
+
+
+@pytest.fixture(scope="module")
+def functional() -> Any:
+    """The functions of torchvision. Processes that run none of these tests do not import it, which costs 2 s."""
+    from torchvision.transforms.v2 import functional
+
+    return functional
 
 
 def noise(height: int, width: int) -> npt.NDArray[np.uint8]:
@@ -26,18 +33,19 @@ def noise(height: int, width: int) -> npt.NDArray[np.uint8]:
 @pytest.mark.parametrize(("resize_size", "crop_size"), [(64, 56), (73, 64), (64, 64)])
 @pytest.mark.parametrize(("height", "width"), SIZES)
 def test_pixels_equal_torchvisions_resize_and_center_crop(
-    height: int, width: int, resize_size: int, crop_size: int, interpolation: str
+    functional: Any, height: int, width: int, resize_size: int, crop_size: int, interpolation: str
 ) -> None:
     frame = noise(height, width)
     image = torch.from_numpy(frame).permute(2, 0, 1)
-    resized = functional.resize(image, [resize_size], interpolation=MODES[interpolation], antialias=True)
+    mode = functional.InterpolationMode(interpolation)
+    resized = functional.resize(image, [resize_size], interpolation=mode, antialias=True)
     expected = functional.center_crop(resized, [crop_size, crop_size]).permute(1, 2, 0).numpy()
 
     transform = FrameTransform(resize_size=resize_size, crop_size=crop_size, interpolation=interpolation)
     assert np.array_equal(transform(frame), expected)
 
 
-def test_a_crop_whose_corner_lies_at_the_frames_size_is_scaled_all_the_same() -> None:
+def test_a_crop_whose_corner_lies_at_the_frames_size_is_scaled_all_the_same(functional: Any) -> None:
     # 55 × 187 becomes 64 × 217. The crop's corner is then at (55, 131), and the operator would not scale a
     # height of 55 to 55.
     frame = noise(55, 187)
