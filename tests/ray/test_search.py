@@ -47,7 +47,8 @@ def output(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def search(ray_session: None, output: Path) -> SearchResult:
-    result = tuning_job.run(output, SMOKE["space"], SMOKE["search"], num_samples=NUM_TRIALS, ensemble_from_trials=2)
+    flags = {"num_samples": NUM_TRIALS, "cpus_per_trial": ONE_AT_A_TIME, "ensemble_from_trials": 2}
+    result = tuning_job.run(output, SMOKE["space"], SMOKE["search"], **flags)
     assert result is not None
     tuning_page.publish(result)
     return result

@@ -42,7 +42,9 @@ def work(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def words(work: Path, *arguments: str | Path) -> tuple[str | Path, ...]:
-    return ("classify", "--labels", work / "labels.yaml", "--backbone", f"local-dir:{work}/clip", *arguments)
+    """The command line of a job with one worker, as a second one would only take longer to start."""
+    model = ("--labels", work / "labels.yaml", "--backbone", f"local-dir:{work}/clip")
+    return ("classify", *model, "--decode-workers", "1", *arguments)
 
 
 @pytest.fixture(scope="module")

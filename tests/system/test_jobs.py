@@ -21,6 +21,12 @@ pytestmark = [pytest.mark.ray, pytest.mark.usefixtures("ray_session")]
 CLASSES = ("Animation", "Gaming")
 SMALL_MODEL = ("--hidden-dim", "8", "--num-lstm-layers", "1", "--num-attention-heads", "2", "--classifier-dims", "8")
 BACKBONE = ("--backbone", "efficientnet_lite0", "--num-frames", "4")
+ONE_WORKER = ("--decode-workers", "1")
+"""For the jobs on twelve videos, where a second worker would only take longer to start. The job that is killed has two,
+one per CPU."""
+NUM_KILLED = 40
+"""Videos of the job that is killed: enough that some are pending when the first shard is there, on a machine of any
+speed."""
 
 
 @pytest.fixture(scope="module")
@@ -50,7 +56,7 @@ def features(ray_session: str, archive: Path, work: Path) -> Path:
     manifest = work / "manifest.parquet"
     written = succeed("index", "--input", archive, "--group-pattern", r"^(.+)-\d+$", "--output", manifest)
     assert written.startswith(f"{manifest}: 12 videos from 12 sources, written")
-    arguments = ("--manifest", manifest, "--output", work / "features", *BACKBONE, "--rows-per-shard", "2")
+    arguments = ("--manifest", manifest, "--output", work / "features", *BACKBONE, *ONE_WORKER, "--rows-per-shard", "2")
     stdout = succeed("extract", *arguments)
     assert stdout.startswith(f"{work / 'features'}: 12 videos, 10 ok, 2 quarantined (not_a_video 1, truncated 1)")
     assert "everything was done already" in succeed("extract", *arguments)
@@ -72,10 +78,9 @@ def ensemble(features: Path, work: Path) -> Path:
 
 
 def test_a_killed_extract_ends_with_every_video_in_one_place(tmp_path: Path, ray_session: str) -> None:
-    # Enough videos that some are pending when the first shard is there, on a machine of any speed.
     videos = tmp_path / "archive"
     videos.mkdir()
-    for number in range(120):
+    for number in range(NUM_KILLED):
         write_video(videos / f"{number:03}.mp4", 8 + number)
     (videos / "none.mp4").write_text("not a video\n")
     manifest, run = tmp_path / "manifest.parquet", tmp_path / "features"
@@ -83,16 +88,16 @@ def test_a_killed_extract_ends_with_every_video_in_one_place(tmp_path: Path, ray
     arguments = ("--manifest", manifest, "--output", run, *BACKBONE, "--rows-per-shard", "2")
     killed_when(lambda: len(ids(run, ".")) >= 2, "extract", *arguments)
     before = ids(run, ".")
-    assert 2 <= len(before) < 120, "the kill came too late to show anything"
+    assert 2 <= len(before) < NUM_KILLED, "the kill came too late to show anything"
     # The second submission is a process, too. It attaches to a cluster, as on a cluster of machines.
     again = job_process("extract", *arguments, ray_address=ray_session)
     assert again.returncode == 0, again.stdout + again.stderr
-    assert again.stdout.startswith(f"{run}: 121 videos, 120 ok, 1 quarantined (not_a_video 1)")
+    assert again.stdout.startswith(f"{run}: 41 videos, 40 ok, 1 quarantined (not_a_video 1)")
     assert set(before) <= set(ids(run, "."))
     everything = pq.read_table(manifest)["video_id"].to_pylist()
     assert sorted(ids(run, ".") + ids(run, "quarantine")) == sorted(everything)
     assert succeed("audit", "--run", run).splitlines() == [
-        f"{run}: 121 videos = 120 ok + 1 quarantined + 0 pending",
+        f"{run}: 41 videos = 40 ok + 1 quarantined + 0 pending",
         "the numbers add up",
     ]
 
@@ -116,7 +121,7 @@ def test_audit_fails_when_a_shard_is_gone(features: Path, work: Path) -> None:
 
 def test_classify_and_evaluate(archive: Path, ensemble: Path, work: Path) -> None:
     predictions, report = work / "predictions", work / "report"
-    arguments = ("--ensemble", ensemble, "--tta", "--segments", "0.5", "--coverage", "0.9")
+    arguments = ("--ensemble", ensemble, "--tta", "--segments", "0.5", "--coverage", "0.9", *ONE_WORKER)
     saved = ("--save-features", work / "saved")
     stdout = succeed("classify", "--input", archive, *arguments, *saved, "--output", predictions)
     assert stdout.startswith(f"{predictions}: 12 videos, 10 ok, 2 quarantined (not_a_video 1, truncated 1)")
@@ -166,7 +171,18 @@ def test_classify_and_evaluate(archive: Path, ensemble: Path, work: Path) -> Non
 def test_saved_features_are_classified_as_their_videos_were(ensemble: Path, work: Path) -> None:
     again, predictions, saved = work / "again", work / "predictions", work / "saved"
     assert "the numbers add up" in succeed("audit", "--run", saved)
-    arguments = ("--features", saved, "--ensemble", ensemble, "--output", again, "--tta", "--segments", "0.5")
+    arguments = (
+        "--features",
+        saved,
+        "--ensemble",
+        ensemble,
+        "--output",
+        again,
+        *ONE_WORKER,
+        "--tta",
+        "--segments",
+        "0.5",
+    )
     stdout = succeed("classify", *arguments)
     assert stdout.startswith(f"{again}: 12 videos, 10 ok, 2 quarantined (not_a_video 1, truncated 1)")
     assert "the numbers add up" in succeed("audit", "--run", again)
