@@ -214,7 +214,7 @@ def test_probabilities_are_those_of_the_ensemble(exported: Exported, loaded: Cal
         assert np.abs(results["probabilities"] - expected.probabilities_BC[picked]).max() < 1e-4
         of_members = expected.member_probabilities_MBC[:, picked]
         assert np.abs(results["member_probabilities"] - of_members).max() < 1e-4
-        assert ("sublabel_probabilities" in results) == has_sublabels
+        assert ("sublabel_probabilities" in results) == bool(exported.info.taxonomy)
         if expected.conditional_BL is not None:
             assert np.abs(results["sublabel_probabilities"] - expected.conditional_BL[picked]).max() < 1e-4
     if expected.conditional_BL is not None:
