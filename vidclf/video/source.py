@@ -131,7 +131,12 @@ def open_video(source: Source) -> Iterator[tuple[Any, Any]]:
                 raise VideoRejected(RejectReason.ENCRYPTED, f"the video is encrypted: {encryption.kind}")
             raise VideoRejected(RejectReason.UNSUPPORTED_CODEC, "no decoder for the video stream's codec")
         # A still picture of the same size may come first: an animated AVIF file has one for programs that show no more.
-        stream = max(decodable, key=lambda s: (s.frames != 1, (s.width or 0) * (s.height or 0)))
+        # Of two of the same size, the file's default comes first: the other may be a mask (alpha plane).
+        default = av.stream.Disposition.default
+        stream = max(
+            decodable,
+            key=lambda s: (s.frames != 1, (s.width or 0) * (s.height or 0), bool(s.disposition & default)),
+        )
         if encryption is not None and encryption.covers(streams.index(stream), len(streams)):
             raise VideoRejected(RejectReason.ENCRYPTED, f"the video is encrypted: {encryption.kind}")
         # One thread per decoder and one decoder per core: threads inside a decoder cost more than they gain.

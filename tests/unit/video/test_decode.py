@@ -154,6 +154,19 @@ def test_a_picture_is_turned_and_mirrored_as_its_file_says(
     assert np.abs(video.frames_THWC.astype(int) - pictures).mean() < 8
 
 
+def test_of_two_streams_of_one_size_the_default_is_the_video(tmp_path: Path) -> None:
+    path = tmp_path / "a.mkv"
+    with av.open(str(path), "w") as container:
+        streams = [container.add_stream("mpeg4", rate=10) for _ in range(2)]
+        for stream in streams:
+            stream.width, stream.height, stream.pix_fmt = 64, 64, "yuv420p"
+        streams[1].disposition = av.stream.Disposition.default
+        for index, stream in ((3, streams[0]), (9, streams[1])):
+            frame = av.VideoFrame.from_ndarray(draw_index(index, 64, 64), format="rgb24")
+            container.mux([*stream.encode(frame), *stream.encode(None)])
+    assert indices(decode(path, 1)) == [9]
+
+
 def test_the_largest_of_several_video_streams_is_the_video(tmp_path: Path) -> None:
     with av.open(str(tmp_path / "two.mkv"), "w") as container:
         streams = [container.add_stream("libx264", rate=10) for _ in range(2)]
