@@ -1,4 +1,7 @@
-"""Memory that a training job takes on its machine, stated before the features are read, and refused if it is not there.
+"""Memory that a training job takes on its machine, stated before the features are read.
+
+Members are trained in turns if the machine has not enough memory for all of them at once. A job is refused if one
+member at a time does not fit.
 
 Counted is memory that no file on a disk backs. Features are mapped from a file (`features/frame_file.py`); the system
 keeps as much of it in memory as is free. So the number of videos counts little: for its columns and, while the
@@ -21,6 +24,7 @@ from vidclf.errors import ConfigError
 from vidclf.features.spec import FeatureSpec
 from vidclf.number_words import counted
 from vidclf.training import gpu_memory
+from vidclf.training.dataset import TrainingData
 from vidclf.training.member_worker import marker
 
 JOB_BYTES = 610_000_000
@@ -62,6 +66,8 @@ class HostMemory:
     member_bytes: int
     """the training of one member (model of the ensemble); 0 if members are trained on other machines"""
     num_members: int
+    """members to train"""
+    num_at_once: int
     """members that are trained at the same time"""
     calibration_bytes: int
     """rows of all videos that calibration has in memory, after the members have been trained"""
@@ -71,14 +77,17 @@ class HostMemory:
     @property
     def peak_bytes(self) -> int:
         """Bytes of the part of the job that takes the most: the training of the members, or the calibration."""
-        largest = max(self.num_members * self.member_bytes, self.calibration_bytes)
+        largest = max(self.num_at_once * self.member_bytes, self.calibration_bytes)
         return self.fixed_bytes + self.columns_bytes + largest
 
     def line(self, num_videos: int, machine: Machine) -> str:
         """A line for the log: how much memory the job takes, what for, and how much the machine has."""
         parts = [f"{_gb(self.fixed_bytes)} for the job"]
         if self.num_members and self.member_bytes:
-            parts.append(f"{_gb(self.num_members * self.member_bytes)} for {counted(self.num_members, 'member')}")
+            members = counted(self.num_members, "member")
+            if self.num_at_once < self.num_members:
+                members = f"{self.num_at_once} of {members} at a time"
+            parts.append(f"{_gb(self.num_at_once * self.member_bytes)} for {members}")
         rows_bytes = self.columns_bytes + self.calibration_bytes
         parts.append(f"{_gb(rows_bytes)} for {counted(num_videos, 'video')} while they are calibrated")
         text = f"memory: about {_gb(self.peak_bytes)} of {_gb(machine.total_bytes)}: {', '.join(parts)}"
@@ -87,39 +96,71 @@ class HostMemory:
         return text
 
 
-def host_memory(config: TrainConfig, specs: Sequence[FeatureSpec], num_videos: int) -> HostMemory:
-    """Memory of a training job over the features of `num_videos` videos, from one backbone per entry of `specs`.
+def host_memory(config: TrainConfig, specs: Sequence[FeatureSpec], num_videos: int, machine: Machine) -> HostMemory:
+    """Memory of a training job on `machine` over the features of `num_videos` videos, from one backbone per entry of
+    `specs`.
 
     Members that the output already holds are not trained again. They are trained on this machine unless the environment
     names a cluster.
     """
-    is_here = ray_address.named_cluster(os.environ) is None
+    is_here = _trains_here()
     is_imported = config.import_reference is not None
     done = [] if config.overwrite else [storage.exists(marker(config.output, i)) for i in range(config.members)]
     num_missing = 0 if is_imported else config.members - sum(done)
+    # The folds of a cross-validation are trained one after the other.
+    num_members = max(num_missing, config.members if config.folds else 0)
+    fixed_bytes = JOB_BYTES + (RAY_BYTES if is_here else 0)
+    columns_bytes = VIDEO_BYTES * num_videos
     largest_model = max(_model_bytes(config, spec.feature_dim, spec.plan.num_frames) for spec in specs)
-    # The folds of a cross-validation are trained one after the other, each with all its members at once.
-    num_trained = max(num_missing, config.members if config.folds else 0)
+    member_bytes = MEMBER_BYTES + largest_model if is_here else 0
     return HostMemory(
-        fixed_bytes=JOB_BYTES + (RAY_BYTES if is_here else 0),
-        member_bytes=MEMBER_BYTES + largest_model if is_here else 0,
-        num_members=num_trained,
+        fixed_bytes=fixed_bytes,
+        member_bytes=member_bytes,
+        num_members=num_members,
+        num_at_once=_num_fitting(machine.available_bytes - fixed_bytes - columns_bytes, member_bytes, num_members),
         calibration_bytes=CALIBRATION_BYTES_PER_FEATURE * sum(spec.feature_dim for spec in specs) * num_videos,
-        columns_bytes=VIDEO_BYTES * num_videos,
+        columns_bytes=columns_bytes,
     )
 
 
 def check(config: TrainConfig, specs: Sequence[FeatureSpec], num_videos: int) -> str:
     """The line on the memory that the job takes. Raises ConfigError if this machine does not have so much, whatever
     other processes take of it at the moment."""
-    memory, machine = host_memory(config, specs, num_videos), this_machine()
-    if memory.peak_bytes > machine.total_bytes:
+    machine = this_machine()
+    memory = host_memory(config, specs, num_videos, machine)
+    if memory.peak_bytes <= machine.total_bytes:
+        return memory.line(num_videos, machine)
+    has = f"which has {_gb(machine.total_bytes)}"
+    if memory.calibration_bytes > memory.member_bytes:
         raise ConfigError(
-            f"--members {config.members}: the job takes about {_gb(memory.peak_bytes)} of memory on this machine "
-            f"({_gb(memory.member_bytes)} per member that is trained), which has {_gb(machine.total_bytes)}; give "
-            "fewer --members, a smaller --batch-size or a smaller --hidden-dim, or train on a cluster (RAY_ADDRESS)"
+            f"--features {','.join(config.features)}: calibrating {counted(num_videos, 'video')} takes about "
+            f"{_gb(memory.peak_bytes)} of memory on this machine, {has}; train on a machine with more memory"
         )
-    return memory.line(num_videos, machine)
+    raise ConfigError(
+        f"--batch-size {config.batch_size}: the job takes about {_gb(memory.peak_bytes)} of memory on this machine "
+        f"({_gb(memory.member_bytes)} for one member at a time), {has}; give a smaller --batch-size or a smaller "
+        "--hidden-dim, or train on a cluster (RAY_ADDRESS)"
+    )
+
+
+def num_at_once(config: TrainConfig, data: Sequence[TrainingData], num_members: int) -> int:
+    """How many of `num_members` members to train at the same time, so that they fit into the memory that is free now:
+    at least one, and all if they are trained on a cluster. `data` has the videos of each backbone."""
+    if not _trains_here():
+        return num_members
+    models = [gpu_memory.member_memory(config, each) for each in data]
+    largest_model = max(each.weights_bytes + each.activations_bytes for each in models)
+    return _num_fitting(this_machine().available_bytes, MEMBER_BYTES + largest_model, num_members)
+
+
+def _num_fitting(free_bytes: int, member_bytes: int, num_members: int) -> int:
+    """How many of `num_members` members fit into `free_bytes` at once; at least one, if there is one."""
+    return min(max(free_bytes // member_bytes, 1), num_members) if member_bytes else num_members
+
+
+def _trains_here() -> bool:
+    """Whether members are trained on this machine: whether the environment names no cluster."""
+    return ray_address.named_cluster(os.environ) is None
 
 
 def this_machine() -> Machine:

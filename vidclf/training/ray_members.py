@@ -15,7 +15,7 @@ from vidclf.errors import RunStopped
 from vidclf.progress import ProgressLine
 from vidclf.runs import lease
 from vidclf.tally import Tally, watch
-from vidclf.training import tracking
+from vidclf.training import host_memory, tracking
 from vidclf.training.dataset import TrainingData
 from vidclf.training.member_plan import MemberPlan
 from vidclf.training.member_worker import SHARE_FLAG, MemberLoop, marker, train_member
@@ -30,7 +30,8 @@ MAX_FAILURES = 2
 def train_members(
     config: TrainConfig, data: list[TrainingData], members: list[MemberPlan], missing: list[int], gpus: float
 ) -> None:
-    """Train the members (models of the ensemble) with the indices `missing` in parallel, and wait for all of them.
+    """Train the members (models of the ensemble) with the indices `missing` in parallel, and wait for all of them. On
+    one machine, no more are trained at the same time than fit into its memory.
 
     Each has the fraction `gpus` of a GPU. `members` has one entry per member, each with its position in `data`. Raises
     RunStopped if a member does not fit into its share of the GPU's memory, and the error of Ray Train if a member fails
@@ -40,7 +41,8 @@ def train_members(
     if config.mlflow is not None:
         tracking.mlflow_experiment(tracking.mlflow_client(config.mlflow), config)
     # At most the cluster's CPUs minus one, which is left for the controllers of Ray Train.
-    cpus = min(config.cpus_per_member, max(resources.num_cpus - 1, 0.5) / len(missing))
+    at_once = host_memory.num_at_once(config, data, len(missing))
+    cpus = min(config.cpus_per_member, max(resources.num_cpus - 1, 0.5) / at_once)
     tally = Tally.start()
     # The members on a node share one copy in its object store.
     data_refs = [ray.put(member_data) for member_data in data]
@@ -80,9 +82,14 @@ def train_members(
                 "share, or smaller batches (--batch-size)"
             )
 
-    with watch(tally, line, _progress), ThreadPoolExecutor(len(missing)) as pool:
-        for future in [pool.submit(run, index) for index in missing]:
-            future.result()
+    with watch(tally, line, _progress), ThreadPoolExecutor(at_once) as pool:
+        futures = [pool.submit(run, index) for index in missing]
+        try:
+            for future in futures:
+                future.result()
+        except BaseException:
+            pool.shutdown(wait=False, cancel_futures=True)  # members whose turn has not come are not begun
+            raise
 
 
 def _progress(counts: dict[str, float]) -> tuple[int, str]:
