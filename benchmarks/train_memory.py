@@ -86,7 +86,9 @@ def write_features(run: Path, num_videos: int) -> Path:
         # By turns within each class: 8 sources to train, 1 to validate, 1 to test.
         "split": [{8: "val", 9: "test"}.get(source // len(CLASSES) % 10, "train") for source in sources],
     }
-    storage.publish_json(str(run / "run_identity.json"), {"feature_specs": [asdict(spec)], "weights": ["random"]})
+    # Without the fields that are None, which earlier builds do not know.
+    stated = {name: value for name, value in asdict(spec).items() if value is not None}
+    storage.publish_json(str(run / "run_identity.json"), {"feature_specs": [stated], "weights": ["random"]})
     storage.publish_table(Run(str(run)).manifest_file, pa.table(texts))
     for start in range(0, num_videos, ROWS_PER_SHARD):
         rows = range(start, min(start + ROWS_PER_SHARD, num_videos))
