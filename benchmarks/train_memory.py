@@ -121,6 +121,7 @@ def train(checkout: str, features: Path, output: Path, members: int, epochs: int
     process = subprocess.Popen(
         command,
         env=environment,
+        cwd=checkout,  # workers of an earlier build find their package there
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,

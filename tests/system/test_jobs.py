@@ -69,7 +69,8 @@ def ensemble(features: Path, work: Path) -> Path:
     stdout = succeed("train", *arguments)
     assert "2 members" in stdout
     # The generated videos look alike, whatever their source.
-    assert re.match(r"leakage: \d+ pairs of near duplicates are in different splits, see leakage\.parquet\n", stdout)
+    leakage = r"leakage: \d+ pairs of near duplicates are in different splits, see leakage\.parquet\n"
+    assert re.match(rf"memory: about .* 2 members.*\n{leakage}", stdout)
     manifest = {row["video_id"]: row["split"] for row in pq.read_table(work / "manifest.parquet").to_pylist()}
     splits = pq.read_table(work / "ensemble/splits.parquet").to_pylist()
     assert {row["video_id"]: row["split"] for row in splits} == {i: manifest[i] for i in ids(features, ".")}

@@ -1,7 +1,7 @@
 """Memory that a training job takes on its machine, stated before the features are read.
 
-Members are trained in turns if the machine has not enough memory for all of them at once. A job is refused if one
-member at a time does not fit.
+Members are trained in turns if the machine has not enough memory for all of them at once. A job is refused if not even
+the model of one member and its process fit. What a member trains on a GPU is in the GPU's memory.
 
 Counted is memory that no file on a disk backs. Features are mapped from a file (`features/frame_file.py`); the system
 keeps as much of it in memory as is free. So the number of videos counts little: for its columns and, while the
@@ -18,7 +18,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from vidclf import ray_address, storage
+from vidclf import device, ray_address, storage
 from vidclf.config import TrainConfig
 from vidclf.errors import ConfigError
 from vidclf.features.spec import FeatureSpec
@@ -40,9 +40,9 @@ actors. The model comes on top of it."""
 VIDEO_BYTES = 3_000
 """Memory per video for its columns (location, id, label, source), lists and scores."""
 
-CALIBRATION_BYTES_PER_FEATURE = 16
-"""Memory per video and feature during the calibration: mean and standard deviation in float32, and both once more
-standardised. The search for near duplicates and the fit of the OOD score, at other times, take less."""
+CALIBRATION_BYTES_PER_FEATURE = 20
+"""Most memory per video and feature that a stage of the calibration takes: the fit of the linear member, with mean and
+standard deviation in float32, both once more standardised, and a remainder. The other stages take less."""
 
 CGROUP = Path("/sys/fs/cgroup")
 """Directory in which Linux states the limits of a container."""
@@ -65,6 +65,8 @@ class HostMemory:
     """the process of the job, and Ray if it starts on this machine"""
     member_bytes: int
     """the training of one member (model of the ensemble); 0 if members are trained on other machines"""
+    model_bytes: int
+    """part of `member_bytes` for weights and activations"""
     num_members: int
     """members to train"""
     num_at_once: int
@@ -79,6 +81,12 @@ class HostMemory:
         """Bytes of the part of the job that takes the most: the training of the members, or the calibration."""
         largest = max(self.num_at_once * self.member_bytes, self.calibration_bytes)
         return self.fixed_bytes + self.columns_bytes + largest
+
+    @property
+    def least_bytes(self) -> int:
+        """Bytes without which the job cannot end, however it is run: the process of the job, and the model of one
+        member or the rows of the calibration. The processes of Ray are left out, because their size varies."""
+        return JOB_BYTES + self.columns_bytes + max(self.model_bytes, self.calibration_bytes)
 
     def line(self, num_videos: int, machine: Machine) -> str:
         """A line for the log: how much memory the job takes, what for, and how much the machine has."""
@@ -111,11 +119,14 @@ def host_memory(config: TrainConfig, specs: Sequence[FeatureSpec], num_videos: i
     num_members = max(num_missing, config.members if config.folds else 0)
     fixed_bytes = JOB_BYTES + (RAY_BYTES if is_here else 0)
     columns_bytes = VIDEO_BYTES * num_videos
+    is_on_gpu = config.gpus_per_member > 0 and device.num_here() > 0
     largest_model = max(_model_bytes(config, spec.feature_dim, spec.plan.num_frames) for spec in specs)
-    member_bytes = MEMBER_BYTES + largest_model if is_here else 0
+    model_bytes = largest_model if is_here and num_members and not is_on_gpu else 0
+    member_bytes = MEMBER_BYTES + model_bytes if is_here else 0
     return HostMemory(
         fixed_bytes=fixed_bytes,
         member_bytes=member_bytes,
+        model_bytes=model_bytes,
         num_members=num_members,
         num_at_once=_num_fitting(machine.available_bytes - fixed_bytes - columns_bytes, member_bytes, num_members),
         calibration_bytes=CALIBRATION_BYTES_PER_FEATURE * sum(spec.feature_dim for spec in specs) * num_videos,
@@ -128,28 +139,30 @@ def check(config: TrainConfig, specs: Sequence[FeatureSpec], num_videos: int) ->
     other processes take of it at the moment."""
     machine = this_machine()
     memory = host_memory(config, specs, num_videos, machine)
-    if memory.peak_bytes <= machine.total_bytes:
+    if memory.least_bytes <= machine.total_bytes:
         return memory.line(num_videos, machine)
-    has = f"which has {_gb(machine.total_bytes)}"
-    if memory.calibration_bytes > memory.member_bytes:
+    needs = f"takes at least {_gb(memory.least_bytes)} of memory on this machine, which has {_gb(machine.total_bytes)}"
+    if memory.calibration_bytes > memory.model_bytes:
+        videos = counted(num_videos, "video")
         raise ConfigError(
-            f"--features {','.join(config.features)}: calibrating {counted(num_videos, 'video')} takes about "
-            f"{_gb(memory.peak_bytes)} of memory on this machine, {has}; train on a machine with more memory"
+            f"--features {','.join(config.features)}: calibrating {videos} {needs}; train on a machine with more memory"
         )
     raise ConfigError(
-        f"--batch-size {config.batch_size}: the job takes about {_gb(memory.peak_bytes)} of memory on this machine "
-        f"({_gb(memory.member_bytes)} for one member at a time), {has}; give a smaller --batch-size or a smaller "
+        f"--batch-size {config.batch_size}: training one member {needs}; give a smaller --batch-size or a smaller "
         "--hidden-dim, or train on a cluster (RAY_ADDRESS)"
     )
 
 
-def num_at_once(config: TrainConfig, data: Sequence[TrainingData], num_members: int) -> int:
+def num_at_once(config: TrainConfig, data: Sequence[TrainingData], num_members: int, gpus: float) -> int:
     """How many of `num_members` members to train at the same time, so that they fit into the memory that is free now:
-    at least one, and all if they are trained on a cluster. `data` has the videos of each backbone."""
+    at least one, and all if they are trained on a cluster.
+
+    `data` has the videos of each backbone; `gpus` is the fraction of a GPU that each member has, 0 for none.
+    """
     if not _trains_here():
         return num_members
     models = [gpu_memory.member_memory(config, each) for each in data]
-    largest_model = max(each.weights_bytes + each.activations_bytes for each in models)
+    largest_model = 0 if gpus else max(each.weights_bytes + each.activations_bytes for each in models)
     return _num_fitting(this_machine().available_bytes, MEMBER_BYTES + largest_model, num_members)
 
 

@@ -60,6 +60,13 @@ def joined(packets: Iterable[Any], reader: H264Reader) -> Iterator[Any]:
         yield held[0]
 
 
+def may_have_fields(stream: Any) -> bool:
+    """Return whether fields may be packets of their own, by what the container states of a video stream; True if it
+    states no parameters of the stream."""
+    reader = reader_of(stream)
+    return reader is not None and (reader.may_have_fields or not reader.has_parameters)
+
+
 def begins_with_fields(stream: Any, first: bytes, second: bytes) -> bool:
     """Return whether the first two packets of a video stream are the two fields of one picture.
 

@@ -69,6 +69,11 @@ class H264Reader:
         """Whether the parameters read so far let a field be a packet of its own."""
         return any(sequence.has_fields for sequence in self._sequences.values())
 
+    @property
+    def has_parameters(self) -> bool:
+        """Whether parameters of the stream were read so far."""
+        return bool(self._sequences)
+
     def lone_field(self, packet: bytes) -> Slice | None:
         """Return the field of which a packet consists; None if it holds a whole picture, or nothing that can be read.
 

@@ -90,7 +90,7 @@ def open_indexed(source: Source) -> Iterator[IndexedVideo]:
 def _begins_with_fields(source: RangedFile, stream: Any) -> bool:
     """Return whether the first two packets of a remote MP4 file are the fields of one picture."""
     entries = list(itertools.islice(stream.index_entries, 2))
-    if len(entries) < 2:
+    if len(entries) < 2 or not access_units.may_have_fields(stream):
         return False
     position = source.tell()  # FFmpeg relies on it
     heads = []

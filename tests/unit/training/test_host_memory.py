@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 
+from vidclf import device
 from vidclf.config import TrainConfig
 from vidclf.errors import ConfigError
 from vidclf.features.spec import FeatureSpec
@@ -43,10 +45,10 @@ def of(config: TrainConfig, num_videos: int, num_backbones: int = 1) -> host_mem
 def test_members_count_while_they_train_and_videos_while_they_are_calibrated(tmp_path: Path) -> None:
     few = of(config(tmp_path), 1000)
     assert few.fixed_bytes == 1_110_000_000
-    assert (few.calibration_bytes, few.columns_bytes) == (16 * 1280 * 1000, 3_000_000)
+    assert (few.calibration_bytes, few.columns_bytes) == (20 * 1280 * 1000, 3_000_000)
     assert few.peak_bytes == few.fixed_bytes + 3_000_000 + 4 * few.member_bytes
     many = of(config(tmp_path), 1_000_000, num_backbones=2)
-    assert many.peak_bytes == 1_110_000_000 + 1_000_000 * (3_000 + 16 * 2 * 1280)
+    assert many.peak_bytes == 1_110_000_000 + 1_000_000 * (3_000 + 20 * 2 * 1280)
 
 
 def test_a_member_takes_its_processes_weights_and_activations(tmp_path: Path) -> None:
@@ -74,7 +76,7 @@ def test_members_on_a_cluster_take_nothing_here(tmp_path: Path, monkeypatch: pyt
 def test_the_line_says_what_the_memory_is_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     has_memory(monkeypatch, 16.0, 5.0)
     assert host_memory.check(config(tmp_path, members=2), [SPEC], 100_000) == (
-        "memory: about 4.7 GB of 16.0 GB: 1.1 GB for the job, 3.3 GB for 2 members, 2.3 GB for 100000 videos "
+        "memory: about 4.7 GB of 16.0 GB: 1.1 GB for the job, 3.3 GB for 2 members, 2.9 GB for 100000 videos "
         "while they are calibrated"
     )
     has_memory(monkeypatch, 16.0, 2.0)
@@ -99,23 +101,38 @@ def test_as_many_members_as_fit_are_trained_at_once(
     rows = np.zeros((2, 73, 1280), np.float16)
     data = TrainingData(classes=["A", "B"], train=Sequences.of(rows, [0, 1]), val=Sequences.of(rows, [0, 1]))
     has_memory(monkeypatch, 24.0, available_gb)
-    assert host_memory.num_at_once(config(tmp_path), [data], 4) == at_once
+    assert host_memory.num_at_once(config(tmp_path), [data], 4, gpus=0) == at_once
     monkeypatch.setenv("RAY_ADDRESS", "10.0.0.1:6379")
-    assert host_memory.num_at_once(config(tmp_path), [data], 4) == 4
+    assert host_memory.num_at_once(config(tmp_path), [data], 4, gpus=0) == 4
 
 
-def test_what_does_not_fit_is_refused_in_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_model_on_a_gpu_takes_no_memory_of_the_host(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(device, "num_here", lambda: 1)
+    has_memory(monkeypatch, 24.0, 24.0)
+    large = config(tmp_path, batch_size=100_000)
+    assert of(large, 1).member_bytes == 1_500_000_000
+    assert host_memory.check(large, [SPEC], 1).startswith("memory: about 7.1 GB of 24.0 GB: ")
+    rows = np.zeros((2, 73, 1280), np.float16)
+    data = TrainingData(classes=["A", "B"], train=Sequences.of(rows, [0, 1]), val=Sequences.of(rows, [0, 1]))
+    assert host_memory.num_at_once(large, [data], 4, gpus=0.25) == 4
+    assert host_memory.num_at_once(large, [data], 4, gpus=0) == 1
+    with pytest.raises(ConfigError):
+        host_memory.check(replace(large, gpus_per_member=0.0), [SPEC], 1)
+
+
+def test_what_cannot_fit_is_refused_in_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     has_memory(monkeypatch, 2.5, 2.5)
+    assert "other processes leave 2.5 GB" in host_memory.check(config(tmp_path), [SPEC], 1000)
     with pytest.raises(ConfigError) as refusal:
-        host_memory.check(config(tmp_path), [SPEC], 1000)
+        host_memory.check(config(tmp_path, batch_size=1024), [SPEC], 1000)
     assert str(refusal.value) == (
-        "--batch-size 48: the job takes about 2.7 GB of memory on this machine (1.6 GB for one member at a time), "
-        "which has 2.5 GB; give a smaller --batch-size or a smaller --hidden-dim, or train on a cluster (RAY_ADDRESS)"
+        "--batch-size 1024: training one member takes at least 3.3 GB of memory on this machine, which has 2.5 GB; "
+        "give a smaller --batch-size or a smaller --hidden-dim, or train on a cluster (RAY_ADDRESS)"
     )
     with pytest.raises(ConfigError) as refusal:
         host_memory.check(config(tmp_path), [SPEC], 1_000_000)
     assert str(refusal.value) == (
-        "--features f: calibrating 1000000 videos takes about 24.6 GB of memory on this machine, which has 2.5 GB; "
+        "--features f: calibrating 1000000 videos takes at least 29.2 GB of memory on this machine, which has 2.5 GB; "
         "train on a machine with more memory"
     )
 
