@@ -4,9 +4,9 @@
 
 Repeats with random sources: a third of them are test videos, `--start` sources are labelled, the others form the
 archive to choose from. A logistic regression of mean features is fitted to the labelled videos, and again after each
-rule has chosen `--number` videos of different sources. With "a class is missing" one class has one labelled source. The
-confidence stands for the trust score. Printed are the accuracy on the test videos and the paired difference from a
-random choice, with two standard errors.
+rule has chosen `--number` videos of different sources. In the rows "one source of a class", one class has only one
+labelled source. The confidence stands for the trust score. Printed are the accuracy on the test videos and the paired
+difference from a random choice, with two standard errors.
 
 Shape suffixes: B videos, D features, C classes.
 """
@@ -49,7 +49,7 @@ def main() -> None:
     source_B = np.array(features.groups)
     print(describe("scikit-learn"), f"\n{len(label_B)} videos of {len(set(features.groups))} sources\n")
     print("| labelled at the start | rule | accuracy before | after | more than random |\n|---|---|---|---|---|")
-    for name, lacks_class in (("all classes", False), ("a class is missing", True)):
+    for name, lacks_class in (("all classes", False), ("one source of a class", True)):
         before, after = [], []
         for seed in range(arguments.repeats):
             found = one(means_BD, label_B, source_B, seed, arguments.start, arguments.number, lacks_class)

@@ -21,7 +21,7 @@ def classify_archive(config: ClassifyConfig) -> dict[str, dict[str, Any]] | None
     work if the job must not start, and RunStopped if it ends with videos left.
     """
     manifest = listed(config)
-    check_unlabelled(config, manifest)
+    check_unlabelled(config, manifest["label"])
     # Imported here, because both import Ray and the first also torch, which takes seconds.
     from vidclf.classification.classify import classification
     from vidclf.pipeline.driver import embed_videos

@@ -142,7 +142,8 @@ def prediction_target(
     compares the finished run with calibration. `sublabels` is the threshold of the sublabels; None if the ensemble
     predicts none.
     """
-    # Left out without prediction sets and sublabels, so that a run of an earlier version can be continued.
+    # Left out without prediction sets and sublabels, so that these settings do not differ from those of a run without
+    # them. (A run whose rows have other columns is refused anyway.)
     later = ("set_thresholds", "sublabel_threshold", "sublabel_set_thresholds")
     own = {name: value for name, value in asdict(settings).items() if name not in later or value is not None}
     for name in ("set_thresholds", "sublabel_set_thresholds"):

@@ -36,12 +36,16 @@ first the uncertain ones, then different ones among them). It bounds memory and 
 CANDIDATES_PER_CHOICE = 10
 """The same for long lists: candidates per video to choose."""
 
+MAX_CANDIDATES = 20_000
+"""The same for very long lists, at most (but never fewer than the videos to choose)."""
+
 _COLUMNS = [VIDEO_ID, "video_uri", "top_label", "confidence", "trust_score", "ood_score", "probabilities"]
 
 
-def check_unlabelled(config: ClassifyConfig, manifest: pa.Table) -> None:
-    """Raise ConfigError if `--label-next` is given and every video of the manifest has a label."""
-    if config.label_next is not None and manifest.num_rows and not manifest["label"].null_count:
+def check_unlabelled(config: ClassifyConfig, labels: pa.ChunkedArray) -> None:
+    """Raise ConfigError if `--label-next` is given and no video is without a label. `labels`: that column of the
+    manifest."""
+    if config.label_next is not None and len(labels) and not labels.null_count:
         raise ConfigError(
             f"--label-next {config.label_next}: must be left out, because every video of the manifest has a label"
         )
@@ -58,9 +62,12 @@ def publish_label_next(config: ClassifyConfig, summaries: Mapping[str, dict[str,
     run = storage.canonical(config.output)
     features = [storage.canonical(each) for each in config.features] or [other for other in summaries if other != run]
     rows = candidates(run, config.label_next)
-    chosen = rows.take(_choice(rows, features, config.label_next))
+    chosen = rows.take(pa.array(_choice(rows, features, config.label_next), pa.int64()))
     location = Run(run).label_next_file
     storage.publish_bytes(location, _csv(chosen))
+    if not chosen.num_rows:
+        print(f"{location}: no video to label next, because every classified video has a label")
+        return
     basis = "trust, classes and features" if features else "trust and classes, without features"
     print(f"{location}: {counted(chosen.num_rows, 'video')} to label next, the most informative first (by {basis})")
 
@@ -71,7 +78,7 @@ def candidates(run: str, number: int) -> pa.Table:
 
     Rows are read shard by shard, so that memory does not grow with the archive.
     """
-    most = max(MIN_CANDIDATES, CANDIDATES_PER_CHOICE * number)
+    most = max(MIN_CANDIDATES, min(CANDIDATES_PER_CHOICE * number, MAX_CANDIDATES), number)
     manifest = storage.read_table(Run(run).manifest_file, [VIDEO_ID, "label", "group"])
     manifest = manifest.filter(pc.is_null(manifest["label"])).select([VIDEO_ID, "group"]).combine_chunks()
     kept: pa.Table | None = None

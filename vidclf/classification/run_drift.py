@@ -120,8 +120,14 @@ class RunDrift:
 
 
 def fold_confidences(rows: pa.Table, confidences: Mapping[str, FoldConfidence]) -> npt.NDArray[np.float32]:
-    """For each row of predictions, the confidence of the members of one fold. `confidences` holds it by look."""
+    """For each row of predictions, the confidence of the members of one fold. `confidences` holds it by look.
+
+    Raises ValueError if the rows have a look that `confidences` lacks.
+    """
     looks_B, found_B = np.array(rows["stage"].to_pylist()), np.empty(rows.num_rows, np.float32)
+    unknown = set(looks_B.tolist()) - set(confidences)
+    if unknown:
+        raise ValueError(f"stage must be one of {', '.join(confidences)}, the rows have {', '.join(sorted(unknown))}")
     for look, confidence in confidences.items():
         inside = np.flatnonzero(looks_B == look)
         if len(inside):

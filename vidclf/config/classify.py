@@ -59,7 +59,7 @@ class ClassifyConfig(DecisionOptions, EnsembleOptions, PipelineConfig):
     label_next: Annotated[int, at_least(1, "video")] | None = None
     """Number of videos to list in label_next.csv of the output: those whose labels would teach the ensemble most, the
     most informative first. They are chosen by trust score, classes and, with --features or --save-features, features.
-    Also for a classification that is finished already. (default: no list)"""
+    Also for a classification that this version of vidclf has finished already. (default: no list)"""
 
     def __post_init__(self) -> None:
         super().__post_init__()

@@ -6,6 +6,7 @@ Shape suffixes: B videos.
 from __future__ import annotations
 
 import hashlib
+import sys
 from dataclasses import dataclass, field, fields
 from typing import Any, TypeVar
 
@@ -37,6 +38,11 @@ TRUST_FILE = "trust.safetensors"
 _NOT_CALIBRATED = (
     "--coverage needs an ensemble that this version has calibrated; run jobs/train.py again with its --features and "
     "--output, which keeps the members"
+)
+
+_NO_SUBLABEL_SETS = (
+    "sublabel_set is null, because an earlier version calibrated the ensemble; for prediction sets of sublabels run "
+    "jobs/train.py again with its --features and --output, which keeps the members"
 )
 
 FittedArrays = TypeVar("FittedArrays", FeatureSpace, FrameDiscriminant)
@@ -100,12 +106,14 @@ class TrustData:
         """Choose the lowest probabilities of the sublabels in prediction sets for a stated `coverage`; None without
         one, and for an ensemble that predicts no sublabels.
 
-        Raises ConfigError for an ensemble of an earlier version, which lacks the probabilities of the true sublabels.
+        Also None, with a line on stderr, for an ensemble of an earlier version, which lacks the probabilities of the
+        true sublabels: prediction sets of classes do not need them.
         """
         if coverage is None or mode not in self.sublabels:
             return None
         if mode not in self.leaves:
-            raise ConfigError(_NOT_CALIBRATED)
+            print(_NO_SUBLABEL_SETS, file=sys.stderr)
+            return None
         return sublabel_sets.choose(self.leaves[mode], len(sublabel_sets.leaf_names(hierarchy)), coverage)
 
     def sublabel_threshold(

@@ -23,6 +23,9 @@ from vidclf.uncertainty.ood import is_out_of_distribution
 BATCH_ROWS = 8192
 """Largest number of rows that are handed to a library at once."""
 
+_WRITTEN_ANEW = "run jobs/classify.py again with --label-next N, which classifies nothing again"
+"""Remedy for a `label_next.csv` that is absent or cannot be read."""
+
 _FROM_MANIFEST = {
     "video_uri": "video_uri",
     "label": "true_label",
@@ -76,7 +79,8 @@ class RunRows:
         if is_of_segments and "segment_columns" not in identity:
             raise ConfigError(f"--rows segments: {run} has none; classify the videos with --segments")
         columns = _columns(len(classes), is_of_segments, extra)
-        ranks = label_ranks(run) if "label-next" in only else {}
+        manifest = _manifest(run)
+        ranks = label_ranks(run, manifest) if "label-next" in only else {}
         return cls(
             run=run,
             run_id=_run_id(run, columns),
@@ -86,7 +90,7 @@ class RunRows:
             videos=_selected(run, only, ranks),
             ranks=ranks,
             is_of_segments=is_of_segments,
-            manifest=_manifest(run),
+            manifest=manifest,
         )
 
     def batches(self, videos: Set[str]) -> Iterator[pa.RecordBatch]:
@@ -206,16 +210,30 @@ def _selected(run: str, only: Sequence[str], ranks: Mapping[str, int]) -> set[st
     return ids
 
 
-def label_ranks(run: str) -> dict[str, int]:
+def label_ranks(run: str, manifest: pa.Table) -> dict[str, int]:
     """Rank from 1 of each video of the run's `label_next.csv`, by video id, the most informative first.
 
-    Raises ConfigError if there is no such file.
+    Videos that have a label in `manifest` since the list was written are left out. Raises ConfigError if there is no
+    such file, or if it lacks a column or a rank.
     """
     location = Run(run).label_next_file
     if not storage.exists(location):
-        raise ConfigError(
-            f"--only label-next: {run} has no {file_name(location)}; run jobs/classify.py again with --label-next N, "
-            "which classifies nothing again"
-        )
+        raise ConfigError(f"--only label-next: {run} has no {file_name(location)}; {_WRITTEN_ANEW}")
     rows = csv.DictReader(io.StringIO(storage.read_bytes(location).decode("utf-8-sig"), newline=""))
-    return {row[VIDEO_ID]: int(row["rank"]) for row in rows}
+    columns = rows.fieldnames or []
+    if not {"rank", VIDEO_ID} <= set(columns):
+        raise ConfigError(
+            f"--only label-next: {location} must have the columns rank and {VIDEO_ID}, separated by commas; its first "
+            f"line gives {', '.join(columns) or 'none'}; {_WRITTEN_ANEW}"
+        )
+    ranks = {}
+    for row in rows:
+        rank = row["rank"] or ""
+        if not rank.isdecimal():
+            raise ConfigError(
+                f"--only label-next: {location} line {rows.line_num}: rank must be a whole number, is {rank!r}; "
+                f"{_WRITTEN_ANEW}"
+            )
+        ranks[row[VIDEO_ID]] = int(rank)
+    labelled = set(manifest.filter(pc.is_valid(manifest["true_label"]))[VIDEO_ID].to_pylist())
+    return {video: rank for video, rank in ranks.items() if video not in labelled}

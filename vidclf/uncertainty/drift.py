@@ -12,7 +12,8 @@ After a cross calibration, the confidence of the members of one fold takes the p
 (`ensemble/fold_confidence.py`).
 
 All sample sizes are effective numbers of sources (Kish 1965), because videos of one source resemble each other. The
-three tests share the probability `FALSE_ALARM`.
+tests share the probability `FALSE_ALARM`. They are three, or two (without trust or confidence) for an ensemble whose
+cross calibration is of an earlier version.
 
 Shape suffixes: B videos.
 """

@@ -77,13 +77,6 @@ def leaf_names(hierarchy: Hierarchy) -> list[str]:
     ]
 
 
-def leaf_of(hierarchy: Hierarchy, label: str | None, sublabel: str | None) -> int:
-    """Index of the leaf of a video; `UNKNOWN` if its class has sublabels and that of the video is not among them."""
-    name = f"{label}/{sublabel}" if label in hierarchy.sublabels else label
-    names = leaf_names(hierarchy)
-    return names.index(name) if name in names else UNKNOWN
-
-
 def leaf_probabilities(hierarchy: Hierarchy, probabilities_BC: Floats, conditional_BL: Floats) -> Floats:
     """Probability of each leaf, as an array [B, N]; they sum to 1."""
     joint_BL = hierarchy.joint(probabilities_BC, conditional_BL)
@@ -98,11 +91,16 @@ def leaf_probabilities(hierarchy: Hierarchy, probabilities_BC: Floats, condition
 def true_leaves(
     hierarchy: Hierarchy, names_B: Sequence[tuple[str | None, str | None]], truth_B: Floats, within_B: Floats
 ) -> tuple[Floats, list[int]]:
-    """Probability and index of the true leaf of each video.
+    """Probability and index of the true leaf of each video. The index is `UNKNOWN` if the class of the video has
+    sublabels and its own is not among them.
 
     `names_B`: true label and sublabel. `truth_B`: probability of the true class. `within_B`: conditional probability of
     the true sublabel.
     """
-    leaves = [leaf_of(hierarchy, label, sublabel) for label, sublabel in names_B]
+    index_of = {name: index for index, name in enumerate(leaf_names(hierarchy))}
     has_sublabels_B = np.array([label in hierarchy.sublabels for label, _ in names_B], bool)
+    leaves = [
+        index_of.get(f"{label}/{sublabel}" if label in hierarchy.sublabels else str(label), UNKNOWN)
+        for label, sublabel in names_B
+    ]
     return np.where(has_sublabels_B, truth_B * within_B, truth_B), leaves

@@ -24,7 +24,7 @@ def classify_videos(config: ClassifyConfig) -> dict[str, dict[str, Any]] | None:
     labels = read_labels(config.labels)
     preflight.check_outputs(config)
     manifest = listed(config)
-    check_unlabelled(config, manifest)
+    check_unlabelled(config, manifest["label"])
     # Imported here, because both import Ray and torch, which takes seconds.
     from vidclf.pipeline.driver import embed_videos
     from vidclf.words.word_job import word_classification

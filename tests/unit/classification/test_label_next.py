@@ -40,6 +40,19 @@ def config_of(run: str, number: int = 3) -> ClassifyConfig:
     return ClassifyConfig(input="/none", ensemble="/none", output=run, label_next=number)
 
 
+def test_where_every_classified_video_has_a_label_the_list_is_empty(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run = run_of(tmp_path, labelled=tuple(CONFIDENCES))  # q has no label, but is quarantined
+    publish_label_next(config_of(run), {run: {}})
+    assert Path(Run(run).label_next_file).read_text() == (
+        "rank,video_id,video_uri,label,top_label,confidence,trust_score,ood_score\n"
+    )
+    assert capsys.readouterr().out == (
+        f"{run}/label_next.csv: no video to label next, because every classified video has a label\n"
+    )
+
+
 def test_the_list_names_unlabelled_videos_in_order(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     run = run_of(tmp_path, labelled=("d",))
     publish_label_next(config_of(run), {run: {}})
@@ -83,6 +96,11 @@ def test_only_the_least_trusted_are_candidates(tmp_path: Path, monkeypatch: pyte
     run = run_of(tmp_path)
     assert candidates(run, 1)["video_id"].to_pylist() == ["b", "d"]
     assert candidates(run, 4)["video_id"].to_pylist() == ["b", "c", "d", "e"]
+    # Never more than the largest number of candidates, but as many as there are videos to choose.
+    monkeypatch.setattr(label_next, "MAX_CANDIDATES", 3)
+    monkeypatch.setattr(label_next, "CANDIDATES_PER_CHOICE", 10)
+    assert candidates(run, 1)["video_id"].to_pylist() == ["b", "d", "e"]
+    assert candidates(run, 4)["video_id"].to_pylist() == ["b", "c", "d", "e"]
 
 
 def test_without_the_flag_or_after_a_dry_run_nothing_is_written(tmp_path: Path) -> None:
@@ -95,8 +113,8 @@ def test_without_the_flag_or_after_a_dry_run_nothing_is_written(tmp_path: Path) 
 def test_a_manifest_in_which_all_have_labels_is_refused() -> None:
     all_labelled = manifest({"a": ("A", None), "b": ("B", None)})
     with pytest.raises(ConfigError, match="--label-next 3: must be left out, because every video"):
-        check_unlabelled(config_of("/none"), all_labelled)
-    check_unlabelled(config_of("/none"), manifest({"a": ("A", None), "b": (None, None)}))
+        check_unlabelled(config_of("/none"), all_labelled["label"])
+    check_unlabelled(config_of("/none"), manifest({"a": ("A", None), "b": (None, None)})["label"])
 
 
 def test_labels_filled_in_find_their_way_into_the_manifest(tmp_path: Path) -> None:

@@ -109,6 +109,9 @@ def test_after_a_cross_calibration_the_members_of_one_fold_judge(tmp_path: Path)
     )
     expected_B = [0.9 if fold == 0 else 0.8 for fold in fold_of_run(["a", "b"], 2)]
     np.testing.assert_allclose(measured_B, expected_B, rtol=1e-6)
+    rows = pa.table({"video_id": ["a", "b"], "stage": ["full", "keyframes"], "member_probabilities": votes[:2]})
+    with pytest.raises(ValueError, match="stage must be one of full, the rows have keyframes"):
+        run_drift.fold_confidences(rows, {"full": confidence})
     calibration = Scores.of(np.full(40, 0.8), np.linspace(0.2, 1.02, 40), list(range(40)), drift.CONFIDENCE)
     compared = RunDrift(info=described(), calibration=calibration, basis="certified", confidences={"full": confidence})(
         run

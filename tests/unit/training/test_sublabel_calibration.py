@@ -57,7 +57,9 @@ def calibrated(directory: Path, features: FeatureSet) -> EnsembleInfo:
     return info
 
 
-def test_sublabels_are_calibrated_read_back_and_written_as_columns(tmp_path: Path) -> None:
+def test_sublabels_are_calibrated_read_back_and_written_as_columns(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     features = videos()
     info = calibrated(tmp_path, features)
     assert read_info(str(tmp_path)) == info
@@ -115,9 +117,16 @@ def test_sublabels_are_calibrated_read_back_and_written_as_columns(tmp_path: Pat
     assert sets is not None
     assert sets.num_sources_N == (2, 1, 1, 6)
     earlier = replace(loaded.trust, leaves={})
+    capsys.readouterr()
     assert earlier.sublabel_set_thresholds("plain", info.hierarchy, None) is None
-    with pytest.raises(ConfigError, match="--coverage needs an ensemble that this version has calibrated"):
-        earlier.sublabel_set_thresholds("plain", info.hierarchy, 0.5)
+    assert capsys.readouterr().err == ""
+    # Sets of classes remain.
+    assert earlier.set_thresholds("plain", 2, 0.5) == loaded.trust.set_thresholds("plain", 2, 0.5)
+    assert earlier.sublabel_set_thresholds("plain", info.hierarchy, 0.5) is None
+    assert capsys.readouterr().err == (
+        "sublabel_set is null, because an earlier version calibrated the ensemble; for prediction sets of sublabels "
+        "run jobs/train.py again with its --features and --output, which keeps the members\n"
+    )
     strict = replace(settings, sublabel_threshold=2.0)
     rows = EnsembleHead(str(tmp_path), strict, "cpu", precision="fp32")([table]).to_pylist()
     assert {row["answer_level"] for row in rows} <= {"class", "abstained"}

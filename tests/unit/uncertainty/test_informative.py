@@ -6,7 +6,7 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 
-from vidclf.uncertainty.informative import class_residuals, most_informative
+from vidclf.uncertainty.informative import _inputs, class_residuals, most_informative
 
 SURE, UNSURE = [0.98, 0.01, 0.01], [0.5, 0.4, 0.1]
 
@@ -64,6 +64,19 @@ def test_each_source_has_one_before_any_has_two() -> None:
 
 def test_never_more_than_there_are_and_each_once() -> None:
     assert sorted(choice([UNSURE] * 3, 10)) == [0, 1, 2]
+
+
+def test_many_features_are_projected_and_the_choice_stays() -> None:
+    # Ten groups of equal videos, far apart in 1,280 features: the first ten are one of each, as without a projection.
+    generator = np.random.default_rng(0)
+    centres_GD = generator.normal(size=(10, 1280)).astype(np.float32)
+    features_BD = np.repeat(centres_GD, 20, axis=0) + generator.normal(0, 0.01, (200, 1280)).astype(np.float32)
+    probabilities_BC = np.tile(np.array([UNSURE], np.float32), (200, 1))
+    assert _inputs(features_BD, 200).shape == (200, 129)
+    chosen = most_informative(
+        probabilities_BC, np.full(200, 0.5, np.float32), features_BD, np.arange(200).astype(str), 10
+    )
+    assert sorted(index // 20 for index in chosen) == list(range(10))
 
 
 def gradients(probabilities_BC: npt.NDArray[np.float32], inputs_BK: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:

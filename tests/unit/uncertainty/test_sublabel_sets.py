@@ -14,7 +14,6 @@ from vidclf.uncertainty.sublabel_sets import (
     SublabelSetThresholds,
     choose,
     leaf_names,
-    leaf_of,
     leaf_probabilities,
     true_leaves,
 )
@@ -30,8 +29,9 @@ def scores(truth: list[float], leaves: list[int]) -> TruthScores:
 def test_leaves_are_sublabels_and_classes_without_any() -> None:
     assert leaf_names(HIERARCHY) == ["A/x", "A/y", "B", "C/x", "C/z"]
     known = [("A", "y"), ("B", None), ("B", "any"), ("C", "z")]
-    assert [leaf_of(HIERARCHY, *names) for names in known] == [1, 2, 2, 4]
-    assert [leaf_of(HIERARCHY, *names) for names in [("A", None), ("A", "z"), ("D", "x")]] == [UNKNOWN] * 3
+    unknown = [("A", None), ("A", "z"), ("D", "x"), (None, None), (None, "x")]
+    ones_B = np.ones(9)
+    assert true_leaves(HIERARCHY, known + unknown, ones_B, ones_B)[1] == [1, 2, 2, 4, *[UNKNOWN] * 5]
 
 
 def test_probabilities_of_leaves_share_those_of_their_classes() -> None:

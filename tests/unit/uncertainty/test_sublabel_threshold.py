@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 import numpy as np
 from scipy.stats import binom
 
+from tests.support.sublabel_world import certified_errors, drawn
 from vidclf.uncertainty import sublabel_threshold
 from vidclf.uncertainty.early_exit import ValidationScores, stage_thresholds
 from vidclf.uncertainty.sublabel_threshold import SublabelScores
@@ -86,34 +85,14 @@ def test_an_early_look_decides_sublabels_with_its_own_scores() -> None:
     assert (chosen.num_accepted, chosen.num_errors) == (100, 0)
 
 
-def drawn(generator: np.random.Generator, num_videos: int) -> tuple[ValidationScores, SublabelScores]:
-    """Videos of as many sources, whose classes are trusted too much and whose sublabels are trusted too little."""
-    trust_B, within_B = generator.uniform(0.5, 1, (2, num_videos)).astype(np.float32)
-    correct_B = generator.uniform(size=num_videos) < 1 - 1.3 * (1 - trust_B)
-    right_B = correct_B & (generator.uniform(size=num_videos) < 1 - 0.8 * (1 - within_B))
-    classes = replace(class_scores(num_videos), trust_B=trust_B, correct_B=correct_B)
-    return classes, SublabelScores(trust_B=trust_B * within_B, right_B=right_B.astype(np.int64))
-
-
 def test_class_and_sublabel_hold_together_with_the_stated_confidence() -> None:
     """Each is certified with 90 % confidence, so all statements about both are false together in at most 20 %."""
     risk, num_repeats = 0.15, 40
-    population, fine_population = drawn(np.random.default_rng(99), 200_000)
-    generator = np.random.default_rng(0)
+    population, generator = drawn(np.random.default_rng(99), 200_000), np.random.default_rng(0)
     num_certified = num_false = 0
     for _ in range(num_repeats):
-        scores, found = drawn(generator, 400)
-        classes = scores.threshold(risk)
-        chosen = sublabel_threshold.choose(classes, (scores, found), {}, risk)
-        is_accepted_B = population.trust_B >= np.float32(classes.threshold)
-        is_fine_B = is_accepted_B & (fine_population.trust_B >= np.float32(chosen.threshold))
-        is_right_B = np.where(is_fine_B, fine_population.right_B == 1, population.correct_B)
-        errors = [
-            (~population.correct_B)[is_accepted_B] if classes.basis == "certified" else None,
-            (~is_right_B)[is_fine_B] if chosen.basis == "certified" else None,
-            (~is_right_B)[is_accepted_B] if chosen.basis == "certified" else None,
-        ]
+        errors = certified_errors(drawn(generator, 400), population, risk)
         num_certified += errors[1] is not None
-        num_false += any(error is not None and len(error) and error.mean() > risk for error in errors)
+        num_false += any(error is not None and error > risk for error in errors)
     assert (num_certified, num_false) == (6, 4)
     assert binom.cdf(num_false, num_repeats, 0.2) < 0.99
