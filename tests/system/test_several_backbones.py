@@ -43,7 +43,7 @@ def both(ray_session: str, manifest: Path) -> Path:
     before = ids(output, "resnet50")
     assert 2 <= len(before) < 41, "the kill came too late to show anything"
     lines = succeed("extract", *arguments).splitlines()
-    counts = "42 videos, 41 ok, 1 quarantined (not_a_video 1), 1 duplicates of another video; "
+    counts = "42 videos, 41 ok, 1 quarantined (not_a_video 1), 1 duplicate of another video; "
     assert [line.split(": ")[0] for line in lines] == [f"{output}/efficientnet_lite0", f"{output}/resnet50"]
     assert all(counts in line for line in lines)
     assert set(before) <= set(ids(output, "resnet50"))
