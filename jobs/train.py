@@ -22,7 +22,7 @@ def main(config: TrainConfig) -> int:
     from vidclf.features.feature_set import read_features
     from vidclf.features.spec import read_spec, read_weights_location
 
-    # ConfigError unless they are directories of features
+    # Raises ConfigError unless all are directories of features.
     specs = [read_spec(directory) for directory in (*config.features, *config.first_look)]
     from vidclf.runs.state import manifest_ids
     from vidclf.training import host_memory

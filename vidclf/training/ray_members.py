@@ -40,10 +40,10 @@ def train_members(
     resources = ray_cluster.connect()
     if config.mlflow is not None:
         tracking.mlflow_experiment(tracking.mlflow_client(config.mlflow), config)
-    # At most the cluster's CPUs minus one, which is left for the controllers of Ray Train.
     at_once = host_memory.num_at_once(config, data, len(missing), gpus)
     if at_once < len(missing):
         print(f"training {at_once} of {len(missing)} members at a time: the free memory is too little for all")
+    # At most the cluster's CPUs minus one, which is left for the controllers of Ray Train.
     cpus = min(config.cpus_per_member, max(resources.num_cpus - 1, 0.5) / at_once)
     tally = Tally.start()
     # The members on a node share one copy in its object store.
