@@ -55,7 +55,7 @@ class MemberLoop:
         self.tally.say.remote(f"member {self.index}: {text}")
 
 
-def train_member(values: dict[str, MemberLoop]) -> None:
+def train_member(values: dict[str, ray.ObjectRef[MemberLoop]]) -> None:
     """The worker function of Ray Train: train one member (model of the ensemble), and write its weights and marker
     file.
 
@@ -64,7 +64,7 @@ def train_member(values: dict[str, MemberLoop]) -> None:
     too small, the function returns without writing the marker. It does not raise, because Ray Train would only try
     again.
     """
-    loop = values["loop"]
+    loop: MemberLoop = ray.get(values["loop"])
     config, index, tally = loop.config, loop.index, loop.tally
     data: TrainingData = ray.get(loop.data[0])
     device = torch_gpu.take_share(loop.gpus)

@@ -7,7 +7,7 @@ from concurrent.futures import ThreadPoolExecutor
 import ray
 import ray.train
 from ray.train import FailureConfig, RunConfig, ScalingConfig
-from ray.train.torch import TorchConfig, TorchTrainer
+from ray.train.v2.api.data_parallel_trainer import DataParallelTrainer
 
 from vidclf import ray_cluster, storage
 from vidclf.config import TrainConfig
@@ -63,13 +63,14 @@ def train_members(
             tally=tally,
             guard=lease.guard(config.output),
         )
-        TorchTrainer(
+        # Not a TorchTrainer: a run has one worker and thus no process group, and its controller would load torch, too.
+        DataParallelTrainer(
             train_member,
-            train_loop_config={"loop": loop},
+            # As an object of Ray, which the controller passes on without loading the modules of its classes.
+            train_loop_config={"loop": ray.put(loop)},
             scaling_config=ScalingConfig(
                 num_workers=1, use_gpu=gpus > 0, resources_per_worker={"CPU": cpus, **({"GPU": gpus} if gpus else {})}
             ),
-            torch_config=TorchConfig(backend="gloo"),
             run_config=RunConfig(
                 name=f"member_{index}-{members[index].recipe[:16]}",
                 storage_path=storage.join(config.output, RAY_TRAIN_DIR),
