@@ -1,6 +1,6 @@
 # make demo   the main job on the embedded sample archive, into demo/
-# make test   the tests without kills and clusters of their own (about 6 minutes on 2 cores)
-# make test-system   all other tests: kills, S3, a cluster, a browser, damaged videos (about 10 minutes)
+# make test   the fast tests, and all jobs one after the other with a kill (about 4 minutes on 2 cores)
+# make test-system   all other tests: whole jobs, kills, S3, a cluster, a browser, damaged videos (about 12 minutes)
 # make check  formatting, lint, types
 # make docs   the generated part of docs/development/architecture.md
 # make fuzz   10,000 damaged videos through the decoder, with counts

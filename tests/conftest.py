@@ -6,9 +6,9 @@ The tier of a test is a marker, which follows from its directory unless the test
 
 - `unit` (tests/unit, tests/project): no Ray.
 - `ray` (tests/ray): the Ray of this session.
-- `system` (tests/system): processes that are killed, clusters of their own, S3, a browser, damaged videos.
+- `system` (tests/system): whole jobs, processes that are killed, clusters of their own, S3, a browser, damaged videos.
 
-`make test` runs the first two, `make test-system` the third.
+`make test` runs the first two, `make test-system` the third. One file of whole jobs, with a kill, is marked `ray`.
 """
 
 from __future__ import annotations
@@ -55,12 +55,16 @@ SESSION_RAY = tuple(
 """Files outside of tests/ray/ whose tests use the Ray of the session."""
 
 LONGEST = (
-    "tests/ray/test_progressive.py",
+    "tests/ray/test_gpu_cluster.py",
     "tests/ray/test_search.py",
-    "tests/ray/test_server.py",
+    "tests/system/test_chaos.py",
     "tests/system/test_jobs.py",
+    "tests/system/test_killed_training.py",
+    "tests/system/test_s3.py",
+    "tests/system/test_several_backbones.py",
+    "tests/system/test_submitted_jobs.py",
 )
-"""The files that take a minute or so. They are begun first, so that no process is left with one of them in the end."""
+"""The files that take more than a minute. They are begun first, so that no process is left with one of them in the end."""
 
 
 def pytest_configure(config: pytest.Config) -> None:

@@ -50,7 +50,8 @@ from vidclf.uncertainty.trust_score import TrustScore
 from vidclf.video.decoder_process import DecodeLimits
 from vidclf.video.sampling import SamplingPlan, evenly_spread
 
-pytestmark = pytest.mark.usefixtures("ray_session")
+# Whole jobs, each with processes of its own.
+pytestmark = [pytest.mark.system, pytest.mark.usefixtures("ray_session")]
 
 NUM_FRAMES = 48
 NUM_VIDEOS = 8

@@ -32,6 +32,9 @@ from vidclf.tuning.study import check_comparable, locations
 from vidclf.tuning.trial_files import TrialRecord
 from vidclf.tuning.tune import SearchResult
 
+# Whole searches, each with processes of its own.
+pytestmark = pytest.mark.system
+
 SMOKE = yaml.safe_load((Path(__file__).resolve().parents[2] / "tune_configs" / "smoke.yaml").read_text())
 TINY = {**tuning_job.SPACE, "epochs": 2, "batch_size": 48}
 NUM_TRIALS = 5
@@ -171,7 +174,6 @@ def test_population_based_training_ends_within_its_domains(ray_session: None, tm
         assert (row["lr"], row["dropout"]) == (settings["lr"], settings["dropout"])
 
 
-@pytest.mark.system
 def test_a_killed_worker_and_a_killed_search_cost_no_epoch_but_the_one_in_flight(
     tmp_path: Path, ray_session: str
 ) -> None:

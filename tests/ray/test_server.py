@@ -38,6 +38,9 @@ from vidclf.server.model_actor import decode_limits, served_model
 from vidclf.server.openapi import document
 from vidclf.server.serve import Server
 
+# A server with a model in a process of its own, and a browser.
+pytestmark = pytest.mark.system
+
 CLASSES = ["Animation", "Gaming", "Natural_Content"]
 NUM_FRAMES = 6
 MAX_BYTES = 2_000_000
@@ -344,7 +347,6 @@ def is_shown(selector: str) -> str:
     return f"document.querySelector({selector!r})?.checkVisibility() === true"
 
 
-@pytest.mark.system
 def test_the_page_takes_a_video_shows_its_progress_and_its_result(running: Running, browser: Browser) -> None:
     browser.size(1280, 900, is_phone=False, scheme="light")
     browser.open(running.url)
@@ -377,7 +379,6 @@ def test_the_page_takes_a_video_shows_its_progress_and_its_result(running: Runni
     assert browser.complaints == []
 
 
-@pytest.mark.system
 def test_the_page_says_what_is_wrong_and_works_by_keyboard_on_a_phone(
     running: Running, browser: Browser, tmp_path: Path
 ) -> None:

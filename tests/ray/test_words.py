@@ -18,7 +18,8 @@ from vidclf import read_predictions
 from vidclf.ensemble import files
 from vidclf.features.columns import features_TD
 
-pytestmark = pytest.mark.usefixtures("ray_session")
+# Whole jobs, each with processes of its own.
+pytestmark = [pytest.mark.system, pytest.mark.usefixtures("ray_session")]
 
 LABELS = {"Animation": "a cartoon", "Gaming": ["a video game", "someone playing a game"]}
 NOTE = "confidence is not calibrated"

@@ -226,6 +226,7 @@ runpy.run_path(sys.argv[0], run_name="__main__")
 commit in native code, right after the last row."""
 
 
+@pytest.mark.system
 @pytest.mark.parametrize("is_first", [True, False])
 @pytest.mark.parametrize("to", READERS)
 def test_a_killed_export_leaves_nothing_visible(to: str, is_first: bool, tmp_path: Path) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import threading
 from collections.abc import Iterator
+from functools import partial
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
@@ -87,7 +88,8 @@ class Server:
 @pytest.fixture
 def server(tmp_path: Path) -> Iterator[Server]:
     server = Server(tmp_path)
-    thread = threading.Thread(target=server.http.serve_forever)
+    # By default the server looks every half second whether it shall end.
+    thread = threading.Thread(target=partial(server.http.serve_forever, poll_interval=0.01))
     thread.start()
     yield server
     server.http.shutdown()
