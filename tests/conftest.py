@@ -64,7 +64,7 @@ LONGEST = (
     "tests/system/test_several_backbones.py",
     "tests/system/test_submitted_jobs.py",
 )
-"""The files that take more than a minute. They are begun first, so that no process is left with one of them in the end."""
+"""The files that take more than a minute. They begin first, so that no process is left with one of them in the end."""
 
 
 def pytest_configure(config: pytest.Config) -> None:
