@@ -8,13 +8,14 @@ from __future__ import annotations
 
 from functools import cache
 
-PICTURE_RULES = 3
+PICTURE_RULES = 4
 """Version of the rules by which vidclf makes pictures of decoded frames and chooses among them.
 
 It must be raised by every change that gives other pixels or other frames for any video. Version 1, which the text of
 `decoder_version` did not state, took HD without a colour tag for SD, neither stretched pixels nor mirrored pictures nor
 converted HDR, and called a frame black by its mean brightness. Version 2 decoded the last of several streams of one
 size (an animated AVIF's alpha plane), and ended a video at the first error of its decoder other than invalid data.
+Version 3 did not crop pictures as their container states.
 Features of earlier versions keep their key.
 """
 

@@ -124,6 +124,7 @@ def _timeline(
         framerate=average_framerate(video.stream),
         video_codec=codec_name(video.stream),
         pixel_aspect=pixel_aspect(video.stream),
+        cropping=video.cropping,
         time_jumps=video.table.time_jumps,
     )
 
