@@ -47,12 +47,16 @@ class Encryption:
     """name of the encryption, for a message"""
     tracks: tuple[bool, ...]
     """whether each video track is encrypted, in the order of the file; empty if the tracks are not told apart"""
+    stream_ids: frozenset[int] = frozenset()
+    """ids (PIDs) of the encrypted streams of an MPEG-2 TS, which may hold several programmes; empty for other files"""
 
-    def covers(self, track: int, num_tracks: int) -> bool:
-        """Return whether video track number `track` of `num_tracks` is encrypted.
+    def covers(self, track: int, num_tracks: int, stream_id: int) -> bool:
+        """Return whether video track number `track` of `num_tracks`, whose stream has the id `stream_id`, is encrypted.
 
         If the file has another number of tracks than the caller counts, one encrypted track covers all of them.
         """
+        if self.stream_ids:
+            return stream_id in self.stream_ids
         return self.tracks[track] if len(self.tracks) == num_tracks else True
 
 
@@ -190,12 +194,13 @@ def _encryption_of_packets(packets: list[bytes]) -> Encryption | None:
         payload = packet[5 + packet[4] :] if packet[3] & 0x20 else packet[4:]
         if begins_unit and payload and not packet[3] & 0xC0:
             stream_types |= _program_map(payload[1 + payload[0] :])
-    if _SAMPLE_AES_H264 in stream_types.values():
-        return Encryption("SAMPLE-AES", ())
+    sample_aes = frozenset(pid for pid, kind in stream_types.items() if kind == _SAMPLE_AES_H264)
+    if sample_aes:
+        return Encryption("SAMPLE-AES", (), sample_aes)
     video = {pid for pid, kind in stream_types.items() if kind in _TS_VIDEO_TYPES}
     # Packets that are damaged may seem scrambled, but never most of them.
-    is_scrambled = any(scrambled[pid] > clear[pid] for pid in (video or scrambled))
-    return Encryption("scrambled TS packets", ()) if is_scrambled else None
+    mostly_scrambled = frozenset(pid for pid in (video or scrambled) if scrambled[pid] > clear[pid])
+    return Encryption("scrambled TS packets", (), mostly_scrambled) if mostly_scrambled else None
 
 
 _TS_VIDEO_TYPES = frozenset((0x01, 0x02, 0x10, 0x1B, 0x20, 0x21, 0x24, 0x33, 0x42, 0xD1, 0xEA))

@@ -132,6 +132,9 @@ def open_video(source: Source) -> Iterator[tuple[Any, Any]]:
             if encryption is not None:
                 raise VideoRejected(RejectReason.ENCRYPTED, f"the video is encrypted: {encryption.kind}")
             raise VideoRejected(RejectReason.UNSUPPORTED_CODEC, "no decoder for the video stream's codec")
+        if encryption is not None and encryption.stream_ids:
+            # A multiplex may hold a clear programme beside scrambled ones.
+            decodable = [stream for stream in decodable if stream.id not in encryption.stream_ids] or decodable
         # A still picture of the same size may come first: an animated AVIF file has one for programs that show no more.
         # Of two of the same size, the file's default comes first: the other may be a mask (alpha plane).
         default = av.stream.Disposition.default
@@ -139,7 +142,7 @@ def open_video(source: Source) -> Iterator[tuple[Any, Any]]:
             decodable,
             key=lambda s: (s.frames != 1, (s.width or 0) * (s.height or 0), bool(s.disposition & default)),
         )
-        if encryption is not None and encryption.covers(streams.index(stream), len(streams)):
+        if encryption is not None and encryption.covers(streams.index(stream), len(streams), stream.id):
             raise VideoRejected(RejectReason.ENCRYPTED, f"the video is encrypted: {encryption.kind}")
         if stream.frames == 1 and _is_composed(source, streams):
             message = "its picture is composed of several ones (tiles or layers), which are not put together"
