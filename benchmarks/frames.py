@@ -279,7 +279,7 @@ def _colour_facts(ffmpeg: str, path: Path) -> ColourFacts:
     command = [ffmpeg, "-hide_banner", "-nostdin", "-i", str(path), "-vf", "showinfo=checksum=0", "-frames:v", "1"]
     finished = subprocess.run([*command, "-f", "null", "-"], capture_output=True, check=False)
     log = finished.stderr.decode(errors="replace")
-    size = re.search(r" fmt:yuv\S* .*? s:(\d+)x(\d+) ", log)
+    size = re.search(r" fmt:(?:yuv|[uv]y|y[uv]|nv|p[024]|[vxy]\d)\S* .*? s:(\d+)x(\d+) ", log)
     is_hd = size is not None and (int(size.group(1)) >= 1280 or int(size.group(2)) > 576)
     is_hdr = re.search(r" color_trc:(?:smpte2084|arib-std-b67)", log) is not None
     return ColourFacts(is_hd and not is_hdr and " color_space:unknown" in log, is_hdr)

@@ -66,7 +66,7 @@ def close_jumps(times: PacketTimes) -> ClosedClock:
     the step from one frame on screen to the next counts, and it must also exceed the playing time of all ordinary
     steps together. The same holds for the duration of the last frame. A time that cannot be closed counts as missing.
     """
-    timed = np.flatnonzero(times.has_pts)
+    timed = np.flatnonzero(times.has_pts & times.is_shown)
     pts_ticks = times.pts_ticks[timed]
     dts_ticks = _with_missing_filled(times.dts_ticks[timed], times.has_dts[timed], pts_ticks)
     steps = np.diff(dts_ticks)
@@ -88,7 +88,9 @@ def close_jumps(times: PacketTimes) -> ClosedClock:
         closed, is_wild, num_gaps = _without_gaps(_joined(pts_ticks, is_jump, usual, None), max(limit, playing), usual)
         num_jumps = int(is_jump.sum()) + num_gaps
 
-    result_ticks, has_pts = times.pts_ticks.copy(), times.has_pts.copy()
+    # A frame that the edit list cuts has a time beside the clock: that of its place before the cut. If the clock is
+    # changed, this time says nothing any more.
+    result_ticks, has_pts = times.pts_ticks.copy(), times.has_pts & (times.is_shown | (num_jumps == 0))
     result_ticks[timed], has_pts[timed] = closed, ~is_wild
     shown = np.flatnonzero(has_pts & times.is_shown)
     last_duration = int(times.durations_ticks[shown[np.argmax(result_ticks[shown])]]) if len(shown) else 0

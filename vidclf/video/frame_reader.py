@@ -95,6 +95,10 @@ class FrameReader(ABC):
         """Return whether the frame number `index` was black before scaling. `read` must have decoded it before."""
         return self._is_black[index]
 
+    def _notice(self, frame: Any) -> None:
+        """Take from a decoded frame what holds for those that follow it; to be called for each, in order."""
+        self._pictures.notice(frame)
+
     def _collect(self, index: int, frame: Any) -> None:
         """Convert a decoded frame to RGB, scale and crop it, and keep the result as frame number `index`."""
         rgb_HWC = self._pictures.picture(frame)

@@ -217,9 +217,10 @@ def index_of(table: PacketTable) -> PacketIndex | None:
     """
     if not table.is_shown.any() or not table.has_pts.all() or table.are_times_guessed:
         return None
-    if len(np.unique(table.pts_ticks)) != len(table.pts_ticks):
-        return None
+    # Packets that are not shown may have the times of others: an edit list may use a part of the file twice.
     times_ticks = np.sort(table.pts_ticks[table.is_shown])
+    if (np.diff(times_ticks) == 0).any():
+        return None
     return PacketIndex(
         pts_ticks=table.pts_ticks,
         is_keyframe=table.is_keyframe,
@@ -272,7 +273,7 @@ def needed_ranges(index: PacketIndex, wanted_ticks: npt.NDArray[np.int64]) -> li
     """
     keyframes = np.flatnonzero(index.is_keyframe)
     ranges: list[PacketRange] = []
-    for packet in np.flatnonzero(np.isin(index.pts_ticks, wanted_ticks)):
+    for packet in np.flatnonzero(index.is_shown & np.isin(index.pts_ticks, wanted_ticks)):
         group = int(np.searchsorted(keyframes, packet, side="right")) - 1
         while group >= 0 and not _gives(index, int(keyframes[group]), int(packet)):
             group -= 1

@@ -79,6 +79,7 @@ class SequentialReader(FrameReader):
                     slot += 1
                     continue
                 for frame in frames:
+                    self._notice(frame)
                     if frame.is_corrupt:
                         damage.append("corrupt frame")
                     else:

@@ -62,9 +62,25 @@ class ShownPictures:
         `cropping`: the pixels that the container cuts from the stored picture.
         """
         self._cropping = cropping
+        self._matrix: bytes | None = None
         self._pixel_aspect = pixel_aspect or Fraction(1)
         # One reformatter per video: otherwise every frame sets up its own, which costs as much as the conversion.
         self._reformatter = VideoReformatter()
+
+    def notice(self, frame: Any) -> None:
+        """Take the display matrix of a decoded keyframe for the frames that follow it.
+
+        H.264 and HEVC may state it with keyframes alone, or with the first one. A container's comes with every frame.
+        """
+        if frame.key_frame:
+            self._matrix_of(frame)
+
+    def _matrix_of(self, frame: Any) -> bytes | None:
+        """Return the display matrix of a frame, or the last one that was seen."""
+        stated = frame.side_data.get(SideData.DISPLAYMATRIX)
+        if stated is not None:
+            self._matrix = bytes(stated)
+        return self._matrix
 
     def picture(self, frame: Any) -> npt.NDArray[np.uint8]:
         """Return a decoded frame as RGB [H, W, 3]. The memory may be that of a buffer that the next frame reuses."""
@@ -73,9 +89,9 @@ class ShownPictures:
         size = displayed_size(width, height, self._pixel_aspect)
         if size != (width, height):
             rgb_HWC = cv2.resize(rgb_HWC, size, interpolation=cv2.INTER_LINEAR)
-        matrix = frame.side_data.get(SideData.DISPLAYMATRIX)
+        matrix = self._matrix_of(frame)
         if matrix is not None:
-            rgb_HWC = Orientation.of(bytes(matrix)).applied(rgb_HWC)
+            rgb_HWC = Orientation.of(matrix).applied(rgb_HWC)
         return np.ascontiguousarray(rgb_HWC)
 
     def _rgb(self, frame: Any) -> npt.NDArray[np.uint8]:

@@ -111,9 +111,9 @@ def locate(uri: str, max_bytes: int = NO_LIMIT) -> Iterator[Source]:
 def open_video(source: Source) -> Iterator[tuple[Any, Any]]:
     """Open a video and yield its container (the open file) and its main video stream.
 
-    The main stream is the largest one that is not an attached picture; one of several frames comes before a still
-    picture. Raises VideoRejected if there is no such stream, if it is encrypted, or if there is no decoder for it.
-    PyAV's other errors pass through.
+    The main stream is no attached picture, and not a still one if there is another. It is the file's default, and the
+    largest of several. Raises VideoRejected if there is no such stream, if it is encrypted, or if there is no decoder
+    for it. PyAV's other errors pass through.
     """
     if isinstance(source, RangedFile):
         source.seek(0)
@@ -135,12 +135,12 @@ def open_video(source: Source) -> Iterator[tuple[Any, Any]]:
         if encryption is not None and encryption.stream_ids:
             # A multiplex may hold a clear programme beside scrambled ones.
             decodable = [stream for stream in decodable if stream.id not in encryption.stream_ids] or decodable
-        # A still picture of the same size may come first: an animated AVIF file has one for programs that show no more.
-        # Of two of the same size, the file's default comes first: the other may be a mask (alpha plane).
+        # A still picture may come first: an animated AVIF file has one for programs that show no more. Players show the
+        # file's default of several streams; another one may be larger, or be a mask (alpha plane).
         default = av.stream.Disposition.default
         stream = max(
             decodable,
-            key=lambda s: (s.frames != 1, (s.width or 0) * (s.height or 0), bool(s.disposition & default)),
+            key=lambda s: (s.frames != 1, bool(s.disposition & default), (s.width or 0) * (s.height or 0)),
         )
         if encryption is not None and encryption.covers(streams.index(stream), len(streams), stream.id):
             raise VideoRejected(RejectReason.ENCRYPTED, f"the video is encrypted: {encryption.kind}")
@@ -150,6 +150,8 @@ def open_video(source: Source) -> Iterator[tuple[Any, Any]]:
         # One thread per decoder and one decoder per core: threads inside a decoder cost more than they gain.
         stream.thread_type = "NONE"
         stream.thread_count = 1
+        # Otherwise a decoder cuts less from the left than the video states, so that the rest begins at a round address.
+        stream.codec_context.flags |= av.codec.context.Flags.unaligned
         yield container, stream
 
 
