@@ -261,7 +261,7 @@ def decode_reference(ffmpeg: str, path: Path) -> tuple[Reference | None, str]:
     grey = np.stack([thumbnail(frame) for frame in frames])
     is_raw = re.search(rf"^Input #0, (?:{RAW_FORMATS}), from", log, re.MULTILINE) is not None
     durations = re.findall(r" duration_time:([\d.]+)", log)
-    last_s = float(durations[-1]) if len(durations) == len(frames) else None
+    last_s = float(durations[-1]) if len(durations) == len(frames) and not is_raw else None
     return Reference(grey, np.array(times) - times[0], not is_raw, last_s, facts.is_hdr), words
 
 

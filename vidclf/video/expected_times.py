@@ -10,6 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from vidclf.video import packets
+from vidclf.video.clock import MAX_STEP_S
 from vidclf.video.frame_reader import VideoTimeline, average_framerate
 from vidclf.video.indexed_video import IndexedVideo
 from vidclf.video.shown_picture import pixel_aspect
@@ -30,6 +31,8 @@ class DecodedTime:
     slot: int
     """number of frames before it, damaged ones included"""
     is_keyframe: bool
+    duration_ticks: int = 0
+    """time for which it is shown; 0 if it is not known"""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -77,7 +80,9 @@ class ExpectedTimes:
         elif times_ticks[-1] == expected.times_ticks[-1]:
             end_ticks = expected.end_ticks
         else:
-            end_ticks = packets.end_of(times_ticks, 0)
+            # The last frames are lacking. A frame that would stay on screen for long proves nothing (`clock`).
+            duration = frames[-1].duration_ticks
+            end_ticks = packets.end_of(times_ticks, duration if duration * expected.time_base <= MAX_STEP_S else 0)
         is_keyframe = np.array([frame.is_keyframe for frame in frames], dtype=np.bool_)
         if not is_keyframe.any():
             # Some decoders never say so, for example that of QuickTime Animation.

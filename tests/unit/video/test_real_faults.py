@@ -317,3 +317,10 @@ def test_a_video_with_damage_is_planned_up_to_the_damage(tmp_path: Path, num_fra
     assert decoded(path, 10).num_damaged > 0
     # Five frames before the damage, which ends the plan, and then the 99 undamaged frames in sequence.
     assert len(num_frames_decoded) == 104
+
+
+def test_the_last_frame_that_comes_is_shown_for_its_own_time(tmp_path: Path) -> None:
+    path = write_video(tmp_path / "a.gif", 6, codec="gif", pix_fmt="rgb8", pts_ms=[0, 100, 200, 300, 400, 2400])
+    path.write_bytes(path.read_bytes()[:-1250])  # 13 bytes of the last picture are left
+    video = decoded(path, 20)
+    assert (indices(video), video.duration_s) == ([0, 1, 3, 4], pytest.approx(2.4))
