@@ -43,15 +43,17 @@ class ExpectedTimes:
     are_slots: bool
     """whether the packets give no times, so that frame number n is expected at n times `step_ticks`"""
     step_ticks: int
-    """time from one frame to the next at the average rate"""
+    """time from one frame to the next at the average rate, or the median of them if the file states no rate"""
 
     @classmethod
     def of(cls, video: IndexedVideo) -> ExpectedTimes:
         """Return the times that the packets of `video` let expect; it must have at least one packet."""
         table = video.table
         rate = frame_rate(video.stream)
-        step = max(1, round(1 / (rate * table.time_base))) if rate else 1
         is_timed = table.is_shown & table.has_pts
+        distances = np.diff(np.unique(table.pts_ticks[is_timed]))
+        step = round(1 / (rate * table.time_base)) if rate else int(np.median(distances)) if len(distances) else 1
+        step = max(1, step)
         are_slots = table.are_times_guessed or not is_timed.any()
         if video.index is not None:
             timeline = timeline_of(video)

@@ -173,10 +173,10 @@ def scan(
     if has_fields:
         is_second = access_units.second_fields(table["pts_ticks"], table["is_shown"])
         table, complete_from = _of_pictures(table, is_second), np.arange(int((~is_second).sum()))
-    # AVI stores no presentation times. If frames are reordered, times that increase in decoding order are
-    # FFmpeg's guess and belong to other frames.
-    is_reordered_avi = container.format.name == "avi" and bool(stream.codec_context.has_b_frames)
-    are_times_guessed = is_reordered_avi and bool(np.all(np.diff(table["pts_ticks"]) > 0))
+    # AVI and ASF store one time per packet, which is that of decoding. If frames are reordered, presentation times that
+    # increase in decoding order are FFmpeg's guess and belong to other frames.
+    may_be_guessed = container.format.name in ("avi", "asf") and bool(stream.codec_context.has_b_frames)
+    are_times_guessed = may_be_guessed and bool(np.all(np.diff(table["pts_ticks"]) > 0))
     time_base = stream.time_base or Fraction(1, 1000)
     may_restart = bool(container.format.flags & _CLOCK_MAY_RESTART)
     closed = _closed_clock(table, time_base, may_restart, are_times_guessed)

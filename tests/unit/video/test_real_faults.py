@@ -319,6 +319,15 @@ def test_a_video_with_damage_is_planned_up_to_the_damage(tmp_path: Path, num_fra
     assert len(num_frames_decoded) == 104
 
 
+def test_asf_states_no_times_of_presentation(tmp_path: Path, passes: list[SequentialReader]) -> None:
+    # FFmpeg guesses them, and wrongly if more than one frame is reordered.
+    path = write_recording(tmp_path / "a.asf", range(80), b_frames=3, fps=25)
+    video = decoded(path, 8)
+    assert indices(video) == [5, 15, 25, 35, 45, 55, 65, 75]
+    assert video.pts_s.tolist() == pytest.approx([0.2, 0.6, 1.0, 1.4, 1.8, 2.2, 2.6, 3.0])
+    assert len(passes) == 1
+
+
 def test_the_last_frame_that_comes_is_shown_for_its_own_time(tmp_path: Path) -> None:
     path = write_video(tmp_path / "a.gif", 6, codec="gif", pix_fmt="rgb8", pts_ms=[0, 100, 200, 300, 400, 2400])
     path.write_bytes(path.read_bytes()[:-1250])  # 13 bytes of the last picture are left
