@@ -152,14 +152,19 @@ def cut_avi(directory: Path, ffmpeg: str, seconds: int) -> Path:
     return path
 
 
-def damaged_mp4(directory: Path, ffmpeg: str, seconds: int) -> Path:
-    """Make an MP4 with zeros in its middle, as a download leaves them."""
+def damaged_mp4(directory: Path, ffmpeg: str, seconds: int, place: float = 0.5) -> Path:
+    """Make an MP4 with zeros at a place between 0 (begin) and 1 (end), as a download leaves them."""
     path = encoded(directory / "a.mp4", ffmpeg, seconds, *X264, "-g", "50")
     content = bytearray(path.read_bytes())
-    middle = len(content) // 2
-    content[middle : middle + 50_000] = bytes(50_000)
+    start = int(len(content) * place)
+    content[start : start + 50_000] = bytes(50_000)
     path.write_bytes(content)
     return path
+
+
+def late_damaged_mp4(directory: Path, ffmpeg: str, seconds: int) -> Path:
+    """Make an MP4 with zeros shortly before the last of eight evenly spread frames, which depends on them."""
+    return damaged_mp4(directory, ffmpeg, seconds, 15 / 16 - 0.02)
 
 
 def false_keyframes(directory: Path, ffmpeg: str, seconds: int) -> Path:
@@ -195,6 +200,7 @@ FILES: dict[str, Callable[[Path, str, int], Path]] = {
     "the same, cut": cut_avi,
     "MPEG-4, false keyframes, AVI": false_keyframes,
     "H.264 with a hole, MP4": damaged_mp4,
+    "H.264 with a late hole, MP4": late_damaged_mp4,
     "MPEG-2, two recordings, VOB": joined_vob,
 }
 """Files by name, with the function that makes each in a directory."""

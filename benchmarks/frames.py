@@ -1,12 +1,15 @@
 """Frames that vidclf, torchcodec, decord and OpenCV return for real files, held against the program ffmpeg.
 
-    python benchmarks/frames.py --files DIR --ffmpeg FFMPEG [--frames 8] [--limit N] [--timeout 60]
+    python benchmarks/frames.py --files DIR --ffmpeg FFMPEG [--frames 8] [--limit N] [--timeout 60] [--only vidclf]
 
 FFMPEG is the program of an FFmpeg of its own, such as the one that `pip install imageio-ffmpeg` brings. It decodes each
 video below DIR from its first to its last frame; that is the reference. The methods are then asked for the frames that
 are on screen in the middle of equal parts of the video: the other libraries by the numbers of the frames, vidclf by its
 sampling plan. A frame is right if no other frame of the reference resembles it clearly more than the expected one. Of
 vidclf, the expected frame is the one at the time that vidclf states.
+
+HD without a colour tag is converted by BT.709 for the reference, as players do. HDR videos are compared at equal
+contrast, because ffmpeg does not map them to SDR, and every program that does has a curve of its own.
 
 Every method runs in a process of its own, with a time limit per file, because decoders crash and hang. A library that
 is not installed is named as not installed. One row per method; columns of the table:
@@ -15,7 +18,9 @@ is not installed is named as not installed. One row per method; columns of the t
 - some wrong: files with another frame among those returned, or with fewer frames;
 - refused: files for which the method raised an error, or vidclf gave a reject reason;
 - crashed, too slow: files that ended the method's process, or took more than the time limit;
-- CPU s: user and system time of the method over all files that it did not crash on.
+- CPU s: user and system time of the method over all files that it did not crash on;
+- difference: grey levels (of 255) between the returned frame that differs most and the expected one, over the SDR files
+  that are all right: median and 95th percentile.
 
 The files that vidclf did not get all right are listed below the table, with what happened.
 """
@@ -61,6 +66,9 @@ UNLIKE = 40.0
 Decoders differ by up to 8 levels in colour, and tone mapping of HDR changes a picture by more.
 """
 
+HDR_CONTRAST = 50.0
+"""Standard deviation in grey levels to which the pictures of an HDR video are brought before they are compared."""
+
 RAW_FORMATS = "h264|hevc|mpegvideo|m4v|obu|av1"
 """Formats, by their FFmpeg names, that are nothing but the packets of a video, without times."""
 
@@ -77,11 +85,16 @@ class Reference:
     """time of each frame in seconds after the first one, in order of display"""
     has_times: bool = True
     """whether the file gives the times; for a raw stream, each program assumes a frame rate of its own"""
+    last_s: float | None = None
+    """time for which the last frame is shown; None if it is not known"""
+    is_hdr: bool = False
 
     def expected(self, num_frames: int) -> list[int]:
         """Numbers of the frames on screen in the middle of `num_frames` equal parts of the video."""
         ticks = np.round(self.times_s * 1_000_000).astype(np.int64)
         step = int(np.median(np.diff(ticks))) if len(ticks) > 1 else 1
+        if self.last_s is not None:
+            step = round(self.last_s * 1_000_000)
         return [int(i) for i in sampling.on_screen_at_midpoints(ticks, 0, int(ticks[-1]) + max(step, 1), num_frames)]
 
     def at(self, time_s: float) -> int:
@@ -105,6 +118,8 @@ class Score:
 
     outcomes: Counter[str] = field(default_factory=Counter)
     cpu_s: float = 0.0
+    differences: list[float] = field(default_factory=list)
+    """largest difference of a returned frame to the expected one in grey levels, per SDR video that is all right"""
 
 
 def thumbnail(rgb_HWC: npt.NDArray[np.uint8]) -> npt.NDArray[np.float32]:
@@ -166,13 +181,15 @@ def main() -> None:
     parser.add_argument("--frames", type=int, default=8, help="number of frames per file")
     parser.add_argument("--limit", type=int, help="use at most this number of files, evenly spread over the directory")
     parser.add_argument("--timeout", type=float, default=60.0, help="seconds per file and method")
+    parser.add_argument("--only", choices=list(METHODS), nargs="+", default=list(METHODS), help="methods to run")
     arguments = parser.parse_args()
     paths = [path for path in sorted(arguments.files.rglob("*")) if path.is_file() and is_video(path)]
     if not paths:
         raise SystemExit(f"--files {arguments.files} contains no video")
     if arguments.limit and arguments.limit < len(paths):
         paths = [paths[number * len(paths) // arguments.limit] for number in range(arguments.limit)]
-    installed = [name for name in METHODS if name not in PEERS or importlib.util.find_spec(name) is not None]
+    wanted = [name for name in METHODS if name in arguments.only]
+    installed = [name for name in wanted if name not in PEERS or importlib.util.find_spec(name) is not None]
     print(describe("av", "opencv-python-headless", "torchcodec", "decord"), "\n")
     workers = {name: Worker(name, arguments.timeout) for name in installed}
     scores = {name: Score() for name in installed}
@@ -184,8 +201,10 @@ def main() -> None:
         numbers = reference.expected(arguments.frames) if reference is not None else list(range(arguments.frames))
         for name, worker in workers.items():
             answer = worker.ask(str(path), numbers, arguments.frames)
-            outcome, detail = judge(reference, numbers, answer)
+            outcome, detail, difference = judge(reference, numbers, answer)
             scores[name].outcomes[outcome] += 1
+            if outcome == "all right" and reference is not None and not reference.is_hdr:
+                scores[name].differences.append(difference)
             scores[name].cpu_s += answer.cpu_s if isinstance(answer, Answer) else 0.0
             if name == "vidclf" and outcome not in ("all right", "no reference"):
                 words = f"; ffmpeg complains: {complaint}" if complaint else ""
@@ -193,8 +212,9 @@ def main() -> None:
     for worker in workers.values():
         worker.stop()
     print(f"{len(paths)} files; ffmpeg decodes {num_whole} of them without complaint\n")
-    print_table(scores, [name for name in METHODS if name not in installed])
-    print("\nNot all right with vidclf:" if not_right else "\nAll right with vidclf.")
+    print_table(scores, [name for name in wanted if name not in installed])
+    if "vidclf" in installed:
+        print("\nNot all right with vidclf:" if not_right else "\nAll right with vidclf.")
     for line in not_right:
         print(f"- {line}")
 
@@ -204,12 +224,13 @@ OUTCOMES = ("all right", "some wrong", "refused", "crashed", "too slow", "no ref
 
 def print_table(scores: dict[str, Score], missing: list[str]) -> None:
     """Print the number of files per method and outcome as a Markdown table."""
-    print("| method | " + " | ".join(OUTCOMES) + " | CPU s |\n|---|" + "---|" * (len(OUTCOMES) + 1))
+    print("| method | " + " | ".join(OUTCOMES) + " | CPU s | difference |\n|---|" + "---|" * (len(OUTCOMES) + 2))
     for name, score in scores.items():
         cells = [str(score.outcomes[outcome]) for outcome in OUTCOMES]
-        print(f"| {name} | " + " | ".join(cells) + f" | {score.cpu_s:.1f} |")
+        median, high = np.percentile(score.differences or [0.0], [50, 95])
+        print(f"| {name} | " + " | ".join(cells) + f" | {score.cpu_s:.1f} | {median:.2f}, {high:.2f} |")
     for name in missing:
-        print(f"| {name} | not installed |" + " |" * len(OUTCOMES))
+        print(f"| {name} | not installed |" + " |" * (len(OUTCOMES) + 1))
 
 
 def is_video(path: Path) -> bool:
@@ -219,9 +240,12 @@ def is_video(path: Path) -> bool:
 
 def decode_reference(ffmpeg: str, path: Path) -> tuple[Reference | None, str]:
     """Decode all frames of a video with ffmpeg; returns None without frames, and its first complaint or ''."""
+    facts = _colour_facts(ffmpeg, path)
+    matrix = "scale=in_color_matrix=bt709," if facts.is_untagged_hd else ""
     command = [ffmpeg, "-hide_banner", "-nostdin", "-threads", "1", "-i", str(path), "-an", "-sn", "-dn", "-vf"]
-    command += [f"showinfo=checksum=0,scale={SIDE}:{SIDE}:flags=area", "-fps_mode", "passthrough"]
-    command += ["-pix_fmt", "rgb24", "-f", "rawvideo", "-"]
+    # Averaging comes after the conversion to RGB, as in every method: colours that RGB clips would differ otherwise.
+    command += [f"showinfo=checksum=0,{matrix}format=rgb24,scale={SIDE}:{SIDE}:flags=area"]
+    command += ["-fps_mode", "passthrough", "-pix_fmt", "rgb24", "-f", "rawvideo", "-"]
     finished = subprocess.run(command, capture_output=True, check=False)
     log = finished.stderr.decode(errors="replace")
     times = [float(found) for found in re.findall(r"pts_time:(-?[\d.]+(?:e[-+]\d+)?)", log)]
@@ -236,28 +260,57 @@ def decode_reference(ffmpeg: str, path: Path) -> tuple[Reference | None, str]:
         times = (np.arange(len(frames)) / (float(rate.group(1)) if rate else 25.0)).tolist()
     grey = np.stack([thumbnail(frame) for frame in frames])
     is_raw = re.search(rf"^Input #0, (?:{RAW_FORMATS}), from", log, re.MULTILINE) is not None
-    return Reference(grey, np.array(times) - times[0], not is_raw), words
+    durations = re.findall(r" duration_time:([\d.]+)", log)
+    last_s = float(durations[-1]) if len(durations) == len(frames) and not is_raw else None
+    return Reference(grey, np.array(times) - times[0], not is_raw, last_s, facts.is_hdr), words
 
 
-def judge(reference: Reference | None, numbers: list[int], answer: Answer | str) -> tuple[str, str]:
-    """Outcome of a method for one file, one of `OUTCOMES`, and details in words."""
+@dataclass(frozen=True)
+class ColourFacts:
+    """What a video states about its colours."""
+
+    is_untagged_hd: bool
+    """whether it is YUV of HD size without a matrix, which players take for BT.709"""
+    is_hdr: bool
+
+
+def _colour_facts(ffmpeg: str, path: Path) -> ColourFacts:
+    """Facts about the stream that ffmpeg chooses by itself, by its first frame."""
+    command = [ffmpeg, "-hide_banner", "-nostdin", "-i", str(path), "-vf", "showinfo=checksum=0", "-frames:v", "1"]
+    finished = subprocess.run([*command, "-f", "null", "-"], capture_output=True, check=False)
+    log = finished.stderr.decode(errors="replace")
+    size = re.search(r" fmt:(?:yuv|[uv]y|y[uv]|nv|p[024]|[vxy]\d)\S* .*? s:(\d+)x(\d+) ", log)
+    is_hd = size is not None and (int(size.group(1)) >= 1280 or int(size.group(2)) > 576)
+    is_hdr = re.search(r" color_trc:(?:smpte2084|arib-std-b67)", log) is not None
+    return ColourFacts(is_hd and not is_hdr and " color_space:unknown" in log, is_hdr)
+
+
+def judge(reference: Reference | None, numbers: list[int], answer: Answer | str) -> tuple[str, str, float]:
+    """Outcome of a method for one file, one of `OUTCOMES`; details in words; largest difference in grey levels."""
     if reference is None:
-        return "no reference", ""
+        return "no reference", "", 0.0
     if isinstance(answer, str):
-        return (answer, "") if answer in OUTCOMES else ("refused", answer)
+        return (answer, "", 0.0) if answer in OUTCOMES else ("refused", answer, 0.0)
     if len(answer.thumbnails) < len(numbers):
-        return "some wrong", f"{len(answer.thumbnails)} frames instead of {len(numbers)}"
+        return "some wrong", f"{len(answer.thumbnails)} frames instead of {len(numbers)}", 0.0
     expected = numbers
     if answer.times_s is not None and reference.has_times:
         expected = [reference.at(time_s) for time_s in answer.times_s]
     if any(abs(found - number) > 1 for found, number in zip(expected, numbers, strict=False)):
-        return "some wrong", f"frames {expected} instead of {numbers}"
-    wrong = [
-        number
-        for number, picture in zip(expected, answer.thumbnails, strict=False)
-        if not is_right(reference.thumbnails, number, picture)
-    ]
-    return ("some wrong", f"other pictures for the frames {wrong}") if wrong else ("all right", "")
+        return "some wrong", f"frames {expected} instead of {numbers}", 0.0
+    pictures = with_contrast(reference.thumbnails) if reference.is_hdr else reference.thumbnails
+    answers = [with_contrast(picture) if reference.is_hdr else picture for picture in answer.thumbnails]
+    pairs = list(zip(expected, answers, strict=False))
+    wrong = [number for number, picture in pairs if not is_right(pictures, number, picture)]
+    if wrong:
+        return "some wrong", f"other pictures for the frames {wrong}", 0.0
+    return "all right", "", max(float(np.abs(pictures[number] - picture).mean()) for number, picture in pairs)
+
+
+def with_contrast(pictures: Thumbnails) -> Thumbnails:
+    """Pictures [..., SIDE, SIDE] with mean 0 and a standard deviation of HDR_CONTRAST; a flat one stays flat."""
+    centred = pictures - pictures.mean(axis=(-2, -1), keepdims=True)
+    return np.asarray(centred * HDR_CONTRAST / np.maximum(centred.std(axis=(-2, -1), keepdims=True), 1.0), np.float32)
 
 
 def is_right(reference: Thumbnails, number: int, picture: npt.NDArray[np.float32]) -> bool:

@@ -66,7 +66,7 @@ def close_jumps(times: PacketTimes) -> ClosedClock:
     the step from one frame on screen to the next counts, and it must also exceed the playing time of all ordinary
     steps together. The same holds for the duration of the last frame. A time that cannot be closed counts as missing.
     """
-    timed = np.flatnonzero(times.has_pts)
+    timed = np.flatnonzero(times.has_pts & times.is_shown)
     pts_ticks = times.pts_ticks[timed]
     dts_ticks = _with_missing_filled(times.dts_ticks[timed], times.has_dts[timed], pts_ticks)
     steps = np.diff(dts_ticks)
@@ -77,17 +77,20 @@ def close_jumps(times: PacketTimes) -> ClosedClock:
     if times.may_restart:
         # A recording that is joined to another one begins with a keyframe. Elsewhere, small steps backwards come from
         # FFmpeg, which guesses some decoding times.
-        is_jump = (steps <= -usual) | (times.is_keyframe[timed][1:] & (steps <= 0)) | (steps > limit)
-        closed = _joined(pts_ticks, is_jump, usual)
+        is_jump = (steps <= -2 * usual) | (times.is_keyframe[timed][1:] & (steps <= 0)) | (steps > limit)
         is_wild = pts_ticks - dts_ticks > max(limit, MAX_WAIT_STEPS * usual)
+        pts_ticks, is_wild = _with_borrowed_replaced(pts_ticks, dts_ticks, is_jump, is_wild, usual)
+        closed = _joined(pts_ticks, is_jump, usual, is_wild)
         num_jumps = int(is_jump.sum()) + int(is_wild.sum())
     else:
         # No frame is shown before the frame that is decoded before it.
         is_jump = (steps < -usual) & (pts_ticks[1:] < dts_ticks[:-1])
-        closed, is_wild, num_gaps = _without_gaps(_joined(pts_ticks, is_jump, usual), max(limit, playing), usual)
+        closed, is_wild, num_gaps = _without_gaps(_joined(pts_ticks, is_jump, usual, None), max(limit, playing), usual)
         num_jumps = int(is_jump.sum()) + num_gaps
 
-    result_ticks, has_pts = times.pts_ticks.copy(), times.has_pts.copy()
+    # A frame that the edit list cuts has a time beside the clock: that of its place before the cut. If the clock is
+    # changed, this time says nothing any more.
+    result_ticks, has_pts = times.pts_ticks.copy(), times.has_pts & (times.is_shown | (num_jumps == 0))
     result_ticks[timed], has_pts[timed] = closed, ~is_wild
     shown = np.flatnonzero(has_pts & times.is_shown)
     last_duration = int(times.durations_ticks[shown[np.argmax(result_ticks[shown])]]) if len(shown) else 0
@@ -102,15 +105,58 @@ def close_jumps(times: PacketTimes) -> ClosedClock:
     )
 
 
-def _joined(pts_ticks: npt.NDArray[np.int64], is_jump: npt.NDArray[np.bool_], usual: int) -> npt.NDArray[np.int64]:
+def _with_borrowed_replaced(
+    pts_ticks: npt.NDArray[np.int64],
+    dts_ticks: npt.NDArray[np.int64],
+    is_jump: npt.NDArray[np.bool_],
+    is_wild: npt.NDArray[np.bool_],
+    usual: int,
+) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.bool_]]:
+    """Return the times where the last frame of a part has its own place on screen, and which times are still wild.
+
+    In a program stream the last picture ends where the next one begins. At a joint that is in the next recording, and
+    FFmpeg takes the picture's time from there. Its own time is the first one from its decoding time on that no other
+    frame of the part has.
+    """
+    replaced, is_still_wild = pts_ticks.copy(), is_wild.copy()
+    firsts = np.flatnonzero(is_jump) + 1
+    for packet in np.flatnonzero(is_wild).tolist():
+        place = int(np.searchsorted(firsts, packet, side="right"))
+        if place == len(firsts) or firsts[place] - packet > MAX_REORDERED:
+            continue
+        first = int(firsts[place])
+        if abs(pts_ticks[packet] - dts_ticks[first]) > MAX_WAIT_STEPS * usual:
+            continue
+        near = np.arange(max(int(firsts[place - 1]) if place else 0, packet - MAX_REORDERED), first)
+        others = replaced[near[near != packet]]
+        slots = dts_ticks[packet] + usual * np.arange(MAX_REORDERED + 1)
+        is_free = [not (np.abs(others - slot) < usual / 2).any() for slot in slots]
+        if any(is_free):
+            replaced[packet], is_still_wild[packet] = slots[is_free.index(True)], False
+    return replaced, is_still_wild
+
+
+def _joined(
+    pts_ticks: npt.NDArray[np.int64],
+    is_jump: npt.NDArray[np.bool_],
+    usual: int,
+    is_wild: npt.NDArray[np.bool_] | None,
+) -> npt.NDArray[np.int64]:
     """Return the times where each part of the video begins one usual step after the last frame of the part before it.
 
-    `is_jump` [P - 1] says of each packet but the first whether a part begins with it.
+    `is_jump` [P - 1] says of each packet but the first whether a part begins with it. The wild times of `is_wild`, if
+    given, do not count for where a part begins and ends.
     """
     closed = pts_ticks.copy()
+    counts = np.ones(len(closed), np.bool_) if is_wild is None else ~is_wild
     starts = [0, *(np.flatnonzero(is_jump) + 1).tolist(), len(closed)]
-    for (before, first), (_, end) in itertools.pairwise(itertools.pairwise(starts)):
-        closed[first:end] += closed[before:first].max() + usual - closed[first:end].min()
+    last = None
+    for first, end in itertools.pairwise(starts):
+        part = closed[first:end][counts[first:end]]
+        if last is not None and len(part):
+            closed[first:end] += last + usual - part.min()
+        if len(part):
+            last = closed[first:end][counts[first:end]].max()
     return closed
 
 

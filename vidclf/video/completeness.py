@@ -20,7 +20,7 @@ import av
 import numpy as np
 import numpy.typing as npt
 
-from vidclf.video.encryption import BinaryFile
+from vidclf.video.container_structure import BinaryFile
 
 _ZEROS_BYTES = 4096
 """Bytes at the end of a file that are zeros if a download was not finished; compressed video does not end like this."""

@@ -10,15 +10,21 @@ from __future__ import annotations
 
 import io
 from collections import Counter
-from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Protocol
+
+from vidclf.video.container_structure import (
+    MATROSKA_BEGINNING,
+    MP4_BEGINNINGS,
+    VISUAL_SAMPLE_ENTRY_BYTES,
+    BinaryFile,
+    boxes,
+    child_box,
+    elements,
+    matroska_video_tracks,
+)
 
 EXAMINED_BYTES = 256 * 1024
 """Number of bytes at the beginning of a file in which formats without an index are examined."""
-
-_MAX_ELEMENTS = 10_000
-"""Number of boxes or elements after which the search ends, so that a file of tiny boxes costs little."""
 
 _ASF_ENCRYPTION = (
     bytes.fromhex("fbb3112223bdd211b4b700a0c955fc6e"),  # Content Encryption Object
@@ -26,23 +32,11 @@ _ASF_ENCRYPTION = (
 )
 _MXF_CRYPTOGRAPHIC_CONTEXT = bytes.fromhex("060e2b34025301010d01040102020000")
 
-_SEGMENT, _TRACKS, _TRACK_ENTRY, _TRACK_TYPE, _CLUSTER = 0x18538067, 0x1654AE6B, 0xAE, 0x83, 0x1F43B675
 _CONTENT_ENCODINGS, _CONTENT_ENCODING, _CONTENT_ENCRYPTION = 0x6D80, 0x6240, 0x5035
-
-_VISUAL_SAMPLE_ENTRY_BYTES = 78
-"""Bytes of the fixed fields of a video's sample entry, after the box header; boxes such as `sinf` follow (14496-12)."""
 
 _SAMPLE_AES_H264 = 0xDB
 """Stream type of H.264 with SAMPLE-AES in a program map table (MPEG-2 Stream Encryption Format for HTTP Live
 Streaming)."""
-
-
-class BinaryFile(Protocol):
-    """File from which bytes can be read at any position."""
-
-    def seek(self, offset: int, whence: int = 0, /) -> int: ...
-
-    def read(self, size: int = -1, /) -> bytes: ...
 
 
 @dataclass(frozen=True)
@@ -53,12 +47,16 @@ class Encryption:
     """name of the encryption, for a message"""
     tracks: tuple[bool, ...]
     """whether each video track is encrypted, in the order of the file; empty if the tracks are not told apart"""
+    stream_ids: frozenset[int] = frozenset()
+    """ids (PIDs) of the encrypted streams of an MPEG-2 TS, which may hold several programmes; empty for other files"""
 
-    def covers(self, track: int, num_tracks: int) -> bool:
-        """Return whether video track number `track` of `num_tracks` is encrypted.
+    def covers(self, track: int, num_tracks: int, stream_id: int) -> bool:
+        """Return whether video track number `track` of `num_tracks`, whose stream has the id `stream_id`, is encrypted.
 
         If the file has another number of tracks than the caller counts, one encrypted track covers all of them.
         """
+        if self.stream_ids:
+            return stream_id in self.stream_ids
         return self.tracks[track] if len(self.tracks) == num_tracks else True
 
 
@@ -67,10 +65,13 @@ def find_encryption(file: BinaryFile) -> Encryption | None:
     size_bytes = file.seek(0, io.SEEK_END)
     file.seek(0)
     head = file.read(16)
-    if head[4:8] in (b"ftyp", b"styp", b"moov", b"moof", b"mdat", b"free", b"wide", b"skip", b"sidx"):
+    if head[4:8] in MP4_BEGINNINGS:
         return _first_if_any("Common Encryption or FairPlay", _mp4_tracks(file, size_bytes))
-    if head.startswith(b"\x1aE\xdf\xa3"):
-        return _first_if_any("ContentEncryption", _matroska_tracks(file, size_bytes))
+    if head.startswith(MATROSKA_BEGINNING):
+        return _first_if_any(
+            "ContentEncryption",
+            [_is_encrypted_entry(file, *entry) for entry in matroska_video_tracks(file, size_bytes)],
+        )
     file.seek(0)
     return _in_first_bytes(file.read(EXAMINED_BYTES))
 
@@ -81,10 +82,10 @@ def names_a_drm_system(file: BinaryFile) -> bool:
     The box alone proves nothing: it may be left in a file that has been decrypted.
     """
     size_bytes = file.seek(0, io.SEEK_END)
-    for kind, start, end in _boxes(file, 0, size_bytes):
+    for kind, start, end in boxes(file, 0, size_bytes):
         if kind == b"pssh":
             return True
-        if kind in (b"moov", b"moof") and any(inner == b"pssh" for inner, _, _ in _boxes(file, start, end)):
+        if kind in (b"moov", b"moof") and any(inner == b"pssh" for inner, _, _ in boxes(file, start, end)):
             return True
     return False
 
@@ -106,44 +107,17 @@ def _in_first_bytes(head: bytes) -> Encryption | None:
     return _ts_encryption(head)
 
 
-def _boxes(file: BinaryFile, position: int, end: int) -> Iterator[tuple[bytes, int, int]]:
-    """Yield type, begin and end of the content of each box (ISO/IEC 14496-12) from `position` up to `end`."""
-    for _ in range(_MAX_ELEMENTS):
-        if position + 8 > end:
-            return
-        file.seek(position)
-        header = file.read(16)
-        size, header_bytes = int.from_bytes(header[:4], "big"), 8
-        if size == 1:
-            size, header_bytes = int.from_bytes(header[8:16], "big"), 16
-        elif size == 0:
-            size = end - position
-        if size < header_bytes or len(header) < header_bytes:
-            return
-        yield header[4:8], position + header_bytes, min(position + size, end)
-        position += size
-
-
-def _child(file: BinaryFile, parent: tuple[int, int] | None, *path: bytes) -> tuple[int, int] | None:
-    """Return begin and end of the content of the box at `path` below `parent`, or None if there is none."""
-    for name in path:
-        if parent is None:
-            return None
-        parent = next(((start, end) for kind, start, end in _boxes(file, *parent) if kind == name), None)
-    return parent
-
-
 def _mp4_tracks(file: BinaryFile, size_bytes: int) -> list[bool]:
     """Return whether each video track of an MP4-like file is encrypted, in order; empty without a `moov` box."""
-    movie = _child(file, (0, size_bytes), b"moov")
+    movie = child_box(file, (0, size_bytes), b"moov")
     if movie is None:
         return []
     tracks = []
-    for kind, start, end in _boxes(file, *movie):
+    for kind, start, end in boxes(file, *movie):
         if kind != b"trak":
             continue
-        handler = _child(file, (start, end), b"mdia", b"hdlr")
-        descriptions = _child(file, (start, end), b"mdia", b"minf", b"stbl", b"stsd")
+        handler = child_box(file, (start, end), b"mdia", b"hdlr")
+        descriptions = child_box(file, (start, end), b"mdia", b"minf", b"stbl", b"stsd")
         if handler is None or descriptions is None:
             continue
         file.seek(handler[0] + 8)
@@ -154,59 +128,11 @@ def _mp4_tracks(file: BinaryFile, size_bytes: int) -> list[bool]:
 
 def _has_protected_entry(file: BinaryFile, position: int, end: int) -> bool:
     """Return whether one of the sample entries of a video track is protected."""
-    for kind, start, entry_end in _boxes(file, position, end):
+    for kind, start, entry_end in boxes(file, position, end):
         if kind in (b"encv", b"drmi"):
             return True
-        if _child(file, (start + _VISUAL_SAMPLE_ENTRY_BYTES, entry_end), b"sinf") is not None:
+        if child_box(file, (start + VISUAL_SAMPLE_ENTRY_BYTES, entry_end), b"sinf") is not None:
             return True
-    return False
-
-
-def _elements(file: BinaryFile, position: int, end: int) -> Iterator[tuple[int, int, int]]:
-    """Yield id, begin and end of the content of each EBML element (RFC 8794) from `position` up to `end`."""
-    for _ in range(_MAX_ELEMENTS):
-        if position >= end:
-            return
-        file.seek(position)
-        header = file.read(12)
-        if len(header) < 2 or not header[0]:
-            return
-        id_bytes = 9 - header[0].bit_length()
-        if id_bytes >= len(header) or not header[id_bytes]:
-            return
-        size_bytes = 9 - header[id_bytes].bit_length()
-        ones = (1 << (7 * size_bytes)) - 1
-        size = int.from_bytes(header[id_bytes : id_bytes + size_bytes], "big") & ones
-        start = position + id_bytes + size_bytes
-        # A size of only ones is unknown: the element ends with its parent (live recordings).
-        position = end if size == ones else min(start + size, end)
-        yield int.from_bytes(header[:id_bytes], "big"), start, position
-
-
-def _matroska_tracks(file: BinaryFile, size_bytes: int) -> list[bool]:
-    """Return whether each video track of a Matroska file is encrypted, in order; empty if none precedes the data."""
-    tracks: list[bool] = []
-    for element, start, end in _elements(file, 0, size_bytes):
-        if element != _SEGMENT:
-            continue
-        for part, part_start, part_end in _elements(file, start, end):
-            if part == _CLUSTER:
-                return tracks
-            if part == _TRACKS:
-                entries = [entry for entry in _elements(file, part_start, part_end) if entry[0] == _TRACK_ENTRY]
-                tracks += [
-                    _is_encrypted_entry(file, entry_start, entry_end)
-                    for _, entry_start, entry_end in entries
-                    if _is_video_entry(file, entry_start, entry_end)
-                ]
-    return tracks
-
-
-def _is_video_entry(file: BinaryFile, start: int, end: int) -> bool:
-    for element, content, content_end in _elements(file, start, end):
-        if element == _TRACK_TYPE:
-            file.seek(content)
-            return int.from_bytes(file.read(content_end - content), "big") == 1
     return False
 
 
@@ -214,11 +140,11 @@ def _is_encrypted_entry(file: BinaryFile, start: int, end: int) -> bool:
     """Return whether a Matroska track has a ContentEncryption."""
     return any(
         part == _CONTENT_ENCRYPTION
-        for element, encodings, encodings_end in _elements(file, start, end)
+        for element, encodings, encodings_end in elements(file, start, end)
         if element == _CONTENT_ENCODINGS
-        for encoding, encoding_start, encoding_end in _elements(file, encodings, encodings_end)
+        for encoding, encoding_start, encoding_end in elements(file, encodings, encodings_end)
         if encoding == _CONTENT_ENCODING
-        for part, _, _ in _elements(file, encoding_start, encoding_end)
+        for part, _, _ in elements(file, encoding_start, encoding_end)
     )
 
 
@@ -268,12 +194,13 @@ def _encryption_of_packets(packets: list[bytes]) -> Encryption | None:
         payload = packet[5 + packet[4] :] if packet[3] & 0x20 else packet[4:]
         if begins_unit and payload and not packet[3] & 0xC0:
             stream_types |= _program_map(payload[1 + payload[0] :])
-    if _SAMPLE_AES_H264 in stream_types.values():
-        return Encryption("SAMPLE-AES", ())
+    sample_aes = frozenset(pid for pid, kind in stream_types.items() if kind == _SAMPLE_AES_H264)
+    if sample_aes:
+        return Encryption("SAMPLE-AES", (), sample_aes)
     video = {pid for pid, kind in stream_types.items() if kind in _TS_VIDEO_TYPES}
     # Packets that are damaged may seem scrambled, but never most of them.
-    is_scrambled = any(scrambled[pid] > clear[pid] for pid in (video or scrambled))
-    return Encryption("scrambled TS packets", ()) if is_scrambled else None
+    mostly_scrambled = frozenset(pid for pid in (video or scrambled) if scrambled[pid] > clear[pid])
+    return Encryption("scrambled TS packets", (), mostly_scrambled) if mostly_scrambled else None
 
 
 _TS_VIDEO_TYPES = frozenset((0x01, 0x02, 0x10, 0x1B, 0x20, 0x21, 0x24, 0x33, 0x42, 0xD1, 0xEA))

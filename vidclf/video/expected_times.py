@@ -10,6 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from vidclf.video import packets
+from vidclf.video.clock import MAX_STEP_S
 from vidclf.video.frame_reader import VideoTimeline, average_framerate
 from vidclf.video.indexed_video import IndexedVideo
 from vidclf.video.shown_picture import pixel_aspect
@@ -30,6 +31,8 @@ class DecodedTime:
     slot: int
     """number of frames before it, damaged ones included"""
     is_keyframe: bool
+    duration_ticks: int = 0
+    """time for which it is shown; 0 if it is not known"""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -40,15 +43,17 @@ class ExpectedTimes:
     are_slots: bool
     """whether the packets give no times, so that frame number n is expected at n times `step_ticks`"""
     step_ticks: int
-    """time from one frame to the next at the average rate"""
+    """time from one frame to the next at the average rate, or the median of them if the file states no rate"""
 
     @classmethod
     def of(cls, video: IndexedVideo) -> ExpectedTimes:
         """Return the times that the packets of `video` let expect; it must have at least one packet."""
         table = video.table
         rate = frame_rate(video.stream)
-        step = max(1, round(1 / (rate * table.time_base))) if rate else 1
         is_timed = table.is_shown & table.has_pts
+        distances = np.diff(np.unique(table.pts_ticks[is_timed]))
+        step = round(1 / (rate * table.time_base)) if rate else int(np.median(distances)) if len(distances) else 1
+        step = max(1, step)
         are_slots = table.are_times_guessed or not is_timed.any()
         if video.index is not None:
             timeline = timeline_of(video)
@@ -77,7 +82,9 @@ class ExpectedTimes:
         elif times_ticks[-1] == expected.times_ticks[-1]:
             end_ticks = expected.end_ticks
         else:
-            end_ticks = packets.end_of(times_ticks, 0)
+            # The last frames are lacking. A frame that would stay on screen for long proves nothing (`clock`).
+            duration = frames[-1].duration_ticks
+            end_ticks = packets.end_of(times_ticks, duration if duration * expected.time_base <= MAX_STEP_S else 0)
         is_keyframe = np.array([frame.is_keyframe for frame in frames], dtype=np.bool_)
         if not is_keyframe.any():
             # Some decoders never say so, for example that of QuickTime Animation.
@@ -124,6 +131,7 @@ def _timeline(
         framerate=average_framerate(video.stream),
         video_codec=codec_name(video.stream),
         pixel_aspect=pixel_aspect(video.stream),
+        cropping=video.cropping,
         time_jumps=video.table.time_jumps,
     )
 

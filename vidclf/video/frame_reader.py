@@ -16,6 +16,7 @@ import numpy as np
 import numpy.typing as npt
 
 from vidclf.video import frame_quality
+from vidclf.video.cropping import NO_CROPPING, Cropping
 from vidclf.video.frame_transform import Transform
 from vidclf.video.shown_picture import ShownPictures
 from vidclf.video.source import frame_rate
@@ -58,6 +59,8 @@ class VideoTimeline:
     video_codec: str
     pixel_aspect: Fraction | None
     """width divided by height of a pixel as stored; None if the video file does not state it"""
+    cropping: Cropping = NO_CROPPING
+    """pixels that the container cuts from the stored pictures"""
     time_jumps: int = 0
     """number of jumps of the clock that were closed"""
 
@@ -78,7 +81,7 @@ class FrameReader(ABC):
         self._transform = transform
         self._frames: dict[int, npt.NDArray[np.uint8]] = {}
         self._is_black: dict[int, bool] = {}
-        self._pictures = ShownPictures(timeline.pixel_aspect)
+        self._pictures = ShownPictures(timeline.pixel_aspect, timeline.cropping)
 
     @abstractmethod
     def read(self, indices: list[int]) -> bool:
@@ -91,6 +94,10 @@ class FrameReader(ABC):
     def is_black(self, index: int) -> bool:
         """Return whether the frame number `index` was black before scaling. `read` must have decoded it before."""
         return self._is_black[index]
+
+    def _notice(self, frame: Any) -> None:
+        """Take from a decoded frame what holds for those that follow it; to be called for each, in order."""
+        self._pictures.notice(frame)
 
     def _collect(self, index: int, frame: Any) -> None:
         """Convert a decoded frame to RGB, scale and crop it, and keep the result as frame number `index`."""

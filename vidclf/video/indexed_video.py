@@ -11,10 +11,11 @@ from typing import Any
 import numpy as np
 
 from vidclf.video import access_units, packets
+from vidclf.video.cropping import Cropping
 from vidclf.video.frame_reader import DamagedPacket, frames_of
 from vidclf.video.packets import PacketIndex, PacketRange, PacketTable
 from vidclf.video.remote_file import RangedFile, merged_ranges
-from vidclf.video.source import Source, has_complete_index, open_video
+from vidclf.video.source import Source, container_cropping, has_complete_index, open_video
 
 KEEP_PACKETS_BYTES = 64 * 1024**2
 """Size of the compressed video in bytes up to which its packets stay in memory, so that the file is read only once."""
@@ -33,6 +34,8 @@ class IndexedVideo:
     table: PacketTable
     index: PacketIndex | None
     """None if the packets do not give the times of all frames"""
+    cropping: Cropping
+    """pixels that the container cuts from the stored pictures"""
 
     @contextmanager
     def packets(self, ranges: list[PacketRange]) -> Iterator[tuple[Iterable[Any], Any]]:
@@ -81,7 +84,8 @@ def open_indexed(source: Source) -> Iterator[IndexedVideo]:
         index = packets.index_of(table)
         if index is not None and is_in_header:
             index = _with_keyframes_of_header(index, table, stream, isinstance(source, RangedFile))
-        video = IndexedVideo(source=source, stream=stream, table=table, index=index)
+        cropping = container_cropping(source, container, stream)
+        video = IndexedVideo(source=source, stream=stream, table=table, index=index, cropping=cropping)
         if index is not None:
             video = replace(video, index=_from_first_picture(video, index))
         yield video

@@ -173,10 +173,10 @@ def scan(
     if has_fields:
         is_second = access_units.second_fields(table["pts_ticks"], table["is_shown"])
         table, complete_from = _of_pictures(table, is_second), np.arange(int((~is_second).sum()))
-    # AVI stores no presentation times. If frames are reordered, times that increase in decoding order are
-    # FFmpeg's guess and belong to other frames.
-    is_reordered_avi = container.format.name == "avi" and bool(stream.codec_context.has_b_frames)
-    are_times_guessed = is_reordered_avi and bool(np.all(np.diff(table["pts_ticks"]) > 0))
+    # AVI and ASF store one time per packet, which is that of decoding. If frames are reordered, presentation times that
+    # increase in decoding order are FFmpeg's guess and belong to other frames.
+    may_be_guessed = container.format.name in ("avi", "asf") and bool(stream.codec_context.has_b_frames)
+    are_times_guessed = may_be_guessed and bool(np.all(np.diff(table["pts_ticks"]) > 0))
     time_base = stream.time_base or Fraction(1, 1000)
     may_restart = bool(container.format.flags & _CLOCK_MAY_RESTART)
     closed = _closed_clock(table, time_base, may_restart, are_times_guessed)
@@ -217,9 +217,10 @@ def index_of(table: PacketTable) -> PacketIndex | None:
     """
     if not table.is_shown.any() or not table.has_pts.all() or table.are_times_guessed:
         return None
-    if len(np.unique(table.pts_ticks)) != len(table.pts_ticks):
-        return None
+    # Packets that are not shown may have the times of others: an edit list may use a part of the file twice.
     times_ticks = np.sort(table.pts_ticks[table.is_shown])
+    if (np.diff(times_ticks) == 0).any():
+        return None
     return PacketIndex(
         pts_ticks=table.pts_ticks,
         is_keyframe=table.is_keyframe,
@@ -272,7 +273,7 @@ def needed_ranges(index: PacketIndex, wanted_ticks: npt.NDArray[np.int64]) -> li
     """
     keyframes = np.flatnonzero(index.is_keyframe)
     ranges: list[PacketRange] = []
-    for packet in np.flatnonzero(np.isin(index.pts_ticks, wanted_ticks)):
+    for packet in np.flatnonzero(index.is_shown & np.isin(index.pts_ticks, wanted_ticks)):
         group = int(np.searchsorted(keyframes, packet, side="right")) - 1
         while group >= 0 and not _gives(index, int(keyframes[group]), int(packet)):
             group -= 1

@@ -44,6 +44,7 @@ class PlannedReader(FrameReader):
         awaited = deque(sorted(missing))
         with self._video.packets(ranges) as (all_packets, codec), suppress(av.error.InvalidDataError, DamagedPacket):
             for frame in decoded_frames(all_packets, codec, ranges, missing.keys()):
+                self._notice(frame)
                 if frame.pts in first_ticks and not is_decodable_alone(frame):
                     return False
                 # Frames come in order of presentation. One that is overdue comes no more, so that the rest would be

@@ -44,7 +44,7 @@ class SequentialReader(FrameReader):
             ticks = slot * expected.step_ticks if expected.are_slots else frame.pts
             if ticks is not None:
                 anticipation.offer(len(decoded), ticks, frame)
-            decoded.append(DecodedTime(frame.pts, slot, bool(frame.key_frame)))
+            decoded.append(DecodedTime(frame.pts, slot, bool(frame.key_frame), frame.duration or 0))
         if not decoded:
             raise no_frames(video.source, damage)
         anticipation.finish()
@@ -79,6 +79,7 @@ class SequentialReader(FrameReader):
                     slot += 1
                     continue
                 for frame in frames:
+                    self._notice(frame)
                     if frame.is_corrupt:
                         damage.append("corrupt frame")
                     else:

@@ -1,7 +1,7 @@
-"""Picture of a decoded frame as players show it: colours of an SDR display, square pixels, upright.
+"""Picture of a decoded frame as players show it: colours of an SDR display, cropped, square pixels, upright.
 
-PyAV gives the stored picture instead. It applies neither the pixels' shape nor the display matrix, and FFmpeg takes
-HD videos without a colour tag for SD.
+PyAV gives the stored picture instead. It applies neither the cropping of the container nor the pixels' shape nor the
+display matrix, and FFmpeg takes HD videos without a colour tag for SD.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ import numpy.typing as npt
 from av.sidedata.sidedata import Type as SideData
 from av.video.reformatter import ColorPrimaries, Colorspace, ColorTrc, VideoReformatter
 
+from vidclf.video.cropping import Cropping
 from vidclf.video.display_matrix import Orientation
 from vidclf.video.tone_mapping import HLG, PQ, SDR, SdrConversion
 
@@ -55,21 +56,42 @@ def pixel_aspect(stream: Any) -> Fraction | None:
 class ShownPictures:
     """Conversion of the decoded frames of one video to RGB pictures as players show them."""
 
-    def __init__(self, pixel_aspect: Fraction | None) -> None:
-        """`pixel_aspect`: width divided by height of a pixel; None if unknown, which counts as square."""
+    def __init__(self, pixel_aspect: Fraction | None, cropping: Cropping) -> None:
+        """`pixel_aspect`: width divided by height of a pixel; None if unknown, which counts as square.
+
+        `cropping`: the pixels that the container cuts from the stored picture.
+        """
+        self._cropping = cropping
+        self._matrix: bytes | None = None
         self._pixel_aspect = pixel_aspect or Fraction(1)
         # One reformatter per video: otherwise every frame sets up its own, which costs as much as the conversion.
         self._reformatter = VideoReformatter()
 
+    def notice(self, frame: Any) -> None:
+        """Take the display matrix of a decoded keyframe for the frames that follow it.
+
+        H.264 and HEVC may state it with keyframes alone, or with the first one. A container's comes with every frame.
+        """
+        if frame.key_frame:
+            self._matrix_of(frame)
+
+    def _matrix_of(self, frame: Any) -> bytes | None:
+        """Return the display matrix of a frame, or the last one that was seen."""
+        stated = frame.side_data.get(SideData.DISPLAYMATRIX)
+        if stated is not None:
+            self._matrix = bytes(stated)
+        return self._matrix
+
     def picture(self, frame: Any) -> npt.NDArray[np.uint8]:
         """Return a decoded frame as RGB [H, W, 3]. The memory may be that of a buffer that the next frame reuses."""
-        rgb_HWC = self._rgb(frame)
-        size = displayed_size(frame.width, frame.height, self._pixel_aspect)
-        if size != (frame.width, frame.height):
+        rgb_HWC = self._cropping.applied(self._rgb(frame))
+        height, width, _ = rgb_HWC.shape
+        size = displayed_size(width, height, self._pixel_aspect)
+        if size != (width, height):
             rgb_HWC = cv2.resize(rgb_HWC, size, interpolation=cv2.INTER_LINEAR)
-        matrix = frame.side_data.get(SideData.DISPLAYMATRIX)
+        matrix = self._matrix_of(frame)
         if matrix is not None:
-            rgb_HWC = Orientation.of(bytes(matrix)).applied(rgb_HWC)
+            rgb_HWC = Orientation.of(matrix).applied(rgb_HWC)
         return np.ascontiguousarray(rgb_HWC)
 
     def _rgb(self, frame: Any) -> npt.NDArray[np.uint8]:

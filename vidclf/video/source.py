@@ -27,7 +27,9 @@ from vidclf.video.completeness import (
     is_fragmented,
     top_level_boxes,
 )
+from vidclf.video.cropping import Cropping, StreamPlace, find_cropping
 from vidclf.video.encryption import Encryption, find_encryption, names_a_drm_system
+from vidclf.video.heif_items import find_items
 from vidclf.video.rejection import VideoRejected
 from vidclf.video.remote_file import RangedFile
 
@@ -53,6 +55,8 @@ By default FFmpeg gives up after 64 KiB, which is less than the hole that an unf
 _UNPARSED_CODECS = ("h264", "hevc", "vp9", "av1")
 """Video codecs, by FFmpeg name, whose packets FFmpeg takes from an MP4 file without parsing their content."""
 
+_COMPOSED_ITEMS = (b"grid", b"iovl")
+"""Types of the items of a HEIF or AVIF file that are made of other items: of tiles, or of layers."""
 
 _RATE_STATED_BY_CODEC = ("h264", "hevc", "dv")
 """Formats, by FFmpeg name, whose frame rate only the coded frames state."""
@@ -107,18 +111,16 @@ def locate(uri: str, max_bytes: int = NO_LIMIT) -> Iterator[Source]:
 def open_video(source: Source) -> Iterator[tuple[Any, Any]]:
     """Open a video and yield its container (the open file) and its main video stream.
 
-    The main stream is the largest one that is not an attached picture; one of several frames comes before a still
-    picture. Raises VideoRejected if there is no such stream, if it is encrypted, or if there is no decoder for it.
-    PyAV's other errors pass through.
+    The main stream is no attached picture, and not a still one if there is another. It is the file's default, and the
+    largest of several. Raises VideoRejected if there is no such stream, if it is encrypted, or if there is no decoder
+    for it. PyAV's other errors pass through.
     """
     if isinstance(source, RangedFile):
         source.seek(0)
     file = source.path if isinstance(source, LocalFile) else source
     options = {"format_whitelist": _CONTAINERS, "resync_size": str(_RESYNC_BYTES)}
     with av.open(file, metadata_errors="ignore", options=options) as container:
-        # FFmpeg presents an attached picture (cover art) as a video stream, but it is not the video.
-        attached = av.stream.Disposition.attached_pic
-        streams = [stream for stream in container.streams.video if not stream.disposition & attached]
+        streams = _video_streams(container)
         encryption = _encryption(source)
         if not streams:
             if encryption is not None:
@@ -130,19 +132,34 @@ def open_video(source: Source) -> Iterator[tuple[Any, Any]]:
             if encryption is not None:
                 raise VideoRejected(RejectReason.ENCRYPTED, f"the video is encrypted: {encryption.kind}")
             raise VideoRejected(RejectReason.UNSUPPORTED_CODEC, "no decoder for the video stream's codec")
-        # A still picture of the same size may come first: an animated AVIF file has one for programs that show no more.
-        # Of two of the same size, the file's default comes first: the other may be a mask (alpha plane).
+        if encryption is not None and encryption.stream_ids:
+            # A multiplex may hold a clear programme beside scrambled ones.
+            decodable = [stream for stream in decodable if stream.id not in encryption.stream_ids] or decodable
+        # A still picture may come first: an animated AVIF file has one for programs that show no more. Players show the
+        # file's default of several streams; another one may be larger, or be a mask (alpha plane).
         default = av.stream.Disposition.default
         stream = max(
             decodable,
-            key=lambda s: (s.frames != 1, (s.width or 0) * (s.height or 0), bool(s.disposition & default)),
+            key=lambda s: (s.frames != 1, bool(s.disposition & default), (s.width or 0) * (s.height or 0)),
         )
-        if encryption is not None and encryption.covers(streams.index(stream), len(streams)):
+        if encryption is not None and encryption.covers(streams.index(stream), len(streams), stream.id):
             raise VideoRejected(RejectReason.ENCRYPTED, f"the video is encrypted: {encryption.kind}")
+        if stream.frames == 1 and _is_composed(source, streams):
+            message = "its picture is composed of several ones (tiles or layers), which are not put together"
+            raise VideoRejected(RejectReason.UNSUPPORTED_CONTAINER, message)
         # One thread per decoder and one decoder per core: threads inside a decoder cost more than they gain.
         stream.thread_type = "NONE"
         stream.thread_count = 1
+        # Otherwise a decoder cuts less from the left than the video states, so that the rest begins at a round address.
+        stream.codec_context.flags |= av.codec.context.Flags.unaligned
         yield container, stream
+
+
+def container_cropping(source: Source, container: Any, stream: Any) -> Cropping:
+    """Return the cropping that the container states for an open video stream."""
+    place = StreamPlace(stream.id, is_item=stream.frames == 1, number=_video_streams(container).index(stream))
+    with _opened(source) as file:
+        return find_cropping(file, place)
 
 
 def has_complete_index(source: Source, container: Any, stream: Any) -> bool:
@@ -261,6 +278,25 @@ def no_frames(source: Source, damage: list[str]) -> VideoRejected:
         message = f"none of its packets could be decoded: {len(damage)} damaged, the first with {damage[0]!r}"
         return VideoRejected(RejectReason.DECODE_ERROR, message)
     return VideoRejected(RejectReason.TOO_FEW_FRAMES, "no frame could be decoded")
+
+
+def _video_streams(container: Any) -> list[Any]:
+    """Return the video streams of an open file, without attached pictures.
+
+    FFmpeg presents an attached picture (cover art) as a video stream, but it is not the video.
+    """
+    attached = av.stream.Disposition.attached_pic
+    return [stream for stream in container.streams.video if not stream.disposition & attached]
+
+
+def _is_composed(source: Source, streams: list[Any]) -> bool:
+    """Return whether the main picture of a HEIF or AVIF file is composed of pictures that the file also holds."""
+    dependent = av.stream.Disposition.dependent
+    if not any(stream.disposition & dependent for stream in streams):
+        return False
+    with _opened(source) as file:
+        items = find_items(file)
+    return items is not None and items.main_type in _COMPOSED_ITEMS
 
 
 def _encryption(source: Source) -> Encryption | None:

@@ -71,7 +71,7 @@ def test_a_key_stands_for_everything_that_decides_a_feature() -> None:
         FeatureSpec.of("resnet50", "random", "digest", SamplingPlan(num_frames=4)),
         FeatureSpec.of("efficientnet_lite0", "DEFAULT", "digest", SamplingPlan(num_frames=4), repeat_tolerance=1.0),
         replace(SPEC, decoder="another"),
-        replace(SPEC, decoder=SPEC.decoder.removesuffix("/pictures-3")),
+        replace(SPEC, decoder=SPEC.decoder.removesuffix("/pictures-4")),
     ]
     assert len({spec.key for spec in [SPEC, *others]}) == 8
     assert SPEC.differences(others[0]) == "sampling.num_frames: 4 != 5"
@@ -83,12 +83,12 @@ def test_earlier_features_keep_their_key_and_do_not_mix_with_others() -> None:
     # As version 1 of the rules for pictures wrote it.
     earlier = replace(SPEC, decoder="pyav-18.1.0/libavcodec-62.28.102")
     assert earlier.key == "91117816eaab5967"
-    new = replace(earlier, decoder="pyav-18.1.0/libavcodec-62.28.102/pictures-3")
+    new = replace(earlier, decoder="pyav-18.1.0/libavcodec-62.28.102/pictures-4")
     assert new.key != earlier.key
     assert earlier.differences(new) == (
-        "decoder: pyav-18.1.0/libavcodec-62.28.102 != pyav-18.1.0/libavcodec-62.28.102/pictures-3"
+        "decoder: pyav-18.1.0/libavcodec-62.28.102 != pyav-18.1.0/libavcodec-62.28.102/pictures-4"
     )
-    with pytest.raises(ConfigError, match=r"pictures-3.* is not "):
+    with pytest.raises(ConfigError, match=r"pictures-4.* is not "):
         check_specs(["old", "new"], [replace(earlier, backbone="resnet50"), new])
 
 

@@ -85,9 +85,24 @@ def test_a_joined_recording_follows_the_one_before_it(start: int) -> None:
     assert closed.num_jumps == 1
 
 
+@pytest.mark.parametrize(
+    ("pts", "place"),
+    [([100, 400, 200, 300, 60_000], 500), ([100, 500, 200, 300, 60_000], 400), ([100, 500, 300, 200, 60_000], 400)],
+)
+def test_the_last_frame_before_a_joint_has_its_own_time(pts: list[int | None], place: int) -> None:
+    # In a program stream it gets the time of the recording behind the joint.
+    decoding: list[int | None] = [0, 100, 200, 300, 400, 60_000, 60_100]
+    closed = close([*pts, 60_100, 60_200], decoding, keyframes=[0, 5], may_restart=True)
+    assert closed.pts_ticks.tolist() == [*pts[:4], place, 600, 700]
+    assert (closed.num_jumps, closed.has_pts.all()) == (1, True)
+
+
 def test_a_small_step_backwards_that_begins_no_recording_is_no_jump() -> None:
     closed = close([0, 100, 300, 200, 400], [0, 100, 140, 120, 300], may_restart=True)
     assert (closed.pts_ticks.tolist(), closed.num_jumps) == ([0, 100, 300, 200, 400], 0)
+    # FFmpeg takes a picture of an MPEG-1 program stream for the one before it.
+    closed = close([0, 100, 200, 300, 300, 400, 500], [0, 100, 200, 300, 200, 300, 400], may_restart=True)
+    assert (closed.pts_ticks.tolist(), closed.num_jumps) == ([0, 100, 200, 300, 300, 400, 500], 0)
 
 
 def test_a_time_whose_place_is_unknown_counts_as_missing() -> None:

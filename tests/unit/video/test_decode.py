@@ -167,6 +167,18 @@ def test_of_two_streams_of_one_size_the_default_is_the_video(tmp_path: Path) -> 
     assert indices(decode(path, 1)) == [9]
 
 
+def test_a_larger_stream_that_is_not_the_default_is_not_the_video(tmp_path: Path) -> None:
+    with av.open(str(tmp_path / "a.mp4"), "w") as container:
+        streams = [container.add_stream("mpeg4", rate=10) for _ in range(2)]
+        for stream, size in zip(streams, (64, 128), strict=True):
+            stream.width, stream.height, stream.pix_fmt = size, size, "yuv420p"
+        streams[0].disposition = av.stream.Disposition.default
+        for index, stream in ((3, streams[0]), (9, streams[1])):
+            frame = av.VideoFrame.from_ndarray(draw_index(index, stream.width, stream.height), format="rgb24")
+            container.mux([*stream.encode(frame), *stream.encode(None)])
+    assert indices(decode(tmp_path / "a.mp4", 1)) == [3]  # as ffmpeg 9.0.2 chooses
+
+
 def test_the_largest_of_several_video_streams_is_the_video(tmp_path: Path) -> None:
     with av.open(str(tmp_path / "two.mkv"), "w") as container:
         streams = [container.add_stream("libx264", rate=10) for _ in range(2)]

@@ -14,7 +14,7 @@ from vidclf.video.decoder_version import decoder_version
 
 def test_the_version_names_pyav_libavcodec_and_the_rules_for_pictures() -> None:
     assert decoder_version().startswith(f"pyav-{av.__version__}/libavcodec-")
-    assert re.fullmatch(r"pyav-[\d.]+/libavcodec-\d+\.\d+\.\d+/pictures-3", decoder_version())
+    assert re.fullmatch(r"pyav-[\d.]+/libavcodec-\d+\.\d+\.\d+/pictures-4", decoder_version())
 
 
 @pytest.mark.parametrize("module", ["vidclf.features.spec", "vidclf.pipeline.embed_stage"])

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import io
+import itertools
 from collections.abc import Callable
 from pathlib import Path
 
+import av
 import pytest
 
-from tests.support.videos import FRAGMENTED, as_it_is, write_video
+from tests.support.videos import FRAGMENTED, as_it_is, draw_index, read_index, write_video
 from vidclf.schema import RejectReason
 from vidclf.video import source
 from vidclf.video.decode import decode_video
@@ -109,8 +111,8 @@ def test_the_data_of_a_drm_system_explains_that_no_frame_could_be_decoded(tmp_pa
 def test_content_encryption_in_matroska() -> None:
     encryption = found(matroska(track(1, encrypted=True), track(2, encrypted=False), track(1, encrypted=False)))
     assert encryption == Encryption("ContentEncryption", (True, False))
-    assert [encryption.covers(number, 2) for number in (0, 1)] == [True, False]
-    assert encryption.covers(0, 1)  # the tracks of the file and of FFmpeg cannot be matched
+    assert [encryption.covers(number, 2, 0) for number in (0, 1)] == [True, False]
+    assert encryption.covers(0, 1, 0)  # the tracks of the file and of FFmpeg cannot be matched
 
 
 def test_compression_in_matroska_is_not_encryption() -> None:
@@ -162,7 +164,22 @@ def test_encrypted_transport_streams(tmp_path: Path, change: Callable[[bytearray
 def test_a_transport_stream_with_the_time_before_each_packet(tmp_path: Path) -> None:
     content = each_packet(write_video(tmp_path / "a.ts", 12).read_bytes(), scramble_video)
     timed = b"".join(bytes(4) + content[start : start + 188] for start in range(0, len(content), 188))
-    assert found(timed) == Encryption("scrambled TS packets", ())
+    assert found(timed) == Encryption("scrambled TS packets", (), frozenset({256}))
+
+
+def test_a_clear_programme_beside_a_scrambled_one_is_decoded(tmp_path: Path) -> None:
+    with av.open(str(tmp_path / "a.ts"), "w") as container:
+        streams = [container.add_stream("libx264", rate=10, options={"crf": "18"}) for _ in range(2)]
+        for stream in streams:
+            stream.width, stream.height, stream.pix_fmt = 64, 64, "yuv420p"
+        for stream, index in itertools.product(streams, range(4)):
+            number = index + 8 * stream.index
+            container.mux(stream.encode(av.VideoFrame.from_ndarray(draw_index(number, 64, 64), format="rgb24")))
+        for stream in streams:
+            container.mux(stream.encode(None))
+    (tmp_path / "b.ts").write_bytes(each_packet((tmp_path / "a.ts").read_bytes(), scramble_video))
+    video = decode_video(str(tmp_path / "b.ts"), SamplingPlan(num_frames=4, avoid_black=False), as_it_is)
+    assert [read_index(frame) for frame in video.frames_THWC] == [8, 9, 10, 11]
 
 
 def ps_pack(scrambling: int) -> bytes:

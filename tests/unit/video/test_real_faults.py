@@ -56,9 +56,13 @@ def write_recording(
     b_frames: int = 0,
     has_sound: bool = False,
     fps: int = 10,
+    first_place: int = 0,
     is_keyframe: Callable[[int], bool] | None = None,
 ) -> Path:
-    """Write a video of the frames `numbers`; with `is_keyframe`, the file calls these packets keyframes as well."""
+    """Write a video of the frames `numbers`; with `is_keyframe`, the file calls these packets keyframes as well.
+
+    The first frame has the time of frame number `first_place`.
+    """
     with av.open(str(path), "w") as container:
         stream = container.add_stream(codec, rate=fps)
         stream.width, stream.height, stream.pix_fmt, stream.gop_size = 64, 48, "yuv420p", gop
@@ -72,7 +76,7 @@ def write_recording(
         count = 0
         for place, number in enumerate(numbers):
             frame = av.VideoFrame.from_ndarray(draw_index(number, 64, 48), format="rgb24")
-            frame.pts, frame.time_base = place, Fraction(1, fps)
+            frame.pts, frame.time_base = first_place + place, Fraction(1, fps)
             for packet in stream.encode(frame):
                 if is_keyframe is not None and is_keyframe(count):
                     packet.is_keyframe = True
@@ -136,6 +140,25 @@ def test_joined_recordings_come_one_after_the_other(
     assert indices(video) == [5, 15, 25, 35, 45, 55, 65, 75]
     assert (video.duration_s, video.time_jumps, passes) == (pytest.approx(3.2, abs=0.001), 1, [])
     assert video.pts_s.tolist() == pytest.approx([0.2, 0.6, 1.0, 1.4, 1.8, 2.2, 2.6, 3.0], abs=0.001)
+
+
+@pytest.mark.parametrize("b_frames", [0, 2])
+def test_a_program_stream_whose_clock_jumps_ahead_at_a_joint(
+    tmp_path: Path, b_frames: int, passes: list[SequentialReader]
+) -> None:
+    path = tmp_path / "joined.mpg"
+    options: Any = {"b_frames": b_frames, "fps": 25}
+    parts = [
+        write_recording(
+            tmp_path / f"{first}.mpg", range(first, first + 40), "mpeg1video", first_place=first * 100, **options
+        )
+        for first in (0, 40)
+    ]
+    # FFmpeg gives the last picture before the joint the time of the first one behind it, 160 s later.
+    path.write_bytes(b"".join(part.read_bytes() for part in parts))
+    video = decoded(path, 8)
+    assert indices(video) == [5, 15, 25, 35, 45, 55, 65, 75]
+    assert (video.duration_s, video.time_jumps, passes) == (pytest.approx(3.2, abs=0.001), 1, [])
 
 
 @dataclass(frozen=True)
@@ -294,3 +317,19 @@ def test_a_video_with_damage_is_planned_up_to_the_damage(tmp_path: Path, num_fra
     assert decoded(path, 10).num_damaged > 0
     # Five frames before the damage, which ends the plan, and then the 99 undamaged frames in sequence.
     assert len(num_frames_decoded) == 104
+
+
+def test_asf_states_no_times_of_presentation(tmp_path: Path, passes: list[SequentialReader]) -> None:
+    # FFmpeg guesses them, and wrongly if more than one frame is reordered.
+    path = write_recording(tmp_path / "a.asf", range(80), b_frames=3, fps=25)
+    video = decoded(path, 8)
+    assert indices(video) == [5, 15, 25, 35, 45, 55, 65, 75]
+    assert video.pts_s.tolist() == pytest.approx([0.2, 0.6, 1.0, 1.4, 1.8, 2.2, 2.6, 3.0])
+    assert len(passes) == 1
+
+
+def test_the_last_frame_that_comes_is_shown_for_its_own_time(tmp_path: Path) -> None:
+    path = write_video(tmp_path / "a.gif", 6, codec="gif", pix_fmt="rgb8", pts_ms=[0, 100, 200, 300, 400, 2400])
+    path.write_bytes(path.read_bytes()[:-1250])  # 13 bytes of the last picture are left
+    video = decoded(path, 20)
+    assert (indices(video), video.duration_s) == ([0, 1, 3, 4], pytest.approx(2.4))

@@ -16,8 +16,9 @@ import av
 import numpy as np
 import numpy.typing as npt
 import pytest
+from av.bitstream import BitStreamFilterContext
 
-from tests.support.videos import as_it_is, write_video
+from tests.support.videos import as_it_is, read_index, write_video
 from vidclf.video.decode import decode_video
 from vidclf.video.decoded_video import DecodedVideo
 from vidclf.video.sampling import SamplingPlan
@@ -198,3 +199,25 @@ def test_camera_videos_whose_pictures_have_exif(tmp_path: Path, orientation: int
     expected = decode_video(str(plain), plan, as_it_is).frames_THWC
     frames = decode_video(str(tmp_path / "a.avi"), plan, as_it_is).frames_THWC
     assert all(np.array_equal(frame, turned(rgb)) for frame, rgb in zip(frames, expected, strict=True))
+
+
+def test_an_orientation_that_only_keyframes_state_holds_for_all_frames(tmp_path: Path) -> None:
+    path = write_video(tmp_path / "a.mp4", 40, gop=20, size=(64, 48))
+    with av.open(str(path)) as whole, av.open(str(tmp_path / "b.mp4"), "w") as turned:
+        stream = turned.add_stream_from_template(whole.streams.video[0])
+        change = BitStreamFilterContext("h264_metadata=display_orientation=insert:rotate=90", whole.streams.video[0])
+        for packet in whole.demux(video=0):
+            for changed in change.filter(packet) if packet.size else []:
+                changed.stream = stream
+                turned.mux(changed)
+    video = decode_video(str(tmp_path / "b.mp4"), SamplingPlan(num_frames=8, avoid_black=False), as_it_is)
+    assert (video.width, video.height) == (48, 64)
+    upright = [read_index(np.rot90(frame, -1)) for frame in video.frames_THWC]
+    assert upright == [2, 7, 12, 17, 22, 27, 32, 37]  # ffmpeg 9.0.2 turns by 90 degrees to the left
+
+
+def test_columns_that_the_video_cuts_from_the_left_are_not_shown(tmp_path: Path) -> None:
+    options = {"codec_options": {"x264-params": "crop-rect=16,8,32,10", "qp": "0"}}
+    (frame,) = decode(write_video(tmp_path / "a.mp4", 1, size=(176, 144), **options)).frames_THWC
+    # Without AV_CODEC_FLAG_UNALIGNED, FFmpeg gives 144 × 126 pixels.
+    assert frame.shape == (126, 128, 3)
