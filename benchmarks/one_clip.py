@@ -43,6 +43,7 @@ def main() -> None:
     parser.add_argument("--before", type=Path, required=True, help="checkout of the other build")
     parser.add_argument("--rounds", type=int, default=3, help="rounds in which the jobs take turns")
     parser.add_argument("--only", default="trivial,extract,classify,demo", help="rows to measure, separated by commas")
+    parser.add_argument("--folder", type=Path, help="where both builds and their inputs are kept for a later run")
     parser.add_argument("--kinds", action="store_true", help="print the CPU seconds of every run by kind of process")
     parser.add_argument("--trivial", nargs=2, metavar=("INPUT", "OUTPUT"), help=argparse.SUPPRESS)
     arguments = parser.parse_args()
@@ -53,8 +54,8 @@ def main() -> None:
     rows = arguments.only.split(",")
     spent: dict[tuple[str, str], list[tuple[float, float]]] = {}
     with tempfile.TemporaryDirectory() as name:
-        folder = Path(name)
-        builds = {"before": copied(arguments.before, folder / "before"), "now": copied(ROOT, folder / "now")}
+        folder, kept = Path(name), arguments.folder or Path(name)
+        builds = {"before": copied(arguments.before, kept / "before"), "now": copied(ROOT, kept / "now")}
         commands = {build: prepared(checkout, rows) for build, checkout in builds.items()}
         for number in range(arguments.rounds):
             for row in rows:
@@ -72,8 +73,10 @@ def main() -> None:
 
 
 def copied(checkout: Path, folder: Path) -> Path:
-    """Copy the directories of a build that its jobs need to `folder`, because the demonstration writes into them."""
+    """Copy the directories of a build that its jobs need to `folder`, because the demonstration writes into them. What
+    else is there stays."""
     for name in ("vidclf", "jobs", "examples", "benchmarks"):
+        shutil.rmtree(folder / name, ignore_errors=True)
         shutil.copytree(checkout / name, folder / name, ignore=shutil.ignore_patterns("__pycache__"))
     return folder
 
@@ -82,10 +85,11 @@ def prepared(checkout: Path, rows: list[str]) -> dict[str, list[str]]:
     """Command of each row, in which OUTPUT stands for an empty location, after the inputs of these jobs are made."""
     clip = sorted((checkout / CLIPS).rglob("*.mp4"))[0]
     one, every = checkout / "one.parquet", checkout / "all.parquet"
-    (checkout / "one").mkdir()
-    shutil.copy(clip, checkout / "one")
-    measured(checkout, ["jobs/index.py", "--input=one", f"--output={one}"])
-    if "classify" in rows:
+    if not one.exists():
+        (checkout / "one").mkdir()
+        shutil.copy(clip, checkout / "one")
+        measured(checkout, ["jobs/index.py", "--input=one", f"--output={one}"])
+    if "classify" in rows and not (checkout / "ensemble/ensemble.json").exists():
         index = r"jobs/index.py --input=examples/archive --group-pattern=^(.+)-\d+$ --split=0.5,0.2,0.3"
         measured(checkout, [*index.split(), f"--output={every}"])
         measured(checkout, ["jobs/extract.py", f"--manifest={every}", "--output=features", *EXTRACT])
@@ -111,7 +115,7 @@ def measured(checkout: Path, command: list[str]) -> tuple[float, Counter[str]]:
         stderr=subprocess.STDOUT,
         text=True,
     )
-    with Watch(process.pid, interval_s=0.05) as watch:
+    with Watch(process.pid, interval_s=0.1) as watch:
         text = process.communicate()[0]
         wall_s = time.monotonic() - began
     if process.returncode != 0:
