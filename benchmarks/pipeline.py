@@ -2,6 +2,7 @@
 
     python benchmarks/pipeline.py --archive DIR [--videos 60] [--rounds 3] [--backbone efficientnet_lite0]
     python benchmarks/pipeline.py --archive DIR --clip-seconds 60 --videos 16 --backbone resnet50 --weights random
+    python benchmarks/pipeline.py --archive DIR --clip-seconds 5 --videos 200 --before CHECKOUT_OF_ANOTHER_BUILD
 
 The pipeline is `jobs/extract.py` with its default worker pools. The loop has one process per core with one torch thread
 each. A process takes the next video from a queue, decodes it with `decode_video`, runs the CNN on the frames and
@@ -11,14 +12,15 @@ same malloc settings.
 
 Pipeline and loop take turns. In each round both process N and then 2N videos (the second N are the same clips under
 other names); the figures are medians over the rounds. With `--clip-seconds`, the videos are eight clips of that length
-(640×360, 30 frames/s) assembled from videos of the archive.
+(640×360, 30 frames/s) assembled from videos of the archive. With `--before`, the pipeline of another build of vidclf
+takes the place of the loop.
 
 Rows of the first table:
 
 - steady: N / (t(2N) - t(N)) videos per second, where t is the wall time of a run. The difference removes the fixed cost
   of a run (starting and stopping), even where that overlaps with work;
 - 2N videos with start-up: 2N / t(2N) videos per second;
-- what a run costs once: 2 t(N) - t(2N), the fixed cost in seconds.
+- what a run costs once: 2 t(N) - t(2N), the fixed cost in seconds, and the same of the CPU seconds.
 
 The second table has the CPU seconds per video, also from the difference of the two run lengths, in total and by kind of
 process (named in `benchmarks/processes.py`). Its last column is the ratio to the total of the loop.
@@ -64,6 +66,7 @@ def main() -> None:
     parser.add_argument(
         "--clips", type=Path, default=Path("benchmark_clips"), help="directory in which assembled clips are kept"
     )
+    parser.add_argument("--before", type=Path, help="checkout of another build to compare with, instead of the loop")
     parser.add_argument("--loop", nargs=2, metavar=("MANIFEST", "OUTPUT"), help="internal: run only the plain loop")
     arguments = parser.parse_args()
     if arguments.loop:
@@ -95,10 +98,7 @@ def compare(arguments: argparse.Namespace) -> None:
         manifests = {times: repeat(clips, times, folder / f"archive{times}") for times in (1, 2)}
         for number in range(arguments.rounds):
             for times, manifest in manifests.items():
-                for way, command in {
-                    "Ray": [str(ROOT / "jobs/extract.py"), "--manifest", manifest, "--output"],
-                    "loop": [__file__, "--loop", manifest],
-                }.items():
+                for way, command in ways(arguments.before, manifest).items():
                     output = folder / f"{way}{times}-{number}"
                     taken_s, cpu_s = run([*command, str(output), *flags])
                     check(output, arguments.videos * times)
@@ -112,6 +112,20 @@ def compare(arguments: argparse.Namespace) -> None:
     report(arguments.videos, seconds, cpu)
 
 
+def ways(before: Path | None, manifest: str) -> dict[str, list[str]]:
+    """Commands to compare, by the name of their column, without their outputs."""
+    if before is None:
+        return {
+            "Ray": [str(ROOT / "jobs/extract.py"), "--manifest", manifest, "--output"],
+            "loop": [__file__, "--loop", manifest],
+        }
+    builds = {"now": ROOT, "before": before.resolve()}
+    return {
+        name: [str(checkout / "jobs/extract.py"), "--manifest", manifest, "--output"]
+        for name, checkout in builds.items()
+    }
+
+
 def run(command: list[str]) -> tuple[float, Counter[str]]:
     """Run a Python script with its arguments; return its wall-clock seconds from start to exit, and the CPU seconds of
     its processes by kind. Exits with an error if the script fails."""
@@ -119,10 +133,17 @@ def run(command: list[str]) -> tuple[float, Counter[str]]:
 
     # `jobs/extract.py` sets these variables for Ray's workers; the processes of the loop inherit them from here.
     environment = {**os.environ, **CPU_WORKER_ENV} if "--loop" in command else dict(os.environ)
-    environment.pop("RAY_ADDRESS", None)
+    environment["RAY_ADDRESS"] = "local"
+    checkout = Path(command[0]).resolve().parents[1]
+    environment["PYTHONPATH"] = str(checkout)  # a shared environment may hold the package of another checkout
     started = time.perf_counter()
     process = subprocess.Popen(
-        [sys.executable, *command], env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+        [sys.executable, *command],
+        env=environment,
+        cwd=None if checkout == ROOT else checkout,  # workers of an earlier build find their package there
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
     )
     with Watch(process.pid) as watch:
         printed = process.communicate()[0]
@@ -144,30 +165,33 @@ def check(output: Path, num_videos: int) -> None:
 def report(
     num_videos: int, seconds: dict[tuple[str, int], list[float]], cpu: dict[tuple[str, int], list[Counter[str]]]
 ) -> None:
-    """Print both tables. The keys of `seconds` (wall time) and `cpu` (CPU seconds by kind of process) are "Ray" or
-    "loop", and 1 or 2 for runs over N or 2N videos; the values have one entry per round."""
+    """Print both tables. The keys of `seconds` (wall time) and `cpu` (CPU seconds by kind of process) are a name of
+    `ways`, and 1 or 2 for runs over N or 2N videos; the values have one entry per round."""
+    one, other = dict.fromkeys(way for way, _ in seconds)
     median = {key: statistics.median(values) for key, values in seconds.items()}
-    steady = {way: num_videos / (median[way, 2] - median[way, 1]) for way in ("Ray", "loop")}
-    whole = {way: 2 * num_videos / median[way, 2] for way in ("Ray", "loop")}
-    start_s = {way: 2 * median[way, 1] - median[way, 2] for way in ("Ray", "loop")}
-    print("| | Ray | loop | Ray / loop |\n|---|---|---|---|")
+    median_cpu = {key: statistics.median(counts.total() for counts in values) for key, values in cpu.items()}
+    steady = {way: num_videos / (median[way, 2] - median[way, 1]) for way in (one, other)}
+    whole = {way: 2 * num_videos / median[way, 2] for way in (one, other)}
+    start_s, start_cpu_s = ({way: 2 * of[way, 1] - of[way, 2] for way in (one, other)} for of in (median, median_cpu))
+    print(f"| | {one} | {other} | {one} / {other} |\n|---|---|---|---|")
     for name, rates in (("steady, videos/s", steady), (f"{2 * num_videos} videos with start-up, videos/s", whole)):
-        print(f"| {name} | {rates['Ray']:.3f} | {rates['loop']:.3f} | {rates['Ray'] / rates['loop']:.2f} |")
-    print(f"| what a run costs once, s | {start_s['Ray']:.1f} | {start_s['loop']:.1f} | |")
+        print(f"| {name} | {rates[one]:.3f} | {rates[other]:.3f} | {rates[one] / rates[other]:.2f} |")
+    for name, once in (("what a run costs once, s", start_s), ("what a run costs once, CPU s", start_cpu_s)):
+        print(f"| {name} | {once[one]:.1f} | {once[other]:.1f} | {once[one] / once[other]:.2f} |")
     print(f"\nLowest and highest wall time over the rounds: {spread(seconds)}\n")
     per_video = {
         way: {
             kind: (_median_cpu(cpu[way, 2], kind) - _median_cpu(cpu[way, 1], kind)) / num_videos
             for kind in sorted({kind for counts in cpu[way, 2] for kind in counts})
         }
-        for way in ("Ray", "loop")
+        for way in (one, other)
     }
-    loop_total = sum(per_video["loop"].values())
-    print("| CPU seconds a video, start-up left out | | share of the loop's |\n|---|---|---|")
-    print(f"| loop | {loop_total:.3f} | 1.00 |")
-    print(f"| Ray | {sum(per_video['Ray'].values()):.3f} | {sum(per_video['Ray'].values()) / loop_total:.2f} |")
-    for kind, spent in sorted(per_video["Ray"].items(), key=lambda item: -item[1]):
-        print(f"| – {kind} | {spent:.3f} | {spent / loop_total:.3f} |")
+    other_total = sum(per_video[other].values())
+    print(f"| CPU seconds a video, start-up left out | | share of {other} |\n|---|---|---|")
+    for way, kinds in per_video.items():
+        print(f"| {way} | {sum(kinds.values()):.4f} | {sum(kinds.values()) / other_total:.3f} |")
+        for kind, spent in sorted(kinds.items(), key=lambda item: -item[1]) if way != "loop" else ():
+            print(f"| – {kind} | {spent:.4f} | {spent / other_total:.3f} |")
 
 
 def spread(seconds: dict[tuple[str, int], list[float]]) -> str:

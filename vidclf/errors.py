@@ -6,6 +6,9 @@ call `vidclf.config.fields.require`.
 
 from __future__ import annotations
 
+SUBMIT_AGAIN = "submit the same job again"
+"""Last words of a message that a job stopped: what continues it."""
+
 
 class ConfigError(ValueError):
     """The configuration or the input cannot be used. The message is one line for the user; the job ends with exit code

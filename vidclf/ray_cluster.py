@@ -19,7 +19,7 @@ import ray.data
 
 from vidclf import ray_address, stderr_filter
 from vidclf.config.fields import ONE_GPU, require
-from vidclf.errors import ConfigError, RunStopped
+from vidclf.errors import SUBMIT_AGAIN, ConfigError, RunStopped
 
 CPU_WORKER_ENV = {
     # Freed activations stay in the process. Returning them to the kernel after each layer would halve the speed of a
@@ -91,8 +91,8 @@ def attach_or_start() -> None:
         if RAY_STARTS_TOO_SLOWLY not in str(error):
             raise
         raise RunStopped(
-            "Ray did not start within 30 seconds, because this machine is too busy; finished work is kept: submit the "
-            "same job again"
+            "Ray did not start within 30 seconds, because this machine is too busy; finished work is kept: "
+            f"{SUBMIT_AGAIN}"
         ) from error
 
 

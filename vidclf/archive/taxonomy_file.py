@@ -23,6 +23,7 @@ import pyarrow as pa
 from vidclf import storage
 from vidclf.archive.label_spelling import canonical_name, check_spelling
 from vidclf.errors import ConfigError
+from vidclf.number_words import counted
 
 FLAG = "--taxonomy"
 
@@ -112,9 +113,11 @@ class TaxonomyFile:
         num_without = sum(label is None for label, _ in pairs)
         num_pairs = len({pair for pair in zip(new_labels, new_sublabels, strict=True) if pair[1]})
         without = f", {num_without} have no label" if num_without else ""
+        num_kept = len(found) - num_named - num_without
+        classes = counted(len(set(new_labels) - {None}), "class", "classes")
         return manifest, (
-            f"taxonomy: {num_named} videos named by {self.location}, {len(found) - num_named - num_without} keep their "
-            f"names{without}; {len(set(new_labels) - {None})} classes and {num_pairs} sublabels"
+            f"taxonomy: {counted(num_named, 'video')} named by {self.location}, {num_kept} keep their names{without}; "
+            f"{classes} and {counted(num_pairs, 'sublabel')}"
         )
 
     def _check_names(self, labels: set[str], pairs: set[Pair], *, is_renamed: bool) -> None:

@@ -55,11 +55,9 @@ def converted(source: Source, model: BackboneModel, state: State) -> OpenVinoMod
     `model`: its description, from which it is built. `state`: its weights. Raises ConversionError where OpenVINO
     cannot run the backbone.
     """
-    folder = _folder()
-    file = folder / f"{directory_name(source.backbone)}-{_key(source)}.safetensors" if folder is not None else None
-    cached = _read(file) if file is not None else None
-    if cached is not None:
-        return cached
+    found = cached(source)
+    if found is not None:
+        return found
     # Imported here, because a worker that finds the backbone in the cache needs no torch.
     import torch
 
@@ -67,10 +65,23 @@ def converted(source: Source, model: BackboneModel, state: State) -> OpenVinoMod
 
     torch.set_num_threads(1)
     network = convert(model, state)
+    file = _file(source)
     # An 8-bit weights file holds the converted backbone already.
     if file is not None and not network.is_quantized:
         _write(file, network)
     return network
+
+
+def cached(source: Source) -> OpenVinoModel | None:
+    """Return the backbone of `source` from this machine's cache; None if it is not there."""
+    file = _file(source)
+    return _read(file) if file is not None else None
+
+
+def _file(source: Source) -> Path | None:
+    """Return the file of the backbone of `source` in the cache; None for a user without a cache."""
+    folder = _folder()
+    return folder / f"{directory_name(source.backbone)}-{_key(source)}.safetensors" if folder is not None else None
 
 
 def _folder() -> Path | None:

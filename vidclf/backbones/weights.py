@@ -30,6 +30,7 @@ from vidclf.backbones.checkpoint_files import require_extra
 from vidclf.backbones.cnn import seeded_architecture
 from vidclf.backbones.resolve import resolve
 from vidclf.errors import ConfigError
+from vidclf.number_words import counted
 
 _CLASSIFICATION_LAYERS = ("fc.", "classifier.", "_fc.")
 
@@ -60,7 +61,9 @@ def read_weights(model: BackboneModel) -> dict[str, npt.NDArray[np.generic]]:
             int8_weights.unpack(arrays, model.label, f"--weights {model.weights}")
             return arrays
         state = _without_classifier(model, found)
-    _check(expected, state, f"--weights {model.weights} for {model.name}")
+    subject = f"--weights {model.weights} for {model.name}"
+    _check(expected, state, subject)
+    _check_finite(expected, state, subject)
     return {key: _array(value) for key, value in state.items()}
 
 
@@ -186,3 +189,18 @@ def _check(expected: dict[str, Tensor], state: dict[str, Tensor], subject: str) 
     for key, value in expected.items():
         if value.shape != state[key].shape:
             raise ConfigError(f"{subject}: {key} must be {tuple(value.shape)}, is {tuple(state[key].shape)}")
+
+
+def _check_finite(expected: dict[str, Tensor], state: dict[str, Tensor], subject: str) -> None:
+    """Raise ConfigError if a value of the tensors in `state` is not finite, unless that tensor of the seeded network
+    in `expected` has such values too, as a mask of attention may.
+
+    The features would not show it: a ReLU of OpenVINO turns NaN into 0. The error message begins with `subject`.
+    """
+    for key, value in state.items():
+        number = int(torch.count_nonzero(~torch.isfinite(value)))
+        if number and bool(torch.isfinite(expected[key]).all()):
+            raise ConfigError(
+                f"{subject}: every value must be finite, {counted(number, 'value is', 'values are')} not in {key} "
+                f"({value.numel()} values); take other weights, because these are damaged or their training diverged"
+            )

@@ -14,6 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from vidclf.metrics.intervals import TOO_FEW_SOURCES, Interval, SourceIntervals
+from vidclf.number_words import counted
 
 RECORD = "cross_validation"
 """Name of the record among the training facts of `ensemble.json`."""
@@ -71,7 +72,7 @@ class CrossValidation:
     def text(self) -> str:
         """One line for users with both means and their intervals."""
         return (
-            f"{self.accuracy:.3f} ({self.num_correct} of {self.num_videos} videos, "
+            f"{self.accuracy:.3f} ({self.num_correct} of {counted(self.num_videos, 'video')}, "
             f"{_interval_text(self.accuracy_interval_95)}); mean of the {self.num_sources} sources "
             f"{self.source_accuracy:.3f} ({_interval_text(self.source_accuracy_interval_95)}); {self.num_folds} folds"
         )

@@ -9,7 +9,7 @@ from vidclf.backbones import int8_weights, onnx_models, openvino_engine
 from vidclf.backbones.backbone_model import BackboneModel
 from vidclf.backbones.engine import Engine
 from vidclf.backbones.int8_weights import State
-from vidclf.backbones.openvino_cache import Source, converted
+from vidclf.backbones.openvino_cache import Source, cached, converted
 from vidclf.backbones.openvino_engine import ConversionError, OpenVinoModel
 from vidclf.errors import ConfigError
 from vidclf.features.spec import FeatureSpec
@@ -27,9 +27,13 @@ def put_engine_source(setup: BackboneSetup, num_gpus: float, tally: Any) -> Any:
     import ray
 
     check_device(setup.state, described(setup), num_gpus)
-    state = ray.put(setup.state)
     if num_gpus:
-        return state
+        return ray.put(setup.state)
+    # Read here, because a worker takes longer to start than reading takes.
+    network = cached(conversion_source(setup.spec))
+    if network is not None:
+        return ray.put(network)
+    state = ray.put(setup.state)
     # In a worker, because the driver has no memory to spare and reads the manifest meanwhile.
     return ray.remote(num_cpus=0)(_converted_or_state).remote(setup.spec, described(setup), state, tally)
 

@@ -13,6 +13,7 @@ import pyarrow as pa
 from vidclf import preflight, storage
 from vidclf.config import DiffConfig
 from vidclf.metrics.intervals import TOO_FEW_SOURCES
+from vidclf.number_words import counted
 from vidclf.pages import render
 from vidclf.reports import video_kinds
 from vidclf.reports.comparison import SIDES, Comparison, FlipRate, SublabelChanges, UnmatchedVideo, flip_rates, sources
@@ -71,7 +72,7 @@ def diff(config: DiffConfig) -> Diff | None:
     comparison = Comparison.read(config)
     num_videos = comparison.num_videos
     if config.dry_run:
-        print(f"would compare {num_videos} videos into {config.output}")
+        print(f"would compare {counted(num_videos, 'video')} into {config.output}")
         return None
     changes = comparison.changes
     groups = sources(comparison.both, [config.before, config.after])
@@ -148,4 +149,4 @@ def table(result: Diff, output: str) -> str:
 def _run_facts(location: str, config: DiffConfig, rows: pa.Table) -> str:
     """Text about one classification for the report's table of origins: location, number of videos and ensemble id."""
     ensembles = ", ".join(sorted(rows["ensemble_id"].unique().to_pylist()))
-    return f"{shown(location, config.output)}, {rows.num_rows} videos, ensemble {ensembles}"
+    return f"{shown(location, config.output)}, {counted(rows.num_rows, 'video')}, ensemble {ensembles}"

@@ -23,6 +23,7 @@ from vidclf.ensemble.views import VIEWS
 from vidclf.errors import ConfigError
 from vidclf.features.spec import specs_of
 from vidclf.metrics.intervals import TOO_FEW_SOURCES
+from vidclf.number_words import counted
 from vidclf.pages.render import risk_words
 from vidclf.reports import ensemble_facts, error_lists, figures, left_out, provenance, report_page
 from vidclf.reports.attended_frames import strips
@@ -122,7 +123,7 @@ def evaluate(config: EvaluateConfig) -> Evaluation | None:
     }
     headline = "test" if "test" in per_split else next(reversed(per_split))
     if config.dry_run:
-        print(f"would score {len(videos)} videos into {config.output}")
+        print(f"would score {counted(len(videos), 'video')} into {config.output}")
         return None
     member_names = ensemble_facts.member_names(source.info, videos.member_top_BM.shape[1])
     view_names = list(VIEWS)[: videos.view_top_BV.shape[1]]
@@ -185,11 +186,11 @@ def table(evaluation: Evaluation, output: str) -> str:
             ("videos per second", f"{summary['videos_per_s']:.2f}"),
         ]
         if summary.get("num_with_time_jumps"):
-            rows.append(("clock jumps closed", f"{summary['num_with_time_jumps']} videos"))
+            rows.append(("clock jumps closed", counted(summary["num_with_time_jumps"], "video")))
     rows.append(
         (
             accuracy_name,
-            f"{headline.accuracy:.3f} ({headline.num_correct} of {headline.num_videos} videos, "
+            f"{headline.accuracy:.3f} ({headline.num_correct} of {counted(headline.num_videos, 'video')}, "
             f"{interval}; chance {1 / len(evaluation.classes):.2f})",
         )
     )
@@ -197,14 +198,16 @@ def table(evaluation: Evaluation, output: str) -> str:
     rows += [("splits", words) for words in (facts.moved_words, facts.unsearched_words) if words]
     if evaluation.headline == "test" and facts.doubt:
         rows.append(("held out", f"not known: {facts.doubt}"))
-    rows.append(("mean of the sources", f"{detail.source_accuracy:.3f} ({detail.num_sources} sources)"))
+    rows.append(("mean of the sources", f"{detail.source_accuracy:.3f} ({counted(detail.num_sources, 'source')})"))
     if evaluation.cross_validation is not None:
         rows.append(("cross-validation", evaluation.cross_validation.text))
     if evaluation.linear is not None:
         rows.append(("linear member", evaluation.linear_words))
     if detail.num_accepted < headline.num_videos:
         share = f" {detail.num_accepted_correct} of them right" if detail.num_accepted else ""
-        rows.append(("accepted", f"{detail.num_accepted} of {headline.num_videos} videos,{share}".rstrip(",")))
+        rows.append(
+            ("accepted", f"{detail.num_accepted} of {counted(headline.num_videos, 'video')},{share}".rstrip(","))
+        )
     if detail.sets is not None:
         rows.append(("prediction sets", detail.sets.words()))
     if detail.sublabels is not None:
@@ -285,7 +288,7 @@ def _from_predictions(config: EvaluateConfig) -> _Source:
             "ensemble": f"{identity['ensemble_id']}{f' in {shown(directory)}' if directory else ''}",
             "predictions": shown(config.predictions),
             "settings": provenance.settings_text(settings),
-            "manifest": f"{shown(config.manifest)}, {manifest.num_rows} videos",
+            "manifest": f"{shown(config.manifest)}, {counted(manifest.num_rows, 'video')}",
             **ensemble_facts.feature_facts(specs),
         },
         risk=summary.get("risk"),
@@ -303,7 +306,7 @@ def _from_features(config: EvaluateConfig) -> _Source | None:
     features = stored_features.open_features(config.features, config.split, info, read_record(config.ensemble))
     check_labels(features.manifest, info.classes, f"--features {config.features[0]}", strict=config.strict)
     if config.dry_run:
-        print(f"would classify and score {features.manifest.num_rows} videos into {config.output}")
+        print(f"would classify and score {counted(features.manifest.num_rows, 'video')} into {config.output}")
         return None
     risk_threshold = stored_features.threshold(config)
     head = stored_features.make_head(config, risk_threshold)  # refuses a wrong --gpus, so before the first write
@@ -313,7 +316,7 @@ def _from_features(config: EvaluateConfig) -> _Source | None:
     lease.guard(config.output).check()
     storage.publish_table(file, predictions)
     shown = partial(provenance.shown, output=config.output)
-    num_videos = features.manifest.num_rows
+    num_videos = counted(features.manifest.num_rows, "video")
     spec_facts = (
         ensemble_facts.feature_facts(features.specs)
         if features.specs
@@ -337,7 +340,7 @@ def _from_features(config: EvaluateConfig) -> _Source | None:
         rejected=(),
         facts={
             "ensemble": f"{info.ensemble_id} in {shown(config.ensemble)}",
-            "features": f"{', '.join(map(shown, config.features))}, split {config.split}, {num_videos} videos",
+            "features": f"{', '.join(map(shown, config.features))}, split {config.split}, {num_videos}",
             **spec_facts,
         },
         risk=risk_statement(risk_threshold, config.abstain_risk, caveat_of(info.training)),

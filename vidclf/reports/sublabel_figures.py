@@ -17,6 +17,7 @@ import numpy.typing as npt
 from vidclf.metrics.curves import RiskCoverage, risk_coverage
 from vidclf.metrics.intervals import F1Intervals, Interval, SourceIntervals
 from vidclf.metrics.scores import evaluate
+from vidclf.number_words import counted
 from vidclf.reports import set_figures, video_kinds
 from vidclf.reports.labelled_predictions import ScoredVideos
 from vidclf.reports.set_figures import SetFigures
@@ -99,8 +100,8 @@ class SublabelFigures:
             between = ", 95 % interval {:.2f} to {:.2f}".format(*self.accuracy_interval_95)
         levels = ", ".join(f"{one.level} {100 * one.share:.1f} %" for one in self.levels)
         return (
-            f"{self.accuracy:.3f} right ({self.num_correct} of {self.num_videos} videos{between}); answered with: "
-            f"{levels}"
+            f"{self.accuracy:.3f} right ({self.num_correct} of {counted(self.num_videos, 'video')}{between}); "
+            f"answered with: {levels}"
         )
 
 

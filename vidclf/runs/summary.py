@@ -9,7 +9,7 @@ from typing import Any
 import pyarrow.compute as pc
 
 from vidclf import number_words, schema, storage
-from vidclf.errors import ErrorBudgetExceeded
+from vidclf.errors import SUBMIT_AGAIN, ErrorBudgetExceeded
 from vidclf.runs import content_checks
 from vidclf.runs.layout import DUPLICATES_FILE, Run
 from vidclf.runs.state import RunState, Shards, read_state, rows_of
@@ -133,11 +133,13 @@ def stopped_text(output: str, runs: Sequence[str], why: str) -> str:
     """One line for the terminal about a stopped job: why it stopped and how many videos are left, counted from its
     files.
 
-    The counts are those of the one of its `runs` (run directories) with the most pending videos.
+    The counts are those of the one of its `runs` (run directories) with the most pending videos. The line ends with
+    what continues the job, unless `why` ends with it.
     """
+    again = "" if why.endswith(SUBMIT_AGAIN) else f"; {SUBMIT_AGAIN} to continue"
     states = [read_state(run) for run in runs]
     state = max(states, key=lambda state: state.num_pending)
     return (
         f"{why}; {output}: {state.num_ok} ok, {state.num_quarantined} quarantined, {state.num_pending} left of "
-        f"{number_words.counted(state.num_input_videos, 'video')}; submit the same job again to continue"
+        f"{number_words.counted(state.num_input_videos, 'video')}{again}"
     )

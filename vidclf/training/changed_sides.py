@@ -6,6 +6,7 @@ from collections import Counter
 
 from vidclf.ensemble.split_record import recorded_splits
 from vidclf.features.feature_set import FeatureSet
+from vidclf.number_words import counted
 
 
 def changed_sides(features: FeatureSet, ensemble: str) -> str | None:
@@ -18,6 +19,6 @@ def changed_sides(features: FeatureSet, ensemble: str) -> str | None:
         return None
     counts = ", ".join(f"{count} from {move}" for move, count in sorted(Counter(move for move, _ in moves).items()))
     return (
-        f"splits: {len(moves)} videos changed side since the ensemble that this one replaces ({counts}; one is "
-        f"{moves[0][1]}); the scores of the two ensembles are not of the same videos"
+        f"splits: {counted(len(moves), 'video')} changed side since the ensemble that this one replaces ({counts}; one "
+        f"is {moves[0][1]}); the scores of the two ensembles are not of the same videos"
     )

@@ -19,6 +19,7 @@ from vidclf.features.computed_frames import select
 from vidclf.features.feature_set import FeatureSet
 from vidclf.features.near_duplicates import unit_vectors, video_means
 from vidclf.features.near_pairs import clusters_of
+from vidclf.number_words import counted
 
 COSINE = 0.85
 """Cosine of mean features, minus the mean of their class, from which two videos of a class are of one source."""
@@ -51,7 +52,7 @@ class FeatureSources:
         )
         return (
             f"sources by features: {num_videos} videos without a named source look like parts of "
-            f"{num_sources} {'recording' if num_sources == 1 else 'recordings'}; {crossing}"
+            f"{counted(num_sources, 'recording')}; {crossing}"
         )
 
 

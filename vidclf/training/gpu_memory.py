@@ -72,6 +72,11 @@ class MemberMemory:
     features_bytes: int
     """features of all train and val videos; counted only if they are on the GPU"""
 
+    @property
+    def model_bytes(self) -> int:
+        """Bytes of a model in training, with a whole batch."""
+        return self.weights_bytes + self.activations_bytes
+
     def needed_bytes(self, placement: Placement) -> int:
         """Bytes of GPU memory that the training takes with a placement (where features are, and parts per batch)."""
         features_bytes = self.features_bytes if placement.features_on_device else 0
@@ -94,10 +99,17 @@ class MemberMemory:
 def member_memory(config: FitConfig, data: TrainingData) -> MemberMemory:
     """GPU memory that one training with these settings needs on the given data."""
     num_frames = max(*data.train.lengths, *data.val.lengths)
+    model = model_memory(config, data.feature_dim, num_frames, data.hierarchy.num_outputs)
+    return replace(model, features_bytes=data.train.num_bytes + data.val.num_bytes)
+
+
+def model_memory(config: FitConfig, feature_dim: int, num_frames: int, num_outputs: int = 1) -> MemberMemory:
+    """Memory that one training needs on its device for videos of `num_frames` frames, without the features of videos
+    that are not in the batch. The number of outputs hardly counts."""
     return MemberMemory(
-        weights_bytes=weights_bytes(*model_sizes(config, data.feature_dim, data.hierarchy.num_outputs), config),
-        activations_bytes=activations_bytes(config, data.feature_dim, num_frames),
-        features_bytes=data.train.num_bytes + data.val.num_bytes,
+        weights_bytes=weights_bytes(*model_sizes(config, feature_dim, num_outputs), config),
+        activations_bytes=activations_bytes(config, feature_dim, num_frames),
+        features_bytes=0,
     )
 
 

@@ -120,7 +120,8 @@ def host_memory(config: TrainConfig, specs: Sequence[FeatureSpec], num_videos: i
     fixed_bytes = JOB_BYTES + (RAY_BYTES if is_here else 0)
     columns_bytes = VIDEO_BYTES * num_videos
     is_on_gpu = config.gpus_per_member > 0 and device.num_here() > 0
-    largest_model = max(_model_bytes(config, spec.feature_dim, spec.plan.num_frames) for spec in specs)
+    models = [gpu_memory.model_memory(config, spec.feature_dim, spec.plan.num_frames) for spec in specs]
+    largest_model = max(each.model_bytes for each in models)
     model_bytes = largest_model if is_here and num_members and not is_on_gpu else 0
     member_bytes = MEMBER_BYTES + model_bytes if is_here else 0
     return HostMemory(
@@ -162,7 +163,7 @@ def num_at_once(config: TrainConfig, data: Sequence[TrainingData], num_members: 
     if not _trains_here():
         return num_members
     models = [gpu_memory.member_memory(config, each) for each in data]
-    largest_model = 0 if gpus else max(each.weights_bytes + each.activations_bytes for each in models)
+    largest_model = 0 if gpus else max(each.model_bytes for each in models)
     return _num_fitting(this_machine().available_bytes, MEMBER_BYTES + largest_model, num_members)
 
 
@@ -189,12 +190,6 @@ def this_machine() -> Machine:
         return Machine(total_bytes=total, available_bytes=available)
     left = int(limit) - int(statistics["anon"]) - int(statistics.get("shmem", 0))
     return Machine(total_bytes=min(total, int(limit)), available_bytes=min(available, left))
-
-
-def _model_bytes(config: TrainConfig, feature_dim: int, num_frames: int) -> int:
-    """Memory of the model of one member during its training on a CPU."""
-    weights_bytes = gpu_memory.weights_bytes(*gpu_memory.model_sizes(config, feature_dim, num_outputs=1), config)
-    return weights_bytes + gpu_memory.activations_bytes(config, feature_dim, num_frames)
 
 
 def _gb(num_bytes: int) -> str:

@@ -29,6 +29,7 @@ from vidclf.errors import ConfigError
 from vidclf.features.feature_set import FeatureSet
 from vidclf.features.near_duplicates import unit_vectors, video_means
 from vidclf.features.near_pairs import MAX_PAIRS_IN_MEMORY, Pairs, components, joined, near_pairs
+from vidclf.number_words import counted
 from vidclf.schema import LEAKAGE, SPLIT_TABLE, VIDEO_ID
 from vidclf.training.feature_sources import found_sources
 from vidclf.training.pooled_splits import pooled_splits
@@ -128,7 +129,7 @@ def assign_splits(features: FeatureSet, config: TrainConfig) -> SplitAssignment:
         if num_groups == num_sources:
             raise
         raise ConfigError(
-            f"{error} (near duplicates join {num_sources} sources into {num_groups}; "
+            f"{error} (near duplicates join {counted(num_sources, 'source')} into {num_groups}; "
             "a higher --near-duplicate-cosine joins fewer)"
         ) from error
     assigned = replace(

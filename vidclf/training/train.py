@@ -24,6 +24,7 @@ from vidclf.errors import ConfigError
 from vidclf.features import matching
 from vidclf.features.feature_set import FeatureSet
 from vidclf.metrics.scores import evaluate
+from vidclf.number_words import counted
 from vidclf.runs import output_allowlist, outputs
 from vidclf.schema import Look
 from vidclf.training import class_gaps, fold_training, gpu_memory, leakage, tracking
@@ -98,7 +99,7 @@ def train(
         verb = "train" if plan.imported is None else "import"
         print(f"would {verb} members {plan.missing} of {plan.config.members} into {plan.config.output}")
         if plan.folds is not None:
-            print(f"would cross-validate with {plan.folds.num_folds} folds of {plan.config.members} members")
+            print(f"would cross-validate with {plan.folds.num_folds} folds of {counted(plan.config.members, 'member')}")
         print(preflight.would_delete(plan.config), end="")
         return None
     execute(plan)

@@ -20,7 +20,6 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from scipy.optimize import minimize_scalar
 from scipy.special import log_softmax, softmax
 
 from vidclf.schema import AnswerLevel
@@ -94,6 +93,9 @@ class Hierarchy:
         Videos with an `UNKNOWN` sublabel have no influence. Maximum a posteriori, as in `temperature.fit_temperature`,
         with the prior around 1: the conditional loss of training needs no correction. Without a known sublabel it is 1.
         """
+        # Imported here, because jobs that apply what was fitted need no optimizer; it takes 0.2 CPU seconds to load.
+        from scipy.optimize import minimize_scalar
+
         known_B = sublabel_B != UNKNOWN
         logarithms_BL, true_B = _logarithms(conditional_BL[known_B]), sublabel_B[known_B][:, None]
 

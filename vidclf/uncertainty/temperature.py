@@ -16,7 +16,6 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from scipy.optimize import minimize_scalar
 from scipy.special import log_softmax, softmax
 
 Floats = npt.NDArray[np.floating[Any]]
@@ -55,6 +54,9 @@ def fit_temperature(
     arXiv:1706.04599) and a log-normal prior around `prior_temperature` with `PRIOR_SD`. The prior temperature is that
     which corrects the loss of training (`focal_optimum.optimal_temperature`).
     """
+    # Imported here, because jobs that apply what was fitted need no optimizer; it takes 0.2 CPU seconds to load.
+    from scipy.optimize import minimize_scalar
+
     logarithms_BC, centre = _logarithms(probabilities_BC), np.log(prior_temperature)
 
     def loss(log_temperature: float) -> float:

@@ -15,7 +15,6 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from scipy.optimize import minimize
 from scipy.special import expit, logit
 
 Floats = npt.NDArray[np.floating[Any]]
@@ -105,6 +104,9 @@ class TrustScore:
         Maximum a posteriori with normal priors of `PRIOR_SD`; slope and weights are at least 0. Without errors among
         the videos the fit stays near the prior: trust is the calibrated confidence.
         """
+        # Imported here, because jobs that apply what was fitted need no optimizer; it takes 0.2 CPU seconds to load.
+        from scipy.optimize import minimize
+
         means_K = signs_BK.mean(axis=0)
         sds_K = np.maximum(signs_BK.std(axis=0), 1e-3)
         inputs_BP = np.column_stack([np.ones(len(correct_B)), _logit(confidence_B), (signs_BK - means_K) / sds_K])

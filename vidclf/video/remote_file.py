@@ -17,7 +17,6 @@ from contextlib import contextmanager
 from datetime import datetime
 from typing import IO, Any
 
-import aiohttp
 import fsspec
 from pyarrow import fs
 
@@ -25,7 +24,7 @@ from vidclf import storage
 from vidclf.errors import ConfigError
 from vidclf.schema import RejectReason
 from vidclf.video.rejection import VideoRejected
-from vidclf.video.retry import with_retries
+from vidclf.video.retry import http_errors, with_retries
 
 BLOCK_BYTES = 1024**2
 """Bytes per request to remote storage: a few seconds of video.
@@ -237,7 +236,7 @@ def _as_rejections() -> Iterator[None]:
         raise VideoRejected(RejectReason.READ_ERROR, str(error.__cause__)) from error
     except PermissionError as error:
         raise VideoRejected(RejectReason.PERMISSION_DENIED, str(error)) from error
-    except (OSError, ConfigError, aiohttp.ClientError) as error:
+    except http_errors(OSError, ConfigError) as error:
         if "ACCESS_DENIED" in str(error):  # pyarrow's text for the response of an object store
             raise VideoRejected(RejectReason.PERMISSION_DENIED, str(error)) from error
         raise VideoRejected(RejectReason.READ_ERROR, f"{type(error).__name__}: {error}") from error
@@ -277,5 +276,5 @@ def _read_at(file: IO[bytes], start: int, stop: int) -> bytes:
     try:
         file.seek(start)
         return file.read(stop - start)
-    except (aiohttp.ClientError, TimeoutError) as error:
+    except http_errors(TimeoutError) as error:
         raise OSError(f"bytes {start} to {stop}: {error}") from error

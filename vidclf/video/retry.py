@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import random
+import sys
 import time
 from collections.abc import Callable
 from typing import TypeVar
-
-import aiohttp
 
 from vidclf.schema import RejectReason
 from vidclf.video.rejection import VideoRejected
@@ -42,7 +41,7 @@ def with_retries(attempt: Callable[[], Result]) -> Result:
     for number in range(1, ATTEMPTS + 1):
         try:
             return attempt()
-        except (VideoRejected, OSError, aiohttp.ClientError) as error:
+        except http_errors(VideoRejected, OSError) as error:
             if not _is_transient(error):
                 raise
             if number == ATTEMPTS:
@@ -51,6 +50,16 @@ def with_retries(attempt: Callable[[], Result]) -> Result:
                 raise OSError(f"{error} ({ATTEMPTS} attempts)") from error
         time.sleep(FIRST_WAIT_S * 2 ** (number - 1) * random.uniform(1 - JITTER, 1 + JITTER))
     raise AssertionError("unreachable")
+
+
+def http_errors(*others: type[Exception]) -> tuple[type[Exception], ...]:
+    """Return `others` and the base class of the HTTP client's errors, for an `except` clause.
+
+    While the client is not loaded nothing can have raised its errors, and it stays unloaded: every decoder process
+    would take a quarter of a second to load it, also those that read no video over HTTP.
+    """
+    client = sys.modules.get("aiohttp")
+    return (*others, client.ClientError) if client is not None else others
 
 
 def _is_transient(error: BaseException) -> bool:

@@ -111,7 +111,7 @@ def test_videos_without_a_label_pass(tmp_path: Path) -> None:
     found, line = read.apply(archive([(None, None), ("Musik", "rock"), ("Talk", None)]), keep_spelling=False)
     assert names(found) == [(None, None), ("Music", "rock"), ("Talk", None)]
     assert line == (
-        f"taxonomy: 1 videos named by {tmp_path}/t.yaml, 1 keep their names, 1 have no label; 2 classes and 1 sublabels"
+        f"taxonomy: 1 video named by {tmp_path}/t.yaml, 1 keep their names, 1 have no label; 2 classes and 1 sublabel"
     )
     with pytest.raises(ConfigError, match=r"its labels are Talk$"):
         read.apply(archive([(None, None), ("Talk", None)]), keep_spelling=False)

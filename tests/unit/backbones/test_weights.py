@@ -129,6 +129,19 @@ def test_a_wrong_shape_is_refused(tmp_path: Path, resnet50_state: dict[str, torc
     assert message.endswith("conv1.weight must be (64, 3, 7, 7), is (64, 1, 7, 7)")
 
 
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+def test_weights_that_are_not_finite_are_refused(
+    tmp_path: Path, resnet50_state: dict[str, torch.Tensor], value: float
+) -> None:
+    weight = resnet50_state["layer1.0.conv1.weight"].clone()
+    weight[0, 0, 0, 0] = value
+    torch.save({**resnet50_state, "layer1.0.conv1.weight": weight}, tmp_path / "weights.pth")
+    assert refusal("resnet50", str(tmp_path / "weights.pth")) == (
+        f"--weights {tmp_path}/weights.pth for resnet50: every value must be finite, 1 value is not in "
+        "layer1.0.conv1.weight (4096 values); take other weights, because these are damaged or their training diverged"
+    )
+
+
 def test_default_weights_without_a_network_are_one_clear_line(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     def no_network(*_: object, **__: object) -> None:
         raise URLError("no route to host")

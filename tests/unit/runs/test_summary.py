@@ -1,4 +1,4 @@
-"""A run in which every video was rejected ends with the exit code of the error budget."""
+"""Lines of a run: every video rejected, which ends with the exit code of the error budget, and a job that stopped."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import pytest
 
 from tests.unit.runs.test_audit import write_run
 from vidclf.errors import ErrorBudgetExceeded
-from vidclf.runs.summary import check_any_ok
+from vidclf.runs.summary import check_any_ok, stopped_text
 
 
 @pytest.mark.parametrize(("num_videos", "rejected"), [(8, "8 of 8 videos were"), (1, "the only video was")])
@@ -28,3 +28,15 @@ def test_one_result_or_an_allowed_rate_of_one_is_enough(tmp_path: Path) -> None:
     check_any_ok(str(tmp_path), {"num_ok": 1, "num_quarantined": 8}, 0.0)
     check_any_ok(str(tmp_path), {"num_ok": 0, "num_quarantined": 8}, 1.0)
     check_any_ok(str(tmp_path), {"num_ok": 0, "num_quarantined": 0}, 0.5)
+
+
+@pytest.mark.parametrize(
+    ("why", "end"),
+    [
+        ("stopped by SIGTERM", "; submit the same job again to continue"),
+        ("Ray did not start; finished work is kept: submit the same job again", ""),
+    ],
+)
+def test_a_stopped_job_says_once_what_continues_it(tmp_path: Path, why: str, end: str) -> None:
+    run = write_run(tmp_path, manifest=["/data/0.mp4"], parts=[], quarantine=[])
+    assert stopped_text(run, [run], why) == f"{why}; {run}: 0 ok, 0 quarantined, 1 left of 1 video{end}"

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+import subprocess
+import sys
 
 import numpy as np
 import pytest
@@ -149,3 +151,10 @@ def test_scores_of_trust_by_different_measures_are_not_compared() -> None:
     lower = compare(by_fold, Scores.of(np.full(100, 0.1), ood_B, range(100), drift.CONFIDENCE), 0.95, 100)
     assert lower.found == [drift.CONFIDENCE]
     assert ", confidences are lower than in calibration; " in lower.sentence("none")
+
+
+def test_what_classification_applies_loads_no_optimizer_and_no_distributions() -> None:
+    modules = ", ".join(f"vidclf.uncertainty.{name}" for name in ("drift", "hierarchy", "temperature", "trust_score"))
+    code = f"import sys, {modules}; print(sorted({{'scipy.optimize', 'scipy.stats'}} & set(sys.modules)))"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout == "[]\n"

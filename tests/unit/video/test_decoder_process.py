@@ -232,13 +232,19 @@ def test_the_childs_command_line_names_its_module(keeping: SupervisedDecoder, vi
         assert "vidclf.video.decoder_child" in command.read()
 
 
-def test_the_parent_needs_neither_torch_nor_pyav() -> None:
+@pytest.mark.parametrize(
+    ("modules", "heavy"),
+    [
+        ("vidclf.video.decoder_process, vidclf.video.frame_transform", "'torch', 'av', 'cv2'"),
+        ("vidclf.video.decoder_child", "'torch', 'aiohttp', 'ray', 'pandas', 'scipy'"),
+    ],
+)
+def test_neither_parent_nor_child_loads_what_local_videos_do_not_need(modules: str, heavy: str) -> None:
     done = subprocess.run(
         [
             sys.executable,
             "-c",
-            "import sys, vidclf.video.decoder_process, vidclf.video.frame_transform;"
-            "print([name for name in ('torch', 'av', 'cv2') if name in sys.modules])",
+            f"import sys, {modules}; print([name for name in ({heavy}) if name in sys.modules])",
         ],
         capture_output=True,
         text=True,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import cv2
 import numpy as np
 import numpy.typing as npt
 
@@ -113,3 +114,11 @@ def test_sharpening_overshoots_at_an_edge_and_leaves_plains_alone() -> None:
     assert sharp[16, [0, 31], 0].tolist() == [100, 140]
     assert sharp[16, 15, 0] < 90
     assert sharp[16, 16, 0] > 150
+
+
+def test_sharpness_is_the_variance_of_the_laplacian_in_floats() -> None:
+    frames_THWC = np.random.default_rng(0).integers(0, 256, (3, 40, 50, 3), np.uint8)
+    frames_THWC[1] = cv2.GaussianBlur(frames_THWC[1], (0, 0), 2.0)
+    lumas = [cv2.cvtColor(frame, cv2.COLOR_RGB2GRAY) for frame in frames_THWC]
+    expected = [cv2.Laplacian(luma, cv2.CV_64F).var() for luma in lumas]
+    np.testing.assert_allclose(frame_quality.measure(frames_THWC).sharpness, expected, rtol=1e-6)
