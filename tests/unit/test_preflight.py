@@ -165,7 +165,10 @@ ELSEWHERE: list[tuple[type, dict[str, Any]]] = [
     ),
     (ExtractConfig, {"manifest": "/else/m", "backbone": ("resnet50",), "weights": ("/else/w",)}),
     (ClassifyConfig, {"input": "/else/i", "ensemble": "/else/e", "weights": ("/else/w",)}),
-    (ClassifyConfig, {"manifest": "/else/m", "ensemble": "/else/e"}),
+    (
+        ClassifyConfig,
+        {"manifest": "/else/m", "ensemble": "/else/e", "progressive": True, "first_ensemble": "/else/first"},
+    ),
     (ClassifyConfig, {"features": ("/else/f",), "ensemble": "/else/e"}),
     (
         ClassifyConfig,
