@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -106,8 +107,6 @@ def features(archive: Path, directories: list[str]) -> list[list[Any]]:
 
 def halving_trust(directory: str, sequences: list[Any]) -> TrustScore:
     """A trust score with which an ensemble trusts the half of the videos that it is most confident about."""
-    from dataclasses import replace
-
     ensemble = files.load(directory, torch.device("cpu"))
     confidence_B = ensemble([sequences]).probabilities_BC.max(axis=1)
     middle = float(np.median(np.log(confidence_B) - np.log1p(-confidence_B)))
@@ -168,13 +167,11 @@ def test_each_look_has_its_own_ensemble_and_backbone(
     with pytest.raises(ConfigError, match="holds a run with"):
         run(archive, (other_first(pair[0], tmp_path), pair[1]), output)
 
-    check_report(output, tmp_path)
+    check_report(output, pair, tmp_path)
 
 
 def other_first(directory: str, tmp_path: Path) -> str:
     """Another first ensemble: it has the same members and another trust score."""
-    from dataclasses import replace
-
     other = shutil.copytree(directory, tmp_path / "other")
     plain = read_info(str(other)).trust.plain
     decided = [True] * 90 + [False] * 30
@@ -187,8 +184,10 @@ def other_first(directory: str, tmp_path: Path) -> str:
     return str(other)
 
 
-def check_report(output: Path, tmp_path: Path) -> None:
+def check_report(output: Path, pair: tuple[str, str], tmp_path: Path) -> None:
     """The report has the costs and accuracies of both looks, each of its own ensemble."""
+    # The job's command writes it.
+    (output / "run_config.yaml").write_text(f"first_ensemble: {pair[0]}\nensemble: {pair[1]}\n")
     manifest = pq.read_table(Run(str(output)).manifest_file)
     place = manifest.column_names.index("label")
     labelled = manifest.set_column(place, manifest.schema.field(place), pa.array(["A"] * manifest.num_rows))
@@ -200,3 +199,7 @@ def check_report(output: Path, tmp_path: Path) -> None:
     )
     assert found is not None
     assert {share.name: share.num_videos for share in found.detail.by["stage"]} == {Look.KEYFRAMES: 2, Look.FULL: 2}
+    assert found.progress is not None
+    stages = [(one.name, one.num_frames, one.num_decided, one.validation_accuracy) for one in found.progress.stages]
+    assert stages == [(Look.KEYFRAMES, 4, 2, 0.75), (Look.FULL, NUM_FRAMES, 2, 0.875)]
+    assert found.progress.validation_accuracy == 117 / 120

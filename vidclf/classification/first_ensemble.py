@@ -16,7 +16,6 @@ from vidclf.ensemble import files
 from vidclf.ensemble.calibration_file import TrustData
 from vidclf.ensemble.info import EnsembleInfo
 from vidclf.ensemble.pair import Calibrated, EnsemblePair
-from vidclf.ensemble.split_record import read_record
 from vidclf.errors import ConfigError
 from vidclf.pipeline.job import BackboneSetup, RunSpec
 from vidclf.schema import Look
@@ -53,13 +52,10 @@ class FirstEnsemble:
         location = config.first_ensemble
         try:
             loaded = files.load(location, torch.device("cpu"))
-            record = read_record(location, FLAG)
+            first = Calibrated.read(location, loaded.info, loaded.trust, FLAG)
         except ConfigError as error:
             raise ConfigError(str(error).replace("--ensemble", FLAG, 1)) from error
-        pair = EnsemblePair.of(
-            Calibrated(location=location, info=loaded.info, trust=loaded.trust, record=record),
-            Calibrated(location=config.ensemble, info=info, trust=trust, record=read_record(config.ensemble)),
-        )
+        pair = EnsemblePair.of(first, Calibrated.read(config.ensemble, info, trust, "--ensemble"))
         own = first_config(config, len(info.backbones), len(loaded.info.backbones))
         return cls(config=own, pair=pair, embeddings=fitted_embeddings(own, loaded.info, FLAG))
 

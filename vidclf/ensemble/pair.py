@@ -20,7 +20,7 @@ import numpy.typing as npt
 
 from vidclf.ensemble.calibration_file import TrustData
 from vidclf.ensemble.info import EnsembleInfo, LookInfo, mode
-from vidclf.ensemble.split_record import SplitRecord
+from vidclf.ensemble.split_record import SplitRecord, read_record
 from vidclf.errors import ConfigError
 from vidclf.features.near_pairs import components
 from vidclf.schema import VIDEO_ID, Look
@@ -41,6 +41,11 @@ class Calibrated:
     info: EnsembleInfo
     trust: TrustData
     record: SplitRecord
+
+    @classmethod
+    def read(cls, location: str, info: EnsembleInfo, trust: TrustData, flag: str) -> Calibrated:
+        """The ensemble of `info` and `trust` with its record of the splits. `flag` names it in messages."""
+        return cls(location=location, info=info, trust=trust, record=read_record(location, flag))
 
 
 @dataclass(frozen=True, kw_only=True)
