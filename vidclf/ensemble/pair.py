@@ -172,12 +172,21 @@ def _held_out(calibrated: Calibrated, flag: str) -> list[tuple[str, str, str]]:
     splits = ("train", "val") if calibrated.info.is_cross_calibrated else ("val",)
     rows = [row for row in calibrated.record.rows.to_pylist() if row["split"] in splits]
     keys = [(row[VIDEO_ID], row["content_digest"], row["label"]) for row in rows]
+    remedy = "run jobs/train.py again with the same flags, which keeps the members"
     num_scores = len(calibrated.trust.full[mode(False)].trust_B)
     if len(keys) != num_scores:
         raise ConfigError(
             f"{flag} {calibrated.location}: splits.parquet must hold the {num_scores} videos of the calibration, holds "
-            f"{len(keys)}; run jobs/train.py again with the same flags, which keeps the members"
+            f"{len(keys)}; {remedy}"
         )
+    truth = calibrated.trust.truth.get(mode(False))
+    if truth is not None:
+        labels = [calibrated.info.classes[index] for index in truth.label_B.tolist()]
+        if labels != [label for _, _, label in keys]:
+            raise ConfigError(
+                f"{flag} {calibrated.location}: splits.parquet must hold the videos of the calibration in their order, "
+                f"but labels differ; {remedy}"
+            )
     return keys
 
 

@@ -18,6 +18,7 @@ from vidclf.ensemble.pair import Calibrated, EnsemblePair
 from vidclf.errors import ConfigError
 from vidclf.schema import Look
 from vidclf.uncertainty.early_exit import ValidationScores
+from vidclf.uncertainty.prediction_sets import TruthScores
 from vidclf.uncertainty.sublabel_threshold import SublabelScores
 
 TEN = held_out(10)
@@ -148,6 +149,9 @@ def test_what_is_no_pair_is_refused_in_one_line(directories: dict[str, str]) -> 
         f"{flag}: must share at least 90% of the 12 held-out videos of --ensemble (equal in id, content and label), "
         f"shares 10; {remedy}"
     )
+    truth = TruthScores(truth_B=np.ones(10), label_B=np.array([0] * 9 + [1]), source_B=np.arange(10))
+    other = replace(first, trust=replace(first.trust, truth={"plain": truth}))
+    assert "must hold the videos of the calibration in their order, but labels differ" in refused(other, second)
     assert refused(calibrated(directories["first"], ten, TEN[:-1]), second) == (
         f"{flag}: splits.parquet must hold the 10 videos of the calibration, holds 9; run jobs/train.py again with the "
         "same flags, which keeps the members"
