@@ -80,7 +80,7 @@ from vidclf.config import FitConfig, ModelConfig
 from vidclf.ensemble import info as info_module
 from vidclf.ensemble.files import load, member_file, write_member
 from vidclf.ensemble.inference import Ensemble, EnsembleOutput
-from vidclf.ensemble.info import FittedBackbone, MembersInfo, write_info
+from vidclf.ensemble.info import ENSEMBLE_FILE, FittedBackbone, MembersInfo, write_info
 from vidclf.ensemble.member_record import MemberRecord
 from vidclf.features.feature_set import FeatureSet, read_features
 from vidclf.features.spec import read_weights_location
@@ -465,11 +465,13 @@ def train(
     *,
     has_linear_member: bool = False,
     is_crossed: bool = False,
+    keeps_fits: bool = False,
 ) -> Ensemble:
     """Train an ensemble, one member per core, and fit it on the validation split, or with `is_crossed` by a cross
     calibration on train and validation videos.
 
     Members are stored below the directory `kept_in`; those that are there already are not trained again. With
+    `keeps_fits`, the fits that are there are not repeated either, whatever their linear member. With
     `first_look` (features of a few keyframes of the same videos), the early looks of progressive classification are
     fitted too; with `has_linear_member` the ensemble gets a linear member.
     """
@@ -488,6 +490,8 @@ def train(
         decisive.append(member_folds.fold_N.tolist())
     key = hashlib.sha256(json.dumps(decisive).encode()).hexdigest()[:16]
     directory = Path(kept_in) / key
+    if keeps_fits and (directory / ENSEMBLE_FILE).exists():
+        return load(str(directory), torch.device("cpu"))
     files = [directory / member_file(index) for index in range(num_members)]
     missing = [index for index, file in enumerate(files) if not file.exists()]
     if missing:
