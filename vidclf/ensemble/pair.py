@@ -112,16 +112,13 @@ def _check_alike(first: Calibrated, second: Calibrated) -> None:
             f"{flag}: must be trained on keyframes, is trained on {sampling} frames; extract them with jobs/extract.py "
             "--sampling keyframes --num-frames 8, and run jobs/train.py with these --features"
         )
-    for name, one, other in (
-        ("classes", first.info.classes, second.info.classes),
-        ("sublabels", first.info.taxonomy, second.info.taxonomy),
-        ("calibration", _kind(first.info), _kind(second.info)),
+    for name, one, other, shared in (
+        ("classes", first.info.classes, second.info.classes, "with one manifest"),
+        ("sublabels", first.info.taxonomy, second.info.taxonomy, "with one manifest and the same --sublabels"),
+        ("calibration", _kind(first.info), _kind(second.info), "with the same --calibration"),
     ):
         if one != other:
-            raise ConfigError(
-                f"{flag}: must have the {name} of --ensemble, {other}, has {one}; train both with the same manifest "
-                "and flags"
-            )
+            raise ConfigError(f"{flag}: must have the {name} of --ensemble, {other}, has {one}; train both {shared}")
     for calibrated, name in ((first, "--first-ensemble"), (second, "--ensemble")):
         if calibrated.record.doubt:
             raise ConfigError(

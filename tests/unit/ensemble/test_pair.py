@@ -128,8 +128,7 @@ def test_what_is_no_pair_is_refused_in_one_line(directories: dict[str, str]) -> 
         "keyframes --num-frames 8, and run jobs/train.py with these --features"
     )
     assert refused(calibrated(directories["first"], ten, classes=["B", "A"]), second) == (
-        f"{flag}: must have the classes of --ensemble, ['A', 'B'], has ['B', 'A']; train both with the same manifest "
-        "and flags"
+        f"{flag}: must have the classes of --ensemble, ['A', 'B'], has ['B', 'A']; train both with one manifest"
     )
     crossed = calibrated(directories["first"], ten, training={"calibration": "cross"})
     assert "must have the calibration of --ensemble, validation, has cross" in refused(crossed, second)
