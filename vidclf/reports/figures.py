@@ -152,11 +152,13 @@ class Evaluation:
         if self.linear is None or not self.detail.members:
             return ""
         alone = self.detail.members[-1]
+        is_of_all = alone.num_videos == self.per_split[self.headline].num_videos
+        counted = "" if is_of_all else f" of the {alone.num_videos} videos whose votes count"
         interval = alone.gain_interval_95
         between = f", 95 % interval {points(-interval[1])} to {points(-interval[0])}" if interval is not None else ""
         return (
-            f"the linear member alone (mean and spread of the frames) is right on {alone.accuracy:.3f}; the whole "
-            f"ensemble, in which it has weight {self.linear.weight:.2f}, adds {points(-alone.gain)} percentage points"
+            f"the linear member alone (mean and spread of the frames) is right on {alone.accuracy:.3f}{counted}; the "
+            f"whole ensemble, in which it has weight {self.linear.weight:.2f}, adds {points(-alone.gain)} percentage points"
             f"{between}"
         )
 

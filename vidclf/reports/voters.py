@@ -29,6 +29,8 @@ class Voter:
     """
 
     name: str
+    num_videos: int
+    """videos whose votes are counted"""
     accuracy: float
     interval_95: Interval | None
     gain: float
@@ -80,6 +82,7 @@ def _voter(
     """
     return Voter(
         name=name,
+        num_videos=len(is_right_B),
         accuracy=float(is_right_B.mean()),
         interval_95=intervals.share(is_right_B),
         gain=float(is_right_B.mean() - is_base_right_B.mean()),
