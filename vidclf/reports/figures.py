@@ -23,6 +23,7 @@ from vidclf.metrics import curves, scores
 from vidclf.metrics.curves import ReliabilityBin, RiskCoverage, Roc
 from vidclf.metrics.intervals import F1Intervals, Interval, SourceIntervals
 from vidclf.metrics.scores import Metrics
+from vidclf.number_words import counted
 from vidclf.pages.render import points
 from vidclf.reports import set_figures, sublabel_figures, video_kinds
 from vidclf.reports.confusion import ConfusedPair, class_order, confused_pairs
@@ -153,13 +154,13 @@ class Evaluation:
             return ""
         alone = self.detail.members[-1]
         is_of_all = alone.num_videos == self.per_split[self.headline].num_videos
-        counted = "" if is_of_all else f" of the {alone.num_videos} videos whose votes count"
+        of_these = "" if is_of_all else f" ({counted(alone.num_videos, 'video')} of the run's own ensemble)"
         interval = alone.gain_interval_95
         between = f", 95 % interval {points(-interval[1])} to {points(-interval[0])}" if interval is not None else ""
         return (
-            f"the linear member alone (mean and spread of the frames) is right on {alone.accuracy:.3f}{counted}; the "
-            f"whole ensemble, in which it has weight {self.linear.weight:.2f}, adds {points(-alone.gain)} percentage points"
-            f"{between}"
+            f"the linear member alone (mean and spread of the frames) is right on {alone.accuracy:.3f}"
+            f"{of_these}; the whole ensemble, in which it has weight {self.linear.weight:.2f}, adds "
+            f"{points(-alone.gain)} percentage points{between}"
         )
 
     @property
