@@ -10,6 +10,10 @@ probabilities of the train and validation videos instead of the validation split
 members (models); a later run reuses them and only repeats the fits. `--archive` only gives the name of the archive for
 the heading.
 
+With `--sources names` or `--sources locations`, training and calibration do not see the manifest's sources (column
+`group`), only those that `jobs/index.py` and `jobs/train.py` find without that column. Folds and intervals of the test
+videos still use the manifest's sources.
+
 Two kinds of videos belong to no class that the ensemble knows:
 
 - made clips: noise, coarse noise, solid colours, bars, ramps and chequers, encoded as H.264 and sampled like the
@@ -68,6 +72,7 @@ from sklearn.metrics import roc_auc_score
 from benchmarks.held_out import joined_groups
 from benchmarks.machine import describe
 from vidclf.archive import splits
+from vidclf.archive.source_names import find_sources
 from vidclf.backbones import cnn
 from vidclf.backbones.resolve import resolve
 from vidclf.backbones.weights import load_weights
@@ -75,7 +80,7 @@ from vidclf.config import FitConfig, ModelConfig
 from vidclf.ensemble import info as info_module
 from vidclf.ensemble.files import load, member_file, write_member
 from vidclf.ensemble.inference import Ensemble, EnsembleOutput
-from vidclf.ensemble.info import FittedBackbone, MembersInfo, write_info
+from vidclf.ensemble.info import ENSEMBLE_FILE, FittedBackbone, MembersInfo, write_info
 from vidclf.ensemble.member_record import MemberRecord
 from vidclf.features.feature_set import FeatureSet, read_features
 from vidclf.features.spec import read_weights_location
@@ -84,6 +89,7 @@ from vidclf.metrics.scores import expected_calibration_error
 from vidclf.training.calibrate import calibrate
 from vidclf.training.calibration_fit import NUM_FOLDS
 from vidclf.training.dataset import TrainingData, training_data
+from vidclf.training.feature_sources import found_sources
 from vidclf.training.member_fit import fit_member
 from vidclf.training.member_folds import plan_member_folds
 from vidclf.training.member_folds import recipe as fold_recipe
@@ -161,6 +167,13 @@ def main() -> None:
     parser.add_argument(
         "--calibration", default="validation", help="like --calibration of jobs/train.py: validation or cross"
     )
+    parser.add_argument(
+        "--sources",
+        choices=("manifest", "names", "locations"),
+        default="manifest",
+        help="sources that training and calibration see: those of the manifest; those that file names show; or each "
+        "video as its own, as where names show nothing. names and locations need --folds and --calibration cross",
+    )
     parser.add_argument("--linear-member", default="auto", help="like --linear-member of jobs/train.py: auto or none")
     parser.add_argument("--model", default="bilstm", help="like --model of jobs/train.py: bilstm or attentive")
     parser.add_argument("--members", type=int, default=4, help="members per ensemble")
@@ -174,6 +187,8 @@ def main() -> None:
     arguments = parser.parse_args()
     if 0 < arguments.folds < 4:
         parser.error(f"--folds must be at least 4 (one for test, two for validation), got {arguments.folds}")
+    if arguments.sources != "manifest" and not (arguments.folds and arguments.calibration == "cross"):
+        parser.error(f"--sources {arguments.sources} needs --folds and --calibration cross")
     features = read_features(arguments.features)
     names = ("model", "hidden_dim", "num_lstm_layers", "num_attention_heads", "epochs", "lr")
     recipe = FitConfig(classifier_dims=(64,), patience=15, **{name: getattr(arguments, name) for name in names})
@@ -195,6 +210,8 @@ def main() -> None:
         seeds = range(arguments.folds) if arguments.folds else map(int, arguments.seeds.split(","))
         for seed in seeds:
             fresh = fold(features, seed, arguments.folds) if arguments.folds else split(features, seed)
+            if arguments.sources != "manifest":
+                fresh = with_found_sources(fresh, in_names=arguments.sources == "names")
             classifier = train_in(fresh)
             test = of(fresh, np.array(fresh.splits) == "test")
             known, unknown = look(classifier, test.features, test), look(classifier, made)
@@ -417,6 +434,20 @@ def fold(features: FeatureSet, number: int, num_folds: int) -> FeatureSet:
     return replace(features, splits=names.tolist())
 
 
+def with_found_sources(features: FeatureSet, *, in_names: bool) -> FeatureSet:
+    """The same features without the manifest's sources of train and validation videos: with `in_names` those that file
+    names show, otherwise each video as its own source. Sources that share near duplicates count as one."""
+    groups = list(features.video_uris)
+    if in_names:
+        columns = zip(features.video_uris, features.labels, features.sublabels, strict=True)
+        rows = [{"video_uri": uri, "label": label, "sublabel": sublabel} for uri, label, sublabel in columns]
+        found = find_sources(rows, in_directories=True).found
+        groups = [source.name if source else uri for source, uri in zip(found, groups, strict=True)]
+    joined = joined_groups(replace(features, groups=groups))
+    chosen = zip(features.groups, joined, features.splits, strict=True)
+    return replace(features, groups=[known if split == "test" else group for known, group, split in chosen])
+
+
 def of(features: FeatureSet, keep: npt.NDArray[np.bool_]) -> FeatureSet:
     """The features of only those videos for which `keep` is True."""
     chosen = np.flatnonzero(keep).tolist()
@@ -434,15 +465,18 @@ def train(
     *,
     has_linear_member: bool = False,
     is_crossed: bool = False,
+    keeps_fits: bool = False,
 ) -> Ensemble:
     """Train an ensemble, one member per core, and fit it on the validation split, or with `is_crossed` by a cross
     calibration on train and validation videos.
 
     Members are stored below the directory `kept_in`; those that are there already are not trained again. With
+    `keeps_fits`, the fits that are there are not repeated either, whatever their linear member. With
     `first_look` (features of a few keyframes of the same videos), the early looks of progressive classification are
     fitted too; with `has_linear_member` the ensemble gets a linear member.
     """
-    member_folds = plan_member_folds(features, num_members) if is_crossed else None
+    found = [found_sources(features).clusters]  # sources without a name, by features
+    member_folds = plan_member_folds(features, num_members, found) if is_crossed else None
     if member_folds is None:
         data = [training_data(features)] * num_members
     else:
@@ -456,6 +490,8 @@ def train(
         decisive.append(member_folds.fold_N.tolist())
     key = hashlib.sha256(json.dumps(decisive).encode()).hexdigest()[:16]
     directory = Path(kept_in) / key
+    if keeps_fits and (directory / ENSEMBLE_FILE).exists():
+        return load(str(directory), torch.device("cpu"))
     files = [directory / member_file(index) for index in range(num_members)]
     missing = [index for index, file in enumerate(files) if not file.exists()]
     if missing:

@@ -46,6 +46,7 @@ def config(output: str) -> TrainConfig:
         patience=40,
         batch_size=8,
         seed=SEED,
+        calibration="validation",
     )
 
 

@@ -229,13 +229,16 @@ class TrainConfig(FitConfig, SplitOptions, MlflowOptions, OutputOptions):
     """Linear member: a logistic regression on mean and spread of each video's features, fitted in seconds. It votes
     beside the other members, with a weight that is fitted on the held-out videos and is 0 where it does not help.
     auto: fit one, except with --recipe reference and with --import-reference. none: fit none."""
-    calibration: Literal["validation", "cross"] = "validation"
+    calibration: Literal["auto", "validation", "cross"] = "auto"
     """Videos that the calibration is fitted to: probabilities, trust scores, their thresholds, prediction sets and the
     weight of the linear member. validation: those of the validation split, which also selects the members' best epochs.
     cross: all videos of the training and the validation split, which make one pool. It is divided into as many folds by
     source as there are members, at most 5; each member leaves out a fold, and every video is judged by the members that
     left it out. Members then train without early stopping, with --selection last, until the learning rate first reaches
-    0 (--warmup-epochs and --warm-restart-epochs, at most --epochs). Needs at least 2 members."""
+    0 (--warmup-epochs and --warm-restart-epochs, at most --epochs). Needs at least 2 members. auto: cross for an
+    archive of fewer than 500 sources, at least 10 of each class, whose validation split would be small; otherwise, and
+    with --recipe reference, --import-reference or one member, validation. An ensemble that --output already holds keeps
+    its calibration."""
     sublabels: Literal["auto", "none"] = "auto"
     """Sublabels: finer classes, from the column of that name in the manifest. auto: predict them below each class that
     has at least 2 sublabels with at least 2 sources each in the train split, except with --recipe reference and with
@@ -293,6 +296,11 @@ class TrainConfig(FitConfig, SplitOptions, MlflowOptions, OutputOptions):
     def fits_sublabels(self) -> bool:
         """Whether the ensemble may predict sublabels."""
         return self.sublabels == "auto" and not self._is_of_reference
+
+    @property
+    def may_be_crossed(self) -> bool:
+        """Whether `--calibration auto` may choose a cross calibration."""
+        return self.calibration == "auto" and self.members >= 2 and not self._is_of_reference
 
     @property
     def _is_of_reference(self) -> bool:

@@ -27,7 +27,8 @@ from vidclf.metrics.scores import evaluate
 from vidclf.number_words import counted
 from vidclf.runs import output_allowlist, outputs
 from vidclf.schema import Look
-from vidclf.training import class_gaps, fold_training, gpu_memory, leakage, tracking
+from vidclf.training import class_gaps, fold_training, gpu_memory, tracking
+from vidclf.training.calibration_choice import choose_calibration
 from vidclf.training.changed_sides import changed_sides
 from vidclf.training.dataset import Batches, TrainingData, training_data
 from vidclf.training.feature_sources import found_sources
@@ -72,8 +73,8 @@ class Plan:
     folds: Folds | None
     """folds of the cross-validation; None if none is wanted"""
     notes: list[str]
-    """lines for the log about sizes that the model does not have, videos without a label, classes that a split lacks,
-    and videos of unknown sources"""
+    """lines for the log about the chosen calibration, sizes that the model does not have, videos without a label,
+    classes that a split lacks, and videos of unknown sources"""
 
 
 def train(
@@ -119,7 +120,8 @@ def prepare(
     matching.check_sets(config.features, features)
     unlabelled = class_gaps.unlabelled_line(features[0])
     features = [class_gaps.labelled(feature_set) for feature_set in features]
-    assignment = leakage.assign_splits(features[0], config)
+    choice = choose_calibration(config, features[0])
+    config, assignment = choice.config, choice.assignment
     groups, splits = assignment.features.groups, assignment.features.splits
     split_features = [replace(feature_set, groups=groups, splits=splits) for feature_set in features]
     matched_looks = [
@@ -168,6 +170,7 @@ def prepare(
         needs_calibration=bool(missing) or not _is_calibrated(config, matched_looks),
         folds=fold_training.plan_folds(config, assignment, members),
         notes=[
+            *([choice.line] if choice.line else []),
             *([f"--model {config.model} does not use {', '.join(config.unused)}"] if config.unused else []),
             *([unlabelled] if unlabelled else []),
             *class_gaps.gap_lines(assignment.features),

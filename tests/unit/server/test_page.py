@@ -101,3 +101,19 @@ def test_an_upload_is_cancelled_before_it_has_arrived(
     assert browser.evaluate("document.getElementById('error-text').innerText") == "The upload was cancelled."
     assert service.queue.lengths() == {"waiting": 0, "running": 0}
     assert browser.complaints == []
+
+
+def test_bars_of_sublabels_with_long_names_are_seen_on_a_phone(
+    url: str,  # noqa: F811
+    browser: Browser,
+) -> None:
+    browser.size(390, 844, is_phone=True, scheme="light")
+    browser.open(url)
+    row = "{top_label: 'A', top_sublabel: name, confidence: 0.8, sublabel_probabilities: [1]}"
+    browser.evaluate(
+        "const name = 'documentaries about animals '.repeat(9); const result = document.getElementById('result');"
+        f"result.hidden = false; result.append(section('Probabilities', null, ...sublabelOdds({{classes: ['A'], "
+        f"taxonomy: {{A: [name]}}, prediction: {row}}})))"
+    )
+    assert browser.evaluate("document.querySelector('#result .odds i').offsetWidth") == 56
+    assert browser.evaluate("document.documentElement.scrollWidth") == 390

@@ -65,7 +65,9 @@ def test_unlabelled_videos_are_left_out_with_a_count() -> None:
 
 def test_a_training_job_names_both_and_trains_on_the_rest(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     sets = [replace(features, labels=[None, *features.labels[1:]]) for features in pair()]
-    config = TrainConfig(features=("a", "b"), output=f"{tmp_path}/ensemble", dry_run=True, members=2)
+    config = TrainConfig(
+        features=("a", "b"), output=f"{tmp_path}/ensemble", dry_run=True, members=2, calibration="validation"
+    )
     assert train.train(config, sets, ["w", "w"]) is None
     assert capsys.readouterr().out.splitlines() == [
         "leakage: no near duplicates are in different splits",

@@ -252,7 +252,7 @@ function odds(result) {
     list.append(h("span", { class: isTop ? "top-name" : "", title: name }, name), h("i", { class: isTop ? "top" : "", "--p": (100 * share).toFixed(2), "aria-hidden": "true" }), h("span", { class: "n" }, percent(share)));
   }
   const rest = ranked.slice(12).reduce((sum, [, share]) => sum + share, 0);
-  return section("Probabilities", "Probability of each class, calibrated on the validation split.", list, ranked.length > 12 ? h("p", { class: "soft small after" }, `and ${ranked.length - 12} more, ${percent(rest)} together`) : null, ...sublabelOdds(result));
+  return section("Probabilities", "Probability of each class, calibrated on the held-out videos.", list, ranked.length > 12 ? h("p", { class: "soft small after" }, `and ${ranked.length - 12} more, ${percent(rest)} together`) : null, ...sublabelOdds(result));
 }
 
 // Probabilities of the sublabels of the most probable class: that of the class times the conditional one.
