@@ -11,8 +11,6 @@ from collections.abc import Sequence
 from dataclasses import asdict, replace
 from functools import partial
 
-import torch
-
 from vidclf import preflight, schema, storage
 from vidclf.backbones.backbone_model import directory_name
 from vidclf.classification.compatibility import fitted_embeddings, fitted_runs
@@ -22,8 +20,8 @@ from vidclf.classification.head import EnsembleHead, HeadSettings
 from vidclf.classification.progressive import ProgressivePlan, require_first_look, run_passes
 from vidclf.classification.run_drift import RunDrift
 from vidclf.config import ClassifyConfig
-from vidclf.ensemble import files
 from vidclf.ensemble import info as info_module
+from vidclf.ensemble.checked import read_checked
 from vidclf.ensemble.info import EnsembleInfo
 from vidclf.ensemble.known_sources import caveat_of
 from vidclf.features.spec import read_weights_location
@@ -46,9 +44,7 @@ def classification(config: ClassifyConfig, head_directory: str | None = None) ->
     make other features.
     """
     preflight.check_outputs(config)
-    # Loading here checks each member's digest and sizes once, and not in every worker.
-    loaded = files.load(config.ensemble, torch.device("cpu"))
-    info, trust = loaded.info, loaded.trust
+    info, trust = read_checked(config.ensemble)
     mode = info_module.mode(config.tta)
     if config.progressive and config.first_ensemble is None:
         require_first_look(info)

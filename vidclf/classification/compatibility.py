@@ -12,8 +12,8 @@ from dataclasses import replace
 from vidclf import credentials
 from vidclf.backbones import int8_weights
 from vidclf.backbones.backbone_model import short_name
+from vidclf.backbones.known_weights import digest_and_state
 from vidclf.backbones.resolve import resolve
-from vidclf.backbones.weights import read_weights, weights_digest
 from vidclf.config import ClassifyConfig, PredictConfig, ServeConfig
 from vidclf.ensemble.info import EnsembleInfo
 from vidclf.errors import ConfigError
@@ -54,9 +54,9 @@ def fitted_embeddings(
                 "give a location without credentials, and put the credentials into the environment"
             )
         spec, model = fitted.feature_spec, resolve(name, weights)
-        state = read_weights(model)
+        digest, state = digest_and_state(model)
         int8_weights.check_precision(state, weights, config.precision)
-        job_spec = FeatureSpec.of_model(model, weights_digest(state), spec.plan, spec.repeat_tolerance)
+        job_spec = FeatureSpec.of_model(model, digest, spec.plan, spec.repeat_tolerance)
         if job_spec.key != spec.key:
             raise ConfigError(
                 f"{flag} {config.ensemble}: was fitted on features of key {spec.key}, this cluster makes "

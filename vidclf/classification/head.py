@@ -8,23 +8,24 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
-import torch
 
 from vidclf import schema
 from vidclf.arrow import nested_list, vectors
 from vidclf.classification.segments import segments_column
 from vidclf.classification.sublabel_columns import sublabel_columns, sublabel_sets_column
-from vidclf.ensemble import files
-from vidclf.ensemble.inference import EnsembleOutput
 from vidclf.features.columns import features_TD
 from vidclf.schema import Look, Verdict
 from vidclf.uncertainty.prediction_sets import names_in_sets
 from vidclf.uncertainty.risk_threshold import is_accepted
 from vidclf.uncertainty.trust_score import disagreement
+
+if TYPE_CHECKING:
+    from vidclf.ensemble.inference import EnsembleOutput
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -75,6 +76,11 @@ class EnsembleHead:
 
         `precision` is the number format of the job. On CPUs the members compute in it; for int8 they choose their own.
         """
+        # Imported here, because the process of a job describes the head without loading torch.
+        import torch
+
+        from vidclf.ensemble import files
+
         torch.set_num_threads(1)  # There is one worker per core.
         self._ensemble = files.load(directory, torch.device(device), "auto" if precision == "int8" else precision)
         self.engine = f"torch {device} {self._ensemble.precision}"
