@@ -48,6 +48,9 @@ class HeadSettings:
     sublabel_set_thresholds: tuple[float, ...] | None = None
     """lowest probability with which each leaf (sublabel, or class without sublabels) is in the set of sublabels; None
     for no such sets"""
+    column_stage: str | None = None
+    """value of the column `stage` if it is not `stage`: the full look of an ensemble that takes the first look of a
+    job"""
     subset_threshold: float | None = None
     """smallest trust score with which a video is accepted from its `subset` of 24 frames; None to always use all
     frames"""
@@ -103,7 +106,7 @@ class EnsembleHead:
         decided = _decision_columns(output, info.classes, trust_threshold, settings.set_thresholds)
         decided |= sublabel_columns(output, info.hierarchy, decided["verdict"], settings.sublabel_threshold)
         decided["sublabel_set"] = sublabel_sets_column(output, info.hierarchy, settings.sublabel_set_thresholds)
-        decided["stage"] = pa.array([stage] * embedded.num_rows)
+        decided["stage"] = pa.array([settings.column_stage or stage] * embedded.num_rows)
         decided["sharpened"] = pa.array([False] * embedded.num_rows)
         decided["ensemble_id"] = pa.array([info.ensemble_id] * embedded.num_rows)
         # Facts about the video come from the first backbone's table; stored features may lack some of them.
