@@ -6,14 +6,12 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-import torch
-
 from vidclf import storage
 from vidclf.classification.compatibility import fitted_embeddings
 from vidclf.classification.head import HeadSettings
 from vidclf.config import ClassifyConfig
-from vidclf.ensemble import files
 from vidclf.ensemble.calibration_file import TrustData
+from vidclf.ensemble.checked import read_checked
 from vidclf.ensemble.info import EnsembleInfo
 from vidclf.ensemble.pair import Calibrated, EnsemblePair
 from vidclf.errors import ConfigError
@@ -51,13 +49,13 @@ class FirstEnsemble:
             return None
         location = config.first_ensemble
         try:
-            loaded = files.load(location, torch.device("cpu"))
-            first = Calibrated.read(location, loaded.info, loaded.trust, FLAG)
+            first_info, first_trust = read_checked(location)
+            first = Calibrated.read(location, first_info, first_trust, FLAG)
         except ConfigError as error:
             raise ConfigError(str(error).replace("--ensemble", FLAG, 1)) from error
         pair = EnsemblePair.of(first, Calibrated.read(config.ensemble, info, trust, "--ensemble"))
-        own = first_config(config, len(info.backbones), len(loaded.info.backbones))
-        return cls(config=own, pair=pair, embeddings=fitted_embeddings(own, loaded.info, FLAG))
+        own = first_config(config, len(info.backbones), len(first_info.backbones))
+        return cls(config=own, pair=pair, embeddings=fitted_embeddings(own, first_info, FLAG))
 
     def second_config(self, config: ClassifyConfig) -> ClassifyConfig:
         """The configuration of the job's own ensemble: `config` without the weights of this one."""
