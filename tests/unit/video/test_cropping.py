@@ -126,6 +126,27 @@ def test_the_track_is_found_by_its_id() -> None:
     assert find_cropping(file, StreamPlace(1, is_item=False, number=1)) == NO_CROPPING
 
 
+def found_on_disk(path: Path, content: bytes) -> Cropping:
+    """Return the cropping of a file on disk, where a read of a negative number of bytes fails."""
+    path.write_bytes(content)
+    with path.open("rb") as file:
+        return find_cropping(file, StreamPlace(1, is_item=False, number=0))
+
+
+def test_a_box_whose_long_size_lies_outside_its_parent_crops_nothing(tmp_path: Path) -> None:
+    descriptions = box(b"mdia", box(b"minf", box(b"stbl", full_box(b"stsd", 0, 0, bytes(4)))))
+    movie = box(b"moov", box(b"trak", descriptions, b"\0\0\0\1tkhd"))
+    assert found_on_disk(tmp_path / "a.mp4", box(b"ftyp") + movie + box(b"free", bytes(64))) == NO_CROPPING
+
+
+def test_an_element_whose_size_lies_outside_its_parent_crops_nothing(tmp_path: Path) -> None:
+    entry = b"\x83\x81\x01\xe0\x82\x54\xcc"
+    tracks = b"\xae" + bytes([0x80 + len(entry)]) + entry
+    segment = b"\x16\x54\xae\x6b" + bytes([0x80 + len(tracks)]) + tracks
+    content = b"\x1aE\xdf\xa3\x84" + bytes(4) + b"\x18\x53\x80\x67" + bytes([0x80 + len(segment)]) + segment
+    assert found_on_disk(tmp_path / "a.mkv", content + b"\x81\x0c" + bytes(8)) == NO_CROPPING
+
+
 @pytest.mark.parametrize(
     "content", [b"", b"\0\0\0\x08ftyp", b"\0\0\0\x14ftypavif\0\0\0\0\0\0\0\x0cmeta", b"\x1aE\xdf\xa3"]
 )
