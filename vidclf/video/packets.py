@@ -237,9 +237,9 @@ def _of_pictures(table: Any, is_second: npt.NDArray[np.bool_]) -> Any:
 def index_of(table: PacketTable) -> PacketIndex | None:
     """Return the index of the packets in `table`, or None if they do not give the times of all frames.
 
-    Returns None if presentation times are missing, repeated or guessed.
+    Returns None if presentation times of shown frames are missing, repeated or guessed.
     """
-    if not table.is_shown.any() or not table.has_pts.all() or table.are_times_guessed:
+    if not table.is_shown.any() or not table.has_pts[table.is_shown].all() or table.are_times_guessed:
         return None
     # Packets that are not shown may have the times of others: an edit list may use a part of the file twice.
     times_ticks = np.sort(table.pts_ticks[table.is_shown])
