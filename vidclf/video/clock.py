@@ -131,9 +131,9 @@ def _with_borrowed_replaced(
         near = np.arange(max(int(firsts[place - 1]) if place else 0, packet - MAX_REORDERED), first)
         others = replaced[near[near != packet]]
         slots = dts_ticks[packet] + usual * np.arange(MAX_REORDERED + 1)
-        is_free = [not (np.abs(others - slot) < usual / 2).any() for slot in slots]
-        if any(is_free):
-            replaced[packet], is_still_wild[packet] = slots[is_free.index(True)], False
+        is_free = (np.abs(others[:, None] - slots) >= usual / 2).all(axis=0)
+        if is_free.any():
+            replaced[packet], is_still_wild[packet] = slots[is_free.argmax()], False
     return replaced, is_still_wild
 
 

@@ -241,6 +241,9 @@ def index_of(table: PacketTable) -> PacketIndex | None:
     """
     if not table.is_shown.any() or not table.has_pts[table.is_shown].all() or table.are_times_guessed:
         return None
+    # Whether a keyframe gives a picture depends on the times of both.
+    if (table.is_keyframe & ~table.has_pts)[np.argmax(table.is_shown) :].any():
+        return None
     # Packets that are not shown may have the times of others: an edit list may use a part of the file twice.
     times_ticks = np.sort(table.pts_ticks[table.is_shown])
     if (np.diff(times_ticks) == 0).any():
