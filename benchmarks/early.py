@@ -3,7 +3,8 @@
     python benchmarks/early.py --features DIR --ensemble DIR [--clips DIR] [--sources 24] [--rounds 2]
 
 Progressive classification (`jobs/classify.py --progressive`) first classifies each video from a few keyframes. Only
-uncertain videos are classified again from more frames. `--ensemble` must come from `jobs/train.py --first-look`.
+uncertain videos are classified again from more frames. `--ensemble` must come from `jobs/train.py --first-look`, unless
+`--first-ensemble` names another ensemble, which then takes the first look.
 
 The videos are those of `--features` that the ensemble's own record shows to be held out. Each is repeated until
 it is 60 s long (640×360, 30 frames/s, H.264) and listed under several names. The two kinds of job take turns over N and
@@ -51,7 +52,8 @@ WAYS: dict[str, list[str]] = {"one pass": [], "in stages": ["--progressive"]}
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--features", required=True, help="output directory of jobs/extract.py")
-    parser.add_argument("--ensemble", required=True, help="output directory of jobs/train.py --first-look")
+    parser.add_argument("--ensemble", required=True, help="output directory of jobs/train.py")
+    parser.add_argument("--first-ensemble", help="ensemble for the first look (default: --ensemble)")
     parser.add_argument(
         "--clips",
         type=Path,
@@ -66,6 +68,8 @@ def main() -> None:
         "--rounds", type=int, default=2, help="rounds in which the jobs take turns; the median is printed"
     )
     arguments = parser.parse_args()
+    of_first = ["--first-ensemble", arguments.first_ensemble] if arguments.first_ensemble else []
+    ways = {name: [*flags, *(of_first if flags else [])] for name, flags in WAYS.items()}
     features = read_features(arguments.features)
     tested = np.array(held_out_rows(features, read_record(arguments.ensemble)))
     chosen = tested[np.linspace(0, len(tested) - 1, min(arguments.sources, len(tested))).astype(int)]
@@ -78,7 +82,7 @@ def main() -> None:
     outputs: dict[str, Path] = {}
     with tempfile.TemporaryDirectory() as folder:
         for number in range(arguments.rounds):
-            for name, flags in WAYS.items():
+            for name, flags in ways.items():
                 for times in (1, 2):
                     job_folder = Path(folder) / f"{name.replace(' ', '-')}-{number}-{times}"
                     manifest = repeat(clips, arguments.times * times, job_folder / "archive")

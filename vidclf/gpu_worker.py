@@ -7,7 +7,6 @@ from typing import Any
 
 import ray
 
-from vidclf import torch_gpu
 from vidclf.errors import ConfigError
 
 
@@ -37,6 +36,8 @@ def gpu_bytes(share: float) -> int | None:
     """
     if not share:
         return None
+    from vidclf import torch_gpu  # imported here, because a job without GPUs may do without torch
+
     total_bytes: int | None = OnWorker(share, lambda: lambda: torch_gpu.memory_bytes(torch_gpu.take_share(share)))()
     return total_bytes
 

@@ -40,6 +40,7 @@ INPUTS = {
     "features": DIRECTORY,
     "first_look": DIRECTORY,
     "ensemble": DIRECTORY,
+    "first_ensemble": DIRECTORY,
     "calibrate_with": DIRECTORY,
     "predictions": DIRECTORY,
     "before": DIRECTORY,

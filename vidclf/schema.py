@@ -52,7 +52,8 @@ class Look(StrEnum):
     """
 
     KEYFRAMES = "keyframes"
-    """A few keyframes, which are cheap to decode. The ensemble must have been trained with `--first-look`."""
+    """A few keyframes, which are cheap to decode. The ensemble must have been trained with `--first-look`, unless
+    `--first-ensemble` classifies them."""
     SUBSET = "subset"
     """Some of the sampled frames of the video."""
     FULL = "full"
@@ -326,7 +327,8 @@ def predictions(num_classes: int) -> pa.Schema:
     test-time augmentation); `view_probabilities` holds C probabilities per view, averaged over the members. `attention`
     [T] is the weight of each sampled frame in the prediction, with its time in `pts_s`; the weights sum to 1. `stage`
     names the `Look` (part of the frames) that the prediction is based on, always `full` unless the job was progressive;
-    the row holds these frames only. `sharpened` is true if the frames were sharpened (`--sharpen-blurry`).
+    the row holds these frames only. `ensemble_id` names the ensemble that decided: for `keyframes` that of
+    `--first-ensemble`, if there was one. `sharpened` is true if the frames were sharpened (`--sharpen-blurry`).
 
     The columns of sublabels (finer classes) are null if the ensemble predicts none, or none for `top_label`.
     `top_sublabel` is the most probable sublabel of `top_label`. `sublabel` is the same, or null if it is not accepted.

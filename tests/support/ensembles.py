@@ -85,9 +85,9 @@ def lite0_digest() -> str:
     return weights.weights_digest(weights.load_weights("efficientnet_lite0", "DEFAULT"))
 
 
-def tiny_digest() -> str:
-    """Digest of the weights of the tiny CNN that has the place of efficientnet_lite0 (`tiny_cnn.use_tiny_cnn`)."""
-    return weights.weights_digest(weights.load_weights(*TINY))
+def tiny_digest(backbone: str = TINY[0]) -> str:
+    """Digest of the weights of the tiny CNN that has the place of a backbone (`tiny_cnn.use_tiny_cnn`)."""
+    return weights.weights_digest(weights.load_weights(backbone, TINY[1]))
 
 
 def write_small_ensemble(
@@ -98,15 +98,17 @@ def write_small_ensemble(
     *,
     is_tiny: bool = False,
     model: ModelConfig = MODEL,
+    backbone: str = TINY[0],
+    sampling: str = "uniform",
 ) -> str:
     """Write an ensemble for efficientnet_lite0 with its packaged weights and return its directory.
 
     Its trust score is close to the confidence, and no video is out of distribution. With `is_tiny` it is for the tiny
-    CNN in the place of efficientnet_lite0.
+    CNN in the place of `backbone`.
     """
-    name, location = TINY if is_tiny else ("efficientnet_lite0", "DEFAULT")
-    digest = tiny_digest() if is_tiny else lite0_digest()
-    spec = FeatureSpec.of(name, location, digest, SamplingPlan(num_frames=num_frames))
+    name, location = (backbone, TINY[1]) if is_tiny else ("efficientnet_lite0", "DEFAULT")
+    digest = tiny_digest(name) if is_tiny else lite0_digest()
+    spec = FeatureSpec.of(name, location, digest, SamplingPlan(mode=sampling, num_frames=num_frames))
     members = []
     for index in range(num_members):
         torch.manual_seed(index)

@@ -4,6 +4,7 @@ Names for other packages:
 
 - `catalog`: `FEATURE_DIMS` lists the backbones; `preprocessing` is how frames of one are scaled and normalised.
 - `weights`: `load_weights` reads a state dict, `weights_digest` identifies it.
+- `known_weights`: `digest_and_state` does both, without torch where the weights were read before.
 - `engine.Engine`: a backbone that is ready to run, with OpenVINO or torch.
 - `openvino_engine` (CPUs) and `torch_engine` (GPUs): `load` makes an `Engine`. `openvino_convert` and `openvino_cache`
   convert a backbone to OpenVINO, once per machine.

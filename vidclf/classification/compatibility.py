@@ -12,8 +12,8 @@ from dataclasses import replace
 from vidclf import credentials
 from vidclf.backbones import int8_weights
 from vidclf.backbones.backbone_model import short_name
+from vidclf.backbones.known_weights import digest_and_state
 from vidclf.backbones.resolve import resolve
-from vidclf.backbones.weights import read_weights, weights_digest
 from vidclf.config import ClassifyConfig, PredictConfig, ServeConfig
 from vidclf.ensemble.info import EnsembleInfo
 from vidclf.errors import ConfigError
@@ -24,10 +24,12 @@ from vidclf.runs.state import check_finished, rows_of
 from vidclf.schema import VIDEO_ID, Look
 
 
-def fitted_embeddings(config: ClassifyConfig | PredictConfig | ServeConfig, info: EnsembleInfo) -> list[BackboneSetup]:
+def fitted_embeddings(
+    config: ClassifyConfig | PredictConfig | ServeConfig, info: EnsembleInfo, flag: str = "--ensemble"
+) -> list[BackboneSetup]:
     """List of the ensemble's backbones with their weights loaded, sorted as in the ensemble.
 
-    Weights come from `config.weights`, else from the locations that the ensemble recorded.
+    Weights come from `config.weights`, else from the locations that the ensemble recorded. `flag` names the ensemble.
 
     Raises ConfigError if the features would have another feature key (digest of decoder, sampling, backbone and
     weights) than those that the ensemble was fitted on.
@@ -52,12 +54,12 @@ def fitted_embeddings(config: ClassifyConfig | PredictConfig | ServeConfig, info
                 "give a location without credentials, and put the credentials into the environment"
             )
         spec, model = fitted.feature_spec, resolve(name, weights)
-        state = read_weights(model)
+        digest, state = digest_and_state(model)
         int8_weights.check_precision(state, weights, config.precision)
-        job_spec = FeatureSpec.of_model(model, weights_digest(state), spec.plan, spec.repeat_tolerance)
+        job_spec = FeatureSpec.of_model(model, digest, spec.plan, spec.repeat_tolerance)
         if job_spec.key != spec.key:
             raise ConfigError(
-                f"--ensemble {config.ensemble}: was fitted on features of key {spec.key}, this cluster makes "
+                f"{flag} {config.ensemble}: was fitted on features of key {spec.key}, this cluster makes "
                 f"{job_spec.key} ({spec.differences(job_spec)}); give --weights, match the versions, or train again"
             )
         setups.append(BackboneSetup(spec=spec, weights=weights, state=state, model=model))

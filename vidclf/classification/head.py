@@ -8,23 +8,24 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
-import torch
 
 from vidclf import schema
 from vidclf.arrow import nested_list, vectors
 from vidclf.classification.segments import segments_column
 from vidclf.classification.sublabel_columns import sublabel_columns, sublabel_sets_column
-from vidclf.ensemble import files
-from vidclf.ensemble.inference import EnsembleOutput
 from vidclf.features.columns import features_TD
 from vidclf.schema import Look, Verdict
 from vidclf.uncertainty.prediction_sets import names_in_sets
 from vidclf.uncertainty.risk_threshold import is_accepted
 from vidclf.uncertainty.trust_score import disagreement
+
+if TYPE_CHECKING:
+    from vidclf.ensemble.inference import EnsembleOutput
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -47,6 +48,9 @@ class HeadSettings:
     sublabel_set_thresholds: tuple[float, ...] | None = None
     """lowest probability with which each leaf (sublabel, or class without sublabels) is in the set of sublabels; None
     for no such sets"""
+    column_stage: str | None = None
+    """value of the column `stage` if it is not `stage`: the full look of an ensemble that takes the first look of a
+    job"""
     subset_threshold: float | None = None
     """smallest trust score with which a video is accepted from its `subset` of 24 frames; None to always use all
     frames"""
@@ -72,6 +76,11 @@ class EnsembleHead:
 
         `precision` is the number format of the job. On CPUs the members compute in it; for int8 they choose their own.
         """
+        # Imported here, because the process of a job describes the head without loading torch.
+        import torch
+
+        from vidclf.ensemble import files
+
         torch.set_num_threads(1)  # There is one worker per core.
         self._ensemble = files.load(directory, torch.device(device), "auto" if precision == "int8" else precision)
         self.engine = f"torch {device} {self._ensemble.precision}"
@@ -97,7 +106,7 @@ class EnsembleHead:
         decided = _decision_columns(output, info.classes, trust_threshold, settings.set_thresholds)
         decided |= sublabel_columns(output, info.hierarchy, decided["verdict"], settings.sublabel_threshold)
         decided["sublabel_set"] = sublabel_sets_column(output, info.hierarchy, settings.sublabel_set_thresholds)
-        decided["stage"] = pa.array([stage] * embedded.num_rows)
+        decided["stage"] = pa.array([settings.column_stage or stage] * embedded.num_rows)
         decided["sharpened"] = pa.array([False] * embedded.num_rows)
         decided["ensemble_id"] = pa.array([info.ensemble_id] * embedded.num_rows)
         # Facts about the video come from the first backbone's table; stored features may lack some of them.

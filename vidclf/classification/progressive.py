@@ -13,7 +13,7 @@ from __future__ import annotations
 import sys
 import uuid
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -23,6 +23,7 @@ import pyarrow.compute as pc
 from vidclf import schema, storage
 from vidclf.archive.manifest import read_manifest
 from vidclf.classification.compatibility import first_embeddings
+from vidclf.classification.first_ensemble import FirstEnsemble, TargetOf
 from vidclf.classification.head import HeadSettings
 from vidclf.classification.passes import PASSES_DIR
 from vidclf.config import PipelineConfig
@@ -30,7 +31,7 @@ from vidclf.ensemble.info import EnsembleInfo
 from vidclf.errors import ConfigError
 from vidclf.number_words import counted
 from vidclf.pipeline.driver import embed_videos
-from vidclf.pipeline.job import BackboneSetup, PipelineJob, RunSpec
+from vidclf.pipeline.job import PipelineJob, RunSpec
 from vidclf.runs import lease, reconcile, state
 from vidclf.runs.layout import Run, shard_name
 from vidclf.runs.state import RunState
@@ -38,9 +39,6 @@ from vidclf.runs.summary import Performance
 from vidclf.schema import Look, Verdict
 from vidclf.uncertainty.early_exit import SUBSET_FRAMES
 from vidclf.uncertainty.risk_threshold import RiskThreshold
-
-TargetOf = Callable[[HeadSettings, Sequence[BackboneSetup]], RunSpec]
-"""Function that describes an output directory for predictions, given the ensemble's settings and its backbones."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -55,6 +53,8 @@ class ProgressivePlan:
     """trust threshold for predictions from all frames and, in `early`, for the earlier stages that may decide"""
     fitted: frozenset[str]
     """earlier stages that the ensemble was calibrated for"""
+    apart: FirstEnsemble | None = None
+    """the ensemble of the first round; None if both rounds have the same one"""
 
     @classmethod
     def plan(
@@ -64,26 +64,38 @@ class ProgressivePlan:
         risk_threshold: RiskThreshold,
         full: RunSpec,
         target_of: TargetOf,
+        apart: FirstEnsemble | None = None,
     ) -> ProgressivePlan:
         """Plan the rounds of a progressive job and return the plan.
 
-        `full` describes the output that a job of a single round, with an ensemble of `settings`, would fill.
+        `full` describes the output that a job of a single round, with an ensemble of `settings`, would fill. `apart` is
+        the ensemble of the first round, if that is another one.
         """
         first = None
         if Look.KEYFRAMES in risk_threshold.early:
-            first_settings = replace(
-                settings, stage=Look.KEYFRAMES, trust_threshold=risk_threshold.early[Look.KEYFRAMES]
-            )
-            first = target_of(first_settings, first_embeddings(info, full.embeddings))
+            threshold = risk_threshold.early[Look.KEYFRAMES]
+            if apart is None:
+                first_settings = replace(settings, stage=Look.KEYFRAMES, trust_threshold=threshold)
+                first = target_of(first_settings, first_embeddings(info, full.embeddings))
+            else:
+                first = apart.target(settings, threshold)
         if Look.SUBSET in risk_threshold.early:
             settings = replace(settings, subset_threshold=risk_threshold.early[Look.SUBSET])
             full = replace(target_of(settings, full.embeddings), early_frames=SUBSET_FRAMES)
-        return cls(first=first, full=full, risk_threshold=risk_threshold, fitted=frozenset(info.stages))
+        return cls(
+            first=first,
+            full=full,
+            risk_threshold=risk_threshold,
+            fitted=frozenset(info.stages),
+            apart=apart,
+        )
 
     @property
     def target(self) -> RunSpec:
         """Description of the job's output directory: that of the full round plus the thresholds of the early stages."""
-        return replace(self.full, settings={**self.full.settings, "stage_thresholds": self.risk_threshold.early})
+        of_first = self.apart.stated_settings if self.apart is not None else {}
+        stated = {**self.full.settings, "stage_thresholds": self.risk_threshold.early, **of_first}
+        return replace(self.full, settings=stated)
 
     def describe(self) -> str:
         """Text for a log with one line per early stage (`keyframes`, `subset`): its trust threshold, or why it is
@@ -107,7 +119,8 @@ def require_first_look(info: EnsembleInfo) -> None:
     if Look.KEYFRAMES not in info.stages:
         raise ConfigError(
             "--progressive needs an ensemble with a first look: extract keyframes with jobs/extract.py --sampling "
-            "keyframes --num-frames 8, and run jobs/train.py again with --first-look; it keeps the members"
+            "keyframes --num-frames 8, and run jobs/train.py again with --first-look; it keeps the members. Or give "
+            "--first-ensemble"
         )
 
 
@@ -123,7 +136,9 @@ def run_passes(passes: ProgressivePlan, config: PipelineConfig, job: PipelineJob
     first_run, full_run = (storage.join(output, PASSES_DIR, name) for name in (Look.KEYFRAMES, Look.FULL))
     if passes.first is not None:
         print(f"first look: keyframes of {counted(before.num_pending, 'video')}", file=sys.stderr)
-        summaries[Look.KEYFRAMES] = _pass(pass_config, first_run, _manifest_without(output, None), passes.first)
+        precision = passes.apart.config.precision if passes.apart is not None else config.precision
+        first_config = replace(pass_config, precision=precision)
+        summaries[Look.KEYFRAMES] = _pass(first_config, first_run, _manifest_without(output, None), passes.first)
         rejected = storage.iter_tables(Run(first_run).quarantine_shards(), [schema.VIDEO_ID])
         accepted = (_only_accepted(rows) for rows in _decisions(first_run))
         decided = state.one_array([*accepted, *rejected])

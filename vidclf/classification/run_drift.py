@@ -56,11 +56,21 @@ class RunDrift:
     """after a cross calibration, the confidence of the members of one fold by look; otherwise empty"""
 
     @classmethod
-    def of(cls, info: EnsembleInfo, trust: TrustData, threshold: RiskThreshold, *, tta: bool) -> RunDrift:
+    def of(
+        cls,
+        info: EnsembleInfo,
+        trust: TrustData,
+        threshold: RiskThreshold,
+        *,
+        tta: bool,
+        first: EnsembleInfo | None = None,
+    ) -> RunDrift:
         """For runs of the ensemble of `info` and `trust` with this trust threshold, with test-time augmentation or
-        without."""
-        looks = [str(look) for look in (Look.FULL, *info.stages)]
+        without. `first` takes the look `keyframes`, if that is another ensemble."""
+        looks = [str(look) for look in (Look.FULL, *info.stages) if first is None or look != Look.KEYFRAMES]
         found = {look: FoldConfidence.of(info, look, tta=tta) for look in looks}
+        if first is not None:
+            found[str(Look.KEYFRAMES)] = FoldConfidence.of(first, Look.FULL, tta=False)
         return cls(
             info=info,
             calibration=calibration_scores(

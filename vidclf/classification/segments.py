@@ -6,6 +6,7 @@ Shape suffixes: S backbones, P segments of all videos of a batch, C classes, T f
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
@@ -13,7 +14,9 @@ import pyarrow as pa
 
 from vidclf import schema
 from vidclf.arrow import nested_list, vectors
-from vidclf.ensemble.inference import BySpace, Ensemble
+
+if TYPE_CHECKING:
+    from vidclf.ensemble.inference import BySpace, Ensemble
 
 
 @dataclass(frozen=True, kw_only=True)

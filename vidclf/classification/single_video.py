@@ -16,21 +16,21 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 import pyarrow as pa
-import torch
 
 from vidclf import schema, storage
 from vidclf.archive.manifest import video_id
 from vidclf.backbones.engine import Engine
+from vidclf.backbones.openvino_cache import cached
 from vidclf.classification.compatibility import fitted_embeddings
 from vidclf.classification.head import EnsembleHead, HeadSettings
 from vidclf.config import PredictConfig, ServeConfig
-from vidclf.ensemble import files
 from vidclf.ensemble import info as info_module
+from vidclf.ensemble.checked import read_checked
 from vidclf.ensemble.held_out import used_contents
 from vidclf.ensemble.known_sources import caveat_of
 from vidclf.ensemble.split_record import SPLITS_FILE, read_record
 from vidclf.pipeline.decode_stage import DecodeVideos, limits_from_flags
-from vidclf.pipeline.engines import converted_or_state, described, load_engine
+from vidclf.pipeline.engines import conversion_source, converted_or_state, described, load_engine, state_of
 from vidclf.pipeline.job import BackboneSetup, PipelineJob, RunSpec
 from vidclf.pipeline.video_embedder import VideoEmbedder
 from vidclf.schema import RejectReason
@@ -82,8 +82,8 @@ def video_model(
     Raises ConfigError, like the `classify` job, if this machine cannot make the features that the ensemble was fitted
     on.
     """
-    loaded = files.load(config.ensemble, torch.device("cpu"))
-    info, trust, num_classes = loaded.info, loaded.trust, len(loaded.info.classes)
+    info, trust = read_checked(config.ensemble)
+    num_classes = len(info.classes)
     found = trust.threshold(info_module.mode(config.tta), config.abstain_risk, config.accept_uncertified)
     sets = trust.set_thresholds(info_module.mode(config.tta), num_classes, config.coverage)
     fine_sets = trust.sublabel_set_thresholds(info_module.mode(config.tta), info.hierarchy, config.coverage)
@@ -179,7 +179,9 @@ class VideoClassifier:
                 return model.head(device, config.precision, shows_signs=False)
 
             def engine_of(setup: BackboneSetup) -> Engine:
-                network = converted_or_state(setup.spec, described(setup), setup.state, _print_message)
+                network = cached(conversion_source(setup.spec)) or converted_or_state(
+                    setup.spec, described(setup), state_of(setup), _print_message
+                )
                 return load_engine(network, described(setup), "cpu", config.precision)
 
             job = model.job(make_head)
@@ -206,6 +208,8 @@ class VideoClassifier:
 @contextmanager
 def one_torch_thread() -> Iterator[None]:
     """Let torch compute in one thread, as the workers of a job do, and restore the number of threads afterwards."""
+    import torch  # imported here, because a server's process checks the ensemble without it
+
     before = torch.get_num_threads()
     torch.set_num_threads(1)
     try:

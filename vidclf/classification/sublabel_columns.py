@@ -6,16 +6,19 @@ Shape suffixes: B videos, C classes, L sublabels of all classes.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-from vidclf.ensemble.inference import EnsembleOutput
 from vidclf.schema import Verdict
 from vidclf.uncertainty.hierarchy import UNKNOWN, Hierarchy, SublabelAnswers, answer_levels
 from vidclf.uncertainty.prediction_sets import names_in_sets
 from vidclf.uncertainty.sublabel_sets import leaf_names, leaf_probabilities
+
+if TYPE_CHECKING:
+    from vidclf.ensemble.inference import EnsembleOutput
 
 
 def no_sublabels(is_accepted_B: npt.NDArray[np.bool_]) -> dict[str, pa.Array]:

@@ -46,7 +46,13 @@ class ClassifyConfig(DecisionOptions, EnsembleOptions, PipelineConfig):
     progressive: bool = False
     """Classify each video from a few keyframes first, if validation supports that. Only for videos that are then not
     accepted, decode more frames and classify again. --abstain-risk is about all accepted videos together. Requires an
-    ensemble that was trained with --first-look."""
+    ensemble that was trained with --first-look, or --first-ensemble."""
+    first_ensemble: str | None = None
+    """Directory of another trained ensemble, which classifies the keyframes of each video with --progressive in place
+    of --ensemble. It has a backbone (CNN) of its own, so that a cheap one can decide the easy videos. Train it on
+    features of jobs/extract.py --sampling keyframes, with the manifest, splits and classes of --ensemble. If --weights
+    names more locations than --ensemble has backbones, the others are for this ensemble. (default: --ensemble takes the
+    first look itself)"""
     segments: Annotated[float, above(0, "seconds")] | None = None
     """Length in seconds of the segments into which each video is cut. Each segment is classified by itself, in addition
     to the whole video, from the sampled frames that lie in it; the results are written to segments/ in the output. A
@@ -71,6 +77,8 @@ class ClassifyConfig(DecisionOptions, EnsembleOptions, PipelineConfig):
             for name in ("save_features", "sharpen_blurry", "redo_stale", "retry_quarantined"):
                 rule = "left out with --features, which decodes nothing"
                 require(not getattr(self, name), name, rule, getattr(self, name))
+        rule = "given only with --progressive"
+        require(self.first_ensemble is None or self.progressive, "first_ensemble", rule, self.first_ensemble)
         if self.progressive:
             for name in ("features", "save_features", "segments"):
                 rule = "left out with --progressive, which does not decode all frames of every video"

@@ -2,7 +2,7 @@
 
 Public names:
 
-- `files`: `load`, `load_member`, `write_member`
+- `files`: `load`, `load_member`, `write_member`; `checked`: `read_checked` checks an ensemble before a job
 - `inference`: `Ensemble`, `EnsembleOutput`, `run_members`, `vote`
 - `info`: `EnsembleInfo`, `MembersInfo`, `read_info`, `write_info`; `member_record`: `MemberRecord`
 - `calibration_file`: `TrustData`, `read_trust`, `write_trust`
@@ -11,6 +11,6 @@ Public names:
 - `reference_checkpoints` (models of an older system): `read`, `class_names`
 
 The package may import features, backbones (never a network), uncertainty, storage, config and schema. It knows nothing
-of training and of Ray. Most modules import torch; `views`, `member_record`,
-`split_record` and `held_out` do not.
+of training and of Ray. Modules that compute with members import torch; `info`, `calibration_file`, `checked`, `views`,
+`member_record`, `split_record` and `held_out` do not.
 """

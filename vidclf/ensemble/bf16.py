@@ -15,13 +15,13 @@ from __future__ import annotations
 import copy
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
-import torch
 
-from vidclf.ensemble.temporal_model import TemporalModel
+if TYPE_CHECKING:
+    from vidclf.ensemble.temporal_model import TemporalModel
 
 NUM_PROBED = 8
 """Number of validation videos on which a worker tests bfloat16."""
@@ -97,4 +97,6 @@ class PrecisionProbe:
 
 def to_bf16(member: TemporalModel) -> TemporalModel:
     """A copy of the ensemble member with bfloat16 weights."""
+    import torch  # imported here, because a job without torch reads the probe
+
     return copy.deepcopy(member).to(torch.bfloat16)

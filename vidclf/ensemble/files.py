@@ -12,9 +12,9 @@ from vidclf import storage
 from vidclf.backbones.openvino_engine import has_bf16
 from vidclf.ensemble.bf16 import PrecisionProbe, to_bf16
 from vidclf.ensemble.calibration_file import read_trust
+from vidclf.ensemble.checked import load_linear as load_linear
 from vidclf.ensemble.inference import Ensemble
-from vidclf.ensemble.info import ENSEMBLE_FILE, EnsembleInfo, MembersInfo, read_info
-from vidclf.ensemble.linear_member import LinearMember, read_linear
+from vidclf.ensemble.info import ENSEMBLE_FILE, MembersInfo, read_info
 from vidclf.ensemble.model_kinds import build_model
 from vidclf.ensemble.temporal_model import TemporalModel
 from vidclf.ensemble.weights_file_check import check_finite, check_member_file
@@ -56,14 +56,6 @@ def load(directory: str, device: torch.device, precision: str = "fp32") -> Ensem
         if precision == "bf16" or (trust.probe is not None and _agrees(in_bf16, trust.probe)):
             return in_bf16
     return Ensemble(info, members, trust, device, linear)
-
-
-def load_linear(directory: str, info: EnsembleInfo) -> LinearMember | None:
-    """Load the linear member; None if the ensemble has none. Raises ConfigError if its file does not match `info`."""
-    if info.linear is None:
-        return None
-    num_features = sum(backbone.feature_dim for backbone in info.backbones)
-    return read_linear(directory, info.linear.digest, num_features, len(info.classes))
 
 
 def _agrees(in_bf16: Ensemble, probe: PrecisionProbe) -> bool:

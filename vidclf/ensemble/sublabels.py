@@ -9,13 +9,15 @@ Shape suffixes: C classes, L sublabels of all classes.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
-import torch
-from torch import Tensor
 
 from vidclf.uncertainty.hierarchy import Hierarchy
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -33,6 +35,8 @@ class SublabelInfo:
 
 def log_conditional(logits_L: Tensor, hierarchy: Hierarchy) -> Tensor:
     """Logarithms of the conditional probabilities of the sublabels [..., L], which sum to 1 within each class."""
+    import torch  # imported here, because a job without torch reads `SublabelInfo`
+
     parts = torch.split(logits_L, hierarchy.sizes, dim=-1)
     return torch.cat([part.log_softmax(dim=-1) for part in parts], dim=-1)
 

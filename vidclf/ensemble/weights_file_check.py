@@ -12,15 +12,14 @@ import math
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
-
-import torch
-from torch import Tensor
+from typing import TYPE_CHECKING, Any
 
 from vidclf import storage
 from vidclf.config import ModelConfig
-from vidclf.ensemble.model_kinds import build_model
 from vidclf.errors import ConfigError
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 MAX_HEADER_BYTES = 16 * 1024**2
 """Largest header of a weights file that is read, in bytes. The header of a member has about 10 KB."""
@@ -57,6 +56,11 @@ def check_member_file(location: str, feature_dim: int, num_outputs: int, config:
 
     Neither the tensors of the file nor those of the model are held in memory.
     """
+    # Imported here, because a job that only reads headers starts without torch.
+    import torch
+
+    from vidclf.ensemble.model_kinds import build_model
+
     shapes = read_header(location).shapes
     stacked = {"num_lstm_layers": config.num_lstm_layers, "classifier_dims": len(config.classifier_dims)}
     for field, number in stacked.items():
@@ -85,6 +89,8 @@ def check_member_file(location: str, feature_dim: int, num_outputs: int, config:
 
 def check_finite(location: str, state: Mapping[str, Tensor]) -> None:
     """Raise ConfigError if a weight in `state` is NaN or infinite, since every probability would then be NaN."""
+    import torch
+
     for name, tensor in state.items():
         if not bool(torch.isfinite(tensor).all()):
             raise ConfigError(f"--ensemble {location}: weights must be finite, {name} holds NaN or infinity")

@@ -9,6 +9,7 @@ from vidclf.backbones import int8_weights, onnx_models, openvino_engine
 from vidclf.backbones.backbone_model import BackboneModel
 from vidclf.backbones.engine import Engine
 from vidclf.backbones.int8_weights import State
+from vidclf.backbones.known_weights import state_with_digest
 from vidclf.backbones.openvino_cache import Source, cached, converted
 from vidclf.backbones.openvino_engine import ConversionError, OpenVinoModel
 from vidclf.errors import ConfigError
@@ -28,12 +29,12 @@ def put_engine_source(setup: BackboneSetup, num_gpus: float, tally: Any) -> Any:
 
     check_device(setup.state, described(setup), num_gpus)
     if num_gpus:
-        return ray.put(setup.state)
+        return ray.put(state_of(setup))
     # Read here, because a worker takes longer to start than reading takes.
     network = cached(conversion_source(setup.spec))
     if network is not None:
         return ray.put(network)
-    state = ray.put(setup.state)
+    state = ray.put(state_of(setup))
     # In a worker, because the driver has no memory to spare and reads the manifest meanwhile.
     return ray.remote(num_cpus=0)(_converted_or_state).remote(setup.spec, described(setup), state, tally)
 
@@ -65,6 +66,11 @@ def described(setup: BackboneSetup) -> BackboneModel:
     """Return the description of a backbone that is to compute features."""
     assert setup.model is not None, f"{setup.spec.backbone}: stored features are read, nothing is computed"
     return setup.model
+
+
+def state_of(setup: BackboneSetup) -> State:
+    """Return the weights of a backbone that is to compute features, read now if the job has not needed them before."""
+    return setup.state or state_with_digest(described(setup), setup.spec.weights_digest)
 
 
 def _converted_or_state(spec: FeatureSpec, model: BackboneModel, state: State, tally: Any) -> OpenVinoModel | State:

@@ -11,8 +11,8 @@ import pyarrow as pa
 from vidclf import preflight, schema
 from vidclf.backbones import int8_weights
 from vidclf.backbones.backbone_model import directory_name
+from vidclf.backbones.known_weights import digest_and_state
 from vidclf.backbones.resolve import resolve
-from vidclf.backbones.weights import read_weights, weights_digest
 from vidclf.config import ExtractConfig
 from vidclf.errors import ConfigError
 from vidclf.features import hdf5
@@ -48,9 +48,9 @@ def extract(config: ExtractConfig, manifest: pa.Table) -> dict[str, dict[str, An
     targets = []
     for name, location in zip(config.backbone, weights, strict=True):
         model = resolve(name, location)
-        state = read_weights(model)
+        digest, state = digest_and_state(model)
         int8_weights.check_precision(state, location, config.precision)
-        spec = FeatureSpec.of_model(model, weights_digest(state), plan, config.repeat_tolerance)
+        spec = FeatureSpec.of_model(model, digest, plan, config.repeat_tolerance)
         directory = directory_name(name) if len(config.backbone) > 1 else ""
         setup = BackboneSetup(spec=spec, weights=location, state=state, model=model)
         output_schema = schema.features(spec.feature_dim)

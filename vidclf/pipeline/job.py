@@ -54,7 +54,7 @@ class BackboneSetup:
     weights: str
     """the value of `--weights`: a name, file or URI"""
     state: dict[str, Any]
-    """the backbone's weights as arrays by name"""
+    """the backbone's weights as arrays by name; empty if they are not read yet (`engines.state_of`), or not needed"""
     model: BackboneModel | None = None
     """the description from which workers build the backbone; None where stored features are read"""
 

@@ -37,7 +37,7 @@ from vidclf.reports.labelled_predictions import (
     with_digests,
 )
 from vidclf.reports.stage_costs import PassCosts, progress
-from vidclf.reports.stated_locations import stated_means
+from vidclf.reports.stated_locations import stated_first_ensemble, stated_means
 from vidclf.runs import lease, output_allowlist, outputs, state
 from vidclf.runs.layout import Run
 from vidclf.schema import Look
@@ -109,7 +109,7 @@ def evaluate(config: EvaluateConfig) -> Evaluation | None:
     if source is None:
         return None
     tables = storage.iter_tables_of(source.files, columns_of_report(len(source.classes)))
-    scoring = score(tables, source.manifest, source.classes, source.rejected)
+    scoring = score(tables, source.manifest, source.classes, source.rejected, source.ensemble_id)
     if config.strict:
         left_out.check_none(scoring.left_out, f"--manifest {config.manifest}")
     uris = source.manifest["video_uri"].to_pylist()
@@ -292,7 +292,7 @@ def _from_predictions(config: EvaluateConfig) -> _Source:
             **ensemble_facts.feature_facts(specs),
         },
         risk=summary.get("risk"),
-        progress=progress(summary, settings, directory, info),
+        progress=progress(summary, settings, directory, info, stated_first_ensemble(config.predictions)),
     )
 
 

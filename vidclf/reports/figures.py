@@ -23,6 +23,7 @@ from vidclf.metrics import curves, scores
 from vidclf.metrics.curves import ReliabilityBin, RiskCoverage, Roc
 from vidclf.metrics.intervals import F1Intervals, Interval, SourceIntervals
 from vidclf.metrics.scores import Metrics
+from vidclf.number_words import counted
 from vidclf.pages.render import points
 from vidclf.reports import set_figures, sublabel_figures, video_kinds
 from vidclf.reports.confusion import ConfusedPair, class_order, confused_pairs
@@ -30,9 +31,7 @@ from vidclf.reports.labelled_predictions import ScoredVideos
 from vidclf.reports.set_figures import SetFigures
 from vidclf.reports.stage_costs import PassCosts
 from vidclf.reports.sublabel_figures import SublabelFigures
-
-ORIGINAL_VIEW = 0
-"""Index of the unchanged video among its test-time views (variants)."""
+from vidclf.reports.voters import Voter, member_voters, view_voters
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -58,22 +57,6 @@ class ClassDetail:
     """videos of this true class that the ensemble gave no class"""
     auc: float | None
     """area under the ROC curve, this class against all others; None if all videos or no video belong to the class"""
-
-
-@dataclass(frozen=True, kw_only=True)
-class Voter:
-    """Accuracy of one ensemble member alone, or of one test-time view (variant of a video) alone.
-
-    The gain over a baseline is measured on the same videos.
-    """
-
-    name: str
-    accuracy: float
-    interval_95: Interval | None
-    gain: float
-    """accuracy minus that of the baseline"""
-    gain_interval_95: Interval | None
-    """None if this member or view is itself the baseline"""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -167,15 +150,17 @@ class Evaluation:
     @property
     def linear_words(self) -> str:
         """A sentence that compares the linear member with the whole ensemble; empty without a linear member."""
-        if self.linear is None:
+        if self.linear is None or not self.detail.members:
             return ""
         alone = self.detail.members[-1]
+        is_of_all = alone.num_videos == self.per_split[self.headline].num_videos
+        of_these = "" if is_of_all else f" ({counted(alone.num_videos, 'video')} of the run's own ensemble)"
         interval = alone.gain_interval_95
         between = f", 95 % interval {points(-interval[1])} to {points(-interval[0])}" if interval is not None else ""
         return (
-            f"the linear member alone (mean and spread of the frames) is right on {alone.accuracy:.3f}; the whole "
-            f"ensemble, in which it has weight {self.linear.weight:.2f}, adds {points(-alone.gain)} percentage points"
-            f"{between}"
+            f"the linear member alone (mean and spread of the frames) is right on {alone.accuracy:.3f}"
+            f"{of_these}; the whole ensemble, in which it has weight {self.linear.weight:.2f}, adds "
+            f"{points(-alone.gain)} percentage points{between}"
         )
 
     @property
@@ -240,26 +225,6 @@ class _Sums:
             for index, name in enumerate(self.classes)
         }
 
-    def members(self, names: Sequence[str], is_right_BM: npt.NDArray[np.bool_]) -> list[Voter]:
-        """Accuracy of each ensemble member alone, compared with the whole ensemble."""
-        return [
-            _voter(name, is_right_BM[:, index], self.is_correct_B, self.intervals) for index, name in enumerate(names)
-        ]
-
-    def views(self, names: Sequence[str], is_right_BV: npt.NDArray[np.bool_]) -> list[Voter]:
-        """Accuracy of each test-time view (variant of a video) alone, then of all views together.
-
-        They are compared with the unchanged video. The list is empty if there is only one view.
-        """
-        if is_right_BV.shape[1] < 2:
-            return []
-        base_B = is_right_BV[:, ORIGINAL_VIEW]
-        single = [
-            _voter(name, is_right_BV[:, index], base_B, self.intervals, is_base=index == ORIGINAL_VIEW)
-            for index, name in enumerate(names)
-        ]
-        return [*single, _voter("all, weighted", self.is_correct_B, base_B, self.intervals)]
-
 
 def detail(
     videos: ScoredVideos,
@@ -297,10 +262,10 @@ def detail(
             "confidence": curves.risk_coverage(videos.confidence_B, is_correct_B),
         },
         by={kind: shares(kind, names_B, videos) for kind, names_B in videos.kinds().items()},
-        members=sums.members(member_names, videos.member_top_BM == videos.label_B[:, None]),
+        members=member_voters(videos, member_names),
         sets=set_figures.of_videos(videos),
         sublabels=sublabel_figures.of_videos(videos, classes),
-        views=sums.views(view_names, videos.view_top_BV == videos.label_B[:, None]),
+        views=view_voters(videos, view_names),
     )
 
 
@@ -325,25 +290,3 @@ def shares(kind: str, names_B: npt.NDArray[np.str_], videos: ScoredVideos) -> li
         )
         for name in video_kinds.in_order(kind, set(total))
     ]
-
-
-def _voter(
-    name: str,
-    is_right_B: npt.NDArray[np.bool_],
-    is_base_right_B: npt.NDArray[np.bool_],
-    intervals: SourceIntervals,
-    *,
-    is_base: bool = False,
-) -> Voter:
-    """Accuracy of one ensemble member or test-time view (variant of a video), and its gain over a baseline.
-
-    `is_right_B` and `is_base_right_B` tell for each video whether the member or view, and whether the baseline, is
-    right.
-    """
-    return Voter(
-        name=name,
-        accuracy=float(is_right_B.mean()),
-        interval_95=intervals.share(is_right_B),
-        gain=float(is_right_B.mean() - is_base_right_B.mean()),
-        gain_interval_95=None if is_base else intervals.difference(is_right_B, is_base_right_B),
-    )

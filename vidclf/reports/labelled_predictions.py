@@ -15,8 +15,7 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from vidclf import arrow, credentials, schema, storage
-from vidclf.errors import ConfigError
-from vidclf.reports import video_kinds
+from vidclf.reports import top_votes, video_kinds
 from vidclf.reports.left_out import (
     NO_LABEL,
     NOT_CLASSIFIED,
@@ -51,6 +50,7 @@ PREDICTION_COLUMNS = [
     "duration_s",
     "video_codec",
     "stage",
+    "ensemble_id",
 ]
 """Columns of the predictions that a report reads."""
 
@@ -99,9 +99,9 @@ class ScoredVideos:
     in_set_BC: npt.NDArray[np.bool_]
     """whether each class is in the prediction set of each video; all False without prediction sets"""
     member_top_BM: npt.NDArray[np.int64]
-    """index of the most probable class of each ensemble member"""
+    """index of the most probable class of each ensemble member; `NO_VOTE` for a video whose votes are not counted"""
     view_top_BV: npt.NDArray[np.int64]
-    """index of the most probable class of each test-time view (variant of a video)"""
+    """index of the most probable class of each test-time view (variant of a video); `NO_VOTE` likewise"""
 
     def __len__(self) -> int:
         return len(self.video_ids)
@@ -161,14 +161,19 @@ def with_digests(manifest: pa.Table, files: list[str]) -> pa.Table:
 
 
 def score(
-    tables: Iterable[pa.Table], manifest: pa.Table, classes: Sequence[str], rejected: Collection[str] = ()
+    tables: Iterable[pa.Table],
+    manifest: pa.Table,
+    classes: Sequence[str],
+    rejected: Collection[str] = (),
+    ensemble_id: str | None = None,
 ) -> Scoring:
     """Join rows of `schema.predictions` (at least `PREDICTION_COLUMNS`) with the labels of a manifest, by video id.
 
     `rejected` has the ids of the videos that have a reject reason instead of a prediction. Videos whose label is no
-    class of the ensemble are left out, like videos without a label.
+    class of the ensemble are left out, like videos without a label. Votes are counted of the ensemble `ensemble_id`
+    only, if that is given.
 
-    Raises ConfigError if no video can be scored, or if the rows have different numbers of ensemble members or
+    Raises ConfigError if no video can be scored, or if rows of one stage have different numbers of ensemble members or
     test-time views (variants of a video).
     """
     columns = [schema.VIDEO_ID, "video_uri", "label", "sublabel", "group", "split"]
@@ -187,18 +192,19 @@ def score(
                 unscored[reason].append(uri)
         indices = [index for index, reason in enumerate(reasons) if reason is None]
         if indices:
-            parts.append(_joined(table.take(indices), [matches[index] for index in indices], index_of))
+            parts.append(_joined(table.take(indices), [matches[index] for index in indices], index_of, ensemble_id))
     unscored[NOT_CLASSIFIED] = [credentials.masked(truth[video_id]["video_uri"]) for video_id in unclassified]
     left_out = _counted(unscored)
     if not parts:
         raise nothing_to_score(left_out, classes)
-    for name in ("member_top_BM", "view_top_BV"):
-        counts = sorted({getattr(part, name).shape[1] for part in parts})
-        if len(counts) > 1:
-            raise ConfigError(f"the predictions mix rows of {counts} {name.split('_')[0]}s; classify the videos again")
-    joined = ScoredVideos(
-        **{f.name: np.concatenate([getattr(part, f.name) for part in parts]) for f in fields(ScoredVideos)}
-    )
+    votes = {"member_top_BM": "member", "view_top_BV": "view"}
+    columns_of_all: dict[str, Any] = {
+        f.name: (top_votes.joined if f.name in votes else np.concatenate)([getattr(part, f.name) for part in parts])
+        for f in fields(ScoredVideos)
+    }
+    for name, kind in votes.items():
+        columns_of_all[name] = top_votes.counted(columns_of_all[name], columns_of_all["stages"], kind)
+    joined = ScoredVideos(**columns_of_all)
     return Scoring(videos=joined.take(np.argsort(joined.video_uris, kind="stable")), left_out=left_out)
 
 
@@ -236,12 +242,14 @@ def _reason(row: dict[str, Any] | None, index_of: dict[str, int], classes: Seque
     return None if row["label"] in index_of else unknown_label(row["label"], classes)
 
 
-def _joined(table: pa.Table, truth: Sequence[Any], index_of: dict[str, int]) -> ScoredVideos:
+def _joined(table: pa.Table, truth: Sequence[Any], index_of: dict[str, int], ensemble_id: str | None) -> ScoredVideos:
     """Columns of labelled videos from prediction rows and the manifest rows `truth` of the same videos, in equal order.
 
-    `index_of` gives the index of each class.
+    `index_of` gives the index of each class. Votes of another ensemble than `ensemble_id` are not counted, if that is
+    given.
     """
     num_videos = table.num_rows
+    is_of_run_B = np.array([ensemble_id in (None, each) for each in table["ensemble_id"].to_pylist()], bool)
     widths, heights = table["width"].to_pylist(), table["height"].to_pylist()
     return ScoredVideos(
         video_ids=_text(table[schema.VIDEO_ID].to_pylist()),
@@ -265,8 +273,8 @@ def _joined(table: pa.Table, truth: Sequence[Any], index_of: dict[str, int]) -> 
         ood_B=table["ood_score"].to_numpy(),
         probabilities_BC=_values(table["probabilities"]).reshape(num_videos, -1),
         in_set_BC=_in_sets(table["prediction_set"], index_of),
-        member_top_BM=_top(table["member_probabilities"], num_videos),
-        view_top_BV=_top(table["view_probabilities"], num_videos),
+        member_top_BM=top_votes.top_votes(table["member_probabilities"], is_of_run_B),
+        view_top_BV=top_votes.top_votes(table["view_probabilities"], is_of_run_B),
     )
 
 
@@ -286,22 +294,6 @@ def _sublabel_sets(column: pa.ChunkedArray) -> npt.NDArray[np.object_]:
         found = frozenset(names or ())
         sets[index] = known.setdefault(found, found)
     return sets
-
-
-def _top(column: pa.ChunkedArray, num_videos: int) -> npt.NDArray[np.int64]:
-    """Index of the most probable class of each ensemble member or test-time view (variant of a video).
-
-    Returns an array [B, M] or [B, V]. `column` has a list of probability vectors [C] per video. Raises ConfigError if
-    the lists have different lengths.
-    """
-    rows = arrow.combined(column)
-    counts = sorted(set(rows.value_lengths().to_pylist()))
-    if len(counts) != 1:
-        raise ConfigError(f"the predictions mix rows of {counts} members or views; classify the videos again")
-    flat = rows.flatten()
-    values = flat.flatten().to_numpy(zero_copy_only=False).reshape(num_videos, counts[0], flat.type.list_size)
-    top: npt.NDArray[np.int64] = values.argmax(axis=2)
-    return top
 
 
 def _values(column: pa.ChunkedArray) -> npt.NDArray[np.float32]:

@@ -11,8 +11,9 @@ from typing import Any
 
 from vidclf.classification.passes import PASS_OF
 from vidclf.ensemble import calibration_file
-from vidclf.ensemble.info import EnsembleInfo, mode
+from vidclf.ensemble.info import EnsembleInfo, mode, read_info
 from vidclf.ensemble.outdated import OutdatedEnsembleError
+from vidclf.ensemble.pair import Calibrated, EnsemblePair
 from vidclf.schema import Look
 from vidclf.uncertainty import early_exit
 from vidclf.uncertainty.risk_threshold import RiskThreshold
@@ -49,18 +50,28 @@ class PassCosts:
 
 
 def progress(
-    summary: Mapping[str, Any], settings: Mapping[str, Any], directory: str | None, info: EnsembleInfo | None
+    summary: Mapping[str, Any],
+    settings: Mapping[str, Any],
+    directory: str | None,
+    info: EnsembleInfo | None,
+    first_directory: str | None = None,
 ) -> PassCosts | None:
     """Costs of a progressive classification, from the `summary` and `settings` of its output and from its ensemble.
 
-    `directory` and `info` are those of the ensemble. Returns None for a classification that is not progressive, if the
-    ensemble is missing, or if an earlier version calibrated it.
+    `directory` and `info` are those of the ensemble, and `first_directory` is that of another one that took the first
+    look. Returns None for a classification that is not progressive, if an ensemble is missing or another one now, or if
+    an earlier version calibrated it.
     """
     passes = summary.get("passes")
     if not passes or "risk" not in summary or directory is None or info is None:
         return None
     try:
         trust = calibration_file.read_trust(directory, info)
+        if (first_id := settings.get("first_ensemble_id")) is not None:
+            pair = _pair(first_directory, first_id, Calibrated.read(directory, info, trust, "--ensemble"))
+            if pair is None:
+                return None
+            info, trust = pair.info, pair.trust
     except OutdatedEnsembleError:
         return None
     risk = summary["risk"]
@@ -94,3 +105,15 @@ def progress(
         full_s_per_video=seconds.get(Look.FULL, 0.0),
         validation_accuracy=early_exit.outcome(trust.stages, full, risk_threshold).accuracy,
     )
+
+
+def _pair(first_directory: str | None, first_id: str, second: Calibrated) -> EnsemblePair | None:
+    """The ensemble of the first look, whose id is `first_id`, and the second one as a cascade; None if the first one is
+    not there, or is another one now."""
+    if first_directory is None:
+        return None
+    first = read_info(first_directory)
+    if first.ensemble_id != first_id:
+        return None
+    trust = calibration_file.read_trust(first_directory, first)
+    return EnsemblePair.of(Calibrated.read(first_directory, first, trust, "--first-ensemble"), second)

@@ -41,6 +41,16 @@ def stated_ensemble(predictions: str) -> tuple[str | None, str]:
     return str(directory), ""
 
 
+def stated_first_ensemble(predictions: str) -> str | None:
+    """Directory of the ensemble that took the first look of the classification in a directory (`--first-ensemble`);
+    None if there was none, or it is no longer there."""
+    config = _run_config(predictions) if storage.exists(storage.join(predictions, RUN_CONFIG)) else {}
+    directory = config.get("first_ensemble")
+    if not directory or credentials.is_masked(directory):
+        return None
+    return str(directory) if storage.exists(storage.join(directory, ENSEMBLE_FILE)) else None
+
+
 def stated_means(predictions: str, feature_key: str) -> MeansOf | None:
     """Function that returns mean features of the classified videos, if the features are still there; None otherwise.
 

@@ -12,11 +12,12 @@ from dataclasses import dataclass
 
 import pyarrow as pa
 
-from vidclf import schema
+from vidclf import schema, storage
 from vidclf.ensemble.held_out import USED, decide
 from vidclf.ensemble.split_record import SplitRecord, read_record
 from vidclf.reports import video_kinds
 from vidclf.reports.stated_locations import stated_ensemble, stated_means
+from vidclf.runs.layout import Run
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -69,6 +70,18 @@ def _record(side: str, directory: str, ensemble_ids: Sequence[str]) -> SplitReco
     ensemble, note = stated_ensemble(directory)
     if ensemble is None:
         return SplitRecord.unknown(note.removesuffix("; give --ensemble"))
+    if (pair := _pair(directory)) is not None and set(ensemble_ids) <= set(pair):
+        # What the ensemble of the first look was trained on is in the same splits of the other one.
+        ensemble_ids = pair[:1]
     if len(ensemble_ids) != 1:
         return SplitRecord.unknown(f"the predictions are of several ensembles ({', '.join(sorted(ensemble_ids))})")
     return read_record(ensemble, f"--{side}", ensemble_ids[0])
+
+
+def _pair(directory: str) -> tuple[str, str] | None:
+    """Ids of the ensemble of the classification in a directory, and of another one that took the first look; None if
+    there was no other one."""
+    run = Run(directory)
+    identity = run.identity() if storage.exists(run.identity_file) else {}
+    first_id = identity.get("settings", {}).get("first_ensemble_id")
+    return (identity["ensemble_id"], first_id) if first_id is not None else None

@@ -16,7 +16,7 @@ from vidclf.schema import QUARANTINE, VIDEO_ID, RejectReason
 
 _CONSTANTS = ("feature_key", "ensemble_id")
 """Columns that hold the same value in every row of a run directory: the value under this name in
-`run_identity.json`."""
+`run_identity.json`. Rows that `--first-ensemble` decided hold the id of that ensemble."""
 
 _FINITE = (
     *("confidence", "probabilities", "trust_score", "ood_score", "member_disagreement"),
@@ -63,10 +63,11 @@ def audit(run: str) -> Audit:
     state = state_of(manifest, ok, rejected)
 
     differences += _placement_differences(run, manifest, ok, rejected)
-    known = {reason.value for reason in RejectReason}
-    differences += [f"reject reason {name!r} is not in the closed list" for name in state.reasons if name not in known]
+    closed = {reason.value for reason in RejectReason}
+    differences += [f"reject reason {name!r} is not in the closed list" for name in state.reasons if name not in closed]
     for name in constants:
-        others = [value for table in ok.tables for value in table[name].unique().to_pylist() if value != identity[name]]
+        known = {identity[name], _first_ensemble(identity) if name == "ensemble_id" else identity[name]}
+        others = [value for table in ok.tables for value in table[name].unique().to_pylist() if value not in known]
         if others:
             differences.append(f"{name} of this run is {identity[name]}, shards hold {', '.join(sorted(set(others)))}")
     if identity.get("ensemble_id") is not None:
@@ -78,6 +79,11 @@ def audit(run: str) -> Audit:
     differences += [f"leftover temporary file {path}" for path in storage.list_files(run, ".tmp", recursive=True)]
     differences += _summary_differences(run, state)
     return Audit(state=state, differences=differences)
+
+
+def _first_ensemble(identity: dict[str, Any]) -> str:
+    """Id of the ensemble that took the first look of the run; that of the run itself if no other one did."""
+    return str(identity.get("settings", {}).get("first_ensemble_id", identity["ensemble_id"]))
 
 
 def report(run: str, differences: list[str], videos: pa.Array, what: str) -> None:

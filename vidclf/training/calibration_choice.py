@@ -51,39 +51,58 @@ def choose_calibration(config: TrainConfig, features: FeatureSet) -> Calibration
     if not config.overwrite and storage.exists(storage.join(config.output, ENSEMBLE_FILE)):
         is_crossed = read_info(config.output, accepts_outdated=True).is_cross_calibrated
         return _choice(crossed if is_crossed else validated, features, "as that of the ensemble in --output")
-    reason = _against_crossing(features.labels, features.groups, features.splits)
-    if not reason:
-        choice = _choice(
-            crossed,
-            features,
-            f"as each class has at least {SOURCES_PER_CLASS} sources, all together fewer than {SMALL_ARCHIVE}",
-        )
-        assigned = choice.assignment.features
-        joined = join_groups(assigned.groups, choice.assignment.clusters)
-        joined = join_groups(joined, found_sources(assigned).clusters)
-        reason = _against_crossing(assigned.labels, joined, assigned.splits)
-        if not reason:
-            return choice
-    return _choice(validated, features, f"as {reason}")
+    # Joined sources are fewer, so that what is too few stays too few.
+    reason = _too_few(_sources_by_class(features.labels, features.groups, features.splits))
+    if reason:
+        return _choice(validated, features, reason)
+    is_large = _is_large(_sources_by_class(features.labels, features.groups, features.splits))
+    assignment = assign_splits(features, validated if is_large else crossed)
+    assigned = assignment.features
+    joined = join_groups(join_groups(assigned.groups, assignment.clusters), found_sources(assigned).clusters)
+    sources_of = _sources_by_class(assigned.labels, joined, assigned.splits)
+    reason = _too_few(sources_of)
+    if not reason and _is_large(sources_of):
+        reason = f"as there are at least {SMALL_ARCHIVE} sources"
+    if reason:
+        return _choice(validated, features, reason, assignment if is_large else None)
+    reason = (
+        f"as each class has at least {SOURCES_PER_CLASS} sources, all together fewer than {SMALL_ARCHIVE}; "
+        "validation videos are train videos, --patience and --selection have no effect"
+    )
+    return _choice(crossed, features, reason, None if is_large else assignment)
 
 
-def _choice(config: TrainConfig, features: FeatureSet, reason: str) -> CalibrationChoice:
-    """The choice of the calibration in `config`, for this reason."""
+def _choice(
+    config: TrainConfig, features: FeatureSet, reason: str, assignment: SplitAssignment | None = None
+) -> CalibrationChoice:
+    """The choice of the calibration in `config`, for this reason. `assignment`: its splits, if they are known."""
     fitted_to = "all train and validation videos" if config.calibration == "cross" else "the validation split"
-    line = f"calibration: on {fitted_to} (--calibration {config.calibration}), {reason}"
-    return CalibrationChoice(config=config, assignment=assign_splits(features, config), line=line)
+    return CalibrationChoice(
+        config=config,
+        assignment=assignment or assign_splits(features, config),
+        line=f"calibration: on {fitted_to} (--calibration {config.calibration}), {reason}",
+    )
 
 
-def _against_crossing(labels: Sequence[str | None], groups: Sequence[str], splits: Sequence[str | None]) -> str:
-    """Why a cross calibration is not chosen for these videos; empty if it is. Test videos are not counted."""
+def _sources_by_class(
+    labels: Sequence[str | None], groups: Sequence[str], splits: Sequence[str | None]
+) -> dict[str, set[str]]:
+    """The sources of the videos of each class. Test videos are not counted."""
     sources_of: dict[str, set[str]] = defaultdict(set)
     for label, group, split in zip(labels, groups, splits, strict=True):
         if split != "test":
             sources_of[str(label)].add(group)
-    num_sources = len(set().union(*sources_of.values()))
-    if num_sources >= SMALL_ARCHIVE:
-        return f"there are at least {SMALL_ARCHIVE} sources"
+    return sources_of
+
+
+def _too_few(sources_of: dict[str, set[str]]) -> str:
+    """Why the sources of a class are too few for a cross calibration; empty if they are enough."""
     smallest = min(sources_of, key=lambda label: len(sources_of[label]), default="")
     if not smallest or len(sources_of[smallest]) < SOURCES_PER_CLASS:
-        return f"class {smallest!r} has fewer than {SOURCES_PER_CLASS} sources"
+        return f"as class {smallest!r} has fewer than {SOURCES_PER_CLASS} sources"
     return ""
+
+
+def _is_large(sources_of: dict[str, set[str]]) -> bool:
+    """Whether the archive has so many sources that its validation split is not small."""
+    return len(set().union(*sources_of.values())) >= SMALL_ARCHIVE

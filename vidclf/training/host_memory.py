@@ -33,7 +33,7 @@ JOB_BYTES = 610_000_000
 RAY_BYTES = 500_000_000
 """Memory of the processes of Ray on a machine where it starts for the job."""
 
-MEMBER_BYTES = 1_100_000_000
+MEMBER_BYTES = 1_250_000_000
 """Memory of the processes of Ray Train for a member: its worker with torch, the controller of its run, and four
 actors. The model comes on top of it."""
 

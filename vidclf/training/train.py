@@ -354,6 +354,8 @@ def _finished_members(config: TrainConfig, members: list[MemberPlan], *, has_sub
             remedy = outputs.remedy(output_allowlist.ENSEMBLE, config.output)
             if has_sublabels:
                 remedy += "; an earlier version trained without sublabels, whose members --sublabels none keeps"
+            if config.calibration == "cross":
+                remedy += "; members that were trained for the validation split --calibration validation keeps"
             raise ConfigError(
                 f"--output {config.output}: member {index} was trained on other features or with other settings; "
                 f"{remedy}"

@@ -32,6 +32,7 @@ from vidclf.config import ModelConfig
 from vidclf.ensemble import calibration_file, files, inference, views
 from vidclf.ensemble.bf16 import PrecisionProbe
 from vidclf.ensemble.calibration_file import TrustData
+from vidclf.ensemble.checked import read_checked
 from vidclf.ensemble.info import (
     EnsembleCalibration,
     EnsembleInfo,
@@ -104,6 +105,16 @@ def segments_of(num_frames: int, temperature: float) -> SegmentCalibration:
     return SegmentCalibration(
         num_frames=num_frames, num_segments=9, temperature=temperature, ece_before=0.2, ece_after=0.1
     )
+
+
+def load_refused(directory: str) -> None:
+    """Load an ensemble, which must be refused. The check before a job must refuse it in the same words."""
+    with pytest.raises(ConfigError) as loaded:
+        files.load(directory, CPU)
+    with pytest.raises(ConfigError) as before_a_job:
+        read_checked(directory)
+    assert str(before_a_job.value) == str(loaded.value)
+    raise loaded.value
 
 
 def record(file: str, backbone: str = SPEC.backbone) -> MemberRecord:
@@ -272,7 +283,7 @@ def test_an_unfinished_ensemble_is_refused(directory: str) -> None:
     with pytest.raises(
         ConfigError, match=r"must be a directory that jobs/train.py finished, got .* \(no ensemble.json"
     ):
-        files.load(directory, CPU)
+        load_refused(directory)
 
 
 def test_a_member_that_was_changed_is_refused(directory: str) -> None:
@@ -281,13 +292,13 @@ def test_a_member_that_was_changed_is_refused(directory: str) -> None:
     content[-1] ^= 1
     path.write_bytes(content)
     with pytest.raises(ConfigError, match=r"member_1.safetensors: is not the file that ensemble.json lists"):
-        files.load(directory, CPU)
+        load_refused(directory)
 
 
 def test_a_member_that_is_gone_is_refused(directory: str) -> None:
     (Path(directory) / "member_0.safetensors").unlink()
     with pytest.raises(ConfigError, match=r"member_0.safetensors: cannot be loaded"):
-        files.load(directory, CPU)
+        load_refused(directory)
 
 
 @pytest.mark.parametrize("text", ["{}", "[]", "no json"])
@@ -434,14 +445,14 @@ def test_sizes_are_checked_against_the_header_before_memory_is_taken(
     with_model(directory, **sizes)
     before_kib = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     with pytest.raises(ConfigError, match=message):
-        files.load(directory, CPU)
+        load_refused(directory)
     assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before_kib < 100_000
 
 
 def test_a_header_that_is_longer_than_its_file_is_refused(directory: str) -> None:
     (Path(directory) / "member_0.safetensors").write_bytes(struct.pack("<Q", 2**40) + b"{}")
     with pytest.raises(ConfigError, match=r"header must have at most .* states 1099511627776 in a file of 10"):
-        files.load(directory, CPU)
+        load_refused(directory)
 
 
 @pytest.mark.parametrize("header", [b"[]", b"no json", json.dumps({"a": {"dtype": "F32"}}).encode()])
@@ -449,7 +460,7 @@ def test_a_header_that_is_none_is_refused(directory: str, header: bytes) -> None
     path = Path(directory) / "member_0.safetensors"
     path.write_bytes(struct.pack("<Q", len(header)) + header)
     with pytest.raises(ConfigError, match=r"member_0\.safetensors: not a safetensors file"):
-        files.load(directory, CPU)
+        load_refused(directory)
 
 
 @pytest.mark.parametrize("value", [math.nan, math.inf])
@@ -461,7 +472,7 @@ def test_weights_that_are_no_finite_numbers_are_refused(directory: str, value: f
     write_info(directory, replace(info, members=[info.members[0], replace(info.members[1], digest=digest)]))
     expected = r"member_1\.safetensors: weights must be finite, lstm\.weight_hh_l0 holds NaN or infinity"
     with pytest.raises(ConfigError, match=expected):
-        files.load(directory, CPU)
+        load_refused(directory)
 
 
 def test_trust_data_that_is_no_number_is_refused(directory: str) -> None:
@@ -471,7 +482,7 @@ def test_trust_data_that_is_no_number_is_refused(directory: str) -> None:
     digest = calibration_file.write_trust(directory, data)
     write_info(directory, with_digest(info, digest))
     with pytest.raises(ConfigError, match=r"trust\.safetensors: values must be numbers, 0\.offset_C holds NaN"):
-        files.load(directory, CPU)
+        load_refused(directory)
 
 
 def with_trust_header(directory: str, changes: dict[str, Any], length: int | None = None) -> None:
@@ -544,7 +555,7 @@ def test_a_file_longer_than_its_arrays_is_refused_before_it_is_read(directory: s
     os.truncate(Path(directory) / name, 50 * 1024**3)
     before_kib = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     with pytest.raises(ConfigError, match=rf"{name}: must have \d+ bytes by the shapes in its header, has 53687091200"):
-        files.load(directory, CPU)
+        load_refused(directory)
     assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before_kib < 50_000
 
 

@@ -37,3 +37,15 @@ def test_a_converted_backbone_in_the_cache_needs_no_worker(monkeypatch: pytest.M
     assert put == [network]
     engines.put_engine_source(setup, 0.5, tally=None)
     assert put == [network, state]
+
+
+def test_weights_that_were_not_needed_before_are_read_for_a_conversion(monkeypatch: pytest.MonkeyPatch) -> None:
+    spec = FeatureSpec.of("efficientnet_lite0", "DEFAULT", "0" * 64, SamplingPlan(num_frames=4))
+    model = resolve("efficientnet_lite0", "DEFAULT")
+    setup = BackboneSetup(spec=spec, weights="DEFAULT", state={}, model=model)
+    state = {"bias": np.ones(1)}
+    monkeypatch.setattr(engines, "state_with_digest", lambda *asked: state if asked == (model, "0" * 64) else None)
+    put: list[object] = []
+    monkeypatch.setattr(ray, "put", put.append)
+    engines.put_engine_source(setup, 0.5, tally=None)
+    assert put == [state]

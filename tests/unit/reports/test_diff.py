@@ -96,6 +96,24 @@ def test_videos_that_an_ensemble_was_trained_on_are_counted_apart(runs: dict[str
     ]
 
 
+def test_the_record_of_a_pair_of_ensembles_is_that_of_the_second(runs: dict[str, str], tmp_path: Path) -> None:
+    # Ensemble e1 took the first look of `before`, and decided video 1. Ensemble e0 decided the others.
+    (path,) = Run(runs["before"]).shards()
+    rows = storage.read_table(path)
+    place, names = rows.column_names.index("ensemble_id"), ["e1", *["e0"] * (rows.num_rows - 1)]
+    storage.publish_table(path, rows.set_column(place, rows.schema.field(place), pa.array(names)))
+    identity = Run(runs["before"]).identity()
+    storage.publish_json(Run(runs["before"]).identity_file, {**identity, "settings": {"first_ensemble_id": "e1"}})
+    for side in ("before", "after"):
+        directory = write_ensemble(tmp_path / f"ensemble-{side}", recorded("1", "train"))
+        storage.publish_bytes(f"{runs[side]}/run_config.yaml", f"ensemble: {directory}\n".encode())
+        manifest_rows = manifest(dict.fromkeys("1234", ("A", "test")))
+        storage.publish_table(Run(runs[side]).manifest_file, manifest_rows)
+    result = diff.diff(DiffConfig(**runs))
+    assert result is not None
+    assert [(row.name, row.num_videos) for row in result.by["training"]] == [("trained on", 1), ("held out", 3)]
+
+
 def test_videos_whose_ensemble_is_not_known_are_not_called_held_out(runs: dict[str, str], tmp_path: Path) -> None:
     directory = write_ensemble(tmp_path / "ensemble", recorded("1", "train"))
     storage.publish_bytes(f"{runs['before']}/run_config.yaml", f"ensemble: {directory}\n".encode())

@@ -12,6 +12,7 @@ from vidclf.errors import ConfigError
 from vidclf.reports import error_lists, figures
 from vidclf.reports.figures import Detail
 from vidclf.reports.labelled_predictions import ScoredVideos, score
+from vidclf.reports.top_votes import NO_VOTE
 
 VIDEOS = [
     Predicted("1", "A", 0.9, views=("A", "B")),
@@ -121,6 +122,26 @@ def test_rows_of_different_numbers_of_views_are_refused() -> None:
         score([table(mixed)], manifest(TRUTH), CLASSES)
     with pytest.raises(ConfigError, match=r"mix rows of \[1, 2\] views"):
         score([table(mixed[:1]), table(mixed[1:])], manifest(TRUTH), CLASSES)
+
+
+def test_votes_of_an_early_look_or_of_another_ensemble_are_not_counted() -> None:
+    """An early look has no test-time views, and --first-ensemble has other members."""
+    rows = [
+        Predicted("1", "A", 0.9, views=("A", "B")),
+        Predicted("2", "B", 0.8, stage="keyframes"),
+        Predicted("3", "A", 0.7, views=("B", "B")),
+    ]
+    for tables in ([table(rows)], [table(rows[1:2]), table([rows[0], rows[2]])]):
+        videos = score(tables, manifest(TRUTH), CLASSES).videos
+        assert videos.view_top_BV.tolist() == [[0, 1], [NO_VOTE, NO_VOTE], [1, 1]]
+        assert videos.member_top_BM.tolist() == [[0, 0], [1, 1], [0, 0]]
+    measured = figures.detail(videos, figures.split_metrics(videos, CLASSES), CLASSES, MEMBERS, ["original", "reverse"])
+    # TRUTH: the first video is A, the third is B.
+    assert [(voter.name, voter.accuracy) for voter in measured.views[:2]] == [("original", 1.0), ("reverse", 0.5)]
+    videos = score([table(rows)], manifest(TRUTH), CLASSES, ensemble_id="another").videos
+    assert (videos.member_top_BM.shape, videos.view_top_BV.shape) == ((3, 0), (3, 0))
+    measured = figures.detail(videos, figures.split_metrics(videos, CLASSES), CLASSES, MEMBERS, [])
+    assert (measured.members, measured.views) == ([], [])
 
 
 def test_intervals_are_by_sources_where_there_are_five() -> None:

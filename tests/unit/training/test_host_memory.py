@@ -53,10 +53,10 @@ def test_members_count_while_they_train_and_videos_while_they_are_calibrated(tmp
 
 def test_a_member_takes_its_processes_weights_and_activations(tmp_path: Path) -> None:
     small = of(config(tmp_path), 1).member_bytes
-    assert small == pytest.approx(1.23e9, rel=0.01)
+    assert small == pytest.approx(1.38e9, rel=0.01)
     # Measured: 2.63 GB more than the processes.
     sizes = {"hidden_dim": 768, "num_lstm_layers": 4, "num_attention_heads": 12, "classifier_dims": (256, 128)}
-    assert of(config(tmp_path, **sizes), 1).member_bytes == pytest.approx(3.73e9, rel=0.05)
+    assert of(config(tmp_path, **sizes), 1).member_bytes == pytest.approx(3.88e9, rel=0.05)
 
 
 def test_finished_members_take_nothing(tmp_path: Path) -> None:
@@ -76,25 +76,25 @@ def test_members_on_a_cluster_take_nothing_here(tmp_path: Path, monkeypatch: pyt
 def test_the_line_says_what_the_memory_is_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     has_memory(monkeypatch, 16.0, 5.0)
     assert host_memory.check(config(tmp_path, members=2), [SPEC], 100_000) == (
-        "memory: about 4.0 GB of 16.0 GB: 1.1 GB for the job, 2.5 GB for 2 members, 2.9 GB for 100000 videos "
+        "memory: about 4.2 GB of 16.0 GB: 1.1 GB for the job, 2.8 GB for 2 members, 2.9 GB for 100000 videos "
         "while they are calibrated"
     )
     has_memory(monkeypatch, 16.0, 2.0)
     assert host_memory.check(config(tmp_path, members=1), [SPEC], 1000) == (
-        "memory: about 2.3 GB of 16.0 GB: 1.1 GB for the job, 1.2 GB for 1 member, 0.0 GB for 1000 videos "
+        "memory: about 2.5 GB of 16.0 GB: 1.1 GB for the job, 1.4 GB for 1 member, 0.0 GB for 1000 videos "
         "while they are calibrated; other processes leave 2.0 GB, which may be too little"
     )
 
 
 def test_members_that_do_not_fit_together_take_turns(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    has_memory(monkeypatch, 6.0, 4.5)  # 4.5 − 1.1 for the job is enough for two members of 1.23 GB
+    has_memory(monkeypatch, 6.0, 4.5)  # 4.5 − 1.1 for the job is enough for two members of 1.38 GB
     assert host_memory.check(config(tmp_path), [SPEC], 1000) == (
-        "memory: about 3.6 GB of 6.0 GB: 1.1 GB for the job, 2.5 GB for 2 of 4 members at a time, 0.0 GB for 1000 "
+        "memory: about 3.9 GB of 6.0 GB: 1.1 GB for the job, 2.8 GB for 2 of 4 members at a time, 0.0 GB for 1000 "
         "videos while they are calibrated"
     )
 
 
-@pytest.mark.parametrize(("available_gb", "at_once"), [(20, 4), (4.0, 3), (2.5, 2), (2.4, 1), (0.1, 1)])
+@pytest.mark.parametrize(("available_gb", "at_once"), [(20, 4), (4.3, 3), (2.8, 2), (2.7, 1), (0.1, 1)])
 def test_as_many_members_as_fit_are_trained_at_once(
     available_gb: float, at_once: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -110,8 +110,8 @@ def test_a_model_on_a_gpu_takes_no_memory_of_the_host(tmp_path: Path, monkeypatc
     monkeypatch.setattr(device, "num_here", lambda: 1)
     has_memory(monkeypatch, 24.0, 24.0)
     large = config(tmp_path, batch_size=100_000)
-    assert of(large, 1).member_bytes == 1_100_000_000
-    assert host_memory.check(large, [SPEC], 1).startswith("memory: about 5.5 GB of 24.0 GB: ")
+    assert of(large, 1).member_bytes == 1_250_000_000
+    assert host_memory.check(large, [SPEC], 1).startswith("memory: about 6.1 GB of 24.0 GB: ")
     rows = np.zeros((2, 73, 1280), np.float16)
     data = TrainingData(classes=["A", "B"], train=Sequences.of(rows, [0, 1]), val=Sequences.of(rows, [0, 1]))
     assert host_memory.num_at_once(large, [data], 4, gpus=0.25) == 4
