@@ -162,6 +162,16 @@ def test_of_a_long_mp4_only_the_index_and_the_wanted_groups_are_fetched(
     assert server.bytes_sent < size_bytes // 3
 
 
+def test_the_beginning_of_a_matroska_file_is_fetched_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(remote_file, "BLOCK_BYTES", 16 * 1024)
+    content = write_video(tmp_path / "v.mkv", 60, noise=True, size=(160, 120), gop=10).read_bytes()
+    requests: list[tuple[int, int]] = []
+    with open_indexed(ranged(content, requests)) as video:
+        assert video.index is not None
+    assert sum(start == 0 for start, _ in requests) == 1
+    assert len(requests) > remote_file.CACHED_BLOCKS
+
+
 @pytest.mark.parametrize("is_reordered", [False, True])
 @pytest.mark.parametrize("fields_per_packet", [1, 2])
 def test_of_an_mp4_whose_packets_are_fields_only_the_wanted_groups_are_fetched(
