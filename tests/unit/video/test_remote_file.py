@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import re
+import sys
 import threading
 from collections.abc import Iterator
 from functools import partial
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 from urllib.parse import unquote
 
@@ -379,3 +381,8 @@ def test_a_list_over_http_names_videos_beside_it(server: Server, tmp_path: Path)
     assert listing.manifest["label"].to_pylist() == ["A", "B"]
     with pytest.raises(ConfigError, match="no such directory or list file"):
         list_archive(f"{server.address}/none.csv")
+
+
+def test_an_http_client_that_is_being_loaded_has_no_errors_yet(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "aiohttp", ModuleType("aiohttp"))
+    assert retry.http_errors(OSError) == (OSError,)
