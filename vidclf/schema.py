@@ -93,7 +93,7 @@ class RejectReason(StrEnum):
     UNSUPPORTED_CODEC = "unsupported_codec"
     """No decoder exists for the codec of the video stream. Convert the video."""
     UNSUPPORTED_CONTAINER = "unsupported_container"
-    """The file is a video of a format that is not opened, or a picture that is made of tiles. Convert it."""
+    """The file is a video of a format that is not opened, or a picture that is made of tiles or layers. Convert it."""
     ENCRYPTED = "encrypted"
     """The video stream is encrypted or scrambled, so that a decoder sees noise. Decrypt it with the key, or remove it
     from the archive."""

@@ -88,8 +88,7 @@ def close_jumps(times: PacketTimes) -> ClosedClock:
         closed, is_wild, num_gaps = _without_gaps(_joined(pts_ticks, is_jump, usual, None), max(limit, playing), usual)
         num_jumps = int(is_jump.sum()) + num_gaps
 
-    # A frame that the edit list cuts has a time beside the clock: that of its place before the cut. If the clock is
-    # changed, this time says nothing any more.
+    # The time of a frame that the edit list cuts does not belong to the shown clock; once jumps are closed it is wrong.
     result_ticks, has_pts = times.pts_ticks.copy(), times.has_pts & (times.is_shown | (num_jumps == 0))
     result_ticks[timed], has_pts[timed] = closed, ~is_wild
     shown = np.flatnonzero(has_pts & times.is_shown)
@@ -120,19 +119,21 @@ def _with_borrowed_replaced(
     """
     replaced, is_still_wild = pts_ticks.copy(), is_wild.copy()
     firsts = np.flatnonzero(is_jump) + 1
-    for packet in np.flatnonzero(is_wild).tolist():
-        place = int(np.searchsorted(firsts, packet, side="right"))
-        if place == len(firsts) or firsts[place] - packet > MAX_REORDERED:
-            continue
+    wild = np.flatnonzero(is_wild)
+    places = np.searchsorted(firsts, wild, side="right")
+    distances = np.append(firsts, len(pts_ticks) + MAX_REORDERED + 1)[places] - wild
+    # A damaged file may have a million wild times; only a few of them are near a joint.
+    is_near = distances <= MAX_REORDERED
+    for packet, place in zip(wild[is_near].tolist(), places[is_near].tolist(), strict=True):
         first = int(firsts[place])
         if abs(pts_ticks[packet] - dts_ticks[first]) > MAX_WAIT_STEPS * usual:
             continue
         near = np.arange(max(int(firsts[place - 1]) if place else 0, packet - MAX_REORDERED), first)
         others = replaced[near[near != packet]]
         slots = dts_ticks[packet] + usual * np.arange(MAX_REORDERED + 1)
-        is_free = [not (np.abs(others - slot) < usual / 2).any() for slot in slots]
-        if any(is_free):
-            replaced[packet], is_still_wild[packet] = slots[is_free.index(True)], False
+        is_free = (np.abs(others[:, None] - slots) >= usual / 2).all(axis=0)
+        if is_free.any():
+            replaced[packet], is_still_wild[packet] = slots[is_free.argmax()], False
     return replaced, is_still_wild
 
 

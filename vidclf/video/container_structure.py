@@ -34,7 +34,7 @@ class BinaryFile(Protocol):
 def read_span(file: BinaryFile, span: Span, max_bytes: int = 65536) -> bytes:
     """Return the content of a box or element, up to `max_bytes` bytes of it."""
     file.seek(span[0])
-    return file.read(min(span[1] - span[0], max_bytes))
+    return file.read(max(0, min(span[1] - span[0], max_bytes)))
 
 
 def boxes(file: BinaryFile, position: int, end: int) -> Iterator[tuple[bytes, int, int]]:
@@ -49,7 +49,7 @@ def boxes(file: BinaryFile, position: int, end: int) -> Iterator[tuple[bytes, in
             size, header_bytes = int.from_bytes(header[8:16], "big"), 16
         elif size == 0:
             size = end - position
-        if size < header_bytes or len(header) < header_bytes:
+        if size < header_bytes or len(header) < header_bytes or position + header_bytes > end:
             return
         yield header[4:8], position + header_bytes, min(position + size, end)
         position += size
@@ -80,6 +80,8 @@ def elements(file: BinaryFile, position: int, end: int) -> Iterator[tuple[int, i
         ones = (1 << (7 * size_bytes)) - 1
         size = int.from_bytes(header[id_bytes : id_bytes + size_bytes], "big") & ones
         start = position + id_bytes + size_bytes
+        if start > end:
+            return
         # A size of only ones is unknown: the element ends with its parent (live recordings).
         position = end if size == ones else min(start + size, end)
         yield int.from_bytes(header[:id_bytes], "big"), start, position

@@ -64,6 +64,8 @@ class StreamPlace:
     """whether the stream may be an item, a still picture, of an MP4-like file"""
     number: int
     """number of the video stream among those of the file that are no attached pictures, from 0"""
+    num_streams: int
+    """number of those video streams; if the file names another number of tracks, its tracks are not told apart"""
 
 
 def find_cropping(file: BinaryFile, place: StreamPlace) -> Cropping:
@@ -77,7 +79,7 @@ def find_cropping(file: BinaryFile, place: StreamPlace) -> Cropping:
         )
     if head.startswith(MATROSKA_BEGINNING):
         tracks = matroska_video_tracks(file, size_bytes)
-        return _matroska_cropping(file, tracks[place.number]) if place.number < len(tracks) else NO_CROPPING
+        return _matroska_cropping(file, tracks[place.number]) if len(tracks) == place.num_streams else NO_CROPPING
     return NO_CROPPING
 
 

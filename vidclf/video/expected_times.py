@@ -41,7 +41,7 @@ class ExpectedTimes:
 
     timeline: VideoTimeline
     are_slots: bool
-    """whether the packets give no times, so that frame number n is expected at n times `step_ticks`"""
+    """whether the packets do not give the times of their frames, so that frame number n is expected at `at_slot(n)`"""
     step_ticks: int
     """time from one frame to the next at the average rate, or the median of them if the file states no rate"""
 
@@ -58,13 +58,23 @@ class ExpectedTimes:
         if video.index is not None:
             timeline = timeline_of(video)
         elif are_slots:
-            number = len(table.sizes)
-            timeline = _timeline(video, np.arange(number, dtype=np.int64) * step, table.is_keyframe, number * step)
+            slots_ticks = table.slot_ticks
+            if slots_ticks is None:
+                slots_ticks = np.arange(len(table.sizes), dtype=np.int64) * step
+            elif len(distances):
+                step = max(1, int(np.median(distances)))  # some ASF files state a rate of 1000 frames per second
+            timeline = _timeline(video, slots_ticks, table.is_keyframe, int(slots_ticks[-1]) + step)
         else:
             times_ticks, first = np.unique(table.pts_ticks[is_timed], return_index=True)
             end_ticks = packets.end_of(times_ticks, 0)
             timeline = _timeline(video, times_ticks, table.is_keyframe[is_timed][first], end_ticks)
         return cls(timeline=timeline, are_slots=are_slots, step_ticks=step)
+
+    def at_slot(self, slot: int) -> int:
+        """Return the time of the frame that `slot` frames precede, for a video whose packets do not give times."""
+        times_ticks = self.timeline.times_ticks
+        last = len(times_ticks) - 1
+        return int(times_ticks[min(slot, last)]) + max(0, slot - last) * self.step_ticks
 
     def decoded(self, frames: Sequence[DecodedTime]) -> VideoTimeline:
         """Return the times of the frames that were decoded, at least one, in order of presentation.
@@ -75,7 +85,11 @@ class ExpectedTimes:
         expected = self.timeline
         times_ticks = None if self.are_slots else _increasing([frame.ticks for frame in frames])
         if times_ticks is None:
-            times_ticks = np.array([frame.slot for frame in frames], dtype=np.int64) * self.step_ticks
+            slots = [frame.slot for frame in frames]
+            if self.are_slots:
+                times_ticks = np.array([self.at_slot(slot) for slot in slots], dtype=np.int64)
+            else:
+                times_ticks = np.array(slots, dtype=np.int64) * self.step_ticks
             end_ticks = int(times_ticks[-1]) + self.step_ticks
             if self.are_slots and self._lacks_only_the_last_frames(int(times_ticks[-1])):
                 end_ticks = expected.end_ticks

@@ -14,6 +14,11 @@ from vidclf.video.container_structure import BinaryFile, Span, boxes, child_box,
 _FULL_BOX_BYTES = 4
 """Bytes of the version and the flags with which many boxes begin."""
 
+_BRANDS = frozenset(
+    b"mif1 mif2 mif3 miaf msf1 avif avis avio heic heix heim heis hevc hevx hevm hevs jpeg j2ki".split()
+)
+"""Brands of the files that have items."""
+
 
 @dataclass(frozen=True)
 class HeifItems:
@@ -26,8 +31,17 @@ class HeifItems:
 
 
 def find_items(file: BinaryFile) -> HeifItems | None:
-    """Return the items of a file, or None if it has none. Raises OSError if the file cannot be read."""
+    """Return the items of a file, or None if it has none. Raises OSError if the file cannot be read.
+
+    Only a file with a brand of HEIF or AVIF is searched: a remote MP4 file in fragments has as many boxes as fragments.
+    """
     size_bytes = file.seek(0, io.SEEK_END)
+    file_type = next(boxes(file, 0, size_bytes), None)
+    if file_type is None or file_type[0] != b"ftyp":
+        return None
+    brands = read_span(file, file_type[1:])
+    if _BRANDS.isdisjoint(brands[at : at + 4] for at in range(0, len(brands), 4)):
+        return None
     meta = child_box(file, (0, size_bytes), b"meta")
     if meta is None:
         return None

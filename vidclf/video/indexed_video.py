@@ -74,6 +74,8 @@ class IndexedVideo:
 def open_indexed(source: Source) -> Iterator[IndexedVideo]:
     """Open a video and read the table of its packets."""
     with open_video(source) as (container, stream):
+        # Before the packets: FFmpeg's reading drops the beginning of a remote file, which states the cropping.
+        cropping = container_cropping(source, container, stream)
         is_in_header = has_complete_index(source, container, stream)
         if isinstance(source, RangedFile) and is_in_header:
             has_fields = _begins_with_fields(source, stream)
@@ -84,7 +86,6 @@ def open_indexed(source: Source) -> Iterator[IndexedVideo]:
         index = packets.index_of(table)
         if index is not None and is_in_header:
             index = _with_keyframes_of_header(index, table, stream, isinstance(source, RangedFile))
-        cropping = container_cropping(source, container, stream)
         video = IndexedVideo(source=source, stream=stream, table=table, index=index, cropping=cropping)
         if index is not None:
             video = replace(video, index=_from_first_picture(video, index))

@@ -52,6 +52,9 @@ class PacketTable:
     """time for which the frame that is shown last is shown; 0 if it is not known"""
     time_base: Fraction
     """length of a tick in seconds"""
+    slot_ticks: npt.NDArray[np.int64] | None = None
+    """times of the frames in order of presentation, of a file that states one time per packet but not for which frame;
+    increasing; None for other files"""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -173,13 +176,14 @@ def scan(
     if has_fields:
         is_second = access_units.second_fields(table["pts_ticks"], table["is_shown"])
         table, complete_from = _of_pictures(table, is_second), np.arange(int((~is_second).sum()))
-    # AVI and ASF store one time per packet, which is that of decoding. If frames are reordered, presentation times that
-    # increase in decoding order are FFmpeg's guess and belong to other frames.
-    may_be_guessed = container.format.name in ("avi", "asf") and bool(stream.codec_context.has_b_frames)
-    are_times_guessed = may_be_guessed and bool(np.all(np.diff(table["pts_ticks"]) > 0))
+    are_times_guessed = _are_times_guessed(table, container.format.name, bool(stream.codec_context.has_b_frames))
+    # AVI counts frames; ASF stores times, which may differ by more than a step.
+    has_slots = are_times_guessed and container.format.name == "asf" and bool(table["has_dts"].all())
+    if has_slots:
+        table["pts_ticks"], table["has_pts"] = np.sort(table["dts_ticks"]), True
     time_base = stream.time_base or Fraction(1, 1000)
     may_restart = bool(container.format.flags & _CLOCK_MAY_RESTART)
-    closed = _closed_clock(table, time_base, may_restart, are_times_guessed)
+    closed = _closed_clock(table, time_base, may_restart, are_times_guessed and not has_slots)
     return PacketTable(
         pts_ticks=closed.pts_ticks,
         has_pts=closed.has_pts,
@@ -195,7 +199,27 @@ def scan(
         time_jumps=closed.num_jumps,
         last_duration_ticks=closed.last_duration_ticks,
         time_base=time_base,
+        slot_ticks=_increasing(closed.pts_ticks) if has_slots and closed.has_pts.all() else None,
     )
+
+
+def _are_times_guessed(table: Any, container_name: str, is_reordered: bool) -> bool:
+    """Return whether FFmpeg made up the presentation times in `table` (`_PACKET`).
+
+    AVI and ASF store one time per packet, which FFmpeg takes for that of decoding. If frames are reordered,
+    presentation times that increase in decoding order are FFmpeg's guess and belong to other frames. Those of ASF are
+    always a guess, and right only where they equal the stored times and no frame is reordered.
+    """
+    if container_name == "asf":
+        return is_reordered or bool((table["pts_ticks"] != table["dts_ticks"]).any())
+    return container_name == "avi" and is_reordered and bool(np.all(np.diff(table["pts_ticks"]) > 0))
+
+
+def _increasing(times_ticks: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
+    """Return sorted times where each repeated one lies one tick behind the time before it."""
+    numbers = np.arange(len(times_ticks))
+    increasing: npt.NDArray[np.int64] = np.maximum.accumulate(np.sort(times_ticks) - numbers) + numbers
+    return increasing
 
 
 def _of_pictures(table: Any, is_second: npt.NDArray[np.bool_]) -> Any:
@@ -213,9 +237,12 @@ def _of_pictures(table: Any, is_second: npt.NDArray[np.bool_]) -> Any:
 def index_of(table: PacketTable) -> PacketIndex | None:
     """Return the index of the packets in `table`, or None if they do not give the times of all frames.
 
-    Returns None if presentation times are missing, repeated or guessed.
+    Returns None if presentation times of shown frames are missing, repeated or guessed.
     """
-    if not table.is_shown.any() or not table.has_pts.all() or table.are_times_guessed:
+    if not table.is_shown.any() or not table.has_pts[table.is_shown].all() or table.are_times_guessed:
+        return None
+    # Whether a keyframe gives a picture depends on the times of both.
+    if (table.is_keyframe & ~table.has_pts)[np.argmax(table.is_shown) :].any():
         return None
     # Packets that are not shown may have the times of others: an edit list may use a part of the file twice.
     times_ticks = np.sort(table.pts_ticks[table.is_shown])

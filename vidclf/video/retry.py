@@ -58,8 +58,9 @@ def http_errors(*others: type[Exception]) -> tuple[type[Exception], ...]:
     While the client is not loaded nothing can have raised its errors, and it stays unloaded: every decoder process
     would take a quarter of a second to load it, also those that read no video over HTTP.
     """
-    client = sys.modules.get("aiohttp")
-    return (*others, client.ClientError) if client is not None else others
+    # Another thread may be in the middle of loading it.
+    error = getattr(sys.modules.get("aiohttp"), "ClientError", None)
+    return (*others, error) if error is not None else others
 
 
 def _is_transient(error: BaseException) -> bool:

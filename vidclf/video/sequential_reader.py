@@ -41,7 +41,7 @@ class SequentialReader(FrameReader):
         decoded: list[DecodedTime] = []
         anticipation = Anticipation(_picked(expected.timeline, plan, seed), self._collect, self.is_black)
         for slot, frame in self._undamaged_frames(damage):
-            ticks = slot * expected.step_ticks if expected.are_slots else frame.pts
+            ticks = expected.at_slot(slot) if expected.are_slots else frame.pts
             if ticks is not None:
                 anticipation.offer(len(decoded), ticks, frame)
             decoded.append(DecodedTime(frame.pts, slot, bool(frame.key_frame), frame.duration or 0))

@@ -157,7 +157,8 @@ def open_video(source: Source) -> Iterator[tuple[Any, Any]]:
 
 def container_cropping(source: Source, container: Any, stream: Any) -> Cropping:
     """Return the cropping that the container states for an open video stream."""
-    place = StreamPlace(stream.id, is_item=stream.frames == 1, number=_video_streams(container).index(stream))
+    streams = _video_streams(container)
+    place = StreamPlace(stream.id, is_item=stream.frames == 1, number=streams.index(stream), num_streams=len(streams))
     with _opened(source) as file:
         return find_cropping(file, place)
 

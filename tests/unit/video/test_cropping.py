@@ -19,6 +19,7 @@ from vidclf.schema import RejectReason
 from vidclf.video.cropping import NO_CROPPING, Cropping, StreamPlace, clean_aperture, find_cropping
 from vidclf.video.decode import decode_video
 from vidclf.video.decoded_video import DecodedVideo
+from vidclf.video.heif_items import find_items
 from vidclf.video.rejection import VideoRejected
 from vidclf.video.sampling import SamplingPlan
 
@@ -122,12 +123,49 @@ def test_the_track_is_found_by_its_id() -> None:
         return box(b"trak", header, box(b"mdia", box(b"minf", box(b"stbl", descriptions))))
 
     file = io.BytesIO(box(b"ftyp") + box(b"moov", track(1), track(3, clap(60, 40))))
-    assert find_cropping(file, StreamPlace(3, is_item=False, number=0)) == Cropping(2, 2, 4, 4)
-    assert find_cropping(file, StreamPlace(1, is_item=False, number=1)) == NO_CROPPING
+    assert find_cropping(file, StreamPlace(3, is_item=False, number=0, num_streams=1)) == Cropping(2, 2, 4, 4)
+    assert find_cropping(file, StreamPlace(1, is_item=False, number=1, num_streams=1)) == NO_CROPPING
+
+
+def found_on_disk(path: Path, content: bytes) -> Cropping:
+    """Return the cropping of a file on disk, where a read of a negative number of bytes fails."""
+    path.write_bytes(content)
+    with path.open("rb") as file:
+        return find_cropping(file, StreamPlace(1, is_item=False, number=0, num_streams=1))
+
+
+def test_a_box_whose_long_size_lies_outside_its_parent_crops_nothing(tmp_path: Path) -> None:
+    descriptions = box(b"mdia", box(b"minf", box(b"stbl", full_box(b"stsd", 0, 0, bytes(4)))))
+    movie = box(b"moov", box(b"trak", descriptions, b"\0\0\0\1tkhd"))
+    assert found_on_disk(tmp_path / "a.mp4", box(b"ftyp") + movie + box(b"free", bytes(64))) == NO_CROPPING
+
+
+def test_tracks_of_matroska_that_are_not_streams_crop_nothing(tmp_path: Path) -> None:
+    crop = b"\x54\xcc\x81\x0c\x54\xdd\x81\x14"
+    path = with_element(write_ramp(tmp_path / "a.mkv"), VIDEO_ELEMENT, crop)
+    with path.open("rb") as file:
+        one, two = (
+            find_cropping(file, StreamPlace(1, is_item=False, number=0, num_streams=number)) for number in (1, 2)
+        )
+    assert (one, two) == (Cropping(12, 20, 0, 0), NO_CROPPING)
+
+
+def test_only_files_with_a_brand_of_pictures_have_items() -> None:
+    items = full_box(b"meta", 0, 0, full_box(b"pitm", 0, 0, b"\0\1"))
+    assert find_items(io.BytesIO(box(b"ftyp", b"avis", bytes(4), b"msf1") + items)) is not None
+    assert find_items(io.BytesIO(box(b"ftyp", b"iso5", bytes(4), b"iso6mp41") + items)) is None
+
+
+def test_an_element_whose_size_lies_outside_its_parent_crops_nothing(tmp_path: Path) -> None:
+    entry = b"\x83\x81\x01\xe0\x82\x54\xcc"
+    tracks = b"\xae" + bytes([0x80 + len(entry)]) + entry
+    segment = b"\x16\x54\xae\x6b" + bytes([0x80 + len(tracks)]) + tracks
+    content = b"\x1aE\xdf\xa3\x84" + bytes(4) + b"\x18\x53\x80\x67" + bytes([0x80 + len(segment)]) + segment
+    assert found_on_disk(tmp_path / "a.mkv", content + b"\x81\x0c" + bytes(8)) == NO_CROPPING
 
 
 @pytest.mark.parametrize(
     "content", [b"", b"\0\0\0\x08ftyp", b"\0\0\0\x14ftypavif\0\0\0\0\0\0\0\x0cmeta", b"\x1aE\xdf\xa3"]
 )
 def test_a_file_that_is_cut_crops_nothing(content: bytes) -> None:
-    assert find_cropping(io.BytesIO(content), StreamPlace(1, is_item=True, number=0)) == NO_CROPPING
+    assert find_cropping(io.BytesIO(content), StreamPlace(1, is_item=True, number=0, num_streams=1)) == NO_CROPPING

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from fractions import Fraction
 
 import numpy as np
+import pytest
 
 from vidclf.video import packets
-from vidclf.video.packets import PacketIndex, PacketRange
+from vidclf.video.packets import PacketIndex, PacketRange, PacketTable
 
 
 def index_of(pts: list[int], keyframes: list[int]) -> PacketIndex:
@@ -52,3 +54,25 @@ def test_a_picture_before_the_end_of_a_round_of_intra_refresh_needs_the_round_be
     assert packets.needed_ranges(index, np.array([3])) == [PacketRange(0, 3)]
     assert packets.needed_ranges(index, np.array([6])) == [PacketRange(2, 6)]
     assert packets.needed_ranges(index, np.array([8])) == [PacketRange(5, 8)]
+
+
+@pytest.mark.parametrize(("unknown", "is_indexed"), [([0, 1], True), ([0, 2], False), ([3], False)])
+def test_only_shown_frames_and_their_keyframes_need_times(unknown: list[int], is_indexed: bool) -> None:
+    numbers = np.arange(4)
+    table = PacketTable(
+        pts_ticks=numbers * 10,
+        has_pts=~np.isin(numbers, unknown),
+        is_keyframe=numbers % 2 == 0,
+        is_shown=np.isin(numbers, [1, 3] if unknown == [0, 2] else [2, 3]),
+        complete_from=numbers,
+        positions=numbers,
+        sizes=numbers,
+        kept=None,
+        has_content=True,
+        is_second_field=None,
+        are_times_guessed=False,
+        time_jumps=1,
+        last_duration_ticks=10,
+        time_base=Fraction(1, 100),
+    )
+    assert (packets.index_of(table) is not None) is is_indexed

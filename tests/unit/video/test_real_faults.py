@@ -328,6 +328,17 @@ def test_asf_states_no_times_of_presentation(tmp_path: Path, passes: list[Sequen
     assert len(passes) == 1
 
 
+@pytest.mark.parametrize("b_frames", [0, 1, 3])
+def test_a_pause_in_asf_is_kept(tmp_path: Path, b_frames: int) -> None:
+    pts_ms = [*range(0, 1600, 40), *range(6600, 8200, 40)]
+    path = write_video(tmp_path / "a.asf", 80, fps=25, b_frames=b_frames, pts_ms=pts_ms)
+    video = decoded(path, 4)
+    assert video.duration_s == pytest.approx(8.2)
+    # The file states decoding times, in which the pause comes as many frames later as frames are delayed.
+    last = {0: 39, 1: 40, 3: 41}[b_frames]
+    assert indices(video) == [25, last, 54]
+
+
 def test_the_last_frame_that_comes_is_shown_for_its_own_time(tmp_path: Path) -> None:
     path = write_video(tmp_path / "a.gif", 6, codec="gif", pix_fmt="rgb8", pts_ms=[0, 100, 200, 300, 400, 2400])
     path.write_bytes(path.read_bytes()[:-1250])  # 13 bytes of the last picture are left

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import re
+import sys
 import threading
 from collections.abc import Iterator
 from functools import partial
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 from urllib.parse import unquote
 
@@ -160,6 +162,16 @@ def test_of_a_long_mp4_only_the_index_and_the_wanted_groups_are_fetched(
     assert video.pts_s.tolist() == [5.0, 15.0]
     # FFmpeg reads the beginning of a file when it opens it, and a frame needs its group. The rest is not fetched.
     assert server.bytes_sent < size_bytes // 3
+
+
+def test_the_beginning_of_a_matroska_file_is_fetched_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(remote_file, "BLOCK_BYTES", 16 * 1024)
+    content = write_video(tmp_path / "v.mkv", 60, noise=True, size=(160, 120), gop=10).read_bytes()
+    requests: list[tuple[int, int]] = []
+    with open_indexed(ranged(content, requests)) as video:
+        assert video.index is not None
+    assert sum(start == 0 for start, _ in requests) == 1
+    assert len(requests) > remote_file.CACHED_BLOCKS
 
 
 @pytest.mark.parametrize("is_reordered", [False, True])
@@ -369,3 +381,8 @@ def test_a_list_over_http_names_videos_beside_it(server: Server, tmp_path: Path)
     assert listing.manifest["label"].to_pylist() == ["A", "B"]
     with pytest.raises(ConfigError, match="no such directory or list file"):
         list_archive(f"{server.address}/none.csv")
+
+
+def test_an_http_client_that_is_being_loaded_has_no_errors_yet(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "aiohttp", ModuleType("aiohttp"))
+    assert retry.http_errors(OSError) == (OSError,)
