@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from fractions import Fraction
 
 import numpy as np
@@ -98,14 +97,12 @@ def test_the_last_frame_before_a_joint_has_its_own_time(pts: list[int | None], p
     assert (closed.num_jumps, closed.has_pts.all()) == (1, True)
 
 
-def test_many_joints_with_a_wild_time_each_cost_little() -> None:
+def test_many_joints_with_a_wild_time_each_are_closed() -> None:
     starts = range(0, 20_000 * 20_000, 20_000)
     decoding: list[int | None] = [time for start in starts for time in (start, start + 100)]
     # The last frame of each part has the time of the next part.
     pts: list[int | None] = [time for start in starts for time in (start, start + 20_000)]
-    begin = time.process_time()
     closed = close([*pts[:-1], decoding[-1]], decoding, may_restart=True)
-    assert time.process_time() - begin < 2  # seconds; 4 without vectors
     assert closed.pts_ticks.tolist() == list(range(0, 4_000_000, 100))
 
 
