@@ -64,6 +64,12 @@ def test_every_row_is_there_once_after_a_kill_and_a_second_export(
     # pyiceberg does not read AWS_ENDPOINT_URL.
     monkeypatch.setenv("PYICEBERG_CATALOG__PROD__S3__ENDPOINT", os.environ["AWS_ENDPOINT_URL"])
     monkeypatch.setenv("PYICEBERG_CATALOG__PROD__S3__REGION", "us-east-1")
+    if to == "iceberg":
+        # pyiceberg reads these variables once, on import, and an earlier test of this process may have imported it.
+        import pyiceberg.catalog
+        from pyiceberg.utils.config import Config
+
+        monkeypatch.setattr(pyiceberg.catalog, "_ENV_CONFIG", Config())
     first = write_audited_run(tmp_path / "first")
     second = write_audited_run(tmp_path / "second", [Predicted("v2", "A", 0.7)], ensemble_id="e1")
     succeed("export", "--run", first, "--to", to, "--output", output)
