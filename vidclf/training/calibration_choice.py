@@ -51,11 +51,12 @@ def choose_calibration(config: TrainConfig, features: FeatureSet) -> Calibration
     if not config.overwrite and storage.exists(storage.join(config.output, ENSEMBLE_FILE)):
         is_crossed = read_info(config.output, accepts_outdated=True).is_cross_calibrated
         return _choice(crossed if is_crossed else validated, features, "as that of the ensemble in --output")
+    named = _sources_by_class(features.labels, features.groups, features.splits)
     # Joined sources are fewer, so that what is too few stays too few.
-    reason = _too_few(_sources_by_class(features.labels, features.groups, features.splits))
+    reason = _too_few(named)
     if reason:
         return _choice(validated, features, reason)
-    is_large = _is_large(_sources_by_class(features.labels, features.groups, features.splits))
+    is_large = _is_large(named)
     assignment = assign_splits(features, validated if is_large else crossed)
     assigned = assignment.features
     joined = join_groups(join_groups(assigned.groups, assignment.clusters), found_sources(assigned).clusters)
