@@ -21,7 +21,7 @@ import torch
 from tests.support.ensemble_pairs import held_out, recalibrate, scores
 from tests.support.ensembles import write_small_ensemble
 from tests.support.tiny_cnn import TINY, use_tiny_cnn
-from tests.support.videos import write_video
+from tests.support.videos import write_keyframe_archive
 from vidclf import schema
 from vidclf.archive.manifest import list_archive
 from vidclf.backbones.openvino_cache import converted
@@ -54,11 +54,7 @@ NUM_FRAMES = 16
 @pytest.fixture(scope="module")
 def archive(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Videos of 60 different frames with a keyframe every 12 frames; plus a text file."""
-    root = tmp_path_factory.mktemp("archive")
-    for number in range(NUM_VIDEOS):
-        write_video(root / f"v{number}.mp4", 60, size=(64 + 16 * number, 64), noise=number % 2 == 0)
-    (root / "x.mp4").write_text("not a video\n")
-    return root
+    return write_keyframe_archive(tmp_path_factory.mktemp("archive"), NUM_VIDEOS)
 
 
 def manifest_of(archive: Path) -> pa.Table:

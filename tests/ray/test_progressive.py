@@ -19,7 +19,7 @@ import torch
 
 from tests.support.ensembles import MEASURED, ood_line, with_digest, write_small_ensemble
 from tests.support.tiny_cnn import TINY, use_tiny_cnn
-from tests.support.videos import write_video
+from tests.support.videos import write_keyframe_archive, write_video
 from vidclf import schema
 from vidclf.archive.manifest import list_archive
 from vidclf.backbones.openvino_cache import converted
@@ -60,12 +60,9 @@ NUM_VIDEOS = 8
 @pytest.fixture(scope="module")
 def archive(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Videos of 60 different frames with a keyframe every 12 frames; plus a truncated video and a text file."""
-    root = tmp_path_factory.mktemp("archive")
-    for number in range(NUM_VIDEOS):
-        write_video(root / f"v{number}.mp4", 60, size=(64 + 16 * number, 64), noise=number % 2 == 0)
+    root = write_keyframe_archive(tmp_path_factory.mktemp("archive"), NUM_VIDEOS)
     whole = (root / "v0.mp4").read_bytes()
     (root / "w.mp4").write_bytes(whole[: len(whole) // 2])
-    (root / "x.mp4").write_text("not a video\n")
     return root
 
 

@@ -94,3 +94,11 @@ def read_index(frame_HWC: npt.NDArray[np.uint8]) -> int:
 def as_it_is(frame_HWC: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint8]:
     """A transform that changes nothing."""
     return frame_HWC
+
+
+def write_keyframe_archive(root: Path, num_videos: int) -> Path:
+    """Videos of 60 different frames with a keyframe every 12 frames, each of another width, and a text file."""
+    for number in range(num_videos):
+        write_video(root / f"v{number}.mp4", 60, size=(64 + 16 * number, 64), noise=number % 2 == 0)
+    (root / "x.mp4").write_text("not a video\n")
+    return root
